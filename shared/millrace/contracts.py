@@ -1,0 +1,93 @@
+"""What passes between the states of the training pipeline: pointers and verdicts, never data.
+
+Each class is one function's input or output. A state machine payload may hold 256 KB, past which an execution
+fails in a way nothing can catch; so tables, models and metrics stay in the buckets and the registry.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from millrace.names import MODEL_NAME_PATTERN
+from millrace.spec import invalid_input
+
+
+class Contract(BaseModel):
+    """Base of every payload; unknown fields are left out, so that a state may carry more than one needs."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    @classmethod
+    def parse(cls, event: Mapping[str, Any]) -> Self:
+        """Read an event.
+
+        Raises
+        ------
+        InvalidInputError
+            Names every bad field.
+        """
+        try:
+            return cls.model_validate(dict(event))
+        except ValidationError as error:
+            raise invalid_input(f"this is no {cls.__name__}", error) from error
+
+
+class RunPointer(Contract):
+    """Names a run; input of ``validate_dataset``, ``plan_training`` and ``register_model``."""
+
+    model: str = Field(pattern=MODEL_NAME_PATTERN)
+    run_id: str
+
+
+class ValidationVerdict(Contract):
+    """Output of ``validate_dataset``."""
+
+    outcome: Literal["accepted", "rejected"]
+    dataset_ids: list[str] = []
+    rows: int = 0
+    reasons: list[str] = []
+
+
+class TrialPointer(RunPointer):
+    """Names a trial; input of ``train_candidate``."""
+
+    trial_id: str
+
+
+class TrainingPlan(Contract):
+    """Output of ``plan_training``: what the Map state fans out."""
+
+    trials: list[TrialPointer]
+
+
+class TrialOutcome(Contract):
+    """Output of ``train_candidate``, or of the state that catches its death."""
+
+    trial_id: str
+    outcome: Literal["succeeded", "failed"]
+    reason: str = ""
+
+
+class EvaluationRequest(RunPointer):
+    """Input of ``evaluate_candidates``."""
+
+    trials: list[TrialOutcome]
+
+
+class EvaluationVerdict(Contract):
+    """Output of ``evaluate_candidates``.
+
+    ``promote`` replaces the champion, ``keep`` registers a challenger, ``reject`` registers nothing.
+    """
+
+    decision: Literal["promote", "keep", "reject"]
+    trial_id: str | None = None
+    reasons: list[str] = []
+
+
+class RegisteredVersion(Contract):
+    """Output of ``register_model``."""
+
+    version: int
+    promoted: bool

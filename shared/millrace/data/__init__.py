@@ -1,0 +1,1 @@
+"""The first stage: an upload becomes a checked, versioned, prepared dataset."""

@@ -1,0 +1,175 @@
+"""The one error taxonomy.
+
+Every error Millrace raises on purpose is a :class:`MillraceError`. A class knows what a caller over HTTP
+is told (``http_status``, ``error_code``) and whether trying the same thing again can help (``retryable``)::
+
+    MillraceError                       500
+    |-- ConfigurationError              500   the deployment is wrong
+    |-- InvalidInputError               400   the caller's data is wrong; carries every bad field
+    |   `-- InvalidNameError            400   a model, run or version name that cannot exist
+    |-- PayloadTooLargeError            413
+    |-- UnsupportedMediaTypeError       415
+    |-- NotFoundError                   404
+    |   |-- ModelNotFoundError          404
+    |   |-- VersionNotFoundError        404
+    |   |-- RunNotFoundError            404
+    |   |-- CauseNotFoundError          404
+    |   `-- ArtifactNotFoundError       404
+    |-- ConflictError                   409   somebody else was faster
+    |   `-- AliasConflictError          409   an alias moved since it was read
+    |-- ArtifactIntegrityError          500   stored bytes are not the bytes that were registered
+    |-- ModelExportError                500   an estimator's ONNX form is missing or differs from it
+    |-- TrainingFailedError             500   a trial could not be fitted
+    `-- ServiceUnavailableError         503   a dependency is throttled or unreachable (retryable)
+
+Outcomes that are expected (a rejected dataset, a gate that is not passed) are not errors: functions return
+them as data, and the state machine chooses on them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One thing that is wrong with one field of an input.
+
+    Parameters
+    ----------
+    field : str
+        Where the fault is, as the caller would write it: ``age``, ``row 3: age``, ``dataframe_split.columns``.
+    message : str
+        What is wrong and, where that is possible, how to mend it.
+    """
+
+    field: str
+    message: str
+
+
+class MillraceError(Exception):
+    """Base of every error that Millrace raises on purpose."""
+
+    http_status: ClassVar[int] = 500
+    error_code: ClassVar[str] = "INTERNAL_ERROR"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the body a caller over HTTP receives: ``error_code`` and ``message``."""
+        return {"error_code": self.error_code, "message": self.message}
+
+
+class ConfigurationError(MillraceError):
+    """The deployment is wrong: a missing environment variable, a malformed setting."""
+
+
+class InvalidInputError(MillraceError):
+    """The caller's data is wrong; names every bad field at once.
+
+    Parameters
+    ----------
+    message : str
+        One sentence for people.
+    fields : sequence of FieldError, default=()
+        Every fault found, not only the first.
+    """
+
+    http_status = 400
+    error_code = "INVALID_PARAMETER_VALUE"
+
+    def __init__(self, message: str, fields: Sequence[FieldError] = ()) -> None:
+        super().__init__(message)
+        self.fields = tuple(fields)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return ``error_code``, ``message`` and, when there are any, the bad ``fields``."""
+        body = super().to_dict()
+        if self.fields:
+            body["fields"] = [{"field": fault.field, "message": fault.message} for fault in self.fields]
+        return body
+
+
+class InvalidNameError(InvalidInputError):
+    """A model, run or version name that cannot exist."""
+
+
+class PayloadTooLargeError(MillraceError):
+    """A request holds more bytes or rows than one call may."""
+
+    http_status = 413
+    error_code = "PAYLOAD_TOO_LARGE"
+
+
+class UnsupportedMediaTypeError(MillraceError):
+    """A request's content type is none that the endpoint reads."""
+
+    http_status = 415
+    error_code = "UNSUPPORTED_MEDIA_TYPE"
+
+
+class NotFoundError(MillraceError):
+    """Something that was asked for by name does not exist."""
+
+    http_status = 404
+    error_code = "RESOURCE_DOES_NOT_EXIST"
+
+
+class ModelNotFoundError(NotFoundError):
+    """No model of that name exists, or it has no version to serve yet."""
+
+
+class VersionNotFoundError(NotFoundError):
+    """The model has no such version or alias."""
+
+
+class RunNotFoundError(NotFoundError):
+    """The model has no such training run."""
+
+
+class CauseNotFoundError(NotFoundError):
+    """No trigger with that cause id has been seen."""
+
+
+class ArtifactNotFoundError(NotFoundError):
+    """A stored object that a record points to is gone."""
+
+
+class ConflictError(MillraceError):
+    """The state changed between reading and writing it."""
+
+    http_status = 409
+    error_code = "RESOURCE_CONFLICT"
+
+
+class AliasConflictError(ConflictError):
+    """An alias moved since it was read; read it again and decide again."""
+
+
+class ArtifactIntegrityError(MillraceError):
+    """Stored bytes are not the bytes that were registered (SHA-256 differs)."""
+
+    error_code = "ARTIFACT_CORRUPT"
+
+
+class ModelExportError(MillraceError):
+    """An estimator has no ONNX form, or one whose outputs differ from its own."""
+
+    error_code = "MODEL_EXPORT_FAILED"
+
+
+class TrainingFailedError(MillraceError):
+    """A trial could not be fitted on the prepared data."""
+
+    error_code = "TRAINING_FAILED"
+
+
+class ServiceUnavailableError(MillraceError):
+    """A dependency is throttled or unreachable; the same call may work later."""
+
+    http_status = 503
+    error_code = "TEMPORARILY_UNAVAILABLE"
+    retryable = True

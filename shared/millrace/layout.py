@@ -1,0 +1,68 @@
+"""Where every stored object lives: the keys of the data and model buckets, in one place.
+
+``data`` bucket::
+
+    incoming/<model>/...                              drop zone; the upload trigger
+    datasets/<model>/<dataset_id>/                    data.parquet profile.json validation.json manifest.json
+    quarantine/<model>/<dataset_id or cause_id>/      rejected files or rows, with the reasons
+    prepared/<model>/<run_id>/                        train.npz validation.npz test.npz schema.json manifest.json
+    schemas/<model>/<schema_version>.json             the schema every later dataset is held to
+
+``models`` bucket::
+
+    <model>/runs/<run_id>/<trial_id>/                 trial.json model.onnx estimator.skops
+    <model>/runs/<run_id>/evaluation.json             the leaderboard and the gate's decision
+    <model>/versions/<n>/                             manifest.json model.onnx signature.json card.json ...
+"""
+
+from typing import Literal
+
+INCOMING_PREFIX = "incoming/"
+
+SplitName = Literal["train", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+
+
+def incoming_key(model: str, file_name: str) -> str:
+    """Return the key that uploading ``file_name`` for ``model`` goes to."""
+    return f"{INCOMING_PREFIX}{model}/{file_name}"
+
+
+def dataset_key(model: str, dataset_id: str, name: str) -> str:
+    """Return the key of one document of an accepted dataset."""
+    return f"datasets/{model}/{dataset_id}/{name}"
+
+
+def quarantine_key(model: str, identifier: str, name: str) -> str:
+    """Return the key of a rejected file, its rows or its verdict."""
+    return f"quarantine/{model}/{identifier}/{name}"
+
+
+def schema_key(model: str, schema_version: int) -> str:
+    """Return the key of one version of a model's schema."""
+    return f"schemas/{model}/{schema_version}.json"
+
+
+def prepared_key(model: str, run_id: str, name: str) -> str:
+    """Return the key of one document of a run's prepared data."""
+    return f"prepared/{model}/{run_id}/{name}"
+
+
+def split_key(model: str, run_id: str, split: SplitName) -> str:
+    """Return the key of one prepared split."""
+    return prepared_key(model, run_id, f"{split}.npz")
+
+
+def trial_key(model: str, run_id: str, trial_id: str, name: str) -> str:
+    """Return the key of one artifact of a trial."""
+    return f"{model}/runs/{run_id}/{trial_id}/{name}"
+
+
+def evaluation_key(model: str, run_id: str) -> str:
+    """Return the key of a run's evaluation: leaderboard, holdout metrics and the gate's decision."""
+    return f"{model}/runs/{run_id}/evaluation.json"
+
+
+def version_key(model: str, version: int, name: str) -> str:
+    """Return the key of one artifact of a registered version."""
+    return f"{model}/versions/{version}/{name}"

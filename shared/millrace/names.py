@@ -1,0 +1,61 @@
+"""Names and identifiers: which are allowed, and how they are made.
+
+Identifiers are functions of what they identify, so the same event always has the same identifiers.
+"""
+
+import hashlib
+import re
+from datetime import UTC, datetime
+
+from millrace.errors import InvalidNameError
+
+MODEL_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+
+_MODEL_NAME = re.compile(MODEL_NAME_PATTERN + r"\Z")
+_RUN_ID = re.compile(r"^[0-9]{8}T[0-9]{6}-[0-9a-f]{12}\Z")
+
+
+def validate_model_name(name: str) -> str:
+    """Return ``name`` when a model may be called that.
+
+    Raises
+    ------
+    InvalidNameError
+        When it is not 1 to 63 letters, digits, ``-`` or ``_``, starting with a letter or digit.
+    """
+    if not _MODEL_NAME.match(name):
+        raise InvalidNameError(
+            f"{name!r} cannot be a model name: use 1 to 63 letters, digits, '-' or '_', starting with a letter or digit"
+        )
+    return name
+
+
+def validate_run_id(run_id: str) -> str:
+    """Return ``run_id`` when it has the form of a run id.
+
+    Raises
+    ------
+    InvalidNameError
+        When it has not.
+    """
+    if not _RUN_ID.match(run_id):
+        raise InvalidNameError(f"{run_id!r} is not a run id: one looks like 20260503T141500-0f3a9c2b7d1e")
+    return run_id
+
+
+def make_cause_id(*parts: str) -> str:
+    """Return the id of a cause: a SHA-256 over what makes it unique, as 32 hexadecimal digits.
+
+    Parameters
+    ----------
+    *parts : str
+        For an upload: ``"upload"``, bucket, key and version id; for a schedule: its name and slot.
+    """
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]
+
+
+def make_run_id(cause_id: str, occurred_at: datetime) -> str:
+    """Return the id of the run that a cause starts; sorts by time, and is the execution's name too."""
+    return f"{occurred_at.astimezone(UTC):%Y%m%dT%H%M%S}-{cause_id[:12]}"

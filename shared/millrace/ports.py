@@ -1,0 +1,203 @@
+"""What the stages need from the outside, as protocols.
+
+:mod:`millrace.aws` implements them on S3, DynamoDB and Step Functions; ``tests/fakes`` in memory. One
+behaviour suite (``tests/integration/test_registry_behaviour.py``) is run over both registries.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from millrace.registry.entities import (
+    Cause,
+    CauseRecord,
+    DatasetRecord,
+    LedgerEntry,
+    ModelState,
+    ModelVersion,
+    Run,
+    Trial,
+)
+from millrace.spec import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What is known about a stored object without reading it."""
+
+    size: int
+    version_id: str | None
+    last_modified: datetime
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+class ObjectStore(Protocol):
+    """One bucket."""
+
+    def get(self, key: str, version_id: str | None = None) -> bytes:
+        """Return an object's bytes; raises ``ArtifactNotFoundError`` when there is none."""
+        ...
+
+    def head(self, key: str, version_id: str | None = None) -> ObjectInfo:
+        """Return an object's size and metadata; raises ``ArtifactNotFoundError`` when there is none."""
+        ...
+
+    def put(self, key: str, body: bytes, content_type: str = "application/octet-stream") -> None:
+        """Write an object, whole or not at all."""
+        ...
+
+    def copy(self, source_key: str, target_key: str, version_id: str | None = None) -> None:
+        """Copy within the bucket; raises ``ArtifactNotFoundError`` when there is no source."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What became of a cause that was claimed.
+
+    ``started``: this call made the run. ``duplicate``: the cause was claimed before (``run_id`` says for which
+    run, if it started one). ``deferred``: a run is active; the cause waits for it.
+    """
+
+    outcome: Literal["started", "duplicate", "deferred"]
+    run_id: str | None
+
+
+class Registry(Protocol):
+    """Everything that is remembered about models. Every method is one atomic act."""
+
+    # -- models ------------------------------------------------------------------------------------------------
+    def list_models(self) -> list[ModelState]:
+        """Return every model's state, by name."""
+        ...
+
+    def get_state(self, model: str) -> ModelState:
+        """Return a model's state; raises ``ModelNotFoundError``."""
+        ...
+
+    def get_spec(self, model: str) -> ModelSpec:
+        """Return a model's spec, or the default one when none was given."""
+        ...
+
+    def put_spec(self, model: str, spec: ModelSpec) -> None:
+        """Replace a model's spec."""
+        ...
+
+    def set_schema_version(self, model: str, schema_version: int) -> None:
+        """Make ``schema_version`` the current one; raises ``ConflictError`` unless it follows the present one."""
+        ...
+
+    # -- causes and runs ---------------------------------------------------------------------------------------
+    def claim_cause(self, cause: Cause, run: Run, entry: LedgerEntry) -> Claim:
+        """Claim a cause exactly once, creating the model when it is new.
+
+        In one transaction: the cause is recorded; and either ``run`` is recorded and made the model's active
+        run, or, while another run is active, the cause is added to those pending. ``entry`` goes to the ledger
+        with action ``run_requested`` or ``trigger_deferred``. A cause seen before changes nothing.
+        """
+        ...
+
+    def skip_cause(self, cause: Cause, entry: LedgerEntry) -> bool:
+        """Record a cause that starts nothing, with the reason; False when it was seen before."""
+        ...
+
+    def get_cause(self, model: str, cause_id: str) -> CauseRecord:
+        """Return a cause and what became of it; raises ``CauseNotFoundError``."""
+        ...
+
+    def release_run(self, model: str, run_id: str, follow_up: Run | None, entry: LedgerEntry | None) -> bool:
+        """End ``run_id``'s turn as the active run.
+
+        With ``follow_up`` (whose ``cause_ids`` are causes that are pending now) that run becomes the active one
+        and those causes count as started by it, in the same transaction. Returns False, changing nothing, when
+        ``run_id`` is not the active run (any more), or when what is pending changed since the follow-up was made
+        (then read the state and try again).
+        """
+        ...
+
+    def get_run(self, model: str, run_id: str) -> Run:
+        """Return a run; raises ``RunNotFoundError``."""
+        ...
+
+    def list_runs(self, model: str, limit: int = 50) -> list[Run]:
+        """Return the newest runs first."""
+        ...
+
+    def update_run(self, model: str, run_id: str, **changes: Any) -> None:
+        """Change fields of a run; raises ``RunNotFoundError``."""
+        ...
+
+    # -- trials ------------------------------------------------------------------------------------------------
+    def put_trials(self, trials: Sequence[Trial]) -> None:
+        """Record planned trials; again is the same as once."""
+        ...
+
+    def get_trial(self, model: str, run_id: str, trial_id: str) -> Trial:
+        """Return a trial; raises ``RunNotFoundError``."""
+        ...
+
+    def list_trials(self, model: str, run_id: str) -> list[Trial]:
+        """Return a run's trials by id."""
+        ...
+
+    def update_trial(self, model: str, run_id: str, trial_id: str, **changes: Any) -> None:
+        """Change fields of a trial; raises ``RunNotFoundError``."""
+        ...
+
+    # -- datasets ----------------------------------------------------------------------------------------------
+    def put_dataset(self, dataset: DatasetRecord) -> bool:
+        """Record an accepted dataset; False when its content was known already."""
+        ...
+
+    def list_datasets(self, model: str) -> list[DatasetRecord]:
+        """Return accepted datasets, oldest first."""
+        ...
+
+    # -- versions ----------------------------------------------------------------------------------------------
+    def next_version(self, model: str) -> int:
+        """Take the next version number; no two callers get the same."""
+        ...
+
+    def put_version(self, version: ModelVersion, entry: LedgerEntry) -> None:
+        """Record a version and its ledger entry in one transaction; raises ``ConflictError`` when it exists."""
+        ...
+
+    def get_version(self, model: str, version: int) -> ModelVersion:
+        """Return a version; raises ``VersionNotFoundError``."""
+        ...
+
+    def list_versions(self, model: str) -> list[ModelVersion]:
+        """Return versions, newest first."""
+        ...
+
+    def move_alias(self, model: str, alias: str, version: int, expected_revision: int, entry: LedgerEntry) -> None:
+        """Point ``alias`` to ``version`` and write the ledger entry, in one transaction.
+
+        Raises
+        ------
+        AliasConflictError
+            When the model's revision is not ``expected_revision`` (any more).
+        """
+        ...
+
+    # -- ledger ------------------------------------------------------------------------------------------------
+    def append_ledger(self, entry: LedgerEntry) -> None:
+        """Write a ledger entry; the same entry twice is one."""
+        ...
+
+    def list_ledger(self, model: str, limit: int = 100) -> list[LedgerEntry]:
+        """Return the newest entries first."""
+        ...
+
+
+class PipelineStarter(Protocol):
+    """Starts training runs, and knows whether one is going."""
+
+    def start(self, model: str, run_id: str) -> None:
+        """Start the run's execution under the run's id; starting it again changes nothing."""
+        ...
+
+    def is_running(self, run_id: str) -> bool:
+        """Tell whether the run's execution is still going."""
+        ...

@@ -1,0 +1,1 @@
+"""The memory: entities and rules of models, versions, runs and the ledger."""

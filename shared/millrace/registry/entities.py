@@ -1,0 +1,231 @@
+"""What the registry keeps: models, datasets, causes, runs, trials, versions and the ledger.
+
+Plain frozen dataclasses; :mod:`millrace.aws.registry` stores them, nothing here knows how.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+CauseKind = Literal["upload", "schedule", "manual", "drift", "quality", "staleness", "latency"]
+CauseStatus = Literal["started", "pending", "skipped"]
+RunStatus = Literal["queued", "running", "succeeded", "rejected", "failed"]
+RunStage = Literal["queued", "validating", "planning", "training", "evaluating", "registering", "finished"]
+TrialStatus = Literal["planned", "running", "succeeded", "failed"]
+
+FINISHED_STATUSES: frozenset[RunStatus] = frozenset({"succeeded", "rejected", "failed"})
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An uploaded object: what a run has to validate.
+
+    Parameters
+    ----------
+    bucket, key, version_id : str
+        Exactly which bytes.
+    uploaded_at : datetime
+        From the event; newer rows win where an identifier repeats.
+    """
+
+    bucket: str
+    key: str
+    version_id: str
+    uploaded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a training run was asked for.
+
+    Parameters
+    ----------
+    cause_id : str
+        The same event always has the same id.
+    source : Source or None
+        The upload, when the cause is one.
+    reason : str
+        In words, for the ledger.
+    """
+
+    cause_id: str
+    model: str
+    kind: CauseKind
+    occurred_at: datetime
+    source: Source | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CauseRecord:
+    """A cause and what became of it."""
+
+    cause: Cause
+    status: CauseStatus
+    run_id: str | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """Where a model stands.
+
+    Parameters
+    ----------
+    revision : int
+        Grows with every alias move; a move states the revision it was decided on.
+    aliases : mapping of str to int
+        Version number by alias.
+    latest_version : int
+        The version counter; 0 before the first.
+    schema_version : int
+        0 before the first accepted dataset.
+    active_run_id : str or None
+        The run that is training now.
+    pending_cause_ids : tuple of str
+        Causes waiting for the active run to finish.
+    """
+
+    model: str
+    revision: int = 0
+    aliases: Mapping[str, int] = field(default_factory=dict)
+    latest_version: int = 0
+    schema_version: int = 0
+    active_run_id: str | None = None
+    pending_cause_ids: tuple[str, ...] = ()
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRecord:
+    """An accepted dataset.
+
+    Parameters
+    ----------
+    dataset_id : str
+        SHA-256 of the canonical content.
+    schema_version : int
+        The schema it was held to.
+    quarantined_rows : int
+        Malformed rows that were set aside.
+    """
+
+    model: str
+    dataset_id: str
+    rows: int
+    columns: int
+    quarantined_rows: int
+    schema_version: int
+    source: Source
+    accepted_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution of the training pipeline.
+
+    Parameters
+    ----------
+    cause_ids : tuple of str
+        Every cause this run answers.
+    sources : tuple of Source
+        Uploads that it has to validate.
+    stage : RunStage
+        What it is doing now.
+    summary : mapping
+        What is worth showing: rows, reasons, winner, metric, version.
+    """
+
+    model: str
+    run_id: str
+    cause_ids: tuple[str, ...]
+    kind: CauseKind
+    requested_at: datetime
+    sources: tuple[Source, ...] = ()
+    status: RunStatus = "queued"
+    stage: RunStage = "queued"
+    dataset_ids: tuple[str, ...] = ()
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    version: int | None = None
+    reasons: tuple[str, ...] = ()
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One candidate with one set of parameters, fitted in one run.
+
+    Parameters
+    ----------
+    metrics : mapping of str to float
+        On the validation split, of the ONNX model.
+    artifacts : mapping of str to str
+        SHA-256 by artifact name.
+    duration_seconds : float or None
+        Of fitting and exporting.
+    """
+
+    model: str
+    run_id: str
+    trial_id: str
+    candidate: str
+    parameters: Mapping[str, Any]
+    seed: int
+    status: TrialStatus = "planned"
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    artifacts: Mapping[str, str] = field(default_factory=dict)
+    duration_seconds: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """A registered version.
+
+    Parameters
+    ----------
+    semantic_version : str
+        Major when the input schema changed incompatibly, minor when features or the algorithm did, patch when
+        the same recipe was refitted on other data.
+    manifest_sha256 : str
+        Of ``manifest.json``, which in turn names every artifact's.
+    """
+
+    model: str
+    version: int
+    semantic_version: str
+    run_id: str
+    trial_id: str
+    candidate: str
+    task: str
+    metrics: Mapping[str, float]
+    dataset_ids: tuple[str, ...]
+    schema_version: int
+    manifest_sha256: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """One line of the append-only ledger: who did what, when, why, from which version to which.
+
+    Parameters
+    ----------
+    entry_id : str
+        Unique within the model and the moment; the same act written twice has the same id.
+    action : str
+        ``run_requested``, ``trigger_skipped``, ``trigger_deferred``, ``dataset_rejected``, ``model_registered``,
+        ``alias_moved``, ``run_failed`` ...
+    details : mapping
+        For an alias move: ``alias``, ``from_version``, ``to_version``.
+    """
+
+    model: str
+    entry_id: str
+    occurred_at: datetime
+    actor: str
+    action: str
+    reason: str
+    details: Mapping[str, Any] = field(default_factory=dict)

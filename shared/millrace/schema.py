@@ -1,0 +1,163 @@
+"""The schema: what a table's columns are, inferred once and enforced everywhere.
+
+The same object checks an upload, shapes the matrices a model is trained on, and reads a prediction request;
+so it needs nothing beyond the standard library.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
+
+ColumnType = Literal["integer", "number", "boolean", "category", "datetime", "text"]
+Role = Literal["feature", "target", "identifier", "ignored"]
+Task = Literal["binary", "multiclass", "regression"]
+
+COLUMN_TYPES: tuple[ColumnType, ...] = get_args(ColumnType)
+TASKS: tuple[Task, ...] = get_args(Task)
+
+#: The numbers that a date becomes, in the order of the numeric matrix.
+DATE_PARTS = ("days", "month", "weekday", "hour")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table.
+
+    Parameters
+    ----------
+    name : str
+        As it stands in the header.
+    type : ColumnType
+        ``integer``, ``number``, ``boolean``, ``category``, ``datetime`` or ``text``.
+    role : Role
+        ``feature``, ``target``, ``identifier`` or ``ignored``.
+    nullable : bool
+        Whether missing values were seen when the schema was inferred.
+    categories : tuple of str, default=()
+        The values seen, sorted, for categories and booleans written as words.
+    minimum, maximum : float or None, default=None
+        The range seen, for integers and numbers; seconds since 1970 for datetimes.
+    formats : tuple of str, default=()
+        The ``strptime`` formats seen, for datetimes; ``iso`` stands for ISO 8601.
+    true_values, false_values : tuple of str, default=()
+        The words seen, in lower case, for booleans written as words.
+    reason : str, default=""
+        Why the column is an identifier or ignored, in words.
+    """
+
+    name: str
+    type: ColumnType
+    role: Role = "feature"
+    nullable: bool = False
+    categories: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    formats: tuple[str, ...] = ()
+    true_values: tuple[str, ...] = ()
+    false_values: tuple[str, ...] = ()
+    reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON, without what is empty."""
+        return {key: value for key, value in asdict(self).items() if value not in ((), None, "")}
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> "Column":
+        """Read what :meth:`to_dict` wrote."""
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
+        }
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class TableSchema:
+    """Every column of a table, the target among them, and the task that follows from it.
+
+    Parameters
+    ----------
+    columns : tuple of Column
+        In the order of the first accepted dataset.
+    task : Task
+        ``binary``, ``multiclass`` or ``regression``.
+    classes : tuple of str, default=()
+        The target's classes, sorted, as text; empty for regression. Class ``i`` is target value ``i`` in the
+        prepared data and output ``i`` of the model.
+    version : int, default=1
+        Which schema of its model this is.
+    """
+
+    columns: tuple[Column, ...]
+    task: Task
+    classes: tuple[str, ...] = ()
+    version: int = 1
+
+    @property
+    def target(self) -> Column:
+        """The column that is predicted."""
+        return next(column for column in self.columns if column.role == "target")
+
+    @property
+    def features(self) -> tuple[Column, ...]:
+        """The columns that a model sees, in order."""
+        return tuple(column for column in self.columns if column.role == "feature")
+
+    @property
+    def identifier(self) -> Column | None:
+        """The column that names a row, when there is one."""
+        return next((column for column in self.columns if column.role == "identifier"), None)
+
+    @property
+    def number_names(self) -> tuple[str, ...]:
+        """Names of the numeric matrix's columns; a date stands for :data:`DATE_PARTS`, as ``name.part``."""
+        names: list[str] = []
+        for column in self.features:
+            if column.type == "datetime":
+                names.extend(f"{column.name}.{part}" for part in DATE_PARTS)
+            elif column.type in ("integer", "number", "boolean"):
+                names.append(column.name)
+        return tuple(names)
+
+    @property
+    def string_names(self) -> tuple[str, ...]:
+        """Names of the string matrix's columns."""
+        return tuple(column.name for column in self.features if column.type == "category")
+
+    def column(self, name: str) -> Column:
+        """Return the column called ``name``; raises ``KeyError`` when there is none."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(name)
+
+    def label(self, class_index: int) -> str | int | bool:
+        """Return class ``class_index`` as the value a caller knows: an integer target's classes are integers."""
+        text = self.classes[class_index]
+        if self.target.type == "integer":
+            return int(text)
+        if self.target.type == "boolean" and not self.target.true_values:
+            return text == "true"
+        return text
+
+    def with_version(self, version: int) -> "TableSchema":
+        """Return the same schema under another version number."""
+        return replace(self, version=version)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return {
+            "version": self.version,
+            "task": self.task,
+            "classes": list(self.classes),
+            "columns": [column.to_dict() for column in self.columns],
+        }
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> "TableSchema":
+        """Read what :meth:`to_dict` wrote."""
+        return cls(
+            columns=tuple(Column.from_dict(column) for column in document["columns"]),
+            task=document["task"],
+            classes=tuple(document["classes"]),
+            version=document["version"],
+        )

@@ -1,0 +1,1 @@
+"""The last stage: requests become predictions of the registered model."""

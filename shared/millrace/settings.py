@@ -1,0 +1,99 @@
+"""Settings: the only module that reads the environment.
+
+A function declares what it needs as a frozen dataclass; :func:`load_settings` reads every field from the
+environment variable of the same name in capitals, once, and names *all* missing or malformed ones together.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from functools import cache
+from typing import TypeVar
+
+from millrace.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrySettings:
+    """What a function needs that reads the registry: the DynamoDB table's name."""
+
+    registry_table: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTrainingSettings(RegistrySettings):
+    """Settings of ``request_training``."""
+
+    data_bucket: str
+    training_pipeline_arn: str
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineSettings(RegistrySettings):
+    """Settings of the functions that the training pipeline calls."""
+
+    data_bucket: str
+    models_bucket: str
+
+
+@dataclass(frozen=True, slots=True)
+class PredictSettings(RegistrySettings):
+    """Settings of ``predict``.
+
+    Parameters
+    ----------
+    alias_refresh_seconds : float, default=5
+        Least time between two reads of an alias pointer.
+    max_rows_per_request : int, default=10000
+        Rows that one request may hold.
+    """
+
+    models_bucket: str
+    alias_refresh_seconds: float = 5.0
+    max_rows_per_request: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class ManageModelsSettings(RegistrySettings):
+    """Settings of ``manage_models``."""
+
+    data_bucket: str
+    models_bucket: str
+
+
+SettingsT = TypeVar("SettingsT")
+
+
+def parse_settings(settings_class: type[SettingsT], environment: Mapping[str, str]) -> SettingsT:
+    """Build ``settings_class`` from a mapping of environment variables.
+
+    Raises
+    ------
+    ConfigurationError
+        Names every missing and every malformed variable.
+    """
+    values: dict[str, object] = {}
+    missing: list[str] = []
+    malformed: list[str] = []
+    for field in fields(settings_class):  # type: ignore[arg-type]  # every settings class is a dataclass
+        variable = field.name.upper()
+        text = environment.get(variable, "").strip()
+        if not text:
+            if field.default is MISSING:
+                missing.append(variable)
+            continue
+        try:
+            values[field.name] = field.type(text)  # type: ignore[operator]  # str, int or float
+        except ValueError:
+            malformed.append(f"{variable}={text!r} is not {field.type.__name__}")  # type: ignore[union-attr]
+    if missing or malformed:
+        faults = [f"missing environment variables: {', '.join(missing)}"] if missing else []
+        faults += [f"malformed environment variables: {', '.join(malformed)}"] if malformed else []
+        raise ConfigurationError("; ".join(faults))
+    return settings_class(**values)
+
+
+@cache
+def load_settings(settings_class: type[SettingsT]) -> SettingsT:
+    """Read ``settings_class`` from this process's environment, once per execution environment."""
+    return parse_settings(settings_class, os.environ)

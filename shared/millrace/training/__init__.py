@@ -1,0 +1,1 @@
+"""The second stage: candidates are planned, fitted and exported to ONNX."""
