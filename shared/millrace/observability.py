@@ -3,12 +3,31 @@
 The logger writes one JSON object a line, metrics are CloudWatch embedded metric format on standard output,
 and the tracer is silent outside Lambda. ``POWERTOOLS_SERVICE_NAME`` and ``POWERTOOLS_LOG_LEVEL`` are read by
 Powertools itself.
+
+The tracer is built when it is first asked for: it imports the X-Ray SDK and all of botocore, which costs half a
+second that a function which records no subsegments need not pay.
 """
 
-from aws_lambda_powertools import Logger, Metrics, Tracer
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools import Logger, Metrics
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools import Tracer
+
+    tracer: Tracer
 
 METRICS_NAMESPACE = "Millrace"
 
 logger = Logger(service="millrace")
 metrics = Metrics(namespace=METRICS_NAMESPACE, service="millrace")
-tracer = Tracer(service="millrace", auto_patch=False)
+
+
+def __getattr__(name: str) -> Any:
+    """Build ``tracer`` on first use, and keep it."""
+    if name != "tracer":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from aws_lambda_powertools import Tracer  # noqa: PLC0415 - its import is the cost that is put off
+
+    globals()["tracer"] = built = Tracer(service="millrace", auto_patch=False)
+    return built
