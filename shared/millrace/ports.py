@@ -22,6 +22,10 @@ from millrace.registry.entities import (
 from millrace.spec import ModelSpec
 
 
+#: Causes that one follow-up run answers. A DynamoDB transaction holds 100 actions and each cause takes two.
+MAX_FOLLOW_UP_CAUSES = 40
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """What is known about a stored object without reading it."""
@@ -106,11 +110,16 @@ class Registry(Protocol):
         """Return a cause and what became of it; raises ``CauseNotFoundError``."""
         ...
 
+    def list_pending_causes(self, model: str, limit: int = MAX_FOLLOW_UP_CAUSES) -> list[CauseRecord]:
+        """Return the causes that wait for the active run to finish, oldest first."""
+        ...
+
     def release_run(self, model: str, run_id: str, follow_up: Run | None, entry: LedgerEntry | None) -> bool:
         """End ``run_id``'s turn as the active run.
 
-        With ``follow_up`` (whose ``cause_ids`` are causes that are pending now) that run becomes the active one
-        and those causes count as started by it, in the same transaction. Returns False, changing nothing, when
+        With ``follow_up`` (whose ``cause_ids`` are the oldest causes that are pending now, at most
+        :data:`MAX_FOLLOW_UP_CAUSES`) that run becomes the active one and those causes count as started by it, in
+        the same transaction; the others go on waiting. Returns False, changing nothing, when
         ``run_id`` is not the active run (any more), or when what is pending changed since the follow-up was made
         (then read the state and try again).
         """

@@ -83,8 +83,8 @@ class ModelState:
         0 before the first accepted dataset.
     active_run_id : str or None
         The run that is training now.
-    pending_cause_ids : tuple of str
-        Causes waiting for the active run to finish.
+    pending_causes : int
+        How many causes wait for the active run to finish; any number may, so they are listed separately.
     """
 
     model: str
@@ -93,7 +93,7 @@ class ModelState:
     latest_version: int = 0
     schema_version: int = 0
     active_run_id: str | None = None
-    pending_cause_ids: tuple[str, ...] = ()
+    pending_causes: int = 0
     created_at: datetime | None = None
 
 

@@ -1,0 +1,15 @@
+"""The ledger's words: which entry a trigger leaves, whatever became of it."""
+
+from dataclasses import replace
+
+from millrace.registry.entities import LedgerEntry
+
+
+def run_requested(entry: LedgerEntry, run_id: str) -> LedgerEntry:
+    """Return ``entry`` as that of a cause which started ``run_id``."""
+    return replace(entry, action="run_requested", details={**entry.details, "run_id": run_id})
+
+
+def trigger_deferred(entry: LedgerEntry, active_run_id: str) -> LedgerEntry:
+    """Return ``entry`` as that of a cause which waits for ``active_run_id`` to finish."""
+    return replace(entry, action="trigger_deferred", details={**entry.details, "waits_for": active_run_id})

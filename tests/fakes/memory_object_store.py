@@ -1,0 +1,64 @@
+"""A versioned bucket in memory."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from millrace.errors import ArtifactNotFoundError
+from millrace.ports import ObjectInfo
+
+WRITTEN_AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    version_id: str
+    body: bytes
+    content_type: str
+    metadata: Mapping[str, str]
+    last_modified: datetime
+
+
+class MemoryObjectStore:
+    """Implements :class:`millrace.ports.ObjectStore`; keeps every version, as a versioned bucket does."""
+
+    def __init__(self, bucket_name: str = "bucket") -> None:
+        self.bucket_name = bucket_name
+        self._objects: dict[str, list[StoredObject]] = {}
+
+    def upload(
+        self, key: str, body: bytes, metadata: Mapping[str, str] | None = None, last_modified: datetime = WRITTEN_AT
+    ) -> str:
+        """Put an object as a user would, with metadata; returns its version id."""
+        versions = self._objects.setdefault(key, [])
+        version_id = f"v{len(versions) + 1}"
+        versions.append(StoredObject(version_id, body, "text/csv", dict(metadata or {}), last_modified))
+        return version_id
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """Every key below ``prefix``, sorted."""
+        return sorted(key for key in self._objects if key.startswith(prefix))
+
+    def get(self, key: str, version_id: str | None = None) -> bytes:
+        return self._find(key, version_id).body
+
+    def head(self, key: str, version_id: str | None = None) -> ObjectInfo:
+        found = self._find(key, version_id)
+        return ObjectInfo(len(found.body), found.version_id, found.last_modified, found.metadata)
+
+    def put(self, key: str, body: bytes, content_type: str = "application/octet-stream") -> None:
+        versions = self._objects.setdefault(key, [])
+        versions.append(StoredObject(f"v{len(versions) + 1}", bytes(body), content_type, {}, WRITTEN_AT))
+
+    def copy(self, source_key: str, target_key: str, version_id: str | None = None) -> None:
+        found = self._find(source_key, version_id)
+        versions = self._objects.setdefault(target_key, [])
+        versions.append(
+            StoredObject(f"v{len(versions) + 1}", found.body, found.content_type, found.metadata, WRITTEN_AT)
+        )
+
+    def _find(self, key: str, version_id: str | None) -> StoredObject:
+        for stored in reversed(self._objects.get(key, [])):
+            if version_id in (None, stored.version_id):
+                return stored
+        raise ArtifactNotFoundError(f"there is no object {key!r} in {self.bucket_name!r}")

@@ -1,0 +1,233 @@
+"""A registry in memory, held to the same behaviour as the one on DynamoDB by one suite of tests."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, TypeVar
+
+from millrace.errors import (
+    AliasConflictError,
+    CauseNotFoundError,
+    ConflictError,
+    ModelNotFoundError,
+    RunNotFoundError,
+    VersionNotFoundError,
+)
+from millrace.ports import MAX_FOLLOW_UP_CAUSES, Claim
+from millrace.registry import ledger
+from millrace.registry.entities import (
+    Cause,
+    CauseRecord,
+    DatasetRecord,
+    LedgerEntry,
+    ModelState,
+    ModelVersion,
+    Run,
+    Trial,
+)
+from millrace.spec import ModelSpec
+
+EntityT = TypeVar("EntityT", Run, Trial)
+
+
+class MemoryRegistry:
+    """Implements :class:`millrace.ports.Registry`; every method is atomic under threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._states: dict[str, ModelState] = {}
+        self._specs: dict[str, ModelSpec] = {}
+        self._causes: dict[tuple[str, str], CauseRecord] = {}
+        self._pending_since: dict[tuple[str, str], datetime] = {}
+        self._runs: dict[tuple[str, str], Run] = {}
+        self._trials: dict[tuple[str, str, str], Trial] = {}
+        self._datasets: dict[tuple[str, str], DatasetRecord] = {}
+        self._versions: dict[tuple[str, int], ModelVersion] = {}
+        self._ledger: dict[tuple[str, datetime, str], LedgerEntry] = {}
+
+    def list_models(self) -> list[ModelState]:
+        with self._lock:
+            return [self._states[model] for model in sorted(self._states)]
+
+    def get_state(self, model: str) -> ModelState:
+        with self._lock:
+            if model not in self._states:
+                raise ModelNotFoundError(f"there is no model called {model!r}")
+            return self._states[model]
+
+    def get_spec(self, model: str) -> ModelSpec:
+        with self._lock:
+            return self._specs.get(model, ModelSpec())
+
+    def put_spec(self, model: str, spec: ModelSpec) -> None:
+        with self._lock:
+            self._specs[model] = spec
+
+    def set_schema_version(self, model: str, schema_version: int) -> None:
+        with self._lock:
+            state = self.get_state(model)
+            if schema_version != state.schema_version + 1:
+                raise ConflictError(f"schema version {schema_version} of {model!r} does not follow the present one")
+            self._states[model] = replace(state, schema_version=schema_version)
+
+    def claim_cause(self, cause: Cause, run: Run, entry: LedgerEntry) -> Claim:
+        with self._lock:
+            key = (cause.model, cause.cause_id)
+            if key in self._causes:
+                return Claim("duplicate", self._causes[key].run_id)
+            state = self._states.get(cause.model, ModelState(cause.model, created_at=entry.occurred_at))
+            if state.active_run_id is None:
+                self._causes[key] = CauseRecord(cause, "started", run.run_id, cause.reason)
+                self._runs[run.model, run.run_id] = run
+                self._states[cause.model] = replace(state, active_run_id=run.run_id)
+                self.append_ledger(ledger.run_requested(entry, run.run_id))
+                return Claim("started", run.run_id)
+            self._causes[key] = CauseRecord(cause, "pending", None, cause.reason)
+            self._pending_since[key] = entry.occurred_at
+            self._states[cause.model] = replace(state, pending_causes=state.pending_causes + 1)
+            self.append_ledger(ledger.trigger_deferred(entry, state.active_run_id))
+            return Claim("deferred", None)
+
+    def skip_cause(self, cause: Cause, entry: LedgerEntry) -> bool:
+        with self._lock:
+            key = (cause.model, cause.cause_id)
+            if key in self._causes:
+                return False
+            self._causes[key] = CauseRecord(cause, "skipped", None, entry.reason)
+            self.append_ledger(entry)
+            return True
+
+    def get_cause(self, model: str, cause_id: str) -> CauseRecord:
+        with self._lock:
+            if (model, cause_id) not in self._causes:
+                raise CauseNotFoundError(f"no trigger of {model!r} has the cause id {cause_id!r}")
+            return self._causes[model, cause_id]
+
+    def list_pending_causes(self, model: str, limit: int = MAX_FOLLOW_UP_CAUSES) -> list[CauseRecord]:
+        with self._lock:
+            waiting = sorted(
+                (since, cause_id) for (owner, cause_id), since in self._pending_since.items() if owner == model
+            )
+            return [self._causes[model, cause_id] for _, cause_id in waiting[:limit]]
+
+    def release_run(self, model: str, run_id: str, follow_up: Run | None, entry: LedgerEntry | None) -> bool:
+        with self._lock:
+            state = self._states.get(model)
+            if state is None or state.active_run_id != run_id:
+                return False
+            taken = follow_up.cause_ids if follow_up else ()
+            if any((model, cause_id) not in self._pending_since for cause_id in taken):
+                return False
+            if follow_up is None and state.pending_causes:
+                return False
+            for cause_id in taken:
+                del self._pending_since[model, cause_id]
+                record = self._causes[model, cause_id]
+                self._causes[model, cause_id] = replace(
+                    record, status="started", run_id=follow_up.run_id if follow_up else None
+                )
+            if follow_up:
+                self._runs[model, follow_up.run_id] = follow_up
+            self._states[model] = replace(
+                state,
+                active_run_id=follow_up.run_id if follow_up else None,
+                pending_causes=state.pending_causes - len(taken),
+            )
+            if entry:
+                self.append_ledger(entry)
+            return True
+
+    def get_run(self, model: str, run_id: str) -> Run:
+        with self._lock:
+            if (model, run_id) not in self._runs:
+                raise RunNotFoundError(f"the model {model!r} has no run {run_id!r}")
+            return self._runs[model, run_id]
+
+    def list_runs(self, model: str, limit: int = 50) -> list[Run]:
+        with self._lock:
+            run_ids = sorted((run_id for owner, run_id in self._runs if owner == model), reverse=True)
+            return [self._runs[model, run_id] for run_id in run_ids[:limit]]
+
+    def update_run(self, model: str, run_id: str, **changes: Any) -> None:
+        with self._lock:
+            self._runs[model, run_id] = _changed(self.get_run(model, run_id), changes)
+
+    def put_trials(self, trials: Sequence[Trial]) -> None:
+        with self._lock:
+            for trial in trials:
+                self._trials.setdefault((trial.model, trial.run_id, trial.trial_id), trial)
+
+    def get_trial(self, model: str, run_id: str, trial_id: str) -> Trial:
+        with self._lock:
+            if (model, run_id, trial_id) not in self._trials:
+                raise RunNotFoundError(f"run {run_id!r} of {model!r} has no trial {trial_id!r}")
+            return self._trials[model, run_id, trial_id]
+
+    def list_trials(self, model: str, run_id: str) -> list[Trial]:
+        with self._lock:
+            keys = sorted(key for key in self._trials if key[:2] == (model, run_id))
+            return [self._trials[key] for key in keys]
+
+    def update_trial(self, model: str, run_id: str, trial_id: str, **changes: Any) -> None:
+        with self._lock:
+            self._trials[model, run_id, trial_id] = _changed(self.get_trial(model, run_id, trial_id), changes)
+
+    def put_dataset(self, dataset: DatasetRecord) -> bool:
+        with self._lock:
+            return self._datasets.setdefault((dataset.model, dataset.dataset_id), dataset) is dataset
+
+    def list_datasets(self, model: str) -> list[DatasetRecord]:
+        with self._lock:
+            datasets = [dataset for (owner, _), dataset in self._datasets.items() if owner == model]
+            return sorted(datasets, key=lambda dataset: (dataset.accepted_at, dataset.dataset_id))
+
+    def next_version(self, model: str) -> int:
+        with self._lock:
+            state = self.get_state(model)
+            self._states[model] = replace(state, latest_version=state.latest_version + 1)
+            return state.latest_version + 1
+
+    def put_version(self, version: ModelVersion, entry: LedgerEntry) -> None:
+        with self._lock:
+            key = (version.model, version.version)
+            if key in self._versions:
+                raise ConflictError(f"version {version.version} of {version.model!r} exists already")
+            self._versions[key] = version
+            self.append_ledger(entry)
+
+    def get_version(self, model: str, version: int) -> ModelVersion:
+        with self._lock:
+            if (model, version) not in self._versions:
+                raise VersionNotFoundError(f"the model {model!r} has no version {version}")
+            return self._versions[model, version]
+
+    def list_versions(self, model: str) -> list[ModelVersion]:
+        with self._lock:
+            numbers = sorted((number for owner, number in self._versions if owner == model), reverse=True)
+            return [self._versions[model, number] for number in numbers]
+
+    def move_alias(self, model: str, alias: str, version: int, expected_revision: int, entry: LedgerEntry) -> None:
+        with self._lock:
+            state = self.get_state(model)
+            self.get_version(model, version)
+            if state.revision != expected_revision:
+                raise AliasConflictError(f"the aliases of {model!r} moved since revision {expected_revision}")
+            self._states[model] = replace(state, revision=state.revision + 1, aliases={**state.aliases, alias: version})
+            self.append_ledger(entry)
+
+    def append_ledger(self, entry: LedgerEntry) -> None:
+        with self._lock:
+            self._ledger.setdefault((entry.model, entry.occurred_at, entry.entry_id), entry)
+
+    def list_ledger(self, model: str, limit: int = 100) -> list[LedgerEntry]:
+        with self._lock:
+            keys = sorted((key for key in self._ledger if key[0] == model), reverse=True)
+            return [self._ledger[key] for key in keys[:limit]]
+
+
+def _changed(entity: EntityT, changes: dict[str, Any]) -> EntityT:
+    """Replace fields; a list becomes a tuple, as it does when it comes back from storage."""
+    return replace(
+        entity, **{name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
+    )
