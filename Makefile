@@ -1,0 +1,78 @@
+# Everything starts here, with nothing but Python 3.11+ and pip: `make demo`, `make test`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check lint lock layers deploy clean environment tools
+
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(BIN)/uv
+TOOLS := .millrace/tools
+STAMPS := .millrace/stamps
+PYTEST_OPTIONS ?= -n 2 --dist loadfile -q
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: environment $(STAMPS)/sam $(STAMPS)/ministack  ## Start the local stack, train and serve two models, stop it
+	@$(BIN)/millrace demo $(DEMO_OPTIONS)
+
+test: environment tools  ## Run every test
+	@$(BIN)/pytest $(PYTEST_OPTIONS)
+
+check: lint test  ## Run what CI runs: ruff, mypy, import-linter, every test
+
+lint: environment
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy shared cli
+	$(BIN)/lint-imports
+
+layers: environment  ## Build the Lambda layers for the Lambda runtime
+	@$(MAKE) -C layers all UV=$(abspath $(UV))
+
+deploy: environment $(STAMPS)/sam  ## Build and deploy to AWS (SAM_OPTIONS="--config-env ... --profile ...")
+	$(TOOLS)/sam/bin/sam build
+	$(TOOLS)/sam/bin/sam deploy $(SAM_OPTIONS)
+
+lock: environment  ## Pin every requirement anew
+	@for name in bootstrap layers dev sam ministack checkov; do \
+	  echo "requirements/$$name.txt"; \
+	  (cd requirements && ../$(UV) pip compile $$name.in --output-file $$name.txt --quiet --upgrade \
+	    --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+	    --no-emit-index-url --no-header --annotation-style line); \
+	done
+
+clean:  ## Stop the local stack; remove environments, builds and caches
+	@if [ -x $(BIN)/millrace ]; then $(BIN)/millrace local down || true; fi
+	rm -rf .venv .millrace .aws-sam layers/.build layers/*/build .pytest_cache .mypy_cache .ruff_cache \
+	  .import_linter_cache .hypothesis *.egg-info shared/*.egg-info cli/*.egg-info
+
+# -- environments: each is made once, and again when its lock changes --------------------------------------------
+
+environment: $(STAMPS)/environment
+tools: $(STAMPS)/sam $(STAMPS)/ministack $(STAMPS)/checkov
+
+$(STAMPS)/bootstrap: requirements/bootstrap.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Millrace needs Python 3.11 or newer; try: make PYTHON=python3.11" \
+	  if sys.version_info < (3, 11) else 0)'
+	@echo "==> environment: .venv"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	@mkdir -p $(STAMPS) && touch $@
+
+# --inexact keeps pip and uv, which the lock does not name.
+$(STAMPS)/environment: $(STAMPS)/bootstrap requirements/dev.txt pyproject.toml
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+# sam and ministack pin botocore versions that exclude each other, so every tool lives alone.
+$(STAMPS)/%: requirements/%.txt $(STAMPS)/bootstrap
+	@echo "==> tool: $(TOOLS)/$*"
+	@$(UV) venv --quiet --clear --python $(BIN)/python $(TOOLS)/$*
+	@$(UV) pip sync --quiet --python $(TOOLS)/$*/bin/python --require-hashes $<
+	@touch $@

@@ -1,0 +1,144 @@
+"""The API of a stack, with signed requests."""
+
+import ssl
+import time
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, Self
+
+import httpx
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from millrace_cli.errors import ApiError, CliError
+from millrace_cli.target import Target
+
+_TIMEOUT_SECONDS = 60.0
+_TRIES = 4
+_FIRST_PAUSE_SECONDS = 0.3
+_TRANSIENT = frozenset({429, 502, 503, 504})
+
+
+class SignedRequests(httpx.Auth):
+    """Signs every request with Signature Version 4 for API Gateway.
+
+    Parameters
+    ----------
+    credentials : botocore Credentials
+        May refresh themselves; read anew for each request.
+    region : str
+        Of the API.
+    """
+
+    requires_request_body = True
+
+    def __init__(self, credentials: Credentials, region: str) -> None:
+        self._credentials = credentials
+        self._region = region
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Add the signature's headers."""
+        headers = {name: request.headers[name] for name in ("host", "content-type") if name in request.headers}
+        aws_request = AWSRequest(method=request.method, url=str(request.url), data=request.content, headers=headers)
+        SigV4Auth(self._credentials.get_frozen_credentials(), "execute-api", self._region).add_auth(aws_request)
+        for name, value in aws_request.headers.items():
+            request.headers[name] = value
+        yield request
+
+
+class ApiClient:
+    """Calls the API of one stack.
+
+    Parameters
+    ----------
+    client : httpx.Client
+        Knows the base URL and how to sign.
+    sleep : callable
+        Waits between tries.
+    """
+
+    def __init__(self, client: httpx.Client, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._client = client
+        self._sleep = sleep
+
+    @classmethod
+    def for_target(cls, target: Target) -> Self:
+        """Return a client that signs with the target's credentials."""
+        client = httpx.Client(
+            base_url=target.api_url,
+            auth=SignedRequests(target.credentials, target.region),
+            timeout=_TIMEOUT_SECONDS,
+            trust_env=not target.is_local,
+            verify=ssl.create_default_context(cafile=target.authority),
+        )
+        return cls(client)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def get(self, path: str) -> dict[str, Any]:
+        """Return the document at ``path``; transient faults are tried again.
+
+        Raises
+        ------
+        ApiError
+            With the API's own message.
+        CliError
+            When there is no answer.
+        """
+        return self._call("GET", path)
+
+    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Send a document and return the answer; as :meth:`get`."""
+        return self._call("POST", path, json=body)
+
+    def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+        pause = _FIRST_PAUSE_SECONDS
+        for attempt in range(1, _TRIES + 1):
+            try:
+                response = self._client.request(method, path, **arguments)
+            except httpx.TransportError as error:
+                if attempt == _TRIES:
+                    raise CliError(f"no answer from the API: {error}", "is the stack up? see: millrace local status") from error
+            else:
+                if response.is_success:
+                    return _document(response)
+                if response.status_code not in _TRANSIENT or attempt == _TRIES:
+                    raise _api_error(response)
+            self._sleep(pause)
+            pause *= 2
+        raise AssertionError("unreachable: the last try returns or raises")
+
+
+def _document(response: httpx.Response) -> dict[str, Any]:
+    try:
+        document = response.json()
+    except ValueError as error:
+        raise CliError(f"the API answered with something that is no JSON: {response.text[:200]}") from error
+    if not isinstance(document, dict):
+        raise CliError("the API answered with JSON that is no object")
+    return document
+
+
+def _api_error(response: httpx.Response) -> ApiError:
+    """Turn an error answer, ours or API Gateway's own, into an exception."""
+    try:
+        body = response.json()
+    except ValueError:
+        body = {}
+    if not isinstance(body, dict):
+        body = {}
+    message = str(body.get("message") or body.get("Message") or f"HTTP {response.status_code}")
+    faults = [f"  {fault.get('field')}: {fault.get('message')}" for fault in body.get("fields", [])]
+    hint = ""
+    if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        hint = "the caller needs execute-api:Invoke on this API; check --profile"
+    return ApiError(
+        "\n".join([message, *faults]),
+        status=response.status_code,
+        error_code=str(body.get("error_code", "")),
+        hint=hint,
+    )

@@ -1,0 +1,179 @@
+"""MiniStack's process: starting it, waiting for it, making its administrator."""
+
+import json
+import os
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import boto3
+import httpx
+from botocore.config import Config
+
+from millrace_cli.errors import CliError
+from millrace_cli.local.process import MARK, start_moment
+from millrace_cli.local.state import LOCAL_REGION, LocalState
+from millrace_cli.local.tls import make_certificates
+
+DEFAULT_PORT = 4566
+ADMINISTRATOR = "millrace-local"
+
+#: MiniStack lets this key do everything without looking; it makes the administrator, whose requests are checked.
+_ROOT_KEY = "test"
+_PORTS_TRIED = 50
+_READY_SECONDS = 30.0
+_POLL_SECONDS = 0.1
+_LOG_LINES_SHOWN = 15
+
+
+def log_path(local_dir: Path) -> Path:
+    """Return where MiniStack's own log goes."""
+    return local_dir / "ministack.log"
+
+
+def temporary_dir(local_dir: Path) -> Path:
+    """Return the folder that takes every temporary file of the stack, so that they vanish together."""
+    return local_dir / "tmp"
+
+
+def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without AWS settings or Python paths, so that nothing local reaches an account."""
+    dropped = ("AWS_", "SAM_", "MINISTACK_", "LAMBDA_", "PYTHON", "VIRTUAL_ENV")
+    kept = {name: value for name, value in environment.items() if not name.startswith(dropped)}
+    return kept | {
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+    }
+
+
+def is_port_free(port: int) -> bool:
+    """Tell whether a server could listen on 127.0.0.1 at ``port``."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def choose_port(wanted: int | None) -> int:
+    """Return the port to listen on: the one wanted, else the first free one from 4566 on.
+
+    Raises
+    ------
+    CliError
+        When the wanted port is taken, or no port is free.
+    """
+    if wanted is not None:
+        if not is_port_free(wanted):
+            raise CliError(
+                f"port {wanted} on 127.0.0.1 is in use by another program",
+                "stop that program, or leave --port out to take a free one",
+            )
+        return wanted
+    for port in range(DEFAULT_PORT, DEFAULT_PORT + _PORTS_TRIED):
+        if is_port_free(port):
+            return port
+    raise CliError(f"no port from {DEFAULT_PORT} to {DEFAULT_PORT + _PORTS_TRIED - 1} is free", "name one: --port PORT")
+
+
+def start_ministack(program: Path, local_dir: Path, port: int, stack: str) -> LocalState:
+    """Start MiniStack in its own process group, with IAM enforcement, and wait until it answers.
+
+    Raises
+    ------
+    CliError
+        When it ends or stays silent; shows the end of its log.
+    """
+    temporary_dir(local_dir).mkdir(parents=True, exist_ok=True)
+    certificates = make_certificates(local_dir, datetime.now(UTC))
+    environment = clean_environment(os.environ) | {
+        "AUTH": "true",
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "MINISTACK_REGION": LOCAL_REGION,
+        "AWS_DEFAULT_REGION": LOCAL_REGION,
+        "USE_SSL": "1",
+        "MINISTACK_SSL_CERT": str(certificates.certificate),
+        "MINISTACK_SSL_KEY": str(certificates.key),
+        # For the functions, whose workers inherit this.
+        "AWS_CA_BUNDLE": str(certificates.authority),
+        "SSL_CERT_FILE": str(certificates.authority),
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+        "TMPDIR": str(temporary_dir(local_dir)),
+        "OMP_NUM_THREADS": "1",
+        MARK: str(local_dir),
+    }
+    with log_path(local_dir).open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603  # our own pinned program
+            [str(program)],
+            env=environment,
+            cwd=local_dir,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    state = LocalState(
+        pid=process.pid,
+        started=start_moment(process.pid),
+        port=port,
+        stack=stack,
+        authority=str(certificates.authority),
+    )
+    deadline = time.monotonic() + _READY_SECONDS
+    while not is_ready(state):
+        if process.poll() is not None:
+            raise CliError(f"MiniStack ended while starting:\n{log_end(log_path(local_dir))}", _see(local_dir))
+        if time.monotonic() > deadline:
+            raise CliError(f"MiniStack did not answer within {_READY_SECONDS:.0f} seconds", _see(local_dir))
+        time.sleep(_POLL_SECONDS)
+    return state
+
+
+def is_ready(state: LocalState) -> bool:
+    """Tell whether MiniStack answers on the recorded port."""
+    try:
+        trust = ssl.create_default_context(cafile=state.authority)
+        answer = httpx.get(f"{state.endpoint}/_ministack/ready", timeout=2.0, trust_env=False, verify=trust)
+        return answer.status_code == httpx.codes.OK
+    except (httpx.HTTPError, OSError):
+        return False
+
+
+def log_end(path: Path, lines: int = _LOG_LINES_SHOWN) -> str:
+    """Return the last lines of a log."""
+    try:
+        return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+    except OSError:
+        return ""
+
+
+def create_administrator(state: LocalState) -> LocalState:
+    """Make the user that deploys and calls: its signatures and policies are checked like anybody's."""
+    iam = boto3.client(
+        "iam",
+        endpoint_url=state.endpoint,
+        region_name=state.region,
+        aws_access_key_id=_ROOT_KEY,
+        aws_secret_access_key=_ROOT_KEY,
+        verify=state.authority,
+        config=Config(proxies={}),
+    )
+    policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+    iam.create_user(UserName=ADMINISTRATOR)
+    iam.put_user_policy(UserName=ADMINISTRATOR, PolicyName="administrator", PolicyDocument=json.dumps(policy))
+    key = iam.create_access_key(UserName=ADMINISTRATOR)["AccessKey"]
+    return state.with_changes(access_key_id=key["AccessKeyId"], secret_access_key=key["SecretAccessKey"])
+
+
+def _see(local_dir: Path) -> str:
+    return f"the whole log: {log_path(local_dir)}"
