@@ -21,7 +21,6 @@ from millrace.registry.entities import (
 )
 from millrace.spec import ModelSpec
 
-
 #: Causes that one follow-up run answers. A DynamoDB transaction holds 100 actions and each cause takes two.
 MAX_FOLLOW_UP_CAUSES = 40
 

@@ -1,0 +1,83 @@
+"""Clients and adapters, each built on first use and kept for the life of the execution environment."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import boto3
+from botocore.config import Config
+
+from millrace.aws.object_store import S3ObjectStore
+from millrace.aws.pipeline import StepFunctionsPipeline
+from millrace.aws.registry import DynamoRegistry
+from millrace.ports import ObjectStore, PipelineStarter, Registry
+from millrace.settings import load_settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_stepfunctions import SFNClient
+
+#: A dependency that does not answer is asked again, soon: a function has seconds, not minutes.
+_CONFIG = Config(
+    connect_timeout=2,
+    read_timeout=10,
+    retries={"mode": "adaptive", "total_max_attempts": 4},
+    user_agent_extra="millrace",
+)
+#: Objects may be large and a slow byte is no dead connection.
+_TRANSFER_CONFIG = _CONFIG.merge(Config(read_timeout=60))
+
+
+class _Cached(Protocol):
+    def cache_clear(self) -> None: ...
+
+
+FactoryT = TypeVar("FactoryT", bound=Callable[..., Any])
+_caches: list[_Cached] = [load_settings]
+
+
+def _cached_factory(factory: FactoryT) -> FactoryT:
+    """Cache a factory by its arguments, and remember it for :func:`clear_clients`."""
+    cached = cache(factory)
+    _caches.append(cached)
+    return cached  # type: ignore[return-value]  # functools.cache keeps the signature, but its type does not say so
+
+
+@_cached_factory
+def _s3() -> "S3Client":
+    return boto3.client("s3", config=_TRANSFER_CONFIG)
+
+
+@_cached_factory
+def _dynamodb() -> "DynamoDBClient":
+    return boto3.client("dynamodb", config=_CONFIG)
+
+
+@_cached_factory
+def _step_functions() -> "SFNClient":
+    return boto3.client("stepfunctions", config=_CONFIG)
+
+
+@_cached_factory
+def object_store(bucket_name: str) -> ObjectStore:
+    """Return the bucket of that name."""
+    return S3ObjectStore(_s3(), bucket_name)
+
+
+@_cached_factory
+def registry(table_name: str) -> Registry:
+    """Return the registry in the table of that name."""
+    return DynamoRegistry(_dynamodb(), table_name)
+
+
+@_cached_factory
+def training_pipeline(state_machine_arn: str) -> PipelineStarter:
+    """Return the training pipeline with that ARN."""
+    return StepFunctionsPipeline(_step_functions(), state_machine_arn)
+
+
+def clear_clients() -> None:
+    """Forget every client and every setting read, so that the next use builds them anew; for tests."""
+    for cached in _caches:
+        cached.cache_clear()

@@ -1,0 +1,83 @@
+"""A bucket on S3."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from millrace.aws.errors import aws_errors, error_code
+from millrace.errors import ArtifactNotFoundError
+from millrace.ports import ObjectInfo
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CopySourceTypeDef
+
+#: A deleted object is gone too: reading its delete marker is "method not allowed", and a version id that S3 never
+#: gave is an invalid argument.
+_GONE = frozenset({"404", "405", "InvalidArgument", "MethodNotAllowed", "NoSuchKey", "NoSuchVersion", "NotFound"})
+
+
+class S3ObjectStore:
+    """Implements :class:`millrace.ports.ObjectStore`.
+
+    Parameters
+    ----------
+    client : S3Client
+        Built by :mod:`millrace.aws.clients`.
+    bucket_name : str
+        The bucket must be versioned. The role needs ``s3:ListBucket`` on it: without, S3 answers "access denied"
+        for an object that is not there.
+    """
+
+    def __init__(self, client: "S3Client", bucket_name: str) -> None:
+        self._client = client
+        self.bucket_name = bucket_name
+
+    def get(self, key: str, version_id: str | None = None) -> bytes:
+        """Return an object's bytes; raises ``ArtifactNotFoundError`` when there is none."""
+        with self._errors(key):
+            if version_id is None:
+                return self._client.get_object(Bucket=self.bucket_name, Key=key)["Body"].read()
+            return self._client.get_object(Bucket=self.bucket_name, Key=key, VersionId=version_id)["Body"].read()
+
+    def head(self, key: str, version_id: str | None = None) -> ObjectInfo:
+        """Return an object's size and metadata; raises ``ArtifactNotFoundError`` when there is none."""
+        with self._errors(key):
+            if version_id is None:
+                found = self._client.head_object(Bucket=self.bucket_name, Key=key)
+            else:
+                found = self._client.head_object(Bucket=self.bucket_name, Key=key, VersionId=version_id)
+        return ObjectInfo(
+            size=found["ContentLength"],
+            version_id=found.get("VersionId"),
+            last_modified=found["LastModified"],
+            metadata=found["Metadata"],
+        )
+
+    def put(self, key: str, body: bytes, content_type: str = "application/octet-stream") -> None:
+        """Write an object, whole or not at all."""
+        with self._errors(key):
+            self._client.put_object(Bucket=self.bucket_name, Key=key, Body=body, ContentType=content_type)
+
+    def copy(self, source_key: str, target_key: str, version_id: str | None = None) -> None:
+        """Copy within the bucket; raises ``ArtifactNotFoundError`` when there is no source.
+
+        One call copies up to 5 GB; a model's largest artifact is far below (``GateSpec.max_model_bytes``).
+        """
+        source: CopySourceTypeDef = {"Bucket": self.bucket_name, "Key": source_key}
+        if version_id is not None:
+            source["VersionId"] = version_id
+        with self._errors(source_key):
+            self._client.copy_object(Bucket=self.bucket_name, Key=target_key, CopySource=source)
+
+    @contextmanager
+    def _errors(self, key: str) -> Iterator[None]:
+        with aws_errors("S3"):
+            try:
+                yield
+            except ClientError as error:
+                if error_code(error) in _GONE:
+                    raise ArtifactNotFoundError(f"there is no object {key!r} in {self.bucket_name!r}") from error
+                raise

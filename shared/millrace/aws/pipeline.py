@@ -1,0 +1,59 @@
+"""The training pipeline on Step Functions."""
+
+import json
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from millrace.aws.errors import aws_errors, error_code
+
+if TYPE_CHECKING:
+    from mypy_boto3_stepfunctions import SFNClient
+
+_GOING = frozenset({"RUNNING", "PENDING_REDRIVE"})
+
+
+class StepFunctionsPipeline:
+    """Implements :class:`millrace.ports.PipelineStarter`.
+
+    An execution bears its run's id as its name, so starting a run twice is starting it once, and whether it is
+    going can be asked without having kept anything.
+
+    Parameters
+    ----------
+    client : SFNClient
+        Built by :mod:`millrace.aws.clients`.
+    state_machine_arn : str
+        Of a standard state machine.
+    """
+
+    def __init__(self, client: "SFNClient", state_machine_arn: str) -> None:
+        self._client = client
+        self._state_machine_arn = state_machine_arn
+
+    def start(self, model: str, run_id: str) -> None:
+        """Start the run's execution under the run's id; starting it again changes nothing."""
+        with aws_errors("Step Functions"):
+            try:
+                self._client.start_execution(
+                    stateMachineArn=self._state_machine_arn,
+                    name=run_id,
+                    input=json.dumps({"model": model, "run_id": run_id}),
+                )
+            except ClientError as error:
+                if error_code(error) != "ExecutionAlreadyExists":
+                    raise
+
+    def is_running(self, run_id: str) -> bool:
+        """Tell whether the run's execution is still going."""
+        with aws_errors("Step Functions"):
+            try:
+                status = self._client.describe_execution(executionArn=self._execution_arn(run_id))["status"]
+            except ClientError as error:
+                if error_code(error) == "ExecutionDoesNotExist":
+                    return False
+                raise
+        return status in _GOING
+
+    def _execution_arn(self, run_id: str) -> str:
+        return self._state_machine_arn.replace(":stateMachine:", ":execution:", 1) + f":{run_id}"

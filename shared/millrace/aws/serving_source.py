@@ -1,0 +1,84 @@
+"""Where ``predict`` gets pointers and versions: two DynamoDB items and three objects, each read by its key.
+
+Reads the items that :mod:`millrace.aws.registry` writes without importing it, because a prediction needs neither
+pydantic nor any other entity.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from millrace.aws.errors import aws_errors, error_code
+from millrace.errors import ArtifactNotFoundError, ModelNotFoundError, VersionNotFoundError
+from millrace.layout import version_key
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_s3 import S3Client
+
+#: A caller is waiting: a pointer that does not come within seconds does not come.
+CLIENT_CONFIG = Config(
+    connect_timeout=1,
+    read_timeout=5,
+    retries={"mode": "standard", "total_max_attempts": 3},
+    user_agent_extra="millrace",
+)
+
+_NO_SUCH_OBJECT = frozenset({"404", "NoSuchKey", "NotFound"})
+
+
+class AwsModelSource:
+    """Implements :class:`millrace.serving.loading.ModelSource`.
+
+    Parameters
+    ----------
+    dynamodb, s3 : low-level clients
+        Built with :data:`CLIENT_CONFIG`.
+    table_name, bucket_name : str
+        The registry's table and the bucket of models.
+    """
+
+    def __init__(self, dynamodb: "DynamoDBClient", s3: "S3Client", table_name: str, bucket_name: str) -> None:
+        self._dynamodb = dynamodb
+        self._s3 = s3
+        self._table_name = table_name
+        self._bucket_name = bucket_name
+
+    def alias_version(self, model: str, alias: str) -> int:
+        """Return the version that ``alias`` points to; raises ``ModelNotFoundError`` when there is none."""
+        item = self._item(model, "STATE", "aliases")
+        if item is None:
+            raise ModelNotFoundError(f"there is no model {model!r}")
+        version = item.get("aliases", {}).get("M", {}).get(alias, {}).get("N")
+        if version is None:
+            raise ModelNotFoundError(f"model {model!r} has no {alias} to serve yet")
+        return int(version)
+
+    def manifest_sha256(self, model: str, version: int) -> str:
+        """Return the SHA-256 of a version's manifest; raises ``VersionNotFoundError``."""
+        item = self._item(model, f"VERSION#{version:06d}", "manifest_sha256")
+        if item is None:
+            raise VersionNotFoundError(f"model {model!r} has no version {version}")
+        return str(item["manifest_sha256"]["S"])
+
+    def artifact(self, model: str, version: int, name: str) -> bytes:
+        """Return an artifact's bytes; raises ``ArtifactNotFoundError``."""
+        key = version_key(model, version, name)
+        with aws_errors("S3"):
+            try:
+                return self._s3.get_object(Bucket=self._bucket_name, Key=key)["Body"].read()
+            except ClientError as error:
+                if error_code(error) in _NO_SUCH_OBJECT:
+                    raise ArtifactNotFoundError(f"{name} of {model} version {version} is gone") from error
+                raise
+
+    def _item(self, model: str, sort_key: str, attribute: str) -> dict[str, Any] | None:
+        with aws_errors("DynamoDB"):
+            found = self._dynamodb.get_item(
+                TableName=self._table_name,
+                Key={"pk": {"S": f"MODEL#{model}"}, "sk": {"S": sort_key}},
+                ProjectionExpression="#attribute",
+                ExpressionAttributeNames={"#attribute": attribute},
+            )
+        return found.get("Item")

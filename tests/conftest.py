@@ -1,0 +1,73 @@
+"""What holds for every test: no real account can be reached, and nothing leaks into the next test."""
+
+import ipaddress
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from millrace.settings import load_settings
+
+# Read when Powertools is imported, so it must be set before any test module is.
+os.environ["POWERTOOLS_TRACE_DISABLED"] = "true"
+
+FAKE_ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_SESSION_TOKEN": "testing",
+    "AWS_DEFAULT_REGION": "eu-west-1",
+    "AWS_REGION": "eu-west-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "POWERTOOLS_TRACE_DISABLED": "true",
+}
+
+
+def _refuse_real_endpoints() -> None:
+    for name, value in os.environ.items():
+        if name == "AWS_ENDPOINT_URL" or name.startswith("AWS_ENDPOINT_URL_"):
+            host = urlsplit(value).hostname or ""
+            if host != "localhost" and not _is_loopback(host):
+                pytest.exit(f"{name} points away from this machine; tests only ever talk to it", returncode=3)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@pytest.fixture(autouse=True)
+def isolated_from_aws(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Force fake credentials, refuse real endpoints, and forget cached clients and settings afterwards."""
+    _refuse_real_endpoints()
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        if name.startswith("AWS_ENDPOINT_URL") and "e2e" in request.keywords:
+            continue
+        monkeypatch.delenv(name)
+    for name, value in FAKE_ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    if "e2e" not in request.keywords:
+        monkeypatch.setattr(socket, "getaddrinfo", _only_this_machine(socket.getaddrinfo))
+    yield
+    load_settings.cache_clear()
+    # A pure unit test need not wait for boto3 only to clear what it never built.
+    if clients := sys.modules.get("millrace.aws.clients"):
+        clients.clear_clients()
+
+
+def _only_this_machine(getaddrinfo: Callable[..., Any]) -> Callable[..., Any]:
+    """Refuse to look up any other host: a forgotten mock fails at once instead of reaching AWS."""
+
+    def guarded(host: Any, *arguments: Any, **options: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else host
+        if name not in (None, "", "localhost") and not _is_loopback(name):
+            raise AssertionError(f"a test tried to reach {name!r}")
+        return getaddrinfo(host, *arguments, **options)
+
+    return guarded
