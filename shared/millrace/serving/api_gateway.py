@@ -1,0 +1,122 @@
+"""API Gateway's REST proxy events: a request out of one, a reply into one."""
+
+import base64
+import binascii
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from millrace.errors import (
+    InvalidInputError,
+    MillraceError,
+    PayloadTooLargeError,
+    UnsupportedMediaTypeError,
+)
+from millrace.names import validate_model_name
+
+#: A request's body, unpacked; API Gateway itself takes no more.
+MAX_BODY_BYTES = 10_000_000
+#: What a function may answer: 6 MB, less what the envelope around the body needs.
+MAX_REPLY_BYTES = 5_500_000
+
+_INTERNAL_ERROR = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """A request for predictions: whose, and in what bytes."""
+
+    model: str
+    body: bytes
+    content_type: str | None
+
+
+def read_invocation(event: Mapping[str, Any]) -> Invocation:
+    """Read an event of ``POST /models/{model}/invocations``.
+
+    Raises
+    ------
+    InvalidNameError
+        When the path's model name cannot exist.
+    InvalidInputError
+        When the body's encoding is broken.
+    UnsupportedMediaTypeError
+        When the body is compressed with anything but gzip.
+    PayloadTooLargeError
+        When it unpacks to more than :data:`MAX_BODY_BYTES`.
+    """
+    model = validate_model_name((event.get("pathParameters") or {}).get("model") or "")
+    headers = {str(name).lower(): value for name, value in (event.get("headers") or {}).items()}
+    body = _unpack(_body_bytes(event), headers.get("content-encoding"))
+    return Invocation(model, body, headers.get("content-type"))
+
+
+def success_response(reply: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the response for a reply's body.
+
+    Raises
+    ------
+    PayloadTooLargeError
+        When it is larger than a function may answer.
+    """
+    body = json.dumps(reply, separators=(",", ":"), allow_nan=False)
+    # The body travels as a string inside the function's JSON answer, where quotes and backslashes take two bytes.
+    size = len(body) + body.count('"') + body.count("\\") if len(body) * 2 > MAX_REPLY_BYTES else len(body)
+    if size > MAX_REPLY_BYTES:
+        raise PayloadTooLargeError(f"the reply would take {size} bytes of {MAX_REPLY_BYTES}: send fewer rows at once")
+    return _response(200, body)
+
+
+def error_response(error: MillraceError) -> dict[str, Any]:
+    """Return the response for an error: what the caller can mend is said, what only we can is not."""
+    document = error.to_dict()
+    if error.http_status == _INTERNAL_ERROR:
+        document["message"] = "the request could not be answered; the service's log says why"
+    headers = {"Retry-After": "1"} if error.retryable else {}
+    return _response(error.http_status, json.dumps(document), headers)
+
+
+def _response(status: int, body: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+    return {
+        "statusCode": status,
+        "headers": {"Content-Type": "application/json", "Cache-Control": "no-store", **(headers or {})},
+        "body": body,
+        "isBase64Encoded": False,
+    }
+
+
+def _body_bytes(event: Mapping[str, Any]) -> bytes:
+    body = event.get("body") or ""
+    try:
+        if event.get("isBase64Encoded"):
+            return base64.b64decode(body, validate=True)
+        return str(body).encode()
+    except binascii.Error as error:
+        raise InvalidInputError("the body is said to be base64, and is not") from error
+    except UnicodeEncodeError as error:
+        raise InvalidInputError("the body is not text in UTF-8") from error
+
+
+def _unpack(body: bytes, encoding: str | None) -> bytes:
+    name = (encoding or "identity").strip().lower()
+    if name == "gzip":
+        body = _gunzip(body)
+    elif name != "identity":
+        raise UnsupportedMediaTypeError("the body may be compressed with gzip or not at all")
+    if len(body) > MAX_BODY_BYTES:
+        raise PayloadTooLargeError(f"a request's body may hold {MAX_BODY_BYTES} bytes")
+    return body
+
+
+def _gunzip(body: bytes) -> bytes:
+    """Unpack no more than one byte past the limit, whatever the header promises."""
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        unpacked = unpacker.decompress(body, MAX_BODY_BYTES + 1)
+    except zlib.error as error:
+        raise InvalidInputError("the body is said to be gzip, and is not") from error
+    if len(unpacked) <= MAX_BODY_BYTES and not unpacker.eof:
+        raise InvalidInputError("the body's gzip stream ends too early")
+    return unpacked

@@ -1,0 +1,182 @@
+"""The models that are being served, kept current without a pause.
+
+A request is answered with what is loaded. Every few seconds the alias's pointer is read again, on a thread beside
+the requests; when it moved, that thread loads the new version, and then one assignment puts it in the old one's
+place. When the registry does not answer, or a version turns out to be damaged, the old one goes on serving.
+
+An execution environment may be frozen between two requests, its threads with it. So after an idle spell the pointer
+may be long out of date, and then, once, a request waits a moment for the thread before it serves the old version.
+"""
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from millrace.errors import ModelNotFoundError
+from millrace.names import CHAMPION
+from millrace.serving.loading import LoadedModel, ModelSource, load_version
+
+#: A pointer that was confirmed longer ago than this many refresh intervals is worth waiting for.
+STALE_AFTER_INTERVALS = 6
+#: The longest that a request waits for it.
+STALE_WAIT_SECONDS = 1.0
+
+_KEPT_EVENTS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class CacheEvent:
+    """Something that happened beside the requests, for the handler to log and count.
+
+    ``swapped``: ``version`` serves now. ``refresh_failed``: ``version`` goes on serving, for ``reason``.
+    ``withdrawn``: the alias is gone, and so is the model from the cache.
+    """
+
+    kind: Literal["swapped", "refresh_failed", "withdrawn"]
+    model: str
+    alias: str
+    version: int
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A model that is served; ``loaded`` is replaced as a whole, so that a request sees the old or the new."""
+
+    loaded: LoadedModel
+    tried_at: float
+    confirmed_at: float
+    refreshing: bool = False
+    failing: bool = False
+    settled: threading.Event = field(default_factory=threading.Event)
+
+
+def start_thread(work: Callable[[], None]) -> None:
+    """Run ``work`` beside the requests; it does not keep the process alive."""
+    threading.Thread(target=work, name="millrace-refresh", daemon=True).start()
+
+
+class ModelCache:
+    """Keeps the most recently used models.
+
+    Parameters
+    ----------
+    source : ModelSource
+        Where pointers and versions are read.
+    refresh_seconds : float
+        Least time between two reads of one pointer.
+    clock : callable
+        Seconds that only grow, such as ``time.monotonic``.
+    capacity : int, default=8
+        Models that are kept; the least recently used goes first.
+    start : callable, default=start_thread
+        Runs a refresh beside the requests.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource,
+        refresh_seconds: float,
+        clock: Callable[[], float],
+        capacity: int = 8,
+        start: Callable[[Callable[[], None]], None] = start_thread,
+    ) -> None:
+        self._source = source
+        self._refresh_seconds = refresh_seconds
+        self._clock = clock
+        self._capacity = capacity
+        self._start = start
+        self._lock = threading.Lock()
+        self._first_loads: dict[tuple[str, str], threading.Lock] = {}
+        self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
+        self._events: deque[CacheEvent] = deque(maxlen=_KEPT_EVENTS)
+
+    def get(self, model: str, alias: str = CHAMPION) -> LoadedModel:
+        """Return the version to serve.
+
+        Raises
+        ------
+        ModelNotFoundError
+            When the model is unknown, or its alias points nowhere.
+        VersionNotFoundError, ArtifactNotFoundError, ArtifactIntegrityError, ServiceUnavailableError
+            When no version is loaded yet and none can be.
+        """
+        key = (model, alias)
+        entry = self._find(key) or self._load_first(key)
+        if self._claim_refresh(entry):
+            self._start(lambda: self._refresh(key, entry))
+        if self._is_worth_waiting_for(entry):
+            entry.settled.wait(STALE_WAIT_SECONDS)
+        return entry.loaded
+
+    def take_events(self) -> list[CacheEvent]:
+        """Return what happened since the last call, oldest first."""
+        events: list[CacheEvent] = []
+        while self._events:
+            events.append(self._events.popleft())
+        return events
+
+    def _find(self, key: tuple[str, str]) -> _Entry | None:
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is not None:
+                self._entries.move_to_end(key)
+            return entry
+
+    def _load_first(self, key: tuple[str, str]) -> _Entry:
+        with self._lock:
+            first_load = self._first_loads.setdefault(key, threading.Lock())
+        try:
+            with first_load:
+                entry = self._find(key)
+                if entry is not None:
+                    return entry
+                now = self._clock()
+                loaded = load_version(self._source, key[0], self._source.alias_version(*key))
+                entry = _Entry(loaded, tried_at=now, confirmed_at=now)
+                with self._lock:
+                    self._entries[key] = entry
+                    while len(self._entries) > self._capacity:
+                        self._entries.popitem(last=False)
+                return entry
+        finally:
+            with self._lock:
+                self._first_loads.pop(key, None)
+
+    def _claim_refresh(self, entry: _Entry) -> bool:
+        """Tell whether a refresh is due, and make it the caller's: no two run at once."""
+        with self._lock:
+            now = self._clock()
+            if entry.refreshing or now - entry.tried_at < self._refresh_seconds:
+                return False
+            entry.refreshing = True
+            entry.tried_at = now
+            entry.settled.clear()
+            return True
+
+    def _is_worth_waiting_for(self, entry: _Entry) -> bool:
+        stale_seconds = self._refresh_seconds * STALE_AFTER_INTERVALS
+        return entry.refreshing and not entry.failing and self._clock() - entry.confirmed_at > stale_seconds
+
+    def _refresh(self, key: tuple[str, str], entry: _Entry) -> None:
+        serving = entry.loaded.version
+        try:
+            now = self._clock()
+            version = self._source.alias_version(*key)
+            if version != serving:
+                entry.loaded = load_version(self._source, key[0], version)
+                self._events.append(CacheEvent("swapped", *key, version, f"version {serving} served before"))
+            entry.confirmed_at = now
+            entry.failing = False
+        except ModelNotFoundError as error:
+            with self._lock:
+                self._entries.pop(key, None)
+            self._events.append(CacheEvent("withdrawn", *key, serving, str(error)))
+        except Exception as error:  # noqa: BLE001 - whatever it is, a thread has nobody to raise it to, and the old serves
+            entry.failing = True
+            self._events.append(CacheEvent("refresh_failed", *key, serving, f"{type(error).__name__}: {error}"))
+        finally:
+            entry.refreshing = False
+            entry.settled.set()

@@ -1,0 +1,128 @@
+"""Reading one JSON value as a column's type; a ``ValueError`` says in words what is wrong with it.
+
+Text is read as training reads a cell: without the blanks around it, and :data:`millrace.schema.MISSING_WORDS` are
+missing values.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from millrace.features import MISSING_STRING
+from millrace.schema import MISSING_WORDS, Column
+from millrace.serving.json_words import describe
+
+Cell = float | str | np.datetime64
+
+#: Text longer than this (and than every category seen in training) is refused: a matrix of strings is as wide as
+#: its longest.
+MAX_TEXT_LENGTH = 1_000
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_NOT_A_TIME = np.datetime64("NaT", "us")
+
+
+def cell_reader(column: Column) -> Callable[[Any], Cell]:
+    """Return the function that reads one value of ``column`` that is not null; it raises ``ValueError``."""
+    if column.type == "integer":
+        return _read_integer
+    if column.type == "number":
+        return _read_number
+    if column.type == "boolean":
+        return _boolean_reader(column)
+    if column.type == "datetime":
+        return _datetime_reader(column)
+    return _text_reader(column)
+
+
+def missing_cell(column: Column) -> Cell:
+    """Return what stands for a missing value of ``column``."""
+    if column.type == "datetime":
+        return _NOT_A_TIME
+    return MISSING_STRING if column.type in ("category", "text") else float("nan")
+
+
+def _read_number(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise ValueError(f"expects a number, got {describe(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = float("inf")
+    if abs(number) > _FLOAT32_MAX:
+        raise ValueError("expects a number that a 32-bit float can hold")
+    return number
+
+
+def _read_integer(value: Any) -> float:
+    number = _read_number(value)
+    if not number.is_integer():
+        raise ValueError("expects a whole number, got one with a fraction")
+    return number
+
+
+def _boolean_reader(column: Column) -> Callable[[Any], float]:
+    words = dict.fromkeys(column.true_values, 1.0) | dict.fromkeys(column.false_values, 0.0)
+    listed = " or ".join([*column.true_values[:1], *column.false_values[:1]]) if words else ""
+    expected = "expects true or false" + (f" (or {listed})" if listed else "")
+
+    def read(value: Any) -> float:
+        if type(value) is str:
+            text = value.strip()
+            word = float("nan") if text in MISSING_WORDS else words.get(text.lower())
+            if word is None:
+                raise ValueError(f"{expected}, got another word" if words else f"{expected}, got a string")
+            return word
+        if type(value) not in (bool, int, float) or value not in (0, 1):
+            raise ValueError(f"{expected}, got {describe(value)}")
+        return float(value)
+
+    return read
+
+
+def _text_reader(column: Column) -> Callable[[Any], str]:
+    longest = max([MAX_TEXT_LENGTH, *map(len, column.categories)])
+
+    def read(value: Any) -> str:
+        if type(value) is not str:
+            raise ValueError(f"expects a string, got {describe(value)}")
+        if len(value) > longest:
+            raise ValueError(f"expects a string of at most {longest} characters")
+        if not value.isascii():
+            _check_unicode(value)
+        text = value.strip()
+        return MISSING_STRING if text in MISSING_WORDS else text
+
+    return read
+
+
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("expects a string of whole Unicode characters, got half a surrogate pair") from error
+
+
+def _datetime_reader(column: Column) -> Callable[[Any], np.datetime64]:
+    # A format seen in training comes first: 20240203 is a day in ISO 8601 too, but perhaps another one.
+    formats = (*(name for name in column.formats if name != "iso"), "iso")
+
+    def read(value: Any) -> np.datetime64:
+        if type(value) is not str:
+            raise ValueError(f"expects a date as a string, got {describe(value)}")
+        text = value.strip()
+        if text in MISSING_WORDS:
+            return _NOT_A_TIME
+        for name in formats:
+            try:
+                moment = datetime.fromisoformat(text) if name == "iso" else datetime.strptime(text, name)  # noqa: DTZ007 - the next line gives it a zone
+                moment = moment.astimezone(UTC) if moment.tzinfo else moment
+            except (ValueError, OverflowError):
+                continue
+            return np.datetime64(moment.replace(tzinfo=None), "us")
+        known = "ISO 8601" if len(formats) == 1 else f"ISO 8601 or {' or '.join(formats[:-1])}"
+        raise ValueError(f"expects a date in {known}")
+
+    return read
