@@ -1,0 +1,123 @@
+"""From the two feature matrices to the one matrix an estimator sees, in steps that have an exact ONNX form.
+
+What is done to a column follows from its type and from what the training split knows of it:
+
+=======================  ==================================  ====================================
+column                   linear models                       trees
+=======================  ==================================  ====================================
+number                   median imputed, standardised        median imputed, or NaN where the
+                                                             estimator splits on it by itself
+number, never known      left out                            left out
+string                   one-hot of the most frequent        ordinal code; -1 for a value that
+                         values; any other is all zeros      training has not seen
+=======================  ==================================  ====================================
+
+The missing string ``''`` is a value like any other. Trees get no scaler: after one, float32 rounding moves rows
+across split points and the ONNX model answers differently.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+
+from millrace.errors import TrainingFailedError
+from millrace.features import FeatureMatrix
+
+#: ``scaled`` for linear models, ``imputed`` for trees, ``native`` for trees that know missing values.
+Encoding = Literal["scaled", "imputed", "native"]
+
+#: Strings of a column that get a one-hot output of their own; rarer ones share "all zeros" with unseen ones.
+MAX_ONE_HOT_VALUES = 50
+
+
+class FeatureTable:
+    """The two matrices side by side, as scikit-learn's ``ColumnTransformer`` takes columns.
+
+    One array for both would have to hold objects: every number a Python float (tens of bytes each), and
+    float64 by the time an estimator sees it. This keeps the numbers float32.
+
+    Parameters
+    ----------
+    features : FeatureMatrix
+        Columns ``0 .. p-1`` are its numbers, ``p .. p+q-1`` its strings.
+    """
+
+    def __init__(self, features: FeatureMatrix) -> None:
+        self._features = features
+        self._numbers = features.numbers.shape[1]
+        self.shape = (len(features), self._numbers + features.strings.shape[1])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """Return an object array of both, for whoever asks for one; columns are cheaper by index."""
+        if copy is False:
+            raise ValueError("two matrices cannot be one array without a copy")
+        both = (self._features.numbers.astype(object), self._features.strings.astype(object))
+        return np.concatenate(both, axis=1).astype(dtype or object)
+
+    def __getitem__(self, key: tuple[Any, Any]) -> npt.NDArray[Any]:
+        """Return ``[rows, columns]``; the columns are all numbers or all strings."""
+        rows, columns = key
+        columns = np.asarray(columns)
+        numeric = bool((columns < self._numbers).all())
+        matrix: npt.NDArray[Any] = self._features.numbers if numeric else self._features.strings
+        return np.asarray(matrix[rows][:, columns if numeric else columns - self._numbers])
+
+
+def build_preprocessor(encoding: Encoding, features: FeatureMatrix) -> ColumnTransformer:
+    """Build the unfitted preprocessing of a :class:`FeatureTable`.
+
+    Parameters
+    ----------
+    encoding : {'scaled', 'imputed', 'native'}
+        What the estimator needs.
+    features : FeatureMatrix
+        Of the training split: says which numbers are ever known, and which strings are frequent.
+
+    Raises
+    ------
+    TrainingFailedError
+        When no column holds anything to learn from.
+    """
+    offset = features.numbers.shape[1]
+    known = np.flatnonzero(~np.isnan(features.numbers).all(axis=0)).tolist()
+    strings = list(range(offset, offset + features.strings.shape[1]))
+    steps: list[tuple[str, Any, list[int]]] = []
+    if known:
+        steps.append(("numbers", _numbers_step(encoding), known))
+    if strings:
+        steps.append(("strings", _strings_step(encoding, features.strings), strings))
+    if not steps:
+        raise TrainingFailedError("no feature column holds a known value in the training split")
+    return ColumnTransformer(steps)
+
+
+def _numbers_step(encoding: Encoding) -> Any:
+    if encoding == "native":
+        return "passthrough"
+    impute = SimpleImputer(strategy="median")
+    return Pipeline([("impute", impute), ("scale", StandardScaler())]) if encoding == "scaled" else impute
+
+
+def _strings_step(encoding: Encoding, strings: npt.NDArray[Any]) -> Any:
+    if encoding == "scaled":
+        return OneHotEncoder(
+            categories=[_frequent_values(column) for column in strings.T],
+            handle_unknown="ignore",
+            sparse_output=False,
+            dtype=np.float32,
+        )
+    return OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, dtype=np.float32)
+
+
+def _frequent_values(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the most frequent values, sorted; of equally frequent ones, those that sort first."""
+    values, counts = np.unique(column, return_counts=True)
+    return np.sort(values[np.argsort(-counts, kind="stable")[:MAX_ONE_HOT_VALUES]])

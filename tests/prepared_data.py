@@ -1,0 +1,90 @@
+"""Small prepared datasets for the tests of training and evaluation."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+from millrace.data.prepared import PreparedSplit, dump_split
+from millrace.features import FeatureMatrix
+from millrace.layout import SPLITS, prepared_key, split_key
+from millrace.ports import ObjectStore
+from millrace.schema import Column, TableSchema, Task
+
+CLASSES = {"binary": ("no", "yes"), "multiclass": ("blue", "green", "red"), "regression": ()}
+CITIES = np.array(["", "Lima", "Oslo", "Ulan Bator", "Zürich"])
+RARE_CITIES = np.array([f"village {number}" for number in range(80)])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    schema: TableSchema
+    splits: dict[str, PreparedSplit]
+
+
+def make_schema(task: Task, numbers: int, strings: int, version: int = 1) -> TableSchema:
+    columns = [Column(f"n{position}", "number", nullable=True) for position in range(numbers)]
+    columns += [Column(f"s{position}", "category") for position in range(strings)]
+    target = Column("target", "number" if task == "regression" else "category", role="target")
+    return TableSchema((*columns, target), task, CLASSES[task], version)
+
+
+def make_features(rows: int, mix: str, seed: int = 0) -> FeatureMatrix:
+    """``mix`` is one of :data:`MIXES`."""
+    rng = np.random.default_rng(seed)
+    numbers = rng.normal(size=(rows, 3)).astype(np.float32)
+    numbers[:, 1] = rng.integers(0, 6, rows)
+    strings = np.stack([rng.choice(CITIES, rows), rng.choice(RARE_CITIES, rows)], axis=1)
+    if mix == "missing values":
+        numbers[rng.random(numbers.shape) < 0.2] = np.nan
+        strings[rng.random(strings.shape) < 0.2] = ""
+    if mix == "integers":
+        numbers = rng.integers(-3, 4, size=(rows, 3)).astype(np.float32)
+    if mix == "extreme numbers":
+        numbers[:, 0] = 1.7e9 + rng.normal(size=rows) * 1e7
+        numbers[:, 2] = 10.0 ** rng.uniform(-8, 12, rows)
+    if mix == "never known and constant":
+        numbers[:, 0], numbers[:, 2] = np.nan, 7.0
+        strings[:, 0] = ""
+    if mix == "numbers only":
+        strings = strings[:, :0]
+    if mix in ("strings only", "no number ever known"):
+        numbers = numbers[:, :0] if mix == "strings only" else np.full_like(numbers, np.nan)
+    return FeatureMatrix(numbers, strings)
+
+
+MIXES = (
+    "both",
+    "numbers only",
+    "strings only",
+    "missing values",
+    "integers",
+    "extreme numbers",
+    "never known and constant",
+    "no number ever known",
+)
+
+
+def make_dataset(task: Task, mix: str = "both", rows: int = 400, seed: int = 0, noise: float = 0.7) -> Dataset:
+    rng = np.random.default_rng(seed + 1)
+    features = make_features(rows, mix, seed)
+    signal = noise * rng.normal(size=rows)
+    if features.numbers.shape[1]:
+        column = np.nan_to_num(features.numbers[:, 1], nan=2.0)
+        signal += (column - column.mean()) / (column.std() or 1.0)
+    if features.strings.shape[1]:
+        signal += features.strings[:, 0] == "Oslo"
+    target = signal.astype(np.float64)
+    if task != "regression":
+        cuts = np.quantile(signal, [0.6] if task == "binary" else [0.3, 0.7])
+        target = np.digitize(signal, cuts).astype(np.int64)
+    split = PreparedSplit(features, target, np.arange(rows, dtype=np.uint64))
+    bounds = {"train": (0, rows // 2), "validation": (rows // 2, rows * 3 // 4), "test": (rows * 3 // 4, rows)}
+    splits = {name: split.take(np.arange(*bounds[name])) for name in SPLITS}
+    schema = make_schema(task, features.numbers.shape[1], features.strings.shape[1])
+    return Dataset(schema, splits)
+
+
+def store_dataset(dataset: Dataset, store: ObjectStore, model: str, run_id: str) -> None:
+    for name in SPLITS:
+        store.put(split_key(model, run_id, name), dump_split(dataset.splits[name]))
+    store.put(prepared_key(model, run_id, "schema.json"), json.dumps(dataset.schema.to_dict()).encode())
