@@ -1,0 +1,265 @@
+"""The whole application on moto: the shipped state machine file, and the shipped handlers called in process.
+
+moto interprets ``statemachines/training.asl.json`` itself; where it would run a Lambda function in a
+container, the handler of that name is called instead, with the environment variables the template gives it.
+"""
+
+import importlib.util
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+ACCOUNT = "123456789012"
+REGION = "eu-west-1"
+DATA_BUCKET = "millrace-data"
+MODELS_BUCKET = "millrace-models"
+TABLE = "millrace-registry"
+PIPELINE_NAME = "millrace-training"
+PIPELINE_ARN = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{PIPELINE_NAME}"
+
+Handler = Callable[[Mapping[str, Any], Any], Any]
+
+
+def load_handler(function: str) -> Handler:
+    """Import ``functions/<function>/app.py`` afresh and return its ``lambda_handler``."""
+    path = PROJECT / "functions" / function / "app.py"
+    spec = importlib.util.spec_from_file_location(f"functions_{function}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    handler: Handler = module.lambda_handler
+    return handler
+
+
+def lambda_context(function: str) -> SimpleNamespace:
+    """Return what Lambda passes as ``context``, as far as Powertools reads it."""
+    return SimpleNamespace(
+        function_name=function,
+        memory_limit_in_mb=1024,
+        invoked_function_arn=f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{function}",
+        aws_request_id="00000000-0000-0000-0000-000000000000",
+        get_remaining_time_in_millis=lambda: 900_000,
+    )
+
+
+class WorkerDiedError(Exception):
+    """Stands for a worker that Lambda killed: the class name is all that Step Functions sees of it."""
+
+
+@dataclass
+class Application:
+    """A deployed application; every handler may be replaced or wrapped through ``handlers``."""
+
+    handlers: dict[str, Handler]
+    clock_step: int = 0
+    invocations: list[tuple[str, Any]] = field(default_factory=list)
+
+    # -- what users do -----------------------------------------------------------------------------------------
+    def upload(self, model: str, name: str, body: bytes, deliveries: int = 1, **metadata: str) -> list[dict[str, Any]]:
+        """Put a file into the drop zone and deliver its event, as often as told."""
+        return self.upload_to(f"incoming/{model}/{name}", body, deliveries, **metadata)
+
+    def upload_to(self, key: str, body: bytes, deliveries: int = 1, **metadata: str) -> list[dict[str, Any]]:
+        """Put a file under any key and deliver its event."""
+        event = self.put(key, body, **metadata)
+        return [self.call("request_training", event) for _ in range(deliveries)]
+
+    def put(self, key: str, body: bytes, **metadata: str) -> dict[str, Any]:
+        """Put an object and return the event that S3 would send for it."""
+        version = boto3.client("s3").put_object(Bucket=DATA_BUCKET, Key=key, Body=body, Metadata=metadata)["VersionId"]
+        self.clock_step += 1
+        occurred_at = datetime(2026, 5, 3, 12, 0, self.clock_step % 60, tzinfo=UTC)
+        return {
+            "version": "0",
+            "id": f"event-{self.clock_step}",
+            "source": "aws.s3",
+            "detail-type": "Object Created",
+            "time": occurred_at.isoformat().replace("+00:00", "Z"),
+            "region": REGION,
+            "account": ACCOUNT,
+            "resources": [f"arn:aws:s3:::{DATA_BUCKET}"],
+            "detail": {
+                "bucket": {"name": DATA_BUCKET},
+                "object": {"key": key, "size": len(body), "version-id": version},
+                "reason": "PutObject",
+            },
+        }
+
+    def get(self, path: str, resource: str, parameters: Mapping[str, str], query: Mapping[str, str] | None = None):
+        """Read from the management API; returns status and body."""
+        response = self.call(
+            "manage_models",
+            {
+                "resource": resource,
+                "path": path,
+                "httpMethod": "GET",
+                "headers": {"Accept": "application/json"},
+                "multiValueHeaders": {},
+                "queryStringParameters": dict(query or {}) or None,
+                "multiValueQueryStringParameters": None,
+                "pathParameters": dict(parameters) or None,
+                "requestContext": {"requestId": "r", "resourcePath": resource, "httpMethod": "GET", "stage": "v1"},
+                "body": None,
+                "isBase64Encoded": False,
+            },
+        )
+        return response["statusCode"], json.loads(response["body"])
+
+    def predict(self, model: str, body: object) -> tuple[int, Any]:
+        """Ask for predictions; returns status and body."""
+        response = self.call(
+            "predict",
+            {
+                "resource": "/models/{model}/invocations",
+                "path": f"/models/{model}/invocations",
+                "httpMethod": "POST",
+                "headers": {"Content-Type": "application/json"},
+                "pathParameters": {"model": model},
+                "requestContext": {"requestId": "r"},
+                "body": json.dumps(body),
+                "isBase64Encoded": False,
+            },
+        )
+        return response["statusCode"], json.loads(response["body"])
+
+    # -- what AWS does -----------------------------------------------------------------------------------------
+    def call(self, function: str, event: Mapping[str, Any]) -> Any:
+        """Call a function as Lambda would: JSON in, JSON out."""
+        event = json.loads(json.dumps(event))
+        self.invocations.append((function, event))
+        return json.loads(json.dumps(self.handlers[function](event, lambda_context(function))))
+
+    def wait_until_quiet(self, seconds: float = 60.0) -> dict[str, str]:
+        """Wait until no execution is running; returns the status of each by name."""
+        states = boto3.client("stepfunctions")
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            executions = states.list_executions(stateMachineArn=PIPELINE_ARN)["executions"]
+            if all(execution["status"] != "RUNNING" for execution in executions):
+                return {execution["name"]: execution["status"] for execution in executions}
+            time.sleep(0.05)
+        raise AssertionError("executions are still running")
+
+    def execution(self, run_id: str) -> dict[str, Any]:
+        """Describe a run's execution."""
+        arn = PIPELINE_ARN.replace(":stateMachine:", ":execution:") + f":{run_id}"
+        return dict(boto3.client("stepfunctions").describe_execution(executionArn=arn))
+
+    def published_events(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return what the pipeline published on the event bus, in order: detail type and detail."""
+        queue = boto3.client("sqs")
+        url = queue.get_queue_url(QueueName="published")["QueueUrl"]
+        events: list[tuple[str, dict[str, Any]]] = []
+        while messages := queue.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+            for message in messages:
+                event = json.loads(message["Body"])
+                events.append((event["detail-type"], event["detail"]))
+                queue.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return events
+
+    def keys(self, bucket: str, prefix: str = "") -> list[str]:
+        """List a bucket."""
+        pages = boto3.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
+    def read(self, bucket: str, key: str) -> Any:
+        """Read a JSON document."""
+        return json.loads(boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
+
+
+def function_names() -> list[str]:
+    """Return every function's folder name."""
+    return sorted(path.parent.name for path in (PROJECT / "functions").glob("*/app.py"))
+
+
+def pipeline_definition() -> str:
+    """Return the shipped state machine file with the template's substitutions made."""
+
+    def substitute(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name.endswith("FunctionArn"):
+            function = re.sub(r"(?<!^)(?=[A-Z])", "_", name.removesuffix("FunctionArn")).lower()
+            return f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{function}"
+        return {"Partition": "aws", "EventBusName": "default"}[name]
+
+    text = (PROJECT / "statemachines" / "training.asl.json").read_text()
+    return re.sub(r"\$\{(\w+)\}", substitute, text)
+
+
+def deploy(monkeypatch: pytest.MonkeyPatch) -> Application:
+    """Create the buckets, the table, the functions and the pipeline on moto, which must be mocked already."""
+    for name, value in {
+        "REGISTRY_TABLE": TABLE,
+        "DATA_BUCKET": DATA_BUCKET,
+        "MODELS_BUCKET": MODELS_BUCKET,
+        "TRAINING_PIPELINE_ARN": PIPELINE_ARN,
+        # A test changes what is served and asks at once.
+        "ALIAS_REFRESH_SECONDS": "0.05",
+    }.items():
+        monkeypatch.setenv(name, value)
+    _create_storage()
+    application = Application(handlers={name: load_handler(name) for name in function_names()})
+    _create_functions(application, monkeypatch)
+    _create_pipeline()
+    return application
+
+
+def _create_storage() -> None:
+    s3 = boto3.client("s3")
+    for bucket in (DATA_BUCKET, MODELS_BUCKET):
+        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    boto3.client("dynamodb").create_table(
+        TableName=TABLE,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[
+            {"AttributeName": "pk", "AttributeType": "S"},
+            {"AttributeName": "sk", "AttributeType": "S"},
+        ],
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+    )
+    queue_url = boto3.client("sqs").create_queue(QueueName="published")["QueueUrl"]
+    queue = boto3.client("sqs").get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])
+    events = boto3.client("events")
+    events.put_rule(Name="published", EventPattern=json.dumps({"source": ["millrace"]}))
+    events.put_targets(Rule="published", Targets=[{"Id": "queue", "Arn": queue["Attributes"]["QueueArn"]}])
+
+
+def _role(service: str) -> str:
+    policy = {"Statement": [{"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}]}
+    role = boto3.client("iam").create_role(RoleName=service, AssumeRolePolicyDocument=json.dumps(policy))
+    return str(role["Role"]["Arn"])
+
+
+def _create_functions(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    role = _role("lambda.amazonaws.com")
+    for name in function_names():
+        boto3.client("lambda").create_function(
+            FunctionName=name, Runtime="python3.13", Role=role, Handler="app.lambda_handler", Code={"ZipFile": b"-"}
+        )
+
+    def invoke(function: Any, body: Any, _request_headers: Any, response_headers: Any) -> bytes:
+        try:
+            return json.dumps(application.call(function.function_name, json.loads(body))).encode()
+        except Exception as error:  # noqa: BLE001  # Lambda reports every error, whatever its class
+            response_headers["x-amz-function-error"] = "Unhandled"
+            return json.dumps({"errorType": type(error).__name__, "errorMessage": str(error)}).encode()
+
+    monkeypatch.setattr("moto.awslambda.models.LambdaFunction.invoke", invoke)
+
+
+def _create_pipeline() -> None:
+    boto3.client("stepfunctions").create_state_machine(
+        name=PIPELINE_NAME, definition=pipeline_definition(), roleArn=_role("states.amazonaws.com")
+    )
