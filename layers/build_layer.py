@@ -11,7 +11,6 @@ import os
 import shutil
 import sys
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -23,9 +22,7 @@ CACHE = ROOT / ".millrace" / "cache" / "layers"
 SHARED_SOURCE = ROOT / "shared"
 
 # The earliest moment a zip entry can carry: files never differ by the time they were built.
-_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 _MTIME = 315532800
-_MODE_BITS = 16
 
 
 def content_key(layer: str, target: Target) -> str:
@@ -120,12 +117,8 @@ def build_cached(layer: str, target: Target) -> Path:
 def _drop_outdated(layer: str, current: Path) -> None:
     """Remove builds of the layer from before the last change; a cache that only grows fills disks."""
     for path in current.parent.glob(f"{layer}-*"):
-        if path.name.removesuffix(".zip") == current.name:
-            continue
-        if path.is_dir():
+        if path != current:
             shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def build_folder(layer: str, output: Path, target: Target) -> None:
@@ -140,36 +133,15 @@ def build_shared(output: Path, target: Target) -> None:
     fix_times(output)
 
 
-def build_zip(layer: str, target: Target) -> Path:
-    """Return a zip of a layer in the cache, stored and not deflated: a local deployment reads it off the same disk."""
-    folder = build_cached(layer, target)
-    result = folder.with_name(folder.name + ".zip")
-    if result.is_file():
-        return result
-    scratch = result.with_name(f".{result.name}.{os.getpid()}")
-    with zipfile.ZipFile(scratch, "w", zipfile.ZIP_STORED) as archive:
-        for relative, path in iter_files(folder):
-            entry = zipfile.ZipInfo(f"python/{relative}", _ZIP_EPOCH)
-            entry.create_system = 3  # Unix, or the mode below means nothing
-            entry.external_attr = path.stat().st_mode << _MODE_BITS
-            archive.writestr(entry, path.read_bytes())
-    scratch.replace(result)
-    return result
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns its exit code."""
     parser = argparse.ArgumentParser(prog="build_layer", description=__doc__.partition("\n")[0])
     parser.add_argument("layer", choices=[*LAYERS, "shared"])
-    form = parser.add_mutually_exclusive_group(required=True)
-    form.add_argument("--output", type=Path, help="folder to write the packages into")
-    form.add_argument("--zip", action="store_true", help="print the path of a stored zip instead")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write the packages into")
     options = parser.parse_args(arguments)
     try:
         target = choose_target(os.environ.get("LAYER_PYTHON", ""))
-        if options.zip:
-            sys.stdout.write(f"{build_zip(options.layer, target)}\n")
-        elif options.layer == "shared":
+        if options.layer == "shared":
             build_shared(options.output, target)
         else:
             build_folder(options.layer, options.output, target)

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-import subprocess  # noqa: S404 - installers and interpreters are programs
+import subprocess
 import sys
 from dataclasses import dataclass
 from functools import cache
