@@ -1,0 +1,325 @@
+"""The whole loop on moto: an upload becomes a served prediction, and every way it can fail is recorded."""
+
+import csv
+import io
+import json
+import random
+from collections.abc import Mapping
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+from millrace.errors import ServiceUnavailableError
+
+from tests.integration.application import DATA_BUCKET, MODELS_BUCKET, Application, Handler, WorkerDiedError
+
+COLUMNS = ["age", "plan", "joined", "active", "label"]
+
+
+def make_rows(n_rows: int = 160, seed: int = 1) -> list[dict[str, Any]]:
+    """Rows whose label follows from age and plan, with some noise and some missing values."""
+    generator = random.Random(seed)
+    rows = []
+    for _ in range(n_rows):
+        age = generator.randint(18, 80)
+        plan = generator.choice(["basic", "plus", "pro"])
+        score = (age - 49) / 12 + (1.5 if plan == "pro" else -0.5) + generator.gauss(0, 0.6)
+        rows.append(
+            {
+                "age": "" if generator.random() < 0.05 else age,
+                "plan": plan,
+                "joined": str(date(2010, 1, 1) + timedelta(days=generator.randint(0, 5000))),
+                "active": generator.choice(["yes", "no"]),
+                "label": int(score > 0),
+            }
+        )
+    return rows
+
+
+def as_csv(rows: list[dict[str, Any]], columns: list[str] | None = None) -> bytes:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns or COLUMNS, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue().encode()
+
+
+def features_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: (None if row[name] == "" else row[name]) for name in COLUMNS if name != "label"}
+
+
+def run_of(application: Application, model: str, run_id: str) -> dict[str, Any]:
+    status, body = application.get(
+        f"/models/{model}/runs/{run_id}", "/models/{model}/runs/{run_id}", {"model": model, "run_id": run_id}
+    )
+    assert status == 200, body
+    return body
+
+
+def ledger_of(application: Application, model: str) -> list[dict[str, Any]]:
+    status, body = application.get(f"/models/{model}/ledger", "/models/{model}/ledger", {"model": model})
+    assert status == 200, body
+    return list(body["entries"])
+
+
+def dying(*_: object) -> None:
+    raise WorkerDiedError("out of memory")
+
+
+# ---------------------------------------------------------------------------------------------- the happy path
+def test_an_upload_becomes_a_served_prediction(application: Application) -> None:
+    rows = make_rows()
+
+    [result] = application.upload("churn", "churn.csv", as_csv(rows))
+
+    assert application.wait_until_quiet() == {result["run_id"]: "SUCCEEDED"}
+    body = run_of(application, "churn", result["run_id"])
+    assert body["run"]["status"] == "succeeded"
+    assert body["run"]["version"] == 1
+    assert [trial["status"] for trial in body["trials"]] == ["succeeded"] * 3
+    assert body["evaluation"]["decision"] == "promote"
+
+    status, answer = application.predict("churn", {"dataframe_records": [features_of(row) for row in rows]})
+    assert status == 200, answer
+    assert answer["model_version"] == 1
+    labels = [prediction["label"] for prediction in answer["predictions"]]
+    right = sum(label == row["label"] for label, row in zip(labels, rows, strict=True))
+    assert right / len(rows) > 0.75
+    assert application.published_events() == [
+        ("ModelRegistered", {"model": "churn", "run_id": result["run_id"], "version": 1, "promoted": True})
+    ]
+
+
+def test_every_artifact_stands_in_the_manifest_and_none_is_a_pickle(application: Application) -> None:
+    application.upload("churn", "churn.csv", as_csv(make_rows()))
+    application.wait_until_quiet()
+
+    manifest = application.read(MODELS_BUCKET, "churn/versions/1/manifest.json")
+
+    stored = {key.rsplit("/", 1)[1] for key in application.keys(MODELS_BUCKET, "churn/versions/1/")}
+    assert stored - {"manifest.json"} == set(manifest["artifacts"])
+    assert {"model.onnx", "signature.json", "estimator.skops"} <= stored
+    every_key = application.keys(MODELS_BUCKET) + application.keys(DATA_BUCKET)
+    assert not [key for key in every_key if key.endswith((".pkl", ".pickle", ".joblib"))]
+
+
+def test_payloads_between_states_are_pointers(application: Application) -> None:
+    application.upload("churn", "churn.csv", as_csv(make_rows(400)))
+    application.wait_until_quiet()
+
+    steps = [event for function, event in application.invocations if function in ("train_candidate", "register_model")]
+
+    assert len(steps) == 4
+    assert max(len(json.dumps(event)) for event in steps) < 300
+
+
+def test_the_same_event_delivered_five_times_trains_once(application: Application) -> None:
+    results = application.upload("churn", "churn.csv", as_csv(make_rows()), deliveries=5)
+
+    assert [result["outcome"] for result in results] == ["started"] + ["duplicate"] * 4
+    assert len({result["run_id"] for result in results}) == 1
+    assert list(application.wait_until_quiet().values()) == ["SUCCEEDED"]
+
+
+def test_an_upload_during_a_run_waits_and_is_trained_by_one_follow_up(application: Application) -> None:
+    late = [application.put(f"incoming/churn/late-{i}.csv", as_csv(make_rows(seed=10 + i))) for i in range(2)]
+    outcomes: list[dict[str, Any]] = []
+    plan = application.handlers["plan_training"]
+
+    def plan_while_uploads_arrive(event: Mapping[str, Any], context: Any) -> Any:
+        while late:
+            outcomes.append(application.call("request_training", late.pop()))
+        return plan(event, context)
+
+    application.handlers["plan_training"] = plan_while_uploads_arrive
+    [first] = application.upload("churn", "churn.csv", as_csv(make_rows()))
+    executions = application.wait_until_quiet()
+
+    assert [outcome["outcome"] for outcome in outcomes] == ["deferred", "deferred"]
+    assert list(executions.values()) == ["SUCCEEDED", "SUCCEEDED"]
+    [follow_up] = set(executions) - {first["run_id"]}
+    body = run_of(application, "churn", follow_up)
+    assert len(body["run"]["cause_ids"]) == 2
+    assert len(body["run"]["dataset_ids"]) == 3
+    assert body["run"]["version"] == 2
+
+
+def test_a_second_upload_is_compared_with_the_champion_on_the_same_holdout(application: Application) -> None:
+    application.upload("churn", "first.csv", as_csv(make_rows(seed=1)))
+    application.wait_until_quiet()
+    [result] = application.upload("churn", "second.csv", as_csv(make_rows(seed=2)))
+    application.wait_until_quiet()
+
+    body = run_of(application, "churn", result["run_id"])
+
+    assert body["evaluation"]["champion"]["version"] == 1
+    assert any("champion" in check["name"] for check in body["evaluation"]["gate"])
+    assert body["run"]["version"] == 2
+
+
+def test_the_schedule_retrains_what_has_data(application: Application) -> None:
+    application.upload("churn", "churn.csv", as_csv(make_rows()))
+    application.wait_until_quiet()
+    slot = {"source": "millrace.schedule", "schedule": "weekly", "model": "*", "time": "2026-05-10T00:00:00Z"}
+
+    for _ in range(2):
+        application.call("request_training", slot)
+
+    executions = application.wait_until_quiet()
+    assert list(executions.values()) == ["SUCCEEDED", "SUCCEEDED"]
+    assert {entry["action"] for entry in ledger_of(application, "churn")} >= {"run_requested", "model_registered"}
+
+
+# ------------------------------------------------------------------------------------------ what is refused
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("empty.csv", b""),
+        ("header.csv", b"age,plan,label\n"),
+        ("one_class.csv", as_csv([{**row, "label": 1} for row in make_rows()])),
+        ("no_target.csv", as_csv(make_rows(), columns=["age", "plan", "joined"])),
+        ("not_a_table.csv", b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20),
+        ("duplicate.csv", b"age,age,label\n" + b"1,2,0\n3,4,1\n" * 40),
+        ("half.parquet", b"PAR1" + b"\x00" * 200),
+    ],
+)
+def test_a_bad_file_ends_visibly_with_its_reasons_and_blocks_nothing(
+    application: Application, name: str, body: bytes
+) -> None:
+    [result] = application.upload("churn", name, body)
+
+    assert application.wait_until_quiet() == {result["run_id"]: "FAILED"}
+    assert application.execution(result["run_id"])["error"] == "DatasetRejected"
+    run = run_of(application, "churn", result["run_id"])["run"]
+    assert run["status"] == "rejected"
+    assert run["reasons"]
+    [verdict] = [key for key in application.keys(DATA_BUCKET, "quarantine/churn/") if key.endswith("validation.json")]
+    assert application.read(DATA_BUCKET, verdict)["findings"]
+    assert application.published_events() == [("DatasetRejected", {"model": "churn", "run_id": result["run_id"]})]
+
+    [later] = application.upload("churn", "good.csv", as_csv(make_rows()))
+    assert application.wait_until_quiet()[later["run_id"]] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("key", ["incoming/../x/a.csv", "incoming/my model/a.csv", "incoming/a.csv", "incoming/m/"])
+def test_a_key_that_names_no_model_is_recorded_with_the_reason(application: Application, key: str) -> None:
+    [result] = application.upload_to(key, as_csv(make_rows()))
+
+    assert result["outcome"] == "skipped"
+    status, body = application.get("/uploads/refused", "/uploads/refused", {})
+    assert status == 200
+    assert [entry["key"] for entry in body["refused"]] == [key]
+    assert body["refused"][0]["reason"]
+    assert application.wait_until_quiet() == {}
+
+
+def test_malformed_rows_go_to_quarantine_and_the_good_ones_go_on(application: Application) -> None:
+    body = as_csv(make_rows()) + b"1,2\nthis,is,not,a,row,at,all\n"
+
+    [result] = application.upload("churn", "churn.csv", body)
+
+    assert application.wait_until_quiet() == {result["run_id"]: "SUCCEEDED"}
+    [rows] = [key for key in application.keys(DATA_BUCKET, "quarantine/churn/") if key.endswith("rows.jsonl")]
+    assert rows
+    assert run_of(application, "churn", result["run_id"])["run"]["summary"]["quarantined_rows"] == 2
+
+
+# ------------------------------------------------------------------------------------------------- what fails
+@pytest.mark.parametrize("step", ["validate_dataset", "plan_training", "evaluate_candidates", "register_model"])
+def test_a_failing_step_marks_the_run_failed_and_the_next_upload_trains(application: Application, step: str) -> None:
+    handler = application.handlers[step]
+    application.handlers[step] = dying
+    [result] = application.upload("churn", "churn.csv", as_csv(make_rows()))
+
+    assert application.wait_until_quiet() == {result["run_id"]: "FAILED"}
+    assert application.execution(result["run_id"])["error"] == "TrainingFailed"
+    run = run_of(application, "churn", result["run_id"])["run"]
+    assert run["status"] == "failed"
+    assert "WorkerDiedError" in run["reasons"][0]
+    assert [name for name, _ in application.published_events()] == ["TrainingFailed"]
+
+    application.handlers[step] = handler
+    [later] = application.upload("churn", "again.csv", as_csv(make_rows(seed=5)))
+    assert application.wait_until_quiet()[later["run_id"]] == "SUCCEEDED"
+
+
+def test_a_trial_that_dies_does_not_sink_the_run(application: Application) -> None:
+    train = application.handlers["train_candidate"]
+
+    def die_once(event: Mapping[str, Any], context: Any) -> Any:
+        return dying() if event["trial_id"].startswith("01") else train(event, context)
+
+    application.handlers["train_candidate"] = die_once
+    [result] = application.upload("churn", "churn.csv", as_csv(make_rows()))
+
+    assert application.wait_until_quiet() == {result["run_id"]: "SUCCEEDED"}
+    trials = run_of(application, "churn", result["run_id"])["trials"]
+    assert [trial["status"] for trial in trials] == ["failed", "succeeded", "succeeded"]
+    assert "WorkerDiedError" in trials[0]["reason"]
+
+
+def test_a_run_whose_trials_all_die_registers_nothing(application: Application) -> None:
+    application.handlers["train_candidate"] = dying
+    [result] = application.upload("churn", "churn.csv", as_csv(make_rows()))
+
+    assert application.wait_until_quiet() == {result["run_id"]: "FAILED"}
+    assert application.execution(result["run_id"])["error"] == "ModelRejected"
+    assert run_of(application, "churn", result["run_id"])["run"]["status"] == "rejected"
+    assert application.predict("churn", {"dataframe_records": [features_of(make_rows(1)[0])]})[0] == 404
+
+
+def test_a_model_that_misses_a_floor_is_rejected_with_the_number(application: Application) -> None:
+    generator = random.Random(3)
+    noise = [{**row, "label": generator.randint(0, 1)} for row in make_rows()]
+
+    [result] = application.upload("churn", "noise.csv", as_csv(noise))
+
+    assert application.wait_until_quiet() == {result["run_id"]: "FAILED"}
+    assert application.execution(result["run_id"])["error"] == "ModelRejected"
+    body = run_of(application, "churn", result["run_id"])
+    assert body["run"]["status"] == "rejected"
+    assert [check for check in body["evaluation"]["gate"] if not check["passed"]]
+
+
+def test_a_throttled_step_is_tried_again(application: Application) -> None:
+    plan, calls = application.handlers["plan_training"], []
+
+    def throttled_once(event: Mapping[str, Any], context: Any) -> Any:
+        calls.append(event)
+        if len(calls) == 1:
+            raise ServiceUnavailableError("the table is throttled")
+        return plan(event, context)
+
+    application.handlers["plan_training"] = throttled_once
+    [result] = application.upload("churn", "churn.csv", as_csv(make_rows()))
+
+    assert application.wait_until_quiet() == {result["run_id"]: "SUCCEEDED"}
+    assert len(calls) == 2
+
+
+def test_a_run_that_was_stopped_from_outside_is_recorded_and_released(application: Application) -> None:
+    released: list[Handler] = []
+    plan = application.handlers["plan_training"]
+
+    def stopped(event: Mapping[str, Any], context: Any) -> Any:
+        application.call(
+            "request_training",
+            {
+                "source": "aws.states",
+                "detail-type": "Step Functions Execution Status Change",
+                "time": "2026-05-03T13:00:00Z",
+                "detail": {"name": event["run_id"], "status": "ABORTED", "input": json.dumps(dict(event))},
+            },
+        )
+        released.append(plan)
+        return dying()
+
+    application.handlers["plan_training"] = stopped
+    [result] = application.upload("churn", "churn.csv", as_csv(make_rows()))
+    application.wait_until_quiet()
+
+    assert released
+    assert run_of(application, "churn", result["run_id"])["run"]["status"] == "failed"
+    application.handlers["plan_training"] = plan
+    [later] = application.upload("churn", "again.csv", as_csv(make_rows(seed=5)))
+    assert application.wait_until_quiet()[later["run_id"]] == "SUCCEEDED"
