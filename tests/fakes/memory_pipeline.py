@@ -8,10 +8,11 @@ class MemoryPipeline:
         self.started: list[tuple[str, str]] = []
         self._running: set[str] = set()
 
-    def start(self, model: str, run_id: str) -> None:
+    def start(self, model: str, run_id: str) -> bool:
         if (model, run_id) not in self.started:
             self.started.append((model, run_id))
             self._running.add(run_id)
+        return self.is_running(run_id)
 
     def is_running(self, run_id: str) -> bool:
         return run_id in self._running

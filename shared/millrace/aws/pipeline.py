@@ -31,8 +31,11 @@ class StepFunctionsPipeline:
         self._client = client
         self._state_machine_arn = state_machine_arn
 
-    def start(self, model: str, run_id: str) -> None:
-        """Start the run's execution under the run's id; starting it again changes nothing."""
+    def start(self, model: str, run_id: str) -> bool:
+        """Start the run's execution under the run's id; starting it again changes nothing.
+
+        Returns whether it is going: False when an execution of that run has ended already.
+        """
         with aws_errors("Step Functions"):
             try:
                 self._client.start_execution(
@@ -43,6 +46,9 @@ class StepFunctionsPipeline:
             except ClientError as error:
                 if error_code(error) != "ExecutionAlreadyExists":
                     raise
+            else:
+                return True
+        return self.is_running(run_id)
 
     def is_running(self, run_id: str) -> bool:
         """Tell whether the run's execution is still going."""

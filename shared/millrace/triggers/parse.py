@@ -1,0 +1,161 @@
+"""Events to triggers: what EventBridge, the Scheduler, the pipeline and the API say, in our terms."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from millrace.errors import FieldError, InvalidInputError
+from millrace.names import make_cause_id, validate_model_name
+from millrace.registry.entities import Cause, Source
+from millrace.triggers.upload_keys import Refusal, read_upload_key
+
+EVERY_MODEL = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingTrigger:
+    """Somebody or something asks for a run of one model."""
+
+    cause: Cause
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedUpload:
+    """An object in the drop zone that no model can learn from, because of its key."""
+
+    refusal_id: str
+    source: Source
+    refusal: Refusal
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleTrigger:
+    """A schedule fired; ``model`` may be :data:`EVERY_MODEL`."""
+
+    schedule: str
+    model: str
+    slot: datetime
+
+    def for_model(self, model: str) -> TrainingTrigger:
+        """Return what this slot of the schedule asks of one model."""
+        cause = Cause(
+            cause_id=make_cause_id("schedule", self.schedule, self.slot.isoformat(), model),
+            model=model,
+            kind="schedule",
+            occurred_at=self.slot,
+            reason=f"the schedule {self.schedule} fired at {self.slot:%Y-%m-%d %H:%M} UTC",
+        )
+        return TrainingTrigger(cause, actor=f"schedule:{self.schedule}")
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """The pipeline says that a run has ended; ``reason`` in words, should the run not have said so itself."""
+
+    model: str
+    run_id: str
+    reason: str
+
+
+Trigger = TrainingTrigger | RefusedUpload | ScheduleTrigger | RunEnded
+
+
+def parse_event(event: Mapping[str, Any], now: datetime) -> Trigger:
+    """Read an event.
+
+    Parameters
+    ----------
+    event : mapping
+        ``Object Created`` of S3, the schedule's payload, ``TrainingFinished`` of the pipeline, or
+        ``Step Functions Execution Status Change``.
+    now : datetime
+        The slot of a schedule whose own time was not filled in.
+
+    Raises
+    ------
+    InvalidInputError
+        When it is none of these, or a part of it is missing.
+    InvalidNameError
+        When it names a model that cannot exist.
+    """
+    kind = (event.get("source"), event.get("detail-type"))
+    try:
+        if kind == ("aws.s3", "Object Created"):
+            return _read_upload(event)
+        if event.get("source") == "millrace.schedule":
+            return _read_schedule(event, now)
+        if kind == ("millrace", "TrainingFinished"):
+            return _read_finished(event["detail"])
+        if kind == ("aws.states", "Step Functions Execution Status Change"):
+            return _read_status_change(event["detail"])
+    except (KeyError, TypeError, AttributeError) as error:
+        missing = str(error.args[0]) if isinstance(error, KeyError) else "detail"
+        raise InvalidInputError(
+            f"the event of {kind[0]} lacks or misstates {missing!r}", [FieldError(missing, "missing or not readable")]
+        ) from error
+    raise InvalidInputError(f"no trigger: source {kind[0]!r}, detail-type {kind[1]!r}")
+
+
+def manual_trigger(model: str, request_id: str, reason: str, actor: str, now: datetime) -> TrainingTrigger:
+    """Return what a person's request asks for; the same request id is the same request."""
+    cause = Cause(
+        cause_id=make_cause_id("manual", model, request_id),
+        model=validate_model_name(model),
+        kind="manual",
+        occurred_at=now,
+        reason=reason or "asked for by hand",
+    )
+    return TrainingTrigger(cause, actor)
+
+
+def _read_upload(event: Mapping[str, Any]) -> TrainingTrigger | RefusedUpload:
+    detail = event["detail"]
+    # EventBridge gives keys as they are; only S3's own notifications encode them.
+    key, bucket, version_id = detail["object"]["key"], detail["bucket"]["name"], detail["object"]["version-id"]
+    source = Source(bucket, key, version_id, uploaded_at=_moment(event["time"], "time"))
+    cause_id = make_cause_id("upload", bucket, key, version_id)
+    actor = str(detail.get("requester") or "s3")
+    model = read_upload_key(key)
+    if isinstance(model, Refusal):
+        return RefusedUpload(cause_id, source, model, actor)
+    cause = Cause(cause_id, model, "upload", source.uploaded_at, source, reason=f"{key} was uploaded")
+    return TrainingTrigger(cause, actor)
+
+
+def _read_schedule(event: Mapping[str, Any], now: datetime) -> ScheduleTrigger:
+    model = event["model"]
+    time = event["time"]
+    # A schedule that was started by hand, or by an emulator, leaves the placeholder: its slot is this minute.
+    slot = now.replace(second=0, microsecond=0) if time.startswith("<") else _moment(time, "time")
+    return ScheduleTrigger(event["schedule"], model if model == EVERY_MODEL else validate_model_name(model), slot)
+
+
+def _read_finished(detail: Mapping[str, Any]) -> RunEnded:
+    outcome, error = detail["outcome"], detail.get("error")
+    reason = f"the pipeline ended as {outcome}" + (f": {error}" if error else "")
+    return RunEnded(validate_model_name(detail["model"]), detail["run_id"], reason)
+
+
+def _read_status_change(detail: Mapping[str, Any]) -> RunEnded:
+    try:
+        model = json.loads(detail["input"])["model"]
+    except ValueError as error:
+        raise InvalidInputError(
+            "the execution's input is not JSON", [FieldError("detail.input", "not JSON")]
+        ) from error
+    # The error's name says enough; its cause may hold a stack trace, and with it data.
+    error_name = detail.get("error")
+    reason = f"the pipeline's execution ended as {detail['status']}" + (f": {error_name}" if error_name else "")
+    return RunEnded(validate_model_name(model), detail["name"], reason)
+
+
+def _moment(text: str, field: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidInputError(f"{field} is no ISO 8601 time", [FieldError(field, "not an ISO 8601 time")]) from error
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

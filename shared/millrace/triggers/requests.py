@@ -1,0 +1,208 @@
+"""One run per cause, one run at a time, and nothing that was asked for is lost.
+
+A cause is claimed exactly once. While a run of its model is active it waits, and the causes that waited are
+answered together by one follow-up run. Every step may be repeated: whoever takes it again, because somebody died
+between two steps or an event came twice, finishes what was begun.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from millrace.errors import RunNotFoundError, ServiceUnavailableError
+from millrace.names import make_run_id
+from millrace.ports import PipelineStarter, Registry
+from millrace.registry.entities import FINISHED_STATUSES, Cause, CauseRecord, LedgerEntry, Run
+
+_MAX_ATTEMPTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRequestResult:
+    """What became of a cause, in words too."""
+
+    model: str
+    cause_id: str
+    outcome: Literal["started", "duplicate", "deferred", "skipped"]
+    run_id: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """What the end of a run led to: whether it gave up its turn just now, and to which run."""
+
+    model: str
+    run_id: str
+    released: bool
+    follow_up_run_id: str | None
+
+
+def request_training(
+    cause: Cause, *, registry: Registry, pipeline: PipelineStarter, now: datetime, actor: str = "millrace"
+) -> TrainingRequestResult:
+    """Claim ``cause`` and start its run, unless it was claimed before, has to wait, or has nothing to train on.
+
+    Raises
+    ------
+    ServiceUnavailableError
+        When the registry or the pipeline is; asking again finishes what was begun.
+    """
+    if cause.kind != "upload" and not registry.list_datasets(cause.model):
+        return _skip(cause, registry, now, actor)
+    run = _make_run(cause.model, [CauseRecord(cause, "started")], now)
+    claim = registry.claim_cause(cause, run, _trigger_entry(cause, now, actor))
+    if claim.outcome == "started":
+        pipeline.start(run.model, run.run_id)
+        return _result(cause, "started", run.run_id, cause.reason)
+    if claim.outcome == "duplicate":
+        return _repeat(cause, registry, pipeline, now)
+    return _wait(cause, registry, pipeline, now)
+
+
+def finish_run(
+    model: str, run_id: str, reason: str, *, registry: Registry, pipeline: PipelineStarter, now: datetime
+) -> FinishedRun:
+    """Give up a run's turn, and start the run that answers what waited meanwhile.
+
+    A run that has not recorded how it ended is recorded as failed, with ``reason``. Again is the same as once.
+
+    Raises
+    ------
+    ServiceUnavailableError
+        When causes keep arriving faster than they can be taken over; again may work.
+    """
+    try:
+        _record_failure(registry.get_run(model, run_id), reason, registry, now)
+    except RunNotFoundError:
+        # An execution that somebody started by hand under a name of their own.
+        return FinishedRun(model, run_id, released=False, follow_up_run_id=None)
+    for _ in range(_MAX_ATTEMPTS):
+        waiting = registry.list_pending_causes(model)
+        follow_up = _make_run(model, waiting, now) if waiting else None
+        entry = _follow_up_entry(follow_up, run_id, now) if follow_up else None
+        if registry.release_run(model, run_id, follow_up, entry):
+            if follow_up:
+                pipeline.start(model, follow_up.run_id)
+            return FinishedRun(model, run_id, released=True, follow_up_run_id=follow_up.run_id if follow_up else None)
+        active_run_id = registry.get_state(model).active_run_id
+        if active_run_id != run_id:
+            _start_if_queued(model, active_run_id, registry, pipeline)
+            return FinishedRun(model, run_id, released=False, follow_up_run_id=None)
+    raise ServiceUnavailableError(f"triggers of {model!r} keep arriving; run {run_id} could not give up its turn yet")
+
+
+def _skip(cause: Cause, registry: Registry, now: datetime, actor: str) -> TrainingRequestResult:
+    reason = f"skipped: the model {cause.model} has no accepted dataset to train on ({cause.reason})"
+    entry = LedgerEntry(
+        cause.model,
+        cause.cause_id,
+        now,
+        actor,
+        "trigger_skipped",
+        reason,
+        {"cause_id": cause.cause_id, "kind": cause.kind},
+    )
+    if registry.skip_cause(cause, entry):
+        return _result(cause, "skipped", None, reason)
+    record = registry.get_cause(cause.model, cause.cause_id)
+    return _result(cause, "duplicate", record.run_id, record.reason)
+
+
+def _repeat(cause: Cause, registry: Registry, pipeline: PipelineStarter, now: datetime) -> TrainingRequestResult:
+    """Finish what the first caller may have left undone."""
+    record = registry.get_cause(cause.model, cause.cause_id)
+    if record.status == "pending":
+        _relieve_dead_run(cause.model, registry, pipeline, now)
+        record = registry.get_cause(cause.model, cause.cause_id)
+    else:
+        _start_if_queued(cause.model, record.run_id, registry, pipeline)
+    return _result(cause, "duplicate", record.run_id, f"seen before ({record.status}): {record.reason}")
+
+
+def _wait(cause: Cause, registry: Registry, pipeline: PipelineStarter, now: datetime) -> TrainingRequestResult:
+    """Leave the cause waiting, unless nobody is going to come and take it."""
+    _relieve_dead_run(cause.model, registry, pipeline, now)
+    record = registry.get_cause(cause.model, cause.cause_id)
+    if record.run_id:
+        return _result(cause, "started", record.run_id, cause.reason)
+    return _result(cause, "deferred", None, f"waits for the run that is training now: {cause.reason}")
+
+
+def _relieve_dead_run(model: str, registry: Registry, pipeline: PipelineStarter, now: datetime) -> None:
+    """When the active run's execution is not going, end the run in its stead."""
+    run_id = registry.get_state(model).active_run_id
+    if run_id is None:
+        return
+    run = registry.get_run(model, run_id)
+    # Starting a queued run is right whether or not somebody did before; only the answer tells if it has ended.
+    alive = pipeline.start(model, run_id) if run.status == "queued" else pipeline.is_running(run_id)
+    if not alive:
+        finish_run(
+            model,
+            run_id,
+            "the pipeline's execution ended without a word",
+            registry=registry,
+            pipeline=pipeline,
+            now=now,
+        )
+
+
+def _start_if_queued(model: str, run_id: str | None, registry: Registry, pipeline: PipelineStarter) -> None:
+    """Start a run that its maker may not have lived to start."""
+    if run_id and registry.get_run(model, run_id).status == "queued":
+        pipeline.start(model, run_id)
+
+
+def _record_failure(run: Run, reason: str, registry: Registry, now: datetime) -> None:
+    if run.status in FINISHED_STATUSES:
+        return
+    entry = LedgerEntry(
+        run.model, f"{run.run_id}-failed", now, "pipeline", "run_failed", reason, {"run_id": run.run_id}
+    )
+    registry.append_ledger(entry)
+    registry.update_run(
+        run.model,
+        run.run_id,
+        status="failed",
+        stage="finished",
+        finished_at=now,
+        reasons=(*run.reasons, reason),
+    )
+
+
+def _make_run(model: str, records: list[CauseRecord], now: datetime) -> Run:
+    """Return the run that answers these causes; the oldest of them names it."""
+    causes = [record.cause for record in records]
+    sources = tuple(cause.source for cause in causes if cause.source)
+    return Run(
+        model=model,
+        run_id=make_run_id(causes[0].cause_id, causes[0].occurred_at),
+        cause_ids=tuple(cause.cause_id for cause in causes),
+        kind="upload" if sources else causes[0].kind,
+        requested_at=now,
+        sources=sources,
+    )
+
+
+def _trigger_entry(cause: Cause, now: datetime, actor: str) -> LedgerEntry:
+    details = {"cause_id": cause.cause_id, "kind": cause.kind}
+    return LedgerEntry(cause.model, cause.cause_id, now, actor, "run_requested", cause.reason, details)
+
+
+def _follow_up_entry(follow_up: Run, after: str, now: datetime) -> LedgerEntry:
+    return LedgerEntry(
+        model=follow_up.model,
+        entry_id=follow_up.run_id,
+        occurred_at=now,
+        actor="millrace",
+        action="run_requested",
+        reason=f"{len(follow_up.cause_ids)} trigger(s) waited for run {after} to finish",
+        details={"run_id": follow_up.run_id, "cause_ids": list(follow_up.cause_ids)},
+    )
+
+
+def _result(
+    cause: Cause, outcome: Literal["started", "duplicate", "deferred", "skipped"], run_id: str | None, reason: str
+) -> TrainingRequestResult:
+    return TrainingRequestResult(cause.model, cause.cause_id, outcome, run_id, reason)
