@@ -102,7 +102,9 @@ class ApiClient:
                 response = self._client.request(method, path, **arguments)
             except httpx.TransportError as error:
                 if attempt == _TRIES:
-                    raise CliError(f"no answer from the API: {error}", "is the stack up? see: millrace local status") from error
+                    raise CliError(
+                        f"no answer from the API: {error}", "is the stack up? see: millrace local status"
+                    ) from error
             else:
                 if response.is_success:
                     return _document(response)

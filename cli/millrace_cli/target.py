@@ -108,11 +108,11 @@ def local_api_url(api_url: str, endpoint: str) -> str:
         When the output is no such URL.
     """
     parts = urlsplit(api_url)
-    labels = (parts.hostname or "").split(".")
+    api_id, _, service = (parts.hostname or "").partition(".")
     stage = parts.path.strip("/")
-    if len(labels) < 2 or labels[1] != "execute-api" or not stage:
+    if not service.startswith("execute-api.") or not stage:
         raise CliError(f"{api_url!r} is not the address of a REST API", "deploy again: millrace local up")
-    return f"{endpoint}/_aws/execute-api/{labels[0]}/{stage}"
+    return f"{endpoint}/_aws/execute-api/{api_id}/{stage}"
 
 
 def resolve_target(profile: str | None, stack: str | None, region: str | None, live: LocalState | None) -> Target:

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
-
 from millrace.errors import InvalidNameError
 from millrace.layout import incoming_key
 from millrace.names import make_cause_id, validate_model_name
+
 from millrace_cli.errors import CliError, RefusedError
 
 
@@ -49,7 +49,9 @@ def check_upload(model: str, file: Path) -> None:
         raise RefusedError(f"{file} is empty", "a table needs a header and rows")
 
 
-def upload_table(s3: Any, bucket: str, model: str, file: Path, target: str | None, task: str | None) -> Upload:
+def upload_table(
+    s3: Any, bucket: str, model: str, file: Path, *, target: str | None = None, task: str | None = None
+) -> Upload:
     """Send a table to the drop zone of ``model``.
 
     Parameters

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from millrace.registry.entities import FINISHED_STATUSES
+
 from millrace_cli.api import ApiClient
 from millrace_cli.errors import ApiError, CliError
 
@@ -54,35 +55,47 @@ class Snapshot:
         return 0 if self.status == "succeeded" else 1
 
 
-def follow_cause(
+def follow_causes(
     api: ApiClient,
-    model: str,
-    cause_id: str,
+    causes: Mapping[str, str],
     *,
     poll_seconds: float,
     timeout_seconds: float,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
-) -> Iterator[Snapshot]:
-    """Yield what is known about a cause and its run, until the run has finished.
+) -> Iterator[list[Snapshot]]:
+    """Yield what is known about causes and their runs, until every run has finished.
+
+    Parameters
+    ----------
+    causes : mapping of str to str
+        Cause id by model.
 
     Raises
     ------
     CliError
-        When it takes longer than ``timeout_seconds``; the run itself goes on.
+        When it takes longer than ``timeout_seconds``; the runs themselves go on.
     """
     deadline = clock() + timeout_seconds
+    known: dict[str, Snapshot] = {}
     while True:
-        snapshot = read_cause(api, model, cause_id)
-        yield snapshot
-        if snapshot.is_final:
+        for model, cause_id in causes.items():
+            if model not in known or not known[model].is_final:
+                known[model] = read_cause(api, model, cause_id)
+        yield list(known.values())
+        unfinished = [snapshot for snapshot in known.values() if not snapshot.is_final]
+        if not unfinished:
             return
         if clock() >= deadline:
-            raise CliError(
-                f"no end after {timeout_seconds:.0f} seconds; the run goes on without being watched",
-                f"look again: millrace runs {model}" + (f" {snapshot.run_id}" if snapshot.run_id else ""),
-            )
+            raise CliError(_too_long(unfinished, timeout_seconds), f"look again: millrace runs {unfinished[0].model}")
         sleep(poll_seconds)
+
+
+def _too_long(unfinished: list[Snapshot], seconds: float) -> str:
+    """Say what was reached; an upload that nobody noticed is another fault than a run that takes its time."""
+    if all(snapshot.cause_status == "unseen" for snapshot in unfinished):
+        return f"the upload was not noticed within {seconds:.0f} seconds; was the stack deployed completely?"
+    return f"no end after {seconds:.0f} seconds; the run goes on without being watched"
 
 
 def read_cause(api: ApiClient, model: str, cause_id: str) -> Snapshot:
@@ -100,7 +113,9 @@ def read_cause(api: ApiClient, model: str, cause_id: str) -> Snapshot:
     return read_run(api, model, run_id, status, reason)
 
 
-def read_run(api: ApiClient, model: str, run_id: str, cause_status: CauseView = "started", reason: str = "") -> Snapshot:
+def read_run(
+    api: ApiClient, model: str, run_id: str, cause_status: CauseView = "started", reason: str = ""
+) -> Snapshot:
     """Return what is known about a run now."""
     document = api.get(f"/models/{model}/runs/{run_id}")
     return Snapshot(

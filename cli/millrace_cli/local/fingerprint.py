@@ -1,4 +1,4 @@
-"""Fingerprints of source folders: has anything changed since the last build?"""
+"""Fingerprints of source folders, which tell whether anything changed since the last build."""
 
 import hashlib
 from collections.abc import Iterable, Iterator

@@ -144,9 +144,9 @@ def is_ready(state: LocalState) -> bool:
     try:
         trust = ssl.create_default_context(cafile=state.authority)
         answer = httpx.get(f"{state.endpoint}/_ministack/ready", timeout=2.0, trust_env=False, verify=trust)
-        return answer.status_code == httpx.codes.OK
     except (httpx.HTTPError, OSError):
         return False
+    return answer.status_code == httpx.codes.OK
 
 
 def log_end(path: Path, lines: int = _LOG_LINES_SHOWN) -> str:

@@ -9,7 +9,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,12 +16,13 @@ from pathlib import Path
 MARK = "MILLRACE_LOCAL_DIR"
 
 _PROC = Path("/proc")
+_HAS_PROC = (_PROC / "self" / "environ").exists()
 _POLL_SECONDS = 0.05
 
 
 def start_moment(pid: int) -> str:
     """Return when a process started, as the system tells it; empty when there is no such process."""
-    if sys.platform == "linux":
+    if _HAS_PROC:
         fields = _stat_fields(pid)
         return "" if fields is None or fields[0] == "Z" else fields[19]
     return _ps("-o", "lstart=", "-p", str(pid))
@@ -36,7 +36,7 @@ def is_running(pid: int, started: str) -> bool:
 def marked_processes(local_dir: Path) -> list[int]:
     """Return the processes whose environment says that they belong to the local stack in ``local_dir``."""
     mark = f"{MARK}={local_dir}"
-    if sys.platform == "linux":
+    if _HAS_PROC:
         return [pid for pid in _all_pids() if mark.encode() in _environment(pid).split(b"\0")]
     lines = _ps("-axEww", "-o", "pid=,command=").splitlines()
     return [int(line.split(None, 1)[0]) for line in lines if f" {mark} " in f"{line} "]

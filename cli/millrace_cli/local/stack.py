@@ -4,7 +4,6 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from millrace_cli.local import deploy as sam
 from millrace_cli.local import ministack
