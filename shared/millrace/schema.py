@@ -15,6 +15,9 @@ Task = Literal["binary", "multiclass", "regression"]
 COLUMN_TYPES: tuple[ColumnType, ...] = get_args(ColumnType)
 TASKS: tuple[Task, ...] = get_args(Task)
 
+#: Cells of a text table that mean "missing".
+MISSING_WORDS = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"})
+
 #: The numbers that a date becomes, in the order of the numeric matrix.
 DATE_PARTS = ("days", "month", "weekday", "hour")
 

@@ -1,0 +1,138 @@
+"""Text cells to typed values, a whole column at a time; what does not parse is reported, never guessed."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from millrace.features import MISSING_STRING
+
+#: The format that stands for ISO 8601 in ``Column.formats``.
+ISO_FORMAT = "iso"
+
+_DATES = ("%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y")
+_NAMED_DATES = ("%d %b %Y", "%d-%b-%Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y")
+_TIMES = ("", " %H:%M", " %H:%M:%S")
+
+#: The ``strptime`` formats that are tried beside ISO 8601.
+DATETIME_FORMATS = tuple(date + time for date in (*_DATES, *_NAMED_DATES) for time in _TIMES)
+
+#: Words that are booleans, the true one first.
+BOOLEAN_WORDS = (("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"))
+
+_NUMBER = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
+_INTEGER = r"^[+-]?[0-9]{1,18}$"
+_LEADING_ZERO = r"^[+-]?0[0-9]+$"
+_ISO_DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_ISO_TIME = r"[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?"
+_ISO = f"^{_ISO_DAY}(?:{_ISO_TIME})?$"
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A column's values and which cells are not such values.
+
+    Parameters
+    ----------
+    values : array of shape (n_rows,)
+        Missing and unparsable cells are NaN, NaT or ``''``.
+    bad : bool array of shape (n_rows,)
+        Cells that are there but do not parse.
+    """
+
+    values: npt.NDArray[Any]
+    bad: npt.NDArray[np.bool_]
+
+    @property
+    def bad_count(self) -> int:
+        """How many cells do not parse."""
+        return int(self.bad.sum())
+
+
+def matches(cells: pa.Array, pattern: str) -> npt.NDArray[np.bool_]:
+    """Tell which cells match; missing ones do not."""
+    return to_mask(pc.match_substring_regex(cells, pattern))
+
+
+def to_mask(condition: pa.Array) -> npt.NDArray[np.bool_]:
+    """Return an Arrow condition as a mask; null counts as false."""
+    mask: npt.NDArray[np.bool_] = pc.fill_null(condition, False).to_numpy(zero_copy_only=False)
+    return mask
+
+
+def present(cells: pa.Array) -> npt.NDArray[np.bool_]:
+    """Tell which cells are not missing."""
+    return to_mask(pc.is_valid(cells))
+
+
+def integer_cells(cells: pa.Array) -> npt.NDArray[np.bool_]:
+    """Tell which cells are written as integers."""
+    return matches(cells, _INTEGER)
+
+
+def leading_zero_cells(cells: pa.Array) -> npt.NDArray[np.bool_]:
+    """Tell which cells are written with leading zeros: codes rather than quantities."""
+    return matches(cells, _LEADING_ZERO)
+
+
+def parse_numbers(cells: pa.Array) -> Parsed:
+    """Read numbers; infinite ones, and those beyond float32's range, do not parse."""
+    numeric = matches(cells, _NUMBER)
+    unsigned = pc.replace_substring_regex(cells, r"^\+", "")
+    values = pc.if_else(pa.array(numeric), unsigned, pa.scalar(None, pa.string())).cast(pa.float64())
+    numbers = values.to_numpy(zero_copy_only=False).astype(np.float64)
+    usable = numeric & (np.abs(numbers) <= _LARGEST)
+    # Adding zero makes negative zero positive, so that equal numbers are equal bytes.
+    return Parsed(np.where(usable, numbers, np.nan) + 0.0, present(cells) & ~usable)
+
+
+def parse_booleans(cells: pa.Array, true_values: Sequence[str], false_values: Sequence[str]) -> Parsed:
+    """Read booleans as 0, 1 or NaN; ``true`` and ``false`` are understood beside the words given."""
+    lowered = pc.utf8_lower(cells)
+    is_true = to_mask(pc.is_in(lowered, value_set=pa.array({*true_values, "true"})))
+    is_false = to_mask(pc.is_in(lowered, value_set=pa.array({*false_values, "false"})))
+    values = np.where(is_true, 1.0, np.where(is_false, 0.0, np.nan))
+    return Parsed(values, present(cells) & ~is_true & ~is_false)
+
+
+def parse_datetimes(cells: pa.Array, formats: Sequence[str]) -> Parsed:
+    """Read moments as datetime64[us] in UTC, each cell by the first format that fits it."""
+    moments = np.full(len(cells), np.datetime64("NaT", "us"), dtype="datetime64[us]")
+    texts = pd.Series(cells.to_numpy(zero_copy_only=False), dtype=object)
+    for form in formats:
+        open_cells = np.isnat(moments) & (matches(cells, _ISO) if form == ISO_FORMAT else present(cells))
+        if open_cells.any():
+            moments[open_cells] = _to_moments(texts[open_cells], form)
+    return Parsed(moments, present(cells) & np.isnat(moments))
+
+
+def parse_strings(cells: pa.Array) -> Parsed:
+    """Read strings: every cell is one; missing ones are empty."""
+    encoded = pc.fill_null(cells, MISSING_STRING).dictionary_encode()
+    words = encoded.dictionary.to_numpy(zero_copy_only=False).astype(object)
+    indices = encoded.indices.to_numpy(zero_copy_only=False)
+    values = words[indices] if len(words) else np.empty(0, dtype=object)
+    return Parsed(values, np.zeros(len(cells), dtype=np.bool_))
+
+
+def candidate_formats(example: str) -> list[str]:
+    """Return the formats that one value fits: the only ones worth trying on a column."""
+    if re.match(_ISO, example):
+        return [ISO_FORMAT]
+    sample = pd.Series([example], dtype=object)
+    return [form for form in DATETIME_FORMATS if not np.isnat(_to_moments(sample, form)).all()]
+
+
+def _to_moments(texts: "pd.Series[Any]", form: str) -> npt.NDArray[np.datetime64]:
+    if form == ISO_FORMAT:
+        moments = pd.to_datetime(texts, format="ISO8601", errors="coerce", utc=True)
+    else:
+        moments = pd.to_datetime(texts, format=form, errors="coerce", utc=True)
+    return moments.dt.tz_localize(None).to_numpy().astype("datetime64[us]")

@@ -1,0 +1,188 @@
+"""Examining one upload: bytes in, verdict out; whatever the bytes are, there is a verdict.
+
+Nothing is read or written here beyond the arguments, so every kind of bad file can be tried on it.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from millrace.data.checks import CheckedTable, check_table
+from millrace.data.findings import Finding, error, errors_among, shorten, warning
+from millrace.data.inference import infer_columns
+from millrace.data.observing import observe
+from millrace.data.raw import QuarantinedRow, RawTable
+from millrace.data.reading import read_table
+from millrace.data.targets import choose_target, judge_target, small_classes, wanted_task
+from millrace.data.typed_table import TypedTable, missing_cells, parse_column
+from millrace.errors import MillraceError
+from millrace.schema import TableSchema
+from millrace.spec import ModelSpec
+
+#: Usable rows that a first upload must have.
+MIN_ROWS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What became of one upload.
+
+    Parameters
+    ----------
+    findings : tuple of Finding
+        Everything that was found; any error among them means rejected.
+    schema : TableSchema or None
+        What it was held to, once it came that far.
+    table : TypedTable or None
+        The accepted rows.
+    rows : int
+        Rows that the file holds, quarantined ones among them.
+    quarantined : tuple of QuarantinedRow
+        Rows that were set aside.
+    description : mapping of str to str
+        Format, encoding, delimiter, compression.
+    """
+
+    findings: tuple[Finding, ...]
+    schema: TableSchema | None = None
+    table: TypedTable | None = None
+    rows: int = 0
+    quarantined: tuple[QuarantinedRow, ...] = ()
+    description: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def accepted(self) -> bool:
+        """Whether nothing speaks against it."""
+        return self.table is not None and not errors_among(self.findings)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why it was rejected, in sentences."""
+        return [finding.message for finding in errors_among(self.findings)]
+
+    def verdict(self) -> dict[str, Any]:
+        """Return the readable part of ``validation.json``."""
+        schema = self.schema
+        return {
+            "outcome": "accepted" if self.accepted else "rejected",
+            "reasons": self.reasons,
+            "rows": self.rows,
+            "usable_rows": len(self.table) if self.table is not None else 0,
+            "quarantined_rows": len(self.quarantined),
+            "format": dict(self.description),
+            "target": schema.target.name if schema else None,
+            "task": schema.task if schema else None,
+            "classes": list(schema.classes) if schema else [],
+            "columns": [
+                {"name": column.name, "type": column.type, "role": column.role, "reason": column.reason}
+                for column in (schema.columns if schema else ())
+            ],
+            "findings": [finding.to_dict() for finding in self.findings],
+        }
+
+
+def examine(
+    body: bytes, file_name: str, spec: ModelSpec, metadata: Mapping[str, str], schema: TableSchema | None
+) -> Examination:
+    """Judge one upload.
+
+    Parameters
+    ----------
+    body : bytes
+        The file.
+    file_name : str
+        Its name.
+    spec : ModelSpec
+        What the user said about the model.
+    metadata : mapping of str to str
+        What the upload said: ``target``, ``task``.
+    schema : TableSchema or None
+        The model's; None infers one.
+    """
+    try:
+        raw = read_table(body, file_name)
+        if schema is None:
+            return _examine_first(raw, spec, metadata)
+        return _examine_later(raw, spec, metadata, schema)
+    except MillraceError as fault:
+        return Examination((error("unreadable", fault.message),))
+    except Exception as fault:  # noqa: BLE001  # a parser may raise anything; the upload still gets its verdict
+        message = f"the file could not be understood ({type(fault).__name__}: {shorten(str(fault), 200)})"
+        return Examination((error("unreadable", message),))
+
+
+def _examine_first(raw: RawTable, spec: ModelSpec, metadata: Mapping[str, str]) -> Examination:
+    """Infer a schema, hold the upload to it, and see whether there is something to learn."""
+    target = choose_target(raw.names, spec, metadata)
+    columns, findings = infer_columns(raw, target)
+    position = raw.names.index(target)
+    parsed = parse_column(columns[position], raw.column(target))
+    outcome = judge_target(columns[position], parsed.values, wanted_task(spec, metadata))
+    columns[position] = outcome.column
+    schema = TableSchema(tuple(columns), outcome.task, outcome.classes)
+    checked = check_table(raw, schema, spec.max_quarantined_share)
+    found = [*raw.findings, *findings, *outcome.findings, *checked.findings, *_learnable(schema, checked)]
+    schema = observe(schema, [checked.table])
+    return _conclude(raw, schema, checked, found)
+
+
+def _examine_later(raw: RawTable, spec: ModelSpec, metadata: Mapping[str, str], schema: TableSchema) -> Examination:
+    """Hold the upload to the model's schema."""
+    checked = check_table(raw, schema, spec.max_quarantined_share)
+    found = [*raw.findings, *_contradictions(schema, metadata), *checked.findings]
+    if not len(checked.table):
+        found.append(error("too_few_rows", "no row of the file is usable"))
+    return _conclude(raw, schema, checked, found)
+
+
+def _conclude(raw: RawTable, schema: TableSchema, checked: CheckedTable, findings: list[Finding]) -> Examination:
+    return Examination(
+        findings=tuple(dict.fromkeys(findings)),
+        schema=schema,
+        table=replace(checked.table, schema=schema),
+        rows=len(raw) + len(raw.malformed),
+        quarantined=checked.quarantined,
+        description=raw.description,
+    )
+
+
+def _learnable(schema: TableSchema, checked: CheckedTable) -> list[Finding]:
+    findings = []
+    if len(checked.table) < MIN_ROWS:
+        message = f"{len(checked.table):,} rows are usable; at least {MIN_ROWS} are needed to learn from"
+        findings.append(error("too_few_rows", message, None, len(checked.table)))
+    if not schema.features:
+        reasons = Counter(f"{column.name!r}: {column.reason}" for column in schema.columns if column.role != "target")
+        told = "; ".join(list(reasons)[:5])
+        findings.append(error("no_features", f"no column can be learnt from ({told})"))
+    if schema.classes:
+        values = checked.table.columns[schema.target.name]
+        known = values[~missing_cells(values)]
+        if len(known):
+            findings.extend(small_classes(schema.target, schema.classes, known))
+    return findings
+
+
+def _contradictions(schema: TableSchema, metadata: Mapping[str, str]) -> list[Finding]:
+    """Metadata that say otherwise than the schema: the upload meant something else."""
+    findings = []
+    target = metadata.get("target", "").strip()
+    if target and target.lower() != schema.target.name.lower():
+        findings.append(
+            error(
+                "target",
+                f"the model predicts {schema.target.name!r}, not {target!r}; upload with metadata `schema` replace to "
+                "change that",
+                target,
+            )
+        )
+    task = metadata.get("task", "").strip().lower()
+    if task and task != schema.task:
+        findings.append(warning("task", f"the model's task stays {schema.task}, not {task!r}"))
+    return findings
+
+
+def count_types(schema: TableSchema) -> dict[str, int]:
+    """Count the features of each type."""
+    return dict(Counter(column.type for column in schema.features))

@@ -1,0 +1,169 @@
+"""The target: which column is predicted, what task follows from it, and what its classes are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from millrace.data.findings import Finding, error, listed, quoted, warning
+from millrace.data.typed_table import class_texts, missing_cells
+from millrace.errors import InvalidInputError
+from millrace.schema import TASKS, Column, Task
+from millrace.spec import ModelSpec
+
+TARGET_NAMES = ("target", "label", "y", "class")
+MAX_CLASSES = 100
+#: An integer target with more distinct values than this is a quantity.
+MAX_INTEGER_CLASSES = 20
+#: One row for training, one for choosing, one for judging.
+MIN_CLASS_ROWS = 3
+
+HOW_TO_NAME_IT = "name it: `millrace train MODEL FILE --target COLUMN`, or object metadata `target`"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is to be predicted.
+
+    Parameters
+    ----------
+    column : Column
+        The target, with the type it has as one.
+    task : Task
+        What follows from it.
+    classes : tuple of str
+        Sorted; empty for regression.
+    findings : tuple of Finding
+        Errors, when nothing can be learnt from it.
+    """
+
+    column: Column
+    task: Task
+    classes: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
+
+
+def choose_target(names: Sequence[str], spec: ModelSpec, metadata: Mapping[str, str]) -> str:
+    """Return the name of the column to predict.
+
+    Raises
+    ------
+    InvalidInputError
+        When none can be told, with how to name it.
+    """
+    wanted = spec.target or metadata.get("target", "").strip()
+    if wanted:
+        if wanted in names:
+            return wanted
+        alike = [name for name in names if name.lower() == wanted.lower()]
+        if len(alike) == 1:
+            return alike[0]
+        raise InvalidInputError(f"there is no column {wanted!r} to predict; the columns are {listed(names)}")
+    found = [name for name in names if name.lower() in TARGET_NAMES]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InvalidInputError(f"{listed(found)} could each be the column to predict; {HOW_TO_NAME_IT}")
+    raise InvalidInputError(
+        f"no column is called {', '.join(TARGET_NAMES[:-1])} or {TARGET_NAMES[-1]}, so it is not known which one "
+        f"to predict; {HOW_TO_NAME_IT}. The columns are {listed(names)}"
+    )
+
+
+def wanted_task(spec: ModelSpec, metadata: Mapping[str, str]) -> Task | None:
+    """Return the task that was asked for, if one was.
+
+    Raises
+    ------
+    InvalidInputError
+        When the metadata name no task.
+    """
+    if spec.task:
+        return spec.task
+    text = metadata.get("task", "").strip().lower()
+    if not text:
+        return None
+    for task in TASKS:
+        if text == task:
+            return task
+    raise InvalidInputError(f"metadata `task` is {text!r}; it can be {quoted(TASKS)}")
+
+
+def judge_target(column: Column, values: npt.NDArray[np.generic], wanted: Task | None) -> Outcome:
+    """Decide the task and the classes from the target's typed values; rows where it is missing do not count."""
+    known = values[~missing_cells(values)]
+    name = column.name
+    if not len(known):
+        return _impossible(column, "empty_target", f"every value of the target {name!r} is missing")
+    if column.type in ("text", "datetime"):
+        what = column.reason or "it holds dates"
+        return _impossible(column, "target_type", f"the target {name!r} cannot be predicted: {what}")
+    distinct = len(np.unique(known.astype(np.str_) if known.dtype == object else known))
+    if distinct == 1:
+        only = str(known[0])
+        return _impossible(column, "single_class", f"every row has the same target {name!r}: {only}; two are needed")
+    numeric = column.type in ("integer", "number")
+    if wanted == "regression" or (wanted is None and numeric and not _looks_like_classes(column, distinct)):
+        if not numeric:
+            return _impossible(
+                column, "target_type", f"the target {name!r} holds words, and regression needs numbers", "regression"
+            )
+        return Outcome(replace(column, reason=""), "regression", ())
+    return _classification(column, known, distinct, wanted)
+
+
+def _looks_like_classes(column: Column, distinct: int) -> bool:
+    return distinct == 2 or (column.type == "integer" and distinct <= MAX_INTEGER_CLASSES)  # noqa: PLR2004  # a pair
+
+
+def _classification(column: Column, known: npt.NDArray[np.generic], distinct: int, wanted: Task | None) -> Outcome:
+    name = column.name
+    if distinct > MAX_CLASSES:
+        return _impossible(
+            column,
+            "too_many_classes",
+            f"the target {name!r} has {distinct:,} classes; at most {MAX_CLASSES} can be told apart",
+        )
+    if column.type == "number" and bool(np.all(known.astype(np.float64) % 1 == 0)):
+        column = replace(column, type="integer")
+    column, classes = _name_classes(column, known)
+    task: Task = "binary" if len(classes) == 2 else "multiclass"  # noqa: PLR2004  # a pair
+    findings: list[Finding] = []
+    if wanted == "binary" and task != "binary":
+        findings.append(error("task", f"the target {name!r} has {len(classes)} classes; a binary task has two", name))
+    elif wanted and wanted != task:
+        findings.append(warning("task", f"the target {name!r} has two classes, so the task is binary", name))
+    return Outcome(column, task, classes, (*findings, *small_classes(column, classes, known)))
+
+
+def small_classes(column: Column, classes: tuple[str, ...], known: npt.NDArray[np.generic]) -> list[Finding]:
+    """Return an error for every class with too few rows to be on each side of the split."""
+    names, counts = np.unique(class_texts(column, classes, known).astype(np.str_), return_counts=True)
+    return [
+        error(
+            "small_class",
+            f"class {str(name)!r} of the target {column.name!r} has {count} row{'s' if count > 1 else ''}; "
+            f"each class needs at least {MIN_CLASS_ROWS}: add rows, or leave the class out",
+            column.name,
+            int(count),
+        )
+        for name, count in zip(names, counts, strict=True)
+        if count < MIN_CLASS_ROWS
+    ]
+
+
+def _name_classes(column: Column, known: npt.NDArray[np.generic]) -> tuple[Column, tuple[str, ...]]:
+    """Name the classes: numbers in their order, booleans with the false one first, words as they are written."""
+    if column.type == "boolean":
+        if not column.true_values:
+            return column, ("false", "true")
+        written = tuple(column.categories)
+        lowered = (*column.false_values, *column.true_values)
+        return column, written if tuple(word.lower() for word in written) == lowered else lowered
+    names = set(class_texts(column, (), known).tolist())
+    return column, tuple(sorted(names, key=float) if column.type in ("integer", "number") else sorted(names))
+
+
+def _impossible(column: Column, check: str, message: str, task: Task = "multiclass") -> Outcome:
+    return Outcome(column, task, (), (error(check, message, column.name),))

@@ -1,0 +1,143 @@
+"""The first state of the training pipeline: a run's uploads become datasets, and its data is prepared."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from millrace.contracts import ValidationVerdict
+from millrace.data.examination import count_types
+from millrace.data.findings import errors_among, shorten
+from millrace.data.intake import JSON, Intake, SourceIntake, load_schema
+from millrace.data.preparation import PreparedData, choose_datasets, prepare
+from millrace.data.typed_table import load_table
+from millrace.layout import dataset_key, prepared_key
+from millrace.ports import ObjectStore, Registry
+from millrace.registry.entities import DatasetRecord, Run
+from millrace.schema import TableSchema
+
+MAX_RUN_REASONS = 20
+MAX_VERDICT_REASONS = 5
+MAX_REASON_LENGTH = 300
+
+
+def validate_run(run: Run, *, registry: Registry, data_store: ObjectStore, now: datetime) -> ValidationVerdict:
+    """Validate a run's uploads and prepare what it trains on.
+
+    A rejected upload is an outcome, not an error: its verdict is stored beside it, and the run goes on when another
+    one was accepted. Validating the same run again gives the same result.
+
+    Parameters
+    ----------
+    run : Run
+        Its sources are validated; a run without sources trains on the datasets there are.
+    registry : Registry
+        Knows the model's spec, schema version and datasets.
+    data_store : ObjectStore
+        The data bucket.
+    now : datetime
+        In UTC; the first attempt's is kept for the attempts that follow.
+
+    Raises
+    ------
+    MillraceError
+        When the bucket or the registry fails.
+    """
+    started_at = run.started_at or now
+    registry.update_run(run.model, run.run_id, status="running", stage="validating", started_at=started_at)
+    spec = registry.get_spec(run.model)
+    taker = SourceIntake(run.model, run.run_id, spec, registry, data_store, started_at)
+    intakes = [taker.take_in(source) for source in sorted(run.sources, key=lambda source: source.uploaded_at)]
+    reasons = [reason for intake in intakes for reason in intake.reasons]
+    accepted = [intake for intake in intakes if intake.dataset]
+    if run.sources and not accepted:
+        return _reject(run, registry, reasons, now)
+    combination = _combine(taker, intakes)
+    if combination is None:
+        return _reject(run, registry, [*reasons, "the model has no accepted dataset to train on: upload one"], now)
+    faults = [finding.message for finding in errors_among(combination.prepared.findings)]
+    if faults:
+        return _reject(run, registry, [*reasons, *faults], now)
+    _store(run, combination, spec.seed, data_store)
+    summary = _summary(combination, intakes)
+    registry.update_run(
+        run.model,
+        run.run_id,
+        dataset_ids=tuple(combination.dataset_ids),
+        reasons=tuple(reasons[:MAX_RUN_REASONS]),
+        summary={**run.summary, **summary},
+    )
+    return ValidationVerdict(
+        outcome="accepted",
+        dataset_ids=combination.dataset_ids[-100:],
+        rows=summary["rows"],
+        reasons=_brief(reasons),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Combination:
+    datasets: list[DatasetRecord]
+    prepared: PreparedData
+
+    @property
+    def dataset_ids(self) -> list[str]:
+        return [dataset.dataset_id for dataset in self.datasets]
+
+
+def _combine(taker: SourceIntake, intakes: Sequence[Intake]) -> _Combination | None:
+    """Bring the model's datasets together; one that was uploaded again counts as uploaded now."""
+    schema = load_schema(taker.model, taker.registry, taker.data_store)
+    if schema is None:
+        return None
+    latest = {intake.dataset.dataset_id: intake.dataset.source for intake in intakes if intake.dataset}
+    datasets = [
+        replace(dataset, source=latest.get(dataset.dataset_id, dataset.source))
+        for dataset in taker.registry.list_datasets(taker.model)
+    ]
+    chosen = choose_datasets(datasets, taker.spec, schema.version, taker.now)
+    if not chosen:
+        return None
+    tables = [load_table(_data(taker.model, dataset, taker.data_store), schema) for dataset in chosen]
+    return _Combination(chosen, prepare(schema, tables, taker.spec.seed))
+
+
+def _data(model: str, dataset: DatasetRecord, data_store: ObjectStore) -> bytes:
+    return data_store.get(dataset_key(model, dataset.dataset_id, "data.parquet"))
+
+
+def _store(run: Run, combination: _Combination, seed: int, data_store: ObjectStore) -> None:
+    for name, body in combination.prepared.documents(combination.dataset_ids, seed).items():
+        content_type = JSON if name.endswith(".json") else "application/octet-stream"
+        data_store.put(prepared_key(run.model, run.run_id, name), body, content_type)
+
+
+def _summary(combination: _Combination, intakes: Sequence[Intake]) -> dict[str, Any]:
+    schema: TableSchema = combination.prepared.schema
+    return {
+        "rows": sum(len(split) for split in combination.prepared.splits.values()),
+        "rows_by_split": {name: len(split) for name, split in combination.prepared.splits.items()},
+        "columns": len(schema.columns),
+        "quarantined_rows": sum(dataset.quarantined_rows for dataset in combination.datasets),
+        "rejected_files": sum(intake.dataset is None for intake in intakes),
+        "task": schema.task,
+        "target": schema.target.name,
+        "features": count_types(schema),
+    }
+
+
+def _reject(run: Run, registry: Registry, reasons: Sequence[str], now: datetime) -> ValidationVerdict:
+    registry.update_run(
+        run.model,
+        run.run_id,
+        status="rejected",
+        stage="finished",
+        finished_at=now,
+        reasons=tuple(shorten(reason, 1_000) for reason in reasons[:MAX_RUN_REASONS]),
+    )
+    return ValidationVerdict(outcome="rejected", reasons=_brief(reasons))
+
+
+def _brief(reasons: Sequence[str]) -> list[str]:
+    return [shorten(reason, MAX_REASON_LENGTH) for reason in itertools.islice(reasons, MAX_VERDICT_REASONS)]
