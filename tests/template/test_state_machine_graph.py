@@ -1,0 +1,48 @@
+"""The state machines as shipped: sound graphs, and substitutions that the template declares."""
+
+import json
+import re
+
+import pytest
+
+from tests.template import asl
+from tests.template.template_file import ROOT, resources
+
+DEFINITIONS = sorted((ROOT / "statemachines").glob("*.asl.json"))
+PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
+
+
+def state_machine(path):
+    """Return the template's properties of the state machine whose definition a file is."""
+    uri = path.relative_to(ROOT).as_posix()
+    found = [
+        body["Properties"]
+        for body in resources("AWS::Serverless::StateMachine").values()
+        if body["Properties"].get("DefinitionUri") == uri
+    ]
+    assert len(found) == 1, f"{uri} must be the definition of exactly one state machine"
+    return found[0]
+
+
+def test_every_state_machine_has_its_definition_in_a_file():
+    uris = {body["Properties"].get("DefinitionUri") for body in resources("AWS::Serverless::StateMachine").values()}
+    assert uris == {path.relative_to(ROOT).as_posix() for path in DEFINITIONS} != set()
+
+
+@pytest.mark.parametrize("path", DEFINITIONS, ids=lambda path: path.name)
+class TestDefinition:
+    def test_graph_is_sound(self, path):
+        # Substitutions that stood outside strings would already fail to parse.
+        assert asl.find_faults(json.loads(path.read_text(encoding="utf-8"))) == []
+
+    def test_overall_timeout_is_set(self, path):
+        assert json.loads(path.read_text(encoding="utf-8"))["TimeoutSeconds"] > 0
+
+    def test_substitutions_are_declared_and_used(self, path):
+        used = set(PLACEHOLDER.findall(path.read_text(encoding="utf-8")))
+        assert used == set(state_machine(path)["DefinitionSubstitutions"])
+
+    def test_substitutions_of_functions_are_named_after_their_resource(self, path):
+        for name, value in state_machine(path)["DefinitionSubstitutions"].items():
+            if name.endswith("FunctionArn"):
+                assert value == {"Fn::GetAtt": [name.removesuffix("Arn"), "Arn"]}
