@@ -26,9 +26,7 @@ _NOT_A_TIME = np.datetime64("NaT", "us")
 
 def cell_reader(column: Column) -> Callable[[Any], Cell]:
     """Return the function that reads one value of ``column`` that is not null; it raises ``ValueError``."""
-    if column.type == "integer":
-        return _read_integer
-    if column.type == "number":
+    if column.type in ("integer", "number"):
         return _read_number
     if column.type == "boolean":
         return _boolean_reader(column)
@@ -53,27 +51,20 @@ def _read_number(value: Any) -> float:
         number = float("inf")
     if abs(number) > _FLOAT32_MAX:
         raise ValueError("expects a number that a 32-bit float can hold")
-    return number
-
-
-def _read_integer(value: Any) -> float:
-    number = _read_number(value)
-    if not number.is_integer():
-        raise ValueError("expects a whole number, got one with a fraction")
-    return number
+    return number + 0.0  # makes a negative zero positive, as training does
 
 
 def _boolean_reader(column: Column) -> Callable[[Any], float]:
-    words = dict.fromkeys(column.true_values, 1.0) | dict.fromkeys(column.false_values, 0.0)
-    listed = " or ".join([*column.true_values[:1], *column.false_values[:1]]) if words else ""
-    expected = "expects true or false" + (f" (or {listed})" if listed else "")
+    words = dict.fromkeys(("true", *column.true_values), 1.0) | dict.fromkeys(("false", *column.false_values), 0.0)
+    trained = " or ".join([*column.true_values[:1], *column.false_values[:1]])
+    expected = f"expects true or false (or {trained})" if trained else "expects true or false"
 
     def read(value: Any) -> float:
         if type(value) is str:
             text = value.strip()
             word = float("nan") if text in MISSING_WORDS else words.get(text.lower())
             if word is None:
-                raise ValueError(f"{expected}, got another word" if words else f"{expected}, got a string")
+                raise ValueError(f"{expected}, got another word")
             return word
         if type(value) not in (bool, int, float) or value not in (0, 1):
             raise ValueError(f"{expected}, got {describe(value)}")
@@ -106,8 +97,8 @@ def _check_unicode(text: str) -> None:
 
 
 def _datetime_reader(column: Column) -> Callable[[Any], np.datetime64]:
-    # A format seen in training comes first: 20240203 is a day in ISO 8601 too, but perhaps another one.
-    formats = (*(name for name in column.formats if name != "iso"), "iso")
+    # What was seen in training comes first, in its order: 20240203 is a day in ISO 8601 too, but perhaps another.
+    formats = tuple(dict.fromkeys((*column.formats, "iso")))
 
     def read(value: Any) -> np.datetime64:
         if type(value) is not str:
@@ -122,7 +113,6 @@ def _datetime_reader(column: Column) -> Callable[[Any], np.datetime64]:
             except (ValueError, OverflowError):
                 continue
             return np.datetime64(moment.replace(tzinfo=None), "us")
-        known = "ISO 8601" if len(formats) == 1 else f"ISO 8601 or {' or '.join(formats[:-1])}"
-        raise ValueError(f"expects a date in {known}")
+        raise ValueError(f"expects a date in {' or '.join(formats).replace('iso', 'ISO 8601')}")
 
     return read

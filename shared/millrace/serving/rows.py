@@ -3,7 +3,7 @@
 ============  ==================================================================================
 column type   JSON values that are read
 ============  ==================================================================================
-integer       whole numbers, ``3`` or ``3.0``
+integer       numbers; one with a fraction is scored as it is, as in training, and noted
 number        numbers
 boolean       ``true``, ``false``, ``1``, ``0``, or the words seen in training, in any case
 datetime      strings in a format seen in training, or ISO 8601; without an offset they are UTC
@@ -156,9 +156,7 @@ class _FeatureReader:
             return None
         missing = np.isnan(array)
         plain = np.abs(array) <= _FLOAT32_MAX
-        if self.column.type == "integer":
-            plain &= array == np.rint(array)
-        return array if bool((plain | missing).all()) else None
+        return array + 0.0 if bool((plain | missing).all()) else None
 
     def _read_cells(self, values: Sequence[Any], faults: _Faults) -> list[Cell]:
         cells: list[Cell] = []
@@ -185,6 +183,11 @@ class _FeatureReader:
                 notices.append(Notice(column.name, f"{_count(unknown, 'value')} not seen in training"))
         else:
             missing = int((np.isnat(array) if column.type == "datetime" else np.isnan(array)).sum())
+        if column.type == "integer":
+            fractions = int((array % 1 > 0).sum())
+            if fractions:
+                message = f"{_count(fractions, 'value')} with a fraction, though training saw whole numbers"
+                notices.append(Notice(column.name, message))
         if missing:
             unseen = "" if column.nullable else ", though none was in training"
             notices.append(Notice(column.name, f"{_count(missing, 'value')} missing{unseen}"))

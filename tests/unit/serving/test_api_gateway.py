@@ -1,0 +1,92 @@
+import base64
+import gzip
+import json
+
+import pytest
+from millrace.errors import (
+    ArtifactIntegrityError,
+    InvalidInputError,
+    InvalidNameError,
+    ModelNotFoundError,
+    PayloadTooLargeError,
+    ServiceUnavailableError,
+    UnsupportedMediaTypeError,
+)
+from millrace.serving.api_gateway import MAX_BODY_BYTES, error_response, read_invocation, success_response
+
+
+def event(body: str | bytes | None, model: str | None = "churn", **headers: str) -> dict[str, object]:
+    encoded = isinstance(body, bytes)
+    return {
+        "pathParameters": None if model is None else {"model": model},
+        "headers": headers or None,
+        "body": base64.b64encode(body).decode() if isinstance(body, bytes) else body,
+        "isBase64Encoded": encoded,
+    }
+
+
+def test_a_request_is_read_whatever_the_case_of_its_headers():
+    invocation = read_invocation(event("{}", **{"CONTENT-Type": "application/json"}))
+    assert (invocation.model, invocation.body, invocation.content_type) == ("churn", b"{}", "application/json")
+
+
+def test_base64_and_gzip_are_unpacked():
+    assert read_invocation(event("é".encode())).body == "é".encode()
+    assert read_invocation(event(gzip.compress(b"{}"), **{"Content-Encoding": "GZIP"})).body == b"{}"
+
+
+def test_a_request_without_a_body_has_an_empty_one():
+    assert read_invocation(event(None)).body == b""
+
+
+@pytest.mark.parametrize("model", [None, "", "..", "a b", "x" * 64])
+def test_a_model_name_that_cannot_exist_is_refused(model):
+    with pytest.raises(InvalidNameError):
+        read_invocation(event("{}", model))
+
+
+def test_broken_encodings_are_refused():
+    broken = {**event(None), "body": "$$$", "isBase64Encoded": True}
+    with pytest.raises(InvalidInputError, match="base64"):
+        read_invocation(broken)
+    with pytest.raises(InvalidInputError, match="gzip, and is not"):
+        read_invocation(event(b"{}", **{"content-encoding": "gzip"}))
+    with pytest.raises(InvalidInputError, match="ends too early"):
+        read_invocation(event(gzip.compress(b"x" * 1000)[:-9], **{"content-encoding": "gzip"}))
+    with pytest.raises(InvalidInputError, match="UTF-8"):
+        read_invocation(event("\ud800"))
+    with pytest.raises(UnsupportedMediaTypeError):
+        read_invocation(event("{}", **{"content-encoding": "br"}))
+
+
+def test_a_small_body_that_unpacks_to_a_huge_one_is_too_large():
+    bomb = gzip.compress(b" " * (MAX_BODY_BYTES + 1))
+    assert len(bomb) < 20_000
+    with pytest.raises(PayloadTooLargeError):
+        read_invocation(event(bomb, **{"content-encoding": "gzip"}))
+    with pytest.raises(PayloadTooLargeError):
+        read_invocation(event(" " * (MAX_BODY_BYTES + 1)))
+
+
+def test_a_reply_is_json_and_no_larger_than_a_function_may_answer():
+    response = success_response({"predictions": [1.5]})
+    assert response["statusCode"] == 200
+    assert response["headers"]["Content-Type"] == "application/json"
+    assert json.loads(response["body"]) == {"predictions": [1.5]}
+    with pytest.raises(PayloadTooLargeError, match="send fewer rows"):
+        success_response({"predictions": ["x"] * 1_300_000})
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (ModelNotFoundError("no model"), 404, "no model"),
+        (ServiceUnavailableError("busy"), 503, "busy"),
+        (ArtifactIntegrityError("secret"), 500, "the request could not be answered; the service's log says why"),
+    ],
+)
+def test_an_error_is_told_by_its_class(error, status, said):
+    response = error_response(error)
+    assert response["statusCode"] == status
+    assert json.loads(response["body"]) == {"error_code": error.error_code, "message": said}
+    assert ("Retry-After" in response["headers"]) == (status == 503)

@@ -1,0 +1,230 @@
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from millrace.errors import ArtifactIntegrityError, ModelNotFoundError, ServiceUnavailableError
+from millrace.serving.cache import STALE_AFTER_INTERVALS, ModelCache
+
+from tests.serving_models import MemoryModelSource, churn_onnx, churn_schema, version_artifacts
+
+REFRESH_SECONDS = 5.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Later:
+    """Takes work as a thread would, and does it when it is told to."""
+
+    def __init__(self) -> None:
+        self.work: list[Callable[[], None]] = []
+
+    def __call__(self, work: Callable[[], None]) -> None:
+        self.work.append(work)
+
+    def run(self) -> None:
+        while self.work:
+            self.work.pop(0)()
+
+
+@pytest.fixture
+def source() -> MemoryModelSource:
+    source = MemoryModelSource()
+    source.register("churn", 1, artifacts())
+    return source
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def later() -> Later:
+    return Later()
+
+
+@pytest.fixture
+def cache(source: MemoryModelSource, clock: Clock, later: Later) -> ModelCache:
+    return ModelCache(source, REFRESH_SECONDS, clock, start=later)
+
+
+def artifacts() -> dict[str, bytes]:
+    return version_artifacts(churn_onnx(), churn_schema())
+
+
+def kinds(cache: ModelCache) -> list[str]:
+    return [event.kind for event in cache.take_events()]
+
+
+def test_a_model_is_loaded_once_and_its_pointer_left_alone_for_a_while(cache, source, clock, later):
+    first = cache.get("churn")
+    clock.now += REFRESH_SECONDS - 0.1
+    assert cache.get("churn") is first
+    assert source.reads == ["alias", "version", "manifest.json", "signature.json", "model.onnx"]
+    assert not later.work
+
+
+def test_a_pointer_that_did_not_move_is_all_that_a_refresh_reads(cache, source, clock, later):
+    first = cache.get("churn")
+    source.reads.clear()
+    clock.now += REFRESH_SECONDS
+    cache.get("churn")
+    later.run()
+    assert source.reads == ["alias"]
+    assert cache.get("churn") is first
+    assert kinds(cache) == []
+
+
+def test_the_old_version_serves_until_the_new_one_is_loaded(cache, source, clock, later):
+    cache.get("churn")
+    source.register("churn", 2, artifacts())
+    clock.now += REFRESH_SECONDS
+    assert cache.get("churn").version == 1
+    clock.now += REFRESH_SECONDS
+    assert cache.get("churn").version == 1
+    assert len(later.work) == 1, "no second refresh is started beside one that runs"
+    later.run()
+    assert cache.get("churn").version == 2
+    assert kinds(cache) == ["swapped"]
+
+
+@pytest.mark.parametrize("failure", [ServiceUnavailableError("throttled"), RuntimeError("a bug")])
+def test_the_old_version_serves_while_the_registry_does_not_answer(cache, source, clock, later, failure):
+    cache.get("churn")
+    source.failure = failure
+    for _ in range(3):
+        clock.now += REFRESH_SECONDS
+        assert cache.get("churn").version == 1
+        later.run()
+    assert kinds(cache) == ["refresh_failed"] * 3
+    source.failure = None
+    source.register("churn", 2, artifacts())
+    clock.now += REFRESH_SECONDS
+    cache.get("churn")
+    later.run()
+    assert cache.get("churn").version == 2
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "signature.json", "model.onnx"])
+def test_the_old_version_serves_when_the_new_one_is_damaged(cache, source, clock, later, name):
+    cache.get("churn")
+    source.register("churn", 2, artifacts())
+    source.versions["churn", 2][name] += b" "
+    clock.now += REFRESH_SECONDS
+    cache.get("churn")
+    later.run()
+    assert cache.get("churn").version == 1
+    (event,) = cache.take_events()
+    assert (event.kind, event.version) == ("refresh_failed", 1)
+    assert "ArtifactIntegrityError" in event.reason
+
+
+def test_a_damaged_first_version_is_an_error_and_is_tried_again(cache, source):
+    good = source.versions["churn", 1]["model.onnx"]
+    source.versions["churn", 1]["model.onnx"] = good[:-1]
+    with pytest.raises(ArtifactIntegrityError):
+        cache.get("churn")
+    source.versions["churn", 1]["model.onnx"] = good
+    assert cache.get("churn").version == 1
+
+
+def test_an_unknown_model_or_alias_is_not_found(cache):
+    with pytest.raises(ModelNotFoundError):
+        cache.get("unknown")
+    with pytest.raises(ModelNotFoundError):
+        cache.get("churn", "challenger")
+
+
+def test_a_model_whose_alias_was_taken_away_stops_serving(cache, source, clock, later):
+    cache.get("churn")
+    del source.aliases["churn", "champion"]
+    clock.now += REFRESH_SECONDS
+    assert cache.get("churn").version == 1
+    later.run()
+    assert kinds(cache) == ["withdrawn"]
+    with pytest.raises(ModelNotFoundError):
+        cache.get("churn")
+
+
+def test_the_least_recently_used_model_goes_first(source, clock, later):
+    cache = ModelCache(source, REFRESH_SECONDS, clock, capacity=2, start=later)
+    for model in ("a", "b", "c"):
+        source.register(model, 1, artifacts())
+    first_a = cache.get("a")
+    first_b = cache.get("b")
+    cache.get("a")
+    cache.get("c")
+    assert cache.get("a") is first_a
+    assert cache.get("b") is not first_b
+
+
+def test_after_an_idle_spell_a_request_waits_for_the_pointer(source, clock):
+    cache = ModelCache(source, REFRESH_SECONDS, clock)
+    cache.get("churn")
+    source.register("churn", 2, artifacts())
+    clock.now += REFRESH_SECONDS * STALE_AFTER_INTERVALS + 0.1
+    assert cache.get("churn").version == 2
+
+
+def test_no_request_waits_for_a_registry_that_failed_before(source, clock, later):
+    cache = ModelCache(source, REFRESH_SECONDS, clock, start=later)
+    cache.get("churn")
+    source.failure = ServiceUnavailableError("down")
+    clock.now += REFRESH_SECONDS
+    cache.get("churn")
+    later.run()
+    clock.now += 1_000
+    started = time.perf_counter()
+    assert cache.get("churn").version == 1
+    assert time.perf_counter() - started < 0.5
+
+
+def test_many_first_requests_load_a_model_once(source, clock, later):
+    cache = ModelCache(source, REFRESH_SECONDS, clock, start=later)
+    with ThreadPoolExecutor(8) as threads:
+        loaded = set(threads.map(id, threads.map(lambda _: cache.get("churn"), range(32))))
+    assert len(loaded) == 1
+    assert source.reads.count("model.onnx") == 1
+
+
+def test_a_swap_under_load_neither_fails_nor_pauses_a_request():
+    source = MemoryModelSource()
+    source.register("churn", 1, artifacts())
+    slow = threading.Event()
+
+    class SlowSource(MemoryModelSource):
+        def artifact(self, model: str, version: int, name: str) -> bytes:
+            if version == 2 and name == "model.onnx":
+                slow.wait(0.4)
+            return super().artifact(model, version, name)
+
+    source.__class__ = SlowSource
+    cache = ModelCache(source, refresh_seconds=0.2, clock=time.monotonic)
+    cache.get("churn")
+    source.register("churn", 2, artifacts())
+    deadline = time.monotonic() + 5.0
+
+    def keep_asking(_: int) -> tuple[list[int], float]:
+        versions, longest = [], 0.0
+        while time.monotonic() < deadline and 2 not in versions:
+            started = time.perf_counter()
+            versions.append(cache.get("churn").version)
+            longest = max(longest, time.perf_counter() - started)
+            time.sleep(0.001)
+        return versions, longest
+
+    with ThreadPoolExecutor(4) as threads:
+        outcomes = list(threads.map(keep_asking, range(4)))
+    for versions, longest in outcomes:
+        assert versions[0] == 1
+        assert versions[-1] == 2
+        assert versions == sorted(versions)
+        assert longest < 0.3, "loading took 0.4 seconds, and nobody waited for it"

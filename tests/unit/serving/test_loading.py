@@ -1,0 +1,59 @@
+import json
+
+import pytest
+from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError, VersionNotFoundError
+from millrace.serving.loading import load_version
+
+from tests.serving_models import MemoryModelSource, churn_onnx, churn_schema, sha256, version_artifacts
+
+
+@pytest.fixture
+def source() -> MemoryModelSource:
+    source = MemoryModelSource()
+    source.register("churn", 3, version_artifacts(churn_onnx(), churn_schema()))
+    return source
+
+
+def test_a_version_is_loaded_with_its_schema_and_labels(source):
+    loaded = load_version(source, "churn", 3)
+    assert (loaded.model, loaded.version) == ("churn", 3)
+    assert loaded.schema == churn_schema()
+    assert loaded.labels == (False, True)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "signature.json", "model.onnx"])
+def test_one_changed_byte_is_found(source, name):
+    body = bytearray(source.versions["churn", 3][name])
+    body[len(body) // 2] ^= 1
+    source.versions["churn", 3][name] = bytes(body)
+    with pytest.raises(ArtifactIntegrityError, match=f"{name} of churn version 3 is not what was registered"):
+        load_version(source, "churn", 3)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "signature.json", "model.onnx"])
+def test_a_missing_artifact_is_named(source, name):
+    del source.versions["churn", 3][name]
+    with pytest.raises(ArtifactNotFoundError, match=name):
+        load_version(source, "churn", 3)
+
+
+def test_an_unknown_version_is_not_found(source):
+    with pytest.raises(VersionNotFoundError):
+        load_version(source, "churn", 4)
+
+
+@pytest.mark.parametrize("manifest", [b"no json", b"[]", b"{}", b'{"artifacts": {"model.onnx": {}}}'])
+def test_a_manifest_that_names_no_artifacts_is_damaged(source, manifest):
+    source.register("churn", 3, source.versions["churn", 3] | {"manifest.json": manifest})
+    with pytest.raises(ArtifactIntegrityError, match="names no model and signature"):
+        load_version(source, "churn", 3)
+
+
+@pytest.mark.parametrize("signature", [b"no json", b"{}", b'{"schema": {"columns": [{"kind": 1}]}}'])
+def test_a_signature_without_a_schema_is_damaged(source, signature):
+    artifacts = source.versions["churn", 3] | {"signature.json": signature}
+    manifest = json.loads(artifacts["manifest.json"])
+    manifest["artifacts"]["signature.json"]["sha256"] = sha256(signature)
+    source.register("churn", 3, artifacts | {"manifest.json": json.dumps(manifest).encode()})
+    with pytest.raises(ArtifactIntegrityError, match="holds no schema"):
+        load_version(source, "churn", 3)

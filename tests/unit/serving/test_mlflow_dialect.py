@@ -1,0 +1,165 @@
+import json
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from millrace.errors import InvalidInputError, PayloadTooLargeError, UnsupportedMediaTypeError
+from millrace.serving.dialects.mlflow import read_request, write_reply
+from millrace.serving.rows import Notice
+from millrace.serving.scorer import Scores
+from millrace.serving.table import ABSENT, RequestTable
+
+JSON = "application/json"
+
+
+def read(document: Any, max_rows: int = 10) -> RequestTable:
+    return read_request(json.dumps(document).encode(), JSON, max_rows)
+
+
+def refusal(body: Any) -> InvalidInputError:
+    body = body if isinstance(body, bytes) else json.dumps(body).encode()
+    with pytest.raises(InvalidInputError) as caught:
+        read_request(body, JSON, 10)
+    return caught.value
+
+
+def split(columns: Any, data: Any, **others: Any) -> dict[str, Any]:
+    return {"dataframe_split": {"columns": columns, "data": data, **others}}
+
+
+def test_records_and_split_are_the_same_rows():
+    records = read({"dataframe_records": [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]})
+    columns = read(split(["a", "b"], [[1, "x"], [2, "y"]], index=[0, 1]))
+    assert records.n_rows == columns.n_rows == 2
+    assert records.names == columns.names == {"a", "b"}
+    assert list(records.column("b")) == list(columns.column("b")) == ["x", "y"]
+
+
+def test_a_record_that_lacks_a_column_is_silent_about_it():
+    table = read({"dataframe_records": [{"a": None}, {"b": 1}]})
+    assert table.names == {"a", "b"}
+    assert list(table.column("a")) == [None, ABSENT]
+
+
+def test_params_are_taken_and_not_used():
+    assert read({"dataframe_records": [{"a": 1}], "params": {"temperature": 1}}).n_rows == 1
+
+
+def test_the_nan_literal_of_mlflows_clients_is_null_and_infinity_stays_a_number():
+    table = read_request(b'{"dataframe_records": [{"a": NaN, "b": -Infinity}]}', JSON, 10)
+    assert list(table.column("a")) == [None]
+    assert list(table.column("b")) == [float("-inf")]
+
+
+@pytest.mark.parametrize(
+    "content_type", [None, "", JSON, "application/json; charset=UTF-8", 'Application/JSON;charset="utf-8"']
+)
+def test_json_may_be_declared_in_every_usual_way(content_type):
+    assert read_request(b'\xef\xbb\xbf{"dataframe_records": [{}]}', content_type, 10).n_rows == 1
+
+
+@pytest.mark.parametrize("content_type", ["text/csv", "application/json; charset=latin-1", "application/jsonlines"])
+def test_another_content_type_is_refused(content_type):
+    with pytest.raises(UnsupportedMediaTypeError):
+        read_request(b"{}", content_type, 10)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "the request has no body"),
+        (b"  \n", "the request has no body"),
+        (b'{"dataframe_records": [', "the body is not JSON: Expecting value at line 1, column 24"),
+        (b"\xff\xfe", "the body is not text in UTF-8"),
+        (b"[" * 100_000, "the body is nested too deeply"),
+        (b'{"dataframe_records": [{"a": ' + b"9" * 5_000 + b"}]}", "the body holds a number that is too long to read"),
+        (b"[]", "the request has to be a JSON object, not a list"),
+        (b'"x"', "the request has to be a JSON object, not a string"),
+        (b"{}", "the request has to hold either 'dataframe_records' or 'dataframe_split': neither is there"),
+    ],
+)
+def test_what_is_no_request_is_refused_in_words(body, said):
+    assert refusal(body).message == said
+
+
+def test_both_shapes_at_once_are_refused():
+    both = {"dataframe_records": [{"a": 1}], **split(["a"], [[1]])}
+    assert "both are there" in refusal(both).message
+
+
+@pytest.mark.parametrize(
+    ("document", "fields"),
+    [
+        ({"dataframe_records": [{"a": 1}], "inputs": []}, ["inputs"]),
+        ({"dataframe_records": {"a": 1}}, ["dataframe_records"]),
+        ({"dataframe_records": []}, ["dataframe_records"]),
+        ({"dataframe_records": [{"a": 1}, [1], None]}, ["row 1", "row 2"]),
+        ({"dataframe_split": [1]}, ["dataframe_split"]),
+        ({"dataframe_split": {}}, ["dataframe_split.columns", "dataframe_split.data"]),
+        (split(["a"], [[1]], dtypes={}), ["dataframe_split.dtypes"]),
+        (split("a", [[1]]), ["dataframe_split.columns"]),
+        (split([1], [[1]]), ["dataframe_split.columns"]),
+        (split(["a", "b", "a"], [[1, 2, 3]]), ["dataframe_split.columns"]),
+        (split(["a"], {"0": [1]}), ["dataframe_split.data"]),
+        (split(["a"], []), ["dataframe_split.data"]),
+        (split(["a"], [[1], 2]), ["row 1"]),
+        (split(["a", "b"], [[1, 2], [1], [1, 2, 3]]), ["row 1", "row 2"]),
+    ],
+)
+def test_every_fault_of_the_shape_is_named(document, fields):
+    assert [fault.field for fault in refusal(document).fields] == fields
+
+
+def test_a_key_that_stands_twice_in_a_record_is_refused():
+    error = refusal(b'{"dataframe_records": [{"age": 1, "age": 2}]}')
+    assert [fault.field for fault in error.fields] == ["age"]
+
+
+@pytest.mark.parametrize("document", [{"dataframe_records": [{}] * 11}, split([], [[]] * 11)])
+def test_more_rows_than_allowed_are_too_many(document):
+    with pytest.raises(PayloadTooLargeError, match="11 rows; one request may hold 10"):
+        read(document)
+
+
+def test_classes_are_replied_with_label_and_probabilities():
+    scores = Scores(("no", "yes"), ["yes", None], [[0.25, 0.75], None], None, (Notice("plan", "1 value missing"),))
+    assert write_reply(scores, "churn", 3, "abc") == {
+        "predictions": [
+            {"label": "yes", "probabilities": {"no": 0.25, "yes": 0.75}},
+            {"label": None, "probabilities": None},
+        ],
+        "model": "churn",
+        "model_version": 3,
+        "prediction_id": "abc",
+        "warnings": [{"field": "plan", "message": "1 value missing"}],
+    }
+
+
+def test_regression_is_replied_with_numbers():
+    reply = write_reply(Scores((), [], [], [1.5, None]), "price", 1, "abc")
+    assert reply["predictions"] == [1.5, None]
+    assert "warnings" not in reply
+
+
+documents = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(["dataframe_records", "dataframe_split", "columns", "data", "index", "a"]),
+            inner,
+            max_size=3,
+        ),
+    ),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(documents.map(lambda document: json.dumps(document).encode()), st.binary(max_size=40)))
+def test_whatever_the_body_is_it_becomes_a_table_or_our_error(body):
+    with suppress(InvalidInputError, PayloadTooLargeError):
+        table = read_request(body, JSON, 10)
+        assert 1 <= table.n_rows <= 10
+        assert all(len(table.column(name)) == table.n_rows for name in table.names)

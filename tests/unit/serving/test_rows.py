@@ -1,0 +1,272 @@
+import json
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from millrace.data.raw import build_cells
+from millrace.data.typed_table import parse_column
+from millrace.errors import InvalidInputError
+from millrace.features import build_features
+from millrace.schema import Column, TableSchema
+from millrace.serving.rows import MAX_FAULTS, RowReader, TypedRows
+from millrace.serving.table import ColumnsTable, RecordsTable
+
+from tests.serving_models import CHURN_RECORD, churn_schema
+
+TARGET = Column("churned", "boolean", "target")
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+def read(column: Column, *values: Any) -> TypedRows:
+    schema = TableSchema((column, TARGET), "binary", ("false", "true"))
+    return RowReader(schema).read(ColumnsTable({column.name: values}, len(values)))
+
+
+def message(column: Column, *values: Any) -> str:
+    with pytest.raises(InvalidInputError) as caught:
+        read(column, *values)
+    (fault,) = caught.value.fields
+    return f"{fault.field} {fault.message}"
+
+
+def as_cell(value: Any) -> str:
+    """Write a JSON value as a CSV file would hold it."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def trained(column: Column, values: list[Any]) -> np.ndarray:
+    cells = build_cells([column.name], [pa.chunked_array([[as_cell(value) for value in values]])])
+    parsed = parse_column(column, cells.column(0).combine_chunks())
+    assert not parsed.bad.any()
+    return parsed.values
+
+
+# -- numbers -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", ["integer", "number"])
+def test_numbers_are_read_and_null_is_missing(kind):
+    rows = read(Column("age", kind, nullable=True), 3, 4.0, None, -0.0)
+    assert rows.columns["age"].dtype == np.float64
+    np.testing.assert_array_equal(rows.columns["age"], [3.0, 4.0, np.nan, 0.0])
+    assert not np.signbit(rows.columns["age"][3])
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("41", "expects a number, got a string"),
+        (True, "expects a number, got a boolean"),
+        ([1], "expects a number, got a list"),
+        ({}, "expects a number, got an object"),
+        (1e39, "expects a number that a 32-bit float can hold"),
+        (10**400, "expects a number that a 32-bit float can hold"),
+        (float("inf"), "expects a number that a 32-bit float can hold"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["integer", "number"])
+def test_a_value_that_is_no_number_is_named_with_its_row(kind, value, said):
+    assert message(Column("age", kind), 1, value) == f"row 1: age {said}"
+
+
+def test_a_fraction_in_a_column_of_integers_is_scored_and_noted():
+    rows = read(Column("age", "integer"), 3.5, 4)
+    assert rows.columns["age"].tolist() == [3.5, 4.0]
+    assert [notice.message for notice in rows.notices] == ["1 value with a fraction, though training saw whole numbers"]
+
+
+# -- booleans ----------------------------------------------------------------------------------------------------------
+def test_booleans_are_literals_zero_and_one_or_the_words_of_training():
+    column = Column("active", "boolean", nullable=True, true_values=("yes",), false_values=("no",))
+    rows = read(column, True, False, 1, 0, 1.0, "Yes", " no ", "TRUE", "NA", None)
+    np.testing.assert_array_equal(rows.columns["active"], [1, 0, 1, 0, 1, 1, 0, 1, np.nan, np.nan])
+
+
+@pytest.mark.parametrize("value", ["maybe", 2, 0.5, [], {}])
+def test_other_values_are_no_booleans(value):
+    column = Column("active", "boolean", true_values=("yes",), false_values=("no",))
+    assert message(column, value).startswith("row 0: active expects true or false (or yes or no), got ")
+
+
+# -- categories --------------------------------------------------------------------------------------------------------
+def test_unknown_categories_are_scored_and_counted_and_missing_ones_are_empty():
+    rows = read(
+        Column("plan", "category", nullable=True, categories=("basic",)), "basic", "gold", " basic ", None, "NA"
+    )
+    assert rows.columns["plan"].tolist() == ["basic", "gold", "basic", "", ""]
+    assert [notice.message for notice in rows.notices] == ["1 value not seen in training", "2 values missing"]
+
+
+def test_unknown_categories_are_not_counted_when_the_known_ones_are_not_recorded():
+    assert read(Column("plan", "category"), "gold").notices == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (5, "expects a string, got a number"),
+        (False, "expects a string, got a boolean"),
+        ("x" * 1_001, "expects a string of at most 1000 characters"),
+        ("\ud800", "expects a string of whole Unicode characters, got half a surrogate pair"),
+    ],
+)
+def test_a_value_that_is_no_category_is_refused(value, said):
+    assert message(Column("plan", "category"), value) == f"row 0: plan {said}"
+
+
+def test_a_category_as_long_as_one_seen_in_training_is_read():
+    longest = "x" * 2_000
+    assert read(Column("plan", "category", categories=(longest,)), longest).columns["plan"].tolist() == [longest]
+
+
+# -- dates -------------------------------------------------------------------------------------------------------------
+def test_dates_become_utc_by_the_formats_of_training_or_iso():
+    column = Column("since", "datetime", nullable=True, formats=("%d.%m.%Y",))
+    rows = read(column, "03.02.2024", "2024-02-03T10:00:00+02:00", "2024-02-03", None)
+    expected = np.array(["2024-02-03T00:00", "2024-02-03T08:00", "2024-02-03T00:00", "NaT"], dtype="datetime64[us]")
+    assert rows.columns["since"].dtype == expected.dtype
+    np.testing.assert_array_equal(rows.columns["since"], expected)
+
+
+def test_a_format_of_training_is_tried_before_iso():
+    rows = read(Column("since", "datetime", formats=("%Y%d%m",)), "20240203")
+    assert rows.columns["since"][0] == np.datetime64("2024-03-02")
+
+
+@pytest.mark.parametrize("value", ["yesterday", "2024-13-01", "0001-01-01T00:00:00+10:00"])
+def test_text_that_is_no_date_is_refused_with_the_formats_that_are(value):
+    column = Column("since", "datetime", formats=("%d.%m.%Y",))
+    assert message(column, value) == "row 0: since expects a date in %d.%m.%Y or ISO 8601"
+
+
+def test_a_number_is_no_date():
+    assert (
+        message(Column("since", "datetime"), 1_700_000_000) == "row 0: since expects a date as a string, got a number"
+    )
+
+
+# -- columns -----------------------------------------------------------------------------------------------------------
+def read_record(record: dict[str, Any]) -> TypedRows:
+    return RowReader(churn_schema()).read(RecordsTable([record]))
+
+
+def test_a_full_record_is_read_without_notices():
+    rows = read_record(CHURN_RECORD)
+    assert rows.notices == ()
+    assert set(rows.columns) == {column.name for column in churn_schema().features}
+
+
+def test_columns_that_are_no_features_may_hold_anything():
+    assert read_record({**CHURN_RECORD, "customer_id": 7, "comment": None, "churned": "?"}).notices == ()
+
+
+def test_columns_unknown_to_the_model_are_ignored_and_counted():
+    (notice,) = read_record({**CHURN_RECORD, "shoe_size": 43, "colour": "red"}).notices
+    assert (notice.field, notice.message) == ("*", "2 columns unknown to the model: ignored")
+
+
+def test_an_absent_column_is_missing_where_training_saw_missing_values():
+    record = {name: value for name, value in CHURN_RECORD.items() if name not in ("balance", "city", "signed_up")}
+    rows = read_record(record)
+    assert {notice.field for notice in rows.notices} == {"balance", "city", "signed_up"}
+    features = build_features(churn_schema(), rows.columns, rows.n_rows)
+    assert np.isnan(features.numbers[0]).sum() == 5
+    assert features.strings[0].tolist() == ["family", ""]
+
+
+def test_every_absent_column_that_is_needed_is_named():
+    with pytest.raises(InvalidInputError) as caught:
+        read_record({"balance": 1})
+    assert [(fault.field, fault.message) for fault in caught.value.fields] == [
+        ("age", "is missing"),
+        ("active", "is missing"),
+        ("plan", "is missing"),
+    ]
+
+
+def test_a_row_that_is_silent_where_others_speak_is_a_bad_field_but_null_is_a_value():
+    schema = TableSchema((Column("age", "integer"), TARGET), "binary", ("false", "true"))
+    with pytest.raises(InvalidInputError) as caught:
+        RowReader(schema).read(RecordsTable([{"age": 1}, {}]))
+    assert caught.value.fields[0].field == "row 1: age"
+    rows = RowReader(schema).read(RecordsTable([{"age": 1}, {"age": None}]))
+    assert [notice.message for notice in rows.notices] == ["1 value missing, though none was in training"]
+
+
+def test_all_bad_fields_are_counted_and_the_first_ones_listed():
+    with pytest.raises(InvalidInputError, match=r"the rows have 150 bad fields; 50 more are not listed") as caught:
+        read(Column("age", "integer"), *["x"] * 150)
+    assert len(caught.value.fields) == MAX_FAULTS
+
+
+def test_messages_never_hold_the_values():
+    with pytest.raises(InvalidInputError) as caught:
+        read_record({**CHURN_RECORD, "age": "secret", "plan": 123456, "active": "secret", "signed_up": "secret"})
+    assert len(caught.value.fields) == 4
+    assert "secret" not in json.dumps(caught.value.to_dict())
+    assert "123456" not in json.dumps(caught.value.to_dict())
+
+
+# -- the same as training ----------------------------------------------------------------------------------------------
+words = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
+padded_dates = st.datetimes().flatmap(
+    lambda moment: st.sampled_from(
+        [
+            moment.isoformat(),
+            f" {moment.isoformat(sep=' ')}\t",
+            f"{moment.isoformat()}Z",
+            moment.date().isoformat(),
+            f"{moment:%d.%m.}{moment.year:04}",
+            "NA",
+        ]
+    )
+)
+numbers = st.one_of(st.none(), st.integers(-(10**38), 10**38), st.floats(-FLOAT32_MAX, FLOAT32_MAX))
+booleans = st.sampled_from([True, False, None, "yes", "NO", "True", " no", "null", ""])
+
+SAME_COLUMNS = {
+    "number": (Column("x", "number"), numbers),
+    "integer": (Column("x", "integer"), numbers),
+    "boolean": (Column("x", "boolean", true_values=("yes",), false_values=("no",)), booleans),
+    "category": (
+        Column("x", "category", categories=("a",)),
+        st.one_of(st.none(), words, st.sampled_from(["NA", " a "])),
+    ),
+    "datetime": (Column("x", "datetime", formats=("iso", "%d.%m.%Y")), st.one_of(st.none(), padded_dates)),
+}
+
+
+@pytest.mark.parametrize("kind", SAME_COLUMNS)
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_a_value_becomes_the_same_matrices_as_in_training(kind, data):
+    column, strategy = SAME_COLUMNS[kind]
+    values = data.draw(st.lists(strategy, min_size=1, max_size=5))
+    schema = TableSchema((column, TARGET), "binary", ("false", "true"))
+    served = build_features(schema, read(column, *values).columns, len(values))
+    in_training = build_features(schema, {"x": trained(column, values)}, len(values))
+    np.testing.assert_array_equal(served.numbers, in_training.numbers)
+    np.testing.assert_array_equal(np.signbit(served.numbers), np.signbit(in_training.numbers))
+    assert served.strings.tolist() == in_training.strings.tolist()
+
+
+anything = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.sampled_from(["NA", "2024-01-01"])),
+    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.text(), inner, max_size=2)),
+    max_leaves=3,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.dictionaries(st.sampled_from([*CHURN_RECORD, "other"]), anything), min_size=1, max_size=3))
+@example([{**CHURN_RECORD, "age": 10**5000}])
+@example([{**CHURN_RECORD, "plan": "\udfff"}])
+def test_whatever_a_record_holds_it_is_read_or_refused(records):
+    with suppress(InvalidInputError):
+        rows = RowReader(churn_schema()).read(RecordsTable([{**CHURN_RECORD, **record} for record in records]))
+        features = build_features(churn_schema(), rows.columns, rows.n_rows)
+        assert not np.isinf(features.numbers).any()

@@ -1,0 +1,65 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from millrace.features import build_features
+from millrace.schema import Task
+from millrace.serving.loading import LoadedModel
+from millrace.serving.onnx_model import OnnxModel
+from millrace.serving.scorer import CHUNK_ROWS, score
+from millrace.serving.table import RecordsTable
+
+from tests.serving_models import CHURN_RECORD, churn_onnx, churn_schema
+
+
+def load(task: Task) -> LoadedModel:
+    schema = churn_schema(task)
+    return LoadedModel("churn", 1, OnnxModel.load(churn_onnx(task), schema), schema)
+
+
+def records(count: int) -> list[dict[str, Any]]:
+    plans = ("basic", "premium", "gold", None)
+    return [{**CHURN_RECORD, "age": 18 + row % 60, "plan": plans[row % 4]} for row in range(count)]
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_labels_are_the_likeliest_classes_as_the_target_was_written(task):
+    loaded = load(task)
+    scores = score(loaded, loaded.reader.read(RecordsTable(records(40))))
+    probabilities = np.array(scores.probabilities)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, atol=1e-5)
+    labels = [(False, True) if task == "binary" else (1, 2, 3)][0]
+    assert scores.labels == [labels[winner] for winner in probabilities.argmax(axis=1)]
+    assert len(set(scores.labels)) > 1
+
+
+@pytest.mark.parametrize("task", ["binary", "regression"])
+def test_many_rows_are_scored_as_each_alone(task):
+    loaded = load(task)
+    rows = loaded.reader.read(RecordsTable(records(CHUNK_ROWS + 7)))
+    scores = score(loaded, rows)
+    expected = loaded.onnx.run(build_features(loaded.schema, rows.columns, rows.n_rows))
+    actual = scores.values if task == "regression" else scores.probabilities
+    assert len(actual) == CHUNK_ROWS + 7
+    np.testing.assert_allclose(np.array(actual), expected, rtol=1e-6)
+
+
+class Constant:
+    """Stands for a session that answers one thing."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def run(self, _outputs: Any, _inputs: Any) -> list[Any]:
+        return [np.array(self.answer, dtype=np.float32)]
+
+
+def test_an_answer_that_is_not_finite_is_no_answer():
+    schema = churn_schema("binary")
+    loaded = LoadedModel("churn", 1, OnnxModel(Constant([[np.nan, 0.5], [0.25, 0.75]]), schema), schema)
+    scores = score(loaded, loaded.reader.read(RecordsTable(records(2))))
+    assert scores.labels == [None, True]
+    assert scores.probabilities == [None, [0.25, 0.75]]
+    schema = churn_schema("regression")
+    loaded = LoadedModel("churn", 1, OnnxModel(Constant([[np.inf], [1.5]]), schema), schema)
+    assert score(loaded, loaded.reader.read(RecordsTable(records(2)))).values == [None, 1.5]
