@@ -1,0 +1,30 @@
+"""Decide what becomes of a run's trials: state ``EvaluateCandidates`` of the training pipeline.
+
+Takes :class:`EvaluationRequest`, returns :class:`EvaluationVerdict`.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from millrace.aws.clients import object_store, registry
+from millrace.contracts import EvaluationRequest
+from millrace.evaluation.evaluate import evaluate_run
+from millrace.observability import logger
+from millrace.settings import PipelineSettings, load_settings
+
+
+@logger.inject_lambda_context
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001 - Lambda passes it
+    """Parse the event, do the one use case, return plain JSON."""
+    settings = load_settings(PipelineSettings)
+    request = EvaluationRequest.parse(event)
+    verdict = evaluate_run(
+        request,
+        registry=registry(settings.registry_table),
+        data_store=object_store(settings.data_bucket),
+        model_store=object_store(settings.models_bucket),
+        now=datetime.now(UTC),
+    )
+    logger.info("run evaluated", model=request.model, run_id=request.run_id, **verdict.model_dump())
+    return verdict.model_dump(mode="json")

@@ -1,0 +1,32 @@
+"""Fit, export and measure one trial: state ``TrainCandidate`` of the training pipeline, one call a trial.
+
+Takes :class:`TrialPointer`, returns :class:`TrialOutcome`.
+"""
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from millrace.aws.clients import object_store, registry
+from millrace.contracts import TrialPointer
+from millrace.observability import logger
+from millrace.settings import PipelineSettings, load_settings
+from millrace.training.trial import train_trial
+
+
+@logger.inject_lambda_context
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001 - Lambda passes it
+    """Parse the event, do the one use case, return plain JSON."""
+    settings = load_settings(PipelineSettings)
+    pointer = TrialPointer.parse(event)
+    outcome = train_trial(
+        pointer,
+        registry=registry(settings.registry_table),
+        data_store=object_store(settings.data_bucket),
+        model_store=object_store(settings.models_bucket),
+        now=datetime.now(UTC),
+        clock=time.perf_counter,
+    )
+    logger.info("trial finished", model=pointer.model, run_id=pointer.run_id, **outcome.model_dump())
+    return outcome.model_dump(mode="json")

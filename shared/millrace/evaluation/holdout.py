@@ -1,0 +1,77 @@
+"""Measuring on the holdout: the test split, which no fitting and no ranking has seen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import confusion_matrix
+
+from millrace.data.prepared import PreparedSplit
+from millrace.evaluation.intervals import FloatArray, Interval, bootstrap, gain_interval, percentile_interval
+from millrace.evaluation.weighted import statistic
+from millrace.schema import TableSchema
+from millrace.training.metrics import METRICS, Metric, compute_metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One model's metrics on the holdout.
+
+    Parameters
+    ----------
+    metrics : mapping of str to float
+        Those that are defined.
+    samples : mapping of str to array of shape (resamples,)
+        Each metric on each bootstrap draw; the same draws for every model.
+    """
+
+    metrics: Mapping[str, float]
+    samples: Mapping[str, FloatArray]
+
+    def interval(self, name: str, confidence: float) -> Interval | None:
+        """Return the percentile interval of one metric."""
+        return percentile_interval(self.samples[name], confidence)
+
+    def gain_over(self, other: "Measurement", metric: Metric, confidence: float) -> Interval | None:
+        """Return the interval of what this model gains over another, by ``metric``."""
+        return gain_interval(
+            self.samples[metric.name],
+            other.samples[metric.name],
+            greater_is_better=metric.greater_is_better,
+            confidence=confidence,
+        )
+
+    def to_dict(self, confidence: float) -> dict[str, dict[str, float | None]]:
+        """Return ``{name: {value, low, high}}``."""
+        document: dict[str, dict[str, float | None]] = {}
+        for name, value in self.metrics.items():
+            interval = self.interval(name, confidence)
+            low, high = (interval.low, interval.high) if interval else (None, None)
+            document[name] = {"value": value, "low": low, "high": high}
+        return document
+
+
+def measure(schema: TableSchema, holdout: PreparedSplit, predictions: npt.NDArray[Any], seed: int) -> Measurement:
+    """Measure predictions by every metric of the task, with bootstrap draws from ``seed``."""
+    statistics = {metric.name: statistic(metric.name, holdout.target, predictions) for metric in METRICS[schema.task]}
+    metrics = compute_metrics(schema.task, holdout.target, predictions)
+    return Measurement(metrics, bootstrap(statistics, len(holdout), seed=seed))
+
+
+def baseline_predictions(schema: TableSchema, train_target: npt.NDArray[Any], rows: int) -> npt.NDArray[np.float64]:
+    """Return what one would say without a model: each class's share in training, or the mean."""
+    if schema.task == "regression":
+        return np.full(rows, train_target.mean(), dtype=np.float64)
+    shares = np.bincount(train_target, minlength=len(schema.classes)) / len(train_target)
+    return np.tile(shares, (rows, 1))
+
+
+def confusion(schema: TableSchema, target: npt.NDArray[Any], predictions: npt.NDArray[Any]) -> dict[str, Any] | None:
+    """Return counts by true class (rows) and predicted class (columns); None for regression."""
+    if schema.task == "regression":
+        return None
+    labels = np.arange(len(schema.classes))
+    matrix = confusion_matrix(target, predictions.argmax(axis=1), labels=labels)
+    return {"classes": list(schema.classes), "matrix": matrix.tolist()}

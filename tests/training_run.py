@@ -1,0 +1,78 @@
+"""A run whose data is prepared: the world in which planning, trials and evaluation are tested."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from millrace.contracts import EvaluationRequest, EvaluationVerdict, TrainingPlan, TrialOutcome, TrialPointer
+from millrace.evaluation.evaluate import evaluate_run
+from millrace.registry.entities import Cause, LedgerEntry, Run
+from millrace.spec import ModelSpec
+from millrace.training.planning import plan_run
+from millrace.training.trial import train_trial
+
+from tests.fakes.memory_object_store import MemoryObjectStore
+from tests.fakes.memory_registry import MemoryRegistry
+from tests.prepared_data import Dataset, store_dataset
+
+MODEL = "churn"
+RUN_ID = "20260503T141500-0f3a9c2b7d1e"
+NOW = datetime(2026, 5, 3, 14, 20, tzinfo=UTC)
+
+
+class TickingClock:
+    """Goes on by two seconds each time it is read."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        self.seconds += 2.0
+        return self.seconds
+
+
+@dataclass
+class TrainingRun:
+    registry: MemoryRegistry = field(default_factory=MemoryRegistry)
+    data_store: MemoryObjectStore = field(default_factory=lambda: MemoryObjectStore("data"))
+    model_store: MemoryObjectStore = field(default_factory=lambda: MemoryObjectStore("models"))
+    clock: TickingClock = field(default_factory=TickingClock)
+
+    @classmethod
+    def prepared(cls, dataset: Dataset, **spec: object) -> "TrainingRun":
+        world = cls()
+        run = Run(MODEL, RUN_ID, ("c1",), "manual", NOW, status="running", dataset_ids=("d1",), summary={"rows": 400})
+        cause = Cause("c1", MODEL, "manual", NOW)
+        world.registry.claim_cause(cause, run, LedgerEntry(MODEL, "c1", NOW, "test", "run_requested", ""))
+        world.registry.put_spec(MODEL, ModelSpec.parse(spec))
+        store_dataset(dataset, world.data_store, MODEL, RUN_ID)
+        return world
+
+    @property
+    def run(self) -> Run:
+        return self.registry.get_run(MODEL, RUN_ID)
+
+    def plan(self) -> TrainingPlan:
+        return plan_run(self.run, registry=self.registry, data_store=self.data_store)
+
+    def train(self, pointer: TrialPointer) -> TrialOutcome:
+        return train_trial(
+            pointer,
+            registry=self.registry,
+            data_store=self.data_store,
+            model_store=self.model_store,
+            now=NOW,
+            clock=self.clock,
+        )
+
+    def train_all(self) -> list[TrialOutcome]:
+        return [self.train(pointer) for pointer in self.plan().trials]
+
+    def evaluate(self, trials: Sequence[TrialOutcome]) -> EvaluationVerdict:
+        return evaluate_run(
+            EvaluationRequest(model=MODEL, run_id=RUN_ID, trials=list(trials)),
+            registry=self.registry,
+            data_store=self.data_store,
+            model_store=self.model_store,
+            now=NOW,
+        )

@@ -1,0 +1,259 @@
+"""From trials to a decision: leaderboard, holdout, champion, document, run."""
+
+import hashlib
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from millrace.contracts import TrialOutcome
+from millrace.errors import ArtifactIntegrityError, InvalidInputError
+from millrace.layout import evaluation_key, trial_key, version_key
+from millrace.names import CHAMPION
+from millrace.registry.entities import LedgerEntry, ModelVersion
+from millrace.schema import TASKS, Column, TableSchema, Task
+
+from tests.prepared_data import Dataset, make_dataset
+from tests.training_run import MODEL, NOW, RUN_ID, TrainingRun
+
+ONE = ("logistic_regression",)
+
+
+def document(world: TrainingRun) -> dict:
+    return json.loads(world.model_store.get(evaluation_key(MODEL, RUN_ID)))
+
+
+def register_champion(world: TrainingRun, onnx: bytes, schema: TableSchema) -> None:
+    """Register version 1, as a run before this one would have."""
+    signature = json.dumps({"schema": schema.to_dict()}).encode()
+    bodies = {"model.onnx": onnx, "signature.json": signature}
+    manifest = json.dumps({"artifacts": {name: hashlib.sha256(body).hexdigest() for name, body in bodies.items()}})
+    for name, body in {**bodies, "manifest.json": manifest.encode()}.items():
+        world.model_store.put(version_key(MODEL, 1, name), body)
+    version = ModelVersion(
+        model=MODEL,
+        version=1,
+        semantic_version="1.0.0",
+        run_id="20260101T000000-0f3a9c2b7d1e",
+        trial_id="01-logistic_regression",
+        candidate="logistic_regression",
+        task=schema.task,
+        metrics={},
+        dataset_ids=("d0",),
+        schema_version=schema.version,
+        manifest_sha256=hashlib.sha256(manifest.encode()).hexdigest(),
+        created_at=NOW,
+    )
+    world.registry.put_version(version, LedgerEntry(MODEL, "v1", NOW, "test", "model_registered", ""))
+    entry = LedgerEntry(MODEL, "a1", NOW, "test", "alias_moved", "")
+    world.registry.move_alias(MODEL, CHAMPION, 1, world.registry.get_state(MODEL).revision, entry)
+
+
+def trained(dataset: Dataset, **spec: object) -> tuple[TrainingRun, list[TrialOutcome]]:
+    world = TrainingRun.prepared(dataset, **spec)
+    return world, world.train_all()
+
+
+def onnx_of(dataset: Dataset) -> bytes:
+    """A logistic regression trained on ``dataset``."""
+    world, _ = trained(dataset, candidates=ONE)
+    return world.model_store.get(trial_key(MODEL, RUN_ID, "01-logistic_regression", "model.onnx"))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_first_model_of_every_task_is_promoted(task: Task):
+    world, outcomes = trained(make_dataset(task, "missing values", rows=600))
+
+    verdict = world.evaluate(outcomes)
+
+    assert verdict.decision == "promote"
+    report = document(world)
+    primary = report["primary_metric"]
+    assert [entry["rank"] for entry in report["leaderboard"]] == [1, 2, 3]
+    values = [entry["metrics"][primary] for entry in report["leaderboard"]]
+    assert values == sorted(values, reverse=report["greater_is_better"])
+    assert report["leaderboard"][0]["trial_id"] == verdict.trial_id
+    measured = report["holdout"]["metrics"][primary]
+    assert measured["low"] < measured["value"] < measured["high"]
+    assert report["holdout"]["rows"] == 150
+    assert report["champion"] is None
+    assert {check["name"] for check in report["gate"]} == {"baseline", "model_size", "parity"}
+    if task == "regression":
+        assert report["confusion"] is None
+    else:
+        assert np.sum(report["confusion"]["matrix"]) == 150
+    assert world.run.status == "running"
+    assert world.run.stage == "evaluating"
+    assert world.run.summary == {
+        "rows": 400,
+        "decision": "promote",
+        "winner": report["candidate"],
+        "trial_id": verdict.trial_id,
+        "primary_metric": primary,
+        "primary_value": measured["value"],
+    }
+
+
+def test_noise_is_rejected_because_it_does_not_beat_the_baseline():
+    dataset = make_dataset("binary")
+    rng = np.random.default_rng(5)
+    splits = {
+        name: replace(split, target=rng.integers(0, 2, len(split)).astype(np.int64))
+        for name, split in dataset.splits.items()
+    }
+    world, outcomes = trained(Dataset(dataset.schema, splits), candidates=ONE)
+
+    verdict = world.evaluate(outcomes)
+
+    assert verdict.decision == "reject"
+    assert "does not clearly beat the trivial baseline" in verdict.reasons[0]
+    assert world.run.status == "rejected"
+    assert world.run.stage == "finished"
+    assert world.run.finished_at == NOW
+    assert world.run.reasons == tuple(verdict.reasons)
+    assert document(world)["decision"] == "reject"
+
+
+def test_missed_floor_and_size_limit_reject_and_both_are_named():
+    gate = {"floors": {"accuracy": 0.999}, "max_model_bytes": 10}
+    world, outcomes = trained(make_dataset("binary"), candidates=ONE, gate=gate)
+
+    verdict = world.evaluate(outcomes)
+
+    assert verdict.decision == "reject"
+    assert len(verdict.reasons) == 2
+    failed = {check["name"] for check in document(world)["gate"] if not check["passed"]}
+    assert failed == {"floor:accuracy", "model_size"}
+
+
+def test_equal_challenger_replaces_the_champion():
+    dataset = make_dataset("binary")
+    world, outcomes = trained(dataset, candidates=ONE)
+    register_champion(world, onnx_of(dataset), dataset.schema)
+
+    verdict = world.evaluate(outcomes)
+
+    report = document(world)
+    assert verdict.decision == "promote"
+    assert report["champion"]["version"] == 1
+    expected = {name: numbers["value"] for name, numbers in report["holdout"]["metrics"].items()}
+    assert report["champion"]["metrics"] == pytest.approx(expected)
+
+
+def test_clearly_worse_challenger_is_kept():
+    dataset = make_dataset("binary", rows=1600, noise=0.2)
+    train = dataset.splits["train"]
+    few = {**dataset.splits, "train": train.take(np.arange(25))}
+    world, outcomes = trained(Dataset(dataset.schema, few), candidates=ONE)
+    register_champion(world, onnx_of(dataset), dataset.schema)
+
+    verdict = world.evaluate(outcomes)
+
+    assert verdict.decision == "keep"
+    assert verdict.trial_id == "01-logistic_regression"
+    assert "clearly worse than version 1" in verdict.reasons[0]
+    assert world.run.status == "running"
+
+
+@pytest.mark.parametrize(("present_version", "decision"), [(2, "promote"), (1, "keep")])
+def test_champion_of_another_schema_yields_only_when_the_schema_was_changed_on_purpose(present_version, decision):
+    dataset = make_dataset("binary")
+    old = replace(dataset.schema, columns=(*dataset.schema.columns, Column("gone", "number")))
+    present = Dataset(dataset.schema.with_version(present_version), dataset.splits)
+    world, outcomes = trained(present, candidates=ONE)
+    register_champion(world, b"never read", old)
+
+    verdict = world.evaluate(outcomes)
+
+    assert verdict.decision == decision
+    assert "its features are not the present ones: gone" in verdict.reasons[0]
+    assert document(world)["champion"] == {
+        "version": 1,
+        "metrics": None,
+        "not_compared": "its features are not the present ones: gone",
+    }
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "signature.json", "model.onnx"])
+def test_damaged_champion_is_not_compared_and_not_replaced(name: str):
+    dataset = make_dataset("binary")
+    world, outcomes = trained(dataset, candidates=ONE)
+    register_champion(world, onnx_of(dataset), dataset.schema)
+    body = world.model_store.get(version_key(MODEL, 1, name))
+    world.model_store.put(version_key(MODEL, 1, name), body.replace(b"a", b"b"))
+
+    verdict = world.evaluate(outcomes)
+
+    assert verdict.decision == "keep"
+    assert f"the stored bytes of version 1's {name} are not those that were recorded" in verdict.reasons[0]
+
+
+def test_winner_whose_bytes_changed_is_a_fault():
+    world, outcomes = trained(make_dataset("binary"), candidates=ONE)
+    world.model_store.put(trial_key(MODEL, RUN_ID, "01-logistic_regression", "model.onnx"), b"other bytes")
+
+    with pytest.raises(ArtifactIntegrityError, match="trial 01-logistic_regression"):
+        world.evaluate(outcomes)
+
+
+def test_killed_worker_is_recorded_as_failed_and_the_others_go_on():
+    world = TrainingRun.prepared(make_dataset("binary"))
+    first, second, third = world.plan().trials
+    world.registry.update_trial(MODEL, RUN_ID, second.trial_id, status="running")
+    outcomes = [
+        world.train(first),
+        TrialOutcome(trial_id=second.trial_id, outcome="failed", reason="the function ran out of memory"),
+        TrialOutcome(trial_id=third.trial_id, outcome="succeeded"),
+    ]
+
+    verdict = world.evaluate(outcomes)
+
+    assert verdict.decision == "promote"
+    entries = {entry["trial_id"]: entry for entry in document(world)["leaderboard"]}
+    assert entries[second.trial_id]["reason"] == "the function ran out of memory"
+    assert entries[third.trial_id]["reason"] == "the worker ended without recording a result"
+    assert entries[third.trial_id]["rank"] is None
+    statuses = [trial.status for trial in world.registry.list_trials(MODEL, RUN_ID)]
+    assert statuses == ["succeeded", "failed", "failed"]
+
+
+def test_all_failed_is_a_rejection_that_lists_every_reason():
+    world = TrainingRun.prepared(make_dataset("binary"))
+    trials = world.plan().trials
+    outcomes = [TrialOutcome(trial_id=trial.trial_id, outcome="failed", reason="out of time") for trial in trials]
+
+    verdict = world.evaluate(outcomes)
+
+    assert verdict.decision == "reject"
+    assert verdict.trial_id is None
+    assert verdict.reasons == ["every trial failed", *(f"{trial.trial_id}: out of time" for trial in trials)]
+    assert world.run.status == "rejected"
+    assert world.run.summary["winner"] is None
+    report = document(world)
+    assert report["holdout"] is None
+    assert [entry["status"] for entry in report["leaderboard"]] == ["failed"] * 3
+
+
+def test_evaluating_twice_gives_the_same_document():
+    world, outcomes = trained(make_dataset("multiclass"))
+
+    first, before = world.evaluate(outcomes), document(world)
+    second, after = world.evaluate(outcomes), document(world)
+
+    assert (first, before) == (second, after)
+
+
+def test_spec_chooses_the_primary_metric():
+    world, outcomes = trained(make_dataset("binary"), primary_metric="log_loss", candidates=ONE)
+
+    world.evaluate(outcomes)
+
+    assert world.run.summary["primary_metric"] == "log_loss"
+
+
+def test_metric_the_task_does_not_have_is_refused():
+    world, outcomes = trained(make_dataset("binary"), candidates=ONE)
+    world.registry.put_spec(MODEL, world.registry.get_spec(MODEL).model_copy(update={"primary_metric": "rmse"}))
+
+    with pytest.raises(InvalidInputError, match="known for binary are: roc_auc"):
+        world.evaluate(outcomes)
