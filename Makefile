@@ -2,7 +2,8 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-MAKEFLAGS += --no-print-directory
+# Environments are made side by side; what has an order is written as one recipe.
+MAKEFLAGS += --no-print-directory -j3
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test check lint lock layers deploy clean environment tools
@@ -23,7 +24,9 @@ demo: environment $(STAMPS)/sam $(STAMPS)/ministack  ## Start the local stack, t
 test: environment tools  ## Run every test
 	@$(BIN)/pytest $(PYTEST_OPTIONS)
 
-check: lint test  ## Run what CI runs: ruff, mypy, import-linter, every test
+check:  ## Run what CI runs: ruff, mypy, import-linter, every test
+	@$(MAKE) lint
+	@$(MAKE) test
 
 lint: environment
 	$(BIN)/ruff check .
@@ -64,9 +67,8 @@ $(STAMPS)/bootstrap: requirements/bootstrap.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
 	@mkdir -p $(STAMPS) && touch $@
 
-# --inexact keeps pip and uv, which the lock does not name.
 $(STAMPS)/environment: $(STAMPS)/bootstrap requirements/dev.txt pyproject.toml
-	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/bootstrap.txt requirements/dev.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
