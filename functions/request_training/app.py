@@ -1,0 +1,50 @@
+"""Start training runs: uploads, schedules, requests by hand, and what waited for a run that ended.
+
+Takes events of EventBridge, the Scheduler and the training pipeline, and ``POST /models/{model}/runs``.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from millrace.aws.clients import registry, training_pipeline
+from millrace.aws.rest_api import json_response, rest_api
+from millrace.names import validate_model_name
+from millrace.observability import logger
+from millrace.ports import Registry
+from millrace.registry.presentation import to_json
+from millrace.settings import RequestTrainingSettings, load_settings
+from millrace.triggers.dispatch import handle_trigger
+from millrace.triggers.manual import read_request
+from millrace.triggers.parse import Trigger, parse_event
+
+app = rest_api()
+
+
+@logger.inject_lambda_context
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Answer a request over HTTP, or do what an event asks for."""
+    if "httpMethod" in event:
+        return app.resolve(event, context)
+    return {"results": _handle(parse_event(event, datetime.now(UTC)))}
+
+
+@app.post("/models/<model>/runs")
+def request_run(model: str) -> Response[str]:
+    """Ask for a run by hand; raises ``ModelNotFoundError`` when nobody has uploaded anything for the model."""
+    _registry().get_state(validate_model_name(model))
+    (result,) = _handle(read_request(model, app.current_event.raw_event, datetime.now(UTC)))
+    return json_response(202, result)
+
+
+def _handle(trigger: Trigger) -> list[dict[str, Any]]:
+    pipeline = training_pipeline(load_settings(RequestTrainingSettings).training_pipeline_arn)
+    results = handle_trigger(trigger, registry=_registry(), pipeline=pipeline, now=datetime.now(UTC))
+    documents: list[dict[str, Any]] = to_json(results)
+    logger.info("trigger handled", trigger=type(trigger).__name__, results=documents)
+    return documents
+
+
+def _registry() -> Registry:
+    return registry(load_settings(RequestTrainingSettings).registry_table)

@@ -1,0 +1,60 @@
+"""What callers may read about models, as plain JSON."""
+
+import json
+from typing import Any
+
+from millrace.errors import ArtifactNotFoundError, VersionNotFoundError
+from millrace.layout import evaluation_key, version_key
+from millrace.ports import ObjectStore, Registry
+from millrace.registry.entities import ModelVersion
+from millrace.registry.presentation import to_json
+
+
+def describe_version(model: str, name: str, registry: Registry, model_store: ObjectStore) -> dict[str, Any]:
+    """Return a version, by number or alias, with the aliases that point to it and its schema (null when unreadable).
+
+    Raises
+    ------
+    ModelNotFoundError, VersionNotFoundError
+        When there is no such model, version or alias.
+    """
+    aliases = registry.get_state(model).aliases
+    number = int(name) if name.isascii() and name.isdigit() else aliases.get(name)
+    if number is None:
+        raise VersionNotFoundError(f"the model {model!r} has no version or alias {name!r}")
+    version = registry.get_version(model, number)
+    return {
+        **to_json(version),
+        "aliases": sorted(alias for alias, pointed in aliases.items() if pointed == number),
+        "schema": _schema(version, model_store),
+    }
+
+
+def describe_run(model: str, run_id: str, registry: Registry, model_store: ObjectStore) -> dict[str, Any]:
+    """Return a run, its trials, and its evaluation (null while there is none); raises ``RunNotFoundError``."""
+    run = registry.get_run(model, run_id)
+    return {
+        "run": to_json(run),
+        "trials": to_json(registry.list_trials(model, run_id)),
+        "evaluation": _read_json(model_store, evaluation_key(model, run_id)),
+    }
+
+
+def describe_cause(model: str, cause_id: str, registry: Registry) -> dict[str, Any]:
+    """Return a cause and what became of it, side by side; raises ``CauseNotFoundError``."""
+    record = registry.get_cause(model, cause_id)
+    outcome = {"status": record.status, "run_id": record.run_id, "reason": record.reason}
+    document: dict[str, Any] = to_json(record.cause)
+    return document | outcome
+
+
+def _schema(version: ModelVersion, model_store: ObjectStore) -> Any:
+    signature = _read_json(model_store, version_key(version.model, version.version, "signature.json"))
+    return signature["schema"] if signature else None
+
+
+def _read_json(store: ObjectStore, key: str) -> Any:
+    try:
+        return json.loads(store.get(key))
+    except ArtifactNotFoundError:
+        return None

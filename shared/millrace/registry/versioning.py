@@ -1,0 +1,73 @@
+"""The semantic version of a model: what a caller has to expect of the next one.
+
+=======  ==============================================================================================
+major    a request that was valid may be refused, or the answer means something else
+minor    every request stays valid, but features or the algorithm changed
+patch    the same recipe, refitted on other data
+=======  ==============================================================================================
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from millrace.schema import Column, TableSchema
+
+FIRST_VERSION = "1.0.0"
+
+Change = Literal["major", "minor", "patch"]
+
+#: A column may become the wider type on the right without a value being refused.
+_WIDER = frozenset({("integer", "number")})
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a version was made by, as far as callers can notice."""
+
+    schema: TableSchema
+    candidate: str
+
+
+def next_semantic_version(present: str, before: Recipe, after: Recipe) -> str:
+    """Return the semantic version that follows ``present``."""
+    major, minor, patch = (int(part) for part in present.split("."))
+    change = classify_change(before, after)
+    if change == "major":
+        return f"{major + 1}.0.0"
+    if change == "minor":
+        return f"{major}.{minor + 1}.0"
+    return f"{major}.{minor}.{patch + 1}"
+
+
+def classify_change(before: Recipe, after: Recipe) -> Change:
+    """Tell how much a caller notices of the step from one recipe to the other."""
+    if _answers_differ(before.schema, after.schema) or _requests_may_fail(before.schema, after.schema):
+        return "major"
+    if before.candidate != after.candidate or _shape(before.schema) != _shape(after.schema):
+        return "minor"
+    return "patch"
+
+
+def is_required(column: Column) -> bool:
+    """Tell whether a request must have this feature."""
+    return not column.nullable
+
+
+def _answers_differ(before: TableSchema, after: TableSchema) -> bool:
+    return (before.task, before.classes, before.target.name) != (after.task, after.classes, after.target.name)
+
+
+def _requests_may_fail(before: TableSchema, after: TableSchema) -> bool:
+    known = {column.name: column for column in before.features}
+    for column in after.features:
+        earlier = known.get(column.name)
+        if is_required(column) and (earlier is None or not is_required(earlier)):
+            return True
+        if earlier and earlier.type != column.type and (earlier.type, column.type) not in _WIDER:
+            return True
+    return False
+
+
+def _shape(schema: TableSchema) -> list[tuple[str, str, bool]]:
+    """Names, types and need of the features; their categories and ranges are the data's, not the recipe's."""
+    return sorted((column.name, column.type, is_required(column)) for column in schema.features)
