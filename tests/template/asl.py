@@ -71,9 +71,8 @@ def missing_targets(machine: Machine) -> list[str]:
     """Every StartAt, Next, Default and Catch target is a state."""
     faults = [] if machine.start in machine.states else [f"{machine.name}: StartAt {machine.start!r} does not exist"]
     for name, state in machine.states.items():
-        for target in normal_targets(state) + catch_targets(state):
-            if target not in machine.states:
-                faults.append(f"{name}: {target!r} does not exist")
+        targets = normal_targets(state) + catch_targets(state)
+        faults += [f"{name}: {target!r} does not exist" for target in targets if target not in machine.states]
     return faults
 
 

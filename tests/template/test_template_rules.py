@@ -1,0 +1,316 @@
+"""Rules that the template keeps: least privilege, nothing lost, nothing public, everything watched."""
+
+import pytest
+
+from tests.template.template_file import (
+    ROOT,
+    as_list,
+    function_folder,
+    functions,
+    layer_names,
+    load_template,
+    referenced,
+    resources,
+    walk,
+)
+
+NO_LOG_RESOURCE = "log delivery has no resources (Service Authorization Reference, CloudWatch Logs)"
+NO_TRACE_RESOURCE = "X-Ray segments have no ARN"
+ACTIONS_WITHOUT_RESOURCE = {
+    "xray:PutTraceSegments": NO_TRACE_RESOURCE,
+    "xray:PutTelemetryRecords": NO_TRACE_RESOURCE,
+    "xray:GetSamplingRules": NO_TRACE_RESOURCE,
+    "xray:GetSamplingTargets": NO_TRACE_RESOURCE,
+    "logs:CreateLogDelivery": NO_LOG_RESOURCE,
+    "logs:GetLogDelivery": NO_LOG_RESOURCE,
+    "logs:UpdateLogDelivery": NO_LOG_RESOURCE,
+    "logs:DeleteLogDelivery": NO_LOG_RESOURCE,
+    "logs:ListLogDeliveries": NO_LOG_RESOURCE,
+    "logs:PutResourcePolicy": NO_LOG_RESOURCE,
+    "logs:DescribeResourcePolicies": NO_LOG_RESOURCE,
+    "logs:DescribeLogGroups": NO_LOG_RESOURCE,
+}
+ASYNCHRONOUS_EVENTS = frozenset(
+    {"EventBridgeRule", "CloudWatchEvent", "Schedule", "ScheduleV2", "S3", "SNS", "CloudWatchLogs"}
+)
+EVENTS_WITH_DEAD_LETTERS = frozenset({"EventBridgeRule", "CloudWatchEvent", "Schedule", "ScheduleV2"})
+MOST_LAYERS = 5
+LAMBDA_FIELDS_OF_GLOBALS = ("Runtime", "Architectures", "Handler", "Tracing")
+
+
+def statements(effect):
+    """Return the policy statements with one effect, each with the resource that it stands in."""
+    return [
+        (logical_id, part)
+        for logical_id, body in load_template()["Resources"].items()
+        for part in walk(body)
+        if isinstance(part, dict) and part.get("Effect") == effect
+    ]
+
+
+def text_of(value):
+    """Return a resource as written: the pattern of a Sub, or the string itself."""
+    if isinstance(value, dict):
+        pattern = value.get("Fn::Sub", "")
+        return pattern[0] if isinstance(pattern, list) else pattern
+    return value
+
+
+def event_sources(kinds):
+    """Return (function, event name, properties) of the function events of some kinds."""
+    return [
+        (logical_id, name, event["Properties"])
+        for logical_id, properties in functions().items()
+        for name, event in properties.get("Events", {}).items()
+        if event["Type"] in kinds
+    ]
+
+
+class TestPermissions:
+    def test_there_are_policies_to_check(self):
+        assert len(statements("Allow")) > len(functions())
+
+    def test_no_action_is_a_wildcard(self):
+        for logical_id, statement in statements("Allow"):
+            assert "NotAction" not in statement, logical_id
+            wild = [action for action in as_list(statement["Action"]) if "*" in action]
+            assert wild == [], logical_id
+
+    def test_every_resource_that_can_be_named_is_named(self):
+        for logical_id, statement in statements("Allow"):
+            assert "NotResource" not in statement, logical_id
+            if "*" in as_list(statement.get("Resource", [])):
+                named = set(as_list(statement["Action"])) - set(ACTIONS_WITHOUT_RESOURCE)
+                assert named == set(), f"{logical_id}: these actions have resources to name"
+
+    def test_no_resource_reaches_into_other_accounts_or_services(self):
+        for logical_id, statement in statements("Allow"):
+            for resource in map(text_of, as_list(statement.get("Resource", []))):
+                if resource.startswith("arn:"):
+                    assert "*" not in "".join(resource.split(":")[1:5]), f"{logical_id}: {resource}"
+                    assert resource.split(":", 5)[5] != "*", f"{logical_id}: {resource}"
+
+    def test_functions_have_policies_of_their_own(self):
+        # Policy templates and managed policies allow more than one function needs.
+        for logical_id, properties in functions().items():
+            assert "Role" not in properties, logical_id
+            for policy in as_list(properties.get("Policies", [])):
+                assert "Statement" in policy, f"{logical_id}: {policy}"
+
+    def test_trust_names_services_of_this_account(self):
+        for logical_id, body in resources("AWS::IAM::Role").items():
+            for statement in body["Properties"]["AssumeRolePolicyDocument"]["Statement"]:
+                assert set(statement["Principal"]) == {"Service"}, logical_id
+                assert "aws:SourceAccount" in str(statement["Condition"]), logical_id
+
+    def test_principals_are_open_only_in_refusals(self):
+        for logical_id, statement in statements("Allow"):
+            assert statement.get("Principal") not in ("*", {"AWS": "*"}), logical_id
+
+
+def refused_without_tls(policy_kind, field):
+    """Return the logical ids whose policy denies everything that does not come over TLS."""
+    covered = set()
+    for body in resources(policy_kind).values():
+        for statement in body["Properties"]["PolicyDocument"]["Statement"]:
+            insecure = statement.get("Condition", {}).get("Bool", {}).get("aws:SecureTransport") == "false"
+            if statement["Effect"] == "Deny" and statement["Principal"] == "*" and insecure:
+                covered |= {referenced(target) for target in as_list(body["Properties"][field])}
+    return covered
+
+
+class TestBuckets:
+    @pytest.fixture(params=sorted(resources("AWS::S3::Bucket")))
+    def bucket(self, request):
+        return resources("AWS::S3::Bucket")[request.param]
+
+    def test_data_and_models_have_a_bucket_each(self):
+        assert set(resources("AWS::S3::Bucket")) == {"DataBucket", "ModelsBucket"}
+
+    def test_outlives_the_stack(self, bucket):
+        assert bucket["DeletionPolicy"] == bucket["UpdateReplacePolicy"] == "Retain"
+
+    def test_keeps_old_versions(self, bucket):
+        assert bucket["Properties"]["VersioningConfiguration"] == {"Status": "Enabled"}
+
+    def test_is_encrypted(self, bucket):
+        rules = bucket["Properties"]["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+        assert rules[0]["ServerSideEncryptionByDefault"]["SSEAlgorithm"] in {"AES256", "aws:kms"}
+
+    def test_is_never_public(self, bucket):
+        block = bucket["Properties"]["PublicAccessBlockConfiguration"]
+        assert block == dict.fromkeys(
+            ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"), True
+        )
+
+    def test_tells_eventbridge(self, bucket):
+        notifications = bucket["Properties"]["NotificationConfiguration"]
+        assert notifications["EventBridgeConfiguration"]["EventBridgeEnabled"] is True
+
+    def test_expires_what_nobody_needs(self, bucket):
+        rules = bucket["Properties"]["LifecycleConfiguration"]["Rules"]
+        assert all(rule["Status"] == "Enabled" for rule in rules)
+        assert any("NoncurrentVersionExpiration" in rule for rule in rules)
+        assert any("AbortIncompleteMultipartUpload" in rule for rule in rules)
+
+    def test_refuses_plain_http(self):
+        assert refused_without_tls("AWS::S3::BucketPolicy", "Bucket") == set(resources("AWS::S3::Bucket"))
+
+
+class TestRegistryTable:
+    @pytest.fixture
+    def table(self):
+        [table] = resources("AWS::DynamoDB::Table").values()
+        return table
+
+    def test_outlives_the_stack(self, table):
+        assert table["DeletionPolicy"] == table["UpdateReplacePolicy"] == "Retain"
+
+    def test_can_be_restored(self, table):
+        assert table["Properties"]["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"] is True
+
+    def test_costs_nothing_when_nobody_asks(self, table):
+        assert table["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
+        assert "ProvisionedThroughput" not in table["Properties"]
+
+    def test_forgets_old_causes(self, table):
+        assert table["Properties"]["TimeToLiveSpecification"]["Enabled"] is True
+
+    def test_deletion_protection_is_a_choice(self, table):
+        assert referenced(table["Properties"]["DeletionProtectionEnabled"]) in load_template()["Parameters"]
+
+
+class TestFunctions:
+    @pytest.fixture(params=sorted(functions()))
+    def function(self, request):
+        return functions()[request.param]
+
+    def test_has_its_code_in_a_folder_of_its_own(self):
+        declared = [function_folder(properties) for properties in functions().values()]
+        folders = {path.parent.name for path in (ROOT / "functions").glob("*/app.py")}
+        assert sorted(declared) == sorted(folders)
+
+    def test_folder_has_its_resource_s_name(self):
+        for logical_id, properties in functions().items():
+            words = function_folder(properties).split("_")
+            assert logical_id == "".join(word.capitalize() for word in words) + "Function"
+
+    def test_runtime_is_written_down_once(self, function):
+        everyone = load_template()["Globals"]["Function"]
+        for field in LAMBDA_FIELDS_OF_GLOBALS:
+            assert field in everyone
+            assert field not in function
+
+    def test_is_traced(self):
+        assert load_template()["Globals"]["Function"]["Tracing"] == "Active"
+
+    def test_stays_within_five_layers(self, function):
+        names = layer_names(function)
+        assert len(names) == len(set(names)) <= MOST_LAYERS
+        assert {"SharedLayer", "BaseLayer"} <= set(names)
+
+    def test_log_group_is_its_own_and_expires(self):
+        groups = [referenced(properties["LoggingConfig"]["LogGroup"]) for properties in functions().values()]
+        assert len(groups) == len(set(groups))
+        assert set(groups) <= set(resources("AWS::Logs::LogGroup"))
+
+    def test_log_groups_expire(self):
+        for logical_id, body in resources("AWS::Logs::LogGroup").items():
+            assert body["Properties"].get("RetentionInDays"), logical_id
+
+    def test_library_runs_on_the_runtime_that_the_layers_are_built_for(self):
+        runtime = load_template()["Globals"]["Function"]["Runtime"]
+        for logical_id, body in resources("AWS::Serverless::LayerVersion").items():
+            assert body["Properties"]["CompatibleRuntimes"] == [runtime], logical_id
+            assert body["Metadata"]["BuildMethod"] == "makefile", logical_id
+
+
+class TestNothingIsLost:
+    def asynchronous(self):
+        called = {logical_id for logical_id, _, _ in event_sources(ASYNCHRONOUS_EVENTS)}
+        for body in resources("AWS::Scheduler::Schedule").values():
+            called.add(referenced(body["Properties"]["Target"]["Arn"]))
+        return called & set(functions())
+
+    def test_something_is_called_asynchronously(self):
+        assert "RequestTrainingFunction" in self.asynchronous()
+
+    def test_events_that_a_function_cannot_handle_are_kept(self):
+        for logical_id in self.asynchronous():
+            properties = functions()[logical_id]
+            on_failure = properties.get("EventInvokeConfig", {}).get("DestinationConfig", {}).get("OnFailure")
+            queue = properties.get("DeadLetterQueue", {}).get("TargetArn")
+            assert on_failure or referenced(queue) in resources("AWS::SQS::Queue"), logical_id
+
+    def test_events_that_cannot_be_delivered_are_kept(self):
+        sources = event_sources(EVENTS_WITH_DEAD_LETTERS)
+        assert sources
+        for logical_id, name, properties in sources:
+            queue = properties.get("DeadLetterConfig", {}).get("Arn")
+            assert referenced(queue) in resources("AWS::SQS::Queue"), f"{logical_id}.{name}"
+
+    def test_schedules_that_cannot_be_delivered_are_kept(self):
+        schedules = resources("AWS::Scheduler::Schedule")
+        assert schedules
+        for logical_id, body in schedules.items():
+            queue = body["Properties"]["Target"].get("DeadLetterConfig", {}).get("Arn")
+            assert referenced(queue) in resources("AWS::SQS::Queue"), logical_id
+
+    def test_rules_that_cannot_be_delivered_are_kept(self):
+        for logical_id, body in resources("AWS::Events::Rule").items():
+            for target in body["Properties"]["Targets"]:
+                assert referenced(target.get("DeadLetterConfig", {}).get("Arn")), logical_id
+
+    def test_the_queue_takes_what_each_rule_could_not_deliver(self):
+        allowed = str([statement for _, statement in statements("Allow") if "sqs:SendMessage" in str(statement)])
+        for logical_id, name, _ in event_sources(EVENTS_WITH_DEAD_LETTERS):
+            assert f"'{logical_id}{name}'" in allowed, f"{logical_id}.{name}"
+
+    def test_queues_are_encrypted(self):
+        assert resources("AWS::SQS::Queue")
+        for logical_id, body in resources("AWS::SQS::Queue").items():
+            properties = body["Properties"]
+            assert properties.get("SqsManagedSseEnabled") is True or properties.get("KmsMasterKeyId"), logical_id
+
+    def test_queues_refuse_plain_http(self):
+        assert refused_without_tls("AWS::SQS::QueuePolicy", "Queues") == set(resources("AWS::SQS::Queue"))
+
+
+class TestDoors:
+    def test_unsigned_calls_are_refused(self):
+        apis = resources("AWS::Serverless::Api")
+        assert apis
+        for logical_id, body in apis.items():
+            assert body["Properties"]["Auth"]["DefaultAuthorizer"] == "AWS_IAM", logical_id
+
+    def test_no_path_opens_another_door(self):
+        for logical_id, name, properties in event_sources({"Api"}):
+            assert referenced(properties["RestApiId"]) in resources("AWS::Serverless::Api"), f"{logical_id}.{name}"
+            assert "Auth" not in properties, f"{logical_id}.{name}"
+        assert not any("FunctionUrlConfig" in properties for properties in functions().values())
+
+    def test_the_api_is_throttled(self):
+        for body in resources("AWS::Serverless::Api").values():
+            [settings] = body["Properties"]["MethodSettings"]
+            assert settings["ThrottlingRateLimit"]
+            assert settings["ThrottlingBurstLimit"]
+
+    def test_retraining_on_schedule_is_off_until_someone_wants_it(self):
+        for body in resources("AWS::Scheduler::Schedule").values():
+            parameter = referenced(body["Properties"]["State"])
+            assert load_template()["Parameters"][parameter]["Default"] == "DISABLED"
+
+
+def test_every_parameter_is_described_and_has_a_default():
+    for name, parameter in load_template()["Parameters"].items():
+        assert parameter.get("Description"), name
+        assert "Default" in parameter, name
+
+
+def test_every_alarm_tells_someone():
+    alarms = resources("AWS::CloudWatch::Alarm")
+    assert alarms
+    for logical_id, body in alarms.items():
+        topics = [referenced(action) for action in body["Properties"]["AlarmActions"]]
+        assert set(topics) <= set(resources("AWS::SNS::Topic")), logical_id
+        assert topics, logical_id
