@@ -1,0 +1,116 @@
+"""The gate's rules, one by one."""
+
+from dataclasses import replace
+
+import pytest
+from millrace.errors import InvalidInputError
+from millrace.evaluation.gate import ChampionComparison, GateEvidence, decide
+from millrace.evaluation.intervals import Interval
+from millrace.spec import GateSpec
+from millrace.training.metrics import get_metric
+
+EVIDENCE = GateEvidence(
+    task="binary",
+    primary_metric=get_metric("binary", None),
+    metrics={"roc_auc": 0.9, "log_loss": 0.3},
+    baseline_gain=Interval(0.3, 0.45),
+    champion=None,
+    model_bytes=1000,
+    parity_passed=True,
+    parity_difference=1e-7,
+)
+
+
+def test_first_model_needs_only_the_floors_and_the_baseline():
+    result = decide(EVIDENCE, GateSpec())
+
+    assert result.decision == "promote"
+    assert [check.name for check in result.checks] == ["baseline", "model_size", "parity"]
+    assert result.reasons == ("the model's first version: it beats the trivial baseline and meets every floor",)
+
+
+@pytest.mark.parametrize(
+    ("floors", "decision"),
+    [
+        ({"roc_auc": 0.9}, "promote"),
+        ({"roc_auc": 0.91}, "reject"),
+        ({"log_loss": 0.3}, "promote"),
+        ({"log_loss": 0.29}, "reject"),
+        ({"roc_auc": 0.8, "log_loss": 0.1}, "reject"),
+    ],
+)
+def test_floor_is_a_least_value_or_a_greatest_one_for_losses(floors, decision):
+    assert decide(EVIDENCE, GateSpec(floors=floors)).decision == decision
+
+
+def test_floor_of_a_metric_that_is_not_defined_is_missed():
+    result = decide(EVIDENCE, GateSpec(floors={"pr_auc": 0.1}))
+
+    assert result.decision == "reject"
+    assert result.reasons == ("pr_auc is not defined on the holdout",)
+
+
+def test_floor_of_an_unknown_metric_is_the_specs_fault():
+    with pytest.raises(InvalidInputError, match="'rmse' is no metric"):
+        decide(EVIDENCE, GateSpec(floors={"rmse": 1.0}))
+
+
+@pytest.mark.parametrize("gain", [Interval(0.0, 0.4), Interval(-0.1, 0.2), None])
+def test_gain_over_the_baseline_must_exclude_nothing(gain):
+    result = decide(replace(EVIDENCE, baseline_gain=gain), GateSpec())
+
+    assert result.decision == "reject"
+    assert not next(check for check in result.checks if check.name == "baseline").passed
+
+
+@pytest.mark.parametrize(
+    "changes", [{"model_bytes": 1001}, {"parity_passed": False, "parity_difference": 0.2}], ids=["size", "parity"]
+)
+def test_large_or_differing_model_is_rejected(changes):
+    assert decide(EVIDENCE, GateSpec(max_model_bytes=1000)).decision == "promote"
+    assert decide(replace(EVIDENCE, **changes), GateSpec(max_model_bytes=1000)).decision == "reject"
+
+
+@pytest.mark.parametrize(
+    ("gain", "decision"),
+    [
+        (Interval(0.01, 0.03), "promote"),
+        (Interval(-0.01, 0.02), "promote"),
+        (Interval(0.0, 0.0), "promote"),
+        (Interval(-0.05, -0.01), "keep"),
+    ],
+)
+def test_champion_stays_only_when_the_challenger_is_clearly_worse(gain, decision):
+    result = decide(replace(EVIDENCE, champion=ChampionComparison(4, gain)), GateSpec())
+
+    assert result.decision == decision
+    assert result.checks[-1].name == "champion"
+    assert "version 4" in result.reasons[0]
+
+
+def test_missed_floor_outweighs_a_beaten_champion():
+    evidence = replace(EVIDENCE, champion=ChampionComparison(4, Interval(0.1, 0.2)))
+
+    assert decide(evidence, GateSpec(floors={"roc_auc": 0.99})).decision == "reject"
+
+
+@pytest.mark.parametrize(("schema_changed", "decision"), [(True, "promote"), (False, "keep")])
+def test_champion_that_cannot_be_compared(schema_changed, decision):
+    champion = ChampionComparison(4, None, "its features are not the present ones: age", schema_changed)
+
+    result = decide(replace(EVIDENCE, champion=champion), GateSpec())
+
+    assert result.decision == decision
+    assert result.reasons == (
+        "version 4 could not be compared on this holdout: its features are not the present ones: age",
+    )
+
+
+def test_checks_are_plain_json():
+    assert decide(EVIDENCE, GateSpec()).checks[1].to_dict() == {
+        "name": "model_size",
+        "passed": True,
+        "value": 1000.0,
+        "threshold": 100_000_000.0,
+        "explanation": "the ONNX file has 1000 bytes and may have 100000000",
+    }

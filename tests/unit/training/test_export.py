@@ -1,0 +1,95 @@
+"""Parity finds a model that is wrong, and only that."""
+
+import numpy as np
+import onnx
+import pytest
+from millrace.errors import ModelExportError
+from millrace.serving.onnx_model import OnnxModel
+from millrace.training.candidates import get_candidate
+from millrace.training.export import EXTREME_FACTOR, UNSEEN_STRING, check_parity, export_onnx, perturbed
+from millrace.training.preprocessing import FeatureTable, build_preprocessor
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from tests.prepared_data import Dataset, make_dataset
+
+
+def fitted(dataset: Dataset, name: str) -> Pipeline:
+    train, task = dataset.splits["train"], dataset.schema.task
+    candidate = get_candidate(name, task)
+    pipeline = candidate.build(task, train.features, candidate.parameter_sets[0], seed=0)
+    return pipeline.fit(FeatureTable(train.features), train.target)
+
+
+def test_model_with_the_outputs_that_serving_expects():
+    dataset = make_dataset("multiclass")
+    body = export_onnx(fitted(dataset, "logistic_regression"), dataset.splits["train"].features, "multiclass")
+
+    graph = onnx.load_from_string(body).graph
+
+    assert [node.name for node in graph.input] == ["numbers", "strings"]
+    assert [node.name for node in graph.output] == ["label", "probabilities"]
+
+
+def test_input_of_width_zero_is_left_out():
+    dataset = make_dataset("regression", "numbers only")
+    body = export_onnx(fitted(dataset, "ridge"), dataset.splits["train"].features, "regression")
+
+    graph = onnx.load_from_string(body).graph
+
+    assert [node.name for node in graph.input] == ["numbers"]
+    assert [node.name for node in graph.output] == ["value"]
+
+
+@pytest.mark.parametrize(("task", "name"), [("binary", "logistic_regression"), ("regression", "ridge")])
+def test_another_model_does_not_pass_for_the_estimator(task, name):
+    dataset, other = make_dataset(task), make_dataset(task, seed=9)
+    body = export_onnx(fitted(other, name), other.splits["train"].features, task)
+
+    report = check_parity(
+        fitted(dataset, name), OnnxModel.load(body, dataset.schema), dataset.splits["validation"].features
+    )
+
+    assert not report.passed
+    assert report.max_probability_difference > 1e-3
+
+
+def test_model_that_only_mishandles_missing_values_does_not_pass():
+    """A forest splits on NaN by itself, but its ONNX form sends NaN elsewhere: the fault parity exists for."""
+    dataset = make_dataset("binary", "missing values")
+    train = dataset.splits["train"].features
+    preprocessor = build_preprocessor("native", train)
+    pipeline = Pipeline([("preprocess", preprocessor), ("estimator", RandomForestClassifier(10, random_state=0))])
+    pipeline.fit(FeatureTable(train), dataset.splits["train"].target)
+    body = export_onnx(pipeline, train, "binary")
+
+    report = check_parity(pipeline, OnnxModel.load(body, dataset.schema), dataset.splits["validation"].features)
+
+    assert not report.passed
+    assert report.max_probability_difference > 0.05
+
+
+def test_estimator_without_onnx_form_is_named():
+    dataset = make_dataset("binary", "numbers only")
+    pipeline = fitted(dataset, "logistic_regression")
+    pipeline.steps.insert(1, ("square", FunctionTransformer(np.square).fit(np.ones((2, 3)))))
+
+    with pytest.raises(ModelExportError, match="LogisticRegression could not be converted to ONNX"):
+        export_onnx(pipeline, dataset.splits["train"].features, "binary")
+
+
+def test_perturbed_rows_change_one_column_a_row():
+    features = make_dataset("binary").splits["validation"].features
+    rows = len(features)
+
+    made = perturbed(features)
+
+    assert len(made) == 4 * rows
+    np.testing.assert_array_equal(made.numbers[:rows], features.numbers)
+    np.testing.assert_array_equal(made.strings[:rows], features.strings)
+    missing, extreme, unseen = (slice(copy * rows, (copy + 1) * rows) for copy in (1, 2, 3))
+    assert (np.isnan(made.numbers[missing]).sum(axis=1) == 1).all()
+    assert ((made.numbers[extreme] != features.numbers).sum(axis=1) == 1).all()
+    assert np.abs(made.numbers[extreme]).max() >= EXTREME_FACTOR * np.abs(features.numbers).max() * 0.99
+    assert ((made.strings[unseen] == UNSEEN_STRING).sum(axis=1) == 1).all()

@@ -1,0 +1,63 @@
+"""Metrics: values known by hand, and what happens where one is not defined."""
+
+import numpy as np
+import pytest
+from millrace.errors import InvalidInputError
+from millrace.schema import TASKS
+from millrace.training.metrics import METRICS, compute_metrics, get_metric
+
+TARGET = np.array([0, 0, 1, 1])
+PROBABILITIES = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.6, 0.4]], dtype=np.float32)
+
+
+def test_binary_metrics_by_hand():
+    values = compute_metrics("binary", TARGET, PROBABILITIES)
+
+    assert values["roc_auc"] == pytest.approx(0.75)
+    assert values["pr_auc"] == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+    assert values["log_loss"] == pytest.approx(-np.log([0.9, 0.4, 0.7, 0.4]).mean(), rel=1e-6)
+    assert values["brier"] == pytest.approx(np.mean([0.01, 0.36, 0.09, 0.36]), rel=1e-6)
+    assert values["accuracy"] == pytest.approx(0.5)
+    assert values["f1"] == pytest.approx(0.5)
+
+
+def test_regression_metrics_by_hand():
+    values = compute_metrics("regression", np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 5.0], dtype=np.float32))
+
+    assert values == pytest.approx({"rmse": np.sqrt(4 / 3), "mae": 2 / 3, "r2": -1.0})
+
+
+def test_multiclass_metrics_of_a_perfect_model():
+    values = compute_metrics("multiclass", np.array([0, 1, 2]), np.eye(3, dtype=np.float32))
+
+    assert values == pytest.approx({"log_loss": 0.0, "accuracy": 1.0, "macro_f1": 1.0, "roc_auc_ovr": 1.0}, abs=1e-12)
+
+
+def test_curve_over_one_class_is_left_out():
+    assert "roc_auc" not in compute_metrics("binary", np.zeros(4, int), PROBABILITIES)
+    assert "pr_auc" not in compute_metrics("binary", np.zeros(4, int), PROBABILITIES)
+    assert "roc_auc_ovr" not in compute_metrics("multiclass", np.array([0, 1]), np.eye(3)[:2])
+    assert "r2" not in compute_metrics("regression", np.ones(3), np.ones(3))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_perfect_predictions_gain_over_constant_ones_by_every_metric(task):
+    target = np.array([0, 1, 2, 0, 1, 2] if task == "multiclass" else [0, 1, 0, 1])
+    classes = 3 if task == "multiclass" else 2
+    perfect = target.astype(float) if task == "regression" else np.eye(classes)[target]
+    constant = np.full_like(perfect, 0.25) if task == "regression" else np.full_like(perfect, 1 / classes)
+
+    for metric in METRICS[task]:
+        assert metric.gain(metric.function(target, perfect), metric.function(target, constant)) > 0, metric.name
+
+
+@pytest.mark.parametrize(
+    ("task", "primary"), [("binary", "roc_auc"), ("multiclass", "log_loss"), ("regression", "rmse")]
+)
+def test_primary_metric_of_a_task(task, primary):
+    assert get_metric(task, None).name == primary
+
+
+def test_unknown_metric_lists_those_there_are():
+    with pytest.raises(InvalidInputError, match="'auc' is no metric; known for regression are: rmse, mae, r2"):
+        get_metric("regression", "auc")

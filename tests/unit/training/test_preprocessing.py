@@ -1,0 +1,66 @@
+"""The matrices an estimator sees: float32, in steps that follow from the training split."""
+
+import numpy as np
+import pytest
+from millrace.errors import TrainingFailedError
+from millrace.features import FeatureMatrix
+from millrace.training.preprocessing import MAX_ONE_HOT_VALUES, FeatureTable, build_preprocessor
+
+from tests.prepared_data import make_features
+
+NUMBERS = np.array([[1, np.nan, 5], [3, np.nan, 5], [np.nan, np.nan, 5]], dtype=np.float32)
+STRINGS = np.array([["a"], [""], ["b"]])
+
+
+def fitted_output(encoding, features: FeatureMatrix) -> np.ndarray:
+    return build_preprocessor(encoding, features).fit_transform(FeatureTable(features))
+
+
+def test_table_gives_columns_of_either_matrix_by_index():
+    table = FeatureTable(FeatureMatrix(NUMBERS, STRINGS))
+
+    assert table.shape == (3, 4)
+    assert table[:, [0, 2]].dtype == np.float32
+    np.testing.assert_array_equal(table[:, [3]], STRINGS)
+    np.testing.assert_array_equal(table[[1], [0]], [[3]])
+    whole = np.asarray(table)
+    assert whole.dtype == object
+    assert whole[0, 3] == "a"
+
+
+@pytest.mark.parametrize("encoding", ["scaled", "imputed", "native"])
+def test_output_is_float32_without_the_column_that_is_never_known(encoding):
+    output = fitted_output(encoding, FeatureMatrix(NUMBERS, STRINGS))
+
+    assert output.dtype == np.float32
+    assert output.shape == (3, 2 + (3 if encoding == "scaled" else 1))
+
+
+def test_trees_get_medians_and_codes_and_minus_one_for_the_unseen():
+    features = FeatureMatrix(NUMBERS, STRINGS)
+    preprocessor = build_preprocessor("imputed", features).fit(FeatureTable(features))
+    row = FeatureMatrix(np.array([[np.nan, 7, np.nan]], dtype=np.float32), np.array([["a string never seen"]]))
+
+    np.testing.assert_array_equal(preprocessor.transform(FeatureTable(row)), [[2, 5, -1]])
+
+
+def test_native_encoding_leaves_missing_values_to_the_estimator():
+    assert np.isnan(fitted_output("native", FeatureMatrix(NUMBERS, STRINGS))[2, 0])
+
+
+def test_one_hot_keeps_the_most_frequent_values_and_rare_ones_are_all_zeros():
+    values = [f"v{number:03d}" for number in range(MAX_ONE_HOT_VALUES + 5)]
+    column = np.array([*values, *values[5:]])
+    features = FeatureMatrix(np.empty((len(column), 0), dtype=np.float32), column[:, None])
+
+    output = fitted_output("scaled", features)
+
+    assert output.shape == (len(column), MAX_ONE_HOT_VALUES)
+    np.testing.assert_array_equal(output[:5], 0)
+    np.testing.assert_array_equal(output[5:].sum(axis=1), 1)
+
+
+def test_nothing_to_learn_from_is_said_in_words():
+    features = make_features(10, "no number ever known")
+    with pytest.raises(TrainingFailedError, match="no feature column holds a known value"):
+        build_preprocessor("imputed", FeatureMatrix(features.numbers, features.strings[:, :0]))
