@@ -84,6 +84,8 @@ def is_left_out(path: PurePosixPath) -> bool:
     """
     if path.parts[0].endswith(".dist-info"):
         return path.parts[1:] != ("METADATA",)
+    if path.parts[0].startswith("."):  # an installer's own
+        return True
     if path.suffix in _SUFFIXES or not _FOLDERS.isdisjoint(path.parts[:-1]):
         return True
     return any(fnmatchcase(str(path), pattern) for pattern in _PATTERNS)

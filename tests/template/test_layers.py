@@ -1,0 +1,307 @@
+"""The layers: one lock, no overlap, inside Lambda's limits, and enough for every handler.
+
+The tests marked ``layers`` build the real ones, out of the cache when nothing has changed.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from layers import lockfile, slimming, store_zips
+from layers.build_layer import build_cached, build_folder, build_shared, iter_files
+from layers.lockfile import LAYERS, LayerBuildError
+from layers.targets import RUNTIME_VERSION, choose_target
+from tests.template.handler_imports import imported_modules, third_party_packages
+from tests.template.template_file import ROOT, functions, layer_names, load_template, resources
+
+# Lambda quotas: "250 MB (the unzipped size, including layers)", https://docs.aws.amazon.com/lambda/latest/dg/
+MOST_BYTES = 262_144_000
+
+# What the Lambda runtime ships beside the standard library, and layers may lean on.
+RUNTIME_PACKAGES = ("boto3", "botocore", "s3transfer", "urllib3", "jmespath", "dateutil", "six.py")
+
+MINISTACK_PYTHON = ROOT / ".millrace" / "tools" / "ministack" / "bin" / "python"
+
+IMPORT_HANDLER = """
+import importlib, importlib.util, json, os, sys
+request = json.load(sys.stdin)
+sys.path[:] = [*request["before"], *sys.path, *request["after"]]
+sys.dont_write_bytecode = True
+handler = importlib.import_module("app").lambda_handler
+absent = [name for name in request["packages"] if importlib.util.find_spec(name) is None]
+print(json.dumps({"callable": callable(handler), "absent": absent, "loaded": sorted(sys.modules)}))
+"""
+
+
+class TestLists:
+    def test_every_layer_of_packages_is_in_the_template(self):
+        declared = {name.removesuffix("Layer").lower() for name in resources("AWS::Serverless::LayerVersion")}
+        assert declared == {*LAYERS, "shared"}
+        assert {path.parent.name for path in (ROOT / "layers").glob("*/requirements.txt")} == set(LAYERS)
+
+    def test_no_package_is_in_two_layers(self):
+        names = [name for layer in LAYERS for name in lockfile.read_names(requirements_of(layer))]
+        assert len(names) == len(set(names))
+
+    def test_layers_hold_the_whole_lock_but_what_is_excused(self):
+        shipped = {name for layer in LAYERS for name in lockfile.read_names(requirements_of(layer))}
+        excused = set(lockfile.read_names(ROOT / "layers" / "not_shipped.txt"))
+        assert shipped.isdisjoint(excused)
+        assert shipped | excused == set(lockfile.read_lock())
+
+    def test_each_exception_has_a_reason(self):
+        for line in (ROOT / "layers" / "not_shipped.txt").read_text(encoding="utf-8").splitlines():
+            assert re.search(r"#\s*\w+ \w+", line), line
+
+    @pytest.mark.parametrize("path", sorted((ROOT / "requirements").glob("*.txt")), ids=lambda path: path.name)
+    def test_every_pin_has_hashes(self, path):
+        lock = lockfile.read_lock(path)
+        assert lock
+        assert [name for name, block in lock.items() if "--hash=sha256:" not in block] == []
+
+    @pytest.mark.parametrize(
+        "path",
+        [*sorted((ROOT / "requirements").glob("*.*")), *sorted((ROOT / "layers").glob("*/requirements.txt"))],
+        ids=lambda path: path.relative_to(ROOT).as_posix(),
+    )
+    def test_no_list_names_an_index(self, path):
+        text = path.read_text(encoding="utf-8")
+        assert re.findall(r"://|--(?:extra-)?index|--find-links|--trusted-host", text) == []
+
+    def test_layers_are_built_for_the_runtime_of_the_template(self):
+        everyone = load_template()["Globals"]["Function"]
+        assert everyone["Runtime"] == f"python{RUNTIME_VERSION}"
+        assert everyone["Architectures"] == ["x86_64"]
+
+
+class TestLockReader:
+    def test_reads_a_block_a_package(self, tmp_path):
+        lock = tmp_path / "lock.txt"
+        lock.write_text("one==1 \\\n    --hash=sha256:aa\n    # via two\nTwo_b==2 \\\n    --hash=sha256:bb\n")
+        assert lockfile.read_lock(lock) == {
+            "one": "one==1 \\\n    --hash=sha256:aa\n",
+            "two-b": "Two_b==2 \\\n    --hash=sha256:bb\n",
+        }
+
+    def test_says_when_the_lock_is_missing(self, tmp_path):
+        with pytest.raises(LayerBuildError, match="is missing"):
+            lockfile.read_lock(tmp_path / "lock.txt")
+
+    @pytest.mark.parametrize("line", ["numpy==2", "-r other.txt", "numpy>=2", "--index-url elsewhere"])
+    def test_refuses_more_than_a_name(self, tmp_path, line):
+        path = tmp_path / "requirements.txt"
+        path.write_text(f"{line}\n")
+        with pytest.raises(LayerBuildError, match="not a bare package name"):
+            lockfile.read_names(path)
+
+    def test_refuses_a_package_that_is_not_locked(self):
+        with pytest.raises(LayerBuildError, match="does not hold: pyarrow"):
+            lockfile.layer_lock("arrow", {"numpy": "numpy==2\n"})
+
+    def test_refuses_an_interpreter_that_does_not_run(self, tmp_path):
+        with pytest.raises(LayerBuildError, match="not a working Python"):
+            choose_target(str(tmp_path / "python"))
+
+
+@pytest.mark.parametrize(
+    ("path", "left_out"),
+    [
+        ("numpy/__init__.py", False),
+        ("numpy/tests/test_a.py", True),
+        ("numpy/testing/__init__.py", False),
+        ("numpy/__init__.pyi", True),
+        ("numpy-2.4.6.dist-info/METADATA", False),
+        ("numpy-2.4.6.dist-info/RECORD", True),
+        ("numpy-2.4.6.dist-info/licenses/METADATA", True),
+        ("pyarrow/libarrow_python.so.2600", False),
+        ("pyarrow/libarrow_python.so.2600.1.0", True),
+        ("pyarrow/libarrow_python.so", True),
+        ("pyarrow/_flight.cpython-313-x86_64-linux-gnu.so", True),
+        ("pyarrow/libarrow_substrait.so.2600", False),
+        ("onnxruntime/capi/libonnxruntime.so.1.31.1", True),
+        ("onnxruntime/capi/libonnxruntime_providers_shared.so", False),
+        ("bin/onnxruntime_test", True),
+        (".lock", True),
+    ],
+)
+def test_leaves_out_what_no_import_reaches(path, left_out):
+    assert slimming.is_left_out(PurePosixPath(path)) is left_out
+
+
+class TestHandlerImports:
+    def test_counts_imports_inside_functions(self):
+        assert imported_modules("def f():\n    import numpy.linalg\n    from a.b import c\n") == {
+            "numpy.linalg",
+            "a.b",
+            "a.b.c",
+        }
+
+    def test_skips_imports_for_type_checkers(self):
+        assert imported_modules("if TYPE_CHECKING:\n    import pandas\n") == set()
+
+    def test_follows_the_library(self, tmp_path):
+        (tmp_path / "millrace" / "data").mkdir(parents=True)
+        (tmp_path / "millrace" / "__init__.py").write_text("")
+        (tmp_path / "millrace" / "data" / "__init__.py").write_text("import pyarrow\n")
+        (tmp_path / "millrace" / "data" / "read.py").write_text("import json, pandas\n")
+        handler = tmp_path / "app.py"
+        handler.write_text("from millrace.data.read import read\n")
+        assert third_party_packages(handler, tmp_path) == {"pyarrow", "pandas"}
+
+
+class TestStoredZips:
+    def test_points_the_built_template_at_zips(self, tmp_path):
+        (tmp_path / "BaseLayer" / "python").mkdir(parents=True)
+        (tmp_path / "BaseLayer" / "python" / "a.py").write_text("1\n")
+        (tmp_path / "template.yaml").write_text("      ContentUri: BaseLayer\n      CodeUri: Other\n")
+        [archive] = store_zips.store_layers(tmp_path)
+        first = archive.read_bytes()
+        assert (tmp_path / "template.yaml").read_text() == "      ContentUri: BaseLayer.zip\n      CodeUri: Other\n"
+        assert store_zips.store_layers(tmp_path) == []
+        store_zips.store_zip(tmp_path / "BaseLayer", archive)
+        assert archive.read_bytes() == first
+
+    def test_says_when_there_is_no_build(self, tmp_path):
+        with pytest.raises(LayerBuildError, match="sam build"):
+            store_zips.store_layers(tmp_path)
+
+
+def requirements_of(layer):
+    return ROOT / "layers" / layer / "requirements.txt"
+
+
+def package_layers(properties):
+    """Return the names of a function's layers of packages, without the shared one."""
+    return [name.removesuffix("Layer").lower() for name in layer_names(properties) if name != "SharedLayer"]
+
+
+def size_of(folder):
+    return sum(path.stat().st_size for _, path in iter_files(folder))
+
+
+@pytest.fixture(scope="module")
+def runtime_layers(tmp_path_factory):
+    """Build every layer for the Lambda runtime; the shared one anew."""
+    target = choose_target("")
+    shared = tmp_path_factory.mktemp("lambda") / "shared"
+    build_shared(shared, target)
+    return {**{layer: build_cached(layer, target) for layer in LAYERS}, "shared": shared}
+
+
+@pytest.mark.layers
+class TestRuntimeLayers:
+    @pytest.mark.parametrize("logical_id", sorted(functions()))
+    def test_function_and_its_layers_fit_into_lambda(self, runtime_layers, logical_id):
+        properties = functions()[logical_id]
+        sizes = {layer: size_of(runtime_layers[layer]) for layer in ["shared", *package_layers(properties)]}
+        sizes["function"] = size_of(ROOT / properties["CodeUri"])
+        assert sum(sizes.values()) <= MOST_BYTES, sizes
+
+    def test_no_file_is_in_two_layers(self, runtime_layers):
+        owners = {}
+        for layer, folder in runtime_layers.items():
+            for relative, _ in iter_files(folder):
+                assert owners.setdefault(relative, layer) == layer, relative
+
+    def test_no_distribution_is_in_two_layers(self, runtime_layers):
+        names = [path.name for folder in runtime_layers.values() for path in folder.glob("*.dist-info")]
+        assert names
+        assert len(names) == len(set(names))
+
+    def test_binaries_are_for_the_runtime(self, runtime_layers):
+        tag = f"cpython-{RUNTIME_VERSION.replace('.', '')}-x86_64-linux-gnu"
+        others = [
+            relative
+            for folder in runtime_layers.values()
+            for relative, _ in iter_files(folder)
+            if ".cpython-" in relative.name and relative.suffix == ".so" and tag not in relative.name
+        ]
+        assert others == []
+
+    def test_a_second_build_is_the_same_and_keeps_its_times(self, runtime_layers, tmp_path):
+        target = choose_target("")
+        build_folder("onnx", tmp_path / "python", target)
+        built = {relative: path.stat() for relative, path in iter_files(tmp_path / "python")}
+        cached = {relative: path.stat() for relative, path in iter_files(runtime_layers["onnx"])}
+        assert built.keys() == cached.keys()
+        assert {relative: stat.st_mtime for relative, stat in built.items()} == {
+            relative: stat.st_mtime for relative, stat in cached.items()
+        }
+
+    def test_bytecode_is_loaded_without_asking_the_source(self, runtime_layers):
+        compiled = [path for _, path in iter_files(runtime_layers["base"]) if path.suffix == ".pyc"]
+        if choose_target("").compiler is None:
+            assert compiled == []
+            return
+        # PEP 552: flags 0b01 in bytes 4 to 8 say "hash-based, not checked".
+        assert {path.read_bytes()[4:8] for path in compiled} == {b"\x01\x00\x00\x00"}
+
+
+@pytest.fixture(scope="module")
+def local_layers(tmp_path_factory):
+    """Build every layer for the interpreter that runs functions here."""
+    python = MINISTACK_PYTHON if MINISTACK_PYTHON.exists() else Path(sys.executable)
+    target = choose_target(str(python))
+    shared = tmp_path_factory.mktemp("local") / "shared"
+    build_shared(shared, target)
+    return {**{layer: build_cached(layer, target) for layer in LAYERS}, "shared": shared, "python": python}
+
+
+@pytest.fixture(scope="module")
+def runtime_packages(tmp_path_factory):
+    """Return a folder with nothing but what the Lambda runtime ships."""
+    folder = tmp_path_factory.mktemp("runtime")
+    installed = Path(sysconfig.get_path("purelib"))
+    for name in RUNTIME_PACKAGES:
+        (folder / name).symlink_to(installed / name)
+    return folder
+
+
+def import_handler(properties, local_layers, runtime_packages):
+    """Import a handler in a process that sees its own layers only, in Lambda's order; returns what it said."""
+    folder = ROOT / properties["CodeUri"]
+    layers = [str(local_layers[layer]) for layer in ["shared", *package_layers(properties)]]
+    request = {
+        "before": [str(folder), *layers],
+        "after": [str(runtime_packages)],
+        "packages": sorted(third_party_packages(folder / "app.py", ROOT / "shared")),
+    }
+    return subprocess.run(  # noqa: S603 - our own interpreter and script
+        [str(local_layers["python"]), "-I", "-S", "-W", "error::ImportWarning", "-c", IMPORT_HANDLER],
+        input=json.dumps(request),
+        env={"PATH": os.defpath, "LAMBDA_TASK_ROOT": str(folder), "AWS_LAMBDA_FUNCTION_NAME": folder.name},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+@pytest.mark.layers
+class TestLocalLayers:
+    @pytest.mark.parametrize("logical_id", sorted(functions()))
+    def test_handler_imports_from_exactly_its_own_layers(self, local_layers, runtime_packages, logical_id):
+        done = import_handler(functions()[logical_id], local_layers, runtime_packages)
+        assert done.returncode == 0, done.stderr
+        said = json.loads(done.stdout)
+        assert said["callable"]
+        assert said["absent"] == [], "imported later, and in none of its layers"
+
+    def test_predict_starts_without_the_libraries_of_training(self, local_layers, runtime_packages):
+        done = import_handler(functions()["PredictFunction"], local_layers, runtime_packages)
+        assert done.returncode == 0, done.stderr
+        roots = {name.partition(".")[0] for name in json.loads(done.stdout)["loaded"]}
+        assert roots.isdisjoint({"pandas", "sklearn", "scipy", "skl2onnx", "pyarrow", "pydantic"})
+
+    def test_a_handler_without_its_layer_does_not_import(self, local_layers, runtime_packages, tmp_path):
+        (tmp_path / "app.py").write_text("import onnxruntime\nlambda_handler = print\n")
+        bare = {"CodeUri": str(tmp_path), "Layers": [{"Ref": "SharedLayer"}, {"Ref": "BaseLayer"}]}
+        done = import_handler(bare, local_layers, runtime_packages)
+        assert done.returncode != 0
+        assert "No module named 'onnxruntime'" in done.stderr
