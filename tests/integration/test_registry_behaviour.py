@@ -1,0 +1,408 @@
+"""One behaviour, two registries: the one in memory that unit tests use, and the one on DynamoDB."""
+
+from collections.abc import Iterator
+from datetime import timedelta, timezone
+
+import pytest
+from millrace.aws.clients import registry as dynamo_registry
+from millrace.errors import (
+    AliasConflictError,
+    CauseNotFoundError,
+    ConflictError,
+    ModelNotFoundError,
+    RunNotFoundError,
+    VersionNotFoundError,
+)
+from millrace.ports import MAX_FOLLOW_UP_CAUSES, Claim, Registry
+from millrace.registry.entities import Cause, Run
+from millrace.spec import GateSpec, ModelSpec
+from moto import mock_aws
+
+from tests.fakes.dynamodb_table import TABLE_NAME, create_table
+from tests.fakes.memory_registry import MemoryRegistry
+from tests.registry_builders import (
+    MODEL,
+    NOW,
+    later,
+    make_cause,
+    make_dataset,
+    make_entry,
+    make_run,
+    make_trial,
+    make_version,
+)
+
+
+@pytest.fixture(params=["memory", "dynamodb"])
+def registry(request: pytest.FixtureRequest, isolated_from_aws: None) -> Iterator[Registry]:
+    if request.param == "memory":
+        yield MemoryRegistry()
+        return
+    with mock_aws():
+        create_table()
+        yield dynamo_registry(TABLE_NAME)
+
+
+def claim(registry: Registry, cause: Cause, minutes: float = 0) -> Claim:
+    entry = make_entry(cause.cause_id, cause.model, later(minutes), cause_id=cause.cause_id)
+    return registry.claim_cause(cause, make_run(cause), entry)
+
+
+def start(registry: Registry, model: str = MODEL) -> Run:
+    """Make ``model`` exist, with an active run."""
+    cause = make_cause("first.csv", model)
+    assert claim(registry, cause).outcome == "started"
+    return registry.get_run(model, make_run(cause).run_id)
+
+
+class TestModels:
+    def test_an_unknown_model_is_not_found(self, registry):
+        with pytest.raises(ModelNotFoundError, match="churn"):
+            registry.get_state(MODEL)
+
+    def test_a_new_model_stands_at_zero(self, registry):
+        run = start(registry)
+        state = registry.get_state(MODEL)
+        assert (state.revision, state.latest_version, state.schema_version, state.pending_causes) == (0, 0, 0, 0)
+        assert state.aliases == {}
+        assert state.active_run_id == run.run_id
+        assert state.created_at == NOW
+
+    def test_models_are_listed_by_name(self, registry):
+        assert registry.list_models() == []
+        for model in ("zebra", "ant", "Bee"):
+            start(registry, model)
+        assert [state.model for state in registry.list_models()] == ["Bee", "ant", "zebra"]
+
+    def test_without_a_spec_there_is_the_default_one(self, registry):
+        assert registry.get_spec(MODEL) == ModelSpec()
+
+    def test_a_spec_comes_back_as_it_was_put_and_may_precede_the_model(self, registry):
+        spec = ModelSpec(target="churned", candidates=("logistic_regression",), gate=GateSpec(floors={"roc_auc": 0.7}))
+        registry.put_spec(MODEL, spec)
+        assert registry.get_spec(MODEL) == spec
+        assert registry.list_models() == []
+
+    def test_schema_versions_follow_each_other(self, registry):
+        start(registry)
+        registry.set_schema_version(MODEL, 1)
+        registry.set_schema_version(MODEL, 2)
+        assert registry.get_state(MODEL).schema_version == 2
+        for wrong in (2, 4):
+            with pytest.raises(ConflictError):
+                registry.set_schema_version(MODEL, wrong)
+        assert registry.get_state(MODEL).schema_version == 2
+
+    def test_an_unknown_model_has_no_schema_version(self, registry):
+        with pytest.raises(ModelNotFoundError):
+            registry.set_schema_version(MODEL, 1)
+
+
+class TestClaiming:
+    def test_of_many_claims_of_one_cause_one_starts_its_run(self, registry):
+        cause = make_cause()
+        run_id = make_run(cause).run_id
+        claims = [claim(registry, cause) for _ in range(5)]
+        assert claims == [Claim("started", run_id)] + [Claim("duplicate", run_id)] * 4
+        assert registry.list_runs(MODEL) == [make_run(cause)]
+        assert [entry.action for entry in registry.list_ledger(MODEL)] == ["run_requested"]
+
+    def test_a_claimed_cause_is_remembered_whole(self, registry):
+        cause = make_cause()
+        claim(registry, cause)
+        record = registry.get_cause(MODEL, cause.cause_id)
+        assert record.cause == cause
+        assert (record.status, record.run_id) == ("started", make_run(cause).run_id)
+
+    def test_the_ledger_says_which_run_started(self, registry):
+        cause = make_cause()
+        claim(registry, cause)
+        (entry,) = registry.list_ledger(MODEL)
+        assert entry.details == {"cause_id": cause.cause_id, "run_id": make_run(cause).run_id}
+        assert entry.reason == f"because of {cause.cause_id}"
+
+    def test_while_a_run_is_active_a_cause_waits(self, registry):
+        run = start(registry)
+        cause = make_cause("second.csv")
+        assert claim(registry, cause) == Claim("deferred", None)
+        assert claim(registry, cause) == Claim("duplicate", None)
+        assert registry.get_cause(MODEL, cause.cause_id).status == "pending"
+        state = registry.get_state(MODEL)
+        assert (state.active_run_id, state.pending_causes) == (run.run_id, 1)
+        assert registry.list_runs(MODEL) == [run]
+        deferred = next(entry for entry in registry.list_ledger(MODEL) if entry.action == "trigger_deferred")
+        assert deferred.details == {"cause_id": cause.cause_id, "waits_for": run.run_id}
+
+    def test_models_do_not_wait_for_each_other(self, registry):
+        start(registry, "churn")
+        assert claim(registry, make_cause("b.csv", "iris")).outcome == "started"
+
+    def test_a_skipped_cause_is_recorded_once_with_the_reason(self, registry):
+        cause = make_cause("weekly", kind="schedule")
+        assert registry.skip_cause(cause, make_entry("s"))
+        assert not registry.skip_cause(cause, make_entry("again"))
+        assert claim(registry, cause) == Claim("duplicate", None)
+        record = registry.get_cause(MODEL, cause.cause_id)
+        assert (record.status, record.reason) == ("skipped", "because of s")
+        assert [entry.entry_id for entry in registry.list_ledger(MODEL)] == ["s"]
+
+    def test_skipping_does_not_make_a_model(self, registry):
+        registry.skip_cause(make_cause("weekly", kind="schedule"), make_entry("s"))
+        assert registry.list_models() == []
+
+    def test_a_claimed_cause_cannot_be_skipped_any_more(self, registry):
+        cause = make_cause()
+        claim(registry, cause)
+        assert not registry.skip_cause(cause, make_entry("s"))
+        assert registry.get_cause(MODEL, cause.cause_id).status == "started"
+
+    def test_an_unknown_cause_is_not_found(self, registry):
+        with pytest.raises(CauseNotFoundError):
+            registry.get_cause(MODEL, "0" * 32)
+
+    def test_any_number_may_wait_and_the_oldest_come_first(self, registry):
+        start(registry)
+        causes = [make_cause(f"{number}.csv") for number in range(MAX_FOLLOW_UP_CAUSES + 5)]
+        for minute, cause in enumerate(reversed(causes), start=1):
+            assert claim(registry, cause, minute).outcome == "deferred"
+        assert registry.get_state(MODEL).pending_causes == len(causes)
+        waiting = [record.cause for record in registry.list_pending_causes(MODEL)]
+        assert waiting == list(reversed(causes))[:MAX_FOLLOW_UP_CAUSES]
+        assert [record.cause for record in registry.list_pending_causes(MODEL, limit=2)] == [causes[-1], causes[-2]]
+
+
+class TestReleasing:
+    def test_without_waiting_causes_the_turn_ends(self, registry):
+        run = start(registry)
+        assert registry.release_run(MODEL, run.run_id, None, None)
+        assert registry.get_state(MODEL).active_run_id is None
+        assert claim(registry, make_cause("next.csv")).outcome == "started"
+
+    def test_a_run_gives_up_its_turn_once(self, registry):
+        run = start(registry)
+        assert registry.release_run(MODEL, run.run_id, None, None)
+        assert not registry.release_run(MODEL, run.run_id, None, make_entry("again"))
+        assert "again" not in [entry.entry_id for entry in registry.list_ledger(MODEL)]
+
+    def test_only_the_active_run_can_give_up_its_turn(self, registry):
+        run = start(registry)
+        assert not registry.release_run(MODEL, "20260503T141500-ffffffffffff", None, None)
+        assert not registry.release_run("nobody", run.run_id, None, None)
+        assert registry.get_state(MODEL).active_run_id == run.run_id
+
+    def test_a_waiting_cause_is_never_left_behind(self, registry):
+        run = start(registry)
+        claim(registry, make_cause("second.csv"))
+        assert not registry.release_run(MODEL, run.run_id, None, None)
+        assert registry.get_state(MODEL).active_run_id == run.run_id
+
+    def test_the_follow_up_takes_what_waited(self, registry):
+        run = start(registry)
+        causes = [make_cause("2.csv"), make_cause("3.csv")]
+        for minute, cause in enumerate(causes, start=1):
+            claim(registry, cause, minute)
+        follow_up = make_run(*causes, at=later(9))
+        assert registry.release_run(MODEL, run.run_id, follow_up, make_entry("follow", at=later(9)))
+        state = registry.get_state(MODEL)
+        assert (state.active_run_id, state.pending_causes) == (follow_up.run_id, 0)
+        assert registry.list_pending_causes(MODEL) == []
+        assert registry.get_run(MODEL, follow_up.run_id) == follow_up
+        for cause in causes:
+            record = registry.get_cause(MODEL, cause.cause_id)
+            assert (record.status, record.run_id) == ("started", follow_up.run_id)
+            assert claim(registry, cause) == Claim("duplicate", follow_up.run_id)
+        assert registry.list_ledger(MODEL)[0].entry_id == "follow"
+        assert registry.release_run(MODEL, follow_up.run_id, None, None)
+
+    def test_what_the_follow_up_does_not_take_goes_on_waiting(self, registry):
+        run = start(registry)
+        first, second = make_cause("2.csv"), make_cause("3.csv")
+        claim(registry, first, 1)
+        claim(registry, second, 2)
+        assert registry.release_run(MODEL, run.run_id, make_run(first), None)
+        assert registry.get_state(MODEL).pending_causes == 1
+        assert [record.cause for record in registry.list_pending_causes(MODEL)] == [second]
+
+    def test_a_full_follow_up_fits_one_transaction(self, registry):
+        run = start(registry)
+        causes = [make_cause(f"{number}.csv") for number in range(MAX_FOLLOW_UP_CAUSES)]
+        for minute, cause in enumerate(causes, start=1):
+            claim(registry, cause, minute)
+        assert registry.release_run(MODEL, run.run_id, make_run(*causes), make_entry("follow"))
+        assert registry.get_state(MODEL).pending_causes == 0
+
+    def test_a_follow_up_of_a_cause_that_does_not_wait_changes_nothing(self, registry):
+        run = start(registry)
+        waiting, stranger = make_cause("2.csv"), make_cause("3.csv")
+        claim(registry, waiting, 1)
+        follow_up = make_run(waiting, stranger)
+        assert not registry.release_run(MODEL, run.run_id, follow_up, make_entry("follow"))
+        assert registry.get_state(MODEL).active_run_id == run.run_id
+        assert registry.get_cause(MODEL, waiting.cause_id).status == "pending"
+        with pytest.raises(RunNotFoundError):
+            registry.get_run(MODEL, follow_up.run_id)
+
+
+class TestRuns:
+    def test_an_unknown_run_is_not_found(self, registry):
+        with pytest.raises(RunNotFoundError):
+            registry.get_run(MODEL, "20260503T141500-0f3a9c2b7d1e")
+        with pytest.raises(RunNotFoundError):
+            registry.update_run(MODEL, "20260503T141500-0f3a9c2b7d1e", status="failed")
+
+    def test_runs_are_listed_newest_first(self, registry):
+        run_ids = []
+        for minute in (0, 1, 2):
+            cause = make_cause(f"{minute}.csv", at=later(minute))
+            claim(registry, cause, minute)
+            run_ids.append(make_run(cause).run_id)
+            registry.release_run(MODEL, run_ids[-1], None, None)
+        assert [run.run_id for run in registry.list_runs(MODEL)] == run_ids[::-1]
+        assert [run.run_id for run in registry.list_runs(MODEL, limit=2)] == run_ids[:0:-1]
+
+    def test_fields_change_one_by_one_and_keep_their_types(self, registry):
+        run = start(registry)
+        registry.update_run(MODEL, run.run_id, status="running", stage="training", started_at=later(1))
+        registry.update_run(MODEL, run.run_id, dataset_ids=["d1", "d2"], summary={"rows": 10, "auc": 0.1 + 0.2})
+        changed = registry.get_run(MODEL, run.run_id)
+        assert (changed.status, changed.stage, changed.started_at) == ("running", "training", later(1))
+        assert changed.dataset_ids == ("d1", "d2")
+        assert changed.summary == {"rows": 10, "auc": 0.1 + 0.2}
+        assert (changed.sources, changed.cause_ids) == (run.sources, run.cause_ids)
+
+    def test_a_field_can_be_emptied(self, registry):
+        run = start(registry)
+        registry.update_run(MODEL, run.run_id, version=3)
+        assert registry.get_run(MODEL, run.run_id).version == 3
+        registry.update_run(MODEL, run.run_id, version=None)
+        assert registry.get_run(MODEL, run.run_id).version is None
+
+    def test_a_run_has_no_other_fields(self, registry):
+        run = start(registry)
+        with pytest.raises(TypeError):
+            registry.update_run(MODEL, run.run_id, colour="blue")
+
+
+class TestTrials:
+    RUN_ID = "20260503T141500-0f3a9c2b7d1e"
+
+    def test_trials_are_listed_by_id_within_their_run(self, registry):
+        other = make_trial("t1", "20260503T141500-0f3a9c2b7d1f")
+        registry.put_trials([make_trial("t2"), make_trial("t1"), other])
+        assert registry.list_trials(MODEL, self.RUN_ID) == [make_trial("t1"), make_trial("t2")]
+
+    def test_planning_again_does_not_reset_what_was_done(self, registry):
+        registry.put_trials([make_trial("t1")])
+        registry.update_trial(
+            MODEL, self.RUN_ID, "t1", status="succeeded", metrics={"roc_auc": 0.9}, duration_seconds=3, reason=""
+        )
+        registry.put_trials([make_trial("t1"), make_trial("t2")])
+        trial = registry.get_trial(MODEL, self.RUN_ID, "t1")
+        assert (trial.status, trial.metrics, trial.duration_seconds) == ("succeeded", {"roc_auc": 0.9}, 3.0)
+        assert len(registry.list_trials(MODEL, self.RUN_ID)) == 2
+
+    def test_an_unknown_trial_is_not_found(self, registry):
+        with pytest.raises(RunNotFoundError):
+            registry.get_trial(MODEL, self.RUN_ID, "t1")
+        with pytest.raises(RunNotFoundError):
+            registry.update_trial(MODEL, self.RUN_ID, "t1", status="failed")
+
+
+class TestDatasets:
+    def test_the_same_content_is_one_dataset(self, registry):
+        first = make_dataset("d1")
+        assert registry.put_dataset(first)
+        assert not registry.put_dataset(make_dataset("d1", at=later(5)))
+        assert registry.list_datasets(MODEL) == [first]
+
+    def test_datasets_are_listed_in_the_order_of_acceptance(self, registry):
+        for minute, name in ((2, "a"), (0, "b"), (1, "c")):
+            registry.put_dataset(make_dataset(name, at=later(minute)))
+        registry.put_dataset(make_dataset("x", model="iris"))
+        assert [dataset.dataset_id for dataset in registry.list_datasets(MODEL)] == ["b", "c", "a"]
+
+    def test_without_any_the_list_is_empty(self, registry):
+        assert registry.list_datasets(MODEL) == []
+
+
+class TestVersions:
+    def test_the_counter_counts(self, registry):
+        start(registry)
+        assert [registry.next_version(MODEL) for _ in range(3)] == [1, 2, 3]
+        assert registry.get_state(MODEL).latest_version == 3
+
+    def test_an_unknown_model_has_no_counter(self, registry):
+        with pytest.raises(ModelNotFoundError):
+            registry.next_version(MODEL)
+        assert registry.list_models() == []
+
+    def test_a_version_is_written_once_with_its_ledger_entry(self, registry):
+        version = make_version(1)
+        registry.put_version(version, make_entry("one"))
+        with pytest.raises(ConflictError):
+            registry.put_version(make_version(1, run_id="20260503T141500-ffffffffffff"), make_entry("two"))
+        assert registry.get_version(MODEL, 1) == version
+        assert [entry.entry_id for entry in registry.list_ledger(MODEL)] == ["one"]
+
+    def test_versions_are_listed_newest_first_by_number(self, registry):
+        for number in (2, 10, 9):
+            registry.put_version(make_version(number), make_entry(f"v{number}"))
+        assert [version.version for version in registry.list_versions(MODEL)] == [10, 9, 2]
+
+    def test_an_unknown_version_is_not_found(self, registry):
+        with pytest.raises(VersionNotFoundError):
+            registry.get_version(MODEL, 1)
+
+
+class TestAliases:
+    @pytest.fixture(autouse=True)
+    def versions(self, registry):
+        start(registry)
+        for number in (1, 2):
+            registry.put_version(make_version(number), make_entry(f"v{number}"))
+
+    def test_a_move_raises_the_revision_and_leaves_an_entry(self, registry):
+        registry.move_alias(MODEL, "champion", 1, 0, make_entry("move-1", at=later(1), to_version=1))
+        registry.move_alias(MODEL, "challenger", 2, 1, make_entry("move-2", at=later(2)))
+        state = registry.get_state(MODEL)
+        assert (state.revision, state.aliases) == (2, {"champion": 1, "challenger": 2})
+        assert [entry.entry_id for entry in registry.list_ledger(MODEL)][:2] == ["move-2", "move-1"]
+
+    def test_a_move_decided_on_an_old_revision_changes_nothing(self, registry):
+        registry.move_alias(MODEL, "champion", 1, 0, make_entry("move-1"))
+        with pytest.raises(AliasConflictError):
+            registry.move_alias(MODEL, "champion", 2, 0, make_entry("move-2"))
+        assert registry.get_state(MODEL).aliases == {"champion": 1}
+        assert "move-2" not in [entry.entry_id for entry in registry.list_ledger(MODEL)]
+
+    def test_an_alias_points_to_a_version_that_exists(self, registry):
+        with pytest.raises(VersionNotFoundError):
+            registry.move_alias(MODEL, "champion", 3, 0, make_entry("move"))
+        assert registry.get_state(MODEL).revision == 0
+
+    def test_an_unknown_model_has_no_aliases(self, registry):
+        with pytest.raises(ModelNotFoundError):
+            registry.move_alias("nobody", "champion", 1, 0, make_entry("move", "nobody"))
+
+
+class TestLedger:
+    def test_entries_come_newest_first_whatever_the_order_of_writing(self, registry):
+        for minute, name in ((1, "b"), (0, "a"), (2, "c")):
+            registry.append_ledger(make_entry(name, at=later(minute)))
+        assert [entry.entry_id for entry in registry.list_ledger(MODEL)] == ["c", "b", "a"]
+        assert [entry.entry_id for entry in registry.list_ledger(MODEL, limit=1)] == ["c"]
+
+    def test_what_is_written_is_never_changed(self, registry):
+        first = make_entry("a", share=0.25, versions=[1, 2], nested={"why": None})
+        registry.append_ledger(first)
+        registry.append_ledger(make_entry("a", share=0.5))
+        assert registry.list_ledger(MODEL) == [first]
+
+    def test_moments_of_other_zones_are_sorted_by_time(self, registry):
+        east = timezone(timedelta(hours=5))
+        registry.append_ledger(make_entry("early", at=NOW.astimezone(east)))
+        registry.append_ledger(make_entry("late", at=NOW + timedelta(microseconds=1)))
+        assert [entry.entry_id for entry in registry.list_ledger(MODEL)] == ["late", "early"]
+
+    def test_nobody_has_an_empty_ledger(self, registry):
+        assert registry.list_ledger("_refused") == []

@@ -1,0 +1,73 @@
+"""Entities with sensible values, for tests that care about one field only."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from millrace.names import make_cause_id, make_run_id
+from millrace.registry.entities import (
+    Cause,
+    CauseKind,
+    DatasetRecord,
+    LedgerEntry,
+    ModelVersion,
+    Run,
+    Source,
+    Trial,
+)
+
+NOW = datetime(2026, 5, 3, 14, 15, tzinfo=UTC)
+MODEL = "churn"
+
+
+def later(minutes: float) -> datetime:
+    return NOW + timedelta(minutes=minutes)
+
+
+def make_source(name: str = "a.csv", model: str = MODEL, at: datetime = NOW) -> Source:
+    return Source("data", f"incoming/{model}/{name}", "v1", at)
+
+
+def make_cause(name: str = "a.csv", model: str = MODEL, kind: CauseKind = "upload", at: datetime = NOW) -> Cause:
+    source = make_source(name, model, at) if kind == "upload" else None
+    return Cause(make_cause_id(kind, model, name), model, kind, at, source, f"{name} was uploaded")
+
+
+def make_run(*causes: Cause, at: datetime = NOW, **changes: Any) -> Run:
+    return Run(
+        model=causes[0].model,
+        run_id=make_run_id(causes[0].cause_id, causes[0].occurred_at),
+        cause_ids=tuple(cause.cause_id for cause in causes),
+        kind=causes[0].kind,
+        requested_at=at,
+        sources=tuple(cause.source for cause in causes if cause.source),
+        **changes,
+    )
+
+
+def make_entry(entry_id: str, model: str = MODEL, at: datetime = NOW, **details: Any) -> LedgerEntry:
+    return LedgerEntry(model, entry_id, at, "tester", "test", f"because of {entry_id}", details)
+
+
+def make_dataset(dataset_id: str, model: str = MODEL, at: datetime = NOW) -> DatasetRecord:
+    return DatasetRecord(model, dataset_id, 100, 5, 2, 1, make_source(model=model), at)
+
+
+def make_trial(trial_id: str, run_id: str = "20260503T141500-0f3a9c2b7d1e", **changes: Any) -> Trial:
+    return Trial(MODEL, run_id, trial_id, "logistic_regression", {"C": 0.1, "penalty": "l2"}, seed=7, **changes)
+
+
+def make_version(version: int, model: str = MODEL, run_id: str = "20260503T141500-0f3a9c2b7d1e") -> ModelVersion:
+    return ModelVersion(
+        model=model,
+        version=version,
+        semantic_version=f"1.0.{version}",
+        run_id=run_id,
+        trial_id="t1",
+        candidate="logistic_regression",
+        task="binary",
+        metrics={"roc_auc": 0.91},
+        dataset_ids=("d1", "d2"),
+        schema_version=1,
+        manifest_sha256="0" * 64,
+        created_at=NOW,
+    )
