@@ -151,7 +151,7 @@ def _check_target(faults: "_Faults", table: TypedTable, max_share: float) -> lis
     values = table.columns[column.name]
     missing = missing_cells(values) & ~present(cells)
     faults.add(column, missing, f"the target {column.name!r} is missing")
-    if table.schema.task == "regression":
+    if not table.schema.classes:
         return []
     unknown = (encode_target(table.schema, values) < 0) & ~missing_cells(values)
     if not unknown.any():

@@ -160,10 +160,13 @@ class _Records:
 
     def header(self) -> list[str]:
         """Return the first record that is not blank."""
-        for record in self._reader:
-            self._forget_lines()
-            if record:
-                return record
+        try:
+            for record in self._reader:
+                self._forget_lines()
+                if record:
+                    return record
+        except csv.Error as fault:
+            raise InvalidInputError(f"the header's quotes do not match: {fault}") from fault
         raise InvalidInputError("the file is empty")
 
     def columns(self, width: int) -> list[pa.ChunkedArray]:

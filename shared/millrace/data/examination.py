@@ -12,6 +12,7 @@ from millrace.data.checks import CheckedTable, check_table
 from millrace.data.findings import Finding, error, errors_among, shorten, warning
 from millrace.data.inference import infer_columns
 from millrace.data.observing import observe
+from millrace.data.profiling import profile_table
 from millrace.data.raw import QuarantinedRow, RawTable
 from millrace.data.reading import read_table
 from millrace.data.targets import choose_target, judge_target, small_classes, wanted_task
@@ -42,6 +43,8 @@ class Examination:
         Rows that were set aside.
     description : mapping of str to str
         Format, encoding, delimiter, compression.
+    profile : mapping
+        Of the accepted rows.
     """
 
     findings: tuple[Finding, ...]
@@ -50,6 +53,7 @@ class Examination:
     rows: int = 0
     quarantined: tuple[QuarantinedRow, ...] = ()
     description: Mapping[str, str] = field(default_factory=dict)
+    profile: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def accepted(self) -> bool:
@@ -137,13 +141,15 @@ def _examine_later(raw: RawTable, spec: ModelSpec, metadata: Mapping[str, str], 
 
 
 def _conclude(raw: RawTable, schema: TableSchema, checked: CheckedTable, findings: list[Finding]) -> Examination:
+    table = replace(checked.table, schema=schema)
     return Examination(
         findings=tuple(dict.fromkeys(findings)),
         schema=schema,
-        table=replace(checked.table, schema=schema),
+        table=table,
         rows=len(raw) + len(raw.malformed),
         quarantined=checked.quarantined,
         description=raw.description,
+        profile={} if errors_among(findings) else profile_table(table),
     )
 
 

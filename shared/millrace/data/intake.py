@@ -10,7 +10,6 @@ from typing import Any
 from millrace.data.examination import Examination, examine
 from millrace.data.findings import Finding, error, shorten, warning
 from millrace.data.preparation import json_bytes
-from millrace.data.profiling import profile
 from millrace.data.reading import MAX_FILE_BYTES
 from millrace.data.typed_table import TypedTable, dump_table
 from millrace.data.versioning import dataset_id
@@ -141,7 +140,7 @@ class SourceIntake:
     def _store_dataset(self, dataset: DatasetRecord, examination: Examination, table: TypedTable) -> None:
         documents = {
             "data.parquet": dump_table(table),
-            "profile.json": json_bytes(profile(table)),
+            "profile.json": json_bytes(examination.profile),
             "validation.json": self._verdict(dataset.source, examination, dataset.dataset_id),
         }
         manifest = {

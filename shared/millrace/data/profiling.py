@@ -12,7 +12,7 @@ QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 TOP_VALUES = 20
 
 
-def profile(table: TypedTable) -> dict[str, Any]:
+def profile_table(table: TypedTable) -> dict[str, Any]:
     """Describe a dataset's columns and its target.
 
     Returns
@@ -46,9 +46,7 @@ def _profile_column(column: Column, values: npt.NDArray[Any]) -> dict[str, Any]:
     if is_text(column):
         return described | _profile_words(known)
     if column.type == "datetime":
-        moments = np.datetime_as_string(known, unit="s") if len(known) else known
-        span = {"minimum": str(moments.min()), "maximum": str(moments.max())} if len(known) else {}
-        return described | {"distinct": len(np.unique(known))} | span
+        return described | _profile_moments(known)
     return described | _profile_numbers(known)
 
 
@@ -57,6 +55,13 @@ def _profile_words(known: npt.NDArray[Any]) -> dict[str, Any]:
     order = np.lexsort((words, -counts))[:TOP_VALUES]
     top = [{"value": str(words[i]), "count": int(counts[i])} for i in order]
     return {"distinct": len(words), "top": top}
+
+
+def _profile_moments(known: npt.NDArray[np.datetime64]) -> dict[str, Any]:
+    if not len(known):
+        return {"distinct": 0, "minimum": None, "maximum": None}
+    earliest, latest = np.datetime_as_string(np.array([known.min(), known.max()]), unit="s")
+    return {"distinct": len(np.unique(known)), "minimum": str(earliest), "maximum": str(latest)}
 
 
 def _profile_numbers(known: npt.NDArray[np.float64]) -> dict[str, Any]:

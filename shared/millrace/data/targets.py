@@ -101,7 +101,7 @@ def judge_target(column: Column, values: npt.NDArray[np.generic], wanted: Task |
         return _impossible(column, "target_type", f"the target {name!r} cannot be predicted: {what}")
     distinct = len(np.unique(known.astype(np.str_) if known.dtype == object else known))
     if distinct == 1:
-        only = str(known[0])
+        only = repr(str(class_texts(column, ("false", "true"), known[:1])[0]))
         return _impossible(column, "single_class", f"every row has the same target {name!r}: {only}; two are needed")
     numeric = column.type in ("integer", "number")
     if wanted == "regression" or (wanted is None and numeric and not _looks_like_classes(column, distinct)):
@@ -158,7 +158,7 @@ def _name_classes(column: Column, known: npt.NDArray[np.generic]) -> tuple[Colum
     if column.type == "boolean":
         if not column.true_values:
             return column, ("false", "true")
-        written = tuple(column.categories)
+        written = tuple(sorted(column.categories, key=str.lower))
         lowered = (*column.false_values, *column.true_values)
         return column, written if tuple(word.lower() for word in written) == lowered else lowered
     names = set(class_texts(column, (), known).tolist())

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from millrace.data.cells import Parsed, parse_booleans, parse_datetimes, parse_numbers, parse_strings
+from millrace.data.cells import ISO_FORMAT, Parsed, parse_booleans, parse_datetimes, parse_numbers, parse_strings
 from millrace.features import MISSING_STRING, FeatureMatrix, build_features
 from millrace.schema import Column, TableSchema
 
@@ -77,7 +77,7 @@ def parse_column(column: Column, cells: pa.Array) -> Parsed:
     if column.type == "boolean":
         return parse_booleans(cells, column.true_values, column.false_values)
     if column.type == "datetime":
-        return parse_datetimes(cells, column.formats)
+        return parse_datetimes(cells, tuple(dict.fromkeys((*column.formats, ISO_FORMAT))))
     return parse_numbers(cells)
 
 

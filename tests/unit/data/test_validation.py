@@ -6,11 +6,16 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 from millrace.contracts import ValidationVerdict
+from millrace.data import intake
 from millrace.data.prepared import PreparedSplit, load_split
+from millrace.data.splitting import hash_strings
 from millrace.data.validation import validate_run
+from millrace.errors import ServiceUnavailableError
 from millrace.layout import SPLITS, split_key
 from millrace.names import make_cause_id, make_run_id
 from millrace.registry.entities import Cause, LedgerEntry, Run, Source
+from millrace.schema import TableSchema
+from millrace.spec import ModelSpec
 
 from tests.fakes.memory_object_store import MemoryObjectStore
 from tests.fakes.memory_registry import MemoryRegistry
@@ -52,6 +57,10 @@ class Workshop:
     def splits(self, run: Run) -> dict[str, PreparedSplit]:
         return {name: load_split(self.store.get(split_key(MODEL, run.run_id, name))) for name in SPLITS}
 
+    def contents(self) -> dict[str, bytes]:
+        keys = self.store.keys()
+        return {key: self.store.get(key) for key in keys}
+
     def json(self, key: str) -> dict:
         return json.loads(self.store.get(key))
 
@@ -91,3 +100,238 @@ def test_an_upload_for_a_new_model_becomes_a_dataset_and_three_splits(workshop):
         assert split.features.numbers.dtype == np.float32
     assert (run.status, run.stage, run.started_at) == ("running", "validating", NOW)
     assert run.summary["features"] == {"number": 1, "category": 1, "boolean": 1}
+
+
+def test_validating_a_run_again_gives_the_same_result(workshop):
+    sources = workshop.upload("good.csv", churn_csv()), workshop.upload("bad.csv", "a,b\n")
+    run = workshop.run(*sources)
+    verdict = validate_run(run, registry=workshop.registry, data_store=workshop.store, now=NOW)
+    documents = workshop.contents()
+    again = validate_run(
+        workshop.registry.get_run(MODEL, run.run_id),
+        registry=workshop.registry,
+        data_store=workshop.store,
+        now=NOW + timedelta(minutes=5),
+    )
+    assert again == verdict
+    assert workshop.contents() == documents
+    assert len(workshop.registry.list_datasets(MODEL)) == 1
+    assert [entry.action for entry in workshop.registry.list_ledger(MODEL)].count("dataset_rejected") == 1
+    assert workshop.registry.get_state(MODEL).schema_version == 1
+
+
+def test_a_rejected_file_is_kept_with_its_verdict_and_the_ledger_knows(workshop):
+    source = workshop.upload("my file..csv", "age,label\n1,1\n")
+    run, verdict = workshop.validate(source)
+
+    assert verdict.outcome == "rejected"
+    assert (run.status, run.stage, run.finished_at) == ("rejected", "finished", NOW)
+    assert run.reasons[0].startswith("my file..csv: every row has the same target")
+    cause_id = make_cause_id("upload", source.bucket, source.key, source.version_id)
+    prefix = f"quarantine/{MODEL}/{cause_id}/"
+    assert workshop.store.get(prefix + "original/my file..csv") == b"age,label\n1,1\n"
+    document = workshop.json(prefix + "validation.json")
+    assert document["outcome"] == "rejected"
+    assert document["file"] == source.key
+    assert document["reasons"] == [
+        finding["message"] for finding in document["findings"] if finding["severity"] == "error"
+    ]
+    (entry,) = [entry for entry in workshop.registry.list_ledger(MODEL) if entry.action == "dataset_rejected"]
+    assert "every row has the same target" in entry.reason
+    assert entry.details["verdict"] == prefix + "validation.json"
+    assert workshop.registry.list_datasets(MODEL) == []
+
+
+def test_a_rejected_upload_does_not_block_the_next(workshop):
+    workshop.validate(workshop.upload("bad.csv", b"PAR1 cut in half"))
+    _, verdict = workshop.validate(workshop.upload("good.csv", churn_csv()), now=NOW + timedelta(hours=1))
+    assert verdict.outcome == "accepted"
+
+
+def test_one_accepted_source_of_several_is_enough_and_the_others_are_told(workshop):
+    run, verdict = workshop.validate(
+        workshop.upload("empty.csv", ""),
+        workshop.upload("good.csv", churn_csv()),
+        workshop.upload("x.csv", "a,a\n1,2\n"),
+    )
+    assert verdict.outcome == "accepted"
+    assert verdict.reasons == [
+        "empty.csv: the file is empty",
+        "x.csv: the header repeats 'a'; give every column its own name",
+    ]
+    assert run.reasons == tuple(verdict.reasons)
+    assert run.summary["rejected_files"] == 2
+
+
+def test_verdicts_are_short_however_much_is_wrong(workshop):
+    sources = [workshop.upload(f"{'long' * 60}{i}.csv", ",".join("a" * 1_000) + "\n1\n") for i in range(30)]
+    run, verdict = workshop.validate(*sources)
+    assert len(verdict.reasons) == 5
+    assert max(len(reason) for reason in verdict.reasons) <= 300
+    assert len(run.reasons) == 20
+
+
+def test_malformed_rows_are_kept_beside_the_dataset(workshop):
+    body = churn_csv() + "old,plus,no,1\n1,2\n33.5,pro,yes,\n"
+    run, verdict = workshop.validate(workshop.upload("churn.csv", body))
+    assert (verdict.outcome, verdict.rows, run.summary["quarantined_rows"]) == ("accepted", 60, 3)
+    key = f"quarantine/{MODEL}/{verdict.dataset_ids[0]}/rows.jsonl"
+    rows = [json.loads(line) for line in workshop.store.get(key).decode().splitlines()]
+    assert [(row["line"], row["column"]) for row in rows] == [(62, "age"), (63, None), (64, "label")]
+
+
+def test_a_later_upload_is_held_to_the_schema(workshop):
+    workshop.validate(workshop.upload("first.csv", churn_csv()))
+    run, verdict = workshop.validate(
+        workshop.upload("second.csv", churn_csv(header="years,plan,churned,label")), now=NOW + timedelta(hours=1)
+    )
+    assert verdict.outcome == "rejected"
+    assert "the feature column 'age' is missing" in run.reasons[0]
+    assert workshop.registry.get_state(MODEL).schema_version == 1
+
+
+def test_metadata_can_replace_the_schema(workshop):
+    workshop.validate(workshop.upload("first.csv", churn_csv()))
+    body = churn_csv(header="years,plan,churned,label")
+    run, verdict = workshop.validate(
+        workshop.upload("second.csv", body, schema="replace"), now=NOW + timedelta(hours=1)
+    )
+    assert verdict.outcome == "accepted"
+    assert workshop.registry.get_state(MODEL).schema_version == 2
+    assert verdict.rows == 60
+    schema = TableSchema.from_dict(workshop.json(f"prepared/{MODEL}/{run.run_id}/schema.json"))
+    assert schema.version == 2
+    assert [column.name for column in schema.features] == ["years", "plan", "churned"]
+    # The same again changes nothing: the schema is what it was to become.
+    workshop.validate(workshop.upload("third.csv", body, schema="replace"), now=NOW + timedelta(hours=2))
+    assert workshop.registry.get_state(MODEL).schema_version == 2
+
+
+def test_known_content_is_recognised(workshop):
+    first, _ = workshop.validate(workshop.upload("first.csv", churn_csv()))
+    again, verdict = workshop.validate(
+        workshop.upload("renamed.csv", churn_csv().replace("\n", "\r\n")), now=NOW + timedelta(hours=1)
+    )
+    assert verdict.outcome == "accepted"
+    assert again.dataset_ids == first.dataset_ids
+    document = workshop.json(f"datasets/{MODEL}/{first.dataset_ids[0]}/validation.json")
+    assert [finding["check"] for finding in document["findings"]] == ["known_content"]
+    assert "first.csv" in document["findings"][0]["message"]
+
+
+def test_datasets_add_up_and_rows_that_came_before_count_once(workshop):
+    workshop.validate(workshop.upload("first.csv", churn_csv(60)))
+    run, verdict = workshop.validate(workshop.upload("more.csv", churn_csv(90)), now=NOW + timedelta(hours=1))
+    assert verdict.rows == 90
+    assert len(verdict.dataset_ids) == 2
+    manifest = workshop.json(f"prepared/{MODEL}/{run.run_id}/manifest.json")
+    assert manifest["dataset_ids"] == verdict.dataset_ids
+    assert manifest["repeated_rows_left_out"] == 60
+    assert sum(manifest["rows"].values()) == 90
+    for split in SPLITS:
+        assert sum(manifest["class_counts"][split].values()) == manifest["rows"][split]
+
+
+def test_a_holdout_row_stays_a_holdout_row_when_data_are_added(workshop):
+    before, _ = workshop.validate(workshop.upload("first.csv", churn_csv(200)))
+    after, _ = workshop.validate(workshop.upload("more.csv", churn_csv(150, first=200)), now=NOW + timedelta(hours=1))
+    old, new = workshop.splits(before), workshop.splits(after)
+    for name in SPLITS:
+        assert set(old[name].row_ids.tolist()) < set(new[name].row_ids.tolist())
+
+
+def with_ids(labels: list[int]) -> str:
+    return "id,age,label\n" + "".join(f"{i},{20 + i % 7},{label}\n" for i, label in enumerate(labels))
+
+
+def test_of_rows_with_an_identifier_the_newest_is_used(workshop):
+    workshop.validate(workshop.upload("first.csv", with_ids([0, 1] * 20)))
+    run, verdict = workshop.validate(
+        workshop.upload("corrected.csv", with_ids([1, 0] * 15)), now=NOW + timedelta(hours=1)
+    )
+    assert verdict.rows == 40
+    splits = workshop.splits(run)
+    ids = np.concatenate([split.row_ids for split in splits.values()])
+    targets = dict(zip(ids.tolist(), np.concatenate([s.target for s in splits.values()]).tolist(), strict=True))
+    expected = dict(
+        zip(hash_strings(np.array([str(i) for i in range(40)])).tolist(), [1, 0] * 15 + [0, 1] * 5, strict=True)
+    )
+    assert targets == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "rows"),
+    [(ModelSpec(combine="latest"), 40), (ModelSpec(window_days=1), 100), (ModelSpec(), 100)],
+)
+def test_the_spec_says_which_datasets_are_combined(workshop, spec, rows):
+    workshop.registry.put_spec(MODEL, spec)
+    workshop.validate(workshop.upload("first.csv", churn_csv(60)))
+    _, verdict = workshop.validate(workshop.upload("more.csv", churn_csv(40, first=60)), now=NOW + timedelta(hours=1))
+    assert verdict.rows == rows
+
+
+def test_a_window_leaves_old_datasets_out(workshop):
+    workshop.registry.put_spec(MODEL, ModelSpec(window_days=1))
+    workshop.validate(workshop.upload("first.csv", churn_csv(60)))
+    run, verdict = workshop.validate(now=NOW + timedelta(days=3))
+    assert verdict.outcome == "rejected"
+    assert run.reasons == ("the model has no accepted dataset to train on: upload one",)
+
+
+def test_a_run_without_uploads_trains_on_what_there_is(workshop):
+    first, _ = workshop.validate(workshop.upload("first.csv", churn_csv(60)))
+    scheduled, verdict = workshop.validate(now=NOW + timedelta(days=1))
+    assert (verdict.outcome, verdict.rows) == ("accepted", 60)
+    assert scheduled.dataset_ids == first.dataset_ids
+
+
+def test_a_run_without_anything_is_rejected(workshop):
+    run, verdict = workshop.validate()
+    assert verdict.outcome == "rejected"
+    assert run.status == "rejected"
+
+
+def test_what_the_prepared_schema_has_seen_is_what_the_run_trains_on(workshop):
+    workshop.validate(workshop.upload("first.csv", churn_csv(60)))
+    run, _ = workshop.validate(
+        workshop.upload("more.csv", churn_csv(60, first=60).replace("plus", "gold")), now=NOW + timedelta(hours=1)
+    )
+    schema = TableSchema.from_dict(workshop.json(f"prepared/{MODEL}/{run.run_id}/schema.json"))
+    assert schema.column("plan").categories == ("basic", "gold", "plus", "pro")
+
+
+def test_too_large_a_file_is_told_its_limit(workshop, monkeypatch):
+    monkeypatch.setattr(intake, "MAX_FILE_BYTES", 1_000_000)
+    run, _ = workshop.validate(workshop.upload("large.csv", b"a,label\n" + b"1,2\n" * 300_000))
+    assert run.reasons == ("large.csv: the file has 1 MB; at most 1 MB are read: upload it in parts, or as Parquet",)
+
+
+def test_an_upload_that_is_gone_is_a_verdict(workshop):
+    run, verdict = workshop.validate(Source("bucket", f"incoming/{MODEL}/gone.csv", "v9", NOW))
+    assert verdict.outcome == "rejected"
+    assert run.reasons == ("gone.csv: the uploaded object is gone",)
+
+
+def test_a_failing_bucket_is_an_error_not_a_verdict(workshop, monkeypatch):
+    run = workshop.run(workshop.upload("good.csv", churn_csv()))
+
+    def unavailable(key: str, version_id: str | None = None) -> bytes:
+        raise ServiceUnavailableError("throttled")
+
+    monkeypatch.setattr(workshop.store, "get", unavailable)
+    with pytest.raises(ServiceUnavailableError):
+        validate_run(run, registry=workshop.registry, data_store=workshop.store, now=NOW)
+
+
+def test_metadata_name_the_target_and_the_task(workshop):
+    body = "age,income\n" + "".join(f"{20 + i % 50},{i % 4}\n" for i in range(60))
+    run, verdict = workshop.validate(workshop.upload("t.csv", body, target="income", task="regression"))
+    assert verdict.outcome == "accepted"
+    assert (run.summary["target"], run.summary["task"]) == ("income", "regression")
+    assert workshop.splits(run)["train"].target.dtype == np.float64
+
+
+def test_rows_that_are_too_much_alike_to_split_are_refused(workshop):
+    run, verdict = workshop.validate(workshop.upload("t.csv", "a,b,label\n" + "1,2,0\n2,1,1\n" * 30))
+    assert verdict.outcome == "rejected"
+    assert run.reasons == ("only 2 different rows in all; at least 10 are needed",)

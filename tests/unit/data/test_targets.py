@@ -1,0 +1,126 @@
+"""Which column is predicted, and what can be learnt from it."""
+
+import pyarrow as pa
+import pytest
+from millrace.data.findings import errors_among
+from millrace.data.inference import infer_column
+from millrace.data.targets import Outcome, choose_target, judge_target, wanted_task
+from millrace.data.typed_table import encode_target, parse_column
+from millrace.errors import InvalidInputError
+from millrace.schema import TableSchema, Task
+from millrace.spec import ModelSpec
+
+
+def judge(*values: str | None, repeat: int = 10, wanted: Task | None = None) -> Outcome:
+    cells = pa.array(list(values) * repeat, pa.string())
+    column = infer_column("y", cells, is_target=True).column
+    return judge_target(column, parse_column(column, cells).values, wanted)
+
+
+def refusal(outcome: Outcome) -> str:
+    return " ".join(finding.message for finding in errors_among(outcome.findings))
+
+
+@pytest.mark.parametrize(
+    ("names", "spec", "metadata", "expected"),
+    [
+        (["a", "target"], {}, {}, "target"),
+        (["a", "Label"], {}, {}, "Label"),
+        (["Y", "b"], {}, {}, "Y"),
+        (["a", "CLASS"], {}, {}, "CLASS"),
+        (["a", "target"], {}, {"target": "a"}, "a"),
+        (["a", "target"], {"target": "a"}, {"target": "target"}, "a"),
+        (["Survived", "b"], {}, {"target": "survived"}, "Survived"),
+    ],
+)
+def test_the_target_is_the_one_named_else_the_one_called_so(names, spec, metadata, expected):
+    assert choose_target(names, ModelSpec(**spec), metadata) == expected
+
+
+@pytest.mark.parametrize("names", [["a", "b"], ["target", "y"]])
+def test_when_the_target_cannot_be_told_the_verdict_says_how_to_name_it(names):
+    with pytest.raises(InvalidInputError, match=r"millrace train MODEL FILE --target COLUMN.*metadata `target`"):
+        choose_target(names, ModelSpec(), {})
+
+
+def test_a_target_that_is_not_there_is_told_with_the_columns_that_are():
+    with pytest.raises(InvalidInputError, match=r"no column 'c'.*'a', 'b'"):
+        choose_target(["a", "b"], ModelSpec(target="c"), {})
+
+
+def test_a_task_that_does_not_exist_is_refused():
+    assert wanted_task(ModelSpec(task="regression"), {"task": "binary"}) == "regression"
+    assert wanted_task(ModelSpec(), {"task": " Binary "}) == "binary"
+    with pytest.raises(InvalidInputError, match="'clustering'"):
+        wanted_task(ModelSpec(), {"task": "clustering"})
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted", "task", "classes"),
+    [
+        (("0", "1"), None, "binary", ("0", "1")),
+        (("+1", "-1"), None, "binary", ("-1", "1")),
+        (("True", "false"), None, "binary", ("false", "true")),
+        (("Yes", "No"), None, "binary", ("No", "Yes")),
+        (("yes", "Yes", "NO"), None, "binary", ("no", "yes")),
+        (("Y", "n"), None, "binary", ("n", "Y")),
+        (("b", "a", "c"), None, "multiclass", ("a", "b", "c")),
+        (("2", "10", "1"), None, "multiclass", ("1", "2", "10")),
+        (("1.0", "2.0"), None, "binary", ("1", "2")),
+        (("0.5", "1.5"), None, "binary", ("0.5", "1.5")),
+        (("1.5", "2.5", "3.5"), None, "regression", ()),
+        (tuple(str(i) for i in range(20)), None, "multiclass", tuple(str(i) for i in range(20))),
+        (tuple(str(i) for i in range(21)), None, "regression", ()),
+        (tuple(str(i) for i in range(21)), "multiclass", "multiclass", tuple(str(i) for i in range(21))),
+        (("1", "2", "3"), "regression", "regression", ()),
+        (("a", "b"), "multiclass", "binary", ("a", "b")),
+    ],
+)
+def test_task_and_classes_follow_from_the_target(values, wanted, task, classes):
+    outcome = judge(*values, None, wanted=wanted)
+    assert (outcome.task, outcome.classes) == (task, classes)
+    assert refusal(outcome) == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted", "said"),
+    [
+        ((None,), None, "every value of the target 'y' is missing"),
+        (("1",), None, "every row has the same target 'y': '1'"),
+        (("yes",), None, "every row has the same target 'y': 'yes'"),
+        (("2.0",), None, "every row has the same target"),
+        (("2024-01-01", "2024-01-02"), None, "it holds dates"),
+        (("x" * 200, "y"), None, "free text"),
+        (tuple(f"c{i}" for i in range(101)), None, "101 classes; at most 100"),
+        (tuple(str(i) for i in range(101)), "multiclass", "101 classes; at most 100"),
+        (("a", "b"), "regression", "regression needs numbers"),
+        (("a", "b", "c"), "binary", "a binary task has two"),
+    ],
+)
+def test_targets_from_which_nothing_can_be_learnt_are_refused(values, wanted, said):
+    assert said in refusal(judge(*values, wanted=wanted))
+
+
+def test_a_class_with_too_few_rows_is_named():
+    outcome = judge(*["a"] * 20, *["b"] * 20, "rare", "rare", "lonely", repeat=1)
+    assert "class 'rare' of the target 'y' has 2 rows" in refusal(outcome)
+    assert "class 'lonely' of the target 'y' has 1 row;" in refusal(outcome)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (("1", "0", "2", None), [1, 0, 2, -1]),
+        (("Yes", "No", None), [1, 0, -1]),
+        (("true", "false"), [1, 0]),
+        (("b", "a", "c"), [1, 0, 2]),
+        (("2.0", "1.0"), [1, 0]),
+        (("1.5", "0.5"), [1, 0]),
+    ],
+)
+def test_classes_become_their_indices(values, expected):
+    cells = pa.array(list(values) * 10, pa.string())
+    outcome = judge(*values)
+    schema = TableSchema((outcome.column,), outcome.task, outcome.classes)
+    encoded = encode_target(schema, parse_column(outcome.column, cells).values)
+    assert encoded.tolist() == expected * 10
