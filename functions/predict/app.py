@@ -10,10 +10,9 @@ from functools import cache
 from http import HTTPStatus
 from typing import Any
 
-import boto3
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from millrace.aws.serving_source import CLIENT_CONFIG, AwsModelSource
+from millrace.aws.serving_source import aws_model_source
 from millrace.errors import MillraceError
 from millrace.observability import logger, metrics
 from millrace.serving.api_gateway import error_response, read_invocation, success_response
@@ -27,9 +26,7 @@ from millrace.settings import PredictSettings, load_settings
 def _models() -> ModelCache:
     """Build the model cache once per execution environment, on first use."""
     settings = load_settings(PredictSettings)
-    dynamodb = boto3.client("dynamodb", config=CLIENT_CONFIG)
-    s3 = boto3.client("s3", config=CLIENT_CONFIG)
-    source = AwsModelSource(dynamodb, s3, settings.registry_table, settings.models_bucket)
+    source = aws_model_source(settings.registry_table, settings.models_bucket)
     return ModelCache(source, settings.alias_refresh_seconds, time.monotonic)
 
 

@@ -1,11 +1,13 @@
 """Where ``predict`` gets pointers and versions: two DynamoDB items and three objects, each read by its key.
 
 Reads the items that :mod:`millrace.aws.registry` writes without importing it, because a prediction needs neither
-pydantic nor any other entity.
+pydantic nor any other entity; and with botocore's clients, because boto3 brings its transfer manager along, which
+takes longer to import than botocore itself.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 #: A caller is waiting: a pointer that does not come within seconds does not come.
-CLIENT_CONFIG = Config(
+_CONFIG = Config(
     connect_timeout=1,
     read_timeout=5,
     retries={"mode": "standard", "total_max_attempts": 3},
@@ -34,7 +36,7 @@ class AwsModelSource:
     Parameters
     ----------
     dynamodb, s3 : low-level clients
-        Built with :data:`CLIENT_CONFIG`.
+        Of botocore or boto3.
     table_name, bucket_name : str
         The registry's table and the bucket of models.
     """
@@ -82,3 +84,11 @@ class AwsModelSource:
                 ExpressionAttributeNames={"#attribute": attribute},
             )
         return found.get("Item")
+
+
+def aws_model_source(table_name: str, bucket_name: str) -> AwsModelSource:
+    """Build the clients, and the source on them."""
+    session = botocore.session.get_session()
+    dynamodb = cast("DynamoDBClient", session.create_client("dynamodb", config=_CONFIG))
+    s3 = cast("S3Client", session.create_client("s3", config=_CONFIG))
+    return AwsModelSource(dynamodb, s3, table_name, bucket_name)

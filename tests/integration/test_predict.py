@@ -1,0 +1,319 @@
+import gzip
+import io
+import json
+import subprocess
+import sys
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ConnectTimeoutError
+from millrace.aws.clients import registry
+from millrace.aws.serving_source import AwsModelSource
+from millrace.errors import (
+    ArtifactNotFoundError,
+    ConfigurationError,
+    ModelNotFoundError,
+    ServiceUnavailableError,
+    VersionNotFoundError,
+)
+from millrace.layout import version_key
+from millrace.observability import logger
+from millrace.registry.entities import Cause, LedgerEntry, ModelVersion, Run
+from moto import mock_aws
+
+from tests.integration.application import Handler, lambda_context, load_handler
+from tests.serving_models import CHURN_RECORD, churn_onnx, churn_schema, sha256, version_artifacts
+
+PROJECT = Path(__file__).resolve().parents[2]
+EVENTS = PROJECT / "events" / "predict"
+NOW = datetime(2026, 5, 3, 12, 0, tzinfo=UTC)
+TABLE = "registry"
+BUCKET = "models"
+REFUSALS = {
+    "refused_bad_fields": (400, ["row 1: age", "row 1: active", "row 1: signed_up"]),
+    "refused_missing_column": (400, ["age"]),
+    "refused_ragged_split": (400, ["row 1"]),
+    "refused_both_shapes": (400, []),
+    "refused_not_json": (400, []),
+    "refused_no_body": (400, []),
+    "refused_content_type": (415, []),
+    "refused_model_name": (400, []),
+    "refused_unknown_model": (404, []),
+}
+
+
+def entry(entry_id: str, action: str) -> LedgerEntry:
+    return LedgerEntry("churn", entry_id, NOW, "test", action, "")
+
+
+def register(version: int, artifacts: dict[str, bytes]) -> None:
+    """Store and promote a version as the pipeline does."""
+    for name, body in artifacts.items():
+        boto3.client("s3").put_object(Bucket=BUCKET, Key=version_key("churn", version, name), Body=body)
+    models = registry(TABLE)
+    models.put_version(
+        ModelVersion(
+            model="churn",
+            version=version,
+            semantic_version=f"1.0.{version}",
+            run_id="run",
+            trial_id="trial",
+            candidate="logistic_regression",
+            task="binary",
+            metrics={"roc_auc": 0.9},
+            dataset_ids=(),
+            schema_version=1,
+            manifest_sha256=sha256(artifacts["manifest.json"]),
+            created_at=NOW,
+        ),
+        entry(f"registered-{version}", "model_registered"),
+    )
+    revision = models.get_state("churn").revision
+    models.move_alias("churn", "champion", version, revision, entry(f"moved-{version}", "alias_moved"))
+
+
+@pytest.fixture
+def handler(isolated_from_aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Handler]:
+    """The function, beside a registry with version 1 of ``churn``; it reads the alias at every request."""
+    monkeypatch.setenv("REGISTRY_TABLE", TABLE)
+    monkeypatch.setenv("MODELS_BUCKET", BUCKET)
+    monkeypatch.setenv("ALIAS_REFRESH_SECONDS", "0")
+    monkeypatch.setenv("MAX_ROWS_PER_REQUEST", "50")
+    with mock_aws():
+        boto3.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+        boto3.client("dynamodb").create_table(
+            TableName=TABLE,
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
+            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+        )
+        cause = Cause("cause", "churn", "manual", NOW)
+        run = Run("churn", "20260503T120000-0f3a9c2b7d1e", ("cause",), "manual", NOW)
+        registry(TABLE).claim_cause(cause, run, entry("requested", "run_requested"))
+        register(1, version_artifacts(churn_onnx(), churn_schema()))
+        yield load_handler("predict")
+
+
+def sample(name: str) -> dict[str, Any]:
+    return dict(json.loads((EVENTS / f"{name}.json").read_text()))
+
+
+def ask(handler: Handler, event: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    response = handler(event, lambda_context("predict"))
+    json.dumps(response)
+    return response["statusCode"], json.loads(response["body"])
+
+
+def ask_records(handler: Handler, *records: dict[str, Any], model: str = "churn") -> tuple[int, dict[str, Any]]:
+    event = sample("valid_records") | {
+        "pathParameters": {"model": model},
+        "body": json.dumps({"dataframe_records": records}),
+    }
+    return ask(handler, event)
+
+
+@pytest.fixture
+def written(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[dict[str, Any]]]:
+    """What the function wrote so far: log lines, then metrics."""
+    log = io.StringIO()
+    monkeypatch.setattr(logger.registered_handler, "stream", log)
+    return lambda: [json.loads(line) for line in [*log.getvalue().splitlines(), *capsys.readouterr().out.splitlines()]]
+
+
+def test_a_prediction_has_label_probabilities_version_and_id(handler):
+    status, reply = ask(handler, sample("valid_records"))
+    assert status == 200
+    assert (reply["model"], reply["model_version"]) == ("churn", 1)
+    assert len(reply["prediction_id"]) == 36
+    for prediction in reply["predictions"]:
+        probabilities = prediction["probabilities"]
+        assert sum(probabilities.values()) == pytest.approx(1.0, abs=1e-5)
+        assert prediction["label"] is (probabilities["true"] > probabilities["false"])
+    assert {warning["field"] for warning in reply["warnings"]} == {"balance", "plan"}
+
+
+def test_both_shapes_have_the_same_answer_under_different_ids(handler):
+    (_, records), (_, split) = ask(handler, sample("valid_records")), ask(handler, sample("valid_split"))
+    assert records.pop("prediction_id") != split.pop("prediction_id")
+    assert records == split
+
+
+def test_base64_and_gzip_bodies_are_read(handler):
+    event = sample("valid_records")
+    event["body"] = b64encode(gzip.compress(event["body"].encode())).decode()
+    event["isBase64Encoded"] = True
+    event["headers"]["Content-Encoding"] = "gzip"
+    assert ask(handler, event)[0] == 200
+
+
+def test_every_sample_event_is_accounted_for():
+    names = {path.stem for path in EVENTS.glob("*.json")}
+    assert names == {"valid_records", "valid_split", *REFUSALS}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_refused_request_is_told_every_bad_field(handler, name):
+    status, fields = REFUSALS[name]
+    answered, body = ask(handler, sample(name))
+    assert answered == status
+    assert [fault["field"] for fault in body.get("fields", [])] == fields
+    assert body["message"]
+
+
+def test_too_many_rows_are_too_large_a_request(handler):
+    assert ask_records(handler, *[CHURN_RECORD] * 50)[0] == 200
+    status, body = ask_records(handler, *[CHURN_RECORD] * 51)
+    assert (status, body["error_code"]) == (413, "PAYLOAD_TOO_LARGE")
+
+
+def test_a_model_without_a_champion_is_not_found(handler):
+    run = Run("new", "20260503T120000-0f3a9c2b7d1f", ("c",), "manual", NOW)
+    requested = LedgerEntry("new", "r", NOW, "test", "run_requested", "")
+    registry(TABLE).claim_cause(Cause("c", "new", "manual", NOW), run, requested)
+    status, body = ask_records(handler, CHURN_RECORD, model="new")
+    assert (status, body["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
+    assert "no champion" in body["message"]
+
+
+def test_a_promoted_version_serves_without_a_restart(handler):
+    before = ask_records(handler, CHURN_RECORD)[1]
+    register(2, version_artifacts(churn_onnx(seed=1), churn_schema()))
+    after = ask_records(handler, CHURN_RECORD)[1]
+    assert (before["model_version"], after["model_version"]) == (1, 2)
+    assert before["predictions"] != after["predictions"]
+
+
+def test_a_damaged_version_never_serves_and_the_log_and_a_metric_say_so(handler, written):
+    ask_records(handler, CHURN_RECORD)
+    artifacts = version_artifacts(churn_onnx(seed=1), churn_schema())
+    register(2, artifacts | {"model.onnx": artifacts["model.onnx"] + b"\0"})
+    status, reply = ask_records(handler, CHURN_RECORD)
+    assert (status, reply["model_version"]) == (200, 1)
+    lines = written()
+    assert any("ArtifactIntegrityError" in line.get("reason", "") for line in lines)
+    assert [line["model"] for line in lines if "AliasRefreshFailures" in line] == ["churn"]
+
+
+def test_a_damaged_only_version_is_our_fault_and_says_no_more(handler, written):
+    boto3.client("s3").put_object(Bucket=BUCKET, Key=version_key("churn", 1, "model.onnx"), Body=b"damaged")
+    status, body = ask_records(handler, CHURN_RECORD)
+    assert (status, body["error_code"]) == (500, "ARTIFACT_CORRUPT")
+    assert "model.onnx" not in body["message"]
+    assert [line["level"] for line in written()] == ["ERROR"]
+
+
+def test_the_last_version_serves_while_the_registry_is_gone(handler):
+    ask_records(handler, CHURN_RECORD)
+    boto3.client("dynamodb").delete_table(TableName=TABLE)
+    for _ in range(3):
+        status, reply = ask_records(handler, CHURN_RECORD)
+        assert (status, reply["model_version"]) == (200, 1)
+
+
+def test_an_unexpected_fault_is_answered_without_detail_and_logged_once(handler, monkeypatch, written):
+    def fail(*_: Any) -> None:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr("millrace.serving.rows.RowReader.read", fail)
+    status, body = ask_records(handler, CHURN_RECORD)
+    assert status == 500
+    assert "secret" not in json.dumps(body)
+    (line,) = written()
+    assert "secret detail" in line["exception"]
+    assert line["correlation_id"] == sample("valid_records")["requestContext"]["requestId"]
+
+
+def test_missing_settings_are_our_fault(handler, monkeypatch):
+    monkeypatch.delenv("MODELS_BUCKET")
+    status, body = ask_records(handler, CHURN_RECORD)
+    assert status == 500
+    assert "MODELS_BUCKET" not in body["message"]
+
+
+def test_rows_and_latency_are_metrics_of_the_model_and_version(handler, written):
+    ask_records(handler, CHURN_RECORD, CHURN_RECORD)
+    (line,) = written()
+    assert (line["model"], line["model_version"], line["PredictedRows"]) == ("churn", "1", [2.0])
+    assert line["PredictionLatency"][0] > 0
+    (directive,) = line["_aws"]["CloudWatchMetrics"]
+    assert directive["Namespace"] == "Millrace"
+    assert sorted(directive["Dimensions"][0]) == ["model", "model_version", "service"]
+
+
+# -- the source --------------------------------------------------------------------------------------------------------
+def model_source() -> AwsModelSource:
+    return AwsModelSource(boto3.client("dynamodb"), boto3.client("s3"), TABLE, BUCKET)
+
+
+def test_the_source_reads_what_the_registry_writes(handler):
+    source = model_source()
+    assert source.alias_version("churn", "champion") == registry(TABLE).get_state("churn").aliases["champion"] == 1
+    assert source.manifest_sha256("churn", 1) == registry(TABLE).get_version("churn", 1).manifest_sha256
+    assert sha256(source.artifact("churn", 1, "manifest.json")) == source.manifest_sha256("churn", 1)
+
+
+def test_what_the_source_does_not_find_it_names(handler):
+    source = model_source()
+    with pytest.raises(ModelNotFoundError, match="no model 'other'"):
+        source.alias_version("other", "champion")
+    with pytest.raises(ModelNotFoundError, match="no challenger"):
+        source.alias_version("churn", "challenger")
+    with pytest.raises(VersionNotFoundError):
+        source.manifest_sha256("churn", 9)
+    with pytest.raises(ArtifactNotFoundError):
+        source.artifact("churn", 9, "model.onnx")
+
+
+def test_a_table_that_is_not_there_is_a_fault_of_the_deployment(handler):
+    boto3.client("dynamodb").delete_table(TableName=TABLE)
+    with pytest.raises(ConfigurationError):
+        model_source().alias_version("churn", "champion")
+
+
+def test_an_object_that_breaks_off_is_a_service_that_is_not_available(handler):
+    class Broken:
+        def get_object(self, **_: Any) -> dict[str, Any]:
+            return {"Body": self}
+
+        def read(self) -> bytes:
+            raise ConnectTimeoutError(endpoint_url="https://s3")
+
+    source = AwsModelSource(boto3.client("dynamodb"), Broken(), TABLE, BUCKET)  # type: ignore[arg-type]  # a broken one
+    with pytest.raises(ServiceUnavailableError):
+        source.artifact("churn", 1, "model.onnx")
+
+
+# -- what a prediction does not need -----------------------------------------------------------------------------------
+IMPORT_AND_LIST = """
+import importlib.util, json, sys
+specification = importlib.util.spec_from_file_location("app", sys.argv[1])
+module = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(module)
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def test_the_handler_imports_nothing_that_a_prediction_does_not_need():
+    command = [sys.executable, "-c", IMPORT_AND_LIST, str(PROJECT / "functions" / "predict" / "app.py")]
+    environment = {"PYTHONPATH": str(PROJECT / "shared"), "POWERTOOLS_TRACE_DISABLED": "true"}
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)  # noqa: S603  # our own interpreter
+    loaded = set(json.loads(finished.stdout))
+    assert {"numpy", "onnxruntime", "millrace.serving.scorer"} <= loaded
+    heavy = {
+        "pandas",
+        "sklearn",
+        "scipy",
+        "skl2onnx",
+        "onnx",
+        "pydantic",
+        "pyarrow",
+        "aws_xray_sdk",
+        "boto3",
+        "millrace.ports",
+    }
+    assert not heavy & loaded
