@@ -1,0 +1,278 @@
+import hashlib
+import json
+from dataclasses import replace
+
+import pytest
+from millrace.errors import (
+    AliasConflictError,
+    ArtifactIntegrityError,
+    ArtifactNotFoundError,
+    ConflictError,
+    InvalidInputError,
+    ServiceUnavailableError,
+)
+from millrace.layout import evaluation_key, prepared_key, trial_key, version_key
+from millrace.registry.registration import register_run
+from millrace.schema import Column, TableSchema
+
+from tests.fakes.memory_object_store import MemoryObjectStore
+from tests.fakes.memory_registry import MemoryRegistry
+from tests.registry_builders import MODEL, later, make_cause, make_entry, make_run, make_trial, make_version
+
+SCHEMA = TableSchema(
+    (
+        Column("age", "integer"),
+        Column("plan|x", "category", nullable=True),
+        Column("churned", "boolean", role="target"),
+    ),
+    "binary",
+    ("false", "true"),
+)
+ONNX = b"onnx of "
+
+
+def sha256(body):
+    return hashlib.sha256(body).hexdigest()
+
+
+class World:
+    """A registry and two buckets, in which runs come as far as their evaluation."""
+
+    def __init__(self):
+        self.registry = MemoryRegistry()
+        self.models = MemoryObjectStore("models")
+        self.data = MemoryObjectStore("data")
+
+    def evaluated_run(self, name="a.csv", decision="promote", schema=SCHEMA, candidate="logistic_regression"):
+        cause = make_cause(name)
+        run = make_run(cause, dataset_ids=("d1", "d2"))
+        self.registry.claim_cause(cause, run, make_entry(cause.cause_id))
+        bodies = {"model.onnx": ONNX + name.encode(), "estimator.skops": b"skops"}
+        trial = replace(make_trial("t1", run.run_id), status="succeeded", candidate=candidate)
+        trial = replace(trial, artifacts={artifact: sha256(body) for artifact, body in bodies.items()})
+        self.registry.put_trials([trial])
+        for artifact, body in {**bodies, "trial.json": b"{}"}.items():
+            self.models.put(trial_key(MODEL, run.run_id, "t1", artifact), body)
+        evaluation = {
+            "decision": decision,
+            "trial_id": "t1",
+            "candidate": candidate,
+            "reasons": ["better than the champion"],
+            "primary_metric": "roc_auc",
+            "holdout": {
+                "metrics": {
+                    "roc_auc": {"value": 0.91, "low": 0.88, "high": 0.94},
+                    "accuracy": {"value": 0.8, "low": None, "high": None},
+                }
+            },
+        }
+        self.models.put(evaluation_key(MODEL, run.run_id), json.dumps(evaluation).encode())
+        self.data.put(prepared_key(MODEL, run.run_id, "schema.json"), json.dumps(schema.to_dict()).encode())
+        return run
+
+    def register(self, run, minutes=5):
+        return register_run(
+            self.registry.get_run(MODEL, run.run_id),
+            registry=self.registry,
+            model_store=self.models,
+            data_store=self.data,
+            now=later(minutes),
+        )
+
+    def register_next(self, name, **options):
+        """Evaluate and register one more run, after the one before gave up its turn."""
+        active = self.registry.get_state(MODEL).active_run_id
+        self.registry.release_run(MODEL, active, None, None)
+        return self.register(self.evaluated_run(name, **options))
+
+    def document(self, version, name):
+        return json.loads(self.models.get(version_key(MODEL, version, name)))
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def test_a_promoted_winner_becomes_the_champion(world):
+    run = world.evaluated_run()
+    registered = world.register(run)
+    assert (registered.version, registered.promoted) == (1, True)
+    assert world.registry.get_state(MODEL).aliases == {"champion": 1}
+    finished = world.registry.get_run(MODEL, run.run_id)
+    assert (finished.status, finished.stage, finished.version) == ("succeeded", "finished", 1)
+    assert finished.finished_at == later(5)
+    assert finished.summary == {"version": 1, "semantic_version": "1.0.0", "alias": "champion", "promoted": True}
+
+
+def test_a_kept_winner_becomes_the_challenger_and_the_champion_stays(world):
+    world.register(world.evaluated_run())
+    registered = world.register_next("b.csv", decision="keep")
+    assert (registered.version, registered.promoted) == (2, False)
+    assert world.registry.get_state(MODEL).aliases == {"champion": 1, "challenger": 2}
+
+
+def test_a_rejected_winner_is_not_registered(world):
+    run = world.evaluated_run(decision="reject")
+    with pytest.raises(InvalidInputError, match="reject"):
+        world.register(run)
+    assert world.registry.get_state(MODEL).latest_version == 0
+    assert world.models.keys(f"{MODEL}/versions/") == []
+
+
+def test_the_manifest_names_every_artifact_by_its_hash_and_the_registry_names_the_manifests(world):
+    run = world.evaluated_run()
+    world.register(run)
+    version = world.registry.get_version(MODEL, 1)
+    body = world.models.get(version_key(MODEL, 1, "manifest.json"))
+    manifest = json.loads(body)
+    assert version.manifest_sha256 == sha256(body)
+    stored = {key.rsplit("/", 1)[1] for key in world.models.keys(f"{MODEL}/versions/1/")}
+    assert set(manifest["artifacts"]) == stored - {"manifest.json"}
+    assert stored >= {"model.onnx", "estimator.skops", "trial.json", "signature.json", "evaluation.json", "card.md"}
+    for name, artifact in manifest["artifacts"].items():
+        content = world.models.get(version_key(MODEL, 1, name))
+        assert artifact == {"sha256": sha256(content), "bytes": len(content)}
+    assert {name: manifest[name] for name in ("model", "version", "semantic_version", "run_id", "trial_id")} == {
+        "model": MODEL,
+        "version": 1,
+        "semantic_version": "1.0.0",
+        "run_id": run.run_id,
+        "trial_id": "t1",
+    }
+    assert manifest["metrics"] == version.metrics == {"roc_auc": 0.91, "accuracy": 0.8}
+    assert manifest["dataset_ids"] == ["d1", "d2"]
+
+
+def test_the_signature_says_what_goes_in_and_comes_out(world):
+    world.register(world.evaluated_run())
+    signature = world.document(1, "signature.json")
+    assert TableSchema.from_dict(signature["schema"]) == SCHEMA
+    assert signature["inputs"] == [
+        {"name": "age", "type": "integer", "required": True},
+        {"name": "plan|x", "type": "category", "required": False},
+    ]
+    assert [output["name"] for output in signature["outputs"]] == ["label", "probabilities"]
+
+
+def test_a_regression_gives_a_value(world):
+    target = Column("price", "number", role="target")
+    world.register(world.evaluated_run(schema=TableSchema((Column("age", "integer"), target), "regression")))
+    assert world.document(1, "signature.json")["outputs"] == [{"name": "value", "type": "number"}]
+
+
+def test_the_card_tells_people_what_it_is_how_good_and_why(world):
+    world.register(world.evaluated_run())
+    card = world.models.get(version_key(MODEL, 1, "card.md")).decode()
+    for words in ("# churn, version 1 (1.0.0)", "| roc_auc | 0.91 | 0.88 to 0.94 |", "| accuracy | 0.8 |  |"):
+        assert words in card
+    for words in ("better than the champion", "`churned` (binary)", "| plan\\|x | category | no |", "* `d2`"):
+        assert words in card
+
+
+def test_the_ledger_says_what_was_registered_and_what_moved(world):
+    world.register(world.evaluated_run())
+    world.register_next("b.csv")
+    entries = {entry.entry_id: entry for entry in world.registry.list_ledger(MODEL)}
+    registered, moved = entries["version-2-registered"], entries["champion-2"]
+    assert (registered.action, registered.details["version"]) == ("model_registered", 2)
+    assert moved.action == "alias_moved"
+    assert moved.details == {"alias": "champion", "from_version": 1, "to_version": 2}
+    assert moved.reason == registered.reason == "better than the champion"
+
+
+@pytest.mark.parametrize("artifact", ["model.onnx", "estimator.skops"])
+def test_bytes_that_the_trial_did_not_record_are_never_registered(world, artifact):
+    run = world.evaluated_run()
+    world.models.put(trial_key(MODEL, run.run_id, "t1", artifact), b"tampered")
+    with pytest.raises(ArtifactIntegrityError, match=artifact):
+        world.register(run)
+    assert world.registry.list_versions(MODEL) == []
+    assert world.registry.get_state(MODEL).aliases == {}
+
+
+def test_a_model_without_a_recorded_hash_is_never_registered(world):
+    run = world.evaluated_run()
+    world.registry.update_trial(MODEL, run.run_id, "t1", artifacts={})
+    with pytest.raises(ArtifactIntegrityError):
+        world.register(run)
+
+
+def test_a_run_without_an_evaluation_has_nothing_to_register(world):
+    cause = make_cause()
+    run = make_run(cause)
+    world.registry.claim_cause(cause, run, make_entry("e"))
+    with pytest.raises(ArtifactNotFoundError):
+        world.register(run)
+    assert world.registry.get_state(MODEL).latest_version == 0
+
+
+@pytest.mark.parametrize("method", ["put_version", "move_alias"])
+def test_a_registration_that_died_half_way_is_finished_under_the_same_number(world, monkeypatch, method):
+    run = world.evaluated_run()
+
+    def die(*_, **__):
+        raise ServiceUnavailableError("DynamoDB is busy")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.registry, method, die)
+        with pytest.raises(ServiceUnavailableError):
+            world.register(run)
+    assert world.register(run, minutes=6).version == 1
+    assert world.registry.get_state(MODEL).latest_version == 1
+    (version,) = world.registry.list_versions(MODEL)
+    assert version.manifest_sha256 == sha256(world.models.get(version_key(MODEL, 1, "manifest.json")))
+    assert world.registry.get_state(MODEL).aliases == {"champion": 1}
+
+
+def test_registering_twice_is_registering_once(world):
+    run = world.evaluated_run()
+    assert world.register(run) == world.register(run, minutes=9)
+    assert world.registry.get_state(MODEL).revision == 1
+    assert len(world.registry.list_versions(MODEL)) == 1
+
+
+def test_an_alias_that_others_move_meanwhile_is_moved_on_what_they_left(world, monkeypatch):
+    world.registry.put_version(make_version(99), make_entry("v99"))
+    run = world.evaluated_run(decision="keep")
+    move = world.registry.move_alias
+
+    def others_first(*arguments):
+        monkeypatch.setattr(world.registry, "move_alias", move)
+        move(MODEL, "champion", 99, 0, make_entry("others"))
+        move(*arguments)
+
+    monkeypatch.setattr(world.registry, "move_alias", others_first)
+    monkeypatch.setattr(world.registry, "list_versions", lambda _: [])
+    world.register(run)
+    assert world.registry.get_state(MODEL).aliases == {"champion": 99, "challenger": 1}
+
+
+def test_an_alias_that_never_rests_asks_to_be_called_again(world, monkeypatch):
+    run = world.evaluated_run()
+
+    def conflict(*_):
+        raise AliasConflictError("moved")
+
+    monkeypatch.setattr(world.registry, "move_alias", conflict)
+    with pytest.raises(ServiceUnavailableError):
+        world.register(run)
+    assert world.registry.get_run(MODEL, run.run_id).status != "succeeded"
+
+
+def test_a_number_that_belongs_to_another_run_is_not_taken_over(world):
+    run = world.evaluated_run()
+    world.registry.put_version(make_version(1, run_id="20260503T141500-ffffffffffff"), make_entry("v1"))
+    world.registry.update_run(MODEL, run.run_id, version=1)
+    with pytest.raises(ConflictError):
+        world.register(run)
+
+
+def test_the_semantic_version_follows_the_newest_version(world):
+    world.register(world.evaluated_run("1.csv"))
+    world.register_next("2.csv")
+    world.register_next("3.csv", candidate="random_forest")
+    wider = replace(SCHEMA, columns=(*SCHEMA.columns, Column("city", "category")))
+    world.register_next("4.csv", schema=wider, candidate="random_forest")
+    versions = [version.semantic_version for version in reversed(world.registry.list_versions(MODEL))]
+    assert versions == ["1.0.0", "1.0.1", "1.1.0", "2.0.0"]
