@@ -195,36 +195,38 @@ def test_many_first_requests_load_a_model_once(source, clock, later):
     assert source.reads.count("model.onnx") == 1
 
 
-def test_a_swap_under_load_neither_fails_nor_pauses_a_request():
-    source = MemoryModelSource()
+class HeldSource(MemoryModelSource):
+    """Holds back version 2 until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loading = threading.Event()
+        self.let_go = threading.Event()
+
+    def artifact(self, model: str, version: int, name: str) -> bytes:
+        if version == 2 and name == "model.onnx":
+            self.loading.set()
+            assert self.let_go.wait(20)
+        return super().artifact(model, version, name)
+
+
+def test_a_swap_under_load_neither_fails_nor_pauses_a_request(clock):
+    source = HeldSource()
     source.register("churn", 1, artifacts())
-    slow = threading.Event()
-
-    class SlowSource(MemoryModelSource):
-        def artifact(self, model: str, version: int, name: str) -> bytes:
-            if version == 2 and name == "model.onnx":
-                slow.wait(0.4)
-            return super().artifact(model, version, name)
-
-    source.__class__ = SlowSource
-    cache = ModelCache(source, refresh_seconds=0.2, clock=time.monotonic)
+    cache = ModelCache(source, REFRESH_SECONDS, clock)
     cache.get("churn")
     source.register("churn", 2, artifacts())
-    deadline = time.monotonic() + 5.0
-
-    def keep_asking(_: int) -> tuple[list[int], float]:
-        versions, longest = [], 0.0
-        while time.monotonic() < deadline and 2 not in versions:
-            started = time.perf_counter()
-            versions.append(cache.get("churn").version)
-            longest = max(longest, time.perf_counter() - started)
-            time.sleep(0.001)
-        return versions, longest
-
+    clock.now += REFRESH_SECONDS
     with ThreadPoolExecutor(4) as threads:
-        outcomes = list(threads.map(keep_asking, range(4)))
-    for versions, longest in outcomes:
-        assert versions[0] == 1
-        assert versions[-1] == 2
-        assert versions == sorted(versions)
-        assert longest < 0.3, "loading took 0.4 seconds, and nobody waited for it"
+        during = list(threads.map(lambda _: cache.get("churn").version, range(400)))
+        assert source.loading.wait(10)
+        during += threads.map(lambda _: cache.get("churn").version, range(400))
+        assert set(during) == {1}, "the old version answers while the new one is loading"
+        source.let_go.set()
+        deadline = time.monotonic() + 10
+        after = [1]
+        while after[-1] == 1 and time.monotonic() < deadline:
+            after += threads.map(lambda _: cache.get("churn").version, range(40))
+        after += threads.map(lambda _: cache.get("churn").version, range(400))
+    assert set(after[-400:]) == {2}
+    assert source.reads.count("model.onnx") == 2
