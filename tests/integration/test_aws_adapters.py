@@ -1,0 +1,231 @@
+"""S3, Step Functions and the translation of errors, on moto and on botocore's own stubs."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
+from botocore.stub import Stubber
+from millrace.aws import clients
+from millrace.aws.errors import aws_errors
+from millrace.aws.object_store import S3ObjectStore
+from millrace.aws.pipeline import StepFunctionsPipeline
+from millrace.aws.registry import DynamoRegistry, table
+from millrace.errors import ArtifactNotFoundError, ConfigurationError, ServiceUnavailableError
+from moto import mock_aws
+
+from tests.fakes.dynamodb_table import TABLE_NAME, create_table
+from tests.fakes.memory_object_store import MemoryObjectStore
+from tests.registry_builders import MODEL, NOW, make_cause, make_entry, make_run
+
+BUCKET = "millrace-data"
+PIPELINE_ARN = "arn:aws:states:eu-west-1:123456789012:stateMachine:millrace-training"
+RUN_ID = "20260503T141500-0f3a9c2b7d1e"
+
+
+@pytest.fixture(params=["memory", "s3"])
+def store(request, isolated_from_aws) -> Iterator[MemoryObjectStore | S3ObjectStore]:
+    if request.param == "memory":
+        yield MemoryObjectStore(BUCKET)
+        return
+    with mock_aws():
+        s3 = boto3.client("s3")
+        s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+        s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+        yield clients.object_store(BUCKET)
+
+
+class TestObjectStore:
+    def test_an_object_comes_back_as_it_was_put(self, store):
+        store.put("a/b c+%20.json", b"{}", "application/json")
+        assert store.get("a/b c+%20.json") == b"{}"
+        info = store.head("a/b c+%20.json")
+        assert (info.size, dict(info.metadata)) == (2, {})
+        assert info.last_modified.tzinfo is not None
+
+    def test_every_version_stays_readable(self, store):
+        store.put("key", b"old")
+        old = store.head("key").version_id
+        store.put("key", b"newer")
+        assert store.get("key") == b"newer"
+        assert store.get("key", old) == b"old"
+        assert store.head("key", old).size == 3
+
+    def test_a_copy_is_of_the_version_named(self, store):
+        store.put("key", b"old")
+        old = store.head("key").version_id
+        store.put("key", b"new")
+        store.copy("key", "copy of new+.bin")
+        store.copy("key", "copy-of-old", old)
+        assert (store.get("copy of new+.bin"), store.get("copy-of-old")) == (b"new", b"old")
+
+    @pytest.mark.parametrize("act", [lambda s: s.get("no"), lambda s: s.head("no"), lambda s: s.copy("no", "to")])
+    def test_what_is_not_there_is_not_found(self, store, act):
+        with pytest.raises(ArtifactNotFoundError, match="no"):
+            act(store)
+
+    def test_a_version_that_never_was_is_not_found(self, store):
+        store.put("key", b"body")
+        with pytest.raises(ArtifactNotFoundError):
+            store.get("key", "never")
+        with pytest.raises(ArtifactNotFoundError):
+            store.head("key", "never")
+
+
+def test_a_bucket_that_is_not_there_is_a_wrong_deployment():
+    with mock_aws(), pytest.raises(ConfigurationError, match="NoSuchBucket"):
+        clients.object_store("nowhere").get("key")
+
+
+def test_metadata_of_an_upload_is_read():
+    with mock_aws():
+        s3 = boto3.client("s3")
+        s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+        s3.put_object(Bucket=BUCKET, Key="key", Body=b"x", Metadata={"target": "churned"})
+        assert clients.object_store(BUCKET).head("key").metadata == {"target": "churned"}
+
+
+class TestPipeline:
+    @pytest.fixture
+    def states(self) -> Iterator[object]:
+        with mock_aws():
+            states = boto3.client("stepfunctions")
+            arn = states.create_state_machine(
+                name="millrace-training",
+                definition=json.dumps({"StartAt": "W", "States": {"W": {"Type": "Wait", "Seconds": 60, "End": True}}}),
+                roleArn="arn:aws:iam::123456789012:role/states",
+            )["stateMachineArn"]
+            assert arn == PIPELINE_ARN
+            yield states
+
+    def test_a_run_is_started_once_under_its_own_name(self, states):
+        pipeline = clients.training_pipeline(PIPELINE_ARN)
+        assert not pipeline.is_running(RUN_ID)
+        assert pipeline.start(MODEL, RUN_ID)
+        assert pipeline.start(MODEL, RUN_ID)
+        (execution,) = states.list_executions(stateMachineArn=PIPELINE_ARN)["executions"]
+        assert execution["name"] == RUN_ID
+        described = states.describe_execution(executionArn=execution["executionArn"])
+        assert json.loads(described["input"]) == {"model": MODEL, "run_id": RUN_ID}
+        assert pipeline.is_running(RUN_ID)
+
+    def test_a_run_that_ended_is_not_started_again(self, states):
+        pipeline = clients.training_pipeline(PIPELINE_ARN)
+        pipeline.start(MODEL, RUN_ID)
+        arn = states.list_executions(stateMachineArn=PIPELINE_ARN)["executions"][0]["executionArn"]
+        states.stop_execution(executionArn=arn)
+        assert not pipeline.is_running(RUN_ID)
+
+    def test_an_execution_that_exists_already_is_no_error(self):
+        client = boto3.client("stepfunctions")
+        with Stubber(client) as stub:
+            stub.add_client_error("start_execution", "ExecutionAlreadyExists", http_status_code=400)
+            stub.add_response("describe_execution", execution("SUCCEEDED"))
+            assert not StepFunctionsPipeline(client, PIPELINE_ARN).start(MODEL, RUN_ID)
+            stub.assert_no_pending_responses()
+
+    def test_a_pipeline_that_is_not_there_is_a_wrong_deployment(self, states):
+        with pytest.raises(ConfigurationError):
+            clients.training_pipeline(PIPELINE_ARN + "-gone").start(MODEL, RUN_ID)
+
+
+def execution(status):
+    arn = f"{PIPELINE_ARN.replace(':stateMachine:', ':execution:')}:{RUN_ID}"
+    return {
+        "executionArn": arn,
+        "stateMachineArn": PIPELINE_ARN,
+        "name": RUN_ID,
+        "status": status,
+        "startDate": datetime(2026, 5, 3, tzinfo=UTC),
+    }
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("code", "status"),
+        [("ThrottlingException", 400), ("SlowDown", 503), ("InternalServerError", 500), ("AnythingElse", 502)],
+    )
+    def test_throttling_and_faults_of_aws_can_be_tried_again(self, code, status):
+        error = ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "PutItem")
+        with pytest.raises(ServiceUnavailableError) as caught, aws_errors("DynamoDB"):
+            raise error
+        assert caught.value.retryable
+        assert caught.value.__cause__ is error
+
+    @pytest.mark.parametrize(
+        "error", [EndpointConnectionError(endpoint_url="https://x"), ReadTimeoutError(endpoint_url="https://x")]
+    )
+    def test_silence_can_be_tried_again(self, error):
+        with pytest.raises(ServiceUnavailableError), aws_errors("S3"):
+            raise error
+
+    def test_what_is_forbidden_is_a_wrong_deployment(self):
+        with pytest.raises(ConfigurationError, match="AccessDenied"), aws_errors("S3"):
+            raise ClientError({"Error": {"Code": "AccessDenied"}}, "GetObject")
+
+    def test_a_fault_of_ours_passes_through(self):
+        with pytest.raises(ClientError), aws_errors("DynamoDB"):
+            raise ClientError({"Error": {"Code": "ValidationException"}}, "PutItem")
+
+
+class TestContention:
+    """Transactions that meet others; moto never makes them meet."""
+
+    @pytest.fixture(autouse=True)
+    def impatient(self, monkeypatch):
+        monkeypatch.setattr(table.time, "sleep", lambda _: None)
+
+    @staticmethod
+    def cancelled(client, monkeypatch, codes, times):
+        """Let the first ``times`` transactions be cancelled with these codes."""
+        transact = client.transact_write_items
+        left = [times]
+
+        def cancel(**arguments):
+            if not left[0]:
+                return transact(**arguments)
+            left[0] -= 1
+            raise ClientError(
+                {
+                    "Error": {"Code": "TransactionCanceledException"},
+                    "CancellationReasons": [{"Code": code} for code in codes],
+                },
+                "TransactWriteItems",
+            )
+
+        monkeypatch.setattr(client, "transact_write_items", cancel)
+
+    def claim(self, monkeypatch, codes, times):
+        with mock_aws():
+            create_table()
+            client = boto3.client("dynamodb")
+            self.cancelled(client, monkeypatch, codes, times)
+            cause = make_cause()
+            return DynamoRegistry(client, TABLE_NAME).claim_cause(cause, make_run(cause), make_entry("e", at=NOW))
+
+    @pytest.mark.parametrize("code", ["TransactionConflict", "ThrottlingError"])
+    def test_one_that_met_another_is_tried_again(self, monkeypatch, code):
+        assert self.claim(monkeypatch, ["None", code, "None"], times=3).outcome == "started"
+
+    def test_one_whose_condition_failed_decides_anew(self, monkeypatch):
+        assert self.claim(monkeypatch, ["None", "ConditionalCheckFailed"], times=2).outcome == "started"
+
+    @pytest.mark.parametrize("code", ["TransactionConflict", "ConditionalCheckFailed"])
+    def test_one_that_always_does_gives_up_and_may_be_asked_again(self, monkeypatch, code):
+        with pytest.raises(ServiceUnavailableError):
+            self.claim(monkeypatch, [code], times=1000)
+
+    def test_one_that_is_wrong_is_not_repeated(self, monkeypatch):
+        with pytest.raises(ClientError):
+            self.claim(monkeypatch, ["ValidationError"], times=1)
+
+
+def test_clients_are_built_once_and_forgotten_on_request():
+    with mock_aws():
+        first = clients.registry("one")
+        assert clients.registry("one") is first
+        assert clients.registry("two") is not first
+        clients.clear_clients()
+        assert clients.registry("one") is not first
