@@ -20,8 +20,8 @@ from millrace.data.findings import shorten
 from millrace.data.raw import MAX_COLUMNS, MAX_ROW_TEXT, QuarantinedRow, RawTable, build_cells, check_header
 from millrace.errors import InvalidInputError, PayloadTooLargeError
 
-#: Bytes that one file may hold, unpacked: what a function's memory can turn into a table.
-MAX_FILE_BYTES = 512_000_000
+#: Bytes that one file may hold, unpacked. Examining and preparing takes about seven times as much memory.
+MAX_FILE_BYTES = 250_000_000
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _PARQUET_MAGIC = b"PAR1"

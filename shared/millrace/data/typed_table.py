@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -98,9 +99,9 @@ def class_texts(column: Column, classes: tuple[str, ...], values: npt.NDArray[An
     if column.type == "boolean":
         names = np.array([*classes, MISSING_STRING], dtype=object)
         return names[np.where(missing, 2, values).astype(np.int64)]
-    texts = np.full(len(values), MISSING_STRING, dtype=object)
-    texts[~missing] = [str(int(value)) if value.is_integer() else repr(value) for value in values[~missing].tolist()]
-    return texts
+    codes, distinct = pd.factorize(values)
+    written = [str(int(value)) if value.is_integer() else repr(value) for value in distinct.tolist()]
+    return np.array([*written, MISSING_STRING], dtype=object)[codes]  # a missing value has code -1: the last name
 
 
 def encode_target(schema: TableSchema, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -116,7 +117,9 @@ def encode_target(schema: TableSchema, values: npt.NDArray[Any]) -> npt.NDArray[
         return values.astype(np.float64)
     texts = class_texts(schema.target, schema.classes, values)
     index_of = {name: index for index, name in enumerate(schema.classes)}
-    return np.array([index_of.get(text, -1) for text in texts.tolist()], dtype=np.int64)
+    codes, distinct = pd.factorize(texts)
+    indices = np.array([index_of.get(text, -1) for text in distinct.tolist()], dtype=np.int64)
+    return indices[codes]
 
 
 def dump_table(table: TypedTable) -> bytes:
