@@ -1,8 +1,8 @@
 """Where ``predict`` gets pointers and versions: two DynamoDB items and three objects, each read by its key.
 
 Reads the items that :mod:`millrace.aws.registry` writes without importing it, because a prediction needs neither
-pydantic nor any other entity; and with botocore's clients, because boto3 brings its transfer manager along, which
-takes longer to import than botocore itself.
+pydantic nor any other entity; and with botocore's own clients, because boto3 would import resources and a transfer
+manager besides.
 """
 
 from typing import TYPE_CHECKING, Any, cast
