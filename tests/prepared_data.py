@@ -42,6 +42,8 @@ def make_features(rows: int, mix: str, seed: int = 0) -> FeatureMatrix:
     if mix == "extreme numbers":
         numbers[:, 0] = 1.7e9 + rng.normal(size=rows) * 1e7
         numbers[:, 2] = 10.0 ** rng.uniform(-8, 12, rows)
+    if mix == "neighbours in float32":
+        numbers[:, :2] = np.float32(1.7e9) + 128 * rng.integers(0, 6, (rows, 2))
     if mix == "never known and constant":
         numbers[:, 0], numbers[:, 2] = np.nan, 7.0
         strings[:, 0] = ""
@@ -59,6 +61,7 @@ MIXES = (
     "missing values",
     "integers",
     "extreme numbers",
+    "neighbours in float32",
     "never known and constant",
     "no number ever known",
 )

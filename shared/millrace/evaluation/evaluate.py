@@ -7,6 +7,7 @@ from typing import Any
 
 from millrace.contracts import EvaluationRequest, EvaluationVerdict
 from millrace.data.prepared import load_split
+from millrace.errors import InvalidInputError
 from millrace.evaluation.champion import Champion, load_champion, verify_sha256
 from millrace.evaluation.gate import ChampionComparison, GateEvidence, decide
 from millrace.evaluation.holdout import Measurement, baseline_predictions, confusion, measure
@@ -38,7 +39,7 @@ def evaluate_run(
     ArtifactIntegrityError
         When the winner's stored bytes are not those that its trial recorded.
     InvalidInputError
-        When the spec names a metric that the task does not have.
+        When the spec names a metric that the task does not have, or when no rows were held out.
     """
     run = registry.get_run(request.model, request.run_id)
     registry.update_run(run.model, run.run_id, stage="evaluating")
@@ -79,6 +80,8 @@ def assess(
     """Measure the winner, the trivial baseline and the champion on the same holdout, and ask the gate."""
     train = load_split(data_store.get(split_key(winner.model, winner.run_id, "train")))
     holdout = load_split(data_store.get(split_key(winner.model, winner.run_id, "test")))
+    if not len(holdout):
+        raise InvalidInputError("the test split has no rows, so nothing can be said about a model")
     onnx_bytes, parity = _load_winner(winner, model_store)
     predictions = OnnxModel.load(onnx_bytes, schema).run(holdout.features)
     measured = measure(schema, holdout, predictions, spec.seed)

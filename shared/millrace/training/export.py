@@ -94,11 +94,28 @@ def export_onnx(pipeline: Pipeline, features: FeatureMatrix, task: Task) -> byte
             (LABEL_OUTPUT, Int64TensorType([None])),
             (PROBABILITIES_OUTPUT, FloatTensorType([None, len(pipeline[-1].classes_)])),
         ]
+    round_thresholds_down(pipeline[-1])
     try:
         model = _convert(pipeline, inputs, outputs, options)
     except (RuntimeError, NotImplementedError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelExportError(f"{type(pipeline[-1]).__name__} could not be converted to ONNX") from error
     return bytes(model.SerializeToString())
+
+
+def round_thresholds_down(estimator: Any) -> None:
+    """Round the split points of histogram gradient boosting to the float32 at or below; others are left alone.
+
+    A split lies in the middle between two values, as float64. Where those are neighbours in float32 (Unix times are
+    128 seconds apart there), the converter's rounding to the nearest may reach the upper one and send its rows the
+    other way. For float32 rows ``x <= t`` is the same as ``x <= floor(t)``, so the estimator's answers do not change.
+    """
+    for iteration in getattr(estimator, "_predictors", ()):
+        for tree in iteration:
+            exact = tree.nodes["num_threshold"]
+            with np.errstate(over="ignore"):
+                nearest = exact.astype(np.float32)
+            below = np.nextafter(nearest, np.float32(-np.inf))
+            tree.nodes["num_threshold"] = np.where(nearest > exact, below, nearest)
 
 
 def _convert(pipeline: Pipeline, inputs: list[Any], outputs: list[Any], options: dict[int, Any] | None) -> Any:
@@ -171,12 +188,13 @@ def perturbed(features: FeatureMatrix) -> FeatureMatrix:
     missing, extreme, unseen = (rows + copy * len(rows) for copy in (1, 2, 3))
     if numbers.shape[1]:
         column = rows % numbers.shape[1]
-        known = np.where(np.isfinite(features.numbers), np.abs(features.numbers), 0.0)
-        largest = np.maximum(known.max(axis=0, initial=0.0), 1.0).astype(np.float64) * EXTREME_FACTOR
-        sign = np.where(rows // numbers.shape[1] % 2, -1.0, 1.0)
+        known = np.where(np.isfinite(features.numbers), np.abs(features.numbers), 0.0).astype(np.float64)
+        largest = known.max(axis=0, initial=0.0)
         limit = float(np.finfo(np.float32).max) / EXTREME_FACTOR
+        extremes = np.minimum(np.where(largest > 0, largest, 1.0) * EXTREME_FACTOR, limit)
+        sign = np.where(rows // numbers.shape[1] % 2, -1.0, 1.0)
         numbers[missing, column] = np.nan
-        numbers[extreme, column] = np.clip(sign * largest[column], -limit, limit)
+        numbers[extreme, column] = sign * extremes[column]
     if strings.shape[1]:
         column = rows % strings.shape[1]
         strings[missing, column] = MISSING_STRING

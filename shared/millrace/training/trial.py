@@ -142,6 +142,9 @@ def fit_trial(trial: Trial, schema: TableSchema, train: PreparedSplit, validatio
     ModelExportError
         When there is no ONNX form, or one that answers differently.
     """
+    for name, split in (("training", train), ("validation", validation)):
+        if not len(split):
+            raise TrainingFailedError(f"the {name} split has no rows")
     pipeline, kinds = _fit(trial, schema, train)
     onnx_bytes = export_onnx(pipeline, train.features, schema.task)
     onnx_model = OnnxModel.load(onnx_bytes, schema)
@@ -157,8 +160,6 @@ def fit_trial(trial: Trial, schema: TableSchema, train: PreparedSplit, validatio
 
 
 def _fit(trial: Trial, schema: TableSchema, train: PreparedSplit) -> tuple[Pipeline, tuple[str, ...]]:
-    if not len(train):
-        raise TrainingFailedError("the training split has no rows")
     if schema.task != "regression":
         missing = len(schema.classes) - len(np.unique(train.target))
         if missing:

@@ -257,3 +257,12 @@ def test_metric_the_task_does_not_have_is_refused():
 
     with pytest.raises(InvalidInputError, match="known for binary are: roc_auc"):
         world.evaluate(outcomes)
+
+
+def test_empty_holdout_is_a_fault():
+    dataset = make_dataset("binary")
+    empty = {**dataset.splits, "test": dataset.splits["test"].take(np.array([], int))}
+    world, outcomes = trained(Dataset(dataset.schema, empty), candidates=ONE)
+
+    with pytest.raises(InvalidInputError, match="the test split has no rows"):
+        world.evaluate(outcomes)

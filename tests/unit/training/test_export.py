@@ -6,7 +6,15 @@ import pytest
 from millrace.errors import ModelExportError
 from millrace.serving.onnx_model import OnnxModel
 from millrace.training.candidates import get_candidate
-from millrace.training.export import EXTREME_FACTOR, UNSEEN_STRING, check_parity, export_onnx, perturbed
+from millrace.training.export import (
+    EXTREME_FACTOR,
+    UNSEEN_STRING,
+    check_parity,
+    export_onnx,
+    perturbed,
+    predict_estimator,
+    round_thresholds_down,
+)
 from millrace.training.preprocessing import FeatureTable, build_preprocessor
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import Pipeline
@@ -68,6 +76,20 @@ def test_model_that_only_mishandles_missing_values_does_not_pass():
 
     assert not report.passed
     assert report.max_probability_difference > 0.05
+
+
+def test_rounding_split_points_leaves_the_estimators_answers_as_they_were():
+    dataset = make_dataset("regression", "neighbours in float32")
+    pipeline, rows = fitted(dataset, "hist_gradient_boosting"), dataset.splits["validation"].features
+    before = predict_estimator(pipeline, rows, "regression")
+    split_points = [tree.nodes["num_threshold"].copy() for (tree,) in pipeline[-1]._predictors]
+
+    round_thresholds_down(pipeline[-1])
+
+    rounded = [tree.nodes["num_threshold"] for (tree,) in pipeline[-1]._predictors]
+    assert any((new < old).any() for new, old in zip(rounded, split_points, strict=True))
+    assert all((new == new.astype(np.float32)).all() for new in rounded)
+    np.testing.assert_array_equal(predict_estimator(pipeline, rows, "regression"), before)
 
 
 def test_estimator_without_onnx_form_is_named():

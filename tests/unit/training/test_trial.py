@@ -106,12 +106,13 @@ def test_class_without_a_row_fails_the_trial_with_a_reason():
     assert world.model_store.keys() == []
 
 
-def test_empty_training_split_fails_the_trial():
+@pytest.mark.parametrize(("split", "name"), [("train", "training"), ("validation", "validation")])
+def test_empty_split_fails_the_trial(split, name):
     dataset = make_dataset("regression")
     world = TrainingRun.prepared(dataset)
-    world.data_store.put(split_key(MODEL, RUN_ID, "train"), dump_split(dataset.splits["train"].take(np.array([], int))))
+    world.data_store.put(split_key(MODEL, RUN_ID, split), dump_split(dataset.splits[split].take(np.array([], int))))
 
-    assert world.train_all()[0].reason == "the training split has no rows"
+    assert world.train_all()[0].reason == f"the {name} split has no rows"
 
 
 def test_library_error_becomes_a_reason_without_its_message(monkeypatch):
