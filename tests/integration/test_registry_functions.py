@@ -1,0 +1,305 @@
+"""``request_training``, ``register_model`` and ``manage_models``: the shipped handlers, called with sample events."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import boto3
+import pytest
+from millrace.aws import clients
+from millrace.errors import ConfigurationError, InvalidInputError, ServiceUnavailableError
+from millrace.layout import evaluation_key, prepared_key, trial_key
+from millrace.names import make_cause_id
+from millrace.schema import Column, TableSchema
+from moto import mock_aws
+
+from tests.fakes.dynamodb_table import TABLE_NAME, create_table
+from tests.integration.application import lambda_context, load_handler
+from tests.registry_builders import MODEL, make_cause, make_dataset, make_entry, make_run, make_trial
+
+EVENTS = Path(__file__).resolve().parents[2] / "events"
+RUN_ID = "20260503T141500-0f3a9c2b7d1e"
+PIPELINE_ARN = "arn:aws:states:eu-west-1:123456789012:stateMachine:millrace-training"
+SCHEMA = TableSchema(
+    (Column("age", "integer"), Column("churned", "boolean", role="target")), "binary", ("false", "true")
+)
+
+
+def load_event(function: str, name: str) -> dict:
+    return json.loads((EVENTS / function / f"{name}.json").read_text())
+
+
+def names(function: str, prefix: str) -> list[str]:
+    return sorted(path.stem for path in (EVENTS / function).glob(f"{prefix}*.json"))
+
+
+@pytest.fixture
+def call(isolated_from_aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator:
+    """Call a function, JSON in and JSON out, in a world with a table, two buckets and a pipeline."""
+    for name, value in {
+        "REGISTRY_TABLE": TABLE_NAME,
+        "DATA_BUCKET": "millrace-data",
+        "MODELS_BUCKET": "millrace-models",
+        "TRAINING_PIPELINE_ARN": PIPELINE_ARN,
+    }.items():
+        monkeypatch.setenv(name, value)
+    with mock_aws():
+        create_table()
+        for bucket in ("millrace-data", "millrace-models"):
+            boto3.client("s3").create_bucket(
+                Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
+            )
+        boto3.client("stepfunctions").create_state_machine(
+            name="millrace-training",
+            definition=json.dumps({"StartAt": "W", "States": {"W": {"Type": "Wait", "Seconds": 60, "End": True}}}),
+            roleArn="arn:aws:iam::123456789012:role/states",
+        )
+        handlers: dict = {}
+
+        def call_function(function: str, event: dict) -> dict:
+            handler = handlers.setdefault(function, load_handler(function))
+            return json.loads(json.dumps(handler(json.loads(json.dumps(event)), lambda_context(function))))
+
+        yield call_function
+
+
+@pytest.fixture
+def registry(call):
+    return clients.registry(TABLE_NAME)
+
+
+def read(call, name, function="manage_models", **changes) -> tuple[int, dict]:
+    response = call(function, {**load_event(function, name), **changes})
+    assert response["multiValueHeaders"]["Content-Type"] == ["application/json"]
+    return response["statusCode"], json.loads(response["body"])
+
+
+def executions() -> list[str]:
+    found = boto3.client("stepfunctions").list_executions(stateMachineArn=PIPELINE_ARN)["executions"]
+    return [execution["name"] for execution in found]
+
+
+def start_run(registry) -> str:
+    """Put the run that the sample events name into the registry."""
+    cause = make_cause()
+    registry.claim_cause(cause, replace(make_run(cause), run_id=RUN_ID), make_entry(cause.cause_id))
+    return cause.cause_id
+
+
+def evaluate(registry) -> None:
+    """Bring the run as far as its evaluation."""
+    models, data = clients.object_store("millrace-models"), clients.object_store("millrace-data")
+    bodies = {"model.onnx": b"onnx", "estimator.skops": b"skops", "trial.json": b"{}"}
+    for name, body in bodies.items():
+        models.put(trial_key(MODEL, RUN_ID, "t1", name), body)
+    registry.put_trials([make_trial("t1", RUN_ID, artifacts={"model.onnx": hashlib.sha256(b"onnx").hexdigest()})])
+    evaluation = {"decision": "promote", "trial_id": "t1", "reasons": [], "holdout": {"metrics": {}}}
+    models.put(evaluation_key(MODEL, RUN_ID), json.dumps(evaluation).encode())
+    data.put(prepared_key(MODEL, RUN_ID, "schema.json"), json.dumps(SCHEMA.to_dict()).encode())
+
+
+class TestRequestTraining:
+    def test_five_deliveries_of_an_upload_start_one_execution(self, call, registry):
+        event = load_event("request_training", "valid_upload")
+        results = [call("request_training", event)["results"][0] for _ in range(5)]
+        assert [result["outcome"] for result in results] == ["started"] + ["duplicate"] * 4
+        assert executions() == [results[0]["run_id"]]
+        item = event["detail"]["object"]
+        assert results[0]["cause_id"] == make_cause_id("upload", "millrace-data", item["key"], item["version-id"])
+
+    def test_an_end_makes_room_for_what_waited(self, call, registry):
+        start_run(registry)
+        (waiting,) = call("request_training", load_event("request_training", "valid_upload_in_folder"))["results"]
+        # The registered run has no execution, so the first call has already started it under its name.
+        assert (waiting["outcome"], executions()) == ("deferred", [RUN_ID])
+        (finished,) = call("request_training", load_event("request_training", "valid_finished"))["results"]
+        assert finished["released"]
+        assert sorted(executions()) == sorted([RUN_ID, finished["follow_up_run_id"]])
+        run = registry.get_run(MODEL, RUN_ID)
+        assert (run.status, run.reasons) == ("failed", ("the pipeline ended as failed: States.Timeout",))
+
+    def test_an_execution_that_timed_out_fails_its_run(self, call, registry):
+        start_run(registry)
+        call("request_training", load_event("request_training", "valid_execution_timed_out"))
+        assert registry.get_run(MODEL, RUN_ID).status == "failed"
+        assert registry.get_state(MODEL).active_run_id is None
+
+    def test_a_schedule_asks_every_model_and_skips_those_without_data(self, call, registry):
+        start_run(registry)
+        event = load_event("request_training", "valid_schedule")
+        (skipped,) = call("request_training", event)["results"]
+        assert skipped["outcome"] == "skipped"
+        registry.put_dataset(make_dataset("d1"))
+        (deferred,) = call("request_training", {**event, "time": "2026-05-10T14:00:00Z"})["results"]
+        assert deferred["outcome"] == "deferred"
+
+    @pytest.mark.parametrize(
+        "name", ["refused_key_with_spaces", "refused_key_with_dots", "refused_folder_marker", "refused_no_model"]
+    )
+    def test_a_refused_key_gets_a_readable_verdict_and_blocks_nobody(self, call, registry, name):
+        event = load_event("request_training", name)
+        for _ in range(2):
+            assert call("request_training", event) == {"results": []}
+        status, body = read(call, "valid_refused_uploads")
+        assert status == 200
+        (refused,) = body["refused"]
+        assert refused["details"]["key"] == event["detail"]["object"]["key"]
+        assert refused["reason"]
+        assert "upload" in refused["details"]["remedy"]
+        (result,) = call("request_training", load_event("request_training", "valid_upload"))["results"]
+        assert result["outcome"] == "started"
+
+    @pytest.mark.parametrize("name", ["refused_unknown_source", "refused_unversioned_bucket"])
+    def test_an_event_that_is_no_trigger_is_a_fault(self, call, name):
+        with pytest.raises(InvalidInputError):
+            call("request_training", load_event("request_training", name))
+
+    def test_a_request_by_hand_is_accepted(self, call, registry):
+        start_run(registry)
+        registry.put_dataset(make_dataset("d1"))
+        status, body = read(call, "valid_manual", "request_training")
+        assert status == 202
+        assert (body["outcome"], body["run_id"], len(body["cause_id"])) == ("deferred", None, 32)
+        entry = next(entry for entry in registry.list_ledger(MODEL) if entry.action == "trigger_deferred")
+        assert (entry.actor, entry.reason) == ("arn:aws:iam::123456789012:user/ann", "the prices changed")
+        assert read(call, "valid_manual", "request_training")[1]["outcome"] == "duplicate"
+
+    def test_a_request_for_a_model_nobody_knows_leaves_nothing_behind(self, call, registry):
+        status, body = read(call, "valid_manual", "request_training")
+        assert (status, body["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
+        assert registry.list_ledger(MODEL) == []
+
+    @pytest.mark.parametrize("name", ["refused_manual_body", "refused_manual_model_name"])
+    def test_a_request_that_is_wrong_is_refused_with_what_is_wrong(self, call, registry, name):
+        start_run(registry)
+        status, body = read(call, name, "request_training")
+        assert (status, body["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+        assert body["message"]
+
+    def test_a_deployment_without_its_variables_names_them_all(self, call, monkeypatch):
+        monkeypatch.delenv("TRAINING_PIPELINE_ARN")
+        monkeypatch.delenv("REGISTRY_TABLE")
+        clients.clear_clients()
+        with pytest.raises(ConfigurationError, match="REGISTRY_TABLE, TRAINING_PIPELINE_ARN"):
+            call("request_training", load_event("request_training", "valid_upload"))
+
+
+class TestRegisterModel:
+    def test_a_winner_becomes_a_version(self, call, registry):
+        start_run(registry)
+        evaluate(registry)
+        event = load_event("register_model", "valid")
+        assert call("register_model", event) == {"version": 1, "promoted": True}
+        assert call("register_model", event) == {"version": 1, "promoted": True}
+        assert registry.get_state(MODEL).aliases == {"champion": 1}
+        assert registry.get_run(MODEL, RUN_ID).status == "succeeded"
+
+    @pytest.mark.parametrize("name", names("register_model", "refused"))
+    def test_what_names_no_run_is_refused(self, call, name):
+        with pytest.raises(InvalidInputError):
+            call("register_model", load_event("register_model", name))
+
+
+class TestManageModels:
+    @pytest.fixture
+    def cause_id(self, call, registry):
+        cause_id = start_run(registry)
+        evaluate(registry)
+        call("register_model", load_event("register_model", "valid"))
+        return cause_id
+
+    def test_models_tell_where_they_stand(self, call, cause_id):
+        status, body = read(call, "valid_models")
+        assert status == 200
+        (state,) = body["models"]
+        assert (state["model"], state["aliases"], state["active_run_id"]) == (MODEL, {"champion": 1}, RUN_ID)
+        assert read(call, "valid_model") == (200, state)
+
+    def test_versions_are_found_by_number_and_by_alias(self, call, cause_id):
+        (listed,) = read(call, "valid_versions")[1]["versions"]
+        status, version = read(call, "valid_version")
+        assert status == 200
+        assert version == {**listed, "aliases": ["champion"], "schema": SCHEMA.to_dict()}
+        assert read(call, "valid_champion") == (200, version)
+
+    def test_a_run_comes_with_its_trials_and_the_decision(self, call, cause_id):
+        (listed,) = read(call, "valid_runs")[1]["runs"]
+        status, body = read(call, "valid_run")
+        assert status == 200
+        assert body["run"] == listed
+        assert [trial["trial_id"] for trial in body["trials"]] == ["t1"]
+        assert body["evaluation"]["decision"] == "promote"
+
+    def test_a_run_that_is_not_evaluated_yet_has_no_decision(self, call, registry):
+        start_run(registry)
+        status, body = read(call, "valid_run")
+        assert (status, body["evaluation"], body["trials"]) == (200, None, [])
+
+    def test_a_cause_tells_what_became_of_it(self, call, cause_id):
+        status, body = read(call, "valid_cause", path=f"/models/{MODEL}/causes/{cause_id}")
+        assert status == 200
+        assert (body["cause_id"], body["status"], body["run_id"]) == (cause_id, "started", RUN_ID)
+        assert body["source"]["key"] == "incoming/churn/a.csv"
+
+    def test_the_ledger_tells_the_story_newest_first(self, call, cause_id):
+        status, body = read(call, "valid_ledger")
+        assert status == 200
+        assert body["entries"][-1]["action"] == "run_requested"
+        assert {"model_registered", "alias_moved"} <= {entry["action"] for entry in body["entries"]}
+
+    def test_without_refused_uploads_the_list_is_empty(self, call):
+        assert read(call, "valid_refused_uploads") == (200, {"refused": []})
+        assert read(call, "valid_models") == (200, {"models": []})
+
+    @pytest.mark.parametrize(
+        "name", sorted(set(names("manage_models", "valid")) - {"valid_models", "valid_refused_uploads"})
+    )
+    def test_what_is_not_there_is_404(self, call, name):
+        status, body = read(call, name)
+        assert (status, body["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
+
+    @pytest.mark.parametrize(
+        ("name", "expected"),
+        [
+            ("refused_model_name", 400),
+            ("refused_run_id", 400),
+            ("refused_version", 404),
+            ("refused_unknown_model", 404),
+        ],
+    )
+    def test_what_cannot_be_is_refused_by_the_class_of_its_error(self, call, cause_id, name, expected):
+        status, body = read(call, name)
+        assert status == expected
+        assert set(body) == {"error_code", "message"}
+
+    def test_a_path_that_is_none_is_404_in_the_same_form(self, call):
+        status, body = read(call, "valid_models", path="/nothing")
+        assert (status, body) == (
+            404,
+            {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "there is no GET /nothing"},
+        )
+
+    def test_a_table_that_is_throttled_is_503_and_may_be_asked_again(self, call, monkeypatch):
+        def throttle(_):
+            raise ServiceUnavailableError("DynamoDB is busy (ThrottlingException) in Query")
+
+        monkeypatch.setattr(clients.DynamoRegistry, "list_models", throttle)
+        status, body = read(call, "valid_models")
+        assert (status, body["error_code"]) == (503, "TEMPORARILY_UNAVAILABLE")
+
+    def test_a_wrong_deployment_is_500_without_detail(self, call, monkeypatch, caplog):
+        monkeypatch.setenv("REGISTRY_TABLE", "secret-table-name")
+        clients.clear_clients()
+        status, body = read(call, "valid_models")
+        assert (status, body["error_code"]) == (500, "INTERNAL_ERROR")
+        assert "secret" not in json.dumps(body)
+        assert [record.message for record in caplog.records] == ["request failed"]
+
+    def test_what_nobody_expected_is_500_without_detail(self, call, monkeypatch, caplog):
+        monkeypatch.setattr(clients.DynamoRegistry, "list_models", lambda _: 1 / 0)
+        status, body = read(call, "valid_models")
+        assert status == 500
+        assert "division" not in json.dumps(body)
+        assert [str(record.exc_info[1]) for record in caplog.records] == ["division by zero"]
