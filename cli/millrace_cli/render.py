@@ -91,40 +91,48 @@ def trials_table(trials: Sequence[Document]) -> Table:
     )
 
 
-def leaderboard_table(evaluation: Document, trials: Sequence[Document]) -> Table:
-    """Return the candidates of a run, best first, with the metrics that the evaluation ranked them by."""
-    entries = [entry for entry in evaluation.get("leaderboard") or () if isinstance(entry, Mapping)]
-    candidates = {trial.get("trial_id"): trial.get("candidate") for trial in trials}
-    primary = evaluation.get("primary_metric")
-    names = metric_names(entries, primary if isinstance(primary, str) else None)
-    winner = evaluation.get("trial_id") or (entries[0].get("trial_id") if entries else None)
+def leaderboard_table(evaluation: Document) -> Table:
+    """Return the candidates of a run, best first, with the metrics that ranked them; the winner has a star."""
+    entries = evaluation.get("leaderboard") or ()
+    names = metric_names(entries, evaluation.get("primary_metric"))
     rows = []
-    for rank, entry in enumerate(entries, start=1):
+    for entry in entries:
+        is_winner = entry.get("trial_id") == evaluation.get("trial_id")
         metrics = entry.get("metrics") or {}
-        name = entry.get("candidate") or candidates.get(entry.get("trial_id")) or entry.get("trial_id")
-        is_winner = entry.get("trial_id") == winner
         rows.append(
             (
-                entry.get("rank", rank),
-                Text(f"{name} *" if is_winner else str(name), style="bold green" if is_winner else ""),
-                *(metrics.get(metric) for metric in names),
+                entry.get("rank"),
+                Text(f"{entry.get('candidate')}{' *' if is_winner else ''}", style="bold green" if is_winner else ""),
+                *(metrics.get(name) for name in names),
+                _seconds(entry.get("duration_seconds")),
+                Text(str(entry.get("reason") or "")),
             )
         )
-    return make_table("Leaderboard (validation split)", ("", "candidate", *names), rows)
+    return make_table("Leaderboard, on the validation split", ("", "candidate", *names, "time", ""), rows)
+
+
+def holdout_table(evaluation: Document) -> Table | None:
+    """Return the winner on the holdout beside the baseline and the champion; None when nothing was measured."""
+    holdout = evaluation.get("holdout")
+    if not holdout:
+        return None
+    baseline = (evaluation.get("baseline") or {}).get("metrics") or {}
+    champion = (evaluation.get("champion") or {}).get("metrics") or {}
+    rows = [
+        (name, measured.get("value"), _interval(measured), baseline.get(name), champion.get(name))
+        for name, measured in holdout["metrics"].items()
+    ]
+    confidence = f"{100 * evaluation.get('confidence', 0.95):.0f} % interval"
+    title = f"Winner on the holdout, {holdout.get('rows')} rows"
+    return make_table(title, ("metric", "value", confidence, "baseline", "champion"), rows)
 
 
 def gate_table(evaluation: Document) -> Table | None:
     """Return the gate's checks, each with what it found; None when there are none."""
-    gate = evaluation.get("gate") or {}
-    checks = gate.get("checks") if isinstance(gate, Mapping) else gate
-    if isinstance(checks, Mapping):
-        checks = [
-            {"name": name, **(check if isinstance(check, Mapping) else {"passed": check})}
-            for name, check in checks.items()
-        ]
+    checks = evaluation.get("gate")
     if not checks:
         return None
-    rows = [(_verdict(check), check.get("name") or check.get("check"), _explanation(check)) for check in checks]
+    rows = [(_verdict(check), check.get("name"), Text(str(check.get("explanation") or ""))) for check in checks]
     return make_table("Gate", ("", "check", "finding"), rows)
 
 
@@ -132,12 +140,9 @@ def run_report(model: str, run: Document, trials: Sequence[Document], evaluation
     """Return everything about a run that has finished: leaderboard, holdout, gate, decision, version, reasons."""
     parts: list[RenderableType] = []
     if evaluation:
-        parts += [leaderboard_table(evaluation, trials), Text()]
-        holdout = _holdout_metrics(evaluation)
-        if holdout:
-            parts += [make_table("Holdout", holdout.keys(), [tuple(holdout.values())]), Text()]
-        gate = gate_table(evaluation)
-        parts += [gate, Text()] if gate is not None else []
+        tables = (leaderboard_table(evaluation), holdout_table(evaluation), gate_table(evaluation))
+        for table in tables:
+            parts += [table, Text()] if table is not None else []
     elif trials:
         parts += [trials_table(trials), Text()]
     parts.append(_verdict_line(model, run, evaluation))
@@ -226,9 +231,7 @@ def predictions_table(predictions: Sequence[Any]) -> Table:
 def _verdict_line(model: str, run: Document, evaluation: Document | None) -> Text:
     status = run.get("status")
     line = Text.assemble(f"{model}: run ", styled(status))
-    decision = (evaluation or {}).get("decision") or (run.get("summary") or {}).get("decision")
-    if isinstance(decision, Mapping):
-        decision = decision.get("decision")
+    decision = (evaluation or {}).get("decision")
     if decision:
         line.append(", gate: ").append(styled(decision))
     if run.get("version"):
@@ -236,31 +239,13 @@ def _verdict_line(model: str, run: Document, evaluation: Document | None) -> Tex
     return line
 
 
-def _holdout_metrics(evaluation: Document) -> dict[str, Any]:
-    """Return the winner's metrics on the holdout, with their intervals where there are some."""
-    holdout = evaluation.get("holdout") or {}
-    if not isinstance(holdout, Mapping):
-        return {}
-    metrics = holdout.get("metrics") or holdout.get("challenger") or holdout
-    if not isinstance(metrics, Mapping):
-        return {}
-    shown = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
-    return dict(list(shown.items())[: _METRICS_SHOWN + 1])
-
-
 def _verdict(check: Document) -> Text:
-    passed = check.get("passed")
-    if passed is None:
-        return Text("-", style="dim")
-    return Text("pass", style="green") if passed else Text("FAIL", style="bold red")
+    return Text("pass", style="green") if check.get("passed") else Text("FAIL", style="bold red")
 
 
-def _explanation(check: Document) -> Text:
-    for key in ("message", "reason", "explanation", "finding", "detail"):
-        if check.get(key):
-            return Text(str(check[key]))
-    rest = {key: value for key, value in check.items() if key not in ("name", "check", "passed")}
-    return Text(format_value(rest) if rest else "")
+def _interval(measured: Document) -> str | None:
+    low, high = measured.get("low"), measured.get("high")
+    return None if low is None or high is None else f"{low:.4g} to {high:.4g}"
 
 
 def _seconds(value: Any) -> str | None:

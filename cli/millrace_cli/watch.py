@@ -101,12 +101,11 @@ def _too_long(unfinished: list[Snapshot], seconds: float) -> str:
 def read_cause(api: ApiClient, model: str, cause_id: str) -> Snapshot:
     """Return what is known about a cause now."""
     try:
-        document = api.get(f"/models/{model}/causes/{cause_id}")
+        record = api.get(f"/models/{model}/causes/{cause_id}")
     except ApiError as error:
         if error.status != _NOT_FOUND:
             raise
         return Snapshot(model, "unseen")
-    record = document.get("cause", document)
     status, reason, run_id = record["status"], record.get("reason") or "", record.get("run_id")
     if run_id is None:
         return Snapshot(model, status, reason)

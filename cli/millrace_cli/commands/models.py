@@ -36,8 +36,7 @@ def models(
             return
         out.print(models_table(document["models"]))
     else:
-        state = document["model"].get("model")
-        out.print(models_table([state if isinstance(state, dict) else document["model"]]))
+        out.print(models_table([document["model"]]))
         out.print()
         out.print(versions_table(document["versions"]))
 
@@ -56,7 +55,7 @@ def history(
     if as_json:
         out.print_json(json.dumps(document))
     else:
-        out.print(ledger_table(document.get("entries") or document.get("ledger") or []))
+        out.print(ledger_table(document["entries"]))
 
 
 @uploads_app.command("refused")
@@ -64,10 +63,9 @@ def refused(as_json: AsJson = False, profile: Profile = None, stack: Stack = Non
     """List uploads that no model could be found for, with the reasons."""
     with ApiClient.for_target(target_of(profile, stack, region)) as api:
         document = api.get("/uploads/refused")
-    entries = document.get("entries") or document.get("uploads") or document.get("refused") or []
     if as_json:
         out.print_json(json.dumps(document))
-    elif not entries:
+    elif not document["refused"]:
         err.print(Text("no upload was refused"))
     else:
-        out.print(ledger_table(entries))
+        out.print(ledger_table(document["refused"]))

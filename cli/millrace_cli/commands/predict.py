@@ -5,6 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx
 import typer
 from millrace.errors import InvalidNameError
 from millrace.names import CHAMPION, validate_model_name
@@ -84,21 +85,11 @@ def ask(api: ApiClient, model: str, request: dict[str, Any], rows_a_request: int
 def model_columns(api: ApiClient, model: str) -> tuple[dict[str, str], str | None]:
     """Return the types of the champion's columns by name, and its target; nothing when the API does not tell."""
     try:
-        aliases = _inner(api.get(f"/models/{model}"), "model").get("aliases") or {}
-        if CHAMPION not in aliases:
-            return {}, None
-        document = api.get(f"/models/{model}/versions/{aliases[CHAMPION]}")
+        version = api.get(f"/models/{model}/versions/{CHAMPION}")
     except ApiError as error:
-        if error.status == 404:  # noqa: PLR2004  # the prediction itself will say it better
-            return {}, None
+        if error.status == httpx.codes.NOT_FOUND:
+            return {}, None  # the prediction itself will say what is missing
         raise
-    schema = document.get("schema") or _inner(document, "version").get("schema") or {}
-    columns = schema.get("columns") or []
+    columns = (version.get("schema") or {}).get("columns") or []
     target = next((column["name"] for column in columns if column.get("role") == "target"), None)
     return {column["name"]: column["type"] for column in columns}, target
-
-
-def _inner(document: dict[str, Any], key: str) -> dict[str, Any]:
-    """Return the document under ``key`` when there is one, else the document itself."""
-    inner = document.get(key)
-    return inner if isinstance(inner, dict) else document

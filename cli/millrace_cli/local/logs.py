@@ -15,7 +15,7 @@ class LogLine:
     timestamp : int
         Milliseconds since 1970.
     function : str
-        The function's logical id.
+        The function's name in the template.
     """
 
     timestamp: int
@@ -42,24 +42,22 @@ class LogReader:
         self._since: dict[str, int] = {}
 
     def read(self, name_part: str | None = None) -> list[LogLine]:
-        """Return new lines of every function whose logical id holds ``name_part``, whatever its case."""
+        """Return new lines of every function whose name holds ``name_part``, whatever its case."""
         lines: list[LogLine] = []
-        for logical_id, physical_id in self._functions():
-            if name_part is None or name_part.lower().replace("_", "") in logical_id.lower():
-                lines += self._new_lines(logical_id, self._group(physical_id))
+        for function, group in self._groups():
+            if name_part is None or name_part.lower().replace("_", "") in function.lower():
+                lines += self._new_lines(function, group)
         return sorted(lines, key=lambda line: line.timestamp)
 
-    def _functions(self) -> list[tuple[str, str]]:
+    def _groups(self) -> list[tuple[str, str]]:
+        """Return each function's name in the template and its log group; the template declares every group."""
         pages = self._cloudformation.get_paginator("list_stack_resources").paginate(StackName=self._stack)
-        resources = [resource for page in pages for resource in page["StackResourceSummaries"]]
         return [
-            (resource["LogicalResourceId"].removesuffix("Function"), resource["PhysicalResourceId"])
-            for resource in resources
-            if resource["ResourceType"] == "AWS::Lambda::Function"
+            (resource["LogicalResourceId"].removesuffix("LogGroup"), resource["PhysicalResourceId"])
+            for page in pages
+            for resource in page["StackResourceSummaries"]
+            if resource["ResourceType"] == "AWS::Logs::LogGroup"
         ]
-
-    def _group(self, function_name: str) -> str:
-        return f"/aws/lambda/{function_name}"
 
     def _new_lines(self, function: str, group: str) -> list[LogLine]:
         seen = self._seen.setdefault(group, set())
