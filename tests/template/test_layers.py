@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -78,6 +79,13 @@ class TestLists:
         everyone = load_template()["Globals"]["Function"]
         assert everyone["Runtime"] == f"python{RUNTIME_VERSION}"
         assert everyone["Architectures"] == ["x86_64"]
+
+    def test_sam_never_reuses_a_layer_by_its_folder_alone(self):
+        # SAM's cache looks at layers/ only: not at the lock, nor at LAYER_PYTHON. The layers' own cache looks at all.
+        config = tomllib.loads((ROOT / "samconfig.toml").read_text(encoding="utf-8"))
+        for environment in config.values():
+            if isinstance(environment, dict):
+                assert not environment.get("build", {}).get("parameters", {}).get("cached", False)
 
 
 class TestLockReader:

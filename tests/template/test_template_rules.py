@@ -209,7 +209,7 @@ class TestFunctions:
         assert len(names) == len(set(names)) <= MOST_LAYERS
         assert {"SharedLayer", "BaseLayer"} <= set(names)
 
-    def test_log_group_is_its_own_and_expires(self):
+    def test_log_group_is_its_own(self):
         groups = [referenced(properties["LoggingConfig"]["LogGroup"]) for properties in functions().values()]
         assert len(groups) == len(set(groups))
         assert set(groups) <= set(resources("AWS::Logs::LogGroup"))
