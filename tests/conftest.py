@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -40,6 +41,14 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+@pytest.fixture(scope="session", autouse=True)
+def service_models_read_once() -> None:
+    """Parse botocore's service models once: every ``mock_aws`` forgets them, and parsing is half of a test's time."""
+    if loaders := sys.modules.get("botocore.loaders"):
+        read_once = cache(loaders.JSONFileLoader().load_file)
+        loaders.JSONFileLoader.load_file = lambda _self, path: read_once(path)
 
 
 @pytest.fixture(autouse=True)
