@@ -222,6 +222,60 @@ class TestContention:
             self.claim(monkeypatch, ["ValidationError"], times=1)
 
 
+class TestRivals:
+    """Callers that read at the same moment and both believe they are first: only conditions tell them apart."""
+
+    @pytest.fixture
+    def blind(self, monkeypatch) -> Iterator[DynamoRegistry]:
+        """A registry whose next reads find nothing, as if they came before the rival's write."""
+        with mock_aws():
+            create_table()
+            registry = DynamoRegistry(boto3.client("dynamodb"), TABLE_NAME)
+            monkeypatch.setattr(table.time, "sleep", lambda _: None)
+            yield registry
+
+    @staticmethod
+    def read_nothing(registry, monkeypatch, times):
+        get, left = registry._table.get, [times]
+
+        def get_later(key):
+            left[0] -= 1
+            return None if left[0] >= 0 else get(key)
+
+        monkeypatch.setattr(registry._table, "get", get_later)
+
+    def test_a_cause_that_a_rival_claimed_is_a_duplicate(self, blind, monkeypatch):
+        cause = make_cause()
+        blind.claim_cause(cause, make_run(cause), make_entry("rival"))
+        blind.release_run(MODEL, make_run(cause).run_id, None, None)
+        self.read_nothing(blind, monkeypatch, times=2)
+        assert blind.claim_cause(cause, make_run(cause), make_entry("mine")).outcome == "duplicate"
+        assert [entry.entry_id for entry in blind.list_ledger(MODEL)] == ["rival"]
+        assert blind.get_state(MODEL).active_run_id is None
+
+    def test_a_turn_that_a_rival_took_is_waited_for(self, blind, monkeypatch):
+        first, second = make_cause("1.csv"), make_cause("2.csv")
+        blind.claim_cause(first, make_run(first), make_entry("rival"))
+        self.read_nothing(blind, monkeypatch, times=2)
+        assert blind.claim_cause(second, make_run(second), make_entry("mine")).outcome == "deferred"
+        state = blind.get_state(MODEL)
+        assert (state.active_run_id, state.pending_causes) == (make_run(first).run_id, 1)
+
+    def test_a_run_that_ended_meanwhile_is_not_waited_for(self, blind, monkeypatch):
+        first, second = make_cause("1.csv"), make_cause("2.csv")
+        blind.claim_cause(first, make_run(first), make_entry("rival"))
+        transact = blind._table.transact
+
+        def release_first(actions):
+            monkeypatch.setattr(blind._table, "transact", transact)
+            blind.release_run(MODEL, make_run(first).run_id, None, None)
+            return transact(actions)
+
+        monkeypatch.setattr(blind._table, "transact", release_first)
+        assert blind.claim_cause(second, make_run(second), make_entry("mine")).outcome == "started"
+        assert blind.get_state(MODEL).pending_causes == 0
+
+
 def test_clients_are_built_once_and_forgotten_on_request():
     with mock_aws():
         first = clients.registry("one")
