@@ -108,7 +108,7 @@ def train_trial(
     train, validation = load_split(train_body), load_split(validation_body)
     try:
         fitted = fit_trial(trial, schema, train, validation)
-    except Exception as error:  # whatever a library raises must fail this trial alone; nothing is read or written here
+    except Exception as error:  # noqa: BLE001 - any library's error fails this trial alone; no I/O here
         return _record_failure(trial, error, clock() - started, registry)
     duration = clock() - started
     record = _record(trial, run, schema, fitted) | {
