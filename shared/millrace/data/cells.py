@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,7 @@ _LEADING_ZERO = r"^[+-]?0[0-9]+$"
 _ISO_DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _ISO_TIME = r"[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?"
 _ISO = f"^{_ISO_DAY}(?:{_ISO_TIME})?$"
+_MAY_BE_A_DATE = re.compile(r"(?=.*[0-9]).{8,40}$")
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -122,12 +125,22 @@ def parse_strings(cells: pa.Array) -> Parsed:
     return Parsed(values, np.zeros(len(cells), dtype=np.bool_))
 
 
-def candidate_formats(example: str) -> list[str]:
+@lru_cache(maxsize=10_000)
+def candidate_formats(example: str) -> tuple[str, ...]:
     """Return the formats that one value fits: the only ones worth trying on a column."""
     if re.match(_ISO, example):
-        return [ISO_FORMAT]
-    sample = pd.Series([example], dtype=object)
-    return [form for form in DATETIME_FORMATS if not np.isnat(_to_moments(sample, form)).all()]
+        return (ISO_FORMAT,)
+    if not _MAY_BE_A_DATE.match(example):
+        return ()
+    return tuple(form for form in DATETIME_FORMATS if _fits(example, form))
+
+
+def _fits(example: str, form: str) -> bool:
+    try:
+        datetime.strptime(example, form)  # noqa: DTZ007  # only whether it parses
+    except ValueError:
+        return False
+    return True
 
 
 def _to_moments(texts: "pd.Series[Any]", form: str) -> npt.NDArray[np.datetime64]:

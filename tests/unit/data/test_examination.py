@@ -273,3 +273,8 @@ def test_any_text_gets_a_verdict_from_which_no_row_is_missing(text, name):
     assert not any("could not be understood" in reason for reason in examined.reasons)
     if examined.table is not None:
         assert len(examined.table) + len(examined.quarantined) == examined.rows
+
+
+def test_values_that_only_run_together_alike_are_other_content(schema):
+    one, other = changed(plan={0: "ab", 1: "c"}), changed(plan={0: "a", 1: "bc"})
+    assert dataset_id(later(one, schema).table) != dataset_id(later(other, schema).table)
