@@ -68,12 +68,13 @@ class Application:
     # -- what users do -----------------------------------------------------------------------------------------
     def upload(self, model: str, name: str, body: bytes, deliveries: int = 1, **metadata: str) -> list[dict[str, Any]]:
         """Put a file into the drop zone and deliver its event, as often as told."""
-        return self.upload_to(f"incoming/{model}/{name}", body, deliveries, **metadata)
+        event = self.put(f"incoming/{model}/{name}", body, **metadata)
+        return [self.trigger(event) for _ in range(deliveries)]
 
-    def upload_to(self, key: str, body: bytes, deliveries: int = 1, **metadata: str) -> list[dict[str, Any]]:
-        """Put a file under any key and deliver its event."""
-        event = self.put(key, body, **metadata)
-        return [self.call("request_training", event) for _ in range(deliveries)]
+    def trigger(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Deliver an event to ``request_training``; returns what became of its one cause."""
+        [result] = self.call("request_training", event)["results"]
+        return dict(result)
 
     def put(self, key: str, body: bytes, **metadata: str) -> dict[str, Any]:
         """Put an object and return the event that S3 would send for it."""
@@ -205,7 +206,7 @@ def deploy(monkeypatch: pytest.MonkeyPatch) -> Application:
         "MODELS_BUCKET": MODELS_BUCKET,
         "TRAINING_PIPELINE_ARN": PIPELINE_ARN,
         # A test changes what is served and asks at once.
-        "ALIAS_REFRESH_SECONDS": "0.05",
+        "ALIAS_REFRESH_SECONDS": "0",
     }.items():
         monkeypatch.setenv(name, value)
     _create_storage()

@@ -128,7 +128,7 @@ def test_an_upload_during_a_run_waits_and_is_trained_by_one_follow_up(applicatio
 
     def plan_while_uploads_arrive(event: Mapping[str, Any], context: Any) -> Any:
         while late:
-            outcomes.append(application.call("request_training", late.pop()))
+            outcomes.append(application.trigger(late.pop()))
         return plan(event, context)
 
     application.handlers["plan_training"] = plan_while_uploads_arrive
@@ -203,13 +203,13 @@ def test_a_bad_file_ends_visibly_with_its_reasons_and_blocks_nothing(
 
 @pytest.mark.parametrize("key", ["incoming/../x/a.csv", "incoming/my model/a.csv", "incoming/a.csv", "incoming/m/"])
 def test_a_key_that_names_no_model_is_recorded_with_the_reason(application: Application, key: str) -> None:
-    [result] = application.upload_to(key, as_csv(make_rows()))
+    for _ in range(2):
+        assert application.call("request_training", application.put(key, as_csv(make_rows()))) == {"results": []}
 
-    assert result["outcome"] == "skipped"
     status, body = application.get("/uploads/refused", "/uploads/refused", {})
     assert status == 200
-    assert [entry["key"] for entry in body["refused"]] == [key]
-    assert body["refused"][0]["reason"]
+    assert [entry["details"]["key"] for entry in body["refused"]] == [key, key]
+    assert all(entry["reason"] and entry["details"]["remedy"] for entry in body["refused"])
     assert application.wait_until_quiet() == {}
 
 

@@ -167,7 +167,7 @@ def _record_failure(run: Run, reason: str, registry: Registry, now: datetime) ->
         status="failed",
         stage="finished",
         finished_at=now,
-        reasons=(*run.reasons, reason),
+        reasons=(reason, *run.reasons),
     )
 
 
