@@ -1,0 +1,28 @@
+"""The management API as canned answers, behind httpx's transport."""
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+from millrace_cli.api import ApiClient
+
+Answer = tuple[int, dict[str, Any]]
+
+
+class FakeApi:
+    """Answers paths from lists: each call takes the next answer, the last one stays."""
+
+    def __init__(self, answers: dict[str, list[Answer]]) -> None:
+        self.answers = {path: list(listed) for path, listed in answers.items()}
+        self.requests: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        listed = self.answers.get(request.url.path)
+        if listed is None:
+            return httpx.Response(404, json={"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such thing"})
+        status, body = listed.pop(0) if len(listed) > 1 else listed[0]
+        return httpx.Response(status, json=body)
+
+    def client(self, sleep: Callable[[float], None] = lambda _: None) -> ApiClient:
+        return ApiClient(httpx.Client(base_url="https://api.test", transport=httpx.MockTransport(self)), sleep)

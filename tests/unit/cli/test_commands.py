@@ -1,0 +1,82 @@
+import pytest
+from millrace.names import make_cause_id
+from millrace_cli.commands import train as train_command
+from millrace_cli.errors import RefusedError
+from millrace_cli.main import app
+from millrace_cli.upload import check_upload, upload_table
+from millrace_cli.watch import Snapshot
+from typer.testing import CliRunner
+
+
+class FakeS3:
+    def __init__(self):
+        self.objects = {}
+
+    def put_object(self, *, Bucket, Key, Body, Metadata):  # noqa: N803  # boto3's own names
+        self.objects[Bucket, Key] = (Body.read(), Metadata)
+        return {"VersionId": "v1"}
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "churn.csv"
+    path.write_text("a,churned\n1,yes\n", encoding="utf-8")
+    return path
+
+
+def test_an_upload_has_the_id_that_its_event_will_have(table):
+    s3 = FakeS3()
+
+    upload = upload_table(s3, "data", "churn", table, target="churned")
+
+    assert s3.objects["data", "incoming/churn/churn.csv"] == (b"a,churned\n1,yes\n", {"target": "churned"})
+    assert upload.cause_id == make_cause_id("upload", "data", "incoming/churn/churn.csv", "v1")
+
+
+@pytest.mark.parametrize(
+    ("model", "name"), [("../x", "churn.csv"), ("churn", "none.csv"), ("churn", ""), ("churn", "e")]
+)
+def test_what_cannot_be_a_table_is_refused_before_it_is_sent(table, model, name):
+    (table.parent / "e").touch()
+
+    with pytest.raises(RefusedError):
+        check_upload(model, table.parent / name)
+
+
+def test_a_refused_file_ends_with_exit_code_2_and_one_sentence():
+    result = CliRunner().invoke(app, ["train", "churn", "nowhere.csv"])
+
+    assert result.exit_code == 2
+    assert "nowhere.csv does not exist" in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(("status", "exit_code"), [("succeeded", 0), ("failed", 1), ("rejected", 2)])
+def test_train_ends_as_its_run_did(monkeypatch, table, status, exit_code):
+    class FakeTarget:
+        def client(self, service):
+            return FakeS3()
+
+        def output(self, name):
+            return "data"
+
+    class FakeClient:
+        @classmethod
+        def for_target(cls, target):
+            return cls()
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+    snapshot = Snapshot("churn", "started", run_id="r", run={"status": status, "reasons": ["because of this"]})
+    monkeypatch.setattr(train_command, "target_of", lambda *_: FakeTarget())
+    monkeypatch.setattr(train_command, "ApiClient", FakeClient)
+    monkeypatch.setattr(train_command, "watch_uploads", lambda *_: {"churn": snapshot})
+
+    result = CliRunner().invoke(app, ["train", "churn", str(table)])
+
+    assert result.exit_code == exit_code
+    assert "because of this" in result.stdout

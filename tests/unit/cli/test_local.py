@@ -1,0 +1,147 @@
+import os
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import pytest
+from millrace_cli.errors import CliError
+from millrace_cli.local.deploy import stack_name
+from millrace_cli.local.fingerprint import fingerprint
+from millrace_cli.local.ministack import choose_port, clean_environment
+from millrace_cli.local.process import MARK, is_running, start_moment, stop_processes
+from millrace_cli.local.state import LocalState, read_state, state_path, write_state
+from millrace_cli.local.tls import make_certificates
+from millrace_cli.project import Project
+from millrace_cli.target import local_api_url, resolve_target
+
+STATE = LocalState(pid=1, started="x", port=4566, stack="millrace-local", authority="/ca.pem", secret_access_key="s")
+
+
+def test_the_state_survives_and_is_private(tmp_path):
+    write_state(tmp_path, STATE)
+
+    assert read_state(tmp_path) == STATE
+    assert stat.S_IMODE(state_path(tmp_path).stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}', '{"unknown": 1}'])
+def test_a_state_that_cannot_be_read_counts_as_none(tmp_path, text):
+    state_path(tmp_path).write_text(text, encoding="utf-8")
+
+    assert read_state(tmp_path) is None
+
+
+def test_the_fingerprint_follows_names_and_contents_but_not_leftovers(tmp_path):
+    (tmp_path / "functions").mkdir()
+    source = tmp_path / "functions" / "app.py"
+    source.write_text("a", encoding="utf-8")
+    first = fingerprint(tmp_path)
+
+    (tmp_path / "functions" / "__pycache__").mkdir()
+    (tmp_path / "functions" / "__pycache__" / "app.pyc").write_bytes(b"x")
+    assert fingerprint(tmp_path) == first
+
+    source.write_text("b", encoding="utf-8")
+    changed = fingerprint(tmp_path)
+    source.rename(source.with_name("other.py"))
+    assert len({first, changed, fingerprint(tmp_path), fingerprint(tmp_path, ("functions",), "python3.12")}) == 4
+
+
+def test_a_port_that_is_taken_is_named_and_another_is_found():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+
+        with pytest.raises(CliError, match=f"port {port} on 127.0.0.1 is in use"):
+            choose_port(port)
+        assert choose_port(None) != port
+
+
+def test_nothing_of_the_users_account_reaches_the_local_stack():
+    environment = clean_environment(
+        {"AWS_PROFILE": "work", "AWS_ACCESS_KEY_ID": "A", "PYTHONPATH": "x", "PATH": "/bin"}
+    )
+
+    assert environment["AWS_CONFIG_FILE"] == environment["AWS_SHARED_CREDENTIALS_FILE"] == os.devnull
+    assert environment["PATH"] == "/bin"
+    assert not {"AWS_PROFILE", "AWS_ACCESS_KEY_ID", "PYTHONPATH"} & set(environment)
+
+
+def test_only_processes_with_our_mark_are_ended(tmp_path):
+    sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with (
+        subprocess.Popen(sleeper, env={**os.environ, MARK: str(tmp_path)}) as ours,  # noqa: S603  # this very interpreter
+        subprocess.Popen(sleeper, env={**os.environ, MARK: f"{tmp_path}-other"}) as other,  # noqa: S603  # likewise
+    ):
+        started = start_moment(ours.pid)
+        assert is_running(ours.pid, started)
+        assert not is_running(ours.pid, "another moment")
+
+        assert stop_processes(tmp_path) == 1
+
+        assert not is_running(ours.pid, started)
+        assert other.poll() is None
+        other.kill()
+
+
+def test_a_server_with_the_certificates_is_trusted_strictly(tmp_path):
+    paths = make_certificates(tmp_path, datetime.now(UTC))
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(paths.certificate, paths.key)
+    client = ssl.create_default_context(cafile=paths.authority)
+    client.verify_flags |= ssl.VERIFY_X509_STRICT
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client_side = client.wrap_bio(to_client, to_server, server_hostname="127.0.0.1")
+    server_side = server.wrap_bio(to_server, to_client, server_side=True)
+
+    for _ in range(4):
+        for side in (client_side, server_side):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+
+    assert client_side.version() is not None
+    assert stat.S_IMODE(paths.key.stat().st_mode) == 0o600
+
+
+def test_the_local_api_is_the_aws_address_behind_the_endpoint():
+    url = local_api_url("https://abc123.execute-api.us-east-1.amazonaws.com/v1", "https://127.0.0.1:4566")
+
+    assert url == "https://127.0.0.1:4566/_aws/execute-api/abc123/v1"
+
+
+@pytest.mark.parametrize("url", ["", "https://example.com/v1", "https://abc.execute-api.us-east-1.amazonaws.com/"])
+def test_an_output_that_is_no_api_is_refused(url):
+    with pytest.raises(CliError, match="not the address of a REST API"):
+        local_api_url(url, "https://127.0.0.1:4566")
+
+
+def test_without_options_and_without_a_local_stack_the_way_out_is_named():
+    with pytest.raises(CliError) as caught:
+        resolve_target(None, None, None, None)
+
+    assert "millrace local up" in caught.value.hint
+    assert "--profile" in caught.value.hint
+
+
+def test_a_stack_that_was_not_deployed_to_is_no_target():
+    with pytest.raises(CliError, match="nothing is deployed"):
+        resolve_target(None, None, None, STATE)
+
+
+def test_the_stack_is_called_what_the_configuration_says(tmp_path):
+    assert stack_name(Project(tmp_path)) == "millrace"
+    (tmp_path / "samconfig.toml").write_text('[local.deploy.parameters]\nstack_name = "other"\n', encoding="utf-8")
+    assert stack_name(Project(tmp_path)) == "other"
+
+
+def test_a_missing_tool_says_how_to_install_it(tmp_path):
+    with pytest.raises(CliError, match="sam is not installed") as caught:
+        Project(tmp_path).tool("sam")
+
+    assert "tools" in caught.value.hint

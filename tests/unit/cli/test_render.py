@@ -1,0 +1,73 @@
+import io
+
+from millrace_cli.progress import RunProgress
+from millrace_cli.render import predictions_table, run_report
+from millrace_cli.watch import Snapshot
+from rich.console import Console
+
+EVALUATION = {
+    "decision": "promote",
+    "trial_id": "t1",
+    "primary_metric": "roc_auc",
+    "confidence": 0.95,
+    "leaderboard": [
+        {"trial_id": "t1", "candidate": "boosting", "rank": 1, "metrics": {"accuracy": 0.9, "roc_auc": 0.91234}},
+        {"trial_id": "t2", "candidate": "forest", "rank": None, "metrics": {}, "reason": "killed [by] the system"},
+    ],
+    "holdout": {"rows": 80, "metrics": {"roc_auc": {"value": 0.9, "low": 0.8, "high": 0.95}}},
+    "baseline": {"metrics": {"roc_auc": 0.5}},
+    "champion": None,
+    "gate": [{"name": "baseline", "passed": False, "explanation": "not better than the baseline"}],
+}
+
+
+def printed(renderable):
+    console = Console(file=io.StringIO(), width=200)
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+def test_a_report_has_the_leaderboard_the_holdout_the_gate_and_the_verdict():
+    text = printed(run_report("churn", {"status": "succeeded", "version": 3, "reasons": ["first"]}, [], EVALUATION))
+
+    for expected in ("boosting *", "0.9123", "killed [by] the system", "0.8 to 0.95", "not better than the baseline"):
+        assert expected in text
+    assert "FAIL" in text
+    assert "churn: run succeeded, gate: promote, version 3" in text
+    assert "- first" in text
+    assert text.index("roc_auc") < text.index("accuracy")
+
+
+def test_a_report_without_an_evaluation_shows_trials_and_reasons():
+    trials = [{"candidate": "linear", "status": "failed", "reason": "no memory"}]
+    text = printed(run_report("churn", {"status": "failed", "reasons": ["every trial failed"]}, trials, None))
+
+    assert "no memory" in text
+    assert "every trial failed" in text
+
+
+def test_predictions_show_labels_or_values():
+    assert "yes 0.75" in printed(predictions_table([{"label": "yes", "probabilities": {"yes": 0.75}}]))
+    assert "12.5" in printed(predictions_table([12.5]))
+
+
+def test_off_a_terminal_each_change_is_one_line():
+    console = Console(file=io.StringIO(), width=100)
+    trials = ({"candidate": "linear", "status": "succeeded"},)
+    snapshots = [
+        Snapshot("churn", "pending"),
+        Snapshot("churn", "started", run_id="r", run={"status": "running", "stage": "training"}),
+        Snapshot("churn", "started", run_id="r", run={"status": "running", "stage": "training"}, trials=trials),
+        Snapshot("churn", "started", run_id="r", run={"status": "succeeded", "stage": "finished"}, trials=trials),
+    ]
+    with RunProgress(console, clock=lambda: 0.0) as progress:
+        for snapshot in snapshots:
+            progress.show([snapshot])
+
+    lines = [line.partition("churn: ")[2].strip() for line in console.file.getvalue().splitlines()]
+    assert lines == [
+        "another run is active; this upload waits for it",
+        "training",
+        "linear succeeded",
+        "succeeded",
+    ]
