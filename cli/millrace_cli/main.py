@@ -58,9 +58,9 @@ def _report(error: Exception) -> int:
 
 def show_fault(message: str, hint: str = "") -> None:
     """Print a fault and how to mend it to standard error."""
-    err.print(Text.assemble(("error: ", "bold red"), message))
+    err.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
     if hint:
-        err.print(Text.assemble(("  fix: ", "bold"), hint))
+        err.print(Text.assemble(("  fix: ", "bold"), hint), soft_wrap=True)
 
 
 app = typer.Typer(

@@ -146,7 +146,7 @@ def run_report(model: str, run: Document, trials: Sequence[Document], evaluation
     elif trials:
         parts += [trials_table(trials), Text()]
     parts.append(_verdict_line(model, run, evaluation))
-    parts += [Text(f"  - {reason}") for reason in run.get("reasons") or ()]
+    parts += [Text(f"  - {reason}", overflow="fold") for reason in run.get("reasons") or ()]
     return Group(*parts)
 
 

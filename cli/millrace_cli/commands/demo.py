@@ -54,7 +54,7 @@ def _show_loop(project: Project, target: Target) -> None:
         uploads = []
         for dataset in datasets:
             uploads.append(upload_table(s3, bucket, dataset.model, dataset.upload, target=dataset.target))
-            out.print(Text(f"{dataset.model}: {count_rows(dataset.upload)} rows, {dataset.title}"))
+            out.print(Text(f"{dataset.model}: {count_rows(dataset.upload)} rows, {dataset.title}"), soft_wrap=True)
     with ApiClient.for_target(target) as api:
         with _act("3. Each upload starts a training run"):
             outcomes = watch_uploads(api, target, uploads, TRAINING_TIMEOUT_SECONDS)

@@ -46,7 +46,7 @@ def train(
     check_upload(model, file)
     where = target_of(profile, stack, region)
     upload = upload_table(where.client("s3"), where.output("DataBucketName"), model, file, target=target, task=task)
-    err.print(Text(f"uploaded {file.name} to s3://{upload.bucket}/{upload.key}"))
+    err.print(Text(f"uploaded {file.name} to s3://{upload.bucket}/{upload.key}"), soft_wrap=True)
     if not wait:
         out.print_json(json.dumps({"model": model, "cause_id": upload.cause_id})) if as_json else _say_next(model)
         return
@@ -75,7 +75,7 @@ def show_outcome(snapshot: Snapshot) -> None:
         out.print(Text.assemble(f"{snapshot.model}: upload ", ("refused", "yellow"), f": {snapshot.reason}"))
         return
     out.print(run_report(snapshot.model, snapshot.run, snapshot.trials, snapshot.evaluation))
-    err.print(Text(f"next: {next_command(snapshot)}", style="dim"))
+    err.print(Text(f"next: {next_command(snapshot)}", style="dim"), soft_wrap=True)
 
 
 def next_command(snapshot: Snapshot) -> str:
