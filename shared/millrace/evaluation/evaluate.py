@@ -19,7 +19,7 @@ from millrace.registry.entities import Run, Trial
 from millrace.schema import TableSchema
 from millrace.serving.onnx_model import OnnxModel
 from millrace.spec import ModelSpec
-from millrace.training.metrics import Metric, get_metric
+from millrace.training.metric_catalogue import Metric, get_metric
 from millrace.training.planning import load_schema
 from millrace.training.trial import ONNX_NAME, RECORD_NAME
 

@@ -27,7 +27,7 @@ from typing import Any, Literal
 from millrace.evaluation.intervals import Interval
 from millrace.schema import Task
 from millrace.spec import GateSpec
-from millrace.training.metrics import Metric, get_metric
+from millrace.training.metric_catalogue import Metric, get_metric
 
 Decision = Literal["promote", "keep", "reject"]
 

@@ -12,7 +12,8 @@ from millrace.data.prepared import PreparedSplit
 from millrace.evaluation.intervals import FloatArray, Interval, bootstrap, gain_interval, percentile_interval
 from millrace.evaluation.weighted import statistic
 from millrace.schema import TableSchema
-from millrace.training.metrics import METRICS, Metric, compute_metrics
+from millrace.training.metric_catalogue import METRICS, Metric
+from millrace.training.metrics import compute_metrics
 
 
 @dataclass(frozen=True, slots=True)

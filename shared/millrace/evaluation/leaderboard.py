@@ -7,7 +7,7 @@ from typing import Any
 from millrace.contracts import TrialOutcome
 from millrace.ports import Registry
 from millrace.registry.entities import Run, Trial
-from millrace.training.metrics import Metric
+from millrace.training.metric_catalogue import Metric
 
 NO_OUTCOME = "the worker ended without recording a result"
 

@@ -10,7 +10,7 @@ from millrace.evaluation.gate import GateResult
 from millrace.evaluation.holdout import Measurement
 from millrace.evaluation.leaderboard import Standing
 from millrace.registry.entities import Run, Trial
-from millrace.training.metrics import Metric
+from millrace.training.metric_catalogue import Metric
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,45 +1,20 @@
-"""Metrics of predictions, by scikit-learn, in one table.
+"""Metrics of predictions, by scikit-learn.
 
 Predictions are probabilities of shape (n_rows, n_classes) in the order of the schema's classes, or values of shape
 (n_rows,) for regression; targets are class indices or values.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn import metrics
 
-from millrace.errors import FieldError, InvalidInputError
 from millrace.schema import Task
+from millrace.training.metric_catalogue import METRICS
 
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One metric.
-
-    Parameters
-    ----------
-    name : str
-        As reports, floors and specs name it.
-    greater_is_better : bool
-        False for errors and losses.
-    function : callable
-        From target and predictions to a number; NaN where the metric is not defined, as an area under the curve is
-        not for a single class.
-    """
-
-    name: str
-    greater_is_better: bool
-    function: Callable[[Array, Array], float]
-
-    def gain(self, challenger: float, other: float) -> float:
-        """Return by how much ``challenger`` is better than ``other``; negative when it is worse."""
-        return challenger - other if self.greater_is_better else other - challenger
 
 
 def _proper(probabilities: Array) -> Array:
@@ -104,48 +79,24 @@ def _r2(target: Array, values: Array) -> float:
     return float(metrics.r2_score(target, values))
 
 
-#: Every task's metrics; the first is its primary one.
-METRICS: dict[Task, tuple[Metric, ...]] = {
-    "binary": (
-        Metric("roc_auc", greater_is_better=True, function=_roc_auc),
-        Metric("pr_auc", greater_is_better=True, function=_pr_auc),
-        Metric("log_loss", greater_is_better=False, function=_log_loss),
-        Metric("brier", greater_is_better=False, function=_brier),
-        Metric("accuracy", greater_is_better=True, function=_accuracy),
-        Metric("f1", greater_is_better=True, function=_f1),
-    ),
-    "multiclass": (
-        Metric("log_loss", greater_is_better=False, function=_log_loss),
-        Metric("accuracy", greater_is_better=True, function=_accuracy),
-        Metric("macro_f1", greater_is_better=True, function=_macro_f1),
-        Metric("roc_auc_ovr", greater_is_better=True, function=_roc_auc_ovr),
-    ),
-    "regression": (
-        Metric("rmse", greater_is_better=False, function=_rmse),
-        Metric("mae", greater_is_better=False, function=_mae),
-        Metric("r2", greater_is_better=True, function=_r2),
-    ),
+#: From target and predictions to a number; NaN where a metric is not defined, as an area under the curve is not for
+#: a single class.
+METRIC_FUNCTIONS: Mapping[str, Callable[[Array, Array], float]] = {
+    "roc_auc": _roc_auc,
+    "pr_auc": _pr_auc,
+    "log_loss": _log_loss,
+    "brier": _brier,
+    "accuracy": _accuracy,
+    "f1": _f1,
+    "macro_f1": _macro_f1,
+    "roc_auc_ovr": _roc_auc_ovr,
+    "rmse": _rmse,
+    "mae": _mae,
+    "r2": _r2,
 }
-
-
-def get_metric(task: Task, name: str | None, field: str = "primary_metric") -> Metric:
-    """Return a task's metric by name, or its primary one.
-
-    Raises
-    ------
-    InvalidInputError
-        When the task has no such metric; lists those it has. ``field`` says where in the spec it stood.
-    """
-    known = {metric.name: metric for metric in METRICS[task]}
-    if name is None:
-        return METRICS[task][0]
-    if name not in known:
-        fault = FieldError(field, f"known for {task} are: {', '.join(known)}")
-        raise InvalidInputError(f"{name!r} is no metric; {fault.message}", [fault])
-    return known[name]
 
 
 def compute_metrics(task: Task, target: Array, predictions: Array) -> dict[str, float]:
     """Return every metric of the task that is defined on these rows, by name."""
-    values = {metric.name: metric.function(target, predictions) for metric in METRICS[task]}
+    values = {metric.name: METRIC_FUNCTIONS[metric.name](target, predictions) for metric in METRICS[task]}
     return {name: value for name, value in values.items() if np.isfinite(value)}

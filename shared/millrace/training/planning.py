@@ -8,8 +8,8 @@ from millrace.ports import ObjectStore, Registry
 from millrace.registry.entities import Run, Trial
 from millrace.schema import TableSchema, Task
 from millrace.spec import ModelSpec
-from millrace.training.candidates import select_candidates
-from millrace.training.metrics import get_metric
+from millrace.training.metric_catalogue import get_metric
+from millrace.training.search_space import select_search_spaces
 
 
 def plan_run(run: Run, *, registry: Registry, data_store: ObjectStore) -> TrainingPlan:
@@ -35,9 +35,9 @@ def plan_trials(run: Run, task: Task, spec: ModelSpec) -> list[Trial]:
     for name in spec.gate.floors:
         get_metric(task, name, field=f"gate.floors.{name}")
     planned = [
-        (candidate.name, parameters)
-        for candidate in select_candidates(task, spec.candidates)
-        for parameters in candidate.parameter_sets
+        (space.candidate, parameters)
+        for space in select_search_spaces(task, spec.candidates)
+        for parameters in space.parameter_sets
     ]
     return [
         Trial(

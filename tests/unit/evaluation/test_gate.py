@@ -7,7 +7,7 @@ from millrace.errors import InvalidInputError
 from millrace.evaluation.gate import ChampionComparison, GateEvidence, decide
 from millrace.evaluation.intervals import Interval
 from millrace.spec import GateSpec
-from millrace.training.metrics import get_metric
+from millrace.training.metric_catalogue import get_metric
 
 EVIDENCE = GateEvidence(
     task="binary",

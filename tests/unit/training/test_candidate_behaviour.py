@@ -4,37 +4,42 @@ import numpy as np
 import pytest
 from millrace.schema import TASKS, Task
 from millrace.serving.onnx_model import OnnxModel
-from millrace.training.candidates import CANDIDATES, Candidate
+from millrace.training.candidates import CANDIDATES
 from millrace.training.export import check_parity, export_onnx, perturbed, predict_estimator
 from millrace.training.preprocessing import FeatureTable
+from millrace.training.search_space import SEARCH_SPACES, SearchSpace
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
 
 from tests.prepared_data import MIXES, make_dataset
 
 PAIRS = [
-    pytest.param(candidate, task, id=f"{candidate.name}-{task}")
-    for candidate in CANDIDATES
+    pytest.param(space, task, id=f"{space.candidate}-{task}")
+    for space in SEARCH_SPACES
     for task in TASKS
-    if task in candidate.tasks
+    if task in space.tasks
 ]
 
 
-def small_parameters(candidate: Candidate) -> dict[str, object]:
+def test_every_candidate_can_be_planned_and_built():
+    assert set(CANDIDATES) == {space.candidate for space in SEARCH_SPACES}
+
+
+def small_parameters(space: SearchSpace) -> dict[str, object]:
     """Forests and boosting of a few trees behave as those of many do."""
-    parameters = dict(candidate.parameter_sets[0])
-    if candidate.name == "random_forest":
+    parameters = dict(space.parameter_sets[0])
+    if space.candidate == "random_forest":
         parameters["n_estimators"] = 15
-    if candidate.name == "hist_gradient_boosting":
+    if space.candidate == "hist_gradient_boosting":
         parameters |= {"max_iter": 15, "min_samples_leaf": 5}
     return parameters
 
 
 @pytest.mark.parametrize("mix", MIXES)
-@pytest.mark.parametrize(("candidate", "task"), PAIRS)
-def test_onnx_model_answers_as_its_estimator_does(candidate: Candidate, task: Task, mix: str):
+@pytest.mark.parametrize(("space", "task"), PAIRS)
+def test_onnx_model_answers_as_its_estimator_does(space: SearchSpace, task: Task, mix: str):
     dataset = make_dataset(task, mix)
     train, validation = dataset.splits["train"], dataset.splits["validation"]
-    pipeline = candidate.build(task, train.features, small_parameters(candidate), seed=3)
+    pipeline = CANDIDATES[space.candidate].build(task, train.features, small_parameters(space), seed=3)
     with threadpool_limits(1):
         pipeline.fit(FeatureTable(train.features), train.target)
 

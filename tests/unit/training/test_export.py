@@ -16,6 +16,7 @@ from millrace.training.export import (
     round_thresholds_down,
 )
 from millrace.training.preprocessing import FeatureTable, build_preprocessor
+from millrace.training.search_space import select_search_spaces
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -26,7 +27,8 @@ from tests.prepared_data import Dataset, make_dataset
 def fitted(dataset: Dataset, name: str) -> Pipeline:
     train, task = dataset.splits["train"], dataset.schema.task
     candidate = get_candidate(name, task)
-    pipeline = candidate.build(task, train.features, candidate.parameter_sets[0], seed=0)
+    (space,) = select_search_spaces(task, (candidate.name,))
+    pipeline = candidate.build(task, train.features, space.parameter_sets[0], seed=0)
     return pipeline.fit(FeatureTable(train.features), train.target)
 
 

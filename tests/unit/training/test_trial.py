@@ -15,7 +15,7 @@ from millrace.schema import TASKS
 from millrace.serving.onnx_model import OnnxModel
 from millrace.training import trial as trial_module
 from millrace.training.export import ParityReport
-from millrace.training.metrics import METRICS
+from millrace.training.metric_catalogue import METRICS
 from millrace.training.preprocessing import FeatureTable
 
 from tests.fakes.memory_object_store import MemoryObjectStore
