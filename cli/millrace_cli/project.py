@@ -14,14 +14,17 @@ class Project:
     ----------
     root : Path
         The folder with ``template.yaml``.
+    local_name : str, default="local"
+        Which of the checkout's local stacks; the tests have one of their own.
     """
 
     root: Path
+    local_name: str = "local"
 
     @property
     def local_dir(self) -> Path:
         """Everything that the local stack writes."""
-        return self.root / ".millrace" / "local"
+        return self.root / ".millrace" / self.local_name
 
     @property
     def demo_dir(self) -> Path:

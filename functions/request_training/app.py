@@ -8,7 +8,7 @@ from typing import Any
 
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from millrace.aws.clients import registry, training_pipeline
+from millrace.aws.clients import object_store, registry, training_pipeline
 from millrace.aws.rest_api import json_response, rest_api
 from millrace.names import validate_model_name
 from millrace.observability import logger
@@ -18,6 +18,7 @@ from millrace.settings import RequestTrainingSettings, load_settings
 from millrace.triggers.dispatch import handle_trigger
 from millrace.triggers.manual import read_request
 from millrace.triggers.parse import Trigger, parse_event
+from millrace.triggers.upload_versions import with_version_id
 
 app = rest_api()
 
@@ -27,7 +28,8 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     """Answer a request over HTTP, or do what an event asks for."""
     if "httpMethod" in event:
         return app.resolve(event, context)
-    return {"results": _handle(parse_event(event, datetime.now(UTC)))}
+    data_store = object_store(load_settings(RequestTrainingSettings).data_bucket)
+    return {"results": _handle(parse_event(with_version_id(event, data_store), datetime.now(UTC)))}
 
 
 @app.post("/models/<model>/runs")

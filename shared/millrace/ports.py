@@ -46,6 +46,10 @@ class ObjectStore(Protocol):
         """Return an object's size and metadata; raises ``ArtifactNotFoundError`` when there is none."""
         ...
 
+    def find_version(self, key: str, etag: str) -> str:
+        """Return the newest version of an object with that ETag; raises ``ArtifactNotFoundError``."""
+        ...
+
     def put(self, key: str, body: bytes, content_type: str = "application/octet-stream") -> None:
         """Write an object, whole or not at all."""
         ...

@@ -1,5 +1,6 @@
 """A versioned bucket in memory."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -45,6 +46,12 @@ class MemoryObjectStore:
     def head(self, key: str, version_id: str | None = None) -> ObjectInfo:
         found = self._find(key, version_id)
         return ObjectInfo(len(found.body), found.version_id, found.last_modified, found.metadata)
+
+    def find_version(self, key: str, etag: str) -> str:
+        for stored in reversed(self._objects.get(key, [])):
+            if hashlib.md5(stored.body, usedforsecurity=False).hexdigest() == etag.strip('"'):
+                return stored.version_id
+        raise ArtifactNotFoundError(f"no version of {key!r} in {self.bucket_name!r} has the ETag {etag}")
 
     def put(self, key: str, body: bytes, content_type: str = "application/octet-stream") -> None:
         versions = self._objects.setdefault(key, [])

@@ -1,5 +1,6 @@
 """S3, Step Functions and the translation of errors, on moto and on botocore's own stubs."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -52,6 +53,17 @@ class TestObjectStore:
         assert store.get("key") == b"newer"
         assert store.get("key", old) == b"old"
         assert store.head("key", old).size == 3
+
+    def test_a_version_is_found_by_its_content(self, store):
+        store.put("incoming/a.csv", b"first")
+        store.put("incoming/a.csv", b"second")
+        store.put("incoming/a.csv.bak", b"first")
+        version_id = store.find_version(
+            "incoming/a.csv", f'"{hashlib.md5(b"first", usedforsecurity=False).hexdigest()}"'
+        )
+        assert store.get("incoming/a.csv", version_id) == b"first"
+        with pytest.raises(ArtifactNotFoundError):
+            store.find_version("incoming/a.csv", "0" * 32)
 
     def test_a_copy_is_of_the_version_named(self, store):
         store.put("key", b"old")

@@ -9,7 +9,7 @@ from pathlib import Path
 import boto3
 import pytest
 from millrace.aws import clients
-from millrace.errors import ConfigurationError, InvalidInputError, ServiceUnavailableError
+from millrace.errors import ArtifactNotFoundError, ConfigurationError, InvalidInputError, ServiceUnavailableError
 from millrace.layout import evaluation_key, prepared_key, trial_key
 from millrace.names import make_cause_id
 from millrace.schema import Column, TableSchema
@@ -151,10 +151,13 @@ class TestRequestTraining:
         (result,) = call("request_training", load_event("request_training", "valid_upload"))["results"]
         assert result["outcome"] == "started"
 
-    @pytest.mark.parametrize("name", ["refused_unknown_source", "refused_unversioned_bucket"])
-    def test_an_event_that_is_no_trigger_is_a_fault(self, call, name):
+    def test_an_event_that_is_no_trigger_is_a_fault(self, call):
         with pytest.raises(InvalidInputError):
-            call("request_training", load_event("request_training", name))
+            call("request_training", load_event("request_training", "refused_unknown_source"))
+
+    def test_an_upload_without_a_version_that_is_gone_is_a_fault(self, call):
+        with pytest.raises(ArtifactNotFoundError):
+            call("request_training", load_event("request_training", "refused_vanished_upload"))
 
     def test_a_request_by_hand_is_accepted(self, call, registry):
         start_run(registry)

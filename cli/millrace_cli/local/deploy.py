@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,9 +82,10 @@ def build(project: Project, wanted: str) -> None:
     _run_sam(
         project,
         "build",
-        ["--cached", "--build-dir", str(local_build.folder), "--cache-dir", str(project.local_dir / "cache")],
+        ["--build-dir", str(local_build.folder)],
         {"LAYER_PYTHON": str(local_build.interpreter), "UV": str(project.root / ".venv" / "bin" / "uv")},
     )
+    _store_layers(project, local_build.folder)
     local_build.mark.write_text(wanted, encoding="utf-8")
 
 
@@ -115,15 +117,24 @@ def deploy(project: Project, state: LocalState) -> None:
     )
 
 
+def _store_layers(project: Project, folder: Path) -> None:
+    """Pack the layers without compression: deflating them again at each deployment is most of its time."""
+    program = [sys.executable, "-B", "-m", "layers.store_zips", str(folder)]
+    _run(project, "store-layers", program, {})
+
+
 def _run_sam(project: Project, command: str, arguments: list[str], settings: dict[str, str]) -> None:
-    program = project.tool("sam")
-    log = project.local_dir / f"sam-{command}.log"
+    program = [str(project.tool("sam")), command, *arguments]
+    _run(project, f"sam-{command}", program, settings | {"SAM_CLI_TELEMETRY": "0"})
+
+
+def _run(project: Project, name: str, program: list[str], settings: dict[str, str]) -> None:
+    log = project.local_dir / f"{name}.log"
     temporary_dir(project.local_dir).mkdir(parents=True, exist_ok=True)
-    environment = clean_environment(os.environ) | settings
-    environment |= {"SAM_CLI_TELEMETRY": "0", "TMPDIR": str(temporary_dir(project.local_dir))}
+    environment = clean_environment(os.environ) | settings | {"TMPDIR": str(temporary_dir(project.local_dir))}
     with log.open("wb") as file:
-        finished = subprocess.run(  # noqa: S603  # our own pinned program
-            [str(program), command, *arguments],
+        finished = subprocess.run(  # noqa: S603  # our own pinned programs
+            program,
             cwd=project.root,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -132,4 +143,4 @@ def _run_sam(project: Project, command: str, arguments: list[str], settings: dic
             check=False,
         )
     if finished.returncode != 0:
-        raise CliError(f"sam {command} failed:\n{log_end(log)}", f"the whole log: {log}")
+        raise CliError(f"{name} failed:\n{log_end(log)}", f"the whole log: {log}")

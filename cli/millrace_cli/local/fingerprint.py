@@ -5,7 +5,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 #: What a build and a deployment depend on, under the checkout.
-DEPLOYED_SOURCES = ("template.yaml", "samconfig.toml", "functions", "shared", "layers", "statemachines")
+DEPLOYED_SOURCES = (
+    "template.yaml",
+    "samconfig.toml",
+    "functions",
+    "shared",
+    "layers",
+    "requirements/layers.txt",
+    "statemachines",
+)
 
 _NOT_SOURCE = {"__pycache__", ".build", "build", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
 

@@ -56,6 +56,17 @@ class S3ObjectStore:
             metadata=found["Metadata"],
         )
 
+    def find_version(self, key: str, etag: str) -> str:
+        """Return the newest version of an object with that ETag; raises ``ArtifactNotFoundError``."""
+        with self._errors(key):
+            pages = self._client.get_paginator("list_object_versions").paginate(Bucket=self.bucket_name, Prefix=key)
+            for page in pages:
+                # Newest first within a key; keys that only begin alike come after it.
+                for version in page.get("Versions", []):
+                    if version["Key"] == key and version["ETag"].strip('"') == etag.strip('"'):
+                        return version["VersionId"]
+        raise ArtifactNotFoundError(f"no version of {key!r} in {self.bucket_name!r} has the ETag {etag}")
+
     def put(self, key: str, body: bytes, content_type: str = "application/octet-stream") -> None:
         """Write an object, whole or not at all."""
         with self._errors(key):
