@@ -29,6 +29,9 @@ _READY_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 _LOG_LINES_SHOWN = 15
 
+#: Servers outlive the command that starts them; kept, so that Python does not take them for forgotten.
+_servers: list[subprocess.Popen[bytes]] = []
+
 
 def log_path(local_dir: Path) -> Path:
     """Return where MiniStack's own log goes."""
@@ -122,6 +125,7 @@ def start_ministack(program: Path, local_dir: Path, port: int, stack: str) -> Lo
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    _servers.append(process)
     state = LocalState(
         pid=process.pid,
         started=start_moment(process.pid),

@@ -1,0 +1,95 @@
+"""End-to-end tests: the real SAM CLI deploys the template to MiniStack, with IAM enforced.
+
+One stack serves the whole session, apart from the one that ``millrace local up`` starts for a developer.
+"""
+
+import csv
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from millrace_cli.api import ApiClient
+from millrace_cli.local import stack as local_stack
+from millrace_cli.local.ministack import temporary_dir
+from millrace_cli.local.state import LocalState
+from millrace_cli.project import Project, require_project
+from millrace_cli.target import Target, local_target
+from millrace_cli.upload import Upload, upload_table
+from millrace_cli.watch import Snapshot, follow_causes
+
+#: Generous: the machine may be busy with other tests.
+PATIENCE_SECONDS = 240.0
+COLUMNS = ["age", "plan", "joined", "active", "label"]
+
+
+@dataclass(frozen=True)
+class DeployedStack:
+    """The stack under test and the ways into it."""
+
+    project: Project
+    state: LocalState
+    target: Target
+    api: ApiClient
+
+    def client(self, service: str) -> Any:
+        """Return a boto3 client with the administrator's credentials."""
+        return self.target.client(service)
+
+    def resource(self, logical_id: str) -> str:
+        """Return the physical id of a resource of the template."""
+        described = self.client("cloudformation").describe_stack_resource(
+            StackName=self.target.stack, LogicalResourceId=logical_id
+        )
+        return str(described["StackResourceDetail"]["PhysicalResourceId"])
+
+    def upload(self, model: str, file: Path, **options: Any) -> Upload:
+        """Put a table into the drop zone; S3's own event does the rest."""
+        return upload_table(self.client("s3"), self.target.output("DataBucketName"), model, file, **options)
+
+    def wait_for(self, upload: Upload) -> Snapshot:
+        """Wait until the run that an upload caused has finished."""
+        for snapshots in follow_causes(
+            self.api, {upload.model: upload.cause_id}, poll_seconds=0.5, timeout_seconds=PATIENCE_SECONDS
+        ):
+            (snapshot,) = snapshots
+        return snapshot
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[DeployedStack]:
+    """Start MiniStack, deploy, and leave nothing behind: no process, no temporary file."""
+    project = Project(require_project().root, local_name="e2e")
+    local_stack.down(project)  # what a killed session left
+    result = local_stack.up(project, None, print)
+    target = local_target(result.state)
+    with ApiClient.for_target(target) as api:
+        yield DeployedStack(project, result.state, target, api)
+    assert local_stack.down(project) > 0
+    assert local_stack.live_state(project) is None
+    assert not temporary_dir(project.local_dir).exists()
+
+
+def make_table(path: Path, n_rows: int = 200, seed: int = 1) -> Path:
+    """Write a table whose label follows from age and plan, with noise and gaps."""
+    generator = random.Random(seed)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for _ in range(n_rows):
+            age, plan = generator.randint(18, 80), generator.choice(["basic", "plus", "pro"])
+            score = (age - 49) / 12 + (1.5 if plan == "pro" else -0.5) + generator.gauss(0, 0.6)
+            joined = f"20{generator.randint(10, 25)}-{generator.randint(1, 12):02d}-{generator.randint(1, 28):02d}"
+            shown_age = "" if generator.random() < 0.05 else age
+            writer.writerow([shown_age, plan, joined, generator.choice(["yes", "no"]), int(score > 0)])
+    return path
+
+
+def read_features(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
+    """Return a table's rows as a client would send them, and their labels."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    labels = [int(row.pop("label")) for row in rows]
+    return [{**row, "age": int(row["age"]) if row["age"] else None} for row in rows], labels
