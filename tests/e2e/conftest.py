@@ -14,6 +14,7 @@ import pytest
 from millrace_cli.api import ApiClient
 from millrace_cli.local import stack as local_stack
 from millrace_cli.local.ministack import temporary_dir
+from millrace_cli.local.scratch import scratch_dirs
 from millrace_cli.local.state import LocalState
 from millrace_cli.project import Project, require_project
 from millrace_cli.target import Target, local_target
@@ -69,7 +70,8 @@ def stack() -> Iterator[DeployedStack]:
         yield DeployedStack(project, result.state, target, api)
     assert local_stack.down(project) > 0
     assert local_stack.live_state(project) is None
-    assert not temporary_dir(project.local_dir).exists()
+    left = [*scratch_dirs(project.local_dir), temporary_dir(project.local_dir)]
+    assert not [folder for folder in left if folder.exists()]
 
 
 def make_table(path: Path, n_rows: int = 200, seed: int = 1) -> Path:

@@ -16,6 +16,7 @@ from botocore.config import Config
 
 from millrace_cli.errors import CliError
 from millrace_cli.local.process import MARK, start_moment
+from millrace_cli.local.scratch import make_scratch
 from millrace_cli.local.state import LOCAL_REGION, LocalState
 from millrace_cli.local.tls import make_certificates
 
@@ -39,7 +40,7 @@ def log_path(local_dir: Path) -> Path:
 
 
 def temporary_dir(local_dir: Path) -> Path:
-    """Return the folder that takes every temporary file of the stack, so that they vanish together."""
+    """Return the folder that takes the temporary files of builds and deployments."""
     return local_dir / "tmp"
 
 
@@ -95,7 +96,6 @@ def start_ministack(program: Path, local_dir: Path, port: int, stack: str) -> Lo
     CliError
         When it ends or stays silent; shows the end of its log.
     """
-    temporary_dir(local_dir).mkdir(parents=True, exist_ok=True)
     certificates = make_certificates(local_dir, datetime.now(UTC))
     environment = clean_environment(os.environ) | {
         "AUTH": "true",
@@ -111,7 +111,7 @@ def start_ministack(program: Path, local_dir: Path, port: int, stack: str) -> Lo
         "SSL_CERT_FILE": str(certificates.authority),
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
-        "TMPDIR": str(temporary_dir(local_dir)),
+        "TMPDIR": str(make_scratch(local_dir)),
         "OMP_NUM_THREADS": "1",
         MARK: str(local_dir),
     }

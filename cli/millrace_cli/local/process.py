@@ -18,6 +18,7 @@ MARK = "MILLRACE_LOCAL_DIR"
 _PROC = Path("/proc")
 _HAS_PROC = (_PROC / "self" / "environ").exists()
 _POLL_SECONDS = 0.05
+_KILLED_SECONDS = 10.0
 
 
 def start_moment(pid: int) -> str:
@@ -42,8 +43,8 @@ def marked_processes(local_dir: Path) -> list[int]:
     return [int(line.split(None, 1)[0]) for line in lines if f" {mark} " in f"{line} "]
 
 
-def stop_processes(local_dir: Path, *, patience_seconds: float = 5.0) -> int:
-    """End every process of the local stack in ``local_dir``: politely, then not.
+def stop_processes(local_dir: Path, *, patience_seconds: float = 1.0) -> int:
+    """End every process of the local stack in ``local_dir``: politely, then not; there is nothing it has to save.
 
     Returns
     -------
@@ -54,7 +55,7 @@ def stop_processes(local_dir: Path, *, patience_seconds: float = 5.0) -> int:
     _signal(pids, signal.SIGTERM)
     if not _wait_until_gone(local_dir, patience_seconds):
         _signal(marked_processes(local_dir), signal.SIGKILL)
-        _wait_until_gone(local_dir, patience_seconds)
+        _wait_until_gone(local_dir, _KILLED_SECONDS)
     return len(pids)
 
 
