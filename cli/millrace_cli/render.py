@@ -25,6 +25,9 @@ STATUS_STYLES = {
 NOTHING = "-"
 _METRICS_SHOWN = 4
 
+#: Columns of sentences, which wrap; everything else is copied and compared, so it stays on one line.
+_PROSE = frozenset({"finding", "probabilities", "reason", "reasons", "why"})
+
 
 def format_value(value: Any) -> str:
     """Return a value as a cell: numbers with four digits, nothing as a dash."""
@@ -42,10 +45,10 @@ def format_value(value: Any) -> str:
 
 
 def format_moment(moment: str | None) -> str:
-    """Return an ISO 8601 moment in local time, to the second."""
+    """Return an ISO 8601 moment in local time, to the minute."""
     if not moment:
         return NOTHING
-    return f"{datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M:%S}"
+    return f"{datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M}"
 
 
 def styled(status: Any) -> Text:
@@ -59,7 +62,7 @@ def make_table(title: str, headers: Iterable[str], rows: Iterable[Sequence[Any]]
         title=title or None, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
     )
     for header in headers:
-        table.add_column(header, overflow="fold")
+        table.add_column(header, overflow="fold", no_wrap=header not in _PROSE)
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else escape(format_value(cell)) for cell in row))
     return table
@@ -170,7 +173,7 @@ def models_table(models: Sequence[Document]) -> Table:
 
 def versions_table(versions: Sequence[Document]) -> Table:
     """Return a model's versions, newest first."""
-    names = metric_names(versions)
+    names = metric_names(versions)[:1]
     rows = [
         (
             version.get("version"),
@@ -178,11 +181,10 @@ def versions_table(versions: Sequence[Document]) -> Table:
             version.get("candidate"),
             *((version.get("metrics") or {}).get(name) for name in names),
             version.get("run_id"),
-            format_moment(version.get("created_at")),
         )
         for version in versions
     ]
-    return make_table("", ("version", "semantic", "candidate", *names, "run", "registered"), rows)
+    return make_table("", ("version", "semver", "candidate", *names, "run"), rows)
 
 
 def runs_table(runs: Sequence[Document]) -> Table:
@@ -191,15 +193,13 @@ def runs_table(runs: Sequence[Document]) -> Table:
         (
             run.get("run_id"),
             run.get("kind"),
-            styled(run.get("status")),
-            run.get("stage"),
+            styled(run.get("stage") if run.get("status") == "running" else run.get("status")),
             run.get("version"),
-            format_moment(run.get("requested_at")),
             Text("; ".join(str(reason) for reason in run.get("reasons") or ())),
         )
         for run in runs
     ]
-    return make_table("", ("run", "cause", "status", "stage", "version", "requested", "reasons"), rows)
+    return make_table("", ("run", "cause", "status", "version", "reasons"), rows)
 
 
 def ledger_table(entries: Sequence[Document]) -> Table:
@@ -209,12 +209,23 @@ def ledger_table(entries: Sequence[Document]) -> Table:
             format_moment(entry.get("occurred_at")),
             entry.get("actor"),
             entry.get("action"),
-            Text(str(entry.get("reason") or "")),
-            entry.get("details") or {},
+            Text(_why(entry)),
         )
         for entry in entries
     ]
-    return make_table("", ("when", "who", "what", "why", "details"), rows)
+    return make_table("", ("when", "who", "what", "why"), rows)
+
+
+def _why(entry: Document) -> str:
+    """Return an entry's reason, after what it was about."""
+    details = entry.get("details") or {}
+    about = str(details.get("key") or "")
+    if "to_version" in details:
+        about = f"{details.get('alias')}: {format_value(details.get('from_version'))} to {details['to_version']}"
+    elif "version" in details:
+        about = f"version {details['version']}"
+    parts = [about, str(entry.get("reason") or ""), str(details.get("remedy") or "")]
+    return "; ".join(part for part in parts if part)
 
 
 def predictions_table(predictions: Sequence[Any]) -> Table:
