@@ -25,7 +25,9 @@ _FOLLOW_SECONDS = 1.0
 
 @app.command()
 def up(
-    port: Annotated[int | None, typer.Option(help="Port on 127.0.0.1; default 4566 or the next free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port on 127.0.0.1; default 4566 or the next free one.", min=1, max=65535)
+    ] = None,
 ) -> None:
     """Start the local stack and deploy to it; again, deploy what has changed."""
     result = start(require_project(), port)

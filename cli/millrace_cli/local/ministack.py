@@ -22,6 +22,8 @@ from millrace_cli.local.tls import make_certificates
 
 DEFAULT_PORT = 4566
 ADMINISTRATOR = "millrace-local"
+#: How long a stack that runs may be too busy to answer.
+PATIENCE_SECONDS = 30.0
 
 #: MiniStack lets this key do everything without looking; it makes the administrator, whose requests are checked.
 _ROOT_KEY = "test"
@@ -151,6 +153,16 @@ def is_ready(state: LocalState) -> bool:
     except (httpx.HTTPError, OSError):
         return False
     return answer.status_code == httpx.codes.OK
+
+
+def answers_within(state: LocalState, seconds: float) -> bool:
+    """Tell whether MiniStack answers before that many seconds have passed; asks at least once."""
+    deadline = time.monotonic() + seconds
+    while not is_ready(state):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
 
 
 def log_end(path: Path, lines: int = _LOG_LINES_SHOWN) -> str:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from millrace_cli.errors import CliError
 from millrace_cli.local import deploy as sam
 from millrace_cli.local import ministack
 from millrace_cli.local.process import is_running, stop_processes
@@ -36,11 +37,23 @@ class UpResult:
 
 
 def live_state(project: Project) -> LocalState | None:
-    """Return the state of the local stack that runs, whether or not it was deployed to; else None."""
+    """Return the state of the local stack that runs, whether or not it was deployed to; else None.
+
+    Raises
+    ------
+    CliError
+        When its process runs but does not answer. It is never taken for stopped: what is in it would be lost.
+    """
     state = read_state(project.local_dir)
-    if state and is_running(state.pid, state.started) and ministack.is_ready(state):
-        return state
-    return None
+    if state is None or not is_running(state.pid, state.started):
+        return None
+    patience = ministack.PATIENCE_SECONDS
+    if not ministack.answers_within(state, patience):
+        raise CliError(
+            f"the local stack runs (process {state.pid}), but did not answer for {patience:.0f} seconds",
+            "wait until it is less busy; or begin anew: millrace local down, then millrace local up",
+        )
+    return state
 
 
 def up(project: Project, port: int | None, report: Report) -> UpResult:
@@ -67,6 +80,11 @@ def up(project: Project, port: int | None, report: Report) -> UpResult:
     if state is None:
         report("starting MiniStack")
         state = _start(project, port)
+    elif port not in (None, state.port):
+        raise CliError(
+            f"the local stack already runs on port {state.port}",
+            f"leave --port out; or move it: millrace local down, then millrace local up --port {port}",
+        )
     if state.deployed == wanted:
         return UpResult(state, started=False, built=False, deployed=False, seconds=time.monotonic() - began)
     built = not sam.LocalBuild(project).is_current(wanted)

@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 
 import pytest
 from millrace_cli.errors import CliError
+from millrace_cli.local import ministack
 from millrace_cli.local.deploy import stack_name
 from millrace_cli.local.fingerprint import fingerprint
 from millrace_cli.local.ministack import choose_port, clean_environment
 from millrace_cli.local.process import MARK, is_running, start_moment, stop_processes
+from millrace_cli.local.stack import live_state, up
 from millrace_cli.local.state import LocalState, read_state, state_path, write_state
 from millrace_cli.local.tls import make_certificates
 from millrace_cli.project import Project
@@ -138,6 +140,40 @@ def test_the_stack_is_called_what_the_configuration_says(tmp_path):
     assert stack_name(Project(tmp_path)) == "millrace"
     (tmp_path / "samconfig.toml").write_text('[local.deploy.parameters]\nstack_name = "other"\n', encoding="utf-8")
     assert stack_name(Project(tmp_path)) == "other"
+
+
+@pytest.fixture
+def busy_stack(tmp_path, monkeypatch):
+    """A recorded stack whose process runs and answers nothing, which nothing may start again or stop."""
+    project = Project(tmp_path)
+    state = LocalState(pid=os.getpid(), started=start_moment(os.getpid()), port=1, stack="s", authority="/none.pem")
+    write_state(project.local_dir, state)
+    monkeypatch.setattr(ministack, "PATIENCE_SECONDS", 0.0)
+    return project
+
+
+def test_a_stack_that_is_too_busy_to_answer_is_not_taken_for_stopped(busy_stack):
+    with pytest.raises(CliError, match="did not answer") as caught:
+        live_state(busy_stack)
+
+    assert "millrace local down" in caught.value.hint
+    assert read_state(busy_stack.local_dir) is not None
+
+
+def test_a_stack_that_answers_late_is_live(busy_stack, monkeypatch):
+    answers = iter([False, True])
+    monkeypatch.setattr(ministack, "PATIENCE_SECONDS", 5.0)
+    monkeypatch.setattr(ministack, "is_ready", lambda _: next(answers))
+
+    assert live_state(busy_stack) == read_state(busy_stack.local_dir)
+
+
+def test_a_running_stack_does_not_change_its_port_silently(busy_stack, monkeypatch):
+    monkeypatch.setattr(ministack, "is_ready", lambda _: True)
+    monkeypatch.setattr(Project, "tool", lambda project, *names: project.root.joinpath(*names))
+
+    with pytest.raises(CliError, match="already runs on port 1"):
+        up(busy_stack, 4599, print)
 
 
 def test_a_missing_tool_says_how_to_install_it(tmp_path):
