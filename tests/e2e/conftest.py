@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 from millrace_cli.api import ApiClient
 from millrace_cli.local import stack as local_stack
-from millrace_cli.local.ministack import temporary_dir
-from millrace_cli.local.scratch import scratch_dirs
+from millrace_cli.local.ministack import temporary_dir, workers_dir
 from millrace_cli.local.state import LocalState
 from millrace_cli.project import Project, require_project
 from millrace_cli.target import Target, local_target
@@ -70,7 +69,7 @@ def stack() -> Iterator[DeployedStack]:
         yield DeployedStack(project, result.state, target, api)
     assert local_stack.down(project) > 0
     assert local_stack.live_state(project) is None
-    left = [*scratch_dirs(project.local_dir), temporary_dir(project.local_dir)]
+    left = [workers_dir(project.local_dir), temporary_dir(project.local_dir)]
     assert not [folder for folder in left if folder.exists()]
 
 

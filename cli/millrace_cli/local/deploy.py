@@ -1,6 +1,7 @@
 """Building and deploying with the real SAM CLI, as for AWS, against the local stack."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -32,6 +33,11 @@ class LocalBuild:
         return self.project.local_dir / "build"
 
     @property
+    def layers(self) -> Path:
+        """The folder of built layers, by fingerprint: the functions' workers import from them."""
+        return self.project.local_dir / "layers"
+
+    @property
     def mark(self) -> Path:
         """The file that says of which sources the build is."""
         return self.project.local_dir / "build.fingerprint"
@@ -48,9 +54,17 @@ class LocalBuild:
     def is_current(self, wanted: str) -> bool:
         """Tell whether what is built is what would be built now."""
         try:
-            return self.mark.read_text(encoding="utf-8") == wanted and (self.folder / "template.yaml").exists()
+            is_wanted = self.mark.read_text(encoding="utf-8") == wanted
         except OSError:
             return False
+        return is_wanted and (self.folder / "template.yaml").exists() and (self.layers / wanted).is_dir()
+
+    def remove_old_layers(self) -> None:
+        """Remove the layers of earlier builds, once nothing runs that may still import from them."""
+        current = self.mark.read_text(encoding="utf-8") if self.mark.exists() else ""
+        for folder in self.layers.glob("*"):
+            if folder.name != current:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def stack_name(project: Project) -> str:
@@ -85,7 +99,7 @@ def build(project: Project, wanted: str) -> None:
         ["--build-dir", str(local_build.folder)],
         {"LAYER_PYTHON": str(local_build.interpreter), "UV": str(project.root / ".venv" / "bin" / "uv")},
     )
-    _store_layers(project, local_build.folder)
+    _keep_layers(project, local_build, wanted)
     local_build.mark.write_text(wanted, encoding="utf-8")
 
 
@@ -117,10 +131,10 @@ def deploy(project: Project, state: LocalState) -> None:
     )
 
 
-def _store_layers(project: Project, folder: Path) -> None:
-    """Pack the layers without compression: deflating them again at each deployment is most of its time."""
-    program = [sys.executable, "-B", "-m", "layers.store_zips", str(folder)]
-    _run(project, "store-layers", program, {})
+def _keep_layers(project: Project, local_build: LocalBuild, wanted: str) -> None:
+    """Let the workers share one copy of each layer; the fingerprint keeps it apart from what still runs."""
+    folders = [str(local_build.folder), str(local_build.layers / wanted)]
+    _run(project, "keep-layers", [sys.executable, "-B", "-m", "layers.local_layers", *folders], {})
 
 
 def _run_sam(project: Project, command: str, arguments: list[str], settings: dict[str, str]) -> None:

@@ -16,7 +16,6 @@ from botocore.config import Config
 
 from millrace_cli.errors import CliError
 from millrace_cli.local.process import MARK, start_moment
-from millrace_cli.local.scratch import make_scratch
 from millrace_cli.local.state import LOCAL_REGION, LocalState
 from millrace_cli.local.tls import make_certificates
 
@@ -44,6 +43,11 @@ def log_path(local_dir: Path) -> Path:
 def temporary_dir(local_dir: Path) -> Path:
     """Return the folder that takes the temporary files of builds and deployments."""
     return local_dir / "tmp"
+
+
+def workers_dir(local_dir: Path) -> Path:
+    """Return the folder that takes the temporary files of MiniStack and the functions' workers."""
+    return local_dir / "workers"
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -99,6 +103,8 @@ def start_ministack(program: Path, local_dir: Path, port: int, stack: str) -> Lo
         When it ends or stays silent; shows the end of its log.
     """
     certificates = make_certificates(local_dir, datetime.now(UTC))
+    workers = workers_dir(local_dir)
+    workers.mkdir(mode=0o700, parents=True, exist_ok=True)
     environment = clean_environment(os.environ) | {
         "AUTH": "true",
         "BIND_HOST": "127.0.0.1",
@@ -113,7 +119,7 @@ def start_ministack(program: Path, local_dir: Path, port: int, stack: str) -> Lo
         "SSL_CERT_FILE": str(certificates.authority),
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
-        "TMPDIR": str(make_scratch(local_dir)),
+        "TMPDIR": str(workers),
         "OMP_NUM_THREADS": "1",
         MARK: str(local_dir),
     }

@@ -9,7 +9,6 @@ from millrace_cli.errors import CliError
 from millrace_cli.local import deploy as sam
 from millrace_cli.local import ministack
 from millrace_cli.local.process import is_running, stop_processes
-from millrace_cli.local.scratch import remove_scratch
 from millrace_cli.local.state import LocalState, read_state, state_path, write_state
 from millrace_cli.local.tls import CertificatePaths
 from millrace_cli.project import Project
@@ -110,9 +109,10 @@ def down(project: Project) -> int:
     """
     local_dir = project.local_dir
     stopped = stop_processes(local_dir)
-    remove_scratch(local_dir)
-    shutil.rmtree(ministack.temporary_dir(local_dir), ignore_errors=True)
-    shutil.rmtree(CertificatePaths.under(local_dir).key.parent, ignore_errors=True)
+    certificates = CertificatePaths.under(local_dir).key.parent
+    for folder in (ministack.workers_dir(local_dir), ministack.temporary_dir(local_dir), certificates):
+        shutil.rmtree(folder, ignore_errors=True)
+    sam.LocalBuild(project).remove_old_layers()
     state_path(local_dir).unlink(missing_ok=True)
     return stopped
 
