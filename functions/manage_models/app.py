@@ -5,7 +5,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.aws.clients import object_store, registry
 from millrace.aws.rest_api import rest_api
-from millrace.names import validate_model_name, validate_run_id
+from millrace.names import validate_cause_id, validate_model_name, validate_run_id
 from millrace.observability import logger
 from millrace.ports import ObjectStore, Registry
 from millrace.registry.presentation import to_json
@@ -62,7 +62,7 @@ def get_run(model: str, run_id: str) -> dict[str, Any]:
 @app.get("/models/<model>/causes/<cause_id>")
 def get_cause(model: str, cause_id: str) -> dict[str, Any]:
     """Tell what became of a trigger."""
-    return describe_cause(validate_model_name(model), cause_id, _registry())
+    return describe_cause(validate_model_name(model), validate_cause_id(cause_id), _registry())
 
 
 @app.get("/models/<model>/ledger")

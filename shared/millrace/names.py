@@ -14,6 +14,7 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 
 _MODEL_NAME = re.compile(MODEL_NAME_PATTERN + r"\Z")
+_CAUSE_ID = re.compile(r"^[0-9a-f]{32}\Z")
 _RUN_ID = re.compile(r"^[0-9]{8}T[0-9]{6}-[0-9a-f]{12}\Z")
 
 
@@ -43,6 +44,19 @@ def validate_run_id(run_id: str) -> str:
     if not _RUN_ID.match(run_id):
         raise InvalidNameError(f"{run_id!r} is not a run id: one looks like 20260503T141500-0f3a9c2b7d1e")
     return run_id
+
+
+def validate_cause_id(cause_id: str) -> str:
+    """Return ``cause_id`` when it has the form of a cause id.
+
+    Raises
+    ------
+    InvalidNameError
+        When it has not.
+    """
+    if not _CAUSE_ID.match(cause_id):
+        raise InvalidNameError(f"{cause_id[:40]!r} is not a cause id: one has 32 hexadecimal digits")
+    return cause_id
 
 
 def make_cause_id(*parts: str) -> str:

@@ -277,6 +277,20 @@ class TestManageModels:
         assert status == expected
         assert set(body) == {"error_code", "message"}
 
+    @pytest.mark.parametrize(
+        ("path", "expected"),
+        [
+            ("causes/" + "z" * 3000, 400),
+            ("causes/" + "A" * 32, 400),
+            ("versions/" + "9" * 5000, 404),
+            ("versions/000000000000", 404),
+        ],
+        ids=lambda value: str(value)[:20],
+    )
+    def test_an_identifier_that_no_key_can_hold_is_not_our_fault(self, call, cause_id, path, expected):
+        status, _ = read(call, "valid_version", path=f"/models/{MODEL}/{path}")
+        assert status == expected
+
     def test_a_path_that_is_none_is_404_in_the_same_form(self, call):
         status, body = read(call, "valid_models", path="/nothing")
         assert (status, body) == (

@@ -119,7 +119,7 @@ def check_header(names: Sequence[str]) -> None:
     if empty:
         positions = ", ".join(str(position) for position in empty[:20])
         hint = "; pandas writes such a column unless it is told to_csv(index=False)" if empty == [1] else ""
-        faults.append(FieldError("header", f"column {positions} has no name{hint}"))
+        faults.append(FieldError("header", f"column {positions} has no name; give every column one{hint}"))
     if repeated:
         faults.append(FieldError("header", f"the header repeats {listed(repeated)}; give every column its own name"))
     if faults:

@@ -1,6 +1,7 @@
 """What callers may read about models, as plain JSON."""
 
 import json
+import re
 from typing import Any
 
 from millrace.errors import ArtifactNotFoundError, VersionNotFoundError
@@ -8,6 +9,9 @@ from millrace.layout import evaluation_key, version_key
 from millrace.ports import ObjectStore, Registry
 from millrace.registry.entities import ModelVersion
 from millrace.registry.presentation import to_json
+
+#: Longer ones no counter reaches, and no key holds.
+_VERSION_NUMBER = re.compile(r"^[0-9]{1,12}\Z")
 
 
 def describe_version(model: str, name: str, registry: Registry, model_store: ObjectStore) -> dict[str, Any]:
@@ -19,7 +23,7 @@ def describe_version(model: str, name: str, registry: Registry, model_store: Obj
         When there is no such model, version or alias.
     """
     aliases = registry.get_state(model).aliases
-    number = int(name) if name.isascii() and name.isdigit() else aliases.get(name)
+    number = int(name) if _VERSION_NUMBER.match(name) else aliases.get(name)
     if number is None:
         raise VersionNotFoundError(f"the model {model!r} has no version or alias {name!r}")
     version = registry.get_version(model, number)

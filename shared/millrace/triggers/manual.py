@@ -43,6 +43,9 @@ def read_request(model: str, event: Mapping[str, Any], now: datetime) -> Trainin
 def _read_body(event: Mapping[str, Any]) -> Any:
     body = event.get("body") or "{}"
     try:
-        return json.loads(base64.b64decode(body, validate=True) if event.get("isBase64Encoded") else body)
-    except (ValueError, binascii.Error) as error:
+        request = json.loads(base64.b64decode(body, validate=True) if event.get("isBase64Encoded") else body)
+    except (ValueError, RecursionError, binascii.Error) as error:
         raise InvalidInputError("the body is not JSON", [FieldError("body", "not JSON")]) from error
+    if not isinstance(request, dict):
+        raise InvalidInputError("the body has to be a JSON object", [FieldError("body", "not an object")])
+    return request

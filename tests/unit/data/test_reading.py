@@ -55,7 +55,7 @@ def cells(table: RawTable) -> list[dict[str, str | None]]:
         ("cut.csv.gz", gzip.compress(b"a,b\n" + b"1,2\n" * 5000)[:40], "damaged or cut off"),
         ("duplicate.csv", b"a,b,a\n1,2,3\n", "repeats 'a'"),
         ("nameless.csv", b",a\n0,1\n", r"column 1 has no name.*index=False"),
-        ("nameless_middle.csv", b"a,,b\n0,1,2\n", r"column 2 has no name"),
+        ("nameless_middle.csv", b"a,,b\n0,1,2\n", r"column 2 has no name; give every column one"),
         ("wide.csv", WIDE.encode(), "10,000 columns; at most 2,000"),
         ("wide.jsonl", WIDE_JSON.encode(), "columns; at most 2,000"),
         ("wide.parquet", parquet_bytes(pd.DataFrame({f"c{i}": [1] for i in range(MAX_COLUMNS + 1)})), "2,001 columns"),
