@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from layers import lockfile, slimming, store_zips
+from layers import lockfile, slimming
 from layers.build_layer import build_cached, build_folder, build_shared, iter_files
 from layers.lockfile import LAYERS, LayerBuildError
 from layers.targets import RUNTIME_VERSION, choose_target
@@ -161,23 +161,6 @@ class TestHandlerImports:
         handler = tmp_path / "app.py"
         handler.write_text("from millrace.data.read import read\n")
         assert third_party_packages(handler, tmp_path) == {"pyarrow", "pandas"}
-
-
-class TestStoredZips:
-    def test_points_the_built_template_at_zips(self, tmp_path):
-        (tmp_path / "BaseLayer" / "python").mkdir(parents=True)
-        (tmp_path / "BaseLayer" / "python" / "a.py").write_text("1\n")
-        (tmp_path / "template.yaml").write_text("      ContentUri: BaseLayer\n      CodeUri: Other\n")
-        [archive] = store_zips.store_layers(tmp_path)
-        first = archive.read_bytes()
-        assert (tmp_path / "template.yaml").read_text() == "      ContentUri: BaseLayer.zip\n      CodeUri: Other\n"
-        assert store_zips.store_layers(tmp_path) == []
-        store_zips.store_zip(tmp_path / "BaseLayer", archive)
-        assert archive.read_bytes() == first
-
-    def test_says_when_there_is_no_build(self, tmp_path):
-        with pytest.raises(LayerBuildError, match="sam build"):
-            store_zips.store_layers(tmp_path)
 
 
 def requirements_of(layer):
