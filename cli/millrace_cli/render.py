@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -61,10 +60,13 @@ def make_table(title: str, headers: Iterable[str], rows: Iterable[Sequence[Any]]
     table = Table(
         title=title or None, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
     )
-    for header in headers:
-        table.add_column(header, overflow="fold", no_wrap=header not in _PROSE)
-    for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else escape(format_value(cell)) for cell in row))
+    cells = [[cell if isinstance(cell, Text) else Text(format_value(cell)) for cell in row] for row in rows]
+    for position, header in enumerate(headers):
+        # What stays on one line is not cut off either: where it is too wide, the terminal goes on in its next line.
+        widest = 0 if header in _PROSE else max([len(header), *(row[position].cell_len for row in cells)])
+        table.add_column(header, overflow="fold", no_wrap=header not in _PROSE, min_width=widest)
+    for row in cells:
+        table.add_row(*row)
     return table
 
 

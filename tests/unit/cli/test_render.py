@@ -1,7 +1,8 @@
 import io
 
+from millrace_cli.console import WholeConsole
 from millrace_cli.progress import RunProgress
-from millrace_cli.render import predictions_table, run_report
+from millrace_cli.render import make_table, predictions_table, run_report
 from millrace_cli.watch import Snapshot
 from rich.console import Console
 
@@ -49,6 +50,20 @@ def test_a_report_without_an_evaluation_shows_trials_and_reasons():
 def test_predictions_show_labels_or_values():
     assert "yes 0.75" in printed(predictions_table([{"label": "yes", "probabilities": {"yes": 0.75}}]))
     assert "12.5" in printed(predictions_table([12.5]))
+
+
+def test_a_narrow_terminal_cuts_no_identifier_off():
+    console = WholeConsole(file=io.StringIO(), width=80)
+    arn = "arn:aws:states:us-east-1:000000000000:stateMachine:millrace-local-training"
+    console.print(
+        make_table("", ("name", "value", "why"), [("TrainingPipelineArn", arn, "a sentence [that] wraps " * 5)])
+    )
+
+    assert f"TrainingPipelineArn  {arn}" in console.file.getvalue()
+
+
+def test_a_table_without_rows_is_its_headers():
+    assert printed(make_table("", ("name", "value"), [])).split() == ["name", "value"]
 
 
 def test_off_a_terminal_each_change_is_one_line():
