@@ -214,6 +214,14 @@ class TestFunctions:
         assert len(groups) == len(set(groups))
         assert set(groups) <= set(resources("AWS::Logs::LogGroup"))
 
+    def test_the_log_level_is_the_one_that_lambda_obeys(self):
+        level = {"Ref": "LogLevel"}
+        function = load_template()["Globals"]["Function"]
+        assert function["LoggingConfig"] == {"LogFormat": "JSON", "ApplicationLogLevel": level}
+        assert function["Environment"]["Variables"]["POWERTOOLS_LOG_LEVEL"] == level
+        # Lambda's words, which Python's logging knows too.
+        assert load_template()["Parameters"]["LogLevel"]["AllowedValues"] == ["DEBUG", "INFO", "WARN", "ERROR"]
+
     def test_log_groups_expire(self):
         for logical_id, body in resources("AWS::Logs::LogGroup").items():
             assert body["Properties"].get("RetentionInDays"), logical_id
