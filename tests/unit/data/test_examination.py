@@ -242,7 +242,7 @@ def test_the_profile_is_plain_json(schema):
     columns = {column["name"]: column for column in described["columns"]}
     assert columns["age"]["missing"] == 7
     assert columns["age"]["quantiles"]["0.5"] == pytest.approx(51.5, abs=2)
-    assert columns["plan"]["top"][0] == {"value": "basic", "count": 20}
+    assert columns["plan"]["top"][0] == {"value": "basic", "count": 20, "target_mean": 0.5}
     assert columns["since"]["minimum"] == "2024-01-15T00:00:00"
     assert described["target"]["classes"] == {"0": 30, "1": 30}
 
