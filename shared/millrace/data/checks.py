@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millrace.data.cells import Parsed, present
+from millrace.data.evolution import compare_columns
 from millrace.data.findings import Finding, error, listed, quoted, shorten, warning
 from millrace.data.raw import QuarantinedRow, RawTable
 from millrace.data.typed_table import TypedTable, encode_target, missing_cells, parse_column
@@ -82,7 +83,7 @@ def check_table(raw: RawTable, schema: TableSchema, max_quarantined_share: float
     max_quarantined_share : float
         Share of rows, or of a column's cells, that may be malformed.
     """
-    findings = _compare_columns(raw.names, schema)
+    findings = compare_columns(raw.names, schema)
     columns: dict[str, npt.NDArray[np.generic]] = {}
     faults = _Faults(raw)
     for column in schema.columns:
@@ -101,25 +102,6 @@ def check_table(raw: RawTable, schema: TableSchema, max_quarantined_share: float
     kept = np.ones(len(raw), dtype=np.bool_)
     kept[list(faults.rows)] = False
     return CheckedTable(table.take(kept), quarantined, tuple(findings))
-
-
-def _compare_columns(names: Sequence[str], schema: TableSchema) -> list[Finding]:
-    findings = []
-    for column in schema.columns:
-        if column.role == "ignored" or column.name in names:
-            continue
-        alike = [name for name in names if name.lower() == column.name.lower()]
-        hint = f"rename {alike[0]!r}" if alike else "add it, or upload with metadata `schema` replace to start anew"
-        findings.append(
-            error("missing_column", f"the {column.role} column {column.name!r} is missing: {hint}", column.name)
-        )
-    known = {column.name for column in schema.columns}
-    findings.extend(
-        warning("new_column", f"the column {name!r} is not in the model's schema and is left out", name)
-        for name in names
-        if name not in known
-    )
-    return findings
 
 
 def _judge_cells(

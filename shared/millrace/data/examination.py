@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from millrace.data.checks import CheckedTable, check_table
+from millrace.data.declared import added_columns, declare_columns, extend_schema
 from millrace.data.findings import Finding, error, errors_among, shorten, warning
-from millrace.data.inference import infer_columns
+from millrace.data.inference import infer_column, infer_columns
 from millrace.data.observing import observe
 from millrace.data.profiling import profile_table
 from millrace.data.raw import QuarantinedRow, RawTable
@@ -78,6 +79,7 @@ class Examination:
             "target": schema.target.name if schema else None,
             "task": schema.task if schema else None,
             "classes": list(schema.classes) if schema else [],
+            "schema": schema.to_dict() if schema else None,
             "columns": [
                 {"name": column.name, "type": column.type, "role": column.role, "reason": column.reason}
                 for column in (schema.columns if schema else ())
@@ -119,20 +121,23 @@ def examine(
 def _examine_first(raw: RawTable, spec: ModelSpec, metadata: Mapping[str, str]) -> Examination:
     """Infer a schema, hold the upload to it, and see whether there is something to learn."""
     target = choose_target(raw.names, spec, metadata)
-    columns, findings = infer_columns(raw, target)
+    inferred, findings = infer_columns(raw, target)
+    columns, declared = declare_columns(inferred, spec)
     position = raw.names.index(target)
     parsed = parse_column(columns[position], raw.column(target))
     outcome = judge_target(columns[position], parsed.values, wanted_task(spec, metadata))
     columns[position] = outcome.column
     schema = TableSchema(tuple(columns), outcome.task, outcome.classes)
     checked = check_table(raw, schema, spec.max_quarantined_share)
-    found = [*raw.findings, *findings, *outcome.findings, *checked.findings, *_learnable(schema, checked)]
+    found = [*raw.findings, *findings, *declared, *outcome.findings, *checked.findings, *_learnable(schema, checked)]
     schema = observe(schema, [checked.table])
     return _conclude(raw, schema, checked, found)
 
 
 def _examine_later(raw: RawTable, spec: ModelSpec, metadata: Mapping[str, str], schema: TableSchema) -> Examination:
-    """Hold the upload to the model's schema."""
+    """Hold the upload to the model's schema, and to the columns that the spec asks for beside."""
+    added = [infer_column(name, raw.column(name)).column for name in added_columns(schema, raw.names, spec)]
+    schema = extend_schema(schema, added, spec)
     checked = check_table(raw, schema, spec.max_quarantined_share)
     found = [*raw.findings, *_contradictions(schema, metadata), *checked.findings]
     if not len(checked.table):

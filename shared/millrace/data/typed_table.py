@@ -132,9 +132,14 @@ def dump_table(table: TypedTable) -> bytes:
 
 
 def load_table(body: bytes, schema: TableSchema) -> TypedTable:
-    """Read what :func:`dump_table` wrote under the same schema."""
+    """Read what :func:`dump_table` wrote under the same version of the schema; a column added since is missing."""
     stored = pq.read_table(pa.BufferReader(body))
-    columns = {column.name: _from_arrow(stored.column(column.name).combine_chunks()) for column in schema.columns}
+    columns = {
+        column.name: _from_arrow(stored.column(column.name).combine_chunks())
+        if column.name in stored.column_names
+        else parse_column(column, pa.nulls(stored.num_rows, pa.string())).values
+        for column in schema.columns
+    }
     return TypedTable(schema, columns, stored.num_rows)
 
 
