@@ -65,6 +65,7 @@ Encoding = Annotated[str, AfterValidator(_check_encoding)]
 DateFormat = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_check_format)]
 Word = Annotated[str, BeforeValidator(_as_text), Field(max_length=1_000)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Prose = Annotated[str, Field(max_length=10_000)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -302,3 +303,19 @@ class SplitSpec(SpecPart):
     def train_share(self) -> float:
         """What remains for training."""
         return 1.0 - self.test_share - self.validation_share
+
+
+class DatasheetSpec(SpecPart):
+    """What only people know about the data, for the datasheet of every dataset report; paragraphs of plain text.
+
+    Parameters
+    ----------
+    motivation, collection, uses, maintenance, licence : str, default=""
+        Answers to the questions of Gebru et al., "Datasheets for Datasets", Communications of the ACM 64 (12), 2021.
+    """
+
+    motivation: Prose = ""
+    collection: Prose = ""
+    uses: Prose = ""
+    maintenance: Prose = ""
+    licence: Prose = ""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from millrace.data_spec import ColumnSpec, ReadSpec, SpecPart, SplitSpec, TableChecks
+from millrace.data_spec import ColumnSpec, DatasheetSpec, ReadSpec, SpecPart, SplitSpec, TableChecks
 from millrace.errors import FieldError, InvalidInputError
 from millrace.schema import Role, Task
 
@@ -67,6 +67,8 @@ class ModelSpec(SpecPart):
         The column that names a row; None infers it.
     sensitive_groups : tuple of str, default=()
         Columns whose values are groups of people to be treated alike.
+    datasheet : DatasheetSpec
+        What only people know about the data.
     """
 
     target: str | None = None
@@ -84,6 +86,7 @@ class ModelSpec(SpecPart):
     split: SplitSpec = SplitSpec()
     id_column: str | None = None
     sensitive_groups: tuple[str, ...] = ()
+    datasheet: DatasheetSpec = DatasheetSpec()
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:

@@ -75,6 +75,13 @@ def numbered(schema: TableSchema, current: TableSchema | None) -> TableSchema:
     return schema.with_version(current.version, current.revision + (kind == "compatible"))
 
 
+def record_change(schema: TableSchema, current: TableSchema | None) -> SchemaChange:
+    """Tell what is new about a dataset's schema against the model's; the first one is a change too."""
+    if current is None:
+        return SchemaChange("compatible", ("the first schema of the model",))
+    return compare_schemas(current, schema)
+
+
 def compare_columns(names: Sequence[str], schema: TableSchema) -> list[Finding]:
     """Look for columns that an upload lacks, or has and the schema does not; each finding says how to mend it."""
     findings = [_missing(column, names) for column in schema.columns if column.role != "ignored"]

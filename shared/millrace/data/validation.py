@@ -9,8 +9,10 @@ from typing import Any
 from millrace.contracts import ValidationVerdict
 from millrace.data.examination import count_types
 from millrace.data.findings import errors_among, shorten
-from millrace.data.intake import JSON, Intake, SourceIntake, load_schema
+from millrace.data.intake import Intake, SourceIntake
 from millrace.data.preparation import PreparedData, choose_datasets, prepare
+from millrace.data.records import JSON
+from millrace.data.schemas import load_schema
 from millrace.data.typed_table import load_table
 from millrace.layout import dataset_key, prepared_key
 from millrace.ports import ObjectStore, Registry

@@ -1,13 +1,16 @@
 """A run's uploads become datasets, verdicts and prepared splits."""
 
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 
+import millrace
 import numpy as np
 import pytest
 from millrace.contracts import ValidationVerdict
 from millrace.data import intake
 from millrace.data.prepared import PreparedSplit, load_split
+from millrace.data.records import upload_id
 from millrace.data.splitting import hash_strings
 from millrace.data.validation import validate_run
 from millrace.errors import ServiceUnavailableError
@@ -31,6 +34,7 @@ class Workshop:
         self.registry = MemoryRegistry()
         self.store = MemoryObjectStore()
         self.uploads = 0
+        self.latest_run = ""
 
     def upload(self, name: str, body: bytes | str, **metadata: str) -> Source:
         self.uploads += 1
@@ -49,6 +53,7 @@ class Workshop:
 
     def validate(self, *sources: Source, now: datetime = NOW) -> tuple[Run, ValidationVerdict]:
         run = self.run(*sources, now=now)
+        self.latest_run = run.run_id
         verdict = validate_run(run, registry=self.registry, data_store=self.store, now=now)
         finished = self.registry.get_run(MODEL, run.run_id)
         self.registry.release_run(MODEL, run.run_id, None, None)
@@ -65,7 +70,7 @@ class Workshop:
         return json.loads(self.store.get(key))
 
     def only_json(self, prefix: str, name: str) -> dict:
-        (key,) = [key for key in self.store.keys(prefix) if key.endswith("/" + name)]
+        (key,) = [key for key in self.store.keys(prefix) if not name or key.endswith("/" + name)]
         return self.json(key)
 
 
@@ -214,9 +219,52 @@ def test_known_content_is_recognised(workshop):
     )
     assert verdict.outcome == "accepted"
     assert again.dataset_ids == first.dataset_ids
-    document = workshop.json(f"datasets/{MODEL}/{first.dataset_ids[0]}/validation.json")
+    folder = f"datasets/{MODEL}/{first.dataset_ids[0]}/"
+    assert workshop.json(f"{folder}validation.json")["findings"] == []
+    document = workshop.only_json(f"{folder}uploads/", "")
     assert [finding["check"] for finding in document["findings"]] == ["known_content"]
     assert "first.csv" in document["findings"][0]["message"]
+
+
+def test_a_dataset_is_written_once(workshop):
+    body = churn_csv() + "too,many,cells,in,this,row\n"
+    first, _ = workshop.validate(workshop.upload("first.csv", body))
+    (dataset,) = first.dataset_ids
+    folder = f"datasets/{MODEL}/{dataset}/"
+    before = {key: stored for key, stored in workshop.contents().items() if key.startswith(folder)}
+    workshop.validate(workshop.upload("again.csv", body), now=NOW + timedelta(hours=1))
+    after = {key: stored for key, stored in workshop.contents().items() if key.startswith(folder)}
+    assert {key: after[key] for key in before} == before
+    assert [key for key in after if key not in before] == [
+        f"{folder}uploads/{upload_id(workshop.registry.get_run(MODEL, workshop.latest_run).sources[0])}.json"
+    ]
+    assert len(workshop.registry.list_datasets(MODEL)) == 1
+    # Both uploads' rows were set aside, each beside its own verdict.
+    assert len(workshop.store.keys(f"quarantine/{MODEL}/")) == 2
+
+
+def test_the_manifest_says_where_a_dataset_comes_from_and_what_it_is(workshop):
+    source = workshop.upload("first.csv", churn_csv() + "too,many,cells,in,this,row\n")
+    run, _ = workshop.validate(source)
+    (first,) = run.dataset_ids
+    manifest = workshop.json(f"datasets/{MODEL}/{first}/manifest.json")
+    assert manifest["dataset_id"] == first
+    assert manifest["run_id"] == run.run_id
+    assert manifest["code_version"] == millrace.__version__
+    assert manifest["source"]["key"] == source.key
+    assert manifest["source"]["version_id"] == source.version_id
+    assert (manifest["schema_version"], manifest["schema_revision"]) == (1, 0)
+    assert manifest["row_counts"] == {"read": 61, "accepted": 60, "quarantined": 1}
+    assert manifest["checks"]["errors"] == 0
+    assert sum(manifest["checks"]["by_name"].values()) == manifest["checks"]["warnings"] > 0
+    assert manifest["parents"] == []
+    for name, sha256 in manifest["sha256"].items():
+        body = workshop.store.get(f"datasets/{MODEL}/{first}/{name}")
+        assert hashlib.sha256(body).hexdigest() == sha256
+    assert set(manifest["sha256"]) >= {"data.parquet", "profile.json", "validation.json"}
+    later, _ = workshop.validate(workshop.upload("more.csv", churn_csv(70)), now=NOW + timedelta(hours=1))
+    second = workshop.json(f"datasets/{MODEL}/{later.dataset_ids[-1]}/manifest.json")
+    assert second["parents"] == [first]
 
 
 def test_datasets_add_up_and_rows_that_came_before_count_once(workshop):

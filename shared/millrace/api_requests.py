@@ -1,0 +1,30 @@
+"""What stands in API Gateway's events beside the path: the caller, and a body of JSON."""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from millrace.errors import FieldError, InvalidInputError
+
+
+def read_caller(event: Mapping[str, Any]) -> str:
+    """Return who signed a request: the ARN, else the API key's id, else ``api``."""
+    identity = event["requestContext"].get("identity") or {}
+    return str(identity.get("userArn") or identity.get("apiKeyId") or "api")
+
+
+def read_json_body(event: Mapping[str, Any]) -> Any:
+    """Return a request's body, an empty object when there is none.
+
+    Raises
+    ------
+    InvalidInputError
+        When it is not JSON.
+    """
+    body = event.get("body") or "{}"
+    try:
+        return json.loads(base64.b64decode(body, validate=True) if event.get("isBase64Encoded") else body)
+    except (ValueError, binascii.Error) as error:
+        raise InvalidInputError("the body is not JSON", [FieldError("body", "not JSON")]) from error
