@@ -43,7 +43,7 @@ def distribution_of_numbers(known: Floats, averaged: Floats | None, *, whole: bo
     dict
         ``distinct``, ``minimum``, ``maximum``, ``mean``, ``standard_deviation``, ``zeros``, ``quantiles``,
         ``outliers``, ``histogram`` (``edges``, one ``counts`` fewer, rows ``below`` and ``above`` them,
-        ``target_means``) and ``bins`` (inner ``edges``, one ``counts`` more: a value on an edge is in the cell above it).
+        ``target_means``) and ``bins`` (inner ``edges``, one ``counts`` more; a value on an edge is above it).
     """
     ordered = np.sort(known)
     quantiles = _quantiles(ordered)

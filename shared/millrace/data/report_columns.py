@@ -1,0 +1,375 @@
+"""The columns of a dataset report: a card each with its distribution, the schema, and the ranking by association."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from millrace.data.report_subject import MASK, Subject
+from millrace.reporting import wording
+from millrace.reporting.blocks import TableColumn, Tone, badge, facts, filter_box, folded, table
+from millrace.reporting.figures import Series, bar_list, histogram, round_ticks
+from millrace.reporting.html import Html, element, join
+
+#: Cards of one page; further columns stand in a table.
+MAX_CARDS = 48
+#: Values of a column that its card shows, and columns that the ranking draws.
+SHOWN_VALUES = 8
+SHOWN_CLASSES = 12
+SHOWN_ASSOCIATIONS = 25
+SHOWN_CATEGORIES = 6
+
+_INTEGER_STEPS = 6
+
+_MEASURES = {"auc": "AUC", "cramers_v": "V", "correlation_ratio": "η", "spearman": "\N{GREEK SMALL LETTER RHO}"}
+_MEASURE_NAMES = {
+    "auc": "AUC: area under the ROC curve of the column alone",
+    "cramers_v": "V: Cramér's V, corrected for bias",
+    "correlation_ratio": "η: correlation ratio",
+    "spearman": "\N{GREEK SMALL LETTER RHO}: Spearman's rank correlation",
+}
+_ROLE_TONES: Mapping[str, Tone] = {"target": "accent", "identifier": "plain", "ignored": "warn", "feature": "plain"}
+
+Column = Mapping[str, Any]
+
+
+def ordered_columns(subject: Subject) -> list[dict[str, Any]]:
+    """Return the columns as the page shows them: the target first; the strongest first where there are too many."""
+    columns = subject.columns
+    if len(columns) <= MAX_CARDS:
+        return sorted(columns, key=lambda column: column.get("role") != "target")
+    return sorted(columns, key=lambda column: (column.get("role") != "target", -_strength(column)))
+
+
+def _strength(column: Column) -> float:
+    measured = column.get("association")
+    return float(measured["strength"]) if measured else -1.0
+
+
+def column_cards(subject: Subject) -> Html:
+    """Return a card for each column, and a table of those that are too many for cards."""
+    columns = ordered_columns(subject)
+    cards = [_card(subject, column) for column in columns[:MAX_CARDS]]
+    rest = columns[MAX_CARDS:]
+    return join(
+        filter_box("columns", "Find a column:") if len(columns) > SHOWN_VALUES else None,
+        element("div", cards, class_="cards"),
+        [
+            element("h3", f"The other {len(rest):,} columns", class_="more"),
+            _rest_table(subject, rest),
+        ]
+        if rest
+        else None,
+    )
+
+
+def _card(subject: Subject, column: Column) -> Html:
+    heading = element(
+        "div",
+        element("h3", column["name"]),
+        badge(str(column.get("type", "unknown"))),
+        badge(str(column["role"]), _ROLE_TONES.get(column["role"], "plain"))
+        if column.get("role") != "feature"
+        else None,
+        badge("sensitive", "warn") if column["name"] in subject.sensitive else None,
+        class_="card-head",
+    )
+    notes = [
+        subject.masked_message(finding.get("column"), finding["message"], finding.get("examples") or ())
+        for finding in subject.findings
+        if finding.get("column") == column["name"]
+    ]
+    return element(
+        "article",
+        heading,
+        element("p", str(column["reason"]), class_="quiet") if column.get("reason") else None,
+        _figure(subject, column),
+        facts(_facts(subject, column)),
+        facts(_spread(subject, column), roomy=True),
+        element("ul", [element("li", note) for note in notes], class_="notes") if notes else None,
+        class_="card",
+        data_filter="columns",
+        data_name=column["name"],
+    )
+
+
+def _facts(subject: Subject, column: Column) -> list[tuple[str, str, str]]:
+    entries = [("Missing", wording.count(column.get("missing")), _share_hint(column.get("missing_share")))]
+    entries.append(("Distinct", wording.count(column.get("distinct")), ""))
+    outliers = column.get("outliers")
+    if outliers and subject.usable_rows and not _is_class_label(subject, column):
+        entries.append(
+            ("Outliers", wording.count(outliers["count"]), _share_hint(outliers["count"] / subject.usable_rows))
+        )
+    length = column.get("length") or {}
+    if column.get("type") == "text" and length.get("mean") is not None:
+        entries.append(("Characters", wording.number(round(length["mean"], 1)), f"up to {length['maximum']:,}"))
+    if column.get("association"):
+        entries.append(("With target", association_text(column["association"]), ""))
+    return entries
+
+
+def _share_hint(share: float | None) -> str:
+    return wording.share(share) if share else ""
+
+
+def _spread(subject: Subject, column: Column) -> list[tuple[str, str, str]]:
+    """Return a column's quantiles; the extremes are single rows' values, so a sensitive column's are not told."""
+    quantiles = column.get("quantiles") or {}
+    is_date = column.get("type") == "datetime"
+    write = wording.moment if is_date else wording.number
+    if _is_class_label(subject, column):
+        return []
+    if column["name"] in subject.sensitive:
+        return [("Median", write(quantiles["0.5"]), "")] if "0.5" in quantiles else []
+    if quantiles and is_date:
+        ends = [("Earliest", column.get("minimum")), ("Latest", column.get("maximum"))]
+        return [(label, write(value)[:10], "") for label, value in [ends[0], ("Median", quantiles.get("0.5")), ends[1]]]
+    if quantiles:
+        picked = [
+            ("Minimum", column.get("minimum")),
+            *((f"{float(level):.0%}".replace("%", " %"), quantiles.get(level)) for level in ("0.05", "0.25")),
+            ("Median", quantiles.get("0.5")),
+            *((f"{float(level):.0%}".replace("%", " %"), quantiles.get(level)) for level in ("0.75", "0.95")),
+            ("Maximum", column.get("maximum")),
+            ("Mean", column.get("mean")),
+            ("Std. dev.", column.get("standard_deviation")),
+        ]
+        return [(label, write(value), "") for label, value in picked]
+    return []
+
+
+def _is_class_label(subject: Subject, column: Column) -> bool:
+    return column.get("role") == "target" and bool(subject.target.get("classes"))
+
+
+def _figure(subject: Subject, column: Column) -> Html | None:
+    if _is_class_label(subject, column):
+        return _classes(subject)
+    if column.get("histogram"):
+        return _histogram(subject, column)
+    if column.get("top") and column.get("type") not in ("text",) and column.get("role") != "identifier":
+        return _values(subject, column)
+    return None
+
+
+def _classes(subject: Subject) -> Html:
+    counts: Mapping[str, int] = subject.target["classes"]
+    total, most = max(1, sum(counts.values())), max(1, *counts.values())
+    name = subject.target["name"]
+    drawn: list[tuple[Html | str, float, str, str]] = [
+        (element("span", subject.shown(name, label), class_="clip"), count / most, _amount(count, total), "")
+        for label, count in list(counts.items())[:SHOWN_CLASSES]
+    ]
+    if len(counts) > SHOWN_CLASSES:
+        rest = sum(list(counts.values())[SHOWN_CLASSES:])
+        drawn.append((element("em", f"{len(counts) - SHOWN_CLASSES} other"), rest / most, _amount(rest, total), ""))
+    return bar_list(drawn, caption=f"Classes of {name}", heads=("Class", "Rows"))
+
+
+def _histogram(subject: Subject, column: Column) -> Html:
+    drawn = column["histogram"]
+    edges, counts = drawn["edges"], drawn["counts"]
+    is_date = column.get("type") == "datetime"
+    write = _day if is_date else wording.short_number
+    figure = histogram(
+        edges,
+        _series(subject, drawn),
+        description=_in_words(column["name"], edges, counts, wording.seconds if is_date else wording.number),
+        wording=write,
+        ticks=_ticks(column, edges),
+    )
+    hidden = [f"{wording.count(drawn[side], 'row')} {side}" for side in ("below", "above") if drawn.get(side)]
+    note = element("p", f"Not drawn: {' and '.join(hidden)}, far from the others.", class_="quiet") if hidden else None
+    return join(figure, note)
+
+
+def _ticks(column: Column, edges: Sequence[float]) -> list[float] | None:
+    """Label dates where their words have room, integers at integers, and other numbers at round ones."""
+    low, high = edges[0], edges[-1]
+    if column.get("type") == "datetime":
+        return [low + (high - low) * eighths / 8 for eighths in (1, 3, 5, 7)]
+    if column.get("type") == "integer":
+        return round_ticks(low, high, _INTEGER_STEPS, least=1.0)
+    return None
+
+
+def _series(subject: Subject, drawn: Mapping[str, Any]) -> list[Series]:
+    """Split the bars of a binary task by class."""
+    target, counts = subject.target, drawn["counts"]
+    means = drawn.get("target_means")
+    if not means or target.get("task") != "binary" or not target.get("positive"):
+        return [Series("", counts)]
+    positive = [round((mean or 0.0) * count) for mean, count in zip(means, counts, strict=True)]
+    other = next((name for name in target["classes"] if name != target["positive"]), "other")
+    rest = [count - part for count, part in zip(counts, positive, strict=True)]
+    named = subject.shown(target["name"], other), subject.shown(target["name"], target["positive"])
+    return [Series(f"{target['name']}: {named[0]}", rest), Series(f"{target['name']}: {named[1]}", positive)]
+
+
+def _day(seconds: float) -> str:
+    return wording.seconds(seconds)[:10]
+
+
+def _in_words(name: str, edges: Sequence[float], counts: Sequence[int], write: Any) -> str:
+    tallest = max(range(len(counts)), key=counts.__getitem__)
+    total = sum(counts)
+    share = f" ({wording.share(counts[tallest] / total)})" if total else ""
+    return (
+        f"Histogram of {name}: {wording.count(len(counts), 'bar')} from {write(edges[0])} to {write(edges[-1])}; the "
+        f"tallest, {write(edges[tallest])} to {write(edges[tallest + 1])}, holds "
+        f"{wording.count(counts[tallest], 'row')}{share}."
+    )
+
+
+def _values(subject: Subject, column: Column) -> Html:
+    rows = max(1, subject.usable_rows)
+    top = column["top"][:SHOWN_VALUES]
+    most = max([entry["count"] for entry in top] + [1])
+    write, head = _target_wording(subject)
+    named = any("target_mean" in entry for entry in top)
+    drawn: list[tuple[Html | str, float, str, str]] = [
+        (
+            element("span", subject.shown(column["name"], entry["value"]), class_="clip"),
+            entry["count"] / most,
+            _amount(entry["count"], rows),
+            write(entry.get("target_mean")) if named else "",
+        )
+        for entry in top
+    ]
+    others = column.get("distinct", len(top)) - len(top)
+    if others > 0:
+        count = column.get("other", 0) + sum(entry["count"] for entry in column["top"][SHOWN_VALUES:])
+        drawn.append((element("em", f"{others:,} other"), count / most, _amount(count, rows), ""))
+    if column.get("missing"):
+        drawn.append((element("em", "missing"), column["missing"] / most, _amount(column["missing"], rows), ""))
+    heads = ("Value", "Rows", head) if named else ("Value", "Rows")
+    return bar_list(drawn, caption=f"Commonest values of {column['name']}", heads=heads)
+
+
+def _target_wording(subject: Subject) -> tuple[Any, str]:
+    """Return how a group's average target is written, and the heading for it."""
+    target = subject.target
+    if target.get("task") == "binary":
+        return wording.share, subject.shown(target["name"], target.get("positive"))
+    return wording.number, f"mean {target.get('name')}"
+
+
+def _amount(count: int, rows: int) -> str:
+    return f"{wording.short_number(count)} · {wording.share(count / rows)}"
+
+
+def association_text(measured: Mapping[str, Any]) -> str:
+    """Return an association as its measure's sign and value."""
+    return f"{_MEASURES.get(measured['measure'], measured['measure'])} {measured['value']:.2f}"
+
+
+def association_ranking(subject: Subject) -> Html:
+    """Return the columns by how closely they go with the target, the first of them drawn."""
+    measured = sorted((column for column in subject.columns if column.get("association")), key=_strength, reverse=True)
+    drawn = [
+        (
+            element("span", column["name"], class_="clip"),
+            _strength(column),
+            association_text(column["association"]),
+            _direction(column["association"]),
+        )
+        for column in measured[:SHOWN_ASSOCIATIONS]
+    ]
+    used = [name for key, name in _MEASURE_NAMES.items() if any(c["association"]["measure"] == key for c in measured)]
+    sampled = subject.profile.get("association_rows") or 0
+    of_sample = f" Computed on a sample of {sampled:,} rows." if 0 < sampled < subject.usable_rows else ""
+    chart = bar_list(
+        drawn, caption="Columns by association with the target", heads=("Column", "Association", "Direction"), wide=True
+    )
+    rest = measured[SHOWN_ASSOCIATIONS:]
+    columns = (TableColumn("Column"), TableColumn("Association", "number"), TableColumn("Strength", "number"))
+    further = [(column["name"], association_text(column["association"]), f"{_strength(column):.2f}") for column in rest]
+    return join(
+        element("div", chart, element("p", f"{'; '.join(used)}.{of_sample}", class_="quiet"), class_="panel ranking"),
+        folded(f"{len(rest):,} weaker columns", table(columns, further, caption="Weaker associations with the target"))
+        if rest
+        else None,
+    )
+
+
+def _direction(measured: Mapping[str, Any]) -> str:
+    neutral = {"auc": 0.5, "spearman": 0.0}.get(measured["measure"])
+    if neutral is None or measured["value"] == neutral:
+        return ""
+    return "↑ rises" if measured["value"] > neutral else "↓ falls"
+
+
+def schema_table(subject: Subject) -> Html:
+    """Return every column with its type, role and what values it takes."""
+    heads = (
+        TableColumn("Column"),
+        TableColumn("Type"),
+        TableColumn("Role"),
+        TableColumn("Missing allowed"),
+        TableColumn("Values", "wide"),
+        TableColumn("Remark", "wide"),
+    )
+    rows = [
+        (
+            column["name"],
+            column.get("type"),
+            badge(str(column.get("role")), _ROLE_TONES.get(str(column.get("role")), "plain")),
+            _nullable(column),
+            _values_in_words(subject, column),
+            str(column.get("reason") or ""),
+        )
+        for column in subject.columns
+    ]
+    return table(heads, rows, caption="Schema", filter_name="schema")
+
+
+def _nullable(column: Column) -> str:
+    return wording.NOT_KNOWN if "nullable" not in column else "yes" if column["nullable"] else "no"
+
+
+def _values_in_words(subject: Subject, column: Column) -> str:
+    if column["name"] in subject.sensitive:
+        return MASK
+    if column.get("categories"):
+        categories = [str(value) for value in column["categories"]]
+        told = ", ".join(categories[:SHOWN_CATEGORIES])
+        more = len(categories) - SHOWN_CATEGORIES
+        return f"{told} and {more:,} more" if more > 0 else told
+    if column.get("type") in ("integer", "number", "datetime") and column.get("minimum") is not None:
+        low, high = column["minimum"], column["maximum"]
+        if column["type"] == "datetime":
+            return f"{_moment(low)} to {_moment(high)}"
+        return f"{wording.number(low)} to {wording.number(high)}"
+    if column.get("type") == "boolean":
+        words = [*(column.get("false_values") or ()), *(column.get("true_values") or ())]
+        return ", ".join(words) or "true, false"
+    return f"{column['distinct']:,} distinct" if column.get("distinct") else ""
+
+
+def _moment(value: str | float) -> str:
+    """Return a schema's seconds or a profile's ISO 8601 alike."""
+    return wording.moment(value) if isinstance(value, str) else wording.seconds(value)
+
+
+def _rest_table(subject: Subject, columns: Sequence[Column]) -> Html:
+    heads = (
+        TableColumn("Column"),
+        TableColumn("Type"),
+        TableColumn("Role"),
+        TableColumn("Missing", "number"),
+        TableColumn("Distinct", "number"),
+        TableColumn("Values", "wide"),
+        TableColumn("With target", "number"),
+    )
+    rows = [
+        (
+            column["name"],
+            column.get("type"),
+            column.get("role"),
+            wording.share(column.get("missing_share")),
+            wording.count(column.get("distinct")),
+            _values_in_words(subject, column),
+            association_text(column["association"]) if column.get("association") else wording.NOT_KNOWN,
+        )
+        for column in columns
+    ]
+    return table(heads, rows, caption="The other columns", filter_name="columns")
