@@ -52,7 +52,7 @@ def profile_table(table: TypedTable, sensitive: Collection[str] = ()) -> dict[st
         missing = missing_cells(values)
         complete &= ~missing
         described = _describe(column, values, missing, target)
-        described["sensitive"] = column.name in sensitive
+        described["sensitive"] = column.sensitive or column.name in sensitive
         measured = associate(column, values[rows], sampled) if column.role == "feature" else None
         described["association"] = measured.to_dict() if measured else None
         columns.append(described)
