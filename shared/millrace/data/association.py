@@ -171,7 +171,7 @@ def cramers_v(groups: npt.NDArray[np.int64], classes: npt.NDArray[np.int64]) -> 
     """Return Cramér's V with the correction for its bias.
 
     Bergsma, "A bias-correction for Cramér's V and Tschuprow's T", Journal of the Korean Statistical Society 42, 2013.
-    None when one of the two has a single value.
+    None when one of the two has a single value, or a value a row.
 
     Parameters
     ----------

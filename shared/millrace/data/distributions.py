@@ -17,6 +17,8 @@ MAX_BARS = 24
 MIN_BARS = 5
 #: An integer column that spans so many values has a bar for each.
 MAX_INTEGER_BARS = 32
+#: Below this, a number and a half is exact.
+_EXACT_HALVES = 2.0**51
 #: Cells of the bins that later data is compared with, each with about the same number of rows.
 COMPARISON_BINS = 10
 #: Tukey's fences for outliers, and for what is so far out that a histogram of the rest shows more.
@@ -120,7 +122,7 @@ def _bar_edges(ordered: Floats, quantiles: dict[str, float], *, whole: bool) -> 
     low, high = _shown_range(ordered, quantiles)
     # Rice's rule: twice the cube root of the number of values.
     bars = int(np.clip(np.ceil(2 * np.cbrt(len(ordered))), MIN_BARS, MAX_BARS))
-    if whole and high - low < 2**52:
+    if whole and max(abs(low), abs(high)) < _EXACT_HALVES:
         low, high = np.floor(low), np.ceil(high)
         span = int(high - low) + 1
         width = 1 if span <= MAX_INTEGER_BARS else -(-span // bars)
@@ -169,7 +171,13 @@ def _means(cells: npt.NDArray[np.int64], size: int, averaged: Floats | None) -> 
 
 
 def _comparison_bins(ordered: Floats) -> dict[str, Any]:
+    """Cut numbers at their deciles; a value that so many rows have that it is one has a cell of its own."""
     levels = np.linspace(0.0, 1.0, COMPARISON_BINS + 1)[1:-1]
-    edges = np.unique(ordered[np.round(levels * (len(ordered) - 1)).astype(np.int64)])
+    deciles = np.unique(ordered[np.round(levels * (len(ordered) - 1)).astype(np.int64)])
+    after = np.searchsorted(ordered, deciles, "right")
+    heavy = (after - np.searchsorted(ordered, deciles)) * COMPARISON_BINS >= len(ordered)
+    following = ordered[after[heavy & (after < len(ordered))]]
+    edges = np.unique([*deciles, *following])
+    edges = edges[edges > ordered[0]]
     positions = [0, *np.searchsorted(ordered, edges).tolist(), len(ordered)]
     return {"edges": edges.tolist(), "counts": np.diff(positions).tolist()}
