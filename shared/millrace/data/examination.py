@@ -11,16 +11,21 @@ from typing import Any
 
 import numpy as np
 
+from millrace.data.bias import find_bias
 from millrace.data.checks import CheckedTable, check_table
 from millrace.data.conversion import convert
 from millrace.data.declared import added_columns, declare_columns, extend_schema
 from millrace.data.findings import Finding, error, errors_among, shorten, warning
+from millrace.data.history import NO_HISTORY, History
 from millrace.data.inference import infer_columns, infer_some
+from millrace.data.leakage import find_leakage
 from millrace.data.observing import observe
 from millrace.data.profiling import profile_table
 from millrace.data.raw import QuarantinedRow, TableReader
 from millrace.data.reading import open_table
+from millrace.data.shift import find_shift
 from millrace.data.storage import to_values
+from millrace.data.table_checks import check_whole
 from millrace.data.targets import choose_target, judge_target, small_classes, wanted_task
 from millrace.data.typed_table import TypedTable, missing_cells
 from millrace.errors import MillraceError
@@ -94,7 +99,13 @@ class Examination:
 
 
 def examine(
-    file: bytes | Path, file_name: str, spec: ModelSpec, metadata: Mapping[str, str], schema: TableSchema | None
+    file: bytes | Path,
+    file_name: str,
+    spec: ModelSpec,
+    metadata: Mapping[str, str],
+    schema: TableSchema | None,
+    *,
+    history: History = NO_HISTORY,
 ) -> Examination:
     """Judge one upload.
 
@@ -110,12 +121,14 @@ def examine(
         What the upload said: ``target``, ``task``.
     schema : TableSchema or None
         The model's; None infers one.
+    history : History, default=NO_HISTORY
+        The earlier datasets, and the time.
     """
     try:
         reader = open_table(file, file_name, spec.read)
         if schema is None:
-            return _examine_first(reader, spec, metadata)
-        return _examine_later(reader, spec, metadata, schema)
+            return _examine_first(reader, spec, metadata, history)
+        return _examine_later(reader, spec, metadata, schema, history)
     except MillraceError as fault:
         return Examination((error("unreadable", fault.message),))
     except Exception as fault:  # noqa: BLE001  # a parser may raise anything; the upload still gets its verdict
@@ -123,7 +136,7 @@ def examine(
         return Examination((error("unreadable", message),))
 
 
-def _examine_first(reader: TableReader, spec: ModelSpec, metadata: Mapping[str, str]) -> Examination:
+def _examine_first(reader: TableReader, spec: ModelSpec, metadata: Mapping[str, str], history: History) -> Examination:
     """Infer a schema, hold the upload to it, and see whether there is something to learn."""
     target = choose_target(reader.names, spec, metadata)
     inferred, findings = infer_columns(reader, target)
@@ -135,11 +148,11 @@ def _examine_first(reader: TableReader, spec: ModelSpec, metadata: Mapping[str, 
     schema = TableSchema(tuple(columns), outcome.task, outcome.classes)
     checked = check_table(reader, schema, spec.max_quarantined_share, spec.checks.expressions)
     found = [*reader.findings, *findings, *declared, *outcome.findings, *checked.findings, *_learnable(schema, checked)]
-    return _conclude(reader, observe(schema, [checked.table]), checked, found)
+    return _conclude(reader, observe(schema, [checked.table]), checked, found, spec=spec, history=history)
 
 
 def _examine_later(
-    reader: TableReader, spec: ModelSpec, metadata: Mapping[str, str], schema: TableSchema
+    reader: TableReader, spec: ModelSpec, metadata: Mapping[str, str], schema: TableSchema, history: History
 ) -> Examination:
     """Hold the upload to the model's schema, and to the columns that the spec asks for beside."""
     added = infer_some(reader, added_columns(schema, reader.names, spec))
@@ -148,12 +161,27 @@ def _examine_later(
     found = [*reader.findings, *_contradictions(schema, metadata), *checked.findings]
     if not len(checked.table) and not errors_among(checked.findings):
         found.append(error("too_few_rows", "no row of the file is usable"))
-    return _conclude(reader, schema, checked, found)
+    return _conclude(reader, schema, checked, found, spec=spec, history=history)
 
 
-def _conclude(reader: TableReader, schema: TableSchema, checked: CheckedTable, findings: list[Finding]) -> Examination:
+def _conclude(
+    reader: TableReader,
+    schema: TableSchema,
+    checked: CheckedTable,
+    findings: list[Finding],
+    *,
+    spec: ModelSpec,
+    history: History,
+) -> Examination:
     table = replace(checked.table, schema=schema)
-    sensitive = [column.name for column in schema.columns if column.sensitive]
+    findings = [*findings, *check_whole(table, checked.lines, spec.checks, history)]
+    profile: Mapping[str, Any] = {}
+    if not errors_among(findings):
+        sensitive = [column.name for column in schema.columns if column.sensitive]
+        profile = profile_table(table, sensitive)
+        findings.extend(find_leakage(table, profile, spec.checks.leakage_threshold))
+        findings.extend(find_shift(history.profile, profile, spec.checks.shift_threshold))
+        findings.extend(find_bias(table, spec.sensitive_groups, spec.checks))
     return Examination(
         findings=tuple(dict.fromkeys(findings)),
         schema=schema,
@@ -161,7 +189,7 @@ def _conclude(reader: TableReader, schema: TableSchema, checked: CheckedTable, f
         rows=checked.rows,
         quarantined=checked.quarantined,
         description=reader.description,
-        profile={} if errors_among(findings) else profile_table(table, sensitive),
+        profile={} if errors_among(findings) else profile,
     )
 
 

@@ -1,6 +1,7 @@
 """Taking in one upload: fetched, examined, and stored as a dataset or put into quarantine."""
 
 import contextlib
+import json
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -8,6 +9,7 @@ import millrace
 from millrace.data.evolution import SchemaChange, next_schema, numbered, record_change
 from millrace.data.examination import Examination, examine
 from millrace.data.findings import error, shorten, warning
+from millrace.data.history import History
 from millrace.data.preparation import json_bytes
 from millrace.data.reading import MAX_FILE_BYTES
 from millrace.data.records import JSON, DatasetFolder, upload_id
@@ -15,7 +17,7 @@ from millrace.data.schemas import load_schema, store_schema
 from millrace.data.typed_table import TypedTable, dump_table
 from millrace.data.versioning import dataset_id
 from millrace.errors import ArtifactNotFoundError
-from millrace.layout import quarantine_key
+from millrace.layout import dataset_key, quarantine_key
 from millrace.names import make_cause_id
 from millrace.ports import ObjectStore, Registry
 from millrace.registry.entities import DatasetRecord, LedgerEntry, Source
@@ -95,7 +97,7 @@ class SourceIntake:
         metadata = {name.lower(): value for name, value in info.metadata.items()}
         anew = metadata.get("schema", "").strip().lower() == "replace"
         schema = None if anew or current is None else next_schema(current, self.spec)
-        return examine(body, source.key, self.spec, metadata, schema)
+        return examine(body, source.key, self.spec, metadata, schema, history=self._history(source))
 
     def _accept(
         self, source: Source, examination: Examination, table: TypedTable, current: TableSchema | None
@@ -143,6 +145,17 @@ class SourceIntake:
         datasets = self.registry.list_datasets(self.model)
         known = next((dataset for dataset in datasets if dataset.dataset_id == identity), None)
         return known, [dataset.dataset_id for dataset in datasets]
+
+    def _history(self, source: Source) -> History:
+        """Return the rows of the datasets that came before this source, and the newest one's profile."""
+        known = [dataset for dataset in self.registry.list_datasets(self.model) if dataset.source != source]
+        datasets = sorted(known, key=lambda dataset: dataset.accepted_at)
+        profile = {}
+        if datasets:
+            key = dataset_key(self.model, datasets[-1].dataset_id, "profile.json")
+            with contextlib.suppress(ArtifactNotFoundError):
+                profile = json.loads(self.data_store.get(key))
+        return History([dataset.rows for dataset in datasets], profile, self.now)
 
     def _change_schema(self, schema: TableSchema, change: SchemaChange) -> None:
         """Make a schema the model's, and tell the ledger what is new about it."""
