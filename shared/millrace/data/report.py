@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from millrace.data.datasheet import datasheet
-from millrace.data.report_columns import MAX_CARDS, association_ranking, column_cards, schema_table
+from millrace.data.report_association import association_ranking
+from millrace.data.report_columns import MAX_CARDS, column_cards
 from millrace.data.report_findings import findings_list, quarantine_table
+from millrace.data.report_schema import schema_table
 from millrace.data.report_subject import Subject
 from millrace.reporting import wording
 from millrace.reporting.blocks import badge, callout, tiles

@@ -1,32 +1,24 @@
-"""The columns of a dataset report: a card each with its distribution, the schema, and the ranking by association."""
+"""The columns of a dataset report: a card each with its distribution, and a table of those that are too many."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from millrace.data.report_subject import MASK, Subject
+from millrace.data.report_association import association_text, strength
+from millrace.data.report_schema import ROLE_TONES, values_in_words
+from millrace.data.report_subject import Subject
 from millrace.reporting import wording
-from millrace.reporting.blocks import TableColumn, Tone, badge, facts, filter_box, folded, table
+from millrace.reporting.blocks import TableColumn, badge, facts, filter_box, table
 from millrace.reporting.figures import Series, bar_list, histogram, round_ticks
 from millrace.reporting.html import Html, element, join
 
 #: Cards of one page; further columns stand in a table.
 MAX_CARDS = 48
-#: Values of a column that its card shows, and columns that the ranking draws.
+#: Values of a column that its card shows, and classes of the target.
 SHOWN_VALUES = 8
 SHOWN_CLASSES = 12
-SHOWN_ASSOCIATIONS = 25
-SHOWN_CATEGORIES = 6
 
 _INTEGER_STEPS = 6
 
-_MEASURES = {"auc": "AUC", "cramers_v": "V", "correlation_ratio": "η", "spearman": "\N{GREEK SMALL LETTER RHO}"}
-_MEASURE_NAMES = {
-    "auc": "AUC: area under the ROC curve of the column alone",
-    "cramers_v": "V: Cramér's V, corrected for bias",
-    "correlation_ratio": "η: correlation ratio",
-    "spearman": "\N{GREEK SMALL LETTER RHO}: Spearman's rank correlation",
-}
-_ROLE_TONES: Mapping[str, Tone] = {"target": "accent", "identifier": "plain", "ignored": "warn", "feature": "plain"}
 
 Column = Mapping[str, Any]
 
@@ -36,12 +28,7 @@ def ordered_columns(subject: Subject) -> list[dict[str, Any]]:
     columns = subject.columns
     if len(columns) <= MAX_CARDS:
         return sorted(columns, key=lambda column: column.get("role") != "target")
-    return sorted(columns, key=lambda column: (column.get("role") != "target", -_strength(column)))
-
-
-def _strength(column: Column) -> float:
-    measured = column.get("association")
-    return float(measured["strength"]) if measured else -1.0
+    return sorted(columns, key=lambda column: (column.get("role") != "target", -strength(column)))
 
 
 def column_cards(subject: Subject) -> Html:
@@ -66,7 +53,7 @@ def _card(subject: Subject, column: Column) -> Html:
         "div",
         element("h3", column["name"]),
         badge(str(column.get("type", "unknown"))),
-        badge(str(column["role"]), _ROLE_TONES.get(column["role"], "plain"))
+        badge(str(column["role"]), ROLE_TONES.get(column["role"], "plain"))
         if column.get("role") != "feature"
         else None,
         badge("sensitive", "warn") if column["name"] in subject.sensitive else None,
@@ -145,7 +132,9 @@ def _figure(subject: Subject, column: Column) -> Html | None:
     if _is_class_label(subject, column):
         return _classes(subject)
     if column.get("histogram"):
-        return _histogram(subject, column)
+        # Where a bar begins and ends is some row's value, and a bar of one row gives that row away.
+        hidden = element("p", "The distribution of a sensitive column is not drawn.", class_="quiet")
+        return hidden if column["name"] in subject.sensitive else _histogram(subject, column)
     if column.get("top") and column.get("type") not in ("text",) and column.get("role") != "identifier":
         return _values(subject, column)
     return None
@@ -257,99 +246,6 @@ def _amount(count: int, rows: int) -> str:
     return f"{wording.short_number(count)} · {wording.share(count / rows)}"
 
 
-def association_text(measured: Mapping[str, Any]) -> str:
-    """Return an association as its measure's sign and value."""
-    return f"{_MEASURES.get(measured['measure'], measured['measure'])} {measured['value']:.2f}"
-
-
-def association_ranking(subject: Subject) -> Html:
-    """Return the columns by how closely they go with the target, the first of them drawn."""
-    measured = sorted((column for column in subject.columns if column.get("association")), key=_strength, reverse=True)
-    drawn = [
-        (
-            element("span", column["name"], class_="clip"),
-            _strength(column),
-            association_text(column["association"]),
-            _direction(column["association"]),
-        )
-        for column in measured[:SHOWN_ASSOCIATIONS]
-    ]
-    used = [name for key, name in _MEASURE_NAMES.items() if any(c["association"]["measure"] == key for c in measured)]
-    sampled = subject.profile.get("association_rows") or 0
-    of_sample = f" Computed on a sample of {sampled:,} rows." if 0 < sampled < subject.usable_rows else ""
-    chart = bar_list(
-        drawn, caption="Columns by association with the target", heads=("Column", "Association", "Direction"), wide=True
-    )
-    rest = measured[SHOWN_ASSOCIATIONS:]
-    columns = (TableColumn("Column"), TableColumn("Association", "number"), TableColumn("Strength", "number"))
-    further = [(column["name"], association_text(column["association"]), f"{_strength(column):.2f}") for column in rest]
-    return join(
-        element("div", chart, element("p", f"{'; '.join(used)}.{of_sample}", class_="quiet"), class_="panel ranking"),
-        folded(f"{len(rest):,} weaker columns", table(columns, further, caption="Weaker associations with the target"))
-        if rest
-        else None,
-    )
-
-
-def _direction(measured: Mapping[str, Any]) -> str:
-    neutral = {"auc": 0.5, "spearman": 0.0}.get(measured["measure"])
-    if neutral is None or measured["value"] == neutral:
-        return ""
-    return "↑ rises" if measured["value"] > neutral else "↓ falls"
-
-
-def schema_table(subject: Subject) -> Html:
-    """Return every column with its type, role and what values it takes."""
-    heads = (
-        TableColumn("Column"),
-        TableColumn("Type"),
-        TableColumn("Role"),
-        TableColumn("Missing allowed"),
-        TableColumn("Values", "wide"),
-        TableColumn("Remark", "wide"),
-    )
-    rows = [
-        (
-            column["name"],
-            column.get("type"),
-            badge(str(column.get("role")), _ROLE_TONES.get(str(column.get("role")), "plain")),
-            _nullable(column),
-            _values_in_words(subject, column),
-            str(column.get("reason") or ""),
-        )
-        for column in subject.columns
-    ]
-    return table(heads, rows, caption="Schema", filter_name="schema")
-
-
-def _nullable(column: Column) -> str:
-    return wording.NOT_KNOWN if "nullable" not in column else "yes" if column["nullable"] else "no"
-
-
-def _values_in_words(subject: Subject, column: Column) -> str:
-    if column["name"] in subject.sensitive:
-        return MASK
-    if column.get("categories"):
-        categories = [str(value) for value in column["categories"]]
-        told = ", ".join(categories[:SHOWN_CATEGORIES])
-        more = len(categories) - SHOWN_CATEGORIES
-        return f"{told} and {more:,} more" if more > 0 else told
-    if column.get("type") in ("integer", "number", "datetime") and column.get("minimum") is not None:
-        low, high = column["minimum"], column["maximum"]
-        if column["type"] == "datetime":
-            return f"{_moment(low)} to {_moment(high)}"
-        return f"{wording.number(low)} to {wording.number(high)}"
-    if column.get("type") == "boolean":
-        words = [*(column.get("false_values") or ()), *(column.get("true_values") or ())]
-        return ", ".join(words) or "true, false"
-    return f"{column['distinct']:,} distinct" if column.get("distinct") else ""
-
-
-def _moment(value: str | float) -> str:
-    """Return a schema's seconds or a profile's ISO 8601 alike."""
-    return wording.moment(value) if isinstance(value, str) else wording.seconds(value)
-
-
 def _rest_table(subject: Subject, columns: Sequence[Column]) -> Html:
     heads = (
         TableColumn("Column"),
@@ -367,7 +263,7 @@ def _rest_table(subject: Subject, columns: Sequence[Column]) -> Html:
             column.get("role"),
             wording.share(column.get("missing_share")),
             wording.count(column.get("distinct")),
-            _values_in_words(subject, column),
+            values_in_words(subject, column),
             association_text(column["association"]) if column.get("association") else wording.NOT_KNOWN,
         )
         for column in columns

@@ -20,7 +20,8 @@ def findings_list(subject: Subject) -> Html:
     """Return what the checks found, each with its count, share and examples."""
     found = subject.findings
     if not found:
-        return callout("Every check passed.", [], "good")
+        reasons = [str(reason) for reason in subject.validation.get("reasons") or ()]
+        return callout("Every check passed.", [], "good") if subject.accepted else callout("Rejected:", reasons, "bad")
     shown = [_finding(subject, finding) for finding in found[:SHOWN_FINDINGS]]
     more = len(found) - SHOWN_FINDINGS
     note = element("p", f"{more:,} further findings are in validation.json.", class_="quiet") if more > 0 else None

@@ -106,12 +106,13 @@ class Subject:
 
     @property
     def columns(self) -> list[dict[str, Any]]:
-        """What is known of each column: the verdict's list, the schema's and the profile's facts on top."""
-        merged: dict[str, dict[str, Any]] = {}
-        for document in (self.validation, self.schema, self.profile):
-            for column in document.get("columns") or ():
-                merged.setdefault(column["name"], {}).update(column)
-        return list(merged.values())
+        """What is known of each column, as it is in this dataset: the profile's facts above the schema's."""
+        return _merged(self.validation, self.schema, self.profile)
+
+    @property
+    def schema_columns(self) -> list[dict[str, Any]]:
+        """What is known of each column, as every dataset is held to it: the schema's facts above the profile's."""
+        return _merged(self.validation, self.profile, self.schema)
 
     @property
     def target(self) -> Mapping[str, Any]:
@@ -131,3 +132,11 @@ class Subject:
             for quoted in (repr(value), f'"{value}"'):
                 message = message.replace(quoted, MASK)
         return message
+
+
+def _merged(*documents: Mapping[str, Any]) -> list[dict[str, Any]]:
+    merged: dict[str, dict[str, Any]] = {}
+    for document in documents:
+        for column in document.get("columns") or ():
+            merged.setdefault(column["name"], {}).update(column)
+    return list(merged.values())

@@ -6,6 +6,7 @@ tenth of the size, and the page's own style applies in light, in dark and on pap
 
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,10 @@ import pygal
 
 from millrace.reporting.html import Html, element, escape, join
 from millrace.reporting.wording import short_number
+
+# pygal puts a finder for map plugins on the import path that Python 3.12 and later pass over, and that makes 3.11 warn
+# at every import that follows. There are no map plugins here.
+sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != pygal.__name__]
 
 WIDTH = 360
 HEIGHT = 170

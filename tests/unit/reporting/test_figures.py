@@ -1,11 +1,14 @@
 """Figures hold what they draw, in little room, and tell it to who cannot see them."""
 
+import importlib.util
 import re
+import sys
 
 import numpy as np
 import pytest
 
-pytest.importorskip("pygal", reason="the report layer's packages are not installed")
+if importlib.util.find_spec("pygal") is None:
+    pytest.skip("the report layer's packages are not installed", allow_module_level=True)
 
 from millrace.reporting.figures import Series, bar_list, histogram, round_ticks
 
@@ -94,3 +97,8 @@ def test_a_bar_list_is_a_table_whose_bars_are_decoration():
     assert 'width="100" height="10"/></svg>' in drawn, "a share beyond 1 is a full bar"
     assert drawn.count('aria-hidden="true"') == 2
     assert '<caption class="unseen">Values</caption>' in drawn
+
+
+def test_drawing_leaves_imports_as_they_were():
+    assert "pygal" in sys.modules
+    assert not [finder for finder in sys.meta_path if type(finder).__module__.startswith("pygal")]
