@@ -168,15 +168,34 @@ def _shift_of_words(before: Document, after: Document) -> float | None:
         return None  # nearly every row has another value: the commonest say nothing
     # Only the first dataset's commonest values have cells: what else there is belongs together, as on the other side.
     words = list(counted[0])
-    cells = [
-        [*(side.get(word, 0) for word in words), _others(side, words) + document["other"], document["missing"]]
-        for side, document in zip(counted, (before, after), strict=True)
-    ]
-    return population_stability_index(*_without_empty(cells[0], cells[1]))
+    cells_before = [*counted[0].values(), before["other"], before["missing"]]
+    cells_after = [*_counts_of(words, counted[0], counted[1], before, after), after["missing"]]
+    return population_stability_index(*_without_empty(cells_before, cells_after))
 
 
-def _others(counts: Mapping[str, int], words: Sequence[str]) -> int:
-    return sum(count for word, count in counts.items() if word not in words)
+def _counts_of(
+    words: Sequence[str], listed: Mapping[str, int], counts: Mapping[str, int], before: Document, after: Document
+) -> list[float]:
+    """Return the later rows of each word, and of all others.
+
+    A word that is not among the later dataset's commonest may be anywhere in its rest. It counts as often there as
+    its share before would have it, as far as the rest allows: so the index is too small rather than made up.
+    """
+    rest = float(after["other"]) + sum(count for word, count in counts.items() if word not in listed)
+    rarest = min(counts.values(), default=0)
+    ratio = _rows(after) / max(1, _rows(before))
+    found: list[float] = []
+    for word in words:
+        count = float(counts.get(word, 0))
+        if word not in counts and after["other"]:
+            count = min(listed[word] * ratio, float(rarest), float(after["other"]), rest)
+            rest -= count
+        found.append(count)
+    return [*found, rest]
+
+
+def _rows(column: Document) -> int:
+    return int(sum(entry["count"] for entry in column["top"]) + column["other"] + column["missing"])
 
 
 def _changed_shares(before: Document, after: Document) -> list[Mapping[str, Any]]:

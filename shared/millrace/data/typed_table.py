@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from millrace.data.conversion import parse_column
-from millrace.data.storage import StoredColumns, for_parquet, from_values, is_text
-from millrace.features import MISSING_STRING, FeatureMatrix, build_features
+from millrace.data.storage import StoredColumns, for_parquet, from_values, is_text, storage_type
+from millrace.features import MISSING_STRING, FeatureMatrix, build_features, missing_cells
 from millrace.schema import Column, TableSchema
 
 __all__ = [
@@ -67,15 +67,6 @@ class TypedTable:
         return encode_target(self.schema, self.columns[self.schema.target.name])
 
 
-def missing_cells(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Tell which typed values are missing."""
-    if values.dtype.kind == "f":
-        return np.asarray(np.isnan(values), dtype=np.bool_)
-    if values.dtype.kind == "M":
-        return np.asarray(np.isnat(values), dtype=np.bool_)
-    return np.asarray(values == MISSING_STRING, dtype=np.bool_)
-
-
 def class_texts(column: Column, classes: tuple[str, ...], values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return a classification target's typed values as class names, ``''`` where missing."""
     missing = missing_cells(values)
@@ -117,9 +108,12 @@ def dump_table(table: TypedTable) -> bytes:
 
 
 def load_table(body: bytes, schema: TableSchema) -> TypedTable:
-    """Read what :func:`dump_table` wrote under the same schema."""
+    """Read what :func:`dump_table` wrote under the same version of the schema; a column added since is missing."""
     words = [column.name for column in schema.columns if column.type == "category"]
     stored = pq.read_table(pa.BufferReader(body), read_dictionary=words)
+    for column in schema.columns:
+        if column.name not in stored.column_names:
+            stored = stored.append_column(column.name, pa.nulls(stored.num_rows, storage_type(column)))
     return TypedTable(schema, StoredColumns(stored), stored.num_rows)
 
 
