@@ -1,6 +1,7 @@
 """The columns of a dataset report: a card each with its distribution, and a table of those that are too many."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from millrace.data.report_association import association_text, strength
@@ -159,12 +160,14 @@ def _histogram(subject: Subject, column: Column) -> Html:
     edges, counts = drawn["edges"], drawn["counts"]
     is_date = column.get("type") == "datetime"
     write = _day if is_date else wording.short_number
+    names = _bar_names(column, edges)
     figure = histogram(
         edges,
         _series(subject, drawn),
-        description=_in_words(column["name"], edges, counts, wording.seconds if is_date else wording.number),
+        description=_in_words(column["name"], names, counts),
         wording=write,
         ticks=_ticks(column, edges),
+        bar_names=names,
     )
     hidden = [f"{wording.count(drawn[side], 'row')} {side}" for side in ("below", "above") if drawn.get(side)]
     note = element("p", f"Not drawn: {' and '.join(hidden)}, far from the others.", class_="quiet") if hidden else None
@@ -198,14 +201,26 @@ def _day(seconds: float) -> str:
     return wording.seconds(seconds)[:10]
 
 
-def _in_words(name: str, edges: Sequence[float], counts: Sequence[int], write: Any) -> str:
+def _bar_names(column: Column, edges: Sequence[float]) -> list[str]:
+    """Name bars by what is in them: an integer's by the integers, whose bars begin and end half-way between two."""
+    if column.get("type") == "integer" and all(edge % 1 == 0.5 for edge in edges):  # noqa: PLR2004  # half-way
+        ends = [(left + 0.5, right - 0.5) for left, right in pairwise(edges)]
+        return [_span(wording.number(low), wording.number(high)) for low, high in ends]
+    write = _day if column.get("type") == "datetime" else wording.number
+    return [_span(write(left), write(right)) for left, right in pairwise(edges)]
+
+
+def _span(low: str, high: str) -> str:
+    return low if low == high else f"{low} to {high}"
+
+
+def _in_words(name: str, bar_names: Sequence[str], counts: Sequence[int]) -> str:
     tallest = max(range(len(counts)), key=counts.__getitem__)
     total = sum(counts)
     share = f" ({wording.share(counts[tallest] / total)})" if total else ""
     return (
-        f"Histogram of {name}: {wording.count(len(counts), 'bar')} from {write(edges[0])} to {write(edges[-1])}; the "
-        f"tallest, {write(edges[tallest])} to {write(edges[tallest + 1])}, holds "
-        f"{wording.count(counts[tallest], 'row')}{share}."
+        f"Histogram of {name} with {wording.count(len(counts), 'bar')}, the first {bar_names[0]}, the last "
+        f"{bar_names[-1]}; the tallest, {bar_names[tallest]}, holds {wording.count(counts[tallest], 'row')}{share}."
     )
 
 

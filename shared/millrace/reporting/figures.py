@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pygal
@@ -58,6 +59,7 @@ def histogram(
     description: str,
     wording: Callable[[float], str] = short_number,
     ticks: Sequence[float] | None = None,
+    bar_names: Sequence[str] = (),
 ) -> Html:
     """Draw a histogram, series stacked on one another.
 
@@ -73,6 +75,8 @@ def histogram(
         How an edge is written.
     ticks : sequence of float or None, default=None
         Where the horizontal axis is labelled; None takes round numbers.
+    bar_names : sequence of str, default=()
+        What the bars are called; by default from edge to edge.
     """
     chart = pygal.Histogram(**_options(), xrange=(edges[0], edges[-1]))
     chart.x_labels = list(ticks if ticks is not None else round_ticks(edges[0], edges[-1], _X_STEPS))
@@ -80,18 +84,15 @@ def histogram(
     totals = [sum(counts) for counts in zip(*(kind.counts for kind in series), strict=True)]
     chart.y_labels = round_ticks(0.0, max(totals, default=0.0), _Y_STEPS, least=1.0)
     chart.value_formatter = short_number
+    names = bar_names or [f"{wording(left)} to {wording(right)}" for left, right in pairwise(edges)]
     tips = []
     floor = list(totals)
-    # The tallest first: each series is drawn over the one before it, from the ground up.
+    # The topmost first: each series is drawn over the one before it, from the ground up.
     for kind in reversed(series):
-        bars = [(height, left, right) for height, left, right in zip(floor, edges, edges[1:], strict=False)]
-        chart.add(kind.name, bars)
-        tips.append(
-            [
-                f"{wording(left)} to {wording(right)}: {amount:,.0f}{f' {kind.name}' if kind.name else ''}"
-                for amount, left, right in zip(kind.counts, edges, edges[1:], strict=False)
-            ]
-        )
+        heights = [height if amount else 0 for height, amount in zip(floor, kind.counts, strict=True)]
+        chart.add(kind.name, [(height, *ends) for height, ends in zip(heights, pairwise(edges), strict=True)])
+        suffix = f", {kind.name}" if kind.name else ""
+        tips.append([f"{name}{suffix}: {amount:,.0f}" for name, amount in zip(names, kind.counts, strict=True)])
         floor = [height - amount for height, amount in zip(floor, kind.counts, strict=True)]
     legend = [
         element("span", element("i", class_=f"key key-{index}"), kind.name, class_="legend-entry")

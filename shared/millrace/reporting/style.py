@@ -55,8 +55,9 @@ border-top:1px solid var(--line)}
 .finding>.badge{justify-self:start;align-self:start}
 .finding .about{color:var(--quiet);font-size:.86rem}
 .findings{list-style:none}.findings.panel{padding:1.1rem 1.25rem}
-.examples{display:flex;flex-wrap:wrap;gap:.3rem;margin-top:.3rem;list-style:none;padding:0}
-.examples code{background:var(--sunken);border-radius:.3rem;padding:.05rem .4rem}
+.examples{display:flex;flex-wrap:wrap;gap:.3rem .9rem;margin-top:.35rem;list-style:none;padding:0;font-size:.84rem;
+color:var(--quiet)}
+.examples code{background:var(--sunken);color:var(--ink);border-radius:.3rem;padding:.05rem .4rem}
 .scroll{overflow-x:auto;background:var(--surface);border:1px solid var(--line);border-radius:.75rem;position:relative}
 .scroll table{width:100%;border-collapse:collapse;font-size:.9rem}
 .scroll th,.scroll td{overflow-wrap:normal;padding:.5rem .8rem;text-align:left;vertical-align:top;
@@ -126,7 +127,7 @@ footer{color:var(--quiet);font-size:.85rem;border-top:1px solid var(--line);padd
 
 # Paper is white whatever the screen is, shows what the screen scrolls or folds, and cuts no card in two.
 _PAPER = """
-@page{margin:14mm}
+@page{margin:14mm}:root{--page:#ffffff}.tiles{grid-template-columns:repeat(3,1fr)}
 body{font-size:9.5pt}.contents,.filter,.skip{display:none!important}
 .wrap{max-width:none;padding:0}.masthead{padding-top:0}
 .scroll{overflow:visible}.cards{grid-template-columns:repeat(2,1fr)}

@@ -174,7 +174,9 @@ def test_every_column_has_a_card_with_its_figure(seen):
 def test_figures_are_described_in_words(seen):
     described = [attributes["aria-label"] for tag, attributes in seen.tags if attributes.get("role") == "img"]
     assert len(described) == 2
-    assert re.match(r"Histogram of age: \d+ bars from 0.3 to 89.7; the tallest, .* holds \d+ rows", described[0])
+    assert re.match(
+        r"Histogram of age with \d+ bars, the first 0.3 to .* 89.7; the tallest, .* holds \d+ rows", described[0]
+    )
     assert "2024-01-01" in described[1]
 
 

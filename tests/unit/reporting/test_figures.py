@@ -39,11 +39,16 @@ def test_bars_are_as_high_as_their_counts_and_as_wide_as_their_edges():
 def test_series_stand_on_one_another_and_the_legend_names_them():
     figure = histogram(EDGES, [Series("no", [6, 0, 10]), Series("yes", [4, 5, 10])], description="d")
     heights = {tip: height for _, height, tip in bars(figure)}
-    whole, lower = heights["0 to 10: 4 yes"], heights["0 to 10: 6 no"]
+    whole, lower = heights["0 to 10, yes: 4"], heights["0 to 10, no: 6"]
     assert lower / whole == pytest.approx(0.6, rel=0.02)
-    assert "10 to 20: 0 no" not in heights
+    assert "10 to 20, no: 0" not in heights
     legend = figure.split("<figcaption")[1]
     assert legend.index("key-0") < legend.index("no") < legend.index("key-1") < legend.index("yes")
+
+
+def test_bars_may_have_names_of_their_own():
+    drawn = bars(histogram([0.5, 1.5, 2.5], [Series("", [3, 4])], description="d", bar_names=["one", "two"]))
+    assert [tip for _, _, tip in drawn] == ["one: 3", "two: 4"]
 
 
 def test_a_figure_brings_neither_style_nor_script_nor_today():
