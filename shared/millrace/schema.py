@@ -53,6 +53,11 @@ class ColumnRules:
     max_null_share: float | None = None
     severity: Literal["error", "warning"] = "error"
 
+    @property
+    def settled_nullable(self) -> bool | None:
+        """Whether values may be missing, where these rules settle it; a demand that only warns does not."""
+        return None if self.nullable is False and self.severity == "warning" else self.nullable
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON: the rules that there are."""
         return {name: value for name, value in asdict(self).items() if value != getattr(NO_RULES, name)}

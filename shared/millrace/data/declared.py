@@ -32,12 +32,9 @@ def redeclare(schema: TableSchema, spec: ModelSpec) -> TableSchema:
 def declare_column(column: Column, spec: ModelSpec) -> Column:
     """Lay a spec over one column; the target keeps its role."""
     said = spec.columns.get(column.name, _NO_SPEC)
-    declared = replace(
-        _retyped(column, said),
-        rules=rules_of(said),
-        sensitive=said.sensitive,
-        nullable=column.nullable if said.nullable is None else said.nullable,
-    )
+    rules = rules_of(said)
+    nullable = column.nullable if rules.settled_nullable is None else rules.settled_nullable
+    declared = replace(_retyped(column, said), rules=rules, sensitive=said.sensitive, nullable=nullable)
     role = _role_of(column, said, spec)
     if role == declared.role:
         return declared
