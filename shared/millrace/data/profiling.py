@@ -128,9 +128,3 @@ def _moments(numbers: dict[str, Any]) -> dict[str, Any]:
 
 def _moment(seconds: float) -> str:
     return str(np.datetime64(round(seconds), "s"))
-
-
-def ranked_associations(profile: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the columns that have an association with the target, the strongest first."""
-    measured = [column for column in profile.get("columns", []) if column.get("association")]
-    return sorted(measured, key=lambda column: (-column["association"]["strength"], column["name"]))

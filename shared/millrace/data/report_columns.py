@@ -19,6 +19,7 @@ SHOWN_VALUES = 8
 SHOWN_CLASSES = 12
 
 _INTEGER_STEPS = 6
+_ROUNDING = 1e-12
 
 
 Column = Mapping[str, Any]
@@ -118,11 +119,16 @@ def _spread(subject: Subject, column: Column) -> list[tuple[str, str, str]]:
             ("Median", quantiles.get("0.5")),
             *((f"{float(level):.0%}".replace("%", " %"), quantiles.get(level)) for level in ("0.75", "0.95")),
             ("Maximum", column.get("maximum")),
-            ("Mean", column.get("mean")),
+            ("Mean", _without_noise(column.get("mean"), column.get("standard_deviation"))),
             ("Std. dev.", column.get("standard_deviation")),
         ]
         return [(label, write(value), "") for label, value in picked]
     return []
+
+
+def _without_noise(mean: float | None, deviation: float | None) -> float | None:
+    """Return a mean, or 0 where it is only what rounding left of one."""
+    return 0.0 if mean and deviation and abs(mean) < _ROUNDING * deviation else mean
 
 
 def _is_class_label(subject: Subject, column: Column) -> bool:

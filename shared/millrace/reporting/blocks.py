@@ -78,11 +78,6 @@ def bullets(points: Sequence[Content]) -> Html:
     return element("ul", [element("li", point) for point in points])
 
 
-def panel(*content: Content) -> Html:
-    """Return content on a ground of its own."""
-    return element("div", *content, class_="panel")
-
-
 def table(
     columns: Sequence[TableColumn], rows: Sequence[Sequence[Content]], *, caption: str, filter_name: str = ""
 ) -> Html:

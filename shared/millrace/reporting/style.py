@@ -76,7 +76,6 @@ display:flex;flex-direction:column;gap:.7rem;min-width:0}
 .facts dt{color:var(--quiet);font-size:.76rem}.facts dd{margin:0;font-variant-numeric:tabular-nums;font-weight:600}
 .facts .hint{font-weight:400;color:var(--quiet);display:block}
 .facts.roomy{grid-template-columns:repeat(3,1fr)}
-.fill{margin-top:auto}
 .card>.facts+.facts{border-top:1px solid var(--line);padding-top:.6rem}
 .notes{font-size:.86rem;padding-left:1.1rem}.quiet{color:var(--quiet);font-size:.86rem}
 .after{margin-top:.7rem}.more{margin:1.5rem 0 .6rem}
@@ -108,7 +107,7 @@ padding-left:.9rem;width:1%}
 details{margin-top:.6rem}
 details>summary{cursor:pointer;color:var(--accent);font-weight:600;font-size:.9rem;padding:.3rem 0}
 .sheet{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));gap:1rem}
-.sheet h3{margin-bottom:.4rem}.sheet ul{padding-left:1.1rem}.sheet .panel{margin:0}
+.sheet h3{margin-bottom:.4rem}.sheet ul{padding-left:1.1rem;font-size:.92rem}.sheet .panel{margin:0}
 .pairs{display:grid;grid-template-columns:minmax(7rem,11rem) 1fr;gap:.3rem 1rem;font-size:.92rem}
 .pairs dt{color:var(--quiet)}.pairs dd{margin:0}
 .filter{display:flex;flex-wrap:wrap;gap:.5rem .8rem;align-items:center;margin-bottom:1rem;font-size:.9rem}
