@@ -113,7 +113,7 @@ def _spread(subject: Subject, column: Column) -> list[tuple[str, str, str]]:
         ends = [("Earliest", column.get("minimum")), ("Latest", column.get("maximum"))]
         return [(label, write(value)[:10], "") for label, value in [ends[0], ("Median", quantiles.get("0.5")), ends[1]]]
     if quantiles:
-        picked = [
+        picked: list[tuple[str, Any]] = [
             ("Minimum", column.get("minimum")),
             *((f"{float(level):.0%}".replace("%", " %"), quantiles.get(level)) for level in ("0.05", "0.25")),
             ("Median", quantiles.get("0.5")),
