@@ -384,3 +384,93 @@ def test_rows_that_are_too_much_alike_to_split_are_refused(workshop):
     run, verdict = workshop.validate(workshop.upload("t.csv", "a,b,label\n" + "1,2,0\n2,1,1\n" * 30))
     assert verdict.outcome == "rejected"
     assert run.reasons == ("only 2 different rows in all; at least 10 are needed",)
+
+
+def test_a_training_set_says_what_each_dataset_gave_and_which_were_left_out(workshop):
+    workshop.registry.put_spec(MODEL, ModelSpec(window_days=10))
+    old, _ = workshop.validate(workshop.upload("old.csv", with_ids([0, 1] * 30)))
+    workshop.uploads = 60 * 24 * 12
+    first, _ = workshop.validate(workshop.upload("first.csv", with_ids([0, 1] * 20)), now=NOW + timedelta(days=12))
+    body = with_ids([1, 0] * 15) + "3,99,1\n"
+    run, _ = workshop.validate(workshop.upload("corrected.csv", body), now=NOW + timedelta(days=12, hours=1))
+    manifest = workshop.json(f"prepared/{MODEL}/{run.run_id}/manifest.json")
+    assert [dataset["dataset_id"] for dataset in manifest["datasets"]] == manifest["dataset_ids"]
+    counts = [
+        {name: dataset[name] for name in ("rows", "used", "superseded", "repeated")} for dataset in manifest["datasets"]
+    ]
+    assert counts == [
+        {"rows": 40, "used": 10, "superseded": 30, "repeated": 0},
+        {"rows": 31, "used": 30, "superseded": 0, "repeated": 1},
+    ]
+    assert sum(manifest["rows"].values()) == sum(count["used"] for count in counts)
+    (left_out,) = manifest["datasets_left_out"]
+    assert left_out["dataset_id"] == old.dataset_ids[0]
+    assert "window of 10 days" in left_out["reason"]
+    assert (manifest["run_id"], manifest["combine"], manifest["window_days"]) == (run.run_id, "all", 10)
+    for name, sha256 in manifest["sha256"].items():
+        assert hashlib.sha256(workshop.store.get(f"prepared/{MODEL}/{run.run_id}/{name}")).hexdigest() == sha256
+    assert first.dataset_ids[0] == manifest["dataset_ids"][0]
+
+
+def test_reference_statistics_are_those_of_the_training_split(workshop):
+    run, _ = workshop.validate(workshop.upload("first.csv", churn_csv(200)))
+    reference = workshop.json(f"prepared/{MODEL}/{run.run_id}/reference.json")
+    train = workshop.splits(run)["train"]
+    assert reference["rows"] == len(train)
+    age = next(feature for feature in reference["features"] if feature["name"] == "age")
+    assert age["mean"] == pytest.approx(float(train.features.numbers[:, 0].mean()), rel=1e-6)
+    assert sum(age["histogram"]["counts"]) == len(train)
+    assert reference["target"]["shares"]["1"] == pytest.approx(float(train.target.mean()))
+
+
+def dated_csv(rows: int, shift: int = 0) -> str:
+    lines = [
+        f"2026-{1 + (row + shift) // 28:02d}-{1 + (row + shift) % 28:02d},{row % 9},{row % 2}" for row in range(rows)
+    ]
+    return "\n".join(["day,x,label", *lines]) + "\n"
+
+
+def test_a_split_by_time_trains_on_the_old_and_judges_on_the_new(workshop):
+    workshop.registry.put_spec(MODEL, ModelSpec.parse({"split": {"by": "time", "column": "day"}}))
+    run, verdict = workshop.validate(workshop.upload("first.csv", dated_csv(100)))
+    assert verdict.outcome == "accepted"
+    splits = workshop.splits(run)
+    days = {name: split.features.numbers[:, 0] for name, split in splits.items()}
+    assert days["train"].max() < days["validation"].min()
+    assert days["validation"].max() < days["test"].min()
+    manifest = workshop.json(f"prepared/{MODEL}/{run.run_id}/manifest.json")
+    assert manifest["split"]["by"] == "time"
+    assert manifest["split"]["test_from"] == "2026-03-25T00:00:00Z"
+
+
+def test_a_split_by_a_column_that_there_is_not_is_refused_with_the_way_to_mend_it(workshop):
+    workshop.validate(workshop.upload("first.csv", dated_csv(100)))
+    workshop.registry.put_spec(MODEL, ModelSpec.parse({"split": {"by": "group", "column": "who"}}))
+    run, verdict = workshop.validate(now=NOW + timedelta(hours=1))
+    assert verdict.outcome == "rejected"
+    assert "columns: {who: {role: ignored}}" in run.reasons[0]
+
+
+def test_a_column_that_the_spec_asks_for_is_learnt_from_beside_the_data_that_lacks_it(workshop):
+    workshop.validate(workshop.upload("first.csv", churn_csv(60)))
+    workshop.registry.put_spec(MODEL, ModelSpec.parse({"columns": {"city": {"role": "feature"}}}))
+    lines = churn_csv(60, first=60).splitlines()
+    body = "\n".join([lines[0] + ",city", *(line + f",c{row % 3}" for row, line in enumerate(lines[1:]))])
+    run, verdict = workshop.validate(workshop.upload("more.csv", body), now=NOW + timedelta(hours=1))
+    assert (verdict.outcome, verdict.rows) == ("accepted", 120)
+    schema = TableSchema.from_dict(workshop.json(f"prepared/{MODEL}/{run.run_id}/schema.json"))
+    assert (schema.version, schema.revision) == (1, 1)
+    assert schema.column("city").nullable
+    assert schema.column("city").categories == ("c0", "c1", "c2")
+    strings = np.concatenate([split.features.strings[:, -1] for split in workshop.splits(run).values()])
+    assert sorted(np.unique(strings, return_counts=True)[1].tolist()) == [20, 20, 20, 60]
+
+
+def test_a_column_that_says_nothing_of_itself_is_left_out_with_a_warning(workshop):
+    workshop.validate(workshop.upload("first.csv", churn_csv(60)))
+    lines = churn_csv(60, first=60).splitlines()
+    body = "\n".join([lines[0] + ",city", *(line + ",x" for line in lines[1:])])
+    run, _ = workshop.validate(workshop.upload("more.csv", body), now=NOW + timedelta(hours=1))
+    document = workshop.json(f"datasets/{MODEL}/{run.dataset_ids[-1]}/validation.json")
+    assert "new_column" in [finding["check"] for finding in document["findings"]]
+    assert document["schema"]["revision"] == 0
