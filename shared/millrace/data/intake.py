@@ -12,7 +12,8 @@ from millrace.data.findings import error, shorten, warning
 from millrace.data.history import History
 from millrace.data.preparation import json_bytes
 from millrace.data.reading import MAX_FILE_BYTES
-from millrace.data.records import JSON, DatasetFolder, upload_id
+from millrace.data.records import HTML, JSON, DatasetFolder, build_manifest, upload_id
+from millrace.data.reports import dataset_report
 from millrace.data.schemas import load_schema, store_schema
 from millrace.data.typed_table import TypedTable, dump_table
 from millrace.data.versioning import dataset_id
@@ -132,7 +133,8 @@ class SourceIntake:
             code_version=millrace.__version__,
         )
         if known is None:
-            self._folder.store(dataset, examination, self._documents(dataset, examination, table), earlier[-1:])
+            documents = self._documents(dataset, examination, table, earlier[-1:])
+            self._folder.store(dataset, examination, documents, earlier[-1:])
         self.registry.put_dataset(dataset)
         return Intake(source, examination, dataset)
 
@@ -173,12 +175,18 @@ class SourceIntake:
             )
         )
 
-    def _documents(self, dataset: DatasetRecord, examination: Examination, table: TypedTable) -> dict[str, bytes]:
-        return {
+    def _documents(
+        self, dataset: DatasetRecord, examination: Examination, table: TypedTable, parents: list[str]
+    ) -> dict[str, bytes]:
+        verdict = self._folder.verdict(dataset.source, examination, dataset.dataset_id)
+        documents = {
             "data.parquet": dump_table(table),
             "profile.json": json_bytes(examination.profile),
-            "validation.json": self._folder.verdict(dataset.source, examination, dataset.dataset_id),
+            "validation.json": verdict,
         }
+        # The report tells what the manifest says of the other documents; the manifest kept says it of the report too.
+        manifest = build_manifest(self.run_id, dataset, examination, documents, parents)
+        return documents | {"report.html": dataset_report(self.model, self.spec, examination, verdict, manifest)}
 
     def _reject(self, intake: Intake) -> Intake:
         """Keep a copy of the upload beside the verdict, and tell the ledger."""
@@ -188,7 +196,10 @@ class SourceIntake:
             original = quarantine_key(self.model, identifier, f"original/{intake.file_name}")
             self.data_store.copy(source.key, original, source.version_id)
         verdict_key = quarantine_key(self.model, identifier, "validation.json")
-        self.data_store.put(verdict_key, self._folder.verdict(source, examination), JSON)
+        verdict = self._folder.verdict(source, examination)
+        self.data_store.put(verdict_key, verdict, JSON)
+        report_key = quarantine_key(self.model, identifier, "report.html")
+        self.data_store.put(report_key, dataset_report(self.model, self.spec, examination, verdict), HTML)
         self._folder.store_rows(identifier, examination)
         self.registry.append_ledger(
             LedgerEntry(

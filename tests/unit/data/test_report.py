@@ -1,7 +1,6 @@
 """The dataset report shows what was stored about an upload, all of it escaped, and nothing that is sensitive."""
 
 import copy
-import importlib.util
 import json
 import re
 from html.parser import HTMLParser
@@ -9,10 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-if importlib.util.find_spec("pygal") is None:
-    pytest.skip("the report layer's packages are not installed", allow_module_level=True)
-
 from millrace.data.profiling import profile_table
 from millrace.data.report import render_dataset_report
 from millrace.data.report_columns import MAX_CARDS

@@ -1,6 +1,5 @@
 """Whatever an upload holds, there is a report on it."""
 
-import importlib.util
 import io
 import json
 import re
@@ -10,10 +9,6 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-if importlib.util.find_spec("pygal") is None:
-    pytest.skip("the report layer's packages are not installed", allow_module_level=True)
-
 from millrace.data.examination import Examination, examine
 from millrace.data.reports import dataset_report
 from millrace.spec import ModelSpec

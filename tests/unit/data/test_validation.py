@@ -97,7 +97,7 @@ def test_an_upload_for_a_new_model_becomes_a_dataset_and_three_splits(workshop):
     assert verdict.dataset_ids == [dataset.dataset_id] == list(run.dataset_ids)
     assert (dataset.rows, dataset.schema_version, dataset.quarantined_rows) == (60, 1, 0)
     names = [key.rsplit("/", 1)[1] for key in workshop.store.keys(f"datasets/{MODEL}/{dataset.dataset_id}/")]
-    assert names == ["data.parquet", "manifest.json", "profile.json", "validation.json"]
+    assert names == ["data.parquet", "manifest.json", "profile.json", "report.html", "validation.json"]
     splits = workshop.splits(run)
     assert sum(len(split) for split in splits.values()) == 60
     for split in splits.values():
@@ -266,6 +266,22 @@ def test_the_manifest_says_where_a_dataset_comes_from_and_what_it_is(workshop):
     later, _ = workshop.validate(workshop.upload("more.csv", churn_csv(70)), now=NOW + timedelta(hours=1))
     second = workshop.json(f"datasets/{MODEL}/{later.dataset_ids[-1]}/manifest.json")
     assert second["parents"] == [first]
+
+
+def test_every_upload_has_a_report_that_a_browser_opens(workshop):
+    workshop.validate(workshop.upload("good.csv", churn_csv()))
+    workshop.validate(workshop.upload("bad.csv", "nothing,here\n1,2\n"))
+    keys = workshop.store.keys()
+    reports = [key for key in keys if key.endswith("/report.html")]
+    assert sorted(key.split("/")[0] for key in reports) == ["datasets", "quarantine"]
+    for key in reports:
+        body = workshop.store.get(key)
+        assert workshop.store.content_type(key) == "text/html; charset=utf-8"
+        assert body.startswith(b"<!DOCTYPE html>")
+        assert (b">accepted<" if key.startswith("datasets/") else b">rejected<") in body
+    manifest = workshop.only_json("datasets/", "manifest.json")
+    (accepted,) = [key for key in reports if key.startswith("datasets/")]
+    assert manifest["sha256"]["report.html"] == hashlib.sha256(workshop.store.get(accepted)).hexdigest()
 
 
 def test_datasets_add_up_and_rows_that_came_before_count_once(workshop):

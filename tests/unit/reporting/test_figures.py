@@ -1,15 +1,10 @@
 """Figures hold what they draw, in little room, and tell it to who cannot see them."""
 
-import importlib.util
 import re
 import sys
 
 import numpy as np
 import pytest
-
-if importlib.util.find_spec("pygal") is None:
-    pytest.skip("the report layer's packages are not installed", allow_module_level=True)
-
 from millrace.reporting.figures import Series, bar_list, histogram, round_ticks
 
 EDGES = [0.0, 10.0, 20.0, 40.0]
