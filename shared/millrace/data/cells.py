@@ -99,11 +99,12 @@ def parse_numbers(cells: pa.Array) -> Parsed:
     return Parsed(np.where(usable, numbers, np.nan) + 0.0, present(cells) & ~usable)
 
 
-def usable_numbers(numbers: pa.Array) -> npt.NDArray[np.float64] | None:
-    """Return numbers that Arrow has read as values; None when one of them is no number that would parse."""
-    values: npt.NDArray[np.float64] = numbers.to_numpy(zero_copy_only=False).astype(np.float64, copy=False) + 0.0
-    usable = int(np.count_nonzero(np.abs(values) <= _LARGEST))
-    return values if usable == len(numbers) - numbers.null_count else None
+def are_usable(numbers: pa.Array) -> bool:
+    """Tell whether every number that Arrow has read is one that would parse: finite, and within float32's range."""
+    if pc.any(pc.is_nan(numbers)).as_py():
+        return False
+    bounds = pc.min_max(numbers).as_py()
+    return bounds["min"] is None or bool(bounds["min"] >= -_LARGEST and bounds["max"] <= _LARGEST)
 
 
 def _parse_plain_numbers(cells: pa.Array) -> Parsed | None:
@@ -112,8 +113,10 @@ def _parse_plain_numbers(cells: pa.Array) -> Parsed | None:
         numbers = cells.cast(pa.float64())
     except pa.ArrowInvalid:
         return None
-    values = usable_numbers(numbers)
-    return None if values is None else Parsed(values, np.zeros(len(cells), dtype=np.bool_))
+    if not are_usable(numbers):
+        return None
+    values = numbers.to_numpy(zero_copy_only=False).astype(np.float64, copy=False) + 0.0
+    return Parsed(values, np.zeros(len(cells), dtype=np.bool_))
 
 
 def parse_booleans(cells: pa.Array, true_values: Sequence[str], false_values: Sequence[str]) -> Parsed:

@@ -6,8 +6,10 @@ in many is a mistake of the column, and rejects the upload. The upload is read o
 batch is its typed columns.
 """
 
+import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,15 +17,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millrace.data.conversion import convert, read_types
+from millrace.data.conversion import Converted, convert, read_types
 from millrace.data.evolution import compare_columns
 from millrace.data.expressions import Expression, parse_expression
 from millrace.data.findings import MAX_EXAMPLES, Finding, error, listed, quoted, warning
 from millrace.data.quarantine import BatchFaults, Kind, Quarantine, Tally
 from millrace.data.raw import QuarantinedRow, RawTable, RowBatch, TableReader
-from millrace.data.rules import broken_rules, to_numpy
+from millrace.data.rules import Failures, broken_rules, to_numpy
 from millrace.data.storage import StoredColumns, storage_type, to_values
-from millrace.data.typed_table import TypedTable, encode_target, missing_cells
+from millrace.data.typed_table import TypedTable, encode_target
 from millrace.data_spec import ExpressionCheck
 from millrace.errors import InvalidInputError
 from millrace.schema import Column, ColumnType, TableSchema
@@ -84,10 +86,19 @@ def check_table(
     expressions : sequence of ExpressionCheck, default=()
         Conditions over several columns.
     """
-    judged = _Judge(schema, _understood(expressions))
-    for batch in reader.batches(read_types(schema)):
-        judged.judge(batch)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        judged = _Judge(schema, _understood(expressions), pool)
+        for batch in _ahead(reader.batches(read_types(schema)), pool):
+            judged.judge(batch)
     return _Conclusion(judged, list(reader.names), max_quarantined_share).conclude()
+
+
+def _ahead(batches: Iterator[RowBatch], pool: Executor) -> Iterator[RowBatch]:
+    """Yield batches, reading the next one while the present one is judged."""
+    coming = pool.submit(next, batches, None)
+    while (batch := coming.result()) is not None:
+        coming = pool.submit(next, batches, None)
+        yield batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +118,19 @@ def _understood(checks: Sequence[ExpressionCheck]) -> list[_Condition]:
     return conditions
 
 
+def _look_at(column: Column, batch: RowBatch) -> tuple[Converted, list[Failures]]:
+    """Do what needs most of the time and nothing but one column; Arrow and numpy let other threads run meanwhile."""
+    converted = convert(column, batch)
+    return converted, list(broken_rules(column, converted.stored, converted.bad, batch))
+
+
 @dataclass(slots=True)
 class _Judge:
     """Judges batch after batch."""
 
     schema: TableSchema
     conditions: list[_Condition]
+    pool: Executor
     rows: int = 0
     quarantine: Quarantine = field(init=False)
     present: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -136,8 +154,9 @@ class _Judge:
         self.quarantine.add_malformed(batch.malformed)
         faults = BatchFaults(batch)
         columns: dict[str, pa.Array] = {}
-        for column in self.schema.columns:
-            columns[column.name] = self._judge_column(column, batch, faults)
+        looked_at = self.pool.map(lambda column: _look_at(column, batch), self.schema.columns)
+        for column, (converted, broken) in zip(self.schema.columns, looked_at, strict=True):
+            columns[column.name] = self._judge_column(column, batch, faults, converted, broken)
         self._judge_target(columns[self.schema.target.name], batch, faults)
         self._judge_conditions(columns, batch, faults)
         kept = faults.set_aside(self.quarantine)
@@ -157,8 +176,9 @@ class _Judge:
         """Return where the rows that were kept start."""
         return np.concatenate([np.empty(0, dtype=np.int64), *self._lines])
 
-    def _judge_column(self, column: Column, batch: RowBatch, faults: BatchFaults) -> pa.Array:
-        converted = convert(column, batch)
+    def _judge_column(
+        self, column: Column, batch: RowBatch, faults: BatchFaults, converted: Converted, broken: list[Failures]
+    ) -> pa.Array:
         stored, bad = converted.stored, converted.bad
         self.present[column.name] += len(stored) - stored.null_count
         if bad is not None:
@@ -168,13 +188,13 @@ class _Judge:
             if column.role != "ignored":
                 faults.add("type", column, bad, f"{column.name!r} should be {_TYPE_IN_WORDS[column.type]}")
         if column.name in batch.names:
-            self._judge_values(column, stored, bad, batch, faults)
+            self._judge_values(column, stored, broken, batch, faults)
         return stored
 
     def _judge_values(
-        self, column: Column, stored: pa.Array, bad: BoolArray | None, batch: RowBatch, faults: BatchFaults
+        self, column: Column, stored: pa.Array, broken: list[Failures], batch: RowBatch, faults: BatchFaults
     ) -> None:
-        for failures in broken_rules(column, stored, bad, batch):
+        for failures in broken:
             tally = self.broken[(column.name, failures.check, failures.demand)]
             self._count(tally, column, failures.mask, batch, stored)
             if column.rules.severity == "error":
@@ -196,15 +216,17 @@ class _Judge:
         column = self.schema.target
         if column.name not in batch.names:
             return
-        values = to_values(stored)
-        missing = missing_cells(values)
-        if missing.any():
+        if stored.null_count:
             # A cell that is there but does not parse is at fault already.
-            faults.add("target", column, missing, f"the target {column.name!r} is missing")
+            faults.add("target", column, to_numpy(pc.is_null(stored)), f"the target {column.name!r} is missing")
         if not self.schema.classes:
             return
-        unknown = (encode_target(self.schema, values) < 0) & ~missing
-        if unknown.any():
+        different = pc.unique(stored).drop_null()
+        foreign = different.filter(pa.array(encode_target(self.schema, to_values(different)) < 0))
+        if len(foreign):
+            words = stored.cast(foreign.type.value_type) if pa.types.is_dictionary(foreign.type) else stored
+            known_as = foreign.cast(words.type) if foreign.type != words.type else foreign
+            unknown = to_numpy(pc.is_in(words, value_set=known_as))
             self._count(self.unknown_classes, column, unknown, batch, stored)
             faults.add("class", column, unknown, f"the target {column.name!r} has an unknown class")
 

@@ -10,12 +10,13 @@ import pyarrow.compute as pc
 from millrace.data.cells import (
     ISO_FORMAT,
     Parsed,
+    are_usable,
     parse_booleans,
     parse_datetimes,
     parse_numbers,
     parse_strings,
-    usable_numbers,
 )
+from millrace.data.number_style import PLAIN, NumberStyle
 from millrace.data.raw import RowBatch, normalise, one_array
 from millrace.data.storage import MOMENT, WORDS, is_text, storage_type
 from millrace.schema import Column, TableSchema
@@ -44,7 +45,7 @@ def read_types(schema: TableSchema) -> dict[str, pa.DataType]:
     return {name: WORDS if kind in by_words else kind for name, kind in types.items()}
 
 
-def parse_column(column: Column, cells: pa.Array) -> Parsed:
+def parse_column(column: Column, cells: pa.Array, numbers: NumberStyle = PLAIN) -> Parsed:
     """Type one column's cells as its schema says."""
     if is_text(column):
         return parse_strings(cells)
@@ -52,7 +53,7 @@ def parse_column(column: Column, cells: pa.Array) -> Parsed:
         return parse_booleans(cells, column.true_values, column.false_values)
     if column.type == "datetime":
         return parse_datetimes(cells, tuple(dict.fromkeys((*column.formats, ISO_FORMAT))))
-    return parse_numbers(cells)
+    return parse_numbers(numbers.rewrite(cells))
 
 
 def convert(column: Column, batch: RowBatch) -> Converted:
@@ -61,9 +62,10 @@ def convert(column: Column, batch: RowBatch) -> Converted:
     typed = batch.typed.get(column.name)
     if typed is not None and pa.types.is_floating(kind):
         numbers = one_array(typed)
-        values = usable_numbers(numbers)
-        if values is not None:
-            return Converted(pa.array(values, mask=np.isnan(values)) if numbers.null_count else pa.array(values))
+        if are_usable(numbers):
+            return Converted(numbers)
+    elif typed is not None and typed.type == kind == MOMENT:
+        return Converted(one_array(typed))
     elif typed is not None and pa.types.is_string(kind):
         return Converted(one_array(normalise(typed)))
     elif typed is not None:
@@ -71,7 +73,7 @@ def convert(column: Column, batch: RowBatch) -> Converted:
     if column.name not in batch.names:
         return Converted(pa.nulls(len(batch), kind))
     cells = batch.column(column.name)
-    return _convert_cells(column, cells) if kind != WORDS else Converted(cells.dictionary_encode())
+    return _convert_cells(column, cells, batch.numbers) if kind != WORDS else Converted(cells.dictionary_encode())
 
 
 def _convert_words(column: Column, encoded: pa.DictionaryArray) -> Converted:
@@ -88,10 +90,10 @@ def _convert_words(column: Column, encoded: pa.DictionaryArray) -> Converted:
     return Converted(converted.stored.take(encoded.indices), bad)
 
 
-def _convert_cells(column: Column, cells: pa.Array) -> Converted:
+def _convert_cells(column: Column, cells: pa.Array, numbers: NumberStyle = PLAIN) -> Converted:
     if storage_type(column) == pa.string():
         return Converted(cells)
-    parsed = parse_column(column, cells)
+    parsed = parse_column(column, cells, numbers)
     missing = np.isnat(parsed.values) if column.type == "datetime" else np.isnan(parsed.values)
     if column.type == "boolean":
         stored = pa.array(np.where(missing, 0.0, parsed.values).astype(np.bool_), mask=missing)

@@ -17,11 +17,13 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from millrace.data import blocks
-from millrace.data.blocks import Block, BlockReader, lay_out, record_ends
+from millrace.data.blocks import Block, BlockReader, count_lines, lay_out, record_ends
 from millrace.data.content import Content
 from millrace.data.encoding import Encoding, Utf8Stream
 from millrace.data.findings import Finding, shorten
+from millrace.data.number_style import PLAIN, NumberStyle, detect_style
 from millrace.data.raw import MAX_ROW_TEXT, QuarantinedRow, RowBatch, build_cells, check_header
+from millrace.data_spec import ReadSpec
 from millrace.errors import InvalidInputError
 from millrace.schema import MISSING_WORDS
 
@@ -31,6 +33,7 @@ DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 FOREIGN_DELIMITERS = "^~:#&"
 
 _SAMPLE_LINES = 100
+_STYLE_LINES = 1_000
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -76,6 +79,8 @@ class DelimitedReader:
         How it is written.
     delimiter : str or None
         None finds it out.
+    read : ReadSpec
+        How numbers are written, where the user says so.
 
     Raises
     ------
@@ -86,9 +91,11 @@ class DelimitedReader:
     content: Content
     encoding: Encoding
     delimiter: str | None
+    read: ReadSpec
     names: list[str] = field(init=False)
     description: dict[str, str] = field(init=False)
     findings: tuple[Finding, ...] = field(init=False)
+    _numbers: NumberStyle = field(init=False, default=PLAIN)
     _header_bytes: int = field(init=False)
     _header_lines: int = field(init=False)
 
@@ -105,7 +112,13 @@ class DelimitedReader:
             "delimiter": DELIMITERS.get(self.delimiter, self.delimiter),
             "encoding": self.encoding.label,
         }
-        self.findings = self.encoding.findings()
+        fitting = [
+            record for record in _sample_records(lines[:_STYLE_LINES], self.mark)[1:] if len(record) == len(self.names)
+        ]
+        self._numbers, found = detect_style(fitting, self.read)
+        if self._numbers != PLAIN:
+            self.description["numbers"] = self._numbers.example
+        self.findings = (*self.encoding.findings(), *found)
 
     @property
     def mark(self) -> str:
@@ -115,7 +128,10 @@ class DelimitedReader:
     def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:
         """Read the rows in order; see :class:`millrace.data.raw.TableReader`."""
         rows = 0
+        if self._numbers != PLAIN:
+            types = None  # Arrow would read 1.234 as a fraction
         for batch in self._batches({name: kind for name, kind in (types or {}).items() if name in self.names}):
+            batch.numbers = self._numbers
             rows += len(batch) + len(batch.malformed)
             yield batch
         if not rows:
@@ -168,7 +184,7 @@ class DelimitedReader:
         body = block.body
         malformed: tuple[QuarantinedRow, ...] = ()
         table = self._parse(body, types)
-        if table is None or table.num_rows != body.count(b"\n"):
+        if table is None or table.num_rows != count_lines(body):
             layout = lay_out(body, self.mark)
             fitting = layout.widths == len(self.names)
             lines = layout.lines[fitting] + block.first_line
@@ -199,7 +215,7 @@ class DelimitedReader:
 
     def _parse(self, body: bytes, types: Mapping[str, pa.DataType]) -> pa.Table | None:
         """Let Arrow parse whole records; None when there is something wrong with one of them."""
-        spread = b'"' in body and len(record_ends(body)) != body.count(b"\n")
+        spread = b'"' in body and len(record_ends(body)) != count_lines(body)
         column_types = {name: types.get(name, pa.string()) for name in self.names}
         try:
             return pa_csv.read_csv(

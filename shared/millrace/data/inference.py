@@ -88,7 +88,7 @@ def _read_summaries(table: RawTable | TableReader, names: Sequence[str], *, word
     summaries = {name: ColumnSummary(bool(_IDENTIFIER_NAME.match(name)), words) for name in names}
     for batch in table.batches():
         for name, summary in summaries.items():
-            summary.add(batch.column(name))
+            summary.add(batch.column(name), batch.numbers)
     return summaries
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millrace.data.findings import Finding, listed, shorten
+from millrace.data.number_style import PLAIN, NumberStyle
 from millrace.errors import FieldError, InvalidInputError
 from millrace.schema import MISSING_WORDS
 
@@ -74,6 +76,8 @@ class RowBatch:
         The columns, in the file's order.
     typed : mapping of str to pyarrow.ChunkedArray
         Columns that were read as the type that was asked for; the text of these is read only when it is needed.
+    numbers : NumberStyle
+        How the cells write numbers.
     """
 
     lines: npt.NDArray[np.int64]
@@ -81,7 +85,9 @@ class RowBatch:
     malformed: tuple[QuarantinedRow, ...]
     names: Sequence[str]
     typed: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
+    numbers: NumberStyle = PLAIN
     _cells: pa.Table | None = None
+    _lock: Lock = field(default_factory=Lock)
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -89,9 +95,10 @@ class RowBatch:
     @property
     def cells(self) -> pa.Table:
         """The cells as strings."""
-        if self._cells is None:
-            self._cells = self.load_cells()
-        return self._cells
+        with self._lock:
+            if self._cells is None:
+                self._cells = self.load_cells()
+            return self._cells
 
     def column(self, name: str) -> pa.Array:
         """Return one column's cells as a single array of strings."""

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millrace.data.cells import candidate_formats, integer_cells, leading_zero_cells, parse_datetimes, parse_numbers
+from millrace.data.number_style import PLAIN, NumberStyle
 
 #: Distinct values that are counted; a column with more of them has "more than" so many.
 MAX_DISTINCT = 10_000
@@ -86,15 +87,15 @@ class ColumnSummary:
     _distinct: pa.Array = field(default_factory=lambda: pa.array([], type=pa.string()))
     _values: list[pa.Array] | None = field(default_factory=list)
 
-    def add(self, cells: pa.Array) -> None:
-        """Take more cells into account."""
+    def add(self, cells: pa.Array, numbers: NumberStyle = PLAIN) -> None:
+        """Take more cells into account, in which numbers are written in some style."""
         self.rows += len(cells)
         known = cells.drop_null() if cells.null_count else cells
         self.present += len(known)
         if not len(known):
             return
         self._add_first(known)
-        if self._add_numbers(known) and not self.words:
+        if self._add_numbers(numbers.rewrite(known)) and not self.words:
             self.uncounted = True
         else:
             self._add_words(known)
