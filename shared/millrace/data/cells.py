@@ -99,12 +99,16 @@ def parse_numbers(cells: pa.Array) -> Parsed:
     return Parsed(np.where(usable, numbers, np.nan) + 0.0, present(cells) & ~usable)
 
 
-def are_usable(numbers: pa.Array) -> bool:
-    """Tell whether every number that Arrow has read is one that would parse: finite, and within float32's range."""
+def usable_bounds(numbers: pa.Array) -> pa.StructScalar | None:
+    """Return the least and the greatest of the numbers that Arrow has read.
+
+    None when one of them would not parse: it is not finite, or beyond float32's range.
+    """
     if pc.any(pc.is_nan(numbers)).as_py():
-        return False
-    bounds = pc.min_max(numbers).as_py()
-    return bounds["min"] is None or bool(bounds["min"] >= -_LARGEST and bounds["max"] <= _LARGEST)
+        return None
+    bounds = pc.min_max(numbers)
+    least, greatest = bounds["min"].as_py(), bounds["max"].as_py()
+    return bounds if least is None or (least >= -_LARGEST and greatest <= _LARGEST) else None
 
 
 def _parse_plain_numbers(cells: pa.Array) -> Parsed | None:
@@ -113,7 +117,7 @@ def _parse_plain_numbers(cells: pa.Array) -> Parsed | None:
         numbers = cells.cast(pa.float64())
     except pa.ArrowInvalid:
         return None
-    if not are_usable(numbers):
+    if usable_bounds(numbers) is None:
         return None
     values = numbers.to_numpy(zero_copy_only=False).astype(np.float64, copy=False) + 0.0
     return Parsed(values, np.zeros(len(cells), dtype=np.bool_))

@@ -121,7 +121,7 @@ def _understood(checks: Sequence[ExpressionCheck]) -> list[_Condition]:
 def _look_at(column: Column, batch: RowBatch) -> tuple[Converted, list[Failures]]:
     """Do what needs most of the time and nothing but one column; Arrow and numpy let other threads run meanwhile."""
     converted = convert(column, batch)
-    return converted, list(broken_rules(column, converted.stored, converted.bad, batch))
+    return converted, list(broken_rules(column, converted, batch))
 
 
 @dataclass(slots=True)

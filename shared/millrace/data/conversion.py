@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 from millrace.data.cells import (
     ISO_FORMAT,
     Parsed,
-    are_usable,
     parse_booleans,
     parse_datetimes,
     parse_numbers,
     parse_strings,
+    usable_bounds,
 )
 from millrace.data.number_style import PLAIN, NumberStyle
 from millrace.data.raw import RowBatch, normalise, one_array
@@ -32,10 +32,13 @@ class Converted:
         Its values; missing and unparsable ones are null.
     bad : bool array of shape (n_rows,) or None
         Cells that are there but do not parse; None where all do.
+    bounds : pyarrow.StructScalar or None, default=None
+        The least and the greatest value, where they are known already.
     """
 
     stored: pa.Array
     bad: npt.NDArray[np.bool_] | None = None
+    bounds: pa.StructScalar | None = None
 
 
 def read_types(schema: TableSchema) -> dict[str, pa.DataType]:
@@ -62,8 +65,9 @@ def convert(column: Column, batch: RowBatch) -> Converted:
     typed = batch.typed.get(column.name)
     if typed is not None and pa.types.is_floating(kind):
         numbers = one_array(typed)
-        if are_usable(numbers):
-            return Converted(numbers)
+        bounds = usable_bounds(numbers)
+        if bounds is not None:
+            return Converted(numbers, None, bounds)
     elif typed is not None and typed.type == kind == MOMENT:
         return Converted(one_array(typed))
     elif typed is not None and pa.types.is_string(kind):

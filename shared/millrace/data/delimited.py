@@ -33,7 +33,7 @@ DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 FOREIGN_DELIMITERS = "^~:#&"
 
 _SAMPLE_LINES = 100
-_STYLE_LINES = 1_000
+_STYLE_LINES = 500
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 
 

@@ -76,6 +76,8 @@ def detect_style(records: Sequence[Sequence[str]], read: ReadSpec) -> tuple[Numb
     """
     if read.decimal or read.thousands:
         return NumberStyle(read.decimal or ("," if read.thousands == "." else "."), read.thousands or ""), ()
+    if not any("," in cell for record in records for cell in record):
+        return PLAIN, ()
     columns = [[cell.strip() for cell in column] for column in zip(*records, strict=True)]
     columns = [[cell for cell in column if cell not in MISSING_WORDS] for column in columns]
     with_comma = [column for column in columns if _all(column, _INTEGER, _COMMA_FRACTION, _POINT_GROUPS)]
@@ -89,8 +91,10 @@ def detect_style(records: Sequence[Sequence[str]], read: ReadSpec) -> tuple[Numb
     if comma:
         grouped = any(_any(column, _POINT_GROUPS) for column in comma)
         return _found(NumberStyle(",", "." if grouped else ""))
-    if groups:
-        return _found(NumberStyle(".", ","))
+    return _found(NumberStyle(".", ",")) if groups else _in_doubt(columns)
+
+
+def _in_doubt(columns: Sequence[Sequence[str]]) -> tuple[NumberStyle, tuple[Finding, ...]]:
     doubtful = [column for column in columns if _all(column, _INTEGER, _EITHER) and _any(column, _EITHER)]
     if doubtful:
         message = f"{doubtful[0][0]!r} could be a fraction or a thousand: say in the spec (read: decimal or thousands)"

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from millrace.data.conversion import Converted
 from millrace.data.findings import quoted
 from millrace.data.raw import RowBatch
 from millrace.schema import Column
@@ -35,22 +36,21 @@ class Failures:
     mask: BoolArray
 
 
-def broken_rules(column: Column, stored: pa.Array, bad: BoolArray | None, batch: RowBatch) -> Iterator[Failures]:
+def broken_rules(column: Column, converted: Converted, batch: RowBatch) -> Iterator[Failures]:
     """Yield the rules of a column that some value of a batch breaks; missing values break only the first.
 
     Parameters
     ----------
-    stored : pyarrow.Array
-        The column's values, as :mod:`millrace.data.storage` has them.
-    bad : bool array or None
-        Cells that are no such values; they are at fault already.
+    converted : Converted
+        The column's values; cells that are no such values are at fault already.
     """
     rules = column.rules
+    stored, bad = converted.stored, converted.bad
     if rules.nullable is False and stored.null_count:
         missing = to_numpy(pc.is_null(stored))
         yield from _if_any("missing_value", "not be missing", missing if bad is None else missing & ~bad)
     if rules.minimum is not None or rules.maximum is not None:
-        yield from _out_of_range(column, stored)
+        yield from _out_of_range(column, converted)
     if rules.allowed:
         yield from _if_any(
             "not_allowed", f"be one of {quoted(rules.allowed[:10])}", _not_allowed(column, stored, batch)
@@ -71,11 +71,12 @@ def to_numpy(condition: pa.Array) -> BoolArray:
     return mask
 
 
-def _out_of_range(column: Column, stored: pa.Array) -> Iterator[Failures]:
+def _out_of_range(column: Column, converted: Converted) -> Iterator[Failures]:
+    stored = converted.stored
     low, high = column.rules.minimum, column.rules.maximum
     if pa.types.is_boolean(stored.type) or pa.types.is_string(stored.type) or pa.types.is_dictionary(stored.type):
         return
-    seen = pc.min_max(stored)
+    seen = pc.min_max(stored) if converted.bounds is None else converted.bounds
     if low is not None and _is_true(pc.less(seen["min"], _bound(low, stored.type))):
         mask = to_numpy(pc.less(stored, _bound(low, stored.type)))
         yield Failures("range", f"be at least {_written(low, stored.type)}", mask)
