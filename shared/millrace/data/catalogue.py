@@ -14,6 +14,9 @@ from millrace.registry.presentation import to_json
 #: Least digits of an abbreviated dataset id.
 MIN_ID_LENGTH = 4
 
+#: Findings that an answer lists; an answer of a function holds 6 MB.
+MAX_FINDINGS = 500
+
 _DATASET_ID = re.compile(r"[0-9a-f]{4,64}\Z")
 _SUMMARY = ("name", "type", "role", "sensitive", "missing", "missing_share", "distinct", "mean", "association")
 #: Left out for columns whose values nobody may see.
@@ -46,7 +49,8 @@ def describe_dataset(model: str, dataset_id: str, registry: Registry, data_store
     return {
         "dataset": to_json(record),
         "manifest": _read(record, "manifest.json", data_store),
-        "findings": validation.get("findings", []),
+        "findings": validation.get("findings", [])[:MAX_FINDINGS],
+        "findings_in_all": len(validation.get("findings", [])),
         "profile": {
             "rows": profile.get("rows"),
             "target": profile.get("target"),
