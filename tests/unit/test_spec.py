@@ -1,8 +1,11 @@
 """What a user may say about a model, and how every mistake in it is named."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from millrace.errors import InvalidInputError
 from millrace.spec import ModelSpec
 
@@ -119,3 +122,13 @@ def test_roles_name_target_and_identifier_too() -> None:
     spec = ModelSpec.parse({"columns": {"y": {"role": "target"}, "k": {"role": "identifier"}}})
 
     assert (spec.target_name, spec.identifier_name) == ("y", "k")
+
+
+def test_the_documented_spec_is_one() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "spec.md").read_text(encoding="utf-8")
+    (document,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+
+    spec = ModelSpec.parse(yaml.safe_load(document))
+
+    assert spec.split.by == "time"
+    assert set(yaml.safe_load(document)) <= set(ModelSpec.model_fields)
