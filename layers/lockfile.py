@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements" / "layers.txt"
-LAYERS = ("base", "arrow", "pandas", "onnx", "sklearn")
+LAYERS = ("base", "arrow", "pandas", "onnx", "sklearn", "report")
 
 _PIN = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==")
 

@@ -79,7 +79,7 @@ class ApiClient:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def get(self, path: str) -> dict[str, Any]:
+    def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Return the document at ``path``; transient faults are tried again.
 
         Raises
@@ -89,11 +89,15 @@ class ApiClient:
         CliError
             When there is no answer.
         """
-        return self._call("GET", path)
+        return self._call("GET", path, params=query)
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Send a document and return the answer; as :meth:`get`."""
         return self._call("POST", path, json=body)
+
+    def put(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace the document at ``path`` and return the answer; as :meth:`get`."""
+        return self._call("PUT", path, json=body)
 
     def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         pause = _FIRST_PAUSE_SECONDS

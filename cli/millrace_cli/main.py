@@ -9,7 +9,7 @@ from millrace.errors import MillraceError
 from rich.text import Text
 from typer.core import TyperGroup
 
-from millrace_cli.commands import demo, local, models, predict, runs, train
+from millrace_cli.commands import data, demo, local, models, predict, runs, spec, train
 from millrace_cli.console import err
 from millrace_cli.errors import CliError
 
@@ -89,6 +89,8 @@ def _options(
 
 app.add_typer(local.app, name="local")
 app.add_typer(models.uploads_app, name="uploads")
+app.add_typer(data.app, name="data")
+app.add_typer(spec.app, name="spec")
 app.command("train")(train.train)
 app.command("predict")(predict.predict)
 app.command("models")(models.models)

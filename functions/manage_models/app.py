@@ -1,10 +1,15 @@
-"""Answer what is known about models: the reads of the management API."""
+"""Answer what is known about models and their data, and take their specs: the management API."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from millrace.api_requests import read_caller, read_json_body
 from millrace.aws.clients import object_store, registry
 from millrace.aws.rest_api import rest_api
+from millrace.data.catalogue import describe_dataset, describe_datasets, describe_difference
+from millrace.data.schemas import describe_schema
+from millrace.data.specs import describe_spec, replace_spec
 from millrace.names import validate_cause_id, validate_model_name, validate_run_id
 from millrace.observability import logger
 from millrace.ports import ObjectStore, Registry
@@ -33,6 +38,53 @@ def get_model(model: str) -> dict[str, Any]:
     """Tell where one model stands."""
     document: dict[str, Any] = to_json(_registry().get_state(validate_model_name(model)))
     return document
+
+
+@app.get("/models/<model>/spec")
+def get_spec(model: str) -> dict[str, Any]:
+    """Show what was said about a model."""
+    return describe_spec(validate_model_name(model), _registry())
+
+
+@app.put("/models/<model>/spec")
+def put_spec(model: str) -> dict[str, Any]:
+    """Replace what was said about a model; one that does not exist yet is created."""
+    event = app.current_event.raw_event
+    document = replace_spec(
+        validate_model_name(model),
+        read_json_body(event),
+        registry=_registry(),
+        data_store=_data_store(),
+        actor=read_caller(event),
+        now=datetime.now(UTC),
+    )
+    logger.info("spec replaced", model=model, revision=document["revision"], changes=len(document["changes"]))
+    return document
+
+
+@app.get("/models/<model>/schema")
+def get_schema(model: str) -> dict[str, Any]:
+    """Show a model's schema: the current one, or the one that the query's ``version`` names."""
+    version = (app.current_event.query_string_parameters or {}).get("version")
+    return dict(describe_schema(validate_model_name(model), version, _registry(), _data_store()))
+
+
+@app.get("/models/<model>/datasets")
+def list_datasets(model: str) -> dict[str, Any]:
+    """List accepted datasets, newest first."""
+    return describe_datasets(validate_model_name(model), _registry())
+
+
+@app.get("/models/<model>/datasets/<dataset_id>")
+def get_dataset(model: str, dataset_id: str) -> dict[str, Any]:
+    """Describe one dataset; its id may be cut."""
+    return describe_dataset(validate_model_name(model), dataset_id, _registry(), _data_store())
+
+
+@app.get("/models/<model>/datasets/<dataset_id>/diff/<other_id>")
+def get_difference(model: str, dataset_id: str, other_id: str) -> dict[str, Any]:
+    """Compare two datasets: schema, volume, distributions."""
+    return describe_difference(validate_model_name(model), dataset_id, other_id, _registry(), _data_store())
 
 
 @app.get("/models/<model>/versions")
@@ -84,6 +136,10 @@ def _existing(model: str) -> str:
 
 def _registry() -> Registry:
     return registry(load_settings(ManageModelsSettings).registry_table)
+
+
+def _data_store() -> ObjectStore:
+    return object_store(load_settings(ManageModelsSettings).data_bucket)
 
 
 def _model_store() -> ObjectStore:

@@ -14,6 +14,8 @@ is told (``http_status``, ``error_code``) and whether trying the same thing agai
     |   |-- VersionNotFoundError        404
     |   |-- RunNotFoundError            404
     |   |-- CauseNotFoundError          404
+    |   |-- DatasetNotFoundError        404
+    |   |-- SchemaNotFoundError         404
     |   `-- ArtifactNotFoundError       404
     |-- ConflictError                   409   somebody else was faster
     |   `-- AliasConflictError          409   an alias moved since it was read
@@ -132,6 +134,14 @@ class RunNotFoundError(NotFoundError):
 
 class CauseNotFoundError(NotFoundError):
     """No trigger with that cause id has been seen."""
+
+
+class DatasetNotFoundError(NotFoundError):
+    """The model has no accepted dataset of that id."""
+
+
+class SchemaNotFoundError(NotFoundError):
+    """The model has no schema of that version, or none yet."""
 
 
 class ArtifactNotFoundError(NotFoundError):

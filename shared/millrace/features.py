@@ -54,6 +54,15 @@ class FeatureMatrix:
         return FeatureMatrix(self.numbers[rows], self.strings[rows])
 
 
+def missing_cells(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Tell which typed values are missing: NaN, NaT or the empty string."""
+    if values.dtype.kind == "f":
+        return np.asarray(np.isnan(values), dtype=np.bool_)
+    if values.dtype.kind == "M":
+        return np.asarray(np.isnat(values), dtype=np.bool_)
+    return np.asarray(values == MISSING_STRING, dtype=np.bool_)
+
+
 def date_parts(moments: npt.NDArray[np.datetime64]) -> npt.NDArray[np.float32]:
     """Turn moments into numbers.
 

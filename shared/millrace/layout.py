@@ -4,9 +4,12 @@
 
     incoming/<model>/...                              drop zone; the upload trigger
     datasets/<model>/<dataset_id>/                    data.parquet profile.json validation.json manifest.json
+                                                      report.html uploads/<cause_id>.json
     quarantine/<model>/<dataset_id or cause_id>/      rejected files or rows, with the reasons
     prepared/<model>/<run_id>/                        train.npz validation.npz test.npz schema.json manifest.json
-    schemas/<model>/<schema_version>.json             the schema every later dataset is held to
+                                                      reference.json
+    schemas/<model>/<schema_version>.json             the schema every later dataset is held to, and each of its
+    schemas/<model>/<schema_version>.<revision>.json  compatible revisions
 
 ``models`` bucket::
 
@@ -41,6 +44,11 @@ def quarantine_key(model: str, identifier: str, name: str) -> str:
 def schema_key(model: str, schema_version: int) -> str:
     """Return the key of one version of a model's schema."""
     return f"schemas/{model}/{schema_version}.json"
+
+
+def schema_revision_key(model: str, schema_version: int, revision: int) -> str:
+    """Return the key of one revision of a version of a model's schema, which is never overwritten by another."""
+    return f"schemas/{model}/{schema_version}.{revision}.json"
 
 
 def prepared_key(model: str, run_id: str, name: str) -> str:

@@ -60,6 +60,23 @@ class ObjectStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class SpecRecord:
+    """A model's spec, and who said so.
+
+    Parameters
+    ----------
+    revision : int
+        How often it was changed; 0 for the default spec, which nobody gave.
+    """
+
+    model: str
+    spec: ModelSpec
+    revision: int = 0
+    changed_at: datetime | None = None
+    changed_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """What became of a cause that was claimed.
 
@@ -87,8 +104,22 @@ class Registry(Protocol):
         """Return a model's spec, or the default one when none was given."""
         ...
 
-    def put_spec(self, model: str, spec: ModelSpec) -> None:
-        """Replace a model's spec."""
+    def get_spec_record(self, model: str) -> SpecRecord:
+        """Return a model's spec with its revision; revision 0 when none was given."""
+        ...
+
+    def put_spec(
+        self, model: str, spec: ModelSpec, entry: LedgerEntry | None = None, expected_revision: int | None = None
+    ) -> int:
+        """Replace a model's spec, creating the model when it is new; return the spec's revision.
+
+        ``entry`` says who and when, and goes to the ledger in the same transaction.
+
+        Raises
+        ------
+        ConflictError
+            When the spec's revision is not ``expected_revision`` (any more); None takes any.
+        """
         ...
 
     def set_schema_version(self, model: str, schema_version: int) -> None:
@@ -164,6 +195,10 @@ class Registry(Protocol):
 
     def list_datasets(self, model: str) -> list[DatasetRecord]:
         """Return accepted datasets, oldest first."""
+        ...
+
+    def find_datasets(self, model: str, prefix: str, limit: int = 10) -> list[DatasetRecord]:
+        """Return the datasets whose id starts with ``prefix``, by id."""
         ...
 
     # -- versions ----------------------------------------------------------------------------------------------

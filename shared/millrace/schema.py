@@ -5,7 +5,7 @@ so it needs nothing beyond the standard library.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 ColumnType = Literal["integer", "number", "boolean", "category", "datetime", "text"]
@@ -20,6 +20,51 @@ MISSING_WORDS = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"
 
 #: The numbers that a date becomes, in the order of the numeric matrix.
 DATE_PARTS = ("days", "month", "weekday", "hour")
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnRules:
+    """What a user demands of one column's values, beside what was inferred; without demands nothing is refused.
+
+    Parameters
+    ----------
+    nullable : bool or None, default=None
+        False refuses missing values; True says that they, and the whole column's absence, are to be expected.
+    minimum, maximum : float or None, default=None
+        The range allowed, both ends included; seconds since 1970 for datetimes.
+    allowed : tuple of str, default=()
+        The values allowed, when there are any here.
+    pattern : str or None, default=None
+        What a value must match as a whole, in RE2's syntax; uploads are held to it, requests are not.
+    unique : bool, default=False
+        Whether no value may come twice in an upload.
+    max_null_share : float or None, default=None
+        Share of an upload's cells that may be missing.
+    severity : {'error', 'warning'}, default='error'
+        Whether a value that breaks a rule is refused or only reported.
+    """
+
+    nullable: bool | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    allowed: tuple[str, ...] = ()
+    pattern: str | None = None
+    unique: bool = False
+    max_null_share: float | None = None
+    severity: Literal["error", "warning"] = "error"
+
+    @property
+    def settled_nullable(self) -> bool | None:
+        """Whether values may be missing, where these rules settle it; a demand that only warns does not."""
+        return None if self.nullable is False and self.severity == "warning" else self.nullable
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON: the rules that there are."""
+        return {name: value for name, value in asdict(self).items() if value != getattr(NO_RULES, name)}
+
+
+#: Nothing is demanded.
+NO_RULES = ColumnRules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +91,10 @@ class Column:
         The words seen, in lower case, for booleans written as words.
     reason : str, default=""
         Why the column is an identifier or ignored, in words.
+    rules : ColumnRules
+        What a user demands of its values.
+    sensitive : bool, default=False
+        Whether values are masked wherever examples are shown.
     """
 
     name: str
@@ -59,18 +108,30 @@ class Column:
     true_values: tuple[str, ...] = ()
     false_values: tuple[str, ...] = ()
     reason: str = ""
+    rules: ColumnRules = field(default_factory=ColumnRules)
+    sensitive: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON, without what is empty."""
-        return {key: value for key, value in asdict(self).items() if value not in ((), None, "")}
+        document = {key: value for key, value in asdict(self).items() if value not in ((), None, "")}
+        del document["rules"], document["sensitive"]
+        if self.rules != NO_RULES:
+            document["rules"] = self.rules.to_dict()
+        if self.sensitive:
+            document["sensitive"] = True
+        return document
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> "Column":
         """Read what :meth:`to_dict` wrote."""
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
-        }
+        values = _with_tuples(document)
+        if "rules" in document:
+            values["rules"] = ColumnRules(**_with_tuples(document["rules"]))
         return cls(**values)
+
+
+def _with_tuples(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +148,16 @@ class TableSchema:
         The target's classes, sorted, as text; empty for regression. Class ``i`` is target value ``i`` in the
         prepared data and output ``i`` of the model.
     version : int, default=1
-        Which schema of its model this is.
+        Which schema of its model this is: data under one version cannot be learnt from under another.
+    revision : int, default=0
+        Grows within a version with every change that leaves earlier data usable.
     """
 
     columns: tuple[Column, ...]
     task: Task
     classes: tuple[str, ...] = ()
     version: int = 1
+    revision: int = 0
 
     @property
     def target(self) -> Column:
@@ -142,14 +206,15 @@ class TableSchema:
             return text == "true"
         return text
 
-    def with_version(self, version: int) -> "TableSchema":
+    def with_version(self, version: int, revision: int = 0) -> "TableSchema":
         """Return the same schema under another version number."""
-        return replace(self, version=version)
+        return replace(self, version=version, revision=revision)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
         return {
             "version": self.version,
+            "revision": self.revision,
             "task": self.task,
             "classes": list(self.classes),
             "columns": [column.to_dict() for column in self.columns],
@@ -163,4 +228,5 @@ class TableSchema:
             task=document["task"],
             classes=tuple(document["classes"]),
             version=document["version"],
+            revision=document.get("revision", 0),
         )

@@ -1,15 +1,20 @@
 """What a user may configure about a model, with defaults that need no configuration at all."""
 
-from collections.abc import Mapping
-from typing import Any, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
+from millrace.data_spec import ColumnSpec, DatasheetSpec, ReadSpec, SpecPart, SplitSpec, TableChecks
 from millrace.errors import FieldError, InvalidInputError
-from millrace.schema import Task
+from millrace.schema import Role, Task
+
+#: Columns that a spec may describe: as many as a table may have.
+MAX_COLUMNS = 2_000
 
 
-class GateSpec(BaseModel):
+class GateSpec(SpecPart):
     """What a challenger must show before it may serve.
 
     Parameters
@@ -22,14 +27,12 @@ class GateSpec(BaseModel):
         Largest ONNX file that may serve.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     floors: dict[str, float] = Field(default_factory=dict)
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
     max_model_bytes: int = Field(default=100_000_000, gt=0)
 
 
-class ModelSpec(BaseModel):
+class ModelSpec(SpecPart):
     """Everything that can be said about a model; every field has a default.
 
     Parameters
@@ -52,9 +55,21 @@ class ModelSpec(BaseModel):
         Of every random choice.
     gate : GateSpec
         What a challenger must show.
+    columns : dict of str to ColumnSpec, default={}
+        What is known better than it can be inferred, by column name.
+    checks : TableChecks
+        What is asked of a dataset.
+    read : ReadSpec
+        How files are written.
+    split : SplitSpec
+        How rows are divided.
+    id_column : str or None, default=None
+        The column that names a row; None infers it.
+    sensitive_groups : tuple of str, default=()
+        Columns whose values are groups of people to be treated alike.
+    datasheet : DatasheetSpec
+        What only people know about the data.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     target: str | None = None
     task: Task | None = None
@@ -65,6 +80,52 @@ class ModelSpec(BaseModel):
     primary_metric: str | None = None
     seed: int = Field(default=0, ge=0)
     gate: GateSpec = GateSpec()
+    columns: Annotated[dict[str, ColumnSpec], Field(max_length=MAX_COLUMNS)] = Field(default_factory=dict)
+    checks: TableChecks = TableChecks()
+    read: ReadSpec = ReadSpec()
+    split: SplitSpec = SplitSpec()
+    id_column: str | None = None
+    sensitive_groups: tuple[str, ...] = ()
+    datasheet: DatasheetSpec = DatasheetSpec()
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        faults = list(self._contradictions())
+        if faults:
+            raise ValidationError.from_exception_data("ModelSpec", faults)
+        return self
+
+    @property
+    def target_name(self) -> str | None:
+        """The column to predict, where it was named."""
+        return self.target or next(iter(self._with_role("target")), None)
+
+    @property
+    def identifier_name(self) -> str | None:
+        """The column that names a row, where it was named."""
+        return self.id_column or next(iter(self._with_role("identifier")), None)
+
+    def _with_role(self, role: Role) -> list[str]:
+        return [name for name, column in self.columns.items() if column.role == role]
+
+    def _contradictions(self) -> Iterator[InitErrorDetails]:
+        target, identifier = self.target_name, self.identifier_name
+        named: list[tuple[Role, str | None]] = [("target", target), ("identifier", identifier)]
+        for role, name in named:
+            for other in self._with_role(role):
+                if other != name:
+                    yield _fault(("columns", other, "role"), f"the {role} is {name!r} already", other)
+            stated = self.columns[name].role if name in self.columns else None
+            if stated not in (None, role):
+                yield _fault(("columns", name or "", "role"), f"{name!r} is the {role}, not {stated}", stated)
+        if target is None:
+            return
+        if target == identifier:
+            yield _fault(("id_column",), "the target cannot be the identifier", identifier)
+        if target == self.split.column:
+            yield _fault(("split", "column"), "the target cannot decide the split", target)
+        if target in self.sensitive_groups:
+            yield _fault(("sensitive_groups",), "the target cannot be a group", target)
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> Self:
@@ -81,7 +142,18 @@ class ModelSpec(BaseModel):
             raise invalid_input("the model spec is not valid", error) from error
 
 
+def _fault(location: tuple[str, ...], message: str, value: Any) -> InitErrorDetails:
+    kind = PydanticCustomError("contradiction", "{reason}", {"reason": message})
+    return InitErrorDetails(type=kind, loc=location, input=value)
+
+
 def invalid_input(message: str, error: ValidationError) -> InvalidInputError:
     """Turn pydantic's error into ours: every bad field by its path, without the values."""
-    faults = [FieldError(".".join(str(part) for part in fault["loc"]), fault["msg"]) for fault in error.errors()]
+    faults = [FieldError(".".join(str(part) for part in fault["loc"]), _in_words(fault)) for fault in error.errors()]
     return InvalidInputError(f"{message}: {', '.join(f'{f.field}: {f.message}' for f in faults)}", faults)
+
+
+def _in_words(fault: ErrorDetails) -> str:
+    if fault["type"] == "extra_forbidden":
+        return "there is no such field"
+    return fault["msg"].removeprefix("Value error, ")

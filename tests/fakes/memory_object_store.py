@@ -53,6 +53,10 @@ class MemoryObjectStore:
                 return stored.version_id
         raise ArtifactNotFoundError(f"no version of {key!r} in {self.bucket_name!r} has the ETag {etag}")
 
+    def content_type(self, key: str) -> str:
+        """What an object's newest version was stored as."""
+        return self._find(key, None).content_type
+
     def put(self, key: str, body: bytes, content_type: str = "application/octet-stream") -> None:
         versions = self._objects.setdefault(key, [])
         versions.append(StoredObject(f"v{len(versions) + 1}", bytes(body), content_type, {}, WRITTEN_AT))

@@ -14,7 +14,7 @@ from millrace.errors import (
     RunNotFoundError,
     VersionNotFoundError,
 )
-from millrace.ports import MAX_FOLLOW_UP_CAUSES, Claim
+from millrace.ports import MAX_FOLLOW_UP_CAUSES, Claim, SpecRecord
 from millrace.registry import ledger
 from millrace.registry.entities import (
     Cause,
@@ -37,7 +37,7 @@ class MemoryRegistry:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._states: dict[str, ModelState] = {}
-        self._specs: dict[str, ModelSpec] = {}
+        self._specs: dict[str, SpecRecord] = {}
         self._causes: dict[tuple[str, str], CauseRecord] = {}
         self._pending_since: dict[tuple[str, str], datetime] = {}
         self._runs: dict[tuple[str, str], Run] = {}
@@ -58,11 +58,25 @@ class MemoryRegistry:
 
     def get_spec(self, model: str) -> ModelSpec:
         with self._lock:
-            return self._specs.get(model, ModelSpec())
+            return self.get_spec_record(model).spec
 
-    def put_spec(self, model: str, spec: ModelSpec) -> None:
+    def get_spec_record(self, model: str) -> SpecRecord:
         with self._lock:
-            self._specs[model] = spec
+            return self._specs.get(model, SpecRecord(model, ModelSpec()))
+
+    def put_spec(
+        self, model: str, spec: ModelSpec, entry: LedgerEntry | None = None, expected_revision: int | None = None
+    ) -> int:
+        with self._lock:
+            present = self.get_spec_record(model)
+            if expected_revision not in (None, present.revision):
+                raise ConflictError(f"the spec of {model!r} is at revision {present.revision}, not {expected_revision}")
+            changed_at, actor = (entry.occurred_at, entry.actor) if entry else (present.changed_at, present.changed_by)
+            self._specs[model] = SpecRecord(model, spec, present.revision + 1, changed_at, actor)
+            self._states.setdefault(model, ModelState(model, created_at=entry.occurred_at if entry else None))
+            if entry:
+                self.append_ledger(entry)
+            return present.revision + 1
 
     def set_schema_version(self, model: str, schema_version: int) -> None:
         with self._lock:
@@ -181,6 +195,11 @@ class MemoryRegistry:
         with self._lock:
             datasets = [dataset for (owner, _), dataset in self._datasets.items() if owner == model]
             return sorted(datasets, key=lambda dataset: (dataset.accepted_at, dataset.dataset_id))
+
+    def find_datasets(self, model: str, prefix: str, limit: int = 10) -> list[DatasetRecord]:
+        with self._lock:
+            keys = sorted(key for key in self._datasets if key[0] == model and key[1].startswith(prefix))
+            return [self._datasets[key] for key in keys[:limit]]
 
     def next_version(self, model: str) -> int:
         with self._lock:

@@ -13,8 +13,8 @@ from millrace.errors import (
     RunNotFoundError,
     VersionNotFoundError,
 )
-from millrace.ports import MAX_FOLLOW_UP_CAUSES, Claim, Registry
-from millrace.registry.entities import Cause, Run
+from millrace.ports import MAX_FOLLOW_UP_CAUSES, Claim, Registry, SpecRecord
+from millrace.registry.entities import Cause, ModelState, Run
 from millrace.spec import GateSpec, ModelSpec
 from moto import mock_aws
 
@@ -77,11 +77,42 @@ class TestModels:
     def test_without_a_spec_there_is_the_default_one(self, registry):
         assert registry.get_spec(MODEL) == ModelSpec()
 
-    def test_a_spec_comes_back_as_it_was_put_and_may_precede_the_model(self, registry):
+    def test_a_spec_comes_back_as_it_was_put_and_creates_its_model(self, registry):
         spec = ModelSpec(target="churned", candidates=("logistic_regression",), gate=GateSpec(floors={"roc_auc": 0.7}))
-        registry.put_spec(MODEL, spec)
+        assert registry.put_spec(MODEL, spec, make_entry("spec-1")) == 1
         assert registry.get_spec(MODEL) == spec
-        assert registry.list_models() == []
+        assert registry.get_spec_record(MODEL) == SpecRecord(MODEL, spec, 1, NOW, "tester")
+        assert registry.list_models() == [ModelState(MODEL, created_at=NOW)]
+        assert [entry.entry_id for entry in registry.list_ledger(MODEL)] == ["spec-1"]
+
+    def test_a_model_made_by_its_spec_trains_like_any_other(self, registry):
+        registry.put_spec(MODEL, ModelSpec(target="churned"), make_entry("spec-1", at=later(-5)))
+        run = start(registry)
+        state = registry.get_state(MODEL)
+        assert (state.active_run_id, state.created_at) == (run.run_id, later(-5))
+        assert [state.model for state in registry.list_models()] == [MODEL]
+        registry.set_schema_version(MODEL, 1)
+        assert registry.next_version(MODEL) == 1
+
+    def test_a_spec_of_a_model_that_trains_leaves_its_state_alone(self, registry):
+        run = start(registry)
+        before = registry.get_state(MODEL)
+        assert registry.put_spec(MODEL, ModelSpec(seed=1), make_entry("spec-1")) == 1
+        assert registry.get_state(MODEL) == before
+        assert before.active_run_id == run.run_id
+
+    def test_whoever_changes_a_spec_says_which_one_he_read(self, registry):
+        assert registry.get_spec_record(MODEL).revision == 0
+        assert registry.put_spec(MODEL, ModelSpec(seed=1), make_entry("spec-1"), expected_revision=0) == 1
+        for stale in (0, 2):
+            with pytest.raises(ConflictError, match="revision 1"):
+                registry.put_spec(MODEL, ModelSpec(seed=2), make_entry("spec-2"), expected_revision=stale)
+        assert registry.get_spec(MODEL).seed == 1
+        assert registry.put_spec(MODEL, ModelSpec(seed=3), make_entry("spec-3"), expected_revision=1) == 2
+        assert registry.put_spec(MODEL, ModelSpec(seed=4)) == 3
+        assert [entry.entry_id for entry in registry.list_ledger(MODEL)] == ["spec-3", "spec-1"]
+        record = registry.get_spec_record(MODEL)
+        assert (record.spec.seed, record.revision, record.changed_by) == (4, 3, "tester")
 
     def test_schema_versions_follow_each_other(self, registry):
         start(registry)
@@ -323,6 +354,16 @@ class TestDatasets:
 
     def test_without_any_the_list_is_empty(self, registry):
         assert registry.list_datasets(MODEL) == []
+        assert registry.find_datasets(MODEL, "") == []
+
+    def test_datasets_are_found_by_how_their_ids_start(self, registry):
+        for minute, name in enumerate(("abc1", "abd2", "ab03")):
+            registry.put_dataset(make_dataset(name, at=later(-minute)))
+        registry.put_dataset(make_dataset("abc9", model="iris"))
+        assert registry.find_datasets(MODEL, "abc") == [make_dataset("abc1")]
+        assert [found.dataset_id for found in registry.find_datasets(MODEL, "ab")] == ["ab03", "abc1", "abd2"]
+        assert [found.dataset_id for found in registry.find_datasets(MODEL, "ab", limit=2)] == ["ab03", "abc1"]
+        assert registry.find_datasets(MODEL, "b") == []
 
 
 class TestVersions:

@@ -257,7 +257,8 @@ class TestManageModels:
         assert read(call, "valid_models") == (200, {"models": []})
 
     @pytest.mark.parametrize(
-        "name", sorted(set(names("manage_models", "valid")) - {"valid_models", "valid_refused_uploads"})
+        "name",
+        sorted(set(names("manage_models", "valid")) - {"valid_models", "valid_refused_uploads", "valid_spec_change"}),
     )
     def test_what_is_not_there_is_404(self, call, name):
         status, body = read(call, name)

@@ -2,10 +2,14 @@
 
 The first upload of a model is held to the schema that was inferred from it, each later one to the model's own: so
 one code decides which rows are malformed. What is a mistake in a few cells is a mistake of those rows; what is one
-in many is a mistake of the column, and rejects the upload.
+in many is a mistake of the column, and rejects the upload. The upload is read once, batch by batch; what is kept of a
+batch is its typed columns.
 """
 
-from collections.abc import Sequence
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,11 +17,20 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millrace.data.cells import Parsed, present
-from millrace.data.findings import Finding, error, listed, quoted, shorten, warning
-from millrace.data.raw import QuarantinedRow, RawTable
-from millrace.data.typed_table import TypedTable, encode_target, missing_cells, parse_column
+from millrace.data.conversion import Converted, convert, read_types
+from millrace.data.evolution import compare_columns
+from millrace.data.expressions import Expression, parse_expression
+from millrace.data.findings import MAX_EXAMPLES, Finding, error, listed, quoted, warning
+from millrace.data.quarantine import BatchFaults, Kind, Quarantine, Tally
+from millrace.data.raw import QuarantinedRow, RawTable, RowBatch, TableReader
+from millrace.data.rules import Failures, broken_rules, to_numpy
+from millrace.data.storage import StoredColumns, storage_type, to_values
+from millrace.data.typed_table import TypedTable, encode_target
+from millrace.data_spec import ExpressionCheck
+from millrace.errors import InvalidInputError
 from millrace.schema import Column, ColumnType, TableSchema
+
+BoolArray = npt.NDArray[np.bool_]
 
 _TYPE_IN_WORDS: dict[ColumnType, str] = {
     "integer": "an integer",
@@ -37,178 +50,346 @@ class CheckedTable:
     ----------
     table : TypedTable
         The rows that fit.
+    lines : int64 array of shape (n_rows,)
+        Where each of them starts in the file.
     quarantined : tuple of QuarantinedRow
         The rows that do not, by line.
     findings : tuple of Finding
         Everything that was found.
+    rows : int
+        Rows that the file holds.
     """
 
     table: TypedTable
+    lines: npt.NDArray[np.int64]
     quarantined: tuple[QuarantinedRow, ...]
     findings: tuple[Finding, ...]
+    rows: int
 
 
-@dataclass(slots=True)
-class _Faults:
-    """Rows to set aside by their position, each for the first fault found in it."""
-
-    raw: RawTable
-    rows: dict[int, QuarantinedRow] = field(default_factory=dict)
-
-    def add(self, column: Column, bad: npt.NDArray[np.bool_], reason: str) -> None:
-        """Set rows aside because of one column's cells."""
-        if not bad.any():
-            return
-        cells = self.raw.column(column.name)
-        for row in np.flatnonzero(bad).tolist():
-            if row in self.rows:
-                continue
-            value = cells[row].as_py()
-            shown = None if value is None else shorten(value)
-            told = reason if value is None else f"{reason}, not {shown!r}"
-            line, text = int(self.raw.lines[row]), self.raw.row_text(row)
-            self.rows[row] = QuarantinedRow(line, told, text, column.name, shown)
-
-
-def check_table(raw: RawTable, schema: TableSchema, max_quarantined_share: float) -> CheckedTable:
+def check_table(
+    reader: TableReader | RawTable,
+    schema: TableSchema,
+    max_quarantined_share: float,
+    expressions: Sequence[ExpressionCheck] = (),
+) -> CheckedTable:
     """Hold an upload to a schema.
 
     Parameters
     ----------
-    raw : RawTable
+    reader : TableReader or RawTable
         The upload.
     schema : TableSchema
         The model's, or the one just inferred.
     max_quarantined_share : float
         Share of rows, or of a column's cells, that may be malformed.
+    expressions : sequence of ExpressionCheck, default=()
+        Conditions over several columns.
     """
-    findings = _compare_columns(raw.names, schema)
-    columns: dict[str, npt.NDArray[np.generic]] = {}
-    faults = _Faults(raw)
-    for column in schema.columns:
-        cells = raw.column(column.name) if column.name in raw.names else pa.nulls(len(raw), pa.string())
-        parsed = parse_column(column, cells)
-        columns[column.name] = parsed.values
-        found, bad = _judge_cells(column, cells, parsed, max_quarantined_share)
-        findings.extend(found)
-        faults.add(column, bad, f"{column.name!r} should be {_TYPE_IN_WORDS[column.type]}")
-    table = TypedTable(schema, columns, len(raw))
-    if schema.target.name in raw.names:
-        findings.extend(_check_target(faults, table, max_quarantined_share))
-    findings.extend(_check_values(raw, table))
-    quarantined = tuple(sorted((*raw.malformed, *faults.rows.values()), key=lambda row: row.line))
-    findings.extend(_quarantine_findings(quarantined, len(raw) + len(raw.malformed), max_quarantined_share))
-    kept = np.ones(len(raw), dtype=np.bool_)
-    kept[list(faults.rows)] = False
-    return CheckedTable(table.take(kept), quarantined, tuple(findings))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        judged = _Judge(schema, _understood(expressions), pool)
+        for batch in _ahead(reader.batches(read_types(schema)), pool):
+            judged.judge(batch)
+    return _Conclusion(judged, list(reader.names), max_quarantined_share).conclude()
 
 
-def _compare_columns(names: Sequence[str], schema: TableSchema) -> list[Finding]:
-    findings = []
-    for column in schema.columns:
-        if column.role == "ignored" or column.name in names:
-            continue
-        alike = [name for name in names if name.lower() == column.name.lower()]
-        hint = f"rename {alike[0]!r}" if alike else "add it, or upload with metadata `schema` replace to start anew"
-        findings.append(
-            error("missing_column", f"the {column.role} column {column.name!r} is missing: {hint}", column.name)
+def _ahead(batches: Iterator[RowBatch], pool: Executor) -> Iterator[RowBatch]:
+    """Yield batches, reading the next one while the present one is judged."""
+    coming = pool.submit(next, batches, None)
+    while (batch := coming.result()) is not None:
+        coming = pool.submit(next, batches, None)
+        yield batch
+
+
+@dataclass(frozen=True, slots=True)
+class _Condition:
+    check: ExpressionCheck
+    expression: Expression | None
+    fault: str = ""
+
+
+def _understood(checks: Sequence[ExpressionCheck]) -> list[_Condition]:
+    conditions = []
+    for check in checks:
+        try:
+            conditions.append(_Condition(check, parse_expression(check.expression)))
+        except InvalidInputError as fault:
+            conditions.append(_Condition(check, None, fault.message))
+    return conditions
+
+
+def _look_at(column: Column, batch: RowBatch) -> tuple[Converted, list[Failures]]:
+    """Do what needs most of the time and nothing but one column; Arrow and numpy let other threads run meanwhile."""
+    converted = convert(column, batch)
+    return converted, list(broken_rules(column, converted, batch))
+
+
+@dataclass(slots=True)
+class _Judge:
+    """Judges batch after batch."""
+
+    schema: TableSchema
+    conditions: list[_Condition]
+    pool: Executor
+    rows: int = 0
+    quarantine: Quarantine = field(init=False)
+    present: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    bad: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    broken: dict[tuple[str, str, str], Tally] = field(default_factory=lambda: defaultdict(Tally))
+    unknown_categories: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    fractions: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    unknown_classes: Tally = field(default_factory=Tally)
+    unmet: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    faults: dict[str, str] = field(default_factory=dict)
+    _stored: dict[str, list[pa.Array]] = field(init=False)
+    _lines: list[npt.NDArray[np.int64]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._stored = {column.name: [] for column in self.schema.columns}
+        self.quarantine = Quarantine(frozenset(column.name for column in self.schema.columns if column.sensitive))
+
+    def judge(self, batch: RowBatch) -> None:
+        """Type a batch's cells, and set its malformed rows aside."""
+        self.rows += len(batch) + len(batch.malformed)
+        self.quarantine.add_malformed(batch.malformed)
+        faults = BatchFaults(batch)
+        columns: dict[str, pa.Array] = {}
+        looked_at = self.pool.map(lambda column: _look_at(column, batch), self.schema.columns)
+        for column, (converted, broken) in zip(self.schema.columns, looked_at, strict=True):
+            columns[column.name] = self._judge_column(column, batch, faults, converted, broken)
+        self._judge_target(columns[self.schema.target.name], batch, faults)
+        self._judge_conditions(columns, batch, faults)
+        kept = faults.set_aside(self.quarantine)
+        selection = None if kept is None else pa.array(kept)
+        for name, stored in columns.items():
+            self._stored[name].append(stored if selection is None else stored.filter(selection))
+        self._lines.append(batch.lines if kept is None else batch.lines[kept])
+
+    def table(self) -> TypedTable:
+        """Return the rows that were kept."""
+        types = {column.name: storage_type(column) for column in self.schema.columns}
+        columns = {name: pa.chunked_array(parts, type=types[name]) for name, parts in self._stored.items()}
+        stored = pa.table(columns)
+        return TypedTable(self.schema, StoredColumns(stored), int(stored.num_rows))
+
+    def lines(self) -> npt.NDArray[np.int64]:
+        """Return where the rows that were kept start."""
+        return np.concatenate([np.empty(0, dtype=np.int64), *self._lines])
+
+    def _judge_column(
+        self, column: Column, batch: RowBatch, faults: BatchFaults, converted: Converted, broken: list[Failures]
+    ) -> pa.Array:
+        stored, bad = converted.stored, converted.bad
+        self.present[column.name] += len(stored) - stored.null_count
+        if bad is not None:
+            self.present[column.name] += int(bad.sum())
+            cells = batch.column(column.name)
+            self._count(self.bad[column.name], column, bad, batch, cells)
+            if column.role != "ignored":
+                faults.add("type", column, bad, f"{column.name!r} should be {_TYPE_IN_WORDS[column.type]}")
+        if column.name in batch.names:
+            self._judge_values(column, stored, broken, batch, faults)
+        return stored
+
+    def _judge_values(
+        self, column: Column, stored: pa.Array, broken: list[Failures], batch: RowBatch, faults: BatchFaults
+    ) -> None:
+        for failures in broken:
+            tally = self.broken[(column.name, failures.check, failures.demand)]
+            self._count(tally, column, failures.mask, batch, stored)
+            if column.rules.severity == "error":
+                faults.add("rule", column, failures.mask, f"{column.name!r} should {failures.demand}")
+        if column.role != "feature":
+            return
+        if column.type == "category" and column.categories:
+            known = pc.is_in(stored.dictionary, value_set=pa.array(column.categories))
+            if not pc.all(known).as_py():
+                unknown = to_numpy(pc.invert(known).take(stored.indices))
+                self._count(self.unknown_categories[column.name], column, unknown, batch, stored)
+        elif column.type == "integer":
+            fractional = to_numpy(pc.not_equal(pc.trunc(stored), stored))
+            if fractional.any():
+                self._count(self.fractions[column.name], column, fractional, batch, stored)
+
+    def _judge_target(self, stored: pa.Array, batch: RowBatch, faults: BatchFaults) -> None:
+        """Set rows aside whose target is missing or of an unknown class."""
+        column = self.schema.target
+        if column.name not in batch.names:
+            return
+        if stored.null_count:
+            # A cell that is there but does not parse is at fault already.
+            faults.add("target", column, to_numpy(pc.is_null(stored)), f"the target {column.name!r} is missing")
+        if not self.schema.classes:
+            return
+        different = pc.unique(stored).drop_null()
+        foreign = different.filter(pa.array(encode_target(self.schema, to_values(different)) < 0))
+        if len(foreign):
+            words = stored.cast(foreign.type.value_type) if pa.types.is_dictionary(foreign.type) else stored
+            known_as = foreign.cast(words.type) if foreign.type != words.type else foreign
+            unknown = to_numpy(pc.is_in(words, value_set=known_as))
+            self._count(self.unknown_classes, column, unknown, batch, stored)
+            faults.add("class", column, unknown, f"the target {column.name!r} has an unknown class")
+
+    def _judge_conditions(self, columns: dict[str, pa.Array], batch: RowBatch, faults: BatchFaults) -> None:
+        for condition in self.conditions:
+            name = condition.check.name
+            if condition.expression is None or name in self.faults:
+                continue
+            try:
+                failing = to_numpy(condition.expression.failures(columns))
+            except InvalidInputError as fault:
+                self.faults[name] = fault.message
+                continue
+            if not failing.any():
+                continue
+            involved = sorted(condition.expression.columns)
+            masked = bool(self.quarantine.masked & condition.expression.columns)
+            shown = pa.table({column: columns[column] for column in involved})
+            positions = np.flatnonzero(failing)
+            self.unmet[name].add(
+                len(positions),
+                batch.lines[positions[:MAX_EXAMPLES]].tolist(),
+                lambda n, shown=shown, positions=positions: [  # type: ignore[misc]  # binds this round's
+                    ", ".join(f"{key}={value}" for key, value in row.items())
+                    for row in shown.take(pa.array(positions[:n])).to_pylist()
+                ],
+                masked=masked,
+            )
+            if condition.check.severity == "error":
+                faults.add("rule", None, failing, f"{name}: {condition.check.expression} is not so")
+
+    def _count(self, tally: Tally, column: Column, mask: BoolArray, batch: RowBatch, values: pa.Array) -> None:
+        positions = np.flatnonzero(mask)
+        tally.add(
+            len(positions),
+            batch.lines[positions[:MAX_EXAMPLES]].tolist(),
+            lambda n: [_shown(value) for value in values.take(pa.array(positions[:n])).to_pylist()],
+            masked=column.sensitive,
         )
-    known = {column.name for column in schema.columns}
-    findings.extend(
-        warning("new_column", f"the column {name!r} is not in the model's schema and is left out", name)
-        for name in names
-        if name not in known
-    )
-    return findings
 
 
-def _judge_cells(
-    column: Column, cells: pa.Array, parsed: Parsed, max_share: float
-) -> tuple[list[Finding], npt.NDArray[np.bool_]]:
-    """Tell a retyped column from a few bad cells, whose rows are returned."""
-    none_bad = np.zeros(len(cells), dtype=np.bool_)
-    if not parsed.bad_count:
-        return [], none_bad
-    examples = cells.filter(pa.array(parsed.bad)).slice(0, 100).to_pylist()
-    count = parsed.bad_count
-    if column.role == "ignored":
-        message = f"the ignored column {column.name!r} has {count:,} values that are not {_TYPE_IN_WORDS[column.type]}"
-        return [warning("retyped_column", message, column.name, count, examples)], none_bad
-    share = count / max(1, int(present(cells).sum()))
-    if share <= max_share:
-        return [], parsed.bad
-    message = (
-        f"the column {column.name!r} should be {_TYPE_IN_WORDS[column.type]}, but {share:.0%} of its values are not, "
-        f"such as {quoted(examples[:3])}: mend them, or upload with metadata `schema` replace"
-    )
-    return [error("retyped_column", message, column.name, count, examples)], none_bad
+@dataclass(slots=True)
+class _Conclusion:
+    """What all batches together come to."""
 
+    judge: _Judge
+    names: list[str]
+    max_share: float
+    blamed: set[tuple[Kind, str]] = field(default_factory=set)
 
-def _check_target(faults: "_Faults", table: TypedTable, max_share: float) -> list[Finding]:
-    """Set rows aside whose target is missing or of an unknown class."""
-    column = table.schema.target
-    cells = faults.raw.column(column.name)
-    values = table.columns[column.name]
-    missing = missing_cells(values) & ~present(cells)
-    faults.add(column, missing, f"the target {column.name!r} is missing")
-    if not table.schema.classes:
-        return []
-    unknown = (encode_target(table.schema, values) < 0) & ~missing_cells(values)
-    if not unknown.any():
-        return []
-    examples = cells.filter(pa.array(unknown)).slice(0, 100).to_pylist()
-    count = int(unknown.sum())
-    classes = listed(table.schema.classes)
-    if count > max_share * max(1, len(table)):
-        message = f"{count:,} rows have a class of {column.name!r} that the model does not know; it knows {classes}"
-        return [error("unknown_class", message, column.name, count, examples)]
-    faults.add(column, unknown, f"the target {column.name!r} has an unknown class")
-    message = f"{count:,} rows with an unknown class of {column.name!r} were set aside; known are {classes}"
-    return [warning("unknown_class", message, column.name, count, examples)]
+    def conclude(self) -> CheckedTable:
+        """Tell mistakes of columns from mistakes of rows."""
+        judge = self.judge
+        table = judge.table()
+        findings = compare_columns(self.names, judge.schema)
+        for column in judge.schema.columns:
+            findings.extend(self._of_cells(column))
+        findings.extend(self._of_classes())
+        findings.extend(self._of_rules())
+        findings.extend(self._of_conditions())
+        for column in judge.schema.columns:
+            findings.extend(self._of_values(column, table))
+        quarantined = judge.quarantine.rows(self.blamed)
+        findings.extend(self._of_quarantine(quarantined))
+        return CheckedTable(table, judge.lines(), quarantined, tuple(findings), judge.rows)
 
+    def _of_cells(self, column: Column) -> list[Finding]:
+        """Tell a retyped column from a few bad cells."""
+        tally = self.judge.bad.get(column.name)
+        if tally is None:
+            return []
+        kind, count, present = _TYPE_IN_WORDS[column.type], tally.count, self.judge.present[column.name]
+        if column.role == "ignored":
+            message = f"the ignored column {column.name!r} has {count:,} values that are not {kind}"
+            return [tally.finding("warning", "retyped_column", message, column.name, present)]
+        if count <= self.max_share * present:
+            message = f"{count:,} values of {column.name!r} are not {kind}; their rows were set aside"
+            return [tally.finding("warning", "bad_values", message, column.name, present)]
+        self.blamed.add(("type", column.name))
+        such = quoted(value for _, value in tally.rows[:3])
+        message = (
+            f"the column {column.name!r} should be {kind}, but {count / present:.0%} of its values are not, "
+            f"such as {such}: mend them, or upload with metadata `schema` replace"
+        )
+        return [tally.finding("error", "retyped_column", message, column.name, present)]
 
-def _check_values(raw: RawTable, table: TypedTable) -> list[Finding]:
-    """Look for what is allowed but worth knowing: new categories, fractions among integers, repeated identifiers."""
-    findings = []
-    for column in table.schema.columns:
-        if column.name not in raw.names:
-            continue
-        values = table.columns[column.name]
-        if column.role == "feature" and column.type == "category" and column.categories:
-            findings.extend(_unknown_categories(column, raw.column(column.name)))
-        elif column.role == "feature" and column.type == "integer":
-            fractions = values[~missing_cells(values) & (values % 1 != 0)]
-            if len(fractions):
-                message = f"the integer column {column.name!r} has {len(fractions):,} values with a fraction"
-                examples = [str(value) for value in fractions[:100]]
-                findings.append(warning("fractions", message, column.name, len(fractions), examples))
-        elif column.role == "identifier":
-            repeated = len(values) - len(np.unique(values.astype(np.str_)))
+    def _of_classes(self) -> list[Finding]:
+        tally, column = self.judge.unknown_classes, self.judge.schema.target
+        if not tally.count:
+            return []
+        classes, rows = listed(self.judge.schema.classes), self.judge.rows
+        if tally.count > self.max_share * rows:
+            self.blamed.add(("class", column.name))
+            message = f"{tally.count:,} rows have a class of {column.name!r} that the model does not know"
+            return [tally.finding("error", "unknown_class", f"{message}; it knows {classes}", column.name, rows)]
+        message = f"{tally.count:,} rows with an unknown class of {column.name!r} were set aside; known are {classes}"
+        return [tally.finding("warning", "unknown_class", message, column.name, rows)]
+
+    def _of_rules(self) -> list[Finding]:
+        findings = []
+        for (name, check, demand), tally in self.judge.broken.items():
+            rule = f"{name!r} should {demand}: {tally.count:,} values {'do' if tally.count > 1 else 'does'} not"
+            findings.append(self._of_failures(tally, check, rule, name, self._severity(name)))
+        return findings
+
+    def _of_conditions(self) -> list[Finding]:
+        findings = []
+        for condition in self.judge.conditions:
+            check = condition.check
+            fault = condition.fault or self.judge.faults.get(check.name)
+            if fault:
+                findings.append(error("expression", f"the check {check.name!r} cannot be made: {fault}"))
+            elif check.name in self.judge.unmet:
+                tally = self.judge.unmet[check.name]
+                rule = f"{check.name}: {tally.count:,} rows do not meet {check.expression}"
+                findings.append(self._of_failures(tally, "expression", rule, None, check.severity))
+        return findings
+
+    def _of_failures(self, tally: Tally, check: str, rule: str, column: str | None, severity: str) -> Finding:
+        rows = self.judge.rows
+        if severity == "warning":
+            return tally.finding("warning", check, rule, column, rows)
+        if tally.count > self.max_share * rows:
+            return tally.finding("error", check, f"{rule}; more than the {self.max_share:.0%} allowed", column, rows)
+        return tally.finding("warning", check, f"{rule}; the rows were set aside", column, rows)
+
+    def _severity(self, name: str) -> str:
+        return self.judge.schema.column(name).rules.severity
+
+    def _of_values(self, column: Column, table: TypedTable) -> list[Finding]:
+        """Tell what is allowed but worth knowing: new categories, fractions among integers, repeated identifiers."""
+        name, judge = column.name, self.judge
+        if name in judge.unknown_categories:
+            tally = judge.unknown_categories[name]
+            message = f"the column {name!r} has {tally.count:,} values of categories not seen before"
+            return [tally.finding("warning", "unknown_category", message, name, judge.present[name])]
+        if name in judge.fractions:
+            tally = judge.fractions[name]
+            message = f"the integer column {name!r} has {tally.count:,} values with a fraction"
+            return [tally.finding("warning", "fractions", message, name, judge.present[name])]
+        if column.role == "identifier" and name in self.names and isinstance(table.columns, StoredColumns):
+            stored = table.columns.stored.column(name)
+            repeated = len(stored) - pc.count_distinct(stored, mode="all").as_py()
             if repeated:
-                message = (
-                    f"{repeated:,} rows repeat a value of the identifier {column.name!r}; the last row of each is used"
-                )
-                findings.append(warning("repeated_identifier", message, column.name, repeated))
-    return findings
-
-
-def _unknown_categories(column: Column, cells: pa.Array) -> list[Finding]:
-    unknown = pc.and_(pc.is_valid(cells), pc.invert(pc.is_in(cells, value_set=pa.array(column.categories))))
-    count = pc.sum(unknown).as_py() or 0
-    if not count:
+                message = f"{repeated:,} rows repeat a value of the identifier {name!r}; the last row of each is used"
+                return [warning("repeated_identifier", message, name, repeated)]
         return []
-    examples = pc.unique(cells.filter(unknown)).slice(0, 100).to_pylist()
-    message = f"the column {column.name!r} has {count:,} values of {len(examples)} categories not seen before"
-    return [warning("unknown_category", message, column.name, count, examples)]
+
+    def _of_quarantine(self, rows: Sequence[QuarantinedRow]) -> list[Finding]:
+        if not rows:
+            return []
+        total = self.judge.rows
+        share = len(rows) / total
+        first = f"the first is line {rows[0].line:,}: {rows[0].reason}"
+        if share > self.max_share:
+            allowed = f"more than the {self.max_share:.0%} allowed"
+            message = f"{len(rows):,} of {total:,} rows ({share:.0%}) are malformed, {allowed}; {first}"
+            return [error("too_many_malformed_rows", message, None, len(rows))]
+        return [warning("malformed_rows", f"{len(rows):,} of {total:,} rows were set aside; {first}", None, len(rows))]
 
 
-def _quarantine_findings(rows: Sequence[QuarantinedRow], total: int, max_share: float) -> list[Finding]:
-    if not rows:
-        return []
-    share = len(rows) / total
-    first = f"the first is line {rows[0].line:,}: {rows[0].reason}"
-    if share > max_share:
-        allowed = f"more than the {max_share:.0%} allowed"
-        message = f"{len(rows):,} of {total:,} rows ({share:.0%}) are malformed, {allowed}; {first}"
-        return [error("too_many_malformed_rows", message, None, len(rows))]
-    return [warning("malformed_rows", f"{len(rows):,} of {total:,} rows were set aside; {first}", None, len(rows))]
+def _shown(value: object) -> str:
+    """Write a value as a file would hold it."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    return "" if value is None else str(value)

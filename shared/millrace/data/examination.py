@@ -6,17 +6,28 @@ Nothing is read or written here beyond the arguments, so every kind of bad file 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from millrace.data.bias import find_bias
 from millrace.data.checks import CheckedTable, check_table
+from millrace.data.conversion import convert
+from millrace.data.declared import added_columns, declare_columns, extend_schema
 from millrace.data.findings import Finding, error, errors_among, shorten, warning
-from millrace.data.inference import infer_columns
+from millrace.data.history import NO_HISTORY, History
+from millrace.data.inference import infer_columns, infer_some
+from millrace.data.leakage import find_leakage
 from millrace.data.observing import observe
 from millrace.data.profiling import profile_table
-from millrace.data.raw import QuarantinedRow, RawTable
-from millrace.data.reading import read_table
+from millrace.data.raw import QuarantinedRow, TableReader
+from millrace.data.reading import open_table
+from millrace.data.shift import find_shift
+from millrace.data.storage import to_values
+from millrace.data.table_checks import check_whole
 from millrace.data.targets import choose_target, judge_target, small_classes, wanted_task
-from millrace.data.typed_table import TypedTable, missing_cells, parse_column
+from millrace.data.typed_table import TypedTable, missing_cells
 from millrace.errors import MillraceError
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec
@@ -78,6 +89,7 @@ class Examination:
             "target": schema.target.name if schema else None,
             "task": schema.task if schema else None,
             "classes": list(schema.classes) if schema else [],
+            "schema": schema.to_dict() if schema else None,
             "columns": [
                 {"name": column.name, "type": column.type, "role": column.role, "reason": column.reason}
                 for column in (schema.columns if schema else ())
@@ -87,14 +99,20 @@ class Examination:
 
 
 def examine(
-    body: bytes, file_name: str, spec: ModelSpec, metadata: Mapping[str, str], schema: TableSchema | None
+    file: bytes | Path,
+    file_name: str,
+    spec: ModelSpec,
+    metadata: Mapping[str, str],
+    schema: TableSchema | None,
+    *,
+    history: History = NO_HISTORY,
 ) -> Examination:
     """Judge one upload.
 
     Parameters
     ----------
-    body : bytes
-        The file.
+    file : bytes or Path
+        The file, or where it lies.
     file_name : str
         Its name.
     spec : ModelSpec
@@ -103,12 +121,14 @@ def examine(
         What the upload said: ``target``, ``task``.
     schema : TableSchema or None
         The model's; None infers one.
+    history : History, default=NO_HISTORY
+        The earlier datasets, and the time.
     """
     try:
-        raw = read_table(body, file_name)
+        reader = open_table(file, file_name, spec.read)
         if schema is None:
-            return _examine_first(raw, spec, metadata)
-        return _examine_later(raw, spec, metadata, schema)
+            return _examine_first(reader, spec, metadata, history)
+        return _examine_later(reader, spec, metadata, schema, history)
     except MillraceError as fault:
         return Examination((error("unreadable", fault.message),))
     except Exception as fault:  # noqa: BLE001  # a parser may raise anything; the upload still gets its verdict
@@ -116,40 +136,60 @@ def examine(
         return Examination((error("unreadable", message),))
 
 
-def _examine_first(raw: RawTable, spec: ModelSpec, metadata: Mapping[str, str]) -> Examination:
+def _examine_first(reader: TableReader, spec: ModelSpec, metadata: Mapping[str, str], history: History) -> Examination:
     """Infer a schema, hold the upload to it, and see whether there is something to learn."""
-    target = choose_target(raw.names, spec, metadata)
-    columns, findings = infer_columns(raw, target)
-    position = raw.names.index(target)
-    parsed = parse_column(columns[position], raw.column(target))
-    outcome = judge_target(columns[position], parsed.values, wanted_task(spec, metadata))
+    target = choose_target(reader.names, spec, metadata)
+    inferred, findings = infer_columns(reader, target)
+    columns, declared = declare_columns(inferred, spec)
+    position = reader.names.index(target)
+    values = [to_values(convert(columns[position], batch).stored) for batch in reader.batches()]
+    outcome = judge_target(columns[position], np.concatenate(values), wanted_task(spec, metadata))
     columns[position] = outcome.column
     schema = TableSchema(tuple(columns), outcome.task, outcome.classes)
-    checked = check_table(raw, schema, spec.max_quarantined_share)
-    found = [*raw.findings, *findings, *outcome.findings, *checked.findings, *_learnable(schema, checked)]
-    schema = observe(schema, [checked.table])
-    return _conclude(raw, schema, checked, found)
+    checked = check_table(reader, schema, spec.max_quarantined_share, spec.checks.expressions)
+    found = [*reader.findings, *findings, *declared, *outcome.findings, *checked.findings, *_learnable(schema, checked)]
+    return _conclude(reader, observe(schema, [checked.table]), checked, found, spec=spec, history=history)
 
 
-def _examine_later(raw: RawTable, spec: ModelSpec, metadata: Mapping[str, str], schema: TableSchema) -> Examination:
-    """Hold the upload to the model's schema."""
-    checked = check_table(raw, schema, spec.max_quarantined_share)
-    found = [*raw.findings, *_contradictions(schema, metadata), *checked.findings]
-    if not len(checked.table):
+def _examine_later(
+    reader: TableReader, spec: ModelSpec, metadata: Mapping[str, str], schema: TableSchema, history: History
+) -> Examination:
+    """Hold the upload to the model's schema, and to the columns that the spec asks for beside."""
+    added = infer_some(reader, added_columns(schema, reader.names, spec))
+    schema = extend_schema(schema, added, spec)
+    checked = check_table(reader, schema, spec.max_quarantined_share, spec.checks.expressions)
+    found = [*reader.findings, *_contradictions(schema, metadata), *checked.findings]
+    if not len(checked.table) and not errors_among(checked.findings):
         found.append(error("too_few_rows", "no row of the file is usable"))
-    return _conclude(raw, schema, checked, found)
+    return _conclude(reader, schema, checked, found, spec=spec, history=history)
 
 
-def _conclude(raw: RawTable, schema: TableSchema, checked: CheckedTable, findings: list[Finding]) -> Examination:
+def _conclude(
+    reader: TableReader,
+    schema: TableSchema,
+    checked: CheckedTable,
+    findings: list[Finding],
+    *,
+    spec: ModelSpec,
+    history: History,
+) -> Examination:
     table = replace(checked.table, schema=schema)
+    findings = [*findings, *check_whole(table, checked.lines, spec.checks, history)]
+    profile: Mapping[str, Any] = {}
+    if not errors_among(findings):
+        sensitive = [column.name for column in schema.columns if column.sensitive]
+        profile = profile_table(table, sensitive)
+        findings.extend(find_leakage(table, profile, spec.checks.leakage_threshold))
+        findings.extend(find_shift(history.profile, profile, spec.checks.shift_threshold))
+        findings.extend(find_bias(table, spec.sensitive_groups, spec.checks))
     return Examination(
         findings=tuple(dict.fromkeys(findings)),
         schema=schema,
         table=table,
-        rows=len(raw) + len(raw.malformed),
+        rows=checked.rows,
         quarantined=checked.quarantined,
-        description=raw.description,
-        profile={} if errors_among(findings) else profile_table(table),
+        description=reader.description,
+        profile={} if errors_among(findings) else profile,
     )
 
 

@@ -29,6 +29,10 @@ class Finding:
         Rows or values that it is about.
     examples : tuple of str, default=()
         A few of the values.
+    share : float or None, default=None
+        ``count`` as a share of the rows or values that were looked at.
+    rows : tuple of (int, str), default=()
+        Lines and values of the first few rows that it is about; ``***`` stands for a value that is sensitive.
     """
 
     severity: Severity
@@ -37,6 +41,8 @@ class Finding:
     message: str
     count: int = 0
     examples: tuple[str, ...] = ()
+    share: float | None = None
+    rows: tuple[tuple[int, str], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -47,6 +53,8 @@ class Finding:
             "message": self.message,
             "count": self.count,
             "examples": list(self.examples),
+            "share": self.share,
+            "rows": [{"line": line, "value": value} for line, value in self.rows],
         }
 
 

@@ -6,23 +6,15 @@ month could change places are reported and left out.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from millrace.data.cells import (
-    BOOLEAN_WORDS,
-    candidate_formats,
-    integer_cells,
-    leading_zero_cells,
-    parse_datetimes,
-    parse_numbers,
-    present,
-)
+from millrace.data.cells import BOOLEAN_WORDS
 from millrace.data.findings import Finding, quoted, warning
-from millrace.data.raw import RawTable
+from millrace.data.raw import RawTable, TableReader
+from millrace.data.summaries import ColumnSummary, summarise
 from millrace.schema import Column, Role
 
 #: Share of a column's present cells that must parse for it to be numeric, or a date.
@@ -35,6 +27,7 @@ MAX_CATEGORY_LENGTH = 128
 SMALL_TABLE = 20
 
 _AMBIGUOUS = "day and month could change places"
+_ALL_DIFFER = "every value differs"
 _IDENTIFIER_NAME = re.compile(r"(?:^|.*[_\-. ])(?:id|uuid)$", re.IGNORECASE)
 
 
@@ -46,76 +39,104 @@ class InferredColumn:
     findings: tuple[Finding, ...] = ()
 
 
-def infer_columns(table: RawTable, target: str) -> tuple[list[Column], list[Finding]]:
+def infer_columns(
+    table: RawTable | TableReader, target: str, id_column: str | None = None
+) -> tuple[list[Column], list[Finding]]:
     """Infer every column's type and role.
 
     Parameters
     ----------
-    table : RawTable
-        The upload.
+    table : RawTable or TableReader
+        The upload; it is read once, or twice when a column of numbers ends in words.
     target : str
         The column to predict.
+    id_column : str or None, default=None
+        The column that names rows; None takes the first that is unique and named like one.
 
     Returns
     -------
     tuple of list of Column, list of Finding
-        At most one column is the identifier: one that is named so, else the first of unique strings.
+        At most one column is the identifier.
     """
+    summaries = summarise_columns(table, table.names)
     columns: list[Column] = []
     findings: list[Finding] = []
-    for name in table.names:
-        inferred = infer_column(name, table.column(name), is_target=name == target)
+    for name, summary in summaries.items():
+        inferred = conclude(name, summary, is_target=name == target)
         columns.append(inferred.column)
         findings.extend(inferred.findings)
-    return _with_one_identifier(columns), findings
+    return _with_one_identifier(columns, target, id_column), findings
+
+
+def infer_some(table: RawTable | TableReader, names: Sequence[str]) -> list[Column]:
+    """Infer a few columns, none of them the target; nothing is read when there are none."""
+    return [conclude(name, summary).column for name, summary in summarise_columns(table, names).items()]
+
+
+def summarise_columns(table: RawTable | TableReader, names: Sequence[str]) -> dict[str, ColumnSummary]:
+    """Read a table and summarise some of its columns."""
+    if not names:
+        return {}
+    summaries = _read_summaries(table, names, words=False)
+    again = [name for name, summary in summaries.items() if summary.words_needed(PARSED_SHARE)]
+    if again:
+        summaries |= _read_summaries(table, again, words=True)
+    return summaries
+
+
+def _read_summaries(table: RawTable | TableReader, names: Sequence[str], *, words: bool) -> dict[str, ColumnSummary]:
+    summaries = {name: ColumnSummary(bool(_IDENTIFIER_NAME.match(name)), words) for name in names}
+    for batch in table.batches():
+        for name, summary in summaries.items():
+            summary.add(batch.column(name), batch.numbers)
+    return summaries
 
 
 def infer_column(name: str, cells: pa.Array, *, is_target: bool = False) -> InferredColumn:
     """Infer one column from its cells."""
-    known = cells.filter(pa.array(present(cells)))
-    nullable = len(known) < len(cells)
-    distinct = pc.count_distinct(known).as_py()
-    if not len(known):
+    return conclude(name, summarise(cells), is_target=is_target)
+
+
+def conclude(name: str, summary: ColumnSummary, *, is_target: bool = False) -> InferredColumn:
+    """Infer one column from what is known of its cells."""
+    if not summary.present:
         role: Role = "target" if is_target else "ignored"
         return InferredColumn(Column(name, "text", role, nullable=True, reason="every value is missing"))
-    typed = _infer_type(name, known, distinct, nullable=nullable)
+    typed = _infer_type(name, summary)
     if is_target:
         return InferredColumn(replace(typed.column, role="target"), typed.findings)
-    return InferredColumn(_with_role(typed.column, known, distinct), typed.findings)
+    return InferredColumn(_with_role(typed.column, summary), typed.findings)
 
 
-def _infer_type(name: str, known: pa.Array, distinct: int, *, nullable: bool) -> InferredColumn:
-    boolean = _as_boolean(name, known, distinct, nullable=nullable)
-    if boolean:
-        return InferredColumn(boolean)
-    numeric = _as_number(name, known, nullable=nullable)
+def _infer_type(name: str, summary: ColumnSummary) -> InferredColumn:
+    numeric = _as_number(name, summary)
     if numeric:
         return InferredColumn(numeric)
-    moment = _as_datetime(name, known, nullable=nullable)
+    boolean = _as_boolean(name, summary)
+    if boolean:
+        return InferredColumn(boolean)
+    moment = _as_datetime(name, summary)
     if moment:
         return moment
-    longest = pc.max(pc.utf8_length(known)).as_py()
-    few = len(known) < SMALL_TABLE or distinct <= len(known) / 2
-    if distinct <= MAX_CATEGORIES and few and longest <= MAX_CATEGORY_LENGTH:
-        return InferredColumn(Column(name, "category", nullable=nullable))
-    return InferredColumn(
-        Column(name, "text", "ignored", nullable=nullable, reason=_text_reason(distinct, len(known), longest))
-    )
+    few = summary.present < SMALL_TABLE or summary.distinct <= summary.present / 2
+    if summary.distinct <= MAX_CATEGORIES and few and summary.longest <= MAX_CATEGORY_LENGTH:
+        return InferredColumn(Column(name, "category", nullable=summary.nullable))
+    return InferredColumn(Column(name, "text", "ignored", nullable=summary.nullable, reason=_text_reason(summary)))
 
 
-def _as_boolean(name: str, known: pa.Array, distinct: int, *, nullable: bool) -> Column | None:
-    if distinct > len(("True", "true", "TRUE", "False", "false", "FALSE")):
+def _as_boolean(name: str, summary: ColumnSummary) -> Column | None:
+    if summary.distinct > len(("True", "true", "TRUE", "False", "false", "FALSE")):
         return None
-    words = set(pc.unique(known).to_pylist())
+    words = set(summary.distinct_words)
     lowered = {word.lower() for word in words}
     for true_word, false_word in BOOLEAN_WORDS:
         if lowered == {true_word, false_word}:
             if true_word == "true":
-                return Column(name, "boolean", nullable=nullable)
+                return Column(name, "boolean", nullable=summary.nullable)
             return Column(
                 name,
                 "boolean",
-                nullable=nullable,
+                nullable=summary.nullable,
                 categories=tuple(sorted(words)),
                 true_values=(true_word,),
                 false_values=(false_word,),
@@ -123,58 +144,75 @@ def _as_boolean(name: str, known: pa.Array, distinct: int, *, nullable: bool) ->
     return None
 
 
-def _as_number(name: str, known: pa.Array, *, nullable: bool) -> Column | None:
-    parsed = parse_numbers(known)
-    numbers = len(known) - parsed.bad_count
-    if numbers < PARSED_SHARE * len(known) or leading_zero_cells(known).sum() > CODE_SHARE * len(known):
+def _as_number(name: str, summary: ColumnSummary) -> Column | None:
+    if summary.numbers < PARSED_SHARE * summary.present or summary.leading_zeros > CODE_SHARE * summary.present:
         return None
-    integers = int((integer_cells(known) & ~parsed.bad).sum())
-    return Column(name, "integer" if integers == numbers else "number", nullable=nullable)
+    return Column(name, "integer" if summary.integers == summary.numbers else "number", nullable=summary.nullable)
 
 
-def _as_datetime(name: str, known: pa.Array, *, nullable: bool) -> InferredColumn | None:
-    examples = pc.unique(known.slice(0, 200)).to_pylist()
-    formats = list(dict.fromkeys(form for example in examples[:20] for form in candidate_formats(example)))
-    fitting = {form: int((~parse_datetimes(known, [form]).bad).sum()) for form in formats}
-    needed = PARSED_SHARE * len(known)
-    best = max(fitting.values(), default=0)
+def _as_datetime(name: str, summary: ColumnSummary) -> InferredColumn | None:
+    counts = summary.formats
+    needed = PARSED_SHARE * summary.present
+    best = max(counts.fitting.values(), default=0)
     if best < needed:
-        return None
-    winners = [form for form, count in fitting.items() if count == best]
-    first = parse_datetimes(known, winners[:1]).values
-    rivals = [
-        form for form in winners[1:] if not np.array_equal(first, parse_datetimes(known, [form]).values, equal_nan=True)
-    ]
+        return _in_two_formats(name, summary, needed)
+    winners = [form for form, count in counts.fitting.items() if count == best]
+    rivals = [form for form in winners[1:] if counts.differing[_pair(winners[0], form)]]
     if not rivals:
-        return InferredColumn(Column(name, "datetime", nullable=nullable, formats=(winners[0],)))
-    reason = f"{_AMBIGUOUS}: {winners[0]} and {rivals[0]} fit every value; write dates as YYYY-MM-DD"
-    finding = warning("ambiguous_dates", f"the column {name!r} is left out: {reason}", name, examples=examples)
-    return InferredColumn(Column(name, "text", "ignored", nullable=nullable, reason=reason), (finding,))
+        return InferredColumn(Column(name, "datetime", nullable=summary.nullable, formats=(winners[0],)))
+    return _ambiguous(name, summary, (winners[0], rivals[0]))
 
 
-def _with_role(column: Column, known: pa.Array, distinct: int) -> Column:
+def _in_two_formats(name: str, summary: ColumnSummary, needed: float) -> InferredColumn | None:
+    """Take dates that are written in two ways, when no cell reads differently in them."""
+    counts = summary.formats
+    pairs = sorted(
+        (pair for pair, count in counts.together.items() if count >= needed), key=counts.differing.__getitem__
+    )
+    if not pairs:
+        return None
+    best = pairs[0]
+    if counts.differing[best]:
+        return _ambiguous(name, summary, best)
+    formats = tuple(sorted(best, key=lambda form: -counts.fitting[form]))
+    told = " and ".join(f"{form} ({counts.fitting[form]:,} values)" for form in formats)
+    finding = warning("two_date_formats", f"the dates of {name!r} are written in two ways, {told}; both are read", name)
+    return InferredColumn(Column(name, "datetime", nullable=summary.nullable, formats=formats), (finding,))
+
+
+def _ambiguous(name: str, summary: ColumnSummary, forms: tuple[str, str]) -> InferredColumn:
+    reason = f"{_AMBIGUOUS}: {forms[0]} and {forms[1]} fit every value; write dates as YYYY-MM-DD"
+    finding = warning("ambiguous_dates", f"the column {name!r} is left out: {reason}", name, examples=summary.examples)
+    return InferredColumn(Column(name, "text", "ignored", nullable=summary.nullable, reason=reason), (finding,))
+
+
+def _pair(one: str, other: str) -> tuple[str, str]:
+    return (one, other) if one < other else (other, one)
+
+
+def _with_role(column: Column, summary: ColumnSummary) -> Column:
     """Decide between feature, identifier and ignored."""
-    unique = distinct == len(known) and not column.nullable and len(known) > 1
-    if unique and _IDENTIFIER_NAME.match(column.name):
+    if _IDENTIFIER_NAME.match(column.name) and summary.unique:
         return replace(column, role="identifier", reason="named like an identifier, and unique")
     words = column.type in ("category", "text") and not column.reason.startswith(_AMBIGUOUS)
-    if unique and words and _short(known) and len(known) >= SMALL_TABLE:
-        return replace(column, role="identifier", reason="every row has another value")
-    if distinct == 1 and not (column.nullable and column.type == "category"):
-        return replace(column, role="ignored", reason=f"constant: every value is {quoted([known[0].as_py()])}")
+    if words and summary.longest <= MAX_CATEGORY_LENGTH and summary.present >= SMALL_TABLE and summary.unique:
+        return replace(column, type="text", role="ignored", reason=_ALL_DIFFER)
+    if summary.constant and not (column.nullable and column.type == "category"):
+        return replace(column, role="ignored", reason=f"constant: every value is {quoted([summary.first or ''])}")
     return column
 
 
-def _short(known: pa.Array) -> bool:
-    return bool(pc.max(pc.utf8_length(known)).as_py() <= MAX_CATEGORY_LENGTH)
-
-
-def _with_one_identifier(columns: list[Column]) -> list[Column]:
-    """Keep the best identifier; the others would only repeat it."""
+def _with_one_identifier(columns: list[Column], target: str, id_column: str | None) -> list[Column]:
+    """Keep the first identifier, or the one that the spec names; the others would only repeat it."""
+    if id_column is not None and id_column != target:
+        columns = [
+            replace(column, role="identifier", reason="named by the spec") if column.name == id_column else column
+            for column in columns
+        ]
     found = [column for column in columns if column.role == "identifier"]
     if len(found) < 2:  # noqa: PLR2004  # two of a kind
         return columns
-    kept = next((column for column in found if _IDENTIFIER_NAME.match(column.name)), found[0])
+    kept = next((column for column in found if column.name == id_column), found[0])
     reason = f"identifies rows, as {kept.name!r} does already"
     return [
         replace(column, role="ignored", reason=reason) if column in found and column is not kept else column
@@ -182,10 +220,12 @@ def _with_one_identifier(columns: list[Column]) -> list[Column]:
     ]
 
 
-def _text_reason(distinct: int, known: int, longest: int) -> str:
-    if longest > MAX_CATEGORY_LENGTH:
-        return f"free text: a value is {longest:,} characters long (categories have at most {MAX_CATEGORY_LENGTH})"
+def _text_reason(summary: ColumnSummary) -> str:
+    if summary.longest > MAX_CATEGORY_LENGTH:
+        return (
+            f"free text: a value is {summary.longest:,} characters long (categories have at most {MAX_CATEGORY_LENGTH})"
+        )
     return (
-        f"free text: {distinct:,} different values in {known:,} rows (categories have at most {MAX_CATEGORIES:,}, "
-        "and each twice on average)"
+        f"free text: {summary.distinct_in_words} different values in {summary.present:,} rows (categories have at most "
+        f"{MAX_CATEGORIES:,}, and each twice on average)"
     )

@@ -1,29 +1,29 @@
 """Taking in one upload: fetched, examined, and stored as a dataset or put into quarantine."""
 
 import contextlib
-import hashlib
 import json
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
+import millrace
+from millrace.data.evolution import SchemaChange, next_schema, numbered, record_change
 from millrace.data.examination import Examination, examine
-from millrace.data.findings import Finding, error, shorten, warning
+from millrace.data.findings import error, shorten, warning
+from millrace.data.history import History
 from millrace.data.preparation import json_bytes
 from millrace.data.reading import MAX_FILE_BYTES
+from millrace.data.records import HTML, JSON, DatasetFolder, build_manifest, upload_id
+from millrace.data.reports import dataset_report
+from millrace.data.schemas import load_schema, store_schema
 from millrace.data.typed_table import TypedTable, dump_table
 from millrace.data.versioning import dataset_id
 from millrace.errors import ArtifactNotFoundError
-from millrace.layout import dataset_key, quarantine_key, schema_key
+from millrace.layout import dataset_key, quarantine_key
 from millrace.names import make_cause_id
 from millrace.ports import ObjectStore, Registry
 from millrace.registry.entities import DatasetRecord, LedgerEntry, Source
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec
-
-JSON = "application/json"
-PARQUET = "application/vnd.apache.parquet"
-JSON_LINES = "application/x-ndjson"
 
 #: Who the ledger says rejected a dataset.
 ACTOR = "validate_dataset"
@@ -97,77 +97,110 @@ class SourceIntake:
             return Examination((error("not_found", "the uploaded object is gone"),))
         metadata = {name.lower(): value for name, value in info.metadata.items()}
         anew = metadata.get("schema", "").strip().lower() == "replace"
-        return examine(body, source.key, self.spec, metadata, None if anew else current)
+        schema = None if anew or current is None else next_schema(current, self.spec)
+        return examine(body, source.key, self.spec, metadata, schema, history=self._history(source))
 
     def _accept(
         self, source: Source, examination: Examination, table: TypedTable, current: TableSchema | None
     ) -> Intake:
-        version = self._schema_version(table.schema, current)
-        table = replace(table, schema=table.schema.with_version(version))
+        schema = numbered(table.schema, current)
+        change = record_change(schema, current)
+        table = replace(table, schema=schema)
+        if current and change.kind == "incompatible":
+            found = warning("new_schema", f"schema version {schema.version} starts here: {'; '.join(change.details)}")
+            examination = replace(examination, findings=(*examination.findings, found))
+        examination = replace(examination, schema=schema, table=table)
+        if change.kind != "none":
+            self._change_schema(schema, change)
+        identity = dataset_id(table)
+        known, earlier = self._known(identity)
+        if known and known.source != source:
+            found = warning("known_content", f"the same content was uploaded before, as {known.source.key!r}")
+            examination = replace(examination, findings=(*examination.findings, found))
+            self._folder.store_again(known, source, examination)
+            return Intake(source, examination, replace(known, source=source))
         dataset = DatasetRecord(
             model=self.model,
-            dataset_id=dataset_id(table),
+            dataset_id=identity,
             rows=len(table),
-            columns=len(table.schema.columns),
+            columns=len(schema.columns),
             quarantined_rows=len(examination.quarantined),
-            schema_version=version,
+            schema_version=schema.version,
+            schema_revision=schema.revision,
             source=source,
             accepted_at=self.now,
+            warnings=sum(finding.severity == "warning" for finding in examination.findings),
+            code_version=millrace.__version__,
         )
-        examination = replace(
-            examination, table=table, findings=(*examination.findings, *self._known_content(dataset, source))
-        )
-        self._store_dataset(dataset, examination, table)
+        if known is None:
+            documents = self._documents(dataset, examination, table, earlier[-1:])
+            self._folder.store(dataset, examination, documents, earlier[-1:])
         self.registry.put_dataset(dataset)
         return Intake(source, examination, dataset)
 
-    def _schema_version(self, schema: TableSchema, current: TableSchema | None) -> int:
-        """Return the version of the schema the dataset was held to, making it the model's when it is new."""
-        if current and same_contract(schema, current):
-            return current.version
-        version = current.version + 1 if current else 1
-        self.data_store.put(schema_key(self.model, version), json_bytes(schema.with_version(version).to_dict()), JSON)
-        self.registry.set_schema_version(self.model, version)
-        return version
+    @property
+    def _folder(self) -> DatasetFolder:
+        return DatasetFolder(self.model, self.run_id, self.data_store)
 
-    def _known_content(self, dataset: DatasetRecord, source: Source) -> list[Finding]:
-        for known in self.registry.list_datasets(self.model):
-            same_upload = (known.source.key, known.source.version_id) == (source.key, source.version_id)
-            if known.dataset_id == dataset.dataset_id and not same_upload:
-                return [warning("known_content", f"the same content was uploaded before, as {known.source.key!r}")]
-        return []
+    def _known(self, identity: str) -> tuple[DatasetRecord | None, list[str]]:
+        """Return the dataset of that content if there is one, and the ids of the datasets there are."""
+        datasets = self.registry.list_datasets(self.model)
+        known = next((dataset for dataset in datasets if dataset.dataset_id == identity), None)
+        return known, [dataset.dataset_id for dataset in datasets]
 
-    def _store_dataset(self, dataset: DatasetRecord, examination: Examination, table: TypedTable) -> None:
+    def _history(self, source: Source) -> History:
+        """Return the rows of the datasets that came before this source, and the newest one's profile."""
+        known = [dataset for dataset in self.registry.list_datasets(self.model) if dataset.source != source]
+        datasets = sorted(known, key=lambda dataset: dataset.accepted_at)
+        profile = {}
+        if datasets:
+            key = dataset_key(self.model, datasets[-1].dataset_id, "profile.json")
+            with contextlib.suppress(ArtifactNotFoundError):
+                profile = json.loads(self.data_store.get(key))
+        return History([dataset.rows for dataset in datasets], profile, self.now)
+
+    def _change_schema(self, schema: TableSchema, change: SchemaChange) -> None:
+        """Make a schema the model's, and tell the ledger what is new about it."""
+        store_schema(self.model, schema, self.registry, self.data_store)
+        number = f"{schema.version}.{schema.revision}"
+        self.registry.append_ledger(
+            LedgerEntry(
+                model=self.model,
+                entry_id=make_cause_id("schema_changed", self.model, number)[:12],
+                occurred_at=self.now,
+                actor=ACTOR,
+                action="schema_changed",
+                reason=shorten("; ".join(change.details), 1_000),
+                details={"version": schema.version, "revision": schema.revision, "kind": change.kind},
+            )
+        )
+
+    def _documents(
+        self, dataset: DatasetRecord, examination: Examination, table: TypedTable, parents: list[str]
+    ) -> dict[str, bytes]:
+        verdict = self._folder.verdict(dataset.source, examination, dataset.dataset_id)
         documents = {
             "data.parquet": dump_table(table),
             "profile.json": json_bytes(examination.profile),
-            "validation.json": self._verdict(dataset.source, examination, dataset.dataset_id),
+            "validation.json": verdict,
         }
-        manifest = {
-            "dataset_id": dataset.dataset_id,
-            "schema_version": dataset.schema_version,
-            "rows": dataset.rows,
-            "columns": dataset.columns,
-            "sha256": {name: hashlib.sha256(body).hexdigest() for name, body in documents.items()},
-        }
-        for name, body in documents.items():
-            key = dataset_key(self.model, dataset.dataset_id, name)
-            self.data_store.put(key, body, PARQUET if name.endswith(".parquet") else JSON)
-        self.data_store.put(dataset_key(self.model, dataset.dataset_id, "manifest.json"), json_bytes(manifest), JSON)
-        if examination.quarantined:
-            self._store_rows(dataset.dataset_id, examination)
+        # The report tells what the manifest says of the other documents; the manifest kept says it of the report too.
+        manifest = build_manifest(self.run_id, dataset, examination, documents, parents)
+        return documents | {"report.html": dataset_report(self.model, self.spec, examination, verdict, manifest)}
 
     def _reject(self, intake: Intake) -> Intake:
         """Keep a copy of the upload beside the verdict, and tell the ledger."""
         source, examination = intake.source, intake.examination
-        identifier = make_cause_id("upload", source.bucket, source.key, source.version_id)
+        identifier = upload_id(source)
         with contextlib.suppress(ArtifactNotFoundError):
             original = quarantine_key(self.model, identifier, f"original/{intake.file_name}")
             self.data_store.copy(source.key, original, source.version_id)
         verdict_key = quarantine_key(self.model, identifier, "validation.json")
-        self.data_store.put(verdict_key, self._verdict(source, examination), JSON)
-        if examination.quarantined:
-            self._store_rows(identifier, examination)
+        verdict = self._folder.verdict(source, examination)
+        self.data_store.put(verdict_key, verdict, JSON)
+        report_key = quarantine_key(self.model, identifier, "report.html")
+        self.data_store.put(report_key, dataset_report(self.model, self.spec, examination, verdict), HTML)
+        self._folder.store_rows(identifier, examination)
         self.registry.append_ledger(
             LedgerEntry(
                 model=self.model,
@@ -180,33 +213,3 @@ class SourceIntake:
             )
         )
         return intake
-
-    def _store_rows(self, identifier: str, examination: Examination) -> None:
-        lines = [json.dumps(row.to_dict(), ensure_ascii=False) for row in examination.quarantined]
-        key = quarantine_key(self.model, identifier, "rows.jsonl")
-        self.data_store.put(key, ("\n".join(lines) + "\n").encode(), JSON_LINES)
-
-    def _verdict(self, source: Source, examination: Examination, identity: str | None = None) -> bytes:
-        upload = {"file": source.key, "version_id": source.version_id, "uploaded_at": source.uploaded_at.isoformat()}
-        return json_bytes(upload | {"run_id": self.run_id, "dataset_id": identity} | examination.verdict())
-
-
-def load_schema(model: str, registry: Registry, data_store: ObjectStore) -> TableSchema | None:
-    """Return the model's current schema, or None before the first accepted dataset."""
-    version = registry.get_state(model).schema_version
-    if not version:
-        return None
-    return TableSchema.from_dict(json.loads(data_store.get(schema_key(model, version))))
-
-
-def same_contract(one: TableSchema, other: TableSchema) -> bool:
-    """Tell whether two schemas ask the same of a table, whatever values they have seen."""
-    return _contract(one) == _contract(other)
-
-
-def _contract(schema: TableSchema) -> tuple[Any, ...]:
-    columns = [
-        (column.name, column.type, column.role, column.formats, column.true_values, column.false_values)
-        for column in schema.columns
-    ]
-    return schema.task, schema.classes, columns

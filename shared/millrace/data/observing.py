@@ -18,7 +18,7 @@ def _observe_column(column: Column, tables: Sequence[TypedTable]) -> Column:
     values = np.concatenate([table.columns[column.name] for table in tables])
     missing = missing_cells(values)
     known = values[~missing]
-    nullable = bool(missing.any())
+    nullable = bool(missing.any()) if column.rules.settled_nullable is None else column.rules.settled_nullable
     if not len(known) or column.role == "identifier" or column.type == "text":
         return replace(column, nullable=nullable)
     if column.type == "category":

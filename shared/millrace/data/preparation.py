@@ -1,20 +1,24 @@
 """Preparing a run's data: the model's datasets combined, split, and written for training."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from millrace.data.findings import Finding, error
 from millrace.data.observing import observe
+from millrace.data.partitioning import Partition, partition
 from millrace.data.prepared import PreparedSplit, dump_split
-from millrace.data.splitting import assign_sides, hash_rows, row_identities
+from millrace.data.reference import describe_reference
+from millrace.data.splitting import hash_rows, row_identities
 from millrace.data.targets import MIN_CLASS_ROWS
 from millrace.data.typed_table import TypedTable
+from millrace.features import MISSING_STRING
 from millrace.layout import SPLITS, SplitName
 from millrace.registry.entities import DatasetRecord
 from millrace.schema import TableSchema
@@ -22,6 +26,34 @@ from millrace.spec import ModelSpec
 
 #: Distinct rows below which no split can be drawn.
 MIN_ROWS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one dataset gives to a training set.
+
+    Parameters
+    ----------
+    read : int
+        Its rows.
+    superseded : int
+        Rows whose identifier a newer dataset has.
+    repeated : int
+        Rows whose identifier, or content, it or an older dataset has already.
+    """
+
+    read: int
+    superseded: int = 0
+    repeated: int = 0
+
+    @property
+    def used(self) -> int:
+        """Rows that are left."""
+        return self.read - self.superseded - self.repeated
+
+    def to_dict(self) -> dict[str, int]:
+        """Return plain JSON."""
+        return {"rows": self.read, "used": self.used, "superseded": self.superseded, "repeated": self.repeated}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,34 +66,66 @@ class PreparedData:
         The model's schema with the values that these rows have.
     splits : dict of str to PreparedSplit
         By name.
-    dropped_rows : int
-        Rows that repeat another dataset's.
+    contributions : tuple of Contribution
+        By dataset, oldest first.
+    partition : Partition
+        How the rows were divided.
+    reference : mapping
+        Statistics of the training split, for monitoring; see :func:`millrace.data.reference.describe_reference`.
     findings : tuple of Finding
         Errors, when nothing can be learnt from the rows together.
     """
 
     schema: TableSchema
     splits: dict[SplitName, PreparedSplit]
-    dropped_rows: int
+    contributions: tuple[Contribution, ...]
+    partition: Partition
+    reference: Mapping[str, Any]
     findings: tuple[Finding, ...]
 
-    def documents(self, dataset_ids: Sequence[str], seed: int) -> dict[str, bytes]:
-        """Return what is stored, by name: the splits, ``schema.json`` and ``manifest.json``."""
-        manifest = {
-            "dataset_ids": list(dataset_ids),
+    @property
+    def dropped_rows(self) -> int:
+        """Rows that repeat others."""
+        return sum(part.read - part.used for part in self.contributions)
+
+    def manifest(self) -> dict[str, Any]:
+        """Return what can be said of the training set without naming its datasets."""
+        return {
             "schema_version": self.schema.version,
-            "seed": seed,
+            "schema_revision": self.schema.revision,
+            "split": dict(self.partition.description),
             "rows": {name: len(split) for name, split in self.splits.items()},
             "repeated_rows_left_out": self.dropped_rows,
+            "rows_without_time_left_out": self.partition.without_time,
+            "findings": [finding.to_dict() for finding in self.findings],
             "class_counts": {name: self._class_counts(split) for name, split in self.splits.items()},
         }
+
+    def documents(self) -> dict[str, bytes]:
+        """Return what is stored beside the manifest, by name."""
         documents = {f"{name}.npz": dump_split(split) for name, split in self.splits.items()}
         documents["schema.json"] = json_bytes(self.schema.to_dict())
-        documents["manifest.json"] = json_bytes(manifest)
+        documents["reference.json"] = json_bytes(self.reference)
         return documents
 
     def _class_counts(self, split: PreparedSplit) -> dict[str, int]:
         return {name: int(np.sum(split.target == index)) for index, name in enumerate(self.schema.classes)}
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which of a model's datasets a run trains on.
+
+    Parameters
+    ----------
+    chosen : tuple of DatasetRecord
+        Oldest upload first.
+    left_out : tuple of tuple of DatasetRecord, str
+        The others, with the reason.
+    """
+
+    chosen: tuple[DatasetRecord, ...]
+    left_out: tuple[tuple[DatasetRecord, str], ...] = ()
 
 
 def json_bytes(document: Any) -> bytes:
@@ -71,19 +135,25 @@ def json_bytes(document: Any) -> bytes:
 
 def choose_datasets(
     datasets: Sequence[DatasetRecord], spec: ModelSpec, schema_version: int, now: datetime
-) -> list[DatasetRecord]:
-    """Return the datasets to train on, oldest upload first: of this schema, inside the window, all or the latest."""
+) -> Selection:
+    """Choose the datasets to train on: of this schema, inside the window, all or the latest."""
     since = now - timedelta(days=spec.window_days) if spec.window_days else None
-    chosen = [
-        dataset
-        for dataset in datasets
-        if dataset.schema_version == schema_version and (since is None or dataset.source.uploaded_at >= since)
-    ]
-    chosen.sort(key=lambda dataset: (dataset.source.uploaded_at, dataset.dataset_id))
-    return chosen[-1:] if spec.combine == "latest" else chosen
+    chosen: list[DatasetRecord] = []
+    left_out: list[tuple[DatasetRecord, str]] = []
+    for dataset in sorted(datasets, key=lambda dataset: (dataset.source.uploaded_at, dataset.dataset_id)):
+        if dataset.schema_version != schema_version:
+            left_out.append((dataset, f"schema version {dataset.schema_version}, and {schema_version} is the current"))
+        elif since is not None and dataset.source.uploaded_at < since:
+            left_out.append((dataset, f"older than the window of {spec.window_days} days"))
+        else:
+            chosen.append(dataset)
+    if spec.combine == "latest":
+        left_out.extend((dataset, "only the latest dataset is combined") for dataset in chosen[:-1])
+        chosen = chosen[-1:]
+    return Selection(tuple(chosen), tuple(left_out))
 
 
-def prepare(schema: TableSchema, tables: Sequence[TypedTable], seed: int) -> PreparedData:
+def prepare(schema: TableSchema, tables: Sequence[TypedTable], spec: ModelSpec) -> PreparedData:
     """Combine datasets and split the rows.
 
     Where rows have an identifier, the newest row of each is kept. Where they have none, a row that an older dataset
@@ -95,12 +165,10 @@ def prepare(schema: TableSchema, tables: Sequence[TypedTable], seed: int) -> Pre
         The model's.
     tables : sequence of TypedTable
         Oldest upload first.
-    seed : int
-        Of the split.
+    spec : ModelSpec
+        Says how rows are split, and the seed.
     """
-    dropped = sum(len(table) for table in tables)
-    tables = _without_repetitions(schema, tables)
-    dropped -= sum(len(table) for table in tables)
+    tables, contributions = _without_repetitions(schema, tables)
     schema = observe(schema, tables)
     columns = {
         column.name: np.concatenate([table.columns[column.name] for table in tables]) for column in schema.columns
@@ -109,37 +177,47 @@ def prepare(schema: TableSchema, tables: Sequence[TypedTable], seed: int) -> Pre
     features, target = table.features(), table.target()
     identifiers = table.columns[schema.identifier.name] if schema.identifier else None
     row_ids = row_identities(features, target, identifiers)
-    groups = np.zeros(len(table), dtype=np.int64) if schema.task == "regression" else target
+    classes = np.zeros(len(table), dtype=np.int64) if schema.task == "regression" else target
     whole = PreparedSplit(features, target, row_ids)
-    sides = assign_sides(row_ids, groups, seed)
-    splits = {name: whole.take(sides[name]) for name in SPLITS}
-    return PreparedData(schema, splits, dropped, tuple(_unlearnable(schema, row_ids, target)))
+    found = _unlearnable(schema, row_ids, target)
+    parts = partition(table, row_ids, classes, spec.split, spec.seed)
+    splits = {name: whole.take(parts.sides[name]) for name in SPLITS}
+    train = parts.sides["train"]
+    reference = describe_reference(schema, table.take(train).columns, target[train])
+    return PreparedData(schema, splits, contributions, parts, reference, (*found, *parts.findings))
 
 
-def _without_repetitions(schema: TableSchema, tables: Sequence[TypedTable]) -> list[TypedTable]:
+def _without_repetitions(
+    schema: TableSchema, tables: Sequence[TypedTable]
+) -> tuple[list[TypedTable], tuple[Contribution, ...]]:
     if schema.identifier:
         return _newest_of_each(schema.identifier.name, tables)
     seen: npt.NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
-    kept = []
+    kept, contributions = [], []
     for table in tables:
         hashes = hash_rows(table.features(), table.target())
-        kept.append(table.take(~np.isin(hashes, seen)))
+        new = ~np.isin(hashes, seen)
+        kept.append(table.take(new))
+        contributions.append(Contribution(len(table), repeated=int((~new).sum())))
         seen = np.union1d(seen, hashes)
-    return kept
+    return kept, tuple(contributions)
 
 
-def _newest_of_each(identifier: str, tables: Sequence[TypedTable]) -> list[TypedTable]:
-    seen: set[str] = set()
-    kept: list[TypedTable] = []
-    for table in reversed(tables):
-        mask = np.ones(len(table), dtype=np.bool_)
-        values = table.columns[identifier].tolist()
-        for row in range(len(values) - 1, -1, -1):
-            if values[row] and values[row] in seen:
-                mask[row] = False
-            seen.add(values[row])
-        kept.insert(0, table.take(mask))
-    return kept
+def _newest_of_each(identifier: str, tables: Sequence[TypedTable]) -> tuple[list[TypedTable], tuple[Contribution, ...]]:
+    """Keep each identifier's last row of its newest dataset; rows without one are all kept."""
+    values = [table.columns[identifier] for table in tables]
+    owners = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
+    ids = pd.Series(np.concatenate(values), dtype=object)
+    older = (ids.duplicated(keep="last") & (ids != MISSING_STRING)).to_numpy()
+    newest = pd.Series(owners).groupby(ids).transform("max").to_numpy() if len(ids) else owners
+    kept, contributions = [], []
+    for position, table in enumerate(tables):
+        rows = owners == position
+        dropped = older[rows]
+        superseded = int((dropped & (newest[rows] > position)).sum())
+        kept.append(table.take(~dropped))
+        contributions.append(Contribution(len(table), superseded, int(dropped.sum()) - superseded))
+    return kept, tuple(contributions)
 
 
 def _unlearnable(schema: TableSchema, row_ids: npt.NDArray[np.uint64], target: npt.NDArray[Any]) -> list[Finding]:

@@ -1,77 +1,130 @@
-"""The profile of a dataset: what each column holds, as plain JSON."""
+"""The profile of a dataset: what each column holds, as plain JSON.
 
+Later datasets and what a model is asked are compared with it, so it holds distributions and not only their averages.
+"""
+
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from millrace.data.association import TargetValues, associate, sample_rows
+from millrace.data.distributions import distribution_of_numbers, distribution_of_words
 from millrace.data.typed_table import TypedTable, class_texts, is_text, missing_cells
 from millrace.schema import Column
 
-QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
-TOP_VALUES = 20
+PROFILE_VERSION = 2
 
 
-def profile_table(table: TypedTable) -> dict[str, Any]:
+def profile_table(table: TypedTable, sensitive: Collection[str] = ()) -> dict[str, Any]:
     """Describe a dataset's columns and its target.
+
+    Parameters
+    ----------
+    table : TypedTable
+        The accepted rows.
+    sensitive : collection of str, default=()
+        Columns whose values no report may show; the profile holds them, as the data beside it does, and says so.
 
     Returns
     -------
     dict
-        ``rows``, ``columns`` (each with ``name``, ``type``, ``role``, ``missing``, ``distinct``, and ``minimum``,
-        ``maximum``, ``mean``, ``quantiles`` or ``top``) and ``target``. What is not known is null, never NaN.
+        ``profile_version``, ``rows``, ``complete_rows`` (without a missing value), ``missing_cells``, ``columns`` (see
+        below), ``target`` (``name``, ``task``, ``classes`` with their counts, ``positive`` class of a binary one) and
+        ``association_rows``. What is not known is null, never NaN.
+
+    Notes
+    -----
+    Each column has ``name``, ``type``, ``role``, ``nullable``, ``reason``, ``sensitive``, ``missing``,
+    ``missing_share``, ``distinct``, and ``association`` with the target (null when there is none). Numbers have what
+    :func:`distribution_of_numbers` returns, words and booleans what :func:`distribution_of_words` returns, and dates
+    ``minimum``, ``maximum`` and ``quantiles`` as ISO 8601, with ``histogram`` and ``bins`` in seconds since 1970.
     """
     schema = table.schema
-    columns = [_profile_column(column, table.columns[column.name]) for column in schema.columns]
-    target = table.columns[schema.target.name]
-    distribution: dict[str, int] = {}
-    if schema.task != "regression":
-        names = class_texts(schema.target, schema.classes, target)
-        distribution = {name: int(np.sum(names == name)) for name in schema.classes}
+    target = TargetValues.of(table)
+    rows = sample_rows(len(table))
+    sampled = target.take(rows)
+    complete = np.ones(len(table), dtype=np.bool_)
+    columns = []
+    for column in schema.columns:
+        values = table.columns[column.name]
+        missing = missing_cells(values)
+        complete &= ~missing
+        described = _describe(column, values, missing, target)
+        described["sensitive"] = column.sensitive or column.name in sensitive
+        measured = associate(column, values[rows], sampled) if column.role == "feature" else None
+        described["association"] = measured.to_dict() if measured else None
+        columns.append(described)
     return {
+        "profile_version": PROFILE_VERSION,
         "rows": len(table),
+        "complete_rows": int(complete.sum()),
+        "missing_cells": sum(column["missing"] for column in columns),
         "columns": columns,
-        "target": {"name": schema.target.name, "task": schema.task, "classes": distribution},
+        "target": _describe_target(table),
+        "association_rows": len(rows),
     }
 
 
-def _profile_column(column: Column, values: npt.NDArray[Any]) -> dict[str, Any]:
-    known = values[~missing_cells(values)]
+def _describe_target(table: TypedTable) -> dict[str, Any]:
+    schema = table.schema
+    classes: dict[str, int] = {}
+    if schema.task != "regression":
+        names = class_texts(schema.target, schema.classes, table.columns[schema.target.name])
+        classes = {name: int(np.sum(names == name)) for name in schema.classes}
+    positive = schema.classes[1] if schema.task == "binary" and len(schema.classes) > 1 else None
+    return {"name": schema.target.name, "task": schema.task, "classes": classes, "positive": positive}
+
+
+def _describe(
+    column: Column, values: npt.NDArray[Any], missing: npt.NDArray[np.bool_], target: TargetValues
+) -> dict[str, Any]:
+    known = values[~missing]
+    averaged = None if column.role == "target" else target.averaged
+    if averaged is not None:
+        averaged = averaged[~missing]
     described: dict[str, Any] = {
         "name": column.name,
         "type": column.type,
         "role": column.role,
-        "missing": len(values) - len(known),
+        "nullable": column.nullable,
+        "reason": column.reason,
+        "missing": int(missing.sum()),
+        "missing_share": float(missing.mean()) if len(values) else 0.0,
     }
     if is_text(column):
-        return described | _profile_words(known)
+        return described | distribution_of_words(known, averaged)
+    if column.type == "boolean":
+        words = class_texts(column, boolean_words(column), known)
+        return described | distribution_of_words(words, averaged)
+    if not len(known):
+        return described | {"distinct": 0, "minimum": None, "maximum": None, "mean": None, "quantiles": {}}
     if column.type == "datetime":
-        return described | _profile_moments(known)
-    return described | _profile_numbers(known)
+        seconds = known.astype("datetime64[us]").astype(np.int64) / 1e6
+        return described | _moments(distribution_of_numbers(seconds, averaged, whole=False))
+    return described | distribution_of_numbers(known, averaged, whole=column.type == "integer")
 
 
-def _profile_words(known: npt.NDArray[Any]) -> dict[str, Any]:
-    words, counts = np.unique(known.astype(np.str_), return_counts=True)
-    order = np.lexsort((words, -counts))[:TOP_VALUES]
-    top = [{"value": str(words[i]), "count": int(counts[i])} for i in order]
-    return {"distinct": len(words), "top": top}
+def boolean_words(column: Column) -> tuple[str, ...]:
+    """Return a boolean column's words, the false one first, as they are written in the data."""
+    written = {word.lower(): word for word in column.categories}
+    if not column.true_values or not column.false_values:
+        return "false", "true"
+    return tuple(written.get(words[0], words[0]) for words in (column.false_values, column.true_values))
 
 
-def _profile_moments(known: npt.NDArray[np.datetime64]) -> dict[str, Any]:
-    if not len(known):
-        return {"distinct": 0, "minimum": None, "maximum": None}
-    earliest, latest = np.datetime_as_string(np.array([known.min(), known.max()]), unit="s")
-    return {"distinct": len(np.unique(known)), "minimum": str(earliest), "maximum": str(latest)}
-
-
-def _profile_numbers(known: npt.NDArray[np.float64]) -> dict[str, Any]:
-    if not len(known):
-        return {"distinct": 0, "minimum": None, "maximum": None, "mean": None, "quantiles": {}}
-    quantiles = np.quantile(known, QUANTILES)
+def _moments(numbers: dict[str, Any]) -> dict[str, Any]:
+    """Keep what says something about dates, and write moments as ISO 8601."""
     return {
-        "distinct": len(np.unique(known)),
-        "minimum": float(known.min()),
-        "maximum": float(known.max()),
-        "mean": float(known.mean()),
-        "quantiles": {str(level): float(value) for level, value in zip(QUANTILES, quantiles, strict=True)},
+        "distinct": numbers["distinct"],
+        "minimum": _moment(numbers["minimum"]),
+        "maximum": _moment(numbers["maximum"]),
+        "quantiles": {level: _moment(value) for level, value in numbers["quantiles"].items()},
+        "histogram": numbers["histogram"],
+        "bins": numbers["bins"],
     }
+
+
+def _moment(seconds: float) -> str:
+    return str(np.datetime64(round(seconds), "s"))

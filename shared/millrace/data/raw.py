@@ -1,9 +1,10 @@
 """A table as it was read: every cell still text, every row still knowing where it came from."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millrace.data.findings import Finding, listed, shorten
+from millrace.data.number_style import PLAIN, NumberStyle
 from millrace.errors import FieldError, InvalidInputError
 from millrace.schema import MISSING_WORDS
 
@@ -19,6 +21,8 @@ MAX_COLUMNS = 2_000
 
 #: Characters of a malformed row that are kept.
 MAX_ROW_TEXT = 1_000
+
+_MISSING = pa.array(sorted(MISSING_WORDS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,85 @@ class QuarantinedRow:
             "value": self.value,
             "text": self.text,
         }
+
+
+@dataclass(slots=True)
+class RowBatch:
+    """Some of an upload's rows.
+
+    Parameters
+    ----------
+    lines : int64 array of shape (n_rows,)
+        Where each row starts in the file, from 1.
+    load_cells : callable
+        Returns the rows' cells as a table of strings, without blanks around them, missing ones null.
+    malformed : tuple of QuarantinedRow
+        Rows that could not become part of the table.
+    names : list of str
+        The columns, in the file's order.
+    typed : mapping of str to pyarrow.ChunkedArray
+        Columns that were read as the type that was asked for; the text of these is read only when it is needed.
+    numbers : NumberStyle
+        How the cells write numbers.
+    """
+
+    lines: npt.NDArray[np.int64]
+    load_cells: Callable[[], pa.Table]
+    malformed: tuple[QuarantinedRow, ...]
+    names: Sequence[str]
+    typed: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
+    numbers: NumberStyle = PLAIN
+    _cells: pa.Table | None = None
+    _lock: Lock = field(default_factory=Lock)
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    @property
+    def cells(self) -> pa.Table:
+        """The cells as strings."""
+        with self._lock:
+            if self._cells is None:
+                self._cells = self.load_cells()
+            return self._cells
+
+    def column(self, name: str) -> pa.Array:
+        """Return one column's cells as a single array of strings."""
+        return one_array(self.cells.column(name))
+
+    def rows(self, positions: Sequence[int]) -> list[dict[str, str | None]]:
+        """Return a few rows' cells by name."""
+        rows: list[dict[str, str | None]] = self.cells.take(pa.array(positions, type=pa.int64())).to_pylist()
+        return rows
+
+
+class TableReader(Protocol):
+    """A file that is read batch by batch, as often as needed."""
+
+    names: list[str]
+    description: dict[str, str]
+    findings: tuple[Finding, ...]
+
+    def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:
+        """Read the rows in order.
+
+        Parameters
+        ----------
+        types : mapping of str to pyarrow.DataType, default=None
+            Columns that are best read as this type at once; a reader may give text instead, and does where a cell
+            is not of that type.
+        """
+        ...
+
+
+def collect(reader: TableReader) -> "RawTable":
+    """Read a whole file into memory."""
+    batches = list(reader.batches())
+    empty = pa.table({name: pa.array([], type=pa.string()) for name in reader.names})
+    cells = pa.concat_tables([empty, *(batch.cells for batch in batches)])
+    lines = np.concatenate([np.empty(0, dtype=np.int64), *(batch.lines for batch in batches)])
+    malformed = tuple(row for batch in batches for row in batch.malformed)
+    return RawTable(cells, lines, malformed, reader.description, reader.findings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +175,19 @@ class RawTable:
         """Return one column's cells as a single array."""
         return self.cells.column(name).combine_chunks()
 
-    def row_text(self, row: int) -> str:
-        """Return one row for the quarantine: its cells by name, cut to a length."""
-        cells = self.cells.slice(row, 1).to_pylist()[0]
-        return shorten(", ".join(f"{name}={value}" for name, value in cells.items() if value is not None), MAX_ROW_TEXT)
+    def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:  # noqa: ARG002  # text will do
+        """Yield the whole table as one batch."""
+        yield RowBatch(self.lines, lambda: self.cells, self.malformed, self.names)
+
+
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column as a single array, without copying one that is."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def build_cells(names: Sequence[str], columns: Sequence[pa.ChunkedArray]) -> pa.Table:
     """Make the table of cells: blanks around values removed, missing words made null."""
-    return pa.table([_normalise(column) for column in columns], names=list(names))
+    return pa.table([normalise(column) for column in columns], names=list(names))
 
 
 def check_header(names: Sequence[str]) -> None:
@@ -130,7 +217,11 @@ def check_header(names: Sequence[str]) -> None:
         )
 
 
-def _normalise(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    trimmed = pc.utf8_trim_whitespace(column.cast(pa.string()))
-    missing = pc.is_in(trimmed, value_set=pa.array(sorted(MISSING_WORDS)))
-    return pc.if_else(missing, pa.scalar(None, pa.string()), trimmed)
+def normalise(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return cells without blanks around them, missing words made null."""
+    text = column.cast(pa.string())
+    trimmed = pc.utf8_trim_whitespace(text)
+    if pc.sum(pc.binary_length(trimmed)).as_py() == pc.sum(pc.binary_length(text)).as_py():
+        trimmed = text
+    missing = pc.is_in(trimmed, value_set=_MISSING)
+    return pc.if_else(missing, pa.scalar(None, pa.string()), trimmed) if pc.any(missing).as_py() else trimmed

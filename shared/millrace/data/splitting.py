@@ -21,6 +21,9 @@ from millrace.layout import SPLITS, SplitName
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.2
 
+#: Rounds of moving rows to sides that lack a class.
+_MAX_REPAIRS = 10
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
@@ -63,9 +66,13 @@ def row_identities(
 
 
 def assign_sides(
-    row_ids: UInt64Array, groups: npt.NDArray[np.int64], seed: int
+    row_ids: UInt64Array,
+    groups: npt.NDArray[np.int64],
+    seed: int,
+    test_share: float = TEST_SHARE,
+    validation_share: float = VALIDATION_SHARE,
 ) -> dict[SplitName, npt.NDArray[np.int64]]:
-    """Put every row on a side: below 0.2 of the hash range test, below 0.4 validation, else train.
+    """Put every row on a side: with the default shares, below 0.2 of the hash range test, below 0.4 validation.
 
     A class that would be missing from a side gets rows there from its fullest side: the smallest hashes go to test,
     the next to validation, the largest to train, so that with more data such a row returns to its own side.
@@ -73,11 +80,13 @@ def assign_sides(
     Parameters
     ----------
     row_ids : uint64 array of shape (n_rows,)
-        From :func:`row_identities`; equal ids stay together.
+        From :func:`row_identities`, or the entities' hashes; equal ids stay together.
     groups : int64 array of shape (n_rows,)
         The class of each row; all zero for regression.
     seed : int
         Another seed is another split.
+    test_share, validation_share : float, default=0.2
+        Of the hash range, and so about of the different ids.
 
     Returns
     -------
@@ -89,21 +98,28 @@ def assign_sides(
     fractions = hashes.astype(np.float64) / 2.0**64
     test, validation, train = (SPLITS.index(name) for name in ("test", "validation", "train"))
     sides = np.full(len(row_ids), train, dtype=np.int64)
-    sides[fractions < TEST_SHARE + VALIDATION_SHARE] = validation
-    sides[fractions < TEST_SHARE] = test
-    for group in np.unique(groups):
-        _repair(sides, hashes, np.flatnonzero(groups == group), (test, validation, train))
+    sides[fractions < test_share + validation_share] = validation
+    sides[fractions < test_share] = test
+    # What one class's repair moves may belong to another class too, where ids are those of entities.
+    for _ in range(_MAX_REPAIRS):
+        moved = [
+            _repair(sides, hashes, np.flatnonzero(groups == group), (test, validation, train))
+            for group in np.unique(groups)
+        ]
+        if not any(moved):
+            break
     return {name: np.flatnonzero(sides == index) for index, name in enumerate(SPLITS)}
 
 
 def _repair(
     sides: npt.NDArray[np.int64], hashes: UInt64Array, members: npt.NDArray[np.int64], order: tuple[int, ...]
-) -> None:
-    """Move whole groups of equal rows until every side has one, if there are enough."""
+) -> bool:
+    """Move all rows of one id at a time until every side has one of ``members``; tell whether any was moved."""
     distinct, first = np.unique(hashes[members], return_index=True)
     side_of = sides[members][first]
     if len(distinct) < len(order):
-        return
+        return False
+    any_moved = False
     for side in order:
         if (side_of == side).any():
             continue
@@ -111,7 +127,9 @@ def _repair(
         candidates = np.flatnonzero(side_of == fullest)
         moved = candidates[-1] if side == order[-1] else candidates[0]
         side_of[moved] = side
-        sides[members[hashes[members] == distinct[moved]]] = side
+        sides[hashes == distinct[moved]] = side
+        any_moved = True
+    return any_moved
 
 
 def _number_bits(values: npt.NDArray[np.float64]) -> UInt64Array:

@@ -52,7 +52,7 @@ def choose_target(names: Sequence[str], spec: ModelSpec, metadata: Mapping[str, 
     InvalidInputError
         When none can be told, with how to name it.
     """
-    wanted = spec.target or metadata.get("target", "").strip()
+    wanted = spec.target_name or metadata.get("target", "").strip()
     if wanted:
         if wanted in names:
             return wanted

@@ -1,16 +1,20 @@
 """The first state of the training pipeline: a run's uploads become datasets, and its data is prepared."""
 
+import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+import millrace
 from millrace.contracts import ValidationVerdict
 from millrace.data.examination import count_types
 from millrace.data.findings import errors_among, shorten
-from millrace.data.intake import JSON, Intake, SourceIntake, load_schema
-from millrace.data.preparation import PreparedData, choose_datasets, prepare
+from millrace.data.intake import Intake, SourceIntake
+from millrace.data.preparation import PreparedData, Selection, choose_datasets, json_bytes, prepare
+from millrace.data.records import JSON
+from millrace.data.schemas import load_schema
 from millrace.data.typed_table import load_table
 from millrace.layout import dataset_key, prepared_key
 from millrace.ports import ObjectStore, Registry
@@ -59,7 +63,7 @@ def validate_run(run: Run, *, registry: Registry, data_store: ObjectStore, now: 
     faults = [finding.message for finding in errors_among(combination.prepared.findings)]
     if faults:
         return _reject(run, registry, [*reasons, *faults], now)
-    _store(run, combination, spec.seed, data_store)
+    _store(run, combination, taker, data_store)
     summary = _summary(combination, intakes)
     registry.update_run(
         run.model,
@@ -78,8 +82,12 @@ def validate_run(run: Run, *, registry: Registry, data_store: ObjectStore, now: 
 
 @dataclass(frozen=True, slots=True)
 class _Combination:
-    datasets: list[DatasetRecord]
+    selection: Selection
     prepared: PreparedData
+
+    @property
+    def datasets(self) -> tuple[DatasetRecord, ...]:
+        return self.selection.chosen
 
     @property
     def dataset_ids(self) -> list[str]:
@@ -96,21 +104,55 @@ def _combine(taker: SourceIntake, intakes: Sequence[Intake]) -> _Combination | N
         replace(dataset, source=latest.get(dataset.dataset_id, dataset.source))
         for dataset in taker.registry.list_datasets(taker.model)
     ]
-    chosen = choose_datasets(datasets, taker.spec, schema.version, taker.now)
-    if not chosen:
+    selection = choose_datasets(datasets, taker.spec, schema.version, taker.now)
+    if not selection.chosen:
         return None
-    tables = [load_table(_data(taker.model, dataset, taker.data_store), schema) for dataset in chosen]
-    return _Combination(chosen, prepare(schema, tables, taker.spec.seed))
+    tables = [load_table(_data(taker.model, dataset, taker.data_store), schema) for dataset in selection.chosen]
+    return _Combination(selection, prepare(schema, tables, taker.spec))
 
 
 def _data(model: str, dataset: DatasetRecord, data_store: ObjectStore) -> bytes:
     return data_store.get(dataset_key(model, dataset.dataset_id, "data.parquet"))
 
 
-def _store(run: Run, combination: _Combination, seed: int, data_store: ObjectStore) -> None:
-    for name, body in combination.prepared.documents(combination.dataset_ids, seed).items():
+def _store(run: Run, combination: _Combination, taker: SourceIntake, data_store: ObjectStore) -> None:
+    documents = combination.prepared.documents()
+    documents["manifest.json"] = json_bytes(_manifest(run, combination, taker, documents))
+    for name, body in documents.items():
         content_type = JSON if name.endswith(".json") else "application/octet-stream"
         data_store.put(prepared_key(run.model, run.run_id, name), body, content_type)
+
+
+def _manifest(
+    run: Run, combination: _Combination, taker: SourceIntake, documents: Mapping[str, bytes]
+) -> dict[str, Any]:
+    """Return the training set: a manifest of datasets, with what each gave to it and what was left out and why."""
+    return {
+        "manifest_version": 1,
+        "model": run.model,
+        "run_id": run.run_id,
+        "prepared_at": taker.now.isoformat(),
+        "code_version": millrace.__version__,
+        "combine": taker.spec.combine,
+        "window_days": taker.spec.window_days,
+        "seed": taker.spec.seed,
+        "dataset_ids": combination.dataset_ids,
+        "datasets": [
+            {
+                "dataset_id": dataset.dataset_id,
+                "uploaded_at": dataset.source.uploaded_at.isoformat(),
+                "schema_revision": dataset.schema_revision,
+                **contribution.to_dict(),
+            }
+            for dataset, contribution in zip(combination.datasets, combination.prepared.contributions, strict=True)
+        ],
+        "datasets_left_out": [
+            {"dataset_id": dataset.dataset_id, "rows": dataset.rows, "reason": reason}
+            for dataset, reason in combination.selection.left_out
+        ],
+        **combination.prepared.manifest(),
+        "sha256": {name: hashlib.sha256(body).hexdigest() for name, body in documents.items()},
+    }
 
 
 def _summary(combination: _Combination, intakes: Sequence[Intake]) -> dict[str, Any]:

@@ -2,12 +2,18 @@
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from millrace.data.typed_table import TypedTable, is_text, missing_cells
+from millrace.data.typed_table import TypedTable, is_text, missing_cells, stored_column
+from millrace.features import MISSING_STRING
+from millrace.schema import Column
+
+#: Rows that are written out together while they are hashed.
+_ROWS_AT_ONCE = 100_000
 
 
 def dataset_id(table: TypedTable) -> str:
@@ -21,16 +27,36 @@ def dataset_id(table: TypedTable) -> str:
     header = {"schema_version": table.schema.version, "rows": len(table), "columns": columns}
     digest.update(json.dumps(header, ensure_ascii=False).encode())
     for column in table.schema.columns:
-        for part in _canonical_bytes(table.columns[column.name]):
+        parts = _bytes_of_words(stored_column(table, column)) if is_text(column) else _bytes_of_values(table, column)
+        for part in parts:
             digest.update(part)
     return digest.hexdigest()
 
 
-def _canonical_bytes(values: npt.NDArray[Any]) -> list[bytes]:
-    if values.dtype.kind == "f":
-        return [np.where(missing_cells(values), np.nan, values + 0.0).astype("<f8").tobytes()]
+def _bytes_of_values(table: TypedTable, column: Column) -> Iterator[bytes]:
+    """Yield numbers, booleans and moments as 8 bytes each; missing ones are all the same NaN or NaT."""
+    values = table.columns[column.name]
     if values.dtype.kind == "M":
-        return [values.astype("datetime64[us]").astype("<i8").tobytes()]
-    encoded = [value.encode() for value in values.tolist()]
-    lengths = np.array([len(value) for value in encoded], dtype="<i8")
-    return [lengths.tobytes(), b"".join(encoded)]
+        yield values.astype("datetime64[us]").astype("<i8").tobytes()
+        return
+    for start in range(0, len(values), _ROWS_AT_ONCE):
+        part = values[start : start + _ROWS_AT_ONCE]
+        yield np.where(missing_cells(part), np.nan, part + 0.0).astype("<f8").tobytes()
+
+
+def _bytes_of_words(stored: pa.ChunkedArray) -> Iterator[bytes]:
+    """Yield the length of every word in UTF-8, then all words; a missing one is empty."""
+    for part in _parts(stored):
+        yield pc.binary_length(part).to_numpy(zero_copy_only=False).astype("<i8").tobytes()
+    for part in _parts(stored):
+        offsets = np.frombuffer(part.buffers()[1], dtype=np.int64)[part.offset : part.offset + len(part) + 1]
+        words = part.buffers()[2]
+        yield b"" if words is None else words[int(offsets[0]) : int(offsets[-1])].to_pybytes()
+
+
+def _parts(stored: pa.ChunkedArray) -> Iterator[pa.LargeStringArray]:
+    """Yield some rows at a time, so that a category's words are never all written out at once."""
+    for chunk in stored.chunks:
+        for start in range(0, len(chunk), _ROWS_AT_ONCE):
+            words = chunk.slice(start, _ROWS_AT_ONCE).cast(pa.string())
+            yield pc.fill_null(words, MISSING_STRING).cast(pa.large_string())

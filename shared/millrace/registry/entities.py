@@ -105,10 +105,14 @@ class DatasetRecord:
     ----------
     dataset_id : str
         SHA-256 of the canonical content.
-    schema_version : int
+    schema_version, schema_revision : int
         The schema it was held to.
     quarantined_rows : int
-        Malformed rows that were set aside.
+        Rows that were set aside.
+    warnings : int, default=0
+        Findings of its checks.
+    code_version : str, default=""
+        Of the library that accepted it.
     """
 
     model: str
@@ -119,6 +123,9 @@ class DatasetRecord:
     schema_version: int
     source: Source
     accepted_at: datetime
+    schema_revision: int = 0
+    warnings: int = 0
+    code_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,8 +223,8 @@ class LedgerEntry:
     entry_id : str
         Unique within the model and the moment; the same act written twice has the same id.
     action : str
-        ``run_requested``, ``trigger_skipped``, ``trigger_deferred``, ``dataset_rejected``, ``model_registered``,
-        ``alias_moved``, ``run_failed`` ...
+        ``run_requested``, ``trigger_skipped``, ``trigger_deferred``, ``dataset_rejected``, ``schema_changed``,
+        ``spec_changed``, ``model_registered``, ``alias_moved``, ``run_failed`` ...
     details : mapping
         For an alias move: ``alias``, ``from_version``, ``to_version``.
     """

@@ -16,6 +16,7 @@ from millrace.contracts import RegisteredVersion
 from millrace.errors import (
     AliasConflictError,
     ArtifactIntegrityError,
+    ArtifactNotFoundError,
     ConflictError,
     InvalidInputError,
     ServiceUnavailableError,
@@ -32,6 +33,7 @@ from millrace.schema import TableSchema
 MODEL = "model.onnx"
 SIGNATURE = "signature.json"
 MANIFEST = "manifest.json"
+REFERENCE = "reference.json"
 ACTOR = "register_model"
 
 #: What is taken over from the winning trial, as it is.
@@ -43,12 +45,19 @@ _MAX_ALIAS_ATTEMPTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Winner:
-    """What is about to be registered."""
+    """What is about to be registered.
+
+    Parameters
+    ----------
+    reference : bytes or None, default=None
+        ``reference.json`` of the prepared data, for monitoring.
+    """
 
     run: Run
     trial: Trial
     schema: TableSchema
     evaluation: Mapping[str, Any]
+    reference: bytes | None = None
 
     @property
     def alias(self) -> str:
@@ -101,7 +110,16 @@ def _read_winner(run: Run, registry: Registry, model_store: ObjectStore, data_st
     if evaluation["decision"] not in _ALIAS_BY_DECISION:
         raise InvalidInputError(f"run {run.run_id} has no winner to register: the gate's decision was to reject")
     schema = TableSchema.from_dict(json.loads(data_store.get(prepared_key(run.model, run.run_id, "schema.json"))))
-    return Winner(run, registry.get_trial(run.model, run.run_id, evaluation["trial_id"]), schema, evaluation)
+    trial = registry.get_trial(run.model, run.run_id, evaluation["trial_id"])
+    return Winner(run, trial, schema, evaluation, _read_reference(run, data_store))
+
+
+def _read_reference(run: Run, data_store: ObjectStore) -> bytes | None:
+    """Return the statistics of the training split; data prepared by an older release has none."""
+    try:
+        return data_store.get(prepared_key(run.model, run.run_id, REFERENCE))
+    except ArtifactNotFoundError:
+        return None
 
 
 def _take_number(run: Run, registry: Registry) -> int:
@@ -164,6 +182,8 @@ def _write_artifacts(winner: Winner, version: ModelVersion, model_store: ObjectS
         "evaluation.json": _dump(winner.evaluation),
         "card.md": build_card(version, run, winner.schema, winner.evaluation).encode(),
     }
+    if winner.reference is not None:
+        documents[REFERENCE] = winner.reference
     for name, body in documents.items():
         model_store.put(version_key(run.model, version.version, name), body, _content_type(name))
     stored = {

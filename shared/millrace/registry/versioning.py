@@ -1,7 +1,8 @@
 """The semantic version of a model: what a caller has to expect of the next one.
 
 =======  ==============================================================================================
-major    a request that was valid may be refused, or the answer means something else
+major    a request that was valid may be refused (a feature became required, a rule stricter), or the
+         answer means something else
 minor    every request stays valid, but features or the algorithm changed
 patch    the same recipe, refitted on other data
 =======  ==============================================================================================
@@ -10,7 +11,7 @@ patch    the same recipe, refitted on other data
 from dataclasses import dataclass
 from typing import Literal
 
-from millrace.schema import Column, TableSchema
+from millrace.schema import Column, ColumnRules, TableSchema
 
 FIRST_VERSION = "1.0.0"
 
@@ -53,6 +54,21 @@ def is_required(column: Column) -> bool:
     return not column.nullable
 
 
+def is_stricter(before: ColumnRules, after: ColumnRules) -> bool:
+    """Tell whether a value that the one set of rules lets a request have may be refused by the other."""
+    if after.severity != "error":
+        return False
+    if before.severity != "error":
+        before = ColumnRules()
+    if after.nullable is False and before.nullable is not False:
+        return True
+    if after.minimum is not None and (before.minimum is None or after.minimum > before.minimum):
+        return True
+    if after.maximum is not None and (before.maximum is None or after.maximum < before.maximum):
+        return True
+    return bool(after.allowed) and not (before.allowed and set(before.allowed) <= set(after.allowed))
+
+
 def _answers_differ(before: TableSchema, after: TableSchema) -> bool:
     return (before.task, before.classes, before.target.name) != (after.task, after.classes, after.target.name)
 
@@ -64,6 +80,8 @@ def _requests_may_fail(before: TableSchema, after: TableSchema) -> bool:
         if is_required(column) and (earlier is None or not is_required(earlier)):
             return True
         if earlier and earlier.type != column.type and (earlier.type, column.type) not in _WIDER:
+            return True
+        if is_stricter(earlier.rules if earlier else ColumnRules(), column.rules):
             return True
     return False
 

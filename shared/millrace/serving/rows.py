@@ -10,6 +10,9 @@ datetime      strings in a format seen in training, or ISO 8601; without an offs
 category      strings; one never seen in training is scored as unknown, and noted
 ============  ==================================================================================
 
+What the spec demands of a column (presence, range, set; see :class:`millrace.schema.ColumnRules`) is demanded here
+too: a value that breaks a rule is a bad field, or noted where the rule only warns.
+
 A ``null`` is a missing value in every column. Silence is not: a column that a row does not speak of is missing only
 where training saw missing values, and a bad field elsewhere. Numeric strings are refused, as are booleans where
 numbers are due, and numbers that float32 cannot hold. Columns that are no features are not looked at.
@@ -25,6 +28,7 @@ import numpy.typing as npt
 from millrace.errors import FieldError, InvalidInputError
 from millrace.schema import Column, TableSchema
 from millrace.serving.cells import Cell, cell_reader, missing_cell
+from millrace.serving.rules import ValueRule, value_rules
 from millrace.serving.table import ABSENT, RequestTable
 
 #: Faults that a reply lists; the rest are counted.
@@ -128,6 +132,7 @@ class _FeatureReader:
         self._read_cell: Callable[[Any], Cell] = cell_reader(column)
         self._missing = missing_cell(column)
         self._categories = frozenset(column.categories)
+        self._rules = value_rules(column)
 
     def read(self, table: RequestTable, faults: _Faults, notices: list[Notice]) -> npt.NDArray[Any]:
         column = self.column
@@ -140,8 +145,19 @@ class _FeatureReader:
         array = self._read_numbers(values)
         if array is None:
             array = self._array(self._read_cells(values, faults))
+        for rule in self._rules:
+            self._hold_to(rule, array, faults, notices)
         self._take_notice(array, notices)
         return array
+
+    def _hold_to(self, rule: ValueRule, array: npt.NDArray[Any], faults: _Faults, notices: list[Notice]) -> None:
+        """Report the values that break a rule: each as a bad field, or together where the rule only warns."""
+        rows = np.flatnonzero(rule.breaks(array)).tolist()
+        if self.column.rules.severity == "error":
+            for row in rows:
+                faults.add(f"row {row}: {self.column.name}", rule.demand)
+        elif rows:
+            notices.append(Notice(self.column.name, f"{_count(len(rows), 'value')}: {rule.demand}"))
 
     def _array(self, cells: Sequence[Cell]) -> npt.NDArray[Any]:
         return np.array(cells, dtype=_DTYPES[self.column.type])
@@ -194,7 +210,7 @@ class _FeatureReader:
 
 
 def _check_silence(column: Column) -> None:
-    if not column.nullable:
+    if column.rules.settled_nullable is not False and not column.nullable:
         raise ValueError("is missing; write null for a value that is not known")
 
 

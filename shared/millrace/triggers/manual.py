@@ -1,15 +1,12 @@
 """A person's request for a run, out of API Gateway's event."""
 
-import base64
-import binascii
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from millrace.errors import FieldError, InvalidInputError
+from millrace.api_requests import read_caller, read_json_body
 from millrace.spec import invalid_input
 from millrace.triggers.parse import TrainingTrigger, manual_trigger
 
@@ -31,21 +28,7 @@ def read_request(model: str, event: Mapping[str, Any], now: datetime) -> Trainin
         When there is a body and it is not as :class:`ManualRequest` says.
     """
     try:
-        request = ManualRequest.model_validate(_read_body(event))
+        request = ManualRequest.model_validate(read_json_body(event))
     except ValidationError as error:
         raise invalid_input("the request is not valid", error) from error
-    context = event["requestContext"]
-    identity = context.get("identity") or {}
-    actor = identity.get("userArn") or identity.get("apiKeyId") or "api"
-    return manual_trigger(model, context["requestId"], request.reason, actor, now)
-
-
-def _read_body(event: Mapping[str, Any]) -> Any:
-    body = event.get("body") or "{}"
-    try:
-        request = json.loads(base64.b64decode(body, validate=True) if event.get("isBase64Encoded") else body)
-    except (ValueError, RecursionError, binascii.Error) as error:
-        raise InvalidInputError("the body is not JSON", [FieldError("body", "not JSON")]) from error
-    if not isinstance(request, dict):
-        raise InvalidInputError("the body has to be a JSON object", [FieldError("body", "not an object")])
-    return request
+    return manual_trigger(model, event["requestContext"]["requestId"], request.reason, read_caller(event), now)

@@ -159,7 +159,8 @@ def test_a_share_of_bad_cells_is_set_aside_more_is_a_retyped_column(schema, bad,
 
 def test_bad_rows_of_several_columns_add_up(schema):
     rows = changed(visits=dict.fromkeys(range(8), "many"), active=dict.fromkeys(range(8, 16), "perhaps"))
-    assert [finding.check for finding in later(rows, schema).findings] == ["too_many_malformed_rows"]
+    checks = [finding.check for finding in later(rows, schema).findings]
+    assert checks == ["bad_values", "bad_values", "too_many_malformed_rows"]
 
 
 def test_new_categories_are_allowed_and_counted(schema):
@@ -242,7 +243,7 @@ def test_the_profile_is_plain_json(schema):
     columns = {column["name"]: column for column in described["columns"]}
     assert columns["age"]["missing"] == 7
     assert columns["age"]["quantiles"]["0.5"] == pytest.approx(51.5, abs=2)
-    assert columns["plan"]["top"][0] == {"value": "basic", "count": 20}
+    assert columns["plan"]["top"][0] == {"value": "basic", "count": 20, "target_mean": 0.5}
     assert columns["since"]["minimum"] == "2024-01-15T00:00:00"
     assert described["target"]["classes"] == {"0": 30, "1": 30}
 
@@ -254,10 +255,10 @@ def test_a_verdict_is_plain_json_and_names_what_was_done(schema):
 
 
 def test_whatever_a_parser_raises_is_a_verdict(monkeypatch):
-    def explode(body: bytes, file_name: str) -> None:
+    def explode(*_: object) -> None:
         raise RecursionError("maximum recursion depth exceeded")
 
-    monkeypatch.setattr(examination, "read_table", explode)
+    monkeypatch.setattr(examination, "open_table", explode)
     examined = first(b"a,label\n1,2\n")
     assert not examined.accepted
     assert "could not be understood (RecursionError" in examined.reasons[0]

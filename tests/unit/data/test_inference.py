@@ -1,8 +1,10 @@
 """Types and roles that columns are given, and why."""
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from millrace.data.inference import infer_column, infer_columns
+from millrace.data.raw import RowBatch
 from millrace.data.reading import read_table
 from millrace.schema import Column
 
@@ -94,8 +96,9 @@ def test_repeated_or_missing_values_are_no_identifier(values):
     assert infer(*cells, name="id", repeat=1).role == "feature"
 
 
-def test_unique_strings_identify_but_unique_numbers_do_not():
-    assert infer(*[f"k{i}" for i in range(30)], repeat=1).role == "identifier"
+def test_unique_strings_are_ignored_and_unique_numbers_are_features():
+    column = infer(*[f"k{i}" for i in range(30)], repeat=1)
+    assert (column.role, column.reason) == ("ignored", "every value differs")
     assert infer(*[str(i) for i in range(30)], repeat=1).role == "feature"
     assert infer(*[str(i) for i in range(30)], name="paid", repeat=1).role == "feature"
     assert infer(*["x" * 200 + str(i) for i in range(30)], repeat=1).role == "ignored"
@@ -117,4 +120,28 @@ def test_only_one_column_is_the_identifier_and_a_named_one_is_preferred():
         ("user_id", "identifier"),
         ("y", "target"),
     ]
-    assert columns[0].reason == "identifies rows, as 'user_id' does already"
+    assert columns[0].reason == "every value differs"
+    columns, _ = infer_columns(read_table(body.encode(), "t.csv"), "y", "name")
+    assert [column.role for column in columns] == ["identifier", "ignored", "target"]
+    assert columns[1].reason == "identifies rows, as 'name' does already"
+
+
+def test_dates_in_two_formats_are_read_and_told():
+    inferred = infer_column("when", pa.array(["2024-01-31", "31.01.2024"] * 20))
+    assert (inferred.column.type, set(inferred.column.formats)) == ("datetime", {"iso", "%d.%m.%Y"})
+    assert [finding.check for finding in inferred.findings] == ["two_date_formats"]
+    inferred = infer_column("when", pa.array(["31/01/2024", "01/31/2024", "02/03/2024"] * 20))
+    assert (inferred.column.role, [f.check for f in inferred.findings]) == ("ignored", ["ambiguous_dates"])
+
+
+def test_numbers_that_end_in_words_are_looked_at_again():
+    class Batches:
+        names = ("c",)
+
+        def batches(self):
+            for values in (["1", "2"] * 50, ["x", "y"] * 50):
+                table = pa.table({"c": pa.array(values)})
+                yield RowBatch(np.arange(len(values)), lambda table=table: table, (), ["c"])
+
+    columns, _ = infer_columns(Batches(), "y")
+    assert (columns[0].type, columns[0].role) == ("category", "feature")

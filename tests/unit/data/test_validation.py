@@ -1,13 +1,16 @@
 """A run's uploads become datasets, verdicts and prepared splits."""
 
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 
+import millrace
 import numpy as np
 import pytest
 from millrace.contracts import ValidationVerdict
 from millrace.data import intake
 from millrace.data.prepared import PreparedSplit, load_split
+from millrace.data.records import upload_id
 from millrace.data.splitting import hash_strings
 from millrace.data.validation import validate_run
 from millrace.errors import ServiceUnavailableError
@@ -31,6 +34,7 @@ class Workshop:
         self.registry = MemoryRegistry()
         self.store = MemoryObjectStore()
         self.uploads = 0
+        self.latest_run = ""
 
     def upload(self, name: str, body: bytes | str, **metadata: str) -> Source:
         self.uploads += 1
@@ -49,6 +53,7 @@ class Workshop:
 
     def validate(self, *sources: Source, now: datetime = NOW) -> tuple[Run, ValidationVerdict]:
         run = self.run(*sources, now=now)
+        self.latest_run = run.run_id
         verdict = validate_run(run, registry=self.registry, data_store=self.store, now=now)
         finished = self.registry.get_run(MODEL, run.run_id)
         self.registry.release_run(MODEL, run.run_id, None, None)
@@ -65,7 +70,7 @@ class Workshop:
         return json.loads(self.store.get(key))
 
     def only_json(self, prefix: str, name: str) -> dict:
-        (key,) = [key for key in self.store.keys(prefix) if key.endswith("/" + name)]
+        (key,) = [key for key in self.store.keys(prefix) if not name or key.endswith("/" + name)]
         return self.json(key)
 
 
@@ -92,7 +97,7 @@ def test_an_upload_for_a_new_model_becomes_a_dataset_and_three_splits(workshop):
     assert verdict.dataset_ids == [dataset.dataset_id] == list(run.dataset_ids)
     assert (dataset.rows, dataset.schema_version, dataset.quarantined_rows) == (60, 1, 0)
     names = [key.rsplit("/", 1)[1] for key in workshop.store.keys(f"datasets/{MODEL}/{dataset.dataset_id}/")]
-    assert names == ["data.parquet", "manifest.json", "profile.json", "validation.json"]
+    assert names == ["data.parquet", "manifest.json", "profile.json", "report.html", "validation.json"]
     splits = workshop.splits(run)
     assert sum(len(split) for split in splits.values()) == 60
     for split in splits.values():
@@ -214,9 +219,69 @@ def test_known_content_is_recognised(workshop):
     )
     assert verdict.outcome == "accepted"
     assert again.dataset_ids == first.dataset_ids
-    document = workshop.json(f"datasets/{MODEL}/{first.dataset_ids[0]}/validation.json")
-    assert [finding["check"] for finding in document["findings"]] == ["known_content"]
-    assert "first.csv" in document["findings"][0]["message"]
+    folder = f"datasets/{MODEL}/{first.dataset_ids[0]}/"
+    # The column `churned` is a copy of the label.
+    assert [finding["check"] for finding in workshop.json(f"{folder}validation.json")["findings"]] == ["leakage"]
+    document = workshop.only_json(f"{folder}uploads/", "")
+    assert [finding["check"] for finding in document["findings"]] == ["leakage", "known_content"]
+    assert "first.csv" in document["findings"][1]["message"]
+
+
+def test_a_dataset_is_written_once(workshop):
+    body = churn_csv() + "too,many,cells,in,this,row\n"
+    first, _ = workshop.validate(workshop.upload("first.csv", body))
+    (dataset,) = first.dataset_ids
+    folder = f"datasets/{MODEL}/{dataset}/"
+    before = {key: stored for key, stored in workshop.contents().items() if key.startswith(folder)}
+    workshop.validate(workshop.upload("again.csv", body), now=NOW + timedelta(hours=1))
+    after = {key: stored for key, stored in workshop.contents().items() if key.startswith(folder)}
+    assert {key: after[key] for key in before} == before
+    assert [key for key in after if key not in before] == [
+        f"{folder}uploads/{upload_id(workshop.registry.get_run(MODEL, workshop.latest_run).sources[0])}.json"
+    ]
+    assert len(workshop.registry.list_datasets(MODEL)) == 1
+    # Both uploads' rows were set aside, each beside its own verdict.
+    assert len(workshop.store.keys(f"quarantine/{MODEL}/")) == 2
+
+
+def test_the_manifest_says_where_a_dataset_comes_from_and_what_it_is(workshop):
+    source = workshop.upload("first.csv", churn_csv() + "too,many,cells,in,this,row\n")
+    run, _ = workshop.validate(source)
+    (first,) = run.dataset_ids
+    manifest = workshop.json(f"datasets/{MODEL}/{first}/manifest.json")
+    assert manifest["dataset_id"] == first
+    assert manifest["run_id"] == run.run_id
+    assert manifest["code_version"] == millrace.__version__
+    assert manifest["source"]["key"] == source.key
+    assert manifest["source"]["version_id"] == source.version_id
+    assert (manifest["schema_version"], manifest["schema_revision"]) == (1, 0)
+    assert manifest["row_counts"] == {"read": 61, "accepted": 60, "quarantined": 1}
+    assert manifest["checks"]["errors"] == 0
+    assert sum(manifest["checks"]["by_name"].values()) == manifest["checks"]["warnings"] > 0
+    assert manifest["parents"] == []
+    for name, sha256 in manifest["sha256"].items():
+        body = workshop.store.get(f"datasets/{MODEL}/{first}/{name}")
+        assert hashlib.sha256(body).hexdigest() == sha256
+    assert set(manifest["sha256"]) >= {"data.parquet", "profile.json", "validation.json"}
+    later, _ = workshop.validate(workshop.upload("more.csv", churn_csv(70)), now=NOW + timedelta(hours=1))
+    second = workshop.json(f"datasets/{MODEL}/{later.dataset_ids[-1]}/manifest.json")
+    assert second["parents"] == [first]
+
+
+def test_every_upload_has_a_report_that_a_browser_opens(workshop):
+    workshop.validate(workshop.upload("good.csv", churn_csv()))
+    workshop.validate(workshop.upload("bad.csv", "nothing,here\n1,2\n"))
+    keys = workshop.store.keys()
+    reports = [key for key in keys if key.endswith("/report.html")]
+    assert sorted(key.split("/")[0] for key in reports) == ["datasets", "quarantine"]
+    for key in reports:
+        body = workshop.store.get(key)
+        assert workshop.store.content_type(key) == "text/html; charset=utf-8"
+        assert body.startswith(b"<!DOCTYPE html>")
+        assert (b">accepted<" if key.startswith("datasets/") else b">rejected<") in body
+    manifest = workshop.only_json("datasets/", "manifest.json")
+    (accepted,) = [key for key in reports if key.startswith("datasets/")]
+    assert manifest["sha256"]["report.html"] == hashlib.sha256(workshop.store.get(accepted)).hexdigest()
 
 
 def test_datasets_add_up_and_rows_that_came_before_count_once(workshop):
@@ -335,3 +400,93 @@ def test_rows_that_are_too_much_alike_to_split_are_refused(workshop):
     run, verdict = workshop.validate(workshop.upload("t.csv", "a,b,label\n" + "1,2,0\n2,1,1\n" * 30))
     assert verdict.outcome == "rejected"
     assert run.reasons == ("only 2 different rows in all; at least 10 are needed",)
+
+
+def test_a_training_set_says_what_each_dataset_gave_and_which_were_left_out(workshop):
+    workshop.registry.put_spec(MODEL, ModelSpec(window_days=10))
+    old, _ = workshop.validate(workshop.upload("old.csv", with_ids([0, 1] * 30)))
+    workshop.uploads = 60 * 24 * 12
+    first, _ = workshop.validate(workshop.upload("first.csv", with_ids([0, 1] * 20)), now=NOW + timedelta(days=12))
+    body = with_ids([1, 0] * 15) + "3,99,1\n"
+    run, _ = workshop.validate(workshop.upload("corrected.csv", body), now=NOW + timedelta(days=12, hours=1))
+    manifest = workshop.json(f"prepared/{MODEL}/{run.run_id}/manifest.json")
+    assert [dataset["dataset_id"] for dataset in manifest["datasets"]] == manifest["dataset_ids"]
+    counts = [
+        {name: dataset[name] for name in ("rows", "used", "superseded", "repeated")} for dataset in manifest["datasets"]
+    ]
+    assert counts == [
+        {"rows": 40, "used": 10, "superseded": 30, "repeated": 0},
+        {"rows": 31, "used": 30, "superseded": 0, "repeated": 1},
+    ]
+    assert sum(manifest["rows"].values()) == sum(count["used"] for count in counts)
+    (left_out,) = manifest["datasets_left_out"]
+    assert left_out["dataset_id"] == old.dataset_ids[0]
+    assert "window of 10 days" in left_out["reason"]
+    assert (manifest["run_id"], manifest["combine"], manifest["window_days"]) == (run.run_id, "all", 10)
+    for name, sha256 in manifest["sha256"].items():
+        assert hashlib.sha256(workshop.store.get(f"prepared/{MODEL}/{run.run_id}/{name}")).hexdigest() == sha256
+    assert first.dataset_ids[0] == manifest["dataset_ids"][0]
+
+
+def test_reference_statistics_are_those_of_the_training_split(workshop):
+    run, _ = workshop.validate(workshop.upload("first.csv", churn_csv(200)))
+    reference = workshop.json(f"prepared/{MODEL}/{run.run_id}/reference.json")
+    train = workshop.splits(run)["train"]
+    assert reference["rows"] == len(train)
+    age = next(feature for feature in reference["features"] if feature["name"] == "age")
+    assert age["mean"] == pytest.approx(float(train.features.numbers[:, 0].mean()), rel=1e-6)
+    assert sum(age["histogram"]["counts"]) == len(train)
+    assert reference["target"]["shares"]["1"] == pytest.approx(float(train.target.mean()))
+
+
+def dated_csv(rows: int, shift: int = 0) -> str:
+    lines = [
+        f"2026-{1 + (row + shift) // 28:02d}-{1 + (row + shift) % 28:02d},{row % 9},{row % 2}" for row in range(rows)
+    ]
+    return "\n".join(["day,x,label", *lines]) + "\n"
+
+
+def test_a_split_by_time_trains_on_the_old_and_judges_on_the_new(workshop):
+    workshop.registry.put_spec(MODEL, ModelSpec.parse({"split": {"by": "time", "column": "day"}}))
+    run, verdict = workshop.validate(workshop.upload("first.csv", dated_csv(100)))
+    assert verdict.outcome == "accepted"
+    splits = workshop.splits(run)
+    days = {name: split.features.numbers[:, 0] for name, split in splits.items()}
+    assert days["train"].max() < days["validation"].min()
+    assert days["validation"].max() < days["test"].min()
+    manifest = workshop.json(f"prepared/{MODEL}/{run.run_id}/manifest.json")
+    assert manifest["split"]["by"] == "time"
+    assert manifest["split"]["test_from"] == "2026-03-25T00:00:00Z"
+
+
+def test_a_split_by_a_column_that_there_is_not_is_refused_with_the_way_to_mend_it(workshop):
+    workshop.validate(workshop.upload("first.csv", dated_csv(100)))
+    workshop.registry.put_spec(MODEL, ModelSpec.parse({"split": {"by": "group", "column": "who"}}))
+    run, verdict = workshop.validate(now=NOW + timedelta(hours=1))
+    assert verdict.outcome == "rejected"
+    assert "columns: {who: {role: ignored}}" in run.reasons[0]
+
+
+def test_a_column_that_the_spec_asks_for_is_learnt_from_beside_the_data_that_lacks_it(workshop):
+    workshop.validate(workshop.upload("first.csv", churn_csv(60)))
+    workshop.registry.put_spec(MODEL, ModelSpec.parse({"columns": {"city": {"role": "feature"}}}))
+    lines = churn_csv(60, first=60).splitlines()
+    body = "\n".join([lines[0] + ",city", *(line + f",c{row % 3}" for row, line in enumerate(lines[1:]))])
+    run, verdict = workshop.validate(workshop.upload("more.csv", body), now=NOW + timedelta(hours=1))
+    assert (verdict.outcome, verdict.rows) == ("accepted", 120)
+    schema = TableSchema.from_dict(workshop.json(f"prepared/{MODEL}/{run.run_id}/schema.json"))
+    assert (schema.version, schema.revision) == (1, 1)
+    assert schema.column("city").nullable
+    assert schema.column("city").categories == ("c0", "c1", "c2")
+    strings = np.concatenate([split.features.strings[:, -1] for split in workshop.splits(run).values()])
+    assert sorted(np.unique(strings, return_counts=True)[1].tolist()) == [20, 20, 20, 60]
+
+
+def test_a_column_that_says_nothing_of_itself_is_left_out_with_a_warning(workshop):
+    workshop.validate(workshop.upload("first.csv", churn_csv(60)))
+    lines = churn_csv(60, first=60).splitlines()
+    body = "\n".join([lines[0] + ",city", *(line + ",x" for line in lines[1:])])
+    run, _ = workshop.validate(workshop.upload("more.csv", body), now=NOW + timedelta(hours=1))
+    document = workshop.json(f"datasets/{MODEL}/{run.dataset_ids[-1]}/validation.json")
+    assert "new_column" in [finding["check"] for finding in document["findings"]]
+    assert document["schema"]["revision"] == 0

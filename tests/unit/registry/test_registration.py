@@ -120,6 +120,19 @@ def test_a_rejected_winner_is_not_registered(world):
     assert world.models.keys(f"{MODEL}/versions/") == []
 
 
+def test_the_reference_statistics_of_its_data_go_with_a_version(world):
+    run = world.evaluated_run()
+    world.data.put(prepared_key(MODEL, run.run_id, "reference.json"), b'{"rows": 3}')
+    world.register(run)
+    assert world.document(1, "reference.json") == {"rows": 3}
+    assert world.document(1, "manifest.json")["artifacts"]["reference.json"]["sha256"] == sha256(b'{"rows": 3}')
+
+
+def test_data_prepared_without_reference_statistics_can_be_registered(world):
+    world.register(world.evaluated_run())
+    assert "reference.json" not in world.document(1, "manifest.json")["artifacts"]
+
+
 def test_the_manifest_names_every_artifact_by_its_hash_and_the_registry_names_the_manifests(world):
     run = world.evaluated_run()
     world.register(run)

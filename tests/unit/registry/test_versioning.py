@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 from millrace.registry.versioning import Recipe, classify_change, next_semantic_version
-from millrace.schema import Column, TableSchema
+from millrace.schema import Column, ColumnRules, TableSchema
 
 AGE = Column("age", "integer", minimum=18, maximum=90)
 PLAN = Column("plan", "category", nullable=True, categories=("basic", "pro"))
@@ -14,6 +14,10 @@ RECIPE = Recipe(SCHEMA, "logistic_regression")
 
 def with_columns(*columns, **changes):
     return Recipe(replace(SCHEMA, columns=columns, **changes), RECIPE.candidate)
+
+
+def with_rules(**rules):
+    return with_columns(replace(AGE, rules=ColumnRules(**rules)), PLAN, TARGET)
 
 
 @pytest.mark.parametrize(
@@ -76,3 +80,27 @@ def test_a_narrower_type_breaks_callers():
 )
 def test_the_number_that_grows_resets_those_behind_it(after, version):
     assert next_semantic_version("1.4.9", RECIPE, after) == version
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "stricter"),
+    [
+        ({}, {}, False),
+        ({}, {"minimum": 0.0}, True),
+        ({"minimum": 0.0}, {"minimum": -1.0}, False),
+        ({"minimum": 0.0}, {"minimum": 1.0}, True),
+        ({"maximum": 9.0}, {"maximum": 8.0}, True),
+        ({"maximum": 9.0}, {}, False),
+        ({}, {"allowed": ("a",)}, True),
+        ({"allowed": ("a",)}, {"allowed": ("a", "b")}, False),
+        ({"allowed": ("a", "b")}, {"allowed": ("a",)}, True),
+        ({}, {"nullable": False}, True),
+        ({"nullable": False}, {"nullable": False}, False),
+        ({}, {"minimum": 0.0, "severity": "warning"}, False),
+        ({"minimum": 0.0, "severity": "warning"}, {"minimum": 0.0}, True),
+        ({}, {"pattern": "a+", "unique": True, "max_null_share": 0.1}, False),
+    ],
+)
+def test_a_rule_that_refuses_what_was_accepted_is_major(before, after, stricter):
+    recipes = [with_rules(**rules) for rules in (before, after)]
+    assert (classify_change(*recipes) == "major") == stricter

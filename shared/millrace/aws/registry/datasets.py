@@ -1,6 +1,8 @@
 """Accepted datasets: each content once, in the order of acceptance."""
 
-from millrace.aws.registry.keys import dataset_id_key, dataset_key
+from typing import Any
+
+from millrace.aws.registry.keys import dataset_id_key, dataset_key, model_key
 from millrace.aws.registry.serialisation import decode, encode
 from millrace.aws.registry.table import TableItems
 from millrace.registry.entities import DatasetRecord
@@ -25,3 +27,9 @@ class DatasetItems(TableItems):
     def list_datasets(self, model: str) -> list[DatasetRecord]:
         """Return accepted datasets, oldest first."""
         return [decode(DatasetRecord, item) for item in self._table.query(f"MODEL#{model}", "DATASET#")]
+
+    def find_datasets(self, model: str, prefix: str, limit: int = 10) -> list[DatasetRecord]:
+        """Return the datasets whose id starts with ``prefix``, by id."""
+        known: Any = list(self._table.query(f"MODEL#{model}", f"DATASETID#{prefix}", limit=limit))
+        found = [self._table.get(model_key(model, item["record"]["S"])) for item in known]
+        return [decode(DatasetRecord, item) for item in found if item is not None]

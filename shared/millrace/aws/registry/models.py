@@ -2,14 +2,22 @@
 
 import json
 from dataclasses import replace
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
-from millrace.aws.registry.keys import MODELS_PARTITION, SPEC, STATE, model_key
-from millrace.aws.registry.serialisation import decode
-from millrace.aws.registry.table import TableItems
-from millrace.errors import ConflictError, ModelNotFoundError
-from millrace.registry.entities import ModelState
+from millrace.aws.registry.keys import MODELS_PARTITION, SPEC, STATE, model_key, models_key
+from millrace.aws.registry.ledger import ledger_item
+from millrace.aws.registry.serialisation import Item, decode, encode
+from millrace.aws.registry.table import TableItems, pause
+from millrace.errors import ConflictError, ModelNotFoundError, ServiceUnavailableError
+from millrace.ports import SpecRecord
+from millrace.registry.entities import LedgerEntry, ModelState
 from millrace.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
+
+_MAX_ATTEMPTS = 8
 
 
 class ModelItems(TableItems):
@@ -29,12 +37,54 @@ class ModelItems(TableItems):
 
     def get_spec(self, model: str) -> ModelSpec:
         """Return a model's spec, or the default one when none was given."""
-        item: Any = self._table.get(model_key(model, SPEC))
-        return ModelSpec() if item is None else ModelSpec.parse(json.loads(item["document"]["S"]))
+        return self.get_spec_record(model).spec
 
-    def put_spec(self, model: str, spec: ModelSpec) -> None:
-        """Replace a model's spec."""
-        self._table.put({**model_key(model, SPEC), "document": {"S": spec.model_dump_json()}})
+    def get_spec_record(self, model: str) -> SpecRecord:
+        """Return a model's spec with its revision; revision 0 when none was given."""
+        return _decode_spec(model, self._table.get(model_key(model, SPEC)))
+
+    def put_spec(
+        self, model: str, spec: ModelSpec, entry: LedgerEntry | None = None, expected_revision: int | None = None
+    ) -> int:
+        """Replace a model's spec; see :meth:`millrace.ports.Registry.put_spec`."""
+        for attempt in range(_MAX_ATTEMPTS):
+            present: Any = self._table.get(model_key(model, SPEC))
+            revision = _decode_spec(model, present).revision
+            if expected_revision not in (None, revision):
+                raise ConflictError(f"the spec of {model!r} is at revision {revision}, not {expected_revision}")
+            actions = [self._replacing_spec(model, spec, entry, present), *self._creating_unless_known(model, entry)]
+            if entry is not None:
+                actions.append(self._table.putting_new(ledger_item(entry)))
+            if not self._table.transact(actions):
+                return revision + 1
+            pause(attempt)
+        raise ServiceUnavailableError(f"the spec of {model!r} keeps being changed by others; it was not replaced")
+
+    def _replacing_spec(
+        self, model: str, spec: ModelSpec, entry: LedgerEntry | None, present: Any
+    ) -> "TransactWriteItemTypeDef":
+        """Write the next revision, if the present one is still there."""
+        record = _decode_spec(model, present)
+        values: dict[str, Any] = {"document": spec.model_dump_json(), "next": record.revision + 1}
+        expression = "SET #document = :document, revision = :next"
+        if entry is not None:
+            values |= {"when": entry.occurred_at, "who": entry.actor}
+            expression += ", changed_at = :when, changed_by = :who"
+        if present is None:
+            condition = "attribute_not_exists(pk)"
+        else:
+            condition = "revision = :present"
+            values["present"] = record.revision
+        return self._table.updating(model_key(model, SPEC), expression, condition, values, {"#document": "document"})
+
+    def _creating_unless_known(self, model: str, entry: LedgerEntry | None) -> "list[TransactWriteItemTypeDef]":
+        if self._table.get(model_key(model, STATE)) is not None:
+            return []
+        state = ModelState(model, created_at=entry.occurred_at if entry else None)
+        # The map of aliases is DynamoDB's own, so that one alias can be moved without the others.
+        item: Item = {**model_key(model, STATE), **encode(state), "aliases": {"M": {}}}
+        index_item: Item = {**models_key(model), "model": {"S": model}}
+        return [self._table.putting_new(item), self._table.putting(index_item)]
 
     def set_schema_version(self, model: str, schema_version: int) -> None:
         """Make ``schema_version`` the current one; raises ``ConflictError`` unless it follows the present one."""
@@ -47,6 +97,19 @@ class ModelItems(TableItems):
         if not followed:
             present = self.get_state(model).schema_version
             raise ConflictError(f"schema version {schema_version} of {model!r} does not follow version {present}")
+
+
+def _decode_spec(model: str, item: Any) -> SpecRecord:
+    if item is None:
+        return SpecRecord(model, ModelSpec())
+    changed_at = item.get("changed_at", {}).get("S")
+    return SpecRecord(
+        model,
+        ModelSpec.parse(json.loads(item["document"]["S"])),
+        int(item["revision"]["N"]),
+        datetime.fromisoformat(changed_at) if changed_at else None,
+        item.get("changed_by", {}).get("S"),
+    )
 
 
 def decode_state(item: Any) -> ModelState:

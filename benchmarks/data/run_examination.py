@@ -1,0 +1,20 @@
+"""A whole first examination: infer the schema, check, profile."""
+
+from pathlib import Path
+
+from millrace.data import reading
+from millrace.data.examination import examine
+from millrace.spec import ModelSpec
+from worker import Counts, serve
+
+reading.MAX_FILE_BYTES = 10**11
+
+
+def whole(path: Path) -> Counts:
+    """Examine the file as a model's first upload."""
+    examined = examine(path, "t.csv", ModelSpec(), {}, None)
+    assert examined.accepted, examined.reasons
+    return {}
+
+
+serve(lambda path: path, whole, whole)

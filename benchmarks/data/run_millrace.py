@@ -1,0 +1,99 @@
+"""The checks in Millrace: rules of severity warning, so that faults are counted and no row is set aside."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from millrace.data import reading
+from millrace.data.checks import check_table
+from millrace.data.findings import Finding
+from millrace.data.history import NO_HISTORY
+from millrace.data.raw import RowBatch
+from millrace.data.storage import StoredColumns
+from millrace.data.table_checks import check_whole
+from millrace.data_spec import TableChecks
+from millrace.schema import Column, ColumnRules, TableSchema
+from table import CHECKS
+from worker import Counts, serve
+
+reading.MAX_FILE_BYTES = 10**11
+
+TYPES = {
+    "customer_id": "integer",
+    "age": "integer",
+    "income": "number",
+    "score": "number",
+    "visits": "integer",
+    "balance": "number",
+    "plan": "category",
+    "region": "category",
+    "channel": "category",
+    "email": "text",
+    "code": "category",
+    "since": "datetime",
+    "rating": "integer",
+    "label": "integer",
+}
+KINDS = {"missing_value": "not_null", "not_allowed": "set"}
+
+
+def schema() -> TableSchema:
+    """Translate the checks into rules."""
+    columns = []
+    for name, kind in TYPES.items():
+        rules: dict = {"severity": "warning"}
+        for check in (check for check in CHECKS if check["column"] == name):
+            if check["kind"] == "not_null":
+                rules["nullable"] = False
+            elif check["kind"] == "unique":
+                rules["unique"] = True
+            else:
+                rules |= {key: value for key, value in check.items() if key in ("minimum", "maximum", "pattern")}
+                rules |= {"allowed": tuple(check["allowed"])} if "allowed" in check else {}
+        role = "target" if name == "label" else "ignored" if kind == "text" else "feature"
+        columns.append(Column(name, kind, role, rules=ColumnRules(**rules)))
+    return TableSchema(tuple(columns), "binary", ("0", "1"))
+
+
+SCHEMA = schema()
+
+
+class InMemory:
+    """A table that was read before, as batches of the size that reading makes."""
+
+    def __init__(self, stored: pa.Table) -> None:
+        self.names, self.description, self.findings = list(stored.column_names), {}, ()
+        self.stored = stored
+
+    def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:  # noqa: ARG002  # typed already
+        """Yield the rows in order."""
+        size, start = 100_000, 0
+        while start < self.stored.num_rows:
+            part = self.stored.slice(start, size)
+            typed = {name: part.column(name) for name in self.names}
+            yield RowBatch(np.arange(start, start + len(part)), lambda: None, (), self.names, typed)
+            start += size
+
+
+def load(path: Path) -> InMemory:
+    """Read the file into typed columns."""
+    columns = check_table(reading.open_table(path, "t.csv"), SCHEMA, 1.0).table.columns
+    assert isinstance(columns, StoredColumns)
+    return InMemory(columns.stored)
+
+
+def check(reader: object) -> Counts:
+    """Hold a table to the rules, and count what breaks them."""
+    checked = check_table(reader, SCHEMA, 1.0)
+    findings = [*checked.findings, *check_whole(checked.table, checked.lines, TableChecks(), NO_HISTORY)]
+    return {
+        f"{found.column}:{KINDS.get(found.check, found.check)}": found.count for found in findings if _counts(found)
+    }
+
+
+def _counts(found: Finding) -> bool:
+    return found.check in ("missing_value", "not_allowed", "range", "pattern", "unique")
+
+
+serve(load, check, lambda path: check(reading.open_table(path, "t.csv")))

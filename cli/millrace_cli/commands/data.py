@@ -1,0 +1,130 @@
+"""`millrace data list | show | diff | schema`: a model's datasets."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from botocore.exceptions import ClientError
+from rich.text import Text
+
+from millrace_cli.api import ApiClient
+from millrace_cli.console import err, out
+from millrace_cli.data_render import dataset_report, datasets_table, difference_report, schema_table
+from millrace_cli.errors import CliError, RefusedError
+from millrace_cli.options import AsJson, ModelName, Profile, Region, Stack, target_of
+from millrace_cli.target import Target
+
+app = typer.Typer(no_args_is_help=True, help="Datasets: what was accepted, what is in it, how it differs.")
+
+DatasetId = Annotated[str, typer.Argument(metavar="DATASET", help="Its id; four digits or more are enough.")]
+
+
+@app.command("list")
+def list_datasets(
+    model: ModelName,
+    *,
+    as_json: AsJson = False,
+    profile: Profile = None,
+    stack: Stack = None,
+    region: Region = None,
+) -> None:
+    """List a model's accepted datasets, newest first."""
+    with ApiClient.for_target(target_of(profile, stack, region)) as api:
+        document = api.get(f"/models/{model}/datasets")
+    if as_json:
+        out.print_json(json.dumps(document))
+    elif document["datasets"]:
+        out.print(datasets_table(document["datasets"]))
+    else:
+        err.print(Text(f"no datasets yet; upload one: millrace train {model} FILE"))
+
+
+@app.command("show")
+def show(
+    model: ModelName,
+    dataset: DatasetId,
+    *,
+    report: Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Save the HTML report there.")] = None,
+    as_json: AsJson = False,
+    profile: Profile = None,
+    stack: Stack = None,
+    region: Region = None,
+) -> None:
+    """Show one dataset: where it comes from, what the checks found, what its columns hold."""
+    where = target_of(profile, stack, region)
+    with ApiClient.for_target(where) as api:
+        document = api.get(f"/models/{model}/datasets/{dataset}")
+    if report is not None:
+        save_report(where, document["report_key"], report)
+    if as_json:
+        out.print_json(json.dumps(document))
+    else:
+        out.print(dataset_report(document))
+
+
+@app.command("diff")
+def diff(
+    model: ModelName,
+    before: Annotated[str, typer.Argument(metavar="A", help="The earlier dataset's id, or its beginning.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="The later dataset's id, or its beginning.")],
+    *,
+    as_json: AsJson = False,
+    profile: Profile = None,
+    stack: Stack = None,
+    region: Region = None,
+) -> None:
+    """Compare two datasets: schema, volume, distributions."""
+    with ApiClient.for_target(target_of(profile, stack, region)) as api:
+        document = api.get(f"/models/{model}/datasets/{before}/diff/{after}")
+    if as_json:
+        out.print_json(json.dumps(document))
+    else:
+        out.print(difference_report(document))
+
+
+@app.command("schema")
+def schema(
+    model: ModelName,
+    *,
+    version: Annotated[
+        str | None, typer.Option("--version", help="A version such as 2, or a revision such as 2.1; default: current.")
+    ] = None,
+    as_json: AsJson = False,
+    profile: Profile = None,
+    stack: Stack = None,
+    region: Region = None,
+) -> None:
+    """Show what a model's uploads and requests are held to."""
+    query = {"version": version} if version else None
+    with ApiClient.for_target(target_of(profile, stack, region)) as api:
+        document = api.get(f"/models/{model}/schema", query)
+    if as_json:
+        out.print_json(json.dumps(document))
+    else:
+        out.print(schema_table(model, document))
+
+
+def save_report(where: Target, key: str, file: Path) -> None:
+    """Save a dataset's HTML report, and say how to open it.
+
+    Raises
+    ------
+    RefusedError
+        When the file cannot be written.
+    CliError
+        When the dataset has no report, or the caller may not read it.
+    """
+    bucket = where.output("DataBucketName")
+    try:
+        body = where.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+    except ClientError as error:
+        told = error.response.get("Error", {}).get("Message", "no reason given")
+        raise CliError(
+            f"the report s3://{bucket}/{key} cannot be read: {told}", "the caller needs s3:GetObject on datasets/*"
+        ) from error
+    try:
+        file.write_bytes(body)
+    except OSError as error:
+        raise RefusedError(f"cannot write {file}: {error.strerror}") from error
+    err.print(Text(f"saved the report; open it in any browser: {file.resolve().as_uri()}"), soft_wrap=True)

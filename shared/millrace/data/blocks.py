@@ -1,0 +1,216 @@
+"""Cutting delimited text into blocks of whole records, so that a file of any size is read with little memory.
+
+A block is *plain* when its quotes stand where the format has them: opening ones after a delimiter or a line break,
+closing ones before, doubled ones inside. Arrow's parser and the standard library's then read the same from it, and
+where each record starts can be told from the positions of quotes and line breaks alone. Whatever is not plain is for
+the standard library's parser, which says what is wrong with it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+#: Bytes of a block: large enough for Arrow to use its threads, small beside a function's memory.
+BLOCK_BYTES = 4 << 20
+#: A record longer than this many blocks is taken for one whose quote is never closed.
+MAX_RECORD_BLOCKS = 4
+
+_NEWLINE, _RETURN, _QUOTE = 10, 13, 34
+
+
+class ByteStream(Protocol):
+    """What blocks are read from."""
+
+    def read(self, size: int) -> bytes:
+        """Return about ``size`` more bytes; none at the end."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some whole records, or what is left where they cannot be told apart.
+
+    Parameters
+    ----------
+    body : bytes
+        Ends in a line break.
+    first_line : int
+        The line on which it starts, from 1.
+    plain : bool
+        Whether its quotes stand where the format has them.
+    """
+
+    body: bytes
+    first_line: int
+    plain: bool
+
+
+@dataclass(slots=True)
+class BlockReader:
+    """Cuts a UTF-8 stream.
+
+    Parameters
+    ----------
+    stream : ByteStream
+        Positioned after the header.
+    delimiter : str
+        Between fields.
+    line : int
+        The line that comes next.
+    mixed : bool
+        Whether bytes may be there that are not valid UTF-8.
+    size : int
+        How many bytes are read at a time.
+    """
+
+    stream: ByteStream
+    delimiter: str
+    line: int
+    mixed: bool
+    size: int
+    _rest: bytes = field(init=False, default=b"")
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the blocks in order; one that is not plain must be followed up by :meth:`more`."""
+        while True:
+            body, final = self._next_body()
+            if not body:
+                return
+            cut = end_of_records(body)
+            if not final and not cut and (b"\n" not in body or len(body) < MAX_RECORD_BLOCKS * self.size):
+                self._rest = body
+                continue
+            if cut and self._is_plain(body[:cut]):
+                self._rest = body[cut:]
+                yield self._take(body[:cut], plain=True)
+            else:
+                cut = cut or body.rfind(b"\n") + 1 or len(body)
+                self._rest = body[cut:]
+                yield self._take(body[:cut], plain=False)
+
+    def skip(self, count: int) -> None:
+        """Leave out the header's bytes."""
+        skipped = b""
+        while len(skipped) < count and (piece := self.stream.read(self.size)):
+            skipped += piece
+        self._rest = skipped[count:]
+
+    def more(self) -> bytes:
+        """Return more lines, for a record that was not complete; none at the end."""
+        body, final = self._next_body()
+        while not final and b"\n" not in body:
+            self._rest = body
+            body, final = self._next_body()
+        cut = body.rfind(b"\n") + 1 or len(body)
+        self._rest = body[cut:]
+        return body[:cut]
+
+    def _next_body(self) -> tuple[bytes, bool]:
+        piece = self.stream.read(self.size)
+        body = self._rest + piece
+        self._rest = b""
+        if not piece and body and not body.endswith((b"\n", b"\r")):
+            body += b"\n"
+        return body, not piece
+
+    def _take(self, body: bytes, *, plain: bool) -> Block:
+        block = Block(body, self.line, plain)
+        if plain:
+            self.line += count_lines(body)
+        return block
+
+    def _is_plain(self, body: bytes) -> bool:
+        if b"\0" in body or (b"\r" in body and body.count(b"\r") != body.count(b"\r\n")):
+            return False
+        if self.mixed and not _is_utf8(body):
+            return False
+        return b'"' not in body or quotes_are_plain(body, self.delimiter)
+
+
+def count_lines(body: bytes) -> int:
+    """Count line breaks, ten times as fast as ``bytes.count`` where there are many."""
+    return int(np.count_nonzero(np.frombuffer(body, dtype=np.uint8) == _NEWLINE))
+
+
+def end_of_records(body: bytes) -> int:
+    """Return where the last whole record ends; 0 when none does."""
+    if b'"' not in body:
+        return body.rfind(b"\n") + 1
+    ends = record_ends(body)
+    return int(ends[-1]) + 1 if len(ends) else 0
+
+
+def record_ends(body: bytes) -> npt.NDArray[np.int64]:
+    """Return the positions of the line breaks that end a record, not of those inside quotes."""
+    view = np.frombuffer(body, dtype=np.uint8)
+    newlines = np.flatnonzero(view == _NEWLINE)
+    if b'"' not in body:
+        return newlines
+    return newlines[~inside_quotes(view, newlines)]
+
+
+def inside_quotes(view: npt.NDArray[np.uint8], positions: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Tell which positions have an odd number of quotes before them."""
+    quotes = np.flatnonzero(view == _QUOTE)
+    return np.asarray(np.searchsorted(quotes, positions) % 2 == 1)
+
+
+def quotes_are_plain(body: bytes, delimiter: str) -> bool:
+    """Tell whether every quote of whole records opens, closes or doubles."""
+    view = np.frombuffer(body, dtype=np.uint8)
+    quotes = np.flatnonzero(view == _QUOTE)
+    if len(quotes) % 2:
+        return False
+    opening, closing = quotes[::2], quotes[1::2]
+    before = np.where(opening > 0, view[opening - 1], _NEWLINE)
+    after = view[np.minimum(closing + 1, len(view) - 1)]
+    mark = ord(delimiter)
+    return bool(
+        np.isin(before, (mark, _NEWLINE, _QUOTE)).all() and np.isin(after, (mark, _NEWLINE, _RETURN, _QUOTE)).all()
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RecordLayout:
+    """Where the records of a plain block are; blank lines are none.
+
+    Parameters
+    ----------
+    starts, ends : int64 array of shape (n_records,)
+        Their bytes, without the line break.
+    lines : int64 array of shape (n_records,)
+        How many lines of the block come before each.
+    widths : int64 array of shape (n_records,)
+        How many fields each has.
+    """
+
+    starts: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+    lines: npt.NDArray[np.int64]
+    widths: npt.NDArray[np.int64]
+
+
+def lay_out(body: bytes, delimiter: str) -> RecordLayout:
+    """Find the records of a plain block."""
+    view = np.frombuffer(body, dtype=np.uint8)
+    breaks = record_ends(body)
+    starts = np.concatenate([[0], breaks[:-1] + 1]).astype(np.int64)
+    ends = breaks - ((breaks > starts) & (view[breaks - 1] == _RETURN))
+    marks = np.flatnonzero(view == ord(delimiter))
+    if b'"' in body:
+        marks = marks[~inside_quotes(view, marks)]
+    widths = np.searchsorted(marks, ends) - np.searchsorted(marks, starts) + 1
+    lines = np.searchsorted(np.flatnonzero(view == _NEWLINE), starts)
+    filled = ends > starts
+    return RecordLayout(starts[filled], ends[filled], lines[filled], widths[filled])
+
+
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True

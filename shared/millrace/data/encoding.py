@@ -1,0 +1,148 @@
+"""How a file's bytes become text, found out from the bytes; every reader is given UTF-8."""
+
+import codecs
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import IO
+
+from millrace.data.content import SAMPLE_BYTES, Content
+from millrace.data.findings import Finding, warning
+from millrace.errors import InvalidInputError
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How a file's bytes become text.
+
+    Parameters
+    ----------
+    name : str
+        Python's name of it.
+    mixed : bool
+        Some lines are not valid in it.
+    stated : bool, default=False
+        The user said so, so there is nothing to report.
+    """
+
+    name: str
+    mixed: bool = False
+    stated: bool = False
+
+    @property
+    def label(self) -> str:
+        """The name that people know it by."""
+        return self.name.removesuffix("-sig")
+
+    @property
+    def is_utf8(self) -> bool:
+        """Whether the bytes can be taken as they are."""
+        return self.name == "utf-8-sig"
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Return what the user should know about it."""
+        if self.mixed:
+            message = "the file mixes encodings: lines that are not valid UTF-8 were set aside; write it as UTF-8"
+            return (warning("mixed_encodings", message),)
+        if self.name in ("cp1252", "latin-1") and not self.stated:
+            message = f"the file is not UTF-8 and was read as {self.name}; write it as UTF-8 to be sure of its letters"
+            return (warning("encoding", message),)
+        return ()
+
+
+def detect_encoding(content: Content) -> Encoding:
+    """Find the encoding of a text file: UTF-8, UTF-16, else a Windows or Latin single-byte one.
+
+    A file in which some lines that are not ASCII are valid UTF-8 *is* UTF-8; its other lines are at fault.
+
+    Raises
+    ------
+    InvalidInputError
+        When the bytes are no text.
+    """
+    head = content.head()
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return _utf16(content, "utf-16")
+    if head.count(0, 1) > len(head) // 4:
+        return _utf16(content, "utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be")
+    if 0 in head:
+        raise InvalidInputError("the file is binary, not a table: upload CSV, JSON Lines or Parquet")
+    if _decodes(content.pieces(), "utf-8"):
+        return Encoding("utf-8-sig")
+    if _has_utf8_line(content):
+        return Encoding("utf-8-sig", mixed=True)
+    return Encoding("cp1252" if _decodes(content.pieces(), "cp1252") else "latin-1")
+
+
+def stated_encoding(content: Content, name: str) -> Encoding:
+    """Take the encoding that the user states.
+
+    Raises
+    ------
+    InvalidInputError
+        When the file is not written in it; only UTF-8 files may have lines that are not.
+    """
+    plain = codecs.lookup(name).name
+    if plain in ("utf-8", "utf-8-sig"):
+        return Encoding("utf-8-sig", mixed=not _decodes(content.pieces(), "utf-8"), stated=True)
+    if not _decodes(content.pieces(), name):
+        raise InvalidInputError(f"the file is not written in {name}, as the spec's read.encoding says")
+    return Encoding(name, stated=True)
+
+
+@dataclass(slots=True)
+class Utf8Stream:
+    """Reads a file as UTF-8 without byte order mark, whatever it is written in.
+
+    Bytes of a mixed file that are not valid stay as they are.
+    """
+
+    stream: IO[bytes]
+    encoding: Encoding
+    _decoder: codecs.IncrementalDecoder | None = field(init=False, default=None)
+    _started: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        if not self.encoding.is_utf8:
+            self._decoder = codecs.getincrementaldecoder(self.encoding.name)()
+
+    def read(self, size: int) -> bytes:
+        """Return about ``size`` more bytes; none at the end."""
+        if self._decoder is None:
+            piece = self.stream.read(size)
+            if not self._started:
+                self._started = True
+                return piece.removeprefix(codecs.BOM_UTF8) or self.stream.read(size)
+            return piece
+        while piece := self.stream.read(size):
+            text = self._decoder.decode(piece)
+            if text:
+                return text.encode("utf-8")
+        return b""
+
+
+def _utf16(content: Content, name: str) -> Encoding:
+    if not _decodes(content.pieces(), name):
+        raise InvalidInputError("the file is neither text nor Parquet: upload CSV, JSON Lines or Parquet")
+    return Encoding(name)
+
+
+def _decodes(pieces: Iterable[bytes], encoding: str) -> bool:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    clean = encoding == "utf-8"
+    try:
+        for piece in pieces:
+            # A piece of ASCII is valid UTF-8 without looking further, unless a letter is still open.
+            if not (clean and piece.isascii() and not decoder.getstate()[0]):
+                decoder.decode(piece)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _has_utf8_line(content: Content) -> bool:
+    with content.open() as stream:
+        while lines := stream.readlines(SAMPLE_BYTES):
+            if any(not line.isascii() and _decodes([line], "utf-8") for line in lines):
+                return True
+    return False

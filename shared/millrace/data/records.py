@@ -1,0 +1,136 @@
+"""A dataset as it is kept: its documents, written once, and the manifest that says what they are and where from.
+
+The manifest is written last and never overwritten: the same content uploaded again leaves the dataset as it is, and
+the verdict on that upload beside it.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import millrace
+from millrace.data.examination import Examination
+from millrace.data.preparation import json_bytes
+from millrace.layout import dataset_key, quarantine_key
+from millrace.names import make_cause_id
+from millrace.ports import ObjectStore
+from millrace.registry.entities import DatasetRecord, Source
+
+JSON = "application/json"
+PARQUET = "application/vnd.apache.parquet"
+JSON_LINES = "application/x-ndjson"
+HTML = "text/html; charset=utf-8"
+
+_CONTENT_TYPES = {".json": JSON, ".parquet": PARQUET, ".html": HTML, ".jsonl": JSON_LINES}
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFolder:
+    """Where one model's datasets and rejected uploads are kept.
+
+    Parameters
+    ----------
+    model : str
+        The model's name.
+    run_id : str
+        The run that takes them in.
+    """
+
+    model: str
+    run_id: str
+    data_store: ObjectStore
+
+    def store(
+        self,
+        dataset: DatasetRecord,
+        examination: Examination,
+        documents: Mapping[str, bytes],
+        parents: Sequence[str],
+    ) -> None:
+        """Keep a dataset that is new: its documents, the rows that were set aside, then the manifest.
+
+        Parameters
+        ----------
+        documents : mapping of str to bytes
+            By name, beside the manifest.
+        parents : sequence of str
+            The datasets that it was compared with.
+        """
+        for name, body in documents.items():
+            self._put(dataset_key(self.model, dataset.dataset_id, name), body)
+        self.store_rows(dataset.dataset_id, examination)
+        manifest = json_bytes(build_manifest(self.run_id, dataset, examination, documents, parents))
+        self._put(dataset_key(self.model, dataset.dataset_id, "manifest.json"), manifest)
+
+    def store_again(self, dataset: DatasetRecord, source: Source, examination: Examination) -> None:
+        """Keep the verdict on an upload of content that is a dataset already, beside that dataset."""
+        identifier = upload_id(source)
+        verdict = self.verdict(source, examination, dataset.dataset_id)
+        self._put(dataset_key(self.model, dataset.dataset_id, f"uploads/{identifier}.json"), verdict)
+        self.store_rows(identifier, examination)
+
+    def store_rows(self, identifier: str, examination: Examination) -> None:
+        """Keep the rows that were set aside, with their reasons; nothing when there are none."""
+        if not examination.quarantined:
+            return
+        lines = [json.dumps(row.to_dict(), ensure_ascii=False) for row in examination.quarantined]
+        self._put(quarantine_key(self.model, identifier, "rows.jsonl"), ("\n".join(lines) + "\n").encode())
+
+    def verdict(self, source: Source, examination: Examination, identity: str | None = None) -> bytes:
+        """Return ``validation.json``."""
+        upload = {"file": source.key, "version_id": source.version_id, "uploaded_at": source.uploaded_at.isoformat()}
+        return json_bytes(upload | {"run_id": self.run_id, "dataset_id": identity} | examination.verdict())
+
+    def _put(self, key: str, body: bytes) -> None:
+        self.data_store.put(key, body, _CONTENT_TYPES[key[key.rindex(".") :]])
+
+
+def upload_id(source: Source) -> str:
+    """Return the id of an upload: that of the cause it was."""
+    return make_cause_id("upload", source.bucket, source.key, source.version_id)
+
+
+def build_manifest(
+    run_id: str,
+    dataset: DatasetRecord,
+    examination: Examination,
+    documents: Mapping[str, bytes],
+    parents: Sequence[str],
+) -> dict[str, Any]:
+    """Return a dataset's manifest: what it is, which bytes it came from, by which code, and what was found."""
+    source = dataset.source
+    severities = Counter(finding.severity for finding in examination.findings)
+    return {
+        "manifest_version": 1,
+        "model": dataset.model,
+        "dataset_id": dataset.dataset_id,
+        "accepted_at": dataset.accepted_at.isoformat(),
+        "run_id": run_id,
+        "code_version": millrace.__version__,
+        "source": {
+            "bucket": source.bucket,
+            "key": source.key,
+            "version_id": source.version_id,
+            "uploaded_at": source.uploaded_at.isoformat(),
+            "format": dict(examination.description),
+        },
+        "schema_version": dataset.schema_version,
+        "schema_revision": dataset.schema_revision,
+        "rows": dataset.rows,
+        "columns": dataset.columns,
+        "row_counts": {
+            "read": examination.rows,
+            "accepted": dataset.rows,
+            "quarantined": len(examination.quarantined),
+        },
+        "checks": {
+            "errors": severities["error"],
+            "warnings": severities["warning"],
+            "by_name": dict(sorted(Counter(finding.check for finding in examination.findings).items())),
+        },
+        "parents": list(parents),
+        "sha256": {name: hashlib.sha256(body).hexdigest() for name, body in documents.items()},
+    }

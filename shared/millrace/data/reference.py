@@ -1,0 +1,129 @@
+"""Reference statistics: what a model's training data looked like, for monitoring to compare traffic with.
+
+Plain numbers that any function can compare with, without reading a table: of every feature and the target, how many
+values are missing, and shares of the rows in cells. The cells of a number are cut at the training data's own deciles,
+so that an index such as the population stability index (Siddiqi 2006, *Credit Risk Scorecards*, p. 136) has no cell
+that is empty by nature.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from millrace.features import missing_cells
+from millrace.schema import Column, TableSchema
+
+REFERENCE_VERSION = 1
+QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
+#: Cells that a number's range is cut into.
+CELLS = 10
+#: Values of a category that have a share of their own.
+MAX_CATEGORIES = 100
+
+
+def describe_reference(
+    schema: TableSchema, columns: Mapping[str, npt.NDArray[Any]], target: npt.NDArray[Any]
+) -> dict[str, Any]:
+    """Describe a training split.
+
+    Parameters
+    ----------
+    schema : TableSchema
+        Of the model.
+    columns : mapping of str to array of shape (n_rows,)
+        Typed as in :mod:`millrace.features`, at least every feature.
+    target : array of shape (n_rows,)
+        int64 class indices, or float64 values for regression.
+
+    Returns
+    -------
+    dict
+        ``reference_version``, ``split``, ``rows``, ``task``, ``features`` and ``target``, as plain JSON. Every column
+        has ``name``, ``type``, ``sensitive`` and ``missing_share``. Words and booleans have ``shares`` (of the rows,
+        by value, the commonest first), ``other_share`` and ``distinct``. Numbers, and dates in seconds since 1970,
+        have ``minimum``, ``maximum``, ``mean``, ``standard_deviation``, ``quantiles`` and ``histogram``: inner
+        ``edges`` and one more ``counts``; a value on an edge is in the cell above it.
+    """
+    classes = bool(schema.classes)
+    return {
+        "reference_version": REFERENCE_VERSION,
+        "split": "train",
+        "rows": len(target),
+        "task": schema.task,
+        "schema_version": schema.version,
+        "features": [describe_column(column, columns[column.name]) for column in schema.features],
+        "target": _describe_classes(schema, target) if classes else describe_column(schema.target, target),
+    }
+
+
+def describe_column(column: Column, values: npt.NDArray[Any]) -> dict[str, Any]:
+    """Describe one column's typed values."""
+    missing = missing_cells(values)
+    known = values[~missing]
+    described: dict[str, Any] = {
+        "name": column.name,
+        "type": column.type,
+        "sensitive": column.sensitive,
+        "missing_share": float(missing.mean()) if len(values) else 0.0,
+    }
+    if column.type == "boolean" and values.dtype.kind == "f":
+        return described | _shares(np.where(known == 1.0, "true", "false"), len(values))
+    if values.dtype.kind not in "fM":
+        return described | _shares(known.astype(np.str_), len(values))
+    if values.dtype.kind == "M":
+        known = known.astype("datetime64[us]").astype(np.int64) / 1e6
+    return described | _distribution(known.astype(np.float64))
+
+
+def _describe_classes(schema: TableSchema, target: npt.NDArray[np.int64]) -> dict[str, Any]:
+    counts = np.bincount(target[target >= 0], minlength=len(schema.classes))
+    rows = max(1, len(target))
+    return {
+        "name": schema.target.name,
+        "type": schema.target.type,
+        "sensitive": schema.target.sensitive,
+        "missing_share": 0.0,
+        "shares": {name: float(count / rows) for name, count in zip(schema.classes, counts, strict=True)},
+        "other_share": 0.0,
+        "distinct": int(np.count_nonzero(counts)),
+    }
+
+
+def _shares(words: npt.NDArray[np.str_], rows: int) -> dict[str, Any]:
+    distinct, counts = np.unique(words, return_counts=True)
+    order = np.lexsort((distinct, -counts))[:MAX_CATEGORIES]
+    shares = {str(distinct[i]): float(counts[i] / rows) for i in order}
+    return {
+        "shares": shares,
+        "other_share": float((counts.sum() - counts[order].sum()) / rows) if rows else 0.0,
+        "distinct": len(distinct),
+    }
+
+
+def _distribution(known: npt.NDArray[np.float64]) -> dict[str, Any]:
+    if not len(known):
+        nothing = dict.fromkeys(("minimum", "maximum", "mean", "standard_deviation"))
+        return nothing | {"quantiles": {}, "histogram": {"edges": [], "counts": [0]}}
+    ordered = np.sort(known)
+    positions = np.round(np.linspace(0.0, 1.0, CELLS + 1)[1:-1] * (len(ordered) - 1)).astype(np.int64)
+    edges = np.unique(ordered[positions])
+    borders = [0, *np.searchsorted(ordered, edges, "left").tolist(), len(ordered)]
+    return {
+        "minimum": float(ordered[0]),
+        "maximum": float(ordered[-1]),
+        "mean": float(known.mean()),
+        "standard_deviation": float(known.std()),
+        "quantiles": {
+            str(level): float(value) for level, value in zip(QUANTILES, np.quantile(ordered, QUANTILES), strict=True)
+        },
+        "histogram": {"edges": edges.tolist(), "counts": np.diff(borders).tolist()},
+    }
+
+
+def cell_counts(known: npt.NDArray[np.float64], edges: list[float]) -> list[int]:
+    """Count new values in a reference's cells: what monitoring compares with ``histogram.counts``."""
+    cells = np.searchsorted(np.array(edges, dtype=np.float64), known, "right")
+    counts: list[int] = np.bincount(cells, minlength=len(edges) + 1).tolist()
+    return counts

@@ -1,0 +1,1 @@
+"""Building blocks of HTML reports: escaping, the page, tables, tiles, figures. Nothing here knows what it reports."""

@@ -1,0 +1,134 @@
+"""What a user may say about a model, and how every mistake in it is named."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from millrace.errors import InvalidInputError
+from millrace.spec import ModelSpec
+
+
+def _bad_fields(document: dict[str, Any]) -> dict[str, str]:
+    with pytest.raises(InvalidInputError) as caught:
+        ModelSpec.parse(document)
+    return {fault.field: fault.message for fault in caught.value.fields}
+
+
+def test_nothing_needs_to_be_said() -> None:
+    spec = ModelSpec.parse({})
+
+    assert spec.columns == {}
+    assert spec.split.by == "random"
+    assert (spec.split.test_share, spec.split.validation_share) == (0.2, 0.2)
+    assert spec.target_name is None
+    assert spec.identifier_name is None
+
+
+def test_a_spec_survives_its_own_document() -> None:
+    spec = ModelSpec.parse(
+        {
+            "target": "churned",
+            "columns": {
+                "age": {"type": "integer", "minimum": 0, "maximum": 120, "nullable": False},
+                "plan": {"allowed": ["basic", "plus", 3], "severity": "warning"},
+                "email": {"pattern": r"[^@]+@[^@]+", "sensitive": True},
+            },
+            "checks": {"expressions": [{"name": "in order", "expression": "start <= end"}], "min_rows": 5},
+            "read": {"decimal": ",", "thousands": ".", "null_words": ["-"]},
+            "split": {"by": "time", "column": "joined", "test_share": 0.1},
+            "id_column": "customer",
+            "sensitive_groups": ["sex"],
+        }
+    )
+
+    assert spec.columns["plan"].allowed == ("basic", "plus", "3")
+    assert ModelSpec.parse(spec.model_dump(mode="json")) == spec
+
+
+def test_every_bad_field_is_named_at_once() -> None:
+    found = _bad_fields(
+        {
+            "columns": {
+                "a": {"role": "predictor", "pattern": "(", "minimum": 3, "maximum": 1},
+                "b": {"alowed": ["x"], "allowed": [True], "formats": ["dd/mm"]},
+                "c": {"type": "number", "formats": ["%d/%m/%Y"], "max_null_share": 2},
+            },
+            "checks": {
+                "max_age_days": 2,
+                "min_rows": 9,
+                "max_rows": 8,
+                "expressions": [{"name": "x"}],
+            },
+            "read": {"delimiter": ";;", "encoding": "klingon", "decimal": ",", "thousands": ","},
+            "split": {"by": "time"},
+            "targt": "y",
+        }
+    )
+
+    assert set(found) == {
+        "columns.a.role",
+        "columns.a.pattern",
+        "columns.a.maximum",
+        "columns.b.alowed",
+        "columns.b.allowed.0",
+        "columns.b.formats.0",
+        "columns.c.formats",
+        "columns.c.max_null_share",
+        "checks.max_age_days",
+        "checks.max_rows",
+        "checks.expressions.0.expression",
+        "read.delimiter",
+        "read.encoding",
+        "read.thousands",
+        "split.column",
+        "targt",
+    }
+    assert found["targt"] == "there is no such field"
+    assert "quotes" in found["columns.b.allowed.0"]
+
+
+@pytest.mark.parametrize("pattern", ["(?=a)", "(?<!a)b", r"(a)\1", "a++", "(?>a)", "(?P<x>a)(?P=x)"])
+def test_a_pattern_that_could_run_for_ever_is_refused(pattern: str) -> None:
+    assert "columns.a.pattern" in _bad_fields({"columns": {"a": {"pattern": pattern}}})
+
+
+@pytest.mark.parametrize("pattern", [r"\d+\.\d{2}", "(?i:abc)", r"a\++", r"\\d", "[a-z]*?"])
+def test_ordinary_patterns_are_taken(pattern: str) -> None:
+    assert ModelSpec.parse({"columns": {"a": {"pattern": pattern}}}).columns["a"].pattern == pattern
+
+
+@pytest.mark.parametrize(
+    ("document", "field"),
+    [
+        ({"target": "y", "columns": {"y": {"role": "feature"}}}, "columns.y.role"),
+        ({"target": "y", "columns": {"z": {"role": "target"}}}, "columns.z.role"),
+        ({"id_column": "k", "columns": {"z": {"role": "identifier"}}}, "columns.z.role"),
+        ({"target": "y", "id_column": "y"}, "id_column"),
+        ({"target": "y", "sensitive_groups": ["y"]}, "sensitive_groups"),
+        ({"target": "y", "split": {"by": "group", "column": "y"}}, "split.column"),
+        ({"split": {"by": "group"}}, "split.column"),
+        ({"split": {"column": "week"}}, "split.column"),
+        ({"split": {"test_share": 0.7, "validation_share": 0.3}}, "split.validation_share"),
+        ({"split": {"test_share": 0.8}}, "split.validation_share"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(document: dict[str, Any], field: str) -> None:
+    assert field in _bad_fields(document)
+
+
+def test_roles_name_target_and_identifier_too() -> None:
+    spec = ModelSpec.parse({"columns": {"y": {"role": "target"}, "k": {"role": "identifier"}}})
+
+    assert (spec.target_name, spec.identifier_name) == ("y", "k")
+
+
+def test_the_documented_spec_is_one() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "spec.md").read_text(encoding="utf-8")
+    (document,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+
+    spec = ModelSpec.parse(yaml.safe_load(document))
+
+    assert spec.split.by == "time"
+    assert set(yaml.safe_load(document)) <= set(ModelSpec.model_fields)
