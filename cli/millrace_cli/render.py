@@ -25,7 +25,7 @@ NOTHING = "-"
 _METRICS_SHOWN = 4
 
 #: Columns of sentences, which wrap; everything else is copied and compared, so it stays on one line.
-_PROSE = frozenset({"finding", "probabilities", "reason", "reasons", "why"})
+_PROSE = frozenset({"", "finding", "probabilities", "reason", "reasons", "seen", "shares", "values", "why"})
 
 
 def format_value(value: Any) -> str:

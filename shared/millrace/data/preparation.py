@@ -15,7 +15,7 @@ from millrace.data.observing import observe
 from millrace.data.partitioning import Partition, partition
 from millrace.data.prepared import PreparedSplit, dump_split
 from millrace.data.reference import describe_reference
-from millrace.data.splitting import hash_rows, row_identities
+from millrace.data.splitting import hash_copies, hash_rows, row_identities
 from millrace.data.targets import MIN_CLASS_ROWS
 from millrace.data.typed_table import TypedTable
 from millrace.features import MISSING_STRING
@@ -24,7 +24,7 @@ from millrace.registry.entities import DatasetRecord
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec
 
-#: Distinct rows below which no split can be drawn.
+#: Rows below which no split can be drawn.
 MIN_ROWS = 10
 
 
@@ -156,8 +156,9 @@ def choose_datasets(
 def prepare(schema: TableSchema, tables: Sequence[TypedTable], spec: ModelSpec) -> PreparedData:
     """Combine datasets and split the rows.
 
-    Where rows have an identifier, the newest row of each is kept. Where they have none, a row that an older dataset
-    holds already is left out; repetitions within one dataset are the data's own and stay.
+    Where rows have an identifier, the newest row of each is kept. Where they have none, a row is kept as often as the
+    dataset holds it that holds it most often: repetitions within one dataset are the data's own and stay, and a table
+    that is uploaded again with more rows adds only those.
 
     Parameters
     ----------
@@ -195,7 +196,7 @@ def _without_repetitions(
     seen: npt.NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
     kept, contributions = [], []
     for table in tables:
-        hashes = hash_rows(table.features(), table.target())
+        hashes = hash_copies(hash_rows(table.features(), table.target()))
         new = ~np.isin(hashes, seen)
         kept.append(table.take(new))
         contributions.append(Contribution(len(table), repeated=int((~new).sum())))
@@ -221,15 +222,15 @@ def _newest_of_each(identifier: str, tables: Sequence[TypedTable]) -> tuple[list
 
 
 def _unlearnable(schema: TableSchema, row_ids: npt.NDArray[np.uint64], target: npt.NDArray[Any]) -> list[Finding]:
-    distinct = len(np.unique(row_ids))
-    if distinct < MIN_ROWS:
-        return [error("too_few_rows", f"only {distinct} different rows in all; at least {MIN_ROWS} are needed")]
+    ids = len(np.unique(row_ids))
+    if ids < MIN_ROWS:
+        return [error("too_few_rows", f"only {ids} rows or entities in all; at least {MIN_ROWS} are needed")]
     findings = []
     for index, name in enumerate(schema.classes):
         rows = len(np.unique(row_ids[target == index]))
         if rows < MIN_CLASS_ROWS:
             message = (
-                f"class {name!r} of the target {schema.target.name!r} has {rows} different rows in the data to train "
+                f"class {name!r} of the target {schema.target.name!r} has {rows} rows or entities in the data to train "
                 f"on; at least {MIN_CLASS_ROWS} are needed"
             )
             findings.append(error("small_class", message, schema.target.name, rows))

@@ -1,9 +1,13 @@
 """Splitting: which rows are for training, for choosing and for judging.
 
 A row's side follows from what the row *is*, not from where it stands or when it came: its identifier's hash, or
-its content's, decides. So a row that was holdout once is holdout for ever; a challenger trained on more data is
-compared with the champion on rows that *neither* has seen in training, and equal rows never stand on two sides.
-A random split drawn anew at each retraining would leak the champion's test rows into the challenger's training set.
+its content's, decides. So a row that was holdout once is holdout for ever, and a challenger trained on more data is
+compared with the champion on rows that *neither* has seen in training. A random split drawn anew at each retraining
+would leak the champion's test rows into the challenger's training set.
+
+Rows without an identifier that are equal in every column are told apart by their copy number, the first, the second
+and so on. If all copies went to one side, a table of few distinct rows would have sides that contradict each other:
+where ``(plan=pro, yes)`` is all in the holdout, training sees ``plan=pro`` with ``no`` alone.
 
 Hashes are SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators") over the values'
 bits and BLAKE2b over strings: the same in every process, on every platform, with every version of the libraries.
@@ -58,11 +62,23 @@ def hash_rows(features: FeatureMatrix, target: npt.NDArray[Any]) -> UInt64Array:
 def row_identities(
     features: FeatureMatrix, target: npt.NDArray[Any], identifiers: npt.NDArray[Any] | None
 ) -> UInt64Array:
-    """Return what decides each row's side: its identifier's hash, or its content's where it has none."""
-    contents = hash_rows(features, target)
+    """Return what decides each row's side: its identifier's hash, or its content's and copy number's."""
+    contents = hash_copies(hash_rows(features, target))
     if identifiers is None:
         return contents
     return np.where(identifiers == "", contents, hash_strings(identifiers)).astype(np.uint64)
+
+
+def hash_copies(hashes: UInt64Array) -> UInt64Array:
+    """Tell equal hashes apart: the first of each stays, the k-th after it depends on k alone."""
+    order = np.argsort(hashes, kind="stable")
+    ordered = hashes[order]
+    positions = np.arange(len(hashes))
+    is_first = np.ones(len(hashes), dtype=bool)
+    is_first[1:] = ordered[1:] != ordered[:-1]
+    copies = np.empty(len(hashes), dtype=np.uint64)
+    copies[order] = positions - np.maximum.accumulate(np.where(is_first, positions, 0))
+    return np.where(copies == 0, hashes, _combine(hashes, copies))
 
 
 def assign_sides(

@@ -396,10 +396,18 @@ def test_metadata_name_the_target_and_the_task(workshop):
     assert workshop.splits(run)["train"].target.dtype == np.float64
 
 
-def test_rows_that_are_too_much_alike_to_split_are_refused(workshop):
-    run, verdict = workshop.validate(workshop.upload("t.csv", "a,b,label\n" + "1,2,0\n2,1,1\n" * 30))
+def test_entities_too_few_to_split_are_refused(workshop):
+    rows = "".join(f"{i % 4},{i % 7},{i % 2}\n" for i in range(60))
+    workshop.registry.put_spec("churn", ModelSpec(id_column="owner"))
+    run, verdict = workshop.validate(workshop.upload("t.csv", "owner,b,label\n" + rows))
     assert verdict.outcome == "rejected"
-    assert run.reasons == ("only 2 different rows in all; at least 10 are needed",)
+    assert run.reasons == ("only 4 rows or entities in all; at least 10 are needed",)
+
+
+def test_few_distinct_rows_stand_on_every_side(workshop):
+    run, verdict = workshop.validate(workshop.upload("t.csv", "a,b,label\n" + "1,2,0\n2,1,1\n" * 30))
+    assert verdict.outcome == "accepted"
+    assert all(set(split.target.tolist()) == {0, 1} for split in workshop.splits(run).values())
 
 
 def test_a_training_set_says_what_each_dataset_gave_and_which_were_left_out(workshop):
