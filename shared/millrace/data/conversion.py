@@ -1,5 +1,6 @@
 """Cells to typed columns, batch by batch, as a schema says."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ from millrace.data.cells import (
 from millrace.data.number_style import PLAIN, NumberStyle
 from millrace.data.raw import RowBatch, normalise, one_array
 from millrace.data.storage import MOMENT, WORDS, is_text, storage_type
-from millrace.schema import Column, TableSchema
+from millrace.schema import Column
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +42,10 @@ class Converted:
     bounds: pa.StructScalar | None = None
 
 
-def read_types(schema: TableSchema) -> dict[str, pa.DataType]:
-    """Return the type that each column is best read as."""
-    types = {column.name: storage_type(column) for column in schema.columns}
-    by_words = (pa.bool_(), MOMENT)
-    return {name: WORDS if kind in by_words else kind for name, kind in types.items()}
+def read_types(columns: Iterable[Column]) -> dict[str, pa.DataType]:
+    """Return the type that each column is best read as; booleans and dates have few different words."""
+    types = {column.name: storage_type(column) for column in columns}
+    return {name: WORDS if kind in (pa.bool_(), MOMENT) else kind for name, kind in types.items()}
 
 
 def parse_column(column: Column, cells: pa.Array, numbers: NumberStyle = PLAIN) -> Parsed:

@@ -13,7 +13,7 @@ import numpy as np
 
 from millrace.data.bias import find_bias
 from millrace.data.checks import CheckedTable, check_table
-from millrace.data.conversion import convert
+from millrace.data.conversion import convert, read_types
 from millrace.data.declared import added_columns, declare_columns, extend_schema
 from millrace.data.findings import Finding, error, errors_among, shorten, warning
 from millrace.data.history import NO_HISTORY, History
@@ -142,7 +142,8 @@ def _examine_first(reader: TableReader, spec: ModelSpec, metadata: Mapping[str, 
     inferred, findings = infer_columns(reader, target)
     columns, declared = declare_columns(inferred, spec)
     position = reader.names.index(target)
-    values = [to_values(convert(columns[position], batch).stored) for batch in reader.batches()]
+    wanted = read_types([columns[position]])
+    values = [to_values(convert(columns[position], batch).stored) for batch in reader.batches(wanted)]
     outcome = judge_target(columns[position], np.concatenate(values), wanted_task(spec, metadata))
     columns[position] = outcome.column
     schema = TableSchema(tuple(columns), outcome.task, outcome.classes)
