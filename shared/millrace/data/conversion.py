@@ -71,18 +71,18 @@ def convert(column: Column, batch: RowBatch) -> Converted:
     elif typed is not None and typed.type == kind == MOMENT:
         return Converted(one_array(typed))
     elif typed is not None and pa.types.is_string(kind):
-        return Converted(one_array(normalise(typed)))
+        return Converted(one_array(normalise(typed, batch.missing)))
     elif typed is not None:
-        return _convert_words(column, one_array(typed.unify_dictionaries()))
+        return _convert_words(column, one_array(typed.unify_dictionaries()), batch.missing)
     if column.name not in batch.names:
         return Converted(pa.nulls(len(batch), kind))
     cells = batch.column(column.name)
     return _convert_cells(column, cells, batch.numbers) if kind != WORDS else Converted(cells.dictionary_encode())
 
 
-def _convert_words(column: Column, encoded: pa.DictionaryArray) -> Converted:
+def _convert_words(column: Column, encoded: pa.DictionaryArray, missing: pa.Array | None) -> Converted:
     """Type the different words once each."""
-    words = one_array(normalise(pa.chunked_array([encoded.dictionary])))
+    words = one_array(normalise(pa.chunked_array([encoded.dictionary]), missing))
     if storage_type(column) == WORDS:
         if words.equals(encoded.dictionary):
             return Converted(encoded)
