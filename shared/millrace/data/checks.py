@@ -88,7 +88,7 @@ def check_table(
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         judged = _Judge(schema, _understood(expressions), pool)
-        for batch in _ahead(reader.batches(read_types(schema)), pool):
+        for batch in _ahead(reader.batches(read_types(schema.columns)), pool):
             judged.judge(batch)
     return _Conclusion(judged, list(reader.names), max_quarantined_share).conclude()
 

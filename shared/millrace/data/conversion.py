@@ -1,5 +1,6 @@
 """Cells to typed columns, batch by batch, as a schema says."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ from millrace.data.cells import (
 from millrace.data.number_style import PLAIN, NumberStyle
 from millrace.data.raw import RowBatch, normalise, one_array
 from millrace.data.storage import MOMENT, WORDS, is_text, storage_type
-from millrace.schema import Column, TableSchema
+from millrace.schema import Column
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +42,10 @@ class Converted:
     bounds: pa.StructScalar | None = None
 
 
-def read_types(schema: TableSchema) -> dict[str, pa.DataType]:
-    """Return the type that each column is best read as."""
-    types = {column.name: storage_type(column) for column in schema.columns}
-    by_words = (pa.bool_(), MOMENT)
-    return {name: WORDS if kind in by_words else kind for name, kind in types.items()}
+def read_types(columns: Iterable[Column]) -> dict[str, pa.DataType]:
+    """Return the type that each column is best read as; booleans and dates have few different words."""
+    types = {column.name: storage_type(column) for column in columns}
+    return {name: WORDS if kind in (pa.bool_(), MOMENT) else kind for name, kind in types.items()}
 
 
 def parse_column(column: Column, cells: pa.Array, numbers: NumberStyle = PLAIN) -> Parsed:
@@ -71,18 +71,18 @@ def convert(column: Column, batch: RowBatch) -> Converted:
     elif typed is not None and typed.type == kind == MOMENT:
         return Converted(one_array(typed))
     elif typed is not None and pa.types.is_string(kind):
-        return Converted(one_array(normalise(typed)))
+        return Converted(one_array(normalise(typed, batch.missing)))
     elif typed is not None:
-        return _convert_words(column, one_array(typed.unify_dictionaries()))
+        return _convert_words(column, one_array(typed.unify_dictionaries()), batch.missing)
     if column.name not in batch.names:
         return Converted(pa.nulls(len(batch), kind))
     cells = batch.column(column.name)
     return _convert_cells(column, cells, batch.numbers) if kind != WORDS else Converted(cells.dictionary_encode())
 
 
-def _convert_words(column: Column, encoded: pa.DictionaryArray) -> Converted:
+def _convert_words(column: Column, encoded: pa.DictionaryArray, missing: pa.Array | None) -> Converted:
     """Type the different words once each."""
-    words = one_array(normalise(pa.chunked_array([encoded.dictionary])))
+    words = one_array(normalise(pa.chunked_array([encoded.dictionary]), missing))
     if storage_type(column) == WORDS:
         if words.equals(encoded.dictionary):
             return Converted(encoded)

@@ -22,7 +22,7 @@ from millrace.data.content import Content
 from millrace.data.encoding import Encoding, Utf8Stream
 from millrace.data.findings import Finding, shorten
 from millrace.data.number_style import PLAIN, NumberStyle, detect_style
-from millrace.data.raw import MAX_ROW_TEXT, QuarantinedRow, RowBatch, build_cells, check_header
+from millrace.data.raw import MAX_ROW_TEXT, QuarantinedRow, RowBatch, build_cells, check_header, missing_words
 from millrace.data_spec import ReadSpec
 from millrace.errors import InvalidInputError
 from millrace.schema import MISSING_WORDS
@@ -96,6 +96,7 @@ class DelimitedReader:
     description: dict[str, str] = field(init=False)
     findings: tuple[Finding, ...] = field(init=False)
     _numbers: NumberStyle = field(init=False, default=PLAIN)
+    _missing: pa.Array | None = field(init=False, default=None)
     _header_bytes: int = field(init=False)
     _header_lines: int = field(init=False)
 
@@ -119,6 +120,7 @@ class DelimitedReader:
         if self._numbers != PLAIN:
             self.description["numbers"] = self._numbers.example
         self.findings = (*self.encoding.findings(), *found)
+        self._missing = missing_words(self.read)
 
     @property
     def mark(self) -> str:
@@ -131,7 +133,7 @@ class DelimitedReader:
         if self._numbers != PLAIN:
             types = None  # Arrow would read 1.234 as a fraction
         for batch in self._batches({name: kind for name, kind in (types or {}).items() if name in self.names}):
-            batch.numbers = self._numbers
+            batch.numbers, batch.missing = self._numbers, self._missing
             rows += len(batch) + len(batch.malformed)
             yield batch
         if not rows:
@@ -202,7 +204,7 @@ class DelimitedReader:
         else:
             lines = np.arange(block.first_line, block.first_line + table.num_rows, dtype=np.int64)
         if not types:
-            cells = build_cells(self.names, table.columns)
+            cells = build_cells(self.names, table.columns, self._missing)
             return RowBatch(lines, lambda: cells, malformed, self.names)
         typed = {name: table.column(name) for name in self.names if name in types}
         return RowBatch(lines, lambda: self._as_text(body), malformed, self.names, typed)
@@ -211,7 +213,7 @@ class DelimitedReader:
         table = self._parse(body, {})
         if table is None:  # the same body was read with types before
             raise InvalidInputError("the file could not be read twice")
-        return build_cells(self.names, table.columns)
+        return build_cells(self.names, table.columns, self._missing)
 
     def _parse(self, body: bytes, types: Mapping[str, pa.DataType]) -> pa.Table | None:
         """Let Arrow parse whole records; None when there is something wrong with one of them."""
@@ -228,7 +230,7 @@ class DelimitedReader:
                 ),
                 convert_options=pa_csv.ConvertOptions(
                     column_types=column_types,
-                    null_values=sorted(MISSING_WORDS),
+                    null_values=sorted(MISSING_WORDS) if self._missing is None else self._missing.to_pylist(),
                     strings_can_be_null=True,
                     include_columns=list(types) or None,
                     check_utf8=False,
@@ -258,7 +260,7 @@ class DelimitedReader:
     def _read_carefully(self, block: Block, reader: BlockReader) -> RowBatch:
         """Read a block with the standard library's parser, and on to the end of its last record."""
         records = _Records(block, reader, self.mark, self.encoding.label, len(self.names))
-        cells = build_cells(self.names, records.columns())
+        cells = build_cells(self.names, records.columns(), self._missing)
         reader.line = records.next_line
         return RowBatch(np.array(records.lines, dtype=np.int64), lambda: cells, tuple(records.malformed), self.names)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from millrace.data.bias import find_bias
 from millrace.data.checks import CheckedTable, check_table
-from millrace.data.conversion import convert
+from millrace.data.conversion import convert, read_types
 from millrace.data.declared import added_columns, declare_columns, extend_schema
 from millrace.data.findings import Finding, error, errors_among, shorten, warning
 from millrace.data.history import NO_HISTORY, History
@@ -139,10 +139,11 @@ def examine(
 def _examine_first(reader: TableReader, spec: ModelSpec, metadata: Mapping[str, str], history: History) -> Examination:
     """Infer a schema, hold the upload to it, and see whether there is something to learn."""
     target = choose_target(reader.names, spec, metadata)
-    inferred, findings = infer_columns(reader, target)
+    inferred, findings = infer_columns(reader, target, spec.identifier_name, spec.read.date_order)
     columns, declared = declare_columns(inferred, spec)
     position = reader.names.index(target)
-    values = [to_values(convert(columns[position], batch).stored) for batch in reader.batches()]
+    wanted = read_types([columns[position]])
+    values = [to_values(convert(columns[position], batch).stored) for batch in reader.batches(wanted)]
     outcome = judge_target(columns[position], np.concatenate(values), wanted_task(spec, metadata))
     columns[position] = outcome.column
     schema = TableSchema(tuple(columns), outcome.task, outcome.classes)
@@ -155,7 +156,7 @@ def _examine_later(
     reader: TableReader, spec: ModelSpec, metadata: Mapping[str, str], schema: TableSchema, history: History
 ) -> Examination:
     """Hold the upload to the model's schema, and to the columns that the spec asks for beside."""
-    added = infer_some(reader, added_columns(schema, reader.names, spec))
+    added = infer_some(reader, added_columns(schema, reader.names, spec), spec.read.date_order)
     schema = extend_schema(schema, added, spec)
     checked = check_table(reader, schema, spec.max_quarantined_share, spec.checks.expressions)
     found = [*reader.findings, *_contradictions(schema, metadata), *checked.findings]

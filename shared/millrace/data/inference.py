@@ -40,7 +40,7 @@ class InferredColumn:
 
 
 def infer_columns(
-    table: RawTable | TableReader, target: str, id_column: str | None = None
+    table: RawTable | TableReader, target: str, id_column: str | None = None, date_order: str | None = None
 ) -> tuple[list[Column], list[Finding]]:
     """Infer every column's type and role.
 
@@ -52,6 +52,8 @@ def infer_columns(
         The column to predict.
     id_column : str or None, default=None
         The column that names rows; None takes the first that is unique and named like one.
+    date_order : {'day_first', 'month_first'} or None, default=None
+        How to read a date whose day and month could change places; None leaves such a column out.
 
     Returns
     -------
@@ -62,15 +64,16 @@ def infer_columns(
     columns: list[Column] = []
     findings: list[Finding] = []
     for name, summary in summaries.items():
-        inferred = conclude(name, summary, is_target=name == target)
+        inferred = conclude(name, summary, is_target=name == target, date_order=date_order)
         columns.append(inferred.column)
         findings.extend(inferred.findings)
     return _with_one_identifier(columns, target, id_column), findings
 
 
-def infer_some(table: RawTable | TableReader, names: Sequence[str]) -> list[Column]:
+def infer_some(table: RawTable | TableReader, names: Sequence[str], date_order: str | None = None) -> list[Column]:
     """Infer a few columns, none of them the target; nothing is read when there are none."""
-    return [conclude(name, summary).column for name, summary in summarise_columns(table, names).items()]
+    summaries = summarise_columns(table, names)
+    return [conclude(name, summary, date_order=date_order).column for name, summary in summaries.items()]
 
 
 def summarise_columns(table: RawTable | TableReader, names: Sequence[str]) -> dict[str, ColumnSummary]:
@@ -97,25 +100,27 @@ def infer_column(name: str, cells: pa.Array, *, is_target: bool = False) -> Infe
     return conclude(name, summarise(cells), is_target=is_target)
 
 
-def conclude(name: str, summary: ColumnSummary, *, is_target: bool = False) -> InferredColumn:
+def conclude(
+    name: str, summary: ColumnSummary, *, is_target: bool = False, date_order: str | None = None
+) -> InferredColumn:
     """Infer one column from what is known of its cells."""
     if not summary.present:
         role: Role = "target" if is_target else "ignored"
         return InferredColumn(Column(name, "text", role, nullable=True, reason="every value is missing"))
-    typed = _infer_type(name, summary)
+    typed = _infer_type(name, summary, date_order)
     if is_target:
         return InferredColumn(replace(typed.column, role="target"), typed.findings)
     return InferredColumn(_with_role(typed.column, summary), typed.findings)
 
 
-def _infer_type(name: str, summary: ColumnSummary) -> InferredColumn:
+def _infer_type(name: str, summary: ColumnSummary, date_order: str | None) -> InferredColumn:
     numeric = _as_number(name, summary)
     if numeric:
         return InferredColumn(numeric)
     boolean = _as_boolean(name, summary)
     if boolean:
         return InferredColumn(boolean)
-    moment = _as_datetime(name, summary)
+    moment = _as_datetime(name, summary, date_order)
     if moment:
         return moment
     few = summary.present < SMALL_TABLE or summary.distinct <= summary.present / 2
@@ -150,13 +155,16 @@ def _as_number(name: str, summary: ColumnSummary) -> Column | None:
     return Column(name, "integer" if summary.integers == summary.numbers else "number", nullable=summary.nullable)
 
 
-def _as_datetime(name: str, summary: ColumnSummary) -> InferredColumn | None:
+def _as_datetime(name: str, summary: ColumnSummary, date_order: str | None) -> InferredColumn | None:
     counts = summary.formats
     needed = PARSED_SHARE * summary.present
     best = max(counts.fitting.values(), default=0)
     if best < needed:
         return _in_two_formats(name, summary, needed)
     winners = [form for form, count in counts.fitting.items() if count == best]
+    if date_order is not None:
+        first = "%d" if date_order == "day_first" else "%m"
+        winners = [form for form in winners if form.startswith(first)] or winners
     rivals = [form for form in winners[1:] if counts.differing[_pair(winners[0], form)]]
     if not rivals:
         return InferredColumn(Column(name, "datetime", nullable=summary.nullable, formats=(winners[0],)))

@@ -30,6 +30,8 @@ class JsonLinesReader:
         The file.
     encoding : Encoding
         How it is written.
+    missing : pyarrow.Array or None, default=None
+        The words that mean "missing", where the user says so.
 
     Raises
     ------
@@ -39,6 +41,7 @@ class JsonLinesReader:
 
     content: Content
     encoding: Encoding
+    missing: pa.Array | None = None
     names: list[str] = field(init=False, default_factory=list)
     description: dict[str, str] = field(init=False)
     findings: tuple[Finding, ...] = field(init=False)
@@ -89,10 +92,10 @@ class JsonLinesReader:
                 values.append(record.get(name))
             lines.append(number)
             if len(lines) * len(columns) >= _CELLS_A_BATCH:
-                yield _batch(columns, lines, malformed)
+                yield _batch(columns, lines, malformed, self.missing)
                 columns, lines, malformed = {}, [], []
         if lines or malformed:
-            yield _batch(columns, lines, malformed)
+            yield _batch(columns, lines, malformed, self.missing)
 
     def _lines(self) -> Iterator[str]:
         with self.content.open() as stream:
@@ -124,8 +127,12 @@ class _Spool:
             yield lines, pa.ipc.open_stream(body).read_all(), malformed
 
 
-def _batch(columns: dict[str, list[str | None]], lines: list[int], malformed: list[QuarantinedRow]) -> RowBatch:
-    cells = build_cells(list(columns), [pa.chunked_array([values], type=pa.string()) for values in columns.values()])
+def _batch(
+    columns: dict[str, list[str | None]], lines: list[int], malformed: list[QuarantinedRow], missing: pa.Array | None
+) -> RowBatch:
+    cells = build_cells(
+        list(columns), [pa.chunked_array([values], type=pa.string()) for values in columns.values()], missing
+    )
     return RowBatch(np.array(lines, dtype=np.int64), lambda: cells, tuple(malformed), list(columns))
 
 

@@ -22,7 +22,7 @@ def _observe_column(column: Column, tables: Sequence[TypedTable]) -> Column:
     if not len(known) or column.role == "identifier" or column.type == "text":
         return replace(column, nullable=nullable)
     if column.type == "category":
-        return replace(column, nullable=nullable, categories=tuple(np.unique(known.astype(np.str_)).tolist()))
+        return replace(column, nullable=nullable, categories=tuple(sorted(set(known.tolist()))))
     if column.type in ("integer", "number"):
         return replace(column, nullable=nullable, minimum=float(known.min()), maximum=float(known.max()))
     if column.type == "datetime":

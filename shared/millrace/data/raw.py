@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from millrace.data.findings import Finding, listed, shorten
 from millrace.data.number_style import PLAIN, NumberStyle
+from millrace.data_spec import ReadSpec
 from millrace.errors import FieldError, InvalidInputError
 from millrace.schema import MISSING_WORDS
 
@@ -78,6 +79,8 @@ class RowBatch:
         Columns that were read as the type that was asked for; the text of these is read only when it is needed.
     numbers : NumberStyle
         How the cells write numbers.
+    missing : pyarrow.Array or None
+        The words that mean "missing"; None stands for :data:`millrace.schema.MISSING_WORDS`.
     """
 
     lines: npt.NDArray[np.int64]
@@ -86,6 +89,7 @@ class RowBatch:
     names: Sequence[str]
     typed: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
     numbers: NumberStyle = PLAIN
+    missing: pa.Array | None = None
     _cells: pa.Table | None = None
     _lock: Lock = field(default_factory=Lock)
 
@@ -185,9 +189,9 @@ def one_array(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def build_cells(names: Sequence[str], columns: Sequence[pa.ChunkedArray]) -> pa.Table:
+def build_cells(names: Sequence[str], columns: Sequence[pa.ChunkedArray], missing: pa.Array | None = None) -> pa.Table:
     """Make the table of cells: blanks around values removed, missing words made null."""
-    return pa.table([normalise(column) for column in columns], names=list(names))
+    return pa.table([normalise(column, missing) for column in columns], names=list(names))
 
 
 def check_header(names: Sequence[str]) -> None:
@@ -217,11 +221,18 @@ def check_header(names: Sequence[str]) -> None:
         )
 
 
-def normalise(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def missing_words(read: ReadSpec) -> pa.Array | None:
+    """Return the words that the user says mean "missing"; the empty cell always does."""
+    if read.null_words is None:
+        return None
+    return pa.array(sorted({"", *read.null_words}), type=pa.string())
+
+
+def normalise(column: pa.ChunkedArray, missing: pa.Array | None = None) -> pa.ChunkedArray:
     """Return cells without blanks around them, missing words made null."""
     text = column.cast(pa.string())
     trimmed = pc.utf8_trim_whitespace(text)
     if pc.sum(pc.binary_length(trimmed)).as_py() == pc.sum(pc.binary_length(text)).as_py():
         trimmed = text
-    missing = pc.is_in(trimmed, value_set=_MISSING)
-    return pc.if_else(missing, pa.scalar(None, pa.string()), trimmed) if pc.any(missing).as_py() else trimmed
+    gaps = pc.is_in(trimmed, value_set=_MISSING if missing is None else missing)
+    return pc.if_else(gaps, pa.scalar(None, pa.string()), trimmed) if pc.any(gaps).as_py() else trimmed

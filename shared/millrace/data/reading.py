@@ -13,7 +13,7 @@ from millrace.data.delimited import DelimitedReader
 from millrace.data.encoding import detect_encoding, stated_encoding
 from millrace.data.json_lines import JsonLinesReader
 from millrace.data.parquet import ParquetReader
-from millrace.data.raw import RawTable, TableReader, collect
+from millrace.data.raw import RawTable, TableReader, collect, missing_words
 from millrace.data_spec import ReadSpec
 from millrace.errors import InvalidInputError
 
@@ -89,5 +89,5 @@ def _choose_reader(content: Content, name: str, head: bytes, read: ReadSpec) -> 
         return ParquetReader(content)
     encoding = stated_encoding(content, read.encoding) if read.encoding else detect_encoding(content)
     if name.endswith(_JSON_NAMES) or head.lstrip()[:1] == b"{":
-        return JsonLinesReader(content, encoding)
+        return JsonLinesReader(content, encoding, missing_words(read))
     return DelimitedReader(content, encoding, read.delimiter, read)

@@ -41,9 +41,10 @@ class StoredColumns(Mapping[str, npt.NDArray[Any]]):
 
     def __init__(self, stored: pa.Table) -> None:
         self.stored = stored
+        self._names = frozenset(stored.column_names)
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
-        if name not in self.stored.column_names:
+        if name not in self._names:
             raise KeyError(name)
         return to_values(self.stored.column(name))
 

@@ -3,7 +3,7 @@
 from unittest import mock
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from millrace.data import blocks
 from millrace.data.blocks import BlockReader
@@ -36,6 +36,7 @@ def _told(body: bytes) -> tuple[object, ...]:
     return (table.cells.to_pydict(), table.lines.tolist(), table.malformed)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(files, st.integers(1, 60))
 @example('x,y\n"a\nb",1\n2,3\n', 3)
 @example('x,y\n1,2\n3,"4', 5)
