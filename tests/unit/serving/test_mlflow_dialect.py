@@ -139,6 +139,9 @@ def test_another_content_type_is_refused(content_type):
         read_body(b"{}", content_type)
 
 
+SHAPES = "'dataframe_records', 'dataframe_split', 'instances', 'inputs'"
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -152,8 +155,7 @@ def test_another_content_type_is_refused(content_type):
         (b'"x"', "the request has to be a JSON object, not a string"),
         (
             b"{}",
-            "the request has to hold exactly one of 'dataframe_records', 'dataframe_split', 'instances', 'inputs': "
-            "it holds none",
+            f"the request has to hold exactly one of {SHAPES}: it holds none",
         ),
     ],
 )
