@@ -45,7 +45,7 @@ def run(script: str, *arguments: str) -> dict[str, Any]:
         check=False,
         timeout=300,
     )
-    assert done.returncode == 0, done.stderr[-4_000:]
+    assert done.returncode == 0, done.stderr[-8_000:]
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 

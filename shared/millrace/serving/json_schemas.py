@@ -33,7 +33,14 @@ def schemas(schema: TableSchema, max_rows: int) -> Document:
                     "inputs",
                     {
                         "anyOf": [
-                            {"type": "object", "properties": columns, "description": "Columns of equal length."},
+                            {
+                                "type": "object",
+                                "properties": columns,
+                                "required": row["required"],
+                                "additionalProperties": {"type": "array"},
+                                "description": "Columns of equal length.",
+                            },
+                            reference("Row"),
                             *_either_rows(max_rows)["anyOf"],
                         ]
                     },

@@ -21,6 +21,6 @@ found = {
 }
 try:
     model.invoke(frame.drop(columns="age"))
-except Exception as error:
+except Exception as error:  # noqa: BLE001 - the client raises nothing narrower
     found["refusal"] = str(error)
-print(json.dumps(found))
+print(json.dumps(found))  # noqa: T201 - its answer

@@ -52,11 +52,11 @@ def read_rows(field: str, names: Sequence[str], rows: Any, max_rows: int) -> Req
     return ColumnsTable(dict(zip(names, zip(*rows, strict=True), strict=True)), len(rows))
 
 
-def read_columns(field: str, columns: dict[str, Any], max_rows: int) -> RequestTable:
-    """Read an object of columns, each a list as long as the others; an object of plain values is one row."""
+def read_columns(field: str, columns: dict[str, Any], names: Sequence[str], max_rows: int) -> RequestTable:
+    """Read an object of columns, each a list as long as the others; one without a list in ``names`` is one row."""
     if not columns:
         raise wrong(field, "holds no columns")
-    if not any(isinstance(values, list) for values in columns.values()):
+    if not any(isinstance(columns.get(name), list) for name in names):
         return RecordsTable([columns])
     faults = [
         FieldError(f"{field}.{name[:100]}", f"expects a list of values, got {describe(values)}")

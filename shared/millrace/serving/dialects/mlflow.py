@@ -89,9 +89,10 @@ def _read_shape(shape: str, rows: Any, schema: TableSchema, max_rows: int) -> Re
         return frames.read_records(shape, rows, max_rows)
     if shape == "dataframe_split":
         return frames.read_split(shape, rows, max_rows)
+    names = [column.name for column in schema.features]
     if shape == "inputs" and isinstance(rows, dict):
-        return frames.read_columns(shape, rows, max_rows)
-    return frames.read_array(shape, rows, [column.name for column in schema.features], max_rows)
+        return frames.read_columns(shape, rows, names, max_rows)
+    return frames.read_array(shape, rows, names, max_rows)
 
 
 def _predictions(scores: Scores) -> list[Any]:
