@@ -19,7 +19,8 @@ from tests.template.template_file import ROOT
 
 PYTHON = ROOT / ".millrace" / "tools" / "clients" / "bin" / "python"
 SCRIPTS = Path(__file__).with_name("scripts")
-EXAMPLES = 60
+#: Requests of each kind and operation; more on demand.
+EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "40")
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,6 @@ def test_mlflows_client_understands_the_answers(endpoint):
 
 def test_the_endpoint_keeps_what_its_openapi_document_promises(endpoint):
     url, _ = endpoint
-    tried = run("fuzz_openapi.py", url, str(EXAMPLES))
+    tried = run("fuzz_openapi.py", url, EXAMPLES)
     assert len(tried) == 6
-    assert sum(tried.values()) > 300
+    assert sum(tried.values()) > 250

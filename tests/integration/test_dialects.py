@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -21,6 +22,8 @@ DATATYPES = {"age": "FP64", "balance": "FP64", "active": "BOOL"}
 INVOCATIONS = "/models/churn/invocations"
 INFER = "/v2/models/churn/infer"
 KSERVE_V1 = "/v1/models/churn:predict"
+#: Bodies that each fuzz test tries; more on demand.
+FUZZ_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))
 #: No single request may take longer, whatever it holds; generous, for a busy machine.
 LONGEST_SECONDS = 5.0
 
@@ -123,7 +126,7 @@ records = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(rows=st.lists(records, min_size=1, max_size=4))
 @example(rows=[CHURN_RECORD])
 def test_the_same_rows_have_the_same_numbers_in_every_dialect(task_handler, rows):
@@ -228,7 +231,7 @@ def damaged(draw: st.DrawFn, path: str) -> Any:
     return document
 
 
-FUZZED = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FUZZED = settings(max_examples=FUZZ_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.mark.parametrize("path", KEYS)
@@ -239,7 +242,7 @@ def test_whatever_json_is_sent_it_is_answered_or_refused(handler, path, data):
 
 
 @pytest.mark.parametrize("path", KEYS)
-@settings(FUZZED, max_examples=100)
+@FUZZED
 @given(body=st.text(max_size=60), content_type=st.sampled_from(["application/json", "text/csv"]) | st.text(max_size=20))
 def test_whatever_text_is_sent_it_is_answered_or_refused(handler, path, body, content_type):
     ask_anything(handler, path, body, content_type)
