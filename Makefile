@@ -42,7 +42,7 @@ deploy: environment $(STAMPS)/sam  ## Build and deploy to AWS (SAM_OPTIONS="--co
 	$(TOOLS)/sam/bin/sam deploy $(SAM_OPTIONS)
 
 lock: environment  ## Pin every requirement anew
-	@for name in bootstrap layers dev sam ministack checkov; do \
+	@for name in bootstrap layers dev sam ministack checkov clients; do \
 	  echo "requirements/$$name.txt"; \
 	  (cd requirements && ../$(UV) pip compile $$name.in --output-file $$name.txt --quiet --upgrade \
 	    --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
@@ -57,7 +57,7 @@ clean:  ## Stop the local stack; remove environments, builds and caches
 # -- environments: each is made once, and again when its lock changes --------------------------------------------
 
 environment: $(STAMPS)/environment
-tools: $(STAMPS)/sam $(STAMPS)/ministack $(STAMPS)/checkov
+tools: $(STAMPS)/sam $(STAMPS)/ministack $(STAMPS)/checkov $(STAMPS)/clients
 
 $(STAMPS)/bootstrap: requirements/bootstrap.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Millrace needs Python 3.11 or newer; try: make PYTHON=python3.11" \

@@ -11,6 +11,7 @@ is told (``http_status``, ``error_code``) and whether trying the same thing agai
     |-- UnsupportedMediaTypeError       415
     |-- NotFoundError                   404
     |   |-- ModelNotFoundError          404
+    |   |   `-- ModelNotReadyError      404   the model exists, and nothing of it serves yet
     |   |-- VersionNotFoundError        404
     |   |-- RunNotFoundError            404
     |   |-- CauseNotFoundError          404
@@ -122,6 +123,10 @@ class NotFoundError(MillraceError):
 
 class ModelNotFoundError(NotFoundError):
     """No model of that name exists, or it has no version to serve yet."""
+
+
+class ModelNotReadyError(ModelNotFoundError):
+    """The model exists, and none of its versions is its champion yet."""
 
 
 class VersionNotFoundError(NotFoundError):

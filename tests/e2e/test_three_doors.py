@@ -55,6 +55,28 @@ def test_an_upload_becomes_a_served_prediction(stack: DeployedStack, trained: st
     assert same["predictions"] == answer["predictions"]
 
 
+def test_every_dialect_answers_through_the_gateway(stack: DeployedStack, trained: str, table: Path) -> None:
+    rows, _ = read_features(table)
+    expected = stack.api.post(f"/models/{trained}/invocations", {"dataframe_records": rows})["predictions"]
+
+    version = stack.api.post(f"/models/{trained}/versions/champion/invocations", {"instances": rows})
+    kserve = stack.api.post(f"/v1/models/{trained}:predict", {"instances": rows})
+    (example,) = next(
+        operation["requestBody"]["content"]["application/json"]["examples"].values()
+        for path, operations in stack.api.get(f"/models/{trained}/openapi.json")["paths"].items()
+        if path.endswith("/infer")
+        for operation in operations.values()
+    )
+    inferred = stack.api.post(f"/v2/models/{trained}/infer", example["value"])
+
+    assert version["predictions"] == kserve["predictions"] == expected
+    assert [output["name"] for output in inferred["outputs"]] == ["label", "probabilities"]
+    assert stack.api.get(f"/v2/models/{trained}/ready")["ready"] is True
+    assert stack.api.get(f"/v1/models/{trained}")["ready"] is True
+    assert stack.api.get("/v2/health/live")["live"] is True
+    assert stack.api.get("/")["status"] == "alive"
+
+
 def test_an_event_delivered_six_times_at_once_trains_once(stack: DeployedStack, tmp_path: Path) -> None:
     upload = stack.upload("once", make_table(tmp_path / "once.csv", seed=2))
     event = {

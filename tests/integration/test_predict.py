@@ -38,13 +38,35 @@ REFUSALS = {
     "refused_bad_fields": (400, ["row 1: age", "row 1: active", "row 1: signed_up"]),
     "refused_missing_column": (400, ["age"]),
     "refused_ragged_split": (400, ["row 1"]),
+    "refused_ragged_csv": (400, ["row 0"]),
     "refused_both_shapes": (400, []),
     "refused_not_json": (400, []),
     "refused_no_body": (400, []),
     "refused_content_type": (415, []),
     "refused_model_name": (400, []),
     "refused_unknown_model": (404, []),
+    "refused_unknown_version": (404, []),
 }
+#: Refused in the words of KServe's clients: one sentence.
+PLAIN_REFUSALS = {
+    "refused_infer_bad_field": (400, "row 0: age expects a number, got a string"),
+    "refused_infer_shape": (400, "inputs[0].data has 1 values for a shape of 2"),
+    "refused_infer_unknown_model": (404, "there is no model 'nobody'"),
+    "refused_kserve_v1_bad_field": (400, "row 0: age expects a number, got a string"),
+    "refused_kserve_v1_action": (404, "a model is asked with ':predict'"),
+}
+#: The same two rows, in every shape.
+TWO_ROWS = ("valid_records", "valid_split", "valid_instances", "valid_inputs", "valid_csv", "valid_kserve_v1")
+ONE_ROW = ("valid_version", "valid_alias")
+OTHERS = (
+    "valid_openapi",
+    "valid_ping",
+    "valid_infer",
+    "valid_infer_version",
+    "valid_metadata",
+    "valid_model_ready",
+    "valid_kserve_v1_ready",
+)
 
 
 def entry(entry_id: str, action: str) -> LedgerEntry:
@@ -75,6 +97,13 @@ def register(version: int, artifacts: dict[str, bytes]) -> None:
     )
     revision = models.get_state("churn").revision
     models.move_alias("churn", "champion", version, revision, entry(f"moved-{version}", "alias_moved"))
+
+
+def claim_model(model: str) -> None:
+    """Make a model known that has no version yet."""
+    run = Run(model, "20260503T120000-0f3a9c2b7d1f", ("c",), "manual", NOW)
+    requested = LedgerEntry(model, "r", NOW, "test", "run_requested", "")
+    registry(TABLE).claim_cause(Cause("c", model, "manual", NOW), run, requested)
 
 
 @pytest.fixture
@@ -137,10 +166,82 @@ def test_a_prediction_has_label_probabilities_version_and_id(handler):
     assert {warning["field"] for warning in reply["warnings"]} == {"balance", "plan"}
 
 
-def test_both_shapes_have_the_same_answer_under_different_ids(handler):
-    (_, records), (_, split) = ask(handler, sample("valid_records")), ask(handler, sample("valid_split"))
-    assert records.pop("prediction_id") != split.pop("prediction_id")
-    assert records == split
+@pytest.mark.parametrize("name", TWO_ROWS)
+def test_every_shape_has_the_same_answer_under_different_ids(handler, name):
+    (_, records), (status, other) = ask(handler, sample("valid_records")), ask(handler, sample(name))
+    assert status == 200
+    assert records.pop("prediction_id") != other.pop("prediction_id")
+    assert records == other
+
+
+@pytest.mark.parametrize("name", ONE_ROW)
+def test_a_version_is_asked_by_number_or_alias(handler, name):
+    status, reply = ask(handler, sample(name))
+    assert (status, reply["model_version"]) == (200, 1)
+    assert reply["predictions"] == ask(handler, sample("valid_records"))[1]["predictions"][:1]
+
+
+def test_an_older_version_answers_by_its_number_after_a_promotion(handler):
+    before = ask(handler, sample("valid_version"))[1]
+    register(2, version_artifacts(churn_onnx(seed=1), churn_schema()))
+    champion = ask(handler, sample("valid_alias"))[1]
+    pinned = ask(handler, sample("valid_version"))[1]
+    assert (champion["model_version"], pinned["model_version"]) == (2, 1)
+    assert pinned["predictions"] == before["predictions"] != champion["predictions"]
+
+
+@pytest.mark.parametrize("version", ["0", "7", "challenger", "..", "a b", "9" * 70])
+def test_a_version_that_is_not_there_is_not_found(handler, version):
+    event = sample("valid_version")
+    event["pathParameters"]["version"] = version
+    status, body = ask(handler, event)
+    assert (status, body["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
+
+
+def test_the_open_inference_protocol_answers_the_outputs_that_were_asked_for(handler):
+    status, reply = ask(handler, sample("valid_infer"))
+    expected = ask(handler, sample("valid_records"))[1]["predictions"]
+    assert (status, reply["id"], reply["model_name"], reply["model_version"]) == (200, "request-1", "churn", "1")
+    (probabilities,) = reply["outputs"]
+    assert (probabilities["name"], probabilities["shape"]) == ("probabilities", [2, 2])
+    assert probabilities["data"] == [value for row in expected for value in row["probabilities"].values()]
+    assert "plan 1 value not seen in training" in reply["parameters"]["warnings"]
+    status, reply = ask(handler, sample("valid_infer_version"))
+    assert (status, reply["id"]) == (200, reply["parameters"]["prediction_id"])
+    assert reply["outputs"][0] == {"name": "label", "datatype": "BOOL", "shape": [1], "data": [expected[0]["label"]]}
+
+
+def test_a_model_describes_itself(handler):
+    status, metadata = ask(handler, sample("valid_metadata"))
+    assert (status, metadata["name"], metadata["versions"]) == (200, "churn", ["1"])
+    assert [tensor["name"] for tensor in metadata["inputs"]] == list(CHURN_RECORD)
+    for name in ("valid_model_ready", "valid_kserve_v1_ready"):
+        assert ask(handler, sample(name)) == (200, {"name": "churn", "ready": True})
+    assert ask(handler, sample("valid_ping"))[0] == 200
+    status, document = ask(handler, sample("valid_openapi"))
+    assert (status, document["openapi"]) == (200, "3.1.0")
+
+
+@pytest.mark.parametrize("name", PLAIN_REFUSALS)
+def test_kserves_clients_are_told_in_one_sentence(handler, name):
+    status, said = PLAIN_REFUSALS[name]
+    answered, body = ask(handler, sample(name))
+    assert answered == status
+    assert set(body) == {"error"}
+    assert said in body["error"]
+
+
+def test_kserves_clients_wait_for_a_model_that_has_no_champion_yet(handler):
+    claim_model("new")
+    for name in ("valid_infer", "valid_model_ready"):
+        event = sample(name)
+        event["pathParameters"]["model"] = "new"
+        status, body = ask(handler, event)
+        assert (status, body) == (503, {"error": "model 'new' has no champion to serve yet"})
+
+
+def test_another_path_is_not_found(handler):
+    assert ask(handler, sample("valid_ping") | {"resource": "/other"})[0] == 404
 
 
 def test_base64_and_gzip_bodies_are_read(handler):
@@ -153,7 +254,7 @@ def test_base64_and_gzip_bodies_are_read(handler):
 
 def test_every_sample_event_is_accounted_for():
     names = {path.stem for path in EVENTS.glob("*.json")}
-    assert names == {"valid_records", "valid_split", *REFUSALS}
+    assert names == {*TWO_ROWS, *ONE_ROW, *OTHERS, *REFUSALS, *PLAIN_REFUSALS}
 
 
 @pytest.mark.parametrize("name", REFUSALS)
@@ -172,9 +273,7 @@ def test_too_many_rows_are_too_large_a_request(handler):
 
 
 def test_a_model_without_a_champion_is_not_found(handler):
-    run = Run("new", "20260503T120000-0f3a9c2b7d1f", ("c",), "manual", NOW)
-    requested = LedgerEntry("new", "r", NOW, "test", "run_requested", "")
-    registry(TABLE).claim_cause(Cause("c", "new", "manual", NOW), run, requested)
+    claim_model("new")
     status, body = ask_records(handler, CHURN_RECORD, model="new")
     assert (status, body["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
     assert "no champion" in body["message"]
@@ -315,5 +414,6 @@ def test_the_handler_imports_nothing_that_a_prediction_does_not_need():
         "aws_xray_sdk",
         "boto3",
         "millrace.ports",
+        "millrace.serving.openapi",
     }
     assert not heavy & loaded

@@ -12,8 +12,9 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from millrace.aws.errors import aws_errors, error_code
-from millrace.errors import ArtifactNotFoundError, ModelNotFoundError, VersionNotFoundError
+from millrace.errors import ArtifactNotFoundError, ModelNotFoundError, ModelNotReadyError, VersionNotFoundError
 from millrace.layout import version_key
+from millrace.names import CHAMPION
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -53,8 +54,10 @@ class AwsModelSource:
         if item is None:
             raise ModelNotFoundError(f"there is no model {model!r}")
         version = item.get("aliases", {}).get("M", {}).get(alias, {}).get("N")
+        if version is None and alias == CHAMPION:
+            raise ModelNotReadyError(f"model {model!r} has no {alias} to serve yet")
         if version is None:
-            raise ModelNotFoundError(f"model {model!r} has no {alias} to serve yet")
+            raise ModelNotFoundError(f"model {model!r} has no {alias}")
         return int(version)
 
     def manifest_sha256(self, model: str, version: int) -> str:

@@ -5,8 +5,7 @@ import binascii
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from millrace.errors import (
     InvalidInputError,
@@ -14,7 +13,7 @@ from millrace.errors import (
     PayloadTooLargeError,
     UnsupportedMediaTypeError,
 )
-from millrace.names import validate_model_name
+from millrace.serving.request import JSON, Request
 
 #: A request's body, unpacked; API Gateway itself takes no more.
 MAX_BODY_BYTES = 10_000_000
@@ -24,22 +23,19 @@ MAX_REPLY_BYTES = 5_500_000
 _INTERNAL_ERROR = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
-    """A request for predictions: whose, and in what bytes."""
+class ErrorWriter(Protocol):
+    """Puts an error into a dialect's words."""
 
-    model: str
-    body: bytes
-    content_type: str | None
+    def __call__(self, error: MillraceError, document: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
+        """Return status and body; ``document`` is what a caller may know of ``error``."""
+        ...
 
 
-def read_invocation(event: Mapping[str, Any]) -> Invocation:
-    """Read an event of ``POST /models/{model}/invocations``.
+def read_request(event: Mapping[str, Any]) -> Request:
+    """Read an event.
 
     Raises
     ------
-    InvalidNameError
-        When the path's model name cannot exist.
     InvalidInputError
         When the body's encoding is broken.
     UnsupportedMediaTypeError
@@ -47,20 +43,21 @@ def read_invocation(event: Mapping[str, Any]) -> Invocation:
     PayloadTooLargeError
         When it unpacks to more than :data:`MAX_BODY_BYTES`.
     """
-    model = validate_model_name((event.get("pathParameters") or {}).get("model") or "")
     headers = {str(name).lower(): value for name, value in (event.get("headers") or {}).items()}
     body = _unpack(_body_bytes(event), headers.get("content-encoding"))
-    return Invocation(model, body, headers.get("content-type"))
+    return Request(body, headers, event.get("pathParameters") or {})
 
 
-def success_response(reply: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the response for a reply's body.
+def success_response(reply: Mapping[str, Any] | str) -> dict[str, Any]:
+    """Return the response for a reply's body: a JSON document, or plain text.
 
     Raises
     ------
     PayloadTooLargeError
         When it is larger than a function may answer.
     """
+    if isinstance(reply, str):
+        return _response(200, reply, {"Content-Type": "text/plain"})
     body = json.dumps(reply, separators=(",", ":"), allow_nan=False)
     # The body travels as a string inside the function's JSON answer, where quotes and backslashes take two bytes.
     size = len(body) + body.count('"') + body.count("\\") if len(body) * 2 > MAX_REPLY_BYTES else len(body)
@@ -69,19 +66,20 @@ def success_response(reply: Mapping[str, Any]) -> dict[str, Any]:
     return _response(200, body)
 
 
-def error_response(error: MillraceError) -> dict[str, Any]:
+def error_response(error: MillraceError, write: ErrorWriter) -> dict[str, Any]:
     """Return the response for an error: what the caller can mend is said, what only we can is not."""
     document = error.to_dict()
     if error.http_status == _INTERNAL_ERROR:
         document["message"] = "the request could not be answered; the service's log says why"
+    status, body = write(error, document)
     headers = {"Retry-After": "1"} if error.retryable else {}
-    return _response(error.http_status, json.dumps(document), headers)
+    return _response(status, json.dumps(body), headers)
 
 
 def _response(status: int, body: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
     return {
         "statusCode": status,
-        "headers": {"Content-Type": "application/json", "Cache-Control": "no-store", **(headers or {})},
+        "headers": {"Content-Type": JSON, "Cache-Control": "no-store", **(headers or {})},
         "body": body,
         "isBase64Encoded": False,
     }

@@ -93,8 +93,8 @@ class ModelCache:
         self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
         self._events: deque[CacheEvent] = deque(maxlen=_KEPT_EVENTS)
 
-    def get(self, model: str, alias: str = CHAMPION) -> LoadedModel:
-        """Return the version to serve.
+    def get(self, model: str, version: str = CHAMPION) -> LoadedModel:
+        """Return the version to serve: the one of a number, which never changes, or what an alias points to.
 
         Raises
         ------
@@ -103,8 +103,10 @@ class ModelCache:
         VersionNotFoundError, ArtifactNotFoundError, ArtifactIntegrityError, ServiceUnavailableError
             When no version is loaded yet and none can be.
         """
-        key = (model, alias)
+        key = (model, version)
         entry = self._find(key) or self._load_first(key)
+        if _is_number(version):
+            return entry.loaded
         if self._claim_refresh(entry):
             self._start(lambda: self._refresh(key, entry))
         if self._is_worth_waiting_for(entry):
@@ -134,7 +136,7 @@ class ModelCache:
                 if entry is not None:
                     return entry
                 now = self._clock()
-                loaded = load_version(self._source, key[0], self._source.alias_version(*key))
+                loaded = self._load(*key)
                 entry = _Entry(loaded, tried_at=now, confirmed_at=now)
                 with self._lock:
                     self._entries[key] = entry
@@ -144,6 +146,14 @@ class ModelCache:
         finally:
             with self._lock:
                 self._first_loads.pop(key, None)
+
+    def _load(self, model: str, version: str) -> LoadedModel:
+        """Load a version, unless it is served under another name already."""
+        number = int(version) if _is_number(version) else self._source.alias_version(model, version)
+        with self._lock:
+            served = [entry.loaded for key, entry in self._entries.items() if key[0] == model]
+        same = next((loaded for loaded in served if loaded.version == number), None)
+        return same or load_version(self._source, model, number)
 
     def _claim_refresh(self, entry: _Entry) -> bool:
         """Tell whether a refresh is due, and make it the caller's: no two run at once."""
@@ -180,3 +190,7 @@ class ModelCache:
         finally:
             entry.refreshing = False
             entry.settled.set()
+
+
+def _is_number(version: str) -> bool:
+    return version.isascii() and version.isdigit()

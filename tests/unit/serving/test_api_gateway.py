@@ -6,19 +6,19 @@ import pytest
 from millrace.errors import (
     ArtifactIntegrityError,
     InvalidInputError,
-    InvalidNameError,
     ModelNotFoundError,
     PayloadTooLargeError,
     ServiceUnavailableError,
     UnsupportedMediaTypeError,
 )
-from millrace.serving.api_gateway import MAX_BODY_BYTES, error_response, read_invocation, success_response
+from millrace.serving.api_gateway import MAX_BODY_BYTES, error_response, read_request, success_response
+from millrace.serving.dialects import mlflow
 
 
-def event(body: str | bytes | None, model: str | None = "churn", **headers: str) -> dict[str, object]:
+def event(body: str | bytes | None, **headers: str) -> dict[str, object]:
     encoded = isinstance(body, bytes)
     return {
-        "pathParameters": None if model is None else {"model": model},
+        "pathParameters": {"model": "churn"},
         "headers": headers or None,
         "body": base64.b64encode(body).decode() if isinstance(body, bytes) else body,
         "isBase64Encoded": encoded,
@@ -26,46 +26,40 @@ def event(body: str | bytes | None, model: str | None = "churn", **headers: str)
 
 
 def test_a_request_is_read_whatever_the_case_of_its_headers():
-    invocation = read_invocation(event("{}", **{"CONTENT-Type": "application/json"}))
-    assert (invocation.model, invocation.body, invocation.content_type) == ("churn", b"{}", "application/json")
+    request = read_request(event("{}", **{"CONTENT-Type": "Application/JSON"}))
+    assert (request.model, request.body, request.media_type) == ("churn", b"{}", "application/json")
 
 
 def test_base64_and_gzip_are_unpacked():
-    assert read_invocation(event("é".encode())).body == "é".encode()
-    assert read_invocation(event(gzip.compress(b"{}"), **{"Content-Encoding": "GZIP"})).body == b"{}"
+    assert read_request(event("é".encode())).body == "é".encode()
+    assert read_request(event(gzip.compress(b"{}"), **{"Content-Encoding": "GZIP"})).body == b"{}"
 
 
 def test_a_request_without_a_body_has_an_empty_one():
-    assert read_invocation(event(None)).body == b""
-
-
-@pytest.mark.parametrize("model", [None, "", "..", "a b", "x" * 64])
-def test_a_model_name_that_cannot_exist_is_refused(model):
-    with pytest.raises(InvalidNameError):
-        read_invocation(event("{}", model))
+    assert read_request(event(None)).body == b""
 
 
 def test_broken_encodings_are_refused():
     broken = {**event(None), "body": "$$$", "isBase64Encoded": True}
     with pytest.raises(InvalidInputError, match="base64"):
-        read_invocation(broken)
+        read_request(broken)
     with pytest.raises(InvalidInputError, match="gzip, and is not"):
-        read_invocation(event(b"{}", **{"content-encoding": "gzip"}))
+        read_request(event(b"{}", **{"content-encoding": "gzip"}))
     with pytest.raises(InvalidInputError, match="ends too early"):
-        read_invocation(event(gzip.compress(b"x" * 1000)[:-9], **{"content-encoding": "gzip"}))
+        read_request(event(gzip.compress(b"x" * 1000)[:-9], **{"content-encoding": "gzip"}))
     with pytest.raises(InvalidInputError, match="UTF-8"):
-        read_invocation(event("\ud800"))
+        read_request(event("\ud800"))
     with pytest.raises(UnsupportedMediaTypeError):
-        read_invocation(event("{}", **{"content-encoding": "br"}))
+        read_request(event("{}", **{"content-encoding": "br"}))
 
 
 def test_a_small_body_that_unpacks_to_a_huge_one_is_too_large():
     bomb = gzip.compress(b" " * (MAX_BODY_BYTES + 1))
     assert len(bomb) < 20_000
     with pytest.raises(PayloadTooLargeError):
-        read_invocation(event(bomb, **{"content-encoding": "gzip"}))
+        read_request(event(bomb, **{"content-encoding": "gzip"}))
     with pytest.raises(PayloadTooLargeError):
-        read_invocation(event(" " * (MAX_BODY_BYTES + 1)))
+        read_request(event(" " * (MAX_BODY_BYTES + 1)))
 
 
 def test_a_reply_is_json_and_no_larger_than_a_function_may_answer():
@@ -73,6 +67,7 @@ def test_a_reply_is_json_and_no_larger_than_a_function_may_answer():
     assert response["statusCode"] == 200
     assert response["headers"]["Content-Type"] == "application/json"
     assert json.loads(response["body"]) == {"predictions": [1.5]}
+    assert success_response("0.1.0")["headers"]["Content-Type"] == "text/plain"
     with pytest.raises(PayloadTooLargeError, match="send fewer rows"):
         success_response({"predictions": ["x"] * 1_300_000})
 
@@ -86,7 +81,7 @@ def test_a_reply_is_json_and_no_larger_than_a_function_may_answer():
     ],
 )
 def test_an_error_is_told_by_its_class(error, status, said):
-    response = error_response(error)
+    response = error_response(error, mlflow.write_error)
     assert response["statusCode"] == status
     assert json.loads(response["body"]) == {"error_code": error.error_code, "message": said}
     assert ("Retry-After" in response["headers"]) == (status == 503)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from millrace.errors import ArtifactIntegrityError, ModelNotFoundError, ServiceUnavailableError
+from millrace.errors import ArtifactIntegrityError, ModelNotFoundError, ServiceUnavailableError, VersionNotFoundError
 from millrace.serving.cache import STALE_AFTER_INTERVALS, ModelCache
 
 from tests.serving_models import MemoryModelSource, churn_onnx, churn_schema, version_artifacts
@@ -230,3 +230,25 @@ def test_a_swap_under_load_neither_fails_nor_pauses_a_request(clock):
         after += threads.map(lambda _: cache.get("churn").version, range(400))
     assert set(after[-400:]) == {2}
     assert source.reads.count("model.onnx") == 2
+
+
+# -- versions ----------------------------------------------------------------------------------------------------------
+def test_a_version_is_read_once_and_never_refreshed(cache, source, clock, later):
+    first = cache.get("churn", "1")
+    source.register("churn", 2, artifacts())
+    clock.now += 100 * REFRESH_SECONDS
+    assert cache.get("churn", "1") is first
+    assert not later.work
+    assert source.reads == ["version", "manifest.json", "signature.json", "model.onnx"]
+
+
+def test_a_version_that_serves_under_an_alias_is_not_loaded_again(cache, source):
+    champion = cache.get("churn")
+    assert cache.get("churn", "1") is champion
+    assert source.reads.count("model.onnx") == 1
+
+
+def test_a_version_that_is_not_there_is_not_found_and_not_kept(cache):
+    for _ in range(2):
+        with pytest.raises(VersionNotFoundError):
+            cache.get("churn", "2")

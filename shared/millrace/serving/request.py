@@ -1,0 +1,95 @@
+"""One HTTP request, whoever delivered it, and what a dialect makes of it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from millrace.errors import InvalidInputError, UnsupportedMediaTypeError, VersionNotFoundError
+from millrace.names import CHAMPION, validate_model_name
+from millrace.serving.table import RequestTable
+
+JSON = "application/json"
+
+_VERSION = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request as it came.
+
+    Parameters
+    ----------
+    body : bytes
+        Unpacked.
+    headers : mapping of str to str
+        Names in lower case.
+    parameters : mapping of str to str
+        What stands for the placeholders of the route's path.
+    """
+
+    body: bytes
+    headers: Mapping[str, str]
+    parameters: Mapping[str, str]
+
+    @property
+    def model(self) -> str:
+        """The model's name; raises ``InvalidNameError`` when none can be called that."""
+        return validate_model_name(unquote(self.parameters.get("model") or ""))
+
+    @property
+    def version(self) -> str:
+        """The version's number or an alias, the champion where the path names none.
+
+        Raises
+        ------
+        VersionNotFoundError
+            When no version and no alias can be called that.
+        """
+        version = unquote(self.parameters.get("version") or CHAMPION)
+        if not _VERSION.match(version):
+            raise VersionNotFoundError("a version is a whole number or an alias of letters, digits, '-' and '_'")
+        return version
+
+    @property
+    def media_type(self) -> str:
+        """What the body is said to be, without parameters and in lower case; JSON where nothing is said.
+
+        Raises
+        ------
+        UnsupportedMediaTypeError
+            When it is said to be text in anything but UTF-8.
+        """
+        media_type, *parameters = (self.headers.get("content-type") or JSON).lower().split(";")
+        for parameter in parameters:
+            name, _, value = parameter.partition("=")
+            if name.strip() == "charset" and value.strip('" ') not in ("utf-8", "utf8"):
+                raise UnsupportedMediaTypeError("text is read in UTF-8 only")
+        return media_type.strip() or JSON
+
+    @property
+    def text(self) -> str:
+        """The body as text, without a byte order mark; raises ``InvalidInputError`` when it is not UTF-8."""
+        try:
+            return self.body.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise InvalidInputError("the body is not text in UTF-8") from error
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionRequest:
+    """What a caller asks for.
+
+    Parameters
+    ----------
+    table : RequestTable
+        The rows, not typed yet.
+    request_id : str or None, default=None
+        What the caller calls the request, in dialects that have such a name.
+    outputs : tuple of str, default=()
+        The only outputs that are wanted; empty for all.
+    """
+
+    table: RequestTable
+    request_id: str | None = None
+    outputs: tuple[str, ...] = ()
