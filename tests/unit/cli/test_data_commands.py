@@ -7,6 +7,7 @@ import pytest
 import yaml
 from botocore.exceptions import ClientError
 from millrace.spec import ModelSpec
+from millrace_cli import console
 from millrace_cli.commands import data, spec
 from millrace_cli.main import app
 from typer.testing import CliRunner
@@ -126,7 +127,9 @@ def run(monkeypatch):
         for module in (data, spec):
             monkeypatch.setattr(module, "ApiClient", Client)
             monkeypatch.setattr(module, "target_of", lambda *_: FakeTarget(report))
-        result = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+        # The console took the terminal's width when it was made, so the environment would come too late.
+        monkeypatch.setattr(console.out, "_width", 200)
+        result = CliRunner().invoke(app, arguments)
         return result, api.requests
 
     return run_command
