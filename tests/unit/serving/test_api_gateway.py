@@ -32,7 +32,7 @@ def test_a_request_is_read_whatever_the_case_of_its_headers():
 
 def test_base64_and_gzip_are_unpacked():
     assert read_request(event("é".encode())).body == "é".encode()
-    assert read_request(event(gzip.compress(b"{}"), **{"Content-Encoding": "GZIP"})).body == b"{}"
+    assert read_request(event(gzip.compress(b"{}", mtime=0), **{"Content-Encoding": "GZIP"})).body == b"{}"
 
 
 def test_a_request_without_a_body_has_an_empty_one():
@@ -46,7 +46,7 @@ def test_broken_encodings_are_refused():
     with pytest.raises(InvalidInputError, match="gzip, and is not"):
         read_request(event(b"{}", **{"content-encoding": "gzip"}))
     with pytest.raises(InvalidInputError, match="ends too early"):
-        read_request(event(gzip.compress(b"x" * 1000)[:-9], **{"content-encoding": "gzip"}))
+        read_request(event(gzip.compress(b"x" * 1000, mtime=0)[:-9], **{"content-encoding": "gzip"}))
     with pytest.raises(InvalidInputError, match="UTF-8"):
         read_request(event("\ud800"))
     with pytest.raises(UnsupportedMediaTypeError):
