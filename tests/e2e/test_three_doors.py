@@ -245,6 +245,9 @@ def test_a_new_version_takes_over_without_a_failed_request(
         asking.join()
 
     assert snapshot.status == "succeeded"
+    assert snapshot.evaluation
+    assert snapshot.evaluation["champion"]["metrics"]  # compared on the same holdout
+    assert after > before
     assert failures == []
     assert answers[-1]["model_version"] == after
     assert {answer["model_version"] for answer in answers} <= {before, after}

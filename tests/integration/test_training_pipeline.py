@@ -152,8 +152,11 @@ def test_a_second_upload_is_compared_with_the_champion_on_the_same_holdout(appli
 
     body = run_of(application, "churn", result["run_id"])
 
-    assert body["evaluation"]["champion"]["version"] == 1
-    assert any("champion" in check["name"] for check in body["evaluation"]["gate"])
+    champion = body["evaluation"]["champion"]
+    assert champion["version"] == 1
+    assert set(champion["metrics"]) == set(body["evaluation"]["holdout"]["metrics"])  # measured, not only named
+    [check] = [check for check in body["evaluation"]["gate"] if check["name"] == "champion"]
+    assert isinstance(check["value"], float)
     assert body["run"]["version"] == 2
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError
 from millrace.layout import version_key
@@ -75,20 +76,18 @@ def schema_difference(before: TableSchema, after: TableSchema) -> str:
     return ""
 
 
-def _read_manifest(
-    model_name: str, version: int, registry: Registry, model_store: ObjectStore
-) -> dict[str, dict[str, str]]:
+def _read_manifest(model_name: str, version: int, registry: Registry, model_store: ObjectStore) -> dict[str, Any]:
     body = model_store.get(version_key(model_name, version, "manifest.json"))
     verify_sha256(body, registry.get_version(model_name, version).manifest_sha256, f"version {version}'s manifest.json")
-    document: dict[str, dict[str, str]] = json.loads(body)
+    document: dict[str, Any] = json.loads(body)
     return document
 
 
 def _read_verified(
-    model_name: str, version: int, name: str, manifest: dict[str, dict[str, str]], model_store: ObjectStore
+    model_name: str, version: int, name: str, manifest: dict[str, Any], model_store: ObjectStore
 ) -> bytes:
     body = model_store.get(version_key(model_name, version, name))
-    verify_sha256(body, manifest["artifacts"].get(name, ""), f"version {version}'s {name}")
+    verify_sha256(body, manifest["artifacts"].get(name, {}).get("sha256", ""), f"version {version}'s {name}")
     return body
 
 

@@ -27,7 +27,10 @@ def register_champion(world: TrainingRun, onnx: bytes, schema: TableSchema) -> N
     """Register version 1, as a run before this one would have."""
     signature = json.dumps({"schema": schema.to_dict()}).encode()
     bodies = {"model.onnx": onnx, "signature.json": signature}
-    manifest = json.dumps({"artifacts": {name: hashlib.sha256(body).hexdigest() for name, body in bodies.items()}})
+    artifacts = {
+        name: {"sha256": hashlib.sha256(body).hexdigest(), "bytes": len(body)} for name, body in bodies.items()
+    }
+    manifest = json.dumps({"artifacts": artifacts})
     for name, body in {**bodies, "manifest.json": manifest.encode()}.items():
         world.model_store.put(version_key(MODEL, 1, name), body)
     version = ModelVersion(
