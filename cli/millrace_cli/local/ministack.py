@@ -151,6 +151,11 @@ def start_ministack(program: Path, local_dir: Path, port: int, stack: str) -> Lo
     return state
 
 
+def forget_ended_servers() -> None:
+    """Collect the exit codes of servers that this process started and that have ended."""
+    _servers[:] = [server for server in _servers if server.poll() is None]
+
+
 def is_ready(state: LocalState) -> bool:
     """Tell whether MiniStack answers on the recorded port."""
     try:

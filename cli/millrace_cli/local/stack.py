@@ -109,6 +109,7 @@ def down(project: Project) -> int:
     """
     local_dir = project.local_dir
     stopped = stop_processes(local_dir)
+    ministack.forget_ended_servers()
     certificates = CertificatePaths.under(local_dir).key.parent
     for folder in (ministack.workers_dir(local_dir), ministack.temporary_dir(local_dir), certificates):
         shutil.rmtree(folder, ignore_errors=True)

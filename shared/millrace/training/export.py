@@ -4,7 +4,6 @@ Some conversions are silently wrong, so no model is believed: :func:`check_parit
 and on rows made to be difficult, for every trial.
 """
 
-import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -119,17 +118,14 @@ def round_thresholds_down(estimator: Any) -> None:
 
 
 def _convert(pipeline: Pipeline, inputs: list[Any], outputs: list[Any], options: dict[int, Any] | None) -> Any:
-    with warnings.catch_warnings():
-        # The converter writes booleans where integers are due; protobuf 6 warns of it, and 7 (hence the pin) refuses.
-        warnings.filterwarnings("ignore", "Field onnx.AttributeProto.ints: Expected an int", DeprecationWarning)
-        return convert_sklearn(
-            pipeline,
-            name="millrace",  # the default is a random name, which would make every artifact unique
-            initial_types=inputs,
-            final_types=outputs,
-            options=options,
-            target_opset=TARGET_OPSET,
-        )
+    return convert_sklearn(
+        pipeline,
+        name="millrace",  # the default is a random name, which would make every artifact unique
+        initial_types=inputs,
+        final_types=outputs,
+        options=options,
+        target_opset=TARGET_OPSET,
+    )
 
 
 def predict_estimator(pipeline: Pipeline, features: FeatureMatrix, task: Task) -> npt.NDArray[Any]:
