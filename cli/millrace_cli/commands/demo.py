@@ -71,7 +71,7 @@ def _show_loop(project: Project, target: Target) -> None:
 
 def _compare_with_truth(api: ApiClient, datasets: list) -> None:  # type: ignore[type-arg]  # imported late, see _show_loop
     from millrace_cli.demo.scores import score_predictions  # noqa: PLC0415  # imports scikit-learn
-    from millrace_cli.tables import read_csv  # noqa: PLC0415
+    from millrace_cli.tables import read_csv  # noqa: PLC0415  # as the import above
 
     rows, poor = [], []
     for dataset in datasets:
