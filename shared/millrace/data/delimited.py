@@ -104,7 +104,7 @@ class DelimitedReader:
         lines = self._first_lines()
         sample = [line for line in lines if line.strip()][:_SAMPLE_LINES]
         if not sample:
-            raise InvalidInputError("the file is empty")
+            raise InvalidInputError("the file is empty: upload it again with a header and rows")
         self.delimiter = self.delimiter or detect_delimiter(sample)
         self.names = [name.strip() for name in self._read_header(lines)]
         check_header(self.names)
@@ -137,7 +137,9 @@ class DelimitedReader:
             rows += len(batch) + len(batch.malformed)
             yield batch
         if not rows:
-            raise InvalidInputError(f"the file has a header of {len(self.names):,} columns but no rows")
+            raise InvalidInputError(
+                f"the file has a header of {len(self.names):,} columns but no rows: upload it again with its rows"
+            )
 
     def _batches(self, types: Mapping[str, pa.DataType]) -> Iterator[RowBatch]:
         with self.content.open() as stream:

@@ -53,7 +53,9 @@ class ParquetReader:
             raise InvalidInputError(_DAMAGED) from fault
         check_header(self.names)
         if not self._file.metadata.num_rows:
-            raise InvalidInputError(f"the file has {len(self.names):,} columns but no rows")
+            raise InvalidInputError(
+                f"the file has {len(self.names):,} columns but no rows: upload it again with its rows"
+            )
         self.description = {"format": "parquet"}
 
     def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:

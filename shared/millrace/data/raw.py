@@ -203,7 +203,9 @@ def check_header(names: Sequence[str]) -> None:
         Names every empty and every repeated name, or says that there are too many.
     """
     if len(names) > MAX_COLUMNS:
-        raise InvalidInputError(f"the table has {len(names):,} columns; at most {MAX_COLUMNS:,} are allowed")
+        raise InvalidInputError(
+            f"the table has {len(names):,} columns; at most {MAX_COLUMNS:,} are allowed: leave out what cannot help"
+        )
     empty = [position for position, name in enumerate(names, start=1) if not name]
     repeated = [name for name, count in Counter(names).items() if name and count > 1]
     faults = []

@@ -69,7 +69,7 @@ def open_table(file: bytes | Path, file_name: str, read: ReadSpec | None = None)
         name = name.removesuffix(".gz")
     head = content.head()
     if not any(piece.strip(b" \t\r\n\0\xef\xbb\xbf") for piece in content.pieces()):
-        raise InvalidInputError("the file is empty")
+        raise InvalidInputError("the file is empty: upload it again with a header and rows")
     for magic, what in _KNOWN_FORMATS.items():
         if head[: len(magic)].lower() == magic.lower():
             raise InvalidInputError(f"the file is {what}, not a table: upload CSV, JSON Lines or Parquet")

@@ -102,7 +102,8 @@ def judge_target(column: Column, values: npt.NDArray[np.generic], wanted: Task |
     distinct = len(np.unique(known.astype(np.str_) if known.dtype == object else known))
     if distinct == 1:
         only = repr(str(class_texts(column, ("false", "true"), known[:1])[0]))
-        return _impossible(column, "single_class", f"every row has the same target {name!r}: {only}; two are needed")
+        message = f"every row has the same target {name!r}: {only}; upload rows of at least two classes"
+        return _impossible(column, "single_class", message)
     numeric = column.type in ("integer", "number")
     if wanted == "regression" or (wanted is None and numeric and not _looks_like_classes(column, distinct)):
         if not numeric:

@@ -161,7 +161,7 @@ def test_one_accepted_source_of_several_is_enough_and_the_others_are_told(worksh
     )
     assert verdict.outcome == "accepted"
     assert verdict.reasons == [
-        "empty.csv: the file is empty",
+        "empty.csv: the file is empty: upload it again with a header and rows",
         "x.csv: the header repeats 'a'; give every column its own name",
     ]
     assert run.reasons == tuple(verdict.reasons)
