@@ -46,8 +46,8 @@ def churn_schema(task: Task = "binary") -> TableSchema:
 def churn_onnx(task: Task = "binary", seed: int = 0) -> bytes:
     """Fit a linear model on made-up rows of :func:`churn_schema` and export it."""
     from millrace.training.candidates import get_candidate  # noqa: PLC0415  # only those who need a model pay for it
-    from millrace.training.export import export_onnx  # noqa: PLC0415
-    from millrace.training.preprocessing import FeatureTable  # noqa: PLC0415
+    from millrace.training.export import export_onnx  # noqa: PLC0415  # as above
+    from millrace.training.preprocessing import FeatureTable  # noqa: PLC0415  # as above
 
     rng = np.random.default_rng(seed)
     rows = 120

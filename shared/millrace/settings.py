@@ -85,7 +85,7 @@ def parse_settings(settings_class: type[SettingsT], environment: Mapping[str, st
         try:
             values[field.name] = field.type(text)  # type: ignore[operator]  # str, int or float
         except ValueError:
-            malformed.append(f"{variable}={text!r} is not {field.type.__name__}")  # type: ignore[union-attr]
+            malformed.append(f"{variable}={text!r} is not {field.type.__name__}")  # type: ignore[union-attr]  # as above
     if missing or malformed:
         faults = [f"missing environment variables: {', '.join(missing)}"] if missing else []
         faults += [f"malformed environment variables: {', '.join(malformed)}"] if malformed else []

@@ -95,5 +95,5 @@ def _stat_fields(pid: int) -> list[str] | None:
 
 def _ps(*arguments: str) -> str:
     # S603, S607: fixed arguments and numbers only, and ps lies where the system puts it.
-    finished = subprocess.run(["ps", *arguments], capture_output=True, text=True, check=False)  # noqa: S603, S607
+    finished = subprocess.run(["ps", *arguments], capture_output=True, text=True, check=False)  # noqa: S603, S607  # see above
     return finished.stdout.strip()
