@@ -12,8 +12,8 @@ from millrace.data.history import NO_HISTORY
 from millrace.data.raw import RowBatch
 from millrace.data.storage import StoredColumns
 from millrace.data.table_checks import check_whole
-from millrace.data_spec import TableChecks
 from millrace.schema import Column, ColumnRules, TableSchema
+from millrace.spec.data import TableChecks
 from table import CHECKS
 from worker import Counts, serve
 

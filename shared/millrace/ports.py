@@ -4,9 +4,10 @@
 behaviour suite (``tests/integration/test_registry_behaviour.py``) is run over both registries.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from millrace.registry.entities import (
@@ -35,6 +36,15 @@ class ObjectInfo:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """An object as a listing shows it."""
+
+    key: str
+    size: int
+    last_modified: datetime
+
+
 class ObjectStore(Protocol):
     """One bucket."""
 
@@ -44,6 +54,18 @@ class ObjectStore(Protocol):
 
     def head(self, key: str, version_id: str | None = None) -> ObjectInfo:
         """Return an object's size and metadata; raises ``ArtifactNotFoundError`` when there is none."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[ListedObject]:
+        """Yield the objects whose keys begin with ``prefix``, by key."""
+        ...
+
+    def download(self, key: str, path: Path, version_id: str | None = None) -> None:
+        """Write an object to a file, without holding it in memory; raises ``ArtifactNotFoundError``."""
+        ...
+
+    def upload_file(self, path: Path, key: str, content_type: str = "application/octet-stream") -> None:
+        """Write a file as an object, whole or not at all, without holding it in memory."""
         ...
 
     def find_version(self, key: str, etag: str) -> str:

@@ -1,12 +1,13 @@
 """A versioned bucket in memory."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from millrace.errors import ArtifactNotFoundError
-from millrace.ports import ObjectInfo
+from millrace.ports import ListedObject, ObjectInfo
 
 WRITTEN_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -46,6 +47,17 @@ class MemoryObjectStore:
     def head(self, key: str, version_id: str | None = None) -> ObjectInfo:
         found = self._find(key, version_id)
         return ObjectInfo(len(found.body), found.version_id, found.last_modified, found.metadata)
+
+    def list(self, prefix: str) -> Iterator[ListedObject]:
+        for key in self.keys(prefix):
+            stored = self._find(key, None)
+            yield ListedObject(key, len(stored.body), stored.last_modified)
+
+    def download(self, key: str, path: Path, version_id: str | None = None) -> None:
+        path.write_bytes(self.get(key, version_id))
+
+    def upload_file(self, path: Path, key: str, content_type: str = "application/octet-stream") -> None:
+        self.put(key, path.read_bytes(), content_type)
 
     def find_version(self, key: str, etag: str) -> str:
         for stored in reversed(self._objects.get(key, [])):

@@ -54,6 +54,28 @@ class TestObjectStore:
         assert store.get("key", old) == b"old"
         assert store.head("key", old).size == 3
 
+    def test_a_prefix_is_listed_by_key_past_the_first_thousand(self, store):
+        for number in range(1_003):
+            store.put(f"captures/churn/{number:04d}", b"12")
+        store.put("captures/churn2/0", b"1")
+        listed = list(store.list("captures/churn/"))
+        assert [found.key for found in listed] == [f"captures/churn/{number:04d}" for number in range(1_003)]
+        assert {found.size for found in listed} == {2}
+        assert listed[0].last_modified.tzinfo is not None
+        assert list(store.list("nothing/")) == []
+
+    def test_a_file_goes_up_and_comes_down(self, store, tmp_path):
+        (tmp_path / "up").write_bytes(b"first")
+        store.upload_file(tmp_path / "up", "key", "text/csv")
+        first = store.head("key").version_id
+        store.put("key", b"second")
+        store.download("key", tmp_path / "newest")
+        store.download("key", tmp_path / "older", first)
+        assert (tmp_path / "newest").read_bytes() == b"second"
+        assert (tmp_path / "older").read_bytes() == b"first"
+        with pytest.raises(ArtifactNotFoundError):
+            store.download("nothing", tmp_path / "none")
+
     def test_a_version_is_found_by_its_content(self, store):
         store.put("incoming/a.csv", b"first")
         store.put("incoming/a.csv", b"second")

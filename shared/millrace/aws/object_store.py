@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
 from millrace.aws.errors import aws_errors, error_code
 from millrace.errors import ArtifactNotFoundError
-from millrace.ports import ObjectInfo
+from millrace.ports import ListedObject, ObjectInfo
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -55,6 +56,25 @@ class S3ObjectStore:
             last_modified=found["LastModified"],
             metadata=found["Metadata"],
         )
+
+    def list(self, prefix: str) -> Iterator[ListedObject]:
+        """Yield the objects whose keys begin with ``prefix``, by key; asks for the next thousand when it gets there."""
+        with self._errors(prefix):
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket_name, Prefix=prefix)
+            for page in pages:
+                for found in page.get("Contents", []):
+                    yield ListedObject(found["Key"], found["Size"], found["LastModified"])
+
+    def download(self, key: str, path: Path, version_id: str | None = None) -> None:
+        """Write an object to a file, in parts; raises ``ArtifactNotFoundError`` when there is none."""
+        extra = {} if version_id is None else {"VersionId": version_id}
+        with self._errors(key):
+            self._client.download_file(self.bucket_name, key, str(path), ExtraArgs=extra)
+
+    def upload_file(self, path: Path, key: str, content_type: str = "application/octet-stream") -> None:
+        """Write a file as an object, in parts, whole or not at all."""
+        with self._errors(key), path.open("rb") as file:
+            self._client.upload_fileobj(file, self.bucket_name, key, ExtraArgs={"ContentType": content_type})
 
     def find_version(self, key: str, etag: str) -> str:
         """Return the newest version of an object with that ETag; raises ``ArtifactNotFoundError``."""

@@ -13,7 +13,7 @@ import pandas as pd
 from millrace.data.findings import Finding, error, warning
 from millrace.data.quarantine import MASK
 from millrace.data.typed_table import TypedTable, missing_cells
-from millrace.data_spec import TableChecks
+from millrace.spec.data import TableChecks
 
 #: A number with more different values than this makes no groups.
 MAX_GROUPS = 50

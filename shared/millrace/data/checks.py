@@ -26,9 +26,9 @@ from millrace.data.raw import QuarantinedRow, RawTable, RowBatch, TableReader
 from millrace.data.rules import Failures, broken_rules, to_numpy
 from millrace.data.storage import StoredColumns, storage_type, to_values
 from millrace.data.typed_table import TypedTable, encode_target
-from millrace.data_spec import ExpressionCheck
 from millrace.errors import InvalidInputError
 from millrace.schema import Column, ColumnType, TableSchema
+from millrace.spec.data import ExpressionCheck
 
 BoolArray = npt.NDArray[np.bool_]
 

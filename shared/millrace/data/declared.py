@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from millrace.data.findings import Finding, error, listed, warning
-from millrace.data_spec import ColumnSpec
 from millrace.schema import Column, ColumnRules, Role, TableSchema
 from millrace.spec import ModelSpec
+from millrace.spec.data import ColumnSpec
 
 _NO_SPEC = ColumnSpec()
 

@@ -23,9 +23,9 @@ from millrace.data.encoding import Encoding, Utf8Stream
 from millrace.data.findings import Finding, shorten
 from millrace.data.number_style import PLAIN, NumberStyle, detect_style
 from millrace.data.raw import MAX_ROW_TEXT, QuarantinedRow, RowBatch, build_cells, check_header, missing_words
-from millrace.data_spec import ReadSpec
 from millrace.errors import InvalidInputError
 from millrace.schema import MISSING_WORDS
+from millrace.spec.data import ReadSpec
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millrace.data.findings import Finding, warning
-from millrace.data_spec import ReadSpec
 from millrace.schema import MISSING_WORDS
+from millrace.spec.data import ReadSpec
 
 #: Share of a column's first cells that must be written in a style for the column to have it.
 _STYLE_SHARE = 0.95

@@ -20,8 +20,8 @@ import numpy.typing as npt
 from millrace.data.findings import Finding, error, warning
 from millrace.data.splitting import UInt64Array, assign_sides, hash_strings
 from millrace.data.typed_table import TypedTable, missing_cells
-from millrace.data_spec import SplitSpec
 from millrace.layout import SPLITS, SplitName
+from millrace.spec.data import SplitSpec
 
 _ORDERED = ("datetime", "integer", "number")
 

@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 
 from millrace.data.findings import Finding, listed, shorten
 from millrace.data.number_style import PLAIN, NumberStyle
-from millrace.data_spec import ReadSpec
 from millrace.errors import FieldError, InvalidInputError
 from millrace.schema import MISSING_WORDS
+from millrace.spec.data import ReadSpec
 
 #: Columns that one table may have.
 MAX_COLUMNS = 2_000

@@ -14,8 +14,8 @@ from millrace.data.encoding import detect_encoding, stated_encoding
 from millrace.data.json_lines import JsonLinesReader
 from millrace.data.parquet import ParquetReader
 from millrace.data.raw import RawTable, TableReader, collect, missing_words
-from millrace.data_spec import ReadSpec
 from millrace.errors import InvalidInputError
+from millrace.spec.data import ReadSpec
 
 #: Bytes that one file may hold, unpacked.
 MAX_FILE_BYTES = 250_000_000

@@ -8,7 +8,6 @@ from pydantic import Field, ValidationError
 
 from millrace.data.evolution import SchemaChange, compare_schemas, next_schema
 from millrace.data.schemas import load_schema
-from millrace.data_spec import SpecPart
 from millrace.errors import FieldError, InvalidInputError, ModelNotFoundError
 from millrace.names import make_cause_id
 from millrace.ports import ObjectStore, Registry, SpecRecord
@@ -16,6 +15,7 @@ from millrace.registry.entities import LedgerEntry
 from millrace.registry.presentation import to_json
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec, invalid_input
+from millrace.spec.part import SpecPart
 
 #: A DynamoDB item holds 400 KB.
 MAX_SPEC_BYTES = 300_000

@@ -14,8 +14,8 @@ from millrace.data.history import History
 from millrace.data.quarantine import MASK
 from millrace.data.storage import to_values
 from millrace.data.typed_table import TypedTable, class_texts, stored_column
-from millrace.data_spec import TableChecks
 from millrace.schema import Column
+from millrace.spec.data import TableChecks
 
 _SECONDS_A_DAY = 86_400.0
 

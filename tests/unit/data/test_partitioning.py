@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from millrace.data.partitioning import Partition, partition
 from millrace.data.splitting import hash_strings
 from millrace.data.typed_table import TypedTable
-from millrace.data_spec import SplitSpec
 from millrace.layout import SPLITS
 from millrace.schema import Column, TableSchema
+from millrace.spec.data import SplitSpec
 
 BY_TIME = SplitSpec(by="time", column="at")
 BY_GROUP = SplitSpec(by="group", column="who")

@@ -7,9 +7,10 @@ import codecs
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from millrace.schema import ColumnType, Role
+from millrace.spec.part import SpecPart
 
 Severity = Literal["error", "warning"]
 
@@ -67,12 +68,6 @@ Word = Annotated[str, BeforeValidator(_as_text), Field(max_length=1_000)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Prose = Annotated[str, Field(max_length=10_000)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class SpecPart(BaseModel):
-    """Base of every part of a spec: frozen, and an unknown field is an error, because it is a misspelt one."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ColumnSpec(SpecPart):

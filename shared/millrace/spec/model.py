@@ -4,32 +4,16 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from millrace.data_spec import ColumnSpec, DatasheetSpec, ReadSpec, SpecPart, SplitSpec, TableChecks
-from millrace.errors import FieldError, InvalidInputError
 from millrace.schema import Role, Task
+from millrace.spec.data import ColumnSpec, DatasheetSpec, ReadSpec, SplitSpec, TableChecks
+from millrace.spec.errors import invalid_input
+from millrace.spec.gate import GateSpec
+from millrace.spec.part import SpecPart
 
 #: Columns that a spec may describe: as many as a table may have.
 MAX_COLUMNS = 2_000
-
-
-class GateSpec(SpecPart):
-    """What a challenger must show before it may serve.
-
-    Parameters
-    ----------
-    floors : dict of str to float, default={}
-        Least value of a metric (greatest, for errors and losses), by the metric's name.
-    confidence : float, default=0.95
-        Of the paired bootstrap interval that compares challenger and champion.
-    max_model_bytes : int, default=100_000_000
-        Largest ONNX file that may serve.
-    """
-
-    floors: dict[str, float] = Field(default_factory=dict)
-    confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
-    max_model_bytes: int = Field(default=100_000_000, gt=0)
 
 
 class ModelSpec(SpecPart):
@@ -145,15 +129,3 @@ class ModelSpec(SpecPart):
 def _fault(location: tuple[str, ...], message: str, value: Any) -> InitErrorDetails:
     kind = PydanticCustomError("contradiction", "{reason}", {"reason": message})
     return InitErrorDetails(type=kind, loc=location, input=value)
-
-
-def invalid_input(message: str, error: ValidationError) -> InvalidInputError:
-    """Turn pydantic's error into ours: every bad field by its path, without the values."""
-    faults = [FieldError(".".join(str(part) for part in fault["loc"]), _in_words(fault)) for fault in error.errors()]
-    return InvalidInputError(f"{message}: {', '.join(f'{f.field}: {f.message}' for f in faults)}", faults)
-
-
-def _in_words(fault: ErrorDetails) -> str:
-    if fault["type"] == "extra_forbidden":
-        return "there is no such field"
-    return fault["msg"].removeprefix("Value error, ")

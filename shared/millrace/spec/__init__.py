@@ -1,0 +1,10 @@
+"""What a user may say about a model, stage by stage; every field has a default.
+
+``model`` is the whole, and each other module the part of one stage of the life cycle.
+"""
+
+from millrace.spec.errors import invalid_input
+from millrace.spec.gate import GateSpec
+from millrace.spec.model import MAX_COLUMNS, ModelSpec
+
+__all__ = ["MAX_COLUMNS", "GateSpec", "ModelSpec", "invalid_input"]
