@@ -10,6 +10,7 @@ from millrace.schema import Role, Task
 from millrace.spec.data import ColumnSpec, DatasheetSpec, ReadSpec, SplitSpec, TableChecks
 from millrace.spec.errors import invalid_input
 from millrace.spec.gate import GateSpec
+from millrace.spec.monitoring import MonitoringSpec
 from millrace.spec.part import SpecPart
 
 #: Columns that a spec may describe: as many as a table may have.
@@ -53,6 +54,8 @@ class ModelSpec(SpecPart):
         Columns whose values are groups of people to be treated alike.
     datasheet : DatasheetSpec
         What only people know about the data.
+    monitoring : MonitoringSpec
+        What is watched in production.
     """
 
     target: str | None = None
@@ -71,6 +74,7 @@ class ModelSpec(SpecPart):
     id_column: str | None = None
     sensitive_groups: tuple[str, ...] = ()
     datasheet: DatasheetSpec = DatasheetSpec()
+    monitoring: MonitoringSpec = MonitoringSpec()
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
