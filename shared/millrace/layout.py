@@ -7,7 +7,7 @@
                                                       report.html uploads/<cause_id>.json
     quarantine/<model>/<dataset_id or cause_id>/      rejected files or rows, with the reasons
     prepared/<model>/<run_id>/                        train.npz validation.npz test.npz schema.json manifest.json
-                                                      reference.json
+                                                      reference.json holdout_columns.npz
     schemas/<model>/<schema_version>.json             the schema every later dataset is held to, and each of its
     schemas/<model>/<schema_version>.<revision>.json  compatible revisions
 
