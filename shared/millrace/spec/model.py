@@ -14,6 +14,7 @@ from millrace.spec.evaluation import EvaluationSpec
 from millrace.spec.gate import GateSpec
 from millrace.spec.monitoring import MonitoringSpec
 from millrace.spec.part import SpecPart
+from millrace.spec.retraining import RetrainingSpec
 
 #: Columns that a spec may describe: as many as a table may have.
 MAX_COLUMNS = 2_000
@@ -58,6 +59,8 @@ class ModelSpec(SpecPart):
         Columns whose values are groups of people to be treated alike.
     datasheet : DatasheetSpec
         What only people know about the data.
+    retraining : RetrainingSpec
+        When it is trained again without anybody asking.
     monitoring : MonitoringSpec
         What is watched in production.
     card : CardSpec
@@ -81,6 +84,7 @@ class ModelSpec(SpecPart):
     id_column: str | None = None
     sensitive_groups: tuple[str, ...] = ()
     datasheet: DatasheetSpec = DatasheetSpec()
+    retraining: RetrainingSpec = RetrainingSpec()
     monitoring: MonitoringSpec = MonitoringSpec()
     card: CardSpec = CardSpec()
 
