@@ -11,6 +11,9 @@
     captures/<model>/<yyyy>/<mm>/<dd>/<hh>/           predictions as served, by the hour they were made, *.jsonl.gz
     captures/_malformed/<yyyy>/<mm>/<dd>/             captured lines that could not be read
     feedback/<model>/<yyyy>/<mm>/<dd>/                outcomes, by the day they were received, *.jsonl
+    monitoring/<model>/state.json.gz                  what the monitor remembers; changed only by who read it last
+    monitoring/<model>/segments/... windows/...       sketches of what was captured, and outcomes as they arrive
+    monitoring/<model>/reports/<end of window>.json   and .html; latest.json and latest.html are copies
     schemas/<model>/<schema_version>.json             the schema every later dataset is held to, and each of its
     schemas/<model>/<schema_version>.<revision>.json  compatible revisions
 
@@ -103,3 +106,8 @@ def evaluation_key(model: str, run_id: str) -> str:
 def version_key(model: str, version: int, name: str) -> str:
     """Return the key of one artifact of a registered version."""
     return f"{model}/versions/{version}/{name}"
+
+
+def monitoring_key(model: str, name: str) -> str:
+    """Return the key of one of monitoring's documents about a model."""
+    return f"monitoring/{model}/{name}"

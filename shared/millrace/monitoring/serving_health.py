@@ -1,39 +1,14 @@
 """Serving health: errors of ours, latency, cold starts, refused requests."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from millrace.monitoring.findings import Finding, Status, too_few
 from millrace.monitoring.performance import proportion
+from millrace.ports import ServingCounts
 from millrace.spec.monitoring import ServingWatch
 
 #: Standard errors that a share must be above its limit: one in a thousand by chance.
 _SURE = 3.1
-
-
-@dataclass(frozen=True, slots=True)
-class ServingCounts:
-    """How a window's requests were served.
-
-    Parameters
-    ----------
-    requests : int
-        All of them.
-    errors : int
-        That ended in an error of ours (5xx).
-    refused : int
-        That were refused for what was in them (4xx).
-    cold_starts : int
-        That waited for a new execution environment.
-    latency_ms : float or None
-        That nineteen of twenty were served within; None when it is not known.
-    """
-
-    requests: int
-    errors: int = 0
-    refused: int = 0
-    cold_starts: int = 0
-    latency_ms: float | None = None
 
 
 def find_serving_faults(counts: ServingCounts | None, watch: ServingWatch) -> list[Finding]:

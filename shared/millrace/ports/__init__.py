@@ -5,10 +5,12 @@ memory.
 """
 
 from millrace.ports.events import Event, EventPublisher
+from millrace.ports.notifications import Notifier
 from millrace.ports.objects import ListedObject, ObjectInfo, ObjectStore
 from millrace.ports.pipeline import PipelineStarter
 from millrace.ports.registry import MAX_FOLLOW_UP_CAUSES, Claim, Registry, SpecRecord
 from millrace.ports.schedules import PURPOSES, Purpose, Schedule, Schedules
+from millrace.ports.serving_metrics import ServingCounts, ServingMetrics
 
 __all__ = [
     "MAX_FOLLOW_UP_CAUSES",
@@ -17,6 +19,7 @@ __all__ = [
     "Event",
     "EventPublisher",
     "ListedObject",
+    "Notifier",
     "ObjectInfo",
     "ObjectStore",
     "PipelineStarter",
@@ -24,5 +27,7 @@ __all__ = [
     "Registry",
     "Schedule",
     "Schedules",
+    "ServingCounts",
+    "ServingMetrics",
     "SpecRecord",
 ]
