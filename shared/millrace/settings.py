@@ -54,6 +54,20 @@ class PredictSettings(RegistrySettings):
 
 
 @dataclass(frozen=True, slots=True)
+class CaptureSettings:
+    """Settings of ``deliver_captures``."""
+
+    data_bucket: str
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackSettings(RegistrySettings):
+    """Settings of ``record_feedback``."""
+
+    data_bucket: str
+
+
+@dataclass(frozen=True, slots=True)
 class ManageModelsSettings(RegistrySettings):
     """Settings of ``manage_models``."""
 

@@ -7,6 +7,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from millrace.schema import Role, Task
+from millrace.spec.capture import CaptureSpec
 from millrace.spec.data import ColumnSpec, DatasheetSpec, ReadSpec, SplitSpec, TableChecks
 from millrace.spec.errors import invalid_input
 from millrace.spec.gate import GateSpec
@@ -53,6 +54,8 @@ class ModelSpec(SpecPart):
         Columns whose values are groups of people to be treated alike.
     datasheet : DatasheetSpec
         What only people know about the data.
+    capture : CaptureSpec
+        How much of the model's traffic is captured.
     """
 
     target: str | None = None
@@ -71,6 +74,7 @@ class ModelSpec(SpecPart):
     id_column: str | None = None
     sensitive_groups: tuple[str, ...] = ()
     datasheet: DatasheetSpec = DatasheetSpec()
+    capture: CaptureSpec = CaptureSpec()
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
