@@ -1,7 +1,7 @@
 """The lines that ``predict`` prints, taken apart into rows; :mod:`millrace.serving.capture` writes them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from millrace.captures.records import CapturedRow, Value, read_moment
@@ -46,10 +46,12 @@ def expand_line(line: Mapping[str, Any]) -> list[CapturedRow]:
     """
     try:
         model = validate_model_name(str(line["model"]))
-        columns = _columns(line)
+        positions = line["positions"]
+        features = _features(line, len(positions))
+        row_ids = line.get("row_ids") or [None] * len(positions)
+        unknown = {name: frozenset(places) for name, places in line.get("unknown", {}).items()}
+        predictions = _predictions(line)
         predicted_at = read_moment(line["timestamp"])
-        unknown = {name: frozenset(places) for name, places in line["unknown"].items()}
-        row_ids = line["row_ids"]
         return [
             CapturedRow(
                 prediction_id=f"{line['prediction_id']}-{position}",
@@ -59,36 +61,64 @@ def expand_line(line: Mapping[str, Any]) -> list[CapturedRow]:
                 model=model,
                 version=int(line["version"]),
                 dialect=str(line["dialect"]),
-                row_id=None if row_ids is None else row_ids[place],
+                row_id=row_id,
                 sampling_rate=float(line["sampling_rate"]),
-                features={name: values[place] for name, values in columns.items()},
+                features=values,
                 unknown=tuple(name for name, places in unknown.items() if place in places),
-                omitted=int(line["omitted"]),
-                prediction=_prediction(line, place),
+                omitted=int(line.get("omitted", 0)),
+                prediction=prediction,
             )
-            for place, position in enumerate(line["positions"])
+            for place, (position, row_id, values, prediction) in enumerate(
+                zip(positions, row_ids, features, predictions, strict=True)
+            )
         ]
     except (KeyError, TypeError, IndexError, AttributeError, InvalidNameError) as error:
         raise ValueError(f"a captured line lacks something: {type(error).__name__}: {error}") from error
 
 
-def _columns(line: Mapping[str, Any]) -> dict[str, list[Value]]:
-    """Return the features by name; a boolean travels as the number that it is scored as."""
-    booleans = {
-        name: [None if value is None else bool(value) for value in values] for name, values in line["booleans"].items()
-    }
-    return {**line["numbers"], **booleans, **line["dates"], **line["words"]}
+def _features(line: Mapping[str, Any], n_rows: int) -> list[dict[str, Value]]:
+    """Return the features of each row; none where they were left out."""
+    if line.get("omitted"):
+        return [{} for _ in range(n_rows)]
+    names = [name for name, _ in line["columns"]]
+    columns = [
+        _READERS.get(kind, list)(values) for (_, kind), values in zip(line["columns"], line["cells"], strict=True)
+    ]
+    if any(len(values) != n_rows for values in columns):
+        raise ValueError("a captured line's columns are not as long as each other")
+    return (
+        [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)] if columns else [{}] * n_rows
+    )
 
 
-def _prediction(line: Mapping[str, Any], place: int) -> dict[str, Any]:
+def _read_booleans(values: Sequence[float | None]) -> list[Value]:
+    return [None if value is None else bool(value) for value in values]
+
+
+def _read_words(values: Sequence[str | None]) -> list[Value]:
+    return [value or None for value in values]
+
+
+#: How columns lie in a line where it is not as they lie in a row: a boolean is the number that it is scored as, and a
+#: missing word is empty.
+_READERS: Mapping[str, Callable[[Any], list[Value]]] = {
+    "boolean": _read_booleans,
+    "category": _read_words,
+    "text": _read_words,
+}
+
+
+def _predictions(line: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return each row's prediction; the label is the likeliest class, the first of equals, as in scoring."""
     if "values" in line:
-        return {"value": line["values"][place]}
-    probabilities = line["probabilities"][place]
-    return {
-        "label": line["labels"][place],
-        "probabilities": None if probabilities is None else dict(zip(line["classes"], probabilities, strict=True)),
-        "decision": line["decisions"][place],
-    }
+        return [{"value": value} for value in line["values"]]
+    classes = line["classes"]
+    probabilities = [None if row is None else dict(zip(classes, row, strict=True)) for row in line["probabilities"]]
+    labels = [None if row is None else max(row, key=row.__getitem__) for row in probabilities]
+    return [
+        {"label": label, "probabilities": row, "decision": decision}
+        for label, row, decision in zip(labels, probabilities, line.get("decisions", labels), strict=True)
+    ]
 
 
 def _parse(text: str) -> Any:

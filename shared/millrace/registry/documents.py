@@ -8,12 +8,18 @@ from millrace.registry.entities import ModelVersion, Run
 from millrace.registry.presentation import to_json
 from millrace.registry.versioning import is_required
 from millrace.schema import TableSchema
+from millrace.spec import CaptureSpec
 
 
-def build_signature(schema: TableSchema) -> dict[str, Any]:
-    """Return what a version takes and gives, by name and type, and the whole schema for serving."""
+def build_signature(schema: TableSchema, capture: CaptureSpec) -> dict[str, Any]:
+    """Return what a version takes and gives, by name and type, and for serving the whole schema and what to capture."""
     inputs = [{"name": column.name, "type": column.type, "required": is_required(column)} for column in schema.features]
-    return {"schema": schema.to_dict(), "inputs": inputs, "outputs": _outputs(schema)}
+    return {
+        "schema": schema.to_dict(),
+        "inputs": inputs,
+        "outputs": _outputs(schema),
+        "capture": capture.model_dump(mode="json"),
+    }
 
 
 def _outputs(schema: TableSchema) -> list[dict[str, Any]]:

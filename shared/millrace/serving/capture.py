@@ -10,13 +10,16 @@ says what chance it had.
 import json
 import math
 import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from millrace.schema import TableSchema
-from millrace.serving.table import RequestTable
+
+if TYPE_CHECKING:
+    from millrace.serving.routes import Prediction
+    from millrace.serving.scorer import Scores
 
 #: What the log subscription looks for.
 MARK = "millrace.capture"
@@ -26,8 +29,6 @@ FORMAT = 1
 MAX_LINE_BYTES = 200_000
 #: Longer values of the id column name nothing that feedback could name too.
 MAX_ROW_ID_LENGTH = 256
-
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,50 +57,11 @@ class CaptureRules:
         return {"sampling_rate": self.sampling_rate, "max_rows": self.max_rows}
 
 
-class Scored(Protocol):
-    """The part of :class:`millrace.serving.scorer.Scores` that is captured, over all rows of the request."""
-
-    @property
-    def labels(self) -> Sequence[Any]: ...  # noqa: D102 - named as there
-    @property
-    def probabilities(self) -> Sequence[Sequence[float] | None]: ...  # noqa: D102
-    @property
-    def decisions(self) -> Sequence[Any]: ...  # noqa: D102
-    @property
-    def values(self) -> Sequence[float | None] | None: ...  # noqa: D102
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """One answered request.
-
-    Parameters
-    ----------
-    table : RequestTable
-        The rows as they came.
-    cells : mapping of str to sequence
-        Every feature of the good rows, as :class:`millrace.serving.rows.TypedRows` has them.
-    bad_rows : collection of int
-        Rows of the request that were not scored.
-    scores : Scored
-        Of all rows, in the request's order.
-    has_unknown : bool
-        Whether any category was new to the model; then the rows are looked at for which.
-    """
-
-    table: RequestTable
-    cells: Mapping[str, Any]
-    bad_rows: Collection[int]
-    scores: Scored
-    has_unknown: bool
-    prediction_id: str
-    request_id: str
-    dialect: str
-    predicted_at: datetime
-
-
 class CaptureWriter:
     """Writes the lines of one version; built once for it, since it keeps what never changes at hand.
+
+    What is known of the version is text already; of a request, the columns are handed to the encoder as they lie
+    here. Anything that can wait until a line is taken apart again is left to that.
 
     Parameters
     ----------
@@ -113,111 +75,117 @@ class CaptureWriter:
 
     def __init__(self, model: str, version: int, schema: TableSchema, rules: CaptureRules) -> None:
         self._rules = rules
-        self._classes = list(schema.classes)
         self._class_of = {schema.label(index): name for index, name in enumerate(schema.classes)}
-        self._features = [(column.name, _GROUPS[column.type]) for column in schema.features if not column.sensitive]
-        self._categories = {
-            column.name: frozenset((*column.categories, ""))
-            for column in schema.features
-            if column.type == "category" and column.categories and not column.sensitive
-        }
+        features = [column for column in schema.features if not column.sensitive]
+        self._features = [(column.name, column.type) for column in features]
+        self._categories = [
+            (place, column.name, frozenset((*column.categories, "")))
+            for place, column in enumerate(features)
+            if column.type == "category" and column.categories
+        ]
         identifier = schema.identifier
         self._identifier = identifier.name if identifier is not None and not identifier.sensitive else None
-        # The level is the highest, and the timestamp is there, because Lambda drops lines of lesser levels than the
-        # function's, whatever they hold, and takes a line without a timestamp for one of level INFO.
-        head = _encode({"level": "FATAL", "record": MARK, "format": FORMAT, "model": model, "version": version})
-        self._head = head.removesuffix("}") + ","
-
-    def lines(self, served: Served) -> list[str]:
-        """Return what is to be printed; nothing for a request that the sample leaves out."""
-        rate = self._rules.sampling_rate
-        if rate < 1.0 and zlib.crc32(served.prediction_id.encode()) >= rate * _CRC_RANGE:
-            return []
-        scores = served.scores
-        total = len(scores.labels if scores.values is None else scores.values)
-        positions: Sequence[int] = range(total)
-        if served.bad_rows:
-            positions = [row for row in positions if row not in served.bad_rows]
-        good, most = len(positions), self._rules.max_rows
-        places: Sequence[int] = range(good)
-        if good > most:
-            places = [place * good // most for place in range(most)]
-            rate *= most / good
-        request = {
-            "timestamp": served.predicted_at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
-            "prediction_id": served.prediction_id,
-            "request_id": served.request_id,
-            "dialect": served.dialect,
-            "sampling_rate": rate,
-            "rows": total,
+        known = {
+            # The level is the highest, and each line has a timestamp, because Lambda drops lines of lesser levels than
+            # the function's, whatever they hold, and takes a line without a timestamp for one of level INFO.
+            "level": "FATAL",
+            "record": MARK,
+            "format": FORMAT,
+            "model": model,
+            "version": version,
+            "classes": list(schema.classes),
+            "columns": self._features,
         }
-        return self._fitting(served, request, places, positions) if good else []
+        self._head = _encode(known).removesuffix("}")
 
-    def _fitting(
-        self, served: Served, request: Mapping[str, Any], places: Sequence[int], positions: Sequence[int]
-    ) -> list[str]:
+    def lines(self, prediction: "Prediction", dialect: str, request_id: str, predicted_at: datetime) -> list[str]:
+        """Return what is to be printed; nothing for a request that the sample leaves out."""
+        rate, most = self._rules.sampling_rate, self._rules.max_rows
+        if rate < 1.0 and zlib.crc32(prediction.prediction_id.encode()) >= rate * _CRC_RANGE:
+            return []
+        bad_rows, total = prediction.rows.bad_rows, prediction.rows.n_rows + len(prediction.rows.bad_rows)
+        rows = [row for row in range(total) if row not in bad_rows] if bad_rows else range(total)
+        places: Sequence[int] = range(len(rows))
+        if len(rows) > most:
+            places = [place * len(rows) // most for place in range(most)]
+            rate *= most / len(rows)
+        if not places:
+            return []
+        moment = predicted_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        lead = (
+            f'{self._head},"timestamp":"{moment}","prediction_id":"{prediction.prediction_id}","request_id":'
+            f'{_encode(request_id)},"dialect":"{dialect}","sampling_rate":{rate!r},"rows":{total},'
+        )
+        return self._fitting(prediction, lead, places, rows)
+
+    def _fitting(self, prediction: "Prediction", lead: str, places: Sequence[int], rows: Sequence[int]) -> list[str]:
         """Return lines that are short enough: rows are divided until they are."""
-        line = self._line(served, request, places, positions)
+        line = lead + _encode(self._content(prediction, places, rows))[1:]
         if len(line) <= MAX_LINE_BYTES:
             return [line]
         if len(places) == 1:
-            return [self._line(served, request, places, positions, bare=True)]
+            return [lead + _encode(self._content(prediction, places, rows, bare=True))[1:]]
         step = max(1, len(places) * MAX_LINE_BYTES * 9 // (len(line) * 10))
         parts = [places[start : start + step] for start in range(0, len(places), step)]
-        return [line for part in parts for line in self._fitting(served, request, part, positions)]
+        return [line for part in parts for line in self._fitting(prediction, lead, part, rows)]
 
-    def _line(
-        self,
-        served: Served,
-        request: Mapping[str, Any],
-        places: Sequence[int],
-        positions: Sequence[int],
-        bare: bool = False,
-    ) -> str:
-        rows = [positions[place] for place in places]
-        whole = len(places) == len(positions)
-        document: dict[str, Any] = {
-            **request,
-            "positions": rows,
-            "row_ids": self._row_ids(served.table, rows),
-            "numbers": {},
-            "booleans": {},
-            "dates": {},
-            "words": {},
-            "unknown": {},
-            "omitted": len(self._features) if bare else 0,
-        }
-        for name, group in () if bare else self._features:
-            cells = served.cells[name]
+    def _content(
+        self, prediction: "Prediction", places: Sequence[int], rows: Sequence[int], bare: bool = False
+    ) -> dict[str, Any]:
+        """Return what a line says of rows: those at ``places`` among the good ones, which stood at ``rows``."""
+        whole = len(places) == len(rows)
+        taken = list(rows if whole else [rows[place] for place in places])
+        content: dict[str, Any] = {"positions": taken}
+        if self._identifier is not None and self._identifier in prediction.asked.table.names:
+            values = prediction.asked.table.column(self._identifier)
+            content["row_ids"] = [write_row_id(values[row]) for row in taken]
+        if bare:
+            content["omitted"] = len(self._features)
+        else:
+            content["cells"] = cells = self._cells(prediction, None if whole else places)
+            if prediction.rows.n_unknown:
+                content["unknown"] = self._unknown(cells)
+        self._add_scores(content, prediction.scores, None if len(taken) == _n_scored(prediction.scores) else taken)
+        return content
+
+    def _cells(self, prediction: "Prediction", places: Sequence[int] | None) -> list[Sequence[Any]]:
+        columns: list[Sequence[Any]] = []
+        for name, kind in self._features:
+            cells: Any = prediction.rows.cells[name]
             values = cells.tolist() if hasattr(cells, "tolist") else cells
-            document[group][name] = _WRITERS[group](values if whole else [values[place] for place in places])
-        if served.has_unknown and not bare:
-            document["unknown"] = self._unknown(document["words"])
-        self._add_scores(document, served.scores, rows)
-        return self._head + _encode(document)[1:]
+            if places is not None:
+                values = [values[place] for place in places]
+            if kind == "datetime":
+                values = [None if value is None else f"{value.isoformat()}Z" for value in values]
+            elif kind != "category" and prediction.rows.n_missing:
+                values = [None if value != value else value for value in values]  # noqa: PLR0124 - only NaN differs so
+            columns.append(values)
+        return columns
 
-    def _unknown(self, words: Mapping[str, Sequence[str | None]]) -> dict[str, list[int]]:
+    def _unknown(self, cells: Sequence[Sequence[Any]]) -> dict[str, list[int]]:
         found: dict[str, list[int]] = {}
-        for name, categories in self._categories.items():
-            places = [place for place, word in enumerate(words[name]) if (word or "") not in categories]
-            if places:
-                found[name] = places
+        for place, name, categories in self._categories:
+            rows = [row for row, word in enumerate(cells[place]) if word not in categories]
+            if rows:
+                found[name] = rows
         return found
 
-    def _add_scores(self, document: dict[str, Any], scores: Scored, rows: Sequence[int]) -> None:
+    def _add_scores(self, content: dict[str, Any], scores: "Scores", rows: Sequence[int] | None) -> None:
+        """Add values, or probabilities, from which the label follows, and decisions where they are not the label."""
         if scores.values is not None:
-            document["values"] = [scores.values[row] for row in rows]
+            content["values"] = _taken(scores.values, rows)
             return
-        document["classes"] = self._classes
-        document["labels"] = [self._class_of.get(scores.labels[row]) for row in rows]
-        document["probabilities"] = [scores.probabilities[row] for row in rows]
-        document["decisions"] = [self._class_of.get(scores.decisions[row]) for row in rows]
+        content["probabilities"] = _taken(scores.probabilities, rows)
+        if scores.decisions is not scores.labels:
+            content["decisions"] = [self._class_of.get(decision) for decision in _taken(scores.decisions, rows)]
 
-    def _row_ids(self, table: RequestTable, rows: Sequence[int]) -> list[str | None] | None:
-        if self._identifier is None or self._identifier not in table.names:
-            return None
-        values = table.column(self._identifier)
-        return [write_row_id(values[row]) for row in rows]
+
+def _n_scored(scores: "Scores") -> int:
+    return len(scores.labels if scores.values is None else scores.values)
+
+
+def _taken(values: Sequence[Any], rows: Sequence[int] | None) -> Sequence[Any]:
+    return values if rows is None else [values[row] for row in rows]
 
 
 def write_row_id(value: Any) -> str | None:
@@ -235,30 +203,5 @@ def write_row_id(value: Any) -> str | None:
     return text if text and len(text) <= MAX_ROW_ID_LENGTH else None
 
 
-def _write_numbers(values: Sequence[float]) -> list[float | None]:
-    return [None if value != value else value for value in values]  # noqa: PLR0124 - only NaN differs from itself
-
-
-def _write_words(values: Sequence[str]) -> list[str | None]:
-    return [value or None for value in values]
-
-
-def _write_moments(values: Sequence[datetime | None]) -> list[str | None]:
-    return [None if value is None else f"{value.isoformat(timespec='microseconds')}Z" for value in values]
-
-
 _CRC_RANGE = 2**32
-_GROUPS = {
-    "integer": "numbers",
-    "number": "numbers",
-    "boolean": "booleans",
-    "datetime": "dates",
-    "category": "words",
-    "text": "words",
-}
-_WRITERS: Mapping[str, Callable[[Any], list[Any]]] = {
-    "numbers": _write_numbers,
-    "booleans": _write_numbers,
-    "dates": _write_moments,
-    "words": _write_words,
-}
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode

@@ -33,15 +33,10 @@ def make_line(number: int = 0, n_rows: int = 1, **changes) -> dict:
         "sampling_rate": 0.5,
         "rows": n_rows,
         "positions": rows,
-        "row_ids": None,
-        "numbers": {"age": [30.0 + row for row in rows]},
-        "booleans": {"active": [1.0 for _ in rows]},
-        "dates": {"since": [None for _ in rows]},
-        "words": {"country": ["xx" for _ in rows]},
+        "columns": [["age", "integer"], ["active", "boolean"], ["since", "datetime"], ["country", "category"]],
+        "cells": [[30.0 + row for row in rows], [1.0 for _ in rows], [None for _ in rows], ["xx" for _ in rows]],
         "unknown": {"country": [0]},
-        "omitted": 0,
         "classes": ["no", "yes"],
-        "labels": ["yes" for _ in rows],
         "probabilities": [[0.25, 0.75] for _ in rows],
         "decisions": ["no" for _ in rows],
     }
@@ -106,9 +101,12 @@ class TestLines:
     @pytest.mark.parametrize(
         "changes",
         [
-            {"numbers": None},
-            {"numbers": {"age": []}},
-            {"labels": None},
+            {"cells": None},
+            {"cells": [[1.0]]},
+            {"cells": [[1.0], [1.0], [None], []]},
+            {"decisions": [None, None]},
+            {"row_ids": ["a", "b"]},
+            {"columns": [["age"]]},
             {"timestamp": "now"},
             {"model": "../incoming"},
             {"probabilities": [[1.0]]},
@@ -162,8 +160,8 @@ class TestDelivery:
         assert (delivery.delivered, delivery.repeated) == ({MODEL: 1}, 1)
 
     def test_lines_that_cannot_be_read_are_put_aside_and_the_others_delivered(self, store):
-        bad = LogEvent("bad", json.dumps(make_line(9, numbers=None)))
-        endless = LogEvent("endless", json.dumps(make_line(8, numbers={"age": [float("inf")]})))
+        bad = LogEvent("bad", json.dumps(make_line(9, cells=None)))
+        endless = LogEvent("endless", json.dumps(make_line(8, cells=[[float("inf")], [None], [None], [""]])))
         other = LogEvent("other", "millrace.capture? no")
         batch = LogBatch("s", (*make_batch(0).events, bad, endless, other))
         for _ in range(2):
@@ -207,8 +205,9 @@ class TestDelivery:
             deliver(make_batch(0), Closed("data"), NOW, pauses.append)
         assert pauses == list(range(1, 11))
 
-    @pytest.mark.parametrize("body", [b"torn", gzip.compress(b"[]\n"), gzip.compress(b"{}\n"), gzip.compress(b"a\n")])
+    @pytest.mark.parametrize("body", ["torn", "[]", "{}", "a"])
     def test_an_object_that_something_else_wrote_is_left_as_it_is(self, store, body):
+        body = body.encode() if body == "torn" else gzip.compress(body.encode())
         deliver(make_batch(0), store, NOW, no_pause)
         (key,) = store.keys()
         store.put(key, body)

@@ -1,13 +1,13 @@
 import json
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from millrace.captures.lines import expand_line, find_line
 from millrace.schema import Column, TableSchema
-from millrace.serving.capture import MAX_LINE_BYTES, CaptureRules, CaptureWriter, Served, write_row_id
+from millrace.serving.capture import MAX_LINE_BYTES, CaptureRules, CaptureWriter, write_row_id
+from millrace.serving.scorer import Scores
 from millrace.serving.table import ABSENT, ColumnsTable, RecordsTable
 
 NOW = datetime(2026, 5, 3, 14, 15, 0, 250, tzinfo=UTC)
@@ -27,17 +27,12 @@ SCHEMA = TableSchema(
 )
 
 
-@dataclass
-class Scored:
-    labels: list[Any] = field(default_factory=list)
-    probabilities: list[Any] = field(default_factory=list)
-    decisions: list[Any] = field(default_factory=list)
-    values: list[float | None] | None = None
-
-
-def serve(n_rows: int = 1, bad_rows=(), table=None, **changes) -> Served:
+def serve(
+    n_rows: int = 1, bad_rows=(), *, table=None, prediction_id="p", n_unknown=0, n_missing=0, scores=None, cells=None
+):
+    """What the capture reads of a prediction."""
     good = n_rows - len(bad_rows)
-    cells = {
+    values = {
         "age": [30.0 + row for row in range(good)],
         "plan": ["pro"] * good,
         "joined": [datetime(2024, 2, 3, tzinfo=UTC).replace(tzinfo=None)] * good,
@@ -45,26 +40,30 @@ def serve(n_rows: int = 1, bad_rows=(), table=None, **changes) -> Served:
         "salary": [90_000.0] * good,
         "religion": ["a"] * good,
     }
-    cells |= changes.pop("cells", {})
-    known = [None if row in bad_rows else 1 for row in range(n_rows)]
-    scores = Scored(known, [None if label is None else [0.25, 0.75] for label in known], known)
-    values = {
-        "table": table or RecordsTable([{"customer": 7 + row} for row in range(n_rows)]),
-        "cells": cells,
-        "bad_rows": bad_rows,
-        "scores": scores,
-        "has_unknown": False,
-        "prediction_id": "p",
-        "request_id": "r",
-        "dialect": "mlflow",
-        "predicted_at": NOW,
-    }
-    return Served(**(values | changes))
+    labels = [None if row in bad_rows else 1 for row in range(n_rows)]
+    probabilities = [None if label is None else [0.25, 0.75] for label in labels]
+    table = table or RecordsTable([{"customer": 7 + row} for row in range(n_rows)])
+    return SimpleNamespace(
+        asked=SimpleNamespace(table=table),
+        rows=SimpleNamespace(
+            cells=values | (cells or {}),
+            n_rows=good,
+            bad_rows=dict.fromkeys(bad_rows, ()),
+            n_unknown=n_unknown,
+            n_missing=n_missing,
+        ),
+        scores=scores or Scores(("0", "1"), labels, probabilities, labels, None),
+        prediction_id=prediction_id,
+    )
 
 
-def capture(served: Served, schema=SCHEMA, **rules):
+def write(prediction, schema=SCHEMA, **rules) -> list[str]:
+    return CaptureWriter("churn", 3, schema, CaptureRules(**rules)).lines(prediction, "mlflow", "r", NOW)
+
+
+def capture(prediction, schema=SCHEMA, **rules):
     """The rows of a request as they come out of the log again."""
-    lines = CaptureWriter("churn", 3, schema, CaptureRules(**rules)).lines(served)
+    lines = write(prediction, schema, **rules)
     for line in lines:
         assert line.isascii()
         assert "\n" not in line
@@ -78,12 +77,12 @@ class TestLines:
         assert row.prediction_id == "p-0"
         assert (row.request_id, row.request_rows, row.dialect) == ("r", 1, "mlflow")
         assert (row.model, row.version, row.predicted_at) == ("churn", 3, NOW)
-        assert row.features == {"age": 30.0, "plan": "pro", "joined": "2024-02-03T00:00:00.000000Z", "active": True}
+        assert row.features == {"age": 30.0, "plan": "pro", "joined": "2024-02-03T00:00:00Z", "active": True}
         assert row.prediction == {"label": "1", "probabilities": {"0": 0.25, "1": 0.75}, "decision": "1"}
         assert (row.row_id, row.sampling_rate, row.unknown, row.omitted) == ("7", 1.0, (), 0)
 
     def test_sensitive_columns_never_reach_the_log(self):
-        (line,) = CaptureWriter("churn", 3, SCHEMA, CaptureRules()).lines(serve(has_unknown=True))
+        (line,) = write(serve(n_unknown=1))
         assert "salary" not in line
         assert "religion" not in line
         assert "90000" not in line
@@ -95,23 +94,23 @@ class TestLines:
 
     def test_missing_values_are_null_in_every_type(self):
         cells = {"age": [float("nan")], "plan": [""], "joined": [None], "active": [float("nan")]}
-        (row,) = capture(serve(cells=cells))
+        (row,) = capture(serve(cells=cells, n_missing=4))
         assert set(row.features.values()) == {None}
         assert set(row.missing) == {"age", "plan", "joined", "active"}
 
     def test_columns_may_be_arrays(self):
-        rows = capture(serve(3, cells={"age": np.array([1.0, np.nan, 3.0])}))
+        rows = capture(serve(3, cells={"age": np.array([1.0, np.nan, 3.0])}, n_missing=1))
         assert [row.features["age"] for row in rows] == [1.0, None, 3.0]
 
     def test_what_training_had_not_seen_is_marked_where_it_stands(self):
-        rows = capture(serve(4, cells={"plan": ["pro", "gold", "", "gold"]}, has_unknown=True))
+        rows = capture(serve(4, cells={"plan": ["pro", "gold", "", "gold"]}, n_unknown=2))
         assert [row.unknown for row in rows] == [(), ("plan",), (), ("plan",)]
 
     def test_values_of_regression_and_what_was_not_finite(self):
         schema = TableSchema((Column("age", "integer"), Column("y", "number", "target")), "regression")
-        rows = capture(serve(2, scores=Scored(values=[1.5, None])), schema)
+        rows = capture(serve(2, scores=Scores((), [], [], [], [1.5, None])), schema)
         assert [row.prediction for row in rows] == [{"value": 1.5}, {"value": None}]
-        scores = Scored([None], [None], [None])
+        scores = Scores(("0", "1"), [None], [None], [None], None)
         assert capture(serve(scores=scores))[0].prediction == {"label": None, "probabilities": None, "decision": None}
 
     def test_bad_rows_are_left_out_and_the_others_keep_their_places(self):
@@ -138,7 +137,7 @@ class TestHowMuch:
         rows = capture(serve(900, cells=cells))
         assert [row.prediction_id for row in rows] == [f"p-{place}" for place in range(900)]
         assert [row.features["age"] for row in rows] == [30.0 + place for place in range(900)]
-        assert len(CaptureWriter("churn", 3, SCHEMA, CaptureRules()).lines(serve(900, cells=cells))) < 12
+        assert len(write(serve(900, cells=cells))) < 12
 
     def test_a_row_that_is_too_large_says_what_it_left_out(self):
         rows = capture(serve(2, cells={"plan": ["y" * MAX_LINE_BYTES, "pro"]}))
@@ -156,16 +155,15 @@ class TestHowMuch:
 
     @pytest.mark.parametrize("rate", [0.0, 0.25, 1.0])
     def test_a_sample_is_as_large_as_was_said_and_depends_on_the_id_alone(self, rate):
-        writer = CaptureWriter("churn", 3, SCHEMA, CaptureRules(sampling_rate=rate))
-        taken = [bool(writer.lines(serve(prediction_id=f"id-{number}"))) for number in range(1_000)]
-        again = [bool(writer.lines(serve(prediction_id=f"id-{number}"))) for number in range(1_000)]
+        taken = [bool(write(serve(prediction_id=f"id-{number}"), sampling_rate=rate)) for number in range(1_000)]
+        again = [bool(write(serve(prediction_id=f"id-{number}"), sampling_rate=rate)) for number in range(1_000)]
         assert taken == again
         assert abs(sum(taken) / 1_000 - rate) < 0.05
         assert rate not in (0.0, 1.0) or sum(taken) == rate * 1_000
 
     def test_a_sampled_row_says_with_what_chance(self):
-        writer = CaptureWriter("churn", 3, SCHEMA, CaptureRules(sampling_rate=0.5, max_rows=2))
-        lines = next(lines for number in range(50) if (lines := writer.lines(serve(4, prediction_id=f"id-{number}"))))
+        written = (write(serve(4, prediction_id=f"id-{n}"), sampling_rate=0.5, max_rows=2) for n in range(50))
+        lines = next(lines for lines in written if lines)
         assert json.loads(lines[0])["sampling_rate"] == 0.25
 
     def test_without_rows_there_is_nothing(self):
