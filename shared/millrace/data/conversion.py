@@ -85,7 +85,11 @@ def _convert_typed(column: Column, typed: pa.Array, batch: RowBatch) -> Converte
     kind = storage_type(column)
     if pa.types.is_floating(typed.type):
         numbers = view_numbers(typed)
-        return None if numbers is None or kind != typed.type else Converted(typed, None, numbers)
+        if numbers is None or kind != typed.type:
+            return None
+        # Adding zero makes negative zero positive, as where text is parsed.
+        zero = numbers.least <= 0.0 <= numbers.greatest
+        return Converted(pc.add(typed, 0.0) if zero else typed, None, numbers)
     if pa.types.is_date(typed.type) or typed.type == MOMENT:
         return Converted(typed.cast(MOMENT)) if kind == MOMENT else None
     if pa.types.is_dictionary(typed.type):

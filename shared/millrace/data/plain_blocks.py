@@ -20,7 +20,7 @@ from millrace.data.storage import MOMENT, WORDS
 from millrace.errors import InvalidInputError
 from millrace.schema import MISSING_WORDS
 
-_COLUMN_AT_FAULT = re.compile(r"CSV column #(\d+): CSV conversion error")
+_COLUMN_AT_FAULT = re.compile(r"CSV column #(\d+): (?:Row #\d+: )?CSV conversion error")
 
 
 @dataclass(slots=True)
