@@ -22,6 +22,7 @@ from millrace.data.raw import QuarantinedRow, RowBatch
 from millrace.data.rules import broken_rules, to_numpy
 from millrace.data.storage import to_values
 from millrace.data.typed_table import encode_target
+from millrace.data.uniqueness import shown_value
 from millrace.errors import InvalidInputError
 from millrace.schema import Column, ColumnType, TableSchema
 from millrace.spec.data import ExpressionCheck
@@ -251,10 +252,3 @@ def _are_classes(stored: pa.Array, classes: Sequence[str]) -> bool:
         return False
     values = stored.to_numpy()
     return sum(int(np.count_nonzero(values == float(name))) for name in classes) == len(values)
-
-
-def shown_value(value: object) -> str:
-    """Write a value as a file would hold it."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return str(int(value))
-    return "" if value is None else str(value)

@@ -26,7 +26,8 @@ from millrace.data.findings import Finding, error, listed, quoted, warning
 from millrace.data.quarantine import Kind, Quarantine, Tally
 from millrace.data.raw import QuarantinedRow, RawTable, RowBatch, TableReader, readings
 from millrace.data.storage import StoredColumns, storage_type
-from millrace.data.typed_table import TypedTable
+from millrace.data.typed_table import TypedTable, stored_column
+from millrace.data.uniqueness import count_repeats, describe_repeats, find_repeats
 from millrace.schema import Column, TableSchema
 from millrace.spec.data import ExpressionCheck
 
@@ -161,18 +162,44 @@ class _Conclusion:
     def conclude(self) -> CheckedTable:
         """Tell mistakes of columns from mistakes of rows."""
         collected = self.collected
-        table = collected.table()
+        table, lines, repeated = self._without_repeats(collected.table(), collected.lines())
         findings = compare_columns(self.names, collected.schema)
         for column in collected.schema.columns:
             findings.extend(self._of_cells(column))
         findings.extend(self._of_classes())
         findings.extend(self._of_rules())
+        findings.extend(repeated)
         findings.extend(self._of_conditions())
         for column in collected.schema.columns:
             findings.extend(self._of_values(column, table))
         quarantined = collected.quarantine.rows(self.blamed)
         findings.extend(self._of_quarantine(quarantined))
-        return CheckedTable(table, collected.lines(), quarantined, tuple(findings), collected.rows)
+        return CheckedTable(table, lines, quarantined, tuple(findings), collected.rows)
+
+    def _without_repeats(
+        self, table: TypedTable, lines: npt.NDArray[np.int64]
+    ) -> tuple[TypedTable, npt.NDArray[np.int64], list[Finding]]:
+        """Set rows aside, or only count them, that repeat a value which should be unique.
+
+        What a row repeats is the value of a row that is kept: so this comes last, and for one column after the other.
+        """
+        findings = []
+        for column in table.schema.columns:
+            if not column.rules.unique:
+                continue
+            repeats = find_repeats(stored_column(table, column))
+            if not len(repeats):
+                continue
+            tally = count_repeats(table, lines, column, repeats)
+            rule = f"{column.name!r} should differ in every row: {tally.count:,} rows repeat an earlier one"
+            findings.append(self._of_failures(tally, "unique", rule, column.name, column.rules.severity))
+            if column.rules.severity == "error":
+                described = describe_repeats(table, lines, column, repeats, self.collected.masked)
+                self.collected.quarantine.entries.extend(("rule", row) for row in described)
+                kept = np.ones(len(table), dtype=np.bool_)
+                kept[repeats.rows] = False
+                table, lines = table.take(kept), lines[kept]
+        return table, lines, findings
 
     def _of_cells(self, column: Column) -> list[Finding]:
         """Tell a retyped column from a few bad cells."""

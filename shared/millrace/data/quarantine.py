@@ -1,6 +1,6 @@
 """Setting rows aside: one entry for each row at fault, and a tally for each check that some rows fail."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -94,14 +94,14 @@ class BatchFaults:
         aside = []
         for position, row in zip(positions.tolist(), self.batch.rows(positions.tolist()), strict=True):
             kind, column, reason = self._found[self._first[position]]
-            aside.append((kind, _entry(int(self.batch.lines[position]), column, reason, row, masked)))
+            aside.append((kind, describe(int(self.batch.lines[position]), column, reason, row, masked)))
         return self._first < 0, aside
 
 
-def _entry(
-    line: int, column: str | None, reason: str, row: dict[str, str | None], masked: frozenset[str]
+def describe(
+    line: int, column: str | None, reason: str, row: Mapping[str, str | None], masked: frozenset[str]
 ) -> QuarantinedRow:
-    """Describe a row, given as its cells by name."""
+    """Describe a row, given as its cells by name; the values of the columns ``masked`` are not shown."""
     shown = {name: MASK if name in masked else value for name, value in row.items() if value is not None}
     value = shown.get(column) if column else None
     told = reason if value is None else f"{reason}, not {shorten(value)!r}"
