@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,7 +65,7 @@ def find_repeats(stored: pa.ChunkedArray) -> Repeats:
     return _repeats_of(codes.astype(np.int64))
 
 
-def _all_differ(values: npt.NDArray[np.generic]) -> bool:
+def _all_differ(values: npt.NDArray[Any]) -> bool:
     """Tell at a glance that numbers differ, where they grow or are whole and lie close together."""
     numbers = values.view(np.int64) if values.dtype.kind == "M" else values
     if bool(np.all(numbers[1:] > numbers[:-1])):
