@@ -21,6 +21,7 @@
 
     <model>/runs/<run_id>/<trial_id>/                 trial.json model.onnx estimator.skops
     <model>/runs/<run_id>/evaluation.json             the leaderboard and the gate's decision
+    <model>/runs/<run_id>/prediction_profile.json     how the winner answered the holdout, for monitoring
     <model>/versions/<n>/                             manifest.json model.onnx signature.json card.json ...
 """
 
@@ -101,6 +102,11 @@ def trial_key(model: str, run_id: str, trial_id: str, name: str) -> str:
 def evaluation_key(model: str, run_id: str) -> str:
     """Return the key of a run's evaluation: leaderboard, holdout metrics and the gate's decision."""
     return f"{model}/runs/{run_id}/evaluation.json"
+
+
+def prediction_profile_key(model: str, run_id: str) -> str:
+    """Return the key of how a run's winner answered the holdout, for monitoring."""
+    return f"{model}/runs/{run_id}/prediction_profile.json"
 
 
 def version_key(model: str, version: int, name: str) -> str:

@@ -8,11 +8,21 @@ import boto3
 from botocore.config import Config
 
 from millrace.aws.events import EventBridgePublisher
+from millrace.aws.notifications import TopicNotifier
 from millrace.aws.object_store import S3ObjectStore
 from millrace.aws.pipeline import StepFunctionsPipeline
 from millrace.aws.registry import DynamoRegistry
 from millrace.aws.schedules import EventBridgeSchedules, ScheduleTargets
-from millrace.ports import EventPublisher, ObjectStore, PipelineStarter, Registry, Schedules
+from millrace.aws.serving_metrics import CloudWatchServingMetrics
+from millrace.ports import (
+    EventPublisher,
+    Notifier,
+    ObjectStore,
+    PipelineStarter,
+    Registry,
+    Schedules,
+    ServingMetrics,
+)
 from millrace.settings import ScheduleSettings, load_settings
 
 if TYPE_CHECKING:
@@ -108,6 +118,18 @@ def schedules(settings: ScheduleSettings) -> Schedules:
         dead_letter_arn=settings.schedule_dead_letter_arn,
     )
     return EventBridgeSchedules(_scheduler(), targets)
+
+
+@_cached_factory
+def notifier(topic_arn: str) -> Notifier:
+    """Return the topic of that ARN."""
+    return TopicNotifier(boto3.client("sns", config=_CONFIG), topic_arn)
+
+
+@_cached_factory
+def serving_metrics() -> ServingMetrics:
+    """Return what is counted of requests."""
+    return CloudWatchServingMetrics(boto3.client("cloudwatch", config=_CONFIG))
 
 
 def clear_clients() -> None:

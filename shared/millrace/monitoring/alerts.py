@@ -40,7 +40,7 @@ def _make_alert(model: str, transition: Transition, now: datetime) -> Alert:
     return Alert(
         alert_id=alert_id,
         detail_type=RESOLVED if resolved else incident.event,
-        detail=_detail(model, transition, alert_id),
+        detail=_detail(model, transition, alert_id) | {"occurred_at": now.isoformat()},
         subject=subject[:_MAX_SUBJECT],
         text=describe(model, incident),
         occurred_at=now,
@@ -57,6 +57,8 @@ def _detail(model: str, transition: Transition, alert_id: str) -> dict[str, Any]
         "version": incident.version,
         "incident_id": incident.incident_id,
         "incident": incident.event,
+        "request": incident.alerts,
+        "reason": _reason(incident),
         "status": "open" if incident.is_open else "resolved",
         "since": incident.since.isoformat(),
         "opened_at": incident.opened_at.isoformat(),
@@ -78,6 +80,13 @@ def _detail(model: str, transition: Transition, alert_id: str) -> dict[str, Any]
         "actions": list(incident.actions),
         "report": monitoring_key(model, "reports/latest.html"),
     }
+
+
+def _reason(incident: Incident) -> str:
+    """Return why, in one sentence for the ledger."""
+    messages = [trouble.finding.message for trouble in incident.troubles.values()]
+    more = f"; and {len(messages) - 1} more" if len(messages) > 1 else ""
+    return f"{messages[0]}{more}"
 
 
 def describe(model: str, incident: Incident) -> str:

@@ -9,8 +9,12 @@ from millrace.ports import Event, EventPublisher, Notifier, ObjectStore
 _MAX_ATTEMPTS = 5
 
 
-def deliver_alerts(model: str, store: ObjectStore, publisher: EventPublisher, notifier: Notifier) -> int:
+def deliver_alerts(
+    model: str, store: ObjectStore, publisher: EventPublisher, notifier: Notifier, stack: str = ""
+) -> int:
     """Deliver what waits; return how many alerts there were.
+
+    ``stack`` goes into each event, so that of two stacks in an account each listens to its own.
 
     An alert leaves the state after both the bus and the people's topic have taken it. Where one of them fails, the
     alert stays and the next run tries again: it may then arrive twice, under the same ``event_id``.
@@ -25,7 +29,7 @@ def deliver_alerts(model: str, store: ObjectStore, publisher: EventPublisher, no
     fault: ServiceUnavailableError | None = None
     for alert in state.outbox:
         try:
-            publisher.publish([Event(alert.detail_type, alert.detail, alert.occurred_at)])
+            publisher.publish([Event(alert.detail_type, {"stack": stack, **alert.detail}, alert.occurred_at)])
             notifier.notify(alert.subject, alert.text)
         except ServiceUnavailableError as error:
             fault = error

@@ -1,7 +1,8 @@
 """What was captured and reported since the last look: every object once, however late it came.
 
-Objects are told apart by key. Those of the last hours are remembered, so that one that is delivered late is still
-found; the whole day before is looked at once more on every first run of a day.
+Objects are told apart by key and size, for rows are added to the newest ones; rows that were read before are known by
+their ids. Those of the last hours are remembered, so that one that is delivered late is still found; the whole day
+before is looked at once more on every first run of a day.
 """
 
 from collections.abc import Iterator, Mapping
@@ -63,7 +64,7 @@ class Seen:
     Parameters
     ----------
     known : mapping of str to list of str
-        Hashes of their keys, by prefix.
+        Hashes of their keys and sizes, by prefix.
     """
 
     def __init__(self, known: Mapping[str, list[str]]) -> None:
@@ -76,7 +77,7 @@ class Seen:
         kept = self._kept.setdefault(prefix, set())
         found: list[ListedObject] = []
         for listed in store.list(prefix):
-            name = f"{hash_id(listed.key):x}"
+            name = f"{hash_id(f'{listed.key} {listed.size}'):x}"
             if name not in known and name not in kept:
                 found.append(listed)
             kept.add(name)

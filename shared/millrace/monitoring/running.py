@@ -5,8 +5,9 @@ and what the other did is as if it had never been. Alerts are in that state unti
 (:mod:`millrace.monitoring.delivery`), so a channel that fails loses nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from typing import Any, Literal
 
 from millrace.errors import ArtifactNotFoundError
 from millrace.layout import monitoring_key
@@ -23,6 +24,7 @@ from millrace.monitoring.traffic_windows import judge_open_window, take_batch
 from millrace.names import CHAMPION
 from millrace.ports import ObjectStore, Registry, ServingCounts, ServingMetrics
 
+Outcome = Literal["judged", "nothing_new", "not_serving", "disabled", "superseded"]
 #: What is usual is the rate of so long, and of a day at least: a first burst is no habit.
 _RATE_OVER = timedelta(days=7)
 _FEWEST_HOURS = 24.0
@@ -44,18 +46,25 @@ class MonitoringOutcome:
         Findings past their thresholds.
     alerts : int
         Waiting to be delivered.
+    open_incidents : int
+        That go on.
     report : str
         Key of the report, where one was written.
     """
 
-    outcome: str
+    outcome: Outcome
     version: int | None = None
     rows: int = 0
     outcomes: int = 0
     windows: int = 0
     breaches: int = 0
     alerts: int = 0
+    open_incidents: int = 0
     report: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return asdict(self)
 
 
 def monitor_model(
@@ -110,6 +119,7 @@ def monitor_model(
         windows=windows,
         breaches=sum(finding.status == "breach" for finding in found),
         alerts=len(state.outbox),
+        open_incidents=len(state.book.open_incidents()),
         report=report,
     )
 
@@ -160,7 +170,7 @@ def _judge_without_rows(run: Run, registry: Registry, serving: ServingMetrics | 
             requests_per_hour=_requests_per_hour(state),
         )
     if monitoring.serving_health.enabled:
-        counts: ServingCounts | None = serving.read(run.model, begin, run.now) if serving else None
+        counts: ServingCounts | None = serving.read(run.model, run.watched.version, begin, run.now) if serving else None
         if counts is not None:
             findings += find_serving_faults(counts, monitoring.serving_health)
     run.advance("service", findings, begin)

@@ -21,10 +21,11 @@ def find_serving_faults(counts: ServingCounts | None, watch: ServingWatch) -> li
 
 
 def _judge(counts: ServingCounts, watch: ServingWatch) -> Iterator[Finding]:
-    yield _share("errors", "ended in an error of ours", counts.errors, counts.requests, watch.threshold)
-    if watch.max_refused_share is not None:
+    if counts.errors is not None:
+        yield _share("errors", "ended in an error of ours", counts.errors, counts.requests, watch.threshold)
+    if watch.max_refused_share is not None and counts.refused is not None:
         yield _share("refusals", "were refused", counts.refused, counts.requests, watch.max_refused_share)
-    if watch.max_cold_start_share is not None:
+    if watch.max_cold_start_share is not None and counts.cold_starts is not None:
         yield _share("cold starts", "started cold", counts.cold_starts, counts.requests, watch.max_cold_start_share)
     if watch.max_latency_ms is not None and counts.latency_ms is not None:
         late = counts.latency_ms > watch.max_latency_ms

@@ -13,26 +13,23 @@ class ServingCounts:
     ----------
     requests : int
         All of them.
-    errors : int
-        That ended in an error of ours (5xx).
-    refused : int
-        That were refused for what was in them (4xx).
-    cold_starts : int
-        That waited for a new execution environment.
-    latency_ms : float or None
-        That nineteen of twenty were served within; None when it is not known.
+    errors, refused, cold_starts : int or None, default=None
+        That ended in an error of ours (5xx), were refused for what was in them (4xx), waited for a new execution
+        environment; None where nobody counts them by model.
+    latency_ms : float or None, default=None
+        That nineteen of twenty were served within.
     """
 
     requests: int
-    errors: int = 0
-    refused: int = 0
-    cold_starts: int = 0
+    errors: int | None = None
+    refused: int | None = None
+    cold_starts: int | None = None
     latency_ms: float | None = None
 
 
 class ServingMetrics(Protocol):
     """Knows how requests were served."""
 
-    def read(self, model: str, start: datetime, end: datetime) -> ServingCounts | None:
-        """Return how a model's requests were served in a span of time; None when nothing was counted."""
+    def read(self, model: str, version: int, start: datetime, end: datetime) -> ServingCounts | None:
+        """Return how a version's requests were served in a span of time; None when nothing was counted."""
         ...

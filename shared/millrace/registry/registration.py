@@ -22,7 +22,7 @@ from millrace.errors import (
     ServiceUnavailableError,
     VersionNotFoundError,
 )
-from millrace.layout import evaluation_key, prepared_key, trial_key, version_key
+from millrace.layout import evaluation_key, prediction_profile_key, prepared_key, trial_key, version_key
 from millrace.names import CHALLENGER, CHAMPION
 from millrace.ports import ObjectStore, Registry
 from millrace.registry.documents import build_card, build_manifest, build_signature
@@ -35,6 +35,7 @@ MODEL = "model.onnx"
 SIGNATURE = "signature.json"
 MANIFEST = "manifest.json"
 REFERENCE = "reference.json"
+PROFILE = "prediction_profile.json"
 ACTOR = "register_model"
 
 #: What is taken over from the winning trial, as it is.
@@ -52,6 +53,8 @@ class Winner:
     ----------
     reference : bytes or None, default=None
         ``reference.json`` of the prepared data, for monitoring.
+    profile : bytes or None, default=None
+        How it answered the holdout, for monitoring.
     capture : CaptureSpec
         How much of what the version answers is captured.
     """
@@ -61,6 +64,7 @@ class Winner:
     schema: TableSchema
     evaluation: Mapping[str, Any]
     reference: bytes | None = None
+    profile: bytes | None = None
     capture: CaptureSpec = field(default_factory=CaptureSpec)
 
     @property
@@ -116,13 +120,15 @@ def _read_winner(run: Run, registry: Registry, model_store: ObjectStore, data_st
     schema = TableSchema.from_dict(json.loads(data_store.get(prepared_key(run.model, run.run_id, "schema.json"))))
     trial = registry.get_trial(run.model, run.run_id, evaluation["trial_id"])
     capture = registry.get_spec(run.model).capture
-    return Winner(run, trial, schema, evaluation, _read_reference(run, data_store), capture)
+    reference = _read_if_there(data_store, prepared_key(run.model, run.run_id, REFERENCE))
+    profile = _read_if_there(model_store, prediction_profile_key(run.model, run.run_id))
+    return Winner(run, trial, schema, evaluation, reference=reference, profile=profile, capture=capture)
 
 
-def _read_reference(run: Run, data_store: ObjectStore) -> bytes | None:
-    """Return the statistics of the training split; data prepared by an older release has none."""
+def _read_if_there(store: ObjectStore, key: str) -> bytes | None:
+    """Return a document that runs of an older release do not have."""
     try:
-        return data_store.get(prepared_key(run.model, run.run_id, REFERENCE))
+        return store.get(key)
     except ArtifactNotFoundError:
         return None
 
@@ -189,6 +195,8 @@ def _write_artifacts(winner: Winner, version: ModelVersion, model_store: ObjectS
     }
     if winner.reference is not None:
         documents[REFERENCE] = winner.reference
+    if winner.profile is not None:
+        documents[PROFILE] = winner.profile
     for name, body in documents.items():
         model_store.put(version_key(run.model, version.version, name), body, _content_type(name))
     stored = {

@@ -339,7 +339,7 @@ def test_silence_after_traffic_is_stale_and_traffic_ends_it():
 
 def test_errors_and_latency_are_serving_health():
     class Metrics:
-        def read(self, model, start, end):
+        def read(self, model, version, start, end):
             return ServingCounts(requests=1_000, errors=100, latency_ms=2_500.0)
 
     served, channel = Served(), Channel()
