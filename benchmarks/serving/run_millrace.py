@@ -36,9 +36,11 @@ class FolderSource:
 
 def make(folder: Path) -> worker.Ask:
     """Return the handler as a function of a body."""
+    import gc  # noqa: PLC0415 - counted with the loading
     import time  # noqa: PLC0415 - as above
     import uuid  # noqa: PLC0415 - as above
 
+    gc.set_threshold(100_000)  # as the handler does where it builds its own
     endpoint = Endpoint(ModelCache(FolderSource(folder), 5.0, time.monotonic), 10_000, lambda: str(uuid.uuid4()))
     app._endpoint = lambda: endpoint
     event: dict[str, Any] = {

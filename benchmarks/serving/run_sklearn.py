@@ -12,11 +12,16 @@ PIPELINES: dict[str, Any] = {}
 
 
 def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: ARG001 - Lambda passes it
-    """Answer with probabilities."""
+    """Answer with the same as Millrace: label and probabilities of each row."""
     split = json.loads(event["body"])["dataframe_split"]
     frame = pd.DataFrame(split["data"], columns=split["columns"])
-    chances = PIPELINES["model"].predict_proba(frame).tolist()
-    body = json.dumps({"predictions": chances})
+    pipeline = PIPELINES["model"]
+    classes = [str(value) for value in pipeline.classes_]
+    predictions = [
+        {"label": classes[row.index(max(row))], "probabilities": dict(zip(classes, row, strict=True))}
+        for row in pipeline.predict_proba(frame).tolist()
+    ]
+    body = json.dumps({"predictions": predictions})
     return {"statusCode": 200, "headers": {"Content-Type": "application/json"}, "body": body}
 
 

@@ -39,12 +39,12 @@ def read_rows(field: str, names: Sequence[str], rows: Any, max_rows: int) -> Req
     """Read rows of values under ``names``, which are distinct."""
     check_rows(field, rows, max_rows)
     _refuse_other_than(list, field, rows, "a list")
-    ragged = [
-        FieldError(f"row {row}", f"has {len(values)} values for {len(names)} columns")
-        for row, values in enumerate(rows)
-        if len(values) != len(names)
-    ]
-    if ragged:
+    if set(map(len, rows)) != {len(names)}:
+        ragged = [
+            FieldError(f"row {row}", f"has {len(values)} values for {len(names)} columns")
+            for row, values in enumerate(rows)
+            if len(values) != len(names)
+        ]
         raise InvalidInputError(
             f"{len(ragged)} rows of {field!r} have another number of values than there are columns",
             ragged[:LISTED_FAULTS],
@@ -120,6 +120,8 @@ def _without_inner_lists(values: list[Any]) -> list[Any]:
 
 
 def _refuse_other_than(kind: type, field: str, rows: Sequence[Any], expected: str) -> None:
+    if set(map(type, rows)) <= {kind}:
+        return
     faults = [
         FieldError(f"row {row}", f"expects {expected}, got {describe(value)}")
         for row, value in enumerate(rows)
