@@ -41,6 +41,7 @@ def make(folder: Path) -> worker.Ask:
     import uuid  # noqa: PLC0415 - as above
 
     gc.set_threshold(100_000)  # as the handler does where it builds its own
+    os.environ |= {"REGISTRY_TABLE": "-", "MODELS_BUCKET": "-"}  # its settings, of which nothing is asked
     endpoint = Endpoint(ModelCache(FolderSource(folder), 5.0, time.monotonic), 10_000, lambda: str(uuid.uuid4()))
     app._endpoint = lambda: endpoint
     event: dict[str, Any] = {

@@ -150,10 +150,15 @@ def ask_records(handler: Handler, *records: dict[str, Any], model: str = "churn"
 
 @pytest.fixture
 def written(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[dict[str, Any]]]:
-    """What the function wrote so far: log lines, then metrics."""
+    """What the function wrote so far: log lines, then metrics; captured predictions are tested on their own."""
     log = io.StringIO()
     monkeypatch.setattr(logger.registered_handler, "stream", log)
-    return lambda: [json.loads(line) for line in [*log.getvalue().splitlines(), *capsys.readouterr().out.splitlines()]]
+
+    def lines() -> list[dict[str, Any]]:
+        found = [json.loads(line) for line in [*log.getvalue().splitlines(), *capsys.readouterr().out.splitlines()]]
+        return [line for line in found if line.get("record") != "millrace.capture"]
+
+    return lines
 
 
 def test_a_prediction_has_label_probabilities_version_and_id(handler):

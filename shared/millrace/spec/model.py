@@ -7,6 +7,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from millrace.schema import Role, Task
+from millrace.spec.capture import CaptureSpec
 from millrace.spec.card import CardSpec
 from millrace.spec.data import ColumnSpec, DatasheetSpec, ReadSpec, SplitSpec, TableChecks
 from millrace.spec.errors import invalid_input
@@ -59,6 +60,8 @@ class ModelSpec(SpecPart):
         Columns whose values are groups of people to be treated alike.
     datasheet : DatasheetSpec
         What only people know about the data.
+    capture : CaptureSpec
+        How much of the model's traffic is captured.
     retraining : RetrainingSpec
         When it is trained again without anybody asking.
     monitoring : MonitoringSpec
@@ -84,6 +87,7 @@ class ModelSpec(SpecPart):
     id_column: str | None = None
     sensitive_groups: tuple[str, ...] = ()
     datasheet: DatasheetSpec = DatasheetSpec()
+    capture: CaptureSpec = CaptureSpec()
     retraining: RetrainingSpec = RetrainingSpec()
     monitoring: MonitoringSpec = MonitoringSpec()
     card: CardSpec = CardSpec()
