@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-from table import NUMBERS, WORDS, read
-from worker import serve
-
 from millrace.data.reference import describe_reference
 from millrace.monitoring.drift import compare_column
 from millrace.schema import Column, TableSchema
 from millrace.sketches.reference import Reference
 from millrace.sketches.tables import sketch_rows
+from table import NUMBERS, WORDS, read
+from worker import serve
 
 SCHEMA = TableSchema(
     columns=(

@@ -26,7 +26,9 @@ def draw(rows: int, seed: int, shift: float = 0.0) -> dict[str, np.ndarray]:
 def write(path: Path, rows: int, seed: int, shift: float = 0.0) -> None:
     """Keep a table for processes of either tool."""
     columns = draw(rows, seed, shift)
-    np.savez(path, **{name: values.astype(np.str_) if values.dtype == object else values for name, values in columns.items()})
+    np.savez(
+        path, **{name: values.astype(np.str_) if values.dtype == object else values for name, values in columns.items()}
+    )
 
 
 def read(path: Path) -> dict[str, np.ndarray]:

@@ -22,8 +22,9 @@ def serve(
 ) -> None:
     """Answer until there are no more questions.
 
-    ``drift`` computes everything from two tables in memory; ``window`` only what an hour needs, against a reference that
-    is there. Both were run once before the first clock starts. ``once`` runs ``drift`` a single time, to see the memory.
+    ``drift`` computes everything from two tables in memory; ``window`` only what an hour needs, against a reference
+    that is there. ``drift`` was run once before the first clock starts. ``once`` runs it a single time, to see the
+    memory.
     """
     tables = load(Path(sys.argv[1]))
     prepared = None
@@ -37,10 +38,7 @@ def serve(
             warm = True
         before = peak_kib()
         start = time.perf_counter()
-        if question == "window":
-            drifts = window(tables, prepared) if window else {}
-        else:
-            drifts = compute(tables)
+        drifts = window(tables, prepared) if window and question == "window" else compute(tables)
         seconds = time.perf_counter() - start
         answer = {"seconds": seconds, "drifts": drifts, "before_kib": before, "peak_kib": peak_kib()}
         print(json.dumps(answer), flush=True)
