@@ -87,7 +87,11 @@ class EvaluationVerdict(Contract):
 
 
 class RegisteredVersion(Contract):
-    """Output of ``register_model``."""
+    """Output of ``register_model``.
+
+    ``awaiting_approval``: a person has ``approval_seconds`` to let it serve; until then it is the challenger.
+    """
 
     version: int
-    promoted: bool
+    outcome: Literal["promoted", "kept", "awaiting_approval"]
+    approval_seconds: int = 0

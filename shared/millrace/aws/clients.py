@@ -8,16 +8,18 @@ import boto3
 from botocore.config import Config
 
 from millrace.aws.events import EventBridgePublisher
+from millrace.aws.notifications import SnsNotifier
 from millrace.aws.object_store import S3ObjectStore
-from millrace.aws.pipeline import StepFunctionsPipeline
+from millrace.aws.pipeline import StepFunctionsCallback, StepFunctionsPipeline
 from millrace.aws.registry import DynamoRegistry
-from millrace.ports import EventPublisher, ObjectStore, PipelineStarter, Registry
+from millrace.ports import EventPublisher, Notifier, ObjectStore, PipelineStarter, Registry, TaskCallback
 from millrace.settings import load_settings
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sns import SNSClient
     from mypy_boto3_stepfunctions import SFNClient
 
 #: A dependency that does not answer is asked again, soon: a function has seconds, not minutes.
@@ -68,6 +70,11 @@ def _events() -> "EventBridgeClient":
 
 
 @_cached_factory
+def _sns() -> "SNSClient":
+    return boto3.client("sns", config=_CONFIG)
+
+
+@_cached_factory
 def object_store(bucket_name: str) -> ObjectStore:
     """Return the bucket of that name."""
     return S3ObjectStore(_s3(), bucket_name)
@@ -83,6 +90,18 @@ def registry(table_name: str) -> Registry:
 def training_pipeline(state_machine_arn: str) -> PipelineStarter:
     """Return the training pipeline with that ARN."""
     return StepFunctionsPipeline(_step_functions(), state_machine_arn)
+
+
+@_cached_factory
+def task_callback() -> TaskCallback:
+    """Return what tells a waiting pipeline what it waits for."""
+    return StepFunctionsCallback(_step_functions())
+
+
+@_cached_factory
+def notifier(topic_arn: str) -> Notifier:
+    """Return the topic with that ARN."""
+    return SnsNotifier(_sns(), topic_arn)
 
 
 @_cached_factory

@@ -5,7 +5,7 @@
 
 from millrace.ports.events import Event, EventPublisher
 from millrace.ports.objects import ListedObject, ObjectInfo, ObjectStore
-from millrace.ports.pipeline import PipelineStarter
+from millrace.ports.pipeline import Notifier, PipelineStarter, TaskCallback
 from millrace.ports.registry import MAX_FOLLOW_UP_CAUSES, Claim, Registry, SpecRecord
 
 __all__ = [
@@ -14,9 +14,11 @@ __all__ = [
     "Event",
     "EventPublisher",
     "ListedObject",
+    "Notifier",
     "ObjectInfo",
     "ObjectStore",
     "PipelineStarter",
     "Registry",
     "SpecRecord",
+    "TaskCallback",
 ]

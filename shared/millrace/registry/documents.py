@@ -9,6 +9,9 @@ from millrace.registry.presentation import to_json
 from millrace.registry.versioning import is_required
 from millrace.schema import TableSchema
 
+#: What a version's record says that comes after the manifest is written.
+_CHANGING = frozenset({"manifest_sha256", "status", "outcome", "retired_at", "collected_at"})
+
 
 def build_signature(schema: TableSchema) -> dict[str, Any]:
     """Return what a version takes and gives, by name and type, and the whole schema for serving."""
@@ -27,8 +30,7 @@ def _outputs(schema: TableSchema) -> list[dict[str, Any]]:
 
 def build_manifest(version: ModelVersion, artifacts: Mapping[str, bytes]) -> dict[str, Any]:
     """Return the manifest: what the version is, and SHA-256 and size of every artifact as it is stored."""
-    document: dict[str, Any] = to_json(version)
-    del document["manifest_sha256"]
+    document: dict[str, Any] = {name: value for name, value in to_json(version).items() if name not in _CHANGING}
     document["artifacts"] = {
         name: {"sha256": hashlib.sha256(body).hexdigest(), "bytes": len(body)}
         for name, body in sorted(artifacts.items())

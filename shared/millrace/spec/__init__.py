@@ -6,5 +6,6 @@
 from millrace.spec.errors import invalid_input
 from millrace.spec.gate import GateSpec
 from millrace.spec.model import MAX_COLUMNS, ModelSpec
+from millrace.spec.registry import ApprovalSpec, RetentionSpec
 
-__all__ = ["MAX_COLUMNS", "GateSpec", "ModelSpec", "invalid_input"]
+__all__ = ["MAX_COLUMNS", "ApprovalSpec", "GateSpec", "ModelSpec", "RetentionSpec", "invalid_input"]

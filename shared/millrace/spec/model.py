@@ -11,6 +11,7 @@ from millrace.spec.data import ColumnSpec, DatasheetSpec, ReadSpec, SplitSpec, T
 from millrace.spec.errors import invalid_input
 from millrace.spec.gate import GateSpec
 from millrace.spec.part import SpecPart
+from millrace.spec.registry import ApprovalSpec, RetentionSpec
 
 #: Columns that a spec may describe: as many as a table may have.
 MAX_COLUMNS = 2_000
@@ -53,6 +54,10 @@ class ModelSpec(SpecPart):
         Columns whose values are groups of people to be treated alike.
     datasheet : DatasheetSpec
         What only people know about the data.
+    approval : ApprovalSpec
+        Who lets a version serve.
+    retention : RetentionSpec
+        How long what nobody needs is kept.
     """
 
     target: str | None = None
@@ -71,6 +76,8 @@ class ModelSpec(SpecPart):
     id_column: str | None = None
     sensitive_groups: tuple[str, ...] = ()
     datasheet: DatasheetSpec = DatasheetSpec()
+    approval: ApprovalSpec = ApprovalSpec()
+    retention: RetentionSpec = RetentionSpec()
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
