@@ -33,6 +33,10 @@ class ObjectStore(Protocol):
         """Return an object's bytes; raises ``ArtifactNotFoundError`` when there is none."""
         ...
 
+    def get_with_etag(self, key: str) -> tuple[bytes, str]:
+        """Return an object's bytes and the ETag they have now; raises ``ArtifactNotFoundError``."""
+        ...
+
     def head(self, key: str, version_id: str | None = None) -> ObjectInfo:
         """Return an object's size and metadata; raises ``ArtifactNotFoundError`` when there is none."""
         ...
@@ -55,6 +59,15 @@ class ObjectStore(Protocol):
 
     def put(self, key: str, body: bytes, content_type: str = "application/octet-stream") -> None:
         """Write an object, whole or not at all."""
+        ...
+
+    def put_if_unchanged(
+        self, key: str, body: bytes, etag: str | None, content_type: str = "application/octet-stream"
+    ) -> bool:
+        """Write an object only while it still has that ETag, or, with None, while there is none yet.
+
+        Returns False, having written nothing, when somebody else was faster.
+        """
         ...
 
     def copy(self, source_key: str, target_key: str, version_id: str | None = None) -> None:
