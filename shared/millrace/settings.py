@@ -64,6 +64,15 @@ class ManageModelsSettings(RegistrySettings):
     models_bucket: str
 
 
+@dataclass(frozen=True, slots=True)
+class ApprovalSettings(RegistrySettings):
+    """Settings of ``request_approval``; Lambda itself sets the region."""
+
+    models_bucket: str
+    approval_topic_arn: str
+    aws_region: str
+
+
 SettingsT = TypeVar("SettingsT")
 
 

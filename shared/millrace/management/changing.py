@@ -5,7 +5,8 @@ from typing import Any
 from pydantic import Field
 
 from millrace.management.calls import Call, Reasoned, Route
-from millrace.names import validate_model_name
+from millrace.names import validate_model_name, validate_run_id
+from millrace.registry.approving import Decision, answer_approval
 from millrace.registry.presentation import to_json
 from millrace.registry.promotion import promote, roll_back
 from millrace.registry.retirement import retire
@@ -32,6 +33,13 @@ class RetirementRequest(Reasoned):
     """Body of ``POST /models/{model}/retire``."""
 
     version: int = Field(ge=1, le=_MAX_VERSION)
+
+
+class ApprovalRequest(Reasoned):
+    """Body of ``POST /models/{model}/runs/{run_id}/approval``."""
+
+    decision: Decision
+    expected_champion: int | None = Field(default=None, ge=1, le=_MAX_VERSION)
 
 
 def promote_version(call: Call, model: str) -> dict[str, Any]:
@@ -69,8 +77,25 @@ def retire_version(call: Call, model: str) -> dict[str, Any]:
     return dict(to_json(retirement))
 
 
+def answer_run(call: Call, model: str, run_id: str) -> dict[str, Any]:
+    """Approve or reject a version that waits."""
+    request = ApprovalRequest.read(call)
+    answer = answer_approval(
+        validate_model_name(model),
+        validate_run_id(run_id),
+        request.decision,
+        request.acting(call),
+        registry=call.registry,
+        model_store=call.model_store,
+        callback=call.callback,
+        expected_champion=request.expected_champion,
+    )
+    return dict(to_json(answer))
+
+
 ROUTES = (
     Route("POST", "/models/<model>/promote", promote_version),
     Route("POST", "/models/<model>/rollback", roll_back_model),
     Route("POST", "/models/<model>/retire", retire_version),
+    Route("POST", "/models/<model>/runs/<run_id>/approval", answer_run),
 )

@@ -9,7 +9,7 @@ from millrace.management.calls import Call, Route
 from millrace.names import CHAMPION, validate_cause_id, validate_model_name, validate_run_id
 from millrace.registry.history import describe_moment, describe_moves, read_moment
 from millrace.registry.presentation import to_json
-from millrace.registry.reading import describe_cause, describe_run, describe_version
+from millrace.registry.reading import describe_approval, describe_cause, describe_run, describe_version
 from millrace.triggers.dispatch import REFUSED_UPLOADS
 
 
@@ -92,6 +92,11 @@ def get_run(call: Call, model: str, run_id: str) -> dict[str, Any]:
     return describe_run(validate_model_name(model), validate_run_id(run_id), call.registry, call.model_store)
 
 
+def get_approval(call: Call, model: str, run_id: str) -> dict[str, Any]:
+    """Tell whether a run waits for a person, until when, or what the answer was."""
+    return describe_approval(call.existing(model), validate_run_id(run_id), call.registry)
+
+
 def get_cause(call: Call, model: str, cause_id: str) -> dict[str, Any]:
     """Tell what became of a trigger."""
     return describe_cause(validate_model_name(model), validate_cause_id(cause_id), call.registry)
@@ -121,6 +126,7 @@ ROUTES = (
     Route("GET", "/models/<model>/history", get_history),
     Route("GET", "/models/<model>/runs", list_runs),
     Route("GET", "/models/<model>/runs/<run_id>", get_run),
+    Route("GET", "/models/<model>/runs/<run_id>/approval", get_approval),
     Route("GET", "/models/<model>/causes/<cause_id>", get_cause),
     Route("GET", "/models/<model>/ledger", list_ledger),
     Route("GET", "/uploads/refused", list_refused_uploads),

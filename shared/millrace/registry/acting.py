@@ -38,9 +38,9 @@ def moment_of_act(state: ModelState, now: datetime) -> datetime:
 
 
 def insist_on_champion(state: ModelState, expected: int | None) -> None:
-    """Raise ``ConflictError``, which says what the champion is now, unless it is the one that the caller saw."""
+    """Raise ``ConflictError``, which says what the champion is now, unless it is the expected one (None: none)."""
     present = state.aliases.get(CHAMPION)
-    if expected is not None and present != expected:
+    if present != expected:
         raise ConflictError(
             f"the champion of {state.model!r} is {name_version(present)} now, not {name_version(expected)}: "
             "look, and decide again"

@@ -55,7 +55,8 @@ def promote(
     present = state.aliases.get(CHAMPION)
     if present == version:
         return ChampionChange(model, "already", present, version)
-    insist_on_champion(state, expected_champion)
+    if expected_champion is not None:
+        insist_on_champion(state, expected_champion)
     found = find_fit_version(model, version, registry, model_store)
     if found.outcome == "awaiting_approval":
         raise ConflictError(f"version {version} waits for an answer: approve or reject run {found.run_id}")
@@ -91,7 +92,8 @@ def roll_back(
     moves = registry.list_alias_moves(model, CHAMPION)
     if present is not None and (done := _repeated(moves, expected_champion, to_version)):
         return ChampionChange(model, "already", done.from_version, present)
-    insist_on_champion(state, expected_champion)
+    if expected_champion is not None:
+        insist_on_champion(state, expected_champion)
     if to_version is None:
         target, passed_over = _previous_champion(state, moves, registry, model_store)
     else:

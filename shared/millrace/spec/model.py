@@ -7,9 +7,12 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from millrace.schema import Role, Task
+from millrace.spec.card import CardSpec
 from millrace.spec.data import ColumnSpec, DatasheetSpec, ReadSpec, SplitSpec, TableChecks
 from millrace.spec.errors import invalid_input
+from millrace.spec.evaluation import EvaluationSpec
 from millrace.spec.gate import GateSpec
+from millrace.spec.monitoring import MonitoringSpec
 from millrace.spec.part import SpecPart
 from millrace.spec.registry import ApprovalSpec, RetentionSpec
 
@@ -40,6 +43,8 @@ class ModelSpec(SpecPart):
         Of every random choice.
     gate : GateSpec
         What a challenger must show.
+    evaluation : EvaluationSpec
+        How a model is examined on its holdout.
     columns : dict of str to ColumnSpec, default={}
         What is known better than it can be inferred, by column name.
     checks : TableChecks
@@ -58,6 +63,10 @@ class ModelSpec(SpecPart):
         Who lets a version serve.
     retention : RetentionSpec
         How long what nobody needs is kept.
+    monitoring : MonitoringSpec
+        What is watched in production.
+    card : CardSpec
+        What only people know about the model.
     """
 
     target: str | None = None
@@ -69,6 +78,7 @@ class ModelSpec(SpecPart):
     primary_metric: str | None = None
     seed: int = Field(default=0, ge=0)
     gate: GateSpec = GateSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
     columns: Annotated[dict[str, ColumnSpec], Field(max_length=MAX_COLUMNS)] = Field(default_factory=dict)
     checks: TableChecks = TableChecks()
     read: ReadSpec = ReadSpec()
@@ -78,6 +88,8 @@ class ModelSpec(SpecPart):
     datasheet: DatasheetSpec = DatasheetSpec()
     approval: ApprovalSpec = ApprovalSpec()
     retention: RetentionSpec = RetentionSpec()
+    monitoring: MonitoringSpec = MonitoringSpec()
+    card: CardSpec = CardSpec()
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
@@ -117,6 +129,10 @@ class ModelSpec(SpecPart):
             yield _fault(("split", "column"), "the target cannot decide the split", target)
         if target in self.sensitive_groups:
             yield _fault(("sensitive_groups",), "the target cannot be a group", target)
+        if any(target in declared.columns for declared in self.evaluation.slices):
+            yield _fault(
+                ("evaluation", "slices"), "the target is not known when a row is scored: no slice by it", target
+            )
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> Self:
