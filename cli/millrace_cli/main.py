@@ -9,7 +9,7 @@ from millrace.errors import MillraceError
 from rich.text import Text
 from typer.core import TyperGroup
 
-from millrace_cli.commands import data, demo, local, models, predict, runs, spec, train
+from millrace_cli.commands import data, demo, local, models, predict, runs, spec, train, why
 from millrace_cli.console import err
 from millrace_cli.errors import CliError
 
@@ -95,6 +95,7 @@ app.command("train")(train.train)
 app.command("predict")(predict.predict)
 app.command("models")(models.models)
 app.command("history")(models.history)
+app.command("why")(why.why)
 app.command("runs")(runs.runs)
 app.command("demo")(demo.demo)
 

@@ -73,6 +73,28 @@ class ApprovalSettings(RegistrySettings):
     aws_region: str
 
 
+@dataclass(frozen=True, slots=True)
+class ScheduleSettings:
+    """What a function needs that keeps models' own schedules.
+
+    Parameters
+    ----------
+    retraining_schedule_group : str
+        Where the retraining schedules live.
+    retraining_target_arn : str
+        The function that they start.
+    schedule_role_arn : str
+        The role that the Scheduler takes to do so.
+    schedule_dead_letter_arn : str
+        The queue of firings that could not be delivered.
+    """
+
+    retraining_schedule_group: str
+    retraining_target_arn: str
+    schedule_role_arn: str
+    schedule_dead_letter_arn: str
+
+
 SettingsT = TypeVar("SettingsT")
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 
-from millrace.aws.clients import object_store, registry, task_callback
+from millrace.aws.clients import object_store, registry, schedules, task_callback
 from millrace.aws.rest_api import rest_api
 from millrace.management.calls import Call, Route
-from millrace.settings import ManageModelsSettings, load_settings
+from millrace.settings import ManageModelsSettings, ScheduleSettings, load_settings
 
 
 def management_api(routes: Iterable[Route]) -> APIGatewayRestResolver:
@@ -35,6 +35,7 @@ def _make_call(event: dict[str, Any]) -> Call:
         registry=registry(settings.registry_table),
         data_store=object_store(settings.data_bucket),
         model_store=object_store(settings.models_bucket),
-        callback=task_callback(),
         now=datetime.now(UTC),
+        callback=task_callback,
+        schedules=lambda: schedules(load_settings(ScheduleSettings)),
     )

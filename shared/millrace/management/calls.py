@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from millrace.api_requests import read_caller, read_json_body
 from millrace.names import validate_model_name
-from millrace.ports import ObjectStore, Registry, TaskCallback
+from millrace.ports import ObjectStore, Registry, Schedules, TaskCallback
 from millrace.registry.acting import Acting
 from millrace.spec import invalid_input
 
@@ -25,14 +25,17 @@ class Call:
     ----------
     event : mapping
         API Gateway's.
+    callback, schedules : callable
+        Make what only some requests need, and not every function is deployed with.
     """
 
     event: Mapping[str, Any]
     registry: Registry
     data_store: ObjectStore
     model_store: ObjectStore
-    callback: TaskCallback
     now: datetime
+    callback: Callable[[], TaskCallback]
+    schedules: Callable[[], Schedules]
 
     @property
     def actor(self) -> str:

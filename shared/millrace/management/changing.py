@@ -87,7 +87,7 @@ def answer_run(call: Call, model: str, run_id: str) -> dict[str, Any]:
         request.acting(call),
         registry=call.registry,
         model_store=call.model_store,
-        callback=call.callback,
+        callback=call.callback(),
         expected_champion=request.expected_champion,
     )
     return dict(to_json(answer))

@@ -36,6 +36,7 @@ def put_spec(call: Call, model: str) -> dict[str, Any]:
         call.body,
         registry=call.registry,
         data_store=call.data_store,
+        schedules=call.schedules(),
         actor=call.actor,
         now=call.now,
     )

@@ -54,9 +54,9 @@ def _measure_classes(sketch: OutcomeSketch) -> dict[str, Estimate]:
     rows, classes = sketch.rows, len(sketch.confusion)
     measured = {"accuracy": proportion(int(np.trace(sketch.confusion)), rows)}
     measured["log_loss"] = _mean(sketch.losses[0], sketch.losses[1], rows)
+    measured["brier"] = _mean(sketch.losses[2], sketch.losses[3], rows)
     areas = [_area(sketch, index) for index in range(classes)]
     if classes == _TWO:
-        measured["brier"] = _mean(sketch.losses[2], sketch.losses[3], rows)
         measured["f1"] = _f1(sketch.confusion, 1)
         measured["roc_auc"] = areas[1]
         measured["pr_auc"] = _average_precision(sketch)

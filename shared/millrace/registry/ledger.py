@@ -15,6 +15,13 @@ def trigger_deferred(entry: LedgerEntry, active_run_id: str) -> LedgerEntry:
     return replace(entry, action="trigger_deferred", details={**entry.details, "waits_for": active_run_id})
 
 
+def trigger_answered(entry: LedgerEntry, active_run_id: str) -> LedgerEntry:
+    """Return ``entry`` as that of a cause which ``active_run_id``, asked for moments ago, answers already."""
+    reason = f"skipped: run {active_run_id}, asked for just before, answers it ({entry.reason})"
+    details = {**entry.details, "answered_by": active_run_id}
+    return replace(entry, action="trigger_skipped", reason=reason, details=details)
+
+
 #: The acts that listeners outside are told of, by the name of the event.
 EVENT_NAMES = {
     "model_registered": "ModelRegistered",

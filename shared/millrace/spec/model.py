@@ -15,6 +15,7 @@ from millrace.spec.gate import GateSpec
 from millrace.spec.monitoring import MonitoringSpec
 from millrace.spec.part import SpecPart
 from millrace.spec.registry import ApprovalSpec, RetentionSpec
+from millrace.spec.retraining import RetrainingSpec
 
 #: Columns that a spec may describe: as many as a table may have.
 MAX_COLUMNS = 2_000
@@ -63,6 +64,8 @@ class ModelSpec(SpecPart):
         Who lets a version serve.
     retention : RetentionSpec
         How long what nobody needs is kept.
+    retraining : RetrainingSpec
+        When it is trained again without anybody asking.
     monitoring : MonitoringSpec
         What is watched in production.
     card : CardSpec
@@ -88,6 +91,7 @@ class ModelSpec(SpecPart):
     datasheet: DatasheetSpec = DatasheetSpec()
     approval: ApprovalSpec = ApprovalSpec()
     retention: RetentionSpec = RetentionSpec()
+    retraining: RetrainingSpec = RetrainingSpec()
     monitoring: MonitoringSpec = MonitoringSpec()
     card: CardSpec = CardSpec()
 
