@@ -9,7 +9,7 @@ from millrace.errors import MillraceError
 from rich.text import Text
 from typer.core import TyperGroup
 
-from millrace_cli.commands import acts, data, demo, local, models, predict, runs, spec, train, why
+from millrace_cli.commands import acts, data, demo, local, models, predict, runs, simulate, spec, train, why
 from millrace_cli.console import err
 from millrace_cli.entry import INTERRUPTED
 from millrace_cli.errors import CliError
@@ -86,6 +86,7 @@ def _options(
     """Take the options that stand before the command."""
 
 
+local.app.command("simulate")(simulate.simulate)
 app.add_typer(local.app, name="local")
 app.add_typer(models.uploads_app, name="uploads")
 app.add_typer(data.app, name="data")
