@@ -28,13 +28,13 @@ class Acting:
     now: datetime
 
 
-def moment_of_act(state: ModelState, now: datetime) -> datetime:
-    """Return when an act counts as done: now, but after every alias move that it was decided on.
+def moment_of_act(state: ModelState, now: datetime, *after: datetime) -> datetime:
+    """Return when an act counts as done: now, but after every alias move that it was decided on, and ``after``.
 
     Clocks differ, and the order of the moves is that of their revisions: the history must be in the same order.
     """
-    moved_at = state.aliases_moved_at
-    return now if moved_at is None else max(now, moved_at + _TICK)
+    earlier = [*after, *([state.aliases_moved_at] if state.aliases_moved_at else [])]
+    return max([now, *(moment + _TICK for moment in earlier)])
 
 
 def insist_on_champion(state: ModelState, expected: int | None) -> None:

@@ -93,7 +93,7 @@ def _act(claim: Claim, version: ModelVersion, state: ModelState, settled: Settle
     entry = LedgerEntry(
         model=version.model,
         entry_id=f"{moves[0].alias}-{state.revision + 1}",
-        occurred_at=moment_of_act(state, now),
+        occurred_at=moment_of_act(state, now, version.created_at),
         actor=ACTOR,
         action="model_promoted" if settled.outcome == "promoted" else "alias_moved",
         reason=settled.words,
