@@ -8,7 +8,7 @@ reads what lies in the version's folder.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ from millrace.registry.entities import LedgerEntry, ModelVersion, Run, Trial
 from millrace.registry.settling import ACTOR, Claim, Settled, settle
 from millrace.registry.versioning import FIRST_VERSION, Recipe, next_semantic_version
 from millrace.schema import TableSchema
+from millrace.spec import CaptureSpec
 
 MODEL = "model.onnx"
 SIGNATURE = "signature.json"
@@ -48,6 +49,8 @@ class Winner:
     ----------
     reference : bytes or None, default=None
         ``reference.json`` of the prepared data, for monitoring.
+    capture : CaptureSpec
+        How much of what the version answers is captured.
     """
 
     run: Run
@@ -55,6 +58,7 @@ class Winner:
     schema: TableSchema
     evaluation: Mapping[str, Any]
     reference: bytes | None = None
+    capture: CaptureSpec = field(default_factory=CaptureSpec)
 
     @property
     def claim(self) -> Claim:
@@ -116,7 +120,8 @@ def _read_winner(run: Run, registry: Registry, model_store: ObjectStore, data_st
         raise InvalidInputError(f"run {run.run_id} has no winner to register: the gate's decision was to reject")
     schema = TableSchema.from_dict(json.loads(data_store.get(prepared_key(run.model, run.run_id, "schema.json"))))
     trial = registry.get_trial(run.model, run.run_id, evaluation["trial_id"])
-    return Winner(run, trial, schema, evaluation, _read_reference(run, data_store))
+    capture = registry.get_spec(run.model).capture
+    return Winner(run, trial, schema, evaluation, _read_reference(run, data_store), capture)
 
 
 def _read_reference(run: Run, data_store: ObjectStore) -> bytes | None:
@@ -183,7 +188,7 @@ def _write_artifacts(winner: Winner, version: ModelVersion, model_store: ObjectS
         source = trial_key(run.model, run.run_id, trial.trial_id, name)
         model_store.copy(source, version_key(run.model, version.version, name))
     documents = {
-        SIGNATURE: _dump(build_signature(winner.schema, winner.evaluation.get("threshold"))),
+        SIGNATURE: _dump(build_signature(winner.schema, winner.evaluation.get("threshold"), winner.capture)),
         "evaluation.json": _dump(winner.evaluation),
         "card.md": build_card(version, run, winner.schema, winner.evaluation).encode(),
     }

@@ -7,6 +7,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from millrace.schema import Role, Task
+from millrace.spec.capture import CaptureSpec
 from millrace.spec.card import CardSpec
 from millrace.spec.data import ColumnSpec, DatasheetSpec, ReadSpec, SplitSpec, TableChecks
 from millrace.spec.errors import invalid_input
@@ -64,6 +65,8 @@ class ModelSpec(SpecPart):
         Who lets a version serve.
     retention : RetentionSpec
         How long what nobody needs is kept.
+    capture : CaptureSpec
+        How much of the model's traffic is captured.
     retraining : RetrainingSpec
         When it is trained again without anybody asking.
     monitoring : MonitoringSpec
@@ -91,6 +94,7 @@ class ModelSpec(SpecPart):
     datasheet: DatasheetSpec = DatasheetSpec()
     approval: ApprovalSpec = ApprovalSpec()
     retention: RetentionSpec = RetentionSpec()
+    capture: CaptureSpec = CaptureSpec()
     retraining: RetrainingSpec = RetrainingSpec()
     monitoring: MonitoringSpec = MonitoringSpec()
     card: CardSpec = CardSpec()
