@@ -9,11 +9,10 @@ from millrace.errors import MillraceError
 from rich.text import Text
 from typer.core import TyperGroup
 
-from millrace_cli.commands import data, demo, local, models, predict, runs, spec, train
+from millrace_cli.commands import acts, data, demo, local, models, predict, runs, simulate, spec, train, why
 from millrace_cli.console import err
+from millrace_cli.entry import INTERRUPTED
 from millrace_cli.errors import CliError
-
-INTERRUPTED = 130
 
 
 class FaultsAsSentences(TyperGroup):
@@ -87,6 +86,7 @@ def _options(
     """Take the options that stand before the command."""
 
 
+local.app.command("simulate")(simulate.simulate)
 app.add_typer(local.app, name="local")
 app.add_typer(models.uploads_app, name="uploads")
 app.add_typer(data.app, name="data")
@@ -95,10 +95,11 @@ app.command("train")(train.train)
 app.command("predict")(predict.predict)
 app.command("models")(models.models)
 app.command("history")(models.history)
+app.command("promote")(acts.promote)
+app.command("rollback")(acts.rollback)
+app.command("retire")(acts.retire)
+app.command("approve")(acts.approve)
+app.command("reject")(acts.reject)
+app.command("why")(why.why)
 app.command("runs")(runs.runs)
 app.command("demo")(demo.demo)
-
-
-def run() -> None:
-    """Run the command line."""
-    app()
