@@ -2,8 +2,8 @@
 
     .millrace/benchmarks/evidently/bin/python benchmarks/monitoring/run_evidently_stream.py --rates 200 2000
 
-Its environment is made by ``compare.py``; windows hold as many rows as Millrace does. Two ways to alarm are counted: any
-column drifted, and the preset's own verdict on the dataset (half of the columns).
+Its environment is made by ``compare.py``; windows hold as many rows as Millrace does. Two ways to alarm are counted:
+any column drifted, and the preset's own verdict on the dataset (half of the columns).
 """
 
 import argparse

@@ -32,6 +32,7 @@ ACTIONS_WITHOUT_RESOURCE = {
     "logs:DescribeResourcePolicies": NO_LOG_RESOURCE,
     "logs:DescribeLogGroups": NO_LOG_RESOURCE,
     "cloudwatch:GetMetricData": "CloudWatch knows no resources for reading metrics",
+    "states:SendTaskSuccess": "the task token stands for the one execution that waits with it",
 }
 ASYNCHRONOUS_EVENTS = frozenset(
     {"EventBridgeRule", "CloudWatchEvent", "Schedule", "ScheduleV2", "S3", "SNS", "CloudWatchLogs"}

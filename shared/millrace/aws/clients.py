@@ -8,9 +8,9 @@ import boto3
 from botocore.config import Config
 
 from millrace.aws.events import EventBridgePublisher
-from millrace.aws.notifications import TopicNotifier
+from millrace.aws.notifications import SnsNotifier
 from millrace.aws.object_store import S3ObjectStore
-from millrace.aws.pipeline import StepFunctionsPipeline
+from millrace.aws.pipeline import StepFunctionsCallback, StepFunctionsPipeline
 from millrace.aws.registry import DynamoRegistry
 from millrace.aws.schedules import EventBridgeSchedules, ScheduleTargets
 from millrace.aws.serving_metrics import CloudWatchServingMetrics
@@ -22,6 +22,7 @@ from millrace.ports import (
     Registry,
     Schedules,
     ServingMetrics,
+    TaskCallback,
 )
 from millrace.settings import ScheduleSettings, load_settings
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
+    from mypy_boto3_sns import SNSClient
     from mypy_boto3_stepfunctions import SFNClient
 
 #: A dependency that does not answer is asked again, soon: a function has seconds, not minutes.
@@ -80,6 +82,11 @@ def _events() -> "EventBridgeClient":
 
 
 @_cached_factory
+def _sns() -> "SNSClient":
+    return boto3.client("sns", config=_CONFIG)
+
+
+@_cached_factory
 def _scheduler() -> "EventBridgeSchedulerClient":
     return boto3.client("scheduler", config=_CONFIG)
 
@@ -103,6 +110,18 @@ def training_pipeline(state_machine_arn: str) -> PipelineStarter:
 
 
 @_cached_factory
+def task_callback() -> TaskCallback:
+    """Return what tells a waiting pipeline what it waits for."""
+    return StepFunctionsCallback(_step_functions())
+
+
+@_cached_factory
+def notifier(topic_arn: str) -> Notifier:
+    """Return the topic with that ARN."""
+    return SnsNotifier(_sns(), topic_arn)
+
+
+@_cached_factory
 def event_publisher(bus_name: str = DEFAULT_EVENT_BUS) -> EventPublisher:
     """Return the event bus of that name."""
     return EventBridgePublisher(_events(), bus_name)
@@ -118,12 +137,6 @@ def schedules(settings: ScheduleSettings) -> Schedules:
         dead_letter_arn=settings.schedule_dead_letter_arn,
     )
     return EventBridgeSchedules(_scheduler(), targets)
-
-
-@_cached_factory
-def notifier(topic_arn: str) -> Notifier:
-    """Return the topic of that ARN."""
-    return TopicNotifier(boto3.client("sns", config=_CONFIG), topic_arn)
 
 
 @_cached_factory

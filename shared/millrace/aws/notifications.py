@@ -1,4 +1,4 @@
-"""Messages to people through an SNS topic."""
+"""Messages to people, on SNS."""
 
 from typing import TYPE_CHECKING
 
@@ -9,27 +9,18 @@ if TYPE_CHECKING:
 
 #: What SNS takes of a subject, and of a message with room to spare.
 _MAX_SUBJECT = 100
-_MAX_TEXT = 60_000
+_MAX_MESSAGE = 60_000
 
 
-class TopicNotifier:
-    """Implements :class:`millrace.ports.Notifier`.
-
-    Parameters
-    ----------
-    client : SNSClient
-        Built by :mod:`millrace.aws.clients`.
-    topic_arn : str
-        Who subscribes to it is told.
-    """
+class SnsNotifier:
+    """Implements :class:`millrace.ports.Notifier`."""
 
     def __init__(self, client: "SNSClient", topic_arn: str) -> None:
         self._client = client
         self._topic_arn = topic_arn
 
-    def notify(self, subject: str, text: str) -> None:
-        """Send a message; see :class:`millrace.ports.Notifier`."""
-        # SNS takes subjects of one line in printable ASCII only.
+    def notify(self, subject: str, message: str) -> None:
+        """Send a message; of a subject, what SNS takes: one line of at most 100 ASCII characters."""
         plain = " ".join(subject.encode("ascii", "replace").decode().split())[:_MAX_SUBJECT]
         with aws_errors("SNS"):
-            self._client.publish(TopicArn=self._topic_arn, Subject=plain, Message=text[:_MAX_TEXT])
+            self._client.publish(TopicArn=self._topic_arn, Subject=plain, Message=message[:_MAX_MESSAGE])

@@ -5,9 +5,8 @@ memory.
 """
 
 from millrace.ports.events import Event, EventPublisher
-from millrace.ports.notifications import Notifier
 from millrace.ports.objects import ListedObject, ObjectInfo, ObjectStore
-from millrace.ports.pipeline import PipelineStarter
+from millrace.ports.pipeline import Notifier, PipelineStarter, TaskCallback
 from millrace.ports.registry import MAX_FOLLOW_UP_CAUSES, Claim, Registry, SpecRecord
 from millrace.ports.schedules import PURPOSES, Purpose, Schedule, Schedules
 from millrace.ports.serving_metrics import ServingCounts, ServingMetrics
@@ -30,4 +29,5 @@ __all__ = [
     "ServingCounts",
     "ServingMetrics",
     "SpecRecord",
+    "TaskCallback",
 ]

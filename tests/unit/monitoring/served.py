@@ -18,7 +18,7 @@ from millrace.spec import ModelSpec
 
 from tests.fakes.memory_object_store import MemoryObjectStore
 from tests.fakes.memory_registry import MemoryRegistry
-from tests.registry_builders import make_entry, make_version
+from tests.registry_builders import make_entry, make_version, point_alias
 from tests.unit.monitoring.builders import CLASSES, SCHEMA, make_columns
 
 START = datetime(2026, 5, 3, tzinfo=UTC)
@@ -50,8 +50,7 @@ class Served:
         created = make_version(version=version, model=MODEL)
         created = replace(created, created_at=START - timedelta(days=1))
         self.registry.put_version(created, make_entry(f"v{version}", MODEL, START))
-        state = self.registry.get_state(MODEL)
-        self.registry.move_alias(MODEL, CHAMPION, version, state.revision, make_entry(f"a{version}", MODEL, START))
+        point_alias(self.registry, CHAMPION, version, MODEL, START)
         columns = make_columns(4_000, 99, age_shift=age_shift)
         draw = np.random.default_rng(7)
         outcomes = (draw.random(4_000) < chance_of_yes(columns)).astype(np.int64)

@@ -24,10 +24,10 @@ class Channel:
     def publish(self, events):
         self.events += events
 
-    def notify(self, subject, text):
+    def notify(self, subject, message):
         if self.broken:
             raise ServiceUnavailableError("SNS is away")
-        self.messages.append((subject, text))
+        self.messages.append((subject, message))
 
 
 def state_of(served):
