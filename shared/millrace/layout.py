@@ -117,6 +117,8 @@ def version_key(model: str, version: int, name: str) -> str:
 def monitoring_key(model: str, name: str) -> str:
     """Return the key of one of monitoring's documents about a model."""
     return f"monitoring/{model}/{name}"
+
+
 def runs_prefix(model: str) -> str:
     """Return what the keys of everything that a model's runs have written begin with."""
     return f"{model}/runs/"
