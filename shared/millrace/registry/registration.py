@@ -35,12 +35,17 @@ MODEL = "model.onnx"
 SIGNATURE = "signature.json"
 MANIFEST = "manifest.json"
 REFERENCE = "reference.json"
+BACKGROUND = "background.npz"
 ACTOR = "register_model"
 
 #: What is taken over from the winning trial, as it is.
 _TRIAL_ARTIFACTS = (MODEL, "estimator.skops", "trial.json")
 _ALIAS_BY_DECISION = {"promote": CHAMPION, "keep": CHALLENGER}
-_CONTENT_TYPES = {".json": "application/json", ".md": "text/markdown; charset=utf-8"}
+_CONTENT_TYPES = {
+    ".json": "application/json",
+    ".md": "text/markdown; charset=utf-8",
+    ".npz": "application/octet-stream",
+}
 _MAX_ALIAS_ATTEMPTS = 5
 
 
@@ -54,6 +59,8 @@ class Winner:
         ``reference.json`` of the prepared data, for monitoring.
     capture : CaptureSpec
         How much of what the version answers is captured.
+    background : bytes or None, default=None
+        ``background.npz`` of the prepared data, for explanations.
     """
 
     run: Run
@@ -62,6 +69,7 @@ class Winner:
     evaluation: Mapping[str, Any]
     reference: bytes | None = None
     capture: CaptureSpec = field(default_factory=CaptureSpec)
+    background: bytes | None = None
 
     @property
     def alias(self) -> str:
@@ -116,13 +124,14 @@ def _read_winner(run: Run, registry: Registry, model_store: ObjectStore, data_st
     schema = TableSchema.from_dict(json.loads(data_store.get(prepared_key(run.model, run.run_id, "schema.json"))))
     trial = registry.get_trial(run.model, run.run_id, evaluation["trial_id"])
     capture = registry.get_spec(run.model).capture
-    return Winner(run, trial, schema, evaluation, _read_reference(run, data_store), capture)
+    reference = _read_prepared(run, REFERENCE, data_store)
+    return Winner(run, trial, schema, evaluation, reference, capture, _read_prepared(run, BACKGROUND, data_store))
 
 
-def _read_reference(run: Run, data_store: ObjectStore) -> bytes | None:
-    """Return the statistics of the training split; data prepared by an older release has none."""
+def _read_prepared(run: Run, name: str, data_store: ObjectStore) -> bytes | None:
+    """Return what is known of the training split; data prepared by an older release may not have it."""
     try:
-        return data_store.get(prepared_key(run.model, run.run_id, REFERENCE))
+        return data_store.get(prepared_key(run.model, run.run_id, name))
     except ArtifactNotFoundError:
         return None
 
@@ -189,6 +198,8 @@ def _write_artifacts(winner: Winner, version: ModelVersion, model_store: ObjectS
     }
     if winner.reference is not None:
         documents[REFERENCE] = winner.reference
+    if winner.background is not None:
+        documents[BACKGROUND] = winner.background
     for name, body in documents.items():
         model_store.put(version_key(run.model, version.version, name), body, _content_type(name))
     stored = {
