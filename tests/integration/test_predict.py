@@ -312,7 +312,7 @@ def test_a_damaged_only_version_is_our_fault_and_says_no_more(handler, written):
     assert "model.onnx" not in body["message"]
     logged, measured = written()
     assert logged["level"] == "ERROR"
-    assert (measured["FailedRequests"], measured["service"], measured["model"]) == (1, "predict", "churn")
+    assert (measured["FailedRequests"], measured["service"], measured["model"]) == (1, "api", "churn")
 
 
 def test_the_last_version_serves_while_the_registry_is_gone(handler):
