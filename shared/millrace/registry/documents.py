@@ -10,6 +10,9 @@ from millrace.registry.versioning import is_required
 from millrace.schema import TableSchema
 from millrace.spec import CaptureSpec
 
+#: What a version's record says that comes after the manifest is written.
+_CHANGING = frozenset({"manifest_sha256", "status", "outcome", "retired_at", "collected_at"})
+
 
 def build_signature(
     schema: TableSchema, threshold: Mapping[str, Any] | None = None, capture: CaptureSpec | None = None
@@ -44,8 +47,7 @@ def build_manifest(
     ``split_fingerprint`` says how its rows were divided, so that a later challenger is not compared with it on rows
     that it has learnt from.
     """
-    document: dict[str, Any] = to_json(version)
-    del document["manifest_sha256"]
+    document: dict[str, Any] = {name: value for name, value in to_json(version).items() if name not in _CHANGING}
     document["split_fingerprint"] = (evaluation.get("split") or {}).get("fingerprint")
     document["artifacts"] = {
         name: {"sha256": hashlib.sha256(body).hexdigest(), "bytes": len(body)}
