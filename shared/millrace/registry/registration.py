@@ -21,14 +21,16 @@ from millrace.errors import (
     VersionNotFoundError,
 )
 from millrace.layout import evaluation_key, prepared_key, trial_key, version_key
+from millrace.model_card.document import build_card
+from millrace.model_card.files import card_files
 from millrace.names import CHALLENGER, CHAMPION
 from millrace.ports import ObjectStore, Registry
-from millrace.registry.documents import build_card, build_manifest, build_signature
+from millrace.registry.documents import build_manifest, build_signature, describe_artifacts
 from millrace.registry.entities import LedgerEntry, ModelVersion, Run, Trial
 from millrace.registry.settling import ACTOR, Claim, Settled, settle
 from millrace.registry.versioning import FIRST_VERSION, Recipe, next_semantic_version
 from millrace.schema import TableSchema
-from millrace.spec import CaptureSpec
+from millrace.spec import ModelSpec
 
 MODEL = "model.onnx"
 SIGNATURE = "signature.json"
@@ -43,6 +45,7 @@ _CONTENT_TYPES = {
     ".json": "application/json",
     ".md": "text/markdown; charset=utf-8",
     ".npz": "application/octet-stream",
+    ".html": "text/html; charset=utf-8",
 }
 
 
@@ -52,10 +55,12 @@ class Winner:
 
     Parameters
     ----------
+    spec : ModelSpec
+        For what only people know, on the card, and for how much of what the version answers is captured.
     reference : bytes or None, default=None
         ``reference.json`` of the prepared data, for monitoring.
-    capture : CaptureSpec
-        How much of what the version answers is captured.
+    prepared : mapping, default={}
+        ``manifest.json`` of the prepared data; empty where there is none.
     background : bytes or None, default=None
         ``background.npz`` of the prepared data, for explanations.
     """
@@ -64,8 +69,9 @@ class Winner:
     trial: Trial
     schema: TableSchema
     evaluation: Mapping[str, Any]
+    spec: ModelSpec
     reference: bytes | None = None
-    capture: CaptureSpec = field(default_factory=CaptureSpec)
+    prepared: Mapping[str, Any] = field(default_factory=dict)
     background: bytes | None = None
 
     @property
@@ -128,13 +134,21 @@ def _read_winner(run: Run, registry: Registry, model_store: ObjectStore, data_st
         raise InvalidInputError(f"run {run.run_id} has no winner to register: the gate's decision was to reject")
     schema = TableSchema.from_dict(json.loads(data_store.get(prepared_key(run.model, run.run_id, "schema.json"))))
     trial = registry.get_trial(run.model, run.run_id, evaluation["trial_id"])
-    capture = registry.get_spec(run.model).capture
-    reference = _read_prepared(run, REFERENCE, data_store)
-    return Winner(run, trial, schema, evaluation, reference, capture, _read_prepared(run, BACKGROUND, data_store))
+    prepared = _read_prepared(run, MANIFEST, data_store)
+    return Winner(
+        run,
+        trial,
+        schema,
+        evaluation,
+        registry.get_spec(run.model),
+        _read_prepared(run, REFERENCE, data_store),
+        json.loads(prepared) if prepared else {},
+        _read_prepared(run, BACKGROUND, data_store),
+    )
 
 
 def _read_prepared(run: Run, name: str, data_store: ObjectStore) -> bytes | None:
-    """Return what is known of the training split; data prepared by an older release may not have it."""
+    """Return a document of the prepared data; data prepared by an older release has not all of them."""
     try:
         return data_store.get(prepared_key(run.model, run.run_id, name))
     except ArtifactNotFoundError:
@@ -197,9 +211,8 @@ def _write_artifacts(winner: Winner, version: ModelVersion, model_store: ObjectS
         source = trial_key(run.model, run.run_id, trial.trial_id, name)
         model_store.copy(source, version_key(run.model, version.version, name))
     documents = {
-        SIGNATURE: _dump(build_signature(winner.schema, winner.evaluation.get("threshold"), winner.capture)),
+        SIGNATURE: _dump(build_signature(winner.schema, winner.evaluation.get("threshold"), winner.spec.capture)),
         "evaluation.json": _dump(winner.evaluation),
-        "card.md": build_card(version, run, winner.schema, winner.evaluation).encode(),
     }
     if winner.reference is not None:
         documents[REFERENCE] = winner.reference
@@ -214,7 +227,27 @@ def _write_artifacts(winner: Winner, version: ModelVersion, model_store: ObjectS
     for name in {MODEL, *recorded} & stored.keys():
         if hashlib.sha256(stored[name]).hexdigest() != recorded.get(name):
             raise ArtifactIntegrityError(f"{name} of trial {trial.trial_id} is not what the trial recorded")
-    return stored
+    return stored | _write_card(winner, version, stored, model_store)
+
+
+def _write_card(
+    winner: Winner, version: ModelVersion, stored: Mapping[str, bytes], model_store: ObjectStore
+) -> dict[str, bytes]:
+    """Write the model card, in its three forms, about what is stored."""
+    card = build_card(
+        winner.run,
+        winner.schema,
+        winner.spec,
+        winner.evaluation,
+        version=version,
+        trial=json.loads(stored["trial.json"]),
+        prepared=winner.prepared,
+        artifacts=describe_artifacts(stored),
+    )
+    files = card_files(card)
+    for name, body in files.items():
+        model_store.put(version_key(winner.run.model, version.version, name), body, _content_type(name))
+    return files
 
 
 def _semantic_version(winner: Winner, registry: Registry, model_store: ObjectStore) -> str:

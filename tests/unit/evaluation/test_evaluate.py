@@ -31,7 +31,7 @@ def register_champion(world: TrainingRun, onnx: bytes, schema: TableSchema) -> N
     artifacts = {
         name: {"sha256": hashlib.sha256(body).hexdigest(), "bytes": len(body)} for name, body in bodies.items()
     }
-    manifest = json.dumps({"artifacts": artifacts})
+    manifest = json.dumps({"artifacts": artifacts, "run_id": "20260101T000000-0f3a9c2b7d1e"})
     for name, body in {**bodies, "manifest.json": manifest.encode()}.items():
         world.model_store.put(version_key(MODEL, 1, name), body)
     version = ModelVersion(

@@ -162,7 +162,8 @@ def test_the_manifest_names_every_artifact_by_its_hash_and_the_registry_names_th
     assert version.manifest_sha256 == sha256(body)
     stored = {key.rsplit("/", 1)[1] for key in world.models.keys(f"{MODEL}/versions/1/")}
     assert set(manifest["artifacts"]) == stored - {"manifest.json"}
-    assert stored >= {"model.onnx", "estimator.skops", "trial.json", "signature.json", "evaluation.json", "card.md"}
+    assert stored >= {"model.onnx", "estimator.skops", "trial.json", "signature.json", "evaluation.json"}
+    assert stored >= {"card.html", "card.json", "card.md"}
     for name, artifact in manifest["artifacts"].items():
         content = world.models.get(version_key(MODEL, 1, name))
         assert artifact == {"sha256": sha256(content), "bytes": len(content)}
@@ -197,10 +198,31 @@ def test_a_regression_gives_a_value(world):
 def test_the_card_tells_people_what_it_is_how_good_and_why(world):
     world.register(world.evaluated_run())
     card = world.models.get(version_key(MODEL, 1, "card.md")).decode()
-    for words in ("# churn, version 1 (1.0.0)", "| roc_auc | 0.91 | 0.88 to 0.94 |", "| accuracy | 0.8 |  |"):
+    for words in ("# churn, version 1 (1.0.0)", "| ROC AUC | 0.91 | 0.88 to 0.94 |", "| accuracy | 0.8 |"):
         assert words in card
     for words in ("better than the champion", "`churned` (binary)", "| plan\\|x | category | no |", "* `d2`"):
         assert words in card
+    page = world.models.get(version_key(MODEL, 1, "card.html")).decode()
+    assert "better than the champion" in page
+    assert world.document(1, "card.json")["artifacts"]["model.onnx"]["sha256"] == sha256(ONNX + b"a.csv")
+
+
+def test_a_threshold_and_the_split_are_part_of_what_is_registered(world):
+    run = world.evaluated_run()
+    evaluation = json.loads(world.models.get(evaluation_key(MODEL, run.run_id)))
+    costs = {"holdout": {name: {"value": 0.1, "low": None, "high": None} for name in ("threshold", "one_half")}}
+    evaluation["threshold"] = {
+        "positive_class": "true",
+        "value": 0.2,
+        "rule": "expected_cost",
+        "costs": {"false_positive": 1.0, "false_negative": 4.0},
+        "cost_per_row": costs,
+    }
+    evaluation["split"] = {"fingerprint": "f0f0"}
+    world.models.put(evaluation_key(MODEL, run.run_id), json.dumps(evaluation).encode())
+    world.register(run)
+    assert world.document(1, "signature.json")["threshold"] == {"positive_class": "true", "value": 0.2}
+    assert world.document(1, "manifest.json")["split_fingerprint"] == "f0f0"
 
 
 def test_the_ledger_says_what_was_registered_and_what_moved(world):
