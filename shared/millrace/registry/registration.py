@@ -37,6 +37,7 @@ SIGNATURE = "signature.json"
 MANIFEST = "manifest.json"
 REFERENCE = "reference.json"
 PROFILE = "prediction_profile.json"
+BACKGROUND = "background.npz"
 
 #: What is taken over from the winning trial, as it is.
 _TRIAL_ARTIFACTS = (MODEL, "estimator.skops", "trial.json")
@@ -44,6 +45,7 @@ _LETS_IN = frozenset({"promote", "keep"})
 _CONTENT_TYPES = {
     ".json": "application/json",
     ".md": "text/markdown; charset=utf-8",
+    ".npz": "application/octet-stream",
     ".html": "text/html; charset=utf-8",
 }
 
@@ -62,6 +64,8 @@ class Winner:
         How it answered the holdout, for monitoring.
     prepared : mapping, default={}
         ``manifest.json`` of the prepared data; empty where there is none.
+    background : bytes or None, default=None
+        ``background.npz`` of the prepared data, for explanations.
     """
 
     run: Run
@@ -72,6 +76,7 @@ class Winner:
     reference: bytes | None = None
     profile: bytes | None = None
     prepared: Mapping[str, Any] = field(default_factory=dict)
+    background: bytes | None = None
 
     @property
     def claim(self) -> Claim:
@@ -143,6 +148,7 @@ def _read_winner(run: Run, registry: Registry, model_store: ObjectStore, data_st
         reference=_read_if_there(data_store, prepared_key(run.model, run.run_id, REFERENCE)),
         profile=_read_if_there(model_store, prediction_profile_key(run.model, run.run_id)),
         prepared=json.loads(prepared) if prepared else {},
+        background=_read_if_there(data_store, prepared_key(run.model, run.run_id, BACKGROUND)),
     )
 
 
@@ -217,6 +223,8 @@ def _write_artifacts(winner: Winner, version: ModelVersion, model_store: ObjectS
         documents[REFERENCE] = winner.reference
     if winner.profile is not None:
         documents[PROFILE] = winner.profile
+    if winner.background is not None:
+        documents[BACKGROUND] = winner.background
     for name, body in documents.items():
         model_store.put(version_key(run.model, version.version, name), body, _content_type(name))
     stored = {
