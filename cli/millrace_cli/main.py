@@ -9,7 +9,21 @@ from millrace.errors import MillraceError
 from rich.text import Text
 from typer.core import TyperGroup
 
-from millrace_cli.commands import acts, data, demo, feedback, local, models, predict, runs, simulate, spec, train, why
+from millrace_cli.commands import (
+    acts,
+    data,
+    demo,
+    feedback,
+    local,
+    models,
+    monitor,
+    predict,
+    runs,
+    simulate,
+    spec,
+    train,
+    why,
+)
 from millrace_cli.console import err
 from millrace_cli.entry import INTERRUPTED
 from millrace_cli.errors import CliError
@@ -102,6 +116,7 @@ app.command("retire")(acts.retire)
 app.command("gc")(acts.gc)
 app.command("approve")(acts.approve)
 app.command("reject")(acts.reject)
+app.command("monitor")(monitor.monitor)
 app.command("why")(why.why)
 app.command("runs")(runs.runs)
 app.command("demo")(demo.demo)
