@@ -46,7 +46,7 @@ def lambda_context(function: str) -> SimpleNamespace:
     """Return what Lambda passes as ``context``, as far as Powertools reads it."""
     return SimpleNamespace(
         function_name=function,
-        memory_limit_in_mb=1024,
+        memory_limit_in_mb=16_384,  # of the whole test process, in which every function runs
         invoked_function_arn=f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{function}",
         aws_request_id="00000000-0000-0000-0000-000000000000",
         get_remaining_time_in_millis=lambda: 900_000,

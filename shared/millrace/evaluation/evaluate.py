@@ -11,7 +11,7 @@ from millrace.errors import InvalidInputError
 from millrace.evaluation.champion import Champion, load_champion, verify_sha256
 from millrace.evaluation.gate import ChampionComparison, GateEvidence, decide
 from millrace.evaluation.holdout import Measurement, baseline_predictions, confusion, measure
-from millrace.evaluation.leaderboard import Standing, rank_trials, settle_trials
+from millrace.evaluation.leaderboard import Standing, rank_trials
 from millrace.evaluation.report import Assessment, build_document
 from millrace.layout import evaluation_key, split_key, trial_key
 from millrace.ports import ObjectStore, Registry
@@ -21,7 +21,8 @@ from millrace.serving.onnx_model import OnnxModel
 from millrace.spec import ModelSpec
 from millrace.training.metric_catalogue import Metric, get_metric
 from millrace.training.planning import load_schema
-from millrace.training.trial import ONNX_NAME, RECORD_NAME
+from millrace.training.record import ONNX_NAME, RECORD_NAME
+from millrace.training.settling import settle_trials
 
 
 def evaluate_run(

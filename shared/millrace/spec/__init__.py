@@ -6,5 +6,6 @@
 from millrace.spec.errors import invalid_input
 from millrace.spec.gate import GateSpec
 from millrace.spec.model import MAX_COLUMNS, ModelSpec
+from millrace.spec.training import ParameterRange, TrainingSpec
 
-__all__ = ["MAX_COLUMNS", "GateSpec", "ModelSpec", "invalid_input"]
+__all__ = ["MAX_COLUMNS", "GateSpec", "ModelSpec", "ParameterRange", "TrainingSpec", "invalid_input"]

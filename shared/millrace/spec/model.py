@@ -11,6 +11,7 @@ from millrace.spec.data import ColumnSpec, DatasheetSpec, ReadSpec, SplitSpec, T
 from millrace.spec.errors import invalid_input
 from millrace.spec.gate import GateSpec
 from millrace.spec.part import SpecPart
+from millrace.spec.training import TrainingSpec
 
 #: Columns that a spec may describe: as many as a table may have.
 MAX_COLUMNS = 2_000
@@ -37,6 +38,8 @@ class ModelSpec(SpecPart):
         The metric that ranks candidates; None takes the task's own.
     seed : int, default=0
         Of every random choice.
+    training : TrainingSpec
+        How much is tried, and what it may cost.
     gate : GateSpec
         What a challenger must show.
     columns : dict of str to ColumnSpec, default={}
@@ -63,6 +66,7 @@ class ModelSpec(SpecPart):
     candidates: tuple[str, ...] | None = None
     primary_metric: str | None = None
     seed: int = Field(default=0, ge=0)
+    training: TrainingSpec = TrainingSpec()
     gate: GateSpec = GateSpec()
     columns: Annotated[dict[str, ColumnSpec], Field(max_length=MAX_COLUMNS)] = Field(default_factory=dict)
     checks: TableChecks = TableChecks()
