@@ -209,6 +209,9 @@ def deploy(monkeypatch: pytest.MonkeyPatch) -> Application:
         "ALIAS_REFRESH_SECONDS": "0",
     }.items():
         monkeypatch.setenv(name, value)
+    # What these tests are about happens to any number of trials.
+    monkeypatch.setattr("millrace.training.planning.DEFAULT_TRIALS", 3)
+    monkeypatch.setattr("millrace.training.search_plan.MAX_FOLDED_ROWS", 0)
     _create_storage()
     application = Application(handlers={name: load_handler(name) for name in function_names()})
     _create_functions(application, monkeypatch)
