@@ -5,7 +5,7 @@ Training has neither pandas nor pyarrow; it needs the two matrices, the target, 
 
 import io
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -111,3 +111,26 @@ def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     if column_major or dtype.hasobject:
         raise ValueError("prepared data is written row by row, and holds no objects")
     return shape, dtype
+
+
+def dump_columns(columns: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """Write typed columns as a compressed ``.npz``; words are written as words, whatever array held them."""
+    arrays: dict[str, Any] = {
+        str(position): values.astype(np.str_) if values.dtype.kind == "O" else values
+        for position, values in enumerate(columns.values())
+    }
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, names=np.array(list(columns), dtype=np.str_), **arrays)
+    return buffer.getvalue()
+
+
+def load_columns(body: bytes) -> dict[str, npt.NDArray[Any]]:
+    """Read what :func:`dump_columns` wrote."""
+    with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
+        return {str(name): arrays[str(position)] for position, name in enumerate(arrays["names"])}
+
+
+def load_row_ids(body: bytes) -> npt.NDArray[np.uint64]:
+    """Read only the row ids of a split, which are a small part of it."""
+    with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
+        return np.asarray(arrays["row_ids"])

@@ -1,6 +1,6 @@
 """Setting rows aside: one entry for each row at fault, and a tally for each check that some rows fail."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -32,6 +32,11 @@ class Tally:
             shown = [MASK] * wanted if masked else [shorten(str(value)) for value in values(wanted)]
             self.rows.extend(zip(lines[:wanted], shown, strict=True))
         self.count += count
+
+    def merge(self, later: "Tally") -> None:
+        """Add what was counted later in the file."""
+        self.rows.extend(later.rows[: MAX_EXAMPLES - len(self.rows)])
+        self.count += later.count
 
     def finding(self, severity: Severity, check: str, message: str, column: str | None, total: int) -> Finding:
         """Return what it comes to."""
@@ -65,37 +70,40 @@ class Quarantine:
             rows = [QuarantinedRow(row.line, row.reason, MASK) for row in rows]
         self.malformed.extend(rows)
 
-    def entry(self, line: int, kind: Kind, column: str | None, reason: str, row: dict[str, str | None]) -> None:
-        """Add a row, given as its cells by name."""
-        shown = {name: MASK if name in self.masked else value for name, value in row.items() if value is not None}
-        value = shown.get(column) if column else None
-        told = reason if value is None else f"{reason}, not {shorten(value)!r}"
-        text = shorten(", ".join(f"{name}={cell}" for name, cell in shown.items()), MAX_ROW_TEXT)
-        kept = None if value is None else shorten(value)
-        self.entries.append((kind, QuarantinedRow(line, told, text, column, kept)))
-
 
 @dataclass(slots=True)
 class BatchFaults:
     """The rows of a batch that are at fault, each for the first fault found in it."""
 
     batch: RowBatch
-    rows: dict[int, tuple[Kind, str | None, str]] = field(default_factory=dict)
+    _found: list[tuple[Kind, str | None, str]] = field(default_factory=list)
+    _first: npt.NDArray[np.int64] | None = None
 
     def add(self, kind: Kind, column: Column | None, mask: BoolArray, reason: str) -> None:
         """Find rows at fault because of one column, or of several together."""
-        name = column.name if column else None
-        for row in np.flatnonzero(mask).tolist():
-            self.rows.setdefault(row, (kind, name, reason))
+        if self._first is None:
+            self._first = np.full(len(self.batch), -1, dtype=np.int64)
+        self._first[mask & (self._first < 0)] = len(self._found)
+        self._found.append((kind, column.name if column else None, reason))
 
-    def set_aside(self, quarantine: Quarantine) -> BoolArray | None:
-        """Set the rows aside; tell which rows are kept, None when all are."""
-        if not self.rows:
-            return None
-        positions = sorted(self.rows)
-        for position, row in zip(positions, self.batch.rows(positions), strict=True):
-            kind, column, reason = self.rows[position]
-            quarantine.entry(int(self.batch.lines[position]), kind, column, reason, row)
-        kept = np.ones(len(self.batch), dtype=np.bool_)
-        kept[positions] = False
-        return kept
+    def set_aside(self, masked: frozenset[str]) -> tuple[BoolArray | None, list[tuple[Kind, QuarantinedRow]]]:
+        """Tell which rows are kept, None when all are, and describe the others."""
+        if self._first is None or not (self._first >= 0).any():
+            return None, []
+        positions = np.flatnonzero(self._first >= 0)
+        aside = []
+        for position, row in zip(positions.tolist(), self.batch.rows(positions.tolist()), strict=True):
+            kind, column, reason = self._found[self._first[position]]
+            aside.append((kind, describe(int(self.batch.lines[position]), column, reason, row, masked)))
+        return self._first < 0, aside
+
+
+def describe(
+    line: int, column: str | None, reason: str, row: Mapping[str, str | None], masked: frozenset[str]
+) -> QuarantinedRow:
+    """Describe a row, given as its cells by name; the values of the columns ``masked`` are not shown."""
+    shown = {name: MASK if name in masked else value for name, value in row.items() if value is not None}
+    value = shown.get(column) if column else None
+    told = reason if value is None else f"{reason}, not {shorten(value)!r}"
+    text = shorten(", ".join(f"{name}={cell}" for name, cell in shown.items()), MAX_ROW_TEXT)
+    return QuarantinedRow(line, told, text, column, None if value is None else shorten(value))

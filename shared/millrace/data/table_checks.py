@@ -11,8 +11,6 @@ import pyarrow.compute as pc
 
 from millrace.data.findings import MAX_EXAMPLES, Finding, error
 from millrace.data.history import History
-from millrace.data.quarantine import MASK
-from millrace.data.storage import to_values
 from millrace.data.typed_table import TypedTable, class_texts, stored_column
 from millrace.schema import Column
 from millrace.spec.data import TableChecks
@@ -41,8 +39,6 @@ def check_whole(
         return
     for column in table.schema.columns:
         yield from _missing_share(column, table)
-        if column.rules.unique:
-            yield from _repeated_values(column, table, lines)
     if checks.max_duplicate_share is not None:
         yield from _repeated_rows(table, lines, checks.max_duplicate_share)
     if checks.freshness_column is not None:
@@ -77,33 +73,6 @@ def _missing_share(column: Column, table: TypedTable) -> Iterator[Finding]:
         share = count / len(table)
         message = f"{share:.1%} of the values of {column.name!r} are missing; the spec allows {allowed:.1%}"
         yield Finding(column.rules.severity, "null_share", column.name, message, count, (), share)
-
-
-def _repeated_values(column: Column, table: TypedTable, lines: npt.NDArray[np.int64]) -> Iterator[Finding]:
-    stored = stored_column(table, column)
-    known = len(stored) - stored.null_count
-    count = known - _distinct(stored)
-    if not count:
-        return
-    values = to_values(stored)
-    positions = np.flatnonzero(pd.Series(values).duplicated().to_numpy() & pc.is_valid(stored).to_numpy())
-    rows = tuple(
-        (int(lines[row]), MASK if column.sensitive else str(values[row])) for row in positions[:MAX_EXAMPLES].tolist()
-    )
-    message = f"{count:,} rows repeat a value of {column.name!r}, which the spec says is unique"
-    examples = tuple(dict.fromkeys(value for _, value in rows))
-    yield Finding(column.rules.severity, "unique", column.name, message, count, examples, count / known, rows)
-
-
-def _distinct(stored: pa.ChunkedArray) -> int:
-    """Count distinct values; numbers that only grow, as identifiers often do, are seen to be distinct at a glance."""
-    if pa.types.is_floating(stored.type):
-        values = to_values(stored)
-        values = values[~np.isnan(values)]
-        if bool(np.all(values[1:] > values[:-1])):
-            return len(values)
-    plain = stored.cast(pa.string()) if pa.types.is_dictionary(stored.type) else stored
-    return int(pc.count_distinct(plain).as_py())
 
 
 def _repeated_rows(table: TypedTable, lines: npt.NDArray[np.int64], allowed: float) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ reads what lies in the version's folder.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +29,7 @@ from millrace.registry.documents import build_card, build_manifest, build_signat
 from millrace.registry.entities import LedgerEntry, ModelVersion, Run, Trial
 from millrace.registry.versioning import FIRST_VERSION, Recipe, next_semantic_version
 from millrace.schema import TableSchema
+from millrace.spec import CaptureSpec
 
 MODEL = "model.onnx"
 SIGNATURE = "signature.json"
@@ -51,6 +52,8 @@ class Winner:
     ----------
     reference : bytes or None, default=None
         ``reference.json`` of the prepared data, for monitoring.
+    capture : CaptureSpec
+        How much of what the version answers is captured.
     """
 
     run: Run
@@ -58,6 +61,7 @@ class Winner:
     schema: TableSchema
     evaluation: Mapping[str, Any]
     reference: bytes | None = None
+    capture: CaptureSpec = field(default_factory=CaptureSpec)
 
     @property
     def alias(self) -> str:
@@ -111,7 +115,8 @@ def _read_winner(run: Run, registry: Registry, model_store: ObjectStore, data_st
         raise InvalidInputError(f"run {run.run_id} has no winner to register: the gate's decision was to reject")
     schema = TableSchema.from_dict(json.loads(data_store.get(prepared_key(run.model, run.run_id, "schema.json"))))
     trial = registry.get_trial(run.model, run.run_id, evaluation["trial_id"])
-    return Winner(run, trial, schema, evaluation, _read_reference(run, data_store))
+    capture = registry.get_spec(run.model).capture
+    return Winner(run, trial, schema, evaluation, _read_reference(run, data_store), capture)
 
 
 def _read_reference(run: Run, data_store: ObjectStore) -> bytes | None:
@@ -161,7 +166,7 @@ def _write_version(
         created_at=now,
     )
     artifacts = _write_artifacts(winner, version, model_store)
-    manifest = _dump(build_manifest(version, artifacts))
+    manifest = _dump(build_manifest(version, artifacts, winner.evaluation))
     model_store.put(version_key(run.model, number, MANIFEST), manifest, _content_type(MANIFEST))
     version = replace(version, manifest_sha256=hashlib.sha256(manifest).hexdigest())
     registry.put_version(version, _registered_entry(winner, version, now))
@@ -178,7 +183,7 @@ def _write_artifacts(winner: Winner, version: ModelVersion, model_store: ObjectS
         source = trial_key(run.model, run.run_id, trial.trial_id, name)
         model_store.copy(source, version_key(run.model, version.version, name))
     documents = {
-        SIGNATURE: _dump(build_signature(winner.schema)),
+        SIGNATURE: _dump(build_signature(winner.schema, winner.evaluation.get("threshold"), winner.capture)),
         "evaluation.json": _dump(winner.evaluation),
         "card.md": build_card(version, run, winner.schema, winner.evaluation).encode(),
     }

@@ -3,9 +3,18 @@
 ``model`` is the whole, and each other module the part of one stage of the life cycle.
 """
 
+from millrace.spec.capture import CaptureSpec
 from millrace.spec.errors import invalid_input
 from millrace.spec.gate import GateSpec
 from millrace.spec.model import MAX_COLUMNS, ModelSpec
 from millrace.spec.training import ParameterRange, TrainingSpec
 
-__all__ = ["MAX_COLUMNS", "GateSpec", "ModelSpec", "ParameterRange", "TrainingSpec", "invalid_input"]
+__all__ = [
+    "MAX_COLUMNS",
+    "CaptureSpec",
+    "GateSpec",
+    "ModelSpec",
+    "ParameterRange",
+    "TrainingSpec",
+    "invalid_input",
+]

@@ -7,10 +7,15 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from millrace.schema import Role, Task
+from millrace.spec.capture import CaptureSpec
+from millrace.spec.card import CardSpec
 from millrace.spec.data import ColumnSpec, DatasheetSpec, ReadSpec, SplitSpec, TableChecks
 from millrace.spec.errors import invalid_input
+from millrace.spec.evaluation import EvaluationSpec
 from millrace.spec.gate import GateSpec
+from millrace.spec.monitoring import MonitoringSpec
 from millrace.spec.part import SpecPart
+from millrace.spec.retraining import RetrainingSpec
 from millrace.spec.training import TrainingSpec
 
 #: Columns that a spec may describe: as many as a table may have.
@@ -42,6 +47,8 @@ class ModelSpec(SpecPart):
         How much is tried, and what it may cost.
     gate : GateSpec
         What a challenger must show.
+    evaluation : EvaluationSpec
+        How a model is examined on its holdout.
     columns : dict of str to ColumnSpec, default={}
         What is known better than it can be inferred, by column name.
     checks : TableChecks
@@ -56,6 +63,14 @@ class ModelSpec(SpecPart):
         Columns whose values are groups of people to be treated alike.
     datasheet : DatasheetSpec
         What only people know about the data.
+    capture : CaptureSpec
+        How much of the model's traffic is captured.
+    retraining : RetrainingSpec
+        When it is trained again without anybody asking.
+    monitoring : MonitoringSpec
+        What is watched in production.
+    card : CardSpec
+        What only people know about the model.
     """
 
     target: str | None = None
@@ -68,6 +83,7 @@ class ModelSpec(SpecPart):
     seed: int = Field(default=0, ge=0)
     training: TrainingSpec = TrainingSpec()
     gate: GateSpec = GateSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
     columns: Annotated[dict[str, ColumnSpec], Field(max_length=MAX_COLUMNS)] = Field(default_factory=dict)
     checks: TableChecks = TableChecks()
     read: ReadSpec = ReadSpec()
@@ -75,6 +91,10 @@ class ModelSpec(SpecPart):
     id_column: str | None = None
     sensitive_groups: tuple[str, ...] = ()
     datasheet: DatasheetSpec = DatasheetSpec()
+    capture: CaptureSpec = CaptureSpec()
+    retraining: RetrainingSpec = RetrainingSpec()
+    monitoring: MonitoringSpec = MonitoringSpec()
+    card: CardSpec = CardSpec()
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
@@ -114,6 +134,10 @@ class ModelSpec(SpecPart):
             yield _fault(("split", "column"), "the target cannot decide the split", target)
         if target in self.sensitive_groups:
             yield _fault(("sensitive_groups",), "the target cannot be a group", target)
+        if any(target in declared.columns for declared in self.evaluation.slices):
+            yield _fault(
+                ("evaluation", "slices"), "the target is not known when a row is scored: no slice by it", target
+            )
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> Self:
