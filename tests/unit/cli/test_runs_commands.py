@@ -118,7 +118,7 @@ def test_a_trial_is_trained_again_to_the_same_model(world):
 def test_a_trial_that_was_recorded_otherwise_is_another_model(world):
     key = trial_key(MODEL, RUN_ID, "03-hist_gradient_boosting", "trial.json")
     record = json.loads(world.model_store.get(key))
-    record["parameters"]["max_leaf_nodes"] = 4
+    record["parameters"]["learning_rate"] = 0.3
     record["libraries"]["numpy"] = "1.0.0"
     world.model_store.put(key, json.dumps(record).encode())
 
