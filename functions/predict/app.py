@@ -4,6 +4,7 @@ The clients are built when the first request comes, not at import: a snapshot mu
 refused request needs, such as the logger, is imported by the first of them.
 """
 
+import gc
 import time
 import uuid
 from collections.abc import Mapping
@@ -31,6 +32,9 @@ def _endpoint() -> Endpoint:
     """Build what answers are made from once per execution environment, on first use."""
     from millrace.aws.serving_source import aws_model_source  # noqa: PLC0415 - see above
 
+    # A request of 10,000 rows makes more lists than the collector waits for, and none of them is garbage: looking
+    # through everything that is loaded, again and again, took a fifth of such a request.
+    gc.set_threshold(100_000)
     settings = load_settings(PredictSettings)
     source = aws_model_source(settings.registry_table, settings.models_bucket)
     models = ModelCache(source, settings.alias_refresh_seconds, time.monotonic)

@@ -12,11 +12,10 @@ from millrace_cli.api import ApiClient
 from millrace_cli.console import err, out
 from millrace_cli.errors import CliError
 from millrace_cli.find_run import find_run, read_model_object, read_object, read_record
-from millrace_cli.options import AsJson, ModelName, Profile, Region, Stack, target_of
+from millrace_cli.options import AsJson, ModelName, Profile, Region, RunId, Stack, target_of
 from millrace_cli.render import run_report, runs_table, search_table, trials_table
 from millrace_cli.target import Target
 
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id.")]
 OfModel = Annotated[str | None, typer.Option("--model", help="The run's model; without it, every model is asked.")]
 
 
