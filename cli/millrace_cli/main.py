@@ -14,6 +14,7 @@ from millrace_cli.commands import (
     compare,
     data,
     demo,
+    feedback,
     local,
     models,
     predict,
@@ -107,11 +108,13 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(spec.app, name="spec")
 app.command("train")(train.train)
 app.command("predict")(predict.predict)
+app.command("feedback")(feedback.feedback)
 app.command("models")(models.models)
 app.command("history")(models.history)
 app.command("promote")(acts.promote)
 app.command("rollback")(acts.rollback)
 app.command("retire")(acts.retire)
+app.command("gc")(acts.gc)
 app.command("approve")(acts.approve)
 app.command("reject")(acts.reject)
 app.command("why")(why.why)
