@@ -9,7 +9,7 @@ from millrace.errors import MillraceError
 from rich.text import Text
 from typer.core import TyperGroup
 
-from millrace_cli.commands import acts, data, demo, local, models, predict, runs, simulate, spec, train, why
+from millrace_cli.commands import acts, card, data, demo, local, models, predict, runs, simulate, spec, train, why
 from millrace_cli.console import err
 from millrace_cli.entry import INTERRUPTED
 from millrace_cli.errors import CliError
@@ -102,4 +102,5 @@ app.command("approve")(acts.approve)
 app.command("reject")(acts.reject)
 app.command("why")(why.why)
 app.command("runs")(runs.runs)
+app.command("card")(card.card)
 app.command("demo")(demo.demo)
