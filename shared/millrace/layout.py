@@ -7,7 +7,7 @@
                                                       report.html uploads/<cause_id>.json
     quarantine/<model>/<dataset_id or cause_id>/      rejected files or rows, with the reasons
     prepared/<model>/<run_id>/                        train.npz validation.npz test.npz schema.json manifest.json
-                                                      reference.json holdout_columns.npz
+                                                      reference.json holdout_columns.npz background.npz
     captures/<model>/<yyyy>/<mm>/<dd>/<hh>/           predictions as served, by the hour they were made, *.jsonl.gz
     captures/_malformed/<yyyy>/<mm>/<dd>/             captured lines that could not be read
     feedback/<model>/<yyyy>/<mm>/<dd>/                outcomes, by the day they were received, *.jsonl
@@ -103,3 +103,13 @@ def evaluation_key(model: str, run_id: str) -> str:
 def version_key(model: str, version: int, name: str) -> str:
     """Return the key of one artifact of a registered version."""
     return f"{model}/versions/{version}/{name}"
+
+
+def runs_prefix(model: str) -> str:
+    """Return what the keys of everything that a model's runs have written begin with."""
+    return f"{model}/runs/"
+
+
+def versions_prefix(model: str) -> str:
+    """Return what the keys of everything that belongs to a model's versions begin with."""
+    return f"{model}/versions/"

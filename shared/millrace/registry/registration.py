@@ -36,6 +36,7 @@ MODEL = "model.onnx"
 SIGNATURE = "signature.json"
 MANIFEST = "manifest.json"
 REFERENCE = "reference.json"
+BACKGROUND = "background.npz"
 
 #: What is taken over from the winning trial, as it is.
 _TRIAL_ARTIFACTS = (MODEL, "estimator.skops", "trial.json")
@@ -43,6 +44,7 @@ _LETS_IN = frozenset({"promote", "keep"})
 _CONTENT_TYPES = {
     ".json": "application/json",
     ".md": "text/markdown; charset=utf-8",
+    ".npz": "application/octet-stream",
     ".html": "text/html; charset=utf-8",
 }
 
@@ -59,6 +61,8 @@ class Winner:
         ``reference.json`` of the prepared data, for monitoring.
     prepared : mapping, default={}
         ``manifest.json`` of the prepared data; empty where there is none.
+    background : bytes or None, default=None
+        ``background.npz`` of the prepared data, for explanations.
     """
 
     run: Run
@@ -68,6 +72,7 @@ class Winner:
     spec: ModelSpec
     reference: bytes | None = None
     prepared: Mapping[str, Any] = field(default_factory=dict)
+    background: bytes | None = None
 
     @property
     def claim(self) -> Claim:
@@ -138,6 +143,7 @@ def _read_winner(run: Run, registry: Registry, model_store: ObjectStore, data_st
         registry.get_spec(run.model),
         _read_prepared(run, REFERENCE, data_store),
         json.loads(prepared) if prepared else {},
+        _read_prepared(run, BACKGROUND, data_store),
     )
 
 
@@ -210,6 +216,8 @@ def _write_artifacts(winner: Winner, version: ModelVersion, model_store: ObjectS
     }
     if winner.reference is not None:
         documents[REFERENCE] = winner.reference
+    if winner.background is not None:
+        documents[BACKGROUND] = winner.background
     for name, body in documents.items():
         model_store.put(version_key(run.model, version.version, name), body, _content_type(name))
     stored = {
