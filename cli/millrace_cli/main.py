@@ -9,7 +9,21 @@ from millrace.errors import MillraceError
 from rich.text import Text
 from typer.core import TyperGroup
 
-from millrace_cli.commands import acts, card, data, demo, feedback, local, models, predict, runs, simulate, spec, train, why
+from millrace_cli.commands import (
+    acts,
+    card,
+    data,
+    demo,
+    feedback,
+    local,
+    models,
+    predict,
+    runs,
+    simulate,
+    spec,
+    train,
+    why,
+)
 from millrace_cli.console import err
 from millrace_cli.entry import INTERRUPTED
 from millrace_cli.errors import CliError
