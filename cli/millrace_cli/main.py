@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from millrace_cli.commands import (
     acts,
     card,
+    compare,
     data,
     demo,
     feedback,
@@ -104,6 +105,7 @@ local.app.command("simulate")(simulate.simulate)
 app.add_typer(local.app, name="local")
 app.add_typer(models.uploads_app, name="uploads")
 app.add_typer(data.app, name="data")
+app.add_typer(runs.app, name="runs")
 app.add_typer(spec.app, name="spec")
 app.command("train")(train.train)
 app.command("predict")(predict.predict)
@@ -117,6 +119,6 @@ app.command("gc")(acts.gc)
 app.command("approve")(acts.approve)
 app.command("reject")(acts.reject)
 app.command("why")(why.why)
-app.command("runs")(runs.runs)
 app.command("card")(card.card)
+app.command("compare")(compare.compare)
 app.command("demo")(demo.demo)
