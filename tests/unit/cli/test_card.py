@@ -1,9 +1,12 @@
 """`millrace card`: a version's card, or a run's evaluation, as a file."""
 
+import io
 import json
 
 import pytest
 from millrace_cli.main import app
+from millrace_cli.render import run_report
+from rich.console import Console
 from typer.testing import CliRunner
 
 from tests.fakes.fake_api import FakeApi, answer_commands
@@ -67,9 +70,10 @@ def test_a_run_without_an_evaluation_says_so(api):
     assert "has not been evaluated" in result.stderr
 
 
-def test_runs_tells_the_rest_of_an_evaluation_in_lines(api):
-    result = invoke("runs", "churn", RUN)
-    told = " ".join(result.stdout.split())
+def test_a_runs_report_tells_the_rest_of_an_evaluation_in_lines():
+    console = Console(width=400, file=io.StringIO())
+    console.print(run_report("churn", {"run_id": RUN, "status": "succeeded"}, (), make_card("binary")["evaluation"]))
+    told = console.file.getvalue()
     assert "fit sound: roc_auc is" in told
     assert "threshold: yes from" in told
     assert "relies on: n1" in told
