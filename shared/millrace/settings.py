@@ -82,6 +82,15 @@ class ManageModelsSettings(RegistrySettings):
 
 
 @dataclass(frozen=True, slots=True)
+class ApprovalSettings(RegistrySettings):
+    """Settings of ``request_approval``; Lambda itself sets the region."""
+
+    models_bucket: str
+    approval_topic_arn: str
+    aws_region: str
+
+
+@dataclass(frozen=True, slots=True)
 class ScheduleSettings:
     """What a function needs that keeps models' own schedules.
 

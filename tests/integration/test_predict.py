@@ -29,6 +29,7 @@ from moto import mock_aws
 
 from tests.gateway import make_event
 from tests.integration.application import Handler, lambda_context, load_handler
+from tests.registry_builders import point_alias
 from tests.serving_models import CHURN_RECORD, churn_onnx, churn_schema, sha256, version_artifacts
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -97,8 +98,7 @@ def register(version: int, artifacts: dict[str, bytes]) -> None:
         ),
         entry(f"registered-{version}", "model_registered"),
     )
-    revision = models.get_state("churn").revision
-    models.move_alias("churn", "champion", version, revision, entry(f"moved-{version}", "alias_moved"))
+    point_alias(models, "champion", version)
 
 
 def claim_model(model: str) -> None:

@@ -31,6 +31,7 @@ ACTIONS_WITHOUT_RESOURCE = {
     "logs:PutResourcePolicy": NO_LOG_RESOURCE,
     "logs:DescribeResourcePolicies": NO_LOG_RESOURCE,
     "logs:DescribeLogGroups": NO_LOG_RESOURCE,
+    "states:SendTaskSuccess": "the task token stands for the one execution that waits with it",
 }
 ASYNCHRONOUS_EVENTS = frozenset(
     {"EventBridgeRule", "CloudWatchEvent", "Schedule", "ScheduleV2", "S3", "SNS", "CloudWatchLogs"}

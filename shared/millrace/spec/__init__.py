@@ -7,5 +7,6 @@ from millrace.spec.capture import CaptureSpec
 from millrace.spec.errors import invalid_input
 from millrace.spec.gate import GateSpec
 from millrace.spec.model import MAX_COLUMNS, ModelSpec
+from millrace.spec.registry import ApprovalSpec, RetentionSpec
 
-__all__ = ["MAX_COLUMNS", "CaptureSpec", "GateSpec", "ModelSpec", "invalid_input"]
+__all__ = ["MAX_COLUMNS", "ApprovalSpec", "CaptureSpec", "GateSpec", "ModelSpec", "RetentionSpec", "invalid_input"]
