@@ -1,6 +1,14 @@
 """Clients of the deployed stack: other people's, through a proxy that signs, and those with an API key."""
 
+import json
+import os
+import re
+import shlex
+import shutil
 import ssl
+import string
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +29,7 @@ from tests.clients.conversations import (
 from tests.e2e.conftest import DeployedStack
 from tests.serving_models import CHURN_RECORD, churn_onnx, churn_schema, sha256, version_artifacts
 from tests.signing_proxy import signing_proxy
+from tests.template.template_file import ROOT
 
 pytestmark = pytest.mark.e2e
 
@@ -84,6 +93,45 @@ def test_a_client_that_cannot_sign_works_behind_a_proxy_that_does(
 
 def test_the_deployed_endpoint_keeps_what_its_document_promises(url: str, expected: dict[str, Any]) -> None:
     assert send_what_the_document_makes(url, MODEL, 3) > 20
+
+
+def readme_python() -> str:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    return str(code).replace("/models/churn/", f"/models/{MODEL}/")
+
+
+def readme_curl() -> list[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^    curl (.*?)-d ", text, re.DOTALL | re.MULTILINE)
+    body = json.dumps({"dataframe_records": [CHURN_RECORD]})
+    words = shlex.split(command.replace("\\\n", " ").replace("/models/churn/", f"/models/{MODEL}/"))
+    return ["curl", "--silent", *words, "-d", body]
+
+
+def test_the_readmes_examples_work(stack: DeployedStack, expected: dict[str, Any]) -> None:
+    credentials = stack.target.credentials.get_frozen_credentials()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "API_URL": stack.target.api_url,
+        "AWS_REGION": stack.target.region,
+        "AWS_ACCESS_KEY_ID": credentials.access_key,
+        "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
+        "AWS_SESSION_TOKEN": credentials.token or "",
+        "SSL_CERT_FILE": str(stack.target.authority),
+        "CURL_CA_BUNDLE": str(stack.target.authority),
+        "NO_PROXY": "*",
+    }
+    code = f"row = {CHURN_RECORD!r}\n{readme_python()}"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - our own README
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str([expected])
+    curl = shutil.which("curl")
+    if curl is None:
+        return
+    command = [string.Template(word).safe_substitute(environment) for word in readme_curl()]
+    done = subprocess.run([curl, *command[1:]], env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - as above
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["predictions"] == [expected], done.stdout
 
 
 def test_a_key_asks_for_predictions_and_for_nothing_else(stack: DeployedStack, expected: dict[str, Any]) -> None:
