@@ -6,9 +6,10 @@ memory.
 
 from millrace.ports.events import Event, EventPublisher
 from millrace.ports.objects import ListedObject, ObjectInfo, ObjectStore
-from millrace.ports.pipeline import Notifier, PipelineStarter, TaskCallback
+from millrace.ports.pipeline import MonitoringPipeline, Notifier, PipelineStarter, TaskCallback
 from millrace.ports.registry import MAX_FOLLOW_UP_CAUSES, Claim, Registry, SpecRecord
 from millrace.ports.schedules import PURPOSES, Purpose, Schedule, Schedules
+from millrace.ports.serving_metrics import ServingCounts, ServingMetrics
 
 __all__ = [
     "MAX_FOLLOW_UP_CAUSES",
@@ -17,6 +18,7 @@ __all__ = [
     "Event",
     "EventPublisher",
     "ListedObject",
+    "MonitoringPipeline",
     "Notifier",
     "ObjectInfo",
     "ObjectStore",
@@ -25,6 +27,8 @@ __all__ = [
     "Registry",
     "Schedule",
     "Schedules",
+    "ServingCounts",
+    "ServingMetrics",
     "SpecRecord",
     "TaskCallback",
 ]
