@@ -18,6 +18,7 @@ from millrace_cli.commands import (
     feedback,
     local,
     models,
+    monitor,
     predict,
     runs,
     simulate,
@@ -118,6 +119,7 @@ app.command("retire")(acts.retire)
 app.command("gc")(acts.gc)
 app.command("approve")(acts.approve)
 app.command("reject")(acts.reject)
+app.command("monitor")(monitor.monitor)
 app.command("why")(why.why)
 app.command("card")(card.card)
 app.command("compare")(compare.compare)
