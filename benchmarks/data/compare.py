@@ -7,6 +7,7 @@ Environments are made by uv from the pinned requirement files beside this one.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -125,7 +126,7 @@ def scaling(work: Path) -> None:
         print(f"| {rows:,} | {seconds:.2f} s | {seconds / rows * 1e6:.2f} s | {ratio:.2f}x |")
     print("\n| columns (20,000 rows) | infer, check and profile | per 100 columns |\n|---|---|---|")
     for columns in (10, 100, 1_000):
-        table = work / f"wide_{columns}.csv"
+        table = work / f"wide_{columns}_{made_by()}.csv"
         if not table.exists():
             from table import wide_table  # noqa: PLC0415  # found beside this file
 
@@ -144,12 +145,17 @@ def _median_whole(work: Path, table: Path, script: str) -> float:
 
 def ready_table(work: Path, rows: int) -> Path:
     """Return where the table lies, writing it the first time."""
-    path = work / f"table_{rows}.csv"
+    path = work / f"table_{rows}_{made_by()}.csv"
     if not path.exists():
         from table import write_table  # noqa: PLC0415  # found beside this file
 
         write_table(path, rows)
     return path
+
+
+def made_by() -> str:
+    """Return what changes with the code that writes the tables, so that an older one is never measured."""
+    return hashlib.sha256((HERE / "table.py").read_bytes()).hexdigest()[:8]
 
 
 def arrow_bytes(table: Path) -> int:

@@ -1,7 +1,8 @@
 """Values that should differ in every row: which rows repeat the value of an earlier one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -58,27 +59,28 @@ def find_repeats(stored: pa.ChunkedArray) -> Repeats:
         encoded = words.combine_chunks().dictionary_encode()
         codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
     else:
-        values = to_values(stored)
-        if stored.null_count == 0 and _all_differ(values):
+        if stored.null_count == 0 and _all_differ([to_values(chunk) for chunk in stored.chunks if len(chunk)]):
             return NO_REPEATS
-        codes = np.asarray(pd.factorize(values)[0])
+        codes = np.asarray(pd.factorize(to_values(stored))[0])
     return _repeats_of(codes.astype(np.int64))
 
 
-def _all_differ(values: npt.NDArray[Any]) -> bool:
+def _all_differ(parts: Sequence[npt.NDArray[Any]]) -> bool:
     """Tell at a glance that numbers differ, where they grow or are whole and lie close together."""
-    numbers = values.view(np.int64) if values.dtype.kind == "M" else values
-    if bool(np.all(numbers[1:] > numbers[:-1])):
+    if parts[0].dtype.kind == "M":
+        parts = [part.view(np.int64) for part in parts]
+    ends = [(part[0], part[-1]) for part in parts]
+    if all(one[1] < other[0] for one, other in pairwise(ends)) and all(np.all(part[1:] > part[:-1]) for part in parts):
         return True
-    least = numbers.min()
-    span = float(numbers.max()) - float(least)
-    if span >= _SPARSENESS * len(numbers):
+    least, rows = min(part.min() for part in parts), sum(len(part) for part in parts)
+    span = float(max(part.max() for part in parts)) - float(least)
+    if not span < _SPARSENESS * rows:
         return False
-    offsets = (numbers - least).astype(np.int64)
     seen = np.zeros(int(span) + 1, dtype=np.bool_)
-    seen[offsets] = True
+    for part in parts:
+        seen[(part - least).astype(np.int64)] = True
     # Two numbers with one whole part may still differ: that takes a closer look.
-    return int(np.count_nonzero(seen)) == len(numbers)
+    return int(np.count_nonzero(seen)) == rows
 
 
 def _repeats_of(codes: Positions) -> Repeats:
