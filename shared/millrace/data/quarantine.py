@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from millrace.data.findings import MAX_EXAMPLES, Finding, Severity, shorten
 from millrace.data.raw import MAX_ROW_TEXT, QuarantinedRow, RowBatch
@@ -91,11 +93,33 @@ class BatchFaults:
         if self._first is None or not (self._first >= 0).any():
             return None, []
         positions = np.flatnonzero(self._first >= 0)
-        aside = []
-        for position, row in zip(positions.tolist(), self.batch.rows(positions.tolist()), strict=True):
-            kind, column, reason = self._found[self._first[position]]
-            aside.append((kind, describe(int(self.batch.lines[position]), column, reason, row, masked)))
+        cells = self.batch.cells.take(pa.array(positions))
+        texts = _row_texts(cells, masked)
+        values: dict[str | None, list[str | None]] = {None: [None] * len(positions)}
+        aside: list[tuple[Kind, QuarantinedRow]] = []
+        lines, first = self.batch.lines[positions].tolist(), self._first[positions].tolist()
+        for row, (line, found) in enumerate(zip(lines, first, strict=True)):
+            kind, column, reason = self._found[found]
+            if column not in values:
+                values[column] = cells.column(column).to_pylist() if column in cells.column_names else values[None]
+            value = values[column][row]
+            if value is not None:
+                value = MASK if column in masked else shorten(value)
+            aside.append((kind, QuarantinedRow(line, _told(reason, value), texts[row], column, value)))
         return self._first < 0, aside
+
+
+def _row_texts(cells: pa.Table, masked: frozenset[str]) -> list[str]:
+    """Write rows as their cells by name, without what is missing, each cut to a length."""
+    parts = []
+    for name in cells.column_names:
+        column = cells.column(name)
+        shown = pc.if_else(pc.is_valid(column), MASK, None) if name in masked else column
+        parts.append(pc.binary_join_element_wise(f"{name}=", shown, ""))
+    texts = pc.binary_join_element_wise(*parts, ", ", null_handling="skip")
+    cut = pc.binary_join_element_wise(pc.utf8_slice_codeunits(texts, 0, MAX_ROW_TEXT - 3), "...", "")
+    written: list[str] = pc.if_else(pc.greater(pc.utf8_length(texts), MAX_ROW_TEXT), cut, texts).to_pylist()
+    return written
 
 
 def describe(
@@ -104,6 +128,10 @@ def describe(
     """Describe a row, given as its cells by name; the values of the columns ``masked`` are not shown."""
     shown = {name: MASK if name in masked else value for name, value in row.items() if value is not None}
     value = shown.get(column) if column else None
-    told = reason if value is None else f"{reason}, not {shorten(value)!r}"
+    value = None if value is None else shorten(value)
     text = shorten(", ".join(f"{name}={cell}" for name, cell in shown.items()), MAX_ROW_TEXT)
-    return QuarantinedRow(line, told, text, column, None if value is None else shorten(value))
+    return QuarantinedRow(line, _told(reason, value), text, column, value)
+
+
+def _told(reason: str, value: str | None) -> str:
+    return reason if value is None else f"{reason}, not {value!r}"
