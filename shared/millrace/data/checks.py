@@ -19,11 +19,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from millrace.data.aside import AsideStore, Blame
 from millrace.data.batch_checks import TYPE_IN_WORDS, Condition, JudgedBatch, Tallies, judge_batch, understand
 from millrace.data.conversion import read_types
 from millrace.data.evolution import compare_columns
 from millrace.data.findings import Finding, error, listed, quoted, warning
-from millrace.data.quarantine import Kind, Quarantine, Tally
+from millrace.data.quarantine import Tally
 from millrace.data.raw import QuarantinedRow, RawTable, RowBatch, TableReader, readings
 from millrace.data.storage import StoredColumns, storage_type
 from millrace.data.typed_table import TypedTable, stored_column
@@ -44,7 +45,7 @@ class CheckedTable:
         The rows that fit.
     lines : int64 array of shape (n_rows,)
         Where each of them starts in the file.
-    quarantined : tuple of QuarantinedRow
+    quarantined : sequence of QuarantinedRow
         The rows that do not, by line.
     findings : tuple of Finding
         Everything that was found.
@@ -54,7 +55,7 @@ class CheckedTable:
 
     table: TypedTable
     lines: npt.NDArray[np.int64]
-    quarantined: tuple[QuarantinedRow, ...]
+    quarantined: Sequence[QuarantinedRow]
     findings: tuple[Finding, ...]
     rows: int
 
@@ -118,7 +119,7 @@ class _Collected:
     conditions: list[Condition]
     rows: int = 0
     masked: frozenset[str] = field(init=False)
-    quarantine: Quarantine = field(init=False)
+    quarantine: AsideStore = field(default_factory=AsideStore)
     tallies: Tallies = field(default_factory=Tallies)
     _stored: dict[str, list[pa.Array]] = field(init=False)
     _lines: list[npt.NDArray[np.int64]] = field(default_factory=list)
@@ -126,13 +127,12 @@ class _Collected:
     def __post_init__(self) -> None:
         self._stored = {column.name: [] for column in self.schema.columns}
         self.masked = frozenset(column.name for column in self.schema.columns if column.sensitive)
-        self.quarantine = Quarantine(self.masked)
 
     def add(self, judged: JudgedBatch) -> None:
         """Take in the next batch."""
         self.rows += judged.rows
-        self.quarantine.add_malformed(judged.malformed)
-        self.quarantine.entries.extend(judged.aside)
+        for rows in judged.aside:
+            self.quarantine.append(rows)
         self.tallies.merge(judged.tallies)
         for name, stored in judged.columns.items():
             self._stored[name].append(stored)
@@ -157,7 +157,7 @@ class _Conclusion:
     collected: _Collected
     names: list[str]
     max_share: float
-    blamed: set[tuple[Kind, str]] = field(default_factory=set)
+    blamed: set[Blame] = field(default_factory=set)
 
     def conclude(self) -> CheckedTable:
         """Tell mistakes of columns from mistakes of rows."""
@@ -194,8 +194,8 @@ class _Conclusion:
             rule = f"{column.name!r} should differ in every row: {tally.count:,} rows repeat an earlier one"
             findings.append(self._of_failures(tally, "unique", rule, column.name, column.rules.severity))
             if column.rules.severity == "error":
-                described = describe_repeats(table, lines, column, repeats, self.collected.masked)
-                self.collected.quarantine.entries.extend(("rule", row) for row in described)
+                for rows in describe_repeats(table, lines, column, repeats, self.collected.masked):
+                    self.collected.quarantine.append(rows)
                 kept = np.ones(len(table), dtype=np.bool_)
                 kept[repeats.rows] = False
                 table, lines = table.take(kept), lines[kept]

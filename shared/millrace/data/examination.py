@@ -4,7 +4,7 @@ Nothing is read or written here beyond the arguments, so every kind of bad file 
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ class Examination:
         The accepted rows.
     rows : int
         Rows that the file holds, quarantined ones among them.
-    quarantined : tuple of QuarantinedRow
+    quarantined : sequence of QuarantinedRow
         Rows that were set aside.
     description : mapping of str to str
         Format, encoding, delimiter, compression.
@@ -62,7 +62,7 @@ class Examination:
     schema: TableSchema | None = None
     table: TypedTable | None = None
     rows: int = 0
-    quarantined: tuple[QuarantinedRow, ...] = ()
+    quarantined: Sequence[QuarantinedRow] = ()
     description: Mapping[str, str] = field(default_factory=dict)
     profile: Mapping[str, Any] = field(default_factory=dict)
 

@@ -11,9 +11,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millrace.data.findings import MAX_EXAMPLES, shorten
-from millrace.data.quarantine import MASK, Tally, describe
-from millrace.data.raw import QuarantinedRow
+from millrace.data.aside import Fault, aside_rows
+from millrace.data.findings import MAX_EXAMPLES
+from millrace.data.quarantine import Tally
 from millrace.data.storage import to_values
 from millrace.data.typed_table import TypedTable, stored_column
 from millrace.schema import Column
@@ -109,18 +109,24 @@ def count_repeats(table: TypedTable, lines: Positions, column: Column, repeats: 
 
 def describe_repeats(
     table: TypedTable, lines: Positions, column: Column, repeats: Repeats, masked: frozenset[str]
-) -> Iterator[QuarantinedRow]:
+) -> Iterator[pa.Table]:
     """Describe the rows that repeat a value, as they were typed: their text has been let go by now."""
     columns = {other.name: stored_column(table, other) for other in table.schema.columns}
     for start in range(0, len(repeats), _ROWS_AT_ONCE):
         rows, firsts = repeats.rows[start : start + _ROWS_AT_ONCE], repeats.firsts[start : start + _ROWS_AT_ONCE]
-        cells = pa.table({name: stored.take(pa.array(rows)) for name, stored in columns.items()}).to_pylist()
-        for line, first, row in zip(lines[rows].tolist(), lines[firsts].tolist(), cells, strict=True):
-            texts = {name: None if value is None else shown_value(value) for name, value in row.items()}
-            value = MASK if column.name in masked else shorten(texts[column.name] or "")
-            reason = f"{column.name!r} should differ in every row, and line {first:,} has {value!r} already"
-            described = describe(line, None, reason, texts, masked)
-            yield QuarantinedRow(line, described.reason, described.text, column.name, value)
+        cells = pa.table({name: _as_text(stored.take(pa.array(rows))) for name, stored in columns.items()})
+        faults = [
+            Fault(
+                "repeat", column.name, f"{column.name!r} should differ in every row, and line {line:,} has it already"
+            )
+            for line in lines[firsts].tolist()
+        ]
+        yield aside_rows(lines[rows], faults, np.arange(len(rows)), cells, masked)
+
+
+def _as_text(stored: pa.ChunkedArray) -> pa.Array:
+    texts = [None if value is None else shown_value(value) for value in stored.to_pylist()]
+    return pa.array(texts, pa.string())
 
 
 def shown_value(value: object) -> str:
