@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +22,13 @@ from millrace.data.conversion import Converted, convert, read_types
 from millrace.data.evolution import compare_columns
 from millrace.data.expressions import Expression, parse_expression
 from millrace.data.findings import MAX_EXAMPLES, Finding, error, listed, quoted, warning
-from millrace.data.quarantine import BatchFaults, Kind, Quarantine, Tally
+from millrace.data.quarantine import MAX_QUARANTINED, BatchFaults, Kind, Quarantine, Tally
 from millrace.data.raw import QuarantinedRow, RawTable, RowBatch, TableReader
+from millrace.data.row_store import RowStore
 from millrace.data.rules import Failures, broken_rules, to_numpy
 from millrace.data.storage import StoredColumns, storage_type, to_values
-from millrace.data.typed_table import TypedTable, encode_target
+from millrace.data.typed_table import TypedTable, encode_target, stored_parts
+from millrace.data.words import count_different
 from millrace.errors import InvalidInputError
 from millrace.schema import Column, ColumnType, TableSchema
 from millrace.spec.data import ExpressionCheck
@@ -52,7 +55,7 @@ class CheckedTable:
         The rows that fit.
     lines : int64 array of shape (n_rows,)
         Where each of them starts in the file.
-    quarantined : tuple of QuarantinedRow
+    quarantined : sequence of QuarantinedRow
         The rows that do not, by line.
     findings : tuple of Finding
         Everything that was found.
@@ -62,7 +65,7 @@ class CheckedTable:
 
     table: TypedTable
     lines: npt.NDArray[np.int64]
-    quarantined: tuple[QuarantinedRow, ...]
+    quarantined: Sequence[QuarantinedRow]
     findings: tuple[Finding, ...]
     rows: int
 
@@ -72,6 +75,7 @@ def check_table(
     schema: TableSchema,
     max_quarantined_share: float,
     expressions: Sequence[ExpressionCheck] = (),
+    folder: Path | None = None,
 ) -> CheckedTable:
     """Hold an upload to a schema.
 
@@ -85,9 +89,11 @@ def check_table(
         Share of rows, or of a column's cells, that may be malformed.
     expressions : sequence of ExpressionCheck, default=()
         Conditions over several columns.
+    folder : Path or None, default=None
+        Where rows may be written that do not fit into memory; it must outlive the result.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        judged = _Judge(schema, _understood(expressions), pool)
+        judged = _Judge(schema, _understood(expressions), pool, folder)
         for batch in _ahead(reader.batches(read_types(schema.columns)), pool):
             judged.judge(batch)
     return _Conclusion(judged, list(reader.names), max_quarantined_share).conclude()
@@ -131,6 +137,7 @@ class _Judge:
     schema: TableSchema
     conditions: list[_Condition]
     pool: Executor
+    folder: Path | None = None
     rows: int = 0
     quarantine: Quarantine = field(init=False)
     present: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -141,12 +148,13 @@ class _Judge:
     unknown_classes: Tally = field(default_factory=Tally)
     unmet: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     faults: dict[str, str] = field(default_factory=dict)
-    _stored: dict[str, list[pa.Array]] = field(init=False)
+    _stored: RowStore = field(init=False)
     _lines: list[npt.NDArray[np.int64]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._stored = {column.name: [] for column in self.schema.columns}
-        self.quarantine = Quarantine(frozenset(column.name for column in self.schema.columns if column.sensitive))
+        self._stored = RowStore({column.name: storage_type(column) for column in self.schema.columns}, self.folder)
+        masked = frozenset(column.name for column in self.schema.columns if column.sensitive)
+        self.quarantine = Quarantine(masked, self.folder)
 
     def judge(self, batch: RowBatch) -> None:
         """Type a batch's cells, and set its malformed rows aside."""
@@ -161,15 +169,14 @@ class _Judge:
         self._judge_conditions(columns, batch, faults)
         kept = faults.set_aside(self.quarantine)
         selection = None if kept is None else pa.array(kept)
-        for name, stored in columns.items():
-            self._stored[name].append(stored if selection is None else stored.filter(selection))
+        self._stored.append(
+            {name: stored if selection is None else stored.filter(selection) for name, stored in columns.items()}
+        )
         self._lines.append(batch.lines if kept is None else batch.lines[kept])
 
     def table(self) -> TypedTable:
         """Return the rows that were kept."""
-        types = {column.name: storage_type(column) for column in self.schema.columns}
-        columns = {name: pa.chunked_array(parts, type=types[name]) for name, parts in self._stored.items()}
-        stored = pa.table(columns)
+        stored = self._stored.finish()
         return TypedTable(self.schema, StoredColumns(stored), int(stored.num_rows))
 
     def lines(self) -> npt.NDArray[np.int64]:
@@ -367,15 +374,17 @@ class _Conclusion:
             tally = judge.fractions[name]
             message = f"the integer column {name!r} has {tally.count:,} values with a fraction"
             return [tally.finding("warning", "fractions", message, name, judge.present[name])]
-        if column.role == "identifier" and name in self.names and isinstance(table.columns, StoredColumns):
-            stored = table.columns.stored.column(name)
-            repeated = len(stored) - pc.count_distinct(stored, mode="all").as_py()
+        if column.role == "identifier" and name in self.names:
+            repeated = len(table) - count_different(stored_parts(table, column))
             if repeated:
                 message = f"{repeated:,} rows repeat a value of the identifier {name!r}; the last row of each is used"
                 return [warning("repeated_identifier", message, name, repeated)]
         return []
 
     def _of_quarantine(self, rows: Sequence[QuarantinedRow]) -> list[Finding]:
+        if self.judge.quarantine.too_many:
+            message = f"more than {MAX_QUARANTINED:,} rows would have to be set aside: mend the file, or upload it in parts"
+            return [error("too_many_malformed_rows", message, None, len(rows))]
         if not rows:
             return []
         total = self.judge.rows

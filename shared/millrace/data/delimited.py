@@ -23,7 +23,7 @@ from millrace.data.encoding import Encoding, Utf8Stream
 from millrace.data.findings import Finding, shorten
 from millrace.data.number_style import PLAIN, NumberStyle, detect_style
 from millrace.data.raw import MAX_ROW_TEXT, QuarantinedRow, RowBatch, build_cells, check_header, missing_words
-from millrace.errors import InvalidInputError
+from millrace.errors import InvalidInputError, NoRowsError
 from millrace.schema import MISSING_WORDS
 from millrace.spec.data import ReadSpec
 
@@ -104,7 +104,7 @@ class DelimitedReader:
         lines = self._first_lines()
         sample = [line for line in lines if line.strip()][:_SAMPLE_LINES]
         if not sample:
-            raise InvalidInputError("the file is empty: upload it again with a header and rows")
+            raise NoRowsError("the file is empty: upload it again with a header and rows")
         self.delimiter = self.delimiter or detect_delimiter(sample)
         self.names = [name.strip() for name in self._read_header(lines)]
         check_header(self.names)
@@ -137,7 +137,7 @@ class DelimitedReader:
             rows += len(batch) + len(batch.malformed)
             yield batch
         if not rows:
-            raise InvalidInputError(
+            raise NoRowsError(
                 f"the file has a header of {len(self.names):,} columns but no rows: upload it again with its rows"
             )
 

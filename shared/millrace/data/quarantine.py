@@ -1,8 +1,12 @@
 """Setting rows aside: one entry for each row at fault, and a tally for each check that some rows fail."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +16,11 @@ from millrace.data.raw import MAX_ROW_TEXT, QuarantinedRow, RowBatch
 from millrace.schema import Column
 
 MASK = "***"
+
+#: Rows of one upload that are kept with their reasons; an upload with more at fault is rejected.
+MAX_QUARANTINED = 1_000_000
+#: Of these, how many are held in memory.
+SPILL_ROWS = 20_000
 
 BoolArray = npt.NDArray[np.bool_]
 #: What a row is set aside for; of the first two, too many speak against the column rather than its rows.
@@ -42,28 +51,34 @@ class Tally:
 
 @dataclass(slots=True)
 class Quarantine:
-    """The rows that were set aside so far.
+    """The rows that were set aside so far, in the file's order.
 
     Parameters
     ----------
     masked : frozenset of str
         Columns whose values must not be shown.
+    folder : Path or None, default=None
+        Where many of them may be written.
     """
 
     masked: frozenset[str]
-    entries: list[tuple[Kind, QuarantinedRow]] = field(default_factory=list)
-    malformed: list[QuarantinedRow] = field(default_factory=list)
+    folder: Path | None = None
+    too_many: bool = False
+    _batch: list[tuple[Kind | None, QuarantinedRow]] = field(default_factory=list)
+    _kept: "_KeptRows" = field(init=False)
 
-    def rows(self, without: set[tuple[Kind, str]]) -> tuple[QuarantinedRow, ...]:
+    def __post_init__(self) -> None:
+        self._kept = _KeptRows(self.folder / "quarantine.jsonl" if self.folder else None)
+
+    def rows(self, without: set[tuple[Kind, str]]) -> Sequence[QuarantinedRow]:
         """Return them by line, leaving out those for which a whole column is to blame."""
-        kept = [row for kind, row in self.entries if (kind, row.column) not in without]
-        return tuple(sorted((*self.malformed, *kept), key=lambda row: row.line))
+        return self._kept.rows(without)
 
     def add_malformed(self, rows: Sequence[QuarantinedRow]) -> None:
         """Add rows that could not be read; their text cannot be masked in parts."""
         if self.masked:
             rows = [QuarantinedRow(row.line, row.reason, MASK) for row in rows]
-        self.malformed.extend(rows)
+        self._batch.extend((None, row) for row in rows)
 
     def entry(self, line: int, kind: Kind, column: str | None, reason: str, row: dict[str, str | None]) -> None:
         """Add a row, given as its cells by name."""
@@ -72,7 +87,75 @@ class Quarantine:
         told = reason if value is None else f"{reason}, not {shorten(value)!r}"
         text = shorten(", ".join(f"{name}={cell}" for name, cell in shown.items()), MAX_ROW_TEXT)
         kept = None if value is None else shorten(value)
-        self.entries.append((kind, QuarantinedRow(line, told, text, column, kept)))
+        self._batch.append((kind, QuarantinedRow(line, told, text, column, kept)))
+
+    def end_batch(self) -> None:
+        """Keep the batch's rows, as far as there is room."""
+        room = MAX_QUARANTINED - len(self._kept)
+        self.too_many = self.too_many or len(self._batch) > room
+        self._kept.extend(sorted(self._batch, key=lambda entry: entry[1].line)[:room])
+        self._batch.clear()
+
+
+@dataclass(slots=True)
+class _KeptRows:
+    """Rows that were set aside: in memory while they are few, in a file of JSON lines past that."""
+
+    path: Path | None
+    memory: list[tuple[Kind | None, QuarantinedRow]] = field(default_factory=list)
+    counts: Counter[tuple[Kind | None, str | None]] = field(default_factory=Counter)
+
+    def __len__(self) -> int:
+        return self.counts.total()
+
+    def extend(self, entries: Sequence[tuple[Kind | None, QuarantinedRow]]) -> None:
+        self.memory.extend(entries)
+        self.counts.update((kind, row.column) for kind, row in entries)
+        if self.path is not None and len(self.memory) > SPILL_ROWS:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps([kind, row.to_dict()]) + "\n" for kind, row in self.memory)
+            self.memory.clear()
+
+    def rows(self, without: set[tuple[Kind, str]]) -> Sequence[QuarantinedRow]:
+        kept = tuple(row for kind, row in self.memory if (kind, row.column) not in without)
+        if self.path is None or not self.path.exists():
+            return kept
+        length = sum(count for blame, count in self.counts.items() if blame not in without)
+        return _SpilledRows(self.path, length, without, kept)
+
+
+@dataclass(frozen=True, slots=True)
+class _SpilledRows(Sequence[QuarantinedRow]):
+    """Rows that are read from a file each time they are looked at."""
+
+    path: Path
+    length: int
+    without: set[tuple[Kind, str]]
+    rest: tuple[QuarantinedRow, ...]
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[QuarantinedRow]:
+        with self.path.open(encoding="utf-8") as file:
+            for line in file:
+                kind, row = json.loads(line)
+                if (kind, row["column"]) not in self.without:
+                    yield QuarantinedRow(**row)
+        yield from self.rest
+
+    @overload
+    def __getitem__(self, index: int) -> QuarantinedRow: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[QuarantinedRow, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> QuarantinedRow | tuple[QuarantinedRow, ...]:
+        """Return a row, or some; those at the beginning are quickest."""
+        if isinstance(index, slice):
+            return tuple(islice(self, *index.indices(self.length)))
+        position = range(self.length)[index]
+        return next(islice(self, position, None))
 
 
 @dataclass(slots=True)
@@ -90,12 +173,14 @@ class BatchFaults:
 
     def set_aside(self, quarantine: Quarantine) -> BoolArray | None:
         """Set the rows aside; tell which rows are kept, None when all are."""
-        if not self.rows:
-            return None
         positions = sorted(self.rows)
-        for position, row in zip(positions, self.batch.rows(positions), strict=True):
-            kind, column, reason = self.rows[position]
-            quarantine.entry(int(self.batch.lines[position]), kind, column, reason, row)
+        if positions and not quarantine.too_many:
+            for position, row in zip(positions, self.batch.rows(positions), strict=True):
+                kind, column, reason = self.rows[position]
+                quarantine.entry(int(self.batch.lines[position]), kind, column, reason, row)
+        quarantine.end_batch()
+        if not positions:
+            return None
         kept = np.ones(len(self.batch), dtype=np.bool_)
         kept[positions] = False
         return kept

@@ -72,7 +72,7 @@ def _missing_share(column: Column, table: TypedTable) -> Iterator[Finding]:
     allowed = column.rules.max_null_share
     if allowed is None:
         return
-    count = stored_column(table, column).null_count
+    count = sum(part.null_count for part in stored_parts(table, column))
     if count > allowed * len(table):
         share = count / len(table)
         message = f"{share:.1%} of the values of {column.name!r} are missing; the spec allows {allowed:.1%}"
