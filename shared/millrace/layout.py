@@ -9,6 +9,9 @@
     quarantine/<model>/<dataset_id or cause_id>/      rejected files or rows, with the reasons
     prepared/<model>/<run_id>/                        train.npz validation.npz test.npz schema.json manifest.json
                                                       reference.json
+    captures/<model>/<yyyy>/<mm>/<dd>/<hh>/           predictions as served, by the hour they were made, *.jsonl.gz
+    captures/_malformed/<yyyy>/<mm>/<dd>/             captured lines that could not be read
+    feedback/<model>/<yyyy>/<mm>/<dd>/                outcomes, by the day they were received, *.jsonl
     schemas/<model>/<schema_version>.json             the schema every later dataset is held to, and each of its
     schemas/<model>/<schema_version>.<revision>.json  compatible revisions
 
@@ -19,6 +22,7 @@
     <model>/versions/<n>/                             manifest.json model.onnx signature.json card.json ...
 """
 
+from datetime import UTC, datetime
 from typing import Literal
 
 INCOMING_PREFIX = "incoming/"
@@ -79,6 +83,31 @@ def prepared_key(model: str, run_id: str, name: str) -> str:
 def split_key(model: str, run_id: str, split: SplitName) -> str:
     """Return the key of one prepared split."""
     return prepared_key(model, run_id, f"{split}.npz")
+
+
+def captures_prefix(model: str, hour: datetime) -> str:
+    """Return what the keys of one hour's captured predictions begin with."""
+    return f"captures/{model}/{hour.astimezone(UTC):%Y/%m/%d/%H}/"
+
+
+def captures_key(model: str, predicted_at: datetime, name: str) -> str:
+    """Return the key of an object of captured predictions."""
+    return f"{captures_prefix(model, predicted_at)}{name}.jsonl.gz"
+
+
+def malformed_captures_key(received_at: datetime, name: str) -> str:
+    """Return the key of captured lines that could not be read; no model can be called ``_malformed``."""
+    return f"captures/_malformed/{received_at.astimezone(UTC):%Y/%m/%d}/{name}.jsonl"
+
+
+def feedback_prefix(model: str, day: datetime) -> str:
+    """Return what the keys of one day's feedback begin with."""
+    return f"feedback/{model}/{day.astimezone(UTC):%Y/%m/%d}/"
+
+
+def feedback_key(model: str, received_at: datetime, name: str) -> str:
+    """Return the key of an object of feedback."""
+    return f"{feedback_prefix(model, received_at)}{name}.jsonl"
 
 
 def trial_key(model: str, run_id: str, trial_id: str, name: str) -> str:

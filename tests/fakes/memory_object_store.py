@@ -44,6 +44,10 @@ class MemoryObjectStore:
     def get(self, key: str, version_id: str | None = None) -> bytes:
         return self._find(key, version_id).body
 
+    def get_with_etag(self, key: str) -> tuple[bytes, str]:
+        body = self.get(key)
+        return body, _etag(body)
+
     def head(self, key: str, version_id: str | None = None) -> ObjectInfo:
         found = self._find(key, version_id)
         return ObjectInfo(len(found.body), found.version_id, found.last_modified, found.metadata)
@@ -61,7 +65,7 @@ class MemoryObjectStore:
 
     def find_version(self, key: str, etag: str) -> str:
         for stored in reversed(self._objects.get(key, [])):
-            if hashlib.md5(stored.body, usedforsecurity=False).hexdigest() == etag.strip('"'):
+            if _etag(stored.body) == etag.strip('"'):
                 return stored.version_id
         raise ArtifactNotFoundError(f"no version of {key!r} in {self.bucket_name!r} has the ETag {etag}")
 
@@ -72,6 +76,15 @@ class MemoryObjectStore:
     def put(self, key: str, body: bytes, content_type: str = "application/octet-stream") -> None:
         versions = self._objects.setdefault(key, [])
         versions.append(StoredObject(f"v{len(versions) + 1}", bytes(body), content_type, {}, WRITTEN_AT))
+
+    def put_if_unchanged(
+        self, key: str, body: bytes, etag: str | None, content_type: str = "application/octet-stream"
+    ) -> bool:
+        present = _etag(self.get(key)) if key in self._objects else None
+        if present != etag:
+            return False
+        self.put(key, body, content_type)
+        return True
 
     def copy(self, source_key: str, target_key: str, version_id: str | None = None) -> None:
         found = self._find(source_key, version_id)
@@ -85,3 +98,7 @@ class MemoryObjectStore:
             if version_id in (None, stored.version_id):
                 return stored
         raise ArtifactNotFoundError(f"there is no object {key!r} in {self.bucket_name!r}")
+
+
+def _etag(body: bytes) -> str:
+    return hashlib.md5(body, usedforsecurity=False).hexdigest()

@@ -87,6 +87,18 @@ class TestObjectStore:
         with pytest.raises(ArtifactNotFoundError):
             store.find_version("incoming/a.csv", "0" * 32)
 
+    def test_of_two_who_write_on_a_condition_one_does(self, store):
+        assert store.put_if_unchanged("key", b"first", None)
+        assert not store.put_if_unchanged("key", b"second", None)
+        body, etag = store.get_with_etag("key")
+        assert body == b"first"
+        assert store.put_if_unchanged("key", b"first and third", etag)
+        assert not store.put_if_unchanged("key", b"first and fourth", etag)
+        assert not store.put_if_unchanged("nothing", b"fifth", etag)
+        assert store.get("key") == b"first and third"
+        with pytest.raises(ArtifactNotFoundError):
+            store.get_with_etag("nothing")
+
     def test_a_copy_is_of_the_version_named(self, store):
         store.put("key", b"old")
         old = store.head("key").version_id

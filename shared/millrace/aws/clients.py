@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import boto3
 from botocore.config import Config
 
+from millrace.aws.events import EventBridgePublisher
 from millrace.aws.object_store import S3ObjectStore
 from millrace.aws.pipeline import StepFunctionsPipeline
 from millrace.aws.registry import DynamoRegistry
-from millrace.ports import ObjectStore, PipelineStarter, Registry
+from millrace.ports import EventPublisher, ObjectStore, PipelineStarter, Registry
 from millrace.settings import load_settings
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_stepfunctions import SFNClient
 
@@ -25,6 +27,7 @@ _CONFIG = Config(
     retries={"mode": "adaptive", "total_max_attempts": 4},
     user_agent_extra="millrace",
 )
+DEFAULT_EVENT_BUS = "default"
 #: Objects may be large and a slow byte is no dead connection.
 _TRANSFER_CONFIG = _CONFIG.merge(Config(read_timeout=60))
 
@@ -60,6 +63,11 @@ def _step_functions() -> "SFNClient":
 
 
 @_cached_factory
+def _events() -> "EventBridgeClient":
+    return boto3.client("events", config=_CONFIG)
+
+
+@_cached_factory
 def object_store(bucket_name: str) -> ObjectStore:
     """Return the bucket of that name."""
     return S3ObjectStore(_s3(), bucket_name)
@@ -75,6 +83,12 @@ def registry(table_name: str) -> Registry:
 def training_pipeline(state_machine_arn: str) -> PipelineStarter:
     """Return the training pipeline with that ARN."""
     return StepFunctionsPipeline(_step_functions(), state_machine_arn)
+
+
+@_cached_factory
+def event_publisher(bus_name: str = DEFAULT_EVENT_BUS) -> EventPublisher:
+    """Return the event bus of that name."""
+    return EventBridgePublisher(_events(), bus_name)
 
 
 def clear_clients() -> None:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: gave is an invalid argument.
 _GONE = frozenset({"404", "405", "InvalidArgument", "MethodNotAllowed", "NoSuchKey", "NoSuchVersion", "NotFound"})
 
+#: A conditional write that somebody else's was faster than, before it or at the same moment.
+_OVERTAKEN = frozenset({"412", "409", "PreconditionFailed", "ConditionalRequestConflict"})
+
 
 class S3ObjectStore:
     """Implements :class:`millrace.ports.ObjectStore`.
@@ -42,6 +45,12 @@ class S3ObjectStore:
             if version_id is None:
                 return self._client.get_object(Bucket=self.bucket_name, Key=key)["Body"].read()
             return self._client.get_object(Bucket=self.bucket_name, Key=key, VersionId=version_id)["Body"].read()
+
+    def get_with_etag(self, key: str) -> tuple[bytes, str]:
+        """Return an object's bytes and the ETag they have now; raises ``ArtifactNotFoundError``."""
+        with self._errors(key):
+            found = self._client.get_object(Bucket=self.bucket_name, Key=key)
+            return found["Body"].read(), found["ETag"]
 
     def head(self, key: str, version_id: str | None = None) -> ObjectInfo:
         """Return an object's size and metadata; raises ``ArtifactNotFoundError`` when there is none."""
@@ -91,6 +100,27 @@ class S3ObjectStore:
         """Write an object, whole or not at all."""
         with self._errors(key):
             self._client.put_object(Bucket=self.bucket_name, Key=key, Body=body, ContentType=content_type)
+
+    def put_if_unchanged(
+        self, key: str, body: bytes, etag: str | None, content_type: str = "application/octet-stream"
+    ) -> bool:
+        """Write an object only while it still has that ETag, or, with None, while there is none yet."""
+        with self._errors(key):
+            try:
+                if etag is None:
+                    self._client.put_object(
+                        Bucket=self.bucket_name, Key=key, Body=body, ContentType=content_type, IfNoneMatch="*"
+                    )
+                else:
+                    self._client.put_object(
+                        Bucket=self.bucket_name, Key=key, Body=body, ContentType=content_type, IfMatch=etag
+                    )
+            except ClientError as error:
+                # An object that was deleted meanwhile has changed too: S3 then answers 404.
+                if error_code(error) in _OVERTAKEN or (etag is not None and error_code(error) in _GONE):
+                    return False
+                raise
+        return True
 
     def copy(self, source_key: str, target_key: str, version_id: str | None = None) -> None:
         """Copy within the bucket; raises ``ArtifactNotFoundError`` when there is no source.

@@ -1,13 +1,11 @@
-"""What the stages need from the outside, as protocols.
+"""Everything that is remembered about models.
 
-:mod:`millrace.aws` implements them on S3, DynamoDB and Step Functions; ``tests/fakes`` in memory. One
-behaviour suite (``tests/integration/test_registry_behaviour.py``) is run over both registries.
+One behaviour suite (``tests/integration/test_registry_behaviour.py``) is run over both registries.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from millrace.registry.entities import (
@@ -24,61 +22,6 @@ from millrace.spec import ModelSpec
 
 #: Causes that one follow-up run answers. A DynamoDB transaction holds 100 actions and each cause takes two.
 MAX_FOLLOW_UP_CAUSES = 40
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
-    """What is known about a stored object without reading it."""
-
-    size: int
-    version_id: str | None
-    last_modified: datetime
-    metadata: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class ListedObject:
-    """An object as a listing shows it."""
-
-    key: str
-    size: int
-    last_modified: datetime
-
-
-class ObjectStore(Protocol):
-    """One bucket."""
-
-    def get(self, key: str, version_id: str | None = None) -> bytes:
-        """Return an object's bytes; raises ``ArtifactNotFoundError`` when there is none."""
-        ...
-
-    def head(self, key: str, version_id: str | None = None) -> ObjectInfo:
-        """Return an object's size and metadata; raises ``ArtifactNotFoundError`` when there is none."""
-        ...
-
-    def list(self, prefix: str) -> Iterator[ListedObject]:
-        """Yield the objects whose keys begin with ``prefix``, by key."""
-        ...
-
-    def download(self, key: str, path: Path, version_id: str | None = None) -> None:
-        """Write an object to a file, without holding it in memory; raises ``ArtifactNotFoundError``."""
-        ...
-
-    def upload_file(self, path: Path, key: str, content_type: str = "application/octet-stream") -> None:
-        """Write a file as an object, whole or not at all, without holding it in memory."""
-        ...
-
-    def find_version(self, key: str, etag: str) -> str:
-        """Return the newest version of an object with that ETag; raises ``ArtifactNotFoundError``."""
-        ...
-
-    def put(self, key: str, body: bytes, content_type: str = "application/octet-stream") -> None:
-        """Write an object, whole or not at all."""
-        ...
-
-    def copy(self, source_key: str, target_key: str, version_id: str | None = None) -> None:
-        """Copy within the bucket; raises ``ArtifactNotFoundError`` when there is no source."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,19 +200,4 @@ class Registry(Protocol):
 
     def list_ledger(self, model: str, limit: int = 100) -> list[LedgerEntry]:
         """Return the newest entries first."""
-        ...
-
-
-class PipelineStarter(Protocol):
-    """Starts training runs, and knows whether one is going."""
-
-    def start(self, model: str, run_id: str) -> bool:
-        """Start the run's execution under the run's id; starting it again changes nothing.
-
-        Returns whether it is going: False when an execution of that run has ended already.
-        """
-        ...
-
-    def is_running(self, run_id: str) -> bool:
-        """Tell whether the run's execution is still going."""
         ...

@@ -1,0 +1,96 @@
+"""Events on EventBridge."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from millrace.aws.errors import aws_errors
+from millrace.errors import ConfigurationError, ServiceUnavailableError
+from millrace.ports import Event
+
+if TYPE_CHECKING:
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
+
+SOURCE = "millrace"
+#: What one call of PutEvents takes.
+MAX_ENTRIES = 10
+MAX_BYTES = 256_000
+_MAX_ATTEMPTS = 4
+_FIRST_PAUSE_SECONDS = 0.1
+#: Of one entry; any other code is a fault of ours that no repetition mends.
+_TRANSIENT = frozenset({"InternalFailure", "InternalException", "ThrottlingException"})
+
+
+class EventBridgePublisher:
+    """Implements :class:`millrace.ports.EventPublisher`.
+
+    PutEvents may take some entries and refuse others: only the refused ones are sent again.
+
+    Parameters
+    ----------
+    client : EventBridgeClient
+        Built by :mod:`millrace.aws.clients`.
+    bus_name : str
+        The event bus.
+    sleep : callable, default=time.sleep
+        Waits between attempts; seconds.
+    """
+
+    def __init__(self, client: "EventBridgeClient", bus_name: str, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._client = client
+        self._bus_name = bus_name
+        self._sleep = sleep
+
+    def publish(self, events: Sequence[Event]) -> None:
+        """Publish all of ``events``; see :class:`millrace.ports.EventPublisher`.
+
+        Raises
+        ------
+        ServiceUnavailableError
+            When some could not be published now.
+        ConfigurationError
+            When the bus refuses one for good.
+        """
+        for entries in _batches([self._entry(event) for event in events]):
+            self._put(entries)
+
+    def _entry(self, event: Event) -> "PutEventsRequestEntryTypeDef":
+        return {
+            "Source": SOURCE,
+            "DetailType": event.detail_type,
+            "Detail": json.dumps(event.detail, allow_nan=False),
+            "Time": event.occurred_at,
+            "EventBusName": self._bus_name,
+        }
+
+    def _put(self, entries: "list[PutEventsRequestEntryTypeDef]") -> None:
+        for attempt in range(_MAX_ATTEMPTS):
+            if attempt:
+                self._sleep(_FIRST_PAUSE_SECONDS * 2**attempt)
+            with aws_errors("EventBridge"):
+                answers = self._client.put_events(Entries=entries)["Entries"]
+            codes = [answer.get("ErrorCode") for answer in answers]
+            if refused := sorted({code for code in codes if code and code not in _TRANSIENT}):
+                raise ConfigurationError(f"EventBridge refused events ({', '.join(refused)})")
+            entries = [entry for entry, code in zip(entries, codes, strict=True) if code]
+            if not entries:
+                return
+        raise ServiceUnavailableError(f"EventBridge did not take {len(entries)} event(s)")
+
+
+def _batches(entries: "list[PutEventsRequestEntryTypeDef]") -> "Iterator[list[PutEventsRequestEntryTypeDef]]":
+    """Yield the entries in their order, as many at once as a call takes."""
+    batch: list[PutEventsRequestEntryTypeDef] = []
+    size = 0
+    for entry in entries:
+        # Source, detail type and detail count in UTF-8, the time counts 14 bytes.
+        entry_size = 14 + sum(len(str(entry[key]).encode()) for key in ("Source", "DetailType", "Detail"))
+        if batch and (len(batch) == MAX_ENTRIES or size + entry_size > MAX_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(entry)
+        size += entry_size
+    if batch:
+        yield batch

@@ -1,0 +1,1 @@
+"""Predictions as they were served, what became true afterwards, and both joined."""

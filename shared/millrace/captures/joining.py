@@ -1,0 +1,161 @@
+"""Predictions joined with what became true of them.
+
+Feedback names a prediction, or a row by the model's id column. By prediction id it counts for that prediction alone.
+By row id it counts for every prediction of that row made before it was observed, so that what a window shows does not
+depend on what lies outside of it. Of several reports about one prediction the one observed last holds, of those the
+one received last: that is what a correction is.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import numpy.typing as npt
+
+from millrace.captures.reading import iterate_feedback
+from millrace.captures.records import FeedbackRecord
+from millrace.captures.window import Array, CapturedWindow, ReadReport
+from millrace.ports import ObjectStore
+
+#: How far the clocks of those who predict and those who observe may lie apart.
+CLOCK_TOLERANCE = timedelta(minutes=5)
+
+
+@dataclass(slots=True)
+class JoinReport:
+    """What became of the feedback.
+
+    Parameters
+    ----------
+    records : int
+        That were looked at.
+    matched : int
+        That met at least one prediction of the window.
+    superseded : int
+        Of these, the ones that a later report replaced, repetitions among them.
+    unmatched : int
+        About predictions that are not in the window: older, newer, not captured, or never made.
+    observed_before_prediction : int
+        Matched by prediction id although observed before it was made; worth a look at how outcomes are collected.
+    read : ReadReport
+        What was read, and what could not be.
+    """
+
+    records: int = 0
+    matched: int = 0
+    superseded: int = 0
+    unmatched: int = 0
+    observed_before_prediction: int = 0
+    read: ReadReport = field(default_factory=ReadReport)
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedWindow:
+    """A window with outcomes, in arrays of shape (n_rows,) beside the window's.
+
+    Parameters
+    ----------
+    labelled : bool array
+        Whether there is an outcome.
+    outcomes : object array
+        The class as the schema writes it, or a float; None where there is none.
+    observed_at, received_at : datetime64[us] array
+        Of the report that holds; NaT where there is none.
+    """
+
+    window: CapturedWindow
+    labelled: npt.NDArray[np.bool_]
+    outcomes: Array
+    observed_at: npt.NDArray[np.datetime64]
+    received_at: npt.NDArray[np.datetime64]
+    report: JoinReport
+
+    @property
+    def coverage(self) -> float:
+        """Share of the predictions that have an outcome; NaN without predictions."""
+        return float(self.labelled.mean()) if len(self.labelled) else float("nan")
+
+
+def join_window(store: ObjectStore, window: CapturedWindow, until: datetime) -> JoinedWindow:
+    """Join a window with all feedback received from its start up to ``until``."""
+    report = ReadReport()
+    records = iterate_feedback(store, window.model, window.start - CLOCK_TOLERANCE, until, report)
+    return join_feedback(window, records, report)
+
+
+def join_feedback(
+    window: CapturedWindow, records: Iterable[FeedbackRecord], read: ReadReport | None = None
+) -> JoinedWindow:
+    """Join a window with feedback, in whatever order it comes.
+
+    Parameters
+    ----------
+    read : ReadReport or None, default=None
+        Of whoever reads ``records``, to go into the report.
+    """
+    report = JoinReport(read=read or ReadReport())
+    index = _Index(window)
+    held: dict[int, FeedbackRecord] = {}
+    for record in records:
+        report.records += 1
+        places = index.places(record, report)
+        if not places:
+            report.unmatched += 1
+            continue
+        report.matched += 1
+        report.superseded += _hold(record, places, held)
+    outcomes: Array = np.full(len(window), None, dtype=object)
+    observed = np.full(len(window), np.datetime64("NaT", "us"))
+    received = observed.copy()
+    for place, record in held.items():
+        outcomes[place] = record.outcome
+        observed[place] = _naive(record.observed_at)
+        received[place] = _naive(record.received_at)
+    return JoinedWindow(window, ~np.isnat(observed), outcomes, observed, received, report)
+
+
+def _hold(record: FeedbackRecord, places: list[int], held: dict[int, FeedbackRecord]) -> bool:
+    """Let the later report hold; tell whether one was replaced."""
+    superseded = False
+    for place in places:
+        present = held.get(place)
+        if present is not None:
+            superseded = True
+        if present is None or record.order >= present.order:
+            held[place] = record
+    return superseded
+
+
+class _Index:
+    """Finds a window's rows by what feedback says of them."""
+
+    def __init__(self, window: CapturedWindow) -> None:
+        self._predicted_at = window.predicted_at
+        self._by_prediction: dict[str, int] = {}
+        self._by_row: dict[str, list[int]] = {}
+        alone = (window.request_rows == 1).tolist()
+        for place, identifier in enumerate(window.prediction_ids.tolist()):
+            self._by_prediction[identifier] = place
+            if alone[place]:
+                self._by_prediction[identifier.removesuffix("-0")] = place
+        for place, row_id in enumerate(window.row_ids.tolist()):
+            if row_id is not None:
+                self._by_row.setdefault(row_id, []).append(place)
+
+    def places(self, record: FeedbackRecord, report: JoinReport) -> list[int]:
+        """Return the rows that a record is about."""
+        latest = _naive(record.observed_at + CLOCK_TOLERANCE)
+        if record.prediction_id is not None:
+            place = self._by_prediction.get(record.prediction_id)
+            if place is None:
+                return []
+            report.observed_before_prediction += bool(self._predicted_at[place] > latest)
+            return [place]
+        if record.row_id is None:
+            return []
+        return [place for place in self._by_row.get(record.row_id, ()) if self._predicted_at[place] <= latest]
+
+
+def _naive(moment: datetime) -> np.datetime64:
+    return np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us")

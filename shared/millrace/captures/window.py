@@ -1,0 +1,280 @@
+"""Captured predictions of a time window as columns: what monitoring computes on."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from millrace.captures.records import CapturedRow, Value
+from millrace.features import MISSING_STRING
+from millrace.schema import TableSchema
+
+Array = npt.NDArray[Any]
+
+#: Rows that become arrays together; what lies between is Python objects, which take far more memory.
+_CHUNK_ROWS = 4_096
+
+
+@dataclass(slots=True)
+class ReadReport:
+    """What was read, and what was not.
+
+    Parameters
+    ----------
+    objects, rows : int
+        That were looked at, whether or not they were kept.
+    unreadable_objects : list of str
+        Keys, each with the reason; their rows are missing from the window.
+    malformed_rows : int
+        Lines that are no captured row of a known form.
+    duplicates : int
+        Rows whose prediction id came before.
+    outside : int
+        Rows of the partitions that lie outside the window.
+    kept_share : float
+        Share of the rows that were kept, when there were more than asked for; each has the same chance.
+    """
+
+    objects: int = 0
+    rows: int = 0
+    unreadable_objects: list[str] = field(default_factory=list)
+    malformed_rows: int = 0
+    duplicates: int = 0
+    outside: int = 0
+    kept_share: float = 1.0
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that lies there was read."""
+        return not self.unreadable_objects and not self.malformed_rows
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedWindow:
+    """Captured rows as arrays of shape (n_rows,), in the order of their objects.
+
+    Parameters
+    ----------
+    prediction_ids, request_ids, row_ids, dialects : object array of str
+        ``row_ids`` holds None where there is none.
+    request_rows, versions : int64 array
+        Rows that the request held; the version that answered.
+    predicted_at : datetime64[us] array
+        UTC.
+    sampling_rates : float64 array
+        A row stands for ``1 / sampling_rate`` (and ``1 / report.kept_share``) rows.
+    features : mapping of str to array
+        float64 for numbers and booleans, NaN where missing; object arrays of str or None otherwise, dates as ISO
+        8601. A feature that some rows do not have (another version, a sensitive column) is missing there.
+    unknown : mapping of str to bool array
+        By feature, where its value was new to the model; features without such rows are not in it.
+    labels, decisions : object array
+        Of str, the class as the schema writes it, or None; None for regression. A decision is there where the model has
+        a threshold.
+    probabilities : mapping of str to float64 array
+        By class; NaN where it was not finite.
+    values : float64 array
+        Of regression; NaN otherwise.
+    report : ReadReport
+        What was read.
+    """
+
+    model: str
+    start: datetime
+    end: datetime
+    prediction_ids: Array
+    request_ids: Array
+    request_rows: npt.NDArray[np.int64]
+    row_ids: Array
+    dialects: Array
+    versions: npt.NDArray[np.int64]
+    predicted_at: npt.NDArray[np.datetime64]
+    sampling_rates: npt.NDArray[np.float64]
+    features: Mapping[str, Array]
+    unknown: Mapping[str, npt.NDArray[np.bool_]]
+    labels: Array
+    decisions: Array
+    probabilities: Mapping[str, npt.NDArray[np.float64]]
+    values: npt.NDArray[np.float64]
+    report: ReadReport
+
+    def __len__(self) -> int:
+        return len(self.prediction_ids)
+
+    def typed_features(self, schema: TableSchema) -> dict[str, Array]:
+        """Return the captured features of a schema, typed as :mod:`millrace.features` says.
+
+        Features that were not captured (sensitive ones) are not among them; values that are not of the schema's type,
+        from a version under another schema, count as missing.
+        """
+        return {
+            column.name: _typed(self.features[column.name], column.type)
+            for column in schema.features
+            if column.name in self.features
+        }
+
+
+def _typed(values: Array, column_type: str) -> Array:
+    if column_type == "category":
+        words = [value if isinstance(value, str) else MISSING_STRING for value in values.tolist()]
+        return np.array(words, dtype=np.str_)
+    if column_type == "datetime":
+        moments = np.full(len(values), np.datetime64("NaT", "us"))
+        for row, value in enumerate(values.tolist()):
+            if isinstance(value, str):
+                moments[row] = _moment(value)
+        return moments
+    return values if values.dtype.kind == "f" else np.full(len(values), np.nan)
+
+
+def _moment(text: str) -> np.datetime64:
+    try:
+        return np.datetime64(text.removesuffix("Z"), "us")
+    except ValueError:
+        return np.datetime64("NaT", "us")
+
+
+class WindowBuilder:
+    """Collects rows into arrays, a chunk at a time."""
+
+    def __init__(self) -> None:
+        self._rows: list[CapturedRow] = []
+        self._chunks: list[dict[str, Any]] = []
+        self._words: dict[str, str] = {}
+
+    def add(self, row: CapturedRow) -> None:
+        """Take one row."""
+        self._rows.append(row)
+        if len(self._rows) == _CHUNK_ROWS:
+            self._close_chunk()
+
+    def keep(self, wanted: Iterable[npt.NDArray[np.bool_]]) -> None:
+        """Drop rows; ``wanted`` holds one mask a chunk, as :meth:`chunk_ids` yields them."""
+        self._chunks = [_take(chunk, mask) for chunk, mask in zip(self._chunks, wanted, strict=True) if mask.any()]
+
+    def chunk_ids(self) -> list[Array]:
+        """Return the prediction ids collected, an array a chunk."""
+        self._close_chunk()
+        return [chunk["prediction_ids"] for chunk in self._chunks]
+
+    def build(self, model: str, start: datetime, end: datetime, report: ReadReport) -> CapturedWindow:
+        """Return everything collected."""
+        self._close_chunk()
+        sizes = [len(chunk["prediction_ids"]) for chunk in self._chunks]
+        plain = {name: self._join(name) for name in _EMPTY}
+        return CapturedWindow(
+            model=model,
+            start=start,
+            end=end,
+            features=self._join_by_name("features", sizes, None),
+            unknown=self._join_by_name("unknown", sizes, False),
+            probabilities=self._join_by_name("probabilities", sizes, np.nan),
+            report=report,
+            **plain,
+        )
+
+    def _join(self, name: str) -> Array:
+        return np.concatenate([chunk[name] for chunk in self._chunks]) if self._chunks else _EMPTY[name]
+
+    def _join_by_name(self, part: str, sizes: list[int], filler: Any) -> dict[str, Array]:
+        names = dict.fromkeys(name for chunk in self._chunks for name in chunk[part])
+        joined: dict[str, Array] = {}
+        for name in names:
+            parts = [chunk[part].get(name) for chunk in self._chunks]
+            kinds = {values.dtype for values in parts if values is not None}
+            # Nothing but missing values says nothing of a type; words say more than numbers that once stood there.
+            known = {values.dtype for values in parts if values is not None and not _all_missing(values)} or kinds
+            dtype = next(iter(known)) if len(known) == 1 else np.dtype(object)
+            joined[name] = np.concatenate(
+                [
+                    _filled(size, filler, dtype) if values is None else _as_type(values, dtype)
+                    for size, values in zip(sizes, parts, strict=True)
+                ]
+            )
+        return joined
+
+    def _close_chunk(self) -> None:
+        if not self._rows:
+            return
+        rows, self._rows = self._rows, []
+        names = dict.fromkeys(name for row in rows for name in row.features)
+        unknown = dict.fromkeys(name for row in rows for name in row.unknown)
+        classes = dict.fromkeys(name for row in rows for name in row.prediction.get("probabilities") or ())
+        self._chunks.append(
+            {
+                "prediction_ids": _objects([row.prediction_id for row in rows]),
+                "request_ids": _objects([self._shared(row.request_id) for row in rows]),
+                "request_rows": np.array([row.request_rows for row in rows], dtype=np.int64),
+                "row_ids": _objects([row.row_id for row in rows]),
+                "dialects": _objects([self._shared(row.dialect) for row in rows]),
+                "versions": np.array([row.version for row in rows], dtype=np.int64),
+                "predicted_at": np.array([row.predicted_at.replace(tzinfo=None) for row in rows], "datetime64[us]"),
+                "sampling_rates": np.array([row.sampling_rate for row in rows], dtype=np.float64),
+                "features": {name: self._feature([row.features.get(name) for row in rows]) for name in names},
+                "unknown": {name: np.array([name in row.unknown for row in rows]) for name in unknown},
+                "labels": _objects([row.prediction.get("label") for row in rows]),
+                "decisions": _objects([row.prediction.get("decision") for row in rows]),
+                "probabilities": {
+                    name: _floats([(row.prediction.get("probabilities") or {}).get(name) for row in rows])
+                    for name in classes
+                },
+                "values": _floats([row.prediction.get("value") for row in rows]),
+            }
+        )
+
+    def _feature(self, values: list[Value]) -> Array:
+        if any(isinstance(value, str) for value in values):
+            return _objects([self._shared(value) if isinstance(value, str) else None for value in values])
+        return _floats(values)
+
+    def _shared(self, word: str) -> str:
+        """Return one object for equal words: columns repeat theirs over and over."""
+        return self._words.setdefault(word, word) if len(self._words) < _CHUNK_ROWS * 4 else word
+
+
+_EMPTY: dict[str, Array] = {
+    "prediction_ids": np.empty(0, dtype=object),
+    "request_ids": np.empty(0, dtype=object),
+    "request_rows": np.empty(0, dtype=np.int64),
+    "row_ids": np.empty(0, dtype=object),
+    "dialects": np.empty(0, dtype=object),
+    "versions": np.empty(0, dtype=np.int64),
+    "predicted_at": np.empty(0, dtype="datetime64[us]"),
+    "sampling_rates": np.empty(0, dtype=np.float64),
+    "labels": np.empty(0, dtype=object),
+    "decisions": np.empty(0, dtype=object),
+    "values": np.empty(0, dtype=np.float64),
+}
+
+
+def _objects(values: list[Any]) -> Array:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def _floats(values: Iterable[Any]) -> npt.NDArray[np.float64]:
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def _filled(size: int, filler: Any, dtype: np.dtype[Any]) -> Array:
+    return np.full(size, np.nan if filler is None and dtype.kind == "f" else filler, dtype=dtype)
+
+
+def _all_missing(values: Array) -> bool:
+    return bool(np.isnan(values).all()) if values.dtype.kind == "f" else False
+
+
+def _as_type(values: Array, dtype: np.dtype[Any]) -> Array:
+    """Return a chunk's column in the type of the whole: a number among words is no word, and so missing."""
+    return values if values.dtype == dtype else np.full(len(values), None, dtype=dtype)
+
+
+def _take(chunk: Mapping[str, Any], mask: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    return {
+        name: {key: array[mask] for key, array in part.items()} if isinstance(part, dict) else part[mask]
+        for name, part in chunk.items()
+    }
