@@ -35,6 +35,9 @@ SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 SUCCESS_MARKER = "_SUCCESS"
 MARKERS = (SUCCESS_MARKER, "manifest", "manifest.json")
 
+#: Files that one folder may hold.
+MAX_FOLDER_FILES = 500
+
 _FOLDER_DEPTH = 3
 
 

@@ -45,7 +45,6 @@ class Group:
 
 def describe_groups(table: TypedTable, name: str) -> list[Group]:
     """Return the groups that a column makes, the largest first."""
-    column = table.schema.column(name)
     values = table.columns[name]
     codes, different = pd.factorize(values, use_na_sentinel=False)
     names = np.where(missing_cells(different), "", different.astype(np.str_))

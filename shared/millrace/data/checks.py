@@ -22,7 +22,7 @@ from millrace.data.conversion import Converted, convert, read_types
 from millrace.data.evolution import compare_columns
 from millrace.data.expressions import Expression, parse_expression
 from millrace.data.findings import MAX_EXAMPLES, Finding, error, listed, quoted, warning
-from millrace.data.quarantine import MAX_QUARANTINED, BatchFaults, Kind, Quarantine, Tally
+from millrace.data.quarantine import MAX_QUARANTINED, BatchFaults, Kind, Locate, Quarantine, Tally
 from millrace.data.raw import QuarantinedRow, RawTable, RowBatch, TableReader
 from millrace.data.row_store import RowStore
 from millrace.data.rules import Failures, broken_rules, to_numpy
@@ -75,7 +75,9 @@ def check_table(
     schema: TableSchema,
     max_quarantined_share: float,
     expressions: Sequence[ExpressionCheck] = (),
+    *,
     folder: Path | None = None,
+    locate: Locate | None = None,
 ) -> CheckedTable:
     """Hold an upload to a schema.
 
@@ -91,9 +93,11 @@ def check_table(
         Conditions over several columns.
     folder : Path or None, default=None
         Where rows may be written that do not fit into memory; it must outlive the result.
+    locate : callable or None, default=None
+        Turns a line of an upload of several files into a file and its line, for the rows that are set aside.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        judged = _Judge(schema, _understood(expressions), pool, folder)
+        judged = _Judge(schema, _understood(expressions), pool, folder, locate)
         for batch in _ahead(reader.batches(read_types(schema.columns)), pool):
             judged.judge(batch)
     return _Conclusion(judged, list(reader.names), max_quarantined_share).conclude()
@@ -138,6 +142,7 @@ class _Judge:
     conditions: list[_Condition]
     pool: Executor
     folder: Path | None = None
+    locate: Locate | None = None
     rows: int = 0
     quarantine: Quarantine = field(init=False)
     present: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -154,7 +159,7 @@ class _Judge:
     def __post_init__(self) -> None:
         self._stored = RowStore({column.name: storage_type(column) for column in self.schema.columns}, self.folder)
         masked = frozenset(column.name for column in self.schema.columns if column.sensitive)
-        self.quarantine = Quarantine(masked, self.folder)
+        self.quarantine = Quarantine(masked, self.folder, self.locate)
 
     def judge(self, batch: RowBatch) -> None:
         """Type a batch's cells, and set its malformed rows aside."""
@@ -383,13 +388,15 @@ class _Conclusion:
 
     def _of_quarantine(self, rows: Sequence[QuarantinedRow]) -> list[Finding]:
         if self.judge.quarantine.too_many:
-            message = f"more than {MAX_QUARANTINED:,} rows would have to be set aside: mend the file, or upload it in parts"
+            message = (
+                f"more than {MAX_QUARANTINED:,} rows would have to be set aside: mend the file, or upload it in parts"
+            )
             return [error("too_many_malformed_rows", message, None, len(rows))]
         if not rows:
             return []
         total = self.judge.rows
         share = len(rows) / total
-        first = f"the first is line {rows[0].line:,}: {rows[0].reason}"
+        first = f"the first is {rows[0].place}: {rows[0].reason}"
         if share > self.max_share:
             allowed = f"more than the {self.max_share:.0%} allowed"
             message = f"{len(rows):,} of {total:,} rows ({share:.0%}) are malformed, {allowed}; {first}"

@@ -3,6 +3,7 @@
 import io
 import json
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -20,8 +21,6 @@ from millrace.errors import InvalidInputError
 _CELLS_A_BATCH = 1_000_000
 _MALFORMED_A_BATCH = 10_000
 _LINES_BYTES = 4 << 20
-#: Of the parsed batches, what is kept in memory.
-SPOOL_BYTES = 32 << 20
 
 
 @dataclass(slots=True)
@@ -116,12 +115,15 @@ class JsonLinesReader:
                 yield rest.decode("utf-8", "surrogateescape")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class _Spool:
-    """Compressed batches of cells, each with its own columns; on disk when they are many."""
+    """Compressed batches of cells, each with its own columns, in a file that goes when the spool does."""
 
-    file: IO[bytes] = field(default_factory=lambda: tempfile.SpooledTemporaryFile(SPOOL_BYTES))  # noqa: SIM115  # closed with its reader
+    file: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
     parts: list[tuple[int, int, npt.NDArray[np.int64]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        weakref.finalize(self, self.file.close)
 
     def add(self, batch: RowBatch) -> None:
         start = self.file.seek(0, io.SEEK_END)

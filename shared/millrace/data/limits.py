@@ -36,5 +36,12 @@ class Limits:
             max_prepared_bytes=round(whole.max_prepared_bytes * share),
         )
 
+    def refusal(self, what: str) -> str:
+        """Return the verdict on an upload that is larger than a function takes."""
+        return (
+            f"{what}; at most {self.max_bytes / 1e6:,.0f} MB, unpacked, and {self.max_rows:,} rows are read at once: "
+            "upload it as several datasets, which are trained on together"
+        )
+
 
 DEFAULT_LIMITS = Limits()

@@ -59,9 +59,7 @@ class ParquetReader:
         check_header(self.names)
         self._check_size()
         if not self._file.metadata.num_rows:
-            raise NoRowsError(
-                f"the file has {len(self.names):,} columns but no rows: upload it again with its rows"
-            )
+            raise NoRowsError(f"the file has {len(self.names):,} columns but no rows: upload it again with its rows")
         self.description = {"format": "parquet"}
 
     def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:
@@ -81,8 +79,8 @@ class ParquetReader:
         unpacked = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
         if unpacked > self.content.max_bytes:
             raise PayloadTooLargeError(
-                f"the file unpacks to {unpacked / 1e6:,.0f} MB; at most {self.content.max_bytes / 1e6:,.0f} MB are read: "
-                "upload it as several datasets"
+                f"the file unpacks to {unpacked / 1e6:,.0f} MB; at most {self.content.max_bytes / 1e6:,.0f} MB are "
+                "read: upload it as several datasets"
             )
 
     def _batch(self, lines: npt.NDArray[np.int64], table: pa.Table, types: Mapping[str, pa.DataType]) -> RowBatch:

@@ -3,7 +3,7 @@
 Later datasets and what a model is asked are compared with it, so it holds distributions and not only their averages.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from millrace.data.association import TargetValues, associate, sample_rows
 from millrace.data.distributions import distribution_of_numbers, distribution_of_text, distribution_of_words
 from millrace.data.typed_table import TypedTable, class_texts, is_text, missing_cells, stored_parts
 from millrace.features import MISSING_STRING
-from millrace.schema import Column
+from millrace.schema import Column, TableSchema
 
 PROFILE_VERSION = 2
 
@@ -55,7 +55,7 @@ def profile_table(table: TypedTable, sensitive: Collection[str] = ()) -> dict[st
         if described is None or missing is None:
             values = table.columns[column.name]
             missing = missing_cells(values)
-            described = _describe(column, values, missing, target)
+            described = _describe(column, values, missing, target.averaged)
             measured = associate(column, values[rows], sampled) if column.role == "feature" else None
         complete &= ~missing
         described["sensitive"] = column.sensitive or column.name in sensitive
@@ -72,6 +72,26 @@ def profile_table(table: TypedTable, sensitive: Collection[str] = ()) -> dict[st
     }
 
 
+def profile_features(schema: TableSchema, columns: Mapping[str, npt.NDArray[Any]], rows: int) -> dict[str, Any]:
+    """Describe features alone, without a target, as :func:`profile_table` does.
+
+    Parameters
+    ----------
+    schema : TableSchema
+        The model's.
+    columns : mapping of str to array of shape (n_rows,)
+        Typed as in :mod:`millrace.features`; features that are not among them are left out.
+    rows : int
+        How many there are.
+    """
+    described = [
+        _describe(column, columns[column.name], missing_cells(columns[column.name]), None)
+        for column in schema.features
+        if column.name in columns
+    ]
+    return {"profile_version": PROFILE_VERSION, "rows": rows, "columns": described}
+
+
 def _describe_target(table: TypedTable) -> dict[str, Any]:
     schema = table.schema
     classes: dict[str, int] = {}
@@ -83,12 +103,13 @@ def _describe_target(table: TypedTable) -> dict[str, Any]:
 
 
 def _describe(
-    column: Column, values: npt.NDArray[Any], missing: npt.NDArray[np.bool_], target: TargetValues
+    column: Column,
+    values: npt.NDArray[Any],
+    missing: npt.NDArray[np.bool_],
+    averaged: npt.NDArray[np.float64] | None,
 ) -> dict[str, Any]:
     known = values[~missing]
-    averaged = None if column.role == "target" else target.averaged
-    if averaged is not None:
-        averaged = averaged[~missing]
+    averaged = None if column.role == "target" or averaged is None else averaged[~missing]
     described = _describe_gaps(column, missing)
     if is_text(column):
         return described | distribution_of_words(known, averaged)

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -25,6 +25,8 @@ SPILL_ROWS = 20_000
 BoolArray = npt.NDArray[np.bool_]
 #: What a row is set aside for; of the first two, too many speak against the column rather than its rows.
 Kind = Literal["type", "class", "target", "rule"]
+#: Turns a line, counted through all files of an upload, into a file and its line.
+Locate = Callable[[int], tuple[str, int]]
 
 
 @dataclass(slots=True)
@@ -59,10 +61,13 @@ class Quarantine:
         Columns whose values must not be shown.
     folder : Path or None, default=None
         Where many of them may be written.
+    locate : callable or None, default=None
+        Turns a line of an upload of several files into a file and its line.
     """
 
     masked: frozenset[str]
     folder: Path | None = None
+    locate: Locate | None = None
     too_many: bool = False
     _batch: list[tuple[Kind | None, QuarantinedRow]] = field(default_factory=list)
     _kept: "_KeptRows" = field(init=False)
@@ -93,8 +98,15 @@ class Quarantine:
         """Keep the batch's rows, as far as there is room."""
         room = MAX_QUARANTINED - len(self._kept)
         self.too_many = self.too_many or len(self._batch) > room
-        self._kept.extend(sorted(self._batch, key=lambda entry: entry[1].line)[:room])
+        entries = sorted(self._batch, key=lambda entry: entry[1].line)[:room]
+        self._kept.extend([(kind, self._located(row)) for kind, row in entries])
         self._batch.clear()
+
+    def _located(self, row: QuarantinedRow) -> QuarantinedRow:
+        if self.locate is None:
+            return row
+        file, line = self.locate(row.line)
+        return replace(row, file=file, line=line)
 
 
 @dataclass(slots=True)

@@ -68,11 +68,15 @@ class ParquetRows:
     def __init__(
         self, source: Path | IO[bytes], words: Sequence[str] = (), absent: Mapping[str, pa.DataType] | None = None
     ) -> None:
+        present = list(pq.read_schema(source).names)
         # Neither mapped nor buffered ahead: what counts as memory is what is being looked at.
         self._file = pq.ParquetFile(
-            source, read_dictionary=list(words), memory_map=False, pre_buffer=False, buffer_size=_READ_BUFFER
+            source,
+            read_dictionary=[name for name in words if name in present],
+            memory_map=False,
+            pre_buffer=False,
+            buffer_size=_READ_BUFFER,
         )
-        present = list(self._file.schema_arrow.names)
         self._absent = {name: kind for name, kind in (absent or {}).items() if name not in present}
         self.column_names = [*present, *self._absent]
         self.num_rows = int(self._file.metadata.num_rows)

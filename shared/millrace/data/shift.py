@@ -61,7 +61,7 @@ def find_skew(training: Mapping[str, Any], captured: Mapping[str, Any], threshol
     for name, index in stability_indices(training, captured).items():
         if name in features and index > threshold:
             message = (
-                f"the model is asked about other values of {name!r} than it learnt from: population stability index "
+                f"the model is asked about other values of {name!r} than this dataset has: population stability index "
                 f"{index:.2f}, where {threshold:g} is taken for a skew"
             )
             yield warning("skew", message, name)

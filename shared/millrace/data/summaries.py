@@ -1,9 +1,9 @@
 """What is known of a column after seeing its cells batch by batch: enough to infer its type and its role.
 
 A summary's size does not depend on the number of rows, except where uniqueness is in question: of a column of words
-eight bytes a row are kept for as long as none of them repeats within a batch. A batch of numbers is only counted; should the column turn out
-not to be numeric after all, :attr:`ColumnSummary.words_needed` asks for a second look that counts words from the
-start.
+eight bytes a row are kept for as long as none of them repeats in a batch. A batch of numbers is only counted; should
+the column turn out not to be numeric after all, :attr:`ColumnSummary.words_needed` asks for a second look that counts
+words from the start.
 """
 
 from dataclasses import dataclass, field

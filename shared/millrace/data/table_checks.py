@@ -13,7 +13,7 @@ from millrace.data.findings import MAX_EXAMPLES, Finding, error
 from millrace.data.history import History
 from millrace.data.quarantine import MASK
 from millrace.data.storage import to_values
-from millrace.data.typed_table import TypedTable, class_texts, stored_column
+from millrace.data.typed_table import TypedTable, class_texts, stored_column, stored_parts
 from millrace.schema import Column
 from millrace.spec.data import TableChecks
 

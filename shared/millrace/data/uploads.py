@@ -23,12 +23,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from millrace.data.findings import Finding, error, listed, warning
 from millrace.data.limits import Limits
 from millrace.errors import ArtifactNotFoundError
-from millrace.layout import SUCCESS_MARKER, folder_of_marker
+from millrace.layout import MAX_FOLDER_FILES, SUCCESS_MARKER, folder_of_marker
 from millrace.ports import ObjectStore, ObjectVersion
 from millrace.registry.entities import Source
 
-#: Files that one folder may hold.
-MAX_FILES = 500
 #: Bytes that a manifest may have.
 MAX_MANIFEST_BYTES = 1_000_000
 
@@ -81,6 +79,9 @@ class Upload:
     findings: tuple[Finding, ...] = ()
 
 
+NO_UPLOAD = Upload()
+
+
 class _Meta(BaseModel):
     content_length: int | None = None
 
@@ -97,7 +98,7 @@ class _Entry(BaseModel):
 class _Manifest(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
-    entries: list[_Entry] = Field(min_length=1, max_length=MAX_FILES)
+    entries: list[_Entry] = Field(min_length=1, max_length=MAX_FOLDER_FILES)
 
 
 def find_upload(source: Source, store: ObjectStore, limits: Limits) -> Upload:
@@ -139,17 +140,8 @@ def find_upload(source: Source, store: ObjectStore, limits: Limits) -> Upload:
         findings = [*findings, *_unreadable_folders(files)]
     size = sum(file.size for file in files)
     if size > limits.max_bytes:
-        findings = [*findings, too_large(f"the upload has {size / 1e6:,.0f} MB", limits)]
+        findings = [*findings, error("too_large", limits.refusal(f"the upload has {size / 1e6:,.0f} MB"))]
     return Upload(tuple(sorted(files, key=lambda file: file.name)), folder, metadata, tuple(findings))
-
-
-def too_large(what: str, limits: Limits) -> Finding:
-    """Return the verdict on an upload that is larger than a function takes."""
-    message = (
-        f"{what}; at most {limits.max_bytes / 1e6:,.0f} MB, unpacked, and {limits.max_rows:,} rows are read: upload it as "
-        "several datasets, which are trained on together"
-    )
-    return error("too_large", message)
 
 
 def download(files: Sequence[UploadedFile], store: ObjectStore, folder: Path) -> list[Path]:
@@ -173,8 +165,10 @@ def _below(
     findings = []
     if not files:
         findings.append(error("no_files", f"the folder holds no file beside {SUCCESS_MARKER}: upload its files first"))
-    if len(files) > MAX_FILES:
-        message = f"the folder holds {len(files):,} files; at most {MAX_FILES:,} are read: write fewer, larger ones"
+    if len(files) > MAX_FOLDER_FILES:
+        message = (
+            f"the folder holds {len(files):,} files; at most {MAX_FOLDER_FILES:,} are read: write fewer, larger ones"
+        )
         findings.append(error("too_many_files", message, None, len(files)))
     if changed:
         message = (
@@ -192,10 +186,8 @@ def _named_by(
     try:
         manifest = _Manifest.model_validate(json.loads(body))
     except (ValueError, ValidationError):
-        message = (
-            f'the manifest is not as it should be: {{"entries": [{{"url": "part-0.csv"}}, ...]}}, with 1 to {MAX_FILES} '
-            "entries"
-        )
+        form = '{"entries": [{"url": "part-0.csv"}, ...]}'
+        message = f"the manifest is not as it should be: {form}, with 1 to {MAX_FOLDER_FILES} entries"
         return [], [error("manifest", message)]
     newest = _newest(versions, moment)
     exact = {(version.key, version.version_id): version for version in versions if not version.is_deleted}
@@ -204,7 +196,7 @@ def _named_by(
     for entry in manifest.entries:
         key = _key_of(entry.url, source.bucket, folder)
         if key is None:
-            message = f"the manifest names {entry.url!r}, which is not in its own folder, s3://{source.bucket}/{folder}"
+            message = f"the manifest names {entry.url!r}, which is outside its folder, s3://{source.bucket}/{folder}"
             findings.append(error("manifest", message))
             continue
         found = exact.get((key, entry.version_id)) if entry.version_id else newest.get(key)
@@ -256,8 +248,11 @@ def _file(version: ObjectVersion, folder: str) -> UploadedFile:
 def _is_hidden(name: str) -> bool:
     """Tell what Spark, Hive and Athena take for no data either, and the markers and folders themselves."""
     parts = name.split("/")
-    return name.endswith("/") or not name or folder_of_marker(f"x/x/x/{parts[-1]}") is not None or any(
-        part.startswith(("_", ".")) for part in parts
+    return (
+        name.endswith("/")
+        or not name
+        or folder_of_marker(f"x/x/x/{parts[-1]}") is not None
+        or any(part.startswith(("_", ".")) for part in parts)
     )
 
 

@@ -13,6 +13,7 @@ from millrace.data.typed_table import TypedTable, is_text, missing_cells, stored
 from millrace.features import MISSING_STRING
 from millrace.schema import Column
 
+
 def dataset_id(table: TypedTable) -> str:
     """Return the SHA-256 of a table's canonical content, as 64 hexadecimal digits.
 

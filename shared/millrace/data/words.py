@@ -55,7 +55,7 @@ def known_words(parts: Iterable[pa.Array]) -> Iterator[pa.Array]:
 def hash_words(words: pa.Array) -> UInt64Array:
     """Hash words, none of them missing."""
     if pa.types.is_dictionary(words.type):
-        return hash_words(words.dictionary)[words.indices.to_numpy(zero_copy_only=False)]
+        return np.asarray(hash_words(words.dictionary)[words.indices.to_numpy(zero_copy_only=False)])
     values = words.cast(pa.string()).to_numpy(zero_copy_only=False)
     return np.asarray(pd.util.hash_array(values, categorize=False), dtype=np.uint64)
 

@@ -4,7 +4,7 @@
 """
 
 from millrace.ports.events import Event, EventPublisher
-from millrace.ports.objects import ListedObject, ObjectInfo, ObjectStore
+from millrace.ports.objects import ListedObject, ObjectInfo, ObjectStore, ObjectVersion
 from millrace.ports.pipeline import PipelineStarter
 from millrace.ports.registry import MAX_FOLLOW_UP_CAUSES, Claim, Registry, SpecRecord
 
@@ -16,6 +16,7 @@ __all__ = [
     "ListedObject",
     "ObjectInfo",
     "ObjectStore",
+    "ObjectVersion",
     "PipelineStarter",
     "Registry",
     "SpecRecord",
