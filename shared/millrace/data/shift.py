@@ -121,4 +121,5 @@ def _ends(column: Mapping[str, Any], own: Counts) -> tuple[float, float]:
     if isinstance(low, str):
         shown = column["histogram"]["edges"]
         low, high = shown[0], shown[-1]
-    return min(float(low), float(own[0])), max(float(high), float(own[-1]))
+    ends = np.array([float(low), float(high), *own])  # a column of one value has no edges of its own
+    return float(ends.min()), float(ends.max())
