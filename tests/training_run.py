@@ -21,13 +21,14 @@ NOW = datetime(2026, 5, 3, 14, 20, tzinfo=UTC)
 
 
 class TickingClock:
-    """Goes on by two seconds each time it is read."""
+    """Goes on by the same time, two seconds or ``step``, each time it is read."""
 
-    def __init__(self) -> None:
+    def __init__(self, step: float = 2.0) -> None:
         self.seconds = 0.0
+        self.step = step
 
     def __call__(self) -> float:
-        self.seconds += 2.0
+        self.seconds += self.step
         return self.seconds
 
 
@@ -41,6 +42,7 @@ class TrainingRun:
     @classmethod
     def prepared(cls, dataset: Dataset, **spec: object) -> "TrainingRun":
         world = cls()
+        spec.setdefault("evaluation", {"learning_curve": False})  # refits take longer than everything else here
         run = Run(MODEL, RUN_ID, ("c1",), "manual", NOW, status="running", dataset_ids=("d1",), summary={"rows": 400})
         cause = Cause("c1", MODEL, "manual", NOW)
         world.registry.claim_cause(cause, run, LedgerEntry(MODEL, "c1", NOW, "test", "run_requested", ""))
@@ -68,11 +70,12 @@ class TrainingRun:
     def train_all(self) -> list[TrialOutcome]:
         return [self.train(pointer) for pointer in self.plan().trials]
 
-    def evaluate(self, trials: Sequence[TrialOutcome]) -> EvaluationVerdict:
+    def evaluate(self, trials: Sequence[TrialOutcome], clock: TickingClock | None = None) -> EvaluationVerdict:
         return evaluate_run(
             EvaluationRequest(model=MODEL, run_id=RUN_ID, trials=list(trials)),
             registry=self.registry,
             data_store=self.data_store,
             model_store=self.model_store,
             now=NOW,
+            clock=TickingClock(step=0.001) if clock is None else clock,
         )

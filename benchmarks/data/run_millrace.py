@@ -52,7 +52,8 @@ def schema() -> TableSchema:
                 rules |= {key: value for key, value in check.items() if key in ("minimum", "maximum", "pattern")}
                 rules |= {"allowed": tuple(check["allowed"])} if "allowed" in check else {}
         role = "target" if name == "label" else "ignored" if kind == "text" else "feature"
-        columns.append(Column(name, kind, role, rules=ColumnRules(**rules)))
+        formats = ("iso",) if kind == "datetime" else ()
+        columns.append(Column(name, kind, role, formats=formats, rules=ColumnRules(**rules)))
     return TableSchema(tuple(columns), "binary", ("0", "1"))
 
 
@@ -72,7 +73,8 @@ class InMemory:
         while start < self.stored.num_rows:
             part = self.stored.slice(start, size)
             typed = {name: part.column(name) for name in self.names}
-            yield RowBatch(np.arange(start, start + len(part)), lambda: None, (), self.names, typed)
+            lines = np.arange(start, start + len(part))
+            yield RowBatch(lines, lambda: None, (), self.names, typed, nulls_known=True)
             start += size
 
 
@@ -80,7 +82,8 @@ def load(path: Path) -> InMemory:
     """Read the file into typed columns."""
     columns = check_table(reading.open_table(path, "t.csv"), SCHEMA, 1.0).table.columns
     assert isinstance(columns, StoredColumns)
-    return InMemory(columns.stored)
+    assert isinstance(columns.stored, pa.Table)
+    return InMemory(columns.stored.unify_dictionaries().combine_chunks())
 
 
 def check(reader: object) -> Counts:

@@ -9,7 +9,7 @@ from millrace.errors import MillraceError
 from rich.text import Text
 from typer.core import TyperGroup
 
-from millrace_cli.commands import data, demo, local, models, predict, runs, spec, train
+from millrace_cli.commands import data, demo, local, models, predict, runs, simulate, spec, train, why
 from millrace_cli.console import err
 from millrace_cli.errors import CliError
 
@@ -87,6 +87,7 @@ def _options(
     """Take the options that stand before the command."""
 
 
+local.app.command("simulate")(simulate.simulate)
 app.add_typer(local.app, name="local")
 app.add_typer(models.uploads_app, name="uploads")
 app.add_typer(data.app, name="data")
@@ -95,6 +96,7 @@ app.command("train")(train.train)
 app.command("predict")(predict.predict)
 app.command("models")(models.models)
 app.command("history")(models.history)
+app.command("why")(why.why)
 app.command("runs")(runs.runs)
 app.command("demo")(demo.demo)
 

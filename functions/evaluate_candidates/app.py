@@ -3,6 +3,7 @@
 Takes :class:`EvaluationRequest`, returns :class:`EvaluationVerdict`.
 """
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +26,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         data_store=object_store(settings.data_bucket),
         model_store=object_store(settings.models_bucket),
         now=datetime.now(UTC),
+        clock=time.perf_counter,
     )
     logger.info("run evaluated", model=request.model, run_id=request.run_id, **verdict.model_dump())
     return verdict.model_dump(mode="json")

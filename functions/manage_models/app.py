@@ -5,7 +5,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.api_requests import read_caller, read_json_body
-from millrace.aws.clients import object_store, registry
+from millrace.aws.clients import object_store, registry, schedules
 from millrace.aws.rest_api import rest_api
 from millrace.data.catalogue import describe_dataset, describe_datasets, describe_difference
 from millrace.data.schemas import describe_schema
@@ -15,7 +15,7 @@ from millrace.observability import logger
 from millrace.ports import ObjectStore, Registry
 from millrace.registry.presentation import to_json
 from millrace.registry.reading import describe_cause, describe_run, describe_version
-from millrace.settings import ManageModelsSettings, load_settings
+from millrace.settings import ManageModelsSettings, ScheduleSettings, load_settings
 from millrace.triggers.dispatch import REFUSED_UPLOADS
 
 app = rest_api()
@@ -55,6 +55,7 @@ def put_spec(model: str) -> dict[str, Any]:
         read_json_body(event),
         registry=_registry(),
         data_store=_data_store(),
+        schedules=schedules(load_settings(ScheduleSettings)),
         actor=read_caller(event),
         now=datetime.now(UTC),
     )

@@ -1,81 +1,99 @@
 """Answer requests for predictions, in every dialect of :mod:`millrace.serving.routes`.
 
-The clients are built when the first request comes, not at import: a snapshot must hold no connection.
+The clients are built when the first request comes, not at import: a snapshot must hold no connection. What only a
+refused request needs, such as the logger, is imported by the first of them.
 """
 
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from functools import cache
 from http import HTTPStatus
 from typing import Any
 
-from aws_lambda_powertools.metrics import MetricUnit
-from aws_lambda_powertools.utilities.typing import LambdaContext
-from millrace.aws.serving_source import aws_model_source
 from millrace.errors import MillraceError
-from millrace.observability import logger, metrics
 from millrace.serving.api_gateway import error_response, read_request, success_response
 from millrace.serving.cache import ModelCache
-from millrace.serving.loading import LoadedModel
+from millrace.serving.error_detail import parse_error_detail
 from millrace.serving.routes import Endpoint, Route, find_route
-from millrace.settings import PredictSettings, load_settings
+from millrace.serving.telemetry import measure_error, measure_prediction, measure_refresh_failure
+from millrace.settings import PredictSettings, load_settings, runs_on_lambda
+
+if runs_on_lambda():
+    # While it starts a function, Lambda lends a whole processor; the first request would import this on a share of one.
+    import millrace.aws.serving_source  # noqa: F401 - for _endpoint
 
 
 @cache
 def _endpoint() -> Endpoint:
     """Build what answers are made from once per execution environment, on first use."""
+    from millrace.aws.serving_source import aws_model_source  # noqa: PLC0415 - see above
+
     settings = load_settings(PredictSettings)
     source = aws_model_source(settings.registry_table, settings.models_bucket)
     models = ModelCache(source, settings.alias_refresh_seconds, time.monotonic)
-    return Endpoint(models, settings.max_rows_per_request, lambda: str(uuid.uuid4()))
+    detail = parse_error_detail(settings.error_detail)
+    return Endpoint(models, settings.max_rows_per_request, lambda: str(uuid.uuid4()), detail)
 
 
-@logger.inject_lambda_context(correlation_id_path="requestContext.requestId")
-def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001 - Lambda passes it
+def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:  # noqa: ARG001 - Lambda passes it
     """Answer one request; an error becomes the status that its class carries, in the caller's dialect."""
     route = find_route(event)
+    request_id = str((event.get("requestContext") or {}).get("requestId"))
     try:
-        return _answer(route, event)
+        return _answer(route, event, request_id)
     except MillraceError as error:
-        if error.http_status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            logger.info("request refused", error_code=error.error_code, reason=error.message)
-        else:
-            logger.exception("request failed", error_code=error.error_code)
-        return error_response(error, route.dialect.write_error)
-    except Exception:  # noqa: BLE001 - the caller gets an answer, whatever broke, and the log the reason
-        logger.exception("request failed")
-        return error_response(MillraceError("unexpected"), route.dialect.write_error)
+        return _refuse(error, route, event, request_id)
+    except Exception as error:  # noqa: BLE001 - the caller gets an answer, whatever broke, and the log the reason
+        unexpected = MillraceError("unexpected")
+        unexpected.__cause__ = error
+        return _refuse(unexpected, route, event, request_id)
 
 
-def _answer(route: Route, event: dict[str, Any]) -> dict[str, Any]:
+def _answer(route: Route, event: Mapping[str, Any], request_id: str) -> dict[str, Any]:
     started = time.perf_counter()
     endpoint = _endpoint()
     try:
         answer = route.answer(endpoint, read_request(event), route.dialect)
     finally:
-        _report_refreshes(endpoint.models)
+        _report_refreshes(endpoint.models, request_id)
     response = success_response(answer.body)
-    if answer.served:
-        _measure(answer.served, answer.n_rows, 1_000 * (time.perf_counter() - started))
+    if answer.prediction:
+        latency = 1_000 * (time.perf_counter() - started)
+        measure_prediction(answer.prediction, route.dialect.NAME, request_id, latency, datetime.now(UTC))
     return response
 
 
-def _measure(loaded: LoadedModel, n_rows: int, latency: float) -> None:
-    metrics.add_dimension(name="model", value=loaded.model)
-    metrics.add_dimension(name="model_version", value=str(loaded.version))
-    metrics.add_metric(name="PredictedRows", unit=MetricUnit.Count, value=n_rows)
-    metrics.add_metric(name="PredictionLatency", unit=MetricUnit.Milliseconds, value=latency)
-    metrics.flush_metrics()
+def _refuse(error: MillraceError, route: Route, event: Mapping[str, Any], request_id: str) -> dict[str, Any]:
+    from millrace.observability import logger  # noqa: PLC0415 - an answer is nothing to log
+
+    known = {"correlation_id": request_id, "error_code": error.error_code, "dialect": route.dialect.NAME}
+    if error.http_status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        logger.info("request refused", reason=error.message, fields=error.to_dict().get("fields", []), **known)
+    else:
+        logger.error("request failed", exc_info=error.__cause__ or error, **known)
+    measure_error(error, route.dialect.NAME, request_id, event.get("pathParameters") or {}, datetime.now(UTC))
+    return error_response(error, route.dialect.write_error, _error_detail())
 
 
-def _report_refreshes(models: ModelCache) -> None:
+def _error_detail() -> Any:
+    """Return the setting; where settings are what is wrong, nothing is told anyway."""
+    try:
+        return _endpoint().error_detail
+    except MillraceError:
+        return "reduced"
+
+
+def _report_refreshes(models: ModelCache, request_id: str) -> None:
     """Log what happened to the models beside the requests, and count what somebody has to look at."""
     for event in models.take_events():
-        if event.kind != "refresh_failed":
-            logger.info("the alias was read again", **asdict(event))
-            continue
-        logger.warning("the alias could not be refreshed; the version goes on serving", **asdict(event))
-        metrics.add_dimension(name="model", value=event.model)
-        metrics.add_metric(name="AliasRefreshFailures", unit=MetricUnit.Count, value=1)
-        metrics.flush_metrics()
+        from millrace.observability import logger  # noqa: PLC0415 - it is seldom that something happened
+
+        known = {"correlation_id": request_id, **asdict(event)}
+        if event.kind == "refresh_failed":
+            logger.warning("the alias could not be refreshed; the version goes on serving", **known)
+            measure_refresh_failure(event, datetime.now(UTC))
+        else:
+            logger.info("the alias was read again", **known)

@@ -14,14 +14,16 @@ category      str, ``''`` missing     ``strings``
 ============  ======================  ==========================================================
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from millrace.schema import DATE_PARTS, TableSchema
+from millrace.schema import DATE_PARTS, ColumnType, TableSchema
 
 #: Days are counted from here, so that float32 keeps them exact to a few minutes for two centuries.
 EPOCH = np.datetime64("2000-01-01T00:00:00", "us")
@@ -29,6 +31,8 @@ EPOCH = np.datetime64("2000-01-01T00:00:00", "us")
 MISSING_STRING = ""
 
 _MICROSECONDS_A_DAY = 86_400_000_000
+_EPOCH = datetime(2000, 1, 1)  # noqa: DTZ001 - moments are UTC, without a zone, as in the array above
+_NO_DATE = (float("nan"),) * 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class FeatureMatrix:
     ----------
     numbers : float32 array of shape (n_rows, n_numbers)
         Missing values are NaN.
-    strings : str array of shape (n_rows, n_strings)
+    strings : str or object array of shape (n_rows, n_strings)
         Missing values are the empty string.
     """
 
@@ -89,6 +93,46 @@ def date_parts(moments: npt.NDArray[np.datetime64]) -> npt.NDArray[np.float32]:
     parts[:, 3] = (since_epoch - days * _MICROSECONDS_A_DAY) // 3_600_000_000
     parts[missing] = np.nan
     return parts
+
+
+def date_numbers(moment: datetime | None) -> tuple[float, float, float, float]:
+    """Turn one moment (UTC, without a zone; None is missing) into the numbers that :func:`date_parts` has for it."""
+    if moment is None:
+        return _NO_DATE
+    since_epoch = moment - _EPOCH
+    # As float64 divides: the quotient of exact integers would differ by a rounding beyond 285 years.
+    microseconds = (since_epoch.days * 86_400 + since_epoch.seconds) * 1_000_000 + since_epoch.microseconds
+    days = float(microseconds) / _MICROSECONDS_A_DAY
+    return days, moment.month, moment.weekday(), moment.hour
+
+
+def build_few_features(plan: Sequence[tuple[str, ColumnType]], cells: Mapping[str, Any], n_rows: int) -> FeatureMatrix:
+    """Put the values of a few rows into the two matrices; the same numbers as :func:`build_features`, sooner.
+
+    A handful of rows is answered in the time that an array a column would take to make.
+
+    Parameters
+    ----------
+    plan : sequence of (str, ColumnType)
+        Name and type of each feature, in the schema's order.
+    cells : mapping of str to sequence of length n_rows
+        Floats, strings, and moments as :func:`date_numbers` takes them.
+    n_rows : int
+        How many rows there are.
+    """
+    numbers: list[Sequence[float]] = []
+    strings: list[Sequence[str]] = []
+    for name, kind in plan:
+        if kind == "category":
+            strings.append(cells[name])
+        elif kind == "datetime":
+            numbers.extend(zip(*map(date_numbers, cells[name]), strict=True))
+        else:
+            numbers.append(cells[name])
+    row_by_row = list(chain.from_iterable(zip(*numbers, strict=True)))
+    matrix = np.array(row_by_row, dtype=np.float32).reshape(n_rows, len(numbers))
+    texts = np.array(list(zip(*strings, strict=True)), dtype=object).reshape(n_rows, len(strings))
+    return FeatureMatrix(matrix, texts)
 
 
 def build_features(schema: TableSchema, columns: Mapping[str, npt.NDArray[Any]], n_rows: int) -> FeatureMatrix:

@@ -8,7 +8,7 @@
                                                       report.html uploads/<cause_id>.json
     quarantine/<model>/<dataset_id or cause_id>/      rejected files or rows, with the reasons
     prepared/<model>/<run_id>/                        train.npz validation.npz test.npz schema.json manifest.json
-                                                      reference.json
+                                                      reference.json holdout_columns.npz
     captures/<model>/<yyyy>/<mm>/<dd>/<hh>/           predictions as served, by the hour they were made, *.jsonl.gz
     captures/_malformed/<yyyy>/<mm>/<dd>/             captured lines that could not be read
     feedback/<model>/<yyyy>/<mm>/<dd>/                outcomes, by the day they were received, *.jsonl

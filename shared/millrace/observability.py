@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger, Metrics
 
+from millrace.emf import NAMESPACE
+
 if TYPE_CHECKING:
     from aws_lambda_powertools import Tracer
 
     tracer: Tracer
 
-METRICS_NAMESPACE = "Millrace"
-
 logger = Logger(service="millrace")
-metrics = Metrics(namespace=METRICS_NAMESPACE, service="millrace")
+metrics = Metrics(namespace=NAMESPACE, service="millrace")
 
 
 def __getattr__(name: str) -> Any:

@@ -37,7 +37,7 @@ class ColumnRules:
     pattern : str or None, default=None
         What a value must match as a whole, in RE2's syntax; uploads are held to it, requests are not.
     unique : bool, default=False
-        Whether no value may come twice in an upload.
+        Whether no value may come twice in an upload; of rows with one value the first is kept.
     max_null_share : float or None, default=None
         Share of an upload's cells that may be missing.
     severity : {'error', 'warning'}, default='error'

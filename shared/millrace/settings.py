@@ -59,11 +59,14 @@ class PredictSettings(RegistrySettings):
         Least time between two reads of an alias pointer.
     max_rows_per_request : int, default=10000
         Rows that one request may hold.
+    error_detail : str, default="full"
+        How much errors tell a caller: ``full`` or ``reduced``.
     """
 
     models_bucket: str
     alias_refresh_seconds: float = 5.0
     max_rows_per_request: int = 10_000
+    error_detail: str = "full"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,28 @@ class ManageModelsSettings(RegistrySettings):
 
     data_bucket: str
     models_bucket: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleSettings:
+    """What a function needs that keeps models' own schedules.
+
+    Parameters
+    ----------
+    retraining_schedule_group : str
+        Where the retraining schedules live.
+    retraining_target_arn : str
+        The function that they start.
+    schedule_role_arn : str
+        The role that the Scheduler takes to do so.
+    schedule_dead_letter_arn : str
+        The queue of firings that could not be delivered.
+    """
+
+    retraining_schedule_group: str
+    retraining_target_arn: str
+    schedule_role_arn: str
+    schedule_dead_letter_arn: str
 
 
 SettingsT = TypeVar("SettingsT")
@@ -110,3 +135,8 @@ def parse_settings(settings_class: type[SettingsT], environment: Mapping[str, st
 def load_settings(settings_class: type[SettingsT]) -> SettingsT:
     """Read ``settings_class`` from this process's environment, once per execution environment."""
     return parse_settings(settings_class, os.environ)
+
+
+def runs_on_lambda() -> bool:
+    """Tell whether this process is Lambda's; a laptop's tests and tools need not start as fast as they answer."""
+    return "AWS_LAMBDA_FUNCTION_NAME" in os.environ

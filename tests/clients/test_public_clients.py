@@ -81,7 +81,7 @@ def test_mlflows_client_understands_the_answers(endpoint):
     url, expected = endpoint
     found = run("ask_mlflow.py", url, json.dumps(CHURN_RECORD))
     assert found["version"] == millrace.__version__
-    assert found["columns"] == ["label", "probabilities"]
+    assert found["columns"] == ["label", "probabilities", "decision"]
     assert found["from_frame"][:1] == found["from_list"] == found["from_array"] == [expected]
     assert len(found["from_frame"]) == 2
     assert "error code 400" in found["refusal"]

@@ -70,7 +70,7 @@ def test_every_dialect_answers_through_the_gateway(stack: DeployedStack, trained
     inferred = stack.api.post(f"/v2/models/{trained}/infer", example["value"])
 
     assert version["predictions"] == kserve["predictions"] == expected
-    assert [output["name"] for output in inferred["outputs"]] == ["label", "probabilities"]
+    assert [output["name"] for output in inferred["outputs"]] == ["label", "probabilities", "decision"]
     assert stack.api.get(f"/v2/models/{trained}/ready")["ready"] is True
     assert stack.api.get(f"/v1/models/{trained}")["ready"] is True
     assert stack.api.get("/v2/health/live")["live"] is True

@@ -86,7 +86,7 @@ class MemoryRegistry:
                 raise ConflictError(f"schema version {schema_version} of {model!r} does not follow the present one")
             self._states[model] = replace(state, schema_version=schema_version)
 
-    def claim_cause(self, cause: Cause, run: Run, entry: LedgerEntry) -> Claim:
+    def claim_cause(self, cause: Cause, run: Run, entry: LedgerEntry, answered_since: datetime | None = None) -> Claim:
         with self._lock:
             key = (cause.model, cause.cause_id)
             if key in self._causes:
@@ -98,6 +98,12 @@ class MemoryRegistry:
                 self._states[cause.model] = replace(state, active_run_id=run.run_id)
                 self.append_ledger(ledger.run_requested(entry, run.run_id))
                 return Claim("started", run.run_id)
+            active = self._runs[cause.model, state.active_run_id]
+            if answered_since is not None and active.requested_at >= answered_since:
+                answered = ledger.trigger_answered(entry, active.run_id)
+                self._causes[key] = CauseRecord(cause, "skipped", active.run_id, answered.reason)
+                self.append_ledger(answered)
+                return Claim("answered", active.run_id)
             self._causes[key] = CauseRecord(cause, "pending", None, cause.reason)
             self._pending_since[key] = entry.occurred_at
             self._states[cause.model] = replace(state, pending_causes=state.pending_causes + 1)

@@ -18,6 +18,8 @@ from typing import Any
 import boto3
 import pytest
 
+from tests import schedule_environment
+
 PROJECT = Path(__file__).resolve().parents[2]
 ACCOUNT = "123456789012"
 REGION = "eu-west-1"
@@ -207,9 +209,11 @@ def deploy(monkeypatch: pytest.MonkeyPatch) -> Application:
         "TRAINING_PIPELINE_ARN": PIPELINE_ARN,
         # A test changes what is served and asks at once.
         "ALIAS_REFRESH_SECONDS": "0",
+        **schedule_environment.ENVIRONMENT,
     }.items():
         monkeypatch.setenv(name, value)
     _create_storage()
+    schedule_environment.create_groups()
     application = Application(handlers={name: load_handler(name) for name in function_names()})
     _create_functions(application, monkeypatch)
     _create_pipeline()

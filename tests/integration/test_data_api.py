@@ -13,6 +13,7 @@ from millrace.ports import Registry
 from millrace.registry.entities import Cause, Run, Source
 from millrace.spec import ModelSpec
 
+from tests import schedule_environment
 from tests.integration.application import DATA_BUCKET, TABLE, Application
 from tests.registry_builders import MODEL, make_entry
 
@@ -139,6 +140,22 @@ class TestSpec:
         api.change_spec({"target": "churned"})
         api.upload(make_rows())
         assert api.ask("valid_spec")[1]["spec"] == ModelSpec(target="churned").model_dump(mode="json")
+
+
+class TestSchedules:
+    def test_a_models_schedule_follows_its_spec(self, api):
+        def kept():
+            found = boto3.client("scheduler").list_schedules(GroupName=schedule_environment.GROUP)["Schedules"]
+            return [schedule["Name"] for schedule in found]
+
+        status, document = api.change_spec({"retraining": {"schedule": "rate(7 days)"}})
+        assert (status, document["schedules"]) == (200, ["retraining: none -> rate(7 days) (UTC)"])
+        assert kept() == [MODEL]
+        boto3.client("scheduler").delete_schedule(GroupName=schedule_environment.GROUP, Name=MODEL)
+        status, document = api.change_spec({"retraining": {"schedule": "rate(7 days)"}})
+        assert (document["changes"], document["schedules"]) == ([], ["retraining: none -> rate(7 days) (UTC)"])
+        api.change_spec({})
+        assert kept() == []
 
 
 class TestSchema:

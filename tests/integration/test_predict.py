@@ -1,11 +1,12 @@
 import gzip
 import io
 import json
+import re
 import subprocess
 import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from millrace.observability import logger
 from millrace.registry.entities import Cause, LedgerEntry, ModelVersion, Run
 from moto import mock_aws
 
+from tests.gateway import make_event
 from tests.integration.application import Handler, lambda_context, load_handler
 from tests.serving_models import CHURN_RECORD, churn_onnx, churn_schema, sha256, version_artifacts
 
@@ -303,7 +305,9 @@ def test_a_damaged_only_version_is_our_fault_and_says_no_more(handler, written):
     status, body = ask_records(handler, CHURN_RECORD)
     assert (status, body["error_code"]) == (500, "ARTIFACT_CORRUPT")
     assert "model.onnx" not in body["message"]
-    assert [line["level"] for line in written()] == ["ERROR"]
+    logged, measured = written()
+    assert logged["level"] == "ERROR"
+    assert (measured["FailedRequests"], measured["service"], measured["model"]) == (1, "predict", "churn")
 
 
 def test_the_last_version_serves_while_the_registry_is_gone(handler):
@@ -315,16 +319,17 @@ def test_the_last_version_serves_while_the_registry_is_gone(handler):
 
 
 def test_an_unexpected_fault_is_answered_without_detail_and_logged_once(handler, monkeypatch, written):
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("secret detail")
 
     monkeypatch.setattr("millrace.serving.rows.RowReader.read", fail)
     status, body = ask_records(handler, CHURN_RECORD)
     assert status == 500
     assert "secret" not in json.dumps(body)
-    (line,) = written()
+    line, measured = written()
     assert "secret detail" in line["exception"]
-    assert line["correlation_id"] == sample("valid_records")["requestContext"]["requestId"]
+    assert measured["FailedRequests"] == 1
+    assert measured["request_id"] == line["correlation_id"] == sample("valid_records")["requestContext"]["requestId"]
 
 
 def test_missing_settings_are_our_fault(handler, monkeypatch):
@@ -334,14 +339,157 @@ def test_missing_settings_are_our_fault(handler, monkeypatch):
     assert "MODELS_BUCKET" not in body["message"]
 
 
-def test_rows_and_latency_are_metrics_of_the_model_and_version(handler, written):
-    ask_records(handler, CHURN_RECORD, CHURN_RECORD)
+def test_rows_and_latency_are_metrics_of_model_version_and_dialect(handler, written):
+    _, reply = ask_records(handler, CHURN_RECORD, CHURN_RECORD)
     (line,) = written()
-    assert (line["model"], line["model_version"], line["PredictedRows"]) == ("churn", "1", [2.0])
-    assert line["PredictionLatency"][0] > 0
+    assert (line["model"], line["model_version"], line["dialect"]) == ("churn", "1", "mlflow")
+    assert (line["PredictedRows"], line["prediction_id"]) == (2, reply["prediction_id"])
+    assert line["PredictionLatency"] > 0
     (directive,) = line["_aws"]["CloudWatchMetrics"]
     assert directive["Namespace"] == "Millrace"
-    assert sorted(directive["Dimensions"][0]) == ["model", "model_version", "service"]
+    assert directive["Dimensions"] == [["model", "model_version", "dialect"]]
+    assert {metric["Name"] for metric in directive["Metrics"]} == {"PredictionLatency", "PredictedRows"}
+
+
+def test_unknown_categories_missing_values_and_bad_rows_are_counted_where_there_are_some(handler, written):
+    strange = CHURN_RECORD | {"plan": "gold", "city": "Rome", "balance": None}
+    event = sample("valid_records") | {"queryStringParameters": {"on_error": "partial"}}
+    event["body"] = json.dumps({"dataframe_records": [strange, CHURN_RECORD | {"age": "old"}]})
+    assert ask(handler, event)[0] == 200
+    (line,) = written()
+    assert (line["UnknownCategories"], line["MissingValues"], line["BadRows"], line["PredictedRows"]) == (2, 1, 1, 1)
+
+
+def test_refusals_are_counted_by_reason_and_never_under_a_name_that_a_stranger_made_up(handler, written):
+    claim_model("new")
+    for model, expected in (("nobody" * 9, "RESOURCE_DOES_NOT_EXIST"), ("new", "MODEL_NOT_READY")):
+        ask_records(handler, CHURN_RECORD, model=model)
+        (line,) = [line for line in written() if "RefusedRequests" in line and line["model"] == model]
+        assert line["reason"] == expected
+        assert line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["dialect", "reason"]]
+
+
+def test_a_poll_of_a_model_that_is_not_ready_is_no_failure_of_ours(handler, written):
+    claim_model("new")
+    event = sample("valid_model_ready")
+    event["pathParameters"]["model"] = "new"
+    assert ask(handler, event)[0] == 503
+    assert not [line for line in written() if "FailedRequests" in line]
+
+
+def test_the_age_of_a_version_is_measured_from_its_registration(handler, written):
+    artifacts = version_artifacts(churn_onnx(seed=1), churn_schema())
+    created = datetime.now(UTC) - timedelta(hours=1)
+    manifest = json.loads(artifacts["manifest.json"]) | {"created_at": created.isoformat()}
+    register(2, artifacts | {"manifest.json": json.dumps(manifest).encode()})
+    ask_records(handler, CHURN_RECORD)
+    ages = [line["ModelAge"] for line in written() if "ModelAge" in line]
+    assert ages == [pytest.approx(3_600, abs=60)]
+
+
+# -- bad rows beside good ones -----------------------------------------------------------------------------------------
+def partly(document: dict[str, Any], path: str, **query: str) -> dict[str, Any]:
+    return make_event("POST", path, json.dumps(document)) | {"queryStringParameters": query or None}
+
+
+BAD = CHURN_RECORD | {"age": "old", "plan": 5}
+OTHER = CHURN_RECORD | {"age": 20}
+PARTIAL = {"on_error": "partial"}
+
+
+@pytest.mark.parametrize(
+    ("document", "path", "query"),
+    [
+        ({"dataframe_records": [BAD, OTHER, BAD, CHURN_RECORD]}, "/models/churn/invocations", PARTIAL),
+        ({"instances": [BAD, OTHER, BAD, CHURN_RECORD], "params": PARTIAL}, "/models/churn/invocations", {}),
+        ({"instances": [BAD, OTHER, BAD, CHURN_RECORD], "parameters": PARTIAL}, "/v1/models/churn:predict", {}),
+    ],
+)
+def test_good_rows_are_answered_and_bad_ones_carry_their_errors(handler, document, path, query):
+    _, alone = ask_records(handler, OTHER, CHURN_RECORD)
+    status, reply = ask(handler, partly(document, path, **query))
+    assert status == 200
+    nothing = {"label": None, "probabilities": None, "decision": None}
+    assert reply["predictions"] == [nothing, alone["predictions"][0], nothing, alone["predictions"][1]]
+    fields = [
+        {"field": "age", "message": "expects a number, got a string"},
+        {"field": "plan", "message": "expects a string, got a number"},
+    ]
+    assert reply["errors"] == [{"row": 0, "fields": fields}, {"row": 2, "fields": fields}]
+    assert "warnings" not in reply
+
+
+def test_the_open_inference_protocol_leaves_bad_rows_out_too(handler):
+    _, alone = ask_records(handler, CHURN_RECORD)
+    columns = {name: [CHURN_RECORD[name]] * 2 for name in CHURN_RECORD} | {
+        "signed_up": ["soon", "2024-02-03T10:00:00Z"]
+    }
+    types = {"age": "INT64", "balance": "FP64", "active": "BOOL"}
+    inputs = [
+        {"name": name, "shape": [2], "datatype": types.get(name, "BYTES"), "data": data}
+        for name, data in columns.items()
+    ]
+    status, reply = ask(handler, partly({"inputs": inputs, "parameters": PARTIAL}, "/v2/models/churn/infer"))
+    assert status == 200
+    label, probabilities, decision = (output["data"] for output in reply["outputs"])
+    expected = alone["predictions"][0]
+    assert (label, decision) == ([None, expected["label"]], [None, expected["decision"]])
+    assert probabilities == [None, None, *expected["probabilities"].values()]
+    assert reply["parameters"]["errors"].startswith("row 0: signed_up expects a date in")
+
+
+@pytest.mark.parametrize("rows", [[BAD], [BAD] * 40])
+def test_when_no_row_is_good_the_request_is_refused(handler, rows):
+    event = partly({"dataframe_records": rows}, "/models/churn/invocations", on_error="partial")
+    status, body = ask(handler, event)
+    assert (status, len(body["fields"])) == (400, 2 * len(rows))
+
+
+def test_a_column_that_no_row_has_refuses_them_all(handler):
+    rows = [{name: value for name, value in CHURN_RECORD.items() if name != "age"}, BAD]
+    split = {"columns": ["active", "plan"], "data": [[True, "basic"], [5, "basic"]]}
+    event = partly({"dataframe_split": split}, "/models/churn/invocations", on_error="partial")
+    assert ask(handler, event)[0] == 400
+    event = partly({"dataframe_records": rows}, "/models/churn/invocations", on_error="partial")
+    assert [fault["field"] for fault in ask(handler, event)[1]["fields"]] == ["row 0: age", "row 1: age", "row 1: plan"]
+
+
+def test_the_query_goes_before_the_body_and_other_words_are_refused(handler):
+    document = {"instances": [BAD, CHURN_RECORD], "params": PARTIAL}
+    assert ask(handler, partly(document, "/models/churn/invocations", on_error="refuse"))[0] == 400
+    status, body = ask(handler, partly(document, "/models/churn/invocations", on_error="ignore"))
+    assert (status, body["fields"]) == (400, [{"field": "on_error", "message": "expects 'refuse' or 'partial'"}])
+
+
+# -- what errors tell --------------------------------------------------------------------------------------------------
+@pytest.fixture
+def reticent(handler: Handler, monkeypatch: pytest.MonkeyPatch) -> Handler:
+    monkeypatch.setenv("ERROR_DETAIL", "reduced")
+    return handler
+
+
+@pytest.mark.parametrize("name", [*REFUSALS, *PLAIN_REFUSALS])
+def test_reduced_errors_name_no_column(reticent, name):
+    status, body = ask(reticent, sample(name))
+    assert status == (REFUSALS | PLAIN_REFUSALS)[name][0]
+    assert "fields" not in body
+    assert not {*re.findall(r"\w+", json.dumps(body))} & {*CHURN_RECORD}
+
+
+def test_reduced_replies_name_no_column_either_and_the_log_has_everything(reticent, written):
+    rows = [CHURN_RECORD | {"plan": "gold", "shoes": 5}, BAD]
+    event = partly({"dataframe_records": rows}, "/models/churn/invocations", on_error="partial")
+    _, reply = ask(reticent, event)
+    assert reply["errors"] == [{"row": 1, "fields": [{"field": "*", "message": "cannot be scored"}]}]
+    assert "warnings" not in reply
+    ask_records(reticent, BAD)
+    (line,) = [line for line in written() if "reason" in line and "fields" in line]
+    assert [fault["field"] for fault in line["fields"]] == ["row 0: age", "row 0: plan"]
+
+
+def test_another_word_for_the_detail_is_a_fault_of_the_deployment(handler, monkeypatch):
+    monkeypatch.setenv("ERROR_DETAIL", "none")
+    assert ask_records(handler, CHURN_RECORD)[0] == 500
 
 
 # -- the source --------------------------------------------------------------------------------------------------------

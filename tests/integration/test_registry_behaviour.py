@@ -201,6 +201,26 @@ class TestClaiming:
         assert waiting == list(reversed(causes))[:MAX_FOLLOW_UP_CAUSES]
         assert [record.cause for record in registry.list_pending_causes(MODEL, limit=2)] == [causes[-1], causes[-2]]
 
+    def test_a_finding_that_a_young_run_answers_is_recorded_and_does_not_wait(self, registry):
+        run = start(registry)
+        finding = make_cause("incident-1", kind="drift")
+        entry = make_entry(finding.cause_id, at=later(3), cause_id=finding.cause_id)
+        answered = registry.claim_cause(finding, make_run(finding), entry, answered_since=later(-10))
+        assert answered == Claim("answered", run.run_id)
+        record = registry.get_cause(MODEL, finding.cause_id)
+        assert (record.status, record.run_id) == ("skipped", run.run_id)
+        (newest, _) = registry.list_ledger(MODEL)
+        assert (newest.action, newest.details["answered_by"]) == ("trigger_skipped", run.run_id)
+        assert registry.get_state(MODEL).pending_causes == 0
+        assert registry.claim_cause(finding, make_run(finding), entry) == Claim("duplicate", run.run_id)
+
+    def test_an_older_run_does_not_answer_a_finding_which_waits(self, registry):
+        start(registry)
+        finding = make_cause("incident-1", kind="drift")
+        entry = make_entry(finding.cause_id, at=later(30))
+        assert registry.claim_cause(finding, make_run(finding), entry, answered_since=later(1)).outcome == "deferred"
+        assert registry.get_state(MODEL).pending_causes == 1
+
 
 class TestReleasing:
     def test_without_waiting_causes_the_turn_ends(self, registry):

@@ -15,6 +15,7 @@ from millrace.names import make_cause_id
 from millrace.schema import Column, TableSchema
 from moto import mock_aws
 
+from tests import schedule_environment
 from tests.fakes.dynamodb_table import TABLE_NAME, create_table
 from tests.integration.application import lambda_context, load_handler
 from tests.registry_builders import MODEL, make_cause, make_dataset, make_entry, make_run, make_trial
@@ -43,10 +44,12 @@ def call(isolated_from_aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator:
         "DATA_BUCKET": "millrace-data",
         "MODELS_BUCKET": "millrace-models",
         "TRAINING_PIPELINE_ARN": PIPELINE_ARN,
+        **schedule_environment.ENVIRONMENT,
     }.items():
         monkeypatch.setenv(name, value)
     with mock_aws():
         create_table()
+        schedule_environment.create_groups()
         for bucket in ("millrace-data", "millrace-models"):
             boto3.client("s3").create_bucket(
                 Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}

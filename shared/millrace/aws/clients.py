@@ -11,13 +11,15 @@ from millrace.aws.events import EventBridgePublisher
 from millrace.aws.object_store import S3ObjectStore
 from millrace.aws.pipeline import StepFunctionsPipeline
 from millrace.aws.registry import DynamoRegistry
-from millrace.ports import EventPublisher, ObjectStore, PipelineStarter, Registry
-from millrace.settings import load_settings
+from millrace.aws.schedules import EventBridgeSchedules, ScheduleTargets
+from millrace.ports import EventPublisher, ObjectStore, PipelineStarter, Registry, Schedules
+from millrace.settings import ScheduleSettings, load_settings
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_scheduler import EventBridgeSchedulerClient
     from mypy_boto3_stepfunctions import SFNClient
 
 #: A dependency that does not answer is asked again, soon: a function has seconds, not minutes.
@@ -68,6 +70,11 @@ def _events() -> "EventBridgeClient":
 
 
 @_cached_factory
+def _scheduler() -> "EventBridgeSchedulerClient":
+    return boto3.client("scheduler", config=_CONFIG)
+
+
+@_cached_factory
 def object_store(bucket_name: str) -> ObjectStore:
     """Return the bucket of that name."""
     return S3ObjectStore(_s3(), bucket_name)
@@ -89,6 +96,18 @@ def training_pipeline(state_machine_arn: str) -> PipelineStarter:
 def event_publisher(bus_name: str = DEFAULT_EVENT_BUS) -> EventPublisher:
     """Return the event bus of that name."""
     return EventBridgePublisher(_events(), bus_name)
+
+
+@_cached_factory
+def schedules(settings: ScheduleSettings) -> Schedules:
+    """Return the schedules of models."""
+    targets = ScheduleTargets(
+        groups={"retraining": settings.retraining_schedule_group},
+        arns={"retraining": settings.retraining_target_arn},
+        role_arn=settings.schedule_role_arn,
+        dead_letter_arn=settings.schedule_dead_letter_arn,
+    )
+    return EventBridgeSchedules(_scheduler(), targets)
 
 
 def clear_clients() -> None:

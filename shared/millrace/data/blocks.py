@@ -41,11 +41,14 @@ class Block:
         The line on which it starts, from 1.
     plain : bool
         Whether its quotes stand where the format has them.
+    lines : int, default=0
+        How many lines a plain block has.
     """
 
     body: bytes
     first_line: int
     plain: bool
+    lines: int = 0
 
 
 @dataclass(slots=True)
@@ -117,9 +120,8 @@ class BlockReader:
         return body, not piece
 
     def _take(self, body: bytes, *, plain: bool) -> Block:
-        block = Block(body, self.line, plain)
-        if plain:
-            self.line += count_lines(body)
+        block = Block(body, self.line, plain, count_lines(body) if plain else 0)
+        self.line += block.lines
         return block
 
     def _is_plain(self, body: bytes) -> bool:

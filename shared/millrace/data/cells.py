@@ -99,28 +99,49 @@ def parse_numbers(cells: pa.Array) -> Parsed:
     return Parsed(np.where(usable, numbers, np.nan) + 0.0, present(cells) & ~usable)
 
 
-def usable_bounds(numbers: pa.Array) -> pa.StructScalar | None:
-    """Return the least and the greatest of the numbers that Arrow has read.
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Numbers that all can be used: finite, and within float32's range.
+
+    Parameters
+    ----------
+    values : float64 array of shape (n_rows,)
+        Missing ones are NaN. It may share Arrow's memory, so it is only to be read.
+    least, greatest : float
+        Of those that are not missing; NaN when all are.
+    """
+
+    values: npt.NDArray[np.float64]
+    least: float
+    greatest: float
+
+
+def view_numbers(numbers: pa.Array) -> Numbers | None:
+    """Look at doubles that Arrow has read as numpy sees them, without copying where none is missing.
 
     None when one of them would not parse: it is not finite, or beyond float32's range.
     """
-    if pc.any(pc.is_nan(numbers)).as_py():
+    values = numbers.to_numpy(zero_copy_only=False)
+    if numbers.null_count == len(numbers):
+        return Numbers(values.astype(np.float64, copy=False), np.nan, np.nan)
+    if numbers.null_count and np.count_nonzero(np.isnan(values)) > numbers.null_count:
         return None
-    bounds = pc.min_max(numbers)
-    least, greatest = bounds["min"].as_py(), bounds["max"].as_py()
-    return bounds if least is None or (least >= -_LARGEST and greatest <= _LARGEST) else None
+    # A NaN that is not a missing value is the least and the greatest of its column, and compares with nothing.
+    least, greatest = (
+        (np.fmin.reduce(values), np.fmax.reduce(values)) if numbers.null_count else (values.min(), values.max())
+    )
+    return Numbers(values, float(least), float(greatest)) if least >= -_LARGEST and greatest <= _LARGEST else None
 
 
 def _parse_plain_numbers(cells: pa.Array) -> Parsed | None:
     """Read cells that are all numbers as Arrow reads them, five times as fast; None when one is not."""
     try:
-        numbers = cells.cast(pa.float64())
+        numbers = view_numbers(cells.cast(pa.float64()))
     except pa.ArrowInvalid:
         return None
-    if usable_bounds(numbers) is None:
+    if numbers is None:
         return None
-    values = numbers.to_numpy(zero_copy_only=False).astype(np.float64, copy=False) + 0.0
-    return Parsed(values, np.zeros(len(cells), dtype=np.bool_))
+    return Parsed(numbers.values + 0.0, np.zeros(len(cells), dtype=np.bool_))
 
 
 def parse_booleans(cells: pa.Array, true_values: Sequence[str], false_values: Sequence[str]) -> Parsed:

@@ -1,21 +1,24 @@
 """Several files as one table: their rows in the order of the files' names.
 
-Lines are counted through all files while a table is checked, as if one file followed the other; whoever shows one
-asks :meth:`MultiFileReader.locate` which file it is in.
+While a table is checked, a line is one number for all files, :data:`LINES_A_FILE` for each file before its own; whoever
+shows one asks :meth:`MultiFileReader.locate` which file it is in.
 """
 
-from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 
 from millrace.data.findings import Finding, listed
-from millrace.data.raw import QuarantinedRow, RowBatch, TableReader, check_header
+from millrace.data.raw import RowBatch, TableReader, check_header, readings
 from millrace.data.reading import open_table
 from millrace.errors import InvalidInputError, NoRowsError
 from millrace.spec.data import ReadSpec
+
+#: More lines than any file has.
+LINES_A_FILE = 1 << 40
 
 _JSON_LINES = "JSON Lines"
 
@@ -46,7 +49,6 @@ class MultiFileReader:
     description: dict[str, str] = field(init=False)
     findings: tuple[Finding, ...] = field(init=False)
     _readers: list[tuple[str, TableReader]] = field(init=False, default_factory=list)
-    _starts: list[int] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         for name, path in self.files:
@@ -65,39 +67,41 @@ class MultiFileReader:
 
     def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:
         """Read the rows in order; see :class:`millrace.data.raw.TableReader`."""
-        self._starts = []
-        before, any_rows = 0, False
-        for name, reader in self._readers:
-            self._starts.append(before)
-            last = before
+        for read in self.readings(types):
+            yield read()
+
+    def readings(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[Callable[[], RowBatch]]:
+        """Cut the files into batches; see :class:`millrace.data.raw.ParallelReader`."""
+        any_rows = False
+        for position, (name, reader) in enumerate(self._readers):
+            wanted = {key: kind for key, kind in (types or {}).items() if key in reader.names}
             try:
-                for batch in reader.batches({key: kind for key, kind in (types or {}).items() if key in reader.names}):
-                    moved = self._moved(batch, before)
-                    lines = [row.line for row in moved.malformed]
-                    last = max(last, int(moved.lines.max(initial=0)), max(lines, default=0))
+                for read in readings(reader, wanted):
                     any_rows = True
-                    yield moved
+                    yield partial(self._read, position, name, read)
             except NoRowsError:
                 continue
             except InvalidInputError as fault:
                 raise InvalidInputError(f"{name}: {fault.message}") from fault
-            finally:
-                before = last
         if not any_rows:
             raise NoRowsError("every file of the folder is empty: upload files with a header and rows")
 
     def locate(self, line: int) -> tuple[str, int]:
-        """Return the file that a line is in, and which of its lines it is; for lines that were read already."""
-        position = bisect_right(self._starts, line - 1) - 1
-        # Files without a line share their start with the one that follows: the last of them has the line.
-        return self._readers[position][0], line - self._starts[position]
+        """Return the file that a line is in, and which of its lines it is."""
+        return self._readers[line // LINES_A_FILE][0], line % LINES_A_FILE
+
+    def _read(self, position: int, name: str, read: Callable[[], RowBatch]) -> RowBatch:
+        try:
+            return self._moved(read(), position * LINES_A_FILE)
+        except InvalidInputError as fault:
+            raise InvalidInputError(f"{name}: {fault.message}") from fault
 
     def _moved(self, batch: RowBatch, lines: int) -> RowBatch:
         """Count a batch's lines through all files, and give it every column."""
         return RowBatch(
             batch.lines + lines,
             lambda: self._aligned(batch.cells),
-            tuple(_moved_row(row, lines) for row in batch.malformed),
+            tuple(replace(row, line=row.line + lines) for row in batch.malformed),
             self.names,
             batch.typed,
             batch.numbers,
@@ -159,7 +163,3 @@ class MultiFileReader:
                 if found not in common
             )
         return tuple(told)
-
-
-def _moved_row(row: QuarantinedRow, lines: int) -> QuarantinedRow:
-    return QuarantinedRow(row.line + lines, row.reason, row.text, row.column, row.value)

@@ -1,8 +1,9 @@
 """Preparing a run's data: the model's datasets combined, split, and written for training."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from millrace.data.findings import Finding, error
 from millrace.data.limits import DEFAULT_LIMITS, Limits
 from millrace.data.observing import observe
 from millrace.data.partitioning import Partition, partition
-from millrace.data.prepared import PreparedSplit, dump_split
+from millrace.data.prepared import PreparedSplit, dump_columns, dump_split
 from millrace.data.reference import describe_reference
 from millrace.data.row_choice import Contribution, choose_rows
 from millrace.data.targets import MIN_CLASS_ROWS
@@ -41,6 +42,8 @@ class PreparedData:
         By dataset, oldest first.
     partition : Partition
         How the rows were divided.
+    holdout_columns : mapping of str to array of shape (n_test_rows,)
+        The test split's typed values of the columns that evaluation tells of apart, features or not.
     reference : mapping
         Statistics of the training split, for monitoring; see :func:`millrace.data.reference.describe_reference`.
     findings : tuple of Finding
@@ -51,6 +54,7 @@ class PreparedData:
     splits: dict[SplitName, PreparedSplit]
     contributions: tuple[Contribution, ...]
     partition: Partition
+    holdout_columns: Mapping[str, npt.NDArray[Any]]
     reference: Mapping[str, Any]
     findings: tuple[Finding, ...]
 
@@ -85,6 +89,7 @@ class PreparedData:
         """Return what is stored beside the manifest, by name."""
         documents = {f"{name}.npz": dump_split(split) for name, split in self.splits.items()}
         documents["schema.json"] = json_bytes(self.schema.to_dict())
+        documents["holdout_columns.npz"] = dump_columns(self.holdout_columns)
         documents["reference.json"] = json_bytes(self.reference)
         return documents
 
@@ -169,7 +174,28 @@ def prepare(
     splits = {name: whole.take(parts.sides[name]) for name in SPLITS}
     train = parts.sides["train"]
     reference = describe_reference(schema, table.take(train).columns, target[train])
-    return PreparedData(schema, splits, choice.contributions, parts, reference, (*found, *parts.findings))
+    parts = replace(parts, description={**parts.description, "fingerprint": split_fingerprint(schema, spec)})
+    told_apart = _columns_told_apart(schema, table.take(parts.sides["test"]), spec)
+    return PreparedData(schema, splits, choice.contributions, parts, told_apart, reference, (*found, *parts.findings))
+
+
+def split_fingerprint(schema: TableSchema, spec: ModelSpec) -> str:
+    """Return what two runs have in common that put every row on the same side, as 16 hexadecimal digits.
+
+    Beside the spec's split and seed that is what a row's hash is made of: its identifier, or else its content.
+    """
+    made_of: dict[str, Any] = {**spec.split.model_dump(), "seed": spec.seed}
+    if spec.split.by == "random":
+        identifier = schema.identifier
+        made_of["row"] = identifier.name if identifier else [*schema.number_names, "", *schema.string_names]
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _columns_told_apart(schema: TableSchema, holdout: TypedTable, spec: ModelSpec) -> dict[str, npt.NDArray[Any]]:
+    """Return the holdout's values of sensitive groups and declared slices; what no column holds is left out."""
+    named = [*spec.sensitive_groups, *(name for declared in spec.evaluation.slices for name in declared.columns)]
+    known = {column.name for column in schema.columns}
+    return {name: holdout.columns[name] for name in dict.fromkeys(named) if name in known}
 
 
 def _row_bytes(schema: TableSchema) -> int:

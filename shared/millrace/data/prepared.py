@@ -4,6 +4,7 @@ Training has neither pandas nor pyarrow; it needs the two matrices, the target, 
 """
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,3 +57,26 @@ def load_split(body: bytes) -> PreparedSplit:
     """Read what :func:`dump_split` wrote; never unpickles."""
     with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
         return PreparedSplit(FeatureMatrix(arrays["numbers"], arrays["strings"]), arrays["target"], arrays["row_ids"])
+
+
+def dump_columns(columns: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """Write typed columns as a compressed ``.npz``; words are written as words, whatever array held them."""
+    arrays: dict[str, Any] = {
+        str(position): values.astype(np.str_) if values.dtype.kind == "O" else values
+        for position, values in enumerate(columns.values())
+    }
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, names=np.array(list(columns), dtype=np.str_), **arrays)
+    return buffer.getvalue()
+
+
+def load_columns(body: bytes) -> dict[str, npt.NDArray[Any]]:
+    """Read what :func:`dump_columns` wrote."""
+    with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
+        return {str(name): arrays[str(position)] for position, name in enumerate(arrays["names"])}
+
+
+def load_row_ids(body: bytes) -> npt.NDArray[np.uint64]:
+    """Read only the row ids of a split, which are a small part of it."""
+    with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
+        return np.asarray(arrays["row_ids"])

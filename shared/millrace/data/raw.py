@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -90,6 +91,8 @@ class RowBatch:
         How the cells write numbers.
     missing : pyarrow.Array or None
         The words that mean "missing"; None stands for :data:`millrace.schema.MISSING_WORDS`.
+    nulls_known : bool
+        Whether those words are null in the typed columns already, but for such as have blanks around them.
     """
 
     lines: npt.NDArray[np.int64]
@@ -99,6 +102,7 @@ class RowBatch:
     typed: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
     numbers: NumberStyle = PLAIN
     missing: pa.Array | None = None
+    nulls_known: bool = False
     _cells: pa.Table | None = None
     _lock: Lock = field(default_factory=Lock)
 
@@ -140,6 +144,31 @@ class TableReader(Protocol):
             is not of that type.
         """
         ...
+
+
+@runtime_checkable
+class ParallelReader(Protocol):
+    """A reader whose batches can be read on several threads."""
+
+    def readings(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[Callable[[], RowBatch]]:
+        """Yield, in the rows' order, calls that read one batch each; they may run in any order and at the same time."""
+        ...
+
+
+def readings(
+    reader: "TableReader | RawTable", types: Mapping[str, pa.DataType] | None = None
+) -> Iterator[Callable[[], RowBatch]]:
+    """Yield calls that each read one batch of a table, in order."""
+    if isinstance(reader, ParallelReader):
+        yield from reader.readings(types)
+        return
+    for batch in reader.batches(types):
+        yield partial(itself, batch)
+
+
+def itself(batch: RowBatch) -> RowBatch:
+    """Return a batch that has been read already."""
+    return batch
 
 
 def collect(reader: TableReader) -> "RawTable":
@@ -239,11 +268,38 @@ def missing_words(read: ReadSpec) -> pa.Array | None:
     return pa.array(sorted({"", *read.null_words}), type=pa.string())
 
 
-def normalise(column: pa.ChunkedArray, missing: pa.Array | None = None) -> pa.ChunkedArray:
-    """Return cells without blanks around them, missing words made null."""
-    text = column.cast(pa.string())
-    trimmed = pc.utf8_trim_whitespace(text)
-    if pc.sum(pc.binary_length(trimmed)).as_py() == pc.sum(pc.binary_length(text)).as_py():
-        trimmed = text
+def normalise(
+    column: pa.ChunkedArray, missing: pa.Array | None = None, *, nulls_known: bool = False
+) -> pa.ChunkedArray:
+    """Return cells without blanks around them, missing words made null.
+
+    Parameters
+    ----------
+    nulls_known : bool, default=False
+        Whether missing words that have no blanks around them are null already.
+    """
+    text = column if pa.types.is_string(column.type) else column.cast(pa.string())
+    trimmed = pc.utf8_trim_whitespace(text) if any(_may_have_blanks(chunk) for chunk in text.chunks) else text
+    if nulls_known and trimmed is text:
+        return text
     gaps = pc.is_in(trimmed, value_set=_MISSING if missing is None else missing)
     return pc.if_else(gaps, pa.scalar(None, pa.string()), trimmed) if pc.any(gaps).as_py() else trimmed
+
+
+def _may_have_blanks(words: pa.StringArray) -> bool:
+    """Tell whether a word begins or ends in what may be a blank: nothing between ``!`` and ``~`` is one."""
+    _, offsets, letters = words.buffers()
+    if letters is None or not len(words):
+        return False
+    ends = np.frombuffer(offsets, dtype=np.int32)[words.offset : words.offset + len(words) + 1]
+    first, last = ends[:-1], ends[1:]
+    filled = last > first
+    if not filled.all():
+        first, last = first[filled], last[filled]
+    edges = np.frombuffer(letters, dtype=np.uint8)
+    return bool(_is_blank(edges[first]).any() or _is_blank(edges[last - 1]).any())
+
+
+def _is_blank(edges: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    # A byte less than "!" wraps round to a large one.
+    return edges - np.uint8(0x21) > np.uint8(0x7E - 0x21)

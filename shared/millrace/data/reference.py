@@ -14,11 +14,15 @@ import numpy.typing as npt
 
 from millrace.features import missing_cells
 from millrace.schema import Column, TableSchema
+from millrace.sketches.reference import Reference
+from millrace.sketches.tables import sketch_rows
 
-REFERENCE_VERSION = 1
+REFERENCE_VERSION = 2
 QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 #: Cells that a number's range is cut into.
 CELLS = 10
+#: Cells of the finer cut, which distances between whole distributions are measured on.
+FINE_CELLS = 100
 #: Values of a category that have a share of their own.
 MAX_CATEGORIES = 100
 
@@ -44,10 +48,12 @@ def describe_reference(
         has ``name``, ``type``, ``sensitive`` and ``missing_share``. Words and booleans have ``shares`` (of the rows,
         by value, the commonest first), ``other_share`` and ``distinct``. Numbers, and dates in seconds since 1970,
         have ``minimum``, ``maximum``, ``mean``, ``standard_deviation``, ``quantiles`` and ``histogram``: inner
-        ``edges`` and one more ``counts``; a value on an edge is in the cell above it.
+        ``edges`` and one more ``counts``; a value on an edge is in the cell above it. Their ``cells`` are cut finer,
+        and have the ``sums`` of the values in them too. ``dependence`` has the sums of the features' scores and of
+        their products (:mod:`millrace.sketches.dependence`), sensitive features left out.
     """
     classes = bool(schema.classes)
-    return {
+    document = {
         "reference_version": REFERENCE_VERSION,
         "split": "train",
         "rows": len(target),
@@ -56,6 +62,9 @@ def describe_reference(
         "features": [describe_column(column, columns[column.name]) for column in schema.features],
         "target": _describe_classes(schema, target) if classes else describe_column(schema.target, target),
     }
+    reference = Reference.read(document, schema)
+    sketch = sketch_rows(columns, len(target), reference.cells, reference.plan)
+    return document | {"dependence": sketch.dependence.to_dict()}
 
 
 def describe_column(column: Column, values: npt.NDArray[Any]) -> dict[str, Any]:
@@ -105,11 +114,12 @@ def _shares(words: npt.NDArray[np.str_], rows: int) -> dict[str, Any]:
 def _distribution(known: npt.NDArray[np.float64]) -> dict[str, Any]:
     if not len(known):
         nothing = dict.fromkeys(("minimum", "maximum", "mean", "standard_deviation"))
-        return nothing | {"quantiles": {}, "histogram": {"edges": [], "counts": [0]}}
+        empty = {"edges": [], "counts": [0]}
+        return nothing | {"quantiles": {}, "histogram": empty, "cells": empty | {"sums": [0.0]}}
     ordered = np.sort(known)
-    positions = np.round(np.linspace(0.0, 1.0, CELLS + 1)[1:-1] * (len(ordered) - 1)).astype(np.int64)
-    edges = np.unique(ordered[positions])
-    borders = [0, *np.searchsorted(ordered, edges, "left").tolist(), len(ordered)]
+    edges, borders = _cut(ordered, CELLS)
+    fine_edges, fine_borders = _cut(ordered, FINE_CELLS)
+    fine_cells = np.repeat(np.arange(len(fine_borders) - 1), np.diff(fine_borders))
     return {
         "minimum": float(ordered[0]),
         "maximum": float(ordered[-1]),
@@ -119,7 +129,19 @@ def _distribution(known: npt.NDArray[np.float64]) -> dict[str, Any]:
             str(level): float(value) for level, value in zip(QUANTILES, np.quantile(ordered, QUANTILES), strict=True)
         },
         "histogram": {"edges": edges.tolist(), "counts": np.diff(borders).tolist()},
+        "cells": {
+            "edges": fine_edges.tolist(),
+            "counts": np.diff(fine_borders).tolist(),
+            "sums": np.bincount(fine_cells, weights=ordered, minlength=len(fine_borders) - 1).tolist(),
+        },
     }
+
+
+def _cut(ordered: npt.NDArray[np.float64], cells: int) -> tuple[npt.NDArray[np.float64], list[int]]:
+    """Cut sorted values at their quantiles: inner edges, and the positions where cells begin and end."""
+    positions = np.round(np.linspace(0.0, 1.0, cells + 1)[1:-1] * (len(ordered) - 1)).astype(np.int64)
+    edges = np.unique(ordered[positions])
+    return edges, [0, *np.searchsorted(ordered, edges, "left").tolist(), len(ordered)]
 
 
 def cell_counts(known: npt.NDArray[np.float64], edges: list[float]) -> list[int]:

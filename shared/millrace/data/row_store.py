@@ -5,6 +5,7 @@ that were taken in so far go to disk as one row group, and whoever works on them
 column of text one row group at a time.
 """
 
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -148,7 +149,7 @@ class RowStore:
 
     def __init__(self, types: Mapping[str, pa.DataType], folder: Path | None = None) -> None:
         self._types = types
-        self._path = folder / "rows.parquet" if folder else None
+        self._path = Path(tempfile.mkdtemp(dir=folder), "rows.parquet") if folder else None
         self._writer: pq.ParquetWriter | None = None
         self._begin()
 
@@ -186,6 +187,20 @@ class RowStore:
                 path, table.schema, compression="zstd", compression_level=1, use_dictionary=words
             )
         self._writer.write_table(table)
+
+
+def filter_rows(rows: ParquetRows, kept: npt.NDArray[np.bool_], folder: Path) -> Rows:
+    """Return the rows where a mask is true, on disk again where they are many."""
+    store: RowStore | None = None
+    first = 0
+    for table in rows.tables():
+        selection = pa.array(kept[first : first + table.num_rows])
+        first += table.num_rows
+        columns = {name: table.column(name).filter(selection).combine_chunks() for name in table.column_names}
+        if store is None:
+            store = RowStore({field.name: field.type for field in table.schema}, folder)
+        store.append(columns)
+    return rows if store is None else store.finish()
 
 
 def column_parts(rows: Rows, name: str) -> Iterator[pa.Array]:

@@ -72,17 +72,21 @@ def to_numpy(condition: pa.Array) -> BoolArray:
 
 
 def _out_of_range(column: Column, converted: Converted) -> Iterator[Failures]:
-    stored = converted.stored
+    stored, numbers = converted.stored, converted.numbers
     low, high = column.rules.minimum, column.rules.maximum
-    if pa.types.is_boolean(stored.type) or pa.types.is_string(stored.type) or pa.types.is_dictionary(stored.type):
-        return
-    seen = pc.min_max(stored) if converted.bounds is None else converted.bounds
-    if low is not None and _is_true(pc.less(seen["min"], _bound(low, stored.type))):
-        mask = to_numpy(pc.less(stored, _bound(low, stored.type)))
-        yield Failures("range", f"be at least {_written(low, stored.type)}", mask)
-    if high is not None and _is_true(pc.greater(seen["max"], _bound(high, stored.type))):
-        mask = to_numpy(pc.greater(stored, _bound(high, stored.type)))
-        yield Failures("range", f"be at most {_written(high, stored.type)}", mask)
+    if numbers is not None:
+        if low is not None and numbers.least < low:
+            yield Failures("range", f"be at least {_written(low, stored.type)}", numbers.values < low)
+        if high is not None and numbers.greatest > high:
+            yield Failures("range", f"be at most {_written(high, stored.type)}", numbers.values > high)
+    elif pa.types.is_timestamp(stored.type):
+        seen = pc.min_max(stored)
+        if low is not None and _is_true(pc.less(seen["min"], _bound(low, stored.type))):
+            mask = to_numpy(pc.less(stored, _bound(low, stored.type)))
+            yield Failures("range", f"be at least {_written(low, stored.type)}", mask)
+        if high is not None and _is_true(pc.greater(seen["max"], _bound(high, stored.type))):
+            mask = to_numpy(pc.greater(stored, _bound(high, stored.type)))
+            yield Failures("range", f"be at most {_written(high, stored.type)}", mask)
 
 
 def _not_allowed(column: Column, stored: pa.Array, batch: RowBatch) -> BoolArray:
@@ -91,7 +95,7 @@ def _not_allowed(column: Column, stored: pa.Array, batch: RowBatch) -> BoolArray
         return to_numpy(pc.and_(pc.is_valid(stored), pc.invert(pc.is_in(stored, value_set=allowed))))
     allowed = pa.array(column.rules.allowed, type=pa.string())
     words = _as_words(column, stored, batch)
-    return _by_word(words, lambda words: pc.invert(pc.is_in(words, value_set=allowed)))
+    return _by_word(words, lambda words: pc.and_(pc.is_valid(words), pc.invert(pc.is_in(words, value_set=allowed))))
 
 
 def _as_words(column: Column, stored: pa.Array, batch: RowBatch) -> pa.Array:
@@ -104,11 +108,14 @@ def _as_words(column: Column, stored: pa.Array, batch: RowBatch) -> pa.Array:
 def _by_word(stored: pa.Array, condition) -> BoolArray:  # type: ignore[no-untyped-def]  # Arrow has no types
     """Judge each different word once; missing ones pass."""
     if not pa.types.is_dictionary(stored.type):
-        return to_numpy(pc.and_(pc.is_valid(stored), condition(stored)))
+        return to_numpy(condition(stored))
     judged = condition(stored.dictionary)
     if not pc.any(judged).as_py():
         return np.zeros(len(stored), dtype=np.bool_)
-    return to_numpy(judged.take(stored.indices))
+    # One word more for the missing ones.
+    found = np.append(to_numpy(judged), False)
+    indices = pc.fill_null(stored.indices, len(judged)) if stored.null_count else stored.indices
+    return np.asarray(found[indices.to_numpy(zero_copy_only=False)])
 
 
 def _if_any(check: str, demand: str, mask: BoolArray) -> Iterator[Failures]:
@@ -117,9 +124,7 @@ def _if_any(check: str, demand: str, mask: BoolArray) -> Iterator[Failures]:
 
 
 def _bound(value: float, kind: pa.DataType) -> pa.Scalar:
-    if pa.types.is_timestamp(kind):
-        return pa.scalar(round(value * 1e6), pa.int64()).cast(kind)
-    return pa.scalar(value, pa.float64())
+    return pa.scalar(round(value * 1e6), pa.int64()).cast(kind)
 
 
 def _written(value: float, kind: pa.DataType) -> str:

@@ -10,9 +10,10 @@ from millrace.data.evolution import SchemaChange, compare_schemas, next_schema
 from millrace.data.schemas import load_schema
 from millrace.errors import FieldError, InvalidInputError, ModelNotFoundError
 from millrace.names import make_cause_id
-from millrace.ports import ObjectStore, Registry, SpecRecord
+from millrace.ports import ObjectStore, Registry, Schedules, SpecRecord
 from millrace.registry.entities import LedgerEntry
 from millrace.registry.presentation import to_json
+from millrace.registry.schedules import apply_schedules
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec, invalid_input
 from millrace.spec.part import SpecPart
@@ -56,9 +57,18 @@ def describe_spec(model: str, registry: Registry) -> dict[str, Any]:
 
 
 def replace_spec(
-    model: str, body: object, *, registry: Registry, data_store: ObjectStore, actor: str, now: datetime
+    model: str,
+    body: object,
+    *,
+    registry: Registry,
+    data_store: ObjectStore,
+    schedules: Schedules,
+    actor: str,
+    now: datetime,
 ) -> dict[str, Any]:
     """Replace a model's spec, creating the model when it is new; the same spec again changes nothing.
+
+    The model's schedules follow once the spec is kept. Should they fail, the same spec again makes up for it.
 
     Parameters
     ----------
@@ -72,6 +82,7 @@ def replace_spec(
     dict
         The spec as it is now, ``changes`` against what was there, and under ``schema`` what it means for the next
         upload: ``kind`` (``none``, ``compatible``, ``incompatible``; null while there is no schema) and ``details``.
+        ``schedules`` says which schedules changed.
 
     Raises
     ------
@@ -95,6 +106,7 @@ def replace_spec(
         **_described(registry.get_spec_record(model)),
         "changes": changes,
         "schema": {"kind": effect.kind if current else None, "details": list(effect.details)},
+        "schedules": apply_schedules(model, spec, schedules),
     }
 
 

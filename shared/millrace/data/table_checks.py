@@ -6,14 +6,12 @@ from datetime import UTC
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from millrace.data.findings import MAX_EXAMPLES, Finding, error
 from millrace.data.history import History
-from millrace.data.quarantine import MASK
-from millrace.data.storage import to_values
-from millrace.data.typed_table import TypedTable, class_texts, stored_column, stored_parts
+from millrace.data.typed_table import TypedTable, class_texts, stored_column, stored_parts, stored_tables
+from millrace.data.words import combine_hashes, hash_values
 from millrace.schema import Column
 from millrace.spec.data import TableChecks
 
@@ -41,8 +39,6 @@ def check_whole(
         return
     for column in table.schema.columns:
         yield from _missing_share(column, table)
-        if column.rules.unique:
-            yield from _repeated_values(column, table, lines)
     if checks.max_duplicate_share is not None:
         yield from _repeated_rows(table, lines, checks.max_duplicate_share)
     if checks.freshness_column is not None:
@@ -79,33 +75,6 @@ def _missing_share(column: Column, table: TypedTable) -> Iterator[Finding]:
         yield Finding(column.rules.severity, "null_share", column.name, message, count, (), share)
 
 
-def _repeated_values(column: Column, table: TypedTable, lines: npt.NDArray[np.int64]) -> Iterator[Finding]:
-    stored = stored_column(table, column)
-    known = len(stored) - stored.null_count
-    count = known - _distinct(stored)
-    if not count:
-        return
-    values = to_values(stored)
-    positions = np.flatnonzero(pd.Series(values).duplicated().to_numpy() & pc.is_valid(stored).to_numpy())
-    rows = tuple(
-        (int(lines[row]), MASK if column.sensitive else str(values[row])) for row in positions[:MAX_EXAMPLES].tolist()
-    )
-    message = f"{count:,} rows repeat a value of {column.name!r}, which the spec says is unique"
-    examples = tuple(dict.fromkeys(value for _, value in rows))
-    yield Finding(column.rules.severity, "unique", column.name, message, count, examples, count / known, rows)
-
-
-def _distinct(stored: pa.ChunkedArray) -> int:
-    """Count distinct values; numbers that only grow, as identifiers often do, are seen to be distinct at a glance."""
-    if pa.types.is_floating(stored.type):
-        values = to_values(stored)
-        values = values[~np.isnan(values)]
-        if bool(np.all(values[1:] > values[:-1])):
-            return len(values)
-    plain = stored.cast(pa.string()) if pa.types.is_dictionary(stored.type) else stored
-    return int(pc.count_distinct(plain).as_py())
-
-
 def _repeated_rows(table: TypedTable, lines: npt.NDArray[np.int64], allowed: float) -> Iterator[Finding]:
     repeated = np.flatnonzero(repeated_rows(table))
     share = len(repeated) / len(table)
@@ -118,18 +87,13 @@ def _repeated_rows(table: TypedTable, lines: npt.NDArray[np.int64], allowed: flo
 def repeated_rows(table: TypedTable) -> npt.NDArray[np.bool_]:
     """Tell which rows have the same values as an earlier one in every column.
 
-    Each value is replaced by the number of its first appearance, and these numbers are combined column by column into
-    one that stands for the row so far: exact, with the memory of two columns.
+    Rows are compared by a hash of 64 bits: that two of 25 million different ones share one has a chance of 1 in 60,000.
     """
-    so_far = np.zeros(len(table), dtype=np.int64)
-    for column in table.schema.columns:
-        stored = stored_column(table, column)
-        encoded = pa.chunked_array([stored.combine_chunks()]) if stored.num_chunks != 1 else stored
-        chunk = encoded.chunk(0) if encoded.num_chunks else pa.array([], type=stored.type)
-        words = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
-        codes = pc.fill_null(words.indices.cast(pa.int64()), -1).to_numpy(zero_copy_only=False) + 1
-        so_far = pd.factorize(so_far * (int(codes.max(initial=0)) + 1) + codes)[0].astype(np.int64)
-    return np.asarray(pd.Series(so_far).duplicated().to_numpy())
+    hashes = [np.empty(0, dtype=np.uint64)]
+    for part in stored_tables(table):
+        columns = [hash_values(part.column(column.name)) for column in table.schema.columns]
+        hashes.append(combine_hashes(columns, part.num_rows))
+    return np.asarray(pd.Series(np.concatenate(hashes)).duplicated().to_numpy())
 
 
 def _freshness(table: TypedTable, checks: TableChecks, history: History) -> Iterator[Finding]:

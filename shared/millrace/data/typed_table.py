@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from millrace.data.conversion import parse_column
-from millrace.data.row_store import column_parts, table_parts
+from millrace.data.row_store import ParquetRows, column_parts, filter_rows, table_parts
 from millrace.data.storage import StoredColumns, from_values, is_text
 from millrace.features import MISSING_STRING, FeatureMatrix, build_features, missing_cells
 from millrace.schema import Column, TableSchema
@@ -25,7 +26,9 @@ __all__ = [
     "row_parts",
     "stored_column",
     "stored_parts",
+    "stored_rows",
     "stored_tables",
+    "without_rows",
 ]
 
 
@@ -114,11 +117,28 @@ def stored_parts(table: TypedTable, column: Column) -> Iterator[pa.Array]:
     return column_parts(pa.table({column.name: stored_column(table, column)}), column.name)
 
 
+def stored_rows(table: TypedTable, rows: npt.NDArray[np.int64]) -> pa.Table:
+    """Return a few rows, by positions that do not decrease, as they are stored."""
+    if isinstance(table.columns, StoredColumns):
+        return table.columns.stored.take(pa.array(rows))
+    names = [column.name for column in table.schema.columns]
+    return pa.table([stored_column(table, column).take(pa.array(rows)) for column in table.schema.columns], names=names)
+
+
 def stored_tables(table: TypedTable) -> Iterator[pa.Table]:
     """Yield every column of the schema as it is stored, some rows at a time."""
     if isinstance(table.columns, StoredColumns):
         return table_parts(table.columns.stored)
     return table_parts(pa.table({column.name: stored_column(table, column) for column in table.schema.columns}))
+
+
+def without_rows(table: TypedTable, kept: npt.NDArray[np.bool_], folder: Path | None) -> TypedTable:
+    """Return the rows where a mask is true; of rows on disk, on disk again."""
+    stored = table.columns.stored if isinstance(table.columns, StoredColumns) else None
+    if folder is None or not isinstance(stored, ParquetRows):
+        return table.take(kept)
+    rows = filter_rows(stored, kept, folder)
+    return TypedTable(table.schema, StoredColumns(rows), rows.num_rows)
 
 
 def row_parts(table: TypedTable) -> Iterator[TypedTable]:

@@ -4,7 +4,7 @@ Each word is replaced by a hash of 64 bits (SipHash-2-4, as pandas computes it).
 share one has a chance of one in 60,000; they would then count as one.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,10 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from millrace.data.storage import to_values
+
+_OFFSET, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 
 UInt64Array = npt.NDArray[np.uint64]
 
@@ -58,6 +62,24 @@ def hash_words(words: pa.Array) -> UInt64Array:
         return np.asarray(hash_words(words.dictionary)[words.indices.to_numpy(zero_copy_only=False)])
     values = words.cast(pa.string()).to_numpy(zero_copy_only=False)
     return np.asarray(pd.util.hash_array(values, categorize=False), dtype=np.uint64)
+
+
+def hash_values(column: pa.ChunkedArray) -> UInt64Array:
+    """Hash a column's values, equal ones alike and missing ones too."""
+    if pa.types.is_string(column.type) or pa.types.is_dictionary(column.type):
+        hashes = [hash_words(pc.fill_null(chunk.cast(pa.string()), "")) for chunk in column.chunks]
+    else:
+        hashes = [pd.util.hash_array(to_values(chunk), categorize=False) for chunk in column.chunks]
+    return np.concatenate([np.empty(0, dtype=np.uint64), *hashes])
+
+
+def combine_hashes(columns: Sequence[UInt64Array], rows: int) -> UInt64Array:
+    """Return one hash a row (FNV-1a's way of combining, over words of 64 bits)."""
+    combined = np.full(rows, _OFFSET, dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        for hashes in columns:
+            combined = (combined ^ hashes) * _PRIME
+    return combined
 
 
 def count_different(parts: Iterable[pa.Array]) -> int:

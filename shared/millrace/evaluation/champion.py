@@ -28,12 +28,21 @@ class Champion:
         Why not.
     schema_changed : bool, default=False
         Whether that is because a later schema was adopted on purpose.
+    model_name : str, default=""
+        The model it is a version of.
+    run_id : str or None, default=None
+        The run that made it.
+    split_fingerprint : str or None, default=None
+        How that run's rows were divided; None for versions that do not say.
     """
 
     version: int
     model: OnnxModel | None
     obstacle: str = ""
     schema_changed: bool = False
+    model_name: str = ""
+    run_id: str | None = None
+    split_fingerprint: str | None = None
 
 
 def load_champion(
@@ -55,7 +64,13 @@ def load_champion(
         if difference:
             return Champion(version, None, difference, schema_changed=schema.version > champion_schema.version)
         body = _read_verified(model_name, version, "model.onnx", manifest, model_store)
-        return Champion(version, OnnxModel.load(body, champion_schema))
+        return Champion(
+            version,
+            OnnxModel.load(body, champion_schema),
+            model_name=model_name,
+            run_id=manifest.get("run_id"),
+            split_fingerprint=manifest.get("split_fingerprint"),
+        )
     except (ArtifactIntegrityError, ArtifactNotFoundError) as error:
         return Champion(version, None, error.message)
 

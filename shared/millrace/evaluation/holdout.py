@@ -6,10 +6,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import confusion_matrix
 
-from millrace.data.prepared import PreparedSplit
-from millrace.evaluation.intervals import FloatArray, Interval, bootstrap, gain_interval, percentile_interval
+from millrace.evaluation.intervals import (
+    FloatArray,
+    Interval,
+    bootstrap,
+    gain_interval,
+    percentile_interval,
+    resamples_for,
+)
 from millrace.evaluation.weighted import statistic
 from millrace.schema import TableSchema
 from millrace.training.metric_catalogue import METRICS, Metric
@@ -54,11 +59,37 @@ class Measurement:
         return document
 
 
-def measure(schema: TableSchema, holdout: PreparedSplit, predictions: npt.NDArray[Any], seed: int) -> Measurement:
-    """Measure predictions by every metric of the task, with bootstrap draws from ``seed``."""
-    statistics = {metric.name: statistic(metric.name, holdout.target, predictions) for metric in METRICS[schema.task]}
-    metrics = compute_metrics(schema.task, holdout.target, predictions)
-    return Measurement(metrics, bootstrap(statistics, len(holdout), seed=seed))
+def measure(
+    schema: TableSchema, target: npt.NDArray[Any], predictions: Mapping[str, npt.NDArray[Any]], seed: int
+) -> dict[str, Measurement]:
+    """Measure several models' predictions by every metric of the task, on the same bootstrap draws.
+
+    Parameters
+    ----------
+    target : array of shape (n_rows,)
+        Class indices or values.
+    predictions : mapping of str to array
+        By whatever the caller calls each model; see :mod:`millrace.training.metrics`.
+    seed : int
+        Of the draws.
+    """
+    names = [metric.name for metric in METRICS[schema.task]]
+    statistics = {
+        (model, name): statistic(name, target, answers) for model, answers in predictions.items() for name in names
+    }
+    samples = bootstrap(statistics, len(target), seed=seed, resamples=resamples_for(len(target)))
+    return {
+        model: Measurement(
+            compute_metrics(schema.task, target, answers), {name: samples[model, name] for name in names}
+        )
+        for model, answers in predictions.items()
+    }
+
+
+def unanswered(predictions: npt.NDArray[Any]) -> int:
+    """Return for how many rows a model's answer is not a number."""
+    finite = np.isfinite(predictions)
+    return int(np.sum(~(finite if finite.ndim == 1 else finite.all(axis=1))))
 
 
 def baseline_predictions(schema: TableSchema, train_target: npt.NDArray[Any], rows: int) -> npt.NDArray[np.float64]:
@@ -67,12 +98,3 @@ def baseline_predictions(schema: TableSchema, train_target: npt.NDArray[Any], ro
         return np.full(rows, train_target.mean(), dtype=np.float64)
     shares = np.bincount(train_target, minlength=len(schema.classes)) / len(train_target)
     return np.tile(shares, (rows, 1))
-
-
-def confusion(schema: TableSchema, target: npt.NDArray[Any], predictions: npt.NDArray[Any]) -> dict[str, Any] | None:
-    """Return counts by true class (rows) and predicted class (columns); None for regression."""
-    if schema.task == "regression":
-        return None
-    labels = np.arange(len(schema.classes))
-    matrix = confusion_matrix(target, predictions.argmax(axis=1), labels=labels)
-    return {"classes": list(schema.classes), "matrix": matrix.tolist()}

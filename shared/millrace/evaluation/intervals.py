@@ -5,8 +5,9 @@ Rows are drawn with replacement; one metric's values over the draws make a perce
 difference of two of them is a paired sample: what both find hard cancels out.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +17,18 @@ FloatArray = npt.NDArray[np.float64]
 #: From weights of shape (n_draws, n_rows) to values of shape (n_draws,); NaN where the metric is not defined.
 Statistic = Callable[[FloatArray], FloatArray]
 
+Name = TypeVar("Name", bound=Hashable)
+
 DEFAULT_RESAMPLES = 500
 
 #: A draw on which a metric is not defined is left out; with fewer defined draws than this share, there is no interval.
 MIN_DEFINED_SHARE = 0.5
 
+#: Draws of a large holdout, whose intervals are narrow anyway: fewer, so that the time stays bounded.
+MIN_RESAMPLES = 200
+
 _MAX_WEIGHTS = 2_000_000
+_MAX_DRAWN_ROWS = 50_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +37,11 @@ class Interval:
 
     low: float
     high: float
+
+
+def resamples_for(rows: int) -> int:
+    """Return how many draws a holdout gets."""
+    return int(np.clip(_MAX_DRAWN_ROWS // max(rows, 1), MIN_RESAMPLES, DEFAULT_RESAMPLES))
 
 
 def draw_weights(rows: int, resamples: int, seed: int) -> Iterator[FloatArray]:
@@ -43,14 +55,14 @@ def draw_weights(rows: int, resamples: int, seed: int) -> Iterator[FloatArray]:
 
 
 def bootstrap(
-    statistics: Mapping[str, Statistic], rows: int, *, seed: int, resamples: int = DEFAULT_RESAMPLES
-) -> dict[str, FloatArray]:
+    statistics: Mapping[Name, Statistic], rows: int, *, seed: int, resamples: int = DEFAULT_RESAMPLES
+) -> dict[Name, FloatArray]:
     """Measure every statistic on the same draws.
 
     Parameters
     ----------
-    statistics : mapping of str to callable
-        See :mod:`millrace.evaluation.weighted`.
+    statistics : mapping to callable
+        By any name; see :mod:`millrace.evaluation.weighted`.
     rows : int
         Of the holdout; at least one.
     seed : int
@@ -60,9 +72,9 @@ def bootstrap(
 
     Returns
     -------
-    dict of str to float64 array of shape (resamples,)
+    dict to float64 array of shape (resamples,)
     """
-    values: dict[str, list[FloatArray]] = {name: [] for name in statistics}
+    values: dict[Name, list[FloatArray]] = {name: [] for name in statistics}
     for weights in draw_weights(rows, resamples, seed):
         for name, statistic in statistics.items():
             values[name].append(statistic(weights))

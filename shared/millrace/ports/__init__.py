@@ -1,15 +1,18 @@
 """What the stages need from the outside, as protocols.
 
-:mod:`millrace.aws` implements them on S3, DynamoDB, Step Functions and EventBridge; ``tests/fakes`` in memory.
+:mod:`millrace.aws` implements them on S3, DynamoDB, Step Functions, EventBridge and its Scheduler; ``tests/fakes`` in
+memory.
 """
 
 from millrace.ports.events import Event, EventPublisher
 from millrace.ports.objects import ListedObject, ObjectInfo, ObjectStore, ObjectVersion
 from millrace.ports.pipeline import PipelineStarter
 from millrace.ports.registry import MAX_FOLLOW_UP_CAUSES, Claim, Registry, SpecRecord
+from millrace.ports.schedules import PURPOSES, Purpose, Schedule, Schedules
 
 __all__ = [
     "MAX_FOLLOW_UP_CAUSES",
+    "PURPOSES",
     "Claim",
     "Event",
     "EventPublisher",
@@ -18,6 +21,9 @@ __all__ = [
     "ObjectStore",
     "ObjectVersion",
     "PipelineStarter",
+    "Purpose",
     "Registry",
+    "Schedule",
+    "Schedules",
     "SpecRecord",
 ]

@@ -46,10 +46,11 @@ class Claim:
     """What became of a cause that was claimed.
 
     ``started``: this call made the run. ``duplicate``: the cause was claimed before (``run_id`` says for which
-    run, if it started one). ``deferred``: a run is active; the cause waits for it.
+    run, if it started one). ``deferred``: a run is active; the cause waits for it. ``answered``: a run is active
+    that answers it already.
     """
 
-    outcome: Literal["started", "duplicate", "deferred"]
+    outcome: Literal["started", "duplicate", "deferred", "answered"]
     run_id: str | None
 
 
@@ -92,12 +93,14 @@ class Registry(Protocol):
         ...
 
     # -- causes and runs ---------------------------------------------------------------------------------------
-    def claim_cause(self, cause: Cause, run: Run, entry: LedgerEntry) -> Claim:
+    def claim_cause(self, cause: Cause, run: Run, entry: LedgerEntry, answered_since: datetime | None = None) -> Claim:
         """Claim a cause exactly once, creating the model when it is new.
 
         In one transaction: the cause is recorded; and either ``run`` is recorded and made the model's active
-        run, or, while another run is active, the cause is added to those pending. ``entry`` goes to the ledger
-        with action ``run_requested`` or ``trigger_deferred``. A cause seen before changes nothing.
+        run, or, while another run is active, the cause is added to those pending. But when the active run was asked
+        for at ``answered_since`` or later, it answers the cause, which is recorded as skipped. ``entry`` goes to the
+        ledger with action ``run_requested``, ``trigger_deferred`` or ``trigger_skipped``. A cause seen before changes
+        nothing.
         """
         ...
 

@@ -10,10 +10,17 @@ from millrace.registry.versioning import is_required
 from millrace.schema import TableSchema
 
 
-def build_signature(schema: TableSchema) -> dict[str, Any]:
-    """Return what a version takes and gives, by name and type, and the whole schema for serving."""
+def build_signature(schema: TableSchema, threshold: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return what a version takes and gives, by name and type, and the whole schema for serving.
+
+    Where the evaluation chose a ``threshold``, its ``positive_class`` and ``value`` are part of it: a row is called
+    positive from that probability on.
+    """
     inputs = [{"name": column.name, "type": column.type, "required": is_required(column)} for column in schema.features]
-    return {"schema": schema.to_dict(), "inputs": inputs, "outputs": _outputs(schema)}
+    document = {"schema": schema.to_dict(), "inputs": inputs, "outputs": _outputs(schema)}
+    if threshold:
+        document["threshold"] = {"positive_class": threshold["positive_class"], "value": threshold["value"]}
+    return document
 
 
 def _outputs(schema: TableSchema) -> list[dict[str, Any]]:
@@ -25,10 +32,17 @@ def _outputs(schema: TableSchema) -> list[dict[str, Any]]:
     ]
 
 
-def build_manifest(version: ModelVersion, artifacts: Mapping[str, bytes]) -> dict[str, Any]:
-    """Return the manifest: what the version is, and SHA-256 and size of every artifact as it is stored."""
+def build_manifest(
+    version: ModelVersion, artifacts: Mapping[str, bytes], evaluation: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the manifest: what the version is, and SHA-256 and size of every artifact as it is stored.
+
+    ``split_fingerprint`` says how its rows were divided, so that a later challenger is not compared with it on rows
+    that it has learnt from.
+    """
     document: dict[str, Any] = to_json(version)
     del document["manifest_sha256"]
+    document["split_fingerprint"] = (evaluation.get("split") or {}).get("fingerprint")
     document["artifacts"] = {
         name: {"sha256": hashlib.sha256(body).hexdigest(), "bytes": len(body)}
         for name, body in sorted(artifacts.items())

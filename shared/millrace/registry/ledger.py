@@ -13,3 +13,10 @@ def run_requested(entry: LedgerEntry, run_id: str) -> LedgerEntry:
 def trigger_deferred(entry: LedgerEntry, active_run_id: str) -> LedgerEntry:
     """Return ``entry`` as that of a cause which waits for ``active_run_id`` to finish."""
     return replace(entry, action="trigger_deferred", details={**entry.details, "waits_for": active_run_id})
+
+
+def trigger_answered(entry: LedgerEntry, active_run_id: str) -> LedgerEntry:
+    """Return ``entry`` as that of a cause which ``active_run_id``, asked for moments ago, answers already."""
+    reason = f"skipped: run {active_run_id}, asked for just before, answers it ({entry.reason})"
+    details = {**entry.details, "answered_by": active_run_id}
+    return replace(entry, action="trigger_skipped", reason=reason, details=details)

@@ -161,7 +161,7 @@ def _write_version(
         created_at=now,
     )
     artifacts = _write_artifacts(winner, version, model_store)
-    manifest = _dump(build_manifest(version, artifacts))
+    manifest = _dump(build_manifest(version, artifacts, winner.evaluation))
     model_store.put(version_key(run.model, number, MANIFEST), manifest, _content_type(MANIFEST))
     version = replace(version, manifest_sha256=hashlib.sha256(manifest).hexdigest())
     registry.put_version(version, _registered_entry(winner, version, now))
@@ -178,7 +178,7 @@ def _write_artifacts(winner: Winner, version: ModelVersion, model_store: ObjectS
         source = trial_key(run.model, run.run_id, trial.trial_id, name)
         model_store.copy(source, version_key(run.model, version.version, name))
     documents = {
-        SIGNATURE: _dump(build_signature(winner.schema)),
+        SIGNATURE: _dump(build_signature(winner.schema, winner.evaluation.get("threshold"))),
         "evaluation.json": _dump(winner.evaluation),
         "card.md": build_card(version, run, winner.schema, winner.evaluation).encode(),
     }

@@ -13,6 +13,7 @@ from millrace.errors import (
     PayloadTooLargeError,
     UnsupportedMediaTypeError,
 )
+from millrace.serving.error_detail import ErrorDetail, told_of
 from millrace.serving.request import JSON, Request
 
 #: A request's body, unpacked; API Gateway itself takes no more.
@@ -20,7 +21,7 @@ MAX_BODY_BYTES = 10_000_000
 #: What a function may answer: 6 MB, less what the envelope around the body needs.
 MAX_REPLY_BYTES = 5_500_000
 
-_INTERNAL_ERROR = 500
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 class ErrorWriter(Protocol):
@@ -45,7 +46,7 @@ def read_request(event: Mapping[str, Any]) -> Request:
     """
     headers = {str(name).lower(): value for name, value in (event.get("headers") or {}).items()}
     body = _unpack(_body_bytes(event), headers.get("content-encoding"))
-    return Request(body, headers, event.get("pathParameters") or {})
+    return Request(body, headers, event.get("pathParameters") or {}, event.get("queryStringParameters") or {})
 
 
 def success_response(reply: Mapping[str, Any] | str) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def success_response(reply: Mapping[str, Any] | str) -> dict[str, Any]:
     """
     if isinstance(reply, str):
         return _response(200, reply, {"Content-Type": "text/plain"})
-    body = json.dumps(reply, separators=(",", ":"), allow_nan=False)
+    body = _encode(reply)
     # The body travels as a string inside the function's JSON answer, where quotes and backslashes take two bytes.
     size = len(body) + body.count('"') + body.count("\\") if len(body) * 2 > MAX_REPLY_BYTES else len(body)
     if size > MAX_REPLY_BYTES:
@@ -66,12 +67,9 @@ def success_response(reply: Mapping[str, Any] | str) -> dict[str, Any]:
     return _response(200, body)
 
 
-def error_response(error: MillraceError, write: ErrorWriter) -> dict[str, Any]:
-    """Return the response for an error: what the caller can mend is said, what only we can is not."""
-    document = error.to_dict()
-    if error.http_status == _INTERNAL_ERROR:
-        document["message"] = "the request could not be answered; the service's log says why"
-    status, body = write(error, document)
+def error_response(error: MillraceError, write: ErrorWriter, detail: ErrorDetail = "full") -> dict[str, Any]:
+    """Return the response for an error, in a dialect's words."""
+    status, body = write(error, told_of(error, detail))
     headers = {"Retry-After": "1"} if error.retryable else {}
     return _response(status, json.dumps(body), headers)
 

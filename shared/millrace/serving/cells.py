@@ -8,20 +8,21 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-
 from millrace.features import MISSING_STRING
 from millrace.schema import MISSING_WORDS, Column
 from millrace.serving.json_words import describe
 
-Cell = float | str | np.datetime64
+#: A value as it is typed: moments are UTC and have no zone; None is a missing moment.
+Cell = float | str | datetime | None
 
 #: Text longer than this (and than every category seen in training) is refused: a matrix of strings is as wide as
 #: its longest.
 MAX_TEXT_LENGTH = 1_000
 
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
-_NOT_A_TIME = np.datetime64("NaT", "us")
+#: The largest number that float32 holds.
+FLOAT32_MAX = 3.4028234663852886e38
+
+_MISSING_NUMBER = float("nan")
 
 
 def cell_reader(column: Column) -> Callable[[Any], Cell]:
@@ -38,8 +39,8 @@ def cell_reader(column: Column) -> Callable[[Any], Cell]:
 def missing_cell(column: Column) -> Cell:
     """Return what stands for a missing value of ``column``."""
     if column.type == "datetime":
-        return _NOT_A_TIME
-    return MISSING_STRING if column.type in ("category", "text") else float("nan")
+        return None
+    return MISSING_STRING if column.type in ("category", "text") else _MISSING_NUMBER
 
 
 def _read_number(value: Any) -> float:
@@ -49,7 +50,7 @@ def _read_number(value: Any) -> float:
         number = float(value)
     except OverflowError:
         number = float("inf")
-    if abs(number) > _FLOAT32_MAX:
+    if abs(number) > FLOAT32_MAX:
         raise ValueError("expects a number that a 32-bit float can hold")
     return number + 0.0  # makes a negative zero positive, as training does
 
@@ -62,7 +63,7 @@ def _boolean_reader(column: Column) -> Callable[[Any], float]:
     def read(value: Any) -> float:
         if type(value) is str:
             text = value.strip()
-            word = float("nan") if text in MISSING_WORDS else words.get(text.lower())
+            word = _MISSING_NUMBER if text in MISSING_WORDS else words.get(text.lower())
             if word is None:
                 raise ValueError(f"{expected}, got another word")
             return word
@@ -96,23 +97,23 @@ def _check_unicode(text: str) -> None:
         raise ValueError("expects a string of whole Unicode characters, got half a surrogate pair") from error
 
 
-def _datetime_reader(column: Column) -> Callable[[Any], np.datetime64]:
+def _datetime_reader(column: Column) -> Callable[[Any], datetime | None]:
     # What was seen in training comes first, in its order: 20240203 is a day in ISO 8601 too, but perhaps another.
     formats = tuple(dict.fromkeys((*column.formats, "iso")))
 
-    def read(value: Any) -> np.datetime64:
+    def read(value: Any) -> datetime | None:
         if type(value) is not str:
             raise ValueError(f"expects a date as a string, got {describe(value)}")
         text = value.strip()
         if text in MISSING_WORDS:
-            return _NOT_A_TIME
+            return None
         for name in formats:
             try:
                 moment = datetime.fromisoformat(text) if name == "iso" else datetime.strptime(text, name)  # noqa: DTZ007 - the next line gives it a zone
                 moment = moment.astimezone(UTC) if moment.tzinfo else moment
             except (ValueError, OverflowError):
                 continue
-            return np.datetime64(moment.replace(tzinfo=None), "us")
+            return moment.replace(tzinfo=None)
         raise ValueError(f"expects a date in {' or '.join(formats).replace('iso', 'ISO 8601')}")
 
     return read

@@ -3,11 +3,20 @@
 from typing import Any
 
 from millrace.schema import Column, TableSchema
-from millrace.serving.cells import MAX_TEXT_LENGTH
+from millrace.serving.cells import FLOAT32_MAX, MAX_TEXT_LENGTH
 
 Document = dict[str, Any]
 
-_FLOAT32_MAX = 3.4028234663852886e38
+_ON_ERROR: Document = {
+    "type": ["object", "null"],
+    "properties": {
+        "on_error": {
+            "enum": ["refuse", "partial"],
+            "description": "Whether bad rows refuse the request, or are left out and told of under 'errors'.",
+        }
+    },
+    "description": "Other members are taken, and not used.",
+}
 
 
 def schemas(schema: TableSchema, max_rows: int) -> Document:
@@ -47,7 +56,7 @@ def schemas(schema: TableSchema, max_rows: int) -> Document:
                 ),
             ]
         },
-        "Instances": _closed({"instances": _either_rows(max_rows)}, ["instances"]),
+        "Instances": _closed({"instances": _either_rows(max_rows), "parameters": _ON_ERROR}, ["instances"]),
         "InferenceRequest": _inference_request(schema),
         **_reply_components(schema),
     }
@@ -57,7 +66,7 @@ def _value(column: Column) -> Document:
     missing = " Null where it is not known."
     if column.type in ("integer", "number"):
         kind = "A whole number." if column.type == "integer" else "A number."
-        limits = {"minimum": -_FLOAT32_MAX, "maximum": _FLOAT32_MAX}
+        limits = {"minimum": -FLOAT32_MAX, "maximum": FLOAT32_MAX}
         return {"type": ["number", "null"], **limits, "description": kind + missing}
     if column.type == "boolean":
         words = ["true", "false", *column.true_values, *column.false_values]
@@ -115,9 +124,16 @@ def _reply_components(schema: TableSchema) -> Document:
         classes = dict.fromkeys(schema.classes, probability)
         probabilities = {"type": ["object", "null"], "properties": classes, "required": list(schema.classes)}
         prediction = _closed(
-            {"label": {"enum": [*labels, None]}, "probabilities": probabilities}, ["label", "probabilities"]
+            {
+                "label": {"enum": [*labels, None]},
+                "probabilities": probabilities,
+                "decision": {"enum": [*labels, None], "description": "By the threshold, where there is one."},
+            },
+            ["label", "probabilities", "decision"],
         )
     fault = _closed({"field": text, "message": text}, ["field", "message"])
+    faults = {"type": "array", "items": fault}
+    bad_row = _closed({"row": {"type": "integer"}, "fields": faults}, ["row", "fields"])
     tensor = {"type": "object", "required": ["name", "shape", "datatype"]}
     return {
         "Predictions": _closed(
@@ -127,6 +143,7 @@ def _reply_components(schema: TableSchema) -> Document:
                 "model_version": {"type": "integer"},
                 "prediction_id": text,
                 "warnings": {"type": "array", "items": fault},
+                "errors": {"type": "array", "items": bad_row},
             },
             ["predictions", "model", "model_version", "prediction_id"],
         ),
@@ -156,8 +173,7 @@ def _closed(properties: Document, required: list[str]) -> Document:
 
 
 def _member(name: str, schema: Document) -> Document:
-    params = {"type": ["object", "null"], "description": "Taken, and not used."}
-    return _closed({name: schema, "params": params}, [name])
+    return _closed({name: schema, "params": _ON_ERROR}, [name])
 
 
 def _rows(items: Document, max_rows: int) -> Document:

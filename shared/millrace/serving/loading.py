@@ -6,6 +6,7 @@ The registry's record holds the SHA-256 of ``manifest.json``; the manifest holds
 import hashlib
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -35,14 +36,46 @@ class ModelSource(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """When to decide for a class of a binary task.
+
+    Parameters
+    ----------
+    index : int
+        The class, by its place in the schema's classes.
+    value : float
+        From this probability on.
+    """
+
+    index: int
+    value: float
+
+
 @dataclass(frozen=True)
 class LoadedModel:
-    """A version that is ready to serve."""
+    """A version that is ready to serve.
+
+    Parameters
+    ----------
+    model, version : str, int
+        Which one it is.
+    onnx : OnnxModel
+        Scores rows.
+    schema : TableSchema
+        That it was trained under.
+    threshold : Threshold or None, default=None
+        That evaluation chose; None decides for the likeliest class.
+    created_at : datetime or None, default=None
+        When it was registered, where its manifest says so.
+    """
 
     model: str
     version: int
     onnx: OnnxModel
     schema: TableSchema
+    threshold: Threshold | None = None
+    created_at: datetime | None = None
 
     @cached_property
     def reader(self) -> RowReader:
@@ -67,19 +100,34 @@ def load_version(source: ModelSource, model: str, version: int) -> LoadedModel:
     """
     manifest_body = _checked(source, model, version, MANIFEST, source.manifest_sha256(model, version))
     try:
-        artifacts = json.loads(manifest_body)["artifacts"]
+        manifest = json.loads(manifest_body)
+        artifacts = manifest["artifacts"]
         model_sha256 = artifacts[MODEL]["sha256"]
         signature_sha256 = artifacts[SIGNATURE]["sha256"]
+        created_at = _moment(manifest.get("created_at"))
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactIntegrityError(f"{MANIFEST} of {model} version {version} names no model and signature") from error
     signature = _checked(source, model, version, SIGNATURE, signature_sha256)
     try:
-        schema = TableSchema.from_dict(json.loads(signature)["schema"])
+        document = json.loads(signature)
+        schema = TableSchema.from_dict(document["schema"])
+        threshold = _threshold(document.get("threshold"), schema)
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactIntegrityError(f"{SIGNATURE} of {model} version {version} holds no schema") from error
-    return LoadedModel(
-        model, version, OnnxModel.load(_checked(source, model, version, MODEL, model_sha256), schema), schema
-    )
+    onnx = OnnxModel.load(_checked(source, model, version, MODEL, model_sha256), schema)
+    return LoadedModel(model, version, onnx, schema, threshold, created_at)
+
+
+def _threshold(document: Any, schema: TableSchema) -> Threshold | None:
+    if document is None:
+        return None
+    if schema.task != "binary":
+        raise ValueError("only a binary task has a threshold")
+    return Threshold(schema.classes.index(document["positive_class"]), float(document["value"]))
+
+
+def _moment(text: Any) -> datetime | None:
+    return datetime.fromisoformat(text) if isinstance(text, str) else None
 
 
 def _checked(source: ModelSource, model: str, version: int, name: str, sha256: str) -> bytes:

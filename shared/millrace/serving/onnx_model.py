@@ -50,7 +50,7 @@ class OnnxModel:
         if features.numbers.shape[1]:
             inputs[NUMBERS_INPUT] = features.numbers
         if features.strings.shape[1]:
-            inputs[STRINGS_INPUT] = features.strings.astype(object)
+            inputs[STRINGS_INPUT] = features.strings.astype(object, copy=False)
         if self.schema.task == "regression":
             (values,) = self.session.run([VALUE_OUTPUT], inputs)
             return np.asarray(values, dtype=np.float32).reshape(len(features))

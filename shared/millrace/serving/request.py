@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import unquote
 
-from millrace.errors import InvalidInputError, UnsupportedMediaTypeError, VersionNotFoundError
+from millrace.errors import FieldError, InvalidInputError, UnsupportedMediaTypeError, VersionNotFoundError
 from millrace.names import CHAMPION, validate_model_name
 from millrace.serving.table import RequestTable
 
@@ -26,11 +27,14 @@ class Request:
         Names in lower case.
     parameters : mapping of str to str
         What stands for the placeholders of the route's path.
+    query : mapping of str to str
+        What stands behind the path's question mark.
     """
 
     body: bytes
     headers: Mapping[str, str]
     parameters: Mapping[str, str]
+    query: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def model(self) -> str:
@@ -88,8 +92,26 @@ class PredictionRequest:
         What the caller calls the request, in dialects that have such a name.
     outputs : tuple of str, default=()
         The only outputs that are wanted; empty for all.
+    parameters : mapping
+        What the body says about how it is to be answered, under the dialect's own name for it.
     """
 
     table: RequestTable
     request_id: str | None = None
     outputs: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+def answers_partially(request: Request, asked: PredictionRequest) -> bool:
+    """Tell whether good rows are to be answered although others are bad; the query goes before the body.
+
+    Raises
+    ------
+    InvalidInputError
+        When ``on_error`` is neither ``refuse`` nor ``partial``.
+    """
+    on_error = request.query.get("on_error", asked.parameters.get("on_error", "refuse"))
+    if on_error not in ("refuse", "partial"):
+        message = "expects 'refuse' or 'partial'"
+        raise InvalidInputError(f"on_error {message}", [FieldError("on_error", message)])
+    return bool(on_error == "partial")

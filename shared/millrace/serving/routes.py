@@ -14,8 +14,10 @@ from millrace.errors import MillraceError, NotFoundError
 from millrace.schema import TableSchema
 from millrace.serving.cache import ModelCache
 from millrace.serving.dialects import kserve_v1, mlflow, open_inference
+from millrace.serving.error_detail import ErrorDetail, reduce_scores
 from millrace.serving.loading import LoadedModel
-from millrace.serving.request import PredictionRequest, Request
+from millrace.serving.request import PredictionRequest, Request, answers_partially
+from millrace.serving.rows import TypedRows
 from millrace.serving.scorer import Scores, score
 
 
@@ -51,11 +53,39 @@ class Endpoint:
         Rows that one request may hold.
     make_id : callable
         Returns a new prediction's id.
+    error_detail : ErrorDetail, default="full"
+        Whether errors and warnings name columns, or only say that there are some.
     """
 
     models: ModelCache
     max_rows: int
     make_id: Callable[[], str]
+    error_detail: ErrorDetail = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model said about the rows of one request, and of which rows.
+
+    Parameters
+    ----------
+    loaded : LoadedModel
+        The version that predicted.
+    asked : PredictionRequest
+        The rows as they came.
+    rows : TypedRows
+        The good ones among them, typed.
+    scores : Scores
+        Of all rows, in the request's order.
+    prediction_id : str
+        What the caller was told.
+    """
+
+    loaded: LoadedModel
+    asked: PredictionRequest
+    rows: TypedRows
+    scores: Scores
+    prediction_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +96,12 @@ class Answer:
     ----------
     body : dict or str
         A JSON document, or plain text.
-    served : LoadedModel or None, default=None
-        The model that predicted, when one did.
-    n_rows : int, default=0
-        Rows that it predicted.
+    prediction : Prediction or None, default=None
+        What was predicted, when something was.
     """
 
     body: Mapping[str, Any] | str
-    served: LoadedModel | None = None
-    n_rows: int = 0
+    prediction: Prediction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +120,10 @@ def find_route(event: Mapping[str, Any]) -> Route:
 def _predict(endpoint: Endpoint, request: Request, dialect: Dialect) -> Answer:
     loaded = _find_model(endpoint, request)
     asked = dialect.read_request(request, loaded.schema, endpoint.max_rows)
-    rows = loaded.reader.read(asked.table)
-    reply = dialect.write_reply(asked, score(loaded, rows), loaded, endpoint.make_id())
-    return Answer(reply, loaded, rows.n_rows)
+    rows = loaded.reader.read(asked.table, partial=answers_partially(request, asked))
+    prediction = Prediction(loaded, asked, rows, score(loaded, rows), endpoint.make_id())
+    told = reduce_scores(prediction.scores) if endpoint.error_detail == "reduced" else prediction.scores
+    return Answer(dialect.write_reply(asked, told, loaded, prediction.prediction_id), prediction)
 
 
 def _find_model(endpoint: Endpoint, request: Request) -> LoadedModel:

@@ -18,57 +18,60 @@ where training saw missing values, and a bad field elsewhere. Numeric strings ar
 numbers are due, and numbers that float32 cannot hold. Columns that are no features are not looked at.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from millrace.errors import FieldError, InvalidInputError
-from millrace.schema import Column, TableSchema
-from millrace.serving.cells import Cell, cell_reader, missing_cell
-from millrace.serving.rules import ValueRule, value_rules
-from millrace.serving.table import ABSENT, RequestTable
-
-#: Faults that a reply lists; the rest are counted.
-MAX_FAULTS = 100
-
-_DTYPES: dict[str, Any] = {
-    "integer": np.float64,
-    "number": np.float64,
-    "boolean": np.float64,
-    "datetime": "datetime64[us]",
-    "category": np.str_,
-}
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
+from millrace.errors import FieldError
+from millrace.features import FeatureMatrix, build_features, build_few_features
+from millrace.schema import TableSchema
+from millrace.serving.faults import Faults, count
+from millrace.serving.feature_reader import FEW_ROWS, Cells, FeatureReader, Notice, Tally
+from millrace.serving.table import RequestTable
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """Something a caller should know about a column that was scored all the same."""
-
-    field: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TypedRows:
-    """Rows that are ready for :func:`millrace.features.build_features`.
+    """Rows that are ready to be scored.
 
     Parameters
     ----------
-    columns : dict of str to array of shape (n_rows,)
-        Every feature of the schema, typed as that function expects.
+    reader : RowReader
+        What typed them.
+    cells : mapping of str to sequence of length n_rows
+        Every feature of the schema: floats (NaN is missing), strings ('' is missing), moments (None is missing).
     n_rows : int
         How many rows there are.
     notices : tuple of Notice
         Missing values, unknown categories and columns that were ignored.
+    n_missing, n_unknown : int
+        Missing values, and categories that training did not see, in all features together.
+    bad_rows : mapping of int to tuple of FieldError
+        What is wrong with rows of the request that are not among these; their numbers are the request's.
     """
 
-    columns: dict[str, npt.NDArray[Any]]
+    reader: "RowReader"
+    cells: Mapping[str, Cells]
     n_rows: int
-    notices: tuple[Notice, ...]
+    notices: tuple[Notice, ...] = ()
+    n_missing: int = 0
+    n_unknown: int = 0
+    bad_rows: Mapping[int, tuple[FieldError, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """Every feature as the array that :func:`millrace.features.build_features` takes."""
+        return {feature.name: feature.array(self.cells[feature.name]) for feature in self.reader.features}
+
+    def features(self, start: int, stop: int) -> FeatureMatrix:
+        """Return the two matrices of some of the rows."""
+        if self.n_rows <= FEW_ROWS:
+            return build_few_features(self.reader.plan, self.cells, self.n_rows)
+        chunk = {name: values[start:stop] for name, values in self.columns.items()}
+        return build_features(self.reader.schema, chunk, stop - start)
 
 
 class RowReader:
@@ -81,138 +84,55 @@ class RowReader:
     """
 
     def __init__(self, schema: TableSchema) -> None:
-        self._schema = schema
+        self.schema = schema
+        self.features = [FeatureReader(column) for column in schema.features]
+        self.plan = [(column.name, column.type) for column in schema.features]
         self._known_names = frozenset(column.name for column in schema.columns)
-        self._features = [_FeatureReader(column) for column in schema.features]
 
-    def read(self, table: RequestTable) -> TypedRows:
+    def read(self, table: RequestTable, partial: bool = False) -> TypedRows:
         """Type every feature of every row.
+
+        Parameters
+        ----------
+        table : RequestTable
+            The rows as they came.
+        partial : bool, default=False
+            Leave out the rows that have a bad field, as long as there are others, and say what is wrong with them.
 
         Raises
         ------
         InvalidInputError
-            Names every bad field as ``row 3: age`` (rows count from 0), the first :data:`MAX_FAULTS` of them.
+            Names every bad field as ``row 3: age`` (rows count from 0), the first
+            :data:`millrace.serving.faults.MAX_FAULTS` of them.
         """
-        faults = _Faults()
-        notices: list[Notice] = []
-        columns: dict[str, npt.NDArray[Any]] = {}
-        for feature in self._features:
-            columns[feature.column.name] = feature.read(table, faults, notices)
-        faults.raise_any()
+        faults = Faults(partial)
+        tally = Tally([])
+        cells = {feature.name: feature.read(table, faults, tally) for feature in self.features}
+        bad_rows = faults.bad_rows(table.n_rows)
+        if bad_rows:
+            good = self.read(_SelectedRows(table, [row for row in range(table.n_rows) if row not in bad_rows]))
+            return TypedRows(self, good.cells, good.n_rows, good.notices, good.n_missing, good.n_unknown, bad_rows)
         ignored = len(table.names - self._known_names)
         if ignored:
-            notices.append(Notice("*", f"{_count(ignored, 'column')} unknown to the model: ignored"))
-        return TypedRows(columns, table.n_rows, tuple(notices))
+            tally.note("*", f"{count(ignored, 'column')} unknown to the model: ignored")
+        return TypedRows(self, cells, table.n_rows, tuple(tally.notices), tally.missing, tally.unknown)
 
 
-class _Faults:
-    """Collects bad fields; keeps the first ones and counts the rest."""
+@dataclass(frozen=True)
+class _SelectedRows:
+    """Some rows of a table."""
 
-    def __init__(self) -> None:
-        self.listed: list[FieldError] = []
-        self.total = 0
+    table: RequestTable
+    rows: Sequence[int]
 
-    def add(self, field: str, message: str) -> None:
-        self.total += 1
-        if len(self.listed) < MAX_FAULTS:
-            self.listed.append(FieldError(field, message))
+    @property
+    def n_rows(self) -> int:
+        return len(self.rows)
 
-    def raise_any(self) -> None:
-        if self.total:
-            rest = self.total - len(self.listed)
-            more = f"; {rest} more are not listed" if rest else ""
-            raise InvalidInputError(f"the rows have {_count(self.total, 'bad field')}{more}", self.listed)
+    @property
+    def names(self) -> frozenset[str]:
+        return self.table.names
 
-
-class _FeatureReader:
-    """Reads one feature's values, all at once where they are plain and one by one where they are not."""
-
-    def __init__(self, column: Column) -> None:
-        self.column = column
-        self._read_cell: Callable[[Any], Cell] = cell_reader(column)
-        self._missing = missing_cell(column)
-        self._categories = frozenset(column.categories)
-        self._rules = value_rules(column)
-
-    def read(self, table: RequestTable, faults: _Faults, notices: list[Notice]) -> npt.NDArray[Any]:
-        column = self.column
-        if column.name not in table.names:
-            if not column.nullable:
-                faults.add(column.name, "is missing")
-            notices.append(Notice(column.name, "is not in the request: scored as missing"))
-            return self._array([self._missing] * table.n_rows)
-        values = table.column(column.name)
-        array = self._read_numbers(values)
-        if array is None:
-            array = self._array(self._read_cells(values, faults))
-        for rule in self._rules:
-            self._hold_to(rule, array, faults, notices)
-        self._take_notice(array, notices)
-        return array
-
-    def _hold_to(self, rule: ValueRule, array: npt.NDArray[Any], faults: _Faults, notices: list[Notice]) -> None:
-        """Report the values that break a rule: each as a bad field, or together where the rule only warns."""
-        rows = np.flatnonzero(rule.breaks(array)).tolist()
-        if self.column.rules.severity == "error":
-            for row in rows:
-                faults.add(f"row {row}: {self.column.name}", rule.demand)
-        elif rows:
-            notices.append(Notice(self.column.name, f"{_count(len(rows), 'value')}: {rule.demand}"))
-
-    def _array(self, cells: Sequence[Cell]) -> npt.NDArray[Any]:
-        return np.array(cells, dtype=_DTYPES[self.column.type])
-
-    def _read_numbers(self, values: Sequence[Any]) -> npt.NDArray[Any] | None:
-        """Read a column of plain numbers in one go; None when it needs a closer look."""
-        if self.column.type not in ("integer", "number") or not set(map(type, values)) <= {int, float, type(None)}:
-            return None
-        try:
-            array = np.array(values, dtype=np.float64)
-        except OverflowError:
-            return None
-        missing = np.isnan(array)
-        plain = np.abs(array) <= _FLOAT32_MAX
-        return array + 0.0 if bool((plain | missing).all()) else None
-
-    def _read_cells(self, values: Sequence[Any], faults: _Faults) -> list[Cell]:
-        cells: list[Cell] = []
-        for row, value in enumerate(values):
-            cell = self._missing
-            try:
-                if value is ABSENT:
-                    _check_silence(self.column)
-                elif value is not None:
-                    cell = self._read_cell(value)
-            except ValueError as error:
-                faults.add(f"row {row}: {self.column.name}", str(error))
-            cells.append(cell)
-        return cells
-
-    def _take_notice(self, array: npt.NDArray[Any], notices: list[Notice]) -> None:
-        column = self.column
-        if column.type == "category":
-            values = array.tolist()
-            missing = values.count("")
-            unknown = sum(value not in self._categories for value in values) if self._categories else 0
-            unknown -= missing if self._categories and "" not in self._categories else 0
-            if unknown:
-                notices.append(Notice(column.name, f"{_count(unknown, 'value')} not seen in training"))
-        else:
-            missing = int((np.isnat(array) if column.type == "datetime" else np.isnan(array)).sum())
-        if column.type == "integer":
-            fractions = int((array % 1 > 0).sum())
-            if fractions:
-                message = f"{_count(fractions, 'value')} with a fraction, though training saw whole numbers"
-                notices.append(Notice(column.name, message))
-        if missing:
-            unseen = "" if column.nullable else ", though none was in training"
-            notices.append(Notice(column.name, f"{_count(missing, 'value')} missing{unseen}"))
-
-
-def _check_silence(column: Column) -> None:
-    if column.rules.settled_nullable is not False and not column.nullable:
-        raise ValueError("is missing; write null for a value that is not known")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    def column(self, name: str) -> Sequence[Any]:
+        values = self.table.column(name)
+        return [values[row] for row in self.rows]

@@ -88,7 +88,7 @@ class ColumnSpec(SpecPart):
     pattern : str or None, default=None
         A regular expression (RE2's syntax) that a value must match from its first character to its last.
     unique : bool, default=False
-        Whether no value may come twice.
+        Whether no value may come twice; of rows with one value the first is kept.
     max_null_share : float or None, default=None
         Share of the column's cells that may be missing.
     formats : tuple of str, default=()

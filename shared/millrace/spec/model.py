@@ -7,10 +7,14 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from millrace.schema import Role, Task
+from millrace.spec.card import CardSpec
 from millrace.spec.data import ColumnSpec, DatasheetSpec, ReadSpec, SplitSpec, TableChecks
 from millrace.spec.errors import invalid_input
+from millrace.spec.evaluation import EvaluationSpec
 from millrace.spec.gate import GateSpec
+from millrace.spec.monitoring import MonitoringSpec
 from millrace.spec.part import SpecPart
+from millrace.spec.retraining import RetrainingSpec
 
 #: Columns that a spec may describe: as many as a table may have.
 MAX_COLUMNS = 2_000
@@ -41,6 +45,8 @@ class ModelSpec(SpecPart):
         Of every random choice.
     gate : GateSpec
         What a challenger must show.
+    evaluation : EvaluationSpec
+        How a model is examined on its holdout.
     columns : dict of str to ColumnSpec, default={}
         What is known better than it can be inferred, by column name.
     checks : TableChecks
@@ -55,6 +61,12 @@ class ModelSpec(SpecPart):
         Columns whose values are groups of people to be treated alike.
     datasheet : DatasheetSpec
         What only people know about the data.
+    retraining : RetrainingSpec
+        When it is trained again without anybody asking.
+    monitoring : MonitoringSpec
+        What is watched in production.
+    card : CardSpec
+        What only people know about the model.
     """
 
     target: str | None = None
@@ -67,6 +79,7 @@ class ModelSpec(SpecPart):
     primary_metric: str | None = None
     seed: int = Field(default=0, ge=0)
     gate: GateSpec = GateSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
     columns: Annotated[dict[str, ColumnSpec], Field(max_length=MAX_COLUMNS)] = Field(default_factory=dict)
     checks: TableChecks = TableChecks()
     read: ReadSpec = ReadSpec()
@@ -74,6 +87,9 @@ class ModelSpec(SpecPart):
     id_column: str | None = None
     sensitive_groups: tuple[str, ...] = ()
     datasheet: DatasheetSpec = DatasheetSpec()
+    retraining: RetrainingSpec = RetrainingSpec()
+    monitoring: MonitoringSpec = MonitoringSpec()
+    card: CardSpec = CardSpec()
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
@@ -113,6 +129,10 @@ class ModelSpec(SpecPart):
             yield _fault(("split", "column"), "the target cannot decide the split", target)
         if target in self.sensitive_groups:
             yield _fault(("sensitive_groups",), "the target cannot be a group", target)
+        if any(target in declared.columns for declared in self.evaluation.slices):
+            yield _fault(
+                ("evaluation", "slices"), "the target is not known when a row is scored: no slice by it", target
+            )
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> Self:

@@ -42,6 +42,7 @@ METRICS: dict[Task, tuple[Metric, ...]] = {
     ),
     "multiclass": (
         Metric("log_loss", greater_is_better=False),
+        Metric("brier", greater_is_better=False),
         Metric("accuracy", greater_is_better=True),
         Metric("macro_f1", greater_is_better=True),
         Metric("roc_auc_ovr", greater_is_better=True),
@@ -50,6 +51,8 @@ METRICS: dict[Task, tuple[Metric, ...]] = {
         Metric("rmse", greater_is_better=False),
         Metric("mae", greater_is_better=False),
         Metric("r2", greater_is_better=True),
+        Metric("error_p50", greater_is_better=False),
+        Metric("error_p90", greater_is_better=False),
     ),
 }
 

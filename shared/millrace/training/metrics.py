@@ -52,7 +52,12 @@ def _pr_auc(target: Array, probabilities: Array) -> float:
 
 
 def _brier(target: Array, probabilities: Array) -> float:
-    return float(np.mean((probabilities[:, 1].astype(np.float64) - target) ** 2))
+    """Brier's score: of the second of two classes; of more classes, summed over all of them (Brier, 1950)."""
+    wide = probabilities.astype(np.float64)
+    if wide.shape[1] == 2:  # noqa: PLR2004  # a binary task
+        return float(np.mean((wide[:, 1] - target) ** 2))
+    of_target = wide[np.arange(len(target)), target]
+    return float(np.mean((wide**2).sum(axis=1) - 2 * of_target + 1))
 
 
 def _f1(target: Array, probabilities: Array) -> float:
@@ -79,6 +84,15 @@ def _r2(target: Array, values: Array) -> float:
     return float(metrics.r2_score(target, values))
 
 
+def _error_quantile(share: float) -> Callable[[Array, Array], float]:
+    """Return the absolute error that this share of the rows does not exceed."""
+
+    def quantile(target: Array, values: Array) -> float:
+        return float(np.quantile(np.abs(values.astype(np.float64) - target), share, method="inverted_cdf"))
+
+    return quantile
+
+
 #: From target and predictions to a number; NaN where a metric is not defined, as an area under the curve is not for
 #: a single class.
 METRIC_FUNCTIONS: Mapping[str, Callable[[Array, Array], float]] = {
@@ -93,6 +107,8 @@ METRIC_FUNCTIONS: Mapping[str, Callable[[Array, Array], float]] = {
     "rmse": _rmse,
     "mae": _mae,
     "r2": _r2,
+    "error_p50": _error_quantile(0.5),
+    "error_p90": _error_quantile(0.9),
 }
 
 

@@ -83,4 +83,6 @@ def _expand(trigger: TrainingTrigger | ScheduleTrigger, registry: Registry) -> l
         return [trigger]
     if trigger.model != EVERY_MODEL:
         return [trigger.for_model(trigger.model)]
-    return [trigger.for_model(state.model) for state in registry.list_models()]
+    models = [state.model for state in registry.list_models()]
+    # A model that has a schedule of its own goes by that one.
+    return [trigger.for_model(model) for model in models if registry.get_spec(model).retraining.schedule is None]

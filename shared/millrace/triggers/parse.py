@@ -9,10 +9,18 @@ from typing import Any
 from millrace.errors import FieldError, InvalidInputError
 from millrace.layout import folder_of_marker, folder_of_part
 from millrace.names import make_cause_id, validate_model_name
-from millrace.registry.entities import Cause, Source
+from millrace.registry.entities import Cause, CauseKind, Source
 from millrace.triggers.upload_keys import Refusal, read_upload_key
 
 EVERY_MODEL = "*"
+#: What monitoring finds, and which cause of training it is. Broken data (``DataQualityDegraded``) is none: a model
+#: would learn the fault.
+_FINDINGS: dict[str, CauseKind] = {
+    "DriftDetected": "drift",
+    "QualityDegraded": "quality",
+    "ModelStale": "staleness",
+    "ServingDegraded": "latency",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +100,8 @@ def parse_event(event: Mapping[str, Any], now: datetime) -> Trigger:
     Parameters
     ----------
     event : mapping
-        ``Object Created`` of S3, the schedule's payload, ``TrainingFinished`` of the pipeline, or
-        ``Step Functions Execution Status Change``.
+        ``Object Created`` of S3, the schedule's payload, what monitoring found, ``TrainingFinished`` of the pipeline,
+        or ``Step Functions Execution Status Change``.
     now : datetime
         The slot of a schedule whose own time was not filled in.
 
@@ -112,6 +120,8 @@ def parse_event(event: Mapping[str, Any], now: datetime) -> Trigger:
             return _read_schedule(event, now)
         if kind == ("millrace", "TrainingFinished"):
             return _read_finished(event["detail"])
+        if kind[0] == "millrace" and kind[1] in _FINDINGS:
+            return _read_finding(event["detail"], _FINDINGS[kind[1]])
         if kind == ("aws.states", "Step Functions Execution Status Change"):
             return _read_status_change(event["detail"])
     except (KeyError, TypeError, AttributeError) as error:
@@ -164,6 +174,19 @@ def _read_finished(detail: Mapping[str, Any]) -> RunEnded:
     outcome, error = detail["outcome"], detail.get("error")
     reason = f"the pipeline ended as {outcome}" + (f": {error}" if error else "")
     return RunEnded(validate_model_name(detail["model"]), detail["run_id"], reason)
+
+
+def _read_finding(detail: Mapping[str, Any], kind: CauseKind) -> TrainingTrigger:
+    """Read what monitoring found: one cause an incident, and one more each time that it asks again."""
+    model, incident, request = validate_model_name(detail["model"]), detail["incident_id"], detail.get("request", 1)
+    cause = Cause(
+        cause_id=make_cause_id("monitoring", kind, model, incident, str(request)),
+        model=model,
+        kind=kind,
+        occurred_at=_moment(detail["occurred_at"], "occurred_at"),
+        reason=detail["reason"],
+    )
+    return TrainingTrigger(cause, actor="monitoring")
 
 
 def _read_status_change(detail: Mapping[str, Any]) -> RunEnded:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from millrace.errors import RunNotFoundError, ServiceUnavailableError
+from millrace.errors import CauseNotFoundError, RunNotFoundError, ServiceUnavailableError
 from millrace.names import make_run_id
 from millrace.ports import PipelineStarter, Registry
 from millrace.registry.entities import FINISHED_STATUSES, Cause, CauseRecord, LedgerEntry, Run
+from millrace.triggers.admission import answered_by_runs_since, refuse
 
 _MAX_ATTEMPTS = 8
 
@@ -48,13 +49,16 @@ def request_training(
     ServiceUnavailableError
         When the registry or the pipeline is; asking again finishes what was begun.
     """
-    if cause.kind != "upload" and not registry.list_datasets(cause.model):
-        return _skip(cause, registry, now, actor)
+    if refusal := _refusal(cause, registry, now):
+        return _skip(cause, refusal, registry, now, actor)
     run = _make_run(cause.model, [CauseRecord(cause, "started")], now)
-    claim = registry.claim_cause(cause, run, _trigger_entry(cause, now, actor))
+    answered_since = answered_by_runs_since(cause, registry.get_spec(cause.model).retraining, now)
+    claim = registry.claim_cause(cause, run, _trigger_entry(cause, now, actor), answered_since)
     if claim.outcome == "started":
         pipeline.start(run.model, run.run_id)
         return _result(cause, "started", run.run_id, cause.reason)
+    if claim.outcome == "answered":
+        return _result(cause, "skipped", claim.run_id, registry.get_cause(cause.model, cause.cause_id).reason)
     if claim.outcome == "duplicate":
         return _repeat(cause, registry, pipeline, now)
     return _wait(cause, registry, pipeline, now)
@@ -92,8 +96,27 @@ def finish_run(
     raise ServiceUnavailableError(f"triggers of {model!r} keep arriving; run {run_id} could not give up its turn yet")
 
 
-def _skip(cause: Cause, registry: Registry, now: datetime, actor: str) -> TrainingRequestResult:
-    reason = f"skipped: the model {cause.model} has no accepted dataset to train on ({cause.reason})"
+def _refusal(cause: Cause, registry: Registry, now: datetime) -> str | None:
+    """Return why the cause starts nothing; None when it may, or was followed already."""
+    if cause.kind == "upload":
+        return None
+    if not registry.list_datasets(cause.model):
+        return f"the model {cause.model} has no accepted dataset to train on"
+    spec = registry.get_spec(cause.model).retraining
+    refusal = refuse(cause, spec, registry.list_runs(cause.model, limit=max(1, spec.runs_per_day)), now)
+    return None if refusal and _is_known(cause, registry) else refusal
+
+
+def _is_known(cause: Cause, registry: Registry) -> bool:
+    try:
+        registry.get_cause(cause.model, cause.cause_id)
+    except CauseNotFoundError:
+        return False
+    return True
+
+
+def _skip(cause: Cause, refusal: str, registry: Registry, now: datetime, actor: str) -> TrainingRequestResult:
+    reason = f"skipped: {refusal} ({cause.reason})"
     entry = LedgerEntry(
         cause.model,
         cause.cause_id,

@@ -7,11 +7,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from millrace.data.examination import Examination, examine
 from millrace.data.expressions import parse_expression
 from millrace.data.findings import Finding
 from millrace.data.history import NO_HISTORY, History
 from millrace.data.shift import find_skew, stability_index
+from millrace.data.uniqueness import find_repeats
 from millrace.errors import InvalidInputError
 from millrace.spec import ModelSpec
 
@@ -116,13 +119,96 @@ def test_sensitive_values_are_masked_wherever_they_could_show():
     assert "age=***" in examined.quarantined[0].text
 
 
-def test_uniqueness():
-    finding = found(
-        look(with_cells(code={1: "same", 2: "same", 3: "same"}), columns={"code": {"unique": True}}), "unique"
-    )
-    assert finding[0].severity == "error"
-    assert (4, "same") in finding[0].rows or finding[0].count > 2
+UNIQUE = {"type": "integer", "role": "feature", "unique": True}
+
+
+def test_rows_that_repeat_a_unique_value_are_set_aside_and_the_first_stays():
+    first = int(FRAME["customer_id"][0])
+    examined = look(with_cells(customer_id={3: first, 9: first}), columns={"customer_id": UNIQUE})
+    assert examined.accepted
+    assert [(row.line, row.column, row.value) for row in examined.quarantined] == [
+        (5, "customer_id", str(first)),
+        (11, "customer_id", str(first)),
+    ]
+    reason = f"'customer_id' should differ in every row, and line 2 has '{first}' already"
+    assert examined.quarantined[0].reason == reason
+    assert f"age={FRAME['age'][3]}" in examined.quarantined[0].text
+    (finding,) = found(examined, "unique")
+    assert (finding.severity, finding.count, finding.share) == ("warning", 2, 2 / N)
+    assert finding.rows == ((5, str(first)), (11, str(first)))
+    assert (len(examined.table), examined.table.columns["customer_id"][0]) == (N - 2, first)
+
+
+def test_repeats_of_severity_warning_stay():
+    first = int(FRAME["customer_id"][0])
+    rule = UNIQUE | {"severity": "warning"}
+    examined = look(with_cells(customer_id={3: first}), columns={"customer_id": rule})
+    assert examined.accepted
+    assert not examined.quarantined
+    assert found(examined, "unique")[0].count == 1
+    assert len(examined.table) == N
+
+
+def test_more_repeats_than_allowed_reject_the_dataset():
+    examined = look(FRAME, columns={"code": {"unique": True}})
+    assert not examined.accepted
+    assert found(examined, "unique")[0].severity == "error"
+
+
+def test_what_differs_or_is_missing_repeats_nothing():
     assert found(look(FRAME, columns={"customer_id": {"unique": True}}), "unique") == []
+    missing = with_cells(customer_id=dict.fromkeys(range(5)))
+    assert found(look(missing, columns={"customer_id": UNIQUE}), "unique") == []
+
+
+def test_a_row_that_is_set_aside_for_something_else_is_not_repeated():
+    first = int(FRAME["customer_id"][0])
+    frame = with_cells(customer_id={3: first}, age={0: 500})
+    examined = look(frame, columns={"customer_id": UNIQUE, "age": {"maximum": 120}})
+    assert [row.line for row in examined.quarantined] == [2]
+    assert found(examined, "unique") == []
+
+
+def test_repeats_of_one_column_are_gone_before_the_next_is_looked_at():
+    frame = with_cells(customer_id={1: int(FRAME["customer_id"][0])}).assign(other=[*range(1, N), 1])
+    examined = look(frame, columns={"customer_id": UNIQUE, "other": UNIQUE})
+    assert [row.line for row in examined.quarantined] == [3, N + 1]
+    frame = frame.assign(other=[0, *range(1, N - 1), 1])
+    assert [row.line for row in look(frame, columns={"customer_id": UNIQUE, "other": UNIQUE}).quarantined] == [3]
+
+
+def test_sensitive_values_that_repeat_are_masked():
+    first = int(FRAME["customer_id"][0])
+    rule = UNIQUE | {"sensitive": True}
+    examined = look(with_cells(customer_id={3: first}), columns={"customer_id": rule})
+    (row,) = examined.quarantined
+    assert (row.value, row.reason.count("'***'"), "customer_id=***" in row.text) == ("***", 1, True)
+    assert found(examined, "unique")[0].rows == ((5, "***"),)
+
+
+values = st.none() | st.integers(-3, 60)
+KINDS = [
+    lambda cells: pa.array(cells, pa.float64()),
+    lambda cells: pa.array([cell and cell / 2 for cell in cells], pa.float64()),
+    lambda cells: pa.array([cell and cell * 1e300 for cell in cells], pa.float64()),
+    lambda cells: pa.array([None if cell is None else str(cell) for cell in cells], pa.string()),
+    lambda cells: pa.array([None if cell is None else str(cell) for cell in cells]).dictionary_encode(),
+    lambda cells: pa.array(cells, pa.int64()).cast(pa.timestamp("us", "UTC")),
+]
+
+
+@pytest.mark.parametrize("kind", range(len(KINDS)))
+@settings(deadline=None)  # the machine may be busy
+@given(st.lists(values, max_size=30) | st.lists(values, max_size=30, unique=True), st.integers(0, 30))
+def test_repeats_are_those_that_pandas_finds(kind, cells, cut):
+    array = KINDS[kind](cells)
+    if pa.types.is_dictionary(array.type) and array.type.value_type == pa.null():
+        return
+    repeats = find_repeats(pa.chunked_array([array[:cut], array[cut:]]))
+    series = pd.Series(array.to_pylist(), dtype=object)
+    expected = np.flatnonzero(series.duplicated() & series.notna())
+    assert repeats.rows.tolist() == expected.tolist()
+    assert repeats.firsts.tolist() == [int(np.flatnonzero(series == series[row])[0]) for row in expected]
 
 
 def test_missing_share():

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from millrace.data import examination
 from millrace.data.examination import Examination, examine
@@ -267,6 +267,7 @@ def test_whatever_a_parser_raises_is_a_verdict(monkeypatch):
 fragments = st.lists(st.sampled_from(["a", "label", "1", "2.5", ",", ";", "\n", '"', "NA", "yes", "2024-01-01", "é"]))
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(fragments.map("".join), st.sampled_from(["t.csv", "t.jsonl"]))
 def test_any_text_gets_a_verdict_from_which_no_row_is_missing(text, name):
     examined = first(text.encode(), name)

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 from millrace.errors import InvalidInputError
-from millrace.evaluation.gate import ChampionComparison, GateEvidence, decide
+from millrace.evaluation.gate import decide
+from millrace.evaluation.gate_evidence import ChampionComparison, GateEvidence
 from millrace.evaluation.intervals import Interval
 from millrace.spec import GateSpec
 from millrace.training.metric_catalogue import get_metric
@@ -25,7 +26,7 @@ def test_first_model_needs_only_the_floors_and_the_baseline():
     result = decide(EVIDENCE, GateSpec())
 
     assert result.decision == "promote"
-    assert [check.name for check in result.checks] == ["baseline", "model_size", "parity"]
+    assert [check.name for check in result.checks] == ["answers", "baseline", "model_size", "parity"]
     assert result.reasons == ("the model's first version: it beats the trivial baseline and meets every floor",)
 
 
@@ -107,7 +108,7 @@ def test_champion_that_cannot_be_compared(schema_changed, decision):
 
 
 def test_checks_are_plain_json():
-    assert decide(EVIDENCE, GateSpec()).checks[1].to_dict() == {
+    assert decide(EVIDENCE, GateSpec()).checks[2].to_dict() == {
         "name": "model_size",
         "passed": True,
         "value": 1000.0,

@@ -1,8 +1,9 @@
 import json
+from datetime import UTC, datetime
 
 import pytest
 from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError, VersionNotFoundError
-from millrace.serving.loading import load_version
+from millrace.serving.loading import Threshold, load_version
 
 from tests.serving_models import MemoryModelSource, churn_onnx, churn_schema, sha256, version_artifacts
 
@@ -40,6 +41,37 @@ def test_a_missing_artifact_is_named(source, name):
 def test_an_unknown_version_is_not_found(source):
     with pytest.raises(VersionNotFoundError):
         load_version(source, "churn", 4)
+
+
+def test_a_threshold_and_the_time_of_registration_are_read_where_they_are(source):
+    artifacts = source.versions["churn", 3]
+    signature = json.dumps(
+        {**json.loads(artifacts["signature.json"]), "threshold": {"positive_class": "true", "value": 0.3}}
+    )
+    manifest = json.loads(artifacts["manifest.json"]) | {"created_at": "2026-05-03T12:00:00+00:00"}
+    manifest["artifacts"]["signature.json"]["sha256"] = sha256(signature.encode())
+    source.register(
+        "churn", 3, artifacts | {"signature.json": signature.encode(), "manifest.json": json.dumps(manifest).encode()}
+    )
+    loaded = load_version(source, "churn", 3)
+    assert loaded.threshold == Threshold(1, 0.3)
+    assert loaded.created_at == datetime(2026, 5, 3, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "threshold",
+    [{"positive_class": "maybe", "value": 0.3}, {"value": 1}, 0.5, {"positive_class": "true", "value": "x"}],
+)
+def test_a_threshold_that_is_none_is_damage(source, threshold):
+    artifacts = source.versions["churn", 3]
+    signature = json.dumps({**json.loads(artifacts["signature.json"]), "threshold": threshold}).encode()
+    manifest = json.loads(artifacts["manifest.json"])
+    manifest["artifacts"]["signature.json"]["sha256"] = sha256(signature)
+    source.register(
+        "churn", 3, artifacts | {"signature.json": signature, "manifest.json": json.dumps(manifest).encode()}
+    )
+    with pytest.raises(ArtifactIntegrityError):
+        load_version(source, "churn", 3)
 
 
 @pytest.mark.parametrize("manifest", [b"no json", b"[]", b"{}", b'{"artifacts": {"model.onnx": {}}}'])

@@ -217,11 +217,13 @@ LOADED = LoadedModel("churn", 3, OnnxModel(None, SCHEMA), SCHEMA)
 
 
 def test_classes_are_replied_with_label_and_probabilities():
-    scores = Scores(("no", "yes"), ["yes", None], [[0.25, 0.75], None], None, (Notice("plan", "1 value missing"),))
+    scores = Scores(
+        ("no", "yes"), ["yes", None], [[0.25, 0.75], None], ["no", None], None, (Notice("plan", "1 value missing"),)
+    )
     assert write_reply(ASKED, scores, LOADED, "abc") == {
         "predictions": [
-            {"label": "yes", "probabilities": {"no": 0.25, "yes": 0.75}},
-            {"label": None, "probabilities": None},
+            {"label": "yes", "probabilities": {"no": 0.25, "yes": 0.75}, "decision": "no"},
+            {"label": None, "probabilities": None, "decision": None},
         ],
         "model": "churn",
         "model_version": 3,
@@ -231,7 +233,7 @@ def test_classes_are_replied_with_label_and_probabilities():
 
 
 def test_regression_is_replied_with_numbers():
-    reply = write_reply(ASKED, Scores((), [], [], [1.5, None]), LOADED, "abc")
+    reply = write_reply(ASKED, Scores((), [], [], [], [1.5, None]), LOADED, "abc")
     assert reply["predictions"] == [1.5, None]
     assert "warnings" not in reply
 

@@ -109,7 +109,11 @@ def test_an_id_and_outputs_are_kept():
             ["inputs[0].shape expects one column a tensor, or one tensor of all 4 features"],
         ),
         ([tensor("a", [1])], {"id": 5}, ["id expects a string, got a number"]),
-        ([tensor("a", [1])], {"outputs": [{"name": "x"}]}, ["outputs[0].name expects one of label, probabilities"]),
+        (
+            [tensor("a", [1])],
+            {"outputs": [{"name": "x"}]},
+            ["outputs[0].name expects one of label, probabilities, decision"],
+        ),
         ([tensor("a", [1])], {"outputs": {}}, ["outputs expects a list of objects"]),
         (
             [tensor("a", [1])],
@@ -151,7 +155,7 @@ def test_too_many_rows_are_too_large_a_request():
         read(tensor("a", [1, 2, 3, 4]))
 
 
-SCORES = Scores(("0", "1"), [1, None], [[0.25, 0.75], None], None, (Notice("a", "1 value missing"),))
+SCORES = Scores(("0", "1"), [1, None], [[0.25, 0.75], None], [0, None], None, (Notice("a", "1 value missing"),))
 
 
 def test_classes_are_replied_as_label_and_probabilities():
@@ -170,6 +174,7 @@ def test_classes_are_replied_as_label_and_probabilities():
                 "data": [0.25, 0.75, None, None],
                 "parameters": {"classes": "0,1"},
             },
+            {"name": "decision", "datatype": "INT64", "shape": [2], "data": [0, None]},
         ],
     }
 
@@ -188,12 +193,13 @@ def test_a_model_describes_its_inputs_and_outputs(target, datatype):
     assert metadata["outputs"] == [
         {"name": "label", "datatype": datatype, "shape": [-1]},
         {"name": "probabilities", "datatype": "FP32", "shape": [-1, 2]},
+        {"name": "decision", "datatype": datatype, "shape": [-1]},
     ]
 
 
 def test_regression_is_one_output():
     table = schema(Column("y", "number", "target"), "regression", ())
-    reply = write_reply(PredictionRequest(RecordsTable([{}])), Scores((), [], [], [1.5]), loaded(table), "abc")
+    reply = write_reply(PredictionRequest(RecordsTable([{}])), Scores((), [], [], [], [1.5]), loaded(table), "abc")
     assert reply["outputs"] == [{"name": "value", "datatype": "FP32", "shape": [1], "data": [1.5]}]
     assert describe_model(loaded(table))["outputs"] == [{"name": "value", "datatype": "FP32", "shape": [-1]}]
 

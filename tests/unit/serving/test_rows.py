@@ -1,5 +1,6 @@
 import json
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from millrace.data.typed_table import parse_column
 from millrace.errors import InvalidInputError
 from millrace.features import build_features
 from millrace.schema import Column, TableSchema
-from millrace.serving.rows import MAX_FAULTS, RowReader, TypedRows
+from millrace.serving.faults import MAX_FAULTS
+from millrace.serving.rows import RowReader, TypedRows
 from millrace.serving.table import ColumnsTable, RecordsTable
 
 from tests.serving_models import CHURN_RECORD, churn_schema
@@ -270,3 +272,57 @@ def test_whatever_a_record_holds_it_is_read_or_refused(records):
         rows = RowReader(churn_schema()).read(RecordsTable([{**CHURN_RECORD, **record} for record in records]))
         features = build_features(churn_schema(), rows.columns, rows.n_rows)
         assert not np.isinf(features.numbers).any()
+
+
+# -- few rows and many -------------------------------------------------------------------------------------------------
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_a_row_has_the_same_numbers_alone_and_among_many(data):
+    """Few rows are read value by value, many as arrays: the two ways have to agree to the last bit."""
+    columns = [replace(column, name=name) for name, (column, _) in SAME_COLUMNS.items()]
+    schema = TableSchema((*columns, TARGET), "binary", ("false", "true"))
+    row = st.fixed_dictionaries({name: strategy for name, (_, strategy) in SAME_COLUMNS.items()})
+    records = data.draw(st.lists(row, min_size=1, max_size=3))
+    reader = RowReader(schema)
+    few = reader.read(RecordsTable(records)).features(0, len(records))
+    many = reader.read(RecordsTable(records * 20)).features(0, len(records))
+    in_training = build_features(schema, reader.read(RecordsTable(records)).columns, len(records))
+    for other in (many, in_training):
+        np.testing.assert_array_equal(few.numbers, other.numbers)
+        assert few.strings.tolist() == other.strings.tolist()
+    assert few.numbers.flags.c_contiguous
+
+
+@pytest.mark.parametrize("repeats", [1, 20])
+def test_notices_and_tallies_do_not_depend_on_how_many_rows_there_are(repeats):
+    strange = CHURN_RECORD | {
+        "age": 17.5,
+        "balance": None,
+        "plan": "gold",
+        "city": "",
+        "signed_up": None,
+        "subscribed": "",
+    }
+    rows = RowReader(churn_schema()).read(RecordsTable([strange] * repeats))
+    noun = "value" if repeats == 1 else "values"
+    assert [(notice.field, notice.message) for notice in rows.notices] == [
+        ("age", f"{repeats} {noun} with a fraction, though training saw whole numbers"),
+        ("age", f"{repeats} {noun} outside the range of training, 18 to 80"),
+        ("balance", f"{repeats} {noun} missing"),
+        ("subscribed", f"{repeats} {noun} missing"),
+        ("plan", f"{repeats} {noun} not seen in training"),
+        ("city", f"{repeats} {noun} missing"),
+        ("signed_up", f"{repeats} {noun} missing"),
+    ]
+    assert (rows.n_missing, rows.n_unknown) == (4 * repeats, repeats)
+
+
+@pytest.mark.parametrize("bad", ["x", True, 1e39, [1]])
+def test_one_bad_value_among_many_is_named_with_its_row(bad):
+    assert message(Column("age", "number"), *[1.0] * 30, bad).startswith("row 30: age expects a number")
+
+
+@pytest.mark.parametrize("kind", ["category", "datetime", "boolean"])
+def test_one_bad_value_among_many_words_is_named_with_its_row(kind):
+    good = {"category": "a", "datetime": "2024-01-01", "boolean": True}[kind]
+    assert message(Column("x", kind), *[good] * 30, 7.5, *[good] * 3).startswith("row 30: x expects")

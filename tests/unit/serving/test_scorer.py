@@ -1,10 +1,11 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from millrace.features import build_features
 from millrace.schema import Task
-from millrace.serving.loading import LoadedModel
+from millrace.serving.loading import LoadedModel, Threshold
 from millrace.serving.onnx_model import OnnxModel
 from millrace.serving.scorer import CHUNK_ROWS, score
 from millrace.serving.table import RecordsTable
@@ -42,6 +43,38 @@ def test_many_rows_are_scored_as_each_alone(task):
     actual = scores.values if task == "regression" else scores.probabilities
     assert len(actual) == CHUNK_ROWS + 7
     np.testing.assert_allclose(np.array(actual), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("positive", ["true", "false"])
+def test_a_threshold_decides_for_the_positive_class_from_its_value_on(positive):
+    loaded = load("binary")
+    rows = loaded.reader.read(RecordsTable(records(30)))
+    index = loaded.schema.classes.index(positive)
+    chances = [row[index] for row in score(loaded, rows).probabilities]
+    least = sorted(chances)[20]
+    scores = score(replace(loaded, threshold=Threshold(index, least)), rows)
+    assert scores.decisions == [(chance >= least) == (positive == "true") for chance in chances]
+    assert len(set(scores.decisions)) == 2
+    assert scores.labels != scores.decisions
+
+
+def test_without_a_threshold_the_decision_is_the_label():
+    loaded = load("multiclass")
+    scores = score(loaded, loaded.reader.read(RecordsTable(records(30))))
+    assert scores.decisions == scores.labels
+
+
+@pytest.mark.parametrize("task", ["binary", "regression"])
+def test_what_is_scored_leaves_gaps_for_bad_rows(task):
+    loaded = load(task)
+    good = records(CHUNK_ROWS + 3)
+    expected = score(loaded, loaded.reader.read(RecordsTable(good)))
+    mixed = [row for pair in zip(good, [{"age": "?"}] * len(good), strict=True) for row in pair]
+    scores = score(loaded, loaded.reader.read(RecordsTable(mixed), partial=True))
+    for name in ("values",) if task == "regression" else ("labels", "probabilities", "decisions"):
+        assert getattr(scores, name)[::2] == getattr(expected, name)
+        assert getattr(scores, name)[1::2] == [None] * len(good)
+    assert list(scores.bad_rows) == list(range(1, len(mixed), 2))
 
 
 class Constant:

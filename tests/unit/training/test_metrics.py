@@ -25,13 +25,16 @@ def test_binary_metrics_by_hand():
 def test_regression_metrics_by_hand():
     values = compute_metrics("regression", np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 5.0], dtype=np.float32))
 
-    assert values == pytest.approx({"rmse": np.sqrt(4 / 3), "mae": 2 / 3, "r2": -1.0})
+    assert values == pytest.approx(
+        {"rmse": np.sqrt(4 / 3), "mae": 2 / 3, "r2": -1.0, "error_p50": 0.0, "error_p90": 2.0}
+    )
 
 
 def test_multiclass_metrics_of_a_perfect_model():
     values = compute_metrics("multiclass", np.array([0, 1, 2]), np.eye(3, dtype=np.float32))
 
-    assert values == pytest.approx({"log_loss": 0.0, "accuracy": 1.0, "macro_f1": 1.0, "roc_auc_ovr": 1.0}, abs=1e-12)
+    perfect = {"log_loss": 0.0, "brier": 0.0, "accuracy": 1.0, "macro_f1": 1.0, "roc_auc_ovr": 1.0}
+    assert values == pytest.approx(perfect, abs=1e-12)
 
 
 def test_curve_over_one_class_is_left_out():

@@ -172,3 +172,49 @@ def test_a_body_in_base64_is_read():
     assert read_request("churn", event, NOW).cause.reason == "x"
     with pytest.raises(InvalidInputError):
         read_request("churn", {**event, "body": "&&&"}, NOW)
+
+
+FINDING = {
+    "source": "millrace",
+    "detail-type": "DriftDetected",
+    "detail": {
+        "model": "churn",
+        "incident_id": "drift-1",
+        "occurred_at": "2026-05-03T14:15:00+00:00",
+        "reason": "age shifted",
+    },
+}
+
+
+class TestFindings:
+    @pytest.mark.parametrize(
+        ("detail_type", "kind"),
+        [
+            ("DriftDetected", "drift"),
+            ("QualityDegraded", "quality"),
+            ("ModelStale", "staleness"),
+            ("ServingDegraded", "latency"),
+        ],
+    )
+    def test_what_monitoring_finds_is_a_cause(self, detail_type, kind):
+        trigger = parse_event({**FINDING, "detail-type": detail_type}, NOW)
+        assert isinstance(trigger, TrainingTrigger)
+        assert (trigger.cause.kind, trigger.cause.model, trigger.cause.reason) == (kind, "churn", "age shifted")
+        assert trigger.actor == "monitoring"
+
+    def test_an_incident_is_one_cause_and_one_more_each_time_it_asks_again(self):
+        def cause_id(**changes):
+            return parse_event({**FINDING, "detail": {**FINDING["detail"], **changes}}, NOW).cause.cause_id
+
+        assert cause_id() == cause_id(occurred_at="2026-05-04T00:00:00+00:00", reason="other words")
+        assert len({cause_id(), cause_id(request=2), cause_id(incident_id="drift-2"), cause_id(model="x")}) == 4
+
+    def test_broken_data_is_no_cause(self):
+        with pytest.raises(InvalidInputError, match="no trigger"):
+            parse_event({**FINDING, "detail-type": "DataQualityDegraded"}, NOW)
+
+    @pytest.mark.parametrize("field", ["model", "incident_id", "occurred_at", "reason"])
+    def test_a_finding_that_lacks_something_names_it(self, field):
+        detail = {name: value for name, value in FINDING["detail"].items() if name != field}
+        with pytest.raises(InvalidInputError, match=field):
+            parse_event({**FINDING, "detail": detail}, NOW)

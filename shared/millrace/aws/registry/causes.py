@@ -30,8 +30,8 @@ _MAX_ATTEMPTS = 8
 class CauseItems(TableItems):
     """Causes and the run whose turn it is."""
 
-    def claim_cause(self, cause: Cause, run: Run, entry: LedgerEntry) -> Claim:
-        """Claim a cause exactly once, creating the model when it is new.
+    def claim_cause(self, cause: Cause, run: Run, entry: LedgerEntry, answered_since: datetime | None = None) -> Claim:
+        """Claim a cause exactly once, creating the model when it is new; see :class:`millrace.ports.Registry`.
 
         What is read decides which transaction is tried; its conditions decide whether what was read still holds.
         """
@@ -40,8 +40,13 @@ class CauseItems(TableItems):
             if known is not None:
                 return Claim("duplicate", decode(CauseRecord, known).run_id)
             state = self._table.get(model_key(cause.model, STATE))
-            if state is not None and "active_run_id" in state:
-                actions = self._deferring(cause, str(state["active_run_id"]["S"]), entry)
+            active_run_id = str(state["active_run_id"]["S"]) if state and "active_run_id" in state else None
+            if active_run_id and self._was_requested_since(cause.model, active_run_id, answered_since):
+                # Whether that run has ended meanwhile makes no difference, so nothing is asked of the state.
+                actions = self._answered(cause, active_run_id, entry)
+                claim = Claim("answered", active_run_id)
+            elif active_run_id:
+                actions = self._deferring(cause, active_run_id, entry)
                 claim = Claim("deferred", None)
             else:
                 actions = self._starting(cause, run, entry)
@@ -53,6 +58,20 @@ class CauseItems(TableItems):
                 return claim
             pause(attempt)
         raise ServiceUnavailableError(f"too many triggers of {cause.model!r} at once; this one was not recorded")
+
+    def _was_requested_since(self, model: str, run_id: str, moment: datetime | None) -> bool:
+        if moment is None:
+            return False
+        item = self._table.get(run_key(model, run_id))
+        return item is not None and decode(Run, item).requested_at >= moment
+
+    def _answered(self, cause: Cause, active_run_id: str, entry: LedgerEntry) -> "list[TransactWriteItemTypeDef]":
+        answered = ledger.trigger_answered(entry, active_run_id)
+        record = CauseRecord(cause, "skipped", active_run_id, answered.reason)
+        return [
+            self._table.putting_new(_cause_item(record, entry.occurred_at)),
+            self._table.putting_new(ledger_item(answered)),
+        ]
 
     def _starting(self, cause: Cause, run: Run, entry: LedgerEntry) -> "list[TransactWriteItemTypeDef]":
         record = CauseRecord(cause, "started", run.run_id, cause.reason)

@@ -39,6 +39,14 @@ def refuse_unknown_keys(document: Mapping[str, Any], known: Collection[str], fie
         raise InvalidInputError("the request holds unknown keys", faults[:LISTED_FAULTS])
 
 
+def read_parameters(document: Mapping[str, Any], field: str) -> Mapping[str, Any]:
+    """Return the object that says how a request is to be answered; nothing where there is none."""
+    parameters = document.get(field)
+    if not isinstance(parameters, dict | None):
+        raise wrong(field, f"expects an object, got {describe(parameters)}")
+    return parameters or {}
+
+
 def wrong(field: str, message: str) -> InvalidInputError:
     """Return the error of one field."""
     return InvalidInputError(f"{field} {message}", [FieldError(field, message)])
@@ -48,7 +56,7 @@ def _parse(text: str) -> Any:
     if not text.strip():
         raise InvalidInputError("the request has no body")
     try:
-        return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_constant)
+        return _DECODER.decode(text)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise InvalidInputError(f"the body is not JSON: {error.msg} at {place}") from error
@@ -70,3 +78,6 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         faults = [FieldError(name[:100], "stands twice in the same object") for name in sorted(repeated)]
         raise InvalidInputError("an object of the request repeats a key", faults[:LISTED_FAULTS])
     return members
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_constant)

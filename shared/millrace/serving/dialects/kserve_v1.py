@@ -9,7 +9,7 @@ from typing import Any
 from millrace.errors import InvalidInputError, MillraceError
 from millrace.schema import TableSchema
 from millrace.serving.dialects import frames, mlflow
-from millrace.serving.dialects.json_body import read_object, refuse_unknown_keys
+from millrace.serving.dialects.json_body import read_object, read_parameters, refuse_unknown_keys
 from millrace.serving.dialects.plain_error import plain_error
 from millrace.serving.request import PredictionRequest, Request
 
@@ -32,7 +32,8 @@ def read_request(request: Request, schema: TableSchema, max_rows: int) -> Predic
         raise InvalidInputError("the request has to hold either 'instances' or 'inputs'")
     refuse_unknown_keys(document, {"instances", "inputs", "parameters", "signature_name"})
     names = [column.name for column in schema.features]
-    return PredictionRequest(frames.read_array(shapes[0], document[shapes[0]], names, max_rows))
+    rows = frames.read_array(shapes[0], document[shapes[0]], names, max_rows)
+    return PredictionRequest(rows, parameters=read_parameters(document, "parameters"))
 
 
 def write_error(error: MillraceError, document: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:

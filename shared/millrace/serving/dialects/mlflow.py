@@ -4,8 +4,8 @@ Clients of ``mlflow.deployments`` read ``predictions`` into a data frame: object
 ``probabilities``), bare numbers its only one. Other keys of the reply are kept and left alone by them.
 
 Two liberties that MLflow's own clients need: a ``NaN`` literal, which they write for a missing value although it
-is no JSON, counts as ``null``; ``params`` (as MLflow does for a model that declares none) and a split's ``index``
-are taken and not used.
+is no JSON, counts as ``null``; a split's ``index``, and ``params`` that mean nothing here (as MLflow does for a model
+that declares none), are taken and not used.
 """
 
 from collections.abc import Mapping
@@ -15,8 +15,7 @@ from millrace.errors import InvalidInputError, MillraceError, UnsupportedMediaTy
 from millrace.schema import TableSchema
 from millrace.serving.dialects import frames
 from millrace.serving.dialects.csv_body import read_csv
-from millrace.serving.dialects.json_body import read_object, refuse_unknown_keys, wrong
-from millrace.serving.json_words import describe
+from millrace.serving.dialects.json_body import read_object, read_parameters, refuse_unknown_keys
 from millrace.serving.loading import LoadedModel
 from millrace.serving.request import JSON, PredictionRequest, Request
 from millrace.serving.scorer import Scores
@@ -51,9 +50,8 @@ def read_request(request: Request, schema: TableSchema, max_rows: int) -> Predic
         found = " and ".join(map(repr, shapes)) or "none"
         raise InvalidInputError(f"the request has to hold exactly one of {expected}: it holds {found}")
     refuse_unknown_keys(document, {*_SHAPES, "params"})
-    if not isinstance(document.get("params"), dict | None):
-        raise wrong("params", f"expects an object, got {describe(document['params'])}")
-    return PredictionRequest(_read_shape(shapes[0], document[shapes[0]], schema, max_rows))
+    params = read_parameters(document, "params")
+    return PredictionRequest(_read_shape(shapes[0], document[shapes[0]], schema, max_rows), parameters=params)
 
 
 def write_reply(
@@ -64,9 +62,9 @@ def write_reply(
 ) -> dict[str, Any]:
     """Return the reply's body.
 
-    ``predictions`` holds, per row, ``label`` and ``probabilities`` by class, or a number for regression. Row
-    ``i`` (from 0) is known to feedback as ``<prediction_id>-<i>``. ``warnings`` is there when something was
-    scored that the model knows little of.
+    ``predictions`` holds, per row, ``label``, ``probabilities`` by class and ``decision``, or a number for
+    regression; all of it is null for a row that ``errors`` tells of. Row ``i`` (from 0) is known to feedback as
+    ``<prediction_id>-<i>``. ``warnings`` is there when something was scored that the model knows little of.
     """
     reply: dict[str, Any] = {
         "predictions": _predictions(scores),
@@ -76,6 +74,11 @@ def write_reply(
     }
     if scores.notices:
         reply["warnings"] = [{"field": notice.field, "message": notice.message} for notice in scores.notices]
+    if scores.bad_rows:
+        reply["errors"] = [
+            {"row": row, "fields": [{"field": fault.field, "message": fault.message} for fault in faults]}
+            for row, faults in scores.bad_rows.items()
+        ]
     return reply
 
 
@@ -98,7 +101,8 @@ def _read_shape(shape: str, rows: Any, schema: TableSchema, max_rows: int) -> Re
 def _predictions(scores: Scores) -> list[Any]:
     if scores.values is not None:
         return scores.values
+    by_class = [None if row is None else dict(zip(scores.classes, row, strict=True)) for row in scores.probabilities]
     return [
-        {"label": label, "probabilities": None if row is None else dict(zip(scores.classes, row, strict=True))}
-        for label, row in zip(scores.labels, scores.probabilities, strict=True)
+        {"label": label, "probabilities": probabilities, "decision": decision}
+        for label, probabilities, decision in zip(scores.labels, by_class, scores.decisions, strict=True)
     ]

@@ -3,7 +3,8 @@
 https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
 
 Columns are tensors of shape (n_rows,) or (n_rows, 1), one each; or all features are one tensor of two dimensions, in
-their order. Replied are ``label`` and ``probabilities``, or ``value`` for regression. Binary tensors are not read.
+their order. Replied are ``label``, ``probabilities`` and ``decision``, or ``value`` for regression. Binary tensors are
+not read.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any
 from millrace.errors import FieldError, InvalidInputError, MillraceError
 from millrace.schema import TableSchema
 from millrace.serving.dialects.frames import check_distinct, check_row_count
-from millrace.serving.dialects.json_body import read_object, wrong
+from millrace.serving.dialects.json_body import read_object, read_parameters, wrong
 from millrace.serving.dialects.plain_error import plain_error
 from millrace.serving.dialects.tensors import Tensor, check_content_type, read_tensor
 from millrace.serving.json_words import describe
@@ -25,6 +26,7 @@ NAME = "open_inference"
 PLATFORM = "onnxruntime_onnx"
 LABEL = "label"
 PROBABILITIES = "probabilities"
+DECISION = "decision"
 VALUE = "value"
 
 _BINARY_HEADER = "inference-header-content-length"
@@ -46,7 +48,8 @@ def read_request(request: Request, schema: TableSchema, max_rows: int) -> Predic
     request_id = document.get("id")
     if not isinstance(request_id, str | None):
         raise wrong("id", f"expects a string, got {describe(request_id)}")
-    check_content_type("request", document.get("parameters"))
+    parameters = read_parameters(document, "parameters")
+    check_content_type("request", parameters)
     outputs = _read_outputs(document.get("outputs"), schema)
     inputs = document.get("inputs")
     if not isinstance(inputs, list) or not inputs:
@@ -54,15 +57,19 @@ def read_request(request: Request, schema: TableSchema, max_rows: int) -> Predic
     if len(inputs) > _MOST_INPUTS:
         raise wrong("inputs", f"holds more than {_MOST_INPUTS} tensors")
     tensors = [read_tensor(f"inputs[{index}]", tensor) for index, tensor in enumerate(inputs)]
-    return PredictionRequest(_read_table(tensors, schema, max_rows), request_id or None, outputs)
+    return PredictionRequest(_read_table(tensors, schema, max_rows), request_id or None, outputs, parameters)
 
 
 def write_reply(asked: PredictionRequest, scores: Scores, loaded: LoadedModel, prediction_id: str) -> dict[str, Any]:
-    """Return the reply's body; ``parameters`` holds the prediction's id, and warnings in words."""
+    """Return the reply's body; ``parameters`` holds the prediction's id, and warnings and errors in words."""
     outputs = {output["name"]: output for output in _outputs(scores, loaded.schema)}
     parameters = {"prediction_id": prediction_id}
     if scores.notices:
         parameters["warnings"] = "; ".join(f"{notice.field} {notice.message}" for notice in scores.notices)
+    if scores.bad_rows:
+        parameters["errors"] = "; ".join(
+            f"row {row}: {fault.field} {fault.message}" for row, faults in scores.bad_rows.items() for fault in faults
+        )
     return {
         "model_name": loaded.model,
         "model_version": str(loaded.version),
@@ -95,8 +102,8 @@ def describe_model(loaded: LoadedModel) -> dict[str, Any]:
 def _output_types(schema: TableSchema) -> dict[str, str]:
     if schema.task == "regression":
         return {VALUE: "FP32"}
-    label = schema.label(0)
-    return {LABEL: {bool: "BOOL", int: "INT64"}.get(type(label), "BYTES"), PROBABILITIES: "FP32"}
+    label = {bool: "BOOL", int: "INT64"}.get(type(schema.label(0)), "BYTES")
+    return {LABEL: label, PROBABILITIES: "FP32", DECISION: label}
 
 
 def _outputs(scores: Scores, schema: TableSchema) -> list[dict[str, Any]]:
@@ -114,6 +121,7 @@ def _outputs(scores: Scores, schema: TableSchema) -> list[dict[str, Any]]:
             "data": [value for row in scores.probabilities for value in (unknown if row is None else row)],
             "parameters": {"classes": ",".join(scores.classes)},
         },
+        {"name": DECISION, "datatype": types[DECISION], "shape": [len(scores.decisions)], "data": scores.decisions},
     ]
 
 

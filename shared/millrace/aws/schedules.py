@@ -1,0 +1,116 @@
+"""Schedules of single models on EventBridge Scheduler: one group a purpose, one schedule a model."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from millrace.aws.errors import aws_errors, error_code
+from millrace.errors import FieldError, InvalidInputError
+from millrace.ports import Purpose, Schedule
+
+if TYPE_CHECKING:
+    from mypy_boto3_scheduler import EventBridgeSchedulerClient
+    from mypy_boto3_scheduler.type_defs import FlexibleTimeWindowTypeDef, TargetTypeDef
+
+_EXACTLY: "FlexibleTimeWindowTypeDef" = {"Mode": "OFF"}
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleTargets:
+    """What the schedules start, and as whom.
+
+    Parameters
+    ----------
+    groups, arns : mapping of purpose to str
+        Schedule group, and the function or state machine that is started.
+    role_arn : str
+        The role that the Scheduler takes.
+    dead_letter_arn : str
+        Where firings go that could not be delivered.
+    """
+
+    groups: Mapping[Purpose, str]
+    arns: Mapping[Purpose, str]
+    role_arn: str
+    dead_letter_arn: str
+
+
+class EventBridgeSchedules:
+    """Implements :class:`millrace.ports.Schedules`.
+
+    Parameters
+    ----------
+    client : EventBridgeSchedulerClient
+        Built by :mod:`millrace.aws.clients`.
+    """
+
+    def __init__(self, client: "EventBridgeSchedulerClient", targets: ScheduleTargets) -> None:
+        self._client = client
+        self._targets = targets
+
+    def get(self, model: str, purpose: Purpose) -> Schedule | None:
+        """Return a model's schedule for that purpose, if it has one."""
+        with aws_errors("EventBridge Scheduler"):
+            try:
+                found = self._client.get_schedule(GroupName=self._targets.groups[purpose], Name=model)
+            except ClientError as error:
+                if error_code(error) == "ResourceNotFoundException":
+                    return None
+                raise
+        return Schedule(model, purpose, found["ScheduleExpression"], found.get("ScheduleExpressionTimezone", "UTC"))
+
+    def put(self, schedule: Schedule) -> None:
+        """Create a schedule, or replace the one its model has for that purpose; see :class:`millrace.ports.Schedules`.
+
+        Raises
+        ------
+        InvalidInputError
+            When the Scheduler refuses the expression.
+        """
+        change = self._client.create_schedule
+        if self.get(schedule.model, schedule.purpose) is not None:
+            change = self._client.update_schedule
+        with aws_errors("EventBridge Scheduler"):
+            try:
+                change(
+                    GroupName=self._targets.groups[schedule.purpose],
+                    Name=schedule.model,
+                    Description=f"{schedule.purpose} of the model {schedule.model}, from its spec",
+                    ScheduleExpression=schedule.expression,
+                    ScheduleExpressionTimezone=schedule.time_zone,
+                    FlexibleTimeWindow=_EXACTLY,
+                    State="ENABLED",
+                    Target=self._target(schedule),
+                )
+            except ClientError as error:
+                if error_code(error) == "ValidationException":
+                    fault = FieldError(f"{schedule.purpose}.schedule", "EventBridge Scheduler does not take it")
+                    raise InvalidInputError(f"{schedule.expression!r} is refused as a schedule", [fault]) from error
+                raise
+
+    def delete(self, model: str, purpose: Purpose) -> None:
+        """Remove a model's schedule for that purpose; none is no error."""
+        with aws_errors("EventBridge Scheduler"):
+            try:
+                self._client.delete_schedule(GroupName=self._targets.groups[purpose], Name=model)
+            except ClientError as error:
+                if error_code(error) != "ResourceNotFoundException":
+                    raise
+
+    def _target(self, schedule: Schedule) -> "TargetTypeDef":
+        payload = {
+            "source": "millrace.schedule",
+            "schedule": f"{self._targets.groups[schedule.purpose]}/{schedule.model}",
+            "model": schedule.model,
+            "time": "<aws.scheduler.scheduled-time>",
+        }
+        return {
+            "Arn": self._targets.arns[schedule.purpose],
+            "RoleArn": self._targets.role_arn,
+            "Input": json.dumps(payload),
+            "DeadLetterConfig": {"Arn": self._targets.dead_letter_arn},
+            "RetryPolicy": {"MaximumRetryAttempts": 20, "MaximumEventAgeInSeconds": 21_600},
+        }

@@ -1,0 +1,322 @@
+"""Judging a window: every verdict that rests on what was asked and answered, against what each is compared with."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from millrace.monitoring.bias import find_bias
+from millrace.monitoring.calibration import find_miscalibration
+from millrace.monitoring.data_quality import find_faults
+from millrace.monitoring.dependence import find_broken_pairs
+from millrace.monitoring.drift import compare_column, find_drift
+from millrace.monitoring.estimation import calibration_map, estimate_quality
+from millrace.monitoring.findings import Finding
+from millrace.monitoring.performance import measure_outcomes
+from millrace.monitoring.predictions import find_prediction_drift
+from millrace.monitoring.quality import find_concept_drift, find_quality_drop
+from millrace.schema import Task
+from millrace.sketches.outcomes import ErrorSketch, OutcomeSketch
+from millrace.sketches.predictions import AnswerSketch
+from millrace.sketches.profile import PredictionProfile
+from millrace.sketches.reference import Reference
+from millrace.sketches.tables import ColumnSketch, TableSketch
+from millrace.spec.monitoring import DriftWatch, MonitoringSpec
+
+_FeatureVerdict = Literal["skew", "feature_drift", "feature_change"]
+#: Verdicts that say whether the inputs are what they were.
+INPUT_VERDICTS = frozenset({"skew", "feature_drift", "feature_change", "dependence", "data_quality"})
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What was asked of one version in a window, and what it answered.
+
+    Parameters
+    ----------
+    features : TableSketch
+        Of the rows.
+    answers : AnswerSketch, ColumnSketch for regression, or None
+        Of the rows; None when none could be read.
+    """
+
+    features: TableSketch
+    answers: AnswerSketch | ColumnSketch | None = None
+
+    def add(self, other: "Traffic") -> None:
+        """Add another window's."""
+        self.features.add(other.features)
+        self.answers = _add_answers(self.answers, other.answers)
+
+
+def _add_answers(
+    total: AnswerSketch | ColumnSketch | None, other: AnswerSketch | ColumnSketch | None
+) -> AnswerSketch | ColumnSketch | None:
+    if total is None or other is None:
+        return total or other
+    if isinstance(total, AnswerSketch):
+        if isinstance(other, AnswerSketch):
+            total.add(other)
+    elif isinstance(other, ColumnSketch):
+        total.add(other)
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The version that a window is judged for, and what is known of it.
+
+    Parameters
+    ----------
+    task : Task
+        Of the model.
+    classes : tuple of str
+        Of the model; empty for regression.
+    reference : Reference
+        Its training data.
+    profile : PredictionProfile or None
+        How it answered its holdout; None when that was not kept.
+    primary_metric : str or None, default=None
+        The spec's.
+    """
+
+    task: Task
+    classes: tuple[str, ...]
+    reference: Reference
+    profile: PredictionProfile | None = None
+    primary_metric: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """What else a window is compared with.
+
+    Parameters
+    ----------
+    previous : Traffic or None, default=None
+        The last window in which nothing was out of the ordinary.
+    like : callable or None, default=None
+        Returns the sum of the same hours of earlier quiet days, or None while there are too few; asked only when it
+        matters.
+    skewed : collection of str, default=()
+        Features that were out of the ordinary in the version's first window and ever since.
+    first : bool, default=False
+        Whether this is the version's first window.
+    answers : AnswerSketch or ColumnSketch or None, default=None
+        What answers are compared with where the holdout's were not kept: those of the version's first window.
+    """
+
+    previous: Traffic | None = None
+    like: Callable[[], Traffic | None] | None = None
+    skewed: Collection[str] = ()
+    first: bool = False
+    answers: AnswerSketch | ColumnSketch | None = None
+
+
+def judge_traffic(traffic: Traffic, subject: Subject, spec: MonitoringSpec, background: Background) -> list[Finding]:
+    """Return what every verdict on inputs and answers has to say about a window."""
+    rate = spec.false_discovery_rate
+    reference = subject.reference
+    findings: list[Finding] = []
+    if spec.data_quality.enabled:
+        findings += find_faults(reference.cells, reference.sketch, traffic.features, spec.data_quality, rate)
+    findings += _judge_features(traffic, subject, spec, background)
+    if spec.dependence.enabled:
+        pairs = find_broken_pairs(
+            reference.plan, reference.sketch.dependence, traffic.features.dependence, spec.dependence, rate
+        )
+        like = _like(background, spec) if _any_breach(pairs) else None
+        if like is not None:
+            again = find_broken_pairs(
+                reference.plan, like.features.dependence, traffic.features.dependence, spec.dependence, rate
+            )
+            pairs = excuse(pairs, again)
+        findings += pairs
+    findings += _judge_answers(traffic, subject, spec, background)
+    return findings
+
+
+def _judge_features(traffic: Traffic, subject: Subject, spec: MonitoringSpec, background: Background) -> list[Finding]:
+    findings: list[Finding] = []
+    training = subject.reference.sketch
+    compare = _Comparison(traffic, subject, spec)
+    skew = compare.judge("skew", training, "in training")
+    held = {f.subject for f in skew if f.status == "breach" and (background.first or f.subject in background.skewed)}
+    if spec.skew.enabled:
+        findings += [finding for finding in skew if finding.subject in held or background.first]
+    if spec.feature_drift.enabled and not background.first:
+        drifts = compare.judge_with_like_hours("feature_drift", training, "in training", background)
+        findings += [finding for finding in drifts if finding.subject not in held]
+    if spec.feature_change.enabled and background.previous is not None:
+        previous = background.previous.features
+        findings += compare.judge_with_like_hours("feature_change", previous, "in the window before", background)
+    return findings
+
+
+class _Comparison:
+    """Compares one window's features with several baselines."""
+
+    def __init__(self, traffic: Traffic, subject: Subject, spec: MonitoringSpec) -> None:
+        self._present, self._cells, self._spec = traffic.features.columns, subject.reference.cells, spec
+
+    def judge(self, verdict: _FeatureVerdict, baseline: TableSketch, words: str) -> list[Finding]:
+        watch: DriftWatch = getattr(self._spec, verdict)
+        drifts = [
+            compare_column(name, cells, baseline.columns[name], self._present[name])
+            for name, cells in self._cells.items()
+        ]
+        return find_drift(verdict, drifts, watch, rate=self._spec.false_discovery_rate, baseline=words)
+
+    def judge_with_like_hours(
+        self, verdict: _FeatureVerdict, baseline: TableSketch, words: str, background: Background
+    ) -> list[Finding]:
+        findings = self.judge(verdict, baseline, words)
+        like = _like(background, self._spec) if _any_breach(findings) else None
+        return findings if like is None else excuse(findings, self.judge(verdict, like.features, "on like hours"))
+
+
+def _judge_answers(traffic: Traffic, subject: Subject, spec: MonitoringSpec, background: Background) -> list[Finding]:
+    findings: list[Finding] = []
+    answers, profile = traffic.answers, subject.profile
+    if answers is None:
+        return findings
+    baseline = profile.answers if profile else background.answers
+    if spec.prediction_drift.enabled and baseline is not None:
+        words = "on the holdout" if profile else "in the version's first window"
+        findings += find_prediction_drift(
+            baseline,
+            answers,
+            spec.prediction_drift,
+            rate=spec.false_discovery_rate,
+            classes=subject.classes,
+            target=subject.reference.target,
+            baseline=words,
+        )
+        like = _like(background, spec) if _any_breach(findings) else None
+        if like is not None and like.answers is not None:
+            findings = excuse(
+                findings,
+                find_prediction_drift(
+                    like.answers,
+                    answers,
+                    spec.prediction_drift,
+                    rate=spec.false_discovery_rate,
+                    classes=subject.classes,
+                    target=subject.reference.target,
+                    baseline="on like hours",
+                ),
+            )
+    if isinstance(answers, AnswerSketch) and profile and isinstance(profile.outcomes, OutcomeSketch):
+        findings += _judge_estimate(answers, profile, subject, spec)
+        if spec.bias.enabled and answers.groups and isinstance(profile.answers, AnswerSketch):
+            reference = (profile.answers, profile.outcomes)
+            findings += find_bias(reference, answers, None, spec.bias, spec.false_discovery_rate)
+    return findings
+
+
+def _judge_estimate(
+    answers: AnswerSketch, profile: PredictionProfile, subject: Subject, spec: MonitoringSpec
+) -> list[Finding]:
+    if not spec.estimated_quality.enabled or not isinstance(profile.answers, AnswerSketch):
+        return []
+    if not isinstance(profile.outcomes, OutcomeSketch):
+        return []
+    calibrated = calibration_map(profile.outcomes)
+    finding = find_quality_drop(
+        "estimated_quality",
+        subject.task,
+        estimate_quality(profile.answers, calibrated),
+        estimate_quality(answers, calibrated),
+        spec.estimated_quality,
+        rate=spec.false_discovery_rate,
+        primary=subject.primary_metric,
+    )
+    return [finding]
+
+
+def judge_outcomes(
+    outcomes: OutcomeSketch | ErrorSketch,
+    answers: int,
+    subject: Subject,
+    spec: MonitoringSpec,
+    inputs: Sequence[Finding],
+) -> list[Finding]:
+    """Return what every verdict on outcomes has to say about the answers that have settled.
+
+    Parameters
+    ----------
+    answers : int
+        How many answers the outcomes are of.
+    inputs : sequence of Finding
+        Of the latest window of traffic.
+    """
+    profile = subject.profile
+    if profile is None:
+        reason = "how the version answered its holdout was not kept, so there is nothing to compare with"
+        return [Finding("live_quality", "quality", "unknown", reason, rows=outcomes.rows)]
+    before, now = measure_outcomes(profile.outcomes), measure_outcomes(outcomes)
+    rate = spec.false_discovery_rate
+    coverage = outcomes.rows / answers if answers else None
+    findings: list[Finding] = []
+    quality = find_quality_drop(
+        "live_quality",
+        subject.task,
+        before,
+        now,
+        spec.live_quality,
+        rate=rate,
+        primary=subject.primary_metric,
+        coverage=coverage,
+    )
+    if spec.live_quality.enabled:
+        findings.append(quality)
+    if spec.concept_drift.enabled:
+        findings.append(_judge_concept(outcomes, subject, spec, inputs, coverage))
+    if isinstance(outcomes, OutcomeSketch) and isinstance(profile.outcomes, OutcomeSketch):
+        if spec.calibration.enabled:
+            findings.append(find_miscalibration(profile.outcomes, outcomes, spec.calibration, rate))
+        if spec.bias.enabled and outcomes.groups and isinstance(profile.answers, AnswerSketch):
+            findings += find_bias((profile.answers, profile.outcomes), None, outcomes, spec.bias, rate)
+    return findings
+
+
+def _judge_concept(
+    outcomes: OutcomeSketch | ErrorSketch,
+    subject: Subject,
+    spec: MonitoringSpec,
+    inputs: Sequence[Finding],
+    coverage: float | None,
+) -> Finding:
+    profile = subject.profile
+    before = measure_outcomes(profile.outcomes) if profile else {}
+    quality = find_quality_drop(
+        "live_quality",
+        subject.task,
+        before,
+        measure_outcomes(outcomes),
+        spec.concept_drift,
+        rate=spec.false_discovery_rate,
+        primary=subject.primary_metric,
+        coverage=coverage,
+    )
+    told = [finding.status for finding in inputs if finding.verdict in INPUT_VERDICTS]
+    known = [status for status in told if status != "unknown"]
+    return find_concept_drift(quality, inputs_hold="breach" not in known if known else None)
+
+
+def excuse(findings: Sequence[Finding], against_like_hours: Sequence[Finding]) -> list[Finding]:
+    """Take back breaches of what is no different from the same hours of earlier days."""
+    still = {finding.subject for finding in against_like_hours if finding.status == "breach"}
+    return [
+        replace(finding, status="ok", message=f"{finding.message}; but as on the same hours of earlier days")
+        if finding.status == "breach" and finding.subject not in still
+        else finding
+        for finding in findings
+    ]
+
+
+def _like(background: Background, spec: MonitoringSpec) -> Traffic | None:
+    return background.like() if background.like is not None and spec.seasonality == "auto" else None
+
+
+def _any_breach(findings: Sequence[Finding]) -> bool:
+    return any(finding.status == "breach" for finding in findings)

@@ -1,0 +1,74 @@
+"""Serving health: errors of ours, latency, cold starts, refused requests."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from millrace.monitoring.findings import Finding, Status, too_few
+from millrace.monitoring.performance import proportion
+from millrace.spec.monitoring import ServingWatch
+
+#: Standard errors that a share must be above its limit: one in a thousand by chance.
+_SURE = 3.1
+
+
+@dataclass(frozen=True, slots=True)
+class ServingCounts:
+    """How a window's requests were served.
+
+    Parameters
+    ----------
+    requests : int
+        All of them.
+    errors : int
+        That ended in an error of ours (5xx).
+    refused : int
+        That were refused for what was in them (4xx).
+    cold_starts : int
+        That waited for a new execution environment.
+    latency_ms : float or None
+        That nineteen of twenty were served within; None when it is not known.
+    """
+
+    requests: int
+    errors: int = 0
+    refused: int = 0
+    cold_starts: int = 0
+    latency_ms: float | None = None
+
+
+def find_serving_faults(counts: ServingCounts | None, watch: ServingWatch) -> list[Finding]:
+    """Judge how requests were served."""
+    if counts is None:
+        return [Finding("serving_health", "requests", "unknown", "there are no metrics of the window")]
+    if counts.requests < watch.min_rows:
+        return [too_few("serving_health", "requests", counts.requests, watch.min_rows, "requests")]
+    return list(_judge(counts, watch))
+
+
+def _judge(counts: ServingCounts, watch: ServingWatch) -> Iterator[Finding]:
+    yield _share("errors", "ended in an error of ours", counts.errors, counts.requests, watch.threshold)
+    if watch.max_refused_share is not None:
+        yield _share("refusals", "were refused", counts.refused, counts.requests, watch.max_refused_share)
+    if watch.max_cold_start_share is not None:
+        yield _share("cold starts", "started cold", counts.cold_starts, counts.requests, watch.max_cold_start_share)
+    if watch.max_latency_ms is not None and counts.latency_ms is not None:
+        late = counts.latency_ms > watch.max_latency_ms
+        took = f"nineteen of twenty requests took up to {counts.latency_ms:,.0f} ms"
+        yield Finding(
+            verdict="serving_health",
+            subject="latency",
+            status="breach" if late else "ok",
+            message=f"{took}; {watch.max_latency_ms:,g} are allowed",
+            measure="ms",
+            value=counts.latency_ms,
+            threshold=watch.max_latency_ms,
+            rows=counts.requests,
+        )
+
+
+def _share(subject: str, what: str, hits: int, requests: int, limit: float) -> Finding:
+    share = proportion(hits, requests)
+    breach = share.value - _SURE * share.error > limit
+    message = f"{hits:,} of {requests:,} requests {what}: {share.value:.1%}, and {limit:.1%} are allowed"
+    status: Status = "breach" if breach else "ok"
+    return Finding("serving_health", subject, status, message, "share", share.value, limit, requests)

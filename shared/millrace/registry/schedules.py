@@ -1,0 +1,43 @@
+"""Schedules follow the spec: created, changed and removed with it."""
+
+from collections.abc import Iterator
+
+from millrace.ports import PURPOSES, Schedule, Schedules
+from millrace.spec import ModelSpec
+
+
+def apply_schedules(model: str, spec: ModelSpec | None, schedules: Schedules) -> list[str]:
+    """Make a model's schedules those that its spec asks for; None asks for none.
+
+    Again is the same as once, so what failed half-way is mended by applying the spec again.
+
+    Returns
+    -------
+    list of str
+        What was changed, in words.
+
+    Raises
+    ------
+    InvalidInputError
+        When an expression is refused.
+    """
+    wanted = {schedule.purpose: schedule for schedule in (_wanted(model, spec) if spec else ())}
+    changes: list[str] = []
+    for purpose in PURPOSES:
+        present, following = schedules.get(model, purpose), wanted.get(purpose)
+        if following and following != present:
+            schedules.put(following)
+            changes.append(f"{purpose}: {_in_words(present)} -> {_in_words(following)}")
+        elif present and not following:
+            schedules.delete(model, purpose)
+            changes.append(f"{purpose}: {_in_words(present)} -> none")
+    return changes
+
+
+def _wanted(model: str, spec: ModelSpec) -> Iterator[Schedule]:
+    if spec.retraining.schedule:
+        yield Schedule(model, "retraining", spec.retraining.schedule, spec.retraining.time_zone)
+
+
+def _in_words(schedule: Schedule | None) -> str:
+    return f"{schedule.expression} ({schedule.time_zone})" if schedule else "none"

@@ -1,0 +1,170 @@
+"""Cells: what a column's values are counted in, fixed by the training data so that counts of any hours add up.
+
+Numbers, and dates in seconds since 1970, have about a hundred cells of equal share in training; words have one for each
+value that training knows, one for the rest that it knows, and one for what it never saw.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from millrace.schema import Column
+
+Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+
+#: Cells that are compared where each cell has to hold rows enough (population stability index, chi-square).
+COARSE_CELLS = 10
+#: Values that a column may have a cell each for.
+MAX_WORDS = 100
+_TRUTHS = {"1": "true", "0": "false", "1.0": "true", "0.0": "false", "True": "true", "False": "false"}
+
+
+@dataclass(frozen=True, slots=True)
+class NumberCells:
+    """Cells of a number or a date.
+
+    Parameters
+    ----------
+    edges : float64 array of shape (n_cells - 1,)
+        Ascending; a value on an edge is in the cell above it.
+    groups : int64 array of shape (n_cells,)
+        Which of the coarse cells each one belongs to.
+    minimum, maximum : float
+        What is in range, both ends included.
+    center, scale : float
+        Mean and standard deviation in training; 1 where there is none.
+    """
+
+    edges: Floats
+    groups: Indices
+    minimum: float
+    maximum: float
+    center: float = 0.0
+    scale: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.edges) + 1
+
+    def locate(self, values: Floats) -> Indices:
+        """Return the cell of each value."""
+        return np.searchsorted(self.edges, values, "right")
+
+    def coarse(self, counts: npt.NDArray[Any]) -> Floats:
+        """Take neighbouring cells together."""
+        return np.bincount(self.groups, weights=counts, minlength=int(self.groups[-1]) + 1).astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class WordCells:
+    """Cells of a category or a boolean.
+
+    Parameters
+    ----------
+    words : tuple of str
+        Values that have a cell each.
+    rest : frozenset of str, default=()
+        Values that training knows and that share a cell.
+    open : bool, default=False
+        Whether the values that share a cell were too many to be listed; then nothing is unknown.
+    """
+
+    words: tuple[str, ...]
+    rest: frozenset[str] = frozenset()
+    open: bool = False
+    _positions: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        positions = {word: index for index, word in enumerate(self.words)}
+        positions |= dict.fromkeys(self.rest - positions.keys(), len(self.words))
+        object.__setattr__(self, "_positions", positions)
+
+    def __len__(self) -> int:
+        return len(self.words) + 2
+
+    @property
+    def unknown(self) -> int:
+        """Position of the cell of what training never saw."""
+        return len(self.words) + 1
+
+    def tally(self, values: Sequence[Any]) -> tuple[Indices, Counter[str]]:
+        """Return the rows in each cell, and how often each unknown value came."""
+        counts = np.zeros(len(self), dtype=np.int64)
+        strange: Counter[str] = Counter()
+        for value, count in Counter(values).items():
+            position = self._position(value)
+            counts[position] += count
+            if position == self.unknown:
+                strange[str(value)] += count
+        return counts, strange
+
+    def locate(self, values: Sequence[Any]) -> Indices:
+        """Return the cell of each value."""
+        known = {value: self._position(value) for value in set(values)}
+        return np.fromiter((known[value] for value in values), dtype=np.int64, count=len(values))
+
+    def _position(self, value: Any) -> int:
+        word = str(value)
+        position = self._positions.get(word)
+        if position is None:
+            position = self._positions.get(_TRUTHS.get(word, word))
+        if position is None:
+            return len(self.words) if self.open else self.unknown
+        return position
+
+
+Cells = NumberCells | WordCells
+
+
+def make_cells(described: Mapping[str, Any], column: Column | None = None) -> Cells:
+    """Return the cells of a column as :mod:`millrace.data.reference` describes it.
+
+    Parameters
+    ----------
+    described : mapping
+        One of the reference's ``features``, or its ``target``.
+    column : Column or None, default=None
+        Of the model's schema, which knows every category, and the range that a user allows.
+    """
+    if "shares" in described:
+        return _word_cells(described, column)
+    fine = described.get("cells") or described["histogram"]
+    edges = np.asarray(fine["edges"], dtype=np.float64)
+    minimum, maximum = described["minimum"], described["maximum"]
+    rules = column.rules if column else None
+    if rules and rules.minimum is not None:
+        minimum = rules.minimum
+    if rules and rules.maximum is not None:
+        maximum = rules.maximum
+    return NumberCells(
+        edges=edges,
+        groups=coarse_groups(np.asarray(fine["counts"], dtype=np.float64)),
+        minimum=-np.inf if minimum is None else float(minimum),
+        maximum=np.inf if maximum is None else float(maximum),
+        center=float(described["mean"] or 0.0),
+        scale=float(described["standard_deviation"] or 1.0),
+    )
+
+
+def _word_cells(described: Mapping[str, Any], column: Column | None) -> WordCells:
+    words = tuple(described["shares"])[:MAX_WORDS]
+    listed = set(column.categories) if column else set()
+    # A column with more values than the reference lists, in a schema that lists none: what else there is may be known.
+    is_open = bool(described.get("other_share")) and not listed
+    return WordCells(words, frozenset((listed | set(described["shares"])) - set(words)), open=is_open)
+
+
+def coarse_groups(counts: Floats) -> Indices:
+    """Take neighbouring cells together until each group has its tenth of the rows."""
+    total = counts.sum()
+    groups, group, held = np.zeros(len(counts), dtype=np.int64), 0, 0.0
+    for index, count in enumerate(counts.tolist()):
+        if held and held + count / 2 > total / COARSE_CELLS:
+            group, held = group + 1, 0.0
+        groups[index] = group
+        held += count
+    return groups

@@ -1,0 +1,240 @@
+"""What is kept of some rows' features.
+
+A sketch is made in the cells of one reference (:mod:`millrace.sketches.cells`); only sketches of the same reference may
+be added.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from millrace.features import missing_cells
+from millrace.sketches.cells import Cells, NumberCells, WordCells
+from millrace.sketches.dependence import DependenceSketch, ScorePlan
+
+#: Unknown values that are named in a sketch.
+MAX_STRANGE = 20
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class ColumnSketch:
+    """What is kept of one column.
+
+    Parameters
+    ----------
+    counts : int64 array of shape (n_cells,)
+        Known values by cell.
+    sums : float64 array of shape (n_cells,), or of shape (0,) for words
+        Of the values in each cell.
+    missing : int
+        Rows without a value, those that did not name the column among them.
+    absent : int
+        Rows that did not name the column.
+    out_of_range : int
+        Numbers outside what training saw, or what the user allows.
+    squares : float
+        Sum of the squares of the numbers, standardised by training's mean and deviation.
+    low, high : float
+        Smallest and greatest number; infinite when there are none.
+    strange : Counter of str
+        Unknown words, the commonest only.
+    """
+
+    counts: Counts
+    sums: npt.NDArray[np.float64]
+    missing: int = 0
+    absent: int = 0
+    out_of_range: int = 0
+    squares: float = 0.0
+    low: float = float("inf")
+    high: float = float("-inf")
+    strange: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def known(self) -> int:
+        """How many rows have a value."""
+        return int(self.counts.sum())
+
+    def add(self, other: "ColumnSketch") -> None:
+        """Add another sketch of the same column."""
+        self.counts = self.counts + other.counts
+        self.sums = self.sums + other.sums
+        self.missing += other.missing
+        self.absent += other.absent
+        self.out_of_range += other.out_of_range
+        self.squares += other.squares
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        self.strange = Counter(dict((self.strange + other.strange).most_common(MAX_STRANGE)))
+
+    def mean(self) -> float | None:
+        """Return the mean of the numbers; None for words and for no numbers."""
+        return float(self.sums.sum() / self.known) if len(self.sums) and self.known else None
+
+    def cell_means(self) -> npt.NDArray[np.float64]:
+        """Return the mean of each cell; 0 where it is empty."""
+        return np.divide(self.sums, self.counts, out=np.zeros_like(self.sums), where=self.counts > 0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        document: dict[str, Any] = {"counts": self.counts.tolist(), "missing": self.missing, "absent": self.absent}
+        if len(self.sums):
+            document |= {"sums": self.sums.tolist(), "squares": self.squares, "out_of_range": self.out_of_range}
+            document |= {"low": self.low, "high": self.high} if self.known else {}
+        if self.strange:
+            document["strange"] = dict(self.strange)
+        return document
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_dict` wrote."""
+        return cls(
+            counts=np.asarray(document["counts"], dtype=np.int64),
+            sums=np.asarray(document.get("sums", ()), dtype=np.float64),
+            missing=document["missing"],
+            absent=document["absent"],
+            out_of_range=document.get("out_of_range", 0),
+            squares=document.get("squares", 0.0),
+            low=document.get("low", float("inf")),
+            high=document.get("high", float("-inf")),
+            strange=Counter(document.get("strange", {})),
+        )
+
+
+@dataclass(slots=True)
+class TableSketch:
+    """What is kept of some rows' features.
+
+    Parameters
+    ----------
+    rows : int
+        How many there were.
+    columns : dict of str to ColumnSketch
+        By feature.
+    dependence : DependenceSketch
+        How the features go together.
+    """
+
+    rows: int
+    columns: dict[str, ColumnSketch]
+    dependence: DependenceSketch
+
+    def add(self, other: "TableSketch") -> None:
+        """Add another sketch of the same reference."""
+        self.rows += other.rows
+        for name, column in other.columns.items():
+            self.columns[name].add(column)
+        self.dependence.add(other.dependence)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        columns = {name: column.to_dict() for name, column in self.columns.items()}
+        return {"rows": self.rows, "columns": columns, "dependence": self.dependence.to_dict()}
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_dict` wrote."""
+        columns = {name: ColumnSketch.from_dict(column) for name, column in document["columns"].items()}
+        return cls(document["rows"], columns, DependenceSketch.from_dict(document["dependence"]))
+
+
+def empty_sketch(cells: Mapping[str, Cells], plan: ScorePlan) -> TableSketch:
+    """Return the sketch of no rows."""
+    return TableSketch(0, {name: _empty_column(one) for name, one in cells.items()}, DependenceSketch.empty(len(plan)))
+
+
+def merge(sketches: Iterable[TableSketch], cells: Mapping[str, Cells], plan: ScorePlan) -> TableSketch:
+    """Return the sum of sketches."""
+    total = empty_sketch(cells, plan)
+    for sketch in sketches:
+        total.add(sketch)
+    return total
+
+
+def sketch_rows(
+    columns: Mapping[str, npt.NDArray[Any]],
+    rows: int,
+    cells: Mapping[str, Cells],
+    plan: ScorePlan,
+    absent: Mapping[str, int] | None = None,
+) -> TableSketch:
+    """Sketch rows.
+
+    Parameters
+    ----------
+    columns : mapping of str to array of shape (rows,)
+        Typed as in :mod:`millrace.features`; words may be objects, missing where None or empty. A feature that is not
+        here was in none of the rows.
+    rows : int
+        How many there are.
+    cells : mapping of str to Cells
+        Of every feature of the reference; other columns are passed over.
+    plan : ScorePlan
+        Which scores are compared with each other.
+    absent : mapping of str to int, or None
+        Rows that did not name a feature; they count as missing too.
+    """
+    sketched: dict[str, ColumnSketch] = {}
+    scores = plan.start(rows)
+    for name, own in cells.items():
+        values = columns.get(name)
+        if values is None:
+            column = _empty_column(own)
+            column.missing = column.absent = rows
+        elif isinstance(own, NumberCells):
+            column, located, known = _sketch_numbers(_as_floats(values), own)
+            scores.add_numbers(name, located, known)
+        else:
+            column, located, known = _sketch_words(values, own, located=plan.uses(name))
+            scores.add_words(name, located, known)
+        column.absent = max(column.absent, (absent or {}).get(name, 0))
+        sketched[name] = column
+    return TableSketch(rows, sketched, scores.finish())
+
+
+def _empty_column(cells: Cells) -> ColumnSketch:
+    sums = np.zeros(len(cells) if isinstance(cells, NumberCells) else 0)
+    return ColumnSketch(np.zeros(len(cells), dtype=np.int64), sums)
+
+
+def _as_floats(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    if values.dtype.kind == "M":
+        moments = values.astype("datetime64[us]")
+        return np.where(np.isnat(moments), np.nan, moments.astype(np.int64) / 1e6)
+    return values.astype(np.float64)
+
+
+def _sketch_numbers(
+    values: npt.NDArray[np.float64], cells: NumberCells
+) -> tuple[ColumnSketch, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    known = np.isfinite(values)
+    numbers = values if known.all() else values[known]
+    located = cells.locate(numbers)
+    counts = np.bincount(located, minlength=len(cells))
+    sums = np.asarray(np.bincount(located, weights=numbers, minlength=len(cells)), dtype=np.float64)
+    column = ColumnSketch(counts, sums, len(values) - len(numbers))
+    if len(numbers):
+        column.low, column.high = float(numbers.min()), float(numbers.max())
+        if column.low < cells.minimum or column.high > cells.maximum:
+            column.out_of_range = int(np.count_nonzero((numbers < cells.minimum) | (numbers > cells.maximum)))
+        standardised = (numbers - cells.center) / cells.scale
+        column.squares = float(standardised @ standardised)
+    return column, located, known
+
+
+def _sketch_words(
+    values: npt.NDArray[Any], cells: WordCells, *, located: bool
+) -> tuple[ColumnSketch, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    if values.dtype.kind == "O":
+        known = np.fromiter((value is not None and value != "" for value in values), dtype=np.bool_, count=len(values))
+    else:
+        known = ~missing_cells(values)
+    words = (values if known.all() else values[known]).tolist()
+    counts, strange = cells.tally(words)
+    column = ColumnSketch(counts, np.zeros(0), len(values) - len(words))
+    column.strange = Counter(dict(strange.most_common(MAX_STRANGE)))
+    return column, cells.locate(words) if located else np.zeros(0, dtype=np.int64), known

@@ -1,0 +1,114 @@
+"""Models' own schedules: in memory and on moto's EventBridge Scheduler."""
+
+import json
+from collections.abc import Iterator
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+from millrace.aws.schedules import EventBridgeSchedules, ScheduleTargets
+from millrace.errors import ConfigurationError, InvalidInputError
+from millrace.ports import Schedule, Schedules
+from millrace.registry.schedules import apply_schedules
+from millrace.spec import ModelSpec
+from moto import mock_aws
+
+from tests.fakes.memory_schedules import MemorySchedules
+
+GROUP = "millrace-retraining"
+TARGETS = ScheduleTargets(
+    groups={"retraining": GROUP},
+    arns={"retraining": "arn:aws:lambda:eu-west-1:123456789012:function:request_training"},
+    role_arn="arn:aws:iam::123456789012:role/schedules",
+    dead_letter_arn="arn:aws:sqs:eu-west-1:123456789012:undelivered",
+)
+
+
+def weekly(model: str = "churn", expression: str = "rate(7 days)") -> Schedule:
+    return Schedule(model, "retraining", expression, "Europe/Berlin")
+
+
+@pytest.fixture(params=["memory", "scheduler"])
+def schedules(request, isolated_from_aws) -> Iterator[Schedules]:
+    if request.param == "memory":
+        yield MemorySchedules()
+        return
+    with mock_aws():
+        client = boto3.client("scheduler")
+        client.create_schedule_group(Name=GROUP)
+        yield EventBridgeSchedules(client, TARGETS)
+
+
+class TestSchedules:
+    def test_a_schedule_comes_back_as_it_was_put(self, schedules):
+        assert schedules.get("churn", "retraining") is None
+        schedules.put(weekly())
+        schedules.put(weekly("Churn_2", "cron(0 6 ? * MON *)"))
+        assert schedules.get("churn", "retraining") == weekly()
+        assert schedules.get("Churn_2", "retraining") == weekly("Churn_2", "cron(0 6 ? * MON *)")
+
+    def test_a_model_has_one_schedule_a_purpose(self, schedules):
+        schedules.put(weekly())
+        schedules.put(weekly(expression="rate(1 day)"))
+        assert schedules.get("churn", "retraining") == weekly(expression="rate(1 day)")
+
+    def test_a_schedule_can_be_removed_twice(self, schedules):
+        schedules.put(weekly())
+        schedules.delete("churn", "retraining")
+        schedules.delete("churn", "retraining")
+        assert schedules.get("churn", "retraining") is None
+
+
+class TestFollowingTheSpec:
+    def spec(self, **said):
+        return ModelSpec.parse({"retraining": said})
+
+    def test_schedules_are_made_changed_and_removed_with_the_spec(self, schedules):
+        assert apply_schedules("churn", self.spec(), schedules) == []
+        assert apply_schedules("churn", self.spec(schedule="rate(7 days)"), schedules) == [
+            "retraining: none -> rate(7 days) (UTC)"
+        ]
+        assert apply_schedules("churn", self.spec(schedule="rate(7 days)"), schedules) == []
+        changed = self.spec(schedule="rate(7 days)", time_zone="Asia/Tokyo")
+        assert apply_schedules("churn", changed, schedules) == [
+            "retraining: rate(7 days) (UTC) -> rate(7 days) (Asia/Tokyo)"
+        ]
+        assert apply_schedules("churn", self.spec(), schedules) == ["retraining: rate(7 days) (Asia/Tokyo) -> none"]
+        assert schedules.get("churn", "retraining") is None
+
+    def test_a_model_that_is_gone_leaves_none(self, schedules):
+        apply_schedules("churn", self.spec(schedule="rate(7 days)"), schedules)
+        apply_schedules("other", self.spec(schedule="rate(7 days)"), schedules)
+        apply_schedules("churn", None, schedules)
+        assert schedules.get("churn", "retraining") is None
+        assert schedules.get("other", "retraining") is not None
+
+
+class TestScheduler:
+    def test_a_schedule_starts_the_function_as_the_template_says(self, isolated_from_aws):
+        with mock_aws():
+            client = boto3.client("scheduler")
+            client.create_schedule_group(Name=GROUP)
+            EventBridgeSchedules(client, TARGETS).put(weekly())
+            found = client.get_schedule(GroupName=GROUP, Name="churn")
+        assert (found["State"], found["FlexibleTimeWindow"]) == ("ENABLED", {"Mode": "OFF"})
+        target = found["Target"]
+        assert (target["Arn"], target["RoleArn"]) == (TARGETS.arns["retraining"], TARGETS.role_arn)
+        assert target["DeadLetterConfig"] == {"Arn": TARGETS.dead_letter_arn}
+        assert json.loads(target["Input"]) == {
+            "source": "millrace.schedule",
+            "schedule": "millrace-retraining/churn",
+            "model": "churn",
+            "time": "<aws.scheduler.scheduled-time>",
+        }
+
+    @pytest.mark.parametrize(
+        ("code", "error"), [("ValidationException", InvalidInputError), ("AccessDeniedException", ConfigurationError)]
+    )
+    def test_a_refusal_says_whose_fault_it_is(self, isolated_from_aws, code, error):
+        client = boto3.client("scheduler", region_name="eu-west-1")
+        with Stubber(client) as stubber:
+            stubber.add_client_error("get_schedule", "ResourceNotFoundException", http_status_code=404)
+            stubber.add_client_error("create_schedule", code, http_status_code=400)
+            with pytest.raises(error):
+                EventBridgeSchedules(client, TARGETS).put(weekly())

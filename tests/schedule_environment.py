@@ -1,0 +1,16 @@
+"""What a function that keeps schedules finds in its environment, for tests on moto."""
+
+import boto3
+
+GROUP = "millrace-retraining"
+ENVIRONMENT = {
+    "RETRAINING_SCHEDULE_GROUP": GROUP,
+    "RETRAINING_TARGET_ARN": "arn:aws:lambda:eu-west-1:123456789012:function:request_training",
+    "SCHEDULE_ROLE_ARN": "arn:aws:iam::123456789012:role/schedules",
+    "SCHEDULE_DEAD_LETTER_ARN": "arn:aws:sqs:eu-west-1:123456789012:undelivered",
+}
+
+
+def create_groups() -> None:
+    """Create the schedule groups, on moto."""
+    boto3.client("scheduler").create_schedule_group(Name=GROUP)

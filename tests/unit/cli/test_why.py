@@ -1,0 +1,116 @@
+import json
+
+import pytest
+from millrace_cli.commands import why
+from millrace_cli.main import app
+from millrace_cli.story import tell
+from typer.testing import CliRunner
+
+from tests.fakes.fake_api import FakeApi
+
+
+@pytest.fixture
+def invoke(monkeypatch):
+    """Run a command against canned answers."""
+
+    def run_command(api, *arguments):
+        class Client:
+            @staticmethod
+            def for_target(target):
+                return api.client()
+
+        monkeypatch.setattr(why, "ApiClient", Client)
+        monkeypatch.setattr(why, "target_of", lambda *_: None)
+        result = CliRunner().invoke(app, list(arguments))
+        assert result.exit_code == 0, result.output
+        return result
+
+    return run_command
+
+
+def entry(minute, action, reason, **details):
+    moment = f"2026-05-03T14:{minute:02d}:00+00:00"
+    return {"occurred_at": moment, "action": action, "reason": reason, "actor": "monitoring", "details": details}
+
+
+RUN = {
+    "run_id": "r1",
+    "status": "succeeded",
+    "stage": "finished",
+    "cause_ids": ["c1"],
+    "requested_at": "2026-05-03T14:01:00+00:00",
+    "finished_at": "2026-05-03T14:02:30+00:00",
+    "reasons": ["the model is not worse than version 3"],
+}
+LEDGER = [
+    entry(9, "spec_changed", "2 fields changed", revision=2),
+    entry(5, "trigger_skipped", "skipped: run r1 was asked for (accuracy fell to 0.71)", kind="quality", cause_id="c2"),
+    entry(4, "alias_moved", "promoted", alias="champion", from_version=3, to_version=4),
+    entry(3, "model_registered", "promoted", version=4, semantic_version="1.0.3", run_id="r1"),
+    entry(1, "run_requested", "age shifted", kind="drift", cause_id="c1", run_id="r1"),
+]
+
+
+class TestStory:
+    def test_a_cause_its_run_and_its_outcome_are_one_chapter(self):
+        chapter = tell(LEDGER, [RUN])[-1]
+        assert (chapter.kind, chapter.happened) == ("drift", "age shifted")
+        assert chapter.consequences == [
+            "started run r1, which succeeded after 90 s: the model is not worse than version 3",
+            "registered version 4 (1.0.3)",
+            "champion moved from version 3 to version 4",
+        ]
+
+    def test_what_started_nothing_says_why(self):
+        chapter = tell(LEDGER, [RUN])[1]
+        assert (chapter.kind, chapter.happened) == ("quality", "accuracy fell to 0.71")
+        assert chapter.consequences == ["started nothing: run r1 was asked for"]
+
+    def test_what_has_no_cause_is_a_chapter_of_its_own_and_the_newest_comes_first(self):
+        chapters = tell(LEDGER, [RUN])
+        assert [chapter.kind for chapter in chapters] == ["spec_changed", "quality", "drift"]
+        assert chapters[0].consequences == []
+
+    def test_a_cause_that_waited_names_the_run_that_answered_it(self):
+        waited = entry(2, "trigger_deferred", "b.csv was uploaded", kind="upload", cause_id="c9", waits_for="r1")
+        follow_up = {**RUN, "run_id": "r2", "cause_ids": ["c9"]}
+        (chapter,) = tell([waited], [RUN, follow_up])
+        assert chapter.consequences == ["waited for run r1 to finish; then started run r2"]
+        (chapter,) = tell([waited], [])
+        assert chapter.consequences == ["waited for run r1 to finish"]
+
+    @pytest.mark.parametrize(
+        ("run", "words"),
+        [
+            (None, "started run r1"),
+            ({**RUN, "status": "running", "stage": "training"}, "started run r1, which is training"),
+            ({**RUN, "status": "failed", "finished_at": None, "reasons": []}, "started run r1, which failed"),
+        ],
+    )
+    def test_a_run_is_told_as_far_as_it_is_known(self, run, words):
+        (chapter,) = tell(LEDGER[-1:], [run] if run else [])
+        assert chapter.consequences == [words]
+
+    def test_how_a_run_failed_belongs_to_its_chapter(self):
+        failed = entry(2, "run_failed", "the worker did not finish", run_id="r1")
+        (chapter,) = tell([LEDGER[-1], failed], [])
+        assert chapter.consequences[-1] == "run failed: the worker did not finish"
+
+
+class TestCommand:
+    def answers(self, entries):
+        return FakeApi(
+            {"/models/churn/ledger": [(200, {"entries": entries})], "/models/churn/runs": [(200, {"runs": [RUN]})]}
+        )
+
+    def test_the_story_is_printed_newest_first(self, invoke):
+        output = invoke(self.answers(LEDGER), "why", "churn").stdout
+        assert output.index("spec changed") < output.index("accuracy fell to 0.71") < output.index("age shifted")
+        assert "  -> champion moved from version 3 to version 4\n" in output
+
+    def test_it_can_be_cut_and_read_by_programs(self, invoke):
+        chapters = json.loads(invoke(self.answers(LEDGER), "why", "churn", "--last", "1", "--json").stdout)
+        assert [chapter["kind"] for chapter in chapters] == ["spec_changed"]
+
+    def test_a_model_without_a_story_says_so(self, invoke):
+        assert "nothing has happened to churn yet" in invoke(self.answers([]), "why", "churn").stderr

@@ -1,0 +1,112 @@
+"""One alert for an incident, one for its end, and silence otherwise."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+from millrace.monitoring.findings import Finding
+from millrace.monitoring.incidents import Watchbook, advance
+from millrace.spec.monitoring import MonitoringSpec
+
+START = datetime(2026, 5, 3, tzinfo=UTC)
+SPEC = MonitoringSpec()
+
+
+def finding(status, verdict="feature_drift", subject="age"):
+    return Finding(verdict, subject, status, f"{subject} is {status}")
+
+
+def run(statuses, spec=SPEC, book=None, start=0):
+    """One window an hour; a status, or a list of findings."""
+    book, told = book or Watchbook(), []
+    for hour, status in enumerate(statuses, start):
+        begin = START + timedelta(hours=hour)
+        findings = [finding(status)] if isinstance(status, str) else status
+        book, steps = advance(
+            book, findings, spec, model="churn", version=3, window=(begin, begin + timedelta(hours=1))
+        )
+        # Everything has to survive storage between two windows.
+        book = Watchbook.from_dict(json.loads(json.dumps(book.to_dict())))
+        told += [(hour, step.step, step.incident.event) for step in steps]
+    return book, told
+
+
+def test_one_breach_is_nothing():
+    assert run(["ok", "breach", "ok", "ok", "breach", "ok"])[1] == []
+
+
+def test_two_breaches_of_three_open_one_incident_and_it_goes_on_silently():
+    book, told = run(["breach", "ok", "breach", "breach", "breach"])
+    assert told == [(2, "opened", "DriftDetected")]
+    incident = book.incidents["DriftDetected"]
+    assert incident.since == START
+    assert incident.opened_at == START + timedelta(hours=3)
+    assert incident.is_open
+
+
+def test_it_is_resolved_after_two_quiet_windows():
+    book, told = run(["breach", "breach", "ok", "breach", "ok", "ok", "ok"])
+    assert told == [(1, "opened", "DriftDetected"), (5, "resolved", "DriftDetected")]
+    assert not book.open_incidents()
+
+
+def test_what_is_unknown_neither_alarms_nor_calms():
+    _, told = run(["breach", "unknown", "unknown", "unknown", "breach"])
+    assert told == [(4, "opened", "DriftDetected")]
+    _, told = run(["breach", "breach", "unknown", "unknown", "unknown"])
+    assert told == [(1, "opened", "DriftDetected")]
+
+
+def test_a_verdict_that_was_not_judged_does_not_end_an_incident():
+    other = [finding("ok", "live_quality", "quality")]
+    _, told = run(["breach", "breach", other, other, other])
+    assert told == [(1, "opened", "DriftDetected")]
+
+
+def test_what_a_verdict_no_longer_lists_is_in_order():
+    pair, rest = finding("breach", "dependence", "a and b"), finding("ok", "dependence", "every other pair")
+    _, told = run([[pair], [pair], [rest], [rest]])
+    assert told == [(1, "opened", "DriftDetected"), (3, "resolved", "DriftDetected")]
+
+
+def test_subjects_of_one_event_are_one_incident():
+    both = [finding("breach"), finding("breach", "prediction_drift", "label")]
+    only = [finding("ok"), finding("breach", "prediction_drift", "label")]
+    none = [finding("ok"), finding("ok", "prediction_drift", "label")]
+    book, told = run([both, both, only, only, only])
+    assert told == [(1, "opened", "DriftDetected")]
+    assert set(book.incidents["DriftDetected"].troubles) == {"feature_drift:age", "prediction_drift:label"}
+    assert run([none, none], book=book, start=5)[1] == [(6, "resolved", "DriftDetected")]
+
+
+def test_different_events_are_different_incidents():
+    both = [finding("breach"), finding("breach", "live_quality", "quality")]
+    assert run([both, both])[1] == [(1, "opened", "DriftDetected"), (1, "opened", "QualityDegraded")]
+
+
+def test_one_window_needs_as_many_breaches_of_one_subject():
+    _, told = run(
+        [[finding("breach", subject="a")], [finding("breach", subject="b")], [finding("breach", subject="c")]]
+    )
+    assert told == []
+
+
+def test_within_the_cooldown_nobody_is_told_again_until_it_is_over():
+    flapping = ["breach", "breach", "ok", "ok", "breach", "breach", "ok", "ok"]
+    book, told = run(flapping)
+    assert told == [(1, "opened", "DriftDetected"), (3, "resolved", "DriftDetected")]
+    # Resolved at 4:00 (hour 3's end) with a cooldown of a day: what is open still at 28:00 is told of then.
+    _, told = run(["breach"] * 30, book=book, start=8)
+    assert told == [(27, "opened", "DriftDetected")]
+
+
+def test_without_a_cooldown_it_is_a_new_incident():
+    spec = MonitoringSpec(cooldown_hours=0.0)
+    book, told = run(["breach", "breach", "ok", "ok", "breach", "breach"], spec)
+    assert [step for _, step, _ in told] == ["opened", "resolved", "opened"]
+    first = run(["breach", "breach"], spec)[0].incidents["DriftDetected"].incident_id
+    assert book.incidents["DriftDetected"].incident_id != first
+
+
+def test_staleness_needs_no_second_window():
+    old = [finding("breach", "staleness", "age of the model")]
+    assert run([old, old])[1] == [(0, "opened", "ModelStale")]

@@ -1,0 +1,169 @@
+"""Verdicts on windows: each sees its own fault, and nothing when nothing changed."""
+
+import numpy as np
+import pytest
+from millrace.monitoring.judging import Background, Subject, Traffic, judge_outcomes, judge_traffic
+from millrace.sketches.outcomes import OutcomeSketch
+from millrace.sketches.predictions import Answers, AnswerSketch
+from millrace.sketches.profile import PredictionProfile
+from millrace.sketches.tables import sketch_rows
+from millrace.spec.monitoring import BiasWatch, MonitoringSpec
+
+from tests.unit.monitoring.builders import CLASSES, make_columns, make_reference, sketch
+from tests.unit.monitoring.test_sketches import make_answers
+
+REFERENCE = make_reference()
+HOLDOUT = make_answers(4_000, 55)
+PROFILE = PredictionProfile(AnswerSketch.of(HOLDOUT[0]), OutcomeSketch.of(*HOLDOUT))
+SUBJECT = Subject("binary", CLASSES, REFERENCE, PROFILE)
+SPEC = MonitoringSpec()
+
+
+def judge(background=None, rows=1_000, answers=None, **changes):
+    traffic = Traffic(sketch(REFERENCE, rows, **changes), AnswerSketch.of(answers or make_answers(1_000, 8)[0]))
+    return judge_traffic(traffic, SUBJECT, SPEC, background or Background())
+
+
+def breaches(findings):
+    return {(finding.verdict, finding.subject) for finding in findings if finding.status == "breach"}
+
+
+def test_nothing_is_said_about_unchanged_traffic():
+    found = [judge(seed=seed, answers=make_answers(1_000, 100 + seed)[0]) for seed in range(20)]
+    assert set().union(*map(breaches, found)) == set()
+    assert {finding.verdict for finding in found[0]} == {
+        "data_quality", "feature_drift", "dependence", "prediction_drift", "estimated_quality", "bias",
+    }  # fmt: skip
+
+
+def test_a_moved_mean_is_drift_of_that_feature_alone():
+    found = judge(age_shift=1.0, correlation=0.7)
+    drifted = {subject for verdict, subject in breaches(found) if verdict == "feature_drift"}
+    assert drifted == {"age"}
+    message = next(f.message for f in found if f.subject == "age" and f.verdict == "feature_drift")
+    assert "mean 39" in message or "mean 40" in message
+    assert "beyond chance" in message
+
+
+def test_another_mix_of_categories_is_drift():
+    assert ("feature_drift", "city") in breaches(judge(cities=(0.2, 0.3, 0.5)))
+
+
+def test_missing_values_are_data_quality_and_not_drift():
+    assert breaches(judge(missing=0.2)) == {("data_quality", "age: missing")}
+
+
+def test_a_column_that_vanished_is_named():
+    columns = make_columns(1_000)
+    del columns["income"]
+    traffic = Traffic(sketch_rows(columns, 1_000, REFERENCE.cells, REFERENCE.plan))
+    found = judge_traffic(traffic, SUBJECT, SPEC, Background())
+    vanished = next(f for f in found if f.subject == "income: missing")
+    assert vanished.status == "breach"
+    assert "no longer sent" in vanished.message
+    assert next(f for f in found if f.subject == "income" and f.verdict == "feature_drift").status == "unknown"
+
+
+def test_unknown_categories_are_data_quality():
+    columns = make_columns(1_000)
+    columns["city"][:150] = "Atlantis"
+    traffic = Traffic(sketch_rows(columns, 1_000, REFERENCE.cells, REFERENCE.plan))
+    found = judge_traffic(traffic, SUBJECT, SPEC, Background())
+    assert ("data_quality", "city: unknown") in breaches(found)
+    assert "'Atlantis'" in next(f.message for f in found if f.subject == "city: unknown")
+
+
+def test_a_broken_correlation_is_seen_though_no_feature_moved():
+    found = judge(correlation=0.0)
+    assert breaches(found) == {("dependence", "age and income")}
+    assert "0.69 -> " in next(f.message for f in found if f.status == "breach")
+
+
+def test_one_row_is_too_little_for_every_verdict():
+    traffic = Traffic(sketch(REFERENCE, 1), AnswerSketch.of(make_answers(1)[0]))
+    found = judge_traffic(traffic, SUBJECT, SPEC, Background(previous=traffic))
+    assert {finding.status for finding in found} == {"unknown"}
+
+
+def test_no_rows_are_too_little_too():
+    traffic = Traffic(sketch(REFERENCE, 0), AnswerSketch.empty(2))
+    assert breaches(judge_traffic(traffic, SUBJECT, SPEC, Background(previous=traffic))) == set()
+
+
+def test_what_is_usual_at_that_hour_is_no_drift():
+    like = Traffic(sketch(REFERENCE, 3_000, seed=4, age_shift=1.0), AnswerSketch.of(make_answers(1_000, 9)[0]))
+    found = judge(Background(like=lambda: like), age_shift=1.0)
+    assert ("feature_drift", "age") not in breaches(found)
+    assert any("same hours of earlier days" in finding.message for finding in found)
+
+
+def test_what_was_there_in_the_first_window_is_skew():
+    first = judge(Background(first=True), age_shift=1.0)
+    assert ("skew", "age") in breaches(first)
+    assert not any(finding.verdict == "feature_drift" for finding in first)
+    later = judge(Background(skewed=("age",)), age_shift=1.0)
+    assert ("skew", "age") in breaches(later)
+    assert ("feature_drift", "age") not in breaches(later)
+
+
+def test_a_sudden_change_is_seen_against_the_window_before():
+    before = Traffic(sketch(REFERENCE, 1_000, seed=4), AnswerSketch.of(make_answers(1_000, 9)[0]))
+    assert ("feature_change", "age") in breaches(judge(Background(previous=before), age_shift=1.0))
+
+
+def test_other_answers_are_prediction_drift():
+    answers = make_answers(4_000, 8)[0]
+    sure = answers.take(answers.probabilities[:, 1] > 0.5)
+    found = judge(answers=sure)
+    assert ("prediction_drift", "predicted label") in breaches(found)
+    assert ("prediction_drift", "probability of 'yes'") in breaches(found)
+
+
+def test_unsure_answers_are_expected_to_be_worse():
+    answers = make_answers(4_000, 8)[0]
+    found = judge(answers=answers.take(answers.confidence < 0.7))
+    assert ("estimated_quality", "quality") in breaches(found)
+    assert "no outcome is in it" in next(f.message for f in found if f.verdict == "estimated_quality")
+
+
+def test_flipped_labels_are_a_change_of_concept_when_the_inputs_hold():
+    answers, outcomes = make_answers(1_000, 8)
+    flipped = np.where(np.random.default_rng(0).random(1_000) < 0.4, 1 - outcomes, outcomes)
+    found = judge_outcomes(OutcomeSketch.of(answers, flipped), 2_000, SUBJECT, SPEC, judge())
+    assert {verdict for verdict, _ in breaches(found)} >= {"live_quality", "concept_drift", "calibration"}
+    assert "50% of the answers" in next(f.message for f in found if f.verdict == "live_quality")
+    drifted = judge_outcomes(OutcomeSketch.of(answers, flipped), 2_000, SUBJECT, SPEC, judge(age_shift=1.0))
+    assert ("concept_drift", "relation to the outcome") not in breaches(drifted)
+    unknown = judge_outcomes(OutcomeSketch.of(answers, flipped), 2_000, SUBJECT, SPEC, [])
+    assert next(f for f in unknown if f.verdict == "concept_drift").status == "unknown"
+
+
+def test_outcomes_as_on_the_holdout_are_in_order():
+    for seed in range(20):
+        answers, outcomes = make_answers(500, 200 + seed)
+        assert breaches(judge_outcomes(OutcomeSketch.of(answers, outcomes), 500, SUBJECT, SPEC, judge())) == set()
+
+
+def test_few_outcomes_say_nothing():
+    answers, outcomes = make_answers(20, 8)
+    found = judge_outcomes(OutcomeSketch.of(answers, outcomes), 500, SUBJECT, SPEC, judge())
+    assert {finding.status for finding in found} == {"unknown"}
+
+
+def test_a_group_that_is_selected_less_than_on_the_holdout_is_bias():
+    answers, _ = make_answers(3_000, 8)
+    decided = np.where(np.array(answers.groups["sex"]) == "f", 0, answers.decided)
+    found = judge(answers=Answers(decided, answers.probabilities, answers.groups))
+    assert ("bias", "sex: selection") in breaches(found)
+    few = MonitoringSpec(bias=BiasWatch(min_rows=5_000))
+    traffic = Traffic(sketch(REFERENCE), AnswerSketch.of(Answers(decided, answers.probabilities, answers.groups)))
+    silent = judge_traffic(traffic, SUBJECT, few, Background())
+    assert next(f for f in silent if f.verdict == "bias").status == "unknown"
+
+
+@pytest.mark.parametrize("name", ["data_quality", "dependence", "feature_drift", "prediction_drift", "bias"])
+def test_a_verdict_can_be_switched_off(name):
+    watch = getattr(SPEC, name).model_copy(update={"enabled": False})
+    spec = SPEC.model_copy(update={name: watch})
+    traffic = Traffic(sketch(REFERENCE, 1_000, age_shift=2.0), AnswerSketch.of(make_answers(500)[0]))
+    assert name not in {finding.verdict for finding in judge_traffic(traffic, SUBJECT, spec, Background())}

@@ -1,0 +1,131 @@
+from datetime import timedelta
+
+import pytest
+from millrace.registry.entities import CauseRecord
+from millrace.spec import ModelSpec
+from millrace.triggers.admission import refuse
+from millrace.triggers.dispatch import handle_trigger
+from millrace.triggers.parse import ScheduleTrigger
+from millrace.triggers.requests import request_training
+
+from tests.fakes.memory_pipeline import MemoryPipeline
+from tests.fakes.memory_registry import MemoryRegistry
+from tests.registry_builders import MODEL, NOW, later, make_cause, make_dataset, make_run
+
+FINDINGS = ["drift", "quality", "staleness"]
+
+
+def retraining(**said):
+    return ModelSpec.parse({"retraining": said}).retraining
+
+
+def runs(*ages_in_hours):
+    return [make_run(make_cause(str(age)), at=NOW - timedelta(hours=age)) for age in ages_in_hours]
+
+
+class TestRules:
+    @pytest.mark.parametrize("kind", ["upload", "manual"])
+    def test_uploads_and_people_are_always_followed(self, kind):
+        spec = retraining(causes=[], runs_per_day=0)
+        assert refuse(make_cause(kind=kind), spec, runs(0.1, 0.2), NOW) is None
+
+    @pytest.mark.parametrize("kind", ["schedule", *FINDINGS])
+    def test_what_the_spec_leaves_out_starts_nothing(self, kind):
+        assert refuse(make_cause(kind=kind), retraining(), [], NOW) is None
+        assert f"leave out {kind}" in refuse(make_cause(kind=kind), retraining(causes=[]), [], NOW)
+
+    def test_slow_answers_start_nothing_unless_the_spec_says_so(self):
+        assert "leave out latency" in refuse(make_cause(kind="latency"), retraining(), [], NOW)
+        assert refuse(make_cause(kind="latency"), retraining(causes=["latency"]), [], NOW) is None
+
+    @pytest.mark.parametrize("kind", FINDINGS)
+    def test_findings_rest_after_a_run_and_say_until_when(self, kind):
+        spec = retraining(cooldown_hours=6)
+        refusal = refuse(make_cause(kind=kind), spec, runs(5.9, 30), NOW)
+        assert runs(5.9)[0].run_id in refusal
+        assert "until 2026-05-03 14:21" in refusal
+        assert refuse(make_cause(kind=kind), spec, runs(6), NOW) is None
+
+    def test_a_schedule_knows_no_cooldown(self):
+        assert refuse(make_cause(kind="schedule"), retraining(), runs(1), NOW) is None
+
+    @pytest.mark.parametrize("kind", ["schedule", "drift"])
+    def test_a_day_has_a_budget(self, kind):
+        spec = retraining(runs_per_day=2, cooldown_hours=0)
+        assert refuse(make_cause(kind=kind), spec, runs(1, 24), NOW) is None
+        assert "runs_per_day is 2" in refuse(make_cause(kind=kind), spec, runs(1, 23.9), NOW)
+
+
+class World:
+    def __init__(self, **said):
+        self.registry, self.pipeline = MemoryRegistry(), MemoryPipeline()
+        self.registry.put_dataset(make_dataset("d" * 64))
+        self.registry.put_spec(MODEL, ModelSpec.parse({"retraining": said}))
+
+    def ask(self, name, kind, minutes=0.0):
+        cause = make_cause(name, kind=kind)
+        return request_training(cause, registry=self.registry, pipeline=self.pipeline, now=later(minutes))
+
+    def last_entry(self):
+        return self.registry.list_ledger(MODEL)[0]
+
+
+class TestTheStacksSchedule:
+    def fire(self, world, model):
+        trigger = ScheduleTrigger("millrace-retraining", model, NOW)
+        results = handle_trigger(trigger, registry=world.registry, pipeline=world.pipeline, now=NOW)
+        return [(result.model, result.outcome) for result in results]
+
+    def test_a_model_with_a_schedule_of_its_own_goes_by_that_one(self):
+        world = World(schedule="rate(1 day)")
+        world.registry.put_spec("other", ModelSpec())
+        assert self.fire(world, "*") == [("other", "skipped")]
+        assert self.fire(world, MODEL) == [(MODEL, "started")]
+
+
+class TestRequests:
+    def test_a_finding_trains_once_however_often_it_is_delivered(self):
+        world = World()
+        first = world.ask("incident-1", "drift")
+        again = world.ask("incident-1", "drift", minutes=1)
+        assert (first.outcome, again.outcome) == ("started", "duplicate")
+        assert again.run_id == first.run_id
+        assert world.pipeline.started == [(MODEL, first.run_id)]
+
+    def test_another_finding_of_the_same_trouble_starts_nothing_and_the_ledger_says_why(self):
+        world = World()
+        first = world.ask("incident-1", "drift")
+        second = world.ask("incident-2", "quality", minutes=90)
+        assert second.outcome == "skipped"
+        entry = world.last_entry()
+        assert entry.action == "trigger_skipped"
+        assert first.run_id in entry.reason
+        assert "cooldown_hours" in entry.reason
+        assert world.registry.get_cause(MODEL, second.cause_id).status == "skipped"
+        assert len(world.pipeline.started) == 1
+
+    def test_a_finding_that_comes_back_after_the_rest_trains(self):
+        world = World(cooldown_hours=1)
+        run = world.ask("incident-1", "drift").run_id
+        world.registry.update_run(MODEL, run, status="succeeded", stage="finished")
+        world.registry.release_run(MODEL, run, None, None)
+        assert world.ask("incident-1/2", "drift", minutes=61).outcome == "started"
+
+    def test_two_findings_at_once_are_one_run(self, monkeypatch):
+        # Both looked before either had claimed anything: only the claim itself can tell.
+        world = World()
+        monkeypatch.setattr(world.registry, "list_runs", lambda model, limit=50: [])
+        first, second = world.ask("incident-1", "drift"), world.ask("incident-2", "quality", minutes=0.01)
+        assert (first.outcome, second.outcome) == ("started", "skipped")
+        assert second.run_id == first.run_id
+        record = world.registry.get_cause(MODEL, second.cause_id)
+        assert isinstance(record, CauseRecord)
+        assert (record.status, record.run_id) == ("skipped", first.run_id)
+        assert world.registry.get_state(MODEL).pending_causes == 0
+        assert world.last_entry().details["answered_by"] == first.run_id
+
+    def test_an_upload_still_waits_for_the_run_that_a_finding_started(self):
+        world = World(runs_per_day=1)
+        world.ask("incident-1", "drift")
+        assert world.ask("b.csv", "upload", minutes=1).outcome == "deferred"
+        assert world.registry.get_state(MODEL).pending_causes == 1
