@@ -16,7 +16,9 @@ Stack = Annotated[str | None, typer.Option(help="CloudFormation stack.", rich_he
 Region = Annotated[str | None, typer.Option(help="AWS region.", rich_help_panel=_PANEL)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="The model's name.")]
-TableFile = Annotated[Path, typer.Argument(metavar="FILE", help="A CSV, Parquet or JSON Lines file.")]
+TableFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="A CSV, Parquet or JSON Lines file, or a folder of them: one dataset.")
+]
 
 
 def target_of(profile: str | None, stack: str | None, region: str | None) -> Target:

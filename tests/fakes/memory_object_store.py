@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from millrace.errors import ArtifactNotFoundError
-from millrace.ports import ListedObject, ObjectInfo
+from millrace.ports import ListedObject, ObjectInfo, ObjectVersion
 
 WRITTEN_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -19,6 +19,7 @@ class StoredObject:
     content_type: str
     metadata: Mapping[str, str]
     last_modified: datetime
+    is_deleted: bool = False
 
 
 class MemoryObjectStore:
@@ -56,6 +57,18 @@ class MemoryObjectStore:
         for key in self.keys(prefix):
             stored = self._find(key, None)
             yield ListedObject(key, len(stored.body), stored.last_modified)
+
+    def list_versions(self, prefix: str) -> Iterator[ObjectVersion]:
+        for key in self.keys(prefix):
+            for stored in reversed(self._objects[key]):
+                yield ObjectVersion(
+                    key, stored.version_id, len(stored.body), stored.last_modified, is_deleted=stored.is_deleted
+                )
+
+    def delete(self, key: str, last_modified: datetime = WRITTEN_AT) -> None:
+        """Mark an object as deleted, as a versioned bucket does."""
+        versions = self._objects[key]
+        versions.append(StoredObject(f"v{len(versions) + 1}", b"", "", {}, last_modified, is_deleted=True))
 
     def download(self, key: str, path: Path, version_id: str | None = None) -> None:
         path.write_bytes(self.get(key, version_id))

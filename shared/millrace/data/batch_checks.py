@@ -14,10 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from millrace.data.batch_faults import BatchFaults, Tally
 from millrace.data.conversion import Converted, convert
 from millrace.data.expressions import Expression, parse_expression
 from millrace.data.findings import MAX_EXAMPLES
-from millrace.data.quarantine import BatchFaults, Tally
 from millrace.data.raw import RowBatch
 from millrace.data.rules import broken_rules, to_numpy
 from millrace.data.storage import to_values

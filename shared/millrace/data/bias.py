@@ -45,10 +45,9 @@ class Group:
 
 def describe_groups(table: TypedTable, name: str) -> list[Group]:
     """Return the groups that a column makes, the largest first."""
-    column = table.schema.column(name)
     values = table.columns[name]
-    texts = np.where(missing_cells(values), "", values.astype(np.str_)) if column.type != "category" else values
-    codes, names = pd.factorize(texts)
+    codes, different = pd.factorize(values, use_na_sentinel=False)
+    names = np.where(missing_cells(different), "", different.astype(np.str_))
     rows = np.bincount(codes, minlength=len(names))
     rates: list[float | None] = [None] * len(names)
     if table.schema.task == "binary":

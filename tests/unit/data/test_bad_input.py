@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from millrace.data import blocks
 from millrace.data.examination import Examination, examine
-from millrace.data.typed_table import dump_table, load_table
+from millrace.data.record import dump_record, open_record
 from millrace.spec import ModelSpec
 
 cell = st.one_of(
@@ -52,7 +52,7 @@ def test_every_row_is_in_the_record_or_in_quarantine(drawn, delimiter, size):
     aside = [lines[row.line] for row in found.quarantined]
     assert sorted(kept + aside) == list(range(len(rows)))
     assert found.rows == len(rows)
-    again = load_table(dump_table(found.table), found.table.schema)
+    again = open_record(io.BytesIO(dump_record(found.table)), found.table.schema)
     assert again.columns["n"].astype(int).tolist() == kept
 
 
