@@ -249,6 +249,12 @@ def test_freshness_needs_a_date(column):
     assert found(look(FRAME, checks={"freshness_column": column}), "freshness")[0].severity == "error"
 
 
+def test_freshness_needs_a_value():
+    frame = FRAME.assign(end=None)
+    examined = look(frame, columns={"end": {"type": "datetime"}}, checks={"freshness_column": "end"})
+    assert "every value of the freshness column" in found(examined, "freshness")[0].message
+
+
 def test_duplicate_rows():
     frame = pd.concat([FRAME, FRAME.iloc[:20]])
     (finding,) = found(look(frame, checks={"max_duplicate_share": 0.05}), "duplicate_rows")
@@ -272,6 +278,14 @@ def test_expressions_over_columns_set_rows_aside():
     (finding,) = found(examined, "expression")
     assert finding.count == 1
     assert "end=2023-01-01" in finding.rows[0][1]
+
+
+def test_rows_that_do_not_meet_an_expression_of_severity_warning_stay():
+    checks = {"expressions": [{"name": "adult", "expression": "age >= 18", "severity": "warning"}]}
+    examined = look(with_cells(age={3: 5}), checks=checks)
+    assert examined.accepted
+    assert not examined.quarantined
+    assert found(examined, "expression")[0].count == 1
 
 
 @pytest.mark.parametrize("expression", ["nothing > 1", "plan > 1", "age +", "age", "__import__('os')", "age.real > 1"])
