@@ -4,12 +4,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from millrace.names import make_cause_id, make_run_id
+from millrace.ports import Registry
+from millrace.registry.acting import moment_of_act
 from millrace.registry.entities import (
+    Act,
+    Approval,
     Cause,
     CauseKind,
     DatasetRecord,
     LedgerEntry,
     ModelVersion,
+    Move,
     Run,
     Source,
     Trial,
@@ -71,3 +76,19 @@ def make_version(version: int, model: str = MODEL, run_id: str = "20260503T14150
         manifest_sha256="0" * 64,
         created_at=NOW,
     )
+
+
+def make_act(entry_id: str, revision: int, *moves: Move, at: datetime = NOW, model: str = MODEL, **changes: Any) -> Act:
+    return Act(make_entry(entry_id, model, at), revision, moves, **changes)
+
+
+def point_alias(registry: Registry, alias: str, version: int, model: str = MODEL, at: datetime = NOW) -> None:
+    """Move an alias, from wherever it points."""
+    state = registry.get_state(model)
+    move = Move(alias, state.aliases.get(alias), version)
+    act = make_act(f"{alias}-{state.revision + 1}", state.revision, move, at=moment_of_act(state, at), model=model)
+    registry.perform(act)
+
+
+def make_approval(run_id: str, version: int = 1, **changes: Any) -> Approval:
+    return Approval(MODEL, run_id, version, NOW, later(60), "t1", **changes)

@@ -9,11 +9,10 @@ from millrace.errors import MillraceError
 from rich.text import Text
 from typer.core import TyperGroup
 
-from millrace_cli.commands import data, demo, local, models, predict, runs, simulate, spec, train, why
+from millrace_cli.commands import acts, data, demo, local, models, predict, runs, simulate, spec, train, why
 from millrace_cli.console import err
+from millrace_cli.entry import INTERRUPTED
 from millrace_cli.errors import CliError
-
-INTERRUPTED = 130
 
 
 class FaultsAsSentences(TyperGroup):
@@ -96,11 +95,11 @@ app.command("train")(train.train)
 app.command("predict")(predict.predict)
 app.command("models")(models.models)
 app.command("history")(models.history)
+app.command("promote")(acts.promote)
+app.command("rollback")(acts.rollback)
+app.command("retire")(acts.retire)
+app.command("approve")(acts.approve)
+app.command("reject")(acts.reject)
 app.command("why")(why.why)
 app.command("runs")(runs.runs)
 app.command("demo")(demo.demo)
-
-
-def run() -> None:
-    """Run the command line."""
-    app()

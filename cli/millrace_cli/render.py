@@ -184,11 +184,19 @@ def versions_table(versions: Sequence[Document]) -> Table:
             version.get("semantic_version"),
             version.get("candidate"),
             *((version.get("metrics") or {}).get(name) for name in names),
+            _standing(version),
             version.get("run_id"),
         )
         for version in versions
     ]
-    return make_table("", ("version", "semver", "candidate", *names, "run"), rows)
+    return make_table("", ("version", "semver", "candidate", *names, "standing", "run"), rows)
+
+
+def _standing(version: Document) -> str:
+    """Return what became of a version."""
+    if version.get("status") == "retired":
+        return "retired"
+    return str(version.get("outcome") or NOTHING).replace("_", " ")
 
 
 def runs_table(runs: Sequence[Document]) -> Table:
@@ -218,6 +226,27 @@ def ledger_table(entries: Sequence[Document]) -> Table:
         for entry in entries
     ]
     return make_table("", ("when", "who", "what", "why"), rows)
+
+
+def moment_report(document: Document) -> RenderableType:
+    """Return what an alias pointed to at a moment: since when, trained on what, let in by whom and why."""
+    version, move = document.get("version"), document.get("move") or {}
+    when = f"{document['model']}, {document['alias']} at {document['at']}"
+    if not version:
+        return Text.assemble((when, "bold"), ": none")
+    rows = [
+        ("version", f"{version['version']} ({version['semantic_version']})"),
+        ("since", format_moment(move.get("occurred_at"))),
+        ("let in by", move.get("actor")),
+        ("why", move.get("reason")),
+        ("candidate", version.get("candidate")),
+        ("run", version.get("run_id")),
+        ("datasets", "\n".join(version.get("dataset_ids") or ())),
+        ("metrics", version.get("metrics") or None),
+    ]
+    table = make_table("", ("", "seen"), rows)
+    table.show_header = False
+    return Group(Text(when, style="bold"), table)
 
 
 def _why(entry: Document) -> str:

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from millrace.aws.clients import object_store, registry
+from millrace.aws.clients import event_publisher, object_store, registry
 from millrace.contracts import RunPointer
 from millrace.observability import logger
+from millrace.registry.outbox import publish_waiting
 from millrace.registry.registration import register_run
 from millrace.settings import PipelineSettings, load_settings
 
@@ -27,5 +28,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         data_store=object_store(settings.data_bucket),
         now=datetime.now(UTC),
     )
+    # The version is registered whether or not the bus takes the event; the pipeline tries this function again.
+    publish_waiting(models, event_publisher())
     logger.info("model registered", model=pointer.model, run_id=pointer.run_id, version=registered.version)
     return registered.model_dump(mode="json")

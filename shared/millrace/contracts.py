@@ -87,7 +87,24 @@ class EvaluationVerdict(Contract):
 
 
 class RegisteredVersion(Contract):
-    """Output of ``register_model``."""
+    """Output of ``register_model``.
+
+    ``awaiting_approval``: a person has ``approval_seconds`` to let it serve; until then it is the challenger.
+    """
 
     version: int
-    promoted: bool
+    outcome: Literal["promoted", "kept", "awaiting_approval"]
+    approval_seconds: int = 0
+
+
+class ApprovalPointer(RunPointer):
+    """Input of ``request_approval``: with a token, ask; without, nobody answered in time."""
+
+    task_token: str | None = Field(default=None, min_length=1)
+    approval_seconds: int = Field(default=0, ge=0)
+
+
+class ApprovalState(Contract):
+    """Output of ``request_approval``."""
+
+    status: Literal["pending", "approved", "rejected", "expired"]

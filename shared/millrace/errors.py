@@ -15,12 +15,14 @@ is told (``http_status``, ``error_code``) and whether trying the same thing agai
     |   |   `-- ModelNotReadyError      404   the model exists, and nothing of it serves yet
     |   |-- VersionNotFoundError        404
     |   |-- RunNotFoundError            404
+    |   |-- ApprovalNotFoundError       404
     |   |-- CauseNotFoundError          404
     |   |-- DatasetNotFoundError        404
     |   |-- SchemaNotFoundError         404
     |   `-- ArtifactNotFoundError       404
     |-- ConflictError                   409   somebody else was faster
-    |   `-- AliasConflictError          409   an alias moved since it was read
+    |   |-- AliasConflictError          409   an alias moved since it was read
+    |   `-- UnfitVersionError           409   a version that is retired, or whose artifacts are not whole
     |-- ArtifactIntegrityError          500   stored bytes are not the bytes that were registered
     |-- ModelExportError                500   an estimator's ONNX form is missing or differs from it
     |-- TrainingFailedError             500   a trial could not be fitted
@@ -142,6 +144,10 @@ class RunNotFoundError(NotFoundError):
     """The model has no such training run."""
 
 
+class ApprovalNotFoundError(NotFoundError):
+    """Nobody was asked to approve that run."""
+
+
 class CauseNotFoundError(NotFoundError):
     """No trigger with that cause id has been seen."""
 
@@ -167,6 +173,10 @@ class ConflictError(MillraceError):
 
 class AliasConflictError(ConflictError):
     """An alias moved since it was read; read it again and decide again."""
+
+
+class UnfitVersionError(ConflictError):
+    """A version cannot serve: it is retired, or what is stored of it is not what was registered."""
 
 
 class ArtifactIntegrityError(MillraceError):

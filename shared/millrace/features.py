@@ -135,7 +135,9 @@ def build_few_features(plan: Sequence[tuple[str, ColumnType]], cells: Mapping[st
     return FeatureMatrix(matrix, texts)
 
 
-def build_features(schema: TableSchema, columns: Mapping[str, npt.NDArray[Any]], n_rows: int) -> FeatureMatrix:
+def build_features(
+    schema: TableSchema, columns: Mapping[str, npt.NDArray[Any]], n_rows: int, texts: Any = np.str_
+) -> FeatureMatrix:
     """Put typed columns into the two matrices, in the schema's order.
 
     Parameters
@@ -146,6 +148,8 @@ def build_features(schema: TableSchema, columns: Mapping[str, npt.NDArray[Any]],
         Typed as the table in the module's docstring says.
     n_rows : int
         So that a table without features still has rows.
+    texts : type, default=numpy.str_
+        Of the matrix of strings; ``object`` where ONNX Runtime takes them at once.
 
     Raises
     ------
@@ -158,7 +162,7 @@ def build_features(schema: TableSchema, columns: Mapping[str, npt.NDArray[Any]],
     for column in schema.features:
         values = columns[column.name]
         if column.type == "category":
-            string_columns.append(values.astype(np.str_))
+            string_columns.append(values.astype(texts, copy=False))
         elif column.type == "datetime":
             numbers[:, position : position + len(DATE_PARTS)] = date_parts(values)
             position += len(DATE_PARTS)
@@ -167,5 +171,5 @@ def build_features(schema: TableSchema, columns: Mapping[str, npt.NDArray[Any]],
             with np.errstate(over="ignore"):
                 numbers[:, position] = values
             position += 1
-    strings = np.stack(string_columns, axis=1) if string_columns else np.empty((n_rows, 0), dtype=np.str_)
+    strings = np.stack(string_columns, axis=1) if string_columns else np.empty((n_rows, 0), dtype=texts)
     return FeatureMatrix(numbers, strings)

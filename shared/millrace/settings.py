@@ -61,12 +61,29 @@ class PredictSettings(RegistrySettings):
         Rows that one request may hold.
     error_detail : str, default="full"
         How much errors tell a caller: ``full`` or ``reduced``.
+    capture_predictions : str, default="true"
+        ``false`` captures nothing, whatever specs say.
     """
 
     models_bucket: str
     alias_refresh_seconds: float = 5.0
     max_rows_per_request: int = 10_000
     error_detail: str = "full"
+    capture_predictions: str = "true"
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureSettings:
+    """Settings of ``deliver_captures``."""
+
+    data_bucket: str
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackSettings(RegistrySettings):
+    """Settings of ``record_feedback``."""
+
+    data_bucket: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +92,15 @@ class ManageModelsSettings(RegistrySettings):
 
     data_bucket: str
     models_bucket: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalSettings(RegistrySettings):
+    """Settings of ``request_approval``; Lambda itself sets the region."""
+
+    models_bucket: str
+    approval_topic_arn: str
+    aws_region: str
 
 
 @dataclass(frozen=True, slots=True)

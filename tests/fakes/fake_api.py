@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import pytest
+from millrace_cli import options
 from millrace_cli.api import ApiClient
 
 Answer = tuple[int, dict[str, Any]]
@@ -26,3 +28,15 @@ class FakeApi:
 
     def client(self, sleep: Callable[[float], None] = lambda _: None) -> ApiClient:
         return ApiClient(httpx.Client(base_url="https://api.test", transport=httpx.MockTransport(self)), sleep)
+
+
+def answer_commands(monkeypatch: pytest.MonkeyPatch, api: FakeApi, target: Any = None) -> None:
+    """Let commands talk to ``api``, whatever stack they name."""
+
+    class Client:
+        @staticmethod
+        def for_target(_target: Any) -> ApiClient:
+            return api.client()
+
+    monkeypatch.setattr(options, "ApiClient", Client)
+    monkeypatch.setattr(options, "target_of", lambda *_: target)

@@ -8,16 +8,21 @@ from typing import Any, TypeVar
 
 from millrace.errors import (
     AliasConflictError,
+    ApprovalNotFoundError,
     CauseNotFoundError,
     ConflictError,
     DatasetNotFoundError,
     ModelNotFoundError,
     RunNotFoundError,
+    UnfitVersionError,
     VersionNotFoundError,
 )
 from millrace.ports import MAX_FOLLOW_UP_CAUSES, Claim, SpecRecord
 from millrace.registry import ledger
 from millrace.registry.entities import (
+    Act,
+    AliasMove,
+    Approval,
     Cause,
     CauseRecord,
     DatasetRecord,
@@ -45,6 +50,9 @@ class MemoryRegistry:
         self._trials: dict[tuple[str, str, str], Trial] = {}
         self._datasets: dict[tuple[str, str], DatasetRecord] = {}
         self._versions: dict[tuple[str, int], ModelVersion] = {}
+        self._moves: dict[tuple[str, str, datetime], AliasMove] = {}
+        self._approvals: dict[tuple[str, str], Approval] = {}
+        self._outbox: set[tuple[str, datetime, str]] = set()
         self._ledger: dict[tuple[str, datetime, str], LedgerEntry] = {}
 
     def list_models(self) -> list[ModelState]:
@@ -241,18 +249,103 @@ class MemoryRegistry:
             numbers = sorted((number for owner, number in self._versions if owner == model), reverse=True)
             return [self._versions[model, number] for number in numbers]
 
-    def move_alias(self, model: str, alias: str, version: int, expected_revision: int, entry: LedgerEntry) -> None:
+    def perform(self, act: Act) -> None:
         with self._lock:
+            entry, model = act.entry, act.entry.model
             state = self.get_state(model)
-            self.get_version(model, version)
-            if state.revision != expected_revision:
-                raise AliasConflictError(f"the aliases of {model!r} moved since revision {expected_revision}")
-            self._states[model] = replace(state, revision=state.revision + 1, aliases={**state.aliases, alias: version})
+            self._insist_on(act, state)
+            for move in act.moves:
+                self._moves[model, move.alias, entry.occurred_at] = AliasMove(
+                    model=model,
+                    alias=move.alias,
+                    occurred_at=entry.occurred_at,
+                    revision=state.revision + 1,
+                    actor=entry.actor,
+                    action=entry.action,
+                    reason=entry.reason,
+                    entry_id=entry.entry_id,
+                    from_version=move.from_version,
+                    to_version=move.to_version,
+                )
+            if act.moves:
+                moved = {**state.aliases, **{move.alias: move.to_version for move in act.moves}}
+                aliases = {alias: version for alias, version in moved.items() if version is not None}
+                self._states[model] = replace(
+                    state, aliases=aliases, revision=state.revision + 1, aliases_moved_at=entry.occurred_at
+                )
+            if act.settles:
+                self._change_version(model, act.settles.version, outcome=act.settles.after)
+            if act.retires is not None:
+                self._change_version(model, act.retires, status="retired", retired_at=entry.occurred_at)
+            if act.answers:
+                pending = self._approvals[model, act.answers.run_id]
+                self._approvals[model, act.answers.run_id] = replace(act.answers, task_token=pending.task_token)
             self.append_ledger(entry)
+
+    def _insist_on(self, act: Act, state: ModelState) -> None:
+        entry, model = act.entry, act.entry.model
+        targets = [move.to_version for move in act.moves] + [act.retires, act.settles and act.settles.version]
+        for number in targets:
+            if number is not None and self.get_version(model, number).status == "retired":
+                raise UnfitVersionError(f"version {number} of {model!r} is retired")
+        if act.settles and self.get_version(model, act.settles.version).outcome != act.settles.before:
+            raise ConflictError(f"version {act.settles.version} of {model!r} is settled already")
+        if state.revision != act.expected_revision:
+            raise AliasConflictError(f"the aliases of {model!r} moved since revision {act.expected_revision}")
+        if act.answers and self.get_approval(model, act.answers.run_id).status != "pending":
+            raise ConflictError(f"{entry.action} of {model!r} was answered already")
+        if (model, entry.occurred_at, entry.entry_id) in self._ledger:
+            raise ConflictError(f"{entry.action} of {model!r} was recorded already")
+
+    def _change_version(self, model: str, version: int, **changes: Any) -> None:
+        self._versions[model, version] = replace(self._versions[model, version], **changes)
+
+    def mark_collected(self, model: str, version: int, now: datetime) -> None:
+        with self._lock:
+            self.get_version(model, version)
+            self._change_version(model, version, collected_at=now)
+
+    def alias_move_at(self, model: str, alias: str, moment: datetime) -> AliasMove | None:
+        with self._lock:
+            made = [move for move in self.list_alias_moves(model, alias) if move.occurred_at <= moment]
+            return made[0] if made else None
+
+    def list_alias_moves(self, model: str, alias: str, limit: int = 100) -> list[AliasMove]:
+        with self._lock:
+            keys = sorted((key for key in self._moves if key[:2] == (model, alias)), reverse=True)
+            return [self._moves[key] for key in keys[:limit]]
+
+    def put_approval(self, approval: Approval, entry: LedgerEntry) -> Approval:
+        with self._lock:
+            key = (approval.model, approval.run_id)
+            known = self._approvals.get(key)
+            if known is None:
+                self._approvals[key] = approval
+                self.append_ledger(entry)
+            elif known.status == "pending":
+                self._approvals[key] = replace(known, task_token=approval.task_token)
+            return self._approvals[key]
+
+    def get_approval(self, model: str, run_id: str) -> Approval:
+        with self._lock:
+            if (model, run_id) not in self._approvals:
+                raise ApprovalNotFoundError(f"nobody was asked to approve run {run_id!r} of {model!r}")
+            return self._approvals[model, run_id]
+
+    def list_unpublished(self, limit: int = 100) -> list[LedgerEntry]:
+        with self._lock:
+            return [self._ledger[key] for key in sorted(self._outbox, key=lambda key: (key[1], key[0], key[2]))[:limit]]
+
+    def mark_published(self, entry: LedgerEntry) -> None:
+        with self._lock:
+            self._outbox.discard((entry.model, entry.occurred_at, entry.entry_id))
 
     def append_ledger(self, entry: LedgerEntry) -> None:
         with self._lock:
-            self._ledger.setdefault((entry.model, entry.occurred_at, entry.entry_id), entry)
+            key = (entry.model, entry.occurred_at, entry.entry_id)
+            if key not in self._ledger and entry.action in ledger.EVENT_NAMES:
+                self._outbox.add(key)
+            self._ledger.setdefault(key, entry)
 
     def list_ledger(self, model: str, limit: int = 100) -> list[LedgerEntry]:
         with self._lock:

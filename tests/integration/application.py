@@ -28,6 +28,7 @@ MODELS_BUCKET = "millrace-models"
 TABLE = "millrace-registry"
 PIPELINE_NAME = "millrace-training"
 PIPELINE_ARN = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{PIPELINE_NAME}"
+APPROVAL_TOPIC_ARN = f"arn:aws:sns:{REGION}:{ACCOUNT}:approvals"
 
 Handler = Callable[[Mapping[str, Any], Any], Any]
 
@@ -114,6 +115,24 @@ class Application:
                 "pathParameters": dict(parameters) or None,
                 "requestContext": {"requestId": "r", "resourcePath": resource, "httpMethod": "GET", "stage": "v1"},
                 "body": None,
+                "isBase64Encoded": False,
+            },
+        )
+        return response["statusCode"], json.loads(response["body"])
+
+    def change(self, path: str, resource: str, parameters: Mapping[str, str], body: object) -> tuple[int, Any]:
+        """Ask the management API to change something, as ann; returns status and body."""
+        response = self.call(
+            "change_models",
+            {
+                "resource": resource,
+                "path": path,
+                "httpMethod": "POST",
+                "headers": {"Content-Type": "application/json"},
+                "multiValueHeaders": {},
+                "pathParameters": dict(parameters),
+                "requestContext": {"requestId": "r", "resourcePath": resource, "identity": {"userArn": "ann"}},
+                "body": json.dumps(body),
                 "isBase64Encoded": False,
             },
         )
@@ -207,6 +226,7 @@ def deploy(monkeypatch: pytest.MonkeyPatch) -> Application:
         "DATA_BUCKET": DATA_BUCKET,
         "MODELS_BUCKET": MODELS_BUCKET,
         "TRAINING_PIPELINE_ARN": PIPELINE_ARN,
+        "APPROVAL_TOPIC_ARN": APPROVAL_TOPIC_ARN,
         # A test changes what is served and asks at once.
         "ALIAS_REFRESH_SECONDS": "0",
         **schedule_environment.ENVIRONMENT,
@@ -234,6 +254,7 @@ def _create_storage() -> None:
         ],
         KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
     )
+    boto3.client("sns").create_topic(Name="approvals")
     queue_url = boto3.client("sqs").create_queue(QueueName="published")["QueueUrl"]
     queue = boto3.client("sqs").get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])
     events = boto3.client("events")

@@ -29,6 +29,7 @@ from moto import mock_aws
 
 from tests.gateway import make_event
 from tests.integration.application import Handler, lambda_context, load_handler
+from tests.registry_builders import point_alias
 from tests.serving_models import CHURN_RECORD, churn_onnx, churn_schema, sha256, version_artifacts
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -97,8 +98,7 @@ def register(version: int, artifacts: dict[str, bytes]) -> None:
         ),
         entry(f"registered-{version}", "model_registered"),
     )
-    revision = models.get_state("churn").revision
-    models.move_alias("churn", "champion", version, revision, entry(f"moved-{version}", "alias_moved"))
+    point_alias(models, "champion", version)
 
 
 def claim_model(model: str) -> None:
@@ -150,10 +150,15 @@ def ask_records(handler: Handler, *records: dict[str, Any], model: str = "churn"
 
 @pytest.fixture
 def written(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[dict[str, Any]]]:
-    """What the function wrote so far: log lines, then metrics."""
+    """What the function wrote so far: log lines, then metrics; captured predictions are tested on their own."""
     log = io.StringIO()
     monkeypatch.setattr(logger.registered_handler, "stream", log)
-    return lambda: [json.loads(line) for line in [*log.getvalue().splitlines(), *capsys.readouterr().out.splitlines()]]
+
+    def lines() -> list[dict[str, Any]]:
+        found = [json.loads(line) for line in [*log.getvalue().splitlines(), *capsys.readouterr().out.splitlines()]]
+        return [line for line in found if line.get("record") != "millrace.capture"]
+
+    return lines
 
 
 def test_a_prediction_has_label_probabilities_version_and_id(handler):
@@ -307,7 +312,7 @@ def test_a_damaged_only_version_is_our_fault_and_says_no_more(handler, written):
     assert "model.onnx" not in body["message"]
     logged, measured = written()
     assert logged["level"] == "ERROR"
-    assert (measured["FailedRequests"], measured["service"], measured["model"]) == (1, "predict", "churn")
+    assert (measured["FailedRequests"], measured["service"], measured["model"]) == (1, "api", "churn")
 
 
 def test_the_last_version_serves_while_the_registry_is_gone(handler):

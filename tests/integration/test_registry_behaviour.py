@@ -8,15 +8,17 @@ import pytest
 from millrace.aws.clients import registry as dynamo_registry
 from millrace.errors import (
     AliasConflictError,
+    ApprovalNotFoundError,
     CauseNotFoundError,
     ConflictError,
     DatasetNotFoundError,
     ModelNotFoundError,
     RunNotFoundError,
+    UnfitVersionError,
     VersionNotFoundError,
 )
 from millrace.ports import MAX_FOLLOW_UP_CAUSES, Claim, Registry, SpecRecord
-from millrace.registry.entities import Cause, ModelState, Run
+from millrace.registry.entities import Act, Cause, ModelState, Move, Run, Settlement
 from millrace.spec import GateSpec, ModelSpec
 from moto import mock_aws
 
@@ -26,12 +28,15 @@ from tests.registry_builders import (
     MODEL,
     NOW,
     later,
+    make_act,
+    make_approval,
     make_cause,
     make_dataset,
     make_entry,
     make_run,
     make_trial,
     make_version,
+    point_alias,
 )
 
 
@@ -438,27 +443,165 @@ class TestAliases:
             registry.put_version(make_version(number), make_entry(f"v{number}"))
 
     def test_a_move_raises_the_revision_and_leaves_an_entry(self, registry):
-        registry.move_alias(MODEL, "champion", 1, 0, make_entry("move-1", at=later(1), to_version=1))
-        registry.move_alias(MODEL, "challenger", 2, 1, make_entry("move-2", at=later(2)))
+        registry.perform(make_act("move-1", 0, Move("champion", None, 1), at=later(1)))
+        registry.perform(make_act("move-2", 1, Move("challenger", None, 2), at=later(2)))
         state = registry.get_state(MODEL)
         assert (state.revision, state.aliases) == (2, {"champion": 1, "challenger": 2})
+        assert state.aliases_moved_at == later(2)
         assert [entry.entry_id for entry in registry.list_ledger(MODEL)][:2] == ["move-2", "move-1"]
 
+    def test_several_aliases_move_in_one_go(self, registry):
+        registry.perform(make_act("move-1", 0, Move("champion", None, 1), Move("challenger", None, 2)))
+        moves = Move("champion", 1, 2), Move("challenger", 2, None)
+        registry.perform(make_act("move-2", 1, *moves, at=later(1)))
+        assert registry.get_state(MODEL).aliases == {"champion": 2}
+        assert registry.get_state(MODEL).revision == 2
+        (gone, _) = registry.list_alias_moves(MODEL, "challenger")
+        assert (gone.from_version, gone.to_version, gone.revision) == (2, None, 2)
+
     def test_a_move_decided_on_an_old_revision_changes_nothing(self, registry):
-        registry.move_alias(MODEL, "champion", 1, 0, make_entry("move-1"))
+        point_alias(registry, "champion", 1)
         with pytest.raises(AliasConflictError):
-            registry.move_alias(MODEL, "champion", 2, 0, make_entry("move-2"))
+            registry.perform(make_act("move-2", 0, Move("champion", 1, 2), at=later(1)))
         assert registry.get_state(MODEL).aliases == {"champion": 1}
+        assert len(registry.list_alias_moves(MODEL, "champion")) == 1
         assert "move-2" not in [entry.entry_id for entry in registry.list_ledger(MODEL)]
 
     def test_an_alias_points_to_a_version_that_exists(self, registry):
         with pytest.raises(VersionNotFoundError):
-            registry.move_alias(MODEL, "champion", 3, 0, make_entry("move"))
+            registry.perform(make_act("move", 0, Move("champion", None, 3)))
         assert registry.get_state(MODEL).revision == 0
 
     def test_an_unknown_model_has_no_aliases(self, registry):
         with pytest.raises(ModelNotFoundError):
-            registry.move_alias("nobody", "champion", 1, 0, make_entry("move", "nobody"))
+            registry.perform(make_act("move", 0, Move("champion", None, 1), model="nobody"))
+
+    def test_what_an_alias_pointed_to_at_a_moment(self, registry):
+        for version, minute in ((1, 10), (2, 20), (1, 30)):
+            point_alias(registry, "champion", version, at=later(minute))
+        point_alias(registry, "challenger", 2, at=later(25))
+
+        def version_at(minutes):
+            move = registry.alias_move_at(MODEL, "champion", later(minutes))
+            return move and move.to_version
+
+        assert [version_at(minutes) for minutes in (9, 10, 19.99, 20, 29, 30, 9_999)] == [None, 1, 1, 2, 2, 1, 1]
+        assert registry.alias_move_at(MODEL, "champ", later(99)) is None
+        move = registry.alias_move_at(MODEL, "champion", later(20))
+        assert (move.from_version, move.actor, move.entry_id) == (1, "tester", "champion-2")
+
+    def test_a_moment_is_the_same_in_every_zone(self, registry):
+        point_alias(registry, "champion", 1, at=later(10))
+        east = later(10).astimezone(timezone(timedelta(hours=5)))
+        assert registry.alias_move_at(MODEL, "champion", east).to_version == 1
+        assert registry.alias_move_at(MODEL, "champion", east - timedelta(microseconds=1)) is None
+
+
+class TestActs:
+    @pytest.fixture(autouse=True)
+    def versions(self, registry):
+        start(registry)
+        for number in (1, 2):
+            registry.put_version(make_version(number), make_entry(f"v{number}"))
+
+    def test_a_retired_version_stays_retired_and_no_alias_can_point_to_it(self, registry):
+        registry.perform(make_act("retire", 0, retires=1, at=later(1)))
+        version = registry.get_version(MODEL, 1)
+        assert (version.status, version.retired_at) == ("retired", later(1))
+        assert registry.get_state(MODEL).revision == 0
+        with pytest.raises(UnfitVersionError):
+            registry.perform(make_act("move", 0, Move("champion", None, 1), at=later(2)))
+        with pytest.raises(UnfitVersionError):
+            registry.perform(make_act("again", 0, retires=1, at=later(2)))
+        assert registry.get_version(MODEL, 1) == version
+        assert registry.get_state(MODEL).aliases == {}
+
+    def test_a_version_is_not_retired_on_an_old_revision(self, registry):
+        point_alias(registry, "champion", 1)
+        with pytest.raises(AliasConflictError):
+            registry.perform(make_act("retire", 0, retires=1))
+        assert registry.get_version(MODEL, 1).status == "registered"
+
+    def test_a_version_is_settled_once(self, registry):
+        promoted = Settlement(1, "pending", "promoted")
+        registry.perform(make_act("settle", 0, Move("champion", None, 1), settles=promoted))
+        with pytest.raises(ConflictError):
+            registry.perform(make_act("again", 1, Move("champion", 1, 1), settles=promoted, at=later(1)))
+        assert registry.get_version(MODEL, 1).outcome == "promoted"
+        assert registry.get_state(MODEL).revision == 1
+
+    def test_a_version_that_does_not_exist_is_neither_settled_nor_retired(self, registry):
+        with pytest.raises(VersionNotFoundError):
+            registry.perform(make_act("settle", 0, settles=Settlement(9, "pending", "kept")))
+        with pytest.raises(VersionNotFoundError):
+            registry.perform(make_act("retire", 0, retires=9))
+
+    def test_what_was_collected_is_noted(self, registry):
+        registry.mark_collected(MODEL, 1, later(9))
+        assert registry.get_version(MODEL, 1).collected_at == later(9)
+        with pytest.raises(VersionNotFoundError):
+            registry.mark_collected(MODEL, 9, later(9))
+
+
+class TestApprovals:
+    @pytest.fixture
+    def run_id(self, registry):
+        run = start(registry)
+        registry.put_version(make_version(1, run_id=run.run_id), make_entry("v1"))
+        return run.run_id
+
+    def test_an_approval_that_is_asked_for_again_takes_the_new_token(self, registry, run_id):
+        first = make_approval(run_id)
+        assert registry.put_approval(first, make_entry("asked")) == first
+        again = registry.put_approval(
+            replace(first, task_token="t2", expires_at=later(999)), make_entry("asked", at=later(1))
+        )
+        assert again == replace(first, task_token="t2")
+        assert [entry.entry_id for entry in registry.list_ledger(MODEL)].count("asked") == 1
+
+    def test_an_approval_is_answered_once(self, registry, run_id):
+        pending = registry.put_approval(make_approval(run_id), make_entry("asked"))
+        answered = replace(pending, status="rejected", decided_by="me", decided_at=later(5), reason="no")
+        registry.perform(make_act("reject", 0, answers=answered, at=later(5)))
+        assert registry.get_approval(MODEL, run_id) == answered
+        with pytest.raises(ConflictError):
+            registry.perform(make_act("approve", 0, answers=replace(answered, status="approved"), at=later(6)))
+        assert registry.put_approval(make_approval(run_id), make_entry("late")) == answered
+        assert registry.get_approval(MODEL, run_id) == answered
+
+    def test_nobody_was_asked(self, registry, run_id):
+        with pytest.raises(ApprovalNotFoundError):
+            registry.get_approval(MODEL, run_id)
+
+
+class TestOutbox:
+    def test_what_listeners_are_told_of_waits_until_they_were(self, registry):
+        start(registry)
+        registered = replace(make_entry("v1", number=1), action="model_registered")
+        registry.put_version(make_version(1), registered)
+        promoted = replace(make_act("move", 0, Move("champion", None, 1), at=later(1)).entry, action="model_promoted")
+        registry.perform(Act(promoted, 0, (Move("champion", None, 1),)))
+        other = replace(make_entry("x", model="other", at=later(0.5)), action="model_retired")
+        registry.append_ledger(other)
+        assert registry.list_unpublished() == [registered, other, promoted]
+        assert registry.list_unpublished(limit=1) == [registered]
+        registry.mark_published(registered)
+        registry.mark_published(registered)
+        registry.mark_published(other)
+        assert registry.list_unpublished() == [promoted]
+        assert promoted in registry.list_ledger(MODEL)
+
+    def test_what_nobody_is_told_of_does_not_wait(self, registry):
+        registry.append_ledger(make_entry("a"))
+        assert registry.list_unpublished() == []
+
+    def test_an_act_that_did_not_happen_is_not_told(self, registry):
+        start(registry)
+        registry.put_version(make_version(1), make_entry("v1"))
+        entry = replace(make_entry("retired"), action="model_retired")
+        with pytest.raises(AliasConflictError):
+            registry.perform(Act(entry, 7, retires=1))
+        assert registry.list_unpublished() == []
 
 
 class TestLedger:

@@ -197,8 +197,9 @@ class TestRegisterModel:
         start_run(registry)
         evaluate(registry)
         event = load_event("register_model", "valid")
-        assert call("register_model", event) == {"version": 1, "promoted": True}
-        assert call("register_model", event) == {"version": 1, "promoted": True}
+        for _ in range(2):
+            assert call("register_model", event) == {"version": 1, "outcome": "promoted", "approval_seconds": 0}
+        assert registry.list_unpublished() == []
         assert registry.get_state(MODEL).aliases == {"champion": 1}
         assert registry.get_run(MODEL, RUN_ID).status == "succeeded"
 
@@ -249,11 +250,25 @@ class TestManageModels:
         assert (body["cause_id"], body["status"], body["run_id"]) == (cause_id, "started", RUN_ID)
         assert body["source"]["key"] == "incoming/churn/a.csv"
 
+    def test_what_served_at_a_moment_is_told_with_the_version(self, call, cause_id):
+        status, moves = read(call, "valid_history")
+        assert (status, [move["to_version"] for move in moves["moves"]]) == (200, [1])
+        status, then = read(call, "valid_history_at", queryStringParameters={"at": "2999-05-03"})
+        assert (status, then["version"]["version"], then["move"]) == (200, 1, moves["moves"][0])
+        assert then["version"]["run_id"] == RUN_ID
+        status, before = read(call, "valid_history_at")
+        assert (status, before["version"], before["move"]) == (200, None, None)
+        assert before["at"] == "2026-05-03T14:15:00+00:00"
+
+    def test_what_is_no_moment_is_refused(self, call, cause_id):
+        status, body = read(call, "refused_history_at")
+        assert (status, body["fields"][0]["field"]) == (400, "at")
+
     def test_the_ledger_tells_the_story_newest_first(self, call, cause_id):
         status, body = read(call, "valid_ledger")
         assert status == 200
         assert body["entries"][-1]["action"] == "run_requested"
-        assert {"model_registered", "alias_moved"} <= {entry["action"] for entry in body["entries"]}
+        assert {"model_registered", "model_promoted"} <= {entry["action"] for entry in body["entries"]}
 
     def test_without_refused_uploads_the_list_is_empty(self, call):
         assert read(call, "valid_refused_uploads") == (200, {"refused": []})

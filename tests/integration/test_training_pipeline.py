@@ -85,8 +85,10 @@ def test_an_upload_becomes_a_served_prediction(application: Application) -> None
     labels = [prediction["label"] for prediction in answer["predictions"]]
     right = sum(label == row["label"] for label, row in zip(labels, rows, strict=True))
     assert right / len(rows) > 0.75
-    assert application.published_events() == [
-        ("ModelRegistered", {"model": "churn", "run_id": result["run_id"], "version": 1, "promoted": True})
+    published = application.published_events()
+    assert [(name, detail["model"], detail["run_id"]) for name, detail in published] == [
+        ("ModelRegistered", "churn", result["run_id"]),
+        ("ModelPromoted", "churn", result["run_id"]),
     ]
 
 

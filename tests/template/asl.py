@@ -62,9 +62,22 @@ def reachable(machine: Machine, start: list[str]) -> set[str]:
 
 
 def failure_path(machine: Machine) -> set[str]:
-    """Return the states that are entered after a caught error."""
-    caught = [target for state in machine.states.values() for target in catch_targets(state)]
+    """Return the states that are entered after a caught error.
+
+    That nobody answered in time is no error where people are waited for: it is one of the answers.
+    """
+    caught = [
+        catcher.get("Next", "")
+        for state in machine.states.values()
+        for catcher in state.get("Catch", [])
+        if not (waits_for_people(state) and catcher.get("ErrorEquals") == ["States.Timeout"])
+    ]
     return reachable(machine, caught)
+
+
+def waits_for_people(state: State) -> bool:
+    """Tell whether a Task ends when somebody gives back its token."""
+    return state["Type"] == "Task" and state["Resource"].endswith(".waitForTaskToken")
 
 
 def missing_targets(machine: Machine) -> list[str]:
@@ -98,7 +111,9 @@ def untimed_tasks(machine: Machine) -> list[str]:
     return [
         f"{name} has no TimeoutSeconds"
         for name, state in machine.states.items()
-        if state["Type"] == "Task" and not isinstance(state.get("TimeoutSeconds"), int)
+        if state["Type"] == "Task"
+        and not isinstance(state.get("TimeoutSeconds"), int)
+        and not (waits_for_people(state) and str(state.get("TimeoutSecondsPath", "")).startswith("$."))
     ]
 
 

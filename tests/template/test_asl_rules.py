@@ -42,6 +42,22 @@ def test_accepts_a_failure_path_that_cleans_up_before_it_fails():
     assert asl.find_faults(machine(Work=caught, CleanUp=clean_up)) == []
 
 
+def waiting(**changes):
+    """A machine that waits for a person, and takes no answer in time for an answer."""
+    expired = [{"ErrorEquals": ["States.Timeout"], "Next": "Expired"}, *CATCH]
+    state = task(Resource="arn.waitForTaskToken", TimeoutSeconds=None, TimeoutSecondsPath="$.seconds", Catch=expired)
+    return machine(Work={**state, **changes}, Expired={"Type": "Succeed"})
+
+
+def test_accepts_a_wait_for_a_person_that_ends_unanswered():
+    assert asl.find_faults(waiting()) == []
+
+
+def test_a_timeout_of_anything_else_is_an_error():
+    assert "Expired ends green after an error" in asl.find_faults(waiting(Resource="arn"))
+    assert "Work has no TimeoutSeconds" in asl.find_faults(waiting(Resource="arn"))
+
+
 @pytest.mark.parametrize(
     ("broken", "fault"),
     [

@@ -1,6 +1,8 @@
 """Rules that the template keeps: least privilege, nothing lost, nothing public, everything watched."""
 
 import pytest
+from millrace.emf import NAMESPACE
+from millrace.serving.routes import ROUTES
 
 from tests.template.template_file import (
     ROOT,
@@ -29,6 +31,7 @@ ACTIONS_WITHOUT_RESOURCE = {
     "logs:PutResourcePolicy": NO_LOG_RESOURCE,
     "logs:DescribeResourcePolicies": NO_LOG_RESOURCE,
     "logs:DescribeLogGroups": NO_LOG_RESOURCE,
+    "states:SendTaskSuccess": "the task token stands for the one execution that waits with it",
 }
 ASYNCHRONOUS_EVENTS = frozenset(
     {"EventBridgeRule", "CloudWatchEvent", "Schedule", "ScheduleV2", "S3", "SNS", "CloudWatchLogs"}
@@ -286,10 +289,48 @@ class TestNothingIsLost:
 
 class TestDoors:
     def test_unsigned_calls_are_refused(self):
-        apis = resources("AWS::Serverless::Api")
-        assert apis
-        for logical_id, body in apis.items():
-            assert body["Properties"]["Auth"]["DefaultAuthorizer"] == "AWS_IAM", logical_id
+        assert set(resources("AWS::Serverless::Api")) == {"Api", "KeyApi"}
+        assert resources("AWS::Serverless::Api")["Api"]["Properties"]["Auth"]["DefaultAuthorizer"] == "AWS_IAM"
+
+    def test_keys_open_a_door_of_their_own_and_only_where_it_is_wanted(self):
+        template = load_template()
+        assert template["Parameters"]["ApiAccess"]["Default"] == "IAM"
+        assert template["Conditions"]["HasKeyApi"] == {"Fn::Equals": [{"Ref": "ApiAccess"}, "IAM_AND_KEY"]}
+        doors = ("KeyApi", "KeyApiPermission", "ApiKey", "KeyUsagePlan", "KeyUsagePlanKey")
+        assert {template["Resources"][name].get("Condition") for name in doors} == {"HasKeyApi"}
+        for name, output in template["Outputs"].items():
+            assert ("Key" in name) == (output.get("Condition") == "HasKeyApi"), name
+
+    def test_every_path_of_that_door_wants_a_key_and_predicts(self):
+        body = resources("AWS::Serverless::Api")["KeyApi"]["Properties"]["DefinitionBody"]
+        (scheme,) = body["components"]["securitySchemes"].values()
+        assert scheme == {"type": "apiKey", "name": "x-api-key", "in": "header"}
+        for path, operations in body["paths"].items():
+            for method, operation in operations.items():
+                assert operation["security"] == [{"api_key": []}], (path, method)
+                _, names = operation["x-amazon-apigateway-integration"]["uri"]["Fn::Sub"]
+                assert names == {"Alias": {"Ref": "PredictFunction.Alias"}}, (path, method)
+                assert (method.upper(), path) in ROUTES
+
+    def test_a_key_is_held_to_a_plan(self):
+        (plan,) = resources("AWS::ApiGateway::UsagePlan").values()
+        assert plan["Properties"]["Throttle"]["RateLimit"]
+        assert plan["Properties"]["Quota"]["Period"] == "DAY"
+        (member,) = resources("AWS::ApiGateway::UsagePlanKey").values()
+        assert referenced(member["Properties"]["UsagePlanId"]) == "KeyUsagePlan"
+
+    def test_other_origins_are_not_let_in(self):
+        for logical_id, body in resources("AWS::Serverless::Api").items():
+            assert "Cors" not in body["Properties"], logical_id
+        assert "Access-Control" not in str(load_template())
+
+    def test_alarms_watch_metrics_that_are_written(self):
+        written = {
+            (alarm["Properties"]["MetricName"], alarm["Properties"]["Dimensions"][0]["Value"])
+            for alarm in resources("AWS::CloudWatch::Alarm").values()
+            if alarm["Properties"].get("Namespace") == NAMESPACE
+        }
+        assert {("FailedRequests", "api"), ("AliasRefreshFailures", "predict")} <= written
 
     def test_no_path_opens_another_door(self):
         for logical_id, name, properties in event_sources({"Api"}):

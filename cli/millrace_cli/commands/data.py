@@ -1,6 +1,5 @@
 """`millrace data list | show | diff | schema`: a model's datasets."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -8,11 +7,10 @@ import typer
 from botocore.exceptions import ClientError
 from rich.text import Text
 
-from millrace_cli.api import ApiClient
-from millrace_cli.console import err, out
+from millrace_cli.console import err
 from millrace_cli.data_render import dataset_report, datasets_table, difference_report, schema_table
 from millrace_cli.errors import CliError, RefusedError
-from millrace_cli.options import AsJson, ModelName, Profile, Region, Stack, target_of
+from millrace_cli.options import AsJson, ModelName, Profile, Region, Stack, api_of, show, target_of
 from millrace_cli.target import Target
 
 app = typer.Typer(no_args_is_help=True, help="Datasets: what was accepted, what is in it, how it differs.")
@@ -30,18 +28,16 @@ def list_datasets(
     region: Region = None,
 ) -> None:
     """List a model's accepted datasets, newest first."""
-    with ApiClient.for_target(target_of(profile, stack, region)) as api:
+    with api_of(profile, stack, region) as api:
         document = api.get(f"/models/{model}/datasets")
-    if as_json:
-        out.print_json(json.dumps(document))
-    elif document["datasets"]:
-        out.print(datasets_table(document["datasets"]))
-    else:
+    if not document["datasets"] and not as_json:
         err.print(Text(f"no datasets yet; upload one: millrace train {model} FILE"))
+        return
+    show(document, as_json, lambda listed: datasets_table(listed["datasets"]))
 
 
 @app.command("show")
-def show(
+def show_dataset(
     model: ModelName,
     dataset: DatasetId,
     *,
@@ -52,15 +48,11 @@ def show(
     region: Region = None,
 ) -> None:
     """Show one dataset: where it comes from, what the checks found, what its columns hold."""
-    where = target_of(profile, stack, region)
-    with ApiClient.for_target(where) as api:
+    with api_of(profile, stack, region) as api:
         document = api.get(f"/models/{model}/datasets/{dataset}")
     if report is not None:
-        save_report(where, document["report_key"], report)
-    if as_json:
-        out.print_json(json.dumps(document))
-    else:
-        out.print(dataset_report(document))
+        save_report(target_of(profile, stack, region), document["report_key"], report)
+    show(document, as_json, dataset_report)
 
 
 @app.command("diff")
@@ -75,12 +67,9 @@ def diff(
     region: Region = None,
 ) -> None:
     """Compare two datasets: schema, volume, distributions."""
-    with ApiClient.for_target(target_of(profile, stack, region)) as api:
+    with api_of(profile, stack, region) as api:
         document = api.get(f"/models/{model}/datasets/{before}/diff/{after}")
-    if as_json:
-        out.print_json(json.dumps(document))
-    else:
-        out.print(difference_report(document))
+    show(document, as_json, difference_report)
 
 
 @app.command("schema")
@@ -97,12 +86,9 @@ def schema(
 ) -> None:
     """Show what a model's uploads and requests are held to."""
     query = {"version": version} if version else None
-    with ApiClient.for_target(target_of(profile, stack, region)) as api:
+    with api_of(profile, stack, region) as api:
         document = api.get(f"/models/{model}/schema", query)
-    if as_json:
-        out.print_json(json.dumps(document))
-    else:
-        out.print(schema_table(model, document))
+    show(document, as_json, lambda found: schema_table(model, found))
 
 
 def save_report(where: Target, key: str, file: Path) -> None:

@@ -10,10 +10,9 @@ from millrace.errors import InvalidInputError
 from millrace.spec import ModelSpec
 from rich.text import Text
 
-from millrace_cli.api import ApiClient
 from millrace_cli.console import err, out
 from millrace_cli.errors import RefusedError
-from millrace_cli.options import AsJson, ModelName, Profile, Region, Stack, target_of
+from millrace_cli.options import AsJson, ModelName, Profile, Region, Stack, api_of
 from millrace_cli.render import NOTHING, format_moment
 
 app = typer.Typer(no_args_is_help=True, help="What was said about a model: columns, checks, split, gate.")
@@ -32,7 +31,7 @@ def show(
     region: Region = None,
 ) -> None:
     """Print a model's spec as YAML, which `millrace spec apply` takes back."""
-    with ApiClient.for_target(target_of(profile, stack, region)) as api:
+    with api_of(profile, stack, region) as api:
         document = api.get(f"/models/{model}/spec")
     if as_json:
         out.print_json(json.dumps(document))
@@ -58,7 +57,7 @@ def apply(
     Exit code 2: the file was refused; every bad field is named.
     """
     spec = read_spec(file)
-    with ApiClient.for_target(target_of(profile, stack, region)) as api:
+    with api_of(profile, stack, region) as api:
         document = api.put(f"/models/{model}/spec", {"spec": spec, "reason": reason})
     if as_json:
         out.print_json(json.dumps(document))

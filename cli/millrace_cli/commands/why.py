@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from millrace_cli.api import ApiClient
 from millrace_cli.console import err, out
-from millrace_cli.options import AsJson, ModelName, Profile, Region, Stack, target_of
+from millrace_cli.options import AsJson, ModelName, Profile, Region, Stack, api_of
 from millrace_cli.render import format_moment
 from millrace_cli.story import Chapter, tell
 
@@ -26,7 +25,7 @@ def why(
     region: Region = None,
 ) -> None:
     """Tell why a model is what it is: every cause, the run it started or why it started none, and the outcome."""
-    with ApiClient.for_target(target_of(profile, stack, region)) as api:
+    with api_of(profile, stack, region) as api:
         entries = api.get(f"/models/{model}/ledger")["entries"]
         runs = api.get(f"/models/{model}/runs")["runs"]
     chapters = tell(entries, runs)[:last]

@@ -8,11 +8,20 @@ import boto3
 from botocore.config import Config
 
 from millrace.aws.events import EventBridgePublisher
+from millrace.aws.notifications import SnsNotifier
 from millrace.aws.object_store import S3ObjectStore
-from millrace.aws.pipeline import StepFunctionsPipeline
+from millrace.aws.pipeline import StepFunctionsCallback, StepFunctionsPipeline
 from millrace.aws.registry import DynamoRegistry
 from millrace.aws.schedules import EventBridgeSchedules, ScheduleTargets
-from millrace.ports import EventPublisher, ObjectStore, PipelineStarter, Registry, Schedules
+from millrace.ports import (
+    EventPublisher,
+    Notifier,
+    ObjectStore,
+    PipelineStarter,
+    Registry,
+    Schedules,
+    TaskCallback,
+)
 from millrace.settings import ScheduleSettings, load_settings
 
 if TYPE_CHECKING:
@@ -20,6 +29,7 @@ if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
+    from mypy_boto3_sns import SNSClient
     from mypy_boto3_stepfunctions import SFNClient
 
 #: A dependency that does not answer is asked again, soon: a function has seconds, not minutes.
@@ -70,6 +80,11 @@ def _events() -> "EventBridgeClient":
 
 
 @_cached_factory
+def _sns() -> "SNSClient":
+    return boto3.client("sns", config=_CONFIG)
+
+
+@_cached_factory
 def _scheduler() -> "EventBridgeSchedulerClient":
     return boto3.client("scheduler", config=_CONFIG)
 
@@ -90,6 +105,18 @@ def registry(table_name: str) -> Registry:
 def training_pipeline(state_machine_arn: str) -> PipelineStarter:
     """Return the training pipeline with that ARN."""
     return StepFunctionsPipeline(_step_functions(), state_machine_arn)
+
+
+@_cached_factory
+def task_callback() -> TaskCallback:
+    """Return what tells a waiting pipeline what it waits for."""
+    return StepFunctionsCallback(_step_functions())
+
+
+@_cached_factory
+def notifier(topic_arn: str) -> Notifier:
+    """Return the topic with that ARN."""
+    return SnsNotifier(_sns(), topic_arn)
 
 
 @_cached_factory

@@ -10,6 +10,7 @@ from millrace.aws.errors import aws_errors, error_code
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
+_NOBODY_WAITS = frozenset({"InvalidToken", "TaskDoesNotExist", "TaskTimedOut"})
 _GOING = frozenset({"RUNNING", "PENDING_REDRIVE"})
 
 
@@ -63,3 +64,21 @@ class StepFunctionsPipeline:
 
     def _execution_arn(self, run_id: str) -> str:
         return self._state_machine_arn.replace(":stateMachine:", ":execution:", 1) + f":{run_id}"
+
+
+class StepFunctionsCallback:
+    """Implements :class:`millrace.ports.TaskCallback`."""
+
+    def __init__(self, client: "SFNClient") -> None:
+        self._client = client
+
+    def answer(self, task_token: str, outcome: str) -> bool:
+        """End the wait that ``task_token`` stands for; False when nobody waits with it (any more)."""
+        with aws_errors("Step Functions"):
+            try:
+                self._client.send_task_success(taskToken=task_token, output=json.dumps({"outcome": outcome}))
+            except ClientError as error:
+                if error_code(error) in _NOBODY_WAITS:
+                    return False
+                raise
+        return True

@@ -1,11 +1,13 @@
 """API Gateway's REST API: routes with our errors as answers."""
 
 import json
+import time
 from typing import Any
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response, content_types
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError as NoRouteError
 
+from millrace.emf import write_metrics
 from millrace.errors import MillraceError, NotFoundError
 from millrace.observability import logger
 
@@ -32,12 +34,19 @@ def rest_api() -> APIGatewayRestResolver:
 def _answer(error: MillraceError) -> Response[str]:
     if error.http_status >= _INTERNAL_ERROR:
         logger.error("request failed", exc_info=error)
+        _count_failure()
     return error_response(error)
 
 
 def _answer_unexpected(error: Exception) -> Response[str]:
     logger.error("request failed unexpectedly", exc_info=error)
+    _count_failure()
     return error_response(_UNEXPECTED)
+
+
+def _count_failure() -> None:
+    """Count a request that we could not answer, together with those of ``predict``: one alarm watches both."""
+    write_metrics({"FailedRequests": (1, "Count")}, {"service": "api"}, time.time())
 
 
 def json_response(status: int, body: Any) -> Response[str]:

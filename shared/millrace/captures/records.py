@@ -5,7 +5,7 @@ A captured row is never rewritten, and neither is feedback: a correction is a la
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -14,6 +14,8 @@ FORMAT = 1
 
 Value = float | str | bool | None
 Outcome = str | float
+
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +70,25 @@ class CapturedRow:
 
     def to_line(self) -> str:
         """Return the row as one line of JSON in ASCII, without a line's end."""
-        document = asdict(self) | {
-            "format": FORMAT,
-            "predicted_at": write_moment(self.predicted_at),
-            "missing": self.missing,
-        }
-        return json.dumps(document, separators=(",", ":"), allow_nan=False)
+        return _encode(
+            {
+                "format": FORMAT,
+                "prediction_id": self.prediction_id,
+                "request_id": self.request_id,
+                "request_rows": self.request_rows,
+                "predicted_at": write_moment(self.predicted_at),
+                "model": self.model,
+                "version": self.version,
+                "dialect": self.dialect,
+                "row_id": self.row_id,
+                "sampling_rate": self.sampling_rate,
+                "features": self.features,
+                "unknown": self.unknown,
+                "missing": self.missing,
+                "omitted": self.omitted,
+                "prediction": self.prediction,
+            }
+        )
 
     @classmethod
     def from_line(cls, line: str | bytes) -> Self:
@@ -140,12 +155,18 @@ class FeedbackRecord:
 
     def to_line(self) -> str:
         """Return the record as one line of JSON in ASCII, without a line's end."""
-        document = asdict(self) | {
-            "format": FORMAT,
-            "observed_at": write_moment(self.observed_at),
-            "received_at": write_moment(self.received_at),
-        }
-        return json.dumps(document, separators=(",", ":"), allow_nan=False)
+        return _encode(
+            {
+                "format": FORMAT,
+                "feedback_id": self.feedback_id,
+                "model": self.model,
+                "prediction_id": self.prediction_id,
+                "row_id": self.row_id,
+                "outcome": self.outcome,
+                "observed_at": write_moment(self.observed_at),
+                "received_at": write_moment(self.received_at),
+            }
+        )
 
     @classmethod
     def from_line(cls, line: str | bytes) -> Self:

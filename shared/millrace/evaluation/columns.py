@@ -9,13 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.features import EPOCH, FeatureMatrix, missing_cells
-from millrace.schema import DATE_PARTS, TableSchema
+from millrace.schema import DATE_PARTS, Column, TableSchema
 
 Columns = Mapping[str, npt.NDArray[Any]]
 Mask = npt.NDArray[np.bool_]
 
 #: Values of a column that make a slice each; rarer ones do not.
 MAX_VALUES = 12
+#: Different whole numbers that a column may have to be divided by value.
+MAX_WHOLE_VALUES = 6
 #: Cells that a number is cut into, about equally full.
 CELLS = 4
 
@@ -32,6 +34,8 @@ class Condition:
         Its name.
     values : tuple of str, default=()
         The words allowed; the empty word is a missing one.
+    shown : tuple of str, default=()
+        What they are called; by default themselves.
     low, high : float or None, default=None
         A range, ``low`` included; ``high`` too where it is ``closed``.
     closed : bool, default=True
@@ -44,6 +48,7 @@ class Condition:
 
     column: str
     values: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
     low: float | None = None
     high: float | None = None
     closed: bool = True
@@ -73,8 +78,7 @@ class Condition:
         if self.missing:
             return f"{self.column} is missing"
         if self.values:
-            shown = " or ".join(value or MISSING for value in self.values)
-            return f"{self.column} is {shown}"
+            return f"{self.column} is {' or '.join(value or MISSING for value in self.shown or self.values)}"
         return f"{self.column} {self._range()}"
 
     def _range(self) -> str:
@@ -109,14 +113,24 @@ def feature_columns(schema: TableSchema, features: FeatureMatrix) -> dict[str, n
     return columns
 
 
-def conditions_of(name: str, values: npt.NDArray[Any], *, is_boolean: bool = False) -> list[Condition]:
-    """Return the conditions that divide a column: its commonest words, or its quartiles; and what is missing."""
-    missing = missing_cells(values)
+def boolean_words(column: Column) -> dict[str, str]:
+    """Return what a boolean column's 0 and 1 are called in the data: ``no`` and ``yes``, ``false`` and ``true``."""
+    return {"0": next(iter(column.false_values), "false"), "1": next(iter(column.true_values), "true")}
+
+
+def conditions_of(column: Column, values: npt.NDArray[Any]) -> list[Condition]:
+    """Return the conditions that divide a column: its commonest words, or its quartiles; and what is missing.
+
+    Booleans, and whole numbers of which there are few, are divided by value.
+    """
+    name, missing = column.name, missing_cells(values)
+    called = boolean_words(column) if column.type == "boolean" else {}
     found: list[Condition] = []
-    if values.dtype.kind not in "fM" or is_boolean:
+    if values.dtype.kind not in "fM" or called or _are_few_whole(values[~missing]):
         words, counts = np.unique(as_words(values)[~missing], return_counts=True)
         commonest = np.sort(np.argsort(-counts, kind="stable")[:MAX_VALUES])
-        found = [Condition(name, values=(str(words[position]),)) for position in commonest]
+        chosen = [str(words[position]) for position in commonest]
+        found = [Condition(name, values=(word,), shown=(called.get(word, word),)) for word in chosen]
     elif not missing.all():
         numbers = as_numbers(values)[~missing]
         inner = np.unique(np.quantile(numbers, np.linspace(0.0, 1.0, CELLS + 1)[1:-1], method="inverted_cdf"))
@@ -127,6 +141,13 @@ def conditions_of(name: str, values: npt.NDArray[Any], *, is_boolean: bool = Fal
             if (low, high) != (None, None)
         ]
     return [*found, Condition(name, missing=True)] if missing.any() else found
+
+
+def _are_few_whole(known: npt.NDArray[Any]) -> bool:
+    if known.dtype.kind != "f":
+        return False
+    distinct = np.unique(known)
+    return len(distinct) <= MAX_WHOLE_VALUES and bool((distinct == np.round(distinct)).all())
 
 
 def as_words(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -1,6 +1,5 @@
 """Curves and tables behind a model's figures, thinned to what a figure can show."""
 
-import math
 from collections.abc import Mapping
 from statistics import NormalDist
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from millrace.evaluation.intervals import wilson
 from millrace.schema import TableSchema
 
 Array = npt.NDArray[Any]
@@ -22,6 +22,8 @@ MAX_SCATTERED = 250
 MAX_MATRIX_CLASSES = 40
 MAX_CONFUSIONS = 30
 MAX_CLASSES = 100
+
+_ROUNDING = 1e-9
 
 
 def classification_curves(
@@ -76,7 +78,7 @@ def calibration(probabilities: FloatArray, happened: npt.NDArray[np.bool_], conf
     cells = []
     for piece in merged:
         share = float(happened[piece].mean())
-        low, high = _wilson(share, len(piece), confidence)
+        low, high = wilson(share, len(piece), NormalDist().inv_cdf((1 + confidence) / 2))
         cells.append(
             {
                 "predicted": float(probabilities[piece].mean()),
@@ -88,14 +90,6 @@ def calibration(probabilities: FloatArray, happened: npt.NDArray[np.bool_], conf
         )
     distance = sum(cell["rows"] * abs(cell["predicted"] - cell["observed"]) for cell in cells)
     return {"cells": cells, "expected_error": distance / len(probabilities)}
-
-
-def _wilson(share: float, rows: int, confidence: float) -> tuple[float, float]:
-    """Return Wilson's interval of a share (1927)."""
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    middle = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
-    reach = z / (1 + z**2 / rows) * math.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
-    return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
 def confusion(schema: TableSchema, target: Array, called: Array) -> dict[str, Any] | None:
@@ -144,7 +138,8 @@ def residuals(target: FloatArray, values: Array, seed: int) -> dict[str, Any]:
     predicted = values.astype(np.float64)
     errors = predicted - target
     low, high = np.quantile(errors, [0.005, 0.995])
-    low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
+    if high - low <= _ROUNDING * max(abs(low), abs(high)):
+        low, high = low - 0.5, high + 0.5
     counts, edges = np.histogram(np.clip(errors, low, high), RESIDUAL_CELLS, (low, high))
     chosen = np.arange(len(target))
     if len(target) > MAX_SCATTERED:

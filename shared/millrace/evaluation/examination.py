@@ -224,12 +224,11 @@ def _fairness(subject: Subject, called: npt.NDArray[np.int64] | None) -> list[di
     rates = rates_of(subject.schema.task, holdout.target, subject.predictions, whole)
     return [
         compare_groups(
-            name,
+            subject.schema.column(name),
             told_apart[name],
             rates,
             min_rows=subject.spec.evaluation.min_slice_rows,
             confidence=subject.spec.gate.confidence,
-            seed=subject.spec.seed,
         )
         for name in subject.spec.sensitive_groups
         if name in told_apart

@@ -14,7 +14,8 @@ absolute_error          mean size of it                                         
 ======================  ============================================================  =========================
 
 A gap is the difference of the groups that are farthest apart. Of many groups two are always far apart; so the gap's
-interval is widened for the number of pairs (Bonferroni), with standard errors from the bootstrap.
+interval is widened for the number of pairs (Bonferroni). It is made of both groups' own intervals (Newcombe, 1998),
+which for shares are Wilson's: with a dozen rows of which all are called positive, a bootstrap would be sure of it.
 """
 
 import math
@@ -26,15 +27,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from millrace.evaluation.columns import MISSING, as_words, conditions_of
-from millrace.evaluation.intervals import draw_weights, percentile_interval, resamples_for
+from millrace.evaluation.columns import MISSING, as_words, boolean_words, conditions_of
+from millrace.evaluation.intervals import wilson
 from millrace.features import missing_cells
-from millrace.schema import Task
+from millrace.schema import Column, Task
 
 FloatArray = npt.NDArray[np.float64]
 
 #: Groups of one column that are told of; a number with more values is cut at its quartiles.
 MAX_GROUPS = 20
+#: Rows that a measure must count in a group to be compared, such as positives for a true positive rate.
+MIN_COUNTED_ROWS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,90 +78,105 @@ def rates_of(
     }
 
 
-def group_labels(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def group_labels(column: Column, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return the group of each row: words as they are, numbers of many values by quartile, ``missing``."""
     missing = missing_cells(values)
     words = as_words(values)
     if values.dtype.kind in "fM" and len(np.unique(words[~missing])) > MAX_GROUPS:
         labels = np.full(len(values), MISSING, dtype=object)
-        for condition in conditions_of(name, values):
+        for condition in conditions_of(column, values):
             if not condition.missing:
-                labels[condition.mask({name: values})] = condition.describe().removeprefix(f"{name} ")
+                labels[condition.mask({column.name: values})] = condition.describe().removeprefix(f"{column.name} ")
         return labels.astype(np.str_)
+    if column.type == "boolean" and values.dtype.kind == "f":
+        called = boolean_words(column)
+        words = np.where(words == "1", called["1"], called["0"])
     return np.where(missing, MISSING, words)
 
 
 def compare_groups(
-    name: str, values: npt.NDArray[Any], rates: Mapping[str, Rate], *, min_rows: int, confidence: float, seed: int
+    column: Column, values: npt.NDArray[Any], rates: Mapping[str, Rate], *, min_rows: int, confidence: float
 ) -> dict[str, Any]:
     """Return every measure of every group of one column, and each measure's gap, as plain JSON.
 
     Groups with fewer than ``min_rows`` rows are shown and not compared; a measure of too few counted rows likewise.
+    A column that is sensitive has its groups numbered, the largest first, instead of named.
     """
-    labels = group_labels(name, values)
-    names, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    order = np.lexsort((names, -counts))[:MAX_GROUPS]
-    members = np.stack([codes == position for position in order], axis=1)
-    shown = [str(names[position]) for position in order]
-    document: dict[str, Any] = {
-        "column": name,
-        "groups": [{"name": shown[i], "rows": int(members[:, i].sum()), "measures": {}} for i in range(len(shown))],
-        "left_out_groups": len(names) - len(order),
-        "gaps": {},
+    names, codes, counts = np.unique(group_labels(column, values), return_inverse=True, return_counts=True)
+    order = np.lexsort((names, -counts))[:MAX_GROUPS].tolist()
+    shown = [f"group {n}" if column.sensitive else str(names[group]) for n, group in enumerate(order, start=1)]
+    quantile = NormalDist().inv_cdf((1 + confidence) / 2)
+    groups: list[dict[str, Any]] = []
+    for name, group in zip(shown, order, strict=True):
+        measures = {measure: _estimate(rate, codes == group) for measure, rate in rates.items()}
+        told = {measure: one.to_dict(quantile) for measure, one in measures.items() if one is not None}
+        groups.append({"name": name, "rows": int(counts[group]), "measures": told, "estimates": measures})
+    gaps = {
+        measure: _gap(
+            [
+                (group["name"], group["estimates"][measure])
+                for group in groups
+                if group["rows"] >= min_rows
+                and group["estimates"][measure] is not None
+                and group["estimates"][measure].rows >= MIN_COUNTED_ROWS
+            ],
+            confidence,
+        )
+        for measure in rates
     }
-    samples = _sampled(members, rates, seed)
-    for measure, rate in rates.items():
-        counted = (members & rate.counted[:, None]).sum(axis=0)
-        means = np.full(len(shown), np.nan)
-        for position, group in enumerate(document["groups"]):
-            if not counted[position]:
-                continue
-            means[position] = rate.values[members[:, position] & rate.counted].mean()
-            interval = percentile_interval(samples[measure][:, position], confidence)
-            group["measures"][measure] = {
-                "value": float(means[position]),
-                "low": interval.low if interval else None,
-                "high": interval.high if interval else None,
-                "rows": int(counted[position]),
-            }
-        enough = np.flatnonzero((members.sum(axis=0) >= min_rows) & (counted >= min(min_rows, 10)))
-        document["gaps"][measure] = _gap(shown, means, samples[measure], enough, confidence)
-    return document
+    for group in groups:
+        del group["estimates"]
+    return {"column": column.name, "groups": groups, "left_out_groups": len(names) - len(order), "gaps": gaps}
 
 
-def _sampled(members: npt.NDArray[np.bool_], rates: Mapping[str, Rate], seed: int) -> dict[str, FloatArray]:
-    """Return each measure of each group on each bootstrap draw, of shape (draws, groups)."""
-    rows = len(members)
-    drawn: dict[str, list[FloatArray]] = {measure: [] for measure in rates}
-    for weights in draw_weights(rows, resamples_for(rows), seed):
-        for measure, rate in rates.items():
-            counted = (members & rate.counted[:, None]).astype(np.float64)
-            total = weights @ (counted * rate.values[:, None])
-            with np.errstate(invalid="ignore", divide="ignore"):
-                drawn[measure].append(total / (weights @ counted))
-    return {measure: np.concatenate(blocks) for measure, blocks in drawn.items()}
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over some rows, and what its interval follows from."""
+
+    mean: float
+    deviation: float
+    rows: int
+    is_share: bool
+
+    def bounds(self, quantile: float) -> tuple[float, float]:
+        """Return the interval that reaches ``quantile`` standard errors; Wilson's (1927) for a share."""
+        if not self.is_share:
+            reach = quantile * self.deviation / math.sqrt(self.rows)
+            return self.mean - reach, self.mean + reach
+        return wilson(self.mean, self.rows, quantile)
+
+    def to_dict(self, quantile: float) -> dict[str, Any]:
+        """Return plain JSON."""
+        low, high = self.bounds(quantile)
+        return {"value": self.mean, "low": low, "high": high, "rows": self.rows}
 
 
-def _gap(
-    names: Sequence[str], means: FloatArray, samples: FloatArray, enough: npt.NDArray[Any], confidence: float
-) -> dict[str, Any] | None:
-    if len(enough) < 2:  # noqa: PLR2004  # two to compare
+def _estimate(rate: Rate, members: npt.NDArray[np.bool_]) -> Estimate | None:
+    values = rate.values[members & rate.counted]
+    if not len(values):
         return None
-    most, least = int(enough[np.argmax(means[enough])]), int(enough[np.argmin(means[enough])])
-    gap = float(means[most] - means[least])
-    difference = samples[:, most] - samples[:, least]
-    defined = difference[np.isfinite(difference)]
-    pairs = len(enough) * (len(enough) - 1) // 2
-    reach = (
-        NormalDist().inv_cdf(1 - (1 - confidence) / (2 * pairs)) * float(defined.std()) if len(defined) else math.inf
-    )
-    known = math.isfinite(reach)
+    deviation = float(values.std(ddof=1)) if len(values) > 1 else math.inf
+    return Estimate(float(values.mean()), deviation, len(values), bool(np.isin(values, (0.0, 1.0)).all()))
+
+
+def _gap(groups: Sequence[tuple[str, Estimate]], confidence: float) -> dict[str, Any] | None:
+    """Compare the two groups that are farthest apart; the difference's interval is of both's own (Newcombe, 1998)."""
+    if len(groups) < 2:  # noqa: PLR2004  # two to compare
+        return None
+    (highest, most), (lowest, least) = (find(groups, key=lambda group: group[1].mean) for find in (max, min))
+    pairs = len(groups) * (len(groups) - 1) // 2
+    quantile = NormalDist().inv_cdf(1 - (1 - confidence) / (2 * pairs))
+    (most_low, most_high), (least_low, least_high) = most.bounds(quantile), least.bounds(quantile)
+    gap = most.mean - least.mean
+    low = gap - math.hypot(most.mean - most_low, least_high - least.mean)
+    high = gap + math.hypot(most_high - most.mean, least.mean - least_low)
+    known = math.isfinite(low) and math.isfinite(high)
     return {
         "value": gap,
-        "low": gap - reach if known else None,
-        "high": gap + reach if known else None,
-        "highest": names[most],
-        "lowest": names[least],
-        "ratio": float(means[least] / means[most]) if means[most] > 0 and means[least] >= 0 else None,
-        "clear": known and gap - reach > 0,
+        "low": low if known else None,
+        "high": high if known else None,
+        "highest": highest,
+        "lowest": lowest,
+        "ratio": least.mean / most.mean if most.is_share and least.is_share and most.mean > 0 else None,
+        "clear": known and low > 0,
     }

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,15 @@ from millrace.evaluation.intervals import (
     gain_interval,
     percentile_interval,
     resamples_for,
+    wilson,
 )
 from millrace.evaluation.weighted import statistic
 from millrace.schema import TableSchema
 from millrace.training.metric_catalogue import METRICS, Metric
 from millrace.training.metrics import compute_metrics
+
+#: Metrics that are a share of the rows.
+_SHARES = frozenset({"accuracy"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +36,13 @@ class Measurement:
         Those that are defined.
     samples : mapping of str to array of shape (resamples,)
         Each metric on each bootstrap draw; the same draws for every model.
+    rows : int, default=0
+        That were measured.
     """
 
     metrics: Mapping[str, float]
     samples: Mapping[str, FloatArray]
+    rows: int = 0
 
     def interval(self, name: str, confidence: float) -> Interval | None:
         """Return the percentile interval of one metric."""
@@ -50,11 +58,18 @@ class Measurement:
         )
 
     def to_dict(self, confidence: float) -> dict[str, dict[str, float | None]]:
-        """Return ``{name: {value, low, high}}``."""
+        """Return ``{name: {value, low, high}}``.
+
+        Where every draw gives the same value, as of thirty rows that are all right, the bootstrap is sure of what it
+        cannot know: a share has Wilson's interval then, and other metrics have none.
+        """
+        quantile = NormalDist().inv_cdf((1 + confidence) / 2)
         document: dict[str, dict[str, float | None]] = {}
         for name, value in self.metrics.items():
             interval = self.interval(name, confidence)
             low, high = (interval.low, interval.high) if interval else (None, None)
+            if low is not None and low == high:
+                low, high = wilson(value, self.rows, quantile) if name in _SHARES else (None, None)
             document[name] = {"value": value, "low": low, "high": high}
         return document
 
@@ -80,7 +95,7 @@ def measure(
     samples = bootstrap(statistics, len(target), seed=seed, resamples=resamples_for(len(target)))
     return {
         model: Measurement(
-            compute_metrics(schema.task, target, answers), {name: samples[model, name] for name in names}
+            compute_metrics(schema.task, target, answers), {name: samples[model, name] for name in names}, len(target)
         )
         for model, answers in predictions.items()
     }

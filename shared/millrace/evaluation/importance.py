@@ -17,12 +17,15 @@ from millrace.evaluation.weighted import statistic
 from millrace.features import FeatureMatrix
 from millrace.schema import DATE_PARTS, TableSchema
 from millrace.serving.onnx_model import OnnxModel
-from millrace.training.metric_catalogue import Metric
+from millrace.training.metric_catalogue import METRICS, Metric
 
 #: Holdout rows that are shuffled, shuffles of each column, and bootstrap draws of the rows.
 MAX_ROWS = 1_000
 REPEATS = 5
 RESAMPLES = 200
+
+#: What is measured instead of a metric that is not defined on the rows.
+ALWAYS_DEFINED = frozenset({"log_loss", "rmse"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,11 @@ def permutation_importance(
     if len(holdout) > MAX_ROWS:
         rows = holdout.take(np.sort(generator.choice(len(holdout), MAX_ROWS, replace=False)))
     weights = np.concatenate([np.ones((1, len(rows))), *draw_weights(len(rows), RESAMPLES, seed)])
-    present = statistic(metric.name, rows.target, model.run(rows.features))(weights)
+    answers = model.run(rows.features)
+    present = statistic(metric.name, rows.target, answers)(weights)
+    if not np.isfinite(present[0]):  # an area under the curve needs rows of every class; the task's own loss does not
+        metric = next(one for one in METRICS[model.schema.task] if one.name in ALWAYS_DEFINED)
+        present = statistic(metric.name, rows.target, answers)(weights)
     names = [column.name for column in model.schema.features]
     losses: dict[str, list[FloatArray]] = {name: [] for name in names}
     deadline = clock() + seconds

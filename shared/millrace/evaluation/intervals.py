@@ -5,6 +5,7 @@ Rows are drawn with replacement; one metric's values over the draws make a perce
 difference of two of them is a paired sample: what both find hard cancels out.
 """
 
+import math
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -99,3 +100,11 @@ def gain_interval(
     """Return the interval of what ``challenger`` gains over ``other`` on the same draws; below zero is a loss."""
     gain = challenger - other if greater_is_better else other - challenger
     return percentile_interval(gain, confidence)
+
+
+def wilson(share: float, rows: int, quantile: float) -> tuple[float, float]:
+    """Return Wilson's interval of a share of ``rows``, ``quantile`` standard errors wide on either side (1927)."""
+    z = quantile
+    middle = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
+    reach = z / (1 + z**2 / rows) * math.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
+    return max(0.0, middle - reach), min(1.0, middle + reach)

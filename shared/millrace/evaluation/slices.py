@@ -11,7 +11,7 @@ A slice's excess is its mean loss minus that of the other rows, with Welch's int
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import NormalDist
 from typing import Any
@@ -19,11 +19,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from millrace.evaluation.columns import Columns, Condition, Mask, conditions_of
+from millrace.evaluation.columns import Columns, Condition, Mask, boolean_words, conditions_of
 from millrace.evaluation.holdout import Measurement, measure
 from millrace.evaluation.intervals import Interval
-from millrace.schema import TableSchema
+from millrace.schema import Column, TableSchema
 from millrace.spec.evaluation import RangeSpec, SliceSpec
+
+#: Stands for a value of a sensitive column.
+MASK = "***"
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -114,15 +117,15 @@ class MeasuredSlice:
 
 def declared_slices(declared: Sequence[SliceSpec], columns: Columns, schema: TableSchema) -> list[Slice]:
     """Return the slices that a spec declares, cut from the holdout's own values."""
-    booleans = {column.name for column in schema.columns if column.type == "boolean"}
+    known = {column.name: column for column in schema.columns}
     found: list[Slice] = []
     for spec in declared:
         if spec.where:
-            conditions = tuple(_stated(name, condition) for name, condition in spec.where.items())
+            conditions = tuple(_stated(name, condition, known.get(name)) for name, condition in spec.where.items())
             name = spec.name or _describe(conditions)
             found.append(Slice(name, conditions, declared=True, floors=spec.floors))
-        elif all(name in columns for name in spec.by):
-            divided = [conditions_of(name, columns[name], is_boolean=name in booleans) for name in spec.by]
+        elif all(name in columns and name in known for name in spec.by):
+            divided = [_masked(known[name], conditions_of(known[name], columns[name])) for name in spec.by]
             found += [Slice(_describe(c), c, declared=True, floors=spec.floors) for c in _products(divided)]
     return found[:MAX_DECLARED]
 
@@ -134,10 +137,25 @@ def _products(divided: Sequence[Sequence[Condition]]) -> Iterator[tuple[Conditio
         yield from ((first, second) for first in divided[0] for second in divided[1])
 
 
-def _stated(name: str, condition: RangeSpec | tuple[str, ...]) -> Condition:
+def _stated(name: str, condition: RangeSpec | tuple[str, ...], column: Column | None) -> Condition:
+    """Return a spec's condition; a boolean's words become the 0 and 1 that the data holds."""
+    is_date = column is not None and column.type == "datetime"
     if isinstance(condition, RangeSpec):
-        return Condition(name, low=condition.minimum, high=condition.maximum)
-    return Condition(name, values=tuple(condition))
+        return Condition(name, low=condition.minimum, high=condition.maximum, is_date=is_date)
+    values = shown = tuple(condition)
+    if column is not None and column.type == "boolean":
+        codes = {"false": "0", "true": "1", **{word: code for code, word in boolean_words(column).items()}}
+        values = tuple(codes.get(word.lower(), word) for word in values)
+    if column is not None and column.sensitive:
+        shown = (MASK,)
+    return Condition(name, values=values, shown=shown)
+
+
+def _masked(column: Column, conditions: list[Condition]) -> list[Condition]:
+    """Return conditions that name no value of a sensitive column, only its number."""
+    if not column.sensitive:
+        return conditions
+    return [replace(part, shown=(f"value {number}",)) for number, part in enumerate(conditions, start=1) if part.values]
 
 
 def _describe(conditions: Sequence[Condition]) -> str:
@@ -148,6 +166,8 @@ def find_worst(
     columns: Columns, losses: FloatArray, schema: TableSchema, *, min_rows: int, first: Sequence[str] = ()
 ) -> list[Slice]:
     """Search the validation split for the slices of one or two features with the largest excess loss.
+
+    Sensitive columns are left out: a slice is named by its values.
 
     Parameters
     ----------
@@ -162,10 +182,10 @@ def find_worst(
     """
     step = max(1, math.ceil(len(losses) / MAX_SEARCHED_ROWS))
     losses, columns = losses[::step], {name: values[::step] for name, values in columns.items()}
-    booleans = {column.name for column in schema.columns if column.type == "boolean"}
     order = {name: position for position, name in enumerate(first)}
-    names = sorted(columns, key=lambda name: order.get(name, len(order)))
-    cut = {name: conditions_of(name, columns[name], is_boolean=name in booleans) for name in names}
+    searched = [column for column in schema.features if not column.sensitive]
+    searched.sort(key=lambda column: order.get(column.name, len(order)))
+    cut = {column.name: conditions_of(column, columns[column.name]) for column in searched}
     coded = {name: _codes(conditions, columns, len(losses)) for name, conditions in cut.items() if len(conditions) > 1}
     pairs = combinations(list(coded)[:MAX_PAIRED_FEATURES], 2)
     scored: list[tuple[float, tuple[Condition, ...]]] = []

@@ -6,7 +6,7 @@ memory.
 
 from millrace.ports.events import Event, EventPublisher
 from millrace.ports.objects import ListedObject, ObjectInfo, ObjectStore, ObjectVersion
-from millrace.ports.pipeline import PipelineStarter
+from millrace.ports.pipeline import Notifier, PipelineStarter, TaskCallback
 from millrace.ports.registry import MAX_FOLLOW_UP_CAUSES, Claim, Registry, SpecRecord
 from millrace.ports.schedules import PURPOSES, Purpose, Schedule, Schedules
 
@@ -17,6 +17,7 @@ __all__ = [
     "Event",
     "EventPublisher",
     "ListedObject",
+    "Notifier",
     "ObjectInfo",
     "ObjectStore",
     "ObjectVersion",
@@ -26,4 +27,5 @@ __all__ = [
     "Schedule",
     "Schedules",
     "SpecRecord",
+    "TaskCallback",
 ]

@@ -1,4 +1,4 @@
-"""The training pipeline."""
+"""The training pipeline, and what it waits for."""
 
 from typing import Protocol
 
@@ -15,4 +15,20 @@ class PipelineStarter(Protocol):
 
     def is_running(self, run_id: str) -> bool:
         """Tell whether the run's execution is still going."""
+        ...
+
+
+class TaskCallback(Protocol):
+    """Tells a pipeline that waits what it waits for."""
+
+    def answer(self, task_token: str, outcome: str) -> bool:
+        """End the wait that ``task_token`` stands for; False when nobody waits with it (any more)."""
+        ...
+
+
+class Notifier(Protocol):
+    """Tells people."""
+
+    def notify(self, subject: str, message: str) -> None:
+        """Send a message; a subject is one line of at most 100 ASCII characters."""
         ...

@@ -9,6 +9,9 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from millrace.registry.entities import (
+    Act,
+    AliasMove,
+    Approval,
     Cause,
     CauseRecord,
     DatasetRecord,
@@ -196,14 +199,44 @@ class Registry(Protocol):
         """Return versions, newest first."""
         ...
 
-    def move_alias(self, model: str, alias: str, version: int, expected_revision: int, entry: LedgerEntry) -> None:
-        """Point ``alias`` to ``version`` and write the ledger entry, in one transaction.
+    def perform(self, act: Act) -> None:
+        """Do an act: move aliases, settle, retire, answer, and write the ledger entry, in one transaction.
 
         Raises
         ------
         AliasConflictError
-            When the model's revision is not ``expected_revision`` (any more).
+            When the model's revision is not the expected one (any more).
+        UnfitVersionError
+            When a version that an alias should point to is retired, or the one to retire is already.
+        ConflictError
+            When the version is settled or the approval answered already, or the entry was written before.
+        VersionNotFoundError, ModelNotFoundError
+            When there is no such version or model.
         """
+        ...
+
+    def mark_collected(self, model: str, version: int, now: datetime) -> None:
+        """Note that a retired version's artifacts were deleted; raises ``VersionNotFoundError``."""
+        ...
+
+    def alias_move_at(self, model: str, alias: str, moment: datetime) -> AliasMove | None:
+        """Return the last move of an alias up to ``moment``: what it pointed to then. One query."""
+        ...
+
+    def list_alias_moves(self, model: str, alias: str, limit: int = 100) -> list[AliasMove]:
+        """Return the newest moves of an alias first."""
+        ...
+
+    # -- approvals ---------------------------------------------------------------------------------------------
+    def put_approval(self, approval: Approval, entry: LedgerEntry) -> Approval:
+        """Record that an approval is waited for, with its ledger entry, and return it as it stands then.
+
+        Asked for again while it is pending, only the token changes; once it is answered, nothing does.
+        """
+        ...
+
+    def get_approval(self, model: str, run_id: str) -> Approval:
+        """Return a run's approval; raises ``ApprovalNotFoundError``."""
         ...
 
     # -- ledger ------------------------------------------------------------------------------------------------
@@ -213,4 +246,17 @@ class Registry(Protocol):
 
     def list_ledger(self, model: str, limit: int = 100) -> list[LedgerEntry]:
         """Return the newest entries first."""
+        ...
+
+    # -- outbox ------------------------------------------------------------------------------------------------
+    def list_unpublished(self, limit: int = 100) -> list[LedgerEntry]:
+        """Return entries, of any model, that listeners were not told of yet, oldest first.
+
+        Every entry whose action is one of :data:`millrace.registry.ledger.EVENT_NAMES` is among them from the
+        moment it is written.
+        """
+        ...
+
+    def mark_published(self, entry: LedgerEntry) -> None:
+        """Note that listeners were told of an entry; again is the same as once."""
         ...

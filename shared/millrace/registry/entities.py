@@ -11,8 +11,14 @@ from typing import Any, Literal
 CauseKind = Literal["upload", "schedule", "manual", "drift", "quality", "staleness", "latency"]
 CauseStatus = Literal["started", "pending", "skipped"]
 RunStatus = Literal["queued", "running", "succeeded", "rejected", "failed"]
-RunStage = Literal["queued", "validating", "planning", "training", "evaluating", "registering", "finished"]
+RunStage = Literal[
+    "queued", "validating", "planning", "training", "evaluating", "registering", "awaiting_approval", "finished"
+]
 TrialStatus = Literal["planned", "running", "succeeded", "failed"]
+VersionStatus = Literal["registered", "retired"]
+#: What became of a version's claim to be the champion: nothing yet, or which way it went.
+VersionOutcome = Literal["pending", "promoted", "kept", "awaiting_approval", "rejected"]
+ApprovalStatus = Literal["pending", "approved", "rejected", "expired"]
 
 FINISHED_STATUSES: frozenset[RunStatus] = frozenset({"succeeded", "rejected", "failed"})
 
@@ -81,6 +87,8 @@ class ModelState:
         The version counter; 0 before the first.
     schema_version : int
         0 before the first accepted dataset.
+    aliases_moved_at : datetime or None
+        When an alias moved last; a later move is never recorded as earlier, whatever a clock says.
     active_run_id : str or None
         The run that is training now.
     pending_causes : int
@@ -95,6 +103,7 @@ class ModelState:
     active_run_id: str | None = None
     pending_causes: int = 0
     created_at: datetime | None = None
+    aliases_moved_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +219,12 @@ class ModelVersion:
         the same recipe was refitted on other data.
     manifest_sha256 : str
         Of ``manifest.json``, which in turn names every artifact's.
+    status : VersionStatus, default='registered'
+        A retired one never serves again.
+    outcome : VersionOutcome, default='pending'
+        Settled once, when it is registered or when somebody approves or rejects it.
+    collected_at : datetime or None
+        When its artifacts were deleted; its documents stay.
     """
 
     model: str
@@ -224,6 +239,10 @@ class ModelVersion:
     schema_version: int
     manifest_sha256: str
     created_at: datetime
+    status: VersionStatus = "registered"
+    outcome: VersionOutcome = "pending"
+    retired_at: datetime | None = None
+    collected_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +255,8 @@ class LedgerEntry:
         Unique within the model and the moment; the same act written twice has the same id.
     action : str
         ``run_requested``, ``trigger_skipped``, ``trigger_deferred``, ``dataset_rejected``, ``schema_changed``,
-        ``spec_changed``, ``model_registered``, ``alias_moved``, ``run_failed`` ...
+        ``spec_changed``, ``model_registered``, ``model_promoted``, ``model_rolled_back``, ``alias_moved``,
+        ``model_retired``, ``run_failed`` ...
     details : mapping
         For an alias move: ``alias``, ``from_version``, ``to_version``.
     """
@@ -248,3 +268,97 @@ class LedgerEntry:
     action: str
     reason: str
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """An alias on its way; None stands for no version at all."""
+
+    alias: str
+    from_version: int | None
+    to_version: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AliasMove:
+    """A move that was made: one line of an alias's own history.
+
+    Parameters
+    ----------
+    revision : int
+        The model's, after the move.
+    entry_id : str
+        Of the ledger entry that was written with it.
+    """
+
+    model: str
+    alias: str
+    occurred_at: datetime
+    revision: int
+    actor: str
+    action: str
+    reason: str
+    entry_id: str
+    from_version: int | None = None
+    to_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A person's answer to whether a version may serve, or the wait for it.
+
+    Parameters
+    ----------
+    task_token : str
+        What the waiting pipeline is told the answer with. A secret: whoever has it can answer.
+    decided_by, decided_at, reason
+        Of the answer; None and empty while it is pending.
+    """
+
+    model: str
+    run_id: str
+    version: int
+    requested_at: datetime
+    expires_at: datetime
+    task_token: str
+    status: ApprovalStatus = "pending"
+    decided_by: str | None = None
+    decided_at: datetime | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """A version's claim to be the champion comes to an outcome."""
+
+    version: int
+    before: VersionOutcome
+    after: VersionOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What is done about a model's versions in one go: all of it and its ledger entry, or nothing.
+
+    Parameters
+    ----------
+    entry : LedgerEntry
+        Who, what, when, why.
+    expected_revision : int
+        The model's revision that this was decided on.
+    moves : tuple of Move, default=()
+        Aliases to move; the revision grows by one if there are any.
+    settles : Settlement or None
+        Of a version that is not settled yet.
+    retires : int or None
+        The version that may not serve any more.
+    answers : Approval or None
+        An approval that was pending, as it is answered now.
+    """
+
+    entry: LedgerEntry
+    expected_revision: int
+    moves: tuple[Move, ...] = ()
+    settles: Settlement | None = None
+    retires: int | None = None
+    answers: Approval | None = None

@@ -20,3 +20,15 @@ def trigger_answered(entry: LedgerEntry, active_run_id: str) -> LedgerEntry:
     reason = f"skipped: run {active_run_id}, asked for just before, answers it ({entry.reason})"
     details = {**entry.details, "answered_by": active_run_id}
     return replace(entry, action="trigger_skipped", reason=reason, details=details)
+
+
+#: The acts that listeners outside are told of, by the name of the event.
+EVENT_NAMES = {
+    "model_registered": "ModelRegistered",
+    "model_promoted": "ModelPromoted",
+    "model_rolled_back": "ModelRolledBack",
+    "model_retired": "ModelRetired",
+    "approval_requested": "ApprovalRequested",
+    "approval_rejected": "ApprovalRejected",
+    "approval_expired": "ApprovalExpired",
+}

@@ -44,6 +44,14 @@ def describe_run(model: str, run_id: str, registry: Registry, model_store: Objec
     }
 
 
+def describe_approval(model: str, run_id: str, registry: Registry) -> dict[str, Any]:
+    """Return a run's approval, without the token; raises ``ApprovalNotFoundError``."""
+    document: dict[str, Any] = to_json(registry.get_approval(model, run_id))
+    # Whoever has the token can answer in anybody's name.
+    del document["task_token"]
+    return document
+
+
 def describe_cause(model: str, cause_id: str, registry: Registry) -> dict[str, Any]:
     """Return a cause and what became of it, side by side; raises ``CauseNotFoundError``."""
     record = registry.get_cause(model, cause_id)

@@ -8,39 +8,43 @@ reads what lies in the version's folder.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from millrace.contracts import RegisteredVersion
 from millrace.errors import (
-    AliasConflictError,
     ArtifactIntegrityError,
     ArtifactNotFoundError,
     ConflictError,
     InvalidInputError,
-    ServiceUnavailableError,
     VersionNotFoundError,
 )
 from millrace.layout import evaluation_key, prepared_key, trial_key, version_key
+from millrace.model_card.document import build_card
+from millrace.model_card.files import card_files
 from millrace.names import CHALLENGER, CHAMPION
 from millrace.ports import ObjectStore, Registry
-from millrace.registry.documents import build_card, build_manifest, build_signature
+from millrace.registry.documents import build_manifest, build_signature, describe_artifacts
 from millrace.registry.entities import LedgerEntry, ModelVersion, Run, Trial
+from millrace.registry.settling import ACTOR, Claim, Settled, settle
 from millrace.registry.versioning import FIRST_VERSION, Recipe, next_semantic_version
 from millrace.schema import TableSchema
+from millrace.spec import ModelSpec
 
 MODEL = "model.onnx"
 SIGNATURE = "signature.json"
 MANIFEST = "manifest.json"
 REFERENCE = "reference.json"
-ACTOR = "register_model"
 
 #: What is taken over from the winning trial, as it is.
 _TRIAL_ARTIFACTS = (MODEL, "estimator.skops", "trial.json")
-_ALIAS_BY_DECISION = {"promote": CHAMPION, "keep": CHALLENGER}
-_CONTENT_TYPES = {".json": "application/json", ".md": "text/markdown; charset=utf-8"}
-_MAX_ALIAS_ATTEMPTS = 5
+_LETS_IN = frozenset({"promote", "keep"})
+_CONTENT_TYPES = {
+    ".json": "application/json",
+    ".md": "text/markdown; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +53,33 @@ class Winner:
 
     Parameters
     ----------
+    spec : ModelSpec
+        For what only people know, on the card, and for how much of what the version answers is captured.
     reference : bytes or None, default=None
         ``reference.json`` of the prepared data, for monitoring.
+    prepared : mapping, default={}
+        ``manifest.json`` of the prepared data; empty where there is none.
     """
 
     run: Run
     trial: Trial
     schema: TableSchema
     evaluation: Mapping[str, Any]
+    spec: ModelSpec
     reference: bytes | None = None
+    prepared: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def alias(self) -> str:
-        """The alias that the gate's decision gives it."""
-        return _ALIAS_BY_DECISION[self.evaluation["decision"]]
+    def claim(self) -> Claim:
+        """What the gate lets it claim, and which champion that was decided against."""
+        compared = self.evaluation.get("champion") or {}
+        return Claim(self.evaluation["decision"] == "promote", compared.get("version"), _reason(self), self.run.run_id)
 
 
 def register_run(
     run: Run, *, registry: Registry, model_store: ObjectStore, data_store: ObjectStore, now: datetime
 ) -> RegisteredVersion:
-    """Make a run's winner a version of its model, and move the alias that the gate decided on.
+    """Make a run's winner a version of its model, and settle what it is: champion, challenger, or waiting for a person.
 
     Raises
     ------
@@ -85,39 +96,55 @@ def register_run(
     winner = _read_winner(run, registry, model_store, data_store)
     number = _take_number(run, registry)
     version = _find_version(run, number, registry) or _write_version(winner, number, registry, model_store, now)
-    _move_alias(winner, version, registry, now)
-    promoted = winner.alias == CHAMPION
-    registry.update_run(
-        run.model,
-        run.run_id,
-        status="succeeded",
-        stage="finished",
-        finished_at=now,
-        version=number,
-        summary={
-            **run.summary,
-            "version": number,
-            "semantic_version": version.semantic_version,
-            "alias": winner.alias,
-            "promoted": promoted,
-        },
-    )
-    return RegisteredVersion(version=number, promoted=promoted)
+    settled = settle(winner.claim, version, registry, now)
+    _record_outcome(winner, version, settled, registry, now)
+    if settled.outcome == "awaiting_approval":
+        seconds = registry.get_spec(run.model).approval.expires_after_seconds
+        return RegisteredVersion(version=number, outcome=settled.outcome, approval_seconds=seconds)
+    return RegisteredVersion(version=number, outcome="promoted" if settled.outcome == "promoted" else "kept")
+
+
+def _record_outcome(winner: Winner, version: ModelVersion, settled: Settled, registry: Registry, now: datetime) -> None:
+    """Say on the run how it ended, or that it waits for a person."""
+    run = winner.run
+    promoted = settled.outcome == "promoted"
+    summary = {
+        **run.summary,
+        "version": version.version,
+        "semantic_version": version.semantic_version,
+        "alias": CHAMPION if promoted else CHALLENGER,
+        "promoted": promoted,
+        "outcome": settled.words,
+    }
+    if settled.outcome == "awaiting_approval":
+        ended: dict[str, Any] = {"stage": "awaiting_approval"}
+    else:
+        ended = {"status": "succeeded", "stage": "finished", "finished_at": now}
+    registry.update_run(run.model, run.run_id, version=version.version, summary=summary, **ended)
 
 
 def _read_winner(run: Run, registry: Registry, model_store: ObjectStore, data_store: ObjectStore) -> Winner:
     evaluation = json.loads(model_store.get(evaluation_key(run.model, run.run_id)))
-    if evaluation["decision"] not in _ALIAS_BY_DECISION:
+    if evaluation["decision"] not in _LETS_IN:
         raise InvalidInputError(f"run {run.run_id} has no winner to register: the gate's decision was to reject")
     schema = TableSchema.from_dict(json.loads(data_store.get(prepared_key(run.model, run.run_id, "schema.json"))))
     trial = registry.get_trial(run.model, run.run_id, evaluation["trial_id"])
-    return Winner(run, trial, schema, evaluation, _read_reference(run, data_store))
+    prepared = _read_prepared(run, MANIFEST, data_store)
+    return Winner(
+        run,
+        trial,
+        schema,
+        evaluation,
+        registry.get_spec(run.model),
+        _read_prepared(run, REFERENCE, data_store),
+        json.loads(prepared) if prepared else {},
+    )
 
 
-def _read_reference(run: Run, data_store: ObjectStore) -> bytes | None:
-    """Return the statistics of the training split; data prepared by an older release has none."""
+def _read_prepared(run: Run, name: str, data_store: ObjectStore) -> bytes | None:
+    """Return a document of the prepared data; data prepared by an older release has not all of them."""
     try:
-        return data_store.get(prepared_key(run.model, run.run_id, REFERENCE))
+        return data_store.get(prepared_key(run.model, run.run_id, name))
     except ArtifactNotFoundError:
         return None
 
@@ -178,9 +205,8 @@ def _write_artifacts(winner: Winner, version: ModelVersion, model_store: ObjectS
         source = trial_key(run.model, run.run_id, trial.trial_id, name)
         model_store.copy(source, version_key(run.model, version.version, name))
     documents = {
-        SIGNATURE: _dump(build_signature(winner.schema, winner.evaluation.get("threshold"))),
+        SIGNATURE: _dump(build_signature(winner.schema, winner.evaluation.get("threshold"), winner.spec.capture)),
         "evaluation.json": _dump(winner.evaluation),
-        "card.md": build_card(version, run, winner.schema, winner.evaluation).encode(),
     }
     if winner.reference is not None:
         documents[REFERENCE] = winner.reference
@@ -193,7 +219,27 @@ def _write_artifacts(winner: Winner, version: ModelVersion, model_store: ObjectS
     for name in {MODEL, *recorded} & stored.keys():
         if hashlib.sha256(stored[name]).hexdigest() != recorded.get(name):
             raise ArtifactIntegrityError(f"{name} of trial {trial.trial_id} is not what the trial recorded")
-    return stored
+    return stored | _write_card(winner, version, stored, model_store)
+
+
+def _write_card(
+    winner: Winner, version: ModelVersion, stored: Mapping[str, bytes], model_store: ObjectStore
+) -> dict[str, bytes]:
+    """Write the model card, in its three forms, about what is stored."""
+    card = build_card(
+        winner.run,
+        winner.schema,
+        winner.spec,
+        winner.evaluation,
+        version=version,
+        trial=json.loads(stored["trial.json"]),
+        prepared=winner.prepared,
+        artifacts=describe_artifacts(stored),
+    )
+    files = card_files(card)
+    for name, body in files.items():
+        model_store.put(version_key(winner.run.model, version.version, name), body, _content_type(name))
+    return files
 
 
 def _semantic_version(winner: Winner, registry: Registry, model_store: ObjectStore) -> str:
@@ -222,32 +268,9 @@ def _registered_entry(winner: Winner, version: ModelVersion, now: datetime) -> L
             "trial_id": version.trial_id,
             "dataset_ids": list(version.dataset_ids),
             "manifest_sha256": version.manifest_sha256,
+            "decision": winner.evaluation["decision"],
         },
     )
-
-
-def _move_alias(winner: Winner, version: ModelVersion, registry: Registry, now: datetime) -> None:
-    """Point the alias to the version; whoever moved another one meanwhile does not stop this."""
-    for _ in range(_MAX_ALIAS_ATTEMPTS):
-        state = registry.get_state(version.model)
-        present = state.aliases.get(winner.alias)
-        if present == version.version:
-            return
-        entry = LedgerEntry(
-            model=version.model,
-            entry_id=f"{winner.alias}-{state.revision + 1}",
-            occurred_at=now,
-            actor=ACTOR,
-            action="alias_moved",
-            reason=_reason(winner),
-            details={"alias": winner.alias, "from_version": present, "to_version": version.version},
-        )
-        try:
-            registry.move_alias(version.model, winner.alias, version.version, state.revision, entry)
-        except AliasConflictError:
-            continue
-        return
-    raise ServiceUnavailableError(f"the aliases of {version.model!r} keep moving; {winner.alias} was not moved yet")
 
 
 def _reason(winner: Winner) -> str:

@@ -25,9 +25,10 @@ WIDTH = 360
 HEIGHT = 170
 
 #: What pygal draws for its own tooltips, styles and scripts.
-_PYGAL_ONLY = frozenset({"defs", "desc", "title"})
+PYGAL_ONLY = frozenset({"defs", "desc", "title"})
 _PYGAL_ONLY_CLASSES = ("tooltip-overlay", "plot overlay", "text-overlay", "titles")
-_KEPT_ATTRIBUTES = frozenset({"x", "y", "width", "height", "d", "class", "transform", "viewBox", "text-anchor"})
+#: What is kept of what pygal says of an element.
+KEPT_ATTRIBUTES = frozenset({"x", "y", "width", "height", "d", "class", "transform", "viewBox", "text-anchor"})
 
 _X_STEPS = 5
 _Y_STEPS = 4
@@ -78,7 +79,7 @@ def histogram(
     bar_names : sequence of str, default=()
         What the bars are called; by default from edge to edge.
     """
-    chart = pygal.Histogram(**_options(), xrange=(edges[0], edges[-1]))
+    chart = pygal.Histogram(**chart_options(), xrange=(edges[0], edges[-1]))
     chart.x_labels = list(ticks if ticks is not None else round_ticks(edges[0], edges[-1], _X_STEPS))
     chart.x_value_formatter = wording
     totals = [sum(counts) for counts in zip(*(kind.counts for kind in series), strict=True)]
@@ -159,7 +160,8 @@ def _bar(part: float) -> Html:
     )
 
 
-def _options() -> dict[str, Any]:
+def chart_options() -> dict[str, Any]:
+    """Return what every chart is asked of pygal."""
     return {
         "width": WIDTH,
         "height": HEIGHT,
@@ -202,26 +204,27 @@ def _clean(root: Any, tips: Sequence[Sequence[str]], description: str) -> Html:
 def _write(node: Any, tips: Iterator[str]) -> Html | None:
     tag = node.tag.rpartition("}")[2] if isinstance(node.tag, str) else ""
     classes = node.get("class") or ""
-    if not tag or tag in _PYGAL_ONLY or any(part in classes for part in _PYGAL_ONLY_CLASSES):
+    if not tag or tag in PYGAL_ONLY or any(part in classes for part in _PYGAL_ONLY_CLASSES):
         return None
     if tag == "rect" and "background" in classes:
         return None
-    attributes = {key: _shorter(value) for key, value in node.attrib.items() if key in _KEPT_ATTRIBUTES}
+    attributes = {key: shorter(value) for key, value in node.attrib.items() if key in KEPT_ATTRIBUTES}
     if tag == "rect":
         attributes["class"] = "bar"
         tip = next(tips, "")
-        return _node(tag, attributes, element("title", tip)) if float(node.get("height")) > 0 else None
+        return write_node(tag, attributes, element("title", tip)) if float(node.get("height")) > 0 else None
     children = [written for child in node if (written := _write(child, tips)) is not None]
     if tag == "g" and not children:
         return None
-    return _node(tag, attributes, join(escape(node.text or ""), *children))
+    return write_node(tag, attributes, join(escape(node.text or ""), *children))
 
 
-def _node(tag: str, attributes: dict[str, str], content: Html) -> Html:
+def write_node(tag: str, attributes: dict[str, str], content: Html) -> Html:
+    """Return an SVG element."""
     given = "".join(f' {key}="{escape(value)}"' for key, value in attributes.items() if value)
     return Html(f"<{tag}{given}>{content}</{tag}>" if content else f"<{tag}{given}/>")
 
 
-def _shorter(value: str) -> str:
+def shorter(value: str) -> str:
     """Return an attribute with its long decimals cut: a tenth of a pixel shows nowhere."""
     return _LONG_DECIMALS.sub(r"\1", value)

@@ -90,6 +90,27 @@ display:flex;flex-direction:column;gap:.7rem;min-width:0}
 .legend{display:flex;flex-wrap:wrap;gap:.2rem 1rem;font-size:.82rem;color:var(--quiet)}
 .legend .key{display:inline-block;width:.75rem;height:.75rem;border-radius:.15rem;margin-right:.4rem;
 background:var(--mark)}.legend .key-1{background:var(--mark-other)}
+.lines{max-width:30rem}.lines .line{fill:none;stroke:var(--mark);stroke-width:2;stroke-linejoin:round}
+.lines .line.other{stroke:var(--mark-other)}.lines .line.reference{stroke:var(--quiet);stroke-width:1.25;
+stroke-dasharray:5 4}.lines .line.bound{stroke:var(--mark);stroke-width:1;stroke-dasharray:2 3}
+.lines .dot{fill:var(--mark);stroke:var(--surface);stroke-width:.6}.lines .dot.other{fill:var(--mark-other)}
+.lines .axis.y .guides .guide{stroke-dasharray:1 3}
+.axis-title{font-size:.78rem;color:var(--quiet)}.axis-title.x{text-align:right;margin-top:-.2rem}
+.legend .key.main,.legend .key.other,.legend .key.reference,.legend .key.bound{height:.2rem;width:1.1rem;
+vertical-align:.2rem;border-radius:0}
+.legend .key.other{background:var(--mark-other)}.legend .key.reference{background:var(--quiet)}
+.legend .key.bound{opacity:.55}
+.figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,20rem),1fr));gap:1rem;margin-top:1rem}
+.figures h3{margin-bottom:.5rem}.figures .panel{margin:0;min-width:0}.figures .panel>.quiet{margin-top:.5rem}
+.span{display:block;width:7.5rem;height:.875rem}.span .track{fill:var(--line)}.span .range{fill:var(--mark);opacity:.45}
+.span .value{fill:var(--mark)}.span .mark{fill:var(--mark-other)}
+.matrix{border-collapse:collapse;font-size:.86rem;font-variant-numeric:tabular-nums}
+.matrix th,.matrix td{padding:.45rem .6rem;text-align:center;border:2px solid var(--surface);overflow-wrap:normal}
+.matrix th{font-weight:600;color:var(--quiet)}.matrix tbody th{text-align:right}
+.matrix .share{display:block;font-size:.75rem}
+.scroll .matrix{width:auto}.scroll .matrix th,.scroll .matrix td{border:2px solid var(--surface)}
+pre{margin:0;overflow-x:auto;background:var(--sunken);border-radius:.5rem;padding:.8rem 1rem;font-size:.84rem;
+line-height:1.45}
 .bars{width:100%;border-collapse:collapse;font-size:.86rem}
 .bars th,.bars td{padding:.2rem 0;text-align:left;vertical-align:top;font-weight:400}
 .bars thead th{color:var(--quiet);font-size:.76rem;padding-top:0}
@@ -124,6 +145,11 @@ footer{color:var(--quiet);font-size:.85rem;border-top:1px solid var(--line);padd
 @media (prefers-reduced-motion:no-preference){html{scroll-behavior:smooth}}
 """
 
+# The cells of a table that is a map, from the ground's colour to one on which ink still has a contrast of 4.5.
+_HEAT = "".join(
+    f".heat-{step}{{background:color-mix(in srgb,var(--mark) {5 * step}%,var(--sunken))}}" for step in range(10)
+)
+
 # Paper is white whatever the screen is, shows what the screen scrolls or folds, and cuts no card in two.
 _PAPER = """
 @page{margin:14mm}:root{--page:#ffffff}.tiles{grid-template-columns:repeat(3,1fr)}
@@ -137,5 +163,5 @@ body{font-size:9.5pt}.contents,.filter,.skip{display:none!important}
 STYLE = (
     f":root{{color-scheme:light dark;{declarations(LIGHT)}}}"
     f"@media screen and (prefers-color-scheme:dark){{:root{{{declarations(DARK)}}}}}"
-    f"{_RULES}@media print{{{_PAPER}}}"
+    f"{_RULES}{_HEAT}@media print{{{_PAPER}}}"
 ).replace("\n", "")

@@ -23,7 +23,7 @@ _DTYPES: dict[str, Any] = {
     "number": np.float64,
     "boolean": np.float64,
     "datetime": "datetime64[us]",
-    "category": np.str_,
+    "category": np.object_,
 }
 #: Values of these kinds can be looked up: equal ones are read alike.
 _PLAIN = frozenset({str, int, float, bool, type(None)})
@@ -68,6 +68,7 @@ class FeatureReader:
         self._missing = missing_cell(column)
         self._categories = frozenset(column.categories)
         self._rules = value_rules(column)
+        self._is_usual = _usual_cells(column)
 
     def read(self, table: RequestTable, faults: Faults, tally: Tally) -> Cells:
         """Return the feature's value in every row, missing where it is bad."""
@@ -81,7 +82,8 @@ class FeatureReader:
         cells = self._read_few(values, faults) if table.n_rows <= FEW_ROWS else self._read_many(values, faults)
         for rule in self._rules:
             self._hold_to(rule, cells, faults, tally)
-        self._take_notice(cells, tally)
+        if table.n_rows > FEW_ROWS or not all(map(self._is_usual, cells)):
+            self._take_notice(cells, tally)
         return cells
 
     def array(self, cells: Cells) -> npt.NDArray[Any]:
@@ -127,8 +129,8 @@ class FeatureReader:
     def _take_notice(self, cells: Cells, tally: Tally) -> None:
         missing = self._count_missing(cells)
         if self._kind == "category" and self._categories:
-            unknown = sum(cell not in self._categories for cell in cells)
-            unknown -= 0 if "" in self._categories else missing
+            new = set(cells) - self._categories - {""}
+            unknown = sum(map(new.__contains__, cells)) if new else 0
             if unknown:
                 tally.unknown += unknown
                 tally.note(self.name, f"{count(unknown, 'value')} not seen in training")
@@ -160,6 +162,32 @@ class FeatureReader:
             tally.note(self.name, f"{count(fractions, 'value')} with a fraction, though training saw whole numbers")
         if outside:
             tally.note(self.name, f"{count(outside, 'value')} outside the range of training, {low:g} to {high:g}")
+
+
+def _usual_cells(column: Column) -> Callable[[Any], bool]:
+    """Return what tells of one value that there is nothing to notice about it; it may say so too seldom."""
+    low, high = column.minimum, column.maximum
+    if column.type == "category":
+        return (frozenset(column.categories) - {""}).__contains__
+    if column.type == "datetime":
+        return _is_known
+    if column.type == "boolean" or low is None or high is None:
+        return _is_whole if column.type == "integer" else _is_a_number
+    if column.type == "integer":
+        return lambda cell: low <= cell <= high and cell.is_integer()
+    return lambda cell: low <= cell <= high
+
+
+def _is_known(cell: Any) -> bool:
+    return cell is not None
+
+
+def _is_a_number(cell: float) -> bool:
+    return cell == cell  # noqa: PLR0124 - only NaN differs from itself
+
+
+def _is_whole(cell: float) -> bool:
+    return cell.is_integer()
 
 
 def _read_numbers(values: Sequence[Any]) -> npt.NDArray[np.float64] | None:

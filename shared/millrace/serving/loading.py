@@ -5,13 +5,14 @@ The registry's record holds the SHA-256 of ``manifest.json``; the manifest holds
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Protocol
 
 from millrace.errors import ArtifactIntegrityError
 from millrace.schema import TableSchema
+from millrace.serving.capture import CaptureRules, CaptureWriter
 from millrace.serving.onnx_model import OnnxModel
 from millrace.serving.rows import RowReader
 
@@ -68,6 +69,8 @@ class LoadedModel:
         That evaluation chose; None decides for the likeliest class.
     created_at : datetime or None, default=None
         When it was registered, where its manifest says so.
+    capture : CaptureRules
+        How much of what it answers is captured.
     """
 
     model: str
@@ -76,11 +79,17 @@ class LoadedModel:
     schema: TableSchema
     threshold: Threshold | None = None
     created_at: datetime | None = None
+    capture: CaptureRules = field(default_factory=CaptureRules)
 
     @cached_property
     def reader(self) -> RowReader:
         """Types requests for this version."""
         return RowReader(self.schema)
+
+    @cached_property
+    def capture_writer(self) -> CaptureWriter:
+        """Writes down what this version answered."""
+        return CaptureWriter(self.model, self.version, self.schema, self.capture)
 
     @cached_property
     def labels(self) -> tuple[Any, ...]:
@@ -112,10 +121,11 @@ def load_version(source: ModelSource, model: str, version: int) -> LoadedModel:
         document = json.loads(signature)
         schema = TableSchema.from_dict(document["schema"])
         threshold = _threshold(document.get("threshold"), schema)
+        capture = CaptureRules.from_dict(document.get("capture"))
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactIntegrityError(f"{SIGNATURE} of {model} version {version} holds no schema") from error
     onnx = OnnxModel.load(_checked(source, model, version, MODEL, model_sha256), schema)
-    return LoadedModel(model, version, onnx, schema, threshold, created_at)
+    return LoadedModel(model, version, onnx, schema, threshold, created_at, capture)
 
 
 def _threshold(document: Any, schema: TableSchema) -> Threshold | None:

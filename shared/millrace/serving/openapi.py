@@ -7,12 +7,12 @@ Its examples can be sent as they stand.
 import csv
 import io
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import millrace
-from millrace.schema import Column, TableSchema
+from millrace.schema import TableSchema
 from millrace.serving.dialects.open_inference import describe_model
+from millrace.serving.examples import example_row
 from millrace.serving.json_schemas import Document, reference, schemas
 from millrace.serving.loading import LoadedModel
 
@@ -67,27 +67,6 @@ def openapi_document(loaded: LoadedModel, max_rows: int) -> Document:
         "components": {"schemas": schemas(schema, max_rows)},
         "x-millrace-version": millrace.__version__,
     }
-
-
-def example_row(schema: TableSchema) -> Document:
-    """Return a row that the model can score."""
-    return {column.name: _example(column) for column in schema.features}
-
-
-def _example(column: Column) -> Any:
-    middle = None
-    if column.minimum is not None and column.maximum is not None:
-        middle = (column.minimum + column.maximum) / 2
-    if column.type == "integer":
-        return 1 if middle is None else round(middle)
-    if column.type == "number":
-        return 1.5 if middle is None else middle
-    if column.type == "boolean":
-        return True
-    if column.type == "datetime":
-        moment = datetime(2026, 1, 31, 12, tzinfo=UTC) if middle is None else datetime.fromtimestamp(middle, UTC)
-        return moment.replace(microsecond=0).isoformat().replace("+00:00", "Z")
-    return next((category for category in column.categories if category), "other")
 
 
 # -- operations --------------------------------------------------------------------------------------------------------

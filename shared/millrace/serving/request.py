@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from urllib.parse import unquote
 
@@ -15,7 +16,7 @@ JSON = "application/json"
 _VERSION = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Request:
     """A request as it came.
 
@@ -55,7 +56,7 @@ class Request:
             raise VersionNotFoundError("a version is a whole number or an alias of letters, digits, '-' and '_'")
         return version
 
-    @property
+    @cached_property
     def media_type(self) -> str:
         """What the body is said to be, without parameters and in lower case; JSON where nothing is said.
 
@@ -75,7 +76,7 @@ class Request:
     def text(self) -> str:
         """The body as text, without a byte order mark; raises ``InvalidInputError`` when it is not UTF-8."""
         try:
-            return self.body.decode("utf-8-sig")
+            return self.body.decode().removeprefix("\ufeff")
         except UnicodeDecodeError as error:
             raise InvalidInputError("the body is not text in UTF-8") from error
 

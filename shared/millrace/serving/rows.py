@@ -71,7 +71,7 @@ class TypedRows:
         if self.n_rows <= FEW_ROWS:
             return build_few_features(self.reader.plan, self.cells, self.n_rows)
         chunk = {name: values[start:stop] for name, values in self.columns.items()}
-        return build_features(self.reader.schema, chunk, stop - start)
+        return build_features(self.reader.schema, chunk, stop - start, texts=object)
 
 
 class RowReader:

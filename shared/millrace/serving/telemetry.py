@@ -28,7 +28,8 @@ from millrace.errors import MillraceError, ModelNotReadyError
 from millrace.serving.cache import CacheEvent
 from millrace.serving.routes import Prediction
 
-_SERVICE = {"service": "predict"}
+_API = {"service": "api"}
+_PREDICT = {"service": "predict"}
 _LONGEST_NAME = 100
 
 
@@ -67,10 +68,10 @@ def measure_error(
         )
     else:
         properties |= {"dialect": dialect, "reason": error.error_code}
-        write_metrics({"FailedRequests": (1, "Count")}, _SERVICE, now.timestamp(), properties)
+        write_metrics({"FailedRequests": (1, "Count")}, _API, now.timestamp(), properties)
 
 
 def measure_refresh_failure(event: CacheEvent, now: datetime) -> None:
     """Count an alias that could not be followed: what it points to is not what serves."""
     properties = {"model": event.model, "alias": event.alias, "model_version": str(event.version)}
-    write_metrics({"AliasRefreshFailures": (1, "Count")}, _SERVICE, now.timestamp(), properties)
+    write_metrics({"AliasRefreshFailures": (1, "Count")}, _PREDICT, now.timestamp(), properties)

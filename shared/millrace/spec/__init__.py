@@ -3,8 +3,10 @@
 ``model`` is the whole, and each other module the part of one stage of the life cycle.
 """
 
+from millrace.spec.capture import CaptureSpec
 from millrace.spec.errors import invalid_input
 from millrace.spec.gate import GateSpec
 from millrace.spec.model import MAX_COLUMNS, ModelSpec
+from millrace.spec.registry import ApprovalSpec, RetentionSpec
 
-__all__ = ["MAX_COLUMNS", "GateSpec", "ModelSpec", "invalid_input"]
+__all__ = ["MAX_COLUMNS", "ApprovalSpec", "CaptureSpec", "GateSpec", "ModelSpec", "RetentionSpec", "invalid_input"]

@@ -7,6 +7,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from millrace.schema import Role, Task
+from millrace.spec.capture import CaptureSpec
 from millrace.spec.card import CardSpec
 from millrace.spec.data import ColumnSpec, DatasheetSpec, ReadSpec, SplitSpec, TableChecks
 from millrace.spec.errors import invalid_input
@@ -14,6 +15,7 @@ from millrace.spec.evaluation import EvaluationSpec
 from millrace.spec.gate import GateSpec
 from millrace.spec.monitoring import MonitoringSpec
 from millrace.spec.part import SpecPart
+from millrace.spec.registry import ApprovalSpec, RetentionSpec
 from millrace.spec.retraining import RetrainingSpec
 
 #: Columns that a spec may describe: as many as a table may have.
@@ -61,6 +63,12 @@ class ModelSpec(SpecPart):
         Columns whose values are groups of people to be treated alike.
     datasheet : DatasheetSpec
         What only people know about the data.
+    approval : ApprovalSpec
+        Who lets a version serve.
+    retention : RetentionSpec
+        How long what nobody needs is kept.
+    capture : CaptureSpec
+        How much of the model's traffic is captured.
     retraining : RetrainingSpec
         When it is trained again without anybody asking.
     monitoring : MonitoringSpec
@@ -87,6 +95,9 @@ class ModelSpec(SpecPart):
     id_column: str | None = None
     sensitive_groups: tuple[str, ...] = ()
     datasheet: DatasheetSpec = DatasheetSpec()
+    approval: ApprovalSpec = ApprovalSpec()
+    retention: RetentionSpec = RetentionSpec()
+    capture: CaptureSpec = CaptureSpec()
     retraining: RetrainingSpec = RetrainingSpec()
     monitoring: MonitoringSpec = MonitoringSpec()
     card: CardSpec = CardSpec()

@@ -125,11 +125,11 @@ class TestReadWindow:
         assert all(len(values) == len(window) for values in window.features.values())
 
     def test_memory_does_not_grow_with_the_window(self, store):
-        rows = [make_row(number, predicted_at=NOON) for number in range(1_000)]
-        for part in range(20):
+        rows = [make_row(number, predicted_at=NOON) for number in range(400)]
+        for part in range(8):
             store_rows(
                 store,
-                [make_row(part * 1_000 + n, predicted_at=row.predicted_at) for n, row in enumerate(rows)],
+                [make_row(part * 400 + n, predicted_at=row.predicted_at) for n, row in enumerate(rows)],
                 str(part),
             )
 
@@ -139,12 +139,12 @@ class TestReadWindow:
             for key in store.keys()[:objects]:
                 part.put(key, store.get(key))
             tracemalloc.start()
-            read_window(part, MODEL, NOON, end, max_rows=500)
+            read_window(part, MODEL, NOON, end, max_rows=200)
             found = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
             return found
 
-        assert peak(20) < 1.5 * peak(2)
+        assert peak(8) < 1.5 * peak(2)
 
     def test_features_come_typed_as_the_model_takes_them(self, store):
         missing = {"age": None, "country": None, "active": None, "since": None}

@@ -12,7 +12,7 @@ from millrace_cli.commands import data, spec
 from millrace_cli.main import app
 from typer.testing import CliRunner
 
-from tests.fakes.fake_api import FakeApi
+from tests.fakes.fake_api import FakeApi, answer_commands
 
 ID = "ab12" + "0" * 60
 RECORD = {
@@ -119,14 +119,8 @@ def run(monkeypatch):
             {path: [answer if isinstance(answer, tuple) else (200, answer)] for path, answer in answers.items()}
         )
 
-        class Client:
-            @staticmethod
-            def for_target(target):
-                return api.client()
-
-        for module in (data, spec):
-            monkeypatch.setattr(module, "ApiClient", Client)
-            monkeypatch.setattr(module, "target_of", lambda *_: FakeTarget(report))
+        answer_commands(monkeypatch, api)
+        monkeypatch.setattr(data, "target_of", lambda *_: FakeTarget(report))
         # The console took the terminal's width when it was made, so the environment would come too late.
         monkeypatch.setattr(console.out, "_width", 200)
         result = CliRunner().invoke(app, arguments)

@@ -1,12 +1,11 @@
 import json
 
 import pytest
-from millrace_cli.commands import why
 from millrace_cli.main import app
 from millrace_cli.story import tell
 from typer.testing import CliRunner
 
-from tests.fakes.fake_api import FakeApi
+from tests.fakes.fake_api import FakeApi, answer_commands
 
 
 @pytest.fixture
@@ -14,13 +13,7 @@ def invoke(monkeypatch):
     """Run a command against canned answers."""
 
     def run_command(api, *arguments):
-        class Client:
-            @staticmethod
-            def for_target(target):
-                return api.client()
-
-        monkeypatch.setattr(why, "ApiClient", Client)
-        monkeypatch.setattr(why, "target_of", lambda *_: None)
+        answer_commands(monkeypatch, api)
         result = CliRunner().invoke(app, list(arguments))
         assert result.exit_code == 0, result.output
         return result

@@ -14,6 +14,7 @@ from millrace.registry.entities import LedgerEntry, ModelVersion
 from millrace.schema import TASKS, Column, TableSchema, Task
 
 from tests.prepared_data import Dataset, make_dataset
+from tests.registry_builders import point_alias
 from tests.training_run import MODEL, NOW, RUN_ID, TrainingRun
 
 ONE = ("logistic_regression",)
@@ -30,7 +31,7 @@ def register_champion(world: TrainingRun, onnx: bytes, schema: TableSchema) -> N
     artifacts = {
         name: {"sha256": hashlib.sha256(body).hexdigest(), "bytes": len(body)} for name, body in bodies.items()
     }
-    manifest = json.dumps({"artifacts": artifacts})
+    manifest = json.dumps({"artifacts": artifacts, "run_id": "20260101T000000-0f3a9c2b7d1e"})
     for name, body in {**bodies, "manifest.json": manifest.encode()}.items():
         world.model_store.put(version_key(MODEL, 1, name), body)
     version = ModelVersion(
@@ -48,8 +49,7 @@ def register_champion(world: TrainingRun, onnx: bytes, schema: TableSchema) -> N
         created_at=NOW,
     )
     world.registry.put_version(version, LedgerEntry(MODEL, "v1", NOW, "test", "model_registered", ""))
-    entry = LedgerEntry(MODEL, "a1", NOW, "test", "alias_moved", "")
-    world.registry.move_alias(MODEL, CHAMPION, 1, world.registry.get_state(MODEL).revision, entry)
+    point_alias(world.registry, CHAMPION, 1, MODEL)
 
 
 def trained(dataset: Dataset, **spec: object) -> tuple[TrainingRun, list[TrialOutcome]]:

@@ -14,10 +14,20 @@ from millrace.errors import (
 from millrace.layout import evaluation_key, prepared_key, trial_key, version_key
 from millrace.registry.registration import register_run
 from millrace.schema import Column, TableSchema
+from millrace.spec import ModelSpec
 
 from tests.fakes.memory_object_store import MemoryObjectStore
 from tests.fakes.memory_registry import MemoryRegistry
-from tests.registry_builders import MODEL, later, make_cause, make_entry, make_run, make_trial, make_version
+from tests.registry_builders import (
+    MODEL,
+    later,
+    make_cause,
+    make_entry,
+    make_run,
+    make_trial,
+    make_version,
+    point_alias,
+)
 
 SCHEMA = TableSchema(
     (
@@ -53,11 +63,13 @@ class World:
         self.registry.put_trials([trial])
         for artifact, body in {**bodies, "trial.json": b"{}"}.items():
             self.models.put(trial_key(MODEL, run.run_id, "t1", artifact), body)
+        champion = self.registry.get_state(MODEL).aliases.get("champion")
         evaluation = {
             "decision": decision,
             "trial_id": "t1",
             "candidate": candidate,
             "reasons": ["better than the champion"],
+            "champion": {"version": champion} if champion else None,
             "primary_metric": "roc_auc",
             "holdout": {
                 "metrics": {
@@ -79,11 +91,11 @@ class World:
             now=later(minutes),
         )
 
-    def register_next(self, name, **options):
+    def register_next(self, name, minutes=5, **options):
         """Evaluate and register one more run, after the one before gave up its turn."""
         active = self.registry.get_state(MODEL).active_run_id
         self.registry.release_run(MODEL, active, None, None)
-        return self.register(self.evaluated_run(name, **options))
+        return self.register(self.evaluated_run(name, **options), minutes)
 
     def document(self, version, name):
         return json.loads(self.models.get(version_key(MODEL, version, name)))
@@ -97,18 +109,26 @@ def world():
 def test_a_promoted_winner_becomes_the_champion(world):
     run = world.evaluated_run()
     registered = world.register(run)
-    assert (registered.version, registered.promoted) == (1, True)
+    assert (registered.version, registered.outcome) == (1, "promoted")
+    assert world.registry.get_version(MODEL, 1).outcome == "promoted"
     assert world.registry.get_state(MODEL).aliases == {"champion": 1}
     finished = world.registry.get_run(MODEL, run.run_id)
     assert (finished.status, finished.stage, finished.version) == ("succeeded", "finished", 1)
     assert finished.finished_at == later(5)
-    assert finished.summary == {"version": 1, "semantic_version": "1.0.0", "alias": "champion", "promoted": True}
+    assert finished.summary == {
+        "version": 1,
+        "semantic_version": "1.0.0",
+        "alias": "champion",
+        "promoted": True,
+        "outcome": "promoted: better than the champion",
+    }
 
 
 def test_a_kept_winner_becomes_the_challenger_and_the_champion_stays(world):
     world.register(world.evaluated_run())
     registered = world.register_next("b.csv", decision="keep")
-    assert (registered.version, registered.promoted) == (2, False)
+    assert (registered.version, registered.outcome) == (2, "kept")
+    assert world.registry.get_version(MODEL, 2).outcome == "kept"
     assert world.registry.get_state(MODEL).aliases == {"champion": 1, "challenger": 2}
 
 
@@ -142,7 +162,8 @@ def test_the_manifest_names_every_artifact_by_its_hash_and_the_registry_names_th
     assert version.manifest_sha256 == sha256(body)
     stored = {key.rsplit("/", 1)[1] for key in world.models.keys(f"{MODEL}/versions/1/")}
     assert set(manifest["artifacts"]) == stored - {"manifest.json"}
-    assert stored >= {"model.onnx", "estimator.skops", "trial.json", "signature.json", "evaluation.json", "card.md"}
+    assert stored >= {"model.onnx", "estimator.skops", "trial.json", "signature.json", "evaluation.json"}
+    assert stored >= {"card.html", "card.json", "card.md"}
     for name, artifact in manifest["artifacts"].items():
         content = world.models.get(version_key(MODEL, 1, name))
         assert artifact == {"sha256": sha256(content), "bytes": len(content)}
@@ -177,10 +198,31 @@ def test_a_regression_gives_a_value(world):
 def test_the_card_tells_people_what_it_is_how_good_and_why(world):
     world.register(world.evaluated_run())
     card = world.models.get(version_key(MODEL, 1, "card.md")).decode()
-    for words in ("# churn, version 1 (1.0.0)", "| roc_auc | 0.91 | 0.88 to 0.94 |", "| accuracy | 0.8 |  |"):
+    for words in ("# churn, version 1 (1.0.0)", "| ROC AUC | 0.91 | 0.88 to 0.94 |", "| accuracy | 0.8 |"):
         assert words in card
     for words in ("better than the champion", "`churned` (binary)", "| plan\\|x | category | no |", "* `d2`"):
         assert words in card
+    page = world.models.get(version_key(MODEL, 1, "card.html")).decode()
+    assert "better than the champion" in page
+    assert world.document(1, "card.json")["artifacts"]["model.onnx"]["sha256"] == sha256(ONNX + b"a.csv")
+
+
+def test_a_threshold_and_the_split_are_part_of_what_is_registered(world):
+    run = world.evaluated_run()
+    evaluation = json.loads(world.models.get(evaluation_key(MODEL, run.run_id)))
+    costs = {"holdout": {name: {"value": 0.1, "low": None, "high": None} for name in ("threshold", "one_half")}}
+    evaluation["threshold"] = {
+        "positive_class": "true",
+        "value": 0.2,
+        "rule": "expected_cost",
+        "costs": {"false_positive": 1.0, "false_negative": 4.0},
+        "cost_per_row": costs,
+    }
+    evaluation["split"] = {"fingerprint": "f0f0"}
+    world.models.put(evaluation_key(MODEL, run.run_id), json.dumps(evaluation).encode())
+    world.register(run)
+    assert world.document(1, "signature.json")["threshold"] == {"positive_class": "true", "value": 0.2}
+    assert world.document(1, "manifest.json")["split_fingerprint"] == "f0f0"
 
 
 def test_the_ledger_says_what_was_registered_and_what_moved(world):
@@ -189,9 +231,14 @@ def test_the_ledger_says_what_was_registered_and_what_moved(world):
     entries = {entry.entry_id: entry for entry in world.registry.list_ledger(MODEL)}
     registered, moved = entries["version-2-registered"], entries["champion-2"]
     assert (registered.action, registered.details["version"]) == ("model_registered", 2)
-    assert moved.action == "alias_moved"
-    assert moved.details == {"alias": "champion", "from_version": 1, "to_version": 2}
-    assert moved.reason == registered.reason == "better than the champion"
+    assert moved.action == "model_promoted"
+    assert {name: moved.details[name] for name in ("alias", "from_version", "to_version")} == {
+        "alias": "champion",
+        "from_version": 1,
+        "to_version": 2,
+    }
+    assert registered.reason == "better than the champion"
+    assert moved.reason == "promoted: better than the champion"
 
 
 @pytest.mark.parametrize("artifact", ["model.onnx", "estimator.skops"])
@@ -220,7 +267,7 @@ def test_a_run_without_an_evaluation_has_nothing_to_register(world):
     assert world.registry.get_state(MODEL).latest_version == 0
 
 
-@pytest.mark.parametrize("method", ["put_version", "move_alias"])
+@pytest.mark.parametrize("method", ["put_version", "perform"])
 def test_a_registration_that_died_half_way_is_finished_under_the_same_number(world, monkeypatch, method):
     run = world.evaluated_run()
 
@@ -245,20 +292,92 @@ def test_registering_twice_is_registering_once(world):
     assert len(world.registry.list_versions(MODEL)) == 1
 
 
-def test_an_alias_that_others_move_meanwhile_is_moved_on_what_they_left(world, monkeypatch):
+def move_first(world, monkeypatch, *moves):
+    """Let others move aliases between the moment that a registration reads them and its own move."""
+    perform = world.registry.perform
+
+    def others_first(act):
+        monkeypatch.setattr(world.registry, "perform", perform)
+        for alias, version in moves:
+            point_alias(world.registry, alias, version, at=later(4))
+        perform(act)
+
+    monkeypatch.setattr(world.registry, "perform", others_first)
+
+
+def test_a_challenger_is_registered_whatever_others_move_meanwhile(world, monkeypatch):
+    world.register(world.evaluated_run())
     world.registry.put_version(make_version(99), make_entry("v99"))
-    run = world.evaluated_run(decision="keep")
-    move = world.registry.move_alias
-
-    def others_first(*arguments):
-        monkeypatch.setattr(world.registry, "move_alias", move)
-        move(MODEL, "champion", 99, 0, make_entry("others"))
-        move(*arguments)
-
-    monkeypatch.setattr(world.registry, "move_alias", others_first)
     monkeypatch.setattr(world.registry, "list_versions", lambda _: [])
-    world.register(run)
-    assert world.registry.get_state(MODEL).aliases == {"champion": 99, "challenger": 1}
+    move_first(world, monkeypatch, ("champion", 99))
+    world.register_next("b.csv", decision="keep")
+    assert world.registry.get_state(MODEL).aliases == {"champion": 99, "challenger": 2}
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_a_champion_that_the_gate_did_not_compare_with_is_not_replaced(world, monkeypatch, when):
+    world.register(world.evaluated_run())
+    world.register_next("b.csv")
+    world.registry.release_run(MODEL, world.registry.get_state(MODEL).active_run_id, None, None)
+    run = world.evaluated_run("c.csv")
+    if when == "before":
+        point_alias(world.registry, "champion", 1)
+    else:
+        move_first(world, monkeypatch, ("champion", 1))
+    registered = world.register(run)
+    assert (registered.version, registered.outcome) == (3, "kept")
+    assert world.registry.get_state(MODEL).aliases == {"champion": 1, "challenger": 3}
+    words = "kept as challenger: the champion is version 1 now, and the gate compared with version 2"
+    finished = world.registry.get_run(MODEL, run.run_id)
+    assert (finished.status, finished.summary["outcome"], finished.summary["promoted"]) == ("succeeded", words, False)
+    assert world.registry.list_ledger(MODEL)[0].reason == words
+
+
+def test_two_runs_that_finish_together_do_not_both_become_the_champion(world):
+    world.register(world.evaluated_run())
+    first, second = (world.evaluated_run(name) for name in ("b.csv", "c.csv"))
+    for run in (first, second):
+        if run.run_id not in {known.run_id for known in world.registry.list_runs(MODEL)}:
+            # A run whose execution was taken for dead, and went on beside its follower.
+            world.registry._runs[MODEL, run.run_id] = run
+    assert [world.register(run).outcome for run in (first, second)] == ["promoted", "kept"]
+    assert world.registry.get_state(MODEL).aliases == {"champion": 2, "challenger": 3}
+
+
+def test_a_registration_repeated_after_a_rollback_does_not_undo_it(world):
+    world.register(world.evaluated_run())
+    registered = world.register_next("b.csv")
+    run_id = world.registry.get_version(MODEL, 2).run_id
+    point_alias(world.registry, "champion", 1)
+    again = world.register(world.registry.get_run(MODEL, run_id), minutes=9)
+    assert again == registered
+    assert world.registry.get_state(MODEL).aliases == {"champion": 1}
+    assert world.registry.get_state(MODEL).revision == 3
+
+
+def test_a_model_with_manual_approval_gets_a_challenger_that_waits(world):
+    approval = {"mode": "manual", "expires_after_hours": 0.5}
+    world.registry.put_spec(MODEL, ModelSpec.parse({"approval": approval}))
+    run = world.evaluated_run()
+    registered = world.register(run)
+    assert (registered.outcome, registered.approval_seconds) == ("awaiting_approval", 1800)
+    assert world.registry.get_state(MODEL).aliases == {"challenger": 1}
+    waiting = world.registry.get_run(MODEL, run.run_id)
+    assert (waiting.status, waiting.stage, waiting.version) == ("queued", "awaiting_approval", 1)
+    assert world.register(run) == registered
+
+
+def test_what_the_gate_kept_needs_no_approval(world):
+    world.registry.put_spec(MODEL, ModelSpec.parse({"approval": "manual"}))
+    assert world.register(world.evaluated_run(decision="keep")).outcome == "kept"
+
+
+def test_a_later_move_is_never_recorded_as_an_earlier_one(world):
+    world.register(world.evaluated_run(), minutes=30)
+    world.register_next("b.csv", minutes=20)
+    newest, oldest = world.registry.list_alias_moves(MODEL, "champion")
+    assert (newest.to_version, oldest.to_version) == (2, 1)
+    assert newest.occurred_at > oldest.occurred_at
 
 
 def test_an_alias_that_never_rests_asks_to_be_called_again(world, monkeypatch):
@@ -267,7 +386,7 @@ def test_an_alias_that_never_rests_asks_to_be_called_again(world, monkeypatch):
     def conflict(*_):
         raise AliasConflictError("moved")
 
-    monkeypatch.setattr(world.registry, "move_alias", conflict)
+    monkeypatch.setattr(world.registry, "perform", conflict)
     with pytest.raises(ServiceUnavailableError):
         world.register(run)
     assert world.registry.get_run(MODEL, run.run_id).status != "succeeded"

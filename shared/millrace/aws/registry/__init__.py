@@ -13,7 +13,10 @@
 ``MODEL#<model>`` / ``DATASET#<time>#...`` an accepted dataset, in the order of acceptance
 ``MODEL#<model>`` / ``DATASETID#<id>``     that this content was accepted already
 ``MODEL#<model>`` / ``VERSION#<000001>``   a registered version
+``MODEL#<model>`` / ``ALIAS#<alias>#...``  one move of an alias, by time: what it pointed to then is one Query
+``MODEL#<model>`` / ``APPROVAL#<run_id>``  an approval and its answer
 ``MODEL#<model>`` / ``LEDGER#<time>#...``  one line of the ledger, never changed
+``OUTBOX`` / ``<time>#<model>#<entry>``    a line of the ledger that listeners were not told of yet
 =========================================  ==============================================================
 
 No Scan, no secondary index. A role that reads needs GetItem and Query; one that writes PutItem, UpdateItem,
@@ -22,6 +25,7 @@ DeleteItem and ConditionCheckItem too. Reading a model's state, spec, version or
 
 from typing import TYPE_CHECKING
 
+from millrace.aws.registry.acts import ActItems
 from millrace.aws.registry.causes import CauseItems
 from millrace.aws.registry.datasets import DatasetItems
 from millrace.aws.registry.ledger import LedgerItems
@@ -34,7 +38,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 
-class DynamoRegistry(ModelItems, CauseItems, RunItems, DatasetItems, VersionItems, LedgerItems):
+class DynamoRegistry(ModelItems, CauseItems, RunItems, DatasetItems, VersionItems, ActItems, LedgerItems):
     """Implements :class:`millrace.ports.Registry`.
 
     Parameters

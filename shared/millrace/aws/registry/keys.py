@@ -11,6 +11,7 @@ Key = dict[str, "AttributeValueTypeDef"]
 STATE = "STATE"
 SPEC = "SPEC"
 MODELS_PARTITION = "MODELS"
+OUTBOX_PARTITION = "OUTBOX"
 
 
 def sortable(moment: datetime) -> str:
@@ -66,3 +67,18 @@ def version_key(model: str, version: int) -> Key:
 def ledger_key(model: str, occurred_at: datetime, entry_id: str) -> Key:
     """Return the key of a ledger entry."""
     return model_key(model, f"LEDGER#{sortable(occurred_at)}#{entry_id}")
+
+
+def alias_move_key(model: str, alias: str, occurred_at: datetime) -> Key:
+    """Return the key of a move of an alias; no two are at the same moment."""
+    return model_key(model, f"ALIAS#{alias}#{sortable(occurred_at)}")
+
+
+def approval_key(model: str, run_id: str) -> Key:
+    """Return the key of a run's approval."""
+    return model_key(model, f"APPROVAL#{run_id}")
+
+
+def outbox_key(model: str, occurred_at: datetime, entry_id: str) -> Key:
+    """Return the key of an entry that listeners were not told of yet; of all models in one partition, by time."""
+    return {"pk": {"S": OUTBOX_PARTITION}, "sk": {"S": f"{sortable(occurred_at)}#{model}#{entry_id}"}}

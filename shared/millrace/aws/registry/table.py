@@ -43,10 +43,12 @@ class Table:
         self, partition: str, prefix: str, *, newest_first: bool = False, limit: int | None = None
     ) -> Iterator[Item]:
         """Yield the items of a partition whose sort key starts with ``prefix``, page after page."""
+        # A key condition may not begin with nothing.
         arguments: QueryInputTypeDef = {
             "TableName": self._name,
-            "KeyConditionExpression": "pk = :partition AND begins_with(sk, :prefix)",
-            "ExpressionAttributeValues": {":partition": {"S": partition}, ":prefix": {"S": prefix}},
+            "KeyConditionExpression": "pk = :partition" + (" AND begins_with(sk, :prefix)" if prefix else ""),
+            "ExpressionAttributeValues": {":partition": {"S": partition}}
+            | ({":prefix": {"S": prefix}} if prefix else {}),
             "ConsistentRead": True,
             "ScanIndexForward": not newest_first,
         }
@@ -62,6 +64,28 @@ class Table:
             arguments["ExclusiveStartKey"] = page["LastEvaluatedKey"]
             if remaining is not None:
                 remaining -= len(page["Items"])
+
+    def last_before(self, partition: str, lowest: str, highest: str) -> Item | None:
+        """Return the item with the greatest sort key from ``lowest`` to ``highest``, both included: one query."""
+        with aws_errors("DynamoDB"):
+            page = self._client.query(
+                TableName=self._name,
+                KeyConditionExpression="pk = :partition AND sk BETWEEN :lowest AND :highest",
+                ExpressionAttributeValues={
+                    ":partition": {"S": partition},
+                    ":lowest": {"S": lowest},
+                    ":highest": {"S": highest},
+                },
+                ConsistentRead=True,
+                ScanIndexForward=False,
+                Limit=1,
+            )
+        return next(iter(page["Items"]), None)
+
+    def delete(self, key: Key) -> None:
+        """Delete an item, if there is one."""
+        with aws_errors("DynamoDB"):
+            self._client.delete_item(TableName=self._name, Key=key)
 
     def put(self, item: Item) -> None:
         """Write an item, whatever was there."""
@@ -157,9 +181,24 @@ class Table:
         """Return the action that deletes an item which must be there."""
         return {"Delete": {"TableName": self._name, "Key": key, "ConditionExpression": "attribute_exists(pk)"}}
 
-    def checking(self, key: Key) -> "TransactWriteItemTypeDef":
-        """Return the action that does nothing but insist that an item is there."""
-        return {"ConditionCheck": {"TableName": self._name, "Key": key, "ConditionExpression": "attribute_exists(pk)"}}
+    def checking(
+        self,
+        key: Key,
+        condition: str = "attribute_exists(pk)",
+        values: dict[str, Any] | None = None,
+        names: dict[str, str] | None = None,
+    ) -> "TransactWriteItemTypeDef":
+        """Return the action that does nothing but insist on ``condition``; ``values`` by name without colon."""
+        action: TransactWriteItemTypeDef = {
+            "ConditionCheck": {"TableName": self._name, "Key": key, "ConditionExpression": condition}
+        }
+        if values:
+            action["ConditionCheck"]["ExpressionAttributeValues"] = {
+                f":{name}": encode_value(value) for name, value in values.items()
+            }
+        if names:
+            action["ConditionCheck"]["ExpressionAttributeNames"] = names
+        return action
 
     def updating(
         self, key: Key, expression: str, condition: str, values: dict[str, Any], names: dict[str, str] | None = None

@@ -1,15 +1,17 @@
-"""Versions and the aliases that point to them."""
+"""Versions and their numbers."""
+
+from datetime import datetime
 
 from millrace.aws.registry.keys import STATE, model_key, version_key
-from millrace.aws.registry.ledger import ledger_item
+from millrace.aws.registry.ledger import writing
 from millrace.aws.registry.serialisation import decode, encode
 from millrace.aws.registry.table import TableItems
-from millrace.errors import AliasConflictError, ConflictError, ModelNotFoundError, VersionNotFoundError
+from millrace.errors import ConflictError, ModelNotFoundError, VersionNotFoundError
 from millrace.registry.entities import LedgerEntry, ModelVersion
 
 
 class VersionItems(TableItems):
-    """Versions, the version counter, and alias moves."""
+    """Versions and the version counter."""
 
     def next_version(self, model: str) -> int:
         """Take the next version number; no two callers get the same."""
@@ -23,7 +25,7 @@ class VersionItems(TableItems):
         failed = self._table.transact(
             [
                 self._table.putting_new({**version_key(version.model, version.version), **encode(version)}),
-                self._table.putting_new(ledger_item(entry)),
+                *writing(self._table, entry),
             ]
         )
         if failed:
@@ -33,7 +35,7 @@ class VersionItems(TableItems):
         """Return a version; raises ``VersionNotFoundError``."""
         item = self._table.get(version_key(model, version))
         if item is None:
-            raise _no_version(model, version)
+            raise no_version(model, version)
         return decode(ModelVersion, item)
 
     def list_versions(self, model: str) -> list[ModelVersion]:
@@ -41,37 +43,12 @@ class VersionItems(TableItems):
         items = self._table.query(f"MODEL#{model}", "VERSION#", newest_first=True)
         return [decode(ModelVersion, item) for item in items]
 
-    def move_alias(self, model: str, alias: str, version: int, expected_revision: int, entry: LedgerEntry) -> None:
-        """Point ``alias`` to ``version`` and write the ledger entry, in one transaction.
-
-        Raises
-        ------
-        AliasConflictError
-            When the model's revision is not ``expected_revision`` (any more).
-        VersionNotFoundError
-            When there is no such version to point to.
-        ModelNotFoundError
-            When there is no such model.
-        """
-        state_key = model_key(model, STATE)
-        move = self._table.updating(
-            state_key,
-            "SET aliases.#alias = :version, revision = revision + :one",
-            "revision = :expected",
-            {"version": version, "one": 1, "expected": expected_revision},
-            {"#alias": alias},
-        )
-        failed = self._table.transact(
-            [self._table.checking(version_key(model, version)), move, self._table.putting_new(ledger_item(entry))]
-        )
-        if not failed:
-            return
-        if self._table.get(state_key) is None:
-            raise ModelNotFoundError(f"there is no model called {model!r}")
-        if 0 in failed:
-            raise _no_version(model, version)
-        raise AliasConflictError(f"the aliases of {model!r} moved since revision {expected_revision}")
+    def mark_collected(self, model: str, version: int, now: datetime) -> None:
+        """Note that a retired version's artifacts were deleted; raises ``VersionNotFoundError``."""
+        if not self._table.change(version_key(model, version), {"collected_at": now}):
+            raise no_version(model, version)
 
 
-def _no_version(model: str, version: int) -> VersionNotFoundError:
+def no_version(model: str, version: int) -> VersionNotFoundError:
+    """Return the error that says there is no such version."""
     return VersionNotFoundError(f"the model {model!r} has no version {version}")

@@ -24,7 +24,7 @@ def read_split(field: str, split: Any, max_rows: int) -> RequestTable:
     faults = [FieldError(f"{field}.{key}", "is missing") for key in ("columns", "data") if key not in split]
     faults += [
         FieldError(f"{field}.{key[:100]}", "is not a part of a split")
-        for key in sorted(set(split) - {"columns", "data", "index"})
+        for key in sorted(split.keys() - {"columns", "data", "index"})
     ]
     if faults:
         raise InvalidInputError(f"{field!r} is not a split data frame", faults[:LISTED_FAULTS])
@@ -39,12 +39,12 @@ def read_rows(field: str, names: Sequence[str], rows: Any, max_rows: int) -> Req
     """Read rows of values under ``names``, which are distinct."""
     check_rows(field, rows, max_rows)
     _refuse_other_than(list, field, rows, "a list")
-    ragged = [
-        FieldError(f"row {row}", f"has {len(values)} values for {len(names)} columns")
-        for row, values in enumerate(rows)
-        if len(values) != len(names)
-    ]
-    if ragged:
+    if set(map(len, rows)) != {len(names)}:
+        ragged = [
+            FieldError(f"row {row}", f"has {len(values)} values for {len(names)} columns")
+            for row, values in enumerate(rows)
+            if len(values) != len(names)
+        ]
         raise InvalidInputError(
             f"{len(ragged)} rows of {field!r} have another number of values than there are columns",
             ragged[:LISTED_FAULTS],
@@ -91,8 +91,8 @@ def read_array(field: str, rows: Any, names: Sequence[str], max_rows: int) -> Re
 
 def check_distinct(field: str, names: Sequence[str]) -> None:
     """Refuse a name that stands twice."""
-    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
-    if repeated:
+    if len(set(names)) < len(names):
+        repeated = sorted(name for name, count in Counter(names).items() if count > 1)
         faults = [FieldError(field, f"{name[:100]!r} stands there twice") for name in repeated]
         raise InvalidInputError("a column is named twice", faults[:LISTED_FAULTS])
 
@@ -120,6 +120,8 @@ def _without_inner_lists(values: list[Any]) -> list[Any]:
 
 
 def _refuse_other_than(kind: type, field: str, rows: Sequence[Any], expected: str) -> None:
+    if set(map(type, rows)) <= {kind}:
+        return
     faults = [
         FieldError(f"row {row}", f"expects {expected}, got {describe(value)}")
         for row, value in enumerate(rows)

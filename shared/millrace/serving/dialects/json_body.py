@@ -1,7 +1,8 @@
 """JSON bodies, read more strictly than ``json`` does: nothing that a caller wrote is dropped in silence."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from millrace.errors import FieldError, InvalidInputError, UnsupportedMediaTypeError
@@ -30,12 +31,12 @@ def read_object(request: Request) -> dict[str, Any]:
     return document
 
 
-def refuse_unknown_keys(document: Mapping[str, Any], known: Collection[str], field: str = "") -> None:
+def refuse_unknown_keys(document: Mapping[str, Any], known: AbstractSet[str], field: str = "") -> None:
     """Refuse an object that holds other keys than ``known``; ``field`` says where it stands."""
-    unknown = sorted(set(document) - set(known))
+    unknown = document.keys() - known
     if unknown:
         prefix = f"{field}." if field else ""
-        faults = [FieldError(f"{prefix}{key[:100]}", "is not a part of a request") for key in unknown]
+        faults = [FieldError(f"{prefix}{key[:100]}", "is not a part of a request") for key in sorted(unknown)]
         raise InvalidInputError("the request holds unknown keys", faults[:LISTED_FAULTS])
 
 

@@ -1,0 +1,303 @@
+"""Compare serving with a scikit-learn handler, MLflow and BentoML, side by side and interleaved.
+
+    python benchmarks/serving/compare.py                 # seven rounds of warm requests, five cold starts
+    python benchmarks/serving/compare.py --rounds 3 --cold-rounds 1
+
+Environments are made by uv from the pinned requirement files beside this one. Servers listen on 127.0.0.1, and only
+for the cold starts of MLflow's and BentoML's own commands.
+"""
+
+import argparse
+import json
+import os
+import platform
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+UV = ROOT / ".venv" / "bin" / "uv"
+sys.path[:0] = [str(HERE), str(ROOT / "shared")]
+
+#: By name: environment, script, argument.
+SERVERS = {
+    "Millrace": ("millrace", "run_millrace.py", ""),
+    "bare session.run": ("millrace", "run_bare.py", ""),
+    "scikit-learn handler": ("sklearn", "run_sklearn.py", ""),
+    "MLflow": ("mlflow", "run_mlflow.py", "sklearn"),
+    "MLflow with ONNX Runtime": ("mlflow", "run_mlflow.py", "onnx"),
+    "BentoML": ("bentoml", "run_bentoml.py", "sklearn"),
+    "BentoML with ONNX Runtime": ("bentoml", "run_bentoml.py", "onnx"),
+}
+#: Requests of one row in a round: the slower the server, the fewer.
+REQUESTS = {"Millrace": 2_000, "bare session.run": 5_000}
+#: How far a float32 pipeline may be from the same pipeline in float64.
+TOLERANCE = 2e-3
+READY_SECONDS = 120.0
+
+
+def interpreter(tool: str, work: Path) -> Path:
+    """Return a tool's own interpreter, making its environment the first time."""
+    if tool == "millrace":
+        return ROOT / ".venv" / "bin" / "python"
+    environment, requirements = work / tool, HERE / f"{tool}.txt"
+    python, stamp = environment / "bin" / "python", environment / "requirements.txt"
+    if not stamp.exists() or stamp.read_bytes() != requirements.read_bytes():
+        make = [UV, "venv", "-q", "--clear", "--python", sys.executable, environment]
+        subprocess.run(make, check=True)  # noqa: S603  # paths of this checkout
+        install = [UV, "pip", "install", "-q", "--no-deps", "--require-hashes", "--python", python, "-r", requirements]
+        subprocess.run(install, check=True)  # noqa: S603  # as above
+        stamp.write_bytes(requirements.read_bytes())
+    return python
+
+
+def environment(work: Path) -> dict[str, str]:
+    """Return the variables of every process: no telemetry, one thread of BLAS, homes of their own."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(work),
+        "PYTHONPATH": os.pathsep.join((str(HERE), str(ROOT / "shared"))),
+        "PYTHONWARNINGS": "ignore",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "BENTOML_DO_NOT_TRACK": "true",
+        "BENTOML_HOME": str(work / "bentoml_home"),
+    }
+
+
+class Server:
+    """One server's process, which has answered its first request when it is made."""
+
+    def __init__(self, name: str, work: Path, kind: str) -> None:
+        tool, script, argument = SERVERS[name]
+        started = time.perf_counter()
+        self.process = subprocess.Popen(  # noqa: S603  # a script of this folder
+            [interpreter(tool, work), HERE / script, work / kind, argument],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment(work),
+            cwd=work,
+        )
+        self.first = self._read()["first"]
+        self.cold_seconds = time.perf_counter() - started
+
+    def ask(self, question: str) -> dict[str, Any]:
+        """Ask the process, and wait for its answer."""
+        assert self.process.stdin
+        self.process.stdin.write(question + "\n")
+        self.process.stdin.flush()
+        return self._read()
+
+    def close(self) -> None:
+        """End the process."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait()
+
+    def _read(self) -> dict[str, Any]:
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        assert line, f"{self.process.args} ended"
+        return dict(json.loads(line))
+
+
+def check(name: str, chances: list[float], expected: list[float]) -> float:
+    """Assert that a server says what the pipeline says; returns by how much it differs at most."""
+    difference = max(abs(one - other) for one, other in zip(chances, expected[: len(chances)], strict=True))
+    assert difference < TOLERANCE, (name, difference)
+    return difference
+
+
+def rotated(names: list[str], turn: int) -> list[str]:
+    """Return the names in another order each turn, so that none always follows the same one."""
+    return names[turn % len(names) :] + names[: turn % len(names)]
+
+
+def warm(work: Path, kind: str, rounds: int) -> None:
+    """Print how long requests of one and of 10,000 rows take, and how much memory they took."""
+    expected = json.loads((work / kind / "expected.json").read_text())
+    servers = {name: Server(name, work, kind) for name in SERVERS}
+    differences = [check(name, server.first, expected) for name, server in servers.items()]
+    for name, server in servers.items():
+        server.ask(f"one {REQUESTS.get(name, 200)}")
+    peaks = {name: server.ask("peak")["peak_kib"] for name, server in servers.items()}
+    seconds: dict[tuple[str, str], list[float]] = {}
+    for turn in range(rounds):
+        for name in rotated(list(servers), turn):
+            answer = servers[name].ask(f"one {REQUESTS.get(name, 200)}")
+            seconds.setdefault((name, "one"), []).append(answer["seconds"])
+        for name in rotated(list(servers), turn):
+            answer = servers[name].ask("many")
+            differences.append(check(name, answer["chances"], expected))
+            seconds.setdefault((name, "many"), []).append(answer["seconds"])
+    after = {name: server.ask("peak")["peak_kib"] for name, server in servers.items()}
+    for server in servers.values():
+        server.close()
+    print(f"\n### {title(kind)}, warm ({rounds} rounds; answers differ by {max(differences):.0e})\n")
+    print("| | one row | / Millrace | 10,000 rows | / Millrace | peak memory | after 10,000 rows |")
+    print("|---|---|---|---|---|---|---|")
+    for name in SERVERS:
+        one, many = (statistics.median(seconds[name, size]) for size in ("one", "many"))
+        ratios = [ratio(seconds[name, size], seconds["Millrace", size]) for size in ("one", "many")]
+        memory = f"{peaks[name] / 1024:.0f} MiB | {after[name] / 1024:.0f} MiB"
+        print(f"| {name} | {one * 1e6:,.0f} µs | {ratios[0]} | {many * 1e3:,.0f} ms | {ratios[1]} | {memory} |")
+
+
+def title(kind: str) -> str:
+    """Return a model's kind as a heading."""
+    return kind.replace("_", " ").capitalize()
+
+
+def ratio(theirs: list[float], ours: list[float]) -> str:
+    """Return the median of the rounds' own ratios."""
+    value = statistics.median(one / other for one, other in zip(theirs, ours, strict=True))
+    return f"{value:.2f}x" if value < 10 else f"{value:.0f}x"  # noqa: PLR2004 - two digits are enough
+
+
+def cold(work: Path, kind: str, rounds: int) -> None:
+    """Print how long a fresh process takes to its first prediction."""
+    starts: dict[str, Any] = {
+        name: lambda name=name: in_process(name, work, kind) for name in ("Millrace", "scikit-learn handler")
+    }
+    for inside, label in (("sklearn", ""), ("onnx", " with ONNX Runtime")):
+        starts[f"mlflow models serve{label}"] = lambda inside=inside: mlflow_serve(work, kind, inside)
+        starts[f"bentoml serve{label}"] = lambda inside=inside: bentoml_serve(work, kind, inside)
+    seconds: dict[str, list[float]] = {name: [] for name in starts}
+    for turn in range(rounds):
+        for name in rotated(list(starts), turn):
+            seconds[name].append(starts[name]())
+    print(f"\n### {title(kind)}, cold: a fresh process to its first prediction ({rounds} rounds)\n")
+    print("| | | / Millrace |\n|---|---|---|")
+    for name, taken in seconds.items():
+        print(f"| {name} | {statistics.median(taken):.2f} s | {ratio(taken, seconds['Millrace'])} |")
+
+
+def in_process(name: str, work: Path, kind: str) -> float:
+    """Start a handler's process; returns when its first answer is there."""
+    server = Server(name, work, kind)
+    server.close()
+    return server.cold_seconds
+
+
+def mlflow_serve(work: Path, kind: str, inside: str) -> float:
+    """Run MLflow's own command."""
+    port = free_port()
+    model = work / kind / f"mlflow_{inside}"
+    options = ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+    command = [interpreter("mlflow", work).with_name("mlflow"), "models", "serve", "-m", model, *options]
+    body = (work / kind / "one.json").read_bytes()
+    return until_answered(command, environment(work), work, f"http://127.0.0.1:{port}/invocations", body)
+
+
+def bentoml_serve(work: Path, kind: str, inside: str) -> float:
+    """Run BentoML's own command."""
+    port = free_port()
+    command = [interpreter("bentoml", work).with_name("bentoml"), "serve", "bento_service:Churn"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    variables = environment(work) | {"BENCH_FOLDER": str(work / kind), "BENCH_INSIDE": inside}
+    body = (work / kind / "one_records.json").read_bytes()
+    return until_answered(command, variables, HERE, f"http://127.0.0.1:{port}/predict", body)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until_answered(command: list[Any], variables: dict[str, str], folder: Path, url: str, body: bytes) -> float:
+    """Start a server, ask until it answers, end it and what it started; returns the seconds."""
+    variables = {**variables, "PATH": f"{Path(command[0]).parent}{os.pathsep}{variables['PATH']}"}
+    started = time.perf_counter()
+    process = subprocess.Popen(  # noqa: S603  # a server of its own environment
+        command,
+        env=variables,
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        while time.perf_counter() - started < READY_SECONDS:
+            request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310  # this machine
+            try:
+                with urllib.request.urlopen(request, timeout=30) as reply:  # noqa: S310  # as above
+                    assert json.loads(reply.read())
+                return time.perf_counter() - started
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                time.sleep(0.02)
+        raise AssertionError(f"{command} did not answer")
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def import_time(work: Path, rounds: int) -> None:
+    """Print how long the handler's import takes beyond an empty interpreter, with and without the AWS clients."""
+    folder = ROOT / "functions" / "predict"
+    python = interpreter("millrace", work)
+    variants = {
+        "nothing": ({}, "pass"),
+        "handler": ({}, "import app"),
+        "handler, as on Lambda": ({"AWS_LAMBDA_FUNCTION_NAME": "predict"}, "import app"),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for turn in range(rounds):
+        for name in rotated(list(variants), turn):
+            variables, source = variants[name]
+            started = time.perf_counter()
+            subprocess.run([python, "-c", source], check=True, cwd=folder, env=environment(work) | variables)  # noqa: S603  # our own
+            seconds[name].append(time.perf_counter() - started)
+    print("\n### Import of the handler, beyond an empty interpreter\n")
+    for name in list(variants)[1:]:
+        beyond = statistics.median(one - other for one, other in zip(seconds[name], seconds["nothing"], strict=True))
+        print(f"- {name}: {beyond * 1e3:.0f} ms")
+
+
+def ready(work: Path) -> None:
+    """Make environments and models."""
+    from models import KINDS, prepare  # noqa: PLC0415 - it imports scikit-learn
+
+    for tool in ("sklearn", "mlflow", "bentoml"):
+        interpreter(tool, work)
+    if (work / "ready").exists():
+        return
+    prepare(work)
+    for kind in KINDS:
+        save = [interpreter("mlflow", work), HERE / "run_mlflow.py", work / kind, "save"]
+        subprocess.run(save, check=True, env=environment(work), cwd=work)  # noqa: S603  # a script of this folder
+    (work / "ready").touch()
+
+
+def main() -> None:
+    """Make what is missing and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--cold-rounds", type=int, default=7)
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "millrace-benchmark-serving")
+    options = parser.parse_args()
+    ready(options.work)
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    for kind in ("logistic_regression", "hist_gradient_boosting"):
+        warm(options.work, kind, options.rounds)
+    if options.cold_rounds:
+        cold(options.work, "logistic_regression", options.cold_rounds)
+        import_time(options.work, 2 * options.cold_rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Millrace's own handler; the version lies in a folder, as the other servers' models do."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "functions" / "predict"))
+
+import app
+import worker
+from millrace.serving.cache import ModelCache
+from millrace.serving.routes import Endpoint
+
+
+class FolderSource:
+    """Implements :class:`millrace.serving.loading.ModelSource` on one version in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def alias_version(self, model: str, alias: str) -> int:  # noqa: ARG002 - there is one model
+        """Return the one version."""
+        return 1
+
+    def manifest_sha256(self, model: str, version: int) -> str:
+        """Return the manifest's own hash."""
+        import hashlib  # noqa: PLC0415 - counted with the loading
+
+        return hashlib.sha256(self.artifact(model, version, "manifest.json")).hexdigest()
+
+    def artifact(self, model: str, version: int, name: str) -> bytes:  # noqa: ARG002 - as above
+        """Read a file."""
+        return (self._folder / name).read_bytes()
+
+
+def make(folder: Path) -> worker.Ask:
+    """Return the handler as a function of a body."""
+    import gc  # noqa: PLC0415 - counted with the loading
+    import time  # noqa: PLC0415 - as above
+    import uuid  # noqa: PLC0415 - as above
+
+    gc.set_threshold(100_000)  # as the handler does where it builds its own
+    os.environ |= {"REGISTRY_TABLE": "-", "MODELS_BUCKET": "-"}  # its settings, of which nothing is asked
+    endpoint = Endpoint(ModelCache(FolderSource(folder), 5.0, time.monotonic), 10_000, lambda: str(uuid.uuid4()))
+    app._endpoint = lambda: endpoint
+    event: dict[str, Any] = {
+        "resource": "/models/{model}/invocations",
+        "path": "/models/churn/invocations",
+        "httpMethod": "POST",
+        "headers": {"Content-Type": "application/json"},
+        "queryStringParameters": None,
+        "pathParameters": {"model": "churn"},
+        "requestContext": {"requestId": "0a6c2f6e-5f4f-4a43-9a53-8e3a2c9a0b11"},
+        "isBase64Encoded": False,
+    }
+    return lambda body: str(app.lambda_handler({**event, "body": body}, None)["body"])
+
+
+if __name__ == "__main__":
+    os.environ["POWERTOOLS_TRACE_DISABLED"] = "true"
+    worker.run(make)

@@ -1,0 +1,22 @@
+"""Do what people decide about versions: promote, roll back, retire, approve; the management API's acting half."""
+
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from millrace.aws.clients import event_publisher, registry
+from millrace.aws.management import management_api
+from millrace.management.changing import ROUTES
+from millrace.observability import logger
+from millrace.registry.outbox import try_to_publish
+from millrace.settings import RegistrySettings, load_settings
+
+app = management_api(ROUTES)
+
+
+@logger.inject_lambda_context
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Route the request, then tell listeners what was done: by this call, or by one that could not tell them."""
+    answer = app.resolve(event, context)
+    if fault := try_to_publish(registry(load_settings(RegistrySettings).registry_table), event_publisher()):
+        logger.error("events wait in the outbox", exc_info=fault)
+    return answer

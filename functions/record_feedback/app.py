@@ -1,0 +1,53 @@
+"""Take in what became true of predictions, and say how many of them have an outcome by now."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from millrace.api_requests import read_json_body
+from millrace.aws.clients import object_store, registry
+from millrace.aws.rest_api import rest_api
+from millrace.captures.coverage import describe_coverage, read_hours
+from millrace.captures.feedback import record_feedback
+from millrace.names import validate_model_name
+from millrace.observability import logger
+from millrace.ports import ObjectStore, Registry
+from millrace.settings import FeedbackSettings, load_settings
+
+app = rest_api()
+
+
+@logger.inject_lambda_context
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Route the request."""
+    return app.resolve(event, context)
+
+
+@app.post("/models/<model>/feedback")
+def post_feedback(model: str) -> dict[str, Any]:
+    """Keep one report or many; what is answered has been stored."""
+    receipt = record_feedback(
+        validate_model_name(model),
+        read_json_body(app.current_event.raw_event),
+        registry=_registry(),
+        data_store=_data_store(),
+        now=datetime.now(UTC),
+    )
+    logger.info("feedback received", model=model, reports=receipt["received"])
+    return receipt
+
+
+@app.get("/models/<model>/feedback")
+def get_coverage(model: str) -> dict[str, Any]:
+    """Tell which share of the last hours' predictions has an outcome."""
+    _registry().get_state(validate_model_name(model))
+    hours = read_hours((app.current_event.query_string_parameters or {}).get("hours"))
+    return describe_coverage(model, hours, _data_store(), datetime.now(UTC))
+
+
+def _registry() -> Registry:
+    return registry(load_settings(FeedbackSettings).registry_table)
+
+
+def _data_store() -> ObjectStore:
+    return object_store(load_settings(FeedbackSettings).data_bucket)

@@ -1,0 +1,41 @@
+"""The management API: its routes, on API Gateway's REST API."""
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver
+
+from millrace.aws.clients import object_store, registry, schedules, task_callback
+from millrace.aws.rest_api import rest_api
+from millrace.management.calls import Call, Route
+from millrace.settings import ManageModelsSettings, ScheduleSettings, load_settings
+
+
+def management_api(routes: Iterable[Route]) -> APIGatewayRestResolver:
+    """Return a resolver that answers ``routes``, and every error by its class."""
+    app = rest_api()
+    for route in routes:
+        app.route(route.path, method=route.method)(_answering(route, app))
+    return app
+
+
+def _answering(route: Route, app: APIGatewayRestResolver) -> Callable[..., dict[str, Any]]:
+    def answer(**parameters: str) -> dict[str, Any]:
+        return route.answer(_make_call(app.current_event.raw_event), **parameters)
+
+    return answer
+
+
+def _make_call(event: dict[str, Any]) -> Call:
+    """Put beside a request what it is answered from."""
+    settings = load_settings(ManageModelsSettings)
+    return Call(
+        event,
+        registry=registry(settings.registry_table),
+        data_store=object_store(settings.data_bucket),
+        model_store=object_store(settings.models_bucket),
+        now=datetime.now(UTC),
+        callback=task_callback,
+        schedules=lambda: schedules(load_settings(ScheduleSettings)),
+    )

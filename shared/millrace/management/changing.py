@@ -1,0 +1,101 @@
+"""Requests that change which version serves."""
+
+from typing import Any
+
+from pydantic import Field
+
+from millrace.management.calls import Call, Reasoned, Route
+from millrace.names import validate_model_name, validate_run_id
+from millrace.registry.approving import Decision, answer_approval
+from millrace.registry.presentation import to_json
+from millrace.registry.promotion import promote, roll_back
+from millrace.registry.retirement import retire
+
+#: More than any model has; fits every key.
+_MAX_VERSION = 999_999
+
+
+class PromotionRequest(Reasoned):
+    """Body of ``POST /models/{model}/promote``."""
+
+    version: int = Field(ge=1, le=_MAX_VERSION)
+    expected_champion: int | None = Field(default=None, ge=1, le=_MAX_VERSION)
+
+
+class RollbackRequest(Reasoned):
+    """Body of ``POST /models/{model}/rollback``."""
+
+    to: int | None = Field(default=None, ge=1, le=_MAX_VERSION)
+    expected_champion: int | None = Field(default=None, ge=1, le=_MAX_VERSION)
+
+
+class RetirementRequest(Reasoned):
+    """Body of ``POST /models/{model}/retire``."""
+
+    version: int = Field(ge=1, le=_MAX_VERSION)
+
+
+class ApprovalRequest(Reasoned):
+    """Body of ``POST /models/{model}/runs/{run_id}/approval``."""
+
+    decision: Decision
+    expected_champion: int | None = Field(default=None, ge=1, le=_MAX_VERSION)
+
+
+def promote_version(call: Call, model: str) -> dict[str, Any]:
+    """Make a version the champion."""
+    request = PromotionRequest.read(call)
+    change = promote(
+        validate_model_name(model),
+        request.version,
+        request.acting(call),
+        registry=call.registry,
+        model_store=call.model_store,
+        expected_champion=request.expected_champion,
+    )
+    return dict(to_json(change))
+
+
+def roll_back_model(call: Call, model: str) -> dict[str, Any]:
+    """Make an earlier champion the champion again."""
+    request = RollbackRequest.read(call)
+    change = roll_back(
+        validate_model_name(model),
+        request.acting(call),
+        registry=call.registry,
+        model_store=call.model_store,
+        to_version=request.to,
+        expected_champion=request.expected_champion,
+    )
+    return dict(to_json(change))
+
+
+def retire_version(call: Call, model: str) -> dict[str, Any]:
+    """Retire a version, for good."""
+    request = RetirementRequest.read(call)
+    retirement = retire(validate_model_name(model), request.version, request.acting(call), registry=call.registry)
+    return dict(to_json(retirement))
+
+
+def answer_run(call: Call, model: str, run_id: str) -> dict[str, Any]:
+    """Approve or reject a version that waits."""
+    request = ApprovalRequest.read(call)
+    answer = answer_approval(
+        validate_model_name(model),
+        validate_run_id(run_id),
+        request.decision,
+        request.acting(call),
+        registry=call.registry,
+        model_store=call.model_store,
+        callback=call.callback(),
+        expected_champion=request.expected_champion,
+    )
+    return dict(to_json(answer))
+
+
+ROUTES = (
+    Route("POST", "/models/<model>/promote", promote_version),
+    Route("POST", "/models/<model>/rollback", roll_back_model),
+    Route("POST", "/models/<model>/retire", retire_version),
+    Route("POST", "/models/<model>/runs/<run_id>/approval", answer_run),
+)

@@ -1,0 +1,134 @@
+"""Requests that ask what is known, and the one that says something new: a model's spec."""
+
+from typing import Any
+
+from millrace.data.catalogue import describe_dataset, describe_datasets, describe_difference
+from millrace.data.schemas import describe_schema
+from millrace.data.specs import describe_spec, replace_spec
+from millrace.management.calls import Call, Route
+from millrace.names import CHAMPION, validate_cause_id, validate_model_name, validate_run_id
+from millrace.registry.history import describe_moment, describe_moves, read_moment
+from millrace.registry.presentation import to_json
+from millrace.registry.reading import describe_approval, describe_cause, describe_run, describe_version
+from millrace.triggers.dispatch import REFUSED_UPLOADS
+
+
+def list_models(call: Call) -> dict[str, Any]:
+    """Tell where every model stands."""
+    return {"models": to_json(call.registry.list_models())}
+
+
+def get_model(call: Call, model: str) -> dict[str, Any]:
+    """Tell where one model stands."""
+    document: dict[str, Any] = to_json(call.registry.get_state(validate_model_name(model)))
+    return document
+
+
+def get_spec(call: Call, model: str) -> dict[str, Any]:
+    """Show what was said about a model."""
+    return describe_spec(validate_model_name(model), call.registry)
+
+
+def put_spec(call: Call, model: str) -> dict[str, Any]:
+    """Replace what was said about a model; one that does not exist yet is created."""
+    return replace_spec(
+        validate_model_name(model),
+        call.body,
+        registry=call.registry,
+        data_store=call.data_store,
+        schedules=call.schedules(),
+        actor=call.actor,
+        now=call.now,
+    )
+
+
+def get_schema(call: Call, model: str) -> dict[str, Any]:
+    """Show a model's schema: the current one, or the one that the query's ``version`` names."""
+    return dict(describe_schema(validate_model_name(model), call.query("version"), call.registry, call.data_store))
+
+
+def list_datasets(call: Call, model: str) -> dict[str, Any]:
+    """List accepted datasets, newest first."""
+    return describe_datasets(validate_model_name(model), call.registry)
+
+
+def get_dataset(call: Call, model: str, dataset_id: str) -> dict[str, Any]:
+    """Describe one dataset; its id may be cut."""
+    return describe_dataset(validate_model_name(model), dataset_id, call.registry, call.data_store)
+
+
+def get_difference(call: Call, model: str, dataset_id: str, other_id: str) -> dict[str, Any]:
+    """Compare two datasets: schema, volume, distributions."""
+    return describe_difference(validate_model_name(model), dataset_id, other_id, call.registry, call.data_store)
+
+
+def list_versions(call: Call, model: str) -> dict[str, Any]:
+    """List versions, newest first."""
+    return {"versions": to_json(call.registry.list_versions(call.existing(model)))}
+
+
+def get_version(call: Call, model: str, version: str) -> dict[str, Any]:
+    """Describe one version, by number or alias."""
+    return describe_version(validate_model_name(model), version, call.registry, call.model_store)
+
+
+def get_history(call: Call, model: str) -> dict[str, Any]:
+    """Tell what served at the moment that the query's ``at`` names; without it, list the champion's moves.
+
+    The query's ``alias`` asks about another alias than the champion.
+    """
+    name, alias, moment = validate_model_name(model), call.query("alias") or CHAMPION, call.query("at")
+    if moment is None:
+        return describe_moves(name, call.registry, alias)
+    return describe_moment(name, read_moment(moment), call.registry, alias)
+
+
+def list_runs(call: Call, model: str) -> dict[str, Any]:
+    """List the newest runs first."""
+    return {"runs": to_json(call.registry.list_runs(call.existing(model)))}
+
+
+def get_run(call: Call, model: str, run_id: str) -> dict[str, Any]:
+    """Describe one run with its trials and the gate's decision."""
+    return describe_run(validate_model_name(model), validate_run_id(run_id), call.registry, call.model_store)
+
+
+def get_approval(call: Call, model: str, run_id: str) -> dict[str, Any]:
+    """Tell whether a run waits for a person, until when, or what the answer was."""
+    return describe_approval(call.existing(model), validate_run_id(run_id), call.registry)
+
+
+def get_cause(call: Call, model: str, cause_id: str) -> dict[str, Any]:
+    """Tell what became of a trigger."""
+    return describe_cause(validate_model_name(model), validate_cause_id(cause_id), call.registry)
+
+
+def list_ledger(call: Call, model: str) -> dict[str, Any]:
+    """Tell who did what, when and why: the newest entries first."""
+    return {"entries": to_json(call.registry.list_ledger(call.existing(model)))}
+
+
+def list_refused_uploads(call: Call) -> dict[str, Any]:
+    """List uploads that belong to no model, with the reasons."""
+    return {"refused": to_json(call.registry.list_ledger(REFUSED_UPLOADS))}
+
+
+ROUTES = (
+    Route("GET", "/models", list_models),
+    Route("GET", "/models/<model>", get_model),
+    Route("GET", "/models/<model>/spec", get_spec),
+    Route("PUT", "/models/<model>/spec", put_spec),
+    Route("GET", "/models/<model>/schema", get_schema),
+    Route("GET", "/models/<model>/datasets", list_datasets),
+    Route("GET", "/models/<model>/datasets/<dataset_id>", get_dataset),
+    Route("GET", "/models/<model>/datasets/<dataset_id>/diff/<other_id>", get_difference),
+    Route("GET", "/models/<model>/versions", list_versions),
+    Route("GET", "/models/<model>/versions/<version>", get_version),
+    Route("GET", "/models/<model>/history", get_history),
+    Route("GET", "/models/<model>/runs", list_runs),
+    Route("GET", "/models/<model>/runs/<run_id>", get_run),
+    Route("GET", "/models/<model>/runs/<run_id>/approval", get_approval),
+    Route("GET", "/models/<model>/causes/<cause_id>", get_cause),
+    Route("GET", "/models/<model>/ledger", list_ledger),
+    Route("GET", "/uploads/refused", list_refused_uploads),
+)

@@ -1,0 +1,110 @@
+"""The card as JSON: everything that its page and its Markdown show, gathered from what is stored."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import millrace
+from millrace.layout import dataset_key
+from millrace.registry.entities import ModelVersion, Run
+from millrace.registry.presentation import to_json
+from millrace.schema import TableSchema
+from millrace.serving.examples import example_row
+from millrace.spec import ModelSpec
+
+#: Raised when a field of the document changes its meaning.
+CARD_VERSION = 1
+
+
+def build_card(
+    run: Run,
+    schema: TableSchema,
+    spec: ModelSpec,
+    evaluation: Mapping[str, Any],
+    *,
+    version: ModelVersion | None = None,
+    trial: Mapping[str, Any] | None = None,
+    prepared: Mapping[str, Any] | None = None,
+    artifacts: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Return ``card.json``.
+
+    Parameters
+    ----------
+    run : Run
+        The run that made the model.
+    schema : TableSchema
+        That its data was prepared under.
+    spec : ModelSpec
+        For what only people know.
+    evaluation : mapping
+        ``evaluation.json``; the whole evidence.
+    version : ModelVersion or None, default=None
+        None for a run that registered nothing.
+    trial : mapping or None, default=None
+        The winner's ``trial.json``.
+    prepared : mapping or None, default=None
+        ``manifest.json`` of the prepared data.
+    artifacts : mapping or None, default=None
+        SHA-256 and size by name.
+    """
+    told = {name: text.strip() for name, text in spec.card.model_dump().items() if text.strip()}
+    document: dict[str, Any] = to_json(
+        {
+            "card_version": CARD_VERSION,
+            "code_version": millrace.__version__,
+            "model": run.model,
+            "version": _version(version),
+            "run": {
+                "run_id": run.run_id,
+                "kind": run.kind,
+                "requested_at": run.requested_at,
+                "dataset_ids": list(run.dataset_ids),
+            },
+            "stated": told,
+            "schema": schema.to_dict(),
+            "evaluation": dict(evaluation),
+            "trial": dict(trial or {}),
+            "data": _data(run, prepared or {}),
+            "artifacts": dict(artifacts or {}),
+            "example": example_row(_without_sensitive_values(schema)),
+        }
+    )
+    return document
+
+
+def _version(version: ModelVersion | None) -> dict[str, Any] | None:
+    if version is None:
+        return None
+    return {
+        "version": version.version,
+        "semantic_version": version.semantic_version,
+        "created_at": version.created_at,
+        "schema_version": version.schema_version,
+    }
+
+
+def _data(run: Run, prepared: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the training set, each dataset with the key of its report in the data bucket."""
+    known = {dataset["dataset_id"]: dataset for dataset in prepared.get("datasets") or ()}
+    return {
+        "datasets": [
+            {
+                **known.get(dataset_id, {"dataset_id": dataset_id}),
+                "report": dataset_key(run.model, dataset_id, "report.html"),
+            }
+            for dataset_id in run.dataset_ids
+        ],
+        "split": prepared.get("split") or {},
+        "rows": prepared.get("rows") or {},
+        "class_counts": prepared.get("class_counts") or {},
+        "repeated_rows_left_out": prepared.get("repeated_rows_left_out"),
+    }
+
+
+def _without_sensitive_values(schema: TableSchema) -> TableSchema:
+    columns = (
+        replace(column, categories=(), minimum=None, maximum=None) if column.sensitive else column
+        for column in schema.columns
+    )
+    return replace(schema, columns=tuple(columns))

@@ -1,0 +1,196 @@
+"""``change_models`` and ``request_approval``: the shipped handlers, and the shipped pipeline waiting for a person."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from millrace.aws import clients
+from millrace.errors import InvalidInputError, ServiceUnavailableError
+from moto import mock_aws
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.sns import sns_backends
+
+from tests.integration.application import MODELS_BUCKET, REGION, TABLE, Application, deploy
+from tests.integration.conftest import MOTO_CONFIG
+from tests.registered_versions import RegisteredVersions
+from tests.registry_builders import MODEL
+
+EVENTS = Path(__file__).resolve().parents[2] / "events"
+RUN_ID = "20260503T141500-0f3a9c2b7d1e"
+
+
+def load_event(function: str, name: str) -> dict:
+    return json.loads((EVENTS / function / f"{name}.json").read_text())
+
+
+def names(function: str, prefix: str) -> list[str]:
+    return sorted(path.stem for path in (EVENTS / function).glob(f"{prefix}*.json"))
+
+
+class World(RegisteredVersions):
+    """Three versions of a model in the application's own table and bucket."""
+
+    def __init__(self, application: Application) -> None:
+        self.application = application
+        super().__init__(3, clients.registry(TABLE), clients.object_store(MODELS_BUCKET))
+
+    def post(self, name: str, **body: object) -> tuple[int, dict]:
+        event = load_event("change_models", name)
+        if body:
+            event["body"] = json.dumps(body)
+        answer = self.application.call("change_models", event)
+        return answer["statusCode"], json.loads(answer["body"])
+
+    @property
+    def published(self) -> list[str]:
+        return [name for name, _ in self.application.published_events()]
+
+
+@pytest.fixture
+def world(isolated_from_aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    with mock_aws(config=MOTO_CONFIG):  # type: ignore[arg-type]  # moto's type leaves out its own options
+        yield World(deploy(monkeypatch))
+
+
+def test_promotion_rollback_and_retirement_are_done_recorded_and_told(world):
+    world.point("champion", 1)
+    assert world.post("valid_promote") == (
+        200,
+        {"model": MODEL, "outcome": "promoted", "from_version": 1, "to_version": 2, "passed_over": []},
+    )
+    assert world.post("valid_promote")[1]["outcome"] == "already"
+    status, rolled = world.post("valid_rollback")
+    assert (status, rolled["outcome"], rolled["to_version"]) == (200, "rolled_back", 1)
+    assert world.post("valid_rollback")[1]["outcome"] == "already"
+    assert world.post("valid_retire", version=2, reason="worse")[1]["outcome"] == "retired"
+    assert world.actions[:3] == ["model_retired", "model_rolled_back", "model_promoted"]
+    entry = world.registry.list_ledger(MODEL)[1]
+    assert (entry.actor, entry.reason) == ("arn:aws:iam::123456789012:user/ann", "complaints since noon")
+    assert world.published == ["ModelPromoted", "ModelRolledBack", "ModelRetired"]
+
+
+def test_what_cannot_be_done_is_a_conflict_that_says_why(world):
+    world.point("champion", 1)
+    status, body = world.post("valid_retire")
+    assert (status, body["error_code"], body["message"]) == (
+        409,
+        "RESOURCE_CONFLICT",
+        "version 1 of 'churn' is in use: it is the champion",
+    )
+    assert world.post("valid_rollback")[0] == 409
+    assert world.post("valid_promote", version=9, reason="x")[0] == 404
+    assert world.post("valid_approve")[0] == 404
+    assert world.published == []
+
+
+@pytest.mark.parametrize("name", names("change_models", "refused"))
+def test_a_request_that_is_wrong_changes_nothing(world, name):
+    status, body = world.post(name)
+    assert (status, body["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+    assert world.aliases == {}
+
+
+def test_what_is_done_is_told_later_when_the_bus_is_busy(world, monkeypatch, caplog):
+    def busy(*_):
+        raise ServiceUnavailableError("EventBridge is busy")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("millrace.aws.events.EventBridgePublisher.publish", busy)
+        assert world.post("valid_promote")[0] == 200
+    assert [record.message for record in caplog.records] == ["events wait in the outbox"]
+    assert world.aliases == {"champion": 2}
+    world.post("valid_promote")
+    assert world.published == ["ModelPromoted"]
+
+
+class TestApproval:
+    @pytest.fixture
+    def run_id(self, world, monkeypatch):
+        """A run whose training is over and whose version waits for a person, in the shipped state machine."""
+        return self.start(world, approval_seconds=3_600)
+
+    @staticmethod
+    def start(world, approval_seconds):
+        def register(event, _):
+            world.register(4, outcome="awaiting_approval", run_id=event["run_id"])
+            world.point("challenger", 4)
+            world.registry.update_run(MODEL, event["run_id"], version=4, status="running", stage="awaiting_approval")
+            return {"version": 4, "outcome": "awaiting_approval", "approval_seconds": approval_seconds}
+
+        world.point("champion", 1)
+        world.application.handlers |= {
+            "validate_dataset": lambda *_: {"outcome": "accepted"},
+            "plan_training": lambda *_: {"trials": [], "rounds": []},
+            "evaluate_candidates": lambda *_: {"decision": "promote"},
+            "register_model": register,
+        }
+        clients.training_pipeline(boto3_pipeline_arn()).start(MODEL, world.first_run_id)
+        deadline = time.monotonic() + 60
+        while not sent_messages() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return world.first_run_id
+
+    @staticmethod
+    def answer(world, run_id, decision):
+        parameters = {"model": MODEL, "run_id": run_id}
+        path = f"/models/{MODEL}/runs/{run_id}/approval"
+        body = {"decision": decision, "reason": "card read"}
+        return world.application.change(path, "/models/{model}/runs/{run_id}/approval", parameters, body)
+
+    @staticmethod
+    def shown(world, run_id):
+        parameters = {"model": MODEL, "run_id": run_id}
+        path = f"/models/{MODEL}/runs/{run_id}/approval"
+        return world.application.get(path, "/models/{model}/runs/{run_id}/approval", parameters)
+
+    def test_approved_the_pipeline_goes_on_and_the_version_serves(self, world, run_id):
+        status, waiting = self.shown(world, run_id)
+        assert (status, waiting["status"]) == (200, "pending")
+        token = world.registry.get_approval(MODEL, run_id).task_token
+        assert token not in json.dumps(waiting)
+        (message,) = sent_messages()
+        assert f"millrace approve churn {run_id}" in message
+        assert token not in message
+
+        assert self.answer(world, run_id, "approve")[1]["outcome"] == "approved"
+        assert world.application.wait_until_quiet()[run_id] == "SUCCEEDED"
+        assert world.aliases == {"champion": 4}
+        assert world.registry.get_run(MODEL, run_id).status == "succeeded"
+        assert world.registry.get_state(MODEL).active_run_id is None
+        assert world.published == ["ApprovalRequested", "ModelPromoted"]
+        assert self.answer(world, run_id, "approve")[1]["outcome"] == "already"
+        assert self.answer(world, run_id, "reject")[0] == 409
+
+    def test_rejected_the_pipeline_ends_without_an_alarm(self, world, run_id):
+        assert self.answer(world, run_id, "reject")[0] == 200
+        assert world.application.wait_until_quiet()[run_id] == "SUCCEEDED"
+        assert world.aliases == {"champion": 1}
+        assert world.registry.get_run(MODEL, run_id).status == "rejected"
+        assert world.published == ["ApprovalRequested", "ApprovalRejected"]
+
+    def test_a_wait_that_nobody_answers_ends_visibly_and_lets_the_next_run_start(self, world):
+        run_id = self.start(world, approval_seconds=2)
+        assert world.application.wait_until_quiet()[run_id] == "SUCCEEDED"
+        run = world.registry.get_run(MODEL, run_id)
+        assert (run.status, run.summary["outcome"]) == ("succeeded", "kept as challenger: approval expired")
+        assert world.registry.get_state(MODEL).active_run_id is None
+        assert world.aliases == {"champion": 1, "challenger": 4}
+        assert world.published == ["ApprovalRequested", "ApprovalExpired"]
+
+    @pytest.mark.parametrize("name", names("request_approval", "refused"))
+    def test_what_names_no_run_is_refused(self, world, name):
+        with pytest.raises(InvalidInputError):
+            world.application.call("request_approval", load_event("request_approval", name))
+
+
+def boto3_pipeline_arn() -> str:
+    [machine] = boto3.client("stepfunctions").list_state_machines()["stateMachines"]
+    return str(machine["stateMachineArn"])
+
+
+def sent_messages() -> list[str]:
+    topics = sns_backends[DEFAULT_ACCOUNT_ID][REGION].topics.values()
+    return [message for topic in topics for _, message, *_ in topic.sent_notifications]

@@ -1,0 +1,149 @@
+"""`millrace promote | rollback | retire | approve | reject | history --at`: what is asked, what is shown."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from millrace_cli.main import app
+from typer.testing import CliRunner
+
+from tests.fakes.fake_api import FakeApi, answer_commands
+
+RUN_ID = "20260503T141500-0f3a9c2b7d1e"
+CHANGE = {"model": "churn", "outcome": "promoted", "from_version": 1, "to_version": 3, "passed_over": []}
+ANSWER = {
+    "model": "churn",
+    "run_id": RUN_ID,
+    "version": 4,
+    "outcome": "approved",
+    "decided_by": "ann",
+    "decided_at": "2026-05-03T14:15:00+00:00",
+}
+VERSION = {
+    "version": 3,
+    "semantic_version": "1.1.0",
+    "candidate": "ridge",
+    "run_id": RUN_ID,
+    "dataset_ids": ["d1", "d2"],
+    "metrics": {"roc_auc": 0.91},
+}
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Run a command against canned answers; returns the result and the bodies that were posted."""
+
+    def run_command(arguments, answers):
+        listed = {path: [answer if isinstance(answer, tuple) else (200, answer)] for path, answer in answers.items()}
+        api = FakeApi(listed)
+        answer_commands(monkeypatch, api)
+        result = CliRunner().invoke(app, arguments)
+        return result, [json.loads(request.content) for request in api.requests if request.method == "POST"]
+
+    return run_command
+
+
+def test_a_promotion_says_what_served_before(run):
+    result, bodies = run(["promote", "churn", "3", "--reason", "better"], {"/models/churn/promote": CHANGE})
+    assert bodies == [{"version": 3, "reason": "better", "expected_champion": None}]
+    assert result.stdout == "churn: promoted version 3; before: 1\n"
+
+
+def test_a_promotion_may_name_the_champion_that_was_seen(run):
+    arguments = ["promote", "churn", "3", "--reason", "better", "--expected", "1"]
+    assert run(arguments, {"/models/churn/promote": CHANGE})[1][0]["expected_champion"] == 1
+
+
+def test_a_promotion_that_changes_nothing_says_so(run):
+    answers = {"/models/churn/promote": {**CHANGE, "outcome": "already"}}
+    result, _ = run(["promote", "churn", "3", "--reason", "x"], answers)
+    assert "is the champion already" in result.stdout
+
+
+def test_a_conflict_is_told_in_the_apis_words(run):
+    refusal = {"error_code": "RESOURCE_CONFLICT", "message": "the champion of 'churn' is version 4 now"}
+    result, _ = run(["promote", "churn", "3", "--reason", "x"], {"/models/churn/promote": (409, refusal)})
+    assert result.exit_code == 1
+    assert "is version 4 now" in result.stderr
+
+
+def test_nobody_changes_anything_without_a_reason(run):
+    for arguments in (["promote", "churn", "3"], ["rollback", "churn"], ["retire", "churn", "1"]):
+        result, bodies = run(arguments, {})
+        assert (result.exit_code, bodies) == (2, [])
+
+
+def test_a_rollback_names_the_champion_it_goes_back_from(run):
+    answers = {
+        "/models/churn": {"model": "churn", "aliases": {"champion": 3}},
+        "/models/churn/rollback": {**CHANGE, "outcome": "rolled_back", "to_version": 1, "from_version": 3}
+        | {"passed_over": ["version 2 of 'churn' is retired"]},
+    }
+    result, bodies = run(["rollback", "churn", "--reason", "complaints"], answers)
+    assert bodies == [{"to": None, "reason": "complaints", "expected_champion": 3}]
+    assert result.stdout == (
+        "churn: rolled back to version 1; before: 3\n  passed over: version 2 of 'churn' is retired\n"
+    )
+
+
+def test_a_version_is_retired(run):
+    answers = {"/models/churn/retire": {"model": "churn", "version": 1, "outcome": "retired"}}
+    result, bodies = run(["retire", "churn", "1", "--reason", "old"], answers)
+    assert bodies == [{"version": 1, "reason": "old"}]
+    assert result.stdout == "churn: version 1 is retired\n"
+
+
+@pytest.mark.parametrize(("command", "decision"), [("approve", "approve"), ("reject", "reject")])
+def test_an_approval_is_answered(run, command, decision):
+    path = f"/models/churn/runs/{RUN_ID}/approval"
+    result, bodies = run([command, "churn", RUN_ID, "--reason", "card read"], {path: ANSWER})
+    assert (bodies[0]["decision"], bodies[0]["reason"]) == (decision, "card read")
+    assert "churn: version 4 is approved, by ann, 2026-05-03" in result.stdout
+
+
+def test_an_answer_that_was_given_before_says_by_whom(run):
+    path = f"/models/churn/runs/{RUN_ID}/approval"
+    result, _ = run(["approve", "churn", RUN_ID, "--reason", "x"], {path: {**ANSWER, "outcome": "already"}})
+    assert "was answered so already, by ann" in result.stdout
+
+
+def test_what_served_at_a_time_is_shown_with_who_let_it_in(run):
+    move = {"occurred_at": "2026-05-03T14:15:00+00:00", "actor": "ann", "reason": "better"}
+    document = {"model": "churn", "alias": "champion", "at": "2026-05-04T00:00:00+00:00", "version": VERSION}
+    result, _ = run(["history", "churn", "--at", "2026-05-04"], {"/models/churn/history": {**document, "move": move}})
+    for words in ("champion at 2026-05-04", "3 (1.1.0)", "ann", "better", RUN_ID, "d1", "roc_auc 0.91"):
+        assert words in result.stdout
+
+
+def test_before_the_first_champion_nothing_served(run):
+    document = {"model": "churn", "alias": "champion", "at": "2020-01-01T00:00:00+00:00", "version": None, "move": None}
+    result, _ = run(["history", "churn", "--at", "2020-01-01"], {"/models/churn/history": document})
+    assert result.stdout.strip() == "churn, champion at 2020-01-01T00:00:00+00:00: none"
+
+
+def test_an_answer_as_json_is_the_apis_own(run):
+    result, _ = run(["promote", "churn", "3", "--reason", "x", "--json"], {"/models/churn/promote": CHANGE})
+    assert json.loads(result.stdout) == CHANGE
+
+
+_INTERRUPTED_IMPORT = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "boto3":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["millrace", "models"]
+from millrace_cli.entry import run
+run()
+"""
+
+
+def test_ctrl_c_while_the_program_is_being_loaded_is_no_traceback():
+    ended = subprocess.run(  # noqa: S603  # our own program
+        [sys.executable, "-c", _INTERRUPTED_IMPORT], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (ended.returncode, ended.stderr) == (130, "error: interrupted\n")

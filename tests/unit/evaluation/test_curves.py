@@ -1,0 +1,112 @@
+"""The numbers behind figures are those of scikit-learn, thinned."""
+
+import numpy as np
+import pytest
+from millrace.evaluation.curves import (
+    MAX_POINTS,
+    MAX_SCATTERED,
+    calibration,
+    classification_curves,
+    confusion,
+    residuals,
+)
+from millrace.evaluation.weighted import MAX_SORTED_CLASSES, statistic
+from millrace.schema import Column, TableSchema
+from sklearn.metrics import auc, confusion_matrix, precision_recall_curve, roc_auc_score, roc_curve
+
+BINARY = TableSchema((Column("y", "category", "target"),), "binary", ("no", "yes"))
+
+
+def example(rows=3_000, seed=0):
+    rng = np.random.default_rng(seed)
+    scores = np.round(rng.random(rows), 3)
+    target = (rng.random(rows) < scores).astype(np.int64)
+    return target, np.stack([1 - scores, scores], axis=1)
+
+
+def test_curves_lie_on_scikit_learns():
+    target, probabilities = example()
+    curves = classification_curves(BINARY, target, probabilities, 0.95)
+    x, y, _ = roc_curve(target, probabilities[:, 1], drop_intermediate=False)
+    for false_alarms, recall in curves["roc"]:
+        assert np.min(np.abs(x - false_alarms) + np.abs(y - recall)) < 2e-4
+    assert auc(*np.transpose(curves["roc"])) == pytest.approx(roc_auc_score(target, probabilities[:, 1]), abs=5e-3)
+    precision, recall, _ = precision_recall_curve(target, probabilities[:, 1])
+    for at, value in curves["precision_recall"][5:]:
+        assert np.min(np.abs(precision - value) + np.abs(recall - at)) < 2e-3
+    assert curves["roc"][0] == [0.0, 0.0]
+    assert curves["roc"][-1] == [1.0, 1.0]
+    assert len(curves["roc"]) <= MAX_POINTS + 2
+
+
+def test_calibration_of_calibrated_scores_covers_the_diagonal():
+    target, probabilities = example()
+    found = calibration(probabilities[:, 1], target == 1, 0.95)
+    inside = [cell["low"] <= cell["predicted"] <= cell["high"] for cell in found["cells"]]
+    assert sum(inside) >= 8
+    assert found["expected_error"] < 0.05
+    assert sum(cell["rows"] for cell in found["cells"]) == 3_000
+
+
+def test_rows_of_one_probability_stand_in_one_cell():
+    found = calibration(np.array([0.2] * 50 + [0.7] * 50), np.arange(100) % 2 == 0, 0.95)
+    assert [cell["rows"] for cell in found["cells"]] == [50, 50]
+    assert len(calibration(np.full(40, 0.3), np.zeros(40, bool), 0.95)["cells"]) == 1
+
+
+def test_confusion_is_scikit_learns():
+    rng = np.random.default_rng(0)
+    target, called = rng.integers(0, 3, 200), rng.integers(0, 3, 200)
+    schema = TableSchema(BINARY.columns, "multiclass", ("a", "b", "c"))
+    found = confusion(schema, target, called)
+    matrix = confusion_matrix(target, called)
+    assert found["matrix"] == matrix.tolist()
+    assert found["per_class"][1]["recall"] == pytest.approx(matrix[1, 1] / matrix[1].sum())
+    assert found["per_class"][1]["precision"] == pytest.approx(matrix[1, 1] / matrix[:, 1].sum())
+    assert found["commonest"][0]["rows"] == (matrix - np.diag(np.diag(matrix))).max()
+
+
+def test_hundreds_of_classes_are_told_by_the_commonest_confusions():
+    names = tuple(f"c{number:03d}" for number in range(500))
+    schema = TableSchema(BINARY.columns, "multiclass", names)
+    target = np.arange(2_000) % 500
+    found = confusion(schema, target, np.where(target < 50, 7, target))
+    assert (found["matrix"], found["classes"]) == (None, None)
+    assert found["left_out_classes"] == 400
+    assert found["per_class"][0]["recall"] == 0.0
+    assert len(found["commonest"]) == 30
+    assert found["commonest"][0] == {"actual": "c000", "called": "c007", "rows": 4}
+
+
+def test_a_class_never_called_has_no_precision():
+    found = confusion(BINARY, np.array([0, 1, 1]), np.zeros(3, int))
+    assert found["per_class"][1] == {"name": "yes", "rows": 2, "recall": 0.0, "precision": None}
+
+
+def test_residuals_say_where_errors_lie():
+    rng = np.random.default_rng(0)
+    target = rng.normal(size=1_000)
+    found = residuals(target, target + 1.0, 0)
+    assert found["mean"] == pytest.approx(1.0)
+    assert len(found["points"]) == MAX_SCATTERED
+    assert sum(found["histogram"]["counts"]) == 1_000
+    assert all(part["mean_error"] == pytest.approx(1.0) for part in found["by_prediction"])
+    perfect = residuals(np.ones(3), np.ones(3), 0)
+    assert perfect["quantiles"]["0.5"] == 0.0
+
+
+def test_many_classes_have_an_area_linear_in_the_weights():
+    rng = np.random.default_rng(0)
+    classes, rows = MAX_SORTED_CLASSES + 2, 600
+    target = np.arange(rows) % classes
+    probabilities = rng.random((rows, classes)) + 0.6 * np.eye(classes)[target]
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    linear = statistic("roc_auc_ovr", target, probabilities)
+    exact = roc_auc_score(target, probabilities, multi_class="ovr")
+    assert linear(np.ones((1, rows)))[0] == pytest.approx(exact)
+    weights = np.stack([np.bincount(rng.integers(0, rows, rows), minlength=rows) for _ in range(30)]).astype(float)
+    repeated = [np.repeat(np.arange(rows), draw.astype(int)) for draw in weights]
+    truth = [roc_auc_score(target[draw], probabilities[draw], multi_class="ovr") for draw in repeated]
+    assert np.corrcoef(linear(weights), truth)[0, 1] > 0.97
+    assert np.abs(linear(weights) - truth).max() < 0.01
+    assert np.isnan(statistic("roc_auc_ovr", np.zeros(rows, int), probabilities)(np.ones((1, rows)))).all()

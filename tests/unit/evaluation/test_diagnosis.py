@@ -1,0 +1,90 @@
+"""Over- and underfitting are told apart, and the learning curve keeps to its time."""
+
+import numpy as np
+import pytest
+from millrace.errors import TrainingFailedError
+from millrace.evaluation.diagnosis import diagnose
+from millrace.evaluation.learning_curve import learning_curve
+from millrace.training.metric_catalogue import get_metric
+
+from tests.prepared_data import make_dataset
+from tests.registry_builders import make_trial
+from tests.training_run import TickingClock
+
+AUC, RMSE = get_metric("binary", "roc_auc"), get_metric("regression", "rmse")
+
+
+def of(name, train, validation, holdout):
+    return {"train": {name: train}, "validation": {name: validation}, "holdout": {name: holdout}}
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "baseline", "verdict"),
+    [
+        (AUC, (0.90, 0.88, 0.87), 0.5, "sound"),
+        (AUC, (1.00, 0.80, 0.79), 0.5, "overfit"),
+        (AUC, (0.54, 0.52, 0.53), 0.5, "underfit"),
+        (AUC, (0.45, 0.52, 0.53), 0.5, "underfit"),
+        (RMSE, (10.0, 11.0, 11.0), 20.0, "sound"),
+        (RMSE, (2.0, 14.0, 15.0), 20.0, "overfit"),
+        (RMSE, (19.5, 19.6, 19.7), 20.0, "underfit"),
+    ],
+)
+def test_verdict_follows_from_what_survives(metric, values, baseline, verdict):
+    fit = diagnose(metric, of(metric.name, *values), {metric.name: baseline})
+    assert fit.verdict == verdict
+    assert f"{values[0]:.4g} in training" in fit.explanation
+
+
+def test_overfitting_says_how_much_is_lost():
+    fit = diagnose(AUC, of("roc_auc", 1.0, 0.75, 0.75), {"roc_auc": 0.5})
+    assert fit.lost_share == pytest.approx(0.5)
+    assert "50% of what it gains" in fit.explanation
+
+
+def test_without_a_number_nothing_is_concluded():
+    assert diagnose(AUC, of("accuracy", 1.0, 1.0, 1.0), {"roc_auc": 0.5}).verdict == "unknown"
+    assert diagnose(AUC, of("roc_auc", 1.0, 1.0, 1.0), {}).verdict == "unknown"
+
+
+def curve(refit, seconds=60.0, duration=1.0, clock=None):
+    dataset = make_dataset("binary", rows=2_000)
+    return learning_curve(
+        make_trial("t1", duration_seconds=duration),
+        dataset.schema,
+        dataset.splits["train"],
+        dataset.splits["validation"],
+        metric=AUC,
+        whole=(0.95, 0.9),
+        refit=refit,
+        seconds=seconds,
+        clock=clock or TickingClock(step=0.001),
+    )
+
+
+def by_rows(_trial, _schema, train, splits):
+    assert len(np.unique(train.row_ids)) == len(train)
+    return [{"roc_auc": 0.99}, {"roc_auc": 0.5 + len(train) / 10_000}] if len(splits) == 2 else []
+
+
+def test_the_curve_goes_from_a_tenth_to_the_winner_itself():
+    points = curve(by_rows).points
+    assert points == ((100, 0.99, 0.51), (250, 0.99, 0.525), (500, 0.99, 0.55), (1_000, 0.95, 0.9))
+
+
+def test_a_refit_that_would_take_too_long_is_not_begun():
+    slow = curve(by_rows, seconds=10.0, duration=30.0)
+    assert [rows for rows, _, _ in slow.points] == [100, 250, 1_000]
+    assert "longer than" in slow.note
+    assert curve(by_rows, seconds=0.0).points == ()
+
+
+def test_a_share_that_cannot_be_learnt_from_is_left_out():
+    def fails_on_few(trial, schema, train, splits):
+        if len(train) < 200:
+            raise TrainingFailedError("a class is missing")
+        return by_rows(trial, schema, train, splits)
+
+    found = curve(fails_on_few)
+    assert [rows for rows, _, _ in found.points] == [250, 500, 1_000]
+    assert "could not be learnt from" in found.note

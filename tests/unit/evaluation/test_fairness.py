@@ -1,0 +1,108 @@
+"""Groups are compared by what is done to them, with intervals that do not trust a dozen rows."""
+
+import numpy as np
+import pytest
+from millrace.evaluation.fairness import compare_groups, group_labels, rates_of
+from millrace.evaluation.intervals import wilson
+from millrace.schema import Column
+
+SEX = Column("sex", "category")
+
+
+def example(rows: int = 2_000, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    sex = rng.choice(["f", "m"], rows)
+    target = rng.integers(0, 2, rows)
+    called = np.where(sex == "m", rng.random(rows) < 0.6, rng.random(rows) < 0.3).astype(np.int64)
+    probabilities = np.stack([1 - target * 0.8, target * 0.8], axis=1)
+    return sex, target, probabilities, called
+
+
+def compare(column, values, rates, **options):
+    return compare_groups(column, values, rates, **{"min_rows": 30, "confidence": 0.95, **options})
+
+
+def test_rates_are_those_of_the_definitions():
+    sex, target, probabilities, called = example()
+    document = compare(SEX, sex, rates_of("binary", target, probabilities, called))
+    men = next(group for group in document["groups"] if group["name"] == "m")
+    of_men = sex == "m"
+    measures = men["measures"]
+    assert measures["selection_rate"]["value"] == pytest.approx(called[of_men].mean())
+    assert measures["true_positive_rate"]["value"] == pytest.approx(called[of_men & (target == 1)].mean())
+    assert measures["false_positive_rate"]["value"] == pytest.approx(called[of_men & (target == 0)].mean())
+    assert measures["accuracy"]["value"] == pytest.approx((called == target)[of_men].mean())
+    assert measures["calibration"]["value"] == pytest.approx(-0.2 * target[of_men].mean())
+    assert measures["true_positive_rate"]["rows"] == int((of_men & (target == 1)).sum())
+
+
+def test_the_gap_is_between_the_groups_farthest_apart_and_covers_the_truth():
+    sex, target, probabilities, called = example()
+    gap = compare(SEX, sex, rates_of("binary", target, probabilities, called))["gaps"]["selection_rate"]
+    assert (gap["highest"], gap["lowest"]) == ("m", "f")
+    assert gap["low"] < 0.3 < gap["high"]
+    assert gap["clear"]
+    assert gap["ratio"] == pytest.approx(0.5, abs=0.06)
+
+
+def test_equal_groups_are_rarely_called_apart():
+    rng = np.random.default_rng(1)
+    clear = 0
+    for _ in range(60):
+        groups = rng.choice(list("abcdef"), 400)
+        called = rng.integers(0, 2, 400)
+        rates = rates_of("binary", rng.integers(0, 2, 400), np.full((400, 2), 0.5), called)
+        clear += compare(SEX, groups, rates)["gaps"]["selection_rate"]["clear"]
+    assert clear <= 6
+
+
+def test_a_dozen_rows_all_alike_are_no_certainty():
+    groups = np.array(["few"] * 32 + ["many"] * 300)
+    called = np.r_[np.ones(32), np.tile([1, 1, 1, 1, 0], 60)].astype(np.int64)
+    target = np.r_[np.ones(12), np.zeros(20), np.ones(300)].astype(np.int64)
+    gap = compare(SEX, groups, rates_of("binary", target, np.full((332, 2), 0.5), called))["gaps"]["true_positive_rate"]
+    assert gap["highest"] == "few"
+    assert not gap["clear"]
+
+
+def test_small_groups_are_shown_and_not_compared():
+    groups = np.array(["few"] * 5 + ["many"] * 100 + [""] * 50)
+    rates = rates_of("binary", np.zeros(155, int), np.full((155, 2), 0.5), np.zeros(155, int))
+    document = compare(SEX, groups, rates)
+    assert [group["name"] for group in document["groups"]] == ["many", "missing", "few"]
+    gap = document["gaps"]["selection_rate"]
+    assert {gap["highest"], gap["lowest"]} <= {"many", "missing"}
+    assert document["gaps"]["true_positive_rate"] is None
+    assert "true_positive_rate" not in document["groups"][0]["measures"]
+
+
+def test_a_sensitive_columns_groups_are_numbered():
+    sex, target, probabilities, called = example()
+    column = Column("sex", "category", sensitive=True)
+    document = compare(column, sex, rates_of("binary", target, probabilities, called))
+    assert {group["name"] for group in document["groups"]} == {"group 1", "group 2"}
+    assert document["gaps"]["selection_rate"]["highest"] in {"group 1", "group 2"}
+
+
+def test_numbers_of_many_values_are_grouped_by_quartile_and_booleans_by_word():
+    ages = group_labels(Column("age", "number"), np.r_[np.arange(100.0), np.nan])
+    assert sorted(set(ages)) == ["at least 74", "below 24", "from 24 to below 49", "from 49 to below 74", "missing"]
+    column = Column("b", "boolean", true_values=("ja",), false_values=("nein",))
+    assert group_labels(column, np.array([0.0, 1.0, np.nan])).tolist() == ["nein", "ja", "missing"]
+
+
+def test_other_tasks_have_measures_of_their_own():
+    sex, _, _, _ = example(200)
+    values = np.random.default_rng(0).normal(size=200)
+    regression = compare(SEX, sex, rates_of("regression", values, values + (sex == "m"), np.zeros(200)))
+    assert regression["gaps"]["mean_error"]["value"] == pytest.approx(1.0)
+    assert regression["gaps"]["mean_error"]["ratio"] is None
+    target = np.arange(200) % 3
+    multiclass = compare(SEX, sex, rates_of("multiclass", target, np.eye(3)[target], target))
+    assert multiclass["gaps"]["accuracy"]["value"] == 0.0
+
+
+def test_wilson_is_the_published_interval():
+    # 81 of 263, 95 %: 0.2553 to 0.3662 (Newcombe 1998, "Two-sided confidence intervals", table I).
+    low, high = wilson(81 / 263, 263, 1.959964)
+    assert (low, high) == (pytest.approx(0.2553, abs=1e-4), pytest.approx(0.3662, abs=1e-4))

@@ -1,0 +1,49 @@
+"""Latency is that of the quietest block, so that a busy neighbour does not change a verdict."""
+
+import numpy as np
+import pytest
+from millrace.evaluation.latency import BLOCKS, CALLS_OF_A_ROW, WARM_UP_CALLS, measure_latency
+
+from tests.prepared_data import make_features
+
+
+class SleepyModel:
+    """Takes a millisecond a call, and on a busy clock much longer, but for one block."""
+
+    def __init__(self, quiet_block: int) -> None:
+        self.now, self.calls, self.quiet_block = 0.0, 0, quiet_block
+        self.rows: list[int] = []
+
+    def run(self, features) -> None:
+        block = (self.calls - WARM_UP_CALLS) // CALLS_OF_A_ROW
+        self.rows.append(len(features))
+        self.now += 0.001 if block == self.quiet_block else 0.005 * (1 + self.calls % 7)
+        self.calls += 1
+
+    def clock(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("quiet_block", range(BLOCKS))
+def test_one_quiet_block_is_enough(quiet_block):
+    model = SleepyModel(quiet_block)
+    taken = measure_latency(model, make_features(100, "both"), model.clock)
+    assert taken["row"].p95 == pytest.approx(1.0)
+    assert taken["row"].median == pytest.approx(1.0)
+    assert taken["row"].rows == 1
+
+
+def test_few_rows_are_repeated_to_fill_a_batch():
+    model = SleepyModel(0)
+    taken = measure_latency(model, make_features(3, "both"), model.clock)
+    assert taken["batch"].rows == 1_000
+    assert set(model.rows) == {1, 1_000}
+
+
+def test_a_very_slow_model_is_not_asked_for_ever():
+    model = SleepyModel(-1)
+    model.run = lambda _features: setattr(model, "now", model.now + 10.0)
+    taken = measure_latency(model, make_features(3, "both"), model.clock)
+    assert taken["row"].calls == CALLS_OF_A_ROW
+    assert taken["row"].p95 == pytest.approx(10_000.0)
+    assert np.isfinite(taken["batch"].p95)
