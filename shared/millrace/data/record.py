@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from millrace.data.row_store import ParquetRows
-from millrace.data.storage import StoredColumns, storage_type
+from millrace.data.row_store import ParquetRows, rows_at_once
+from millrace.data.storage import StoredColumns, is_text, storage_type
 from millrace.data.typed_table import TypedTable, stored_parts, stored_tables
 from millrace.schema import Column, TableSchema
 
 _EXACT_INTEGERS = 2.0**53
-#: Rows of a row group: enough to compress well, few enough to be held while they are written.
-ROW_GROUP_ROWS = 1 << 20
+#: Parts of a row group: enough to compress well, few enough to be held while they are written.
+_PARTS_A_GROUP = 2
 
 
 def write_record(table: TypedTable, sink: Path | IO[bytes]) -> None:
@@ -26,16 +26,17 @@ def write_record(table: TypedTable, sink: Path | IO[bytes]) -> None:
     columns = {column.name: _record_type(table, column) for column in table.schema.columns}
     schema = pa.schema(list(columns.items()))
     waiting: list[pa.Table] = []
+    size = _PARTS_A_GROUP * rows_at_once(len(columns), _row_bytes(table))
     with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
         for part in stored_tables(table):
             cast = [part.column(name).cast(kind) for name, kind in columns.items()]
             waiting.append(pa.Table.from_arrays(cast, schema=schema))
-            if sum(group.num_rows for group in waiting) >= ROW_GROUP_ROWS:
+            if sum(group.num_rows for group in waiting) >= size:
                 whole = pa.concat_tables(waiting)
-                writer.write_table(whole.slice(0, ROW_GROUP_ROWS), ROW_GROUP_ROWS)
-                waiting = [whole.slice(ROW_GROUP_ROWS)]
+                writer.write_table(whole.slice(0, size), size)
+                waiting = [whole.slice(size)]
         if waiting:
-            writer.write_table(pa.concat_tables(waiting), ROW_GROUP_ROWS)
+            writer.write_table(pa.concat_tables(waiting), size)
 
 
 def dump_record(table: TypedTable) -> bytes:
@@ -51,6 +52,14 @@ def open_record(source: Path | IO[bytes], schema: TableSchema) -> TypedTable:
     absent = {column.name: storage_type(column) for column in schema.columns}
     rows = ParquetRows(source, words, absent)
     return TypedTable(schema, StoredColumns(rows), rows.num_rows)
+
+
+def _row_bytes(table: TypedTable) -> float:
+    """Return what a row takes, so that a row group is bounded however long the texts are."""
+    texts = [column for column in table.schema.columns if is_text(column)]
+    parts = (part for column in texts for part in stored_parts(table, column))
+    letters = sum(pc.sum(pc.binary_length(part.cast(pa.string()))).as_py() or 0 for part in parts)
+    return 8.0 * len(table.schema.columns) + letters / max(1, len(table))
 
 
 def _record_type(table: TypedTable, column: Column) -> pa.DataType:

@@ -17,9 +17,16 @@ import pyarrow.parquet as pq
 
 #: Arrow's bytes that are kept in memory before they go to disk.
 SPILL_BYTES = 128 << 20
-#: Rows that are read at once from a file.
-ROWS_AT_ONCE = 1 << 17
+#: Cells, and bytes, that are looked at at once.
+CELLS_AT_ONCE = 500_000
+BYTES_AT_ONCE = 8 << 20
 _READ_BUFFER = 1 << 20
+
+
+def rows_at_once(columns: int, row_bytes: float = 0.0) -> int:
+    """Return how many rows of so many columns, and of so many bytes, are looked at at once."""
+    few = CELLS_AT_ONCE // max(1, columns)
+    return max(1, min(few, int(BYTES_AT_ONCE / row_bytes)) if row_bytes else few)
 
 
 class Rows(Protocol):
@@ -80,7 +87,10 @@ class ParquetRows:
         )
         self._absent = {name: kind for name, kind in (absent or {}).items() if name not in present}
         self.column_names = [*present, *self._absent]
-        self.num_rows = int(self._file.metadata.num_rows)
+        metadata = self._file.metadata
+        self.num_rows = int(metadata.num_rows)
+        size = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
+        self._rows_at_once = rows_at_once(self.num_columns, size / max(1, self.num_rows))
 
     @property
     def num_columns(self) -> int:
@@ -103,7 +113,7 @@ class ParquetRows:
         if not stored:
             yield pa.table({name: pa.nulls(self.num_rows, self._absent[name]) for name in wanted})
             return
-        for batch in self._file.iter_batches(ROWS_AT_ONCE, columns=stored):
+        for batch in self._file.iter_batches(self._rows_at_once, columns=stored):
             # Parquet also finds "a.b" when asked for "a", so columns are picked by their whole name.
             columns = [
                 pa.nulls(len(batch), self._absent[name]) if name in self._absent else batch.column(name)
@@ -208,9 +218,10 @@ def column_parts(rows: Rows, name: str) -> Iterator[pa.Array]:
     if isinstance(rows, ParquetRows):
         yield from rows.parts(name)
         return
+    size = rows_at_once(rows.num_columns)
     for chunk in rows.column(name).chunks:
-        for start in range(0, len(chunk), ROWS_AT_ONCE):
-            yield chunk.slice(start, ROWS_AT_ONCE)
+        for start in range(0, len(chunk), size):
+            yield chunk.slice(start, size)
 
 
 def table_parts(rows: Any) -> Iterator[pa.Table]:
@@ -218,5 +229,6 @@ def table_parts(rows: Any) -> Iterator[pa.Table]:
     if isinstance(rows, ParquetRows):
         yield from rows.tables()
         return
-    for start in range(0, rows.num_rows, ROWS_AT_ONCE):
-        yield rows.slice(start, ROWS_AT_ONCE)
+    size = rows_at_once(rows.num_columns)
+    for start in range(0, rows.num_rows, size):
+        yield rows.slice(start, size)

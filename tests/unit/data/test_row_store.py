@@ -43,7 +43,7 @@ def examined(bench: Bench, spill_bytes: int = 20_000, aside_bytes: int = 5_000) 
     with (
         mock.patch.object(row_store, "SPILL_BYTES", spill_bytes),
         mock.patch.object(quarantine, "SPILL_BYTES", aside_bytes),
-        mock.patch.object(row_store, "ROWS_AT_ONCE", 700),
+        mock.patch.object(row_store, "CELLS_AT_ONCE", 4_200),
         mock.patch.object(blocks, "BLOCK_BYTES", 20_000),
     ):
         return examine(table(), "t.csv", SPEC, {}, None, bench=bench)
@@ -91,7 +91,7 @@ def test_columns_that_begin_alike_are_told_apart(tmp_path):
 @pytest.mark.parametrize("positions", [[], [0], [0, 5, 6, 13], list(range(14))])
 def test_rows_are_taken_by_their_positions(tmp_path, positions):
     store = RowStore({"n": pa.float64(), "w": pa.dictionary(pa.int32(), pa.string())}, tmp_path)
-    with mock.patch.object(row_store, "SPILL_BYTES", 0), mock.patch.object(row_store, "ROWS_AT_ONCE", 4):
+    with mock.patch.object(row_store, "SPILL_BYTES", 0), mock.patch.object(row_store, "CELLS_AT_ONCE", 8):
         for start in (0, 7):
             numbers = pa.array([float(start + row) for row in range(7)])
             store.append({"n": numbers, "w": pa.array([f"w{row % 3}" for row in range(7)]).dictionary_encode()})
