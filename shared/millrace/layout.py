@@ -126,3 +126,13 @@ def evaluation_key(model: str, run_id: str) -> str:
 def version_key(model: str, version: int, name: str) -> str:
     """Return the key of one artifact of a registered version."""
     return f"{model}/versions/{version}/{name}"
+
+
+def runs_prefix(model: str) -> str:
+    """Return what the keys of everything that a model's runs have written begin with."""
+    return f"{model}/runs/"
+
+
+def versions_prefix(model: str) -> str:
+    """Return what the keys of everything that belongs to a model's versions begin with."""
+    return f"{model}/versions/"
