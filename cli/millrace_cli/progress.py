@@ -82,7 +82,7 @@ class RunProgress:
         if snapshot.trials:
             lines.append(trials_table(snapshot.trials))
         if snapshot.is_final:
-            lines.append(styled(snapshot.status))
+            lines.append(styled(_ending(snapshot)))
         return Group(*lines)
 
 
@@ -97,7 +97,11 @@ def _news(snapshot: Snapshot) -> Iterable[str]:
         if trial.get("status") in ("running", "succeeded", "failed"):
             yield f"  {trial.get('candidate')} {trial.get('status')}{_reason(trial.get('reason'))}"
     if snapshot.is_final:
-        yield snapshot.status
+        yield _ending(snapshot)
+
+
+def _ending(snapshot: Snapshot) -> str:
+    return "waits for approval" if snapshot.awaits_approval else snapshot.status
 
 
 def _waiting(snapshot: Snapshot) -> str:

@@ -18,6 +18,7 @@ STATUS_STYLES = {
     "reject": "red",
     "failed": "red",
     "running": "cyan",
+    "waits for approval": "yellow",
     "queued": "dim",
     "planned": "dim",
 }
@@ -273,7 +274,7 @@ def predictions_table(predictions: Sequence[Any]) -> Table:
 
 
 def _verdict_line(model: str, run: Document, evaluation: Document | None) -> Text:
-    status = run.get("status")
+    status = "waits for approval" if run.get("stage") == "awaiting_approval" else run.get("status")
     line = Text.assemble(f"{model}: run ", styled(status))
     decision = (evaluation or {}).get("decision")
     if decision:

@@ -11,6 +11,7 @@ from millrace_cli.api import ApiClient
 from millrace_cli.errors import ApiError, CliError
 
 _NOT_FOUND = 404
+AWAITING_APPROVAL = "awaiting_approval"
 
 CauseView = Literal["unseen", "pending", "started", "skipped"]
 
@@ -43,13 +44,20 @@ class Snapshot:
         return str(self.run["status"]) if self.run else ""
 
     @property
+    def awaits_approval(self) -> bool:
+        """Whether nothing more will happen until a person answers."""
+        return self.run is not None and self.run.get("stage") == AWAITING_APPROVAL
+
+    @property
     def is_final(self) -> bool:
-        """Whether nothing more will happen."""
-        return self.cause_status == "skipped" or self.status in FINISHED_STATUSES
+        """Whether nothing more will happen, or not by itself."""
+        return self.cause_status == "skipped" or self.status in FINISHED_STATUSES or self.awaits_approval
 
     @property
     def exit_code(self) -> int:
-        """What a script is told: 0 succeeded, 2 refused, 1 anything else."""
+        """What a script is told: 0 succeeded or waiting for a person, 2 refused, 1 anything else."""
+        if self.awaits_approval:
+            return 0
         if self.cause_status == "skipped" or self.status == "rejected":
             return 2
         return 0 if self.status == "succeeded" else 1

@@ -1,7 +1,7 @@
 """A versioned bucket in memory."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,6 +105,10 @@ class MemoryObjectStore:
         versions.append(
             StoredObject(f"v{len(versions) + 1}", found.body, found.content_type, found.metadata, WRITTEN_AT)
         )
+
+    def delete(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self._objects.pop(key, None)
 
     def _find(self, key: str, version_id: str | None) -> StoredObject:
         for stored in reversed(self._objects.get(key, [])):

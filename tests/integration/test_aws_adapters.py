@@ -38,6 +38,17 @@ def store(request, isolated_from_aws) -> Iterator[MemoryObjectStore | S3ObjectSt
         yield clients.object_store(BUCKET)
 
 
+@pytest.mark.parametrize(
+    ("code", "error"), [("AccessDenied", ConfigurationError), ("InternalError", ServiceUnavailableError)]
+)
+def test_an_object_that_could_not_be_deleted_is_told(isolated_from_aws, code, error):
+    client = boto3.client("s3")
+    with Stubber(client) as stubber:
+        stubber.add_response("delete_objects", {"Errors": [{"Key": "a", "Code": code}]})
+        with pytest.raises(error):
+            S3ObjectStore(client, BUCKET).delete(["a", "b"])
+
+
 class TestObjectStore:
     def test_an_object_comes_back_as_it_was_put(self, store):
         store.put("a/b c+%20.json", b"{}", "application/json")
@@ -53,6 +64,15 @@ class TestObjectStore:
         assert store.get("key") == b"newer"
         assert store.get("key", old) == b"old"
         assert store.head("key", old).size == 3
+
+    def test_what_is_deleted_is_gone_and_the_rest_stays(self, store):
+        for number in range(1_002):
+            store.put(f"runs/{number:04d}", b"12")
+        store.delete([f"runs/{number:04d}" for number in range(1_001)] + ["runs/never-was"])
+        assert [listed.key for listed in store.list("runs/")] == ["runs/1001"]
+        with pytest.raises(ArtifactNotFoundError):
+            store.get("runs/0000")
+        store.delete([])
 
     def test_a_prefix_is_listed_by_key_past_the_first_thousand(self, store):
         for number in range(1_003):

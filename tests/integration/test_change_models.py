@@ -9,6 +9,7 @@ import boto3
 import pytest
 from millrace.aws import clients
 from millrace.errors import InvalidInputError, ServiceUnavailableError
+from millrace.layout import version_key
 from moto import mock_aws
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.sns import sns_backends
@@ -84,6 +85,17 @@ def test_what_cannot_be_done_is_a_conflict_that_says_why(world):
     assert world.post("valid_promote", version=9, reason="x")[0] == 404
     assert world.post("valid_approve")[0] == 404
     assert world.published == []
+
+
+def test_what_was_deleted_can_be_recovered_from_the_versioned_bucket(world):
+    world.post("valid_retire", version=3, reason="worse")
+    status, told = world.post("valid_gc")
+    assert (status, told["objects"], told["dry_run"]) == (200, 0, True)
+    clients.object_store(MODELS_BUCKET).delete([version_key(MODEL, 3, "model.onnx")])
+    found = boto3.client("s3").list_object_versions(Bucket=MODELS_BUCKET, Prefix=version_key(MODEL, 3, "model.onnx"))
+    (kept,) = found["Versions"]
+    store = clients.object_store(MODELS_BUCKET)
+    assert store.get(version_key(MODEL, 3, "model.onnx"), kept["VersionId"]) == b"onnx3"
 
 
 @pytest.mark.parametrize("name", names("change_models", "refused"))

@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from millrace.spec.registry import MAX_APPROVAL_HOURS
 
 from tests.template import asl
 from tests.template.template_file import ROOT, resources
@@ -46,3 +47,9 @@ class TestDefinition:
         for name, value in state_machine(path)["DefinitionSubstitutions"].items():
             if name.endswith("FunctionArn"):
                 assert value == {"Fn::GetAtt": [name.removesuffix("Arn"), "Arn"]}
+
+
+def test_a_person_has_as_long_as_a_spec_may_say():
+    definition = json.loads((ROOT / "statemachines" / "training.asl.json").read_text(encoding="utf-8"))
+    for_the_work_itself = 6 * 3_600
+    assert definition["TimeoutSeconds"] >= MAX_APPROVAL_HOURS * 3_600 + for_the_work_itself

@@ -1,4 +1,4 @@
-"""`millrace promote | rollback | retire | approve | reject`: what people decide about versions."""
+"""`millrace promote | rollback | retire | gc | approve | reject`: what people decide about versions."""
 
 from typing import Annotated, Any
 
@@ -109,6 +109,36 @@ def reject(
         show(api.post(f"/models/{model}/runs/{run}/approval", body), as_json, _draw_answer)
 
 
+def gc(
+    model: ModelName,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be deleted.")] = False,
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the ledger.")] = "asked for by hand",
+    as_json: AsJson = False,
+    profile: Profile = None,
+    stack: Stack = None,
+    region: Region = None,
+) -> None:
+    """Delete artifacts that nothing refers to: of versions retired long ago, of trials of old runs."""
+    with api_of(profile, stack, region) as api:
+        show(_collect(api, model, {"dry_run": dry_run, "reason": reason}), as_json, _draw_collection)
+
+
+def _collect(api: ApiClient, model: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Ask until nothing is left to collect; one call deletes so many objects and no more."""
+    total = api.post(f"/models/{model}/gc", body)
+    while not total["is_complete"] and not body["dry_run"]:
+        more = api.post(f"/models/{model}/gc", body)
+        total = {
+            **more,
+            "versions": sorted({*total["versions"], *more["versions"]}),
+            "runs": sorted({*total["runs"], *more["runs"]}),
+            "objects": total["objects"] + more["objects"],
+            "size": total["size"] + more["size"],
+        }
+    return total
+
+
 def _champion(api: ApiClient, model: str) -> int | None:
     return (api.get(f"/models/{model}").get("aliases") or {}).get(CHAMPION)
 
@@ -129,6 +159,18 @@ def _draw_change(change: dict[str, Any]) -> Text:
 def _draw_retirement(retirement: dict[str, Any]) -> Text:
     already = " already" if retirement["outcome"] == "already" else ""
     return Text(f"{retirement['model']}: version {retirement['version']} is retired{already}")
+
+
+def _draw_collection(collection: dict[str, Any]) -> Text:
+    did = "would delete" if collection["dry_run"] else "deleted"
+    at_least = "" if collection["is_complete"] else "at least "
+    text = Text(
+        f"{collection['model']}: {did} {at_least}{collection['objects']} object(s), {collection['size'] / 1e6:.1f} MB"
+    )
+    for what in ("versions", "runs"):
+        if collection[what]:
+            text.append(f"\n  {what}: {', '.join(map(str, collection[what]))}")
+    return text
 
 
 def _draw_answer(answer: dict[str, Any]) -> Text:

@@ -41,7 +41,7 @@ def train(
 ) -> None:
     """Upload a table and watch the model being trained on it.
 
-    Exit code 0: trained. 1: failed. 2: the data was refused; the reasons are shown.
+    Exit code 0: trained, or waiting for approval. 1: failed. 2: the data was refused; the reasons are shown.
     """
     check_upload(model, file)
     where = target_of(profile, stack, region)
@@ -80,6 +80,8 @@ def show_outcome(snapshot: Snapshot) -> None:
 
 def next_command(snapshot: Snapshot) -> str:
     """Return the command that makes sense after this outcome."""
+    if snapshot.awaits_approval:
+        return f'millrace approve {snapshot.model} {snapshot.run_id} --reason "..."; or: millrace reject ...'
     if snapshot.status == "succeeded" and snapshot.run and snapshot.run.get("version"):
         return f"millrace predict {snapshot.model} FILE"
     if snapshot.status == "rejected":

@@ -1,6 +1,6 @@
 """A bucket on S3."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from millrace.aws.errors import aws_errors, error_code
-from millrace.errors import ArtifactNotFoundError
+from millrace.errors import ArtifactNotFoundError, ConfigurationError, ServiceUnavailableError
 from millrace.ports import ListedObject, ObjectInfo, ObjectVersion
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import CopySourceTypeDef
+    from mypy_boto3_s3.type_defs import CopySourceTypeDef, ObjectIdentifierTypeDef
 
 #: A deleted object is gone too: reading its delete marker is "method not allowed", and a version id that S3 never
 #: gave is an invalid argument.
@@ -21,6 +21,8 @@ _GONE = frozenset({"404", "405", "InvalidArgument", "MethodNotAllowed", "NoSuchK
 
 #: A conditional write that somebody else's was faster than, before it or at the same moment.
 _OVERTAKEN = frozenset({"412", "409", "PreconditionFailed", "ConditionalRequestConflict"})
+#: Objects that one call deletes.
+_MAX_DELETED = 1_000
 
 
 class S3ObjectStore:
@@ -142,6 +144,18 @@ class S3ObjectStore:
             source["VersionId"] = version_id
         with self._errors(source_key):
             self._client.copy_object(Bucket=self.bucket_name, Key=target_key, CopySource=source)
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete objects, a thousand a call; see :meth:`millrace.ports.ObjectStore.delete`."""
+        for start in range(0, len(keys), _MAX_DELETED):
+            batch: list[ObjectIdentifierTypeDef] = [{"Key": key} for key in keys[start : start + _MAX_DELETED]]
+            with self._errors(batch[0]["Key"]):
+                answer = self._client.delete_objects(Bucket=self.bucket_name, Delete={"Objects": batch, "Quiet": True})
+            if faults := answer.get("Errors"):
+                codes = sorted({fault.get("Code", "") for fault in faults})
+                if "AccessDenied" in codes:
+                    raise ConfigurationError(f"S3 does not let this function delete {faults[0].get('Key')!r}")
+                raise ServiceUnavailableError(f"{len(faults)} object(s) are left in S3 ({', '.join(codes)})")
 
     @contextmanager
     def _errors(self, key: str) -> Iterator[None]:

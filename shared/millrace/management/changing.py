@@ -1,4 +1,4 @@
-"""Requests that change which version serves."""
+"""Requests that change which version serves, and what is kept of the others."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from pydantic import Field
 from millrace.management.calls import Call, Reasoned, Route
 from millrace.names import validate_model_name, validate_run_id
 from millrace.registry.approving import Decision, answer_approval
+from millrace.registry.collecting import collect
 from millrace.registry.presentation import to_json
 from millrace.registry.promotion import promote, roll_back
 from millrace.registry.retirement import retire
@@ -40,6 +41,12 @@ class ApprovalRequest(Reasoned):
 
     decision: Decision
     expected_champion: int | None = Field(default=None, ge=1, le=_MAX_VERSION)
+
+
+class CollectionRequest(Reasoned):
+    """Body of ``POST /models/{model}/gc``."""
+
+    dry_run: bool = False
 
 
 def promote_version(call: Call, model: str) -> dict[str, Any]:
@@ -77,6 +84,21 @@ def retire_version(call: Call, model: str) -> dict[str, Any]:
     return dict(to_json(retirement))
 
 
+def collect_garbage(call: Call, model: str) -> dict[str, Any]:
+    """Delete the artifacts of what nothing refers to, or only tell which."""
+    request = CollectionRequest.read(call)
+    collection = collect(
+        validate_model_name(model),
+        request.acting(call),
+        registry=call.registry,
+        model_store=call.model_store,
+        dry_run=request.dry_run,
+    )
+    document: dict[str, Any] = to_json(collection)
+    del document["keys"]
+    return document
+
+
 def answer_run(call: Call, model: str, run_id: str) -> dict[str, Any]:
     """Approve or reject a version that waits."""
     request = ApprovalRequest.read(call)
@@ -97,5 +119,6 @@ ROUTES = (
     Route("POST", "/models/<model>/promote", promote_version),
     Route("POST", "/models/<model>/rollback", roll_back_model),
     Route("POST", "/models/<model>/retire", retire_version),
+    Route("POST", "/models/<model>/gc", collect_garbage),
     Route("POST", "/models/<model>/runs/<run_id>/approval", answer_run),
 )

@@ -1,6 +1,6 @@
 """Buckets."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -87,4 +87,14 @@ class ObjectStore(Protocol):
 
     def copy(self, source_key: str, target_key: str, version_id: str | None = None) -> None:
         """Copy within the bucket; raises ``ArtifactNotFoundError`` when there is no source."""
+        ...
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete objects; one that is not there is no fault. A versioned bucket keeps them as old versions for a while.
+
+        Raises
+        ------
+        ServiceUnavailableError
+            When some are left; deleting all of them again is right.
+        """
         ...

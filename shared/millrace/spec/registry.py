@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from millrace.spec.part import SpecPart
 
 _SECONDS_AN_HOUR = 3_600
-#: Step Functions waits a year at most, and so does the pipeline's own limit allow two weeks of waiting.
+#: The pipeline's own time limit allows for it (``statemachines/training.asl.json``).
 MAX_APPROVAL_HOURS = 336
 
 

@@ -35,7 +35,10 @@ def run(monkeypatch):
     """Run a command against canned answers; returns the result and the bodies that were posted."""
 
     def run_command(arguments, answers):
-        listed = {path: [answer if isinstance(answer, tuple) else (200, answer)] for path, answer in answers.items()}
+        listed = {
+            path: answer if isinstance(answer, list) else [answer if isinstance(answer, tuple) else (200, answer)]
+            for path, answer in answers.items()
+        }
         api = FakeApi(listed)
         answer_commands(monkeypatch, api)
         result = CliRunner().invoke(app, arguments)
@@ -125,6 +128,32 @@ def test_before_the_first_champion_nothing_served(run):
 def test_an_answer_as_json_is_the_apis_own(run):
     result, _ = run(["promote", "churn", "3", "--reason", "x", "--json"], {"/models/churn/promote": CHANGE})
     assert json.loads(result.stdout) == CHANGE
+
+
+COLLECTION = {
+    "model": "churn",
+    "dry_run": False,
+    "versions": [1],
+    "runs": ["r1"],
+    "objects": 5,
+    "size": 2_000_000,
+    "is_complete": True,
+}
+
+
+def test_garbage_is_collected_until_nothing_is_left(run):
+    first = {**COLLECTION, "versions": [1, 2], "runs": [], "is_complete": False}
+    answers = {"/models/churn/gc": [(200, first), (200, COLLECTION)]}
+    result, bodies = run(["gc", "churn"], answers)
+    assert bodies == [{"dry_run": False, "reason": "asked for by hand"}] * 2
+    assert result.stdout == "churn: deleted 10 object(s), 4.0 MB\n  versions: 1, 2\n  runs: r1\n"
+
+
+def test_what_would_be_collected_is_only_told(run):
+    dry = {**COLLECTION, "dry_run": True, "is_complete": False}
+    result, bodies = run(["gc", "churn", "--dry-run"], {"/models/churn/gc": dry})
+    assert [body["dry_run"] for body in bodies] == [True]
+    assert "would delete at least 5 object(s)" in result.stdout
 
 
 _INTERRUPTED_IMPORT = """

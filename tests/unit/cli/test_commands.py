@@ -80,8 +80,16 @@ def test_a_refused_file_ends_with_exit_code_2_and_one_sentence():
     assert "Traceback" not in result.output
 
 
-@pytest.mark.parametrize(("status", "exit_code"), [("succeeded", 0), ("failed", 1), ("rejected", 2)])
-def test_train_ends_as_its_run_did(monkeypatch, table, status, exit_code):
+@pytest.mark.parametrize(
+    ("status", "stage", "exit_code"),
+    [
+        ("succeeded", "finished", 0),
+        ("failed", "finished", 1),
+        ("rejected", "finished", 2),
+        ("running", "awaiting_approval", 0),
+    ],
+)
+def test_train_ends_as_its_run_did(monkeypatch, table, status, stage, exit_code):
     class FakeTarget:
         def client(self, service):
             return FakeS3()
@@ -100,7 +108,9 @@ def test_train_ends_as_its_run_did(monkeypatch, table, status, exit_code):
         def __exit__(self, *_):
             return None
 
-    snapshot = Snapshot("churn", "started", run_id="r", run={"status": status, "reasons": ["because of this"]})
+    snapshot = Snapshot(
+        "churn", "started", run_id="r", run={"status": status, "stage": stage, "reasons": ["because of this"]}
+    )
     monkeypatch.setattr(train_command, "target_of", lambda *_: FakeTarget())
     monkeypatch.setattr(train_command, "ApiClient", FakeClient)
     monkeypatch.setattr(train_command, "watch_uploads", lambda *_: {"churn": snapshot})
@@ -109,3 +119,5 @@ def test_train_ends_as_its_run_did(monkeypatch, table, status, exit_code):
 
     assert result.exit_code == exit_code
     assert "because of this" in result.stdout
+    assert ("waits for approval" in result.stdout) == (stage == "awaiting_approval")
+    assert ("millrace approve churn r" in result.stderr) == (stage == "awaiting_approval")
