@@ -14,7 +14,7 @@ import pytest
 from millrace.schema import Task
 
 from tests.integration.application import Handler, lambda_context, load_handler
-from tests.serving_models import MemoryModelSource, churn_onnx, churn_schema, version_artifacts
+from tests.serving_models import MemoryModelSource, churn_background, churn_onnx, churn_schema, version_artifacts
 from tests.template.template_file import functions
 
 
@@ -58,7 +58,7 @@ def call(handler: Handler, method: str, path: str, document: Any = None, **heade
 def memory_handler(task: Task = "binary") -> Iterator[Handler]:
     """Yield ``predict`` beside a registry in memory that serves version 1 of ``churn``."""
     source = MemoryModelSource()
-    source.register("churn", 1, version_artifacts(churn_onnx(task), churn_schema(task)))
+    source.register("churn", 1, version_artifacts(churn_onnx(task), churn_schema(task), churn_background()))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REGISTRY_TABLE", "registry")
         patch.setenv("MODELS_BUCKET", "models")

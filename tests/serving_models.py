@@ -8,6 +8,9 @@ import numpy as np
 from millrace.errors import ArtifactNotFoundError, ModelNotFoundError, VersionNotFoundError
 from millrace.features import build_features
 from millrace.schema import Column, TableSchema, Task
+from millrace.serving.background import choose_background, dump_background
+from millrace.serving.rows import RowReader
+from millrace.serving.table import RecordsTable
 
 CHURN_COLUMNS = (
     Column("customer_id", "text", "identifier"),
@@ -43,6 +46,25 @@ def churn_schema(task: Task = "binary") -> TableSchema:
 
 
 @cache
+def churn_background(n_rows: int = 12) -> bytes:
+    """Return made-up rows of :func:`churn_schema` for explanations to compare with."""
+    rng = np.random.default_rng(5)
+    records = [
+        CHURN_RECORD
+        | {
+            "age": int(rng.integers(18, 80)),
+            "balance": float(rng.normal(100, 50)),
+            "active": bool(rng.integers(0, 2)),
+            "plan": str(rng.choice(["basic", "family", "premium"])),
+            "city": str(rng.choice(["Lima", "Oslo"])),
+        }
+        for _ in range(n_rows)
+    ]
+    rows = RowReader(churn_schema()).read(RecordsTable(records))
+    return dump_background(choose_background(churn_schema(), rows.features(0, n_rows), 0))
+
+
+@cache
 def churn_onnx(task: Task = "binary", seed: int = 0) -> bytes:
     """Fit a linear model on made-up rows of :func:`churn_schema` and export it."""
     from millrace.training.candidates import get_candidate  # noqa: PLC0415  # only those who need a model pay for it
@@ -74,9 +96,11 @@ def churn_onnx(task: Task = "binary", seed: int = 0) -> bytes:
     return export_onnx(pipeline, features, task)
 
 
-def version_artifacts(onnx: bytes, schema: TableSchema) -> dict[str, bytes]:
+def version_artifacts(onnx: bytes, schema: TableSchema, background: bytes | None = None) -> dict[str, bytes]:
     """Return a version's artifacts by name, as they are registered; the manifest names the others."""
     artifacts = {"model.onnx": onnx, "signature.json": json.dumps({"schema": schema.to_dict()}).encode()}
+    if background is not None:
+        artifacts["background.npz"] = background
     manifest = {"artifacts": {name: {"sha256": sha256(body), "size": len(body)} for name, body in artifacts.items()}}
     return {**artifacts, "manifest.json": json.dumps(manifest).encode()}
 

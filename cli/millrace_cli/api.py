@@ -138,7 +138,8 @@ def _api_error(response: httpx.Response) -> ApiError:
     if not isinstance(body, dict):
         body = {}
     message = str(body.get("message") or body.get("Message") or f"HTTP {response.status_code}")
-    faults = [f"  {fault.get('field')}: {fault.get('message')}" for fault in body.get("fields", [])]
+    fields = [(str(fault.get("field")), str(fault.get("message"))) for fault in body.get("fields", [])]
+    faults = [f"  {field}: {told}" for field, told in fields]
     hint = ""
     if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
         hint = "the caller needs execute-api:Invoke on this API; check --profile"
@@ -147,4 +148,5 @@ def _api_error(response: httpx.Response) -> ApiError:
         status=response.status_code,
         error_code=str(body.get("error_code", "")),
         hint=hint,
+        fields=fields,
     )

@@ -3,6 +3,7 @@
 Exit codes: 0 done; 1 something failed; 2 the input was refused; 130 interrupted.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -40,9 +41,20 @@ class ApiError(CliError):
         HTTP status.
     error_code : str
         The API's own code, such as ``RESOURCE_DOES_NOT_EXIST``.
+    fields : sequence of (str, str), default=()
+        What is wrong, field by field, which the message holds too.
     """
 
-    def __init__(self, message: str, *, status: int, error_code: str = "", hint: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        error_code: str = "",
+        hint: str = "",
+        fields: Sequence[tuple[str, str]] = (),
+    ) -> None:
         super().__init__(message, hint)
         self.status = status
         self.error_code = error_code
+        self.fields = tuple(fields)

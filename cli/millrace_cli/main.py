@@ -9,7 +9,7 @@ from millrace.errors import MillraceError
 from rich.text import Text
 from typer.core import TyperGroup
 
-from millrace_cli.commands import acts, data, demo, local, models, predict, runs, simulate, spec, train, why
+from millrace_cli.commands import acts, data, demo, feedback, local, models, predict, runs, simulate, spec, train, why
 from millrace_cli.console import err
 from millrace_cli.entry import INTERRUPTED
 from millrace_cli.errors import CliError
@@ -93,6 +93,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(spec.app, name="spec")
 app.command("train")(train.train)
 app.command("predict")(predict.predict)
+app.command("feedback")(feedback.feedback)
 app.command("models")(models.models)
 app.command("history")(models.history)
 app.command("promote")(acts.promote)

@@ -108,3 +108,30 @@ class ApprovalState(Contract):
     """Output of ``request_approval``."""
 
     status: Literal["pending", "approved", "rejected", "expired"]
+
+
+class MonitoringRequest(Contract):
+    """Input of ``monitor_model``; without a model it asks which there are."""
+
+    model: str | None = Field(default=None, pattern=MODEL_NAME_PATTERN)
+
+
+class MonitoredModels(Contract):
+    """Output of ``monitor_model`` that was given no model: what the Map state fans out."""
+
+    models: list[MonitoringRequest]
+
+
+class MonitoringVerdict(Contract):
+    """Output of ``monitor_model``."""
+
+    model: str
+    outcome: Literal["judged", "nothing_new", "not_serving", "disabled", "superseded"]
+    version: int | None = None
+    rows: int = 0
+    outcomes: int = 0
+    windows: int = 0
+    breaches: int = 0
+    open_incidents: int = 0
+    delivered: int = 0
+    report: str = ""

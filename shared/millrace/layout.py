@@ -8,10 +8,13 @@
                                                       report.html uploads/<cause_id>.json
     quarantine/<model>/<dataset_id or cause_id>/      rejected files or rows, with the reasons
     prepared/<model>/<run_id>/                        train.npz validation.npz test.npz schema.json manifest.json
-                                                      reference.json holdout_columns.npz
+                                                      reference.json holdout_columns.npz background.npz
     captures/<model>/<yyyy>/<mm>/<dd>/<hh>/           predictions as served, by the hour they were made, *.jsonl.gz
     captures/_malformed/<yyyy>/<mm>/<dd>/             captured lines that could not be read
     feedback/<model>/<yyyy>/<mm>/<dd>/                outcomes, by the day they were received, *.jsonl
+    monitoring/<model>/state.json.gz                  what the monitor remembers; changed only by who read it last
+    monitoring/<model>/segments/... windows/...       sketches of what was captured, and outcomes as they arrive
+    monitoring/<model>/reports/<end of window>.json   and .html; latest.json and latest.html are copies
     schemas/<model>/<schema_version>.json             the schema every later dataset is held to, and each of its
     schemas/<model>/<schema_version>.<revision>.json  compatible revisions
 
@@ -19,6 +22,7 @@
 
     <model>/runs/<run_id>/<trial_id>/                 trial.json model.onnx estimator.skops
     <model>/runs/<run_id>/evaluation.json             the leaderboard and the gate's decision
+    <model>/runs/<run_id>/prediction_profile.json     how the winner answered the holdout, for monitoring
     <model>/versions/<n>/                             manifest.json model.onnx signature.json card.json ...
 """
 
@@ -123,9 +127,19 @@ def evaluation_key(model: str, run_id: str) -> str:
     return f"{model}/runs/{run_id}/evaluation.json"
 
 
+def prediction_profile_key(model: str, run_id: str) -> str:
+    """Return the key of how a run's winner answered the holdout, for monitoring."""
+    return f"{model}/runs/{run_id}/prediction_profile.json"
+
+
 def version_key(model: str, version: int, name: str) -> str:
     """Return the key of one artifact of a registered version."""
     return f"{model}/versions/{version}/{name}"
+
+
+def monitoring_key(model: str, name: str) -> str:
+    """Return the key of one of monitoring's documents about a model."""
+    return f"monitoring/{model}/{name}"
 
 
 def runs_prefix(model: str) -> str:

@@ -87,6 +87,24 @@ class FeedbackSettings(RegistrySettings):
 
 
 @dataclass(frozen=True, slots=True)
+class MonitoringSettings(RegistrySettings):
+    """Settings of ``monitor_model``.
+
+    Parameters
+    ----------
+    alarm_topic_arn : str
+        The topic that people subscribe to.
+    stack_name : str
+        Of this deployment; events bear it.
+    """
+
+    data_bucket: str
+    models_bucket: str
+    alarm_topic_arn: str
+    stack_name: str
+
+
+@dataclass(frozen=True, slots=True)
 class ManageModelsSettings(RegistrySettings):
     """Settings of ``manage_models``."""
 

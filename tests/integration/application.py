@@ -27,6 +27,9 @@ DATA_BUCKET = "millrace-data"
 MODELS_BUCKET = "millrace-models"
 TABLE = "millrace-registry"
 PIPELINE_NAME = "millrace-training"
+MONITORING_NAME = "millrace-monitoring"
+MONITORING_ARN = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{MONITORING_NAME}"
+TOPIC_ARN = f"arn:aws:sns:{REGION}:{ACCOUNT}:millrace-alarms"
 PIPELINE_ARN = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{PIPELINE_NAME}"
 APPROVAL_TOPIC_ARN = f"arn:aws:sns:{REGION}:{ACCOUNT}:approvals"
 
@@ -205,8 +208,8 @@ def function_names() -> list[str]:
     return sorted(path.parent.name for path in (PROJECT / "functions").glob("*/app.py"))
 
 
-def pipeline_definition() -> str:
-    """Return the shipped state machine file with the template's substitutions made."""
+def pipeline_definition(file_name: str = "training.asl.json") -> str:
+    """Return a shipped state machine file with the template's substitutions made."""
 
     def substitute(match: re.Match[str]) -> str:
         name = match.group(1)
@@ -215,7 +218,7 @@ def pipeline_definition() -> str:
             return f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{function}"
         return {"Partition": "aws", "EventBusName": "default"}[name]
 
-    text = (PROJECT / "statemachines" / "training.asl.json").read_text()
+    text = (PROJECT / "statemachines" / file_name).read_text()
     return re.sub(r"\$\{(\w+)\}", substitute, text)
 
 
@@ -226,6 +229,8 @@ def deploy(monkeypatch: pytest.MonkeyPatch) -> Application:
         "DATA_BUCKET": DATA_BUCKET,
         "MODELS_BUCKET": MODELS_BUCKET,
         "TRAINING_PIPELINE_ARN": PIPELINE_ARN,
+        "ALARM_TOPIC_ARN": TOPIC_ARN,
+        "STACK_NAME": "millrace",
         "APPROVAL_TOPIC_ARN": APPROVAL_TOPIC_ARN,
         # A test changes what is served and asks at once.
         "ALIAS_REFRESH_SECONDS": "0",
@@ -257,6 +262,7 @@ def _create_storage() -> None:
     boto3.client("sns").create_topic(Name="approvals")
     queue_url = boto3.client("sqs").create_queue(QueueName="published")["QueueUrl"]
     queue = boto3.client("sqs").get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])
+    boto3.client("sns").create_topic(Name=TOPIC_ARN.rpartition(":")[2])
     events = boto3.client("events")
     events.put_rule(Name="published", EventPattern=json.dumps({"source": ["millrace"]}))
     events.put_targets(Rule="published", Targets=[{"Id": "queue", "Arn": queue["Attributes"]["QueueArn"]}])
@@ -286,6 +292,8 @@ def _create_functions(application: Application, monkeypatch: pytest.MonkeyPatch)
 
 
 def _create_pipeline() -> None:
-    boto3.client("stepfunctions").create_state_machine(
-        name=PIPELINE_NAME, definition=pipeline_definition(), roleArn=_role("states.amazonaws.com")
-    )
+    role = _role("states.amazonaws.com")
+    for name, file_name in ((PIPELINE_NAME, "training.asl.json"), (MONITORING_NAME, "monitoring.asl.json")):
+        boto3.client("stepfunctions").create_state_machine(
+            name=name, definition=pipeline_definition(file_name), roleArn=role
+        )

@@ -21,6 +21,7 @@ from millrace.spec import ModelSpec
 from moto import mock_aws
 
 from tests.integration.application import DATA_BUCKET, MODELS_BUCKET, PROJECT, TABLE, Application, deploy
+from tests.registry_builders import point_alias
 from tests.serving_models import CHURN_RECORD, churn_onnx, churn_schema, sha256, version_artifacts
 
 MODEL = "churn"
@@ -42,9 +43,7 @@ def promote(version: int) -> None:
         ModelVersion(MODEL, version, "1.0.0", "run", "trial", "ridge", "binary", {}, (), 1, hash_of_manifest, NOW),
         entry(f"v{version}"),
     )
-    registry(TABLE).move_alias(
-        MODEL, "champion", version, registry(TABLE).get_state(MODEL).revision, entry(f"m{version}")
-    )
+    point_alias(registry(TABLE), "champion", version)
 
 
 @pytest.fixture

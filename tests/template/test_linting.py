@@ -88,7 +88,7 @@ class TestCfnLint:
 
     def test_a_fault_in_a_state_machine_is_seen(self, tmp_path):
         template = inline_state_machines(load_template())
-        [machine] = [
+        [machine, *_] = [
             body["Properties"]["Definition"]
             for body in template["Resources"].values()
             if body["Type"] == "AWS::StepFunctions::StateMachine"

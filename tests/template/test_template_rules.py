@@ -31,6 +31,7 @@ ACTIONS_WITHOUT_RESOURCE = {
     "logs:PutResourcePolicy": NO_LOG_RESOURCE,
     "logs:DescribeResourcePolicies": NO_LOG_RESOURCE,
     "logs:DescribeLogGroups": NO_LOG_RESOURCE,
+    "cloudwatch:GetMetricData": "CloudWatch knows no resources for reading metrics",
     "states:SendTaskSuccess": "the task token stands for the one execution that waits with it",
 }
 ASYNCHRONOUS_EVENTS = frozenset(
@@ -344,10 +345,12 @@ class TestDoors:
             assert settings["ThrottlingRateLimit"]
             assert settings["ThrottlingBurstLimit"]
 
-    def test_retraining_on_schedule_is_off_until_someone_wants_it(self):
-        for body in resources("AWS::Scheduler::Schedule").values():
-            parameter = referenced(body["Properties"]["State"])
-            assert load_template()["Parameters"][parameter]["Default"] == "DISABLED"
+    def test_only_what_costs_next_to_nothing_runs_on_schedule_unasked(self):
+        defaults = {
+            logical_id: load_template()["Parameters"][referenced(body["Properties"]["State"])]["Default"]
+            for logical_id, body in resources("AWS::Scheduler::Schedule").items()
+        }
+        assert defaults == {"RetrainingScheduleResource": "DISABLED", "MonitoringScheduleResource": "ENABLED"}
 
 
 def test_every_parameter_is_described_and_has_a_default():

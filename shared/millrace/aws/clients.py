@@ -13,6 +13,7 @@ from millrace.aws.object_store import S3ObjectStore
 from millrace.aws.pipeline import StepFunctionsCallback, StepFunctionsPipeline
 from millrace.aws.registry import DynamoRegistry
 from millrace.aws.schedules import EventBridgeSchedules, ScheduleTargets
+from millrace.aws.serving_metrics import CloudWatchServingMetrics
 from millrace.ports import (
     EventPublisher,
     Notifier,
@@ -20,6 +21,7 @@ from millrace.ports import (
     PipelineStarter,
     Registry,
     Schedules,
+    ServingMetrics,
     TaskCallback,
 )
 from millrace.settings import ScheduleSettings, load_settings
@@ -135,6 +137,12 @@ def schedules(settings: ScheduleSettings) -> Schedules:
         dead_letter_arn=settings.schedule_dead_letter_arn,
     )
     return EventBridgeSchedules(_scheduler(), targets)
+
+
+@_cached_factory
+def serving_metrics() -> ServingMetrics:
+    """Return what is counted of requests."""
+    return CloudWatchServingMetrics(boto3.client("cloudwatch", config=_CONFIG))
 
 
 def clear_clients() -> None:

@@ -19,9 +19,11 @@ from millrace.data.reference import describe_reference
 from millrace.data.row_choice import Contribution, choose_rows
 from millrace.data.targets import MIN_CLASS_ROWS
 from millrace.data.typed_table import TypedTable
+from millrace.features import FeatureMatrix
 from millrace.layout import SPLITS, SplitName
 from millrace.registry.entities import DatasetRecord
 from millrace.schema import TableSchema
+from millrace.serving.background import BACKGROUND, choose_background, dump_background
 from millrace.spec import ModelSpec
 
 #: Rows below which no split can be drawn.
@@ -46,6 +48,8 @@ class PreparedData:
         The test split's typed values of the columns that evaluation tells of apart, features or not.
     reference : mapping
         Statistics of the training split, for monitoring; see :func:`millrace.data.reference.describe_reference`.
+    background : FeatureMatrix
+        Rows of the training split that explanations compare with.
     findings : tuple of Finding
         Errors, when nothing can be learnt from the rows together.
     """
@@ -56,6 +60,7 @@ class PreparedData:
     partition: Partition
     holdout_columns: Mapping[str, npt.NDArray[Any]]
     reference: Mapping[str, Any]
+    background: FeatureMatrix
     findings: tuple[Finding, ...]
 
     @property
@@ -91,6 +96,7 @@ class PreparedData:
         documents["schema.json"] = json_bytes(self.schema.to_dict())
         documents["holdout_columns.npz"] = dump_columns(self.holdout_columns)
         documents["reference.json"] = json_bytes(self.reference)
+        documents[BACKGROUND] = dump_background(self.background)
         return documents
 
     def _class_counts(self, split: PreparedSplit) -> dict[str, int]:
@@ -176,7 +182,9 @@ def prepare(
     reference = describe_reference(schema, table.take(train).columns, target[train])
     parts = replace(parts, description={**parts.description, "fingerprint": split_fingerprint(schema, spec)})
     told_apart = _columns_told_apart(schema, table.take(parts.sides["test"]), spec)
-    return PreparedData(schema, splits, choice.contributions, parts, told_apart, reference, (*found, *parts.findings))
+    background = choose_background(schema, splits["train"].features, spec.seed)
+    findings = (*found, *parts.findings)
+    return PreparedData(schema, splits, choice.contributions, parts, told_apart, reference, background, findings)
 
 
 def split_fingerprint(schema: TableSchema, spec: ModelSpec) -> str:

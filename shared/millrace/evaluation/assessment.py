@@ -16,12 +16,14 @@ from millrace.evaluation.gate import decide
 from millrace.evaluation.gate_evidence import ChampionComparison, GateEvidence, GateResult
 from millrace.evaluation.holdout import Measurement, baseline_predictions, measure, unanswered
 from millrace.evaluation.intervals import Interval
+from millrace.evaluation.prediction_profile import profile_predictions
 from millrace.evaluation.seen_rows import Overlap, find_overlap
 from millrace.layout import prepared_key, split_key, trial_key
 from millrace.ports import ObjectStore
 from millrace.registry.entities import Trial
 from millrace.schema import TableSchema
 from millrace.serving.onnx_model import OnnxModel
+from millrace.sketches.profile import PredictionProfile
 from millrace.spec import ModelSpec
 from millrace.training.metric_catalogue import Metric
 from millrace.training.trial import ONNX_NAME, RECORD_NAME
@@ -68,6 +70,8 @@ class Assessment:
         None when it gave an answer that is no number.
     split : mapping
         How the rows were divided, from the prepared data's manifest.
+    profile : PredictionProfile or None
+        How it answered the holdout, for monitoring.
     """
 
     winner: Trial
@@ -79,6 +83,7 @@ class Assessment:
     champion: ChampionResult | None
     examination: Examination | None
     split: Mapping[str, Any] = field(default_factory=dict)
+    profile: PredictionProfile | None = None
 
 
 def assess(
@@ -153,6 +158,24 @@ def assess(
         champion=compared,
         examination=examination,
         split=split,
+        profile=_profile(schema, predictions, splits, spec, examination),
+    )
+
+
+def _profile(
+    schema: TableSchema, predictions: Array, splits: Splits, spec: ModelSpec, examination: Examination | None
+) -> PredictionProfile | None:
+    """Profile the winner's answers; there is none of answers that are no numbers."""
+    if examination is None:
+        return None
+    threshold = examination.document.get("threshold")
+    return profile_predictions(
+        schema,
+        predictions,
+        splits.holdout.target,
+        train_target=splits.train.target,
+        threshold=threshold["value"] if threshold else None,
+        groups={name: splits.told_apart[name] for name in spec.sensitive_groups if name in splits.told_apart},
     )
 
 

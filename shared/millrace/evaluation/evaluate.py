@@ -10,7 +10,7 @@ from millrace.evaluation.assessment import Assessment, assess
 from millrace.evaluation.champion import load_champion
 from millrace.evaluation.leaderboard import Standing, rank_trials, settle_trials
 from millrace.evaluation.report import build_document
-from millrace.layout import evaluation_key
+from millrace.layout import evaluation_key, prediction_profile_key
 from millrace.ports import ObjectStore, Registry
 from millrace.registry.entities import Run
 from millrace.registry.presentation import to_json
@@ -68,6 +68,9 @@ def evaluate_run(
         evaluated_at=now,
     )
     body = json.dumps(to_json(document), indent=2, allow_nan=False).encode()
+    if assessment and assessment.profile:
+        profile = json.dumps(assessment.profile.to_dict(), allow_nan=False).encode()
+        model_store.put(prediction_profile_key(run.model, run.run_id), profile, "application/json")
     model_store.put(evaluation_key(run.model, run.run_id), body, "application/json")
     registry.update_run(run.model, run.run_id, **_run_changes(run, verdict, document, now))
     return verdict

@@ -59,7 +59,7 @@ def find_faults(
 
 def _shares(name: str, cells: Cells, reference: ColumnSketch, present: ColumnSketch, rows: int) -> Iterator[_Share]:
     training_rows = reference.known + reference.missing
-    gone = present.absent == rows and present.absent > 0
+    gone = present.missing == rows and reference.missing < training_rows
     note = "the column is no longer sent" if gone else ""
     yield _Share(name, "missing", (reference.missing, present.missing), (training_rows, rows), note)
     if isinstance(cells, NumberCells):

@@ -90,6 +90,8 @@ class Incident:
         None while it is open.
     actions : tuple of str, default=()
         What was done about it, in words.
+    alerts : int, default=0
+        How often somebody was told that it is open.
     """
 
     incident_id: str
@@ -102,6 +104,7 @@ class Incident:
     quiet_until: datetime | None = None
     resolved_at: datetime | None = None
     actions: tuple[str, ...] = ()
+    alerts: int = 0
 
     @property
     def is_open(self) -> bool:
@@ -213,7 +216,8 @@ def advance(
         if incident is None:
             continue
         step = _step(before, incident, now.end)
-        incidents[event] = replace(incident, told=True) if step == "opened" else incident
+        told = replace(incident, told=True, alerts=incident.alerts + 1)
+        incidents[event] = told if step == "opened" else incident
         transitions += [Transition(step, incidents[event])] if step else []
     return Watchbook(recent, first_seen, incidents), transitions
 

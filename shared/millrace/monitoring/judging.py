@@ -143,6 +143,9 @@ def _judge_features(traffic: Traffic, subject: Subject, spec: MonitoringSpec, ba
     held = {f.subject for f in skew if f.status == "breach" and (background.first or f.subject in background.skewed)}
     if spec.skew.enabled:
         findings += [finding for finding in skew if finding.subject in held or background.first]
+        if any(finding.status != "unknown" for finding in skew) and not background.first:
+            rest = f"{len(skew) - len(held)} features were asked about as learnt from the first window on"
+            findings.append(Finding("skew", "every other feature", "ok", rest, rows=traffic.features.rows))
     if spec.feature_drift.enabled and not background.first:
         drifts = compare.judge_with_like_hours("feature_drift", training, "in training", background)
         findings += [finding for finding in drifts if finding.subject not in held]

@@ -1,39 +1,14 @@
 """Serving health: errors of ours, latency, cold starts, refused requests."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from millrace.monitoring.findings import Finding, Status, too_few
 from millrace.monitoring.performance import proportion
+from millrace.ports import ServingCounts
 from millrace.spec.monitoring import ServingWatch
 
 #: Standard errors that a share must be above its limit: one in a thousand by chance.
 _SURE = 3.1
-
-
-@dataclass(frozen=True, slots=True)
-class ServingCounts:
-    """How a window's requests were served.
-
-    Parameters
-    ----------
-    requests : int
-        All of them.
-    errors : int
-        That ended in an error of ours (5xx).
-    refused : int
-        That were refused for what was in them (4xx).
-    cold_starts : int
-        That waited for a new execution environment.
-    latency_ms : float or None
-        That nineteen of twenty were served within; None when it is not known.
-    """
-
-    requests: int
-    errors: int = 0
-    refused: int = 0
-    cold_starts: int = 0
-    latency_ms: float | None = None
 
 
 def find_serving_faults(counts: ServingCounts | None, watch: ServingWatch) -> list[Finding]:
@@ -46,10 +21,11 @@ def find_serving_faults(counts: ServingCounts | None, watch: ServingWatch) -> li
 
 
 def _judge(counts: ServingCounts, watch: ServingWatch) -> Iterator[Finding]:
-    yield _share("errors", "ended in an error of ours", counts.errors, counts.requests, watch.threshold)
-    if watch.max_refused_share is not None:
+    if counts.errors is not None:
+        yield _share("errors", "ended in an error of ours", counts.errors, counts.requests, watch.threshold)
+    if watch.max_refused_share is not None and counts.refused is not None:
         yield _share("refusals", "were refused", counts.refused, counts.requests, watch.max_refused_share)
-    if watch.max_cold_start_share is not None:
+    if watch.max_cold_start_share is not None and counts.cold_starts is not None:
         yield _share("cold starts", "started cold", counts.cold_starts, counts.requests, watch.max_cold_start_share)
     if watch.max_latency_ms is not None and counts.latency_ms is not None:
         late = counts.latency_ms > watch.max_latency_ms

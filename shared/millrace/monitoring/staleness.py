@@ -8,7 +8,7 @@ from millrace.spec.monitoring import StalenessWatch
 _DAY = timedelta(days=1)
 _HOUR = timedelta(hours=1)
 #: Requests that must have been due before silence means something: by chance there are none once in e^20 such times.
-EXPECTED_ROWS = 20.0
+EXPECTED_REQUESTS = 20.0
 
 
 def find_staleness(
@@ -18,7 +18,7 @@ def find_staleness(
     trained_at: datetime | None,
     newest_data_at: datetime | None,
     last_row_at: datetime | None,
-    rows_per_hour: float,
+    requests_per_hour: float,
 ) -> list[Finding]:
     """Judge ages and silence.
 
@@ -30,13 +30,13 @@ def find_staleness(
         When the newest dataset that it learnt from was accepted.
     last_row_at : datetime or None
         When it was last asked; None when it never was.
-    rows_per_hour : float
+    requests_per_hour : float
         How often it is asked as a rule, hours without traffic included.
     """
     return [
         *_age("model", "the model was trained", watch.max_model_age_days, trained_at, now),
         *_age("data", "the newest data was accepted", watch.max_data_age_days, newest_data_at, now),
-        *_silence(watch.silent_hours, last_row_at, rows_per_hour, now),
+        *_silence(watch.silent_hours, last_row_at, requests_per_hour, now),
     ]
 
 
@@ -49,13 +49,13 @@ def _age(subject: str, what: str, limit: float | None, since: datetime | None, n
     return [Finding("staleness", f"age of the {subject}", status, message, "days", days, limit)]
 
 
-def _silence(limit: float | None, last: datetime | None, rows_per_hour: float, now: datetime) -> list[Finding]:
-    if limit is None or last is None or rows_per_hour <= 0:
+def _silence(limit: float | None, last: datetime | None, requests_per_hour: float, now: datetime) -> list[Finding]:
+    if limit is None or last is None or requests_per_hour <= 0:
         return []
     hours = max(0.0, (now - last) / _HOUR)
-    needed = max(limit, EXPECTED_ROWS / rows_per_hour)
+    needed = max(limit, EXPECTED_REQUESTS / requests_per_hour)
     message = (
-        f"the last request came {hours:.0f} hours ago, where {rows_per_hour:.3g} an hour are usual; "
+        f"the last request came {hours:.0f} hours ago, where {requests_per_hour:.3g} an hour are usual; "
         f"{needed:.0f} hours of silence would be no chance"
     )
     status: Status = "breach" if hours > needed else "ok"

@@ -9,6 +9,7 @@ from millrace.ports.objects import ListedObject, ObjectInfo, ObjectStore, Object
 from millrace.ports.pipeline import Notifier, PipelineStarter, TaskCallback
 from millrace.ports.registry import MAX_FOLLOW_UP_CAUSES, Claim, Registry, SpecRecord
 from millrace.ports.schedules import PURPOSES, Purpose, Schedule, Schedules
+from millrace.ports.serving_metrics import ServingCounts, ServingMetrics
 
 __all__ = [
     "MAX_FOLLOW_UP_CAUSES",
@@ -26,6 +27,8 @@ __all__ = [
     "Registry",
     "Schedule",
     "Schedules",
+    "ServingCounts",
+    "ServingMetrics",
     "SpecRecord",
     "TaskCallback",
 ]

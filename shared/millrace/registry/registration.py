@@ -20,7 +20,7 @@ from millrace.errors import (
     InvalidInputError,
     VersionNotFoundError,
 )
-from millrace.layout import evaluation_key, prepared_key, trial_key, version_key
+from millrace.layout import evaluation_key, prediction_profile_key, prepared_key, trial_key, version_key
 from millrace.model_card.document import build_card
 from millrace.model_card.files import card_files
 from millrace.names import CHALLENGER, CHAMPION
@@ -36,6 +36,8 @@ MODEL = "model.onnx"
 SIGNATURE = "signature.json"
 MANIFEST = "manifest.json"
 REFERENCE = "reference.json"
+PROFILE = "prediction_profile.json"
+BACKGROUND = "background.npz"
 
 #: What is taken over from the winning trial, as it is.
 _TRIAL_ARTIFACTS = (MODEL, "estimator.skops", "trial.json")
@@ -43,6 +45,7 @@ _LETS_IN = frozenset({"promote", "keep"})
 _CONTENT_TYPES = {
     ".json": "application/json",
     ".md": "text/markdown; charset=utf-8",
+    ".npz": "application/octet-stream",
     ".html": "text/html; charset=utf-8",
 }
 
@@ -57,8 +60,12 @@ class Winner:
         For what only people know, on the card, and for how much of what the version answers is captured.
     reference : bytes or None, default=None
         ``reference.json`` of the prepared data, for monitoring.
+    profile : bytes or None, default=None
+        How it answered the holdout, for monitoring.
     prepared : mapping, default={}
         ``manifest.json`` of the prepared data; empty where there is none.
+    background : bytes or None, default=None
+        ``background.npz`` of the prepared data, for explanations.
     """
 
     run: Run
@@ -67,7 +74,9 @@ class Winner:
     evaluation: Mapping[str, Any]
     spec: ModelSpec
     reference: bytes | None = None
+    profile: bytes | None = None
     prepared: Mapping[str, Any] = field(default_factory=dict)
+    background: bytes | None = None
 
     @property
     def claim(self) -> Claim:
@@ -129,22 +138,24 @@ def _read_winner(run: Run, registry: Registry, model_store: ObjectStore, data_st
         raise InvalidInputError(f"run {run.run_id} has no winner to register: the gate's decision was to reject")
     schema = TableSchema.from_dict(json.loads(data_store.get(prepared_key(run.model, run.run_id, "schema.json"))))
     trial = registry.get_trial(run.model, run.run_id, evaluation["trial_id"])
-    prepared = _read_prepared(run, MANIFEST, data_store)
+    prepared = _read_if_there(data_store, prepared_key(run.model, run.run_id, MANIFEST))
     return Winner(
         run,
         trial,
         schema,
         evaluation,
         registry.get_spec(run.model),
-        _read_prepared(run, REFERENCE, data_store),
-        json.loads(prepared) if prepared else {},
+        reference=_read_if_there(data_store, prepared_key(run.model, run.run_id, REFERENCE)),
+        profile=_read_if_there(model_store, prediction_profile_key(run.model, run.run_id)),
+        prepared=json.loads(prepared) if prepared else {},
+        background=_read_if_there(data_store, prepared_key(run.model, run.run_id, BACKGROUND)),
     )
 
 
-def _read_prepared(run: Run, name: str, data_store: ObjectStore) -> bytes | None:
-    """Return a document of the prepared data; data prepared by an older release has not all of them."""
+def _read_if_there(store: ObjectStore, key: str) -> bytes | None:
+    """Return a document that runs of an older release do not have."""
     try:
-        return data_store.get(prepared_key(run.model, run.run_id, name))
+        return store.get(key)
     except ArtifactNotFoundError:
         return None
 
@@ -210,6 +221,10 @@ def _write_artifacts(winner: Winner, version: ModelVersion, model_store: ObjectS
     }
     if winner.reference is not None:
         documents[REFERENCE] = winner.reference
+    if winner.profile is not None:
+        documents[PROFILE] = winner.profile
+    if winner.background is not None:
+        documents[BACKGROUND] = winner.background
     for name, body in documents.items():
         model_store.put(version_key(run.model, version.version, name), body, _content_type(name))
     stored = {

@@ -7,13 +7,17 @@ from millrace.serving.cells import FLOAT32_MAX, MAX_TEXT_LENGTH
 
 Document = dict[str, Any]
 
-_ON_ERROR: Document = {
+_OPTIONS: Document = {
     "type": ["object", "null"],
     "properties": {
         "on_error": {
             "enum": ["refuse", "partial"],
             "description": "Whether bad rows refuse the request, or are left out and told of under 'errors'.",
-        }
+        },
+        "explain": {
+            "type": "boolean",
+            "description": "Whether to say under 'explanations' how much each feature moved each prediction.",
+        },
     },
     "description": "Other members are taken, and not used.",
 }
@@ -56,7 +60,7 @@ def schemas(schema: TableSchema, max_rows: int) -> Document:
                 ),
             ]
         },
-        "Instances": _closed({"instances": _either_rows(max_rows), "parameters": _ON_ERROR}, ["instances"]),
+        "Instances": _closed({"instances": _either_rows(max_rows), "parameters": _OPTIONS}, ["instances"]),
         "InferenceRequest": _inference_request(schema),
         **_reply_components(schema),
     }
@@ -135,9 +139,23 @@ def _reply_components(schema: TableSchema) -> Document:
     faults = {"type": "array", "items": fault}
     bad_row = _closed({"row": {"type": "integer"}, "fields": faults}, ["row", "fields"])
     tensor = {"type": "object", "required": ["name", "shape", "datatype"]}
+    by_feature = {"type": "object", "properties": {column.name: {"type": "number"} for column in schema.features}}
+    explanation = {
+        "type": ["object", "null"],
+        "properties": {
+            "output": {"enum": ["probability", "value"]},
+            "label": {"description": "The class whose probability is explained."},
+            "prediction": {"type": "number"},
+            "base_value": {"type": "number", "description": "The mean prediction over rows of the training data."},
+            "attributions": {**by_feature, "description": "With the base value they sum to the prediction."},
+            "standard_errors": {**by_feature, "description": "Of the attributions, from sampling."},
+        },
+        "required": ["output", "prediction", "base_value", "attributions", "standard_errors"],
+    }
     return {
         "Predictions": _closed(
             {
+                "explanations": {"type": "array", "items": explanation},
                 "predictions": {"type": "array", "items": prediction},
                 "model": text,
                 "model_version": {"type": "integer"},
@@ -173,7 +191,7 @@ def _closed(properties: Document, required: list[str]) -> Document:
 
 
 def _member(name: str, schema: Document) -> Document:
-    return _closed({name: schema, "params": _ON_ERROR}, [name])
+    return _closed({name: schema, "params": _OPTIONS}, [name])
 
 
 def _rows(items: Document, max_rows: int) -> Document:

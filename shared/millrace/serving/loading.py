@@ -5,20 +5,25 @@ The registry's record holds the SHA-256 of ``manifest.json``; the manifest holds
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from millrace.errors import ArtifactIntegrityError
+from millrace.errors import ArtifactIntegrityError, InvalidInputError
 from millrace.schema import TableSchema
 from millrace.serving.capture import CaptureRules, CaptureWriter
 from millrace.serving.onnx_model import OnnxModel
 from millrace.serving.rows import RowReader
 
+if TYPE_CHECKING:
+    from millrace.serving.explaining import Explainer
+
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 SIGNATURE = "signature.json"
+BACKGROUND = "background.npz"
 
 
 class ModelSource(Protocol):
@@ -71,6 +76,8 @@ class LoadedModel:
         When it was registered, where its manifest says so.
     capture : CaptureRules
         How much of what it answers is captured.
+    read_background : callable or None, default=None
+        Reads the rows that explanations compare with, where the version has them.
     """
 
     model: str
@@ -80,6 +87,7 @@ class LoadedModel:
     threshold: Threshold | None = None
     created_at: datetime | None = None
     capture: CaptureRules = field(default_factory=CaptureRules)
+    read_background: Callable[[], bytes] | None = None
 
     @cached_property
     def reader(self) -> RowReader:
@@ -90,6 +98,18 @@ class LoadedModel:
     def capture_writer(self) -> CaptureWriter:
         """Writes down what this version answered."""
         return CaptureWriter(self.model, self.version, self.schema, self.capture)
+
+    @cached_property
+    def explainer(self) -> "Explainer":
+        """Explains this version's predictions; raises ``InvalidInputError`` where it has no background."""
+        from millrace.serving.background import load_background  # noqa: PLC0415 - few requests need it
+        from millrace.serving.explaining import Explainer  # noqa: PLC0415 - as above
+
+        if self.read_background is None:
+            raise InvalidInputError(
+                f"version {self.version} of {self.model} was registered before explanations were; train it again"
+            )
+        return Explainer(self.schema, load_background(self.read_background()))
 
     @cached_property
     def labels(self) -> tuple[Any, ...]:
@@ -113,6 +133,7 @@ def load_version(source: ModelSource, model: str, version: int) -> LoadedModel:
         artifacts = manifest["artifacts"]
         model_sha256 = artifacts[MODEL]["sha256"]
         signature_sha256 = artifacts[SIGNATURE]["sha256"]
+        background_sha256 = artifacts.get(BACKGROUND, {}).get("sha256")
         created_at = _moment(manifest.get("created_at"))
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactIntegrityError(f"{MANIFEST} of {model} version {version} names no model and signature") from error
@@ -125,7 +146,13 @@ def load_version(source: ModelSource, model: str, version: int) -> LoadedModel:
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactIntegrityError(f"{SIGNATURE} of {model} version {version} holds no schema") from error
     onnx = OnnxModel.load(_checked(source, model, version, MODEL, model_sha256), schema)
-    return LoadedModel(model, version, onnx, schema, threshold, created_at, capture)
+    read_background = None
+    if background_sha256 is not None:
+
+        def read_background() -> bytes:
+            return _checked(source, model, version, BACKGROUND, background_sha256)
+
+    return LoadedModel(model, version, onnx, schema, threshold, created_at, capture, read_background)
 
 
 def _threshold(document: Any, schema: TableSchema) -> Threshold | None:

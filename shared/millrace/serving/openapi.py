@@ -16,6 +16,12 @@ from millrace.serving.examples import example_row
 from millrace.serving.json_schemas import Document, reference, schemas
 from millrace.serving.loading import LoadedModel
 
+_EXPLAIN = {
+    "name": "explain",
+    "in": "query",
+    "schema": {"type": "boolean", "default": False},
+    "description": "Whether to explain each prediction; for a few rows at once.",
+}
 _ERRORS = {
     "400": "The request is wrong; every bad field is named.",
     "404": "There is no such model or version.",
@@ -111,6 +117,7 @@ def _operation(operation_id: str, summary: str, reply: str, error: str, content:
     return {
         "operationId": operation_id,
         "summary": summary,
+        "parameters": [_EXPLAIN],
         "requestBody": {"required": True, "content": content},
         "responses": _responses(reply, error, _ERRORS),
     }

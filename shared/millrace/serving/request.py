@@ -116,3 +116,18 @@ def answers_partially(request: Request, asked: PredictionRequest) -> bool:
         message = "expects 'refuse' or 'partial'"
         raise InvalidInputError(f"on_error {message}", [FieldError("on_error", message)])
     return bool(on_error == "partial")
+
+
+def wants_explanations(request: Request, asked: PredictionRequest) -> bool:
+    """Tell whether predictions are to be explained; the query goes before the body.
+
+    Raises
+    ------
+    InvalidInputError
+        When ``explain`` is neither true nor false.
+    """
+    explain = request.query.get("explain", asked.parameters.get("explain", False))
+    wanted = {"true": True, "false": False}.get(explain.lower()) if isinstance(explain, str) else explain
+    if not isinstance(wanted, bool):
+        raise InvalidInputError("explain expects true or false", [FieldError("explain", "expects true or false")])
+    return wanted

@@ -16,7 +16,7 @@ from millrace.serving.cache import ModelCache
 from millrace.serving.dialects import kserve_v1, mlflow, open_inference
 from millrace.serving.error_detail import ErrorDetail, reduce_scores
 from millrace.serving.loading import LoadedModel
-from millrace.serving.request import PredictionRequest, Request, answers_partially
+from millrace.serving.request import PredictionRequest, Request, answers_partially, wants_explanations
 from millrace.serving.rows import TypedRows
 from millrace.serving.scorer import Scores, score
 
@@ -121,7 +121,12 @@ def _predict(endpoint: Endpoint, request: Request, dialect: Dialect) -> Answer:
     loaded = _find_model(endpoint, request)
     asked = dialect.read_request(request, loaded.schema, endpoint.max_rows)
     rows = loaded.reader.read(asked.table, partial=answers_partially(request, asked))
-    prediction = Prediction(loaded, asked, rows, score(loaded, rows), endpoint.make_id())
+    scores = score(loaded, rows)
+    if wants_explanations(request, asked):
+        from millrace.serving.explanations import explain_scores  # noqa: PLC0415 - few requests need it
+
+        scores = replace(scores, explanations=explain_scores(loaded, rows, scores))
+    prediction = Prediction(loaded, asked, rows, scores, endpoint.make_id())
     told = reduce_scores(prediction.scores) if endpoint.error_detail == "reduced" else prediction.scores
     return Answer(dialect.write_reply(asked, told, loaded, prediction.prediction_id), prediction)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,6 +10,9 @@ from millrace.errors import FieldError
 from millrace.serving.feature_reader import Notice
 from millrace.serving.loading import LoadedModel
 from millrace.serving.rows import TypedRows
+
+if TYPE_CHECKING:
+    from millrace.serving.explanations import Explanation
 
 #: Rows that are scored at once: matrices stay small whatever a request holds.
 CHUNK_ROWS = 1_024
@@ -38,6 +41,8 @@ class Scores:
         What a caller should know about the rows.
     bad_rows : mapping of int to tuple of FieldError
         What is wrong with rows that were not scored.
+    explanations : list of (Explanation or None), or None
+        Of each row, where they were asked for.
     """
 
     classes: tuple[str, ...]
@@ -47,6 +52,7 @@ class Scores:
     values: list[float | None] | None
     notices: tuple[Notice, ...] = ()
     bad_rows: Mapping[int, tuple[FieldError, ...]] = field(default_factory=dict)
+    explanations: "list[Explanation | None] | None" = None
 
 
 def score(loaded: LoadedModel, rows: TypedRows) -> Scores:

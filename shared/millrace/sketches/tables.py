@@ -196,6 +196,11 @@ def sketch_rows(
     return TableSketch(rows, sketched, scores.finish())
 
 
+def sketch_numbers(values: npt.NDArray[np.float64], cells: NumberCells) -> ColumnSketch:
+    """Sketch one column of numbers."""
+    return _sketch_numbers(values, cells)[0]
+
+
 def _empty_column(cells: Cells) -> ColumnSketch:
     sums = np.zeros(len(cells) if isinstance(cells, NumberCells) else 0)
     return ColumnSketch(np.zeros(len(cells), dtype=np.int64), sums)

@@ -32,7 +32,7 @@ def test_nothing_is_said_about_unchanged_traffic():
     found = [judge(seed=seed, answers=make_answers(1_000, 100 + seed)[0]) for seed in range(20)]
     assert set().union(*map(breaches, found)) == set()
     assert {finding.verdict for finding in found[0]} == {
-        "data_quality", "feature_drift", "dependence", "prediction_drift", "estimated_quality", "bias",
+        "data_quality", "skew", "feature_drift", "dependence", "prediction_drift", "estimated_quality", "bias",
     }  # fmt: skip
 
 

@@ -51,7 +51,7 @@ def handle(event: dict, registry: MemoryRegistry) -> list:
 def test_files_start_nothing_and_one_line_a_day_says_why():
     registry = MemoryRegistry()
     cause = make_cause()
-    registry.claim_cause(cause, make_run(cause), make_entry("first"))
+    registry.claim_cause(cause, make_run(cause), make_entry("e1"))
     before = len(registry.list_ledger(MODEL))
     for number in range(5):
         assert handle(uploaded(f"incoming/{MODEL}/may/part-{number}.csv"), registry) == []

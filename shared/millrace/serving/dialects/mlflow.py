@@ -64,7 +64,8 @@ def write_reply(
 
     ``predictions`` holds, per row, ``label``, ``probabilities`` by class and ``decision``, or a number for
     regression; all of it is null for a row that ``errors`` tells of. Row ``i`` (from 0) is known to feedback as
-    ``<prediction_id>-<i>``. ``warnings`` is there when something was scored that the model knows little of.
+    ``<prediction_id>-<i>``. ``warnings`` is there when something was scored that the model knows little of,
+    ``explanations`` when they were asked for.
     """
     reply: dict[str, Any] = {
         "predictions": _predictions(scores),
@@ -74,6 +75,8 @@ def write_reply(
     }
     if scores.notices:
         reply["warnings"] = [{"field": notice.field, "message": notice.message} for notice in scores.notices]
+    if scores.explanations is not None:
+        reply["explanations"] = [None if told is None else told.to_dict() for told in scores.explanations]
     if scores.bad_rows:
         reply["errors"] = [
             {"row": row, "fields": [{"field": fault.field, "message": fault.message} for fault in faults]}

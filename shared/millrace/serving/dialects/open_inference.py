@@ -4,7 +4,7 @@ https://github.com/kserve/open-inference-protocol/blob/main/specification/protoc
 
 Columns are tensors of shape (n_rows,) or (n_rows, 1), one each; or all features are one tensor of two dimensions, in
 their order. Replied are ``label``, ``probabilities`` and ``decision``, or ``value`` for regression. Binary tensors are
-not read.
+not read. Explanations, where the parameter ``explain`` asks for them, are tensors beside the outputs.
 """
 
 from collections.abc import Mapping
@@ -75,7 +75,7 @@ def write_reply(asked: PredictionRequest, scores: Scores, loaded: LoadedModel, p
         "model_version": str(loaded.version),
         "id": asked.request_id or prediction_id,
         "parameters": parameters,
-        "outputs": [outputs[name] for name in asked.outputs or outputs],
+        "outputs": [outputs[name] for name in asked.outputs or outputs] + _explanations(scores, loaded.schema),
     }
 
 
@@ -123,6 +123,39 @@ def _outputs(scores: Scores, schema: TableSchema) -> list[dict[str, Any]]:
         },
         {"name": DECISION, "datatype": types[DECISION], "shape": [len(scores.decisions)], "data": scores.decisions},
     ]
+
+
+def _explanations(scores: Scores, schema: TableSchema) -> list[dict[str, Any]]:
+    """Return the tensors that explain the predictions, where they were asked for; null for a row that has none."""
+    if scores.explanations is None:
+        return []
+    names = [column.name for column in schema.features]
+    gap: list[float | None] = [None] * len(names)
+    told = [None if each is None else each.attribution for each in scores.explanations]
+    n_rows = len(told)
+    labels = [None if each is None else each.label for each in scores.explanations]
+    explained: list[dict[str, Any]] = []
+    if schema.task != "regression":
+        datatype = _output_types(schema)[LABEL]
+        explained.append({"name": "explained_label", "datatype": datatype, "shape": [n_rows], "data": labels})
+    base_values = [None if each is None else each.base_value for each in told]
+    explained.append({"name": "base_value", "datatype": "FP64", "shape": [n_rows], "data": base_values})
+    for name, matrix in (
+        ("attributions", [gap if each is None else each.values.tolist() for each in told]),
+        ("standard_errors", [gap if each is None else each.standard_errors.tolist() for each in told]),
+    ):
+        data = [value for row in matrix for value in row]
+        shape = [n_rows, len(names)]
+        explained.append(
+            {
+                "name": name,
+                "datatype": "FP64",
+                "shape": shape,
+                "data": data,
+                "parameters": {"features": ",".join(names)},
+            }
+        )
+    return explained
 
 
 def _read_outputs(outputs: Any, schema: TableSchema) -> tuple[str, ...]:

@@ -1,0 +1,150 @@
+"""Compare the drift computation with Evidently's data drift preset, side by side and interleaved.
+
+    python benchmarks/monitoring/compare.py                # 100,000 x 14 against 100,000 x 14, five rounds
+    python benchmarks/monitoring/compare.py --scaling      # 1e5, 1e6, 1e7 rows
+
+Evidently's environment is made by uv from the pinned requirement file beside this one.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+UV = ROOT / ".venv" / "bin" / "uv"
+sys.path[:0] = [str(HERE), str(ROOT / "shared")]
+
+TOOLS = ("millrace", "evidently")
+
+
+def interpreter(tool: str, work: Path) -> Path:
+    """Return a tool's own interpreter, making its environment the first time."""
+    if tool == "millrace":
+        return ROOT / ".venv" / "bin" / "python"
+    environment = work / tool
+    python = environment / "bin" / "python"
+    requirements = HERE / f"{tool}.txt"
+    stamp = environment / "requirements.txt"
+    if not stamp.exists() or stamp.read_bytes() != requirements.read_bytes():
+        make = [UV, "venv", "-q", "--clear", "--python", sys.executable, environment]
+        subprocess.run(make, check=True)  # noqa: S603  # paths of this checkout
+        install = [UV, "pip", "sync", "-q", "--require-hashes", "--python", python, requirements]
+        subprocess.run(install, check=True)  # noqa: S603  # as above
+        stamp.write_bytes(requirements.read_bytes())
+    return python
+
+
+class Tool:
+    """One tool's process."""
+
+    def __init__(self, name: str, work: Path, tables: Path) -> None:
+        path = os.pathsep.join((str(HERE), str(ROOT / "shared")))
+        command = [interpreter(name, work), HERE / f"run_{name}.py", tables]
+        self.process = subprocess.Popen(  # noqa: S603  # a script of this folder
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=os.environ | {"PYTHONPATH": path},
+        )
+
+    def ask(self, question: str) -> dict:
+        """Ask the process, and wait for its answer."""
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(question + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def close(self) -> None:
+        """End the process."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def ready_tables(work: Path, rows: int) -> Path:
+    """Return where two tables of so many rows lie, writing them the first time."""
+    from table import write  # noqa: PLC0415  # found beside this file
+
+    folder = work / f"drift_{rows}"
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        write(folder / "reference.npz", rows, seed=1)
+        write(folder / "present.npz", rows, seed=2, shift=0.3)
+    return folder
+
+
+def compare(work: Path, rows: int, rounds: int) -> None:
+    """Print medians, ratios and peak memory as a table."""
+    tables = ready_tables(work, rows)
+    tools = {name: Tool(name, work, tables) for name in TOOLS}
+    seconds: dict[str, list[float]] = {name: [] for name in (*TOOLS, "window")}
+    drifts: dict[str, dict[str, float]] = {}
+    for turn in range(rounds):
+        for name in TOOLS if turn % 2 else TOOLS[::-1]:
+            answer = tools[name].ask("drift")
+            seconds[name].append(answer["seconds"])
+            drifts[name] = answer["drifts"]
+        seconds["window"].append(tools["millrace"].ask("window")["seconds"])
+    for tool in tools.values():
+        tool.close()
+    # The same test on the same columns: both must find the two that moved, and no other.
+    for name, found in drifts.items():
+        moved = {column for column, value in found.items() if value >= 0.01}  # noqa: PLR2004  # between moved and not
+        assert moved == {"number_0", "word_0"}, (name, found)
+    ratio = statistics.median(
+        theirs / ours for theirs, ours in zip(seconds["evidently"], seconds["millrace"], strict=True)
+    )
+    window_ratio = statistics.median(
+        theirs / ours for theirs, ours in zip(seconds["evidently"], seconds["window"], strict=True)
+    )
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    peaks = {name: peak_memory(name, work, tables) / 1e6 for name in TOOLS}
+    print(f"{rows:,} x 14 against {rows:,} x 14, population stability index of every column; {platform.machine()}, ")
+    print(f"{os.cpu_count()} cores, Python {platform.python_version()}, {rounds} rounds\n")
+    print("| | Millrace | Evidently | Evidently / Millrace |\n|---|---|---|---|")
+    print(f"| both tables | {medians['millrace']:.3f} s | {medians['evidently']:.2f} s | {ratio:.1f}x |")
+    print(f"| a window, the reference being there | {medians['window']:.3f} s | as above | {window_ratio:.1f}x |")
+    memory = f"{peaks['millrace']:.0f} MB | {peaks['evidently']:.0f} MB | {peaks['evidently'] / peaks['millrace']:.1f}x"
+    print(f"| peak memory beyond the loaded tables | {memory} |")
+
+
+def peak_memory(name: str, work: Path, tables: Path) -> int:
+    """Return by how many bytes a fresh process with both tables grows that computes their drift once."""
+    tool = Tool(name, work, tables)
+    answer = tool.ask("once")
+    tool.close()
+    return (answer["peak_kib"] - answer["before_kib"]) * 1024
+
+
+def scaling(work: Path) -> None:
+    """Print how the time of a window grows with its rows."""
+    print("\n| rows (14 columns) | a window | per million rows |\n|---|---|---|")
+    for rows in (100_000, 1_000_000, 10_000_000):
+        tool = Tool("millrace", work, ready_tables(work, rows))
+        tool.ask("window")
+        seconds = statistics.median(tool.ask("window")["seconds"] for _ in range(3))
+        tool.close()
+        print(f"| {rows:,} | {seconds:.2f} s | {seconds / rows * 1e6:.2f} s |", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--scaling", action="store_true")
+    parser.add_argument("--work", type=Path, default=ROOT / ".millrace" / "benchmarks")
+    chosen = parser.parse_args()
+    chosen.work.mkdir(parents=True, exist_ok=True)
+    if chosen.scaling:
+        scaling(chosen.work)
+    else:
+        compare(chosen.work, chosen.rows, chosen.rounds)

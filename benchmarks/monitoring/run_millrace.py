@@ -1,0 +1,59 @@
+"""Drift with Millrace: count both tables in the reference's cells, compare them column by column."""
+
+from pathlib import Path
+
+from millrace.data.reference import describe_reference
+from millrace.monitoring.drift import compare_column
+from millrace.schema import Column, TableSchema
+from millrace.sketches.reference import Reference
+from millrace.sketches.tables import sketch_rows
+from table import NUMBERS, WORDS, read
+from worker import serve
+
+SCHEMA = TableSchema(
+    columns=(
+        *(Column(name, "number") for name in NUMBERS),
+        *(Column(name, "category") for name in WORDS),
+        Column("target", "number", role="target"),
+    ),
+    task="regression",
+)
+
+
+def load(folder: Path) -> tuple:
+    """Read both tables."""
+    return read(folder / "reference.npz"), read(folder / "present.npz")
+
+
+def compute(tables: tuple) -> dict[str, float]:
+    """Compute the drift of every column, the reference's description and the correlations of all pairs included."""
+    first, second = tables
+    rows = len(first[NUMBERS[0]])
+    reference = Reference.read(describe_reference(SCHEMA, first, first[NUMBERS[0]]), SCHEMA)
+    present = sketch_rows(second, rows, reference.cells, reference.plan)
+    drifts = [
+        compare_column(name, cells, reference.sketch.columns[name], present.columns[name])
+        for name, cells in reference.cells.items()
+    ]
+    return {drift.column: drift.distances["psi"].value for drift in drifts}
+
+
+def prepare(tables: tuple) -> Reference:
+    """Describe the reference, which is done once, at registration."""
+    first, _ = tables
+    return Reference.read(describe_reference(SCHEMA, first, first[NUMBERS[0]]), SCHEMA)
+
+
+def window(tables: tuple, reference: Reference) -> dict[str, float]:
+    """Compute the drift of the second table, against a reference that is there."""
+    _, second = tables
+    present = sketch_rows(second, len(second[NUMBERS[0]]), reference.cells, reference.plan)
+    drifts = [
+        compare_column(name, cells, reference.sketch.columns[name], present.columns[name])
+        for name, cells in reference.cells.items()
+    ]
+    return {drift.column: drift.distances["psi"].value for drift in drifts}
+
+
+if __name__ == "__main__":
+    serve(load, compute, prepare, window)

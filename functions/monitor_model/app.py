@@ -1,0 +1,43 @@
+"""Monitor one model: state ``MonitorModel`` of the monitoring pipeline; asked about no model, it says which there are.
+
+Takes :class:`MonitoringRequest`, returns :class:`MonitoringVerdict` or :class:`MonitoredModels`. An alert that could
+not be delivered is an error, after everything else is done and kept, so that the pipeline tries again.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from millrace.aws.clients import event_publisher, notifier, object_store, registry, serving_metrics
+from millrace.contracts import MonitoredModels, MonitoringRequest, MonitoringVerdict
+from millrace.monitoring.delivery import deliver_alerts
+from millrace.monitoring.metrics import write_verdict
+from millrace.monitoring.running import monitor_model
+from millrace.observability import logger
+from millrace.settings import MonitoringSettings, load_settings
+
+
+@logger.inject_lambda_context
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Parse the request, run the monitor, deliver its alerts, return the verdict as plain JSON."""
+    settings = load_settings(MonitoringSettings)
+    request, models = MonitoringRequest.parse(event), registry(settings.registry_table)
+    if request.model is None:
+        names = [MonitoringRequest(model=state.model) for state in models.list_models()]
+        return MonitoredModels(models=names).model_dump(mode="json")
+    store, now = object_store(settings.data_bucket), datetime.now(UTC)
+    outcome = monitor_model(
+        request.model,
+        registry=models,
+        data_store=store,
+        model_store=object_store(settings.models_bucket),
+        serving=serving_metrics(),
+        now=now,
+        token=context.aws_request_id,
+    )
+    write_verdict(request.model, outcome, now)
+    publisher, people = event_publisher(), notifier(settings.alarm_topic_arn)
+    delivered = deliver_alerts(request.model, store, publisher, people, settings.stack_name)
+    logger.info("model monitored", model=request.model, outcome=outcome.outcome, rows=outcome.rows, alerts=delivered)
+    verdict = MonitoringVerdict(model=request.model, delivered=delivered, **outcome.to_dict())
+    return verdict.model_dump(mode="json")

@@ -1,0 +1,118 @@
+"""Alerts: what people and machines are told of an incident, once when it opens and once when it is over."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from millrace.captures.reading import hours
+from millrace.layout import captures_prefix, monitoring_key
+from millrace.monitoring.incidents import Incident, Transition
+from millrace.monitoring.state import Alert
+from millrace.names import make_cause_id
+
+RESOLVED = "IncidentResolved"
+EVENT_VERSION = 1
+#: Findings and places that one message lists.
+MAX_LISTED = 10
+#: What SNS takes of a subject.
+_MAX_SUBJECT = 100
+
+_NOTHING_DONE = "nothing by the monitor itself; where the spec says so, this event asks for a training run"
+_HEADLINES = {
+    "DriftDetected": "what {model!r} is asked, or answers, has drifted",
+    "QualityDegraded": "{model!r} has become worse",
+    "DataQualityDegraded": "{model!r} is sent faulty data",
+    "ModelStale": "{model!r} is stale",
+    "ServingDegraded": "{model!r} is served badly",
+}
+
+
+def make_alerts(model: str, transitions: Sequence[Transition], now: datetime) -> list[Alert]:
+    """Return what has to be told of transitions."""
+    return [_make_alert(model, transition, now) for transition in transitions]
+
+
+def _make_alert(model: str, transition: Transition, now: datetime) -> Alert:
+    incident, resolved = transition.incident, transition.step == "resolved"
+    alert_id = make_cause_id("alert", incident.incident_id, transition.step, now.isoformat())
+    headline = _HEADLINES[incident.event].format(model=model)
+    subject = f"Millrace: {'over: ' if resolved else ''}{headline}"
+    return Alert(
+        alert_id=alert_id,
+        detail_type=RESOLVED if resolved else incident.event,
+        detail=_detail(model, transition, alert_id) | {"occurred_at": now.isoformat()},
+        subject=subject[:_MAX_SUBJECT],
+        text=describe(model, incident),
+        occurred_at=now,
+    )
+
+
+def _detail(model: str, transition: Transition, alert_id: str) -> dict[str, Any]:
+    incident = transition.incident
+    findings = [trouble.finding for trouble in incident.troubles.values()]
+    return {
+        "event_version": EVENT_VERSION,
+        "event_id": alert_id,
+        "model": model,
+        "version": incident.version,
+        "incident_id": incident.incident_id,
+        "incident": incident.event,
+        "request": incident.alerts,
+        "reason": _reason(incident),
+        "status": "open" if incident.is_open else "resolved",
+        "since": incident.since.isoformat(),
+        "opened_at": incident.opened_at.isoformat(),
+        "resolved_at": incident.resolved_at.isoformat() if incident.resolved_at else None,
+        "findings": [
+            {
+                "verdict": finding.verdict,
+                "subject": finding.subject,
+                "message": finding.message,
+                "measure": finding.measure,
+                "value": finding.value,
+                "threshold": finding.threshold,
+                "rows": finding.rows,
+            }
+            for finding in findings[:MAX_LISTED]
+        ],
+        "findings_left_out": max(0, len(findings) - MAX_LISTED),
+        "rows": _places(model, incident),
+        "actions": list(incident.actions),
+        "report": monitoring_key(model, "reports/latest.html"),
+    }
+
+
+def _reason(incident: Incident) -> str:
+    """Return why, in one sentence for the ledger."""
+    messages = [trouble.finding.message for trouble in incident.troubles.values()]
+    more = f"; and {len(messages) - 1} more" if len(messages) > 1 else ""
+    return f"{messages[0]}{more}"
+
+
+def describe(model: str, incident: Incident) -> str:
+    """Tell an incident in words: what changed, by how much, since when, which rows to look at, what was done."""
+    troubles = list(incident.troubles.values())
+    lines = [f"{_HEADLINES[incident.event].format(model=model)} (version {incident.version}).", ""]
+    if not incident.is_open and incident.resolved_at:
+        lines += [f"It is over since {_moment(incident.resolved_at)}. What it was:", ""]
+    lines += [f"- {trouble.finding.verdict}: {trouble.finding.message}" for trouble in troubles[:MAX_LISTED]]
+    if len(troubles) > MAX_LISTED:
+        lines.append(f"- and {len(troubles) - MAX_LISTED} more, in the report")
+    lines += ["", f"Since {_moment(incident.since)}; noticed at {_moment(incident.opened_at)}."]
+    lines += ["Rows to look at:", *(f"  {place}" for place in _places(model, incident))]
+    done = incident.actions or (_NOTHING_DONE,)
+    lines += ["What was done about it:", *(f"  {action}" for action in done)]
+    lines += ["", f"Report: millrace monitor {model}    Story: millrace why {model}"]
+    return "\n".join(lines)
+
+
+def _places(model: str, incident: Incident) -> list[str]:
+    """Return where the captured rows of the incident's windows lie: the first hours and the last."""
+    found = [captures_prefix(model, hour) for hour in hours(incident.since, incident.resolved_at or incident.opened_at)]
+    if len(found) <= MAX_LISTED:
+        return found
+    return [*found[: MAX_LISTED // 2], *found[-MAX_LISTED // 2 :]]
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,232 @@
+"""The report as one HTML page that needs nothing else."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from millrace.reporting.blocks import TableColumn, Tone, badge, bullets, callout, filter_box, table, tiles
+from millrace.reporting.html import Html, join
+from millrace.reporting.page import Section, render_page
+from millrace.reporting.wording import count, moment, number, share
+
+Document = Mapping[str, Any]
+
+VERDICT_NAMES = {
+    "data_quality": "Data quality",
+    "skew": "Training/serving skew",
+    "feature_drift": "Feature drift",
+    "feature_change": "Change since the window before",
+    "dependence": "Dependence between features",
+    "prediction_drift": "Prediction drift",
+    "calibration": "Calibration",
+    "live_quality": "Live quality",
+    "estimated_quality": "Estimated quality",
+    "concept_drift": "Concept drift",
+    "bias": "Bias",
+    "staleness": "Staleness",
+    "serving_health": "Serving health",
+}
+_TONES: Mapping[str, Tone] = {"alarm": "bad", "breach": "warn", "ok": "good", "unknown": "plain", "off": "plain"}
+_WORDS = {"alarm": "alarm", "breach": "past threshold", "ok": "in order", "unknown": "not known", "off": "off"}
+_RANK = {"alarm": 0, "breach": 1, "ok": 2, "unknown": 3, "off": 4}
+
+
+def render(document: Document) -> str:
+    """Return the page of a report."""
+    alarms = [incident for incident in document["incidents"] if incident["resolved_at"] is None]
+    verdict = badge("incident open", "bad", large=True) if alarms else badge("no incident", "good", large=True)
+    sections = [
+        Section("verdicts", "Verdicts", _verdicts(document), "Each with a threshold and a least sample of its own."),
+        *_incidents(document),
+        Section("findings", "Findings", _findings(document), "What the latest window of each kind showed."),
+        *_quality(document),
+        *_windows(document),
+        Section("intake", "What was read", _intake(document), "Nothing is left out in silence."),
+    ]
+    return render_page(
+        title=document["model"],
+        kicker="Monitoring report",
+        badge=verdict,
+        subtitle=f"Version {document['version']}, looked at {moment(document['made_at'])}",
+        summary=join(_tiles(document), _alarm_callouts(alarms), _obstacle(document)),
+        sections=sections,
+        footer="A window is judged once it holds enough rows; what stays past its threshold is an incident.",
+    )
+
+
+def _tiles(document: Document) -> Html:
+    statuses = [verdict["status"] for verdict in document["verdicts"]]
+    open_rows = f"{document['open_window_rows']:,} of {document['rows_needed']:,}"
+    return tiles(
+        [
+            ("Last asked", moment(document["last_row_at"]), ""),
+            ("Windows judged", count(len(document["windows"])), "lately"),
+            ("In the open window", open_rows, "rows"),
+            ("Verdicts in alarm", count(statuses.count("alarm")), ""),
+            ("Verdicts in order", count(statuses.count("ok")), f"of {len(statuses)}"),
+        ]
+    )
+
+
+def _alarm_callouts(alarms: Sequence[Document]) -> list[Html]:
+    return [
+        callout(
+            f"{incident['event']} since {moment(incident['since'])}",
+            [trouble["finding"]["message"] for trouble in incident["troubles"].values()],
+            "bad",
+        )
+        for incident in alarms
+    ]
+
+
+def _obstacle(document: Document) -> Html | None:
+    return callout(document["obstacle"], [], "warn") if document["obstacle"] else None
+
+
+def _verdicts(document: Document) -> Html:
+    columns = [
+        TableColumn("Verdict"),
+        TableColumn("State"),
+        TableColumn("Past threshold", "number"),
+        TableColumn("Judged", "number"),
+        TableColumn("Threshold", "number"),
+        TableColumn("Least sample", "number"),
+    ]
+    rows = [
+        [
+            VERDICT_NAMES[one["verdict"]],
+            badge(_WORDS[one["status"]], _TONES[one["status"]]),
+            count(one["breaches"]),
+            count(one["judged"]),
+            number(one["threshold"]),
+            count(one["min_rows"]),
+        ]
+        for one in sorted(document["verdicts"], key=lambda one: _RANK[one["status"]])
+    ]
+    return table(columns, rows, caption="Verdicts")
+
+
+def _incidents(document: Document) -> list[Section]:
+    if not document["incidents"]:
+        return []
+    columns = [
+        TableColumn("Incident"),
+        TableColumn("State"),
+        TableColumn("Since"),
+        TableColumn("Over"),
+        TableColumn("What", "wide"),
+    ]
+    rows = [
+        [
+            incident["event"],
+            badge("resolved", "good") if incident["resolved_at"] else badge("open", "bad"),
+            moment(incident["since"]),
+            moment(incident["resolved_at"]),
+            bullets([trouble["finding"]["message"] for trouble in list(incident["troubles"].values())[:10]]),
+        ]
+        for incident in document["incidents"]
+    ]
+    return [Section("incidents", "Incidents", table(columns, rows, caption="Incidents"))]
+
+
+def _findings(document: Document) -> Html:
+    columns = [
+        TableColumn("Subject"),
+        TableColumn("Verdict"),
+        TableColumn("State"),
+        TableColumn("Value", "number"),
+        TableColumn("Threshold", "number"),
+        TableColumn("Rows", "number"),
+        TableColumn("In words", "wide"),
+    ]
+    found = sorted(document["findings"], key=lambda one: (_RANK[one["status"]], -(one["value"] or 0.0)))
+    rows = [
+        [
+            one["subject"],
+            VERDICT_NAMES[one["verdict"]],
+            badge(_WORDS[one["status"]], _TONES[one["status"]]),
+            number(one["value"]),
+            number(one["threshold"]),
+            count(one["rows"]),
+            one["message"],
+        ]
+        for one in found
+    ]
+    return join(
+        filter_box("finding", "Only subjects with"), table(columns, rows, caption="Findings", filter_name="finding")
+    )
+
+
+def _quality(document: Document) -> list[Section]:
+    if not document["quality"]:
+        return []
+    columns = [
+        TableColumn("Answers from"),
+        TableColumn("To"),
+        TableColumn("Metric"),
+        TableColumn("Value", "number"),
+        TableColumn("95 % interval"),
+        TableColumn("Outcomes", "number"),
+        TableColumn("Coverage", "number"),
+    ]
+    rows = [
+        [
+            moment(one["begin"]),
+            moment(one["end"]),
+            one["metric"] or "none",
+            number(one["value"]),
+            f"{number(one['low'])} to {number(one['high'])}" if one["low"] is not None else "",
+            count(one["outcomes"]),
+            share(one["outcomes"] / one["answers"] if one["answers"] else None),
+        ]
+        for one in reversed(document["quality"])
+    ]
+    lead = "By the outcomes known now: a window is measured anew when more of them arrive."
+    return [Section("quality", "Quality as outcomes arrive", table(columns, rows, caption="Quality"), lead, "Quality")]
+
+
+def _windows(document: Document) -> list[Section]:
+    if not document["windows"]:
+        return []
+    columns = [
+        TableColumn("From"),
+        TableColumn("To"),
+        TableColumn("Version", "number"),
+        TableColumn("Rows", "number"),
+        TableColumn("Past threshold", "wide"),
+    ]
+    rows = [
+        [moment(one["begin"]), moment(one["end"]), str(one["version"]), count(one["rows"]), ", ".join(one["breaches"])]
+        for one in reversed(document["windows"])
+    ]
+    return [Section("windows", "Windows", table(columns, rows, caption="Windows"))]
+
+
+def _intake(document: Document) -> Html:
+    intake = document["intake"]
+    versions = {**intake["other_versions"], **intake["unknown_versions"]}
+    entries = [
+        ("Objects read", count(intake["objects"])),
+        ("Rows read", count(intake["rows"])),
+        ("Rows that came twice", count(intake["duplicates"])),
+        ("Lines that are no row", count(intake["malformed_rows"])),
+        ("Rows without an answer", count(intake["unanswered"])),
+        ("Rows dated later than now", count(intake["from_the_future"])),
+        ("Outcomes of predictions never seen, or not yet", count(intake["unmatched_feedback"])),
+        ("Outcomes that the model cannot have", count(intake["unusable_feedback"])),
+        *(
+            (f"Rows of version {version}", count(rows))
+            for version, rows in versions.items()
+            if version not in intake["unknown_versions"]
+        ),
+        *(
+            (f"Rows of version {version}, which nobody knows", count(rows))
+            for version, rows in intake["unknown_versions"].items()
+        ),
+    ]
+    torn = bullets(intake["unreadable_objects"]) if intake["unreadable_objects"] else None
+    content = table(
+        [TableColumn("What"), TableColumn("How many", "number")],
+        [list(entry) for entry in entries],
+        caption="What was read",
+    )
+    return join(content, callout("Objects that could not be unpacked", [torn], "warn") if torn else None)

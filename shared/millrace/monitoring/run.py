@@ -1,0 +1,41 @@
+"""What one run of the monitor works with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from millrace.monitoring.alerts import make_alerts
+from millrace.monitoring.findings import Finding
+from millrace.monitoring.incidents import advance
+from millrace.monitoring.intake import IntakeNotes
+from millrace.monitoring.state import MonitoringState
+from millrace.monitoring.subjects import WatchedVersion
+from millrace.ports import ObjectStore
+from millrace.spec import ModelSpec
+
+
+@dataclass(slots=True)
+class Run:
+    """What a run works with."""
+
+    model: str
+    spec: ModelSpec
+    state: MonitoringState
+    watched: WatchedVersion
+    store: ObjectStore
+    now: datetime
+    token: str
+    notes: IntakeNotes
+
+    def advance(self, source: str, findings: Sequence[Finding], begin: datetime) -> None:
+        """Take into account what is found now of a window that began then."""
+        self.state.book, transitions = advance(
+            self.state.book,
+            findings,
+            self.spec.monitoring,
+            model=self.model,
+            version=self.watched.version,
+            window=(begin, self.now),
+        )
+        self.state.outbox += make_alerts(self.model, transitions, self.now)
+        self.state.findings[source] = list(findings)

@@ -1,0 +1,186 @@
+"""One run of the monitor: take in what is new, close windows, judge them, keep incidents, write the report.
+
+Everything that a run decides is written by one conditional write of the state, last: of two monitors at once one wins,
+and what the other did is as if it had never been. Alerts are in that state until they are delivered
+(:mod:`millrace.monitoring.delivery`), so a channel that fails loses nothing.
+"""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from millrace.errors import ArtifactNotFoundError
+from millrace.layout import monitoring_key
+from millrace.monitoring.findings import Finding
+from millrace.monitoring.intake import IntakeNotes, Seen, read_batches, read_feedback
+from millrace.monitoring.outcome_windows import judge_settled, take_feedback
+from millrace.monitoring.report import write_report
+from millrace.monitoring.run import Run
+from millrace.monitoring.serving_health import find_serving_faults
+from millrace.monitoring.staleness import find_staleness
+from millrace.monitoring.state import STATE_NAME, MonitoringState
+from millrace.monitoring.subjects import load_watched
+from millrace.monitoring.traffic_windows import judge_open_window, take_batch
+from millrace.names import CHAMPION
+from millrace.ports import ObjectStore, Registry, ServingCounts, ServingMetrics
+
+Outcome = Literal["judged", "nothing_new", "not_serving", "disabled", "superseded"]
+#: What is usual is the rate of so long, and of a day at least: a first burst is no habit.
+_RATE_OVER = timedelta(days=7)
+_FEWEST_HOURS = 24.0
+
+
+@dataclass(frozen=True, slots=True)
+class MonitoringOutcome:
+    """What came of a run.
+
+    Parameters
+    ----------
+    outcome : str
+        ``judged``, ``nothing_new``, ``not_serving``, ``disabled`` or ``superseded`` (another monitor was faster).
+    rows, outcomes : int
+        Taken in.
+    windows : int
+        Judged.
+    breaches : int
+        Findings past their thresholds.
+    alerts : int
+        Waiting to be delivered.
+    open_incidents : int
+        That go on.
+    report : str
+        Key of the report, where one was written.
+    """
+
+    outcome: Outcome
+    version: int | None = None
+    rows: int = 0
+    outcomes: int = 0
+    windows: int = 0
+    breaches: int = 0
+    alerts: int = 0
+    open_incidents: int = 0
+    report: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return asdict(self)
+
+
+def monitor_model(
+    model: str,
+    *,
+    registry: Registry,
+    data_store: ObjectStore,
+    model_store: ObjectStore,
+    serving: ServingMetrics | None,
+    now: datetime,
+    token: str,
+) -> MonitoringOutcome:
+    """Run the monitor of one model.
+
+    Parameters
+    ----------
+    serving : ServingMetrics or None
+        How requests were served; None when nobody knows.
+    token : str
+        Of this run and no other; it is in the names of what the run writes.
+
+    Raises
+    ------
+    ModelNotFoundError
+        When there is no such model.
+    """
+    spec = registry.get_spec(model)
+    champion = registry.get_state(model).aliases.get(CHAMPION)
+    if not spec.monitoring.enabled:
+        return MonitoringOutcome("disabled")
+    if champion is None:
+        return MonitoringOutcome("not_serving")
+    state, etag = load_state(model, data_store)
+    if state.version != champion:
+        state.begin_version(champion)
+    watched = load_watched(model, champion, spec, model_store)
+    run = Run(model, spec, state, watched, data_store, now, token, IntakeNotes())
+    last, known = state.checked_at, {version.version for version in registry.list_versions(model)}
+    rows, outcomes = _take_in(run, known)
+    windows = judge_open_window(run) + judge_settled(run)
+    _judge_without_rows(run, registry, serving, last)
+    state.checked_at = now
+    report = write_report(run) if windows or rows or state.outbox else ""
+    if not data_store.put_if_unchanged(monitoring_key(model, STATE_NAME), state.to_bytes(), etag, "application/gzip"):
+        return MonitoringOutcome("superseded", champion)
+    found = [finding for findings in state.findings.values() for finding in findings]
+    return MonitoringOutcome(
+        outcome="judged" if windows else "nothing_new",
+        version=champion,
+        rows=rows,
+        outcomes=outcomes,
+        windows=windows,
+        breaches=sum(finding.status == "breach" for finding in found),
+        alerts=len(state.outbox),
+        open_incidents=len(state.book.open_incidents()),
+        report=report,
+    )
+
+
+def load_state(model: str, store: ObjectStore) -> tuple[MonitoringState, str | None]:
+    """Return what is remembered, and the tag that a change of it has to name.
+
+    What cannot be read (of another release) is begun anew rather than in the way for ever.
+    """
+    try:
+        body, etag = store.get_with_etag(monitoring_key(model, STATE_NAME))
+    except ArtifactNotFoundError:
+        return MonitoringState(), None
+    try:
+        return MonitoringState.from_bytes(body), etag
+    except ValueError:
+        return MonitoringState(), etag
+
+
+def _take_in(run: Run, known_versions: set[int]) -> tuple[int, int]:
+    """Read what is new; return how many rows and outcomes there were."""
+    state, seen = run.state, Seen(run.state.seen)
+    rows = 0
+    batches = read_batches(run.store, run.model, checked_at=state.checked_at, now=run.now, seen=seen, notes=run.notes)
+    for number, batch in enumerate(batches):
+        rows += take_batch(run, batch, f"{run.token}-{number}", known_versions)
+    records = read_feedback(run.store, run.model, checked_at=state.checked_at, now=run.now, seen=seen, notes=run.notes)
+    outcomes = take_feedback(run, records)
+    state.seen = seen.to_dict()
+    return rows, outcomes
+
+
+def _judge_without_rows(run: Run, registry: Registry, serving: ServingMetrics | None, last: datetime | None) -> None:
+    """Judge what needs no rows: ages, silence, and how requests were served since the last look."""
+    monitoring, state = run.spec.monitoring, run.state
+    begin = last or run.now - timedelta(hours=1)
+    findings: list[Finding] = []
+    if monitoring.staleness.enabled:
+        version = registry.get_version(run.model, run.watched.version)
+        accepted = {dataset.dataset_id: dataset.accepted_at for dataset in registry.list_datasets(run.model)}
+        used = [accepted[name] for name in version.dataset_ids if name in accepted]
+        findings += find_staleness(
+            monitoring.staleness,
+            run.now,
+            trained_at=version.created_at,
+            newest_data_at=max(used, default=None),
+            last_row_at=state.last_row_at,
+            requests_per_hour=_requests_per_hour(state),
+        )
+    if monitoring.serving_health.enabled:
+        counts: ServingCounts | None = serving.read(run.model, run.watched.version, begin, run.now) if serving else None
+        if counts is not None:
+            findings += find_serving_faults(counts, monitoring.serving_health)
+    run.advance("service", findings, begin)
+
+
+def _requests_per_hour(state: MonitoringState) -> float:
+    """Return how often the model was asked in the week before it was last asked; over a day at least."""
+    if state.last_row_at is None:
+        return 0.0
+    since = state.last_row_at - _RATE_OVER
+    recent = [segment for segment in state.segments if segment.end >= since]
+    hours = (state.last_row_at - min((segment.begin for segment in recent), default=since)) / timedelta(hours=1)
+    return sum(segment.requests for segment in recent) / max(_FEWEST_HOURS, hours)

@@ -1,0 +1,122 @@
+"""Monitoring on moto: the shipped state machine, the shipped handler, and a model that was really trained."""
+
+import gzip
+import json
+from datetime import UTC, datetime, timedelta
+
+import boto3
+import pytest
+from millrace.captures.records import CapturedRow
+from millrace.errors import ConfigurationError
+from millrace.layout import captures_key, version_key
+from millrace.settings import MonitoringSettings, load_settings
+
+from tests.integration.application import DATA_BUCKET, MODELS_BUCKET, MONITORING_ARN, TOPIC_ARN, Application
+from tests.integration.test_training_pipeline import as_csv, features_of, make_rows
+
+MODEL = "churn"
+
+
+def monitor(application: Application, name: str, given: dict | None = None) -> dict:
+    """Run the state machine; returns its execution."""
+    states = boto3.client("stepfunctions")
+    arn = states.start_execution(stateMachineArn=MONITORING_ARN, name=name, input=json.dumps(given or {}))
+    while (found := states.describe_execution(executionArn=arn["executionArn"]))["status"] == "RUNNING":
+        pass
+    return found
+
+
+def capture(hour: datetime, rows: list[dict], name: str) -> None:
+    """Lay captured rows where ``deliver_captures`` would."""
+    lines = [
+        CapturedRow(
+            prediction_id=f"{name}-{number}",
+            request_id="r",
+            request_rows=1,
+            predicted_at=hour + timedelta(seconds=number),
+            model=MODEL,
+            version=1,
+            dialect="mlflow",
+            row_id=None,
+            sampling_rate=1.0,
+            features=features_of(row) | {"joined": f"{row['joined']}T00:00:00Z", "active": row["active"] == "yes"},
+            unknown=(),
+            omitted=0,
+            prediction={"label": str(row["label"]), "probabilities": {"0": 0.5, "1": 0.5}},
+        ).to_line()
+        for number, row in enumerate(rows)
+    ]
+    body = gzip.compress("\n".join(lines).encode())
+    boto3.client("s3").put_object(Bucket=DATA_BUCKET, Key=captures_key(MODEL, hour, name), Body=body)
+
+
+def latest(application: Application) -> dict:
+    return application.read(DATA_BUCKET, f"monitoring/{MODEL}/reports/latest.json")
+
+
+def subscribe() -> str:
+    """A queue that hears what people are told."""
+    queue = boto3.client("sqs")
+    url = queue.create_queue(QueueName="people")["QueueUrl"]
+    arn = queue.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    boto3.client("sns").subscribe(TopicArn=TOPIC_ARN, Protocol="sqs", Endpoint=arn)
+    return url
+
+
+def test_a_trained_model_is_monitored_and_a_shift_told_once(application: Application):
+    application.upload(MODEL, "churn.csv", as_csv(make_rows(400)))
+    application.wait_until_quiet()
+    application.published_events()
+    people = subscribe()
+    profile = application.read(MODELS_BUCKET, version_key(MODEL, 1, "prediction_profile.json"))
+    assert sum(sum(row) for row in profile["outcomes"]["confusion"]) > 20
+    manifest = application.read(MODELS_BUCKET, version_key(MODEL, 1, "manifest.json"))
+    assert {"reference.json", "prediction_profile.json"} <= manifest["artifacts"].keys()
+
+    assert monitor(application, "idle")["status"] == "SUCCEEDED"
+    assert application.keys(DATA_BUCKET, f"monitoring/{MODEL}/reports") == []
+
+    now = datetime.now(UTC)
+    for turn in range(3):
+        shifted = [row | {"age": (int(row["age"] or 40) + 40)} for row in make_rows(300, seed=10 + turn)]
+        capture(now - timedelta(minutes=10 - turn), shifted, f"shifted{turn}")
+        assert monitor(application, f"run{turn}")["status"] == "SUCCEEDED"
+    drifted = next(one for one in latest(application)["findings"] if one["subject"] == "age")
+    assert (drifted["verdict"], drifted["status"]) == ("skew", "breach")
+    events = [(kind, detail) for kind, detail in application.published_events() if kind == "DriftDetected"]
+    assert len(events) == 1
+    assert events[0][1]["stack"] == "millrace"
+    messages = boto3.client("sqs").receive_message(QueueUrl=people, MaxNumberOfMessages=10)["Messages"]
+    told = [json.loads(message["Body"]) for message in messages]
+    assert any("has drifted" in message["Subject"] for message in told)
+    assert (
+        b"<!DOCTYPE html>"
+        in boto3.client("s3")
+        .get_object(Bucket=DATA_BUCKET, Key=f"monitoring/{MODEL}/reports/latest.html")["Body"]
+        .read()
+    )
+
+
+def test_one_model_may_be_named_and_one_that_fails_stops_no_other(application: Application):
+    application.upload(MODEL, "churn.csv", as_csv(make_rows(160)))
+    application.upload("other", "other.csv", as_csv(make_rows(160, seed=3)))
+    application.wait_until_quiet()
+    named = monitor(application, "named", {"model": MODEL})
+    assert [one["model"] for one in json.loads(named["output"])["monitored"]] == [MODEL]
+    boto3.client("s3").delete_object(Bucket=MODELS_BUCKET, Key=version_key("other", 1, "signature.json"))
+    monitored = [event["model"] for name, event in application.invocations if name == "monitor_model" and event]
+    assert monitored == [MODEL]
+    failed = monitor(application, "all")
+    assert failed["status"] == "FAILED"
+    assert {event["model"] for name, event in application.invocations if name == "monitor_model" and event} == {
+        MODEL,
+        "other",
+    }
+
+
+def test_settings_name_what_is_missing(application: Application, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("ALARM_TOPIC_ARN")
+    monkeypatch.delenv("STACK_NAME")
+    load_settings.cache_clear()
+    with pytest.raises(ConfigurationError, match="ALARM_TOPIC_ARN, STACK_NAME"):
+        load_settings(MonitoringSettings)

@@ -1,0 +1,376 @@
+"""Runs of the monitor: windows, outcomes that come late, and everything that can be wrong with what lies there."""
+
+import json
+from datetime import timedelta
+
+import pytest
+from millrace.errors import ServiceUnavailableError
+from millrace.layout import captures_key, monitoring_key
+from millrace.monitoring.delivery import deliver_alerts
+from millrace.monitoring.running import load_state
+from millrace.ports import ServingCounts
+from millrace.spec import ModelSpec
+from millrace.spec.monitoring import MonitoringSpec
+
+from tests.unit.monitoring.served import MODEL, START, Served
+
+
+class Channel:
+    """A bus and a topic, which may fail."""
+
+    def __init__(self) -> None:
+        self.events, self.messages, self.broken = [], [], False
+
+    def publish(self, events):
+        self.events += events
+
+    def notify(self, subject, message):
+        if self.broken:
+            raise ServiceUnavailableError("SNS is away")
+        self.messages.append((subject, message))
+
+
+def state_of(served):
+    return load_state(MODEL, served.data)[0]
+
+
+def report_of(served):
+    return json.loads(served.data.get(monitoring_key(MODEL, "reports/latest.json")))
+
+
+def verdict(served, name):
+    return next(one["status"] for one in report_of(served)["verdicts"] if one["verdict"] == name)
+
+
+def test_unchanged_traffic_raises_nothing():
+    served = Served()
+    for hour in range(8):
+        served.capture(hour, feedback=True)
+        assert served.monitor(hour + 1).outcome == "judged"
+    state = state_of(served)
+    assert state.outbox == []
+    assert len(state.windows) == 8
+    assert len(state.quality) >= 6
+    assert verdict(served, "feature_drift") == verdict(served, "live_quality") == "ok"
+
+
+def test_a_shift_is_one_alert_and_its_end_another():
+    served, channel = Served(), Channel()
+    for hour, shift in enumerate([0.0] * 3 + [1.0] * 5 + [0.0] * 4):
+        served.capture(hour, age_shift=shift)
+        served.monitor(hour + 1)
+        deliver_alerts(MODEL, served.data, channel, channel)
+    assert [event.detail_type for event in channel.events] == ["DriftDetected", "IncidentResolved"]
+    opened = channel.events[0]
+    assert opened.occurred_at == START + timedelta(hours=5)
+    assert opened.detail["since"] == (START + timedelta(hours=3)).isoformat()
+    assert {finding["subject"] for finding in opened.detail["findings"]} >= {"age"}
+    assert opened.detail["rows"] == [f"captures/{MODEL}/2026/05/03/0{hour}/" for hour in (3, 4)]
+    subject, text = channel.messages[0]
+    assert subject == "Millrace: what 'churn' is asked, or answers, has drifted"
+    assert "mean 39." in text or "mean 40" in text
+    assert "Since 2026-05-03 03:00 UTC" in text
+    assert channel.messages[1][0].startswith("Millrace: over: ")
+    json.dumps(opened.detail)
+
+
+def test_a_window_with_nothing_to_say_reads_and_writes_next_to_nothing():
+    served = Served()
+    served.capture(0)
+    served.monitor(1)
+    before = set(served.data.keys())
+    assert served.monitor(2).outcome == "nothing_new"
+    assert set(served.data.keys()) == before
+
+
+def test_rows_are_read_once_and_wait_until_there_are_enough():
+    served = Served()
+    for hour in range(4):
+        served.capture(hour, rows=60)
+        assert served.monitor(hour + 1).windows == (hour == 3)
+    assert [record.rows for record in state_of(served).windows] == [240]
+
+
+def test_a_window_of_one_row_is_closed_after_a_day_and_says_nothing():
+    served = Served()
+    served.capture(0, rows=1)
+    served.monitor(1)
+    assert served.monitor(25).windows == 1
+    assert {finding["status"] for finding in report_of(served)["findings"] if finding["verdict"] != "staleness"} == {
+        "unknown"
+    }
+    assert state_of(served).outbox == []
+
+
+def test_an_object_that_is_delivered_late_is_still_read():
+    served = Served()
+    served.capture(3)
+    served.monitor(4)
+    served.capture(1, name="late")
+    assert served.monitor(5).rows == 400
+    served.capture(2, name="much-later")
+    assert served.monitor(24 + 3).rows == 400
+    assert served.monitor(24 + 4).rows == 0
+
+
+def test_duplicated_deliveries_count_once():
+    served = Served()
+    served.capture(0)
+    body = served.data.get(captures_key(MODEL, START, "part-0"))
+    served.data.put(captures_key(MODEL, START, "again"), body)
+    assert served.monitor(1).rows == 400
+    served.data.put(captures_key(MODEL, START, "again-later"), body)
+    assert served.monitor(2).rows == 0
+    assert report_of(served)["intake"]["duplicates"] in (400, 800)
+
+
+def test_torn_objects_and_lines_are_counted_and_the_rest_is_read():
+    served = Served()
+    served.capture(0, torn=True, name="torn")
+    served.capture(1)
+    served.data.put(captures_key(MODEL, START, "plain"), b"this is no gzip")
+    assert served.monitor(2).rows == 400
+    unreadable = report_of(served)["intake"]["unreadable_objects"]
+    assert len(unreadable) == 2
+    assert any("ends too early" in name for name in unreadable)
+
+
+def test_rows_of_unknown_and_other_versions_are_told_apart():
+    served = Served()
+    served.capture(0)
+    served.capture(0, rows=30, version=77, name="strange")
+    assert served.monitor(1).rows == 400
+    assert report_of(served)["intake"]["unknown_versions"] == {"77": 30}
+    served.publish_version(2)
+    served.capture(1, rows=50, version=1)
+    served.capture(1, rows=300, version=2, name="new")
+    assert served.monitor(2).rows == 300
+    assert report_of(served)["intake"]["other_versions"] == {"1": 50}
+    assert state_of(served).version == 2
+
+
+def test_a_clock_that_goes_ahead_is_seen_and_loses_no_row():
+    served = Served()
+    served.capture(0.9, rows=300)
+    outcome = served.monitor(1)
+    assert outcome.rows == 300
+    assert report_of(served)["intake"]["from_the_future"] > 200
+    assert state_of(served).windows[-1].end <= START + timedelta(hours=1)
+
+
+def test_a_missing_reference_is_told_and_rows_and_outcomes_are_kept():
+    served = Served(reference=False)
+    served.capture(0, feedback=True)
+    served.monitor(1)
+    report = report_of(served)
+    assert report["obstacle"] == "version 1 has no reference.json to compare with"
+    assert verdict(served, "feature_drift") == "unknown"
+    assert state_of(served).segments[0].labelled == 400
+    assert report["quality"][0]["value"] == pytest.approx(0.75, abs=0.1)
+
+
+def test_without_a_profile_answers_are_compared_with_the_first_window():
+    served = Served(profile=False)
+    for hour in range(4):
+        served.capture(hour, age_shift=1.5 if hour > 1 else 0.0)
+        served.monitor(hour + 1)
+    assert verdict(served, "prediction_drift") == "alarm"
+    assert verdict(served, "live_quality") == "unknown"
+
+
+def test_a_column_that_vanished_is_data_quality():
+    served, channel = Served(), Channel()
+    for hour in range(4):
+        served.capture(hour, leave=("income",) if hour > 1 else ())
+        served.monitor(hour + 1)
+        deliver_alerts(MODEL, served.data, channel, channel)
+    assert [event.detail_type for event in channel.events] == ["DataQualityDegraded"]
+    assert "no longer sent" in channel.messages[0][1]
+
+
+def test_flipped_labels_degrade_quality_while_the_inputs_hold():
+    served, channel = Served(), Channel()
+    for hour in range(7):
+        served.capture(hour, flip=0.5 if hour > 2 else 0.0, feedback=True)
+        served.monitor(hour + 1)
+        deliver_alerts(MODEL, served.data, channel, channel)
+    assert [event.detail_type for event in channel.events] == ["QualityDegraded"]
+    assert {finding["verdict"] for finding in channel.events[0].detail["findings"]} >= {"live_quality", "concept_drift"}
+
+
+def test_late_and_corrected_outcomes_settle_their_own_window_only():
+    served = Served()
+    rows = served.capture(0)
+    served.monitor(1)
+    ids = [row.prediction_id for row in rows]
+    served.report(ids[:200], ["no"] * 200, 20)
+    assert served.monitor(20.5).windows == 0
+    assert served.monitor(26).windows == 1
+    first = state_of(served).quality[0]
+    assert (first.answers, first.outcomes) == (400, 200)
+    served.report(ids[:100], ["yes"] * 100, 40)
+    served.report(ids[200:], ["yes"] * 200, 41)
+    assert served.monitor(42).windows == 0
+    second = state_of(served).quality[0]
+    assert second.outcomes == 400
+    assert second.value != first.value
+    # What was observed earlier does not undo what was observed later.
+    served.report(ids[:100], ["no"] * 100, 30, name="straggler")
+    served.monitor(43)
+    assert state_of(served).quality[0].value == second.value
+
+
+def test_feedback_for_predictions_never_seen_is_counted_and_tried_again_for_a_while():
+    served = Served()
+    served.capture(0)
+    served.monitor(1)
+    served.report(["nobody-0"], ["yes"], 1.2)
+    rows = served.rows
+    served.report([f"p{rows}-0"], ["yes"], 1.3)
+    assert served.monitor(1.5).outcomes == 0
+    assert report_of(served)["intake"]["unmatched_feedback"] in (0, 2)
+    served.capture(1)
+    assert served.monitor(2).outcomes == 1
+    served.monitor(9)
+    assert state_of(served).pending_feedback == []
+
+
+def test_an_outcome_that_the_model_cannot_have_is_counted():
+    served = Served()
+    rows = served.capture(0)
+    served.report([rows[0].prediction_id, rows[1].prediction_id], ["perhaps", "yes"], 0.9)
+    served.monitor(1)
+    assert report_of(served)["intake"]["unusable_feedback"] == 1
+    assert state_of(served).segments[0].labelled == 1
+
+
+def test_of_two_monitors_at_once_one_wins_and_nothing_counts_twice():
+    served = Served()
+    for hour in range(5):
+        served.capture(hour, age_shift=1.0)
+    before = served.data.keys()
+    # Both read the same state; the slower one finds it changed.
+    original = served.data.put_if_unchanged
+    rival = []
+
+    def race(key, body, etag, content_type="application/octet-stream"):
+        if not rival:
+            rival.append(None)
+            rival[0] = served.monitor(6, token="rival")
+        return original(key, body, etag, content_type)
+
+    served.data.put_if_unchanged = race
+    assert served.monitor(6, token="slower").outcome == "superseded"
+    served.data.put_if_unchanged = original
+    assert rival[0].outcome == "judged"
+    state = state_of(served)
+    assert [record.rows for record in state.windows] == [2_000]
+    assert served.monitor(7).rows == 0
+    assert before
+
+
+def test_a_channel_that_fails_loses_nothing():
+    served, channel = Served(), Channel()
+    channel.broken = True
+    for hour in range(4):
+        served.capture(hour, age_shift=1.0 if hour > 1 else 0.0)
+        served.monitor(hour + 1)
+    with pytest.raises(ServiceUnavailableError, match="SNS is away"):
+        deliver_alerts(MODEL, served.data, channel, channel)
+    assert len(state_of(served).outbox) == 1
+    channel.broken = False
+    served.monitor(5)
+    assert deliver_alerts(MODEL, served.data, channel, channel) == 1
+    assert len(channel.messages) == 1
+    first, second = channel.events
+    assert first.detail["event_id"] == second.detail["event_id"]
+    assert deliver_alerts(MODEL, served.data, channel, channel) == 0
+
+
+def test_what_was_decided_stays_undelivered_until_somebody_delivers_it():
+    served = Served()
+    for hour in range(4):
+        served.capture(hour, age_shift=1.0)
+        served.monitor(hour + 1)
+    assert served.monitor(5).alerts == 1
+
+
+def test_a_new_version_begins_anew_and_ends_the_incident():
+    served, channel = Served(), Channel()
+    for hour in range(4):
+        served.capture(hour, age_shift=1.0)
+        served.monitor(hour + 1)
+    served.publish_version(2, age_shift=1.0)
+    for hour in range(4, 8):
+        served.capture(hour, age_shift=1.0, version=2)
+        served.monitor(hour + 1)
+    deliver_alerts(MODEL, served.data, channel, channel)
+    assert [event.detail_type for event in channel.events] == ["DriftDetected", "IncidentResolved"]
+
+
+def test_the_same_hours_of_earlier_days_excuse_what_is_usual():
+    served, channel = Served(), Channel()
+    # At night older people ask. Three days are learnt; then the night is no alarm, and another night is.
+    spec = MonitoringSpec(feature_drift=MonitoringSpec().feature_drift.model_copy(update={"breaches": 1, "windows": 1}))
+    assert spec.seasonality == "auto"
+    for day in range(5):
+        for hour in range(0, 24, 6):
+            shift = (1.0 if day < 4 else -1.0) if hour == 0 else 0.0
+            served.capture(24 * day + hour, rows=300, age_shift=shift)
+            served.monitor(24 * day + hour + 1)
+    deliver_alerts(MODEL, served.data, channel, channel)
+    assert channel.events == []
+
+
+def test_silence_after_traffic_is_stale_and_traffic_ends_it():
+    served, channel = Served(), Channel()
+    for hour in range(3):
+        served.capture(hour)
+        served.monitor(hour + 1)
+    for hour in (10, 26, 28, 29):
+        served.monitor(hour)
+    served.capture(29)
+    served.monitor(30)
+    served.monitor(31)
+    deliver_alerts(MODEL, served.data, channel, channel)
+    assert [event.detail_type for event in channel.events] == ["ModelStale", "IncidentResolved"]
+    assert "requests came" in channel.messages[0][1] or "last request came" in channel.messages[0][1]
+
+
+def test_errors_and_latency_are_serving_health():
+    class Metrics:
+        def read(self, model, version, start, end):
+            return ServingCounts(requests=1_000, errors=100, latency_ms=2_500.0)
+
+    served, channel = Served(), Channel()
+    for hour in range(2):
+        served.monitor(hour, serving=Metrics())
+    deliver_alerts(MODEL, served.data, channel, channel)
+    assert [event.detail_type for event in channel.events] == ["ServingDegraded"]
+    assert {finding["subject"] for finding in channel.events[0].detail["findings"]} == {"errors", "latency"}
+
+
+def test_a_model_without_a_champion_or_with_monitoring_off_is_left_alone():
+    served = Served(ModelSpec(monitoring=MonitoringSpec(enabled=False)))
+    served.capture(0)
+    assert served.monitor(1).outcome == "disabled"
+    served.registry.put_spec("empty", ModelSpec())
+    assert served.data.keys("monitoring/") == []
+
+
+def test_a_state_of_another_release_is_begun_anew():
+    served = Served()
+    served.data.put(monitoring_key(MODEL, "state.json.gz"), b"not what this release writes")
+    served.capture(0)
+    assert served.monitor(1).outcome == "judged"
+
+
+def test_the_page_shows_what_is_wrong_and_survives_hostile_names():
+    served = Served()
+    for hour in range(4):
+        served.capture(hour, age_shift=1.0, feedback=True)
+        served.monitor(hour + 1)
+    page = served.data.get(monitoring_key(MODEL, "reports/latest.html")).decode()
+    assert "DriftDetected" in page
+    assert "is distributed otherwise" in page
+    assert "<script src" not in page
