@@ -50,6 +50,25 @@ class ValidateDatasetSettings(PipelineSettings):
 
 
 @dataclass(frozen=True, slots=True)
+class PlanTrainingSettings(PipelineSettings):
+    """Settings of ``plan_training``.
+
+    Parameters
+    ----------
+    training_concurrency : int, default=10
+        Workers at once, where a spec says nothing.
+    training_memory_mb : int, default=3008
+        Memory of each.
+    large_data : str, default='sample'
+        What becomes of data that does not fit: ``sample`` trains on some of the rows, ``refuse`` fails the run.
+    """
+
+    training_concurrency: int = 10
+    training_memory_mb: int = 3008
+    large_data: str = "sample"
+
+
+@dataclass(frozen=True, slots=True)
 class PredictSettings(RegistrySettings):
     """Settings of ``predict``.
 
