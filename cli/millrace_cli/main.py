@@ -17,6 +17,7 @@ from millrace_cli.commands import (
     feedback,
     local,
     models,
+    monitor,
     predict,
     runs,
     simulate,
@@ -117,6 +118,7 @@ app.command("retire")(acts.retire)
 app.command("gc")(acts.gc)
 app.command("approve")(acts.approve)
 app.command("reject")(acts.reject)
+app.command("monitor")(monitor.monitor)
 app.command("why")(why.why)
 app.command("compare")(compare.compare)
 app.command("demo")(demo.demo)
