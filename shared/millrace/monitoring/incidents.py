@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, Self, get_args
 
-from millrace.monitoring.findings import Finding, VerdictName
+from millrace.monitoring.findings import VERDICTS, Finding, VerdictName
 from millrace.names import make_cause_id
 from millrace.spec.monitoring import MonitoringSpec, Watch
 
@@ -204,7 +204,7 @@ def advance(
     recent, first_seen = _remember(book, now)
     alarms = {
         key: Trouble(now.breaches[key], first_seen[key])
-        for key, flags in recent.items()
+        for key, flags in sorted(recent.items(), key=_by_importance)
         if key in now.breaches and sum(flags) >= now.persistence(key)[0]
     }
     incidents = dict(book.incidents)
@@ -252,7 +252,7 @@ class _Window:
 
 def _remember(book: Watchbook, now: _Window) -> tuple[dict[str, tuple[bool, ...]], dict[str, datetime]]:
     recent, first_seen = dict(book.recent), dict(book.first_seen)
-    for key in {*recent, *now.breaches}:
+    for key in sorted({*recent, *now.breaches}):
         if not now.heard(key):
             continue
         first_seen.setdefault(key, now.begin)
@@ -262,6 +262,10 @@ def _remember(book: Watchbook, now: _Window) -> tuple[dict[str, tuple[bool, ...]
         else:
             del recent[key], first_seen[key]
     return recent, first_seen
+
+
+def _by_importance(item: tuple[str, Any]) -> tuple[int, str]:
+    return VERDICTS.index(_verdict_of(item[0])), item[0]
 
 
 def _verdict_of(key: str) -> VerdictName:

@@ -76,7 +76,7 @@ def test_unknown_categories_are_data_quality():
 def test_a_broken_correlation_is_seen_though_no_feature_moved():
     found = judge(correlation=0.0)
     assert breaches(found) == {("dependence", "age and income")}
-    assert "0.69 -> " in next(f.message for f in found if f.status == "breach")
+    assert "0.69 → " in next(f.message for f in found if f.status == "breach")
 
 
 def test_one_row_is_too_little_for_every_verdict():
