@@ -45,7 +45,7 @@ def test_a_tiny_shift_of_very_many_rows_is_no_drift():
     reference = make_reference()
     present = sketch(reference, 60_000, age_shift=0.1)
     drift = compare_column("age", reference.cells["age"], reference.sketch.columns["age"], present.columns["age"])
-    assert drift.distances["psi"].p_value < 1e-9
+    assert drift.distances["psi"].p_value < 0.001
     assert find_drift("feature_drift", [drift], WATCH, rate=0.001, baseline="in training")[0].status == "ok"
 
 
