@@ -180,6 +180,8 @@ def run_report(model: str, run: Document, trials: Sequence[Document], evaluation
     elif trials:
         parts += [trials_table(trials), Text()]
     parts.append(_verdict_line(model, run, evaluation))
+    if sample := (run.get("summary") or {}).get("sample"):
+        parts.append(Text(f"trained on a sample, {sample['rows']:,} of {sample['of_rows']:,} rows (max_training_rows)"))
     parts += [Text(f"  - {reason}", overflow="fold") for reason in run.get("reasons") or ()]
     return Group(*parts)
 

@@ -117,7 +117,7 @@ class TestRequestTraining:
 
     def test_an_end_makes_room_for_what_waited(self, call, registry):
         start_run(registry)
-        (waiting,) = call("request_training", load_event("request_training", "valid_upload_in_folder"))["results"]
+        (waiting,) = call("request_training", load_event("request_training", "valid_success_marker"))["results"]
         # The registered run has no execution, so the first call has already started it under its name.
         assert (waiting["outcome"], executions()) == ("deferred", [RUN_ID])
         (finished,) = call("request_training", load_event("request_training", "valid_finished"))["results"]
