@@ -65,7 +65,7 @@ class MemoryObjectStore:
                     key, stored.version_id, len(stored.body), stored.last_modified, is_deleted=stored.is_deleted
                 )
 
-    def delete(self, key: str, last_modified: datetime = WRITTEN_AT) -> None:
+    def mark_deleted(self, key: str, last_modified: datetime = WRITTEN_AT) -> None:
         """Mark an object as deleted, as a versioned bucket does."""
         versions = self._objects[key]
         versions.append(StoredObject(f"v{len(versions) + 1}", b"", "", {}, last_modified, is_deleted=True))
