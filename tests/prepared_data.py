@@ -91,3 +91,17 @@ def store_dataset(dataset: Dataset, store: ObjectStore, model: str, run_id: str)
     for name in SPLITS:
         store.put(split_key(model, run_id, name), dump_split(dataset.splits[name]))
     store.put(prepared_key(model, run_id, "schema.json"), json.dumps(dataset.schema.to_dict()).encode())
+    store.put(prepared_key(model, run_id, "manifest.json"), json.dumps(manifest(dataset)).encode())
+
+
+def manifest(dataset: Dataset) -> dict[str, object]:
+    """What ``validate_dataset`` says of the splits."""
+    classes = range(len(dataset.schema.classes))
+    return {
+        "rows": {name: len(split) for name, split in dataset.splits.items()},
+        "bytes": {name: split.nbytes for name, split in dataset.splits.items()},
+        "class_counts": {
+            name: {dataset.schema.classes[i]: int((split.target == i).sum()) for i in classes}
+            for name, split in dataset.splits.items()
+        },
+    }

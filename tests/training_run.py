@@ -2,12 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from millrace.contracts import EvaluationRequest, EvaluationVerdict, TrainingPlan, TrialOutcome, TrialPointer
+from millrace.contracts import (
+    EvaluationRequest,
+    EvaluationVerdict,
+    PlanningRequest,
+    TrainingPlan,
+    TrialOutcome,
+    TrialPointer,
+)
 from millrace.evaluation.evaluate import evaluate_run
 from millrace.registry.entities import Cause, LedgerEntry, Run
+from millrace.settings import PlanTrainingSettings
 from millrace.spec import ModelSpec
+from millrace.training.limits import TrialLimits
 from millrace.training.planning import plan_run
 from millrace.training.trial import train_trial
 
@@ -38,10 +47,16 @@ class TrainingRun:
     data_store: MemoryObjectStore = field(default_factory=lambda: MemoryObjectStore("data"))
     model_store: MemoryObjectStore = field(default_factory=lambda: MemoryObjectStore("models"))
     clock: TickingClock = field(default_factory=TickingClock)
+    settings: PlanTrainingSettings = field(
+        default_factory=lambda: PlanTrainingSettings("table", "data", "models", training_concurrency=3)
+    )
 
     @classmethod
     def prepared(cls, dataset: Dataset, **spec: object) -> "TrainingRun":
         world = cls()
+        # As many trials as there are candidates, without folds: tests of what comes after do not need a search.
+        few = len(spec.get("candidates") or ("baseline", "a linear model", "boosting"))  # type: ignore[arg-type]  # names
+        spec.setdefault("training", {"trials": few, "folds": 1})
         spec.setdefault("evaluation", {"learning_curve": False})  # refits take longer than everything else here
         run = Run(MODEL, RUN_ID, ("c1",), "manual", NOW, status="running", dataset_ids=("d1",), summary={"rows": 400})
         cause = Cause("c1", MODEL, "manual", NOW)
@@ -54,16 +69,25 @@ class TrainingRun:
     def run(self) -> Run:
         return self.registry.get_run(MODEL, RUN_ID)
 
-    def plan(self) -> TrainingPlan:
-        return plan_run(self.run, registry=self.registry, data_store=self.data_store)
+    def plan(self, finished_round: int = 0, trials: Sequence[TrialOutcome] = ()) -> TrainingPlan:
+        return plan_run(
+            PlanningRequest(model=MODEL, run_id=RUN_ID, finished_round=finished_round, trials=list(trials)),
+            registry=self.registry,
+            data_store=self.data_store,
+            settings=self.settings,
+            now=NOW,
+        )
 
-    def train(self, pointer: TrialPointer) -> TrialOutcome:
+    def train(
+        self, pointer: TrialPointer, limits: TrialLimits | None = None, after: timedelta = timedelta()
+    ) -> TrialOutcome:
         return train_trial(
             pointer,
             registry=self.registry,
             data_store=self.data_store,
             model_store=self.model_store,
-            now=NOW,
+            limits=limits or TrialLimits(),
+            now=NOW + after,
             clock=self.clock,
         )
 

@@ -9,7 +9,22 @@ from millrace.errors import MillraceError
 from rich.text import Text
 from typer.core import TyperGroup
 
-from millrace_cli.commands import acts, data, demo, feedback, local, models, predict, runs, simulate, spec, train, why
+from millrace_cli.commands import (
+    acts,
+    compare,
+    data,
+    demo,
+    feedback,
+    local,
+    models,
+    monitor,
+    predict,
+    runs,
+    simulate,
+    spec,
+    train,
+    why,
+)
 from millrace_cli.console import err
 from millrace_cli.entry import INTERRUPTED
 from millrace_cli.errors import CliError
@@ -90,6 +105,7 @@ local.app.command("simulate")(simulate.simulate)
 app.add_typer(local.app, name="local")
 app.add_typer(models.uploads_app, name="uploads")
 app.add_typer(data.app, name="data")
+app.add_typer(runs.app, name="runs")
 app.add_typer(spec.app, name="spec")
 app.command("train")(train.train)
 app.command("predict")(predict.predict)
@@ -102,6 +118,7 @@ app.command("retire")(acts.retire)
 app.command("gc")(acts.gc)
 app.command("approve")(acts.approve)
 app.command("reject")(acts.reject)
+app.command("monitor")(monitor.monitor)
 app.command("why")(why.why)
-app.command("runs")(runs.runs)
+app.command("compare")(compare.compare)
 app.command("demo")(demo.demo)

@@ -1,9 +1,9 @@
 """A run while it goes on: redrawn in place on a terminal, one line a change elsewhere."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -11,7 +11,7 @@ from rich.spinner import Spinner
 from rich.status import Status
 from rich.text import Text
 
-from millrace_cli.render import styled, trials_table
+from millrace_cli.render import format_value, styled, trials_table
 from millrace_cli.watch import Snapshot
 
 STAGES = ("queued", "validating", "planning", "training", "evaluating", "registering")
@@ -94,14 +94,28 @@ def _news(snapshot: Snapshot) -> Iterable[str]:
     if str(snapshot.run.get("stage")) in STAGES:
         yield str(snapshot.run["stage"])
     for trial in snapshot.trials:
-        if trial.get("status") in ("running", "succeeded", "failed"):
-            yield f"  {trial.get('candidate')} {trial.get('status')}{_reason(trial.get('reason'))}"
+        if trial.get("status") not in (None, "planned"):
+            yield f"  {_name(trial)} {trial['status']}{_first_metric(trial)}{_reason(trial.get('reason'))}"
     if snapshot.is_final:
         yield _ending(snapshot)
 
 
 def _ending(snapshot: Snapshot) -> str:
     return "waits for approval" if snapshot.awaits_approval else snapshot.status
+
+
+def _name(trial: Mapping[str, Any]) -> str:
+    later = f" (round {trial['round']})" if trial.get("round", 1) > 1 else ""
+    return f"{trial.get('trial_id') or trial.get('candidate')}{later}"
+
+
+def _first_metric(trial: Mapping[str, Any]) -> str:
+    """Say what a trial reached, as soon as it has ended."""
+    metrics = trial.get("metrics") or {}
+    if trial["status"] != "succeeded" or not metrics:
+        return ""
+    name = next(iter(metrics))
+    return f", {name} {format_value(metrics[name])}"
 
 
 def _waiting(snapshot: Snapshot) -> str:

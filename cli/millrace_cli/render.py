@@ -21,6 +21,8 @@ STATUS_STYLES = {
     "waits for approval": "yellow",
     "queued": "dim",
     "planned": "dim",
+    "skipped": "yellow",
+    "eliminated": "dim",
 }
 NOTHING = "-"
 _METRICS_SHOWN = 4
@@ -80,21 +82,47 @@ def metric_names(documents: Iterable[Document], first: str | None = None) -> lis
 
 
 def trials_table(trials: Sequence[Document]) -> Table:
-    """Return a run's trials: candidate, status, metrics, seconds, and why one failed."""
-    names = metric_names(trials)
+    """Return a run's trials: status, metrics so far, parameters, seconds, memory, and why one did not end well."""
+    names = metric_names(trials)[:2]
     rows = [
         (
-            trial.get("candidate"),
+            trial.get("trial_id") or trial.get("candidate"),
             styled(trial.get("status")),
             *((trial.get("metrics") or {}).get(name) for name in names),
             _seconds(trial.get("duration_seconds")),
-            trial.get("reason") or "",
+            trial.get("rows") or "all",
+            Text(str(trial.get("reason") or "")),
         )
         for trial in trials
     ]
-    return make_table(
-        "", ("candidate", "status", *names, "time", ""), [(*row[:-1], Text(str(row[-1]))) for row in rows]
-    )
+    return make_table("", ("trial", "status", *names, "time", "rows", ""), rows)
+
+
+def search_table(run: Document) -> Table | None:
+    """Return what a run searched: trials, rows, rounds, folds, budget, and what was left out; None before planning."""
+    search = (run.get("summary") or {}).get("search")
+    if not search:
+        return None
+    rows = [
+        ("trials", f"{search['trials']} drawn with seed {search['seed']}, {search['lanes']} at once"),
+        ("rows", _rows_trained_on(search)),
+        ("ranked by", f"{search['folds']} folds" if search["folds"] > 1 else "the validation split"),
+        ("because", search["why_folds"]),
+    ]
+    if search.get("max_seconds") or search.get("max_cost_usd"):
+        rows.append(
+            ("budget", f"{search.get('max_seconds') or NOTHING} s, {search.get('max_cost_usd') or NOTHING} USD")
+        )
+    rows += [(f"without {name}", reason) for name, reason in (search.get("left_out") or {}).items()]
+    return make_table("Search", ("", "values"), [(name, Text(str(said))) for name, said in rows])
+
+
+def _rows_trained_on(search: Document) -> str:
+    rounds = search["rounds"]
+    said = " then ".join(f"{rows:,}" for rows in rounds)
+    if search.get("why_sampled"):
+        return f"{said}, a sample of {search['of_rows']:,}: {search['why_sampled']}"
+    return f"{said}, which are all" if len(rounds) > 1 else f"{said}, all there are"
 
 
 def leaderboard_table(evaluation: Document) -> Table:

@@ -1,25 +1,30 @@
 """Plan a run's trials: state ``PlanTraining`` of the training pipeline.
 
-Takes :class:`RunPointer`, returns :class:`TrainingPlan`.
+Takes :class:`PlanningRequest`, returns :class:`TrainingPlan`.
 """
 
+from datetime import UTC, datetime
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.aws.clients import object_store, registry
-from millrace.contracts import RunPointer
+from millrace.contracts import PlanningRequest
 from millrace.observability import logger
-from millrace.settings import PipelineSettings, load_settings
+from millrace.settings import PlanTrainingSettings, load_settings
 from millrace.training.planning import plan_run
 
 
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001 - Lambda passes it
     """Parse the event, do the one use case, return plain JSON."""
-    settings = load_settings(PipelineSettings)
-    pointer = RunPointer.parse(event)
-    models = registry(settings.registry_table)
-    run = models.get_run(pointer.model, pointer.run_id)
-    plan = plan_run(run, registry=models, data_store=object_store(settings.data_bucket))
-    logger.info("run planned", model=run.model, run_id=run.run_id, trials=len(plan.trials))
+    settings = load_settings(PlanTrainingSettings)
+    request = PlanningRequest.parse(event)
+    plan = plan_run(
+        request,
+        registry=registry(settings.registry_table),
+        data_store=object_store(settings.data_bucket),
+        settings=settings,
+        now=datetime.now(UTC),
+    )
+    logger.info("trials planned", model=request.model, run_id=request.run_id, round=plan.round, trials=len(plan.trials))
     return plan.model_dump(mode="json")

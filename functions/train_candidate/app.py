@@ -12,11 +12,12 @@ from millrace.aws.clients import object_store, registry
 from millrace.contracts import TrialPointer
 from millrace.observability import logger
 from millrace.settings import PipelineSettings, load_settings
+from millrace.training.limits import TrialLimits
 from millrace.training.trial import train_trial
 
 
 @logger.inject_lambda_context
-def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001 - Lambda passes it
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Parse the event, do the one use case, return plain JSON."""
     settings = load_settings(PipelineSettings)
     pointer = TrialPointer.parse(event)
@@ -25,6 +26,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         registry=registry(settings.registry_table),
         data_store=object_store(settings.data_bucket),
         model_store=object_store(settings.models_bucket),
+        limits=TrialLimits.of_function(context),
         now=datetime.now(UTC),
         clock=time.perf_counter,
     )

@@ -7,7 +7,7 @@ fails in a way nothing can catch; so tables, models and metrics stay in the buck
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from millrace.names import MODEL_NAME_PATTERN
 from millrace.spec import invalid_input
@@ -34,7 +34,7 @@ class Contract(BaseModel):
 
 
 class RunPointer(Contract):
-    """Names a run; input of ``validate_dataset``, ``plan_training`` and ``register_model``."""
+    """Names a run; input of ``validate_dataset`` and ``register_model``."""
 
     model: str = Field(pattern=MODEL_NAME_PATTERN)
     run_id: str
@@ -50,29 +50,61 @@ class ValidationVerdict(Contract):
 
 
 class TrialPointer(RunPointer):
-    """Names a trial; input of ``train_candidate``."""
+    """Names a trial in a round of successive halving; input of ``train_candidate``."""
 
     trial_id: str
-
-
-class TrainingPlan(Contract):
-    """Output of ``plan_training``: what the Map state fans out."""
-
-    trials: list[TrialPointer]
+    round: int = Field(default=1, ge=1)
 
 
 class TrialOutcome(Contract):
     """Output of ``train_candidate``, or of the state that catches its death."""
 
     trial_id: str
-    outcome: Literal["succeeded", "failed"]
+    outcome: Literal["succeeded", "failed", "skipped"]
     reason: str = ""
+
+
+def _flatten(outcomes: Any) -> Any:
+    """Take the outcomes of every lane together."""
+    if not isinstance(outcomes, list):
+        return outcomes
+    return [outcome for part in outcomes for outcome in (part if isinstance(part, list) else [part])]
+
+
+class PlanningRequest(RunPointer):
+    """Input of ``plan_training``; after a round, with that round's number and outcomes."""
+
+    finished_round: int = Field(default=0, ge=0)
+    trials: list[TrialOutcome] = []
+
+    _flat = field_validator("trials", mode="before")(_flatten)
+
+
+class Lane(Contract):
+    """Trials that one worker runs after each other."""
+
+    trials: list[TrialPointer]
+
+
+class TrainingPlan(Contract):
+    """Output of ``plan_training``: what the Map state fans out, a lane a worker."""
+
+    round: int
+    last_round: bool
+    lanes: list[Lane]
+
+    @property
+    def trials(self) -> list[TrialPointer]:
+        """Every trial of the round, by id."""
+        return sorted((trial for lane in self.lanes for trial in lane.trials), key=lambda trial: trial.trial_id)
 
 
 class EvaluationRequest(RunPointer):
     """Input of ``evaluate_candidates``."""
 
     trials: list[TrialOutcome]
+
+    _flat = field_validator("trials", mode="before")(_flatten)
 
 
 class EvaluationVerdict(Contract):

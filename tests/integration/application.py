@@ -52,7 +52,7 @@ def lambda_context(function: str) -> SimpleNamespace:
     """Return what Lambda passes as ``context``, as far as Powertools reads it."""
     return SimpleNamespace(
         function_name=function,
-        memory_limit_in_mb=1024,
+        memory_limit_in_mb=16_384,  # of the whole test process, in which every function runs
         invoked_function_arn=f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{function}",
         aws_request_id="00000000-0000-0000-0000-000000000000",
         get_remaining_time_in_millis=lambda: 900_000,
@@ -229,6 +229,7 @@ def deploy(monkeypatch: pytest.MonkeyPatch) -> Application:
         "DATA_BUCKET": DATA_BUCKET,
         "MODELS_BUCKET": MODELS_BUCKET,
         "TRAINING_PIPELINE_ARN": PIPELINE_ARN,
+        "MONITORING_PIPELINE_ARN": MONITORING_ARN,
         "ALARM_TOPIC_ARN": TOPIC_ARN,
         "STACK_NAME": "millrace",
         "APPROVAL_TOPIC_ARN": APPROVAL_TOPIC_ARN,
@@ -237,6 +238,9 @@ def deploy(monkeypatch: pytest.MonkeyPatch) -> Application:
         **schedule_environment.ENVIRONMENT,
     }.items():
         monkeypatch.setenv(name, value)
+    # What these tests are about happens to any number of trials.
+    monkeypatch.setattr("millrace.training.planning.DEFAULT_TRIALS", 3)
+    monkeypatch.setattr("millrace.training.search_plan.MAX_FOLDED_ROWS", 0)
     _create_storage()
     schedule_environment.create_groups()
     application = Application(handlers={name: load_handler(name) for name in function_names()})

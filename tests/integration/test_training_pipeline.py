@@ -9,9 +9,11 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
+from millrace.aws.clients import registry
 from millrace.errors import ServiceUnavailableError
+from millrace.spec import ModelSpec
 
-from tests.integration.application import DATA_BUCKET, MODELS_BUCKET, Application, Handler, WorkerDiedError
+from tests.integration.application import DATA_BUCKET, MODELS_BUCKET, TABLE, Application, Handler, WorkerDiedError
 
 COLUMNS = ["age", "plan", "joined", "active", "label"]
 
@@ -261,6 +263,36 @@ def test_a_trial_that_dies_does_not_sink_the_run(application: Application) -> No
     trials = run_of(application, "churn", result["run_id"])["trials"]
     assert [trial["status"] for trial in trials] == ["failed", "succeeded", "succeeded"]
     assert "WorkerDiedError" in trials[0]["reason"]
+
+
+def test_rounds_of_successive_halving_end_with_the_best_on_every_row(application: Application) -> None:
+    training = {"trials": 6, "rounds": 3, "max_concurrency": 2}
+    spec = ModelSpec.parse({"training": training, "candidates": ["baseline", "logistic_regression"]})
+    registry(TABLE).put_spec("churn", spec)
+    [result] = application.upload("churn", "churn.csv", as_csv(make_rows(400)))
+
+    assert application.wait_until_quiet() == {result["run_id"]: "SUCCEEDED"}
+
+    rounds = [event["round"] for function, event in application.invocations if function == "train_candidate"]
+    assert [rounds.count(number) for number in (1, 2, 3)] == [6, 3, 3]
+    planning = [event for function, event in application.invocations if function == "plan_training"]
+    assert [event.get("finished_round", 0) for event in planning] == [0, 1, 2]
+    body = run_of(application, "churn", result["run_id"])
+    winner = next(trial for trial in body["trials"] if trial["trial_id"] == body["evaluation"]["trial_id"])
+    assert [earlier["rows"] for earlier in winner["earlier_rounds"]] == body["run"]["summary"]["search"]["rounds"][:2]
+    assert (winner["round"], winner["rows"]) == (3, None)
+    assert {trial["status"] for trial in body["trials"]} == {"succeeded", "eliminated"}
+
+
+def test_a_spent_budget_skips_what_has_not_begun(application: Application) -> None:
+    registry(TABLE).put_spec("churn", ModelSpec.parse({"training": {"max_seconds": 1e-6}}))
+    [result] = application.upload("churn", "churn.csv", as_csv(make_rows()))
+
+    assert application.wait_until_quiet() == {result["run_id"]: "FAILED"}
+
+    body = run_of(application, "churn", result["run_id"])
+    assert {trial["status"] for trial in body["trials"]} == {"skipped"}
+    assert "the search's time budget of 1e-06 s was spent before it began" in body["run"]["reasons"][1]
 
 
 def test_a_run_whose_trials_all_die_registers_nothing(application: Application) -> None:

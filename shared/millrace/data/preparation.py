@@ -83,6 +83,7 @@ class PreparedData:
             "schema_revision": self.schema.revision,
             "split": dict(self.partition.description),
             "rows": {name: len(split) for name, split in self.splits.items()},
+            "bytes": {name: split.nbytes for name, split in self.splits.items()},
             "repeated_rows_left_out": self.dropped_rows,
             "sample": self.sample(),
             "rows_without_time_left_out": self.partition.without_time,

@@ -4,14 +4,21 @@ Training has neither pandas nor pyarrow; it needs the two matrices, the target, 
 """
 
 import io
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from millrace.features import FeatureMatrix
+
+#: Rows read at once where only some are kept.
+BLOCK_ROWS = 16_384
+
+#: From row ids and targets to the positions of the rows to keep, in ascending order.
+RowChoice = Callable[[npt.NDArray[np.uint64], npt.NDArray[Any]], npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,12 @@ class PreparedSplit:
     def __len__(self) -> int:
         return len(self.features)
 
+    @property
+    def nbytes(self) -> int:
+        """Size in memory."""
+        arrays = (self.features.numbers, self.features.strings, self.target, self.row_ids)
+        return sum(int(array.nbytes) for array in arrays)
+
     def take(self, rows: npt.NDArray[Any]) -> "PreparedSplit":
         """Return the rows at these positions (or where this mask is true)."""
         return PreparedSplit(self.features.take(rows), self.target[rows], self.row_ids[rows])
@@ -45,18 +58,59 @@ def dump_split(split: PreparedSplit) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
-        numbers=split.features.numbers,
-        strings=split.features.strings,
+        # Row by row, so that some of the rows can be read without the others.
+        numbers=np.ascontiguousarray(split.features.numbers),
+        strings=np.ascontiguousarray(split.features.strings),
         target=split.target,
         row_ids=split.row_ids,
     )
     return buffer.getvalue()
 
 
-def load_split(body: bytes) -> PreparedSplit:
-    """Read what :func:`dump_split` wrote; never unpickles."""
+def load_split(body: bytes, choose: RowChoice | None = None) -> PreparedSplit:
+    """Read what :func:`dump_split` wrote; never unpickles.
+
+    Parameters
+    ----------
+    choose : callable or None, default=None
+        Which rows to keep; the others are passed over block by block and never held together.
+    """
     with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
-        return PreparedSplit(FeatureMatrix(arrays["numbers"], arrays["strings"]), arrays["target"], arrays["row_ids"])
+        target, row_ids = arrays["target"], arrays["row_ids"]
+        if choose is None:
+            return PreparedSplit(FeatureMatrix(arrays["numbers"], arrays["strings"]), target, row_ids)
+    rows = choose(row_ids, target)
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        numbers, strings = (_read_rows(archive, name, rows) for name in ("numbers", "strings"))
+    return PreparedSplit(FeatureMatrix(numbers, strings), target[rows], row_ids[rows])
+
+
+def count_rows(body: bytes) -> int:
+    """Return how many rows a split has, without reading its matrices."""
+    with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
+        return len(arrays["row_ids"])
+
+
+def _read_rows(archive: zipfile.ZipFile, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Read some rows of one matrix of an archive."""
+    with archive.open(f"{name}.npy") as stream:
+        shape, dtype = _read_header(stream)
+        kept = np.empty((len(rows), *shape[1:]), dtype)
+        row_bytes = dtype.itemsize * int(np.prod(shape[1:]))
+        for start in range(0, shape[0], BLOCK_ROWS):
+            count = min(BLOCK_ROWS, shape[0] - start)
+            block = np.frombuffer(stream.read(count * row_bytes), dtype) if row_bytes else np.empty(0, dtype)
+            first, last = np.searchsorted(rows, (start, start + count))
+            kept[first:last] = block.reshape(count, *shape[1:])[rows[first:last] - start]
+    return kept
+
+
+def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, column_major, dtype = read[np.lib.format.read_magic(stream)](stream)
+    if column_major or dtype.hasobject:
+        raise ValueError("prepared data is written row by row, and holds no objects")
+    return shape, dtype
 
 
 def dump_columns(columns: Mapping[str, npt.NDArray[Any]]) -> bytes:

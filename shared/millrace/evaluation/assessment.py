@@ -26,7 +26,7 @@ from millrace.serving.onnx_model import OnnxModel
 from millrace.sketches.profile import PredictionProfile
 from millrace.spec import ModelSpec
 from millrace.training.metric_catalogue import Metric
-from millrace.training.trial import ONNX_NAME, RECORD_NAME
+from millrace.training.record import ONNX_NAME, RECORD_NAME
 
 Array = npt.NDArray[Any]
 

@@ -8,7 +8,7 @@ from typing import Any
 from millrace.contracts import EvaluationRequest, EvaluationVerdict
 from millrace.evaluation.assessment import Assessment, assess
 from millrace.evaluation.champion import load_champion
-from millrace.evaluation.leaderboard import Standing, rank_trials, settle_trials
+from millrace.evaluation.leaderboard import Standing, rank_trials
 from millrace.evaluation.report import build_document
 from millrace.layout import evaluation_key, prediction_profile_key
 from millrace.ports import ObjectStore, Registry
@@ -16,6 +16,7 @@ from millrace.registry.entities import Run
 from millrace.registry.presentation import to_json
 from millrace.training.metric_catalogue import get_metric
 from millrace.training.planning import load_schema
+from millrace.training.settling import settle_trials
 
 
 def evaluate_run(

@@ -10,9 +10,9 @@ from millrace.registry.entities import Trial
 from millrace.schema import TableSchema
 from millrace.training.candidates import get_candidate
 from millrace.training.export import predict_estimator
+from millrace.training.fitting import MAX_THREADS
 from millrace.training.metrics import compute_metrics
 from millrace.training.preprocessing import FeatureTable
-from millrace.training.trial import MAX_THREADS
 
 
 def refit(

@@ -6,6 +6,7 @@ from millrace.data.catalogue import describe_dataset, describe_datasets, describ
 from millrace.data.schemas import describe_schema
 from millrace.data.specs import describe_spec, replace_spec
 from millrace.management.calls import Call, Route
+from millrace.management.monitoring import get_look, get_report
 from millrace.names import CHAMPION, validate_cause_id, validate_model_name, validate_run_id
 from millrace.registry.history import describe_moment, describe_moves, read_moment
 from millrace.registry.presentation import to_json
@@ -129,6 +130,8 @@ ROUTES = (
     Route("GET", "/models/<model>/runs/<run_id>", get_run),
     Route("GET", "/models/<model>/runs/<run_id>/approval", get_approval),
     Route("GET", "/models/<model>/causes/<cause_id>", get_cause),
+    Route("GET", "/models/<model>/monitoring", get_report),
+    Route("GET", "/models/<model>/monitoring/<run>", get_look),
     Route("GET", "/models/<model>/ledger", list_ledger),
     Route("GET", "/uploads/refused", list_refused_uploads),
 )

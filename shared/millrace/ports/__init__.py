@@ -6,7 +6,7 @@ memory.
 
 from millrace.ports.events import Event, EventPublisher
 from millrace.ports.objects import ListedObject, ObjectInfo, ObjectStore, ObjectVersion
-from millrace.ports.pipeline import Notifier, PipelineStarter, TaskCallback
+from millrace.ports.pipeline import MonitoringPipeline, Notifier, PipelineStarter, TaskCallback
 from millrace.ports.registry import MAX_FOLLOW_UP_CAUSES, Claim, Registry, SpecRecord
 from millrace.ports.schedules import PURPOSES, Purpose, Schedule, Schedules
 from millrace.ports.serving_metrics import ServingCounts, ServingMetrics
@@ -18,6 +18,7 @@ __all__ = [
     "Event",
     "EventPublisher",
     "ListedObject",
+    "MonitoringPipeline",
     "Notifier",
     "ObjectInfo",
     "ObjectStore",

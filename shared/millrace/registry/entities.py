@@ -14,13 +14,14 @@ RunStatus = Literal["queued", "running", "succeeded", "rejected", "failed"]
 RunStage = Literal[
     "queued", "validating", "planning", "training", "evaluating", "registering", "awaiting_approval", "finished"
 ]
-TrialStatus = Literal["planned", "running", "succeeded", "failed"]
+TrialStatus = Literal["planned", "running", "succeeded", "failed", "skipped", "eliminated"]
 VersionStatus = Literal["registered", "retired"]
 #: What became of a version's claim to be the champion: nothing yet, or which way it went.
 VersionOutcome = Literal["pending", "promoted", "kept", "awaiting_approval", "rejected"]
 ApprovalStatus = Literal["pending", "approved", "rejected", "expired"]
 
 FINISHED_STATUSES: frozenset[RunStatus] = frozenset({"succeeded", "rejected", "failed"})
+FINISHED_TRIAL_STATUSES: frozenset[TrialStatus] = frozenset({"succeeded", "failed", "skipped", "eliminated"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +188,24 @@ class Trial:
 
     Parameters
     ----------
+    status : TrialStatus
+        ``skipped`` was never started, ``eliminated`` did not reach the last round; the reason says why.
     metrics : mapping of str to float
-        On the validation split, of the ONNX model.
+        What ranks it: on the validation split, of the ONNX model; with folds, the mean over them.
     artifacts : mapping of str to str
         SHA-256 by artifact name.
     duration_seconds : float or None
         Of fitting and exporting.
+    round : int, default=1
+        Of successive halving, the one it is in.
+    rows : int or None, default=None
+        Training rows of this round; None takes all.
+    folds : int, default=1
+        Cross-validation folds that give the metrics; 1 is the validation split alone.
+    earlier_rounds : tuple of mapping, default=()
+        What the rounds before gave: ``round``, ``rows``, ``metrics``, ``duration_seconds``.
+    peak_memory_mb : float or None, default=None
+        Largest resident memory of its worker.
     """
 
     model: str
@@ -206,6 +219,11 @@ class Trial:
     artifacts: Mapping[str, str] = field(default_factory=dict)
     duration_seconds: float | None = None
     reason: str = ""
+    round: int = 1
+    rows: int | None = None
+    folds: int = 1
+    earlier_rounds: tuple[Mapping[str, Any], ...] = ()
+    peak_memory_mb: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,5 +8,16 @@ from millrace.spec.errors import invalid_input
 from millrace.spec.gate import GateSpec
 from millrace.spec.model import MAX_COLUMNS, ModelSpec
 from millrace.spec.registry import ApprovalSpec, RetentionSpec
+from millrace.spec.training import ParameterRange, TrainingSpec
 
-__all__ = ["MAX_COLUMNS", "ApprovalSpec", "CaptureSpec", "GateSpec", "ModelSpec", "RetentionSpec", "invalid_input"]
+__all__ = [
+    "MAX_COLUMNS",
+    "ApprovalSpec",
+    "CaptureSpec",
+    "GateSpec",
+    "ModelSpec",
+    "ParameterRange",
+    "RetentionSpec",
+    "TrainingSpec",
+    "invalid_input",
+]

@@ -17,6 +17,7 @@ from millrace.spec.monitoring import MonitoringSpec
 from millrace.spec.part import SpecPart
 from millrace.spec.registry import ApprovalSpec, RetentionSpec
 from millrace.spec.retraining import RetrainingSpec
+from millrace.spec.training import TrainingSpec
 
 #: Columns that a spec may describe: as many as a table may have.
 MAX_COLUMNS = 2_000
@@ -45,6 +46,8 @@ class ModelSpec(SpecPart):
         The metric that ranks candidates; None takes the task's own.
     seed : int, default=0
         Of every random choice.
+    training : TrainingSpec
+        How much is tried, and what it may cost.
     gate : GateSpec
         What a challenger must show.
     evaluation : EvaluationSpec
@@ -86,6 +89,7 @@ class ModelSpec(SpecPart):
     candidates: tuple[str, ...] | None = None
     primary_metric: str | None = None
     seed: int = Field(default=0, ge=0)
+    training: TrainingSpec = TrainingSpec()
     gate: GateSpec = GateSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
     columns: Annotated[dict[str, ColumnSpec], Field(max_length=MAX_COLUMNS)] = Field(default_factory=dict)

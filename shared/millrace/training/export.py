@@ -17,6 +17,7 @@ from millrace.errors import ModelExportError
 from millrace.features import MISSING_STRING, FeatureMatrix
 from millrace.schema import Task
 from millrace.serving.onnx_model import NUMBERS_INPUT, PROBABILITIES_OUTPUT, STRINGS_INPUT, VALUE_OUTPUT, OnnxModel
+from millrace.training import converters  # noqa: F401  # importing it registers them
 from millrace.training.preprocessing import FeatureTable
 
 LABEL_OUTPUT = "label"

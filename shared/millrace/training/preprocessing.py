@@ -10,6 +10,9 @@ number                   median imputed, standardised        median imputed, or 
 number, never known      left out                            left out
 string                   one-hot of the most frequent        ordinal code; -1 for a value that
                          values; any other is all zeros      training has not seen
+string of many values,   mean outcome of the value, shrunk   mean outcome of the value, likewise
+two classes or a number  towards that of all; that of all
+to predict               for a value not seen
 =======================  ==================================  ====================================
 
 The missing string ``''`` is a value like any other. Trees get no scaler: after one, float32 rounding moves rows
@@ -20,19 +23,20 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from skl2onnx.sklapi import CastTransformer
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
+from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler, TargetEncoder
 
 from millrace.errors import TrainingFailedError
 from millrace.features import FeatureMatrix
+from millrace.schema import Task
+from millrace.training.widths import MAX_ONE_HOT_VALUES, one_hot_values
 
 #: ``scaled`` for linear models, ``imputed`` for trees, ``native`` for trees that know missing values.
 Encoding = Literal["scaled", "imputed", "native"]
-
-#: Strings of a column that get a one-hot output of their own; rarer ones share "all zeros" with unseen ones.
-MAX_ONE_HOT_VALUES = 50
 
 
 class FeatureTable:
@@ -71,7 +75,9 @@ class FeatureTable:
         return np.asarray(matrix[rows][:, columns if numeric else columns - self._numbers])
 
 
-def build_preprocessor(encoding: Encoding, features: FeatureMatrix) -> ColumnTransformer:
+def build_preprocessor(
+    encoding: Encoding, features: FeatureMatrix, *, task: Task = "multiclass", seed: int = 0
+) -> ColumnTransformer:
     """Build the unfitted preprocessing of a :class:`FeatureTable`.
 
     Parameters
@@ -80,6 +86,10 @@ def build_preprocessor(encoding: Encoding, features: FeatureMatrix) -> ColumnTra
         What the estimator needs.
     features : FeatureMatrix
         Of the training split: says which numbers are ever known, and which strings are frequent.
+    task : Task, default='multiclass'
+        With several classes there is no one outcome whose mean could stand for a string.
+    seed : int, default=0
+        Of the folds in which mean outcomes are learnt.
 
     Raises
     ------
@@ -88,15 +98,27 @@ def build_preprocessor(encoding: Encoding, features: FeatureMatrix) -> ColumnTra
     """
     offset = features.numbers.shape[1]
     known = np.flatnonzero(~np.isnan(features.numbers).all(axis=0)).tolist()
-    strings = list(range(offset, offset + features.strings.shape[1]))
+    few, many = _by_cardinality(features.strings, task)
     steps: list[tuple[str, Any, list[int]]] = []
     if known:
         steps.append(("numbers", _numbers_step(encoding), known))
-    if strings:
-        steps.append(("strings", _strings_step(encoding, features.strings), strings))
+    if few:
+        step = _strings_step(encoding, features.strings[:, few])
+        steps.append(("strings", step, [offset + column for column in few]))
+    if many:
+        step = _mean_outcome_step(encoding, task, seed)
+        steps.append(("many_strings", step, [offset + column for column in many]))
     if not steps:
         raise TrainingFailedError("no feature column holds a known value in the training split")
     return ColumnTransformer(steps)
+
+
+def _by_cardinality(strings: npt.NDArray[Any], task: Task) -> tuple[list[int], list[int]]:
+    """Return the string columns of few values, and those of many."""
+    if task == "multiclass":
+        return list(range(strings.shape[1])), []
+    many = [column for column in range(strings.shape[1]) if len(np.unique(strings[:, column])) > MAX_ONE_HOT_VALUES]
+    return [column for column in range(strings.shape[1]) if column not in many], many
 
 
 def _numbers_step(encoding: Encoding) -> Any:
@@ -108,8 +130,9 @@ def _numbers_step(encoding: Encoding) -> Any:
 
 def _strings_step(encoding: Encoding, strings: npt.NDArray[Any]) -> Any:
     if encoding == "scaled":
+        most = one_hot_values(strings.shape[1])
         return OneHotEncoder(
-            categories=[_frequent_values(column) for column in strings.T],
+            categories=[_frequent_values(column, most) for column in strings.T],
             handle_unknown="ignore",
             sparse_output=False,
             dtype=np.float32,
@@ -117,7 +140,20 @@ def _strings_step(encoding: Encoding, strings: npt.NDArray[Any]) -> Any:
     return OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, dtype=np.float32)
 
 
-def _frequent_values(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _mean_outcome_step(encoding: Encoding, task: Task, seed: int) -> Any:
+    """Encode by the shrunk mean outcome of a value (Micci-Barreca, SIGKDD Explorations 3, 2001).
+
+    It is learnt in folds, so that no row's encoding holds its own outcome.
+    """
+    folds = KFold if task == "regression" else StratifiedKFold
+    kind = "continuous" if task == "regression" else "binary"
+    encode = TargetEncoder(target_type=kind, cv=folds(5, shuffle=True, random_state=seed))
+    # float32 before the estimator sees it, as ONNX Runtime has it: otherwise a split point may lie between the two.
+    steps = [("encode", encode), ("cast", CastTransformer())]
+    return Pipeline([*steps, ("scale", StandardScaler())] if encoding == "scaled" else steps)
+
+
+def _frequent_values(column: npt.NDArray[Any], most: int) -> npt.NDArray[Any]:
     """Return the most frequent values, sorted; of equally frequent ones, those that sort first."""
     values, counts = np.unique(column, return_counts=True)
-    return np.sort(values[np.argsort(-counts, kind="stable")[:MAX_ONE_HOT_VALUES]])
+    return np.sort(values[np.argsort(-counts, kind="stable")[:most]])

@@ -1,15 +1,16 @@
-"""The search space: which candidates compete for a task, with which parameters.
+"""The search space: which candidates compete for a task, and what is tried of each.
 
 Planning draws trials from here, in a function without scikit-learn; :mod:`millrace.training.candidates` builds what
-they name.
+they name. ``docs/training.md`` has this as a table, which a test holds to what stands here.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from millrace.errors import FieldError, InvalidInputError
 from millrace.schema import Task
+from millrace.training.ranges import Choice, Interval, Range
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,49 +23,121 @@ class SearchSpace:
         As a spec names it, and as it stands in trial ids and on the leaderboard.
     tasks : frozenset of Task
         What it can learn.
-    parameter_sets : tuple of mapping
-        One trial is planned for each.
+    first : mapping of str to Any, default={}
+        Parameters of its first trial: settings that do well on most tables.
+    ranges : mapping of str to Range, default={}
+        Where its further trials are drawn from; a candidate without any has one trial.
+    fixed : mapping of str to Any, default={}
+        Parameters that every trial has.
+    max_rows : int or None, default=None
+        Training rows past which it is left out.
+    why_max_rows : str, default=""
+        The reason, in words.
     """
 
     candidate: str
     tasks: frozenset[Task]
-    parameter_sets: tuple[Mapping[str, Any], ...]
+    first: Mapping[str, Any] = field(default_factory=dict)
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    max_rows: int | None = None
+    why_max_rows: str = ""
 
+
+BASELINE = "baseline"
 
 _CLASSIFICATION: frozenset[Task] = frozenset({"binary", "multiclass"})
 _REGRESSION: frozenset[Task] = frozenset({"regression"})
+_ANY = _CLASSIFICATION | _REGRESSION
 
-#: In the order in which trials are numbered: the simplest first, which wins a tie.
+#: Bounded, because ONNX Runtime loads and scores large forests poorly: 100 trees of 500 leaves are a few MB.
+_FOREST_SIZE = {"n_estimators": 100, "max_leaf_nodes": 500}
+_FOREST_RANGES: Mapping[str, Range] = {
+    "max_depth": Interval(4, 24, whole=True),
+    "min_samples_leaf": Interval(1, 30, log=True, whole=True),
+    "max_features": Choice(("sqrt", 0.3, 0.6, 1.0)),
+}
+
+
+def _forest(name: str, tasks: frozenset[Task], max_features: str | float) -> SearchSpace:
+    first = {"max_depth": 16, "min_samples_leaf": 3, "max_features": max_features}
+    return SearchSpace(name, tasks, first, _FOREST_RANGES, _FOREST_SIZE)
+
+
+#: In the order in which trials are numbered; of trials that do equally well, the one planned first wins.
 SEARCH_SPACES: tuple[SearchSpace, ...] = (
-    SearchSpace("logistic_regression", _CLASSIFICATION, ({"C": 1.0, "max_iter": 1000},)),
-    SearchSpace("ridge", _REGRESSION, ({"alpha": 1.0},)),
+    SearchSpace(BASELINE, _ANY),
     SearchSpace(
-        "random_forest",
-        _CLASSIFICATION | _REGRESSION,
-        # Bounded, because ONNX Runtime loads and scores large forests poorly: 100 trees of 500 leaves are a few MB.
-        ({"n_estimators": 100, "max_depth": 16, "max_leaf_nodes": 500, "min_samples_leaf": 3},),
+        "logistic_regression", _CLASSIFICATION, {"C": 1.0}, {"C": Interval(1e-3, 1e2, log=True)}, {"max_iter": 1000}
     ),
+    SearchSpace("ridge", _REGRESSION, {"alpha": 1.0}, {"alpha": Interval(1e-3, 1e3, log=True)}),
     SearchSpace(
         "hist_gradient_boosting",
-        _CLASSIFICATION | _REGRESSION,
-        # Slow and shallow, so that a few hundred rows are not learnt by heart. No early stopping: the part it sets
-        # aside must hold two rows of every class, and a rare class would fail the trial.
-        (
-            {
-                "learning_rate": 0.05,
-                "max_iter": 150,
-                "max_leaf_nodes": 15,
-                "min_samples_leaf": 20,
-                "l2_regularization": 1.0,
-                "early_stopping": False,
-            },
-        ),
+        _ANY,
+        # Slow and shallow, so that a few hundred rows are not learnt by heart.
+        {
+            "learning_rate": 0.05,
+            "max_iter": 150,
+            "max_leaf_nodes": 15,
+            "min_samples_leaf": 20,
+            "l2_regularization": 1.0,
+        },
+        {
+            "learning_rate": Interval(0.02, 0.3, log=True),
+            "max_iter": Interval(50, 300, whole=True),
+            "max_leaf_nodes": Interval(5, 63, log=True, whole=True),
+            "min_samples_leaf": Interval(5, 100, log=True, whole=True),
+            "l2_regularization": Interval(1e-3, 10.0, log=True),
+        },
+        # The part that early stopping sets aside must hold two rows of every class: a rare class would fail the trial.
+        {"early_stopping": False},
+    ),
+    _forest("random_forest", _CLASSIFICATION, "sqrt"),
+    _forest("random_forest", _REGRESSION, 1.0),
+    _forest("extra_trees", _CLASSIFICATION, "sqrt"),
+    _forest("extra_trees", _REGRESSION, 1.0),
+    SearchSpace(
+        "neural_network",
+        _ANY,
+        {"hidden_layer_sizes": [32], "alpha": 1e-2, "learning_rate_init": 3e-3},
+        {
+            "hidden_layer_sizes": Choice(([16], [32], [64], [32, 16])),
+            "alpha": Interval(1e-5, 1.0, log=True),
+            "learning_rate_init": Interval(5e-4, 1e-2, log=True),
+        },
+        {"max_iter": 200},
+    ),
+    SearchSpace(
+        "nearest_neighbours",
+        _ANY,
+        {"n_neighbours": 15},
+        {"n_neighbours": Interval(3, 50, log=True, whole=True)},
+        max_rows=1_000,
+        why_max_rows="the model is its training rows, and every prediction compares with all of them",
     ),
 )
 
+#: Models that people ask for and that are not offered, with the reason.
+REFUSED: Mapping[str, str] = {
+    "knn": "scikit-learn's neighbours break ties of distance otherwise than ONNX Runtime; take nearest_neighbours",
+    "gradient_boosting": "hist_gradient_boosting is the same idea, faster, and knows missing values",
+    "voting": "with its defaults it does not convert to ONNX",
+    "svm": "its fitting time grows with the square of the rows and its ONNX form keeps the support vectors",
+    "xgboost": "the layers of a training function have no room for it beside scikit-learn",
+    "lightgbm": "the layers of a training function have no room for it beside scikit-learn",
+    "catboost": "the layers of a training function have no room for it beside scikit-learn",
+}
+
+#: Parameters whose ONNX form does not answer as the estimator does, by candidate; each was seen to fail.
+REFUSED_PARAMETERS: Mapping[tuple[str, str], str] = {
+    ("hist_gradient_boosting", "categorical_features"): "it converts, and the ONNX model is silently wrong",
+    ("hist_gradient_boosting", "loss"): "with poisson it converts, and the ONNX model is silently wrong",
+    ("hist_gradient_boosting", "early_stopping"): "it sets rows aside, and a rare class would fail the trial",
+}
+
 
 def search_spaces_for(task: Task) -> tuple[SearchSpace, ...]:
-    """Return what can learn ``task``, simplest first."""
+    """Return what can learn ``task``, in the order of trials."""
     return tuple(space for space in SEARCH_SPACES if task in space.tasks)
 
 
@@ -74,7 +147,7 @@ def select_search_spaces(task: Task, names: tuple[str, ...] | None) -> tuple[Sea
     Raises
     ------
     InvalidInputError
-        When a name is none of the task's candidates; lists those that are.
+        When a name is none of the task's candidates; lists those that are, and says why one is refused.
     """
     known = {space.candidate: space for space in search_spaces_for(task)}
     if names is None:
@@ -82,6 +155,7 @@ def select_search_spaces(task: Task, names: tuple[str, ...] | None) -> tuple[Sea
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         named = ", ".join(unknown) or "no candidate at all"
-        fault = FieldError("candidates", f"known for {task} are: {', '.join(known)}")
+        reasons = "".join(f"; {name}: {REFUSED[name]}" for name in unknown if name in REFUSED)
+        fault = FieldError("candidates", f"known for {task} are: {', '.join(known)}{reasons}")
         raise InvalidInputError(f"the spec names {named}; {fault.message}", [fault])
     return tuple(known[name] for name in dict.fromkeys(names))

@@ -1,71 +1,54 @@
-"""One trial: fit a candidate, export it, prove the export, measure it, store it."""
+"""One trial as the pipeline runs it: read, fit, record; or skip, or stop, and say why."""
 
-import hashlib
 import json
-import platform
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
-import skl2onnx
-import sklearn
-import skops
-import skops.io
-from sklearn.pipeline import Pipeline
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
+import numpy.typing as npt
 
-import millrace
 from millrace.contracts import TrialOutcome, TrialPointer
-from millrace.data.prepared import PreparedSplit, load_split
-from millrace.errors import MillraceError, ModelExportError, TrainingFailedError
-from millrace.layout import split_key, trial_key
+from millrace.data.prepared import PreparedSplit, count_rows, load_split
+from millrace.errors import MillraceError
+from millrace.layout import SplitName, split_key, trial_key
 from millrace.observability import logger
 from millrace.ports import ObjectStore, Registry
 from millrace.registry.entities import Run, Trial
 from millrace.schema import TableSchema
-from millrace.serving.onnx_model import OnnxModel
-from millrace.training.candidates import get_candidate
-from millrace.training.export import ParityReport, check_parity, export_onnx
-from millrace.training.metrics import compute_metrics
+from millrace.training.capacity import Capacity, seconds_spent
+from millrace.training.fitting import FittedTrial, fit_trial
+from millrace.training.limits import TrialLimits, Watch, peak_memory_mb
 from millrace.training.planning import load_schema
-from millrace.training.preprocessing import FeatureTable
-
-ONNX_NAME = "model.onnx"
-ESTIMATOR_NAME = "estimator.skops"
-RECORD_NAME = "trial.json"
-
-#: One thread everywhere: trials already run side by side, and sums come out the same on every machine.
-MAX_THREADS = 1
+from millrace.training.record import (
+    ESTIMATOR_NAME,
+    ONNX_NAME,
+    RECORD_NAME,
+    Circumstances,
+    build_record,
+    sha256_of,
+)
+from millrace.training.row_choice import sample_rows
 
 
 @dataclass(frozen=True, slots=True)
-class FittedTrial:
-    """What fitting a trial gave.
+class TrialData:
+    """What a trial learns from, and how it came to be.
 
     Parameters
     ----------
-    onnx_bytes : bytes
-        The model as it serves.
-    estimator_bytes : bytes
-        The scikit-learn pipeline, by skops, for people who want it back; nothing in the system loads it.
-    parity : ParityReport
-        Of the two.
-    metrics : mapping of str to float
-        Of the ONNX model on the validation split.
-    warnings : tuple of str
-        Kinds of warnings raised while fitting.
+    of_rows : mapping of str to int
+        Rows there are of each split, of which those here may be a sample.
+    prepared : mapping of str to str
+        SHA-256 of the files.
     """
 
-    onnx_bytes: bytes
-    estimator_bytes: bytes
-    parity: ParityReport
-    metrics: Mapping[str, float]
-    warnings: tuple[str, ...]
+    schema: TableSchema
+    train: PreparedSplit
+    validation: PreparedSplit
+    of_rows: Mapping[str, int]
+    prepared: Mapping[str, str]
 
 
 def train_trial(
@@ -74,18 +57,22 @@ def train_trial(
     registry: Registry,
     data_store: ObjectStore,
     model_store: ObjectStore,
+    limits: TrialLimits,
     now: datetime,
     clock: Callable[[], float],
 ) -> TrialOutcome:
     """Run one planned trial and record what came of it.
 
-    A candidate that cannot be fitted or exported is an outcome, not a fault: the other trials go on. A trial that
-    succeeded before is not run again.
+    A candidate that cannot be fitted or exported, or that reaches a limit, is an outcome, not a fault: the other
+    trials go on. A trial that succeeded in this round before is not run again; one is skipped when the run's budget
+    is spent.
 
     Parameters
     ----------
+    limits : TrialLimits
+        Of the function that this runs in.
     now : datetime
-        For the record.
+        For the budget and the record.
     clock : callable
         Seconds from any fixed point, monotonic; measures the duration.
 
@@ -97,26 +84,32 @@ def train_trial(
         When the run, the trial or its prepared data does not exist.
     """
     trial = registry.get_trial(pointer.model, pointer.run_id, pointer.trial_id)
-    if trial.status == "succeeded":
+    if trial.status in ("succeeded", "eliminated") or trial.round > pointer.round:
         return TrialOutcome(trial_id=trial.trial_id, outcome="succeeded")
     run = registry.get_run(pointer.model, pointer.run_id)
+    spent = budget_spent(run, registry, now)
+    if spent:
+        registry.update_trial(trial.model, trial.run_id, trial.trial_id, status="skipped", reason=spent)
+        return TrialOutcome(trial_id=trial.trial_id, outcome="skipped", reason=spent)
     registry.update_trial(trial.model, trial.run_id, trial.trial_id, status="running", reason="")
     started = clock()
     schema = load_schema(run, data_store)
-    train_body = data_store.get(split_key(run.model, run.run_id, "train"))
-    validation_body = data_store.get(split_key(run.model, run.run_id, "validation"))
-    train, validation = load_split(train_body), load_split(validation_body)
+    bodies = {name: data_store.get(split_key(run.model, run.run_id, name)) for name in _SPLITS}
     try:
-        fitted = fit_trial(trial, schema, train, validation)
+        with Watch(limits):
+            data = load_trial_data(trial, schema, bodies)
+            fitted = fit_trial(trial, schema, data.train, data.validation)
     except Exception as error:  # noqa: BLE001 - any library's error fails this trial alone; no I/O here
         return _record_failure(trial, error, clock() - started, registry)
-    duration = clock() - started
-    record = _record(trial, run, schema, fitted) | {
-        "rows": {"train": len(train), "validation": len(validation)},
-        "prepared": {"train.npz": _sha256(train_body), "validation.npz": _sha256(validation_body)},
-        "duration_seconds": duration,
-        "trained_at": now.isoformat(),
-    }
+    around = Circumstances(
+        prepared=data.prepared,
+        rows={"train": len(data.train), "validation": len(data.validation)},
+        of_rows=data.of_rows,
+        duration_seconds=clock() - started,
+        peak_memory_mb=peak_memory_mb(),
+        trained_at=now,
+    )
+    record = build_record(trial, run, schema, fitted, around)
     _store(trial, fitted, record, model_store)
     registry.update_trial(
         trial.model,
@@ -125,59 +118,40 @@ def train_trial(
         status="succeeded",
         metrics=dict(fitted.metrics),
         artifacts=record["artifacts"],
-        duration_seconds=duration,
+        duration_seconds=around.duration_seconds,
+        peak_memory_mb=around.peak_memory_mb,
     )
     return TrialOutcome(trial_id=trial.trial_id, outcome="succeeded")
 
 
-def fit_trial(trial: Trial, schema: TableSchema, train: PreparedSplit, validation: PreparedSplit) -> FittedTrial:
-    """Fit on ``train``; export; compare and measure on ``validation``.
-
-    Raises
-    ------
-    TrainingFailedError
-        When the training split cannot teach this candidate.
-    ModelExportError
-        When there is no ONNX form, or one that answers differently.
-    """
-    for name, split in (("training", train), ("validation", validation)):
-        if not len(split):
-            raise TrainingFailedError(f"the {name} split has no rows")
-    pipeline, kinds = _fit(trial, schema, train)
-    onnx_bytes = export_onnx(pipeline, train.features, schema.task)
-    onnx_model = OnnxModel.load(onnx_bytes, schema)
-    with threadpool_limits(MAX_THREADS):
-        parity = check_parity(pipeline, onnx_model, validation.features)
-    if not parity.passed:
-        raise ModelExportError(
-            f"the ONNX model differs from its estimator: by up to {parity.max_probability_difference:.3g}, with"
-            f" another label on {parity.label_mismatches} of {parity.rows} rows"
-        )
-    metrics = compute_metrics(schema.task, validation.target, onnx_model.run(validation.features))
-    return FittedTrial(onnx_bytes, bytes(skops.io.dumps(pipeline)), parity, metrics, kinds)
+_SPLITS: tuple[SplitName, SplitName] = ("train", "validation")
 
 
-def _fit(trial: Trial, schema: TableSchema, train: PreparedSplit) -> tuple[Pipeline, tuple[str, ...]]:
-    if schema.task != "regression":
-        missing = len(schema.classes) - len(np.unique(train.target))
-        if missing:
-            raise TrainingFailedError(f"{missing} of {len(schema.classes)} classes have no row in the training split")
-    candidate = get_candidate(trial.candidate, schema.task)
-    pipeline = candidate.build(schema.task, train.features, trial.parameters, trial.seed)
-    with threadpool_limits(MAX_THREADS), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        pipeline.fit(FeatureTable(train.features), train.target)
-    return pipeline, tuple(sorted({warning.category.__name__ for warning in caught}))
+def load_trial_data(trial: Trial, schema: TableSchema, bodies: Mapping[SplitName, bytes]) -> TrialData:
+    """Read the splits, or the trial's share of both when it trains on fewer rows than there are."""
+    of_rows: dict[str, int] = {name: count_rows(body) for name, body in bodies.items()}
+    share = 1.0 if trial.rows is None else trial.rows / max(1, of_rows["train"])
+
+    def sampled(row_ids: npt.NDArray[np.uint64], target: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        classes = np.zeros(len(target), dtype=np.int64) if schema.task == "regression" else target
+        return sample_rows(row_ids, classes, max(1, round(share * len(row_ids))), trial.seed)
+
+    train, validation = (load_split(bodies[name], sampled if share < 1.0 else None) for name in _SPLITS)
+    prepared = {f"{name}.npz": sha256_of(body) for name, body in bodies.items()}
+    return TrialData(schema, train, validation, of_rows, prepared)
 
 
-def _record_failure(trial: Trial, error: Exception, duration: float, registry: Registry) -> TrialOutcome:
-    """Record a failed trial; the traceback goes to the log, because the caller only gets a reason."""
-    reason = failure_reason(error)
-    logger.warning("trial failed", exc_info=error, model=trial.model, run_id=trial.run_id, trial_id=trial.trial_id)
-    registry.update_trial(
-        trial.model, trial.run_id, trial.trial_id, status="failed", reason=reason, duration_seconds=duration
-    )
-    return TrialOutcome(trial_id=trial.trial_id, outcome="failed", reason=reason)
+def budget_spent(run: Run, registry: Registry, now: datetime) -> str:
+    """Return why no further trial of a run may start; empty while one may."""
+    search = run.summary.get("search", {})
+    deadline, most = search.get("deadline"), search.get("max_cost_usd")
+    if deadline and now >= datetime.fromisoformat(deadline):
+        return f"the search's time budget of {search['max_seconds']:g} s was spent before it began"
+    if most is not None:
+        seconds = seconds_spent(registry.list_trials(run.model, run.run_id))
+        if Capacity(search["memory_mb"]).cost_usd(seconds) >= most:
+            return f"the search's cost budget of {most:g} USD was spent before it began"
+    return ""
 
 
 def failure_reason(error: Exception) -> str:
@@ -189,23 +163,20 @@ def failure_reason(error: Exception) -> str:
     return f"fitting stopped with {type(error).__name__}; the function's log has the details"
 
 
-def _record(trial: Trial, run: Run, schema: TableSchema, fitted: FittedTrial) -> dict[str, Any]:
-    return {
-        "model": trial.model,
-        "run_id": trial.run_id,
-        "trial_id": trial.trial_id,
-        "candidate": trial.candidate,
-        "parameters": dict(trial.parameters),
-        "seed": trial.seed,
-        "task": schema.task,
-        "schema_version": schema.version,
-        "dataset_ids": list(run.dataset_ids),
-        "metrics": dict(fitted.metrics),
-        "parity": fitted.parity.to_dict(),
-        "warnings": list(fitted.warnings),
-        "artifacts": {ONNX_NAME: _sha256(fitted.onnx_bytes), ESTIMATOR_NAME: _sha256(fitted.estimator_bytes)},
-        "libraries": library_versions(),
-    }
+def _record_failure(trial: Trial, error: Exception, duration: float, registry: Registry) -> TrialOutcome:
+    """Record a failed trial; the traceback goes to the log, because the caller only gets a reason."""
+    reason = failure_reason(error)
+    logger.warning("trial failed", exc_info=error, model=trial.model, run_id=trial.run_id, trial_id=trial.trial_id)
+    registry.update_trial(
+        trial.model,
+        trial.run_id,
+        trial.trial_id,
+        status="failed",
+        reason=reason,
+        duration_seconds=duration,
+        peak_memory_mb=peak_memory_mb(),
+    )
+    return TrialOutcome(trial_id=trial.trial_id, outcome="failed", reason=reason)
 
 
 def _store(trial: Trial, fitted: FittedTrial, record: Mapping[str, Any], model_store: ObjectStore) -> None:
@@ -217,13 +188,3 @@ def _store(trial: Trial, fitted: FittedTrial, record: Mapping[str, Any], model_s
     model_store.put(key(ONNX_NAME), fitted.onnx_bytes)
     model_store.put(key(ESTIMATOR_NAME), fitted.estimator_bytes)
     model_store.put(key(RECORD_NAME), json.dumps(record, indent=2).encode(), "application/json")
-
-
-def library_versions() -> dict[str, str]:
-    """Return the versions that made a model, from the modules themselves: layers carry no package metadata."""
-    modules = (millrace, np, sklearn, skl2onnx, onnx, onnxruntime, skops)
-    return {"python": platform.python_version()} | {module.__name__: module.__version__ for module in modules}
-
-
-def _sha256(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()

@@ -14,7 +14,13 @@ from tests.training_run import MODEL, RUN_ID, TrainingRun
 ROOT = Path(__file__).resolve().parents[3]
 FUNCTIONS = ("plan_training", "train_candidate", "evaluate_candidates")
 SETTINGS = {"REGISTRY_TABLE": "table", "DATA_BUCKET": "data", "MODELS_BUCKET": "models"}
-CONTEXT = SimpleNamespace(function_name="f", memory_limit_in_mb=1, invoked_function_arn="arn", aws_request_id="id")
+CONTEXT = SimpleNamespace(
+    function_name="f",
+    memory_limit_in_mb=16_384,
+    invoked_function_arn="arn",
+    aws_request_id="id",
+    get_remaining_time_in_millis=lambda: 900_000,
+)
 
 
 def load_app(function: str) -> ModuleType:
@@ -30,7 +36,7 @@ def load_app(function: str) -> ModuleType:
 def world(monkeypatch) -> TrainingRun:
     for name, value in SETTINGS.items():
         monkeypatch.setenv(name, value)
-    return TrainingRun.prepared(make_dataset("binary"), candidates=("logistic_regression", "random_forest"))
+    return TrainingRun.prepared(make_dataset("binary"), candidates=("baseline", "logistic_regression", "random_forest"))
 
 
 def call(function: str, event: dict, world: TrainingRun, monkeypatch) -> dict:
@@ -45,11 +51,12 @@ def call(function: str, event: dict, world: TrainingRun, monkeypatch) -> dict:
 
 def test_from_prepared_data_to_a_decision(world, monkeypatch):
     plan = call("plan_training", {"model": MODEL, "run_id": RUN_ID, "unknown": "left out"}, world, monkeypatch)
-    outcomes = [call("train_candidate", pointer, world, monkeypatch) for pointer in plan["trials"]]
+    pointers = [pointer for lane in plan["lanes"] for pointer in lane["trials"]]
+    outcomes = [call("train_candidate", pointer, world, monkeypatch) for pointer in pointers]
     event = {"model": MODEL, "run_id": RUN_ID, "trials": outcomes}
     verdict = call("evaluate_candidates", event, world, monkeypatch)
 
-    assert [outcome["outcome"] for outcome in outcomes] == ["succeeded", "succeeded"]
+    assert [outcome["outcome"] for outcome in outcomes] == ["succeeded"] * 3
     assert verdict["decision"] == "promote"
     assert verdict["trial_id"] in {outcome["trial_id"] for outcome in outcomes}
 

@@ -28,7 +28,7 @@ def fitted(dataset: Dataset, name: str) -> Pipeline:
     train, task = dataset.splits["train"], dataset.schema.task
     candidate = get_candidate(name, task)
     (space,) = select_search_spaces(task, (candidate.name,))
-    pipeline = candidate.build(task, train.features, space.parameter_sets[0], seed=0)
+    pipeline = candidate.build(task, train.features, {**space.fixed, **space.first}, seed=0)
     return pipeline.fit(FeatureTable(train.features), train.target)
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from millrace.errors import TrainingFailedError
 from millrace.features import FeatureMatrix
-from millrace.training.preprocessing import MAX_ONE_HOT_VALUES, FeatureTable, build_preprocessor
+from millrace.training.preprocessing import FeatureTable, build_preprocessor
+from millrace.training.widths import MAX_ONE_HOT_OUTPUTS, MAX_ONE_HOT_VALUES, encoded_width
 
 from tests.prepared_data import make_features
 
@@ -64,3 +65,43 @@ def test_nothing_to_learn_from_is_said_in_words():
     features = make_features(10, "no number ever known")
     with pytest.raises(TrainingFailedError, match="no feature column holds a known value"):
         build_preprocessor("imputed", FeatureMatrix(features.numbers, features.strings[:, :0]))
+
+
+def many_values(rows: int = 400) -> tuple[FeatureMatrix, np.ndarray]:
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 100, rows)
+    strings = np.stack([np.char.add("v", codes.astype(str)), rng.choice(["a", "b"], rows)], axis=1)
+    return FeatureMatrix(np.empty((rows, 0), dtype=np.float32), strings), (codes % 2).astype(np.int64)
+
+
+@pytest.mark.parametrize("encoding", ["scaled", "imputed", "native"])
+def test_a_string_of_many_values_becomes_its_mean_outcome(encoding):
+    features, target = many_values()
+    preprocessor = build_preprocessor(encoding, features, task="binary", seed=0)
+    preprocessor.fit(FeatureTable(features), target)
+
+    output = preprocessor.transform(FeatureTable(features))
+
+    assert output.dtype == np.float32
+    assert output.shape == (400, 1 + (2 if encoding == "scaled" else 1))
+    assert np.corrcoef(output[:, -1], target)[0, 1] > 0.8
+    unseen = FeatureMatrix(features.numbers[:1], np.array([["never seen", "a"]]))
+    middle = preprocessor.transform(FeatureTable(unseen))[0, -1]
+    assert output[target == 0, -1].max() < middle < output[target == 1, -1].min()
+
+
+def test_with_several_classes_there_is_no_mean_outcome():
+    features, _ = many_values()
+
+    output = build_preprocessor("imputed", features, task="multiclass").fit_transform(FeatureTable(features))
+
+    assert set(output[:, 0]) <= set(range(100))
+
+
+def test_a_wide_table_of_strings_keeps_fewer_values_of_each():
+    strings = np.array([[f"{row % 40}" for _ in range(500)] for row in range(80)])
+    features = FeatureMatrix(np.empty((80, 0), dtype=np.float32), strings)
+
+    output = fitted_output("scaled", features)
+
+    assert output.shape[1] == encoded_width(0, 500) == MAX_ONE_HOT_OUTPUTS

@@ -1,0 +1,72 @@
+"""How a run's wall time falls with its workers, and what the pipeline adds to its trials, on the local stack.
+
+    millrace local up
+    python benchmarks/training/local_stack.py
+
+Trains one table with the same trials at concurrency 1, 2 and 4, in turn, several rounds, through the ``millrace``
+command. The training time of a run is the time from planning to evaluation as its trials' records say it took; what
+the trials themselves took is their own durations.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+from millrace_cli.demo.churn import generate_churn
+
+MILLRACE = Path(sys.executable).with_name("millrace")
+CONCURRENCY = (1, 2, 4)
+
+
+def command(*words: str) -> str:
+    """Run the command line and return what it printed."""
+    done = subprocess.run([MILLRACE, *words], check=True, capture_output=True, text=True)  # noqa: S603  # our own
+    return done.stdout
+
+
+def train(model: str, table: Path, concurrency: int, trials: int, folder: Path) -> tuple[float, float]:
+    """Return a run's seconds from upload to end, and the sum of its trials' own."""
+    spec = folder / f"{model}.yaml"
+    training = {"trials": trials, "max_concurrency": concurrency, "folds": 1}
+    spec.write_text(yaml.safe_dump({"target": "churned", "training": training}), encoding="utf-8")
+    command("spec", "apply", model, str(spec))
+    began = time.perf_counter()
+    document = json.loads(command("train", model, str(table), "--json"))
+    seconds = time.perf_counter() - began
+    return seconds, sum(trial["duration_seconds"] or 0.0 for trial in document["trials"])
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=4_000)
+    parser.add_argument("--trials", type=int, default=12)
+    arguments = parser.parse_args()
+    results: dict[int, list[tuple[float, float]]] = {concurrency: [] for concurrency in CONCURRENCY}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        table = folder / "churn.csv"
+        generate_churn(rows=arguments.rows).write(table)
+        for number in range(arguments.rounds):
+            for concurrency in CONCURRENCY:
+                model = f"bench-{time.time_ns()}-{number}-{concurrency}"
+                results[concurrency].append(train(model, table, concurrency, arguments.trials, folder))
+    print(f"{arguments.rows:,} rows, {arguments.trials} trials, {arguments.rounds} rounds\n")
+    print("| workers | from upload to registered | the trials themselves, summed | against one worker |")
+    print("|---|---|---|---|")
+    base = [whole for whole, _ in results[1]]
+    for concurrency, rounds in results.items():
+        whole, trials = (statistics.median(entry[position] for entry in rounds) for position in (0, 1))
+        ratio = statistics.median(one / entry[0] for one, entry in zip(base, rounds, strict=True))
+        print(f"| {concurrency} | {whole:.1f} s | {trials:.1f} s | {ratio:.2f}x |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""What a run costs beyond the fits themselves, in process; and a whole table of where a trial's time goes.
+
+    python benchmarks/training/overhead.py
+
+Plain scikit-learn fits the very pipelines of a run's trials, folds included, on arrays in memory. Millrace runs the
+trials through the shipped code over buckets and a registry in memory: reading, folds, fitting, export, comparison of
+both forms, records. Both in turn, several rounds; ratios are medians of the rounds' own.
+"""
+
+import argparse
+import platform
+import statistics
+import sys
+import time
+import warnings
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT)]
+
+from millrace.training.fitting import fit_pipeline, measure_folds  # noqa: E402  # after the path is set
+from sklearn.exceptions import ConvergenceWarning  # noqa: E402  # as above
+from threadpoolctl import threadpool_limits  # noqa: E402  # as above
+
+from tests.prepared_data import make_dataset  # noqa: E402  # as above
+from tests.training_run import MODEL, RUN_ID, TrainingRun  # noqa: E402  # as above
+
+
+def run_round(rows: int) -> tuple[float, float, int]:
+    """Return the seconds of plain fits and of a run, and the number of trials."""
+    dataset = make_dataset("binary", "missing values", rows=rows)
+    world = TrainingRun.prepared(dataset, training={})
+    pointers = world.plan().trials
+    trials = [world.registry.get_trial(MODEL, RUN_ID, pointer.trial_id) for pointer in pointers]
+    train, validation = dataset.splits["train"], dataset.splits["validation"]
+    began = time.perf_counter()
+    with threadpool_limits(1):
+        for trial in trials:
+            fit_pipeline(trial, dataset.schema, train)
+            if trial.folds > 1:
+                measure_folds(trial, dataset.schema, train, validation)
+    middle = time.perf_counter()
+    for pointer in pointers:
+        outcome = world.train(pointer)
+        assert outcome.outcome == "succeeded", outcome
+    return middle - began, time.perf_counter() - middle, len(pointers)
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rows", type=int, nargs="*", default=[600, 10_000])
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    print(f"{platform.machine()}, Python {platform.python_version()}, {arguments.rounds} rounds\n")
+    print("| rows | trials | plain scikit-learn | the run's trials | ratio |")
+    print("|---|---|---|---|---|")
+    for rows in arguments.rows:
+        run_round(rows)  # imports and caches
+        rounds = [run_round(rows) for _ in range(arguments.rounds)]
+        plain, whole = (statistics.median(entry[position] for entry in rounds) for position in (0, 1))
+        ratio = statistics.median(whole / plain for plain, whole, _ in rounds)
+        print(f"| {rows:,} | {rounds[0][2]} | {plain:.2f} s | {whole:.2f} s | {ratio:.2f}x |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Fitting one candidate: the pipeline, its ONNX form, the proof that both agree, and what it is worth."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import skops.io
+from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
+
+from millrace.data.prepared import PreparedSplit
+from millrace.errors import ModelExportError, TrainingFailedError
+from millrace.features import FeatureMatrix
+from millrace.registry.entities import Trial
+from millrace.schema import TableSchema
+from millrace.serving.onnx_model import OnnxModel
+from millrace.training.candidates import get_candidate
+from millrace.training.export import ParityReport, check_parity, export_onnx, predict_estimator
+from millrace.training.metrics import compute_metrics
+from millrace.training.preprocessing import FeatureTable
+from millrace.training.row_choice import assign_folds
+
+#: One thread everywhere: trials already run side by side, and sums come out the same on every machine.
+MAX_THREADS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FittedTrial:
+    """What fitting a trial gave.
+
+    Parameters
+    ----------
+    onnx_bytes : bytes
+        The model as it serves.
+    estimator_bytes : bytes
+        The scikit-learn pipeline, by skops, for people who want it back; nothing in the system loads it.
+    parity : ParityReport
+        Of the two.
+    metrics : mapping of str to float
+        What ranks the trial: the mean over the folds, or with one fold the metrics on the validation split.
+    validation_metrics : mapping of str to float
+        Of the ONNX model on the validation split.
+    fold_metrics : tuple of mapping of str to float
+        Of each fold; empty where the validation split alone ranks.
+    warnings : tuple of str
+        Kinds of warnings raised while fitting.
+    """
+
+    onnx_bytes: bytes
+    estimator_bytes: bytes
+    parity: ParityReport
+    metrics: Mapping[str, float]
+    validation_metrics: Mapping[str, float]
+    fold_metrics: tuple[Mapping[str, float], ...]
+    warnings: tuple[str, ...]
+
+
+def fit_trial(trial: Trial, schema: TableSchema, train: PreparedSplit, validation: PreparedSplit) -> FittedTrial:
+    """Fit on ``train``; export; compare and measure on ``validation``, or rank by folds of both.
+
+    Raises
+    ------
+    TrainingFailedError
+        When the training split cannot teach this candidate.
+    ModelExportError
+        When there is no ONNX form, or one that answers differently.
+    """
+    for name, split in (("training", train), ("validation", validation)):
+        _insist_on_values(name, split)
+    with threadpool_limits(MAX_THREADS):
+        pipeline, kinds = fit_pipeline(trial, schema, train)
+        onnx_bytes = export_onnx(pipeline, train.features, schema.task)
+        onnx_model = OnnxModel.load(onnx_bytes, schema)
+        parity = check_parity(pipeline, onnx_model, validation.features)
+        if not parity.passed:
+            raise ModelExportError(
+                f"the ONNX model differs from its estimator: by up to {parity.max_probability_difference:.3g}, with"
+                f" another label on {parity.label_mismatches} of {parity.rows} rows"
+            )
+        measured = compute_metrics(schema.task, validation.target, onnx_model.run(validation.features))
+        folds = measure_folds(trial, schema, train, validation) if trial.folds > 1 else ()
+    estimator_bytes = bytes(skops.io.dumps(pipeline))
+    ranked = _mean(folds) if folds else measured
+    return FittedTrial(onnx_bytes, estimator_bytes, parity, ranked, measured, folds, kinds)
+
+
+def fit_pipeline(trial: Trial, schema: TableSchema, train: PreparedSplit) -> tuple[Pipeline, tuple[str, ...]]:
+    """Return the fitted pipeline of a trial, and the kinds of warnings that fitting raised."""
+    if schema.task != "regression":
+        missing = len(schema.classes) - len(np.unique(train.target))
+        if missing:
+            raise TrainingFailedError(f"{missing} of {len(schema.classes)} classes have no row in the training split")
+    candidate = get_candidate(trial.candidate, schema.task)
+    pipeline = candidate.build(schema.task, train.features, trial.parameters, trial.seed)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pipeline.fit(FeatureTable(train.features), train.target)
+    return pipeline, tuple(sorted({warning.category.__name__ for warning in caught}))
+
+
+def measure_folds(
+    trial: Trial, schema: TableSchema, train: PreparedSplit, validation: PreparedSplit
+) -> tuple[Mapping[str, float], ...]:
+    """Return the metrics of each fold of the training and validation rows, by a model fitted on the other folds.
+
+    The estimators are measured, not their ONNX forms: each candidate is exported, and compared, once a trial. Every
+    trial of a run has the same folds.
+    """
+    rows = _together(train, validation)
+    classes = np.zeros(len(rows), dtype=np.int64) if schema.task == "regression" else rows.target
+    fold_of = assign_folds(rows.row_ids, classes, trial.folds, trial.seed)
+    metrics = []
+    for fold in range(trial.folds):
+        pipeline, _ = fit_pipeline(trial, schema, rows.take(fold_of != fold))
+        held = rows.take(fold_of == fold)
+        predictions = predict_estimator(pipeline, held.features, schema.task)
+        metrics.append(compute_metrics(schema.task, held.target, predictions))
+    return tuple(metrics)
+
+
+def _together(train: PreparedSplit, validation: PreparedSplit) -> PreparedSplit:
+    return PreparedSplit(
+        FeatureMatrix(
+            np.concatenate([train.features.numbers, validation.features.numbers]),
+            np.concatenate([train.features.strings, validation.features.strings]),
+        ),
+        np.concatenate([train.target, validation.target]),
+        np.concatenate([train.row_ids, validation.row_ids]),
+    )
+
+
+def _mean(folds: tuple[Mapping[str, float], ...]) -> dict[str, float]:
+    """Return the mean of each metric over the folds in which it is defined."""
+    names = dict.fromkeys(name for fold in folds for name in fold)
+    return {name: float(np.mean([fold[name] for fold in folds if name in fold])) for name in names}
+
+
+def _insist_on_values(name: str, split: PreparedSplit) -> None:
+    """Refuse what no candidate can learn from; checks before this stage keep such values out, but a split is a file."""
+    if not len(split):
+        raise TrainingFailedError(f"the {name} split has no rows")
+    unknown = int(np.sum(~np.isfinite(split.target.astype(np.float64))))
+    if unknown:
+        raise TrainingFailedError(f"the target of {unknown} rows of the {name} split is no finite number")
+    if np.isinf(split.features.numbers).any():
+        raise TrainingFailedError(f"the {name} split holds infinite numbers")
