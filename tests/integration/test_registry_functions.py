@@ -262,6 +262,14 @@ class TestManageModels:
         assert version == {**listed, "aliases": ["champion"], "schema": SCHEMA.to_dict()}
         assert read(call, "valid_champion") == (200, version)
 
+    def test_a_versions_card_is_read_by_number_and_by_alias(self, call, cause_id):
+        status, card = read(call, "valid_card")
+        assert (status, card["version"]["version"], card["evaluation"]["decision"]) == (200, 1, "promote")
+        path = f"/models/{MODEL}/versions/champion/card"
+        assert read(call, "valid_card", path=path) == (200, card)
+        status, body = read(call, "valid_card", path=f"/models/{MODEL}/versions/7/card")
+        assert (status, body["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
+
     def test_a_run_comes_with_its_trials_and_the_decision(self, call, cause_id):
         (listed,) = read(call, "valid_runs")[1]["runs"]
         status, body = read(call, "valid_run")

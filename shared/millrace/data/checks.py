@@ -19,10 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.data.batch_checks import TYPE_IN_WORDS, Condition, JudgedBatch, Tallies, judge_batch, understand
+from millrace.data.batch_faults import Tally
 from millrace.data.conversion import read_types
 from millrace.data.evolution import compare_columns
 from millrace.data.findings import Finding, error, listed, quoted, warning
-from millrace.data.quarantine import MAX_QUARANTINED, Kind, Locate, Quarantine, Tally
+from millrace.data.quarantine import MAX_QUARANTINED, Blame, Locate, Quarantine
 from millrace.data.raw import QuarantinedRow, RawTable, RowBatch, TableReader, readings
 from millrace.data.row_store import RowStore
 from millrace.data.storage import StoredColumns, storage_type
@@ -136,12 +137,12 @@ class _Collected:
     def __post_init__(self) -> None:
         self._stored = RowStore({column.name: storage_type(column) for column in self.schema.columns}, self.folder)
         self.masked = frozenset(column.name for column in self.schema.columns if column.sensitive)
-        self.quarantine = Quarantine(self.masked, self.folder, self.locate)
+        self.quarantine = Quarantine(self.folder, self.locate)
 
     def add(self, judged: JudgedBatch) -> None:
         """Take in the next batch."""
         self.rows += judged.rows
-        self.quarantine.add_batch(judged.malformed, judged.aside)
+        self.quarantine.add_batch(judged.aside)
         self.tallies.merge(judged.tallies)
         self._stored.append(judged.columns)
         self._lines.append(judged.lines)
@@ -163,7 +164,7 @@ class _Conclusion:
     collected: _Collected
     names: list[str]
     max_share: float
-    blamed: set[tuple[Kind, str]] = field(default_factory=set)
+    blamed: set[Blame] = field(default_factory=set)
 
     def conclude(self) -> CheckedTable:
         """Tell mistakes of columns from mistakes of rows."""
@@ -200,8 +201,9 @@ class _Conclusion:
             rule = f"{column.name!r} should differ in every row: {tally.count:,} rows repeat an earlier one"
             findings.append(self._of_failures(tally, "unique", rule, column.name, column.rules.severity))
             if column.rules.severity == "error":
-                described = describe_repeats(table, lines, column, repeats, self.collected.quarantine)
-                self.collected.quarantine.add_run(("rule", row) for row in described)
+                masked, quarantine = self.collected.masked, self.collected.quarantine
+                described = describe_repeats(table, lines, column, repeats, masked=masked, place=quarantine.place)
+                quarantine.add_run(described)
                 kept = np.ones(len(table), dtype=np.bool_)
                 kept[repeats.rows] = False
                 table, lines = without_rows(table, kept, self.collected.folder), lines[kept]

@@ -106,6 +106,7 @@ class MultiFileReader:
             batch.typed,
             batch.numbers,
             batch.missing,
+            batch.nulls_known,
         )
 
     def _aligned(self, cells: pa.Table) -> pa.Table:

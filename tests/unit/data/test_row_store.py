@@ -39,10 +39,10 @@ def table(rows: int = 3_000) -> bytes:
     return "\n".join(["customer_id,age,plan,since,email,churned", *lines]).encode()
 
 
-def examined(bench: Bench, spill_bytes: int = 20_000, spill_rows: int = 10) -> Examination:
+def examined(bench: Bench, spill_bytes: int = 20_000, aside_bytes: int = 5_000) -> Examination:
     with (
         mock.patch.object(row_store, "SPILL_BYTES", spill_bytes),
-        mock.patch.object(quarantine, "SPILL_ROWS", spill_rows),
+        mock.patch.object(quarantine, "SPILL_BYTES", aside_bytes),
         mock.patch.object(row_store, "CELLS_AT_ONCE", 4_200),
         mock.patch.object(blocks, "BLOCK_BYTES", 20_000),
     ):
@@ -63,7 +63,7 @@ def test_an_upload_that_goes_to_disk_has_the_same_verdict_profile_and_id(tmp_pat
 
 def test_rows_set_aside_go_to_disk_in_order(tmp_path):
     memory, disk = examined(Bench()), examined(Bench(folder=tmp_path))
-    assert {path.name for path in tmp_path.glob("*.jsonl")} == {"quarantine-0.jsonl", "quarantine-1.jsonl"}
+    assert {path.name for path in tmp_path.glob("*.arrows")} == {"quarantine-0.arrows", "quarantine-1.arrows"}
     assert len(memory.quarantined) > 50
     assert list(disk.quarantined) == list(memory.quarantined)
     assert len(disk.quarantined) == len(memory.quarantined)

@@ -62,7 +62,7 @@ def test_a_marker_stands_for_the_folder_in_the_order_of_names(store):
 def test_a_marker_pins_the_versions_of_its_moment(store):
     put(store, "part-0.csv", b"old", 0)
     put(store, "part-1.csv", b"gone before", 0)
-    store.mark_deleted(FOLDER + "part-1.csv", NOON + timedelta(minutes=1))
+    store.delete([FOLDER + "part-1.csv"], NOON + timedelta(minutes=1))
     put(store, "_SUCCESS", b"", 2)
     put(store, "part-0.csv", b"new", 3)
     put(store, "part-2.csv", b"late", 3)
@@ -75,7 +75,7 @@ def test_a_marker_pins_the_versions_of_its_moment(store):
 def test_a_file_that_was_deleted_after_the_marker_is_still_what_it_was(store):
     put(store, "part-0.csv", b"abc")
     put(store, "_SUCCESS", b"", 1)
-    store.mark_deleted(FOLDER + "part-0.csv", NOON + timedelta(minutes=2))
+    store.delete([FOLDER + "part-0.csv"], NOON + timedelta(minutes=2))
     assert [file.version_id for file in found(store, "_SUCCESS").files] == ["v1"]
 
 
