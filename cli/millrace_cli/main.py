@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from millrace_cli.commands import (
     acts,
+    card,
     compare,
     data,
     demo,
@@ -120,5 +121,6 @@ app.command("approve")(acts.approve)
 app.command("reject")(acts.reject)
 app.command("monitor")(monitor.monitor)
 app.command("why")(why.why)
+app.command("card")(card.card)
 app.command("compare")(compare.compare)
 app.command("demo")(demo.demo)

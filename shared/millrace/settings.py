@@ -37,6 +37,19 @@ class PipelineSettings(RegistrySettings):
 
 
 @dataclass(frozen=True, slots=True)
+class ValidateDatasetSettings(PipelineSettings):
+    """Settings of ``validate_dataset``.
+
+    Parameters
+    ----------
+    aws_lambda_function_memory_size : int, default=3008
+        In MB, as Lambda says in every function's environment: how much data it takes follows from it.
+    """
+
+    aws_lambda_function_memory_size: int = 3_008
+
+
+@dataclass(frozen=True, slots=True)
 class PlanTrainingSettings(PipelineSettings):
     """Settings of ``plan_training``.
 

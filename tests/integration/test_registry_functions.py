@@ -117,7 +117,7 @@ class TestRequestTraining:
 
     def test_an_end_makes_room_for_what_waited(self, call, registry):
         start_run(registry)
-        (waiting,) = call("request_training", load_event("request_training", "valid_upload_in_folder"))["results"]
+        (waiting,) = call("request_training", load_event("request_training", "valid_success_marker"))["results"]
         # The registered run has no execution, so the first call has already started it under its name.
         assert (waiting["outcome"], executions()) == ("deferred", [RUN_ID])
         (finished,) = call("request_training", load_event("request_training", "valid_finished"))["results"]
@@ -261,6 +261,14 @@ class TestManageModels:
         assert status == 200
         assert version == {**listed, "aliases": ["champion"], "schema": SCHEMA.to_dict()}
         assert read(call, "valid_champion") == (200, version)
+
+    def test_a_versions_card_is_read_by_number_and_by_alias(self, call, cause_id):
+        status, card = read(call, "valid_card")
+        assert (status, card["version"]["version"], card["evaluation"]["decision"]) == (200, 1, "promote")
+        path = f"/models/{MODEL}/versions/champion/card"
+        assert read(call, "valid_card", path=path) == (200, card)
+        status, body = read(call, "valid_card", path=f"/models/{MODEL}/versions/7/card")
+        assert (status, body["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
 
     def test_a_run_comes_with_its_trials_and_the_decision(self, call, cause_id):
         (listed,) = read(call, "valid_runs")[1]["runs"]

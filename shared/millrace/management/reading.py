@@ -10,7 +10,7 @@ from millrace.management.monitoring import get_look, get_report
 from millrace.names import CHAMPION, validate_cause_id, validate_model_name, validate_run_id
 from millrace.registry.history import describe_moment, describe_moves, read_moment
 from millrace.registry.presentation import to_json
-from millrace.registry.reading import describe_approval, describe_cause, describe_run, describe_version
+from millrace.registry.reading import describe_approval, describe_card, describe_cause, describe_run, describe_version
 from millrace.triggers.dispatch import REFUSED_UPLOADS
 
 
@@ -73,6 +73,11 @@ def get_version(call: Call, model: str, version: str) -> dict[str, Any]:
     return describe_version(validate_model_name(model), version, call.registry, call.model_store)
 
 
+def get_card(call: Call, model: str, version: str) -> dict[str, Any]:
+    """Return a version's model card, by number or alias."""
+    return describe_card(validate_model_name(model), version, call.registry, call.model_store)
+
+
 def get_history(call: Call, model: str) -> dict[str, Any]:
     """Tell what served at the moment that the query's ``at`` names; without it, list the champion's moves.
 
@@ -125,6 +130,7 @@ ROUTES = (
     Route("GET", "/models/<model>/datasets/<dataset_id>/diff/<other_id>", get_difference),
     Route("GET", "/models/<model>/versions", list_versions),
     Route("GET", "/models/<model>/versions/<version>", get_version),
+    Route("GET", "/models/<model>/versions/<version>/card", get_card),
     Route("GET", "/models/<model>/history", get_history),
     Route("GET", "/models/<model>/runs", list_runs),
     Route("GET", "/models/<model>/runs/<run_id>", get_run),

@@ -5,7 +5,7 @@ memory.
 """
 
 from millrace.ports.events import Event, EventPublisher
-from millrace.ports.objects import ListedObject, ObjectInfo, ObjectStore
+from millrace.ports.objects import ListedObject, ObjectInfo, ObjectStore, ObjectVersion
 from millrace.ports.pipeline import MonitoringPipeline, Notifier, PipelineStarter, TaskCallback
 from millrace.ports.registry import MAX_FOLLOW_UP_CAUSES, Claim, Registry, SpecRecord
 from millrace.ports.schedules import PURPOSES, Purpose, Schedule, Schedules
@@ -22,6 +22,7 @@ __all__ = [
     "Notifier",
     "ObjectInfo",
     "ObjectStore",
+    "ObjectVersion",
     "PipelineStarter",
     "Purpose",
     "Registry",
