@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 import pytest
 from millrace.schema import Task
@@ -27,6 +27,7 @@ def predict_routes() -> tuple[tuple[str, str], ...]:
 
 def make_event(method: str, path: str, body: str | None = None, headers: Mapping[str, str] | None = None) -> Any:
     """Return the event of a request; None when API Gateway would answer it without the function."""
+    path, _, query = path.partition("?")
     for route_method, resource in predict_routes():
         pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(resource))
         match = re.fullmatch(pattern, path)
@@ -36,6 +37,7 @@ def make_event(method: str, path: str, body: str | None = None, headers: Mapping
                 "path": path,
                 "httpMethod": method,
                 "headers": dict(headers or {"Content-Type": "application/json"}),
+                "queryStringParameters": dict(parse_qsl(query)) or None,
                 "pathParameters": {name: unquote(value) for name, value in match.groupdict().items()} or None,
                 "requestContext": {"requestId": "r", "stage": "v1", "path": f"/v1{path}"},
                 "body": body,
@@ -78,7 +80,7 @@ class _Adapter(BaseHTTPRequestHandler):
             text = body.decode()
         except UnicodeDecodeError:
             text = body.decode("utf-8", "replace")
-        event = make_event(self.command, urlsplit(self.path).path.removeprefix("/v1") or "/", text, dict(self.headers))
+        event = make_event(self.command, self.path.removeprefix("/v1") or "/", text, dict(self.headers))
         if event is None:
             self._send(403, {"Content-Type": "application/json"}, b'{"message": "Missing Authentication Token"}')
             return

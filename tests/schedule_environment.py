@@ -6,11 +6,15 @@ GROUP = "millrace-retraining"
 ENVIRONMENT = {
     "RETRAINING_SCHEDULE_GROUP": GROUP,
     "RETRAINING_TARGET_ARN": "arn:aws:lambda:eu-west-1:123456789012:function:request_training",
-    "SCHEDULE_ROLE_ARN": "arn:aws:iam::123456789012:role/schedules",
+    "RETRAINING_SCHEDULE_ROLE_ARN": "arn:aws:iam::123456789012:role/retraining",
+    "MONITORING_SCHEDULE_GROUP": "millrace-monitoring",
+    "MONITORING_TARGET_ARN": "arn:aws:states:eu-west-1:123456789012:stateMachine:millrace-monitoring",
+    "MONITORING_SCHEDULE_ROLE_ARN": "arn:aws:iam::123456789012:role/monitoring",
     "SCHEDULE_DEAD_LETTER_ARN": "arn:aws:sqs:eu-west-1:123456789012:undelivered",
 }
 
 
 def create_groups() -> None:
     """Create the schedule groups, on moto."""
-    boto3.client("scheduler").create_schedule_group(Name=GROUP)
+    for group in (GROUP, ENVIRONMENT["MONITORING_SCHEDULE_GROUP"]):
+        boto3.client("scheduler").create_schedule_group(Name=group)

@@ -7,6 +7,7 @@ Environments are made by uv from the pinned requirement files beside this one.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -74,13 +75,14 @@ def compare(work: Path, rows: int, rounds: int) -> None:
     """Print medians, ratios and peak memory as a table."""
     table = ready_table(work, rows)
     tools = {name: Tool(name, work, table) for name in TOOLS}
-    seconds: dict[tuple[str, str], list[float]] = {}
+    times: dict[tuple[str, str, str], list[float]] = {}
     counts: dict[str, dict] = {}
     for turn in range(rounds):
         for question in ("checks", "whole"):
             for name in TOOLS[turn % 3 :] + TOOLS[: turn % 3]:
                 answer = tools[name].ask(question)
-                seconds.setdefault((name, question), []).append(answer["seconds"])
+                for measure in ("seconds", "processor"):
+                    times.setdefault((name, question, measure), []).append(answer[measure])
                 counts[name] = answer["counts"]
                 assert answer["counts"] == counts[TOOLS[turn % 3]], (name, answer["counts"], counts)
     for tool in tools.values():
@@ -92,16 +94,12 @@ def compare(work: Path, rows: int, rounds: int) -> None:
         "| | Millrace | pandera | Great Expectations | pandera / Millrace | GX / Millrace |\n|---|---|---|---|---|---|"
     )
     for question, label in (("checks", "checks, table in memory"), ("whole", "end to end, from the CSV file")):
-        medians = [statistics.median(seconds[name, question]) for name in TOOLS]
-        ratios = [
-            statistics.median(
-                theirs / ours
-                for theirs, ours in zip(seconds[name, question], seconds["millrace", question], strict=True)
-            )
-            for name in TOOLS[1:]
-        ]
-        cells = [f"{value:.2f} s" for value in medians] + [f"{ratio:.1f}x" for ratio in ratios]
-        print(f"| {label} | {' | '.join(cells)} |")
+        for measure, suffix in (("seconds", ""), ("processor", ": processor time")):
+            ours, *theirs = (times[name, question, measure] for name in TOOLS)
+            medians = [statistics.median(measured) for measured in (ours, *theirs)]
+            ratios = [statistics.median(a / b for a, b in zip(other, ours, strict=True)) for other in theirs]
+            cells = [f"{value:.2f} s" for value in medians] + [f"{ratio:.1f}x" for ratio in ratios]
+            print(f"| {label}{suffix} | {' | '.join(cells)} |")
     peaks = [peak_memory(name, work, table) for name in TOOLS]
     cells = [f"{grown / 1e6:.0f} MB ({grown / arrow:.2f}x)" for grown in peaks]
     print(f"| peak memory beyond the idle process (x Arrow size, {arrow / 1e6:.0f} MB) | {' | '.join(cells)} | | |")
@@ -125,7 +123,7 @@ def scaling(work: Path) -> None:
         print(f"| {rows:,} | {seconds:.2f} s | {seconds / rows * 1e6:.2f} s | {ratio:.2f}x |")
     print("\n| columns (20,000 rows) | infer, check and profile | per 100 columns |\n|---|---|---|")
     for columns in (10, 100, 1_000):
-        table = work / f"wide_{columns}.csv"
+        table = work / f"wide_{columns}_{made_by()}.csv"
         if not table.exists():
             from table import wide_table  # noqa: PLC0415  # found beside this file
 
@@ -144,12 +142,17 @@ def _median_whole(work: Path, table: Path, script: str) -> float:
 
 def ready_table(work: Path, rows: int) -> Path:
     """Return where the table lies, writing it the first time."""
-    path = work / f"table_{rows}.csv"
+    path = work / f"table_{rows}_{made_by()}.csv"
     if not path.exists():
         from table import write_table  # noqa: PLC0415  # found beside this file
 
         write_table(path, rows)
     return path
+
+
+def made_by() -> str:
+    """Return what changes with the code that writes the tables, so that an older one is never measured."""
+    return hashlib.sha256((HERE / "table.py").read_bytes()).hexdigest()[:8]
 
 
 def arrow_bytes(table: Path) -> int:

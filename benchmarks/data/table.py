@@ -44,7 +44,7 @@ def write_table(path: Path, rows: int) -> None:
     rng = np.random.default_rng(SEED)
     faulty = lambda: rng.random(rows) < FAULTY_SHARE  # noqa: E731  # short and used once a column
     columns = {
-        "customer_id": np.arange(rows),
+        "customer_id": rng.permutation(rows),
         "age": np.where(faulty(), 150, rng.integers(18, 95, rows)),
         "income": np.where(faulty(), -1.0, rng.normal(60_000, 9_000, rows).round(2).clip(0)),
         "score": rng.random(rows).round(6),

@@ -5,7 +5,7 @@
 
 Champion and challenger are made up so that their true difference is known: both see the same signal through noise of
 their own, and share some of it, as two models trained on much the same rows do. The true metric of a pair is measured
-on 400,000 rows. The gate's own functions then judge the pair on many small holdouts.
+on 200,000 rows. The gate's own functions then judge the pair on many small holdouts.
 """
 
 import argparse
@@ -33,13 +33,13 @@ Array = npt.NDArray[np.float64]
 SHARED = 0.6
 #: The champion's own noise; the challenger's is set so that the true difference is the wanted one.
 NOISE: dict[Task, float] = {"binary": 1.0, "regression": 0.5}
-TRUE_ROWS = 400_000
+TRUE_ROWS = 200_000
 #: Losses, as shares of the champion's true RMSE for regression, and in ROC AUC for binary tasks.
 GAINS: dict[Task, tuple[float, ...]] = {
     "binary": (-0.05, -0.02, -0.01, 0.0, 0.01, 0.02, 0.05),
     "regression": (-0.10, -0.05, -0.02, 0.0, 0.02, 0.05, 0.10),
 }
-HOLDOUTS = (100, 300, 1_000, 5_000)
+HOLDOUTS = (100, 300, 1_000, 3_000)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from millrace.layout import folder_of_marker
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -11,6 +12,8 @@ from millrace_cli.render import Document, format_moment, format_value, make_tabl
 
 #: Digits of a dataset id that are shown.
 ID_LENGTH = 12
+#: Files of a dataset that are named.
+SHOWN_FILES = 5
 _SHIFT_STYLES = {"large": "red", "moderate": "yellow", "stable": "green"}
 _SEVERITY_STYLES = {"error": "red", "warning": "yellow"}
 
@@ -20,13 +23,13 @@ def datasets_table(datasets: Sequence[Document]) -> Table:
     rows = [
         (
             dataset["dataset_id"][:ID_LENGTH],
-            format_moment(dataset["source"]["uploaded_at"]),
+            format_moment(dataset.get("renewed_at") or dataset["source"]["uploaded_at"]),
             f"{dataset['rows']:,}",
             f"{dataset['quarantined_rows']:,}",
             dataset["columns"],
             _schema_number(dataset),
             dataset.get("warnings"),
-            dataset["source"]["key"].rsplit("/", 1)[-1],
+            _upload_name(dataset["source"]["key"]),
         )
         for dataset in datasets
     ]
@@ -40,7 +43,9 @@ def dataset_report(document: Document) -> RenderableType:
     facts = [
         ("dataset", record["dataset_id"]),
         ("file", f"s3://{source['bucket']}/{source['key']}, version {source['version_id']}"),
+        *_files(manifest.get("source", {}).get("files", [])),
         ("uploaded", format_moment(source["uploaded_at"])),
+        *([("again", format_moment(record["renewed_at"]))] if record.get("renewed_at") else []),
         ("accepted", f"{format_moment(record['accepted_at'])}, by run {manifest.get('run_id', '-')}"),
         ("rows", f"{record['rows']:,} ({record['quarantined_rows']:,} set aside)"),
         ("schema", _schema_number(record)),
@@ -51,6 +56,21 @@ def dataset_report(document: Document) -> RenderableType:
     if document["findings"]:
         parts += [Text(), _findings_table(document["findings"])]
     return Group(*parts, Text(), _columns_table(document["profile"]))
+
+
+def _upload_name(key: str) -> str:
+    """Return a file's name, or that of the folder whose marker or manifest it is."""
+    folder = folder_of_marker(key)
+    return key.rsplit("/", 1)[-1] if folder is None else folder.rstrip("/").rsplit("/", 1)[-1] + "/"
+
+
+def _files(files: Sequence[Document]) -> list[tuple[str, str]]:
+    """Return what to say of a dataset that came in several files."""
+    if not files:
+        return []
+    names = [file["key"].rsplit("/", 1)[-1] for file in files]
+    more = f" and {len(names) - SHOWN_FILES:,} more" if len(names) > SHOWN_FILES else ""
+    return [("files", f"{len(names):,}: {', '.join(names[:SHOWN_FILES])}{more}")]
 
 
 def difference_report(document: Document) -> RenderableType:

@@ -11,12 +11,14 @@ from typer.core import TyperGroup
 
 from millrace_cli.commands import (
     acts,
+    card,
     compare,
     data,
     demo,
     feedback,
     local,
     models,
+    monitor,
     predict,
     runs,
     simulate,
@@ -117,6 +119,8 @@ app.command("retire")(acts.retire)
 app.command("gc")(acts.gc)
 app.command("approve")(acts.approve)
 app.command("reject")(acts.reject)
+app.command("monitor")(monitor.monitor)
 app.command("why")(why.why)
+app.command("card")(card.card)
 app.command("compare")(compare.compare)
 app.command("demo")(demo.demo)

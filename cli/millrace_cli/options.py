@@ -25,7 +25,9 @@ ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="The model's nam
 VersionNumber = Annotated[int, typer.Argument(metavar="VERSION", help="The version's number.", min=1)]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for the ledger.", show_default=False)]
-TableFile = Annotated[Path, typer.Argument(metavar="FILE", help="A CSV, Parquet or JSON Lines file.")]
+TableFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="A CSV, Parquet or JSON Lines file, or a folder of them: one dataset.")
+]
 
 
 def target_of(profile: str | None, stack: str | None, region: str | None) -> Target:

@@ -8,6 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from millrace_cli.evaluation_render import examination_lines
+
 Document = Mapping[str, Any]
 
 STATUS_STYLES = {
@@ -177,9 +179,13 @@ def run_report(model: str, run: Document, trials: Sequence[Document], evaluation
         tables = (leaderboard_table(evaluation), holdout_table(evaluation), gate_table(evaluation))
         for table in tables:
             parts += [table, Text()] if table is not None else []
+        found = examination_lines(model, str(run.get("run_id")), evaluation)
+        parts += [*found, Text()] if found else []
     elif trials:
         parts += [trials_table(trials), Text()]
     parts.append(_verdict_line(model, run, evaluation))
+    if sample := (run.get("summary") or {}).get("sample"):
+        parts.append(Text(f"trained on a sample, {sample['rows']:,} of {sample['of_rows']:,} rows (max_training_rows)"))
     parts += [Text(f"  - {reason}", overflow="fold") for reason in run.get("reasons") or ()]
     return Group(*parts)
 

@@ -12,7 +12,7 @@ from millrace.aws.clients import event_publisher, notifier, object_store, regist
 from millrace.contracts import MonitoredModels, MonitoringRequest, MonitoringVerdict
 from millrace.monitoring.delivery import deliver_alerts
 from millrace.monitoring.metrics import write_verdict
-from millrace.monitoring.running import monitor_model
+from millrace.monitoring.running import models_by_the_stacks_schedule, monitor_model
 from millrace.observability import logger
 from millrace.settings import MonitoringSettings, load_settings
 
@@ -23,7 +23,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     settings = load_settings(MonitoringSettings)
     request, models = MonitoringRequest.parse(event), registry(settings.registry_table)
     if request.model is None:
-        names = [MonitoringRequest(model=state.model) for state in models.list_models()]
+        names = [MonitoringRequest(model=name) for name in models_by_the_stacks_schedule(models)]
         return MonitoredModels(models=names).model_dump(mode="json")
     store, now = object_store(settings.data_bucket), datetime.now(UTC)
     outcome = monitor_model(

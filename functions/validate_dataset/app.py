@@ -10,18 +10,25 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.aws.clients import object_store, registry
 from millrace.contracts import RunPointer
+from millrace.data.limits import Limits
 from millrace.data.validation import validate_run
 from millrace.observability import logger
-from millrace.settings import PipelineSettings, load_settings
+from millrace.settings import ValidateDatasetSettings, load_settings
 
 
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001  # Lambda passes it
     """Parse the pointer, validate the run, return the verdict as plain JSON."""
-    settings = load_settings(PipelineSettings)
+    settings = load_settings(ValidateDatasetSettings)
     pointer = RunPointer.parse(event)
     runs = registry(settings.registry_table)
     run = runs.get_run(pointer.model, pointer.run_id)
-    verdict = validate_run(run, registry=runs, data_store=object_store(settings.data_bucket), now=datetime.now(UTC))
+    verdict = validate_run(
+        run,
+        registry=runs,
+        data_store=object_store(settings.data_bucket),
+        now=datetime.now(UTC),
+        limits=Limits.for_memory(settings.aws_lambda_function_memory_size),
+    )
     logger.info("data validated", model=run.model, run_id=run.run_id, outcome=verdict.outcome, reasons=verdict.reasons)
     return verdict.model_dump(mode="json")

@@ -6,7 +6,8 @@ is told (``http_status``, ``error_code``) and whether trying the same thing agai
     MillraceError                       500
     |-- ConfigurationError              500   the deployment is wrong
     |-- InvalidInputError               400   the caller's data is wrong; carries every bad field
-    |   `-- InvalidNameError            400   a model, run or version name that cannot exist
+    |   |-- InvalidNameError            400   a model, run or version name that cannot exist
+    |   `-- NoRowsError                 400   a table that holds nothing
     |-- PayloadTooLargeError            413
     |-- UnsupportedMediaTypeError       415
     |-- NotFoundError                   404
@@ -100,6 +101,10 @@ class InvalidInputError(MillraceError):
 
 class InvalidNameError(InvalidInputError):
     """A model, run or version name that cannot exist."""
+
+
+class NoRowsError(InvalidInputError):
+    """A table without rows: a mistake on its own, and nothing special as one of a dataset's files."""
 
 
 class PayloadTooLargeError(MillraceError):

@@ -2,7 +2,8 @@
 
 ``data`` bucket::
 
-    incoming/<model>/...                              drop zone; the upload trigger
+    incoming/<model>/<file>                           drop zone: a file is an upload
+    incoming/<model>/<folder>/...                     files of one dataset, which `_SUCCESS` or a manifest finishes
     datasets/<model>/<dataset_id>/                    data.parquet profile.json validation.json manifest.json
                                                       report.html uploads/<cause_id>.json
     quarantine/<model>/<dataset_id or cause_id>/      rejected files or rows, with the reasons
@@ -32,6 +33,28 @@ INCOMING_PREFIX = "incoming/"
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+
+
+#: What finishes a folder of the drop zone: Spark's marker, and the names that Redshift's UNLOAD and others give a list.
+SUCCESS_MARKER = "_SUCCESS"
+MARKERS = (SUCCESS_MARKER, "manifest", "manifest.json")
+
+#: Files that one folder may hold.
+MAX_FOLDER_FILES = 500
+
+_FOLDER_DEPTH = 3
+
+
+def folder_of_marker(key: str) -> str | None:
+    """Return the folder that an object finishes, with ``/`` at its end; None when it finishes none."""
+    folder, _, name = key.rpartition("/")
+    return f"{folder}/" if name in MARKERS and len(folder.split("/")) >= _FOLDER_DEPTH else None
+
+
+def folder_of_part(key: str) -> str | None:
+    """Return the folder in which a file of the drop zone waits; None when the file is an upload of its own."""
+    folder = key.rpartition("/")[0]
+    return f"{folder}/" if len(folder.split("/")) >= _FOLDER_DEPTH else None
 
 
 def incoming_key(model: str, file_name: str) -> str:

@@ -37,6 +37,19 @@ class PipelineSettings(RegistrySettings):
 
 
 @dataclass(frozen=True, slots=True)
+class ValidateDatasetSettings(PipelineSettings):
+    """Settings of ``validate_dataset``.
+
+    Parameters
+    ----------
+    aws_lambda_function_memory_size : int, default=3008
+        In MB, as Lambda says in every function's environment: how much data it takes follows from it.
+    """
+
+    aws_lambda_function_memory_size: int = 3_008
+
+
+@dataclass(frozen=True, slots=True)
 class PlanTrainingSettings(PipelineSettings):
     """Settings of ``plan_training``.
 
@@ -128,24 +141,34 @@ class ApprovalSettings(RegistrySettings):
 
 
 @dataclass(frozen=True, slots=True)
+class MonitoringStartSettings:
+    """What a function needs that starts the monitoring pipeline, or asks how it goes."""
+
+    monitoring_pipeline_arn: str
+
+
+@dataclass(frozen=True, slots=True)
 class ScheduleSettings:
     """What a function needs that keeps models' own schedules.
 
     Parameters
     ----------
-    retraining_schedule_group : str
-        Where the retraining schedules live.
-    retraining_target_arn : str
-        The function that they start.
-    schedule_role_arn : str
-        The role that the Scheduler takes to do so.
+    retraining_schedule_group, monitoring_schedule_group : str
+        Where the schedules live, by what they are for.
+    retraining_target_arn, monitoring_target_arn : str
+        The function, and the state machine, that they start.
+    retraining_schedule_role_arn, monitoring_schedule_role_arn : str
+        The roles that the Scheduler takes to do so.
     schedule_dead_letter_arn : str
         The queue of firings that could not be delivered.
     """
 
     retraining_schedule_group: str
     retraining_target_arn: str
-    schedule_role_arn: str
+    retraining_schedule_role_arn: str
+    monitoring_schedule_group: str
+    monitoring_target_arn: str
+    monitoring_schedule_role_arn: str
     schedule_dead_letter_arn: str
 
 

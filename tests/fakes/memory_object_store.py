@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from millrace.errors import ArtifactNotFoundError
-from millrace.ports import ListedObject, ObjectInfo
+from millrace.ports import ListedObject, ObjectInfo, ObjectVersion
 
 WRITTEN_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -19,6 +19,7 @@ class StoredObject:
     content_type: str
     metadata: Mapping[str, str]
     last_modified: datetime
+    is_deleted: bool = False
 
 
 class MemoryObjectStore:
@@ -38,8 +39,8 @@ class MemoryObjectStore:
         return version_id
 
     def keys(self, prefix: str = "") -> list[str]:
-        """Every key below ``prefix``, sorted."""
-        return sorted(key for key in self._objects if key.startswith(prefix))
+        """Every key below ``prefix`` whose object is not deleted, sorted."""
+        return [key for key in self._every_key(prefix) if not self._objects[key][-1].is_deleted]
 
     def get(self, key: str, version_id: str | None = None) -> bytes:
         return self._find(key, version_id).body
@@ -56,6 +57,13 @@ class MemoryObjectStore:
         for key in self.keys(prefix):
             stored = self._find(key, None)
             yield ListedObject(key, len(stored.body), stored.last_modified)
+
+    def list_versions(self, prefix: str) -> Iterator[ObjectVersion]:
+        for key in self._every_key(prefix):
+            for stored in reversed(self._objects[key]):
+                yield ObjectVersion(
+                    key, stored.version_id, len(stored.body), stored.last_modified, is_deleted=stored.is_deleted
+                )
 
     def download(self, key: str, path: Path, version_id: str | None = None) -> None:
         path.write_bytes(self.get(key, version_id))
@@ -93,13 +101,20 @@ class MemoryObjectStore:
             StoredObject(f"v{len(versions) + 1}", found.body, found.content_type, found.metadata, WRITTEN_AT)
         )
 
-    def delete(self, keys: Sequence[str]) -> None:
+    def delete(self, keys: Sequence[str], last_modified: datetime = WRITTEN_AT) -> None:
+        """Mark objects as deleted, as a versioned bucket does."""
         for key in keys:
-            self._objects.pop(key, None)
+            if versions := self._objects.get(key):
+                versions.append(StoredObject(f"v{len(versions) + 1}", b"", "", {}, last_modified, is_deleted=True))
+
+    def _every_key(self, prefix: str) -> Sequence[str]:
+        return sorted(key for key in self._objects if key.startswith(prefix))
 
     def _find(self, key: str, version_id: str | None) -> StoredObject:
         for stored in reversed(self._objects.get(key, [])):
             if version_id in (None, stored.version_id):
+                if stored.is_deleted:
+                    break
                 return stored
         raise ArtifactNotFoundError(f"there is no object {key!r} in {self.bucket_name!r}")
 

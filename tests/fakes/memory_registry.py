@@ -11,6 +11,7 @@ from millrace.errors import (
     ApprovalNotFoundError,
     CauseNotFoundError,
     ConflictError,
+    DatasetNotFoundError,
     ModelNotFoundError,
     RunNotFoundError,
     UnfitVersionError,
@@ -204,6 +205,14 @@ class MemoryRegistry:
     def put_dataset(self, dataset: DatasetRecord) -> bool:
         with self._lock:
             return self._datasets.setdefault((dataset.model, dataset.dataset_id), dataset) is dataset
+
+    def renew_dataset(self, model: str, dataset_id: str, uploaded_at: datetime) -> None:
+        with self._lock:
+            if (model, dataset_id) not in self._datasets:
+                raise DatasetNotFoundError(f"the model {model!r} has no dataset {dataset_id}")
+            record = self._datasets[model, dataset_id]
+            if record.renewed_at is None or record.renewed_at < uploaded_at:
+                self._datasets[model, dataset_id] = replace(record, renewed_at=uploaded_at)
 
     def list_datasets(self, model: str) -> list[DatasetRecord]:
         with self._lock:

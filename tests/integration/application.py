@@ -229,6 +229,7 @@ def deploy(monkeypatch: pytest.MonkeyPatch) -> Application:
         "DATA_BUCKET": DATA_BUCKET,
         "MODELS_BUCKET": MODELS_BUCKET,
         "TRAINING_PIPELINE_ARN": PIPELINE_ARN,
+        "MONITORING_PIPELINE_ARN": MONITORING_ARN,
         "ALARM_TOPIC_ARN": TOPIC_ARN,
         "STACK_NAME": "millrace",
         "APPROVAL_TOPIC_ARN": APPROVAL_TOPIC_ARN,

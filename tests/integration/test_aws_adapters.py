@@ -116,6 +116,18 @@ class TestObjectStore:
         with pytest.raises(ArtifactNotFoundError):
             store.find_version("incoming/a.csv", "0" * 32)
 
+    def test_versions_are_listed_with_what_was_deleted(self, store):
+        for body in (b"first", b"second!"):
+            store.put("incoming/churn/may/a.csv", body)
+        store.put("incoming/churn/may2/b.csv", b"x")
+        store.delete(["incoming/churn/may/a.csv"])
+        listed = list(store.list_versions("incoming/churn/may/"))
+        assert {version.key for version in listed} == {"incoming/churn/may/a.csv"}
+        assert [version.size for version in listed if not version.is_deleted] == [7, 5]
+        assert sum(version.is_deleted for version in listed) == 1
+        newest = next(version for version in listed if not version.is_deleted)
+        assert store.get(newest.key, newest.version_id) == b"second!"
+
     def test_of_two_who_write_on_a_condition_one_does(self, store):
         assert store.put_if_unchanged("key", b"first", None)
         assert not store.put_if_unchanged("key", b"second", None)

@@ -1,10 +1,12 @@
 """One scorer, many dialects: the same rows have the same numbers, and nothing that is sent breaks anything."""
 
 import csv
+import gzip
 import io
 import json
 import os
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
 
@@ -98,7 +100,7 @@ def numbers(reply: dict[str, Any]) -> list[Any]:
     """Return label and probabilities of each row, or its value, whatever the dialect."""
     if "predictions" in reply:
         return [
-            row if not isinstance(row, dict) else (row["label"], *row["probabilities"].values())
+            row if not isinstance(row, dict) else (row["label"], row["decision"], *row["probabilities"].values())
             for row in reply["predictions"]
         ]
     outputs = {output["name"]: output for output in reply["outputs"]}
@@ -107,8 +109,8 @@ def numbers(reply: dict[str, Any]) -> list[Any]:
     rows, width = outputs["probabilities"]["shape"]
     flat = outputs["probabilities"]["data"]
     return [
-        (label, *flat[row * width : (row + 1) * width])
-        for row, label in zip(range(rows), outputs["label"]["data"], strict=True)
+        (label, decision, *flat[row * width : (row + 1) * width])
+        for row, label, decision in zip(range(rows), outputs["label"]["data"], outputs["decision"]["data"], strict=True)
     ]
 
 
@@ -138,6 +140,81 @@ def test_the_same_rows_have_the_same_numbers_in_every_dialect(task_handler, rows
         status, reply = call(task_handler, "POST", path, write(rows))
         assert status == 200, (shape, reply)
         assert numbers(reply) == expected, shape
+
+
+ODD = {
+    "missing numbers": {"balance": None},
+    "a number that was never missing in training": {"age": None},
+    "missing words": {"plan": None, "city": None},
+    "words for missing": {"plan": "NA", "city": "", "signed_up": "null"},
+    "an unknown category": {"plan": "gold"},
+    "an integer for a float": {"balance": 120},
+    "a float for an integer": {"age": 41.0},
+    "a fraction for an integer": {"age": 41.5},
+    "a nullable boolean": {"subscribed": None},
+    "a word for a boolean": {"subscribed": "NO"},
+    "a date of the trained format": {"signed_up": "03.02.2024"},
+    "a date with an offset": {"signed_up": "2024-02-03T12:00:00+02:00"},
+    "a number far outside training": {"age": 1e30, "balance": -1e30},
+    "blanks around words": {"plan": "  family "},
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_value_has_the_same_numbers_in_every_dialect_alone_and_among_many(handler, name):
+    found = []
+    for some in ([CHURN_RECORD | ODD[name]], [CHURN_RECORD | ODD[name]] * 20):
+        status, reply = call(handler, "POST", INVOCATIONS, as_csv(some), **{"Content-Type": "text/csv"})
+        assert status == 200, reply
+        answers = set(numbers(reply))
+        for shape, (path, write) in JSON_SHAPES.items():
+            status, reply = call(handler, "POST", path, write(some))
+            assert status == 200, (shape, reply)
+            answers |= set(numbers(reply))
+        (answer,) = answers
+        found.append(answer)
+    # ONNX Runtime multiplies matrices of other heights in another order: the last bit of a float32 may differ.
+    assert found[0][:2] == found[1][:2]
+    assert found[0][2:] == pytest.approx(found[1][2:], abs=1e-6)
+
+
+@pytest.mark.parametrize("value", ["Infinity", "-Infinity", "1e400"])
+def test_a_number_that_is_not_finite_is_refused_in_every_dialect(handler, value):
+    for shape, (path, write) in JSON_SHAPES.items():
+        body = json.dumps(write([CHURN_RECORD])).replace("120.5", value)
+        status, reply = call(handler, "POST", path, body)
+        assert status == 400, shape
+        assert "balance expects a number that a 32-bit float can hold" in str(reply).replace("', 'message': '", " "), (
+            shape
+        )
+
+
+def test_a_nan_counts_as_missing_in_every_dialect(handler):
+    _, expected = call(handler, "POST", INVOCATIONS, {"instances": [CHURN_RECORD | {"balance": None}]})
+    for shape, (path, write) in JSON_SHAPES.items():
+        status, reply = call(handler, "POST", path, json.dumps(write([CHURN_RECORD])).replace("120.5", "NaN"))
+        assert (status, numbers(reply)) == (200, numbers(expected)), shape
+
+
+@pytest.mark.parametrize("path", ["records", "split", "inputs of columns", "tensors, flat"])
+def test_columns_that_are_extra_or_optional_change_nothing_but_the_warnings(handler, path):
+    _, expected = call(handler, "POST", INVOCATIONS, {"instances": [CHURN_RECORD | {"balance": None}]})
+    row = {name: value for name, value in CHURN_RECORD.items() if name != "balance"} | {"shoes": 43, "hat": "red"}
+    names = list(row)
+    tensors = [
+        {"name": name, "shape": [1], "datatype": {"shoes": "INT64", **DATATYPES}.get(name, "BYTES"), "data": [value]}
+        for name, value in row.items()
+    ]
+    body = {
+        "records": (INVOCATIONS, {"dataframe_records": [row]}),
+        "split": (INVOCATIONS, {"dataframe_split": {"columns": names, "data": [list(row.values())]}}),
+        "inputs of columns": (INVOCATIONS, {"inputs": {name: [value] for name, value in row.items()}}),
+        "tensors, flat": (INFER, {"inputs": tensors}),
+    }[path]
+    status, reply = call(handler, "POST", *body)
+    assert (status, numbers(reply)) == (200, numbers(expected))
+    assert "2 columns unknown to the model" in str(reply)
+    assert "is not in the request: scored as missing" in str(reply)
 
 
 def test_a_model_of_numbers_alone_is_asked_with_one_matrix(handler):
@@ -175,9 +252,13 @@ def test_every_example_of_the_openapi_document_is_answered_as_it_stands(task: Ta
 
 
 # -- whatever is sent --------------------------------------------------------------------------------------------------
-def ask_anything(handler: Handler, path: str, body: Any, content_type: str = "application/json") -> None:
+def ask_anything(handler: Handler, path: str, body: Any, content_type: str = "application/json", **query: Any) -> None:
     """Send a body and check what holds for every answer; bytes are sent as API Gateway sends binary bodies."""
     event = make_event("POST", path, body, {"Content-Type": content_type})
+    event["queryStringParameters"] = query or None
+    if isinstance(body, bytes):
+        event |= {"body": b64encode(body).decode(), "isBase64Encoded": True}
+        event["headers"]["Content-Encoding"] = "gzip"
     started = time.perf_counter()
     response = handler(event, lambda_context("predict"))
     assert time.perf_counter() - started < LONGEST_SECONDS
@@ -243,6 +324,20 @@ def test_whatever_json_is_sent_it_is_answered_or_refused(handler, path, data):
 
 @pytest.mark.parametrize("path", KEYS)
 @FUZZED
+@given(data=st.data(), on_error=st.sampled_from(["partial", "partial", "refuse"]) | st.text(max_size=3))
+def test_whatever_rows_are_bad_the_others_are_answered_or_all_refused(handler, path, data, on_error):
+    ask_anything(handler, path, json.dumps(data.draw(damaged(path) | documents(path))), on_error=on_error)
+
+
+@pytest.mark.parametrize("path", KEYS)
+@FUZZED
+@given(body=st.binary(max_size=60), compressed=st.booleans())
+def test_whatever_bytes_are_sent_it_is_answered_or_refused(handler, path, body, compressed):
+    ask_anything(handler, path, gzip.compress(body) if compressed else body)
+
+
+@pytest.mark.parametrize("path", KEYS)
+@FUZZED
 @given(body=st.text(max_size=60), content_type=st.sampled_from(["application/json", "text/csv"]) | st.text(max_size=20))
 def test_whatever_text_is_sent_it_is_answered_or_refused(handler, path, body, content_type):
     ask_anything(handler, path, body, content_type)
@@ -264,6 +359,11 @@ def many_columns(path: str) -> Any:
         return {"instances": [record]}
     extra = [{"name": f"x{index}", "shape": [1], "datatype": "INT64", "data": [1]} for index in range(9_000)]
     return {"inputs": as_tensors([CHURN_RECORD], nested=False)["inputs"] + extra}
+
+
+def bomb() -> bytes:
+    """Return a small body that unpacks to a large one."""
+    return gzip.compress(b'{"instances": [' + b"0," * 20_000_000, 9)
 
 
 HOSTILE = {
@@ -294,3 +394,23 @@ def test_hostile_bodies_are_refused_in_time(handler, path, name):
 @pytest.mark.parametrize("path", KEYS)
 def test_thousands_of_columns_are_ignored_in_time(handler, path):
     ask_anything(handler, path, json.dumps(many_columns(path)))
+
+
+@pytest.mark.parametrize("path", KEYS)
+@pytest.mark.parametrize("name", [name for name in HOSTILE if name.startswith("6 MB")])
+def test_hostile_bodies_are_refused_in_time_where_good_rows_are_wanted(handler, path, name):
+    ask_anything(handler, path, HOSTILE[name], on_error="partial")
+
+
+@pytest.mark.parametrize("path", KEYS)
+def test_a_body_that_unpacks_to_too_much_is_refused(handler, path):
+    ask_anything(handler, path, bomb())
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/html", "application/xml", "application/octet-stream", "text/csv; charset=utf-16"]
+)
+@pytest.mark.parametrize("path", KEYS)
+def test_another_content_type_is_refused(handler, path, content_type):
+    event = make_event("POST", path, json.dumps({"instances": [CHURN_RECORD]}), {"Content-Type": content_type})
+    assert handler(event, lambda_context("predict"))["statusCode"] == 415

@@ -11,6 +11,7 @@ from millrace.errors import (
     ApprovalNotFoundError,
     CauseNotFoundError,
     ConflictError,
+    DatasetNotFoundError,
     ModelNotFoundError,
     RunNotFoundError,
     UnfitVersionError,
@@ -371,6 +372,19 @@ class TestDatasets:
         assert registry.put_dataset(first)
         assert not registry.put_dataset(make_dataset("d1", at=later(5)))
         assert registry.list_datasets(MODEL) == [first]
+
+    def test_content_that_was_uploaded_again_keeps_the_latest_moment(self, registry):
+        registry.put_dataset(make_dataset("d1"))
+        registry.put_dataset(make_dataset("d2", at=later(1)))
+        for minute in (5, 9, 7):
+            registry.renew_dataset(MODEL, "d1", later(minute))
+        first, second = registry.list_datasets(MODEL)
+        assert (first.renewed_at, first.uploaded_at) == (later(9), later(9))
+        assert first == replace(make_dataset("d1"), renewed_at=later(9))
+        assert (second.renewed_at, second.uploaded_at) == (None, second.source.uploaded_at)
+        assert registry.find_datasets(MODEL, "d1") == [first]
+        with pytest.raises(DatasetNotFoundError):
+            registry.renew_dataset(MODEL, "d3", later(5))
 
     def test_datasets_are_listed_in_the_order_of_acceptance(self, registry):
         for minute, name in ((2, "a"), (0, "b"), (1, "c")):

@@ -10,7 +10,7 @@ import boto3
 import pytest
 from millrace.aws import clients
 from millrace.errors import ArtifactNotFoundError, ConfigurationError, InvalidInputError, ServiceUnavailableError
-from millrace.layout import evaluation_key, prepared_key, trial_key
+from millrace.layout import evaluation_key, monitoring_key, prepared_key, trial_key
 from millrace.names import make_cause_id
 from millrace.schema import Column, TableSchema
 from moto import mock_aws
@@ -22,6 +22,7 @@ from tests.registry_builders import MODEL, make_cause, make_dataset, make_entry,
 
 EVENTS = Path(__file__).resolve().parents[2] / "events"
 RUN_ID = "20260503T141500-0f3a9c2b7d1e"
+MONITORING_ARN = "arn:aws:states:eu-west-1:123456789012:stateMachine:millrace-monitoring"
 PIPELINE_ARN = "arn:aws:states:eu-west-1:123456789012:stateMachine:millrace-training"
 SCHEMA = TableSchema(
     (Column("age", "integer"), Column("churned", "boolean", role="target")), "binary", ("false", "true")
@@ -44,6 +45,7 @@ def call(isolated_from_aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator:
         "DATA_BUCKET": "millrace-data",
         "MODELS_BUCKET": "millrace-models",
         "TRAINING_PIPELINE_ARN": PIPELINE_ARN,
+        "MONITORING_PIPELINE_ARN": MONITORING_ARN,
         **schedule_environment.ENVIRONMENT,
     }.items():
         monkeypatch.setenv(name, value)
@@ -54,11 +56,12 @@ def call(isolated_from_aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator:
             boto3.client("s3").create_bucket(
                 Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
             )
-        boto3.client("stepfunctions").create_state_machine(
-            name="millrace-training",
-            definition=json.dumps({"StartAt": "W", "States": {"W": {"Type": "Wait", "Seconds": 60, "End": True}}}),
-            roleArn="arn:aws:iam::123456789012:role/states",
-        )
+        for pipeline in ("millrace-training", "millrace-monitoring"):
+            boto3.client("stepfunctions").create_state_machine(
+                name=pipeline,
+                definition=json.dumps({"StartAt": "W", "States": {"W": {"Type": "Wait", "Seconds": 60, "End": True}}}),
+                roleArn="arn:aws:iam::123456789012:role/states",
+            )
         handlers: dict = {}
 
         def call_function(function: str, event: dict) -> dict:
@@ -114,7 +117,7 @@ class TestRequestTraining:
 
     def test_an_end_makes_room_for_what_waited(self, call, registry):
         start_run(registry)
-        (waiting,) = call("request_training", load_event("request_training", "valid_upload_in_folder"))["results"]
+        (waiting,) = call("request_training", load_event("request_training", "valid_success_marker"))["results"]
         # The registered run has no execution, so the first call has already started it under its name.
         assert (waiting["outcome"], executions()) == ("deferred", [RUN_ID])
         (finished,) = call("request_training", load_event("request_training", "valid_finished"))["results"]
@@ -209,6 +212,34 @@ class TestRegisterModel:
             call("register_model", load_event("register_model", name))
 
 
+class TestMonitoring:
+    def test_the_report_is_null_until_something_was_judged(self, call, registry):
+        start_run(registry)
+        status, body = read(call, "valid_monitoring")
+        assert (status, body["report"]) == (200, None)
+        store = clients.object_store("millrace-data")
+        store.put(monitoring_key(MODEL, "reports/latest.json"), b'{"version": 3}')
+        assert read(call, "valid_monitoring")[1]["report"] == {"version": 3}
+        assert body["page"] == "monitoring/churn/reports/latest.html"
+
+    def test_a_look_is_started_and_can_be_followed(self, call, registry):
+        start_run(registry)
+        status, look = read(call, "valid_monitoring", "change_models")
+        assert (status, look["status"]) == (200, "running")
+        (execution,) = boto3.client("stepfunctions").list_executions(stateMachineArn=MONITORING_ARN)["executions"]
+        assert execution["name"] == look["run"]
+        path = {"model": MODEL, "run": look["run"]}
+        followed = {"path": f"/models/{MODEL}/monitoring/{look['run']}", "pathParameters": path}
+        assert read(call, "valid_monitoring_run", **followed) == (200, look)
+        boto3.client("stepfunctions").stop_execution(executionArn=execution["executionArn"])
+        assert read(call, "valid_monitoring_run", **followed)[1]["status"] == "failed"
+
+    def test_a_look_that_nobody_took_and_a_model_that_is_not_there_are_404(self, call, registry):
+        assert read(call, "valid_monitoring", "change_models")[0] == 404
+        start_run(registry)
+        assert read(call, "valid_monitoring_run")[0] == 404
+
+
 class TestManageModels:
     @pytest.fixture
     def cause_id(self, call, registry):
@@ -230,6 +261,14 @@ class TestManageModels:
         assert status == 200
         assert version == {**listed, "aliases": ["champion"], "schema": SCHEMA.to_dict()}
         assert read(call, "valid_champion") == (200, version)
+
+    def test_a_versions_card_is_read_by_number_and_by_alias(self, call, cause_id):
+        status, card = read(call, "valid_card")
+        assert (status, card["version"]["version"], card["evaluation"]["decision"]) == (200, 1, "promote")
+        path = f"/models/{MODEL}/versions/champion/card"
+        assert read(call, "valid_card", path=path) == (200, card)
+        status, body = read(call, "valid_card", path=f"/models/{MODEL}/versions/7/card")
+        assert (status, body["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
 
     def test_a_run_comes_with_its_trials_and_the_decision(self, call, cause_id):
         (listed,) = read(call, "valid_runs")[1]["runs"]

@@ -17,9 +17,15 @@ from tests.fakes.memory_schedules import MemorySchedules
 
 GROUP = "millrace-retraining"
 TARGETS = ScheduleTargets(
-    groups={"retraining": GROUP},
-    arns={"retraining": "arn:aws:lambda:eu-west-1:123456789012:function:request_training"},
-    role_arn="arn:aws:iam::123456789012:role/schedules",
+    groups={"retraining": GROUP, "monitoring": "millrace-monitoring"},
+    arns={
+        "retraining": "arn:aws:lambda:eu-west-1:123456789012:function:request_training",
+        "monitoring": "arn:aws:states:eu-west-1:123456789012:stateMachine:millrace-monitoring",
+    },
+    role_arns={
+        "retraining": "arn:aws:iam::123456789012:role/retraining",
+        "monitoring": "arn:aws:iam::123456789012:role/monitoring",
+    },
     dead_letter_arn="arn:aws:sqs:eu-west-1:123456789012:undelivered",
 )
 
@@ -35,7 +41,8 @@ def schedules(request, isolated_from_aws) -> Iterator[Schedules]:
         return
     with mock_aws():
         client = boto3.client("scheduler")
-        client.create_schedule_group(Name=GROUP)
+        for group in TARGETS.groups.values():
+            client.create_schedule_group(Name=group)
         yield EventBridgeSchedules(client, TARGETS)
 
 
@@ -76,6 +83,15 @@ class TestFollowingTheSpec:
         assert apply_schedules("churn", self.spec(), schedules) == ["retraining: rate(7 days) (Asia/Tokyo) -> none"]
         assert schedules.get("churn", "retraining") is None
 
+    def test_each_purpose_has_its_own_and_what_is_switched_off_has_none(self, schedules):
+        said = {"monitoring": {"schedule": "rate(1 hour)"}, "retraining": {"schedule": "rate(7 days)"}}
+        apply_schedules("churn", ModelSpec.parse(said), schedules)
+        assert schedules.get("churn", "monitoring") == Schedule("churn", "monitoring", "rate(1 hour)")
+        assert schedules.get("churn", "retraining") == Schedule("churn", "retraining", "rate(7 days)")
+        said["monitoring"]["enabled"] = False
+        assert apply_schedules("churn", ModelSpec.parse(said), schedules) == ["monitoring: rate(1 hour) (UTC) -> none"]
+        assert schedules.get("churn", "retraining") is not None
+
     def test_a_model_that_is_gone_leaves_none(self, schedules):
         apply_schedules("churn", self.spec(schedule="rate(7 days)"), schedules)
         apply_schedules("other", self.spec(schedule="rate(7 days)"), schedules)
@@ -93,7 +109,7 @@ class TestScheduler:
             found = client.get_schedule(GroupName=GROUP, Name="churn")
         assert (found["State"], found["FlexibleTimeWindow"]) == ("ENABLED", {"Mode": "OFF"})
         target = found["Target"]
-        assert (target["Arn"], target["RoleArn"]) == (TARGETS.arns["retraining"], TARGETS.role_arn)
+        assert (target["Arn"], target["RoleArn"]) == (TARGETS.arns["retraining"], TARGETS.role_arns["retraining"])
         assert target["DeadLetterConfig"] == {"Arn": TARGETS.dead_letter_arn}
         assert json.loads(target["Input"]) == {
             "source": "millrace.schedule",

@@ -32,7 +32,7 @@ def shape(value: Any) -> Any:
 
 
 def test_the_page_has_examples():
-    assert len(EXAMPLES) == PAGE.count("```http") == 10
+    assert len(EXAMPLES) == PAGE.count("```http") == 11
 
 
 @pytest.mark.parametrize("parts", EXAMPLES, ids=lambda parts: parts[1])

@@ -102,7 +102,10 @@ def test_every_artifact_stands_in_the_manifest_and_none_is_a_pickle(application:
 
     stored = {key.rsplit("/", 1)[1] for key in application.keys(MODELS_BUCKET, "churn/versions/1/")}
     assert stored - {"manifest.json"} == set(manifest["artifacts"])
-    assert {"model.onnx", "signature.json", "estimator.skops"} <= stored
+    assert {"model.onnx", "signature.json", "estimator.skops", "card.html", "card.json", "card.md"} <= stored
+    card = application.read(MODELS_BUCKET, "churn/versions/1/card.json")
+    assert card["data"]["split"]["fingerprint"] == manifest["split_fingerprint"] != ""
+    assert {part["name"] for part in card["evaluation"]["importance"]["columns"]} == {"age", "plan", "joined", "active"}
     every_key = application.keys(MODELS_BUCKET) + application.keys(DATA_BUCKET)
     assert not [key for key in every_key if key.endswith((".pkl", ".pickle", ".joblib"))]
 

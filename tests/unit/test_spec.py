@@ -132,3 +132,33 @@ def test_the_documented_spec_is_one() -> None:
 
     assert spec.split.by == "time"
     assert set(yaml.safe_load(document)) <= set(ModelSpec.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("document", "field"),
+    [
+        ({"evaluation": {"slices": [{}]}}, "evaluation.slices.0"),
+        ({"evaluation": {"slices": [{"by": ["a"], "where": {"b": "x"}}]}}, "evaluation.slices.0"),
+        ({"evaluation": {"slices": [{"by": ["a", "b", "c"]}]}}, "evaluation.slices.0.by"),
+        ({"evaluation": {"slices": [{"by": ["a", "a"]}]}}, "evaluation.slices.0"),
+        ({"evaluation": {"slices": [{"where": {"a": {"minimum": 2, "maximum": 1}}}]}}, "evaluation.slices.0.where.a"),
+        ({"evaluation": {"slices": [{"where": {"a": {}}}]}}, "evaluation.slices.0.where.a"),
+        ({"target": "y", "evaluation": {"slices": [{"by": ["y"]}]}}, "evaluation.slices"),
+        ({"evaluation": {"costs": {"false_negative": 0}}}, "evaluation.costs.false_negative"),
+        ({"gate": {"champion_rule": "best"}}, "gate.champion_rule"),
+        ({"gate": {"max_row_milliseconds": 0}}, "gate.max_row_milliseconds"),
+        ({"card": {"purpose": "x"}}, "card.purpose"),
+    ],
+)
+def test_what_evaluation_cannot_do_is_refused_by_field(document, field):
+    with pytest.raises(InvalidInputError) as refused:
+        ModelSpec.parse(document)
+    assert any(fault.field.startswith(field) for fault in refused.value.fields), refused.value.fields
+
+
+def test_a_slice_takes_one_value_for_a_list_of_one_and_numbers_as_text():
+    spec = ModelSpec.parse({"evaluation": {"slices": [{"where": {"plan": "a", "months": 12, "age": {"minimum": 3}}}]}})
+    (declared,) = spec.evaluation.slices
+    assert declared.where["plan"] == ("a",)
+    assert declared.where["months"] == ("12",)
+    assert declared.where["age"].minimum == 3.0

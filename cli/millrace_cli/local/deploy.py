@@ -116,6 +116,8 @@ def deploy(project: Project, state: LocalState) -> None:
         "deploy",
         [
             *("--template-file", str(LocalBuild(project).folder / "template.yaml")),
+            # SAM looks for it beside the template that it deploys, and goes on without when there is none.
+            *("--config-file", str(project.root / "samconfig.toml")),
             *("--config-env", CONFIG_ENVIRONMENT, "--stack-name", state.stack, "--region", state.region),
             *("--capabilities", "CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"),
             *("--resolve-s3", "--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"),

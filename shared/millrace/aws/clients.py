@@ -10,12 +10,13 @@ from botocore.config import Config
 from millrace.aws.events import EventBridgePublisher
 from millrace.aws.notifications import SnsNotifier
 from millrace.aws.object_store import S3ObjectStore
-from millrace.aws.pipeline import StepFunctionsCallback, StepFunctionsPipeline
+from millrace.aws.pipeline import StepFunctionsCallback, StepFunctionsMonitoring, StepFunctionsPipeline
 from millrace.aws.registry import DynamoRegistry
 from millrace.aws.schedules import EventBridgeSchedules, ScheduleTargets
 from millrace.aws.serving_metrics import CloudWatchServingMetrics
 from millrace.ports import (
     EventPublisher,
+    MonitoringPipeline,
     Notifier,
     ObjectStore,
     PipelineStarter,
@@ -128,12 +129,24 @@ def event_publisher(bus_name: str = DEFAULT_EVENT_BUS) -> EventPublisher:
 
 
 @_cached_factory
+def monitoring_pipeline(state_machine_arn: str) -> MonitoringPipeline:
+    """Return the monitoring pipeline with that ARN."""
+    return StepFunctionsMonitoring(_step_functions(), state_machine_arn)
+
+
+@_cached_factory
 def schedules(settings: ScheduleSettings) -> Schedules:
     """Return the schedules of models."""
     targets = ScheduleTargets(
-        groups={"retraining": settings.retraining_schedule_group},
-        arns={"retraining": settings.retraining_target_arn},
-        role_arn=settings.schedule_role_arn,
+        groups={
+            "retraining": settings.retraining_schedule_group,
+            "monitoring": settings.monitoring_schedule_group,
+        },
+        arns={"retraining": settings.retraining_target_arn, "monitoring": settings.monitoring_target_arn},
+        role_arns={
+            "retraining": settings.retraining_schedule_role_arn,
+            "monitoring": settings.monitoring_schedule_role_arn,
+        },
         dead_letter_arn=settings.schedule_dead_letter_arn,
     )
     return EventBridgeSchedules(_scheduler(), targets)

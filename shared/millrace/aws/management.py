@@ -6,10 +6,10 @@ from typing import Any
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 
-from millrace.aws.clients import object_store, registry, schedules, task_callback
+from millrace.aws.clients import monitoring_pipeline, object_store, registry, schedules, task_callback
 from millrace.aws.rest_api import rest_api
 from millrace.management.calls import Call, Route
-from millrace.settings import ManageModelsSettings, ScheduleSettings, load_settings
+from millrace.settings import ManageModelsSettings, MonitoringStartSettings, ScheduleSettings, load_settings
 
 
 def management_api(routes: Iterable[Route]) -> APIGatewayRestResolver:
@@ -38,4 +38,5 @@ def _make_call(event: dict[str, Any]) -> Call:
         now=datetime.now(UTC),
         callback=task_callback,
         schedules=lambda: schedules(load_settings(ScheduleSettings)),
+        monitoring=lambda: monitoring_pipeline(load_settings(MonitoringStartSettings).monitoring_pipeline_arn),
     )

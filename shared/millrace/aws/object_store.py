@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from millrace.aws.errors import aws_errors, error_code
 from millrace.errors import ArtifactNotFoundError, ConfigurationError, ServiceUnavailableError
-from millrace.ports import ListedObject, ObjectInfo
+from millrace.ports import ListedObject, ObjectInfo, ObjectVersion
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -75,6 +75,16 @@ class S3ObjectStore:
             for page in pages:
                 for found in page.get("Contents", []):
                     yield ListedObject(found["Key"], found["Size"], found["LastModified"])
+
+    def list_versions(self, prefix: str) -> Iterator[ObjectVersion]:
+        """Yield every version of the objects whose keys begin with ``prefix``; those of one key newest first."""
+        with self._errors(prefix):
+            pages = self._client.get_paginator("list_object_versions").paginate(Bucket=self.bucket_name, Prefix=prefix)
+            for page in pages:
+                for found in page.get("Versions", []):
+                    yield ObjectVersion(found["Key"], found["VersionId"], found["Size"], found["LastModified"])
+                for mark in page.get("DeleteMarkers", []):
+                    yield ObjectVersion(mark["Key"], mark["VersionId"], 0, mark["LastModified"], is_deleted=True)
 
     def download(self, key: str, path: Path, version_id: str | None = None) -> None:
         """Write an object to a file, in parts; raises ``ArtifactNotFoundError`` when there is none."""

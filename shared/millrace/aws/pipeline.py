@@ -1,4 +1,4 @@
-"""The training pipeline on Step Functions."""
+"""The pipelines on Step Functions."""
 
 import json
 from typing import TYPE_CHECKING
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from millrace.aws.errors import aws_errors, error_code
+from millrace.errors import RunNotFoundError
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
@@ -64,6 +65,47 @@ class StepFunctionsPipeline:
 
     def _execution_arn(self, run_id: str) -> str:
         return self._state_machine_arn.replace(":stateMachine:", ":execution:", 1) + f":{run_id}"
+
+
+class StepFunctionsMonitoring:
+    """Implements :class:`millrace.ports.MonitoringPipeline`.
+
+    Parameters
+    ----------
+    client : SFNClient
+        Built by :mod:`millrace.aws.clients`.
+    state_machine_arn : str
+        Of a standard state machine.
+    """
+
+    def __init__(self, client: "SFNClient", state_machine_arn: str) -> None:
+        self._client = client
+        self._state_machine_arn = state_machine_arn
+
+    def start(self, model: str, name: str) -> None:
+        """Start looking at a model, under that name; starting it again changes nothing."""
+        with aws_errors("Step Functions"):
+            try:
+                self._client.start_execution(
+                    stateMachineArn=self._state_machine_arn, name=name, input=json.dumps({"model": model})
+                )
+            except ClientError as error:
+                if error_code(error) != "ExecutionAlreadyExists":
+                    raise
+
+    def status(self, name: str) -> str:
+        """Return ``running``, ``succeeded`` or ``failed``; raises ``RunNotFoundError`` when there is no such look."""
+        arn = self._state_machine_arn.replace(":stateMachine:", ":execution:", 1) + f":{name}"
+        with aws_errors("Step Functions"):
+            try:
+                status = self._client.describe_execution(executionArn=arn)["status"]
+            except ClientError as error:
+                if error_code(error) in ("ExecutionDoesNotExist", "InvalidArn"):
+                    raise RunNotFoundError(f"nobody looked at a model under the name {name[:80]!r}") from error
+                raise
+        if status in _GOING:
+            return "running"
+        return "succeeded" if status == "SUCCEEDED" else "failed"
 
 
 class StepFunctionsCallback:

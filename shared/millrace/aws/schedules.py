@@ -26,7 +26,7 @@ class ScheduleTargets:
     ----------
     groups, arns : mapping of purpose to str
         Schedule group, and the function or state machine that is started.
-    role_arn : str
+    role_arns : mapping of purpose to str
         The role that the Scheduler takes.
     dead_letter_arn : str
         Where firings go that could not be delivered.
@@ -34,7 +34,7 @@ class ScheduleTargets:
 
     groups: Mapping[Purpose, str]
     arns: Mapping[Purpose, str]
-    role_arn: str
+    role_arns: Mapping[Purpose, str]
     dead_letter_arn: str
 
 
@@ -109,7 +109,7 @@ class EventBridgeSchedules:
         }
         return {
             "Arn": self._targets.arns[schedule.purpose],
-            "RoleArn": self._targets.role_arn,
+            "RoleArn": self._targets.role_arns[schedule.purpose],
             "Input": json.dumps(payload),
             "DeadLetterConfig": {"Arn": self._targets.dead_letter_arn},
             "RetryPolicy": {"MaximumRetryAttempts": 20, "MaximumEventAgeInSeconds": 21_600},

@@ -14,11 +14,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from millrace.data.batch_faults import BatchFaults, Tally
 from millrace.data.conversion import Converted, convert
 from millrace.data.expressions import Expression, parse_expression
 from millrace.data.findings import MAX_EXAMPLES
-from millrace.data.quarantine import BatchFaults, Kind, Tally
-from millrace.data.raw import QuarantinedRow, RowBatch
+from millrace.data.raw import RowBatch
 from millrace.data.rules import broken_rules, to_numpy
 from millrace.data.storage import to_values
 from millrace.data.typed_table import encode_target
@@ -107,10 +107,8 @@ class JudgedBatch:
         The columns of the rows that fit.
     lines : int64 array of shape (n_kept,)
         Where each of these starts in the file.
-    malformed : tuple of QuarantinedRow
-        Rows that could not be read.
-    aside : list of (Kind, QuarantinedRow)
-        Rows that do not fit.
+    aside : list of pyarrow.Table
+        Rows that could not be read, and rows that do not fit; see :mod:`millrace.data.aside`.
     tallies : Tallies
         What failed how often.
     """
@@ -118,8 +116,7 @@ class JudgedBatch:
     rows: int
     columns: dict[str, pa.Array]
     lines: npt.NDArray[np.int64]
-    malformed: tuple[QuarantinedRow, ...]
-    aside: list[tuple[Kind, QuarantinedRow]]
+    aside: list[pa.Table]
     tallies: Tallies
 
 
@@ -139,7 +136,7 @@ def judge_batch(
         columns = {name: stored.filter(selection) for name, stored in columns.items()}
         lines = lines[kept]
     rows = len(batch) + len(batch.malformed)
-    return JudgedBatch(rows, columns, lines, batch.malformed, aside, judge.tallies)
+    return JudgedBatch(rows, columns, lines, aside, judge.tallies)
 
 
 @dataclass(slots=True)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from millrace.data.aside import MASK
 from millrace.data.findings import Finding, error, warning
-from millrace.data.quarantine import MASK
 from millrace.data.typed_table import TypedTable, missing_cells
 from millrace.spec.data import TableChecks
 
@@ -45,10 +45,9 @@ class Group:
 
 def describe_groups(table: TypedTable, name: str) -> list[Group]:
     """Return the groups that a column makes, the largest first."""
-    column = table.schema.column(name)
     values = table.columns[name]
-    texts = np.where(missing_cells(values), "", values.astype(np.str_)) if column.type != "category" else values
-    codes, names = pd.factorize(texts)
+    codes, different = pd.factorize(values, use_na_sentinel=False)
+    names = np.where(missing_cells(different), "", different.astype(np.str_))
     rows = np.bincount(codes, minlength=len(names))
     rates: list[float | None] = [None] * len(names)
     if table.schema.task == "binary":

@@ -12,22 +12,24 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from millrace.data.batch_checks import TYPE_IN_WORDS, Condition, JudgedBatch, Tallies, judge_batch, understand
+from millrace.data.batch_faults import Tally
 from millrace.data.conversion import read_types
 from millrace.data.evolution import compare_columns
 from millrace.data.findings import Finding, error, listed, quoted, warning
-from millrace.data.quarantine import Kind, Quarantine, Tally
+from millrace.data.quarantine import MAX_QUARANTINED, Blame, Locate, Quarantine
 from millrace.data.raw import QuarantinedRow, RawTable, RowBatch, TableReader, readings
+from millrace.data.row_store import RowStore
 from millrace.data.storage import StoredColumns, storage_type
-from millrace.data.typed_table import TypedTable, stored_column
+from millrace.data.typed_table import TypedTable, stored_column, stored_parts, without_rows
 from millrace.data.uniqueness import count_repeats, describe_repeats, find_repeats
+from millrace.data.words import count_different
 from millrace.schema import Column, TableSchema
 from millrace.spec.data import ExpressionCheck
 
@@ -44,7 +46,7 @@ class CheckedTable:
         The rows that fit.
     lines : int64 array of shape (n_rows,)
         Where each of them starts in the file.
-    quarantined : tuple of QuarantinedRow
+    quarantined : sequence of QuarantinedRow
         The rows that do not, by line.
     findings : tuple of Finding
         Everything that was found.
@@ -54,7 +56,7 @@ class CheckedTable:
 
     table: TypedTable
     lines: npt.NDArray[np.int64]
-    quarantined: tuple[QuarantinedRow, ...]
+    quarantined: Sequence[QuarantinedRow]
     findings: tuple[Finding, ...]
     rows: int
 
@@ -64,6 +66,9 @@ def check_table(
     schema: TableSchema,
     max_quarantined_share: float,
     expressions: Sequence[ExpressionCheck] = (),
+    *,
+    folder: Path | None = None,
+    locate: Locate | None = None,
 ) -> CheckedTable:
     """Hold an upload to a schema.
 
@@ -77,8 +82,12 @@ def check_table(
         Share of rows, or of a column's cells, that may be malformed.
     expressions : sequence of ExpressionCheck, default=()
         Conditions over several columns.
+    folder : Path or None, default=None
+        Where rows may be written that do not fit into memory; it must outlive the result.
+    locate : callable or None, default=None
+        Turns a line of an upload of several files into a file and its line.
     """
-    collected = _Collected(schema, understand(expressions))
+    collected = _Collected(schema, understand(expressions), folder, locate)
     judge = partial(judge_batch, schema, collected.conditions, collected.masked)
     reads = readings(reader, read_types(schema.columns))
     for judged in _in_order(partial(_read_and_judge, read, judge) for read in reads):
@@ -116,33 +125,31 @@ class _Collected:
 
     schema: TableSchema
     conditions: list[Condition]
+    folder: Path | None = None
+    locate: Locate | None = None
     rows: int = 0
     masked: frozenset[str] = field(init=False)
     quarantine: Quarantine = field(init=False)
     tallies: Tallies = field(default_factory=Tallies)
-    _stored: dict[str, list[pa.Array]] = field(init=False)
+    _stored: RowStore = field(init=False)
     _lines: list[npt.NDArray[np.int64]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._stored = {column.name: [] for column in self.schema.columns}
+        self._stored = RowStore({column.name: storage_type(column) for column in self.schema.columns}, self.folder)
         self.masked = frozenset(column.name for column in self.schema.columns if column.sensitive)
-        self.quarantine = Quarantine(self.masked)
+        self.quarantine = Quarantine(self.folder, self.locate)
 
     def add(self, judged: JudgedBatch) -> None:
         """Take in the next batch."""
         self.rows += judged.rows
-        self.quarantine.add_malformed(judged.malformed)
-        self.quarantine.entries.extend(judged.aside)
+        self.quarantine.add_batch(judged.aside)
         self.tallies.merge(judged.tallies)
-        for name, stored in judged.columns.items():
-            self._stored[name].append(stored)
+        self._stored.append(judged.columns)
         self._lines.append(judged.lines)
 
     def table(self) -> TypedTable:
         """Return the rows that were kept."""
-        types = {column.name: storage_type(column) for column in self.schema.columns}
-        columns = {name: pa.chunked_array(parts, type=types[name]) for name, parts in self._stored.items()}
-        stored = pa.table(columns)
+        stored = self._stored.finish()
         return TypedTable(self.schema, StoredColumns(stored), int(stored.num_rows))
 
     def lines(self) -> npt.NDArray[np.int64]:
@@ -157,7 +164,7 @@ class _Conclusion:
     collected: _Collected
     names: list[str]
     max_share: float
-    blamed: set[tuple[Kind, str]] = field(default_factory=set)
+    blamed: set[Blame] = field(default_factory=set)
 
     def conclude(self) -> CheckedTable:
         """Tell mistakes of columns from mistakes of rows."""
@@ -194,11 +201,12 @@ class _Conclusion:
             rule = f"{column.name!r} should differ in every row: {tally.count:,} rows repeat an earlier one"
             findings.append(self._of_failures(tally, "unique", rule, column.name, column.rules.severity))
             if column.rules.severity == "error":
-                described = describe_repeats(table, lines, column, repeats, self.collected.masked)
-                self.collected.quarantine.entries.extend(("rule", row) for row in described)
+                masked, quarantine = self.collected.masked, self.collected.quarantine
+                described = describe_repeats(table, lines, column, repeats, masked=masked, place=quarantine.place)
+                quarantine.add_run(described)
                 kept = np.ones(len(table), dtype=np.bool_)
                 kept[repeats.rows] = False
-                table, lines = table.take(kept), lines[kept]
+                table, lines = without_rows(table, kept, self.collected.folder), lines[kept]
         return table, lines, findings
 
     def _of_cells(self, column: Column) -> list[Finding]:
@@ -275,20 +283,24 @@ class _Conclusion:
             tally = tallies.fractions[name]
             message = f"the integer column {name!r} has {tally.count:,} values with a fraction"
             return [tally.finding("warning", "fractions", message, name, tallies.present[name])]
-        if column.role == "identifier" and name in self.names and isinstance(table.columns, StoredColumns):
-            stored = table.columns.stored.column(name)
-            repeated = len(stored) - pc.count_distinct(stored, mode="all").as_py()
+        if column.role == "identifier" and name in self.names:
+            repeated = len(table) - count_different(stored_parts(table, column))
             if repeated:
                 message = f"{repeated:,} rows repeat a value of the identifier {name!r}; the last row of each is used"
                 return [warning("repeated_identifier", message, name, repeated)]
         return []
 
     def _of_quarantine(self, rows: Sequence[QuarantinedRow]) -> list[Finding]:
+        if self.collected.quarantine.too_many:
+            message = (
+                f"more than {MAX_QUARANTINED:,} rows would have to be set aside: mend the file, or upload it in parts"
+            )
+            return [error("too_many_malformed_rows", message, None, len(rows))]
         if not rows:
             return []
         total = self.collected.rows
         share = len(rows) / total
-        first = f"the first is line {rows[0].line:,}: {rows[0].reason}"
+        first = f"the first is {rows[0].place}: {rows[0].reason}"
         if share > self.max_share:
             allowed = f"more than the {self.max_share:.0%} allowed"
             message = f"{len(rows):,} of {total:,} rows ({share:.0%}) are malformed, {allowed}; {first}"

@@ -76,7 +76,7 @@ class Content:
                 total += len(piece)
                 if total > self.max_bytes:
                     raise PayloadTooLargeError(
-                        f"the file unpacks to more than {self.max_bytes // 1_000_000:,} MB: upload parts"
+                        f"the file unpacks to more than {self.max_bytes / 1e6:,.0f} MB: upload several datasets"
                     )
                 yield piece
 

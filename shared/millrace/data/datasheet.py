@@ -5,7 +5,7 @@ collection, uses and maintenance only people know: they are taken from the spec,
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from millrace.data.report_subject import Subject
@@ -104,6 +104,7 @@ def _source(subject: Subject) -> list[tuple[str, Content]]:
     digests: Mapping[str, str] = manifest.get("sha256") or {}
     entries: list[tuple[str, Content]] = [
         ("Object", element("code", subject.file)),
+        ("Files", _files(validation.get("files") or ())),
         ("Version", element("code", str(validation.get("version_id") or wording.NOT_KNOWN))),
         ("Uploaded", wording.moment(validation.get("uploaded_at"))),
         ("Format", ", ".join(f"{key} {value}" for key, value in (validation.get("format") or {}).items()) or None),
@@ -114,6 +115,10 @@ def _source(subject: Subject) -> list[tuple[str, Content]]:
         ("Record's SHA-256", element("code", digests["data.parquet"]) if "data.parquet" in digests else None),
     ]
     return [(name, value) for name, value in entries if value]
+
+
+def _files(names: Sequence[str]) -> str | None:
+    return f"{len(names):,}: {_listed(list(names))}" if names else None
 
 
 def _preprocessing(subject: Subject) -> list[str]:

@@ -22,7 +22,7 @@ from millrace.data.findings import Finding, shorten
 from millrace.data.number_style import PLAIN, NumberStyle, detect_style
 from millrace.data.plain_blocks import PlainBlocks
 from millrace.data.raw import RowBatch, build_cells, check_header, itself, missing_words
-from millrace.errors import InvalidInputError
+from millrace.errors import InvalidInputError, NoRowsError
 from millrace.spec.data import ReadSpec
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
@@ -102,7 +102,7 @@ class DelimitedReader:
         lines = self._first_lines()
         sample = [line for line in lines if line.strip()][:_SAMPLE_LINES]
         if not sample:
-            raise InvalidInputError("the file is empty: upload it again with a header and rows")
+            raise NoRowsError("the file is empty: upload it again with a header and rows")
         self.delimiter = self.delimiter or detect_delimiter(sample)
         self.names = [name.strip() for name in self._read_header(lines)]
         check_header(self.names)
@@ -152,7 +152,7 @@ class DelimitedReader:
                     reader.line = records.next_line
                     yield partial(itself, batch)
         if not filled:
-            raise InvalidInputError(
+            raise NoRowsError(
                 f"the file has a header of {len(self.names):,} columns but no rows: upload it again with its rows"
             )
 

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from millrace.data.findings import shorten
+from millrace.data.words import Parts, count_words
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 TOP_VALUES = 20
@@ -94,6 +95,35 @@ def distribution_of_words(known: npt.NDArray[Any], averaged: Floats | None) -> d
             "mean": float(np.average(lengths, weights=counts)) if len(lengths) else None,
             "maximum": int(lengths.max()) if len(lengths) else None,
         },
+    }
+
+
+def distribution_of_text(parts: Parts, averaged: Floats | None) -> dict[str, Any]:
+    """Describe words of which there may be too many to hold, as :func:`distribution_of_words` does.
+
+    Parameters
+    ----------
+    parts : callable
+        Returns the column, as strings, some rows at a time; missing ones are left out.
+    averaged : float64 array of shape (n_rows,) or None
+        As for :func:`distribution_of_words`: of the rows that have a word.
+    """
+    found = count_words(parts, TOP_VALUES)
+    top: list[dict[str, Any]] = []
+    for word, count, key in found.top:
+        entry: dict[str, Any] = {"value": shorten(word, MAX_VALUE_LENGTH), "count": count}
+        if averaged is not None:
+            values = averaged[found.hashes == key]
+            known = values[~np.isnan(values)]
+            entry["target_mean"] = float(known.mean()) if len(known) else None
+        top.append(entry)
+    least, mean, greatest = found.lengths or (None, None, None)
+    return {
+        "distinct": found.distinct,
+        "singletons": found.singletons,
+        "top": top,
+        "other": found.rows - sum(count for _, count, _ in found.top),
+        "length": {"minimum": least, "mean": mean, "maximum": greatest},
     }
 
 

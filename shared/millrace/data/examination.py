@@ -3,8 +3,9 @@
 Nothing is read or written here beyond the arguments, so every kind of bad file can be tried on it.
 """
 
+import errno
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from millrace.data.bias import find_bias
+from millrace.data.bounded import BoundedReader
 from millrace.data.checks import CheckedTable, check_table
 from millrace.data.conversion import convert, read_types
 from millrace.data.declared import added_columns, declare_columns, extend_schema
@@ -19,16 +21,20 @@ from millrace.data.findings import Finding, error, errors_among, shorten, warnin
 from millrace.data.history import NO_HISTORY, History
 from millrace.data.inference import infer_columns, infer_some
 from millrace.data.leakage import find_leakage
+from millrace.data.limits import DEFAULT_LIMITS, Limits
+from millrace.data.multi_file import MultiFileReader
 from millrace.data.observing import observe
 from millrace.data.profiling import profile_table
+from millrace.data.quarantine import Locate
 from millrace.data.raw import QuarantinedRow, TableReader
 from millrace.data.reading import open_table
 from millrace.data.shift import find_shift
+from millrace.data.skew import check_skew
 from millrace.data.storage import to_values
 from millrace.data.table_checks import check_whole
 from millrace.data.targets import choose_target, judge_target, small_classes, wanted_task
 from millrace.data.typed_table import TypedTable, missing_cells
-from millrace.errors import MillraceError
+from millrace.errors import MillraceError, PayloadTooLargeError
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec
 
@@ -50,7 +56,7 @@ class Examination:
         The accepted rows.
     rows : int
         Rows that the file holds, quarantined ones among them.
-    quarantined : tuple of QuarantinedRow
+    quarantined : sequence of QuarantinedRow
         Rows that were set aside.
     description : mapping of str to str
         Format, encoding, delimiter, compression.
@@ -62,7 +68,7 @@ class Examination:
     schema: TableSchema | None = None
     table: TypedTable | None = None
     rows: int = 0
-    quarantined: tuple[QuarantinedRow, ...] = ()
+    quarantined: Sequence[QuarantinedRow] = ()
     description: Mapping[str, str] = field(default_factory=dict)
     profile: Mapping[str, Any] = field(default_factory=dict)
 
@@ -98,21 +104,38 @@ class Examination:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Where an upload is examined, and how large it may be.
+
+    Parameters
+    ----------
+    limits : Limits, default=DEFAULT_LIMITS
+        What it may come to.
+    folder : Path or None, default=None
+        Where rows are written that do not fit into memory; it must outlive the examination.
+    """
+
+    limits: Limits = DEFAULT_LIMITS
+    folder: Path | None = None
+
+
 def examine(
-    file: bytes | Path,
+    file: bytes | Path | Sequence[tuple[str, Path]],
     file_name: str,
     spec: ModelSpec,
     metadata: Mapping[str, str],
     schema: TableSchema | None,
     *,
     history: History = NO_HISTORY,
+    bench: Bench = Bench(),
 ) -> Examination:
     """Judge one upload.
 
     Parameters
     ----------
-    file : bytes or Path
-        The file, or where it lies.
+    file : bytes, Path, or sequence of (str, Path)
+        The file, or where it lies; or the files of a folder, by name.
     file_name : str
         Its name.
     spec : ModelSpec
@@ -123,20 +146,38 @@ def examine(
         The model's; None infers one.
     history : History, default=NO_HISTORY
         The earlier datasets, and the time.
+    bench : Bench, default=Bench()
+        Where it is examined, and how large it may be.
     """
     try:
-        reader = open_table(file, file_name, spec.read)
+        reader = BoundedReader(_open(file, file_name, spec, bench.limits), bench.limits)
         if schema is None:
-            return _examine_first(reader, spec, metadata, history)
-        return _examine_later(reader, spec, metadata, schema, history)
+            return _examine_first(reader, spec, metadata, history, bench)
+        return _examine_later(reader, spec, metadata, schema, history, bench=bench)
+    except PayloadTooLargeError as fault:
+        return Examination((error("too_large", fault.message),))
     except MillraceError as fault:
         return Examination((error("unreadable", fault.message),))
     except Exception as fault:  # noqa: BLE001  # a parser may raise anything; the upload still gets its verdict
+        if isinstance(fault, OSError) and fault.errno == errno.ENOSPC:
+            return Examination(
+                (error("too_large", bench.limits.refusal("the upload does not fit on the function's disk")),)
+            )
         message = f"the file could not be understood ({type(fault).__name__}: {shorten(str(fault), 200)})"
         return Examination((error("unreadable", message),))
 
 
-def _examine_first(reader: TableReader, spec: ModelSpec, metadata: Mapping[str, str], history: History) -> Examination:
+def _open(
+    file: bytes | Path | Sequence[tuple[str, Path]], file_name: str, spec: ModelSpec, limits: Limits
+) -> TableReader | MultiFileReader:
+    if isinstance(file, bytes | Path):
+        return open_table(file, file_name, spec.read, limits.max_bytes)
+    return MultiFileReader(file, spec.read, limits.max_bytes)
+
+
+def _examine_first(
+    reader: BoundedReader, spec: ModelSpec, metadata: Mapping[str, str], history: History, bench: Bench
+) -> Examination:
     """Infer a schema, hold the upload to it, and see whether there is something to learn."""
     target = choose_target(reader.names, spec, metadata)
     inferred, findings = infer_columns(reader, target, spec.identifier_name, spec.read.date_order)
@@ -147,26 +188,39 @@ def _examine_first(reader: TableReader, spec: ModelSpec, metadata: Mapping[str, 
     outcome = judge_target(columns[position], np.concatenate(values), wanted_task(spec, metadata))
     columns[position] = outcome.column
     schema = TableSchema(tuple(columns), outcome.task, outcome.classes)
-    checked = check_table(reader, schema, spec.max_quarantined_share, spec.checks.expressions)
+    checked = _check(reader, schema, spec, bench)
     found = [*reader.findings, *findings, *declared, *outcome.findings, *checked.findings, *_learnable(schema, checked)]
     return _conclude(reader, observe(schema, [checked.table]), checked, found, spec=spec, history=history)
 
 
 def _examine_later(
-    reader: TableReader, spec: ModelSpec, metadata: Mapping[str, str], schema: TableSchema, history: History
+    reader: BoundedReader,
+    spec: ModelSpec,
+    metadata: Mapping[str, str],
+    schema: TableSchema,
+    history: History,
+    *,
+    bench: Bench,
 ) -> Examination:
     """Hold the upload to the model's schema, and to the columns that the spec asks for beside."""
     added = infer_some(reader, added_columns(schema, reader.names, spec), spec.read.date_order)
     schema = extend_schema(schema, added, spec)
-    checked = check_table(reader, schema, spec.max_quarantined_share, spec.checks.expressions)
+    checked = _check(reader, schema, spec, bench)
     found = [*reader.findings, *_contradictions(schema, metadata), *checked.findings]
     if not len(checked.table) and not errors_among(checked.findings):
         found.append(error("too_few_rows", "no row of the file is usable"))
     return _conclude(reader, schema, checked, found, spec=spec, history=history)
 
 
+def _check(reader: BoundedReader, schema: TableSchema, spec: ModelSpec, bench: Bench) -> CheckedTable:
+    expressions = spec.checks.expressions
+    return check_table(
+        reader, schema, spec.max_quarantined_share, expressions, folder=bench.folder, locate=reader.locate
+    )
+
+
 def _conclude(
-    reader: TableReader,
+    reader: BoundedReader,
     schema: TableSchema,
     checked: CheckedTable,
     findings: list[Finding],
@@ -182,9 +236,10 @@ def _conclude(
         profile = profile_table(table, sensitive)
         findings.extend(find_leakage(table, profile, spec.checks.leakage_threshold))
         findings.extend(find_shift(history.profile, profile, spec.checks.shift_threshold))
+        findings.extend(check_skew(profile, history, spec.checks.skew_threshold))
         findings.extend(find_bias(table, spec.sensitive_groups, spec.checks))
     return Examination(
-        findings=tuple(dict.fromkeys(findings)),
+        findings=tuple(dict.fromkeys(_located(finding, reader.locate) for finding in findings)),
         schema=schema,
         table=table,
         rows=checked.rows,
@@ -192,6 +247,15 @@ def _conclude(
         description=reader.description,
         profile={} if errors_among(findings) else profile,
     )
+
+
+def _located(finding: Finding, locate: Locate | None) -> Finding:
+    """Say of each example row which file it is in, when there are several."""
+    if locate is None or not finding.rows:
+        return finding
+    places = [locate(line) for line, _ in finding.rows]
+    rows = tuple((line, value) for (_, line), (_, value) in zip(places, finding.rows, strict=True))
+    return replace(finding, rows=rows, files=tuple(file for file, _ in places))
 
 
 def _learnable(schema: TableSchema, checked: CheckedTable) -> list[Finding]:

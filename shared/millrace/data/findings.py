@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Literal
 
 Severity = Literal["error", "warning"]
@@ -33,6 +34,8 @@ class Finding:
         ``count`` as a share of the rows or values that were looked at.
     rows : tuple of (int, str), default=()
         Lines and values of the first few rows that it is about; ``***`` stands for a value that is sensitive.
+    files : tuple of str, default=()
+        The files of these rows, when the upload has several.
     """
 
     severity: Severity
@@ -43,6 +46,7 @@ class Finding:
     examples: tuple[str, ...] = ()
     share: float | None = None
     rows: tuple[tuple[int, str], ...] = ()
+    files: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -54,7 +58,10 @@ class Finding:
             "count": self.count,
             "examples": list(self.examples),
             "share": self.share,
-            "rows": [{"line": line, "value": value} for line, value in self.rows],
+            "rows": [
+                {"line": line, "value": value} | ({"file": file} if file else {})
+                for (line, value), file in zip_longest(self.rows, self.files)
+            ],
         }
 
 

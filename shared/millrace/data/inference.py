@@ -5,15 +5,18 @@ less than that it is a category or text. Nothing is guessed where two readings a
 month could change places are reported and left out.
 """
 
+import os
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pyarrow as pa
 
 from millrace.data.cells import BOOLEAN_WORDS
 from millrace.data.findings import Finding, quoted, warning
-from millrace.data.raw import RawTable, TableReader
+from millrace.data.raw import RawTable, RowBatch, TableReader
 from millrace.data.summaries import ColumnSummary, summarise
 from millrace.schema import Column, Role
 
@@ -89,10 +92,17 @@ def summarise_columns(table: RawTable | TableReader, names: Sequence[str]) -> di
 
 def _read_summaries(table: RawTable | TableReader, names: Sequence[str], *, words: bool) -> dict[str, ColumnSummary]:
     summaries = {name: ColumnSummary(bool(_IDENTIFIER_NAME.match(name)), words) for name in names}
-    for batch in table.batches():
-        for name, summary in summaries.items():
-            summary.add(batch.column(name), batch.numbers)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for batch in table.batches():
+            # Most of it is Arrow's work, which lets other threads run meanwhile.
+            for _ in pool.map(partial(_summarise, batch), summaries.items()):
+                pass
     return summaries
+
+
+def _summarise(batch: RowBatch, named: tuple[str, ColumnSummary]) -> None:
+    name, summary = named
+    summary.add(batch.column(name), batch.numbers)
 
 
 def infer_column(name: str, cells: pa.Array, *, is_target: bool = False) -> InferredColumn:

@@ -2,9 +2,11 @@
 
 import io
 import json
+import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,7 @@ from millrace.data.raw import MAX_COLUMNS, MAX_ROW_TEXT, QuarantinedRow, RowBatc
 from millrace.errors import InvalidInputError
 
 _CELLS_A_BATCH = 1_000_000
+_MALFORMED_A_BATCH = 10_000
 _LINES_BYTES = 4 << 20
 
 
@@ -83,6 +86,9 @@ class JsonLinesReader:
                 record = _json_record(text)
             except (ValueError, RecursionError) as fault:
                 malformed.append(_malformed(number, text, fault))
+                if len(malformed) >= _MALFORMED_A_BATCH:
+                    yield _batch(columns, lines, malformed, self.missing)
+                    columns, lines, malformed = {}, [], []
                 continue
             for name in record:
                 columns.setdefault(name, [None] * len(lines))
@@ -109,22 +115,35 @@ class JsonLinesReader:
                 yield rest.decode("utf-8", "surrogateescape")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class _Spool:
-    """Compressed batches of cells, each with its own columns."""
+    """Compressed batches of cells, each with its own columns, in a file that goes when the spool does."""
 
-    parts: list[tuple[bytes, npt.NDArray[np.int64], tuple[QuarantinedRow, ...]]] = field(default_factory=list)
+    file: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
+    parts: list[tuple[int, int, npt.NDArray[np.int64]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        weakref.finalize(self, self.file.close)
 
     def add(self, batch: RowBatch) -> None:
-        buffer = io.BytesIO()
+        start = self.file.seek(0, io.SEEK_END)
         options = pa.ipc.IpcWriteOptions(compression="zstd")
+        buffer = io.BytesIO()
         with pa.ipc.new_stream(buffer, batch.cells.schema, options=options) as writer:
             writer.write_table(batch.cells)
-        self.parts.append((buffer.getvalue(), batch.lines, batch.malformed))
+        self.file.write(buffer.getvalue())
+        malformed = json.dumps([row.to_dict() for row in batch.malformed]).encode()
+        self.file.write(malformed)
+        self.parts.append((start, len(malformed), batch.lines))
 
     def __iter__(self) -> Iterator[tuple[npt.NDArray[np.int64], pa.Table, tuple[QuarantinedRow, ...]]]:
-        for body, lines, malformed in self.parts:
-            yield lines, pa.ipc.open_stream(body).read_all(), malformed
+        ends = [start for start, _, _ in self.parts[1:]] + [self.file.seek(0, io.SEEK_END)]
+        for (start, tail, lines), end in zip(self.parts, ends, strict=True):
+            self.file.seek(start)
+            body = self.file.read(end - start)
+            rows = json.loads(body[len(body) - tail :])
+            cells = pa.ipc.open_stream(pa.py_buffer(body).slice(0, len(body) - tail)).read_all()
+            yield lines, cells, tuple(QuarantinedRow(**row) for row in rows)
 
 
 def _batch(

@@ -4,11 +4,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from millrace.data.association import TargetValues, associate, sample_rows
 from millrace.data.cells import parse_numbers
 from millrace.data.findings import Finding, warning
-from millrace.data.typed_table import TypedTable, stored_column
+from millrace.data.typed_table import TypedTable, stored_parts
 from millrace.schema import Column
 
 #: With fewer rows a column may predict perfectly by chance.
@@ -63,9 +65,19 @@ def _leak(name: str, measured: Mapping[str, Any], what: str) -> Finding:
 def _of_identifier(table: TypedTable, column: Column) -> dict[str, Any] | None:
     """Measure an identifier that is a number as one; one of words differs in every row and would fit anything."""
     rows = sample_rows(len(table))
-    parsed = parse_numbers(stored_column(table, column).take(rows).combine_chunks())
+    parsed = parse_numbers(_sampled(table, column, rows))
     if parsed.bad_count or bool(np.isnan(parsed.values).all()):
         return None
     as_number = Column(column.name, "number")
     measured = associate(as_number, parsed.values, TargetValues.of(table).take(rows))
     return measured.to_dict() if measured else None
+
+
+def _sampled(table: TypedTable, column: Column, rows: npt.NDArray[np.int64]) -> pa.Array:
+    """Return some rows of a column, without holding the others."""
+    taken, first = [], 0
+    for part in stored_parts(table, column):
+        start, end = np.searchsorted(rows, (first, first + len(part)))
+        taken.append(part.take(pa.array(rows[start:end] - first)))
+        first += len(part)
+    return pa.concat_arrays(taken)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from millrace.data.typed_table import TypedTable, missing_cells
+from millrace.data.typed_table import TypedTable, missing_cells, stored_parts
 from millrace.schema import Column, TableSchema
 
 
@@ -15,11 +15,15 @@ def observe(schema: TableSchema, tables: Sequence[TypedTable]) -> TableSchema:
 
 
 def _observe_column(column: Column, tables: Sequence[TypedTable]) -> Column:
+    settled = column.rules.settled_nullable
+    if column.role == "identifier" or column.type == "text":
+        gaps = any(part.null_count for table in tables for part in stored_parts(table, column))
+        return replace(column, nullable=gaps if settled is None else settled)
     values = np.concatenate([table.columns[column.name] for table in tables])
     missing = missing_cells(values)
     known = values[~missing]
-    nullable = bool(missing.any()) if column.rules.settled_nullable is None else column.rules.settled_nullable
-    if not len(known) or column.role == "identifier" or column.type == "text":
+    nullable = bool(missing.any()) if settled is None else settled
+    if not len(known):
         return replace(column, nullable=nullable)
     if column.type == "category":
         return replace(column, nullable=nullable, categories=tuple(sorted(set(known.tolist()))))

@@ -14,9 +14,10 @@ from millrace.data.content import Content
 from millrace.data.findings import Finding
 from millrace.data.json_lines import json_text
 from millrace.data.raw import RowBatch, build_cells, check_header
-from millrace.errors import InvalidInputError
+from millrace.errors import InvalidInputError, NoRowsError, PayloadTooLargeError
 
 _CELLS_A_BATCH = 2_000_000
+_READ_BUFFER = 1 << 20
 _DAMAGED = "the Parquet file is damaged or cut off: write and upload it again"
 
 
@@ -45,17 +46,20 @@ class ParquetReader:
         source = self.content.source
         packed = isinstance(source, bytes) or self.content.compressed
         try:
+            # Neither mapped nor buffered ahead: what counts as memory is what is being looked at.
             self._file = pq.ParquetFile(
-                pa.BufferReader(self.content.read_all()) if packed else pa.memory_map(str(_path(source)))
+                pa.BufferReader(self.content.read_all()) if packed else _path(source),
+                memory_map=False,
+                pre_buffer=False,
+                buffer_size=_READ_BUFFER,
             )
             self.names = [name.strip() for name in self._file.schema_arrow.names]
         except (pa.ArrowException, OSError) as fault:
             raise InvalidInputError(_DAMAGED) from fault
         check_header(self.names)
+        self._check_size()
         if not self._file.metadata.num_rows:
-            raise InvalidInputError(
-                f"the file has {len(self.names):,} columns but no rows: upload it again with its rows"
-            )
+            raise NoRowsError(f"the file has {len(self.names):,} columns but no rows: upload it again with its rows")
         self.description = {"format": "parquet"}
 
     def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:
@@ -69,6 +73,15 @@ class ParquetReader:
                 yield self._batch(lines, table, types or {})
         except (pa.ArrowException, OSError) as fault:
             raise InvalidInputError(_DAMAGED) from fault
+
+    def _check_size(self) -> None:
+        metadata = self._file.metadata
+        unpacked = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
+        if unpacked > self.content.max_bytes:
+            raise PayloadTooLargeError(
+                f"the file unpacks to {unpacked / 1e6:,.0f} MB; at most {self.content.max_bytes / 1e6:,.0f} MB are "
+                "read: upload it as several datasets"
+            )
 
     def _batch(self, lines: npt.NDArray[np.int64], table: pa.Table, types: Mapping[str, pa.DataType]) -> RowBatch:
         def cells() -> pa.Table:

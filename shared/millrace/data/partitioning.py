@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from millrace.data.findings import Finding, error, warning
 from millrace.data.splitting import UInt64Array, assign_sides, hash_strings
@@ -58,7 +59,7 @@ def partition(
     table : TypedTable
         All rows to train on.
     row_ids : uint64 array of shape (n_rows,)
-        From :func:`millrace.data.splitting.row_identities`.
+        From :mod:`millrace.data.row_choice`.
     classes : int64 array of shape (n_rows,)
         The class of each row; all zero for regression.
     split : SplitSpec
@@ -94,8 +95,9 @@ def _by_hash(ids: UInt64Array, classes: npt.NDArray[np.int64], split: SplitSpec,
 
 def _entities(values: npt.NDArray[Any], row_ids: UInt64Array) -> UInt64Array:
     """Return what stays together: the entity's hash, or the row itself where its entity is not known."""
-    texts = values if values.dtype.kind == "O" else values.astype(np.str_)
-    return np.where(missing_cells(values), row_ids, hash_strings(texts)).astype(np.uint64)
+    codes, different = pd.factorize(values, use_na_sentinel=False)
+    hashes = hash_strings(different if different.dtype.kind == "O" else different.astype(np.str_))
+    return np.where(missing_cells(values), row_ids, hashes[codes]).astype(np.uint64)
 
 
 def _by_time(values: npt.NDArray[Any], classes: npt.NDArray[np.int64], split: SplitSpec) -> Partition:

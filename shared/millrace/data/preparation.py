@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from millrace.data.findings import Finding, error
+from millrace.data.limits import DEFAULT_LIMITS, Limits
 from millrace.data.observing import observe
 from millrace.data.partitioning import Partition, partition
 from millrace.data.prepared import PreparedSplit, dump_columns, dump_split
 from millrace.data.reference import describe_reference
-from millrace.data.splitting import hash_copies, hash_rows, row_identities
+from millrace.data.row_choice import Contribution, choose_rows
 from millrace.data.targets import MIN_CLASS_ROWS
 from millrace.data.typed_table import TypedTable
-from millrace.features import MISSING_STRING, FeatureMatrix
+from millrace.features import FeatureMatrix
 from millrace.layout import SPLITS, SplitName
 from millrace.registry.entities import DatasetRecord
 from millrace.schema import TableSchema
@@ -28,34 +28,6 @@ from millrace.spec import ModelSpec
 
 #: Rows below which no split can be drawn.
 MIN_ROWS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Contribution:
-    """What one dataset gives to a training set.
-
-    Parameters
-    ----------
-    read : int
-        Its rows.
-    superseded : int
-        Rows whose identifier a newer dataset has.
-    repeated : int
-        Rows whose identifier, or content, it or an older dataset has already.
-    """
-
-    read: int
-    superseded: int = 0
-    repeated: int = 0
-
-    @property
-    def used(self) -> int:
-        """Rows that are left."""
-        return self.read - self.superseded - self.repeated
-
-    def to_dict(self) -> dict[str, int]:
-        """Return plain JSON."""
-        return {"rows": self.read, "used": self.used, "superseded": self.superseded, "repeated": self.repeated}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +66,15 @@ class PreparedData:
     @property
     def dropped_rows(self) -> int:
         """Rows that repeat others."""
-        return sum(part.read - part.used for part in self.contributions)
+        return sum(part.superseded + part.repeated for part in self.contributions)
+
+    def sample(self) -> dict[str, int] | None:
+        """Return how many rows of how many a sample has; None when every row is taken that repeats no other."""
+        left_out = sum(part.left_out for part in self.contributions)
+        if not left_out:
+            return None
+        read = sum(part.read for part in self.contributions)
+        return {"rows": sum(part.used for part in self.contributions), "of_rows": read}
 
     def manifest(self) -> dict[str, Any]:
         """Return what can be said of the training set without naming its datasets."""
@@ -105,6 +85,7 @@ class PreparedData:
             "rows": {name: len(split) for name, split in self.splits.items()},
             "bytes": {name: split.nbytes for name, split in self.splits.items()},
             "repeated_rows_left_out": self.dropped_rows,
+            "sample": self.sample(),
             "rows_without_time_left_out": self.partition.without_time,
             "findings": [finding.to_dict() for finding in self.findings],
             "class_counts": {name: self._class_counts(split) for name, split in self.splits.items()},
@@ -151,10 +132,10 @@ def choose_datasets(
     since = now - timedelta(days=spec.window_days) if spec.window_days else None
     chosen: list[DatasetRecord] = []
     left_out: list[tuple[DatasetRecord, str]] = []
-    for dataset in sorted(datasets, key=lambda dataset: (dataset.source.uploaded_at, dataset.dataset_id)):
+    for dataset in sorted(datasets, key=lambda dataset: (dataset.uploaded_at, dataset.dataset_id)):
         if dataset.schema_version != schema_version:
             left_out.append((dataset, f"schema version {dataset.schema_version}, and {schema_version} is the current"))
-        elif since is not None and dataset.source.uploaded_at < since:
+        elif since is not None and dataset.uploaded_at < since:
             left_out.append((dataset, f"older than the window of {spec.window_days} days"))
         else:
             chosen.append(dataset)
@@ -164,31 +145,35 @@ def choose_datasets(
     return Selection(tuple(chosen), tuple(left_out))
 
 
-def prepare(schema: TableSchema, tables: Sequence[TypedTable], spec: ModelSpec) -> PreparedData:
-    """Combine datasets and split the rows.
-
-    Where rows have an identifier, the newest row of each is kept. Where they have none, a row is kept as often as the
-    dataset holds it that holds it most often: repetitions within one dataset are the data's own and stay, and a table
-    that is uploaded again with more rows adds only those.
+def prepare(
+    schema: TableSchema, tables: Sequence[TypedTable], spec: ModelSpec, limits: Limits = DEFAULT_LIMITS
+) -> PreparedData:
+    """Combine datasets and split the rows; see :func:`millrace.data.row_choice.choose_rows` for which.
 
     Parameters
     ----------
     schema : TableSchema
         The model's.
     tables : sequence of TypedTable
-        Oldest upload first.
+        Oldest upload first; each is looked at twice, one after the other.
     spec : ModelSpec
-        Says how rows are split, and the seed.
+        Says how rows are split, how many are taken at most, and the seed.
+    limits : Limits, default=DEFAULT_LIMITS
+        What the splits may come to.
     """
-    tables, contributions = _without_repetitions(schema, tables)
-    schema = observe(schema, tables)
+    choice = choose_rows(schema, tables, spec.max_training_rows, spec.seed)
+    taken = [tables[position].take(rows) for position, rows in enumerate(choice.rows)]
+    schema = observe(schema, taken)
+    fitting = limits.max_prepared_bytes // _row_bytes(schema)
+    if len(choice) > fitting:
+        choice.cut(fitting)
+        taken = [tables[position].take(rows) for position, rows in enumerate(choice.rows)]
+        schema = observe(schema, taken)
     columns = {
-        column.name: np.concatenate([table.columns[column.name] for table in tables]) for column in schema.columns
+        column.name: np.concatenate([table.columns[column.name] for table in taken]) for column in schema.columns
     }
-    table = TypedTable(schema, columns, sum(len(part) for part in tables))
-    features, target = table.features(), table.target()
-    identifiers = table.columns[schema.identifier.name] if schema.identifier else None
-    row_ids = row_identities(features, target, identifiers)
+    table = TypedTable(schema, columns, len(choice))
+    features, target, row_ids = table.features(), table.target(), choice.identities
     classes = np.zeros(len(table), dtype=np.int64) if schema.task == "regression" else target
     whole = PreparedSplit(features, target, row_ids)
     found = _unlearnable(schema, row_ids, target)
@@ -200,7 +185,7 @@ def prepare(schema: TableSchema, tables: Sequence[TypedTable], spec: ModelSpec) 
     told_apart = _columns_told_apart(schema, table.take(parts.sides["test"]), spec)
     background = choose_background(schema, splits["train"].features, spec.seed)
     findings = (*found, *parts.findings)
-    return PreparedData(schema, splits, contributions, parts, told_apart, reference, background, findings)
+    return PreparedData(schema, splits, choice.contributions, parts, told_apart, reference, background, findings)
 
 
 def split_fingerprint(schema: TableSchema, spec: ModelSpec) -> str:
@@ -222,37 +207,11 @@ def _columns_told_apart(schema: TableSchema, holdout: TypedTable, spec: ModelSpe
     return {name: holdout.columns[name] for name in dict.fromkeys(named) if name in known}
 
 
-def _without_repetitions(
-    schema: TableSchema, tables: Sequence[TypedTable]
-) -> tuple[list[TypedTable], tuple[Contribution, ...]]:
-    if schema.identifier:
-        return _newest_of_each(schema.identifier.name, tables)
-    seen: npt.NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
-    kept, contributions = [], []
-    for table in tables:
-        hashes = hash_copies(hash_rows(table.features(), table.target()))
-        new = ~np.isin(hashes, seen)
-        kept.append(table.take(new))
-        contributions.append(Contribution(len(table), repeated=int((~new).sum())))
-        seen = np.union1d(seen, hashes)
-    return kept, tuple(contributions)
-
-
-def _newest_of_each(identifier: str, tables: Sequence[TypedTable]) -> tuple[list[TypedTable], tuple[Contribution, ...]]:
-    """Keep each identifier's last row of its newest dataset; rows without one are all kept."""
-    values = [table.columns[identifier] for table in tables]
-    owners = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
-    ids = pd.Series(np.concatenate(values), dtype=object)
-    older = (ids.duplicated(keep="last") & (ids != MISSING_STRING)).to_numpy()
-    newest = pd.Series(owners).groupby(ids).transform("max").to_numpy() if len(ids) else owners
-    kept, contributions = [], []
-    for position, table in enumerate(tables):
-        rows = owners == position
-        dropped = older[rows]
-        superseded = int((dropped & (newest[rows] > position)).sum())
-        kept.append(table.take(~dropped))
-        contributions.append(Contribution(len(table), superseded, int(dropped.sum()) - superseded))
-    return kept, tuple(contributions)
+def _row_bytes(schema: TableSchema) -> int:
+    """Return what a row takes in the matrices: four bytes a number, and a letter; words are as wide as the longest."""
+    words = [column for column in schema.features if column.type == "category"]
+    longest = max((len(word) for column in words for word in column.categories), default=0)
+    return 4 * (len(schema.number_names) + longest * len(words)) + 16
 
 
 def _unlearnable(schema: TableSchema, row_ids: npt.NDArray[np.uint64], target: npt.NDArray[Any]) -> list[Finding]:

@@ -3,16 +3,18 @@
 Later datasets and what a model is asked are compared with it, so it holds distributions and not only their averages.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 
 from millrace.data.association import TargetValues, associate, sample_rows
-from millrace.data.distributions import distribution_of_numbers, distribution_of_words
-from millrace.data.typed_table import TypedTable, class_texts, is_text, missing_cells
-from millrace.schema import Column
+from millrace.data.distributions import distribution_of_numbers, distribution_of_text, distribution_of_words
+from millrace.data.typed_table import TypedTable, class_texts, is_text, missing_cells, stored_parts
+from millrace.features import MISSING_STRING
+from millrace.schema import Column, TableSchema
 
 PROFILE_VERSION = 2
 
@@ -48,12 +50,15 @@ def profile_table(table: TypedTable, sensitive: Collection[str] = ()) -> dict[st
     complete = np.ones(len(table), dtype=np.bool_)
     columns = []
     for column in schema.columns:
-        values = table.columns[column.name]
-        missing = missing_cells(values)
+        described, missing = _describe_text(column, table, target) if _is_long(column) else (None, None)
+        measured = None
+        if described is None or missing is None:
+            values = table.columns[column.name]
+            missing = missing_cells(values)
+            described = _describe(column, values, missing, target.averaged)
+            measured = associate(column, values[rows], sampled) if column.role == "feature" else None
         complete &= ~missing
-        described = _describe(column, values, missing, target)
         described["sensitive"] = column.sensitive or column.name in sensitive
-        measured = associate(column, values[rows], sampled) if column.role == "feature" else None
         described["association"] = measured.to_dict() if measured else None
         columns.append(described)
     return {
@@ -67,6 +72,26 @@ def profile_table(table: TypedTable, sensitive: Collection[str] = ()) -> dict[st
     }
 
 
+def profile_features(schema: TableSchema, columns: Mapping[str, npt.NDArray[Any]], rows: int) -> dict[str, Any]:
+    """Describe features alone, without a target, as :func:`profile_table` does.
+
+    Parameters
+    ----------
+    schema : TableSchema
+        The model's.
+    columns : mapping of str to array of shape (n_rows,)
+        Typed as in :mod:`millrace.features`; features that are not among them are left out.
+    rows : int
+        How many there are.
+    """
+    described = [
+        _describe(column, columns[column.name], missing_cells(columns[column.name]), None)
+        for column in schema.features
+        if column.name in columns
+    ]
+    return {"profile_version": PROFILE_VERSION, "rows": rows, "columns": described}
+
+
 def _describe_target(table: TypedTable) -> dict[str, Any]:
     schema = table.schema
     classes: dict[str, int] = {}
@@ -78,21 +103,14 @@ def _describe_target(table: TypedTable) -> dict[str, Any]:
 
 
 def _describe(
-    column: Column, values: npt.NDArray[Any], missing: npt.NDArray[np.bool_], target: TargetValues
+    column: Column,
+    values: npt.NDArray[Any],
+    missing: npt.NDArray[np.bool_],
+    averaged: npt.NDArray[np.float64] | None,
 ) -> dict[str, Any]:
     known = values[~missing]
-    averaged = None if column.role == "target" else target.averaged
-    if averaged is not None:
-        averaged = averaged[~missing]
-    described: dict[str, Any] = {
-        "name": column.name,
-        "type": column.type,
-        "role": column.role,
-        "nullable": column.nullable,
-        "reason": column.reason,
-        "missing": int(missing.sum()),
-        "missing_share": float(missing.mean()) if len(values) else 0.0,
-    }
+    averaged = None if column.role == "target" or averaged is None else averaged[~missing]
+    described = _describe_gaps(column, missing)
     if is_text(column):
         return described | distribution_of_words(known, averaged)
     if column.type == "boolean":
@@ -104,6 +122,36 @@ def _describe(
         seconds = known.astype("datetime64[us]").astype(np.int64) / 1e6
         return described | _moments(distribution_of_numbers(seconds, averaged, whole=False))
     return described | distribution_of_numbers(known, averaged, whole=column.type == "integer")
+
+
+def _is_long(column: Column) -> bool:
+    """Tell whether a column's words may differ in every row."""
+    return column.role == "identifier" or (column.type == "text" and column.role == "ignored")
+
+
+def _describe_text(
+    column: Column, table: TypedTable, target: TargetValues
+) -> tuple[dict[str, Any], npt.NDArray[np.bool_]]:
+    """Describe words without holding them; also tell which are missing."""
+    gaps = [pc.fill_null(pc.equal(part, MISSING_STRING), True) for part in stored_parts(table, column)]
+    missing = np.concatenate([np.empty(0, dtype=np.bool_), *(gap.to_numpy(zero_copy_only=False) for gap in gaps)])
+    averaged = target.averaged
+    if averaged is not None:
+        averaged = averaged[~missing]
+    text = distribution_of_text(lambda: stored_parts(table, column), averaged)
+    return _describe_gaps(column, missing) | text, missing
+
+
+def _describe_gaps(column: Column, missing: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    return {
+        "name": column.name,
+        "type": column.type,
+        "role": column.role,
+        "nullable": column.nullable,
+        "reason": column.reason,
+        "missing": int(missing.sum()),
+        "missing_share": float(missing.mean()) if len(missing) else 0.0,
+    }
 
 
 def boolean_words(column: Column) -> tuple[str, ...]:

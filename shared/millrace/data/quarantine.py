@@ -1,48 +1,32 @@
-"""Setting rows aside: one entry for each row at fault, and a tally for each check that some rows fail."""
+"""The rows of an upload that were set aside: in memory while they are few, on disk past that, read when looked at."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
 
-from millrace.data.findings import MAX_EXAMPLES, Finding, Severity, shorten
-from millrace.data.raw import MAX_ROW_TEXT, QuarantinedRow, RowBatch
-from millrace.schema import Column
+from millrace.data.aside import ASIDE, Kind, as_object
+from millrace.data.raw import QuarantinedRow
 
-MASK = "***"
+#: Rows of one upload that are kept with their reasons; an upload with more at fault is rejected.
+MAX_QUARANTINED = 1_000_000
+#: Arrow's bytes of these that are held in memory.
+SPILL_BYTES = 8 << 20
+#: Rows that are read at once.
+_ROWS_AT_ONCE = 10_000
+_COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 
-BoolArray = npt.NDArray[np.bool_]
-#: What a row is set aside for; of the first two, too many speak against the column rather than its rows.
-Kind = Literal["type", "class", "target", "rule"]
-
-
-@dataclass(slots=True)
-class Tally:
-    """How often one check failed, and where first."""
-
-    count: int = 0
-    rows: list[tuple[int, str]] = field(default_factory=list)
-
-    def add(self, count: int, lines: Sequence[int], values: Callable[[int], Sequence[Any]], *, masked: bool) -> None:
-        """Count failures; ``values`` returns the first few values at fault."""
-        wanted = min(MAX_EXAMPLES - len(self.rows), count)
-        if wanted > 0:
-            shown = [MASK] * wanted if masked else [shorten(str(value)) for value in values(wanted)]
-            self.rows.extend(zip(lines[:wanted], shown, strict=True))
-        self.count += count
-
-    def merge(self, later: "Tally") -> None:
-        """Add what was counted later in the file."""
-        self.rows.extend(later.rows[: MAX_EXAMPLES - len(self.rows)])
-        self.count += later.count
-
-    def finding(self, severity: Severity, check: str, message: str, column: str | None, total: int) -> Finding:
-        """Return what it comes to."""
-        examples = tuple(dict.fromkeys(value for _, value in self.rows))
-        share = self.count / total if total else None
-        return Finding(severity, check, column, message, self.count, examples, share, tuple(self.rows))
+#: A kind of fault, and the column that has it.
+Blame = tuple[Kind, str | None]
+#: Turns a line, counted through all files of an upload, into a file and its line.
+Locate = Callable[[int], tuple[str, int]]
 
 
 @dataclass(slots=True)
@@ -51,59 +35,132 @@ class Quarantine:
 
     Parameters
     ----------
-    masked : frozenset of str
-        Columns whose values must not be shown.
+    folder : Path or None, default=None
+        Where many of them may be written.
+    locate : callable or None, default=None
+        Turns a line of an upload of several files into a file and its line.
     """
 
-    masked: frozenset[str]
-    entries: list[tuple[Kind, QuarantinedRow]] = field(default_factory=list)
-    malformed: list[QuarantinedRow] = field(default_factory=list)
+    folder: Path | None = None
+    locate: Locate | None = None
+    too_many: bool = False
+    _runs: list["_Run"] = field(init=False)
 
-    def rows(self, without: set[tuple[Kind, str]]) -> tuple[QuarantinedRow, ...]:
+    def __post_init__(self) -> None:
+        self._runs = [self._new_run(0)]
+
+    def rows(self, without: set[Blame]) -> Sequence[QuarantinedRow]:
         """Return them by line, leaving out those for which a whole column is to blame."""
-        kept = [row for kind, row in self.entries if (kind, row.column) not in without]
-        return tuple(sorted((*self.malformed, *kept), key=lambda row: row.line))
+        return KeptRows(tuple(self._runs), frozenset(without), self.locate)
 
-    def add_malformed(self, rows: Sequence[QuarantinedRow]) -> None:
-        """Add rows that could not be read; their text cannot be masked in parts."""
-        if self.masked:
-            rows = [QuarantinedRow(row.line, row.reason, MASK) for row in rows]
-        self.malformed.extend(rows)
+    def add_batch(self, aside: Sequence[pa.Table]) -> None:
+        """Add a batch's rows."""
+        if aside:
+            self._add(self._runs[0], _by_line(pa.concat_tables(aside)))
+
+    def add_run(self, aside: Iterable[pa.Table]) -> None:
+        """Add rows of the whole upload, by line, that are at fault for something else than those before."""
+        run = self._new_run(len(self._runs))
+        self._runs.append(run)
+        for rows in aside:
+            self._add(run, rows)
+
+    def place(self, line: int) -> str:
+        """Return where a line is, in words."""
+        file, line = self.locate(line) if self.locate else (None, line)
+        return QuarantinedRow(line, "", "", file=file).place
+
+    def _add(self, run: "_Run", rows: pa.Table) -> None:
+        room = MAX_QUARANTINED - sum(len(other) for other in self._runs)
+        self.too_many = self.too_many or rows.num_rows > room
+        run.extend(rows.slice(0, room))
+
+    def _new_run(self, number: int) -> "_Run":
+        return _Run(self.folder / f"quarantine-{number}.arrows" if self.folder else None)
 
 
 @dataclass(slots=True)
-class BatchFaults:
-    """The rows of a batch that are at fault, each for the first fault found in it."""
+class _Run:
+    """Rows by line: in memory while they are few, in a file of Arrow streams past that."""
 
-    batch: RowBatch
-    _found: list[tuple[Kind, str | None, str]] = field(default_factory=list)
-    _first: npt.NDArray[np.int64] | None = None
+    path: Path | None
+    counts: Counter[Blame] = field(default_factory=Counter)
+    _memory: list[pa.Table] = field(default_factory=list)
+    _bytes: int = 0
+    _spilled: list[int] = field(default_factory=list)
 
-    def add(self, kind: Kind, column: Column | None, mask: BoolArray, reason: str) -> None:
-        """Find rows at fault because of one column, or of several together."""
-        if self._first is None:
-            self._first = np.full(len(self.batch), -1, dtype=np.int64)
-        self._first[mask & (self._first < 0)] = len(self._found)
-        self._found.append((kind, column.name if column else None, reason))
+    def __len__(self) -> int:
+        return self.counts.total()
 
-    def set_aside(self, masked: frozenset[str]) -> tuple[BoolArray | None, list[tuple[Kind, QuarantinedRow]]]:
-        """Tell which rows are kept, None when all are, and describe the others."""
-        if self._first is None or not (self._first >= 0).any():
-            return None, []
-        positions = np.flatnonzero(self._first >= 0)
-        aside = []
-        for position, row in zip(positions.tolist(), self.batch.rows(positions.tolist()), strict=True):
-            kind, column, reason = self._found[self._first[position]]
-            aside.append((kind, describe(int(self.batch.lines[position]), column, reason, row, masked)))
-        return self._first < 0, aside
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for table in self._tables():
+            yield from table.to_pylist()
+
+    def extend(self, rows: pa.Table) -> None:
+        groups = rows.group_by(["kind", "column"], use_threads=False).aggregate([([], "count_all")]).to_pylist()
+        self.counts.update({(group["kind"], group["column"]): group["count_all"] for group in groups})
+        self._memory.append(rows)
+        self._bytes += rows.nbytes
+        if self.path is not None and self._bytes > SPILL_BYTES:
+            self._spill(self.path)
+
+    def _spill(self, path: Path) -> None:
+        with path.open("ab") as file:
+            start = file.tell()
+            with pa.ipc.new_stream(file, ASIDE, options=_COMPRESSED) as writer:
+                for table in self._memory:
+                    writer.write_table(table, _ROWS_AT_ONCE)
+            self._spilled.append(file.tell() - start)
+        self._memory.clear()
+        self._bytes = 0
+
+    def _tables(self) -> Iterator[pa.Table]:
+        if self.path is not None and self._spilled:
+            with self.path.open("rb") as file:
+                for size in self._spilled:
+                    with pa.ipc.open_stream(file.read(size)) as reader:
+                        for batch in reader:
+                            yield pa.Table.from_batches([batch])
+        for table in self._memory:
+            for start in range(0, table.num_rows, _ROWS_AT_ONCE):
+                yield table.slice(start, _ROWS_AT_ONCE)
 
 
-def describe(
-    line: int, column: str | None, reason: str, row: Mapping[str, str | None], masked: frozenset[str]
-) -> QuarantinedRow:
-    """Describe a row, given as its cells by name; the values of the columns ``masked`` are not shown."""
-    shown = {name: MASK if name in masked else value for name, value in row.items() if value is not None}
-    value = shown.get(column) if column else None
-    told = reason if value is None else f"{reason}, not {shorten(value)!r}"
-    text = shorten(", ".join(f"{name}={cell}" for name, cell in shown.items()), MAX_ROW_TEXT)
-    return QuarantinedRow(line, told, text, column, None if value is None else shorten(value))
+@dataclass(frozen=True, slots=True)
+class KeptRows(Sequence[QuarantinedRow]):
+    """Rows that were set aside, by line; they become objects each time they are looked at."""
+
+    runs: tuple[_Run, ...]
+    without: frozenset[Blame]
+    locate: Locate | None
+
+    def __len__(self) -> int:
+        return sum(count for run in self.runs for blame, count in run.counts.items() if blame not in self.without)
+
+    def __iter__(self) -> Iterator[QuarantinedRow]:
+        for row in heapq.merge(*self.runs, key=itemgetter("line")):
+            if (row["kind"], row["column"]) not in self.without:
+                yield self._located(as_object(row))
+
+    @overload
+    def __getitem__(self, index: int) -> QuarantinedRow: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[QuarantinedRow, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> QuarantinedRow | tuple[QuarantinedRow, ...]:
+        """Return a row, or some; those at the beginning are quickest."""
+        if isinstance(index, slice):
+            return tuple(islice(self, *index.indices(len(self))))
+        return next(islice(self, range(len(self))[index], None))
+
+    def _located(self, row: QuarantinedRow) -> QuarantinedRow:
+        if self.locate is None:
+            return row
+        file, line = self.locate(row.line)
+        return replace(row, file=file, line=line)
+
+
+def _by_line(rows: pa.Table) -> pa.Table:
+    lines = rows.column("line").to_numpy()
+    return rows if np.all(lines[1:] > lines[:-1]) else rows.take(pa.array(np.argsort(lines, kind="stable")))

@@ -43,6 +43,8 @@ class QuarantinedRow:
         The column at fault, when it is one.
     value : str or None, default=None
         That column's value.
+    file : str or None, default=None
+        Which file, when the upload has several.
     """
 
     line: int
@@ -50,10 +52,17 @@ class QuarantinedRow:
     text: str
     column: str | None = None
     value: str | None = None
+    file: str | None = None
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words."""
+        return f"line {self.line:,}" + (f" of {self.file}" if self.file else "")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
-        return {
+        where = {"file": self.file} if self.file else {}
+        return where | {
             "line": self.line,
             "reason": self.reason,
             "column": self.column,

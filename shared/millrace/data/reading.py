@@ -12,13 +12,14 @@ from millrace.data.content import Content
 from millrace.data.delimited import DelimitedReader
 from millrace.data.encoding import detect_encoding, stated_encoding
 from millrace.data.json_lines import JsonLinesReader
+from millrace.data.limits import DEFAULT_LIMITS
 from millrace.data.parquet import ParquetReader
 from millrace.data.raw import RawTable, TableReader, collect, missing_words
-from millrace.errors import InvalidInputError
+from millrace.errors import InvalidInputError, NoRowsError
 from millrace.spec.data import ReadSpec
 
 #: Bytes that one file may hold, unpacked.
-MAX_FILE_BYTES = 250_000_000
+MAX_FILE_BYTES = DEFAULT_LIMITS.max_bytes
 
 # Arrow's own allocator keeps what is freed for later: at the peak that is a third more than the system's.
 pa.set_memory_pool(pa.system_memory_pool())
@@ -40,7 +41,9 @@ _KNOWN_FORMATS = {
 }
 
 
-def open_table(file: bytes | Path, file_name: str, read: ReadSpec | None = None) -> TableReader:
+def open_table(
+    file: bytes | Path, file_name: str, read: ReadSpec | None = None, max_bytes: int | None = None
+) -> TableReader:
     """Open CSV, TSV, JSON Lines or Parquet, gzipped or not.
 
     Every row of the file is in one of the reader's batches, or among its malformed rows.
@@ -53,23 +56,27 @@ def open_table(file: bytes | Path, file_name: str, read: ReadSpec | None = None)
         Tells JSON Lines (``.jsonl``, ``.ndjson``, ``.json``) from delimited text.
     read : ReadSpec or None, default=None
         How it is written, where it should not be found out.
+    max_bytes : int or None, default=None
+        What it may unpack to; None stands for :data:`MAX_FILE_BYTES`.
 
     Raises
     ------
+    NoRowsError
+        When it is a table without rows.
     InvalidInputError
         When it is no table that can be read, with what to do about it.
     PayloadTooLargeError
-        When it unpacks to more than :data:`MAX_FILE_BYTES`.
+        When it unpacks to more than ``max_bytes``.
     """
     read = read or ReadSpec()
-    content = Content(file, MAX_FILE_BYTES)
+    content = Content(file, MAX_FILE_BYTES if max_bytes is None else max_bytes)
     name = file_name.lower()
     compressed = content.compressed
     if compressed:
         name = name.removesuffix(".gz")
     head = content.head()
     if not any(piece.strip(b" \t\r\n\0\xef\xbb\xbf") for piece in content.pieces()):
-        raise InvalidInputError("the file is empty: upload it again with a header and rows")
+        raise NoRowsError("the file is empty: upload it again with a header and rows")
     for magic, what in _KNOWN_FORMATS.items():
         if head[: len(magic)].lower() == magic.lower():
             raise InvalidInputError(f"the file is {what}, not a table: upload CSV, JSON Lines or Parquet")

@@ -76,13 +76,18 @@ def _tiles(subject: Subject) -> list[tuple[str, str, str]]:
     target = subject.target
     aside = wording.share(subject.quarantined_share) if subject.quarantined_rows else ""
     return [
-        ("Rows", wording.count(subject.usable_rows), f"of {subject.rows:,} in the file"),
+        ("Rows", wording.count(subject.usable_rows), f"of {subject.rows:,} in {_files(subject)}"),
         ("Columns", wording.count(len(columns)) if columns else wording.NOT_KNOWN, _counted(features, "feature")),
         ("Target", str(target.get("name") or wording.NOT_KNOWN), str(target.get("task") or "")),
         ("Set aside", wording.count(subject.quarantined_rows), aside or "no row"),
         ("Missing", _missing(subject), "of all cells"),
         ("Checks", "passed" if not errors else _counted(errors, "error"), _counted(warnings, "warning")),
     ]
+
+
+def _files(subject: Subject) -> str:
+    files = len(subject.validation.get("files") or ())
+    return wording.count(files, "file") if files else "the file"
 
 
 def _counted(amount: int, noun: str) -> str:

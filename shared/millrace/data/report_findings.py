@@ -60,15 +60,21 @@ def _extent(finding: Mapping[str, Any]) -> str:
 def _examples(subject: Subject, finding: Mapping[str, Any]) -> Html | None:
     """Return the values that a finding gives as examples, with their lines where it knows them."""
     column = finding.get("column")
-    rows = [(row.get("line"), row.get("value")) for row in finding.get("rows") or ()]
-    given = rows or [(None, value) for value in finding.get("examples") or ()]
+    rows = [(_place(row), row.get("value")) for row in finding.get("rows") or ()]
+    given = rows or [("", value) for value in finding.get("examples") or ()]
     if not given:
         return None
     shown = [
-        element("li", f"line {line:,} " if line else None, element("code", _cut(subject.shown(column, value))))
-        for line, value in given[:SHOWN_EXAMPLES]
+        element("li", f"{place} " if place else None, element("code", _cut(subject.shown(column, value))))
+        for place, value in given[:SHOWN_EXAMPLES]
     ]
     return element("ul", shown, class_="examples")
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    """Return where a row is: its line and, of several files, which."""
+    line, file = row.get("line"), row.get("file")
+    return f"line {line:,}{f' of {file}' if file else ''}" if line else ""
 
 
 def quarantine_table(subject: Subject) -> Html:
@@ -89,8 +95,11 @@ def quarantine_table(subject: Subject) -> Html:
 
 
 def _rows_table(subject: Subject, rows: Sequence[Mapping[str, Any]], caption: str) -> Html:
-    heads = (TableColumn("Line", "number"), TableColumn("Reason", "wide"), TableColumn("Row", "code"))
-    body = [(wording.count(row.get("line")), _reason(subject, row), _row_text(subject, row)) for row in rows]
+    heads = [TableColumn("Line", "number"), TableColumn("Reason", "wide"), TableColumn("Row", "code")]
+    body = [[wording.count(row.get("line")), _reason(subject, row), _row_text(subject, row)] for row in rows]
+    if any(row.get("file") for row in rows):
+        heads.insert(0, TableColumn("File", "code"))
+        body = [[str(row.get("file") or ""), *cells] for row, cells in zip(rows, body, strict=True)]
     return table(heads, body, caption=caption)
 
 

@@ -71,7 +71,10 @@ class Subject:
 
     @property
     def file_name(self) -> str:
-        """The uploaded object's own name."""
+        """The uploaded object's own name, or its folder's."""
+        folder = self.validation.get("folder")
+        if folder:
+            return f"{str(folder).rstrip('/').rsplit('/', 1)[-1]}/"
         return self.file.rstrip("/").rsplit("/", 1)[-1] or "upload"
 
     @property

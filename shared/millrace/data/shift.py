@@ -61,7 +61,7 @@ def find_skew(training: Mapping[str, Any], captured: Mapping[str, Any], threshol
     for name, index in stability_indices(training, captured).items():
         if name in features and index > threshold:
             message = (
-                f"the model is asked about other values of {name!r} than it learnt from: population stability index "
+                f"the model is asked about other values of {name!r} than this dataset has: population stability index "
                 f"{index:.2f}, where {threshold:g} is taken for a skew"
             )
             yield warning("skew", message, name)
@@ -121,4 +121,5 @@ def _ends(column: Mapping[str, Any], own: Counts) -> tuple[float, float]:
     if isinstance(low, str):
         shown = column["histogram"]["edges"]
         low, high = shown[0], shown[-1]
-    return min(float(low), float(own[0])), max(float(high), float(own[-1]))
+    ends = np.array([float(low), float(high), *own])  # a column of one value has no edges of its own
+    return float(ends.min()), float(ends.max())

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from millrace.features import FeatureMatrix
 from millrace.layout import SPLITS, SplitName
@@ -32,12 +33,15 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
 
+#: Makes a row's place in a sample another number than the one that decides its side: "sample" in ASCII.
+_SAMPLE = np.uint64(0x73616D706C65)
+
 UInt64Array = npt.NDArray[np.uint64]
 
 
 def hash_strings(values: npt.NDArray[Any]) -> UInt64Array:
     """Hash strings, each distinct one once; the empty string is hashed like any other."""
-    words, positions = np.unique(values.astype(np.str_), return_inverse=True)
+    positions, words = pd.factorize(np.asarray(values, dtype=object))
     digests = [hashlib.blake2b(str(word).encode(), digest_size=8).digest() for word in words]
     hashes = np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
     return hashes[positions]
@@ -59,18 +63,16 @@ def hash_rows(features: FeatureMatrix, target: npt.NDArray[Any]) -> UInt64Array:
     return _combine(hashes, _number_bits(target.astype(np.float64)))
 
 
-def row_identities(
-    features: FeatureMatrix, target: npt.NDArray[Any], identifiers: npt.NDArray[Any] | None
-) -> UInt64Array:
-    """Return what decides each row's side: its identifier's hash, or its content's and copy number's."""
-    contents = hash_copies(hash_rows(features, target))
-    if identifiers is None:
-        return contents
-    return np.where(identifiers == "", contents, hash_strings(identifiers)).astype(np.uint64)
-
-
 def hash_copies(hashes: UInt64Array) -> UInt64Array:
     """Tell equal hashes apart: the first of each stays, the k-th after it depends on k alone."""
+    ordered = np.sort(hashes)
+    repeated = np.isin(hashes, np.unique(ordered[1:][ordered[1:] == ordered[:-1]]))
+    told_apart = hashes.copy()
+    told_apart[repeated] = _number_copies(hashes[repeated])
+    return told_apart
+
+
+def _number_copies(hashes: UInt64Array) -> UInt64Array:
     order = np.argsort(hashes, kind="stable")
     ordered = hashes[order]
     positions = np.arange(len(hashes))
@@ -79,6 +81,15 @@ def hash_copies(hashes: UInt64Array) -> UInt64Array:
     copies = np.empty(len(hashes), dtype=np.uint64)
     copies[order] = positions - np.maximum.accumulate(np.where(is_first, positions, 0))
     return np.where(copies == 0, hashes, _combine(hashes, copies))
+
+
+def sample_places(row_ids: UInt64Array, seed: int) -> UInt64Array:
+    """Return a place for each row among all that could be: a sample takes the smallest.
+
+    Independent of the row's side, which :func:`assign_sides` takes from other bits.
+    """
+    with np.errstate(over="ignore"):
+        return _mix(_mix(row_ids ^ _SAMPLE) ^ _mix(np.array([seed], dtype=np.uint64)))
 
 
 def assign_sides(
@@ -96,7 +107,7 @@ def assign_sides(
     Parameters
     ----------
     row_ids : uint64 array of shape (n_rows,)
-        From :func:`row_identities`, or the entities' hashes; equal ids stay together.
+        From :mod:`millrace.data.row_choice`, or the entities' hashes; equal ids stay together.
     groups : int64 array of shape (n_rows,)
         The class of each row; all zero for regression.
     seed : int

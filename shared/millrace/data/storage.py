@@ -21,13 +21,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from millrace.data.row_store import Rows
 from millrace.features import MISSING_STRING
 from millrace.schema import Column
 
 WORDS = pa.dictionary(pa.int32(), pa.string())
 MOMENT = pa.timestamp("us", "UTC")
-
-_EXACT_INTEGERS = 2.0**53
 
 
 class StoredColumns(Mapping[str, npt.NDArray[Any]]):
@@ -35,11 +34,11 @@ class StoredColumns(Mapping[str, npt.NDArray[Any]]):
 
     Parameters
     ----------
-    stored : pyarrow.Table
+    stored : pyarrow.Table or ParquetRows
         As this module's table says.
     """
 
-    def __init__(self, stored: pa.Table) -> None:
+    def __init__(self, stored: Rows) -> None:
         self.stored = stored
         self._names = frozenset(stored.column_names)
 
@@ -111,15 +110,3 @@ def from_values(column: Column, values: npt.NDArray[Any], missing: npt.NDArray[n
     if column.type == "boolean":
         return pa.array(np.where(missing, 0.0, values).astype(np.bool_), mask=missing)
     return pa.array(values, type=pa.float64(), mask=missing)
-
-
-def for_parquet(column: Column, stored: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a stored column as it is written: whole integers as int64, words as strings."""
-    if pa.types.is_dictionary(stored.type):
-        return stored.cast(pa.string())
-    if column.type == "integer" and pa.types.is_floating(stored.type):
-        bounds = pc.min_max(stored).as_py()
-        whole = bounds["min"] is None or max(-bounds["min"], bounds["max"]) < _EXACT_INTEGERS
-        if whole and pc.all(pc.equal(stored, pc.round(stored))).as_py() is not False:
-            return stored.cast(pa.int64())
-    return stored

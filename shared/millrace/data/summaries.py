@@ -1,20 +1,22 @@
 """What is known of a column after seeing its cells batch by batch: enough to infer its type and its role.
 
-A summary's size does not depend on the number of rows, except where uniqueness is in question: the values of a column
-of words are kept for as long as none of them repeats. A batch of numbers is only counted; should the column turn out
-not to be numeric after all, :attr:`ColumnSummary.words_needed` asks for a second look that counts words from the
-start.
+A summary's size does not depend on the number of rows, except where uniqueness is in question: of a column of words
+eight bytes a row are kept for as long as none of them repeats in a batch. A batch of numbers is only counted; should
+the column turn out not to be numeric after all, :attr:`ColumnSummary.words_needed` asks for a second look that counts
+words from the start.
 """
 
 from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from millrace.data.cells import candidate_formats, integer_cells, leading_zero_cells, parse_datetimes, parse_numbers
 from millrace.data.number_style import PLAIN, NumberStyle
+from millrace.data.words import hash_words
 
 #: Distinct values that are counted; a column with more of them has "more than" so many.
 MAX_DISTINCT = 10_000
@@ -85,7 +87,7 @@ class ColumnSummary:
     uncounted: bool = False
     too_many: bool = False
     _distinct: pa.Array = field(default_factory=lambda: pa.array([], type=pa.string()))
-    _values: list[pa.Array] | None = field(default_factory=list)
+    _values: list[npt.NDArray[np.uint64]] | None = field(default_factory=list)
 
     def add(self, cells: pa.Array, numbers: NumberStyle = PLAIN) -> None:
         """Take more cells into account, in which numbers are written in some style."""
@@ -127,8 +129,8 @@ class ColumnSummary:
         """Whether no value is missing or comes twice."""
         if self._values is None or self.nullable or self.present < 2:  # noqa: PLR2004  # one value repeats nothing
             return False
-        together = pa.chunked_array(self._values)
-        return bool(pc.count_distinct(together).as_py() == len(together) == self.present)
+        ordered = np.sort(np.concatenate(self._values))
+        return len(ordered) == self.present and bool(np.all(ordered[1:] != ordered[:-1]))
 
     def words_needed(self, least_share: float) -> bool:
         """Tell whether a column that is not numeric has batches in which words were not counted."""
@@ -167,7 +169,7 @@ class ColumnSummary:
         if (numeric and not self.keep_values) or self.nullable or pc.count_distinct(known).as_py() < len(known):
             self._values = None
             return
-        self._values.append(known)
+        self._values.append(hash_words(known))
 
 
 def summarise(cells: pa.Array, *, keep_values: bool = True) -> ColumnSummary:

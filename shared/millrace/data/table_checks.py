@@ -6,12 +6,12 @@ from datetime import UTC
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from millrace.data.findings import MAX_EXAMPLES, Finding, error
 from millrace.data.history import History
-from millrace.data.typed_table import TypedTable, class_texts, stored_column
+from millrace.data.typed_table import TypedTable, class_texts, stored_column, stored_parts, stored_tables
+from millrace.data.words import combine_hashes, hash_values
 from millrace.schema import Column
 from millrace.spec.data import TableChecks
 
@@ -68,7 +68,7 @@ def _missing_share(column: Column, table: TypedTable) -> Iterator[Finding]:
     allowed = column.rules.max_null_share
     if allowed is None:
         return
-    count = stored_column(table, column).null_count
+    count = sum(part.null_count for part in stored_parts(table, column))
     if count > allowed * len(table):
         share = count / len(table)
         message = f"{share:.1%} of the values of {column.name!r} are missing; the spec allows {allowed:.1%}"
@@ -87,18 +87,13 @@ def _repeated_rows(table: TypedTable, lines: npt.NDArray[np.int64], allowed: flo
 def repeated_rows(table: TypedTable) -> npt.NDArray[np.bool_]:
     """Tell which rows have the same values as an earlier one in every column.
 
-    Each value is replaced by the number of its first appearance, and these numbers are combined column by column into
-    one that stands for the row so far: exact, with the memory of two columns.
+    Rows are compared by a hash of 64 bits: that two of 25 million different ones share one has a chance of 1 in 60,000.
     """
-    so_far = np.zeros(len(table), dtype=np.int64)
-    for column in table.schema.columns:
-        stored = stored_column(table, column)
-        encoded = pa.chunked_array([stored.combine_chunks()]) if stored.num_chunks != 1 else stored
-        chunk = encoded.chunk(0) if encoded.num_chunks else pa.array([], type=stored.type)
-        words = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
-        codes = pc.fill_null(words.indices.cast(pa.int64()), -1).to_numpy(zero_copy_only=False) + 1
-        so_far = pd.factorize(so_far * (int(codes.max(initial=0)) + 1) + codes)[0].astype(np.int64)
-    return np.asarray(pd.Series(so_far).duplicated().to_numpy())
+    hashes = [np.empty(0, dtype=np.uint64)]
+    for part in stored_tables(table):
+        columns = [hash_values(part.column(column.name)) for column in table.schema.columns]
+        hashes.append(combine_hashes(columns, part.num_rows))
+    return np.asarray(pd.Series(np.concatenate(hashes)).duplicated().to_numpy())
 
 
 def _freshness(table: TypedTable, checks: TableChecks, history: History) -> Iterator[Finding]:

@@ -1,30 +1,34 @@
-"""Typed columns: what a table is once its schema is known, and how it is kept as Parquet."""
+"""Typed columns: what a table is once its schema is known."""
 
-import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from millrace.data.conversion import parse_column
-from millrace.data.storage import StoredColumns, for_parquet, from_values, is_text, storage_type
+from millrace.data.row_store import ParquetRows, column_parts, filter_rows, table_parts
+from millrace.data.storage import StoredColumns, from_values, is_text
 from millrace.features import MISSING_STRING, FeatureMatrix, build_features, missing_cells
 from millrace.schema import Column, TableSchema
 
 __all__ = [
     "TypedTable",
     "class_texts",
-    "dump_table",
     "encode_target",
     "is_text",
-    "load_table",
     "missing_cells",
     "parse_column",
+    "row_parts",
+    "stored_column",
+    "stored_parts",
+    "stored_rows",
+    "stored_tables",
+    "without_rows",
 ]
 
 
@@ -98,28 +102,46 @@ def encode_target(schema: TableSchema, values: npt.NDArray[Any]) -> npt.NDArray[
     return indices[codes]
 
 
-def dump_table(table: TypedTable) -> bytes:
-    """Write a typed table as Parquet."""
-    columns = [for_parquet(column, stored_column(table, column)) for column in table.schema.columns]
-    names = [column.name for column in table.schema.columns]
-    buffer = io.BytesIO()
-    pq.write_table(pa.table(columns, names=names), buffer, compression="zstd")
-    return buffer.getvalue()
-
-
-def load_table(body: bytes, schema: TableSchema) -> TypedTable:
-    """Read what :func:`dump_table` wrote under the same version of the schema; a column added since is missing."""
-    words = [column.name for column in schema.columns if column.type == "category"]
-    stored = pq.read_table(pa.BufferReader(body), read_dictionary=words)
-    for column in schema.columns:
-        if column.name not in stored.column_names:
-            stored = stored.append_column(column.name, pa.nulls(stored.num_rows, storage_type(column)))
-    return TypedTable(schema, StoredColumns(stored), stored.num_rows)
-
-
 def stored_column(table: TypedTable, column: Column) -> pa.ChunkedArray:
     """Return a column as it is stored."""
     if isinstance(table.columns, StoredColumns):
         return table.columns.stored.column(column.name)
     values = table.columns[column.name]
     return pa.chunked_array([from_values(column, values, missing_cells(values))])
+
+
+def stored_parts(table: TypedTable, column: Column) -> Iterator[pa.Array]:
+    """Yield a column as it is stored, some rows at a time."""
+    if isinstance(table.columns, StoredColumns):
+        return column_parts(table.columns.stored, column.name)
+    return column_parts(pa.table({column.name: stored_column(table, column)}), column.name)
+
+
+def stored_rows(table: TypedTable, rows: npt.NDArray[np.int64]) -> pa.Table:
+    """Return a few rows, by positions that do not decrease, as they are stored."""
+    if isinstance(table.columns, StoredColumns):
+        return table.columns.stored.take(pa.array(rows))
+    names = [column.name for column in table.schema.columns]
+    return pa.table([stored_column(table, column).take(pa.array(rows)) for column in table.schema.columns], names=names)
+
+
+def stored_tables(table: TypedTable) -> Iterator[pa.Table]:
+    """Yield every column of the schema as it is stored, some rows at a time."""
+    if isinstance(table.columns, StoredColumns):
+        return table_parts(table.columns.stored)
+    return table_parts(pa.table({column.name: stored_column(table, column) for column in table.schema.columns}))
+
+
+def without_rows(table: TypedTable, kept: npt.NDArray[np.bool_], folder: Path | None) -> TypedTable:
+    """Return the rows where a mask is true; of rows on disk, on disk again."""
+    stored = table.columns.stored if isinstance(table.columns, StoredColumns) else None
+    if folder is None or not isinstance(stored, ParquetRows):
+        return table.take(kept)
+    rows = filter_rows(stored, kept, folder)
+    return TypedTable(table.schema, StoredColumns(rows), rows.num_rows)
+
+
+def row_parts(table: TypedTable) -> Iterator[TypedTable]:
+    """Yield a table some rows at a time."""
+    for part in stored_tables(table):
+        yield TypedTable(table.schema, StoredColumns(part), int(part.num_rows))

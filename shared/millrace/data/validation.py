@@ -2,9 +2,11 @@
 
 import hashlib
 import itertools
+import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import millrace
@@ -12,11 +14,12 @@ from millrace.contracts import ValidationVerdict
 from millrace.data.examination import count_types
 from millrace.data.findings import errors_among, shorten
 from millrace.data.intake import Intake, SourceIntake
+from millrace.data.limits import DEFAULT_LIMITS, Limits
 from millrace.data.preparation import PreparedData, Selection, choose_datasets, json_bytes, prepare
 from millrace.data.records import JSON
 from millrace.data.schemas import load_schema
-from millrace.data.typed_table import load_table
-from millrace.layout import dataset_key, prepared_key
+from millrace.data.stored_tables import StoredTables
+from millrace.layout import prepared_key
 from millrace.ports import ObjectStore, Registry
 from millrace.registry.entities import DatasetRecord, Run
 from millrace.schema import TableSchema
@@ -26,7 +29,9 @@ MAX_VERDICT_REASONS = 5
 MAX_REASON_LENGTH = 300
 
 
-def validate_run(run: Run, *, registry: Registry, data_store: ObjectStore, now: datetime) -> ValidationVerdict:
+def validate_run(
+    run: Run, *, registry: Registry, data_store: ObjectStore, now: datetime, limits: Limits = DEFAULT_LIMITS
+) -> ValidationVerdict:
     """Validate a run's uploads and prepare what it trains on.
 
     A rejected upload is an outcome, not an error: its verdict is stored beside it, and the run goes on when another
@@ -42,6 +47,8 @@ def validate_run(run: Run, *, registry: Registry, data_store: ObjectStore, now: 
         The data bucket.
     now : datetime
         In UTC; the first attempt's is kept for the attempts that follow.
+    limits : Limits, default=DEFAULT_LIMITS
+        How much data is taken.
 
     Raises
     ------
@@ -51,7 +58,7 @@ def validate_run(run: Run, *, registry: Registry, data_store: ObjectStore, now: 
     started_at = run.started_at or now
     registry.update_run(run.model, run.run_id, status="running", stage="validating", started_at=started_at)
     spec = registry.get_spec(run.model)
-    taker = SourceIntake(run.model, run.run_id, spec, registry, data_store, started_at)
+    taker = SourceIntake(run.model, run.run_id, spec, registry, data_store, started_at, limits)
     intakes = [taker.take_in(source) for source in sorted(run.sources, key=lambda source: source.uploaded_at)]
     reasons = [reason for intake in intakes for reason in intake.reasons]
     accepted = [intake for intake in intakes if intake.dataset]
@@ -95,24 +102,19 @@ class _Combination:
 
 
 def _combine(taker: SourceIntake, intakes: Sequence[Intake]) -> _Combination | None:
-    """Bring the model's datasets together; one that was uploaded again counts as uploaded now."""
+    """Bring the model's datasets together; one that was uploaded again counts as uploaded then."""
     schema = load_schema(taker.model, taker.registry, taker.data_store)
     if schema is None:
         return None
-    latest = {intake.dataset.dataset_id: intake.dataset.source for intake in intakes if intake.dataset}
-    datasets = [
-        replace(dataset, source=latest.get(dataset.dataset_id, dataset.source))
-        for dataset in taker.registry.list_datasets(taker.model)
-    ]
+    # A retry of a run must see what its first attempt saw, also where a later upload renewed a dataset meanwhile.
+    known = {intake.dataset.dataset_id: intake.dataset for intake in intakes if intake.dataset}
+    datasets = [known.get(dataset.dataset_id, dataset) for dataset in taker.registry.list_datasets(taker.model)]
     selection = choose_datasets(datasets, taker.spec, schema.version, taker.now)
     if not selection.chosen:
         return None
-    tables = [load_table(_data(taker.model, dataset, taker.data_store), schema) for dataset in selection.chosen]
-    return _Combination(selection, prepare(schema, tables, taker.spec))
-
-
-def _data(model: str, dataset: DatasetRecord, data_store: ObjectStore) -> bytes:
-    return data_store.get(dataset_key(model, dataset.dataset_id, "data.parquet"))
+    with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
+        tables = StoredTables(taker.model, selection.chosen, schema, taker.data_store, Path(folder))
+        return _Combination(selection, prepare(schema, tables, taker.spec, taker.limits))
 
 
 def _store(run: Run, combination: _Combination, taker: SourceIntake, data_store: ObjectStore) -> None:
@@ -135,12 +137,13 @@ def _manifest(
         "code_version": millrace.__version__,
         "combine": taker.spec.combine,
         "window_days": taker.spec.window_days,
+        "max_training_rows": taker.spec.max_training_rows,
         "seed": taker.spec.seed,
         "dataset_ids": combination.dataset_ids,
         "datasets": [
             {
                 "dataset_id": dataset.dataset_id,
-                "uploaded_at": dataset.source.uploaded_at.isoformat(),
+                "uploaded_at": dataset.uploaded_at.isoformat(),
                 "schema_revision": dataset.schema_revision,
                 **contribution.to_dict(),
             }
@@ -157,9 +160,11 @@ def _manifest(
 
 def _summary(combination: _Combination, intakes: Sequence[Intake]) -> dict[str, Any]:
     schema: TableSchema = combination.prepared.schema
+    sample = combination.prepared.sample()
     return {
         "rows": sum(len(split) for split in combination.prepared.splits.values()),
         "rows_by_split": {name: len(split) for name, split in combination.prepared.splits.items()},
+        **({"sample": sample} if sample else {}),
         "columns": len(schema.columns),
         "quarantined_rows": sum(dataset.quarantined_rows for dataset in combination.datasets),
         "rejected_files": sum(intake.dataset is None for intake in intakes),

@@ -8,12 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millrace.data.typed_table import TypedTable, is_text, missing_cells, stored_column
+from millrace.data.storage import to_values
+from millrace.data.typed_table import TypedTable, is_text, missing_cells, stored_parts
 from millrace.features import MISSING_STRING
 from millrace.schema import Column
-
-#: Rows that are written out together while they are hashed.
-_ROWS_AT_ONCE = 100_000
 
 
 def dataset_id(table: TypedTable) -> str:
@@ -27,36 +25,32 @@ def dataset_id(table: TypedTable) -> str:
     header = {"schema_version": table.schema.version, "rows": len(table), "columns": columns}
     digest.update(json.dumps(header, ensure_ascii=False).encode())
     for column in table.schema.columns:
-        parts = _bytes_of_words(stored_column(table, column)) if is_text(column) else _bytes_of_values(table, column)
-        for part in parts:
+        for part in _bytes_of_words(table, column) if is_text(column) else _bytes_of_values(table, column):
             digest.update(part)
     return digest.hexdigest()
 
 
 def _bytes_of_values(table: TypedTable, column: Column) -> Iterator[bytes]:
     """Yield numbers, booleans and moments as 8 bytes each; missing ones are all the same NaN or NaT."""
-    values = table.columns[column.name]
-    if values.dtype.kind == "M":
-        yield values.astype("datetime64[us]").astype("<i8").tobytes()
-        return
-    for start in range(0, len(values), _ROWS_AT_ONCE):
-        part = values[start : start + _ROWS_AT_ONCE]
-        yield np.where(missing_cells(part), np.nan, part + 0.0).astype("<f8").tobytes()
+    for part in stored_parts(table, column):
+        values = to_values(part)
+        if values.dtype.kind == "M":
+            yield values.astype("datetime64[us]").astype("<i8").tobytes()
+        else:
+            yield np.where(missing_cells(values), np.nan, values + 0.0).astype("<f8").tobytes()
 
 
-def _bytes_of_words(stored: pa.ChunkedArray) -> Iterator[bytes]:
+def _bytes_of_words(table: TypedTable, column: Column) -> Iterator[bytes]:
     """Yield the length of every word in UTF-8, then all words; a missing one is empty."""
-    for part in _parts(stored):
+    for part in _words(table, column):
         yield pc.binary_length(part).to_numpy(zero_copy_only=False).astype("<i8").tobytes()
-    for part in _parts(stored):
+    for part in _words(table, column):
         offsets = np.frombuffer(part.buffers()[1], dtype=np.int64)[part.offset : part.offset + len(part) + 1]
         words = part.buffers()[2]
         yield b"" if words is None else words[int(offsets[0]) : int(offsets[-1])].to_pybytes()
 
 
-def _parts(stored: pa.ChunkedArray) -> Iterator[pa.LargeStringArray]:
+def _words(table: TypedTable, column: Column) -> Iterator[pa.LargeStringArray]:
     """Yield some rows at a time, so that a category's words are never all written out at once."""
-    for chunk in stored.chunks:
-        for start in range(0, len(chunk), _ROWS_AT_ONCE):
-            words = chunk.slice(start, _ROWS_AT_ONCE).cast(pa.string())
-            yield pc.fill_null(words, MISSING_STRING).cast(pa.large_string())
+    for part in stored_parts(table, column):
+        yield pc.fill_null(part.cast(pa.string()), MISSING_STRING).cast(pa.large_string())

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from millrace.api_requests import read_caller, read_json_body
 from millrace.names import validate_model_name
-from millrace.ports import ObjectStore, Registry, Schedules, TaskCallback
+from millrace.ports import MonitoringPipeline, ObjectStore, Registry, Schedules, TaskCallback
 from millrace.registry.acting import Acting
 from millrace.spec import invalid_input
 
@@ -25,7 +25,7 @@ class Call:
     ----------
     event : mapping
         API Gateway's.
-    callback, schedules : callable
+    callback, schedules, monitoring : callable
         Make what only some requests need, and not every function is deployed with.
     """
 
@@ -36,6 +36,7 @@ class Call:
     now: datetime
     callback: Callable[[], TaskCallback]
     schedules: Callable[[], Schedules]
+    monitoring: Callable[[], MonitoringPipeline]
 
     @property
     def actor(self) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from millrace.management.calls import Call, Reasoned, Route
+from millrace.management.monitoring import look_now
 from millrace.names import validate_model_name, validate_run_id
 from millrace.registry.approving import Decision, answer_approval
 from millrace.registry.collecting import collect
@@ -116,6 +117,7 @@ def answer_run(call: Call, model: str, run_id: str) -> dict[str, Any]:
 
 
 ROUTES = (
+    Route("POST", "/models/<model>/monitoring", look_now),
     Route("POST", "/models/<model>/promote", promote_version),
     Route("POST", "/models/<model>/rollback", roll_back_model),
     Route("POST", "/models/<model>/retire", retire_version),

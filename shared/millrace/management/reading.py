@@ -6,10 +6,11 @@ from millrace.data.catalogue import describe_dataset, describe_datasets, describ
 from millrace.data.schemas import describe_schema
 from millrace.data.specs import describe_spec, replace_spec
 from millrace.management.calls import Call, Route
+from millrace.management.monitoring import get_look, get_report
 from millrace.names import CHAMPION, validate_cause_id, validate_model_name, validate_run_id
 from millrace.registry.history import describe_moment, describe_moves, read_moment
 from millrace.registry.presentation import to_json
-from millrace.registry.reading import describe_approval, describe_cause, describe_run, describe_version
+from millrace.registry.reading import describe_approval, describe_card, describe_cause, describe_run, describe_version
 from millrace.triggers.dispatch import REFUSED_UPLOADS
 
 
@@ -72,6 +73,11 @@ def get_version(call: Call, model: str, version: str) -> dict[str, Any]:
     return describe_version(validate_model_name(model), version, call.registry, call.model_store)
 
 
+def get_card(call: Call, model: str, version: str) -> dict[str, Any]:
+    """Return a version's model card, by number or alias."""
+    return describe_card(validate_model_name(model), version, call.registry, call.model_store)
+
+
 def get_history(call: Call, model: str) -> dict[str, Any]:
     """Tell what served at the moment that the query's ``at`` names; without it, list the champion's moves.
 
@@ -124,11 +130,14 @@ ROUTES = (
     Route("GET", "/models/<model>/datasets/<dataset_id>/diff/<other_id>", get_difference),
     Route("GET", "/models/<model>/versions", list_versions),
     Route("GET", "/models/<model>/versions/<version>", get_version),
+    Route("GET", "/models/<model>/versions/<version>/card", get_card),
     Route("GET", "/models/<model>/history", get_history),
     Route("GET", "/models/<model>/runs", list_runs),
     Route("GET", "/models/<model>/runs/<run_id>", get_run),
     Route("GET", "/models/<model>/runs/<run_id>/approval", get_approval),
     Route("GET", "/models/<model>/causes/<cause_id>", get_cause),
+    Route("GET", "/models/<model>/monitoring", get_report),
+    Route("GET", "/models/<model>/monitoring/<run>", get_look),
     Route("GET", "/models/<model>/ledger", list_ledger),
     Route("GET", "/uploads/refused", list_refused_uploads),
 )

@@ -73,6 +73,26 @@ def build_card(
     return document
 
 
+def card_of_run(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what can be said of a run that registered nothing, from its record and ``evaluation.json`` alone."""
+    return {
+        "card_version": CARD_VERSION,
+        "code_version": millrace.__version__,
+        "model": run["model"],
+        "version": None,
+        "run": dict(run),
+        "evaluation": dict(evaluation),
+        "data": {
+            "datasets": [
+                {"dataset_id": dataset_id, "report": dataset_key(run["model"], dataset_id, "report.html")}
+                for dataset_id in run.get("dataset_ids") or ()
+            ],
+            "split": evaluation.get("split") or {},
+            "rows": (evaluation.get("split") or {}).get("rows") or {},
+        },
+    }
+
+
 def _version(version: ModelVersion | None) -> dict[str, Any] | None:
     if version is None:
         return None

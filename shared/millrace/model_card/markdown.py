@@ -24,7 +24,8 @@ def _head(subject: CardSubject) -> Iterator[str]:
     yield ""
     by = f", by {evaluation['candidate']}" if evaluation.get("candidate") else ""
     registered = f" Registered {wording.moment(version.get('created_at'))}." if version else ""
-    yield f"Predicts `{subject.target}` ({subject.task}) from {len(subject.features)} features{by}.{registered}"
+    known = f" from {len(subject.features)} features" if subject.features else ""
+    yield f"Predicts `{subject.target}` ({subject.task}){known}{by}.{registered}"
     yield ""
     yield f"Decision: **{subject.decision}**."
     yield ""
@@ -137,6 +138,8 @@ def _data(subject: CardSubject) -> Iterator[str]:
     version = (document.get("schema") or {}).get("version")
     yield f"Run `{run}`, trial `{evaluation.get('trial_id')}`, schema version {version}, datasets:"
     yield from (f"* `{dataset['dataset_id']}`" for dataset in (document.get("data") or {}).get("datasets") or ())
+    if not subject.features:
+        return
     yield from ("", "## What it takes", "")
     rows = [(c["name"], c["type"], "no" if c.get("nullable") else "yes") for c in subject.features]
     yield from _table(("feature", "type", "required"), rows)

@@ -60,7 +60,7 @@ def data_section(subject: CardSubject) -> Html:
     return join(
         table(heads, rows, caption="Datasets") if rows else None,
         element("div", pairs(_split(data)), class_="panel after"),
-        folded(f"The {len(subject.features):,} features", _features(subject)),
+        folded(f"The {len(subject.features):,} features", _features(subject)) if subject.features else None,
     )
 
 

@@ -49,7 +49,8 @@ def render_card(document: Mapping[str, Any]) -> str:
 
 def _subtitle(subject: CardSubject) -> Content:
     version, evaluation = subject.version, subject.evaluation
-    what = f"Predicts {subject.target} ({subject.task}) from {wording.count(len(subject.features), 'feature')}"
+    known = f" from {wording.count(len(subject.features), 'feature')}" if subject.features else ""
+    what = f"Predicts {subject.target} ({subject.task}){known}"
     by = f", by {str(evaluation.get('candidate')).replace('_', ' ')}" if evaluation.get("candidate") else ""
     if not version:
         return join(what, by, ". Run ", element("code", str(evaluation.get("run_id"))), ".")
@@ -89,7 +90,9 @@ def _sections(subject: CardSubject) -> list[Section]:
     evaluation = subject.evaluation
     drawn = figures(subject)
     sections = [
-        Section("use", "Intended use", stated_section(subject), "What the model is for, in its owner's words.", "Use"),
+        Section("use", "Intended use", stated_section(subject), "What the model is for, in its owner's words.", "Use")
+        if "stated" in subject.document
+        else None,
         Section("performance", "Performance", join(metrics_table(subject), drawn)) if subject.metrics else None,
         Section("threshold", "Decision threshold", threshold_section(subject), short_title="Threshold")
         if evaluation.get("threshold")

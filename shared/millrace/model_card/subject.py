@@ -95,7 +95,8 @@ class CardSubject:
     @property
     def target(self) -> str:
         """The column that is predicted."""
-        return next((str(column["name"]) for column in self.columns if column.get("role") == "target"), "")
+        named = next((str(column["name"]) for column in self.columns if column.get("role") == "target"), None)
+        return named or str(self.evaluation.get("target") or "the target")
 
     @property
     def positive_class(self) -> str:

@@ -41,7 +41,8 @@ def _make_alert(model: str, transition: Transition, now: datetime) -> Alert:
         alert_id=alert_id,
         detail_type=RESOLVED if resolved else incident.event,
         detail=_detail(model, transition, alert_id) | {"occurred_at": now.isoformat()},
-        subject=subject[:_MAX_SUBJECT],
+        # People have heard of what persists.
+        subject="" if transition.step == "persists" else subject[:_MAX_SUBJECT],
         text=describe(model, incident),
         occurred_at=now,
     )

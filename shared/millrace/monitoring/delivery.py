@@ -30,7 +30,8 @@ def deliver_alerts(
     for alert in state.outbox:
         try:
             publisher.publish([Event(alert.detail_type, {"stack": stack, **alert.detail}, alert.occurred_at)])
-            notifier.notify(alert.subject, alert.text)
+            if alert.subject:
+                notifier.notify(alert.subject, alert.text)
         except ServiceUnavailableError as error:
             fault = error
             break

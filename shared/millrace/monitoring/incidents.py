@@ -3,6 +3,8 @@
 A subject is in alarm when enough of its last windows were breaches (k of n). Everything in alarm that leads to the
 same event is one incident: it opens once, goes on while any of its subjects does, and is resolved when all of them
 have been quiet. What opens again soon after is the same incident, and nobody is told again until the cooldown is over.
+People are told once. The bus is told again while an incident goes on, because a training run that it asked for may have
+been refused in its time: too soon after another, or past the day's budget.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +15,8 @@ from typing import Any, Literal, Self, get_args
 from millrace.monitoring.findings import Finding, VerdictName
 from millrace.names import make_cause_id
 from millrace.spec.monitoring import MonitoringSpec, Watch
+
+_MOMENTS = ("opened_at", "since", "quiet_until", "resolved_at", "asked_at")
 
 EventType = Literal["DriftDetected", "QualityDegraded", "DataQualityDegraded", "ModelStale", "ServingDegraded"]
 EVENT_TYPES: tuple[EventType, ...] = get_args(EventType)
@@ -32,7 +36,7 @@ EVENT_OF: Mapping[VerdictName, EventType] = {
     "staleness": "ModelStale",
     "serving_health": "ServingDegraded",
 }
-Step = Literal["opened", "resolved"]
+Step = Literal["opened", "persists", "resolved"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,9 @@ class Incident:
     actions : tuple of str, default=()
         What was done about it, in words.
     alerts : int, default=0
-        How often somebody was told that it is open.
+        How often the bus was told that it is open.
+    asked_at : datetime or None, default=None
+        When it was last told so.
     """
 
     incident_id: str
@@ -105,6 +111,7 @@ class Incident:
     resolved_at: datetime | None = None
     actions: tuple[str, ...] = ()
     alerts: int = 0
+    asked_at: datetime | None = None
 
     @property
     def is_open(self) -> bool:
@@ -114,7 +121,7 @@ class Incident:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
         document = asdict(self) | {"troubles": {key: one.to_dict() for key, one in self.troubles.items()}}
-        for name in ("opened_at", "since", "quiet_until", "resolved_at"):
+        for name in _MOMENTS:
             moment = getattr(self, name)
             document[name] = moment.isoformat() if moment else None
         return document
@@ -123,7 +130,7 @@ class Incident:
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
         """Read what :meth:`to_dict` wrote."""
         values = dict(document)
-        for name in ("opened_at", "since", "quiet_until", "resolved_at"):
+        for name in _MOMENTS:
             values[name] = datetime.fromisoformat(values[name]) if values[name] else None
         values["troubles"] = {key: Trouble.from_dict(one) for key, one in values["troubles"].items()}
         return cls(**values | {"actions": tuple(values["actions"])})
@@ -185,6 +192,7 @@ def advance(
     model: str,
     version: int | None,
     window: tuple[datetime, datetime],
+    ask_again_after: timedelta,
 ) -> tuple[Watchbook, list[Transition]]:
     """Take one window's findings into account.
 
@@ -194,6 +202,8 @@ def advance(
         Of one window, at most one of each key. Those that are unknown count for nothing, either way.
     window : tuple of datetime
         Its begin and end.
+    ask_again_after : timedelta
+        How long after it was told the bus is told again of what goes on.
 
     Returns
     -------
@@ -215,9 +225,9 @@ def advance(
         incident = _follow(before, own, now) if before and before.is_open else _open(before, own, event, now)
         if incident is None:
             continue
-        step = _step(before, incident, now.end)
-        told = replace(incident, told=True, alerts=incident.alerts + 1)
-        incidents[event] = told if step == "opened" else incident
+        step = _step(before, incident, now.end, ask_again_after)
+        told = replace(incident, told=True, alerts=incident.alerts + 1, asked_at=now.end)
+        incidents[event] = told if step in ("opened", "persists") else incident
         transitions += [Transition(step, incidents[event])] if step else []
     return Watchbook(recent, first_seen, incidents), transitions
 
@@ -298,9 +308,11 @@ def _open(before: Incident | None, alarms: Mapping[str, Trouble], event: EventTy
     )
 
 
-def _step(before: Incident | None, incident: Incident, moment: datetime) -> Step | None:
+def _step(before: Incident | None, incident: Incident, moment: datetime, ask_again_after: timedelta) -> Step | None:
     was_open = before is not None and before.is_open
     may_tell = incident.quiet_until is None or moment >= incident.quiet_until
     if incident.is_open and not incident.told and may_tell:
         return "opened"
+    if incident.is_open and incident.asked_at and moment >= incident.asked_at + ask_again_after:
+        return "persists" if incident.told else None
     return "resolved" if was_open and not incident.is_open and incident.told else None

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from millrace.monitoring.alerts import make_alerts
 from millrace.monitoring.findings import Finding
@@ -12,6 +12,9 @@ from millrace.monitoring.state import MonitoringState
 from millrace.monitoring.subjects import WatchedVersion
 from millrace.ports import ObjectStore
 from millrace.spec import ModelSpec
+
+#: How long the bus hears nothing of an incident that goes on, at least.
+_SOONEST = timedelta(hours=1)
 
 
 @dataclass(slots=True)
@@ -36,6 +39,7 @@ class Run:
             model=self.model,
             version=self.watched.version,
             window=(begin, self.now),
+            ask_again_after=max(_SOONEST, timedelta(hours=self.spec.retraining.cooldown_hours)),
         )
         self.state.outbox += make_alerts(self.model, transitions, self.now)
         self.state.findings[source] = list(findings)

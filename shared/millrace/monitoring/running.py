@@ -124,6 +124,12 @@ def monitor_model(
     )
 
 
+def models_by_the_stacks_schedule(registry: Registry) -> list[str]:
+    """Return the models to look at when the stack's schedule fires: those that have no schedule of their own."""
+    specs = {state.model: registry.get_spec(state.model).monitoring for state in registry.list_models()}
+    return [model for model, spec in specs.items() if spec.enabled and spec.schedule is None]
+
+
 def load_state(model: str, store: ObjectStore) -> tuple[MonitoringState, str | None]:
     """Return what is remembered, and the tag that a change of it has to name.
 

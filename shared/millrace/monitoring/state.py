@@ -78,7 +78,7 @@ class QualityRecord:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """Something that somebody is to be told, until they have been."""
+    """Something that the bus, and with a subject people too, are to be told, until they have been."""
 
     alert_id: str
     detail_type: str

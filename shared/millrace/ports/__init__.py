@@ -5,8 +5,8 @@ memory.
 """
 
 from millrace.ports.events import Event, EventPublisher
-from millrace.ports.objects import ListedObject, ObjectInfo, ObjectStore
-from millrace.ports.pipeline import Notifier, PipelineStarter, TaskCallback
+from millrace.ports.objects import ListedObject, ObjectInfo, ObjectStore, ObjectVersion
+from millrace.ports.pipeline import MonitoringPipeline, Notifier, PipelineStarter, TaskCallback
 from millrace.ports.registry import MAX_FOLLOW_UP_CAUSES, Claim, Registry, SpecRecord
 from millrace.ports.schedules import PURPOSES, Purpose, Schedule, Schedules
 from millrace.ports.serving_metrics import ServingCounts, ServingMetrics
@@ -18,9 +18,11 @@ __all__ = [
     "Event",
     "EventPublisher",
     "ListedObject",
+    "MonitoringPipeline",
     "Notifier",
     "ObjectInfo",
     "ObjectStore",
+    "ObjectVersion",
     "PipelineStarter",
     "Purpose",
     "Registry",

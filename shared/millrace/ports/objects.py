@@ -26,6 +26,17 @@ class ListedObject:
     last_modified: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectVersion:
+    """One version of an object, or the mark that it was deleted then."""
+
+    key: str
+    version_id: str
+    size: int
+    last_modified: datetime
+    is_deleted: bool = False
+
+
 class ObjectStore(Protocol):
     """One bucket."""
 
@@ -43,6 +54,10 @@ class ObjectStore(Protocol):
 
     def list(self, prefix: str) -> Iterator[ListedObject]:
         """Yield the objects whose keys begin with ``prefix``, by key."""
+        ...
+
+    def list_versions(self, prefix: str) -> Iterator[ObjectVersion]:
+        """Yield every version of the objects whose keys begin with ``prefix``; those of one key newest first."""
         ...
 
     def download(self, key: str, path: Path, version_id: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The training pipeline, and what it waits for."""
+"""The pipelines, and what they wait for."""
 
 from typing import Protocol
 
@@ -15,6 +15,18 @@ class PipelineStarter(Protocol):
 
     def is_running(self, run_id: str) -> bool:
         """Tell whether the run's execution is still going."""
+        ...
+
+
+class MonitoringPipeline(Protocol):
+    """Looks at models when somebody asks for it, beside its schedule."""
+
+    def start(self, model: str, name: str) -> None:
+        """Start looking at a model, under that name; starting it again changes nothing."""
+        ...
+
+    def status(self, name: str) -> str:
+        """Return ``running``, ``succeeded`` or ``failed``; raises ``RunNotFoundError`` when there is no such look."""
         ...
 
 

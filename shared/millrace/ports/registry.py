@@ -164,6 +164,16 @@ class Registry(Protocol):
         """Record an accepted dataset; False when its content was known already."""
         ...
 
+    def renew_dataset(self, model: str, dataset_id: str, uploaded_at: datetime) -> None:
+        """Record that a dataset's content was uploaded again; an earlier moment than the one known changes nothing.
+
+        Raises
+        ------
+        DatasetNotFoundError
+            When there is no such dataset.
+        """
+        ...
+
     def list_datasets(self, model: str) -> list[DatasetRecord]:
         """Return accepted datasets, oldest first."""
         ...

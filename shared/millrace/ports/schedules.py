@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-Purpose = Literal["retraining"]
-PURPOSES: tuple[Purpose, ...] = ("retraining",)
+Purpose = Literal["retraining", "monitoring"]
+PURPOSES: tuple[Purpose, ...] = ("retraining", "monitoring")
 
 
 @dataclass(frozen=True, slots=True)

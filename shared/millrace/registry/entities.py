@@ -4,7 +4,7 @@ Plain frozen dataclasses; :mod:`millrace.aws.registry` stores them, nothing here
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -123,6 +123,8 @@ class DatasetRecord:
         Findings of its checks.
     code_version : str, default=""
         Of the library that accepted it.
+    renewed_at : datetime or None, default=None
+        When the same content was last uploaded again.
     """
 
     model: str
@@ -136,6 +138,16 @@ class DatasetRecord:
     schema_revision: int = 0
     warnings: int = 0
     code_version: str = ""
+    renewed_at: datetime | None = None
+
+    @property
+    def uploaded_at(self) -> datetime:
+        """When its content was last uploaded: what decides which dataset is the latest."""
+        return self.renewed_at or self.source.uploaded_at
+
+    def renewed(self, uploaded_at: datetime) -> "DatasetRecord":
+        """Return the record after its content was uploaded again, or as it is when it was uploaded later still."""
+        return replace(self, renewed_at=uploaded_at) if uploaded_at > self.uploaded_at else self
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,8 @@ def apply_schedules(model: str, spec: ModelSpec | None, schedules: Schedules) ->
 def _wanted(model: str, spec: ModelSpec) -> Iterator[Schedule]:
     if spec.retraining.schedule:
         yield Schedule(model, "retraining", spec.retraining.schedule, spec.retraining.time_zone)
+    if spec.monitoring.schedule and spec.monitoring.enabled:
+        yield Schedule(model, "monitoring", spec.monitoring.schedule, spec.monitoring.time_zone)
 
 
 def _in_words(schedule: Schedule | None) -> str:

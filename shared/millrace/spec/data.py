@@ -179,6 +179,9 @@ class TableChecks(SpecPart):
     shift_threshold : float, default=0.25
         Population stability index past which a column is said to have shifted; 0.25 is the customary "major
         shift" (Siddiqi 2006, *Credit Risk Scorecards*, p. 136).
+    skew_threshold : float or None, default=None
+        Population stability index past which a feature is said to be skewed: asked about, in the predictions captured
+        last, otherwise than the dataset has it. None does not look.
     min_group_share : float, default=0.01
         Share of the rows below which a sensitive group is said to be under-represented.
     min_label_rate_ratio : float, default=0.8
@@ -195,6 +198,7 @@ class TableChecks(SpecPart):
     expressions: tuple[ExpressionCheck, ...] = ()
     leakage_threshold: Annotated[Number, Field(gt=0.5, le=1.0)] = 0.999
     shift_threshold: Annotated[Number, Field(gt=0.0)] = 0.25
+    skew_threshold: Annotated[Number, Field(gt=0.0)] | None = None
     min_group_share: Share = 0.01
     min_label_rate_ratio: Share = 0.8
 

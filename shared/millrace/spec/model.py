@@ -36,6 +36,8 @@ class ModelSpec(SpecPart):
         Train on every accepted dataset of the window, or on the newest only.
     window_days : int or None, default=None
         Datasets older than this are left out; None takes all.
+    max_training_rows : int, default=1_000_000
+        Rows that a run trains on at most; of more, a sample is taken, and always the same one.
     max_quarantined_share : float, default=0.2
         Share of rows that may be malformed before the whole dataset is rejected.
     candidates : tuple of str or None, default=None
@@ -82,6 +84,7 @@ class ModelSpec(SpecPart):
     task: Task | None = None
     combine: Literal["all", "latest"] = "all"
     window_days: int | None = Field(default=None, gt=0)
+    max_training_rows: int = Field(default=1_000_000, ge=100, le=10_000_000)
     max_quarantined_share: float = Field(default=0.2, ge=0.0, le=1.0)
     candidates: tuple[str, ...] | None = None
     primary_metric: str | None = None

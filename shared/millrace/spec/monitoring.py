@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from millrace.spec.part import SpecPart
+from millrace.spec.schedule import ScheduleExpression, TimeZone
 
 
 class Watch(SpecPart):
@@ -173,6 +174,10 @@ class MonitoringSpec(SpecPart):
     ----------
     enabled : bool, default=True
         Whether the model is monitored.
+    schedule : str or None, default=None
+        Of EventBridge Scheduler, for this model alone; None leaves it to the stack's own schedule.
+    time_zone : str, default='UTC'
+        In which the schedule's cron or at expression is meant.
     max_window_hours : int, default=24
         A window ends with as many rows as the verdicts need, or after so long.
     false_discovery_rate : float, default=0.001
@@ -190,6 +195,8 @@ class MonitoringSpec(SpecPart):
     """
 
     enabled: bool = True
+    schedule: ScheduleExpression | None = None
+    time_zone: TimeZone = "UTC"
     max_window_hours: int = Field(default=24, ge=1, le=24 * 31)
     false_discovery_rate: float = Field(default=0.001, gt=0.0, lt=0.5)
     seasonality: Literal["auto", "off"] = "auto"

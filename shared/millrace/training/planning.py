@@ -131,6 +131,11 @@ def plan_search(
     get_metric(schema.task, spec.primary_metric)
     for name in spec.gate.floors:
         get_metric(schema.task, name, field=f"gate.floors.{name}")
+    for name in spec.gate.slice_floors:
+        get_metric(schema.task, name, field=f"gate.slice_floors.{name}")
+    for position, declared in enumerate(spec.evaluation.slices):
+        for name in declared.floors:
+            get_metric(schema.task, name, field=f"evaluation.slices.{position}.floors.{name}")
     wanted = spec.training
     rows, why_sampled = _training_rows(schema, spec, size, settings)
     fitting, left_out = _fitting_spaces(select_search_spaces(schema.task, spec.candidates), spec, rows)

@@ -2,9 +2,19 @@
 
 from datetime import datetime
 
+from millrace.errors import ModelNotFoundError
+from millrace.layout import SUCCESS_MARKER
 from millrace.ports import PipelineStarter, Registry
-from millrace.registry.entities import LedgerEntry
-from millrace.triggers.parse import EVERY_MODEL, RefusedUpload, RunEnded, ScheduleTrigger, TrainingTrigger, Trigger
+from millrace.registry.entities import Cause, LedgerEntry
+from millrace.triggers.parse import (
+    EVERY_MODEL,
+    RefusedUpload,
+    RunEnded,
+    ScheduleTrigger,
+    TrainingTrigger,
+    Trigger,
+    WaitingFile,
+)
 from millrace.triggers.requests import FinishedRun, TrainingRequestResult, finish_run, request_training
 
 #: No model can be called that; the ledger of uploads that belong to none.
@@ -14,9 +24,12 @@ REFUSED_UPLOADS = "_refused"
 def handle_trigger(
     trigger: Trigger, *, registry: Registry, pipeline: PipelineStarter, now: datetime
 ) -> list[TrainingRequestResult | FinishedRun]:
-    """Do what a trigger asks for; nothing comes back of an upload that was refused."""
+    """Do what a trigger asks for; nothing comes back of an upload that was refused, or of a file that waits."""
     if isinstance(trigger, RefusedUpload):
         record_refusal(trigger, registry)
+        return []
+    if isinstance(trigger, WaitingFile):
+        record_waiting(trigger, registry)
         return []
     if isinstance(trigger, RunEnded):
         ended = (trigger.model, trigger.run_id, trigger.reason)
@@ -46,6 +59,23 @@ def record_refusal(upload: RefusedUpload, registry: Registry) -> None:
             },
         )
     )
+
+
+def record_waiting(file: WaitingFile, registry: Registry) -> None:
+    """Say once a day and folder that its files wait; in the ledger of refused uploads while there is no such model."""
+    source = file.source
+    try:
+        owner = registry.get_state(file.model).model
+    except ModelNotFoundError:
+        owner = REFUSED_UPLOADS
+    reason = (
+        f"{source.key} is one of a folder's files: nothing happens until {file.folder}{SUCCESS_MARKER} or "
+        f"{file.folder}manifest.json is uploaded, and then all of them are one dataset"
+    )
+    cause = Cause(file.waiting_id, owner, "upload", source.uploaded_at, source, reason)
+    details = {"bucket": source.bucket, "key": source.key, "version_id": source.version_id, "folder": file.folder}
+    entry = LedgerEntry(owner, file.waiting_id, source.uploaded_at, file.actor, "upload_waiting", reason, details)
+    registry.skip_cause(cause, entry)
 
 
 def _expand(trigger: TrainingTrigger | ScheduleTrigger, registry: Registry) -> list[TrainingTrigger]:

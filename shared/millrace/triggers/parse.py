@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from millrace.errors import FieldError, InvalidInputError
+from millrace.layout import folder_of_marker, folder_of_part
 from millrace.names import make_cause_id, validate_model_name
 from millrace.registry.entities import Cause, CauseKind, Source
 from millrace.triggers.upload_keys import Refusal, read_upload_key
@@ -41,6 +42,27 @@ class RefusedUpload:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingFile:
+    """A file in a folder of the drop zone: nothing happens before the folder's marker or manifest arrives.
+
+    Parameters
+    ----------
+    model : str
+        Whose folder it is.
+    folder : str
+        The folder's key.
+    waiting_id : str
+        One for all files that arrive in the folder on one day: enough to say why nothing happens, not a line a file.
+    """
+
+    model: str
+    folder: str
+    source: Source
+    waiting_id: str
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
 class ScheduleTrigger:
     """A schedule fired; ``model`` may be :data:`EVERY_MODEL`."""
 
@@ -69,7 +91,7 @@ class RunEnded:
     reason: str
 
 
-Trigger = TrainingTrigger | RefusedUpload | ScheduleTrigger | RunEnded
+Trigger = TrainingTrigger | RefusedUpload | WaitingFile | ScheduleTrigger | RunEnded
 
 
 def parse_event(event: Mapping[str, Any], now: datetime) -> Trigger:
@@ -122,7 +144,7 @@ def manual_trigger(model: str, request_id: str, reason: str, actor: str, now: da
     return TrainingTrigger(cause, actor)
 
 
-def _read_upload(event: Mapping[str, Any]) -> TrainingTrigger | RefusedUpload:
+def _read_upload(event: Mapping[str, Any]) -> TrainingTrigger | RefusedUpload | WaitingFile:
     detail = event["detail"]
     # EventBridge gives keys as they are; only S3's own notifications encode them.
     key, bucket, version_id = detail["object"]["key"], detail["bucket"]["name"], detail["object"]["version-id"]
@@ -132,6 +154,10 @@ def _read_upload(event: Mapping[str, Any]) -> TrainingTrigger | RefusedUpload:
     model = read_upload_key(key)
     if isinstance(model, Refusal):
         return RefusedUpload(cause_id, source, model, actor)
+    folder = folder_of_part(key)
+    if folder is not None and folder_of_marker(key) is None:
+        waiting_id = make_cause_id("waiting", bucket, folder, source.uploaded_at.date().isoformat())
+        return WaitingFile(model, folder, source, waiting_id, actor)
     cause = Cause(cause_id, model, "upload", source.uploaded_at, source, reason=f"{key} was uploaded")
     return TrainingTrigger(cause, actor)
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from millrace.errors import InvalidNameError
-from millrace.layout import INCOMING_PREFIX
+from millrace.layout import INCOMING_PREFIX, MARKERS
 from millrace.names import validate_model_name
 
 _WHERE = f"upload to {INCOMING_PREFIX}<model>/<file>, for example {INCOMING_PREFIX}churn/may.csv"
@@ -22,7 +22,8 @@ class Refusal:
 def read_upload_key(key: str) -> str | Refusal:
     """Return the model that an uploaded key belongs to, or why it belongs to none.
 
-    Folders below the model's are allowed: ``incoming/churn/2026/may.csv`` is for ``churn``.
+    A file in a folder below the model's, as ``incoming/churn/may/part-0.csv``, is for ``churn`` too: it is one file
+    of a dataset, see :func:`millrace.layout.folder_of_part`.
     """
     if not key.startswith(INCOMING_PREFIX):
         return Refusal(f"the key is outside {INCOMING_PREFIX}", _WHERE)
@@ -37,9 +38,10 @@ def read_upload_key(key: str) -> str | Refusal:
 
 
 def _refuse_path(path: str) -> Refusal | None:
-    if not path:
-        return Refusal("the key names no file: it is a folder marker", _WHERE)
-    if path.endswith("/"):
+    if path in MARKERS:
+        where = f"put it, with the files that it finishes, into a folder: {INCOMING_PREFIX}<model>/<folder>/{path}"
+        return Refusal("the key is a marker that finishes no folder: it lies directly below the model", where)
+    if not path or path.endswith("/"):
         return Refusal("the key ends with '/': it is a folder marker, not a file", _WHERE)
     if ".." in path:
         return Refusal("the file name holds '..'", "rename the file without '..' and upload it again")

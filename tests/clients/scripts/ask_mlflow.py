@@ -10,7 +10,7 @@ from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 url, row = urlsplit(sys.argv[1]), json.loads(sys.argv[2])
 server = ScoringServerClient(url.hostname, f"{url.port}{url.path}")
 server.wait_server_ready(timeout=5)
-model = ScoringServerClient(url.hostname, f"{url.port}{url.path}/models/churn")
+model = ScoringServerClient(url.hostname, f"{url.port}{url.path}/models/{sys.argv[3]}")
 frame = pd.DataFrame([row, row | {"balance": float("nan")}])
 found = {
     "version": server.get_version(),

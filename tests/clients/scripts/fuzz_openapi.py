@@ -18,8 +18,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-url, examples = sys.argv[1], int(sys.argv[2])
-schema = schemathesis.openapi.from_url(f"{url}/models/churn/openapi.json")
+url, examples, model = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+schema = schemathesis.openapi.from_url(f"{url}/models/{model}/openapi.json")
 schema.config.update(base_url=url)
 ALWAYS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 tried = Counter()

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from millrace.names import make_cause_id
 from millrace_cli.commands import train as train_command
@@ -13,7 +15,7 @@ class FakeS3:
         self.objects = {}
 
     def put_object(self, *, Bucket, Key, Body, Metadata):  # noqa: N803  # boto3's own names
-        self.objects[Bucket, Key] = (Body.read(), Metadata)
+        self.objects[Bucket, Key] = (Body if isinstance(Body, bytes) else Body.read(), Metadata)
         return {"VersionId": "v1"}
 
 
@@ -33,11 +35,38 @@ def test_an_upload_has_the_id_that_its_event_will_have(table):
     assert upload.cause_id == make_cause_id("upload", "data", "incoming/churn/churn.csv", "v1")
 
 
+def test_a_folder_goes_up_file_by_file_and_then_the_manifest_that_names_them(tmp_path):
+    folder = tmp_path / "may"
+    (folder / "b").mkdir(parents=True)
+    for name in ("part-1.csv", "part-0.csv", "b/part-2.csv", "_SUCCESS", ".part-0.csv.crc"):
+        (folder / name).write_text("a,churned\n1,yes\n", encoding="utf-8")
+    s3 = FakeS3()
+
+    upload = upload_table(s3, "data", "churn", folder, target="churned")
+
+    keys = [key.removeprefix("incoming/churn/may/") for _, key in s3.objects]
+    assert keys == ["b/part-2.csv", "part-0.csv", "part-1.csv", "manifest.json"]
+    body, metadata = s3.objects["data", upload.key]
+    assert (upload.key, metadata) == ("incoming/churn/may/manifest.json", {"target": "churned"})
+    assert upload.cause_id == make_cause_id("upload", "data", upload.key, "v1")
+    assert json.loads(body)["entries"][1] == {
+        "url": "s3://data/incoming/churn/may/part-0.csv",
+        "mandatory": True,
+        "version_id": "v1",
+        "meta": {"content_length": 16},
+    }
+
+
 @pytest.mark.parametrize(
-    ("model", "name"), [("../x", "churn.csv"), ("churn", "none.csv"), ("churn", ""), ("churn", "e")]
+    ("model", "name"),
+    [("../x", "churn.csv"), ("churn", "none.csv"), ("churn", "folder"), ("churn", "e"), ("churn", "m")],
 )
 def test_what_cannot_be_a_table_is_refused_before_it_is_sent(table, model, name):
     (table.parent / "e").touch()
+    (table.parent / "folder" / "_temporary").mkdir(parents=True)
+    (table.parent / "folder" / "_temporary" / "part-0.csv").touch()
+    (table.parent / "m").mkdir()
+    (table.parent / "m" / "manifest.json").write_text("{}", encoding="utf-8")
 
     with pytest.raises(RefusedError):
         check_upload(model, table.parent / name)

@@ -61,6 +61,7 @@ RULES = [
     ("age", {"minimum": 18}, "range", {3: 5, 9: 17}),
     ("age", {"maximum": 120}, "range", {3: 500, 9: 121}),
     ("start", {"minimum": 1_577_836_800}, "range", {3: "1999-01-01", 9: "2019-12-31"}),
+    ("start", {"maximum": 1_735_689_600}, "range", {3: "2025-01-02", 9: "2999-12-31"}),
     ("plan", {"allowed": ["basic", "plus", "pro"]}, "not_allowed", {3: "gold", 9: "iron"}),
     ("age", {"allowed": [*range(20, 80)]}, "not_allowed", {3: 85, 9: 90}),
     ("code", {"pattern": "AB-[0-9]{3}"}, "pattern", {3: "AB-1", 9: "xAB-001"}),
@@ -84,7 +85,7 @@ def test_rows_that_break_a_rule_are_set_aside_with_line_and_reason(column, rule,
 def test_rows_that_break_a_rule_of_severity_warning_stay(column, rule, check, wrong):
     examined = look(with_cells(**{column: wrong}), columns={column: rule | {"severity": "warning"}})
     assert examined.accepted
-    assert examined.quarantined == ()
+    assert not examined.quarantined
     assert found(examined, check)[0].count == 2
 
 
@@ -130,7 +131,7 @@ def test_rows_that_repeat_a_unique_value_are_set_aside_and_the_first_stays():
         (5, "customer_id", str(first)),
         (11, "customer_id", str(first)),
     ]
-    reason = f"'customer_id' should differ in every row, and line 2 has '{first}' already"
+    reason = "'customer_id' should differ in every row, and line 2 has it already"
     assert examined.quarantined[0].reason == reason
     assert f"age={FRAME['age'][3]}" in examined.quarantined[0].text
     (finding,) = found(examined, "unique")
@@ -182,7 +183,7 @@ def test_sensitive_values_that_repeat_are_masked():
     rule = UNIQUE | {"sensitive": True}
     examined = look(with_cells(customer_id={3: first}), columns={"customer_id": rule})
     (row,) = examined.quarantined
-    assert (row.value, row.reason.count("'***'"), "customer_id=***" in row.text) == ("***", 1, True)
+    assert (row.value, "customer_id=***" in row.text) == ("***", True)
     assert found(examined, "unique")[0].rows == ((5, "***"),)
 
 
@@ -248,6 +249,12 @@ def test_freshness_needs_a_date(column):
     assert found(look(FRAME, checks={"freshness_column": column}), "freshness")[0].severity == "error"
 
 
+def test_freshness_needs_a_value():
+    frame = FRAME.assign(end=None)
+    examined = look(frame, columns={"end": {"type": "datetime"}}, checks={"freshness_column": "end"})
+    assert "every value of the freshness column" in found(examined, "freshness")[0].message
+
+
 def test_duplicate_rows():
     frame = pd.concat([FRAME, FRAME.iloc[:20]])
     (finding,) = found(look(frame, checks={"max_duplicate_share": 0.05}), "duplicate_rows")
@@ -271,6 +278,14 @@ def test_expressions_over_columns_set_rows_aside():
     (finding,) = found(examined, "expression")
     assert finding.count == 1
     assert "end=2023-01-01" in finding.rows[0][1]
+
+
+def test_rows_that_do_not_meet_an_expression_of_severity_warning_stay():
+    checks = {"expressions": [{"name": "adult", "expression": "age >= 18", "severity": "warning"}]}
+    examined = look(with_cells(age={3: 5}), checks=checks)
+    assert examined.accepted
+    assert not examined.quarantined
+    assert found(examined, "expression")[0].count == 1
 
 
 @pytest.mark.parametrize("expression", ["nothing > 1", "plan > 1", "age +", "age", "__import__('os')", "age.real > 1"])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from millrace.data import examination
 from millrace.data.examination import Examination, examine
 from millrace.data.findings import Finding
-from millrace.data.typed_table import dump_table, load_table
+from millrace.data.record import dump_record, open_record
 from millrace.data.versioning import dataset_id
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec
@@ -230,7 +230,7 @@ def test_under_another_schema_it_is_another_dataset(schema):
 
 def test_a_dataset_comes_back_from_parquet_as_it_was(schema):
     table = later(changed(visits={0: 1.5}, plan={1: None}, active={2: None}, since={3: None}), schema).table
-    again = load_table(dump_table(table), table.schema)
+    again = open_record(io.BytesIO(dump_record(table)), table.schema)
     assert dataset_id(again) == dataset_id(table)
     assert {name: values.dtype for name, values in again.columns.items()} == {
         name: values.dtype for name, values in table.columns.items()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from millrace.data.splitting import assign_sides, hash_copies, hash_rows, hash_strings, row_identities
+from millrace.data.splitting import assign_sides, hash_copies, hash_rows, hash_strings
 from millrace.features import FeatureMatrix
 from millrace.layout import SPLITS
 
@@ -99,13 +99,6 @@ def test_the_order_of_rows_does_not_matter():
         assert set(ids[straight[name]]) == set(ids[order][shuffled[name]])
 
 
-def test_identifiers_decide_where_there_are_any():
-    matrix, target = features(3), np.zeros(3, np.int64)
-    ids = row_identities(matrix, target, np.array(["k1", "", "k1"], dtype=object))
-    assert ids[0] == ids[2] == hash_strings(np.array(["k1"]))[0]
-    assert ids[1] == hash_rows(matrix, target)[1]
-
-
 def test_copies_of_a_row_are_told_apart_by_their_number_alone():
     hashes = np.array([7, 9, 7, 7, 9], dtype=np.uint64)
     ids = hash_copies(hashes)
@@ -123,7 +116,7 @@ def test_few_distinct_rows_are_split_without_contradiction(distinct):
         share = generator.random(distinct)[kind]
         target = (generator.random(2_000) < share).astype(np.int64)
         matrix = FeatureMatrix(kind[:, None].astype(np.float32), np.empty((2_000, 0), dtype=np.str_))
-        sides = assign_sides(row_identities(matrix, target, None), target, seed)
+        sides = assign_sides(hash_copies(hash_rows(matrix, target)), target, seed)
         for value in range(distinct):
             rates = [target[rows][kind[rows] == value].mean() for rows in (sides["train"], sides["test"])]
             differences.append(abs(rates[0] - rates[1]))

@@ -1,5 +1,6 @@
 """A run's uploads become datasets, verdicts and prepared splits."""
 
+import gzip
 import hashlib
 import json
 from datetime import UTC, datetime, timedelta
@@ -8,7 +9,7 @@ import millrace
 import numpy as np
 import pytest
 from millrace.contracts import ValidationVerdict
-from millrace.data import intake
+from millrace.data.limits import DEFAULT_LIMITS, Limits
 from millrace.data.prepared import PreparedSplit, load_split
 from millrace.data.records import upload_id
 from millrace.data.splitting import hash_strings
@@ -51,10 +52,12 @@ class Workshop:
         self.registry.claim_cause(cause, run, LedgerEntry(MODEL, cause.cause_id, now, "test", "", ""))
         return run
 
-    def validate(self, *sources: Source, now: datetime = NOW) -> tuple[Run, ValidationVerdict]:
+    def validate(
+        self, *sources: Source, now: datetime = NOW, limits: Limits = DEFAULT_LIMITS
+    ) -> tuple[Run, ValidationVerdict]:
         run = self.run(*sources, now=now)
         self.latest_run = run.run_id
-        verdict = validate_run(run, registry=self.registry, data_store=self.store, now=now)
+        verdict = validate_run(run, registry=self.registry, data_store=self.store, now=now, limits=limits)
         finished = self.registry.get_run(MODEL, run.run_id)
         self.registry.release_run(MODEL, run.run_id, None, None)
         return finished, verdict
@@ -212,6 +215,22 @@ def test_metadata_can_replace_the_schema(workshop):
     assert workshop.registry.get_state(MODEL).schema_version == 2
 
 
+def test_content_that_is_uploaded_again_is_the_latest(workshop):
+    workshop.registry.put_spec(MODEL, ModelSpec(combine="latest"))
+    old, _ = workshop.validate(workshop.upload("may.csv", churn_csv(60)))
+    new, _ = workshop.validate(workshop.upload("june.csv", churn_csv(60, first=60)), now=NOW + timedelta(hours=1))
+    assert new.dataset_ids != old.dataset_ids
+    again = workshop.upload("may-again.csv", churn_csv(60))
+    renewed, _ = workshop.validate(again, now=NOW + timedelta(hours=2))
+    assert renewed.dataset_ids == old.dataset_ids
+    # A later run, which was not started by that upload, takes it for the latest too.
+    scheduled, _ = workshop.validate(now=NOW + timedelta(hours=3))
+    assert scheduled.dataset_ids == old.dataset_ids
+    record = next(each for each in workshop.registry.list_datasets(MODEL) if each.dataset_id == old.dataset_ids[0])
+    assert record.source.key.endswith("/may.csv")
+    assert record.uploaded_at == record.renewed_at == again.uploaded_at
+
+
 def test_known_content_is_recognised(workshop):
     first, _ = workshop.validate(workshop.upload("first.csv", churn_csv()))
     again, verdict = workshop.validate(
@@ -365,10 +384,31 @@ def test_what_the_prepared_schema_has_seen_is_what_the_run_trains_on(workshop):
     assert schema.column("plan").categories == ("basic", "gold", "plus", "pro")
 
 
-def test_too_large_a_file_is_told_its_limit(workshop, monkeypatch):
-    monkeypatch.setattr(intake, "MAX_FILE_BYTES", 1_000_000)
-    run, _ = workshop.validate(workshop.upload("large.csv", b"a,label\n" + b"1,2\n" * 300_000))
-    assert run.reasons == ("large.csv: the file has 1 MB; at most 1 MB are read: upload it in parts, or as Parquet",)
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        (
+            Limits(max_bytes=1_000_000),
+            "the upload has 1 MB; at most 1 MB, unpacked, and 25,000,000 rows are read at once",
+        ),
+        (Limits(max_rows=1_000), "the upload has more than 1,000 rows; at most 2,500 MB, unpacked, and 1,000 rows"),
+    ],
+)
+def test_too_large_a_file_is_told_its_limit(workshop, limits, told):
+    run, _ = workshop.validate(workshop.upload("large.csv", b"a,label\n" + b"1,2\n" * 300_000), limits=limits)
+    assert run.reasons[0].startswith(f"large.csv: {told}")
+    assert run.reasons[0].endswith("upload it as several datasets, which are trained on together")
+
+
+def test_a_compressed_file_is_measured_unpacked(workshop):
+    body = gzip.compress(b"a,label\n" + b"1,2\n" * 300_000)
+    run, _ = workshop.validate(workshop.upload("large.csv.gz", body), limits=Limits(max_bytes=1_000_000))
+    assert run.reasons == ("large.csv.gz: the file unpacks to more than 1 MB: upload several datasets",)
+
+
+def test_limits_follow_from_memory_up_to_what_was_measured():
+    assert Limits.for_memory(3_008) == Limits.for_memory(10_240) == Limits()
+    assert Limits.for_memory(1_504).max_rows == Limits().max_rows // 2
 
 
 def test_an_upload_that_is_gone_is_a_verdict(workshop):
@@ -383,7 +423,7 @@ def test_a_failing_bucket_is_an_error_not_a_verdict(workshop, monkeypatch):
     def unavailable(key: str, version_id: str | None = None) -> bytes:
         raise ServiceUnavailableError("throttled")
 
-    monkeypatch.setattr(workshop.store, "get", unavailable)
+    monkeypatch.setattr(workshop.store, "head", unavailable)
     with pytest.raises(ServiceUnavailableError):
         validate_run(run, registry=workshop.registry, data_store=workshop.store, now=NOW)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from millrace.errors import InvalidInputError
 from millrace.evaluation.gate import decide
-from millrace.evaluation.gate_evidence import ChampionComparison, GateEvidence
+from millrace.evaluation.gate_evidence import ChampionComparison, GateEvidence, SliceEvidence
 from millrace.evaluation.intervals import Interval
 from millrace.spec import GateSpec
 from millrace.training.metric_catalogue import get_metric
@@ -115,3 +115,75 @@ def test_checks_are_plain_json():
         "threshold": 100_000_000.0,
         "explanation": "the ONNX file has 1000 bytes and may have 100000000",
     }
+
+
+@pytest.mark.parametrize(
+    ("gain", "rule", "decision"),
+    [
+        (Interval(-0.02, 0.01), "not_worse", "promote"),
+        (Interval(-0.02, -0.01), "not_worse", "keep"),
+        (Interval(0.01, 0.02), "not_worse", "promote"),
+        (Interval(-0.02, 0.01), "better", "keep"),
+        (Interval(0.0, 0.01), "better", "keep"),
+        (Interval(0.01, 0.02), "better", "promote"),
+    ],
+)
+def test_the_rule_says_what_replaces_a_champion(gain, rule, decision):
+    evidence = replace(EVIDENCE, champion=ChampionComparison(3, gain))
+    assert decide(evidence, GateSpec(champion_rule=rule)).decision == decision
+
+
+@pytest.mark.parametrize(
+    ("latency", "decision"), [({"row": 99.0, "batch": 4_000.0}, "promote"), ({"row": 101.0, "batch": 1.0}, "reject")]
+)
+def test_latency_is_limited_and_its_numbers_are_kept(latency, decision):
+    result = decide(replace(EVIDENCE, latency=latency), GateSpec())
+    assert result.decision == decision
+    checks = {check.name: (check.value, check.threshold) for check in result.checks}
+    assert checks["latency:row"] == (latency["row"], 100.0)
+    assert checks["latency:batch"] == (latency["batch"], 5_000.0)
+
+
+def test_without_a_limit_latency_is_told_only():
+    spec = GateSpec(max_row_milliseconds=None, max_batch_milliseconds=None)
+    result = decide(replace(EVIDENCE, latency={"row": 1e9, "batch": 1e9}), spec)
+    assert result.decision == "promote"
+    assert "there is no limit" in next(check.explanation for check in result.checks if check.name == "latency:row")
+
+
+def test_every_declared_slice_has_every_floor_and_its_own():
+    slices = [
+        SliceEvidence("good", 100, {"accuracy": 0.9, "roc_auc": 0.9}),
+        SliceEvidence("bad", 100, {"accuracy": 0.5, "roc_auc": 0.9}, {"roc_auc": 0.95}),
+    ]
+    result = decide(replace(EVIDENCE, slices=slices), GateSpec(slice_floors={"accuracy": 0.8}))
+    assert result.decision == "reject"
+    failed = {check.name for check in result.checks if not check.passed}
+    assert failed == {"slice:accuracy:bad", "slice:roc_auc:bad"}
+    assert "in the slice 'bad' (100 rows), accuracy is 0.5 and must be at least 0.8" in result.reasons
+
+
+def test_a_slices_own_floor_comes_before_that_of_every_slice():
+    part = SliceEvidence("plan", 100, {"accuracy": 0.7}, {"accuracy": 0.6})
+    assert decide(replace(EVIDENCE, slices=[part]), GateSpec(slice_floors={"accuracy": 0.8})).decision == "promote"
+
+
+@pytest.mark.parametrize(("metrics", "told"), [(None, "too few to judge"), ({}, "is not defined")])
+def test_a_slice_that_cannot_be_judged_is_said_and_let_pass(metrics, told):
+    result = decide(replace(EVIDENCE, slices=[SliceEvidence("x", 3, metrics)]), GateSpec(slice_floors={"roc_auc": 0.9}))
+    (check,) = [check for check in result.checks if check.name.startswith("slice:")]
+    assert (result.decision, check.passed) == ("promote", True)
+    assert told in check.explanation
+
+
+def test_answers_that_are_no_numbers_are_rejected_before_anything_else():
+    result = decide(replace(EVIDENCE, unanswered_rows=2, metrics={}, baseline_gain=None), GateSpec())
+    assert result.decision == "reject"
+    assert result.reasons[0] == "the model's answer is not a number for 2 rows of the holdout"
+
+
+def test_a_note_about_the_champion_is_part_of_the_reason():
+    champion = ChampionComparison(3, Interval(-0.2, -0.1), note="it may have seen these rows")
+    result = decide(replace(EVIDENCE, champion=champion), GateSpec())
+    assert result.decision == "keep"
+    assert result.reasons[0].endswith("(it may have seen these rows)")

@@ -15,14 +15,23 @@ def finding(status, verdict="feature_drift", subject="age"):
     return Finding(verdict, subject, status, f"{subject} is {status}")
 
 
-def run(statuses, spec=SPEC, book=None, start=0):
+DAY = timedelta(days=1)
+
+
+def run(statuses, spec=SPEC, book=None, start=0, ask_again_after=DAY):
     """One window an hour; a status, or a list of findings."""
     book, told = book or Watchbook(), []
     for hour, status in enumerate(statuses, start):
         begin = START + timedelta(hours=hour)
         findings = [finding(status)] if isinstance(status, str) else status
         book, steps = advance(
-            book, findings, spec, model="churn", version=3, window=(begin, begin + timedelta(hours=1))
+            book,
+            findings,
+            spec,
+            model="churn",
+            version=3,
+            window=(begin, begin + timedelta(hours=1)),
+            ask_again_after=ask_again_after,
         )
         # Everything has to survive storage between two windows.
         book = Watchbook.from_dict(json.loads(json.dumps(book.to_dict())))
@@ -110,3 +119,10 @@ def test_without_a_cooldown_it_is_a_new_incident():
 def test_staleness_needs_no_second_window():
     old = [finding("breach", "staleness", "age of the model")]
     assert run([old, old])[1] == [(0, "opened", "ModelStale")]
+
+
+def test_what_goes_on_is_said_again_after_a_rest_under_the_same_incident():
+    book, told = run(["breach"] * 8 + ["ok"] * 3, ask_again_after=timedelta(hours=3))
+    assert [step for _, step, _ in told] == ["opened", "persists", "persists", "resolved"]
+    assert [hour for hour, _, _ in told] == [1, 4, 7, 9]
+    assert book.incidents["DriftDetected"].alerts == 3

@@ -7,11 +7,12 @@ import pytest
 from millrace.errors import ServiceUnavailableError
 from millrace.layout import captures_key, monitoring_key
 from millrace.monitoring.delivery import deliver_alerts
-from millrace.monitoring.running import load_state
+from millrace.monitoring.running import load_state, models_by_the_stacks_schedule
 from millrace.ports import ServingCounts
 from millrace.spec import ModelSpec
 from millrace.spec.monitoring import MonitoringSpec
 
+from tests.fakes.memory_registry import MemoryRegistry
 from tests.unit.monitoring.served import MODEL, START, Served
 
 
@@ -374,3 +375,11 @@ def test_the_page_shows_what_is_wrong_and_survives_hostile_names():
     assert "DriftDetected" in page
     assert "is distributed otherwise" in page
     assert "<script src" not in page
+
+
+def test_the_stacks_schedule_leaves_out_who_has_a_schedule_of_their_own_or_is_not_watched():
+    registry = MemoryRegistry()
+    said = {"plain": {}, "own": {"schedule": "rate(5 minutes)"}, "off": {"enabled": False}}
+    for model, monitoring in said.items():
+        registry.put_spec(model, ModelSpec.parse({"monitoring": monitoring}))
+    assert models_by_the_stacks_schedule(registry) == ["plain"]

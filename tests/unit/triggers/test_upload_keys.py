@@ -28,6 +28,8 @@ def test_a_key_below_a_model_is_an_upload_of_that_model(key, model):
         ("incoming/churn/", "folder marker"),
         ("incoming/churn/2026/", "folder marker"),
         ("incoming/churn/../iris/may.csv", "'..'"),
+        ("incoming/churn/_SUCCESS", "finishes no folder"),
+        ("incoming/churn/manifest.json", "finishes no folder"),
         ("incoming/churn/a..b.csv", "'..'"),
         ("incoming/churn/my file.csv", "spaces"),
         ("incoming/churn/my\u00a0file.csv", "spaces"),
@@ -41,4 +43,4 @@ def test_any_other_key_is_refused_with_the_reason_and_what_to_do(key, words):
     refusal = read_upload_key(key)
     assert isinstance(refusal, Refusal)
     assert words in refusal.reason
-    assert "upload" in refusal.remedy
+    assert "upload" in refusal.remedy or "put it" in refusal.remedy

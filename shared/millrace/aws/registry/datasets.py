@@ -1,10 +1,12 @@
 """Accepted datasets: each content once, in the order of acceptance."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from millrace.aws.registry.keys import dataset_id_key, dataset_key, model_key
 from millrace.aws.registry.serialisation import decode, encode
 from millrace.aws.registry.table import TableItems
+from millrace.errors import DatasetNotFoundError
 from millrace.registry.entities import DatasetRecord
 
 
@@ -23,6 +25,19 @@ class DatasetItems(TableItems):
             ]
         )
         return not failed
+
+    def renew_dataset(self, model: str, dataset_id: str, uploaded_at: datetime) -> None:
+        """Record that a dataset's content was uploaded again; an earlier moment than the one known changes nothing."""
+        known: Any = self._table.get(dataset_id_key(model, dataset_id))
+        if known is None:
+            raise DatasetNotFoundError(f"the model {model!r} has no dataset {dataset_id}")
+        record = model_key(model, known["record"]["S"])
+        # Moments in UTC are texts in the order of time.
+        self._table.change(
+            record,
+            {"renewed_at": uploaded_at.astimezone(UTC)},
+            "attribute_exists(pk) AND (attribute_not_exists(renewed_at) OR renewed_at < :renewed_at)",
+        )
 
     def list_datasets(self, model: str) -> list[DatasetRecord]:
         """Return accepted datasets, oldest first."""

@@ -1,0 +1,151 @@
+"""Clients of the deployed stack: other people's, through a proxy that signs, and those with an API key."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import ssl
+import string
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+from millrace.aws.registry import DynamoRegistry
+from millrace.layout import version_key
+from millrace.registry.entities import Cause, LedgerEntry, ModelVersion, Run
+from millrace_cli.api import SignedRequests
+
+from tests.clients.conversations import (
+    send_what_the_document_makes,
+    talk_with_kserve,
+    talk_with_mlflow,
+    talk_with_triton,
+)
+from tests.e2e.conftest import DeployedStack
+from tests.serving_models import CHURN_RECORD, churn_onnx, churn_schema, sha256, version_artifacts
+from tests.signing_proxy import signing_proxy
+from tests.template.template_file import ROOT
+
+pytestmark = pytest.mark.e2e
+
+MODEL = "clients"
+
+
+@pytest.fixture(scope="module")
+def expected(stack: DeployedStack) -> dict[str, Any]:
+    """Register a model that every client can be asked about; returns its prediction of ``CHURN_RECORD``."""
+    artifacts = version_artifacts(churn_onnx(), churn_schema())
+    for name, body in artifacts.items():
+        stack.client("s3").put_object(
+            Bucket=stack.target.output("ModelsBucketName"), Key=version_key(MODEL, 1, name), Body=body
+        )
+    models = DynamoRegistry(stack.client("dynamodb"), stack.target.output("RegistryTableName"))
+    now = datetime.now(UTC)
+
+    def entry(action: str) -> LedgerEntry:
+        return LedgerEntry(MODEL, action, now, "test", action, "")
+
+    run = Run(MODEL, "20260503T120000-0f3a9c2b7d1e", ("cause",), "manual", now)
+    models.claim_cause(Cause("cause", MODEL, "manual", now), run, entry("run_requested"))
+    version = ModelVersion(
+        model=MODEL,
+        version=1,
+        semantic_version="1.0.0",
+        run_id=run.run_id,
+        trial_id="trial",
+        candidate="logistic_regression",
+        task="binary",
+        metrics={},
+        dataset_ids=(),
+        schema_version=1,
+        manifest_sha256=sha256(artifacts["manifest.json"]),
+        created_at=now,
+    )
+    models.put_version(version, entry("model_registered"))
+    models.move_alias(MODEL, "champion", 1, models.get_state(MODEL).revision, entry("alias_moved"))
+    reply = stack.api.post(f"/models/{MODEL}/invocations", {"dataframe_records": [CHURN_RECORD]})
+    return dict(reply["predictions"][0])
+
+
+def connect(stack: DeployedStack, url: str, **options: Any) -> httpx.Client:
+    context = ssl.create_default_context(cafile=stack.target.authority)
+    return httpx.Client(base_url=url, verify=context, trust_env=False, timeout=60, **options)
+
+
+@pytest.fixture(scope="module")
+def url(stack: DeployedStack) -> Iterator[str]:
+    auth = SignedRequests(stack.target.credentials, stack.target.region)
+    with connect(stack, stack.target.api_url, auth=auth) as client, signing_proxy(client) as address:
+        yield address
+
+
+@pytest.mark.parametrize("talk", [talk_with_kserve, talk_with_triton, talk_with_mlflow])
+def test_a_client_that_cannot_sign_works_behind_a_proxy_that_does(
+    url: str, expected: dict[str, Any], talk: Callable[..., None]
+) -> None:
+    talk(url, MODEL, expected)
+
+
+def test_the_deployed_endpoint_keeps_what_its_document_promises(url: str, expected: dict[str, Any]) -> None:
+    assert send_what_the_document_makes(url, MODEL, 3) > 20
+
+
+def readme_python() -> str:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    return str(code).replace("/models/churn/", f"/models/{MODEL}/")
+
+
+def readme_curl() -> list[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^    curl (.*?)-d ", text, re.DOTALL | re.MULTILINE)
+    body = json.dumps({"dataframe_records": [CHURN_RECORD]})
+    words = shlex.split(command.replace("\\\n", " ").replace("/models/churn/", f"/models/{MODEL}/"))
+    return ["curl", "--silent", *words, "-d", body]
+
+
+def test_the_readmes_examples_work(stack: DeployedStack, expected: dict[str, Any]) -> None:
+    credentials = stack.target.credentials.get_frozen_credentials()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "API_URL": stack.target.api_url,
+        "AWS_REGION": stack.target.region,
+        "AWS_ACCESS_KEY_ID": credentials.access_key,
+        "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
+        "AWS_SESSION_TOKEN": credentials.token or "",
+        "SSL_CERT_FILE": str(stack.target.authority),
+        "CURL_CA_BUNDLE": str(stack.target.authority),
+        "NO_PROXY": "*",
+    }
+    code = f"row = {CHURN_RECORD!r}\n{readme_python()}"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - our own README
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str([expected])
+    curl = shutil.which("curl")
+    if curl is None:
+        return
+    command = [string.Template(word).safe_substitute(environment) for word in readme_curl()]
+    done = subprocess.run([curl, *command[1:]], env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - as above
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["predictions"] == [expected], done.stdout
+
+
+def test_a_key_asks_for_predictions_and_for_nothing_else(stack: DeployedStack, expected: dict[str, Any]) -> None:
+    key_id = stack.target.output("ApiKeyId")
+    key = stack.client("apigateway").get_api_key(apiKey=key_id, includeValue=True)["value"]
+    key_url = stack.target.api_url.replace(stack.target.output("ApiId"), stack.resource("KeyApi"))
+    body = {"dataframe_records": [CHURN_RECORD]}
+    with connect(stack, key_url) as client:
+        answer = client.post(f"/models/{MODEL}/invocations", json=body, headers={"x-api-key": key})
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["predictions"] == [expected]
+        for headers in ({}, {"x-api-key": "x" * 40}):
+            assert client.post(f"/models/{MODEL}/invocations", json=body, headers=headers).status_code == 403
+        assert client.get(f"/models/{MODEL}", headers={"x-api-key": key}).status_code in (403, 404)
+    with connect(stack, stack.target.api_url) as client:
+        refused = client.post(f"/models/{MODEL}/invocations", json=body, headers={"x-api-key": key})
+    assert refused.status_code == 403
