@@ -49,6 +49,8 @@ def main(streams: int, windows: int, rates: list[int], shifted: int) -> None:
         ]
         columns, datasets = (sum(one[place] for one in found) / len(found) * 1_000 for place in (0, 1))
         print(f"| {rate:,} | {len(found)} | {columns:.0f} | {datasets:.0f} |", flush=True)
+    if not shifted:
+        return
     print("\n| shift | grade | rows an hour | any column: windows, share | dataset: windows, share |")
     print("|---|---|---|---|---|")
     for kind, grades in GRADES.items():

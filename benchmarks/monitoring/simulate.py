@@ -132,7 +132,13 @@ class Stream:
 
     def _advance(self, findings: list, end: datetime) -> list[str]:
         self.book, transitions = advance(
-            self.book, findings, self.spec, model="m", version=1, window=(self._begin, end)
+            self.book,
+            findings,
+            self.spec,
+            model="m",
+            version=1,
+            window=(self._begin, end),
+            ask_again_after=timedelta(days=365),
         )
         return [transition.incident.event for transition in transitions if transition.step == "opened"]
 

@@ -51,26 +51,31 @@ class CloudWatch:
         results = []
         for query in MetricDataQueries:
             metric = query["MetricStat"]["Metric"]
-            assert (metric["Namespace"], metric["MetricName"]) == ("Millrace", "PredictionLatency")
+            assert metric["Namespace"] == "Millrace"
             assert query["MetricStat"]["Period"] == 3_600
             named = {one["Name"]: one["Value"] for one in metric["Dimensions"]}
             values = self.series.get((named["model_version"], named["dialect"]), {})
-            statistic = query["MetricStat"]["Stat"]
+            statistic = f"{metric['MetricName']} {query['MetricStat']['Stat']}"
             results.append({"Id": query["Id"], "Values": [values[statistic]] if statistic in values else []})
         return {"MetricDataResults": results}
 
 
 SERIES = {
-    ("3", "mlflow"): {"SampleCount": 20.0, "p95": 50.0},
-    ("3", "kserve_v1"): {"SampleCount": 10.0, "p95": 900.0},
-    ("3", "open_inference"): {"SampleCount": 1.0, "p95": 9_000.0},
-    ("2", "mlflow"): {"SampleCount": 50.0, "p95": 5_000.0},
+    ("3", "mlflow"): {
+        "PredictionLatency SampleCount": 20.0,
+        "PredictionLatency p95": 50.0,
+        "PredictedRows Sum": 200.0,
+        "BadRows Sum": 50.0,
+    },
+    ("3", "kserve_v1"): {"PredictionLatency SampleCount": 10.0, "PredictionLatency p95": 900.0},
+    ("3", "open_inference"): {"PredictionLatency SampleCount": 1.0, "PredictionLatency p95": 9_000.0},
+    ("2", "mlflow"): {"PredictionLatency SampleCount": 50.0, "PredictionLatency p95": 5_000.0},
 }
 
 
 def test_latency_is_the_slowest_dialect_s_that_matters():
     found = CloudWatchServingMetrics(CloudWatch(SERIES)).read("churn", 3, NOW - timedelta(hours=1), NOW)
-    assert found == ServingCounts(requests=31, latency_ms=900.0)
+    assert found == ServingCounts(requests=31, latency_ms=900.0, rows=250, refused_rows=50)
 
 
 def test_of_a_version_that_nobody_asked_nothing_is_known():

@@ -25,6 +25,7 @@ from millrace.errors import (
 from millrace.layout import version_key
 from millrace.observability import logger
 from millrace.registry.entities import Cause, LedgerEntry, ModelVersion, Run
+from millrace.settings import load_settings
 from moto import mock_aws
 
 from tests.gateway import make_event
@@ -566,7 +567,18 @@ def test_the_handler_imports_nothing_that_a_prediction_does_not_need():
         "pyarrow",
         "aws_xray_sdk",
         "boto3",
+        "botocore",  # on Lambda it is imported as well, where the processor is whole
+        "aws_lambda_powertools",
+        "millrace.serving.explanations",
         "millrace.ports",
         "millrace.serving.openapi",
     }
     assert not heavy & loaded
+
+
+def test_a_snapshot_holds_no_client_no_setting_and_no_identifier(monkeypatch):
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "predict")
+    module = load_handler("predict").__globals__
+    assert "millrace.aws.serving_source" in sys.modules
+    assert module["_endpoint"].cache_info().currsize == 0
+    assert load_settings.cache_info().currsize == 0

@@ -1,7 +1,8 @@
 """How requests were served, from the metrics that ``predict`` writes.
 
-Only what is counted by model is read: latency, and with its sample count the answered requests. Errors and refusals are
-counted for the whole service, because a stranger could make names up; CloudWatch alarms watch those.
+Only what is counted by model is read: latency, with its sample count the answered requests, and rows with those left
+out as bad. Errors and refusals of whole requests are counted for the whole service, because a stranger could make names
+up; CloudWatch alarms watch those.
 """
 
 from datetime import datetime
@@ -11,10 +12,16 @@ from millrace.aws.errors import aws_errors
 from millrace.emf import NAMESPACE
 from millrace.ports import ServingCounts
 
-METRIC = "PredictionLatency"
+LATENCY, ROWS, BAD_ROWS = "PredictionLatency", "PredictedRows", "BadRows"
 #: As ``predict`` names them; see :mod:`millrace.serving.dialects`.
 DIALECTS = ("mlflow", "open_inference", "kserve_v1")
-_PERCENTILE = "p95"
+#: What is asked of each dialect: its name here, the metric, the statistic.
+_ASKED = (
+    ("requests", LATENCY, "SampleCount"),
+    ("latency", LATENCY, "p95"),
+    ("rows", ROWS, "Sum"),
+    ("bad", BAD_ROWS, "Sum"),
+)
 _MINUTE, _DAY = 60, 86_400
 #: A dialect that is asked more rarely does not say how slow the model is.
 _LEAST_SHARE = 0.1
@@ -38,23 +45,28 @@ class CloudWatchServingMetrics:
         minutes = -(-int((end - start).total_seconds()) // _MINUTE)
         period = max(_MINUTE, min(_DAY, minutes * _MINUTE))
         queries = [
-            _query(f"{name}_{number}", statistic, period, _dimensions(model, version, dialect))
+            _query(f"{name}_{number}", metric, statistic, period, _dimensions(model, version, dialect))
             for number, dialect in enumerate(DIALECTS)
-            for name, statistic in (("requests", "SampleCount"), ("latency", _PERCENTILE))
+            for name, metric, statistic in _ASKED
         ]
         with aws_errors("CloudWatch"):
             found = self._client.get_metric_data(MetricDataQueries=queries, StartTime=start, EndTime=end)
         values = {result["Id"]: result.get("Values", []) for result in found["MetricDataResults"]}
-        counted = [
-            (sum(values.get(f"requests_{number}", [])), max(values.get(f"latency_{number}", []), default=0.0))
-            for number in range(len(DIALECTS))
-        ]
-        total = sum(requests for requests, _ in counted)
+        requests, rows, bad = (
+            [sum(values.get(f"{name}_{number}", [])) for number in range(len(DIALECTS))]
+            for name in ("requests", "rows", "bad")
+        )
+        total = sum(requests)
         if not total:
             return None
         # Percentiles do not add up: the slowest of the ways to ask that matter is the one to look at.
-        slowest = max(latency for requests, latency in counted if requests >= _LEAST_SHARE * total)
-        return ServingCounts(requests=round(total), latency_ms=slowest)
+        slowest = max(
+            max(values.get(f"latency_{number}", []), default=0.0)
+            for number, count in enumerate(requests)
+            if count >= _LEAST_SHARE * total
+        )
+        refused = round(sum(bad))
+        return ServingCounts(round(total), rows=round(sum(rows)) + refused, refused_rows=refused, latency_ms=slowest)
 
 
 def _dimensions(model: str, version: int, dialect: str) -> list[dict[str, str]]:
@@ -62,6 +74,6 @@ def _dimensions(model: str, version: int, dialect: str) -> list[dict[str, str]]:
     return [{"Name": name, "Value": value} for name, value in named.items()]
 
 
-def _query(name: str, statistic: str, period: int, dimensions: list[dict[str, str]]) -> dict[str, Any]:
-    metric = {"Namespace": NAMESPACE, "MetricName": METRIC, "Dimensions": dimensions}
-    return {"Id": name, "MetricStat": {"Metric": metric, "Period": period, "Stat": statistic}}
+def _query(name: str, metric: str, statistic: str, period: int, dimensions: list[dict[str, str]]) -> dict[str, Any]:
+    named = {"Namespace": NAMESPACE, "MetricName": metric, "Dimensions": dimensions}
+    return {"Id": name, "MetricStat": {"Metric": named, "Period": period, "Stat": statistic}}

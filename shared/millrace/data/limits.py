@@ -22,7 +22,7 @@ class Limits:
     """
 
     max_bytes: int = 2_500_000_000
-    max_rows: int = 25_000_000
+    max_rows: int = 15_000_000
     max_prepared_bytes: int = 400_000_000
 
     @classmethod

@@ -18,6 +18,9 @@ from millrace.data.storage import to_values
 
 _OFFSET, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 
+#: Hashes that are looked through at once.
+_SCANNED_AT_ONCE = 1 << 17
+
 UInt64Array = npt.NDArray[np.uint64]
 
 #: Returns a column's parts, from the beginning each time.
@@ -110,46 +113,60 @@ def count_words(parts: Parts, shown: int) -> WordCounts:
         lengths.add(words)
     every = np.concatenate(hashes)
     hashes.clear()
-    different, counts = _runs(every)
-    common = _commonest(every, different, counts, shown)
+    distinct, repeated, counts = _repeated(every)
+    common = _commonest(every, repeated, counts, min(shown, distinct))
     named = _words_at(parts, {position: (count, key) for position, count, key in common})
     return WordCounts(
         rows=len(every),
-        distinct=len(different),
-        singletons=int(np.count_nonzero(counts == 1)),
+        distinct=distinct,
+        singletons=distinct - len(repeated),
         top=tuple(sorted(named, key=lambda entry: (-entry[1], entry[0]))),
         lengths=lengths.summary(),
         hashes=every,
     )
 
 
-def _runs(hashes: UInt64Array) -> tuple[UInt64Array, npt.NDArray[np.int64]]:
-    """Return the different hashes in order, and how often each occurs."""
+def _repeated(hashes: UInt64Array) -> tuple[int, UInt64Array, npt.NDArray[np.int64]]:
+    """Return how many hashes differ; and of those that repeat, in order, which they are and how often each occurs.
+
+    Of a column whose words all differ nothing is copied but its hashes, once.
+    """
     ordered = np.sort(hashes)
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(ordered) else np.empty(0, int)
-    return ordered[starts], np.diff(np.append(starts, len(ordered)))
+    again = ordered[1:] == ordered[:-1]
+    repeated, counts = np.unique(ordered[1:][again], return_counts=True)
+    return len(hashes) - int(np.count_nonzero(again)), repeated, counts + 1
 
 
 def _commonest(
-    hashes: UInt64Array, different: UInt64Array, counts: npt.NDArray[np.int64], shown: int
+    hashes: UInt64Array, repeated: UInt64Array, counts: npt.NDArray[np.int64], shown: int
 ) -> list[tuple[int, int, int]]:
     """Return where each of the commonest words appears first, how often it occurs, and its hash."""
-    if not len(different):
-        return []
-    least = int(np.partition(counts, -shown)[-shown]) if len(counts) > shown else 0
-    above = different[counts > least]
-    found = {int(key): int(np.argmax(hashes == key)) for key in above}
-    equals = different[counts == least]
-    for start in range(0, len(hashes), 1 << 17):
-        if len(found) >= min(shown, len(different)):
+    least = int(np.partition(counts, -shown)[-shown]) if 0 < shown <= len(counts) else 1
+    found = {int(key): (int(np.argmax(hashes == key)), int(count)) for key, count in _above(repeated, counts, least)}
+    equals = repeated[counts == least]
+    for start in range(0, len(hashes), _SCANNED_AT_ONCE):
+        if len(found) >= shown:
             break
-        part = hashes[start : start + (1 << 17)]
-        for offset in np.flatnonzero(np.isin(part, equals)).tolist():
-            found.setdefault(int(part[offset]), start + offset)
+        part = hashes[start : start + _SCANNED_AT_ONCE]
+        # Those that are as common as the last one shown; where that is a word that occurs once, all that do not repeat.
+        wanted = _is_among(part, equals) if least > 1 else ~_is_among(part, repeated)
+        for offset in np.flatnonzero(wanted).tolist():
+            found.setdefault(int(part[offset]), (start + offset, least))
             if len(found) >= shown:
                 break
-    positions = np.searchsorted(different, np.array(list(found), dtype=np.uint64))
-    return [(row, int(counts[at]), key) for (key, row), at in zip(found.items(), positions, strict=True)]
+    return [(position, count, key) for key, (position, count) in found.items()]
+
+
+def _above(repeated: UInt64Array, counts: npt.NDArray[np.int64], least: int) -> Iterator[tuple[np.uint64, np.int64]]:
+    yield from zip(repeated[counts > least], counts[counts > least], strict=True)
+
+
+def _is_among(hashes: UInt64Array, ordered: UInt64Array) -> npt.NDArray[np.bool_]:
+    """Tell which hashes are among others, which are in order and differ."""
+    if not len(ordered):
+        return np.zeros(len(hashes), dtype=np.bool_)
+    positions = np.minimum(np.searchsorted(ordered, hashes), len(ordered) - 1)
+    return np.asarray(ordered[positions] == hashes)
 
 
 def _words_at(parts: Parts, wanted: dict[int, tuple[int, int]]) -> list[tuple[str, int, int]]:

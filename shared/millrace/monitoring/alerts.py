@@ -17,7 +17,8 @@ MAX_LISTED = 10
 #: What SNS takes of a subject.
 _MAX_SUBJECT = 100
 
-_NOTHING_DONE = "nothing by the monitor itself; where the spec says so, this event asks for a training run"
+_NOTHING_DONE = "this event asks for a training run; `millrace why` tells what became of it"
+_NO_CURE = "nothing: a model that learnt from faulty data would learn the fault"
 _HEADLINES = {
     "DriftDetected": "what {model!r} is asked, or answers, has drifted",
     "QualityDegraded": "{model!r} has become worse",
@@ -101,7 +102,8 @@ def describe(model: str, incident: Incident) -> str:
         lines.append(f"- and {len(troubles) - MAX_LISTED} more, in the report")
     lines += ["", f"Since {_moment(incident.since)}; noticed at {_moment(incident.opened_at)}."]
     lines += ["Rows to look at:", *(f"  {place}" for place in _places(model, incident))]
-    done = incident.actions or (_NOTHING_DONE,)
+    usual = _NO_CURE if incident.event == "DataQualityDegraded" else _NOTHING_DONE
+    done = incident.actions or (usual,)
     lines += ["What was done about it:", *(f"  {action}" for action in done)]
     lines += ["", f"Report: millrace monitor {model}    Story: millrace why {model}"]
     return "\n".join(lines)

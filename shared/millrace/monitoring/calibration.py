@@ -86,7 +86,7 @@ def find_miscalibration(
         subject="probabilities",
         status="breach" if breach else "ok",
         message=f"probabilities {state}: expected calibration error {before.error:.3f} on the holdout, {now.error:.3f} "
-        f"on {present.rows:,} outcomes; Brier score {before.brier:.3f} -> {now.brier:.3f}",
+        f"on {present.rows:,} outcomes; Brier score {before.brier:.3f} → {now.brier:.3f}",
         measure="expected calibration error beyond chance",
         value=growth,
         threshold=watch.threshold,

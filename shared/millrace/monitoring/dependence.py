@@ -72,7 +72,7 @@ def _judge(pair: BrokenPair, threshold: float, rows: int) -> Finding:
         subject=f"{pair.first} and {pair.second}",
         status="breach",
         message=f"{pair.first!r} and {pair.second!r} no longer go together as in training: correlation "
-        f"{pair.before:.2f} -> {pair.now:.2f}, although each may look as it did",
+        f"{pair.before:.2f} → {pair.now:.2f}, although each may look as it did",
         measure="change of correlation",
         value=pair.change,
         threshold=threshold,

@@ -165,7 +165,7 @@ def _words(
     if "mean" in drift.now:
         change = _mean_change(drift)
     else:
-        change = ", ".join(f"{name!r} {drift.before[name]:.0%} -> {drift.now[name]:.0%}" for name in drift.now)
+        change = ", ".join(f"{name!r} {drift.before[name]:.0%} → {drift.now[name]:.0%}" for name in drift.now)
     return f"{drift.column!r} is distributed otherwise than {baseline}: {change}; {size} ({threshold:g} matters)"
 
 
@@ -173,4 +173,4 @@ def _mean_change(drift: ColumnDrift) -> str:
     before, now = drift.before["mean"], drift.now["mean"]
     if before is None or now is None:
         return "no mean on one side"
-    return f"mean {before:.4g} -> {now:.4g}"
+    return f"mean {before:.4g} → {now:.4g}"

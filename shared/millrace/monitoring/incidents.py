@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, Self, get_args
 
-from millrace.monitoring.findings import Finding, VerdictName
+from millrace.monitoring.findings import VERDICTS, Finding, VerdictName
 from millrace.names import make_cause_id
 from millrace.spec.monitoring import MonitoringSpec, Watch
 
@@ -37,6 +37,8 @@ EVENT_OF: Mapping[VerdictName, EventType] = {
     "serving_health": "ServingDegraded",
 }
 Step = Literal["opened", "persists", "resolved"]
+#: Of these, findings name what is wrong; what they do not name is in order.
+_LISTS_FAULTS_ONLY: frozenset[VerdictName] = frozenset({"data_quality", "dependence", "skew"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +216,7 @@ def advance(
     recent, first_seen = _remember(book, now)
     alarms = {
         key: Trouble(now.breaches[key], first_seen[key])
-        for key, flags in recent.items()
+        for key, flags in sorted(recent.items(), key=_by_importance)
         if key in now.breaches and sum(flags) >= now.persistence(key)[0]
     }
     incidents = dict(book.incidents)
@@ -247,11 +249,20 @@ class _Window:
         self.begin, self.end = span
         self.breaches = {finding.key: finding for finding in findings if finding.status == "breach"}
         self._unknown = {finding.key for finding in findings if finding.status == "unknown"}
+        self._listed = {finding.key for finding in findings if finding.status != "unknown"}
         self._judged = {finding.verdict for finding in findings if finding.status != "unknown"}
 
-    def heard(self, key: str) -> bool:
-        """Tell whether anything was said about a subject; what a verdict does not list is in order."""
-        return _verdict_of(key) in self._judged and key not in self._unknown
+    def heard(self, key: str, version: int | None = None) -> bool:
+        """Tell whether anything was said about a subject.
+
+        Some verdicts list only what is wrong: there, silence is good news. So it is of another version's subject, which
+        this version may not have at all.
+        """
+        if key in self._unknown:
+            return False
+        verdict = _verdict_of(key)
+        silence_counts = verdict in _LISTS_FAULTS_ONLY or version not in (None, self.version)
+        return key in self._listed or (silence_counts and verdict in self._judged)
 
     def persistence(self, key: str) -> tuple[int, int]:
         """Return how many breaches among how many windows are an alarm."""
@@ -262,7 +273,7 @@ class _Window:
 
 def _remember(book: Watchbook, now: _Window) -> tuple[dict[str, tuple[bool, ...]], dict[str, datetime]]:
     recent, first_seen = dict(book.recent), dict(book.first_seen)
-    for key in {*recent, *now.breaches}:
+    for key in sorted({*recent, *now.breaches}):
         if not now.heard(key):
             continue
         first_seen.setdefault(key, now.begin)
@@ -274,21 +285,25 @@ def _remember(book: Watchbook, now: _Window) -> tuple[dict[str, tuple[bool, ...]
     return recent, first_seen
 
 
+def _by_importance(item: tuple[str, Any]) -> tuple[int, str]:
+    return VERDICTS.index(_verdict_of(item[0])), item[0]
+
+
 def _verdict_of(key: str) -> VerdictName:
     return key.partition(":")[0]  # type: ignore[return-value]  # keys are made by Finding.key
 
 
 def _follow(before: Incident, alarms: Mapping[str, Trouble], now: _Window) -> Incident:
-    troubles = {key: _follow_one(key, trouble, now) for key, trouble in before.troubles.items()}
+    troubles = {key: _follow_one(key, trouble, now, before.version) for key, trouble in before.troubles.items()}
     troubles |= {key: trouble for key, trouble in alarms.items() if key not in troubles}
     quiet = all(trouble.quiet >= now.spec.windows_to_resolve for trouble in troubles.values())
     return replace(before, troubles=troubles, resolved_at=now.end if quiet else None)
 
 
-def _follow_one(key: str, trouble: Trouble, now: _Window) -> Trouble:
+def _follow_one(key: str, trouble: Trouble, now: _Window, version: int | None) -> Trouble:
     if key in now.breaches:
         return replace(trouble, finding=now.breaches[key], quiet=0)
-    return replace(trouble, quiet=trouble.quiet + 1) if now.heard(key) else trouble
+    return replace(trouble, quiet=trouble.quiet + 1) if now.heard(key, version) else trouble
 
 
 def _open(before: Incident | None, alarms: Mapping[str, Trouble], event: EventType, now: _Window) -> Incident | None:

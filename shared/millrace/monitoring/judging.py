@@ -8,7 +8,7 @@ from millrace.monitoring.bias import find_bias
 from millrace.monitoring.calibration import find_miscalibration
 from millrace.monitoring.data_quality import find_faults
 from millrace.monitoring.dependence import find_broken_pairs
-from millrace.monitoring.drift import compare_column, find_drift
+from millrace.monitoring.drift import ColumnDrift, compare_column, find_drift
 from millrace.monitoring.estimation import calibration_map, estimate_quality
 from millrace.monitoring.findings import Finding
 from millrace.monitoring.performance import measure_outcomes
@@ -160,14 +160,23 @@ class _Comparison:
 
     def __init__(self, traffic: Traffic, subject: Subject, spec: MonitoringSpec) -> None:
         self._present, self._cells, self._spec = traffic.features.columns, subject.reference.cells, spec
+        self._baseline: TableSketch | None = None
+        self._drifts: list[ColumnDrift] = []
 
     def judge(self, verdict: _FeatureVerdict, baseline: TableSketch, words: str) -> list[Finding]:
         watch: DriftWatch = getattr(self._spec, verdict)
-        drifts = [
-            compare_column(name, cells, baseline.columns[name], self._present[name])
-            for name, cells in self._cells.items()
-        ]
+        drifts = self._compare(baseline)
         return find_drift(verdict, drifts, watch, rate=self._spec.false_discovery_rate, baseline=words)
+
+    def _compare(self, baseline: TableSketch) -> list[ColumnDrift]:
+        """Compare every feature; with the same baseline once, for several verdicts."""
+        if self._baseline is not baseline:
+            self._baseline = baseline
+            self._drifts = [
+                compare_column(name, cells, baseline.columns[name], self._present[name])
+                for name, cells in self._cells.items()
+            ]
+        return self._drifts
 
     def judge_with_like_hours(
         self, verdict: _FeatureVerdict, baseline: TableSketch, words: str, background: Background

@@ -98,7 +98,7 @@ def find_quality_drop(
 def _finding(verdict: VerdictName, drop: Drop, rate: float, coverage: float | None) -> Finding:
     low, high = drop.now.interval()
     name = f"the estimated {drop.metric.name}" if verdict == "estimated_quality" else drop.metric.name
-    message = f"{name} {drop.before.value:.3f} on the holdout -> {drop.now.value:.3f} ({low:.3f} to {high:.3f})"
+    message = f"{name} {drop.before.value:.3f} on the holdout → {drop.now.value:.3f} ({low:.3f} to {high:.3f})"
     if coverage is not None:
         message += f", on {drop.now.rows:,} outcomes, {coverage:.0%} of the answers"
     if verdict == "estimated_quality":

@@ -23,8 +23,10 @@ def find_serving_faults(counts: ServingCounts | None, watch: ServingWatch) -> li
 def _judge(counts: ServingCounts, watch: ServingWatch) -> Iterator[Finding]:
     if counts.errors is not None:
         yield _share("errors", "ended in an error of ours", counts.errors, counts.requests, watch.threshold)
-    if watch.max_refused_share is not None and counts.refused is not None:
-        yield _share("refusals", "were refused", counts.refused, counts.requests, watch.max_refused_share)
+    if watch.max_refused_share is not None and counts.rows:
+        yield _share(
+            "refused rows", "were refused", counts.refused_rows, counts.rows, watch.max_refused_share, of="rows"
+        )
     if watch.max_cold_start_share is not None and counts.cold_starts is not None:
         yield _share("cold starts", "started cold", counts.cold_starts, counts.requests, watch.max_cold_start_share)
     if watch.max_latency_ms is not None and counts.latency_ms is not None:
@@ -42,9 +44,9 @@ def _judge(counts: ServingCounts, watch: ServingWatch) -> Iterator[Finding]:
         )
 
 
-def _share(subject: str, what: str, hits: int, requests: int, limit: float) -> Finding:
-    share = proportion(hits, requests)
+def _share(subject: str, what: str, hits: int, total: int, limit: float, *, of: str = "requests") -> Finding:
+    share = proportion(hits, total)
     breach = share.value - _SURE * share.error > limit
-    message = f"{hits:,} of {requests:,} requests {what}: {share.value:.1%}, and {limit:.1%} are allowed"
+    message = f"{hits:,} of {total:,} {of} {what}: {share.value:.1%}, and {limit:.1%} are allowed"
     status: Status = "breach" if breach else "ok"
-    return Finding("serving_health", subject, status, message, "share", share.value, limit, requests)
+    return Finding("serving_health", subject, status, message, "share", share.value, limit, total)

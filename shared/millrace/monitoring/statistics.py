@@ -3,6 +3,7 @@
 All take counts. ``p`` and ``q`` below are the shares of the first (reference) and the second (present) distribution.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,7 +53,7 @@ def population_stability_index(reference: Counts, present: Counts) -> Distance:
     """
     used = (reference + present) > 0
     first, second = reference[used], present[used]
-    n, m = first.sum(), second.sum()
+    n, m = float(first.sum()), float(second.sum())
     if n <= 0 or m <= 0 or len(first) <= 1:
         return Distance(0.0, 0.0, 1.0)
     p, q = shares(np.maximum(first, PSEUDO_COUNT)), shares(np.maximum(second, PSEUDO_COUNT))
@@ -70,13 +71,13 @@ def jensen_shannon_distance(reference: Counts, present: Counts) -> Distance:
     has PSI's distribution in the limit.
     """
     p, q = shares(reference), shares(present)
-    n, m = reference.sum(), present.sum()
+    n, m = float(reference.sum()), float(present.sum())
     if n <= 0 or m <= 0:
         return Distance(0.0, 0.0, 1.0)
     middle = (p + q) / 2.0
     divergence = max(0.0, (_relative_entropy(p, middle) + _relative_entropy(q, middle)) / 2.0)
     degrees = int(np.count_nonzero(middle)) - 1
-    noise = (1.0 / n + 1.0 / m) / (8.0 * np.log(2.0))
+    noise = (1.0 / n + 1.0 / m) / (8.0 * math.log(2.0))
     excess = float(np.sqrt(max(0.0, divergence - degrees * noise)))
     return Distance(float(np.sqrt(divergence)), excess, chi_square_tail(divergence / noise, degrees))
 

@@ -68,5 +68,10 @@ def kolmogorov_tail(distance: float, first_rows: float, second_rows: float) -> f
     reach = (rows + 0.12 + 0.11 / rows) * distance
     if reach < 0.2:  # noqa: PLR2004  # below, the alternating series has not converged, and the tail is 1 to 12 digits
         return 1.0
-    total = math.fsum((-1.0) ** (k - 1) * math.exp(-2.0 * (k * reach) ** 2) for k in range(1, 101))
+    total = 0.0
+    for k in range(1, _SERIES_TERMS):
+        term = math.exp(-2.0 * (k * reach) ** 2)
+        total += term if k % 2 else -term
+        if term < _PRECISION * _PRECISION:
+            break
     return min(1.0, max(0.0, 2.0 * total))

@@ -13,17 +13,20 @@ class ServingCounts:
     ----------
     requests : int
         All of them.
-    errors, refused, cold_starts : int or None, default=None
-        That ended in an error of ours (5xx), were refused for what was in them (4xx), waited for a new execution
-        environment; None where nobody counts them by model.
+    errors, cold_starts : int or None, default=None
+        That ended in an error of ours (5xx), or waited for a new execution environment; None where nobody counts them
+        by model.
+    rows, refused_rows : int, default=0
+        That were asked about, and those of them that were refused for what was in them.
     latency_ms : float or None, default=None
         That nineteen of twenty were served within.
     """
 
     requests: int
     errors: int | None = None
-    refused: int | None = None
     cold_starts: int | None = None
+    rows: int = 0
+    refused_rows: int = 0
     latency_ms: float | None = None
 
 

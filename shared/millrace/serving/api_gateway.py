@@ -102,7 +102,7 @@ def _unpack(body: bytes, encoding: str | None) -> bytes:
     elif name != "identity":
         raise UnsupportedMediaTypeError("the body may be compressed with gzip or not at all")
     if len(body) > MAX_BODY_BYTES:
-        raise PayloadTooLargeError(f"a request's body may hold {MAX_BODY_BYTES} bytes")
+        raise PayloadTooLargeError(f"a request's body may hold {MAX_BODY_BYTES} bytes: send the rows in batches")
     return body
 
 

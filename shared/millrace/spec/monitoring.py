@@ -157,7 +157,7 @@ class ServingWatch(Watch):
     max_cold_start_share : float or None, default=None
         Share of requests that may wait for a new execution environment.
     max_refused_share : float or None, default=0.2
-        Share of requests that may be refused for what is in them.
+        Share of the rows asked about that may be refused for what is in them.
     """
 
     threshold: float = Field(default=0.01, gt=0.0, le=1.0)

@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from millrace.data.limits import Limits
 from millrace.data.preparation import prepare
@@ -42,6 +42,7 @@ keys = st.sampled_from(["", "a", "b", "c", "d", "e"])
 drawn_tables = st.lists(st.lists(st.tuples(keys, st.integers(0, 4)), max_size=12), min_size=1, max_size=4)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(drawn_tables)
 def test_the_last_row_of_the_newest_dataset_is_each_identifiers(drawn):
     tables = [table(rows, identified=True) for rows in drawn]
@@ -57,6 +58,7 @@ def test_the_last_row_of_the_newest_dataset_is_each_identifiers(drawn):
         assert part.left_out == 0
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(drawn_tables)
 def test_rows_without_identifier_are_kept_as_often_as_the_dataset_that_has_them_most_often(drawn):
     choice = choose_rows(schema(identified=False), [table(rows) for rows in drawn], ALL, 0)

@@ -389,7 +389,7 @@ def test_what_the_prepared_schema_has_seen_is_what_the_run_trains_on(workshop):
     [
         (
             Limits(max_bytes=1_000_000),
-            "the upload has 1 MB; at most 1 MB, unpacked, and 25,000,000 rows are read at once",
+            "the upload has 1 MB; at most 1 MB, unpacked, and 15,000,000 rows are read at once",
         ),
         (Limits(max_rows=1_000), "the upload has more than 1,000 rows; at most 2,500 MB, unpacked, and 1,000 rows"),
     ],

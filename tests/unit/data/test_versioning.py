@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from millrace.data.record import dump_record, open_record
 from millrace.data.storage import StoredColumns
@@ -77,6 +77,7 @@ def test_another_version_of_the_schema_is_another_dataset_and_another_revision_i
     assert dataset_id(under[1, 0]) == dataset_id(under[1, 4]) != dataset_id(under[2, 0])
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.text(max_size=3), min_size=2, max_size=8), st.data())
 def test_words_do_not_run_into_each_other(words, data):
     schema = TableSchema((Column("w", "category"), Column("label", "integer", "target")), "regression")

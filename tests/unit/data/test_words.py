@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from millrace.data.distributions import distribution_of_text, distribution_of_words
 from millrace.data.words import count_different, hash_words
@@ -16,6 +16,7 @@ def parts_of(drawn, size):
     return lambda: (pa.array(drawn[start : start + size], type=pa.string()) for start in range(0, len(drawn), size))
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(words, st.integers(1, 50))
 def test_text_is_described_as_words_are(drawn, size):
     known = np.array([word for word in drawn if word], dtype=object)
@@ -30,6 +31,7 @@ def test_text_is_described_as_words_are(drawn, size):
     assert found["length"]["maximum"] == expected["length"]["maximum"]
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(words, st.integers(1, 50))
 def test_different_words_are_counted(drawn, size):
     assert count_different(parts_of(drawn, size)()) == len(Counter(drawn))

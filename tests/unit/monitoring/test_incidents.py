@@ -18,7 +18,7 @@ def finding(status, verdict="feature_drift", subject="age"):
 DAY = timedelta(days=1)
 
 
-def run(statuses, spec=SPEC, book=None, start=0, ask_again_after=DAY):
+def run(statuses, spec=SPEC, book=None, *, start=0, ask_again_after=DAY, version=3):
     """One window an hour; a status, or a list of findings."""
     book, told = book or Watchbook(), []
     for hour, status in enumerate(statuses, start):
@@ -29,7 +29,7 @@ def run(statuses, spec=SPEC, book=None, start=0, ask_again_after=DAY):
             findings,
             spec,
             model="churn",
-            version=3,
+            version=version,
             window=(begin, begin + timedelta(hours=1)),
             ask_again_after=ask_again_after,
         )
@@ -126,3 +126,15 @@ def test_what_goes_on_is_said_again_after_a_rest_under_the_same_incident():
     assert [step for _, step, _ in told] == ["opened", "persists", "persists", "resolved"]
     assert [hour for hour, _, _ in told] == [1, 4, 7, 9]
     assert book.incidents["DriftDetected"].alerts == 3
+
+
+def test_a_verdict_from_two_sources_is_calmed_only_by_its_own():
+    selection, accuracy = finding("breach", "bias", "sex: selection"), finding("ok", "bias", "sex: accuracy")
+    _, told = run([[selection], [selection], [accuracy], [accuracy], [accuracy]])
+    assert told == [(1, "opened", "QualityDegraded")]
+
+
+def test_a_subject_that_the_next_version_does_not_have_ends_with_its_version():
+    book, _ = run([[finding("breach", subject="gone")]] * 2)
+    _, told = run([[finding("ok", subject="age")]] * 2, book=book, start=2, version=4)
+    assert told == [(3, "resolved", "DriftDetected")]

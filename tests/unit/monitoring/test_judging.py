@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from millrace.errors import InvalidInputError
 from millrace.monitoring.judging import Background, Subject, Traffic, judge_outcomes, judge_traffic
 from millrace.sketches.outcomes import OutcomeSketch
 from millrace.sketches.predictions import Answers, AnswerSketch
 from millrace.sketches.profile import PredictionProfile
 from millrace.sketches.tables import sketch_rows
+from millrace.spec import ModelSpec
 from millrace.spec.monitoring import BiasWatch, MonitoringSpec
 
 from tests.unit.monitoring.builders import CLASSES, make_columns, make_reference, sketch
@@ -76,7 +78,7 @@ def test_unknown_categories_are_data_quality():
 def test_a_broken_correlation_is_seen_though_no_feature_moved():
     found = judge(correlation=0.0)
     assert breaches(found) == {("dependence", "age and income")}
-    assert "0.69 -> " in next(f.message for f in found if f.status == "breach")
+    assert "0.69 → " in next(f.message for f in found if f.status == "breach")
 
 
 def test_one_row_is_too_little_for_every_verdict():
@@ -167,3 +169,10 @@ def test_a_verdict_can_be_switched_off(name):
     spec = SPEC.model_copy(update={name: watch})
     traffic = Traffic(sketch(REFERENCE, 1_000, age_shift=2.0), AnswerSketch.of(make_answers(500)[0]))
     assert name not in {finding.verdict for finding in judge_traffic(traffic, SUBJECT, spec, Background())}
+
+
+def test_a_spec_that_asks_for_the_impossible_is_refused():
+    with pytest.raises(InvalidInputError, match="4 breaches cannot be among 3 windows"):
+        ModelSpec.parse({"monitoring": {"feature_drift": {"breaches": 4}}})
+    with pytest.raises(InvalidInputError, match="there is no such field"):
+        ModelSpec.parse({"monitoring": {"featuredrift": {}}})

@@ -341,14 +341,18 @@ def test_silence_after_traffic_is_stale_and_traffic_ends_it():
 def test_errors_and_latency_are_serving_health():
     class Metrics:
         def read(self, model, version, start, end):
-            return ServingCounts(requests=1_000, errors=100, latency_ms=2_500.0)
+            return ServingCounts(requests=1_000, errors=100, latency_ms=2_500.0, rows=2_000, refused_rows=800)
 
     served, channel = Served(), Channel()
     for hour in range(2):
         served.monitor(hour, serving=Metrics())
     deliver_alerts(MODEL, served.data, channel, channel)
     assert [event.detail_type for event in channel.events] == ["ServingDegraded"]
-    assert {finding["subject"] for finding in channel.events[0].detail["findings"]} == {"errors", "latency"}
+    assert {finding["subject"] for finding in channel.events[0].detail["findings"]} == {
+        "errors",
+        "latency",
+        "refused rows",
+    }
 
 
 def test_a_model_without_a_champion_or_with_monitoring_off_is_left_alone():

@@ -1,0 +1,63 @@
+"""Drift needs both: a change that matters, and more than chance."""
+
+import pytest
+from millrace.monitoring.drift import ColumnDrift, compare_column, find_drift
+from millrace.monitoring.statistics import Distance
+from millrace.spec.monitoring import DriftWatch
+
+from tests.unit.monitoring.builders import make_reference, sketch
+
+WATCH = DriftWatch()
+
+
+def judge(*distances, rows=1_000, watch=WATCH):
+    drifts = [
+        ColumnDrift(f"c{place}", {"psi": distance}, rows, {"mean": 1.0}, {"mean": 2.0})
+        for place, distance in enumerate(distances)
+    ]
+    found = find_drift("feature_drift", drifts, watch, rate=0.001, baseline="in training")
+    return [finding.status for finding in found]
+
+
+def test_what_is_large_and_sure_is_drift():
+    assert judge(Distance(0.3, 0.2, 1e-9)) == ["breach"]
+
+
+def test_what_is_sure_and_small_is_none():
+    assert judge(Distance(0.05, 0.04, 1e-30)) == ["ok"]
+
+
+def test_what_is_large_and_may_be_chance_is_none():
+    assert judge(Distance(0.3, 0.2, 0.01)) == ["ok"]
+
+
+def test_among_many_features_one_has_to_be_surer():
+    once = Distance(0.3, 0.2, 0.0005)
+    assert judge(once) == ["breach"]
+    assert judge(once, *[Distance(0.0, 0.0, 0.5)] * 50)[0] == "ok"
+
+
+def test_few_rows_say_nothing():
+    assert judge(Distance(0.3, 0.2, 1e-9), rows=199) == ["unknown"]
+
+
+def test_a_tiny_shift_of_very_many_rows_is_no_drift():
+    reference = make_reference()
+    present = sketch(reference, 60_000, age_shift=0.1)
+    drift = compare_column("age", reference.cells["age"], reference.sketch.columns["age"], present.columns["age"])
+    assert drift.distances["psi"].p_value < 0.001
+    assert find_drift("feature_drift", [drift], WATCH, rate=0.001, baseline="in training")[0].status == "ok"
+
+
+@pytest.mark.parametrize("measure", ["psi", "jensen_shannon", "kolmogorov_smirnov", "wasserstein"])
+@pytest.mark.parametrize("column", ["age", "city"])
+def test_every_measure_sees_a_large_change_of_numbers_and_of_words(measure, column):
+    reference = make_reference()
+    watch = DriftWatch(measure=measure)
+    for changes, expected in (({}, "ok"), ({"age_shift": 1.0, "cities": (0.1, 0.2, 0.7)}, "breach")):
+        present = sketch(reference, 1_000, **changes)
+        drift = compare_column(
+            column, reference.cells[column], reference.sketch.columns[column], present.columns[column]
+        )
+        [found] = find_drift("feature_drift", [drift], watch, rate=0.001, baseline="in training")
+        assert found.status == expected, found.message
