@@ -28,7 +28,7 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running, to try commands on it.")] = False,
     port: Annotated[int | None, typer.Option(help="Port on 127.0.0.1; default 4566 or the next free one.")] = None,
 ) -> None:
-    """Start the local stack, train two models, serve them, compare with the truth, stop what was started."""
+    """Start the local stack, train two models, serve them, change the world, watch the loop close, stop."""
     project = require_project()
     began = time.monotonic()
     was_running = stack.live_state(project) is not None
@@ -39,7 +39,7 @@ def demo(
         _say_where_to_look(target, keeps_running=keep or was_running)
     finally:
         if not (keep or was_running):
-            with _act("5. Stop"):
+            with _act("6. Stop"):
                 stack.down(project)
     err.print(Text(f"\nall done in {time.monotonic() - began:.0f} s", style="bold green"))
 
@@ -67,6 +67,10 @@ def _show_loop(project: Project, target: Target) -> None:
         with _act("4. Predictions through API Gateway, for rows that were held back"):
             _refuse_unsigned(target)
             _compare_with_truth(api, datasets)
+        with _act("5. The world changes, and the loop closes by itself"):
+            from millrace_cli.demo.closing_loop import close_loop  # noqa: PLC0415  # imports pyarrow
+
+            close_loop(api, target, out)
 
 
 def _compare_with_truth(api: ApiClient, datasets: list) -> None:  # type: ignore[type-arg]  # imported late, see _show_loop
@@ -104,6 +108,7 @@ def _say_where_to_look(target: Target, *, keeps_running: bool) -> None:
         ("millrace train churn .millrace/demo/churn.csv --target churned", "train, and watch"),
         ("millrace predict churn .millrace/demo/churn_held_back.csv", "ask"),
         ("millrace models churn; millrace history churn", "versions, and who did what when"),
+        ("millrace monitor churn; millrace why churn", "what is watched, and the story so far"),
         ("millrace local logs predict -f", "what the functions log"),
         ("docs/architecture.md", "how it works"),
         ("sam build && sam deploy", "the same template in an AWS account; then add --profile to these commands"),
