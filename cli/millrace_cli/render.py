@@ -144,7 +144,9 @@ def leaderboard_table(evaluation: Document) -> Table:
                 Text(str(entry.get("reason") or "")),
             )
         )
-    return make_table("Leaderboard, on the validation split", ("", "candidate", *names, "time", ""), rows)
+    folds = (evaluation.get("search") or {}).get("folds", 1)
+    ranked_by = f"mean of {folds} folds" if folds > 1 else "on the validation split"
+    return make_table(f"Leaderboard, {ranked_by}", ("", "candidate", *names, "time", ""), rows)
 
 
 def holdout_table(evaluation: Document) -> Table | None:

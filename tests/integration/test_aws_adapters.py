@@ -19,7 +19,16 @@ from moto import mock_aws
 
 from tests.fakes.dynamodb_table import TABLE_NAME, create_table
 from tests.fakes.memory_object_store import MemoryObjectStore
-from tests.registry_builders import MODEL, NOW, make_cause, make_entry, make_run
+from tests.registry_builders import (
+    MODEL,
+    NOW,
+    later,
+    make_cause,
+    make_entry,
+    make_run,
+    make_version,
+    point_alias,
+)
 
 BUCKET = "millrace-data"
 PIPELINE_ARN = "arn:aws:states:eu-west-1:123456789012:stateMachine:millrace-training"
@@ -361,3 +370,26 @@ def test_clients_are_built_once_and_forgotten_on_request():
         assert clients.registry("two") is not first
         clients.clear_clients()
         assert clients.registry("one") is not first
+
+
+def test_what_an_alias_pointed_to_at_a_moment_is_one_query_for_one_item(isolated_from_aws):
+    with mock_aws():
+        create_table()
+        client = boto3.client("dynamodb")
+        registry = DynamoRegistry(client, TABLE_NAME)
+        cause = make_cause()
+        registry.claim_cause(cause, make_run(cause), make_entry(cause.cause_id))
+        for number in (1, 2):
+            registry.put_version(make_version(number), make_entry(f"v{number}"))
+        for minute in range(20):
+            point_alias(registry, "champion", 1 + minute % 2, at=later(minute))
+        asked = []
+
+        def remember(params, model, **_):
+            asked.append((model.name, params))
+
+        client.meta.events.register("before-parameter-build.dynamodb.*", remember)
+        move = registry.alias_move_at(MODEL, "champion", later(7.5))
+    assert (move.to_version, move.occurred_at) == (2, later(7))
+    ((operation, parameters),) = asked
+    assert (operation, parameters["Limit"], parameters["ScanIndexForward"]) == ("Query", 1, False)

@@ -101,9 +101,11 @@ def spec_as_yaml(document: dict[str, Any], *, full: bool) -> str:
 
 def change_lines(model: str, document: dict[str, Any]) -> list[str]:
     """Return what a changed spec means, in lines."""
+    schedules = [f"  schedule of {change}" for change in document.get("schedules", [])]
     if not document["changes"]:
-        return [f"{model}: nothing changed; the spec stays at revision {document['revision']}"]
+        return [f"{model}: nothing changed; the spec stays at revision {document['revision']}", *schedules]
     lines = [f"{model}: the spec is at revision {document['revision']}", *(f"  {line}" for line in document["changes"])]
+    lines += schedules
     effect = document["schema"]
     if effect["kind"] == "compatible":
         lines.append("the next upload gets a new revision of the schema; earlier data stays usable:")

@@ -7,16 +7,19 @@ uploaded as well, by the model's identifier, are taken from the upload.
 """
 
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from millrace.captures.joining import CLOCK_TOLERANCE, JoinedWindow
+from millrace.captures.joining import CLOCK_TOLERANCE, JoinedWindow, join_window
+from millrace.captures.reading import read_window
 from millrace.captures.window import CapturedWindow
 from millrace.data.storage import is_text
 from millrace.data.typed_table import TypedTable
 from millrace.features import MISSING_STRING
+from millrace.ports import ObjectStore
 from millrace.schema import Column, TableSchema
 from millrace.spec import ModelSpec
 
@@ -40,6 +43,24 @@ class CapturedRows:
     table: TypedTable | None
     counts: dict[str, int] = field(default_factory=dict)
     obstacle: str = ""
+
+
+def find_captured_rows(
+    model: str, schema: TableSchema, spec: ModelSpec, store: ObjectStore, now: datetime
+) -> CapturedRows:
+    """Return the served rows to train on, where the spec wants any.
+
+    Parameters
+    ----------
+    store : ObjectStore
+        The data bucket.
+    now : datetime
+        What was predicted, or reported, later is left to the next run.
+    """
+    if not spec.retraining.captured_rows:
+        return CapturedRows(None)
+    window = read_window(store, model, now - timedelta(days=spec.retraining.captured_days), now)
+    return captured_rows(schema, join_window(store, window, now), spec)
 
 
 def captured_rows(schema: TableSchema, joined: JoinedWindow, spec: ModelSpec) -> CapturedRows:

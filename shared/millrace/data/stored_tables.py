@@ -32,6 +32,8 @@ class StoredTables(Sequence[TypedTable]):
         The data bucket.
     folder : Path
         Where they may be written.
+    before : sequence of TypedTable, default=()
+        Tables that come before the datasets.
     """
 
     model: str
@@ -39,9 +41,10 @@ class StoredTables(Sequence[TypedTable]):
     schema: TableSchema
     data_store: ObjectStore
     folder: Path
+    before: Sequence[TypedTable] = ()
 
     def __len__(self) -> int:
-        return len(self.datasets)
+        return len(self.before) + len(self.datasets)
 
     @overload
     def __getitem__(self, index: int) -> TypedTable: ...
@@ -50,10 +53,12 @@ class StoredTables(Sequence[TypedTable]):
     def __getitem__(self, index: slice) -> list[TypedTable]: ...
 
     def __getitem__(self, index: int | slice) -> TypedTable | list[TypedTable]:
-        """Return a dataset; raises ``ArtifactNotFoundError`` when its record is gone."""
+        """Return a table; raises ``ArtifactNotFoundError`` when its record is gone."""
         if isinstance(index, slice):
             return [self[position] for position in range(len(self))[index]]
-        identity = self.datasets[index].dataset_id
+        if index < len(self.before):
+            return self.before[index]
+        identity = self.datasets[index - len(self.before)].dataset_id
         path = self.folder / f"{identity}.parquet"
         if not path.exists():
             kept = list(self.folder.iterdir())

@@ -11,12 +11,14 @@ from typing import Any
 
 import millrace
 from millrace.contracts import ValidationVerdict
+from millrace.data.captured import CapturedRows, find_captured_rows
 from millrace.data.examination import count_types
 from millrace.data.findings import errors_among, shorten
 from millrace.data.intake import Intake, SourceIntake
 from millrace.data.limits import DEFAULT_LIMITS, Limits
 from millrace.data.preparation import PreparedData, Selection, choose_datasets, json_bytes, prepare
 from millrace.data.records import JSON
+from millrace.data.row_choice import Contribution
 from millrace.data.schemas import load_schema
 from millrace.data.stored_tables import StoredTables
 from millrace.layout import prepared_key
@@ -91,6 +93,7 @@ def validate_run(
 class _Combination:
     selection: Selection
     prepared: PreparedData
+    captured: CapturedRows
 
     @property
     def datasets(self) -> tuple[DatasetRecord, ...]:
@@ -99,6 +102,20 @@ class _Combination:
     @property
     def dataset_ids(self) -> list[str]:
         return [dataset.dataset_id for dataset in self.datasets]
+
+    @property
+    def contributions(self) -> tuple[Contribution, ...]:
+        """What each dataset gave."""
+        return self.prepared.contributions[-len(self.datasets) :]
+
+    def describe_captured(self) -> dict[str, Any]:
+        """Return what served rows gave, in numbers, or why they gave nothing."""
+        gave = self.prepared.contributions[: -len(self.datasets)]
+        return {
+            **self.captured.counts,
+            **({"obstacle": self.captured.obstacle} if self.captured.obstacle else {}),
+            **({"trained_on": gave[0].used} if gave else {}),
+        }
 
 
 def _combine(taker: SourceIntake, intakes: Sequence[Intake]) -> _Combination | None:
@@ -113,8 +130,10 @@ def _combine(taker: SourceIntake, intakes: Sequence[Intake]) -> _Combination | N
     if not selection.chosen:
         return None
     with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
-        tables = StoredTables(taker.model, selection.chosen, schema, taker.data_store, Path(folder))
-        return _Combination(selection, prepare(schema, tables, taker.spec, taker.limits))
+        captured = find_captured_rows(taker.model, schema, taker.spec, taker.data_store, taker.now)
+        before = [captured.table] if captured.table else []
+        tables = StoredTables(taker.model, selection.chosen, schema, taker.data_store, Path(folder), before)
+        return _Combination(selection, prepare(schema, tables, taker.spec, taker.limits), captured)
 
 
 def _store(run: Run, combination: _Combination, taker: SourceIntake, data_store: ObjectStore) -> None:
@@ -147,12 +166,13 @@ def _manifest(
                 "schema_revision": dataset.schema_revision,
                 **contribution.to_dict(),
             }
-            for dataset, contribution in zip(combination.datasets, combination.prepared.contributions, strict=True)
+            for dataset, contribution in zip(combination.datasets, combination.contributions, strict=True)
         ],
         "datasets_left_out": [
             {"dataset_id": dataset.dataset_id, "rows": dataset.rows, "reason": reason}
             for dataset, reason in combination.selection.left_out
         ],
+        "captured_rows": combination.describe_captured(),
         **combination.prepared.manifest(),
         "sha256": {name: hashlib.sha256(body).hexdigest() for name, body in documents.items()},
     }
@@ -165,6 +185,7 @@ def _summary(combination: _Combination, intakes: Sequence[Intake]) -> dict[str, 
         "rows": sum(len(split) for split in combination.prepared.splits.values()),
         "rows_by_split": {name: len(split) for name, split in combination.prepared.splits.items()},
         **({"sample": sample} if sample else {}),
+        **({"captured_rows": captured} if (captured := combination.describe_captured()) else {}),
         "columns": len(schema.columns),
         "quarantined_rows": sum(dataset.quarantined_rows for dataset in combination.datasets),
         "rejected_files": sum(intake.dataset is None for intake in intakes),

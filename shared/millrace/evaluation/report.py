@@ -60,6 +60,7 @@ def build_document(
         "candidate": assessment.winner.candidate if assessment else None,
         "parameters": dict(assessment.winner.parameters) if assessment else None,
         "seed": spec.seed,
+        "search": run.summary.get("search"),
         "reasons": list(verdict.reasons),
         "primary_metric": metric.name,
         "greater_is_better": metric.greater_is_better,

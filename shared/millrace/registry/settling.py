@@ -11,7 +11,7 @@ about that one: the version is kept as challenger, and people or the next run de
 from dataclasses import dataclass
 from datetime import datetime
 
-from millrace.errors import AliasConflictError, ServiceUnavailableError
+from millrace.errors import ConflictError, ServiceUnavailableError, UnfitVersionError
 from millrace.names import CHALLENGER, CHAMPION
 from millrace.ports import Registry
 from millrace.registry.acting import moment_of_act, name_version
@@ -67,7 +67,10 @@ def settle(claim: Claim, version: ModelVersion, registry: Registry, now: datetim
         settled = _decide(claim, state, needs_approval)
         try:
             registry.perform(_act(claim, version, state, settled, now))
-        except AliasConflictError:
+        except UnfitVersionError:
+            raise
+        except ConflictError:
+            # An alias moved, or the same registration, made twice, was faster: look again.
             continue
         return settled
     raise ServiceUnavailableError(f"the aliases of {version.model!r} keep moving; {version.version} is not settled yet")

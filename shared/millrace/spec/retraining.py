@@ -28,6 +28,8 @@ class RetrainingSpec(SpecPart):
         Runs of the last 24 hours, whatever their cause, past which no automatic cause starts another.
     captured_rows : bool, default=False
         Train also on served rows whose outcomes have come back.
+    captured_days : int, default=30
+        How far back those rows are looked for.
     """
 
     causes: tuple[AutomaticCause, ...] = ("schedule", "drift", "quality", "staleness")
@@ -36,3 +38,4 @@ class RetrainingSpec(SpecPart):
     cooldown_hours: float = Field(default=24.0, ge=0.0, le=8_760.0)
     runs_per_day: int = Field(default=4, ge=0, le=1_000)
     captured_rows: bool = False
+    captured_days: int = Field(default=30, ge=1, le=366)

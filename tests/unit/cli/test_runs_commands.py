@@ -77,7 +77,7 @@ def test_a_run_is_shown_with_its_search_and_every_trial(world, arguments):
     assert code == 0
     assert "3 drawn with seed 0, 3 at once" in output
     assert "100, a sample of 200: the spec trains on at most 100 rows" in output
-    assert "2 folds" in output
+    assert "Leaderboard, mean of 2 folds" in output
     for trial_id in ("01-baseline", "02-logistic_regression", "03-hist_gradient_boosting"):
         assert trial_id in output
 

@@ -179,12 +179,13 @@ class FakeReads:
         self.documents = {
             "/models/churn/datasets": {"datasets": datasets},
             "/models/churn/schema": {
+                "classes": ["no", "yes"],
                 "columns": [
                     {"name": "id", "role": "identifier"},
                     {"name": "since", "role": "feature"},
                     {"name": "note", "role": "ignored"},
                     {"name": "churned", "role": "target"},
-                ]
+                ],
             },
         }
 
@@ -212,6 +213,12 @@ class TestRows:
             "since": ["1970-01-01T00:00:00Z", None],
             "churned": [None, 1.0],
         }
+
+    def test_a_boolean_target_is_told_in_the_replies_words(self):
+        buffer = io.BytesIO()
+        pq.write_table(pa.table({"id": ["1", "2", "3"], "churned": [True, False, None]}), buffer)
+        columns, _ = newest_rows("churn", FakeReads([{"dataset_id": "ab12"}]), FakeTarget(buffer.getvalue()))
+        assert columns["churned"].tolist() == ["yes", "no", None]
 
     def test_a_model_without_data_is_refused_with_what_to_do(self):
         with pytest.raises(RefusedError, match="no dataset"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from millrace.captures.joining import join_window
 from millrace.captures.reading import read_window
-from millrace.data.captured import captured_rows
+from millrace.data.captured import captured_rows, find_captured_rows
 from millrace.data.preparation import prepare
 from millrace.data.typed_table import TypedTable
 from millrace.schema import Column, TableSchema
@@ -140,3 +140,20 @@ def test_a_row_that_was_uploaded_too_is_taken_from_the_upload():
     assert [part.used for part in prepared.contributions] == [10, 30]
     ages = np.concatenate([split.features.numbers[:, 0] for split in prepared.splits.values()])
     assert sorted(ages.tolist()) == [*range(30, 40), *range(1_000, 1_030)]
+
+
+class TestFinding:
+    def find(self, **said):
+        store = MemoryObjectStore()
+        store_rows(store, [make_row(n) for n in range(4)])
+        store_feedback(store, labelled(range(3)))
+        spec = ModelSpec.parse({"retraining": said})
+        return find_captured_rows(MODEL, schema(), spec, store, NOON + timedelta(days=3))
+
+    def test_nothing_is_read_unless_the_spec_wants_it(self):
+        assert self.find().table is None
+        assert self.find().counts == {}
+
+    def test_rows_are_found_as_far_back_as_the_spec_says(self):
+        assert self.find(captured_rows=True).counts["used"] == 3
+        assert self.find(captured_rows=True, captured_days=2).counts["captured"] == 0

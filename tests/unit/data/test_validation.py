@@ -15,12 +15,13 @@ from millrace.data.records import upload_id
 from millrace.data.splitting import hash_strings
 from millrace.data.validation import validate_run
 from millrace.errors import ServiceUnavailableError
-from millrace.layout import SPLITS, split_key
+from millrace.layout import SPLITS, prepared_key, split_key
 from millrace.names import make_cause_id, make_run_id
 from millrace.registry.entities import Cause, LedgerEntry, Run, Source
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec
 
+from tests.captured_rows import make_feedback, make_row, store_feedback, store_rows
 from tests.fakes.memory_object_store import MemoryObjectStore
 from tests.fakes.memory_registry import MemoryRegistry
 
@@ -538,3 +539,51 @@ def test_a_column_that_says_nothing_of_itself_is_left_out_with_a_warning(worksho
     document = workshop.json(f"datasets/{MODEL}/{run.dataset_ids[-1]}/validation.json")
     assert "new_column" in [finding["check"] for finding in document["findings"]]
     assert document["schema"]["revision"] == 0
+
+
+class TestServedRows:
+    """What was predicted, and became true, an hour before the run."""
+
+    def serve(self, workshop, numbers):
+        served = NOW - timedelta(hours=1)
+        rows = [
+            make_row(
+                number,
+                predicted_at=served + timedelta(seconds=number),
+                features={"age": 1_000.0 + number, "plan": "pro", "churned": float(number % 2)},
+            )
+            for number in numbers
+        ]
+        store_rows(workshop.store, rows)
+        reported = served + timedelta(minutes=30)
+        store_feedback(
+            workshop.store,
+            [make_feedback(n, outcome=str(n % 2), observed_at=reported, received_at=reported) for n in numbers],
+        )
+
+    def train(self, workshop, **retraining):
+        workshop.registry.put_spec(MODEL, ModelSpec.parse({"retraining": retraining}))
+        run, verdict = workshop.validate(workshop.upload("churn.csv", churn_csv(100)))
+        assert verdict.outcome == "accepted", run.reasons
+        ages = np.concatenate([split.features.numbers for split in workshop.splits(run).values()]).max(axis=1)
+        return run, workshop.json(prepared_key(MODEL, run.run_id, "manifest.json")), int((ages >= 1_000).sum())
+
+    def test_they_are_left_alone_unless_the_spec_wants_them(self, workshop):
+        self.serve(workshop, range(40))
+        run, manifest, served = self.train(workshop)
+        assert (served, manifest["captured_rows"]) == (0, {})
+        assert "captured_rows" not in run.summary
+
+    def test_they_are_learnt_from_once_each_and_counted(self, workshop):
+        self.serve(workshop, range(40))
+        self.serve(workshop, range(40))
+        run, manifest, served = self.train(workshop, captured_rows=True)
+        assert served == 40
+        assert manifest["captured_rows"]["trained_on"] == 40
+        assert run.summary["captured_rows"] == manifest["captured_rows"]
+        assert [dataset["used"] for dataset in manifest["datasets"]] == [100]
+        assert run.summary["rows"] == 140
+
+    def test_when_there_are_none_the_run_goes_on_and_says_so(self, workshop):
+        _, manifest, served = self.train(workshop, captured_rows=True)
+        assert (served, manifest["captured_rows"]["captured"]) == (0, 0)

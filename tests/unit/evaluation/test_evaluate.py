@@ -94,6 +94,7 @@ def test_first_model_of_every_task_is_promoted(task: Task):
         assert np.sum(report["confusion"]["matrix"]) == 150
     assert world.run.status == "running"
     assert world.run.stage == "evaluating"
+    assert report["search"] == world.run.summary["search"]
     assert {name: value for name, value in world.run.summary.items() if name != "search"} == {
         "rows": 400,
         "decision": "promote",

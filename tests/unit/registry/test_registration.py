@@ -355,6 +355,20 @@ def test_a_registration_repeated_after_a_rollback_does_not_undo_it(world):
     assert world.registry.get_state(MODEL).revision == 3
 
 
+def test_a_registration_that_runs_twice_at_once_is_settled_once(world, monkeypatch):
+    run = world.evaluated_run()
+    perform = world.registry.perform
+
+    def twin_first(act):
+        monkeypatch.setattr(world.registry, "perform", perform)
+        perform(act)
+        perform(replace(act, entry=replace(act.entry, entry_id="twin"), expected_revision=1))
+
+    monkeypatch.setattr(world.registry, "perform", twin_first)
+    assert world.register(run).outcome == "promoted"
+    assert world.registry.get_state(MODEL).revision == 1
+
+
 def test_a_model_with_manual_approval_gets_a_challenger_that_waits(world):
     approval = {"mode": "manual", "expires_after_hours": 0.5}
     world.registry.put_spec(MODEL, ModelSpec.parse({"approval": approval}))
