@@ -27,6 +27,7 @@ from tests.clients.conversations import (
     talk_with_triton,
 )
 from tests.e2e.conftest import DeployedStack
+from tests.registry_builders import point_alias
 from tests.serving_models import CHURN_RECORD, churn_onnx, churn_schema, sha256, version_artifacts
 from tests.signing_proxy import signing_proxy
 from tests.template.template_file import ROOT
@@ -67,7 +68,7 @@ def expected(stack: DeployedStack) -> dict[str, Any]:
         created_at=now,
     )
     models.put_version(version, entry("model_registered"))
-    models.move_alias(MODEL, "champion", 1, models.get_state(MODEL).revision, entry("alias_moved"))
+    point_alias(models, "champion", 1, MODEL, now)
     reply = stack.api.post(f"/models/{MODEL}/invocations", {"dataframe_records": [CHURN_RECORD]})
     return dict(reply["predictions"][0])
 

@@ -6,6 +6,7 @@ so that an index such as the population stability index (Siddiqi 2006, *Credit R
 that is empty by nature.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -80,7 +81,7 @@ def describe_column(column: Column, values: npt.NDArray[Any]) -> dict[str, Any]:
     if column.type == "boolean" and values.dtype.kind == "f":
         return described | _shares(np.where(known == 1.0, "true", "false"), len(values))
     if values.dtype.kind not in "fM":
-        return described | _shares(known.astype(np.str_), len(values))
+        return described | _shares(known, len(values))
     if values.dtype.kind == "M":
         known = known.astype("datetime64[us]").astype(np.int64) / 1e6
     return described | _distribution(known.astype(np.float64))
@@ -100,14 +101,14 @@ def _describe_classes(schema: TableSchema, target: npt.NDArray[np.int64]) -> dic
     }
 
 
-def _shares(words: npt.NDArray[np.str_], rows: int) -> dict[str, Any]:
-    distinct, counts = np.unique(words, return_counts=True)
-    order = np.lexsort((distinct, -counts))[:MAX_CATEGORIES]
-    shares = {str(distinct[i]): float(counts[i] / rows) for i in order}
+def _shares(words: npt.NDArray[Any], rows: int) -> dict[str, Any]:
+    counted = Counter(words.tolist())
+    commonest = sorted(((str(word), count) for word, count in counted.items()), key=lambda item: (-item[1], item[0]))
+    shown = commonest[:MAX_CATEGORIES]
     return {
-        "shares": shares,
-        "other_share": float((counts.sum() - counts[order].sum()) / rows) if rows else 0.0,
-        "distinct": len(distinct),
+        "shares": {word: count / rows for word, count in shown},
+        "other_share": (len(words) - sum(count for _, count in shown)) / rows if rows else 0.0,
+        "distinct": len(counted),
     }
 
 

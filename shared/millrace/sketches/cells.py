@@ -4,7 +4,7 @@ Numbers, and dates in seconds since 1970, have about a hundred cells of equal sh
 value that training knows, one for the rest that it knows, and one for what it never saw.
 """
 
-from collections import Counter
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from millrace.features import MISSING_STRING
 from millrace.schema import Column
 
 Floats = npt.NDArray[np.float64]
@@ -91,23 +92,14 @@ class WordCells:
         """Position of the cell of what training never saw."""
         return len(self.words) + 1
 
-    def tally(self, values: Sequence[Any]) -> tuple[Indices, Counter[str]]:
-        """Return the rows in each cell, and how often each unknown value came."""
-        counts = np.zeros(len(self), dtype=np.int64)
-        strange: Counter[str] = Counter()
-        for value, count in Counter(values).items():
-            position = self._position(value)
-            counts[position] += count
-            if position == self.unknown:
-                strange[str(value)] += count
-        return counts, strange
-
     def locate(self, values: Sequence[Any]) -> Indices:
-        """Return the cell of each value."""
-        known = {value: self._position(value) for value in set(values)}
-        return np.fromiter((known[value] for value in values), dtype=np.int64, count=len(values))
+        """Return the cell of each value; -1 where it is missing."""
+        cells = {value: self._position(value) for value in set(values)}
+        return np.fromiter(map(cells.__getitem__, values), dtype=np.int64, count=len(values))
 
     def _position(self, value: Any) -> int:
+        if _is_missing(value):
+            return -1
         word = str(value)
         position = self._positions.get(word)
         if position is None:
@@ -115,6 +107,10 @@ class WordCells:
         if position is None:
             return len(self.words) if self.open else self.unknown
         return position
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value == MISSING_STRING or (isinstance(value, float) and math.isnan(value))
 
 
 Cells = NumberCells | WordCells

@@ -79,7 +79,7 @@ def _training_counts(described: Mapping[str, Any], cells: Cells, rows: int) -> C
     fine = described.get("cells") or described["histogram"]
     counts = np.asarray(fine["counts"], dtype=np.int64)
     sums = np.asarray(fine["sums"] if "sums" in fine else counts * _middles(cells, described), dtype=np.float64)
-    column = ColumnSketch(counts, sums, missing, squares=float(counts.sum()))
+    column = ColumnSketch(counts, sums, missing)
     if counts.sum():
         column.low, column.high = float(described["minimum"]), float(described["maximum"])
     return column

@@ -12,7 +12,6 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from millrace.features import missing_cells
 from millrace.sketches.cells import Cells, NumberCells, WordCells
 from millrace.sketches.dependence import DependenceSketch, ScorePlan
 
@@ -37,8 +36,6 @@ class ColumnSketch:
         Rows that did not name the column.
     out_of_range : int
         Numbers outside what training saw, or what the user allows.
-    squares : float
-        Sum of the squares of the numbers, standardised by training's mean and deviation.
     low, high : float
         Smallest and greatest number; infinite when there are none.
     strange : Counter of str
@@ -50,7 +47,6 @@ class ColumnSketch:
     missing: int = 0
     absent: int = 0
     out_of_range: int = 0
-    squares: float = 0.0
     low: float = float("inf")
     high: float = float("-inf")
     strange: Counter[str] = field(default_factory=Counter)
@@ -67,7 +63,6 @@ class ColumnSketch:
         self.missing += other.missing
         self.absent += other.absent
         self.out_of_range += other.out_of_range
-        self.squares += other.squares
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
         self.strange = Counter(dict((self.strange + other.strange).most_common(MAX_STRANGE)))
 
@@ -83,7 +78,7 @@ class ColumnSketch:
         """Return plain JSON."""
         document: dict[str, Any] = {"counts": self.counts.tolist(), "missing": self.missing, "absent": self.absent}
         if len(self.sums):
-            document |= {"sums": self.sums.tolist(), "squares": self.squares, "out_of_range": self.out_of_range}
+            document |= {"sums": self.sums.tolist(), "out_of_range": self.out_of_range}
             document |= {"low": self.low, "high": self.high} if self.known else {}
         if self.strange:
             document["strange"] = dict(self.strange)
@@ -98,7 +93,6 @@ class ColumnSketch:
             missing=document["missing"],
             absent=document["absent"],
             out_of_range=document.get("out_of_range", 0),
-            squares=document.get("squares", 0.0),
             low=document.get("low", float("inf")),
             high=document.get("high", float("-inf")),
             strange=Counter(document.get("strange", {})),
@@ -189,7 +183,7 @@ def sketch_rows(
             column, located, known = _sketch_numbers(_as_floats(values), own)
             scores.add_numbers(name, located, known)
         else:
-            column, located, known = _sketch_words(values, own, located=plan.uses(name))
+            column, located, known = _sketch_words(values, own)
             scores.add_words(name, located, known)
         column.absent = max(column.absent, (absent or {}).get(name, 0))
         sketched[name] = column
@@ -210,7 +204,7 @@ def _as_floats(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     if values.dtype.kind == "M":
         moments = values.astype("datetime64[us]")
         return np.where(np.isnat(moments), np.nan, moments.astype(np.int64) / 1e6)
-    return values.astype(np.float64)
+    return values.astype(np.float64, copy=False)
 
 
 def _sketch_numbers(
@@ -226,20 +220,19 @@ def _sketch_numbers(
         column.low, column.high = float(numbers.min()), float(numbers.max())
         if column.low < cells.minimum or column.high > cells.maximum:
             column.out_of_range = int(np.count_nonzero((numbers < cells.minimum) | (numbers > cells.maximum)))
-        standardised = (numbers - cells.center) / cells.scale
-        column.squares = float(standardised @ standardised)
     return column, located, known
 
 
 def _sketch_words(
-    values: npt.NDArray[Any], cells: WordCells, *, located: bool
+    values: npt.NDArray[Any], cells: WordCells
 ) -> tuple[ColumnSketch, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    if values.dtype.kind == "O":
-        known = np.fromiter((value is not None and value != "" for value in values), dtype=np.bool_, count=len(values))
-    else:
-        known = ~missing_cells(values)
-    words = (values if known.all() else values[known]).tolist()
-    counts, strange = cells.tally(words)
-    column = ColumnSketch(counts, np.zeros(0), len(values) - len(words))
-    column.strange = Counter(dict(strange.most_common(MAX_STRANGE)))
-    return column, cells.locate(words) if located else np.zeros(0, dtype=np.int64), known
+    words = values.tolist()
+    every = cells.locate(words)
+    known = every >= 0
+    located = every if known.all() else every[known]
+    counts = np.bincount(located, minlength=len(cells))
+    column = ColumnSketch(counts, np.zeros(0), len(words) - len(located))
+    if counts[cells.unknown]:
+        strange = Counter(str(words[row]) for row in np.flatnonzero(every == cells.unknown).tolist())
+        column.strange = Counter(dict(strange.most_common(MAX_STRANGE)))
+    return column, located, known

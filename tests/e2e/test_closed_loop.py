@@ -1,0 +1,123 @@
+"""The loop closes by itself, under the roles of the template: a shift is told once, exactly one run follows it, its
+version serves, and when the cause is gone the incident is over. And schedules fire and follow the spec."""
+
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from millrace_cli.commands.monitor import look
+from millrace_cli.story import tell
+
+from tests.e2e.conftest import PATIENCE_SECONDS, DeployedStack, make_table, read_features
+
+pytestmark = pytest.mark.e2e
+
+MODEL = "watched"
+#: Windows of a few rows are enough to be told of, so that the test need not send hours of traffic.
+QUICK = {"min_rows": 60, "breaches": 1, "windows": 1}
+ROW_VERDICTS = ("data_quality", "skew", "feature_drift", "feature_change", "dependence", "prediction_drift")
+#: Three seconds and a half: the upload's own run takes longer, and findings of one window are closer together.
+SPEC = {
+    "monitoring": {**dict.fromkeys(ROW_VERDICTS, QUICK), "staleness": {"enabled": False}},
+    "retraining": {"cooldown_hours": 0.001},
+    "training": {"trials": 2},
+}
+
+
+def wait_until(what: str, condition: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (found := condition()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.3)
+    return found
+
+
+class Watched:
+    """The model under test: traffic, looks, and what came of them."""
+
+    def __init__(self, stack: DeployedStack, rows: list[dict[str, Any]]) -> None:
+        self.stack, self.rows = stack, rows
+        self.windows = 0
+
+    def serve(self, rows: list[dict[str, Any]], version: int) -> None:
+        """Ask for predictions, and wait until they are captured."""
+        before = self.captured()
+        reply = self.stack.api.post(f"/models/{MODEL}/invocations", {"dataframe_records": rows})
+        assert reply["model_version"] == version
+        wait_until("the rows are captured", lambda: self.captured() != before)
+
+    def captured(self) -> dict[str, int]:
+        listed = self.stack.client("s3").list_objects_v2(Bucket=self.bucket, Prefix=f"captures/{MODEL}/")
+        return {found["Key"]: found["Size"] for found in listed.get("Contents", [])}
+
+    def look(self) -> dict[str, Any]:
+        """Look at once, as `millrace monitor --now` does; returns the incidents by event."""
+        look(self.stack.api, MODEL, 0.2, PATIENCE_SECONDS)
+        report = self.stack.api.get(f"/models/{MODEL}/monitoring")["report"]
+        return {incident["event"]: incident for incident in report["incidents"]}
+
+    def runs(self, kind: str) -> list[dict[str, Any]]:
+        runs = self.stack.api.get(f"/models/{MODEL}/runs")["runs"]
+        return [run for run in runs if run["kind"] == kind]
+
+    @property
+    def bucket(self) -> str:
+        return self.stack.target.output("DataBucketName")
+
+
+@pytest.fixture(scope="module")
+def watched(stack: DeployedStack, tmp_path_factory: pytest.TempPathFactory) -> Watched:
+    table = make_table(tmp_path_factory.mktemp("watched") / "watched.csv", n_rows=400)
+    stack.api.put(f"/models/{MODEL}/spec", {"spec": SPEC, "reason": "a quick test"})
+    assert stack.wait_for(stack.upload(MODEL, table)).status == "succeeded"
+    return Watched(stack, read_features(table)[0])
+
+
+def test_a_shift_closes_the_loop_and_its_end_ends_the_incident(watched: Watched) -> None:
+    watched.serve([row | {"age": 200} for row in watched.rows[:120]], version=1)
+    incidents = watched.look()
+    assert incidents["DriftDetected"]["resolved_at"] is None
+    assert any("age" in key for key in incidents["DriftDetected"]["troubles"])
+
+    (run,) = wait_until("the drift starts a run", lambda: watched.runs("drift"))
+    state = wait_until(
+        "its version serves",
+        lambda: (found := watched.stack.api.get(f"/models/{MODEL}"))["active_run_id"] is None and found,
+    )
+    assert state["aliases"]["champion"] == 2
+
+    for _ in range(3):
+        wait_until("version 2 answers", lambda: answers(watched) == 2)
+        watched.serve(watched.rows, version=2)
+        incidents = watched.look()
+    assert incidents["DriftDetected"]["resolved_at"] is not None
+    assert len(watched.runs("drift")) == 1
+
+    entries = watched.stack.api.get(f"/models/{MODEL}/ledger")["entries"]
+    (chapter,) = [chapter for chapter in tell(entries, [run]) if chapter.kind == "drift"]
+    assert "age" in chapter.happened
+    assert chapter.consequences[-1] == "champion moved from version 1 to version 2"
+
+
+def answers(watched: Watched) -> int:
+    reply = watched.stack.api.post(f"/models/{MODEL}/invocations", {"dataframe_records": watched.rows[:1]})
+    return int(reply["model_version"])
+
+
+def test_a_schedule_fires_and_follows_the_spec(watched: Watched) -> None:
+    scheduler, stack = watched.stack.client("scheduler"), watched.stack
+    soon = datetime.now(UTC) + timedelta(seconds=2)
+    said = {"schedule": f"at({soon:%Y-%m-%dT%H:%M:%S})", "cooldown_hours": 0.001}
+    answer = stack.api.put(f"/models/{MODEL}/spec", {"spec": {**SPEC, "retraining": said}})
+    assert len(answer["schedules"]) == 1
+    group = stack.resource("RetrainingSchedules")
+    kept = scheduler.get_schedule(GroupName=group, Name=MODEL)
+    assert json.loads(kept["Target"]["Input"])["model"] == MODEL
+    (run,) = wait_until("the schedule starts a run", lambda: watched.runs("schedule"))
+    assert run["model"] == MODEL
+    stack.api.put(f"/models/{MODEL}/spec", {"spec": SPEC})
+    assert scheduler.list_schedules(GroupName=group)["Schedules"] == []
+    wait_until("the run ends", lambda: stack.api.get(f"/models/{MODEL}")["active_run_id"] is None)
