@@ -130,13 +130,16 @@ def find_upload(source: Source, store: ObjectStore, limits: Limits) -> Upload:
         findings: Sequence[Finding] = ()
     else:
         versions = list(store.list_versions(folder))
+        # An object's own answer tells its time to the second, a listing may be finer: only listed times compare.
+        listed_at = {(version.key, version.version_id): version.last_modified for version in versions}
+        moment = listed_at.get((source.key, source.version_id), info.last_modified)
         if source.key.endswith("/" + SUCCESS_MARKER):
-            files, findings = _below(folder, versions, info.last_modified)
+            files, findings = _below(folder, versions, moment)
         elif info.size > MAX_MANIFEST_BYTES:
             files, findings = (), [error("manifest", f"the manifest has more than {MAX_MANIFEST_BYTES:,} bytes")]
         else:
             body = store.get(source.key, source.version_id)
-            files, findings = _named_by(body, source, folder, versions, info.last_modified)
+            files, findings = _named_by(body, source, folder, versions, moment)
         findings = [*findings, *_unreadable_folders(files)]
     size = sum(file.size for file in files)
     if size > limits.max_bytes:

@@ -1,6 +1,7 @@
 """What a folder's marker or manifest stands for: exactly which bytes, or what is wrong."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -77,6 +78,16 @@ def test_a_file_that_was_deleted_after_the_marker_is_still_what_it_was(store):
     put(store, "_SUCCESS", b"", 1)
     store.delete([FOLDER + "part-0.csv"], NOON + timedelta(minutes=2))
     assert [file.version_id for file in found(store, "_SUCCESS").files] == ["v1"]
+
+
+def test_times_that_are_told_to_the_second_do_not_lose_a_file(store, monkeypatch):
+    store.upload(FOLDER + "part-0.csv", b"abc", {}, NOON + timedelta(milliseconds=300))
+    store.upload(FOLDER + "_SUCCESS", b"", {}, NOON + timedelta(milliseconds=800))
+    head = store.head
+    monkeypatch.setattr(store, "head", lambda *key: replace(head(*key), last_modified=NOON))
+    upload = found(store, "_SUCCESS")
+    assert [file.name for file in upload.files] == ["part-0.csv"]
+    assert upload.findings == ()
 
 
 def test_an_empty_folder_is_told(store):
