@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 from millrace.settings import load_settings
 
+from tests.distribution import OneStackScheduling, make_scheduler, put_slow_first
+
 # Read when Powertools is imported, so it must be set before any test module is.
 os.environ["POWERTOOLS_TRACE_DISABLED"] = "true"
 
@@ -41,6 +43,14 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    put_slow_first(items)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> OneStackScheduling:
+    return make_scheduler(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
