@@ -14,7 +14,7 @@ from moto import mock_aws
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.sns import sns_backends
 
-from tests.integration.application import MODELS_BUCKET, REGION, TABLE, Application, deploy
+from tests.integration.application import MODELS_BUCKET, PIPELINE_NAME, REGION, TABLE, Application, deploy
 from tests.integration.conftest import MOTO_CONFIG
 from tests.registered_versions import RegisteredVersions
 from tests.registry_builders import MODEL
@@ -199,8 +199,9 @@ class TestApproval:
 
 
 def boto3_pipeline_arn() -> str:
-    [machine] = boto3.client("stepfunctions").list_state_machines()["stateMachines"]
-    return str(machine["stateMachineArn"])
+    machines = boto3.client("stepfunctions").list_state_machines()["stateMachines"]
+    [arn] = [machine["stateMachineArn"] for machine in machines if machine["name"] == PIPELINE_NAME]
+    return str(arn)
 
 
 def sent_messages() -> list[str]:
