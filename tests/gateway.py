@@ -37,7 +37,7 @@ def make_event(method: str, path: str, body: str | None = None, headers: Mapping
                 "path": path,
                 "httpMethod": method,
                 "headers": dict(headers or {"Content-Type": "application/json"}),
-                "queryStringParameters": dict(parse_qsl(query)) or None,
+                "queryStringParameters": dict(parse_qsl(query, keep_blank_values=True)) or None,
                 "pathParameters": {name: unquote(value) for name, value in match.groupdict().items()} or None,
                 "requestContext": {"requestId": "r", "stage": "v1", "path": f"/v1{path}"},
                 "body": body,
