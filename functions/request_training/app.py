@@ -1,7 +1,7 @@
 """Start training runs: uploads, schedules, requests by hand, and what waited for a run that ended.
 
-Takes events of EventBridge, the Scheduler and the training pipeline, and ``POST /models/{model}/runs``. A model that was
-deleted has its run stopped.
+Takes events of EventBridge, the Scheduler and the training pipeline, and ``POST /models/{model}/runs``. The run of a
+model that was deleted is stopped.
 """
 
 from datetime import UTC, datetime

@@ -53,10 +53,14 @@ def _insist_on_the_name(api: ApiClient, model: str) -> None:
     serves = f"version {champion} of {state['latest_version']} serves" if champion else "nothing of it serves"
     err.print(Text(f"{model}: {serves}. When it is deleted,"))
     err.print(Text(_MEANS.format(model=model)), soft_wrap=True)
-    if not sys.stdin.isatty():
+    if not _somebody_is_there():
         raise CliError("nobody is there to type the name", "to delete it without being asked: --yes")
     if typer.prompt("Type its name to delete it", err=True) != model:
         raise CliError(f"{model} was not deleted: that is not its name")
+
+
+def _somebody_is_there() -> bool:
+    return sys.stdin.isatty()
 
 
 def _draw_deletion(deletion: dict[str, Any]) -> Text:

@@ -192,7 +192,6 @@ class ModelCache:
             entry.refreshing = False
             entry.settled.set()
 
-
     def _read_pointer(self, model: str, version: str) -> int:
         """Return the version that an alias points to, or the number itself unless that version may not serve."""
         if not _is_number(version):

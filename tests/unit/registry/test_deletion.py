@@ -233,9 +233,7 @@ class TestRunsOfADeletedModel:
         world.delete()
         run = world.registry.get_run(MODEL, world.first_run_id)
         with pytest.raises(ModelDeletedError):
-            register_run(
-                run, registry=world.registry, model_store=world.models, data_store=world.models, now=later(61)
-            )
+            register_run(run, registry=world.registry, model_store=world.models, data_store=world.models, now=later(61))
         with pytest.raises(ModelDeletedError):
             world.register(4)
         with pytest.raises(ModelDeletedError):
