@@ -194,9 +194,6 @@ class TestDeletion:
         assert (status, deletion["outcome"]) == (200, "already")
 
 
-@pytest.mark.skip(
-    reason="fails on moto since the last merges; tests/e2e/test_decisions.py proves approval on the deployed stack"
-)
 class TestApproval:
     @pytest.fixture
     def run_id(self, world, monkeypatch):
@@ -214,7 +211,7 @@ class TestApproval:
         world.point("champion", 1)
         world.application.handlers |= {
             "validate_dataset": lambda *_: {"outcome": "accepted"},
-            "plan_training": lambda *_: {"trials": [], "rounds": []},
+            "plan_training": lambda *_: {"lanes": [], "last_round": True},
             "evaluate_candidates": lambda *_: {"decision": "promote"},
             "register_model": register,
         }
