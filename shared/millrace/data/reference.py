@@ -17,6 +17,7 @@ from millrace.features import missing_cells
 from millrace.schema import Column, TableSchema
 from millrace.sketches.reference import Reference
 from millrace.sketches.tables import sketch_rows
+from millrace.text import word_counts
 
 REFERENCE_VERSION = 2
 QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
@@ -47,11 +48,12 @@ def describe_reference(
     dict
         ``reference_version``, ``split``, ``rows``, ``task``, ``features`` and ``target``, as plain JSON. Every column
         has ``name``, ``type``, ``sensitive`` and ``missing_share``. Words and booleans have ``shares`` (of the rows,
-        by value, the commonest first), ``other_share`` and ``distinct``. Numbers, and dates in seconds since 1970,
-        have ``minimum``, ``maximum``, ``mean``, ``standard_deviation``, ``quantiles`` and ``histogram``: inner
-        ``edges`` and one more ``counts``; a value on an edge is in the cell above it. Their ``cells`` are cut finer,
-        and have the ``sums`` of the values in them too. ``dependence`` has the sums of the features' scores and of
-        their products (:mod:`millrace.sketches.dependence`), sensitive features left out.
+        by value, the commonest first), ``other_share`` and ``distinct``. Numbers, dates in seconds since 1970, and
+        texts by how many words they have, have ``minimum``, ``maximum``, ``mean``, ``standard_deviation``,
+        ``quantiles`` and ``histogram``: inner ``edges`` and one more ``counts``; a value on an edge is in the cell
+        above it. Their ``cells`` are cut finer, and have the ``sums`` of the values in them too. ``dependence`` has the
+        sums of the features' scores and of their products (:mod:`millrace.sketches.dependence`), sensitive features
+        left out.
     """
     classes = bool(schema.classes)
     document = {
@@ -78,6 +80,9 @@ def describe_column(column: Column, values: npt.NDArray[Any]) -> dict[str, Any]:
         "sensitive": column.sensitive,
         "missing_share": float(missing.mean()) if len(values) else 0.0,
     }
+    if column.type == "text":
+        counts = word_counts(values)
+        return described | _distribution(counts[~np.isnan(counts)])
     if column.type == "boolean" and values.dtype.kind == "f":
         return described | _shares(np.where(known == 1.0, "true", "false"), len(values))
     if values.dtype.kind not in "fM":

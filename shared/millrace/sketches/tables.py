@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from millrace.sketches.cells import Cells, NumberCells, WordCells
 from millrace.sketches.dependence import DependenceSketch, ScorePlan
+from millrace.text import word_counts
 
 #: Unknown values that are named in a sketch.
 MAX_STRANGE = 20
@@ -161,8 +162,8 @@ def sketch_rows(
     Parameters
     ----------
     columns : mapping of str to array of shape (rows,)
-        Typed as in :mod:`millrace.features`; words may be objects, missing where None or empty. A feature that is not
-        here was in none of the rows.
+        Typed as in :mod:`millrace.features`; words and texts may be objects, missing where None or empty. A
+        feature that is not here was in none of the rows.
     rows : int
         How many there are.
     cells : mapping of str to Cells
@@ -180,7 +181,7 @@ def sketch_rows(
             column = _empty_column(own)
             column.missing = column.absent = rows
         elif isinstance(own, NumberCells):
-            column, located, known = _sketch_numbers(_as_floats(values), own)
+            column, located, known = _sketch_numbers(word_counts(values) if own.of_text else _as_floats(values), own)
             scores.add_numbers(name, located, known)
         else:
             column, located, known = _sketch_words(values, own)
