@@ -1,15 +1,13 @@
 """What a client that cannot sign needs: a server on this machine that signs its requests and passes them on."""
 
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 import httpx
 
-_PLAIN = re.compile(r"[A-Za-z0-9_.-]*")
 #: Of the connection, not of the message.
 _NOT_PASSED_ON = frozenset(
     {"connection", "content-length", "host", "keep-alive", "transfer-encoding", "accept-encoding"}
@@ -23,7 +21,7 @@ class _Proxy(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = {name: value for name, value in self.headers.items() if name.lower() not in _NOT_PASSED_ON}
-        path = _in_plain_form(self.path.removeprefix("/v1") or "/")
+        path = _in_canonical_form(self.path.removeprefix("/v1") or "/")
         answer = self.client.request(self.command, path, content=body, headers=headers)
         self.send_response(answer.status_code)
         self.send_header("Content-Type", answer.headers.get("Content-Type", "application/octet-stream"))
@@ -51,8 +49,7 @@ def signing_proxy(client: httpx.Client) -> Iterator[str]:
         thread.join()
 
 
-def _in_plain_form(target: str) -> str:
-    """Leave out of a query what signer and verifier may write differently: no parameter of the API has such letters."""
+def _in_canonical_form(target: str) -> str:
+    """Write the query as signatures demand it, so that signer and verifier read the same: RFC 3986, no ``+``."""
     path, mark, query = target.partition("?")
-    plain = [pair for pair in parse_qsl(query, keep_blank_values=True) if all(map(_PLAIN.fullmatch, pair))]
-    return path + mark + urlencode(plain)
+    return path + mark + urlencode(parse_qsl(query, keep_blank_values=True), quote_via=quote, safe="-_.~")

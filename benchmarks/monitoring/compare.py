@@ -117,23 +117,29 @@ def compare(work: Path, rows: int, rounds: int) -> None:
     print(f"| peak memory beyond the loaded tables | {memory} |")
 
 
-def peak_memory(name: str, work: Path, tables: Path) -> int:
-    """Return by how many bytes a fresh process with both tables grows that computes their drift once."""
+def peak_memory(name: str, work: Path, tables: Path, question: str = "once") -> int:
+    """Return by how many bytes a fresh process with both tables grows when it answers a question once."""
     tool = Tool(name, work, tables)
-    answer = tool.ask("once")
+    answer = tool.ask(question)
     tool.close()
     return (answer["peak_kib"] - answer["before_kib"]) * 1024
 
 
 def scaling(work: Path) -> None:
-    """Print how the time of a window grows with its rows."""
-    print("\n| rows (14 columns) | a window | per million rows |\n|---|---|---|")
+    """Print how time and memory grow with the rows: of a window, and of both tables with the reference described."""
+    print("\n| rows (14 columns) | a window | per million rows | both tables | per million rows | peak memory |")
+    print("|---|---|---|---|---|---|")
     for rows in (100_000, 1_000_000, 10_000_000):
-        tool = Tool("millrace", work, ready_tables(work, rows))
-        tool.ask("window")
-        seconds = statistics.median(tool.ask("window")["seconds"] for _ in range(3))
+        tables = ready_tables(work, rows)
+        tool = Tool("millrace", work, tables)
+        times = []
+        for question in ("window", "drift"):
+            tool.ask(question)
+            times.append(statistics.median(tool.ask(question)["seconds"] for _ in range(3)))
         tool.close()
-        print(f"| {rows:,} | {seconds:.2f} s | {seconds / rows * 1e6:.2f} s |", flush=True)
+        cells = " | ".join(f"{seconds:.2f} s | {seconds / rows * 1e6:.2f} s" for seconds in times)
+        peak = peak_memory("millrace", work, tables, "window") / 1e6
+        print(f"| {rows:,} | {cells} | {peak:.0f} MB |", flush=True)
 
 
 if __name__ == "__main__":

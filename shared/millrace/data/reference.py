@@ -6,17 +6,17 @@ so that an index such as the population stability index (Siddiqi 2006, *Credit R
 that is empty by nature.
 """
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from millrace.features import missing_cells
+from millrace.features import MISSING_STRING, missing_cells
 from millrace.schema import Column, TableSchema
 from millrace.sketches.reference import Reference
-from millrace.sketches.tables import sketch_rows
+from millrace.sketches.tables import Values, sketch_rows
+from millrace.sketches.words import CodedWords, code_words
 from millrace.text import word_counts
 
 REFERENCE_VERSION = 2
@@ -56,40 +56,56 @@ def describe_reference(
         left out.
     """
     classes = bool(schema.classes)
+    # Words are hashed once, for their shares and for how they go together with other features.
+    known = {column.name: _countable(column, columns[column.name]) for column in schema.features}
     document = {
         "reference_version": REFERENCE_VERSION,
         "split": "train",
         "rows": len(target),
         "task": schema.task,
         "schema_version": schema.version,
-        "features": [describe_column(column, columns[column.name]) for column in schema.features],
+        "features": [describe_column(column, known[column.name]) for column in schema.features],
         "target": _describe_classes(schema, target) if classes else describe_column(schema.target, target),
     }
     reference = Reference.read(document, schema)
-    sketch = sketch_rows(columns, len(target), reference.cells, reference.plan)
+    sketch = sketch_rows(known, len(target), reference.cells, reference.plan)
     return document | {"dependence": sketch.dependence.to_dict()}
 
 
-def describe_column(column: Column, values: npt.NDArray[Any]) -> dict[str, Any]:
+def describe_column(column: Column, values: Values) -> dict[str, Any]:
     """Describe one column's typed values."""
-    missing = missing_cells(values)
-    known = values[~missing]
-    described: dict[str, Any] = {
+    if isinstance(values, CodedWords) or values.dtype.kind not in "fM":
+        words = values if isinstance(values, CodedWords) else code_words(values)
+        counts = dict(zip(map(str, words.values), words.counts().tolist(), strict=True))
+        missing = counts.pop(MISSING_STRING, 0)
+        return _head(column, missing, len(words)) | _shares(counts, len(words))
+    absent = missing_cells(values)
+    missing = int(np.count_nonzero(absent))
+    head = _head(column, missing, len(values))
+    known = values[~absent] if missing else values
+    if column.type == "boolean" and values.dtype.kind == "f":
+        true = int(np.count_nonzero(known == 1.0))
+        counts = {"true": true, "false": len(known) - true}
+        return head | _shares({word: count for word, count in counts.items() if count}, len(values))
+    if values.dtype.kind == "M":
+        known = known.astype("datetime64[us]").astype(np.int64) / 1e6
+    return head | _distribution(known.astype(np.float64, copy=False))
+
+
+def _countable(column: Column, values: npt.NDArray[Any]) -> Values:
+    """Return words with a number each, of texts how many words they have, and other values as they are."""
+    if column.type == "text":
+        return word_counts(values)
+    return code_words(values) if values.dtype.kind not in "fM" else values
+
+
+def _head(column: Column, missing: int, rows: int) -> dict[str, Any]:
+    return {
         "name": column.name,
         "type": column.type,
         "sensitive": column.sensitive,
-        "missing_share": float(missing.mean()) if len(values) else 0.0,
+        "missing_share": missing / rows if rows else 0.0,
     }
-    if column.type == "text":
-        counts = word_counts(values)
-        return described | _distribution(counts[~np.isnan(counts)])
-    if column.type == "boolean" and values.dtype.kind == "f":
-        return described | _shares(np.where(known == 1.0, "true", "false"), len(values))
-    if values.dtype.kind not in "fM":
-        return described | _shares(known, len(values))
-    if values.dtype.kind == "M":
-        known = known.astype("datetime64[us]").astype(np.int64) / 1e6
-    return described | _distribution(known.astype(np.float64))
 
 
 def _describe_classes(schema: TableSchema, target: npt.NDArray[np.int64]) -> dict[str, Any]:
@@ -106,14 +122,13 @@ def _describe_classes(schema: TableSchema, target: npt.NDArray[np.int64]) -> dic
     }
 
 
-def _shares(words: npt.NDArray[Any], rows: int) -> dict[str, Any]:
-    counted = Counter(words.tolist())
-    commonest = sorted(((str(word), count) for word, count in counted.items()), key=lambda item: (-item[1], item[0]))
-    shown = commonest[:MAX_CATEGORIES]
+def _shares(counts: Mapping[str, int], rows: int) -> dict[str, Any]:
+    commonest = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    rest = sum(count for _, count in commonest[MAX_CATEGORIES:])
     return {
-        "shares": {word: count / rows for word, count in shown},
-        "other_share": (len(words) - sum(count for _, count in shown)) / rows if rows else 0.0,
-        "distinct": len(counted),
+        "shares": {word: count / rows for word, count in commonest[:MAX_CATEGORIES]},
+        "other_share": rest / rows if rows else 0.0,
+        "distinct": len(commonest),
     }
 
 
@@ -125,22 +140,31 @@ def _distribution(known: npt.NDArray[np.float64]) -> dict[str, Any]:
     ordered = np.sort(known)
     edges, borders = _cut(ordered, CELLS)
     fine_edges, fine_borders = _cut(ordered, FINE_CELLS)
-    fine_cells = np.repeat(np.arange(len(fine_borders) - 1), np.diff(fine_borders))
+    fine_counts = np.diff(fine_borders)
+    # Edges are values of the column, so no cell but the first can be empty.
+    fine_sums = np.where(fine_counts > 0, np.add.reduceat(ordered, fine_borders[:-1]), 0.0)
     return {
         "minimum": float(ordered[0]),
         "maximum": float(ordered[-1]),
         "mean": float(known.mean()),
         "standard_deviation": float(known.std()),
-        "quantiles": {
-            str(level): float(value) for level, value in zip(QUANTILES, np.quantile(ordered, QUANTILES), strict=True)
-        },
+        "quantiles": _quantiles(ordered),
         "histogram": {"edges": edges.tolist(), "counts": np.diff(borders).tolist()},
         "cells": {
             "edges": fine_edges.tolist(),
-            "counts": np.diff(fine_borders).tolist(),
-            "sums": np.bincount(fine_cells, weights=ordered, minlength=len(fine_borders) - 1).tolist(),
+            "counts": fine_counts.tolist(),
+            "sums": fine_sums.tolist(),
         },
     }
+
+
+def _quantiles(ordered: npt.NDArray[np.float64]) -> dict[str, float]:
+    """Return the quantiles of sorted values, interpolated as :func:`numpy.quantile` does, which would sort again."""
+    places = np.array(QUANTILES) * (len(ordered) - 1)
+    below = np.floor(places).astype(np.int64)
+    low, high = ordered[below], ordered[np.ceil(places).astype(np.int64)]
+    values = low + (high - low) * (places - below)
+    return {str(level): float(value) for level, value in zip(QUANTILES, values, strict=True)}
 
 
 def _cut(ordered: npt.NDArray[np.float64], cells: int) -> tuple[npt.NDArray[np.float64], list[int]]:

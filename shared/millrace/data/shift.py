@@ -77,7 +77,7 @@ def stability_indices(reference: Mapping[str, Any], present: Mapping[str, Any]) 
         other = later.get(column["name"])
         if other is None or column["role"] in ("identifier", "ignored") or other["role"] != column["role"]:
             continue
-        if "text" in (column["type"], other["type"]):
+        if "text" in (column.get("type"), other.get("type")):
             continue
         counts = _paired_counts(column, other)
         if counts is not None:

@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 from millrace.features import MISSING_STRING
 from millrace.schema import Column
+from millrace.sketches.locating import EdgeFinder
+from millrace.sketches.words import CodedWords, code_words
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -51,13 +53,17 @@ class NumberCells:
     center: float = 0.0
     scale: float = 1.0
     of_text: bool = False
+    _finder: EdgeFinder = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_finder", EdgeFinder(self.edges))
 
     def __len__(self) -> int:
         return len(self.edges) + 1
 
     def locate(self, values: Floats) -> Indices:
-        """Return the cell of each value."""
-        return np.searchsorted(self.edges, values, "right")
+        """Return the cell of each value; none may be missing."""
+        return self._finder.locate(values)
 
     def coarse(self, counts: npt.NDArray[Any]) -> Floats:
         """Take neighbouring cells together."""
@@ -96,10 +102,14 @@ class WordCells:
         """Position of the cell of what training never saw."""
         return len(self.words) + 1
 
-    def locate(self, values: Sequence[Any]) -> Indices:
+    def locate(self, values: Sequence[Any] | npt.NDArray[Any] | CodedWords) -> Indices:
         """Return the cell of each value; -1 where it is missing."""
-        cells = {value: self._position(value) for value in set(values)}
-        return np.fromiter(map(cells.__getitem__, values), dtype=np.int64, count=len(values))
+        coded = values if isinstance(values, CodedWords) else code_words(values)
+        return self.positions(coded.values)[coded.codes]
+
+    def positions(self, values: Sequence[Any]) -> Indices:
+        """Return the cell of each of a few values; -1 of one that is missing."""
+        return np.array([self._position(value) for value in values], dtype=np.int64)
 
     def _position(self, value: Any) -> int:
         if _is_missing(value):

@@ -23,7 +23,6 @@ LEAST_SHARE = 0.05
 #: Rows below which a correlation is noise.
 LEAST_ROWS = 10
 _LEAST_DEVIATION = 1e-6
-_BLOCK = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,33 +111,31 @@ class Scoring:
     def __init__(self, plan: ScorePlan, rows: int) -> None:
         self._plan = plan
         self._rows = rows
-        # float32 halves the memory; sums are taken in blocks and kept in float64.
+        # float32 halves the memory; products are taken of a block of rows at a time, and added up in float64.
         self._matrix = np.zeros((len(plan), rows), dtype=np.float32)
+        self._sums = np.zeros(len(plan))
 
-    def add_numbers(self, column: str, located: npt.NDArray[np.int64], known: npt.NDArray[np.bool_]) -> None:
-        """Score a number column by the cells of its known values."""
+    def add(
+        self,
+        column: str,
+        located: npt.NDArray[np.int64],
+        known: npt.NDArray[np.bool_],
+        counts: npt.NDArray[np.int64],
+    ) -> None:
+        """Score a column by the cells of its known values, and how many of them are in each cell."""
         for position in self._plan.positions(column):
-            self._set(position, located, known)
-
-    add_words = add_numbers
-
-    def _set(self, position: int, located: npt.NDArray[np.int64], known: npt.NDArray[np.bool_]) -> None:
-        scored = self._plan.scores[position].table.astype(np.float32)[located]
-        if len(scored) == self._rows:
-            self._matrix[position] = scored
-        else:
-            self._matrix[position, known] = scored
+            table = self._plan.scores[position].table
+            self._sums[position] = table @ counts
+            if len(located) == self._rows:
+                # Every cell is in the table; to clip spares a check of each, and a copy.
+                np.take(table.astype(np.float32), located, out=self._matrix[position], mode="clip")
+            else:
+                self._matrix[position, known] = table.astype(np.float32)[located]
 
     def finish(self) -> "DependenceSketch":
         """Return the sums of the scores and of their products."""
-        size = len(self._plan)
-        products = np.zeros((size, size))
-        sums = np.zeros(size)
-        for start in range(0, self._rows, _BLOCK):
-            block = self._matrix[:, start : start + _BLOCK]
-            products += block @ block.T
-            sums += block.sum(axis=1, dtype=np.float64)
-        return DependenceSketch(self._rows, sums, products)
+        products = (self._matrix @ self._matrix.T).astype(np.float64)
+        return DependenceSketch(self._rows, self._sums, products)
 
 
 @dataclass(slots=True)

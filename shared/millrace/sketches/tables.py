@@ -14,11 +14,16 @@ import numpy.typing as npt
 
 from millrace.sketches.cells import Cells, NumberCells, WordCells
 from millrace.sketches.dependence import DependenceSketch, ScorePlan
+from millrace.sketches.words import CodedWords, code_words
 from millrace.text import word_counts
 
 #: Unknown values that are named in a sketch.
 MAX_STRANGE = 20
 Counts = npt.NDArray[np.int64]
+Values = npt.NDArray[Any] | CodedWords
+#: Rows that are sketched at a time: what is computed of them on the way fits the processor's cache, and no more memory
+#: is needed however many rows there are.
+_BLOCK = 32_768
 
 
 @dataclass(slots=True)
@@ -151,7 +156,7 @@ def merge(sketches: Iterable[TableSketch], cells: Mapping[str, Cells], plan: Sco
 
 
 def sketch_rows(
-    columns: Mapping[str, npt.NDArray[Any]],
+    columns: Mapping[str, Values],
     rows: int,
     cells: Mapping[str, Cells],
     plan: ScorePlan,
@@ -161,9 +166,9 @@ def sketch_rows(
 
     Parameters
     ----------
-    columns : mapping of str to array of shape (rows,)
-        Typed as in :mod:`millrace.features`; words and texts may be objects, missing where None or empty. A
-        feature that is not here was in none of the rows.
+    columns : mapping of str to array of shape (rows,), or CodedWords
+        Typed as in :mod:`millrace.features`; words and texts may be objects, missing where None or empty; of a text its
+        number of words will do. A feature that is not here was in none of the rows.
     rows : int
         How many there are.
     cells : mapping of str to Cells
@@ -173,6 +178,18 @@ def sketch_rows(
     absent : mapping of str to int, or None
         Rows that did not name a feature; they count as missing too.
     """
+    known = {name: columns[name] for name in cells if name in columns}
+    total = empty_sketch(cells, plan)
+    for start in range(0, rows, _BLOCK):
+        chosen = slice(start, min(rows, start + _BLOCK))
+        block = {name: values[chosen] for name, values in known.items()}
+        total.add(_sketch_block(block, chosen.stop - start, cells, plan))
+    for name, column in total.columns.items():
+        column.absent = max(column.absent, (absent or {}).get(name, 0))
+    return total
+
+
+def _sketch_block(columns: Mapping[str, Values], rows: int, cells: Mapping[str, Cells], plan: ScorePlan) -> TableSketch:
     sketched: dict[str, ColumnSketch] = {}
     scores = plan.start(rows)
     for name, own in cells.items():
@@ -180,13 +197,9 @@ def sketch_rows(
         if values is None:
             column = _empty_column(own)
             column.missing = column.absent = rows
-        elif isinstance(own, NumberCells):
-            column, located, known = _sketch_numbers(word_counts(values) if own.of_text else _as_floats(values), own)
-            scores.add_numbers(name, located, known)
         else:
-            column, located, known = _sketch_words(values, own)
-            scores.add_words(name, located, known)
-        column.absent = max(column.absent, (absent or {}).get(name, 0))
+            column, located, known = _sketch_values(values, own)
+            scores.add(name, located, known, column.counts)
         sketched[name] = column
     return TableSketch(rows, sketched, scores.finish())
 
@@ -201,6 +214,17 @@ def _empty_column(cells: Cells) -> ColumnSketch:
     return ColumnSketch(np.zeros(len(cells), dtype=np.int64), sums)
 
 
+def _sketch_values(values: Values, cells: Cells) -> tuple[ColumnSketch, Counts, npt.NDArray[np.bool_]]:
+    """Return a column's sketch, the cells of its known values, and where they are."""
+    if isinstance(cells, WordCells):
+        return _sketch_words(values if isinstance(values, CodedWords) else code_words(values), cells)
+    if isinstance(values, CodedWords):
+        raise TypeError("words cannot be counted in the cells of a number")
+    if cells.of_text and values.dtype.kind != "f":
+        values = word_counts(values)
+    return _sketch_numbers(_as_floats(values), cells)
+
+
 def _as_floats(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     if values.dtype.kind == "M":
         moments = values.astype("datetime64[us]")
@@ -210,7 +234,7 @@ def _as_floats(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 def _sketch_numbers(
     values: npt.NDArray[np.float64], cells: NumberCells
-) -> tuple[ColumnSketch, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+) -> tuple[ColumnSketch, Counts, npt.NDArray[np.bool_]]:
     known = np.isfinite(values)
     numbers = values if known.all() else values[known]
     located = cells.locate(numbers)
@@ -224,16 +248,17 @@ def _sketch_numbers(
     return column, located, known
 
 
-def _sketch_words(
-    values: npt.NDArray[Any], cells: WordCells
-) -> tuple[ColumnSketch, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    words = values.tolist()
-    every = cells.locate(words)
+def _sketch_words(words: CodedWords, cells: WordCells) -> tuple[ColumnSketch, Counts, npt.NDArray[np.bool_]]:
+    positions = cells.positions(words.values)
+    every = positions[words.codes]
     known = every >= 0
     located = every if known.all() else every[known]
     counts = np.bincount(located, minlength=len(cells))
     column = ColumnSketch(counts, np.zeros(0), len(words) - len(located))
     if counts[cells.unknown]:
-        strange = Counter(str(words[row]) for row in np.flatnonzero(every == cells.unknown).tolist())
+        strange: Counter[str] = Counter()
+        for value, position, count in zip(words.values, positions.tolist(), words.counts().tolist(), strict=True):
+            if position == cells.unknown and count:
+                strange[str(value)] += count
         column.strange = Counter(dict(strange.most_common(MAX_STRANGE)))
     return column, located, known
