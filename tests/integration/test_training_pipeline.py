@@ -211,6 +211,20 @@ def test_a_bad_file_ends_visibly_with_its_reasons_and_blocks_nothing(
     assert application.wait_until_quiet()[later["run_id"]] == "SUCCEEDED"
 
 
+def test_five_hundred_classes_are_refused_with_the_limit_and_the_remedy(application: Application) -> None:
+    rows = [{**row, "label": f"class {number % 500}"} for number, row in enumerate(make_rows(2_000))]
+    [result] = application.upload("churn", "classes.csv", as_csv(rows))
+
+    assert application.wait_until_quiet() == {result["run_id"]: "FAILED"}
+    assert application.execution(result["run_id"])["error"] == "DatasetRejected"
+    run = run_of(application, "churn", result["run_id"])["run"]
+    assert run["reasons"] == [
+        "the target 'label' has 500 classes; at most 100 can be told apart: write the rarer ones as one, say, 'other'"
+    ]
+    assert run["status"] == "rejected"
+    assert "plan_training" not in {function for function, _ in application.invocations}
+
+
 @pytest.mark.parametrize("key", ["incoming/../x/a.csv", "incoming/my model/a.csv", "incoming/a.csv", "incoming/m/"])
 def test_a_key_that_names_no_model_is_recorded_with_the_reason(application: Application, key: str) -> None:
     for _ in range(2):
