@@ -219,7 +219,8 @@ def test_five_hundred_classes_are_refused_with_the_limit_and_the_remedy(applicat
     assert application.execution(result["run_id"])["error"] == "DatasetRejected"
     run = run_of(application, "churn", result["run_id"])["run"]
     assert run["reasons"] == [
-        "the target 'label' has 500 classes; at most 100 can be told apart: write the rarer ones as one, say, 'other'"
+        "classes.csv: the target 'label' has 500 classes; at most 100 can be told apart: "
+        "write the rarer ones as one, say, 'other'"
     ]
     assert run["status"] == "rejected"
     assert "plan_training" not in {function for function, _ in application.invocations}
