@@ -1,7 +1,8 @@
 """Measure false alarms on unchanged traffic, and how long graded shifts take to be told, by simulation.
 
     python benchmarks/monitoring/simulate.py               # every traffic level, with the defaults of the spec
-    python benchmarks/monitoring/simulate.py --streams 20 --days 7 --rates 200
+    python benchmarks/monitoring/simulate.py --streams 0 --rates 200 --seasons 0.6       # delays alone, beside a wave
+    python benchmarks/monitoring/simulate.py --shifted 0 --seasons 0 0.3 0.6 1           # false alarms alone
 
 Each stream has a training set and a holdout of its own, so that what a small training set gets wrong by chance is in
 the rate. Rows pass through the same sketches, windows, verdicts and incidents as in production, only that nothing is
@@ -11,6 +12,9 @@ stored. There is no cooldown between two false alarms, so that each counts.
 import argparse
 import statistics
 import sys
+from collections import Counter
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,10 +29,11 @@ from millrace.monitoring.judging import (  # noqa: E402
     INPUT_VERDICTS,
     Background,
     Subject,
-    Traffic,
     judge_outcomes,
     judge_traffic,
 )
+from millrace.monitoring.seasons import Seasons, find_seasons  # noqa: E402
+from millrace.monitoring.traffic import Traffic  # noqa: E402
 from millrace.schema import Column, TableSchema  # noqa: E402
 from millrace.sketches.outcomes import OutcomeSketch  # noqa: E402
 from millrace.sketches.predictions import Answers, AnswerSketch  # noqa: E402
@@ -36,9 +41,21 @@ from millrace.sketches.profile import PredictionProfile  # noqa: E402
 from millrace.sketches.reference import Reference  # noqa: E402
 from millrace.sketches.tables import sketch_rows  # noqa: E402
 from millrace.spec.monitoring import MonitoringSpec  # noqa: E402
-from streams import GRADES, HOLDOUT_ROWS, NOTHING, NUMBERS, TRAINING_ROWS, WORDS, Rows, Shift, draw  # noqa: E402
+from streams import (  # noqa: E402
+    GRADES,
+    HOLDOUT_ROWS,
+    NOTHING,
+    NUMBERS,
+    TRAINING_ROWS,
+    WORDS,
+    Rows,
+    Shift,
+    draw,
+    draw_days,
+)
 
 START = datetime(2026, 5, 4, tzinfo=UTC)
+HOURS = 24
 CLASSES = ("no", "yes")
 SCHEMA = TableSchema(
     columns=(
@@ -56,18 +73,29 @@ def answers_of(rows: Rows) -> Answers:
     return Answers((rows.chance >= 0.5).astype(np.int64), np.stack([1.0 - rows.chance, rows.chance], axis=1))  # noqa: PLR2004  # the likelier class
 
 
-class Stream:
-    """One model in production, an hour at a time."""
+@dataclass(frozen=True)
+class Window:
+    """A window that was judged."""
 
-    def __init__(self, number: int, spec: MonitoringSpec) -> None:
-        training, holdout = draw(TRAINING_ROWS, (number, 1)), draw(HOLDOUT_ROWS, (number, 2))
+    begin: datetime
+    end: datetime
+    quiet: bool
+    traffic: Traffic
+
+
+class Stream:
+    """One model in production, an hour at a time; its training data and holdout are of whole days like its own."""
+
+    def __init__(self, number: int, spec: MonitoringSpec, season: float = 0.0) -> None:
+        usual = Shift(season=season)
+        training, holdout = draw_days(TRAINING_ROWS, (number, 1), usual), draw_days(HOLDOUT_ROWS, (number, 2), usual)
         typed = {name: values.astype(np.str_) if name in WORDS else values for name, values in training.columns.items()}
         reference = Reference.read(describe_reference(SCHEMA, typed, training.outcomes), SCHEMA)
         answers = answers_of(holdout)
         profile = PredictionProfile(AnswerSketch.of(answers), OutcomeSketch.of(answers, holdout.outcomes))
         self.subject = Subject("binary", CLASSES, reference, profile)
         self.spec, self.number, self.book = spec, number, Watchbook()
-        self.windows: list[tuple[datetime, bool, Traffic]] = []
+        self.windows: list[Window] = []
         self.skewed: list[str] = []
         self.judged = 0
         self._open: Traffic | None = None
@@ -99,10 +127,11 @@ class Stream:
     def _judge_traffic(self, end: datetime) -> list[str]:
         traffic = self._open
         assert traffic is not None
-        previous = next((window for _, quiet, window in reversed(self.windows) if quiet), None)
+        previous = next((window.traffic for window in reversed(self.windows) if window.quiet), None)
+        seasons = find_seasons(self.windows, self._begin, end)
         background = Background(
             previous=previous,
-            like=lambda: self._like(end),
+            seasons=Seasons(seasons, lambda window: deepcopy(window.traffic), lambda: deepcopy(traffic)),
             skewed=self.skewed,
             first=not self.windows,
         )
@@ -111,24 +140,10 @@ class Stream:
         skewed = [finding.subject for finding in breaching if finding.verdict == "skew"]
         self.skewed = skewed if not self.windows else [name for name in self.skewed if name in skewed]
         self._inputs = [finding for finding in findings if finding.verdict in INPUT_VERDICTS]
-        self.windows.append((end, not breaching, traffic))
+        self.windows.append(Window(self._begin, end, not breaching, traffic))
         self.judged += 1
         self._open = None
         return self._advance(findings, end)
-
-    def _like(self, end: datetime) -> Traffic | None:
-        alike = [
-            window
-            for moment, quiet, window in self.windows
-            if quiet and moment.date() != end.date() and abs(moment.hour - end.hour) <= 1
-        ]
-        if len({moment.date() for moment, quiet, _ in self.windows if quiet}) < 3 or len(alike) < 3:  # noqa: PLR2004  # days, as in production
-            return None
-        plan = self.subject.reference
-        total = Traffic(sketch_rows({}, 0, plan.cells, plan.plan), AnswerSketch.empty(2))
-        for window in alike[-7:]:
-            total.add(window)
-        return total
 
     def _advance(self, findings: list, end: datetime) -> list[str]:
         self.book, transitions = advance(
@@ -143,61 +158,74 @@ class Stream:
         return [transition.incident.event for transition in transitions if transition.step == "opened"]
 
 
-def false_alarms(streams: int, days: int, rate: int, shift: Shift = NOTHING) -> tuple[int, int, dict[str, int]]:
-    """Return windows judged, incidents opened, and by event, on traffic that is like training (or seasonal)."""
-    spec = MonitoringSpec(cooldown_hours=0.0)
-    windows, by_event = 0, {}
+@dataclass
+class Alarms:
+    """What was told of traffic in which nothing changed."""
+
+    windows: int = 0
+    on_the_first_day: int = 0
+    later: Counter = field(default_factory=Counter)
+
+
+def false_alarms(streams: int, days: int, rate: int, season: float) -> Alarms:
+    """Return the incidents that opened on traffic that is like training, with or without a daily wave in both."""
+    found = Alarms()
     for number in range(streams):
-        stream = Stream(number, spec)
+        stream = Stream(number, MonitoringSpec(cooldown_hours=0.0), season)
         for hour in range(24 * days):
-            for event in stream.hour(hour, rate, shift):
-                by_event[event] = by_event.get(event, 0) + 1
-        windows += stream.judged
-    return windows, sum(by_event.values()), by_event
-
-
-def delays(streams: int, rate: int, shift: Shift, most_hours: int, quiet_hours: int) -> list[int | None]:
-    """Return after how many hours each stream's shift was told; None where it was not."""
-    found: list[int | None] = []
-    for number in range(streams):
-        stream = Stream(10_000 + number, MonitoringSpec())
-        for hour in range(quiet_hours):
-            stream.hour(hour, rate)
-        told = None
-        for hour in range(quiet_hours, quiet_hours + most_hours):
-            if stream.hour(hour, rate, shift):
-                told = hour - quiet_hours + 1
-                break
-        found.append(told)
+            opened = stream.hour(hour, rate, Shift(season=season))
+            if hour < HOURS:
+                found.on_the_first_day += len(opened)
+            else:
+                found.later.update(opened)
+        found.windows += stream.judged
     return found
 
 
-def print_false_alarms(name: str, streams: int, days: int, rate: int, shift: Shift = NOTHING) -> None:
-    """Print one row of the table of false alarms."""
-    windows, alarms, by_event = false_alarms(streams, days, rate, shift)
-    told = f" ({', '.join(f'{count} {event}' for event, count in by_event.items())})" if alarms else ""
-    monthly = alarms / (streams * days) * 30
-    print(f"| {name} | {windows:,} | {alarms}{told} | {alarms / windows * 1_000:.2f} | {monthly:.3f} |", flush=True)
+def delays(streams: int, rate: int, shift: Shift, most_hours: int) -> list[int | None]:
+    """Return after how many hours each stream's shift was told; None where it was not.
+
+    It begins after two days of quiet, each stream's at another hour of the day. An incident that a season opened before
+    is not what is looked for, so it has to be over, or another verdict has to find the shift.
+    """
+    found: list[int | None] = []
+    for number in range(streams):
+        stream = Stream(10_000 + number, MonitoringSpec(cooldown_hours=0.0), shift.season)
+        begin = 2 * HOURS + 5 * number % HOURS
+        for hour in range(begin):
+            stream.hour(hour, rate, Shift(season=shift.season))
+        hours = range(begin, begin + most_hours)
+        found.append(next((hour - begin + 1 for hour in hours if stream.hour(hour, rate, shift)), None))
+    return found
 
 
-def main(streams: int, days: int, rates: list[int], shifted: int) -> None:
-    """Print both tables."""
-    print("\n| rows an hour | windows judged | false alarms | per 1,000 windows | in a model's month |")
-    print("|---|---|---|---|---|")
-    for rate in rates:
-        print_false_alarms(f"{rate:,}", streams, days, rate)
-    middle = rates[len(rates) // 2]
-    for season in (0.3, 0.6):
-        name = f"{middle:,}, a daily wave of {season:g} deviations"
-        print_false_alarms(name, max(1, streams // 3), days, middle, Shift(season=season))
+def print_false_alarms(streams: int, days: int, rates: list[int], seasons: list[float]) -> None:
+    """Print how often something was told though nothing had changed."""
+    print("\n| rows an hour | daily wave | windows | on the first day, a stream | later | later, per 1,000 windows |")
+    print("|---|---|---|---|---|---|")
+    for season in seasons:
+        for rate in rates:
+            found = false_alarms(streams, days, rate, season)
+            count = found.later.total()
+            told = f" ({', '.join(f'{one} {event}' for event, one in found.later.items())})" if count else ""
+            later = found.windows * (days - 1) / days
+            first = found.on_the_first_day / streams
+            wave = f"{season:g} deviations" if season else "none"
+            often = f"{count}{told} | {count / later * 1_000:.1f}"
+            print(f"| {rate:,} | {wave} | {found.windows:,} | {first:.1f} | {often} |", flush=True)
+
+
+def print_delays(streams: int, rates: list[int], season: float) -> None:
+    """Print how long each shift took to be told, of those that were, and their share."""
     heads = " | ".join(f"{rate:,} rows an hour" for rate in rates)
-    print(f"\n| shift | grade | {heads} |\n|---|---|{'---|' * len(rates)}")
+    wave = f"a daily wave of {season:g} deviations" if season else "no daily wave"
+    print(f"\n| shift, {wave} | grade | {heads} |\n|---|---|{'---|' * len(rates)}")
     for kind, grades in GRADES.items():
         for grade, shift in grades.items():
             cells = []
             for rate in rates:
-                windows_hours = max(1, -(-200 // rate))
-                found = delays(shifted, rate, shift, most_hours=24 * windows_hours, quiet_hours=3 * windows_hours)
+                window_hours = max(1, -(-200 // rate))
+                found = delays(streams, rate, replace(shift, season=season), most_hours=24 * window_hours)
                 told = sorted(hours for hours in found if hours is not None)
                 median = f"{statistics.median(told):g} h" if told else "never"
                 cells.append(f"{median}, {len(told) / len(found):.0%}")
@@ -206,9 +234,13 @@ def main(streams: int, days: int, rates: list[int], shifted: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--streams", type=int, default=60)
+    parser.add_argument("--streams", type=int, default=20, help="that nothing happens to")
     parser.add_argument("--days", type=int, default=10)
     parser.add_argument("--rates", type=int, nargs="+", default=[20, 200, 2_000])
-    parser.add_argument("--shifted", type=int, default=20)
+    parser.add_argument("--seasons", type=float, nargs="+", default=[0.0], help="daily waves, in deviations")
+    parser.add_argument("--shifted", type=int, default=6, help="streams of each shift")
     chosen = parser.parse_args()
-    main(chosen.streams, chosen.days, chosen.rates, chosen.shifted)
+    if chosen.streams:
+        print_false_alarms(chosen.streams, chosen.days, chosen.rates, chosen.seasons)
+    for strength in chosen.seasons if chosen.shifted else ():
+        print_delays(chosen.shifted, chosen.rates, strength)

@@ -69,8 +69,13 @@ class Rows:
         return len(self.chance)
 
 
-def draw(rows: int, seed: tuple[int, ...], shift: Shift = NOTHING, hour: int = 0) -> Rows:
-    """Draw rows of one hour; the same seed gives the same rows."""
+def draw_days(rows: int, seed: tuple[int, ...], shift: Shift = NOTHING) -> Rows:
+    """Draw rows from all hours of the day, as training data and holdout are."""
+    return draw(rows, seed, shift, np.random.default_rng((*seed, 24)).integers(0, 24, rows))
+
+
+def draw(rows: int, seed: tuple[int, ...], shift: Shift = NOTHING, hour: int | np.ndarray = 0) -> Rows:
+    """Draw rows of one hour, or of the hour that each has; the same seed gives the same rows."""
     generator = np.random.default_rng(seed)
     columns = {name: generator.normal(size=rows) for name in NUMBERS}
     for first, second, correlation in (("number_4", "number_5", shift.correlation), ("number_6", "number_7", 0.6)):

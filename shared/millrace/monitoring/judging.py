@@ -1,7 +1,8 @@
 """Judging a window: every verdict that rests on what was asked and answered, against what each is compared with."""
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal
 
 from millrace.monitoring.bias import find_bias
@@ -14,7 +15,10 @@ from millrace.monitoring.findings import Finding
 from millrace.monitoring.performance import measure_outcomes
 from millrace.monitoring.predictions import find_prediction_drift
 from millrace.monitoring.quality import find_concept_drift, find_quality_drop
+from millrace.monitoring.seasons import Seasons, Usual, excuse, excuse_as_before
+from millrace.monitoring.traffic import Traffic
 from millrace.schema import Task
+from millrace.sketches.dependence import DependenceSketch
 from millrace.sketches.outcomes import ErrorSketch, OutcomeSketch
 from millrace.sketches.predictions import AnswerSketch
 from millrace.sketches.profile import PredictionProfile
@@ -23,42 +27,11 @@ from millrace.sketches.tables import ColumnSketch, TableSketch
 from millrace.spec.monitoring import DriftWatch, MonitoringSpec
 
 _FeatureVerdict = Literal["skew", "feature_drift", "feature_change"]
+AnyAnswers = AnswerSketch | ColumnSketch
+#: A false discovery rate that leaves the decision to the size of a change alone.
+_ANY_CHANCE = 1.0
 #: Verdicts that say whether the inputs are what they were.
 INPUT_VERDICTS = frozenset({"skew", "feature_drift", "feature_change", "dependence", "data_quality"})
-
-
-@dataclass(slots=True)
-class Traffic:
-    """What was asked of one version in a window, and what it answered.
-
-    Parameters
-    ----------
-    features : TableSketch
-        Of the rows.
-    answers : AnswerSketch, ColumnSketch for regression, or None
-        Of the rows; None when none could be read.
-    """
-
-    features: TableSketch
-    answers: AnswerSketch | ColumnSketch | None = None
-
-    def add(self, other: "Traffic") -> None:
-        """Add another window's."""
-        self.features.add(other.features)
-        self.answers = _add_answers(self.answers, other.answers)
-
-
-def _add_answers(
-    total: AnswerSketch | ColumnSketch | None, other: AnswerSketch | ColumnSketch | None
-) -> AnswerSketch | ColumnSketch | None:
-    if total is None or other is None:
-        return total or other
-    if isinstance(total, AnswerSketch):
-        if isinstance(other, AnswerSketch):
-            total.add(other)
-    elif isinstance(other, ColumnSketch):
-        total.add(other)
-    return total
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +67,12 @@ class Background:
     ----------
     previous : Traffic or None, default=None
         The last window in which nothing was out of the ordinary.
-    like : callable or None, default=None
-        Returns the sum of the same hours of earlier quiet days, or None while there are too few; asked only when it
-        matters.
+    seasons : Seasons or None, default=None
+        The same hours of earlier days and weeks, once there are any; looked at only when it matters.
+    usual : mapping of str to Usual, default={}
+        By how much subjects varied within a day under the version before; for the time without seasons.
+    now : datetime or None, default=None
+        When the window ended; what was usual long before counts no more. None takes nothing as usual.
     skewed : collection of str, default=()
         Features that were out of the ordinary in the version's first window and ever since.
     first : bool, default=False
@@ -106,7 +82,9 @@ class Background:
     """
 
     previous: Traffic | None = None
-    like: Callable[[], Traffic | None] | None = None
+    seasons: Seasons | None = None
+    usual: Mapping[str, Usual] = field(default_factory=dict)
+    now: datetime | None = None
     skewed: Collection[str] = ()
     first: bool = False
     answers: AnswerSketch | ColumnSketch | None = None
@@ -121,16 +99,7 @@ def judge_traffic(traffic: Traffic, subject: Subject, spec: MonitoringSpec, back
         findings += find_faults(reference.cells, reference.sketch, traffic.features, spec.data_quality, rate)
     findings += _judge_features(traffic, subject, spec, background)
     if spec.dependence.enabled:
-        pairs = find_broken_pairs(
-            reference.plan, reference.sketch.dependence, traffic.features.dependence, spec.dependence, rate
-        )
-        like = _like(background, spec) if _any_breach(pairs) else None
-        if like is not None:
-            again = find_broken_pairs(
-                reference.plan, like.features.dependence, traffic.features.dependence, spec.dependence, rate
-            )
-            pairs = excuse(pairs, again)
-        findings += pairs
+        findings += _judge_dependence(traffic, subject.reference, spec, background)
     findings += _judge_answers(traffic, subject, spec, background)
     return findings
 
@@ -138,7 +107,7 @@ def judge_traffic(traffic: Traffic, subject: Subject, spec: MonitoringSpec, back
 def _judge_features(traffic: Traffic, subject: Subject, spec: MonitoringSpec, background: Background) -> list[Finding]:
     findings: list[Finding] = []
     training = subject.reference.sketch
-    compare = _Comparison(traffic, subject, spec)
+    compare = _Comparison(traffic, subject, spec, background)
     skew = compare.judge("skew", training, "in training")
     held = {f.subject for f in skew if f.status == "breach" and (background.first or f.subject in background.skewed)}
     if spec.skew.enabled:
@@ -147,43 +116,82 @@ def _judge_features(traffic: Traffic, subject: Subject, spec: MonitoringSpec, ba
             rest = f"{len(skew) - len(held)} features were asked about as learnt from the first window on"
             findings.append(Finding("skew", "every other feature", "ok", rest, rows=traffic.features.rows))
     if spec.feature_drift.enabled and not background.first:
-        drifts = compare.judge_with_like_hours("feature_drift", training, "in training", background)
+        drifts = compare.judge("feature_drift", training, "in training")
         findings += [finding for finding in drifts if finding.subject not in held]
     if spec.feature_change.enabled and background.previous is not None:
-        previous = background.previous.features
-        findings += compare.judge_with_like_hours("feature_change", previous, "in the window before", background)
+        findings += compare.judge("feature_change", background.previous.features, "in the window before")
     return findings
 
 
 class _Comparison:
-    """Compares one window's features with several baselines."""
+    """Compares one window's features with several baselines; what its season explains is no drift from any of them."""
 
-    def __init__(self, traffic: Traffic, subject: Subject, spec: MonitoringSpec) -> None:
-        self._present, self._cells, self._spec = traffic.features.columns, subject.reference.cells, spec
+    def __init__(self, traffic: Traffic, subject: Subject, spec: MonitoringSpec, background: Background) -> None:
+        self._present, self._reference = traffic.features, subject.reference
+        self._spec, self._background = spec, background
         self._baseline: TableSketch | None = None
         self._drifts: list[ColumnDrift] = []
 
     def judge(self, verdict: _FeatureVerdict, baseline: TableSketch, words: str) -> list[Finding]:
         watch: DriftWatch = getattr(self._spec, verdict)
-        drifts = self._compare(baseline)
-        return find_drift(verdict, drifts, watch, rate=self._spec.false_discovery_rate, baseline=words)
+        rate = self._spec.false_discovery_rate
+        found = find_drift(verdict, self._compare(baseline), watch, rate=rate, baseline=words)
+        return _excuse(
+            found,
+            self._background,
+            self._spec,
+            lambda like: self._by_size(verdict, watch, like.features, self._present),
+            lambda whole: self._by_size(verdict, watch, self._reference.sketch, whole.features),
+        )
 
     def _compare(self, baseline: TableSketch) -> list[ColumnDrift]:
         """Compare every feature; with the same baseline once, for several verdicts."""
         if self._baseline is not baseline:
             self._baseline = baseline
-            self._drifts = [
-                compare_column(name, cells, baseline.columns[name], self._present[name])
-                for name, cells in self._cells.items()
-            ]
+            self._drifts = self._distances(baseline, self._present)
         return self._drifts
 
-    def judge_with_like_hours(
-        self, verdict: _FeatureVerdict, baseline: TableSketch, words: str, background: Background
+    def _distances(self, baseline: TableSketch, present: TableSketch) -> list[ColumnDrift]:
+        return [
+            compare_column(name, cells, baseline.columns[name], present.columns[name])
+            for name, cells in self._reference.cells.items()
+        ]
+
+    def _by_size(
+        self, verdict: _FeatureVerdict, watch: DriftWatch, baseline: TableSketch, present: TableSketch
     ) -> list[Finding]:
-        findings = self.judge(verdict, baseline, words)
-        like = _like(background, self._spec) if _any_breach(findings) else None
-        return findings if like is None else excuse(findings, self.judge(verdict, like.features, "on like hours"))
+        return find_drift(verdict, self._distances(baseline, present), watch, rate=_ANY_CHANCE, baseline="in season")
+
+
+def _judge_dependence(
+    traffic: Traffic, reference: Reference, spec: MonitoringSpec, background: Background
+) -> list[Finding]:
+    def judge(baseline: DependenceSketch, present: DependenceSketch, rate: float) -> list[Finding]:
+        return find_broken_pairs(reference.plan, baseline, present, spec.dependence, rate)
+
+    training, present = reference.sketch.dependence, traffic.features.dependence
+    return _excuse(
+        judge(training, present, spec.false_discovery_rate),
+        background,
+        spec,
+        lambda like: judge(like.features.dependence, present, _ANY_CHANCE),
+        lambda whole: judge(training, whole.features.dependence, _ANY_CHANCE),
+    )
+
+
+def _excuse(
+    findings: list[Finding],
+    background: Background,
+    spec: MonitoringSpec,
+    against_like: Callable[[Traffic], Sequence[Finding]],
+    of_whole: Callable[[Traffic], Sequence[Finding]],
+) -> list[Finding]:
+    if spec.seasonality == "off":
+        return findings
+    found = excuse(findings, background.seasons, against_like, of_whole)
+    if background.seasons or background.now is None:
+        return found
+    return excuse_as_before(found, background.usual, background.now)
 
 
 def _judge_answers(traffic: Traffic, subject: Subject, spec: MonitoringSpec, background: Background) -> list[Finding]:
@@ -194,29 +202,25 @@ def _judge_answers(traffic: Traffic, subject: Subject, spec: MonitoringSpec, bac
     baseline = profile.answers if profile else background.answers
     if spec.prediction_drift.enabled and baseline is not None:
         words = "on the holdout" if profile else "in the version's first window"
-        findings += find_prediction_drift(
-            baseline,
-            answers,
-            spec.prediction_drift,
-            rate=spec.false_discovery_rate,
-            classes=subject.classes,
-            target=subject.reference.target,
-            baseline=words,
-        )
-        like = _like(background, spec) if _any_breach(findings) else None
-        if like is not None and like.answers is not None:
-            findings = excuse(
-                findings,
-                find_prediction_drift(
-                    like.answers,
-                    answers,
-                    spec.prediction_drift,
-                    rate=spec.false_discovery_rate,
-                    classes=subject.classes,
-                    target=subject.reference.target,
-                    baseline="on like hours",
-                ),
+
+        def judge(before: AnyAnswers | None, now: AnyAnswers | None, rate: float) -> list[Finding]:
+            return find_prediction_drift(
+                before or answers,
+                now or answers,
+                spec.prediction_drift,
+                rate=rate,
+                classes=subject.classes,
+                target=subject.reference.target,
+                baseline=words,
             )
+
+        findings += _excuse(
+            judge(baseline, answers, spec.false_discovery_rate),
+            background,
+            spec,
+            lambda like: judge(like.answers, answers, _ANY_CHANCE),
+            lambda whole: judge(baseline, whole.answers, _ANY_CHANCE),
+        )
     if isinstance(answers, AnswerSketch) and profile and isinstance(profile.outcomes, OutcomeSketch):
         findings += _judge_estimate(answers, profile, subject, spec)
         if spec.bias.enabled and answers.groups and isinstance(profile.answers, AnswerSketch):
@@ -313,22 +317,3 @@ def _judge_concept(
     told = [finding.status for finding in inputs if finding.verdict in INPUT_VERDICTS]
     known = [status for status in told if status != "unknown"]
     return find_concept_drift(quality, inputs_hold="breach" not in known if known else None)
-
-
-def excuse(findings: Sequence[Finding], against_like_hours: Sequence[Finding]) -> list[Finding]:
-    """Take back breaches of what is no different from the same hours of earlier days."""
-    still = {finding.subject for finding in against_like_hours if finding.status == "breach"}
-    return [
-        replace(finding, status="ok", message=f"{finding.message}; but as on the same hours of earlier days")
-        if finding.status == "breach" and finding.subject not in still
-        else finding
-        for finding in findings
-    ]
-
-
-def _like(background: Background, spec: MonitoringSpec) -> Traffic | None:
-    return background.like() if background.like is not None and spec.seasonality == "auto" else None
-
-
-def _any_breach(findings: Sequence[Finding]) -> bool:
-    return any(finding.status == "breach" for finding in findings)

@@ -9,7 +9,8 @@ from typing import Any, Self
 
 from millrace.monitoring.findings import Finding
 from millrace.monitoring.incidents import Watchbook
-from millrace.monitoring.judging import Traffic
+from millrace.monitoring.seasons import Usual
+from millrace.monitoring.traffic import Traffic
 from millrace.sketches.predictions import AnswerSketch
 from millrace.sketches.tables import ColumnSketch, TableSketch
 
@@ -108,6 +109,8 @@ class MonitoringState:
         Judged ones.
     skewed : list of str
         Features that were out of the ordinary from the version's first window on.
+    usual : dict of str to Usual
+        By how much features and answers vary within an ordinary day; kept from version to version.
     first_answers : AnswerSketch, ColumnSketch or None
         Of the first window.
     segments, quality : lists
@@ -136,6 +139,7 @@ class MonitoringState:
     open_end: datetime | None = None
     windows: list[WindowRecord] = field(default_factory=list)
     skewed: list[str] = field(default_factory=list)
+    usual: dict[str, Usual] = field(default_factory=dict)
     first_answers: AnswerSketch | ColumnSketch | None = None
     segments: list[Segment] = field(default_factory=list)
     quality: list[QualityRecord] = field(default_factory=list)
@@ -167,6 +171,7 @@ class MonitoringState:
             "open_end": _written(self.open_end),
             "windows": [_record_to_dict(record) for record in self.windows[-MAX_WINDOWS:]],
             "skewed": self.skewed,
+            "usual": {key: one.to_dict() for key, one in self.usual.items()},
             "first_answers": self.first_answers.to_dict() if self.first_answers else None,
             "segments": [_record_to_dict(record) for record in self.segments[-MAX_SEGMENTS:]],
             "quality": [_record_to_dict(record) for record in self.quality[-MAX_HISTORY:]],
@@ -208,6 +213,7 @@ class MonitoringState:
             open_end=_read(document["open_end"]),
             windows=[WindowRecord(**_with_moments(record)) for record in document["windows"]],
             skewed=document["skewed"],
+            usual={key: Usual.from_dict(one) for key, one in document.get("usual", {}).items()},
             first_answers=_answers(document["first_answers"]),
             segments=[Segment(**_with_moments(record)) for record in document["segments"]],
             quality=[

@@ -13,21 +13,15 @@ from millrace.captures.window import CapturedWindow
 from millrace.errors import ArtifactNotFoundError
 from millrace.layout import monitoring_key
 from millrace.monitoring.findings import Finding
-from millrace.monitoring.judging import INPUT_VERDICTS, Background, Traffic, judge_traffic
+from millrace.monitoring.judging import INPUT_VERDICTS, Background, judge_traffic
 from millrace.monitoring.run import Run
+from millrace.monitoring.seasons import Seasons, find_seasons, learn_usual
 from millrace.monitoring.segments import SegmentRows, extract_rows, store_segment
 from millrace.monitoring.state import WindowRecord, traffic_from_dict, traffic_to_dict
+from millrace.monitoring.traffic import Traffic
 from millrace.ports import ObjectStore
 from millrace.sketches.predictions import AnswerSketch
 from millrace.sketches.tables import ColumnSketch, sketch_numbers, sketch_rows
-
-#: Earlier days that like hours are taken from: at least, and at most.
-_FEWEST_DAYS, _MOST_DAYS = 3, 7
-#: A window longer than this has no hours of the day of its own.
-_LONGEST_LIKE = timedelta(hours=12)
-_HOUR_SECONDS, _DAY_SECONDS = 3_600, 86_400
-#: With the same weekday on as many earlier days, only those are like.
-_ENOUGH_WEEKDAYS = 2
 
 
 def take_batch(run: Run, batch: CapturedWindow, name: str, known_versions: set[int]) -> int:
@@ -110,7 +104,9 @@ def judge_open_window(run: Run) -> int:
     first = not any(record.rows >= needed for record in state.windows)
     background = Background(
         previous=_last_quiet(run),
-        like=lambda: like_hours(run, state.open_begin, state.open_end),
+        seasons=_seasons(run, opened),
+        usual=state.usual,
+        now=run.now,
         skewed=state.skewed,
         first=first,
         answers=state.first_answers,
@@ -130,6 +126,7 @@ def _remember(run: Run, traffic: Traffic, findings: Sequence[Finding], *, full: 
     quiet = full and not breaching
     state.windows.append(WindowRecord(begin, end, traffic.features.rows, quiet, key))
     skewed = [finding.subject for finding in breaching if finding.verdict == "skew"]
+    state.usual = learn_usual(state.usual, findings, end)
     state.skewed = skewed if first else [name for name in state.skewed if name in skewed]
     if full and state.first_answers is None:
         state.first_answers = traffic.answers
@@ -151,34 +148,14 @@ def _last_quiet(run: Run) -> Traffic | None:
     return _load(run.store, record) if record else None
 
 
-def like_hours(run: Run, begin: datetime | None, end: datetime | None) -> Traffic | None:
-    """Return the sum of the quiet windows at the same time of earlier days; None while there are too few days."""
-    if begin is None or end is None or end - begin > _LONGEST_LIKE:
+def _seasons(run: Run, opened: Traffic) -> Seasons | None:
+    state = run.state
+    if state.open_begin is None or state.open_end is None:
         return None
-    middle = begin + (end - begin) / 2
-    alike: dict[object, WindowRecord] = {}
-    for record in run.state.windows:
-        center = record.begin + (record.end - record.begin) / 2
-        if record.quiet and center.date() != middle.date() and _same_time(center, middle):
-            alike[center.date()] = record
-    records = [alike[day] for day in sorted(alike, key=str)]
-    same_weekday = [record for record in records if record.begin.weekday() == begin.weekday()]
-    if len(same_weekday) >= _ENOUGH_WEEKDAYS:
-        records = same_weekday
-    elif len(records) < _FEWEST_DAYS:
+    found = find_seasons(state.windows, state.open_begin, state.open_end)
+    if not found:
         return None
-    loaded = [traffic for record in records[-_MOST_DAYS:] if (traffic := _load(run.store, record))]
-    if not loaded:
-        return None
-    total = loaded[0]
-    for traffic in loaded[1:]:
-        total.add(traffic)
-    return total
-
-
-def _same_time(one: datetime, other: datetime) -> bool:
-    apart = abs((one - other).total_seconds()) % _DAY_SECONDS
-    return min(apart, _DAY_SECONDS - apart) <= _HOUR_SECONDS
+    return Seasons(found, lambda record: _load(run.store, record), lambda: traffic_from_dict(traffic_to_dict(opened)))
 
 
 def _load(store: ObjectStore, record: WindowRecord) -> Traffic | None:

@@ -183,7 +183,7 @@ class MonitoringSpec(SpecPart):
     false_discovery_rate : float, default=0.001
         Share of a window's breaches that may be due to chance, over all features together.
     seasonality : {'auto', 'off'}, default='auto'
-        Whether a window must differ from the same hours of earlier days too, once there are three such days.
+        Whether a change counts only when the same hours of earlier days, or weekdays, do not explain it.
     windows_to_resolve : int, default=2
         Quiet windows in a row that end an incident.
     cooldown_hours : float, default=24

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from millrace.errors import InvalidInputError
-from millrace.monitoring.judging import Background, Subject, Traffic, judge_outcomes, judge_traffic
+from millrace.monitoring.judging import Background, Subject, judge_outcomes, judge_traffic
+from millrace.monitoring.traffic import Traffic
 from millrace.sketches.outcomes import OutcomeSketch
 from millrace.sketches.predictions import Answers, AnswerSketch
 from millrace.sketches.profile import PredictionProfile
@@ -90,13 +91,6 @@ def test_one_row_is_too_little_for_every_verdict():
 def test_no_rows_are_too_little_too():
     traffic = Traffic(sketch(REFERENCE, 0), AnswerSketch.empty(2))
     assert breaches(judge_traffic(traffic, SUBJECT, SPEC, Background(previous=traffic))) == set()
-
-
-def test_what_is_usual_at_that_hour_is_no_drift():
-    like = Traffic(sketch(REFERENCE, 3_000, seed=4, age_shift=1.0), AnswerSketch.of(make_answers(1_000, 9)[0]))
-    found = judge(Background(like=lambda: like), age_shift=1.0)
-    assert ("feature_drift", "age") not in breaches(found)
-    assert any("same hours of earlier days" in finding.message for finding in found)
 
 
 def test_what_was_there_in_the_first_window_is_skew():

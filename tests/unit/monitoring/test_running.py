@@ -1,7 +1,7 @@
 """Runs of the monitor: windows, outcomes that come late, and everything that can be wrong with what lies there."""
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from millrace.errors import ServiceUnavailableError
@@ -309,18 +309,60 @@ def test_a_new_version_begins_anew_and_ends_the_incident():
     assert [event.detail_type for event in channel.events] == ["DriftDetected", "IncidentResolved"]
 
 
-def test_the_same_hours_of_earlier_days_excuse_what_is_usual():
-    served, channel = Served(), Channel()
-    # At night older people ask. Three days are learnt; then the night is no alarm, and another night is.
-    spec = MonitoringSpec(feature_drift=MonitoringSpec().feature_drift.model_copy(update={"breaches": 1, "windows": 1}))
-    assert spec.seasonality == "auto"
-    for day in range(5):
-        for hour in range(0, 24, 6):
-            shift = (1.0 if day < 4 else -1.0) if hour == 0 else 0.0
-            served.capture(24 * day + hour, rows=300, age_shift=shift)
+#: By the hour: at midnight older people ask, at noon younger ones.
+WAVE = {0: 0.9, 6: 0.0, 12: -0.9, 18: 0.0}
+
+
+def watch_days(wave_of, days, *, seasonality="auto"):
+    """Serve four windows a day; return by day which features were out of the ordinary."""
+    served = Served(ModelSpec(monitoring={"seasonality": seasonality}))
+    for day in range(days):
+        for hour, shift in wave_of(day).items():
+            served.capture(24 * day + hour, rows=400, age_shift=shift)
             served.monitor(24 * day + hour + 1)
-    deliver_alerts(MODEL, served.data, channel, channel)
-    assert channel.events == []
+    breaches = [set() for _ in range(days)]
+    for window in state_of(served).history:
+        day = (datetime.fromisoformat(window["begin"]) - START).days
+        breaches[day] |= {key for key in window["breaches"] if key.endswith(":age")}
+    return served, breaches
+
+
+def test_the_same_hours_of_earlier_days_excuse_what_is_usual():
+    served, breaches = watch_days(lambda day: WAVE, 4)
+    assert breaches[0] != set()
+    assert breaches[1:] == [set(), set(), set()]
+    assert state_of(served).usual["feature:age"].size > 0.1
+
+
+def test_without_seasons_every_day_is_out_of_the_ordinary():
+    _, breaches = watch_days(lambda day: WAVE, 3, seasonality="off")
+    assert all(breaches)
+
+
+def test_a_change_beside_a_season_is_told():
+    # On the fourth day midnight is as noon usually is: nothing that the feature did not do before, but not then.
+    _, breaches = watch_days(lambda day: WAVE if day < 3 else WAVE | {0: -0.9}, 4)
+    assert breaches[2] == set()
+    assert "feature_drift:age" in breaches[3]
+
+
+def test_a_change_that_stays_does_not_become_usual():
+    served, breaches = watch_days(lambda day: dict.fromkeys(WAVE, 0.0 if day < 1 else 0.9), 5)
+    assert breaches[0] == set()
+    changed = state_of(served).history[len(WAVE) :]
+    assert all("feature_drift:age" in window["breaches"] for window in changed)
+
+
+def test_the_next_version_knows_from_its_first_hour_how_much_a_day_varies():
+    served, _ = watch_days(lambda day: WAVE, 3)
+    served.publish_version(2)
+    served.capture(72, rows=400, age_shift=0.9, version=2)
+    served.monitor(73)
+    assert state_of(served).history[-1]["version"] == 2
+    assert state_of(served).history[-1]["breaches"] == []
+    served.capture(78, rows=400, age_shift=2.0, version=2)
+    served.monitor(79)
+    assert "feature_drift:age" in state_of(served).history[-1]["breaches"]
 
 
 def test_silence_after_traffic_is_stale_and_traffic_ends_it():
