@@ -49,6 +49,10 @@ class DeployedStack:
         """Put a table into the drop zone; S3's own event does the rest."""
         return upload_table(self.client("s3"), self.target.output("DataBucketName"), model, file, **options)
 
+    def search_little(self, model: str, **spec: Any) -> None:
+        """Give a model a spec of two trials: what is proved here is the loop, not what the search finds."""
+        self.api.put(f"/models/{model}/spec", {"spec": {"training": {"trials": 2}, **spec}, "reason": "a quick test"})
+
     def wait_for(self, upload: Upload) -> Snapshot:
         """Wait until the run that an upload caused has finished."""
         for snapshots in follow_causes(

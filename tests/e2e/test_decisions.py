@@ -9,8 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-from millrace.aws.registry import DynamoRegistry
-from millrace.spec import ModelSpec
 from millrace_cli.errors import ApiError
 
 from tests.e2e.conftest import PATIENCE_SECONDS, DeployedStack, make_table
@@ -47,8 +45,7 @@ def champion(stack: DeployedStack) -> int | None:
 @pytest.fixture(scope="module")
 def approved(stack: DeployedStack, tmp_path_factory: pytest.TempPathFactory) -> list[datetime]:
     """A model with two versions, each approved by a person; returns the moments at which they began to serve."""
-    table = stack.target.output("RegistryTableName")
-    DynamoRegistry(stack.client("dynamodb"), table).put_spec(MODEL, ModelSpec.parse({"approval": "manual"}))
+    stack.search_little(MODEL, approval="manual")
     folder: Path = tmp_path_factory.mktemp("tables")
     moments = []
     for seed in (1, 2):

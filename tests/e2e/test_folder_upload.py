@@ -37,6 +37,7 @@ def data(stack: DeployedStack, monkeypatch: pytest.MonkeyPatch, *arguments: str)
 
 def test_a_folder_becomes_one_dataset(stack: DeployedStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = make_table(tmp_path / "whole.csv")
+    stack.search_little(MODEL)
     upload = stack.upload(MODEL, divide(table, tmp_path / "may"))
 
     snapshot = stack.wait_for(upload)

@@ -36,6 +36,7 @@ def trained(stack: DeployedStack, table: Path) -> str:
     """A model that an upload has trained, by name."""
     snapshot = stack.wait_for(stack.upload("churn", table))
     assert snapshot.status == "succeeded", snapshot
+    stack.search_little("churn")
     return "churn"
 
 
@@ -84,6 +85,7 @@ def test_every_dialect_answers_through_the_gateway(stack: DeployedStack, trained
 
 
 def test_an_event_delivered_six_times_at_once_trains_once(stack: DeployedStack, tmp_path: Path) -> None:
+    stack.search_little("once")
     upload = stack.upload("once", make_table(tmp_path / "once.csv", seed=2))
     event = {
         "source": "aws.s3",
@@ -117,6 +119,7 @@ def test_an_event_delivered_six_times_at_once_trains_once(stack: DeployedStack, 
 
 
 def test_uploads_that_arrive_together_are_all_trained_on(stack: DeployedStack, tmp_path: Path) -> None:
+    stack.search_little("many")
     uploads = [stack.upload("many", make_table(tmp_path / f"{seed}.csv", seed=seed)) for seed in (11, 12, 13)]
 
     snapshots = [stack.wait_for(upload) for upload in uploads]
@@ -133,6 +136,7 @@ def test_a_bad_file_gets_a_verdict_and_blocks_nothing(stack: DeployedStack, tmp_
     bad = tmp_path / "bad.csv"
     bad.write_text("age,plan,label\n")
 
+    stack.search_little("strict")
     snapshot = stack.wait_for(stack.upload("strict", bad))
 
     assert snapshot.status == "rejected"

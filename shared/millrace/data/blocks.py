@@ -15,10 +15,17 @@ import numpy.typing as npt
 
 #: Bytes of a block: large enough for Arrow to use its threads, small beside a function's memory.
 BLOCK_BYTES = 4 << 20
+#: A table of more columns is cut into larger blocks, up to four times as large: some work is per block and column.
+MANY_COLUMNS = 128
 #: A record longer than this many blocks is taken for one whose quote is never closed.
 MAX_RECORD_BLOCKS = 4
 
 _NEWLINE, _RETURN, _QUOTE = 10, 13, 34
+
+
+def block_bytes(columns: int) -> int:
+    """Return how large the blocks of a table of so many columns are."""
+    return BLOCK_BYTES * min(max(columns // MANY_COLUMNS, 1), 4)
 
 
 class ByteStream(Protocol):

@@ -137,9 +137,8 @@ class DelimitedReader:
         filled = False
         with self.content.open() as stream:
             text = Utf8Stream(stream, self.encoding)
-            reader = BlockReader(
-                text, self.mark, self._header_lines + 1, mixed=self.encoding.mixed, size=blocks.BLOCK_BYTES
-            )
+            size = blocks.block_bytes(len(self.names))
+            reader = BlockReader(text, self.mark, self._header_lines + 1, mixed=self.encoding.mixed, size=size)
             reader.skip(self._header_bytes)
             for block in reader.blocks():
                 filled = filled or _FILLED.search(block.body) is not None

@@ -4,8 +4,11 @@ import csv
 import io
 import json
 import time
+from datetime import UTC
 from unittest import mock
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -77,13 +80,57 @@ def test_json_lines_lose_no_row_either(drawn):
     assert sorted(kept + [row.line - 1 for row in found.quarantined]) == list(range(len(rows)))
 
 
-@pytest.mark.parametrize("size", [1_000, 1 << 20])
-def test_text_in_the_last_row_of_an_integer_column_is_set_aside(size):
-    body = "n,label\n" + "".join(f"{i},{i % 2}\n" for i in range(20_000)) + "many,1\n"
+#: A column of a Parquet file has one type; any of them may have gaps.
+typed_cells = st.sampled_from(
+    [
+        (pa.int64(), st.integers(-(2**63), 2**63 - 1)),
+        (pa.uint8(), st.integers(0, 255)),
+        (pa.float32(), st.floats(width=32)),
+        (pa.float64(), st.floats()),
+        (pa.decimal128(12, 2), st.decimals(-1000, 1000, places=2)),
+        (pa.bool_(), st.booleans()),
+        (pa.string(), cell),
+        (pa.dictionary(pa.int32(), pa.string()), st.sampled_from(["a", "", "NA", "é"])),
+        (pa.timestamp("us", tz="UTC"), st.datetimes(timezones=st.just(UTC))),
+        (pa.date32(), st.dates()),
+        (pa.binary(), st.binary(max_size=4)),
+        (pa.list_(pa.int64()), st.lists(st.integers(0, 9), max_size=2)),
+    ]
+)
+
+
+@st.composite
+def parquet_columns(draw):
+    size = draw(st.integers(5, 25))
+    columns = {"n": pa.array(range(size))}
+    for name in ("one", "two"):
+        kind, cells = draw(typed_cells)
+        columns[name] = pa.array(draw(st.lists(st.none() | cells, min_size=size, max_size=size)), type=kind)
+    classes = st.sampled_from(["0", "1", "1", "0", "2", None])
+    columns["label"] = pa.array(draw(st.lists(classes, min_size=size, max_size=size)), type=pa.string())
+    return pa.table(columns)
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(parquet_columns(), st.integers(1, 25))
+def test_parquet_loses_no_row_either(table, group_rows):
+    body = io.BytesIO()
+    pq.write_table(table, body, row_group_size=group_rows)
+    found = examined(body.getvalue(), "t.parquet", columns={"n": {"type": "integer", "role": "feature"}})
+    if found.table is None:
+        assert found.reasons
+        return
+    kept = found.table.columns["n"].astype(int).tolist()
+    assert sorted(kept + [row.line - 1 for row in found.quarantined]) == list(range(len(table)))
+
+
+@pytest.mark.parametrize(("rows", "size"), [(20_000, 1_000), (999_999, 4 << 20)])
+def test_text_in_the_last_row_of_an_integer_column_is_set_aside(rows, size):
+    body = "n,label\n" + "".join(f"{i},{i % 2}\n" for i in range(rows)) + "many,1\n"
     found = examined(body.encode(), size=size)
     assert found.schema.column("n").type == "integer"
-    assert [(row.line, row.value) for row in found.quarantined] == [(20_002, "many")]
-    assert len(found.table) == 20_000
+    assert [(row.line, row.value) for row in found.quarantined] == [(rows + 2, "many")]
+    assert len(found.table) == rows
 
 
 @pytest.mark.parametrize("size", [1_000, 1 << 20])
