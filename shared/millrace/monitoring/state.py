@@ -13,6 +13,7 @@ from millrace.monitoring.seasons import Usual
 from millrace.monitoring.traffic import Traffic
 from millrace.sketches.predictions import AnswerSketch
 from millrace.sketches.tables import ColumnSketch, TableSketch
+from millrace.sketches.values import ValueSketch
 
 STATE_VERSION = 1
 STATE_NAME = "state.json.gz"
@@ -244,7 +245,7 @@ def traffic_from_dict(document: Mapping[str, Any]) -> Traffic:
 def _answers(document: Mapping[str, Any] | None) -> AnswerSketch | ColumnSketch | None:
     if document is None:
         return None
-    return AnswerSketch.from_dict(document) if "decided" in document else ColumnSketch.from_dict(document)
+    return AnswerSketch.from_dict(document) if "decided" in document else ValueSketch.from_dict(document)
 
 
 def _written(moment: datetime | None) -> str | None:
