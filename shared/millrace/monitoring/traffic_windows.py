@@ -15,6 +15,7 @@ from millrace.layout import monitoring_key
 from millrace.monitoring.background import Background
 from millrace.monitoring.findings import Finding
 from millrace.monitoring.judging import INPUT_VERDICTS, judge_traffic
+from millrace.monitoring.pictures import draw_columns, effects_of
 from millrace.monitoring.run import Run
 from millrace.monitoring.seasons import Seasons, find_seasons, learn_usual
 from millrace.monitoring.segments import SegmentRows, extract_rows, store_segment
@@ -143,8 +144,10 @@ def _remember(run: Run, traffic: Traffic, findings: Sequence[Finding], *, full: 
             "version": run.watched.version,
             "rows": traffic.features.rows,
             "breaches": sorted({finding.key for finding in breaching}),
+            "effects": effects_of(findings),
         }
     )
+    state.pictures = draw_columns(traffic, run.watched.subject, findings) if run.watched.subject else []
     state.open = state.open_begin = state.open_end = None
 
 
