@@ -5,13 +5,26 @@ from dataclasses import dataclass
 
 import numpy as np
 from millrace.data.prepared import PreparedSplit, dump_split
-from millrace.features import FeatureMatrix
+from millrace.features import FeatureMatrix, build_features
 from millrace.layout import SPLITS, prepared_key, split_key
 from millrace.ports import ObjectStore
 from millrace.schema import Column, TableSchema, Task
 
 CLASSES = {"binary": ("no", "yes"), "multiclass": ("blue", "green", "red"), "regression": ()}
 CITIES = np.array(["", "Lima", "Oslo", "Ulan Bator", "Zürich"])
+TEXTS = np.array(
+    [
+        "",
+        "good",
+        "Good service",
+        "late, late again",
+        "zu spät und noch ein Wort",
+        "\x01\x0b\x1f",
+        "💩 好 ok",
+        "word " * 2_000,
+    ],
+    dtype=object,
+)
 RARE_CITIES = np.array([f"village {number}" for number in range(80)])
 
 
@@ -21,8 +34,9 @@ class Dataset:
     splits: dict[str, PreparedSplit]
 
 
-def make_schema(task: Task, numbers: int, strings: int, version: int = 1) -> TableSchema:
+def make_schema(task: Task, numbers: int, strings: int, version: int = 1, texts: int = 0) -> TableSchema:
     columns = [Column(f"n{position}", "number", nullable=True) for position in range(numbers)]
+    columns += [Column(f"t{position}", "text", nullable=True) for position in range(texts)]
     columns += [Column(f"s{position}", "category") for position in range(strings)]
     target = Column("target", "number" if task == "regression" else "category", role="target")
     return TableSchema((*columns, target), task, CLASSES[task], version)
@@ -47,6 +61,10 @@ def make_features(rows: int, mix: str, seed: int = 0) -> FeatureMatrix:
     if mix == "never known and constant":
         numbers[:, 0], numbers[:, 2] = np.nan, 7.0
         strings[:, 0] = ""
+    if mix == "text":
+        schema = TableSchema((Column("t0", "text"),), "regression")
+        words = build_features(schema, {"t0": rng.choice(TEXTS, rows)}, rows).numbers
+        return FeatureMatrix(np.concatenate([numbers, words], axis=1), strings)
     if mix == "numbers only":
         strings = strings[:, :0]
     if mix in ("strings only", "no number ever known"):
@@ -64,6 +82,7 @@ MIXES = (
     "neighbours in float32",
     "never known and constant",
     "no number ever known",
+    "text",
 )
 
 
@@ -83,7 +102,8 @@ def make_dataset(task: Task, mix: str = "both", rows: int = 400, seed: int = 0, 
     split = PreparedSplit(features, target, np.arange(rows, dtype=np.uint64))
     bounds = {"train": (0, rows // 2), "validation": (rows // 2, rows * 3 // 4), "test": (rows * 3 // 4, rows)}
     splits = {name: split.take(np.arange(*bounds[name])) for name in SPLITS}
-    schema = make_schema(task, features.numbers.shape[1], features.strings.shape[1])
+    texts = int(mix == "text")
+    schema = make_schema(task, 3 if texts else features.numbers.shape[1], features.strings.shape[1], texts=texts)
     return Dataset(schema, splits)
 
 

@@ -99,6 +99,10 @@ class ApiClient:
         """Replace the document at ``path`` and return the answer; as :meth:`get`."""
         return self._call("PUT", path, json=body)
 
+    def delete(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Delete what is at ``path``, for what ``body`` says, and return the answer; as :meth:`get`."""
+        return self._call("DELETE", path, json=body)
+
     def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         pause = _FIRST_PAUSE_SECONDS
         for attempt in range(1, _TRIES + 1):

@@ -14,6 +14,7 @@ from millrace_cli.commands import (
     card,
     compare,
     data,
+    delete,
     demo,
     feedback,
     local,
@@ -117,6 +118,7 @@ app.command("promote")(acts.promote)
 app.command("rollback")(acts.rollback)
 app.command("retire")(acts.retire)
 app.command("gc")(acts.gc)
+app.command("delete")(delete.delete)
 app.command("approve")(acts.approve)
 app.command("reject")(acts.reject)
 app.command("monitor")(monitor.monitor)

@@ -1,6 +1,7 @@
 """Start training runs: uploads, schedules, requests by hand, and what waited for a run that ended.
 
-Takes events of EventBridge, the Scheduler and the training pipeline, and ``POST /models/{model}/runs``.
+Takes events of EventBridge, the Scheduler and the training pipeline, and ``POST /models/{model}/runs``. The run of a
+model that was deleted is stopped.
 """
 
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from millrace.aws.rest_api import json_response, rest_api
 from millrace.names import validate_model_name
 from millrace.observability import logger
 from millrace.ports import Registry
+from millrace.registry.living import insist_on_living
 from millrace.registry.presentation import to_json
 from millrace.settings import RequestTrainingSettings, load_settings
 from millrace.triggers.dispatch import handle_trigger
@@ -34,8 +36,8 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 
 @app.post("/models/<model>/runs")
 def request_run(model: str) -> Response[str]:
-    """Ask for a run by hand; raises ``ModelNotFoundError`` when nobody has uploaded anything for the model."""
-    _registry().get_state(validate_model_name(model))
+    """Ask for a run by hand; raises ``ModelNotFoundError`` when the model was deleted or has never seen an upload."""
+    insist_on_living(_registry().get_state(validate_model_name(model)))
     (result,) = _handle(read_request(model, app.current_event.raw_event, datetime.now(UTC)))
     return json_response(202, result)
 

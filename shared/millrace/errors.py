@@ -12,7 +12,8 @@ is told (``http_status``, ``error_code``) and whether trying the same thing agai
     |-- UnsupportedMediaTypeError       415
     |-- NotFoundError                   404
     |   |-- ModelNotFoundError          404
-    |   |   `-- ModelNotReadyError      404   the model exists, and nothing of it serves yet
+    |   |   |-- ModelNotReadyError      404   the model exists, and nothing of it serves yet
+    |   |   `-- ModelDeletedError       404   the model was deleted; its ledger is still there
     |   |-- VersionNotFoundError        404
     |   |-- RunNotFoundError            404
     |   |-- ApprovalNotFoundError       404
@@ -134,6 +135,10 @@ class ModelNotFoundError(NotFoundError):
 
 class ModelNotReadyError(ModelNotFoundError):
     """The model exists, and none of its versions is its champion yet."""
+
+
+class ModelDeletedError(ModelNotFoundError):
+    """The model was deleted: nothing of it serves or is trained any more."""
 
 
 class VersionNotFoundError(NotFoundError):

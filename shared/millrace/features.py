@@ -11,6 +11,8 @@ number        float64, NaN missing    ``numbers``: float32
 boolean       float64, NaN missing    ``numbers``: 0, 1 or NaN
 datetime      datetime64[us], NaT     ``numbers``: :data:`millrace.schema.DATE_PARTS`, NaN missing
 category      str, ``''`` missing     ``strings``
+text          str, ``''`` missing     ``numbers``: how many words, and their hashed counts
+                                      (:mod:`millrace.text`); 0 missing
 ============  ======================  ==========================================================
 """
 
@@ -24,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.schema import DATE_PARTS, ColumnType, TableSchema
+from millrace.text import fill_words, word_numbers
 
 #: Days are counted from here, so that float32 keeps them exact to a few minutes for two centuries.
 EPOCH = np.datetime64("2000-01-01T00:00:00", "us")
@@ -106,7 +109,9 @@ def date_numbers(moment: datetime | None) -> tuple[float, float, float, float]:
     return days, moment.month, moment.weekday(), moment.hour
 
 
-def build_few_features(plan: Sequence[tuple[str, ColumnType]], cells: Mapping[str, Any], n_rows: int) -> FeatureMatrix:
+def build_few_features(
+    plan: Sequence[tuple[str, ColumnType]], cells: Mapping[str, Any], n_rows: int, word_columns: int = 0
+) -> FeatureMatrix:
     """Put the values of a few rows into the two matrices; the same numbers as :func:`build_features`, sooner.
 
     A handful of rows is answered in the time that an array a column would take to make.
@@ -119,6 +124,8 @@ def build_few_features(plan: Sequence[tuple[str, ColumnType]], cells: Mapping[st
         Floats, strings, and moments as :func:`date_numbers` takes them.
     n_rows : int
         How many rows there are.
+    word_columns : int, default=0
+        The schema's; where it has texts.
     """
     numbers: list[Sequence[float]] = []
     strings: list[Sequence[str]] = []
@@ -127,6 +134,8 @@ def build_few_features(plan: Sequence[tuple[str, ColumnType]], cells: Mapping[st
             strings.append(cells[name])
         elif kind == "datetime":
             numbers.extend(zip(*map(date_numbers, cells[name]), strict=True))
+        elif kind == "text":
+            numbers.extend(zip(*(word_numbers(text, word_columns) for text in cells[name]), strict=True))
         else:
             numbers.append(cells[name])
     row_by_row = list(chain.from_iterable(zip(*numbers, strict=True)))
@@ -156,20 +165,22 @@ def build_features(
     KeyError
         When a feature is not among ``columns``.
     """
-    numbers = np.empty((n_rows, len(schema.number_names)), dtype=np.float32)
+    widths = [schema.number_width(column) for column in schema.features]
+    numbers = np.empty((n_rows, sum(widths)), dtype=np.float32)
     string_columns: list[npt.NDArray[Any]] = []
     position = 0
-    for column in schema.features:
-        values = columns[column.name]
+    for column, width in zip(schema.features, widths, strict=True):
+        values, own = columns[column.name], numbers[:, position : position + width]
         if column.type == "category":
             string_columns.append(values.astype(texts, copy=False))
         elif column.type == "datetime":
-            numbers[:, position : position + len(DATE_PARTS)] = date_parts(values)
-            position += len(DATE_PARTS)
+            own[:] = date_parts(values)
+        elif column.type == "text":
+            fill_words(own, values.tolist())
         else:
             # Beyond float32's range a number is infinite on purpose: the checks refuse it before it gets here.
             with np.errstate(over="ignore"):
-                numbers[:, position] = values
-            position += 1
+                own[:, 0] = values
+        position += width
     strings = np.stack(string_columns, axis=1) if string_columns else np.empty((n_rows, 0), dtype=texts)
     return FeatureMatrix(numbers, strings)

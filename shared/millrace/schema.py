@@ -21,6 +21,10 @@ MISSING_WORDS = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"
 #: The numbers that a date becomes, in the order of the numeric matrix.
 DATE_PARTS = ("days", "month", "weekday", "hour")
 
+#: Numbers that the words of one text are hashed into, and of all texts of a row together.
+WORD_COLUMNS = 256
+MAX_WORD_COLUMNS = 1_024
+
 
 @dataclass(frozen=True, slots=True)
 class ColumnRules:
@@ -130,6 +134,10 @@ class Column:
         return cls(**values)
 
 
+def _whole_text(column: Column) -> Column:
+    return replace(column, type="category") if column.type == "text" and column.role == "feature" else column
+
+
 def _with_tuples(document: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
 
@@ -175,12 +183,33 @@ class TableSchema:
         return next((column for column in self.columns if column.role == "identifier"), None)
 
     @property
+    def word_columns(self) -> int:
+        """How many numbers the words of one text become; less than :data:`WORD_COLUMNS` where texts are many."""
+        texts = sum(column.type == "text" for column in self.features)
+        return min(WORD_COLUMNS, max(1, MAX_WORD_COLUMNS // max(1, texts)))
+
+    def number_width(self, column: Column) -> int:
+        """Return how many columns of the numeric matrix a feature has; none where it is a string."""
+        if column.type == "category":
+            return 0
+        if column.type == "text":
+            return 1 + self.word_columns
+        return len(DATE_PARTS) if column.type == "datetime" else 1
+
+    @property
     def number_names(self) -> tuple[str, ...]:
-        """Names of the numeric matrix's columns; a date stands for :data:`DATE_PARTS`, as ``name.part``."""
+        """Names of the numeric matrix's columns.
+
+        A date stands for :data:`DATE_PARTS`, as ``name.part``; a text for its number of words and their hashed counts,
+        as ``name.words``, ``name.word.0`` and so on.
+        """
         names: list[str] = []
         for column in self.features:
             if column.type == "datetime":
                 names.extend(f"{column.name}.{part}" for part in DATE_PARTS)
+            elif column.type == "text":
+                names.append(f"{column.name}.words")
+                names.extend(f"{column.name}.word.{place}" for place in range(self.word_columns))
             elif column.type in ("integer", "number", "boolean"):
                 names.append(column.name)
         return tuple(names)
@@ -205,6 +234,10 @@ class TableSchema:
         if self.target.type == "boolean" and not self.target.true_values:
             return text == "true"
         return text
+
+    def with_whole_texts(self) -> "TableSchema":
+        """Return the schema with every text as one string: what a row is known by, not what a model takes."""
+        return replace(self, columns=tuple(_whole_text(column) for column in self.columns))
 
     def with_version(self, version: int, revision: int = 0) -> "TableSchema":
         """Return the same schema under another version number."""

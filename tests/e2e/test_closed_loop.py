@@ -1,5 +1,6 @@
 """The loop closes by itself, under the roles of the template: a shift is told once, exactly one run follows it, its
-version serves, and when the cause is gone the incident is over. And schedules fire and follow the spec."""
+version serves, and when the cause is gone the incident is over. Schedules fire, follow the spec, and go with
+the model."""
 
 import json
 import time
@@ -7,8 +8,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 from millrace_cli.commands.monitor import look
+from millrace_cli.errors import ApiError
 from millrace_cli.story import tell
 
 from tests.e2e.conftest import PATIENCE_SECONDS, DeployedStack, make_table, read_features
@@ -121,3 +124,31 @@ def test_a_schedule_fires_and_follows_the_spec(watched: Watched) -> None:
     stack.api.put(f"/models/{MODEL}/spec", {"spec": SPEC})
     assert scheduler.list_schedules(GroupName=group)["Schedules"] == []
     wait_until("the run ends", lambda: stack.api.get(f"/models/{MODEL}")["active_run_id"] is None)
+
+
+def test_a_deleted_model_stops_serving_and_leaves_no_schedule(watched: Watched) -> None:
+    scheduler, stack = watched.stack.client("scheduler"), watched.stack
+    groups = [stack.resource(name) for name in ("RetrainingSchedules", "MonitoringSchedules")]
+
+    def scheduled() -> list[str]:
+        found = [scheduler.list_schedules(GroupName=group)["Schedules"] for group in groups]
+        return [schedule["Name"] for listed in found for schedule in listed]
+
+    far_off = {"retraining": {"schedule": "rate(30 days)"}, "monitoring": {"schedule": "rate(30 days)"}}
+    stack.api.put(f"/models/{MODEL}/spec", {"spec": far_off})
+    assert scheduled() == [MODEL, MODEL]
+    deletion = stack.api.delete(f"/models/{MODEL}", {"reason": "seen enough"})
+    assert (deletion["outcome"], scheduled()) == ("deleted", [])
+
+    def refused() -> bool:
+        try:
+            answers(watched)
+        except ApiError as error:
+            return error.status == httpx.codes.NOT_FOUND
+        return False
+
+    wait_until("nothing serves any more", refused)
+    assert MODEL not in [state["model"] for state in stack.api.get("/models")["models"]]
+    chapters = tell(stack.api.get(f"/models/{MODEL}/ledger")["entries"], [])
+    assert ("model_deleted", "seen enough") in [(chapter.kind, chapter.happened) for chapter in chapters]
+    assert stack.api.delete(f"/models/{MODEL}", {"reason": "again"})["outcome"] == "already"

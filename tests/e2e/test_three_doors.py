@@ -53,6 +53,12 @@ def test_an_upload_becomes_a_served_prediction(stack: DeployedStack, trained: st
     split = {"columns": list(rows[0]), "data": [list(row.values()) for row in rows]}
     same = stack.api.post(f"/models/{trained}/invocations", {"dataframe_split": split})
     assert same["predictions"] == answer["predictions"]
+    # Nothing was said about costs: the decision is the likelier class.
+    assert [prediction["decision"] for prediction in answer["predictions"]] == predicted
+    card = stack.api.get(f"/models/{trained}/versions/{answer['model_version']}/card")
+    assert (card["model"], card["version"]["version"]) == (trained, answer["model_version"])
+    assert card["evaluation"]["decision"] in ("promote", "keep")
+    assert {column["name"] for column in card["evaluation"]["importance"]["columns"]} == set(rows[0])
 
 
 def test_every_dialect_answers_through_the_gateway(stack: DeployedStack, trained: str, table: Path) -> None:

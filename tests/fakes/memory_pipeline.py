@@ -6,6 +6,7 @@ class MemoryPipeline:
 
     def __init__(self) -> None:
         self.started: list[tuple[str, str]] = []
+        self.stopped: list[tuple[str, str]] = []
         self._running: set[str] = set()
 
     def start(self, model: str, run_id: str) -> bool:
@@ -16,6 +17,11 @@ class MemoryPipeline:
 
     def is_running(self, run_id: str) -> bool:
         return run_id in self._running
+
+    def stop(self, run_id: str, reason: str) -> None:
+        if run_id in self._running:
+            self.stopped.append((run_id, reason))
+            self._running.discard(run_id)
 
     def finish(self, run_id: str) -> None:
         """End an execution, however it ended."""

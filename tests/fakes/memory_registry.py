@@ -32,6 +32,7 @@ from millrace.registry.entities import (
     Run,
     Trial,
 )
+from millrace.registry.living import insist_on_living, makes_anew
 from millrace.spec import ModelSpec
 
 EntityT = TypeVar("EntityT", Run, Trial)
@@ -57,7 +58,7 @@ class MemoryRegistry:
 
     def list_models(self) -> list[ModelState]:
         with self._lock:
-            return [self._states[model] for model in sorted(self._states)]
+            return [state for _, state in sorted(self._states.items()) if state.deleted_at is None]
 
     def get_state(self, model: str) -> ModelState:
         with self._lock:
@@ -82,7 +83,10 @@ class MemoryRegistry:
                 raise ConflictError(f"the spec of {model!r} is at revision {present.revision}, not {expected_revision}")
             changed_at, actor = (entry.occurred_at, entry.actor) if entry else (present.changed_at, present.changed_by)
             self._specs[model] = SpecRecord(model, spec, present.revision + 1, changed_at, actor)
-            self._states.setdefault(model, ModelState(model, created_at=entry.occurred_at if entry else None))
+            began = entry.occurred_at if entry else None
+            state = self._states.setdefault(model, ModelState(model, created_at=began))
+            if state.deleted_at is not None:
+                self._states[model] = replace(state, created_at=began or state.deleted_at, deleted_at=None)
             if entry:
                 self.append_ledger(entry)
             return present.revision + 1
@@ -90,6 +94,7 @@ class MemoryRegistry:
     def set_schema_version(self, model: str, schema_version: int) -> None:
         with self._lock:
             state = self.get_state(model)
+            insist_on_living(state)
             if schema_version != state.schema_version + 1:
                 raise ConflictError(f"schema version {schema_version} of {model!r} does not follow the present one")
             self._states[model] = replace(state, schema_version=schema_version)
@@ -100,7 +105,11 @@ class MemoryRegistry:
             if key in self._causes:
                 return Claim("duplicate", self._causes[key].run_id)
             state = self._states.get(cause.model, ModelState(cause.model, created_at=entry.occurred_at))
+            if state.deleted_at is not None and not makes_anew(cause, state):
+                return Claim("deleted", None)
             if state.active_run_id is None:
+                if state.deleted_at is not None:
+                    state = replace(state, created_at=entry.occurred_at, deleted_at=None)
                 self._causes[key] = CauseRecord(cause, "started", run.run_id, cause.reason)
                 self._runs[run.model, run.run_id] = run
                 self._states[cause.model] = replace(state, active_run_id=run.run_id)
@@ -124,6 +133,18 @@ class MemoryRegistry:
             if key in self._causes:
                 return False
             self._causes[key] = CauseRecord(cause, "skipped", None, entry.reason)
+            self.append_ledger(entry)
+            return True
+
+    def skip_pending_cause(self, cause: Cause, entry: LedgerEntry) -> bool:
+        with self._lock:
+            key = (cause.model, cause.cause_id)
+            if key not in self._pending_since:
+                return False
+            del self._pending_since[key]
+            self._causes[key] = replace(self._causes[key], status="skipped", reason=entry.reason)
+            state = self._states[cause.model]
+            self._states[cause.model] = replace(state, pending_causes=state.pending_causes - 1)
             self.append_ledger(entry)
             return True
 
@@ -233,6 +254,8 @@ class MemoryRegistry:
     def put_version(self, version: ModelVersion, entry: LedgerEntry) -> None:
         with self._lock:
             key = (version.model, version.version)
+            if version.model in self._states:
+                insist_on_living(self._states[version.model])
             if key in self._versions:
                 raise ConflictError(f"version {version.version} of {version.model!r} exists already")
             self._versions[key] = version
@@ -267,12 +290,14 @@ class MemoryRegistry:
                     from_version=move.from_version,
                     to_version=move.to_version,
                 )
-            if act.moves:
+            if act.moves or act.deletes:
                 moved = {**state.aliases, **{move.alias: move.to_version for move in act.moves}}
                 aliases = {alias: version for alias, version in moved.items() if version is not None}
                 self._states[model] = replace(
                     state, aliases=aliases, revision=state.revision + 1, aliases_moved_at=entry.occurred_at
                 )
+            if act.deletes:
+                self._delete(model, entry)
             if act.settles:
                 self._change_version(model, act.settles.version, outcome=act.settles.after)
             if act.retires is not None:
@@ -282,8 +307,21 @@ class MemoryRegistry:
                 self._approvals[model, act.answers.run_id] = replace(act.answers, task_token=pending.task_token)
             self.append_ledger(entry)
 
+    def _delete(self, model: str, entry: LedgerEntry) -> None:
+        state, spec = self._states[model], self.get_spec_record(model)
+        self._states[model] = replace(
+            state,
+            active_run_id=None,
+            deleted_at=entry.occurred_at,
+            begun_after=entry.occurred_at,
+            first_schema_version=state.schema_version + 1,
+        )
+        self._specs[model] = SpecRecord(model, ModelSpec(), spec.revision + 1, entry.occurred_at, entry.actor)
+
     def _insist_on(self, act: Act, state: ModelState) -> None:
         entry, model = act.entry, act.entry.model
+        if act.deletes or any(move.to_version is not None for move in act.moves):
+            insist_on_living(state)
         targets = [move.to_version for move in act.moves] + [act.retires, act.settles and act.settles.version]
         for number in targets:
             if number is not None and self.get_version(model, number).status == "retired":

@@ -10,14 +10,25 @@ import pytest
 from millrace.aws import clients
 from millrace.errors import InvalidInputError, ServiceUnavailableError
 from millrace.layout import version_key
+from millrace.registry.schedules import apply_schedules
+from millrace.settings import ScheduleSettings, load_settings
+from millrace.spec import ModelSpec
 from moto import mock_aws
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.sns import sns_backends
 
-from tests.integration.application import MODELS_BUCKET, PIPELINE_NAME, REGION, TABLE, Application, deploy
+from tests.integration.application import (
+    MODELS_BUCKET,
+    MONITORING_ARN,
+    PIPELINE_NAME,
+    REGION,
+    TABLE,
+    Application,
+    deploy,
+)
 from tests.integration.conftest import MOTO_CONFIG
 from tests.registered_versions import RegisteredVersions
-from tests.registry_builders import MODEL
+from tests.registry_builders import MODEL, make_entry
 
 EVENTS = Path(__file__).resolve().parents[2] / "events"
 RUN_ID = "20260503T141500-0f3a9c2b7d1e"
@@ -116,6 +127,71 @@ def test_what_is_done_is_told_later_when_the_bus_is_busy(world, monkeypatch, cap
     assert world.aliases == {"champion": 2}
     world.post("valid_promote")
     assert world.published == ["ModelPromoted"]
+
+
+class TestDeletion:
+    @staticmethod
+    def heard(world) -> dict:
+        """Deliver what was published about the deletion, as the bus's rule would."""
+        (detail,) = [detail for name, detail in world.application.published_events() if name == "ModelDeleted"]
+        return world.application.call(
+            "request_training", {"source": "millrace", "detail-type": "ModelDeleted", "detail": detail}
+        )
+
+    def test_it_stops_serving_and_leaves_no_schedule(self, world):
+        world.point("champion", 1)
+        schedules = clients.schedules(load_settings(ScheduleSettings))
+        spec = ModelSpec.parse({"retraining": {"schedule": "rate(7 days)"}, "monitoring": {"schedule": "rate(1 hour)"}})
+        world.registry.put_spec(MODEL, spec, make_entry("spec"))
+        apply_schedules(MODEL, spec, schedules)
+        assert len(boto3.client("scheduler").list_schedules()["Schedules"]) == 2
+
+        status, deletion = world.post("valid_delete")
+        assert (status, deletion["outcome"], deletion["from_version"]) == (200, "deleted", 1)
+        assert (deletion["retired"], deletion["stopped_run"]) == ([1, 2, 3], world.first_run_id)
+        assert boto3.client("scheduler").list_schedules()["Schedules"] == []
+        looks = boto3.client("stepfunctions").list_executions(stateMachineArn=MONITORING_ARN)["executions"]
+        assert len(looks) == 1
+        assert world.application.get("/models", "/models", {}) == (200, {"models": []})
+        status, state = world.application.get(f"/models/{MODEL}", "/models/{model}", {"model": MODEL})
+        assert (status, state["aliases"], state["deleted_at"]) == (200, {}, deletion["deleted_at"])
+        status, ledger = world.application.get(f"/models/{MODEL}/ledger", "/models/{model}/ledger", {"model": MODEL})
+        deleted = next(entry for entry in ledger["entries"] if entry["action"] == "model_deleted")
+        assert (deleted["actor"], deleted["reason"]) == (
+            "arn:aws:iam::123456789012:user/ann",
+            "nobody needs it any more",
+        )
+        assert world.post("valid_delete")[1]["outcome"] == "already"
+        assert world.post("valid_promote")[0] == 404
+
+    def test_the_run_that_goes_on_is_stopped(self, world):
+        clients.training_pipeline(boto3_pipeline_arn()).start(MODEL, world.first_run_id)
+        world.application.handlers["validate_dataset"] = lambda *_: time.sleep(0.2) or {"outcome": "accepted"}
+        assert world.post("valid_delete")[0] == 200
+        assert self.heard(world) == {"results": []}
+        # moto's interpreter may have been in the midst of a state; it goes no further than the run's refusal.
+        assert world.application.wait_until_quiet()[world.first_run_id] in {"ABORTED", "FAILED"}
+        run = world.registry.get_run(MODEL, world.first_run_id)
+        assert run.status == "failed"
+        assert "was deleted" in run.reasons[0]
+        assert world.registry.get_state(MODEL).active_run_id is None
+        assert self.ask_for_a_run(world)[0] == 404
+
+    @staticmethod
+    def ask_for_a_run(world) -> tuple[int, dict]:
+        answer = world.application.call("request_training", load_event("request_training", "valid_manual"))
+        return answer["statusCode"], json.loads(answer["body"])
+
+    def test_a_deletion_that_half_failed_is_told_and_finished_by_the_next(self, world, monkeypatch):
+        def busy(*_):
+            raise ServiceUnavailableError("EventBridge Scheduler is busy")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("millrace.aws.schedules.EventBridgeSchedules.get", busy)
+            assert world.post("valid_delete")[0] == 503
+        assert world.published[0] == "ModelDeleted"
+        status, deletion = world.post("valid_delete")
+        assert (status, deletion["outcome"]) == (200, "already")
 
 
 class TestApproval:

@@ -9,8 +9,9 @@ from typing import Any
 import boto3
 import pytest
 from millrace.aws import clients
+from millrace.aws.schedules import EventBridgeSchedules
 from millrace.ports import Registry
-from millrace.registry.entities import Cause, Run, Source
+from millrace.registry.entities import Act, Cause, LedgerEntry, Run, Source
 from millrace.spec import ModelSpec
 
 from tests import schedule_environment
@@ -159,6 +160,27 @@ class TestSchedules:
 
 
 class TestSchema:
+    def test_who_deletes_a_model_meanwhile_wins_and_no_schedule_is_left(self, api, monkeypatch):
+        api.change_spec({})
+        put = EventBridgeSchedules.put
+
+        def deleted_meanwhile(schedules, schedule):
+            put(schedules, schedule)
+            entry = LedgerEntry("churn", "deleted", datetime.now(UTC), "ann", "model_deleted", "not needed")
+            api.registry.perform(Act(entry, api.registry.get_state("churn").revision, deletes=True))
+
+        monkeypatch.setattr(EventBridgeSchedules, "put", deleted_meanwhile)
+        status, body = api.change_spec({"retraining": {"schedule": "rate(7 days)"}})
+        assert (status, "was deleted" in body["message"]) == (404, True)
+        assert boto3.client("scheduler").list_schedules()["Schedules"] == []
+
+    def test_a_spec_makes_a_deleted_model_again_even_the_default_one(self, api):
+        api.change_spec({"target": "churned"})
+        entry = LedgerEntry("churn", "deleted", datetime.now(UTC), "ann", "model_deleted", "not needed")
+        api.registry.perform(Act(entry, api.registry.get_state("churn").revision, deletes=True))
+        assert api.change_spec({})[0] == 200
+        assert api.registry.get_state("churn").deleted_at is None
+
     def test_a_schema_is_shown_and_follows_the_spec(self, api):
         api.change_spec({"target": "churned"})
         assert api.ask("valid_schema")[0] == 404

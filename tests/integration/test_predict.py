@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -24,7 +25,7 @@ from millrace.errors import (
 )
 from millrace.layout import version_key
 from millrace.observability import logger
-from millrace.registry.entities import Cause, LedgerEntry, ModelVersion, Run
+from millrace.registry.entities import Act, Cause, LedgerEntry, ModelVersion, Move, Run
 from millrace.settings import load_settings
 from moto import mock_aws
 
@@ -285,6 +286,25 @@ def test_a_model_without_a_champion_is_not_found(handler):
     status, body = ask_records(handler, CHURN_RECORD, model="new")
     assert (status, body["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
     assert "no champion" in body["message"]
+
+
+def test_a_deleted_model_is_not_found_any_more_under_any_name(handler):
+    by_number = sample("valid_version")
+    assert ask_records(handler, CHURN_RECORD)[0] == ask(handler, by_number)[0] == 200
+    models = registry(TABLE)
+    state = models.get_state("churn")
+    move = Move("champion", 1, None)
+    models.perform(Act(entry("deleted", "model_deleted"), state.revision, (move,), deletes=True))
+    models.perform(Act(entry("retired", "model_retired"), state.revision + 1, retires=1))
+    for answer in (lambda: ask_records(handler, CHURN_RECORD), lambda: ask(handler, by_number)):
+        # What is loaded answers until the thread beside the requests has looked.
+        deadline = time.monotonic() + 10
+        while (told := answer())[0] == 200 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert told[0] == 404
+    status, body = ask_records(handler, CHURN_RECORD)
+    assert (status, body["message"]) == (404, "the model 'churn' was deleted")
+    assert ask(handler, by_number)[1]["message"] == "version 1 of model 'churn' is retired"
 
 
 def test_a_promoted_version_serves_without_a_restart(handler):

@@ -12,6 +12,7 @@ from millrace.errors import (
     CauseNotFoundError,
     ConflictError,
     DatasetNotFoundError,
+    ModelDeletedError,
     ModelNotFoundError,
     RunNotFoundError,
     UnfitVersionError,
@@ -625,3 +626,96 @@ class TestLedger:
 
     def test_nobody_has_an_empty_ledger(self, registry):
         assert registry.list_ledger("_refused") == []
+
+
+class TestDeletion:
+    @staticmethod
+    def delete(registry: Registry, *moves: Move, minutes: float = 60, entry_id: str = "deleted") -> None:
+        state = registry.get_state(MODEL)
+        registry.perform(make_act(entry_id, state.revision, *moves, at=later(minutes), deletes=True))
+
+    def test_a_deleted_model_is_not_listed_and_keeps_its_counters(self, registry):
+        start(registry)
+        start(registry, "other")
+        for number in (1, 2):
+            registry.put_version(make_version(registry.next_version(MODEL)), make_entry(f"version-{number}"))
+            registry.set_schema_version(MODEL, number)
+        point_alias(registry, "champion", 1)
+        point_alias(registry, "challenger", 2)
+        revision = registry.get_state(MODEL).revision
+        self.delete(registry, Move("champion", 1, None), Move("challenger", 2, None))
+        state = registry.get_state(MODEL)
+        assert (state.aliases, state.active_run_id, state.revision) == ({}, None, revision + 1)
+        assert (state.deleted_at, state.begun_after) == (later(60), later(60))
+        assert (state.latest_version, state.schema_version, state.first_schema_version) == (2, 2, 3)
+        assert state.current_schema_version == 0
+        assert [listed.model for listed in registry.list_models()] == ["other"]
+        assert registry.alias_move_at(MODEL, "champion", later(90)).to_version is None
+
+    def test_one_that_never_had_an_alias_or_a_schema_can_be_deleted(self, registry):
+        registry.put_spec(MODEL, ModelSpec())
+        self.delete(registry)
+        assert registry.get_state(MODEL).first_schema_version == 1
+        assert registry.list_models() == []
+
+    def test_its_spec_is_the_default_one_and_nobody_overwrites_that_unseen(self, registry):
+        registry.put_spec(MODEL, ModelSpec.parse({"target": "left"}), make_entry("spec"))
+        self.delete(registry)
+        record = registry.get_spec_record(MODEL)
+        assert (record.spec, record.revision, record.changed_at) == (ModelSpec(), 2, later(60))
+        with pytest.raises(ConflictError):
+            registry.put_spec(MODEL, ModelSpec(), make_entry("late"), expected_revision=1)
+        assert registry.get_state(MODEL).deleted_at is not None
+
+    def test_nothing_begins_any_more(self, registry):
+        start(registry)
+        registry.put_version(make_version(1), make_entry("version-1"))
+        self.delete(registry)
+        state = registry.get_state(MODEL)
+        with pytest.raises(ModelDeletedError):
+            registry.put_version(make_version(2), make_entry("version-2"))
+        with pytest.raises(ModelDeletedError):
+            registry.set_schema_version(MODEL, 1)
+        with pytest.raises(ModelDeletedError):
+            registry.perform(make_act("late", state.revision, Move("champion", None, 1), at=later(70)))
+        with pytest.raises(ModelDeletedError):
+            self.delete(registry, entry_id="again")
+        assert claim(registry, make_cause("x", kind="manual", at=later(70)), 70) == Claim("deleted", None)
+        assert claim(registry, make_cause("early.csv", at=later(60)), 70) == Claim("deleted", None)
+        with pytest.raises(CauseNotFoundError):
+            registry.get_cause(MODEL, make_cause("early.csv").cause_id)
+        registry.perform(make_act("retired", state.revision, at=later(71), retires=1))
+        assert registry.get_version(MODEL, 1).status == "retired"
+
+    def test_a_later_upload_makes_it_again(self, registry):
+        start(registry)
+        registry.set_schema_version(MODEL, 1)
+        self.delete(registry)
+        cause = make_cause("new.csv", at=later(70))
+        assert claim(registry, cause, 70) == Claim("started", make_run(cause).run_id)
+        state = registry.get_state(MODEL)
+        assert (state.deleted_at, state.begun_after, state.created_at) == (None, later(60), later(70))
+        assert [listed.model for listed in registry.list_models()] == [MODEL]
+        registry.set_schema_version(MODEL, 2)
+        assert registry.get_state(MODEL).current_schema_version == 2
+
+    def test_so_does_a_spec(self, registry):
+        start(registry)
+        self.delete(registry)
+        registry.put_spec(MODEL, ModelSpec.parse({"target": "left"}), make_entry("spec", at=later(70)))
+        state = registry.get_state(MODEL)
+        assert (state.deleted_at, state.begun_after, state.created_at) == (None, later(60), later(70))
+
+    def test_a_cause_that_waits_is_skipped_once_with_the_reason(self, registry):
+        start(registry)
+        first, second = make_cause("1.csv"), make_cause("2.csv")
+        claim(registry, first, 1)
+        claim(registry, second, 2)
+        entry = make_entry("skipped")
+        assert registry.skip_pending_cause(first, entry)
+        assert not registry.skip_pending_cause(first, entry)
+        record = registry.get_cause(MODEL, first.cause_id)
+        assert (record.status, record.reason) == ("skipped", "because of skipped")
+        assert [record.cause for record in registry.list_pending_causes(MODEL)] == [second]
+        assert registry.get_state(MODEL).pending_causes == 1
+        assert entry in registry.list_ledger(MODEL)

@@ -211,6 +211,23 @@ def test_a_bad_file_ends_visibly_with_its_reasons_and_blocks_nothing(
     assert application.wait_until_quiet()[later["run_id"]] == "SUCCEEDED"
 
 
+def test_five_hundred_classes_are_refused_with_the_limit_and_the_remedy(application: Application) -> None:
+    rows = [{**row, "label": f"class {number % 500}"} for number, row in enumerate(make_rows(2_000))]
+    [result] = application.upload("churn", "classes.csv", as_csv(rows))
+
+    assert application.wait_until_quiet() == {result["run_id"]: "FAILED"}
+    assert application.execution(result["run_id"])["error"] == "DatasetRejected"
+    run = run_of(application, "churn", result["run_id"])["run"]
+    assert run["reasons"] == [
+        (
+            "classes.csv: the target 'label' has 500 classes; at most 100 can be told apart: "
+            "write the rarer ones as one, say, 'other'"
+        )
+    ]
+    assert run["status"] == "rejected"
+    assert "plan_training" not in {function for function, _ in application.invocations}
+
+
 @pytest.mark.parametrize("key", ["incoming/../x/a.csv", "incoming/my model/a.csv", "incoming/a.csv", "incoming/m/"])
 def test_a_key_that_names_no_model_is_recorded_with_the_reason(application: Application, key: str) -> None:
     for _ in range(2):
@@ -363,3 +380,49 @@ def test_a_run_that_was_stopped_from_outside_is_recorded_and_released(applicatio
     application.handlers["plan_training"] = plan
     [later] = application.upload("churn", "again.csv", as_csv(make_rows(seed=5)))
     assert application.wait_until_quiet()[later["run_id"]] == "SUCCEEDED"
+
+
+# ------------------------------------------------------------------------------------------------------ short text
+def reviews(n_rows: int = 400, seed: int = 3) -> list[dict[str, Any]]:
+    """Rows whose label follows from what their text says, and from nothing else."""
+    generator = random.Random(seed)
+    openings = ["the parcel was here", "we ordered two of them and", "for my mother", "it is blue and", "as last year"]
+    good, bad = ["on time", "friendly", "works well", "recommended"], ["late", "broken again", "rude", "never again"]
+    rows = []
+    for _ in range(n_rows):
+        label = generator.random() < 0.5
+        words = [generator.choice(good if label else bad) for _ in range(2)]
+        if generator.random() < 0.1:
+            words = [generator.choice(bad if label else good)]
+        review = f"{generator.choice(openings)}, {' and '.join(words)} ({generator.randint(1, 10_000)})"
+        rows.append(
+            {"age": generator.randint(18, 80), "review": review if generator.random() > 0.03 else "", "label": label}
+        )
+    return rows
+
+
+def test_what_only_a_text_says_is_learnt_served_and_explained(application: Application) -> None:
+    rows = reviews()
+    [result] = application.upload("orders", "orders.csv", as_csv(rows, ["age", "review", "label"]))
+
+    assert application.wait_until_quiet() == {result["run_id"]: "SUCCEEDED"}
+    evaluation = application.read(MODELS_BUCKET, f"orders/runs/{result['run_id']}/evaluation.json")
+    measured, trivial = evaluation["holdout"]["metrics"]["roc_auc"], evaluation["baseline"]["metrics"]["roc_auc"]
+    assert measured["low"] > 0.8 > trivial == 0.5
+    assert [column["name"] for column in evaluation["importance"]["columns"]] == ["review", "age"]
+    for name in ("signature.json", "reference.json"):
+        assert "friendly" not in json.dumps(application.read(MODELS_BUCKET, f"orders/versions/1/{name}"))
+
+    asked = [
+        "Broken AGAIN, and late",
+        "on time, friendly \N{THUMBS UP SIGN}",
+        None,
+        "wörter \x07 die niemand kennt " * 400,
+    ]
+    body = {"dataframe_records": [{"age": 40, "review": review} for review in asked], "params": {"explain": True}}
+    status, answer = application.predict("orders", body)
+    assert status == 200, answer
+    assert [prediction["label"] for prediction in answer["predictions"]][:2] == [False, True]
+    explained = answer["explanations"][0]["attributions"]
+    assert set(explained) == {"age", "review"}
+    assert abs(explained["review"]) > abs(explained["age"])

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from millrace.features import FeatureMatrix, build_features, date_parts
-from millrace.schema import Column, TableSchema
+from millrace.features import FeatureMatrix, build_features, build_few_features, date_parts
+from millrace.schema import WORD_COLUMNS, Column, TableSchema
+from millrace.text import word_numbers
 
 SCHEMA = TableSchema(
     columns=(
@@ -51,6 +52,36 @@ def test_columns_stand_in_the_schemas_order():
     assert features.strings.tolist() == [["a", "Köln"], ["", "x" * 128]]
     assert features.numbers.dtype == np.float32
     assert features.strings.dtype.kind == "U"
+
+
+def test_a_text_stands_among_the_numbers_with_all_its_words():
+    schema = TableSchema(
+        (
+            Column("age", "number"),
+            Column("note", "text", nullable=True),
+            Column("plan", "category"),
+            Column("visits", "number"),
+        ),
+        "regression",
+    )
+    notes = ["so late, so 💩", "", "ok\x07 then"]
+    columns = {
+        "age": np.array([1.0, 2.0, np.nan]),
+        "note": np.array(notes, dtype=object),
+        "plan": np.array(["a", "b", ""], dtype=object),
+        "visits": np.array([4.0, 5.0, 6.0]),
+    }
+    features = build_features(schema, columns, 3)
+    assert features.numbers.shape == (3, len(schema.number_names)) == (3, 3 + WORD_COLUMNS)
+    assert schema.number_names[:3] == ("age", "note.words", "note.word.0")
+    np.testing.assert_array_equal(features.numbers[:, 1:-1], [word_numbers(note, WORD_COLUMNS) for note in notes])
+    np.testing.assert_array_equal(features.numbers[:, [0, -1]], [[1, 4], [2, 5], [np.nan, 6]])
+    assert features.strings.tolist() == [["a"], ["b"], [""]]
+    plan = [(column.name, column.type) for column in schema.features]
+    cells = {name: values.tolist() for name, values in columns.items()}
+    np.testing.assert_array_equal(
+        build_few_features(plan, cells, 3, schema.word_columns).numbers, features.numbers, strict=True
+    )
 
 
 def test_a_feature_that_is_not_there_is_an_error():

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _NOBODY_WAITS = frozenset({"InvalidToken", "TaskDoesNotExist", "TaskTimedOut"})
 _GOING = frozenset({"RUNNING", "PENDING_REDRIVE"})
+#: Of an execution that is stopped; Step Functions takes 32,768 characters.
+_MAX_CAUSE = 1_000
 
 
 class StepFunctionsPipeline:
@@ -62,6 +64,19 @@ class StepFunctionsPipeline:
                     return False
                 raise
         return status in _GOING
+
+    def stop(self, run_id: str, reason: str) -> None:
+        """Stop the run's execution; one that has ended, or never began, is none to stop."""
+        if not self.is_running(run_id):
+            return
+        with aws_errors("Step Functions"):
+            try:
+                self._client.stop_execution(
+                    executionArn=self._execution_arn(run_id), error="Stopped", cause=reason[:_MAX_CAUSE]
+                )
+            except ClientError as error:
+                if error_code(error) != "ExecutionDoesNotExist":
+                    raise
 
     def _execution_arn(self, run_id: str) -> str:
         return self._state_machine_arn.replace(":stateMachine:", ":execution:", 1) + f":{run_id}"

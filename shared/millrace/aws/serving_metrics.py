@@ -5,7 +5,7 @@ out as bad. Errors and refusals of whole requests are counted for the whole serv
 up; CloudWatch alarms watch those.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from millrace.aws.errors import aws_errors
@@ -41,7 +41,8 @@ class CloudWatchServingMetrics:
 
     def read(self, model: str, version: int, start: datetime, end: datetime) -> ServingCounts | None:
         """Return how a version's requests were served; see :class:`millrace.ports.ServingMetrics`."""
-        # One point for the whole span; periods are whole minutes.
+        # One point for the whole span; periods are whole minutes, and somebody may look twice in a second.
+        end = max(end, start + timedelta(seconds=_MINUTE))
         minutes = -(-int((end - start).total_seconds()) // _MINUTE)
         period = max(_MINUTE, min(_DAY, minutes * _MINUTE))
         queries = [

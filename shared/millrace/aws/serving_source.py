@@ -50,9 +50,11 @@ class AwsModelSource:
 
     def alias_version(self, model: str, alias: str) -> int:
         """Return the version that ``alias`` points to; raises ``ModelNotFoundError`` when there is none."""
-        item = self._item(model, "STATE", "aliases")
+        item = self._item(model, "STATE", "aliases", "deleted_at")
         if item is None:
             raise ModelNotFoundError(f"there is no model {model!r}")
+        if "deleted_at" in item:
+            raise ModelNotFoundError(f"the model {model!r} was deleted")
         version = item.get("aliases", {}).get("M", {}).get(alias, {}).get("N")
         if version is None and alias == CHAMPION:
             raise ModelNotReadyError(f"model {model!r} has no {alias} to serve yet")
@@ -61,10 +63,12 @@ class AwsModelSource:
         return int(version)
 
     def manifest_sha256(self, model: str, version: int) -> str:
-        """Return the SHA-256 of a version's manifest; raises ``VersionNotFoundError``."""
-        item = self._item(model, f"VERSION#{version:06d}", "manifest_sha256")
+        """Return the SHA-256 of a version's manifest; raises ``VersionNotFoundError``, also when it is retired."""
+        item = self._item(model, f"VERSION#{version:06d}", "manifest_sha256", "status")
         if item is None:
             raise VersionNotFoundError(f"model {model!r} has no version {version}")
+        if item.get("status", {}).get("S") == "retired":
+            raise VersionNotFoundError(f"version {version} of model {model!r} is retired")
         return str(item["manifest_sha256"]["S"])
 
     def artifact(self, model: str, version: int, name: str) -> bytes:
@@ -78,13 +82,13 @@ class AwsModelSource:
                     raise ArtifactNotFoundError(f"{name} of {model} version {version} is gone") from error
                 raise
 
-    def _item(self, model: str, sort_key: str, attribute: str) -> dict[str, Any] | None:
+    def _item(self, model: str, sort_key: str, *attributes: str) -> dict[str, Any] | None:
         with aws_errors("DynamoDB"):
             found = self._dynamodb.get_item(
                 TableName=self._table_name,
                 Key={"pk": {"S": f"MODEL#{model}"}, "sk": {"S": sort_key}},
-                ProjectionExpression="#attribute",
-                ExpressionAttributeNames={"#attribute": attribute},
+                ProjectionExpression=", ".join(f"#{attribute}" for attribute in attributes),
+                ExpressionAttributeNames={f"#{attribute}": attribute for attribute in attributes},
             )
         return found.get("Item")
 

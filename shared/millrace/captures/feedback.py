@@ -26,6 +26,7 @@ from millrace.errors import (
 )
 from millrace.layout import feedback_key, schema_key
 from millrace.ports import ObjectStore, Registry
+from millrace.registry.living import insist_on_living
 from millrace.schema import TableSchema
 from millrace.serving.capture import MAX_ROW_ID_LENGTH, write_row_id
 
@@ -63,7 +64,9 @@ def record_feedback(
     ServiceUnavailableError
         When it could not be stored; the same call may work later.
     """
-    version = registry.get_state(model).schema_version
+    state = registry.get_state(model)
+    insist_on_living(state)
+    version = state.current_schema_version
     if not version:
         raise SchemaNotFoundError(
             f"the model {model!r} has no schema yet: it is inferred from the first accepted upload"

@@ -118,9 +118,10 @@ class CapturedWindow:
 
 
 def _typed(values: Array, column_type: str) -> Array:
-    if column_type == "category":
+    if column_type in ("category", "text"):
         words = [value if isinstance(value, str) else MISSING_STRING for value in values.tolist()]
-        return np.array(words, dtype=np.str_)
+        # A matrix of strings is as wide as the longest, which a text may be.
+        return np.array(words, dtype=np.str_ if column_type == "category" else np.object_)
     if column_type == "datetime":
         moments = np.full(len(values), np.datetime64("NaT", "us"))
         for row, value in enumerate(values.tolist()):

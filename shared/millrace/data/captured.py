@@ -46,7 +46,13 @@ class CapturedRows:
 
 
 def find_captured_rows(
-    model: str, schema: TableSchema, spec: ModelSpec, store: ObjectStore, now: datetime
+    model: str,
+    schema: TableSchema,
+    spec: ModelSpec,
+    store: ObjectStore,
+    now: datetime,
+    *,
+    since: datetime | None = None,
 ) -> CapturedRows:
     """Return the served rows to train on, where the spec wants any.
 
@@ -56,10 +62,13 @@ def find_captured_rows(
         The data bucket.
     now : datetime
         What was predicted, or reported, later is left to the next run.
+    since : datetime or None, default=None
+        What was predicted before then belongs to another model of that name.
     """
     if not spec.retraining.captured_rows:
         return CapturedRows(None)
-    window = read_window(store, model, now - timedelta(days=spec.retraining.captured_days), now)
+    start = now - timedelta(days=spec.retraining.captured_days)
+    window = read_window(store, model, max(start, since) if since else start, now)
     return captured_rows(schema, join_window(store, window, now), spec)
 
 

@@ -38,7 +38,7 @@ def declare_column(column: Column, spec: ModelSpec) -> Column:
     role = _role_of(column, said, spec)
     if role == declared.role:
         return declared
-    if role == "feature" and declared.type == "text":
+    if role == "feature" and declared.type == "text" and said.type != "text":
         declared = replace(declared, type="category")
     return replace(declared, role=role, reason="" if role in ("feature", "target") else "said by the spec")
 
@@ -73,6 +73,8 @@ def extend_schema(schema: TableSchema, inferred: Sequence[Column], spec: ModelSp
 
 def _retyped(column: Column, said: ColumnSpec) -> Column:
     """Give a column the type it is said to have; what was seen under another type does not hold any more."""
+    if said.type == column.type == "text" and column.role == "ignored":
+        return replace(column, role="feature", reason="")
     if said.type is None or said.type == column.type:
         return replace(column, formats=said.formats) if said.formats and column.type == "datetime" else column
     words = column.type in ("integer", "number") and said.type == "boolean"
@@ -88,11 +90,7 @@ def _retyped(column: Column, said: ColumnSpec) -> Column:
     )
     if column.role == "ignored" and column.type == "text":
         return replace(retyped, role="feature", reason="")
-    return replace(retyped, role="ignored", reason="said to be text") if _is_text_feature(retyped) else retyped
-
-
-def _is_text_feature(column: Column) -> bool:
-    return column.type == "text" and column.role == "feature"
+    return retyped
 
 
 def _role_of(column: Column, said: ColumnSpec, spec: ModelSpec) -> Role:

@@ -65,10 +65,10 @@ def next_schema(current: TableSchema, spec: ModelSpec) -> TableSchema | None:
     return None if compare_schemas(current, following).kind == "incompatible" else following
 
 
-def numbered(schema: TableSchema, current: TableSchema | None) -> TableSchema:
-    """Give a dataset's schema its version and revision, following the model's current ones."""
+def numbered(schema: TableSchema, current: TableSchema | None, first: int = 1) -> TableSchema:
+    """Give a dataset's schema its version and revision, following the model's current ones; ``first`` without any."""
     if current is None:
-        return schema.with_version(1)
+        return schema.with_version(first)
     kind = compare_schemas(current, schema).kind
     if kind == "incompatible":
         return schema.with_version(current.version + 1)

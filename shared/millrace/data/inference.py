@@ -1,8 +1,8 @@
 """Inferring columns: which type the cells of a column have, and what part it plays.
 
 A column is numeric (or dates) when at least 95 % of its present cells are; the others are then malformed rows. With
-less than that it is a category or text. Nothing is guessed where two readings are equally good: dates whose day and
-month could change places are reported and left out.
+less than that it is a category or text; text that is written in several words is a feature. Nothing is guessed where
+two readings are equally good: dates whose day and month could change places are reported and left out.
 """
 
 import os
@@ -214,7 +214,9 @@ def _with_role(column: Column, summary: ColumnSummary) -> Column:
         return replace(column, role="identifier", reason="named like an identifier, and unique")
     words = column.type in ("category", "text") and not column.reason.startswith(_AMBIGUOUS)
     if words and summary.longest <= MAX_CATEGORY_LENGTH and summary.present >= SMALL_TABLE and summary.unique:
-        return replace(column, type="text", role="ignored", reason=_ALL_DIFFER)
+        column = replace(column, type="text", role="ignored", reason=_ALL_DIFFER)
+    if words and column.type == "text" and summary.wordy and not summary.constant:
+        return replace(column, role="feature", reason="")
     if summary.constant and not (column.nullable and column.type == "category"):
         return replace(column, role="ignored", reason=f"constant: every value is {quoted([summary.first or ''])}")
     return column

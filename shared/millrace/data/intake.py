@@ -120,7 +120,8 @@ class SourceIntake:
 
     def _accept(self, intake: Intake, table: TypedTable, current: TableSchema | None, folder: Path) -> Intake:
         source, examination = intake.source, intake.examination
-        schema = numbered(table.schema, current)
+        first = 1 if current else self.registry.get_state(self.model).first_schema_version
+        schema = numbered(table.schema, current, first)
         change = record_change(schema, current)
         table = replace(table, schema=schema)
         if current and change.kind == "incompatible":
@@ -184,7 +185,12 @@ class SourceIntake:
 
     def _history(self, source: Source, current: TableSchema | None) -> History:
         """Return what the upload is compared with: the datasets before it, and what the model was asked about."""
-        known = [dataset for dataset in self.registry.list_datasets(self.model) if dataset.source != source]
+        state = self.registry.get_state(self.model)
+        known = [
+            dataset
+            for dataset in self.registry.list_datasets(self.model)
+            if dataset.source != source and dataset.schema_version >= state.first_schema_version
+        ]
         datasets = sorted(known, key=lambda dataset: dataset.uploaded_at)
         profile = {}
         if datasets:
@@ -193,7 +199,7 @@ class SourceIntake:
                 profile = json.loads(self.data_store.get(key))
         captured = {}
         if current is not None and self.spec.checks.skew_threshold is not None:
-            captured = profile_captures(self.data_store, self.model, current, self.now)
+            captured = profile_captures(self.data_store, self.model, current, self.now, since=state.begun_after)
         return History([dataset.rows for dataset in datasets], profile, self.now, captured)
 
     def _change_schema(self, schema: TableSchema, change: SchemaChange) -> None:

@@ -18,7 +18,7 @@ from millrace.data.prepared import PreparedSplit, dump_columns, dump_split
 from millrace.data.reference import describe_reference
 from millrace.data.row_choice import Contribution, choose_rows
 from millrace.data.targets import MIN_CLASS_ROWS
-from millrace.data.typed_table import TypedTable
+from millrace.data.typed_table import TypedTable, stored_parts
 from millrace.features import FeatureMatrix
 from millrace.layout import SPLITS, SplitName
 from millrace.registry.entities import DatasetRecord
@@ -164,7 +164,7 @@ def prepare(
     choice = choose_rows(schema, tables, spec.max_training_rows, spec.seed)
     taken = [tables[position].take(rows) for position, rows in enumerate(choice.rows)]
     schema = observe(schema, taken)
-    fitting = limits.max_prepared_bytes // _row_bytes(schema)
+    fitting = limits.max_prepared_bytes // _row_bytes(schema, taken)
     if len(choice) > fitting:
         choice.cut(fitting)
         taken = [tables[position].take(rows) for position, rows in enumerate(choice.rows)]
@@ -195,8 +195,8 @@ def split_fingerprint(schema: TableSchema, spec: ModelSpec) -> str:
     """
     made_of: dict[str, Any] = {**spec.split.model_dump(), "seed": spec.seed}
     if spec.split.by == "random":
-        identifier = schema.identifier
-        made_of["row"] = identifier.name if identifier else [*schema.number_names, "", *schema.string_names]
+        identifier, whole = schema.identifier, schema.with_whole_texts()
+        made_of["row"] = identifier.name if identifier else [*whole.number_names, "", *whole.string_names]
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -207,11 +207,17 @@ def _columns_told_apart(schema: TableSchema, holdout: TypedTable, spec: ModelSpe
     return {name: holdout.columns[name] for name in dict.fromkeys(named) if name in known}
 
 
-def _row_bytes(schema: TableSchema) -> int:
-    """Return what a row takes in the matrices: four bytes a number, and a letter; words are as wide as the longest."""
+def _row_bytes(schema: TableSchema, tables: Sequence[TypedTable]) -> int:
+    """Return what a row takes in the matrices, and before them as text.
+
+    Four bytes a number, and a letter; words are as wide as the longest, texts as long as they are on average.
+    """
     words = [column for column in schema.features if column.type == "category"]
     longest = max((len(word) for column in words for word in column.categories), default=0)
-    return 4 * (len(schema.number_names) + longest * len(words)) + 16
+    width = sum(schema.number_width(column) for column in schema.features)
+    texts = [column for column in schema.features if column.type == "text"]
+    letters: int = sum(part.nbytes for table in tables for column in texts for part in stored_parts(table, column))
+    return 4 * (width + longest * len(words)) + 16 + letters // max(1, sum(map(len, tables)))
 
 
 def _unlearnable(schema: TableSchema, row_ids: npt.NDArray[np.uint64], target: npt.NDArray[Any]) -> list[Finding]:

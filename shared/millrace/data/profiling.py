@@ -126,7 +126,7 @@ def _describe(
 
 def _is_long(column: Column) -> bool:
     """Tell whether a column's words may differ in every row."""
-    return column.role == "identifier" or (column.type == "text" and column.role == "ignored")
+    return column.role == "identifier" or (column.type == "text" and column.role != "target")
 
 
 def _describe_text(

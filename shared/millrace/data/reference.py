@@ -17,6 +17,7 @@ from millrace.schema import Column, TableSchema
 from millrace.sketches.reference import Reference
 from millrace.sketches.tables import Values, sketch_rows
 from millrace.sketches.words import CodedWords, code_words
+from millrace.text import word_counts
 
 REFERENCE_VERSION = 2
 QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
@@ -47,19 +48,16 @@ def describe_reference(
     dict
         ``reference_version``, ``split``, ``rows``, ``task``, ``features`` and ``target``, as plain JSON. Every column
         has ``name``, ``type``, ``sensitive`` and ``missing_share``. Words and booleans have ``shares`` (of the rows,
-        by value, the commonest first), ``other_share`` and ``distinct``. Numbers, and dates in seconds since 1970,
-        have ``minimum``, ``maximum``, ``mean``, ``standard_deviation``, ``quantiles`` and ``histogram``: inner
-        ``edges`` and one more ``counts``; a value on an edge is in the cell above it. Their ``cells`` are cut finer,
-        and have the ``sums`` of the values in them too. ``dependence`` has the sums of the features' scores and of
-        their products (:mod:`millrace.sketches.dependence`), sensitive features left out.
+        by value, the commonest first), ``other_share`` and ``distinct``. Numbers, dates in seconds since 1970, and
+        texts by how many words they have, have ``minimum``, ``maximum``, ``mean``, ``standard_deviation``,
+        ``quantiles`` and ``histogram``: inner ``edges`` and one more ``counts``; a value on an edge is in the cell
+        above it. Their ``cells`` are cut finer, and have the ``sums`` of the values in them too. ``dependence`` has the
+        sums of the features' scores and of their products (:mod:`millrace.sketches.dependence`), sensitive features
+        left out.
     """
     classes = bool(schema.classes)
     # Words are hashed once, for their shares and for how they go together with other features.
-    known: dict[str, Values] = {
-        column.name: code_words(values) if values.dtype.kind not in "fM" else values
-        for column in schema.features
-        for values in [columns[column.name]]
-    }
+    known = {column.name: _countable(column, columns[column.name]) for column in schema.features}
     document = {
         "reference_version": REFERENCE_VERSION,
         "split": "train",
@@ -92,6 +90,13 @@ def describe_column(column: Column, values: Values) -> dict[str, Any]:
     if values.dtype.kind == "M":
         known = known.astype("datetime64[us]").astype(np.int64) / 1e6
     return head | _distribution(known.astype(np.float64, copy=False))
+
+
+def _countable(column: Column, values: npt.NDArray[Any]) -> Values:
+    """Return words with a number each, of texts how many words they have, and other values as they are."""
+    if column.type == "text":
+        return word_counts(values)
+    return code_words(values) if values.dtype.kind not in "fM" else values
 
 
 def _head(column: Column, missing: int, rows: int) -> dict[str, Any]:

@@ -160,7 +160,7 @@ def choose_rows(schema: TableSchema, tables: Sequence[TypedTable], limit: int, s
 def _identify(schema: TableSchema, table: TypedTable) -> tuple[UInt64Array, npt.NDArray[np.bool_] | None]:
     """Return what each row is known by, and which rows have an identifier; None when there is no such column."""
     if schema.identifier is None:
-        contents = [hash_rows(part.features(), part.target()) for part in row_parts(table)]
+        contents = [hash_rows(part.contents(), part.target()) for part in row_parts(table)]
         return hash_copies(_joined(contents)), None
     hashes, named = [], []
     contents = []
@@ -169,7 +169,7 @@ def _identify(schema: TableSchema, table: TypedTable) -> tuple[UInt64Array, npt.
         hashes.append(hash_strings(identifiers))
         named.append(identifiers != MISSING_STRING)
         if not named[-1].all():
-            contents.append(hash_rows(part.features(), part.target())[~named[-1]])
+            contents.append(hash_rows(part.contents(), part.target())[~named[-1]])
     identities = _joined(hashes)
     has_name = np.concatenate([np.empty(0, dtype=np.bool_), *named])
     identities[~has_name] = hash_copies(_joined(contents))

@@ -20,7 +20,7 @@ def load_schema(model: str, registry: Registry, data_store: ObjectStore) -> Tabl
     ModelNotFoundError
         When there is no such model.
     """
-    version = registry.get_state(model).schema_version
+    version = registry.get_state(model).current_schema_version
     if not version:
         return None
     return TableSchema.from_dict(json.loads(data_store.get(schema_key(model, version))))
@@ -48,7 +48,7 @@ def describe_schema(model: str, version: str | None, registry: Registry, data_st
     ModelNotFoundError, SchemaNotFoundError
         When there is no such model, or it has no such schema.
     """
-    current = registry.get_state(model).schema_version
+    current = registry.get_state(model).current_schema_version
     if not current:
         raise SchemaNotFoundError(
             f"the model {model!r} has no schema yet: it is inferred from the first accepted upload"

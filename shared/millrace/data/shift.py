@@ -68,7 +68,7 @@ def find_skew(training: Mapping[str, Any], captured: Mapping[str, Any], threshol
 
 
 def stability_indices(reference: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str, float]:
-    """Return the index of every column that both profiles describe in the same way."""
+    """Return the index of every column that both profiles describe in the same way; whole texts hardly come twice."""
     if min(reference.get("rows", 0), present.get("rows", 0)) < MIN_ROWS:
         return {}
     later = {column["name"]: column for column in present["columns"]}
@@ -76,6 +76,8 @@ def stability_indices(reference: Mapping[str, Any], present: Mapping[str, Any]) 
     for column in reference["columns"]:
         other = later.get(column["name"])
         if other is None or column["role"] in ("identifier", "ignored") or other["role"] != column["role"]:
+            continue
+        if "text" in (column.get("type"), other.get("type")):
             continue
         counts = _paired_counts(column, other)
         if counts is not None:

@@ -23,7 +23,9 @@ MAX_ROWS = 10_000
 _HOUR = timedelta(hours=1)
 
 
-def profile_captures(store: ObjectStore, model: str, schema: TableSchema, now: datetime) -> dict[str, Any]:
+def profile_captures(
+    store: ObjectStore, model: str, schema: TableSchema, now: datetime, *, since: datetime | None = None
+) -> dict[str, Any]:
     """Describe the features of the rows captured last, as :func:`profile_features` does.
 
     Hours are read from the newest to the oldest until there are :data:`MAX_ROWS`, each prediction once.
@@ -38,6 +40,8 @@ def profile_captures(store: ObjectStore, model: str, schema: TableSchema, now: d
         The model's.
     now : datetime
         In UTC.
+    since : datetime or None, default=None
+        What was served before then belongs to another model of that name.
 
     Raises
     ------
@@ -45,6 +49,7 @@ def profile_captures(store: ObjectStore, model: str, schema: TableSchema, now: d
         When the bucket fails; objects that cannot be read are left out.
     """
     start = now - timedelta(days=WINDOW_DAYS)
+    start = max(start, since) if since else start
     builder, report, seen = WindowBuilder(), ReadReport(), set[str]()
     end = now
     while end > start and len(seen) < MAX_ROWS:

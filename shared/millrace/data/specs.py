@@ -8,10 +8,11 @@ from pydantic import Field, ValidationError
 
 from millrace.data.evolution import SchemaChange, compare_schemas, next_schema
 from millrace.data.schemas import load_schema
-from millrace.errors import FieldError, InvalidInputError, ModelNotFoundError
+from millrace.errors import FieldError, InvalidInputError, ModelDeletedError, ModelNotFoundError
 from millrace.names import make_cause_id
 from millrace.ports import ObjectStore, Registry, Schedules, SpecRecord
 from millrace.registry.entities import LedgerEntry
+from millrace.registry.living import insist_on_living
 from millrace.registry.presentation import to_json
 from millrace.registry.schedules import apply_schedules
 from millrace.schema import TableSchema
@@ -90,6 +91,8 @@ def replace_spec(
         Names every bad field, as it is called in the spec.
     ConflictError
         When the revision is not the expected one.
+    ModelDeletedError
+        When somebody deletes the model meanwhile.
     """
     request = _read_request(body)
     spec = ModelSpec.parse(request.spec)
@@ -100,14 +103,34 @@ def replace_spec(
     changes = list(_differences(present.spec.model_dump(mode="json"), spec.model_dump(mode="json")))
     current = _current_schema(model, registry, data_store)
     effect = _effect(current, spec)
-    if changes or not present.revision:
+    if changes or not present.revision or _is_deleted(model, registry):
         _put(model, spec, request, changes, registry=registry, actor=actor, now=now, revision=present.revision)
     return {
         **_described(registry.get_spec_record(model)),
         "changes": changes,
         "schema": {"kind": effect.kind if current else None, "details": list(effect.details)},
-        "schedules": apply_schedules(model, spec, schedules),
+        "schedules": _follow(model, spec, registry, schedules),
     }
+
+
+def _is_deleted(model: str, registry: Registry) -> bool:
+    """Tell whether the model was deleted; a spec makes it again, with nothing of what it was."""
+    try:
+        return registry.get_state(model).deleted_at is not None
+    except ModelNotFoundError:
+        return False
+
+
+def _follow(model: str, spec: ModelSpec, registry: Registry, schedules: Schedules) -> list[str]:
+    """Make the model's schedules those of its spec, unless somebody deletes the model meanwhile: that one wins."""
+    changes = apply_schedules(model, spec, schedules)
+    try:
+        insist_on_living(registry.get_state(model))
+    except ModelDeletedError:
+        # Whoever deletes a model marks it first and looks for schedules then: one of the two removes what is there.
+        apply_schedules(model, None, schedules)
+        raise
+    return changes
 
 
 def _put(

@@ -23,6 +23,9 @@ MAX_DISTINCT = 10_000
 #: Cells whose distinct values say which date formats are worth trying.
 _EXAMPLE_CELLS = 200
 _EXAMPLES = 20
+#: Words that a cell of prose has at least, and the share of the example cells that must be prose.
+PROSE_WORDS = 3
+PROSE_SHARE = 0.5
 
 
 @dataclass(slots=True)
@@ -131,6 +134,12 @@ class ColumnSummary:
             return False
         ordered = np.sort(np.concatenate(self._values))
         return len(ordered) == self.present and bool(np.all(ordered[1:] != ordered[:-1]))
+
+    @property
+    def wordy(self) -> bool:
+        """Whether the first different values are mostly written in several words, as no code or name of a thing is."""
+        wordy = sum(len(example.split()) >= PROSE_WORDS for example in self.examples)
+        return bool(self.examples) and wordy >= PROSE_SHARE * len(self.examples)
 
     def words_needed(self, least_share: float) -> bool:
         """Tell whether a column that is not numeric has batches in which words were not counted."""

@@ -114,6 +114,9 @@ def judge_target(column: Column, values: npt.NDArray[np.generic], wanted: Task |
     return _classification(column, known, distinct, wanted)
 
 
+_OR_AS_NUMBER = "; or, where they are amounts, predict the number (metadata `task` regression, or in the spec)"
+
+
 def _looks_like_classes(column: Column, distinct: int) -> bool:
     return distinct == 2 or (column.type == "integer" and distinct <= MAX_INTEGER_CLASSES)  # noqa: PLR2004  # a pair
 
@@ -124,7 +127,8 @@ def _classification(column: Column, known: npt.NDArray[np.generic], distinct: in
         return _impossible(
             column,
             "too_many_classes",
-            f"the target {name!r} has {distinct:,} classes; at most {MAX_CLASSES} can be told apart",
+            f"the target {name!r} has {distinct:,} classes; at most {MAX_CLASSES} can be told apart: write the rarer "
+            f"ones as one, say, 'other'{_OR_AS_NUMBER if column.type in ('integer', 'number') else ''}",
         )
     if column.type == "number" and bool(np.all(known.astype(np.float64) % 1 == 0)):
         column = replace(column, type="integer")

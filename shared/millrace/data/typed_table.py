@@ -66,6 +66,14 @@ class TypedTable:
         """Return the two matrices that models take."""
         return build_features(self.schema, self.columns, self.n_rows)
 
+    def contents(self) -> FeatureMatrix:
+        """Return what makes two rows the same: the matrices, with each text as the string that it is."""
+        schema = self.schema.with_whole_texts()
+        if schema == self.schema:
+            return self.features()
+        # As objects: a matrix of strings is as wide as the longest text.
+        return build_features(schema, self.columns, self.n_rows, texts=object)
+
     def target(self) -> npt.NDArray[Any]:
         """Return the target: int64 class indices (-1 for an unknown class), or float64 values."""
         return encode_target(self.schema, self.columns[self.schema.target.name])

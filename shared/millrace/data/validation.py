@@ -24,6 +24,7 @@ from millrace.data.stored_tables import StoredTables
 from millrace.layout import prepared_key
 from millrace.ports import ObjectStore, Registry
 from millrace.registry.entities import DatasetRecord, Run
+from millrace.registry.living import insist_on_living
 from millrace.schema import TableSchema
 
 MAX_RUN_REASONS = 20
@@ -54,9 +55,12 @@ def validate_run(
 
     Raises
     ------
+    ModelDeletedError
+        When the model was deleted since the run was asked for.
     MillraceError
         When the bucket or the registry fails.
     """
+    insist_on_living(registry.get_state(run.model), run.requested_at)
     started_at = run.started_at or now
     registry.update_run(run.model, run.run_id, status="running", stage="validating", started_at=started_at)
     spec = registry.get_spec(run.model)
@@ -130,7 +134,8 @@ def _combine(taker: SourceIntake, intakes: Sequence[Intake]) -> _Combination | N
     if not selection.chosen:
         return None
     with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
-        captured = find_captured_rows(taker.model, schema, taker.spec, taker.data_store, taker.now)
+        since = taker.registry.get_state(taker.model).begun_after
+        captured = find_captured_rows(taker.model, schema, taker.spec, taker.data_store, taker.now, since=since)
         before = [captured.table] if captured.table else []
         tables = StoredTables(taker.model, selection.chosen, schema, taker.data_store, Path(folder), before)
         return _Combination(selection, prepare(schema, tables, taker.spec, taker.limits), captured)

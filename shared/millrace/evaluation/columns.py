@@ -96,7 +96,7 @@ class Condition:
 
 
 def feature_columns(schema: TableSchema, features: FeatureMatrix) -> dict[str, npt.NDArray[Any]]:
-    """Take the matrices apart again: words, float32 numbers, and moments for dates."""
+    """Take the matrices apart again: words, float32 numbers, and moments for dates; of texts nothing is left."""
     columns: dict[str, npt.NDArray[Any]] = {}
     numbers = {name: position for position, name in enumerate(schema.number_names)}
     strings = {name: position for position, name in enumerate(schema.string_names)}
@@ -108,7 +108,7 @@ def feature_columns(schema: TableSchema, features: FeatureMatrix) -> dict[str, n
             known = np.where(np.isnan(days), 0.0, days)
             moments = EPOCH + (known * 86_400_000_000).astype("timedelta64[us]")
             columns[column.name] = np.where(np.isnan(days), np.datetime64("NaT"), moments)
-        else:
+        elif column.type != "text":
             columns[column.name] = features.numbers[:, numbers[column.name]]
     return columns
 

@@ -1,7 +1,8 @@
 """Permutation importance: what the model loses when one column is shuffled (Breiman, "Random Forests", 2001).
 
 It is asked of the ONNX model that serves, on holdout rows. A date is one column, although the model sees four numbers
-of it. Columns that say the same share their importance: shuffled alone, neither is missed.
+of it, and so is a text with all its words. Columns that say the same share their importance: shuffled alone, neither
+is missed.
 """
 
 from collections.abc import Callable
@@ -9,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from millrace.data.prepared import PreparedSplit
 from millrace.evaluation.intervals import FloatArray, draw_weights, percentile_interval
 from millrace.evaluation.weighted import statistic
 from millrace.features import FeatureMatrix
-from millrace.schema import DATE_PARTS, TableSchema
+from millrace.schema import TableSchema
+from millrace.serving.background import column_groups
 from millrace.serving.onnx_model import OnnxModel
 from millrace.training.metric_catalogue import METRICS, Metric
 
@@ -128,14 +129,13 @@ def _summarise(name: str, repeats: list[FloatArray], confidence: float) -> Impor
 
 def _shuffle(features: FeatureMatrix, schema: TableSchema, name: str, generator: np.random.Generator) -> FeatureMatrix:
     order = generator.permutation(len(features))
-    column = schema.column(name)
-    if column.type == "category":
-        strings = features.strings.copy()
-        position = schema.string_names.index(name)
-        strings[:, position] = strings[order, position]
-        return FeatureMatrix(features.numbers, strings)
-    numbers: npt.NDArray[np.float32] = features.numbers.copy()
-    first = schema.number_names.index(f"{name}.{DATE_PARTS[0]}" if column.type == "datetime" else name)
-    width = len(DATE_PARTS) if column.type == "datetime" else 1
-    numbers[:, first : first + width] = numbers[order, first : first + width]
-    return FeatureMatrix(numbers, features.strings)
+    place = [column.name for column in schema.features].index(name)
+    own_numbers, own_strings = (np.flatnonzero(groups == place) for groups in column_groups(schema))
+    numbers, strings = features.numbers, features.strings
+    if len(own_strings):
+        strings = strings.copy()
+        strings[:, own_strings] = strings[np.ix_(order, own_strings)]
+    else:
+        numbers = numbers.copy()
+        numbers[:, own_numbers] = numbers[np.ix_(order, own_numbers)]
+    return FeatureMatrix(numbers, strings)

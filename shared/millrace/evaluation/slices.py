@@ -167,7 +167,7 @@ def find_worst(
 ) -> list[Slice]:
     """Search the validation split for the slices of one or two features with the largest excess loss.
 
-    Sensitive columns are left out: a slice is named by its values.
+    Sensitive columns are left out: a slice is named by its values. So are texts, which hardly two rows share.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def find_worst(
     step = max(1, math.ceil(len(losses) / MAX_SEARCHED_ROWS))
     losses, columns = losses[::step], {name: values[::step] for name, values in columns.items()}
     order = {name: position for position, name in enumerate(first)}
-    searched = [column for column in schema.features if not column.sensitive]
+    searched = [column for column in schema.features if column.name in columns and not column.sensitive]
     searched.sort(key=lambda column: order.get(column.name, len(order)))
     cut = {column.name: conditions_of(column, columns[column.name]) for column in searched}
     coded = {name: _codes(conditions, columns, len(losses)) for name, conditions in cut.items() if len(conditions) > 1}

@@ -62,7 +62,7 @@ class Call:
 class Route:
     """One request that is answered: ``answer`` takes the call, then the parameters of the path by name."""
 
-    method: Literal["GET", "POST", "PUT"]
+    method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
     answer: Callable[..., dict[str, Any]]
 

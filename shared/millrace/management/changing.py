@@ -1,4 +1,4 @@
-"""Requests that change which version serves, and what is kept of the others."""
+"""Requests that change which version serves, what is kept of the others, and whether there is a model at all."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ from millrace.management.monitoring import look_now
 from millrace.names import validate_model_name, validate_run_id
 from millrace.registry.approving import Decision, answer_approval
 from millrace.registry.collecting import collect
+from millrace.registry.deletion import delete_model
 from millrace.registry.presentation import to_json
 from millrace.registry.promotion import promote, roll_back
 from millrace.registry.retirement import retire
@@ -42,6 +43,10 @@ class ApprovalRequest(Reasoned):
 
     decision: Decision
     expected_champion: int | None = Field(default=None, ge=1, le=_MAX_VERSION)
+
+
+class DeletionRequest(Reasoned):
+    """Body of ``DELETE /models/{model}``."""
 
 
 class CollectionRequest(Reasoned):
@@ -100,6 +105,20 @@ def collect_garbage(call: Call, model: str) -> dict[str, Any]:
     return document
 
 
+def delete(call: Call, model: str) -> dict[str, Any]:
+    """Delete a model: it stops serving, its schedules go, its story stays."""
+    request = DeletionRequest.read(call)
+    deletion = delete_model(
+        validate_model_name(model),
+        request.acting(call),
+        registry=call.registry,
+        schedules=call.schedules(),
+        callback=call.callback(),
+        monitoring=call.monitoring(),
+    )
+    return dict(to_json(deletion))
+
+
 def answer_run(call: Call, model: str, run_id: str) -> dict[str, Any]:
     """Approve or reject a version that waits."""
     request = ApprovalRequest.read(call)
@@ -117,6 +136,7 @@ def answer_run(call: Call, model: str, run_id: str) -> dict[str, Any]:
 
 
 ROUTES = (
+    Route("DELETE", "/models/<model>", delete),
     Route("POST", "/models/<model>/monitoring", look_now),
     Route("POST", "/models/<model>/promote", promote_version),
     Route("POST", "/models/<model>/rollback", roll_back_model),

@@ -118,6 +118,7 @@ def _data(run: Run, prepared: Mapping[str, Any]) -> dict[str, Any]:
         "split": prepared.get("split") or {},
         "rows": prepared.get("rows") or {},
         "class_counts": prepared.get("class_counts") or {},
+        "sample": prepared.get("sample"),
         "repeated_rows_left_out": prepared.get("repeated_rows_left_out"),
     }
 

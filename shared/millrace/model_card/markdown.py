@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from millrace.model_card.origin import STATED, usage
+from millrace.model_card.origin import STATED, samples, usage
 from millrace.model_card.subject import CardSubject, interval, metric_name
 from millrace.reporting import wording
 
@@ -138,6 +138,9 @@ def _data(subject: CardSubject) -> Iterator[str]:
     version = (document.get("schema") or {}).get("version")
     yield f"Run `{run}`, trial `{evaluation.get('trial_id')}`, schema version {version}, datasets:"
     yield from (f"* `{dataset['dataset_id']}`" for dataset in (document.get("data") or {}).get("datasets") or ())
+    told = samples(subject)
+    if told:
+        yield from ("", f"A sample: {'; '.join(told)}.")
     if not subject.features:
         return
     yield from ("", "## What it takes", "")

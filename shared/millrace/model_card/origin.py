@@ -59,9 +59,23 @@ def data_section(subject: CardSubject) -> Html:
     )
     return join(
         table(heads, rows, caption="Datasets") if rows else None,
-        element("div", pairs(_split(data)), class_="panel after"),
+        element("div", pairs([*_split(data), *(("Sample", told) for told in samples(subject))]), class_="panel after"),
         folded(f"The {len(subject.features):,} features", _features(subject)) if subject.features else None,
     )
+
+
+def samples(subject: CardSubject) -> list[str]:
+    """Say which rows were left out because there were too many; nothing where every row was used."""
+    told = []
+    taken: Mapping[str, int] = (subject.document.get("data") or {}).get("sample") or {}
+    if taken:
+        told.append(f"{taken['rows']:,} of {taken['of_rows']:,} rows were taken into the three splits")
+    search: Mapping[str, Any] = subject.evaluation.get("search") or {}
+    if search.get("rows", 0) < search.get("of_rows", 0):
+        told.append(
+            f"trained on {search['rows']:,} of {search['of_rows']:,} training rows: {search.get('why_sampled', '')}"
+        )
+    return told
 
 
 def _split(data: Mapping[str, Any]) -> list[tuple[str, Content]]:

@@ -234,6 +234,17 @@ def advance(
     return Watchbook(recent, first_seen, incidents), transitions
 
 
+def close(book: Watchbook, reason: str, now: datetime) -> tuple[Watchbook, list[Transition]]:
+    """Close every open incident for a reason that no window shows; return the book and what has to be told."""
+    closed = {
+        event: replace(incident, resolved_at=now, actions=(*incident.actions, reason))
+        for event, incident in book.incidents.items()
+        if incident.is_open
+    }
+    told = [Transition("resolved", incident) for incident in closed.values() if incident.told]
+    return Watchbook({}, {}, {**book.incidents, **closed}), told
+
+
 class _Window:
     """A window as persistence sees it."""
 

@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from millrace.errors import ArtifactNotFoundError
+from millrace.errors import ArtifactNotFoundError, ServiceUnavailableError
 from millrace.layout import monitoring_key
+from millrace.monitoring.alerts import make_alerts
 from millrace.monitoring.findings import Finding
+from millrace.monitoring.incidents import close
 from millrace.monitoring.intake import IntakeNotes, Seen, read_batches, read_feedback
 from millrace.monitoring.outcome_windows import judge_settled, take_feedback
 from millrace.monitoring.report import write_report
@@ -24,7 +26,7 @@ from millrace.monitoring.traffic_windows import judge_open_window, take_batch
 from millrace.names import CHAMPION
 from millrace.ports import ObjectStore, Registry, ServingCounts, ServingMetrics
 
-Outcome = Literal["judged", "nothing_new", "not_serving", "disabled", "superseded"]
+Outcome = Literal["judged", "nothing_new", "not_serving", "disabled", "superseded", "deleted"]
 #: What is usual is the rate of so long, and of a day at least: a first burst is no habit.
 _RATE_OVER = timedelta(days=7)
 _FEWEST_HOURS = 24.0
@@ -37,7 +39,8 @@ class MonitoringOutcome:
     Parameters
     ----------
     outcome : str
-        ``judged``, ``nothing_new``, ``not_serving``, ``disabled`` or ``superseded`` (another monitor was faster).
+        ``judged``, ``nothing_new``, ``not_serving``, ``disabled``, ``superseded`` (another monitor was faster) or
+        ``deleted`` (what was open is closed).
     rows, outcomes : int
         Taken in.
     windows : int
@@ -90,9 +93,13 @@ def monitor_model(
     ------
     ModelNotFoundError
         When there is no such model.
+    ServiceUnavailableError
+        When a monitor of a model that was deleted was at work at the same time; the pipeline tries again.
     """
-    spec = registry.get_spec(model)
-    champion = registry.get_state(model).aliases.get(CHAMPION)
+    standing = registry.get_state(model)
+    if standing.deleted_at is not None:
+        return _close(model, registry, data_store, now)
+    spec, champion = registry.get_spec(model), standing.aliases.get(CHAMPION)
     if not spec.monitoring.enabled:
         return MonitoringOutcome("disabled")
     if champion is None:
@@ -122,6 +129,20 @@ def monitor_model(
         open_incidents=len(state.book.open_incidents()),
         report=report,
     )
+
+
+def _close(model: str, registry: Registry, data_store: ObjectStore, now: datetime) -> MonitoringOutcome:
+    """Close the incidents of a model that was deleted, for that reason; who was told of one is told that it is over."""
+    state, etag = load_state(model, data_store)
+    if not state.book.open_incidents() and not state.outbox:
+        return MonitoringOutcome("deleted")
+    last = next(iter(registry.list_alias_moves(model, CHAMPION, limit=1)), None)
+    reason = f"the model was deleted by {last.actor}: {last.reason}" if last else "the model was deleted"
+    state.book, transitions = close(state.book, reason, now)
+    state.outbox += make_alerts(model, transitions, now)
+    if not data_store.put_if_unchanged(monitoring_key(model, STATE_NAME), state.to_bytes(), etag, "application/gzip"):
+        raise ServiceUnavailableError(f"the monitoring state of {model!r} was changed meanwhile; look again")
+    return MonitoringOutcome("deleted", alerts=len(state.outbox))
 
 
 def models_by_the_stacks_schedule(registry: Registry) -> list[str]:

@@ -17,6 +17,10 @@ class PipelineStarter(Protocol):
         """Tell whether the run's execution is still going."""
         ...
 
+    def stop(self, run_id: str, reason: str) -> None:
+        """Stop the run's execution; one that has ended, or never began, is none to stop."""
+        ...
+
 
 class MonitoringPipeline(Protocol):
     """Looks at models when somebody asks for it, beside its schedule."""

@@ -50,10 +50,11 @@ class Claim:
 
     ``started``: this call made the run. ``duplicate``: the cause was claimed before (``run_id`` says for which
     run, if it started one). ``deferred``: a run is active; the cause waits for it. ``answered``: a run is active
-    that answers it already.
+    that answers it already. ``deleted``: the model was deleted and the cause does not make it again (only a later
+    upload does); nothing was recorded.
     """
 
-    outcome: Literal["started", "duplicate", "deferred", "answered"]
+    outcome: Literal["started", "duplicate", "deferred", "answered", "deleted"]
     run_id: str | None
 
 
@@ -62,11 +63,11 @@ class Registry(Protocol):
 
     # -- models ------------------------------------------------------------------------------------------------
     def list_models(self) -> list[ModelState]:
-        """Return every model's state, by name."""
+        """Return the state of every model that is not deleted, by name."""
         ...
 
     def get_state(self, model: str) -> ModelState:
-        """Return a model's state; raises ``ModelNotFoundError``."""
+        """Return a model's state, also of one that was deleted; raises ``ModelNotFoundError``."""
         ...
 
     def get_spec(self, model: str) -> ModelSpec:
@@ -80,7 +81,7 @@ class Registry(Protocol):
     def put_spec(
         self, model: str, spec: ModelSpec, entry: LedgerEntry | None = None, expected_revision: int | None = None
     ) -> int:
-        """Replace a model's spec, creating the model when it is new; return the spec's revision.
+        """Replace a model's spec, creating the model when it is new or was deleted; return the spec's revision.
 
         ``entry`` says who and when, and goes to the ledger in the same transaction.
 
@@ -92,12 +93,20 @@ class Registry(Protocol):
         ...
 
     def set_schema_version(self, model: str, schema_version: int) -> None:
-        """Make ``schema_version`` the current one; raises ``ConflictError`` unless it follows the present one."""
+        """Make ``schema_version`` the current one.
+
+        Raises
+        ------
+        ConflictError
+            Unless it follows the present one.
+        ModelDeletedError
+            When the model was deleted.
+        """
         ...
 
     # -- causes and runs ---------------------------------------------------------------------------------------
     def claim_cause(self, cause: Cause, run: Run, entry: LedgerEntry, answered_since: datetime | None = None) -> Claim:
-        """Claim a cause exactly once, creating the model when it is new.
+        """Claim a cause exactly once, creating the model when it is new, or was deleted before this was uploaded.
 
         In one transaction: the cause is recorded; and either ``run`` is recorded and made the model's active
         run, or, while another run is active, the cause is added to those pending. But when the active run was asked
@@ -109,6 +118,10 @@ class Registry(Protocol):
 
     def skip_cause(self, cause: Cause, entry: LedgerEntry) -> bool:
         """Record a cause that starts nothing, with the reason; False when it was seen before."""
+        ...
+
+    def skip_pending_cause(self, cause: Cause, entry: LedgerEntry) -> bool:
+        """Let a cause wait no longer, and start nothing, with the reason; False when it does not wait (any more)."""
         ...
 
     def get_cause(self, model: str, cause_id: str) -> CauseRecord:
@@ -188,7 +201,15 @@ class Registry(Protocol):
         ...
 
     def put_version(self, version: ModelVersion, entry: LedgerEntry) -> None:
-        """Record a version and its ledger entry in one transaction; raises ``ConflictError`` when it exists."""
+        """Record a version and its ledger entry in one transaction.
+
+        Raises
+        ------
+        ConflictError
+            When it exists.
+        ModelDeletedError
+            When the model was deleted.
+        """
         ...
 
     def get_version(self, model: str, version: int) -> ModelVersion:
@@ -200,7 +221,7 @@ class Registry(Protocol):
         ...
 
     def perform(self, act: Act) -> None:
-        """Do an act: move aliases, settle, retire, answer, and write the ledger entry, in one transaction.
+        """Do an act: move aliases, settle, retire, answer, delete, and write the ledger entry, in one transaction.
 
         Raises
         ------
@@ -212,6 +233,8 @@ class Registry(Protocol):
             When the version is settled or the approval answered already, or the entry was written before.
         VersionNotFoundError, ModelNotFoundError
             When there is no such version or model.
+        ModelDeletedError
+            When the model was deleted, and the act would let a version serve or delete it again.
         """
         ...
 

@@ -26,6 +26,7 @@ from millrace.registry.entities import (
     VersionOutcome,
 )
 from millrace.registry.integrity import find_fit_version
+from millrace.registry.living import insist_on_living
 from millrace.registry.promotion import champion_moves
 
 ACTOR = "request_approval"
@@ -62,10 +63,16 @@ def request_approval(
 
     Asked again (the pipeline repeats a step with a new token) the new token counts and people are told again. An
     answer that was given before is passed on at once.
+
+    Raises
+    ------
+    ModelDeletedError
+        When the model was deleted since the run was asked for.
     """
     run = registry.get_run(model, run_id)
     version = registry.get_version(model, run.version or 0)
     state = registry.get_state(model)
+    insist_on_living(state, run.requested_at)
     asked = Approval(model, run_id, version.version, now, now + timedelta(seconds=seconds), task_token)
     entry = LedgerEntry(
         model=model,
@@ -150,6 +157,29 @@ def expire_approval(model: str, run_id: str, *, registry: Registry, now: datetim
             if approval.status == "pending":
                 raise
     _end_run(approval, registry, now)
+    return approval
+
+
+def withdraw_approval(
+    model: str, run_id: str, acting: Acting, *, registry: Registry, callback: TaskCallback
+) -> Approval:
+    """Say no to whatever a run waits for, because its model is being deleted; one that was answered stays as it is.
+
+    The run is ended last: whoever finds one that goes on stops its execution.
+
+    Raises
+    ------
+    ApprovalNotFoundError
+        When nobody was asked.
+    """
+    approval = registry.get_approval(model, run_id)
+    if approval.status == "pending":
+        approval = replace(
+            approval, status="rejected", decided_by=acting.actor, decided_at=acting.now, reason=acting.reason
+        )
+        _record(approval, acting, None, registry)
+    callback.answer(approval.task_token, approval.status)
+    _end_run(approval, registry, acting.now)
     return approval
 
 

@@ -94,6 +94,12 @@ class ModelState:
         The run that is training now.
     pending_causes : int
         How many causes wait for the active run to finish; any number may, so they are listed separately.
+    deleted_at : datetime or None, default=None
+        When it was deleted; None while it is there, also when it was made again under its name.
+    begun_after : datetime or None, default=None
+        What is older belongs to a model of that name that was deleted.
+    first_schema_version : int, default=1
+        Lower ones belong to such a model; numbers of versions and schemas are never used again.
     """
 
     model: str
@@ -105,6 +111,14 @@ class ModelState:
     pending_causes: int = 0
     created_at: datetime | None = None
     aliases_moved_at: datetime | None = None
+    deleted_at: datetime | None = None
+    begun_after: datetime | None = None
+    first_schema_version: int = 1
+
+    @property
+    def current_schema_version(self) -> int:
+        """The schema that uploads are held to; 0 before the first accepted dataset."""
+        return self.schema_version if self.schema_version >= self.first_schema_version else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +288,7 @@ class LedgerEntry:
     action : str
         ``run_requested``, ``trigger_skipped``, ``trigger_deferred``, ``dataset_rejected``, ``schema_changed``,
         ``spec_changed``, ``model_registered``, ``model_promoted``, ``model_rolled_back``, ``alias_moved``,
-        ``model_retired``, ``run_failed`` ...
+        ``model_retired``, ``model_deleted``, ``run_failed`` ...
     details : mapping
         For an alias move: ``alias``, ``from_version``, ``to_version``.
     """
@@ -372,6 +386,9 @@ class Act:
         The version that may not serve any more.
     answers : Approval or None
         An approval that was pending, as it is answered now.
+    deletes : bool, default=False
+        The model is deleted: its run has no turn any more, its spec is the default one, and nothing begins any more.
+        ``moves`` have to take every alias away.
     """
 
     entry: LedgerEntry
@@ -380,3 +397,4 @@ class Act:
     settles: Settlement | None = None
     retires: int | None = None
     answers: Approval | None = None
+    deletes: bool = False

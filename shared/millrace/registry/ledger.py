@@ -28,6 +28,7 @@ EVENT_NAMES = {
     "model_promoted": "ModelPromoted",
     "model_rolled_back": "ModelRolledBack",
     "model_retired": "ModelRetired",
+    "model_deleted": "ModelDeleted",
     "approval_requested": "ApprovalRequested",
     "approval_rejected": "ApprovalRejected",
     "approval_expired": "ApprovalExpired",

@@ -10,6 +10,7 @@ from millrace.ports import ObjectStore, Registry
 from millrace.registry.acting import Acting, insist_on_champion, moment_of_act, name_version
 from millrace.registry.entities import Act, AliasMove, LedgerEntry, ModelState, Move
 from millrace.registry.integrity import find_fit_version
+from millrace.registry.living import insist_on_living
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +45,15 @@ def promote(
 
     Raises
     ------
-    ModelNotFoundError, VersionNotFoundError
-        When there is none.
+    ModelNotFoundError, ModelDeletedError, VersionNotFoundError
+        When there is none (any more).
     UnfitVersionError
         When it is retired or not stored as it was registered.
     ConflictError
         When it waits for an approval, the champion is not the expected one, or an alias moved meanwhile.
     """
     state = registry.get_state(model)
+    insist_on_living(state)
     present = state.aliases.get(CHAMPION)
     if present == version:
         return ChampionChange(model, "already", present, version)
@@ -79,8 +81,8 @@ def roll_back(
 
     Raises
     ------
-    ModelNotFoundError, VersionNotFoundError
-        When there is none.
+    ModelNotFoundError, ModelDeletedError, VersionNotFoundError
+        When there is none (any more).
     UnfitVersionError
         When ``to_version`` is retired or not stored as it was registered.
     ConflictError
@@ -88,6 +90,7 @@ def roll_back(
         alias moved meanwhile.
     """
     state = registry.get_state(model)
+    insist_on_living(state)
     present = state.aliases.get(CHAMPION)
     moves = registry.list_alias_moves(model, CHAMPION)
     if present is not None and (done := _repeated(moves, expected_champion, to_version)):

@@ -27,6 +27,7 @@ from millrace.names import CHALLENGER, CHAMPION
 from millrace.ports import ObjectStore, Registry
 from millrace.registry.documents import build_manifest, build_signature, describe_artifacts
 from millrace.registry.entities import LedgerEntry, ModelVersion, Run, Trial
+from millrace.registry.living import insist_on_living
 from millrace.registry.settling import ACTOR, Claim, Settled, settle
 from millrace.registry.versioning import FIRST_VERSION, Recipe, next_semantic_version
 from millrace.schema import TableSchema
@@ -98,9 +99,12 @@ def register_run(
         When the evaluation, the schema or an artifact of the trial is missing.
     ArtifactIntegrityError
         When the stored model is not the one that the trial recorded and the gate measured.
+    ModelDeletedError
+        When the model was deleted since the run was asked for.
     ServiceUnavailableError
         When the alias keeps being moved by others.
     """
+    insist_on_living(registry.get_state(run.model), run.requested_at)
     registry.update_run(run.model, run.run_id, stage="registering")
     winner = _read_winner(run, registry, model_store, data_store)
     number = _take_number(run, registry)

@@ -16,6 +16,7 @@ from millrace.names import CHALLENGER, CHAMPION
 from millrace.ports import Registry
 from millrace.registry.acting import moment_of_act, name_version
 from millrace.registry.entities import Act, LedgerEntry, ModelState, ModelVersion, Move, Settlement, VersionOutcome
+from millrace.registry.living import insist_on_living
 from millrace.registry.promotion import champion_moves
 
 ACTOR = "register_model"
@@ -55,6 +56,8 @@ def settle(claim: Claim, version: ModelVersion, registry: Registry, now: datetim
 
     Raises
     ------
+    ModelDeletedError
+        When the model was deleted since the version was made.
     ServiceUnavailableError
         When the aliases keep being moved by others.
     """
@@ -64,6 +67,7 @@ def settle(claim: Claim, version: ModelVersion, registry: Registry, now: datetim
         if present.outcome != "pending":
             return Settled(present.outcome, _in_words(present.outcome, ""))
         state = registry.get_state(version.model)
+        insist_on_living(state, version.created_at)
         settled = _decide(claim, state, needs_approval)
         try:
             registry.perform(_act(claim, version, state, settled, now))

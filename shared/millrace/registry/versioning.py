@@ -18,7 +18,7 @@ FIRST_VERSION = "1.0.0"
 Change = Literal["major", "minor", "patch"]
 
 #: A column may become the wider type on the right without a value being refused.
-_WIDER = frozenset({("integer", "number")})
+_WIDER = frozenset({("integer", "number"), ("category", "text")})
 
 
 @dataclass(frozen=True, slots=True)

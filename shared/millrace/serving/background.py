@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.features import FeatureMatrix
-from millrace.schema import DATE_PARTS, TableSchema
+from millrace.schema import TableSchema
 
 BACKGROUND = "background.npz"
 
@@ -25,7 +25,7 @@ _EVALUATIONS = 20_000
 
 
 def column_groups(schema: TableSchema) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Return which feature each column of the two matrices belongs to; the parts of a date are one feature's.
+    """Return which feature each column of the two matrices belongs to: a date's parts, and a text's words, to one.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def column_groups(schema: TableSchema) -> tuple[npt.NDArray[np.intp], npt.NDArra
         if column.type == "category":
             strings.append(place)
         else:
-            numbers += [place] * (len(DATE_PARTS) if column.type == "datetime" else 1)
+            numbers += [place] * schema.number_width(column)
     return np.array(numbers, dtype=np.intp), np.array(strings, dtype=np.intp)
 
 

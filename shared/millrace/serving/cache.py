@@ -2,7 +2,8 @@
 
 A request is answered with what is loaded. Every few seconds the alias's pointer is read again, on a thread beside
 the requests; when it moved, that thread loads the new version, and then one assignment puts it in the old one's
-place. When the registry does not answer, or a version turns out to be damaged, the old one goes on serving.
+place. When the registry does not answer, or a version turns out to be damaged, the old one goes on serving. A version
+that is asked for by its number never changes; of it, only whether it has been retired is read again.
 
 An execution environment may be frozen between two requests, its threads with it. So after an idle spell the pointer
 may be long out of date, and then, once, a request waits a moment for the thread before it serves the old version.
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from millrace.errors import ModelNotFoundError
+from millrace.errors import ModelNotFoundError, VersionNotFoundError
 from millrace.names import CHAMPION
 from millrace.serving.loading import LoadedModel, ModelSource, load_version
 
@@ -31,7 +32,7 @@ class CacheEvent:
     """Something that happened beside the requests, for the handler to log and count.
 
     ``swapped``: ``version`` serves now. ``refresh_failed``: ``version`` goes on serving, for ``reason``.
-    ``withdrawn``: the alias is gone, and so is the model from the cache.
+    ``withdrawn``: the alias is gone, or the version retired, and so is it from the cache.
     """
 
     kind: Literal["swapped", "refresh_failed", "withdrawn"]
@@ -94,7 +95,7 @@ class ModelCache:
         self._events: deque[CacheEvent] = deque(maxlen=_KEPT_EVENTS)
 
     def get(self, model: str, version: str = CHAMPION) -> LoadedModel:
-        """Return the version to serve: the one of a number, which never changes, or what an alias points to.
+        """Return the version to serve: the one of a number, or what an alias points to.
 
         Raises
         ------
@@ -105,8 +106,6 @@ class ModelCache:
         """
         key = (model, version)
         entry = self._find(key) or self._load_first(key)
-        if _is_number(version):
-            return entry.loaded
         if self._claim_refresh(entry):
             self._start(lambda: self._refresh(key, entry))
         if self._is_worth_waiting_for(entry):
@@ -174,22 +173,31 @@ class ModelCache:
         serving = entry.loaded.version
         try:
             now = self._clock()
-            version = self._source.alias_version(*key)
+            try:
+                version = self._read_pointer(*key)
+            except (ModelNotFoundError, VersionNotFoundError) as error:
+                with self._lock:
+                    self._entries.pop(key, None)
+                self._events.append(CacheEvent("withdrawn", *key, serving, str(error)))
+                return
             if version != serving:
                 entry.loaded = load_version(self._source, key[0], version)
                 self._events.append(CacheEvent("swapped", *key, version, f"version {serving} served before"))
             entry.confirmed_at = now
             entry.failing = False
-        except ModelNotFoundError as error:
-            with self._lock:
-                self._entries.pop(key, None)
-            self._events.append(CacheEvent("withdrawn", *key, serving, str(error)))
         except Exception as error:  # noqa: BLE001 - whatever it is, a thread has nobody to raise it to, and the old serves
             entry.failing = True
             self._events.append(CacheEvent("refresh_failed", *key, serving, f"{type(error).__name__}: {error}"))
         finally:
             entry.refreshing = False
             entry.settled.set()
+
+    def _read_pointer(self, model: str, version: str) -> int:
+        """Return the version that an alias points to, or the number itself unless that version may not serve."""
+        if not _is_number(version):
+            return self._source.alias_version(model, version)
+        self._source.manifest_sha256(model, int(version))
+        return int(version)
 
 
 def _is_number(version: str) -> bool:

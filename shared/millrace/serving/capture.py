@@ -157,7 +157,7 @@ class CaptureWriter:
                 values = [values[place] for place in places]
             if kind == "datetime":
                 values = [None if value is None else f"{value.isoformat()}Z" for value in values]
-            elif kind != "category" and prediction.rows.n_missing:
+            elif kind not in ("category", "text") and prediction.rows.n_missing:
                 values = [None if value != value else value for value in values]  # noqa: PLR0124 - only NaN differs so
             columns.append(values)
         return columns

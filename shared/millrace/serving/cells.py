@@ -15,8 +15,8 @@ from millrace.serving.json_words import describe
 #: A value as it is typed: moments are UTC and have no zone; None is a missing moment.
 Cell = float | str | datetime | None
 
-#: Text longer than this (and than every category seen in training) is refused: a matrix of strings is as wide as
-#: its longest.
+#: A category longer than this (and than every one seen in training) is refused: a matrix of strings is as wide as its
+#: longest.
 MAX_TEXT_LENGTH = 1_000
 
 #: The largest number that float32 holds.
@@ -33,7 +33,7 @@ def cell_reader(column: Column) -> Callable[[Any], Cell]:
         return _boolean_reader(column)
     if column.type == "datetime":
         return _datetime_reader(column)
-    return _text_reader(column)
+    return _word_reader(None if column.type == "text" else max([MAX_TEXT_LENGTH, *map(len, column.categories)]))
 
 
 def missing_cell(column: Column) -> Cell:
@@ -74,13 +74,13 @@ def _boolean_reader(column: Column) -> Callable[[Any], float]:
     return read
 
 
-def _text_reader(column: Column) -> Callable[[Any], str]:
-    longest = max([MAX_TEXT_LENGTH, *map(len, column.categories)])
+def _word_reader(longest: int | None) -> Callable[[Any], str]:
+    """Return the reader of a category, or of a text, which may be of any length: a model is given numbers for it."""
 
     def read(value: Any) -> str:
         if type(value) is not str:
             raise ValueError(f"expects a string, got {describe(value)}")
-        if len(value) > longest:
+        if longest is not None and len(value) > longest:
             raise ValueError(f"expects a string of at most {longest} characters")
         if not value.isascii():
             _check_unicode(value)

@@ -24,4 +24,6 @@ def _example(column: Column) -> Any:
     if column.type == "datetime":
         moment = datetime(2026, 1, 31, 12, tzinfo=UTC) if middle is None else datetime.fromtimestamp(middle, UTC)
         return moment.replace(microsecond=0).isoformat().replace("+00:00", "Z")
+    if column.type == "text":
+        return "a few words"
     return next((category for category in column.categories if category), "other")

@@ -12,6 +12,7 @@ from millrace.serving.cells import FLOAT32_MAX, Cell, cell_reader, missing_cell
 from millrace.serving.faults import Faults, count
 from millrace.serving.rules import ValueRule, value_rules
 from millrace.serving.table import ABSENT, RequestTable
+from millrace.text import MAX_CHARACTERS
 
 #: Up to this many rows, reading values one by one is quicker than making arrays of them.
 FEW_ROWS = 16
@@ -24,6 +25,7 @@ _DTYPES: dict[str, Any] = {
     "boolean": np.float64,
     "datetime": "datetime64[us]",
     "category": np.object_,
+    "text": np.object_,
 }
 #: Values of these kinds can be looked up: equal ones are read alike.
 _PLAIN = frozenset({str, int, float, bool, type(None)})
@@ -136,6 +138,10 @@ class FeatureReader:
                 tally.note(self.name, f"{count(unknown, 'value')} not seen in training")
         elif self._kind in ("integer", "number"):
             self._look_at_numbers(cells, tally)
+        elif self._kind == "text":
+            cut = sum(len(cell) > MAX_CHARACTERS for cell in cells if isinstance(cell, str))
+            if cut:
+                tally.note(self.name, f"{count(cut, 'value')} read up to character {MAX_CHARACTERS:,}, as in training")
         if missing:
             tally.missing += missing
             unseen = "" if self._column.nullable else ", though none was in training"
@@ -144,7 +150,7 @@ class FeatureReader:
     def _count_missing(self, cells: Cells) -> int:
         if isinstance(cells, np.ndarray):
             return int(np.isnan(cells).sum())
-        if self._kind in ("category", "datetime"):
+        if self._kind in ("category", "text", "datetime"):
             return cells.count(self._missing)
         return sum(cell != cell for cell in cells)  # noqa: PLR0124 - only NaN differs from itself
 
@@ -169,6 +175,8 @@ def _usual_cells(column: Column) -> Callable[[Any], bool]:
     low, high = column.minimum, column.maximum
     if column.type == "category":
         return (frozenset(column.categories) - {""}).__contains__
+    if column.type == "text":
+        return _is_plain_text
     if column.type == "datetime":
         return _is_known
     if column.type == "boolean" or low is None or high is None:
@@ -176,6 +184,10 @@ def _usual_cells(column: Column) -> Callable[[Any], bool]:
     if column.type == "integer":
         return lambda cell: low <= cell <= high and cell.is_integer()
     return lambda cell: low <= cell <= high
+
+
+def _is_plain_text(cell: str) -> bool:
+    return 0 < len(cell) <= MAX_CHARACTERS
 
 
 def _is_known(cell: Any) -> bool:

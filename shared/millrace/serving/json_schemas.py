@@ -78,6 +78,8 @@ def _value(column: Column) -> Document:
     if column.type == "datetime":
         formats = ", ".join(form.replace("iso", "ISO 8601") for form in dict.fromkeys((*column.formats, "iso")))
         return {"type": ["string", "null"], "description": f"A date: {formats}.{missing}"}
+    if column.type == "text":
+        return {"type": ["string", "null"], "description": f"Words.{missing}"}
     longest = max([MAX_TEXT_LENGTH, *map(len, column.categories)])
     examples = {"examples": list(column.categories[:20])} if column.categories else {}
     return {"type": ["string", "null"], "maxLength": longest, **examples, "description": "A category." + missing}

@@ -34,7 +34,7 @@ class ModelSource(Protocol):
         ...
 
     def manifest_sha256(self, model: str, version: int) -> str:
-        """Return the SHA-256 of a version's manifest; raises ``VersionNotFoundError``."""
+        """Return the SHA-256 of a version's manifest; raises ``VersionNotFoundError``, also when it is retired."""
         ...
 
     def artifact(self, model: str, version: int, name: str) -> bytes:

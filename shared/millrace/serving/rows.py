@@ -8,6 +8,7 @@ number        numbers
 boolean       ``true``, ``false``, ``1``, ``0``, or the words seen in training, in any case
 datetime      strings in a format seen in training, or ISO 8601; without an offset they are UTC
 category      strings; one never seen in training is scored as unknown, and noted
+text          strings of any length; what is beyond :data:`millrace.text.MAX_CHARACTERS` is not read
 ============  ==================================================================================
 
 What the spec demands of a column (presence, range, set; see :class:`millrace.schema.ColumnRules`) is demanded here
@@ -69,7 +70,7 @@ class TypedRows:
     def features(self, start: int, stop: int) -> FeatureMatrix:
         """Return the two matrices of some of the rows."""
         if self.n_rows <= FEW_ROWS:
-            return build_few_features(self.reader.plan, self.cells, self.n_rows)
+            return build_few_features(self.reader.plan, self.cells, self.n_rows, self.reader.word_columns)
         chunk = {name: values[start:stop] for name, values in self.columns.items()}
         return build_features(self.reader.schema, chunk, stop - start, texts=object)
 
@@ -87,6 +88,7 @@ class RowReader:
         self.schema = schema
         self.features = [FeatureReader(column) for column in schema.features]
         self.plan = [(column.name, column.type) for column in schema.features]
+        self.word_columns = schema.word_columns
         self._known_names = frozenset(column.name for column in schema.columns)
 
     def read(self, table: RequestTable, partial: bool = False) -> TypedRows:

@@ -73,7 +73,7 @@ def _among(column: Column, allowed: tuple[str, ...]) -> ValueRule:
 
 def _typed(column: Column, allowed: tuple[str, ...]) -> Values:
     """Return the allowed values as the column's values are typed; what is no such value allows nothing."""
-    if column.type == "category":
+    if column.type in ("category", "text"):
         return np.array(allowed, dtype=np.str_)
     if column.type == "boolean":
         true_words = {word.lower() for word in (*column.true_values, "true", "1")}

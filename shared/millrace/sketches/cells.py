@@ -1,6 +1,7 @@
 """Cells: what a column's values are counted in, fixed by the training data so that counts of any hours add up.
 
-Numbers, and dates in seconds since 1970, have about a hundred cells of equal share in training; words have one for each
+Numbers, dates in seconds since 1970, and texts as their numbers of words have about a hundred cells of equal share in
+training; words have one for each
 value that training knows, one for the rest that it knows, and one for what it never saw.
 """
 
@@ -41,6 +42,8 @@ class NumberCells:
         What is in range, both ends included.
     center, scale : float
         Mean and standard deviation in training; 1 where there is none.
+    of_text : bool, default=False
+        Whether the numbers are those of the words of texts.
     """
 
     edges: Floats
@@ -49,6 +52,7 @@ class NumberCells:
     maximum: float
     center: float = 0.0
     scale: float = 1.0
+    of_text: bool = False
     _finder: EdgeFinder = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -153,6 +157,7 @@ def make_cells(described: Mapping[str, Any], column: Column | None = None) -> Ce
         maximum=np.inf if maximum is None else float(maximum),
         center=float(described["mean"] or 0.0),
         scale=float(described["standard_deviation"] or 1.0),
+        of_text=described["type"] == "text",
     )
 
 

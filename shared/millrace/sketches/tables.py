@@ -15,6 +15,7 @@ import numpy.typing as npt
 from millrace.sketches.cells import Cells, NumberCells, WordCells
 from millrace.sketches.dependence import DependenceSketch, ScorePlan
 from millrace.sketches.words import CodedWords, code_words
+from millrace.text import word_counts
 
 #: Unknown values that are named in a sketch.
 MAX_STRANGE = 20
@@ -166,8 +167,8 @@ def sketch_rows(
     Parameters
     ----------
     columns : mapping of str to array of shape (rows,), or CodedWords
-        Typed as in :mod:`millrace.features`; words may be objects, missing where None or empty. A feature that is not
-        here was in none of the rows.
+        Typed as in :mod:`millrace.features`; words and texts may be objects, missing where None or empty; of a text its
+        number of words will do. A feature that is not here was in none of the rows.
     rows : int
         How many there are.
     cells : mapping of str to Cells
@@ -219,6 +220,8 @@ def _sketch_values(values: Values, cells: Cells) -> tuple[ColumnSketch, Counts, 
         return _sketch_words(values if isinstance(values, CodedWords) else code_words(values), cells)
     if isinstance(values, CodedWords):
         raise TypeError("words cannot be counted in the cells of a number")
+    if cells.of_text and values.dtype.kind != "f":
+        values = word_counts(values)
     return _sketch_numbers(_as_floats(values), cells)
 
 

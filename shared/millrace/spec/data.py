@@ -112,13 +112,6 @@ class ColumnSpec(SpecPart):
     sensitive: bool = False
     severity: Severity = "error"
 
-    @field_validator("role")
-    @classmethod
-    def _can_be_learnt_from(cls, value: Role | None, info: ValidationInfo) -> Role | None:
-        if value == "feature" and info.data.get("type") == "text":
-            raise ValueError("free text cannot be a feature: if its values repeat, say type: category")
-        return value
-
     @field_validator("maximum")
     @classmethod
     def _in_order(cls, value: float | None, info: ValidationInfo) -> float | None:

@@ -6,8 +6,10 @@ from millrace.errors import ModelNotFoundError
 from millrace.layout import SUCCESS_MARKER
 from millrace.ports import PipelineStarter, Registry
 from millrace.registry.entities import Cause, LedgerEntry
+from millrace.triggers.ending import end_model
 from millrace.triggers.parse import (
     EVERY_MODEL,
+    ModelEnded,
     RefusedUpload,
     RunEnded,
     ScheduleTrigger,
@@ -31,6 +33,8 @@ def handle_trigger(
     if isinstance(trigger, WaitingFile):
         record_waiting(trigger, registry)
         return []
+    if isinstance(trigger, ModelEnded):
+        return [*end_model(trigger, registry=registry, pipeline=pipeline, now=now)]
     if isinstance(trigger, RunEnded):
         ended = (trigger.model, trigger.run_id, trigger.reason)
         return [finish_run(*ended, registry=registry, pipeline=pipeline, now=now)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from millrace.errors import FieldError, InvalidInputError
 from millrace.layout import folder_of_marker, folder_of_part
-from millrace.names import make_cause_id, validate_model_name
+from millrace.names import make_cause_id, validate_model_name, validate_run_id
 from millrace.registry.entities import Cause, CauseKind, Source
 from millrace.triggers.upload_keys import Refusal, read_upload_key
 
@@ -91,7 +91,18 @@ class RunEnded:
     reason: str
 
 
-Trigger = TrainingTrigger | RefusedUpload | WaitingFile | ScheduleTrigger | RunEnded
+@dataclass(frozen=True, slots=True)
+class ModelEnded:
+    """A model was deleted; ``stopped_run`` had its turn until then."""
+
+    model: str
+    deleted_at: datetime
+    stopped_run: str | None
+    actor: str
+    reason: str
+
+
+Trigger = TrainingTrigger | RefusedUpload | WaitingFile | ScheduleTrigger | RunEnded | ModelEnded
 
 
 def parse_event(event: Mapping[str, Any], now: datetime) -> Trigger:
@@ -100,8 +111,8 @@ def parse_event(event: Mapping[str, Any], now: datetime) -> Trigger:
     Parameters
     ----------
     event : mapping
-        ``Object Created`` of S3, the schedule's payload, what monitoring found, ``TrainingFinished`` of the pipeline,
-        or ``Step Functions Execution Status Change``.
+        ``Object Created`` of S3, the schedule's payload, what monitoring found, ``ModelDeleted``,
+        ``TrainingFinished`` of the pipeline, or ``Step Functions Execution Status Change``.
     now : datetime
         The slot of a schedule whose own time was not filled in.
 
@@ -120,6 +131,8 @@ def parse_event(event: Mapping[str, Any], now: datetime) -> Trigger:
             return _read_schedule(event, now)
         if kind == ("millrace", "TrainingFinished"):
             return _read_finished(event["detail"])
+        if kind == ("millrace", "ModelDeleted"):
+            return _read_deletion(event["detail"])
         if kind[0] == "millrace" and kind[1] in _FINDINGS:
             return _read_finding(event["detail"], _FINDINGS[kind[1]])
         if kind == ("aws.states", "Step Functions Execution Status Change"):
@@ -174,6 +187,17 @@ def _read_finished(detail: Mapping[str, Any]) -> RunEnded:
     outcome, error = detail["outcome"], detail.get("error")
     reason = f"the pipeline ended as {outcome}" + (f": {error}" if error else "")
     return RunEnded(validate_model_name(detail["model"]), detail["run_id"], reason)
+
+
+def _read_deletion(detail: Mapping[str, Any]) -> ModelEnded:
+    run = detail["stopped_run"]
+    return ModelEnded(
+        validate_model_name(detail["model"]),
+        _moment(detail["occurred_at"], "occurred_at"),
+        None if run is None else validate_run_id(run),
+        str(detail["actor"]),
+        str(detail["reason"]),
+    )
 
 
 def _read_finding(detail: Mapping[str, Any], kind: CauseKind) -> TrainingTrigger:

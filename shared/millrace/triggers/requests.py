@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from millrace.errors import CauseNotFoundError, RunNotFoundError, ServiceUnavailableError
+from millrace.errors import CauseNotFoundError, ModelNotFoundError, RunNotFoundError, ServiceUnavailableError
 from millrace.names import make_run_id
 from millrace.ports import PipelineStarter, Registry
-from millrace.registry.entities import FINISHED_STATUSES, Cause, CauseRecord, LedgerEntry, Run
+from millrace.registry.entities import FINISHED_STATUSES, Cause, CauseRecord, LedgerEntry, ModelState, Run
+from millrace.registry.living import deleted, makes_anew
 from millrace.triggers.admission import answered_by_runs_since, refuse
 
 _MAX_ATTEMPTS = 8
@@ -59,6 +60,9 @@ def request_training(
         return _result(cause, "started", run.run_id, cause.reason)
     if claim.outcome == "answered":
         return _result(cause, "skipped", claim.run_id, registry.get_cause(cause.model, cause.cause_id).reason)
+    if claim.outcome == "deleted":
+        deleted_at = registry.get_state(cause.model).deleted_at or now
+        return _skip(cause, _of_deleted(cause, deleted_at), registry, now, actor)
     if claim.outcome == "duplicate":
         return _repeat(cause, registry, pipeline, now)
     return _wait(cause, registry, pipeline, now)
@@ -77,7 +81,7 @@ def finish_run(
         When causes keep arriving faster than they can be taken over; again may work.
     """
     try:
-        _record_failure(registry.get_run(model, run_id), reason, registry, now)
+        end_run(registry.get_run(model, run_id), reason, registry, now)
     except RunNotFoundError:
         # An execution that somebody started by hand under a name of their own.
         return FinishedRun(model, run_id, released=False, follow_up_run_id=None)
@@ -96,15 +100,49 @@ def finish_run(
     raise ServiceUnavailableError(f"triggers of {model!r} keep arriving; run {run_id} could not give up its turn yet")
 
 
+def end_run(run: Run, reason: str, registry: Registry, now: datetime) -> None:
+    """Record a run that has not said how it ended as failed, with the reason."""
+    if run.status in FINISHED_STATUSES:
+        return
+    entry = LedgerEntry(
+        run.model, f"{run.run_id}-failed", now, "pipeline", "run_failed", reason, {"run_id": run.run_id}
+    )
+    registry.append_ledger(entry)
+    registry.update_run(
+        run.model,
+        run.run_id,
+        status="failed",
+        stage="finished",
+        finished_at=now,
+        reasons=(reason, *run.reasons),
+    )
+
+
 def _refusal(cause: Cause, registry: Registry, now: datetime) -> str | None:
     """Return why the cause starts nothing; None when it may, or was followed already."""
+    state = _find_state(cause.model, registry)
+    if state and state.deleted_at and not makes_anew(cause, state):
+        return _of_deleted(cause, state.deleted_at)
     if cause.kind == "upload":
         return None
-    if not registry.list_datasets(cause.model):
+    first_schema = state.first_schema_version if state else 1
+    if not any(dataset.schema_version >= first_schema for dataset in registry.list_datasets(cause.model)):
         return f"the model {cause.model} has no accepted dataset to train on"
     spec = registry.get_spec(cause.model).retraining
     refusal = refuse(cause, spec, registry.list_runs(cause.model, limit=max(1, spec.runs_per_day)), now)
     return None if refusal and _is_known(cause, registry) else refusal
+
+
+def _find_state(model: str, registry: Registry) -> ModelState | None:
+    try:
+        return registry.get_state(model)
+    except ModelNotFoundError:
+        return None
+
+
+def _of_deleted(cause: Cause, deleted_at: datetime) -> str:
+    remedy = "; upload it again to begin a new one" if cause.kind == "upload" else ""
+    return f"the model {cause.model} {deleted(deleted_at)}{remedy}"
 
 
 def _is_known(cause: Cause, registry: Registry) -> bool:
@@ -175,23 +213,6 @@ def _start_if_queued(model: str, run_id: str | None, registry: Registry, pipelin
     """Start a run that its maker may not have lived to start."""
     if run_id and registry.get_run(model, run_id).status == "queued":
         pipeline.start(model, run_id)
-
-
-def _record_failure(run: Run, reason: str, registry: Registry, now: datetime) -> None:
-    if run.status in FINISHED_STATUSES:
-        return
-    entry = LedgerEntry(
-        run.model, f"{run.run_id}-failed", now, "pipeline", "run_failed", reason, {"run_id": run.run_id}
-    )
-    registry.append_ledger(entry)
-    registry.update_run(
-        run.model,
-        run.run_id,
-        status="failed",
-        stage="finished",
-        finished_at=now,
-        reasons=(reason, *run.reasons),
-    )
 
 
 def _make_run(model: str, records: list[CauseRecord], now: datetime) -> Run:

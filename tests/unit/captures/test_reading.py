@@ -157,6 +157,13 @@ class TestReadWindow:
         assert features.numbers[0, :2].tolist() == [4.0, 1.0]
         assert np.isnan(features.numbers[1]).all()
 
+    def test_texts_come_as_they_were_sent_and_take_no_wide_matrix(self, store):
+        store_rows(store, [make_row(4, features={"note": "so late " * 500}), make_row(5, features={"note": None})])
+        schema = TableSchema((Column("note", "text"), *SCHEMA.columns), "binary", ("no", "yes"))
+        notes = read_window(store, MODEL, NOON, NOON + HOUR).typed_features(schema)["note"]
+        assert notes.tolist() == ["so late " * 500, ""]
+        assert notes.dtype == object
+
 
 def test_an_object_of_several_members_is_one():
     assert unpack(gzip.compress(b"one\n") + gzip.compress(b"two\n")) == b"one\ntwo\n"

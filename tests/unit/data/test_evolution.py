@@ -65,7 +65,20 @@ class TestDeclaring:
                 Column("a", "datetime", formats=("%d/%m/%Y",)),
             ),
             (Column("a", "text", "ignored", reason="free text"), {"role": "feature"}, Column("a", "category")),
-            (Column("a", "category"), {"type": "text"}, Column("a", "text", "ignored", reason="said to be text")),
+            (Column("a", "category"), {"type": "text"}, Column("a", "text")),
+            (Column("a", "text", "ignored", reason="free text"), {"type": "text"}, Column("a", "text")),
+            (
+                Column("a", "text", "ignored", reason="free text"),
+                {"type": "text", "role": "feature"},
+                Column("a", "text"),
+            ),
+            (Column("a", "text"), {"role": "feature"}, Column("a", "text")),
+            (Column("a", "text"), {"type": "category"}, Column("a", "category")),
+            (
+                Column("a", "text"),
+                {"type": "text", "role": "ignored"},
+                Column("a", "text", "ignored", reason="said by the spec"),
+            ),
             (Column("a", "integer"), {"role": "ignored"}, Column("a", "integer", "ignored", reason="said by the spec")),
             (
                 Column("a", "integer", "ignored", reason="constant: every value is '1'"),

@@ -5,6 +5,7 @@ import io
 import json
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -116,6 +117,25 @@ def test_bad_cells_and_missing_targets_are_set_aside_with_line_column_and_value(
     assert examined.quarantined[0].reason == "'visits' should be an integer, not 'many'"
     assert "customer_id=103" in examined.quarantined[0].text
     assert (examined.rows, len(examined.table)) == (60, 57)
+
+
+@pytest.mark.parametrize("name", ["table.csv", "table.parquet"])
+def test_infinite_numbers_and_targets_that_are_none_are_set_aside(name):
+    table = pd.DataFrame(ROWS)
+    table["age"] = pd.to_numeric(table["age"])
+    table.loc[7, "age"], table.loc[8, "age"] = np.inf, -np.inf
+    table["label"] = table["label"].astype(float)
+    table.loc[9, "label"] = np.nan
+    buffer = io.BytesIO()
+    table.to_csv(buffer, index=False) if name.endswith("csv") else table.to_parquet(buffer)
+    examined = first(buffer.getvalue(), name)
+    assert examined.accepted
+    assert sorted((row.column, row.value) for row in examined.quarantined) == [
+        ("age", "-inf"),
+        ("age", "inf"),
+        ("label", None),
+    ]
+    assert np.isfinite(examined.table.columns["age"][~np.isnan(examined.table.columns["age"])]).all()
 
 
 def test_the_same_table_is_accepted_later(schema):

@@ -104,6 +104,30 @@ def test_unique_strings_are_ignored_and_unique_numbers_are_features():
     assert infer(*["x" * 200 + str(i) for i in range(30)], repeat=1).role == "ignored"
 
 
+def prose(number: int) -> str:
+    return f"customer {number} says that all is {'well' if number % 2 else 'late'}"
+
+
+def test_prose_is_a_feature_and_codes_and_single_words_are_not():
+    reviews = infer(*map(prose, range(30)), repeat=1)
+    assert (reviews.type, reviews.role, reviews.reason) == ("text", "feature", "")
+    long = infer(*(prose(number) * 5 for number in range(30)), None, repeat=1)
+    assert (long.type, long.role, long.nullable) == ("text", "feature", True)
+    assert infer(*(f"{number} and" for number in range(30)), repeat=1).role == "ignored"
+    assert infer(*map(prose, range(5))).type == "category"
+    assert infer(*["the very same words " * 10] * 30, repeat=1).reason.startswith("constant")
+
+
+@pytest.mark.parametrize(("wordy", "role"), [(14, "ignored"), (15, "feature")])
+def test_half_of_the_values_seen_first_settle_whether_a_text_is_prose(wordy, role):
+    assert infer(*map(prose, range(wordy)), *map(str, range(1_000_000, 1_000_030 - wordy)), repeat=1).role == role
+
+
+def test_prose_to_predict_is_refused_with_the_reason():
+    inferred = infer_column("c", pa.array([prose(number) for number in range(30)]), is_target=True)
+    assert inferred.column.reason.startswith("free text: 30 different values")
+
+
 def test_empty_and_constant_columns_are_ignored_with_the_reason():
     assert infer(None, None).reason == "every value is missing"
     assert infer("7", "7").reason == "constant: every value is '7'"

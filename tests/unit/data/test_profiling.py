@@ -1,10 +1,12 @@
 """A profile holds what a report shows and what later data is compared with, as plain JSON."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from millrace.data.profiling import boolean_words, profile_table
+from millrace.data.shift import stability_indices
 from millrace.data.typed_table import TypedTable
 from millrace.schema import Column, TableSchema
 
@@ -94,6 +96,19 @@ def test_features_alone_have_an_association(columns):
     assert {name for name, column in columns.items() if column["association"]} == {
         "age", "visits", "since", "plan", "active",
     }  # fmt: skip
+
+
+def test_a_text_to_learn_from_is_described_as_one_that_is_not():
+    learnt = tuple(replace(column, role="feature") if column.name == "notes" else column for column in COLUMNS)
+    told = profile_table(TypedTable(TableSchema(learnt, "binary", ("0", "1")), ARRAYS, N))
+    notes, ignored = (
+        next(column for column in one["columns"] if column["name"] == "notes") for one in (told, profile())
+    )
+    assert notes == ignored | {"role": "feature"}
+    assert notes["length"]["maximum"] == 7
+    # Whole texts hardly come twice: that each is new says nothing.
+    others = {**told, "columns": [notes | {"top": [{"value": "another", "count": N}], "other": 0}]}
+    assert stability_indices(told, others) == {}
 
 
 def test_the_target_is_described_by_its_task(described):

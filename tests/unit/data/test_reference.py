@@ -21,6 +21,7 @@ def test_every_feature_and_the_target_are_described_and_nothing_else():
             Column("plan", "category", sensitive=True),
             Column("active", "boolean"),
             Column("since", "datetime"),
+            Column("review", "text"),
             Column("label", "boolean", "target", true_values=("yes",), false_values=("no",)),
         ),
         "binary",
@@ -32,16 +33,19 @@ def test_every_feature_and_the_target_are_described_and_nothing_else():
         "plan": np.array(["a", "a", "", "b"], dtype=object),
         "active": np.array([1.0, 0.0, np.nan, 1.0]),
         "since": np.array(["1970-01-02", "NaT", "1970-01-03", "1970-01-04"], dtype="datetime64[us]"),
+        "review": np.array(["so late", "", "never again, never", "fine"], dtype=object),
     }
     reference = describe_reference(schema, columns, np.array([0, 1, 1, 1]))
     features = {feature["name"]: feature for feature in reference["features"]}
-    assert list(features) == ["age", "plan", "active", "since"]
+    assert list(features) == ["age", "plan", "active", "since", "review"]
     assert (reference["rows"], reference["task"], reference["schema_version"]) == (4, "binary", 3)
-    assert [feature["missing_share"] for feature in features.values()] == [0.25] * 4
+    assert [feature["missing_share"] for feature in features.values()] == [0.25] * 5
     assert features["plan"]["shares"] == {"a": 0.5, "b": 0.25}
     assert features["plan"]["sensitive"]
     assert features["active"]["shares"] == {"true": 0.5, "false": 0.25}
     assert features["since"]["minimum"] == 86_400.0
+    assert (features["review"]["minimum"], features["review"]["mean"], features["review"]["maximum"]) == (1.0, 2.0, 3.0)
+    assert "late" not in json.dumps(reference)
     assert reference["target"]["shares"] == {"no": 0.25, "yes": 0.75}
     assert json.loads(json.dumps(reference, allow_nan=False)) == reference
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from millrace.data.limits import Limits
-from millrace.data.preparation import prepare
+from millrace.data.preparation import prepare, split_fingerprint
 from millrace.data.row_choice import choose_rows
 from millrace.data.splitting import assign_sides
 from millrace.data.typed_table import TypedTable
@@ -93,6 +93,35 @@ def test_a_smaller_sample_is_part_of_a_larger_one_and_says_nothing_about_sides()
     assert set(small.identities.tolist()) <= set(large.identities.tolist())
     sides = assign_sides(small.identities, np.zeros(len(small), dtype=np.int64), 0)
     assert len(sides["test"]) / len(small) == pytest.approx(0.2, abs=0.02)
+
+
+def text_table(texts: list[str]) -> TypedTable:
+    columns = (Column("review", "text"), Column("label", "boolean", "target"))
+    values = {"review": np.array(texts, dtype=object), "label": np.arange(len(texts)) % 2.0}
+    return TypedTable(TableSchema(columns, "binary", ("false", "true")), values, len(texts))
+
+
+def test_texts_of_the_same_words_are_rows_of_their_own_and_a_row_stays_itself():
+    first = text_table(["late again", "x", "again late", "x"])
+    choice = choose_rows(first.schema, [first, text_table(["late again", "x", "Late again", "x"])], ALL, 0)
+    assert [part.repeated for part in choice.contributions] == [0, 3]
+    assert len(set(choice.identities.tolist())) == len(choice) == 5
+
+
+def test_a_splits_fingerprint_knows_a_text_by_its_name_alone():
+    """How many columns its words become may change without a row changing sides."""
+    as_text = text_table(["a"]).schema
+    as_category = as_text.with_whole_texts()
+    assert [column.type for column in as_category.features] == ["category"]
+    assert split_fingerprint(as_text, ModelSpec()) == split_fingerprint(as_category, ModelSpec())
+
+
+def test_long_texts_make_the_sample_smaller():
+    tables = [text_table([f"{number} " + "long " * 400 for number in range(400)])]
+    prepared = prepare(tables[0].schema, tables, ModelSpec(), Limits(max_prepared_bytes=400 * 2_000))
+    sample = prepared.sample()
+    assert sample is not None
+    assert 200 < sample["rows"] < 300
 
 
 def test_a_sampled_training_set_says_so():

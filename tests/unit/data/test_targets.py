@@ -93,12 +93,25 @@ def test_task_and_classes_follow_from_the_target(values, wanted, task, classes):
         (("x" * 200, "y"), None, "free text"),
         (tuple(f"c{i}" for i in range(101)), None, "101 classes; at most 100"),
         (tuple(str(i) for i in range(101)), "multiclass", "101 classes; at most 100"),
+        (
+            tuple(f"c{i}" for i in range(500)),
+            None,
+            "500 classes; at most 100 can be told apart: write the rarer ones as one",
+        ),
+        (tuple(str(i) for i in range(500)), "multiclass", "or, where they are amounts, predict the number"),
         (("a", "b"), "regression", "regression needs numbers"),
         (("a", "b", "c"), "binary", "a binary task has two"),
     ],
 )
 def test_targets_from_which_nothing_can_be_learnt_are_refused(values, wanted, said):
     assert said in refusal(judge(*values, wanted=wanted))
+
+
+def test_a_hundred_classes_are_taken_and_five_hundred_numbers_are_amounts():
+    hundred = judge(*(f"c{i}" for i in range(100)))
+    assert (len(hundred.classes), refusal(hundred)) == (100, "")
+    assert "regression" not in refusal(judge(*(f"c{i}" for i in range(101))))
+    assert judge(*(str(i) for i in range(500))).task == "regression"
 
 
 def test_a_class_with_too_few_rows_is_named():

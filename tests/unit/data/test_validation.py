@@ -14,10 +14,10 @@ from millrace.data.prepared import PreparedSplit, load_split
 from millrace.data.records import upload_id
 from millrace.data.splitting import hash_strings
 from millrace.data.validation import validate_run
-from millrace.errors import ServiceUnavailableError
+from millrace.errors import ModelDeletedError, ServiceUnavailableError
 from millrace.layout import SPLITS, prepared_key, split_key
 from millrace.names import make_cause_id, make_run_id
-from millrace.registry.entities import Cause, LedgerEntry, Run, Source
+from millrace.registry.entities import Act, Cause, LedgerEntry, Run, Source
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec
 
@@ -109,6 +109,37 @@ def test_an_upload_for_a_new_model_becomes_a_dataset_and_three_splits(workshop):
         assert split.features.numbers.dtype == np.float32
     assert (run.status, run.stage, run.started_at) == ("running", "validating", NOW)
     assert run.summary["features"] == {"number": 1, "category": 1, "boolean": 1}
+
+
+class TestAModelThatWasDeleted:
+    @staticmethod
+    def delete(workshop, minutes):
+        now = NOW + timedelta(minutes=minutes)
+        state = workshop.registry.get_state(MODEL)
+        entry = LedgerEntry(MODEL, f"deleted-{minutes}", now, "ann", "model_deleted", "not needed")
+        workshop.registry.perform(Act(entry, state.revision, deletes=True))
+
+    def test_its_run_is_refused_before_it_reads_anything(self, workshop):
+        run = workshop.run(workshop.upload("churn.csv", churn_csv()))
+        self.delete(workshop, 5)
+        with pytest.raises(ModelDeletedError):
+            validate_run(run, registry=workshop.registry, data_store=workshop.store, now=NOW)
+        assert workshop.registry.list_datasets(MODEL) == []
+        assert workshop.registry.get_run(MODEL, run.run_id).status == "queued"
+
+    def test_made_again_it_knows_nothing_of_the_data_before_even_of_the_same_content(self, workshop):
+        workshop.validate(workshop.upload("churn.csv", churn_csv()))
+        self.delete(workshop, 30)
+        workshop.uploads = 60
+        again = workshop.upload("again.csv", churn_csv(header="years,tariff,churned,label"))
+        run, verdict = workshop.validate(again, now=NOW + timedelta(minutes=61))
+        assert (verdict.outcome, verdict.rows) == ("accepted", 60)
+        schema = workshop.json(f"prepared/{MODEL}/{run.run_id}/schema.json")
+        assert schema["version"] == 2
+        assert {column["name"] for column in schema["columns"]} >= {"years", "tariff"}
+        assert [dataset.schema_version for dataset in workshop.registry.list_datasets(MODEL)] == [1, 2]
+        _, same = workshop.validate(workshop.upload("same.csv", churn_csv()), now=NOW + timedelta(minutes=90))
+        assert same.outcome == "rejected"  # it lacks the columns of the model that there is now
 
 
 def test_validating_a_run_again_gives_the_same_result(workshop):

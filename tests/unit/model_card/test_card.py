@@ -208,6 +208,27 @@ def test_markdown_is_a_table_of_what_counts(binary_card):
     assert "| s0 is Oslo |" in text
 
 
+def test_a_sample_is_never_silent(binary_card):
+    search = {
+        **binary_card["evaluation"]["search"],
+        "rows": 100_000,
+        "of_rows": 240_000,
+        "why_sampled": "the spec says so",
+    }
+    sampled = copy.deepcopy(binary_card)
+    sampled["evaluation"]["search"] = search
+    sampled["data"]["sample"] = {"rows": 400_000, "of_rows": 1_250_000}
+    told = [
+        "400,000 of 1,250,000 rows were taken into the three splits",
+        "trained on 100,000 of 240,000 training rows: the spec says so",
+    ]
+    page, text = " ".join(Seen(render_card(sampled)).texts), render_markdown(sampled)
+    assert all(sentence in page and sentence in text for sentence in told)
+    for whole in (render_card(binary_card), render_markdown(binary_card)):
+        assert "rows were taken" not in whole
+        assert "trained on" not in whole
+
+
 def test_the_three_files_say_the_same(binary_card):
     files = card_files(binary_card)
     assert set(files) == {"card.json", "card.html", "card.md"}

@@ -1,6 +1,7 @@
 """Runs of the monitor: windows, outcomes that come late, and everything that can be wrong with what lies there."""
 
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -8,11 +9,14 @@ from millrace.errors import ServiceUnavailableError
 from millrace.layout import captures_key, monitoring_key
 from millrace.monitoring.delivery import deliver_alerts
 from millrace.monitoring.running import load_state, models_by_the_stacks_schedule
+from millrace.names import CHAMPION
 from millrace.ports import ServingCounts
+from millrace.registry.entities import Act, Move
 from millrace.spec import ModelSpec
 from millrace.spec.monitoring import MonitoringSpec
 
 from tests.fakes.memory_registry import MemoryRegistry
+from tests.registry_builders import make_entry
 from tests.unit.monitoring.served import MODEL, START, Served
 
 
@@ -73,6 +77,41 @@ def test_a_shift_is_one_alert_and_its_end_another():
     assert "Since 2026-05-03 03:00 UTC" in text
     assert channel.messages[1][0].startswith("Millrace: over: ")
     json.dumps(opened.detail)
+
+
+def test_incidents_of_a_model_that_is_deleted_are_closed_for_that_reason():
+    served, channel = Served(), Channel()
+    for hour in range(4):
+        served.capture(hour, age_shift=1.0)
+        served.monitor(hour + 1)
+        deliver_alerts(MODEL, served.data, channel, channel)
+    assert [event.detail_type for event in channel.events] == ["DriftDetected"]
+    state = served.registry.get_state(MODEL)
+    entry = replace(make_entry("deleted", MODEL, START + timedelta(hours=4)), reason="nobody needs it", actor="ann")
+    served.registry.perform(Act(entry, state.revision, (Move(CHAMPION, 1, None),), deletes=True))
+    served.capture(4, age_shift=1.0)
+
+    outcome = served.monitor(5)
+    assert (outcome.outcome, outcome.alerts, outcome.open_incidents) == ("deleted", 1, 0)
+    deliver_alerts(MODEL, served.data, channel, channel)
+    assert [event.detail_type for event in channel.events] == ["DriftDetected", "IncidentResolved"]
+    assert channel.events[1].detail["actions"] == ["the model was deleted by ann: nobody needs it"]
+    assert "the model was deleted by ann: nobody needs it" in channel.messages[1][1]
+    assert served.monitor(6).alerts == 0
+    assert len(channel.events) == 2
+
+
+def test_a_monitor_that_was_at_work_while_a_model_was_deleted_does_not_keep_its_incidents(monkeypatch):
+    served = Served()
+    for hour in range(4):
+        served.capture(hour, age_shift=1.0)
+        served.monitor(hour + 1)
+    served.registry.perform(
+        Act(make_entry("deleted", MODEL, START), served.registry.get_state(MODEL).revision, deletes=True)
+    )
+    monkeypatch.setattr(served.data, "put_if_unchanged", lambda *_: False)
+    with pytest.raises(ServiceUnavailableError):
+        served.monitor(5)
 
 
 def test_a_window_with_nothing_to_say_reads_and_writes_next_to_nothing():

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from millrace.data.reference import describe_reference
+from millrace.schema import Column, TableSchema
 from millrace.sketches.outcomes import ErrorSketch, OutcomeSketch
 from millrace.sketches.predictions import Answers, AnswerSketch
 from millrace.sketches.reference import Reference
@@ -90,6 +91,19 @@ def test_a_reference_written_before_it_held_a_sketch_can_be_read():
     assert old.sketch.dependence.rows == 0
     assert len(old.cells["age"]) == 10
     assert old.sketch.columns["age"].known == 2_000
+
+
+def test_a_text_is_watched_by_how_many_words_it_has():
+    schema = TableSchema((Column("review", "text"), Column("y", "number", "target")), "regression")
+    rng = np.random.default_rng(0)
+    reviews = {"review": np.array([" ".join(["word"] * n) for n in rng.integers(1, 30, 500)], dtype=object)}
+    reference = Reference.read(describe_reference(schema, reviews, np.zeros(500)), schema)
+    assert reference.sketch.columns["review"].counts.sum() == 500
+    present = {"review": np.array(["a new word", "", None, "of " * 100], dtype=object)}
+    column = sketch_rows(present, 4, reference.cells, reference.plan).columns["review"]
+    assert (column.known, column.missing, column.out_of_range) == (2, 2, 1)
+    assert (column.low, column.high) == (3.0, 100.0)
+    assert not column.strange
 
 
 def test_sensitive_features_are_in_no_sketch():

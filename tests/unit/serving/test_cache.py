@@ -233,13 +233,29 @@ def test_a_swap_under_load_neither_fails_nor_pauses_a_request(clock):
 
 
 # -- versions ----------------------------------------------------------------------------------------------------------
-def test_a_version_is_read_once_and_never_refreshed(cache, source, clock, later):
+def test_of_a_version_only_whether_it_may_serve_is_read_again(cache, source, clock, later):
     first = cache.get("churn", "1")
     source.register("churn", 2, artifacts())
-    clock.now += 100 * REFRESH_SECONDS
+    clock.now += REFRESH_SECONDS
     assert cache.get("churn", "1") is first
-    assert not later.work
-    assert source.reads == ["version", "manifest.json", "signature.json", "model.onnx"]
+    later.run()
+    assert cache.get("churn", "1") is first
+    assert source.reads == ["version", "manifest.json", "signature.json", "model.onnx", "version"]
+
+
+def test_a_version_that_is_retired_is_withdrawn(cache, source, clock, later, monkeypatch):
+    cache.get("churn", "1")
+
+    def retired(model, version):
+        raise VersionNotFoundError(f"version {version} of model {model!r} is retired")
+
+    monkeypatch.setattr(source, "manifest_sha256", retired)
+    clock.now += REFRESH_SECONDS
+    assert cache.get("churn", "1").version == 1  # until the thread has looked
+    later.run()
+    assert kinds(cache) == ["withdrawn"]
+    with pytest.raises(VersionNotFoundError, match="retired"):
+        cache.get("churn", "1")
 
 
 def test_a_version_that_serves_under_an_alias_is_not_loaded_again(cache, source):

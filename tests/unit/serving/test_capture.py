@@ -98,6 +98,12 @@ class TestLines:
         assert set(row.features.values()) == {None}
         assert set(row.missing) == {"age", "plan", "joined", "active"}
 
+    def test_a_text_comes_out_as_it_was_sent(self):
+        columns = (Column("note", "text", nullable=True), *SCHEMA.columns)
+        notes = ["so late, so \N{PILE OF POO}", "", "word " * 3_000]
+        rows = capture(serve(3, cells={"note": notes}, n_missing=1), TableSchema(columns, "binary", ("0", "1")))
+        assert [row.features["note"] for row in rows] == [notes[0], None, notes[2]]
+
     def test_columns_may_be_arrays(self):
         rows = capture(serve(3, cells={"age": np.array([1.0, np.nan, 3.0])}, n_missing=1))
         assert [row.features["age"] for row in rows] == [1.0, None, 3.0]

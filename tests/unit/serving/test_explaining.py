@@ -7,7 +7,7 @@ from math import factorial
 import numpy as np
 import pytest
 from millrace.errors import InvalidInputError
-from millrace.features import FeatureMatrix
+from millrace.features import FeatureMatrix, build_features
 from millrace.schema import Column, TableSchema
 from millrace.serving.background import (
     MAX_ROWS,
@@ -108,6 +108,20 @@ class TestExactness:
         told = Explainer(schema, background).explain(row, linear)
         moved = (row.numbers[0] - background.numbers.mean(axis=0)) * np.arange(1, 6)
         assert told.values == pytest.approx([moved[0], moved[1:].sum()], abs=1e-5)
+
+    def test_a_text_is_one_feature_with_all_its_words(self):
+        columns = (Column("n", "number"), Column("t", "text"), Column("y", "number", "target"))
+        schema = TableSchema(columns, "regression")
+        rows = build_features(
+            schema,
+            {"n": np.arange(5.0), "t": np.array(["late", "", "so late", "fine", "late fine"], dtype=object)},
+            5,
+        )
+        row = rows.take(np.array([0]))
+        found = Explainer(schema, rows.take(np.arange(1, 5))).explain(row, linear)
+        weights = np.arange(1, rows.numbers.shape[1] + 1)
+        moved = weights * (row.numbers[0] - rows.numbers[1:].mean(axis=0))
+        np.testing.assert_allclose(found.values, [moved[0], moved[1:].sum()], rtol=1e-6)
 
     def test_missing_values_are_values(self):
         schema = make_schema(2, 1)

@@ -52,6 +52,7 @@ def test_examples_are_from_the_middle_of_what_was_seen():
         Column("f", "category"),
         Column("g", "datetime", minimum=0.0, maximum=172_800.0),
         Column("h", "datetime"),
+        Column("i", "text"),
         Column("y", "number", "target"),
     )
     assert example_row(TableSchema(columns, "regression")) == {
@@ -63,4 +64,11 @@ def test_examples_are_from_the_middle_of_what_was_seen():
         "f": "other",
         "g": "1970-01-02T00:00:00Z",
         "h": "2026-01-31T12:00:00Z",
+        "i": "a few words",
     }
+
+
+def test_a_text_may_have_any_length():
+    schema = TableSchema((Column("review", "text", nullable=True), Column("y", "number", "target")), "regression")
+    review = document(schema)["components"]["schemas"]["Row"]["properties"]["review"]
+    assert review == {"type": ["string", "null"], "description": "Words. Null where it is not known."}

@@ -107,6 +107,22 @@ def test_unknown_categories_are_not_counted_when_the_known_ones_are_not_recorded
     assert read(Column("plan", "category"), "gold").notices == ()
 
 
+def test_a_text_may_have_any_length_and_is_read_so_far():
+    long = "word " * 2_000
+    rows = read(Column("note", "text", nullable=True), "so late", long, None, " NA ")
+    assert rows.columns["note"].tolist() == ["so late", long.strip(), "", ""]
+    notices = [notice.message for notice in rows.notices]
+    assert notices == ["1 value read up to character 5,000, as in training", "2 values missing"]
+    assert read(Column("note", "text"), "so late").notices == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(5, "expects a string, got a number"), ("\ud800", "half a surrogate pair")]
+)
+def test_a_value_that_is_no_text_is_refused(value, said):
+    assert said in message(Column("note", "text"), value)
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [
@@ -237,6 +253,12 @@ SAME_COLUMNS = {
     "category": (
         Column("x", "category", categories=("a",)),
         st.one_of(st.none(), words, st.sampled_from(["NA", " a "])),
+    ),
+    "text": (
+        Column("x", "text"),
+        st.one_of(
+            st.none(), words, st.sampled_from(["NA", " Late, LATE\n", "e\u0301t\u00e9", "💩 \x01", "a b " * 3_000])
+        ),
     ),
     "datetime": (Column("x", "datetime", formats=("iso", "%d.%m.%Y")), st.one_of(st.none(), padded_dates)),
 }

@@ -32,6 +32,7 @@ def faults(row_reader: RowReader, *values: object) -> list[tuple[str, str]]:
         ("number", {"maximum": 1.5}, [1.5, -9, None], 1.6, "expects at most 1.5"),
         ("integer", {"allowed": ("1", "2.0", "x")}, [1, 2, None], 3, "expects one of '1', '2.0', 'x'"),
         ("category", {"allowed": ("a", "b")}, ["a", " b ", "NA", None], "c", "expects one of 'a', 'b'"),
+        ("text", {"allowed": ("a b", "c")}, ["a b", " c ", None], "a", "expects one of 'a b', 'c'"),
         ("boolean", {"allowed": ("true",)}, [True, 1, None], False, "expects one of 'true'"),
         (
             "datetime",
@@ -55,9 +56,9 @@ def test_a_rule_that_only_warns_is_noted():
     assert read(reader("integer", nullable=True, severity="warning"), None).n_rows == 1
 
 
-@pytest.mark.parametrize("kind", ["integer", "number", "category", "boolean", "datetime"])
+@pytest.mark.parametrize("kind", ["integer", "number", "category", "text", "boolean", "datetime"])
 def test_without_rules_a_request_is_taken_as_it_was(kind):
-    good = {"category": "never seen", "boolean": True, "datetime": "1900-01-01"}.get(kind, -1e30)
+    good = {"category": "never seen", "text": "never seen", "boolean": True, "datetime": "1900-01-01"}.get(kind, -1e30)
     assert read(reader(kind), good, None).n_rows == 2
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from millrace.aws.registry.keys import STATE, alias_move_key, approval_key, model_key, sortable, version_key
+from millrace.aws.registry.keys import SPEC, STATE, alias_move_key, approval_key, model_key, sortable, version_key
 from millrace.aws.registry.ledger import writing
+from millrace.aws.registry.models import decode_state
 from millrace.aws.registry.serialisation import decode, encode
 from millrace.aws.registry.table import TableItems
 from millrace.aws.registry.versions import no_version
@@ -17,6 +18,8 @@ from millrace.errors import (
     UnfitVersionError,
 )
 from millrace.registry.entities import Act, AliasMove, Approval, LedgerEntry, ModelVersion
+from millrace.registry.living import insist_on_living
+from millrace.spec import ModelSpec
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
@@ -33,30 +36,55 @@ class ActItems(TableItems):
         actions = [self._on_state(act), *self._on_versions(act), *self._history(act)]
         if act.answers is not None:
             actions.append(self._answering(act.answers))
+        if act.deletes:
+            actions.append(self._forgetting_the_spec(act.entry))
         actions += writing(self._table, act.entry)
         if self._table.transact(actions):
             self._raise_conflict(act)
 
     def _on_state(self, act: Act) -> "TransactWriteItemTypeDef":
         key, expected = model_key(act.entry.model, STATE), {"expected": act.expected_revision}
-        if not act.moves:
-            return self._table.checking(key, "revision = :expected", expected)
-        names, values, parts = {}, {}, []
+        condition = "revision = :expected" + (" AND attribute_not_exists(deleted_at)" if _needs_life(act) else "")
+        if not act.moves and not act.deletes:
+            return self._table.checking(key, condition, expected)
+        names: dict[str, str] = {}
+        values: dict[str, Any] = {}
+        parts: list[str] = []
         for number, move in enumerate(act.moves):
             names[f"#alias{number}"] = move.alias
             if move.to_version is not None:
                 values[f"version{number}"] = move.to_version
                 parts.append(f"aliases.#alias{number} = :version{number}")
         gone = [f"aliases.#alias{number}" for number, move in enumerate(act.moves) if move.to_version is None]
-        expression = "SET " + ", ".join([*parts, "revision = revision + :one", "aliases_moved_at = :now"])
+        parts += ["revision = revision + :one", "aliases_moved_at = :now"]
+        if act.deletes:
+            # The counters go on: a number that was used never names anything else.
+            schema = "first_schema_version = if_not_exists(schema_version, :zero) + :one"
+            parts += ["deleted_at = :now", "begun_after = :now", schema]
+            gone.append("active_run_id")
+            values["zero"] = 0
+        expression = "SET " + ", ".join(parts)
         if gone:
             expression += " REMOVE " + ", ".join(gone)
         return self._table.updating(
-            key,
-            expression,
-            "revision = :expected",
-            {**values, **expected, "one": 1, "now": act.entry.occurred_at},
-            names,
+            key, expression, condition, {**values, **expected, "one": 1, "now": act.entry.occurred_at}, names
+        )
+
+    def _forgetting_the_spec(self, entry: LedgerEntry) -> "TransactWriteItemTypeDef":
+        """Make the default spec the model's next one, so that whoever replaces the present one meanwhile cannot."""
+        return self._table.updating(
+            model_key(entry.model, SPEC),
+            "SET #document = :document, revision = if_not_exists(revision, :zero) + :one,"
+            " changed_at = :now, changed_by = :who",
+            None,
+            {
+                "document": ModelSpec().model_dump_json(),
+                "zero": 0,
+                "one": 1,
+                "now": entry.occurred_at,
+                "who": entry.actor,
+            },
+            {"#document": "document"},
         )
 
     def _on_versions(self, act: Act) -> "Iterator[TransactWriteItemTypeDef]":
@@ -123,6 +151,8 @@ class ActItems(TableItems):
         state = self._table.get(model_key(model, STATE))
         if state is None:
             raise ModelNotFoundError(f"there is no model called {model!r}")
+        if _needs_life(act):
+            insist_on_living(decode_state(state))
         targets = [move.to_version for move in act.moves] + [act.retires, act.settles.version if act.settles else None]
         for number in targets:
             if number is None:
@@ -163,3 +193,8 @@ class ActItems(TableItems):
         if item is None:
             raise ApprovalNotFoundError(f"nobody was asked to approve run {run_id!r} of {model!r}")
         return decode(Approval, item)
+
+
+def _needs_life(act: Act) -> bool:
+    """Tell whether an act cannot be done about a deleted model: what ends something can, what begins cannot."""
+    return act.deletes or any(move.to_version is not None for move in act.moves)

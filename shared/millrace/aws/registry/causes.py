@@ -12,12 +12,14 @@ from millrace.aws.registry.keys import (
     run_key,
 )
 from millrace.aws.registry.ledger import ledger_item
+from millrace.aws.registry.models import decode_state
 from millrace.aws.registry.serialisation import Item, decode, encode, encode_value
 from millrace.aws.registry.table import TableItems, pause
 from millrace.errors import CauseNotFoundError, ServiceUnavailableError
 from millrace.ports import MAX_FOLLOW_UP_CAUSES, Claim
 from millrace.registry import ledger
 from millrace.registry.entities import Cause, CauseRecord, LedgerEntry, Run
+from millrace.registry.living import makes_anew
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
@@ -40,6 +42,8 @@ class CauseItems(TableItems):
             if known is not None:
                 return Claim("duplicate", decode(CauseRecord, known).run_id)
             state = self._table.get(model_key(cause.model, STATE))
+            if state and "deleted_at" in state and not makes_anew(cause, decode_state(state)):
+                return Claim("deleted", None)
             active_run_id = str(state["active_run_id"]["S"]) if state and "active_run_id" in state else None
             if active_run_id and self._was_requested_since(cause.model, active_run_id, answered_since):
                 # Whether that run has ended meanwhile makes no difference, so nothing is asked of the state.
@@ -49,7 +53,7 @@ class CauseItems(TableItems):
                 actions = self._deferring(cause, active_run_id, entry)
                 claim = Claim("deferred", None)
             else:
-                actions = self._starting(cause, run, entry)
+                actions = self._starting(cause, run, entry, state)
                 if state is None:
                     index_item: Item = {**models_key(cause.model), "model": {"S": cause.model}}
                     actions.append(self._table.putting(index_item))
@@ -73,17 +77,25 @@ class CauseItems(TableItems):
             self._table.putting_new(ledger_item(answered)),
         ]
 
-    def _starting(self, cause: Cause, run: Run, entry: LedgerEntry) -> "list[TransactWriteItemTypeDef]":
+    def _starting(
+        self, cause: Cause, run: Run, entry: LedgerEntry, state: Item | None
+    ) -> "list[TransactWriteItemTypeDef]":
         record = CauseRecord(cause, "started", run.run_id, cause.reason)
+        values = {"run": run.run_id, "model": cause.model, "now": entry.occurred_at, "none": {"M": {}}, "zero": 0}
+        if state and "deleted_at" in state:
+            began, condition, ends = ":now", "deleted_at = :deleted_at", " REMOVE deleted_at"
+            values["deleted_at"] = decode_state(state).deleted_at
+        else:
+            began, condition, ends = "if_not_exists(created_at, :now)", "attribute_not_exists(deleted_at)", ""
         return [
             self._table.putting_new(_cause_item(record, entry.occurred_at)),
             self._table.updating(
                 model_key(cause.model, STATE),
-                "SET active_run_id = :run, #model = :model, created_at = if_not_exists(created_at, :now),"
+                f"SET active_run_id = :run, #model = :model, created_at = {began},"
                 " aliases = if_not_exists(aliases, :none), revision = if_not_exists(revision, :zero),"
-                " schema_version = if_not_exists(schema_version, :zero)",
-                "attribute_not_exists(active_run_id)",
-                {"run": run.run_id, "model": cause.model, "now": entry.occurred_at, "none": {"M": {}}, "zero": 0},
+                f" schema_version = if_not_exists(schema_version, :zero){ends}",
+                f"attribute_not_exists(active_run_id) AND {condition}",
+                values,
                 {"#model": "model"},
             ),
             self._table.putting_new({**run_key(run.model, run.run_id), **encode(run)}),
@@ -116,6 +128,29 @@ class CauseItems(TableItems):
         )
         return not failed
 
+    def skip_pending_cause(self, cause: Cause, entry: LedgerEntry) -> bool:
+        """Let a cause wait no longer, and start nothing, with the reason; False when it does not wait (any more)."""
+        waiting = self._waiting(cause.model, None).get(cause.cause_id)
+        if waiting is None:
+            return False
+        failed = self._table.transact(
+            [
+                self._table.deleting(model_key(cause.model, waiting)),
+                self._table.updating(
+                    cause_key(cause.model, cause.cause_id),
+                    "SET #status = :skipped, reason = :reason",
+                    "#status = :pending",
+                    {"skipped": "skipped", "pending": "pending", "reason": entry.reason},
+                    {"#status": "status"},
+                ),
+                self._table.updating(
+                    model_key(cause.model, STATE), "ADD pending_causes :less", "attribute_exists(pk)", {"less": -1}
+                ),
+                self._table.putting_new(ledger_item(entry)),
+            ]
+        )
+        return not failed
+
     def get_cause(self, model: str, cause_id: str) -> CauseRecord:
         """Return a cause and what became of it; raises ``CauseNotFoundError``."""
         item = self._table.get(cause_key(model, cause_id))
@@ -127,7 +162,7 @@ class CauseItems(TableItems):
         """Return the causes that wait for the active run to finish, oldest first."""
         return [self.get_cause(model, cause_id) for cause_id in self._waiting(model, limit)]
 
-    def _waiting(self, model: str, limit: int) -> dict[str, str]:
+    def _waiting(self, model: str, limit: int | None) -> dict[str, str]:
         """Return the sort key of the waiting item by cause id, oldest first."""
         items = self._table.query(f"MODEL#{model}", "PENDING#", limit=limit)
         return {str(item["cause_id"]["S"]): str(item["sk"]["S"]) for item in items}

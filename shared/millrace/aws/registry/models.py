@@ -12,6 +12,7 @@ from millrace.aws.registry.table import TableItems, pause
 from millrace.errors import ConflictError, ModelNotFoundError, ServiceUnavailableError
 from millrace.ports import SpecRecord
 from millrace.registry.entities import LedgerEntry, ModelState
+from millrace.registry.living import insist_on_living
 from millrace.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ class ModelItems(TableItems):
     def list_models(self) -> list[ModelState]:
         """Return every model's state, by name."""
         names = [item["model"]["S"] for item in self._table.query(MODELS_PARTITION, "MODEL#")]
-        return [self.get_state(name) for name in sorted(names)]
+        states = [self.get_state(name) for name in sorted(names)]
+        return [state for state in states if state.deleted_at is None]
 
     def get_state(self, model: str) -> ModelState:
         """Return a model's state; raises ``ModelNotFoundError``."""
@@ -52,7 +54,8 @@ class ModelItems(TableItems):
             revision = _decode_spec(model, present).revision
             if expected_revision not in (None, revision):
                 raise ConflictError(f"the spec of {model!r} is at revision {revision}, not {expected_revision}")
-            actions = [self._replacing_spec(model, spec, entry, present), *self._creating_unless_known(model, entry)]
+            # A deletion in between changes the spec's revision, so that this fails and the state is read anew.
+            actions = [self._replacing_spec(model, spec, entry, present), *self._creating_unless_there(model, entry)]
             if entry is not None:
                 actions.append(self._table.putting_new(ledger_item(entry)))
             if not self._table.transact(actions):
@@ -77,9 +80,20 @@ class ModelItems(TableItems):
             values["present"] = record.revision
         return self._table.updating(model_key(model, SPEC), expression, condition, values, {"#document": "document"})
 
-    def _creating_unless_known(self, model: str, entry: LedgerEntry | None) -> "list[TransactWriteItemTypeDef]":
-        if self._table.get(model_key(model, STATE)) is not None:
+    def _creating_unless_there(self, model: str, entry: LedgerEntry | None) -> "list[TransactWriteItemTypeDef]":
+        known: Any = self._table.get(model_key(model, STATE))
+        if known is not None and "deleted_at" not in known:
             return []
+        if known is not None:
+            began = entry.occurred_at if entry else decode_state(known).deleted_at
+            return [
+                self._table.updating(
+                    model_key(model, STATE),
+                    "SET created_at = :now REMOVE deleted_at",
+                    "attribute_exists(deleted_at)",
+                    {"now": began},
+                )
+            ]
         state = ModelState(model, created_at=entry.occurred_at if entry else None)
         # The map of aliases is DynamoDB's own, so that one alias can be moved without the others.
         item: Item = {**model_key(model, STATE), **encode(state), "aliases": {"M": {}}}
@@ -87,15 +101,17 @@ class ModelItems(TableItems):
         return [self._table.putting_new(item), self._table.putting(index_item)]
 
     def set_schema_version(self, model: str, schema_version: int) -> None:
-        """Make ``schema_version`` the current one; raises ``ConflictError`` unless it follows the present one."""
+        """Make ``schema_version`` the current one; see :meth:`millrace.ports.Registry.set_schema_version`."""
         followed = self._table.change(
             model_key(model, STATE),
             {"schema_version": schema_version},
-            condition="schema_version = :present",
+            condition="schema_version = :present AND attribute_not_exists(deleted_at)",
             present=schema_version - 1,
         )
         if not followed:
-            present = self.get_state(model).schema_version
+            state = self.get_state(model)
+            insist_on_living(state)
+            present = state.schema_version
             raise ConflictError(f"schema version {schema_version} of {model!r} does not follow version {present}")
 
 

@@ -201,21 +201,30 @@ class Table:
         return action
 
     def updating(
-        self, key: Key, expression: str, condition: str, values: dict[str, Any], names: dict[str, str] | None = None
+        self,
+        key: Key,
+        expression: str,
+        condition: str | None,
+        values: dict[str, Any],
+        names: dict[str, str] | None = None,
     ) -> "TransactWriteItemTypeDef":
-        """Return the action that updates an item when ``condition`` holds; ``values`` by name without colon."""
+        """Return the action that updates an item when ``condition`` holds; ``values`` by name without colon.
+
+        Without a condition it is updated whatever it holds, and made when it is not there.
+        """
         action: TransactWriteItemTypeDef = {
             "Update": {
                 "TableName": self._name,
                 "Key": key,
                 "UpdateExpression": expression,
-                "ConditionExpression": condition,
                 "ExpressionAttributeValues": {
                     f":{name}": value if isinstance(value, dict) else encode_value(value)
                     for name, value in values.items()
                 },
             }
         }
+        if condition is not None:
+            action["Update"]["ConditionExpression"] = condition
         if names:
             action["Update"]["ExpressionAttributeNames"] = names
         return action

@@ -6,7 +6,7 @@ from millrace.aws.registry.keys import STATE, model_key, version_key
 from millrace.aws.registry.ledger import writing
 from millrace.aws.registry.serialisation import decode, encode
 from millrace.aws.registry.table import TableItems
-from millrace.errors import ConflictError, ModelNotFoundError, VersionNotFoundError
+from millrace.errors import ConflictError, ModelDeletedError, ModelNotFoundError, VersionNotFoundError
 from millrace.registry.entities import LedgerEntry, ModelVersion
 
 
@@ -21,13 +21,16 @@ class VersionItems(TableItems):
         return number
 
     def put_version(self, version: ModelVersion, entry: LedgerEntry) -> None:
-        """Record a version and its ledger entry in one transaction; raises ``ConflictError`` when it exists."""
+        """Record a version and its ledger entry in one transaction; see :meth:`millrace.ports.Registry.put_version`."""
         failed = self._table.transact(
             [
                 self._table.putting_new({**version_key(version.model, version.version), **encode(version)}),
+                self._table.checking(model_key(version.model, STATE), "attribute_not_exists(deleted_at)"),
                 *writing(self._table, entry),
             ]
         )
+        if 1 in failed:
+            raise ModelDeletedError(f"the model {version.model!r} was deleted")
         if failed:
             raise ConflictError(f"version {version.version} of {version.model!r} exists already")
 

@@ -1,0 +1,75 @@
+"""`millrace delete`: what it says first, what it asks, what it shows."""
+
+import json
+
+import pytest
+from millrace_cli.commands import delete
+from millrace_cli.main import app
+from typer.testing import CliRunner
+
+from tests.fakes.fake_api import FakeApi, answer_commands
+
+RUN_ID = "20260503T141500-0f3a9c2b7d1e"
+STATE = {"model": "churn", "aliases": {"champion": 3}, "latest_version": 4}
+DELETION = {
+    "model": "churn",
+    "outcome": "deleted",
+    "deleted_at": "2026-05-03T14:15:00+00:00",
+    "from_version": 3,
+    "stopped_run": RUN_ID,
+    "waiting": 2,
+    "retired": [3, 4],
+    "schedules": ["retraining: rate(7 days) (UTC) -> none"],
+}
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Delete churn, with what is typed; returns the result and the requests."""
+
+    def run_command(*options, typed=None, answer=DELETION):
+        answers = [(200, STATE), (200, answer)] if "--yes" not in options else [(200, answer)]
+        api = FakeApi({"/models/churn": answers})
+        answer_commands(monkeypatch, api)
+        monkeypatch.setattr(delete, "_somebody_is_there", lambda: typed is not None)
+        result = CliRunner().invoke(app, ["delete", "churn", "--reason", "not needed", *options], input=typed)
+        return result, [(request.method, json.loads(request.content or b"{}")) for request in api.requests]
+
+    return run_command
+
+
+def test_who_types_the_name_deletes_and_is_told_before_what_stays(run):
+    result, requests = run(typed="churn\n")
+    assert requests == [("GET", {}), ("DELETE", {"reason": "not needed"})]
+    assert "churn: version 3 of 4 serves. When it is deleted," in result.stderr
+    assert "captured predictions and feedback stay in the buckets, under their lifecycle rules" in result.stderr
+    assert "millrace gc churn" in result.stderr
+    assert result.stdout.endswith(
+        "churn: deleted; version 3 served until now\n"
+        f"  stopped: run {RUN_ID}\n"
+        "  start nothing: 2 cause(s) that waited for it\n"
+        "  schedule retraining: rate(7 days) (UTC) -> none\n"
+        "  retired: 3, 4\n"
+        "  what it was: millrace why churn\n"
+    )
+
+
+def test_another_name_deletes_nothing(run):
+    result, requests = run(typed="chrun\n")
+    assert result.exit_code == 1
+    assert "was not deleted" in result.stderr
+    assert requests == [("GET", {})]
+
+
+def test_where_nobody_can_be_asked_it_takes_yes(run):
+    result, requests = run()
+    assert (result.exit_code, requests) == (1, [("GET", {})])
+    assert "--yes" in result.stderr
+    result, requests = run("--yes", "--json")
+    assert (json.loads(result.stdout), requests) == (DELETION, [("DELETE", {"reason": "not needed"})])
+
+
+def test_what_was_deleted_before_says_when(run):
+    again = {**DELETION, "outcome": "already", "stopped_run": None, "waiting": 0, "retired": [], "schedules": []}
+    result, _ = run("--yes", answer=again)
+    assert result.stdout.startswith("churn: deleted already, at 2026-05-03")
