@@ -7,15 +7,14 @@ to load. Metrics are billed by name and combination of dimensions, so what need 
 ``properties``, which Logs Insights can count for nothing.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any, Literal
+
+from millrace.json_text import write_json
 
 NAMESPACE = "Millrace"
 
 Unit = Literal["Count", "Milliseconds", "Seconds"]
-
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 def write_metrics(
@@ -44,4 +43,4 @@ def write_metrics(
     document.update(dimensions)
     for name, (value, _) in metrics.items():
         document[name] = value
-    print(_encode(document))  # noqa: T201 - standard output is where CloudWatch reads metrics
+    print(write_json(document))  # noqa: T201 - standard output is where CloudWatch reads metrics

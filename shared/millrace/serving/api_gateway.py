@@ -13,6 +13,7 @@ from millrace.errors import (
     PayloadTooLargeError,
     UnsupportedMediaTypeError,
 )
+from millrace.json_text import write_json
 from millrace.serving.error_detail import ErrorDetail, told_of
 from millrace.serving.request import JSON, Request
 
@@ -20,8 +21,6 @@ from millrace.serving.request import JSON, Request
 MAX_BODY_BYTES = 10_000_000
 #: What a function may answer: 6 MB, less what the envelope around the body needs.
 MAX_REPLY_BYTES = 5_500_000
-
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 class ErrorWriter(Protocol):
@@ -59,7 +58,7 @@ def success_response(reply: Mapping[str, Any] | str) -> dict[str, Any]:
     """
     if isinstance(reply, str):
         return _response(200, reply, {"Content-Type": "text/plain"})
-    body = _encode(reply)
+    body = write_json(reply)
     # The body travels as a string inside the function's JSON answer, where quotes and backslashes take two bytes.
     size = len(body) + body.count('"') + body.count("\\") if len(body) * 2 > MAX_REPLY_BYTES else len(body)
     if size > MAX_REPLY_BYTES:

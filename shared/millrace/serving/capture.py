@@ -7,7 +7,6 @@ says how many it left out. Of a request with more rows than are to be captured, 
 says what chance it had.
 """
 
-import json
 import math
 import zlib
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from millrace.json_text import write_json
 from millrace.schema import TableSchema
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class CaptureWriter:
             "classes": list(schema.classes),
             "columns": self._features,
         }
-        self._head = _encode(known).removesuffix("}")
+        self._head = write_json(known).removesuffix("}")
 
     def lines(self, prediction: "Prediction", dialect: str, request_id: str, predicted_at: datetime) -> list[str]:
         """Return what is to be printed; nothing for a request that the sample leaves out."""
@@ -114,17 +114,17 @@ class CaptureWriter:
         moment = predicted_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
         lead = (
             f'{self._head},"timestamp":"{moment}","prediction_id":"{prediction.prediction_id}","request_id":'
-            f'{_encode(request_id)},"dialect":"{dialect}","sampling_rate":{rate!r},"rows":{total},'
+            f'{write_json(request_id)},"dialect":"{dialect}","sampling_rate":{rate!r},"rows":{total},'
         )
         return self._fitting(prediction, lead, places, rows)
 
     def _fitting(self, prediction: "Prediction", lead: str, places: Sequence[int], rows: Sequence[int]) -> list[str]:
         """Return lines that are short enough: rows are divided until they are."""
-        line = lead + _encode(self._content(prediction, places, rows))[1:]
+        line = lead + write_json(self._content(prediction, places, rows))[1:]
         if len(line) <= MAX_LINE_BYTES:
             return [line]
         if len(places) == 1:
-            return [lead + _encode(self._content(prediction, places, rows, bare=True))[1:]]
+            return [lead + write_json(self._content(prediction, places, rows, bare=True))[1:]]
         step = max(1, len(places) * MAX_LINE_BYTES * 9 // (len(line) * 10))
         parts = [places[start : start + step] for start in range(0, len(places), step)]
         return [line for part in parts for line in self._fitting(prediction, lead, part, rows)]
@@ -204,4 +204,3 @@ def write_row_id(value: Any) -> str | None:
 
 
 _CRC_RANGE = 2**32
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode

@@ -6,6 +6,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from millrace.errors import FieldError, InvalidInputError, UnsupportedMediaTypeError
+from millrace.json_text import read_json
 from millrace.serving.json_words import describe
 from millrace.serving.request import JSON, Request
 
@@ -57,7 +58,7 @@ def _parse(text: str) -> Any:
     if not text.strip():
         raise InvalidInputError("the request has no body")
     try:
-        return _DECODER.decode(text)
+        return read_json(text, _DECODER.decode)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise InvalidInputError(f"the body is not JSON: {error.msg} at {place}") from error
