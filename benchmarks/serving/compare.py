@@ -20,6 +20,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +243,12 @@ def until_answered(command: list[Any], variables: dict[str, str], folder: Path, 
                 time.sleep(0.02)
         raise AssertionError(f"{command} did not answer")
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        # Asked first: some servers' workers have a session of their own, and only the server ends them.
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=20)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
