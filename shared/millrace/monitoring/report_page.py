@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from millrace.monitoring.alerts import nothing_yet
 from millrace.reporting.blocks import TableColumn, Tone, badge, bullets, callout, filter_box, table, tiles
 from millrace.reporting.html import Html, join
 from millrace.reporting.page import Section, render_page
@@ -114,6 +115,7 @@ def _incidents(document: Document) -> list[Section]:
         TableColumn("Since"),
         TableColumn("Over"),
         TableColumn("What", "wide"),
+        TableColumn("What was done", "wide"),
     ]
     rows = [
         [
@@ -122,6 +124,7 @@ def _incidents(document: Document) -> list[Section]:
             moment(incident["since"]),
             moment(incident["resolved_at"]),
             bullets([trouble["finding"]["message"] for trouble in list(incident["troubles"].values())[:10]]),
+            bullets(incident["actions"] or [nothing_yet(incident["event"])]),
         ]
         for incident in document["incidents"]
     ]
