@@ -92,7 +92,8 @@ def _incident_chapter(incident: Document) -> Chapter:
     more = f"; and {len(findings) - 1} more" if len(findings) > 1 else ""
     told = f"{findings[0]}{more}" if findings else str(incident["event"])
     ended = [f"over since {incident['resolved_at']}"] if incident["resolved_at"] else []
-    consequences = [*incident.get("actions", ()), *ended] or [nothing_yet(incident["event"])]
+    subjects = [trouble["finding"].get("subject", "") for trouble in incident["troubles"].values()]
+    consequences = [*incident.get("actions", ()), *ended] or [nothing_yet(incident["event"], subjects)]
     return Chapter(incident["opened_at"], str(incident["event"]), "monitoring", told, consequences)
 
 

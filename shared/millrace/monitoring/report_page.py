@@ -124,11 +124,15 @@ def _incidents(document: Document) -> list[Section]:
             moment(incident["since"]),
             moment(incident["resolved_at"]),
             bullets([trouble["finding"]["message"] for trouble in list(incident["troubles"].values())[:10]]),
-            bullets(incident["actions"] or [nothing_yet(incident["event"])]),
+            bullets(incident["actions"] or [nothing_yet(incident["event"], _subjects(incident))]),
         ]
         for incident in document["incidents"]
     ]
     return [Section("incidents", "Incidents", table(columns, rows, caption="Incidents"))]
+
+
+def _subjects(incident: Document) -> list[str]:
+    return [trouble["finding"]["subject"] for trouble in incident["troubles"].values()]
 
 
 def _findings(document: Document) -> Html:
