@@ -57,10 +57,12 @@ def call(handler: Handler, method: str, path: str, document: Any = None, **heade
 
 
 @contextmanager
-def memory_handler(task: Task = "binary") -> Iterator[Handler]:
+def memory_handler(task: Task = "binary", *, remark: bool = False) -> Iterator[Handler]:
     """Yield ``predict`` beside a registry in memory that serves version 1 of ``churn``."""
     source = MemoryModelSource()
-    source.register("churn", 1, version_artifacts(churn_onnx(task), churn_schema(task), churn_background()))
+    schema = churn_schema(task, remark=remark)
+    background = None if remark else churn_background()
+    source.register("churn", 1, version_artifacts(churn_onnx(task, remark=remark), schema, background))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REGISTRY_TABLE", "registry")
         patch.setenv("MODELS_BUCKET", "models")

@@ -24,6 +24,9 @@ CHURN_COLUMNS = (
     Column("comment", "text", "ignored"),
 )
 
+#: A text, which a schema has on demand.
+REMARK = Column("remark", "text", nullable=True)
+
 CHURN_RECORD = {
     "age": 41,
     "balance": 120.5,
@@ -35,14 +38,14 @@ CHURN_RECORD = {
 }
 
 
-def churn_schema(task: Task = "binary") -> TableSchema:
+def churn_schema(task: Task = "binary", *, remark: bool = False) -> TableSchema:
     target = {
         "binary": Column("churned", "boolean", "target"),
         "multiclass": Column("grade", "integer", "target"),
         "regression": Column("value", "number", "target"),
     }[task]
     classes = {"binary": ("false", "true"), "multiclass": ("1", "2", "3"), "regression": ()}[task]
-    return TableSchema((*CHURN_COLUMNS, target), task, classes)
+    return TableSchema((*CHURN_COLUMNS, *([REMARK] if remark else []), target), task, classes)
 
 
 @cache
@@ -65,7 +68,7 @@ def churn_background(n_rows: int = 12) -> bytes:
 
 
 @cache
-def churn_onnx(task: Task = "binary", seed: int = 0) -> bytes:
+def churn_onnx(task: Task = "binary", seed: int = 0, *, remark: bool = False) -> bytes:
     """Fit a linear model on made-up rows of :func:`churn_schema` and export it."""
     from millrace.training.candidates import get_candidate  # noqa: PLC0415  # only those who need a model pay for it
     from millrace.training.export import export_onnx  # noqa: PLC0415  # as above
@@ -82,7 +85,9 @@ def churn_onnx(task: Task = "binary", seed: int = 0) -> bytes:
         "city": rng.choice(np.array(["", "Lima", "Oslo", "Zürich"]), rows),
         "signed_up": np.datetime64("2020-01-01", "us") + rng.integers(0, 1_500, rows).astype("timedelta64[D]"),
     }
-    schema = churn_schema(task)
+    schema = churn_schema(task, remark=remark)
+    if remark:
+        columns["remark"] = rng.choice(np.array(["", "was late", "paid at once", "paid late, again"], object), rows)
     features = build_features(schema, columns, rows)
     signal = columns["age"] / 20 + columns["active"] + 2 * (columns["plan"] == "premium") + rng.normal(size=rows)
     target = (

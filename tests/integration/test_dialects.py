@@ -42,22 +42,32 @@ def handler() -> Iterator[Handler]:
         yield handler
 
 
+@pytest.fixture(scope="module")
+def text_handler() -> Iterator[Handler]:
+    with memory_handler(remark=True) as handler:
+        yield handler
+
+
 # -- the same rows, in every shape -------------------------------------------------------------------------------------
 Rows = list[dict[str, Any]]
 
 
+def names_of(rows: Rows) -> list[str]:
+    return [*NAMES, *(["remark"] if "remark" in rows[0] else [])]
+
+
 def as_lists(rows: Rows) -> list[list[Any]]:
-    return [[row[name] for name in NAMES] for row in rows]
+    return [[row[name] for name in names_of(rows)] for row in rows]
 
 
 def as_columns(rows: Rows) -> dict[str, list[Any]]:
-    return {name: [row[name] for row in rows] for name in NAMES}
+    return {name: [row[name] for row in rows] for name in names_of(rows)}
 
 
 def as_csv(rows: Rows) -> str:
     lines = io.StringIO()
     writer = csv.writer(lines)
-    writer.writerow(NAMES)
+    writer.writerow(names_of(rows))
     for values in as_lists(rows):
         writer.writerow([json.dumps(value) if isinstance(value, bool | float) else value for value in values])
     return lines.getvalue()
@@ -80,7 +90,7 @@ def as_tensors(rows: Rows, *, nested: bool) -> dict[str, Any]:
 
 JSON_SHAPES = {
     "records": (INVOCATIONS, lambda rows: {"dataframe_records": rows}),
-    "split": (INVOCATIONS, lambda rows: {"dataframe_split": {"columns": NAMES, "data": as_lists(rows)}}),
+    "split": (INVOCATIONS, lambda rows: {"dataframe_split": {"columns": names_of(rows), "data": as_lists(rows)}}),
     "instances of lists": (INVOCATIONS, lambda rows: {"instances": as_lists(rows)}),
     "instances of objects": (INVOCATIONS, lambda rows: {"instances": rows}),
     "inputs of columns": (INVOCATIONS, lambda rows: {"inputs": as_columns(rows)}),
@@ -138,6 +148,22 @@ def test_the_same_rows_have_the_same_numbers_in_every_dialect(task_handler, rows
     assert len(expected) == len(rows)
     for shape, (path, write) in JSON_SHAPES.items():
         status, reply = call(task_handler, "POST", path, write(rows))
+        assert status == 200, (shape, reply)
+        assert numbers(reply) == expected, shape
+
+
+remarks = st.sampled_from(['Paid LATE, "again"', "e\u0301t\u00e9 \N{PILE OF POO}", " NA ", "late\n" * 2_000])
+
+
+@settings(max_examples=15, deadline=None)
+@given(rows=st.lists(st.tuples(records, st.none() | words | remarks), min_size=1, max_size=3))
+def test_a_text_has_the_same_numbers_in_every_dialect(text_handler, rows):
+    asked = [record | {"remark": remark} for record, remark in rows]
+    status, reply = call(text_handler, "POST", INVOCATIONS, as_csv(asked), **{"Content-Type": "text/csv"})
+    assert status == 200, reply
+    expected = numbers(reply)
+    for shape, (path, write) in JSON_SHAPES.items():
+        status, reply = call(text_handler, "POST", path, write(asked))
         assert status == 200, (shape, reply)
         assert numbers(reply) == expected, shape
 

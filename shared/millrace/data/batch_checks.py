@@ -238,7 +238,8 @@ class _Judge:
         tally.add(
             len(positions),
             self.batch.lines[positions[:MAX_EXAMPLES]].tolist(),
-            lambda n: [shown_value(value) for value in values.take(pa.array(positions[:n])).to_pylist()],
+            # One by one: for a handful, gathering them first takes ten times as long.
+            lambda n: [shown_value(values[position].as_py()) for position in positions[:n].tolist()],
             masked=column.sensitive,
         )
 

@@ -76,6 +76,32 @@ def test_small_groups_are_shown_and_not_compared():
     assert "true_positive_rate" not in document["groups"][0]["measures"]
 
 
+def test_a_group_needs_rows_enough_and_each_measure_counted_rows_enough():
+    """The few are called as nobody else is, and are too few; of the some, too few are positive."""
+    groups = np.array(["few"] * 29 + ["some"] * 40 + ["many"] * 100 + ["more"] * 100)
+    called = np.r_[np.ones(29), np.zeros(40), np.tile([1, 0], 100)].astype(np.int64)
+    target = np.r_[np.zeros(29), np.ones(9), np.zeros(31), np.tile([1, 1, 0, 0], 50)].astype(np.int64)
+    gaps = compare(SEX, groups, rates_of("binary", target, np.full((269, 2), 0.5), called))["gaps"]
+    assert (gaps["selection_rate"]["highest"], gaps["selection_rate"]["lowest"]) == ("many", "some")
+    assert gaps["true_positive_rate"]["value"] == 0.0
+    assert (
+        compare(SEX, groups, rates_of("binary", target, np.full((269, 2), 0.5), called), min_rows=29)["gaps"][
+            "selection_rate"
+        ]["highest"]
+        == "few"
+    )
+
+
+def test_a_gaps_interval_is_the_published_one():
+    # 56 of 70 and 48 of 80: 0.0524 to 0.3339 (Newcombe 1998, "Interval estimation for the difference", method 10).
+    groups = np.array(["a"] * 70 + ["b"] * 80)
+    called = np.r_[np.ones(56), np.zeros(14), np.ones(48), np.zeros(32)].astype(np.int64)
+    rates = rates_of("binary", called, np.full((150, 2), 0.5), called)
+    gap = compare(SEX, groups, rates)["gaps"]["selection_rate"]
+    assert gap["value"] == pytest.approx(0.2)
+    assert (gap["low"], gap["high"]) == (pytest.approx(0.0524, abs=1e-4), pytest.approx(0.3339, abs=1e-4))
+
+
 def test_a_sensitive_columns_groups_are_numbered():
     sex, target, probabilities, called = example()
     column = Column("sex", "category", sensitive=True)

@@ -89,6 +89,13 @@ def test_champion_stays_only_when_the_challenger_is_clearly_worse(gain, decision
     assert "version 4" in result.reasons[0]
 
 
+def test_missed_floor_rejects_what_would_else_be_kept():
+    evidence = replace(EVIDENCE, champion=ChampionComparison(4, Interval(-0.2, -0.1)))
+
+    assert decide(evidence, GateSpec(floors={"roc_auc": 0.99})).decision == "reject"
+    assert decide(evidence, GateSpec()).decision == "keep"
+
+
 def test_missed_floor_outweighs_a_beaten_champion():
     evidence = replace(EVIDENCE, champion=ChampionComparison(4, Interval(0.1, 0.2)))
 

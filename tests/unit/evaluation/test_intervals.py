@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from millrace.evaluation import intervals
+from millrace.evaluation.holdout import Measurement, baseline_predictions
 from millrace.evaluation.intervals import bootstrap, draw_weights, gain_interval, percentile_interval
 from millrace.evaluation.weighted import statistic
+from millrace.schema import Column, TableSchema
 
 
 def errors(size: float, rows: int = 200, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -78,3 +80,22 @@ def test_undefined_draws_are_left_out_until_too_few_are_left():
     assert percentile_interval(samples, 0.9).low == pytest.approx(1.05)
     assert percentile_interval(np.array([1.0, np.nan, np.nan]), 0.9) is None
     assert percentile_interval(np.array([np.nan]), 0.9) is None
+
+
+def test_draws_that_all_agree_are_no_certainty():
+    """Of thirty rows that are all right, one in nine could still be wrong: Wilson's interval says so."""
+    told = Measurement(
+        {"accuracy": 1.0, "roc_auc": 1.0, "f1": 0.8},
+        {"accuracy": np.ones(500), "roc_auc": np.ones(500), "f1": np.linspace(0.7, 0.9, 500)},
+        rows=30,
+    ).to_dict(0.95)
+    assert told["accuracy"] == {"value": 1.0, "low": pytest.approx(0.8865, abs=1e-4), "high": pytest.approx(1.0)}
+    assert told["roc_auc"] == {"value": 1.0, "low": None, "high": None}
+    assert told["f1"]["low"] == pytest.approx(0.705)
+
+
+def test_without_a_model_one_says_the_mean_or_each_classs_share():
+    amounts = TableSchema((Column("y", "number", "target"),), "regression")
+    assert baseline_predictions(amounts, np.array([1.0, 1.0, 7.0]), 2).tolist() == [3.0, 3.0]
+    words = TableSchema((Column("y", "category", "target"),), "multiclass", ("a", "b", "c"))
+    assert baseline_predictions(words, np.array([0, 0, 1, 0]), 1).tolist() == [[0.75, 0.25, 0.0]]

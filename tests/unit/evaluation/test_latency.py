@@ -33,6 +33,18 @@ def test_one_quiet_block_is_enough(quiet_block):
     assert taken["row"].rows == 1
 
 
+def test_one_slow_call_in_ten_is_what_the_limit_sees():
+    model = SleepyModel(-1)
+
+    def run(_features) -> None:
+        model.calls += 1
+        model.now += 0.010 if model.calls % 10 == 0 else 0.001
+
+    model.run = run
+    taken = measure_latency(model, make_features(100, "both"), model.clock)["row"]
+    assert (taken.median, taken.p95) == (pytest.approx(1.0), pytest.approx(10.0))
+
+
 def test_few_rows_are_repeated_to_fill_a_batch():
     model = SleepyModel(0)
     taken = measure_latency(model, make_features(3, "both"), model.clock)

@@ -78,6 +78,34 @@ def test_chance_is_rarely_called_clearly_worse():
     assert clear <= 5
 
 
+def test_intervals_of_several_slices_hold_for_all_of_them_together():
+    columns, target, predictions = sample()
+    (one,) = declared_slices([SliceSpec(where={"plan": ["b"]})], columns, SCHEMA)
+    (alone,) = measured([one], columns, target, predictions)
+    beside = measured([one] * 5, columns, target, predictions)[0]
+    wider = (beside.excess.high - beside.excess.low) / (alone.excess.high - alone.excess.low)
+    # Standard errors of 99 % and 95 %, two-sided.
+    assert wider == pytest.approx(2.575829 / 1.959964, rel=1e-5)
+
+
+def test_a_handful_of_bad_rows_is_no_slice():
+    columns, target, _ = sample()
+    columns["plan"][:29] = "r"
+    wrong = target + np.where(columns["plan"] == "r", 50.0, np.random.default_rng(0).normal(size=len(target)))
+    assert not any("plan is r" in part.name for part in find_worst(columns, losses(target, wrong), SCHEMA, min_rows=30))
+    found = find_worst(columns, losses(target, wrong), SCHEMA, min_rows=29)
+    assert found[0].name == "plan is r"
+
+
+def test_a_part_as_bad_as_its_whole_says_nothing_new():
+    columns, target, _ = sample()
+    wrong = target + np.random.default_rng(0).normal(size=len(target)) * np.where(columns["plan"] == "b", 3.0, 1.0)
+    found = [part.name for part in find_worst(columns, losses(target, wrong), SCHEMA, min_rows=30)]
+    assert found[0] == "plan is b"
+    assert "plan is b and autopay is yes" not in found
+    assert "plan is b and autopay is no" not in found
+
+
 def test_sensitive_values_name_no_found_slice():
     columns, target, _ = sample()
     spread = np.where(columns["email"] == "me@x", 3.0, 1.0)

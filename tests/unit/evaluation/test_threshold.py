@@ -28,6 +28,16 @@ def test_scores_that_are_off_get_the_threshold_that_was_cheapest():
     assert chosen.value == pytest.approx(0.125, abs=0.03)
 
 
+def test_a_threshold_is_left_for_one_that_was_cheaper_by_more_than_a_standard_error():
+    """Between them lie 36 of 40 rows and a cost of 6: the standard error is the root of 36 - 6**2 / 40."""
+    scores = np.r_[np.linspace(0.1, 0.4, 36), np.full(4, 0.9)]
+    target = np.r_[np.ones(21), np.zeros(15), np.ones(4)].astype(np.int64)
+    chosen = choose_threshold(target, scores, CostSpec())
+    assert (chosen.rule, chosen.validation_cost) == ("cheapest_on_validation", 15 / 40)
+    target[20] = 0
+    assert choose_threshold(target, scores, CostSpec()).rule == "expected_cost"
+
+
 def test_the_cost_is_that_of_the_chosen_threshold():
     target, scores = calibrated(300)
     costs = CostSpec(false_positive=2.0, false_negative=7.0)
