@@ -135,7 +135,9 @@ def test_the_readmes_examples_work(stack: DeployedStack, expected: dict[str, Any
     assert json.loads(done.stdout)["predictions"] == [expected], done.stdout
 
 
-def test_a_key_asks_for_predictions_tells_what_became_true_and_nothing_else(stack: DeployedStack, expected: dict[str, Any]) -> None:
+def test_a_key_asks_for_predictions_tells_what_became_true_and_nothing_else(
+    stack: DeployedStack, expected: dict[str, Any]
+) -> None:
     key_id = stack.target.output("ApiKeyId")
     key = stack.client("apigateway").get_api_key(apiKey=key_id, includeValue=True)["value"]
     key_url = stack.target.api_url.replace(stack.target.output("ApiId"), stack.resource("KeyApi"))

@@ -95,7 +95,11 @@ def test_one_bad_look_tells_nobody_two_of_three_do_and_two_good_ones_end_it(faul
     ],
 )
 def test_only_late_answers_start_a_run(fault, outcome, words):
-    served, channel, pipeline = Served(ModelSpec()), Channel(), MemoryPipeline()
+    served, channel, pipeline = (
+        Served(ModelSpec.parse({"retraining": {"causes": ["latency"]}})),
+        Channel(),
+        MemoryPipeline(),
+    )
     served.registry.put_dataset(make_dataset("d1"))
     metrics = Metrics(fault, fault)
     for look in range(2):
