@@ -118,11 +118,15 @@ class BiasWatch(Watch):
     ----------
     threshold : float, default=0.1
         By how much the gap between two groups' shares may grow.
+    threshold_in_deviations : float, default=0.2
+        For regression, by how much the gap between two groups' means may grow: of predicted values in deviations of the
+        target, of errors in deviations of the errors on the holdout.
     min_rows : int, default=100
         In each group.
     """
 
     threshold: float = Field(default=0.1, gt=0.0, le=1.0)
+    threshold_in_deviations: float = Field(default=0.2, gt=0.0)
     min_rows: int = Field(default=100, ge=1)
 
 
