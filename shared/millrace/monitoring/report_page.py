@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from millrace.monitoring.alerts import nothing_yet
 from millrace.monitoring.report_figures import figures, quality_course
 from millrace.reporting.blocks import TableColumn, Tone, badge, bullets, callout, filter_box, table, tiles
 from millrace.reporting.html import Html, element, join
@@ -121,8 +122,15 @@ def _incident(incident: Document) -> Html:
     state = badge("resolved", "good") if over else badge("open", "bad")
     time = f"since {moment(incident['since'])}" + (f", over {moment(over)}" if over else "")
     head = element("div", element("h3", incident["event"]), state, class_="card-head")
+    done = incident["actions"] or [nothing_yet(incident["event"], _subjects(incident))]
     return element(
-        "div", head, element("p", time, class_="quiet"), bullets(_said(incident, _MOST_IN_FULL)), class_="panel"
+        "div",
+        head,
+        element("p", time, class_="quiet"),
+        bullets(_said(incident, _MOST_IN_FULL)),
+        element("p", "What was done about it", class_="quiet"),
+        bullets(done),
+        class_="panel",
     )
 
 
@@ -130,6 +138,10 @@ def _said(incident: Document, most: int) -> list[str]:
     troubles = list(incident["troubles"].values())
     said = [trouble["finding"]["message"] for trouble in troubles[:most]]
     return [*said, f"and {len(troubles) - most:,} more"] if len(troubles) > most else said
+
+
+def _subjects(incident: Document) -> list[str]:
+    return [trouble["finding"]["subject"] for trouble in incident["troubles"].values()]
 
 
 def _findings(document: Document) -> Html:

@@ -158,8 +158,8 @@ class ServingWatch(Watch):
         Share of requests that may end in an error of ours.
     max_latency_ms : float or None, default=1000
         That nineteen of twenty requests stay below; None never minds.
-    max_cold_start_share : float or None, default=None
-        Share of requests that may wait for a new execution environment.
+    max_cold_start_share : float or None, default=0.3
+        Share of requests that may wait for a new execution environment; None never minds.
     max_refused_share : float or None, default=0.2
         Share of the rows asked about that may be refused for what is in them.
     """
@@ -167,7 +167,7 @@ class ServingWatch(Watch):
     threshold: float = Field(default=0.01, gt=0.0, le=1.0)
     min_rows: int = Field(default=100, ge=1)
     max_latency_ms: float | None = Field(default=1_000.0, gt=0.0)
-    max_cold_start_share: float | None = Field(default=None, gt=0.0, le=1.0)
+    max_cold_start_share: float | None = Field(default=0.3, gt=0.0, le=1.0)
     max_refused_share: float | None = Field(default=0.2, gt=0.0, le=1.0)
 
 
