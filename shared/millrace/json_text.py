@@ -60,6 +60,8 @@ def read_json(text: str, read_strictly: Callable[[str], Any]) -> Any:
 
 def _count_members(document: Any, n_objects: int) -> int:
     """Count the members of all objects, without a look at every value where all objects were found before; else -1."""
+    if n_objects == 1 and type(document) is dict:
+        return len(document)
     members, found = 0, 0
     level: list[Any] = [document]
     while found < n_objects and level:

@@ -81,6 +81,8 @@ class FeatureReader:
             tally.missing += table.n_rows
             return [self._missing] * table.n_rows
         values = table.column(self.name)
+        if len(values) == 1 and (cell := self._read_usual(values[0])) is not None:
+            return [cell]
         cells = self._read_few(values, faults) if table.n_rows <= FEW_ROWS else self._read_many(values, faults)
         for rule in self._rules:
             self._hold_to(rule, cells, faults, tally)
@@ -91,6 +93,16 @@ class FeatureReader:
     def array(self, cells: Cells) -> npt.NDArray[Any]:
         """Return cells as :func:`millrace.features.build_features` takes them."""
         return np.asarray(cells, dtype=_DTYPES[self._kind])
+
+    def _read_usual(self, value: Any) -> Cell:
+        """Read a value about which there is nothing to say, which most requests of one row are made of; else None."""
+        if value is None or value is ABSENT or self._rules:
+            return None
+        try:
+            cell = self._read_cell(value)
+        except ValueError:
+            return None
+        return cell if self._is_usual(cell) else None
 
     def _read_few(self, values: Sequence[Any], faults: Faults) -> list[Cell]:
         cells: list[Cell] = []
