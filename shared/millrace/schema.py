@@ -23,8 +23,8 @@ DATE_PARTS = ("days", "month", "weekday", "hour")
 
 #: Numbers that the words of one text are hashed into, and of all texts of a row together. Models that were trained with
 #: them take no others.
-WORD_COLUMNS = 256
-MAX_WORD_COLUMNS = 1_024
+WORD_COLUMNS = 512
+MAX_WORD_COLUMNS = 2_048
 
 
 @dataclass(frozen=True, slots=True)
