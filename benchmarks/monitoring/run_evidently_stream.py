@@ -10,11 +10,12 @@ import argparse
 import logging
 import statistics
 import warnings
+from dataclasses import replace
 
 import pandas as pd
 from evidently import DataDefinition, Dataset, Report
 from evidently.presets import DataDriftPreset
-from streams import GRADES, NOTHING, NUMBERS, TRAINING_ROWS, WORDS, Shift, draw
+from streams import GRADES, NUMBERS, TRAINING_ROWS, WORDS, Shift, draw, draw_days
 
 ROWS_NEEDED = 200
 DEFINITION = DataDefinition(numerical_columns=list(NUMBERS), categorical_columns=list(WORDS))
@@ -23,28 +24,29 @@ DEFINITION = DataDefinition(numerical_columns=list(NUMBERS), categorical_columns
 def judge(reference: Dataset, number: int, window: int, rate: int, shift: Shift) -> tuple[bool, bool]:
     """Return whether any column drifted in a window, and whether the dataset did."""
     hours = max(1, -(-ROWS_NEEDED // rate))
-    parts = [pd.DataFrame(draw(rate, (number, 3, window * hours + part), shift).columns) for part in range(hours)]
+    numbers = range(window * hours, window * hours + hours)
+    parts = [pd.DataFrame(draw(rate, (number, 3, hour), shift, hour).columns) for hour in numbers]
     present = Dataset.from_pandas(pd.concat(parts, ignore_index=True), data_definition=DEFINITION)
     document = Report([DataDriftPreset()]).run(present, reference).dict()
     [dataset] = [metric["value"] for metric in document["metrics"] if "share" in str(metric["value"])]
     return dataset["count"] > 0, dataset["share"] >= 0.5  # noqa: PLR2004  # the preset's default
 
 
-def reference_of(number: int) -> Dataset:
-    """Return a stream's training data."""
-    frame = pd.DataFrame(draw(TRAINING_ROWS, (number, 1)).columns)
+def reference_of(number: int, season: float) -> Dataset:
+    """Return a stream's training data, of whole days."""
+    frame = pd.DataFrame(draw_days(TRAINING_ROWS, (number, 1), Shift(season=season)).columns)
     return Dataset.from_pandas(frame, data_definition=DEFINITION)
 
 
-def main(streams: int, windows: int, rates: list[int], shifted: int) -> None:
+def main(streams: int, windows: int, rates: list[int], shifted: int, season: float) -> None:
     """Print alarms on unchanged windows, then the first window in which each shift was told."""
     print(
         "\n| rows an hour | windows | any column, per 1,000 windows | dataset, per 1,000 windows |\n|---|---|---|---|"
     )
     for rate in rates:
         found = [
-            judge(reference, number, window, rate, NOTHING)
-            for number, reference in ((number, reference_of(number)) for number in range(streams))
+            judge(reference, number, window, rate, Shift(season=season))
+            for number, reference in ((number, reference_of(number, season)) for number in range(streams))
             for window in range(windows)
         ]
         columns, datasets = (sum(one[place] for one in found) / len(found) * 1_000 for place in (0, 1))
@@ -56,14 +58,17 @@ def main(streams: int, windows: int, rates: list[int], shifted: int) -> None:
     for kind, grades in GRADES.items():
         for grade, shift in grades.items():
             for rate in rates:
-                print(f"| {kind} | {grade} | {rate:,} | {first_told(shifted, rate, shift)} |", flush=True)
+                print(
+                    f"| {kind} | {grade} | {rate:,} | {first_told(shifted, rate, replace(shift, season=season))} |",
+                    flush=True,
+                )
 
 
 def first_told(shifted: int, rate: int, shift: Shift, most: int = 5) -> str:
     """Return the median first window and the share of streams told within ``most``, by either way to alarm."""
     firsts: list[list[int]] = [[], []]
     for number in range(10_000, 10_000 + shifted):
-        reference = reference_of(number)
+        reference = reference_of(number, shift.season)
         found = [judge(reference, number, window, rate, shift) for window in range(most)]
         for place in (0, 1):
             firsts[place] += [window + 1 for window, one in enumerate(found) if one[place]][:1]
@@ -79,5 +84,6 @@ if __name__ == "__main__":
     parser.add_argument("--windows", type=int, default=20)
     parser.add_argument("--rates", type=int, nargs="+", default=[200, 2_000])
     parser.add_argument("--shifted", type=int, default=5)
+    parser.add_argument("--season", type=float, default=0.0, help="daily wave, in deviations")
     chosen = parser.parse_args()
-    main(chosen.streams, chosen.windows, chosen.rates, chosen.shifted)
+    main(chosen.streams, chosen.windows, chosen.rates, chosen.shifted, chosen.season)

@@ -24,14 +24,9 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "shared")]
 
 from millrace.data.reference import describe_reference  # noqa: E402  # after the path is set
+from millrace.monitoring.background import Background, Subject  # noqa: E402
 from millrace.monitoring.incidents import Watchbook, advance  # noqa: E402
-from millrace.monitoring.judging import (  # noqa: E402
-    INPUT_VERDICTS,
-    Background,
-    Subject,
-    judge_outcomes,
-    judge_traffic,
-)
+from millrace.monitoring.judging import INPUT_VERDICTS, judge_outcomes, judge_traffic  # noqa: E402
 from millrace.monitoring.seasons import Seasons, find_seasons  # noqa: E402
 from millrace.monitoring.traffic import Traffic  # noqa: E402
 from millrace.schema import Column, TableSchema  # noqa: E402

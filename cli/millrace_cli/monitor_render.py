@@ -50,7 +50,7 @@ def findings_table(report: Document) -> Table | None:
 
 
 def incident_lines(report: Document) -> Iterator[str]:
-    """Yield a line for each incident, open ones first."""
+    """Yield a line for each incident, open ones first, and beneath it what was done about it."""
     for incident in sorted(report["incidents"], key=lambda incident: incident["resolved_at"] is not None):
         since = format_moment(incident["since"])
         if incident["resolved_at"]:
@@ -58,6 +58,8 @@ def incident_lines(report: Document) -> Iterator[str]:
         else:
             subjects = ", ".join(_subject(key) for key in list(incident["troubles"])[:_MAX_FINDINGS])
             yield f"{incident['event']}: open since {since} ({subjects}); millrace why {report['model']}"
+        for action in incident.get("actions", ()):
+            yield f"  {action}"
 
 
 def _subject(key: str) -> str:

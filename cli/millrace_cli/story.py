@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from millrace.monitoring.alerts import nothing_yet
+from millrace.registry.finding_causes import CAUSE_OF_EVENT, finding_cause_id
+
 Document = Mapping[str, Any]
 
 _REQUESTS = frozenset({"run_requested", "trigger_skipped", "trigger_deferred"})
@@ -36,7 +39,7 @@ class Chapter:
     consequences: list[str] = field(default_factory=list)
 
 
-def tell(entries: Iterable[Document], runs: Sequence[Document]) -> list[Chapter]:
+def tell(entries: Iterable[Document], runs: Sequence[Document], incidents: Iterable[Document] = ()) -> list[Chapter]:
     """Return the chapters, newest first.
 
     Parameters
@@ -45,6 +48,8 @@ def tell(entries: Iterable[Document], runs: Sequence[Document]) -> list[Chapter]
         Of the ledger, in any order.
     runs : sequence of mapping
         The model's runs; one that is not among them is told by its id alone.
+    incidents : iterable of mapping
+        Of the monitoring report; those whose cause the ledger tells are told once.
     """
     ordered = sorted(entries, key=lambda entry: str(entry["occurred_at"]))
     by_id = {str(run["run_id"]): run for run in runs}
@@ -66,7 +71,30 @@ def tell(entries: Iterable[Document], runs: Sequence[Document]) -> list[Chapter]
             owner.consequences.append(_consequence(entry))
         if owner is not None and entry["action"] == "model_registered":
             of_version[_version(details)] = owner
-    return chapters[::-1]
+    causes = {str(entry["details"].get("cause_id")) for entry in ordered}
+    chapters += [_incident_chapter(one) for one in incidents if not causes & set(_cause_ids(one))]
+    chapters.reverse()
+    chapters.sort(key=lambda chapter: datetime.fromisoformat(chapter.occurred_at), reverse=True)
+    return chapters
+
+
+def _cause_ids(incident: Document) -> list[str]:
+    """Return the ids of the causes that an incident may have become."""
+    kind, alerts = CAUSE_OF_EVENT.get(incident["event"]), int(incident.get("alerts", 0))
+    if kind is None:
+        return []
+    model, incident_id = str(incident["model"]), str(incident["incident_id"])
+    return [finding_cause_id(kind, model, incident_id, request) for request in range(1, alerts + 1)]
+
+
+def _incident_chapter(incident: Document) -> Chapter:
+    findings = [trouble["finding"]["message"] for trouble in incident["troubles"].values()]
+    more = f"; and {len(findings) - 1} more" if len(findings) > 1 else ""
+    told = f"{findings[0]}{more}" if findings else str(incident["event"])
+    ended = [f"over since {incident['resolved_at']}"] if incident["resolved_at"] else []
+    subjects = [trouble["finding"].get("subject", "") for trouble in incident["troubles"].values()]
+    consequences = [*incident.get("actions", ()), *ended] or [nothing_yet(incident["event"], subjects)]
+    return Chapter(incident["opened_at"], str(incident["event"]), "monitoring", told, consequences)
 
 
 def _cause_chapter(entry: Document, runs: Mapping[str, Document], answered: Mapping[str, str]) -> Chapter:

@@ -14,6 +14,7 @@ from millrace.monitoring.delivery import deliver_alerts
 from millrace.monitoring.metrics import write_verdict
 from millrace.monitoring.running import models_by_the_stacks_schedule, monitor_model
 from millrace.observability import logger
+from millrace.registry.outbox import try_to_publish
 from millrace.settings import MonitoringSettings, load_settings
 
 
@@ -23,6 +24,9 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     settings = load_settings(MonitoringSettings)
     request, models = MonitoringRequest.parse(event), registry(settings.registry_table)
     if request.model is None:
+        # Who acted may not have been able to tell listeners; this is asked every hour, whether or not anybody acts.
+        if fault := try_to_publish(models, event_publisher()):
+            logger.error("events wait in the outbox", exc_info=fault)
         names = [MonitoringRequest(model=name) for name in models_by_the_stacks_schedule(models)]
         return MonitoredModels(models=names).model_dump(mode="json")
     store, now = object_store(settings.data_bucket), datetime.now(UTC)

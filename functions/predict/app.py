@@ -5,6 +5,7 @@ refused request needs, such as the logger, is imported by the first of them.
 """
 
 import gc
+import itertools
 import time
 import uuid
 from collections.abc import Mapping
@@ -21,6 +22,9 @@ from millrace.serving.error_detail import parse_error_detail
 from millrace.serving.routes import Endpoint, Prediction, Route, find_route
 from millrace.serving.telemetry import measure_error, measure_prediction, measure_refresh_failure
 from millrace.settings import PredictSettings, load_settings, runs_on_lambda
+
+#: Counts the requests of this execution environment; the first of them waited for it.
+_requests = itertools.count()
 
 if runs_on_lambda():
     # While it starts a function, Lambda lends a whole processor; the first request would import this on a share of one.
@@ -44,10 +48,10 @@ def _endpoint() -> Endpoint:
 
 def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:  # noqa: ARG001 - Lambda passes it
     """Answer one request; an error becomes the status that its class carries, in the caller's dialect."""
-    route = find_route(event)
+    route, cold_start = find_route(event), next(_requests) == 0
     request_id = str((event.get("requestContext") or {}).get("requestId"))
     try:
-        return _answer(route, event, request_id)
+        return _answer(route, event, request_id, cold_start)
     except MillraceError as error:
         return _refuse(error, route, event, request_id)
     except Exception as error:  # noqa: BLE001 - the caller gets an answer, whatever broke, and the log the reason
@@ -56,7 +60,7 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
         return _refuse(unexpected, route, event, request_id)
 
 
-def _answer(route: Route, event: Mapping[str, Any], request_id: str) -> dict[str, Any]:
+def _answer(route: Route, event: Mapping[str, Any], request_id: str, cold_start: bool) -> dict[str, Any]:
     started = time.perf_counter()
     endpoint = _endpoint()
     try:
@@ -66,7 +70,7 @@ def _answer(route: Route, event: Mapping[str, Any], request_id: str) -> dict[str
     response = success_response(answer.body)
     if answer.prediction:
         latency, now = 1_000 * (time.perf_counter() - started), datetime.now(UTC)
-        measure_prediction(answer.prediction, route.dialect.NAME, request_id, latency, now)
+        measure_prediction(answer.prediction, route.dialect.NAME, request_id, latency, now, cold_start=cold_start)
         _capture(answer.prediction, route.dialect.NAME, request_id, now)
     return response
 
@@ -92,8 +96,22 @@ def _refuse(error: MillraceError, route: Route, event: Mapping[str, Any], reques
         logger.info("request refused", reason=error.message, fields=error.to_dict().get("fields", []), **known)
     else:
         logger.error("request failed", exc_info=error.__cause__ or error, **known)
-    measure_error(error, route.dialect.NAME, request_id, event.get("pathParameters") or {}, datetime.now(UTC))
+    model = _model_of(event.get("pathParameters") or {})
+    measure_error(error, route.dialect.NAME, request_id, model, datetime.now(UTC), is_known=_is_known(model))
     return error_response(error, route.dialect.write_error, _error_detail())
+
+
+def _model_of(parameters: Mapping[str, Any]) -> str:
+    """Return the model that a path names; of KServe's first protocol without what is asked of it."""
+    return str(parameters.get("model") or parameters.get("model_action") or "").partition(":")[0]
+
+
+def _is_known(model: str) -> bool:
+    """Tell whether there is a model of that name, as far as this environment has seen."""
+    try:
+        return _endpoint().models.knows(model)
+    except MillraceError:
+        return False
 
 
 def _error_detail() -> Any:

@@ -23,6 +23,7 @@ def write_metrics(
     dimensions: Mapping[str, str],
     timestamp: float,
     properties: Mapping[str, Any] | None = None,
+    and_by: str | None = None,
 ) -> None:
     """Write one line.
 
@@ -36,9 +37,12 @@ def write_metrics(
         Seconds since 1970.
     properties : mapping or None, default=None
         What else is known of the same moment; it is logged, and no metric.
+    and_by : str or None, default=None
+        A property by which the metrics are counted apart as well, beside ``dimensions``: a second set of metrics.
     """
     definitions = [{"Name": name, "Unit": unit} for name, (_, unit) in metrics.items()]
-    directive = {"Namespace": NAMESPACE, "Dimensions": [list(dimensions)], "Metrics": definitions}
+    sets = [list(dimensions)] if and_by is None else [list(dimensions), [*dimensions, and_by]]
+    directive = {"Namespace": NAMESPACE, "Dimensions": sets, "Metrics": definitions}
     document: dict[str, Any] = {"_aws": {"Timestamp": int(timestamp * 1_000), "CloudWatchMetrics": [directive]}}
     document.update(properties or {})
     document.update(dimensions)

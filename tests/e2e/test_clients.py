@@ -135,7 +135,9 @@ def test_the_readmes_examples_work(stack: DeployedStack, expected: dict[str, Any
     assert json.loads(done.stdout)["predictions"] == [expected], done.stdout
 
 
-def test_a_key_asks_for_predictions_and_for_nothing_else(stack: DeployedStack, expected: dict[str, Any]) -> None:
+def test_a_key_asks_for_predictions_tells_what_became_true_and_nothing_else(
+    stack: DeployedStack, expected: dict[str, Any]
+) -> None:
     key_id = stack.target.output("ApiKeyId")
     key = stack.client("apigateway").get_api_key(apiKey=key_id, includeValue=True)["value"]
     key_url = stack.target.api_url.replace(stack.target.output("ApiId"), stack.resource("KeyApi"))
@@ -147,6 +149,11 @@ def test_a_key_asks_for_predictions_and_for_nothing_else(stack: DeployedStack, e
         for headers in ({}, {"x-api-key": "x" * 40}):
             assert client.post(f"/models/{MODEL}/invocations", json=body, headers=headers).status_code == 403
         assert client.get(f"/models/{MODEL}", headers={"x-api-key": key}).status_code in (403, 404)
+        # What became true may be told by key too: the function reads it, and names what it lacks.
+        untrue = client.post(f"/models/{MODEL}/feedback", json={"feedback": [{}]}, headers={"x-api-key": key})
+        assert untrue.json()["error_code"] in {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"}, untrue.text
+        assert client.post(f"/models/{MODEL}/feedback", json={"feedback": [{}]}).status_code == 403
+        assert client.get(f"/models/{MODEL}/feedback", headers={"x-api-key": key}).status_code in (403, 404)
     with connect(stack, stack.target.api_url) as client:
         refused = client.post(f"/models/{MODEL}/invocations", json=body, headers={"x-api-key": key})
     assert refused.status_code == 403

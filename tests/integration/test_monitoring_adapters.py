@@ -54,7 +54,8 @@ class CloudWatch:
             assert metric["Namespace"] == "Millrace"
             assert query["MetricStat"]["Period"] == 3_600
             named = {one["Name"]: one["Value"] for one in metric["Dimensions"]}
-            values = self.series.get((named["model_version"], named["dialect"]), {})
+            assert named.pop("model") == "churn"
+            values = self.series.get(tuple(named.values()), {})
             statistic = f"{metric['MetricName']} {query['MetricStat']['Stat']}"
             results.append({"Id": query["Id"], "Values": [values[statistic]] if statistic in values else []})
         return {"MetricDataResults": results}
@@ -66,8 +67,13 @@ SERIES = {
         "PredictionLatency p95": 50.0,
         "PredictedRows Sum": 200.0,
         "BadRows Sum": 50.0,
+        "ColdStarts Sum": 2.0,
     },
-    ("3", "kserve_v1"): {"PredictionLatency SampleCount": 10.0, "PredictionLatency p95": 900.0},
+    ("3", "kserve_v1"): {
+        "PredictionLatency SampleCount": 10.0,
+        "PredictionLatency p95": 900.0,
+        "ColdStarts Sum": 1.0,
+    },
     ("3", "open_inference"): {"PredictionLatency SampleCount": 1.0, "PredictionLatency p95": 9_000.0},
     ("2", "mlflow"): {"PredictionLatency SampleCount": 50.0, "PredictionLatency p95": 5_000.0},
 }
@@ -75,7 +81,15 @@ SERIES = {
 
 def test_latency_is_the_slowest_dialect_s_that_matters():
     found = CloudWatchServingMetrics(CloudWatch(SERIES)).read("churn", 3, NOW - timedelta(hours=1), NOW)
-    assert found == ServingCounts(requests=31, latency_ms=900.0, rows=250, refused_rows=50)
+    assert found == ServingCounts(requests=31, errors=0, cold_starts=3, latency_ms=900.0, rows=250, refused_rows=50)
+
+
+def test_requests_that_failed_are_requests_of_the_model_whatever_version_it_was():
+    failed = {"FailedRequests Sum": 4.0}
+    read = CloudWatchServingMetrics(CloudWatch({**SERIES, ("api",): failed})).read
+    found = read("churn", 3, NOW - timedelta(hours=1), NOW)
+    assert (found.requests, found.errors) == (35, 4)
+    assert read("churn", 4, NOW - timedelta(hours=1), NOW) == ServingCounts(requests=4, errors=4)
 
 
 def test_of_a_version_that_nobody_asked_nothing_is_known():

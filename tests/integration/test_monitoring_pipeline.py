@@ -6,13 +6,23 @@ from datetime import UTC, datetime, timedelta
 
 import boto3
 import pytest
+from millrace.aws import clients
 from millrace.captures.records import CapturedRow
-from millrace.errors import ConfigurationError
+from millrace.errors import ConfigurationError, ServiceUnavailableError
 from millrace.layout import captures_key, version_key
+from millrace.registry.retirement import retire
 from millrace.settings import MonitoringSettings, load_settings
 
-from tests.integration.application import DATA_BUCKET, MODELS_BUCKET, MONITORING_ARN, TOPIC_ARN, Application
+from tests.integration.application import (
+    DATA_BUCKET,
+    MODELS_BUCKET,
+    MONITORING_ARN,
+    TABLE,
+    TOPIC_ARN,
+    Application,
+)
 from tests.integration.test_training_pipeline import as_csv, features_of, make_rows
+from tests.registered_versions import RegisteredVersions, acting
 
 MODEL = "churn"
 
@@ -112,6 +122,25 @@ def test_one_model_may_be_named_and_one_that_fails_stops_no_other(application: A
         MODEL,
         "other",
     }
+
+
+def test_what_listeners_were_not_told_of_is_told_within_the_hour(
+    application: Application, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    versions = RegisteredVersions(1, clients.registry(TABLE), clients.object_store(MODELS_BUCKET))
+    retire(MODEL, 1, acting(), registry=versions.registry)
+
+    def busy(*_):
+        raise ServiceUnavailableError("EventBridge is busy")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("millrace.aws.events.EventBridgePublisher.publish", busy)
+        assert application.call("monitor_model", {}) == {"models": [{"model": MODEL}]}
+    assert [record.message for record in caplog.records] == ["events wait in the outbox"]
+    assert application.published_events() == []
+    application.call("monitor_model", {})
+    assert [name for name, _ in application.published_events()] == ["ModelRetired"]
+    assert versions.registry.list_unpublished() == []
 
 
 def test_settings_name_what_is_missing(application: Application, monkeypatch: pytest.MonkeyPatch):

@@ -374,7 +374,42 @@ def test_rows_and_latency_are_metrics_of_model_version_and_dialect(handler, writ
     (directive,) = line["_aws"]["CloudWatchMetrics"]
     assert directive["Namespace"] == "Millrace"
     assert directive["Dimensions"] == [["model", "model_version", "dialect"]]
-    assert {metric["Name"] for metric in directive["Metrics"]} == {"PredictionLatency", "PredictedRows"}
+    assert {metric["Name"] for metric in directive["Metrics"]} == {"PredictionLatency", "PredictedRows", "ColdStarts"}
+
+
+def test_the_first_request_of_an_environment_is_its_cold_start(handler, written):
+    for _ in range(3):
+        ask_records(handler, CHURN_RECORD)
+    assert [line.get("ColdStarts") for line in written()] == [1, None, None]
+
+
+def test_who_only_asks_whether_we_live_takes_the_cold_start(handler, written):
+    ask(handler, sample("valid_ping"))
+    ask_records(handler, CHURN_RECORD)
+    assert "ColdStarts" not in written()[-1]
+
+
+def test_a_failure_is_its_model_s_once_the_registry_has_named_it(handler, monkeypatch, written):
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("secret detail")
+
+    def dimensions() -> list[list[str]]:
+        (line,) = [line for line in written() if "FailedRequests" in line]
+        return list(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"])
+
+    with monkeypatch.context() as broken:
+        broken.setattr(AwsModelSource, "alias_version", fail)
+        assert ask_records(handler, CHURN_RECORD)[0] == 500
+        assert dimensions() == [["service"]]
+    ask_records(handler, CHURN_RECORD)
+    monkeypatch.setattr("millrace.serving.rows.RowReader.read", fail)
+    by_kserve = sample("valid_kserve_v1")
+    for failing in (sample("valid_records"), by_kserve):
+        assert ask(handler, failing)[0] == 500
+    told = [line for line in written() if "FailedRequests" in line][-2:]
+    assert [line["model"] for line in told] == ["churn", "churn"]
+    for line in told:
+        assert line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["service"], ["service", "model"]]
 
 
 def test_unknown_categories_missing_values_and_bad_rows_are_counted_where_there_are_some(handler, written):

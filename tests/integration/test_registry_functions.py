@@ -12,13 +12,15 @@ from millrace.aws import clients
 from millrace.errors import ArtifactNotFoundError, ConfigurationError, InvalidInputError, ServiceUnavailableError
 from millrace.layout import evaluation_key, monitoring_key, prepared_key, trial_key
 from millrace.names import make_cause_id
+from millrace.registry.entities import Cause
+from millrace.registry.finding_causes import finding_cause_id
 from millrace.schema import Column, TableSchema
 from moto import mock_aws
 
 from tests import schedule_environment
 from tests.fakes.dynamodb_table import TABLE_NAME, create_table
 from tests.integration.application import lambda_context, load_handler
-from tests.registry_builders import MODEL, make_cause, make_dataset, make_entry, make_run, make_trial
+from tests.registry_builders import MODEL, NOW, make_cause, make_dataset, make_entry, make_run, make_trial
 
 EVENTS = Path(__file__).resolve().parents[2] / "events"
 RUN_ID = "20260503T141500-0f3a9c2b7d1e"
@@ -218,9 +220,23 @@ class TestMonitoring:
         status, body = read(call, "valid_monitoring")
         assert (status, body["report"]) == (200, None)
         store = clients.object_store("millrace-data")
-        store.put(monitoring_key(MODEL, "reports/latest.json"), b'{"version": 3}')
-        assert read(call, "valid_monitoring")[1]["report"] == {"version": 3}
+        store.put(monitoring_key(MODEL, "reports/latest.json"), b'{"version": 3, "incidents": []}')
+        assert read(call, "valid_monitoring")[1]["report"] == {"version": 3, "incidents": []}
         assert body["page"] == "monitoring/churn/reports/latest.html"
+
+    def test_what_was_done_about_an_incident_is_told_as_it_is_now(self, call, registry):
+        start_run(registry)
+        incident = {"event": "DriftDetected", "incident_id": "i1", "alerts": 1, "resolved_at": None, "actions": []}
+        over = {**incident, "event": "ModelStale", "resolved_at": "2026-05-03T15:00:00+00:00", "actions": ["a run"]}
+        report = {"version": 3, "incidents": [incident, over]}
+        store = clients.object_store("millrace-data")
+        store.put(monitoring_key(MODEL, "reports/latest.json"), json.dumps(report).encode())
+        told = [one["actions"] for one in read(call, "valid_monitoring")[1]["report"]["incidents"]]
+        assert told == [["asked for a training run; nothing has come of it yet"], ["a run"]]
+        cause = Cause(finding_cause_id("drift", MODEL, "i1", 1), MODEL, "drift", NOW, reason="age shifted")
+        registry.skip_cause(cause, replace(make_entry("skipped"), reason="skipped: too soon (age shifted)"))
+        told = [one["actions"] for one in read(call, "valid_monitoring")[1]["report"]["incidents"]]
+        assert told[0] == ["asked for a training run: none was started, because too soon"]
 
     def test_a_look_is_started_and_can_be_followed(self, call, registry):
         start_run(registry)

@@ -297,21 +297,37 @@ class TestDoors:
         template = load_template()
         assert template["Parameters"]["ApiAccess"]["Default"] == "IAM"
         assert template["Conditions"]["HasKeyApi"] == {"Fn::Equals": [{"Ref": "ApiAccess"}, "IAM_AND_KEY"]}
-        doors = ("KeyApi", "KeyApiPermission", "ApiKey", "KeyUsagePlan", "KeyUsagePlanKey")
+        doors = (
+            "KeyApi",
+            "KeyApiPermission",
+            "KeyApiFeedbackPermission",
+            "ApiKey",
+            "KeyUsagePlan",
+            "KeyUsagePlanKey",
+        )
         assert {template["Resources"][name].get("Condition") for name in doors} == {"HasKeyApi"}
         for name, output in template["Outputs"].items():
             assert ("Key" in name) == (output.get("Condition") == "HasKeyApi"), name
 
-    def test_every_path_of_that_door_wants_a_key_and_predicts(self):
+    def test_every_path_of_that_door_wants_a_key_and_predicts_or_tells_what_became_true(self):
         body = resources("AWS::Serverless::Api")["KeyApi"]["Properties"]["DefinitionBody"]
         (scheme,) = body["components"]["securitySchemes"].values()
         assert scheme == {"type": "apiKey", "name": "x-api-key", "in": "header"}
         for path, operations in body["paths"].items():
             for method, operation in operations.items():
                 assert operation["security"] == [{"api_key": []}], (path, method)
-                _, names = operation["x-amazon-apigateway-integration"]["uri"]["Fn::Sub"]
-                assert names == {"Alias": {"Ref": "PredictFunction.Alias"}}, (path, method)
+                uri = operation["x-amazon-apigateway-integration"]["uri"]["Fn::Sub"]
+                if (method, path) == ("post", "/models/{model}/feedback"):
+                    assert uri.endswith("/functions/${RecordFeedbackFunction.Arn}/invocations")
+                    continue
+                assert uri[1] == {"Alias": {"Ref": "PredictFunction.Alias"}}, (path, method)
                 assert (method.upper(), path) in ROUTES
+
+    def test_that_door_may_call_of_the_function_that_takes_feedback_one_route(self):
+        permissions = resources("AWS::Lambda::Permission")
+        assert set(permissions) == {"KeyApiPermission", "KeyApiFeedbackPermission"}
+        source = permissions["KeyApiFeedbackPermission"]["Properties"]["SourceArn"]["Fn::Sub"]
+        assert source.endswith(":${KeyApi}/v1/POST/models/*/feedback")
 
     def test_a_key_is_held_to_a_plan(self):
         (plan,) = resources("AWS::ApiGateway::UsagePlan").values()

@@ -28,7 +28,9 @@ def why(
     with api_of(profile, stack, region) as api:
         entries = api.get(f"/models/{model}/ledger")["entries"]
         runs = api.get(f"/models/{model}/runs")["runs"]
-    chapters = tell(entries, runs)[:last]
+        report = api.get(f"/models/{model}/monitoring")["report"]
+    incidents = [{**incident, "model": model} for incident in report["incidents"]] if report else []
+    chapters = tell(entries, runs, incidents)[:last]
     if as_json:
         out.print_json(json.dumps([asdict(chapter) for chapter in chapters]))
         return

@@ -1,10 +1,12 @@
 """How requests were served, from the metrics that ``predict`` writes.
 
-Only what is counted by model is read: latency, with its sample count the answered requests, and rows with those left
-out as bad. Errors and refusals of whole requests are counted for the whole service, because a stranger could make names
-up; CloudWatch alarms watch those.
+Only what is counted by model is read: latency, with its sample count the answered requests, rows with those left out
+as bad, cold starts, and requests of the model that failed. Refusals of whole requests, and failures before the model
+was ever found, are counted for the whole service, because a stranger could make names up; CloudWatch alarms watch
+those.
 """
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,7 +14,8 @@ from millrace.aws.errors import aws_errors
 from millrace.emf import NAMESPACE
 from millrace.ports import ServingCounts
 
-LATENCY, ROWS, BAD_ROWS = "PredictionLatency", "PredictedRows", "BadRows"
+LATENCY, ROWS, BAD_ROWS, COLD_STARTS = "PredictionLatency", "PredictedRows", "BadRows", "ColdStarts"
+FAILURES = "FailedRequests"
 #: As ``predict`` names them; see :mod:`millrace.serving.dialects`.
 DIALECTS = ("mlflow", "open_inference", "kserve_v1")
 #: What is asked of each dialect: its name here, the metric, the statistic.
@@ -21,6 +24,7 @@ _ASKED = (
     ("latency", LATENCY, "p95"),
     ("rows", ROWS, "Sum"),
     ("bad", BAD_ROWS, "Sum"),
+    ("cold", COLD_STARTS, "Sum"),
 )
 _MINUTE, _DAY = 60, 86_400
 #: A dialect that is asked more rarely does not say how slow the model is.
@@ -50,16 +54,18 @@ class CloudWatchServingMetrics:
             for number, dialect in enumerate(DIALECTS)
             for name, metric, statistic in _ASKED
         ]
+        # A request that fails may not have come so far as to a version.
+        queries.append(_query("errors", FAILURES, "Sum", period, _named({"service": "api", "model": model})))
         with aws_errors("CloudWatch"):
             found = self._client.get_metric_data(MetricDataQueries=queries, StartTime=start, EndTime=end)
         values = {result["Id"]: result.get("Values", []) for result in found["MetricDataResults"]}
-        requests, rows, bad = (
+        requests, rows, bad, cold = (
             [sum(values.get(f"{name}_{number}", [])) for number in range(len(DIALECTS))]
-            for name in ("requests", "rows", "bad")
+            for name in ("requests", "rows", "bad", "cold")
         )
-        total = sum(requests)
+        total, errors = sum(requests), round(sum(values.get("errors", [])))
         if not total:
-            return None
+            return ServingCounts(errors, errors) if errors else None
         # Percentiles do not add up: the slowest of the ways to ask that matter is the one to look at.
         slowest = max(
             max(values.get(f"latency_{number}", []), default=0.0)
@@ -67,11 +73,21 @@ class CloudWatchServingMetrics:
             if count >= _LEAST_SHARE * total
         )
         refused = round(sum(bad))
-        return ServingCounts(round(total), rows=round(sum(rows)) + refused, refused_rows=refused, latency_ms=slowest)
+        return ServingCounts(
+            requests=round(total) + errors,
+            errors=errors,
+            cold_starts=round(sum(cold)),
+            rows=round(sum(rows)) + refused,
+            refused_rows=refused,
+            latency_ms=slowest,
+        )
 
 
 def _dimensions(model: str, version: int, dialect: str) -> list[dict[str, str]]:
-    named = {"model": model, "model_version": str(version), "dialect": dialect}
+    return _named({"model": model, "model_version": str(version), "dialect": dialect})
+
+
+def _named(named: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"Name": name, "Value": value} for name, value in named.items()]
 
 

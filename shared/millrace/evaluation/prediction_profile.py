@@ -13,7 +13,7 @@ from millrace.sketches.cells import NumberCells, make_cells
 from millrace.sketches.outcomes import ErrorSketch, OutcomeSketch
 from millrace.sketches.predictions import Answers, AnswerSketch
 from millrace.sketches.profile import PredictionProfile
-from millrace.sketches.tables import sketch_numbers
+from millrace.sketches.values import ErrorsByValue, ValueSketch
 
 Array = npt.NDArray[Any]
 
@@ -51,8 +51,12 @@ def profile_predictions(
         if not isinstance(cells, NumberCells):
             return None
         values = predictions.astype(np.float64)
-        outcomes = ErrorSketch.of(values, target.astype(np.float64), named, cells.center)
-        return PredictionProfile(sketch_numbers(values, cells), outcomes)
+        truth = target.astype(np.float64)
+        return PredictionProfile(
+            ValueSketch.of(values, cells, named),
+            ErrorSketch.of(values, truth, named, cells.center),
+            ErrorsByValue.of(values, truth, cells),
+        )
     decided = predictions.argmax(axis=1) if threshold is None else decisions(predictions, threshold)
     answers = Answers(decided.astype(np.int64), predictions.astype(np.float64), named)
     return PredictionProfile(AnswerSketch.of(answers), OutcomeSketch.of(answers, target.astype(np.int64)))

@@ -6,6 +6,7 @@ from typing import Any
 from millrace.errors import ArtifactNotFoundError
 from millrace.layout import monitoring_key
 from millrace.management.calls import Call
+from millrace.monitoring.actions import describe_actions
 from millrace.names import make_cause_id, make_run_id, validate_run_id
 
 
@@ -16,6 +17,11 @@ def get_report(call: Call, model: str) -> dict[str, Any]:
         report = json.loads(call.data_store.get(monitoring_key(name, "reports/latest.json")))
     except ArtifactNotFoundError:
         report = None
+    for incident in report["incidents"] if report else ():
+        if incident["resolved_at"] is None:
+            # The report knows what was done when it was made; who asks now wants to know what has been by now.
+            asked = incident["event"], incident["incident_id"], incident.get("alerts", 0)
+            incident["actions"] = list(describe_actions(name, *asked, call.registry))
     return {"model": name, "report": report, "page": monitoring_key(name, "reports/latest.html")}
 
 

@@ -1,6 +1,6 @@
 """Alerts: what people and machines are told of an incident, once when it opens and once when it is over."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,6 +9,7 @@ from millrace.layout import captures_prefix, monitoring_key
 from millrace.monitoring.incidents import Incident, Transition
 from millrace.monitoring.state import Alert
 from millrace.names import make_cause_id
+from millrace.registry.finding_causes import CAUSE_OF_EVENT, not_cured
 
 RESOLVED = "IncidentResolved"
 EVENT_VERSION = 1
@@ -102,11 +103,18 @@ def describe(model: str, incident: Incident) -> str:
         lines.append(f"- and {len(troubles) - MAX_LISTED} more, in the report")
     lines += ["", f"Since {_moment(incident.since)}; noticed at {_moment(incident.opened_at)}."]
     lines += ["Rows to look at:", *(f"  {place}" for place in _places(model, incident))]
-    usual = _NO_CURE if incident.event == "DataQualityDegraded" else _NOTHING_DONE
-    done = incident.actions or (usual,)
+    done = incident.actions or (nothing_yet(incident.event, [trouble.finding.subject for trouble in troubles]),)
     lines += ["What was done about it:", *(f"  {action}" for action in done)]
     lines += ["", f"Report: millrace monitor {model}    Story: millrace why {model}"]
     return "\n".join(lines)
+
+
+def nothing_yet(event: str, subjects: Collection[str]) -> str:
+    """Return in words what is done about an incident of which nothing more is known; ``subjects`` are out of order."""
+    if event not in CAUSE_OF_EVENT:
+        return _NO_CURE
+    refusal = not_cured(event, subjects)
+    return f"nothing: {refusal}" if refusal else _NOTHING_DONE
 
 
 def _places(model: str, incident: Incident) -> list[str]:

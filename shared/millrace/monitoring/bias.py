@@ -7,7 +7,7 @@ outcome.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,8 @@ def find_bias(
     present = {**_gaps_of_answers(answers), **_gaps_of_outcomes(outcomes)}
     before = {**_gaps_of_answers(reference[0]), **_gaps_of_outcomes(reference[1])} if reference else {}
     return [
-        _judge(name, shares, before.get(name), watch, rate / max(1, len(present))) for name, shares in present.items()
+        judge_gap(name, shares, before.get(name), watch, rate / max(1, len(present)))
+        for name, shares in present.items()
     ]
 
 
@@ -70,7 +71,27 @@ def _gaps_of_outcomes(outcomes: OutcomeSketch | None) -> dict[str, Shares]:
     return gaps
 
 
-def _judge(name: str, shares: Shares, before: Shares | None, watch: BiasWatch, rate: float) -> Finding:
+def judge_gap(
+    name: str,
+    shares: Shares,
+    before: Shares | None,
+    watch: BiasWatch,
+    rate: float,
+    *,
+    written: Callable[[float], str] = "{:.0%}".format,
+    unit: str = "",
+) -> Finding:
+    """Judge whether the largest difference of two groups has grown, given what was measured of each.
+
+    Parameters
+    ----------
+    shares, before : mapping of str to Estimate
+        By group, now and on the holdout; shares, or means in deviations.
+    written : callable
+        How one is written in the message.
+    unit : str, default=""
+        Of the gap, for the message.
+    """
     large = {group: share for group, share in shares.items() if share.rows >= watch.min_rows}
     if len(large) < _TWO:
         rows = sorted((share.rows for share in shares.values()), reverse=True)[1:2]
@@ -89,8 +110,8 @@ def _judge(name: str, shares: Shares, before: Shares | None, watch: BiasWatch, r
         verdict="bias",
         subject=name,
         status="breach" if breach else "ok",
-        message=f"{name}: {low!r} {large[low].value:.0%}, {high!r} {large[high].value:.0%}; a gap of {gap:.2f}, "
-        f"where it was {gap_before:.2f} on the holdout",
+        message=f"{name}: {low!r} {written(large[low].value)}, {high!r} {written(large[high].value)}; a gap of "
+        f"{gap:.2f}{unit}, where it was {gap_before:.2f} on the holdout",
         measure="growth of the gap",
         value=growth,
         threshold=watch.threshold,

@@ -4,13 +4,20 @@ Confidence-based performance estimation: where probabilities are calibrated, the
 them alone (Guillory et al. 2021, *Predicting with Confidence on Unseen Distributions*; NannyML's CBPE). Probabilities
 are first calibrated by what the holdout showed of each cell. It sees what a shift of the inputs does to a model, and
 nothing of a changed relation between inputs and outcome: for that there must be labels.
+
+Of a regression there is no confidence. What can be expected of its errors is what they were on the holdout where the
+same values were predicted (direct loss estimation with the predicted value as its one feature; NannyML's DLE takes all
+of them). It sees that a model is asked more often where it errs more, as with prices, whose errors grow with them.
 """
 
 import numpy as np
 
 from millrace.monitoring.performance import Estimate, Floats, area_under_curve, proportion
+from millrace.sketches.cells import NumberCells
 from millrace.sketches.outcomes import OutcomeSketch
 from millrace.sketches.predictions import AnswerSketch
+from millrace.sketches.tables import ColumnSketch
+from millrace.sketches.values import ErrorsByValue
 
 #: Rows' weight of a cell's own probability beside what the holdout showed.
 _PRIOR_ROWS = 10.0
@@ -60,3 +67,32 @@ def estimate_quality(answers: AnswerSketch, calibrated: Floats) -> dict[str, Est
         deviation = float(np.sqrt(np.sum(counts * (loss - mean) ** 2) / rows))
         expected[name] = Estimate(mean, max(deviation, mean) / np.sqrt(rows), rows)
     return expected
+
+
+def estimate_errors(answers: ColumnSketch, errors: ErrorsByValue, cells: NumberCells) -> dict[str, Estimate]:
+    """Return the errors to be expected of a regression's answers: mean absolute error and root mean squared error.
+
+    Parameters
+    ----------
+    answers : ColumnSketch
+        In the target's cells.
+    errors : ErrorsByValue
+        Of the holdout, in the same cells. Values beyond all that it had are taken for those at its end.
+    """
+    counts = cells.coarse(answers.counts)
+    rows, holdout = float(counts.sum()), np.stack([cells.coarse(kind) for kind in errors.sums])
+    if not rows or not holdout[0].sum():
+        return {}
+    overall = holdout.sum(axis=1) / holdout[0].sum()
+    # A cell that the holdout hardly had leans on all of it.
+    means = (holdout + _PRIOR_ROWS * overall[:, np.newaxis]) / (holdout[0] + _PRIOR_ROWS)
+    absolute, square = (float(np.sum(counts * mean) / rows) for mean in means[1:])
+    if square <= 0.0:
+        return {}
+    root = float(np.sqrt(square))
+    error = float(np.sqrt(max(0.0, square - absolute**2) / rows))
+    # Of squares of normal errors the deviation is sqrt(2) times the mean.
+    return {
+        "mae": Estimate(absolute, error, int(rows)),
+        "rmse": Estimate(root, float(np.sqrt(2.0 / rows)) * square / (2.0 * root), int(rows)),
+    }

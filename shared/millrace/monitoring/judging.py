@@ -1,29 +1,29 @@
 """Judging a window: every verdict that rests on what was asked and answered, against what each is compared with."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from typing import Literal
 
+from millrace.monitoring.background import Background, Subject
 from millrace.monitoring.bias import find_bias
 from millrace.monitoring.calibration import find_miscalibration
 from millrace.monitoring.data_quality import find_faults
 from millrace.monitoring.dependence import find_broken_pairs
 from millrace.monitoring.drift import ColumnDrift, compare_column, find_drift
-from millrace.monitoring.estimation import calibration_map, estimate_quality
+from millrace.monitoring.estimation import calibration_map, estimate_errors, estimate_quality
 from millrace.monitoring.findings import Finding
 from millrace.monitoring.performance import measure_outcomes
 from millrace.monitoring.predictions import find_prediction_drift
 from millrace.monitoring.quality import find_concept_drift, find_quality_drop
-from millrace.monitoring.seasons import Seasons, Usual, excuse, excuse_as_before
+from millrace.monitoring.seasons import excuse, excuse_as_before
 from millrace.monitoring.traffic import Traffic
-from millrace.schema import Task
+from millrace.monitoring.value_bias import find_value_bias
 from millrace.sketches.dependence import DependenceSketch
 from millrace.sketches.outcomes import ErrorSketch, OutcomeSketch
 from millrace.sketches.predictions import AnswerSketch
 from millrace.sketches.profile import PredictionProfile
 from millrace.sketches.reference import Reference
 from millrace.sketches.tables import ColumnSketch, TableSketch
+from millrace.sketches.values import ValueSketch
 from millrace.spec.monitoring import DriftWatch, MonitoringSpec
 
 _FeatureVerdict = Literal["skew", "feature_drift", "feature_change"]
@@ -32,62 +32,6 @@ AnyAnswers = AnswerSketch | ColumnSketch
 _ANY_CHANCE = 1.0
 #: Verdicts that say whether the inputs are what they were.
 INPUT_VERDICTS = frozenset({"skew", "feature_drift", "feature_change", "dependence", "data_quality"})
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """The version that a window is judged for, and what is known of it.
-
-    Parameters
-    ----------
-    task : Task
-        Of the model.
-    classes : tuple of str
-        Of the model; empty for regression.
-    reference : Reference
-        Its training data.
-    profile : PredictionProfile or None
-        How it answered its holdout; None when that was not kept.
-    primary_metric : str or None, default=None
-        The spec's.
-    """
-
-    task: Task
-    classes: tuple[str, ...]
-    reference: Reference
-    profile: PredictionProfile | None = None
-    primary_metric: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Background:
-    """What else a window is compared with.
-
-    Parameters
-    ----------
-    previous : Traffic or None, default=None
-        The last window in which nothing was out of the ordinary.
-    seasons : Seasons or None, default=None
-        The same hours of earlier days and weeks, once there are any; looked at only when it matters.
-    usual : mapping of str to Usual, default={}
-        By how much subjects varied within a day under the version before; for the time without seasons.
-    now : datetime or None, default=None
-        When the window ended; what was usual long before counts no more. None takes nothing as usual.
-    skewed : collection of str, default=()
-        Features that were out of the ordinary in the version's first window and ever since.
-    first : bool, default=False
-        Whether this is the version's first window.
-    answers : AnswerSketch or ColumnSketch or None, default=None
-        What answers are compared with where the holdout's were not kept: those of the version's first window.
-    """
-
-    previous: Traffic | None = None
-    seasons: Seasons | None = None
-    usual: Mapping[str, Usual] = field(default_factory=dict)
-    now: datetime | None = None
-    skewed: Collection[str] = ()
-    first: bool = False
-    answers: AnswerSketch | ColumnSketch | None = None
 
 
 def judge_traffic(traffic: Traffic, subject: Subject, spec: MonitoringSpec, background: Background) -> list[Finding]:
@@ -221,32 +165,60 @@ def _judge_answers(traffic: Traffic, subject: Subject, spec: MonitoringSpec, bac
             lambda like: judge(like.answers, answers, _ANY_CHANCE),
             lambda whole: judge(baseline, whole.answers, _ANY_CHANCE),
         )
-    if isinstance(answers, AnswerSketch) and profile and isinstance(profile.outcomes, OutcomeSketch):
+    if profile is None:
+        return findings
+    if spec.estimated_quality.enabled:
         findings += _judge_estimate(answers, profile, subject, spec)
-        if spec.bias.enabled and answers.groups and isinstance(profile.answers, AnswerSketch):
-            reference = (profile.answers, profile.outcomes)
-            findings += find_bias(reference, answers, None, spec.bias, spec.false_discovery_rate)
+    if spec.bias.enabled:
+        findings += _judge_bias(profile, answers, None, spec)
     return findings
 
 
 def _judge_estimate(
-    answers: AnswerSketch, profile: PredictionProfile, subject: Subject, spec: MonitoringSpec
+    answers: AnyAnswers, profile: PredictionProfile, subject: Subject, spec: MonitoringSpec
 ) -> list[Finding]:
-    if not spec.estimated_quality.enabled or not isinstance(profile.answers, AnswerSketch):
+    sides = (profile.answers, answers)
+    target, errors = subject.reference.target, profile.errors_by_value
+    if isinstance(profile.outcomes, OutcomeSketch):
+        calibrated = calibration_map(profile.outcomes)
+        expected = [estimate_quality(side, calibrated) for side in sides if isinstance(side, AnswerSketch)]
+    elif target is None or errors is None:
+        reason = "not estimated: how large errors were at which predicted value was not kept of this version"
+        return [Finding("estimated_quality", "quality", "unknown", reason)]
+    else:
+        expected = [estimate_errors(side, errors, target) for side in sides if isinstance(side, ColumnSketch)]
+    if len(expected) != len(sides):
         return []
-    if not isinstance(profile.outcomes, OutcomeSketch):
-        return []
-    calibrated = calibration_map(profile.outcomes)
+    before, now = expected
     finding = find_quality_drop(
         "estimated_quality",
         subject.task,
-        estimate_quality(profile.answers, calibrated),
-        estimate_quality(answers, calibrated),
+        before,
+        now,
         spec.estimated_quality,
         rate=spec.false_discovery_rate,
         primary=subject.primary_metric,
     )
     return [finding]
+
+
+def _judge_bias(
+    profile: PredictionProfile,
+    answers: AnyAnswers | None,
+    outcomes: OutcomeSketch | ErrorSketch | None,
+    spec: MonitoringSpec,
+) -> list[Finding]:
+    """Judge the gaps between groups, in shares of a classifier's answers or in a regression's means."""
+    rate = spec.false_discovery_rate
+    if isinstance(profile.answers, AnswerSketch) and isinstance(profile.outcomes, OutcomeSketch):
+        given = answers if isinstance(answers, AnswerSketch) else None
+        known = outcomes if isinstance(outcomes, OutcomeSketch) else None
+        return find_bias((profile.answers, profile.outcomes), given, known, spec.bias, rate)
+    if isinstance(profile.answers, ValueSketch) and isinstance(profile.outcomes, ErrorSketch):
+        values = answers if isinstance(answers, ValueSketch) else None
+        errors = outcomes if isinstance(outcomes, ErrorSketch) else None
+        return find_value_bias((profile.answers, profile.outcomes), values, errors, spec.bias, rate)
+    return []
 
 
 def judge_outcomes(
@@ -287,11 +259,10 @@ def judge_outcomes(
         findings.append(quality)
     if spec.concept_drift.enabled:
         findings.append(_judge_concept(outcomes, subject, spec, inputs, coverage))
-    if isinstance(outcomes, OutcomeSketch) and isinstance(profile.outcomes, OutcomeSketch):
-        if spec.calibration.enabled:
-            findings.append(find_miscalibration(profile.outcomes, outcomes, spec.calibration, rate))
-        if spec.bias.enabled and outcomes.groups and isinstance(profile.answers, AnswerSketch):
-            findings += find_bias((profile.answers, profile.outcomes), None, outcomes, spec.bias, rate)
+    if isinstance(outcomes, OutcomeSketch) and isinstance(profile.outcomes, OutcomeSketch) and spec.calibration.enabled:
+        findings.append(find_miscalibration(profile.outcomes, outcomes, spec.calibration, rate))
+    if spec.bias.enabled:
+        findings += _judge_bias(profile, None, outcomes, spec)
     return findings
 
 

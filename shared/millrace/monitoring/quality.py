@@ -18,6 +18,8 @@ from millrace.training.metric_catalogue import METRICS, Metric
 
 #: Metrics that lie between 0 and 1, or near it: their fall is absolute. Others grow by a share of themselves.
 _BOUNDED = frozenset({"accuracy", "f1", "macro_f1", "roc_auc", "roc_auc_ovr", "pr_auc", "r2"})
+#: Metrics of a regression that can be estimated without outcomes.
+_ERRORS = frozenset({"mae", "rmse"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,9 @@ def _finding(verdict: VerdictName, drop: Drop, rate: float, coverage: float | No
     if coverage is not None:
         message += f", on {drop.now.rows:,} outcomes, {coverage:.0%} of the answers"
     if verdict == "estimated_quality":
-        message += "; an estimate from the model's own confidence, no outcome is in it"
+        of_errors = drop.metric.name in _ERRORS
+        basis = "how large errors were on the holdout at such answers" if of_errors else "the model's own confidence"
+        message += f"; an estimate from {basis}, no outcome is in it"
     return Finding(
         verdict=verdict,
         subject="quality",

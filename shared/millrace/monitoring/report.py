@@ -7,6 +7,7 @@ from millrace.layout import monitoring_key
 from millrace.monitoring.findings import VERDICTS, Finding
 from millrace.monitoring.report_page import render
 from millrace.monitoring.run import Run
+from millrace.schema import TableSchema
 
 REPORT_VERSION = 1
 
@@ -39,6 +40,9 @@ def build_report(run: Run) -> dict[str, Any]:
         "open_window_rows": state.open.features.rows if state.open else 0,
         "rows_needed": run.spec.monitoring.rows_needed,
         "windows": state.history[-50:],
+        "pictures": [
+            picture | {"is_moment": picture["subject"] in moments_of(run.watched.schema)} for picture in state.pictures
+        ],
         "quality": [
             {
                 "begin": record.begin.isoformat(),
@@ -66,6 +70,11 @@ def build_report(run: Run) -> dict[str, Any]:
             "unusable_feedback": notes.unusable_feedback,
         },
     }
+
+
+def moments_of(schema: TableSchema) -> frozenset[str]:
+    """Return the columns whose numbers are seconds since 1970."""
+    return frozenset(column.name for column in schema.columns if column.type == "datetime")
 
 
 def _verdict(name: str, findings: list[Finding], run: Run) -> dict[str, Any]:

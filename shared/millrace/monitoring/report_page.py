@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from millrace.monitoring.alerts import nothing_yet
+from millrace.monitoring.report_figures import figures, quality_course
 from millrace.reporting.blocks import TableColumn, Tone, badge, bullets, callout, filter_box, table, tiles
-from millrace.reporting.html import Html, join
+from millrace.reporting.html import Html, element, join
 from millrace.reporting.page import Section, render_page
 from millrace.reporting.wording import count, moment, number, share
 
@@ -27,6 +29,8 @@ VERDICT_NAMES = {
 }
 _TONES: Mapping[str, Tone] = {"alarm": "bad", "breach": "warn", "ok": "good", "unknown": "plain", "off": "plain"}
 _WORDS = {"alarm": "alarm", "breach": "past threshold", "ok": "in order", "unknown": "not known", "off": "off"}
+#: Subjects of an incident that are told in words, at the top and in its own section.
+_MOST_IN_SHORT, _MOST_IN_FULL = 3, 12
 _RANK = {"alarm": 0, "breach": 1, "ok": 2, "unknown": 3, "off": 4}
 
 
@@ -37,6 +41,7 @@ def render(document: Document) -> str:
     sections = [
         Section("verdicts", "Verdicts", _verdicts(document), "Each with a threshold and a least sample of its own."),
         *_incidents(document),
+        *figures(document, VERDICT_NAMES),
         Section("findings", "Findings", _findings(document), "What the latest window of each kind showed."),
         *_quality(document),
         *_windows(document),
@@ -71,7 +76,7 @@ def _alarm_callouts(alarms: Sequence[Document]) -> list[Html]:
     return [
         callout(
             f"{incident['event']} since {moment(incident['since'])}",
-            [trouble["finding"]["message"] for trouble in incident["troubles"].values()],
+            _said(incident, _MOST_IN_SHORT),
             "bad",
         )
         for incident in alarms
@@ -108,46 +113,57 @@ def _verdicts(document: Document) -> Html:
 def _incidents(document: Document) -> list[Section]:
     if not document["incidents"]:
         return []
-    columns = [
-        TableColumn("Incident"),
-        TableColumn("State"),
-        TableColumn("Since"),
-        TableColumn("Over"),
-        TableColumn("What", "wide"),
-    ]
-    rows = [
-        [
-            incident["event"],
-            badge("resolved", "good") if incident["resolved_at"] else badge("open", "bad"),
-            moment(incident["since"]),
-            moment(incident["resolved_at"]),
-            bullets([trouble["finding"]["message"] for trouble in list(incident["troubles"].values())[:10]]),
-        ]
-        for incident in document["incidents"]
-    ]
-    return [Section("incidents", "Incidents", table(columns, rows, caption="Incidents"))]
+    latest = sorted(document["incidents"], key=lambda one: (one["resolved_at"] is not None, one["since"]))
+    return [Section("incidents", "Incidents", join(*(_incident(incident) for incident in latest)))]
+
+
+def _incident(incident: Document) -> Html:
+    over = incident["resolved_at"]
+    state = badge("resolved", "good") if over else badge("open", "bad")
+    time = f"since {moment(incident['since'])}" + (f", over {moment(over)}" if over else "")
+    head = element("div", element("h3", incident["event"]), state, class_="card-head")
+    done = incident["actions"] or [nothing_yet(incident["event"], _subjects(incident))]
+    return element(
+        "div",
+        head,
+        element("p", time, class_="quiet"),
+        bullets(_said(incident, _MOST_IN_FULL)),
+        element("p", "What was done about it", class_="quiet"),
+        bullets(done),
+        class_="panel",
+    )
+
+
+def _said(incident: Document, most: int) -> list[str]:
+    troubles = list(incident["troubles"].values())
+    said = [trouble["finding"]["message"] for trouble in troubles[:most]]
+    return [*said, f"and {len(troubles) - most:,} more"] if len(troubles) > most else said
+
+
+def _subjects(incident: Document) -> list[str]:
+    return [trouble["finding"]["subject"] for trouble in incident["troubles"].values()]
 
 
 def _findings(document: Document) -> Html:
     columns = [
         TableColumn("Subject"),
-        TableColumn("Verdict"),
+        TableColumn("In words", "wide"),
         TableColumn("State"),
+        TableColumn("Verdict"),
         TableColumn("Value", "number"),
         TableColumn("Threshold", "number"),
         TableColumn("Rows", "number"),
-        TableColumn("In words", "wide"),
     ]
     found = sorted(document["findings"], key=lambda one: (_RANK[one["status"]], -(one["value"] or 0.0)))
     rows = [
         [
             one["subject"],
-            VERDICT_NAMES[one["verdict"]],
+            one["message"],
             badge(_WORDS[one["status"]], _TONES[one["status"]]),
+            VERDICT_NAMES[one["verdict"]],
             number(one["value"]),
             number(one["threshold"]),
             count(one["rows"]),
-            one["message"],
         ]
         for one in found
     ]
@@ -181,7 +197,8 @@ def _quality(document: Document) -> list[Section]:
         for one in reversed(document["quality"])
     ]
     lead = "By the outcomes known now: a window is measured anew when more of them arrive."
-    return [Section("quality", "Quality as outcomes arrive", table(columns, rows, caption="Quality"), lead, "Quality")]
+    content = join(quality_course(document["quality"]), table(columns, rows, caption="Quality"))
+    return [Section("quality", "Quality as outcomes arrive", content, lead, "Quality")]
 
 
 def _windows(document: Document) -> list[Section]:

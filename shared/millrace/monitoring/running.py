@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 from millrace.errors import ArtifactNotFoundError, ServiceUnavailableError
 from millrace.layout import monitoring_key
+from millrace.monitoring.actions import follow_up
 from millrace.monitoring.alerts import make_alerts
 from millrace.monitoring.findings import Finding
-from millrace.monitoring.incidents import close
+from millrace.monitoring.incidents import Watchbook, close
 from millrace.monitoring.intake import IntakeNotes, Seen, read_batches, read_feedback
 from millrace.monitoring.outcome_windows import judge_settled, take_feedback
 from millrace.monitoring.report import write_report
@@ -110,11 +111,14 @@ def monitor_model(
     watched = load_watched(model, champion, spec, model_store)
     run = Run(model, spec, state, watched, data_store, now, token, IntakeNotes())
     last, known = state.checked_at, {version.version for version in registry.list_versions(model)}
+    told = state.book
+    state.book = follow_up(told, model, registry, now)
     rows, outcomes = _take_in(run, known)
     windows = judge_open_window(run) + judge_settled(run)
     _judge_without_rows(run, registry, serving, last)
     state.checked_at = now
-    report = write_report(run) if windows or rows or state.outbox else ""
+    news = windows or rows or state.outbox or _actions(told) != _actions(state.book)
+    report = write_report(run) if news else ""
     if not data_store.put_if_unchanged(monitoring_key(model, STATE_NAME), state.to_bytes(), etag, "application/gzip"):
         return MonitoringOutcome("superseded", champion)
     found = [finding for findings in state.findings.values() for finding in findings]
@@ -129,6 +133,10 @@ def monitor_model(
         open_incidents=len(state.book.open_incidents()),
         report=report,
     )
+
+
+def _actions(book: Watchbook) -> list[tuple[str, ...]]:
+    return [incident.actions for incident in book.incidents.values()]
 
 
 def _close(model: str, registry: Registry, data_store: ObjectStore, now: datetime) -> MonitoringOutcome:

@@ -13,6 +13,7 @@ from millrace.monitoring.seasons import Usual
 from millrace.monitoring.traffic import Traffic
 from millrace.sketches.predictions import AnswerSketch
 from millrace.sketches.tables import ColumnSketch, TableSketch
+from millrace.sketches.values import ValueSketch
 
 STATE_VERSION = 1
 STATE_NAME = "state.json.gz"
@@ -129,6 +130,8 @@ class MonitoringState:
         The latest of each verdict, for reports.
     history : list of mapping
         Of past windows, for the report's tables.
+    pictures : list of mapping
+        Of the latest window, for the report's figures.
     """
 
     version: int | None = None
@@ -150,6 +153,7 @@ class MonitoringState:
     outbox: list[Alert] = field(default_factory=list)
     findings: dict[str, list[Finding]] = field(default_factory=dict)
     history: list[Mapping[str, Any]] = field(default_factory=list)
+    pictures: list[dict[str, Any]] = field(default_factory=list)
 
     def begin_version(self, version: int) -> None:
         """Begin anew for another version; incidents go on until its own windows are quiet."""
@@ -157,7 +161,7 @@ class MonitoringState:
         self.open = self.open_begin = self.open_end = self.first_answers = None
         self.windows, self.skewed, self.segments, self.quality, self.inputs = [], [], [], [], []
         self.pending_feedback = []
-        self.findings = {}
+        self.findings, self.pictures = {}, []
 
     def to_bytes(self) -> bytes:
         """Return the document as it is stored."""
@@ -182,6 +186,7 @@ class MonitoringState:
             "outbox": [_record_to_dict(alert) for alert in self.outbox],
             "findings": {name: [one.to_dict() for one in found] for name, found in self.findings.items()},
             "history": self.history[-MAX_HISTORY:],
+            "pictures": self.pictures,
         }
         return gzip.compress(json.dumps(document, separators=(",", ":")).encode(), mtime=0)
 
@@ -227,6 +232,7 @@ class MonitoringState:
             outbox=[Alert(**_with_moments(alert)) for alert in document["outbox"]],
             findings={name: [Finding.from_dict(one) for one in found] for name, found in document["findings"].items()},
             history=document["history"],
+            pictures=document.get("pictures", []),
         )
 
 
@@ -244,7 +250,7 @@ def traffic_from_dict(document: Mapping[str, Any]) -> Traffic:
 def _answers(document: Mapping[str, Any] | None) -> AnswerSketch | ColumnSketch | None:
     if document is None:
         return None
-    return AnswerSketch.from_dict(document) if "decided" in document else ColumnSketch.from_dict(document)
+    return AnswerSketch.from_dict(document) if "decided" in document else ValueSketch.from_dict(document)
 
 
 def _written(moment: datetime | None) -> str | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from millrace.errors import ArtifactNotFoundError
 from millrace.layout import version_key
-from millrace.monitoring.judging import Subject
+from millrace.monitoring.background import Subject
 from millrace.ports import ObjectStore
 from millrace.schema import TableSchema
 from millrace.sketches.profile import PredictionProfile

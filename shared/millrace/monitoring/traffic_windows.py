@@ -12,8 +12,10 @@ import numpy.typing as npt
 from millrace.captures.window import CapturedWindow
 from millrace.errors import ArtifactNotFoundError
 from millrace.layout import monitoring_key
+from millrace.monitoring.background import Background
 from millrace.monitoring.findings import Finding
-from millrace.monitoring.judging import INPUT_VERDICTS, Background, judge_traffic
+from millrace.monitoring.judging import INPUT_VERDICTS, judge_traffic
+from millrace.monitoring.pictures import draw_columns, effects_of
 from millrace.monitoring.run import Run
 from millrace.monitoring.seasons import Seasons, find_seasons, learn_usual
 from millrace.monitoring.segments import SegmentRows, extract_rows, store_segment
@@ -21,7 +23,8 @@ from millrace.monitoring.state import WindowRecord, traffic_from_dict, traffic_t
 from millrace.monitoring.traffic import Traffic
 from millrace.ports import ObjectStore
 from millrace.sketches.predictions import AnswerSketch
-from millrace.sketches.tables import ColumnSketch, sketch_numbers, sketch_rows
+from millrace.sketches.tables import ColumnSketch, sketch_rows
+from millrace.sketches.values import ValueSketch
 
 
 def take_batch(run: Run, batch: CapturedWindow, name: str, known_versions: set[int]) -> int:
@@ -84,7 +87,10 @@ def _sketch_answers(run: Run, rows: SegmentRows) -> AnswerSketch | ColumnSketch 
     if run.watched.schema.classes:
         return AnswerSketch.of(rows.answers())
     target = subject.reference.target if subject else None
-    return sketch_numbers(rows.values.astype(np.float64), target) if target else None
+    if target is None:
+        return None
+    groups = {name: values.tolist() for name, values in rows.groups.items()}
+    return ValueSketch.of(rows.values.astype(np.float64), target, groups)
 
 
 def judge_open_window(run: Run) -> int:
@@ -138,8 +144,10 @@ def _remember(run: Run, traffic: Traffic, findings: Sequence[Finding], *, full: 
             "version": run.watched.version,
             "rows": traffic.features.rows,
             "breaches": sorted({finding.key for finding in breaching}),
+            "effects": effects_of(findings),
         }
     )
+    state.pictures = draw_columns(traffic, run.watched.subject, findings) if run.watched.subject else []
     state.open = state.open_begin = state.open_end = None
 
 

@@ -14,8 +14,8 @@ class ServingCounts:
     requests : int
         All of them.
     errors, cold_starts : int or None, default=None
-        That ended in an error of ours (5xx), or waited for a new execution environment; None where nobody counts them
-        by model.
+        That ended in an error of ours (5xx), whichever version it was, or waited for a new execution environment; None
+        where nobody counts them by model.
     rows, refused_rows : int, default=0
         That were asked about, and those of them that were refused for what was in them.
     latency_ms : float or None, default=None

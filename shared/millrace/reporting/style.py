@@ -32,6 +32,7 @@ main{padding:1.5rem 0 3rem}
 section{margin-top:2.5rem}section:first-child{margin-top:0}
 .lead{color:var(--quiet);margin:-.45rem 0 1rem;max-width:48rem}
 .panel{background:var(--surface);border:1px solid var(--line);border-radius:.75rem;padding:1.1rem 1.25rem}
+.panel>ul{padding-left:1.1rem;margin-top:.5rem}
 .panel+.panel,.panel+.scroll,.scroll+.panel{margin-top:1rem}
 .badge{display:inline-block;padding:.1rem .55rem;border-radius:1rem;font-size:.78rem;font-weight:600;line-height:1.5;
 background:var(--sunken);color:var(--ink);white-space:nowrap;vertical-align:.08em}
@@ -101,6 +102,7 @@ vertical-align:.2rem;border-radius:0}
 .legend .key.other{background:var(--mark-other)}.legend .key.reference{background:var(--quiet)}
 .legend .key.bound{opacity:.55}
 .figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,20rem),1fr));gap:1rem;margin-top:1rem}
+.figures figure+figure,.figures .bars+figure,.figures p+figure,.figures p+.bars{margin-top:.9rem}
 .figures h3{margin-bottom:.5rem}.figures .panel{margin:0;min-width:0}.figures .panel>.quiet{margin-top:.5rem}
 .span{display:block;width:7.5rem;height:.875rem}.span .track{fill:var(--line)}.span .range{fill:var(--mark);opacity:.45}
 .span .value{fill:var(--mark)}.span .mark{fill:var(--mark-other)}

@@ -93,6 +93,7 @@ class ModelCache:
         self._first_loads: dict[tuple[str, str], threading.Lock] = {}
         self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
         self._events: deque[CacheEvent] = deque(maxlen=_KEPT_EVENTS)
+        self._known: set[str] = set()
 
     def get(self, model: str, version: str = CHAMPION) -> LoadedModel:
         """Return the version to serve: the one of a number, or what an alias points to.
@@ -111,6 +112,10 @@ class ModelCache:
         if self._is_worth_waiting_for(entry):
             entry.settled.wait(STALE_WAIT_SECONDS)
         return entry.loaded
+
+    def knows(self, model: str) -> bool:
+        """Tell whether the source has named a version of a model before; nobody can make up a name that it does."""
+        return model in self._known
 
     def take_events(self) -> list[CacheEvent]:
         """Return what happened since the last call, oldest first."""
@@ -149,10 +154,14 @@ class ModelCache:
     def _load(self, model: str, version: str) -> LoadedModel:
         """Load a version, unless it is served under another name already."""
         number = int(version) if _is_number(version) else self._source.alias_version(model, version)
+        if not _is_number(version):
+            self._known.add(model)
         with self._lock:
             served = [entry.loaded for key, entry in self._entries.items() if key[0] == model]
         same = next((loaded for loaded in served if loaded.version == number), None)
-        return same or load_version(self._source, model, number)
+        loaded = same or load_version(self._source, model, number)
+        self._known.add(model)
+        return loaded
 
     def _claim_refresh(self, entry: _Entry) -> bool:
         """Tell whether a refresh is due, and make it the caller's: no two run at once."""

@@ -9,19 +9,20 @@ ModelAge            as above                         as above; seconds since the
 UnknownCategories   as above                         when there were some
 MissingValues       as above                         when there were some
 BadRows             as above                         when some rows were left out
+ColdStarts          as above                         the first request that an execution environment answers
 RefusedRequests     dialect, reason                  each request that its sender has to mend
 FailedRequests      service                          each request that we could not answer
+FailedRequests      service, model                   as above, where the model is known to exist
 AliasRefreshFailures  service                        each time an alias could not be followed
 ==================  ===============================  ==========================================================
 
 A metric is billed for each combination of dimensions. Therefore no name that a stranger could make up is one: of a
-request that is refused, the model's name is only logged.
+request that is refused, the model's name is only logged; of one that fails it is a dimension when the registry has
+named that model to this execution environment before.
 """
 
-from collections.abc import Mapping
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any
 
 from millrace.emf import Unit, write_metrics
 from millrace.errors import MillraceError, ModelNotReadyError
@@ -34,7 +35,13 @@ _LONGEST_NAME = 100
 
 
 def measure_prediction(
-    prediction: Prediction, dialect: str, request_id: str, latency_milliseconds: float, now: datetime
+    prediction: Prediction,
+    dialect: str,
+    request_id: str,
+    latency_milliseconds: float,
+    now: datetime,
+    *,
+    cold_start: bool = False,
 ) -> None:
     """Write what is measured of a request that was answered with predictions."""
     loaded, rows = prediction.loaded, prediction.rows
@@ -50,16 +57,18 @@ def measure_prediction(
         metrics["MissingValues"] = (rows.n_missing, "Count")
     if rows.bad_rows:
         metrics["BadRows"] = (len(rows.bad_rows), "Count")
+    if cold_start:
+        metrics["ColdStarts"] = (1, "Count")
     dimensions = {"model": loaded.model, "model_version": str(loaded.version), "dialect": dialect}
     properties = {"request_id": request_id, "prediction_id": prediction.prediction_id}
     write_metrics(metrics, dimensions, now.timestamp(), properties)
 
 
 def measure_error(
-    error: MillraceError, dialect: str, request_id: str, parameters: Mapping[str, Any], now: datetime
+    error: MillraceError, dialect: str, request_id: str, model: str, now: datetime, *, is_known: bool = False
 ) -> None:
-    """Count a request that was not answered: against its sender, or against us."""
-    model = str(parameters.get("model") or parameters.get("model_action") or "")[:_LONGEST_NAME]
+    """Count a request that was not answered: against its sender, or against us, and then the model's if it is known."""
+    model = model[:_LONGEST_NAME]
     properties = {"request_id": request_id, "model": model}
     if error.http_status < HTTPStatus.INTERNAL_SERVER_ERROR:
         reason = "MODEL_NOT_READY" if isinstance(error, ModelNotReadyError) else error.error_code
@@ -68,7 +77,8 @@ def measure_error(
         )
     else:
         properties |= {"dialect": dialect, "reason": error.error_code}
-        write_metrics({"FailedRequests": (1, "Count")}, _API, now.timestamp(), properties)
+        by_model = "model" if is_known else None
+        write_metrics({"FailedRequests": (1, "Count")}, _API, now.timestamp(), properties, by_model)
 
 
 def measure_refresh_failure(event: CacheEvent, now: datetime) -> None:

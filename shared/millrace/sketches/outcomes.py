@@ -23,6 +23,8 @@ Floats = npt.NDArray[np.float64]
 _LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
 _COUNTS = ("confusion", "totals", "hits")
 _SUMS = ("probability_sums", "variances", "losses")
+#: Kept of a regression's errors in each group.
+_GROUP_SUMS = 4
 
 
 @dataclass(slots=True)
@@ -146,8 +148,8 @@ class ErrorSketch:
         squares, both less ``origin``.
     origin : float
         Training's mean of the target, so that squares of large values lose nothing.
-    groups : dict of str to dict of str to float64 array of shape (3,)
-        Rows, sum of errors and of absolute errors, by column of groups and group.
+    groups : dict of str to dict of str to float64 array of shape (4,)
+        Rows, sum of errors, of absolute errors and of squared ones, by column of groups and group.
     """
 
     rows: int
@@ -167,7 +169,7 @@ class ErrorSketch:
         sums = [errors, np.abs(errors), errors**2, errors**4, centred, centred**2]
         by_group = {
             name: {
-                group: np.array([len(rows), errors[rows].sum(), np.abs(errors[rows]).sum()], dtype=np.float64)
+                group: np.array([len(rows), *(float(kind[rows].sum()) for kind in sums[:3])], dtype=np.float64)
                 for group, rows in rows_by_group(own)
             }
             for name, own in (groups or {}).items()
@@ -192,5 +194,16 @@ class ErrorSketch:
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
         """Read what :meth:`to_dict` wrote."""
+        sums = np.asarray(document["sums"], dtype=np.float64)
         groups = groups_from_dict(document.get("groups", {}), np.float64)
-        return cls(document["rows"], np.asarray(document["sums"], dtype=np.float64), document["origin"], groups)
+        mean_square = sums[2] / document["rows"] if document["rows"] else 0.0
+        by_group = {
+            name: {group: _with_squares(kept, mean_square) for group, kept in own.items()}
+            for name, own in groups.items()
+        }
+        return cls(document["rows"], sums, document["origin"], by_group)
+
+
+def _with_squares(kept: Floats, mean_square: float) -> Floats:
+    """Complete what releases wrote that kept no squares by group: by those of all rows."""
+    return kept if len(kept) == _GROUP_SUMS else np.append(kept, kept[0] * mean_square)

@@ -118,11 +118,15 @@ class BiasWatch(Watch):
     ----------
     threshold : float, default=0.1
         By how much the gap between two groups' shares may grow.
+    threshold_in_deviations : float, default=0.2
+        For regression, by how much the gap between two groups' means may grow: of predicted values in deviations of the
+        target, of errors in deviations of the errors on the holdout.
     min_rows : int, default=100
         In each group.
     """
 
     threshold: float = Field(default=0.1, gt=0.0, le=1.0)
+    threshold_in_deviations: float = Field(default=0.2, gt=0.0)
     min_rows: int = Field(default=100, ge=1)
 
 
@@ -154,8 +158,8 @@ class ServingWatch(Watch):
         Share of requests that may end in an error of ours.
     max_latency_ms : float or None, default=1000
         That nineteen of twenty requests stay below; None never minds.
-    max_cold_start_share : float or None, default=None
-        Share of requests that may wait for a new execution environment.
+    max_cold_start_share : float or None, default=0.3
+        Share of requests that may wait for a new execution environment; None never minds.
     max_refused_share : float or None, default=0.2
         Share of the rows asked about that may be refused for what is in them.
     """
@@ -163,7 +167,7 @@ class ServingWatch(Watch):
     threshold: float = Field(default=0.01, gt=0.0, le=1.0)
     min_rows: int = Field(default=100, ge=1)
     max_latency_ms: float | None = Field(default=1_000.0, gt=0.0)
-    max_cold_start_share: float | None = Field(default=None, gt=0.0, le=1.0)
+    max_cold_start_share: float | None = Field(default=0.3, gt=0.0, le=1.0)
     max_refused_share: float | None = Field(default=0.2, gt=0.0, le=1.0)
 
 

@@ -39,7 +39,9 @@ def handle_trigger(
         ended = (trigger.model, trigger.run_id, trigger.reason)
         return [finish_run(*ended, registry=registry, pipeline=pipeline, now=now)]
     return [
-        request_training(asked.cause, registry=registry, pipeline=pipeline, now=now, actor=asked.actor)
+        request_training(
+            asked.cause, registry=registry, pipeline=pipeline, now=now, actor=asked.actor, refusal=asked.refusal
+        )
         for asked in _expand(trigger, registry)
     ]
 

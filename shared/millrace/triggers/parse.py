@@ -10,25 +10,19 @@ from millrace.errors import FieldError, InvalidInputError
 from millrace.layout import folder_of_marker, folder_of_part
 from millrace.names import make_cause_id, validate_model_name, validate_run_id
 from millrace.registry.entities import Cause, CauseKind, Source
+from millrace.registry.finding_causes import CAUSE_OF_EVENT, finding_cause_id, not_cured
 from millrace.triggers.upload_keys import Refusal, read_upload_key
 
 EVERY_MODEL = "*"
-#: What monitoring finds, and which cause of training it is. Broken data (``DataQualityDegraded``) is none: a model
-#: would learn the fault.
-_FINDINGS: dict[str, CauseKind] = {
-    "DriftDetected": "drift",
-    "QualityDegraded": "quality",
-    "ModelStale": "staleness",
-    "ServingDegraded": "latency",
-}
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingTrigger:
-    """Somebody or something asks for a run of one model."""
+    """Somebody or something asks for a run of one model; ``refusal`` says why it can be none, where that is plain."""
 
     cause: Cause
     actor: str
+    refusal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +127,8 @@ def parse_event(event: Mapping[str, Any], now: datetime) -> Trigger:
             return _read_finished(event["detail"])
         if kind == ("millrace", "ModelDeleted"):
             return _read_deletion(event["detail"])
-        if kind[0] == "millrace" and kind[1] in _FINDINGS:
-            return _read_finding(event["detail"], _FINDINGS[kind[1]])
+        if kind[0] == "millrace" and (cause := CAUSE_OF_EVENT.get(str(kind[1]))):
+            return _read_finding(event["detail"], cause, str(kind[1]))
         if kind == ("aws.states", "Step Functions Execution Status Change"):
             return _read_status_change(event["detail"])
     except (KeyError, TypeError, AttributeError) as error:
@@ -200,17 +194,18 @@ def _read_deletion(detail: Mapping[str, Any]) -> ModelEnded:
     )
 
 
-def _read_finding(detail: Mapping[str, Any], kind: CauseKind) -> TrainingTrigger:
+def _read_finding(detail: Mapping[str, Any], kind: CauseKind, event: str) -> TrainingTrigger:
     """Read what monitoring found: one cause an incident, and one more each time that it asks again."""
     model, incident, request = validate_model_name(detail["model"]), detail["incident_id"], detail.get("request", 1)
     cause = Cause(
-        cause_id=make_cause_id("monitoring", kind, model, incident, str(request)),
+        cause_id=finding_cause_id(kind, model, incident, request),
         model=model,
         kind=kind,
         occurred_at=_moment(detail["occurred_at"], "occurred_at"),
         reason=detail["reason"],
     )
-    return TrainingTrigger(cause, actor="monitoring")
+    subjects = {str(finding["subject"]) for finding in detail.get("findings", ())}
+    return TrainingTrigger(cause, "monitoring", not_cured(event, subjects))
 
 
 def _read_status_change(detail: Mapping[str, Any]) -> RunEnded:

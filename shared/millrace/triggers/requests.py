@@ -41,16 +41,27 @@ class FinishedRun:
 
 
 def request_training(
-    cause: Cause, *, registry: Registry, pipeline: PipelineStarter, now: datetime, actor: str = "millrace"
+    cause: Cause,
+    *,
+    registry: Registry,
+    pipeline: PipelineStarter,
+    now: datetime,
+    actor: str = "millrace",
+    refusal: str | None = None,
 ) -> TrainingRequestResult:
     """Claim ``cause`` and start its run, unless it was claimed before, has to wait, or has nothing to train on.
+
+    Parameters
+    ----------
+    refusal : str or None, default=None
+        Why it starts none, where that is known already.
 
     Raises
     ------
     ServiceUnavailableError
         When the registry or the pipeline is; asking again finishes what was begun.
     """
-    if refusal := _refusal(cause, registry, now):
+    if refusal := refusal or _refusal(cause, registry, now):
         return _skip(cause, refusal, registry, now, actor)
     run = _make_run(cause.model, [CauseRecord(cause, "started")], now)
     answered_since = answered_by_runs_since(cause, registry.get_spec(cause.model).retraining, now)

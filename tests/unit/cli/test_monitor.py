@@ -23,6 +23,7 @@ INCIDENT = {
     "since": "2026-05-03T14:15:00+00:00",
     "resolved_at": None,
     "troubles": {"feature_drift:age": {}, "staleness:model": {}},
+    "actions": [],
 }
 REPORT = {
     "model": "churn",
@@ -33,7 +34,10 @@ REPORT = {
         {"verdict": "bias", "status": "unknown", "breaches": 0, "judged": 0, "threshold": 0.1, "min_rows": 100},
     ],
     "findings": [FINDING, {**FINDING, "subject": "plan", "status": "ok"}],
-    "incidents": [{**INCIDENT, "resolved_at": "2026-05-03T15:00:00+00:00", "event": "ModelStale"}, INCIDENT],
+    "incidents": [
+        {**INCIDENT, "resolved_at": "2026-05-03T15:00:00+00:00", "event": "ModelStale"},
+        {**INCIDENT, "actions": ["asked for a training run: run r1 is training"]},
+    ],
 }
 RUN = "20260503T141500-0f3a9c2b7d1e"
 PATH, PAGE = "/models/churn/monitoring", "monitoring/churn/reports/latest.html"
@@ -84,7 +88,8 @@ def test_verdicts_what_is_out_of_order_and_incidents_are_shown(run):
     assert "1 of 12" in result.stdout
     assert "age is distributed otherwise than in training" in result.stdout
     assert "plan" not in result.stdout
-    open_line, over_line = result.stdout.splitlines()[-2:]
+    open_line, done, over_line = result.stdout.splitlines()[-3:]
+    assert done == "  asked for a training run: run r1 is training"
     assert open_line.startswith("DriftDetected: open since")
     assert "(age, model)" in open_line
     assert over_line.startswith("ModelStale: since")

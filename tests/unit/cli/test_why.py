@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from millrace.registry.finding_causes import finding_cause_id
 from millrace_cli.main import app
 from millrace_cli.story import tell
 from typer.testing import CliRunner
@@ -44,7 +45,32 @@ LEDGER = [
 ]
 
 
+INCIDENT = {
+    "incident_id": "i1",
+    "event": "DataQualityDegraded",
+    "opened_at": "2026-05-03T14:06:00+00:00",
+    "resolved_at": None,
+    "troubles": {"data_quality:age": {"finding": {"message": "age is missing in 12% of the rows"}}},
+    "alerts": 1,
+}
+
+
 class TestStory:
+    def test_an_incident_that_became_no_cause_is_a_chapter_of_its_own(self):
+        chapters = tell(LEDGER, [RUN], [{**INCIDENT, "model": "churn"}])
+        chapter = next(chapter for chapter in chapters if chapter.kind == "DataQualityDegraded")
+        assert chapters.index(chapter) == 1  # after the spec's change, before what was skipped
+        assert chapter.happened == "age is missing in 12% of the rows"
+        assert chapter.consequences == ["nothing: a model that learnt from faulty data would learn the fault"]
+
+    def test_an_incident_whose_cause_the_ledger_tells_is_told_once(self):
+        cause_id = finding_cause_id("drift", "churn", "i1", 2)
+        told = entry(7, "run_requested", "age shifted", kind="drift", cause_id=cause_id, run_id="r1")
+        incident = {**INCIDENT, "model": "churn", "event": "DriftDetected", "alerts": 2}
+        assert [chapter.kind for chapter in tell([told], [RUN], [incident])] == ["drift"]
+        (unheard,) = tell([], [RUN], [{**incident, "actions": ["asked"], "resolved_at": "2026-05-03T15:00:00+00:00"}])
+        assert unheard.consequences == ["asked", "over since 2026-05-03T15:00:00+00:00"]
+
     def test_a_cause_its_run_and_its_outcome_are_one_chapter(self):
         chapter = tell(LEDGER, [RUN])[-1]
         assert (chapter.kind, chapter.happened) == ("drift", "age shifted")
@@ -93,7 +119,11 @@ class TestStory:
 class TestCommand:
     def answers(self, entries):
         return FakeApi(
-            {"/models/churn/ledger": [(200, {"entries": entries})], "/models/churn/runs": [(200, {"runs": [RUN]})]}
+            {
+                "/models/churn/ledger": [(200, {"entries": entries})],
+                "/models/churn/runs": [(200, {"runs": [RUN]})],
+                "/models/churn/monitoring": [(200, {"report": {"incidents": [INCIDENT]} if entries else None})],
+            }
         )
 
     def test_the_story_is_printed_newest_first(self, invoke):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from millrace.errors import InvalidInputError
-from millrace.monitoring.judging import Background, Subject, judge_outcomes, judge_traffic
+from millrace.monitoring.background import Background, Subject
+from millrace.monitoring.judging import judge_outcomes, judge_traffic
 from millrace.monitoring.traffic import Traffic
 from millrace.sketches.outcomes import OutcomeSketch
 from millrace.sketches.predictions import Answers, AnswerSketch

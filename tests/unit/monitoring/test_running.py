@@ -11,12 +11,16 @@ from millrace.monitoring.delivery import deliver_alerts
 from millrace.monitoring.running import load_state, models_by_the_stacks_schedule
 from millrace.names import CHAMPION
 from millrace.ports import ServingCounts
-from millrace.registry.entities import Act, Move
+from millrace.registry.entities import Act, Cause, Move
+from millrace.registry.finding_causes import finding_cause_id
 from millrace.spec import ModelSpec
 from millrace.spec.monitoring import MonitoringSpec
+from millrace.triggers.dispatch import handle_trigger
+from millrace.triggers.parse import parse_event
 
+from tests.fakes.memory_pipeline import MemoryPipeline
 from tests.fakes.memory_registry import MemoryRegistry
-from tests.registry_builders import make_entry
+from tests.registry_builders import make_dataset, make_entry
 from tests.unit.monitoring.served import MODEL, START, Served
 
 
@@ -79,6 +83,54 @@ def test_a_shift_is_one_alert_and_its_end_another():
     json.dumps(opened.detail)
 
 
+def test_what_was_done_is_in_the_report_and_in_the_last_word():
+    served, channel = Served(), Channel()
+    pipeline = MemoryPipeline()
+    served.registry.put_dataset(make_dataset("d1"))
+    run_id = ""
+    for hour, shift in enumerate([1.0] * 4 + [0.0] * 4):
+        served.capture(hour, age_shift=shift)
+        served.monitor(hour + 1)
+        deliver_alerts(MODEL, served.data, channel, channel)
+        if channel.events and not run_id:
+            detail = channel.events[0].detail
+            event = {"source": "millrace", "detail-type": "DriftDetected", "detail": detail}
+            now = START + timedelta(hours=hour + 1)
+            trigger = parse_event(event, now)
+            (result,) = handle_trigger(trigger, registry=served.registry, pipeline=pipeline, now=now)
+            run_id = result.run_id
+            assert "this event asks for a training run" in channel.messages[0][1]
+            served.registry.update_run(MODEL, run_id, status="failed", stage="finished", reasons=("no rows",))
+    assert [event.detail_type for event in channel.events] == ["DriftDetected", "IncidentResolved"]
+    told = f"asked for a training run: run {run_id} failed: no rows"
+    assert channel.events[1].detail["actions"] == [told]
+    assert f"What was done about it:\n  {told}" in channel.messages[1][1]
+    assert report_of(served)["incidents"][0]["actions"] == [told]
+    assert told.encode() in served.data.get(monitoring_key(MODEL, "reports/latest.html"))
+
+
+def test_a_report_is_written_anew_when_what_was_done_becomes_known():
+    served, channel = Served(), Channel()
+    for hour in range(3):
+        served.capture(hour, age_shift=1.0)
+        served.monitor(hour + 1)
+    deliver_alerts(MODEL, served.data, channel, channel)
+    served.monitor(3.5)
+    assert report_of(served)["incidents"][0]["actions"] == ["asked for a training run; nothing has come of it yet"]
+    before = report_of(served)["made_at"]
+    served.monitor(3.75)
+    assert report_of(served)["made_at"] == before
+    incident = report_of(served)["incidents"][0]
+    cause_id = finding_cause_id("drift", MODEL, incident["incident_id"], 1)
+    cause = Cause(cause_id, MODEL, "drift", START, reason="age shifted")
+    entry = replace(make_entry("skipped", MODEL, START), reason="skipped: too soon (age shifted)")
+    served.registry.skip_cause(cause, entry)
+    assert served.monitor(3.8).outcome == "nothing_new"
+    assert report_of(served)["incidents"][0]["actions"] == [
+        "asked for a training run: none was started, because too soon"
+    ]
+
+
 def test_incidents_of_a_model_that_is_deleted_are_closed_for_that_reason():
     served, channel = Served(), Channel()
     for hour in range(4):
@@ -95,7 +147,7 @@ def test_incidents_of_a_model_that_is_deleted_are_closed_for_that_reason():
     assert (outcome.outcome, outcome.alerts, outcome.open_incidents) == ("deleted", 1, 0)
     deliver_alerts(MODEL, served.data, channel, channel)
     assert [event.detail_type for event in channel.events] == ["DriftDetected", "IncidentResolved"]
-    assert channel.events[1].detail["actions"] == ["the model was deleted by ann: nobody needs it"]
+    assert channel.events[1].detail["actions"][-1] == "the model was deleted by ann: nobody needs it"
     assert "the model was deleted by ann: nobody needs it" in channel.messages[1][1]
     assert served.monitor(6).alerts == 0
     assert len(channel.events) == 2

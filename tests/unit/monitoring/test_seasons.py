@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from millrace.monitoring.background import Background, Subject
 from millrace.monitoring.findings import Finding
-from millrace.monitoring.judging import Background, Subject, judge_traffic
+from millrace.monitoring.judging import judge_traffic
 from millrace.monitoring.seasons import Seasons, Usual, excuse_as_before, find_seasons, learn_usual
 from millrace.monitoring.traffic import Traffic
 from millrace.sketches.predictions import AnswerSketch

@@ -1,0 +1,108 @@
+"""What was done about an incident: what became of the training that it asked for."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from millrace.monitoring.actions import MAX_REQUESTS, describe_actions, follow_up
+from millrace.monitoring.incidents import Incident, Watchbook
+from millrace.registry.entities import Cause
+from millrace.registry.finding_causes import finding_cause_id
+from millrace.triggers.requests import request_training
+
+from tests.fakes.memory_pipeline import MemoryPipeline
+from tests.fakes.memory_registry import MemoryRegistry
+from tests.registry_builders import MODEL, NOW, later, make_dataset, make_entry, make_run
+
+INCIDENT = "0f3a9c2b7d1e"
+
+
+class World:
+    """A model that can be trained, and an incident that asks for it."""
+
+    def __init__(self):
+        self.registry, self.pipeline = MemoryRegistry(), MemoryPipeline()
+        self.registry.put_dataset(make_dataset("d1"))
+
+    def ask(self, request=1, minutes=0, kind="drift"):
+        cause_id = finding_cause_id(kind, MODEL, INCIDENT, request)
+        cause = Cause(cause_id, MODEL, kind, later(minutes), reason="age shifted (by a lot)")
+        return request_training(cause, registry=self.registry, pipeline=self.pipeline, now=later(minutes))
+
+    def told(self, requests=1, event="DriftDetected"):
+        return describe_actions(MODEL, event, INCIDENT, requests, self.registry)
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def test_what_was_asked_for_a_moment_ago_is_not_known_yet(world):
+    assert world.told() == ("asked for a training run; nothing has come of it yet",)
+
+
+def test_a_run_is_told_with_how_it_goes_and_ends(world):
+    run_id = world.ask().run_id
+    assert world.told() == (f"asked for a training run: run {run_id} is queued",)
+    world.registry.update_run(MODEL, run_id, status="running", stage="awaiting_approval")
+    assert world.told() == (f"asked for a training run: run {run_id} is awaiting approval",)
+    summary = {"outcome": "promoted: not worse than version 3"}
+    world.registry.update_run(MODEL, run_id, status="succeeded", stage="finished", version=4, summary=summary)
+    assert world.told() == (
+        f"asked for a training run: run {run_id} succeeded: version 4 promoted: not worse than version 3",
+    )
+    world.registry.update_run(MODEL, run_id, status="rejected", version=None, reasons=("worse than version 3",))
+    assert world.told() == (f"asked for a training run: run {run_id} was rejected: worse than version 3",)
+
+
+def test_a_cooldown_is_told_in_words(world):
+    run_id = world.ask().run_id
+    world.registry.update_run(MODEL, run_id, status="failed", stage="finished", reasons=("no rows",))
+    world.registry.release_run(MODEL, run_id, None, None)
+    world.ask(request=2, minutes=30)
+    _, second = world.told(requests=2)
+    assert second.startswith(f"asked for a training run: none was started, because run {run_id} was asked for at")
+    assert "retraining.cooldown_hours last until" in second
+    assert "age shifted" not in second
+
+
+def test_what_another_run_answers_is_told_with_that_run(world):
+    run_id = world.ask(kind="quality").run_id
+    # Both findings of a window arrive at once, each before the other's run can be seen.
+    cause = Cause(finding_cause_id("drift", MODEL, INCIDENT, 1), MODEL, "drift", NOW, reason="age shifted")
+    world.registry.claim_cause(cause, make_run(cause), replace(make_entry("c"), reason=cause.reason), NOW)
+    (told,) = world.told()
+    assert told == (
+        f"asked for a training run: none was started, because run {run_id}, asked for just before, answers it; "
+        "that run is queued"
+    )
+
+
+def test_what_waits_is_told(world):
+    cause = Cause("c" * 32, MODEL, "manual", NOW, reason="by hand")
+    request_training(cause, registry=world.registry, pipeline=world.pipeline, now=NOW)
+    # Past the cooldown, so that the run which is still training does not answer it.
+    world.ask(minutes=60 * 24 * 3)
+    assert world.told() == ("asked for a training run: it waits for the run that is training now",)
+
+
+def test_of_many_requests_the_last_are_told_and_the_others_counted(world):
+    told = world.told(requests=MAX_REQUESTS + 3)
+    assert told[0].startswith("asked for a training run 3 time(s) before")
+    assert len(told) == MAX_REQUESTS + 1
+
+
+def test_broken_data_asks_for_nothing(world):
+    assert world.told(event="DataQualityDegraded") == ()
+
+
+def test_an_incident_that_ended_is_followed_for_a_day(world):
+    run_id = world.ask().run_id
+    incident = Incident(INCIDENT, "DriftDetected", 1, NOW, NOW, {}, told=True, alerts=1, resolved_at=later(5))
+    book = Watchbook(incidents={"DriftDetected": incident})
+    followed = follow_up(book, MODEL, world.registry, later(10)).incidents["DriftDetected"]
+    assert followed.actions == (f"asked for a training run: run {run_id} is queued",)
+    assert follow_up(book, MODEL, world.registry, later(5) + timedelta(days=2)) == book
+    untold = Watchbook(incidents={"DriftDetected": replace(incident, alerts=0)})
+    assert follow_up(untold, MODEL, world.registry, later(10)) == untold

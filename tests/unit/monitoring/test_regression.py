@@ -1,0 +1,149 @@
+"""Regression: bias between groups, and what can be expected of errors before there are outcomes."""
+
+import json
+
+import numpy as np
+import pytest
+from millrace.data.reference import describe_column
+from millrace.evaluation.prediction_profile import profile_predictions
+from millrace.monitoring.background import Background, Subject
+from millrace.monitoring.estimation import estimate_errors
+from millrace.monitoring.judging import judge_outcomes, judge_traffic
+from millrace.monitoring.state import traffic_from_dict, traffic_to_dict
+from millrace.monitoring.traffic import Traffic
+from millrace.schema import Column, TableSchema
+from millrace.sketches.cells import make_cells
+from millrace.sketches.outcomes import ErrorSketch
+from millrace.sketches.profile import PredictionProfile
+from millrace.sketches.reference import Reference
+from millrace.sketches.tables import sketch_rows
+from millrace.sketches.values import ErrorsByValue, ValueSketch
+from millrace.spec.monitoring import MonitoringSpec
+
+from tests.unit.monitoring.builders import make_reference
+
+SCHEMA = TableSchema((Column("price", "number", "target"),), "regression")
+TOWNS = ("Bern", "Oslo")
+FEATURES = make_reference()
+
+
+def draw(rows, seed, *, dear=0.0, offset=0.0, bias=0.0, spread=0.0):
+    """Prices whose error grows with them; ``bias`` overrates Oslo, ``offset`` makes its answers higher."""
+    generator = np.random.default_rng(seed)
+    towns = generator.choice(TOWNS, size=rows)
+    oslo = towns == "Oslo"
+    truth = 100.0 * np.exp(0.5 * generator.normal(size=rows) + dear) + offset * oslo
+    errors = 0.1 * truth * generator.normal(size=rows) * (1.0 + spread * oslo)
+    return truth + errors + bias * oslo, truth, towns
+
+
+def make_subject(*, groups=True):
+    values, truth, towns = draw(4_000, 1)
+    profile = profile_predictions(
+        SCHEMA, values, truth, train_target=truth, threshold=None, groups={"town": towns} if groups else {}
+    )
+    assert profile is not None
+    target = make_cells(describe_column(SCHEMA.target, truth))
+    reference = Reference(FEATURES.cells, FEATURES.plan, FEATURES.sketch, target)
+    return Subject("regression", (), reference, PredictionProfile.from_dict(json.loads(json.dumps(profile.to_dict()))))
+
+
+SUBJECT = make_subject()
+
+
+def judge_answers(subject=SUBJECT, rows=1_000, **changes):
+    values, _, towns = draw(rows, 2, **changes)
+    cells = subject.reference.target
+    answers = ValueSketch.of(values, cells, {"town": towns.tolist()})
+    nothing = sketch_rows({}, 0, subject.reference.cells, subject.reference.plan)
+    found = judge_traffic(Traffic(nothing, answers), subject, MonitoringSpec(), Background())
+    return {finding.key: finding for finding in found}
+
+
+def judge_errors(subject=SUBJECT, rows=1_000, **changes):
+    values, truth, towns = draw(rows, 3, **changes)
+    sketch = ErrorSketch.of(values, truth, {"town": towns.tolist()}, subject.reference.target.center)
+    found = judge_outcomes(sketch, rows, subject, MonitoringSpec(), [])
+    return {finding.key: finding for finding in found}
+
+
+def test_nothing_is_said_about_groups_that_are_as_on_the_holdout():
+    found = [*judge_answers().values(), *judge_errors().values()]
+    told = {finding.subject: finding.status for finding in found if finding.verdict == "bias"}
+    assert told == dict.fromkeys(("town: prediction", "town: error", "town: absolute error"), "ok")
+
+
+def test_a_group_whose_answers_rise_is_told_without_any_outcome():
+    finding = judge_answers(offset=40.0)["bias:town: prediction"]
+    assert finding.status == "breach"
+    assert finding.value == pytest.approx(40.0 / SUBJECT.reference.target.scale, abs=0.15)
+    assert "deviations" in finding.message
+
+
+def test_a_group_that_is_overrated_is_told():
+    found = judge_errors(bias=10.0)
+    assert found["bias:town: error"].status == "breach"
+    assert "'Oslo' +" in found["bias:town: error"].message
+
+
+def test_a_group_whose_errors_grow_to_either_side_is_told():
+    found = judge_errors(spread=1.5)
+    assert found["bias:town: error"].status == "ok"
+    assert found["bias:town: absolute error"].status == "breach"
+
+
+def test_few_rows_of_a_group_say_nothing():
+    assert judge_errors(rows=150)["bias:town: error"].status == "unknown"
+
+
+def test_a_holdout_whose_groups_were_not_kept_says_so():
+    assert judge_answers(make_subject(groups=False))["bias:town: prediction"].status == "unknown"
+
+
+def test_more_errors_are_expected_where_they_were_larger():
+    finding = judge_answers(dear=0.5)["estimated_quality:quality"]
+    assert finding.status == "breach"
+    assert "how large errors were on the holdout" in finding.message
+    assert judge_answers()["estimated_quality:quality"].status == "ok"
+
+
+def test_the_estimate_is_near_the_errors_that_come_out():
+    values, truth, _ = draw(4_000, 1)
+    cells = SUBJECT.reference.target
+    errors = ErrorsByValue.of(values, truth, cells)
+    for dear in (0.0, 0.3, -0.3):
+        now, outcome, _ = draw(20_000, 9, dear=dear)
+        expected = estimate_errors(ValueSketch.of(now, cells), errors, cells)
+        measured = np.abs(now - outcome)
+        assert expected["mae"].value == pytest.approx(measured.mean(), rel=0.1)
+        assert expected["rmse"].value == pytest.approx(np.sqrt(np.mean(measured**2)), rel=0.15)
+    assert estimate_errors(ValueSketch.of(np.zeros(0), cells), errors, cells) == {}
+
+
+def test_a_profile_of_an_older_release_is_read_and_says_what_it_cannot():
+    document = SUBJECT.profile.to_dict()
+    del document["errors_by_value"]
+    del document["answers"]["groups"]
+    groups = document["outcomes"]["groups"]["town"]
+    document["outcomes"]["groups"]["town"] = {town: sums[:3] for town, sums in groups.items()}
+    old = Subject("regression", (), SUBJECT.reference, PredictionProfile.from_dict(document))
+    found = judge_answers(old)
+    assert found["estimated_quality:quality"].status == "unknown"
+    assert "not estimated" in found["estimated_quality:quality"].message
+    assert found["bias:town: prediction"].status == "unknown"
+    assert judge_errors(old)["bias:town: error"].status == "ok"
+    assert judge_errors(old, bias=20.0)["bias:town: error"].status == "breach"
+
+
+def test_answers_by_group_add_up_and_survive_json():
+    values, _, towns = draw(1_000, 4)
+    cells = SUBJECT.reference.target
+    whole = ValueSketch.of(values, cells, {"town": towns.tolist()})
+    parts = ValueSketch.of(values[:300], cells, {"town": towns[:300].tolist()})
+    parts.add(ValueSketch.of(values[300:], cells, {"town": towns[300:].tolist()}))
+    nothing = sketch_rows({}, 0, SUBJECT.reference.cells, SUBJECT.reference.plan)
+    stored = json.loads(json.dumps(traffic_to_dict(Traffic(nothing, parts))))
+    again = traffic_from_dict(stored).answers
+    np.testing.assert_array_equal(again.counts, whole.counts)
+    for town in TOWNS:
+        np.testing.assert_allclose(again.groups["town"][town], whole.groups["town"][town])

@@ -1,0 +1,114 @@
+"""Serving health: each verdict with its threshold, its least sample and its persistence; what training mends of it."""
+
+from datetime import timedelta
+
+import pytest
+from millrace.monitoring.delivery import deliver_alerts
+from millrace.monitoring.serving_health import find_serving_faults
+from millrace.ports import ServingCounts
+from millrace.spec import ModelSpec
+from millrace.spec.monitoring import ServingWatch
+from millrace.triggers.dispatch import handle_trigger
+from millrace.triggers.parse import parse_event
+
+from tests.fakes.memory_pipeline import MemoryPipeline
+from tests.registry_builders import make_dataset
+from tests.unit.monitoring.served import MODEL, START, Served
+from tests.unit.monitoring.test_running import Channel, state_of
+
+HEALTHY = {"errors": 0, "cold_starts": 10, "rows": 2_000, "refused_rows": 0, "latency_ms": 80.0}
+
+
+def statuses(requests=1_000, watch=None, **counts):
+    found = find_serving_faults(ServingCounts(requests, **{**HEALTHY, **counts}), watch or ServingWatch())
+    return {finding.subject: finding.status for finding in found}
+
+
+def test_what_is_in_order_is_said_to_be():
+    assert statuses() == dict.fromkeys(["errors", "refused rows", "cold starts", "latency"], "ok")
+
+
+@pytest.mark.parametrize(
+    ("subject", "counts"),
+    [
+        ("errors", {"errors": 40}),
+        ("cold starts", {"cold_starts": 400}),
+        ("refused rows", {"refused_rows": 600}),
+        ("latency", {"latency_ms": 1_001.0}),
+    ],
+)
+def test_each_has_a_threshold_of_its_own(subject, counts):
+    found = statuses(**counts)
+    assert [name for name, status in found.items() if status == "breach"] == [subject]
+
+
+def test_what_chance_alone_may_give_is_no_breach():
+    # One in a hundred is allowed: three of 150 is twice as much, and happens by chance.
+    assert statuses(requests=150, errors=3)["errors"] == "ok"
+    assert statuses(requests=100, cold_starts=40)["cold starts"] == "ok"
+
+
+def test_with_few_requests_nothing_is_known():
+    assert statuses(requests=99, errors=99) == {"requests": "unknown"}
+    assert statuses(requests=50, errors=50, watch=ServingWatch(min_rows=20))["errors"] == "breach"
+
+
+def test_what_nobody_minds_or_counts_is_not_judged():
+    watch = ServingWatch(max_cold_start_share=None, max_latency_ms=None, max_refused_share=None)
+    assert statuses(watch=watch, cold_starts=1_000) == {"errors": "ok"}
+    assert "cold starts" not in statuses(cold_starts=None)
+
+
+class Metrics:
+    """Implements :class:`millrace.ports.ServingMetrics`: what each look finds."""
+
+    def __init__(self, *found):
+        self.found = list(found)
+
+    def read(self, model, version, start, end):
+        return ServingCounts(1_000, **{**HEALTHY, **self.found.pop(0)})
+
+
+@pytest.mark.parametrize("fault", [{"errors": 200}, {"cold_starts": 700}])
+def test_one_bad_look_tells_nobody_two_of_three_do_and_two_good_ones_end_it(fault):
+    served, channel = Served(), Channel()
+    metrics = Metrics(fault, {}, {}, fault, fault, {}, {})
+    told = []
+    for look in range(7):
+        served.monitor(look, serving=metrics)
+        deliver_alerts(MODEL, served.data, channel, channel)
+        told.append(len(channel.events))
+    assert told == [0, 0, 0, 0, 1, 1, 2]
+    assert [event.detail_type for event in channel.events] == ["ServingDegraded", "IncidentResolved"]
+    assert state_of(served).outbox == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome", "words"),
+    [
+        (
+            {"errors": 200, "cold_starts": 700},
+            "skipped",
+            "a new model mends late answers, and not cold starts or errors",
+        ),
+        ({"errors": 200, "latency_ms": 3_000.0}, "started", ""),
+    ],
+)
+def test_only_late_answers_start_a_run(fault, outcome, words):
+    served, channel, pipeline = (
+        Served(ModelSpec.parse({"retraining": {"causes": ["latency"]}})),
+        Channel(),
+        MemoryPipeline(),
+    )
+    served.registry.put_dataset(make_dataset("d1"))
+    metrics = Metrics(fault, fault)
+    for look in range(2):
+        served.monitor(look, serving=metrics)
+    deliver_alerts(MODEL, served.data, channel, channel)
+    (event,) = channel.events
+    document = {"source": "millrace", "detail-type": event.detail_type, "detail": event.detail}
+    now = START + timedelta(hours=2)
+    (result,) = handle_trigger(parse_event(document, now), registry=served.registry, pipeline=pipeline, now=now)
+    assert result.outcome == outcome
+    assert words in result.reason
+    assert ("nothing: a new model mends late answers" in channel.messages[0][1]) == bool(words)
