@@ -21,9 +21,10 @@ MISSING_WORDS = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"
 #: The numbers that a date becomes, in the order of the numeric matrix.
 DATE_PARTS = ("days", "month", "weekday", "hour")
 
-#: Numbers that the words of one text are hashed into, and of all texts of a row together.
-WORD_COLUMNS = 256
-MAX_WORD_COLUMNS = 1_024
+#: Numbers that the words of one text are hashed into, and of all texts of a row together. Models that were trained with
+#: them take no others.
+WORD_COLUMNS = 512
+MAX_WORD_COLUMNS = 2_048
 
 
 @dataclass(frozen=True, slots=True)

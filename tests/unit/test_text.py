@@ -63,7 +63,7 @@ def test_the_form_of_letters_does_not_matter(text):
     assert split_words(unicodedata.normalize("NFC", text)) == split_words(unicodedata.normalize("NFD", text))
 
 
-@pytest.mark.parametrize(("texts", "width"), [(0, WORD_COLUMNS), (1, 256), (4, 256), (5, 204), (2_000, 1)])
+@pytest.mark.parametrize(("texts", "width"), [(0, WORD_COLUMNS), (1, 512), (4, 512), (5, 409), (2_000, 1)])
 def test_all_texts_together_have_so_many_columns(texts, width):
     columns = tuple(Column(f"t{number}", "text") for number in range(texts))
     schema = TableSchema((*columns, Column("old", "text", "ignored"), Column("y", "number", "target")), "regression")

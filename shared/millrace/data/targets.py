@@ -97,7 +97,7 @@ def judge_target(column: Column, values: npt.NDArray[np.generic], wanted: Task |
     if not len(known):
         return _impossible(column, "empty_target", f"every value of the target {name!r} is missing")
     if column.type in ("text", "datetime"):
-        what = column.reason or "it holds dates"
+        what = column.reason or ("it holds dates" if column.type == "datetime" else "it is said to be text")
         return _impossible(column, "target_type", f"the target {name!r} cannot be predicted: {what}")
     distinct = len(np.unique(known.astype(np.str_) if known.dtype == object else known))
     if distinct == 1:

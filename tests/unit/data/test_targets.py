@@ -1,5 +1,6 @@
 """Which column is predicted, and what can be learnt from it."""
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from millrace.data.findings import errors_among
@@ -7,7 +8,7 @@ from millrace.data.inference import infer_column
 from millrace.data.targets import Outcome, choose_target, judge_target, wanted_task
 from millrace.data.typed_table import encode_target, parse_column
 from millrace.errors import InvalidInputError
-from millrace.schema import TableSchema, Task
+from millrace.schema import Column, TableSchema, Task
 from millrace.spec import ModelSpec
 
 
@@ -105,6 +106,11 @@ def test_task_and_classes_follow_from_the_target(values, wanted, task, classes):
 )
 def test_targets_from_which_nothing_can_be_learnt_are_refused(values, wanted, said):
     assert said in refusal(judge(*values, wanted=wanted))
+
+
+def test_a_target_that_is_said_to_be_text_is_refused_for_that():
+    said = judge_target(Column("y", "text", "target"), np.array(["a", "b"], dtype=object), None)
+    assert refusal(said) == "the target 'y' cannot be predicted: it is said to be text"
 
 
 def test_a_hundred_classes_are_taken_and_five_hundred_numbers_are_amounts():

@@ -11,6 +11,7 @@ from millrace.errors import (
 from millrace.ports import Schedule
 from millrace.registry.approving import request_approval
 from millrace.registry.deletion import delete_model
+from millrace.registry.entities import Move
 from millrace.registry.outbox import publish_waiting
 from millrace.registry.promotion import promote
 from millrace.registry.registration import register_run
@@ -293,6 +294,16 @@ class TestMadeAgain:
         old = world.registry.get_run(MODEL, world.first_run_id)
         with pytest.raises(ModelDeletedError, match="15:15"):
             register_run(old, registry=world.registry, model_store=world.models, data_store=world.models, now=later(90))
+
+    def test_nor_does_a_version_come_to_serve_in_it_that_a_deletion_left_half_done_did_not_retire(self, world):
+        moves = [Move(alias, version, None) for alias, version in world.aliases.items()]
+        world.registry.perform(make_act("deleted", world.state.revision, *moves, at=later(60), deletes=True))
+        world.registry.put_spec(MODEL, ModelSpec(), make_entry("again", at=later(70)))
+        version = world.registry.get_version(MODEL, 3)
+        assert version.status == "registered"
+        with pytest.raises(ModelDeletedError):
+            settle(Claim(True, None, "better", world.first_run_id), version, world.registry, later(80))
+        assert world.aliases == {}
 
     def test_the_run_of_the_deleted_one_is_stopped_even_then(self, world):
         world.ask(make_cause("waits.csv"))
