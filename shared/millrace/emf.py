@@ -7,6 +7,7 @@ to load. Metrics are billed by name and combination of dimensions, so what need 
 ``properties``, which Logs Insights can count for nothing.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -38,6 +39,11 @@ def write_metrics(
         What else is known of the same moment; it is logged, and no metric.
     and_by : str or None, default=None
         A property by which the metrics are counted apart as well, beside ``dimensions``: a second set of metrics.
+
+    Raises
+    ------
+    ValueError
+        When a value is not finite.
     """
     definitions = [{"Name": name, "Unit": unit} for name, (_, unit) in metrics.items()]
     sets = [list(dimensions)] if and_by is None else [list(dimensions), [*dimensions, and_by]]
@@ -46,5 +52,7 @@ def write_metrics(
     document.update(properties or {})
     document.update(dimensions)
     for name, (value, _) in metrics.items():
+        if not math.isfinite(value):
+            raise ValueError(f"the metric {name!r} is not finite")
         document[name] = value
     print(write_json(document))  # noqa: T201 - standard output is where CloudWatch reads metrics

@@ -85,7 +85,8 @@ def _word_reader(longest: int | None) -> Callable[[Any], str]:
         if not value.isascii():
             _check_unicode(value)
         text = value.strip()
-        return MISSING_STRING if text in MISSING_WORDS else text
+        # NumPy's strings, which training has, end before their trailing NULs.
+        return MISSING_STRING if text in MISSING_WORDS else text.rstrip("\0")
 
     return read
 

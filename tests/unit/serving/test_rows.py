@@ -297,6 +297,14 @@ def test_whatever_a_record_holds_it_is_read_or_refused(records):
 
 
 # -- few rows and many -------------------------------------------------------------------------------------------------
+def test_a_word_ends_before_trailing_nuls_however_many_rows_there_are():
+    """As in training, where NumPy's strings are so."""
+    records = [CHURN_RECORD | {"plan": "basic\0"}]
+    reader = RowReader(churn_schema())
+    for rows in (reader.read(RecordsTable(records)), reader.read(RecordsTable(records * 20))):
+        assert (rows.features(0, 1).strings[0, 0], rows.n_unknown) == ("basic", 0)
+
+
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_a_row_has_the_same_numbers_alone_and_among_many(data):
