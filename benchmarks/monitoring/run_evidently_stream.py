@@ -38,30 +38,29 @@ def reference_of(number: int, season: float) -> Dataset:
     return Dataset.from_pandas(frame, data_definition=DEFINITION)
 
 
-def main(streams: int, windows: int, rates: list[int], shifted: int, season: float) -> None:
+def main(chosen: argparse.Namespace) -> None:
     """Print alarms on unchanged windows, then the first window in which each shift was told."""
     print(
         "\n| rows an hour | windows | any column, per 1,000 windows | dataset, per 1,000 windows |\n|---|---|---|---|"
     )
-    for rate in rates:
+    season = chosen.season
+    for rate in chosen.rates:
         found = [
             judge(reference, number, window, rate, Shift(season=season))
-            for number, reference in ((number, reference_of(number, season)) for number in range(streams))
-            for window in range(windows)
+            for number, reference in ((number, reference_of(number, season)) for number in range(chosen.streams))
+            for window in range(chosen.windows)
         ]
         columns, datasets = (sum(one[place] for one in found) / len(found) * 1_000 for place in (0, 1))
         print(f"| {rate:,} | {len(found)} | {columns:.0f} | {datasets:.0f} |", flush=True)
-    if not shifted:
+    if not chosen.shifted:
         return
     print("\n| shift | grade | rows an hour | any column: windows, share | dataset: windows, share |")
     print("|---|---|---|---|---|")
-    for kind, grades in GRADES.items():
-        for grade, shift in grades.items():
-            for rate in rates:
-                print(
-                    f"| {kind} | {grade} | {rate:,} | {first_told(shifted, rate, replace(shift, season=season))} |",
-                    flush=True,
-                )
+    wanted = [(kind, grade, shift) for kind in GRADES if chosen.kinds in kind for grade, shift in GRADES[kind].items()]
+    for kind, grade, shift in wanted:
+        for rate in chosen.rates:
+            told = first_told(chosen.shifted, rate, replace(shift, season=season))
+            print(f"| {kind} | {grade} | {rate:,} | {told} |", flush=True)
 
 
 def first_told(shifted: int, rate: int, shift: Shift, most: int = 5) -> str:
@@ -85,5 +84,6 @@ if __name__ == "__main__":
     parser.add_argument("--rates", type=int, nargs="+", default=[200, 2_000])
     parser.add_argument("--shifted", type=int, default=5)
     parser.add_argument("--season", type=float, default=0.0, help="daily wave, in deviations")
+    parser.add_argument("--kinds", default="", help="only the shifts whose names hold this")
     chosen = parser.parse_args()
-    main(chosen.streams, chosen.windows, chosen.rates, chosen.shifted, chosen.season)
+    main(chosen)
