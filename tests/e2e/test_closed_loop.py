@@ -22,10 +22,11 @@ MODEL = "watched"
 #: Windows of a few rows are enough to be told of, so that the test need not send hours of traffic.
 QUICK = {"min_rows": 60, "breaches": 1, "windows": 1}
 ROW_VERDICTS = ("data_quality", "skew", "feature_drift", "feature_change", "dependence", "prediction_drift")
-#: Three seconds and a half: the upload's own run takes longer, and findings of one window are closer together.
+#: Findings of one window are closer together than this, so that they start one run.
+COOLDOWN_SECONDS = 3.6
 SPEC = {
     "monitoring": {**dict.fromkeys(ROW_VERDICTS, QUICK), "staleness": {"enabled": False}},
-    "retraining": {"cooldown_hours": 0.001},
+    "retraining": {"cooldown_hours": COOLDOWN_SECONDS / 3_600},
     "training": {"trials": 2},
 }
 
@@ -76,6 +77,7 @@ def watched(stack: DeployedStack, tmp_path_factory: pytest.TempPathFactory) -> W
     table = make_table(tmp_path_factory.mktemp("watched") / "watched.csv", n_rows=400)
     stack.api.put(f"/models/{MODEL}/spec", {"spec": SPEC, "reason": "a quick test"})
     assert stack.wait_for(stack.upload(MODEL, table)).status == "succeeded"
+    time.sleep(COOLDOWN_SECONDS)  # the upload's run may have been quicker
     return Watched(stack, read_features(table)[0])
 
 
@@ -113,7 +115,7 @@ def answers(watched: Watched) -> int:
 def test_a_schedule_fires_and_follows_the_spec(watched: Watched) -> None:
     scheduler, stack = watched.stack.client("scheduler"), watched.stack
     soon = datetime.now(UTC) + timedelta(seconds=2)
-    said = {"schedule": f"at({soon:%Y-%m-%dT%H:%M:%S})", "cooldown_hours": 0.001}
+    said = {"schedule": f"at({soon:%Y-%m-%dT%H:%M:%S})", **SPEC["retraining"]}
     answer = stack.api.put(f"/models/{MODEL}/spec", {"spec": {**SPEC, "retraining": said}})
     assert len(answer["schedules"]) == 1
     group = stack.resource("RetrainingSchedules")
