@@ -55,7 +55,9 @@ def close_loop(api: ApiClient, target: Target, out: Console) -> None:
     for chapter in tell(entries, runs):
         if chapter.kind in _MONITORED:
             out.print(chapter_text(chapter), soft_wrap=True)
-    *_, sent = Traffic(api, MODEL, changed, label, False, random).send(RATE, 1.0)
+    unreported = Traffic(api, MODEL, changed, label, False, random)
+    _wait(f"version {version} answers", lambda: _answering(unreported) == {version}, target.poll_seconds)
+    *_, sent = traffic.send(RATE, SECONDS)
     out.print(Text(sent_line(MODEL, sent)))
 
 
@@ -76,6 +78,12 @@ def _finished(api: ApiClient) -> bool:
     """Tell whether a run that monitoring asked for has ended."""
     asked = [run for run in api.get(f"/models/{MODEL}/runs")["runs"] if run["kind"] in _MONITORED]
     return bool(asked) and api.get(f"/models/{MODEL}")["active_run_id"] is None
+
+
+def _answering(traffic: Traffic) -> set[int]:
+    """Return the versions that answer now; environments follow the champion within seconds."""
+    *_, sent = traffic.send(RATE, 1.0)
+    return sent.versions
 
 
 def _champion(api: ApiClient) -> Any:
