@@ -24,12 +24,14 @@ def write_json(value: Any) -> str:
     ------
     TypeError
         When it holds what JSON cannot.
+    ValueError
+        When a number is not finite beside what orjson does not write.
     """
     try:
         text = orjson.dumps(value)
     except TypeError:  # lone surrogates, integers past 64 bits, subclasses of float
         return _write(value)
-    return text.decode("ascii") if text.isascii() else _write(value)
+    return text.decode("ascii") if text.isascii() else _write(orjson.loads(text))
 
 
 def read_json(text: str, read_strictly: Callable[[str], Any]) -> Any:

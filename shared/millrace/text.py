@@ -8,6 +8,7 @@ average instead of adding up. A model and its ONNX form take these numbers as an
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from zlib import crc32
 
 import numpy as np
@@ -19,11 +20,13 @@ MAX_CHARACTERS = 5_000
 MAX_WORD_LENGTH = 40
 
 _WORD = re.compile(r"\w+")
+#: Beyond it are no marks but a few that choose between forms of one letter.
+_LAST_MARK = 0x20000
 _SIGN = 0x8000_0000
 
 
 def split_words(text: str) -> list[str]:
-    """Return the words of a text: runs of letters and digits of any script, in lower case.
+    """Return the words of a text: runs of letters, their marks, and digits of any script, in lower case.
 
     Notes
     -----
@@ -36,7 +39,16 @@ def split_words(text: str) -> list[str]:
         return [word[:MAX_WORD_LENGTH] for word in _WORD.findall(text.lower())]
     from unicodedata import normalize  # noqa: PLC0415 - a megabyte of tables that most texts do not need
 
-    return [word[:MAX_WORD_LENGTH] for word in _WORD.findall(normalize("NFKC", text).casefold())]
+    return [word[:MAX_WORD_LENGTH] for word in _any_word().findall(normalize("NFKC", text).casefold())]
+
+
+@cache
+def _any_word() -> re.Pattern[str]:
+    """Return the pattern of a word with its marks: vowels of Indic scripts and of Arabic are no letters to ``re``."""
+    from unicodedata import category  # noqa: PLC0415 - as above
+
+    marks = "".join(letter for letter in map(chr, range(0x300, _LAST_MARK)) if category(letter)[0] == "M")
+    return re.compile(rf"\w[\w{re.escape(marks)}]*")
 
 
 def word_numbers(text: str, width: int) -> list[float]:

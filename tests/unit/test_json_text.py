@@ -88,6 +88,7 @@ def test_an_integer_past_64_bits_is_the_nearest_float():
 
 def test_a_number_that_is_not_finite_is_null():
     assert write_json([math.nan, math.inf]) == "[null,null]"
+    assert json.loads(write_json({"é": math.nan})) == {"é": None}
 
 
 def test_what_json_cannot_hold_is_refused():

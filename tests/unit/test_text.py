@@ -23,6 +23,9 @@ from millrace.text import MAX_CHARACTERS, MAX_WORD_LENGTH, fill_words, split_wor
         ("好 служба", ["好", "служба"]),
         ("great \N{THUMBS UP SIGN}\N{GRINNING FACE}service", ["great", "service"]),
         ("\N{GRINNING FACE}", []),
+        ("हिन्दी में", ["हिन्दी", "में"]),
+        ("الْعَرَبِيَّة", ["الْعَرَبِيَّة"]),
+        ("İstanbul naïve", ["i\u0307stanbul", "naïve"]),
     ],
 )
 def test_words_are_letters_and_digits_of_any_script_in_one_case(text, words):

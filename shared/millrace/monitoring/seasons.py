@@ -203,13 +203,17 @@ def excuse(
     return judged
 
 
+#: Why a finding is excused that only earlier days know of; it teaches nothing, or a drift would excuse itself.
+_AS_BEFORE = "no more than its hours varied under the version before"
+
+
 def excuse_as_before(findings: Sequence[Finding], usual: Mapping[str, Usual], now: datetime) -> list[Finding]:
     """Take back breaches no larger than what is known of the subject's ordinary days.
 
     For a version's first day, which has no like hours yet: the version before it may have seen how much its hours vary.
     """
     return [
-        _excused(finding, "no more than its hours varied under the version before")
+        _excused(finding, _AS_BEFORE)
         if finding.status == "breach" and _is_usual(finding, usual.get(season_key(finding)), now)
         else finding
         for finding in findings
@@ -226,7 +230,7 @@ def learn_usual(usual: Mapping[str, Usual], findings: Sequence[Finding], now: da
     """Return what is usual with the findings in it that like hours excused; what was long not seen is forgotten."""
     kept = {key: one for key, one in usual.items() if now - one.seen_at <= _REMEMBERED}
     for finding in findings:
-        if finding.details.get("season") and finding.value is not None:
+        if finding.details.get("season") not in (None, _AS_BEFORE) and finding.value is not None:
             key = season_key(finding)
             before = kept.get(key)
             kept[key] = Usual(max(finding.value, before.size if before else 0.0), now)

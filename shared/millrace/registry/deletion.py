@@ -89,7 +89,9 @@ def delete_model(
     _withdraw_approvals(model, reason, registry, callback)
     retired = tuple(_retire_versions(model, reason, registry))
     removed = tuple(apply_schedules(model, None, schedules))
-    look = make_run_id(make_cause_id("deleted", model, deletion.deleted_at.isoformat()), deletion.deleted_at)
+    # Asked again, monitoring looks again: the first look may have ended badly.
+    asked_at = acting.now if deletion.outcome == "already" else deletion.deleted_at
+    look = make_run_id(make_cause_id("deleted", model, asked_at.isoformat()), asked_at)
     monitoring.start(model, look)
     return replace(deletion, retired=retired, schedules=removed)
 

@@ -7,7 +7,6 @@ says how many it left out. Of a request with more rows than are to be captured, 
 says what chance it had.
 """
 
-import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -191,10 +190,11 @@ def _taken(values: Sequence[Any], rows: Sequence[int] | None) -> Sequence[Any]:
 def write_row_id(value: Any) -> str | None:
     """Return a value of the model's id column as the text that feedback is matched by; None names no row.
 
-    A whole number is the same row whether it was sent as 7, 7.0 or "7".
+    A whole number is the same row whether it was sent as 7, 7.0 or "7". A number past 64 bits names none: it was read
+    as the nearest float, which may be another row's.
     """
     if isinstance(value, float):
-        if not math.isfinite(value):
+        if not abs(value) < _LARGEST_INTEGER:
             return None
         value = int(value) if value.is_integer() else value
     if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -204,3 +204,4 @@ def write_row_id(value: Any) -> str | None:
 
 
 _CRC_RANGE = 2**32
+_LARGEST_INTEGER = 2**63

@@ -114,7 +114,8 @@ class TestDeletion:
         assert (again.outcome, again.deleted_at) == ("already", first.deleted_at)
         assert (again.retired, again.schedules) == ((), ())
         assert world.actions.count("model_deleted") == 1
-        assert len(world.looks.started) == 1
+        # The first look may have ended badly, and nothing else looks at a model that is deleted.
+        assert len(set(world.looks.started)) == 2
 
     @pytest.mark.parametrize("fails", ["retraining", "monitoring"])
     def test_what_a_throttled_scheduler_left_undone_is_finished_by_asking_again(self, world, monkeypatch, fails):

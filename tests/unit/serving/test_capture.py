@@ -195,6 +195,8 @@ class TestHowMuch:
         (True, None),
         ([1], None),
         (float("nan"), None),
+        (float(2**64), None),
+        (-(2**53), str(-(2**53))),
         ("x" * 257, None),
     ],
 )
