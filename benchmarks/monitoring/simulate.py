@@ -24,19 +24,19 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "shared")]
 
 from millrace.data.reference import describe_reference  # noqa: E402  # after the path is set
-from millrace.monitoring.background import Background, Subject  # noqa: E402
-from millrace.monitoring.incidents import Watchbook, advance  # noqa: E402
-from millrace.monitoring.judging import INPUT_VERDICTS, judge_outcomes, judge_traffic  # noqa: E402
-from millrace.monitoring.seasons import Seasons, find_seasons  # noqa: E402
-from millrace.monitoring.traffic import Traffic  # noqa: E402
-from millrace.schema import Column, TableSchema  # noqa: E402
-from millrace.sketches.outcomes import OutcomeSketch  # noqa: E402
-from millrace.sketches.predictions import Answers, AnswerSketch  # noqa: E402
-from millrace.sketches.profile import PredictionProfile  # noqa: E402
-from millrace.sketches.reference import Reference  # noqa: E402
-from millrace.sketches.tables import sketch_rows  # noqa: E402
-from millrace.spec.monitoring import MonitoringSpec  # noqa: E402
-from streams import (  # noqa: E402
+from millrace.monitoring.background import Background, Subject  # noqa: E402  # as above
+from millrace.monitoring.incidents import Watchbook, advance  # noqa: E402  # as above
+from millrace.monitoring.judging import INPUT_VERDICTS, judge_outcomes, judge_traffic  # noqa: E402  # as above
+from millrace.monitoring.seasons import Seasons, find_seasons  # noqa: E402  # as above
+from millrace.monitoring.traffic import Traffic  # noqa: E402  # as above
+from millrace.schema import Column, TableSchema  # noqa: E402  # as above
+from millrace.sketches.outcomes import OutcomeSketch  # noqa: E402  # as above
+from millrace.sketches.predictions import Answers, AnswerSketch  # noqa: E402  # as above
+from millrace.sketches.profile import PredictionProfile  # noqa: E402  # as above
+from millrace.sketches.reference import Reference  # noqa: E402  # as above
+from millrace.sketches.tables import sketch_rows  # noqa: E402  # as above
+from millrace.spec.monitoring import MonitoringSpec  # noqa: E402  # as above
+from streams import (  # noqa: E402  # as above
     GRADES,
     HOLDOUT_ROWS,
     NOTHING,
