@@ -108,12 +108,10 @@ def _missing(column: Column, names: Sequence[str]) -> Finding | None:
             "missing_column", f"{what}: the spec says that it may be, so its values count as missing", column.name
         )
     alike = [name for name in names if name.lower() == column.name.lower()]
-    hint = (
-        f"rename {alike[0]!r}"
-        if alike
-        else "add it, or say in the spec that it may be missing (nullable: true) or is not needed (role: ignored), "
-        "or upload with metadata `schema` replace to start anew"
-    )
+    if alike:
+        return error("missing_column", f"{what}: rename {alike[0]!r}", column.name)
+    spared = "or say in the spec that it may be missing (nullable: true) or is not needed (role: ignored), "
+    hint = f"add it, {'' if column.role == 'target' else spared}or upload with metadata `schema` replace to start anew"
     return error("missing_column", f"{what}: {hint}", column.name)
 
 

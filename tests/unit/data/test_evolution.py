@@ -218,6 +218,8 @@ class TestColumnsOfAnUpload:
         (found,) = compare_columns([name for name in self.NAMES if name != "plan"], SCHEMA)
         assert "nullable: true" in found.message
         assert "role: ignored" in found.message
+        (found,) = compare_columns([name for name in self.NAMES if name != "label"], SCHEMA)
+        assert "add it, or upload" in found.message  # nothing in the spec could spare the target
 
     def test_a_column_that_may_be_missing_is_a_warning(self):
         optional = redeclare(SCHEMA, spec(plan={"nullable": True}))
