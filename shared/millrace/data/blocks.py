@@ -20,6 +20,7 @@ MANY_COLUMNS = 128
 #: A record longer than this many blocks is taken for one whose quote is never closed.
 MAX_RECORD_BLOCKS = 4
 
+_COMPARED_AT_ONCE = 1 << 18
 _NEWLINE, _RETURN, _QUOTE = 10, 13, 34
 
 
@@ -31,7 +32,12 @@ def block_bytes(columns: int) -> int:
 class ByteStream(Protocol):
     """What blocks are read from."""
 
-    def read(self, size: int) -> bytes:
+    @property
+    def mixed(self) -> bool:
+        """Whether bytes that were read so far may be no valid UTF-8."""
+        ...
+
+    def read(self, size: int, /) -> bytes:
         """Return about ``size`` more bytes; none at the end."""
         ...
 
@@ -65,13 +71,11 @@ class BlockReader:
     Parameters
     ----------
     stream : ByteStream
-        Positioned after the header.
+        The file.
     delimiter : str
         Between fields.
     line : int
-        The line that comes next.
-    mixed : bool
-        Whether bytes may be there that are not valid UTF-8.
+        The line on which the first block starts.
     size : int
         How many bytes are read at a time.
     """
@@ -79,7 +83,6 @@ class BlockReader:
     stream: ByteStream
     delimiter: str
     line: int
-    mixed: bool
     size: int
     _rest: bytes = field(init=False, default=b"")
 
@@ -89,8 +92,9 @@ class BlockReader:
             piece = self.stream.read(self.size)
             cut = piece.rfind(b"\n") + 1
             if cut and b'"' not in piece and b'"' not in self._rest:
-                # What most files are made of, with every byte copied once.
-                body = b"".join((self._rest, memoryview(piece)[:cut]))
+                # What most files are made of: no byte is copied that needs not be.
+                whole = not self._rest and cut == len(piece)
+                body = piece if whole else b"".join((self._rest, memoryview(piece)[:cut]))
                 self._rest = piece[cut:]
                 yield self._take(body, plain=self._is_plain(body))
                 continue
@@ -110,9 +114,9 @@ class BlockReader:
                 yield self._take(body[:cut], plain=False)
 
     def skip(self, count: int) -> None:
-        """Leave out the header's bytes."""
+        """Leave out the header's bytes, before anything else is read."""
         skipped = b""
-        while len(skipped) < count and (piece := self.stream.read(self.size)):
+        while len(skipped) < count and (piece := self.stream.read(count - len(skipped))):
             skipped += piece
         self._rest = skipped[count:]
 
@@ -141,14 +145,17 @@ class BlockReader:
     def _is_plain(self, body: bytes) -> bool:
         if b"\0" in body or (b"\r" in body and body.count(b"\r") != body.count(b"\r\n")):
             return False
-        if self.mixed and not _is_utf8(body):
+        if self.stream.mixed and not _is_utf8(body):
             return False
         return b'"' not in body or quotes_are_plain(body, self.delimiter)
 
 
 def count_lines(body: bytes) -> int:
-    """Count line breaks, ten times as fast as ``bytes.count`` where there are many."""
-    return int(np.count_nonzero(np.frombuffer(body, dtype=np.uint8) == _NEWLINE))
+    """Count line breaks, five times as fast as ``bytes.count`` where there are many."""
+    view = np.frombuffer(body, dtype=np.uint8)
+    # A little at a time: what is compared then stays in the processor's cache.
+    pieces = (view[start : start + _COMPARED_AT_ONCE] for start in range(0, len(view), _COMPARED_AT_ONCE))
+    return sum(int(np.count_nonzero(piece == _NEWLINE)) for piece in pieces)
 
 
 def end_of_records(body: bytes) -> int:

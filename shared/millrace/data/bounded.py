@@ -30,12 +30,19 @@ class BoundedReader:
     reader: TableReader | MultiFileReader
     limits: Limits
     names: list[str] = field(init=False)
-    description: dict[str, str] = field(init=False)
-    findings: tuple[Finding, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.names, self.description = self.reader.names, self.reader.description
-        self.findings = self.reader.findings
+        self.names = self.reader.names
+
+    @property
+    def description(self) -> dict[str, str]:
+        """How the upload is written."""
+        return self.reader.description
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was remarkable about reading it."""
+        return self.reader.findings
 
     @property
     def locate(self) -> Locate | None:

@@ -16,8 +16,7 @@ import pyarrow as pa
 from millrace.data import blocks
 from millrace.data.blocks import Block, BlockReader
 from millrace.data.careful_blocks import CarefulRecords, text_lines
-from millrace.data.content import Content
-from millrace.data.encoding import Encoding, Utf8Stream
+from millrace.data.encoding import Text
 from millrace.data.findings import Finding, shorten
 from millrace.data.number_style import PLAIN, NumberStyle, detect_style
 from millrace.data.plain_blocks import PlainBlocks
@@ -71,10 +70,8 @@ class DelimitedReader:
 
     Parameters
     ----------
-    content : Content
+    text : Text
         The file.
-    encoding : Encoding
-        How it is written.
     delimiter : str or None
         None finds it out.
     read : ReadSpec
@@ -86,14 +83,12 @@ class DelimitedReader:
         When it is no such table.
     """
 
-    content: Content
-    encoding: Encoding
+    text: Text
     delimiter: str | None
     read: ReadSpec
     names: list[str] = field(init=False)
-    description: dict[str, str] = field(init=False)
-    findings: tuple[Finding, ...] = field(init=False)
     _numbers: NumberStyle = field(init=False, default=PLAIN)
+    _style_findings: tuple[Finding, ...] = field(init=False, default=())
     _missing: pa.Array | None = field(init=False, default=None)
     _header_bytes: int = field(init=False)
     _header_lines: int = field(init=False)
@@ -106,19 +101,28 @@ class DelimitedReader:
         self.delimiter = self.delimiter or detect_delimiter(sample)
         self.names = [name.strip() for name in self._read_header(lines)]
         check_header(self.names)
-        self.description = {
-            "format": "delimited text",
-            "delimiter": DELIMITERS.get(self.delimiter, self.delimiter),
-            "encoding": self.encoding.label,
-        }
         fitting = [
             record for record in _sample_records(lines[:_STYLE_LINES], self.mark)[1:] if len(record) == len(self.names)
         ]
-        self._numbers, found = detect_style(fitting, self.read)
-        if self._numbers != PLAIN:
-            self.description["numbers"] = self._numbers.example
-        self.findings = (*self.encoding.findings(), *found)
+        self._numbers, self._style_findings = detect_style(fitting, self.read)
         self._missing = missing_words(self.read)
+
+    @property
+    def description(self) -> dict[str, str]:
+        """How the file is written."""
+        described = {
+            "format": "delimited text",
+            "delimiter": DELIMITERS.get(self.mark, self.mark),
+            "encoding": self.text.encoding.label,
+        }
+        if self._numbers != PLAIN:
+            described["numbers"] = self._numbers.example
+        return described | self.text.content.description
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was remarkable about how it is written."""
+        return (*self.text.encoding.findings(), *self._style_findings)
 
     @property
     def mark(self) -> str:
@@ -135,10 +139,9 @@ class DelimitedReader:
         wanted = {name: self._readable(kind) for name, kind in (types or {}).items() if name in self.names}
         plain_blocks = PlainBlocks(self.names, self.mark, self._missing, wanted)
         filled = False
-        with self.content.open() as stream:
-            text = Utf8Stream(stream, self.encoding)
+        with self.text.open() as stream:
             size = blocks.block_bytes(len(self.names))
-            reader = BlockReader(text, self.mark, self._header_lines + 1, mixed=self.encoding.mixed, size=size)
+            reader = BlockReader(stream, self.mark, self._header_lines + 1, size)
             reader.skip(self._header_bytes)
             for block in reader.blocks():
                 filled = filled or _FILLED.search(block.body) is not None
@@ -167,7 +170,7 @@ class DelimitedReader:
         return batch
 
     def _careful_records(self, block: Block, more: Callable[[], bytes]) -> CarefulRecords:
-        return CarefulRecords(block, more, self.mark, self.encoding.label, len(self.names))
+        return CarefulRecords(block, more, self.mark, self.text.encoding.label, len(self.names))
 
     def _batch_of(self, records: CarefulRecords) -> RowBatch:
         """Read a block with the standard library's parser, and on to the end of its last record."""
@@ -179,12 +182,11 @@ class DelimitedReader:
 
     def _first_lines(self) -> list[str]:
         """Return the lines of the file's beginning; a line that is cut off at the end of it is left out."""
-        with self.content.open() as stream:
-            text = Utf8Stream(stream, self.encoding)
-            head, piece = b"", text.read(1 << 20)
+        with self.text.open() as stream:
+            head, piece = b"", stream.read(1 << 20)
             while piece and (len(head) < 1 << 20 or b"\n" not in head):
                 head += piece
-                piece = text.read(1 << 20)
+                piece = stream.read(1 << 20)
         head = head[: head.rfind(b"\n") + 1] if piece else head
         return list(text_lines(head))
 
@@ -205,7 +207,7 @@ class DelimitedReader:
         self._header_lines = len(taken)
         self._header_bytes = sum(len(line.encode("utf-8", "surrogateescape")) for line in taken)
         if any("\ud800" <= letter <= "\udfff" for letter in "".join(record)):
-            raise InvalidInputError(f"the header is not valid {self.encoding.label} text")
+            raise InvalidInputError(f"the header is not valid {self.text.encoding.label} text")
         return record
 
 

@@ -1,11 +1,11 @@
 """How a file's bytes become text, found out from the bytes; every reader is given UTF-8."""
 
 import codecs
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO
 
-from millrace.data.content import SAMPLE_BYTES, Content
+from millrace.data.content import SAMPLE_BYTES, Bytes, Content
 from millrace.data.findings import Finding, warning
 from millrace.errors import InvalidInputError
 
@@ -49,6 +49,9 @@ class Encoding:
         return ()
 
 
+UTF_8 = Encoding("utf-8-sig")
+
+
 def detect_encoding(content: Content) -> Encoding:
     """Find the encoding of a text file: UTF-8, UTF-16, else a Windows or Latin single-byte one.
 
@@ -67,7 +70,7 @@ def detect_encoding(content: Content) -> Encoding:
     if 0 in head:
         raise InvalidInputError("the file is binary, not a table: upload CSV, JSON Lines or Parquet")
     if _decodes(content.pieces(), "utf-8"):
-        return Encoding("utf-8-sig")
+        return UTF_8
     if _has_utf8_line(content):
         return Encoding("utf-8-sig", mixed=True)
     return Encoding("cp1252" if _decodes(content.pieces(), "cp1252") else "latin-1")
@@ -90,34 +93,102 @@ def stated_encoding(content: Content, name: str) -> Encoding:
 
 
 @dataclass(slots=True)
+class Text:
+    """A text file, read as UTF-8 whatever it is written in.
+
+    All encodings that are told apart write ASCII alike. So the encoding is found out once a byte turns up that is not
+    ASCII, or when somebody asks: most files are then read once instead of twice.
+
+    Parameters
+    ----------
+    content : Content
+        The file.
+    stated : str or None, default=None
+        The encoding that the user states.
+
+    Raises
+    ------
+    InvalidInputError
+        When the bytes are no text, or not written in the encoding that is stated.
+    """
+
+    content: Content
+    stated: str | None = None
+    _encoding: Encoding | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        if self.stated:
+            self._encoding = stated_encoding(self.content, self.stated)
+        elif not _is_plain(self.content.head()):
+            self._encoding = detect_encoding(self.content)
+
+    @property
+    def encoding(self) -> Encoding:
+        """What the file is written in."""
+        if self._encoding is None:
+            self._encoding = detect_encoding(self.content)
+        return self._encoding
+
+    @property
+    def mixed(self) -> bool:
+        """Whether bytes that were read so far may be no valid UTF-8."""
+        return self._encoding is not None and self._encoding.mixed
+
+    @contextmanager
+    def open(self) -> Iterator["Utf8Stream"]:
+        """Open the text, without byte order mark."""
+        with self.content.open_lines() as stream:
+            yield Utf8Stream(stream, self)
+
+    def encoding_of(self, piece: bytes) -> Encoding:
+        """Return what the file is written in as far as a piece of it matters, which follows pieces of ASCII."""
+        if self._encoding is None and piece.isascii():
+            return UTF_8
+        return self.encoding
+
+    def end(self) -> None:
+        """Take note that every piece was read."""
+        if self._encoding is None:
+            self._encoding = UTF_8
+
+
+@dataclass(slots=True)
 class Utf8Stream:
-    """Reads a file as UTF-8 without byte order mark, whatever it is written in.
+    """Reads a text file as UTF-8.
 
     Bytes of a mixed file that are not valid stay as they are.
     """
 
-    stream: IO[bytes]
-    encoding: Encoding
+    stream: Bytes
+    text: Text
     _decoder: codecs.IncrementalDecoder | None = field(init=False, default=None)
     _started: bool = field(init=False, default=False)
 
-    def __post_init__(self) -> None:
-        if not self.encoding.is_utf8:
-            self._decoder = codecs.getincrementaldecoder(self.encoding.name)()
+    @property
+    def mixed(self) -> bool:
+        """Whether bytes that were read so far may be no valid UTF-8."""
+        return self.text.mixed
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int, /) -> bytes:
         """Return about ``size`` more bytes; none at the end."""
-        if self._decoder is None:
-            piece = self.stream.read(size)
-            if not self._started:
-                self._started = True
-                return piece.removeprefix(codecs.BOM_UTF8) or self.stream.read(size)
-            return piece
         while piece := self.stream.read(size):
-            text = self._decoder.decode(piece)
-            if text:
-                return text.encode("utf-8")
+            encoding = self.text.encoding_of(piece)
+            if self._decoder is None and not encoding.is_utf8:
+                self._decoder = codecs.getincrementaldecoder(encoding.name)()
+            if self._decoder is not None:
+                piece = self._decoder.decode(piece).encode("utf-8")
+            elif not self._started:
+                piece = piece.removeprefix(codecs.BOM_UTF8)
+            self._started = True
+            if piece:
+                return piece
+        self.text.end()
         return b""
+
+
+def _is_plain(head: bytes) -> bool:
+    """Tell whether a file's beginning leaves open what it is written in."""
+    return head.isascii() and 0 not in head
 
 
 def _utf16(content: Content, name: str) -> Encoding:

@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from millrace.data.content import Content
-from millrace.data.encoding import Encoding, Utf8Stream
+from millrace.data.encoding import Text
 from millrace.data.findings import Finding, shorten
 from millrace.data.raw import MAX_COLUMNS, MAX_ROW_TEXT, QuarantinedRow, RowBatch, build_cells, check_header
 from millrace.errors import InvalidInputError
+
+JSON_LINES = "JSON Lines"
 
 _CELLS_A_BATCH = 1_000_000
 _MALFORMED_A_BATCH = 10_000
@@ -29,10 +30,8 @@ class JsonLinesReader:
 
     Parameters
     ----------
-    content : Content
+    text : Text
         The file.
-    encoding : Encoding
-        How it is written.
     missing : pyarrow.Array or None, default=None
         The words that mean "missing", where the user says so.
 
@@ -42,8 +41,7 @@ class JsonLinesReader:
         When no line is an object, or the keys cannot name columns.
     """
 
-    content: Content
-    encoding: Encoding
+    text: Text
     missing: pa.Array | None = None
     names: list[str] = field(init=False, default_factory=list)
     description: dict[str, str] = field(init=False)
@@ -51,8 +49,6 @@ class JsonLinesReader:
     _spool: "_Spool" = field(init=False)
 
     def __post_init__(self) -> None:
-        self.description = {"format": "JSON Lines", "encoding": self.encoding.label}
-        self.findings = self.encoding.findings()
         self._spool = _Spool()
         names: dict[str, None] = {}
         rows = 0
@@ -66,6 +62,9 @@ class JsonLinesReader:
             raise InvalidInputError("no line of the file is a JSON object: write one object a line")
         self.names = list(names)
         check_header(self.names)
+        encoding = self.text.encoding
+        self.description = {"format": JSON_LINES, "encoding": encoding.label} | self.text.content.description
+        self.findings = encoding.findings()
 
     def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:  # noqa: ARG002  # text will do
         """Read the rows in order; see :class:`millrace.data.raw.TableReader`."""
@@ -104,10 +103,9 @@ class JsonLinesReader:
             yield _batch(columns, lines, malformed, self.missing)
 
     def _lines(self) -> Iterator[str]:
-        with self.content.open() as stream:
-            text = Utf8Stream(stream, self.encoding)
+        with self.text.open() as stream:
             rest = b""
-            while piece := text.read(_LINES_BYTES):
+            while piece := stream.read(_LINES_BYTES):
                 *whole, rest = (rest + piece).split(b"\n")
                 for line in whole:
                     yield line.decode("utf-8", "surrogateescape")

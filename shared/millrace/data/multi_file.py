@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from millrace.data.findings import Finding, listed
+from millrace.data.json_lines import JsonLinesReader
 from millrace.data.raw import RowBatch, TableReader, check_header, readings
 from millrace.data.reading import open_table
 from millrace.errors import InvalidInputError, NoRowsError
@@ -19,8 +20,6 @@ from millrace.spec.data import ReadSpec
 
 #: More lines than any file has.
 LINES_A_FILE = 1 << 40
-
-_JSON_LINES = "JSON Lines"
 
 
 @dataclass(slots=True)
@@ -46,8 +45,6 @@ class MultiFileReader:
     read: ReadSpec
     max_bytes: int
     names: list[str] = field(init=False)
-    description: dict[str, str] = field(init=False)
-    findings: tuple[Finding, ...] = field(init=False)
     _readers: list[tuple[str, TableReader]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
@@ -62,8 +59,6 @@ class MultiFileReader:
             raise NoRowsError("every file of the folder is empty: upload files with a header and rows")
         self.names = self._agreed_names()
         check_header(self.names)
-        self.description = self._described()
-        self.findings = self._found()
 
     def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:
         """Read the rows in order; see :class:`millrace.data.raw.TableReader`."""
@@ -120,7 +115,7 @@ class MultiFileReader:
         first_name, first = self._readers[0]
         names = dict.fromkeys(first.names)
         for name, reader in self._readers[1:]:
-            free = reader.description.get("format") == first.description.get("format") == _JSON_LINES
+            free = isinstance(reader, JsonLinesReader) and isinstance(first, JsonLinesReader)
             more = [column for column in reader.names if column not in names]
             less = [column for column in names if column not in reader.names]
             if free:
@@ -140,16 +135,18 @@ class MultiFileReader:
                 )
         return list(names)
 
-    def _described(self) -> dict[str, str]:
-        """Describe the files together, each way of writing once."""
+    @property
+    def description(self) -> dict[str, str]:
+        """How the files are written, each way once."""
         described: dict[str, dict[str, None]] = {}
         for _, reader in self._readers:
             for key, value in reader.description.items():
                 described.setdefault(key, {})[value] = None
         return {key: ", ".join(values) for key, values in described.items()} | {"files": str(len(self.files))}
 
-    def _found(self) -> tuple[Finding, ...]:
-        """Return what was remarkable, naming the file where it is not so of all."""
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was remarkable, naming the file where it is not so of all."""
         every = [set(reader.findings) for _, reader in self._readers]
         common = set.intersection(*every)
         told: dict[Finding, None] = dict.fromkeys(

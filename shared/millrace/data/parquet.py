@@ -60,7 +60,7 @@ class ParquetReader:
         self._check_size()
         if not self._file.metadata.num_rows:
             raise NoRowsError(f"the file has {len(self.names):,} columns but no rows: upload it again with its rows")
-        self.description = {"format": "parquet"}
+        self.description = {"format": "parquet"} | self.content.description
 
     def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:
         """Read the rows in order; see :class:`millrace.data.raw.TableReader`."""

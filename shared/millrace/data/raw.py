@@ -131,8 +131,16 @@ class TableReader(Protocol):
     """A file that is read batch by batch, as often as needed."""
 
     names: list[str]
-    description: dict[str, str]
-    findings: tuple[Finding, ...]
+
+    @property
+    def description(self) -> dict[str, str]:
+        """Format, and where they apply encoding, delimiter and compression; after the rows were read it is at hand."""
+        ...
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was remarkable about reading the file; after the rows were read it is at hand."""
+        ...
 
     def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:
         """Read the rows in order.

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from millrace.data.content import Content
 from millrace.data.delimited import DelimitedReader
-from millrace.data.encoding import detect_encoding, stated_encoding
+from millrace.data.encoding import Text
 from millrace.data.json_lines import JsonLinesReader
 from millrace.data.limits import DEFAULT_LIMITS
 from millrace.data.parquet import ParquetReader
@@ -71,8 +71,7 @@ def open_table(
     read = read or ReadSpec()
     content = Content(file, MAX_FILE_BYTES if max_bytes is None else max_bytes)
     name = file_name.lower()
-    compressed = content.compressed
-    if compressed:
+    if content.compressed:
         name = name.removesuffix(".gz")
     head = content.head()
     if not any(piece.strip(b" \t\r\n\0\xef\xbb\xbf") for piece in content.pieces()):
@@ -80,10 +79,7 @@ def open_table(
     for magic, what in _KNOWN_FORMATS.items():
         if head[: len(magic)].lower() == magic.lower():
             raise InvalidInputError(f"the file is {what}, not a table: upload CSV, JSON Lines or Parquet")
-    reader = _choose_reader(content, name, head, read)
-    if compressed:
-        reader.description["compression"] = "gzip"
-    return reader
+    return _choose_reader(content, name, head, read)
 
 
 def read_table(file: bytes | Path, file_name: str, read: ReadSpec | None = None) -> RawTable:
@@ -94,7 +90,7 @@ def read_table(file: bytes | Path, file_name: str, read: ReadSpec | None = None)
 def _choose_reader(content: Content, name: str, head: bytes, read: ReadSpec) -> TableReader:
     if head.startswith(_PARQUET_MAGIC) or name.endswith(".parquet"):
         return ParquetReader(content)
-    encoding = stated_encoding(content, read.encoding) if read.encoding else detect_encoding(content)
+    text = Text(content, read.encoding)
     if name.endswith(_JSON_NAMES) or head.lstrip()[:1] == b"{":
-        return JsonLinesReader(content, encoding, missing_words(read))
-    return DelimitedReader(content, encoding, read.delimiter, read)
+        return JsonLinesReader(text, missing_words(read))
+    return DelimitedReader(text, read.delimiter, read)
