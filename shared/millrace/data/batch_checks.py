@@ -18,8 +18,9 @@ from millrace.data.batch_faults import BatchFaults, Tally
 from millrace.data.conversion import Converted, convert
 from millrace.data.expressions import Expression, parse_expression
 from millrace.data.findings import MAX_EXAMPLES
+from millrace.data.positions import Positions, true_positions, word_positions
 from millrace.data.raw import RowBatch
-from millrace.data.rules import broken_rules, to_numpy
+from millrace.data.rules import broken_rules
 from millrace.data.storage import to_values
 from millrace.data.typed_table import encode_target
 from millrace.data.uniqueness import shown_value
@@ -31,8 +32,6 @@ Key = TypeVar("Key")
 
 #: So many numbers are looked for one by one.
 _FEW_CLASSES = 16
-
-BoolArray = npt.NDArray[np.bool_]
 
 TYPE_IN_WORDS: dict[ColumnType, str] = {
     "integer": "an integer",
@@ -158,11 +157,11 @@ class _Judge:
         stored, bad = converted.stored, converted.bad
         self.tallies.present[column.name] += len(stored) - stored.null_count
         if bad is not None:
-            self.tallies.present[column.name] += int(bad.sum())
-            cells = self.batch.column(column.name)
-            self._count(self.tallies.bad[column.name], column, bad, cells)
+            positions = np.flatnonzero(bad)
+            self.tallies.present[column.name] += len(positions)
+            self._count(self.tallies.bad[column.name], column, positions, self.batch.column(column.name))
             if column.role != "ignored":
-                self.faults.add("type", column, bad, f"{column.name!r} should be {TYPE_IN_WORDS[column.type]}")
+                self.faults.add("type", column, positions, f"{column.name!r} should be {TYPE_IN_WORDS[column.type]}")
         if column.name in self.batch.names:
             self._judge_values(column, converted)
         return stored
@@ -171,22 +170,22 @@ class _Judge:
         stored, tallies = converted.stored, self.tallies
         for failures in broken_rules(column, converted, self.batch):
             tally = tallies.broken[(column.name, failures.check, failures.demand)]
-            self._count(tally, column, failures.mask, stored)
+            self._count(tally, column, failures.positions, stored)
             if column.rules.severity == "error":
-                self.faults.add("rule", column, failures.mask, f"{column.name!r} should {failures.demand}")
+                self.faults.add("rule", column, failures.positions, f"{column.name!r} should {failures.demand}")
         if column.role != "feature":
             return
         if column.type == "category" and column.categories:
             known = pc.is_in(stored.dictionary, value_set=pa.array(column.categories))
-            if not pc.all(known).as_py():
-                unknown = to_numpy(pc.invert(known).take(stored.indices))
+            unknown = word_positions(stored, true_positions(pc.invert(known)))
+            if len(unknown):
                 self._count(tallies.unknown_categories[column.name], column, unknown, stored)
         elif column.type == "integer" and converted.numbers is not None:
             values = converted.numbers.values
             fractional = np.trunc(values) != values
             if np.count_nonzero(fractional) > stored.null_count:
-                fractional &= ~np.isnan(values)
-                self._count(tallies.fractions[column.name], column, fractional, stored)
+                positions = np.flatnonzero(fractional & ~np.isnan(values))
+                self._count(tallies.fractions[column.name], column, positions, stored)
 
     def judge_target(self, stored: pa.Array) -> None:
         """Set rows aside whose target is missing or of an unknown class."""
@@ -195,7 +194,8 @@ class _Judge:
             return
         if stored.null_count:
             # A cell that is there but does not parse is at fault already.
-            self.faults.add("target", column, to_numpy(pc.is_null(stored)), f"the target {column.name!r} is missing")
+            missing = true_positions(pc.is_null(stored))
+            self.faults.add("target", column, missing, f"the target {column.name!r} is missing")
         if not self.schema.classes or _are_classes(stored, self.schema.classes):
             return
         different = pc.unique(stored).drop_null()
@@ -203,7 +203,7 @@ class _Judge:
         if len(foreign):
             words = stored.cast(foreign.type.value_type) if pa.types.is_dictionary(foreign.type) else stored
             known_as = foreign.cast(words.type) if foreign.type != words.type else foreign
-            unknown = to_numpy(pc.is_in(words, value_set=known_as))
+            unknown = true_positions(pc.is_in(words, value_set=known_as))
             self._count(self.tallies.unknown_classes, column, unknown, stored)
             self.faults.add("class", column, unknown, f"the target {column.name!r} has an unknown class")
 
@@ -213,11 +213,10 @@ class _Judge:
         if expression is None:
             return
         try:
-            failing = to_numpy(expression.failures(columns))
+            positions = true_positions(expression.failures(columns))
         except InvalidInputError as fault:
             self.tallies.faults[check.name] = fault.message
             return
-        positions = np.flatnonzero(failing)
         if not len(positions):
             return
         shown = pa.table({column: columns[column] for column in sorted(expression.columns)})
@@ -231,10 +230,9 @@ class _Judge:
             masked=bool(self.masked & expression.columns),
         )
         if check.severity == "error":
-            self.faults.add("rule", None, failing, f"{check.name}: {check.expression} is not so")
+            self.faults.add("rule", None, positions, f"{check.name}: {check.expression} is not so")
 
-    def _count(self, tally: Tally, column: Column, mask: BoolArray, values: pa.Array) -> None:
-        positions = np.flatnonzero(mask)
+    def _count(self, tally: Tally, column: Column, positions: Positions, values: pa.Array) -> None:
         tally.add(
             len(positions),
             self.batch.lines[positions[:MAX_EXAMPLES]].tolist(),

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from millrace.data.aside import MASK, Fault, Kind, aside_rows, malformed_rows
 from millrace.data.findings import MAX_EXAMPLES, Finding, Severity, shorten
+from millrace.data.positions import Positions
 from millrace.data.raw import RowBatch
 from millrace.schema import Column
 
@@ -51,11 +52,11 @@ class BatchFaults:
     _faults: list[Fault] = field(default_factory=list)
     _first: npt.NDArray[np.int64] | None = None
 
-    def add(self, kind: Kind, column: Column | None, mask: BoolArray, reason: str) -> None:
+    def add(self, kind: Kind, column: Column | None, positions: Positions, reason: str) -> None:
         """Find rows at fault because of one column, or of several together."""
         if self._first is None:
             self._first = np.full(len(self.batch), -1, dtype=np.int64)
-        self._first[mask & (self._first < 0)] = len(self._faults)
+        self._first[positions[self._first[positions] < 0]] = len(self._faults)
         self._faults.append(Fault(kind, column.name if column else None, reason))
 
     def set_aside(self, masked: frozenset[str]) -> tuple[BoolArray | None, list[pa.Table]]:

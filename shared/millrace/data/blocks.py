@@ -56,12 +56,15 @@ class Block:
         Whether its quotes stand where the format has them.
     lines : int, default=0
         How many lines a plain block has.
+    quoted : bool, default=True
+        Whether quotes may be in it.
     """
 
     body: bytes
     first_line: int
     plain: bool
     lines: int = 0
+    quoted: bool = True
 
 
 @dataclass(slots=True)
@@ -96,7 +99,7 @@ class BlockReader:
                 whole = not self._rest and cut == len(piece)
                 body = piece if whole else b"".join((self._rest, memoryview(piece)[:cut]))
                 self._rest = piece[cut:]
-                yield self._take(body, plain=self._is_plain(body))
+                yield self._take(body, plain=self._is_plain(body, quoted=False), quoted=False)
                 continue
             body, final = self._joined(piece)
             if not body:
@@ -105,7 +108,7 @@ class BlockReader:
             if not final and not cut and (b"\n" not in body or len(body) < MAX_RECORD_BLOCKS * self.size):
                 self._rest = body
                 continue
-            if cut and self._is_plain(body[:cut]):
+            if cut and self._is_plain(body[:cut], quoted=True):
                 self._rest = body[cut:]
                 yield self._take(body[:cut], plain=True)
             else:
@@ -137,17 +140,17 @@ class BlockReader:
             body += b"\n"
         return body, not piece
 
-    def _take(self, body: bytes, *, plain: bool) -> Block:
-        block = Block(body, self.line, plain, count_lines(body) if plain else 0)
+    def _take(self, body: bytes, *, plain: bool, quoted: bool = True) -> Block:
+        block = Block(body, self.line, plain, count_lines(body) if plain else 0, quoted)
         self.line += block.lines
         return block
 
-    def _is_plain(self, body: bytes) -> bool:
+    def _is_plain(self, body: bytes, *, quoted: bool) -> bool:
         if b"\0" in body or (b"\r" in body and body.count(b"\r") != body.count(b"\r\n")):
             return False
         if self.stream.mixed and not _is_utf8(body):
             return False
-        return b'"' not in body or quotes_are_plain(body, self.delimiter)
+        return not quoted or quotes_are_plain(body, self.delimiter)
 
 
 def count_lines(body: bytes) -> int:

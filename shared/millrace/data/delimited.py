@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +32,8 @@ FOREIGN_DELIMITERS = "^~:#&"
 
 _SAMPLE_LINES = 100
 _STYLE_LINES = 500
+#: Lines in which the header and those samples are looked for.
+_FIRST_LINES = 2_000
 _FILLED = re.compile(rb"[^\r\n]")
 
 
@@ -188,7 +191,7 @@ class DelimitedReader:
                 head += piece
                 piece = stream.read(1 << 20)
         head = head[: head.rfind(b"\n") + 1] if piece else head
-        return list(text_lines(head))
+        return list(islice(text_lines(head), _FIRST_LINES))
 
     def _read_header(self, lines: list[str]) -> list[str]:
         """Return the first record that is not blank, and remember where it ends."""

@@ -52,7 +52,7 @@ class PlainBlocks:
         """Read a plain block; None when Arrow will not."""
         body = block.body
         malformed: tuple[QuarantinedRow, ...] = ()
-        table = self._parse_typed(body)
+        table = self._parse_typed(body, quoted=block.quoted)
         if table is not None and table.num_rows == block.lines:
             lines = np.arange(block.first_line, block.first_line + table.num_rows, dtype=np.int64)
         else:
@@ -63,7 +63,7 @@ class PlainBlocks:
                 malformed = self._wrong_widths(block, layout)
                 pieces = zip(layout.starts[fitting].tolist(), layout.ends[fitting].tolist(), strict=True)
                 body = b"".join(body[start:end] + b"\n" for start, end in pieces)
-                table = self._parse_typed(body) if body else None
+                table = self._parse_typed(body, quoted=block.quoted) if body else None
             if not body:
                 return RowBatch(lines, partial(_no_cells, self.names), malformed, self.names)
             if table is None or table.num_rows != len(lines):
@@ -72,11 +72,12 @@ class PlainBlocks:
             cells = build_cells(self.names, table.columns, self.missing)
             return RowBatch(lines, lambda: cells, malformed, self.names)
         typed = {name: _encoded(table.column(name), kind) for name, kind in self.types.items()}
-        return RowBatch(lines, partial(self._as_text, body), malformed, self.names, typed, nulls_known=True)
+        as_text = partial(self._as_text, body, quoted=block.quoted)
+        return RowBatch(lines, as_text, malformed, self.names, typed, nulls_known=True)
 
-    def _parse_typed(self, body: bytes) -> pa.Table | None:
+    def _parse_typed(self, body: bytes, *, quoted: bool) -> pa.Table | None:
         """Parse whole records, reading as text what is not of the type that it should be; None when they are unfit."""
-        spread = b'"' in body and len(record_ends(body)) != count_lines(body)
+        spread = quoted and _spread(body)
         types = dict(self._quickest)
         while True:
             try:
@@ -115,10 +116,9 @@ class PlainBlocks:
             ),
         )
 
-    def _as_text(self, body: bytes) -> pa.Table:
-        spread = b'"' in body and len(record_ends(body)) != count_lines(body)
+    def _as_text(self, body: bytes, *, quoted: bool) -> pa.Table:
         try:
-            table = self._parse(body, {}, spread=spread)
+            table = self._parse(body, {}, spread=quoted and _spread(body))
         except pa.ArrowInvalid as fault:  # the same body was read with types before
             raise InvalidInputError("the file could not be read twice") from fault
         return build_cells(self.names, table.columns, self.missing)
@@ -133,6 +133,11 @@ class PlainBlocks:
             )
             for row in wrong
         )
+
+
+def _spread(body: bytes) -> bool:
+    """Tell whether a record takes several lines."""
+    return len(record_ends(body)) != count_lines(body)
 
 
 def _quickest_type(kind: pa.DataType) -> pa.DataType:

@@ -305,7 +305,7 @@ def _may_have_blanks(words: pa.StringArray) -> bool:
     if not filled.all():
         first, last = first[filled], last[filled]
     edges = np.frombuffer(letters, dtype=np.uint8)
-    return bool(_is_blank(edges[first]).any() or _is_blank(edges[last - 1]).any())
+    return bool(_is_blank(edges.take(first)).any() or _is_blank(edges.take(last - 1)).any())
 
 
 def _is_blank(edges: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:

@@ -5,16 +5,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from millrace.data.conversion import Converted
 from millrace.data.findings import quoted
+from millrace.data.patterns import unmatched
+from millrace.data.positions import Positions, true_positions, word_positions
 from millrace.data.raw import RowBatch
 from millrace.schema import Column
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +26,13 @@ class Failures:
         The rule's name.
     demand : str
         What was demanded, so that "should ..." is a sentence.
-    mask : bool array of shape (n_rows,)
-        Where it is not met.
+    positions : int64 array of shape (n_failures,)
+        Where they are.
     """
 
     check: str
     demand: str
-    mask: BoolArray
+    positions: Positions
 
 
 def broken_rules(column: Column, converted: Converted, batch: RowBatch) -> Iterator[Failures]:
@@ -47,28 +46,15 @@ def broken_rules(column: Column, converted: Converted, batch: RowBatch) -> Itera
     rules = column.rules
     stored, bad = converted.stored, converted.bad
     if rules.nullable is False and stored.null_count:
-        missing = to_numpy(pc.is_null(stored))
-        yield from _if_any("missing_value", "not be missing", missing if bad is None else missing & ~bad)
+        missing = true_positions(pc.is_null(stored))
+        yield from _if_any("missing_value", "not be missing", missing if bad is None else missing[~bad[missing]])
     if rules.minimum is not None or rules.maximum is not None:
         yield from _out_of_range(column, converted)
     if rules.allowed:
-        yield from _if_any(
-            "not_allowed", f"be one of {quoted(rules.allowed[:10])}", _not_allowed(column, stored, batch)
-        )
+        demand = f"be one of {quoted(rules.allowed[:10])}"
+        yield from _if_any("not_allowed", demand, _not_allowed(column, stored, batch))
     if rules.pattern is not None:
-        whole = rf"\A(?:{rules.pattern})\z"
-        mask = _by_word(
-            _as_words(column, stored, batch), lambda words: pc.invert(pc.match_substring_regex(words, whole))
-        )
-        yield from _if_any("pattern", f"match {rules.pattern}", mask)
-
-
-def to_numpy(condition: pa.Array) -> BoolArray:
-    """Return an Arrow condition as a mask; null counts as false."""
-    if condition.null_count:
-        condition = pc.fill_null(condition, False)
-    mask: BoolArray = condition.to_numpy(zero_copy_only=False)
-    return mask
+        yield from _if_any("pattern", f"match {rules.pattern}", _not_matching(column, stored, batch))
 
 
 def _out_of_range(column: Column, converted: Converted) -> Iterator[Failures]:
@@ -76,26 +62,39 @@ def _out_of_range(column: Column, converted: Converted) -> Iterator[Failures]:
     low, high = column.rules.minimum, column.rules.maximum
     if numbers is not None:
         if low is not None and numbers.least < low:
-            yield Failures("range", f"be at least {_written(low, stored.type)}", numbers.values < low)
+            yield Failures("range", f"be at least {_written(low, stored.type)}", np.flatnonzero(numbers.values < low))
         if high is not None and numbers.greatest > high:
-            yield Failures("range", f"be at most {_written(high, stored.type)}", numbers.values > high)
+            yield Failures("range", f"be at most {_written(high, stored.type)}", np.flatnonzero(numbers.values > high))
     elif pa.types.is_timestamp(stored.type):
         seen = pc.min_max(stored)
         if low is not None and _is_true(pc.less(seen["min"], _bound(low, stored.type))):
-            mask = to_numpy(pc.less(stored, _bound(low, stored.type)))
-            yield Failures("range", f"be at least {_written(low, stored.type)}", mask)
+            positions = true_positions(pc.less(stored, _bound(low, stored.type)))
+            yield Failures("range", f"be at least {_written(low, stored.type)}", positions)
         if high is not None and _is_true(pc.greater(seen["max"], _bound(high, stored.type))):
-            mask = to_numpy(pc.greater(stored, _bound(high, stored.type)))
-            yield Failures("range", f"be at most {_written(high, stored.type)}", mask)
+            positions = true_positions(pc.greater(stored, _bound(high, stored.type)))
+            yield Failures("range", f"be at most {_written(high, stored.type)}", positions)
 
 
-def _not_allowed(column: Column, stored: pa.Array, batch: RowBatch) -> BoolArray:
+def _not_allowed(column: Column, stored: pa.Array, batch: RowBatch) -> Positions:
     if pa.types.is_floating(stored.type):
         allowed = pa.array([float(word) for word in column.rules.allowed if _is_number(word)], type=pa.float64())
-        return to_numpy(pc.and_(pc.is_valid(stored), pc.invert(pc.is_in(stored, value_set=allowed))))
+        return _foreign(stored, allowed)
     allowed = pa.array(column.rules.allowed, type=pa.string())
     words = _as_words(column, stored, batch)
-    return _by_word(words, lambda words: pc.and_(pc.is_valid(words), pc.invert(pc.is_in(words, value_set=allowed))))
+    if pa.types.is_dictionary(words.type):
+        return word_positions(words, _foreign(words.dictionary, allowed))
+    return _foreign(words, allowed)
+
+
+def _foreign(values: pa.Array, allowed: pa.Array) -> Positions:
+    return true_positions(pc.and_(pc.is_valid(values), pc.invert(pc.is_in(values, value_set=allowed))))
+
+
+def _not_matching(column: Column, stored: pa.Array, batch: RowBatch) -> Positions:
+    words, pattern = _as_words(column, stored, batch), column.rules.pattern or ""
+    if pa.types.is_dictionary(words.type):
+        return word_positions(words, unmatched(words.dictionary, pattern))
+    return unmatched(words, pattern)
 
 
 def _as_words(column: Column, stored: pa.Array, batch: RowBatch) -> pa.Array:
@@ -105,22 +104,9 @@ def _as_words(column: Column, stored: pa.Array, batch: RowBatch) -> pa.Array:
     return batch.column(column.name) if column.name in batch.names else pa.nulls(len(batch), pa.string())
 
 
-def _by_word(stored: pa.Array, condition) -> BoolArray:  # type: ignore[no-untyped-def]  # Arrow has no types
-    """Judge each different word once; missing ones pass."""
-    if not pa.types.is_dictionary(stored.type):
-        return to_numpy(condition(stored))
-    judged = condition(stored.dictionary)
-    if not pc.any(judged).as_py():
-        return np.zeros(len(stored), dtype=np.bool_)
-    # One word more for the missing ones.
-    found = np.append(to_numpy(judged), False)
-    indices = pc.fill_null(stored.indices, len(judged)) if stored.null_count else stored.indices
-    return np.asarray(found[indices.to_numpy(zero_copy_only=False)])
-
-
-def _if_any(check: str, demand: str, mask: BoolArray) -> Iterator[Failures]:
-    if mask.any():
-        yield Failures(check, demand, mask)
+def _if_any(check: str, demand: str, positions: Positions) -> Iterator[Failures]:
+    if len(positions):
+        yield Failures(check, demand, positions)
 
 
 def _bound(value: float, kind: pa.DataType) -> pa.Scalar:
