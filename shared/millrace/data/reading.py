@@ -6,8 +6,7 @@ same batches of strings, so that the same table has the same types however it wa
 
 from pathlib import Path
 
-import pyarrow as pa
-
+from millrace.data.allocation import allocate_for_blocks
 from millrace.data.content import Content
 from millrace.data.delimited import DelimitedReader
 from millrace.data.encoding import Text
@@ -21,8 +20,7 @@ from millrace.spec.data import ReadSpec
 #: Bytes that one file may hold, unpacked.
 MAX_FILE_BYTES = DEFAULT_LIMITS.max_bytes
 
-# Arrow's own allocator keeps what is freed for later: at the peak that is a third more than the system's.
-pa.set_memory_pool(pa.system_memory_pool())
+allocate_for_blocks()
 
 _PARQUET_MAGIC = b"PAR1"
 _JSON_NAMES = (".jsonl", ".ndjson", ".json")

@@ -65,7 +65,7 @@ def find_repeats(stored: pa.ChunkedArray) -> Repeats:
         encoded = words.combine_chunks().dictionary_encode()
         codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
     else:
-        if stored.null_count == 0 and _all_differ([to_values(chunk) for chunk in stored.chunks if len(chunk)]):
+        if stored.null_count == 0 and _all_differ([_view(chunk) for chunk in stored.chunks if len(chunk)]):
             return NO_REPEATS
         codes = np.asarray(pd.factorize(to_values(stored))[0])
     return _repeats_of(codes.astype(np.int64))
@@ -86,10 +86,15 @@ def _repeats_among_many(stored: pa.ChunkedArray) -> Repeats:
     return Repeats(suspects[among.rows], suspects[among.firsts])
 
 
+def _view(numbers: pa.Array) -> npt.NDArray[Any]:
+    """Look at numbers or moments without copying them."""
+    if pa.types.is_timestamp(numbers.type):
+        return np.asarray(numbers.cast(pa.int64()).to_numpy())
+    return np.asarray(to_values(numbers) if pa.types.is_boolean(numbers.type) else numbers.to_numpy())
+
+
 def _all_differ(parts: Sequence[npt.NDArray[Any]]) -> bool:
     """Tell at a glance that numbers differ, where they grow or are whole and lie close together."""
-    if parts[0].dtype.kind == "M":
-        parts = [part.view(np.int64) for part in parts]
     ends = [(part[0], part[-1]) for part in parts]
     if all(one[1] < other[0] for one, other in pairwise(ends)) and all(np.all(part[1:] > part[:-1]) for part in parts):
         return True
