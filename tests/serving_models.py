@@ -132,7 +132,7 @@ class MemoryModelSource:
     def alias_version(self, model: str, alias: str) -> int:
         self._read("alias")
         if (model, alias) not in self.aliases:
-            raise ModelNotFoundError(f"there is no model {model!r}")
+            raise ModelNotFoundError(f"there is no model called {model!r}")
         return self.aliases[model, alias]
 
     def manifest_sha256(self, model: str, version: int) -> str:

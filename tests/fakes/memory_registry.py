@@ -32,7 +32,7 @@ from millrace.registry.entities import (
     Run,
     Trial,
 )
-from millrace.registry.living import insist_on_living, makes_anew
+from millrace.registry.living import end_of_cause, insist_on_living
 from millrace.spec import ModelSpec
 
 EntityT = TypeVar("EntityT", Run, Trial)
@@ -105,7 +105,7 @@ class MemoryRegistry:
             if key in self._causes:
                 return Claim("duplicate", self._causes[key].run_id)
             state = self._states.get(cause.model, ModelState(cause.model, created_at=entry.occurred_at))
-            if state.deleted_at is not None and not makes_anew(cause, state):
+            if end_of_cause(cause, state):
                 return Claim("deleted", None)
             if state.active_run_id is None:
                 if state.deleted_at is not None:
@@ -330,6 +330,8 @@ class MemoryRegistry:
             raise ConflictError(f"version {act.settles.version} of {model!r} is settled already")
         if state.revision != act.expected_revision:
             raise AliasConflictError(f"the aliases of {model!r} moved since revision {act.expected_revision}")
+        if act.ends and act.ends != state.work:
+            raise ConflictError(f"what runs of {model!r} or waits is not what it was")
         if act.answers and self.get_approval(model, act.answers.run_id).status != "pending":
             raise ConflictError(f"{entry.action} of {model!r} was answered already")
         if (model, entry.occurred_at, entry.entry_id) in self._ledger:

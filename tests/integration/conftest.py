@@ -3,8 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
+from millrace.aws.clients import registry as dynamo_registry
+from millrace.ports import Registry
 from moto import mock_aws
 
+from tests.fakes.dynamodb_table import TABLE_NAME, create_table
+from tests.fakes.memory_registry import MemoryRegistry
 from tests.integration.application import Application, deploy
 
 MOTO_CONFIG = {"stepfunctions": {"execute_state_machine": True}}
@@ -15,3 +19,14 @@ def application(isolated_from_aws: None, monkeypatch: pytest.MonkeyPatch) -> Ite
     """The whole application, freshly deployed on moto."""
     with mock_aws(config=MOTO_CONFIG):  # type: ignore[arg-type]  # moto's type leaves out its own options
         yield deploy(monkeypatch)
+
+
+@pytest.fixture(params=["memory", "dynamodb"])
+def registry(request: pytest.FixtureRequest, isolated_from_aws: None) -> Iterator[Registry]:
+    """Both registries, one after the other: they have to behave alike."""
+    if request.param == "memory":
+        yield MemoryRegistry()
+        return
+    with mock_aws():
+        create_table()
+        yield dynamo_registry(TABLE_NAME)

@@ -56,7 +56,7 @@ REFUSALS = {
 PLAIN_REFUSALS = {
     "refused_infer_bad_field": (400, "row 0: age expects a number, got a string"),
     "refused_infer_shape": (400, "inputs[0].data has 1 values for a shape of 2"),
-    "refused_infer_unknown_model": (404, "there is no model 'nobody'"),
+    "refused_infer_unknown_model": (404, "there is no model called 'nobody'"),
     "refused_kserve_v1_bad_field": (400, "row 0: age expects a number, got a string"),
     "refused_kserve_v1_action": (404, "a model is asked with ':predict'"),
 }
@@ -567,7 +567,7 @@ def test_the_source_reads_what_the_registry_writes(handler):
 
 def test_what_the_source_does_not_find_it_names(handler):
     source = model_source()
-    with pytest.raises(ModelNotFoundError, match="no model 'other'"):
+    with pytest.raises(ModelNotFoundError, match="no model called 'other'"):
         source.alias_version("other", "champion")
     with pytest.raises(ModelNotFoundError, match="no challenger"):
         source.alias_version("churn", "challenger")

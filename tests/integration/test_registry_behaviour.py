@@ -1,11 +1,9 @@
 """One behaviour, two registries: the one in memory that unit tests use, and the one on DynamoDB."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta, timezone
 
 import pytest
-from millrace.aws.clients import registry as dynamo_registry
 from millrace.errors import (
     AliasConflictError,
     ApprovalNotFoundError,
@@ -21,10 +19,7 @@ from millrace.errors import (
 from millrace.ports import MAX_FOLLOW_UP_CAUSES, Claim, Registry, SpecRecord
 from millrace.registry.entities import Act, Cause, ModelState, Move, Run, Settlement
 from millrace.spec import GateSpec, ModelSpec
-from moto import mock_aws
 
-from tests.fakes.dynamodb_table import TABLE_NAME, create_table
-from tests.fakes.memory_registry import MemoryRegistry
 from tests.registry_builders import (
     MODEL,
     NOW,
@@ -39,16 +34,6 @@ from tests.registry_builders import (
     make_version,
     point_alias,
 )
-
-
-@pytest.fixture(params=["memory", "dynamodb"])
-def registry(request: pytest.FixtureRequest, isolated_from_aws: None) -> Iterator[Registry]:
-    if request.param == "memory":
-        yield MemoryRegistry()
-        return
-    with mock_aws():
-        create_table()
-        yield dynamo_registry(TABLE_NAME)
 
 
 def claim(registry: Registry, cause: Cause, minutes: float = 0) -> Claim:

@@ -52,7 +52,7 @@ class AwsModelSource:
         """Return the version that ``alias`` points to; raises ``ModelNotFoundError`` when there is none."""
         item = self._item(model, "STATE", "aliases", "deleted_at")
         if item is None:
-            raise ModelNotFoundError(f"there is no model {model!r}")
+            raise ModelNotFoundError(f"there is no model called {model!r}")
         if "deleted_at" in item:
             raise ModelNotFoundError(f"the model {model!r} was deleted")
         version = item.get("aliases", {}).get("M", {}).get(alias, {}).get("N")

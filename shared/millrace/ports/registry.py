@@ -50,8 +50,8 @@ class Claim:
 
     ``started``: this call made the run. ``duplicate``: the cause was claimed before (``run_id`` says for which
     run, if it started one). ``deferred``: a run is active; the cause waits for it. ``answered``: a run is active
-    that answers it already. ``deleted``: the model was deleted and the cause does not make it again (only a later
-    upload does); nothing was recorded.
+    that answers it already. ``deleted``: the cause belongs to a model that was deleted, see
+    :mod:`millrace.registry.living`; nothing was recorded.
     """
 
     outcome: Literal["started", "duplicate", "deferred", "answered", "deleted"]
@@ -230,7 +230,8 @@ class Registry(Protocol):
         UnfitVersionError
             When a version that an alias should point to is retired, or the one to retire is already.
         ConflictError
-            When the version is settled or the approval answered already, or the entry was written before.
+            When the version is settled or the approval answered already, the entry was written before, or what is under
+            way is not what a deletion was decided on.
         VersionNotFoundError, ModelNotFoundError
             When there is no such version or model.
         ModelDeletedError

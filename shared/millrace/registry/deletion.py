@@ -3,20 +3,21 @@
 It is marked first, in one transaction: no alias points anywhere, no run has its turn, no cause starts one, the spec is
 the default one. What follows may be repeated, and asking again for a model that is deleted takes up what somebody did
 not live to finish: answers that are waited for, versions, schedules, incidents. Its active run and the causes that
-wait for it are ended by who listens to ``ModelDeleted`` (:mod:`millrace.triggers.ending`).
+wait for it are ended by who listens to ``ModelDeleted`` (:mod:`millrace.triggers.ending`). Somebody may make it again
+at any moment: what is still left to do then leaves the new one alone.
 
 The counters stay, so that a model made again under that name never uses a number of this one. Data stays too: what
 the versions' artifacts become is garbage collection's, what the data becomes its buckets' lifecycle rules'.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
 from millrace.errors import (
-    AliasConflictError,
     ApprovalNotFoundError,
+    ConflictError,
     ModelDeletedError,
     ServiceUnavailableError,
     UnfitVersionError,
@@ -26,9 +27,9 @@ from millrace.ports import MonitoringPipeline, Registry, Schedules, TaskCallback
 from millrace.registry.acting import Acting, moment_of_act
 from millrace.registry.approving import withdraw_approval
 from millrace.registry.entities import Act, LedgerEntry, ModelState, Move
-from millrace.registry.schedules import apply_schedules
+from millrace.registry.schedules import follow_spec
 
-_MAX_ATTEMPTS = 5
+_MAX_ATTEMPTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def delete_model(
     reason = Acting(acting.actor, f"the model was deleted: {acting.reason}", acting.now)
     _withdraw_approvals(model, reason, registry, callback)
     retired = tuple(_retire_versions(model, reason, registry))
-    removed = tuple(apply_schedules(model, None, schedules))
+    removed = tuple(follow_spec(model, registry, schedules))
     # Asked again, monitoring looks again: the first look may have ended badly.
     asked_at = acting.now if deletion.outcome == "already" else deletion.deleted_at
     look = make_run_id(make_cause_id("deleted", model, asked_at.isoformat()), asked_at)
@@ -97,16 +98,19 @@ def delete_model(
 
 
 def _mark(model: str, acting: Acting, registry: Registry) -> Deletion:
-    """Delete the model in the registry, whatever else is done about its aliases at the same time."""
+    """Delete the model in the registry, whatever its aliases and runs do at the same time.
+
+    The run to stop is the one that is active at that very moment: another would go on in a model that is gone.
+    """
     for _ in range(_MAX_ATTEMPTS):
         state = registry.get_state(model)
         if state.deleted_at is not None:
             return Deletion(model, "already", state.deleted_at)
-        entry = _entry(state, acting)
+        entry = _entry(state, acting, _moments_of_work(state, registry))
         moves = tuple(Move(alias, version, None) for alias, version in sorted(state.aliases.items()))
         try:
-            registry.perform(Act(entry, state.revision, moves, deletes=True))
-        except (AliasConflictError, ModelDeletedError):
+            registry.perform(Act(entry, state.revision, moves, deletes=True, ends=state.work))
+        except (ConflictError, ModelDeletedError):
             continue
         return Deletion(
             model,
@@ -116,14 +120,27 @@ def _mark(model: str, acting: Acting, registry: Registry) -> Deletion:
             stopped_run=state.active_run_id,
             waiting=state.pending_causes,
         )
-    raise ServiceUnavailableError(f"the aliases of {model!r} keep moving; it is not deleted")
+    raise ServiceUnavailableError(f"the aliases of {model!r} keep moving, or its runs do; it is not deleted")
 
 
-def _entry(state: ModelState, acting: Acting) -> LedgerEntry:
+def _moments_of_work(state: ModelState, registry: Registry) -> Iterator[datetime]:
+    """Yield what the deletion has to be later than, whatever its clock says: that is how what it ends is known.
+
+    Versions come one after another, so the newest is enough.
+    """
+    if state.active_run_id is not None:
+        yield registry.get_run(state.model, state.active_run_id).requested_at
+    for version in registry.list_versions(state.model)[:1]:
+        yield version.created_at
+    for record in registry.list_pending_causes(state.model, limit=state.pending_causes):
+        yield record.cause.occurred_at
+
+
+def _entry(state: ModelState, acting: Acting, work: Iterable[datetime]) -> LedgerEntry:
     return LedgerEntry(
         model=state.model,
         entry_id=f"deleted-{state.revision + 1}",
-        occurred_at=moment_of_act(state, acting.now),
+        occurred_at=moment_of_act(state, acting.now, *work),
         actor=acting.actor,
         action="model_deleted",
         reason=acting.reason,

@@ -120,6 +120,11 @@ class ModelState:
         """The schema that uploads are held to; 0 before the first accepted dataset."""
         return self.schema_version if self.schema_version >= self.first_schema_version else 0
 
+    @property
+    def work(self) -> "Work":
+        """What is under way."""
+        return Work(self.active_run_id, self.pending_causes)
+
 
 @dataclass(frozen=True, slots=True)
 class DatasetRecord:
@@ -369,6 +374,14 @@ class Settlement:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What is under way of a model: the run whose turn it is, and how many causes wait for it."""
+
+    active_run_id: str | None
+    pending_causes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Act:
     """What is done about a model's versions in one go: all of it and its ledger entry, or nothing.
 
@@ -389,6 +402,8 @@ class Act:
     deletes : bool, default=False
         The model is deleted: its run has no turn any more, its spec is the default one, and nothing begins any more.
         ``moves`` have to take every alias away.
+    ends : Work or None, default=None
+        What is under way that the deletion was decided on; None deletes whatever is.
     """
 
     entry: LedgerEntry
@@ -398,3 +413,4 @@ class Act:
     retires: int | None = None
     answers: Approval | None = None
     deletes: bool = False
+    ends: Work | None = None

@@ -1,4 +1,4 @@
-"""Whether a version can serve: not retired, and stored as it was registered."""
+"""Whether a version can serve: of the model that is there, not retired, and stored as it was registered."""
 
 import hashlib
 import json
@@ -7,6 +7,7 @@ from millrace.errors import ArtifactNotFoundError, UnfitVersionError
 from millrace.layout import version_key
 from millrace.ports import ObjectStore, Registry
 from millrace.registry.entities import ModelVersion
+from millrace.registry.living import deleted, end_of
 
 #: What serving loads; the rest is for people.
 _SERVED = ("signature.json", "model.onnx")
@@ -20,11 +21,14 @@ def find_fit_version(model: str, number: int, registry: Registry, model_store: O
     VersionNotFoundError
         When there is none of that number.
     UnfitVersionError
-        When it is retired, or an artifact is missing or not the one that was registered.
+        When it is retired or of a model that was deleted, or an artifact is missing or not the one that was registered.
     """
     version = registry.get_version(model, number)
     if version.status == "retired":
         raise UnfitVersionError(f"version {number} of {model!r} is retired")
+    if ended := end_of(registry.get_state(model), version.created_at):
+        # Its deletion may not have come to retire it yet.
+        raise UnfitVersionError(f"version {number} is of the {model!r} that {deleted(ended)}")
     try:
         manifest = model_store.get(version_key(model, number, "manifest.json"))
         _verify(manifest, version.manifest_sha256, "manifest.json", version)

@@ -1,4 +1,9 @@
-"""Whether a model is there: made, deleted, and perhaps made again under its name."""
+"""Whether something is of the model that is there now: made, deleted, and perhaps made again under its name.
+
+One rule: what is not later than the last deletion belongs to a model that is gone. It can be told from moments alone,
+because a deletion is recorded as later than everything that it ends (:mod:`millrace.registry.deletion`), and because
+what is not later than it is claimed no more (``claim_cause`` of the registry).
+"""
 
 from datetime import datetime
 
@@ -6,16 +11,27 @@ from millrace.errors import ModelDeletedError
 from millrace.registry.entities import Cause, ModelState
 
 
-def makes_anew(cause: Cause, state: ModelState) -> bool:
-    """Tell whether a cause makes a deleted model again: an upload does, unless it came before the model was deleted."""
-    return cause.kind == "upload" and state.deleted_at is not None and cause.occurred_at > state.deleted_at
+def end_of(state: ModelState, since: datetime | None = None) -> datetime | None:
+    """Return when the model was deleted that something of the moment ``since`` belongs to; None when it is there."""
+    if state.deleted_at is not None:
+        return state.deleted_at
+    is_older = since is not None and state.begun_after is not None and since <= state.begun_after
+    return state.begun_after if is_older else None
+
+
+def end_of_cause(cause: Cause, state: ModelState) -> datetime | None:
+    """Return when the model was deleted that a cause belongs to; None when there is one for it.
+
+    An upload makes a deleted model again, unless it came before the model was deleted.
+    """
+    ended = end_of(state, cause.occurred_at)
+    makes_anew = cause.kind == "upload" and ended is not None and cause.occurred_at > ended
+    return None if makes_anew else ended
 
 
 def insist_on_living(state: ModelState, since: datetime | None = None) -> None:
     """Raise ``ModelDeletedError`` when the model was deleted, or has been since then and was made again."""
-    ended = state.deleted_at
-    if ended is None and since is not None and state.begun_after is not None and since <= state.begun_after:
-        ended = state.begun_after
+    ended = end_of(state, since)
     if ended is not None:
         raise ModelDeletedError(f"the model {state.model!r} {deleted(ended)}")
 

@@ -2,8 +2,37 @@
 
 from collections.abc import Iterator
 
-from millrace.ports import PURPOSES, Schedule, Schedules
+from millrace.errors import ServiceUnavailableError
+from millrace.ports import PURPOSES, Registry, Schedule, Schedules
 from millrace.spec import ModelSpec
+
+_MAX_ATTEMPTS = 5
+
+
+def follow_spec(model: str, registry: Registry, schedules: Schedules) -> list[str]:
+    """Make a model's schedules those of its spec as it is kept, also when somebody replaces it meanwhile.
+
+    The spec of a model that was deleted asks for none.
+
+    Returns
+    -------
+    list of str
+        What was changed, in words.
+
+    Raises
+    ------
+    InvalidInputError
+        When an expression is refused.
+    ServiceUnavailableError
+        When the spec keeps being replaced.
+    """
+    changes: list[str] = []
+    for _ in range(_MAX_ATTEMPTS):
+        kept = registry.get_spec_record(model)
+        changes += apply_schedules(model, kept.spec, schedules)
+        if registry.get_spec_record(model).revision == kept.revision:
+            return changes
+    raise ServiceUnavailableError(f"the spec of {model!r} keeps being changed; its schedules may not follow it yet")
 
 
 def apply_schedules(model: str, spec: ModelSpec | None, schedules: Schedules) -> list[str]:

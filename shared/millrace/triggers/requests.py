@@ -13,8 +13,9 @@ from millrace.errors import CauseNotFoundError, ModelNotFoundError, RunNotFoundE
 from millrace.names import make_run_id
 from millrace.ports import PipelineStarter, Registry
 from millrace.registry.entities import FINISHED_STATUSES, Cause, CauseRecord, LedgerEntry, ModelState, Run
-from millrace.registry.living import deleted, makes_anew
+from millrace.registry.living import deleted, end_of, end_of_cause
 from millrace.triggers.admission import answered_by_runs_since, refuse
+from millrace.triggers.waiting import skip_waiting
 
 _MAX_ATTEMPTS = 8
 
@@ -72,8 +73,8 @@ def request_training(
     if claim.outcome == "answered":
         return _result(cause, "skipped", claim.run_id, registry.get_cause(cause.model, cause.cause_id).reason)
     if claim.outcome == "deleted":
-        deleted_at = registry.get_state(cause.model).deleted_at or now
-        return _skip(cause, _of_deleted(cause, deleted_at), registry, now, actor)
+        ended_at = registry.get_state(cause.model).begun_after or now
+        return _skip(cause, _of_deleted(cause, ended_at), registry, now, actor)
     if claim.outcome == "duplicate":
         return _repeat(cause, registry, pipeline, now)
     return _wait(cause, registry, pipeline, now)
@@ -84,7 +85,8 @@ def finish_run(
 ) -> FinishedRun:
     """Give up a run's turn, and start the run that answers what waited meanwhile.
 
-    A run that has not recorded how it ended is recorded as failed, with ``reason``. Again is the same as once.
+    A run that has not recorded how it ended is recorded as failed, with ``reason``. What waits for an earlier model of
+    that name, which was deleted, starts nothing and is told so. Again is the same as once.
 
     Raises
     ------
@@ -97,6 +99,12 @@ def finish_run(
         # An execution that somebody started by hand under a name of their own.
         return FinishedRun(model, run_id, released=False, follow_up_run_id=None)
     for _ in range(_MAX_ATTEMPTS):
+        state = registry.get_state(model)
+        if state.active_run_id != run_id:
+            _start_if_queued(model, state.active_run_id, registry, pipeline)
+            return FinishedRun(model, run_id, released=False, follow_up_run_id=None)
+        if state.begun_after:
+            skip_waiting(model, state.begun_after, f"the model {deleted(state.begun_after)}", registry, now)
         waiting = registry.list_pending_causes(model)
         follow_up = _make_run(model, waiting, now) if waiting else None
         entry = _follow_up_entry(follow_up, run_id, now) if follow_up else None
@@ -104,10 +112,6 @@ def finish_run(
             if follow_up:
                 pipeline.start(model, follow_up.run_id)
             return FinishedRun(model, run_id, released=True, follow_up_run_id=follow_up.run_id if follow_up else None)
-        active_run_id = registry.get_state(model).active_run_id
-        if active_run_id != run_id:
-            _start_if_queued(model, active_run_id, registry, pipeline)
-            return FinishedRun(model, run_id, released=False, follow_up_run_id=None)
     raise ServiceUnavailableError(f"triggers of {model!r} keep arriving; run {run_id} could not give up its turn yet")
 
 
@@ -132,15 +136,17 @@ def end_run(run: Run, reason: str, registry: Registry, now: datetime) -> None:
 def _refusal(cause: Cause, registry: Registry, now: datetime) -> str | None:
     """Return why the cause starts nothing; None when it may, or was followed already."""
     state = _find_state(cause.model, registry)
-    if state and state.deleted_at and not makes_anew(cause, state):
-        return _of_deleted(cause, state.deleted_at)
+    if state and (ended_at := end_of_cause(cause, state)):
+        return _of_deleted(cause, ended_at)
     if cause.kind == "upload":
         return None
     first_schema = state.first_schema_version if state else 1
     if not any(dataset.schema_version >= first_schema for dataset in registry.list_datasets(cause.model)):
         return f"the model {cause.model} has no accepted dataset to train on"
     spec = registry.get_spec(cause.model).retraining
-    refusal = refuse(cause, spec, registry.list_runs(cause.model, limit=max(1, spec.runs_per_day)), now)
+    newest = registry.list_runs(cause.model, limit=max(1, spec.runs_per_day))
+    runs = [run for run in newest if state is None or not end_of(state, run.requested_at)]
+    refusal = refuse(cause, spec, runs, now)
     return None if refusal and _is_known(cause, registry) else refusal
 
 
@@ -151,9 +157,9 @@ def _find_state(model: str, registry: Registry) -> ModelState | None:
         return None
 
 
-def _of_deleted(cause: Cause, deleted_at: datetime) -> str:
-    remedy = "; upload it again to begin a new one" if cause.kind == "upload" else ""
-    return f"the model {cause.model} {deleted(deleted_at)}{remedy}"
+def _of_deleted(cause: Cause, ended_at: datetime) -> str:
+    remedy = "; upload it again, for a new model of that name" if cause.kind == "upload" else ""
+    return f"the model {cause.model} {deleted(ended_at)}{remedy}"
 
 
 def _is_known(cause: Cause, registry: Registry) -> bool:
@@ -227,7 +233,10 @@ def _start_if_queued(model: str, run_id: str | None, registry: Registry, pipelin
 
 
 def _make_run(model: str, records: list[CauseRecord], now: datetime) -> Run:
-    """Return the run that answers these causes; the oldest of them names it."""
+    """Return the run that answers these causes; the oldest of them names it.
+
+    It is asked for when they are there, whatever the clock says: a run from before a deletion is of the deleted model.
+    """
     causes = [record.cause for record in records]
     sources = tuple(cause.source for cause in causes if cause.source)
     return Run(
@@ -235,7 +244,7 @@ def _make_run(model: str, records: list[CauseRecord], now: datetime) -> Run:
         run_id=make_run_id(causes[0].cause_id, causes[0].occurred_at),
         cause_ids=tuple(cause.cause_id for cause in causes),
         kind="upload" if sources else causes[0].kind,
-        requested_at=now,
+        requested_at=max([now, *(cause.occurred_at for cause in causes)]),
         sources=sources,
     )
 

@@ -5,15 +5,15 @@ from millrace.errors import (
     ConflictError,
     ModelDeletedError,
     ModelNotFoundError,
-    RunNotFoundError,
     ServiceUnavailableError,
+    UnfitVersionError,
 )
 from millrace.ports import Schedule
 from millrace.registry.approving import request_approval
 from millrace.registry.deletion import delete_model
 from millrace.registry.entities import Move
 from millrace.registry.outbox import publish_waiting
-from millrace.registry.promotion import promote
+from millrace.registry.promotion import promote, roll_back
 from millrace.registry.registration import register_run
 from millrace.registry.settling import Claim, settle
 from millrace.spec import ModelSpec
@@ -22,26 +22,13 @@ from millrace.triggers.parse import parse_event
 from millrace.triggers.requests import finish_run, request_training
 
 from tests.fakes.memory_events import MemoryEvents
+from tests.fakes.memory_monitoring import MemoryMonitoring
 from tests.fakes.memory_people import MemoryCallback, MemoryNotifier
 from tests.fakes.memory_pipeline import MemoryPipeline
 from tests.fakes.memory_schedules import MemorySchedules
 from tests.registered_versions import RegisteredVersions, acting
 from tests.registry_builders import MODEL, later, make_act, make_approval, make_cause, make_dataset, make_entry
 from tests.unit.registry.test_approving import PLACE
-
-
-class Looks:
-    """Implements :class:`millrace.ports.MonitoringPipeline`: remembers what it was asked to look at."""
-
-    def __init__(self) -> None:
-        self.started: list[tuple[str, str]] = []
-
-    def start(self, model: str, name: str) -> None:
-        if (model, name) not in self.started:
-            self.started.append((model, name))
-
-    def status(self, name: str) -> str:
-        raise RunNotFoundError(name)
 
 
 class World(RegisteredVersions):
@@ -52,7 +39,7 @@ class World(RegisteredVersions):
         self.point("champion", 1)
         self.point("champion", 2, minutes=1)
         self.point("challenger", 3, minutes=2)
-        self.schedules, self.callback, self.looks = MemorySchedules(), MemoryCallback(), Looks()
+        self.schedules, self.callback, self.looks = MemorySchedules(), MemoryCallback(), MemoryMonitoring()
         self.schedules.put(Schedule(MODEL, "retraining", "rate(7 days)"))
         self.schedules.put(Schedule(MODEL, "monitoring", "rate(1 hour)"))
         self.schedules.put(Schedule("other", "retraining", "rate(7 days)"))
@@ -222,7 +209,7 @@ class TestRunsOfADeletedModel:
         world.delete()
         result = world.ask(make_cause("late.csv", at=later(59)), minutes=80)
         assert result.outcome == "skipped"
-        assert "was deleted at 2026-05-03 15:15 UTC; upload it again to begin a new one" in result.reason
+        assert "was deleted at 2026-05-03 15:15 UTC; upload it again, for a new model of that name" in result.reason
         assert world.ask(make_cause("late.csv", at=later(59)), minutes=81).outcome == "duplicate"
 
     def test_a_cause_that_is_claimed_while_the_model_is_deleted_starts_nothing(self, world, monkeypatch):
@@ -305,6 +292,20 @@ class TestMadeAgain:
         with pytest.raises(ModelDeletedError):
             settle(Claim(True, None, "better", world.first_run_id), version, world.registry, later(80))
         assert world.aliases == {}
+
+    def test_nor_does_anybody_promote_it_or_go_back_to_it(self, world):
+        moves = [Move(alias, version, None) for alias, version in world.aliases.items()]
+        world.registry.perform(make_act("deleted", world.state.revision, *moves, at=later(60), deletes=True))
+        world.registry.put_spec(MODEL, ModelSpec(), make_entry("again", at=later(70)))
+        stores = {"registry": world.registry, "model_store": world.models}
+        with pytest.raises(UnfitVersionError, match="version 3 is of the 'churn' that was deleted at 2026-05-03 15:15"):
+            promote(MODEL, 3, acting(80), **stores)
+        with pytest.raises(UnfitVersionError):
+            roll_back(MODEL, acting(80), to_version=1, **stores)
+        world.register(4, created_at=later(75))
+        promote(MODEL, 4, acting(80), **stores)
+        with pytest.raises(ConflictError, match="no earlier champion to go back to: version 2 is of the 'churn' that"):
+            roll_back(MODEL, acting(90), **stores)
 
     def test_the_run_of_the_deleted_one_is_stopped_even_then(self, world):
         world.ask(make_cause("waits.csv"))

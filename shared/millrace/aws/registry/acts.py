@@ -63,6 +63,7 @@ class ActItems(TableItems):
             parts += ["deleted_at = :now", "begun_after = :now", schema]
             gone.append("active_run_id")
             values["zero"] = 0
+            condition += _nothing_else_is_under_way(act, values)
         expression = "SET " + ", ".join(parts)
         if gone:
             expression += " REMOVE " + ", ".join(gone)
@@ -167,6 +168,8 @@ class ActItems(TableItems):
                 raise ConflictError(f"version {number} of {model!r} is settled already: {version.outcome}")
         if int(state["revision"]["N"]) != act.expected_revision:
             raise AliasConflictError(f"the aliases of {model!r} moved since revision {act.expected_revision}")
+        if act.ends and act.ends != decode_state(state).work:
+            raise ConflictError(f"what runs of {model!r} or waits is not what it was")
         raise ConflictError(f"{act.entry.action} of {model!r} was recorded or answered already")
 
     def alias_move_at(self, model: str, alias: str, moment: datetime) -> AliasMove | None:
@@ -198,3 +201,17 @@ class ActItems(TableItems):
 def _needs_life(act: Act) -> bool:
     """Tell whether an act cannot be done about a deleted model: what ends something can, what begins cannot."""
     return act.deletes or any(move.to_version is not None for move in act.moves)
+
+
+def _nothing_else_is_under_way(act: Act, values: dict[str, Any]) -> str:
+    """Return the condition that what a deletion ends is what it was decided on; its values go to ``values``."""
+    if act.ends is None:
+        return ""
+    values["waiting"] = act.ends.pending_causes
+    condition = " AND pending_causes = :waiting"
+    if not act.ends.pending_causes:
+        condition = " AND (attribute_not_exists(pending_causes) OR pending_causes = :waiting)"
+    if act.ends.active_run_id is None:
+        return condition + " AND attribute_not_exists(active_run_id)"
+    values["active"] = act.ends.active_run_id
+    return condition + " AND active_run_id = :active"

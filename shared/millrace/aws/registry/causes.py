@@ -18,8 +18,8 @@ from millrace.aws.registry.table import TableItems, pause
 from millrace.errors import CauseNotFoundError, ServiceUnavailableError
 from millrace.ports import MAX_FOLLOW_UP_CAUSES, Claim
 from millrace.registry import ledger
-from millrace.registry.entities import Cause, CauseRecord, LedgerEntry, Run
-from millrace.registry.living import makes_anew
+from millrace.registry.entities import Cause, CauseRecord, LedgerEntry, ModelState, Run
+from millrace.registry.living import end_of_cause
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
@@ -41,10 +41,11 @@ class CauseItems(TableItems):
             known = self._table.get(cause_key(cause.model, cause.cause_id))
             if known is not None:
                 return Claim("duplicate", decode(CauseRecord, known).run_id)
-            state = self._table.get(model_key(cause.model, STATE))
-            if state and "deleted_at" in state and not makes_anew(cause, decode_state(state)):
+            item = self._table.get(model_key(cause.model, STATE))
+            state = decode_state(item) if item else None
+            if state and end_of_cause(cause, state):
                 return Claim("deleted", None)
-            active_run_id = str(state["active_run_id"]["S"]) if state and "active_run_id" in state else None
+            active_run_id = state.active_run_id if state else None
             if active_run_id and self._was_requested_since(cause.model, active_run_id, answered_since):
                 # Whether that run has ended meanwhile makes no difference, so nothing is asked of the state.
                 actions = self._answered(cause, active_run_id, entry)
@@ -78,15 +79,21 @@ class CauseItems(TableItems):
         ]
 
     def _starting(
-        self, cause: Cause, run: Run, entry: LedgerEntry, state: Item | None
+        self, cause: Cause, run: Run, entry: LedgerEntry, state: ModelState | None
     ) -> "list[TransactWriteItemTypeDef]":
         record = CauseRecord(cause, "started", run.run_id, cause.reason)
         values = {"run": run.run_id, "model": cause.model, "now": entry.occurred_at, "none": {"M": {}}, "zero": 0}
-        if state and "deleted_at" in state:
+        if state and state.deleted_at:
             began, condition, ends = ":now", "deleted_at = :deleted_at", " REMOVE deleted_at"
-            values["deleted_at"] = decode_state(state).deleted_at
+            values["deleted_at"] = state.deleted_at
         else:
             began, condition, ends = "if_not_exists(created_at, :now)", "attribute_not_exists(deleted_at)", ""
+        # One that was deleted and made again since it was read looks alike, and the cause may be older than it.
+        if state and state.begun_after:
+            condition += " AND begun_after = :begun_after"
+            values["begun_after"] = state.begun_after
+        else:
+            condition += " AND attribute_not_exists(begun_after)"
         return [
             self._table.putting_new(_cause_item(record, entry.occurred_at)),
             self._table.updating(

@@ -1,0 +1,17 @@
+"""A monitoring pipeline that only remembers what it was asked to look at."""
+
+from millrace.errors import RunNotFoundError
+
+
+class MemoryMonitoring:
+    """Implements :class:`millrace.ports.MonitoringPipeline`."""
+
+    def __init__(self) -> None:
+        self.started: list[tuple[str, str]] = []
+
+    def start(self, model: str, name: str) -> None:
+        if (model, name) not in self.started:
+            self.started.append((model, name))
+
+    def status(self, name: str) -> str:
+        raise RunNotFoundError(name)
