@@ -7,6 +7,7 @@ the work, let other threads run meanwhile.
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -14,10 +15,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millrace.data.batch_faults import BatchFaults, Tally
+from millrace.data.batch_faults import BatchFaults, Tally, look_up_rows
 from millrace.data.conversion import Converted, convert
 from millrace.data.expressions import Expression, parse_expression
-from millrace.data.findings import MAX_EXAMPLES
 from millrace.data.positions import Positions, true_positions, word_positions
 from millrace.data.raw import RowBatch
 from millrace.data.rules import broken_rules
@@ -222,24 +222,26 @@ class _Judge:
         shown = pa.table({column: columns[column] for column in sorted(expression.columns)})
         self.tallies.unmet[check.name].add(
             len(positions),
-            self.batch.lines[positions[:MAX_EXAMPLES]].tolist(),
-            lambda n: [
-                ", ".join(f"{key}={value}" for key, value in row.items())
-                for row in shown.take(pa.array(positions[:n])).to_pylist()
-            ],
-            masked=bool(self.masked & expression.columns),
+            look_up_rows(
+                self.batch.lines, positions, partial(_shown_row, shown), masked=bool(self.masked & expression.columns)
+            ),
         )
         if check.severity == "error":
             self.faults.add("rule", None, positions, f"{check.name}: {check.expression} is not so")
 
     def _count(self, tally: Tally, column: Column, positions: Positions, values: pa.Array) -> None:
-        tally.add(
-            len(positions),
-            self.batch.lines[positions[:MAX_EXAMPLES]].tolist(),
-            # One by one: for a handful, gathering them first takes ten times as long.
-            lambda n: [shown_value(values[position].as_py()) for position in positions[:n].tolist()],
-            masked=column.sensitive,
-        )
+        # What is kept for later must not keep the whole batch with it.
+        show = partial(_shown_cell, values)
+        tally.add(len(positions), look_up_rows(self.batch.lines, positions, show, masked=column.sensitive))
+
+
+def _shown_cell(values: pa.Array, row: int) -> str:
+    return shown_value(values[row].as_py())
+
+
+def _shown_row(cells: pa.Table, row: int) -> str:
+    (record,) = cells.slice(row, 1).to_pylist()
+    return ", ".join(f"{key}={value}" for key, value in record.items())
 
 
 def _are_classes(stored: pa.Array, classes: Sequence[str]) -> bool:

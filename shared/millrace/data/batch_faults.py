@@ -1,8 +1,7 @@
 """Setting a batch's rows aside, each for the first fault found in it; a tally for each check that some rows fail."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,32 +15,58 @@ from millrace.schema import Column
 
 BoolArray = npt.NDArray[np.bool_]
 
+#: A row that fails: its line, and what is shown of it.
+Example = tuple[int, str]
+#: Returns the first rows that fail, at most so many.
+LookUp = Callable[[int], list[Example]]
+
 
 @dataclass(slots=True)
 class Tally:
-    """How often one check failed, and where first."""
+    """How often one check failed, and where first.
+
+    A batch's failures are looked at only if those of the batches before it are too few to show.
+    """
 
     count: int = 0
-    rows: list[tuple[int, str]] = field(default_factory=list)
+    _rows: list[Example] = field(default_factory=list)
+    _look_ups: list[LookUp] = field(default_factory=list)
 
-    def add(self, count: int, lines: Sequence[int], values: Callable[[int], Sequence[Any]], *, masked: bool) -> None:
-        """Count failures; ``values`` returns the first few values at fault."""
-        wanted = min(MAX_EXAMPLES - len(self.rows), count)
-        if wanted > 0:
-            shown = [MASK] * wanted if masked else [shorten(str(value)) for value in values(wanted)]
-            self.rows.extend(zip(lines[:wanted], shown, strict=True))
+    def add(self, count: int, look_up: LookUp) -> None:
+        """Count failures."""
         self.count += count
+        self._look_ups.append(look_up)
 
     def merge(self, later: "Tally") -> None:
         """Add what was counted later in the file."""
-        self.rows.extend(later.rows[: MAX_EXAMPLES - len(self.rows)])
         self.count += later.count
+        self._rows.extend(later.rows(MAX_EXAMPLES - len(self._rows)))
+
+    def rows(self, wanted: int = MAX_EXAMPLES) -> list[Example]:
+        """Return the first few failures."""
+        found = self._rows[:wanted]
+        for look_up in self._look_ups:
+            found.extend(look_up(wanted - len(found)) if len(found) < wanted else ())
+        return found
 
     def finding(self, severity: Severity, check: str, message: str, column: str | None, total: int) -> Finding:
         """Return what it comes to."""
-        examples = tuple(dict.fromkeys(value for _, value in self.rows))
+        rows = tuple(self.rows())
+        examples = tuple(dict.fromkeys(value for _, value in rows))
         share = self.count / total if total else None
-        return Finding(severity, check, column, message, self.count, examples, share, tuple(self.rows))
+        return Finding(severity, check, column, message, self.count, examples, share, rows)
+
+
+def look_up_rows(
+    lines: npt.NDArray[np.int64], positions: Positions, show: Callable[[int], object], *, masked: bool
+) -> LookUp:
+    """Return what looks up the first of some rows: their lines, and what is shown of each, or a mask."""
+
+    def look_up(wanted: int) -> list[Example]:
+        first = positions[:wanted].tolist()
+        return [(int(lines[row]), MASK if masked else shorten(str(show(row)))) for row in first]
+
+    return look_up
 
 
 @dataclass(slots=True)

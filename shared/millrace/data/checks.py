@@ -222,7 +222,7 @@ class _Conclusion:
             message = f"{count:,} values of {column.name!r} are not {kind}; their rows were set aside"
             return [tally.finding("warning", "bad_values", message, column.name, present)]
         self.blamed.add(("type", column.name))
-        such = quoted(value for _, value in tally.rows[:3])
+        such = quoted(value for _, value in tally.rows(3))
         message = (
             f"the column {column.name!r} should be {kind}, but {count / present:.0%} of its values are not, "
             f"such as {such}: mend them, or upload with metadata `schema` replace"

@@ -87,7 +87,8 @@ def _not_allowed(column: Column, stored: pa.Array, batch: RowBatch) -> Positions
 
 
 def _foreign(values: pa.Array, allowed: pa.Array) -> Positions:
-    return true_positions(pc.and_(pc.is_valid(values), pc.invert(pc.is_in(values, value_set=allowed))))
+    """Return where values are that are not allowed; a missing one is."""
+    return true_positions(pc.invert(pc.is_in(values, value_set=pa.concat_arrays([allowed, pa.nulls(1, allowed.type)]))))
 
 
 def _not_matching(column: Column, stored: pa.Array, batch: RowBatch) -> Positions:

@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millrace.data.aside import Fault, aside_rows
-from millrace.data.batch_faults import Tally
-from millrace.data.findings import MAX_EXAMPLES
+from millrace.data.batch_faults import Tally, look_up_rows
 from millrace.data.quarantine import MAX_QUARANTINED
 from millrace.data.storage import to_values
 from millrace.data.typed_table import TypedTable, stored_column, stored_rows
@@ -122,14 +121,9 @@ def _repeats_of(codes: Positions) -> Repeats:
 
 def count_repeats(table: TypedTable, lines: Positions, column: Column, repeats: Repeats) -> Tally:
     """Count repeats, and show the first few."""
-    tally = Tally()
-    shown = stored_column(table, column)
-    tally.add(
-        len(repeats),
-        lines[repeats.rows[:MAX_EXAMPLES]].tolist(),
-        lambda n: [shown_value(value) for value in shown.take(pa.array(repeats.rows[:n])).to_pylist()],
-        masked=column.sensitive,
-    )
+    tally, shown = Tally(), stored_column(table, column)
+    look_up = look_up_rows(lines, repeats.rows, lambda row: shown_value(shown[row].as_py()), masked=column.sensitive)
+    tally.add(len(repeats), look_up)
     return tally
 
 
