@@ -20,7 +20,7 @@ def test_failures_are_looked_up_only_where_they_are_shown():
     assert whole.count == 9
     assert whole.rows() == [(10, "v0"), (11, "v1"), (12, "v2"), (20, "v0"), (21, "v1")]
     assert looked_up == [0, 1, 2, 0, 1]
-    assert MAX_EXAMPLES == len(whole.rows())
+    assert len(whole.rows()) == MAX_EXAMPLES
 
 
 def test_asking_for_fewer_rows_loses_none():
