@@ -13,12 +13,15 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-#: Bytes of a block: large enough for Arrow to use its threads, small beside a function's memory.
-BLOCK_BYTES = 4 << 20
-#: A table of more columns is cut into larger blocks, up to four times as large: some work is per block and column.
-MANY_COLUMNS = 128
+#: Bytes of a block: many beside what a block costs whatever is in it, few beside a function's memory.
+BLOCK_BYTES = 8 << 20
+#: A table of more columns is cut into blocks twice as large: some of that cost is per column.
+MANY_COLUMNS = 256
+#: The first block is so many times smaller, and each one after it twice as large as the one before: every thread has
+#: work at once, and short files have some for each.
+_GROWTH = 8
 #: A record longer than this many blocks is taken for one whose quote is never closed.
-MAX_RECORD_BLOCKS = 4
+MAX_RECORD_BLOCKS = 2
 
 _COMPARED_AT_ONCE = 1 << 18
 _NEWLINE, _RETURN, _QUOTE = 10, 13, 34
@@ -26,7 +29,7 @@ _NEWLINE, _RETURN, _QUOTE = 10, 13, 34
 
 def block_bytes(columns: int) -> int:
     """Return how large the blocks of a table of so many columns are."""
-    return BLOCK_BYTES * min(max(columns // MANY_COLUMNS, 1), 4)
+    return 2 * BLOCK_BYTES if columns >= MANY_COLUMNS else BLOCK_BYTES
 
 
 class ByteStream(Protocol):
@@ -80,19 +83,24 @@ class BlockReader:
     line : int
         The line on which the first block starts.
     size : int
-        How many bytes are read at a time.
+        How many bytes are read at a time, at most.
     """
 
     stream: ByteStream
     delimiter: str
     line: int
     size: int
+    _growing: int = field(init=False)
     _rest: bytes = field(init=False, default=b"")
+
+    def __post_init__(self) -> None:
+        self._growing = max(self.size // _GROWTH, 1)
 
     def blocks(self) -> Iterator[Block]:
         """Yield the blocks in order; one that is not plain must be followed up by :meth:`more`."""
         while True:
-            piece = self.stream.read(self.size)
+            piece = self.stream.read(self._growing)
+            self._growing = min(2 * self._growing, self.size)
             cut = piece.rfind(b"\n") + 1
             if cut and b'"' not in piece and b'"' not in self._rest:
                 # What most files are made of: no byte is copied that needs not be.

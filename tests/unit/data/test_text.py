@@ -1,0 +1,96 @@
+"""A text file is read once where its encoding does not matter, and rightly where it turns out to matter late."""
+
+import gzip
+import io
+from unittest import mock
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from millrace.data import content, encoding
+from millrace.data.blocks import BlockReader
+from millrace.data.content import WholeLines
+from millrace.data.encoding import Text
+from millrace.data.raw import collect
+from millrace.data.reading import open_table, read_table
+from millrace.errors import PayloadTooLargeError
+
+ROWS = 120_000
+LONG = b"city,label\n" + b"Paris,0\n" * ROWS
+LATE = "Zürich,1\n"
+
+
+def test_a_file_of_ascii_is_read_once(monkeypatch):
+    monkeypatch.setattr(encoding, "detect_encoding", mock.Mock(side_effect=AssertionError("looked through before")))
+    table = collect(open_table(LONG, "t.csv"))
+    assert len(table) == ROWS
+    assert table.description["encoding"] == "utf-8"
+    assert table.findings == ()
+
+
+def test_who_asks_early_is_told_the_encoding():
+    reader = open_table(LONG + LATE.encode("cp1252"), "t.csv")
+    assert reader.description["encoding"] == "cp1252"
+    assert [finding.check for finding in reader.findings] == ["encoding"]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("late", "name", "told"),
+    [
+        (LATE.encode(), "utf-8", []),
+        (LATE.encode("cp1252"), "cp1252", ["encoding"]),
+        (b"Z\x81,1\n", "latin-1", ["encoding"]),
+    ],
+)
+def test_a_letter_far_into_the_file_is_read_in_its_encoding(late, name, told, packed):
+    body = LONG + late
+    table = read_table(gzip.compress(body, 1, mtime=0) if packed else body, "t.csv.gz" if packed else "t.csv")
+    assert table.cells.column("city")[-1].as_py() == late.decode(name).split(",")[0]
+    assert (len(table), table.lines[-1]) == (ROWS + 1, ROWS + 2)
+    assert table.description["encoding"] == name
+    assert [finding.check for finding in table.findings] == told
+
+
+def test_a_line_far_into_the_file_that_is_not_valid_is_set_aside():
+    table = read_table(LONG + LATE.encode() + LATE.encode("cp1252") + b"Bern,0\n", "t.csv")
+    assert table.cells.column("city")[-2:].to_pylist() == ["Zürich", "Bern"]
+    assert [(row.line, row.reason) for row in table.malformed] == [(ROWS + 3, "not valid utf-8 text")]
+    assert [finding.check for finding in table.findings] == ["mixed_encodings"]
+
+
+def test_json_lines_far_into_the_file_are_read_in_their_encoding():
+    body = b'{"city": "Paris", "label": 0}\n' * 50_000 + '{"city": "Zürich", "label": 1}\n'.encode("cp1252")
+    table = read_table(body, "t.jsonl")
+    assert table.cells.column("city")[-1].as_py() == "Zürich"
+    assert table.description["encoding"] == "cp1252"
+
+
+@given(st.lists(st.sampled_from(["ab", "é", "\n", "\r\n", "12345678"]), max_size=30).map("".join), st.integers(1, 12))
+def test_pieces_are_the_file_and_end_with_a_line_where_one_ends(text, size):
+    body = text.encode()
+    with mock.patch.object(content, "_LINE_END_BYTES", 6):
+        reader = WholeLines(io.BytesIO(body))
+        pieces = list(iter(lambda: reader.read(size), b""))
+    assert b"".join(pieces) == body
+    start = 0
+    for piece in pieces[:-1]:
+        assert len(piece) <= size
+        assert piece.endswith(b"\n") == (b"\n" in body[start : start + size][-6:])
+        start += len(piece)
+
+
+def test_the_first_blocks_are_small_and_the_others_as_large_as_they_may_be():
+    lines = b"1,2\n" * 10_000
+    with Text(content.Content(lines, len(lines))).open() as stream:
+        sizes = [len(block.body) for block in BlockReader(stream, ",", 1, 8_000).blocks()]
+    assert sizes[:6] == [1_000, 2_000, 4_000, 8_000, 8_000, 8_000]
+    assert sum(sizes) == len(lines)
+
+
+@pytest.mark.parametrize("pack", [bytes, lambda body: gzip.compress(body, mtime=0)])
+def test_a_file_may_not_be_larger_than_it_may_unpack_to(pack):
+    body = b"a,b\n" + b"1,2\n" * 1_000
+    assert len(collect(open_table(pack(body), "t.csv", max_bytes=len(body)))) == 1_000
+    with pytest.raises(PayloadTooLargeError, match="unpacks to more than 0 MB"):
+        collect(open_table(pack(body), "t.csv", max_bytes=len(body) - 1))
