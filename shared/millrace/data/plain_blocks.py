@@ -16,7 +16,7 @@ import pyarrow.csv as pa_csv
 from millrace.data.blocks import Block, RecordLayout, count_lines, lay_out, record_ends
 from millrace.data.findings import shorten
 from millrace.data.raw import MAX_ROW_TEXT, QuarantinedRow, RowBatch, build_cells
-from millrace.data.storage import MOMENT, WORDS
+from millrace.data.storage import MOMENT
 from millrace.errors import InvalidInputError
 from millrace.schema import MISSING_WORDS
 
@@ -71,7 +71,7 @@ class PlainBlocks:
         if not self.types:
             cells = build_cells(self.names, table.columns, self.missing)
             return RowBatch(lines, lambda: cells, malformed, self.names)
-        typed = {name: _encoded(table.column(name), kind) for name, kind in self.types.items()}
+        typed = {name: table.column(name) for name in self.types}
         as_text = partial(self._as_text, body, quoted=block.quoted)
         return RowBatch(lines, as_text, malformed, self.names, typed, nulls_known=True)
 
@@ -142,14 +142,7 @@ def _spread(body: bytes) -> bool:
 
 def _quickest_type(kind: pa.DataType) -> pa.DataType:
     """Return what Arrow's parser reads faster and without loss."""
-    if kind == WORDS:
-        return pa.string()
     return pa.date32() if kind == MOMENT else kind
-
-
-def _encoded(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Encode words after reading them: the parser's own dictionaries take twice as long."""
-    return column.dictionary_encode() if kind == WORDS and pa.types.is_string(column.type) else column
 
 
 def _no_cells(names: list[str]) -> pa.Table:
