@@ -24,6 +24,7 @@ MAX_COLUMNS = 2_000
 #: Characters of a malformed row that are kept.
 MAX_ROW_TEXT = 1_000
 
+_FIRST_MARK, _LAST_MARK = ord("!"), ord("~")
 _MISSING = pa.array(sorted(MISSING_WORDS))
 
 
@@ -300,14 +301,18 @@ def _may_have_blanks(words: pa.StringArray) -> bool:
     if letters is None or not len(words):
         return False
     ends = np.frombuffer(offsets, dtype=np.int32)[words.offset : words.offset + len(words) + 1]
+    edges = np.frombuffer(letters, dtype=np.uint8)
+    every = edges[ends[0] : ends[-1]]
+    # Most columns have no blank at all, which is told fifty letters at a time.
+    if not len(every) or (every.min() >= _FIRST_MARK and every.max() <= _LAST_MARK):
+        return False
     first, last = ends[:-1], ends[1:]
     filled = last > first
     if not filled.all():
         first, last = first[filled], last[filled]
-    edges = np.frombuffer(letters, dtype=np.uint8)
     return bool(_is_blank(edges.take(first)).any() or _is_blank(edges.take(last - 1)).any())
 
 
 def _is_blank(edges: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     # A byte less than "!" wraps round to a large one.
-    return edges - np.uint8(0x21) > np.uint8(0x7E - 0x21)
+    return edges - np.uint8(_FIRST_MARK) > np.uint8(_LAST_MARK - _FIRST_MARK)
