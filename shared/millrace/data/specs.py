@@ -8,13 +8,13 @@ from pydantic import Field, ValidationError
 
 from millrace.data.evolution import SchemaChange, compare_schemas, next_schema
 from millrace.data.schemas import load_schema
-from millrace.errors import FieldError, InvalidInputError, ModelDeletedError, ModelNotFoundError
+from millrace.errors import FieldError, InvalidInputError, ModelNotFoundError
 from millrace.names import make_cause_id
 from millrace.ports import ObjectStore, Registry, Schedules, SpecRecord
 from millrace.registry.entities import LedgerEntry
 from millrace.registry.living import insist_on_living
 from millrace.registry.presentation import to_json
-from millrace.registry.schedules import apply_schedules
+from millrace.registry.schedules import follow_spec
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec, invalid_input
 from millrace.spec.part import SpecPart
@@ -109,7 +109,7 @@ def replace_spec(
         **_described(registry.get_spec_record(model)),
         "changes": changes,
         "schema": {"kind": effect.kind if current else None, "details": list(effect.details)},
-        "schedules": _follow(model, spec, registry, schedules),
+        "schedules": _follow(model, registry, schedules),
     }
 
 
@@ -121,15 +121,10 @@ def _is_deleted(model: str, registry: Registry) -> bool:
         return False
 
 
-def _follow(model: str, spec: ModelSpec, registry: Registry, schedules: Schedules) -> list[str]:
+def _follow(model: str, registry: Registry, schedules: Schedules) -> list[str]:
     """Make the model's schedules those of its spec, unless somebody deletes the model meanwhile: that one wins."""
-    changes = apply_schedules(model, spec, schedules)
-    try:
-        insist_on_living(registry.get_state(model))
-    except ModelDeletedError:
-        # Whoever deletes a model marks it first and looks for schedules then: one of the two removes what is there.
-        apply_schedules(model, None, schedules)
-        raise
+    changes = follow_spec(model, registry, schedules)
+    insist_on_living(registry.get_state(model))
     return changes
 
 
