@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 #: Bytes of a block: many beside what a block costs whatever is in it, few beside a function's memory.
 BLOCK_BYTES = 8 << 20
-#: A table of more columns is cut into blocks twice as large: some of that cost is per column.
-MANY_COLUMNS = 256
 #: The first block is so many times smaller, and each one after it twice as large as the one before: every thread has
 #: work at once, and short files have some for each.
 _GROWTH = 8
+#: A table of more columns is cut into blocks twice as large from the first on: most of that cost is per column.
+MANY_COLUMNS = 256
 #: A record longer than this many blocks is taken for one whose quote is never closed.
 MAX_RECORD_BLOCKS = 2
 
@@ -27,9 +27,11 @@ _COMPARED_AT_ONCE = 1 << 18
 _NEWLINE, _RETURN, _QUOTE = 10, 13, 34
 
 
-def block_bytes(columns: int) -> int:
-    """Return how large the blocks of a table of so many columns are."""
-    return 2 * BLOCK_BYTES if columns >= MANY_COLUMNS else BLOCK_BYTES
+def block_bytes(columns: int) -> tuple[int, int]:
+    """Return how large the first block of a table of so many columns is, and how large any other is at most."""
+    if columns >= MANY_COLUMNS:
+        return 2 * BLOCK_BYTES, 2 * BLOCK_BYTES
+    return max(BLOCK_BYTES // _GROWTH, 1), BLOCK_BYTES
 
 
 class ByteStream(Protocol):
@@ -82,6 +84,8 @@ class BlockReader:
         Between fields.
     line : int
         The line on which the first block starts.
+    first : int
+        How many bytes are read for the first block; each block after it is twice as large.
     size : int
         How many bytes are read at a time, at most.
     """
@@ -89,18 +93,16 @@ class BlockReader:
     stream: ByteStream
     delimiter: str
     line: int
+    first: int
     size: int
-    _growing: int = field(init=False)
     _rest: bytes = field(init=False, default=b"")
-
-    def __post_init__(self) -> None:
-        self._growing = max(self.size // _GROWTH, 1)
 
     def blocks(self) -> Iterator[Block]:
         """Yield the blocks in order; one that is not plain must be followed up by :meth:`more`."""
+        wanted = self.first
         while True:
-            piece = self.stream.read(self._growing)
-            self._growing = min(2 * self._growing, self.size)
+            piece = self.stream.read(wanted)
+            wanted = min(2 * wanted, self.size)
             cut = piece.rfind(b"\n") + 1
             if cut and b'"' not in piece and b'"' not in self._rest:
                 # What most files are made of: no byte is copied that needs not be.

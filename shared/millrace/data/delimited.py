@@ -143,8 +143,8 @@ class DelimitedReader:
         plain_blocks = PlainBlocks(self.names, self.mark, self._missing, wanted)
         filled = False
         with self.text.open() as stream:
-            size = blocks.block_bytes(len(self.names))
-            reader = BlockReader(stream, self.mark, self._header_lines + 1, size)
+            first, size = blocks.block_bytes(len(self.names))
+            reader = BlockReader(stream, self.mark, self._header_lines + 1, first, size)
             reader.skip(self._header_bytes)
             for block in reader.blocks():
                 filled = filled or _FILLED.search(block.body) is not None

@@ -83,7 +83,7 @@ def test_pieces_are_the_file_and_end_with_a_line_where_one_ends(text, size):
 def test_the_first_blocks_are_small_and_the_others_as_large_as_they_may_be():
     lines = b"1,2\n" * 10_000
     with Text(content.Content(lines, len(lines))).open() as stream:
-        sizes = [len(block.body) for block in BlockReader(stream, ",", 1, 8_000).blocks()]
+        sizes = [len(block.body) for block in BlockReader(stream, ",", 1, 1_000, 8_000).blocks()]
     assert sizes[:6] == [1_000, 2_000, 4_000, 8_000, 8_000, 8_000]
     assert sum(sizes) == len(lines)
 
