@@ -43,7 +43,11 @@ def _suspects(words: pa.Array, pattern: str) -> Positions:
     starts = np.arange(0, len(words) + GROUP, GROUP).clip(max=len(words))
     groups = pc.binary_join(pa.ListArray.from_arrays(pa.array(starts, pa.int32()), words), "\n")
     lines = rf"\A(?:{pattern})(?:\n(?:{pattern}))*\z"
-    failed = true_positions(pc.invert(pc.match_substring_regex(groups, lines)))
+    try:
+        failed = true_positions(pc.invert(pc.match_substring_regex(groups, lines)))
+    except pa.ArrowInvalid:
+        # Twice the pattern may be more than RE2 takes, where once is not.
+        return np.arange(len(words))
     positions = (failed[:, np.newaxis] * GROUP + np.arange(GROUP)).ravel()
     return positions[positions < len(words)]
 

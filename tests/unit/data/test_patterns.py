@@ -68,3 +68,7 @@ def test_a_line_break_between_words_is_never_part_of_one(pattern):
     # Joined, each group is a row of "a\nb", which these patterns match.
     assert len(unmatched(pa.array(["a\nb"]), pattern)) == 0
     assert unmatched(pa.array(["a", "b"] * GROUP), pattern).tolist() == list(range(2 * GROUP))
+
+
+def test_a_pattern_that_is_too_large_twice_is_matched_word_by_word():
+    assert unmatched(pa.array(["a", "b" * 29_970] * GROUP), ".{999}" * 30).tolist() == list(range(0, 2 * GROUP, 2))
