@@ -17,8 +17,6 @@ from millrace.data.findings import Finding, shorten
 from millrace.data.raw import MAX_COLUMNS, MAX_ROW_TEXT, QuarantinedRow, RowBatch, build_cells, check_header
 from millrace.errors import InvalidInputError
 
-JSON_LINES = "JSON Lines"
-
 _CELLS_A_BATCH = 1_000_000
 _MALFORMED_A_BATCH = 10_000
 _LINES_BYTES = 4 << 20
@@ -63,7 +61,7 @@ class JsonLinesReader:
         self.names = list(names)
         check_header(self.names)
         encoding = self.text.encoding
-        self.description = {"format": JSON_LINES, "encoding": encoding.label} | self.text.content.description
+        self.description = {"format": "JSON Lines", "encoding": encoding.label} | self.text.content.description
         self.findings = encoding.findings()
 
     def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:  # noqa: ARG002  # text will do
