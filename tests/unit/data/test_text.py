@@ -15,7 +15,8 @@ from millrace.data.raw import collect
 from millrace.data.reading import open_table, read_table
 from millrace.errors import PayloadTooLargeError
 
-ROWS = 120_000
+#: More than is looked at before a file is read, so that what follows comes late.
+ROWS = content.SAMPLE_BYTES // 8 + 10_000
 LONG = b"city,label\n" + b"Paris,0\n" * ROWS
 LATE = "Zürich,1\n"
 
