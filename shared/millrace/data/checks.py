@@ -6,14 +6,10 @@ in many is a mistake of the column, and rejects the upload. The upload is read o
 batch is its typed columns.
 """
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +19,7 @@ from millrace.data.batch_faults import Tally
 from millrace.data.conversion import read_types
 from millrace.data.evolution import compare_columns
 from millrace.data.findings import Finding, error, listed, quoted, warning
+from millrace.data.parallel import in_order
 from millrace.data.quarantine import MAX_QUARANTINED, Blame, Locate, Quarantine
 from millrace.data.raw import QuarantinedRow, RawTable, RowBatch, TableReader, readings
 from millrace.data.row_store import RowStore
@@ -32,8 +29,6 @@ from millrace.data.uniqueness import count_repeats, describe_repeats, find_repea
 from millrace.data.words import count_different
 from millrace.schema import Column, TableSchema
 from millrace.spec.data import ExpressionCheck
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,33 +85,13 @@ def check_table(
     collected = _Collected(schema, understand(expressions), folder, locate)
     judge = partial(judge_batch, schema, collected.conditions, collected.masked)
     reads = readings(reader, read_types(schema.columns))
-    for judged in _in_order(partial(_read_and_judge, read, judge) for read in reads):
+    for judged in in_order(partial(_read_and_judge, read, judge) for read in reads):
         collected.add(judged)
     return _Conclusion(collected, list(reader.names), max_quarantined_share).conclude()
 
 
 def _read_and_judge(read: Callable[[], RowBatch], judge: Callable[[RowBatch], JudgedBatch]) -> JudgedBatch:
     return judge(read())
-
-
-def _in_order(calls: Iterable[Callable[[], Result]]) -> Iterator[Result]:
-    """Make calls on as many threads as there are processors, and yield what they return in order.
-
-    Only one call more than there are threads is under way, so that little waits in memory.
-    """
-    threads = os.cpu_count() or 1
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for call in calls:
-                waiting.append(pool.submit(call))
-                if len(waiting) > threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 @dataclass(slots=True)
