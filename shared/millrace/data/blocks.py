@@ -6,8 +6,10 @@ where each record starts can be told from the positions of quotes and line break
 the standard library's parser, which says what is wrong with it.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +20,10 @@ BLOCK_BYTES = 8 << 20
 #: The first block is so many times smaller, and each one after it twice as large as the one before: every thread has
 #: work at once, and short files have some for each.
 _GROWTH = 8
-#: A table of more columns is cut into blocks twice as large from the first on: most of that cost is per column.
+#: The last blocks are up to so many times smaller, and each at most this part of what is left: all threads have done
+#: with theirs at about the same time.
+_SHRINKAGE, _PART = 2, 4
+#: A table of more columns is cut into blocks twice as large throughout: most of that cost is per column.
 MANY_COLUMNS = 256
 #: A record longer than this many blocks is taken for one whose quote is never closed.
 MAX_RECORD_BLOCKS = 2
@@ -27,11 +32,25 @@ _COMPARED_AT_ONCE = 1 << 18
 _NEWLINE, _RETURN, _QUOTE = 10, 13, 34
 
 
-def block_bytes(columns: int) -> tuple[int, int]:
-    """Return how large the first block of a table of so many columns is, and how large any other is at most."""
+def block_sizes(columns: int, expected: int | None) -> Iterator[int]:
+    """Yield how many bytes to read for each block of a table, for ever.
+
+    Parameters
+    ----------
+    columns : int
+        How many the table has.
+    expected : int or None
+        About how many bytes there are to read, where that is known.
+    """
     if columns >= MANY_COLUMNS:
-        return 2 * BLOCK_BYTES, 2 * BLOCK_BYTES
-    return max(BLOCK_BYTES // _GROWTH, 1), BLOCK_BYTES
+        yield from repeat(2 * BLOCK_BYTES)
+    size = max(BLOCK_BYTES // _GROWTH, 1)
+    least = max(BLOCK_BYTES // _SHRINKAGE, 1)
+    left = math.inf if expected is None else expected
+    while True:
+        yield size
+        left -= size
+        size = int(min(2 * size, BLOCK_BYTES, max(left / _PART, least)))
 
 
 class ByteStream(Protocol):
@@ -84,25 +103,20 @@ class BlockReader:
         Between fields.
     line : int
         The line on which the first block starts.
-    first : int
-        How many bytes are read for the first block; each block after it is twice as large.
-    size : int
-        How many bytes are read at a time, at most.
+    sizes : iterator of int
+        How many bytes are read for each block.
     """
 
     stream: ByteStream
     delimiter: str
     line: int
-    first: int
-    size: int
+    sizes: Iterator[int]
     _rest: bytes = field(init=False, default=b"")
 
     def blocks(self) -> Iterator[Block]:
         """Yield the blocks in order; one that is not plain must be followed up by :meth:`more`."""
-        wanted = self.first
-        while True:
-            piece = self.stream.read(wanted)
-            wanted = min(2 * wanted, self.size)
+        for size in self.sizes:
+            piece = self.stream.read(size)
             cut = piece.rfind(b"\n") + 1
             if cut and b'"' not in piece and b'"' not in self._rest:
                 # What most files are made of: no byte is copied that needs not be.
@@ -115,7 +129,7 @@ class BlockReader:
             if not body:
                 return
             cut = end_of_records(body)
-            if not final and not cut and (b"\n" not in body or len(body) < MAX_RECORD_BLOCKS * self.size):
+            if not final and not cut and (b"\n" not in body or len(body) < MAX_RECORD_BLOCKS * BLOCK_BYTES):
                 self._rest = body
                 continue
             if cut and self._is_plain(body[:cut], quoted=True):
@@ -135,10 +149,10 @@ class BlockReader:
 
     def more(self) -> bytes:
         """Return more lines, for a record that was not complete; none at the end."""
-        body, final = self._joined(self.stream.read(self.size))
+        body, final = self._joined(self.stream.read(BLOCK_BYTES))
         while not final and b"\n" not in body:
             self._rest = body
-            body, final = self._joined(self.stream.read(self.size))
+            body, final = self._joined(self.stream.read(BLOCK_BYTES))
         cut = body.rfind(b"\n") + 1 or len(body)
         self._rest = body[cut:]
         return body[:cut]
@@ -164,11 +178,15 @@ class BlockReader:
 
 
 def count_lines(body: bytes) -> int:
-    """Count line breaks, five times as fast as ``bytes.count`` where there are many."""
+    """Count line breaks, four times as fast as ``bytes.count`` where there are many."""
     view = np.frombuffer(body, dtype=np.uint8)
-    # A little at a time: what is compared then stays in the processor's cache.
-    pieces = (view[start : start + _COMPARED_AT_ONCE] for start in range(0, len(view), _COMPARED_AT_ONCE))
-    return sum(int(np.count_nonzero(piece == _NEWLINE)) for piece in pieces)
+    # A little at a time, and in one place: what is compared then stays in the processor's cache.
+    found = np.empty(min(len(view), _COMPARED_AT_ONCE), dtype=np.bool_)
+    count = 0
+    for start in range(0, len(view), _COMPARED_AT_ONCE):
+        piece = view[start : start + _COMPARED_AT_ONCE]
+        count += np.count_nonzero(np.equal(piece, _NEWLINE, out=found[: len(piece)]))
+    return int(count)
 
 
 def end_of_records(body: bytes) -> int:

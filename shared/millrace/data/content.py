@@ -52,6 +52,13 @@ class Content:
         """How the file is packed, if it is."""
         return {"compression": "gzip"} if self.compressed else {}
 
+    @property
+    def size(self) -> int | None:
+        """How many bytes there are; None of an archive, which has to be read to know."""
+        if self.compressed:
+            return None
+        return len(self.source) if isinstance(self.source, bytes) else self.source.stat().st_size
+
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
         """Open the unpacked bytes.

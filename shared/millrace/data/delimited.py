@@ -14,8 +14,7 @@ from itertools import islice
 import numpy as np
 import pyarrow as pa
 
-from millrace.data import blocks
-from millrace.data.blocks import Block, BlockReader
+from millrace.data.blocks import Block, BlockReader, block_sizes, count_lines
 from millrace.data.careful_blocks import CarefulRecords, text_lines
 from millrace.data.encoding import Text
 from millrace.data.findings import Finding, shorten
@@ -32,8 +31,9 @@ FOREIGN_DELIMITERS = "^~:#&"
 
 _SAMPLE_LINES = 100
 _STYLE_LINES = 500
-#: Lines in which the header and those samples are looked for.
-_FIRST_LINES = 2_000
+#: In so many lines, and bytes, the header and those samples are looked for.
+_FIRST_LINES, _FIRST_BYTES = 2_000, 1 << 20
+_READ_AT_ONCE = 1 << 18
 _FILLED = re.compile(rb"[^\r\n]")
 
 
@@ -98,7 +98,7 @@ class DelimitedReader:
 
     def __post_init__(self) -> None:
         lines = self._first_lines()
-        sample = [line for line in lines if line.strip()][:_SAMPLE_LINES]
+        sample = list(islice((line for line in lines if line.strip()), _SAMPLE_LINES))
         if not sample:
             raise NoRowsError("the file is empty: upload it again with a header and rows")
         self.delimiter = self.delimiter or detect_delimiter(sample)
@@ -143,8 +143,8 @@ class DelimitedReader:
         plain_blocks = PlainBlocks(self.names, self.mark, self._missing, wanted)
         filled = False
         with self.text.open() as stream:
-            first, size = blocks.block_bytes(len(self.names))
-            reader = BlockReader(stream, self.mark, self._header_lines + 1, first, size)
+            sizes = block_sizes(len(self.names), self.text.content.size)
+            reader = BlockReader(stream, self.mark, self._header_lines + 1, sizes)
             reader.skip(self._header_bytes)
             for block in reader.blocks():
                 filled = filled or _FILLED.search(block.body) is not None
@@ -186,10 +186,10 @@ class DelimitedReader:
     def _first_lines(self) -> list[str]:
         """Return the lines of the file's beginning; a line that is cut off at the end of it is left out."""
         with self.text.open() as stream:
-            head, piece = b"", stream.read(1 << 20)
-            while piece and (len(head) < 1 << 20 or b"\n" not in head):
-                head += piece
-                piece = stream.read(1 << 20)
+            head, piece, found = b"", stream.read(_READ_AT_ONCE), 0
+            while piece and (not found or (len(head) < _FIRST_BYTES and found < _FIRST_LINES)):
+                head, found = head + piece, found + count_lines(piece)
+                piece = stream.read(_READ_AT_ONCE)
         head = head[: head.rfind(b"\n") + 1] if piece else head
         return list(islice(text_lines(head), _FIRST_LINES))
 

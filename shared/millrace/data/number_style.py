@@ -76,7 +76,7 @@ def detect_style(records: Sequence[Sequence[str]], read: ReadSpec) -> tuple[Numb
     """
     if read.decimal or read.thousands:
         return NumberStyle(read.decimal or ("," if read.thousands == "." else "."), read.thousands or ""), ()
-    if not any("," in cell for record in records for cell in record):
+    if not any("," in "".join(record) for record in records):
         return PLAIN, ()
     columns = [[cell.strip() for cell in column] for column in zip(*records, strict=True)]
     columns = [[cell for cell in column if cell not in MISSING_WORDS] for column in columns]

@@ -4,6 +4,7 @@ What a file is follows from its content; its name only tells JSON Lines from oth
 same batches of strings, so that the same table has the same types however it was written.
 """
 
+import re
 from pathlib import Path
 
 from millrace.data.allocation import allocate_for_blocks
@@ -22,7 +23,9 @@ MAX_FILE_BYTES = DEFAULT_LIMITS.max_bytes
 
 allocate_for_blocks()
 
+_FILLED = re.compile(rb"[^ \t\r\n\0\xef\xbb\xbf]")
 _PARQUET_MAGIC = b"PAR1"
+_OBJECT = re.compile(rb"\s*\{")
 _JSON_NAMES = (".jsonl", ".ndjson", ".json")
 _KNOWN_FORMATS = {
     b"PK\x03\x04": "a ZIP archive or an Excel workbook",
@@ -72,7 +75,7 @@ def open_table(
     if content.compressed:
         name = name.removesuffix(".gz")
     head = content.head()
-    if not any(piece.strip(b" \t\r\n\0\xef\xbb\xbf") for piece in content.pieces()):
+    if not _FILLED.search(head) and not any(_FILLED.search(piece) for piece in content.pieces()):
         raise NoRowsError("the file is empty: upload it again with a header and rows")
     for magic, what in _KNOWN_FORMATS.items():
         if head[: len(magic)].lower() == magic.lower():
@@ -89,6 +92,6 @@ def _choose_reader(content: Content, name: str, head: bytes, read: ReadSpec) -> 
     if head.startswith(_PARQUET_MAGIC) or name.endswith(".parquet"):
         return ParquetReader(content)
     text = Text(content, read.encoding)
-    if name.endswith(_JSON_NAMES) or head.lstrip()[:1] == b"{":
+    if name.endswith(_JSON_NAMES) or _OBJECT.match(head):
         return JsonLinesReader(text, missing_words(read))
     return DelimitedReader(text, read.delimiter, read)

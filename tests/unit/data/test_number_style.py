@@ -49,3 +49,9 @@ def test_a_number_of_another_style_is_set_aside_not_misread():
     examined = examine(body.encode(), "t.csv", ModelSpec(), {}, None)
     assert [(row.line, row.value) for row in examined.quarantined] == [(62, "1.5")]
     assert examined.description["numbers"] == "1234,5"
+
+
+def test_a_style_that_begins_late_is_found_in_long_lines():
+    lines = [f"{i};{'x' * 2_000};{i % 2}" for i in range(200)] + [f"{i},5;{'x' * 2_000};{i % 2}" for i in range(200)]
+    reader = open_table("\n".join(["number;note;label", *lines]).encode(), "t.csv")
+    assert reader.description["numbers"] == "1234,5"

@@ -2,13 +2,14 @@
 
 import gzip
 import io
+from itertools import islice, pairwise
 from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from millrace.data import content, encoding
-from millrace.data.blocks import BlockReader
+from millrace.data import blocks, content, encoding
+from millrace.data.blocks import BlockReader, block_sizes
 from millrace.data.content import WholeLines
 from millrace.data.encoding import Text
 from millrace.data.raw import collect
@@ -81,12 +82,41 @@ def test_pieces_are_the_file_and_end_with_a_line_where_one_ends(text, size):
         start += len(piece)
 
 
-def test_the_first_blocks_are_small_and_the_others_as_large_as_they_may_be():
-    lines = b"1,2\n" * 10_000
-    with Text(content.Content(lines, len(lines))).open() as stream:
-        sizes = [len(block.body) for block in BlockReader(stream, ",", 1, 1_000, 8_000).blocks()]
-    assert sizes[:6] == [1_000, 2_000, 4_000, 8_000, 8_000, 8_000]
+def test_blocks_grow_to_their_size_and_shrink_towards_the_end():
+    lines = b"1,2\n" * 20_000
+    with mock.patch.object(blocks, "BLOCK_BYTES", 8_000), Text(content.Content(lines, len(lines))).open() as stream:
+        sizes = [len(block.body) for block in BlockReader(stream, ",", 1, block_sizes(2, len(lines))).blocks()]
+    assert sizes[:5] == [1_000, 2_000, 4_000, 8_000, 8_000]
+    assert sizes[-5:-1] == [4_684, 4_000, 4_000, 4_000]
+    assert all(later <= earlier for earlier, later in pairwise(sizes[3:]))
     assert sum(sizes) == len(lines)
+
+
+@pytest.mark.parametrize(("columns", "expected", "sizes"), [(2, None, [1, 2, 4, 8, 8]), (256, 10, [16, 16, 16])])
+def test_blocks_do_not_shrink_where_the_end_is_unknown_or_columns_cost_most(columns, expected, sizes):
+    assert [size >> 20 for size in islice(block_sizes(columns, expected), len(sizes))] == sizes
+
+
+@given(st.integers(0, 10**12))
+def test_every_block_has_a_size_however_large_a_file_is_said_to_be(expected):
+    assert all(1 << 20 <= size <= 8 << 20 for size in islice(block_sizes(2, expected), 100))
+
+
+def test_a_header_larger_than_what_is_looked_at_is_read():
+    names = [f"{position}_{'x' * 600}" for position in range(1_999)] + ["label"]
+    cells = [["1"] * 2_000, ["2"] * 2_000]
+    body = "\n".join(",".join(line) for line in (names, *cells)).encode()
+    assert body.index(b"\n") > content.SAMPLE_BYTES
+    table = read_table(body, "t.csv")
+    assert table.names == names
+    assert len(table) == 2
+
+
+def test_the_size_of_an_archive_is_unknown(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"a,b\n")
+    assert content.Content(path, 100).size == content.Content(b"a,b\n", 100).size == 4
+    assert content.Content(gzip.compress(b"a,b\n", mtime=0), 100).size is None
 
 
 @pytest.mark.parametrize("pack", [bytes, lambda body: gzip.compress(body, mtime=0)])
