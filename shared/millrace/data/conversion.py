@@ -88,7 +88,7 @@ def _convert_typed(column: Column, typed: pa.Array, batch: RowBatch) -> Converte
         if numbers is None or kind != typed.type:
             return None
         # Adding zero makes negative zero positive, as where text is parsed.
-        zero = numbers.least <= 0.0 <= numbers.greatest
+        zero = numbers.least <= 0.0 <= numbers.greatest and np.signbit(numbers.values).any()
         return Converted(pc.add(typed, 0.0) if zero else typed, None, numbers)
     if pa.types.is_date(typed.type) or typed.type == MOMENT:
         return Converted(typed.cast(MOMENT)) if kind == MOMENT else None

@@ -40,8 +40,8 @@ def unmatched(words: pa.Array, pattern: str) -> Positions:
 
 def _suspects(words: pa.Array, pattern: str) -> Positions:
     """Return the positions of all words in groups that do not match."""
-    starts = np.arange(0, len(words) + GROUP, GROUP).clip(max=len(words))
-    groups = pc.binary_join(pa.ListArray.from_arrays(pa.array(starts, pa.int32()), words), "\n")
+    starts = np.minimum(np.arange(0, len(words) + GROUP, GROUP, dtype=np.int32), np.int32(len(words)))
+    groups = pc.binary_join(pa.ListArray.from_arrays(starts, words), "\n")
     lines = rf"\A(?:{pattern})(?:\n(?:{pattern}))*\z"
     try:
         failed = true_positions(pc.invert(pc.match_substring_regex(groups, lines)))

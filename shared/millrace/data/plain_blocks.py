@@ -81,7 +81,7 @@ class PlainBlocks:
         types = dict(self._quickest)
         while True:
             try:
-                return self._parse(body, types, spread=spread)
+                return self._parse(body, types, quoted=quoted, spread=spread)
             except pa.ArrowInvalid as fault:
                 found = _COLUMN_AT_FAULT.search(str(fault))
                 if found is None:
@@ -95,7 +95,7 @@ class PlainBlocks:
                     self._quickest[name] = pa.string()
                 types[name] = pa.string()
 
-    def _parse(self, body: bytes, types: Mapping[str, pa.DataType], *, spread: bool) -> pa.Table:
+    def _parse(self, body: bytes, types: Mapping[str, pa.DataType], *, quoted: bool, spread: bool) -> pa.Table:
         return pa_csv.read_csv(
             pa.BufferReader(body),
             read_options=pa_csv.ReadOptions(
@@ -105,7 +105,10 @@ class PlainBlocks:
                 use_threads=False,
             ),
             parse_options=pa_csv.ParseOptions(
-                delimiter=self.delimiter, newlines_in_values=spread, ignore_empty_lines=True
+                delimiter=self.delimiter,
+                quote_char='"' if quoted else False,
+                newlines_in_values=spread,
+                ignore_empty_lines=True,
             ),
             convert_options=pa_csv.ConvertOptions(
                 column_types={name: types.get(name, pa.string()) for name in self.names},
@@ -118,7 +121,7 @@ class PlainBlocks:
 
     def _as_text(self, body: bytes, *, quoted: bool) -> pa.Table:
         try:
-            table = self._parse(body, {}, spread=quoted and _spread(body))
+            table = self._parse(body, {}, quoted=quoted, spread=quoted and _spread(body))
         except pa.ArrowInvalid as fault:  # the same body was read with types before
             raise InvalidInputError("the file could not be read twice") from fault
         return build_cells(self.names, table.columns, self.missing)

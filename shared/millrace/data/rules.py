@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -77,18 +78,23 @@ def _out_of_range(column: Column, converted: Converted) -> Iterator[Failures]:
 
 def _not_allowed(column: Column, stored: pa.Array, batch: RowBatch) -> Positions:
     if pa.types.is_floating(stored.type):
-        allowed = pa.array([float(word) for word in column.rules.allowed if _is_number(word)], type=pa.float64())
-        return _foreign(stored, allowed)
-    allowed = pa.array(column.rules.allowed, type=pa.string())
+        return _foreign(stored, column.rules.allowed)
     words = _as_words(column, stored, batch)
     if pa.types.is_dictionary(words.type):
-        return word_positions(words, _foreign(words.dictionary, allowed))
-    return _foreign(words, allowed)
+        return word_positions(words, _foreign(words.dictionary, column.rules.allowed))
+    return _foreign(words, column.rules.allowed)
 
 
-def _foreign(values: pa.Array, allowed: pa.Array) -> Positions:
-    """Return where values are that are not allowed; a missing one is."""
-    return true_positions(pc.invert(pc.is_in(values, value_set=pa.concat_arrays([allowed, pa.nulls(1, allowed.type)]))))
+def _foreign(values: pa.Array, allowed: tuple[str, ...]) -> Positions:
+    """Return where values are that are not allowed."""
+    return true_positions(pc.invert(pc.is_in(values, value_set=_value_set(allowed, values.type))))
+
+
+@lru_cache(maxsize=1_000)
+def _value_set(allowed: tuple[str, ...], kind: pa.DataType) -> pa.Array:
+    """Return what is allowed as values of a type, and null: a missing value breaks another rule."""
+    values = [float(word) for word in allowed if _is_number(word)] if pa.types.is_floating(kind) else allowed
+    return pa.array([*values, None], type=kind)
 
 
 def _not_matching(column: Column, stored: pa.Array, batch: RowBatch) -> Positions:

@@ -94,6 +94,19 @@ def test_rules_that_are_met_are_not_remarked_upon(column, rule, check):
     assert found(look(FRAME, columns={column: rule}), check) == []
 
 
+@pytest.mark.parametrize(
+    ("column", "rule"),
+    [
+        *((column, rule) for column, rule, _, _ in RULES if column != "income"),
+        ("code", {"type": "text", "role": "ignored", "allowed": [f"AB-{i:03d}" for i in range(90)]}),
+    ],
+)
+def test_a_missing_value_breaks_no_rule_but_that_of_presence(column, rule):
+    examined = look(with_cells(**{column: {3: None, 9: None}}), columns={column: rule})
+    assert [finding.check for finding in examined.findings] == []
+    assert len(examined.table) == N
+
+
 def test_more_rows_at_fault_than_allowed_reject_the_dataset():
     examined = look(FRAME, columns={"age": {"minimum": 50}})
     assert not examined.accepted

@@ -125,6 +125,16 @@ def test_numbers_in_another_style_leave_the_other_columns_typed():
     assert (batch.typed["a"].type, batch.typed["day"].type) == (pa.string(), pa.date32())
 
 
+@pytest.mark.parametrize("others", [["1", "2.5"], ["-1", "2.5"], ["", "3"], ["-3", ""], []])
+def test_negative_zero_is_zero(others):
+    cells = ["-0", "-0.0", "0", *others]
+    body = "n,label\n" + "".join(f"{cell},{row % 2}\n" for row, cell in enumerate(cells))
+    schema = TableSchema((Column("n", "number"), Column("label", "integer", "target")), "binary", ("0", "1"))
+    values = check_table(open_table(body.encode(), "t.csv"), schema, 0.1).table.columns["n"]
+    assert not np.signbit(values[:3]).any()
+    assert [float(value) for value in values[3:] if not np.isnan(value)] == [float(cell) for cell in others if cell]
+
+
 def test_batches_are_judged_in_the_file_s_order_on_however_many_threads():
     body = b"n,label\n" + b"".join(b"%d,%d\n" % (i, i % 2) for i in range(5_000))
     schema = TableSchema((Column("n", "integer"), Column("label", "integer", "target")), "binary", ("0", "1"))
