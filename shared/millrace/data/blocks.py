@@ -185,8 +185,8 @@ def count_lines(body: bytes) -> int:
     count = 0
     for start in range(0, len(view), _COMPARED_AT_ONCE):
         piece = view[start : start + _COMPARED_AT_ONCE]
-        count += np.count_nonzero(np.equal(piece, _NEWLINE, out=found[: len(piece)]))
-    return int(count)
+        count += int(np.count_nonzero(np.equal(piece, _NEWLINE, out=found[: len(piece)])))
+    return count
 
 
 def end_of_records(body: bytes) -> int:
