@@ -87,9 +87,7 @@ def _convert_typed(column: Column, typed: pa.Array, batch: RowBatch) -> Converte
         numbers = view_numbers(typed)
         if numbers is None or kind != typed.type:
             return None
-        # Adding zero makes negative zero positive, as where text is parsed.
-        zero = numbers.least <= 0.0 <= numbers.greatest and np.signbit(numbers.values).any()
-        return Converted(pc.add(typed, 0.0) if zero else typed, None, numbers)
+        return Converted(pc.add(typed, 0.0) if _has_negative_zero(numbers) else typed, None, numbers)
     if pa.types.is_date(typed.type) or typed.type == MOMENT:
         return Converted(typed.cast(MOMENT)) if kind == MOMENT else None
     if pa.types.is_dictionary(typed.type):
@@ -98,6 +96,13 @@ def _convert_typed(column: Column, typed: pa.Array, batch: RowBatch) -> Converte
     if kind in (WORDS, pa.bool_(), MOMENT):
         return _convert_words(column, cells.dictionary_encode(), batch)
     return _convert_cells(column, cells, batch.numbers)
+
+
+def _has_negative_zero(numbers: Numbers) -> bool:
+    """Tell whether adding zero would change the bytes: it makes negative zero positive, as where text is parsed."""
+    if not numbers.least <= 0.0 <= numbers.greatest:
+        return False
+    return bool((np.signbit(numbers.values) & (numbers.values == 0.0)).any())
 
 
 def _convert_words(column: Column, encoded: pa.DictionaryArray, batch: RowBatch) -> Converted:
