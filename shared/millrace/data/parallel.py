@@ -10,7 +10,7 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 #: Results that may wait for an earlier one, for each thread.
-_MAX_EARLY = 4
+_MAX_EARLY = 2
 
 
 def in_order(calls: Iterable[Callable[[], Result]]) -> Iterator[Result]:
