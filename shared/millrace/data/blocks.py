@@ -104,7 +104,7 @@ class BlockReader:
     line : int
         The line on which the first block starts.
     sizes : iterator of int
-        How many bytes are read for each block.
+        How many bytes are read for each block; they never end.
     """
 
     stream: ByteStream
@@ -115,8 +115,8 @@ class BlockReader:
 
     def blocks(self) -> Iterator[Block]:
         """Yield the blocks in order; one that is not plain must be followed up by :meth:`more`."""
-        for size in self.sizes:
-            piece = self.stream.read(size)
+        while True:
+            piece = self.stream.read(next(self.sizes))
             cut = piece.rfind(b"\n") + 1
             if cut and b'"' not in piece and b'"' not in self._rest:
                 # What most files are made of: no byte is copied that needs not be.

@@ -34,6 +34,7 @@ _STYLE_LINES = 500
 #: In so many lines, and bytes, the header and those samples are looked for.
 _FIRST_LINES, _FIRST_BYTES = 2_000, 1 << 20
 _READ_AT_ONCE = 1 << 18
+_MAX_HEADER_BYTES = 8 << 20
 _FILLED = re.compile(rb"[^\r\n]")
 
 
@@ -185,12 +186,23 @@ class DelimitedReader:
 
     def _first_lines(self) -> list[str]:
         """Return the lines of the file's beginning; a line that is cut off at the end of it is left out."""
+        pieces: list[bytes] = []
+        size = found = 0
         with self.text.open() as stream:
-            head, piece, found = b"", stream.read(_READ_AT_ONCE), 0
-            while piece and (not found or (len(head) < _FIRST_BYTES and found < _FIRST_LINES)):
-                head, found = head + piece, found + count_lines(piece)
+            while not found or (size < _FIRST_BYTES and found < _FIRST_LINES):
                 piece = stream.read(_READ_AT_ONCE)
-        head = head[: head.rfind(b"\n") + 1] if piece else head
+                if not piece:
+                    return list(islice(text_lines(b"".join(pieces)), _FIRST_LINES))
+                pieces.append(piece)
+                size, found = size + len(piece), found + (count_lines(piece) or piece.count(b"\r", 0, -1))
+                if not found and size > _MAX_HEADER_BYTES:
+                    raise InvalidInputError(
+                        f"the first line is longer than {_MAX_HEADER_BYTES >> 20} MB: a table has a header and then a "
+                        "row on each line; is this a single line of JSON? Then write an object on each line"
+                    )
+        head = b"".join(pieces)
+        # A return at the very end may be half of a line break.
+        head = head[: head.rfind(b"\n") + 1 or head.rfind(b"\r", 0, -1) + 1]
         return list(islice(text_lines(head), _FIRST_LINES))
 
     def _read_header(self, lines: list[str]) -> list[str]:

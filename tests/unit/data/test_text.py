@@ -14,7 +14,7 @@ from millrace.data.content import WholeLines
 from millrace.data.encoding import Text
 from millrace.data.raw import collect
 from millrace.data.reading import open_table, read_table
-from millrace.errors import PayloadTooLargeError
+from millrace.errors import InvalidInputError, PayloadTooLargeError
 
 #: More than is looked at before a file is read, so that what follows comes late.
 ROWS = content.SAMPLE_BYTES // 8 + 10_000
@@ -110,6 +110,23 @@ def test_a_header_larger_than_what_is_looked_at_is_read():
     table = read_table(body, "t.csv")
     assert table.names == names
     assert len(table) == 2
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r", "\r\n"])
+def test_a_file_is_opened_by_its_first_lines_whatever_ends_them(ending):
+    body = ("city,label" + ending + f"Paris,0{ending}" * ROWS).encode()
+    reader = open_table(body, "t.csv")
+    assert reader.names == ["city", "label"]
+    assert next(iter(reader.batches())).lines[0] == 2
+
+
+def test_a_line_that_never_ends_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "t.csv"
+    with path.open("wb") as file:
+        file.truncate(1 << 30)
+        file.write(b"abc," * 4_000_000)
+    with pytest.raises(InvalidInputError, match="the first line is longer than 8 MB"):
+        open_table(path, "t.csv")
 
 
 def test_the_size_of_an_archive_is_unknown(tmp_path):
