@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from millrace.layout import version_key
-from millrace.registry.acting import Acting
+from millrace.registry.promotion import Acting
 
 from tests.fakes.memory_object_store import MemoryObjectStore
 from tests.fakes.memory_registry import MemoryRegistry

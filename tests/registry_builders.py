@@ -3,10 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from millrace.names import make_cause_id, make_run_id
-from millrace.ports import Registry
-from millrace.registry.acting import moment_of_act
-from millrace.registry.entities import (
+from millrace.entities import (
     Act,
     Approval,
     Cause,
@@ -19,6 +16,9 @@ from millrace.registry.entities import (
     Source,
     Trial,
 )
+from millrace.names import make_cause_id, make_run_id
+from millrace.ports import Registry
+from millrace.registry.promotion import moment_of_act
 
 NOW = datetime(2026, 5, 3, 14, 15, tzinfo=UTC)
 MODEL = "churn"

@@ -9,8 +9,8 @@ from millrace.errors import ArtifactNotFoundError, ModelNotFoundError, VersionNo
 from millrace.features import build_features
 from millrace.schema import Column, TableSchema, Task
 from millrace.serving.background import choose_background, dump_background
+from millrace.serving.request import RecordsTable
 from millrace.serving.rows import RowReader
-from millrace.serving.table import RecordsTable
 
 CHURN_COLUMNS = (
     Column("customer_id", "text", "identifier"),

@@ -12,8 +12,8 @@ from millrace.contracts import (
     TrialOutcome,
     TrialPointer,
 )
+from millrace.entities import Cause, LedgerEntry, Run
 from millrace.evaluation.evaluate import evaluate_run
-from millrace.registry.entities import Cause, LedgerEntry, Run
 from millrace.settings import PlanTrainingSettings
 from millrace.spec import ModelSpec
 from millrace.training.limits import TrialLimits

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from millrace.data import reading
+from millrace.data import read
 from millrace.data.examination import examine
 from millrace.spec import ModelSpec
 from worker import Counts, serve
 
-reading.MAX_FILE_BYTES = 10**11
+read.MAX_FILE_BYTES = 10**11
 
 
 def whole(path: Path) -> Counts:

@@ -5,19 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from millrace.data import reading
-from millrace.data.checks import check_table
+from millrace.data import read
+from millrace.data.checks import check_table, check_whole
+from millrace.data.compare import NO_HISTORY
 from millrace.data.findings import Finding
-from millrace.data.history import NO_HISTORY
 from millrace.data.raw import RowBatch
-from millrace.data.storage import StoredColumns
-from millrace.data.table_checks import check_whole
+from millrace.data.row_store import StoredColumns
 from millrace.schema import Column, ColumnRules, TableSchema
 from millrace.spec.data import TableChecks
 from table import CHECKS
 from worker import Counts, serve
 
-reading.MAX_FILE_BYTES = 10**11
+read.MAX_FILE_BYTES = 10**11
 
 TYPES = {
     "customer_id": "integer",
@@ -80,7 +79,7 @@ class InMemory:
 
 def load(path: Path) -> InMemory:
     """Read the file into typed columns."""
-    columns = check_table(reading.open_table(path, "t.csv"), SCHEMA, 1.0).table.columns
+    columns = check_table(read.open_table(path, "t.csv"), SCHEMA, 1.0).table.columns
     assert isinstance(columns, StoredColumns)
     assert isinstance(columns.stored, pa.Table)
     return InMemory(columns.stored.unify_dictionaries().combine_chunks())
@@ -99,4 +98,4 @@ def _counts(found: Finding) -> bool:
     return found.check in ("missing_value", "not_allowed", "range", "pattern", "unique")
 
 
-serve(load, check, lambda path: check(reading.open_table(path, "t.csv")))
+serve(load, check, lambda path: check(read.open_table(path, "t.csv")))

@@ -19,13 +19,12 @@ import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared"))
 
-from millrace.evaluation.gate import decide
-from millrace.evaluation.gate_evidence import ChampionComparison, GateEvidence
-from millrace.evaluation.intervals import Interval, bootstrap, gain_interval
-from millrace.evaluation.weighted import statistic
+from millrace.evaluation.gate import ChampionComparison, GateEvidence, decide
+from millrace.metrics.bootstrap import Interval, bootstrap, gain_interval
+from millrace.metrics.catalogue import get_metric
+from millrace.metrics.weighted import statistic
 from millrace.schema import Task
 from millrace.spec import GateSpec
-from millrace.training.metric_catalogue import get_metric
 
 Array = npt.NDArray[np.float64]
 

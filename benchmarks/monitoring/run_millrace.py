@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from millrace.data.reference import describe_reference
+from millrace.histograms.tables import Reference, sketch_rows
 from millrace.monitoring.drift import compare_column
 from millrace.schema import Column, TableSchema
-from millrace.sketches.reference import Reference
-from millrace.sketches.tables import sketch_rows
 from table import NUMBERS, WORDS, read
 from worker import serve
 

@@ -23,20 +23,17 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "shared")]
 
-from millrace.data.reference import describe_reference  # noqa: E402  # after the path is set
-from millrace.monitoring.background import Background, Subject  # noqa: E402  # as above
-from millrace.monitoring.incidents import Watchbook, advance  # noqa: E402  # as above
-from millrace.monitoring.judging import INPUT_VERDICTS, judge_outcomes, judge_traffic  # noqa: E402  # as above
-from millrace.monitoring.seasons import Seasons, find_seasons  # noqa: E402  # as above
-from millrace.monitoring.traffic import Traffic  # noqa: E402  # as above
-from millrace.schema import Column, TableSchema  # noqa: E402  # as above
-from millrace.sketches.outcomes import OutcomeSketch  # noqa: E402  # as above
-from millrace.sketches.predictions import Answers, AnswerSketch  # noqa: E402  # as above
-from millrace.sketches.profile import PredictionProfile  # noqa: E402  # as above
-from millrace.sketches.reference import Reference  # noqa: E402  # as above
-from millrace.sketches.tables import sketch_rows  # noqa: E402  # as above
-from millrace.spec.monitoring import MonitoringSpec  # noqa: E402  # as above
-from streams import (  # noqa: E402  # as above
+from millrace.data.reference import describe_reference
+from millrace.histograms.outcomes import OutcomeSketch, PredictionProfile
+from millrace.histograms.predictions import Answers, AnswerSketch, Traffic
+from millrace.histograms.tables import Reference, sketch_rows
+from millrace.monitoring.baselines import Background, Subject
+from millrace.monitoring.incidents import Watchbook, advance
+from millrace.monitoring.judging import INPUT_VERDICTS, judge_outcomes, judge_traffic
+from millrace.monitoring.seasons import Seasons, find_seasons
+from millrace.schema import Column, TableSchema
+from millrace.spec.monitoring import MonitoringSpec
+from streams import (
     GRADES,
     HOLDOUT_ROWS,
     NOTHING,

@@ -17,12 +17,12 @@ sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "functions" / "predict"))
 os.environ["REGISTRY_TABLE"] = os.environ["MODELS_BUCKET"] = "-"
 
-import app  # noqa: E402 - the path comes first
-from millrace.serving.cache import ModelCache  # noqa: E402 - the path comes first
-from millrace.serving.routes import Endpoint  # noqa: E402 - the path comes first
+import app
+from millrace.serving.cache import ModelCache
+from millrace.serving.routes import Endpoint
 
-from tests.gateway import make_event  # noqa: E402 - the path comes first
-from tests.serving_models import CHURN_RECORD, MemoryModelSource, churn_onnx, churn_schema, version_artifacts  # noqa: E402 - the path comes first
+from tests.gateway import make_event
+from tests.serving_models import CHURN_RECORD, MemoryModelSource, churn_onnx, churn_schema, version_artifacts
 
 WARM_UP = 5_000
 WINDOW = 10_000

@@ -19,12 +19,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
-from millrace.training.fitting import fit_pipeline, measure_folds  # noqa: E402  # after the path is set
-from sklearn.exceptions import ConvergenceWarning  # noqa: E402  # as above
-from threadpoolctl import threadpool_limits  # noqa: E402  # as above
+from millrace.training.fitting import fit_pipeline, measure_folds
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 
-from tests.prepared_data import make_dataset  # noqa: E402  # as above
-from tests.training_run import MODEL, RUN_ID, TrainingRun  # noqa: E402  # as above
+from tests.prepared_data import make_dataset
+from tests.training_run import MODEL, RUN_ID, TrainingRun
 
 
 def run_round(rows: int) -> tuple[float, float, int]:

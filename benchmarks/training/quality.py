@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 from millrace.data.prepared import PreparedSplit
-from millrace.evaluation.intervals import bootstrap
-from millrace.evaluation.weighted import statistic
-from millrace.registry.entities import Run, Trial
+from millrace.entities import Run, Trial
+from millrace.metrics.bootstrap import bootstrap
+from millrace.metrics.catalogue import Metric, get_metric
+from millrace.metrics.weighted import statistic
 from millrace.serving.onnx_model import OnnxModel
 from millrace.settings import PlanTrainingSettings
 from millrace.spec import ModelSpec
 from millrace.training.fitting import FittedTrial, fit_trial
-from millrace.training.metric_catalogue import Metric, get_metric
 from millrace.training.planning import plan_search
-from millrace.training.prepared_size import PreparedSize
+from millrace.training.search_plan import PreparedSize
 from scipy import stats
 from sklearn import ensemble, linear_model, model_selection, neighbors, neural_network, pipeline, preprocessing
 from sklearn.exceptions import ConvergenceWarning

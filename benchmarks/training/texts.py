@@ -21,8 +21,8 @@ from millrace.schema import Column, TableSchema
 from millrace.serving.background import choose_background
 from millrace.serving.explaining import Explainer
 from millrace.serving.onnx_model import OnnxModel
+from millrace.serving.request import RecordsTable
 from millrace.serving.rows import RowReader
-from millrace.serving.table import RecordsTable
 from millrace.text import fill_words
 from millrace.training.candidates import get_candidate
 from millrace.training.export import export_onnx

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from millrace.monitoring.alerts import nothing_yet
-from millrace.registry.finding_causes import CAUSE_OF_EVENT, finding_cause_id
+from millrace.registry.ledger import CAUSE_OF_EVENT, finding_cause_id
 
 Document = Mapping[str, Any]
 

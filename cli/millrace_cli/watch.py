@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from millrace.registry.entities import FINISHED_STATUSES
+from millrace.entities import FINISHED_STATUSES
 
 from millrace_cli.api import ApiClient
 from millrace_cli.errors import ApiError, CliError

@@ -10,11 +10,9 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.aws.clients import event_publisher, notifier, object_store, registry, serving_metrics
 from millrace.contracts import MonitoredModels, MonitoringRequest, MonitoringVerdict
-from millrace.monitoring.delivery import deliver_alerts
-from millrace.monitoring.metrics import write_verdict
-from millrace.monitoring.running import models_by_the_stacks_schedule, monitor_model
+from millrace.monitoring.monitor import deliver_alerts, models_by_the_stacks_schedule, monitor_model, write_verdict
 from millrace.observability import logger
-from millrace.registry.outbox import try_to_publish
+from millrace.registry.ledger import try_to_publish
 from millrace.settings import MonitoringSettings, load_settings
 
 

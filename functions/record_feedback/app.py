@@ -7,8 +7,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.api_requests import read_json_body
 from millrace.aws.clients import object_store, registry
 from millrace.aws.rest_api import rest_api
-from millrace.captures.coverage import describe_coverage, read_hours
 from millrace.captures.feedback import record_feedback
+from millrace.captures.joining import describe_coverage, read_hours
 from millrace.names import validate_model_name
 from millrace.observability import logger
 from millrace.ports import ObjectStore, Registry

@@ -11,9 +11,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.aws.clients import event_publisher, notifier, registry, task_callback
 from millrace.contracts import ApprovalPointer, ApprovalState
 from millrace.observability import logger
-from millrace.registry.approval_message import Place
-from millrace.registry.approving import expire_approval, request_approval
-from millrace.registry.outbox import publish_waiting
+from millrace.registry.approvals import Place, expire_approval, request_approval
+from millrace.registry.ledger import publish_waiting
 from millrace.settings import ApprovalSettings, load_settings
 
 

@@ -14,13 +14,11 @@ from millrace.aws.rest_api import json_response, rest_api
 from millrace.names import validate_model_name
 from millrace.observability import logger
 from millrace.ports import Registry
-from millrace.registry.living import insist_on_living
+from millrace.registry.lifecycle import insist_on_living
 from millrace.registry.presentation import to_json
 from millrace.settings import RequestTrainingSettings, load_settings
 from millrace.triggers.dispatch import handle_trigger
-from millrace.triggers.manual import read_request
-from millrace.triggers.parse import Trigger, parse_event
-from millrace.triggers.upload_versions import with_version_id
+from millrace.triggers.events import Trigger, parse_event, read_request, with_version_id
 
 app = rest_api()
 

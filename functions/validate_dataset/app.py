@@ -10,7 +10,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.aws.clients import object_store, registry
 from millrace.contracts import RunPointer
-from millrace.data.limits import Limits
+from millrace.data.read import Limits
 from millrace.data.validation import validate_run
 from millrace.observability import logger
 from millrace.settings import ValidateDatasetSettings, load_settings

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from millrace.aws.object_store import S3ObjectStore
 from millrace.captures.joining import join_window
-from millrace.captures.reading import ReadReport, iterate_rows, read_window
+from millrace.captures.window import ReadReport, iterate_rows, read_window
 
 from tests.e2e.conftest import PATIENCE_SECONDS, DeployedStack, make_table, read_features
 

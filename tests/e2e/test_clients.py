@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import pytest
 from millrace.aws.registry import DynamoRegistry
+from millrace.entities import Cause, LedgerEntry, ModelVersion, Run
 from millrace.layout import version_key
-from millrace.registry.entities import Cause, LedgerEntry, ModelVersion, Run
 from millrace_cli.api import SignedRequests
 
 from tests.clients.conversations import (

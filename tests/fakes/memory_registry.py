@@ -6,6 +6,19 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
+from millrace.entities import (
+    Act,
+    AliasMove,
+    Approval,
+    Cause,
+    CauseRecord,
+    DatasetRecord,
+    LedgerEntry,
+    ModelState,
+    ModelVersion,
+    Run,
+    Trial,
+)
 from millrace.errors import (
     AliasConflictError,
     ApprovalNotFoundError,
@@ -19,20 +32,7 @@ from millrace.errors import (
 )
 from millrace.ports import MAX_FOLLOW_UP_CAUSES, Claim, SpecRecord
 from millrace.registry import ledger
-from millrace.registry.entities import (
-    Act,
-    AliasMove,
-    Approval,
-    Cause,
-    CauseRecord,
-    DatasetRecord,
-    LedgerEntry,
-    ModelState,
-    ModelVersion,
-    Run,
-    Trial,
-)
-from millrace.registry.living import end_of_cause, insist_on_living
+from millrace.registry.lifecycle import end_of_cause, insist_on_living
 from millrace.spec import ModelSpec
 
 EntityT = TypeVar("EntityT", Run, Trial)

@@ -12,11 +12,11 @@ import boto3
 import pytest
 from millrace.aws.clients import object_store, registry
 from millrace.captures.joining import join_window
-from millrace.captures.reading import read_window
+from millrace.captures.window import read_window
+from millrace.entities import LedgerEntry, ModelVersion
 from millrace.errors import InvalidInputError
 from millrace.layout import schema_key, version_key
 from millrace.observability import logger
-from millrace.registry.entities import LedgerEntry, ModelVersion
 from millrace.spec import ModelSpec
 from moto import mock_aws
 

@@ -10,8 +10,8 @@ import boto3
 import pytest
 from millrace.aws import clients
 from millrace.aws.schedules import EventBridgeSchedules
+from millrace.entities import Act, Cause, LedgerEntry, Run, Source
 from millrace.ports import Registry
-from millrace.registry.entities import Act, Cause, LedgerEntry, Run, Source
 from millrace.spec import ModelSpec
 
 from tests import schedule_environment

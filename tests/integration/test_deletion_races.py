@@ -7,16 +7,16 @@ rule is one: what is not later than the deletion belongs to the model that is go
 from dataclasses import replace
 
 import pytest
+from millrace.entities import Work
 from millrace.errors import ConflictError, ModelDeletedError
 from millrace.ports import Claim, Schedule
 from millrace.registry.deletion import delete_model
-from millrace.registry.entities import Work
-from millrace.registry.living import insist_on_living
-from millrace.registry.outbox import publish_waiting
+from millrace.registry.ledger import publish_waiting
+from millrace.registry.lifecycle import insist_on_living
 from millrace.registry.schedules import apply_schedules
 from millrace.spec import ModelSpec
 from millrace.triggers.dispatch import handle_trigger
-from millrace.triggers.parse import ModelEnded, parse_event
+from millrace.triggers.events import ModelEnded, parse_event
 from millrace.triggers.requests import finish_run, request_training
 
 from tests.fakes.memory_events import MemoryEvents

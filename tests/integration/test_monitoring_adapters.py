@@ -9,7 +9,7 @@ from millrace.aws.clients import notifier
 from millrace.aws.serving_metrics import DIALECTS, CloudWatchServingMetrics
 from millrace.errors import ConfigurationError
 from millrace.ports import ServingCounts
-from millrace.serving.dialects import kserve_v1, mlflow, open_inference
+from millrace.serving.protocols import kserve_v1, mlflow, open_inference
 from moto import mock_aws
 
 NOW = datetime(2026, 5, 3, 12, 0, tzinfo=UTC)

@@ -10,7 +10,7 @@ from millrace.aws import clients
 from millrace.captures.records import CapturedRow
 from millrace.errors import ConfigurationError, ServiceUnavailableError
 from millrace.layout import captures_key, version_key
-from millrace.registry.retirement import retire
+from millrace.registry.promotion import retire
 from millrace.settings import MonitoringSettings, load_settings
 
 from tests.integration.application import (

@@ -16,6 +16,7 @@ import pytest
 from botocore.exceptions import ConnectTimeoutError
 from millrace.aws.clients import registry
 from millrace.aws.serving_source import AwsModelSource
+from millrace.entities import Act, Cause, LedgerEntry, ModelVersion, Move, Run
 from millrace.errors import (
     ArtifactNotFoundError,
     ConfigurationError,
@@ -25,7 +26,6 @@ from millrace.errors import (
 )
 from millrace.layout import version_key
 from millrace.observability import logger
-from millrace.registry.entities import Act, Cause, LedgerEntry, ModelVersion, Move, Run
 from millrace.settings import load_settings
 from moto import mock_aws
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta, timezone
 
 import pytest
+from millrace.entities import Act, Cause, ModelState, Move, Run, Settlement
 from millrace.errors import (
     AliasConflictError,
     ApprovalNotFoundError,
@@ -17,7 +18,6 @@ from millrace.errors import (
     VersionNotFoundError,
 )
 from millrace.ports import MAX_FOLLOW_UP_CAUSES, Claim, Registry, SpecRecord
-from millrace.registry.entities import Act, Cause, ModelState, Move, Run, Settlement
 from millrace.spec import GateSpec, ModelSpec
 
 from tests.registry_builders import (

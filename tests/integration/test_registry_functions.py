@@ -9,11 +9,11 @@ from pathlib import Path
 import boto3
 import pytest
 from millrace.aws import clients
+from millrace.entities import Cause
 from millrace.errors import ArtifactNotFoundError, ConfigurationError, InvalidInputError, ServiceUnavailableError
 from millrace.layout import evaluation_key, monitoring_key, prepared_key, trial_key
 from millrace.names import make_cause_id
-from millrace.registry.entities import Cause
-from millrace.registry.finding_causes import finding_cause_id
+from millrace.registry.ledger import finding_cause_id
 from millrace.schema import Column, TableSchema
 from moto import mock_aws
 

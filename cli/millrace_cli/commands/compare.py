@@ -4,7 +4,7 @@ import json
 from typing import Annotated, Any
 
 import typer
-from millrace.registry.run_comparison import compare_runs
+from millrace.registry.queries import compare_runs
 from rich.text import Text
 
 from millrace_cli.api import ApiClient

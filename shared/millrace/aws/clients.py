@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import boto3
 from botocore.config import Config
 
-from millrace.aws.events import EventBridgePublisher
-from millrace.aws.notifications import SnsNotifier
+from millrace.aws.events import EventBridgePublisher, SnsNotifier
 from millrace.aws.object_store import S3ObjectStore
 from millrace.aws.pipeline import StepFunctionsCallback, StepFunctionsMonitoring, StepFunctionsPipeline
 from millrace.aws.registry import DynamoRegistry

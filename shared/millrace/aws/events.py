@@ -12,6 +12,8 @@ from millrace.ports import Event
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
+    from mypy_boto3_sns import SNSClient
+
 
 SOURCE = "millrace"
 #: What one call of PutEvents takes.
@@ -94,3 +96,22 @@ def _batches(entries: "list[PutEventsRequestEntryTypeDef]") -> "Iterator[list[Pu
         size += entry_size
     if batch:
         yield batch
+
+
+#: What SNS takes of a subject, and of a message with room to spare.
+_MAX_SUBJECT = 100
+_MAX_MESSAGE = 60_000
+
+
+class SnsNotifier:
+    """Implements :class:`millrace.ports.Notifier`."""
+
+    def __init__(self, client: "SNSClient", topic_arn: str) -> None:
+        self._client = client
+        self._topic_arn = topic_arn
+
+    def notify(self, subject: str, message: str) -> None:
+        """Send a message; of a subject, what SNS takes: one line of at most 100 ASCII characters."""
+        plain = " ".join(subject.encode("ascii", "replace").decode().split())[:_MAX_SUBJECT]
+        with aws_errors("SNS"):
+            self._client.publish(TopicArn=self._topic_arn, Subject=plain, Message=message[:_MAX_MESSAGE])

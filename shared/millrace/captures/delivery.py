@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from millrace.captures.lines import expand_line, find_line
-from millrace.captures.reading import unpack
-from millrace.captures.records import CapturedRow
+from millrace.captures.records import CapturedRow, expand_line, find_line
+from millrace.captures.window import unpack
 from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError, InvalidInputError, ServiceUnavailableError
 from millrace.layout import captures_key, malformed_captures_key
 from millrace.ports import ObjectStore

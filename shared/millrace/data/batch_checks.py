@@ -5,28 +5,252 @@ the work, let other threads run meanwhile.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millrace.data.batch_faults import BatchFaults, Tally, look_up_rows
-from millrace.data.conversion import Converted, convert
 from millrace.data.expressions import Expression, parse_expression
-from millrace.data.positions import Positions, true_positions, word_positions
+from millrace.data.findings import MAX_EXAMPLES, Finding, Severity, shorten
+from millrace.data.quarantine import MASK, MAX_QUARANTINED, Fault, Kind, aside_rows, malformed_rows
 from millrace.data.raw import RowBatch
-from millrace.data.rules import broken_rules
-from millrace.data.storage import to_values
-from millrace.data.typed_table import encode_target
-from millrace.data.uniqueness import shown_value
+from millrace.data.row_store import to_values
+from millrace.data.rules import Positions, broken_rules, true_positions, word_positions
+from millrace.data.typed_table import Converted, TypedTable, convert, encode_target, stored_column, stored_rows
+from millrace.data.words import hash_words
 from millrace.errors import InvalidInputError
 from millrace.schema import Column, ColumnType, TableSchema
 from millrace.spec.data import ExpressionCheck
+
+BoolArray = npt.NDArray[np.bool_]
+
+#: A row that fails: its line, and what is shown of it.
+Example = tuple[int, str]
+#: Returns the first rows that fail, at most so many.
+LookUp = Callable[[int], list[Example]]
+
+
+@dataclass(slots=True)
+class Tally:
+    """How often one check failed, and where first.
+
+    A batch's failures are looked at only if those of the batches before it are too few to show.
+    """
+
+    count: int = 0
+    _rows: list[Example] = field(default_factory=list)
+    _look_ups: list[LookUp] = field(default_factory=list)
+
+    def add(self, count: int, look_up: LookUp) -> None:
+        """Count failures."""
+        self.count += count
+        self._look_ups.append(look_up)
+
+    def merge(self, later: "Tally") -> None:
+        """Add what was counted later in the file."""
+        self.count += later.count
+        self._rows.extend(later.rows(MAX_EXAMPLES - len(self._rows)))
+
+    def rows(self, wanted: int = MAX_EXAMPLES) -> list[Example]:
+        """Return the first few failures."""
+        found = self._rows[:wanted]
+        for look_up in self._look_ups:
+            found.extend(look_up(wanted - len(found)) if len(found) < wanted else ())
+        return found
+
+    def finding(self, severity: Severity, check: str, message: str, column: str | None, total: int) -> Finding:
+        """Return what it comes to."""
+        rows = tuple(self.rows())
+        examples = tuple(dict.fromkeys(value for _, value in rows))
+        share = self.count / total if total else None
+        return Finding(severity, check, column, message, self.count, examples, share, rows)
+
+
+def look_up_rows(
+    lines: npt.NDArray[np.int64], positions: Positions, show: Callable[[int], object], *, masked: bool
+) -> LookUp:
+    """Return what looks up the first of some rows: their lines, and what is shown of each, or a mask."""
+
+    def look_up(wanted: int) -> list[Example]:
+        first = positions[:wanted].tolist()
+        return [(int(lines[row]), MASK if masked else shorten(str(show(row)))) for row in first]
+
+    return look_up
+
+
+@dataclass(slots=True)
+class BatchFaults:
+    """The rows of a batch that are at fault, each for the first fault found in it."""
+
+    batch: RowBatch
+    _faults: list[Fault] = field(default_factory=list)
+    _first: npt.NDArray[np.int64] | None = None
+
+    def add(self, kind: Kind, column: Column | None, positions: Positions, reason: str) -> None:
+        """Find rows at fault because of one column, or of several together."""
+        if self._first is None:
+            self._first = np.full(len(self.batch), -1, dtype=np.int64)
+        self._first[positions[self._first[positions] < 0]] = len(self._faults)
+        self._faults.append(Fault(kind, column.name if column else None, reason))
+
+    def set_aside(self, masked: frozenset[str]) -> tuple[BoolArray | None, list[pa.Table]]:
+        """Tell which rows are kept, None when all are, and describe the others, malformed ones among them."""
+        aside = []
+        if self.batch.malformed:
+            aside.append(malformed_rows(self.batch.malformed, masked=bool(masked)))
+        if self._first is None or not (self._first >= 0).any():
+            return None, aside
+        positions = np.flatnonzero(self._first >= 0)
+        cells = self.batch.cells.take(pa.array(positions))
+        aside.append(aside_rows(self.batch.lines[positions], self._faults, self._first[positions], cells, masked))
+        return self._first < 0, aside
+
+
+#: Repeats that are described at a time.
+_ROWS_AT_ONCE = 100_000
+#: Whole numbers within so many times as many as there are rows are ticked off in a list.
+_SPARSENESS = 16
+#: With more rows than this, words are told apart by their hashes.
+MANY_ROWS = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """Rows of a column that repeat an earlier value.
+
+    Parameters
+    ----------
+    rows : int64 array of shape (n_repeats,)
+        Their positions, in order.
+    firsts : int64 array of shape (n_repeats,)
+        The position of the first row with the same value.
+    """
+
+    rows: Positions
+    firsts: Positions
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+NO_REPEATS = Repeats(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+
+
+def find_repeats(stored: pa.ChunkedArray) -> Repeats:
+    """Find the rows of a column that repeat an earlier value; missing values repeat nothing."""
+    if len(stored) - stored.null_count < 2:  # noqa: PLR2004  # two that could be equal
+        return NO_REPEATS
+    if len(stored) > MANY_ROWS and not pa.types.is_floating(stored.type) and not pa.types.is_timestamp(stored.type):
+        return _repeats_among_many(stored)
+    if pa.types.is_dictionary(stored.type) or pa.types.is_string(stored.type):
+        words = stored.cast(pa.string())
+        if pc.count_distinct(words).as_py() == len(words) - words.null_count:
+            return NO_REPEATS
+        encoded = words.combine_chunks().dictionary_encode()
+        codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
+    else:
+        if stored.null_count == 0 and _all_differ([_view(chunk) for chunk in stored.chunks if len(chunk)]):
+            return NO_REPEATS
+        codes = np.asarray(pd.factorize(to_values(stored))[0])
+    return _repeats_of(codes.astype(np.int64))
+
+
+def _repeats_among_many(stored: pa.ChunkedArray) -> Repeats:
+    """Find repeated words by their hashes, with a tenth of the memory that a table of the words takes."""
+    known = np.flatnonzero(pc.is_valid(stored).to_numpy())
+    hashes = np.concatenate([hash_words(chunk.drop_null()) for chunk in stored.chunks])
+    ordered = np.sort(hashes)
+    repeated = np.isin(hashes, np.unique(ordered[1:][ordered[1:] == ordered[:-1]]))
+    suspects = known[repeated]
+    if not len(suspects):
+        return NO_REPEATS
+    # Equal hashes may, once in a lifetime, be of different words: these few are compared as words.
+    words = pc.take(stored, pa.array(suspects)).cast(pa.string()).to_numpy(zero_copy_only=False)
+    among = _repeats_of(np.asarray(pd.factorize(words)[0], dtype=np.int64))
+    return Repeats(suspects[among.rows], suspects[among.firsts])
+
+
+def _view(numbers: pa.Array) -> npt.NDArray[Any]:
+    """Look at numbers or moments without copying them."""
+    if pa.types.is_timestamp(numbers.type):
+        return np.asarray(numbers.cast(pa.int64()).to_numpy())
+    return np.asarray(to_values(numbers) if pa.types.is_boolean(numbers.type) else numbers.to_numpy())
+
+
+def _all_differ(parts: Sequence[npt.NDArray[Any]]) -> bool:
+    """Tell at a glance that numbers differ, where they grow or are whole and lie close together."""
+    ends = [(part[0], part[-1]) for part in parts]
+    if all(one[1] < other[0] for one, other in pairwise(ends)) and all(np.all(part[1:] > part[:-1]) for part in parts):
+        return True
+    least, rows = min(part.min() for part in parts), sum(len(part) for part in parts)
+    span = float(max(part.max() for part in parts)) - float(least)
+    if not span < _SPARSENESS * rows:
+        return False
+    seen = np.zeros(int(span) + 1, dtype=np.bool_)
+    for part in parts:
+        seen[(part - least).astype(np.int64)] = True
+    # Two numbers with one whole part may still differ: that takes a closer look.
+    return int(np.count_nonzero(seen)) == rows
+
+
+def _repeats_of(codes: Positions) -> Repeats:
+    """Find repeated codes; -1 stands for a missing value."""
+    firsts = np.full(int(codes.max()) + 1, -1, dtype=np.int64)
+    positions = np.arange(len(codes))
+    known = codes >= 0
+    # Written from the last row to the first, so that what stays is the first.
+    firsts[codes[known][::-1]] = positions[known][::-1]
+    rows = positions[known & (firsts[codes] != positions)]
+    return Repeats(rows, firsts[codes[rows]])
+
+
+def count_repeats(table: TypedTable, lines: Positions, column: Column, repeats: Repeats) -> Tally:
+    """Count repeats, and show the first few."""
+    tally, shown = Tally(), stored_column(table, column)
+    look_up = look_up_rows(lines, repeats.rows, lambda row: shown_value(shown[row].as_py()), masked=column.sensitive)
+    tally.add(len(repeats), look_up)
+    return tally
+
+
+def describe_repeats(
+    table: TypedTable,
+    lines: Positions,
+    column: Column,
+    repeats: Repeats,
+    *,
+    masked: frozenset[str],
+    place: Callable[[int], str],
+) -> Iterator[pa.Table]:
+    """Describe the rows that repeat a value, as they were typed: their text has been let go by now."""
+    for start in range(0, min(len(repeats), MAX_QUARANTINED + 1), _ROWS_AT_ONCE):
+        rows, firsts = repeats.rows[start : start + _ROWS_AT_ONCE], repeats.firsts[start : start + _ROWS_AT_ONCE]
+        cells = stored_rows(table, rows)
+        texts = pa.table({name: _as_text(cells.column(name)) for name in cells.column_names})
+        rule = f"{column.name!r} should differ in every row"
+        faults = [
+            Fault("repeat", column.name, f"{rule}, and {place(line)} has it already") for line in lines[firsts].tolist()
+        ]
+        yield aside_rows(lines[rows], faults, np.arange(len(rows)), texts, masked)
+
+
+def _as_text(stored: pa.ChunkedArray) -> pa.Array:
+    texts = [None if value is None else shown_value(value) for value in stored.to_pylist()]
+    return pa.array(texts, pa.string())
+
+
+def shown_value(value: object) -> str:
+    """Write a value as a file would hold it."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    return "" if value is None else str(value)
+
 
 Key = TypeVar("Key")
 
@@ -107,7 +331,7 @@ class JudgedBatch:
     lines : int64 array of shape (n_kept,)
         Where each of these starts in the file.
     aside : list of pyarrow.Table
-        Rows that could not be read, and rows that do not fit; see :mod:`millrace.data.aside`.
+        Rows that could not be read, and rows that do not fit; see :mod:`millrace.data.quarantine`.
     tallies : Tallies
         What failed how often.
     """

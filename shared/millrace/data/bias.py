@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from millrace.data.aside import MASK
 from millrace.data.findings import Finding, error, warning
+from millrace.data.quarantine import MASK
 from millrace.data.typed_table import TypedTable, missing_cells
 from millrace.spec.data import TableChecks
 

@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.captures.joining import CLOCK_TOLERANCE, JoinedWindow, join_window
-from millrace.captures.reading import read_window
-from millrace.captures.window import CapturedWindow
-from millrace.data.storage import is_text
+from millrace.captures.window import CapturedWindow, read_window
+from millrace.data.row_store import is_text
 from millrace.data.typed_table import TypedTable
 from millrace.features import MISSING_STRING
 from millrace.ports import ObjectStore

@@ -4,11 +4,11 @@ import json
 import re
 from typing import Any
 
-from millrace.data.comparison import compare_datasets
+from millrace.data.compare import compare_datasets
+from millrace.entities import DatasetRecord
 from millrace.errors import ArtifactNotFoundError, DatasetNotFoundError, InvalidInputError
 from millrace.layout import dataset_key, schema_revision_key
 from millrace.ports import ObjectStore, Registry
-from millrace.registry.entities import DatasetRecord
 from millrace.registry.presentation import to_json
 
 #: Least digits of an abbreviated dataset id.

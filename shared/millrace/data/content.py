@@ -1,14 +1,16 @@
 """An uploaded file's bytes, read piece by piece and as often as needed, unpacked on the way when it is gzipped."""
 
+import codecs
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
+from millrace.data.findings import Finding, warning
 from millrace.errors import InvalidInputError, PayloadTooLargeError
 
 #: Bytes that are looked at to tell what a file is.
@@ -152,3 +154,212 @@ class BoundedGzipFile(gzip.GzipFile):
 def too_large(max_bytes: int) -> PayloadTooLargeError:
     """Return what is raised when a file has more bytes than that."""
     return PayloadTooLargeError(f"the file unpacks to more than {max_bytes / 1e6:,.0f} MB: upload several datasets")
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How a file's bytes become text.
+
+    Parameters
+    ----------
+    name : str
+        Python's name of it.
+    mixed : bool
+        Some lines are not valid in it.
+    stated : bool, default=False
+        The user said so, so there is nothing to report.
+    """
+
+    name: str
+    mixed: bool = False
+    stated: bool = False
+
+    @property
+    def label(self) -> str:
+        """The name that people know it by."""
+        return self.name.removesuffix("-sig")
+
+    @property
+    def is_utf8(self) -> bool:
+        """Whether the bytes can be taken as they are."""
+        return self.name == "utf-8-sig"
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Return what the user should know about it."""
+        if self.mixed:
+            message = "the file mixes encodings: lines that are not valid UTF-8 were set aside; write it as UTF-8"
+            return (warning("mixed_encodings", message),)
+        if self.name in ("cp1252", "latin-1") and not self.stated:
+            message = f"the file is not UTF-8 and was read as {self.name}; write it as UTF-8 to be sure of its letters"
+            return (warning("encoding", message),)
+        return ()
+
+
+UTF_8 = Encoding("utf-8-sig")
+
+
+def detect_encoding(content: Content) -> Encoding:
+    """Find the encoding of a text file: UTF-8, UTF-16, else a Windows or Latin single-byte one.
+
+    A file in which some lines that are not ASCII are valid UTF-8 *is* UTF-8; its other lines are at fault.
+
+    Raises
+    ------
+    InvalidInputError
+        When the bytes are no text.
+    """
+    head = content.head()
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return _utf16(content, "utf-16")
+    if head.count(0, 1) > len(head) // 4:
+        return _utf16(content, "utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be")
+    if 0 in head:
+        raise InvalidInputError("the file is binary, not a table: upload CSV, JSON Lines or Parquet")
+    if _decodes(content.pieces(), "utf-8"):
+        return UTF_8
+    if _has_utf8_line(content):
+        return Encoding("utf-8-sig", mixed=True)
+    return Encoding("cp1252" if _decodes(content.pieces(), "cp1252") else "latin-1")
+
+
+def stated_encoding(content: Content, name: str) -> Encoding:
+    """Take the encoding that the user states.
+
+    Raises
+    ------
+    InvalidInputError
+        When the file is not written in it; only UTF-8 files may have lines that are not.
+    """
+    plain = codecs.lookup(name).name
+    if plain in ("utf-8", "utf-8-sig"):
+        return Encoding("utf-8-sig", mixed=not _decodes(content.pieces(), "utf-8"), stated=True)
+    if not _decodes(content.pieces(), name):
+        raise InvalidInputError(f"the file is not written in {name}, as the spec's read.encoding says")
+    return Encoding(name, stated=True)
+
+
+@dataclass(slots=True)
+class Text:
+    """A text file, read as UTF-8 whatever it is written in.
+
+    All encodings that are told apart write ASCII alike. So the encoding is found out once a byte turns up that is not
+    ASCII, or when somebody asks: most files are then read once instead of twice.
+
+    Parameters
+    ----------
+    content : Content
+        The file.
+    stated : str or None, default=None
+        The encoding that the user states.
+
+    Raises
+    ------
+    InvalidInputError
+        When the bytes are no text, or not written in the encoding that is stated.
+    """
+
+    content: Content
+    stated: str | None = None
+    _encoding: Encoding | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        if self.stated:
+            self._encoding = stated_encoding(self.content, self.stated)
+        elif not _is_plain(self.content.head()):
+            self._encoding = detect_encoding(self.content)
+
+    @property
+    def encoding(self) -> Encoding:
+        """What the file is written in."""
+        if self._encoding is None:
+            self._encoding = detect_encoding(self.content)
+        return self._encoding
+
+    @property
+    def mixed(self) -> bool:
+        """Whether bytes that were read so far may be no valid UTF-8."""
+        return self._encoding is not None and self._encoding.mixed
+
+    @contextmanager
+    def open(self) -> Iterator["Utf8Stream"]:
+        """Open the text, without byte order mark."""
+        with self.content.open_lines() as stream:
+            yield Utf8Stream(stream, self)
+
+    def encoding_of(self, piece: bytes) -> Encoding:
+        """Return what the file is written in as far as a piece of it matters, which follows pieces of ASCII."""
+        if self._encoding is None and piece.isascii():
+            return UTF_8
+        return self.encoding
+
+    def end(self) -> None:
+        """Take note that every piece was read."""
+        if self._encoding is None:
+            self._encoding = UTF_8
+
+
+@dataclass(slots=True)
+class Utf8Stream:
+    """Reads a text file as UTF-8.
+
+    Bytes of a mixed file that are not valid stay as they are.
+    """
+
+    stream: Bytes
+    text: Text
+    _decoder: codecs.IncrementalDecoder | None = field(init=False, default=None)
+    _started: bool = field(init=False, default=False)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether bytes that were read so far may be no valid UTF-8."""
+        return self.text.mixed
+
+    def read(self, size: int, /) -> bytes:
+        """Return about ``size`` more bytes; none at the end."""
+        while piece := self.stream.read(size):
+            encoding = self.text.encoding_of(piece)
+            if self._decoder is None and not encoding.is_utf8:
+                self._decoder = codecs.getincrementaldecoder(encoding.name)()
+            if self._decoder is not None:
+                piece = self._decoder.decode(piece).encode("utf-8")
+            elif not self._started:
+                piece = piece.removeprefix(codecs.BOM_UTF8)
+            self._started = True
+            if piece:
+                return piece
+        self.text.end()
+        return b""
+
+
+def _is_plain(head: bytes) -> bool:
+    """Tell whether a file's beginning leaves open what it is written in."""
+    return head.isascii() and 0 not in head
+
+
+def _utf16(content: Content, name: str) -> Encoding:
+    if not _decodes(content.pieces(), name):
+        raise InvalidInputError("the file is neither text nor Parquet: upload CSV, JSON Lines or Parquet")
+    return Encoding(name)
+
+
+def _decodes(pieces: Iterable[bytes], encoding: str) -> bool:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    clean = encoding == "utf-8"
+    try:
+        for piece in pieces:
+            # A piece of ASCII is valid UTF-8 without looking further, unless a letter is still open.
+            if not (clean and piece.isascii() and not decoder.getstate()[0]):
+                decoder.decode(piece)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _has_utf8_line(content: Content) -> bool:
+    with content.open() as stream:
+        while lines := stream.readlines(SAMPLE_BYTES):
+            if any(not line.isascii() and _decodes([line], "utf-8") for line in lines):
+                return True
+    return False

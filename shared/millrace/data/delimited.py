@@ -5,6 +5,7 @@ parser, one after the other. Both read the same from a plain block.
 """
 
 import csv
+import io
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,16 +14,249 @@ from itertools import islice
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 
-from millrace.data.blocks import Block, BlockReader, block_sizes, count_lines
-from millrace.data.careful_blocks import CarefulRecords, text_lines
-from millrace.data.encoding import Text
+from millrace.data.blocks import Block, BlockReader, RecordLayout, block_sizes, count_lines, lay_out, record_ends
+from millrace.data.content import Text
 from millrace.data.findings import Finding, shorten
-from millrace.data.number_style import PLAIN, NumberStyle, detect_style
-from millrace.data.plain_blocks import PlainBlocks
-from millrace.data.raw import RowBatch, build_cells, check_header, itself, missing_words
+from millrace.data.raw import MAX_ROW_TEXT, QuarantinedRow, RowBatch, build_cells, check_header, itself, missing_words
+from millrace.data.row_store import MOMENT
+from millrace.data.values import PLAIN, NumberStyle, detect_style
 from millrace.errors import InvalidInputError, NoRowsError
+from millrace.schema import MISSING_WORDS
 from millrace.spec.data import ReadSpec
+
+_UNUSABLE = re.compile("[\0\ud800-\udfff]")
+
+
+@dataclass(slots=True)
+class CarefulRecords:
+    """Reads records one after the other, remembering the line on which each starts.
+
+    Parameters
+    ----------
+    block : Block
+        Where they begin.
+    more : callable
+        Returns more lines where the block's last record is not complete; none at the end.
+    delimiter : str
+        Between fields.
+    encoding : str
+        What the file is written in, as people know it.
+    width : int
+        How many fields a record should have.
+    """
+
+    block: Block
+    more: Callable[[], bytes]
+    delimiter: str
+    encoding: str
+    width: int
+    lines: list[int] = field(default_factory=list)
+    malformed: list[QuarantinedRow] = field(default_factory=list)
+    next_line: int = 0
+    _pending: list[str] = field(default_factory=list)
+    _feed: list[str] = field(default_factory=list)
+    _position: int = 0
+
+    def columns(self) -> list[pa.ChunkedArray]:
+        """Read every record; those of the header's width become columns, the others are set aside."""
+        self.next_line = self.block.first_line
+        self._feed = list(text_lines(self.block.body))
+        rows = list(self._well_formed())
+        values = zip(*rows, strict=True) if rows else [()] * self.width
+        return [pa.chunked_array([pa.array(column, type=pa.string())]) for column in values]
+
+    def _well_formed(self) -> Iterator[list[str]]:
+        parser = csv.reader(self._remember_lines(), delimiter=self.delimiter, strict=True)
+        while self._position < len(self._feed):
+            try:
+                record = next(parser)
+            except StopIteration:
+                return
+            except csv.Error as fault:
+                self._set_aside_unparsable(fault)
+                continue
+            if not record:
+                self._forget_lines()
+            elif len(record) != self.width:
+                self._set_aside(f"{len(record):,} fields where the header has {self.width:,}")
+            elif any(_UNUSABLE.search(line) for line in self._pending):
+                self._set_aside(f"not valid {self.encoding} text")
+            else:
+                self.lines.append(self.next_line)
+                self._forget_lines()
+                yield record
+
+    def _set_aside_unparsable(self, fault: csv.Error) -> None:
+        unclosed = "unexpected end" in str(fault) or "field limit" in str(fault)
+        if unclosed and '"' in "".join(self._pending):
+            if "unexpected end" in str(fault) and len(self._pending) == 1:
+                self._set_aside("the last line opens a quote that is never closed")
+                return
+            raise InvalidInputError(
+                f"line {self.next_line:,} opens a quote that is never closed: close it, or double quotes inside a value"
+            ) from fault
+        self._set_aside(f"the quotes do not match: {fault}")
+
+    def _set_aside(self, reason: str) -> None:
+        text = "".join(self._pending).rstrip("\r\n")
+        readable = _UNUSABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+        self.malformed.append(QuarantinedRow(self.next_line, reason, shorten(readable, MAX_ROW_TEXT)))
+        self._forget_lines()
+
+    def _remember_lines(self) -> Iterator[str]:
+        while True:
+            if self._position == len(self._feed):
+                self._feed, self._position = list(text_lines(self.more())), 0
+                if not self._feed:
+                    return
+            line = self._feed[self._position]
+            self._position += 1
+            self._pending.append(line)
+            yield line
+
+    def _forget_lines(self) -> None:
+        self.next_line += len(self._pending)
+        self._pending.clear()
+
+
+def text_lines(body: bytes) -> Iterator[str]:
+    """Yield lines with their endings; bytes that are not valid UTF-8 become lone surrogates."""
+    return io.TextIOWrapper(io.BytesIO(body), encoding="utf-8", errors="surrogateescape", newline="")
+
+
+_COLUMN_AT_FAULT = re.compile(r"CSV column #(\d+): (?:Row #\d+: )?CSV conversion error")
+
+
+@dataclass(slots=True)
+class PlainBlocks:
+    """Reads the plain blocks of one file; on any number of threads.
+
+    Parameters
+    ----------
+    names : list of str
+        The columns, in the file's order.
+    delimiter : str
+        Between fields.
+    missing : pyarrow.Array or None
+        The words that mean "missing"; None stands for :data:`millrace.schema.MISSING_WORDS`.
+    types : mapping of str to pyarrow.DataType
+        The columns that are wanted, and what they are best read as; none wants every column as text.
+    """
+
+    names: list[str]
+    delimiter: str
+    missing: pa.Array | None
+    types: Mapping[str, pa.DataType]
+    _quickest: dict[str, pa.DataType] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._quickest = {name: _quickest_type(kind) for name, kind in self.types.items()}
+
+    def read(self, block: Block) -> RowBatch | None:
+        """Read a plain block; None when Arrow will not."""
+        body = block.body
+        malformed: tuple[QuarantinedRow, ...] = ()
+        table = self._parse_typed(body, quoted=block.quoted)
+        if table is not None and table.num_rows == block.lines:
+            lines = np.arange(block.first_line, block.first_line + table.num_rows, dtype=np.int64)
+        else:
+            layout = lay_out(body, self.delimiter)
+            fitting = layout.widths == len(self.names)
+            lines = layout.lines[fitting] + block.first_line
+            if not fitting.all():
+                malformed = self._wrong_widths(block, layout)
+                pieces = zip(layout.starts[fitting].tolist(), layout.ends[fitting].tolist(), strict=True)
+                body = b"".join(body[start:end] + b"\n" for start, end in pieces)
+                table = self._parse_typed(body, quoted=block.quoted) if body else None
+            if not body:
+                return RowBatch(lines, partial(_no_cells, self.names), malformed, self.names)
+            if table is None or table.num_rows != len(lines):
+                return None
+        if not self.types:
+            cells = build_cells(self.names, table.columns, self.missing)
+            return RowBatch(lines, lambda: cells, malformed, self.names)
+        typed = {name: table.column(name) for name in self.types}
+        as_text = partial(self._as_text, body, quoted=block.quoted)
+        return RowBatch(lines, as_text, malformed, self.names, typed, nulls_known=True)
+
+    def _parse_typed(self, body: bytes, *, quoted: bool) -> pa.Table | None:
+        """Parse whole records, reading as text what is not of the type that it should be; None when they are unfit."""
+        spread = quoted and _spread(body)
+        types = dict(self._quickest)
+        while True:
+            try:
+                return self._parse(body, types, quoted=quoted, spread=spread)
+            except pa.ArrowInvalid as fault:
+                found = _COLUMN_AT_FAULT.search(str(fault))
+                if found is None:
+                    return None
+                # Arrow counts the file's columns, whether or not they are wanted.
+                name = self.names[int(found[1])]
+                if types.get(name, pa.string()) == pa.string():
+                    return None
+                if types[name] == pa.date32():
+                    # Dates with times on them: no block of this file will be otherwise.
+                    self._quickest[name] = pa.string()
+                types[name] = pa.string()
+
+    def _parse(self, body: bytes, types: Mapping[str, pa.DataType], *, quoted: bool, spread: bool) -> pa.Table:
+        return pa_csv.read_csv(
+            pa.BufferReader(body),
+            read_options=pa_csv.ReadOptions(
+                # In one piece: columns then lie in one too, and it is blocks that are read at the same time.
+                column_names=self.names,
+                block_size=len(body) + 1,
+                use_threads=False,
+            ),
+            parse_options=pa_csv.ParseOptions(
+                delimiter=self.delimiter,
+                quote_char='"' if quoted else False,
+                newlines_in_values=spread,
+                ignore_empty_lines=True,
+            ),
+            convert_options=pa_csv.ConvertOptions(
+                column_types={name: types.get(name, pa.string()) for name in self.names},
+                null_values=sorted(MISSING_WORDS) if self.missing is None else self.missing.to_pylist(),
+                strings_can_be_null=True,
+                include_columns=list(types) or None,
+                check_utf8=False,
+            ),
+        )
+
+    def _as_text(self, body: bytes, *, quoted: bool) -> pa.Table:
+        try:
+            table = self._parse(body, {}, quoted=quoted, spread=quoted and _spread(body))
+        except pa.ArrowInvalid as fault:  # the same body was read with types before
+            raise InvalidInputError("the file could not be read twice") from fault
+        return build_cells(self.names, table.columns, self.missing)
+
+    def _wrong_widths(self, block: Block, layout: RecordLayout) -> tuple[QuarantinedRow, ...]:
+        wrong = np.flatnonzero(layout.widths != len(self.names)).tolist()
+        return tuple(
+            QuarantinedRow(
+                int(layout.lines[row]) + block.first_line,
+                f"{int(layout.widths[row]):,} fields where the header has {len(self.names):,}",
+                shorten(block.body[layout.starts[row] : layout.ends[row]].decode("utf-8", "replace"), MAX_ROW_TEXT),
+            )
+            for row in wrong
+        )
+
+
+def _spread(body: bytes) -> bool:
+    """Tell whether a record takes several lines."""
+    return len(record_ends(body)) != count_lines(body)
+
+
+def _quickest_type(kind: pa.DataType) -> pa.DataType:
+    """Return what Arrow's parser reads faster and without loss."""
+    return pa.date32() if kind == MOMENT else kind
+
+
+def _no_cells(names: list[str]) -> pa.Table:
+    return pa.table({name: pa.array([], type=pa.string()) for name in names})
+
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 

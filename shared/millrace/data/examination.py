@@ -12,28 +12,21 @@ from typing import Any
 
 import numpy as np
 
+from millrace.data.association import find_leakage
 from millrace.data.bias import find_bias
-from millrace.data.bounded import BoundedReader
-from millrace.data.checks import CheckedTable, check_table
-from millrace.data.conversion import convert, read_types
-from millrace.data.declared import added_columns, declare_columns, extend_schema
+from millrace.data.checks import CheckedTable, check_table, check_whole
+from millrace.data.compare import NO_HISTORY, History, check_skew, find_shift
 from millrace.data.findings import Finding, error, errors_among, shorten, warning
-from millrace.data.history import NO_HISTORY, History
-from millrace.data.inference import infer_columns, infer_some
-from millrace.data.leakage import find_leakage
-from millrace.data.limits import DEFAULT_LIMITS, Limits
-from millrace.data.multi_file import MultiFileReader
-from millrace.data.observing import observe
-from millrace.data.profiling import profile_table
+from millrace.data.infer import infer_columns, infer_some
+from millrace.data.prepare import observe
+from millrace.data.profile import profile_table
 from millrace.data.quarantine import Locate
 from millrace.data.raw import QuarantinedRow, TableReader
-from millrace.data.reading import open_table
-from millrace.data.shift import find_shift
-from millrace.data.skew import check_skew
-from millrace.data.storage import to_values
-from millrace.data.table_checks import check_whole
-from millrace.data.targets import choose_target, judge_target, small_classes, wanted_task
-from millrace.data.typed_table import TypedTable, missing_cells
+from millrace.data.read import DEFAULT_LIMITS, BoundedReader, Limits, MultiFileReader, open_table
+from millrace.data.row_store import to_values
+from millrace.data.schema_changes import added_columns, declare_columns, extend_schema
+from millrace.data.target import choose_target, judge_target, small_classes, wanted_task
+from millrace.data.typed_table import TypedTable, convert, missing_cells, read_types
 from millrace.errors import MillraceError, PayloadTooLargeError
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millrace.data.findings import Finding, listed, shorten
-from millrace.data.number_style import PLAIN, NumberStyle
+from millrace.data.values import PLAIN, NumberStyle
 from millrace.errors import FieldError, InvalidInputError
 from millrace.schema import MISSING_WORDS
 from millrace.spec.data import ReadSpec

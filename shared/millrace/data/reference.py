@@ -13,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.features import MISSING_STRING, missing_cells
+from millrace.histograms.bins import CodedWords, code_words
+from millrace.histograms.tables import Reference, Values, sketch_rows
 from millrace.schema import Column, TableSchema
-from millrace.sketches.reference import Reference
-from millrace.sketches.tables import Values, sketch_rows
-from millrace.sketches.words import CodedWords, code_words
 from millrace.text import word_counts
 
 REFERENCE_VERSION = 2
@@ -52,7 +51,7 @@ def describe_reference(
         texts by how many words they have, have ``minimum``, ``maximum``, ``mean``, ``standard_deviation``,
         ``quantiles`` and ``histogram``: inner ``edges`` and one more ``counts``; a value on an edge is in the cell
         above it. Their ``cells`` are cut finer, and have the ``sums`` of the values in them too. ``dependence`` has the
-        sums of the features' scores and of their products (:mod:`millrace.sketches.dependence`), sensitive features
+        sums of the features' scores and of their products (:mod:`millrace.histograms.dependence`), sensitive features
         left out.
     """
     classes = bool(schema.classes)

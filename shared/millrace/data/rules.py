@@ -1,20 +1,93 @@
 """What a spec demands of single values: presence, range, set, pattern; found a batch at a time."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millrace.data.conversion import Converted
 from millrace.data.findings import quoted
-from millrace.data.patterns import unmatched
-from millrace.data.positions import Positions, true_positions, word_positions
 from millrace.data.raw import RowBatch
+from millrace.data.typed_table import Converted
 from millrace.schema import Column
+
+Positions = npt.NDArray[np.int64]
+
+NO_POSITIONS: Positions = np.empty(0, dtype=np.int64)
+
+
+def true_positions(condition: pa.Array) -> Positions:
+    """Return where an Arrow condition is true; null counts as false."""
+    found: Positions = pc.indices_nonzero(condition).to_numpy().view(np.int64)
+    return found
+
+
+def word_positions(encoded: pa.DictionaryArray, words: Positions) -> Positions:
+    """Return where one of some words stands, which are given by their positions in the dictionary."""
+    if not len(words):
+        return NO_POSITIONS
+    # One word more, for the missing ones.
+    wanted = np.zeros(len(encoded.dictionary) + 1, dtype=np.bool_)
+    wanted[words] = True
+    indices = pc.fill_null(encoded.indices, len(encoded.dictionary)) if encoded.null_count else encoded.indices
+    return np.flatnonzero(wanted.take(indices.to_numpy()))
+
+
+#: Words that are looked at together: where one in a thousand is at fault, that is one group in thirty.
+GROUP = 32
+
+_NEWLINE = 10
+#: What matches no line break, whatever it is put together to: no negation, no flags, no named or escaped classes but
+#: digits and letters.
+_WITHIN_A_LINE = re.compile(
+    r"(?:[A-Za-z0-9_ @#%&=:;,!<>/|){}\]*+?.-]"
+    r"|\((?!\?)"
+    r"|\[(?![\^:])"
+    r"|\\[dw.+*?|()\[\]{}/-])+"
+)
+
+
+def unmatched(words: pa.Array, pattern: str) -> Positions:
+    """Return the positions of the words that a pattern does not match from end to end; missing ones are none."""
+    if words.null_count:
+        known = true_positions(pc.is_valid(words))
+        return known[unmatched(words.drop_null(), pattern)]
+    if len(words) > GROUP and _WITHIN_A_LINE.fullmatch(pattern) and not _have_line_breaks(words):
+        suspects = _suspects(words, pattern)
+        return suspects[_unmatched_alone(words.take(pa.array(suspects)), pattern)]
+    return _unmatched_alone(words, pattern)
+
+
+def _suspects(words: pa.Array, pattern: str) -> Positions:
+    """Return the positions of all words in groups that do not match."""
+    starts = np.minimum(np.arange(0, len(words) + GROUP, GROUP, dtype=np.int32), np.int32(len(words)))
+    groups = pc.binary_join(pa.ListArray.from_arrays(starts, words), "\n")
+    lines = rf"\A(?:{pattern})(?:\n(?:{pattern}))*\z"
+    try:
+        failed = true_positions(pc.invert(pc.match_substring_regex(groups, lines)))
+    except pa.ArrowInvalid:
+        # Twice the pattern may be more than RE2 takes, where once is not.
+        return np.arange(len(words))
+    positions = (failed[:, np.newaxis] * GROUP + np.arange(GROUP)).ravel()
+    return positions[positions < len(words)]
+
+
+def _unmatched_alone(words: pa.Array, pattern: str) -> Positions:
+    return true_positions(pc.invert(pc.match_substring_regex(words, rf"\A(?:{pattern})\z")))
+
+
+def _have_line_breaks(words: pa.Array) -> bool:
+    _, offsets, letters = words.buffers()
+    if letters is None:
+        return False
+    ends = np.frombuffer(offsets, dtype=np.int32)
+    first, last = ends[words.offset], ends[words.offset + len(words)]
+    return bool((np.frombuffer(letters, dtype=np.uint8)[first:last] == _NEWLINE).any())
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from millrace.data.findings import Finding, error, listed, warning
-from millrace.data.limits import Limits
+from millrace.data.read import Limits
+from millrace.entities import Source
 from millrace.errors import ArtifactNotFoundError
 from millrace.layout import MAX_FOLDER_FILES, SUCCESS_MARKER, folder_of_marker
 from millrace.ports import ObjectStore, ObjectVersion
-from millrace.registry.entities import Source
 
 #: Bytes that a manifest may have.
 MAX_MANIFEST_BYTES = 1_000_000

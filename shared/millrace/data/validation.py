@@ -12,19 +12,17 @@ from typing import Any
 import millrace
 from millrace.contracts import ValidationVerdict
 from millrace.data.captured import CapturedRows, find_captured_rows
+from millrace.data.dataset import JSON, StoredTables
 from millrace.data.examination import count_types
 from millrace.data.findings import errors_among, shorten
-from millrace.data.intake import Intake, SourceIntake
-from millrace.data.limits import DEFAULT_LIMITS, Limits
-from millrace.data.preparation import PreparedData, Selection, choose_datasets, json_bytes, prepare
-from millrace.data.records import JSON
-from millrace.data.row_choice import Contribution
-from millrace.data.schemas import load_schema
-from millrace.data.stored_tables import StoredTables
+from millrace.data.ingest import Intake, SourceIntake
+from millrace.data.prepare import Contribution, PreparedData, Selection, choose_datasets, json_bytes, prepare
+from millrace.data.read import DEFAULT_LIMITS, Limits
+from millrace.data.schema_changes import load_schema
+from millrace.entities import DatasetRecord, Run
 from millrace.layout import prepared_key
 from millrace.ports import ObjectStore, Registry
-from millrace.registry.entities import DatasetRecord, Run
-from millrace.registry.living import insist_on_living
+from millrace.registry.lifecycle import insist_on_living
 from millrace.schema import TableSchema
 
 MAX_RUN_REASONS = 20

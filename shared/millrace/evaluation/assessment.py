@@ -1,7 +1,7 @@
 """Assessing a run's winner: the same holdout for it, the trivial baseline and the champion; then the gate."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,26 +9,81 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.data.prepared import PreparedSplit, load_columns, load_split
+from millrace.data.reference import describe_column
+from millrace.entities import Trial
 from millrace.errors import ArtifactNotFoundError, InvalidInputError
-from millrace.evaluation.champion import Champion, verify_sha256
-from millrace.evaluation.examination import Examination, Splits, Subject, examine
-from millrace.evaluation.gate import decide
-from millrace.evaluation.gate_evidence import ChampionComparison, GateEvidence, GateResult
+from millrace.evaluation.analysis import Examination, Splits, Subject, examine
+from millrace.evaluation.champion import Champion, Overlap, find_overlap, verify_sha256
+from millrace.evaluation.curves import decisions
+from millrace.evaluation.gate import ChampionComparison, GateEvidence, GateResult, decide
 from millrace.evaluation.holdout import Measurement, baseline_predictions, measure, unanswered
-from millrace.evaluation.intervals import Interval
-from millrace.evaluation.prediction_profile import profile_predictions
-from millrace.evaluation.seen_rows import Overlap, find_overlap
+from millrace.histograms.bins import NumberCells, make_cells
+from millrace.histograms.outcomes import ErrorSketch, OutcomeSketch, PredictionProfile
+from millrace.histograms.predictions import Answers, AnswerSketch, ErrorsByValue, ValueSketch
 from millrace.layout import prepared_key, split_key, trial_key
+from millrace.metrics.bootstrap import Interval
+from millrace.metrics.catalogue import Metric
 from millrace.ports import ObjectStore
-from millrace.registry.entities import Trial
 from millrace.schema import TableSchema
 from millrace.serving.onnx_model import OnnxModel
-from millrace.sketches.profile import PredictionProfile
 from millrace.spec import ModelSpec
-from millrace.training.metric_catalogue import Metric
-from millrace.training.record import ONNX_NAME, RECORD_NAME
+from millrace.training.trial import ONNX_NAME, RECORD_NAME
 
 Array = npt.NDArray[Any]
+
+
+def profile_predictions(
+    schema: TableSchema,
+    predictions: Array,
+    target: Array,
+    *,
+    train_target: Array,
+    threshold: float | None,
+    groups: Mapping[str, Array],
+) -> PredictionProfile | None:
+    """Profile answers on a holdout.
+
+    Parameters
+    ----------
+    predictions, target : array of shape (n_rows, n_classes) and (n_rows,)
+        Of the holdout; predictions of shape (n_rows,) for regression.
+    train_target : array of shape (n_train_rows,)
+        A regression's answers are counted in its cells.
+    threshold : float or None
+        From which probability of the second class on it is the label; None takes the likeliest.
+    groups : mapping of str to array of shape (n_rows,)
+        Of the declared columns of groups.
+
+    Returns
+    -------
+    PredictionProfile or None
+        None for a regression whose target never varied.
+    """
+    named = {name: group_names(values) for name, values in groups.items()}
+    if schema.task == "regression":
+        cells = make_cells(describe_column(schema.target, train_target))
+        if not isinstance(cells, NumberCells):
+            return None
+        values = predictions.astype(np.float64)
+        truth = target.astype(np.float64)
+        return PredictionProfile(
+            ValueSketch.of(values, cells, named),
+            ErrorSketch.of(values, truth, named, cells.center),
+            ErrorsByValue.of(values, truth, cells),
+        )
+    decided = predictions.argmax(axis=1) if threshold is None else decisions(predictions, threshold)
+    answers = Answers(decided.astype(np.int64), predictions.astype(np.float64), named)
+    return PredictionProfile(AnswerSketch.of(answers), OutcomeSketch.of(answers, target.astype(np.int64)))
+
+
+def group_names(values: Array) -> Sequence[str]:
+    """Return the group of each row as monitoring writes it."""
+    return ["missing" if _is_missing(value) else str(value) for value in values.tolist()]
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and np.isnan(value))
+
 
 HOLDOUT_COLUMNS = "holdout_columns.npz"
 PREPARED_MANIFEST = "manifest.json"

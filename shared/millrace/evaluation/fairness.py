@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from millrace.evaluation.columns import MISSING, as_words, boolean_words, conditions_of
-from millrace.evaluation.intervals import wilson
+from millrace.evaluation.slices import MISSING, as_words, boolean_words, conditions_of
 from millrace.features import missing_cells
+from millrace.metrics.bootstrap import wilson
 from millrace.schema import Column, Task
 
 FloatArray = npt.NDArray[np.float64]
@@ -56,7 +56,7 @@ def rates_of(
     Parameters
     ----------
     target, predictions : array
-        As :mod:`millrace.training.metrics` takes them.
+        As :mod:`millrace.metrics.scores` takes them.
     called : array of shape (n_rows,)
         The class index that each row is called; ignored for regression.
     """

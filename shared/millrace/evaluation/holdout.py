@@ -1,6 +1,6 @@
 """Measuring on the holdout: the test split, which no fitting and no ranking has seen."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from millrace.evaluation.intervals import (
+from millrace.features import FeatureMatrix
+from millrace.metrics.bootstrap import (
     FloatArray,
     Interval,
     bootstrap,
@@ -17,10 +18,11 @@ from millrace.evaluation.intervals import (
     resamples_for,
     wilson,
 )
-from millrace.evaluation.weighted import statistic
+from millrace.metrics.catalogue import METRICS, Metric
+from millrace.metrics.scores import compute_metrics
+from millrace.metrics.weighted import statistic
 from millrace.schema import TableSchema
-from millrace.training.metric_catalogue import METRICS, Metric
-from millrace.training.metrics import compute_metrics
+from millrace.serving.onnx_model import OnnxModel
 
 #: Metrics that are a share of the rows.
 _SHARES = frozenset({"accuracy"})
@@ -84,7 +86,7 @@ def measure(
     target : array of shape (n_rows,)
         Class indices or values.
     predictions : mapping of str to array
-        By whatever the caller calls each model; see :mod:`millrace.training.metrics`.
+        By whatever the caller calls each model; see :mod:`millrace.metrics.scores`.
     seed : int
         Of the draws.
     """
@@ -113,3 +115,67 @@ def baseline_predictions(schema: TableSchema, train_target: npt.NDArray[Any], ro
         return np.full(rows, train_target.mean(), dtype=np.float64)
     shares = np.bincount(train_target, minlength=len(schema.classes)) / len(train_target)
     return np.tile(shares, (rows, 1))
+
+
+#: Rows of a batch.
+BATCH_ROWS = 1_000
+
+WARM_UP_CALLS = 5
+BLOCKS = 5
+CALLS_OF_A_ROW = 40
+CALLS_OF_A_BATCH = 8
+
+#: Seconds after which no further block is begun: a model this slow has shown it.
+MAX_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Milliseconds of a call, in the quietest block."""
+
+    rows: int
+    median: float
+    p95: float
+    calls: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return {"rows": self.rows, "p50_milliseconds": self.median, "p95_milliseconds": self.p95, "calls": self.calls}
+
+
+def measure_latency(model: OnnxModel, features: FeatureMatrix, clock: Callable[[], float]) -> dict[str, Latency]:
+    """Time one row and a batch of the holdout's rows, repeated where there are fewer.
+
+    Parameters
+    ----------
+    clock : callable
+        Seconds from any fixed point, monotonic.
+
+    Returns
+    -------
+    dict of str to Latency
+        ``row`` and ``batch``.
+    """
+    rows = [features.take(np.array([row % len(features)])) for row in range(CALLS_OF_A_ROW)]
+    batch = features.take(np.arange(BATCH_ROWS) % len(features))
+    return {
+        "row": _time(model, rows, clock),
+        "batch": _time(model, [batch] * CALLS_OF_A_BATCH, clock),
+    }
+
+
+def _time(model: OnnxModel, inputs: list[FeatureMatrix], clock: Callable[[], float]) -> Latency:
+    for features in inputs[:WARM_UP_CALLS]:
+        model.run(features)
+    begun = clock()
+    blocks: list[tuple[float, float]] = []
+    while not blocks or (len(blocks) < BLOCKS and clock() - begun < MAX_SECONDS):
+        taken = []
+        for features in inputs:
+            start = clock()
+            model.run(features)
+            taken.append(1_000.0 * (clock() - start))
+        median, p95 = np.percentile(taken, [50, 95])
+        blocks.append((float(median), float(p95)))
+    median, p95 = min(blocks, key=lambda block: block[1])
+    return Latency(len(inputs[0]), median, p95, len(blocks) * len(inputs))

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from millrace.data.prepared import PreparedSplit
-from millrace.evaluation.intervals import FloatArray, draw_weights, percentile_interval
-from millrace.evaluation.weighted import statistic
 from millrace.features import FeatureMatrix
+from millrace.metrics.bootstrap import FloatArray, draw_weights, percentile_interval
+from millrace.metrics.catalogue import METRICS, Metric
+from millrace.metrics.weighted import statistic
 from millrace.schema import TableSchema
 from millrace.serving.background import column_groups
 from millrace.serving.onnx_model import OnnxModel
-from millrace.training.metric_catalogue import METRICS, Metric
 
 #: Holdout rows that are shuffled, shuffles of each column, and bootstrap draws of the rows.
 MAX_ROWS = 1_000

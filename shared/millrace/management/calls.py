@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from millrace.api_requests import read_caller, read_json_body
 from millrace.names import validate_model_name
 from millrace.ports import MonitoringPipeline, ObjectStore, Registry, Schedules, TaskCallback
-from millrace.registry.acting import Acting
+from millrace.registry.promotion import Acting
 from millrace.spec import invalid_input
 
 #: Of a reason in the ledger.

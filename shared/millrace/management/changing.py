@@ -5,14 +5,13 @@ from typing import Any
 from pydantic import Field
 
 from millrace.management.calls import Call, Reasoned, Route
-from millrace.management.monitoring import look_now
+from millrace.management.reading import look_now
 from millrace.names import validate_model_name, validate_run_id
-from millrace.registry.approving import Decision, answer_approval
-from millrace.registry.collecting import collect
+from millrace.registry.approvals import Decision, answer_approval
 from millrace.registry.deletion import delete_model
+from millrace.registry.garbage import collect
 from millrace.registry.presentation import to_json
-from millrace.registry.promotion import promote, roll_back
-from millrace.registry.retirement import retire
+from millrace.registry.promotion import promote, retire, roll_back
 
 #: More than any model has; fits every key.
 _MAX_VERSION = 999_999

@@ -1,17 +1,58 @@
 """Requests that ask what is known, and the one that says something new: a model's spec."""
 
+import json
 from typing import Any
 
 from millrace.data.catalogue import describe_dataset, describe_datasets, describe_difference
-from millrace.data.schemas import describe_schema
-from millrace.data.specs import describe_spec, replace_spec
+from millrace.data.schema_changes import describe_schema
+from millrace.data.spec_changes import describe_spec, replace_spec
+from millrace.errors import ArtifactNotFoundError
+from millrace.layout import monitoring_key
 from millrace.management.calls import Call, Route
-from millrace.management.monitoring import get_look, get_report
-from millrace.names import CHAMPION, validate_cause_id, validate_model_name, validate_run_id
-from millrace.registry.history import describe_moment, describe_moves, read_moment
+from millrace.monitoring.alerts import describe_actions
+from millrace.names import CHAMPION, make_cause_id, make_run_id, validate_cause_id, validate_model_name, validate_run_id
 from millrace.registry.presentation import to_json
-from millrace.registry.reading import describe_approval, describe_card, describe_cause, describe_run, describe_version
+from millrace.registry.queries import (
+    describe_approval,
+    describe_card,
+    describe_cause,
+    describe_moment,
+    describe_moves,
+    describe_run,
+    describe_version,
+    read_moment,
+)
 from millrace.triggers.dispatch import REFUSED_UPLOADS
+
+
+def get_report(call: Call, model: str) -> dict[str, Any]:
+    """Return the latest report; null while nothing was judged."""
+    name = call.existing(model)
+    try:
+        report = json.loads(call.data_store.get(monitoring_key(name, "reports/latest.json")))
+    except ArtifactNotFoundError:
+        report = None
+    for incident in report["incidents"] if report else ():
+        if incident["resolved_at"] is None:
+            # The report knows what was done when it was made; who asks now wants to know what has been by now.
+            asked = incident["event"], incident["incident_id"], incident.get("alerts", 0)
+            incident["actions"] = list(describe_actions(name, *asked, call.registry))
+    return {"model": name, "report": report, "page": monitoring_key(name, "reports/latest.html")}
+
+
+def look_now(call: Call, model: str) -> dict[str, Any]:
+    """Look at a model at once, instead of when its schedule says so; the same request is one look."""
+    name = call.existing(model)
+    request = str((call.event.get("requestContext") or {}).get("requestId", ""))
+    run = make_run_id(make_cause_id("look", name, request), call.now)
+    call.monitoring().start(name, run)
+    return {"model": name, "run": run, "status": "running"}
+
+
+def get_look(call: Call, model: str, run: str) -> dict[str, Any]:
+    """Tell whether a look at a model has ended."""
+    name, run = call.existing(model), validate_run_id(run)
+    return {"model": name, "run": run, "status": call.monitoring().status(run)}
 
 
 def list_models(call: Call) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 import millrace
+from millrace.entities import ModelVersion, Run
 from millrace.layout import dataset_key
-from millrace.registry.entities import ModelVersion, Run
 from millrace.registry.presentation import to_json
 from millrace.schema import TableSchema
-from millrace.serving.examples import example_row
+from millrace.serving.openapi import example_row
 from millrace.spec import ModelSpec
 
 #: Raised when a field of the document changes its meaning.

@@ -9,12 +9,11 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from millrace.histograms.bins import Cells, NumberCells, WordCells
+from millrace.histograms.tables import ColumnSketch, TableSketch
 from millrace.monitoring.findings import Finding, too_few
-from millrace.monitoring.statistics import discoveries
-from millrace.monitoring.tails import normal_tail
-from millrace.sketches.cells import Cells, NumberCells, WordCells
-from millrace.sketches.tables import ColumnSketch, TableSketch
 from millrace.spec.monitoring import DataQualityWatch
+from millrace.stats.distances import discoveries, normal_tail
 
 #: Unknown values named in a message.
 _NAMED_VALUES = 3

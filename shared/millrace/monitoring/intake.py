@@ -9,9 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from millrace.captures.reading import hash_id, hours, unpack
 from millrace.captures.records import CapturedRow, FeedbackRecord
-from millrace.captures.window import CapturedWindow, ReadReport, WindowBuilder
+from millrace.captures.window import CapturedWindow, ReadReport, WindowBuilder, hash_id, hours, unpack
 from millrace.errors import ArtifactNotFoundError
 from millrace.layout import captures_prefix, feedback_prefix
 from millrace.ports import ListedObject, ObjectStore

@@ -3,27 +3,25 @@
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from millrace.monitoring.background import Background, Subject
-from millrace.monitoring.bias import find_bias
-from millrace.monitoring.calibration import find_miscalibration
+from millrace.histograms.dependence import DependenceSketch
+from millrace.histograms.outcomes import ErrorSketch, OutcomeSketch, PredictionProfile
+from millrace.histograms.predictions import AnswerSketch, Traffic, ValueSketch
+from millrace.histograms.tables import ColumnSketch, Reference, TableSketch
+from millrace.monitoring.baselines import Background, Subject
+from millrace.monitoring.bias import find_bias, find_value_bias
 from millrace.monitoring.data_quality import find_faults
-from millrace.monitoring.dependence import find_broken_pairs
-from millrace.monitoring.drift import ColumnDrift, compare_column, find_drift
-from millrace.monitoring.estimation import calibration_map, estimate_errors, estimate_quality
+from millrace.monitoring.drift import ColumnDrift, compare_column, find_broken_pairs, find_drift, find_prediction_drift
 from millrace.monitoring.findings import Finding
 from millrace.monitoring.performance import measure_outcomes
-from millrace.monitoring.predictions import find_prediction_drift
-from millrace.monitoring.quality import find_concept_drift, find_quality_drop
+from millrace.monitoring.quality import (
+    calibration_map,
+    estimate_errors,
+    estimate_quality,
+    find_concept_drift,
+    find_miscalibration,
+    find_quality_drop,
+)
 from millrace.monitoring.seasons import excuse, excuse_as_before
-from millrace.monitoring.traffic import Traffic
-from millrace.monitoring.value_bias import find_value_bias
-from millrace.sketches.dependence import DependenceSketch
-from millrace.sketches.outcomes import ErrorSketch, OutcomeSketch
-from millrace.sketches.predictions import AnswerSketch
-from millrace.sketches.profile import PredictionProfile
-from millrace.sketches.reference import Reference
-from millrace.sketches.tables import ColumnSketch, TableSketch
-from millrace.sketches.values import ValueSketch
 from millrace.spec.monitoring import DriftWatch, MonitoringSpec
 
 _FeatureVerdict = Literal["skew", "feature_drift", "feature_change"]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from millrace.captures.records import FeedbackRecord
+from millrace.histograms.outcomes import ErrorSketch, OutcomeSketch
 from millrace.monitoring.findings import Finding
 from millrace.monitoring.judging import judge_outcomes
 from millrace.monitoring.performance import measure_outcomes
@@ -13,7 +14,6 @@ from millrace.monitoring.quality import choose_metric
 from millrace.monitoring.run import Run
 from millrace.monitoring.segments import load_outcomes, load_rows, settle, sketch_outcomes
 from millrace.monitoring.state import QualityRecord, Segment
-from millrace.sketches.outcomes import ErrorSketch, OutcomeSketch
 from millrace.spec.monitoring import MonitoringSpec
 
 #: A part is settled with this share of the outcomes that usually come.

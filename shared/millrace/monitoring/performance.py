@@ -1,6 +1,6 @@
 """Metrics from sketches of outcomes, each with its standard error.
 
-The same metrics as :mod:`millrace.training.metrics`, which computes them from rows with scikit-learn. Shares, losses
+The same metrics as :mod:`millrace.metrics.scores`, which computes them from rows with scikit-learn. Shares, losses
 and errors are exact; areas under curves are computed on cells of probability and are off by less than a cell's share.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from millrace.sketches.outcomes import ErrorSketch, OutcomeSketch
+from millrace.histograms.outcomes import ErrorSketch, OutcomeSketch
 
 Floats = npt.NDArray[np.float64]
 _TWO = 2
@@ -40,7 +40,7 @@ class Estimate:
 
 
 def measure_outcomes(sketch: OutcomeSketch | ErrorSketch) -> dict[str, Estimate]:
-    """Return every metric that the outcomes give, by the name that :mod:`millrace.training.metric_catalogue` has."""
+    """Return every metric that the outcomes give, by the name that :mod:`millrace.metrics.catalogue` has."""
     if isinstance(sketch, ErrorSketch):
         measured = _measure_errors(sketch)
     elif sketch.rows:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from millrace.monitoring.background import Subject
+from millrace.histograms.bins import NumberCells
+from millrace.histograms.predictions import Traffic
+from millrace.histograms.tables import ColumnSketch
+from millrace.monitoring.baselines import Subject
+from millrace.monitoring.drift import AnswerColumn, answer_columns
 from millrace.monitoring.findings import Finding
-from millrace.monitoring.predictions import AnswerColumn, answer_columns
-from millrace.monitoring.traffic import Traffic
-from millrace.sketches.cells import NumberCells
-from millrace.sketches.tables import ColumnSketch
 
 Floats = npt.NDArray[np.float64]
 

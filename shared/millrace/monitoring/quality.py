@@ -7,14 +7,177 @@ the false discovery rate allows (normal limit of the difference of two estimates
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
+from millrace.histograms.bins import NumberCells
+from millrace.histograms.outcomes import OutcomeSketch
+from millrace.histograms.predictions import AnswerSketch, ErrorsByValue
+from millrace.histograms.tables import ColumnSketch
+from millrace.metrics.catalogue import METRICS, Metric
 from millrace.monitoring.findings import Finding, VerdictName, too_few
-from millrace.monitoring.performance import Estimate
-from millrace.monitoring.tails import normal_tail
+from millrace.monitoring.performance import Estimate, Floats, area_under_curve, proportion
 from millrace.schema import Task
-from millrace.spec.monitoring import QualityWatch
-from millrace.training.metric_catalogue import METRICS, Metric
+from millrace.spec.monitoring import CalibrationWatch, QualityWatch
+from millrace.stats.distances import chi_square_tail, normal_tail
+
+CALIBRATION_CELLS = 10
+_TWO = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How probabilities and frequencies agree.
+
+    Parameters
+    ----------
+    error, excess : float
+        Expected calibration error, and what of it is more than chance gives.
+    p_value : float
+        Of Hosmer and Lemeshow's statistic; of the class that agrees least, times the number of classes.
+    brier : float
+        Mean squared difference of probability and outcome.
+    """
+
+    error: float
+    excess: float
+    p_value: float
+    brier: float
+
+
+def measure_calibration(sketch: OutcomeSketch) -> Calibration:
+    """Return how a classifier's probabilities and the outcomes agree."""
+    classes = range(1, _TWO) if len(sketch.confusion) == _TWO else range(len(sketch.confusion))
+    parts = [_one_class(sketch, index) for index in classes]
+    error, expected = (float(np.mean([part[place] for part in parts])) for place in (0, 1))
+    p_value = min(1.0, min(part[2] for part in parts) * len(parts))
+    rows = max(1, sketch.rows)
+    return Calibration(error, max(0.0, error - expected), p_value, float(sketch.losses[2]) / rows)
+
+
+def _one_class(sketch: OutcomeSketch, index: int) -> tuple[float, float, float]:
+    totals, hits, sums = (_coarse(counts[index]) for counts in (sketch.totals, sketch.hits, sketch.probability_sums))
+    used = totals > 0
+    totals, hits, sums = totals[used], hits[used], sums[used]
+    rows = max(1.0, float(totals.sum()))
+    means = sums / totals
+    variances = np.maximum(totals * means * (1.0 - means), 1e-9)
+    error = float(np.abs(hits - sums).sum() / rows)
+    expected = float(np.sqrt(2.0 * variances / np.pi).sum() / rows)
+    # A cell in which hardly anything could come true otherwise has no normal limit to be judged by.
+    judged = variances >= 1.0
+    statistic = float(np.sum((hits - sums)[judged] ** 2 / variances[judged]))
+    return error, expected, chi_square_tail(statistic, int(judged.sum()))
+
+
+def _coarse(counts: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    return np.asarray(np.asarray(counts, dtype=np.float64).reshape(CALIBRATION_CELLS, -1).sum(axis=1))
+
+
+def find_miscalibration(
+    holdout: OutcomeSketch, present: OutcomeSketch, watch: CalibrationWatch, rate: float
+) -> Finding:
+    """Judge calibration against that on the holdout."""
+    if present.rows < watch.min_rows:
+        return too_few("calibration", "probabilities", present.rows, watch.min_rows, "outcomes")
+    before, now = measure_calibration(holdout), measure_calibration(present)
+    growth = now.excess - before.excess
+    breach = growth >= watch.threshold and now.p_value <= rate
+    state = "are no longer the frequencies" if breach else "agree with the frequencies"
+    return Finding(
+        verdict="calibration",
+        subject="probabilities",
+        status="breach" if breach else "ok",
+        message=f"probabilities {state}: expected calibration error {before.error:.3f} on the holdout, {now.error:.3f} "
+        f"on {present.rows:,} outcomes; Brier score {before.brier:.3f} → {now.brier:.3f}",
+        measure="expected calibration error beyond chance",
+        value=growth,
+        threshold=watch.threshold,
+        rows=present.rows,
+        p_value=now.p_value,
+        details={"before": before.error, "now": now.error, "brier_before": before.brier, "brier_now": now.brier},
+    )
+
+
+#: Rows' weight of a cell's own probability beside what the holdout showed.
+_PRIOR_ROWS = 10.0
+
+
+def calibration_map(holdout: OutcomeSketch) -> Floats:
+    """Return, by class and cell of probability, how often the class came true, leaning on the probability itself."""
+    classes, cells = holdout.totals.shape
+    middles = np.tile((np.arange(cells) + 0.5) / cells, (classes, 1))
+    means = np.divide(holdout.probability_sums, holdout.totals, out=middles, where=holdout.totals > 0)
+    return np.asarray((holdout.hits + _PRIOR_ROWS * means) / (holdout.totals + _PRIOR_ROWS))
+
+
+def estimate_quality(answers: AnswerSketch, calibrated: Floats) -> dict[str, Estimate]:
+    """Return the metrics to be expected of answers: accuracy, and for two classes the areas, F1 and losses.
+
+    Parameters
+    ----------
+    calibrated : float64 array of shape (n_classes, n_cells)
+        From :func:`calibration_map`.
+    """
+    rows = answers.rows
+    if not rows:
+        return {}
+    right = answers.decided * calibrated
+    hits = float(right.sum())
+    expected = {"accuracy": Estimate(hits / rows, proportion(round(hits), rows).error, rows)}
+    if len(answers.decided) != _TWO:
+        return expected
+    chance, counts = calibrated[1], answers.probabilities[1].astype(np.float64)
+    expected["roc_auc"] = area_under_curve(counts * chance, counts * (1.0 - chance))
+    true_positives = float(right[1].sum())
+    union = float(answers.decided[1].sum() + answers.decided[0].sum() - right[0].sum())
+    if union > 0:
+        part = true_positives / union
+        error = 2.0 / (1.0 + part) ** 2 * proportion(round(true_positives), max(1, round(union))).error
+        expected["f1"] = Estimate(2.0 * part / (1.0 + part), error, rows)
+    cells = len(chance)
+    stated = (np.arange(cells) + 0.5) / cells
+    losses = {
+        "log_loss": -(chance * np.log(stated) + (1.0 - chance) * np.log(1.0 - stated)),
+        "brier": chance * (1.0 - stated) ** 2 + (1.0 - chance) * stated**2,
+    }
+    for name, loss in losses.items():
+        mean = float(np.sum(counts * loss) / rows)
+        deviation = float(np.sqrt(np.sum(counts * (loss - mean) ** 2) / rows))
+        expected[name] = Estimate(mean, max(deviation, mean) / np.sqrt(rows), rows)
+    return expected
+
+
+def estimate_errors(answers: ColumnSketch, errors: ErrorsByValue, cells: NumberCells) -> dict[str, Estimate]:
+    """Return the errors to be expected of a regression's answers: mean absolute error and root mean squared error.
+
+    Parameters
+    ----------
+    answers : ColumnSketch
+        In the target's cells.
+    errors : ErrorsByValue
+        Of the holdout, in the same cells. Values beyond all that it had are taken for those at its end.
+    """
+    counts = cells.coarse(answers.counts)
+    rows, holdout = float(counts.sum()), np.stack([cells.coarse(kind) for kind in errors.sums])
+    if not rows or not holdout[0].sum():
+        return {}
+    overall = holdout.sum(axis=1) / holdout[0].sum()
+    # A cell that the holdout hardly had leans on all of it.
+    means = (holdout + _PRIOR_ROWS * overall[:, np.newaxis]) / (holdout[0] + _PRIOR_ROWS)
+    absolute, square = (float(np.sum(counts * mean) / rows) for mean in means[1:])
+    if square <= 0.0:
+        return {}
+    root = float(np.sqrt(square))
+    error = float(np.sqrt(max(0.0, square - absolute**2) / rows))
+    # Of squares of normal errors the deviation is sqrt(2) times the mean.
+    return {
+        "mae": Estimate(absolute, error, int(rows)),
+        "rmse": Estimate(root, float(np.sqrt(2.0 / rows)) * square / (2.0 * root), int(rows)),
+    }
+
 
 #: Metrics that lie between 0 and 1, or near it: their fall is absolute. Others grow by a share of themselves.
 _BOUNDED = frozenset({"accuracy", "f1", "macro_f1", "roc_auc", "roc_auc_ovr", "pr_auc", "r2"})

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from millrace.monitoring.alerts import make_alerts
+from millrace.monitoring.baselines import WatchedVersion
 from millrace.monitoring.findings import Finding
 from millrace.monitoring.incidents import advance
 from millrace.monitoring.intake import IntakeNotes
 from millrace.monitoring.state import MonitoringState
-from millrace.monitoring.subjects import WatchedVersion
 from millrace.ports import ObjectStore
 from millrace.spec import ModelSpec
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
+from millrace.histograms.predictions import Traffic
 from millrace.monitoring.findings import Finding
-from millrace.monitoring.traffic import Traffic
 
 _DAY, _WEEK = timedelta(days=1), timedelta(days=7)
 _PERIODS = ((_DAY, "the same hours of earlier days"), (_WEEK, "the same hours and weekdays of earlier weeks"))

@@ -13,13 +13,13 @@ from millrace.captures.joining import join_feedback
 from millrace.captures.records import FeedbackRecord
 from millrace.captures.window import CapturedWindow, ReadReport
 from millrace.errors import ArtifactNotFoundError
+from millrace.histograms.outcomes import ErrorSketch, OutcomeSketch
+from millrace.histograms.predictions import Answers
 from millrace.layout import monitoring_key
 from millrace.monitoring.intake import IntakeNotes
 from millrace.monitoring.state import Segment
 from millrace.ports import ObjectStore
 from millrace.schema import TableSchema
-from millrace.sketches.outcomes import ErrorSketch, OutcomeSketch
-from millrace.sketches.predictions import Answers
 
 Array = npt.NDArray[Any]
 

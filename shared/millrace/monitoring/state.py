@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
 
+from millrace.histograms.predictions import AnswerSketch, Traffic, ValueSketch
+from millrace.histograms.tables import ColumnSketch, TableSketch
 from millrace.monitoring.findings import Finding
 from millrace.monitoring.incidents import Watchbook
 from millrace.monitoring.seasons import Usual
-from millrace.monitoring.traffic import Traffic
-from millrace.sketches.predictions import AnswerSketch
-from millrace.sketches.tables import ColumnSketch, TableSketch
-from millrace.sketches.values import ValueSketch
 
 STATE_VERSION = 1
 STATE_NAME = "state.json.gz"

@@ -11,8 +11,10 @@ import numpy.typing as npt
 
 from millrace.captures.window import CapturedWindow
 from millrace.errors import ArtifactNotFoundError
+from millrace.histograms.predictions import AnswerSketch, Traffic, ValueSketch
+from millrace.histograms.tables import ColumnSketch, sketch_rows
 from millrace.layout import monitoring_key
-from millrace.monitoring.background import Background
+from millrace.monitoring.baselines import Background
 from millrace.monitoring.findings import Finding
 from millrace.monitoring.judging import INPUT_VERDICTS, judge_traffic
 from millrace.monitoring.pictures import draw_columns, effects_of
@@ -20,11 +22,7 @@ from millrace.monitoring.run import Run
 from millrace.monitoring.seasons import Seasons, find_seasons, learn_usual
 from millrace.monitoring.segments import SegmentRows, extract_rows, store_segment
 from millrace.monitoring.state import WindowRecord, traffic_from_dict, traffic_to_dict
-from millrace.monitoring.traffic import Traffic
 from millrace.ports import ObjectStore
-from millrace.sketches.predictions import AnswerSketch
-from millrace.sketches.tables import ColumnSketch, sketch_rows
-from millrace.sketches.values import ValueSketch
 
 
 def take_batch(run: Run, batch: CapturedWindow, name: str, known_versions: set[int]) -> int:

@@ -4,12 +4,25 @@
 memory.
 """
 
-from millrace.ports.events import Event, EventPublisher
-from millrace.ports.objects import ListedObject, ObjectInfo, ObjectStore, ObjectVersion
-from millrace.ports.pipeline import MonitoringPipeline, Notifier, PipelineStarter, TaskCallback
 from millrace.ports.registry import MAX_FOLLOW_UP_CAUSES, Claim, Registry, SpecRecord
-from millrace.ports.schedules import PURPOSES, Purpose, Schedule, Schedules
-from millrace.ports.serving_metrics import ServingCounts, ServingMetrics
+from millrace.ports.services import (
+    PURPOSES,
+    Event,
+    EventPublisher,
+    ListedObject,
+    MonitoringPipeline,
+    Notifier,
+    ObjectInfo,
+    ObjectStore,
+    ObjectVersion,
+    PipelineStarter,
+    Purpose,
+    Schedule,
+    Schedules,
+    ServingCounts,
+    ServingMetrics,
+    TaskCallback,
+)
 
 __all__ = [
     "MAX_FOLLOW_UP_CAUSES",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-from millrace.registry.entities import (
+from millrace.entities import (
     Act,
     AliasMove,
     Approval,
@@ -51,7 +51,7 @@ class Claim:
     ``started``: this call made the run. ``duplicate``: the cause was claimed before (``run_id`` says for which
     run, if it started one). ``deferred``: a run is active; the cause waits for it. ``answered``: a run is active
     that answers it already. ``deleted``: the cause belongs to a model that was deleted, see
-    :mod:`millrace.registry.living`; nothing was recorded.
+    :mod:`millrace.registry.lifecycle`; nothing was recorded.
     """
 
     outcome: Literal["started", "duplicate", "deferred", "answered", "deleted"]

@@ -3,7 +3,7 @@
 It is marked first, in one transaction: no alias points anywhere, no run has its turn, no cause starts one, the spec is
 the default one. What follows may be repeated, and asking again for a model that is deleted takes up what somebody did
 not live to finish: answers that are waited for, versions, schedules, incidents. Its active run and the causes that
-wait for it are ended by who listens to ``ModelDeleted`` (:mod:`millrace.triggers.ending`). Somebody may make it again
+wait for it are ended by who listens to ``ModelDeleted`` (:mod:`millrace.triggers.requests`). Somebody may make it again
 at any moment: what is still left to do then leaves the new one alone.
 
 The counters stay, so that a model made again under that name never uses a number of this one. Data stays too: what
@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
+from millrace.entities import Act, LedgerEntry, ModelState, Move
 from millrace.errors import (
     ApprovalNotFoundError,
     ConflictError,
@@ -24,9 +25,8 @@ from millrace.errors import (
 )
 from millrace.names import CHAMPION, make_cause_id, make_run_id
 from millrace.ports import MonitoringPipeline, Registry, Schedules, TaskCallback
-from millrace.registry.acting import Acting, moment_of_act
-from millrace.registry.approving import withdraw_approval
-from millrace.registry.entities import Act, LedgerEntry, ModelState, Move
+from millrace.registry.approvals import withdraw_approval
+from millrace.registry.promotion import Acting, moment_of_act
 from millrace.registry.schedules import follow_spec
 
 _MAX_ATTEMPTS = 8

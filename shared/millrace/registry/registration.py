@@ -10,9 +10,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from millrace.contracts import RegisteredVersion
+from millrace.entities import LedgerEntry, ModelVersion, Run, Trial
 from millrace.errors import (
     ArtifactIntegrityError,
     ArtifactNotFoundError,
@@ -25,13 +26,140 @@ from millrace.model_card.document import build_card
 from millrace.model_card.files import card_files
 from millrace.names import CHALLENGER, CHAMPION
 from millrace.ports import ObjectStore, Registry
-from millrace.registry.documents import build_manifest, build_signature, describe_artifacts
-from millrace.registry.entities import LedgerEntry, ModelVersion, Run, Trial
-from millrace.registry.living import insist_on_living
-from millrace.registry.settling import ACTOR, Claim, Settled, settle
-from millrace.registry.versioning import FIRST_VERSION, Recipe, next_semantic_version
-from millrace.schema import TableSchema
-from millrace.spec import ModelSpec
+from millrace.registry.lifecycle import insist_on_living
+from millrace.registry.presentation import to_json
+from millrace.registry.promotion import ACTOR, Claim, Settled, settle
+from millrace.schema import Column, ColumnRules, TableSchema
+from millrace.spec import CaptureSpec, ModelSpec
+
+FIRST_VERSION = "1.0.0"
+
+Change = Literal["major", "minor", "patch"]
+
+#: A column may become the wider type on the right without a value being refused.
+_WIDER = frozenset({("integer", "number"), ("category", "text")})
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a version was made by, as far as callers can notice."""
+
+    schema: TableSchema
+    candidate: str
+
+
+def next_semantic_version(present: str, before: Recipe, after: Recipe) -> str:
+    """Return the semantic version that follows ``present``."""
+    major, minor, patch = (int(part) for part in present.split("."))
+    change = classify_change(before, after)
+    if change == "major":
+        return f"{major + 1}.0.0"
+    if change == "minor":
+        return f"{major}.{minor + 1}.0"
+    return f"{major}.{minor}.{patch + 1}"
+
+
+def classify_change(before: Recipe, after: Recipe) -> Change:
+    """Tell how much a caller notices of the step from one recipe to the other."""
+    if _answers_differ(before.schema, after.schema) or _requests_may_fail(before.schema, after.schema):
+        return "major"
+    if before.candidate != after.candidate or _shape(before.schema) != _shape(after.schema):
+        return "minor"
+    return "patch"
+
+
+def is_required(column: Column) -> bool:
+    """Tell whether a request must have this feature."""
+    return not column.nullable
+
+
+def is_stricter(before: ColumnRules, after: ColumnRules) -> bool:
+    """Tell whether a value that the one set of rules lets a request have may be refused by the other."""
+    if after.severity != "error":
+        return False
+    if before.severity != "error":
+        before = ColumnRules()
+    if after.nullable is False and before.nullable is not False:
+        return True
+    if after.minimum is not None and (before.minimum is None or after.minimum > before.minimum):
+        return True
+    if after.maximum is not None and (before.maximum is None or after.maximum < before.maximum):
+        return True
+    return bool(after.allowed) and not (before.allowed and set(before.allowed) <= set(after.allowed))
+
+
+def _answers_differ(before: TableSchema, after: TableSchema) -> bool:
+    return (before.task, before.classes, before.target.name) != (after.task, after.classes, after.target.name)
+
+
+def _requests_may_fail(before: TableSchema, after: TableSchema) -> bool:
+    known = {column.name: column for column in before.features}
+    for column in after.features:
+        earlier = known.get(column.name)
+        if is_required(column) and (earlier is None or not is_required(earlier)):
+            return True
+        if earlier and earlier.type != column.type and (earlier.type, column.type) not in _WIDER:
+            return True
+        if is_stricter(earlier.rules if earlier else ColumnRules(), column.rules):
+            return True
+    return False
+
+
+def _shape(schema: TableSchema) -> list[tuple[str, str, bool]]:
+    """Names, types and need of the features; their categories and ranges are the data's, not the recipe's."""
+    return sorted((column.name, column.type, is_required(column)) for column in schema.features)
+
+
+#: What a version's record says that comes after the manifest is written.
+_CHANGING = frozenset({"manifest_sha256", "status", "outcome", "retired_at", "collected_at"})
+
+
+def build_signature(
+    schema: TableSchema, threshold: Mapping[str, Any] | None = None, capture: CaptureSpec | None = None
+) -> dict[str, Any]:
+    """Return what a version takes and gives, by name and type, and for serving the whole schema and what to capture.
+
+    Where the evaluation chose a ``threshold``, its ``positive_class`` and ``value`` are part of it: a row is called
+    positive from that probability on.
+    """
+    inputs = [{"name": column.name, "type": column.type, "required": is_required(column)} for column in schema.features]
+    document = {"schema": schema.to_dict(), "inputs": inputs, "outputs": _outputs(schema)}
+    document["capture"] = (capture or CaptureSpec()).model_dump(mode="json")
+    if threshold:
+        document["threshold"] = {"positive_class": threshold["positive_class"], "value": threshold["value"]}
+    return document
+
+
+def _outputs(schema: TableSchema) -> list[dict[str, Any]]:
+    if schema.task == "regression":
+        return [{"name": "value", "type": "number"}]
+    return [
+        {"name": "label", "type": schema.target.type},
+        {"name": "probabilities", "type": "number", "classes": list(schema.classes)},
+    ]
+
+
+def build_manifest(
+    version: ModelVersion, artifacts: Mapping[str, bytes], evaluation: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the manifest: what the version is, and SHA-256 and size of every artifact as it is stored.
+
+    ``split_fingerprint`` says how its rows were divided, so that a later challenger is not compared with it on rows
+    that it has learnt from.
+    """
+    document: dict[str, Any] = {name: value for name, value in to_json(version).items() if name not in _CHANGING}
+    document["split_fingerprint"] = (evaluation.get("split") or {}).get("fingerprint")
+    document["artifacts"] = describe_artifacts(artifacts)
+    return document
+
+
+def describe_artifacts(artifacts: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
+    """Return SHA-256 and size by name."""
+    return {
+        name: {"sha256": hashlib.sha256(body).hexdigest(), "bytes": len(body)}
+        for name, body in sorted(artifacts.items())
+    }
+
 
 MODEL = "model.onnx"
 SIGNATURE = "signature.json"

@@ -1,7 +1,7 @@
 """What is kept of a prediction: one line of JSON for the log, from which a subscription delivers it.
 
 The caller waits for none of it but the printing. A line holds the rows of a request as columns, because that is how
-they lie here; :mod:`millrace.captures.lines` makes rows of them. Sensitive columns never reach a line. A line that
+they lie here; :mod:`millrace.captures.records` makes rows of them. Sensitive columns never reach a line. A line that
 would be larger than a log event may be becomes several; a single row that is too large goes without its features and
 says how many it left out. Of a request with more rows than are to be captured, rows at equal distances are, and each
 says what chance it had.

@@ -13,9 +13,9 @@ import millrace
 from millrace.errors import MillraceError, NotFoundError
 from millrace.schema import TableSchema
 from millrace.serving.cache import ModelCache
-from millrace.serving.dialects import kserve_v1, mlflow, open_inference
 from millrace.serving.error_detail import ErrorDetail, reduce_scores
 from millrace.serving.loading import LoadedModel
+from millrace.serving.protocols import kserve_v1, mlflow, open_inference
 from millrace.serving.request import PredictionRequest, Request, answers_partially, wants_explanations
 from millrace.serving.rows import TypedRows
 from millrace.serving.scorer import Scores, score

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from millrace.errors import FieldError
-from millrace.serving.feature_reader import Notice
 from millrace.serving.loading import LoadedModel
-from millrace.serving.rows import TypedRows
+from millrace.serving.rows import Notice, TypedRows
 
 if TYPE_CHECKING:
     from millrace.serving.explanations import Explanation

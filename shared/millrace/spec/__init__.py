@@ -3,12 +3,10 @@
 ``model`` is the whole, and each other module the part of one stage of the life cycle.
 """
 
-from millrace.spec.capture import CaptureSpec
-from millrace.spec.errors import invalid_input
-from millrace.spec.gate import GateSpec
+from millrace.spec.base import invalid_input
+from millrace.spec.lifecycle import ApprovalSpec, CaptureSpec, RetentionSpec
 from millrace.spec.model import MAX_COLUMNS, ModelSpec
-from millrace.spec.registry import ApprovalSpec, RetentionSpec
-from millrace.spec.training import ParameterRange, TrainingSpec
+from millrace.spec.training import GateSpec, ParameterRange, TrainingSpec
 
 __all__ = [
     "MAX_COLUMNS",

@@ -7,17 +7,11 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from millrace.schema import Role, Task
-from millrace.spec.capture import CaptureSpec
-from millrace.spec.card import CardSpec
+from millrace.spec.base import SpecPart, invalid_input
 from millrace.spec.data import ColumnSpec, DatasheetSpec, ReadSpec, SplitSpec, TableChecks
-from millrace.spec.errors import invalid_input
-from millrace.spec.evaluation import EvaluationSpec
-from millrace.spec.gate import GateSpec
+from millrace.spec.lifecycle import ApprovalSpec, CaptureSpec, CardSpec, RetentionSpec, RetrainingSpec
 from millrace.spec.monitoring import MonitoringSpec
-from millrace.spec.part import SpecPart
-from millrace.spec.registry import ApprovalSpec, RetentionSpec
-from millrace.spec.retraining import RetrainingSpec
-from millrace.spec.training import TrainingSpec
+from millrace.spec.training import EvaluationSpec, GateSpec, TrainingSpec
 
 #: Columns that a spec may describe: as many as a table may have.
 MAX_COLUMNS = 2_000

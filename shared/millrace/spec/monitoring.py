@@ -4,8 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from millrace.spec.part import SpecPart
-from millrace.spec.schedule import ScheduleExpression, TimeZone
+from millrace.spec.base import ScheduleExpression, SpecPart, TimeZone
 
 
 class Watch(SpecPart):

@@ -23,8 +23,7 @@ from sklearn.pipeline import Pipeline
 
 from millrace.features import FeatureMatrix
 from millrace.schema import Task
-from millrace.training.neighbours import NeighboursClassifier, NeighboursRegressor
-from millrace.training.networks import ScaledMLPRegressor
+from millrace.training.estimators import NeighboursClassifier, NeighboursRegressor, ScaledMLPRegressor
 from millrace.training.preprocessing import Encoding, build_preprocessor
 from millrace.training.search_space import select_search_spaces
 

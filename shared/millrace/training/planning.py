@@ -6,30 +6,117 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from millrace.contracts import Lane, PlanningRequest, TrainingPlan, TrialPointer
+from millrace.contracts import Lane, PlanningRequest, TrainingPlan, TrialOutcome, TrialPointer
+from millrace.entities import FINISHED_TRIAL_STATUSES, Run, Trial
 from millrace.errors import InvalidInputError
 from millrace.layout import prepared_key
+from millrace.metrics.catalogue import Metric, get_metric
 from millrace.ports import ObjectStore, Registry
-from millrace.registry.entities import Run, Trial
 from millrace.schema import TableSchema
 from millrace.settings import PlanTrainingSettings
 from millrace.spec import ModelSpec
-from millrace.training.capacity import Capacity
-from millrace.training.metric_catalogue import get_metric
-from millrace.training.narrowing import narrow
-from millrace.training.prepared_size import PreparedSize, read_prepared_size
-from millrace.training.rounds import begin_next_round
 from millrace.training.search_plan import (
     DEFAULT_TRIALS,
     DEFAULT_TRIALS_IN_ROUNDS,
+    Capacity,
+    PreparedSize,
     draw_trials,
+    encoded_width,
     folds_for,
+    read_prepared_size,
     rounds_for,
     rows_of_round,
+    survivors,
 )
-from millrace.training.search_space import SearchSpace, select_search_spaces
-from millrace.training.settling import settle_trials
-from millrace.training.widths import encoded_width
+from millrace.training.search_space import BASELINE, SearchSpace, narrow, select_search_spaces
+
+NO_OUTCOME = "the worker ended without recording a result"
+
+MAX_REASON_LENGTH = 500
+
+
+def settle_trials(
+    run: Run, outcomes: Sequence[TrialOutcome], registry: Registry, finished_round: int | None = None
+) -> list[Trial]:
+    """Return the run's trials, none of them open: what did not end by itself has failed, with a reason.
+
+    Parameters
+    ----------
+    outcomes : sequence of TrialOutcome
+        Of the round that has just ended.
+    finished_round : int or None, default=None
+        That round; trials that are planned for a later one already stay so. None is the last.
+    """
+    reasons = {outcome.trial_id: outcome.reason for outcome in outcomes if outcome.outcome == "failed"}
+    settled: list[Trial] = []
+    for trial in registry.list_trials(run.model, run.run_id):
+        is_over = finished_round is None or trial.round <= finished_round
+        if is_over and trial.status not in FINISHED_TRIAL_STATUSES:
+            reason = (reasons.get(trial.trial_id) or NO_OUTCOME)[:MAX_REASON_LENGTH]
+            registry.update_trial(run.model, run.run_id, trial.trial_id, status="failed", reason=reason)
+        settled.append(registry.get_trial(run.model, run.run_id, trial.trial_id))
+    return settled
+
+
+def begin_next_round(run: Run, finished_round: int, metric: Metric, registry: Registry) -> None:
+    """Plan the best trials of a round anew with the next round's rows, and eliminate the others.
+
+    Every round's result stays with its trial, so that calling this again, after it was interrupted, ends alike.
+    """
+    search = run.summary["search"]
+    rows = search["rounds"][finished_round]
+    results = {}
+    for trial in registry.list_trials(run.model, run.run_id):
+        result = _result_of(trial, finished_round)
+        if result is not None:
+            results[trial.trial_id] = (trial, result)
+    ranked = sorted(results, key=lambda trial_id: _order(trial_id, results[trial_id][1], metric))
+    chosen = ranked[: survivors(len(ranked))]
+    # What a model is compared with must be seen on the same rows.
+    chosen += [trial_id for trial_id in ranked if results[trial_id][0].candidate == BASELINE and trial_id not in chosen]
+    for place, trial_id in enumerate(ranked, start=1):
+        trial, result = results[trial_id]
+        if trial_id in chosen:
+            _promote(trial, result, rows if rows < search["of_rows"] else None, registry)
+        elif trial.status != "eliminated":
+            seen = search["rounds"][finished_round - 1]
+            reason = f"place {place} of {len(ranked)} after round {finished_round}, on {seen:,} rows"
+            registry.update_trial(run.model, run.run_id, trial_id, status="eliminated", reason=reason)
+
+
+def _result_of(trial: Trial, finished_round: int) -> Mapping[str, Any] | None:
+    """Return what a trial gave in a round; None when it gave nothing."""
+    for earlier in trial.earlier_rounds:
+        if earlier["round"] == finished_round:
+            return earlier
+    if trial.round != finished_round or trial.status not in ("succeeded", "eliminated"):
+        return None
+    return {
+        "round": trial.round,
+        "rows": trial.rows,
+        "metrics": dict(trial.metrics),
+        "duration_seconds": trial.duration_seconds,
+    }
+
+
+def _order(trial_id: str, result: Mapping[str, Any], metric: Metric) -> tuple[bool, float, str]:
+    value = result["metrics"].get(metric.name)
+    return (value is None, 0.0 if value is None else metric.gain(0.0, value), trial_id)
+
+
+def _promote(trial: Trial, result: Mapping[str, Any], rows: int | None, registry: Registry) -> None:
+    if trial.round > result["round"]:
+        return
+    registry.update_trial(
+        trial.model,
+        trial.run_id,
+        trial.trial_id,
+        status="planned",
+        round=trial.round + 1,
+        rows=rows,
+        earlier_rounds=(*trial.earlier_rounds, result),
+        duration_seconds=None,
+    )
 
 
 @dataclass(frozen=True, slots=True)

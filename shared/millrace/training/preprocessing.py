@@ -33,7 +33,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler,
 from millrace.errors import TrainingFailedError
 from millrace.features import FeatureMatrix
 from millrace.schema import Task
-from millrace.training.widths import MAX_ONE_HOT_VALUES, one_hot_values
+from millrace.training.search_plan import MAX_ONE_HOT_VALUES, one_hot_values
 
 #: ``scaled`` for linear models, ``imputed`` for trees, ``native`` for trees that know missing values.
 Encoding = Literal["scaled", "imputed", "native"]

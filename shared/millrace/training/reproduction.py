@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 
 from millrace.data.prepared import load_split
+from millrace.entities import Trial
 from millrace.errors import ArtifactIntegrityError
 from millrace.layout import SplitName
-from millrace.registry.entities import Trial
 from millrace.schema import TableSchema
 from millrace.serving.onnx_model import OnnxModel
 from millrace.training.fitting import FittedTrial, fit_trial
-from millrace.training.record import ONNX_NAME, library_versions, sha256_of
-from millrace.training.trial import load_trial_data
+from millrace.training.trial import ONNX_NAME, library_versions, load_trial_data, sha256_of
 
 
 @dataclass(frozen=True, slots=True)

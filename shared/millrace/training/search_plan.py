@@ -1,14 +1,154 @@
 """From a search space to trials: which settings are tried, on how many rows, in how many rounds."""
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from millrace.entities import Run, Trial
+from millrace.layout import prepared_key
+from millrace.ports import ObjectStore
 from millrace.schema import TableSchema
-from millrace.training.ranges import Range
-from millrace.training.sampling import halton_points
-from millrace.training.search_space import SearchSpace
+from millrace.training.search_space import Range, SearchSpace
+
+#: Strings of a column that get a one-hot output of their own; rarer ones share "all zeros" with unseen ones.
+MAX_ONE_HOT_VALUES = 50
+#: One-hot outputs of all columns together: with more, a wide table would not fit into memory.
+MAX_ONE_HOT_OUTPUTS = 2_000
+
+
+def one_hot_values(string_columns: int) -> int:
+    """Return how many values of each column get an output of their own; at least two."""
+    return min(MAX_ONE_HOT_VALUES, max(2, MAX_ONE_HOT_OUTPUTS // max(1, string_columns)))
+
+
+def encoded_width(numbers: int, strings: int) -> int:
+    """Return the most columns that a candidate's preprocessing makes of so many numbers and strings."""
+    return numbers + strings * one_hot_values(strings)
+
+
+#: One base a dimension. Beyond these, successive points of a Halton sequence lie on lines.
+PRIMES = (2, 3, 5, 7, 11, 13, 17, 19)
+
+
+def radical_inverse(index: int, base: int) -> float:
+    """Return ``index`` written in ``base`` and mirrored at the point: 6 in base 2 is 110, hence 0.011, hence 0.375."""
+    value, digit_value = 0.0, 1.0 / base
+    while index:
+        index, digit = divmod(index, base)
+        value += digit * digit_value
+        digit_value /= base
+    return value
+
+
+def halton_points(count: int, dimensions: int, seed: int) -> npt.NDArray[np.float64]:
+    """Return ``count`` points of the unit cube, shape (count, dimensions).
+
+    The sequence of Halton, "On the efficiency of certain quasi-random sequences of points in evaluating
+    multi-dimensional integrals", Numerische Mathematik 2, 1960, shifted modulo 1 by a random vector (Cranley and
+    Patterson, SIAM Journal on Numerical Analysis 13, 1976), so that another seed gives other points.
+
+    Raises
+    ------
+    ValueError
+        When there are more dimensions than :data:`PRIMES`.
+    """
+    if dimensions > len(PRIMES):
+        raise ValueError(f"{dimensions} dimensions, and at most {len(PRIMES)} can be filled evenly")
+    points = np.array(
+        [[radical_inverse(index, base) for base in PRIMES[:dimensions]] for index in range(1, count + 1)]
+    ).reshape(count, dimensions)
+    shift = np.random.default_rng(seed).random(dimensions)
+    return np.asarray((points + shift) % 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedSize:
+    """Rows and bytes of the splits that trials read.
+
+    Parameters
+    ----------
+    train_rows, validation_rows : int
+        Rows.
+    train_bytes, validation_bytes : int
+        In memory, uncompressed.
+    smallest_class : int or None
+        Rows of the rarest class in both together; None for regression.
+    """
+
+    train_rows: int
+    validation_rows: int
+    train_bytes: int
+    validation_bytes: int
+    smallest_class: int | None = None
+
+
+def read_prepared_size(run: Run, data_store: ObjectStore) -> PreparedSize:
+    """Read a run's manifest of prepared data; raises ``ArtifactNotFoundError`` when it has none."""
+    document: dict[str, Any] = json.loads(data_store.get(prepared_key(run.model, run.run_id, "manifest.json")))
+    rows, sizes, counts = document["rows"], document.get("bytes", {}), document.get("class_counts", {})
+    classes = counts.get("train", {})
+    smallest = min((classes[name] + counts["validation"][name] for name in classes), default=None)
+    return PreparedSize(rows["train"], rows["validation"], sizes.get("train", 0), sizes.get("validation", 0), smallest)
+
+
+#: Python with scikit-learn, ONNX Runtime and the converter loaded, and what a model itself takes.
+FIXED_BYTES = 500_000_000
+
+#: Copies of the prepared rows, and of the encoded matrix, that fitting holds at its peak; see docs/training.md.
+ROW_COPIES = 2.0
+ENCODED_COPIES = 4.0
+
+#: Share of the memory that is planned with.
+USABLE_SHARE = 0.9
+
+#: AWS Lambda, x86, first tier, us-east-1: dollars a GB-second. Other regions and tiers differ a little.
+USD_PER_GB_SECOND = 0.0000166667
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a training function can hold.
+
+    Parameters
+    ----------
+    memory_mb : int
+        Its memory.
+    """
+
+    memory_mb: int
+
+    def max_rows(self, size: PreparedSize, encoded_columns: int) -> int:
+        """Return how many training rows fit, with a like share of the validation split.
+
+        Parameters
+        ----------
+        size : PreparedSize
+            Of the run's prepared data.
+        encoded_columns : int
+            Width of the widest matrix that a candidate fits on, in float32.
+        """
+        prepared = (size.train_bytes + size.validation_bytes) / max(1, size.train_rows)
+        each = ROW_COPIES * prepared + ENCODED_COPIES * 4 * encoded_columns
+        usable = self.memory_mb * 2**20 * USABLE_SHARE - FIXED_BYTES
+        return max(0, int(usable / max(1.0, each)))
+
+    def cost_usd(self, seconds: float) -> float:
+        """Return what so many seconds of the function cost by the list price."""
+        return seconds * self.memory_mb / 1024 * USD_PER_GB_SECOND
+
+
+def seconds_spent(trials: Iterable[Trial]) -> float:
+    """Return how long trials have run so far, earlier rounds included."""
+    return sum(
+        (trial.duration_seconds or 0.0) + sum(earlier["duration_seconds"] or 0.0 for earlier in trial.earlier_rounds)
+        for trial in trials
+    )
+
 
 #: Trials of a run when the spec says nothing: on a small table in one round; on a larger one most see a share of it.
 DEFAULT_TRIALS = 10

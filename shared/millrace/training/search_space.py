@@ -4,13 +4,71 @@ Planning draws trials from here, in a function without scikit-learn; :mod:`millr
 they name. ``docs/training.md`` has this as a table, which a test holds to what stands here.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from millrace.errors import FieldError, InvalidInputError
 from millrace.schema import Task
-from millrace.training.ranges import Choice, Interval, Range
+from millrace.spec import ParameterRange
+
+#: Significant digits of a drawn number: enough for every parameter, and a record can be read.
+DIGITS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Numbers between two bounds, both included.
+
+    Parameters
+    ----------
+    low, high : float
+        Bounds; positive where ``log``.
+    log : bool, default=False
+        Whether every factor is as likely as any other, rather than every difference.
+    whole : bool, default=False
+        Whether only whole numbers count.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
+
+    def at(self, position: float) -> Any:
+        """Return the value at ``position``, from 0 up to but not including 1."""
+        low, high = (self.low - 0.5, self.high + 0.5) if self.whole else (self.low, self.high)
+        if self.log:
+            value = math.exp(math.log(low) + position * (math.log(high) - math.log(low)))
+        else:
+            value = low + position * (high - low)
+        if self.whole:
+            return int(min(max(round(value), self.low), self.high))
+        return min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high)
+
+    def describe(self) -> str:
+        """Return the range in words, for documents and faults."""
+        scale = ", by factors" if self.log else ""
+        return f"{self.low:g} to {self.high:g}{scale}"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Some values, each as likely as any other."""
+
+    values: tuple[Any, ...]
+
+    def at(self, position: float) -> Any:
+        """Return the value at ``position``, from 0 up to but not including 1."""
+        return self.values[min(int(position * len(self.values)), len(self.values) - 1)]
+
+    def describe(self) -> str:
+        """Return the values in words, for documents and faults."""
+        return ", ".join(str(list(value) if isinstance(value, tuple) else value) for value in self.values)
+
+
+Range = Interval | Choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,3 +217,82 @@ def select_search_spaces(task: Task, names: tuple[str, ...] | None) -> tuple[Sea
         fault = FieldError("candidates", f"known for {task} are: {', '.join(known)}{reasons}")
         raise InvalidInputError(f"the spec names {named}; {fault.message}", [fault])
     return tuple(known[name] for name in dict.fromkeys(names))
+
+
+def narrow(
+    spaces: Sequence[SearchSpace], wanted: Mapping[str, Mapping[str, ParameterRange]]
+) -> tuple[SearchSpace, ...]:
+    """Return the spaces with the spec's ranges instead of their own.
+
+    Raises
+    ------
+    InvalidInputError
+        Names every candidate, parameter and value that is not inside a search space, and why one is refused.
+    """
+    faults = [*_unknown_candidates(spaces, wanted)]
+    narrowed = []
+    for space in spaces:
+        ranges, first = dict(space.ranges), dict(space.first)
+        for name, said in wanted.get(space.candidate, {}).items():
+            fault = _fault(space, name, said)
+            if fault:
+                faults.append(FieldError(f"training.parameters.{space.candidate}.{name}", fault))
+                continue
+            ranges[name] = _as_range(space.ranges[name], said)
+            if not _holds(ranges[name], first[name]):
+                first[name] = ranges[name].at(0.5)
+        narrowed.append(replace(space, ranges=ranges, first=first))
+    if faults:
+        message = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)
+        raise InvalidInputError(f"the spec's parameters cannot be tried: {message}", faults)
+    return tuple(narrowed)
+
+
+def _unknown_candidates(
+    spaces: Sequence[SearchSpace], wanted: Mapping[str, Mapping[str, ParameterRange]]
+) -> Iterator[FieldError]:
+    known = [space.candidate for space in spaces]
+    for name in wanted:
+        if name not in known:
+            yield FieldError(f"training.parameters.{name}", f"no candidate of this run; these are: {', '.join(known)}")
+
+
+def _fault(space: SearchSpace, name: str, said: ParameterRange) -> str:
+    refused = REFUSED_PARAMETERS.get((space.candidate, name))
+    if refused:
+        return refused
+    if name not in space.ranges:
+        return f"not searched; these are: {', '.join(space.ranges) or 'none'}"
+    outside = [value for value in _named_values(said) if not _holds(space.ranges[name], value)]
+    if outside:
+        return f"{', '.join(map(str, outside))} is outside of what is known to export: {space.ranges[name].describe()}"
+    if isinstance(space.ranges[name], Choice) and said.values is None:
+        return f"a list of values, not a range: {space.ranges[name].describe()}"
+    return ""
+
+
+def _named_values(said: ParameterRange) -> list[Any]:
+    values = [said.low, said.high] if said.values is None else list(said.values)
+    return [list(value) if isinstance(value, tuple) else value for value in values]
+
+
+def _holds(known: Range, value: Any) -> bool:
+    if isinstance(known, Choice):
+        return value in known.values
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return known.low <= value <= known.high and (not known.whole or float(value).is_integer())
+
+
+def _as_range(known: Range, said: ParameterRange) -> Range:
+    if said.values is None:
+        assert isinstance(known, Interval)  # noqa: S101  # _fault has refused a range of anything else
+        return replace(known, low=_number(known, said.low), high=_number(known, said.high))
+    values = _named_values(said)
+    if isinstance(known, Interval):
+        values = [_number(known, value) for value in values]
+    return Choice(tuple(values))
+
+
+def _number(known: Interval, value: Any) -> Any:
+    return int(value) if known.whole else float(value)

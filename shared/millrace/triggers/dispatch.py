@@ -2,12 +2,11 @@
 
 from datetime import datetime
 
+from millrace.entities import Cause, LedgerEntry
 from millrace.errors import ModelNotFoundError
 from millrace.layout import SUCCESS_MARKER
 from millrace.ports import PipelineStarter, Registry
-from millrace.registry.entities import Cause, LedgerEntry
-from millrace.triggers.ending import end_model
-from millrace.triggers.parse import (
+from millrace.triggers.events import (
     EVERY_MODEL,
     ModelEnded,
     RefusedUpload,
@@ -17,7 +16,7 @@ from millrace.triggers.parse import (
     Trigger,
     WaitingFile,
 )
-from millrace.triggers.requests import FinishedRun, TrainingRequestResult, finish_run, request_training
+from millrace.triggers.requests import FinishedRun, TrainingRequestResult, end_model, finish_run, request_training
 
 #: No model can be called that; the ledger of uploads that belong to none.
 REFUSED_UPLOADS = "_refused"

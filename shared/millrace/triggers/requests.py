@@ -5,17 +5,94 @@ answered together by one follow-up run. Every step may be repeated: whoever take
 between two steps or an event came twice, finishes what was begun.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
+from millrace.entities import FINISHED_STATUSES, Cause, CauseKind, CauseRecord, LedgerEntry, ModelState, Run
 from millrace.errors import CauseNotFoundError, ModelNotFoundError, RunNotFoundError, ServiceUnavailableError
 from millrace.names import make_run_id
 from millrace.ports import PipelineStarter, Registry
-from millrace.registry.entities import FINISHED_STATUSES, Cause, CauseRecord, LedgerEntry, ModelState, Run
-from millrace.registry.living import deleted, end_of, end_of_cause
-from millrace.triggers.admission import answered_by_runs_since, refuse
-from millrace.triggers.waiting import skip_waiting
+from millrace.registry.lifecycle import deleted, end_of, end_of_cause
+from millrace.spec.lifecycle import RetrainingSpec
+from millrace.triggers.events import ModelEnded
+
+
+def skip_waiting(
+    model: str, ended_at: datetime, reason: str, registry: Registry, now: datetime
+) -> list[tuple[Cause, str]]:
+    """Let nothing wait that is not later than the deletion of its model; again changes nothing.
+
+    Returns
+    -------
+    list of (Cause, str)
+        What is skipped, with its verdict in words.
+    """
+    skipped: list[tuple[Cause, str]] = []
+    while ended := [
+        record.cause for record in registry.list_pending_causes(model) if record.cause.occurred_at <= ended_at
+    ]:
+        for cause in ended:
+            entry = _entry(cause, reason, now)
+            if registry.skip_pending_cause(cause, entry):
+                skipped.append((cause, entry.reason))
+    return skipped
+
+
+def _entry(cause: Cause, reason: str, now: datetime) -> LedgerEntry:
+    return LedgerEntry(
+        model=cause.model,
+        entry_id=f"{cause.cause_id}-skipped",
+        occurred_at=now,
+        actor="millrace",
+        action="trigger_skipped",
+        reason=f"skipped: {reason} ({cause.reason})",
+        details={"cause_id": cause.cause_id, "kind": cause.kind},
+    )
+
+
+_ALWAYS: frozenset[CauseKind] = frozenset({"upload", "manual"})
+#: What monitoring finds: it shows in every window until a run has answered it.
+_FINDINGS: frozenset[CauseKind] = frozenset({"drift", "quality", "staleness", "latency"})
+_DAY = timedelta(days=1)
+
+
+def refuse(cause: Cause, spec: RetrainingSpec, runs: Sequence[Run], now: datetime) -> str | None:
+    """Return why a cause may start nothing, in words; None when it may.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        The model's newest, the newest first: at least ``spec.runs_per_day``.
+    """
+    if cause.kind in _ALWAYS:
+        return None
+    if cause.kind not in spec.causes:
+        return f"the spec's retraining.causes leave out {cause.kind}"
+    cooldown = timedelta(hours=spec.cooldown_hours)
+    if cause.kind in _FINDINGS and runs and now - runs[0].requested_at < cooldown:
+        since, until = runs[0].requested_at, runs[0].requested_at + cooldown
+        return (
+            f"run {runs[0].run_id} was asked for at {since:%Y-%m-%d %H:%M} UTC, and retraining.cooldown_hours last "
+            f"until {until:%Y-%m-%d %H:%M}"
+        )
+    recent = sum(now - run.requested_at < _DAY for run in runs)
+    if recent >= spec.runs_per_day:
+        return f"{recent} runs were asked for in the last 24 hours, and retraining.runs_per_day is {spec.runs_per_day}"
+    return None
+
+
+def answered_by_runs_since(cause: Cause, spec: RetrainingSpec, now: datetime) -> datetime | None:
+    """Return since when an active run must have been asked for to answer the cause too; None when none does.
+
+    Two findings of one window arrive at the same moment, each before the other's run can be seen: the claim, which
+    is atomic, decides between them by this.
+    """
+    if cause.kind not in _FINDINGS or not spec.cooldown_hours:
+        return None
+    return now - timedelta(hours=spec.cooldown_hours)
+
 
 _MAX_ATTEMPTS = 8
 
@@ -270,3 +347,40 @@ def _result(
     cause: Cause, outcome: Literal["started", "duplicate", "deferred", "skipped"], run_id: str | None, reason: str
 ) -> TrainingRequestResult:
     return TrainingRequestResult(cause.model, cause.cause_id, outcome, run_id, reason)
+
+
+def end_model(
+    ended: ModelEnded, *, registry: Registry, pipeline: PipelineStarter, now: datetime
+) -> list[TrainingRequestResult]:
+    """Stop the run of a model that was deleted, and give every cause that waited its verdict; again changes nothing.
+
+    The model may have been made again since, and deleted again: what is later than this deletion is left to the next.
+    A deletion later than any that this registry knows of is that of another stack in the account.
+
+    Raises
+    ------
+    ServiceUnavailableError
+        When the registry or the pipeline is; asking again finishes what was begun.
+    """
+    try:
+        state = registry.get_state(ended.model)
+    except ModelNotFoundError:
+        return []
+    if state.begun_after is None or state.begun_after < ended.deleted_at:
+        return []
+    reason = f"the model {deleted(ended.deleted_at)} by {ended.actor}: {ended.reason}"
+    run = _find_run(ended, state, registry)
+    if run is not None and run.status not in FINISHED_STATUSES:
+        pipeline.stop(run.run_id, reason)
+        end_run(run, f"stopped: {reason}", registry, now)
+    skipped = skip_waiting(ended.model, ended.deleted_at, reason, registry, now)
+    return [TrainingRequestResult(cause.model, cause.cause_id, "skipped", None, words) for cause, words in skipped]
+
+
+def _find_run(ended: ModelEnded, state: ModelState, registry: Registry) -> Run | None:
+    """Return the run to stop, unless it is one of the model that is there now: another stack's may have its name."""
+    try:
+        run = registry.get_run(ended.model, ended.stopped_run) if ended.stopped_run else None
+    except RunNotFoundError:
+        return None
+    return run if run and end_of(state, run.requested_at) else None

@@ -1,8 +1,8 @@
 from datetime import timedelta
 
 import pytest
-from millrace.captures import coverage
-from millrace.captures.coverage import describe_coverage, read_hours
+from millrace.captures import joining
+from millrace.captures.joining import describe_coverage, read_hours
 from millrace.errors import InvalidInputError
 
 from tests.captured_rows import MODEL, NOON, make_feedback, make_row, store_feedback, store_rows
@@ -34,7 +34,7 @@ def test_without_predictions_there_is_none():
 
 
 def test_what_cannot_be_read_while_a_caller_waits_is_refused(monkeypatch):
-    monkeypatch.setattr(coverage, "MAX_BYTES", 100)
+    monkeypatch.setattr(joining, "MAX_BYTES", 100)
     store = MemoryObjectStore("data")
     store_rows(store, [make_row(0)])
     with pytest.raises(InvalidInputError, match="ask for fewer hours"):

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from millrace.captures.delivery import Delivery, LogBatch, LogEvent, deliver, read_batch
-from millrace.captures.lines import expand_line, find_line
-from millrace.captures.reading import read_window
+from millrace.captures.records import expand_line, find_line
+from millrace.captures.window import read_window
 from millrace.errors import ArtifactIntegrityError, InvalidInputError, ServiceUnavailableError
 from millrace.layout import captures_key
 

@@ -2,10 +2,9 @@ import json
 from datetime import timedelta
 
 import pytest
-from millrace.captures.feedback import MAX_RECORDS, record_feedback
+from millrace.captures.feedback import MAX_RECORDS, outcome_reader, record_feedback
 from millrace.captures.joining import join_window
-from millrace.captures.outcomes import outcome_reader
-from millrace.captures.reading import ReadReport, iterate_feedback, read_window
+from millrace.captures.window import ReadReport, iterate_feedback, read_window
 from millrace.errors import InvalidInputError, ModelNotFoundError, PayloadTooLargeError, SchemaNotFoundError
 from millrace.layout import schema_key
 from millrace.schema import Column, TableSchema

@@ -3,7 +3,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 from millrace.captures.joining import join_feedback, join_window
-from millrace.captures.reading import read_window
+from millrace.captures.window import read_window
 
 from tests.captured_rows import MODEL, NOON, make_feedback, make_row, store_feedback, store_rows
 from tests.fakes.memory_object_store import MemoryObjectStore

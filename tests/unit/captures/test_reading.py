@@ -4,9 +4,8 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from millrace.captures.reading import iterate_rows, read_window, unpack
 from millrace.captures.records import CapturedRow, FeedbackRecord
-from millrace.captures.window import ReadReport
+from millrace.captures.window import ReadReport, iterate_rows, read_window, unpack
 from millrace.features import build_features
 from millrace.layout import captures_key
 from millrace.schema import Column, TableSchema

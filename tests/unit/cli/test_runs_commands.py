@@ -7,7 +7,7 @@ import pytest
 from botocore.exceptions import ClientError
 from millrace.errors import ArtifactNotFoundError
 from millrace.layout import evaluation_key, trial_key
-from millrace.registry.reading import describe_run
+from millrace.registry.queries import describe_run
 from millrace_cli.commands import compare as compare_command
 from millrace_cli.commands import runs as runs_command
 from millrace_cli.main import app

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from millrace.registry.finding_causes import finding_cause_id
+from millrace.registry.ledger import finding_cause_id
 from millrace_cli.main import app
 from millrace_cli.story import tell
 from typer.testing import CliRunner

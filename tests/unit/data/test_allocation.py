@@ -8,17 +8,17 @@ from unittest import mock
 
 import pyarrow as pa
 import pytest
-from millrace.data.allocation import allocate_for_blocks
+from millrace.data.read import allocate_for_blocks
 
 #: Reads a file of a few blocks again and again, and counts the pages that the system handed out for it.
 READ = """
 import resource, sys
 from pathlib import Path
 import pyarrow as pa
-from millrace.data import allocation
+from millrace.data import read
 if sys.argv[1] == "returned":
-    allocation.allocate_for_blocks = lambda: pa.set_memory_pool(pa.system_memory_pool())
-from millrace.data.reading import open_table
+    read.allocate_for_blocks = lambda: pa.set_memory_pool(pa.system_memory_pool())
+from millrace.data.read import open_table
 for turn in range(6):
     if turn == 2:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from millrace.data import blocks
+from millrace.data.dataset import dump_record, open_record
 from millrace.data.examination import Examination, examine
-from millrace.data.record import dump_record, open_record
 from millrace.spec import ModelSpec
 
 cell = st.one_of(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from millrace.data import blocks
 from millrace.data.blocks import BlockReader
 from millrace.data.raw import RawTable
-from millrace.data.reading import read_table
+from millrace.data.read import read_table
 from millrace.errors import InvalidInputError
 
 fields = st.text(st.sampled_from('ab ",;é\n\r'), max_size=4)

@@ -3,9 +3,9 @@ from datetime import timedelta
 import numpy as np
 import pytest
 from millrace.captures.joining import join_window
-from millrace.captures.reading import read_window
+from millrace.captures.window import read_window
 from millrace.data.captured import captured_rows, find_captured_rows
-from millrace.data.preparation import prepare
+from millrace.data.prepare import prepare
 from millrace.data.typed_table import TypedTable
 from millrace.schema import Column, TableSchema
 from millrace.spec import ModelSpec

@@ -9,12 +9,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from millrace.data.batch_checks import find_repeats
+from millrace.data.compare import NO_HISTORY, History, find_skew, stability_index
 from millrace.data.examination import Examination, examine
 from millrace.data.expressions import parse_expression
 from millrace.data.findings import Finding
-from millrace.data.history import NO_HISTORY, History
-from millrace.data.shift import find_skew, stability_index
-from millrace.data.uniqueness import find_repeats
 from millrace.errors import InvalidInputError
 from millrace.spec import ModelSpec
 

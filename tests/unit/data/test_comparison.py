@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from millrace.data.comparison import (
+from millrace.data.compare import (
     compare_columns,
     compare_datasets,
     cumulative_count,
     population_stability_index,
     verdict,
 )
-from millrace.data.distributions import distribution_of_numbers, distribution_of_words
+from millrace.data.profile import distribution_of_numbers, distribution_of_words
 from millrace.schema import Column, TableSchema
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from millrace.data.distributions import (
+from millrace.data.profile import (
     COMPARISON_BINS,
     MAX_BARS,
     QUANTILES,

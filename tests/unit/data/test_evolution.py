@@ -3,8 +3,16 @@
 from dataclasses import replace
 
 import pytest
-from millrace.data.declared import added_columns, declare_columns, extend_schema, redeclare
-from millrace.data.evolution import compare_columns, compare_schemas, next_schema, numbered
+from millrace.data.schema_changes import (
+    added_columns,
+    compare_columns,
+    compare_schemas,
+    declare_columns,
+    extend_schema,
+    next_schema,
+    numbered,
+    redeclare,
+)
 from millrace.schema import NO_RULES, Column, TableSchema
 from millrace.spec import ModelSpec
 

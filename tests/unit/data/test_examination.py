@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from millrace.data import examination
+from millrace.data.dataset import dataset_id, dump_record, open_record
 from millrace.data.examination import Examination, examine
 from millrace.data.findings import Finding
-from millrace.data.record import dump_record, open_record
-from millrace.data.versioning import dataset_id
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from millrace.data import blocks
 from millrace.data.blocks import BlockReader
 from millrace.data.checks import CheckedTable, check_table
-from millrace.data.conversion import read_types
 from millrace.data.raw import RowBatch, normalise
-from millrace.data.reading import open_table
+from millrace.data.read import open_table
+from millrace.data.typed_table import read_types
 from millrace.schema import Column, ColumnRules, TableSchema
 from millrace.spec.data import ExpressionCheck, ReadSpec
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from millrace.data.preparation import prepare, split_fingerprint
+from millrace.data.prepare import prepare, split_fingerprint
 from millrace.data.prepared import load_columns
 from millrace.data.typed_table import TypedTable
 from millrace.schema import Column, TableSchema

@@ -3,9 +3,9 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from millrace.data.inference import infer_column, infer_columns
+from millrace.data.infer import infer_column, infer_columns
 from millrace.data.raw import RowBatch
-from millrace.data.reading import read_table
+from millrace.data.read import read_table
 from millrace.schema import Column
 
 

@@ -13,8 +13,8 @@ import json, resource, sys
 from pathlib import Path
 from millrace.data import row_store
 from millrace.data.examination import Bench, examine
-from millrace.data.record import write_record
-from millrace.data.versioning import dataset_id
+from millrace.data.dataset import write_record
+from millrace.data.dataset import dataset_id
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec
 

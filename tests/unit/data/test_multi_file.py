@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from millrace.data.dataset import dataset_id
 from millrace.data.examination import Examination, examine
-from millrace.data.versioning import dataset_id
 from millrace.spec import ModelSpec
 
 HEADER = "n,city,label"

@@ -2,7 +2,7 @@
 
 import pytest
 from millrace.data.examination import examine
-from millrace.data.reading import open_table
+from millrace.data.read import open_table
 from millrace.spec import ModelSpec
 
 

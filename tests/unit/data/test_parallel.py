@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from millrace.data.parallel import in_order
+from millrace.data.blocks import in_order
 
 WAIT_SECONDS = 30.0
 

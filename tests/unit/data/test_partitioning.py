@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from millrace.data.partitioning import Partition, partition
-from millrace.data.splitting import hash_strings
+from millrace.data.splits import Partition, hash_strings, partition
 from millrace.data.typed_table import TypedTable
 from millrace.layout import SPLITS
 from millrace.schema import Column, TableSchema

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from millrace.data.profiling import boolean_words, profile_table
-from millrace.data.shift import stability_indices
+from millrace.data.compare import stability_indices
+from millrace.data.profile import boolean_words, profile_table
 from millrace.data.typed_table import TypedTable
 from millrace.schema import Column, TableSchema
 

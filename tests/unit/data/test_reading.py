@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from millrace.data import reading
+from millrace.data import read
 from millrace.data.raw import MAX_COLUMNS, RawTable
-from millrace.data.reading import read_table
+from millrace.data.read import read_table
 from millrace.errors import InvalidInputError, PayloadTooLargeError
 
 FRAME = pd.DataFrame({"a": [1, 2, 3], "b": ["x", "", "z"], "c": [1.5, None, 3.0]})
@@ -81,7 +81,7 @@ def test_every_bad_name_of_a_header_is_told_at_once():
 
 
 def test_a_file_that_unpacks_to_too_much_is_refused(monkeypatch):
-    monkeypatch.setattr(reading, "MAX_FILE_BYTES", 1_000)
+    monkeypatch.setattr(read, "MAX_FILE_BYTES", 1_000)
     with pytest.raises(PayloadTooLargeError, match="unpacks to more than"):
         read_table(gzip.compress(b"a,b\n" + b"1,2\n" * 1_000, mtime=0), "bomb.csv.gz")
 

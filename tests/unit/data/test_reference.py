@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from millrace.data.comparison import population_stability_index
+from millrace.data.compare import population_stability_index
 from millrace.data.reference import CELLS, MAX_CATEGORIES, cell_counts, describe_column, describe_reference
 from millrace.schema import Column, TableSchema
 

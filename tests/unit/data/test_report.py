@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from millrace.data.profiling import profile_table
+from millrace.data.profile import profile_table
 from millrace.data.report import render_dataset_report
 from millrace.data.report_columns import MAX_CARDS
 from millrace.data.typed_table import TypedTable

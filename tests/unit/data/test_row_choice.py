@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from millrace.data.limits import Limits
-from millrace.data.preparation import prepare, split_fingerprint
-from millrace.data.row_choice import choose_rows
-from millrace.data.splitting import assign_sides
+from millrace.data.prepare import choose_rows, prepare, split_fingerprint
+from millrace.data.read import Limits
+from millrace.data.splits import assign_sides
 from millrace.data.typed_table import TypedTable
 from millrace.schema import Column, TableSchema
 from millrace.spec import ModelSpec

@@ -9,11 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from millrace.data import blocks, quarantine, row_store
+from millrace.data.dataset import dataset_id, dump_record, open_record
 from millrace.data.examination import Bench, Examination, examine
-from millrace.data.record import dump_record, open_record
-from millrace.data.row_store import ParquetRows, RowStore, column_parts
-from millrace.data.storage import StoredColumns
-from millrace.data.versioning import dataset_id
+from millrace.data.row_store import ParquetRows, RowStore, StoredColumns, column_parts
 from millrace.schema import Column
 from millrace.spec import ModelSpec
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from millrace.data.splitting import assign_sides, hash_copies, hash_rows, hash_strings
+from millrace.data.splits import assign_sides, hash_copies, hash_rows, hash_strings
 from millrace.features import FeatureMatrix
 from millrace.layout import SPLITS
 
@@ -31,7 +31,7 @@ def test_hashes_are_what_they_were():
 
 def test_hashes_are_the_same_in_another_process():
     program = (
-        "import numpy as np; from millrace.data.splitting import hash_strings; "
+        "import numpy as np; from millrace.data.splits import hash_strings; "
         "print(hash_strings(np.array(['', 'é', 'é'])).tolist())"
     )
     output = subprocess.run(  # noqa: S603  # our own interpreter

@@ -1,7 +1,7 @@
 """What is counted of failures, and which are looked up to be shown."""
 
 import numpy as np
-from millrace.data.batch_faults import Tally, look_up_rows
+from millrace.data.batch_checks import Tally, look_up_rows
 from millrace.data.findings import MAX_EXAMPLES
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from millrace.data.findings import errors_among
-from millrace.data.inference import infer_column
-from millrace.data.targets import Outcome, choose_target, judge_target, wanted_task
+from millrace.data.infer import infer_column
+from millrace.data.target import Outcome, choose_target, judge_target, wanted_task
 from millrace.data.typed_table import encode_target, parse_column
 from millrace.errors import InvalidInputError
 from millrace.schema import Column, TableSchema, Task

@@ -8,12 +8,11 @@ from unittest import mock
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from millrace.data import blocks, content, encoding
+from millrace.data import blocks, content
 from millrace.data.blocks import BlockReader, block_sizes
-from millrace.data.content import WholeLines
-from millrace.data.encoding import Text
+from millrace.data.content import Text, WholeLines
 from millrace.data.raw import collect
-from millrace.data.reading import open_table, read_table
+from millrace.data.read import open_table, read_table
 from millrace.errors import InvalidInputError, PayloadTooLargeError
 
 #: More than is looked at before a file is read, so that what follows comes late.
@@ -23,7 +22,7 @@ LATE = "Zürich,1\n"
 
 
 def test_a_file_of_ascii_is_read_once(monkeypatch):
-    monkeypatch.setattr(encoding, "detect_encoding", mock.Mock(side_effect=AssertionError("looked through before")))
+    monkeypatch.setattr(content, "detect_encoding", mock.Mock(side_effect=AssertionError("looked through before")))
     table = collect(open_table(LONG, "t.csv"))
     assert len(table) == ROWS
     assert table.description["encoding"] == "utf-8"

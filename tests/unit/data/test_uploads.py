@@ -5,9 +5,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from millrace.data.limits import DEFAULT_LIMITS, Limits
+from millrace.data.read import DEFAULT_LIMITS, Limits
 from millrace.data.uploads import Upload, find_upload
-from millrace.registry.entities import Source
+from millrace.entities import Source
 
 from tests.fakes.memory_object_store import MemoryObjectStore
 

@@ -9,15 +9,15 @@ import millrace
 import numpy as np
 import pytest
 from millrace.contracts import ValidationVerdict
-from millrace.data.limits import DEFAULT_LIMITS, Limits
+from millrace.data.dataset import upload_id
 from millrace.data.prepared import PreparedSplit, load_split
-from millrace.data.records import upload_id
-from millrace.data.splitting import hash_strings
+from millrace.data.read import DEFAULT_LIMITS, Limits
+from millrace.data.splits import hash_strings
 from millrace.data.validation import validate_run
+from millrace.entities import Act, Cause, LedgerEntry, Run, Source
 from millrace.errors import ModelDeletedError, ServiceUnavailableError
 from millrace.layout import SPLITS, prepared_key, split_key
 from millrace.names import make_cause_id, make_run_id
-from millrace.registry.entities import Act, Cause, LedgerEntry, Run, Source
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec
 

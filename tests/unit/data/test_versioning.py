@@ -7,10 +7,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from millrace.data.record import dump_record, open_record
-from millrace.data.storage import StoredColumns
+from millrace.data.dataset import dataset_id, dump_record, open_record
+from millrace.data.row_store import StoredColumns
 from millrace.data.typed_table import TypedTable
-from millrace.data.versioning import dataset_id
 from millrace.schema import Column, TableSchema
 
 SCHEMA = TableSchema(

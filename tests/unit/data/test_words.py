@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from millrace.data.distributions import distribution_of_text, distribution_of_words
+from millrace.data.profile import distribution_of_text, distribution_of_words
 from millrace.data.words import count_different, hash_words
 
 words = st.lists(st.sampled_from(["a", "b", "é", "long word", "", None, *map(str, range(40))]), max_size=120)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from millrace.evaluation.columns import Condition, as_words, conditions_of, feature_columns
+from millrace.evaluation.slices import Condition, as_words, conditions_of, feature_columns
 from millrace.features import build_features
 from millrace.schema import Column, TableSchema
 

@@ -10,7 +10,7 @@ from millrace.evaluation.curves import (
     confusion,
     residuals,
 )
-from millrace.evaluation.weighted import MAX_SORTED_CLASSES, statistic
+from millrace.metrics.weighted import MAX_SORTED_CLASSES, statistic
 from millrace.schema import Column, TableSchema
 from sklearn.metrics import auc, confusion_matrix, precision_recall_curve, roc_auc_score, roc_curve
 

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 from millrace.errors import TrainingFailedError
-from millrace.evaluation.diagnosis import diagnose
-from millrace.evaluation.learning_curve import learning_curve
-from millrace.training.metric_catalogue import get_metric
+from millrace.evaluation.learning_curve import diagnose, learning_curve
+from millrace.metrics.catalogue import get_metric
 
 from tests.prepared_data import make_dataset
 from tests.registry_builders import make_trial

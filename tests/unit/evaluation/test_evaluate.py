@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from millrace.contracts import TrialOutcome
+from millrace.entities import LedgerEntry, ModelVersion
 from millrace.errors import ArtifactIntegrityError, InvalidInputError
 from millrace.layout import evaluation_key, trial_key, version_key
 from millrace.names import CHAMPION
-from millrace.registry.entities import LedgerEntry, ModelVersion
 from millrace.schema import TASKS, Column, TableSchema, Task
 
 from tests.prepared_data import Dataset, make_dataset

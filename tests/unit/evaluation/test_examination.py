@@ -6,15 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from millrace.data.prepared import PreparedSplit, dump_columns, dump_split, load_columns, load_row_ids, load_split
-from millrace.evaluation.examination import Splits, Subject, examine
+from millrace.evaluation.analysis import Splits, Subject, examine
 from millrace.evaluation.holdout import measure
 from millrace.features import FeatureMatrix
 from millrace.layout import evaluation_key, prepared_key
+from millrace.metrics.catalogue import METRICS, get_metric
 from millrace.registry.presentation import to_json
 from millrace.schema import TASKS, TableSchema
 from millrace.serving.onnx_model import OnnxModel
 from millrace.spec import ModelSpec
-from millrace.training.metric_catalogue import METRICS, get_metric
 
 from tests.prepared_data import Dataset, make_dataset, make_schema
 from tests.registry_builders import make_trial

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from millrace.evaluation.fairness import compare_groups, group_labels, rates_of
-from millrace.evaluation.intervals import wilson
+from millrace.metrics.bootstrap import wilson
 from millrace.schema import Column
 
 SEX = Column("sex", "category")

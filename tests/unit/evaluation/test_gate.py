@@ -4,11 +4,10 @@ from dataclasses import replace
 
 import pytest
 from millrace.errors import InvalidInputError
-from millrace.evaluation.gate import decide
-from millrace.evaluation.gate_evidence import ChampionComparison, GateEvidence, SliceEvidence
-from millrace.evaluation.intervals import Interval
+from millrace.evaluation.gate import ChampionComparison, GateEvidence, SliceEvidence, decide
+from millrace.metrics.bootstrap import Interval
+from millrace.metrics.catalogue import get_metric
 from millrace.spec import GateSpec
-from millrace.training.metric_catalogue import get_metric
 
 EVIDENCE = GateEvidence(
     task="binary",

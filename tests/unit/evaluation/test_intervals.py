@@ -1,11 +1,11 @@
 """Bootstrap intervals: they cover, they repeat, they pair."""
 
+import millrace.metrics.bootstrap as intervals
 import numpy as np
 import pytest
-from millrace.evaluation import intervals
 from millrace.evaluation.holdout import Measurement, baseline_predictions
-from millrace.evaluation.intervals import bootstrap, draw_weights, gain_interval, percentile_interval
-from millrace.evaluation.weighted import statistic
+from millrace.metrics.bootstrap import bootstrap, draw_weights, gain_interval, percentile_interval
+from millrace.metrics.weighted import statistic
 from millrace.schema import Column, TableSchema
 
 

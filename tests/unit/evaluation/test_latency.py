@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from millrace.evaluation.latency import BLOCKS, CALLS_OF_A_ROW, WARM_UP_CALLS, measure_latency
+from millrace.evaluation.holdout import BLOCKS, CALLS_OF_A_ROW, WARM_UP_CALLS, measure_latency
 
 from tests.prepared_data import make_features
 

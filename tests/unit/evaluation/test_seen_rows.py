@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from millrace.data.prepared import dump_split
-from millrace.evaluation.seen_rows import MIN_UNSEEN_ROWS, find_overlap
+from millrace.evaluation.champion import MIN_UNSEEN_ROWS, find_overlap
 from millrace.layout import evaluation_key, prepared_key, split_key
 
 from tests.fakes.memory_object_store import MemoryObjectStore

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from millrace.evaluation.losses import LOSSES, row_losses
 from millrace.evaluation.slices import declared_slices, find_worst, measure_slices
+from millrace.metrics.catalogue import METRICS
+from millrace.metrics.weighted import LOSSES, row_losses
 from millrace.schema import TASKS, Column, TableSchema
-from millrace.spec.evaluation import SliceSpec
-from millrace.training.metric_catalogue import METRICS
+from millrace.spec.training import SliceSpec
 
 SCHEMA = TableSchema(
     (

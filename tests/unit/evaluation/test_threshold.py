@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from millrace.evaluation.threshold import choose_threshold, decision_costs, decisions
-from millrace.spec.evaluation import CostSpec
+from millrace.evaluation.curves import choose_threshold, decision_costs, decisions
+from millrace.spec.training import CostSpec
 
 
 def calibrated(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

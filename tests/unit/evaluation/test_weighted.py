@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from millrace.evaluation.intervals import draw_weights
-from millrace.evaluation.weighted import statistic
+from millrace.metrics.bootstrap import draw_weights
+from millrace.metrics.catalogue import METRICS
+from millrace.metrics.scores import METRIC_FUNCTIONS
+from millrace.metrics.weighted import statistic
 from millrace.schema import TASKS
-from millrace.training.metric_catalogue import METRICS
-from millrace.training.metrics import METRIC_FUNCTIONS
 
 ROWS = 60
 

@@ -2,9 +2,8 @@
 
 import numpy as np
 from millrace.data.reference import describe_reference
+from millrace.histograms.tables import Reference, TableSketch, sketch_rows
 from millrace.schema import Column, TableSchema
-from millrace.sketches.reference import Reference
-from millrace.sketches.tables import TableSketch, sketch_rows
 
 CLASSES = ("no", "yes")
 CITIES = ("Bern", "Oslo", "Rome")

@@ -8,12 +8,11 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from millrace.captures.records import CapturedRow, FeedbackRecord
 from millrace.data.reference import describe_reference
+from millrace.histograms.outcomes import OutcomeSketch, PredictionProfile
+from millrace.histograms.predictions import Answers, AnswerSketch
 from millrace.layout import captures_key, feedback_key, version_key
-from millrace.monitoring.running import monitor_model
+from millrace.monitoring.monitor import monitor_model
 from millrace.names import CHAMPION
-from millrace.sketches.outcomes import OutcomeSketch
-from millrace.sketches.predictions import Answers, AnswerSketch
-from millrace.sketches.profile import PredictionProfile
 from millrace.spec import ModelSpec
 
 from tests.fakes.memory_object_store import MemoryObjectStore

@@ -2,8 +2,8 @@
 
 import pytest
 from millrace.monitoring.drift import ColumnDrift, compare_column, find_drift
-from millrace.monitoring.statistics import Distance
 from millrace.spec.monitoring import DriftWatch
+from millrace.stats.distances import Distance
 
 from tests.unit.monitoring.builders import make_reference, sketch
 

@@ -3,13 +3,11 @@
 import numpy as np
 import pytest
 from millrace.errors import InvalidInputError
-from millrace.monitoring.background import Background, Subject
+from millrace.histograms.outcomes import OutcomeSketch, PredictionProfile
+from millrace.histograms.predictions import Answers, AnswerSketch, Traffic
+from millrace.histograms.tables import sketch_rows
+from millrace.monitoring.baselines import Background, Subject
 from millrace.monitoring.judging import judge_outcomes, judge_traffic
-from millrace.monitoring.traffic import Traffic
-from millrace.sketches.outcomes import OutcomeSketch
-from millrace.sketches.predictions import Answers, AnswerSketch
-from millrace.sketches.profile import PredictionProfile
-from millrace.sketches.tables import sketch_rows
 from millrace.spec import ModelSpec
 from millrace.spec.monitoring import BiasWatch, MonitoringSpec
 

@@ -8,11 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 from millrace.data.reference import QUANTILES, describe_column
+from millrace.histograms.bins import EdgeFinder, WordCells, code_words
+from millrace.histograms.tables import sketch_rows
 from millrace.schema import Column
-from millrace.sketches.cells import WordCells
-from millrace.sketches.locating import EdgeFinder
-from millrace.sketches.tables import sketch_rows
-from millrace.sketches.words import code_words
 
 from tests.unit.monitoring.builders import make_columns, make_reference
 

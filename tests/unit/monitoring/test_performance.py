@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-from millrace.monitoring.calibration import measure_calibration
-from millrace.monitoring.estimation import calibration_map, estimate_quality
+from millrace.histograms.outcomes import ErrorSketch, OutcomeSketch
+from millrace.histograms.predictions import Answers, AnswerSketch
+from millrace.metrics.catalogue import METRICS
+from millrace.metrics.scores import compute_metrics
 from millrace.monitoring.performance import measure_outcomes
-from millrace.sketches.outcomes import ErrorSketch, OutcomeSketch
-from millrace.sketches.predictions import Answers, AnswerSketch
-from millrace.training.metric_catalogue import METRICS
-from millrace.training.metrics import compute_metrics
+from millrace.monitoring.quality import calibration_map, estimate_quality, measure_calibration
 
 from tests.unit.monitoring.test_sketches import make_answers
 

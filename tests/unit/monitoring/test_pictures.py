@@ -5,19 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from millrace.monitoring.background import Background, Subject
+from millrace.histograms.bins import NumberCells, WordCells, coarse_groups
+from millrace.histograms.outcomes import OutcomeSketch, PredictionProfile
+from millrace.histograms.predictions import AnswerSketch, Traffic
+from millrace.histograms.tables import ColumnSketch, sketch_numbers
+from millrace.monitoring.baselines import Background, Subject
+from millrace.monitoring.drift import AnswerColumn
 from millrace.monitoring.findings import Finding
 from millrace.monitoring.judging import judge_traffic
 from millrace.monitoring.pictures import draw_column, draw_columns, effects_of
-from millrace.monitoring.predictions import AnswerColumn
 from millrace.monitoring.report_figures import figures, quality_course
 from millrace.monitoring.report_page import VERDICT_NAMES
-from millrace.monitoring.traffic import Traffic
-from millrace.sketches.cells import NumberCells, WordCells, coarse_groups
-from millrace.sketches.outcomes import OutcomeSketch
-from millrace.sketches.predictions import AnswerSketch
-from millrace.sketches.profile import PredictionProfile
-from millrace.sketches.tables import ColumnSketch, sketch_numbers
 from millrace.spec.monitoring import MonitoringSpec
 
 from tests.unit.monitoring.builders import CLASSES, make_reference, sketch

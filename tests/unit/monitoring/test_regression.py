@@ -5,19 +5,16 @@ import json
 import numpy as np
 import pytest
 from millrace.data.reference import describe_column
-from millrace.evaluation.prediction_profile import profile_predictions
-from millrace.monitoring.background import Background, Subject
-from millrace.monitoring.estimation import estimate_errors
+from millrace.evaluation.assessment import profile_predictions
+from millrace.histograms.bins import make_cells
+from millrace.histograms.outcomes import ErrorSketch, PredictionProfile
+from millrace.histograms.predictions import ErrorsByValue, Traffic, ValueSketch
+from millrace.histograms.tables import Reference, sketch_rows
+from millrace.monitoring.baselines import Background, Subject
 from millrace.monitoring.judging import judge_outcomes, judge_traffic
+from millrace.monitoring.quality import estimate_errors
 from millrace.monitoring.state import traffic_from_dict, traffic_to_dict
-from millrace.monitoring.traffic import Traffic
 from millrace.schema import Column, TableSchema
-from millrace.sketches.cells import make_cells
-from millrace.sketches.outcomes import ErrorSketch
-from millrace.sketches.profile import PredictionProfile
-from millrace.sketches.reference import Reference
-from millrace.sketches.tables import sketch_rows
-from millrace.sketches.values import ErrorsByValue, ValueSketch
 from millrace.spec.monitoring import MonitoringSpec
 
 from tests.unit.monitoring.builders import make_reference

@@ -5,18 +5,17 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
+from millrace.entities import Act, Cause, Move
 from millrace.errors import ServiceUnavailableError
 from millrace.layout import captures_key, monitoring_key
-from millrace.monitoring.delivery import deliver_alerts
-from millrace.monitoring.running import load_state, models_by_the_stacks_schedule
+from millrace.monitoring.monitor import deliver_alerts, load_state, models_by_the_stacks_schedule
 from millrace.names import CHAMPION
 from millrace.ports import ServingCounts
-from millrace.registry.entities import Act, Cause, Move
-from millrace.registry.finding_causes import finding_cause_id
+from millrace.registry.ledger import finding_cause_id
 from millrace.spec import ModelSpec
 from millrace.spec.monitoring import MonitoringSpec
 from millrace.triggers.dispatch import handle_trigger
-from millrace.triggers.parse import parse_event
+from millrace.triggers.events import parse_event
 
 from tests.fakes.memory_pipeline import MemoryPipeline
 from tests.fakes.memory_registry import MemoryRegistry

@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from millrace.monitoring.background import Background, Subject
+from millrace.histograms.predictions import AnswerSketch, Traffic
+from millrace.monitoring.baselines import Background, Subject
 from millrace.monitoring.findings import Finding
 from millrace.monitoring.judging import judge_traffic
 from millrace.monitoring.seasons import Seasons, Usual, excuse_as_before, find_seasons, learn_usual
-from millrace.monitoring.traffic import Traffic
-from millrace.sketches.predictions import AnswerSketch
 from millrace.spec.monitoring import MonitoringSpec
 
 from tests.unit.monitoring.builders import CLASSES, make_reference, sketch

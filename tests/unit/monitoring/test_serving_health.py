@@ -3,13 +3,13 @@
 from datetime import timedelta
 
 import pytest
-from millrace.monitoring.delivery import deliver_alerts
+from millrace.monitoring.monitor import deliver_alerts
 from millrace.monitoring.serving_health import find_serving_faults
 from millrace.ports import ServingCounts
 from millrace.spec import ModelSpec
 from millrace.spec.monitoring import ServingWatch
 from millrace.triggers.dispatch import handle_trigger
-from millrace.triggers.parse import parse_event
+from millrace.triggers.events import parse_event
 
 from tests.fakes.memory_pipeline import MemoryPipeline
 from tests.registry_builders import make_dataset

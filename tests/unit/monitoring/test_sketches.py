@@ -5,11 +5,10 @@ import json
 import numpy as np
 import pytest
 from millrace.data.reference import describe_reference
+from millrace.histograms.outcomes import ErrorSketch, OutcomeSketch
+from millrace.histograms.predictions import Answers, AnswerSketch
+from millrace.histograms.tables import Reference, TableSketch, merge, sketch_rows
 from millrace.schema import Column, TableSchema
-from millrace.sketches.outcomes import ErrorSketch, OutcomeSketch
-from millrace.sketches.predictions import Answers, AnswerSketch
-from millrace.sketches.reference import Reference
-from millrace.sketches.tables import TableSketch, merge, sketch_rows
 from scipy.stats import spearmanr
 
 from tests.unit.monitoring.builders import CITIES, SCHEMA, make_columns, make_reference, sketch

@@ -2,15 +2,17 @@
 
 import numpy as np
 import pytest
-from millrace.monitoring.statistics import (
+from millrace.stats.distances import (
     chi_square,
+    chi_square_tail,
     discoveries,
     jensen_shannon_distance,
     kolmogorov_smirnov,
+    kolmogorov_tail,
+    normal_tail,
     population_stability_index,
     wasserstein,
 )
-from millrace.monitoring.tails import chi_square_tail, kolmogorov_tail, normal_tail
 from scipy import special, stats
 from scipy.spatial.distance import jensenshannon
 

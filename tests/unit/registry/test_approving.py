@@ -2,9 +2,8 @@ from datetime import timedelta
 
 import pytest
 from millrace.errors import ApprovalNotFoundError, ConflictError, ServiceUnavailableError, UnfitVersionError
-from millrace.registry.approval_message import Place
-from millrace.registry.approving import answer_approval, expire_approval, request_approval
-from millrace.registry.reading import describe_approval
+from millrace.registry.approvals import Place, answer_approval, expire_approval, request_approval
+from millrace.registry.queries import describe_approval
 
 from tests.fakes.memory_people import MemoryCallback, MemoryNotifier
 from tests.registered_versions import RegisteredVersions, acting

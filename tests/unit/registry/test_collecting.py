@@ -5,14 +5,12 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from millrace.entities import ModelState
 from millrace.errors import ConflictError, ServiceUnavailableError
 from millrace.layout import trial_key, version_key
-from millrace.registry import collecting
-from millrace.registry.acting import Acting
-from millrace.registry.collecting import ARTIFACTS, collect, find_garbage
-from millrace.registry.entities import ModelState
-from millrace.registry.promotion import promote, roll_back
-from millrace.registry.retirement import retire
+from millrace.registry import garbage
+from millrace.registry.garbage import ARTIFACTS, collect, find_garbage
+from millrace.registry.promotion import Acting, promote, retire, roll_back
 from millrace.spec import ModelSpec, RetentionSpec
 
 from tests.registered_versions import RegisteredVersions
@@ -137,7 +135,7 @@ def test_what_the_registry_does_not_know_is_left_alone(world):
 
 
 def test_one_call_deletes_so_many_objects_and_says_that_there_are_more(world, monkeypatch):
-    monkeypatch.setattr(collecting, "MAX_OBJECTS", 2)
+    monkeypatch.setattr(garbage, "MAX_OBJECTS", 2)
     retire(MODEL, 1, world.acting(), registry=world.registry)
     world.now += timedelta(days=RUN_DAYS)
     sizes = []

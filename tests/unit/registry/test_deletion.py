@@ -1,6 +1,7 @@
 """Deleting a model, and making one again under its name."""
 
 import pytest
+from millrace.entities import Move
 from millrace.errors import (
     ConflictError,
     ModelDeletedError,
@@ -9,16 +10,14 @@ from millrace.errors import (
     UnfitVersionError,
 )
 from millrace.ports import Schedule
-from millrace.registry.approving import request_approval
+from millrace.registry.approvals import request_approval
 from millrace.registry.deletion import delete_model
-from millrace.registry.entities import Move
-from millrace.registry.outbox import publish_waiting
-from millrace.registry.promotion import promote, roll_back
+from millrace.registry.ledger import publish_waiting
+from millrace.registry.promotion import Claim, promote, roll_back, settle
 from millrace.registry.registration import register_run
-from millrace.registry.settling import Claim, settle
 from millrace.spec import ModelSpec
 from millrace.triggers.dispatch import handle_trigger
-from millrace.triggers.parse import parse_event
+from millrace.triggers.events import parse_event
 from millrace.triggers.requests import finish_run, request_training
 
 from tests.fakes.memory_events import MemoryEvents

@@ -7,8 +7,7 @@ from millrace.errors import (
     VersionNotFoundError,
 )
 from millrace.layout import version_key
-from millrace.registry.promotion import promote, roll_back
-from millrace.registry.retirement import retire
+from millrace.registry.promotion import promote, retire, roll_back
 
 from tests.registered_versions import RegisteredVersions, acting
 from tests.registry_builders import MODEL, later

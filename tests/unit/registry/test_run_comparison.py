@@ -2,7 +2,7 @@
 
 import copy
 
-from millrace.registry.run_comparison import compare_runs
+from millrace.registry.queries import compare_runs
 
 RECORD = {
     "parameters": {"C": 1.0},

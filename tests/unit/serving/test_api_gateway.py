@@ -12,7 +12,7 @@ from millrace.errors import (
     UnsupportedMediaTypeError,
 )
 from millrace.serving.api_gateway import MAX_BODY_BYTES, error_response, read_request, success_response
-from millrace.serving.dialects import mlflow
+from millrace.serving.protocols import mlflow
 
 
 def event(body: str | bytes | None, **headers: str) -> dict[str, object]:

@@ -4,11 +4,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from millrace.captures.lines import expand_line, find_line
+from millrace.captures.records import expand_line, find_line
 from millrace.schema import Column, TableSchema
 from millrace.serving.capture import MAX_LINE_BYTES, CaptureRules, CaptureWriter, write_row_id
+from millrace.serving.request import ABSENT, ColumnsTable, RecordsTable
 from millrace.serving.scorer import Scores
-from millrace.serving.table import ABSENT, ColumnsTable, RecordsTable
 
 NOW = datetime(2026, 5, 3, 14, 15, 0, 250, tzinfo=UTC)
 SCHEMA = TableSchema(

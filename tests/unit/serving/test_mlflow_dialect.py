@@ -7,13 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from millrace.errors import InvalidInputError, PayloadTooLargeError, UnsupportedMediaTypeError
 from millrace.schema import Column, TableSchema
-from millrace.serving.dialects.mlflow import read_request, write_reply
 from millrace.serving.loading import LoadedModel
 from millrace.serving.onnx_model import OnnxModel
-from millrace.serving.request import PredictionRequest, Request
+from millrace.serving.protocols.mlflow import read_request, write_reply
+from millrace.serving.request import ABSENT, PredictionRequest, RecordsTable, Request, RequestTable
 from millrace.serving.rows import Notice
 from millrace.serving.scorer import Scores
-from millrace.serving.table import ABSENT, RecordsTable, RequestTable
 
 JSON = "application/json"
 #: Two features, ``a`` and ``b``.

@@ -4,13 +4,12 @@ from typing import Any
 import pytest
 from millrace.errors import InvalidInputError, ModelNotFoundError, ModelNotReadyError, PayloadTooLargeError
 from millrace.schema import Column, TableSchema
-from millrace.serving.dialects.open_inference import describe_model, read_request, write_error, write_reply
 from millrace.serving.loading import LoadedModel
 from millrace.serving.onnx_model import OnnxModel
-from millrace.serving.request import PredictionRequest, Request
+from millrace.serving.protocols.open_inference import describe_model, read_request, write_error, write_reply
+from millrace.serving.request import PredictionRequest, RecordsTable, Request
 from millrace.serving.rows import Notice
 from millrace.serving.scorer import Scores
-from millrace.serving.table import RecordsTable
 
 FEATURES = (Column("a", "integer"), Column("b", "category"), Column("since", "datetime"), Column("on", "boolean"))
 

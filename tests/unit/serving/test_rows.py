@@ -13,9 +13,9 @@ from millrace.data.typed_table import parse_column
 from millrace.errors import InvalidInputError
 from millrace.features import build_features
 from millrace.schema import Column, TableSchema
-from millrace.serving.faults import MAX_FAULTS
+from millrace.serving.request import ColumnsTable, RecordsTable
 from millrace.serving.rows import RowReader, TypedRows
-from millrace.serving.table import ColumnsTable, RecordsTable
+from millrace.serving.values import MAX_FAULTS
 
 from tests.serving_models import CHURN_RECORD, churn_schema
 

@@ -3,8 +3,8 @@
 import pytest
 from millrace.errors import InvalidInputError
 from millrace.schema import Column, ColumnRules, TableSchema
+from millrace.serving.request import ColumnsTable, RecordsTable
 from millrace.serving.rows import RowReader, TypedRows
-from millrace.serving.table import ColumnsTable, RecordsTable
 
 TARGET = Column("y", "boolean", "target")
 

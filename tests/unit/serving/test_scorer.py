@@ -7,8 +7,8 @@ from millrace.features import build_features
 from millrace.schema import Task
 from millrace.serving.loading import LoadedModel, Threshold
 from millrace.serving.onnx_model import OnnxModel
+from millrace.serving.request import RecordsTable
 from millrace.serving.scorer import CHUNK_ROWS, score
-from millrace.serving.table import RecordsTable
 
 from tests.serving_models import CHURN_RECORD, churn_onnx, churn_schema
 

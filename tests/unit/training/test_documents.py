@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
+from millrace.training.search_plan import MAX_ONE_HOT_OUTPUTS, MAX_ONE_HOT_VALUES
 from millrace.training.search_space import SEARCH_SPACES
-from millrace.training.widths import MAX_ONE_HOT_OUTPUTS, MAX_ONE_HOT_VALUES
 
 TEXT = (Path(__file__).resolve().parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
 

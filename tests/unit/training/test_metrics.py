@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from millrace.errors import InvalidInputError
+from millrace.metrics.catalogue import METRICS, get_metric
+from millrace.metrics.scores import METRIC_FUNCTIONS, compute_metrics
 from millrace.schema import TASKS
-from millrace.training.metric_catalogue import METRICS, get_metric
-from millrace.training.metrics import METRIC_FUNCTIONS, compute_metrics
 
 TARGET = np.array([0, 0, 1, 1])
 PROBABILITIES = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.6, 0.4]], dtype=np.float32)

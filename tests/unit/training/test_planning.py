@@ -9,8 +9,7 @@ from millrace.layout import prepared_key
 from millrace.settings import PlanTrainingSettings
 from millrace.spec import ModelSpec
 from millrace.training.planning import plan_search
-from millrace.training.prepared_size import PreparedSize
-from millrace.training.search_plan import bound_parameters, draw_trials, folds_for, rounds_for, survivors
+from millrace.training.search_plan import PreparedSize, bound_parameters, draw_trials, folds_for, rounds_for, survivors
 from millrace.training.search_space import search_spaces_for
 
 from tests.prepared_data import make_dataset

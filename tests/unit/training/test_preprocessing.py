@@ -5,7 +5,7 @@ import pytest
 from millrace.errors import TrainingFailedError
 from millrace.features import FeatureMatrix
 from millrace.training.preprocessing import FeatureTable, build_preprocessor
-from millrace.training.widths import MAX_ONE_HOT_OUTPUTS, MAX_ONE_HOT_VALUES, encoded_width
+from millrace.training.search_plan import MAX_ONE_HOT_OUTPUTS, MAX_ONE_HOT_VALUES, encoded_width
 
 from tests.prepared_data import make_features
 

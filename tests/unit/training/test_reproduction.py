@@ -7,9 +7,9 @@ import pytest
 from millrace.errors import ArtifactIntegrityError
 from millrace.layout import split_key, trial_key
 from millrace.serving.onnx_model import OnnxModel
-from millrace.training.record import library_versions
 from millrace.training.reproduction import reproduce_trial
 from millrace.training.search_space import search_spaces_for
+from millrace.training.trial import library_versions
 
 from tests.prepared_data import make_dataset
 from tests.training_run import MODEL, RUN_ID, TrainingRun

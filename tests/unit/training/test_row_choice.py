@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from millrace.data.prepared import dump_split, load_split
-from millrace.training.row_choice import MIN_CLASS_ROWS, assign_folds, mix, sample_rows
+from millrace.training.fitting import MIN_CLASS_ROWS, assign_folds, mix, sample_rows
 
 from tests.prepared_data import make_dataset
 

@@ -4,10 +4,15 @@ import numpy as np
 import pytest
 from millrace.errors import InvalidInputError
 from millrace.spec import ModelSpec
-from millrace.training.narrowing import narrow
-from millrace.training.ranges import Choice, Interval
-from millrace.training.sampling import halton_points, radical_inverse
-from millrace.training.search_space import SEARCH_SPACES, search_spaces_for, select_search_spaces
+from millrace.training.search_plan import halton_points, radical_inverse
+from millrace.training.search_space import (
+    SEARCH_SPACES,
+    Choice,
+    Interval,
+    narrow,
+    search_spaces_for,
+    select_search_spaces,
+)
 from scipy.stats import qmc
 
 

@@ -13,11 +13,11 @@ from millrace.data.prepared import PreparedSplit, dump_split
 from millrace.errors import RunNotFoundError, ServiceUnavailableError
 from millrace.features import FeatureMatrix
 from millrace.layout import split_key, trial_key
+from millrace.metrics.catalogue import METRICS
 from millrace.schema import TASKS
 from millrace.serving.onnx_model import OnnxModel
 from millrace.training import fitting
 from millrace.training.export import ParityReport
-from millrace.training.metric_catalogue import METRICS
 from millrace.training.preprocessing import FeatureTable
 
 from tests.fakes.memory_object_store import MemoryObjectStore

@@ -1,12 +1,11 @@
 from datetime import timedelta
 
 import pytest
-from millrace.registry.entities import CauseRecord
+from millrace.entities import CauseRecord
 from millrace.spec import ModelSpec
-from millrace.triggers.admission import refuse
 from millrace.triggers.dispatch import handle_trigger
-from millrace.triggers.parse import ScheduleTrigger
-from millrace.triggers.requests import request_training
+from millrace.triggers.events import ScheduleTrigger
+from millrace.triggers.requests import refuse, request_training
 
 from tests.fakes.memory_pipeline import MemoryPipeline
 from tests.fakes.memory_registry import MemoryRegistry

@@ -3,11 +3,17 @@ from copy import deepcopy
 from datetime import UTC, datetime
 
 import pytest
+from millrace.entities import Source
 from millrace.errors import InvalidInputError, InvalidNameError
 from millrace.names import make_cause_id
-from millrace.registry.entities import Source
-from millrace.triggers.manual import read_request
-from millrace.triggers.parse import RefusedUpload, RunEnded, ScheduleTrigger, TrainingTrigger, parse_event
+from millrace.triggers.events import (
+    RefusedUpload,
+    RunEnded,
+    ScheduleTrigger,
+    TrainingTrigger,
+    parse_event,
+    read_request,
+)
 
 from tests.registry_builders import NOW
 

@@ -5,9 +5,8 @@ from millrace.errors import RunNotFoundError, ServiceUnavailableError
 from millrace.names import make_run_id
 from millrace.ports import MAX_FOLLOW_UP_CAUSES
 from millrace.triggers.dispatch import REFUSED_UPLOADS, handle_trigger
-from millrace.triggers.parse import RefusedUpload, RunEnded, ScheduleTrigger
+from millrace.triggers.events import Refusal, RefusedUpload, RunEnded, ScheduleTrigger
 from millrace.triggers.requests import finish_run, request_training
-from millrace.triggers.upload_keys import Refusal
 
 from tests.fakes.memory_pipeline import MemoryPipeline
 from tests.fakes.memory_registry import MemoryRegistry

@@ -10,6 +10,7 @@ from millrace.aws.registry.models import decode_state
 from millrace.aws.registry.serialisation import decode, encode
 from millrace.aws.registry.table import TableItems
 from millrace.aws.registry.versions import no_version
+from millrace.entities import Act, AliasMove, Approval, LedgerEntry, ModelVersion
 from millrace.errors import (
     AliasConflictError,
     ApprovalNotFoundError,
@@ -17,8 +18,7 @@ from millrace.errors import (
     ModelNotFoundError,
     UnfitVersionError,
 )
-from millrace.registry.entities import Act, AliasMove, Approval, LedgerEntry, ModelVersion
-from millrace.registry.living import insist_on_living
+from millrace.registry.lifecycle import insist_on_living
 from millrace.spec import ModelSpec
 
 if TYPE_CHECKING:

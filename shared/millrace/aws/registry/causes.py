@@ -15,11 +15,11 @@ from millrace.aws.registry.ledger import ledger_item
 from millrace.aws.registry.models import decode_state
 from millrace.aws.registry.serialisation import Item, decode, encode, encode_value
 from millrace.aws.registry.table import TableItems, pause
+from millrace.entities import Cause, CauseRecord, LedgerEntry, ModelState, Run
 from millrace.errors import CauseNotFoundError, ServiceUnavailableError
 from millrace.ports import MAX_FOLLOW_UP_CAUSES, Claim
 from millrace.registry import ledger
-from millrace.registry.entities import Cause, CauseRecord, LedgerEntry, ModelState, Run
-from millrace.registry.living import end_of_cause
+from millrace.registry.lifecycle import end_of_cause
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef

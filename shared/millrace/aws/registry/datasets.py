@@ -6,8 +6,8 @@ from typing import Any
 from millrace.aws.registry.keys import dataset_id_key, dataset_key, model_key
 from millrace.aws.registry.serialisation import decode, encode
 from millrace.aws.registry.table import TableItems
+from millrace.entities import DatasetRecord
 from millrace.errors import DatasetNotFoundError
-from millrace.registry.entities import DatasetRecord
 
 
 class DatasetItems(TableItems):

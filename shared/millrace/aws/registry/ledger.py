@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from millrace.aws.registry.keys import OUTBOX_PARTITION, ledger_key, outbox_key
 from millrace.aws.registry.serialisation import Item, decode, encode
 from millrace.aws.registry.table import Table, TableItems
-from millrace.registry.entities import LedgerEntry
+from millrace.entities import LedgerEntry
 from millrace.registry.ledger import EVENT_NAMES
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from millrace.aws.registry.keys import MODELS_PARTITION, SPEC, STATE, model_key,
 from millrace.aws.registry.ledger import ledger_item
 from millrace.aws.registry.serialisation import Item, decode, encode
 from millrace.aws.registry.table import TableItems, pause
+from millrace.entities import LedgerEntry, ModelState
 from millrace.errors import ConflictError, ModelNotFoundError, ServiceUnavailableError
 from millrace.ports import SpecRecord
-from millrace.registry.entities import LedgerEntry, ModelState
-from millrace.registry.living import insist_on_living
+from millrace.registry.lifecycle import insist_on_living
 from millrace.spec import ModelSpec
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Any
 from millrace.aws.registry.keys import run_key, trial_key
 from millrace.aws.registry.serialisation import decode, encode
 from millrace.aws.registry.table import TableItems
+from millrace.entities import Run, Trial
 from millrace.errors import RunNotFoundError
-from millrace.registry.entities import Run, Trial
 
 
 class RunItems(TableItems):

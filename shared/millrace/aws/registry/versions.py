@@ -6,8 +6,8 @@ from millrace.aws.registry.keys import STATE, model_key, version_key
 from millrace.aws.registry.ledger import writing
 from millrace.aws.registry.serialisation import decode, encode
 from millrace.aws.registry.table import TableItems
+from millrace.entities import LedgerEntry, ModelVersion
 from millrace.errors import ConflictError, ModelDeletedError, ModelNotFoundError, VersionNotFoundError
-from millrace.registry.entities import LedgerEntry, ModelVersion
 
 
 class VersionItems(TableItems):

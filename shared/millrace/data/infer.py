@@ -1,0 +1,437 @@
+"""Inferring columns: which type the cells of a column have, and what part it plays.
+
+A column is numeric (or dates) when at least 95 % of its present cells are; the others are then malformed rows. With
+less than that it is a category or text; text that is written in several words is a feature. Nothing is guessed where
+two readings are equally good: dates whose day and month could change places are reported and left out.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from millrace.data.findings import Finding, quoted, warning
+from millrace.data.raw import RawTable, RowBatch, TableReader
+from millrace.data.values import (
+    BOOLEAN_WORDS,
+    PLAIN,
+    NumberStyle,
+    candidate_formats,
+    integer_cells,
+    leading_zero_cells,
+    parse_datetimes,
+    parse_numbers,
+)
+from millrace.data.words import hash_words
+from millrace.schema import Column, Role
+
+#: Distinct values that are counted; a column with more of them has "more than" so many.
+MAX_DISTINCT = 10_000
+#: Cells whose distinct values say which date formats are worth trying.
+_EXAMPLE_CELLS = 200
+_EXAMPLES = 20
+#: Words that a cell of prose has at least, and the share of the example cells that must be prose.
+PROSE_WORDS = 3
+PROSE_SHARE = 0.5
+
+
+@dataclass(slots=True)
+class FormatCount:
+    """How the cells of a column read as dates.
+
+    Parameters
+    ----------
+    fitting : dict of str to int
+        Cells that fit each format.
+    together, differing : dict of pair of str to int
+        Cells that fit either of two formats, and those that fit both but are then different moments.
+    """
+
+    fitting: dict[str, int] = field(default_factory=dict)
+    together: dict[tuple[str, str], int] = field(default_factory=dict)
+    differing: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def add(self, cells: pa.Array) -> None:
+        """Count more cells, none of them missing."""
+        examples = pc.unique(cells.slice(0, _EXAMPLE_CELLS)).to_pylist()[:_EXAMPLES]
+        for example in examples:
+            for form in candidate_formats(example):
+                self.fitting.setdefault(form, 0)
+        moments = {form: parse_datetimes(cells, [form]).values for form in self.fitting}
+        fits = {form: ~np.isnat(values) for form, values in moments.items()}
+        for form, mask in fits.items():
+            self.fitting[form] += int(mask.sum())
+        for pair in combinations(sorted(moments), 2):
+            one, other = pair
+            both = fits[one] & fits[other]
+            either = int((fits[one] | fits[other]).sum())
+            self.together[pair] = self.together.get(pair, 0) + either
+            differing = int((moments[one][both] != moments[other][both]).sum())
+            self.differing[pair] = self.differing.get(pair, 0) + differing
+
+
+@dataclass(slots=True)
+class ColumnSummary:
+    """What is known of one column.
+
+    Parameters
+    ----------
+    keep_values : bool
+        Whether uniqueness of numbers is in question too, because the column is named like an identifier.
+    words : bool, default=False
+        Count words from the start, whether or not the first cells are numbers.
+    """
+
+    keep_values: bool
+    words: bool = False
+    rows: int = 0
+    present: int = 0
+    longest: int = 0
+    numbers: int = 0
+    integers: int = 0
+    leading_zeros: int = 0
+    first: str | None = None
+    constant: bool = True
+    formats: FormatCount = field(default_factory=FormatCount)
+    examples: list[str] = field(default_factory=list)
+    uncounted: bool = False
+    too_many: bool = False
+    _distinct: pa.Array = field(default_factory=lambda: pa.array([], type=pa.string()))
+    _values: list[npt.NDArray[np.uint64]] | None = field(default_factory=list)
+
+    def add(self, cells: pa.Array, numbers: NumberStyle = PLAIN) -> None:
+        """Take more cells into account, in which numbers are written in some style."""
+        self.rows += len(cells)
+        known = cells.drop_null() if cells.null_count else cells
+        self.present += len(known)
+        if not len(known):
+            return
+        self._add_first(known)
+        if self._add_numbers(numbers.rewrite(known)) and not self.words:
+            self.uncounted = True
+        else:
+            self._add_words(known)
+        self._add_values(known)
+
+    @property
+    def nullable(self) -> bool:
+        """Whether a cell is missing."""
+        return self.present < self.rows
+
+    @property
+    def distinct(self) -> int:
+        """How many different words there are; the greatest number that is counted where there are more."""
+        return MAX_DISTINCT if self.too_many else len(self._distinct)
+
+    @property
+    def distinct_in_words(self) -> str:
+        """How many different words there are."""
+        return f"{'more than ' if self.too_many else ''}{self.distinct:,}"
+
+    @property
+    def distinct_words(self) -> list[str]:
+        """The different words, when there are not too many."""
+        words: list[str] = self._distinct.to_pylist()
+        return words
+
+    @property
+    def unique(self) -> bool:
+        """Whether no value is missing or comes twice."""
+        if self._values is None or self.nullable or self.present < 2:  # noqa: PLR2004  # one value repeats nothing
+            return False
+        ordered = np.sort(np.concatenate(self._values))
+        return len(ordered) == self.present and bool(np.all(ordered[1:] != ordered[:-1]))
+
+    @property
+    def wordy(self) -> bool:
+        """Whether the first different values are mostly written in several words, as no code or name of a thing is."""
+        wordy = sum(len(example.split()) >= PROSE_WORDS for example in self.examples)
+        return bool(self.examples) and wordy >= PROSE_SHARE * len(self.examples)
+
+    def words_needed(self, least_share: float) -> bool:
+        """Tell whether a column that is not numeric has batches in which words were not counted."""
+        return self.uncounted and not self.words and self.numbers < least_share * self.present
+
+    def _add_first(self, known: pa.Array) -> None:
+        if self.first is None:
+            self.first = known[0].as_py()
+            self.examples = pc.unique(known.slice(0, _EXAMPLE_CELLS)).to_pylist()
+        if self.constant:
+            self.constant = bool(pc.all(pc.equal(known, pa.scalar(self.first, pa.string()))).as_py())
+
+    def _add_numbers(self, known: pa.Array) -> bool:
+        """Count numbers; tell whether all cells are."""
+        parsed = parse_numbers(known)
+        self.numbers += len(known) - parsed.bad_count
+        if parsed.bad_count == len(known):
+            return False
+        whole = integer_cells(known)
+        self.integers += int((whole & ~parsed.bad).sum())
+        self.leading_zeros += int(leading_zero_cells(known).sum())
+        return not parsed.bad_count
+
+    def _add_words(self, known: pa.Array) -> None:
+        if not self.too_many:
+            self._distinct = pc.unique(pa.concat_arrays([self._distinct, pc.unique(known)]))
+            if len(self._distinct) > MAX_DISTINCT:
+                self._distinct, self.too_many = self._distinct.slice(0, 0), True
+        self.longest = max(self.longest, pc.max(pc.utf8_length(known)).as_py())
+        self.formats.add(known)
+
+    def _add_values(self, known: pa.Array) -> None:
+        if self._values is None:
+            return
+        numeric = self.numbers == self.present
+        if (numeric and not self.keep_values) or self.nullable or pc.count_distinct(known).as_py() < len(known):
+            self._values = None
+            return
+        self._values.append(hash_words(known))
+
+
+def summarise(cells: pa.Array, *, keep_values: bool = True) -> ColumnSummary:
+    """Summarise a column that is in memory."""
+    summary = ColumnSummary(keep_values)
+    summary.add(cells)
+    if summary.words_needed(1.0):
+        summary = ColumnSummary(keep_values, words=True)
+        summary.add(cells)
+    return summary
+
+
+#: Share of a column's present cells that must parse for it to be numeric, or a date.
+PARSED_SHARE = 0.95
+#: Share of numbers with leading zeros past which a column holds codes.
+CODE_SHARE = 0.01
+MAX_CATEGORIES = 1_000
+MAX_CATEGORY_LENGTH = 128
+#: A table this small may have a category for every row.
+SMALL_TABLE = 20
+
+_AMBIGUOUS = "day and month could change places"
+_ALL_DIFFER = "every value differs"
+_IDENTIFIER_NAME = re.compile(r"(?:^|.*[_\-. ])(?:id|uuid)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class InferredColumn:
+    """A column as inferred, and what was remarkable about it."""
+
+    column: Column
+    findings: tuple[Finding, ...] = ()
+
+
+def infer_columns(
+    table: RawTable | TableReader, target: str, id_column: str | None = None, date_order: str | None = None
+) -> tuple[list[Column], list[Finding]]:
+    """Infer every column's type and role.
+
+    Parameters
+    ----------
+    table : RawTable or TableReader
+        The upload; it is read once, or twice when a column of numbers ends in words.
+    target : str
+        The column to predict.
+    id_column : str or None, default=None
+        The column that names rows; None takes the first that is unique and named like one.
+    date_order : {'day_first', 'month_first'} or None, default=None
+        How to read a date whose day and month could change places; None leaves such a column out.
+
+    Returns
+    -------
+    tuple of list of Column, list of Finding
+        At most one column is the identifier.
+    """
+    summaries = summarise_columns(table, table.names)
+    columns: list[Column] = []
+    findings: list[Finding] = []
+    for name, summary in summaries.items():
+        inferred = conclude(name, summary, is_target=name == target, date_order=date_order)
+        columns.append(inferred.column)
+        findings.extend(inferred.findings)
+    return _with_one_identifier(columns, target, id_column), findings
+
+
+def infer_some(table: RawTable | TableReader, names: Sequence[str], date_order: str | None = None) -> list[Column]:
+    """Infer a few columns, none of them the target; nothing is read when there are none."""
+    summaries = summarise_columns(table, names)
+    return [conclude(name, summary, date_order=date_order).column for name, summary in summaries.items()]
+
+
+def summarise_columns(table: RawTable | TableReader, names: Sequence[str]) -> dict[str, ColumnSummary]:
+    """Read a table and summarise some of its columns."""
+    if not names:
+        return {}
+    summaries = _read_summaries(table, names, words=False)
+    again = [name for name, summary in summaries.items() if summary.words_needed(PARSED_SHARE)]
+    if again:
+        summaries |= _read_summaries(table, again, words=True)
+    return summaries
+
+
+def _read_summaries(table: RawTable | TableReader, names: Sequence[str], *, words: bool) -> dict[str, ColumnSummary]:
+    summaries = {name: ColumnSummary(bool(_IDENTIFIER_NAME.match(name)), words) for name in names}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for batch in table.batches():
+            # Most of it is Arrow's work, which lets other threads run meanwhile.
+            for _ in pool.map(partial(_summarise, batch), summaries.items()):
+                pass
+    return summaries
+
+
+def _summarise(batch: RowBatch, named: tuple[str, ColumnSummary]) -> None:
+    name, summary = named
+    summary.add(batch.column(name), batch.numbers)
+
+
+def infer_column(name: str, cells: pa.Array, *, is_target: bool = False) -> InferredColumn:
+    """Infer one column from its cells."""
+    return conclude(name, summarise(cells), is_target=is_target)
+
+
+def conclude(
+    name: str, summary: ColumnSummary, *, is_target: bool = False, date_order: str | None = None
+) -> InferredColumn:
+    """Infer one column from what is known of its cells."""
+    if not summary.present:
+        role: Role = "target" if is_target else "ignored"
+        return InferredColumn(Column(name, "text", role, nullable=True, reason="every value is missing"))
+    typed = _infer_type(name, summary, date_order)
+    if is_target:
+        return InferredColumn(replace(typed.column, role="target"), typed.findings)
+    return InferredColumn(_with_role(typed.column, summary), typed.findings)
+
+
+def _infer_type(name: str, summary: ColumnSummary, date_order: str | None) -> InferredColumn:
+    numeric = _as_number(name, summary)
+    if numeric:
+        return InferredColumn(numeric)
+    boolean = _as_boolean(name, summary)
+    if boolean:
+        return InferredColumn(boolean)
+    moment = _as_datetime(name, summary, date_order)
+    if moment:
+        return moment
+    few = summary.present < SMALL_TABLE or summary.distinct <= summary.present / 2
+    if summary.distinct <= MAX_CATEGORIES and few and summary.longest <= MAX_CATEGORY_LENGTH:
+        return InferredColumn(Column(name, "category", nullable=summary.nullable))
+    return InferredColumn(Column(name, "text", "ignored", nullable=summary.nullable, reason=_text_reason(summary)))
+
+
+def _as_boolean(name: str, summary: ColumnSummary) -> Column | None:
+    if summary.distinct > len(("True", "true", "TRUE", "False", "false", "FALSE")):
+        return None
+    words = set(summary.distinct_words)
+    lowered = {word.lower() for word in words}
+    for true_word, false_word in BOOLEAN_WORDS:
+        if lowered == {true_word, false_word}:
+            if true_word == "true":
+                return Column(name, "boolean", nullable=summary.nullable)
+            return Column(
+                name,
+                "boolean",
+                nullable=summary.nullable,
+                categories=tuple(sorted(words)),
+                true_values=(true_word,),
+                false_values=(false_word,),
+            )
+    return None
+
+
+def _as_number(name: str, summary: ColumnSummary) -> Column | None:
+    if summary.numbers < PARSED_SHARE * summary.present or summary.leading_zeros > CODE_SHARE * summary.present:
+        return None
+    return Column(name, "integer" if summary.integers == summary.numbers else "number", nullable=summary.nullable)
+
+
+def _as_datetime(name: str, summary: ColumnSummary, date_order: str | None) -> InferredColumn | None:
+    counts = summary.formats
+    needed = PARSED_SHARE * summary.present
+    best = max(counts.fitting.values(), default=0)
+    if best < needed:
+        return _in_two_formats(name, summary, needed)
+    winners = [form for form, count in counts.fitting.items() if count == best]
+    if date_order is not None:
+        first = "%d" if date_order == "day_first" else "%m"
+        winners = [form for form in winners if form.startswith(first)] or winners
+    rivals = [form for form in winners[1:] if counts.differing[_pair(winners[0], form)]]
+    if not rivals:
+        return InferredColumn(Column(name, "datetime", nullable=summary.nullable, formats=(winners[0],)))
+    return _ambiguous(name, summary, (winners[0], rivals[0]))
+
+
+def _in_two_formats(name: str, summary: ColumnSummary, needed: float) -> InferredColumn | None:
+    """Take dates that are written in two ways, when no cell reads differently in them."""
+    counts = summary.formats
+    pairs = sorted(
+        (pair for pair, count in counts.together.items() if count >= needed), key=counts.differing.__getitem__
+    )
+    if not pairs:
+        return None
+    best = pairs[0]
+    if counts.differing[best]:
+        return _ambiguous(name, summary, best)
+    formats = tuple(sorted(best, key=lambda form: -counts.fitting[form]))
+    told = " and ".join(f"{form} ({counts.fitting[form]:,} values)" for form in formats)
+    finding = warning("two_date_formats", f"the dates of {name!r} are written in two ways, {told}; both are read", name)
+    return InferredColumn(Column(name, "datetime", nullable=summary.nullable, formats=formats), (finding,))
+
+
+def _ambiguous(name: str, summary: ColumnSummary, forms: tuple[str, str]) -> InferredColumn:
+    reason = f"{_AMBIGUOUS}: {forms[0]} and {forms[1]} fit every value; write dates as YYYY-MM-DD"
+    finding = warning("ambiguous_dates", f"the column {name!r} is left out: {reason}", name, examples=summary.examples)
+    return InferredColumn(Column(name, "text", "ignored", nullable=summary.nullable, reason=reason), (finding,))
+
+
+def _pair(one: str, other: str) -> tuple[str, str]:
+    return (one, other) if one < other else (other, one)
+
+
+def _with_role(column: Column, summary: ColumnSummary) -> Column:
+    """Decide between feature, identifier and ignored."""
+    if _IDENTIFIER_NAME.match(column.name) and summary.unique:
+        return replace(column, role="identifier", reason="named like an identifier, and unique")
+    words = column.type in ("category", "text") and not column.reason.startswith(_AMBIGUOUS)
+    if words and summary.longest <= MAX_CATEGORY_LENGTH and summary.present >= SMALL_TABLE and summary.unique:
+        column = replace(column, type="text", role="ignored", reason=_ALL_DIFFER)
+    if words and column.type == "text" and summary.wordy and not summary.constant:
+        return replace(column, role="feature", reason="")
+    if summary.constant and not (column.nullable and column.type == "category"):
+        return replace(column, role="ignored", reason=f"constant: every value is {quoted([summary.first or ''])}")
+    return column
+
+
+def _with_one_identifier(columns: list[Column], target: str, id_column: str | None) -> list[Column]:
+    """Keep the first identifier, or the one that the spec names; the others would only repeat it."""
+    if id_column is not None and id_column != target:
+        columns = [
+            replace(column, role="identifier", reason="named by the spec") if column.name == id_column else column
+            for column in columns
+        ]
+    found = [column for column in columns if column.role == "identifier"]
+    if len(found) < 2:  # noqa: PLR2004  # two of a kind
+        return columns
+    kept = next((column for column in found if column.name == id_column), found[0])
+    reason = f"identifies rows, as {kept.name!r} does already"
+    return [
+        replace(column, role="ignored", reason=reason) if column in found and column is not kept else column
+        for column in columns
+    ]
+
+
+def _text_reason(summary: ColumnSummary) -> str:
+    if summary.longest > MAX_CATEGORY_LENGTH:
+        return (
+            f"free text: a value is {summary.longest:,} characters long (categories have at most {MAX_CATEGORY_LENGTH})"
+        )
+    return (
+        f"free text: {summary.distinct_in_words} different values in {summary.present:,} rows (categories have at most "
+        f"{MAX_CATEGORIES:,}, and each twice on average)"
+    )

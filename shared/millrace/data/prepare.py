@@ -1,0 +1,455 @@
+"""Preparing a run's data: the model's datasets combined, split, and written for training."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from millrace.data.findings import Finding, error
+from millrace.data.prepared import PreparedSplit, dump_columns, dump_split
+from millrace.data.read import DEFAULT_LIMITS, Limits
+from millrace.data.reference import describe_reference
+from millrace.data.splits import Partition, UInt64Array, hash_copies, hash_rows, hash_strings, partition, sample_places
+from millrace.data.target import MIN_CLASS_ROWS
+from millrace.data.typed_table import TypedTable, missing_cells, row_parts, stored_parts
+from millrace.entities import DatasetRecord
+from millrace.features import MISSING_STRING, FeatureMatrix
+from millrace.layout import SPLITS, SplitName
+from millrace.schema import Column, TableSchema
+from millrace.serving.background import BACKGROUND, choose_background, dump_background
+from millrace.spec import ModelSpec
+
+
+def observe(schema: TableSchema, tables: Sequence[TypedTable]) -> TableSchema:
+    """Return the schema with the categories, ranges and gaps that these tables have."""
+    return replace(schema, columns=tuple(_observe_column(column, tables) for column in schema.columns))
+
+
+def _observe_column(column: Column, tables: Sequence[TypedTable]) -> Column:
+    settled = column.rules.settled_nullable
+    if column.role == "identifier" or column.type == "text":
+        gaps = any(part.null_count for table in tables for part in stored_parts(table, column))
+        return replace(column, nullable=gaps if settled is None else settled)
+    values = np.concatenate([table.columns[column.name] for table in tables])
+    missing = missing_cells(values)
+    known = values[~missing]
+    nullable = bool(missing.any()) if settled is None else settled
+    if not len(known):
+        return replace(column, nullable=nullable)
+    if column.type == "category":
+        return replace(column, nullable=nullable, categories=tuple(sorted(set(known.tolist()))))
+    if column.type in ("integer", "number"):
+        return replace(column, nullable=nullable, minimum=float(known.min()), maximum=float(known.max()))
+    if column.type == "datetime":
+        seconds = known.astype("datetime64[us]").astype(np.int64) / 1e6
+        return replace(column, nullable=nullable, minimum=float(seconds.min()), maximum=float(seconds.max()))
+    return replace(column, nullable=nullable)
+
+
+Int64Array = npt.NDArray[np.int64]
+
+_LARGEST = np.uint64(2**64 - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one dataset gives to a training set.
+
+    Parameters
+    ----------
+    read : int
+        Its rows.
+    superseded : int, default=0
+        Rows whose identifier a newer dataset has.
+    repeated : int, default=0
+        Rows whose identifier, or content, it or an older dataset has already.
+    left_out : int, default=0
+        Other rows that are not in the sample, where a sample is taken.
+    """
+
+    read: int
+    superseded: int = 0
+    repeated: int = 0
+    left_out: int = 0
+
+    @property
+    def used(self) -> int:
+        """Rows that are left."""
+        return self.read - self.superseded - self.repeated - self.left_out
+
+    def to_dict(self) -> dict[str, int]:
+        """Return plain JSON."""
+        return {
+            "rows": self.read,
+            "used": self.used,
+            "superseded": self.superseded,
+            "repeated": self.repeated,
+            "left_out_of_sample": self.left_out,
+        }
+
+
+@dataclass(slots=True)
+class _Part:
+    """What is kept of one dataset so far."""
+
+    read: int
+    rows: Int64Array
+    identities: UInt64Array
+    places: UInt64Array
+    superseded: int
+    repeated: int
+
+    def cut(self, threshold: np.uint64) -> None:
+        """Leave out what has its place beyond a threshold."""
+        kept = self.places <= threshold
+        self.rows, self.identities, self.places = self.rows[kept], self.identities[kept], self.places[kept]
+
+
+@dataclass(slots=True)
+class RowChoice:
+    """The rows that are trained on, by dataset.
+
+    Parameters
+    ----------
+    parts : list of _Part
+        Oldest dataset first.
+    """
+
+    parts: list[_Part]
+
+    def __len__(self) -> int:
+        return sum(len(part.rows) for part in self.parts)
+
+    @property
+    def rows(self) -> list[Int64Array]:
+        """Positions by dataset, in order."""
+        return [part.rows for part in self.parts]
+
+    @property
+    def identities(self) -> UInt64Array:
+        """What decides each row's side, in the order of the datasets."""
+        return np.concatenate([np.empty(0, dtype=np.uint64), *(part.identities for part in self.parts)])
+
+    @property
+    def contributions(self) -> tuple[Contribution, ...]:
+        """What each dataset gives, and what it does not."""
+        return tuple(
+            Contribution(
+                part.read,
+                part.superseded,
+                part.repeated,
+                part.read - part.superseded - part.repeated - len(part.rows),
+            )
+            for part in self.parts
+        )
+
+    def cut(self, limit: int) -> np.uint64:
+        """Keep no more rows than ``limit``; return the threshold that does."""
+        places = np.concatenate([part.places for part in self.parts])
+        if len(places) <= limit:
+            return _LARGEST
+        threshold = np.uint64(np.partition(places, limit - 1)[limit - 1])
+        for part in self.parts:
+            part.cut(threshold)
+        return threshold
+
+
+def choose_rows(schema: TableSchema, tables: Sequence[TypedTable], limit: int, seed: int) -> RowChoice:
+    """Choose the rows to train on.
+
+    Where rows have an identifier, the newest row of each is kept. Where they have none, a row is kept as often as the
+    dataset holds it that holds it most often: repetitions within one dataset are the data's own and stay, and a table
+    that is uploaded again with more rows adds only those. Memory is that of one dataset's hashes.
+
+    Parameters
+    ----------
+    schema : TableSchema
+        The model's.
+    tables : sequence of TypedTable
+        Oldest upload first; each is looked at once.
+    limit : int
+        Rows that are kept at most.
+    seed : int
+        Another seed is another sample.
+    """
+    parts: dict[int, _Part] = {}
+    seen: UInt64Array = np.empty(0, dtype=np.uint64)
+    threshold = _LARGEST
+    order = range(len(tables))
+    for index in reversed(order) if schema.identifier else order:
+        identities, named = _identify(schema, tables[index])
+        part = _without_known(identities, named, seen, sample_places(identities, seed), threshold)
+        parts[index] = part
+        threshold = min(threshold, RowChoice(list(parts.values())).cut(limit))
+        seen = np.union1d(seen, part.identities if named is None else part.identities[named[part.rows]])
+        seen = seen[sample_places(seen, seed) <= threshold]
+    return RowChoice([parts[index] for index in order])
+
+
+def _identify(schema: TableSchema, table: TypedTable) -> tuple[UInt64Array, npt.NDArray[np.bool_] | None]:
+    """Return what each row is known by, and which rows have an identifier; None when there is no such column."""
+    if schema.identifier is None:
+        contents = [hash_rows(part.contents(), part.target()) for part in row_parts(table)]
+        return hash_copies(_joined(contents)), None
+    hashes, named = [], []
+    contents = []
+    for part in row_parts(table):
+        identifiers = part.columns[schema.identifier.name]
+        hashes.append(hash_strings(identifiers))
+        named.append(identifiers != MISSING_STRING)
+        if not named[-1].all():
+            contents.append(hash_rows(part.contents(), part.target())[~named[-1]])
+    identities = _joined(hashes)
+    has_name = np.concatenate([np.empty(0, dtype=np.bool_), *named])
+    identities[~has_name] = hash_copies(_joined(contents))
+    return identities, has_name
+
+
+def _without_known(
+    identities: UInt64Array,
+    named: npt.NDArray[np.bool_] | None,
+    seen: UInt64Array,
+    places: UInt64Array,
+    threshold: np.uint64,
+) -> _Part:
+    """Leave out a dataset's rows that are known already, and of each identifier all but the last."""
+    rows = np.flatnonzero(places <= threshold)
+    known = np.isin(identities[rows], seen)
+    if named is None:
+        new = rows[~known]
+        return _Part(len(identities), new, identities[new], places[new], 0, int(known.sum()))
+    known &= named[rows]
+    fresh = rows[~known]
+    kept = fresh[_last_of_each(identities[fresh], named[fresh])]
+    repeated = len(fresh) - len(kept)
+    return _Part(len(identities), kept, identities[kept], places[kept], int(known.sum()), repeated)
+
+
+def _last_of_each(identities: UInt64Array, named: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Tell which rows are the last of their identifier; rows without one all are."""
+    order = np.argsort(identities, kind="stable")
+    ordered = identities[order]
+    is_last = np.ones(len(order), dtype=np.bool_)
+    is_last[:-1] = ordered[1:] != ordered[:-1]
+    kept = np.empty(len(order), dtype=np.bool_)
+    kept[order] = is_last
+    return kept | ~named
+
+
+def _joined(parts: list[UInt64Array]) -> UInt64Array:
+    return np.concatenate([np.empty(0, dtype=np.uint64), *parts])
+
+
+#: Rows below which no split can be drawn.
+MIN_ROWS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedData:
+    """What a run trains on.
+
+    Parameters
+    ----------
+    schema : TableSchema
+        The model's schema with the values that these rows have.
+    splits : dict of str to PreparedSplit
+        By name.
+    contributions : tuple of Contribution
+        By dataset, oldest first.
+    partition : Partition
+        How the rows were divided.
+    holdout_columns : mapping of str to array of shape (n_test_rows,)
+        The test split's typed values of the columns that evaluation tells of apart, features or not.
+    reference : mapping
+        Statistics of the training split, for monitoring; see :func:`millrace.data.reference.describe_reference`.
+    background : FeatureMatrix
+        Rows of the training split that explanations compare with.
+    findings : tuple of Finding
+        Errors, when nothing can be learnt from the rows together.
+    """
+
+    schema: TableSchema
+    splits: dict[SplitName, PreparedSplit]
+    contributions: tuple[Contribution, ...]
+    partition: Partition
+    holdout_columns: Mapping[str, npt.NDArray[Any]]
+    reference: Mapping[str, Any]
+    background: FeatureMatrix
+    findings: tuple[Finding, ...]
+
+    @property
+    def dropped_rows(self) -> int:
+        """Rows that repeat others."""
+        return sum(part.superseded + part.repeated for part in self.contributions)
+
+    def sample(self) -> dict[str, int] | None:
+        """Return how many rows of how many a sample has; None when every row is taken that repeats no other."""
+        left_out = sum(part.left_out for part in self.contributions)
+        if not left_out:
+            return None
+        read = sum(part.read for part in self.contributions)
+        return {"rows": sum(part.used for part in self.contributions), "of_rows": read}
+
+    def manifest(self) -> dict[str, Any]:
+        """Return what can be said of the training set without naming its datasets."""
+        return {
+            "schema_version": self.schema.version,
+            "schema_revision": self.schema.revision,
+            "split": dict(self.partition.description),
+            "rows": {name: len(split) for name, split in self.splits.items()},
+            "bytes": {name: split.nbytes for name, split in self.splits.items()},
+            "repeated_rows_left_out": self.dropped_rows,
+            "sample": self.sample(),
+            "rows_without_time_left_out": self.partition.without_time,
+            "findings": [finding.to_dict() for finding in self.findings],
+            "class_counts": {name: self._class_counts(split) for name, split in self.splits.items()},
+        }
+
+    def documents(self) -> dict[str, bytes]:
+        """Return what is stored beside the manifest, by name."""
+        documents = {f"{name}.npz": dump_split(split) for name, split in self.splits.items()}
+        documents["schema.json"] = json_bytes(self.schema.to_dict())
+        documents["holdout_columns.npz"] = dump_columns(self.holdout_columns)
+        documents["reference.json"] = json_bytes(self.reference)
+        documents[BACKGROUND] = dump_background(self.background)
+        return documents
+
+    def _class_counts(self, split: PreparedSplit) -> dict[str, int]:
+        return {name: int(np.sum(split.target == index)) for index, name in enumerate(self.schema.classes)}
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which of a model's datasets a run trains on.
+
+    Parameters
+    ----------
+    chosen : tuple of DatasetRecord
+        Oldest upload first.
+    left_out : tuple of tuple of DatasetRecord, str
+        The others, with the reason.
+    """
+
+    chosen: tuple[DatasetRecord, ...]
+    left_out: tuple[tuple[DatasetRecord, str], ...] = ()
+
+
+def json_bytes(document: Any) -> bytes:
+    """Write a document as readable JSON; NaN is an error, not a value."""
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False).encode()
+
+
+def choose_datasets(
+    datasets: Sequence[DatasetRecord], spec: ModelSpec, schema_version: int, now: datetime
+) -> Selection:
+    """Choose the datasets to train on: of this schema, inside the window, all or the latest."""
+    since = now - timedelta(days=spec.window_days) if spec.window_days else None
+    chosen: list[DatasetRecord] = []
+    left_out: list[tuple[DatasetRecord, str]] = []
+    for dataset in sorted(datasets, key=lambda dataset: (dataset.uploaded_at, dataset.dataset_id)):
+        if dataset.schema_version != schema_version:
+            left_out.append((dataset, f"schema version {dataset.schema_version}, and {schema_version} is the current"))
+        elif since is not None and dataset.uploaded_at < since:
+            left_out.append((dataset, f"older than the window of {spec.window_days} days"))
+        else:
+            chosen.append(dataset)
+    if spec.combine == "latest":
+        left_out.extend((dataset, "only the latest dataset is combined") for dataset in chosen[:-1])
+        chosen = chosen[-1:]
+    return Selection(tuple(chosen), tuple(left_out))
+
+
+def prepare(
+    schema: TableSchema, tables: Sequence[TypedTable], spec: ModelSpec, limits: Limits = DEFAULT_LIMITS
+) -> PreparedData:
+    """Combine datasets and split the rows; see :func:`millrace.data.prepare.choose_rows` for which.
+
+    Parameters
+    ----------
+    schema : TableSchema
+        The model's.
+    tables : sequence of TypedTable
+        Oldest upload first; each is looked at twice, one after the other.
+    spec : ModelSpec
+        Says how rows are split, how many are taken at most, and the seed.
+    limits : Limits, default=DEFAULT_LIMITS
+        What the splits may come to.
+    """
+    choice = choose_rows(schema, tables, spec.max_training_rows, spec.seed)
+    taken = [tables[position].take(rows) for position, rows in enumerate(choice.rows)]
+    schema = observe(schema, taken)
+    fitting = limits.max_prepared_bytes // _row_bytes(schema, taken)
+    if len(choice) > fitting:
+        choice.cut(fitting)
+        taken = [tables[position].take(rows) for position, rows in enumerate(choice.rows)]
+        schema = observe(schema, taken)
+    columns = {
+        column.name: np.concatenate([table.columns[column.name] for table in taken]) for column in schema.columns
+    }
+    table = TypedTable(schema, columns, len(choice))
+    features, target, row_ids = table.features(), table.target(), choice.identities
+    classes = np.zeros(len(table), dtype=np.int64) if schema.task == "regression" else target
+    whole = PreparedSplit(features, target, row_ids)
+    found = _unlearnable(schema, row_ids, target)
+    parts = partition(table, row_ids, classes, spec.split, spec.seed)
+    splits = {name: whole.take(parts.sides[name]) for name in SPLITS}
+    train = parts.sides["train"]
+    reference = describe_reference(schema, table.take(train).columns, target[train])
+    parts = replace(parts, description={**parts.description, "fingerprint": split_fingerprint(schema, spec)})
+    told_apart = _columns_told_apart(schema, table.take(parts.sides["test"]), spec)
+    background = choose_background(schema, splits["train"].features, spec.seed)
+    findings = (*found, *parts.findings)
+    return PreparedData(schema, splits, choice.contributions, parts, told_apart, reference, background, findings)
+
+
+def split_fingerprint(schema: TableSchema, spec: ModelSpec) -> str:
+    """Return what two runs have in common that put every row on the same side, as 16 hexadecimal digits.
+
+    Beside the spec's split and seed that is what a row's hash is made of: its identifier, or else its content.
+    """
+    made_of: dict[str, Any] = {**spec.split.model_dump(), "seed": spec.seed}
+    if spec.split.by == "random":
+        identifier, whole = schema.identifier, schema.with_whole_texts()
+        made_of["row"] = identifier.name if identifier else [*whole.number_names, "", *whole.string_names]
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _columns_told_apart(schema: TableSchema, holdout: TypedTable, spec: ModelSpec) -> dict[str, npt.NDArray[Any]]:
+    """Return the holdout's values of sensitive groups and declared slices; what no column holds is left out."""
+    named = [*spec.sensitive_groups, *(name for declared in spec.evaluation.slices for name in declared.columns)]
+    known = {column.name for column in schema.columns}
+    return {name: holdout.columns[name] for name in dict.fromkeys(named) if name in known}
+
+
+def _row_bytes(schema: TableSchema, tables: Sequence[TypedTable]) -> int:
+    """Return what a row takes in the matrices, and before them as text.
+
+    Four bytes a number, and a letter; words are as wide as the longest, texts as long as they are on average.
+    """
+    words = [column for column in schema.features if column.type == "category"]
+    longest = max((len(word) for column in words for word in column.categories), default=0)
+    width = sum(schema.number_width(column) for column in schema.features)
+    texts = [column for column in schema.features if column.type == "text"]
+    letters: int = sum(part.nbytes for table in tables for column in texts for part in stored_parts(table, column))
+    return 4 * (width + longest * len(words)) + 16 + letters // max(1, sum(map(len, tables)))
+
+
+def _unlearnable(schema: TableSchema, row_ids: npt.NDArray[np.uint64], target: npt.NDArray[Any]) -> list[Finding]:
+    ids = len(np.unique(row_ids))
+    if ids < MIN_ROWS:
+        return [error("too_few_rows", f"only {ids} rows or entities in all; at least {MIN_ROWS} are needed")]
+    findings = []
+    for index, name in enumerate(schema.classes):
+        rows = len(np.unique(row_ids[target == index]))
+        if rows < MIN_CLASS_ROWS:
+            message = (
+                f"class {name!r} of the target {schema.target.name!r} has {rows} rows or entities in the data to train "
+                f"on; at least {MIN_CLASS_ROWS} are needed"
+            )
+            findings.append(error("small_class", message, schema.target.name, rows))
+    return findings

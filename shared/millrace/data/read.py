@@ -1,0 +1,376 @@
+"""Several files as one table: their rows in the order of the files' names.
+
+While a table is checked, a line is one number for all files, :data:`LINES_A_FILE` for each file before its own; whoever
+shows one asks :meth:`MultiFileReader.locate` which file it is in.
+"""
+
+import ctypes
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import Self
+
+import pyarrow as pa
+
+from millrace.data.content import Content, Text
+from millrace.data.delimited import DelimitedReader
+from millrace.data.findings import Finding, listed
+from millrace.data.quarantine import Locate
+from millrace.data.raw import RawTable, RowBatch, TableReader, check_header, collect, missing_words, readings
+from millrace.data.structured import JsonLinesReader, ParquetReader
+from millrace.errors import InvalidInputError, NoRowsError, PayloadTooLargeError
+from millrace.spec.data import ReadSpec
+
+#: Options of ``mallopt(3)``: what is kept at an arena's end, and from which size on memory is mapped on its own.
+_TRIM_THRESHOLD, _MAP_THRESHOLD = -1, -3
+_KEPT_BYTES = 64 << 20
+_MAPPED_BYTES = 32 << 20
+
+
+def allocate_for_blocks() -> None:
+    """Let Arrow use the C library's allocator, and let that, where it is GNU's, keep what the next block needs."""
+    pa.set_memory_pool(pa.system_memory_pool())
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is not None:
+        set_option(_MAP_THRESHOLD, _MAPPED_BYTES)
+        set_option(_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+#: The memory that the bounds below were measured with, in MB: the template's default.
+MEASURED_MEMORY = 3_008
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one upload, and of what a run trains on.
+
+    Parameters
+    ----------
+    max_bytes : int
+        That an upload may have, unpacked; of all its files together.
+    max_rows : int
+        That an upload may have.
+    max_prepared_bytes : int
+        That the matrices of all splits may have together.
+    """
+
+    max_bytes: int = 2_500_000_000
+    max_rows: int = 15_000_000
+    max_prepared_bytes: int = 400_000_000
+
+    @classmethod
+    def for_memory(cls, megabytes: int) -> Self:
+        """Return the bounds of a function with so much memory; more than was measured does not widen them."""
+        share = min(1.0, megabytes / MEASURED_MEMORY)
+        whole = cls()
+        return cls(
+            max_bytes=round(whole.max_bytes * share),
+            max_rows=round(whole.max_rows * share),
+            max_prepared_bytes=round(whole.max_prepared_bytes * share),
+        )
+
+    def refusal(self, what: str) -> str:
+        """Return the verdict on an upload that is larger than a function takes."""
+        return (
+            f"{what}; at most {self.max_bytes / 1e6:,.0f} MB, unpacked, and {self.max_rows:,} rows are read at once: "
+            "upload it as several datasets, which are trained on together"
+        )
+
+
+DEFAULT_LIMITS = Limits()
+
+
+#: Bytes that one file may hold, unpacked.
+MAX_FILE_BYTES = DEFAULT_LIMITS.max_bytes
+
+allocate_for_blocks()
+
+_FILLED = re.compile(rb"[^ \t\r\n\0\xef\xbb\xbf]")
+_PARQUET_MAGIC = b"PAR1"
+_OBJECT = re.compile(rb"\s*\{")
+_JSON_NAMES = (".jsonl", ".ndjson", ".json")
+_KNOWN_FORMATS = {
+    b"PK\x03\x04": "a ZIP archive or an Excel workbook",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"%PDF": "a PDF document",
+    b"\x89PNG": "an image",
+    b"\xff\xd8\xff": "an image",
+    b"SQLite format 3": "an SQLite database",
+    b"\x28\xb5\x2f\xfd": "a Zstandard archive",
+    b"BZh": "a bzip2 archive",
+    b"<html": "a web page",
+    b"<!DOCTYPE": "a web page",
+    b"<?xml": "an XML document",
+}
+
+
+def open_table(
+    file: bytes | Path, file_name: str, read: ReadSpec | None = None, max_bytes: int | None = None
+) -> TableReader:
+    """Open CSV, TSV, JSON Lines or Parquet, gzipped or not.
+
+    Every row of the file is in one of the reader's batches, or among its malformed rows.
+
+    Parameters
+    ----------
+    file : bytes or Path
+        The file itself, or where it lies.
+    file_name : str
+        Tells JSON Lines (``.jsonl``, ``.ndjson``, ``.json``) from delimited text.
+    read : ReadSpec or None, default=None
+        How it is written, where it should not be found out.
+    max_bytes : int or None, default=None
+        What it may unpack to; None stands for :data:`MAX_FILE_BYTES`.
+
+    Raises
+    ------
+    NoRowsError
+        When it is a table without rows.
+    InvalidInputError
+        When it is no table that can be read, with what to do about it.
+    PayloadTooLargeError
+        When it unpacks to more than ``max_bytes``.
+    """
+    read = read or ReadSpec()
+    content = Content(file, MAX_FILE_BYTES if max_bytes is None else max_bytes)
+    name = file_name.lower()
+    if content.compressed:
+        name = name.removesuffix(".gz")
+    head = content.head()
+    if not _FILLED.search(head) and not any(_FILLED.search(piece) for piece in content.pieces()):
+        raise NoRowsError("the file is empty: upload it again with a header and rows")
+    for magic, what in _KNOWN_FORMATS.items():
+        if head[: len(magic)].lower() == magic.lower():
+            raise InvalidInputError(f"the file is {what}, not a table: upload CSV, JSON Lines or Parquet")
+    return _choose_reader(content, name, head, read)
+
+
+def read_table(file: bytes | Path, file_name: str, read: ReadSpec | None = None) -> RawTable:
+    """Read a whole file into memory; :func:`open_table` says what is read and what is refused."""
+    return collect(open_table(file, file_name, read))
+
+
+def _choose_reader(content: Content, name: str, head: bytes, read: ReadSpec) -> TableReader:
+    if head.startswith(_PARQUET_MAGIC) or name.endswith(".parquet"):
+        return ParquetReader(content)
+    text = Text(content, read.encoding)
+    if name.endswith(_JSON_NAMES) or _OBJECT.match(head):
+        return JsonLinesReader(text, missing_words(read))
+    return DelimitedReader(text, read.delimiter, read)
+
+
+#: More lines than any file has.
+LINES_A_FILE = 1 << 40
+
+
+@dataclass(slots=True)
+class MultiFileReader:
+    """Reads several files as one; implements :class:`millrace.data.raw.TableReader`.
+
+    Parameters
+    ----------
+    files : sequence of (str, Path)
+        Names, in order, and where the files lie.
+    read : ReadSpec
+        How they are written, where it should not be found out.
+    max_bytes : int
+        That each may unpack to.
+
+    Raises
+    ------
+    InvalidInputError
+        When one of them is no table, or has other columns than the first; names the file.
+    """
+
+    files: Sequence[tuple[str, Path]]
+    read: ReadSpec
+    max_bytes: int
+    names: list[str] = field(init=False)
+    _readers: list[tuple[str, TableReader]] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name, path in self.files:
+            try:
+                self._readers.append((name, open_table(path, name, self.read, self.max_bytes)))
+            except NoRowsError:
+                continue  # Spark writes an empty file for a partition without rows.
+            except InvalidInputError as fault:
+                raise InvalidInputError(f"{name}: {fault.message}") from fault
+        if not self._readers:
+            raise NoRowsError("every file of the folder is empty: upload files with a header and rows")
+        self.names = self._agreed_names()
+        check_header(self.names)
+
+    def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:
+        """Read the rows in order; see :class:`millrace.data.raw.TableReader`."""
+        for read in self.readings(types):
+            yield read()
+
+    def readings(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[Callable[[], RowBatch]]:
+        """Cut the files into batches; see :class:`millrace.data.raw.ParallelReader`."""
+        any_rows = False
+        for position, (name, reader) in enumerate(self._readers):
+            wanted = {key: kind for key, kind in (types or {}).items() if key in reader.names}
+            try:
+                for read in readings(reader, wanted):
+                    any_rows = True
+                    yield partial(self._read, position, name, read)
+            except NoRowsError:
+                continue
+            except InvalidInputError as fault:
+                raise InvalidInputError(f"{name}: {fault.message}") from fault
+        if not any_rows:
+            raise NoRowsError("every file of the folder is empty: upload files with a header and rows")
+
+    def locate(self, line: int) -> tuple[str, int]:
+        """Return the file that a line is in, and which of its lines it is."""
+        return self._readers[line // LINES_A_FILE][0], line % LINES_A_FILE
+
+    def _read(self, position: int, name: str, read: Callable[[], RowBatch]) -> RowBatch:
+        try:
+            return self._moved(read(), position * LINES_A_FILE)
+        except InvalidInputError as fault:
+            raise InvalidInputError(f"{name}: {fault.message}") from fault
+
+    def _moved(self, batch: RowBatch, lines: int) -> RowBatch:
+        """Count a batch's lines through all files, and give it every column."""
+        return RowBatch(
+            batch.lines + lines,
+            lambda: self._aligned(batch.cells),
+            tuple(replace(row, line=row.line + lines) for row in batch.malformed),
+            self.names,
+            batch.typed,
+            batch.numbers,
+            batch.missing,
+            batch.nulls_known,
+        )
+
+    def _aligned(self, cells: pa.Table) -> pa.Table:
+        gaps = pa.nulls(cells.num_rows, pa.string())
+        return pa.table(
+            [cells.column(name) if name in cells.column_names else gaps for name in self.names], names=self.names
+        )
+
+    def _agreed_names(self) -> list[str]:
+        """Return the columns; JSON Lines may lack some in one file, as they may in one line."""
+        first_name, first = self._readers[0]
+        names = dict.fromkeys(first.names)
+        for name, reader in self._readers[1:]:
+            free = isinstance(reader, JsonLinesReader) and isinstance(first, JsonLinesReader)
+            more = [column for column in reader.names if column not in names]
+            less = [column for column in names if column not in reader.names]
+            if free:
+                names |= dict.fromkeys(more)
+            elif more or less:
+                told = "; ".join(
+                    part
+                    for part in (
+                        f"{name!r} has {listed(more, 5)} beside" if more else "",
+                        f"{name!r} lacks {listed(less, 5)}" if less else "",
+                    )
+                    if part
+                )
+                raise InvalidInputError(
+                    f"the files have different columns: compared with {first_name!r}, {told}; write every file with "
+                    "the same header"
+                )
+        return list(names)
+
+    @property
+    def description(self) -> dict[str, str]:
+        """How the files are written, each way once."""
+        described: dict[str, dict[str, None]] = {}
+        for _, reader in self._readers:
+            for key, value in reader.description.items():
+                described.setdefault(key, {})[value] = None
+        return {key: ", ".join(values) for key, values in described.items()} | {"files": str(len(self.files))}
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was remarkable, naming the file where it is not so of all."""
+        every = [set(reader.findings) for _, reader in self._readers]
+        common = set.intersection(*every)
+        told: dict[Finding, None] = dict.fromkeys(
+            finding for finding in self._readers[0][1].findings if finding in common
+        )
+        for name, reader in self._readers:
+            told |= dict.fromkeys(
+                Finding(
+                    found.severity, found.check, found.column, f"{name}: {found.message}", found.count, found.examples
+                )
+                for found in reader.findings
+                if found not in common
+            )
+        return tuple(told)
+
+
+@dataclass(slots=True)
+class BoundedReader:
+    """Reads a table up to a number of rows; implements :class:`millrace.data.raw.TableReader`.
+
+    Parameters
+    ----------
+    reader : TableReader or MultiFileReader
+        The upload.
+    limits : Limits
+        What it may come to.
+    """
+
+    reader: TableReader | MultiFileReader
+    limits: Limits
+    names: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.names = self.reader.names
+
+    @property
+    def description(self) -> dict[str, str]:
+        """How the upload is written."""
+        return self.reader.description
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was remarkable about reading it."""
+        return self.reader.findings
+
+    @property
+    def locate(self) -> Locate | None:
+        """What turns a line into a file and its line, when there are several files."""
+        return self.reader.locate if isinstance(self.reader, MultiFileReader) else None
+
+    def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:
+        """Read the rows in order; see :class:`millrace.data.raw.TableReader`.
+
+        Raises
+        ------
+        PayloadTooLargeError
+            When there are more than the limits allow.
+        """
+        for read in self.readings(types):
+            yield read()
+
+    def readings(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[Callable[[], RowBatch]]:
+        """Cut the table into batches; see :class:`millrace.data.raw.ParallelReader`."""
+        counter = _Counter(self.limits)
+        for read in readings(self.reader, types):
+            yield partial(counter.read, read)
+
+
+@dataclass(slots=True)
+class _Counter:
+    """Counts the rows that were read, on whatever thread."""
+
+    limits: Limits
+    rows: int = 0
+    lock: Lock = field(default_factory=Lock)
+
+    def read(self, read: Callable[[], RowBatch]) -> RowBatch:
+        batch, most = read(), self.limits.max_rows
+        with self.lock:
+            self.rows += len(batch) + len(batch.malformed)
+            if self.rows > most:
+                raise PayloadTooLargeError(self.limits.refusal(f"the upload has more than {most:,} rows"))
+        return batch

@@ -1,0 +1,197 @@
+"""A model's spec: shown, and replaced by whoever may, with an entry in the ledger and what it means for the schema."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from millrace.data.schema_changes import SchemaChange, compare_schemas, load_schema, next_schema
+from millrace.entities import LedgerEntry
+from millrace.errors import FieldError, InvalidInputError, ModelNotFoundError
+from millrace.names import make_cause_id
+from millrace.ports import ObjectStore, Registry, Schedules, SpecRecord
+from millrace.registry.lifecycle import insist_on_living
+from millrace.registry.presentation import to_json
+from millrace.registry.schedules import follow_spec
+from millrace.schema import TableSchema
+from millrace.spec import ModelSpec, invalid_input
+from millrace.spec.base import SpecPart
+
+#: A DynamoDB item holds 400 KB.
+MAX_SPEC_BYTES = 300_000
+#: Changes that a ledger entry names.
+MAX_CHANGES = 50
+
+_ANEW = SchemaChange("incompatible", ("the schema is inferred anew from the next upload",))
+
+
+class SpecRequest(SpecPart):
+    """Body of ``PUT /models/{model}/spec``.
+
+    Parameters
+    ----------
+    spec : mapping
+        The whole spec; what it leaves out has its default.
+    expected_revision : int or None, default=None
+        The revision that the caller read; None replaces whatever is there.
+    reason : str, default=""
+        For the ledger.
+    """
+
+    spec: dict[str, Any]
+    expected_revision: int | None = Field(default=None, ge=0)
+    reason: str = Field(default="", max_length=1_000)
+
+
+def describe_spec(model: str, registry: Registry) -> dict[str, Any]:
+    """Return a model's spec with its revision; a model that nobody has described has the default one.
+
+    Raises
+    ------
+    ModelNotFoundError
+        When there is no such model.
+    """
+    registry.get_state(model)
+    return _described(registry.get_spec_record(model))
+
+
+def replace_spec(
+    model: str,
+    body: object,
+    *,
+    registry: Registry,
+    data_store: ObjectStore,
+    schedules: Schedules,
+    actor: str,
+    now: datetime,
+) -> dict[str, Any]:
+    """Replace a model's spec, creating the model when it is new; the same spec again changes nothing.
+
+    The model's schedules follow once the spec is kept. Should they fail, the same spec again makes up for it.
+
+    Parameters
+    ----------
+    body : object
+        As :class:`SpecRequest` says.
+    actor : str
+        Who asks, for the ledger.
+
+    Returns
+    -------
+    dict
+        The spec as it is now, ``changes`` against what was there, and under ``schema`` what it means for the next
+        upload: ``kind`` (``none``, ``compatible``, ``incompatible``; null while there is no schema) and ``details``.
+        ``schedules`` says which schedules changed.
+
+    Raises
+    ------
+    InvalidInputError
+        Names every bad field, as it is called in the spec.
+    ConflictError
+        When the revision is not the expected one.
+    ModelDeletedError
+        When somebody deletes the model meanwhile.
+    """
+    request = _read_request(body)
+    spec = ModelSpec.parse(request.spec)
+    size = len(spec.model_dump_json().encode())
+    if size > MAX_SPEC_BYTES:
+        raise InvalidInputError(f"the spec has {size:,} bytes; at most {MAX_SPEC_BYTES:,} can be kept")
+    present = registry.get_spec_record(model)
+    changes = list(_differences(present.spec.model_dump(mode="json"), spec.model_dump(mode="json")))
+    current = _current_schema(model, registry, data_store)
+    effect = _effect(current, spec)
+    if changes or not present.revision or _is_deleted(model, registry):
+        _put(model, spec, request, changes, registry=registry, actor=actor, now=now, revision=present.revision)
+    return {
+        **_described(registry.get_spec_record(model)),
+        "changes": changes,
+        "schema": {"kind": effect.kind if current else None, "details": list(effect.details)},
+        "schedules": _follow(model, registry, schedules),
+    }
+
+
+def _is_deleted(model: str, registry: Registry) -> bool:
+    """Tell whether the model was deleted; a spec makes it again, with nothing of what it was."""
+    try:
+        return registry.get_state(model).deleted_at is not None
+    except ModelNotFoundError:
+        return False
+
+
+def _follow(model: str, registry: Registry, schedules: Schedules) -> list[str]:
+    """Make the model's schedules those of its spec, unless somebody deletes the model meanwhile: that one wins."""
+    changes = follow_spec(model, registry, schedules)
+    insist_on_living(registry.get_state(model))
+    return changes
+
+
+def _put(
+    model: str,
+    spec: ModelSpec,
+    request: SpecRequest,
+    changes: list[str],
+    *,
+    registry: Registry,
+    actor: str,
+    now: datetime,
+    revision: int,
+) -> None:
+    """Replace exactly what was compared with: a change in between is a conflict, not something overwritten unseen."""
+    shown = changes[:MAX_CHANGES]
+    entry = LedgerEntry(
+        model=model,
+        entry_id=make_cause_id("spec_changed", model, str(revision + 1))[:12],
+        occurred_at=now,
+        actor=actor,
+        action="spec_changed",
+        reason=request.reason or f"{len(changes)} fields changed",
+        details={"revision": revision + 1, "changes": shown, "changes_not_listed": len(changes) - len(shown)},
+    )
+    expected = revision if request.expected_revision is None else request.expected_revision
+    registry.put_spec(model, spec, entry, expected)
+
+
+def _read_request(body: object) -> SpecRequest:
+    if not isinstance(body, Mapping):
+        raise InvalidInputError("the body is no JSON object", [FieldError("body", "expects an object with `spec`")])
+    try:
+        return SpecRequest.model_validate(dict(body))
+    except ValidationError as error:
+        raise invalid_input("the request is not valid", error) from error
+
+
+def _current_schema(model: str, registry: Registry, data_store: ObjectStore) -> TableSchema | None:
+    try:
+        return load_schema(model, registry, data_store)
+    except ModelNotFoundError:
+        return None
+
+
+def _effect(current: TableSchema | None, spec: ModelSpec) -> SchemaChange:
+    if current is None:
+        return SchemaChange("none")
+    following = next_schema(current, spec)
+    return _ANEW if following is None else compare_schemas(current, following)
+
+
+def _described(record: SpecRecord) -> dict[str, Any]:
+    document: dict[str, Any] = to_json(
+        {"model": record.model, "revision": record.revision, "changed_at": record.changed_at}
+    )
+    return document | {"changed_by": record.changed_by, "spec": record.spec.model_dump(mode="json")}
+
+
+def _differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
+    """Yield what differs between two documents, field by field; long values are not quoted."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in sorted({*before, *after}):
+            yield from _differences(before.get(name), after.get(name), f"{path}.{name}" if path else name)
+    elif before != after:
+        yield f"{path}: {_short(before)} -> {_short(after)}"
+
+
+def _short(value: Any) -> str:
+    text = str(to_json(value))
+    return text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004  # a line

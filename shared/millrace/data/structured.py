@@ -1,0 +1,284 @@
+"""JSON Lines: one object a line, parsed once and kept as compressed batches of cells, a fifth of the file's size."""
+
+import io
+import json
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from millrace.data.content import Content, Text
+from millrace.data.findings import Finding, shorten
+from millrace.data.raw import MAX_COLUMNS, MAX_ROW_TEXT, QuarantinedRow, RowBatch, build_cells, check_header
+from millrace.errors import InvalidInputError, NoRowsError, PayloadTooLargeError
+
+_CELLS_A_BATCH = 1_000_000
+_MALFORMED_A_BATCH = 10_000
+_LINES_BYTES = 4 << 20
+
+
+@dataclass(slots=True)
+class JsonLinesReader:
+    """Reads JSON Lines; the columns are every key that any object has.
+
+    Parameters
+    ----------
+    text : Text
+        The file.
+    missing : pyarrow.Array or None, default=None
+        The words that mean "missing", where the user says so.
+
+    Raises
+    ------
+    InvalidInputError
+        When no line is an object, or the keys cannot name columns.
+    """
+
+    text: Text
+    missing: pa.Array | None = None
+    names: list[str] = field(init=False, default_factory=list)
+    description: dict[str, str] = field(init=False)
+    findings: tuple[Finding, ...] = field(init=False)
+    _spool: "_Spool" = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._spool = _Spool()
+        names: dict[str, None] = {}
+        rows = 0
+        for batch in self._parse():
+            names.update(dict.fromkeys(batch.cells.column_names))
+            if len(names) > MAX_COLUMNS:
+                check_header(list(names))
+            rows += len(batch)
+            self._spool.add(batch)
+        if not rows:
+            raise InvalidInputError("no line of the file is a JSON object: write one object a line")
+        self.names = list(names)
+        check_header(self.names)
+        encoding = self.text.encoding
+        self.description = {"format": "JSON Lines", "encoding": encoding.label} | self.text.content.description
+        self.findings = encoding.findings()
+
+    def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:  # noqa: ARG002  # text will do
+        """Read the rows in order; see :class:`millrace.data.raw.TableReader`."""
+        for lines, cells, malformed in self._spool:
+            gaps = pa.nulls(len(lines), pa.string())
+            columns = [cells.column(name) if name in cells.column_names else gaps for name in self.names]
+            table = pa.table(columns, names=self.names)
+            yield RowBatch(lines, lambda table=table: table, malformed, self.names)  # type: ignore[misc]  # binds this round's
+
+    def _parse(self) -> Iterator[RowBatch]:
+        columns: dict[str, list[str | None]] = {}
+        lines: list[int] = []
+        malformed: list[QuarantinedRow] = []
+        for number, text in enumerate(self._lines(), start=1):
+            if not text.strip():
+                continue
+            try:
+                record = _json_record(text)
+            except (ValueError, RecursionError) as fault:
+                malformed.append(_malformed(number, text, fault))
+                if len(malformed) >= _MALFORMED_A_BATCH:
+                    yield _batch(columns, lines, malformed, self.missing)
+                    columns, lines, malformed = {}, [], []
+                continue
+            for name in record:
+                columns.setdefault(name, [None] * len(lines))
+            if len(columns) > MAX_COLUMNS:
+                check_header(list(columns))
+            for name, values in columns.items():
+                values.append(record.get(name))
+            lines.append(number)
+            if len(lines) * len(columns) >= _CELLS_A_BATCH:
+                yield _batch(columns, lines, malformed, self.missing)
+                columns, lines, malformed = {}, [], []
+        if lines or malformed:
+            yield _batch(columns, lines, malformed, self.missing)
+
+    def _lines(self) -> Iterator[str]:
+        with self.text.open() as stream:
+            rest = b""
+            while piece := stream.read(_LINES_BYTES):
+                *whole, rest = (rest + piece).split(b"\n")
+                for line in whole:
+                    yield line.decode("utf-8", "surrogateescape")
+            if rest:
+                yield rest.decode("utf-8", "surrogateescape")
+
+
+@dataclass(slots=True, weakref_slot=True)
+class _Spool:
+    """Compressed batches of cells, each with its own columns, in a file that goes when the spool does."""
+
+    file: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
+    parts: list[tuple[int, int, npt.NDArray[np.int64]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        weakref.finalize(self, self.file.close)
+
+    def add(self, batch: RowBatch) -> None:
+        start = self.file.seek(0, io.SEEK_END)
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        buffer = io.BytesIO()
+        with pa.ipc.new_stream(buffer, batch.cells.schema, options=options) as writer:
+            writer.write_table(batch.cells)
+        self.file.write(buffer.getvalue())
+        malformed = json.dumps([row.to_dict() for row in batch.malformed]).encode()
+        self.file.write(malformed)
+        self.parts.append((start, len(malformed), batch.lines))
+
+    def __iter__(self) -> Iterator[tuple[npt.NDArray[np.int64], pa.Table, tuple[QuarantinedRow, ...]]]:
+        ends = [start for start, _, _ in self.parts[1:]] + [self.file.seek(0, io.SEEK_END)]
+        for (start, tail, lines), end in zip(self.parts, ends, strict=True):
+            self.file.seek(start)
+            body = self.file.read(end - start)
+            rows = json.loads(body[len(body) - tail :])
+            cells = pa.ipc.open_stream(pa.py_buffer(body).slice(0, len(body) - tail)).read_all()
+            yield lines, cells, tuple(QuarantinedRow(**row) for row in rows)
+
+
+def _batch(
+    columns: dict[str, list[str | None]], lines: list[int], malformed: list[QuarantinedRow], missing: pa.Array | None
+) -> RowBatch:
+    cells = build_cells(
+        list(columns), [pa.chunked_array([values], type=pa.string()) for values in columns.values()], missing
+    )
+    return RowBatch(np.array(lines, dtype=np.int64), lambda: cells, tuple(malformed), list(columns))
+
+
+def _malformed(number: int, text: str, fault: Exception) -> QuarantinedRow:
+    readable = text.encode("utf-8", "replace").decode().rstrip("\r\n")
+    return QuarantinedRow(number, f"not a JSON object: {fault}", shorten(readable, MAX_ROW_TEXT))
+
+
+def _json_record(text: str) -> dict[str, str | None]:
+    text.encode("utf-8")  # a lone surrogate stands for bytes that were not valid
+    record = json.loads(text, object_pairs_hook=_unique_pairs)
+    if not isinstance(record, dict):
+        raise ValueError(f"found {type(record).__name__}")  # noqa: TRY004  # like every other fault of the text
+    for name in record:
+        name.encode("utf-8")
+    return {name: json_text(value) for name, value in record.items()}
+
+
+def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) != len(pairs):
+        raise ValueError("a key is repeated")
+    return record
+
+
+def json_text(value: Any) -> str | None:
+    """Return one value as the text of a cell."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        value.encode("utf-8")
+        return value
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, float) and not np.isfinite(value):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+_PARQUET_CELLS_A_BATCH = 2_000_000
+_READ_BUFFER = 1 << 20
+_DAMAGED = "the Parquet file is damaged or cut off: write and upload it again"
+
+
+@dataclass(slots=True)
+class ParquetReader:
+    """Reads a Parquet file batch by batch.
+
+    Parameters
+    ----------
+    content : Content
+        The file.
+
+    Raises
+    ------
+    InvalidInputError
+        When it is damaged, or has no rows.
+    """
+
+    content: Content
+    names: list[str] = field(init=False)
+    description: dict[str, str] = field(init=False)
+    findings: tuple[Finding, ...] = ()
+    _file: pq.ParquetFile = field(init=False)
+
+    def __post_init__(self) -> None:
+        source = self.content.source
+        packed = isinstance(source, bytes) or self.content.compressed
+        try:
+            # Neither mapped nor buffered ahead: what counts as memory is what is being looked at.
+            self._file = pq.ParquetFile(
+                pa.BufferReader(self.content.read_all()) if packed else _path(source),
+                memory_map=False,
+                pre_buffer=False,
+                buffer_size=_READ_BUFFER,
+            )
+            self.names = [name.strip() for name in self._file.schema_arrow.names]
+        except (pa.ArrowException, OSError) as fault:
+            raise InvalidInputError(_DAMAGED) from fault
+        check_header(self.names)
+        self._check_size()
+        if not self._file.metadata.num_rows:
+            raise NoRowsError(f"the file has {len(self.names):,} columns but no rows: upload it again with its rows")
+        self.description = {"format": "parquet"} | self.content.description
+
+    def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:
+        """Read the rows in order; see :class:`millrace.data.raw.TableReader`."""
+        line = 1
+        try:
+            for part in self._file.iter_batches(max(1, _PARQUET_CELLS_A_BATCH // len(self.names))):
+                table = pa.Table.from_batches([part]).rename_columns(self.names)
+                lines = np.arange(line, line + table.num_rows, dtype=np.int64)
+                line += table.num_rows
+                yield self._batch(lines, table, types or {})
+        except (pa.ArrowException, OSError) as fault:
+            raise InvalidInputError(_DAMAGED) from fault
+
+    def _check_size(self) -> None:
+        metadata = self._file.metadata
+        unpacked = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
+        if unpacked > self.content.max_bytes:
+            raise PayloadTooLargeError(
+                f"the file unpacks to {unpacked / 1e6:,.0f} MB; at most {self.content.max_bytes / 1e6:,.0f} MB are "
+                "read: upload it as several datasets"
+            )
+
+    def _batch(self, lines: npt.NDArray[np.int64], table: pa.Table, types: Mapping[str, pa.DataType]) -> RowBatch:
+        def cells() -> pa.Table:
+            return build_cells(self.names, [_column_as_text(column) for column in table.columns])
+
+        types = {name: kind for name, kind in types.items() if name in self.names}
+        typed = {name: table.column(name) for name, kind in types.items() if table.column(name).type == kind}
+        complete = len(typed) == len(types) > 0
+        return RowBatch(lines, cells, (), self.names, typed if complete else {})
+
+
+def _path(source: bytes | Path) -> Path:
+    return source if isinstance(source, Path) else Path()
+
+
+def _column_as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _column_as_text(column.cast(kind.value_type))
+    if pa.types.is_floating(kind):
+        # Arrow writes 2.0 as "2"; a column of floats must not look like one of integers.
+        text = pc.replace_substring_regex(column.cast(pa.float64()).cast(pa.string()), r"^(-?\d+)$", r"\1.0")
+        return pc.if_else(pc.is_nan(column), pa.scalar(None, pa.string()), text)
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return pa.chunked_array([[json_text(value) for value in column.to_pylist()]], type=pa.string())
+    return column.cast(pa.string())

@@ -1,0 +1,303 @@
+"""Text cells to typed values, a whole column at a time; what does not parse is reported, never guessed."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from millrace.data.findings import Finding, warning
+from millrace.features import MISSING_STRING
+from millrace.schema import MISSING_WORDS
+from millrace.spec.data import ReadSpec
+
+#: The format that stands for ISO 8601 in ``Column.formats``.
+ISO_FORMAT = "iso"
+
+_DATES = ("%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y")
+_NAMED_DATES = ("%d %b %Y", "%d-%b-%Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y")
+_TIMES = ("", " %H:%M", " %H:%M:%S")
+
+#: The ``strptime`` formats that are tried beside ISO 8601.
+DATETIME_FORMATS = tuple(date + time for date in (*_DATES, *_NAMED_DATES) for time in _TIMES)
+
+#: Words that are booleans, the true one first.
+BOOLEAN_WORDS = (("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"))
+
+_NUMBER = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
+_INTEGER = r"^[+-]?[0-9]{1,18}$"
+_LEADING_ZERO = r"^[+-]?0[0-9]+$"
+_ISO_DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_ISO_TIME = r"[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?"
+_ISO = f"^{_ISO_DAY}(?:{_ISO_TIME})?$"
+_MAY_BE_A_DATE = re.compile(r"(?=.*[0-9]).{8,40}$")
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A column's values and which cells are not such values.
+
+    Parameters
+    ----------
+    values : array of shape (n_rows,)
+        Missing and unparsable cells are NaN, NaT or ``''``.
+    bad : bool array of shape (n_rows,)
+        Cells that are there but do not parse.
+    """
+
+    values: npt.NDArray[Any]
+    bad: npt.NDArray[np.bool_]
+
+    @property
+    def bad_count(self) -> int:
+        """How many cells do not parse."""
+        return int(self.bad.sum())
+
+
+def matches(cells: pa.Array, pattern: str) -> npt.NDArray[np.bool_]:
+    """Tell which cells match; missing ones do not."""
+    return to_mask(pc.match_substring_regex(cells, pattern))
+
+
+def to_mask(condition: pa.Array) -> npt.NDArray[np.bool_]:
+    """Return an Arrow condition as a mask; null counts as false."""
+    mask: npt.NDArray[np.bool_] = pc.fill_null(condition, False).to_numpy(zero_copy_only=False)
+    return mask
+
+
+def present(cells: pa.Array) -> npt.NDArray[np.bool_]:
+    """Tell which cells are not missing."""
+    return to_mask(pc.is_valid(cells))
+
+
+def integer_cells(cells: pa.Array) -> npt.NDArray[np.bool_]:
+    """Tell which cells are written as integers."""
+    return matches(cells, _INTEGER)
+
+
+def leading_zero_cells(cells: pa.Array) -> npt.NDArray[np.bool_]:
+    """Tell which cells are written with leading zeros: codes rather than quantities."""
+    return matches(cells, _LEADING_ZERO)
+
+
+def parse_numbers(cells: pa.Array) -> Parsed:
+    """Read numbers; infinite ones, and those beyond float32's range, do not parse."""
+    quick = _parse_plain_numbers(cells)
+    if quick is not None:
+        return quick
+    numeric = matches(cells, _NUMBER)
+    unsigned = pc.replace_substring_regex(cells, r"^\+", "")
+    values = pc.if_else(pa.array(numeric), unsigned, pa.scalar(None, pa.string())).cast(pa.float64())
+    numbers = values.to_numpy(zero_copy_only=False).astype(np.float64)
+    usable = numeric & (np.abs(numbers) <= _LARGEST)
+    # Adding zero makes negative zero positive, so that equal numbers are equal bytes.
+    return Parsed(np.where(usable, numbers, np.nan) + 0.0, present(cells) & ~usable)
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Numbers that all can be used: finite, and within float32's range.
+
+    Parameters
+    ----------
+    values : float64 array of shape (n_rows,)
+        Missing ones are NaN. It may share Arrow's memory, so it is only to be read.
+    least, greatest : float
+        Of those that are not missing; NaN when all are.
+    """
+
+    values: npt.NDArray[np.float64]
+    least: float
+    greatest: float
+
+
+def view_numbers(numbers: pa.Array) -> Numbers | None:
+    """Look at doubles that Arrow has read as numpy sees them, without copying where none is missing.
+
+    None when one of them would not parse: it is not finite, or beyond float32's range.
+    """
+    values = numbers.to_numpy(zero_copy_only=False)
+    if numbers.null_count == len(numbers):
+        return Numbers(values.astype(np.float64, copy=False), np.nan, np.nan)
+    if numbers.null_count and np.count_nonzero(np.isnan(values)) > numbers.null_count:
+        return None
+    # A NaN that is not a missing value is the least and the greatest of its column, and compares with nothing.
+    least, greatest = (
+        (np.fmin.reduce(values), np.fmax.reduce(values)) if numbers.null_count else (values.min(), values.max())
+    )
+    return Numbers(values, float(least), float(greatest)) if least >= -_LARGEST and greatest <= _LARGEST else None
+
+
+def _parse_plain_numbers(cells: pa.Array) -> Parsed | None:
+    """Read cells that are all numbers as Arrow reads them, five times as fast; None when one is not."""
+    try:
+        numbers = view_numbers(cells.cast(pa.float64()))
+    except pa.ArrowInvalid:
+        return None
+    if numbers is None:
+        return None
+    return Parsed(numbers.values + 0.0, np.zeros(len(cells), dtype=np.bool_))
+
+
+def parse_booleans(cells: pa.Array, true_values: Sequence[str], false_values: Sequence[str]) -> Parsed:
+    """Read booleans as 0, 1 or NaN; ``true`` and ``false`` are understood beside the words given."""
+    lowered = pc.utf8_lower(cells)
+    is_true = to_mask(pc.is_in(lowered, value_set=pa.array({*true_values, "true"})))
+    is_false = to_mask(pc.is_in(lowered, value_set=pa.array({*false_values, "false"})))
+    values = np.where(is_true, 1.0, np.where(is_false, 0.0, np.nan))
+    return Parsed(values, present(cells) & ~is_true & ~is_false)
+
+
+def parse_datetimes(cells: pa.Array, formats: Sequence[str]) -> Parsed:
+    """Read moments as datetime64[us] in UTC, each cell by the first format that fits it."""
+    moments = np.full(len(cells), np.datetime64("NaT", "us"), dtype="datetime64[us]")
+    texts = pd.Series(cells.to_numpy(zero_copy_only=False), dtype=object)
+    for form in formats:
+        open_cells = np.isnat(moments) & (matches(cells, _ISO) if form == ISO_FORMAT else present(cells))
+        if open_cells.any():
+            moments[open_cells] = _to_moments(texts[open_cells], form)
+    return Parsed(moments, present(cells) & np.isnat(moments))
+
+
+def parse_strings(cells: pa.Array) -> Parsed:
+    """Read strings: every cell is one; missing ones are empty."""
+    encoded = pc.fill_null(cells, MISSING_STRING).dictionary_encode()
+    words = encoded.dictionary.to_numpy(zero_copy_only=False).astype(object)
+    indices = encoded.indices.to_numpy(zero_copy_only=False)
+    values = words[indices] if len(words) else np.empty(0, dtype=object)
+    return Parsed(values, np.zeros(len(cells), dtype=np.bool_))
+
+
+@lru_cache(maxsize=10_000)
+def candidate_formats(example: str) -> tuple[str, ...]:
+    """Return the formats that one value fits: the only ones worth trying on a column."""
+    if re.match(_ISO, example):
+        return (ISO_FORMAT,)
+    if not _MAY_BE_A_DATE.match(example):
+        return ()
+    return tuple(form for form in DATETIME_FORMATS if _fits(example, form))
+
+
+def _fits(example: str, form: str) -> bool:
+    try:
+        datetime.strptime(example, form)  # noqa: DTZ007  # only whether it parses
+    except ValueError:
+        return False
+    return True
+
+
+def _to_moments(texts: "pd.Series[Any]", form: str) -> npt.NDArray[np.datetime64]:
+    if form == ISO_FORMAT:
+        moments = pd.to_datetime(texts, format="ISO8601", errors="coerce", utc=True)
+    else:
+        moments = pd.to_datetime(texts, format=form, errors="coerce", utc=True)
+    return moments.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+
+
+#: Share of a column's first cells that must be written in a style for the column to have it.
+_STYLE_SHARE = 0.95
+
+_PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+_GROUPED_INTEGER = re.compile(r"[+-]?\d+")
+_FRACTION = re.compile(r"[+-]?\d*\.(?:\d{1,2}|\d{4,})")
+_COMMA_FRACTION = re.compile(r"[+-]?(?:\d{1,3}(?:\.\d{3})+|\d*),\d+")
+_CERTAIN_COMMA = re.compile(r"[+-]?(?:\d{1,3}(?:\.\d{3})+,\d+|0*,\d+|\d{4,},\d+|\d+,(?:\d{1,2}|\d{4,}))")
+_POINT_GROUPS = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})+(?:,\d+)?")
+_COMMA_GROUPS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_CERTAIN_GROUPS = re.compile(r"[+-]?\d{1,3}(?:(?:,\d{3})+\.\d+|(?:,\d{3}){2,})")
+_EITHER = re.compile(r"[+-]?\d{1,3},\d{3}")
+
+
+@dataclass(frozen=True, slots=True)
+class NumberStyle:
+    """How numbers are written.
+
+    Parameters
+    ----------
+    decimal : str, default='.'
+        Before the fraction.
+    thousands : str, default=''
+        Between groups of three digits; empty where digits are not grouped.
+    """
+
+    decimal: str = "."
+    thousands: str = ""
+
+    @property
+    def example(self) -> str:
+        """A number written so."""
+        return f"1{self.thousands}234{self.decimal}5"
+
+    def rewrite(self, cells: pa.Array) -> pa.Array:
+        """Write numbers plainly; whatever is not written in this style becomes a word that is no number."""
+        if self == PLAIN:
+            return cells
+        group, mark = re.escape(self.thousands), re.escape(self.decimal)
+        whole = rf"[0-9]{{1,3}}(?:{group}[0-9]{{3}})+|[0-9]+" if self.thousands else "[0-9]+"
+        pattern = rf"\A[+-]?(?:(?:{whole})(?:{mark}[0-9]*)?|{mark}[0-9]+)(?:[eE][+-]?[0-9]+)?\z"
+        plain = pc.replace_substring(cells, self.thousands, "") if self.thousands else cells
+        plain = pc.replace_substring(plain, self.decimal, ".")
+        return pc.if_else(pc.match_substring_regex(cells, pattern), plain, pc.if_else(pc.is_valid(cells), "?", cells))
+
+
+PLAIN = NumberStyle()
+
+
+def detect_style(records: Sequence[Sequence[str]], read: ReadSpec) -> tuple[NumberStyle, tuple[Finding, ...]]:
+    """Find out how a file's numbers are written.
+
+    Parameters
+    ----------
+    records : sequence of sequence of str
+        The first rows, all of the header's width.
+    read : ReadSpec
+        What the user says wins.
+    """
+    if read.decimal or read.thousands:
+        return NumberStyle(read.decimal or ("," if read.thousands == "." else "."), read.thousands or ""), ()
+    if not any("," in "".join(record) for record in records):
+        return PLAIN, ()
+    columns = [[cell.strip() for cell in column] for column in zip(*records, strict=True)]
+    columns = [[cell for cell in column if cell not in MISSING_WORDS] for column in columns]
+    with_comma = [column for column in columns if _all(column, _GROUPED_INTEGER, _COMMA_FRACTION, _POINT_GROUPS)]
+    with_groups = [column for column in columns if _all(column, _PLAIN, _COMMA_GROUPS)]
+    comma = [column for column in with_comma if _any(column, _CERTAIN_COMMA)]
+    groups = [column for column in with_groups if _any(column, _CERTAIN_GROUPS)]
+    points = [column for column in columns if _all(column, _PLAIN) and _any(column, _FRACTION)]
+    if comma and (groups or points):
+        message = "some columns write numbers as 1,5 and others as 1.5: say in the spec (read: decimal) which it is"
+        return PLAIN, (warning("mixed_number_styles", message),)
+    if comma:
+        grouped = any(_any(column, _POINT_GROUPS) for column in comma)
+        return _found(NumberStyle(",", "." if grouped else ""))
+    return _found(NumberStyle(".", ",")) if groups else _in_doubt(columns)
+
+
+def _in_doubt(columns: Sequence[Sequence[str]]) -> tuple[NumberStyle, tuple[Finding, ...]]:
+    doubtful = [column for column in columns if _all(column, _GROUPED_INTEGER, _EITHER) and _any(column, _EITHER)]
+    if doubtful:
+        message = f"{doubtful[0][0]!r} could be a fraction or a thousand: say in the spec (read: decimal or thousands)"
+        return PLAIN, (warning("ambiguous_numbers", message),)
+    return PLAIN, ()
+
+
+def _found(style: NumberStyle) -> tuple[NumberStyle, tuple[Finding, ...]]:
+    message = f"numbers are written as {style.example} and were read so; the spec (read: decimal) can say otherwise"
+    return style, (warning("number_style", message),)
+
+
+def _all(column: Sequence[str], *patterns: re.Pattern[str]) -> bool:
+    written = sum(any(pattern.fullmatch(cell) for pattern in patterns) for cell in column)
+    return bool(column) and written >= _STYLE_SHARE * len(column)
+
+
+def _any(column: Sequence[str], pattern: re.Pattern[str]) -> bool:
+    return any(pattern.fullmatch(cell) for cell in column)

@@ -1,0 +1,1 @@
+"""Model metrics: catalogue, computation on weighted rows, bootstrap intervals."""

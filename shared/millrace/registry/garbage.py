@@ -1,0 +1,200 @@
+"""Garbage collection: deleting the artifacts of what nothing refers to any more.
+
+Nothing is collected but
+
+* artifacts of a version that was retired ``retention.retired_days`` ago or more, while neither its retirement nor a
+  move of an alias from or to it is younger than that, and no alias points to it;
+* artifacts of the trials of a run that ended ``retention.run_days`` ago or more, unless the run is the active one, or
+  a version that came of it is not retired, or is kept itself for one of the reasons above.
+
+Retirement is for good, and an alias never points to a retired version: what may be collected now may be collected
+ever after, so nobody can come to need it between the decision and the deletion. Documents stay (manifest, card,
+evaluation, signature, records of trials): what a version was can be read as long as its model exists. The buckets are
+versioned: what was deleted can be recovered for ``NoncurrentVersionDays``.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from millrace.entities import FINISHED_STATUSES, LedgerEntry, ModelState, ModelVersion
+from millrace.errors import RunNotFoundError
+from millrace.layout import runs_prefix, versions_prefix
+from millrace.ports import ListedObject, ObjectStore, Registry
+from millrace.registry.promotion import Acting
+from millrace.spec import RetentionSpec
+
+#: What is deleted, by name; everything else is a document, and stays.
+ARTIFACTS = frozenset({"model.onnx", "estimator.skops", "reference.json", "background.npz"})
+#: Objects that one call deletes; whoever wants more calls again.
+MAX_OBJECTS = 5_000
+#: Moves of an alias that are looked at; more than people make in a window of retention.
+_MAX_MOVES = 10_000
+_TRIAL = re.compile(r"^([^/]+)/([^/]+)/([^/]+)\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """What is collected, or would be.
+
+    Parameters
+    ----------
+    versions, runs : tuple
+        Whose artifacts.
+    objects, size : int
+        How many objects, and their bytes.
+    is_complete : bool
+        False when there is more than one call deletes.
+    """
+
+    model: str
+    dry_run: bool
+    versions: tuple[int, ...]
+    runs: tuple[str, ...]
+    objects: int
+    size: int
+    is_complete: bool
+    keys: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """Which versions' and runs' artifacts nothing refers to.
+
+    Parameters
+    ----------
+    kept_runs : frozenset of str
+        Runs that something refers to, however old they are.
+    """
+
+    versions: frozenset[int]
+    kept_runs: frozenset[str]
+
+
+def find_garbage(
+    state: ModelState,
+    versions: Mapping[int, ModelVersion],
+    moved_lately: frozenset[int],
+    retention: RetentionSpec,
+    now: datetime,
+) -> Garbage:
+    """Decide what nothing refers to, by the rules of this module.
+
+    Parameters
+    ----------
+    moved_lately : frozenset of int
+        Versions that an alias moved from or to inside the window of ``retention.retired_days``.
+    """
+    oldest = now - timedelta(days=retention.retired_days)
+    referenced = moved_lately | frozenset(state.aliases.values())
+    garbage = frozenset(
+        number
+        for number, version in versions.items()
+        if version.status == "retired"
+        and version.retired_at is not None
+        and version.retired_at <= oldest
+        and number not in referenced
+    )
+    kept = {version.run_id for number, version in versions.items() if number not in garbage}
+    if state.active_run_id:
+        kept.add(state.active_run_id)
+    return Garbage(garbage, frozenset(kept))
+
+
+def collect(
+    model: str, acting: Acting, *, registry: Registry, model_store: ObjectStore, dry_run: bool = False
+) -> Collection:
+    """Delete the artifacts of what nothing refers to, or only tell which those are.
+
+    The ledger says what is going to be deleted before it is; a call that died half way is made again.
+
+    Raises
+    ------
+    ModelNotFoundError
+        When there is no such model.
+    """
+    state = registry.get_state(model)
+    retention = registry.get_spec(model).retention
+    versions = {version.version: version for version in registry.list_versions(model)}
+    oldest_move = acting.now - timedelta(days=retention.retired_days)
+    garbage = find_garbage(state, versions, _moved_since(state, oldest_move, registry), retention, acting.now)
+    found = list(_objects_of_versions(model, garbage, model_store))
+    found += _objects_of_runs(model, garbage, acting.now - timedelta(days=retention.run_days), registry, model_store)
+    taken = found[:MAX_OBJECTS]
+    collection = Collection(
+        model=model,
+        dry_run=dry_run,
+        versions=tuple(sorted({owner for owner, _ in taken if isinstance(owner, int)})),
+        runs=tuple(sorted({owner for owner, _ in taken if isinstance(owner, str)})),
+        objects=len(taken),
+        size=sum(listed.size for _, listed in taken),
+        is_complete=len(taken) == len(found),
+        keys=tuple(listed.key for _, listed in taken),
+    )
+    if taken and not dry_run:
+        registry.append_ledger(_entry(collection, acting))
+        model_store.delete(collection.keys)
+        for version in collection.versions:
+            registry.mark_collected(model, version, acting.now)
+    return collection
+
+
+def _moved_since(state: ModelState, oldest: datetime, registry: Registry) -> frozenset[int]:
+    """Return the versions that an alias moved from or to since then; an alias that is gone now had moves too."""
+    aliases = {*state.aliases, "champion", "challenger"}
+    moves = [move for alias in aliases for move in registry.list_alias_moves(state.model, alias, _MAX_MOVES)]
+    lately = [move for move in moves if move.occurred_at > oldest]
+    pointed = {number for move in lately for number in (move.from_version, move.to_version)}
+    return frozenset(number for number in pointed if number is not None)
+
+
+def _objects_of_versions(
+    model: str, garbage: Garbage, store: ObjectStore
+) -> "Iterator[tuple[int | str, ListedObject]]":
+    for number in sorted(garbage.versions):
+        prefix = f"{versions_prefix(model)}{number}/"
+        for listed in store.list(prefix):
+            if listed.key.removeprefix(prefix) in ARTIFACTS:
+                yield number, listed
+
+
+def _objects_of_runs(
+    model: str, garbage: Garbage, oldest: datetime, registry: Registry, store: ObjectStore
+) -> "Iterator[tuple[int | str, ListedObject]]":
+    prefix = runs_prefix(model)
+    ended: dict[str, bool] = {}
+    for listed in store.list(prefix):
+        match = _TRIAL.match(listed.key.removeprefix(prefix))
+        if match is None or match[3] not in ARTIFACTS or match[1] in garbage.kept_runs:
+            continue
+        if match[1] not in ended:
+            ended[match[1]] = _ended_before(model, match[1], oldest, registry)
+        if ended[match[1]]:
+            yield match[1], listed
+
+
+def _ended_before(model: str, run_id: str, oldest: datetime, registry: Registry) -> bool:
+    """Tell whether a run ended so long ago; one that the registry does not know is left alone."""
+    try:
+        run = registry.get_run(model, run_id)
+    except RunNotFoundError:
+        return False
+    return run.status in FINISHED_STATUSES and run.finished_at is not None and run.finished_at <= oldest
+
+
+def _entry(collection: Collection, acting: Acting) -> LedgerEntry:
+    return LedgerEntry(
+        model=collection.model,
+        entry_id=f"collected-{acting.now:%Y%m%dT%H%M%S%f}",
+        occurred_at=acting.now,
+        actor=acting.actor,
+        action="artifacts_collected",
+        reason=acting.reason,
+        details={
+            "versions": list(collection.versions),
+            "runs": list(collection.runs),
+            "objects": collection.objects,
+            "bytes": collection.size,
+        },
+    )

@@ -1,0 +1,221 @@
+"""What callers may read about models, as plain JSON."""
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from millrace.entities import AliasMove, ModelVersion
+from millrace.errors import ArtifactNotFoundError, FieldError, InvalidInputError, VersionNotFoundError
+from millrace.layout import evaluation_key, version_key
+from millrace.names import CHAMPION
+from millrace.ports import ObjectStore, Registry
+from millrace.registry.presentation import to_json
+
+
+def describe_moment(model: str, moment: datetime, registry: Registry, alias: str = CHAMPION) -> dict[str, Any]:
+    """Tell what an alias pointed to at a moment, since when, who let it in and why.
+
+    The answer is one query; the version that it names is read besides. ``version`` is null when there was none.
+
+    Raises
+    ------
+    ModelNotFoundError
+        When there is no such model.
+    """
+    registry.get_state(model)
+    move = registry.alias_move_at(model, alias, moment)
+    version = move.to_version if move else None
+    return {
+        "model": model,
+        "alias": alias,
+        "at": to_json(moment),
+        "version": to_json(registry.get_version(model, version)) if version is not None else None,
+        "move": _describe(move) if move else None,
+    }
+
+
+def describe_moves(model: str, registry: Registry, alias: str = CHAMPION) -> dict[str, Any]:
+    """List the moves of an alias, newest first; raises ``ModelNotFoundError``."""
+    registry.get_state(model)
+    return {
+        "model": model,
+        "alias": alias,
+        "moves": [_describe(move) for move in registry.list_alias_moves(model, alias)],
+    }
+
+
+def read_moment(text: str) -> datetime:
+    """Read a moment as people write it: ISO 8601, UTC where no zone is given; a day is its first moment.
+
+    Raises
+    ------
+    InvalidInputError
+        When it is none.
+    """
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        fault = FieldError("at", "write it as 2026-05-03 or 2026-05-03T14:15:00+02:00")
+        raise InvalidInputError(f"{text[:40]!r} is no moment: {fault.message}", [fault]) from error
+
+
+def _describe(move: AliasMove) -> dict[str, Any]:
+    document: dict[str, Any] = to_json(move)
+    return document
+
+
+Document = Mapping[str, Any]
+
+
+def compare_runs(one: Document, other: Document, records: tuple[Document | None, Document | None]) -> dict[str, Any]:
+    """Compare two runs as ``GET /models/{model}/runs/{run_id}`` describes them.
+
+    Parameters
+    ----------
+    one, other : mapping
+        ``run``, ``trials``, ``evaluation``.
+    records : tuple of mapping or None
+        ``trial.json`` of each one's winner; None where there is none.
+
+    Returns
+    -------
+    dict
+        ``data``, ``search``, ``winner``, ``parameters``, ``versions``: what differs, as ``{name: [one, other]}``;
+        ``metrics``: every metric of the winners on their holdouts; ``same_holdout``: whether those can be compared.
+    """
+    first, second = (record or {} for record in records)
+    data: dict[str, list[Any]] = {
+        "dataset_ids": [list(run["run"].get("dataset_ids") or ()) for run in (one, other)],
+        "prepared": [dict(record.get("prepared") or {}) for record in (first, second)],
+        **_side_by_side(_rows(one), _rows(other)),
+    }
+    return {
+        "runs": [run["run"]["run_id"] for run in (one, other)],
+        "data": _different(data),
+        "search": _different(_side_by_side(_search(one), _search(other))),
+        "winner": _different(_side_by_side(_winner(one, first), _winner(other, second))),
+        "parameters": _different(_side_by_side(first.get("parameters") or {}, second.get("parameters") or {})),
+        "versions": _different(_side_by_side(first.get("libraries") or {}, second.get("libraries") or {})),
+        "metrics": _side_by_side(_metrics(one), _metrics(other)),
+        "same_holdout": bool(_rows(one)) and data["dataset_ids"][0] == data["dataset_ids"][1],
+    }
+
+
+def _rows(run: Document) -> dict[str, Any]:
+    rows = (run["run"].get("summary") or {}).get("rows_by_split") or {}
+    return {f"{name}_rows": count for name, count in rows.items()}
+
+
+def _search(run: Document) -> dict[str, Any]:
+    search = dict((run["run"].get("summary") or {}).get("search") or {})
+    # A moment always differs, and says nothing.
+    search.pop("deadline", None)
+    return search
+
+
+def _winner(run: Document, record: Document) -> dict[str, Any]:
+    evaluation = run.get("evaluation") or {}
+    facts = {"trial": evaluation.get("trial_id"), "decision": evaluation.get("decision")}
+    return facts | {name: record.get(name) for name in ("seed", "schema_version", "rows", "folds", "artifacts")}
+
+
+def _metrics(run: Document) -> dict[str, Any]:
+    holdout = (run.get("evaluation") or {}).get("holdout") or {}
+    return {name: measured.get("value") for name, measured in (holdout.get("metrics") or {}).items()}
+
+
+def _side_by_side(one: Document, other: Document) -> dict[str, list[Any]]:
+    return {name: [one.get(name), other.get(name)] for name in {**one, **other}}
+
+
+def _different(pairs: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+CARD = "card.json"
+
+#: Longer ones no counter reaches, and no key holds.
+_VERSION_NUMBER = re.compile(r"^[0-9]{1,12}\Z")
+
+
+def describe_version(model: str, name: str, registry: Registry, model_store: ObjectStore) -> dict[str, Any]:
+    """Return a version, by number or alias, with the aliases that point to it and its schema (null when unreadable).
+
+    Raises
+    ------
+    ModelNotFoundError, VersionNotFoundError
+        When there is no such model, version or alias.
+    """
+    aliases = registry.get_state(model).aliases
+    version = _find_version(model, name, aliases, registry)
+    return {
+        **to_json(version),
+        "aliases": sorted(alias for alias, pointed in aliases.items() if pointed == version.version),
+        "schema": _schema(version, model_store),
+    }
+
+
+def describe_card(model: str, name: str, registry: Registry, model_store: ObjectStore) -> dict[str, Any]:
+    """Return a version's model card as JSON; its page lies beside it.
+
+    Raises
+    ------
+    ModelNotFoundError, VersionNotFoundError
+        When there is no such model, version or alias.
+    ArtifactNotFoundError
+        When the version was registered before there were cards, or its artifacts were collected.
+    """
+    version = _find_version(model, name, registry.get_state(model).aliases, registry)
+    document = _read_json(model_store, version_key(model, version.version, CARD))
+    if document is None:
+        raise ArtifactNotFoundError(f"version {version.version} of {model!r} has no model card")
+    card: dict[str, Any] = document
+    return card
+
+
+def describe_run(model: str, run_id: str, registry: Registry, model_store: ObjectStore) -> dict[str, Any]:
+    """Return a run, its trials, and its evaluation (null while there is none); raises ``RunNotFoundError``."""
+    run = registry.get_run(model, run_id)
+    return {
+        "run": to_json(run),
+        "trials": to_json(registry.list_trials(model, run_id)),
+        "evaluation": _read_json(model_store, evaluation_key(model, run_id)),
+    }
+
+
+def describe_approval(model: str, run_id: str, registry: Registry) -> dict[str, Any]:
+    """Return a run's approval, without the token; raises ``ApprovalNotFoundError``."""
+    document: dict[str, Any] = to_json(registry.get_approval(model, run_id))
+    # Whoever has the token can answer in anybody's name.
+    del document["task_token"]
+    return document
+
+
+def describe_cause(model: str, cause_id: str, registry: Registry) -> dict[str, Any]:
+    """Return a cause and what became of it, side by side; raises ``CauseNotFoundError``."""
+    record = registry.get_cause(model, cause_id)
+    outcome = {"status": record.status, "run_id": record.run_id, "reason": record.reason}
+    document: dict[str, Any] = to_json(record.cause)
+    return document | outcome
+
+
+def _find_version(model: str, name: str, aliases: Mapping[str, int], registry: Registry) -> ModelVersion:
+    number = int(name) if _VERSION_NUMBER.match(name) else aliases.get(name)
+    if number is None:
+        raise VersionNotFoundError(f"the model {model!r} has no version or alias {name!r}")
+    return registry.get_version(model, number)
+
+
+def _schema(version: ModelVersion, model_store: ObjectStore) -> Any:
+    signature = _read_json(model_store, version_key(version.model, version.version, "signature.json"))
+    return signature["schema"] if signature else None
+
+
+def _read_json(store: ObjectStore, key: str) -> Any:
+    try:
+        return json.loads(store.get(key))
+    except ArtifactNotFoundError:
+        return None

@@ -1,0 +1,1 @@
+"""Request and reply formats of the protocols that ``predict`` serves."""

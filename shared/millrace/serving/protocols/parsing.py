@@ -1,0 +1,276 @@
+"""The shapes that a table has in JSON: objects, rows of values, columns, and pandas' ``split``."""
+
+import csv
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from http import HTTPStatus
+from typing import Any
+
+from millrace.errors import (
+    FieldError,
+    InvalidInputError,
+    MillraceError,
+    ModelNotReadyError,
+    PayloadTooLargeError,
+    UnsupportedMediaTypeError,
+)
+from millrace.json_text import read_json
+from millrace.schema import MISSING_WORDS, TableSchema
+from millrace.serving.request import JSON, ColumnsTable, RecordsTable, Request, RequestTable
+from millrace.serving.values import describe
+
+#: Faults that a reply lists.
+LISTED_FAULTS = 100
+
+
+def read_object(request: Request) -> dict[str, Any]:
+    """Read a body that is one JSON object; a ``NaN`` literal, which Python's clients write, counts as null.
+
+    Raises
+    ------
+    UnsupportedMediaTypeError
+        When the content is declared as something other than JSON in UTF-8.
+    InvalidInputError
+        When it is no JSON, no object, or repeats a key within an object.
+    """
+    if request.media_type != JSON:
+        raise UnsupportedMediaTypeError(f"only {JSON!r} in UTF-8 is read here")
+    document = _parse(request.text)
+    if not isinstance(document, dict):
+        raise InvalidInputError(f"the request has to be a JSON object, not {describe(document)}")
+    return document
+
+
+def refuse_unknown_keys(document: Mapping[str, Any], known: AbstractSet[str], field: str = "") -> None:
+    """Refuse an object that holds other keys than ``known``; ``field`` says where it stands."""
+    unknown = document.keys() - known
+    if unknown:
+        prefix = f"{field}." if field else ""
+        faults = [FieldError(f"{prefix}{key[:100]}", "is not a part of a request") for key in sorted(unknown)]
+        raise InvalidInputError("the request holds unknown keys", faults[:LISTED_FAULTS])
+
+
+def read_parameters(document: Mapping[str, Any], field: str) -> Mapping[str, Any]:
+    """Return the object that says how a request is to be answered; nothing where there is none."""
+    parameters = document.get(field)
+    if not isinstance(parameters, dict | None):
+        raise wrong(field, f"expects an object, got {describe(parameters)}")
+    return parameters or {}
+
+
+def wrong(field: str, message: str) -> InvalidInputError:
+    """Return the error of one field."""
+    return InvalidInputError(f"{field} {message}", [FieldError(field, message)])
+
+
+def _parse(text: str) -> Any:
+    if not text.strip():
+        raise InvalidInputError("the request has no body")
+    try:
+        return read_json(text, _DECODER.decode)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise InvalidInputError(f"the body is not JSON: {error.msg} at {place}") from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise InvalidInputError("the body holds a number that is too long to read") from error
+    except RecursionError as error:
+        raise InvalidInputError("the body is nested too deeply") from error
+
+
+def _constant(literal: str) -> float | None:
+    return None if literal == "NaN" else float(literal)
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        seen: set[str] = set()
+        repeated = {name for name, _ in pairs if name in seen or seen.add(name)}  # type: ignore[func-returns-value]  # add returns None
+        faults = [FieldError(name[:100], "stands twice in the same object") for name in sorted(repeated)]
+        raise InvalidInputError("an object of the request repeats a key", faults[:LISTED_FAULTS])
+    return members
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_constant)
+
+
+#: Bad fields that the sentence names; it ends up in exceptions and logs.
+NAMED_FIELDS = 20
+
+
+def plain_error(error: MillraceError, document: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
+    """Return status and body for an error, whose ``document`` is what a caller may know of it."""
+    fields = document.get("fields", [])
+    named = "; ".join(f"{fault['field']} {fault['message']}" for fault in fields[:NAMED_FIELDS])
+    rest = f"; and {len(fields) - NAMED_FIELDS} more" if len(fields) > NAMED_FIELDS else ""
+    message = document["message"]
+    # A single bad field is the whole message already.
+    sentence = message if not fields or message == named else f"{message}: {named}{rest}"
+    status = HTTPStatus.SERVICE_UNAVAILABLE if isinstance(error, ModelNotReadyError) else error.http_status
+    return int(status), {"error": sentence}
+
+
+def read_records(field: str, records: Any, max_rows: int) -> RequestTable:
+    """Read a list of objects, one a row."""
+    check_rows(field, records, max_rows)
+    _refuse_other_than(dict, field, records, "an object")
+    return RecordsTable(records)
+
+
+def read_split(field: str, split: Any, max_rows: int) -> RequestTable:
+    """Read ``{"columns": names, "data": rows}``; an ``index`` is taken and not used."""
+    if not isinstance(split, dict):
+        raise wrong(field, f"expects an object with 'columns' and 'data', got {describe(split)}")
+    faults = [FieldError(f"{field}.{key}", "is missing") for key in ("columns", "data") if key not in split]
+    faults += [
+        FieldError(f"{field}.{key[:100]}", "is not a part of a split")
+        for key in sorted(split.keys() - {"columns", "data", "index"})
+    ]
+    if faults:
+        raise InvalidInputError(f"{field!r} is not a split data frame", faults[:LISTED_FAULTS])
+    columns = split["columns"]
+    if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+        raise wrong(f"{field}.columns", "expects a list of names")
+    check_distinct(f"{field}.columns", columns)
+    return read_rows(f"{field}.data", columns, split["data"], max_rows)
+
+
+def read_rows(field: str, names: Sequence[str], rows: Any, max_rows: int) -> RequestTable:
+    """Read rows of values under ``names``, which are distinct."""
+    check_rows(field, rows, max_rows)
+    _refuse_other_than(list, field, rows, "a list")
+    if set(map(len, rows)) != {len(names)}:
+        ragged = [
+            FieldError(f"row {row}", f"has {len(values)} values for {len(names)} columns")
+            for row, values in enumerate(rows)
+            if len(values) != len(names)
+        ]
+        raise InvalidInputError(
+            f"{len(ragged)} rows of {field!r} have another number of values than there are columns",
+            ragged[:LISTED_FAULTS],
+        )
+    return ColumnsTable(dict(zip(names, zip(*rows, strict=True), strict=True)), len(rows))
+
+
+def read_columns(field: str, columns: dict[str, Any], names: Sequence[str], max_rows: int) -> RequestTable:
+    """Read an object of columns, each a list as long as the others; one without a list in ``names`` is one row."""
+    if not columns:
+        raise wrong(field, "holds no columns")
+    if not any(isinstance(columns.get(name), list) for name in names):
+        return RecordsTable([columns])
+    faults = [
+        FieldError(f"{field}.{name[:100]}", f"expects a list of values, got {describe(values)}")
+        for name, values in columns.items()
+        if not isinstance(values, list)
+    ]
+    if faults:
+        raise InvalidInputError(f"{len(faults)} columns of {field!r} are no lists", faults[:LISTED_FAULTS])
+    # MLflow's own client sends a column as a matrix of one column when it was one.
+    flat = {name: _without_inner_lists(values) for name, values in columns.items()}
+    n_rows = max(len(values) for values in flat.values())
+    uneven = [
+        FieldError(f"{field}.{name[:100]}", f"has {len(values)} values where others have {n_rows}")
+        for name, values in flat.items()
+        if len(values) != n_rows
+    ]
+    if uneven:
+        raise InvalidInputError(f"the columns of {field!r} are not equally long", uneven[:LISTED_FAULTS])
+    check_row_count(field, n_rows, max_rows)
+    return ColumnsTable(flat, n_rows)
+
+
+def read_array(field: str, rows: Any, names: Sequence[str], max_rows: int) -> RequestTable:
+    """Read a list of rows: objects, or values in the order of ``names``; plain values are rows of one each."""
+    check_rows(field, rows, max_rows)
+    if isinstance(rows[0], dict):
+        return read_records(field, rows, max_rows)
+    if len(names) == 1 and not any(isinstance(row, list) for row in rows):
+        return ColumnsTable({names[0]: rows}, len(rows))
+    return read_rows(field, names, rows, max_rows)
+
+
+def check_distinct(field: str, names: Sequence[str]) -> None:
+    """Refuse a name that stands twice."""
+    if len(set(names)) < len(names):
+        repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+        faults = [FieldError(field, f"{name[:100]!r} stands there twice") for name in repeated]
+        raise InvalidInputError("a column is named twice", faults[:LISTED_FAULTS])
+
+
+def check_rows(field: str, rows: Any, max_rows: int) -> None:
+    """Refuse what is no list, an empty one, and one that is too long."""
+    if not isinstance(rows, list):
+        raise wrong(field, f"expects a list of rows, got {describe(rows)}")
+    check_row_count(field, len(rows), max_rows)
+
+
+def check_row_count(field: str, n_rows: int, max_rows: int) -> None:
+    """Refuse no rows, and more than a request may hold."""
+    if not n_rows:
+        raise wrong(field, "holds no rows")
+    if n_rows > max_rows:
+        raise PayloadTooLargeError(
+            f"the request holds {n_rows} rows; one request may hold {max_rows}: send the rows in batches"
+        )
+
+
+def _without_inner_lists(values: list[Any]) -> list[Any]:
+    inner = all(isinstance(value, list) and len(value) == 1 for value in values)
+    return [value[0] for value in values] if inner else values
+
+
+def _refuse_other_than(kind: type, field: str, rows: Sequence[Any], expected: str) -> None:
+    if set(map(type, rows)) <= {kind}:
+        return
+    faults = [
+        FieldError(f"row {row}", f"expects {expected}, got {describe(value)}")
+        for row, value in enumerate(rows)
+        if not isinstance(value, kind)
+    ]
+    if faults:
+        raise InvalidInputError(f"{len(faults)} rows of {field!r} are no rows", faults[:LISTED_FAULTS])
+
+
+_FIELD = "the CSV table"
+#: A number as training reads one from a text table.
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\Z")
+
+
+def read_csv(request: Request, schema: TableSchema, max_rows: int) -> RequestTable:
+    """Read rows from CSV in UTF-8: commas, double quotes, names in the first line.
+
+    Raises
+    ------
+    InvalidInputError
+        When it is no such table; a row's fault is named by its number.
+    PayloadTooLargeError
+        When there are more than ``max_rows`` rows.
+    """
+    text = request.text
+    if not text.strip():
+        raise InvalidInputError("the request has no body")
+    try:
+        names, *rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
+    except csv.Error as error:
+        raise InvalidInputError(f"the body is not CSV: {error}") from error
+    names = [name.strip() for name in names]
+    check_distinct("the first line", names)
+    table = read_rows(_FIELD, names, rows, max_rows)
+    numeric = {column.name for column in schema.features if column.type in ("integer", "number")}
+    columns: dict[str, Any] = {
+        name: [_number(cell) for cell in table.column(name)] if name in numeric else table.column(name)
+        for name in table.names
+    }
+    return ColumnsTable(columns, table.n_rows)
+
+
+def _number(cell: str) -> float | str | None:
+    """Read a number; what is none stays text, and is refused with every other bad field."""
+    text = cell.strip()
+    if text in MISSING_WORDS:
+        return None
+    return float(text) if _NUMBER.match(text) else cell

@@ -1,0 +1,121 @@
+"""When a model is trained again without anybody asking."""
+
+from math import ceil
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from millrace.spec.base import ScheduleExpression, SpecPart, TimeZone
+from millrace.spec.data import Prose
+
+_SECONDS_AN_HOUR = 3_600
+#: The pipeline's own time limit allows for it (``statemachines/training.asl.json``).
+MAX_APPROVAL_HOURS = 336
+
+
+class ApprovalSpec(SpecPart):
+    """Who lets a version that passed the gate serve; ``approval: manual`` is short for the mode alone.
+
+    Parameters
+    ----------
+    mode : {'auto', 'manual'}, default='auto'
+        The gate alone, or a person after it.
+    expires_after_hours : float, default=72
+        How long a person has; then the version is kept as challenger.
+    """
+
+    mode: Literal["auto", "manual"] = "auto"
+    expires_after_hours: float = Field(default=72, gt=0, le=MAX_APPROVAL_HOURS)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_mode(cls, value: Any) -> Any:
+        return {"mode": value} if isinstance(value, str) else value
+
+    @property
+    def expires_after_seconds(self) -> int:
+        """Whole seconds, as Step Functions counts."""
+        return ceil(self.expires_after_hours * _SECONDS_AN_HOUR)
+
+
+class RetentionSpec(SpecPart):
+    """How long garbage collection leaves alone what nothing refers to.
+
+    Parameters
+    ----------
+    retired_days : int, default=30
+        Artifacts of a version, since it was retired or an alias last moved from or to it.
+    run_days : int, default=90
+        Artifacts of a run's trials, since it ended.
+    """
+
+    retired_days: int = Field(default=30, ge=1)
+    run_days: int = Field(default=90, ge=1)
+
+
+AutomaticCause = Literal["schedule", "drift", "quality", "staleness", "latency"]
+
+
+class RetrainingSpec(SpecPart):
+    """When a model is trained again, beside uploads and people's requests, which are always followed.
+
+    Parameters
+    ----------
+    causes : tuple of str, default=('schedule', 'drift', 'quality', 'staleness')
+        What may start a run. Slow answers (``latency``) are left out: training again rarely makes a model faster,
+        so somebody should look first.
+    schedule : str or None, default=None
+        Of EventBridge Scheduler, for this model alone; None leaves it to the stack's own schedule.
+    time_zone : str, default='UTC'
+        In which the schedule's cron or at expression is meant.
+    cooldown_hours : float, default=24
+        After a run was asked for, what monitoring finds starts no other for so long: its data would be the same.
+    runs_per_day : int, default=4
+        Runs of the last 24 hours, whatever their cause, past which no automatic cause starts another.
+    captured_rows : bool, default=False
+        Train also on served rows whose outcomes have come back.
+    captured_days : int, default=30
+        How far back those rows are looked for.
+    """
+
+    causes: tuple[AutomaticCause, ...] = ("schedule", "drift", "quality", "staleness")
+    schedule: ScheduleExpression | None = None
+    time_zone: TimeZone = "UTC"
+    cooldown_hours: float = Field(default=24.0, ge=0.0, le=8_760.0)
+    runs_per_day: int = Field(default=4, ge=0, le=1_000)
+    captured_rows: bool = False
+    captured_days: int = Field(default=30, ge=1, le=366)
+
+
+class CaptureSpec(SpecPart):
+    """What is kept of predictions; it goes into each version's signature, and holds from the next version on.
+
+    Parameters
+    ----------
+    sampling_rate : float, default=1.0
+        Share of the requests that are captured; 0 captures nothing.
+    max_rows : int, default=1000
+        Rows of one request that are captured; of more, rows at equal distances.
+    """
+
+    sampling_rate: float = Field(default=1.0, ge=0.0, le=1.0)
+    max_rows: int = Field(default=1_000, ge=1, le=100_000)
+
+
+class CardSpec(SpecPart):
+    """What only people know about a model; paragraphs of plain text.
+
+    Parameters
+    ----------
+    owner, contact : str, default=""
+        Who answers for the model, and where to reach them.
+    intended_use, out_of_scope, limitations, ethical_considerations : str, default=""
+        Sections of Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
+    """
+
+    owner: Prose = ""
+    contact: Prose = ""
+    intended_use: Prose = ""
+    out_of_scope: Prose = ""
+    limitations: Prose = ""
+    ethical_considerations: Prose = ""

@@ -1,0 +1,323 @@
+"""Events to triggers: what EventBridge, the Scheduler, the pipeline and the API say, in our terms."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from millrace.api_requests import read_caller, read_json_body
+from millrace.entities import Cause, CauseKind, Source
+from millrace.errors import FieldError, InvalidInputError, InvalidNameError
+from millrace.layout import INCOMING_PREFIX, MARKERS, folder_of_marker, folder_of_part
+from millrace.names import make_cause_id, validate_model_name, validate_run_id
+from millrace.ports import ObjectStore
+from millrace.registry.ledger import CAUSE_OF_EVENT, finding_cause_id, not_cured
+from millrace.spec import invalid_input
+
+_WHERE = f"upload to {INCOMING_PREFIX}<model>/<file>, for example {INCOMING_PREFIX}churn/may.csv"
+_UNREADABLE = re.compile(r"[\s\\\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a key cannot be an upload, and how to mend it, in words."""
+
+    reason: str
+    remedy: str
+
+
+def read_upload_key(key: str) -> str | Refusal:
+    """Return the model that an uploaded key belongs to, or why it belongs to none.
+
+    A file in a folder below the model's, as ``incoming/churn/may/part-0.csv``, is for ``churn`` too: it is one file
+    of a dataset, see :func:`millrace.layout.folder_of_part`.
+    """
+    if not key.startswith(INCOMING_PREFIX):
+        return Refusal(f"the key is outside {INCOMING_PREFIX}", _WHERE)
+    model, slash, path = key.removeprefix(INCOMING_PREFIX).partition("/")
+    if not slash:
+        return Refusal("the key names no model: it lies directly in the drop zone", _WHERE)
+    try:
+        validate_model_name(model)
+    except InvalidNameError as error:
+        return Refusal(error.message, _WHERE)
+    return _refuse_path(path) or model
+
+
+def _refuse_path(path: str) -> Refusal | None:
+    if path in MARKERS:
+        where = f"put it, with the files that it finishes, into a folder: {INCOMING_PREFIX}<model>/<folder>/{path}"
+        return Refusal("the key is a marker that finishes no folder: it lies directly below the model", where)
+    if not path or path.endswith("/"):
+        return Refusal("the key ends with '/': it is a folder marker, not a file", _WHERE)
+    if ".." in path:
+        return Refusal("the file name holds '..'", "rename the file without '..' and upload it again")
+    if _UNREADABLE.search(path):
+        return Refusal(
+            "the file name holds spaces, backslashes or control characters",
+            "rename the file, with '-' or '_' for each space, and upload it again",
+        )
+    if any(part in ("", ".") for part in path.split("/")):
+        return Refusal("the key holds an empty or '.' folder name", _WHERE)
+    return None
+
+
+def with_version_id(event: Mapping[str, Any], data_store: ObjectStore) -> Mapping[str, Any]:
+    """Return an event that names its object's version; any other event is returned as it is.
+
+    Raises
+    ------
+    ArtifactNotFoundError
+        When no version of the object has that content (any more).
+    """
+    if event.get("source") != "aws.s3":
+        return event
+    detail = event.get("detail") or {}
+    uploaded = detail.get("object") or {}
+    if uploaded.get("version-id") or not uploaded.get("key") or not uploaded.get("etag"):
+        return event
+    version_id = data_store.find_version(uploaded["key"], uploaded["etag"])
+    return {**event, "detail": {**detail, "object": {**uploaded, "version-id": version_id}}}
+
+
+EVERY_MODEL = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingTrigger:
+    """Somebody or something asks for a run of one model; ``refusal`` says why it can be none, where that is plain."""
+
+    cause: Cause
+    actor: str
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedUpload:
+    """An object in the drop zone that no model can learn from, because of its key."""
+
+    refusal_id: str
+    source: Source
+    refusal: Refusal
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingFile:
+    """A file in a folder of the drop zone: nothing happens before the folder's marker or manifest arrives.
+
+    Parameters
+    ----------
+    model : str
+        Whose folder it is.
+    folder : str
+        The folder's key.
+    waiting_id : str
+        One for all files that arrive in the folder on one day: enough to say why nothing happens, not a line a file.
+    """
+
+    model: str
+    folder: str
+    source: Source
+    waiting_id: str
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleTrigger:
+    """A schedule fired; ``model`` may be :data:`EVERY_MODEL`."""
+
+    schedule: str
+    model: str
+    slot: datetime
+
+    def for_model(self, model: str) -> TrainingTrigger:
+        """Return what this slot of the schedule asks of one model."""
+        cause = Cause(
+            cause_id=make_cause_id("schedule", self.schedule, self.slot.isoformat(), model),
+            model=model,
+            kind="schedule",
+            occurred_at=self.slot,
+            reason=f"the schedule {self.schedule} fired at {self.slot:%Y-%m-%d %H:%M} UTC",
+        )
+        return TrainingTrigger(cause, actor=f"schedule:{self.schedule}")
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """The pipeline says that a run has ended; ``reason`` in words, should the run not have said so itself."""
+
+    model: str
+    run_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEnded:
+    """A model was deleted; ``stopped_run`` had its turn until then."""
+
+    model: str
+    deleted_at: datetime
+    stopped_run: str | None
+    actor: str
+    reason: str
+
+
+Trigger = TrainingTrigger | RefusedUpload | WaitingFile | ScheduleTrigger | RunEnded | ModelEnded
+
+
+def parse_event(event: Mapping[str, Any], now: datetime) -> Trigger:
+    """Read an event.
+
+    Parameters
+    ----------
+    event : mapping
+        ``Object Created`` of S3, the schedule's payload, what monitoring found, ``ModelDeleted``,
+        ``TrainingFinished`` of the pipeline, or ``Step Functions Execution Status Change``.
+    now : datetime
+        The slot of a schedule whose own time was not filled in.
+
+    Raises
+    ------
+    InvalidInputError
+        When it is none of these, or a part of it is missing.
+    InvalidNameError
+        When it names a model that cannot exist.
+    """
+    kind = (event.get("source"), event.get("detail-type"))
+    try:
+        if kind == ("aws.s3", "Object Created"):
+            return _read_upload(event)
+        if event.get("source") == "millrace.schedule":
+            return _read_schedule(event, now)
+        if kind == ("millrace", "TrainingFinished"):
+            return _read_finished(event["detail"])
+        if kind == ("millrace", "ModelDeleted"):
+            return _read_deletion(event["detail"])
+        if kind[0] == "millrace" and (cause := CAUSE_OF_EVENT.get(str(kind[1]))):
+            return _read_finding(event["detail"], cause, str(kind[1]))
+        if kind == ("aws.states", "Step Functions Execution Status Change"):
+            return _read_status_change(event["detail"])
+    except (KeyError, TypeError, AttributeError) as error:
+        missing = str(error.args[0]) if isinstance(error, KeyError) else "detail"
+        raise InvalidInputError(
+            f"the event of {kind[0]} lacks or misstates {missing!r}", [FieldError(missing, "missing or not readable")]
+        ) from error
+    raise InvalidInputError(f"no trigger: source {kind[0]!r}, detail-type {kind[1]!r}")
+
+
+def manual_trigger(model: str, request_id: str, reason: str, actor: str, now: datetime) -> TrainingTrigger:
+    """Return what a person's request asks for; the same request id is the same request."""
+    cause = Cause(
+        cause_id=make_cause_id("manual", model, request_id),
+        model=validate_model_name(model),
+        kind="manual",
+        occurred_at=now,
+        reason=reason or "asked for by hand",
+    )
+    return TrainingTrigger(cause, actor)
+
+
+def _read_upload(event: Mapping[str, Any]) -> TrainingTrigger | RefusedUpload | WaitingFile:
+    detail = event["detail"]
+    # EventBridge gives keys as they are; only S3's own notifications encode them.
+    key, bucket, version_id = detail["object"]["key"], detail["bucket"]["name"], detail["object"]["version-id"]
+    source = Source(bucket, key, version_id, uploaded_at=_moment(event["time"], "time"))
+    cause_id = make_cause_id("upload", bucket, key, version_id)
+    actor = str(detail.get("requester") or "s3")
+    model = read_upload_key(key)
+    if isinstance(model, Refusal):
+        return RefusedUpload(cause_id, source, model, actor)
+    folder = folder_of_part(key)
+    if folder is not None and folder_of_marker(key) is None:
+        waiting_id = make_cause_id("waiting", bucket, folder, source.uploaded_at.date().isoformat())
+        return WaitingFile(model, folder, source, waiting_id, actor)
+    cause = Cause(cause_id, model, "upload", source.uploaded_at, source, reason=f"{key} was uploaded")
+    return TrainingTrigger(cause, actor)
+
+
+def _read_schedule(event: Mapping[str, Any], now: datetime) -> ScheduleTrigger:
+    model = event["model"]
+    time = event["time"]
+    # A schedule that was started by hand, or by an emulator, leaves the placeholder: its slot is this minute.
+    slot = now.replace(second=0, microsecond=0) if time.startswith("<") else _moment(time, "time")
+    return ScheduleTrigger(event["schedule"], model if model == EVERY_MODEL else validate_model_name(model), slot)
+
+
+def _read_finished(detail: Mapping[str, Any]) -> RunEnded:
+    outcome, error = detail["outcome"], detail.get("error")
+    reason = f"the pipeline ended as {outcome}" + (f": {error}" if error else "")
+    return RunEnded(validate_model_name(detail["model"]), detail["run_id"], reason)
+
+
+def _read_deletion(detail: Mapping[str, Any]) -> ModelEnded:
+    run = detail["stopped_run"]
+    return ModelEnded(
+        validate_model_name(detail["model"]),
+        _moment(detail["occurred_at"], "occurred_at"),
+        None if run is None else validate_run_id(run),
+        str(detail["actor"]),
+        str(detail["reason"]),
+    )
+
+
+def _read_finding(detail: Mapping[str, Any], kind: CauseKind, event: str) -> TrainingTrigger:
+    """Read what monitoring found: one cause an incident, and one more each time that it asks again."""
+    model, incident, request = validate_model_name(detail["model"]), detail["incident_id"], detail.get("request", 1)
+    cause = Cause(
+        cause_id=finding_cause_id(kind, model, incident, request),
+        model=model,
+        kind=kind,
+        occurred_at=_moment(detail["occurred_at"], "occurred_at"),
+        reason=detail["reason"],
+    )
+    subjects = {str(finding["subject"]) for finding in detail.get("findings", ())}
+    return TrainingTrigger(cause, "monitoring", not_cured(event, subjects))
+
+
+def _read_status_change(detail: Mapping[str, Any]) -> RunEnded:
+    try:
+        model = json.loads(detail["input"])["model"]
+    except ValueError as error:
+        raise InvalidInputError(
+            "the execution's input is not JSON", [FieldError("detail.input", "not JSON")]
+        ) from error
+    # The error's name says enough; its cause may hold a stack trace, and with it data.
+    error_name = detail.get("error")
+    reason = f"the pipeline's execution ended as {detail['status']}" + (f": {error_name}" if error_name else "")
+    return RunEnded(validate_model_name(model), detail["name"], reason)
+
+
+def _moment(text: str, field: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidInputError(f"{field} is no ISO 8601 time", [FieldError(field, "not an ISO 8601 time")]) from error
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+class ManualRequest(BaseModel):
+    """Body of ``POST /models/{model}/runs``; may be left out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reason: str = Field(default="", max_length=1000)
+
+
+def read_request(model: str, event: Mapping[str, Any], now: datetime) -> TrainingTrigger:
+    """Read a request.
+
+    Raises
+    ------
+    InvalidInputError
+        When there is a body and it is not as :class:`ManualRequest` says.
+    """
+    try:
+        request = ManualRequest.model_validate(read_json_body(event))
+    except ValidationError as error:
+        raise invalid_input("the request is not valid", error) from error
+    return manual_trigger(model, event["requestContext"]["requestId"], request.reason, read_caller(event), now)
