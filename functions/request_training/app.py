@@ -11,11 +11,11 @@ from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.aws.clients import object_store, registry, training_pipeline
 from millrace.aws.rest_api import json_response, rest_api
+from millrace.documents import to_plain
 from millrace.names import validate_model_name
 from millrace.observability import logger
 from millrace.ports import Registry
 from millrace.registry.lifecycle import insist_on_living
-from millrace.registry.presentation import to_json
 from millrace.settings import RequestTrainingSettings, load_settings
 from millrace.triggers.dispatch import handle_trigger
 from millrace.triggers.events import Trigger, parse_event, read_request, with_version_id
@@ -43,7 +43,7 @@ def request_run(model: str) -> Response[str]:
 def _handle(trigger: Trigger) -> list[dict[str, Any]]:
     pipeline = training_pipeline(load_settings(RequestTrainingSettings).training_pipeline_arn)
     results = handle_trigger(trigger, registry=_registry(), pipeline=pipeline, now=datetime.now(UTC))
-    documents: list[dict[str, Any]] = to_json(results)
+    documents: list[dict[str, Any]] = to_plain(results)
     logger.info("trigger handled", trigger=type(trigger).__name__, results=documents)
     return documents
 

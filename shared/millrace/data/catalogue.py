@@ -5,11 +5,11 @@ import re
 from typing import Any
 
 from millrace.data.compare import compare_datasets
+from millrace.documents import to_plain
 from millrace.entities import DatasetRecord
 from millrace.errors import ArtifactNotFoundError, DatasetNotFoundError, InvalidInputError
 from millrace.layout import dataset_key, schema_revision_key
 from millrace.ports import ObjectStore, Registry
-from millrace.registry.presentation import to_json
 
 #: Least digits of an abbreviated dataset id.
 MIN_ID_LENGTH = 4
@@ -27,7 +27,7 @@ _TOP_VALUES = 5
 def describe_datasets(model: str, registry: Registry) -> dict[str, Any]:
     """Return a model's datasets, newest first; raises ``ModelNotFoundError``."""
     registry.get_state(model)
-    return {"datasets": to_json(registry.list_datasets(model)[::-1])}
+    return {"datasets": to_plain(registry.list_datasets(model)[::-1])}
 
 
 def describe_dataset(model: str, dataset_id: str, registry: Registry, data_store: ObjectStore) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def describe_dataset(model: str, dataset_id: str, registry: Registry, data_store
     profile = _read(record, "profile.json", data_store) or {}
     validation = _read(record, "validation.json", data_store) or {}
     return {
-        "dataset": to_json(record),
+        "dataset": to_plain(record),
         "manifest": _read(record, "manifest.json", data_store),
         "findings": validation.get("findings", [])[:MAX_FINDINGS],
         "findings_in_all": len(validation.get("findings", [])),
@@ -73,7 +73,7 @@ def describe_difference(
     records = [find_dataset(model, identifier, registry) for identifier in (dataset_id, other_id)]
     before, after = (_documents(record, data_store) for record in records)
     ids = {"before": records[0].dataset_id, "after": records[1].dataset_id}
-    difference: dict[str, Any] = to_json(compare_datasets(before, after))
+    difference: dict[str, Any] = to_plain(compare_datasets(before, after))
     return ids | difference
 
 

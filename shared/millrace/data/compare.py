@@ -8,17 +8,14 @@ cells: ten of about equal size for numbers and dates, the commonest values for w
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from millrace.captures.window import ReadReport, WindowBuilder, iterate_rows
 from millrace.data.findings import Finding, warning
-from millrace.data.profile import profile_features
 from millrace.data.schema_changes import compare_schemas
-from millrace.ports import ObjectStore
 from millrace.schema import TableSchema
 
 
@@ -387,79 +384,3 @@ def _ends(column: Mapping[str, Any], own: Counts) -> tuple[float, float]:
         low, high = shown[0], shown[-1]
     ends = np.array([float(low), float(high), *own])  # a column of one value has no edges of its own
     return float(ends.min()), float(ends.max())
-
-
-#: How far back captured rows are looked for, and how many are enough.
-WINDOW_DAYS = 7
-MAX_ROWS = 10_000
-
-_HOUR = timedelta(hours=1)
-
-
-def profile_captures(
-    store: ObjectStore, model: str, schema: TableSchema, now: datetime, *, since: datetime | None = None
-) -> dict[str, Any]:
-    """Describe the features of the rows captured last, as :func:`profile_features` does.
-
-    Hours are read from the newest to the oldest until there are :data:`MAX_ROWS`, each prediction once.
-
-    Parameters
-    ----------
-    store : ObjectStore
-        The data bucket.
-    model : str
-        The model's name.
-    schema : TableSchema
-        The model's.
-    now : datetime
-        In UTC.
-    since : datetime or None, default=None
-        What was served before then belongs to another model of that name.
-
-    Raises
-    ------
-    MillraceError
-        When the bucket fails; objects that cannot be read are left out.
-    """
-    start = now - timedelta(days=WINDOW_DAYS)
-    start = max(start, since) if since else start
-    builder, report, seen = WindowBuilder(), ReadReport(), set[str]()
-    end = now
-    while end > start and len(seen) < MAX_ROWS:
-        begin = max(start, (end - timedelta(microseconds=1)).replace(minute=0, second=0, microsecond=0))
-        for row in iterate_rows(store, model, begin, end, report):
-            if row.prediction_id in seen:
-                continue
-            seen.add(row.prediction_id)
-            builder.add(row)
-            if len(seen) == MAX_ROWS:
-                break
-        end = begin
-    window = builder.build(model, start, now, report)
-    return profile_features(schema, window.typed_features(schema), len(window))
-
-
-def check_skew(profile: Mapping[str, Any], history: History, threshold: float | None) -> Iterator[Finding]:
-    """Yield the features that are skewed, or that there is too little to tell; nothing unless the spec asks.
-
-    Parameters
-    ----------
-    profile : mapping
-        Of the dataset.
-    history : History
-        Has the profile of what was captured.
-    threshold : float or None
-        Population stability index past which a feature is said to be skewed; None when the spec does not ask.
-    """
-    if threshold is None:
-        return
-    rows = int(history.captured.get("rows", 0))
-    if rows < MIN_ROWS:
-        found = f"{rows:,} predictions were" if rows else "no prediction was"
-        message = (
-            f"skew could not be checked, and so passes: {found} captured in the last {WINDOW_DAYS} days, and "
-            f"{MIN_ROWS} are needed"
-        )
-        yield warning("skew", message, None, rows)
-        return
-    yield from find_skew(profile, history.captured, threshold)

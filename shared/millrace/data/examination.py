@@ -15,7 +15,7 @@ import numpy as np
 from millrace.data.association import find_leakage
 from millrace.data.bias import find_bias
 from millrace.data.checks import CheckedTable, check_table, check_whole
-from millrace.data.compare import NO_HISTORY, History, check_skew, find_shift
+from millrace.data.compare import NO_HISTORY, History, find_shift
 from millrace.data.findings import Finding, error, errors_among, shorten, warning
 from millrace.data.infer import infer_columns, infer_some
 from millrace.data.prepare import observe
@@ -25,6 +25,7 @@ from millrace.data.raw import QuarantinedRow, TableReader
 from millrace.data.read import DEFAULT_LIMITS, BoundedReader, Limits, MultiFileReader, open_table
 from millrace.data.row_store import to_values
 from millrace.data.schema_changes import added_columns, declare_columns, extend_schema
+from millrace.data.skew import check_skew
 from millrace.data.target import choose_target, judge_target, small_classes, wanted_task
 from millrace.data.typed_table import TypedTable, convert, missing_cells, read_types
 from millrace.errors import MillraceError, PayloadTooLargeError

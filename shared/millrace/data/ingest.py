@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 import millrace
-from millrace.data.compare import History, profile_captures
+from millrace.data.compare import History
 from millrace.data.dataset import (
     HTML,
     JSON,
@@ -26,6 +26,7 @@ from millrace.data.prepare import json_bytes
 from millrace.data.read import DEFAULT_LIMITS, Limits
 from millrace.data.reports import dataset_report
 from millrace.data.schema_changes import SchemaChange, load_schema, next_schema, numbered, record_change, store_schema
+from millrace.data.skew import profile_captures
 from millrace.data.typed_table import TypedTable
 from millrace.data.uploads import NO_UPLOAD, Upload, download, find_upload
 from millrace.entities import DatasetRecord, LedgerEntry, Source

@@ -7,12 +7,12 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from millrace.data.schema_changes import SchemaChange, compare_schemas, load_schema, next_schema
+from millrace.documents import to_plain
 from millrace.entities import LedgerEntry
 from millrace.errors import FieldError, InvalidInputError, ModelNotFoundError
 from millrace.names import make_cause_id
 from millrace.ports import ObjectStore, Registry, Schedules, SpecRecord
 from millrace.registry.lifecycle import insist_on_living
-from millrace.registry.presentation import to_json
 from millrace.registry.schedules import follow_spec
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec, invalid_input
@@ -177,7 +177,7 @@ def _effect(current: TableSchema | None, spec: ModelSpec) -> SchemaChange:
 
 
 def _described(record: SpecRecord) -> dict[str, Any]:
-    document: dict[str, Any] = to_json(
+    document: dict[str, Any] = to_plain(
         {"model": record.model, "revision": record.revision, "changed_at": record.changed_at}
     )
     return document | {"changed_by": record.changed_by, "spec": record.spec.model_dump(mode="json")}
@@ -193,5 +193,5 @@ def _differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
 
 
 def _short(value: Any) -> str:
-    text = str(to_json(value))
+    text = str(to_plain(value))
     return text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004  # a line

@@ -7,13 +7,13 @@ from datetime import datetime
 from typing import Any
 
 from millrace.contracts import EvaluationRequest, EvaluationVerdict
+from millrace.documents import to_plain
 from millrace.entities import Run, Trial
 from millrace.evaluation.assessment import Assessment, assess
 from millrace.evaluation.champion import load_champion
 from millrace.layout import evaluation_key, prediction_profile_key
 from millrace.metrics.catalogue import Metric, get_metric
 from millrace.ports import ObjectStore, Registry
-from millrace.registry.presentation import to_json
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec
 from millrace.training.planning import load_schema, settle_trials
@@ -198,7 +198,7 @@ def evaluate_run(
         spec=spec,
         evaluated_at=now,
     )
-    body = json.dumps(to_json(document), indent=2, allow_nan=False).encode()
+    body = json.dumps(to_plain(document), indent=2, allow_nan=False).encode()
     if assessment and assessment.profile:
         profile = json.dumps(assessment.profile.to_dict(), allow_nan=False).encode()
         model_store.put(prediction_profile_key(run.model, run.run_id), profile, "application/json")

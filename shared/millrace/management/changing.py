@@ -4,13 +4,13 @@ from typing import Any
 
 from pydantic import Field
 
+from millrace.documents import to_plain
 from millrace.management.calls import Call, Reasoned, Route
 from millrace.management.reading import look_now
 from millrace.names import validate_model_name, validate_run_id
 from millrace.registry.approvals import Decision, answer_approval
 from millrace.registry.deletion import delete_model
 from millrace.registry.garbage import collect
-from millrace.registry.presentation import to_json
 from millrace.registry.promotion import promote, retire, roll_back
 
 #: More than any model has; fits every key.
@@ -65,7 +65,7 @@ def promote_version(call: Call, model: str) -> dict[str, Any]:
         model_store=call.model_store,
         expected_champion=request.expected_champion,
     )
-    return dict(to_json(change))
+    return dict(to_plain(change))
 
 
 def roll_back_model(call: Call, model: str) -> dict[str, Any]:
@@ -79,14 +79,14 @@ def roll_back_model(call: Call, model: str) -> dict[str, Any]:
         to_version=request.to,
         expected_champion=request.expected_champion,
     )
-    return dict(to_json(change))
+    return dict(to_plain(change))
 
 
 def retire_version(call: Call, model: str) -> dict[str, Any]:
     """Retire a version, for good."""
     request = RetirementRequest.read(call)
     retirement = retire(validate_model_name(model), request.version, request.acting(call), registry=call.registry)
-    return dict(to_json(retirement))
+    return dict(to_plain(retirement))
 
 
 def collect_garbage(call: Call, model: str) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def collect_garbage(call: Call, model: str) -> dict[str, Any]:
         model_store=call.model_store,
         dry_run=request.dry_run,
     )
-    document: dict[str, Any] = to_json(collection)
+    document: dict[str, Any] = to_plain(collection)
     del document["keys"]
     return document
 
@@ -115,7 +115,7 @@ def delete(call: Call, model: str) -> dict[str, Any]:
         callback=call.callback(),
         monitoring=call.monitoring(),
     )
-    return dict(to_json(deletion))
+    return dict(to_plain(deletion))
 
 
 def answer_run(call: Call, model: str, run_id: str) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def answer_run(call: Call, model: str, run_id: str) -> dict[str, Any]:
         callback=call.callback(),
         expected_champion=request.expected_champion,
     )
-    return dict(to_json(answer))
+    return dict(to_plain(answer))
 
 
 ROUTES = (

@@ -6,12 +6,12 @@ from typing import Any
 from millrace.data.catalogue import describe_dataset, describe_datasets, describe_difference
 from millrace.data.schema_changes import describe_schema
 from millrace.data.spec_changes import describe_spec, replace_spec
+from millrace.documents import to_plain
 from millrace.errors import ArtifactNotFoundError
 from millrace.layout import monitoring_key
 from millrace.management.calls import Call, Route
 from millrace.monitoring.alerts import describe_actions
 from millrace.names import CHAMPION, make_cause_id, make_run_id, validate_cause_id, validate_model_name, validate_run_id
-from millrace.registry.presentation import to_json
 from millrace.registry.queries import (
     describe_approval,
     describe_card,
@@ -57,12 +57,12 @@ def get_look(call: Call, model: str, run: str) -> dict[str, Any]:
 
 def list_models(call: Call) -> dict[str, Any]:
     """Tell where every model stands."""
-    return {"models": to_json(call.registry.list_models())}
+    return {"models": to_plain(call.registry.list_models())}
 
 
 def get_model(call: Call, model: str) -> dict[str, Any]:
     """Tell where one model stands."""
-    document: dict[str, Any] = to_json(call.registry.get_state(validate_model_name(model)))
+    document: dict[str, Any] = to_plain(call.registry.get_state(validate_model_name(model)))
     return document
 
 
@@ -106,7 +106,7 @@ def get_difference(call: Call, model: str, dataset_id: str, other_id: str) -> di
 
 def list_versions(call: Call, model: str) -> dict[str, Any]:
     """List versions, newest first."""
-    return {"versions": to_json(call.registry.list_versions(call.existing(model)))}
+    return {"versions": to_plain(call.registry.list_versions(call.existing(model)))}
 
 
 def get_version(call: Call, model: str, version: str) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def get_history(call: Call, model: str) -> dict[str, Any]:
 
 def list_runs(call: Call, model: str) -> dict[str, Any]:
     """List the newest runs first."""
-    return {"runs": to_json(call.registry.list_runs(call.existing(model)))}
+    return {"runs": to_plain(call.registry.list_runs(call.existing(model)))}
 
 
 def get_run(call: Call, model: str, run_id: str) -> dict[str, Any]:
@@ -152,12 +152,12 @@ def get_cause(call: Call, model: str, cause_id: str) -> dict[str, Any]:
 
 def list_ledger(call: Call, model: str) -> dict[str, Any]:
     """Tell who did what, when and why: the newest entries first."""
-    return {"entries": to_json(call.registry.list_ledger(call.existing(model)))}
+    return {"entries": to_plain(call.registry.list_ledger(call.existing(model)))}
 
 
 def list_refused_uploads(call: Call) -> dict[str, Any]:
     """List uploads that belong to no model, with the reasons."""
-    return {"refused": to_json(call.registry.list_ledger(REFUSED_UPLOADS))}
+    return {"refused": to_plain(call.registry.list_ledger(REFUSED_UPLOADS))}
 
 
 ROUTES = (

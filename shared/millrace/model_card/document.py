@@ -5,11 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 import millrace
+from millrace.documents import to_plain
 from millrace.entities import ModelVersion, Run
 from millrace.layout import dataset_key
-from millrace.registry.presentation import to_json
 from millrace.schema import TableSchema
-from millrace.serving.openapi import example_row
+from millrace.serving.examples import example_row
 from millrace.spec import ModelSpec
 
 #: Raised when a field of the document changes its meaning.
@@ -49,7 +49,7 @@ def build_card(
         SHA-256 and size by name.
     """
     told = {name: text.strip() for name, text in spec.card.model_dump().items() if text.strip()}
-    document: dict[str, Any] = to_json(
+    document: dict[str, Any] = to_plain(
         {
             "card_version": CARD_VERSION,
             "code_version": millrace.__version__,

@@ -3,11 +3,11 @@
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
+from millrace.documents import to_plain
 from millrace.entities import CauseKind, LedgerEntry
 from millrace.errors import MillraceError
 from millrace.names import make_cause_id
 from millrace.ports import Event, EventPublisher, Registry
-from millrace.registry.presentation import to_json
 
 #: By the event that tells of it. Broken data (``DataQualityDegraded``) is none: a model would learn the fault.
 CAUSE_OF_EVENT: Mapping[str, CauseKind] = {
@@ -100,11 +100,11 @@ def try_to_publish(registry: Registry, publisher: EventPublisher) -> MillraceErr
 def to_event(entry: LedgerEntry) -> Event:
     """Return what listeners are told of an entry; the same entry always has the same ``event_id``."""
     detail = {
-        **to_json(entry.details),
+        **to_plain(entry.details),
         "event_version": EVENT_VERSION,
         "event_id": f"{entry.model}/{entry.entry_id}",
         "model": entry.model,
-        "occurred_at": to_json(entry.occurred_at),
+        "occurred_at": to_plain(entry.occurred_at),
         "actor": entry.actor,
         "reason": entry.reason,
     }

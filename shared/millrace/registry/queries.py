@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from millrace.documents import to_plain
 from millrace.entities import AliasMove, ModelVersion
 from millrace.errors import ArtifactNotFoundError, FieldError, InvalidInputError, VersionNotFoundError
 from millrace.layout import evaluation_key, version_key
 from millrace.names import CHAMPION
 from millrace.ports import ObjectStore, Registry
-from millrace.registry.presentation import to_json
 
 
 def describe_moment(model: str, moment: datetime, registry: Registry, alias: str = CHAMPION) -> dict[str, Any]:
@@ -30,8 +30,8 @@ def describe_moment(model: str, moment: datetime, registry: Registry, alias: str
     return {
         "model": model,
         "alias": alias,
-        "at": to_json(moment),
-        "version": to_json(registry.get_version(model, version)) if version is not None else None,
+        "at": to_plain(moment),
+        "version": to_plain(registry.get_version(model, version)) if version is not None else None,
         "move": _describe(move) if move else None,
     }
 
@@ -63,7 +63,7 @@ def read_moment(text: str) -> datetime:
 
 
 def _describe(move: AliasMove) -> dict[str, Any]:
-    document: dict[str, Any] = to_json(move)
+    document: dict[str, Any] = to_plain(move)
     return document
 
 
@@ -152,7 +152,7 @@ def describe_version(model: str, name: str, registry: Registry, model_store: Obj
     aliases = registry.get_state(model).aliases
     version = _find_version(model, name, aliases, registry)
     return {
-        **to_json(version),
+        **to_plain(version),
         "aliases": sorted(alias for alias, pointed in aliases.items() if pointed == version.version),
         "schema": _schema(version, model_store),
     }
@@ -180,15 +180,15 @@ def describe_run(model: str, run_id: str, registry: Registry, model_store: Objec
     """Return a run, its trials, and its evaluation (null while there is none); raises ``RunNotFoundError``."""
     run = registry.get_run(model, run_id)
     return {
-        "run": to_json(run),
-        "trials": to_json(registry.list_trials(model, run_id)),
+        "run": to_plain(run),
+        "trials": to_plain(registry.list_trials(model, run_id)),
         "evaluation": _read_json(model_store, evaluation_key(model, run_id)),
     }
 
 
 def describe_approval(model: str, run_id: str, registry: Registry) -> dict[str, Any]:
     """Return a run's approval, without the token; raises ``ApprovalNotFoundError``."""
-    document: dict[str, Any] = to_json(registry.get_approval(model, run_id))
+    document: dict[str, Any] = to_plain(registry.get_approval(model, run_id))
     # Whoever has the token can answer in anybody's name.
     del document["task_token"]
     return document
@@ -198,7 +198,7 @@ def describe_cause(model: str, cause_id: str, registry: Registry) -> dict[str, A
     """Return a cause and what became of it, side by side; raises ``CauseNotFoundError``."""
     record = registry.get_cause(model, cause_id)
     outcome = {"status": record.status, "run_id": record.run_id, "reason": record.reason}
-    document: dict[str, Any] = to_json(record.cause)
+    document: dict[str, Any] = to_plain(record.cause)
     return document | outcome
 
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from millrace.contracts import RegisteredVersion
+from millrace.documents import to_plain
 from millrace.entities import LedgerEntry, ModelVersion, Run, Trial
 from millrace.errors import (
     ArtifactIntegrityError,
@@ -27,7 +28,6 @@ from millrace.model_card.files import card_files
 from millrace.names import CHALLENGER, CHAMPION
 from millrace.ports import ObjectStore, Registry
 from millrace.registry.lifecycle import insist_on_living
-from millrace.registry.presentation import to_json
 from millrace.registry.promotion import ACTOR, Claim, Settled, settle
 from millrace.schema import Column, ColumnRules, TableSchema
 from millrace.spec import CaptureSpec, ModelSpec
@@ -147,7 +147,7 @@ def build_manifest(
     ``split_fingerprint`` says how its rows were divided, so that a later challenger is not compared with it on rows
     that it has learnt from.
     """
-    document: dict[str, Any] = {name: value for name, value in to_json(version).items() if name not in _CHANGING}
+    document: dict[str, Any] = {name: value for name, value in to_plain(version).items() if name not in _CHANGING}
     document["split_fingerprint"] = (evaluation.get("split") or {}).get("fingerprint")
     document["artifacts"] = describe_artifacts(artifacts)
     return document

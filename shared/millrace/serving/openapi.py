@@ -7,11 +7,11 @@ Its examples can be sent as they stand.
 import csv
 import io
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import millrace
 from millrace.schema import Column, TableSchema
+from millrace.serving.examples import example_row
 from millrace.serving.loading import LoadedModel
 from millrace.serving.protocols.open_inference import describe_model
 from millrace.serving.values import FLOAT32_MAX, MAX_TEXT_LENGTH
@@ -218,29 +218,6 @@ def _either_rows(max_rows: int) -> Document:
 def reference(name: str) -> Document:
     """Return a reference to one of :func:`schemas`."""
     return {"$ref": f"#/components/schemas/{name}"}
-
-
-def example_row(schema: TableSchema) -> dict[str, Any]:
-    """Return a row that the model can score."""
-    return {column.name: _example(column) for column in schema.features}
-
-
-def _example(column: Column) -> Any:
-    middle = None
-    if column.minimum is not None and column.maximum is not None:
-        middle = (column.minimum + column.maximum) / 2
-    if column.type == "integer":
-        return 1 if middle is None else round(middle)
-    if column.type == "number":
-        return 1.5 if middle is None else middle
-    if column.type == "boolean":
-        return True
-    if column.type == "datetime":
-        moment = datetime(2026, 1, 31, 12, tzinfo=UTC) if middle is None else datetime.fromtimestamp(middle, UTC)
-        return moment.replace(microsecond=0).isoformat().replace("+00:00", "Z")
-    if column.type == "text":
-        return "a few words"
-    return next((category for category in column.categories if category), "other")
 
 
 _EXPLAIN = {

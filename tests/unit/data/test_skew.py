@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 from millrace.captures.records import CapturedRow
-from millrace.data import compare
-from millrace.data.compare import profile_captures, stability_indices
+from millrace.data import skew
+from millrace.data.compare import stability_indices
+from millrace.data.skew import profile_captures
 from millrace.layout import captures_key
 from millrace.schema import Column, TableSchema
 from millrace.spec import ModelSpec
@@ -111,13 +112,13 @@ def test_the_newest_hours_are_read_first_and_no_more_than_is_needed(monkeypatch)
     capture(store, rows_at(now - timedelta(minutes=1), 60), "the same again")
     read = []
     monkeypatch.setattr(store, "get", lambda key, get=store.get: read.append(key) or get(key))
-    monkeypatch.setattr(compare, "MAX_ROWS", 100)
+    monkeypatch.setattr(skew, "MAX_ROWS", 100)
     profile = profile_captures(store, MODEL, SCHEMA, now)
     assert profile["rows"] == 100
     assert [key.split("/")[-2] for key in read] == ["14", "14", "13"]
     (age,) = [column for column in profile["columns"] if column["name"] == "age"]
     assert (age["minimum"], age["maximum"] < 180) == (20, True)
-    monkeypatch.setattr(compare, "MAX_ROWS", 1_000)
+    monkeypatch.setattr(skew, "MAX_ROWS", 1_000)
     assert profile_captures(store, MODEL, SCHEMA, now)["rows"] == 180  # not those of last week
     assert profile_captures(MemoryObjectStore(), MODEL, SCHEMA, now)["rows"] == 0
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from millrace.data.prepared import PreparedSplit, dump_columns, dump_split, load_columns, load_row_ids, load_split
+from millrace.documents import to_plain
 from millrace.evaluation.analysis import Splits, Subject, examine
 from millrace.evaluation.holdout import measure
 from millrace.features import FeatureMatrix
 from millrace.layout import evaluation_key, prepared_key
 from millrace.metrics.catalogue import METRICS, get_metric
-from millrace.registry.presentation import to_json
 from millrace.schema import TASKS, TableSchema
 from millrace.serving.onnx_model import OnnxModel
 from millrace.spec import ModelSpec
@@ -205,7 +205,7 @@ def test_many_classes_are_examined_in_little_room():
     assert len(document["confusion"]["per_class"]) == 100
     assert document["confusion"]["left_out_classes"] == 20
     assert document["importance"]["columns"][0]["name"] == "n0"
-    assert len(json.dumps(to_json(document))) < 60_000
+    assert len(json.dumps(to_plain(document))) < 60_000
     low, high = (getattr(measured.interval("roc_auc_ovr", 0.95), end) for end in ("low", "high"))
     assert low < measured.metrics["roc_auc_ovr"] < high
 

@@ -10,11 +10,10 @@ import json
 import types
 from collections.abc import Hashable, Mapping
 from dataclasses import fields, is_dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
-
-from millrace.registry.presentation import to_plain
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
@@ -25,12 +24,29 @@ EntityT = TypeVar("EntityT")
 
 def encode_value(value: Any) -> "AttributeValueTypeDef":
     """Return one field as an attribute value; None has none."""
-    plain = to_plain(value)
+    plain = _to_plain(value)
     if isinstance(plain, str):
         return {"S": plain}
     if isinstance(plain, int) and not isinstance(plain, bool):
         return {"N": str(plain)}
     return {"S": json.dumps(plain, separators=(",", ":"))}
+
+
+def _to_plain(value: Any) -> Any:
+    """Turn a field into plain JSON values; infinities and NaN stay, because a record must be read as it was written."""
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, Real):
+        return int(value) if isinstance(value, Integral) else float(value)
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if isinstance(value, Mapping):
+        return {str(key): _to_plain(element) for key, element in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_plain(element) for element in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _to_plain(getattr(value, field.name)) for field in fields(value)}
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
 def encode(entity: Any) -> Item:
