@@ -13,7 +13,7 @@ _FOLDERS = frozenset({"__pycache__", "_pyinstaller", "include", "tests"})
 # Sources, headers, stubs and build descriptions: what a compiler or an editor reads.
 _SUFFIXES = frozenset(
     {
-        ".build", ".c", ".cc", ".cpp", ".cu", ".f", ".f90", ".h", ".hpp", ".in", ".pxd", ".pxi", ".pyi", ".pyx",
+        ".a", ".build", ".c", ".cc", ".cpp", ".cu", ".f", ".f90", ".h", ".hpp", ".in", ".pxd", ".pxi", ".pyi", ".pyx",
         ".proto", ".tp", ".typed",
     }
 )  # fmt: skip
@@ -23,6 +23,19 @@ _PATTERNS = (
     # Programs and stubs beside the packages.
     "bin/*",
     "*-stubs/*",
+    # Powertools: the page that shows an OpenAPI document; no function serves one.
+    "aws_lambda_powertools/event_handler/openapi/swagger_ui/*.css",
+    "aws_lambda_powertools/event_handler/openapi/swagger_ui/*.js",
+    # narwhals: backends of data frames; scikit-learn gets arrays here.
+    "narwhals/_arrow/*",
+    "narwhals/_dask/*",
+    "narwhals/_duckdb/*",
+    "narwhals/_ibis/*",
+    "narwhals/_interchange/*",
+    "narwhals/_pandas_like/*",
+    "narwhals/_polars/*",
+    "narwhals/_spark_like/*",
+    "narwhals/_sql/*",
     # pyarrow: Flight, ORC, remote file systems and Parquet encryption (objects are read with boto3), and copies of
     # libraries under names that nothing links (the SONAME copy stays). libarrow_substrait is linked by everything.
     "pyarrow/_azurefs*",
@@ -50,10 +63,13 @@ _PATTERNS = (
     "onnxruntime/transformers/*",
     # onnx: models and data for the tests of other runtimes.
     "onnx/backend/test/*",
+    # onnx: an interpreter in Python; models run on ONNX Runtime.
+    "onnx/reference/*",
     # Tests and test data under other names.
     "google/protobuf/testdata/*",
     "joblib/test/*",
-    # scipy: modules that scikit-learn never imports, and a reader of Matrix Market files.
+    # scipy: modules that no estimator of ours imports, tables for quasi-random numbers, a reader of Matrix Market files.
+    "scipy/cluster/*",
     "scipy/datasets/*",
     "scipy/differentiate/*",
     "scipy/fftpack/*",
@@ -61,6 +77,8 @@ _PATTERNS = (
     "scipy/misc/*",
     "scipy/odr/*",
     "scipy/signal/*",
+    "scipy/stats/_sobol_direction_numbers.npz",
+    "scipy/stats/_unuran/*",
     # skops: model cards and a command line; only its persistence is used.
     "skops/card/*",
     "skops/cli/*",

@@ -23,6 +23,8 @@ from tests.template.template_file import ROOT, functions, layer_names, load_temp
 
 # Lambda quotas: "250 MB (the unzipped size, including layers)", https://docs.aws.amazon.com/lambda/latest/dg/
 MOST_BYTES = 262_144_000
+#: Room for the next release of a dependency.
+SPARE_BYTES = 5_000_000
 
 # What the Lambda runtime ships beside the standard library, and layers may lean on.
 RUNTIME_PACKAGES = ("boto3", "botocore", "s3transfer", "urllib3", "jmespath", "dateutil", "six.py")
@@ -135,6 +137,11 @@ class TestLockReader:
         ("onnxruntime/capi/libonnxruntime.so.1.31.1", True),
         ("onnxruntime/capi/libonnxruntime_providers_shared.so", False),
         ("bin/onnxruntime_test", True),
+        ("narwhals/_pandas_like/dataframe.py", True),
+        ("narwhals/_compliant/dataframe.py", False),
+        ("onnx/reference/ops/op_add.py", True),
+        ("scipy/stats/_unuran/unuran_wrapper.py", True),
+        ("numpy/random/lib/libnpyrandom.a", True),
         (".lock", True),
     ],
 )
@@ -192,7 +199,7 @@ class TestRuntimeLayers:
         properties = functions()[logical_id]
         sizes = {layer: size_of(runtime_layers[layer]) for layer in ["shared", *package_layers(properties)]}
         sizes["function"] = size_of(ROOT / properties["CodeUri"])
-        assert sum(sizes.values()) <= MOST_BYTES, sizes
+        assert sum(sizes.values()) <= MOST_BYTES - SPARE_BYTES, sizes
 
     def test_no_file_is_in_two_layers(self, runtime_layers):
         owners = {}
