@@ -1,4 +1,4 @@
-"""The API of a stack, with signed requests."""
+"""Client of a stack's API, with signed requests."""
 
 import ssl
 import time
@@ -14,20 +14,20 @@ from millrace_cli.errors import ApiError, CliError
 from millrace_cli.target import Target
 
 _TIMEOUT_SECONDS = 60.0
-_TRIES = 4
+_ATTEMPTS = 4
 _FIRST_PAUSE_SECONDS = 0.3
 _TRANSIENT = frozenset({429, 502, 503, 504})
 
 
 class SignedRequests(httpx.Auth):
-    """Signs every request with Signature Version 4 for API Gateway.
+    """Signature Version 4 for API Gateway.
 
     Parameters
     ----------
     credentials : botocore Credentials
-        May refresh themselves; read anew for each request.
+        Read for each request, so that refreshed ones are used.
     region : str
-        Of the API.
+        Region of the API.
     """
 
     requires_request_body = True
@@ -37,7 +37,7 @@ class SignedRequests(httpx.Auth):
         self._region = region
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Add the signature's headers."""
+        """Sign a request."""
         headers = {name: request.headers[name] for name in ("host", "content-type") if name in request.headers}
         aws_request = AWSRequest(method=request.method, url=str(request.url), data=request.content, headers=headers)
         SigV4Auth(self._credentials.get_frozen_credentials(), "execute-api", self._region).add_auth(aws_request)
@@ -47,14 +47,14 @@ class SignedRequests(httpx.Auth):
 
 
 class ApiClient:
-    """Calls the API of one stack.
+    """Client of one stack's API.
 
     Parameters
     ----------
     client : httpx.Client
-        Knows the base URL and how to sign.
+        Has the base URL and signs requests.
     sleep : callable
-        Waits between tries.
+        Waits between retries, in seconds.
     """
 
     def __init__(self, client: httpx.Client, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -80,61 +80,61 @@ class ApiClient:
         self._client.close()
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """Return the document at ``path``; transient faults are tried again.
+        """Return the document at ``path``; retries transient errors.
 
         Raises
         ------
         ApiError
-            With the API's own message.
+            When the API returns an error; has the API's message.
         CliError
-            When there is no answer.
+            When the API does not respond.
         """
         return self._call("GET", path, params=query)
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Send a document and return the answer; as :meth:`get`."""
+        """Send a document and return the response; errors as :meth:`get`."""
         return self._call("POST", path, json=body)
 
     def put(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Replace the document at ``path`` and return the answer; as :meth:`get`."""
+        """Replace the document at ``path`` and return the response; errors as :meth:`get`."""
         return self._call("PUT", path, json=body)
 
     def delete(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Delete what is at ``path``, for what ``body`` says, and return the answer; as :meth:`get`."""
+        """Delete the resource at ``path`` and return the response; errors as :meth:`get`."""
         return self._call("DELETE", path, json=body)
 
     def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         pause = _FIRST_PAUSE_SECONDS
-        for attempt in range(1, _TRIES + 1):
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
                 response = self._client.request(method, path, **arguments)
             except httpx.TransportError as error:
-                if attempt == _TRIES:
+                if attempt == _ATTEMPTS:
                     raise CliError(
-                        f"no answer from the API: {error}", "is the stack up? see: millrace local status"
+                        f"the API did not respond: {error}", "check the stack: millrace local status"
                     ) from error
             else:
                 if response.is_success:
                     return _document(response)
-                if response.status_code not in _TRANSIENT or attempt == _TRIES:
+                if response.status_code not in _TRANSIENT or attempt == _ATTEMPTS:
                     raise _api_error(response)
             self._sleep(pause)
             pause *= 2
-        raise AssertionError("unreachable: the last try returns or raises")
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def _document(response: httpx.Response) -> dict[str, Any]:
     try:
         document = response.json()
     except ValueError as error:
-        raise CliError(f"the API answered with something that is no JSON: {response.text[:200]}") from error
+        raise CliError(f"the API did not return JSON: {response.text[:200]}") from error
     if not isinstance(document, dict):
-        raise CliError("the API answered with JSON that is no object")
+        raise CliError("the API did not return a JSON object")
     return document
 
 
 def _api_error(response: httpx.Response) -> ApiError:
-    """Turn an error answer, ours or API Gateway's own, into an exception."""
+    """Convert an error response of the API or of API Gateway to an exception."""
     try:
         body = response.json()
     except ValueError:
@@ -142,13 +142,13 @@ def _api_error(response: httpx.Response) -> ApiError:
     if not isinstance(body, dict):
         body = {}
     message = str(body.get("message") or body.get("Message") or f"HTTP {response.status_code}")
-    fields = [(str(fault.get("field")), str(fault.get("message"))) for fault in body.get("fields", [])]
-    faults = [f"  {field}: {told}" for field, told in fields]
+    fields = [(str(entry.get("field")), str(entry.get("message"))) for entry in body.get("fields", [])]
+    lines = [f"  {field}: {problem}" for field, problem in fields]
     hint = ""
     if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-        hint = "the caller needs execute-api:Invoke on this API; check --profile"
+        hint = "grant the caller execute-api:Invoke on this API, or name another --profile"
     return ApiError(
-        "\n".join([message, *faults]),
+        "\n".join([message, *lines]),
         status=response.status_code,
         error_code=str(body.get("error_code", "")),
         hint=hint,

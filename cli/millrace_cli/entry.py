@@ -1,4 +1,4 @@
-"""Where the `millrace` program begins: a second of imports passes before anything else can answer Ctrl-C."""
+"""Entry point of the `millrace` program: handles Ctrl-C during the imports, which take a second."""
 
 import os
 import signal
@@ -10,15 +10,15 @@ INTERRUPTED = 130
 
 def run() -> None:
     """Run the command line."""
-    # Raised inside an import, KeyboardInterrupt may be taken for a broken package; so nothing is raised here.
-    signal.signal(signal.SIGINT, _leave)
-    from millrace_cli.main import app  # noqa: PLC0415  # only now is there somebody to answer
+    # A KeyboardInterrupt inside an import can look like a broken package, so the handler exits instead of raising.
+    signal.signal(signal.SIGINT, _exit_interrupted)
+    from millrace_cli.main import app  # noqa: PLC0415  # imported once the handler is set
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     app()
 
 
-def _leave(_signal: int, _frame: FrameType | None) -> None:
+def _exit_interrupted(_signal: int, _frame: FrameType | None) -> None:
     sys.stderr.write("error: interrupted\n")
     sys.stderr.flush()
     os._exit(INTERRUPTED)

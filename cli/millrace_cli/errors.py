@@ -1,6 +1,11 @@
-"""What the command line reports: a fault, how to mend it, and the exit code a script sees.
+"""Errors of the command line, each with its fix and its exit code.
 
-Exit codes: 0 done; 1 something failed; 2 the input was refused; 130 interrupted.
+Exit codes: 0 success; 1 failure; 2 invalid input; 130 interrupted.
+
+    CliError
+    ├── RefusedError          exit code 2
+    ├── MissingObjectError
+    └── ApiError
 """
 
 from collections.abc import Sequence
@@ -8,14 +13,14 @@ from typing import ClassVar
 
 
 class CliError(Exception):
-    """A fault that is shown as one sentence, with the way to mend it, and no traceback.
+    """Error shown as one sentence with its fix, without a traceback.
 
     Parameters
     ----------
     message : str
-        What is wrong.
+        The problem.
     hint : str, default=""
-        What to do about it.
+        The fix.
     """
 
     exit_code: ClassVar[int] = 1
@@ -27,13 +32,17 @@ class CliError(Exception):
 
 
 class RefusedError(CliError):
-    """The input cannot be accepted: a wrong file, a wrong name, a rejected dataset."""
+    """Invalid input: a wrong file, a wrong name, a rejected dataset."""
 
     exit_code = 2
 
 
+class MissingObjectError(CliError):
+    """Object of a bucket that does not exist or that the caller may not read."""
+
+
 class ApiError(CliError):
-    """The API answered with an error.
+    """Error response of the API.
 
     Parameters
     ----------
@@ -42,7 +51,7 @@ class ApiError(CliError):
     error_code : str
         The API's own code, such as ``RESOURCE_DOES_NOT_EXIST``.
     fields : sequence of (str, str), default=()
-        What is wrong, field by field, which the message holds too.
+        Invalid fields with their messages; the message lists them too.
     """
 
     def __init__(

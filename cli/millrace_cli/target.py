@@ -1,4 +1,4 @@
-"""Which stack a command talks to: the local one, or one in an AWS account."""
+"""Deployed stacks that commands use: the local one, or one in an AWS account."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,9 +10,8 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
 
-from millrace_cli.errors import CliError
-from millrace_cli.local.state import LocalState
-from millrace_cli.project import find_project
+from millrace_cli.errors import CliError, MissingObjectError
+from millrace_cli.local.project import LocalState, find_project
 
 DEFAULT_AWS_STACK = "millrace"
 LOCAL_POLL_SECONDS = 0.4
@@ -21,20 +20,20 @@ AWS_POLL_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A deployed stack and the right to use it.
+    """Deployed stack, with credentials.
 
     Parameters
     ----------
     session : boto3.Session
-        Holds the credentials and the region.
+        Session with the credentials and the region.
     stack : str
-        The CloudFormation stack's name.
+        Name of the CloudFormation stack.
     outputs : mapping of str to str
-        The stack's outputs.
+        Outputs of the stack, by name.
     endpoint : str or None, default=None
-        URL that stands for every AWS service; None is AWS itself.
+        URL of every AWS service; None for AWS itself.
     authority : str or None, default=None
-        Certificate authority to trust at that endpoint.
+        Path of the certificate authority to trust at that endpoint.
     """
 
     session: Any
@@ -45,39 +44,37 @@ class Target:
 
     @property
     def is_local(self) -> bool:
-        """Whether this is the local stack."""
+        """True for the local stack."""
         return self.endpoint is not None
 
     @property
     def region(self) -> str:
-        """The region of the stack."""
+        """Region of the stack."""
         return str(self.session.region_name)
 
     @property
     def poll_seconds(self) -> float:
-        """How often to ask for news."""
+        """Seconds between two polls."""
         return LOCAL_POLL_SECONDS if self.is_local else AWS_POLL_SECONDS
 
     @property
     def credentials(self) -> Credentials:
-        """What requests to the API are signed with."""
+        """Credentials for signing; raises ``CliError`` when there are none."""
         credentials: Credentials | None = self.session.get_credentials()
         if credentials is None:
-            raise CliError("no AWS credentials found", "name a profile: --profile NAME, or run: aws configure sso")
+            raise CliError("no AWS credentials found", "name a profile: --profile NAME; or run: aws configure sso")
         return credentials
 
     def output(self, name: str) -> str:
-        """Return a stack output; raises ``CliError`` when the stack has none of that name."""
+        """Return an output of the stack; raises ``CliError`` when there is none of that name."""
         try:
             return self.outputs[name]
         except KeyError:
-            raise CliError(
-                f"stack {self.stack} has no output {name}", "is it a Millrace stack? name another: --stack NAME"
-            ) from None
+            raise CliError(f"stack {self.stack} has no output {name}", "name a Millrace stack: --stack NAME") from None
 
     @property
     def api_url(self) -> str:
-        """The base URL of the API."""
+        """Base URL of the API."""
         return local_api_url(self.output("ApiUrl"), self.endpoint) if self.endpoint else self.output("ApiUrl")
 
     def client(self, service: str) -> Any:
@@ -93,50 +90,50 @@ class Target:
 
 
 def local_api_url(api_url: str, endpoint: str) -> str:
-    """Return where MiniStack serves what ``api_url`` names on AWS.
+    """Return the URL at which MiniStack serves an API.
 
     Parameters
     ----------
     api_url : str
-        ``https://<api id>.execute-api.<region>.<suffix>/<stage>``, the stack's output.
+        Output of the stack: ``https://<api id>.execute-api.<region>.<suffix>/<stage>``.
     endpoint : str
-        Of the local stack.
+        Endpoint of the local stack.
 
     Raises
     ------
     CliError
-        When the output is no such URL.
+        When ``api_url`` is not of that form.
     """
     parts = urlsplit(api_url)
     api_id, _, service = (parts.hostname or "").partition(".")
     stage = parts.path.strip("/")
     if not service.startswith("execute-api.") or not stage:
-        raise CliError(f"{api_url!r} is not the address of a REST API", "deploy again: millrace local up")
+        raise CliError(f"{api_url!r} is not the URL of a REST API", "deploy again: millrace local up")
     return f"{endpoint}/_aws/execute-api/{api_id}/{stage}"
 
 
 def resolve_target(profile: str | None, stack: str | None, region: str | None, live: LocalState | None) -> Target:
-    """Return the stack that the options name; without options the local one.
+    """Return the stack that the options name; without options, the local one.
 
     Parameters
     ----------
     live : LocalState or None
-        The local stack, when it runs.
+        State of the running local stack; None when it does not run.
 
     Raises
     ------
     CliError
-        When nothing is named and nothing runs here, or the stack cannot be read.
+        When no stack is named and none runs here, or the stack cannot be read.
     """
     if profile or stack or region:
         return aws_target(profile, stack or DEFAULT_AWS_STACK, region)
     if live is None:
         raise CliError(
             "the local stack is not running" if find_project() else "no stack is named",
-            "start it: millrace local up; or name one on AWS: --profile NAME --stack NAME",
+            "start it: millrace local up; or name a stack on AWS: --profile NAME --stack NAME",
         )
     if not live.deployed:
-        raise CliError("the local stack runs, but nothing is deployed to it yet", "run: millrace local up")
+        raise CliError("the local stack is running, but nothing is deployed to it", "run: millrace local up")
     return local_target(live)
 
 
@@ -161,16 +158,39 @@ def aws_target(profile: str | None, stack: str, region: str | None) -> Target:
         raise CliError(f"cannot reach AWS: {error}", "check --profile, --region and the credentials") from error
 
 
+def read_object(target: Target, bucket: str, key: str) -> bytes:
+    """Read an object of one of the stack's buckets.
+
+    Raises
+    ------
+    MissingObjectError
+        When there is no such object, or the caller may not read it.
+    CliError
+        When S3 returns another error.
+    """
+    try:
+        body: bytes = target.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+    except ClientError as error:
+        details = error.response["Error"]
+        message = f"cannot read s3://{bucket}/{key}: {details.get('Message', details['Code'])}"
+        if details["Code"] in ("NoSuchKey", "404", "AccessDenied"):
+            raise MissingObjectError(
+                message, "it may have expired (prepared data: 30 days), or the caller may need s3:GetObject"
+            ) from error
+        raise CliError(message) from error
+    return body
+
+
 def _with_outputs(target: Target) -> Target:
     try:
         (description,) = target.client("cloudformation").describe_stacks(StackName=target.stack)["Stacks"]
     except ClientError as error:
-        fault = error.response["Error"]
-        if fault["Code"] == "ValidationError":
+        details = error.response["Error"]
+        if details["Code"] == "ValidationError":
             raise CliError(
                 f"there is no stack {target.stack} in {target.region}",
-                "name it: --stack NAME --region REGION; or deploy: sam build && sam deploy",
+                "name another: --stack NAME --region REGION; or deploy: sam build && sam deploy",
             ) from error
-        raise CliError(f"cannot read stack {target.stack}: {fault['Message']}", "check --profile") from error
+        raise CliError(f"cannot read stack {target.stack}: {details['Message']}", "check --profile") from error
     outputs = {output["OutputKey"]: output["OutputValue"] for output in description.get("Outputs", [])}
     return Target(target.session, target.stack, outputs, target.endpoint, target.authority)

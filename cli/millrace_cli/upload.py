@@ -1,4 +1,4 @@
-"""Uploading a table to the drop zone, which is what starts a training run."""
+"""Upload of a table to the drop zone, which starts a training run."""
 
 import json
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from millrace_cli.errors import CliError, RefusedError
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An uploaded file.
+    """Uploaded file, or the manifest of an uploaded folder.
 
     Parameters
     ----------
     cause_id : str
-        The id that the stack gives the event of this very upload.
+        Id of the cause that the stack records for this upload.
     """
 
     model: str
@@ -30,30 +30,35 @@ class Upload:
     cause_id: str
 
 
-def check_upload(model: str, path: Path) -> None:
-    """Refuse what can be known to be wrong before anything is sent.
-
-    Raises
-    ------
-    RefusedError
-        For a name no model can have, a file that is missing or empty, a folder without files.
-    """
+def check_model_name(model: str) -> None:
+    """Validate a model's name before a request; raises ``RefusedError``."""
     try:
         validate_model_name(model)
     except InvalidNameError as error:
         raise RefusedError(error.message) from error
+
+
+def check_upload(model: str, path: Path) -> None:
+    """Check a model's name and a table before the upload.
+
+    Raises
+    ------
+    RefusedError
+        When the name is invalid, the file is missing or empty, or the folder has no files or too many.
+    """
+    check_model_name(model)
     if not path.exists():
         raise RefusedError(f"{path} does not exist", "check the path")
     if path.is_dir():
         _check_folder(path)
     elif not path.is_file():
-        raise RefusedError(f"{path} is not a file", "name one CSV, Parquet or JSON Lines file, or a folder of them")
+        raise RefusedError(f"{path} is not a file", "name a CSV, Parquet or JSON Lines file, or a folder of such files")
     elif path.stat().st_size == 0:
-        raise RefusedError(f"{path} is empty", "a table needs a header and rows")
+        raise RefusedError(f"{path} is empty", "upload a table with a header and rows")
 
 
 def folder_files(folder: Path) -> list[Path]:
-    """Return a folder's files by name, also from folders below; what begins with ``_`` or ``.`` is no data."""
+    """Return a folder's data files in order, recursively; names that begin with ``_`` or ``.`` are skipped."""
     return [
         path
         for path in sorted(folder.rglob("*"))
@@ -64,37 +69,37 @@ def folder_files(folder: Path) -> list[Path]:
 def _check_folder(folder: Path) -> None:
     files = folder_files(folder)
     if not files:
-        raise RefusedError(f"{folder} holds no files", "name a folder of CSV, Parquet or JSON Lines files")
+        raise RefusedError(f"{folder} has no files", "name a folder of CSV, Parquet or JSON Lines files")
     if len(files) > MAX_FOLDER_FILES:
         raise RefusedError(
-            f"{folder} holds {len(files):,} files; at most {MAX_FOLDER_FILES:,} are one dataset",
-            "write fewer, larger ones",
+            f"{folder} has {len(files):,} files; a dataset may have {MAX_FOLDER_FILES:,}",
+            "write fewer, larger files",
         )
     marked = next((path for path in files if path.name in MARKERS), None)
     if marked is not None:
         raise RefusedError(
-            f"{marked} has the name of a manifest", "take it out of the folder: one is made for the upload"
+            f"{marked} has the name of a manifest", "remove it from the folder: the upload writes its own"
         )
 
 
 def upload_table(
     s3: Any, bucket: str, model: str, file: Path, *, target: str | None = None, task: str | None = None
 ) -> Upload:
-    """Send a table to the drop zone of ``model``: a file, or a folder of files that are one table.
+    """Upload a table to the drop zone of ``model``: a file, or a folder of files with the same columns.
 
     Parameters
     ----------
     s3 : boto3 S3 client
-        Of the stack.
+        Client for the stack's account.
     target, task : str or None
-        Travel as the object's metadata; None lets the stack infer them.
+        Metadata of the object; the stack infers what is None.
 
     Raises
     ------
     RefusedError
         As :func:`check_upload`.
     CliError
-        When the bucket refuses the object.
+        When S3 rejects the object.
     """
     check_upload(model, file)
     metadata = {name: value for name, value in (("target", target), ("task", task)) if value}
@@ -107,7 +112,7 @@ def upload_table(
 
 
 def _upload_folder(s3: Any, bucket: str, model: str, folder: Path, metadata: dict[str, str]) -> Upload:
-    """Send a folder's files, and then the manifest that names exactly these: what lay there before does not count."""
+    """Upload a folder's files, then a manifest of exactly these; older objects in the prefix are not part of it."""
     prefix = incoming_key(model, f"{folder.resolve().name}/")
     entries = []
     for path in folder_files(folder):
@@ -122,9 +127,9 @@ def _upload_folder(s3: Any, bucket: str, model: str, folder: Path, metadata: dic
 
 
 def _put(s3: Any, bucket: str, key: str, body: IO[bytes] | bytes, metadata: dict[str, str]) -> str:
-    """Write an object in one request, however large, so that the version id in the answer is the one in the event."""
+    """Put an object in one request of any size, so that the event has the version id of the response."""
     try:
-        answer = s3.put_object(Bucket=bucket, Key=key, Body=body, Metadata=metadata)
+        response = s3.put_object(Bucket=bucket, Key=key, Body=body, Metadata=metadata)
     except ClientError as error:
         raise CliError(f"cannot upload to s3://{bucket}/{key}: {error.response['Error']['Message']}") from error
-    return str(answer["VersionId"])
+    return str(response["VersionId"])

@@ -14,11 +14,10 @@ import pytest
 from millrace_cli.api import ApiClient
 from millrace_cli.local import stack as local_stack
 from millrace_cli.local.ministack import temporary_dir, workers_dir
-from millrace_cli.local.state import LocalState
-from millrace_cli.project import Project, require_project
+from millrace_cli.local.project import LocalState, Project, require_project
+from millrace_cli.run_progress import Snapshot, follow_causes
 from millrace_cli.target import Target, local_target
 from millrace_cli.upload import Upload, upload_table
-from millrace_cli.watch import Snapshot, follow_causes
 
 #: Generous: the machine may be busy with other tests.
 PATIENCE_SECONDS = 240.0

@@ -10,9 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
-from millrace_cli.commands.monitor import look
+from millrace_cli.commands.monitor import run_monitoring
+from millrace_cli.commands.why import build_timeline
 from millrace_cli.errors import ApiError
-from millrace_cli.story import tell
 
 from tests.e2e.conftest import PATIENCE_SECONDS, DeployedStack, make_table, read_features
 
@@ -59,7 +59,7 @@ class Watched:
 
     def look(self) -> dict[str, Any]:
         """Look at once, as `millrace monitor --now` does; returns the incidents by event."""
-        look(self.stack.api, MODEL, 0.2, PATIENCE_SECONDS)
+        run_monitoring(self.stack.api, MODEL, 0.2, PATIENCE_SECONDS)
         report = self.stack.api.get(f"/models/{MODEL}/monitoring")["report"]
         return {incident["event"]: incident for incident in report["incidents"]}
 
@@ -102,9 +102,9 @@ def test_a_shift_closes_the_loop_and_its_end_ends_the_incident(watched: Watched)
     assert len(watched.runs("drift")) == 1
 
     entries = watched.stack.api.get(f"/models/{MODEL}/ledger")["entries"]
-    (chapter,) = [chapter for chapter in tell(entries, [run]) if chapter.kind == "drift"]
-    assert "age" in chapter.happened
-    assert chapter.consequences[-1] == "champion moved from version 1 to version 2"
+    (event,) = [event for event in build_timeline(entries, [run]) if event.kind == "drift"]
+    assert "age" in event.happened
+    assert event.consequences[-1] == "champion moved from version 1 to version 2"
 
 
 def answers(watched: Watched) -> int:
@@ -151,6 +151,6 @@ def test_a_deleted_model_stops_serving_and_leaves_no_schedule(watched: Watched) 
 
     wait_until("nothing serves any more", refused)
     assert MODEL not in [state["model"] for state in stack.api.get("/models")["models"]]
-    chapters = tell(stack.api.get(f"/models/{MODEL}/ledger")["entries"], [])
-    assert ("model_deleted", "seen enough") in [(chapter.kind, chapter.happened) for chapter in chapters]
+    timeline = build_timeline(stack.api.get(f"/models/{MODEL}/ledger")["entries"], [])
+    assert ("model_deleted", "seen enough") in [(event.kind, event.happened) for event in timeline]
     assert stack.api.delete(f"/models/{MODEL}", {"reason": "again"})["outcome"] == "already"

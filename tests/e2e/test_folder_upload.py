@@ -29,7 +29,7 @@ def divide(table: Path, folder: Path, parts: int = 3) -> Path:
 
 def data(stack: DeployedStack, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
     """Run a `millrace data` command against the stack and return its JSON."""
-    monkeypatch.setattr("millrace_cli.options.target_of", lambda *_: stack.target)
+    monkeypatch.setattr("millrace_cli.options.find_target", lambda *_: stack.target)
     result = CliRunner().invoke(app, ["data", *arguments, "--json"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)

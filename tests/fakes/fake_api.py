@@ -39,4 +39,4 @@ def answer_commands(monkeypatch: pytest.MonkeyPatch, api: FakeApi, target: Any =
             return api.client()
 
     monkeypatch.setattr(options, "ApiClient", Client)
-    monkeypatch.setattr(options, "target_of", lambda *_: target)
+    monkeypatch.setattr(options, "find_target", lambda *_: target)

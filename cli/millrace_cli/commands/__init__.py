@@ -1,1 +1,1 @@
-"""The commands, one module a group: read options, call, show."""
+"""Commands by subject: each parses its options, calls the API and prints the response."""

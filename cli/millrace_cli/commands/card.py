@@ -1,4 +1,4 @@
-"""`millrace card MODEL`: a version's model card, or the evaluation of a run, as a page."""
+"""`millrace card`: write the model card of a version, or the evaluation of a run."""
 
 import json
 from enum import StrEnum
@@ -8,58 +8,55 @@ from typing import Annotated, Any
 import typer
 from millrace.model_card.document import card_of_run
 from millrace.names import CHAMPION
-from rich.text import Text
 
-from millrace_cli.console import err
 from millrace_cli.errors import RefusedError
-from millrace_cli.options import ModelName, Profile, Region, Stack, api_of
+from millrace_cli.options import ModelName, StackSession, uses_stack_without_json
+from millrace_cli.output import say
 
 
 class CardFormat(StrEnum):
-    """How a card is written."""
+    """Format of a model card."""
 
     html = "html"
     md = "md"
     json = "json"
 
 
+@uses_stack_without_json
 def card(
+    session: StackSession,
     model: ModelName,
-    version: Annotated[str, typer.Argument(help="A version's number, or an alias.")] = CHAMPION,
+    version: Annotated[str, typer.Argument(help="Number or alias of the version.")] = CHAMPION,
     *,
-    run: Annotated[str | None, typer.Option(help="The evaluation of this run, whatever became of it.")] = None,
-    form: Annotated[CardFormat, typer.Option("--format", "-f", help="How to write it.")] = CardFormat.html,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to; '-' is standard output.")] = None,
-    profile: Profile = None,
-    stack: Stack = None,
-    region: Region = None,
+    run: Annotated[str | None, typer.Option(help="Write the evaluation of this run, also of a rejected one.")] = None,
+    form: Annotated[CardFormat, typer.Option("--format", "-f", help="Write this format.")] = CardFormat.html,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this file, or '-' for standard output.")
+    ] = None,
 ) -> None:
-    """Write a version's model card to a file: metrics, slices, fairness, the gate's every number, how to call it.
-
-    With --run, the evaluation of a run: also of one that was rejected, and has no version.
-    """
-    with api_of(profile, stack, region) as api:
+    """Write the model card of a version, or the evaluation of a run."""
+    with session.api() as api:
         if run is None:
             document = api.get(f"/models/{model}/versions/{version}/card")
             name = f"{model}-{document['version']['version']}"
         else:
             found = api.get(f"/models/{model}/runs/{run}")
             if not found.get("evaluation"):
-                raise RefusedError(f"run {run} has not been evaluated (yet); see: millrace runs {model} {run}")
+                raise RefusedError(f"run {run} has no evaluation", f"check its state: millrace runs {model} {run}")
             document, name = card_of_run(found["run"], found["evaluation"]), f"{model}-{run}"
-    text = _written(document, form)
+    text = _render(document, form)
     if str(output) == "-":
         typer.echo(text)
         return
     path = output or Path(f"{name}.card.{form.value}")
     path.write_text(text, encoding="utf-8")
-    err.print(Text(f"wrote {path}"))
+    say(f"wrote {path}")
 
 
-def _written(document: dict[str, Any], form: CardFormat) -> str:
+def _render(document: dict[str, Any], form: CardFormat) -> str:
     if form is CardFormat.json:
         return json.dumps(document, indent=2, ensure_ascii=False)
-    # Imported here, because no other command draws charts, and the library that does takes a while to load.
+    # The chart library loads slowly, and no other command needs it.
     from millrace.model_card.markdown import render_markdown  # noqa: PLC0415  # as above
     from millrace.model_card.page import render_card  # noqa: PLC0415  # as above
 

@@ -1,126 +1,232 @@
-"""`millrace feedback MODEL [FILE]`: what became true of predictions, and of how many it is known."""
+"""`millrace feedback`: report ground truth for predictions from a file, and show its coverage."""
 
+import csv
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
 import typer
+from millrace.schema import MISSING_WORDS
 from rich.console import Group, RenderableType
 from rich.progress import Progress
 from rich.text import Text
 
 from millrace_cli.api import ApiClient
-from millrace_cli.console import err, out
-from millrace_cli.errors import ApiError, CliError
-from millrace_cli.options import AsJson, ModelName, Profile, Region, Stack, target_of
-from millrace_cli.render import make_table
-from millrace_cli.reports import Report, read_reports
+from millrace_cli.errors import ApiError, CliError, RefusedError
+from millrace_cli.options import ModelName, StackSession, uses_stack
+from millrace_cli.output import err, make_table, out, say
 
-REPORTS_A_REQUEST = 1_000
-#: Wrong lines that are shown; the rest are counted.
-_SHOWN = 20
+RECORDS_PER_REQUEST = 1_000
+#: Invalid lines that are listed; the rest are counted.
+_MAX_LISTED = 20
+#: Fields of a record, beside the model's own names for its id column and its target.
+_FIELDS = ("prediction_id", "row_id", "outcome", "observed_at")
 
 _ROW = re.compile(r"^row (\d+): (.+)\Z", re.DOTALL)
 
 
+@dataclass(frozen=True, slots=True)
+class FeedbackRecord:
+    """Ground truth of one prediction, with its line in the file."""
+
+    line: int
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackFile:
+    """Content of a feedback file.
+
+    Parameters
+    ----------
+    records : tuple of FeedbackRecord
+        Rows with an outcome.
+    without_outcome : int
+        Count of rows without an outcome.
+    ignored : tuple of str
+        Columns that are not part of feedback, such as features.
+    """
+
+    records: tuple[FeedbackRecord, ...]
+    without_outcome: int
+    ignored: tuple[str, ...]
+
+
 @dataclass(slots=True)
-class Sending:
-    """What became of a file's reports."""
+class FeedbackResult:
+    """Result of sending a file's records."""
 
     received: int = 0
-    wrong: list[tuple[int, str, str]] = field(default_factory=list)
+    invalid: list[tuple[int, str, str]] = field(default_factory=list)
 
     @property
-    def wrong_lines(self) -> int:
-        """How many lines have something wrong."""
-        return len({line for line, _, _ in self.wrong})
+    def invalid_lines(self) -> int:
+        """Count of invalid lines."""
+        return len({line for line, _, _ in self.invalid})
 
 
+@uses_stack
 def feedback(
+    session: StackSession,
     model: ModelName,
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="CSV or JSON lines; without it, coverage is shown.")
+        Path | None, typer.Argument(metavar="[FILE]", help="CSV or JSON Lines file; without one, coverage is shown.")
     ] = None,
     *,
-    hours: Annotated[int, typer.Option("--hours", min=1, help="How far coverage looks back.")] = 168,
-    as_json: AsJson = False,
-    profile: Profile = None,
-    stack: Stack = None,
-    region: Region = None,
+    hours: Annotated[int, typer.Option(min=1, help="Show the coverage of this many hours.")] = 168,
 ) -> None:
-    """Send what became true of predictions; or show for how many of them it is known."""
-    with ApiClient.for_target(target_of(profile, stack, region)) as api:
+    """Report ground truth for predictions, or show its coverage."""
+    with session.api() as api:
         if file is None:
-            document = api.get(f"/models/{model}/feedback", {"hours": str(hours)})
-            if as_json:
-                out.print_json(json.dumps(document))
-            else:
-                out.print(coverage_report(document))
+            session.show(api.get(f"/models/{model}/feedback", {"hours": str(hours)}), coverage_report)
             return
-        row_name, outcome_name = model_names(api, model)
-        found = read_reports(file, row_name, outcome_name)
+        id_column, target = model_names(api, model)
+        content = read_feedback(file, id_column, target)
         with Progress(console=err, transient=True) as progress:
-            task = progress.add_task(f"sending {file.name}", total=len(found.reports))
-            sending = send(api, model, found.reports, lambda done: progress.update(task, completed=done))
-    if as_json:
-        wrong = [{"line": line, "field": name, "message": message} for line, name, message in sending.wrong]
-        out.print_json(json.dumps({"received": sending.received, "without_outcome": found.unknown, "wrong": wrong}))
+            task = progress.add_task(f"sending {file.name}", total=len(content.records))
+            result = send_feedback(api, model, content.records, lambda done: progress.update(task, completed=done))
+    if session.as_json:
+        wrong = [{"line": line, "field": name, "message": message} for line, name, message in result.invalid]
+        document = {"received": result.received, "without_outcome": content.without_outcome, "wrong": wrong}
+        out.print_json(json.dumps(document))
     else:
-        _print_receipt(model, sending, found.unknown, found.ignored)
-    if sending.wrong:
-        raise CliError(f"{sending.wrong_lines} lines of {file} are wrong and were not kept", "mend them; send it again")
+        _print_result(model, result, content)
+    if result.invalid:
+        raise CliError(
+            f"{result.invalid_lines} lines of {file} are invalid and were not stored",
+            "fix them and send the file again",
+        )
 
 
-def send(
-    api: ApiClient, model: str, reports: Sequence[Report], show: Any = lambda _: None, size: int = REPORTS_A_REQUEST
-) -> Sending:
-    """Send reports in several requests; wrong ones are left out, once the API has named them."""
-    sending = Sending()
-    for start in range(0, len(reports), size):
-        part = list(reports[start : start + size])
-        while part:
+def send_feedback(
+    api: ApiClient,
+    model: str,
+    records: Sequence[FeedbackRecord],
+    progress: Callable[[int], Any] = lambda _: None,
+    size: int = RECORDS_PER_REQUEST,
+) -> FeedbackResult:
+    """Send records in requests of ``size``; a request is repeated without the records that the API rejects."""
+    result = FeedbackResult()
+    for start in range(0, len(records), size):
+        batch = list(records[start : start + size])
+        while batch:
             try:
-                answer = api.post(f"/models/{model}/feedback", {"feedback": [report.body for report in part]})
+                response = api.post(f"/models/{model}/feedback", {"feedback": [record.body for record in batch]})
             except ApiError as error:
-                part = _without_wrong(part, error, sending)
+                batch = _drop_invalid(batch, error, result)
                 continue
-            sending.received += int(answer["received"])
+            result.received += int(response["received"])
             break
-        show(start + size)
-    return sending
+        progress(start + size)
+    return result
 
 
-def _without_wrong(part: list[Report], error: ApiError, sending: Sending) -> list[Report]:
-    """Return the reports that nothing is wrong with; raises the error when it names none."""
+def _drop_invalid(batch: list[FeedbackRecord], error: ApiError, result: FeedbackResult) -> list[FeedbackRecord]:
+    """Return the valid records of a rejected batch; raises the error when it names no row."""
     named = [(int(match[1]), match[2], message) for name, message in error.fields if (match := _ROW.match(name))]
     if error.status != httpx.codes.BAD_REQUEST or not named:
         raise error
-    sending.wrong += [(part[row].line, name, message) for row, name, message in named]
+    result.invalid += [(batch[row].line, name, message) for row, name, message in named]
     rows = {row for row, _, _ in named}
-    return [report for row, report in enumerate(part) if row not in rows]
+    return [record for row, record in enumerate(batch) if row not in rows]
 
 
 def model_names(api: ApiClient, model: str) -> tuple[str | None, str | None]:
-    """Return what a model calls its id column and its target."""
+    """Return the names of a model's id column and target column."""
     columns = api.get(f"/models/{model}/schema").get("columns") or []
     by_role = {column.get("role", "feature"): column["name"] for column in columns}
     return by_role.get("identifier"), by_role.get("target")
 
 
+def read_feedback(path: Path, id_column: str | None, target: str | None) -> FeedbackFile:
+    """Read feedback from a CSV or JSON Lines file.
+
+    Parameters
+    ----------
+    id_column, target : str or None
+        The model's names for its id column and its target column.
+
+    Raises
+    ------
+    RefusedError
+        When the file is neither, or lacks a column for the outcome or for the id.
+    """
+    if not path.is_file():
+        raise RefusedError(f"{path} does not exist", "name a CSV or JSON Lines file")
+    names = [*_FIELDS, *(name for name in (id_column, target) if name)]
+    is_json = path.suffix.lower() in (".jsonl", ".ndjson", ".json")
+    try:
+        rows = list(_json_rows(path) if is_json else _csv_rows(path))
+    except UnicodeDecodeError as error:
+        raise RefusedError(f"{path} is not UTF-8 text", "save it as UTF-8") from error
+    columns = dict.fromkeys(name for _, row in rows for name in row)
+    if rows:
+        _check_columns(path, columns, id_column, target)
+    outcome_names = [name for name in ("outcome", target) if name in columns]
+    records: list[FeedbackRecord] = []
+    without_outcome = 0
+    for line, row in rows:
+        body = {name: value for name, value in row.items() if name in names and not _is_missing(value)}
+        if any(name in body for name in outcome_names):
+            records.append(FeedbackRecord(line, body))
+        else:
+            without_outcome += 1
+    return FeedbackFile(tuple(records), without_outcome, tuple(name for name in columns if name not in names))
+
+
+def _check_columns(path: Path, columns: Collection[str], id_column: str | None, target: str | None) -> None:
+    identifying = [name for name in ("prediction_id", "row_id", id_column) if name]
+    outcomes = [name for name in ("outcome", target) if name]
+    for purpose, accepted in (("prediction's id", identifying), ("outcome", outcomes)):
+        if not set(accepted) & set(columns):
+            raise RefusedError(f"{path} has no column with the {purpose}", f"name a column {' or '.join(accepted)}")
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file)
+        header = next(reader, [])
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(header):
+                message = f"{path}: line {reader.line_num} has {len(row)} values for {len(header)} columns"
+                raise RefusedError(message)
+            yield reader.line_num, dict(zip(header, row, strict=True))
+
+
+def _json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    with path.open(encoding="utf-8-sig") as file:
+        for line, text in enumerate(file, start=1):
+            if not text.strip():
+                continue
+            try:
+                document = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                raise RefusedError(f"{path}: line {line} is not JSON", "write one object per line") from error
+            if not isinstance(document, dict):
+                raise RefusedError(f"{path}: line {line} is not an object", "write one object per line")
+            yield line, document
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value.strip() in MISSING_WORDS)
+
+
 def coverage_report(document: dict[str, Any]) -> RenderableType:
-    """Return how many predictions have an outcome, by day and by version, and what was left over."""
+    """Return the share of predictions with ground truth, by day and by version."""
     if not document["predictions"]:
         return Text(f"no predictions of {document['model']} were captured since {document['start'][:16]} UTC")
-    told = document["feedback"]
+    counts = document["feedback"]
     about = "about " if document["captures"]["kept_share"] < 1 else ""
     summary = (
-        f"{about}{document['labelled']} of {document['predictions']} predictions have an outcome"
-        f" ({document['coverage']:.1%}); of {told['records']} reports {told['superseded']} were replaced by later ones"
-        f" and {told['unmatched']} met no prediction of this time"
+        f"{about}{document['labelled']} of {document['predictions']} predictions have ground truth"
+        f" ({document['coverage']:.1%}); of {counts['records']} feedback records, {counts['superseded']} were replaced"
+        f" by later ones and {counts['unmatched']} matched no prediction of this period"
     )
     headers = ("predictions", "labelled", "coverage")
     days = [(part["day"], *(_counts(part))) for part in document["days"]]
@@ -136,15 +242,13 @@ def _counts(part: dict[str, Any]) -> tuple[int, int, str]:
     return part["predictions"], part["labelled"], f"{part['coverage']:.1%}"
 
 
-def _print_receipt(model: str, sending: Sending, unknown: int, ignored: Sequence[str]) -> None:
-    out.print(
-        Text(f"{sending.received} reports received; see how many predictions they met: millrace feedback {model}")
-    )
-    if unknown:
-        err.print(Text(f"{unknown} lines have no outcome yet and were left out", style="dim"))
-    if ignored:
-        err.print(Text(f"columns that say nothing of outcomes: {', '.join(ignored)}", style="dim"))
-    if sending.wrong:
-        out.print(make_table("Wrong", ("line", "field", "why"), sending.wrong[:_SHOWN]))
-        if len(sending.wrong) > _SHOWN:
-            out.print(Text(f"and {len(sending.wrong) - _SHOWN} more"))
+def _print_result(model: str, result: FeedbackResult, content: FeedbackFile) -> None:
+    out.print(Text(f"{result.received} records received; show the coverage: millrace feedback {model}"))
+    if content.without_outcome:
+        say(f"{content.without_outcome} lines without an outcome were skipped", style="dim")
+    if content.ignored:
+        say(f"ignored columns: {', '.join(content.ignored)}", style="dim")
+    if result.invalid:
+        out.print(make_table("Invalid lines", ("line", "field", "reason"), result.invalid[:_MAX_LISTED]))
+        if len(result.invalid) > _MAX_LISTED:
+            out.print(Text(f"and {len(result.invalid) - _MAX_LISTED} more"))

@@ -1,69 +1,77 @@
-"""`millrace local up | down | status | logs`: the stack on this machine."""
+"""`millrace local`: start, inspect, exercise and stop the stack on this machine."""
 
+import re
 import time
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
+from botocore.exceptions import ClientError
 from rich.text import Text
 
-from millrace_cli.console import err, out
-from millrace_cli.errors import CliError
+from millrace_cli.api import ApiClient
+from millrace_cli.errors import CliError, RefusedError
 from millrace_cli.local import stack
 from millrace_cli.local.deploy import LocalBuild
-from millrace_cli.local.logs import LogReader
 from millrace_cli.local.ministack import log_path
-from millrace_cli.local.process import marked_processes
-from millrace_cli.progress import Steps
-from millrace_cli.project import Project, require_project
-from millrace_cli.render import make_table
+from millrace_cli.local.process import list_processes
+from millrace_cli.local.project import LocalState, Project, require_project
+from millrace_cli.options import ModelName
+from millrace_cli.output import Steps, err, make_table, out, say
 from millrace_cli.target import Target, local_target
 
-app = typer.Typer(no_args_is_help=True, help="The stack on this machine, without an AWS account.")
+app = typer.Typer(no_args_is_help=True, help="Run the stack on this machine, without an AWS account.")
+
+Port = Annotated[
+    int | None,
+    typer.Option(help="Listen on this port of 127.0.0.1 (default: 4566 or the next free one).", min=1, max=65535),
+]
 
 _FOLLOW_SECONDS = 1.0
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)\Z")
+_SECONDS = {"s": 1, "m": 60, "h": 3_600}
 
 
 @app.command()
-def up(
-    port: Annotated[
-        int | None, typer.Option(help="Port on 127.0.0.1; default 4566 or the next free one.", min=1, max=65535)
-    ] = None,
-) -> None:
-    """Start the local stack and deploy to it; again, deploy what has changed."""
+def up(port: Port = None) -> None:
+    """Start the local stack and deploy to it; when it is running, deploy changes."""
     result = start(require_project(), port)
-    changes = "deployed" if result.deployed else "nothing has changed"
+    changes = "deployed" if result.deployed else "no changes"
     err.print(Text.assemble(("local stack is up", "green"), f" ({changes}, {result.seconds:.1f} s)"))
     out.print(Text(f"API: {local_target(result.state).api_url}"))
 
 
 def start(project: Project, port: int | None) -> stack.UpResult:
-    """Bring the stack up, saying each step."""
+    """Start the local stack and show its steps."""
     with Steps(err) as steps:
         return stack.up(project, port, steps.begin)
 
 
 @app.command()
 def down() -> None:
-    """Stop the local stack; everything in it is gone. Builds and logs stay."""
+    """Stop the local stack and delete its data; builds and logs stay."""
     count = stack.down(require_project())
-    err.print(Text(f"stopped {count} processes" if count else "nothing was running"))
+    say(f"stopped {count} processes" if count else "the local stack was not running")
 
 
 @app.command()
 def status() -> None:
-    """Show whether the local stack runs, and what is in it. Exit code 1 when it does not run."""
+    """Show the state of the local stack.
+
+    Exit code 1: the local stack is not running.
+    """
     project = require_project()
     state = stack.live_state(project)
     if state is None:
-        err.print(Text("the local stack is not running; start it: millrace local up"))
+        say("the local stack is not running; start it: millrace local up")
         raise typer.Exit(1)
-    is_current = state.deployed == LocalBuild(project).wanted()
-    deployed = "up to date" if is_current else "out of date: millrace local up" if state.deployed else "nothing yet"
+    is_current = state.deployed == LocalBuild(project).current_fingerprint()
+    deployed = "up to date" if is_current else "out of date: millrace local up" if state.deployed else "nothing"
     rows = [
         ("endpoint", state.endpoint),
         ("stack", state.stack),
         ("deployed", deployed),
-        ("processes", len(marked_processes(project.local_dir))),
+        ("processes", len(list_processes(project.local_dir))),
         ("log", str(log_path(project.local_dir))),
     ]
     if state.deployed:
@@ -77,41 +85,170 @@ def status() -> None:
 
 @app.command()
 def logs(
-    function: Annotated[str | None, typer.Argument(help="Part of a function's name; all without it.")] = None,
-    lines: Annotated[int, typer.Option("--lines", "-n", help="How many of the last lines.", min=1)] = 100,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep showing new lines.")] = False,
-    ministack: Annotated[bool, typer.Option("--ministack", help="MiniStack's own log instead.")] = False,
+    function: Annotated[str | None, typer.Argument(help="Part of a function's name (default: every function).")] = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="Show this many of the last lines.", min=1)] = 100,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow new lines.")] = False,
+    ministack: Annotated[bool, typer.Option("--ministack", help="Show MiniStack's own log.")] = False,
 ) -> None:
-    """Show what the functions logged."""
+    """Show the logs of the functions."""
     project = require_project()
     if ministack:
         _show_ministack_log(project, lines)
         return
-    state = stack.live_state(project)
-    if state is None:
-        raise CliError("the local stack is not running", "its own log is still there: millrace local logs --ministack")
+    state = _require_running(project, "or read the log of MiniStack: millrace local logs --ministack")
     show_logs(local_target(state), function, lines, follow)
 
 
+@app.command()
+def simulate(
+    model: ModelName,
+    *,
+    shift: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Apply this shift: age:+2sd, age:*1.5, plan:basic=0.9, age:missing=0.3, label:flip=0.2. Repeatable."
+        ),
+    ] = None,
+    rate: Annotated[float, typer.Option(min=0.1, max=500, help="Send this many rows per second.")] = 50,
+    duration: Annotated[str, typer.Option("--for", help="Send for this long: 30s, 5m, 1h.")] = "1m",
+    labels: Annotated[bool, typer.Option("--labels/--no-labels", help="Report ground truth.")] = True,
+    seed: Annotated[int, typer.Option(help="Seed the sampling of rows and the random shifts.")] = 0,
+) -> None:
+    """Send traffic with known shifts to the local stack, sampled from the model's newest dataset.
+
+    Exit code 1: no request was accepted.
+    """
+    # NumPy and Arrow load slowly, and few commands need them.
+    import numpy as np  # noqa: PLC0415  # as above
+
+    from millrace_cli import simulation  # noqa: PLC0415  # as above
+
+    seconds = parse_duration(duration)
+    shifts = [simulation.parse_shift(text) for text in shift or []]
+    target = local_target(_require_running(require_project()))
+    random = np.random.default_rng(seed)
+    with ApiClient.for_target(target) as api:
+        columns, label = simulation.read_newest_dataset(model, api, target)
+        columns = simulation.apply_shifts(columns, shifts, label, random)
+        traffic = simulation.Traffic(api, model, columns, label, labels, random)
+        with err.status("sending") as progress:
+            for sent in traffic.send(rate, seconds):
+                progress.update(simulation.traffic_line(model, sent))
+    out.print(Text(simulation.traffic_line(model, sent)))
+    if not sent.rows:
+        raise CliError(f"no request was accepted: {sent.last_error or 'none was sent'}")
+
+
+def parse_duration(text: str) -> float:
+    """Return a duration in seconds; raises ``RefusedError`` when the text is not a duration."""
+    found = _DURATION.match(text)
+    if not found or not float(found[1]):
+        raise RefusedError(f"{text!r} is not a duration", "write 30s, 5m or 1h")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def _require_running(project: Project, alternative: str = "") -> LocalState:
+    state = stack.live_state(project)
+    if state is None:
+        raise CliError(
+            "the local stack is not running", "; ".join(filter(None, ("start it: millrace local up", alternative)))
+        )
+    return state
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """Log line of a function.
+
+    Parameters
+    ----------
+    timestamp : int
+        Milliseconds since 1970.
+    function : str
+        Name of the function in the template.
+    """
+
+    timestamp: int
+    function: str
+    message: str
+
+
+class LogReader:
+    """Reader of the log lines of a stack's functions; each call returns new lines.
+
+    Parameters
+    ----------
+    logs, cloudformation : boto3 clients
+        Clients for the stack's account.
+    stack_name : str
+        Name of the stack.
+    """
+
+    def __init__(self, logs: Any, cloudformation: Any, stack_name: str) -> None:
+        self._logs = logs
+        self._cloudformation = cloudformation
+        self._stack_name = stack_name
+        self._seen: dict[str, set[str]] = {}
+        self._since: dict[str, int] = {}
+
+    def read(self, name_part: str | None = None) -> list[LogLine]:
+        """Return the new lines, by time, of the functions whose name contains ``name_part``, ignoring case."""
+        lines: list[LogLine] = []
+        for function, group in self._groups():
+            if name_part is None or name_part.lower().replace("_", "") in function.lower():
+                lines += self._new_lines(function, group)
+        return sorted(lines, key=lambda line: line.timestamp)
+
+    def _groups(self) -> list[tuple[str, str]]:
+        """Return each function's name in the template and its log group, which the template declares."""
+        pages = self._cloudformation.get_paginator("list_stack_resources").paginate(StackName=self._stack_name)
+        return [
+            (resource["LogicalResourceId"].removesuffix("LogGroup"), resource["PhysicalResourceId"])
+            for page in pages
+            for resource in page["StackResourceSummaries"]
+            if resource["ResourceType"] == "AWS::Logs::LogGroup"
+        ]
+
+    def _new_lines(self, function: str, group: str) -> list[LogLine]:
+        seen = self._seen.setdefault(group, set())
+        lines: list[LogLine] = []
+        try:
+            pages = self._logs.get_paginator("filter_log_events").paginate(
+                logGroupName=group, startTime=self._since.get(group, 0)
+            )
+            for page in pages:
+                for event in page["events"]:
+                    identity = f"{event.get('eventId')}{event['timestamp']}{event['message']}"
+                    if identity not in seen:
+                        seen.add(identity)
+                        lines.append(LogLine(event["timestamp"], function, event["message"].rstrip("\n")))
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ResourceNotFoundException":
+                raise  # a function that never ran has no log group
+        if lines:
+            self._since[group] = max(line.timestamp for line in lines)
+        return lines
+
+
 def show_logs(target: Target, function: str | None, lines: int, follow: bool) -> None:
-    """Print the functions' last log lines, then new ones when asked to."""
+    """Print the functions' last log lines; with ``follow``, also new ones."""
     reader = LogReader(target.client("logs"), target.client("cloudformation"), target.stack)
-    for entry in reader.read(function)[-lines:]:
-        _print_line(entry)
+    for line in reader.read(function)[-lines:]:
+        _print_line(line)
     while follow:
         time.sleep(_FOLLOW_SECONDS)
-        for entry in reader.read(function):
-            _print_line(entry)
+        for line in reader.read(function):
+            _print_line(line)
 
 
-def _print_line(entry: Any) -> None:
-    out.print(Text.assemble((f"{entry.function}  ", "cyan"), entry.message), soft_wrap=True)
+def _print_line(line: LogLine) -> None:
+    out.print(Text.assemble((f"{line.function}  ", "cyan"), line.message), soft_wrap=True)
 
 
 def _show_ministack_log(project: Project, lines: int) -> None:
     try:
         text = log_path(project.local_dir).read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        raise CliError("there is no log yet", "start the stack: millrace local up") from error
+        raise CliError("MiniStack has no log", "start the stack: millrace local up") from error
     for line in text.splitlines()[-lines:]:
         out.print(Text(line), soft_wrap=True)

@@ -1,65 +1,95 @@
-"""`millrace models [MODEL]`, `millrace history MODEL`, `millrace uploads refused`: what the registry knows."""
+"""`millrace models | history | delete | uploads`: list, audit and delete models, and list rejected uploads."""
 
+import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
-from millrace_cli.console import err
-from millrace_cli.options import AsJson, ModelName, Profile, Region, Stack, api_of, show
-from millrace_cli.render import ledger_table, models_table, moment_report, versions_table
+from millrace_cli.api import ApiClient
+from millrace_cli.errors import CliError
+from millrace_cli.options import ModelName, Reason, StackSession, uses_stack
+from millrace_cli.output import MISSING, Document, format_timestamp, format_value, make_table, say
+from millrace_cli.run_report import metric_names
 
-uploads_app = typer.Typer(no_args_is_help=True, help="Files that were uploaded.")
+uploads_app = typer.Typer(no_args_is_help=True, help="Inspect uploads that belong to no model.")
+
+_EFFECTS_OF_DELETION = """\
+  - it stops serving within seconds, and its aliases are removed
+  - its retraining and monitoring schedules are removed, its active run is stopped, and waiting causes start no run
+  - its versions are retired: `millrace gc {model}` deletes their artifacts after the retention period
+  - uploads, datasets, captured predictions and feedback stay in the buckets, under their lifecycle rules
+  - its ledger stays, and its version numbers are never reused"""
 
 
+@uses_stack
 def models(
-    model: Annotated[str | None, typer.Argument(help="One model, with its versions.")] = None,
-    *,
-    as_json: AsJson = False,
-    profile: Profile = None,
-    stack: Stack = None,
-    region: Region = None,
+    session: StackSession,
+    model: Annotated[str | None, typer.Argument(help="Name of one model, shown with its versions.")] = None,
 ) -> None:
-    """List models, or one model's versions."""
-    with api_of(profile, stack, region) as api:
+    """List models, or the versions of one model."""
+    with session.api() as api:
         if model is None:
-            show(api.get("/models"), as_json, _draw_models)
+            session.show(api.get("/models"), _draw_models)
             return
         document = {"model": api.get(f"/models/{model}"), **api.get(f"/models/{model}/versions")}
-    show(document, as_json, _draw_model)
+    session.show(document, _draw_model)
 
 
+@uses_stack
 def history(
+    session: StackSession,
     model: ModelName,
     *,
     at: Annotated[
         str | None,
-        typer.Option("--at", metavar="TIME", help="What served then: 2026-05-03T14:15+02:00; without a zone, UTC."),
+        typer.Option(
+            "--at",
+            metavar="TIME",
+            help="Show the champion at this time, such as 2026-05-03T14:15+02:00 (default: UTC).",
+        ),
     ] = None,
-    as_json: AsJson = False,
-    profile: Profile = None,
-    stack: Stack = None,
-    region: Region = None,
 ) -> None:
-    """Show a model's ledger, who did what, when and why; or what served at a time, trained on what, let in by whom."""
-    with api_of(profile, stack, region) as api:
+    """Show a model's ledger, or its champion at a given time."""
+    with session.api() as api:
         if at is None:
-            show(api.get(f"/models/{model}/ledger"), as_json, lambda document: ledger_table(document["entries"]))
+            session.show(api.get(f"/models/{model}/ledger"), lambda document: ledger_table(document["entries"]))
         else:
-            show(api.get(f"/models/{model}/history", {"at": at}), as_json, moment_report)
+            session.show(api.get(f"/models/{model}/history", {"at": at}), alias_report)
+
+
+@uses_stack
+def delete(
+    session: StackSession,
+    model: ModelName,
+    *,
+    reason: Reason,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without confirmation.")] = False,
+) -> None:
+    """Delete a model and its schedules, and retire its versions.
+
+    Requires the model's name as confirmation. Run the command again to complete an interrupted deletion.
+    """
+    with session.api() as api:
+        if not yes:
+            _confirm_deletion(api, model)
+        session.show(api.delete(f"/models/{model}", {"reason": reason}), _describe_deletion)
 
 
 @uploads_app.command("refused")
-def refused(as_json: AsJson = False, profile: Profile = None, stack: Stack = None, region: Region = None) -> None:
-    """List uploads that no model could be found for, with the reasons."""
-    with api_of(profile, stack, region) as api:
-        show(api.get("/uploads/refused"), as_json, _draw_refused)
+@uses_stack
+def list_refused_uploads(session: StackSession) -> None:
+    """List uploads that belong to no model, with the reasons."""
+    with session.api() as api:
+        session.show(api.get("/uploads/refused"), _draw_refused)
 
 
 def _draw_models(document: dict[str, Any]) -> RenderableType | None:
     if not document["models"]:
-        err.print(Text("no models yet; make one: millrace train MODEL FILE"))
+        say("there are no models; train one: millrace train MODEL FILE")
         return None
     return models_table(document["models"])
 
@@ -70,6 +100,125 @@ def _draw_model(document: dict[str, Any]) -> RenderableType:
 
 def _draw_refused(document: dict[str, Any]) -> RenderableType | None:
     if not document["refused"]:
-        err.print(Text("no upload was refused"))
+        say("no upload was rejected")
         return None
     return ledger_table(document["refused"])
+
+
+def models_table(models: Sequence[Document]) -> Table:
+    """Return a table of models: aliases, latest version, active run."""
+    rows = []
+    for model in models:
+        aliases = model.get("aliases") or {}
+        rows.append(
+            (
+                model.get("model"),
+                aliases.get("champion"),
+                aliases.get("challenger"),
+                model.get("latest_version") or None,
+                model.get("active_run_id"),
+                format_timestamp(model.get("created_at")),
+            )
+        )
+    return make_table("", ("model", "champion", "challenger", "latest version", "active run", "created"), rows)
+
+
+def versions_table(versions: Sequence[Document]) -> Table:
+    """Return a table of a model's versions, newest first."""
+    names = metric_names(versions)[:1]
+    rows = [
+        (
+            version.get("version"),
+            version.get("semantic_version"),
+            version.get("candidate"),
+            *((version.get("metrics") or {}).get(name) for name in names),
+            "retired"
+            if version.get("status") == "retired"
+            else str(version.get("outcome") or MISSING).replace("_", " "),
+            version.get("run_id"),
+        )
+        for version in versions
+    ]
+    return make_table("", ("version", "semver", "candidate", *names, "status", "run"), rows)
+
+
+def ledger_table(entries: Sequence[Document]) -> Table:
+    """Return a table of ledger entries, newest first."""
+    rows = [
+        (format_timestamp(entry.get("occurred_at")), entry.get("actor"), entry.get("action"), Text(_reason(entry)))
+        for entry in entries
+    ]
+    return make_table("", ("time", "actor", "action", "reason"), rows)
+
+
+def _reason(entry: Document) -> str:
+    """Return an entry's reason after its object: a version, an alias or a key."""
+    details = entry.get("details") or {}
+    about = str(details.get("key") or "")
+    if "to_version" in details:
+        about = f"{details.get('alias')}: {format_value(details.get('from_version'))} to {details['to_version']}"
+    elif "version" in details:
+        about = f"version {details['version']}"
+    parts = [about, str(entry.get("reason") or ""), str(details.get("remedy") or "")]
+    return "; ".join(part for part in parts if part)
+
+
+def alias_report(document: Document) -> RenderableType:
+    """Return the version of an alias at a time: its data, and who promoted it when and why."""
+    version, move = document.get("version"), document.get("move") or {}
+    heading = f"{document['model']}, {document['alias']} at {document['at']}"
+    if not version:
+        return Text.assemble((heading, "bold"), ": none")
+    rows = [
+        ("version", f"{version['version']} ({version['semantic_version']})"),
+        ("since", format_timestamp(move.get("occurred_at"))),
+        ("promoted by", move.get("actor")),
+        ("reason", move.get("reason")),
+        ("candidate", version.get("candidate")),
+        ("run", version.get("run_id")),
+        ("datasets", "\n".join(version.get("dataset_ids") or ())),
+        ("metrics", version.get("metrics") or None),
+    ]
+    table = make_table("", ("", "values"), rows)
+    table.show_header = False
+    return Group(Text(heading, style="bold"), table)
+
+
+def _confirm_deletion(api: ApiClient, model: str) -> None:
+    """List the effects of the deletion and require the model's name.
+
+    Raises
+    ------
+    CliError
+        When standard input is no terminal, or the typed name differs.
+    """
+    state = api.get(f"/models/{model}")
+    champion = (state.get("aliases") or {}).get("champion")
+    serving = f"version {champion} of {state['latest_version']} serves" if champion else "no version serves"
+    say(f"{model}: {serving}. When the model is deleted,")
+    say(_EFFECTS_OF_DELETION.format(model=model))
+    if not _is_interactive():
+        raise CliError("the deletion needs a confirmation in a terminal", "delete without confirmation: --yes")
+    if typer.prompt("Type the model's name to delete it", err=True) != model:
+        raise CliError(f"{model} was not deleted: the typed name differs")
+
+
+def _is_interactive() -> bool:
+    return sys.stdin.isatty()
+
+
+def _describe_deletion(deletion: dict[str, Any]) -> Text:
+    model, timestamp = deletion["model"], format_timestamp(deletion["deleted_at"])
+    if deletion["outcome"] == "already":
+        text = Text(f"{model}: already deleted, {timestamp}")
+    else:
+        text = Text(f"{model}: deleted; version {format_value(deletion['from_version'])} served until now")
+    if deletion["stopped_run"]:
+        text.append(f"\n  stopped run: {deletion['stopped_run']}")
+    if deletion["waiting"]:
+        text.append(f"\n  cancelled: {deletion['waiting']} waiting cause(s)")
+    for schedule in deletion["schedules"]:
+        text.append(f"\n  schedule {schedule}")
+    if deletion["retired"]:
+        text.append(f"\n  retired versions: {', '.join(map(str, deletion['retired']))}")
+    return text.append(f"\n  history: millrace why {model}")

@@ -1,113 +1,146 @@
-"""`millrace monitor MODEL`: what is watched of a model, and what was found."""
+"""`millrace monitor`: show a model's monitoring verdicts, findings and incidents, and open the report."""
 
 import json
 import tempfile
 import time
 import webbrowser
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from botocore.exceptions import ClientError
+from rich.table import Table
 from rich.text import Text
 
 from millrace_cli.api import ApiClient
-from millrace_cli.console import err, out
+from millrace_cli.commands.datasets import save_report
 from millrace_cli.errors import CliError
-from millrace_cli.monitor_render import findings_table, incident_lines, verdicts_table
-from millrace_cli.options import AsJson, ModelName, Profile, Region, Stack, target_of
-from millrace_cli.target import Target
+from millrace_cli.options import ModelName, StackSession, uses_stack
+from millrace_cli.output import Document, err, format_timestamp, format_value, make_table, out, say
 
-_LOOK_TIMEOUT_SECONDS = 900.0
+_TIMEOUT_SECONDS = 900.0
+_MAX_FINDINGS = 15
+_STATUS_STYLES = {"alarm": "red", "breach": "yellow", "ok": "green", "unknown": "dim"}
 
 
+@uses_stack
 def monitor(
+    session: StackSession,
     model: ModelName,
     *,
-    now: Annotated[bool, typer.Option("--now", help="Look at once, instead of when the schedule does.")] = False,
-    report: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE", help="Where to save the report's page.")
-    ] = None,
-    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the report's page.")] = True,
-    as_json: AsJson = False,
-    profile: Profile = None,
-    stack: Stack = None,
-    region: Region = None,
+    now: Annotated[bool, typer.Option("--now", help="Start a monitoring run and wait for it.")] = False,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the HTML report to this file.")] = None,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the HTML report.")] = True,
 ) -> None:
-    """Show what is watched of a model in production and what was found, and open the report.
+    """Show the monitoring verdicts of a model and open its report.
 
-    The page is opened from a terminal only, or where it was saved with `--report`.
+    The report opens from a terminal, or where `--report` saves it.
 
-    Exit code 1: a look that was asked for failed.
+    Exit code 1: the monitoring run of `--now` failed.
     """
-    where = target_of(profile, stack, region)
-    with ApiClient.for_target(where) as api:
+    target = session.target
+    with session.api() as api:
         if now:
-            with err.status("looking"):
-                look(api, model, where.poll_seconds)
+            with err.status("monitoring"):
+                run_monitoring(api, model, target.poll_seconds)
         document = api.get(f"/models/{model}/monitoring")
-    if as_json:
+    if session.as_json:
         out.print_json(json.dumps(document))
     else:
-        show(model, document["report"])
-    if report is None and browser and out.is_terminal and not as_json:
+        show_report(model, document["report"])
+    if report is None and browser and out.is_terminal and not session.as_json:
         report = Path(tempfile.mkdtemp(prefix="millrace-")) / f"{model}.html"
     if report is not None and document["report"] is not None:
-        save_page(where, document["page"], report)
-        err.print(Text(f"the report: {report}"), soft_wrap=True)
+        save_report(target, document["page"], report)
+        say(f"saved the report: {report}")
         if browser:
             webbrowser.open(report.resolve().as_uri())
 
 
-def look(api: ApiClient, model: str, poll_seconds: float, timeout: float = _LOOK_TIMEOUT_SECONDS) -> None:
-    """Look at a model at once, and wait until that is done.
+def run_monitoring(api: ApiClient, model: str, poll_seconds: float, timeout: float = _TIMEOUT_SECONDS) -> None:
+    """Start a monitoring run and wait until it has finished.
 
     Raises
     ------
     CliError
-        When it failed, or takes too long.
+        When the run fails or exceeds the timeout.
     """
     run = api.post(f"/models/{model}/monitoring", {})["run"]
     path, deadline = f"/models/{model}/monitoring/{run}", time.monotonic() + timeout
     while (status := api.get(path)["status"]) == "running":
         if time.monotonic() > deadline:
-            raise CliError(f"looking at {model} takes longer than {timeout:.0f} s", "see: millrace local logs monitor")
+            raise CliError(
+                f"the monitoring run of {model} exceeds {timeout:.0f} seconds", "check: millrace local logs monitor"
+            )
         time.sleep(poll_seconds)
     if status != "succeeded":
         raise CliError(
-            f"looking at {model} failed, or an alert could not be delivered", "see: millrace local logs monitor"
+            f"the monitoring run of {model} failed, or an alert was not delivered", "check: millrace local logs monitor"
         )
 
 
-def show(model: str, report: dict[str, Any] | None) -> None:
-    """Print a report's verdicts, what is out of order, and the incidents."""
+def show_report(model: str, report: dict[str, Any] | None) -> None:
+    """Print a report's verdicts, breaches and incidents."""
     if report is None:
-        err.print(
-            Text(
-                f"nothing was judged of {model} yet: it takes traffic; to look at once: millrace monitor {model} --now"
-            )
-        )
+        say(f"{model} has no monitoring report: it needs traffic; to monitor now: millrace monitor {model} --now")
         return
     out.print(verdicts_table(report))
-    if found := findings_table(report):
-        out.print(found)
+    if breaches := breaches_table(report):
+        out.print(breaches)
     for line in incident_lines(report):
         out.print(Text(line), soft_wrap=True)
 
 
-def save_page(where: Target, key: str, path: Path) -> None:
-    """Write the report's page to a file.
+def verdicts_table(report: Document) -> Table:
+    """Return a table of the verdicts: status, breaches, threshold, minimum of rows."""
+    rows = [
+        (
+            verdict["verdict"].replace("_", " "),
+            Text(str(verdict["status"]), style=_STATUS_STYLES.get(str(verdict["status"]), "")),
+            f"{verdict['breaches']} of {verdict['judged']}" if verdict["judged"] else "",
+            format_value(verdict["threshold"]),
+            format_value(verdict["min_rows"]),
+        )
+        for verdict in report["verdicts"]
+    ]
+    title = f"{report['model']} version {report['version']}, monitored {format_timestamp(report['made_at'])}"
+    return make_table(title, ("verdict", "status", "breaches", "threshold", "min rows"), rows)
 
-    Raises
-    ------
-    CliError
-        When it cannot be read, or written.
-    """
-    try:
-        body = where.client("s3").get_object(Bucket=where.output("DataBucketName"), Key=key)["Body"].read()
-    except ClientError as error:
-        raise CliError(f"the report's page cannot be read: {error}", "the caller needs s3:GetObject on it") from error
-    try:
-        path.write_bytes(body)
-    except OSError as error:
-        raise CliError(f"{path} cannot be written: {error.strerror}") from error
+
+def breaches_table(report: Document) -> Table | None:
+    """Return a table of the findings beyond their threshold; None when there are none."""
+    breaches = [finding for finding in report["findings"] if finding["status"] == "breach"]
+    if not breaches:
+        return None
+    rows = [
+        (
+            finding["verdict"].replace("_", " "),
+            finding["subject"],
+            format_value(finding["value"]),
+            format_value(finding["threshold"]),
+            finding["rows"],
+            finding["message"],
+        )
+        for finding in breaches[:_MAX_FINDINGS]
+    ]
+    more = len(breaches) - _MAX_FINDINGS
+    title = "Breaches" + (f" (and {more} more in the report)" if more > 0 else "")
+    return make_table(title, ("verdict", "subject", "value", "threshold", "rows", "finding"), rows)
+
+
+def incident_lines(report: Document) -> Iterator[str]:
+    """Yield a line for each incident, open ones first, followed by its actions."""
+    for incident in sorted(report["incidents"], key=lambda incident: incident["resolved_at"] is not None):
+        since = format_timestamp(incident["since"])
+        if incident["resolved_at"]:
+            yield f"{incident['event']}: resolved {format_timestamp(incident['resolved_at'])}, open since {since}"
+        else:
+            subjects = ", ".join(_subject(key) for key in list(incident["troubles"])[:_MAX_FINDINGS])
+            yield f"{incident['event']}: open since {since} ({subjects}); millrace why {report['model']}"
+        for action in incident.get("actions", ()):
+            yield f"  {action}"
+
+
+def _subject(key: str) -> str:
+    verdict, _, subject = key.partition(":")
+    return subject or verdict.replace("_", " ")

@@ -1,153 +1,200 @@
-"""`millrace runs MODEL`, `runs show RUN`, `runs reproduce RUN`: training runs, and one with everything about it."""
+"""`millrace runs` and `millrace compare`: list, show, reproduce and compare training runs."""
 
 import json
 from typing import Annotated, Any
 
+import httpx
 import typer
-from millrace.layout import SplitName, prepared_key, split_key
+from millrace.layout import SplitName, prepared_key, split_key, trial_key
+from millrace.registry.queries import compare_runs
+from rich.console import Group, RenderableType
 from rich.text import Text
 from typer.core import TyperGroup
 
 from millrace_cli.api import ApiClient
-from millrace_cli.console import err, out
-from millrace_cli.errors import CliError
-from millrace_cli.find_run import find_run, read_model_object, read_object, read_record
-from millrace_cli.options import AsJson, ModelName, Profile, Region, RunId, Stack, target_of
-from millrace_cli.render import run_report, runs_table, search_table, trials_table
-from millrace_cli.target import Target
+from millrace_cli.errors import ApiError, CliError, MissingObjectError
+from millrace_cli.options import ModelName, RunId, StackSession, uses_stack
+from millrace_cli.output import make_table, say
+from millrace_cli.run_report import run_report, runs_table, search_table, trials_table
+from millrace_cli.target import Target, read_object
 
-OfModel = Annotated[str | None, typer.Option("--model", help="The run's model; without it, every model is asked.")]
+_ModelOfRun = Annotated[str | None, typer.Option("--model", help="Search only this model (default: every model).")]
 
 
-class ModelOrCommand(TyperGroup):
-    """Takes `millrace runs MODEL` for `millrace runs list MODEL`."""
+class DefaultListGroup(TyperGroup):
+    """Command group that runs `list` when the first argument names no command."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the command that the first word names, or the list."""
+        """Return the named command, or `list`."""
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             args = ["list", *args]
         return super().resolve_command(ctx, args)
 
 
-app = typer.Typer(cls=ModelOrCommand, no_args_is_help=True, help="Training runs: list, show, train again.")
+app = typer.Typer(cls=DefaultListGroup, no_args_is_help=True, help="List, show and reproduce training runs.")
 
 
 @app.command("list")
-def runs(
+@uses_stack
+def list_runs(
+    session: StackSession,
     model: ModelName,
-    run_id: Annotated[str | None, typer.Argument(help="One run, with its trials and the gate's decision.")] = None,
-    *,
-    as_json: AsJson = False,
-    profile: Profile = None,
-    stack: Stack = None,
-    region: Region = None,
+    run_id: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Id of one run to show.")] = None,
 ) -> None:
-    """List a model's training runs, newest first; `millrace runs MODEL` is the same."""
-    with ApiClient.for_target(target_of(profile, stack, region)) as api:
+    """List a model's training runs, newest first (short: `millrace runs MODEL`)."""
+    with session.api() as api:
         if run_id is not None:
-            _print_run(find_run(api, run_id, model), as_json=as_json)
+            session.show(find_run(api, run_id, model), _run_document)
             return
         document = api.get(f"/models/{model}/runs")
-    if as_json:
-        out.print_json(json.dumps(document))
-    elif document["runs"]:
-        out.print(runs_table(document["runs"]))
+    if document["runs"] or session.as_json:
+        session.show(document, lambda listed: runs_table(listed["runs"]))
     else:
-        err.print(Text(f"no runs yet; start one: millrace train {model} FILE"))
+        say(f"{model} has no runs; start one: millrace train {model} FILE")
 
 
 @app.command("show")
-def show(
-    run_id: RunId,
-    *,
-    model: OfModel = None,
-    as_json: AsJson = False,
-    profile: Profile = None,
-    stack: Stack = None,
-    region: Region = None,
-) -> None:
-    """Show a run: what it searched, its trials so far, and once there is one, the gate's decision."""
-    with ApiClient.for_target(target_of(profile, stack, region)) as api:
-        _print_run(find_run(api, run_id, model), as_json=as_json)
+@uses_stack
+def show(session: StackSession, run_id: RunId, *, model: _ModelOfRun = None) -> None:
+    """Show a run: its search, its trials, the gate's decision."""
+    with session.api() as api:
+        session.show(find_run(api, run_id, model), _run_document)
 
 
 @app.command("reproduce")
+@uses_stack
 def reproduce(
+    session: StackSession,
     run_id: RunId,
     *,
-    trial: Annotated[str | None, typer.Option("--trial", help="Which trial; without it, the winner.")] = None,
-    model: OfModel = None,
-    as_json: AsJson = False,
-    profile: Profile = None,
-    stack: Stack = None,
-    region: Region = None,
+    trial: Annotated[str | None, typer.Option(help="Reproduce this trial (default: the winner).")] = None,
+    model: _ModelOfRun = None,
 ) -> None:
-    """Train a trial again on this machine, from its record and the stored data, and compare the models.
+    """Reproduce a trial on this machine from its record and data, and compare the models.
 
-    Exit code 0: byte for byte the same model, or the same predictions. 1: another one; libraries that differ are named.
+    Exit code 0: the model, or its predictions, are identical. 1: they differ; differing library versions are listed.
     """
-    # scikit-learn takes a second to import: only this command needs it.
-    from millrace.schema import TableSchema  # noqa: PLC0415  # see above
-    from millrace.training.reproduction import reproduce_trial  # noqa: PLC0415  # see above
+    # scikit-learn loads slowly, and no other command needs it.
+    from millrace.schema import TableSchema  # noqa: PLC0415  # as above
+    from millrace.training.reproduction import reproduce_trial  # noqa: PLC0415  # as above
 
-    target = target_of(profile, stack, region)
-    with ApiClient.for_target(target) as api:
+    target = session.target
+    with session.api() as api:
         document = find_run(api, run_id, model)
     run, trial_id = document["run"], trial or (document.get("evaluation") or {}).get("trial_id")
-    record = read_record(target, run, trial_id)
+    record = _read_trial_record(target, run, trial_id)
     if record is None:
         raise CliError(f"run {run_id} has no record of trial {trial_id or '(no winner)'}", "name one: --trial TRIAL")
-    schema = TableSchema.from_dict(json.loads(_prepared(target, run, "schema.json")))
+    data_bucket = target.output("DataBucketName")
+    schema = read_object(target, data_bucket, prepared_key(run["model"], run["run_id"], "schema.json"))
     splits: tuple[SplitName, SplitName] = ("train", "validation")
-    bodies = {name: _split(target, run, name) for name in splits}
-    recorded = read_model_object(target, run, record["trial_id"], "model.onnx")
-    again = reproduce_trial(record, schema, bodies, recorded)
-    same = again.byte_equal or again.max_prediction_difference == 0.0
-    if as_json:
-        out.print_json(
-            json.dumps(
-                {
-                    "trial_id": record["trial_id"],
-                    "byte_equal": again.byte_equal,
-                    "max_prediction_difference": again.max_prediction_difference,
-                    "other_libraries": dict(again.other_libraries),
-                }
-            )
-        )
+    bodies = {name: read_object(target, data_bucket, split_key(run["model"], run["run_id"], name)) for name in splits}
+    recorded = _read_artifact(target, run, record["trial_id"], "model.onnx")
+    result = reproduce_trial(record, TableSchema.from_dict(json.loads(schema)), bodies, recorded)
+    session.show(
+        {
+            "trial_id": record["trial_id"],
+            "byte_equal": result.byte_equal,
+            "max_prediction_difference": result.max_prediction_difference,
+            "other_libraries": dict(result.other_libraries),
+        },
+        _describe_reproduction,
+    )
+    is_same = result.byte_equal or result.max_prediction_difference == 0.0
+    raise typer.Exit(0 if is_same else 1)
+
+
+@uses_stack
+def compare(
+    session: StackSession,
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="Id of a run.")],
+    other_id: Annotated[str, typer.Argument(metavar="RUN", help="Id of another run.")],
+) -> None:
+    """Compare the data, parameters and metrics of two runs."""
+    with session.api() as api:
+        runs = [find_run(api, name) for name in (run_id, other_id)]
+    records = [
+        _read_trial_record(session.target, run["run"], (run.get("evaluation") or {}).get("trial_id")) for run in runs
+    ]
+    session.show(compare_runs(runs[0], runs[1], (records[0], records[1])), comparison_report)
+
+
+def find_run(api: ApiClient, run_id: str, model: str | None = None) -> dict[str, Any]:
+    """Return a run with its trials and its evaluation.
+
+    Parameters
+    ----------
+    model : str or None, default=None
+        The run's model; None searches every model.
+
+    Raises
+    ------
+    CliError
+        When no model has this run.
+    """
+    models = [model] if model else [str(state["model"]) for state in api.get("/models")["models"]]
+    for name in models:
+        try:
+            document: dict[str, Any] = api.get(f"/models/{name}/runs/{run_id}")
+        except ApiError as error:
+            if error.status != httpx.codes.NOT_FOUND:
+                raise
+            continue
+        return document
+    raise CliError(f"no model has a run {run_id}", "list a model's runs: millrace runs MODEL")
+
+
+def _read_trial_record(target: Target, run: dict[str, Any], trial_id: str | None) -> dict[str, Any] | None:
+    """Return ``trial.json`` of a trial; None when there is none."""
+    if not trial_id:
+        return None
+    try:
+        record: dict[str, Any] = json.loads(_read_artifact(target, run, trial_id, "trial.json"))
+    except MissingObjectError:
+        return None
+    return record
+
+
+def _read_artifact(target: Target, run: dict[str, Any], trial_id: str, name: str) -> bytes:
+    return read_object(
+        target, target.output("ModelsBucketName"), trial_key(run["model"], run["run_id"], trial_id, name)
+    )
+
+
+def _run_document(document: dict[str, Any]) -> RenderableType:
+    run, trials, evaluation = document["run"], document.get("trials") or (), document.get("evaluation")
+    tables = [search_table(run), trials_table(trials) if evaluation and trials else None]
+    report = run_report(run["model"], run, trials, evaluation)
+    return Group(*(table for table in tables if table is not None), report)
+
+
+def _describe_reproduction(result: dict[str, Any]) -> Text:
+    text = Text(f"{result['trial_id']}: ")
+    if result["byte_equal"]:
+        text.append("the models are byte-identical", style="green")
+    elif result["max_prediction_difference"] == 0.0:
+        text.append("the models' bytes differ, their predictions are identical", style="green")
     else:
-        _say_reproduction(record["trial_id"], byte_equal=again.byte_equal, difference=again.max_prediction_difference)
-        for name, (then, now) in again.other_libraries.items():
-            out.print(Text(f"  {name} was {then}, is {now} here"))
-    raise typer.Exit(0 if same else 1)
+        difference = f"; predictions differ by up to {result['max_prediction_difference']:.3g}"
+        text.append("the models differ", style="red").append(difference)
+    for name, (recorded, installed) in result["other_libraries"].items():
+        text.append(f"\n  {name}: {recorded} in the record, {installed} here")
+    return text
 
 
-def _say_reproduction(trial_id: str, *, byte_equal: bool, difference: float | None) -> None:
-    if byte_equal:
-        out.print(Text.assemble(f"{trial_id}: ", ("the same model, byte for byte", "green")))
-    elif difference == 0.0:
-        out.print(Text.assemble(f"{trial_id}: ", ("other bytes, the same predictions", "green")))
-    else:
-        out.print(
-            Text.assemble(f"{trial_id}: ", ("another model", "red"), f"; predictions differ by up to {difference:.3g}")
-        )
+def comparison_report(comparison: dict[str, Any]) -> RenderableType:
+    """Return the differences of two runs by part, and their metrics."""
+    first, second = comparison["runs"]
+    parts: list[RenderableType] = []
+    for part in ("data", "search", "winner", "parameters", "versions"):
+        if pairs := comparison[part]:
+            parts.append(make_table(part, ("", first, second), [(name, *pair) for name, pair in pairs.items()]))
+        else:
+            parts.append(Text.assemble((part, "bold"), ": identical"))
+    rows = [(name, one, other, _difference(one, other)) for name, (one, other) in comparison["metrics"].items()]
+    note = "" if comparison["same_holdout"] else " (different holdout data: not directly comparable)"
+    return Group(*parts, make_table(f"metrics on the holdout{note}", ("", first, second, "difference"), rows))
 
 
-def _prepared(target: Target, run: dict[str, Any], name: str) -> bytes:
-    return read_object(target, target.output("DataBucketName"), prepared_key(run["model"], run["run_id"], name))
-
-
-def _split(target: Target, run: dict[str, Any], name: SplitName) -> bytes:
-    return read_object(target, target.output("DataBucketName"), split_key(run["model"], run["run_id"], name))
-
-
-def _print_run(document: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        out.print_json(json.dumps(document))
-        return
-    run = document["run"]
-    search = search_table(run)
-    if search is not None:
-        out.print(search)
-    if document.get("evaluation") and document.get("trials"):
-        out.print(trials_table(document["trials"]))
-    out.print(run_report(run["model"], run, document.get("trials") or (), document.get("evaluation")))
+def _difference(one: Any, other: Any) -> float | None:
+    return other - one if isinstance(one, int | float) and isinstance(other, int | float) else None

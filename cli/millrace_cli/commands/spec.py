@@ -1,4 +1,4 @@
-"""`millrace spec show MODEL`, `millrace spec apply MODEL FILE`: what was said about a model."""
+"""`millrace spec`: show and apply a model's specification."""
 
 import json
 from pathlib import Path
@@ -10,74 +10,65 @@ from millrace.errors import InvalidInputError
 from millrace.spec import ModelSpec
 from rich.text import Text
 
-from millrace_cli.console import err, out
 from millrace_cli.errors import RefusedError
-from millrace_cli.options import AsJson, ModelName, Profile, Region, Stack, api_of
-from millrace_cli.render import NOTHING, format_moment
+from millrace_cli.options import ModelName, StackSession, uses_stack
+from millrace_cli.output import MISSING, format_timestamp, out, say
 
-app = typer.Typer(no_args_is_help=True, help="What was said about a model: columns, checks, split, gate.")
+app = typer.Typer(no_args_is_help=True, help="Show and apply a model's specification.")
 
 _MAX_FILE_BYTES = 1_000_000
 
 
 @app.command("show")
+@uses_stack
 def show(
+    session: StackSession,
     model: ModelName,
     *,
-    full: Annotated[bool, typer.Option("--full", help="Show defaults too.")] = False,
-    as_json: AsJson = False,
-    profile: Profile = None,
-    stack: Stack = None,
-    region: Region = None,
+    full: Annotated[bool, typer.Option("--full", help="Include fields with their default values.")] = False,
 ) -> None:
-    """Print a model's spec as YAML, which `millrace spec apply` takes back."""
-    with api_of(profile, stack, region) as api:
+    """Print a model's specification as YAML, which `millrace spec apply` accepts."""
+    with session.api() as api:
         document = api.get(f"/models/{model}/spec")
-    if as_json:
+    if session.as_json:
         out.print_json(json.dumps(document))
         return
-    moment, who = format_moment(document["changed_at"]), document["changed_by"] or NOTHING
-    err.print(Text(f"revision {document['revision']}, {moment}, by {who}", style="dim"), soft_wrap=True)
+    timestamp, author = format_timestamp(document["changed_at"]), document["changed_by"] or MISSING
+    say(f"revision {document['revision']}, {timestamp}, by {author}", style="dim")
     out.print(Text(spec_as_yaml(document["spec"], full=full), end=""), soft_wrap=True)
 
 
 @app.command("apply")
+@uses_stack
 def apply(
+    session: StackSession,
     model: ModelName,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The spec, as YAML or JSON.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML or JSON file with the specification.")],
     *,
-    reason: Annotated[str, typer.Option(help="Why, for the ledger.")] = "",
-    as_json: AsJson = False,
-    profile: Profile = None,
-    stack: Stack = None,
-    region: Region = None,
+    reason: Annotated[str, typer.Option(help="Record this reason in the ledger.")] = "",
 ) -> None:
-    """Replace a model's spec with a file's; a model that does not exist yet is created.
+    """Replace a model's specification with a file; create the model if it does not exist.
 
-    Exit code 2: the file was refused; every bad field is named.
+    Exit code 2: the file is invalid; every invalid field is listed.
     """
     spec = read_spec(file)
-    with api_of(profile, stack, region) as api:
+    with session.api() as api:
         document = api.put(f"/models/{model}/spec", {"spec": spec, "reason": reason})
-    if as_json:
-        out.print_json(json.dumps(document))
-        return
-    for line in change_lines(model, document):
-        out.print(Text(line), soft_wrap=True)
+    session.show(document, lambda applied: "\n".join(change_lines(model, applied)))
 
 
 def read_spec(file: Path) -> dict[str, Any]:
-    """Return a spec file's content, checked before it is sent.
+    """Read and validate a specification file.
 
     Raises
     ------
     RefusedError
-        When there is no such file, it is no YAML, or it is no spec; names every bad field.
+        When there is no such file, or it is not a valid specification; lists every invalid field.
     """
     if not file.is_file():
         raise RefusedError(f"{file} does not exist")
     if file.stat().st_size > _MAX_FILE_BYTES:
-        raise RefusedError(f"{file} is larger than any spec")
+        raise RefusedError(f"{file} is larger than {_MAX_FILE_BYTES // 1_000_000} MB")
     try:
         document = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -85,30 +76,33 @@ def read_spec(file: Path) -> dict[str, Any]:
     if document is None:
         document = {}
     if not isinstance(document, dict):
-        raise RefusedError(f"{file} is no spec: it should say something like `target: churned`")
+        raise RefusedError(f"{file} is not a specification", "write fields, such as `target: churned`")
     try:
         return ModelSpec.parse(document).model_dump(mode="json", exclude_unset=True)
     except InvalidInputError as error:
-        lines = [f"{file} is not a valid spec", *(f"  {fault.field}: {fault.message}" for fault in error.fields)]
+        lines = [
+            f"{file} is not a valid specification",
+            *(f"  {fault.field}: {fault.message}" for fault in error.fields),
+        ]
         raise RefusedError("\n".join(lines)) from error
 
 
 def spec_as_yaml(document: dict[str, Any], *, full: bool) -> str:
-    """Return a spec as YAML: what differs from the defaults, or everything."""
+    """Return a specification as YAML; without ``full``, only fields that differ from their defaults."""
     shown = document if full else ModelSpec.parse(document).model_dump(mode="json", exclude_defaults=True)
-    return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True) if shown else "# everything has its default\n"
+    return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True) if shown else "# every field has its default\n"
 
 
 def change_lines(model: str, document: dict[str, Any]) -> list[str]:
-    """Return what a changed spec means, in lines."""
+    """Return the changes of an applied specification and their effect on the schema, as lines."""
     schedules = [f"  schedule of {change}" for change in document.get("schedules", [])]
     if not document["changes"]:
-        return [f"{model}: nothing changed; the spec stays at revision {document['revision']}", *schedules]
-    lines = [f"{model}: the spec is at revision {document['revision']}", *(f"  {line}" for line in document["changes"])]
-    lines += schedules
+        return [f"{model}: nothing changed; the specification stays at revision {document['revision']}", *schedules]
+    lines = [f"{model}: the specification is now at revision {document['revision']}"]
+    lines += [*(f"  {line}" for line in document["changes"]), *schedules]
     effect = document["schema"]
     if effect["kind"] == "compatible":
-        lines.append("the next upload gets a new revision of the schema; earlier data stays usable:")
+        lines.append("the next upload creates a new revision of the schema; earlier data remains usable:")
     elif effect["kind"] == "incompatible":
-        lines.append("the next upload starts a new version of the schema, without the earlier data:")
+        lines.append("the next upload creates a new version of the schema; earlier data is no longer used:")
     return [*lines, *(f"  {detail}" for detail in effect["details"])]

@@ -1,1 +1,1 @@
-"""The demonstration: two tables, from upload to served predictions that are compared with the truth."""
+"""Demonstration: two example tables, and a run of the whole loop on them."""

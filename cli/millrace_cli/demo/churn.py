@@ -1,34 +1,34 @@
-"""A made-up table of telephone customers, some of whom left: every kind of column, and rows that are broken.
+"""Generated table of telephone customers with churn: every type of column, and malformed rows.
 
-Deterministic: the same seed gives the same bytes. Write one to look at::
+The same seed gives the same bytes. Write a table to a file::
 
     python -m millrace_cli.demo.churn churn.csv --rows 4000 --malformed 240 --seed 7
 
 ======================  =========  ================================================================
-column                  kind       how it comes about
+column                  type       generation
 ======================  =========  ================================================================
-customer_id             id         ``C`` and a number; says nothing about leaving
+customer_id             id         ``C`` and a number; independent of churn
 signed_up_on            date       up to six years before 2026-01-01
-last_contact_at         date       with the time of day; missing for a third, who were never in contact
+last_contact_at         date       with the time of day; missing for a third, who had no contact
 plan                    category   basic, standard, premium, family
 region                  category   north, south, east, west; missing for 3 %
 payment_method          category   card, transfer, invoice, wallet
-autopay                 boolean    yes or no; likelier with card and wallet
-paperless               boolean    true or false; says nothing about leaving
+autopay                 boolean    yes or no; more frequent with card and wallet
+paperless               boolean    true or false; independent of churn
 contract_months         integer    1, 12 or 24
 support_calls           integer    Poisson, 1.3 on average
 monthly_charge          number     by plan, with noise
 data_gb                 number     gamma distributed; missing for 8 %
-satisfaction            integer    1 to 5, falls with support calls; missing for 20 %, oftener after many calls
+satisfaction            integer    1 to 5, falls with support calls; missing for 20 %, more often after many calls
 churned                 target     yes or no, see below
 ======================  =========  ================================================================
 
-The log-odds of leaving are a sum of contract length, support calls, price above what the plan costs others, years as
-a customer, satisfaction, invoices without autopay, and one interaction (many calls on a monthly contract); so linear
-models do well and trees a little better, and no model can be perfect, because the outcome is drawn from those odds.
+The log-odds of churn are a sum of contract length, support calls, price relative to the plan, years as a customer,
+satisfaction, invoices without autopay, and one interaction (many calls on a monthly contract). Linear models do well
+and trees slightly better; no model is perfect, because the outcome is sampled from these odds.
 
-Malformed rows, a few hundred, are what real exports suffer from: a field too many (a comma in a text without quotes),
-fields missing at the end (a line cut short), and words where numbers belong.
+Malformed rows resemble those of real exports: an additional field (a comma in an unquoted string), missing fields at
+the end (a truncated line), and text in numeric columns.
 """
 
 import argparse
@@ -65,7 +65,7 @@ _MISSING_SHARES = {"last_contact_at": 1 / 3, "region": 0.03, "data_gb": 0.08}
 _DAYS_A_YEAR = 365.25
 _MINUTES_A_YEAR = 525_600
 _NUMERIC = ("contract_months", "support_calls", "monthly_charge", "data_gb")
-_WORDS_FOR_NUMBERS = ("unknown", "n.v.", "see note", "#REF!", "about 20")
+_TEXT_FOR_NUMBERS = ("unknown", "n.v.", "see note", "#REF!", "about 20")
 
 Array = npt.NDArray[np.generic]
 Row = list[str]
@@ -73,14 +73,14 @@ Row = list[str]
 
 @dataclass(frozen=True, slots=True)
 class ChurnTable:
-    """A table as text.
+    """Table of strings.
 
     Parameters
     ----------
     header : tuple of str
-        The columns' names, the target's last.
+        Names of the columns, the target's last.
     rows : list of list of str
-        As they stand in the file; the missing value is the empty string.
+        Values as in the file; a missing value is the empty string.
     """
 
     header: tuple[str, ...]
@@ -96,16 +96,16 @@ class ChurnTable:
 
 
 def generate_churn(rows: int = 4_000, seed: int = 7, target: str = TARGET) -> ChurnTable:
-    """Return a well-formed table.
+    """Generate a table without malformed rows.
 
     Parameters
     ----------
     rows : int, default=4000
-        How many customers.
+        Count of customers.
     seed : int, default=7
-        Of every random choice.
+        Seed of every random choice.
     target : str, default='churned'
-        What the target column is called.
+        Name of the target column.
     """
     random = np.random.default_rng(seed)
     columns = _customers(random, rows)
@@ -117,10 +117,9 @@ def generate_churn(rows: int = 4_000, seed: int = 7, target: str = TARGET) -> Ch
 
 
 def add_malformed(table: ChurnTable, count: int = 240, seed: int = 7) -> ChurnTable:
-    """Return the table with ``count`` malformed rows more, strewn among the others.
+    """Insert ``count`` malformed rows at random positions; the other rows keep their order.
 
-    A third has a field too many, a third is cut short, a third has a word where a number belongs. Rows that were
-    there stay as they were, in their order.
+    One third has an additional field, one third is truncated, one third has text in a numeric column.
     """
     random = np.random.default_rng([seed, 1])
     sources = random.integers(0, len(table.rows), count)
@@ -160,7 +159,7 @@ def _customers(random: np.random.Generator, rows: int) -> dict[str, Array]:
 
 
 def _probability(columns: dict[str, Array]) -> npt.NDArray[np.float64]:
-    """Return each customer's probability of leaving; the docstring of this module says what goes in."""
+    """Return each customer's probability of churn, as the docstring of this module defines it."""
     price = np.array([_PLANS[name] for name in columns["plan"].tolist()])
     years = (TODAY - columns["signed_up_on"].astype("datetime64[D]")).astype(np.float64) / _DAYS_A_YEAR
     monthly = columns["contract_months"] == 1
@@ -180,7 +179,7 @@ def _probability(columns: dict[str, Array]) -> npt.NDArray[np.float64]:
 
 
 def _with_missing(random: np.random.Generator, columns: dict[str, Array]) -> dict[str, Array]:
-    """Blank out values; drawn after the outcome, which knew them."""
+    """Remove values after the outcome was sampled from them."""
     rows = len(columns["plan"])
     calls = columns["support_calls"].astype(np.float64)
     share = _MISSING_SHARES
@@ -207,13 +206,13 @@ def _break(random: np.random.Generator, header: Sequence[str], row: Row, kind: i
     if kind == 1:
         return row[: int(random.integers(2, len(row) - 2))]
     position = header.index(str(random.choice(_NUMERIC)))
-    row[position] = str(random.choice(_WORDS_FOR_NUMBERS))
+    row[position] = str(random.choice(_TEXT_FOR_NUMBERS))
     return row
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write a table to a file."""
-    parser = argparse.ArgumentParser(description="Write a made-up table of telephone customers, some of whom left.")
+    parser = argparse.ArgumentParser(description="Write a generated table of telephone customers with churn.")
     parser.add_argument("file", type=Path)
     parser.add_argument("--rows", type=int, default=4_000)
     parser.add_argument("--malformed", type=int, default=240)

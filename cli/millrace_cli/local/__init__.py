@@ -1,1 +1,1 @@
-"""The local stack: MiniStack on this machine, deployed to by the real SAM CLI."""
+"""Local stack: MiniStack on this machine, deployed to with the SAM CLI."""

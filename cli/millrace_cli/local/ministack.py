@@ -1,4 +1,4 @@
-"""MiniStack's process: starting it, waiting for it, making its administrator."""
+"""MiniStack server: start, readiness, administrator."""
 
 import json
 import os
@@ -15,43 +15,43 @@ import httpx
 from botocore.config import Config
 
 from millrace_cli.errors import CliError
-from millrace_cli.local.process import MARK, start_moment
-from millrace_cli.local.state import LOCAL_REGION, LocalState
+from millrace_cli.local.process import LOCAL_DIR_VARIABLE, start_time
+from millrace_cli.local.project import LOCAL_REGION, LocalState
 from millrace_cli.local.tls import make_certificates
 
 DEFAULT_PORT = 4566
 ADMINISTRATOR = "millrace-local"
-#: How long a stack that runs may be too busy to answer.
+#: Seconds that a busy stack may take to respond.
 PATIENCE_SECONDS = 30.0
 
-#: MiniStack lets this key do everything without looking; it makes the administrator, whose requests are checked.
+#: MiniStack accepts every request of this key; it creates the administrator, whose requests are authorised.
 _ROOT_KEY = "test"
 _PORTS_TRIED = 50
 _READY_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 _LOG_LINES_SHOWN = 15
 
-#: Servers outlive the command that starts them; kept, so that Python does not take them for forgotten.
+#: Started servers, which outlive this command; the references prevent Python's ResourceWarning.
 _servers: list[subprocess.Popen[bytes]] = []
 
 
 def log_path(local_dir: Path) -> Path:
-    """Return where MiniStack's own log goes."""
+    """Return the path of MiniStack's log."""
     return local_dir / "ministack.log"
 
 
 def temporary_dir(local_dir: Path) -> Path:
-    """Return the folder that takes the temporary files of builds and deployments."""
+    """Return the folder for temporary files of builds and deployments."""
     return local_dir / "tmp"
 
 
 def workers_dir(local_dir: Path) -> Path:
-    """Return the folder that takes the temporary files of MiniStack and the functions' workers."""
+    """Return the folder for temporary files of MiniStack and the functions' workers."""
     return local_dir / "workers"
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment without AWS settings or Python paths, so that nothing local reaches an account."""
+    """Return an environment without AWS settings and Python paths, so that the local stack never uses an account."""
     dropped = ("AWS_", "SAM_", "MINISTACK_", "LAMBDA_", "PYTHON", "VIRTUAL_ENV")
     kept = {name: value for name, value in environment.items() if not name.startswith(dropped)}
     return kept | {
@@ -63,7 +63,7 @@ def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def is_port_free(port: int) -> bool:
-    """Tell whether a server could listen on 127.0.0.1 at ``port``."""
+    """Return True when ``port`` on 127.0.0.1 is free."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -73,21 +73,21 @@ def is_port_free(port: int) -> bool:
     return True
 
 
-def choose_port(wanted: int | None) -> int:
-    """Return the port to listen on: the one wanted, else the first free one from 4566 on.
+def choose_port(requested: int | None) -> int:
+    """Return the port to listen on: the requested one, else the first free one from 4566.
 
     Raises
     ------
     CliError
-        When the wanted port is taken, or no port is free.
+        When the requested port is in use, or no port is free.
     """
-    if wanted is not None:
-        if not is_port_free(wanted):
+    if requested is not None:
+        if not is_port_free(requested):
             raise CliError(
-                f"port {wanted} on 127.0.0.1 is in use by another program",
-                "stop that program, or leave --port out to take a free one",
+                f"port {requested} on 127.0.0.1 is in use by another program",
+                "stop that program, or omit --port to use a free one",
             )
-        return wanted
+        return requested
     for port in range(DEFAULT_PORT, DEFAULT_PORT + _PORTS_TRIED):
         if is_port_free(port):
             return port
@@ -95,12 +95,12 @@ def choose_port(wanted: int | None) -> int:
 
 
 def start_ministack(program: Path, local_dir: Path, port: int, stack: str) -> LocalState:
-    """Start MiniStack in its own process group, with IAM enforcement, and wait until it answers.
+    """Start MiniStack in its own process group, with IAM enforcement, and wait until it is ready.
 
     Raises
     ------
     CliError
-        When it ends or stays silent; shows the end of its log.
+        When it exits or does not become ready; has the end of its log.
     """
     certificates = make_certificates(local_dir, datetime.now(UTC))
     workers = workers_dir(local_dir)
@@ -114,14 +114,14 @@ def start_ministack(program: Path, local_dir: Path, port: int, stack: str) -> Lo
         "USE_SSL": "1",
         "MINISTACK_SSL_CERT": str(certificates.certificate),
         "MINISTACK_SSL_KEY": str(certificates.key),
-        # For the functions, whose workers inherit this.
+        # Inherited by the functions' workers.
         "AWS_CA_BUNDLE": str(certificates.authority),
         "SSL_CERT_FILE": str(certificates.authority),
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
         "TMPDIR": str(workers),
         "OMP_NUM_THREADS": "1",
-        MARK: str(local_dir),
+        LOCAL_DIR_VARIABLE: str(local_dir),
     }
     with log_path(local_dir).open("wb") as log:
         process = subprocess.Popen(  # noqa: S603  # our own pinned program
@@ -136,7 +136,7 @@ def start_ministack(program: Path, local_dir: Path, port: int, stack: str) -> Lo
     _servers.append(process)
     state = LocalState(
         pid=process.pid,
-        started=start_moment(process.pid),
+        started=start_time(process.pid),
         port=port,
         stack=stack,
         authority=str(certificates.authority),
@@ -144,30 +144,30 @@ def start_ministack(program: Path, local_dir: Path, port: int, stack: str) -> Lo
     deadline = time.monotonic() + _READY_SECONDS
     while not is_ready(state):
         if process.poll() is not None:
-            raise CliError(f"MiniStack ended while starting:\n{log_end(log_path(local_dir))}", _see(local_dir))
+            raise CliError(f"MiniStack exited while starting:\n{log_end(log_path(local_dir))}", _log_hint(local_dir))
         if time.monotonic() > deadline:
-            raise CliError(f"MiniStack did not answer within {_READY_SECONDS:.0f} seconds", _see(local_dir))
+            raise CliError(f"MiniStack was not ready within {_READY_SECONDS:.0f} seconds", _log_hint(local_dir))
         time.sleep(_POLL_SECONDS)
     return state
 
 
 def forget_ended_servers() -> None:
-    """Collect the exit codes of servers that this process started and that have ended."""
+    """Reap the servers that this process started and that have exited."""
     _servers[:] = [server for server in _servers if server.poll() is None]
 
 
 def is_ready(state: LocalState) -> bool:
-    """Tell whether MiniStack answers on the recorded port."""
+    """Return True when MiniStack responds on the recorded port."""
     try:
         trust = ssl.create_default_context(cafile=state.authority)
-        answer = httpx.get(f"{state.endpoint}/_ministack/ready", timeout=2.0, trust_env=False, verify=trust)
+        response = httpx.get(f"{state.endpoint}/_ministack/ready", timeout=2.0, trust_env=False, verify=trust)
     except (httpx.HTTPError, OSError):
         return False
-    return answer.status_code == httpx.codes.OK
+    return response.status_code == httpx.codes.OK
 
 
-def answers_within(state: LocalState, seconds: float) -> bool:
-    """Tell whether MiniStack answers before that many seconds have passed; asks at least once."""
+def responds_within(state: LocalState, seconds: float) -> bool:
+    """Return True when MiniStack responds within ``seconds``; tries at least once."""
     deadline = time.monotonic() + seconds
     while not is_ready(state):
         if time.monotonic() > deadline:
@@ -177,7 +177,7 @@ def answers_within(state: LocalState, seconds: float) -> bool:
 
 
 def log_end(path: Path, lines: int = _LOG_LINES_SHOWN) -> str:
-    """Return the last lines of a log."""
+    """Return the last lines of a log file."""
     try:
         return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
     except OSError:
@@ -185,7 +185,7 @@ def log_end(path: Path, lines: int = _LOG_LINES_SHOWN) -> str:
 
 
 def create_administrator(state: LocalState) -> LocalState:
-    """Make the user that deploys and calls: its signatures and policies are checked like anybody's."""
+    """Create the user that deploys and calls, whose requests MiniStack authorises; returns the state with its key."""
     iam = boto3.client(
         "iam",
         endpoint_url=state.endpoint,
@@ -202,5 +202,5 @@ def create_administrator(state: LocalState) -> LocalState:
     return state.with_changes(access_key_id=key["AccessKeyId"], secret_access_key=key["SecretAccessKey"])
 
 
-def _see(local_dir: Path) -> str:
-    return f"the whole log: {log_path(local_dir)}"
+def _log_hint(local_dir: Path) -> str:
+    return f"read the full log: {log_path(local_dir)}"

@@ -1,8 +1,7 @@
-"""Processes of the local stack: which are ours, and how they end.
+"""Processes of the local stack: identification and termination.
 
-MiniStack leads a process group, and the functions' workers are members of it. A process id alone proves
-nothing, because the system hands it out again; so a process counts as ours only if it also started at the
-recorded moment, and an orphaned worker only if its environment carries our mark.
+MiniStack leads a process group that contains the functions' workers. The operating system reuses process ids, so a
+process is identified by its id and its start time, and an orphaned worker by an environment variable.
 """
 
 import contextlib
@@ -12,17 +11,17 @@ import subprocess
 import time
 from pathlib import Path
 
-#: In the environment of MiniStack and so of every worker: the folder of the local stack they belong to.
-MARK = "MILLRACE_LOCAL_DIR"
+#: Environment variable of MiniStack and its workers: the folder of their local stack.
+LOCAL_DIR_VARIABLE = "MILLRACE_LOCAL_DIR"
 
 _PROC = Path("/proc")
 _HAS_PROC = (_PROC / "self" / "environ").exists()
 _POLL_SECONDS = 0.05
-_KILLED_SECONDS = 10.0
+_KILL_SECONDS = 10.0
 
 
-def start_moment(pid: int) -> str:
-    """Return when a process started, as the system tells it; empty when there is no such process."""
+def start_time(pid: int) -> str:
+    """Return a process's start time in the operating system's format; empty when there is no such process."""
     if _HAS_PROC:
         fields = _stat_fields(pid)
         return "" if fields is None or fields[0] == "Z" else fields[19]
@@ -30,38 +29,38 @@ def start_moment(pid: int) -> str:
 
 
 def is_running(pid: int, started: str) -> bool:
-    """Tell whether the very process that started then still runs."""
-    return bool(started) and start_moment(pid) == started
+    """Return True when the process with this id and start time is running."""
+    return bool(started) and start_time(pid) == started
 
 
-def marked_processes(local_dir: Path) -> list[int]:
-    """Return the processes whose environment says that they belong to the local stack in ``local_dir``."""
-    mark = f"{MARK}={local_dir}"
+def list_processes(local_dir: Path) -> list[int]:
+    """Return the ids of the processes of the local stack in ``local_dir``."""
+    variable = f"{LOCAL_DIR_VARIABLE}={local_dir}"
     if _HAS_PROC:
-        return [pid for pid in _all_pids() if mark.encode() in _environment(pid).split(b"\0")]
+        return [pid for pid in _all_pids() if variable.encode() in _environment(pid).split(b"\0")]
     lines = _ps("-axEww", "-o", "pid=,command=").splitlines()
-    return [int(line.split(None, 1)[0]) for line in lines if f" {mark} " in f"{line} "]
+    return [int(line.split(None, 1)[0]) for line in lines if f" {variable} " in f"{line} "]
 
 
 def stop_processes(local_dir: Path, *, patience_seconds: float = 1.0) -> int:
-    """End every process of the local stack in ``local_dir``: politely, then not; there is nothing it has to save.
+    """Terminate the processes of the local stack in ``local_dir``; kills those that outlast the patience.
 
     Returns
     -------
     int
-        How many processes there were.
+        Count of the processes.
     """
-    pids = [pid for pid in marked_processes(local_dir) if pid != os.getpid()]
+    pids = [pid for pid in list_processes(local_dir) if pid != os.getpid()]
     _signal(pids, signal.SIGTERM)
     if not _wait_until_gone(local_dir, patience_seconds):
-        _signal(marked_processes(local_dir), signal.SIGKILL)
-        _wait_until_gone(local_dir, _KILLED_SECONDS)
+        _signal(list_processes(local_dir), signal.SIGKILL)
+        _wait_until_gone(local_dir, _KILL_SECONDS)
     return len(pids)
 
 
 def _wait_until_gone(local_dir: Path, patience_seconds: float) -> bool:
     deadline = time.monotonic() + patience_seconds
-    while marked_processes(local_dir):
+    while list_processes(local_dir):
         if time.monotonic() > deadline:
             return False
         time.sleep(_POLL_SECONDS)
@@ -81,12 +80,12 @@ def _all_pids() -> list[int]:
 def _environment(pid: int) -> bytes:
     try:
         return (_PROC / str(pid) / "environ").read_bytes()
-    except OSError:  # it ended, or belongs to somebody else
+    except OSError:  # it ended, or belongs to another user
         return b""
 
 
 def _stat_fields(pid: int) -> list[str] | None:
-    """Return the fields of /proc/<pid>/stat from the state on; the name before it may hold anything."""
+    """Return the fields of /proc/<pid>/stat after the name, which may contain any character."""
     try:
         return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -94,6 +93,6 @@ def _stat_fields(pid: int) -> list[str] | None:
 
 
 def _ps(*arguments: str) -> str:
-    # S603, S607: fixed arguments and numbers only, and ps lies where the system puts it.
+    # S603, S607: fixed arguments and numbers only, and the path of ps depends on the system.
     finished = subprocess.run(["ps", *arguments], capture_output=True, text=True, check=False)  # noqa: S603, S607  # see above
     return finished.stdout.strip()

@@ -1,4 +1,4 @@
-"""The local stack as a whole: up, down, and how it stands."""
+"""Lifecycle of the local stack: start and deploy, stop, current state."""
 
 import shutil
 import time
@@ -9,23 +9,20 @@ from millrace_cli.errors import CliError
 from millrace_cli.local import deploy as sam
 from millrace_cli.local import ministack
 from millrace_cli.local.process import is_running, stop_processes
-from millrace_cli.local.state import LocalState, read_state, state_path, write_state
+from millrace_cli.local.project import LocalState, Project, read_state, state_path, write_state
 from millrace_cli.local.tls import CertificatePaths
-from millrace_cli.project import Project
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class UpResult:
-    """What ``up`` did.
+    """Result of :func:`up`.
 
     Parameters
     ----------
     started, built, deployed : bool
-        Which steps were needed.
+        Steps that were necessary.
     seconds : float
-        How long it took.
+        Duration.
     """
 
     state: LocalState
@@ -36,43 +33,43 @@ class UpResult:
 
 
 def live_state(project: Project) -> LocalState | None:
-    """Return the state of the local stack that runs, whether or not it was deployed to; else None.
+    """Return the state of the running local stack, deployed or not; None when it is not running.
 
     Raises
     ------
     CliError
-        When its process runs but does not answer. It is never taken for stopped: what is in it would be lost.
+        When its process is running but does not respond. Treating it as stopped would lose its data.
     """
     state = read_state(project.local_dir)
     if state is None or not is_running(state.pid, state.started):
         return None
     patience = ministack.PATIENCE_SECONDS
-    if not ministack.answers_within(state, patience):
+    if not ministack.responds_within(state, patience):
         raise CliError(
-            f"the local stack runs (process {state.pid}), but did not answer for {patience:.0f} seconds",
-            "wait until it is less busy; or begin anew: millrace local down, then millrace local up",
+            f"the local stack is running (process {state.pid}), but did not respond within {patience:.0f} seconds",
+            "wait until it is less busy; or restart it: millrace local down, then millrace local up",
         )
     return state
 
 
-def up(project: Project, port: int | None, report: Report) -> UpResult:
-    """Start the stack if it does not run, build and deploy if anything changed.
+def up(project: Project, port: int | None, report: Callable[[str], None]) -> UpResult:
+    """Start the local stack unless it is running; build and deploy if a source changed.
 
     Parameters
     ----------
     port : int or None
-        The port to take; None takes 4566 or the next free one.
+        Port to listen on; None for 4566 or the next free one.
     report : callable
-        Is told each step in words.
+        Receives the name of each step.
 
     Raises
     ------
     CliError
-        When a step fails. A stack that was started for it is stopped again, unless it can be mended in place.
+        When a step fails. A stack whose start fails is stopped again; one whose deployment fails keeps running.
     """
     began = time.monotonic()
-    # Both tools are looked for first: a fault that can be known now should not cost a start.
-    wanted = sam.LocalBuild(project).wanted()
+    # Both tools are located first, so that a missing one fails before the start.
+    fingerprint = sam.LocalBuild(project).current_fingerprint()
     project.tool("sam")
     state = live_state(project)
     started = state is None
@@ -81,31 +78,31 @@ def up(project: Project, port: int | None, report: Report) -> UpResult:
         state = _start(project, port)
     elif port not in (None, state.port):
         raise CliError(
-            f"the local stack already runs on port {state.port}",
-            f"leave --port out; or move it: millrace local down, then millrace local up --port {port}",
+            f"the local stack is already running on port {state.port}",
+            f"omit --port; or restart it: millrace local down, then millrace local up --port {port}",
         )
-    if state.deployed == wanted:
+    if state.deployed == fingerprint:
         return UpResult(state, started=False, built=False, deployed=False, seconds=time.monotonic() - began)
-    built = not sam.LocalBuild(project).is_current(wanted)
+    built = not sam.LocalBuild(project).is_current(fingerprint)
     if built:
         report("sam build: functions, shared library and layers for this machine")
-        sam.build(project, wanted)
+        sam.build(project, fingerprint)
     report(f"sam deploy: stack {state.stack}")
     sam.deploy(project, state)
-    state = state.with_changes(deployed=wanted)
+    state = state.with_changes(deployed=fingerprint)
     write_state(project.local_dir, state)
     return UpResult(state, started, built, deployed=True, seconds=time.monotonic() - began)
 
 
 def down(project: Project) -> int:
-    """End every process of the stack and remove its temporary files; builds and logs stay.
+    """Stop every process of the local stack and remove its temporary files; builds and logs stay.
 
-    Works as well after a crash: processes are found by what they are, not by what was recorded.
+    Works after a crash too: processes are found by their environment, not by the recorded state.
 
     Returns
     -------
     int
-        How many processes were ended.
+        Count of the stopped processes.
     """
     local_dir = project.local_dir
     stopped = stop_processes(local_dir)
@@ -119,7 +116,7 @@ def down(project: Project) -> int:
 
 
 def _start(project: Project, port: int | None) -> LocalState:
-    down(project)  # what an earlier stack left when it crashed
+    down(project)  # clean up after a crash
     program = project.tool("ministack")
     project.local_dir.mkdir(parents=True, exist_ok=True)
     try:

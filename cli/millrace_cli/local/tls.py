@@ -1,6 +1,6 @@
-"""Certificates of the local stack: the buckets refuse requests without TLS, on a laptop as on AWS.
+"""Certificates of the local stack, whose buckets require TLS as on AWS.
 
-An authority is made for each start and signs one certificate for 127.0.0.1; its key is thrown away.
+Each start creates an authority that signs one certificate for 127.0.0.1; the authority's key is discarded.
 """
 
 import ipaddress
@@ -20,14 +20,14 @@ _CLOCK_TOLERANCE = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class CertificatePaths:
-    """Where the certificates lie.
+    """Paths of the certificates.
 
     Parameters
     ----------
     authority : Path
-        What clients have to trust.
+        Certificate authority that clients must trust.
     certificate, key : Path
-        What the server shows and proves.
+        The server's certificate and its private key.
     """
 
     authority: Path
@@ -42,12 +42,12 @@ class CertificatePaths:
 
 
 def make_certificates(local_dir: Path, now: datetime) -> CertificatePaths:
-    """Make an authority and the server's certificate, in place of any earlier ones.
+    """Create an authority and the server's certificate, replacing earlier ones.
 
     Parameters
     ----------
     now : datetime
-        Aware; the certificates are valid for a year from here.
+        Aware; the certificates are valid for one year from then.
     """
     paths = CertificatePaths.under(local_dir)
     paths.authority.parent.mkdir(parents=True, exist_ok=True)

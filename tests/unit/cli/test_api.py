@@ -55,5 +55,5 @@ def test_no_answer_at_all_is_one_sentence():
         httpx.Client(base_url="https://api.test", transport=httpx.MockTransport(refuse)), sleep=lambda _: None
     )
 
-    with pytest.raises(CliError, match="no answer from the API: connection refused"):
+    with pytest.raises(CliError, match="the API did not respond: connection refused"):
         client.get("/models")

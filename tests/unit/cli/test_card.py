@@ -5,7 +5,7 @@ import json
 
 import pytest
 from millrace_cli.main import app
-from millrace_cli.render import run_report
+from millrace_cli.run_report import run_report
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -67,7 +67,7 @@ def test_other_forms_go_to_standard_output_too(api, form):
 def test_a_run_without_an_evaluation_says_so(api):
     result = invoke("card", "churn", "--run", "early")
     assert result.exit_code == 2
-    assert "has not been evaluated" in result.stderr
+    assert "has no evaluation" in result.stderr
 
 
 def test_a_runs_report_tells_the_rest_of_an_evaluation_in_lines():
@@ -75,7 +75,7 @@ def test_a_runs_report_tells_the_rest_of_an_evaluation_in_lines():
     console.print(run_report("churn", {"run_id": RUN, "status": "succeeded"}, (), make_card("binary")["evaluation"]))
     told = console.file.getvalue()
     assert "fit sound: roc_auc is" in told
-    assert "threshold: yes from" in told
-    assert "relies on: n1" in told
-    assert "gaps by s0:" in told
-    assert f"everything: millrace card churn --run {RUN}" in told
+    assert "threshold: yes at a probability of" in told
+    assert "most important features: n1" in told
+    assert "fairness gaps by s0:" in told
+    assert f"full evaluation: millrace card churn --run {RUN}" in told

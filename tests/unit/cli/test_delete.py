@@ -1,9 +1,9 @@
-"""`millrace delete`: what it says first, what it asks, what it shows."""
+"""Confirmation, request and output of `millrace delete`."""
 
 import json
 
 import pytest
-from millrace_cli.commands import delete
+from millrace_cli.commands import models
 from millrace_cli.main import app
 from typer.testing import CliRunner
 
@@ -31,7 +31,7 @@ def run(monkeypatch):
         answers = [(200, STATE), (200, answer)] if "--yes" not in options else [(200, answer)]
         api = FakeApi({"/models/churn": answers})
         answer_commands(monkeypatch, api)
-        monkeypatch.setattr(delete, "_somebody_is_there", lambda: typed is not None)
+        monkeypatch.setattr(models, "_is_interactive", lambda: typed is not None)
         result = CliRunner().invoke(app, ["delete", "churn", "--reason", "not needed", *options], input=typed)
         return result, [(request.method, json.loads(request.content or b"{}")) for request in api.requests]
 
@@ -41,16 +41,16 @@ def run(monkeypatch):
 def test_who_types_the_name_deletes_and_is_told_before_what_stays(run):
     result, requests = run(typed="churn\n")
     assert requests == [("GET", {}), ("DELETE", {"reason": "not needed"})]
-    assert "churn: version 3 of 4 serves. When it is deleted," in result.stderr
+    assert "churn: version 3 of 4 serves. When the model is deleted," in result.stderr
     assert "captured predictions and feedback stay in the buckets, under their lifecycle rules" in result.stderr
     assert "millrace gc churn" in result.stderr
     assert result.stdout.endswith(
         "churn: deleted; version 3 served until now\n"
-        f"  stopped: run {RUN_ID}\n"
-        "  start nothing: 2 cause(s) that waited for it\n"
+        f"  stopped run: {RUN_ID}\n"
+        "  cancelled: 2 waiting cause(s)\n"
         "  schedule retraining: rate(7 days) (UTC) -> none\n"
-        "  retired: 3, 4\n"
-        "  what it was: millrace why churn\n"
+        "  retired versions: 3, 4\n"
+        "  history: millrace why churn\n"
     )
 
 
@@ -72,4 +72,4 @@ def test_where_nobody_can_be_asked_it_takes_yes(run):
 def test_what_was_deleted_before_says_when(run):
     again = {**DELETION, "outcome": "already", "stopped_run": None, "waiting": 0, "retired": [], "schedules": []}
     result, _ = run("--yes", answer=again)
-    assert result.stdout.startswith("churn: deleted already, at 2026-05-03")
+    assert result.stdout.startswith("churn: already deleted, 2026-05-03")

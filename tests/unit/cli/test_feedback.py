@@ -1,16 +1,15 @@
-"""`millrace feedback`: what a file holds, what is sent, and how it is told."""
+"""Files, requests and output of `millrace feedback`."""
 
 import json
 
 import pytest
-from millrace_cli import console
+from millrace_cli import output
 from millrace_cli.commands import feedback
 from millrace_cli.errors import ApiError, RefusedError
 from millrace_cli.main import app
-from millrace_cli.reports import read_reports
 from typer.testing import CliRunner
 
-from tests.fakes.fake_api import FakeApi
+from tests.fakes.fake_api import FakeApi, answer_commands
 
 PATH = "/models/churn/feedback"
 SCHEMA = {
@@ -41,15 +40,8 @@ def refusal(*faults: tuple[str, str]) -> tuple[int, dict]:
 def run(monkeypatch):
     def run_command(arguments, answers):
         api = FakeApi(answers)
-
-        class Client:
-            @staticmethod
-            def for_target(target):
-                return api.client()
-
-        monkeypatch.setattr(feedback, "ApiClient", Client)
-        monkeypatch.setattr(feedback, "target_of", lambda *_: None)
-        monkeypatch.setattr(console.out, "_width", 200)
+        answer_commands(monkeypatch, api)
+        monkeypatch.setattr(output.out, "_width", 200)
         return CliRunner().invoke(app, arguments), api.requests
 
     return run_command
@@ -69,39 +61,39 @@ class TestFile:
 
     def test_the_model_s_own_names_and_ours_are_read_and_other_columns_named(self, tmp_path):
         path = self.write(tmp_path, "customer,age,churned\n7,30,yes\n\n8,31,\n9,32,no\n")
-        found = read_reports(path, "customer", "churned")
-        assert [(report.line, report.body) for report in found.reports] == [
+        found = feedback.read_feedback(path, "customer", "churned")
+        assert [(report.line, report.body) for report in found.records] == [
             (2, {"customer": "7", "churned": "yes"}),
             (5, {"customer": "9", "churned": "no"}),
         ]
-        assert (found.unknown, found.ignored) == (1, ("age",))
+        assert (found.without_outcome, found.ignored) == (1, ("age",))
 
     def test_json_lines(self, tmp_path):
         text = '{"prediction_id": "p", "outcome": 1}\n\n{"prediction_id": "q", "outcome": null}\n'
-        found = read_reports(self.write(tmp_path, text, "outcomes.jsonl"), None, None)
-        assert [(report.line, report.body) for report in found.reports] == [(1, {"prediction_id": "p", "outcome": 1})]
-        assert found.unknown == 1
+        found = feedback.read_feedback(self.write(tmp_path, text, "outcomes.jsonl"), None, None)
+        assert [(report.line, report.body) for report in found.records] == [(1, {"prediction_id": "p", "outcome": 1})]
+        assert found.without_outcome == 1
 
     @pytest.mark.parametrize(
         ("name", "text", "told"),
         [
-            ("a.csv", "age,outcome\n1,yes\n", "what the outcome is of"),
-            ("a.csv", "customer,age\n1,2\n", "no column that says the outcome"),
+            ("a.csv", "age,outcome\n1,yes\n", "no column with the prediction's id"),
+            ("a.csv", "customer,age\n1,2\n", "no column with the outcome"),
             ("a.csv", "customer,outcome\n1\n", "line 2 has 1 values for 2 columns"),
             ("a.jsonl", "{\n", "line 1 is not JSON"),
-            ("a.jsonl", "[1]\n", "line 1 is no object"),
+            ("a.jsonl", "[1]\n", "line 1 is not an object"),
         ],
     )
     def test_what_is_no_feedback_is_refused_in_words(self, tmp_path, name, text, told):
         with pytest.raises(RefusedError, match=told):
-            read_reports(self.write(tmp_path, text, name), "customer", "churned")
+            feedback.read_feedback(self.write(tmp_path, text, name), "customer", "churned")
 
     def test_a_file_that_is_not_there_or_no_text(self, tmp_path):
-        with pytest.raises(RefusedError, match="there is no file"):
-            read_reports(tmp_path / "none.csv", None, None)
+        with pytest.raises(RefusedError, match="does not exist"):
+            feedback.read_feedback(tmp_path / "none.csv", None, None)
         (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00")
         with pytest.raises(RefusedError, match="UTF-8"):
-            read_reports(tmp_path / "b.csv", None, None)
+            feedback.read_feedback(tmp_path / "b.csv", None, None)
 
 
 class TestCommand:
@@ -113,7 +105,7 @@ class TestCommand:
             {"/models/churn/schema": [(200, SCHEMA)], PATH: [(200, {"received": 1})]},
         )
         assert result.exit_code == 0, result.output
-        assert "1 reports received" in result.output
+        assert "1 records received" in result.output
         assert sent(requests) == [{"customer": "7", "churned": "yes"}]
 
     def test_wrong_lines_are_named_and_the_others_sent(self, run, tmp_path):
@@ -125,7 +117,7 @@ class TestCommand:
         }
         result, requests = run(["feedback", "churn", str(file)], answers)
         assert result.exit_code == 1
-        assert "2 reports received" in result.output
+        assert "2 records received" in result.output
         assert "expects one of" in result.output
         assert [report["customer"] for report in sent(requests)][3:] == ["7", "9"]
         result, _ = run(["feedback", "churn", str(file), "--json"], answers)
@@ -136,7 +128,7 @@ class TestCommand:
     def test_coverage_is_shown_without_a_file(self, run):
         result, requests = run(["feedback", "churn", "--hours", "24"], {PATH: [(200, COVERAGE)]})
         assert result.exit_code == 0, result.output
-        assert "3 of 4 predictions have an outcome (75.0%)" in result.output
+        assert "3 of 4 predictions have ground truth (75.0%)" in result.output
         assert requests[0].url.params["hours"] == "24"
         assert "2026-05-03" in result.output
         result, _ = run(["feedback", "churn", "--json"], {PATH: [(200, COVERAGE)]})
@@ -156,9 +148,9 @@ class TestCommand:
 class TestSending:
     def send(self, answers, n_reports=5, size=2):
         api = FakeApi({PATH: answers})
-        reports = [feedback.Report(10 + place, {"row_id": place}) for place in range(n_reports)]
+        reports = [feedback.FeedbackRecord(10 + place, {"row_id": place}) for place in range(n_reports)]
         shown: list[int] = []
-        return feedback.send(api.client(), "churn", reports, shown.append, size), api.requests, shown
+        return feedback.send_feedback(api.client(), "churn", reports, shown.append, size), api.requests, shown
 
     def test_a_long_file_goes_in_parts(self):
         sending, requests, shown = self.send([(200, {"received": 2})])
@@ -168,8 +160,8 @@ class TestSending:
     def test_where_all_of_a_part_is_wrong_the_next_one_goes_on(self):
         wrong = refusal(("row 0: outcome", "no"), ("row 1: outcome", "no"), ("row 1: row_id", "no"))
         sending, _, _ = self.send([wrong, (200, {"received": 2})], 4)
-        assert (sending.received, sending.wrong_lines) == (2, 2)
-        assert [line for line, _, _ in sending.wrong] == [10, 11, 11]
+        assert (sending.received, sending.invalid_lines) == (2, 2)
+        assert [line for line, _, _ in sending.invalid] == [10, 11, 11]
 
     @pytest.mark.parametrize("answer", [(403, {"message": "no"}), (400, {"message": "no"}), refusal(("body", "no"))])
     def test_other_errors_are_errors(self, answer):

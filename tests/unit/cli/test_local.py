@@ -9,14 +9,12 @@ from datetime import UTC, datetime
 import pytest
 from millrace_cli.errors import CliError
 from millrace_cli.local import ministack
-from millrace_cli.local.deploy import stack_name
-from millrace_cli.local.fingerprint import fingerprint
+from millrace_cli.local.deploy import fingerprint, stack_name
 from millrace_cli.local.ministack import choose_port, clean_environment
-from millrace_cli.local.process import MARK, is_running, start_moment, stop_processes
+from millrace_cli.local.process import LOCAL_DIR_VARIABLE, is_running, start_time, stop_processes
+from millrace_cli.local.project import LocalState, Project, read_state, state_path, write_state
 from millrace_cli.local.stack import live_state, up
-from millrace_cli.local.state import LocalState, read_state, state_path, write_state
 from millrace_cli.local.tls import make_certificates
-from millrace_cli.project import Project
 from millrace_cli.target import local_api_url, resolve_target
 
 STATE = LocalState(pid=1, started="x", port=4566, stack="millrace-local", authority="/ca.pem", secret_access_key="s")
@@ -76,12 +74,12 @@ def test_nothing_of_the_users_account_reaches_the_local_stack():
 def test_only_processes_with_our_mark_are_ended(tmp_path):
     sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
     with (
-        subprocess.Popen(sleeper, env={**os.environ, MARK: str(tmp_path)}) as ours,  # noqa: S603  # this very interpreter
-        subprocess.Popen(sleeper, env={**os.environ, MARK: f"{tmp_path}-other"}) as other,  # noqa: S603  # likewise
+        subprocess.Popen(sleeper, env={**os.environ, LOCAL_DIR_VARIABLE: str(tmp_path)}) as ours,  # noqa: S603  # this very interpreter
+        subprocess.Popen(sleeper, env={**os.environ, LOCAL_DIR_VARIABLE: f"{tmp_path}-other"}) as other,  # noqa: S603  # likewise
     ):
-        started = start_moment(ours.pid)
+        started = start_time(ours.pid)
         assert is_running(ours.pid, started)
-        assert not is_running(ours.pid, "another moment")
+        assert not is_running(ours.pid, "another time")
 
         assert stop_processes(tmp_path) == 1
 
@@ -119,7 +117,7 @@ def test_the_local_api_is_the_aws_address_behind_the_endpoint():
 
 @pytest.mark.parametrize("url", ["", "https://example.com/v1", "https://abc.execute-api.us-east-1.amazonaws.com/"])
 def test_an_output_that_is_no_api_is_refused(url):
-    with pytest.raises(CliError, match="not the address of a REST API"):
+    with pytest.raises(CliError, match="not the URL of a REST API"):
         local_api_url(url, "https://127.0.0.1:4566")
 
 
@@ -146,14 +144,14 @@ def test_the_stack_is_called_what_the_configuration_says(tmp_path):
 def busy_stack(tmp_path, monkeypatch):
     """A recorded stack whose process runs and answers nothing, which nothing may start again or stop."""
     project = Project(tmp_path)
-    state = LocalState(pid=os.getpid(), started=start_moment(os.getpid()), port=1, stack="s", authority="/none.pem")
+    state = LocalState(pid=os.getpid(), started=start_time(os.getpid()), port=1, stack="s", authority="/none.pem")
     write_state(project.local_dir, state)
     monkeypatch.setattr(ministack, "PATIENCE_SECONDS", 0.0)
     return project
 
 
 def test_a_stack_that_is_too_busy_to_answer_is_not_taken_for_stopped(busy_stack):
-    with pytest.raises(CliError, match="did not answer") as caught:
+    with pytest.raises(CliError, match="did not respond") as caught:
         live_state(busy_stack)
 
     assert "millrace local down" in caught.value.hint
@@ -172,7 +170,7 @@ def test_a_running_stack_does_not_change_its_port_silently(busy_stack, monkeypat
     monkeypatch.setattr(ministack, "is_ready", lambda _: True)
     monkeypatch.setattr(Project, "tool", lambda project, *names: project.root.joinpath(*names))
 
-    with pytest.raises(CliError, match="already runs on port 1"):
+    with pytest.raises(CliError, match="already running on port 1"):
         up(busy_stack, 4599, print)
 
 

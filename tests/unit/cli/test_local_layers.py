@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 from millrace_cli.local.deploy import LocalBuild
-from millrace_cli.project import Project
+from millrace_cli.local.project import Project
 
 from layers.local_layers import keep_layers
 from layers.lockfile import LayerBuildError
@@ -56,7 +56,7 @@ def test_only_the_layers_of_the_last_build_stay(tmp_path):
     build = LocalBuild(Project(tmp_path))
     for name in ("old", "new"):
         (build.layers / name).mkdir(parents=True)
-    build.mark.write_text("new", encoding="utf-8")
+    build.fingerprint_file.write_text("new", encoding="utf-8")
 
     build.remove_old_layers()
 
@@ -67,7 +67,7 @@ def test_a_build_without_its_layers_is_not_current(tmp_path):
     build = LocalBuild(Project(tmp_path))
     build.folder.mkdir(parents=True)
     (build.folder / "template.yaml").touch()
-    build.mark.write_text("new", encoding="utf-8")
+    build.fingerprint_file.write_text("new", encoding="utf-8")
     assert not build.is_current("new")
 
     (build.layers / "new").mkdir(parents=True)

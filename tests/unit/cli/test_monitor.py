@@ -1,12 +1,12 @@
 import io
 
 import pytest
-from millrace_cli import console
+from millrace_cli import output
 from millrace_cli.commands import monitor
 from millrace_cli.main import app
 from typer.testing import CliRunner
 
-from tests.fakes.fake_api import FakeApi
+from tests.fakes.fake_api import FakeApi, answer_commands
 
 FINDING = {
     "verdict": "feature_drift",
@@ -65,16 +65,9 @@ def run(monkeypatch):
         looks = [(200, {"model": "churn", "run": RUN, "status": status}) for status in statuses]
         answer = (200, {"model": "churn", "report": report, "page": PAGE, "run": RUN})
         api = FakeApi({PATH: [answer], f"{PATH}/{RUN}": looks})
-
-        class Client:
-            @staticmethod
-            def for_target(target):
-                return api.client()
-
-        monkeypatch.setattr(monitor, "ApiClient", Client)
-        monkeypatch.setattr(monitor, "target_of", lambda *_: FakeTarget())
+        answer_commands(monkeypatch, api, FakeTarget())
         monkeypatch.setattr(monitor.webbrowser, "open", opened.append)
-        monkeypatch.setattr(console.out, "_width", 200)
+        monkeypatch.setattr(output.out, "_width", 200)
         result = CliRunner().invoke(app, ["monitor", "churn", *arguments])
         return result, [f"{request.method} {request.url.path}" for request in api.requests], opened
 
@@ -92,7 +85,7 @@ def test_verdicts_what_is_out_of_order_and_incidents_are_shown(run):
     assert done == "  asked for a training run: run r1 is training"
     assert open_line.startswith("DriftDetected: open since")
     assert "(age, model)" in open_line
-    assert over_line.startswith("ModelStale: since")
+    assert over_line.startswith("ModelStale: resolved")
 
 
 def test_a_look_at_once_is_waited_for(run):
@@ -104,7 +97,7 @@ def test_a_look_at_once_is_waited_for(run):
 def test_a_look_that_fails_says_where_to_look(run):
     result, asked, _ = run("--now", statuses=("failed",))
     assert result.exit_code == 1
-    assert "looking at churn failed" in result.stderr
+    assert "the monitoring run of churn failed" in result.stderr
     assert asked[-1] == f"GET {PATH}/{RUN}"
 
 
@@ -113,7 +106,7 @@ def test_a_look_that_takes_too_long_is_given_up(run, monkeypatch):
     monkeypatch.setattr(monitor.time, "monotonic", lambda: next(moments))
     result, _, _ = run("--now", statuses=("running",))
     assert result.exit_code == 1
-    assert "takes longer" in result.stderr
+    assert "exceeds 900 seconds" in result.stderr
 
 
 def test_the_page_is_saved_and_opened(run, tmp_path):
@@ -127,7 +120,7 @@ def test_the_page_is_saved_and_opened(run, tmp_path):
 
 def test_a_page_that_cannot_be_written_is_a_sentence(run, tmp_path):
     result, _, opened = run("--report", str(tmp_path / "nowhere" / "churn.html"))
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "cannot be written" in result.stderr
     assert opened == []
 
@@ -135,11 +128,11 @@ def test_a_page_that_cannot_be_written_is_a_sentence(run, tmp_path):
 def test_before_anything_was_judged_it_says_what_it_takes(run):
     result, _, _ = run(report=None)
     assert result.exit_code == 0
-    assert "it takes traffic" in result.stderr
+    assert "it needs traffic" in result.stderr
 
 
 def test_on_a_terminal_the_page_is_opened_without_being_asked_for(run, monkeypatch):
-    monkeypatch.setattr(console.out, "_force_terminal", True)
+    monkeypatch.setattr(output.out, "_force_terminal", True)
     _, _, (opened,) = run()
     assert opened.endswith("/churn.html")
     assert run("--json")[2] == [opened]

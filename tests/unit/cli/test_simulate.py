@@ -4,11 +4,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from millrace_cli.commands.simulate import read_duration, sent_line
+from millrace_cli.commands.local import parse_duration
 from millrace_cli.errors import ApiError, RefusedError
-from millrace_cli.simulation.rows import newest_rows
-from millrace_cli.simulation.shifts import apply_shifts, parse_shift
-from millrace_cli.simulation.traffic import Sent, Traffic
+from millrace_cli.simulation import (
+    Traffic,
+    TrafficStats,
+    apply_shifts,
+    parse_shift,
+    read_newest_dataset,
+    traffic_line,
+)
 
 
 def objects(*values):
@@ -80,7 +85,7 @@ class TestShifts:
         assert "age, spent, plan, churned" in refusal.value.hint
 
     def test_words_cannot_be_moved(self):
-        with pytest.raises(RefusedError, match="'plan' holds no numbers"):
+        with pytest.raises(RefusedError, match="'plan' is not numeric"):
             shifted("plan:+1sd")
 
 
@@ -133,7 +138,7 @@ class TestTraffic:
         ids = [report["prediction_id"] for report in stack.feedback]
         assert len(ids) == len(set(ids)) == sent.feedback == 100
         right = sum(report["outcome"] == "no" for report in stack.feedback)
-        assert sent.right == right
+        assert sent.correct == right
         assert 0 < right < 100
 
     def test_without_labels_nothing_is_reported(self):
@@ -150,12 +155,12 @@ class TestTraffic:
     def test_refusals_are_counted_and_traffic_goes_on(self):
         sent = send(FakeStack(ApiError("slow down", status=429, error_code="", hint="")))
         assert (sent.rows, sent.refused, sent.last_error) == (0, 50, "slow down")
-        assert "50 requests refused (slow down)" in sent_line("churn", sent)
+        assert "50 requests rejected (slow down)" in traffic_line("churn", sent)
 
     def test_a_line_says_what_became_of_it(self):
-        sent = Sent(rows=2_000, right=1_500, feedback=2_000, versions={2, 1})
-        assert sent_line("churn", sent) == (
-            "churn: 2,000 rows answered by version 1, 2, 2,000 outcomes reported, 75.0% predicted right"
+        sent = TrafficStats(rows=2_000, correct=1_500, feedback=2_000, versions={2, 1})
+        assert traffic_line("churn", sent) == (
+            "churn: 2,000 rows predicted by version 1, 2, 2,000 outcomes reported, 75.0% correct"
         )
 
 
@@ -206,7 +211,7 @@ class TestRows:
         buffer = io.BytesIO()
         pq.write_table(stored, buffer)
         reads = FakeReads([{"dataset_id": "ab12"}, {"dataset_id": "older"}])
-        columns, target = newest_rows("churn", reads, FakeTarget(buffer.getvalue()))
+        columns, target = read_newest_dataset("churn", reads, FakeTarget(buffer.getvalue()))
         assert target == "churned"
         assert {name: values.tolist() for name, values in columns.items()} == {
             "id": ["1", "2"],
@@ -217,20 +222,20 @@ class TestRows:
     def test_a_boolean_target_is_told_in_the_replies_words(self):
         buffer = io.BytesIO()
         pq.write_table(pa.table({"id": ["1", "2", "3"], "churned": [True, False, None]}), buffer)
-        columns, _ = newest_rows("churn", FakeReads([{"dataset_id": "ab12"}]), FakeTarget(buffer.getvalue()))
+        columns, _ = read_newest_dataset("churn", FakeReads([{"dataset_id": "ab12"}]), FakeTarget(buffer.getvalue()))
         assert columns["churned"].tolist() == ["yes", "no", None]
 
     def test_a_model_without_data_is_refused_with_what_to_do(self):
         with pytest.raises(RefusedError, match="no dataset"):
-            newest_rows("churn", FakeReads([]), FakeTarget(b""))
+            read_newest_dataset("churn", FakeReads([]), FakeTarget(b""))
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("5m", 300), ("1.5h", 5_400)])
 def test_durations(text, seconds):
-    assert read_duration(text) == seconds
+    assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "5", "m", "0s", "5 m", "-1s"])
 def test_what_is_no_duration_is_refused(text):
-    with pytest.raises(RefusedError, match="no duration"):
-        read_duration(text)
+    with pytest.raises(RefusedError, match="not a duration"):
+        parse_duration(text)

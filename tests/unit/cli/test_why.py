@@ -2,8 +2,9 @@ import json
 
 import pytest
 from millrace.registry.ledger import finding_cause_id
+from millrace_cli.commands.why import build_timeline
 from millrace_cli.main import app
-from millrace_cli.story import tell
+from millrace_cli.output import format_timestamp
 from typer.testing import CliRunner
 
 from tests.fakes.fake_api import FakeApi, answer_commands
@@ -55,9 +56,9 @@ INCIDENT = {
 }
 
 
-class TestStory:
+class TestTimeline:
     def test_an_incident_that_became_no_cause_is_a_chapter_of_its_own(self):
-        chapters = tell(LEDGER, [RUN], [{**INCIDENT, "model": "churn"}])
+        chapters = build_timeline(LEDGER, [RUN], [{**INCIDENT, "model": "churn"}])
         chapter = next(chapter for chapter in chapters if chapter.kind == "DataQualityDegraded")
         assert chapters.index(chapter) == 1  # after the spec's change, before what was skipped
         assert chapter.happened == "age is missing in 12% of the rows"
@@ -67,52 +68,63 @@ class TestStory:
         cause_id = finding_cause_id("drift", "churn", "i1", 2)
         told = entry(7, "run_requested", "age shifted", kind="drift", cause_id=cause_id, run_id="r1")
         incident = {**INCIDENT, "model": "churn", "event": "DriftDetected", "alerts": 2}
-        assert [chapter.kind for chapter in tell([told], [RUN], [incident])] == ["drift"]
-        (unheard,) = tell([], [RUN], [{**incident, "actions": ["asked"], "resolved_at": "2026-05-03T15:00:00+00:00"}])
-        assert unheard.consequences == ["asked", "over since 2026-05-03T15:00:00+00:00"]
+        assert [chapter.kind for chapter in build_timeline([told], [RUN], [incident])] == ["drift"]
+        (unheard,) = build_timeline(
+            [], [RUN], [{**incident, "actions": ["asked"], "resolved_at": "2026-05-03T15:00:00+00:00"}]
+        )
+        assert unheard.consequences == ["asked", f"resolved {format_timestamp('2026-05-03T15:00:00+00:00')}"]
 
     def test_a_cause_its_run_and_its_outcome_are_one_chapter(self):
-        chapter = tell(LEDGER, [RUN])[-1]
+        chapter = build_timeline(LEDGER, [RUN])[-1]
         assert (chapter.kind, chapter.happened) == ("drift", "age shifted")
         assert chapter.consequences == [
-            "started run r1, which succeeded after 90 s: the model is not worse than version 3",
+            "started run r1, succeeded after 90 s: the model is not worse than version 3",
             "registered version 4 (1.0.3)",
             "champion moved from version 3 to version 4",
         ]
 
     def test_what_started_nothing_says_why(self):
-        chapter = tell(LEDGER, [RUN])[1]
+        chapter = build_timeline(LEDGER, [RUN])[1]
         assert (chapter.kind, chapter.happened) == ("quality", "accuracy fell to 0.71")
-        assert chapter.consequences == ["started nothing: run r1 was asked for"]
+        assert chapter.consequences == ["started no run: run r1 was asked for"]
+
+    def test_the_reasons_of_a_skipped_cause_are_read_from_their_fields(self):
+        details = {"kind": "quality", "cause_id": "c2", "refusal": "run r1 (upload) is active"}
+        skipped = entry(5, "trigger_skipped", "any sentence", cause_reason="accuracy fell (0.71)", **details)
+        (event,) = build_timeline([skipped], [RUN])
+        assert (event.happened, event.consequences) == (
+            "accuracy fell (0.71)",
+            ["started no run: run r1 (upload) is active"],
+        )
 
     def test_what_has_no_cause_is_a_chapter_of_its_own_and_the_newest_comes_first(self):
-        chapters = tell(LEDGER, [RUN])
+        chapters = build_timeline(LEDGER, [RUN])
         assert [chapter.kind for chapter in chapters] == ["spec_changed", "quality", "drift"]
         assert chapters[0].consequences == []
 
     def test_a_cause_that_waited_names_the_run_that_answered_it(self):
         waited = entry(2, "trigger_deferred", "b.csv was uploaded", kind="upload", cause_id="c9", waits_for="r1")
         follow_up = {**RUN, "run_id": "r2", "cause_ids": ["c9"]}
-        (chapter,) = tell([waited], [RUN, follow_up])
-        assert chapter.consequences == ["waited for run r1 to finish; then started run r2"]
-        (chapter,) = tell([waited], [])
-        assert chapter.consequences == ["waited for run r1 to finish"]
+        (chapter,) = build_timeline([waited], [RUN, follow_up])
+        assert chapter.consequences == ["waited for run r1, then started run r2"]
+        (chapter,) = build_timeline([waited], [])
+        assert chapter.consequences == ["waited for run r1"]
 
     @pytest.mark.parametrize(
         ("run", "words"),
         [
             (None, "started run r1"),
-            ({**RUN, "status": "running", "stage": "training"}, "started run r1, which is training"),
-            ({**RUN, "status": "failed", "finished_at": None, "reasons": []}, "started run r1, which failed"),
+            ({**RUN, "status": "running", "stage": "training"}, "started run r1 (training)"),
+            ({**RUN, "status": "failed", "finished_at": None, "reasons": []}, "started run r1, failed"),
         ],
     )
     def test_a_run_is_told_as_far_as_it_is_known(self, run, words):
-        (chapter,) = tell(LEDGER[-1:], [run] if run else [])
+        (chapter,) = build_timeline(LEDGER[-1:], [run] if run else [])
         assert chapter.consequences == [words]
 
     def test_how_a_run_failed_belongs_to_its_chapter(self):
         failed = entry(2, "run_failed", "the worker did not finish", run_id="r1")
-        (chapter,) = tell([LEDGER[-1], failed], [])
+        (chapter,) = build_timeline([LEDGER[-1], failed], [])
         assert chapter.consequences[-1] == "run failed: the worker did not finish"
 
 
@@ -136,4 +148,4 @@ class TestCommand:
         assert [chapter["kind"] for chapter in chapters] == ["spec_changed"]
 
     def test_a_model_without_a_story_says_so(self, invoke):
-        assert "nothing has happened to churn yet" in invoke(self.answers([]), "why", "churn").stderr
+        assert "churn has no history" in invoke(self.answers([]), "why", "churn").stderr

@@ -1,4 +1,4 @@
-"""`millrace promote | rollback | retire | approve | reject | history --at`: what is asked, what is shown."""
+"""Requests and output of `millrace promote | rollback | retire | approve | reject | gc | history --at`."""
 
 import json
 import subprocess
@@ -85,9 +85,7 @@ def test_a_rollback_names_the_champion_it_goes_back_from(run):
     }
     result, bodies = run(["rollback", "churn", "--reason", "complaints"], answers)
     assert bodies == [{"to": None, "reason": "complaints", "expected_champion": 3}]
-    assert result.stdout == (
-        "churn: rolled back to version 1; before: 3\n  passed over: version 2 of 'churn' is retired\n"
-    )
+    assert result.stdout == ("churn: rolled back to version 1; before: 3\n  skipped: version 2 of 'churn' is retired\n")
 
 
 def test_a_version_is_retired(run):
@@ -108,7 +106,7 @@ def test_an_approval_is_answered(run, command, decision):
 def test_an_answer_that_was_given_before_says_by_whom(run):
     path = f"/models/churn/runs/{RUN_ID}/approval"
     result, _ = run(["approve", "churn", RUN_ID, "--reason", "x"], {path: {**ANSWER, "outcome": "already"}})
-    assert "was answered so already, by ann" in result.stdout
+    assert "already has this decision, by ann" in result.stdout
 
 
 def test_what_served_at_a_time_is_shown_with_who_let_it_in(run):
@@ -145,7 +143,7 @@ def test_garbage_is_collected_until_nothing_is_left(run):
     first = {**COLLECTION, "versions": [1, 2], "runs": [], "is_complete": False}
     answers = {"/models/churn/gc": [(200, first), (200, COLLECTION)]}
     result, bodies = run(["gc", "churn"], answers)
-    assert bodies == [{"dry_run": False, "reason": "asked for by hand"}] * 2
+    assert bodies == [{"dry_run": False, "reason": "requested by hand"}] * 2
     assert result.stdout == "churn: deleted 10 object(s), 4.0 MB\n  versions: 1, 2\n  runs: r1\n"
 
 

@@ -1,9 +1,9 @@
 import io
 
-from millrace_cli.console import WholeConsole
-from millrace_cli.progress import RunProgress
-from millrace_cli.render import make_table, predictions_table, run_report
-from millrace_cli.watch import Snapshot
+from millrace_cli.commands.predict import predictions_table
+from millrace_cli.output import UncroppedConsole, make_table
+from millrace_cli.run_progress import RunProgress, Snapshot
+from millrace_cli.run_report import run_report
 from rich.console import Console
 
 EVALUATION = {
@@ -53,10 +53,10 @@ def test_predictions_show_labels_or_values():
 
 
 def test_a_narrow_terminal_cuts_no_identifier_off():
-    console = WholeConsole(file=io.StringIO(), width=80)
+    console = UncroppedConsole(file=io.StringIO(), width=80)
     arn = "arn:aws:states:us-east-1:000000000000:stateMachine:millrace-local-training"
     console.print(
-        make_table("", ("name", "value", "why"), [("TrainingPipelineArn", arn, "a sentence [that] wraps " * 5)])
+        make_table("", ("name", "value", "reason"), [("TrainingPipelineArn", arn, "a sentence [that] wraps " * 5)])
     )
 
     assert f"TrainingPipelineArn  {arn}" in console.file.getvalue()
@@ -81,7 +81,7 @@ def test_off_a_terminal_each_change_is_one_line():
 
     lines = [line.partition("churn: ")[2].strip() for line in console.file.getvalue().splitlines()]
     assert lines == [
-        "another run is active; this upload waits for it",
+        "waiting for the active run to finish",
         "training",
         "linear succeeded",
         "succeeded",

@@ -1,6 +1,6 @@
 import pytest
 from millrace_cli.errors import CliError
-from millrace_cli.watch import Snapshot, follow_causes
+from millrace_cli.run_progress import Snapshot, follow_causes
 
 from tests.fakes.fake_api import FakeApi
 
@@ -55,7 +55,7 @@ def test_a_skipped_cause_is_final_and_refused():
 def test_an_upload_that_nobody_notices_says_so():
     moments = iter([0.0, 50.0, 101.0])
 
-    with pytest.raises(CliError, match="not noticed within 100 seconds"):
+    with pytest.raises(CliError, match="did not receive the upload within 100 seconds"):
         follow(FakeApi({"/models/churn/causes/c": [NOT_SEEN]}), clock=lambda: next(moments))
 
 

@@ -1,6 +1,6 @@
 import pytest
+from millrace_cli.commands.predict import convert_column, read_request, row_count
 from millrace_cli.errors import RefusedError
-from millrace_cli.tables import convert_column, read_request, row_count
 
 
 def test_a_file_becomes_a_split_frame_with_json_types(tmp_path):
@@ -41,7 +41,7 @@ def test_inline_json_is_taken_as_rows(text):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("nowhere.csv", "neither a file nor JSON"), ("{oops", "not JSON"), ("[1, 2]", "no row"), ("[]", "no row")],
+    [("nowhere.csv", "neither a file nor JSON"), ("{oops", "not valid JSON"), ("[1, 2]", "no rows"), ("[]", "no rows")],
 )
 def test_what_is_no_request_is_refused(text, message):
     with pytest.raises(RefusedError, match=message):

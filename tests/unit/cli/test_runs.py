@@ -1,4 +1,4 @@
-"""`millrace runs ...` and `millrace compare`, over a run that was really trained in memory."""
+"""`millrace runs ...` and `millrace compare`, on a run that was trained in memory."""
 
 import io
 import json
@@ -8,12 +8,10 @@ from botocore.exceptions import ClientError
 from millrace.errors import ArtifactNotFoundError
 from millrace.layout import evaluation_key, trial_key
 from millrace.registry.queries import describe_run
-from millrace_cli.commands import compare as compare_command
-from millrace_cli.commands import runs as runs_command
 from millrace_cli.main import app
 from typer.testing import CliRunner
 
-from tests.fakes.fake_api import FakeApi
+from tests.fakes.fake_api import FakeApi, answer_commands
 from tests.prepared_data import make_dataset
 from tests.training_run import MODEL, RUN_ID, TrainingRun
 
@@ -52,9 +50,7 @@ def serve(world: TrainingRun, monkeypatch) -> None:
         f"/models/{MODEL}/runs": [(200, {"runs": [document["run"]]})],
         f"/models/{MODEL}/runs/{RUN_ID}": [(200, document)],
     }
-    for command in (runs_command, compare_command):
-        monkeypatch.setattr(command, "target_of", lambda *_: FakeTarget(world))
-        monkeypatch.setattr(command.ApiClient, "for_target", lambda *_: FakeApi(answers).client())
+    answer_commands(monkeypatch, FakeApi(answers), FakeTarget(world))
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -75,7 +71,7 @@ def test_a_run_is_shown_with_its_search_and_every_trial(world, arguments):
     code, output = run("runs", *arguments)
 
     assert code == 0
-    assert "3 drawn with seed 0, 3 at once" in output
+    assert "3 sampled with seed 0, 3 at once" in output
     assert "100, a sample of 200: the spec trains on at most 100 rows" in output
     assert "Leaderboard, mean of 2 folds" in output
     for trial_id in ("01-baseline", "02-logistic_regression", "03-hist_gradient_boosting"):
@@ -109,7 +105,7 @@ def test_a_trial_is_trained_again_to_the_same_model(world):
     code, output = run("runs", "reproduce", RUN_ID)
 
     assert code == 0
-    assert "the same model, byte for byte" in output
+    assert "the models are byte-identical" in output
     code, output = run("runs", "reproduce", RUN_ID, "--trial", "01-baseline", "--json")
     assert code == 0
     assert json.loads(output)["byte_equal"] is True
@@ -125,8 +121,8 @@ def test_a_trial_that_was_recorded_otherwise_is_another_model(world):
     code, output = run("runs", "reproduce", RUN_ID, "--trial", "03-hist_gradient_boosting")
 
     assert code == 1
-    assert "another model; predictions differ by up to" in output
-    assert "numpy was 1.0.0, is" in output
+    assert "the models differ; predictions differ by up to" in output
+    assert "numpy: 1.0.0 in the record" in output
 
 
 def test_a_trial_without_a_record_is_said(world):
@@ -140,7 +136,7 @@ def test_two_runs_are_compared(world):
     code, output = run("compare", RUN_ID, RUN_ID)
 
     assert code == 0
-    assert "parameters: the same" in output
+    assert "parameters: identical" in output
     assert "roc_auc" in output
     code, output = run("compare", RUN_ID, RUN_ID, "--json")
     assert json.loads(output)["parameters"] == {}
@@ -153,4 +149,4 @@ def test_two_runs_are_compared_without_any_evaluation(world, monkeypatch):
     code, output = run("compare", RUN_ID, RUN_ID)
 
     assert code == 0
-    assert "winner: the same" in output
+    assert "winner: identical" in output

@@ -1,4 +1,4 @@
-"""`millrace data` and `millrace spec`: what is asked of the API, what is shown, how faults are told."""
+"""Requests, output and errors of `millrace data` and `millrace spec`."""
 
 import io
 import json
@@ -7,8 +7,8 @@ import pytest
 import yaml
 from botocore.exceptions import ClientError
 from millrace.spec import ModelSpec
-from millrace_cli import console
-from millrace_cli.commands import data, spec
+from millrace_cli import output
+from millrace_cli.commands import spec
 from millrace_cli.main import app
 from typer.testing import CliRunner
 
@@ -119,10 +119,9 @@ def run(monkeypatch):
             {path: [answer if isinstance(answer, tuple) else (200, answer)] for path, answer in answers.items()}
         )
 
-        answer_commands(monkeypatch, api)
-        monkeypatch.setattr(data, "target_of", lambda *_: FakeTarget(report))
+        answer_commands(monkeypatch, api, FakeTarget(report))
         # The console took the terminal's width when it was made, so the environment would come too late.
-        monkeypatch.setattr(console.out, "_width", 200)
+        monkeypatch.setattr(output.out, "_width", 200)
         result = CliRunner().invoke(app, arguments)
         return result, api.requests
 
@@ -145,7 +144,7 @@ class TestData:
         assert result.exit_code == 0
         for expected in ("s3://data/incoming/churn/may.csv, version v1", "cd3400000000", "'city' [new] is left out"):
             assert expected in result.stdout
-        assert "18 to 90, half below 41" in result.stdout
+        assert "18 to 90, median 41" in result.stdout
         assert "basic 900, pro 300" in result.stdout
         assert "hidden" in result.stdout
 
@@ -257,7 +256,7 @@ class TestSpec:
             "reason": "why",
         }
         assert "revision 3" in result.stdout
-        assert "starts a new version of the schema" in result.stdout
+        assert "creates a new version of the schema" in result.stdout
 
     def test_the_same_spec_again_says_that_nothing_changed(self, run, tmp_path):
         file = tmp_path / "spec.yaml"

@@ -5,9 +5,11 @@ from millrace.names import make_cause_id
 from millrace_cli.commands import train as train_command
 from millrace_cli.errors import RefusedError
 from millrace_cli.main import app
+from millrace_cli.run_progress import Snapshot
 from millrace_cli.upload import check_upload, upload_table
-from millrace_cli.watch import Snapshot
 from typer.testing import CliRunner
+
+from tests.fakes.fake_api import FakeApi, answer_commands
 
 
 class FakeS3:
@@ -97,27 +99,15 @@ def test_train_ends_as_its_run_did(monkeypatch, table, status, stage, exit_code)
         def output(self, name):
             return "data"
 
-    class FakeClient:
-        @classmethod
-        def for_target(cls, target):
-            return cls()
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            return None
-
     snapshot = Snapshot(
         "churn", "started", run_id="r", run={"status": status, "stage": stage, "reasons": ["because of this"]}
     )
-    monkeypatch.setattr(train_command, "target_of", lambda *_: FakeTarget())
-    monkeypatch.setattr(train_command, "ApiClient", FakeClient)
+    answer_commands(monkeypatch, FakeApi({}), FakeTarget())
     monkeypatch.setattr(train_command, "watch_uploads", lambda *_: {"churn": snapshot})
 
     result = CliRunner().invoke(app, ["train", "churn", str(table)])
 
     assert result.exit_code == exit_code
     assert "because of this" in result.stdout
-    assert ("waits for approval" in result.stdout) == (stage == "awaiting_approval")
+    assert ("awaiting approval" in result.stdout) == (stage == "awaiting_approval")
     assert ("millrace approve churn r" in result.stderr) == (stage == "awaiting_approval")

@@ -1,0 +1,244 @@
+"""Progress of training runs: polls the API, and shows each change until the run finishes."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import httpx
+from millrace.entities import FINISHED_STATUSES
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.text import Text
+
+from millrace_cli.api import ApiClient
+from millrace_cli.errors import ApiError, CliError
+from millrace_cli.output import format_status, format_value
+from millrace_cli.run_report import AWAITING_APPROVAL, trials_table
+
+CauseView = Literal["unseen", "pending", "started", "skipped"]
+
+_STAGES = ("queued", "validating", "planning", "training", "evaluating", "registering")
+
+_CAUSE_MESSAGES = {
+    "unseen": "waiting for the stack to receive the upload",
+    "pending": "waiting for the active run to finish",
+    "started": "starting",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """State of an upload and its run at one poll.
+
+    Parameters
+    ----------
+    cause_status : {'unseen', 'pending', 'started', 'skipped'}
+        ``unseen`` until the stack receives the upload's event.
+    run, trials, evaluation
+        As in ``GET /models/{model}/runs/{run_id}``; empty before the run exists.
+    reason : str
+        Reason for which the cause was skipped or waits.
+    """
+
+    model: str
+    cause_status: CauseView
+    reason: str = ""
+    run_id: str | None = None
+    run: Mapping[str, Any] | None = None
+    trials: tuple[Mapping[str, Any], ...] = ()
+    evaluation: Mapping[str, Any] | None = None
+
+    @property
+    def status(self) -> str:
+        """Status of the run; empty before there is one."""
+        return str(self.run["status"]) if self.run else ""
+
+    @property
+    def awaits_approval(self) -> bool:
+        """True while the run waits for a person's approval."""
+        return self.run is not None and self.run.get("stage") == AWAITING_APPROVAL
+
+    @property
+    def is_final(self) -> bool:
+        """True when the run is finished, was not started, or waits for approval."""
+        return self.cause_status == "skipped" or self.status in FINISHED_STATUSES or self.awaits_approval
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code for scripts: 0 succeeded or awaiting approval, 2 rejected, 1 otherwise."""
+        if self.awaits_approval:
+            return 0
+        if self.cause_status == "skipped" or self.status == "rejected":
+            return 2
+        return 0 if self.status == "succeeded" else 1
+
+
+def follow_causes(
+    api: ApiClient,
+    causes: Mapping[str, str],
+    *,
+    poll_seconds: float,
+    timeout_seconds: float,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[list[Snapshot]]:
+    """Yield snapshots of causes and their runs until every run is final.
+
+    Parameters
+    ----------
+    causes : mapping of str to str
+        Cause id by model.
+
+    Raises
+    ------
+    CliError
+        After ``timeout_seconds``; the runs continue.
+    """
+    deadline = clock() + timeout_seconds
+    snapshots: dict[str, Snapshot] = {}
+    while True:
+        for model, cause_id in causes.items():
+            if model not in snapshots or not snapshots[model].is_final:
+                snapshots[model] = read_cause(api, model, cause_id)
+        yield list(snapshots.values())
+        unfinished = [snapshot for snapshot in snapshots.values() if not snapshot.is_final]
+        if not unfinished:
+            return
+        if clock() >= deadline:
+            raise CliError(
+                _timeout_message(unfinished, timeout_seconds), f"check it later: millrace runs {unfinished[0].model}"
+            )
+        sleep(poll_seconds)
+
+
+def _timeout_message(unfinished: list[Snapshot], seconds: float) -> str:
+    # An upload that the stack never receives is another fault than a slow run.
+    if all(snapshot.cause_status == "unseen" for snapshot in unfinished):
+        return f"the stack did not receive the upload within {seconds:.0f} seconds; check that it is fully deployed"
+    return f"the run did not finish within {seconds:.0f} seconds; it continues without this command"
+
+
+def read_cause(api: ApiClient, model: str, cause_id: str) -> Snapshot:
+    """Return the current snapshot of a cause."""
+    try:
+        record = api.get(f"/models/{model}/causes/{cause_id}")
+    except ApiError as error:
+        if error.status != httpx.codes.NOT_FOUND:
+            raise
+        return Snapshot(model, "unseen")
+    status, reason, run_id = record["status"], record.get("reason") or "", record.get("run_id")
+    if run_id is None:
+        return Snapshot(model, status, reason)
+    document = api.get(f"/models/{model}/runs/{run_id}")
+    return Snapshot(
+        model,
+        status,
+        reason,
+        run_id,
+        document["run"],
+        tuple(document.get("trials") or ()),
+        document.get("evaluation"),
+    )
+
+
+class RunProgress:
+    """Display of the snapshots of one or more runs.
+
+    Parameters
+    ----------
+    console : rich Console
+        A terminal is redrawn in place; other outputs get one line per change.
+    clock : callable
+        Returns seconds; measures the stages as this command observes them.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._clock = clock
+        self._began = clock()
+        self._stage_times: dict[str, dict[str, float]] = {}
+        self._printed: set[str] = set()
+        self._live = Live(console=console, refresh_per_second=8, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def show(self, snapshots: Sequence[Snapshot]) -> None:
+        """Show the current snapshots."""
+        for snapshot in snapshots:
+            if snapshot.run:
+                stage = str(snapshot.run.get("stage"))
+                self._stage_times.setdefault(snapshot.model, {}).setdefault(stage, self._clock())
+        if self._live:
+            self._live.update(Group(*(self._draw(snapshot) for snapshot in snapshots)))
+            return
+        for snapshot in snapshots:
+            for message in _messages(snapshot):
+                line = f"{snapshot.model}: {message}"
+                if line not in self._printed:
+                    self._printed.add(line)
+                    self._console.print(Text(f"[{self._clock() - self._began:6.1f} s] {line}"))
+
+    def _draw(self, snapshot: Snapshot) -> RenderableType:
+        if not snapshot.run:
+            return Spinner("dots", Text(f"{snapshot.model}: {_cause_message(snapshot)}"))
+        lines: list[RenderableType] = [Text(f"{snapshot.model}  run {snapshot.run_id}", style="bold")]
+        times = self._stage_times[snapshot.model]
+        reached = [stage for stage in _STAGES if stage in times]
+        for stage, following in zip(reached, [*reached[1:], "finished"], strict=True):
+            seconds = times.get(following, self._clock()) - times[stage]
+            label = Text.assemble(f"{stage:<12}", (f"{seconds:5.1f} s", "dim"))
+            is_current = following == "finished" and not snapshot.is_final
+            lines.append(Spinner("dots", label) if is_current else Text.assemble(("✓ ", "green"), label))
+        if snapshot.trials:
+            lines.append(trials_table(snapshot.trials))
+        if snapshot.is_final:
+            lines.append(format_status(_final_status(snapshot)))
+        return Group(*lines)
+
+
+def _messages(snapshot: Snapshot) -> Iterable[str]:
+    """Yield a line for the stage and for each trial; the caller drops the lines it has printed."""
+    if not snapshot.run:
+        yield _cause_message(snapshot)
+        return
+    if str(snapshot.run.get("stage")) in _STAGES:
+        yield str(snapshot.run["stage"])
+    for trial in snapshot.trials:
+        if trial.get("status") not in (None, "planned"):
+            reason = f": {trial['reason']}" if trial.get("reason") else ""
+            yield f"  {_trial_name(trial)} {trial['status']}{_first_metric(trial)}{reason}"
+    if snapshot.is_final:
+        yield _final_status(snapshot)
+
+
+def _final_status(snapshot: Snapshot) -> str:
+    return "awaiting approval" if snapshot.awaits_approval else snapshot.status
+
+
+def _trial_name(trial: Mapping[str, Any]) -> str:
+    later = f" (round {trial['round']})" if trial.get("round", 1) > 1 else ""
+    return f"{trial.get('trial_id') or trial.get('candidate')}{later}"
+
+
+def _first_metric(trial: Mapping[str, Any]) -> str:
+    metrics = trial.get("metrics") or {}
+    if trial["status"] != "succeeded" or not metrics:
+        return ""
+    name = next(iter(metrics))
+    return f", {name} {format_value(metrics[name])}"
+
+
+def _cause_message(snapshot: Snapshot) -> str:
+    return _CAUSE_MESSAGES.get(snapshot.cause_status, snapshot.reason)
