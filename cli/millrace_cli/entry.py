@@ -5,7 +5,7 @@ import signal
 import sys
 from types import FrameType
 
-INTERRUPTED = 130
+from millrace_cli.errors import INTERRUPTED
 
 
 def run() -> None:

@@ -11,6 +11,9 @@ Exit codes: 0 success; 1 failure; 2 invalid input; 130 interrupted.
 from collections.abc import Sequence
 from typing import ClassVar
 
+#: Exit code after Ctrl-C.
+INTERRUPTED = 130
+
 
 class CliError(Exception):
     """Error shown as one sentence with its fix, without a traceback.

@@ -24,8 +24,7 @@ from millrace_cli.commands import (
     versions,
     why,
 )
-from millrace_cli.entry import INTERRUPTED
-from millrace_cli.errors import CliError
+from millrace_cli.errors import INTERRUPTED, CliError
 from millrace_cli.output import show_error
 
 #: Commands and command groups by panel of `millrace --help`, in the order of the help.

@@ -218,6 +218,14 @@ class TrafficStats:
     versions: set[int] = field(default_factory=set)
     lock: Lock = field(default_factory=Lock)
 
+    def summary(self, model: str) -> str:
+        """Return the counts in one line."""
+        versions = ", ".join(map(str, sorted(self.versions))) or "no version"
+        line = f"{model}: {self.rows:,} rows predicted by version {versions}, {self.feedback:,} outcomes reported"
+        if self.rows and self.feedback:
+            line += f", {self.correct / self.rows:.1%} correct"
+        return f"{line}, {self.refused:,} requests rejected ({self.last_error})" if self.refused else line
+
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
@@ -290,12 +298,3 @@ class Traffic:
             sent.correct += sum(label == outcome for label, outcome in zip(labels, outcomes, strict=True))
             sent.feedback += len(known) if self.with_labels else 0
             sent.versions.add(int(response["model_version"]))
-
-
-def traffic_line(model: str, sent: TrafficStats) -> str:
-    """Return the counts of the traffic in one line."""
-    versions = ", ".join(map(str, sorted(sent.versions))) or "no version"
-    line = f"{model}: {sent.rows:,} rows predicted by version {versions}, {sent.feedback:,} outcomes reported"
-    if sent.rows and sent.feedback:
-        line += f", {sent.correct / sent.rows:.1%} correct"
-    return f"{line}, {sent.refused:,} requests rejected ({sent.last_error})" if sent.refused else line

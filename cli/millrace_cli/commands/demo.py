@@ -1,9 +1,9 @@
 """`millrace demo`: run the whole loop on this machine, from two uploads to retraining on drift."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx
 import typer
@@ -11,8 +11,10 @@ from rich.text import Text
 
 from millrace_cli.api import ApiClient
 from millrace_cli.commands.local import Port, start
+from millrace_cli.commands.monitor import incident_lines, run_monitoring
 from millrace_cli.commands.predict import model_columns, read_csv, request_predictions
 from millrace_cli.commands.train import show_result, watch_uploads
+from millrace_cli.commands.why import build_timeline, timeline_text
 from millrace_cli.errors import CliError
 from millrace_cli.local import stack
 from millrace_cli.local.project import Project, require_project
@@ -22,6 +24,17 @@ from millrace_cli.upload import upload_table
 
 if TYPE_CHECKING:
     from millrace_cli.demo.examples import DemoDataset
+    from millrace_cli.simulation import Traffic
+
+DRIFT_MODEL = "churn"
+SHIFTS = ("monthly_charge:+2sd", "satisfaction:-1sd")
+RATE, SECONDS = 100.0, 4.0
+#: Monitoring runs to wait for an incident, which opens when two of three windows breach a threshold.
+WINDOWS = 4
+#: The first run has just finished, so the default cooldown of a day would delay the demonstration.
+DRIFT_SPEC = {"target": "churned", "retraining": {"cooldown_hours": 0.001, "captured_rows": True}}
+RUN_TIMEOUT_SECONDS = 300.0
+_MONITORED = ("drift", "quality")
 
 TRAINING_TIMEOUT_SECONDS = 600.0
 _SCORE_HEADERS = ("model", "version", "rows", "accuracy", "majority class", "ROC AUC")
@@ -71,9 +84,7 @@ def _run_loop(project: Project, target: Target) -> None:
             _check_authentication(target)
             _score_models(api, datasets)
         with _step("5. Retrain on drift"):
-            from millrace_cli.demo.drift import retrain_on_drift  # noqa: PLC0415  # imports pyarrow
-
-            retrain_on_drift(api, target, out)
+            _retrain_on_drift(api, target)
 
 
 def _score_models(api: ApiClient, datasets: "list[DemoDataset]") -> None:
@@ -98,6 +109,77 @@ def _check_authentication(target: Target) -> None:
     out.print(Text(f"unsigned request: HTTP {response.status_code}"))
     if response.status_code != httpx.codes.FORBIDDEN:
         raise CliError("the API accepted an unsigned request")
+
+
+def _retrain_on_drift(api: ApiClient, target: Target) -> None:
+    """Send shifted traffic with ground truth until an incident opens, then wait for the new champion.
+
+    Raises
+    ------
+    CliError
+        When no incident opens, or no new version serves.
+    """
+    # NumPy and Arrow load slowly, and few commands need them.
+    import numpy as np  # noqa: PLC0415  # as above
+
+    from millrace_cli.simulation import Traffic, apply_shifts, parse_shift, read_newest_dataset  # noqa: PLC0415  # as above
+
+    api.put(f"/models/{DRIFT_MODEL}/spec", {"spec": DRIFT_SPEC, "reason": "shorten the cooldown for the demonstration"})
+    before = _champion(api)
+    random = np.random.default_rng(0)
+    columns, label = read_newest_dataset(DRIFT_MODEL, api, target)
+    changed = apply_shifts(columns, [parse_shift(text) for text in SHIFTS], label, random)
+    out.print(Text(f"traffic shifts: {', '.join(SHIFTS)}"))
+    traffic = Traffic(api, DRIFT_MODEL, changed, label, True, random)
+    _send_until_incident(api, traffic, target)
+    _wait("retraining", lambda: _is_retrained(api), target.poll_seconds)
+    version = _champion(api)
+    if version == before:
+        raise CliError("retraining produced no new champion", f"see: millrace why {DRIFT_MODEL}")
+    runs, entries = api.get(f"/models/{DRIFT_MODEL}/runs")["runs"], api.get(f"/models/{DRIFT_MODEL}/ledger")["entries"]
+    for entry in build_timeline(entries, runs):
+        if entry.kind in _MONITORED:
+            out.print(timeline_text(entry), soft_wrap=True)
+    unlabelled = Traffic(api, DRIFT_MODEL, changed, label, False, random)
+    _wait(f"version {version} to serve", lambda: _serving_versions(unlabelled) == {version}, target.poll_seconds)
+    *_, sent = traffic.send(RATE, SECONDS)
+    out.print(Text(sent.summary(DRIFT_MODEL)))
+
+
+def _send_until_incident(api: ApiClient, traffic: "Traffic", target: Target) -> None:
+    for _ in range(WINDOWS):
+        *_, sent = traffic.send(RATE, SECONDS)
+        out.print(Text(sent.summary(DRIFT_MODEL)))
+        run_monitoring(api, DRIFT_MODEL, target.poll_seconds)
+        report = api.get(f"/models/{DRIFT_MODEL}/monitoring")["report"]
+        if report and any(incident["resolved_at"] is None for incident in report["incidents"]):
+            for line in incident_lines(report):
+                out.print(Text(line), soft_wrap=True)
+            return
+    raise CliError("monitoring did not detect the shift", f"see: millrace monitor {DRIFT_MODEL}")
+
+
+def _is_retrained(api: ApiClient) -> bool:
+    requested = [run for run in api.get(f"/models/{DRIFT_MODEL}/runs")["runs"] if run["kind"] in _MONITORED]
+    return bool(requested) and api.get(f"/models/{DRIFT_MODEL}")["active_run_id"] is None
+
+
+def _serving_versions(traffic: "Traffic") -> set[int]:
+    """Return the versions that serve now; execution environments follow the champion within seconds."""
+    *_, sent = traffic.send(RATE, 1.0)
+    return sent.versions
+
+
+def _champion(api: ApiClient) -> Any:
+    return api.get(f"/models/{DRIFT_MODEL}")["aliases"].get("champion")
+
+
+def _wait(goal: str, condition: Callable[[], bool], pause: float) -> None:
+    deadline = time.monotonic() + RUN_TIMEOUT_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise CliError(f"waited {RUN_TIMEOUT_SECONDS:.0f} seconds for {goal}", f"see: millrace why {DRIFT_MODEL}")
+        time.sleep(pause)
 
 
 def _show_next_commands(target: Target, *, keeps_running: bool) -> None:

@@ -133,8 +133,8 @@ def simulate(
         traffic = simulation.Traffic(api, model, columns, label, labels, random)
         with err.status("sending") as progress:
             for sent in traffic.send(rate, seconds):
-                progress.update(simulation.traffic_line(model, sent))
-    out.print(Text(simulation.traffic_line(model, sent)))
+                progress.update(sent.summary(model))
+    out.print(Text(sent.summary(model)))
     if not sent.rows:
         raise CliError(f"no request was accepted: {sent.last_error or 'none was sent'}")
 

@@ -12,7 +12,6 @@ from millrace_cli.simulation import (
     apply_shifts,
     parse_shift,
     read_newest_dataset,
-    traffic_line,
 )
 
 
@@ -155,11 +154,11 @@ class TestTraffic:
     def test_refusals_are_counted_and_traffic_goes_on(self):
         sent = send(FakeStack(ApiError("slow down", status=429, error_code="", hint="")))
         assert (sent.rows, sent.refused, sent.last_error) == (0, 50, "slow down")
-        assert "50 requests rejected (slow down)" in traffic_line("churn", sent)
+        assert "50 requests rejected (slow down)" in sent.summary("churn")
 
     def test_a_line_says_what_became_of_it(self):
         sent = TrafficStats(rows=2_000, correct=1_500, feedback=2_000, versions={2, 1})
-        assert traffic_line("churn", sent) == (
+        assert sent.summary("churn") == (
             "churn: 2,000 rows predicted by version 1, 2, 2,000 outcomes reported, 75.0% correct"
         )
 
