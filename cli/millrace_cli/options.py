@@ -23,21 +23,25 @@ _PANEL = "Stack (default: the local one)"
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.")]
 VersionNumber = Annotated[int, typer.Argument(metavar="VERSION", help="Number of the version.", min=1)]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="Id of the run.")]
-Reason = Annotated[str, typer.Option("--reason", help="Record this reason in the ledger.", show_default=False)]
+Reason = Annotated[
+    str, typer.Option("--reason", metavar="TEXT", help="Record this reason in the ledger.", show_default=False)
+]
 
 #: Parameters that :func:`uses_stack` adds, by name: annotation and default.
 _STACK_PARAMETERS: dict[str, tuple[Any, Any]] = {
     "as_json": (Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")], False),
     "profile": (
-        Annotated[str | None, typer.Option(help="Use this AWS profile.", rich_help_panel=_PANEL)],
+        Annotated[str | None, typer.Option(metavar="NAME", help="Use this AWS profile.", rich_help_panel=_PANEL)],
         None,
     ),
     "stack": (
-        Annotated[str | None, typer.Option(help="Use this CloudFormation stack.", rich_help_panel=_PANEL)],
+        Annotated[
+            str | None, typer.Option(metavar="NAME", help="Use this CloudFormation stack.", rich_help_panel=_PANEL)
+        ],
         None,
     ),
     "region": (
-        Annotated[str | None, typer.Option(help="Use this AWS region.", rich_help_panel=_PANEL)],
+        Annotated[str | None, typer.Option(metavar="NAME", help="Use this AWS region.", rich_help_panel=_PANEL)],
         None,
     ),
 }

@@ -26,9 +26,11 @@ class CardFormat(StrEnum):
 def card(
     session: StackSession,
     model: ModelName,
-    version: Annotated[str, typer.Argument(help="Number or alias of the version.")] = CHAMPION,
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="Number or alias of the version.")] = CHAMPION,
     *,
-    run: Annotated[str | None, typer.Option(help="Write the evaluation of this run, also of a rejected one.")] = None,
+    run: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Write the evaluation of this run, also of a rejected one.")
+    ] = None,
     form: Annotated[CardFormat, typer.Option("--format", "-f", help="Write this format.")] = CardFormat.html,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this file, or '-' for standard output.")

@@ -74,10 +74,10 @@ def feedback(
     session: StackSession,
     model: ModelName,
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="CSV or JSON Lines file; without one, coverage is shown.")
+        Path | None, typer.Argument(metavar="FILE", help="CSV or JSON Lines file; without one, coverage is shown.")
     ] = None,
     *,
-    hours: Annotated[int, typer.Option(min=1, help="Show the coverage of this many hours.")] = 168,
+    hours: Annotated[int, typer.Option(metavar="N", min=1, help="Show the coverage of this many hours.")] = 168,
 ) -> None:
     """Report ground truth for predictions, or show its coverage."""
     with session.api() as api:

@@ -24,7 +24,9 @@ app = typer.Typer(no_args_is_help=True, help="Run the stack on this machine, wit
 
 Port = Annotated[
     int | None,
-    typer.Option(help="Listen on this port of 127.0.0.1 (default: 4566 or the next free one).", min=1, max=65535),
+    typer.Option(
+        metavar="PORT", help="Listen on this port of 127.0.0.1 (default: 4566 or the next free one).", min=1, max=65535
+    ),
 ]
 
 _FOLLOW_SECONDS = 1.0
@@ -34,7 +36,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3_600}
 
 @app.command()
 def up(port: Port = None) -> None:
-    """Start the local stack and deploy to it; when it is running, deploy changes."""
+    """Start the local stack and deploy to it, or deploy changes to the running one."""
     result = start(require_project(), port)
     changes = "deployed" if result.deployed else "no changes"
     err.print(Text.assemble(("local stack is up", "green"), f" ({changes}, {result.seconds:.1f} s)"))
@@ -85,8 +87,12 @@ def status() -> None:
 
 @app.command()
 def logs(
-    function: Annotated[str | None, typer.Argument(help="Part of a function's name (default: every function).")] = None,
-    lines: Annotated[int, typer.Option("--lines", "-n", help="Show this many of the last lines.", min=1)] = 100,
+    function: Annotated[
+        str | None, typer.Argument(metavar="FUNCTION", help="Part of a function's name (default: every function).")
+    ] = None,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", metavar="N", help="Show this many of the last lines.", min=1)
+    ] = 100,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow new lines.")] = False,
     ministack: Annotated[bool, typer.Option("--ministack", help="Show MiniStack's own log.")] = False,
 ) -> None:
@@ -106,15 +112,18 @@ def simulate(
     shift: Annotated[
         list[str] | None,
         typer.Option(
-            help="Apply this shift: age:+2sd, age:*1.5, plan:basic=0.9, age:missing=0.3, label:flip=0.2. Repeatable."
+            metavar="SHIFT",
+            help="Apply this shift: age:+2sd, age:*1.5, plan:basic=0.9, age:missing=0.3, label:flip=0.2. Repeatable.",
         ),
     ] = None,
-    rate: Annotated[float, typer.Option(min=0.1, max=500, help="Send this many rows per second.")] = 50,
-    duration: Annotated[str, typer.Option("--for", help="Send for this long: 30s, 5m, 1h.")] = "1m",
+    rate: Annotated[float, typer.Option(metavar="ROWS", min=0.1, max=500, help="Send this many rows per second.")] = 50,
+    duration: Annotated[str, typer.Option("--for", metavar="TIME", help="Send for this long: 30s, 5m, 1h.")] = "1m",
     labels: Annotated[bool, typer.Option("--labels/--no-labels", help="Report ground truth.")] = True,
-    seed: Annotated[int, typer.Option(help="Seed the sampling of rows and the random shifts.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed the sampling of rows and the random shifts.")] = 0,
 ) -> None:
-    """Send traffic with known shifts to the local stack, sampled from the model's newest dataset.
+    """Send traffic with known shifts to the local stack.
+
+    The rows are sampled from the model's newest dataset, which has their ground truth.
 
     Exit code 1: no request was accepted.
     """

@@ -28,7 +28,9 @@ _EFFECTS_OF_DELETION = """\
 @uses_stack
 def models(
     session: StackSession,
-    model: Annotated[str | None, typer.Argument(help="Name of one model, shown with its versions.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="Name of one model, shown with its versions.")
+    ] = None,
 ) -> None:
     """List models, or the versions of one model."""
     with session.api() as api:

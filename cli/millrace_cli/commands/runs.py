@@ -18,7 +18,9 @@ from millrace_cli.output import make_table, say
 from millrace_cli.run_report import run_report, runs_table, search_table, trials_table
 from millrace_cli.target import Target, read_object
 
-_ModelOfRun = Annotated[str | None, typer.Option("--model", help="Search only this model (default: every model).")]
+_ModelOfRun = Annotated[
+    str | None, typer.Option("--model", metavar="MODEL", help="Search only this model (default: every model).")
+]
 
 
 class DefaultListGroup(TyperGroup):
@@ -39,7 +41,7 @@ app = typer.Typer(cls=DefaultListGroup, no_args_is_help=True, help="List, show a
 def list_runs(
     session: StackSession,
     model: ModelName,
-    run_id: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Id of one run to show.")] = None,
+    run_id: Annotated[str | None, typer.Argument(metavar="RUN", help="Id of one run to show.")] = None,
 ) -> None:
     """List a model's training runs, newest first (short: `millrace runs MODEL`)."""
     with session.api() as api:
@@ -67,7 +69,9 @@ def reproduce(
     session: StackSession,
     run_id: RunId,
     *,
-    trial: Annotated[str | None, typer.Option(help="Reproduce this trial (default: the winner).")] = None,
+    trial: Annotated[
+        str | None, typer.Option(metavar="TRIAL", help="Reproduce this trial (default: the winner).")
+    ] = None,
     model: _ModelOfRun = None,
 ) -> None:
     """Reproduce a trial on this machine from its record and data, and compare the models.

@@ -45,7 +45,7 @@ def apply(
     model: ModelName,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML or JSON file with the specification.")],
     *,
-    reason: Annotated[str, typer.Option(help="Record this reason in the ledger.")] = "",
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Record this reason in the ledger.")] = "",
 ) -> None:
     """Replace a model's specification with a file; create the model if it does not exist.
 

@@ -32,10 +32,12 @@ def train(
     ] = None,
     task: Annotated[
         Literal["binary", "multiclass", "regression"] | None,
-        typer.Option(help="Train for this task (default: inferred)."),
+        typer.Option(metavar="TASK", help="Train for this task: binary, multiclass or regression (default: inferred)."),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the run to finish.")] = True,
-    timeout: Annotated[float, typer.Option(help="Wait for this many seconds.", min=1)] = DEFAULT_TIMEOUT_SECONDS,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Wait for this many seconds.", min=1)
+    ] = DEFAULT_TIMEOUT_SECONDS,
 ) -> None:
     """Upload a table and train a model on it.
 

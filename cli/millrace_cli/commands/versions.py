@@ -33,7 +33,8 @@ def rollback(
     *,
     reason: Reason,
     to: Annotated[
-        int | None, typer.Option("--to", metavar="N", min=1, help="Roll back to version N (default: the one before).")
+        int | None,
+        typer.Option("--to", metavar="N", min=1, help="Roll back to version N (default: the previous champion)."),
     ] = None,
 ) -> None:
     """Roll back to an earlier champion."""
@@ -69,7 +70,9 @@ def gc(
     model: ModelName,
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the artifacts without deleting them.")] = False,
-    reason: Annotated[str, typer.Option("--reason", help="Record this reason in the ledger.")] = "requested by hand",
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Record this reason in the ledger.")
+    ] = "requested by hand",
 ) -> None:
     """Delete unreferenced artifacts of retired versions and old runs."""
     with session.api() as api:

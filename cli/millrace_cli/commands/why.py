@@ -46,7 +46,7 @@ def why(
     session: StackSession,
     model: ModelName,
     *,
-    last: Annotated[int, typer.Option("--last", min=1, help="Show this many events, newest first.")] = 10,
+    last: Annotated[int, typer.Option("--last", metavar="N", min=1, help="Show this many events, newest first.")] = 10,
 ) -> None:
     """Explain a model's history by causes, runs and outcomes."""
     with session.api() as api:
