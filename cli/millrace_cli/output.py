@@ -77,6 +77,11 @@ def format_value(value: Any) -> str:
     return str(value)
 
 
+def format_count(count: int, noun: str) -> str:
+    """Format a count with its noun, in the singular for one."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def format_timestamp(timestamp: str | None) -> str:
     """Format an ISO 8601 timestamp in local time, to the minute."""
     return f"{datetime.fromisoformat(timestamp).astimezone():%Y-%m-%d %H:%M}" if timestamp else MISSING
@@ -99,6 +104,13 @@ def make_table(title: str, headers: Iterable[str], rows: Iterable[Sequence[Any]]
         table.add_column(header, overflow="fold", no_wrap=header not in _PROSE_COLUMNS, min_width=widest)
     for row in cells:
         table.add_row(*row)
+    return table
+
+
+def facts_table(rows: Iterable[Sequence[Any]], *, title: str = "", wraps: bool = True) -> Table:
+    """Return a table of names and values without a header; values wrap unless they are to be copied."""
+    table = make_table(title, ("name", "" if wraps else "value"), rows)
+    table.show_header = False
     return table
 
 

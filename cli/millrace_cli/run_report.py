@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from millrace_cli.output import MISSING, Document, format_status, make_table
+from millrace_cli.output import MISSING, Document, facts_table, format_status, make_table
 
 #: Stage of a run that waits for a person.
 AWAITING_APPROVAL = "awaiting_approval"
@@ -73,7 +73,7 @@ def search_table(run: Document) -> Table | None:
             ("budget", f"{search.get('max_seconds') or MISSING} s, {search.get('max_cost_usd') or MISSING} USD")
         )
     rows += [(f"excluded {name}", reason) for name, reason in (search.get("left_out") or {}).items()]
-    return make_table("Search", ("", "values"), [(name, Text(str(value))) for name, value in rows])
+    return facts_table([(name, Text(str(value))) for name, value in rows], title="Search")
 
 
 def _training_rows(search: Document) -> str:

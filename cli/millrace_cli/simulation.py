@@ -138,7 +138,7 @@ def apply_shifts(columns: Columns, shifts: list[Shift], target: str, random: np.
     for shift in shifts:
         name = target if shift.column == LABEL else shift.column
         if name not in changed:
-            raise RefusedError(f"{shift.text!r}: there is no column {name!r}", f"columns: {', '.join(columns)}")
+            raise RefusedError(f"{shift.text!r}: there is no column {name!r}", f"name one of: {', '.join(columns)}")
         changed[name] = shift.change(changed[name], random)
     return changed
 

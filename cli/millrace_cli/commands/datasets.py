@@ -12,7 +12,7 @@ from rich.text import Text
 
 from millrace_cli.errors import RefusedError
 from millrace_cli.options import ModelName, StackSession, uses_stack
-from millrace_cli.output import Document, format_timestamp, format_value, make_table, say
+from millrace_cli.output import Document, facts_table, format_timestamp, format_value, make_table, say
 from millrace_cli.target import Target, read_object
 
 app = typer.Typer(no_args_is_help=True, help="Inspect and compare datasets, and show the schema.")
@@ -141,7 +141,7 @@ def dataset_report(document: Document) -> RenderableType:
         ("code version", manifest.get("code_version")),
         ("parents", ", ".join(parent[:_ID_LENGTH] for parent in manifest.get("parents", []))),
     ]
-    parts: list[RenderableType] = [make_table("", ("", ""), facts)]
+    parts: list[RenderableType] = [facts_table(facts)]
     if document["findings"]:
         parts += [Text(), _findings_table(document["findings"])]
     return Group(*parts, Text(), _columns_table(document["profile"]))

@@ -18,7 +18,7 @@ from millrace_cli.commands.why import build_timeline, timeline_text
 from millrace_cli.errors import CliError
 from millrace_cli.local import stack
 from millrace_cli.local.project import Project, require_project
-from millrace_cli.output import err, make_table, out
+from millrace_cli.output import err, facts_table, make_table, out
 from millrace_cli.target import Target, local_target
 from millrace_cli.upload import upload_table
 
@@ -194,7 +194,7 @@ def _show_next_commands(target: Target, *, keeps_running: bool) -> None:
         ("docs/architecture.md", "read about the architecture"),
         ("sam build && sam deploy", "deploy to an AWS account; then add --profile to these commands"),
     ]
-    out.print(make_table("", ("", ""), rows[1:] if keeps_running else rows))
+    out.print(facts_table(rows[1:] if keeps_running else rows))
     if keeps_running:
         out.print(Text(f"The stack is running at {target.endpoint}; stop it: millrace local down"))
 

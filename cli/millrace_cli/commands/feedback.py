@@ -18,7 +18,7 @@ from rich.text import Text
 from millrace_cli.api import ApiClient
 from millrace_cli.errors import ApiError, CliError, RefusedError
 from millrace_cli.options import ModelName, StackSession, uses_stack
-from millrace_cli.output import err, make_table, out, say
+from millrace_cli.output import err, format_count, make_table, out, say
 
 RECORDS_PER_REQUEST = 1_000
 #: Invalid lines that are listed; the rest are counted.
@@ -86,7 +86,7 @@ def feedback(
             return
         id_column, target = model_names(api, model)
         content = read_feedback(file, id_column, target)
-        with Progress(console=err, transient=True) as progress:
+        with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
             task = progress.add_task(f"sending {file.name}", total=len(content.records))
             result = send_feedback(api, model, content.records, lambda done: progress.update(task, completed=done))
     if session.as_json:
@@ -97,7 +97,7 @@ def feedback(
         _print_result(model, result, content)
     if result.invalid:
         raise CliError(
-            f"{result.invalid_lines} lines of {file} are invalid and were not stored",
+            f"{file}: {format_count(result.invalid_lines, 'invalid line')} not stored",
             "fix them and send the file again",
         )
 
@@ -243,9 +243,9 @@ def _counts(part: dict[str, Any]) -> tuple[int, int, str]:
 
 
 def _print_result(model: str, result: FeedbackResult, content: FeedbackFile) -> None:
-    out.print(Text(f"{result.received} records received; show the coverage: millrace feedback {model}"))
+    out.print(Text(f"{format_count(result.received, 'record')} received; show the coverage: millrace feedback {model}"))
     if content.without_outcome:
-        say(f"{content.without_outcome} lines without an outcome were skipped", style="dim")
+        say(f"skipped: {format_count(content.without_outcome, 'line')} without an outcome", style="dim")
     if content.ignored:
         say(f"ignored columns: {', '.join(content.ignored)}", style="dim")
     if result.invalid:

@@ -17,7 +17,7 @@ from millrace_cli.local.ministack import log_path
 from millrace_cli.local.process import list_processes
 from millrace_cli.local.project import LocalState, Project, require_project
 from millrace_cli.options import ModelName
-from millrace_cli.output import Steps, err, make_table, out, say
+from millrace_cli.output import Steps, err, facts_table, out, say
 from millrace_cli.target import Target, local_target
 
 app = typer.Typer(no_args_is_help=True, help="Run the stack on this machine, without an AWS account.")
@@ -82,7 +82,7 @@ def status() -> None:
             ("API", target.api_url),
             *((name, value) for name, value in target.outputs.items() if name != "ApiUrl"),
         ]
-    out.print(make_table("", ("", ""), rows))
+    out.print(facts_table(rows, wraps=False))
 
 
 @app.command()

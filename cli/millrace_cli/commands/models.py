@@ -12,7 +12,16 @@ from rich.text import Text
 from millrace_cli.api import ApiClient
 from millrace_cli.errors import CliError
 from millrace_cli.options import ModelName, Reason, StackSession, uses_stack
-from millrace_cli.output import MISSING, Document, format_timestamp, format_value, make_table, say
+from millrace_cli.output import (
+    MISSING,
+    Document,
+    facts_table,
+    format_count,
+    format_timestamp,
+    format_value,
+    make_table,
+    say,
+)
 from millrace_cli.run_report import metric_names
 
 uploads_app = typer.Typer(no_args_is_help=True, help="Inspect uploads that belong to no model.")
@@ -181,9 +190,7 @@ def alias_report(document: Document) -> RenderableType:
         ("datasets", "\n".join(version.get("dataset_ids") or ())),
         ("metrics", version.get("metrics") or None),
     ]
-    table = make_table("", ("", "values"), rows)
-    table.show_header = False
-    return Group(Text(heading, style="bold"), table)
+    return Group(Text(heading, style="bold"), facts_table(rows))
 
 
 def _confirm_deletion(api: ApiClient, model: str) -> None:
@@ -218,7 +225,7 @@ def _describe_deletion(deletion: dict[str, Any]) -> Text:
     if deletion["stopped_run"]:
         text.append(f"\n  stopped run: {deletion['stopped_run']}")
     if deletion["waiting"]:
-        text.append(f"\n  cancelled: {deletion['waiting']} waiting cause(s)")
+        text.append(f"\n  cancelled: {format_count(deletion['waiting'], 'waiting cause')}")
     for schedule in deletion["schedules"]:
         text.append(f"\n  schedule {schedule}")
     if deletion["retired"]:

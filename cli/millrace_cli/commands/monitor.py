@@ -86,7 +86,9 @@ def show_report(model: str, report: dict[str, Any] | None) -> None:
         return
     out.print(verdicts_table(report))
     if breaches := breaches_table(report):
-        out.print(breaches)
+        out.print(Text(), breaches, sep="\n")
+    if report["incidents"]:
+        out.print()
     for line in incident_lines(report):
         out.print(Text(line), soft_wrap=True)
 

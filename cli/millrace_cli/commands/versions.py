@@ -9,7 +9,7 @@ from rich.text import Text
 
 from millrace_cli.api import ApiClient
 from millrace_cli.options import ModelName, Reason, RunId, StackSession, VersionNumber, uses_stack
-from millrace_cli.output import format_timestamp, format_value
+from millrace_cli.output import format_count, format_timestamp, format_value
 
 Expected = Annotated[
     int | None,
@@ -127,7 +127,7 @@ def _describe_decision(decision: dict[str, Any]) -> Text:
 def _describe_collection(collection: dict[str, Any]) -> Text:
     action = "would delete" if collection["dry_run"] else "deleted"
     at_least = "" if collection["is_complete"] else "at least "
-    size = f"{collection['objects']} object(s), {collection['size'] / 1e6:.1f} MB"
+    size = f"{format_count(collection['objects'], 'object')}, {collection['size'] / 1e6:.1f} MB"
     text = Text(f"{collection['model']}: {action} {at_least}{size}")
     for kind in ("versions", "runs"):
         if collection[kind]:

@@ -175,10 +175,12 @@ def _describe_run(run_id: str, run: Document | None) -> str:
     if run is None:
         return f"started run {run_id}"
     if run["status"] in {"queued", "running"}:
-        return f"started run {run_id} ({str(run['stage']).replace('_', ' ')})"
+        return f"started run {run_id}, which is {str(run['stage']).replace('_', ' ')}"
+    status = "was rejected" if run["status"] == "rejected" else str(run["status"])
     seconds = _duration(run)
-    text = f"started run {run_id}, {run['status']}{f' after {seconds:,.0f} s' if seconds is not None else ''}"
-    return f"{text}: {'; '.join(run['reasons'])}" if run["reasons"] else text
+    after = f" after {seconds:,.0f} s" if seconds is not None else ""
+    reasons = f": {'; '.join(run['reasons'])}" if run["reasons"] else ""
+    return f"started run {run_id}, which {status}{after}{reasons}"
 
 
 def _duration(run: Document) -> float | None:

@@ -74,7 +74,7 @@ def up(project: Project, port: int | None, report: Callable[[str], None]) -> UpR
     state = live_state(project)
     started = state is None
     if state is None:
-        report("starting MiniStack")
+        report("start MiniStack")
         state = _start(project, port)
     elif port not in (None, state.port):
         raise CliError(

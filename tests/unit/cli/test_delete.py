@@ -47,7 +47,7 @@ def test_who_types_the_name_deletes_and_is_told_before_what_stays(run):
     assert result.stdout.endswith(
         "churn: deleted; version 3 served until now\n"
         f"  stopped run: {RUN_ID}\n"
-        "  cancelled: 2 waiting cause(s)\n"
+        "  cancelled: 2 waiting causes\n"
         "  schedule retraining: rate(7 days) (UTC) -> none\n"
         "  retired versions: 3, 4\n"
         "  history: millrace why churn\n"

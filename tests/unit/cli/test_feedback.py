@@ -105,7 +105,7 @@ class TestCommand:
             {"/models/churn/schema": [(200, SCHEMA)], PATH: [(200, {"received": 1})]},
         )
         assert result.exit_code == 0, result.output
-        assert "1 records received" in result.output
+        assert "1 record received" in result.output
         assert sent(requests) == [{"customer": "7", "churned": "yes"}]
 
     def test_wrong_lines_are_named_and_the_others_sent(self, run, tmp_path):

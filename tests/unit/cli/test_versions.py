@@ -144,14 +144,14 @@ def test_garbage_is_collected_until_nothing_is_left(run):
     answers = {"/models/churn/gc": [(200, first), (200, COLLECTION)]}
     result, bodies = run(["gc", "churn"], answers)
     assert bodies == [{"dry_run": False, "reason": "requested by hand"}] * 2
-    assert result.stdout == "churn: deleted 10 object(s), 4.0 MB\n  versions: 1, 2\n  runs: r1\n"
+    assert result.stdout == "churn: deleted 10 objects, 4.0 MB\n  versions: 1, 2\n  runs: r1\n"
 
 
 def test_what_would_be_collected_is_only_told(run):
     dry = {**COLLECTION, "dry_run": True, "is_complete": False}
     result, bodies = run(["gc", "churn", "--dry-run"], {"/models/churn/gc": dry})
     assert [body["dry_run"] for body in bodies] == [True]
-    assert "would delete at least 5 object(s)" in result.stdout
+    assert "would delete at least 5 objects" in result.stdout
 
 
 _INTERRUPTED_IMPORT = """

@@ -78,7 +78,7 @@ class TestTimeline:
         chapter = build_timeline(LEDGER, [RUN])[-1]
         assert (chapter.kind, chapter.happened) == ("drift", "age shifted")
         assert chapter.consequences == [
-            "started run r1, succeeded after 90 s: the model is not worse than version 3",
+            "started run r1, which succeeded after 90 s: the model is not worse than version 3",
             "registered version 4 (1.0.3)",
             "champion moved from version 3 to version 4",
         ]
@@ -114,8 +114,9 @@ class TestTimeline:
         ("run", "words"),
         [
             (None, "started run r1"),
-            ({**RUN, "status": "running", "stage": "training"}, "started run r1 (training)"),
-            ({**RUN, "status": "failed", "finished_at": None, "reasons": []}, "started run r1, failed"),
+            ({**RUN, "status": "running", "stage": "training"}, "started run r1, which is training"),
+            ({**RUN, "status": "failed", "finished_at": None, "reasons": []}, "started run r1, which failed"),
+            ({**RUN, "status": "rejected", "reasons": []}, "started run r1, which was rejected after 90 s"),
         ],
     )
     def test_a_run_is_told_as_far_as_it_is_known(self, run, words):
