@@ -1,4 +1,4 @@
-"""The management API as canned answers, behind httpx's transport."""
+"""Fake management API: canned responses behind httpx's transport."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ Answer = tuple[int, dict[str, Any]]
 
 
 class FakeApi:
-    """Answers paths from lists: each call takes the next answer, the last one stays."""
+    """Responds to paths from lists: each call takes the next response, the last one stays."""
 
     def __init__(self, answers: dict[str, list[Answer]]) -> None:
         self.answers = {path: list(listed) for path, listed in answers.items()}
@@ -31,7 +31,7 @@ class FakeApi:
 
 
 def answer_commands(monkeypatch: pytest.MonkeyPatch, api: FakeApi, target: Any = None) -> None:
-    """Let commands talk to ``api``, whatever stack they name."""
+    """Connect commands to ``api``, whatever stack they name."""
 
     class Client:
         @staticmethod

@@ -32,7 +32,7 @@ def test_an_error_shows_the_message_and_every_field():
     assert (caught.value.status, caught.value.error_code) == (400, "INVALID_PARAMETER_VALUE")
 
 
-def test_a_refused_caller_is_told_which_right_is_missing():
+def test_a_forbidden_response_names_the_missing_permission():
     with pytest.raises(ApiError, match="not authorized") as caught:
         FakeApi({"/models": [(403, {"Message": "User is not authorized"})]}).client().get("/models")
 
@@ -47,7 +47,7 @@ def test_throttling_is_waited_out():
     assert pauses == [0.3, 0.6]
 
 
-def test_no_answer_at_all_is_one_sentence():
+def test_a_connection_error_is_one_sentence():
     def refuse(request):
         raise httpx.ConnectError("connection refused")
 

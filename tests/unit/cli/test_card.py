@@ -49,8 +49,8 @@ def test_a_rejected_run_has_a_page_without_a_version(api, tmp_path):
     result = invoke("card", "churn", "--run", RUN, "-o", "why.html")
     assert result.exit_code == 0, result.output
     page = (tmp_path / "why.html").read_text(encoding="utf-8")
-    for told in ("Evaluation of a run", "rejected", "roc_auc is 0.4 and must be at least 0.7", "Calibration"):
-        assert told in page
+    for text in ("Evaluation of a run", "rejected", "roc_auc is 0.4 and must be at least 0.7", "Calibration"):
+        assert text in page
     assert "Intended use" not in page
 
 
@@ -73,9 +73,9 @@ def test_a_run_without_an_evaluation_says_so(api):
 def test_a_runs_report_tells_the_rest_of_an_evaluation_in_lines():
     console = Console(width=400, file=io.StringIO())
     console.print(run_report("churn", {"run_id": RUN, "status": "succeeded"}, (), make_card("binary")["evaluation"]))
-    told = console.file.getvalue()
-    assert "fit sound: roc_auc is" in told
-    assert "threshold: yes at a probability of" in told
-    assert "most important features: n1" in told
-    assert "fairness gaps by s0:" in told
-    assert f"full evaluation: millrace card churn --run {RUN}" in told
+    text = console.file.getvalue()
+    assert "fit sound: roc_auc is" in text
+    assert "threshold: yes at a probability of" in text
+    assert "most important features: n1" in text
+    assert "fairness gaps by s0:" in text
+    assert f"full evaluation: millrace card churn --run {RUN}" in text

@@ -135,7 +135,7 @@ class TestData:
         for expected in ("ab1200000000", "1,200", "2.1", "may.csv"):
             assert expected in result.stdout
 
-    def test_without_datasets_the_next_step_is_told(self, run):
+    def test_without_datasets_the_next_command_is_shown(self, run):
         result, _ = run(["data", "list", "churn"], {"/models/churn/datasets": {"datasets": []}})
         assert "millrace train churn FILE" in result.stderr
 
@@ -200,7 +200,7 @@ class TestData:
             (["schema", "churn"], "/models/churn/schema", SCHEMA),
         ],
     )
-    def test_json_is_the_api_s_own(self, run, arguments, path, answer):
+    def test_json_output_is_the_response(self, run, arguments, path, answer):
         result, _ = run(["data", *arguments, "--json"], {path: answer})
         assert json.loads(result.stdout) == answer
 
@@ -231,7 +231,7 @@ class TestSpec:
         file.write_text(result.stdout, encoding="utf-8")
         assert ModelSpec.parse(spec.read_spec(file)) == ModelSpec.parse(said)
 
-    def test_all_of_a_spec_is_shown_when_asked_for(self, run):
+    def test_full_shows_every_field_of_a_spec(self, run):
         result, _ = run(["spec", "show", "churn", "--full"], {"/models/churn/spec": spec_document()})
         assert yaml.safe_load(result.stdout) == ModelSpec().model_dump(mode="json")
 
@@ -239,7 +239,7 @@ class TestSpec:
         result, _ = run(["spec", "show", "churn"], {"/models/churn/spec": spec_document()})
         assert "default" in result.stdout
 
-    def test_a_spec_is_sent_and_its_effect_told(self, run, tmp_path):
+    def test_a_spec_is_sent_and_its_effect_shown(self, run, tmp_path):
         file = tmp_path / "spec.yaml"
         file.write_text("target: churned\ncolumns:\n  age: {type: category}\n", encoding="utf-8")
         answer = spec_document() | {

@@ -38,7 +38,7 @@ def run(monkeypatch):
     return run_command
 
 
-def test_who_types_the_name_deletes_and_is_told_before_what_stays(run):
+def test_the_typed_name_deletes_after_the_effects_are_listed(run):
     result, requests = run(typed="churn\n")
     assert requests == [("GET", {}), ("DELETE", {"reason": "not needed"})]
     assert "churn: version 3 of 4 serves. When the model is deleted," in result.stderr
@@ -61,7 +61,7 @@ def test_another_name_deletes_nothing(run):
     assert requests == [("GET", {})]
 
 
-def test_where_nobody_can_be_asked_it_takes_yes(run):
+def test_without_a_terminal_yes_is_required(run):
     result, requests = run()
     assert (result.exit_code, requests) == (1, [("GET", {})])
     assert "--yes" in result.stderr

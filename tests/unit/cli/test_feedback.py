@@ -33,7 +33,7 @@ COVERAGE = {
 
 
 def refusal(*faults: tuple[str, str]) -> tuple[int, dict]:
-    return 400, {"message": "wrong", "fields": [{"field": field, "message": told} for field, told in faults]}
+    return 400, {"message": "wrong", "fields": [{"field": field, "message": message} for field, message in faults]}
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ class TestFile:
         assert found.without_outcome == 1
 
     @pytest.mark.parametrize(
-        ("name", "text", "told"),
+        ("name", "text", "expected"),
         [
             ("a.csv", "age,outcome\n1,yes\n", "no column with the prediction's id"),
             ("a.csv", "customer,age\n1,2\n", "no column with the outcome"),
@@ -84,8 +84,8 @@ class TestFile:
             ("a.jsonl", "[1]\n", "line 1 is not an object"),
         ],
     )
-    def test_what_is_no_feedback_is_refused_in_words(self, tmp_path, name, text, told):
-        with pytest.raises(RefusedError, match=told):
+    def test_an_invalid_file_is_refused_with_the_reason(self, tmp_path, name, text, expected):
+        with pytest.raises(RefusedError, match=expected):
             feedback.read_feedback(self.write(tmp_path, text, name), "customer", "churned")
 
     def test_a_file_that_is_not_there_or_no_text(self, tmp_path):
@@ -138,7 +138,7 @@ class TestCommand:
         result, _ = run(["feedback", "churn"], {PATH: [(200, COVERAGE | {"predictions": 0, "coverage": None})]})
         assert "no predictions of churn were captured since" in result.output
 
-    def test_an_unknown_model_is_told(self, run, tmp_path):
+    def test_an_unknown_model_is_an_error(self, run, tmp_path):
         file = tmp_path / "outcomes.csv"
         file.write_text("row_id,outcome\n7,yes\n")
         result, _ = run(["feedback", "churn", str(file)], {})

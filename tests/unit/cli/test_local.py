@@ -150,7 +150,7 @@ def busy_stack(tmp_path, monkeypatch):
     return project
 
 
-def test_a_stack_that_is_too_busy_to_answer_is_not_taken_for_stopped(busy_stack):
+def test_a_stack_that_is_too_busy_to_respond_is_not_taken_for_stopped(busy_stack):
     with pytest.raises(CliError, match="did not respond") as caught:
         live_state(busy_stack)
 
@@ -158,7 +158,7 @@ def test_a_stack_that_is_too_busy_to_answer_is_not_taken_for_stopped(busy_stack)
     assert read_state(busy_stack.local_dir) is not None
 
 
-def test_a_stack_that_answers_late_is_live(busy_stack, monkeypatch):
+def test_a_stack_that_responds_late_is_live(busy_stack, monkeypatch):
     answers = iter([False, True])
     monkeypatch.setattr(ministack, "PATIENCE_SECONDS", 5.0)
     monkeypatch.setattr(ministack, "is_ready", lambda _: next(answers))

@@ -62,9 +62,9 @@ def run(monkeypatch):
     opened = []
 
     def run_command(*arguments, report=REPORT, statuses=("running", "succeeded")):
-        looks = [(200, {"model": "churn", "run": RUN, "status": status}) for status in statuses]
+        polls = [(200, {"model": "churn", "run": RUN, "status": status}) for status in statuses]
         answer = (200, {"model": "churn", "report": report, "page": PAGE, "run": RUN})
-        api = FakeApi({PATH: [answer], f"{PATH}/{RUN}": looks})
+        api = FakeApi({PATH: [answer], f"{PATH}/{RUN}": polls})
         answer_commands(monkeypatch, api, FakeTarget())
         monkeypatch.setattr(monitor.webbrowser, "open", opened.append)
         monkeypatch.setattr(output.out, "_width", 200)
@@ -81,29 +81,29 @@ def test_verdicts_what_is_out_of_order_and_incidents_are_shown(run):
     assert "1 of 12" in result.stdout
     assert "age is distributed otherwise than in training" in result.stdout
     assert "plan" not in result.stdout
-    open_line, done, over_line = result.stdout.splitlines()[-3:]
-    assert done == "  asked for a training run: run r1 is training"
+    open_line, action, resolved_line = result.stdout.splitlines()[-3:]
+    assert action == "  asked for a training run: run r1 is training"
     assert open_line.startswith("DriftDetected: open since")
     assert "(age, model)" in open_line
-    assert over_line.startswith("ModelStale: resolved")
+    assert resolved_line.startswith("ModelStale: resolved")
 
 
-def test_a_look_at_once_is_waited_for(run):
+def test_now_waits_for_the_monitoring_run(run):
     result, asked, _ = run("--now")
     assert result.exit_code == 0
     assert asked == [f"POST {PATH}", *[f"GET {PATH}/{RUN}"] * 2, f"GET {PATH}"]
 
 
-def test_a_look_that_fails_says_where_to_look(run):
+def test_a_failed_monitoring_run_names_the_logs(run):
     result, asked, _ = run("--now", statuses=("failed",))
     assert result.exit_code == 1
     assert "the monitoring run of churn failed" in result.stderr
     assert asked[-1] == f"GET {PATH}/{RUN}"
 
 
-def test_a_look_that_takes_too_long_is_given_up(run, monkeypatch):
-    moments = iter([0.0, 1_000.0])
-    monkeypatch.setattr(monitor.time, "monotonic", lambda: next(moments))
+def test_a_slow_monitoring_run_times_out(run, monkeypatch):
+    times = iter([0.0, 1_000.0])
+    monkeypatch.setattr(monitor.time, "monotonic", lambda: next(times))
     result, _, _ = run("--now", statuses=("running",))
     assert result.exit_code == 1
     assert "exceeds 900 seconds" in result.stderr
@@ -131,7 +131,7 @@ def test_before_anything_was_judged_it_says_what_it_takes(run):
     assert "it needs traffic" in result.stderr
 
 
-def test_on_a_terminal_the_page_is_opened_without_being_asked_for(run, monkeypatch):
+def test_on_a_terminal_the_report_opens(run, monkeypatch):
     monkeypatch.setattr(output.out, "_force_terminal", True)
     _, _, (opened,) = run()
     assert opened.endswith("/churn.html")

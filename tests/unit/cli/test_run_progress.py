@@ -53,13 +53,13 @@ def test_a_skipped_cause_is_final_and_refused():
 
 
 def test_an_upload_that_nobody_notices_says_so():
-    moments = iter([0.0, 50.0, 101.0])
+    times = iter([0.0, 50.0, 101.0])
 
     with pytest.raises(CliError, match="did not receive the upload within 100 seconds"):
-        follow(FakeApi({"/models/churn/causes/c": [NOT_SEEN]}), clock=lambda: next(moments))
+        follow(FakeApi({"/models/churn/causes/c": [NOT_SEEN]}), clock=lambda: next(times))
 
 
-def test_a_finished_run_is_not_asked_for_again_while_another_goes_on():
+def test_a_finished_run_is_not_polled_while_another_goes_on():
     paths = {
         "/models/a/causes/1": [cause("started", RUN)],
         f"/models/a/runs/{RUN}": [run("succeeded", "finished")],

@@ -83,7 +83,7 @@ class TestShifts:
             shifted("size:+1sd")
         assert "age, spent, plan, churned" in refusal.value.hint
 
-    def test_words_cannot_be_moved(self):
+    def test_strings_cannot_be_moved(self):
         with pytest.raises(RefusedError, match="'plan' is not numeric"):
             shifted("plan:+1sd")
 
@@ -125,7 +125,7 @@ def send(stack, rate=20.0, seconds=5.0, with_labels=True, columns=None):
 
 
 class TestTraffic:
-    def test_as_many_rows_are_sent_as_were_asked_for_without_the_target(self):
+    def test_the_requested_rows_are_sent_without_the_target(self):
         stack = FakeStack()
         sent = send(stack)
         assert (sent.rows, len(stack.predicted), sent.versions) == (100, 100, {3})
@@ -218,7 +218,7 @@ class TestRows:
             "churned": [None, 1.0],
         }
 
-    def test_a_boolean_target_is_told_in_the_replies_words(self):
+    def test_a_boolean_target_has_the_class_names_of_responses(self):
         buffer = io.BytesIO()
         pq.write_table(pa.table({"id": ["1", "2", "3"], "churned": [True, False, None]}), buffer)
         columns, _ = read_newest_dataset("churn", FakeReads([{"dataset_id": "ab12"}]), FakeTarget(buffer.getvalue()))

@@ -64,7 +64,7 @@ def test_a_promotion_that_changes_nothing_says_so(run):
     assert "is the champion already" in result.stdout
 
 
-def test_a_conflict_is_told_in_the_apis_words(run):
+def test_a_conflict_shows_the_message_of_the_api(run):
     refusal = {"error_code": "RESOURCE_CONFLICT", "message": "the champion of 'churn' is version 4 now"}
     result, _ = run(["promote", "churn", "3", "--reason", "x"], {"/models/churn/promote": (409, refusal)})
     assert result.exit_code == 1
@@ -96,14 +96,14 @@ def test_a_version_is_retired(run):
 
 
 @pytest.mark.parametrize(("command", "decision"), [("approve", "approve"), ("reject", "reject")])
-def test_an_approval_is_answered(run, command, decision):
+def test_a_decision_is_sent(run, command, decision):
     path = f"/models/churn/runs/{RUN_ID}/approval"
     result, bodies = run([command, "churn", RUN_ID, "--reason", "card read"], {path: ANSWER})
     assert (bodies[0]["decision"], bodies[0]["reason"]) == (decision, "card read")
     assert "churn: version 4 is approved, by ann, 2026-05-03" in result.stdout
 
 
-def test_an_answer_that_was_given_before_says_by_whom(run):
+def test_a_repeated_decision_names_the_first_decider(run):
     path = f"/models/churn/runs/{RUN_ID}/approval"
     result, _ = run(["approve", "churn", RUN_ID, "--reason", "x"], {path: {**ANSWER, "outcome": "already"}})
     assert "already has this decision, by ann" in result.stdout
@@ -123,7 +123,7 @@ def test_before_the_first_champion_nothing_served(run):
     assert result.stdout.strip() == "churn, champion at 2020-01-01T00:00:00+00:00: none"
 
 
-def test_an_answer_as_json_is_the_apis_own(run):
+def test_json_output_is_the_response(run):
     result, _ = run(["promote", "churn", "3", "--reason", "x", "--json"], {"/models/churn/promote": CHANGE})
     assert json.loads(result.stdout) == CHANGE
 
@@ -147,7 +147,7 @@ def test_garbage_is_collected_until_nothing_is_left(run):
     assert result.stdout == "churn: deleted 10 objects, 4.0 MB\n  versions: 1, 2\n  runs: r1\n"
 
 
-def test_what_would_be_collected_is_only_told(run):
+def test_a_dry_run_sends_one_request(run):
     dry = {**COLLECTION, "dry_run": True, "is_complete": False}
     result, bodies = run(["gc", "churn", "--dry-run"], {"/models/churn/gc": dry})
     assert [body["dry_run"] for body in bodies] == [True]

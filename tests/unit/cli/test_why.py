@@ -24,8 +24,8 @@ def invoke(monkeypatch):
 
 
 def entry(minute, action, reason, **details):
-    moment = f"2026-05-03T14:{minute:02d}:00+00:00"
-    return {"occurred_at": moment, "action": action, "reason": reason, "actor": "monitoring", "details": details}
+    timestamp = f"2026-05-03T14:{minute:02d}:00+00:00"
+    return {"occurred_at": timestamp, "action": action, "reason": reason, "actor": "monitoring", "details": details}
 
 
 RUN = {
@@ -57,36 +57,36 @@ INCIDENT = {
 
 
 class TestTimeline:
-    def test_an_incident_that_became_no_cause_is_a_chapter_of_its_own(self):
-        chapters = build_timeline(LEDGER, [RUN], [{**INCIDENT, "model": "churn"}])
-        chapter = next(chapter for chapter in chapters if chapter.kind == "DataQualityDegraded")
-        assert chapters.index(chapter) == 1  # after the spec's change, before what was skipped
-        assert chapter.happened == "age is missing in 12% of the rows"
-        assert chapter.consequences == ["nothing: a model that learnt from faulty data would learn the fault"]
+    def test_an_incident_without_a_cause_is_an_event_of_its_own(self):
+        timeline = build_timeline(LEDGER, [RUN], [{**INCIDENT, "model": "churn"}])
+        event = next(event for event in timeline if event.kind == "DataQualityDegraded")
+        assert timeline.index(event) == 1  # after the spec's change, before what was skipped
+        assert event.happened == "age is missing in 12% of the rows"
+        assert event.consequences == ["nothing: a model that learnt from faulty data would learn the fault"]
 
-    def test_an_incident_whose_cause_the_ledger_tells_is_told_once(self):
+    def test_an_incident_whose_cause_is_in_the_ledger_is_not_repeated(self):
         cause_id = finding_cause_id("drift", "churn", "i1", 2)
-        told = entry(7, "run_requested", "age shifted", kind="drift", cause_id=cause_id, run_id="r1")
+        requested = entry(7, "run_requested", "age shifted", kind="drift", cause_id=cause_id, run_id="r1")
         incident = {**INCIDENT, "model": "churn", "event": "DriftDetected", "alerts": 2}
-        assert [chapter.kind for chapter in build_timeline([told], [RUN], [incident])] == ["drift"]
+        assert [event.kind for event in build_timeline([requested], [RUN], [incident])] == ["drift"]
         (unheard,) = build_timeline(
             [], [RUN], [{**incident, "actions": ["asked"], "resolved_at": "2026-05-03T15:00:00+00:00"}]
         )
         assert unheard.consequences == ["asked", f"resolved {format_timestamp('2026-05-03T15:00:00+00:00')}"]
 
-    def test_a_cause_its_run_and_its_outcome_are_one_chapter(self):
-        chapter = build_timeline(LEDGER, [RUN])[-1]
-        assert (chapter.kind, chapter.happened) == ("drift", "age shifted")
-        assert chapter.consequences == [
+    def test_a_cause_its_run_and_its_outcome_are_one_event(self):
+        event = build_timeline(LEDGER, [RUN])[-1]
+        assert (event.kind, event.happened) == ("drift", "age shifted")
+        assert event.consequences == [
             "started run r1, which succeeded after 90 s: the model is not worse than version 3",
             "registered version 4 (1.0.3)",
             "champion moved from version 3 to version 4",
         ]
 
-    def test_what_started_nothing_says_why(self):
-        chapter = build_timeline(LEDGER, [RUN])[1]
-        assert (chapter.kind, chapter.happened) == ("quality", "accuracy fell to 0.71")
-        assert chapter.consequences == ["started no run: run r1 was asked for"]
+    def test_a_skipped_cause_has_the_reason(self):
+        event = build_timeline(LEDGER, [RUN])[1]
+        assert (event.kind, event.happened) == ("quality", "accuracy fell to 0.71")
+        assert event.consequences == ["started no run: run r1 was asked for"]
 
     def test_the_reasons_of_a_skipped_cause_are_read_from_their_fields(self):
         details = {"kind": "quality", "cause_id": "c2", "refusal": "run r1 (upload) is active"}
@@ -97,18 +97,18 @@ class TestTimeline:
             ["started no run: run r1 (upload) is active"],
         )
 
-    def test_what_has_no_cause_is_a_chapter_of_its_own_and_the_newest_comes_first(self):
-        chapters = build_timeline(LEDGER, [RUN])
-        assert [chapter.kind for chapter in chapters] == ["spec_changed", "quality", "drift"]
-        assert chapters[0].consequences == []
+    def test_an_entry_without_a_cause_is_an_event_of_its_own_and_the_newest_comes_first(self):
+        timeline = build_timeline(LEDGER, [RUN])
+        assert [event.kind for event in timeline] == ["spec_changed", "quality", "drift"]
+        assert timeline[0].consequences == []
 
-    def test_a_cause_that_waited_names_the_run_that_answered_it(self):
+    def test_a_cause_that_waited_names_its_run(self):
         waited = entry(2, "trigger_deferred", "b.csv was uploaded", kind="upload", cause_id="c9", waits_for="r1")
         follow_up = {**RUN, "run_id": "r2", "cause_ids": ["c9"]}
-        (chapter,) = build_timeline([waited], [RUN, follow_up])
-        assert chapter.consequences == ["waited for run r1, then started run r2"]
-        (chapter,) = build_timeline([waited], [])
-        assert chapter.consequences == ["waited for run r1"]
+        (event,) = build_timeline([waited], [RUN, follow_up])
+        assert event.consequences == ["waited for run r1, then started run r2"]
+        (event,) = build_timeline([waited], [])
+        assert event.consequences == ["waited for run r1"]
 
     @pytest.mark.parametrize(
         ("run", "words"),
@@ -119,14 +119,14 @@ class TestTimeline:
             ({**RUN, "status": "rejected", "reasons": []}, "started run r1, which was rejected after 90 s"),
         ],
     )
-    def test_a_run_is_told_as_far_as_it_is_known(self, run, words):
-        (chapter,) = build_timeline(LEDGER[-1:], [run] if run else [])
-        assert chapter.consequences == [words]
+    def test_a_run_is_described_by_its_status(self, run, words):
+        (event,) = build_timeline(LEDGER[-1:], [run] if run else [])
+        assert event.consequences == [words]
 
-    def test_how_a_run_failed_belongs_to_its_chapter(self):
+    def test_the_failure_of_a_run_belongs_to_its_event(self):
         failed = entry(2, "run_failed", "the worker did not finish", run_id="r1")
-        (chapter,) = build_timeline([LEDGER[-1], failed], [])
-        assert chapter.consequences[-1] == "run failed: the worker did not finish"
+        (event,) = build_timeline([LEDGER[-1], failed], [])
+        assert event.consequences[-1] == "run failed: the worker did not finish"
 
 
 class TestCommand:
@@ -139,14 +139,14 @@ class TestCommand:
             }
         )
 
-    def test_the_story_is_printed_newest_first(self, invoke):
+    def test_the_timeline_is_printed_newest_first(self, invoke):
         output = invoke(self.answers(LEDGER), "why", "churn").stdout
         assert output.index("spec changed") < output.index("accuracy fell to 0.71") < output.index("age shifted")
         assert "  -> champion moved from version 3 to version 4\n" in output
 
-    def test_it_can_be_cut_and_read_by_programs(self, invoke):
-        chapters = json.loads(invoke(self.answers(LEDGER), "why", "churn", "--last", "1", "--json").stdout)
-        assert [chapter["kind"] for chapter in chapters] == ["spec_changed"]
+    def test_it_can_be_limited_and_printed_as_json(self, invoke):
+        timeline = json.loads(invoke(self.answers(LEDGER), "why", "churn", "--last", "1", "--json").stdout)
+        assert [event["kind"] for event in timeline] == ["spec_changed"]
 
-    def test_a_model_without_a_story_says_so(self, invoke):
+    def test_a_model_without_a_history_says_so(self, invoke):
         assert "churn has no history" in invoke(self.answers([]), "why", "churn").stderr
