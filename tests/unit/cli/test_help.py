@@ -8,9 +8,12 @@ from pathlib import Path
 
 import millrace_cli
 import pytest
+from millrace_cli import options
 from millrace_cli.main import PANELS, app
 from typer.main import get_command
 from typer.testing import CliRunner
+
+from tests.fakes.fake_api import FakeApi
 
 #: First words of the commands' help.
 VERBS = re.compile(
@@ -65,6 +68,17 @@ def test_every_option_and_argument_has_help(path):
         text = parameter.help or ""
         assert re.match(r"[A-Z].*\.$", text, re.S), f"{path} {parameter.name}: {text!r}"
         assert BANNED.search(text) is None, f"{path} {parameter.name}: {text!r}"
+
+
+def test_a_command_passes_its_stack_options_on(monkeypatch):
+    requested = []
+    monkeypatch.setattr(options, "find_target", lambda *names: requested.append(names))
+    monkeypatch.setattr(
+        options.ApiClient, "for_target", lambda _: FakeApi({"/models": [(200, {"models": []})]}).client()
+    )
+    arguments = ["models", "--profile", "p", "--stack", "s", "--region", "r", "--json"]
+    assert CliRunner().invoke(app, arguments).stdout == '{\n  "models": []\n}\n'
+    assert requested == [("p", "s", "r")]
 
 
 @pytest.mark.parametrize("columns", [80, 120])
