@@ -68,7 +68,7 @@ _PATTERNS = (
     # Tests and test data under other names.
     "google/protobuf/testdata/*",
     "joblib/test/*",
-    # scipy: modules that no estimator of ours imports, tables for quasi-random numbers, a reader of Matrix Market files.
+    # scipy: modules that no estimator of ours imports, tables of quasi-random numbers, a reader of Matrix Market files.
     "scipy/cluster/*",
     "scipy/datasets/*",
     "scipy/differentiate/*",
