@@ -1,8 +1,8 @@
-# Everything starts here, with nothing but Python 3.11+ and pip: `make demo`, `make test`.
+# Needs only Python 3.11+ and pip: `make demo`, `make test`.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-# Environments are made side by side; what has an order is written as one recipe.
+# Environments are built in parallel; steps that need an order are one recipe.
 MAKEFLAGS += --no-print-directory -j3
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -15,10 +15,10 @@ TOOLS := .millrace/tools
 STAMPS := .millrace/stamps
 PYTEST_OPTIONS ?= -n 2 --dist loadfile -q
 
-help:  ## Show this list
+help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: environment $(STAMPS)/sam $(STAMPS)/ministack  ## Start the local stack, train and serve two models, stop it
+demo: environment $(STAMPS)/sam $(STAMPS)/ministack  ## Run the demonstration: start the local stack, train and serve two models, stop it
 	@$(BIN)/millrace demo $(DEMO_OPTIONS)
 
 test: environment tools  ## Run every test
@@ -41,7 +41,7 @@ deploy: environment $(STAMPS)/sam  ## Build and deploy to AWS (SAM_OPTIONS="--co
 	$(TOOLS)/sam/bin/sam build
 	$(TOOLS)/sam/bin/sam deploy $(SAM_OPTIONS)
 
-lock: environment  ## Pin every requirement anew
+lock: environment  ## Update the pinned requirements
 	@for name in bootstrap layers dev sam ministack checkov clients; do \
 	  echo "requirements/$$name.txt"; \
 	  (cd requirements && ../$(UV) pip compile $$name.in --output-file $$name.txt --quiet --upgrade \
@@ -54,7 +54,7 @@ clean:  ## Stop the local stack; remove environments, builds and caches
 	rm -rf .venv .millrace .aws-sam layers/.build layers/*/build .pytest_cache .mypy_cache .ruff_cache \
 	  .import_linter_cache .hypothesis *.egg-info shared/*.egg-info cli/*.egg-info
 
-# -- environments: each is made once, and again when its lock changes --------------------------------------------
+# -- environments: each is built once, and again when its lock changes -------------------------------------------
 
 environment: $(STAMPS)/environment
 tools: $(STAMPS)/sam $(STAMPS)/ministack $(STAMPS)/checkov $(STAMPS)/clients
@@ -72,7 +72,7 @@ $(STAMPS)/environment: $(STAMPS)/bootstrap requirements/dev.txt pyproject.toml
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-# sam and ministack pin botocore versions that exclude each other, so every tool lives alone.
+# sam and ministack pin conflicting botocore versions, so every tool has its own environment.
 $(STAMPS)/%: requirements/%.txt $(STAMPS)/bootstrap
 	@echo "==> tool: $(TOOLS)/$*"
 	@$(UV) venv --quiet --clear --python $(BIN)/python $(TOOLS)/$*
