@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from millrace.model_card.document import card_of_run
 from millrace.names import CHAMPION
 
 from millrace_cli.errors import RefusedError
@@ -37,6 +36,9 @@ def card(
     ] = None,
 ) -> None:
     """Write the model card of a version, or the evaluation of a run."""
+    # Templates load slowly, and no other command needs them.
+    from millrace.reports import card_of_run  # noqa: PLC0415  # as above
+
     with session.api() as api:
         if run is None:
             document = api.get(f"/models/{model}/versions/{version}/card")
@@ -58,8 +60,6 @@ def card(
 def _render(document: dict[str, Any], form: CardFormat) -> str:
     if form is CardFormat.json:
         return json.dumps(document, indent=2, ensure_ascii=False)
-    # The chart library loads slowly, and no other command needs it.
-    from millrace.model_card.markdown import render_markdown  # noqa: PLC0415  # as above
-    from millrace.model_card.page import render_card  # noqa: PLC0415  # as above
+    from millrace.reports import render_card, render_markdown  # noqa: PLC0415  # templates load slowly
 
     return render_card(document) if form is CardFormat.html else render_markdown(document)

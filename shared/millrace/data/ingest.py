@@ -3,9 +3,11 @@
 import contextlib
 import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import millrace
 from millrace.data.compare import History
@@ -24,7 +26,6 @@ from millrace.data.examination import Bench, Examination, examine
 from millrace.data.findings import Finding, error, errors_among, shorten, warning
 from millrace.data.prepare import json_bytes
 from millrace.data.read import DEFAULT_LIMITS, Limits
-from millrace.data.reports import dataset_report
 from millrace.data.schema_changes import SchemaChange, load_schema, next_schema, numbered, record_change, store_schema
 from millrace.data.skew import profile_captures
 from millrace.data.typed_table import TypedTable
@@ -34,6 +35,7 @@ from millrace.errors import ArtifactNotFoundError
 from millrace.layout import dataset_key, quarantine_key
 from millrace.names import make_cause_id
 from millrace.ports import ObjectStore, Registry
+from millrace.reports import SHOWN_QUARANTINED, render_dataset_report
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec
 
@@ -269,3 +271,35 @@ class SourceIntake:
             )
         )
         return intake
+
+
+def dataset_report(
+    model: str, spec: ModelSpec, examination: Examination, verdict: bytes, manifest: Mapping[str, Any] | None = None
+) -> bytes:
+    """Return ``report.html`` of an upload.
+
+    Parameters
+    ----------
+    model : str
+        The model's name.
+    spec : ModelSpec
+        Holds the sensitive columns, the split and the owner's statements.
+    examination : Examination
+        The results of the checks.
+    verdict : bytes
+        The upload's ``validation.json``.
+    manifest : mapping or None, default=None
+        The dataset's; None when the upload was rejected.
+    """
+    document = {
+        "model": model,
+        "validation": json.loads(verdict),
+        "profile": examination.profile,
+        "manifest": manifest,
+        "schema": examination.schema.to_dict() if examination.schema else None,
+        "quarantine": [row.to_dict() for row in examination.quarantined[:SHOWN_QUARANTINED]],
+        "split": spec.split.model_dump(),
+        "datasheet": spec.datasheet.model_dump(),
+        "sensitive": [name for name, column in spec.columns.items() if column.sensitive],
+    }
+    return render_dataset_report(document).encode()

@@ -1,21 +1,23 @@
-"""The report as JSON: everything a run knows, for machines and for the page."""
+"""The monitoring report as JSON, for machines and for the page."""
 
 import json
 from typing import Any
 
 from millrace.layout import monitoring_key
+from millrace.monitoring.alerts import nothing_yet
 from millrace.monitoring.findings import VERDICTS, Finding
-from millrace.monitoring.report_page import render
+from millrace.monitoring.incidents import Incident
 from millrace.monitoring.run import Run
+from millrace.reports import render_monitoring_report
 from millrace.schema import TableSchema
 
 REPORT_VERSION = 1
 
 
 def write_report(run: Run) -> str:
-    """Write the report as JSON and as a page, by its moment and as the latest; return the page's key."""
+    """Write the report as JSON and as a page, by its timestamp and as the latest; return the page's key."""
     document = build_report(run)
-    body, page = json.dumps(document, indent=1).encode(), render(document).encode()
+    body, page = json.dumps(document, indent=1).encode(), render_monitoring_report(document).encode()
     stamp = f"{run.now:%Y%m%dT%H%M%S}"
     for name in (stamp, "latest"):
         run.store.put(monitoring_key(run.model, f"reports/{name}.json"), body, "application/json")
@@ -36,7 +38,7 @@ def build_report(run: Run) -> dict[str, Any]:
         "last_row_at": state.last_row_at.isoformat() if state.last_row_at else None,
         "verdicts": [_verdict(name, findings, run) for name in VERDICTS],
         "findings": [finding.to_dict() for finding in findings],
-        "incidents": [incident.to_dict() for incident in state.book.incidents.values()],
+        "incidents": [_incident(incident) for incident in state.book.incidents.values()],
         "open_window_rows": state.open.features.rows if state.open else 0,
         "rows_needed": run.spec.monitoring.rows_needed,
         "windows": state.history[-50:],
@@ -77,8 +79,14 @@ def moments_of(schema: TableSchema) -> frozenset[str]:
     return frozenset(column.name for column in schema.columns if column.type == "datetime")
 
 
+def _incident(incident: Incident) -> dict[str, Any]:
+    """Return an incident, with a statement where no action is known yet."""
+    subjects = [trouble.finding.subject for trouble in incident.troubles.values()]
+    return incident.to_dict() | {"no_action": None if incident.actions else nothing_yet(incident.event, subjects)}
+
+
 def _verdict(name: str, findings: list[Finding], run: Run) -> dict[str, Any]:
-    """Say what one verdict comes to: in alarm, in breach, in order, or not known."""
+    """Return the status of one verdict: alarm, breach, ok, unknown or off."""
     own = [finding for finding in findings if finding.verdict == name]
     alarmed = {
         key

@@ -15,9 +15,9 @@ from millrace.histograms.predictions import AnswerSketch, Traffic, ValueSketch
 from millrace.histograms.tables import ColumnSketch, sketch_rows
 from millrace.layout import monitoring_key
 from millrace.monitoring.baselines import Background
+from millrace.monitoring.chart_data import draw_columns, effects_of
 from millrace.monitoring.findings import Finding
 from millrace.monitoring.judging import INPUT_VERDICTS, judge_traffic
-from millrace.monitoring.pictures import draw_columns, effects_of
 from millrace.monitoring.run import Run
 from millrace.monitoring.seasons import Seasons, find_seasons, learn_usual
 from millrace.monitoring.segments import SegmentRows, extract_rows, store_segment

@@ -23,12 +23,11 @@ from millrace.errors import (
     VersionNotFoundError,
 )
 from millrace.layout import evaluation_key, prediction_profile_key, prepared_key, trial_key, version_key
-from millrace.model_card.document import build_card
-from millrace.model_card.files import card_files
 from millrace.names import CHALLENGER, CHAMPION
 from millrace.ports import ObjectStore, Registry
 from millrace.registry.lifecycle import insist_on_living
 from millrace.registry.promotion import ACTOR, Claim, Settled, settle
+from millrace.reports import build_card, card_files
 from millrace.schema import Column, ColumnRules, TableSchema
 from millrace.spec import CaptureSpec, ModelSpec
 

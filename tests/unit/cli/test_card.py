@@ -10,7 +10,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tests.fakes.fake_api import FakeApi, answer_commands
-from tests.unit.model_card.test_card import make_card
+from tests.unit.reports.test_model_card import make_card
 
 RUN = "20260503T141500-0f3a9c2b7d1e"
 

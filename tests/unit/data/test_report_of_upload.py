@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from millrace.data.examination import Examination, examine
-from millrace.data.reports import dataset_report
+from millrace.data.ingest import dataset_report
 from millrace.spec import ModelSpec
 
 SPEC = ModelSpec.parse(
@@ -42,7 +42,7 @@ def report(examined: Examination, spec: ModelSpec = ModelSpec()) -> str:  # noqa
 def test_the_spec_has_its_part_in_the_report():
     shown = report(examine(table(), "t.csv", SPEC, {}, None), SPEC)
     assert "To &lt;b&gt;learn&lt;/b&gt;." in shown
-    assert "the newest rows of &#x27;since&#x27; are the test" in shown
+    assert "the newest rows of 'since' are the test split" in shown
     assert "example.org" not in shown
 
 

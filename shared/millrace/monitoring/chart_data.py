@@ -1,0 +1,164 @@
+"""Chart data of a window: distributions of the features and predictions that moved most, beside their baselines.
+
+Histograms have bins of equal share in training; a chart has bars of equal width, into which the rows of the bins are
+spread evenly. Columns with few bins are drawn by bin.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from millrace.histograms.bins import NumberCells
+from millrace.histograms.predictions import Traffic
+from millrace.histograms.tables import ColumnSketch
+from millrace.monitoring.baselines import Subject
+from millrace.monitoring.drift import AnswerColumn, answer_columns
+from millrace.monitoring.findings import Finding
+
+Floats = npt.NDArray[np.float64]
+
+#: Verdicts whose subjects are drawn.
+DRAWN_VERDICTS = frozenset({"skew", "feature_drift", "prediction_drift"})
+#: Columns that are drawn: all of those past their thresholds, up to so many, or the first few of the others.
+_MOST, _OTHERS = 6, 3
+_BARS = 24
+#: Values of a categorical column, and bins of a number, that have a bar each.
+_MOST_VALUES = 8
+_FEW_BINS = 12
+#: Reach of a chart beyond the middle 98 % of the training values, in widths of these.
+_BEYOND = 0.5
+#: Effects smaller than this share of their threshold are not stored by window.
+_STORED_SHARE = 0.1
+_MOST_EFFECTS = 60
+
+
+def draw_columns(traffic: Traffic, subject: Subject, findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """Return the data of charts as plain JSON: subjects past their thresholds first, then those that moved most.
+
+    Returns
+    -------
+    list of dict
+        ``subject``, ``verdict``, ``status``, ``value`` and ``threshold`` of its finding; shares ``before`` and ``now``,
+        of bars between ``edges`` or of ``values``.
+    """
+    sides = _sides(traffic, subject)
+    ranked: dict[str, Finding] = {}
+    for finding in sorted(findings, key=lambda one: (one.status != "breach", -(one.value or 0.0))):
+        if finding.verdict in DRAWN_VERDICTS and finding.status != "unknown" and finding.subject in sides:
+            ranked.setdefault(finding.subject, finding)
+    breaching = sum(finding.status == "breach" for finding in ranked.values())
+    chosen = list(ranked.values())[: min(_MOST, max(breaching, _OTHERS))]
+    return [
+        {
+            "subject": finding.subject,
+            "verdict": finding.verdict,
+            "status": finding.status,
+            "value": finding.value,
+            "threshold": finding.threshold,
+            **draw_column(sides[finding.subject]),
+        }
+        for finding in chosen
+    ]
+
+
+def effects_of(findings: Sequence[Finding]) -> dict[str, float]:
+    """Return the distance of each subject in a window, the largest only, for their timeline over windows."""
+    effects = {
+        finding.subject: round(finding.value, 4)
+        for finding in findings
+        if finding.verdict in DRAWN_VERDICTS
+        and finding.value is not None
+        and finding.value >= _STORED_SHARE * (finding.threshold or 0.0)
+    }
+    return dict(sorted(effects.items(), key=lambda item: (-item[1], item[0]))[:_MOST_EFFECTS])
+
+
+def _sides(traffic: Traffic, subject: Subject) -> dict[str, AnswerColumn]:
+    reference, present = subject.reference, traffic.features.columns
+    sides = {
+        name: AnswerColumn(name, cells, reference.sketch.columns[name], present[name])
+        for name, cells in reference.cells.items()
+    }
+    if subject.profile is not None and traffic.answers is not None:
+        found = answer_columns(subject.profile.answers, traffic.answers, subject.classes, reference.target)
+        sides |= {side.name: side for side in found}
+    return sides
+
+
+def draw_column(side: AnswerColumn) -> dict[str, Any]:
+    """Return the bars of a column as shares, in the baseline and now."""
+    cells = side.cells
+    if not isinstance(cells, NumberCells):
+        return _draw_values(cells.words, side)
+    if len(cells) <= _FEW_BINS:
+        names = _bin_names(cells.edges)
+        return _by_value(names, _shares(side.before.counts), _shares(side.now.counts))
+    low, high = _range(cells.edges, side)
+    edges = np.linspace(low, high, _BARS + 1)
+    before, now = (_spread(cells.edges, sketch, edges) for sketch in (side.before, side.now))
+    return {"edges": [float(edge) for edge in edges], "before": _plain(before), "now": _plain(now)}
+
+
+def _draw_values(words: Sequence[str], side: AnswerColumn) -> dict[str, Any]:
+    before, now = _shares(side.before.counts), _shares(side.now.counts)
+    names = [*words, "other known values", "unknown values"]
+    # The values that are common in either; the rest together.
+    order = np.argsort(-np.maximum(before, now), kind="stable")
+    shown, rest = order[:_MOST_VALUES], order[_MOST_VALUES:]
+    shown = shown[np.maximum(before, now)[shown] > 0]
+    left = [float(before[rest].sum()), float(now[rest].sum())]
+    values = [names[int(index)] for index in shown]
+    bars = _by_value(values, before[shown], now[shown])
+    if max(left) > 0:
+        bars["values"].append("all others")
+        bars["before"].append(round(left[0], 5))
+        bars["now"].append(round(left[1], 5))
+    return bars
+
+
+def _by_value(values: Sequence[str], before: Floats, now: Floats) -> dict[str, Any]:
+    return {"values": list(values), "before": _plain(before), "now": _plain(now)}
+
+
+def _bin_names(edges: Floats) -> list[str]:
+    if not len(edges):
+        return ["every value"]
+    written = [f"{edge:.4g}" for edge in edges]
+    between = [f"{low} to {high}" for low, high in pairwise(written)]
+    return [f"below {written[0]}", *between, f"{written[-1]} or more"]
+
+
+def _range(edges: Floats, side: AnswerColumn) -> tuple[float, float]:
+    """Return the ends of a chart: all values, or a wide middle where there are far-off values."""
+    first, last = float(edges[0]), float(edges[-1])
+    room = _BEYOND * (last - first)
+    low = min(side.before.low, side.now.low, first)
+    high = max(side.before.high, side.now.high, last)
+    return max(low, first - room), min(high, last + room)
+
+
+def _spread(edges: Floats, sketch: ColumnSketch, bars: Floats) -> Floats:
+    """Return the share of each bar; rows beyond the bars are in the outermost."""
+    counts = sketch.counts.astype(np.float64)
+    if counts.sum() <= 0:
+        return np.zeros(len(bars) - 1)
+    # The outermost bins have no far edge: their rows are spread evenly about their mean.
+    means = sketch.cell_means()
+    low = max(sketch.low, 2.0 * means[0] - edges[0]) if counts[0] else edges[0]
+    high = min(sketch.high, 2.0 * means[-1] - edges[-1]) if counts[-1] else edges[-1]
+    borders = np.array([min(low, edges[0]), *edges, max(high, edges[-1])])
+    reached = np.concatenate([[0.0], np.cumsum(counts)]) / counts.sum()
+    at_bars = np.interp(bars, borders, reached)
+    at_bars[0], at_bars[-1] = 0.0, 1.0
+    return np.diff(at_bars)
+
+
+def _shares(counts: npt.NDArray[Any]) -> Floats:
+    return np.asarray(counts / max(1.0, float(counts.sum())), dtype=np.float64)
+
+
+def _plain(shares: Floats) -> list[float]:
+    return [round(float(share), 5) for share in shares]

@@ -1,0 +1,128 @@
+"""Numbers, shares, timestamps and lists as text; the filters of the templates."""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+NOT_KNOWN = "\N{EN DASH}"
+#: Replaces the values of sensitive columns, as findings and the quarantine write it already.
+MASK = "***"
+
+_DIGITS = 4
+_LARGE = 1e6
+_TINY = 1e-4
+_SMALL_SHARE = 0.001
+_LARGE_SHARE = 0.1
+#: The value from which on a unit is used, the unit, and its name.
+_UNITS = ((1e12, 1e12, " T"), (1e9, 1e9, " B"), (1e6, 1e6, " M"), (1e4, 1e3, " k"))
+
+
+def number(value: float | None) -> str:
+    """Format a quantity with about four significant digits: ``1,204``, ``0.3125``, ``1.2e+09``."""
+    if value is None or not math.isfinite(value):
+        return NOT_KNOWN
+    if value == int(value) and abs(value) < _LARGE:
+        return f"{int(value):,}"
+    if abs(value) >= _LARGE or abs(value) < _TINY:
+        return f"{value:.{_DIGITS}g}"
+    decimals = max(0, _DIGITS - 1 - math.floor(math.log10(abs(value))))
+    written = f"{value:,.{decimals}f}"
+    return written.rstrip("0").rstrip(".") if "." in written else written
+
+
+def short_number(value: float) -> str:
+    """Format a quantity for an axis, where there is little room: ``12 k``, ``1.5 M``."""
+    for least, factor, unit in _UNITS:
+        if abs(value) >= least:
+            return f"{value / factor:.3g}{unit}"
+    return f"{value:,.0f}" if value == int(value) else f"{value:.4g}"
+
+
+def three_digits(value: float) -> str:
+    """Format a quantity with three significant digits, for the ends of an interval."""
+    return f"{value:.3g}"
+
+
+def count(value: int | None, one: str = "", many: str = "") -> str:
+    """Format a count, with a noun when one is given: ``1 row``, ``2,000 rows``."""
+    if value is None:
+        return NOT_KNOWN
+    noun = one if value == 1 else many or f"{one}s"
+    return f"{value:,} {noun}" if one else f"{value:,}"
+
+
+def share(value: float | None) -> str:
+    """Format a share as a percentage; a small one is never shown as nothing, nor nearly all as all."""
+    if value is None or not math.isfinite(value):
+        return NOT_KNOWN
+    if 0 < value < _SMALL_SHARE:
+        return "<0.1 %"
+    if 1 - _SMALL_SHARE < value < 1:
+        return ">99.9 %"
+    near_an_end = 0 < value < _LARGE_SHARE or 1 - _LARGE_SHARE < value < 1
+    return f"{value:.{1 if near_an_end else 0}%}".replace("%", " %")
+
+
+def percent(value: float) -> str:
+    """Format a share for an axis: ``12.5 %``."""
+    return f"{100.0 * value:g} %"
+
+
+def timestamp(value: str | None) -> str:
+    """Format an ISO 8601 timestamp as ``2026-05-03 14:15 UTC``, and midnight as a day; other text stays as it is."""
+    if not value:
+        return NOT_KNOWN
+    try:
+        parsed = datetime.fromisoformat(value)
+    except ValueError:
+        return value
+    parsed = parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+    written = parsed.isoformat(" ", "minutes")[:16]
+    midnight = (parsed.hour, parsed.minute, parsed.second) == (0, 0, 0)
+    return written[:10] if midnight else f"{written} UTC"
+
+
+def epoch_seconds(value: float | None) -> str:
+    """Format seconds since 1970 as :func:`timestamp` does; what no calendar holds, as a number."""
+    if value is None:
+        return NOT_KNOWN
+    try:
+        return timestamp(datetime.fromtimestamp(value, UTC).isoformat())
+    except (OverflowError, ValueError, OSError):
+        return number(value)
+
+
+def epoch_day(value: float) -> str:
+    """Format seconds since 1970 as a day."""
+    return epoch_seconds(value)[:10]
+
+
+def interval(measured: Mapping[str, Any]) -> str:
+    """Format ``low`` and ``high`` of a measurement; a dash where there is no interval."""
+    low, high = measured.get("low"), measured.get("high")
+    if low is None or high is None:
+        return NOT_KNOWN
+    return f"{number(low)} to {number(high)}"
+
+
+def listed(names: Sequence[str], shown: int) -> str:
+    """Join the first ``shown`` names with commas and say how many more there are."""
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def sentence(text: str) -> str:
+    """Return text with a capital letter and a full stop."""
+    written = text[:1].upper() + text[1:]
+    return written if written.endswith((".", "!", "?")) else f"{written}."
+
+
+def paragraphs(text: str) -> list[str]:
+    """Split text at empty lines."""
+    return [part for part in text.split("\n\n") if part.strip()]
+
+
+def table_cell(text: object) -> str:
+    """Return text on one line that breaks neither a Markdown table nor, as HTML, the page around it."""
+    return " ".join(str(text).split()).replace("<", "&lt;").replace("|", "\\|")

@@ -1,0 +1,173 @@
+"""The monitoring report as an HTML page."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+from millrace.reports import charts
+from millrace.reports.charts import Bar, Chart, Line
+from millrace.reports.formatting import epoch_day, number, percent, share, short_number
+from millrace.reports.render import render
+
+Document = Mapping[str, Any]
+
+VERDICT_LABELS = {
+    "data_quality": "Data quality",
+    "skew": "Training/serving skew",
+    "feature_drift": "Feature drift",
+    "feature_change": "Change since the previous window",
+    "dependence": "Dependence between features",
+    "prediction_drift": "Prediction drift",
+    "calibration": "Calibration",
+    "live_quality": "Live quality",
+    "estimated_quality": "Estimated quality",
+    "concept_drift": "Concept drift",
+    "bias": "Bias",
+    "staleness": "Staleness",
+    "serving_health": "Serving health",
+}
+#: Text and tone of each status, the most urgent first.
+STATUSES = {
+    "alarm": ("alarm", "bad"),
+    "breach": ("past threshold", "warn"),
+    "ok": ("ok", "good"),
+    "unknown": ("not known", "plain"),
+    "off": ("off", "plain"),
+}
+_RANK = {status: rank for rank, status in enumerate(STATUSES)}
+
+#: The timeline over windows is drawn from so many windows on.
+_FEWEST_WINDOWS = 3
+#: A longer timeline than this is labelled in days.
+_LONG_HOURS = 72.0
+
+
+def render_monitoring_report(document: Document) -> str:
+    """Return the HTML page of a report.
+
+    Parameters
+    ----------
+    document : mapping
+        The report as JSON, as :func:`millrace.monitoring.report.build_report` makes it.
+
+    Returns
+    -------
+    str
+        The same document gives the same page.
+    """
+    incidents = sorted(document["incidents"], key=lambda one: (one["resolved_at"] is not None, one["since"]))
+    return render(
+        "monitoring_report.html",
+        report=document,
+        verdicts=sorted(document["verdicts"], key=lambda one: _RANK[one["status"]]),
+        findings=sorted(document["findings"], key=lambda one: (_RANK[one["status"]], -(one["value"] or 0.0))),
+        incidents=incidents,
+        open_incidents=[incident for incident in incidents if incident["resolved_at"] is None],
+        panels=[chart_panel(picture, document["windows"]) for picture in document.get("pictures") or ()],
+        timeline=quality_timeline(document["quality"]),
+        labels=VERDICT_LABELS,
+        statuses=STATUSES,
+    )
+
+
+def chart_panel(picture: Document, windows: Sequence[Document]) -> dict[str, Any]:
+    """Return the charts of a subject: its distribution beside the baseline, and its distance over the windows."""
+    return {
+        "picture": picture,
+        "distribution": _distribution(picture) if "edges" in picture else None,
+        "bars": None if "edges" in picture else _bars(picture),
+        "timeline": _distance_timeline(picture, windows),
+    }
+
+
+def _distribution(picture: Document) -> Chart:
+    edges, top = picture["edges"], max(*picture["before"], *picture["now"])
+    return charts.line_chart(
+        [
+            Line("baseline", _outline(edges, picture["before"]), kind="reference"),
+            Line("latest window", _outline(edges, picture["now"])),
+        ],
+        description=f"Share of the rows by {picture['subject']}, in the baseline and in the latest window",
+        x_range=(edges[0], edges[-1]),
+        y_range=(0.0, 1.05 * top if top else 1.0),
+        x_title="value",
+        y_title="share of the rows",
+        x_write=epoch_day if picture.get("is_moment") else short_number,
+        y_write=percent,
+    )
+
+
+def _outline(edges: Sequence[float], shares: Sequence[float]) -> list[tuple[float, float]]:
+    """Return the outline of bars."""
+    ends = zip(pairwise(edges), shares, strict=True)
+    corners = [point for (left, right), part in ends for point in ((left, part), (right, part))]
+    return [(edges[0], 0.0), *corners, (edges[-1], 0.0)]
+
+
+def _bars(picture: Document) -> list[Bar]:
+    rows = zip(picture["values"], picture["before"], picture["now"], strict=True)
+    return [Bar(str(value), now, share(now), share(before)) for value, before, now in rows]
+
+
+def _distance_timeline(picture: Document, windows: Sequence[Document]) -> Chart | None:
+    """Draw a subject's distance from the baseline over the windows; None when there are too few."""
+    known = [window for window in windows if "effects" in window]
+    if len(known) < _FEWEST_WINDOWS:
+        return None
+    hours = _since_last(known, timedelta(hours=1))
+    sizes = [float(window["effects"].get(picture["subject"], 0.0)) for window in known]
+    is_long = -hours[0] > _LONG_HOURS
+    places = [hour / 24.0 if is_long else hour for hour in hours]
+    first, threshold = min(places[0], -1.0), float(picture["threshold"])
+    tips = [
+        f"{datetime.fromisoformat(window['end']):%Y-%m-%d %H:%M}: {number(size)}, {window['rows']:,} rows"
+        for window, size in zip(known, sizes, strict=True)
+    ]
+    return charts.line_chart(
+        [
+            Line("threshold", [(first, threshold), (0.0, threshold)], kind="reference"),
+            Line("distance", list(zip(places, sizes, strict=True)), dots=True, tips=tips),
+        ],
+        description=f"Distance of {picture['subject']} from the baseline in the last {len(known)} windows",
+        x_range=(first, 0.0),
+        y_range=(0.0, 1.1 * max(threshold, *sizes)),
+        x_title="days before the latest window" if is_long else "hours before the latest window",
+        y_title="distance beyond chance",
+        x_write=_before,
+    )
+
+
+def quality_timeline(records: Sequence[Document]) -> Chart | None:
+    """Draw the latest metric over the windows that have it, with its intervals; None when there are too few."""
+    metric = records[-1]["metric"] if records else None
+    known = [record for record in records if record["metric"] == metric and record["value"] is not None]
+    if len(known) < _FEWEST_WINDOWS:
+        return None
+    days = _since_last(known, timedelta(days=1))
+    low, high = min(record["low"] for record in known), max(record["high"] for record in known)
+    room = 0.05 * (high - low) or 0.05
+    bounds = [
+        Line(name, [(day, record[end]) for day, record in zip(days, known, strict=True)], kind="bound")
+        for end, name in (("low", "95 % interval"), ("high", ""))
+    ]
+    values = [record["value"] for record in known]
+    tips = [f"{number(record['value'])}, {record['outcomes']:,} rows with ground truth" for record in known]
+    return charts.line_chart(
+        [*bounds, Line(str(metric), list(zip(days, values, strict=True)), dots=True, tips=tips)],
+        description=f"{metric} in the last {len(known)} windows, {number(values[0])} to {number(values[-1])}",
+        x_range=(min(days[0], -1 / 24), 0.0),
+        y_range=(low - room, high + room),
+        x_title="days before the latest window",
+        y_title=str(metric),
+        x_write=_before,
+    )
+
+
+def _since_last(windows: Sequence[Document], unit: timedelta) -> list[float]:
+    ends = [datetime.fromisoformat(window["end"]) for window in windows]
+    return [(end - ends[-1]) / unit for end in ends]
+
+
+def _before(place: float) -> str:
+    return short_number(abs(place))

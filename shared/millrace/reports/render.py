@@ -1,0 +1,98 @@
+"""The Jinja2 environment of the reports.
+
+Every page is one file that opens from a disk or a bucket, loads nothing from a network and is readable without
+JavaScript. Templates escape every value, and an undefined name is an error.
+"""
+
+import base64
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from millrace.reports import formatting
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+#: Characters that no HTML page may hold, and those that reorder the text around them, so that a value cannot
+#: pretend to be another one (Boucher and Anderson, "Trojan Source", 2021).
+_UNPRINTABLE = dict.fromkeys(
+    (
+        *range(0x09),
+        0x0B,
+        0x0C,
+        *range(0x0E, 0x20),
+        *range(0x7F, 0xA0),
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+        *range(0xD800, 0xE000),
+        0xFFFE,
+        0xFFFF,
+    ),
+    "\N{REPLACEMENT CHARACTER}",
+)
+_FILTERS = (
+    formatting.number,
+    formatting.three_digits,
+    formatting.count,
+    formatting.share,
+    formatting.timestamp,
+    formatting.interval,
+    formatting.listed,
+    formatting.paragraphs,
+    formatting.table_cell,
+)
+
+
+def render(template: str, /, **values: Any) -> str:
+    """Render a template; the same values give the same text.
+
+    Parameters
+    ----------
+    template : str
+        File name in the templates folder. ``.md`` is not escaped, every other one is.
+    **values : object
+        The variables of the template.
+
+    Raises
+    ------
+    jinja2.UndefinedError
+        When the template uses a value that it was not given.
+    """
+    return environment().get_template(template).render(values).translate(_UNPRINTABLE)
+
+
+@cache
+def environment() -> Environment:
+    """Return the environment, with filters, the stylesheet, the script and the policy that allows these two."""
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=select_autoescape(disabled_extensions=("md",), default=True),
+        undefined=StrictUndefined,
+        finalize=lambda value: "" if value is None else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        auto_reload=False,
+    )
+    made.filters |= {function.__name__: function for function in _FILTERS}
+    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "filter.js"))
+    made.globals |= {
+        "style": Markup(style),  # noqa: S704  # our own file
+        "script": Markup(script),  # noqa: S704  # our own file
+        "policy": _policy(style, script),
+        "not_known": formatting.NOT_KNOWN,
+    }
+    return made
+
+
+def _policy(style: str, script: str) -> str:
+    """Return a content security policy that allows this style and this script and nothing else."""
+    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
+    return (
+        f"default-src 'none'; style-src 'sha256-{digests[0]}'; script-src 'sha256-{digests[1]}'; "
+        "base-uri 'none'; form-action 'none'"
+    )

@@ -1,0 +1,106 @@
+"""Documents of every page: full ones, and those with the least that can be stored."""
+
+from typing import Any
+
+from tests.unit.reports.test_dataset_report import FINDING, build
+from tests.unit.reports.test_model_card import make_card
+
+WINDOW = {"begin": "2026-05-04T00:00:00+00:00", "version": 2, "rows": 300, "breaches": ["feature_drift: age"]}
+QUALITY = {"begin": "2026-05-04T00:00:00+00:00", "answers": 400, "outcomes": 300, "metric": "roc_auc", "value": 0.8}
+PICTURE = {"subject": "age", "verdict": "feature_drift", "status": "breach", "value": 0.4, "threshold": 0.1}
+FOUND = {"subject": "age", "verdict": "feature_drift", "status": "breach", "message": "'age' has drifted", "value": 0.4}
+INTAKE = dict.fromkeys(
+    (
+        "objects", "rows", "duplicates", "malformed_rows", "from_the_future", "unanswered", "unmatched_feedback",
+        "unusable_feedback",
+    ),
+    7,
+)  # fmt: skip
+
+
+def minimal_monitoring() -> dict[str, Any]:
+    """A report of a model that was never asked."""
+    verdict = {"verdict": "staleness", "status": "unknown", "breaches": 0, "judged": 0, "threshold": None}
+    return {
+        "model": "churn",
+        "version": 1,
+        "obstacle": None,
+        "made_at": "2026-05-04T05:00:00+00:00",
+        "last_row_at": None,
+        "verdicts": [verdict | {"min_rows": None}],
+        "findings": [],
+        "incidents": [],
+        "open_window_rows": 0,
+        "rows_needed": 200,
+        "windows": [],
+        "quality": [],
+        "intake": INTAKE | {"unreadable_objects": [], "other_versions": {}, "unknown_versions": {}},
+    }
+
+
+def full_monitoring() -> dict[str, Any]:
+    """A report with everything that can be in one."""
+    hours = [f"2026-05-04T{hour:02}:00:00+00:00" for hour in range(5)]
+    trouble = {"finding": FOUND}
+    incident = {"event": "DriftDetected", "since": hours[0], "troubles": {f"{i}": trouble for i in range(15)}}
+    numbers = {"edges": [0.0, 1.0, 2.0], "before": [0.4, 0.6], "now": [0.1, 0.9]}
+    return minimal_monitoring() | {
+        "obstacle": "version 1 has no reference.json to compare with",
+        "last_row_at": hours[-1],
+        "findings": [FOUND | {"threshold": 0.1, "rows": 300}],
+        "incidents": [
+            incident | {"resolved_at": None, "actions": [], "no_action": "nothing: no retraining would help"},
+            incident | {"resolved_at": hours[3], "actions": ["requested a training run"], "no_action": None},
+        ],
+        "windows": [WINDOW | {"end": hour, "effects": {"age": 0.1}} for hour in hours],
+        "pictures": [
+            PICTURE | numbers,
+            PICTURE | {"subject": "city", "values": ["Oslo", "Rome"], "before": [0.5, 0.5], "now": [0.9, 0.1]},
+        ],
+        "quality": [QUALITY | {"end": hour, "low": 0.7, "high": 0.9} for hour in hours],
+        "intake": INTAKE
+        | {"unreadable_objects": ["captures/torn"], "other_versions": {"1": 50}, "unknown_versions": {"77": 30}},
+    }
+
+
+def minimal_dataset() -> dict[str, Any]:
+    """An upload that was rejected before anything in it was read."""
+    return {"model": "churn", "validation": {"outcome": "rejected"}}
+
+
+def full_dataset() -> dict[str, Any]:
+    """An accepted upload with more of everything than a page shows at once."""
+    document = build(classes=tuple("abcdefghijklmnop"), extra=60)
+    rejected = {"column": "age", "value": "old", "reason": "'age' should be a number", "text": "7,old"}
+    return document | {
+        "sensitive": ["plan"],
+        "quarantine": [rejected | {"line": line, "file": "part-1.csv"} for line in range(1, 60)],
+        "validation": document["validation"]
+        | {
+            "files": ["part-1.csv", "part-2.csv"],
+            "folder": "incoming/churn/may/",
+            "findings": [FINDING] * 120 + [FINDING | {"severity": "error", "column": None, "count": None, "rows": []}],
+        },
+    }
+
+
+def minimal_card() -> dict[str, Any]:
+    """The card of a run of which nothing but its id is known."""
+    return {"model": "churn", "version": None, "evaluation": {"run_id": "r1"}}
+
+
+def full_card(task: str) -> dict[str, Any]:
+    """The card of a real version, beside a champion and with every optional part."""
+    card = make_card(task)
+    evaluation = card["evaluation"]
+    metrics = {name: one["value"] for name, one in evaluation["holdout"]["metrics"].items()}
+    evaluation["champion"] = {"version": 2, "metrics": metrics, "gain": {"low": 0.01, "high": 0.03}}
+    evaluation["leaderboard"] = [evaluation["leaderboard"][0] | {"trial_id": f"t{number}"} for number in range(20)]
+    evaluation["importance"]["columns"] *= 5
+    evaluation["importance"]["not_measured"] = [f"n{number}" for number in range(30)]
+    evaluation["reasons"] = ["better than the champion"] * 9
+    if evaluation.get("confusion"):
+        worst = [{"name": f"c{i}", "rows": i, "recall": i / 60 if i else None, "precision": 0.5} for i in range(50)]
+        evaluation["confusion"] = {"commonest": [{"actual": "no", "called": "yes", "rows": 12}], "per_class": worst}
+    card["data"] |= {"sample": {"rows": 4, "of_rows": 9}, "class_counts": {"train": {"no": 3, "yes": 1}}}
+    return card

@@ -1,0 +1,267 @@
+"""The card shows what was measured, of every task, escaped; and is made of whatever parts there are."""
+
+import ast
+import copy
+import json
+import re
+import shlex
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cache
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from millrace.data.prepared import dump_columns
+from millrace.layout import evaluation_key, prepared_key
+from millrace.reports import build_card, card_files, render_card, render_markdown
+from millrace.reports.card_page import usage
+from millrace.schema import TASKS, TableSchema
+from millrace.spec import ModelSpec
+
+from tests.prepared_data import make_dataset
+from tests.registry_builders import make_version
+from tests.training_run import MODEL, RUN_ID, TrainingRun
+
+ATTACK = "<script>alert('x')</script>"
+SPEC = {
+    "card": {"owner": "Customer care", "intended_use": f"Who to call.\n\nNot {ATTACK}."},
+    "sensitive_groups": ["s0"],
+    "evaluation": {"slices": [{"by": ["s0"]}], "costs": {"false_negative": 3.0}, "learning_curve": True},
+}
+PREPARED = {
+    "datasets": [{"dataset_id": "d1", "uploaded_at": "2026-05-03T14:15:00+00:00", "rows": 800, "used": 790}],
+    "rows": {"train": 400, "validation": 200, "test": 200},
+    "split": {"by": "random", "fingerprint": "f0f0", "holdout": "the same rows in every run"},
+}
+
+
+@cache
+def evaluated(task: str) -> tuple[TrainingRun, TableSchema, str]:
+    """A real run, its schema and its evaluation as JSON."""
+    dataset = make_dataset(task, rows=800)
+    candidates = ("ridge",) if task == "regression" else ("logistic_regression",)
+    world = TrainingRun.prepared(dataset, candidates=candidates, **SPEC)
+    outcomes = world.train_all()
+    city = dataset.splits["test"].features.strings[:, 0]
+    world.data_store.put(prepared_key(MODEL, RUN_ID, "holdout_columns.npz"), dump_columns({"s0": city}))
+    world.evaluate(outcomes)
+    return world, dataset.schema, world.model_store.get(evaluation_key(MODEL, RUN_ID)).decode()
+
+
+def make_card(task: str, version: bool = True, **changes: Any) -> dict[str, Any]:
+    """A card of a real evaluation."""
+    world, schema, evaluation = evaluated(task)
+    made = replace(make_version(3), created_at=datetime(2026, 5, 3, 15, tzinfo=UTC)) if version else None
+    return build_card(
+        world.run,
+        schema,
+        world.registry.get_spec(MODEL),
+        json.loads(evaluation) | changes,
+        version=made,
+        trial={"seed": 0, "libraries": {"numpy": "2"}},
+        prepared=PREPARED,
+        artifacts={"model.onnx": {"sha256": "ab" * 32, "bytes": 1234}},
+    )
+
+
+@pytest.fixture(scope="module", params=TASKS)
+def card(request) -> dict[str, Any]:
+    return make_card(request.param)
+
+
+@pytest.fixture(scope="module")
+def binary_card() -> dict[str, Any]:
+    return make_card("binary")
+
+
+class Seen(HTMLParser):
+    """Checks that elements are closed in order, and keeps ids and texts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.texts: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.ids += [value for name, value in attrs if name == "id"]
+        assert not any(name == "style" or name.startswith("on") for name, _ in attrs), (tag, attrs)
+        if tag not in ("meta", "input", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def test_a_page_has_every_section_and_asks_nothing_of_a_network(card):
+    page = render_card(card)
+    seen = Seen(page)
+    expected = {"use", "performance", "slices", "fairness", "importance", "fit", "gate", "leaderboard", "data"}
+    assert expected | {"lineage", "usage"} <= set(seen.ids)
+    assert len(seen.ids) == len(set(seen.ids))
+    assert "http://" not in page
+    assert "https://" not in page
+    assert ATTACK not in page
+    assert "&lt;script&gt;" in page
+    assert len(page) < 300_000
+    assert page == render_card(json.loads(json.dumps(card)))
+
+
+def test_numbers_of_the_evaluation_are_on_the_page(card):
+    text = " ".join(Seen(render_card(card)).texts)
+    for told in ("Version 3 (1.0.3)", "promoted", "Customer care", "model.onnx", "f0f0", "200 rows"):
+        assert told in text
+    for check in card["evaluation"]["gate"]:
+        assert check["explanation"] in text
+    for part in card["evaluation"]["slices"]:
+        assert part["name"] in text
+    for name in ("n0", "n1", "n2", "s0", "s1"):
+        assert name in text
+
+
+@pytest.mark.parametrize(
+    ("task", "figures"),
+    [
+        ("binary", ["ROC curve", "Precision and recall", "Calibration", "Confusion matrix", "Learning curve"]),
+        ("multiclass", ["Calibration", "Confusion matrix", "Learning curve"]),
+        ("regression", ["Predicted and true", "Errors", "Errors by prediction", "Learning curve"]),
+    ],
+)
+def test_each_task_has_its_figures(task, figures, request):
+    page = render_card(make_card(task))
+    assert re.findall(r'class="panel"><h3>([^<]*)</h3>\s*<(?:figure|div class="scroll")', page) == figures
+
+
+def test_a_rejected_run_has_a_page_without_a_version():
+    document = make_card(
+        "binary", version=False, decision="reject", reasons=["roc_auc is 0.4 and must be at least 0.7"]
+    )
+    text = " ".join(Seen(render_card(document)).texts)
+    assert "Evaluation of a run" in text
+    assert "The gate rejected this run's winner:" in text
+    assert "roc_auc is 0.4" in text
+    assert "API_URL" not in text
+    assert "evaluation of a run" in render_markdown(document)
+
+
+def test_a_run_whose_trials_all_failed_has_a_page_too(binary_card):
+    document = copy.deepcopy(binary_card)
+    empty = dict.fromkeys(document["evaluation"])
+    leaderboard = [{"candidate": "ridge", "status": "failed", "metrics": {}, "reason": "out of time", "rank": None}]
+    document["version"] = None
+    document["evaluation"] = empty | {
+        "decision": "reject",
+        "reasons": ["every trial failed"],
+        "leaderboard": leaderboard,
+    }
+    text = " ".join(Seen(render_card(document)).texts)
+    assert "every trial failed" in text
+    assert "out of time" in text
+    assert "every trial failed" in render_markdown(document)
+
+
+def test_parts_that_are_missing_are_left_out(binary_card):
+    for part in binary_card["evaluation"]:
+        if part in ("gate", "leaderboard", "reasons", "decision"):
+            continue
+        document = copy.deepcopy(binary_card)
+        document["evaluation"][part] = None
+        Seen(render_card(document))
+        render_markdown(document)
+
+
+def test_an_evaluation_of_an_older_release_can_be_shown(binary_card):
+    known = {
+        "decision",
+        "trial_id",
+        "candidate",
+        "reasons",
+        "primary_metric",
+        "confidence",
+        "leaderboard",
+        "holdout",
+        "gate",
+    }
+    document = copy.deepcopy(binary_card)
+    document["evaluation"] = {name: value for name, value in document["evaluation"].items() if name in known}
+    Seen(render_card(document))
+
+
+def test_markdown_is_a_table_of_what_counts(binary_card):
+    text = render_markdown(binary_card)
+    for told in ("# churn, version 3 (1.0.3)", "Decision: **promoted**", "| ROC AUC |", "## Owner", "| n1 |", "`d1`"):
+        assert told in text
+    assert "| s0 is Oslo |" in text
+
+
+def test_a_sample_is_never_silent(binary_card):
+    search = {
+        **binary_card["evaluation"]["search"],
+        "rows": 100_000,
+        "of_rows": 240_000,
+        "why_sampled": "the spec says so",
+    }
+    sampled = copy.deepcopy(binary_card)
+    sampled["evaluation"]["search"] = search
+    sampled["data"]["sample"] = {"rows": 400_000, "of_rows": 1_250_000}
+    told = [
+        "400,000 of 1,250,000 rows were taken into the three splits",
+        "trained on 100,000 of 240,000 training rows: the spec says so",
+    ]
+    page, text = " ".join(Seen(render_card(sampled)).texts), render_markdown(sampled)
+    assert all(sentence in page and sentence in text for sentence in told)
+    for whole in (render_card(binary_card), render_markdown(binary_card)):
+        assert "rows were taken" not in whole
+        assert "trained on" not in whole
+
+
+def test_the_three_files_say_the_same(binary_card):
+    files = card_files(binary_card)
+    assert set(files) == {"card.json", "card.html", "card.md"}
+    assert json.loads(files["card.json"]) == binary_card
+    assert binary_card["data"]["datasets"][0]["report"] == "datasets/churn/d1/report.html"
+
+
+def test_requests_are_whole(binary_card):
+    commands = dict(usage(binary_card))
+    words = shlex.split(commands["This version, with curl"])
+    assert json.loads(words[words.index("--data") + 1]) == {"dataframe_records": [binary_card["example"]]}
+    assert words[-1].endswith("models/churn/versions/3/invocations")
+    program = ast.parse(commands["This version, in Python"])
+    bodies = [
+        node.value for node in ast.walk(program) if isinstance(node, ast.Constant) and "dataframe" in str(node.value)
+    ]
+    assert json.loads(bodies[0]) == {"dataframe_records": [binary_card["example"]]}
+    words = shlex.split(commands["The champion, from the command line"])
+    assert words[:3] == ["millrace", "predict", "churn"]
+    assert json.loads(words[3]) == binary_card["example"]
+
+
+def test_a_quote_in_the_data_does_not_break_a_request(binary_card):
+    document = copy.deepcopy(binary_card)
+    document["example"] = {"city": 'L\'Aquila "x" $HOME `id`'}
+    for title, text in usage(document):
+        if title != "This version, in Python":
+            assert any("L'Aquila" in word and "$HOME `id`" in word for word in shlex.split(text))
+
+
+def test_sensitive_values_are_not_in_the_example():
+    dataset = make_dataset("binary")
+    columns = [
+        replace(column, categories=("Oslo",), sensitive=True) if column.name == "s0" else column
+        for column in dataset.schema.columns
+    ]
+    world = TrainingRun.prepared(dataset)
+    schema = replace(dataset.schema, columns=tuple(columns))
+    document = build_card(world.run, schema, ModelSpec(), {"decision": "promote"})
+    assert document["example"]["s0"] == "other"
