@@ -143,6 +143,10 @@ class TestLockReader:
         ("scipy/stats/_unuran/unuran_wrapper.py", True),
         ("numpy/random/lib/libnpyrandom.a", True),
         (".lock", True),
+        ("millrace/reports/templates/page.html", False),
+        ("millrace/reports/templates/model_card.md", False),
+        ("millrace/reports/templates/style.css", False),
+        ("millrace/reports/templates/filter.js", False),
     ],
 )
 def test_leaves_out_what_no_import_reaches(path, left_out):
