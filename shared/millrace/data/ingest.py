@@ -274,7 +274,7 @@ class SourceIntake:
 
 
 def dataset_report(
-    model: str, spec: ModelSpec, examination: Examination, verdict: bytes, manifest: Mapping[str, Any] | None = None
+    model: str, spec: ModelSpec, result: Examination, verdict: bytes, manifest: Mapping[str, Any] | None = None
 ) -> bytes:
     """Return ``report.html`` of an upload.
 
@@ -284,7 +284,7 @@ def dataset_report(
         The model's name.
     spec : ModelSpec
         Holds the sensitive columns, the split and the owner's statements.
-    examination : Examination
+    result : Examination
         The results of the checks.
     verdict : bytes
         The upload's ``validation.json``.
@@ -294,10 +294,10 @@ def dataset_report(
     document = {
         "model": model,
         "validation": json.loads(verdict),
-        "profile": examination.profile,
+        "profile": result.profile,
         "manifest": manifest,
-        "schema": examination.schema.to_dict() if examination.schema else None,
-        "quarantine": [row.to_dict() for row in examination.quarantined[:SHOWN_QUARANTINED]],
+        "schema": result.schema.to_dict() if result.schema else None,
+        "quarantine": [row.to_dict() for row in result.quarantined[:SHOWN_QUARANTINED]],
         "split": spec.split.model_dump(),
         "datasheet": spec.datasheet.model_dump(),
         "sensitive": [name for name, column in spec.columns.items() if column.sensitive],

@@ -44,10 +44,10 @@ def draw_columns(traffic: Traffic, subject: Subject, findings: Sequence[Finding]
         ``subject``, ``verdict``, ``status``, ``value`` and ``threshold`` of its finding; shares ``before`` and ``now``,
         of bars between ``edges`` or of ``values``.
     """
-    sides = _sides(traffic, subject)
+    columns = _columns(traffic, subject)
     ranked: dict[str, Finding] = {}
     for finding in sorted(findings, key=lambda one: (one.status != "breach", -(one.value or 0.0))):
-        if finding.verdict in DRAWN_VERDICTS and finding.status != "unknown" and finding.subject in sides:
+        if finding.verdict in DRAWN_VERDICTS and finding.status != "unknown" and finding.subject in columns:
             ranked.setdefault(finding.subject, finding)
     breaching = sum(finding.status == "breach" for finding in ranked.values())
     chosen = list(ranked.values())[: min(_MOST, max(breaching, _OTHERS))]
@@ -58,7 +58,7 @@ def draw_columns(traffic: Traffic, subject: Subject, findings: Sequence[Finding]
             "status": finding.status,
             "value": finding.value,
             "threshold": finding.threshold,
-            **draw_column(sides[finding.subject]),
+            **draw_column(columns[finding.subject]),
         }
         for finding in chosen
     ]
@@ -76,35 +76,35 @@ def effects_of(findings: Sequence[Finding]) -> dict[str, float]:
     return dict(sorted(effects.items(), key=lambda item: (-item[1], item[0]))[:_MOST_EFFECTS])
 
 
-def _sides(traffic: Traffic, subject: Subject) -> dict[str, AnswerColumn]:
+def _columns(traffic: Traffic, subject: Subject) -> dict[str, AnswerColumn]:
     reference, present = subject.reference, traffic.features.columns
-    sides = {
-        name: AnswerColumn(name, cells, reference.sketch.columns[name], present[name])
-        for name, cells in reference.cells.items()
+    columns = {
+        name: AnswerColumn(name, bins, reference.sketch.columns[name], present[name])
+        for name, bins in reference.cells.items()
     }
     if subject.profile is not None and traffic.answers is not None:
         found = answer_columns(subject.profile.answers, traffic.answers, subject.classes, reference.target)
-        sides |= {side.name: side for side in found}
-    return sides
+        columns |= {column.name: column for column in found}
+    return columns
 
 
-def draw_column(side: AnswerColumn) -> dict[str, Any]:
+def draw_column(column: AnswerColumn) -> dict[str, Any]:
     """Return the bars of a column as shares, in the baseline and now."""
-    cells = side.cells
-    if not isinstance(cells, NumberCells):
-        return _draw_values(cells.words, side)
-    if len(cells) <= _FEW_BINS:
-        names = _bin_names(cells.edges)
-        return _by_value(names, _shares(side.before.counts), _shares(side.now.counts))
-    low, high = _range(cells.edges, side)
+    bins = column.cells
+    if not isinstance(bins, NumberCells):
+        return _draw_values(bins.words, column)
+    if len(bins) <= _FEW_BINS:
+        names = _bin_names(bins.edges)
+        return _by_value(names, _shares(column.before.counts), _shares(column.now.counts))
+    low, high = _range(bins.edges, column)
     edges = np.linspace(low, high, _BARS + 1)
-    before, now = (_spread(cells.edges, sketch, edges) for sketch in (side.before, side.now))
+    before, now = (_spread(bins.edges, histogram, edges) for histogram in (column.before, column.now))
     return {"edges": [float(edge) for edge in edges], "before": _plain(before), "now": _plain(now)}
 
 
-def _draw_values(words: Sequence[str], side: AnswerColumn) -> dict[str, Any]:
-    before, now = _shares(side.before.counts), _shares(side.now.counts)
-    names = [*words, "other known values", "unknown values"]
+def _draw_values(categories: Sequence[str], column: AnswerColumn) -> dict[str, Any]:
+    before, now = _shares(column.before.counts), _shares(column.now.counts)
+    names = [*categories, "other known values", "unknown values"]
     # The values that are common in either; the rest together.
     order = np.argsort(-np.maximum(before, now), kind="stable")
     shown, rest = order[:_MOST_VALUES], order[_MOST_VALUES:]
@@ -131,24 +131,24 @@ def _bin_names(edges: Floats) -> list[str]:
     return [f"below {written[0]}", *between, f"{written[-1]} or more"]
 
 
-def _range(edges: Floats, side: AnswerColumn) -> tuple[float, float]:
+def _range(edges: Floats, column: AnswerColumn) -> tuple[float, float]:
     """Return the ends of a chart: all values, or a wide middle where there are far-off values."""
     first, last = float(edges[0]), float(edges[-1])
     room = _BEYOND * (last - first)
-    low = min(side.before.low, side.now.low, first)
-    high = max(side.before.high, side.now.high, last)
+    low = min(column.before.low, column.now.low, first)
+    high = max(column.before.high, column.now.high, last)
     return max(low, first - room), min(high, last + room)
 
 
-def _spread(edges: Floats, sketch: ColumnSketch, bars: Floats) -> Floats:
+def _spread(edges: Floats, histogram: ColumnSketch, bars: Floats) -> Floats:
     """Return the share of each bar; rows beyond the bars are in the outermost."""
-    counts = sketch.counts.astype(np.float64)
+    counts = histogram.counts.astype(np.float64)
     if counts.sum() <= 0:
         return np.zeros(len(bars) - 1)
     # The outermost bins have no far edge: their rows are spread evenly about their mean.
-    means = sketch.cell_means()
-    low = max(sketch.low, 2.0 * means[0] - edges[0]) if counts[0] else edges[0]
-    high = min(sketch.high, 2.0 * means[-1] - edges[-1]) if counts[-1] else edges[-1]
+    means = histogram.cell_means()
+    low = max(histogram.low, 2.0 * means[0] - edges[0]) if counts[0] else edges[0]
+    high = min(histogram.high, 2.0 * means[-1] - edges[-1]) if counts[-1] else edges[-1]
     borders = np.array([min(low, edges[0]), *edges, max(high, edges[-1])])
     reached = np.concatenate([[0.0], np.cumsum(counts)]) / counts.sum()
     at_bars = np.interp(bars, borders, reached)

@@ -9,7 +9,6 @@ from millrace.monitoring.findings import VERDICTS, Finding
 from millrace.monitoring.incidents import Incident
 from millrace.monitoring.run import Run
 from millrace.reports import render_monitoring_report
-from millrace.schema import TableSchema
 
 REPORT_VERSION = 1
 
@@ -29,6 +28,7 @@ def build_report(run: Run) -> dict[str, Any]:
     """Return the report as plain JSON."""
     state, notes = run.state, run.notes
     findings = [finding for found in state.findings.values() for finding in found]
+    dates = {column.name for column in run.watched.schema.columns if column.type == "datetime"}
     return {
         "report_version": REPORT_VERSION,
         "model": run.model,
@@ -42,9 +42,7 @@ def build_report(run: Run) -> dict[str, Any]:
         "open_window_rows": state.open.features.rows if state.open else 0,
         "rows_needed": run.spec.monitoring.rows_needed,
         "windows": state.history[-50:],
-        "pictures": [
-            picture | {"is_moment": picture["subject"] in moments_of(run.watched.schema)} for picture in state.pictures
-        ],
+        "pictures": [data | {"is_moment": data["subject"] in dates} for data in state.pictures],
         "quality": [
             {
                 "begin": record.begin.isoformat(),
@@ -74,14 +72,9 @@ def build_report(run: Run) -> dict[str, Any]:
     }
 
 
-def moments_of(schema: TableSchema) -> frozenset[str]:
-    """Return the columns whose numbers are seconds since 1970."""
-    return frozenset(column.name for column in schema.columns if column.type == "datetime")
-
-
 def _incident(incident: Incident) -> dict[str, Any]:
     """Return an incident, with a statement where no action is known yet."""
-    subjects = [trouble.finding.subject for trouble in incident.troubles.values()]
+    subjects = [found.finding.subject for found in incident.troubles.values()]
     return incident.to_dict() | {"no_action": None if incident.actions else nothing_yet(incident.event, subjects)}
 
 

@@ -160,16 +160,16 @@ def _curve_panels(evaluation: Document) -> list[Panel]:
         chart = _unit_chart(lines, "Precision against recall", "recall", "precision")
         panels.append(("Precision and recall", chart, ""))
     if curves.get("calibration"):
-        cells = curves["calibration"]["cells"]
+        bins = curves["calibration"]["cells"]
         tips = [
             f"predicted {share(one['predicted'])}, observed {share(one['observed'])}, {count(one['rows'], 'row')}"
-            for one in cells
+            for one in bins
         ]
         lines = [
             Line("perfect", [(0.0, 0.0), (1.0, 1.0)], "reference"),
-            Line(f"{_confidence(evaluation)} interval", [(one["predicted"], one["low"]) for one in cells], "bound"),
-            Line("", [(one["predicted"], one["high"]) for one in cells], "bound"),
-            Line("model", [(one["predicted"], one["observed"]) for one in cells], dots=True, tips=tips),
+            Line(f"{_confidence(evaluation)} interval", [(one["predicted"], one["low"]) for one in bins], "bound"),
+            Line("", [(one["predicted"], one["high"]) for one in bins], "bound"),
+            Line("model", [(one["predicted"], one["observed"]) for one in bins], dots=True, tips=tips),
         ]
         classes: Sequence[str] = evaluation.get("classes") or ()
         x_title = f"probability of {classes[1] if len(classes) == _BINARY else 'the predicted class'}"
@@ -209,14 +209,14 @@ def _residual_panels(evaluation: Document, target: str) -> list[Panel]:
     shape, levels = residuals["histogram"], residuals["quantiles"]
     errors = charts.histogram(shape["edges"], [Series("", shape["counts"])], description="Histogram of the errors")
     middle = f"90 % of the errors lie between {number(levels['0.05'])} and {number(levels['0.95'])}"
-    cells = residuals["by_prediction"]
-    reach = max(abs(value) for one in cells for value in (one["mean_error"], one["absolute_error"])) or 1.0
-    first, last = cells[0]["predicted"], cells[-1]["predicted"]
+    bins = residuals["by_prediction"]
+    reach = max(abs(value) for one in bins for value in (one["mean_error"], one["absolute_error"])) or 1.0
+    first, last = bins[0]["predicted"], bins[-1]["predicted"]
     by_prediction = charts.line_chart(
         [
             Line("zero", [(first, 0.0), (last, 0.0)], "reference"),
-            Line("mean size", [(one["predicted"], one["absolute_error"]) for one in cells], "other", dots=True),
-            Line("mean error", [(one["predicted"], one["mean_error"]) for one in cells], dots=True),
+            Line("mean size", [(one["predicted"], one["absolute_error"]) for one in bins], "other", dots=True),
+            Line("mean error", [(one["predicted"], one["mean_error"]) for one in bins], dots=True),
         ],
         description="Errors by prediction",
         x_range=(first, last if last > first else first + 1.0),
@@ -239,8 +239,8 @@ def _confusion_matrix(confusion: Document) -> list[tuple[str, list[tuple[int, fl
     rows = []
     for name, counts in zip(classes, confusion["matrix"], strict=True):
         shares = [amount / max(1, sum(counts)) for amount in counts]
-        cells = [(amount, part, round(_HEAT_STEPS * part)) for amount, part in zip(counts, shares, strict=True)]
-        rows.append((str(name), cells))
+        shades = [(amount, part, round(_HEAT_STEPS * part)) for amount, part in zip(counts, shares, strict=True)]
+        rows.append((str(name), shades))
     return rows
 
 

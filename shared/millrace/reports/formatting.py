@@ -123,6 +123,6 @@ def paragraphs(text: str) -> list[str]:
     return [part for part in text.split("\n\n") if part.strip()]
 
 
-def table_cell(text: object) -> str:
+def one_line(text: object) -> str:
     """Return text on one line that breaks neither a Markdown table nor, as HTML, the page around it."""
     return " ".join(str(text).split()).replace("<", "&lt;").replace("|", "\\|")

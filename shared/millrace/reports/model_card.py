@@ -17,6 +17,7 @@ from millrace.spec import ModelSpec
 
 #: Raised when a field of the document changes its meaning.
 CARD_VERSION = 1
+_VERSION_FIELDS = ("version", "semantic_version", "created_at", "schema_version")
 
 
 def build_card(
@@ -57,7 +58,7 @@ def build_card(
             "card_version": CARD_VERSION,
             "code_version": millrace.__version__,
             "model": run.model,
-            "version": _version(version),
+            "version": {name: getattr(version, name) for name in _VERSION_FIELDS} if version else None,
             "run": {
                 "run_id": run.run_id,
                 "kind": run.kind,
@@ -93,17 +94,6 @@ def card_of_run(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[s
             "split": evaluation.get("split") or {},
             "rows": (evaluation.get("split") or {}).get("rows") or {},
         },
-    }
-
-
-def _version(version: ModelVersion | None) -> dict[str, Any] | None:
-    if version is None:
-        return None
-    return {
-        "version": version.version,
-        "semantic_version": version.semantic_version,
-        "created_at": version.created_at,
-        "schema_version": version.schema_version,
     }
 
 

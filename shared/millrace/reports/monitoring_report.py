@@ -64,36 +64,36 @@ def render_monitoring_report(document: Document) -> str:
         findings=sorted(document["findings"], key=lambda one: (_RANK[one["status"]], -(one["value"] or 0.0))),
         incidents=incidents,
         open_incidents=[incident for incident in incidents if incident["resolved_at"] is None],
-        panels=[chart_panel(picture, document["windows"]) for picture in document.get("pictures") or ()],
+        panels=[chart_panel(data, document["windows"]) for data in document.get("pictures") or ()],
         timeline=quality_timeline(document["quality"]),
         labels=VERDICT_LABELS,
         statuses=STATUSES,
     )
 
 
-def chart_panel(picture: Document, windows: Sequence[Document]) -> dict[str, Any]:
+def chart_panel(data: Document, windows: Sequence[Document]) -> dict[str, Any]:
     """Return the charts of a subject: its distribution beside the baseline, and its distance over the windows."""
     return {
-        "picture": picture,
-        "distribution": _distribution(picture) if "edges" in picture else None,
-        "bars": None if "edges" in picture else _bars(picture),
-        "timeline": _distance_timeline(picture, windows),
+        "data": data,
+        "distribution": _distribution(data) if "edges" in data else None,
+        "bars": None if "edges" in data else _bars(data),
+        "timeline": _distance_timeline(data, windows),
     }
 
 
-def _distribution(picture: Document) -> Chart:
-    edges, top = picture["edges"], max(*picture["before"], *picture["now"])
+def _distribution(data: Document) -> Chart:
+    edges, top = data["edges"], max(*data["before"], *data["now"])
     return charts.line_chart(
         [
-            Line("baseline", _outline(edges, picture["before"]), kind="reference"),
-            Line("latest window", _outline(edges, picture["now"])),
+            Line("baseline", _outline(edges, data["before"]), kind="reference"),
+            Line("latest window", _outline(edges, data["now"])),
         ],
-        description=f"Share of the rows by {picture['subject']}, in the baseline and in the latest window",
+        description=f"Share of the rows by {data['subject']}, in the baseline and in the latest window",
         x_range=(edges[0], edges[-1]),
         y_range=(0.0, 1.05 * top if top else 1.0),
         x_title="value",
         y_title="share of the rows",
-        x_write=epoch_day if picture.get("is_moment") else short_number,
+        x_write=epoch_day if data.get("is_moment") else short_number,
         y_write=percent,
     )
 
@@ -105,21 +105,21 @@ def _outline(edges: Sequence[float], shares: Sequence[float]) -> list[tuple[floa
     return [(edges[0], 0.0), *corners, (edges[-1], 0.0)]
 
 
-def _bars(picture: Document) -> list[Bar]:
-    rows = zip(picture["values"], picture["before"], picture["now"], strict=True)
+def _bars(data: Document) -> list[Bar]:
+    rows = zip(data["values"], data["before"], data["now"], strict=True)
     return [Bar(str(value), now, share(now), share(before)) for value, before, now in rows]
 
 
-def _distance_timeline(picture: Document, windows: Sequence[Document]) -> Chart | None:
+def _distance_timeline(data: Document, windows: Sequence[Document]) -> Chart | None:
     """Draw a subject's distance from the baseline over the windows; None when there are too few."""
     known = [window for window in windows if "effects" in window]
     if len(known) < _FEWEST_WINDOWS:
         return None
     hours = _since_last(known, timedelta(hours=1))
-    sizes = [float(window["effects"].get(picture["subject"], 0.0)) for window in known]
+    sizes = [float(window["effects"].get(data["subject"], 0.0)) for window in known]
     is_long = -hours[0] > _LONG_HOURS
     places = [hour / 24.0 if is_long else hour for hour in hours]
-    first, threshold = min(places[0], -1.0), float(picture["threshold"])
+    first, threshold = min(places[0], -1.0), float(data["threshold"])
     tips = [
         f"{datetime.fromisoformat(window['end']):%Y-%m-%d %H:%M}: {number(size)}, {window['rows']:,} rows"
         for window, size in zip(known, sizes, strict=True)
@@ -129,7 +129,7 @@ def _distance_timeline(picture: Document, windows: Sequence[Document]) -> Chart 
             Line("threshold", [(first, threshold), (0.0, threshold)], kind="reference"),
             Line("distance", list(zip(places, sizes, strict=True)), dots=True, tips=tips),
         ],
-        description=f"Distance of {picture['subject']} from the baseline in the last {len(known)} windows",
+        description=f"Distance of {data['subject']} from the baseline in the last {len(known)} windows",
         x_range=(first, 0.0),
         y_range=(0.0, 1.1 * max(threshold, *sizes)),
         x_title="days before the latest window" if is_long else "hours before the latest window",

@@ -20,31 +20,10 @@ TEMPLATES = Path(__file__).parent / "templates"
 #: Characters that no HTML page may hold, and those that reorder the text around them, so that a value cannot
 #: pretend to be another one (Boucher and Anderson, "Trojan Source", 2021).
 _UNPRINTABLE = dict.fromkeys(
-    (
-        *range(0x09),
-        0x0B,
-        0x0C,
-        *range(0x0E, 0x20),
-        *range(0x7F, 0xA0),
-        *range(0x202A, 0x202F),
-        *range(0x2066, 0x206A),
-        *range(0xD800, 0xE000),
-        0xFFFE,
-        0xFFFF,
-    ),
-    "\N{REPLACEMENT CHARACTER}",
-)
-_FILTERS = (
-    formatting.number,
-    formatting.three_digits,
-    formatting.count,
-    formatting.share,
-    formatting.timestamp,
-    formatting.interval,
-    formatting.listed,
-    formatting.paragraphs,
-    formatting.table_cell,
-)
+    (*range(9), 11, 12, *range(14, 32), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), "\ufffd"
+) | dict.fromkeys((*range(0xD800, 0xE000), 0xFFFE, 0xFFFF), "\ufffd")
+#: Functions of :mod:`formatting` that templates use as filters.
+_FILTERS = ("number", "three_digits", "count", "share", "timestamp", "interval", "listed", "paragraphs", "one_line")
 
 
 def render(template: str, /, **values: Any) -> str:
@@ -78,7 +57,7 @@ def environment() -> Environment:
         keep_trailing_newline=True,
         auto_reload=False,
     )
-    made.filters |= {function.__name__: function for function in _FILTERS}
+    made.filters |= {name: getattr(formatting, name) for name in _FILTERS}
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "filter.js"))
     made.globals |= {
         "style": Markup(style),  # noqa: S704  # our own file

@@ -77,4 +77,4 @@ def test_an_interval_without_ends_is_a_dash():
 
 
 def test_a_markdown_cell_is_one_line_without_markup():
-    assert formatting.table_cell("a|b\n<i>") == "a\\|b &lt;i>"
+    assert formatting.one_line("a|b\n<i>") == "a\\|b &lt;i>"
