@@ -18,9 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from millrace.features import build_features
 from millrace.schema import Column, TableSchema
-from millrace.serving.background import choose_background
-from millrace.serving.explaining import Explainer
-from millrace.serving.onnx_model import OnnxModel
+from millrace.serving.explain import Explainer, choose_background
+from millrace.serving.model import OnnxModel
 from millrace.serving.request import RecordsTable
 from millrace.serving.rows import RowReader
 from millrace.text import fill_words

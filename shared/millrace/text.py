@@ -1,9 +1,9 @@
-"""Short text as numbers: hashed words, the same in training and serving, before any model sees them.
+"""Hashed word counts of short texts, the same in training and serving.
 
-What a text becomes follows from the text alone, so there is no vocabulary to learn, to keep or to leak: a word's
-column and sign are bits of its CRC-32 (the hashing trick: Weinberger, Dasgupta, Langford, Smola and Attenberg,
-"Feature hashing for large scale multitask learning", ICML 2009). The sign lets words that share a column cancel on
-average instead of adding up. A model and its ONNX form take these numbers as any others.
+The numbers follow from the text alone, so there is no vocabulary to learn, to store or to leak: a word's column and
+sign are bits of its CRC-32 (the hashing trick: Weinberger, Dasgupta, Langford, Smola and Attenberg, "Feature hashing
+for large scale multitask learning", ICML 2009). The sign lets words that share a column cancel on average instead of
+adding up.
 """
 
 import re
@@ -14,13 +14,13 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-#: Characters of a text that are read; what follows is passed over, in training and in serving.
+#: Characters of a text that are read, in training and in serving.
 MAX_CHARACTERS = 5_000
-#: Characters of a word that tell it from others.
+#: Characters of a word that distinguish it from others.
 MAX_WORD_LENGTH = 40
 
 _WORD = re.compile(r"\w+")
-#: Beyond it are no marks but a few that choose between forms of one letter.
+#: Beyond it are no marks except a few that choose between forms of one letter.
 _LAST_MARK = 0x20000
 _SIGN = 0x8000_0000
 
@@ -28,11 +28,9 @@ _SIGN = 0x8000_0000
 def split_words(text: str) -> list[str]:
     """Return the words of a text: runs of letters, their marks, and digits of any script, in lower case.
 
-    Notes
-    -----
-    Text beyond ASCII is brought into Unicode's form NFKC and case-folded, so that composed and decomposed accents, wide
-    and narrow letters are the same words. Emoji and punctuation part words. Where a script writes no spaces, a clause
-    is one word.
+    Text beyond ASCII is normalised to Unicode's form NFKC and case-folded, so that composed and decomposed accents,
+    wide and narrow letters are the same words. Emoji and punctuation separate words. Where a script writes no spaces,
+    a clause is one word.
     """
     text = text[:MAX_CHARACTERS]
     if text.isascii():
@@ -52,19 +50,19 @@ def _any_word() -> re.Pattern[str]:
 
 
 def word_numbers(text: str, width: int) -> list[float]:
-    """Turn one text into numbers.
+    """Return the numbers of one text.
 
     Parameters
     ----------
     text : str
         The empty string is a missing text: all zeros.
     width : int
-        Columns that words are hashed into.
+        Number of columns that words are hashed into.
 
     Returns
     -------
     list of float of length 1 + width
-        How many words there are, then each column's signed count: whole numbers that float32 holds exactly.
+        The number of words, then each column's signed count: whole numbers that float32 holds exactly.
     """
     words = split_words(text)
     numbers = [0.0] * (1 + width)
@@ -83,6 +81,6 @@ def fill_words(matrix: npt.NDArray[np.float32], texts: Iterable[str]) -> None:
 
 
 def word_counts(texts: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
-    """Return how many words each text has; NaN where it is missing: empty, or no text."""
+    """Return the number of words of each text; NaN where it is missing: empty, or no text."""
     counts = [float(len(split_words(text))) if isinstance(text, str) and text else np.nan for text in texts.tolist()]
     return np.array(counts, dtype=np.float64)

@@ -32,7 +32,7 @@ _NO_SUCH_OBJECT = frozenset({"404", "NoSuchKey", "NotFound"})
 
 
 class AwsModelSource:
-    """Implements :class:`millrace.serving.loading.ModelSource`.
+    """Implements :class:`millrace.serving.model.ModelSource`.
 
     Parameters
     ----------

@@ -76,8 +76,8 @@ def _composition(subject: Subject) -> list[tuple[str, Content]]:
     if target.get("classes"):
         entries.append(("Classes", ", ".join(_class_shares(subject))))
     entries.append(("Identifiers", _names(subject, "identifier") or "none"))
-    if cells and "missing_cells" in subject.profile:
-        share = wording.share(subject.profile["missing_cells"] / cells)
+    if cells and "missing_mask" in subject.profile:
+        share = wording.share(subject.profile["missing_mask"] / cells)
         complete = wording.count(subject.profile.get("complete_rows"), "row")
         entries.append(("Missing values", f"{share} of the cells; {complete} complete"))
     entries.append(("Sensitive columns", ", ".join(sorted(subject.sensitive)) or "none is marked as sensitive"))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from millrace.features import MISSING_STRING, missing_cells
+from millrace.features import MISSING_STRING, missing_mask
 from millrace.histograms.bins import CodedWords, code_words
 from millrace.histograms.tables import Reference, Values, sketch_rows
 from millrace.schema import Column, TableSchema
@@ -78,7 +78,7 @@ def describe_column(column: Column, values: Values) -> dict[str, Any]:
         counts = dict(zip(map(str, words.values), words.counts().tolist(), strict=True))
         missing = counts.pop(MISSING_STRING, 0)
         return _head(column, missing, len(words)) | _shares(counts, len(words))
-    absent = missing_cells(values)
+    absent = missing_mask(values)
     missing = int(np.count_nonzero(absent))
     head = _head(column, missing, len(values))
     known = values[~absent] if missing else values

@@ -96,7 +96,7 @@ def _counted(amount: int, noun: str) -> str:
 
 def _missing(subject: Subject) -> str:
     cells = subject.usable_rows * len(subject.profile.get("columns") or ())
-    return wording.share(subject.profile["missing_cells"] / cells) if cells else wording.NOT_KNOWN
+    return wording.share(subject.profile["missing_mask"] / cells) if cells else wording.NOT_KNOWN
 
 
 def _sections(subject: Subject) -> list[Section]:

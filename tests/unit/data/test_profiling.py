@@ -57,7 +57,7 @@ def test_it_is_plain_json_without_nan(described):
 def test_rows_and_gaps_are_counted(described, columns):
     assert described["rows"] == N
     assert described["complete_rows"] == 0
-    assert described["missing_cells"] == 12 + 20 + 40 + N
+    assert described["missing_mask"] == 12 + 20 + 40 + N
     assert (columns["age"]["missing"], columns["age"]["missing_share"]) == (12, 0.1)
     assert columns["empty"]["histogram" if "histogram" in columns["empty"] else "distinct"] == 0
 
