@@ -55,11 +55,9 @@ class Delivery:
     delivered : mapping of str to int
         Rows written now, by model.
     repeated : int
-        Rows that were there already.
-    malformed : int
-        Lines that could not be read; they were quarantined.
-    ignored : int
-        Log events that are no captured lines.
+        Rows that were stored before.
+    malformed, ignored : int
+        Lines that were quarantined; log events that are no captured lines.
     """
 
     delivered: Mapping[str, int]
@@ -69,13 +67,7 @@ class Delivery:
 
 
 def read_batch(event: Mapping[str, Any]) -> LogBatch:
-    """Read an event of a log subscription; a test message of the subscription holds no events.
-
-    Raises
-    ------
-    InvalidInputError
-        When it is no such event.
-    """
+    """Read an event of a log subscription; its test message holds no events. Raises ``InvalidInputError``."""
     try:
         document = json.loads(decompress(base64.b64decode(event["awslogs"]["data"], validate=True)))
         events = document["logEvents"] if document["messageType"] == _DATA else []
@@ -90,8 +82,6 @@ def deliver(batch: LogBatch, store: ObjectStore, now: datetime, pause: Callable[
 
     Parameters
     ----------
-    store : ObjectStore
-        The data bucket.
     now : datetime
         Timestamp of lines that cannot be read.
     pause : callable

@@ -36,18 +36,12 @@ class JoinReport:
 
     Parameters
     ----------
-    records : int
-        Records read.
-    matched : int
-        Records of at least one prediction of the window.
+    matched, unmatched : int
+        Records with and without a prediction in the window.
     superseded : int
-        Of these, the ones that a later or repeated report replaced.
-    unmatched : int
-        Records of predictions outside the window: older, newer, not captured, or never made.
+        Matched records that a later or repeated report replaced.
     observed_before_prediction : int
         Records matched by prediction id although observed before the prediction: outcomes may be collected wrongly.
-    read : ReadReport
-        Counts of what was read.
     """
 
     records: int = 0

@@ -59,10 +59,6 @@ class CapturedRow(_StoredLine, frozen=True):
         The gateway's, as in the logs.
     request_rows : int
         Rows of the request. If it was one, feedback may leave out the position.
-    predicted_at : datetime
-        UTC.
-    model, version : str, int
-        The version that predicted.
     protocol : str
         Name of the protocol of the request; stored as ``dialect``.
     row_id : str or None
@@ -112,16 +108,10 @@ class FeedbackRecord(_StoredLine, frozen=True):
     ----------
     feedback_id : str
         Hash of the report: the same report has the same id however often it is sent.
-    model : str
-        Name of the model.
-    prediction_id : str or None
-        Id of the predicted row.
-    row_id : str or None
-        Or the value of the model's id column.
+    prediction_id, row_id : str or None
+        Id of the predicted row, or its value of the model's id column.
     outcome : str or float
         The class as the schema writes it; a number for regression.
-    observed_at, received_at : datetime
-        Time of the observation, by default that of the receipt.
     """
 
     feedback_id: str

@@ -169,52 +169,35 @@ class WindowBuilder:
 
     def chunk_ids(self) -> list[Array]:
         """Return the prediction ids, an array per chunk."""
-        self._close_chunk()
+        if self._rows:
+            self._close_chunk()
         return [chunk["prediction_ids"] for chunk in self._chunks]
 
     def build(self, model: str, start: datetime, end: datetime, report: ReadReport) -> CapturedWindow:
         """Return the window of the rows added."""
-        self._close_chunk()
-        sizes = [len(chunk["prediction_ids"]) for chunk in self._chunks]
-        plain = {name: self._join(name) for name in _EMPTY}
-        return CapturedWindow(
-            model=model,
-            start=start,
-            end=end,
-            features=self._join_by_name("features", sizes, None),
-            unknown=self._join_by_name("unknown", sizes, False),
-            probabilities=self._join_by_name("probabilities", sizes, np.nan),
-            report=report,
-            **plain,
-        )
+        if self._rows or not self._chunks:
+            self._close_chunk()
+        first = self._chunks[0]
+        parts = {
+            name: self._join_by_name(name) if isinstance(values, dict) else self._join(name)
+            for name, values in first.items()
+        }
+        return CapturedWindow(model=model, start=start, end=end, report=report, **parts)
 
     def _join(self, name: str) -> Array:
-        return np.concatenate([chunk[name] for chunk in self._chunks]) if self._chunks else _EMPTY[name]
+        return np.concatenate([chunk[name] for chunk in self._chunks])
 
-    def _join_by_name(self, part: str, sizes: list[int], filler: Any) -> dict[str, Array]:
+    def _join_by_name(self, part: str) -> dict[str, Array]:
+        sizes = [len(chunk["prediction_ids"]) for chunk in self._chunks]
         names = dict.fromkeys(name for chunk in self._chunks for name in chunk[part])
-        joined: dict[str, Array] = {}
-        for name in names:
-            parts = [chunk[part].get(name) for chunk in self._chunks]
-            kinds = {values.dtype for values in parts if values is not None}
-            # Missing values alone have no type; strings take precedence over numbers of another version.
-            known = {values.dtype for values in parts if values is not None and not _all_missing(values)} or kinds
-            dtype = next(iter(known)) if len(known) == 1 else np.dtype(object)
-            joined[name] = np.concatenate(
-                [
-                    _filled(size, filler, dtype) if values is None else _as_type(values, dtype)
-                    for size, values in zip(sizes, parts, strict=True)
-                ]
-            )
-        return joined
+        return {name: _concatenate([chunk[part].get(name) for chunk in self._chunks], sizes) for name in names}
 
     def _close_chunk(self) -> None:
-        if not self._rows:
-            return
         rows, self._rows = self._rows, []
         names = dict.fromkeys(name for row in rows for name in row.features)
         unknown = dict.fromkeys(name for row in rows for name in row.unknown)
         classes = dict.fromkeys(name for row in rows for name in row.prediction.get("probabilities") or ())
+        predicted_at = [row.predicted_at.astimezone(UTC).replace(tzinfo=None) for row in rows]
         self._chunks.append(
             {
                 "prediction_ids": _objects([row.prediction_id for row in rows]),
@@ -223,10 +206,8 @@ class WindowBuilder:
                 "row_ids": _objects([row.row_id for row in rows]),
                 "protocols": _objects([self._shared(row.protocol) for row in rows]),
                 "versions": np.array([row.version for row in rows], dtype=np.int64),
-                "predicted_at": np.array(
-                    [row.predicted_at.astimezone(UTC).replace(tzinfo=None) for row in rows], "datetime64[us]"
-                ),
-                "sampling_rates": np.array([row.sampling_rate for row in rows], dtype=np.float64),
+                "predicted_at": np.array(predicted_at, dtype="datetime64[us]"),
+                "sampling_rates": _floats([row.sampling_rate for row in rows]),
                 "features": {name: self._feature([row.features.get(name) for row in rows]) for name in names},
                 "unknown": {name: np.array([name in row.unknown for row in rows]) for name in unknown},
                 "labels": _objects([row.prediction.get("label") for row in rows]),
@@ -249,42 +230,30 @@ class WindowBuilder:
         return self._strings.setdefault(text, text) if len(self._strings) < _CHUNK_ROWS * 4 else text
 
 
-_EMPTY: dict[str, Array] = {
-    "prediction_ids": np.empty(0, dtype=object),
-    "request_ids": np.empty(0, dtype=object),
-    "request_rows": np.empty(0, dtype=np.int64),
-    "row_ids": np.empty(0, dtype=object),
-    "protocols": np.empty(0, dtype=object),
-    "versions": np.empty(0, dtype=np.int64),
-    "predicted_at": np.empty(0, dtype="datetime64[us]"),
-    "sampling_rates": np.empty(0, dtype=np.float64),
-    "labels": np.empty(0, dtype=object),
-    "decisions": np.empty(0, dtype=object),
-    "values": np.empty(0, dtype=np.float64),
-}
-
-
 def _objects(values: list[Any]) -> Array:
     array = np.empty(len(values), dtype=object)
     array[:] = values
     return array
 
 
-def _floats(values: Iterable[Any]) -> npt.NDArray[np.float64]:
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+def _floats(values: list[Any]) -> npt.NDArray[np.float64]:
+    return np.array(values, dtype=np.float64)  # None becomes NaN
 
 
-def _filled(size: int, filler: Any, dtype: np.dtype[Any]) -> Array:
-    return np.full(size, np.nan if filler is None and dtype.kind == "f" else filler, dtype=dtype)
-
-
-def _all_missing(values: Array) -> bool:
-    return bool(np.isnan(values).all()) if values.dtype.kind == "f" else False
-
-
-def _as_type(values: Array, dtype: np.dtype[Any]) -> Array:
-    """Return a chunk's column in the type of all; a number among strings is missing."""
-    return values if values.dtype == dtype else np.full(len(values), None, dtype=dtype)
+def _concatenate(parts: list[Array | None], sizes: list[int]) -> Array:
+    """Join a column's chunks; it is missing, or false, in a chunk without it, and a number is among strings."""
+    present = [values for values in parts if values is not None]
+    # Missing values alone have no type; strings take precedence over numbers of another version.
+    known = [values for values in present if values.dtype.kind != "f" or not np.isnan(values).all()] or present
+    dtypes = {values.dtype for values in known}
+    dtype = dtypes.pop() if len(dtypes) == 1 else np.dtype(object)
+    filler = {"f": np.nan, "b": False}.get(dtype.kind)
+    return np.concatenate(
+        [
+            values if values is not None and values.dtype == dtype else np.full(size, filler, dtype=dtype)
+            for values, size in zip(parts, sizes, strict=True)
+        ]
+    )
 
 
 def _take(chunk: Mapping[str, Any], mask: npt.NDArray[np.bool_]) -> dict[str, Any]:
@@ -304,8 +273,6 @@ def read_window(
 
     Parameters
     ----------
-    store : ObjectStore
-        The data bucket.
     start, end : datetime
         With offsets.
     max_rows : int, default=250_000
@@ -316,13 +283,13 @@ def read_window(
     kept: set[int] = set()
     limit = _HASH_RANGE
     for row in iterate_rows(store, model, start, end, report):
-        place = hash_id(row.prediction_id)
-        if place >= limit:
+        id_hash = hash_id(row.prediction_id)
+        if id_hash >= limit:
             continue
-        if place in kept:
+        if id_hash in kept:
             report.duplicates += 1
             continue
-        kept.add(place)
+        kept.add(id_hash)
         builder.add(row)
         while len(kept) > max_rows:
             limit //= 2

@@ -41,12 +41,8 @@ def read_request(event: Mapping[str, Any]) -> Request:
 
     Raises
     ------
-    InvalidInputError
-        When the body's encoding is broken.
-    UnsupportedMediaTypeError
-        When the body is compressed with anything but gzip.
-    PayloadTooLargeError
-        When it decompresses to more than :data:`MAX_BODY_BYTES`.
+    InvalidInputError, UnsupportedMediaTypeError, PayloadTooLargeError
+        When the body's encoding is broken or unknown, or it decompresses to more than :data:`MAX_BODY_BYTES`.
     """
     headers = {str(name).lower(): value for name, value in (event.get("headers") or {}).items()}
     body = _decompress(_body_bytes(event), headers.get("content-encoding"))
@@ -54,13 +50,7 @@ def read_request(event: Mapping[str, Any]) -> Request:
 
 
 def success_response(reply: Mapping[str, Any] | str) -> dict[str, Any]:
-    """Return the response for a reply's body: a JSON document, or plain text.
-
-    Raises
-    ------
-    PayloadTooLargeError
-        When it is larger than :data:`MAX_REPLY_BYTES`.
-    """
+    """Return the response for a reply's body, a JSON document or plain text; raises ``PayloadTooLargeError``."""
     if isinstance(reply, str):
         return _response(200, reply, {"Content-Type": "text/plain"})
     body = write_json(reply)

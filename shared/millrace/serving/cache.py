@@ -64,14 +64,12 @@ class ModelCache:
 
     Parameters
     ----------
-    source : ModelSource
-        Store of aliases and versions.
     refresh_seconds : float
         Least time between two reads of one alias.
     clock : callable
-        Seconds that only grow, such as ``time.monotonic``.
+        Monotonic seconds, such as ``time.monotonic``.
     capacity : int, default=8
-        Models to keep; the least recently used is dropped first.
+        Models to keep.
     start : callable, default=start_thread
         Runs a refresh beside the requests.
     """

@@ -20,16 +20,9 @@ from millrace.serving.telemetry import measure_error, measure_prediction, measur
 
 
 def handle(event: Mapping[str, Any], build_endpoint: Callable[[], Endpoint], *, cold_start: bool) -> dict[str, Any]:
-    """Return the response to an event; an error gets the status of its class.
+    """Return the response to an event of API Gateway; an error gets the status of its class.
 
-    Parameters
-    ----------
-    event : mapping
-        A REST proxy event of API Gateway.
-    build_endpoint : callable
-        Returns the endpoint; it may raise when settings are wrong.
-    cold_start : bool
-        Whether this is the first request of an execution environment.
+    ``build_endpoint`` may raise when settings are wrong.
     """
     route = find_route(event)
     request_id = str((event.get("requestContext") or {}).get("requestId"))

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from millrace.errors import ArtifactIntegrityError, InvalidInputError
+from millrace.errors import ArtifactIntegrityError
 from millrace.features import FeatureMatrix
 from millrace.schema import TableSchema
 from millrace.serving.rows import RowReader
@@ -93,15 +93,7 @@ class ModelSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """Decision threshold of a binary task.
-
-    Parameters
-    ----------
-    index : int
-        Place of the positive class in the schema's classes.
-    value : float
-        Least probability at which the decision is that class.
-    """
+    """Decision threshold of a binary task: the least probability of the positive class, ``schema.classes[index]``."""
 
     index: int
     value: float
@@ -109,15 +101,7 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class CaptureRules:
-    """Extent to which a model's traffic is captured.
-
-    Parameters
-    ----------
-    sampling_rate : float, default=1.0
-        Share of the requests.
-    max_rows : int, default=1000
-        Rows of one request.
-    """
+    """Extent to which traffic is captured: a share of the requests, and the most rows of one request."""
 
     sampling_rate: float = 1.0
     max_rows: int = 1_000
@@ -129,18 +113,10 @@ class LoadedModel:
 
     Parameters
     ----------
-    model, version : str, int
-        Name and number.
-    onnx : OnnxModel
-        Scores rows.
-    schema : TableSchema
-        The schema that it was trained under.
     threshold : Threshold or None, default=None
-        Of a binary task, where evaluation chose one.
+        Of a binary task, if evaluation chose one.
     created_at : datetime or None, default=None
-        Time of registration, where the manifest has it.
-    capture : CaptureRules
-        From the signature.
+        Time of registration, if the manifest has it.
     read_background : callable or None, default=None
         Reads the rows that explanations compare with; None for a version that has none.
     """
@@ -174,14 +150,6 @@ class LoadedModel:
             self._built[build] = build(self)
         found: BuiltT = self._built[build]
         return found
-
-    def background(self) -> bytes:
-        """Read the rows that explanations compare with; raises ``InvalidInputError`` where there are none."""
-        if self.read_background is None:
-            raise InvalidInputError(
-                f"version {self.version} of {self.model} was registered without data for explanations: train it again"
-            )
-        return self.read_background()
 
 
 def load_version(source: ModelSource, model: str, version: int) -> LoadedModel:

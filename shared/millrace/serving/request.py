@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import unquote
 
 from millrace.errors import FieldError, InvalidInputError, UnsupportedMediaTypeError, VersionNotFoundError
@@ -18,29 +18,8 @@ _VERSION = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
 class _Absent:
     """The value of a column that a row does not mention; a null is a value, absence is not."""
 
-    def __repr__(self) -> str:
-        return "ABSENT"
-
 
 ABSENT: Final = _Absent()
-
-
-class RequestTable(Protocol):
-    """Rows to score, whatever their JSON shape."""
-
-    @property
-    def n_rows(self) -> int:
-        """Number of rows."""
-        ...
-
-    @property
-    def names(self) -> frozenset[str]:
-        """Columns that at least one row mentions."""
-        ...
-
-    def column(self, name: str) -> Sequence[Any]:
-        """Return one column's values, :data:`ABSENT` where a row lacks it; ``name`` is one of ``names``."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -63,8 +42,12 @@ class RecordsTable:
         return frozenset().union(*self.records)
 
     def column(self, name: str) -> Sequence[Any]:
-        """Return one column's values, :data:`ABSENT` where a row lacks it."""
+        """Return a column's values, :data:`ABSENT` where a row lacks it; ``name`` is one of ``names``."""
         return [record.get(name, ABSENT) for record in self.records]
+
+    def select(self, rows: Sequence[int]) -> "RecordsTable":
+        """Return some of the rows."""
+        return RecordsTable([self.records[row] for row in rows])
 
 
 @dataclass(frozen=True)
@@ -80,25 +63,21 @@ class ColumnsTable:
         return frozenset(self.columns)
 
     def column(self, name: str) -> Sequence[Any]:
-        """Return one column's values."""
+        """Return a column's values."""
         return self.columns[name]
+
+    def select(self, rows: Sequence[int]) -> "ColumnsTable":
+        """Return some of the rows."""
+        columns = {name: [values[row] for row in rows] for name, values in self.columns.items()}
+        return ColumnsTable(columns, len(rows))
+
+
+RequestTable = RecordsTable | ColumnsTable
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request as received.
-
-    Parameters
-    ----------
-    body : bytes
-        Decompressed.
-    headers : mapping of str to str
-        Names in lower case.
-    parameters : mapping of str to str
-        Values of the placeholders of the route's path.
-    query : mapping of str to str
-        Parameters of the query string.
-    """
+    """A request: decompressed body, headers by lower-case name, and parameters of the path and the query string."""
 
     body: bytes
     headers: Mapping[str, str]
@@ -120,13 +99,7 @@ class Request:
 
     @cached_property
     def media_type(self) -> str:
-        """Content type in lower case, without parameters; by default JSON.
-
-        Raises
-        ------
-        UnsupportedMediaTypeError
-            When its character set is not UTF-8.
-        """
+        """Content type in lower case, by default JSON; ``UnsupportedMediaTypeError`` when it is not in UTF-8."""
         media_type, *parameters = (self.headers.get("content-type") or JSON).lower().split(";")
         for parameter in parameters:
             name, _, value = parameter.partition("=")
@@ -145,19 +118,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class PredictionRequest:
-    """Contents of a request for predictions.
-
-    Parameters
-    ----------
-    table : RequestTable
-        The rows, not typed yet.
-    request_id : str or None, default=None
-        The caller's own id of the request, in protocols that have one.
-    outputs : tuple of str, default=()
-        Names of the requested outputs; empty for all.
-    parameters : mapping
-        Options in the body, under the protocol's own name for them.
-    """
+    """Contents of a request for predictions: rows, the caller's own id, names of outputs (empty for all), options."""
 
     table: RequestTable
     request_id: str | None = None

@@ -23,16 +23,12 @@ class Endpoint:
 
     Parameters
     ----------
-    models : ModelCache
-        The models that are served.
     max_rows : int
         Rows that one request may hold.
     make_id : callable
         Returns a new prediction's id.
-    error_detail : ErrorDetail, default="full"
-        Whether errors and warnings name columns.
     captures : bool, default=True
-        Whether predictions are captured, as far as the model's rules say.
+        False captures nothing, whatever the models' rules are.
     """
 
     models: ModelCache

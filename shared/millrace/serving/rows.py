@@ -20,7 +20,7 @@ columns of numbers and numbers that float32 cannot hold. Columns that are no fea
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -64,67 +64,41 @@ class RowWarning:
 
 
 @dataclass(slots=True)
-class RowWarnings:
-    """The warnings about a request's rows, and the numbers behind them."""
+class _Findings:
+    """Errors and warnings of a request's rows; errors are kept by row where good rows will be scored."""
 
-    listed: list[RowWarning]
-    missing: int = 0
-    unknown: int = 0
+    partial: bool
+    warnings: list[RowWarning] = field(default_factory=list)
+    n_missing: int = 0
+    n_unknown: int = 0
+    n_errors: int = 0
+    errors: list[FieldError] = field(default_factory=list)
+    errors_by_row: dict[int, list[FieldError]] = field(default_factory=dict)
 
-    def add(self, field: str, message: str) -> None:
-        """Add a warning."""
-        self.listed.append(RowWarning(field, message))
+    def warn(self, column: str, message: str) -> None:
+        self.warnings.append(RowWarning(column, message))
 
-
-class RowErrors:
-    """The bad fields of a request's rows.
-
-    Parameters
-    ----------
-    by_row : bool
-        Whether to keep the errors of every bad row, because the other rows will be scored.
-    """
-
-    def __init__(self, by_row: bool) -> None:
-        self._by_row = by_row
-        self._listed: list[FieldError] = []
-        self._rows: dict[int, list[FieldError]] = {}
-        self._affects_all_rows = False
-        self._total = 0
-
-    def add(self, row: int, column: str, message: str) -> None:
-        """Add a bad value."""
-        self._list(f"row {row}: {column}", message)
-        if self._by_row:
-            of_row = self._rows.setdefault(row, [])
+    def add_error(self, row: int | None, column: str, message: str) -> None:
+        """Add an error of a row, or of all rows."""
+        self.n_errors += 1
+        if len(self.errors) < MAX_LISTED_ERRORS:
+            self.errors.append(FieldError(column if row is None else f"row {row}: {column}", message))
+        if row is None:
+            self.partial = False
+        elif self.partial:
+            of_row = self.errors_by_row.setdefault(row, [])
             if len(of_row) < MAX_LISTED_ERRORS_OF_ROW:
                 of_row.append(FieldError(column, message))
 
-    def add_column(self, column: str, message: str) -> None:
-        """Add an error that affects every row."""
-        self._affects_all_rows = True
-        self._list(column, message)
-
-    def _list(self, field: str, message: str) -> None:
-        self._total += 1
-        if len(self._listed) < MAX_LISTED_ERRORS:
-            self._listed.append(FieldError(field, message))
-
     def bad_rows(self, n_rows: int) -> Mapping[int, tuple[FieldError, ...]]:
-        """Return the errors of each bad row.
-
-        Raises
-        ------
-        InvalidInputError
-            When no row is good, or bad rows are not allowed.
-        """
-        if not self._total:
+        """Return the errors of each bad row; raises ``InvalidInputError`` when no row may be scored."""
+        if not self.n_errors:
             return {}
-        if not self._by_row or self._affects_all_rows or len(self._rows) == n_rows:
-            rest = self._total - len(self._listed)
+        if not self.partial or len(self.errors_by_row) == n_rows:
+            rest = self.n_errors - len(self.errors)
             more = f"; {rest} more are not listed" if rest else ""
-            raise InvalidInputError(f"the rows have {_counted(self._total, 'bad field')}{more}", self._listed)
-        return {row: tuple(errors) for row, errors in sorted(self._rows.items())}
+            raise InvalidInputError(f"the rows have {_counted(self.n_errors, 'bad field')}{more}", self.errors)
+        return {row: tuple(errors) for row, errors in sorted(self.errors_by_row.items())}
 
 
 def _counted(number: int, noun: str) -> str:
@@ -145,22 +119,22 @@ class FeatureReader:
         self._rules = value_rules(column)
         self._is_usual = _usual_values(column)
 
-    def read(self, table: RequestTable, errors: RowErrors, warnings: RowWarnings) -> ColumnValues:
+    def read(self, table: RequestTable, findings: _Findings) -> ColumnValues:
         """Return the feature's value in every row, missing where it is bad."""
         if self.name not in table.names:
             if not self._column.nullable:
-                errors.add_column(self.name, "is missing")
-            warnings.add(self.name, "is not in the request: scored as missing")
-            warnings.missing += table.n_rows
+                findings.add_error(None, self.name, "is missing")
+            findings.warn(self.name, "is not in the request: scored as missing")
+            findings.n_missing += table.n_rows
             return [self._missing] * table.n_rows
         raw = table.column(self.name)
         if len(raw) == 1 and (value := self._read_usual(raw[0])) is not None:
             return [value]
-        values = self._read_few(raw, errors) if table.n_rows <= FEW_ROWS else self._read_many(raw, errors)
+        values = self._read_few(raw, findings) if table.n_rows <= FEW_ROWS else self._read_many(raw, findings)
         for rule in self._rules:
-            self._apply(rule, values, errors, warnings)
+            self._apply(rule, values, findings)
         if table.n_rows > FEW_ROWS or not all(map(self._is_usual, values)):
-            self._warn(values, warnings)
+            self._warn(values, findings)
         return values
 
     def array(self, values: ColumnValues) -> npt.NDArray[Any]:
@@ -177,7 +151,7 @@ class FeatureReader:
             return None
         return value if self._is_usual(value) else None
 
-    def _read_few(self, raw: Sequence[Any], errors: RowErrors) -> list[TypedValue]:
+    def _read_few(self, raw: Sequence[Any], findings: _Findings) -> list[TypedValue]:
         values: list[TypedValue] = []
         for row, each in enumerate(raw):
             value = self._missing
@@ -187,7 +161,7 @@ class FeatureReader:
                 elif each is not None:
                     value = self._read_value(each)
             except ValueError as error:
-                errors.add(row, self.name, str(error))
+                findings.add_error(row, self.name, str(error))
             values.append(value)
         return values
 
@@ -195,47 +169,47 @@ class FeatureReader:
         if self._column.rules.nullable_override is not False and not self._column.nullable:
             raise ValueError("is missing; send null for an unknown value")
 
-    def _read_many(self, raw: Sequence[Any], errors: RowErrors) -> ColumnValues:
+    def _read_many(self, raw: Sequence[Any], findings: _Findings) -> ColumnValues:
         types = set(map(type, raw))
         if self._type in ("integer", "number"):
             numbers = _read_numbers(raw) if types <= _PLAIN_NUMBERS else None
-            return self._read_few(raw, errors) if numbers is None else numbers
+            return self._read_few(raw, findings) if numbers is None else numbers
         if types <= _PLAIN:
             try:
                 values = {each: self._missing if each is None else self._read_value(each) for each in set(raw)}
                 return [values[each] for each in raw]
             except ValueError:
                 pass  # the error has to name its row
-        return self._read_few(raw, errors)
+        return self._read_few(raw, findings)
 
-    def _apply(self, rule: ValueRule, values: ColumnValues, errors: RowErrors, warnings: RowWarnings) -> None:
+    def _apply(self, rule: ValueRule, values: ColumnValues, findings: _Findings) -> None:
         rows = np.flatnonzero(rule.violations(self.array(values))).tolist()
         if self._column.rules.severity == "error":
             for row in rows:
-                errors.add(row, self.name, rule.message)
+                findings.add_error(row, self.name, rule.message)
         elif rows:
-            warnings.add(self.name, f"{_counted(len(rows), 'value')}: {rule.message}")
+            findings.warn(self.name, f"{_counted(len(rows), 'value')}: {rule.message}")
 
-    def _warn(self, values: ColumnValues, warnings: RowWarnings) -> None:
+    def _warn(self, values: ColumnValues, findings: _Findings) -> None:
         """Add warnings about values that training has not seen or that are missing."""
         missing = self._count_missing(values)
         if self._type == "category" and self._categories:
             new = set(values) - self._categories - {""}
             unknown = sum(map(new.__contains__, values)) if new else 0
             if unknown:
-                warnings.unknown += unknown
-                warnings.add(self.name, f"{_counted(unknown, 'value')} not seen in training")
+                findings.n_unknown += unknown
+                findings.warn(self.name, f"{_counted(unknown, 'value')} not seen in training")
         elif self._type in ("integer", "number"):
-            self._warn_of_numbers(values, warnings)
+            self._warn_of_numbers(values, findings)
         elif self._type == "text":
             cut = sum(len(value) > MAX_CHARACTERS for value in values if isinstance(value, str))
             if cut:
-                message = f"{_counted(cut, 'value')} read up to character {MAX_CHARACTERS:,}, as in training"
-                warnings.add(self.name, message)
+                limit = f"read up to character {MAX_CHARACTERS:,}, as in training"
+                findings.warn(self.name, f"{_counted(cut, 'value')} {limit}")
         if missing:
-            warnings.missing += missing
+            findings.n_missing += missing
             unseen = "" if self._column.nullable else ", though none was in training"
-            warnings.add(self.name, f"{_counted(missing, 'value')} missing{unseen}")
+            findings.warn(self.name, f"{_counted(missing, 'value')} missing{unseen}")
 
     def _count_missing(self, values: ColumnValues) -> int:
         if isinstance(values, np.ndarray):
@@ -244,7 +218,7 @@ class FeatureReader:
             return values.count(self._missing)
         return sum(value != value for value in values)  # noqa: PLR0124 - only NaN differs from itself
 
-    def _warn_of_numbers(self, values: Any, warnings: RowWarnings) -> None:
+    def _warn_of_numbers(self, values: Any, findings: _Findings) -> None:
         """Warn of fractions among integers, and of numbers outside the range of training."""
         low, high = self._column.minimum, self._column.maximum
         # Every comparison with a missing number is false.
@@ -255,11 +229,9 @@ class FeatureReader:
             fractions = sum(value % 1 > 0 for value in values) if self._type == "integer" else 0
             outside = sum(value < low or value > high for value in values) if None not in (low, high) else 0
         if fractions:
-            message = f"{_counted(fractions, 'value')} with a fraction, though training saw whole numbers"
-            warnings.add(self.name, message)
+            findings.warn(self.name, f"{_counted(fractions, 'value')} with a fraction; training saw whole numbers")
         if outside:
-            message = f"{_counted(outside, 'value')} outside the range of training, {low:g} to {high:g}"
-            warnings.add(self.name, message)
+            findings.warn(self.name, f"{_counted(outside, 'value')} outside the range of training, {low:g} to {high:g}")
 
 
 def _usual_values(column: Column) -> Callable[[Any], bool]:
@@ -299,18 +271,12 @@ class TypedRows:
 
     Parameters
     ----------
-    reader : RowReader
-        The reader that typed them.
     values : mapping of str to sequence of length n_rows
-        Every feature of the schema: floats (NaN is missing), strings ('' is missing), datetimes (None is missing).
-    n_rows : int
-        Number of rows.
-    warnings : tuple of RowWarning
-        About missing values, unknown categories and ignored columns.
+        Every feature: floats (NaN is missing), strings ('' is missing) or datetimes (None is missing).
     n_missing, n_unknown : int
         Missing values, and categories that training did not see, in all features together.
     bad_rows : mapping of int to tuple of FieldError
-        Errors of the request's rows that are not among these, by their number in the request.
+        Errors of the request's other rows, by row number.
     """
 
     reader: "RowReader"
@@ -352,48 +318,21 @@ class RowReader:
         self._known_names = frozenset(column.name for column in schema.columns)
 
     def read(self, table: RequestTable, partial: bool = False) -> TypedRows:
-        """Type every feature of every row.
-
-        Parameters
-        ----------
-        table : RequestTable
-            The rows as received.
-        partial : bool, default=False
-            Leave out rows that have a bad field, as long as others are left, and return their errors.
+        """Type every feature of every row; ``partial`` leaves out rows with a bad field, if others are good.
 
         Raises
         ------
         InvalidInputError
             Names every bad field as ``row 3: age`` (rows count from 0), the first :data:`MAX_LISTED_ERRORS` of them.
         """
-        errors = RowErrors(partial)
-        warnings = RowWarnings([])
-        values = {feature.name: feature.read(table, errors, warnings) for feature in self.features}
-        bad_rows = errors.bad_rows(table.n_rows)
+        findings = _Findings(partial)
+        values = {feature.name: feature.read(table, findings) for feature in self.features}
+        bad_rows = findings.bad_rows(table.n_rows)
         if bad_rows:
-            good = self.read(_SelectedRows(table, [row for row in range(table.n_rows) if row not in bad_rows]))
-            return TypedRows(self, good.values, good.n_rows, good.warnings, good.n_missing, good.n_unknown, bad_rows)
+            good_rows = self.read(table.select([row for row in range(table.n_rows) if row not in bad_rows]))
+            return replace(good_rows, bad_rows=bad_rows)
         ignored = len(table.names - self._known_names)
         if ignored:
-            warnings.add("*", f"{_counted(ignored, 'column')} unknown to the model: ignored")
-        return TypedRows(self, values, table.n_rows, tuple(warnings.listed), warnings.missing, warnings.unknown)
-
-
-@dataclass(frozen=True)
-class _SelectedRows:
-    """Some rows of a table."""
-
-    table: RequestTable
-    rows: Sequence[int]
-
-    @property
-    def n_rows(self) -> int:
-        return len(self.rows)
-
-    @property
-    def names(self) -> frozenset[str]:
-        return self.table.names
-
-    def column(self, name: str) -> Sequence[Any]:
-        values = self.table.column(name)
-        return [values[row] for row in self.rows]
+            findings.warn("*", f"{_counted(ignored, 'column')} unknown to the model: ignored")
+        warnings = tuple(findings.warnings)
+        return TypedRows(self, values, table.n_rows, warnings, findings.n_missing, findings.n_unknown)

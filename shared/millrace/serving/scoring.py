@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from millrace.errors import FieldError
+from millrace.errors import FieldError, InvalidInputError
 from millrace.features import FeatureMatrix
 from millrace.serving.model import LoadedModel
 from millrace.serving.request import PredictionRequest
@@ -41,12 +41,10 @@ class Scores:
         was chosen. Empty for regression.
     values : list of (float or None), or None
         The predicted value of each row, for regression.
-    warnings : tuple of RowWarning
-        About rows that were scored.
     bad_rows : mapping of int to tuple of FieldError
         Errors of rows that were not scored.
     explanations : list of (Explanation or None), or None
-        Of each row, where the caller requested them.
+        Of each row, if requested.
     """
 
     classes: tuple[str, ...]
@@ -68,21 +66,7 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A scored request.
-
-    Parameters
-    ----------
-    loaded : LoadedModel
-        The version that predicted.
-    request : PredictionRequest
-        The rows as received.
-    rows : TypedRows
-        The good ones among them.
-    scores : Scores
-        Of all rows, in the request's order.
-    prediction_id : str
-        The id in the reply.
-    """
+    """A scored request: its good rows, and the scores of all its rows in their order."""
 
     loaded: LoadedModel
     request: PredictionRequest
@@ -148,10 +132,7 @@ def _with_gaps(scores: Scores, rows: TypedRows) -> Scores:
 def explain_scores(loaded: LoadedModel, rows: TypedRows, scores: Scores) -> "list[Explanation | None]":
     """Explain every prediction; None for rows without one.
 
-    Raises
-    ------
-    InvalidInputError
-        When there are too many rows, or the version has no data to compare with.
+    Raises ``InvalidInputError`` when there are too many rows, or the version has no data to compare with.
     """
     from millrace.serving.explain import Explanation  # noqa: PLC0415 - few requests need it
 
@@ -174,7 +155,10 @@ def explain_scores(loaded: LoadedModel, rows: TypedRows, scores: Scores) -> "lis
 def _load_explainer(loaded: LoadedModel) -> "Explainer":
     from millrace.serving.explain import Explainer, load_background  # noqa: PLC0415 - few requests need it
 
-    return Explainer(loaded.schema, load_background(loaded.background()))
+    if loaded.read_background is None:
+        message = f"version {loaded.version} of {loaded.model} was registered without data for explanations"
+        raise InvalidInputError(f"{message}: train it again")
+    return Explainer(loaded.schema, load_background(loaded.read_background()))
 
 
 def _explained_output(loaded: LoadedModel, scores: Scores, row: int) -> "tuple[Any, float, Output] | None":

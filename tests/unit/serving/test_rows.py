@@ -78,7 +78,7 @@ def test_a_fraction_in_a_column_of_integers_is_scored_and_noted():
     rows = read(Column("age", "integer"), 3.5, 4)
     assert rows.columns["age"].tolist() == [3.5, 4.0]
     (warning,) = rows.warnings
-    assert warning.message == "1 value with a fraction, though training saw whole numbers"
+    assert warning.message == "1 value with a fraction; training saw whole numbers"
 
 
 # -- booleans ----------------------------------------------------------------------------------------------------------
@@ -336,7 +336,7 @@ def test_warnings_and_counts_do_not_depend_on_how_many_rows_there_are(repeats):
     rows = RowReader(churn_schema()).read(RecordsTable([strange] * repeats))
     noun = "value" if repeats == 1 else "values"
     assert [(warning.field, warning.message) for warning in rows.warnings] == [
-        ("age", f"{repeats} {noun} with a fraction, though training saw whole numbers"),
+        ("age", f"{repeats} {noun} with a fraction; training saw whole numbers"),
         ("age", f"{repeats} {noun} outside the range of training, 18 to 80"),
         ("balance", f"{repeats} {noun} missing"),
         ("subscribed", f"{repeats} {noun} missing"),

@@ -48,21 +48,15 @@ class Protocol:
     Parameters
     ----------
     name : str
-        Value of the metrics' dimension ``dialect`` and of captured rows.
+        Value of the metrics' dimension ``dialect``, which captured rows store too.
     title : str
         Name in ``docs/serving.md``.
-    routes : Routes
-        Operations of the protocol.
     parse : callable
         Reads a request's contents, by the model's schema and the most rows that a request may hold.
-    write : callable
-        Returns the reply's body for a request's contents, scores, version and prediction id.
-    write_error : callable
-        Returns status and body for an error and the document of what a caller may know of it.
+    write, write_error : callable
+        Returns the body of a reply, from scores and prediction id; status and body of an error, from its document.
     openapi : callable
-        Returns the part of a version's OpenAPI document, by the most rows that a request may hold.
-    content_types : tuple of str
-        Content types of requests for predictions.
+        Returns the protocol's part of a version's OpenAPI document, by the most rows that a request may hold.
     prepare : callable
         Returns a request whose parameters name the model, or refuses it by path and headers alone.
     describe : callable or None, default=None
@@ -85,12 +79,8 @@ class Protocol:
 
         Raises
         ------
-        UnsupportedMediaTypeError
-            When the content type is another.
-        InvalidInputError
-            When the body has another shape; names every error.
-        PayloadTooLargeError
-            When there are more than ``max_rows`` rows.
+        UnsupportedMediaTypeError, InvalidInputError, PayloadTooLargeError
+            When the content type or the shape is another, or there are more than ``max_rows`` rows.
         """
         if request.media_type not in self.content_types:
             supported = " and ".join(map(repr, self.content_types))

@@ -64,13 +64,7 @@ class _Tensor:
 
 
 def _read_tensor(field: str, document: Any) -> _Tensor:
-    """Read one input tensor of shape (n_rows,) or (n_rows, width).
-
-    Raises
-    ------
-    InvalidInputError
-        When it is no such tensor; ``field`` is its place in the request.
-    """
+    """Read one input tensor of shape (n_rows,) or (n_rows, width)."""
     if not isinstance(document, dict):
         raise field_error(field, f"expects an object, got {json_type(document)}")
     name, datatype, shape = (document.get(key) for key in ("name", "datatype", "shape"))
@@ -194,22 +188,30 @@ def _output_types(schema: TableSchema) -> dict[str, str]:
     return {_LABEL: label, _PROBABILITIES: "FP32", _DECISION: label}
 
 
+def _tensor(
+    name: str, datatype: str, data: list[Any], columns: list[str] | None = None, key: str = ""
+) -> dict[str, Any]:
+    """Return an output; ``data`` holds rows as wide as ``columns``, named under ``key``, or single values."""
+    if columns is None:
+        return {"name": name, "datatype": datatype, "shape": [len(data)], "data": data}
+    gap: list[Any] = [None] * len(columns)
+    return {
+        "name": name,
+        "datatype": datatype,
+        "shape": [len(data), len(columns)],
+        "data": [value for row in data for value in (gap if row is None else row)],
+        "parameters": {key: ",".join(columns)},
+    }
+
+
 def _outputs(scores: "Scores", schema: TableSchema) -> list[dict[str, Any]]:
     types = _output_types(schema)
     if scores.values is not None:
-        return [{"name": _VALUE, "datatype": types[_VALUE], "shape": [len(scores.values)], "data": scores.values}]
-    n_classes = len(scores.classes)
-    unknown: list[float | None] = [None] * n_classes
+        return [_tensor(_VALUE, types[_VALUE], scores.values)]
     return [
-        {"name": _LABEL, "datatype": types[_LABEL], "shape": [len(scores.labels)], "data": scores.labels},
-        {
-            "name": _PROBABILITIES,
-            "datatype": types[_PROBABILITIES],
-            "shape": [len(scores.probabilities), n_classes],
-            "data": [value for row in scores.probabilities for value in (unknown if row is None else row)],
-            "parameters": {"classes": ",".join(scores.classes)},
-        },
-        {"name": _DECISION, "datatype": types[_DECISION], "shape": [len(scores.decisions)], "data": scores.decisions},
+        _tensor(_LABEL, types[_LABEL], scores.labels),
+        _tensor(_PROBABILITIES, types[_PROBABILITIES], scores.probabilities, list(scores.classes), "classes"),
+        _tensor(_DECISION, types[_DECISION], scores.decisions),
     ]
 
 
@@ -218,25 +220,16 @@ def _explanations(scores: "Scores", schema: TableSchema) -> list[dict[str, Any]]
     if scores.explanations is None:
         return []
     names = [column.name for column in schema.features]
-    gap: list[float | None] = [None] * len(names)
-    attributions = [None if each is None else each.attribution for each in scores.explanations]
-    n_rows = len(attributions)
-    tensors: list[dict[str, Any]] = []
-    if schema.task != "regression":
-        labels = [None if each is None else each.label for each in scores.explanations]
-        datatype = _output_types(schema)[_LABEL]
-        tensors.append({"name": "explained_label", "datatype": datatype, "shape": [n_rows], "data": labels})
-    base_values = [None if each is None else each.base_value for each in attributions]
-    tensors.append({"name": "base_value", "datatype": "FP64", "shape": [n_rows], "data": base_values})
-    for name, rows in (
-        ("attributions", [gap if each is None else each.values.tolist() for each in attributions]),
-        ("standard_errors", [gap if each is None else each.standard_errors.tolist() for each in attributions]),
-    ):
-        data = [value for row in rows for value in row]
-        parameters = {"features": ",".join(names)}
-        shape = [n_rows, len(names)]
-        tensors.append({"name": name, "datatype": "FP64", "shape": shape, "data": data, "parameters": parameters})
-    return tensors
+    labels = [each and each.label for each in scores.explanations]
+    attributions = [each and each.attribution for each in scores.explanations]
+    values = [each and each.values.tolist() for each in attributions]
+    standard_errors = [each and each.standard_errors.tolist() for each in attributions]
+    return [
+        *([] if scores.values is not None else [_tensor("explained_label", _output_types(schema)[_LABEL], labels)]),
+        _tensor("base_value", "FP64", [each and each.base_value for each in attributions]),
+        _tensor("attributions", "FP64", values, names, "features"),
+        _tensor("standard_errors", "FP64", standard_errors, names, "features"),
+    ]
 
 
 def _read_outputs(outputs: Any, schema: TableSchema) -> tuple[str, ...]:

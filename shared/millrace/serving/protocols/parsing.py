@@ -27,13 +27,7 @@ _NUMBER = re.compile(NUMBER_PATTERN)
 
 
 def read_object(request: Request) -> dict[str, Any]:
-    """Read a body that is one JSON object; a ``NaN`` literal, which Python's clients write, counts as null.
-
-    Raises
-    ------
-    InvalidInputError
-        When it is no JSON, no object, or repeats a key within an object.
-    """
+    """Read a body that is one JSON object without repeated keys; a ``NaN`` literal counts as null."""
     document = _parse(request.text)
     if not isinstance(document, dict):
         raise InvalidInputError(f"the request has to be a JSON object, not {json_type(document)}")
@@ -226,15 +220,7 @@ def _refuse_other_types(expected: type, field: str, rows: Sequence[Any], name: s
 
 
 def read_csv(request: Request, schema: TableSchema, max_rows: int) -> RequestTable:
-    """Read rows from CSV in UTF-8: commas, double quotes, names in the first line.
-
-    Raises
-    ------
-    InvalidInputError
-        When it is no such table; an error of a row names its number.
-    PayloadTooLargeError
-        When there are more than ``max_rows`` rows.
-    """
+    """Read rows from CSV in UTF-8: commas, double quotes, names in the first line."""
     text = request.text
     if not text.strip():
         raise InvalidInputError("the request has no body")
