@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 JsonObject = dict[str, Any]
 
+TEXT: JsonObject = {"type": "string"}
+
 #: Options in the body of a request.
 OPTIONS: JsonObject = {
     "type": ["object", "null"],
@@ -50,17 +52,7 @@ _ERRORS = {
 
 
 def openapi_document(loaded: "LoadedModel", max_rows: int, protocols: Iterable[Protocol]) -> JsonObject:
-    """Return the document of a version.
-
-    Parameters
-    ----------
-    loaded : LoadedModel
-        The version.
-    max_rows : int
-        Rows that one request may hold.
-    protocols : iterable of Protocol
-        Protocols to describe.
-    """
+    """Return the document of a version for some protocols; ``max_rows`` is the most rows that a request may hold."""
     schema = loaded.schema
     parts = [protocol.openapi(loaded, max_rows) for protocol in protocols]
     schemas = _shared_schemas(schema)
@@ -85,9 +77,10 @@ def open_object(properties: JsonObject, required: list[str]) -> JsonObject:
     return {"type": "object", "properties": properties, "required": required}
 
 
-def closed_object(properties: JsonObject, required: list[str]) -> JsonObject:
-    """Return the schema of an object without other members."""
-    return {**open_object(properties, required), "additionalProperties": False}
+def closed_object(properties: JsonObject, required: list[str] | None = None) -> JsonObject:
+    """Return the schema of an object without other members; by default it has to have all of them."""
+    names = list(properties) if required is None else required
+    return {**open_object(properties, names), "additionalProperties": False}
 
 
 def array(items: JsonObject) -> JsonObject:
@@ -130,12 +123,10 @@ def read_operation(operation_id: str, reply: str) -> JsonObject:
 
 
 def _responses(reply: str, error: str, errors: Mapping[str, str]) -> JsonObject:
+    described = {"200": ("The reply.", reply), **{status: (text, error) for status, text in errors.items()}}
     return {
-        "200": {"description": "The reply.", "content": {"application/json": {"schema": reference(reply)}}},
-        **{
-            status: {"description": text, "content": {"application/json": {"schema": reference(error)}}}
-            for status, text in errors.items()
-        },
+        status: {"description": text, "content": {"application/json": {"schema": reference(name)}}}
+        for status, (text, name) in described.items()
     }
 
 
@@ -174,66 +165,58 @@ def csv_text(row: Mapping[str, Any]) -> str:
 
 
 def _shared_schemas(schema: TableSchema) -> JsonObject:
-    values = [value_schema(column) for column in schema.features]
-    names = [column.name for column in schema.features]
-    text = {"type": "string"}
-    errors = array(closed_object({"field": text, "message": text}, ["field", "message"]))
-    return {
-        "Row": {
-            **open_object(dict(zip(names, values, strict=True)), required_names(schema)),
-            "description": "Other members are ignored, and counted in a warning.",
-        },
-        "Values": {
-            "type": "array",
-            "description": "In the order of Row's properties.",
-            "prefixItems": values,
-            "items": False,
-            "minItems": len(values),
-        },
-        "Predictions": _predictions(schema, errors),
-        "Error": closed_object({"error_code": text, "message": text, "fields": errors}, ["error_code", "message"]),
-        "PlainError": closed_object({"error": text}, ["error"]),
-    }
-
-
-def _predictions(schema: TableSchema, errors: JsonObject) -> JsonObject:
-    text = {"type": "string"}
-    bad_row = closed_object({"row": {"type": "integer"}, "fields": errors}, ["row", "fields"])
-    properties = {
-        "explanations": array(_explanation(schema)),
-        "predictions": array(_prediction(schema)),
-        "model": text,
+    values = {column.name: value_schema(column) for column in schema.features}
+    errors = array(closed_object({"field": TEXT, "message": TEXT}))
+    error = {"error_code": TEXT, "message": TEXT, "fields": errors}
+    bad_row = closed_object({"row": {"type": "integer"}, "fields": errors})
+    predictions = {
+        "explanations": array(_explanation_schema(schema)),
+        "predictions": array(_prediction_schema(schema)),
+        "model": TEXT,
         "model_version": {"type": "integer"},
-        "prediction_id": text,
+        "prediction_id": TEXT,
         "warnings": errors,
         "errors": array(bad_row),
     }
-    return closed_object(properties, ["predictions", "model", "model_version", "prediction_id"])
+    row_description = "Other members are ignored, and counted in a warning."
+    return {
+        "Row": {**open_object(values, required_names(schema)), "description": row_description},
+        "Values": {
+            "type": "array",
+            "description": "In the order of Row's properties.",
+            "prefixItems": list(values.values()),
+            "items": False,
+            "minItems": len(values),
+        },
+        "Predictions": closed_object(predictions, ["predictions", "model", "model_version", "prediction_id"]),
+        "Error": closed_object(error, ["error_code", "message"]),
+        "PlainError": closed_object({"error": TEXT}),
+    }
 
 
-def _prediction(schema: TableSchema) -> JsonObject:
+def _prediction_schema(schema: TableSchema) -> JsonObject:
     if schema.task == "regression":
         return {"type": ["number", "null"]}
     labels = [schema.label(index) for index in range(len(schema.classes))]
     probability = {"type": "number", "minimum": 0, "maximum": 1.0001}
     probabilities = open_object(dict.fromkeys(schema.classes, probability), list(schema.classes))
-    members = {
-        "label": {"enum": [*labels, None]},
-        "probabilities": {**probabilities, "type": ["object", "null"]},
-        "decision": {"enum": [*labels, None], "description": "By the threshold, where there is one."},
-    }
-    return closed_object(members, list(members))
+    return closed_object(
+        {
+            "label": {"enum": [*labels, None]},
+            "probabilities": {**probabilities, "type": ["object", "null"]},
+            "decision": {"enum": [*labels, None], "description": "By the threshold, where there is one."},
+        }
+    )
 
 
-def _explanation(schema: TableSchema) -> JsonObject:
+def _explanation_schema(schema: TableSchema) -> JsonObject:
     by_feature = {"type": "object", "properties": {column.name: {"type": "number"} for column in schema.features}}
-    properties = {
+    required = {
         "output": {"enum": ["probability", "value"]},
-        "label": {"description": "The class whose probability is explained."},
         "prediction": {"type": "number"},
         "base_value": {"type": "number", "description": "The mean prediction over rows of the training data."},
         "attributions": {**by_feature, "description": "With the base value they sum to the prediction."},
         "standard_errors": {**by_feature, "description": "Of the attributions, from sampling."},
     }
-    required = ["output", "prediction", "base_value", "attributions", "standard_errors"]
-    return {**open_object(properties, required), "type": ["object", "null"]}
+    properties = {**required, "label": {"description": "The class whose probability is explained."}}
+    return {**open_object(properties, list(required)), "type": ["object", "null"]}

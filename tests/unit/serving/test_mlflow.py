@@ -95,7 +95,7 @@ def test_a_cell_that_training_would_not_read_as_a_number_stays_text(word):
         (b"\n\n", "the request has no body"),
         (b"a,b\n", "the CSV table holds no rows"),
         (b'a,b\n"1,2\n', "the body is not CSV: unexpected end of data"),
-        (b"a,b\n1\n", "1 rows of 'the CSV table' have another number of values than there are columns"),
+        (b"a,b\n1\n", "some rows of 'the CSV table' have another number of values than there are columns"),
         (b"a, a\n1,2\n", "a column is named twice"),
         (b"a\n" + b"1" * 200_000, "the body is not CSV: field larger than field limit (131072)"),
         (b"\xff", "the body is not text in UTF-8"),

@@ -117,7 +117,7 @@ def _openapi(loaded: "LoadedModel", max_rows: int) -> OpenApiPart:
             },
         },
         CSV: {
-            "schema": {"type": "string", "description": "Names in the first line, then one row a line."},
+            "schema": {**openapi.TEXT, "description": "Names in the first line, then one row a line."},
             "examples": {"csv": {"value": openapi.csv_text(row)}},
         },
     }
@@ -126,17 +126,14 @@ def _openapi(loaded: "LoadedModel", max_rows: int) -> OpenApiPart:
         "name": "version",
         "in": "path",
         "required": True,
-        "schema": {"type": "string"},
+        "schema": openapi.TEXT,
         "description": "A version's number, or an alias such as champion.",
     }
+    predict = {"post": openapi.operation("predict", summary, content)}
+    by_version = {"parameters": [version], "post": openapi.operation("predictWithVersion", summary, content)}
+    path = f"/models/{loaded.model}"
     return OpenApiPart(
-        paths={
-            f"/models/{loaded.model}/invocations": {"post": openapi.operation("predict", summary, content)},
-            f"/models/{loaded.model}/versions/{{version}}/invocations": {
-                "parameters": [version],
-                "post": openapi.operation("predictWithVersion", summary, content),
-            },
-        },
+        paths={f"{path}/invocations": predict, f"{path}/versions/{{version}}/invocations": by_version},
         schemas={"Invocation": _invocation_schema(loaded.schema, max_rows)},
     )
 

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import millrace
-from millrace.errors import FieldError, InvalidInputError
+from millrace.errors import InvalidInputError
 from millrace.schema import TableSchema
 from millrace.serving.protocols.base import Fixed, OpenApiPart, Operation, Protocol
 from millrace.serving.protocols.parsing import (
-    LISTED_ERRORS,
     check_distinct,
     check_row_count,
     field_error,
     plain_error,
     read_object,
     read_parameters,
+    refuse,
 )
 from millrace.serving.request import JSON, ColumnsTable, PredictionRequest, Request
 from millrace.serving.values import example_row, json_type
@@ -42,12 +42,6 @@ _JSON_TYPES: dict[str, frozenset[type]] = {
 #: Encodings of a tensor or a request: pandas' columns, arrays, and the column types of the former.
 _CONTENT_TYPES = ("pd", "np", "str", "datetime")
 _MAX_DIMENSIONS = 2
-_PLATFORM = "onnxruntime_onnx"
-_LABEL = "label"
-_PROBABILITIES = "probabilities"
-_DECISION = "decision"
-_VALUE = "value"
-
 _BINARY_HEADER = "inference-header-content-length"
 _DATATYPES = {"integer": "INT64", "number": "FP64", "boolean": "BOOL"}
 _MAX_INPUTS = 10_000
@@ -174,18 +168,24 @@ def describe_model(loaded: "LoadedModel") -> dict[str, Any]:
     ]
     n_classes = len(loaded.schema.classes)
     outputs = [
-        {"name": name, "datatype": datatype, "shape": [-1, n_classes] if name == _PROBABILITIES else [-1]}
+        {"name": name, "datatype": datatype, "shape": [-1, n_classes] if name == "probabilities" else [-1]}
         for name, datatype in _output_types(loaded.schema).items()
     ]
     version = str(loaded.version)
-    return {"name": loaded.model, "versions": [version], "platform": _PLATFORM, "inputs": inputs, "outputs": outputs}
+    return {
+        "name": loaded.model,
+        "versions": [version],
+        "platform": "onnxruntime_onnx",
+        "inputs": inputs,
+        "outputs": outputs,
+    }
 
 
 def _output_types(schema: TableSchema) -> dict[str, str]:
     if schema.task == "regression":
-        return {_VALUE: "FP32"}
+        return {"value": "FP32"}
     label = {bool: "BOOL", int: "INT64"}.get(type(schema.label(0)), "BYTES")
-    return {_LABEL: label, _PROBABILITIES: "FP32", _DECISION: label}
+    return {"label": label, "probabilities": "FP32", "decision": label}
 
 
 def _tensor(
@@ -207,11 +207,11 @@ def _tensor(
 def _outputs(scores: "Scores", schema: TableSchema) -> list[dict[str, Any]]:
     types = _output_types(schema)
     if scores.values is not None:
-        return [_tensor(_VALUE, types[_VALUE], scores.values)]
+        return [_tensor("value", types["value"], scores.values)]
     return [
-        _tensor(_LABEL, types[_LABEL], scores.labels),
-        _tensor(_PROBABILITIES, types[_PROBABILITIES], scores.probabilities, list(scores.classes), "classes"),
-        _tensor(_DECISION, types[_DECISION], scores.decisions),
+        _tensor("label", types["label"], scores.labels),
+        _tensor("probabilities", types["probabilities"], scores.probabilities, list(scores.classes), "classes"),
+        _tensor("decision", types["decision"], scores.decisions),
     ]
 
 
@@ -225,7 +225,7 @@ def _explanations(scores: "Scores", schema: TableSchema) -> list[dict[str, Any]]
     values = [each and each.values.tolist() for each in attributions]
     standard_errors = [each and each.standard_errors.tolist() for each in attributions]
     return [
-        *([] if scores.values is not None else [_tensor("explained_label", _output_types(schema)[_LABEL], labels)]),
+        *([] if scores.values is not None else [_tensor("explained_label", _output_types(schema)["label"], labels)]),
         _tensor("base_value", "FP64", [each and each.base_value for each in attributions]),
         _tensor("attributions", "FP64", values, names, "features"),
         _tensor("standard_errors", "FP64", standard_errors, names, "features"),
@@ -239,13 +239,14 @@ def _read_outputs(outputs: Any, schema: TableSchema) -> tuple[str, ...]:
         raise field_error("outputs", "expects a list of objects")
     known = _output_types(schema)
     names: list[Any] = [output.get("name") for output in outputs]
-    errors = [
-        FieldError(f"outputs[{index}].name", f"expects one of {', '.join(known)}")
-        for index, name in enumerate(names)
-        if not isinstance(name, str) or name not in known
-    ]
-    if errors:
-        raise InvalidInputError("the request names outputs that the model does not have", errors[:LISTED_ERRORS])
+    refuse(
+        "the request names outputs that the model does not have",
+        (
+            (f"outputs[{index}].name", f"expects one of {', '.join(known)}")
+            for index, name in enumerate(names)
+            if not isinstance(name, str) or name not in known
+        ),
+    )
     check_distinct("outputs", names)
     return tuple(names)
 
@@ -258,15 +259,14 @@ def _read_table(tensors: list[_Tensor], schema: TableSchema, max_rows: int) -> C
     if len(tensors) == 1 and tensors[0].name not in names and tensors[0].width == len(names):
         values = tensors[0].values
         return ColumnsTable({name: values[place :: len(names)] for place, name in enumerate(names)}, n_rows)
-    errors: list[FieldError] = []
+    errors: list[tuple[str, str]] = []
     for index, tensor in enumerate(tensors):
         if tensor.width != 1:
             expected = f"one column a tensor, or one tensor of all {len(names)} features"
-            errors.append(FieldError(f"inputs[{index}].shape", f"expects {expected}"))
+            errors.append((f"inputs[{index}].shape", f"expects {expected}"))
         elif tensor.n_rows != n_rows:
-            errors.append(FieldError(f"inputs[{index}].shape", f"has {tensor.n_rows} rows where others have {n_rows}"))
-    if errors:
-        raise InvalidInputError("the tensors do not form a table", errors[:LISTED_ERRORS])
+            errors.append((f"inputs[{index}].shape", f"has {tensor.n_rows} rows where others have {n_rows}"))
+    refuse("the tensors do not form a table", errors)
     return ColumnsTable({tensor.name: tensor.values for tensor in tensors}, n_rows)
 
 
@@ -295,34 +295,30 @@ def _openapi(loaded: "LoadedModel", max_rows: int) -> OpenApiPart:  # noqa: ARG0
 
 
 def _openapi_schemas(schema: TableSchema) -> dict[str, Any]:
-    from millrace.serving.openapi import array, closed_object, open_object  # noqa: PLC0415 - as above
+    from millrace.serving.openapi import TEXT, array, closed_object, open_object  # noqa: PLC0415 - as above
 
-    text = {"type": "string"}
-    tensor = {"type": "object", "required": ["name", "shape", "datatype"]}
     shape = {**array({"type": "integer", "minimum": 0}), "minItems": 1, "maxItems": 2}
-    request_tensor = open_object(
-        {
-            "name": {**text, "examples": [column.name for column in schema.features]},
-            "shape": shape,
-            "datatype": {**text, "examples": ["BOOL", "INT64", "FP64", "BYTES"]},
-            "data": {"type": "array"},
-            "parameters": {"type": "object"},
-        },
-        ["name", "shape", "datatype", "data"],
-    )
-    request = {
-        "id": text,
-        "parameters": {"type": "object"},
-        "inputs": {**array(request_tensor), "minItems": 1},
-        "outputs": array(open_object({"name": text}, ["name"])),
+    request_tensor = {
+        "name": {**TEXT, "examples": [column.name for column in schema.features]},
+        "shape": shape,
+        "datatype": {**TEXT, "examples": ["BOOL", "INT64", "FP64", "BYTES"]},
+        "data": {"type": "array"},
     }
-    outputs = array({**tensor, "required": ["name", "shape", "datatype", "data"]})
+    inputs = open_object({**request_tensor, "parameters": {"type": "object"}}, list(request_tensor))
+    request = {
+        "id": TEXT,
+        "parameters": {"type": "object"},
+        "inputs": {**array(inputs), "minItems": 1},
+        "outputs": array(open_object({"name": TEXT}, ["name"])),
+    }
+    tensor = {"type": "object", "required": ["name", "shape", "datatype"]}
+    outputs = array({**tensor, "required": [*tensor["required"], "data"]})
     metadata = {"inputs": array(tensor), "outputs": array(tensor)}
     return {
         "InferenceRequest": open_object(request, ["inputs"]),
         "Inference": open_object({"outputs": outputs}, ["model_name", "model_version", "id", "outputs"]),
         "ModelMetadata": open_object(metadata, ["name", "versions", "platform", "inputs", "outputs"]),
-        "Ready": closed_object({"name": text, "ready": {"type": "boolean"}}, ["name", "ready"]),
+        "Ready": closed_object({"name": TEXT, "ready": {"type": "boolean"}}),
     }
 
 

@@ -5,9 +5,10 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from http import HTTPStatus
+from itertools import chain, islice
 from typing import Any
 
 from millrace.errors import FieldError, InvalidInputError, MillraceError, ModelNotReadyError, PayloadTooLargeError
@@ -34,12 +35,17 @@ def read_object(request: Request) -> dict[str, Any]:
     return document
 
 
+def refuse(message: str, errors: Iterable[tuple[str, str]]) -> None:
+    """Raise ``InvalidInputError`` if there are errors, pairs of field and message; lists the first of them."""
+    listed = [FieldError(field, text) for field, text in islice(errors, LISTED_ERRORS)]
+    if listed:
+        raise InvalidInputError(message, listed)
+
+
 def refuse_unknown_keys(document: Mapping[str, Any], known: AbstractSet[str]) -> None:
     """Refuse an object that holds other keys than ``known``."""
-    unknown = document.keys() - known
-    if unknown:
-        errors = [FieldError(key[:_SHOWN], "is not a part of a request") for key in sorted(unknown)]
-        raise InvalidInputError("the request holds unknown keys", errors[:LISTED_ERRORS])
+    unknown = sorted(document.keys() - known)
+    refuse("the request holds unknown keys", ((key[:_SHOWN], "is not a part of a request") for key in unknown))
 
 
 def read_parameters(document: Mapping[str, Any], field: str) -> Mapping[str, Any]:
@@ -74,36 +80,35 @@ def _constant(literal: str) -> float | None:
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        repeated = _repeated([name for name, _ in pairs])
-        errors = [FieldError(name[:_SHOWN], "is repeated in the same object") for name in repeated]
-        raise InvalidInputError("an object of the request repeats a key", errors[:LISTED_ERRORS])
-    return members
+    repeated = _repeated([name for name, _ in pairs])
+    message = "is repeated in the same object"
+    refuse("an object of the request repeats a key", ((name[:_SHOWN], message) for name in repeated))
+    return dict(pairs)
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_constant)
 
 
 def _repeated(names: Sequence[str]) -> list[str]:
+    if len(set(names)) == len(names):
+        return []
     return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 def plain_error(error: MillraceError, document: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
     """Return status and body of an error as one sentence; ``document`` is what a caller may know of it."""
-    fields = document.get("fields", [])
+    fields, message = document.get("fields", []), document["message"]
     named = "; ".join(f"{bad['field']} {bad['message']}" for bad in fields[:NAMED_FIELDS])
-    rest = f"; and {len(fields) - NAMED_FIELDS} more" if len(fields) > NAMED_FIELDS else ""
-    message = document["message"]
-    # A single bad field is the whole message already.
-    sentence = message if not fields or message == named else f"{message}: {named}{rest}"
+    if named and named != message:  # a single bad field may be the whole message already
+        rest = f"; and {len(fields) - NAMED_FIELDS} more" if len(fields) > NAMED_FIELDS else ""
+        message = f"{message}: {named}{rest}"
     status = HTTPStatus.SERVICE_UNAVAILABLE if isinstance(error, ModelNotReadyError) else error.http_status
-    return int(status), {"error": sentence}
+    return int(status), {"error": message}
 
 
 def read_records(field: str, records: Any, max_rows: int) -> RequestTable:
     """Read a list of objects, one a row."""
-    check_rows(field, records, max_rows)
+    _check_rows(field, records, max_rows)
     _refuse_other_types(dict, field, records, "an object")
     return RecordsTable(records)
 
@@ -112,13 +117,10 @@ def read_split(field: str, split: Any, max_rows: int) -> RequestTable:
     """Read ``{"columns": names, "data": rows}``; an ``index`` is ignored."""
     if not isinstance(split, dict):
         raise field_error(field, f"expects an object with 'columns' and 'data', got {json_type(split)}")
-    errors = [FieldError(f"{field}.{key}", "is missing") for key in ("columns", "data") if key not in split]
-    errors += [
-        FieldError(f"{field}.{key[:_SHOWN]}", "is not a part of a split")
-        for key in sorted(split.keys() - {"columns", "data", "index"})
-    ]
-    if errors:
-        raise InvalidInputError(f"{field!r} is not a split data frame", errors[:LISTED_ERRORS])
+    missing = ((f"{field}.{key}", "is missing") for key in ("columns", "data") if key not in split)
+    unknown = sorted(split.keys() - {"columns", "data", "index"})
+    others = ((f"{field}.{key[:_SHOWN]}", "is not a part of a split") for key in unknown)
+    refuse(f"{field!r} is not a split data frame", chain(missing, others))
     columns = split["columns"]
     if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
         raise field_error(f"{field}.columns", "expects a list of names")
@@ -128,16 +130,14 @@ def read_split(field: str, split: Any, max_rows: int) -> RequestTable:
 
 def read_rows(field: str, names: Sequence[str], rows: Any, max_rows: int) -> RequestTable:
     """Read rows of values under ``names``, which are distinct."""
-    check_rows(field, rows, max_rows)
+    _check_rows(field, rows, max_rows)
     _refuse_other_types(list, field, rows, "a list")
     if set(map(len, rows)) != {len(names)}:
-        errors = [
-            FieldError(f"row {row}", f"has {len(values)} values for {len(names)} columns")
-            for row, values in enumerate(rows)
-            if len(values) != len(names)
-        ]
-        message = f"{len(errors)} rows of {field!r} have another number of values than there are columns"
-        raise InvalidInputError(message, errors[:LISTED_ERRORS])
+        lengths = enumerate(map(len, rows))
+        refuse(
+            f"some rows of {field!r} have another number of values than there are columns",
+            ((f"row {row}", f"has {n} values for {len(names)} columns") for row, n in lengths if n != len(names)),
+        )
     return ColumnsTable(dict(zip(names, zip(*rows, strict=True), strict=True)), len(rows))
 
 
@@ -147,30 +147,32 @@ def read_columns(field: str, columns: dict[str, Any], names: Sequence[str], max_
         raise field_error(field, "holds no columns")
     if not any(isinstance(columns.get(name), list) for name in names):
         return RecordsTable([columns])
-    errors = [
-        FieldError(f"{field}.{name[:_SHOWN]}", f"expects a list of values, got {json_type(values)}")
-        for name, values in columns.items()
-        if not isinstance(values, list)
-    ]
-    if errors:
-        raise InvalidInputError(f"{len(errors)} columns of {field!r} are no lists", errors[:LISTED_ERRORS])
+    refuse(
+        f"some columns of {field!r} are no lists",
+        (
+            (f"{field}.{name[:_SHOWN]}", f"expects a list of values, got {json_type(values)}")
+            for name, values in columns.items()
+            if not isinstance(values, list)
+        ),
+    )
     # MLflow's own client sends a column as a matrix of one column when it was one.
     flat = {name: _without_inner_lists(values) for name, values in columns.items()}
-    n_rows = max(len(values) for values in flat.values())
-    errors = [
-        FieldError(f"{field}.{name[:_SHOWN]}", f"has {len(values)} values where others have {n_rows}")
-        for name, values in flat.items()
-        if len(values) != n_rows
-    ]
-    if errors:
-        raise InvalidInputError(f"the columns of {field!r} are not equally long", errors[:LISTED_ERRORS])
+    n_rows = max(map(len, flat.values()))
+    refuse(
+        f"the columns of {field!r} are not equally long",
+        (
+            (f"{field}.{name[:_SHOWN]}", f"has {len(values)} values where others have {n_rows}")
+            for name, values in flat.items()
+            if len(values) != n_rows
+        ),
+    )
     check_row_count(field, n_rows, max_rows)
     return ColumnsTable(flat, n_rows)
 
 
 def read_array(field: str, rows: Any, names: Sequence[str], max_rows: int) -> RequestTable:
     """Read a list of rows: objects, or values in the order of ``names``; plain values are rows of one each."""
-    check_rows(field, rows, max_rows)
+    _check_rows(field, rows, max_rows)
     if isinstance(rows[0], dict):
         return read_records(field, rows, max_rows)
     if len(names) == 1 and not any(isinstance(row, list) for row in rows):
@@ -180,13 +182,10 @@ def read_array(field: str, rows: Any, names: Sequence[str], max_rows: int) -> Re
 
 def check_distinct(field: str, names: Sequence[str]) -> None:
     """Refuse a repeated name."""
-    if len(set(names)) < len(names):
-        errors = [FieldError(field, f"repeats {name[:_SHOWN]!r}") for name in _repeated(names)]
-        raise InvalidInputError("a column is named twice", errors[:LISTED_ERRORS])
+    refuse("a column is named twice", ((field, f"repeats {name[:_SHOWN]!r}") for name in _repeated(names)))
 
 
-def check_rows(field: str, rows: Any, max_rows: int) -> None:
-    """Refuse anything but a list, an empty list, and one that is too long."""
+def _check_rows(field: str, rows: Any, max_rows: int) -> None:
     if not isinstance(rows, list):
         raise field_error(field, f"expects a list of rows, got {json_type(rows)}")
     check_row_count(field, len(rows), max_rows)
@@ -208,15 +207,10 @@ def _without_inner_lists(values: list[Any]) -> list[Any]:
 
 
 def _refuse_other_types(expected: type, field: str, rows: Sequence[Any], name: str) -> None:
-    if set(map(type, rows)) <= {expected}:
-        return
-    errors = [
-        FieldError(f"row {row}", f"expects {name}, got {json_type(value)}")
-        for row, value in enumerate(rows)
-        if not isinstance(value, expected)
-    ]
-    if errors:
-        raise InvalidInputError(f"{len(errors)} rows of {field!r} are no rows", errors[:LISTED_ERRORS])
+    if not set(map(type, rows)) <= {expected}:
+        others = ((row, value) for row, value in enumerate(rows) if not isinstance(value, expected))
+        message = f"some rows of {field!r} have another type"
+        refuse(message, ((f"row {row}", f"expects {name}, got {json_type(value)}") for row, value in others))
 
 
 def read_csv(request: Request, schema: TableSchema, max_rows: int) -> RequestTable:
