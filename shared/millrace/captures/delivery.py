@@ -50,14 +50,8 @@ class LogBatch:
 class Delivery:
     """Result of delivering a batch.
 
-    Parameters
-    ----------
-    delivered : mapping of str to int
-        Rows written now, by model.
-    repeated : int
-        Rows that were stored before.
-    malformed, ignored : int
-        Lines that were quarantined; log events that are no captured lines.
+    ``delivered`` holds the rows written now by model, ``repeated`` those stored before; ``malformed`` lines were
+    quarantined, ``ignored`` log events are no captured lines.
     """
 
     delivered: Mapping[str, int]

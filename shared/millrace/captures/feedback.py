@@ -125,19 +125,12 @@ def record_feedback(
         One report, or ``{"feedback": [report, ...]}``. A report has ``prediction_id`` or ``row_id`` (or the name of
         the model's id column), ``outcome`` (or the name of its target) and optionally ``observed_at``.
 
-    Returns
-    -------
-    dict
-        ``model``, ``received`` (the number of reports) and ``received_at``.
-
     Raises
     ------
     ModelNotFoundError, SchemaNotFoundError
         When there is no such model, or it has no schema yet.
-    InvalidInputError
-        Names every wrong report, as ``row 3: outcome`` (rows count from 0).
-    PayloadTooLargeError
-        When there are more than :data:`MAX_RECORDS`.
+    InvalidInputError, PayloadTooLargeError
+        When reports are wrong, each named as ``row 3: outcome`` (rows count from 0), or too many.
     ServiceUnavailableError
         When the reports could not be stored; the same call may succeed later.
     """

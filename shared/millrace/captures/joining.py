@@ -34,14 +34,8 @@ MAX_COUNTED_ROWS = 100_000
 class JoinReport:
     """Counts of feedback records.
 
-    Parameters
-    ----------
-    matched, unmatched : int
-        Records with and without a prediction in the window.
-    superseded : int
-        Matched records that a later or repeated report replaced.
-    observed_before_prediction : int
-        Records matched by prediction id although observed before the prediction: outcomes may be collected wrongly.
+    ``superseded`` counts matched records that a later or repeated report replaced, ``observed_before_prediction`` those
+    matched by prediction id although observed before it: outcomes may be collected wrongly.
     """
 
     records: int = 0
@@ -56,14 +50,8 @@ class JoinReport:
 class JoinedWindow:
     """A window with ground truth, in arrays of shape (n_rows,).
 
-    Parameters
-    ----------
-    labelled : bool array
-        Whether there is an outcome.
-    outcomes : object array
-        The class as the schema writes it, or a float; None where there is none.
-    observed_at, received_at : datetime64[us] array
-        Of the report that counts; NaT where there is none.
+    ``outcomes`` holds the class as the schema writes it, or a float; None where there is none. The timestamps are those
+    of the report that counts; NaT where there is none.
     """
 
     window: CapturedWindow
@@ -113,12 +101,9 @@ def join_feedback(
 
 def _keep_latest(record: FeedbackRecord, places: list[int], latest: dict[int, FeedbackRecord]) -> bool:
     """Keep the later report of each row; return whether one was replaced."""
-    superseded = False
+    superseded = not latest.keys().isdisjoint(places)
     for place in places:
-        present = latest.get(place)
-        if present is not None:
-            superseded = True
-        if present is None or record.order >= present.order:
+        if place not in latest or record.order >= latest[place].order:
             latest[place] = record
     return superseded
 
@@ -168,14 +153,9 @@ def read_hours(text: str | None) -> int:
 
 
 def describe_coverage(model: str, n_hours: int, store: ObjectStore, now: datetime) -> dict[str, Any]:
-    """Count captured predictions of the last hours, and those with an outcome.
+    """Count captured predictions of the last hours, and those with an outcome, in all, by day and by version.
 
-    Returns
-    -------
-    dict
-        ``predictions``, ``labelled`` and ``coverage`` (None without predictions) in all, by ``days`` and by
-        ``versions``; ``feedback`` and ``captures`` count what was read. Counts are estimates where
-        ``captures.kept_share`` is below 1.
+    Counts are estimates where ``captures.kept_share`` is below 1.
 
     Raises
     ------
@@ -190,7 +170,8 @@ def describe_coverage(model: str, n_hours: int, store: ObjectStore, now: datetim
             [FieldError("hours", "is too large")],
         )
     joined = join_window(store, read_window(store, model, start, now, max_rows=MAX_COUNTED_ROWS), now)
-    window, report = joined.window, joined.report
+    window, read = joined.window, joined.report.read
+    counts = ("records", "matched", "superseded", "unmatched", "observed_before_prediction")
     days = window.predicted_at.astype("datetime64[D]").astype(str)
     return {
         "model": model,
@@ -202,14 +183,7 @@ def describe_coverage(model: str, n_hours: int, store: ObjectStore, now: datetim
             {"version": int(version), **_count(joined, window.versions == version)}
             for version in np.unique(window.versions)
         ],
-        "feedback": {
-            "records": report.records,
-            "matched": report.matched,
-            "superseded": report.superseded,
-            "unmatched": report.unmatched,
-            "observed_before_prediction": report.observed_before_prediction,
-            "malformed": report.read.malformed_rows,
-        },
+        "feedback": {name: getattr(joined.report, name) for name in counts} | {"malformed": read.malformed_rows},
         "captures": {
             "objects": window.report.objects,
             "unreadable_objects": len(window.report.unreadable_objects),

@@ -32,22 +32,9 @@ _HASH_RANGE = 2**64
 
 @dataclass(slots=True)
 class ReadReport:
-    """Counts of what was read.
+    """Counts of what was read; ``kept_share`` is the share of the rows that were kept, if there were too many.
 
-    Parameters
-    ----------
-    objects, rows : int
-        Objects and rows read, kept or not.
-    unreadable_objects : list of str
-        Keys, each with the reason; their rows are missing from the window.
-    malformed_rows : int
-        Lines that are no captured row of a known format.
-    duplicates : int
-        Rows whose prediction id was read before.
-    outside : int
-        Rows of the partitions outside the window.
-    kept_share : float
-        Share of the rows that were kept, if there were too many; each has the same probability.
+    ``unreadable_objects`` holds keys with reasons; ``outside`` counts rows of the partitions outside the window.
     """
 
     objects: int = 0
@@ -70,27 +57,17 @@ class CapturedWindow:
 
     Parameters
     ----------
-    prediction_ids, request_ids, row_ids, protocols : object array of str
-        ``row_ids`` holds None where there is none.
+    prediction_ids, request_ids, row_ids, protocols, labels, decisions : object array
+        Of str; None where there is none. Classes are as the schema writes them; decisions are those of a threshold.
     request_rows, versions : int64 array
         Rows of the request; the version that predicted.
     predicted_at : datetime64[us] array
         UTC.
-    sampling_rates : float64 array
-        A row represents ``1 / sampling_rate`` (and ``1 / report.kept_share``) rows.
-    features : mapping of str to array
-        float64 for numbers and booleans, NaN where missing; object arrays of str or None otherwise, dates as ISO
-        8601. A feature that some rows do not have (another version, a sensitive column) is missing there.
-    unknown : mapping of str to bool array
-        By feature, true where training had not seen the value; features without such rows are left out.
-    labels, decisions : object array
-        Of str, the class as the schema writes it, or None; None for regression. Decisions are those of a threshold.
-    probabilities : mapping of str to float64 array
-        By class; NaN where not finite.
-    values : float64 array
-        Of regression; NaN otherwise.
-    report : ReadReport
-        Counts of what was read.
+    sampling_rates, values : float64 array
+        A row represents ``1 / sampling_rate`` (and ``1 / report.kept_share``) rows; values are those of regression.
+    features, unknown, probabilities : mapping of str to array
+        By feature, float64 or object arrays of str or None, dates as ISO 8601, missing in rows without the feature;
+        by feature, bool, true where training had not seen the value; by class, float64, NaN where not finite.
     """
 
     model: str
@@ -178,7 +155,7 @@ class WindowBuilder:
         if self._rows or not self._chunks:
             self._close_chunk()
         first = self._chunks[0]
-        parts = {
+        parts: dict[str, Any] = {
             name: self._join_by_name(name) if isinstance(values, dict) else self._join(name)
             for name, values in first.items()
         }

@@ -103,14 +103,8 @@ def load_background(body: bytes) -> FeatureMatrix:
 class Attribution:
     """Shapley values of one prediction.
 
-    Parameters
-    ----------
-    base_value : float
-        Mean output over the background.
-    values : float array of shape (n_features,)
-        In the order of the schema's features; with the base value they sum to the prediction.
-    standard_errors : float array of shape (n_features,)
-        Of the values, from sampling.
+    With ``base_value``, the mean output over the background, the ``values`` of shape (n_features,), in the order of the
+    schema's features, sum to the prediction. ``standard_errors`` are those of the values, from sampling.
     """
 
     base_value: float
@@ -122,16 +116,8 @@ class Attribution:
 class Explanation:
     """Explanation of one prediction, as callers get it.
 
-    Parameters
-    ----------
-    label : Any
-        The class whose probability is explained: the second of two, the predicted one of several; None for regression.
-    prediction : float
-        That probability, or the value of regression.
-    features : tuple of str
-        In the order of the attribution's values.
-    attribution : Attribution
-        Base value, and the contribution of each feature.
+    The prediction is a value of regression, or the probability of the class ``label``: the second of two, the predicted
+    one of several.
     """
 
     label: Any
@@ -152,15 +138,7 @@ class Explanation:
 
 
 class Explainer:
-    """Explains one model's predictions; built once for a version.
-
-    Parameters
-    ----------
-    schema : TableSchema
-        The schema that the model was trained under.
-    background : FeatureMatrix
-        Rows to compare with.
-    """
+    """Explains one model's predictions by comparison with the rows of a background; built once for a version."""
 
     def __init__(self, schema: TableSchema, background: FeatureMatrix) -> None:
         self._background = background

@@ -31,14 +31,10 @@ class Scores:
     Parameters
     ----------
     classes : tuple of str
-        In the order of ``probabilities``; empty for regression.
-    labels : list
-        The most probable class of each row, as callers know it; empty for regression.
-    probabilities : list of (list of float or None)
-        Of each row; empty for regression.
-    decisions : list
-        The positive class from the threshold on that evaluation chose, the other below; the label where no threshold
-        was chosen. Empty for regression.
+        In the order of ``probabilities``. Classes, labels, probabilities and decisions are empty for regression.
+    labels, decisions : list
+        The most probable class of each row, as callers know it; the positive class from the threshold on that
+        evaluation chose, the other below, or the label if no threshold was chosen.
     values : list of (float or None), or None
         The predicted value of each row, for regression.
     bad_rows : mapping of int to tuple of FieldError

@@ -51,14 +51,15 @@ def measure_prediction(
     }
     if loaded.created_at is not None:
         metrics["ModelAge"] = (round((now - loaded.created_at).total_seconds()), "Seconds")
-    if rows.n_unknown:
-        metrics["UnknownCategories"] = (rows.n_unknown, "Count")
-    if rows.n_missing:
-        metrics["MissingValues"] = (rows.n_missing, "Count")
-    if rows.bad_rows:
-        metrics["BadRows"] = (len(rows.bad_rows), "Count")
-    if cold_start:
-        metrics["ColdStarts"] = (1, "Count")
+    counts = {
+        "UnknownCategories": rows.n_unknown,
+        "MissingValues": rows.n_missing,
+        "BadRows": len(rows.bad_rows),
+        "ColdStarts": int(cold_start),
+    }
+    for name, number in counts.items():
+        if number:
+            metrics[name] = (number, "Count")
     dimensions = {"model": loaded.model, "model_version": str(loaded.version), "dialect": protocol}
     properties = {"request_id": request_id, "prediction_id": prediction.prediction_id}
     write_metrics(metrics, dimensions, now.timestamp(), properties)

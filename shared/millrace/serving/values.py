@@ -141,15 +141,7 @@ def _datetime_reader(column: Column) -> Callable[[Any], datetime | None]:
 
 @dataclass(frozen=True, slots=True)
 class ValueRule:
-    """A rule of the spec for typed values.
-
-    Parameters
-    ----------
-    message : str
-        Says what is expected.
-    violations : callable
-        Returns the mask of the values that break the rule.
-    """
+    """A rule of the spec: the expectation as a message, and the function that returns the mask of violations."""
 
     message: str
     violations: Callable[[Values], BoolArray]
@@ -216,15 +208,10 @@ def _example_value(column: Column) -> Any:
     middle = None
     if column.minimum is not None and column.maximum is not None:
         middle = (column.minimum + column.maximum) / 2
-    if column.type == "integer":
-        return 1 if middle is None else round(middle)
-    if column.type == "number":
-        return 1.5 if middle is None else middle
-    if column.type == "boolean":
-        return True
     if column.type == "datetime":
         timestamp = datetime(2026, 1, 31, 12, tzinfo=UTC) if middle is None else datetime.fromtimestamp(middle, UTC)
         return timestamp.replace(microsecond=0).isoformat().replace("+00:00", "Z")
-    if column.type == "text":
-        return "a few words"
-    return next((category for category in column.categories if category), "other")
+    if middle is not None and column.type in ("integer", "number"):
+        return round(middle) if column.type == "integer" else middle
+    category = next((category for category in column.categories if category), "other")
+    return {"integer": 1, "number": 1.5, "boolean": True, "text": "a few words", "category": category}[column.type]
