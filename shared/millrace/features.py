@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.schema import DATE_PARTS, ColumnType, TableSchema
-from millrace.text import fill_words, word_numbers
+from millrace.text import fill_token_counts, token_counts
 
 #: Days are counted from here, so that float32 keeps them exact to a few minutes for two centuries.
 EPOCH = np.datetime64("2000-01-01T00:00:00", "us")
@@ -110,7 +110,7 @@ def _date_parts(timestamp: datetime | None) -> tuple[float, float, float, float]
 
 
 def build_few_features(
-    plan: Sequence[tuple[str, ColumnType]], columns: Mapping[str, Any], n_rows: int, word_columns: int = 0
+    plan: Sequence[tuple[str, ColumnType]], columns: Mapping[str, Any], n_rows: int, token_columns: int = 0
 ) -> FeatureMatrix:
     """Build the two matrices of a few rows: the numbers of :func:`build_features`, faster without an array per column.
 
@@ -122,7 +122,7 @@ def build_few_features(
         Floats, strings, and datetimes (UTC, without a zone; None is missing).
     n_rows : int
         Number of rows.
-    word_columns : int, default=0
+    token_columns : int, default=0
         Of the schema, if it has texts.
     """
     numbers: list[Sequence[float]] = []
@@ -133,7 +133,7 @@ def build_few_features(
         elif kind == "datetime":
             numbers.extend(zip(*map(_date_parts, columns[name]), strict=True))
         elif kind == "text":
-            numbers.extend(zip(*(word_numbers(text, word_columns) for text in columns[name]), strict=True))
+            numbers.extend(zip(*(token_counts(text, token_columns) for text in columns[name]), strict=True))
         else:
             numbers.append(columns[name])
     row_by_row = list(chain.from_iterable(zip(*numbers, strict=True)))
@@ -174,7 +174,7 @@ def build_features(
         elif column.type == "datetime":
             own[:] = date_parts(values)
         elif column.type == "text":
-            fill_words(own, values.tolist())
+            fill_token_counts(own, values.tolist())
         else:
             # Beyond float32's range a number is infinite on purpose: the checks have refused it before.
             with np.errstate(over="ignore"):

@@ -25,10 +25,10 @@ MASK = "***"
 #: Numeric columns that a date becomes.
 DATE_PARTS = ("days", "month", "weekday", "hour")
 
-#: Numeric columns that the words of one text are hashed into, and of all texts of a row together. Models that were
+#: Numeric columns that the tokens of one text are hashed into, and of all texts of a row together. Models that were
 #: trained with them take no others.
-WORD_COLUMNS = 512
-MAX_WORD_COLUMNS = 2_048
+TOKEN_COLUMNS = 512
+MAX_TOKEN_COLUMNS = 2_048
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class ColumnRules:
 
     @property
     def nullable_override(self) -> bool | None:
-        """Whether values may be missing, where these rules override the inferred schema; a warning does not."""
+        """Override of the inferred ``Column.nullable``, if there is one; rules that only warn override nothing."""
         return None if self.nullable is False and self.severity == "warning" else self.nullable
 
     def to_dict(self) -> dict[str, Any]:
@@ -183,29 +183,29 @@ class TableSchema:
         return next((column for column in self.columns if column.role == "identifier"), None)
 
     @property
-    def word_columns(self) -> int:
-        """Numeric columns for the words of one text; fewer than :data:`WORD_COLUMNS` where there are many texts."""
+    def token_columns(self) -> int:
+        """Numeric columns for the tokens of one text; fewer than :data:`TOKEN_COLUMNS` where there are many texts."""
         texts = sum(column.type == "text" for column in self.features)
-        return min(WORD_COLUMNS, max(1, MAX_WORD_COLUMNS // max(1, texts)))
+        return min(TOKEN_COLUMNS, max(1, MAX_TOKEN_COLUMNS // max(1, texts)))
 
     def number_width(self, column: Column) -> int:
         """Return the number of numeric columns of a feature; none for a category."""
         if column.type == "category":
             return 0
         if column.type == "text":
-            return 1 + self.word_columns
+            return 1 + self.token_columns
         return len(DATE_PARTS) if column.type == "datetime" else 1
 
     @property
     def number_names(self) -> tuple[str, ...]:
-        """Names of the numeric columns: ``name.part`` for dates, ``name.words`` and ``name.word.0`` ... for texts."""
+        """Names of the numeric columns; dates and texts have several."""
         names: list[str] = []
         for column in self.features:
             if column.type == "datetime":
                 names.extend(f"{column.name}.{part}" for part in DATE_PARTS)
             elif column.type == "text":
                 names.append(f"{column.name}.words")
-                names.extend(f"{column.name}.word.{place}" for place in range(self.word_columns))
+                names.extend(f"{column.name}.word.{place}" for place in range(self.token_columns))
             elif column.type in ("integer", "number", "boolean"):
                 names.append(column.name)
         return tuple(names)

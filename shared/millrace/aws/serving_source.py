@@ -1,4 +1,4 @@
-"""Where ``predict`` gets pointers and versions: two DynamoDB items and three objects, each read by its key.
+"""The store of versions of ``predict``: two DynamoDB items and three objects, each read by its key.
 
 Reads the items that :mod:`millrace.aws.registry` writes without importing it, because a prediction needs neither
 pydantic nor any other entity; and with botocore's own clients, because boto3 would import resources and a transfer

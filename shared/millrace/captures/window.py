@@ -47,7 +47,7 @@ class ReadReport:
 
     @property
     def complete(self) -> bool:
-        """Whether all objects and rows were read."""
+        """True if all objects and rows were read."""
         return not self.unreadable_objects and not self.malformed_rows
 
 

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-#: As quarantine and findings write it already.
-MASK = "***"
+from millrace.schema import MASK
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from millrace.evaluation.holdout import Measurement, measure
 from millrace.features import EPOCH, FeatureMatrix, missing_mask
 from millrace.metrics.bootstrap import Interval
-from millrace.schema import DATE_PARTS, Column, TableSchema
+from millrace.schema import DATE_PARTS, MASK, Column, TableSchema
 from millrace.spec.training import RangeSpec, SliceSpec
 
 Columns = Mapping[str, npt.NDArray[Any]]
@@ -187,9 +187,6 @@ def as_numbers(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         return values.astype(np.float64)
     return np.full(len(values), np.nan)
 
-
-#: Stands for a value of a sensitive column.
-MASK = "***"
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -117,7 +117,7 @@ class FeatureReader:
         self._missing = missing_value(column)
         self._categories = frozenset(column.categories)
         self._rules = value_rules(column)
-        self._is_usual = _usual_values(column)
+        self._is_normal = _normal_values(column)
 
     def read(self, table: RequestTable, findings: _Findings) -> ColumnValues:
         """Return the feature's value in every row, missing where it is bad."""
@@ -128,12 +128,12 @@ class FeatureReader:
             findings.n_missing += table.n_rows
             return [self._missing] * table.n_rows
         raw = table.column(self.name)
-        if len(raw) == 1 and (value := self._read_usual(raw[0])) is not None:
+        if len(raw) == 1 and (value := self._read_normal(raw[0])) is not None:
             return [value]
         values = self._read_few(raw, findings) if table.n_rows <= FEW_ROWS else self._read_many(raw, findings)
         for rule in self._rules:
             self._apply(rule, values, findings)
-        if table.n_rows > FEW_ROWS or not all(map(self._is_usual, values)):
+        if table.n_rows > FEW_ROWS or not all(map(self._is_normal, values)):
             self._warn(values, findings)
         return values
 
@@ -141,7 +141,7 @@ class FeatureReader:
         """Return values as :func:`millrace.features.build_features` takes them."""
         return np.asarray(values, dtype=_DTYPES[self._type])
 
-    def _read_usual(self, raw: Any) -> TypedValue:
+    def _read_normal(self, raw: Any) -> TypedValue:
         """Read a value without errors or warnings, as in most requests of one row; None for any other."""
         if raw is None or raw is ABSENT or self._rules:
             return None
@@ -149,7 +149,7 @@ class FeatureReader:
             value = self._read_value(raw)
         except ValueError:
             return None
-        return value if self._is_usual(value) else None
+        return value if self._is_normal(value) else None
 
     def _read_few(self, raw: Sequence[Any], findings: _Findings) -> list[TypedValue]:
         values: list[TypedValue] = []
@@ -234,7 +234,7 @@ class FeatureReader:
             findings.warn(self.name, f"{_counted(outside, 'value')} outside the range of training, {low:g} to {high:g}")
 
 
-def _usual_values(column: Column) -> Callable[[Any], bool]:
+def _normal_values(column: Column) -> Callable[[Any], bool]:
     """Return a quick test of a value; true means that it needs no warning, false means nothing."""
     low, high = column.minimum, column.maximum
     if column.type == "category":
@@ -302,7 +302,7 @@ class TypedRows:
     def features(self, start: int, stop: int) -> FeatureMatrix:
         """Return the two matrices of some rows; few rows come all at once."""
         if self.n_rows <= FEW_ROWS:
-            return build_few_features(self.reader.plan, self.values, self.n_rows, self.reader.word_columns)
+            return build_few_features(self.reader.plan, self.values, self.n_rows, self.reader.token_columns)
         chunk = {name: values[start:stop] for name, values in self.columns.items()}
         return build_features(self.reader.schema, chunk, stop - start, texts=object)
 
@@ -314,7 +314,7 @@ class RowReader:
         self.schema = schema
         self.features = [FeatureReader(column) for column in schema.features]
         self.plan = [(column.name, column.type) for column in schema.features]
-        self.word_columns = schema.word_columns
+        self.token_columns = schema.token_columns
         self._known_names = frozenset(column.name for column in schema.columns)
 
     def read(self, table: RequestTable, partial: bool = False) -> TypedRows:
