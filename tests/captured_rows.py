@@ -2,11 +2,11 @@
 
 import gzip
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from millrace.captures.records import CapturedRow, FeedbackRecord
 from millrace.layout import captures_key, feedback_key
+from msgspec.structs import replace
 
 from tests.fakes.memory_object_store import MemoryObjectStore
 
@@ -23,7 +23,7 @@ def make_row(number: int = 0, **changes) -> CapturedRow:
         predicted_at=NOON + timedelta(seconds=number),
         model=MODEL,
         version=1,
-        dialect="mlflow",
+        protocol="mlflow",
         row_id=str(1000 + number),
         sampling_rate=1.0,
         features={"age": float(number), "country": "de", "active": True, "since": "2024-02-03T00:00:00.000000Z"},

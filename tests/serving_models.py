@@ -8,7 +8,7 @@ import numpy as np
 from millrace.errors import ArtifactNotFoundError, ModelNotFoundError, VersionNotFoundError
 from millrace.features import build_features
 from millrace.schema import Column, TableSchema, Task
-from millrace.serving.background import choose_background, dump_background
+from millrace.serving.explain import choose_background, dump_background
 from millrace.serving.request import RecordsTable
 from millrace.serving.rows import RowReader
 
@@ -115,7 +115,7 @@ def sha256(body: bytes) -> str:
 
 
 class MemoryModelSource:
-    """Implements :class:`millrace.serving.loading.ModelSource`; ``failure`` is raised by every read while it is set."""
+    """Implements :class:`millrace.serving.model.ModelSource`; ``failure`` is raised by every read while it is set."""
 
     def __init__(self) -> None:
         self.aliases: dict[tuple[str, str], int] = {}

@@ -33,16 +33,11 @@ def clock(ask: Callable[[str], Any], body: str, requests: int) -> float:
     return statistics.median(times) / 1_000
 
 
-def nothing(*_: Any) -> None:
-    """Stand for the capture."""
-
-
 def main() -> None:
     """Print a table for one row, a hundred, and ten thousand."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds
-    capture = run_millrace.app._capture
     console = os.dup(1)
     # Another process empties the pipe, as on Lambda; a thread would compete for the interpreter.
     reader = subprocess.Popen([sys.executable, "-c", READER], stdin=subprocess.PIPE)  # noqa: S603 - written above
@@ -54,7 +49,10 @@ def main() -> None:
         lines = ["| model, rows | without | with capture | microseconds more | ratio |", "|---|---|---|---|---|"]
         for kind in models.KINDS:
             folder = Path(work) / kind
-            ask = run_millrace.make(folder)
+            endpoints: dict[bool, Callable[[], Any]] = {}
+            for captures in (False, True):
+                ask = run_millrace.make(folder, captures=captures)
+                endpoints[captures] = run_millrace.app._endpoint
             split = json.loads((folder / "many.json").read_text())["dataframe_split"]
             for rows, requests in ((1, 200), (100, 40), (10_000, 1)):
                 part = {"columns": split["columns"], "data": split["data"][:rows]}
@@ -62,7 +60,7 @@ def main() -> None:
                 measured: dict[bool, list[float]] = {False: [], True: []}
                 for round_number in range(-1, rounds):
                     for captures in (False, True) if round_number % 2 else (True, False):
-                        run_millrace.app._capture = capture if captures else nothing
+                        run_millrace.app._endpoint = endpoints[captures]
                         taken = clock(ask, body, requests)
                         if round_number >= 0:
                             measured[captures].append(taken)

@@ -14,7 +14,7 @@ from millrace.serving.routes import Endpoint
 
 
 class FolderSource:
-    """Implements :class:`millrace.serving.loading.ModelSource` on one version in a folder."""
+    """Implements :class:`millrace.serving.model.ModelSource` on one version in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -34,15 +34,15 @@ class FolderSource:
         return (self._folder / name).read_bytes()
 
 
-def make(folder: Path) -> worker.Ask:
+def make(folder: Path, *, captures: bool = True) -> worker.Ask:
     """Return the handler as a function of a body."""
     import gc  # noqa: PLC0415 - counted with the loading
     import time  # noqa: PLC0415 - as above
     import uuid  # noqa: PLC0415 - as above
 
     gc.set_threshold(100_000)  # as the handler does where it builds its own
-    os.environ |= {"REGISTRY_TABLE": "-", "MODELS_BUCKET": "-"}  # its settings, of which nothing is asked
-    endpoint = Endpoint(ModelCache(FolderSource(folder), 5.0, time.monotonic), 10_000, lambda: str(uuid.uuid4()))
+    models = ModelCache(FolderSource(folder), 5.0, time.monotonic)
+    endpoint = Endpoint(models, 10_000, lambda: str(uuid.uuid4()), captures=captures)
     app._endpoint = lambda: endpoint
     event: dict[str, Any] = {
         "resource": "/models/{model}/invocations",

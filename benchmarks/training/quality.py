@@ -19,7 +19,7 @@ from millrace.entities import Run, Trial
 from millrace.metrics.bootstrap import bootstrap
 from millrace.metrics.catalogue import Metric, get_metric
 from millrace.metrics.weighted import statistic
-from millrace.serving.onnx_model import OnnxModel
+from millrace.serving.model import OnnxModel
 from millrace.settings import PlanTrainingSettings
 from millrace.spec import ModelSpec
 from millrace.training.fitting import FittedTrial, fit_trial

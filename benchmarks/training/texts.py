@@ -18,12 +18,11 @@ import numpy as np
 import numpy.typing as npt
 from millrace.features import build_features
 from millrace.schema import Column, TableSchema
-from millrace.serving.background import choose_background
-from millrace.serving.explaining import Explainer
-from millrace.serving.onnx_model import OnnxModel
+from millrace.serving.explain import Explainer, choose_background
+from millrace.serving.model import OnnxModel
 from millrace.serving.request import RecordsTable
 from millrace.serving.rows import RowReader
-from millrace.text import fill_words
+from millrace.text import fill_token_counts
 from millrace.training.candidates import get_candidate
 from millrace.training.export import export_onnx
 from millrace.training.preprocessing import FeatureTable
@@ -75,7 +74,7 @@ def commonest(texts: npt.NDArray[np.int64], width: int) -> Matrix:
 def hashed(texts: npt.NDArray[np.int64], width: int) -> Matrix:
     """Hash the words as the product does."""
     matrix = np.empty((len(texts), 1 + width), dtype=np.float32)
-    fill_words(matrix, (" ".join(f"w{word}" for word in row) for row in texts.tolist()))
+    fill_token_counts(matrix, (" ".join(f"w{word}" for word in row) for row in texts.tolist()))
     return matrix
 
 

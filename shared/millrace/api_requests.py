@@ -1,4 +1,4 @@
-"""What stands in API Gateway's events beside the path: the caller, and a body of JSON."""
+"""The caller and the JSON body of API Gateway's events."""
 
 import base64
 import binascii
@@ -10,7 +10,7 @@ from millrace.errors import FieldError, InvalidInputError
 
 
 def read_caller(event: Mapping[str, Any]) -> str:
-    """Return who signed a request: the ARN, else the API key's id, else ``api``."""
+    """Return the caller of a request: the ARN that signed it, else the API key's id, else ``api``."""
     identity = event["requestContext"].get("identity") or {}
     return str(identity.get("userArn") or identity.get("apiKeyId") or "api")
 

@@ -2,9 +2,9 @@
 
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 
-For the path of a request: Powertools' metrics take a tenth of a millisecond, and as long to import as a model takes
-to load. Metrics are billed by name and combination of dimensions, so what need not be alarmed on goes into
-``properties``, which Logs Insights can count for nothing.
+This module serves requests: Powertools' metrics take a tenth of a millisecond, and as long to import as a model takes
+to load. Metrics are billed by name and combination of dimensions, so numbers without alarms go into ``properties``,
+which Logs Insights counts for free.
 """
 
 import math
@@ -32,13 +32,13 @@ def write_metrics(
     metrics : mapping of str to (float, Unit)
         Value and unit by the metric's name.
     dimensions : mapping of str to str
-        What the metrics are counted apart by.
+        Dimensions of the metrics.
     timestamp : float
         Seconds since 1970.
     properties : mapping or None, default=None
-        What else is known of the same moment; it is logged, and no metric.
+        Further members of the log entry, which are no metrics.
     and_by : str or None, default=None
-        A property by which the metrics are counted apart as well, beside ``dimensions``: a second set of metrics.
+        A property that is a further dimension of a second set of the same metrics.
 
     Raises
     ------

@@ -1,17 +1,17 @@
-"""Typed columns to the two matrices that every model takes: one float32, one of strings.
+"""Typed columns to the two matrices that every model takes: one of float32, one of strings.
 
-Training and serving both end here, so a row becomes the same numbers on either way. What belongs to a model
-(imputation, encoding, scaling) is not done here but inside the model's own pipeline.
+Training and serving share this module, so that a row becomes the same numbers in both. Imputation, encoding and scaling
+belong to the model's own pipeline.
 
 ============  ======================  ==========================================================
-column type   array given             in the matrices
+column type   array                   in the matrices
 ============  ======================  ==========================================================
 integer       float64, NaN missing    ``numbers``: float32
 number        float64, NaN missing    ``numbers``: float32
 boolean       float64, NaN missing    ``numbers``: 0, 1 or NaN
 datetime      datetime64[us], NaT     ``numbers``: :data:`millrace.schema.DATE_PARTS`, NaN missing
 category      str, ``''`` missing     ``strings``
-text          str, ``''`` missing     ``numbers``: how many words, and their hashed counts
+text          str, ``''`` missing     ``numbers``: count of words, and hashed word counts
                                       (:mod:`millrace.text`); 0 missing
 ============  ======================  ==========================================================
 """
@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.schema import DATE_PARTS, ColumnType, TableSchema
-from millrace.text import fill_words, word_numbers
+from millrace.text import fill_token_counts, token_counts
 
 #: Days are counted from here, so that float32 keeps them exact to a few minutes for two centuries.
 EPOCH = np.datetime64("2000-01-01T00:00:00", "us")
@@ -34,7 +34,7 @@ EPOCH = np.datetime64("2000-01-01T00:00:00", "us")
 MISSING_STRING = ""
 
 _MICROSECONDS_A_DAY = 86_400_000_000
-_EPOCH = datetime(2000, 1, 1)  # noqa: DTZ001 - moments are UTC, without a zone, as in the array above
+_EPOCH = datetime(2000, 1, 1)  # noqa: DTZ001 - timestamps are UTC, without a zone, as in the array above
 _NO_DATE = (float("nan"),) * 4
 
 
@@ -61,8 +61,8 @@ class FeatureMatrix:
         return FeatureMatrix(self.numbers[rows], self.strings[rows])
 
 
-def missing_cells(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Tell which typed values are missing: NaN, NaT or the empty string."""
+def missing_mask(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Return the mask of missing values: NaN, NaT or the empty string."""
     if values.dtype.kind == "f":
         return np.asarray(np.isnan(values), dtype=np.bool_)
     if values.dtype.kind == "M":
@@ -70,12 +70,12 @@ def missing_cells(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return np.asarray(values == MISSING_STRING, dtype=np.bool_)
 
 
-def date_parts(moments: npt.NDArray[np.datetime64]) -> npt.NDArray[np.float32]:
-    """Turn moments into numbers.
+def date_parts(timestamps: npt.NDArray[np.datetime64]) -> npt.NDArray[np.float32]:
+    """Turn timestamps into numbers.
 
     Parameters
     ----------
-    moments : datetime64[us] array of shape (n_rows,)
+    timestamps : datetime64[us] array of shape (n_rows,)
         UTC; missing values are NaT.
 
     Returns
@@ -83,13 +83,13 @@ def date_parts(moments: npt.NDArray[np.datetime64]) -> npt.NDArray[np.float32]:
     float32 array of shape (n_rows, 4)
         Days since 2000-01-01 (with the fraction of the day), month 1-12, weekday 0 (Monday) - 6, hour 0-23.
     """
-    moments = moments.astype("datetime64[us]")
-    missing = np.isnat(moments)
-    known = np.where(missing, EPOCH, moments)
+    timestamps = timestamps.astype("datetime64[us]")
+    missing = np.isnat(timestamps)
+    known = np.where(missing, EPOCH, timestamps)
     since_epoch = (known - EPOCH).astype(np.int64)
     days = np.floor_divide(since_epoch, _MICROSECONDS_A_DAY)
     months = known.astype("datetime64[M]").astype(np.int64) % 12 + 1
-    parts = np.empty((len(moments), len(DATE_PARTS)), dtype=np.float32)
+    parts = np.empty((len(timestamps), len(DATE_PARTS)), dtype=np.float32)
     parts[:, 0] = since_epoch / _MICROSECONDS_A_DAY
     parts[:, 1] = months
     parts[:, 2] = (days + 5) % 7  # 2000-01-01 was a Saturday
@@ -98,46 +98,44 @@ def date_parts(moments: npt.NDArray[np.datetime64]) -> npt.NDArray[np.float32]:
     return parts
 
 
-def date_numbers(moment: datetime | None) -> tuple[float, float, float, float]:
-    """Turn one moment (UTC, without a zone; None is missing) into the numbers that :func:`date_parts` has for it."""
-    if moment is None:
+def _date_parts(timestamp: datetime | None) -> tuple[float, float, float, float]:
+    """Return the numbers of :func:`date_parts` for one timestamp (UTC, without a zone; None is missing)."""
+    if timestamp is None:
         return _NO_DATE
-    since_epoch = moment - _EPOCH
+    since_epoch = timestamp - _EPOCH
     # As float64 divides: the quotient of exact integers would differ by a rounding beyond 285 years.
     microseconds = (since_epoch.days * 86_400 + since_epoch.seconds) * 1_000_000 + since_epoch.microseconds
     days = float(microseconds) / _MICROSECONDS_A_DAY
-    return days, moment.month, moment.weekday(), moment.hour
+    return days, timestamp.month, timestamp.weekday(), timestamp.hour
 
 
 def build_few_features(
-    plan: Sequence[tuple[str, ColumnType]], cells: Mapping[str, Any], n_rows: int, word_columns: int = 0
+    plan: Sequence[tuple[str, ColumnType]], columns: Mapping[str, Any], n_rows: int, token_columns: int = 0
 ) -> FeatureMatrix:
-    """Put the values of a few rows into the two matrices; the same numbers as :func:`build_features`, sooner.
-
-    A handful of rows is answered in the time that an array a column would take to make.
+    """Build the two matrices of a few rows: the numbers of :func:`build_features`, faster without an array per column.
 
     Parameters
     ----------
     plan : sequence of (str, ColumnType)
         Name and type of each feature, in the schema's order.
-    cells : mapping of str to sequence of length n_rows
-        Floats, strings, and moments as :func:`date_numbers` takes them.
+    columns : mapping of str to sequence of length n_rows
+        Floats, strings, and datetimes (UTC, without a zone; None is missing).
     n_rows : int
-        How many rows there are.
-    word_columns : int, default=0
-        The schema's; where it has texts.
+        Number of rows.
+    token_columns : int, default=0
+        Of the schema, if it has texts.
     """
     numbers: list[Sequence[float]] = []
     strings: list[Sequence[str]] = []
     for name, kind in plan:
         if kind == "category":
-            strings.append(cells[name])
+            strings.append(columns[name])
         elif kind == "datetime":
-            numbers.extend(zip(*map(date_numbers, cells[name]), strict=True))
+            numbers.extend(zip(*map(_date_parts, columns[name]), strict=True))
         elif kind == "text":
-            numbers.extend(zip(*(word_numbers(text, word_columns) for text in cells[name]), strict=True))
+            numbers.extend(zip(*(token_counts(text, token_columns) for text in columns[name]), strict=True))
         else:
-            numbers.append(cells[name])
+            numbers.append(columns[name])
     row_by_row = list(chain.from_iterable(zip(*numbers, strict=True)))
     matrix = np.array(row_by_row, dtype=np.float32).reshape(n_rows, len(numbers))
     texts = np.array(list(zip(*strings, strict=True)), dtype=object).reshape(n_rows, len(strings))
@@ -147,18 +145,18 @@ def build_few_features(
 def build_features(
     schema: TableSchema, columns: Mapping[str, npt.NDArray[Any]], n_rows: int, texts: Any = np.str_
 ) -> FeatureMatrix:
-    """Put typed columns into the two matrices, in the schema's order.
+    """Build the two matrices from typed columns, in the schema's order.
 
     Parameters
     ----------
     schema : TableSchema
-        Says which columns are features, and of what type.
+        Features and their types.
     columns : mapping of str to array of shape (n_rows,)
-        Typed as the table in the module's docstring says.
+        Typed as in the table of the module's docstring.
     n_rows : int
-        So that a table without features still has rows.
+        Number of rows, also of a table without features.
     texts : type, default=numpy.str_
-        Of the matrix of strings; ``object`` where ONNX Runtime takes them at once.
+        Of the matrix of strings; ``object`` for ONNX Runtime.
 
     Raises
     ------
@@ -176,9 +174,9 @@ def build_features(
         elif column.type == "datetime":
             own[:] = date_parts(values)
         elif column.type == "text":
-            fill_words(own, values.tolist())
+            fill_token_counts(own, values.tolist())
         else:
-            # Beyond float32's range a number is infinite on purpose: the checks refuse it before it gets here.
+            # Beyond float32's range a number is infinite on purpose: the checks have refused it before.
             with np.errstate(over="ignore"):
                 own[:, 0] = values
         position += width

@@ -1,6 +1,6 @@
-"""JSON on the path of a request: orjson where it says what the standard library would, the standard library elsewhere.
+"""Fast JSON for requests: orjson where it agrees with the standard library, which is used elsewhere.
 
-What is written is ASCII, so that a text's length is its length in bytes wherever it travels.
+Output is ASCII, so that a text's length is its length in bytes.
 """
 
 import json
@@ -16,16 +16,14 @@ _write = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular
 
 
 def write_json(value: Any) -> str:
-    """Write a document without blanks, as ASCII.
-
-    Numbers that are not finite become null.
+    """Return a document as ASCII without blanks; numbers that are not finite become null.
 
     Raises
     ------
     TypeError
-        When it holds what JSON cannot.
+        When JSON cannot hold a value.
     ValueError
-        When a number is not finite beside what orjson does not write.
+        When a number is not finite in a document that orjson cannot write.
     """
     try:
         text = orjson.dumps(value)
@@ -37,17 +35,14 @@ def write_json(value: Any) -> str:
 def read_json(text: str, read_strictly: Callable[[str], Any]) -> Any:
     """Read a document in which no object repeats a key.
 
+    An integer past 64 bits is read as the nearest float, as RFC 8259 allows.
+
     Parameters
     ----------
     text : str
         The document.
     read_strictly : callable
-        Reads it, or raises, where it may hold a repeated key or is not plain JSON: with ``NaN``, lone surrogates, or
-        faults that are to be described.
-
-    Notes
-    -----
-    An integer past 64 bits is read as the nearest float, as RFC 8259 lets readers do.
+        Reads a document that may hold a repeated key or is not plain JSON (``NaN``, lone surrogates), or raises.
     """
     try:
         document = orjson.loads(text)
@@ -61,7 +56,7 @@ def read_json(text: str, read_strictly: Callable[[str], Any]) -> Any:
 
 
 def _count_members(document: Any, n_objects: int) -> int:
-    """Count the members of all objects, without a look at every value where all objects were found before; else -1."""
+    """Count the members of all objects, stopping at the last object; -1 if there are fewer objects."""
     if n_objects == 1 and type(document) is dict:
         return len(document)
     members, found = 0, 0

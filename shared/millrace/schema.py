@@ -1,7 +1,7 @@
-"""The schema: what a table's columns are, inferred once and enforced everywhere.
+"""The schema of a table: its columns and their types, inferred once and enforced everywhere.
 
-The same object checks an upload, shapes the matrices a model is trained on, and reads a prediction request;
-so it needs nothing beyond the standard library.
+The same object checks uploads, shapes the matrices that models are trained on, and types prediction requests. It needs
+nothing beyond the standard library; validating it with msgspec would lengthen every cold start by msgspec's import.
 """
 
 from collections.abc import Mapping
@@ -15,36 +15,40 @@ Task = Literal["binary", "multiclass", "regression"]
 COLUMN_TYPES: tuple[ColumnType, ...] = get_args(ColumnType)
 TASKS: tuple[Task, ...] = get_args(Task)
 
-#: Cells of a text table that mean "missing".
-MISSING_WORDS = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"})
+#: Strings that mean a missing value.
+NULL_STRINGS = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"})
+#: Numbers as uploads and requests in CSV may write them.
+NUMBER_PATTERN = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+#: Shown instead of values of sensitive columns.
+MASK = "***"
 
-#: The numbers that a date becomes, in the order of the numeric matrix.
+#: Numeric columns that a date becomes.
 DATE_PARTS = ("days", "month", "weekday", "hour")
 
-#: Numbers that the words of one text are hashed into, and of all texts of a row together. Models that were trained with
-#: them take no others.
-WORD_COLUMNS = 512
-MAX_WORD_COLUMNS = 2_048
+#: Numeric columns that the tokens of one text are hashed into, and of all texts of a row together. Models that were
+#: trained with them take no others.
+TOKEN_COLUMNS = 512
+MAX_TOKEN_COLUMNS = 2_048
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnRules:
-    """What a user demands of one column's values, beside what was inferred; without demands nothing is refused.
+    """Rules of the spec for one column's values.
 
     Parameters
     ----------
     nullable : bool or None, default=None
-        False refuses missing values; True says that they, and the whole column's absence, are to be expected.
+        False refuses missing values; True allows them, and the absence of the whole column.
     minimum, maximum : float or None, default=None
         The range allowed, both ends included; seconds since 1970 for datetimes.
     allowed : tuple of str, default=()
-        The values allowed, when there are any here.
+        The values allowed; empty allows all.
     pattern : str or None, default=None
-        What a value must match as a whole, in RE2's syntax; uploads are held to it, requests are not.
+        Pattern that a value must match as a whole, in RE2's syntax; for uploads only.
     unique : bool, default=False
-        Whether no value may come twice in an upload; of rows with one value the first is kept.
+        Whether an upload may hold each value once; of rows with the same value the first is kept.
     max_null_share : float or None, default=None
-        Share of an upload's cells that may be missing.
+        Largest share of missing values in an upload.
     severity : {'error', 'warning'}, default='error'
         Whether a value that breaks a rule is refused or only reported.
     """
@@ -59,16 +63,15 @@ class ColumnRules:
     severity: Literal["error", "warning"] = "error"
 
     @property
-    def settled_nullable(self) -> bool | None:
-        """Whether values may be missing, where these rules settle it; a demand that only warns does not."""
+    def nullable_override(self) -> bool | None:
+        """Override of the inferred ``Column.nullable``, if there is one; rules that only warn override nothing."""
         return None if self.nullable is False and self.severity == "warning" else self.nullable
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON: the rules that there are."""
+        """Return plain JSON, without the rules that have their default."""
         return {name: value for name, value in asdict(self).items() if value != getattr(NO_RULES, name)}
 
 
-#: Nothing is demanded.
 NO_RULES = ColumnRules()
 
 
@@ -79,7 +82,7 @@ class Column:
     Parameters
     ----------
     name : str
-        As it stands in the header.
+        As in the header.
     type : ColumnType
         ``integer``, ``number``, ``boolean``, ``category``, ``datetime`` or ``text``.
     role : Role
@@ -87,17 +90,17 @@ class Column:
     nullable : bool
         Whether missing values were seen when the schema was inferred.
     categories : tuple of str, default=()
-        The values seen, sorted, for categories and booleans written as words.
+        The values seen, sorted, for categories and booleans written as strings.
     minimum, maximum : float or None, default=None
         The range seen, for integers and numbers; seconds since 1970 for datetimes.
     formats : tuple of str, default=()
         The ``strptime`` formats seen, for datetimes; ``iso`` stands for ISO 8601.
     true_values, false_values : tuple of str, default=()
-        The words seen, in lower case, for booleans written as words.
+        The strings seen, in lower case, for booleans written as strings.
     reason : str, default=""
-        Why the column is an identifier or ignored, in words.
+        Reason why the column is an identifier or ignored.
     rules : ColumnRules
-        What a user demands of its values.
+        From the spec.
     sensitive : bool, default=False
         Whether values are masked wherever examples are shown.
     """
@@ -117,7 +120,7 @@ class Column:
     sensitive: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON, without what is empty."""
+        """Return plain JSON, without empty fields."""
         document = {key: value for key, value in asdict(self).items() if value not in ((), None, "")}
         del document["rules"], document["sensitive"]
         if self.rules != NO_RULES:
@@ -128,15 +131,11 @@ class Column:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> "Column":
-        """Read what :meth:`to_dict` wrote."""
+        """Read a column from plain JSON."""
         values = _with_tuples(document)
         if "rules" in document:
             values["rules"] = ColumnRules(**_with_tuples(document["rules"]))
         return cls(**values)
-
-
-def _whole_text(column: Column) -> Column:
-    return replace(column, type="category") if column.type == "text" and column.role == "feature" else column
 
 
 def _with_tuples(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,7 +144,7 @@ def _with_tuples(document: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class TableSchema:
-    """Every column of a table, the target among them, and the task that follows from it.
+    """Columns of a table, the target among them, and the task that follows from it.
 
     Parameters
     ----------
@@ -157,9 +156,9 @@ class TableSchema:
         The target's classes, sorted, as text; empty for regression. Class ``i`` is target value ``i`` in the
         prepared data and output ``i`` of the model.
     version : int, default=1
-        Which schema of its model this is: data under one version cannot be learnt from under another.
+        Number of the schema among those of its model: data of one version cannot train models of another.
     revision : int, default=0
-        Grows within a version with every change that leaves earlier data usable.
+        Grows within a version with every change after which earlier data is still usable.
     """
 
     columns: tuple[Column, ...]
@@ -170,65 +169,61 @@ class TableSchema:
 
     @property
     def target(self) -> Column:
-        """The column that is predicted."""
+        """The column to predict."""
         return next(column for column in self.columns if column.role == "target")
 
     @property
     def features(self) -> tuple[Column, ...]:
-        """The columns that a model sees, in order."""
+        """The columns that a model takes, in order."""
         return tuple(column for column in self.columns if column.role == "feature")
 
     @property
     def identifier(self) -> Column | None:
-        """The column that names a row, when there is one."""
+        """The column that identifies a row, if there is one."""
         return next((column for column in self.columns if column.role == "identifier"), None)
 
     @property
-    def word_columns(self) -> int:
-        """How many numbers the words of one text become; less than :data:`WORD_COLUMNS` where texts are many."""
+    def token_columns(self) -> int:
+        """Numeric columns for the tokens of one text; fewer than :data:`TOKEN_COLUMNS` where there are many texts."""
         texts = sum(column.type == "text" for column in self.features)
-        return min(WORD_COLUMNS, max(1, MAX_WORD_COLUMNS // max(1, texts)))
+        return min(TOKEN_COLUMNS, max(1, MAX_TOKEN_COLUMNS // max(1, texts)))
 
     def number_width(self, column: Column) -> int:
-        """Return how many columns of the numeric matrix a feature has; none where it is a string."""
+        """Return the number of numeric columns of a feature; none for a category."""
         if column.type == "category":
             return 0
         if column.type == "text":
-            return 1 + self.word_columns
+            return 1 + self.token_columns
         return len(DATE_PARTS) if column.type == "datetime" else 1
 
     @property
     def number_names(self) -> tuple[str, ...]:
-        """Names of the numeric matrix's columns.
-
-        A date stands for :data:`DATE_PARTS`, as ``name.part``; a text for its number of words and their hashed counts,
-        as ``name.words``, ``name.word.0`` and so on.
-        """
+        """Names of the numeric columns; dates and texts have several."""
         names: list[str] = []
         for column in self.features:
             if column.type == "datetime":
                 names.extend(f"{column.name}.{part}" for part in DATE_PARTS)
             elif column.type == "text":
                 names.append(f"{column.name}.words")
-                names.extend(f"{column.name}.word.{place}" for place in range(self.word_columns))
+                names.extend(f"{column.name}.word.{place}" for place in range(self.token_columns))
             elif column.type in ("integer", "number", "boolean"):
                 names.append(column.name)
         return tuple(names)
 
     @property
     def string_names(self) -> tuple[str, ...]:
-        """Names of the string matrix's columns."""
+        """Names of the string columns."""
         return tuple(column.name for column in self.features if column.type == "category")
 
     def column(self, name: str) -> Column:
-        """Return the column called ``name``; raises ``KeyError`` when there is none."""
+        """Return the column of that name; raises ``KeyError`` when there is none."""
         for column in self.columns:
             if column.name == name:
                 return column
         raise KeyError(name)
 
     def label(self, class_index: int) -> str | int | bool:
-        """Return class ``class_index`` as the value a caller knows: an integer target's classes are integers."""
+        """Return a class as callers know it: an integer target's classes are integers."""
         text = self.classes[class_index]
         if self.target.type == "integer":
             return int(text)
@@ -237,8 +232,10 @@ class TableSchema:
         return text
 
     def with_whole_texts(self) -> "TableSchema":
-        """Return the schema with every text as one string: what a row is known by, not what a model takes."""
-        return replace(self, columns=tuple(_whole_text(column) for column in self.columns))
+        """Return the schema with every text as a category, as rows are compared, not as models take them."""
+        texts = {column.name for column in self.features if column.type == "text"}
+        columns = (replace(column, type="category") if column.name in texts else column for column in self.columns)
+        return replace(self, columns=tuple(columns))
 
     def with_version(self, version: int, revision: int = 0) -> "TableSchema":
         """Return the same schema under another version number."""
@@ -256,7 +253,7 @@ class TableSchema:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> "TableSchema":
-        """Read what :meth:`to_dict` wrote."""
+        """Read a schema from plain JSON."""
         return cls(
             columns=tuple(Column.from_dict(column) for column in document["columns"]),
             task=document["task"],

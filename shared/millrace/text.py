@@ -1,9 +1,9 @@
-"""Short text as numbers: hashed words, the same in training and serving, before any model sees them.
+"""Hashed token counts of short texts, the same in training and serving.
 
-What a text becomes follows from the text alone, so there is no vocabulary to learn, to keep or to leak: a word's
-column and sign are bits of its CRC-32 (the hashing trick: Weinberger, Dasgupta, Langford, Smola and Attenberg,
-"Feature hashing for large scale multitask learning", ICML 2009). The sign lets words that share a column cancel on
-average instead of adding up. A model and its ONNX form take these numbers as any others.
+The numbers follow from the text alone, so there is no vocabulary to learn, to store or to leak: a token's column and
+sign are bits of its CRC-32 (the hashing trick: Weinberger, Dasgupta, Langford, Smola and Attenberg, "Feature hashing
+for large scale multitask learning", ICML 2009). The sign lets tokens that share a column cancel on average instead of
+adding up.
 """
 
 import re
@@ -14,75 +14,73 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-#: Characters of a text that are read; what follows is passed over, in training and in serving.
+#: Characters of a text that are read, in training and in serving.
 MAX_CHARACTERS = 5_000
-#: Characters of a word that tell it from others.
-MAX_WORD_LENGTH = 40
+#: Characters of a token that distinguish it from others.
+MAX_TOKEN_LENGTH = 40
 
-_WORD = re.compile(r"\w+")
-#: Beyond it are no marks but a few that choose between forms of one letter.
+_TOKEN = re.compile(r"\w+")
+#: Beyond it are no marks except a few that choose between forms of one letter.
 _LAST_MARK = 0x20000
 _SIGN = 0x8000_0000
 
 
-def split_words(text: str) -> list[str]:
-    """Return the words of a text: runs of letters, their marks, and digits of any script, in lower case.
+def split_tokens(text: str) -> list[str]:
+    """Return the tokens of a text: runs of letters, their marks, and digits of any script, in lower case.
 
-    Notes
-    -----
-    Text beyond ASCII is brought into Unicode's form NFKC and case-folded, so that composed and decomposed accents, wide
-    and narrow letters are the same words. Emoji and punctuation part words. Where a script writes no spaces, a clause
-    is one word.
+    Text beyond ASCII is normalised to Unicode's form NFKC and case-folded, so that composed and decomposed accents,
+    wide and narrow letters are the same words. Emoji and punctuation separate words. Where a script writes no spaces,
+    a clause is one token.
     """
     text = text[:MAX_CHARACTERS]
     if text.isascii():
-        return [word[:MAX_WORD_LENGTH] for word in _WORD.findall(text.lower())]
+        return [token[:MAX_TOKEN_LENGTH] for token in _TOKEN.findall(text.lower())]
     from unicodedata import normalize  # noqa: PLC0415 - a megabyte of tables that most texts do not need
 
-    return [word[:MAX_WORD_LENGTH] for word in _any_word().findall(normalize("NFKC", text).casefold())]
+    return [token[:MAX_TOKEN_LENGTH] for token in _unicode_token().findall(normalize("NFKC", text).casefold())]
 
 
 @cache
-def _any_word() -> re.Pattern[str]:
-    """Return the pattern of a word with its marks: vowels of Indic scripts and of Arabic are no letters to ``re``."""
+def _unicode_token() -> re.Pattern[str]:
+    """Return the pattern of a token with its marks: vowels of Indic scripts and of Arabic are no letters to ``re``."""
     from unicodedata import category  # noqa: PLC0415 - as above
 
     marks = "".join(letter for letter in map(chr, range(0x300, _LAST_MARK)) if category(letter)[0] == "M")
     return re.compile(rf"\w[\w{re.escape(marks)}]*")
 
 
-def word_numbers(text: str, width: int) -> list[float]:
-    """Turn one text into numbers.
+def token_counts(text: str, width: int) -> list[float]:
+    """Return the numbers of one text.
 
     Parameters
     ----------
     text : str
         The empty string is a missing text: all zeros.
     width : int
-        Columns that words are hashed into.
+        Number of columns that tokens are hashed into.
 
     Returns
     -------
     list of float of length 1 + width
-        How many words there are, then each column's signed count: whole numbers that float32 holds exactly.
+        The number of tokens, then each column's signed count: whole numbers that float32 holds exactly.
     """
-    words = split_words(text)
+    tokens = split_tokens(text)
     numbers = [0.0] * (1 + width)
-    numbers[0] = float(len(words))
-    for word in words:
-        bits = crc32(word.encode())
+    numbers[0] = float(len(tokens))
+    for token in tokens:
+        bits = crc32(token.encode())
         numbers[1 + bits % width] += 1.0 if bits & _SIGN else -1.0
     return numbers
 
 
-def fill_words(matrix: npt.NDArray[np.float32], texts: Iterable[str]) -> None:
+def fill_token_counts(matrix: npt.NDArray[np.float32], texts: Iterable[str]) -> None:
     """Write the numbers of many texts into a matrix of shape (n_texts, 1 + width)."""
     width = matrix.shape[1] - 1
     for row, text in enumerate(texts):
-        matrix[row] = word_numbers(text, width)
+        matrix[row] = token_counts(text, width)
 
 
-def word_counts(texts: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
-    """Return how many words each text has; NaN where it is missing: empty, or no text."""
-    counts = [float(len(split_words(text))) if isinstance(text, str) and text else np.nan for text in texts.tolist()]
+def count_tokens(texts: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
+    """Return the number of tokens of each text; NaN where it is missing: empty, or no text."""
+    counts = [float(len(split_tokens(text))) if isinstance(text, str) and text else np.nan for text in texts.tolist()]
     return np.array(counts, dtype=np.float64)

@@ -171,7 +171,7 @@ def test_a_fault_of_capturing_is_logged_and_the_caller_has_the_answer(applicatio
 
     monkeypatch.setattr("millrace.serving.capture.CaptureWriter.lines", fail)
     assert application.predict(MODEL, {"dataframe_records": [CHURN_RECORD]})[0] == 200
-    assert "could not be captured" in log.getvalue()
+    assert "prediction not captured" in log.getvalue()
     assert "no disk" in log.getvalue()
 
 

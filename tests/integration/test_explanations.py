@@ -100,7 +100,7 @@ def test_explain_is_true_or_false(handler, explain):
 
 
 def test_what_would_cost_too_much_is_refused_with_a_number(handler, monkeypatch):
-    monkeypatch.setattr("millrace.serving.explaining.MAX_EVALUATIONS", 1_500)
+    monkeypatch.setattr("millrace.serving.explain.MAX_EVALUATIONS", 1_500)
     status, reply = ask(handler, {"dataframe_records": ROWS * 3, "params": {"explain": True}})
     assert status == 400
     assert "send at most 2 rows" in reply["message"]

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import boto3
 import pytest
 from millrace.aws.clients import notifier
-from millrace.aws.serving_metrics import DIALECTS, CloudWatchServingMetrics
+from millrace.aws.serving_metrics import CloudWatchServingMetrics
 from millrace.errors import ConfigurationError
 from millrace.ports import ServingCounts
-from millrace.serving.protocols import kserve_v1, mlflow, open_inference
+from millrace.serving.protocols import PROTOCOLS
 from moto import mock_aws
 
 NOW = datetime(2026, 5, 3, 12, 0, tzinfo=UTC)
@@ -79,7 +79,7 @@ SERIES = {
 }
 
 
-def test_latency_is_the_slowest_dialect_s_that_matters():
+def test_latency_is_that_of_the_slowest_protocol_with_enough_requests():
     found = CloudWatchServingMetrics(CloudWatch(SERIES)).read("churn", 3, NOW - timedelta(hours=1), NOW)
     assert found == ServingCounts(requests=31, errors=0, cold_starts=3, latency_ms=900.0, rows=250, refused_rows=50)
 
@@ -96,5 +96,5 @@ def test_of_a_version_that_nobody_asked_nothing_is_known():
     assert CloudWatchServingMetrics(CloudWatch(SERIES)).read("churn", 4, NOW - timedelta(hours=1), NOW) is None
 
 
-def test_the_dialects_are_those_that_are_served():
-    assert set(DIALECTS) == {mlflow.NAME, open_inference.NAME, kserve_v1.NAME}
+def test_names_of_protocols_are_those_of_stored_metrics():
+    assert [protocol.name for protocol in PROTOCOLS] == ["mlflow", "open_inference", "kserve_v1"]

@@ -46,7 +46,7 @@ def capture(hour: datetime, rows: list[dict], name: str) -> None:
             predicted_at=hour + timedelta(seconds=number),
             model=MODEL,
             version=1,
-            dialect="mlflow",
+            protocol="mlflow",
             row_id=None,
             sampling_rate=1.0,
             features=features_of(row) | {"joined": f"{row['joined']}T00:00:00Z", "active": row["active"] == "yes"},

@@ -58,7 +58,7 @@ PLAIN_REFUSALS = {
     "refused_infer_shape": (400, "inputs[0].data has 1 values for a shape of 2"),
     "refused_infer_unknown_model": (404, "there is no model called 'nobody'"),
     "refused_kserve_v1_bad_field": (400, "row 0: age expects a number, got a string"),
-    "refused_kserve_v1_action": (404, "a model is asked with ':predict'"),
+    "refused_kserve_v1_action": (404, "a model's only action is ':predict'"),
 }
 #: The same two rows, in every shape.
 TWO_ROWS = ("valid_records", "valid_split", "valid_instances", "valid_inputs", "valid_csv", "valid_kserve_v1")
@@ -611,7 +611,7 @@ def test_the_handler_imports_nothing_that_a_prediction_does_not_need():
     environment = {"PYTHONPATH": str(PROJECT / "shared"), "POWERTOOLS_TRACE_DISABLED": "true"}
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)  # noqa: S603  # our own interpreter
     loaded = set(json.loads(finished.stdout))
-    assert {"numpy", "onnxruntime", "millrace.serving.scorer"} <= loaded
+    assert {"numpy", "onnxruntime", "millrace.serving.scoring"} <= loaded
     heavy = {
         "pandas",
         "sklearn",
@@ -624,7 +624,7 @@ def test_the_handler_imports_nothing_that_a_prediction_does_not_need():
         "boto3",
         "botocore",  # on Lambda it is imported as well, where the processor is whole
         "aws_lambda_powertools",
-        "millrace.serving.explanations",
+        "millrace.serving.explain",
         "millrace.ports",
         "millrace.serving.openapi",
     }

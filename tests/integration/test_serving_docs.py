@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from millrace.serving.protocols import PROTOCOLS
 
 from tests.gateway import call, memory_handler
 from tests.integration.application import Handler
@@ -33,6 +34,13 @@ def shape(value: Any) -> Any:
 
 def test_the_page_has_examples():
     assert len(EXAMPLES) == PAGE.count("```http") == 11
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda protocol: protocol.name)
+def test_a_protocol_has_a_row_and_a_section(protocol):
+    rows = re.findall(r"^\| `(?:GET|POST) .*\| (.+?)(?:[,:].*)? \|$", PAGE, re.MULTILINE)
+    assert protocol.title in rows
+    assert f"\n## {protocol.title}\n" in PAGE
 
 
 @pytest.mark.parametrize("parts", EXAMPLES, ids=lambda parts: parts[1])

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from millrace.features import FeatureMatrix, build_features, build_few_features, date_parts
-from millrace.schema import WORD_COLUMNS, Column, TableSchema
-from millrace.text import word_numbers
+from millrace.schema import TOKEN_COLUMNS, Column, TableSchema
+from millrace.text import token_counts
 
 SCHEMA = TableSchema(
     columns=(
@@ -72,15 +72,15 @@ def test_a_text_stands_among_the_numbers_with_all_its_words():
         "visits": np.array([4.0, 5.0, 6.0]),
     }
     features = build_features(schema, columns, 3)
-    assert features.numbers.shape == (3, len(schema.number_names)) == (3, 3 + WORD_COLUMNS)
+    assert features.numbers.shape == (3, len(schema.number_names)) == (3, 3 + TOKEN_COLUMNS)
     assert schema.number_names[:3] == ("age", "note.words", "note.word.0")
-    np.testing.assert_array_equal(features.numbers[:, 1:-1], [word_numbers(note, WORD_COLUMNS) for note in notes])
+    np.testing.assert_array_equal(features.numbers[:, 1:-1], [token_counts(note, TOKEN_COLUMNS) for note in notes])
     np.testing.assert_array_equal(features.numbers[:, [0, -1]], [[1, 4], [2, 5], [np.nan, 6]])
     assert features.strings.tolist() == [["a"], ["b"], [""]]
     plan = [(column.name, column.type) for column in schema.features]
     cells = {name: values.tolist() for name, values in columns.items()}
     np.testing.assert_array_equal(
-        build_few_features(plan, cells, 3, schema.word_columns).numbers, features.numbers, strict=True
+        build_few_features(plan, cells, 3, schema.token_columns).numbers, features.numbers, strict=True
     )
 
 

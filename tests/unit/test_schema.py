@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from millrace.schema import DATE_PARTS, MISSING_WORDS, Column, TableSchema
+from millrace.schema import DATE_PARTS, NULL_STRINGS, Column, TableSchema
 
 SCHEMA = TableSchema(
     columns=(
@@ -71,5 +71,5 @@ def test_another_version_is_the_same_schema_otherwise():
 
 
 def test_missing_words_hold_no_blanks_so_that_they_match_trimmed_cells():
-    assert "" in MISSING_WORDS
-    assert all(word == word.strip() for word in MISSING_WORDS)
+    assert "" in NULL_STRINGS
+    assert all(word == word.strip() for word in NULL_STRINGS)

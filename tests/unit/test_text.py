@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from millrace.schema import MAX_WORD_COLUMNS, WORD_COLUMNS, Column, TableSchema
-from millrace.text import MAX_CHARACTERS, MAX_WORD_LENGTH, fill_words, split_words, word_counts, word_numbers
+from millrace.schema import MAX_TOKEN_COLUMNS, TOKEN_COLUMNS, Column, TableSchema
+from millrace.text import MAX_CHARACTERS, MAX_TOKEN_LENGTH, count_tokens, fill_token_counts, split_tokens, token_counts
 
 
 @pytest.mark.parametrize(
@@ -29,47 +29,47 @@ from millrace.text import MAX_CHARACTERS, MAX_WORD_LENGTH, fill_words, split_wor
     ],
 )
 def test_words_are_letters_and_digits_of_any_script_in_one_case(text, words):
-    assert split_words(text) == words
+    assert split_tokens(text) == words
 
 
 def test_a_text_is_read_so_far_and_a_word_told_apart_so_far():
-    assert split_words("a" * 10_000_000) == ["a" * MAX_WORD_LENGTH]
-    assert len(split_words("ab " * MAX_CHARACTERS)) == -(-MAX_CHARACTERS // 3)
-    assert split_words("é" * 50 + " " * MAX_CHARACTERS + "lost") == ["é" * MAX_WORD_LENGTH]
+    assert split_tokens("a" * 10_000_000) == ["a" * MAX_TOKEN_LENGTH]
+    assert len(split_tokens("ab " * MAX_CHARACTERS)) == -(-MAX_CHARACTERS // 3)
+    assert split_tokens("é" * 50 + " " * MAX_CHARACTERS + "lost") == ["é" * MAX_TOKEN_LENGTH]
 
 
 def test_a_words_column_and_sign_never_change():
     """Models that were trained yesterday depend on them."""
-    numbers = word_numbers("late delivery late", 256)
+    numbers = token_counts("late delivery late", 256)
     assert numbers[0] == 3.0
     assert {place: value for place, value in enumerate(numbers[1:]) if value} == {16: -1.0, 149: -2.0}
 
 
 def test_a_missing_text_is_zeros_and_has_no_count():
-    assert word_numbers("", 4) == [0.0] * 5
-    np.testing.assert_array_equal(word_counts(np.array(["", "two words", "!"], dtype=object)), [np.nan, 2.0, 0.0])
-    np.testing.assert_array_equal(word_counts(np.array([None, 3.0, "a"], dtype=object)), [np.nan, np.nan, 1.0])
+    assert token_counts("", 4) == [0.0] * 5
+    np.testing.assert_array_equal(count_tokens(np.array(["", "two words", "!"], dtype=object)), [np.nan, 2.0, 0.0])
+    np.testing.assert_array_equal(count_tokens(np.array([None, 3.0, "a"], dtype=object)), [np.nan, np.nan, 1.0])
 
 
 @given(st.lists(st.text(max_size=60), min_size=1, max_size=4), st.integers(1, 300))
 def test_many_texts_have_the_numbers_that_each_has_alone(texts, width):
     matrix = np.empty((len(texts), 1 + width), dtype=np.float32)
-    fill_words(matrix, texts)
+    fill_token_counts(matrix, texts)
     for row, text in zip(matrix.tolist(), texts, strict=True):
-        assert row == word_numbers(text, width)
-        assert row[0] == len(split_words(text))
+        assert row == token_counts(text, width)
+        assert row[0] == len(split_tokens(text))
         assert sum(map(abs, row[1:])) <= row[0]
 
 
 @given(st.text(max_size=60))
 def test_the_form_of_letters_does_not_matter(text):
-    assert split_words(unicodedata.normalize("NFC", text)) == split_words(unicodedata.normalize("NFD", text))
+    assert split_tokens(unicodedata.normalize("NFC", text)) == split_tokens(unicodedata.normalize("NFD", text))
 
 
-@pytest.mark.parametrize(("texts", "width"), [(0, WORD_COLUMNS), (1, 512), (4, 512), (5, 409), (2_000, 1)])
+@pytest.mark.parametrize(("texts", "width"), [(0, TOKEN_COLUMNS), (1, 512), (4, 512), (5, 409), (2_000, 1)])
 def test_all_texts_together_have_so_many_columns(texts, width):
     columns = tuple(Column(f"t{number}", "text") for number in range(texts))
     schema = TableSchema((*columns, Column("old", "text", "ignored"), Column("y", "number", "target")), "regression")
-    assert schema.word_columns == width
+    assert schema.token_columns == width
     assert len(schema.number_names) == texts * (1 + width) == sum(map(schema.number_width, columns))
-    assert texts > MAX_WORD_COLUMNS or texts * width <= MAX_WORD_COLUMNS
+    assert texts > MAX_TOKEN_COLUMNS or texts * width <= MAX_TOKEN_COLUMNS

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import httpx
 import typer
-from millrace.schema import MISSING_WORDS
+from millrace.schema import NULL_STRINGS
 from rich.console import Group, RenderableType
 from rich.progress import Progress
 from rich.text import Text
@@ -214,7 +214,7 @@ def _json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and value.strip() in MISSING_WORDS)
+    return value is None or (isinstance(value, str) and value.strip() in NULL_STRINGS)
 
 
 def coverage_report(document: dict[str, Any]) -> RenderableType:

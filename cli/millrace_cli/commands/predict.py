@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import httpx
 import typer
 from millrace.names import CHAMPION
-from millrace.schema import MISSING_WORDS
+from millrace.schema import NULL_STRINGS
 from rich.table import Table
 from rich.text import Text
 
@@ -195,7 +195,7 @@ def _number(text: str) -> int | float | None:
 
 
 def _is_missing(value: str) -> bool:
-    return value.strip() in MISSING_WORDS
+    return value.strip() in NULL_STRINGS
 
 
 def _from_json(text: str) -> dict[str, Any]:

@@ -1,9 +1,8 @@
-"""How requests were served, from the metrics that ``predict`` writes.
+"""Reads how requests were served from the metrics that ``predict`` writes.
 
-Only what is counted by model is read: latency, with its sample count the answered requests, rows with those left out
-as bad, cold starts, and requests of the model that failed. Refusals of whole requests, and failures before the model
-was ever found, are counted for the whole service, because a stranger could make names up; CloudWatch alarms watch
-those.
+Only metrics by model are read: latency, with its sample count the number of requests, rows with those left out as bad,
+cold starts, and failed requests of the model. Refused requests, and failures before the model was found, are counted
+for the whole service, because a stranger could make names up; CloudWatch alarms watch those.
 """
 
 from collections.abc import Mapping
@@ -13,13 +12,12 @@ from typing import Any
 from millrace.aws.errors import aws_errors
 from millrace.emf import NAMESPACE
 from millrace.ports import ServingCounts
+from millrace.serving.protocols import PROTOCOLS
 
 LATENCY, ROWS, BAD_ROWS, COLD_STARTS = "PredictionLatency", "PredictedRows", "BadRows", "ColdStarts"
 FAILURES = "FailedRequests"
-#: As ``predict`` names them; see :mod:`millrace.serving.dialects`.
-DIALECTS = ("mlflow", "open_inference", "kserve_v1")
-#: What is asked of each dialect: its name here, the metric, the statistic.
-_ASKED = (
+#: Queries for each protocol: name here, metric, statistic.
+_QUERIES = (
     ("requests", LATENCY, "SampleCount"),
     ("latency", LATENCY, "p95"),
     ("rows", ROWS, "Sum"),
@@ -27,7 +25,7 @@ _ASKED = (
     ("cold", COLD_STARTS, "Sum"),
 )
 _MINUTE, _DAY = 60, 86_400
-#: A dialect that is asked more rarely does not say how slow the model is.
+#: A protocol with a smaller share of the requests does not count towards latency.
 _LEAST_SHARE = 0.1
 
 
@@ -45,28 +43,28 @@ class CloudWatchServingMetrics:
 
     def read(self, model: str, version: int, start: datetime, end: datetime) -> ServingCounts | None:
         """Return how a version's requests were served; see :class:`millrace.ports.ServingMetrics`."""
-        # One point for the whole span; periods are whole minutes, and somebody may look twice in a second.
+        # One point for the whole span, in whole minutes; two monitoring runs may be less than one apart.
         end = max(end, start + timedelta(seconds=_MINUTE))
         minutes = -(-int((end - start).total_seconds()) // _MINUTE)
         period = max(_MINUTE, min(_DAY, minutes * _MINUTE))
         queries = [
-            _query(f"{name}_{number}", metric, statistic, period, _dimensions(model, version, dialect))
-            for number, dialect in enumerate(DIALECTS)
-            for name, metric, statistic in _ASKED
+            _query(f"{name}_{number}", metric, statistic, period, _dimensions(model, version, protocol.name))
+            for number, protocol in enumerate(PROTOCOLS)
+            for name, metric, statistic in _QUERIES
         ]
-        # A request that fails may not have come so far as to a version.
+        # A request may fail before its version is known.
         queries.append(_query("errors", FAILURES, "Sum", period, _named({"service": "api", "model": model})))
         with aws_errors("CloudWatch"):
             found = self._client.get_metric_data(MetricDataQueries=queries, StartTime=start, EndTime=end)
         values = {result["Id"]: result.get("Values", []) for result in found["MetricDataResults"]}
         requests, rows, bad, cold = (
-            [sum(values.get(f"{name}_{number}", [])) for number in range(len(DIALECTS))]
+            [sum(values.get(f"{name}_{number}", [])) for number in range(len(PROTOCOLS))]
             for name in ("requests", "rows", "bad", "cold")
         )
         total, errors = sum(requests), round(sum(values.get("errors", [])))
         if not total:
             return ServingCounts(errors, errors) if errors else None
-        # Percentiles do not add up: the slowest of the ways to ask that matter is the one to look at.
+        # Percentiles cannot be added: the slowest protocol with enough requests counts.
         slowest = max(
             max(values.get(f"latency_{number}", []), default=0.0)
             for number, count in enumerate(requests)
@@ -83,8 +81,8 @@ class CloudWatchServingMetrics:
         )
 
 
-def _dimensions(model: str, version: int, dialect: str) -> list[dict[str, str]]:
-    return _named({"model": model, "model_version": str(version), "dialect": dialect})
+def _dimensions(model: str, version: int, protocol: str) -> list[dict[str, str]]:
+    return _named({"model": model, "model_version": str(version), "dialect": protocol})
 
 
 def _named(named: Mapping[str, str]) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Where ``predict`` gets pointers and versions: two DynamoDB items and three objects, each read by its key.
+"""The store of versions of ``predict``: two DynamoDB items and three objects, each read by its key.
 
 Reads the items that :mod:`millrace.aws.registry` writes without importing it, because a prediction needs neither
 pydantic nor any other entity; and with botocore's own clients, because boto3 would import resources and a transfer
@@ -32,7 +32,7 @@ _NO_SUCH_OBJECT = frozenset({"404", "NoSuchKey", "NotFound"})
 
 
 class AwsModelSource:
-    """Implements :class:`millrace.serving.loading.ModelSource`.
+    """Implements :class:`millrace.serving.model.ModelSource`.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""Predictions as they were served, what became true afterwards, and both joined."""
+"""Captured predictions, reported ground truth, and both joined."""

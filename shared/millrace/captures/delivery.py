@@ -1,9 +1,9 @@
-"""Delivering captured lines from the log to the bucket, each prediction once, however often its line arrives.
+"""Delivery of captured lines from the log to the bucket, each prediction once.
 
-CloudWatch Logs delivers at least once, and promises nothing about how a repeated delivery is cut into batches. So
-where a row goes follows from its line and its log stream alone: an object for every minute of a stream, and one for
-every request of many rows. To add to an object is to read it, leave out what is there, and write it on the condition
-that it has not changed. Whatever arrives again, alone or among others, finds itself there.
+CloudWatch Logs delivers at least once, and cuts repeated deliveries into batches in any way. Therefore the object of a
+row follows from its line and its log stream alone: an object for every minute of a stream, and one for every request of
+many rows. Adding rows to an object means to read it, skip the rows that it has, and write it on the condition that it
+has not changed.
 """
 
 import base64
@@ -18,13 +18,13 @@ from datetime import datetime
 from typing import Any
 
 from millrace.captures.records import CapturedRow, expand_line, find_line
-from millrace.captures.window import unpack
+from millrace.captures.window import decompress
 from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError, InvalidInputError, ServiceUnavailableError
 from millrace.layout import captures_key, malformed_captures_key
 from millrace.ports import ObjectStore
 
-#: Lines of at least so many rows get an object for their request: they are large enough for one.
-ROWS_OF_THEIR_OWN = 100
+#: Lines of at least so many rows get an object of their own.
+MIN_ROWS_OF_OBJECT = 100
 MAX_ATTEMPTS = 10
 
 _DATA = "DATA_MESSAGE"
@@ -32,7 +32,7 @@ _DATA = "DATA_MESSAGE"
 
 @dataclass(frozen=True, slots=True)
 class LogEvent:
-    """One event of a log stream; the same event has the same id whenever it is delivered."""
+    """One event of a log stream; its id is the same in every delivery."""
 
     event_id: str
     message: str
@@ -40,7 +40,7 @@ class LogEvent:
 
 @dataclass(frozen=True, slots=True)
 class LogBatch:
-    """What one delivery holds: events of one log stream."""
+    """Events of one log stream in one delivery."""
 
     stream: str
     events: tuple[LogEvent, ...]
@@ -48,18 +48,10 @@ class LogBatch:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What became of a batch.
+    """Result of delivering a batch.
 
-    Parameters
-    ----------
-    delivered : mapping of str to int
-        Rows written now, by model.
-    repeated : int
-        Rows that were there already.
-    malformed : int
-        Lines that could not be read; they were put aside.
-    ignored : int
-        Log events that are no captured lines.
+    ``delivered`` holds the rows written now by model, ``repeated`` those stored before; ``malformed`` lines were
+    quarantined, ``ignored`` log events are no captured lines.
     """
 
     delivered: Mapping[str, int]
@@ -69,40 +61,32 @@ class Delivery:
 
 
 def read_batch(event: Mapping[str, Any]) -> LogBatch:
-    """Read an event of a log subscription; a message to test the subscription holds no events.
-
-    Raises
-    ------
-    InvalidInputError
-        When it is none.
-    """
+    """Read an event of a log subscription; its test message holds no events. Raises ``InvalidInputError``."""
     try:
-        document = json.loads(unpack(base64.b64decode(event["awslogs"]["data"], validate=True)))
+        document = json.loads(decompress(base64.b64decode(event["awslogs"]["data"], validate=True)))
         events = document["logEvents"] if document["messageType"] == _DATA else []
         stream = f"{document.get('logGroup', '')}:{document.get('logStream', '')}"
         return LogBatch(stream, tuple(LogEvent(str(each["id"]), str(each["message"])) for each in events))
     except (KeyError, TypeError, ValueError, binascii.Error, zlib.error, RecursionError) as error:
-        raise InvalidInputError("the event is no delivery of a log subscription") from error
+        raise InvalidInputError("the event does not come from a log subscription") from error
 
 
 def deliver(batch: LogBatch, store: ObjectStore, now: datetime, pause: Callable[[int], None]) -> Delivery:
-    """Write the rows of a batch that are not there yet.
+    """Write the rows of a batch that are not stored yet.
 
     Parameters
     ----------
-    store : ObjectStore
-        The data bucket.
     now : datetime
-        For lines that cannot be read, and so do not say when they are from.
+        Timestamp of lines that cannot be read.
     pause : callable
-        Waits before the attempt of that number (from 1), when somebody else wrote to the same object.
+        Waits after the attempt of that number (from 1), if another writer changed the same object.
 
     Raises
     ------
     ServiceUnavailableError
-        When the bucket does not answer, or an object keeps changing; everything can be delivered again.
+        When the bucket does not respond, or an object keeps changing; the batch can be delivered again.
     ArtifactIntegrityError
-        When an object cannot be added to, because something else wrote it.
+        When an object holds no captured rows.
     """
     additions: dict[tuple[str, str], dict[str, str]] = {}
     malformed: list[LogEvent] = []
@@ -119,7 +103,7 @@ def deliver(batch: LogBatch, store: ObjectStore, now: datetime, pause: Callable[
         if rows:
             seen += len(rows)
             additions.setdefault((rows[0].model, _key(rows, batch.stream)), {}).update(lines)
-    _put_aside(malformed, store, now)
+    _quarantine(malformed, store, now)
     delivered: dict[str, int] = {}
     for (model, key), lines in additions.items():
         delivered[model] = delivered.get(model, 0) + _add(key, lines, store, pause)
@@ -130,13 +114,13 @@ def _key(rows: Sequence[CapturedRow], stream: str) -> str:
     row = rows[0]
     source = hashlib.sha256(stream.encode()).hexdigest()[:16]
     name = f"{row.predicted_at:%M}-{source}"
-    if len(rows) >= ROWS_OF_THEIR_OWN:
+    if len(rows) >= MIN_ROWS_OF_OBJECT:
         name = f"{name}-{hashlib.sha256(row.prediction_id.rpartition('-')[0].encode()).hexdigest()[:16]}"
     return captures_key(row.model, row.predicted_at, name)
 
 
 def _add(key: str, lines: Mapping[str, str], store: ObjectStore, pause: Callable[[int], None]) -> int:
-    """Add the lines, by prediction id, that an object does not hold; return how many that were."""
+    """Add the lines, by prediction id, that an object does not hold; return their number."""
     for attempt in range(1, MAX_ATTEMPTS + 1):
         present, known, etag = _read(key, store)
         new = [line for prediction_id, line in lines.items() if prediction_id not in known]
@@ -156,18 +140,17 @@ def _read(key: str, store: ObjectStore) -> tuple[bytes, Set[str], str | None]:
     except ArtifactNotFoundError:
         return b"", frozenset(), None
     try:
-        lines = unpack(body)
+        lines = decompress(body)
         return lines, {json.loads(line)["prediction_id"] for line in lines.splitlines()}, etag
     except (ValueError, TypeError, KeyError) as error:
         raise ArtifactIntegrityError(f"{key} holds no captured rows; move it away, and deliver again") from error
 
 
-def _put_aside(events: Sequence[LogEvent], store: ObjectStore, now: datetime) -> None:
-    """Keep lines that cannot be read, once a batch; delivered again on the same day, they are the same object."""
+def _quarantine(events: Sequence[LogEvent], store: ObjectStore, now: datetime) -> None:
+    """Store lines that cannot be read, an object per batch; delivered again on the same day, it is the same object."""
     if not events:
         return
     name = hashlib.sha256("\n".join(event.event_id for event in events).encode()).hexdigest()[:32]
     lines = [json.dumps({"id": event.event_id, "message": event.message}) for event in events]
-    store.put(
-        malformed_captures_key(now, name), "".join(f"{line}\n" for line in lines).encode(), "application/x-ndjson"
-    )
+    body = "".join(f"{line}\n" for line in lines).encode()
+    store.put(malformed_captures_key(now, name), body, "application/x-ndjson")

@@ -1,9 +1,9 @@
-"""Predictions joined with what became true of them.
+"""Joining captured predictions with ground truth.
 
-Feedback names a prediction, or a row by the model's id column. By prediction id it counts for that prediction alone.
-By row id it counts for every prediction of that row made before it was observed, so that what a window shows does not
-depend on what lies outside of it. Of several reports about one prediction the one observed last holds, of those the
-one received last: that is what a correction is.
+Feedback names a prediction, or a row by the model's id column. By prediction id it counts for that prediction alone. By
+row id it counts for every prediction of that row made before the observation, so that a window does not depend on
+predictions outside of it. Of several reports about one prediction the one observed last counts, of those the one
+received last: that is how a report is corrected.
 """
 
 from collections.abc import Iterable
@@ -14,34 +14,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from millrace.captures.records import FeedbackRecord, write_moment
+from millrace.captures.records import FeedbackRecord, format_timestamp
 from millrace.captures.window import Array, CapturedWindow, ReadReport, hours, iterate_feedback, read_window
 from millrace.errors import FieldError, InvalidInputError
 from millrace.layout import captures_prefix
 from millrace.ports import ObjectStore
 
-#: How far the clocks of those who predict and those who observe may lie apart.
+#: Largest difference between the clocks of callers and of the service.
 CLOCK_TOLERANCE = timedelta(minutes=5)
+DEFAULT_HOURS = 7 * 24
+MAX_HOURS = 31 * 24
+#: Compressed bytes that are read while a caller waits.
+MAX_BYTES = 16_000_000
+#: Rows to count; of more, a sample is counted.
+MAX_COUNTED_ROWS = 100_000
 
 
 @dataclass(slots=True)
 class JoinReport:
-    """What became of the feedback.
+    """Counts of feedback records.
 
-    Parameters
-    ----------
-    records : int
-        That were looked at.
-    matched : int
-        That met at least one prediction of the window.
-    superseded : int
-        Of these, the ones that a later report replaced, repetitions among them.
-    unmatched : int
-        About predictions that are not in the window: older, newer, not captured, or never made.
-    observed_before_prediction : int
-        Matched by prediction id although observed before it was made; worth a look at how outcomes are collected.
-    read : ReadReport
-        What was read, and what could not be.
+    ``superseded`` counts matched records that a later or repeated report replaced, ``observed_before_prediction`` those
+    matched by prediction id although observed before it: outcomes may be collected wrongly.
     """
 
     records: int = 0
@@ -54,16 +48,10 @@ class JoinReport:
 
 @dataclass(frozen=True, slots=True)
 class JoinedWindow:
-    """A window with outcomes, in arrays of shape (n_rows,) beside the window's.
+    """A window with ground truth, in arrays of shape (n_rows,).
 
-    Parameters
-    ----------
-    labelled : bool array
-        Whether there is an outcome.
-    outcomes : object array
-        The class as the schema writes it, or a float; None where there is none.
-    observed_at, received_at : datetime64[us] array
-        Of the report that holds; NaT where there is none.
+    ``outcomes`` holds the class as the schema writes it, or a float; None where there is none. The timestamps are those
+    of the report that counts; NaT where there is none.
     """
 
     window: CapturedWindow
@@ -75,7 +63,7 @@ class JoinedWindow:
 
     @property
     def coverage(self) -> float:
-        """Share of the predictions that have an outcome; NaN without predictions."""
+        """Share of the predictions with an outcome; NaN without predictions."""
         return float(self.labelled.mean()) if len(self.labelled) else float("nan")
 
 
@@ -89,16 +77,10 @@ def join_window(store: ObjectStore, window: CapturedWindow, until: datetime) -> 
 def join_feedback(
     window: CapturedWindow, records: Iterable[FeedbackRecord], read: ReadReport | None = None
 ) -> JoinedWindow:
-    """Join a window with feedback, in whatever order it comes.
-
-    Parameters
-    ----------
-    read : ReadReport or None, default=None
-        Of whoever reads ``records``, to go into the report.
-    """
+    """Join a window with feedback in any order; ``read`` holds the counts of reading ``records``."""
     report = JoinReport(read=read or ReadReport())
     index = _Index(window)
-    held: dict[int, FeedbackRecord] = {}
+    latest: dict[int, FeedbackRecord] = {}
     for record in records:
         report.records += 1
         places = index.places(record, report)
@@ -106,31 +88,28 @@ def join_feedback(
             report.unmatched += 1
             continue
         report.matched += 1
-        report.superseded += _hold(record, places, held)
+        report.superseded += _keep_latest(record, places, latest)
     outcomes: Array = np.full(len(window), None, dtype=object)
     observed = np.full(len(window), np.datetime64("NaT", "us"))
     received = observed.copy()
-    for place, record in held.items():
+    for place, record in latest.items():
         outcomes[place] = record.outcome
         observed[place] = _naive(record.observed_at)
         received[place] = _naive(record.received_at)
     return JoinedWindow(window, ~np.isnat(observed), outcomes, observed, received, report)
 
 
-def _hold(record: FeedbackRecord, places: list[int], held: dict[int, FeedbackRecord]) -> bool:
-    """Let the later report hold; tell whether one was replaced."""
-    superseded = False
+def _keep_latest(record: FeedbackRecord, places: list[int], latest: dict[int, FeedbackRecord]) -> bool:
+    """Keep the later report of each row; return whether one was replaced."""
+    superseded = not latest.keys().isdisjoint(places)
     for place in places:
-        present = held.get(place)
-        if present is not None:
-            superseded = True
-        if present is None or record.order >= present.order:
-            held[place] = record
+        if place not in latest or record.order >= latest[place].order:
+            latest[place] = record
     return superseded
 
 
 class _Index:
-    """Finds a window's rows by what feedback says of them."""
+    """Finds the rows of a window that feedback is about."""
 
     def __init__(self, window: CapturedWindow) -> None:
         self._predicted_at = window.predicted_at
@@ -146,33 +125,25 @@ class _Index:
                 self._by_row.setdefault(row_id, []).append(place)
 
     def places(self, record: FeedbackRecord, report: JoinReport) -> list[int]:
-        """Return the rows that a record is about."""
-        latest = _naive(record.observed_at + CLOCK_TOLERANCE)
+        """Return the places of the rows that a record is about."""
+        observed_by = _naive(record.observed_at + CLOCK_TOLERANCE)
         if record.prediction_id is not None:
             place = self._by_prediction.get(record.prediction_id)
             if place is None:
                 return []
-            report.observed_before_prediction += bool(self._predicted_at[place] > latest)
+            report.observed_before_prediction += bool(self._predicted_at[place] > observed_by)
             return [place]
         if record.row_id is None:
             return []
-        return [place for place in self._by_row.get(record.row_id, ()) if self._predicted_at[place] <= latest]
+        return [place for place in self._by_row.get(record.row_id, ()) if self._predicted_at[place] <= observed_by]
 
 
-def _naive(moment: datetime) -> np.datetime64:
-    return np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us")
-
-
-DEFAULT_HOURS = 7 * 24
-MAX_HOURS = 31 * 24
-#: Compressed bytes that are read while a caller waits.
-MAX_BYTES = 16_000_000
-#: Rows that are kept to count; of more, a sample is.
-MAX_ROWS = 100_000
+def _naive(timestamp: datetime) -> np.datetime64:
+    return np.datetime64(timestamp.astimezone(UTC).replace(tzinfo=None), "us")
 
 
 def read_hours(text: str | None) -> int:
-    """Read how many hours to look back; raises ``InvalidInputError``."""
+    """Read the number of hours to count; raises ``InvalidInputError``."""
     if text is None:
         return DEFAULT_HOURS
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_HOURS):
@@ -182,48 +153,37 @@ def read_hours(text: str | None) -> int:
 
 
 def describe_coverage(model: str, n_hours: int, store: ObjectStore, now: datetime) -> dict[str, Any]:
-    """Count captured predictions of the last hours, and those that have an outcome.
+    """Count captured predictions of the last hours, and those with an outcome, in all, by day and by version.
 
-    Returns
-    -------
-    dict
-        ``predictions``, ``labelled`` and ``coverage`` (None without predictions) in all, by ``days`` and by
-        ``versions``; ``feedback`` and ``captures`` say what was read and what was left. Counts are estimates where
-        ``captures.kept_share`` is below 1.
+    Counts are estimates where ``captures.kept_share`` is below 1.
 
     Raises
     ------
     InvalidInputError
-        When so much was captured that it cannot be read while a caller waits.
+        When there are too many captures to read while a caller waits.
     """
     start = now - timedelta(hours=n_hours)
     size = sum(found.size for hour in hours(start, now) for found in store.list(captures_prefix(model, hour)))
     if size > MAX_BYTES:
         raise InvalidInputError(
-            f"{n_hours} hours of captures take {size} bytes, and {MAX_BYTES} can be read at once: ask for fewer hours",
-            [FieldError("hours", "is too many")],
+            f"{n_hours} hours of captures take {size} bytes; one request may read {MAX_BYTES}: request fewer hours",
+            [FieldError("hours", "is too large")],
         )
-    joined = join_window(store, read_window(store, model, start, now, max_rows=MAX_ROWS), now)
-    window, report = joined.window, joined.report
+    joined = join_window(store, read_window(store, model, start, now, max_rows=MAX_COUNTED_ROWS), now)
+    window, read = joined.window, joined.report.read
+    counts = ("records", "matched", "superseded", "unmatched", "observed_before_prediction")
     days = window.predicted_at.astype("datetime64[D]").astype(str)
     return {
         "model": model,
-        "start": write_moment(start),
-        "end": write_moment(now),
+        "start": format_timestamp(start),
+        "end": format_timestamp(now),
         **_count(joined, np.ones(len(window), dtype=np.bool_)),
         "days": [{"day": str(day), **_count(joined, days == day)} for day in np.unique(days)],
         "versions": [
             {"version": int(version), **_count(joined, window.versions == version)}
             for version in np.unique(window.versions)
         ],
-        "feedback": {
-            "records": report.records,
-            "matched": report.matched,
-            "superseded": report.superseded,
-            "unmatched": report.unmatched,
-            "observed_before_prediction": report.observed_before_prediction,
-            "malformed": report.read.malformed_rows,
-        },
+        "feedback": {name: getattr(joined.report, name) for name in counts} | {"malformed": read.malformed_rows},
         "captures": {
             "objects": window.report.objects,
             "unreadable_objects": len(window.report.unreadable_objects),

@@ -1,16 +1,16 @@
-"""Captured predictions of a time window as columns: what monitoring computes on."""
+"""Captured predictions of a time window as arrays, and reading captured rows and feedback from the bucket."""
 
 import hashlib
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from millrace.captures.records import CapturedRow, FeedbackRecord, Value
+from millrace.captures.records import CapturedRow, FeatureValue, FeedbackRecord
 from millrace.errors import ArtifactNotFoundError
 from millrace.features import MISSING_STRING
 from millrace.layout import captures_prefix, feedback_prefix
@@ -18,29 +18,23 @@ from millrace.ports import ObjectStore
 from millrace.schema import TableSchema
 
 Array = npt.NDArray[Any]
+RecordT = TypeVar("RecordT", CapturedRow, FeedbackRecord)
 
-#: Rows that become arrays together; what lies between is Python objects, which take far more memory.
+#: Rows that become arrays together; until then they are Python objects, which take far more memory.
 _CHUNK_ROWS = 4_096
+#: Rows that a window holds by default: some 200 MB where rows have twenty features.
+MAX_ROWS = 250_000
+#: An object that decompresses to more than this was not written here.
+MAX_OBJECT_BYTES = 256_000_000
+
+_HASH_RANGE = 2**64
 
 
 @dataclass(slots=True)
 class ReadReport:
-    """What was read, and what was not.
+    """Counts of what was read; ``kept_share`` is the share of the rows that were kept, if there were too many.
 
-    Parameters
-    ----------
-    objects, rows : int
-        That were looked at, whether or not they were kept.
-    unreadable_objects : list of str
-        Keys, each with the reason; their rows are missing from the window.
-    malformed_rows : int
-        Lines that are no captured row of a known form.
-    duplicates : int
-        Rows whose prediction id came before.
-    outside : int
-        Rows of the partitions that lie outside the window.
-    kept_share : float
-        Share of the rows that were kept, when there were more than asked for; each has the same chance.
+    ``unreadable_objects`` holds keys with reasons; ``outside`` counts rows of the partitions outside the window.
     """
 
     objects: int = 0
@@ -53,7 +47,7 @@ class ReadReport:
 
     @property
     def complete(self) -> bool:
-        """Whether everything that lies there was read."""
+        """True if all objects and rows were read."""
         return not self.unreadable_objects and not self.malformed_rows
 
 
@@ -63,28 +57,17 @@ class CapturedWindow:
 
     Parameters
     ----------
-    prediction_ids, request_ids, row_ids, dialects : object array of str
-        ``row_ids`` holds None where there is none.
+    prediction_ids, request_ids, row_ids, protocols, labels, decisions : object array
+        Of str; None where there is none. Classes are as the schema writes them; decisions are those of a threshold.
     request_rows, versions : int64 array
-        Rows that the request held; the version that answered.
+        Rows of the request; the version that predicted.
     predicted_at : datetime64[us] array
         UTC.
-    sampling_rates : float64 array
-        A row stands for ``1 / sampling_rate`` (and ``1 / report.kept_share``) rows.
-    features : mapping of str to array
-        float64 for numbers and booleans, NaN where missing; object arrays of str or None otherwise, dates as ISO
-        8601. A feature that some rows do not have (another version, a sensitive column) is missing there.
-    unknown : mapping of str to bool array
-        By feature, where its value was new to the model; features without such rows are not in it.
-    labels, decisions : object array
-        Of str, the class as the schema writes it, or None; None for regression. A decision is there where the model has
-        a threshold.
-    probabilities : mapping of str to float64 array
-        By class; NaN where it was not finite.
-    values : float64 array
-        Of regression; NaN otherwise.
-    report : ReadReport
-        What was read.
+    sampling_rates, values : float64 array
+        A row represents ``1 / sampling_rate`` (and ``1 / report.kept_share``) rows; values are those of regression.
+    features, unknown, probabilities : mapping of str to array
+        By feature, float64 or object arrays of str or None, dates as ISO 8601, missing in rows without the feature;
+        by feature, bool, true where training had not seen the value; by class, float64, NaN where not finite.
     """
 
     model: str
@@ -94,7 +77,7 @@ class CapturedWindow:
     request_ids: Array
     request_rows: npt.NDArray[np.int64]
     row_ids: Array
-    dialects: Array
+    protocols: Array
     versions: npt.NDArray[np.int64]
     predicted_at: npt.NDArray[np.datetime64]
     sampling_rates: npt.NDArray[np.float64]
@@ -110,10 +93,10 @@ class CapturedWindow:
         return len(self.prediction_ids)
 
     def typed_features(self, schema: TableSchema) -> dict[str, Array]:
-        """Return the captured features of a schema, typed as :mod:`millrace.features` says.
+        """Return the captured features of a schema, typed as in :mod:`millrace.features`.
 
-        Features that were not captured (sensitive ones) are not among them; values that are not of the schema's type,
-        from a version under another schema, count as missing.
+        Features that were not captured (sensitive ones) are left out; values of another type, from a version under
+        another schema, count as missing.
         """
         return {
             column.name: _typed(self.features[column.name], column.type)
@@ -124,23 +107,23 @@ class CapturedWindow:
 
 def _typed(values: Array, column_type: str) -> Array:
     if column_type in ("category", "text"):
-        words = [value if isinstance(value, str) else MISSING_STRING for value in values.tolist()]
+        strings = [value if isinstance(value, str) else MISSING_STRING for value in values.tolist()]
         # A matrix of strings is as wide as the longest, which a text may be.
-        return np.array(words, dtype=np.str_ if column_type == "category" else np.object_)
+        return np.array(strings, dtype=np.str_ if column_type == "category" else np.object_)
     if column_type == "datetime":
-        moments = np.full(len(values), np.datetime64("NaT", "us"))
-        for row, value in enumerate(values.tolist()):
-            if isinstance(value, str):
-                moments[row] = _moment(value)
-        return moments
+        timestamps = [_timestamp(value) if isinstance(value, str) else _NO_TIMESTAMP for value in values.tolist()]
+        return np.array(timestamps, dtype="datetime64[us]")
     return values if values.dtype.kind == "f" else np.full(len(values), np.nan)
 
 
-def _moment(text: str) -> np.datetime64:
+_NO_TIMESTAMP = np.datetime64("NaT", "us")
+
+
+def _timestamp(text: str) -> np.datetime64:
     try:
         return np.datetime64(text.removesuffix("Z"), "us")
     except ValueError:
-        return np.datetime64("NaT", "us")
+        return _NO_TIMESTAMP
 
 
 class WindowBuilder:
@@ -149,76 +132,59 @@ class WindowBuilder:
     def __init__(self) -> None:
         self._rows: list[CapturedRow] = []
         self._chunks: list[dict[str, Any]] = []
-        self._words: dict[str, str] = {}
+        self._strings: dict[str, str] = {}
 
     def add(self, row: CapturedRow) -> None:
-        """Take one row."""
+        """Add one row."""
         self._rows.append(row)
         if len(self._rows) == _CHUNK_ROWS:
             self._close_chunk()
 
     def keep(self, wanted: Iterable[npt.NDArray[np.bool_]]) -> None:
-        """Drop rows; ``wanted`` holds one mask a chunk, as :meth:`chunk_ids` yields them."""
+        """Drop rows; ``wanted`` holds one mask per chunk of :meth:`chunk_ids`."""
         self._chunks = [_take(chunk, mask) for chunk, mask in zip(self._chunks, wanted, strict=True) if mask.any()]
 
     def chunk_ids(self) -> list[Array]:
-        """Return the prediction ids collected, an array a chunk."""
-        self._close_chunk()
+        """Return the prediction ids, an array per chunk."""
+        if self._rows:
+            self._close_chunk()
         return [chunk["prediction_ids"] for chunk in self._chunks]
 
     def build(self, model: str, start: datetime, end: datetime, report: ReadReport) -> CapturedWindow:
-        """Return everything collected."""
-        self._close_chunk()
-        sizes = [len(chunk["prediction_ids"]) for chunk in self._chunks]
-        plain = {name: self._join(name) for name in _EMPTY}
-        return CapturedWindow(
-            model=model,
-            start=start,
-            end=end,
-            features=self._join_by_name("features", sizes, None),
-            unknown=self._join_by_name("unknown", sizes, False),
-            probabilities=self._join_by_name("probabilities", sizes, np.nan),
-            report=report,
-            **plain,
-        )
+        """Return the window of the rows added."""
+        if self._rows or not self._chunks:
+            self._close_chunk()
+        first = self._chunks[0]
+        parts: dict[str, Any] = {
+            name: self._join_by_name(name) if isinstance(values, dict) else self._join(name)
+            for name, values in first.items()
+        }
+        return CapturedWindow(model=model, start=start, end=end, report=report, **parts)
 
     def _join(self, name: str) -> Array:
-        return np.concatenate([chunk[name] for chunk in self._chunks]) if self._chunks else _EMPTY[name]
+        return np.concatenate([chunk[name] for chunk in self._chunks])
 
-    def _join_by_name(self, part: str, sizes: list[int], filler: Any) -> dict[str, Array]:
+    def _join_by_name(self, part: str) -> dict[str, Array]:
+        sizes = [len(chunk["prediction_ids"]) for chunk in self._chunks]
         names = dict.fromkeys(name for chunk in self._chunks for name in chunk[part])
-        joined: dict[str, Array] = {}
-        for name in names:
-            parts = [chunk[part].get(name) for chunk in self._chunks]
-            kinds = {values.dtype for values in parts if values is not None}
-            # Nothing but missing values says nothing of a type; words say more than numbers that once stood there.
-            known = {values.dtype for values in parts if values is not None and not _all_missing(values)} or kinds
-            dtype = next(iter(known)) if len(known) == 1 else np.dtype(object)
-            joined[name] = np.concatenate(
-                [
-                    _filled(size, filler, dtype) if values is None else _as_type(values, dtype)
-                    for size, values in zip(sizes, parts, strict=True)
-                ]
-            )
-        return joined
+        return {name: _concatenate([chunk[part].get(name) for chunk in self._chunks], sizes) for name in names}
 
     def _close_chunk(self) -> None:
-        if not self._rows:
-            return
         rows, self._rows = self._rows, []
         names = dict.fromkeys(name for row in rows for name in row.features)
         unknown = dict.fromkeys(name for row in rows for name in row.unknown)
         classes = dict.fromkeys(name for row in rows for name in row.prediction.get("probabilities") or ())
+        predicted_at = [row.predicted_at.astimezone(UTC).replace(tzinfo=None) for row in rows]
         self._chunks.append(
             {
                 "prediction_ids": _objects([row.prediction_id for row in rows]),
                 "request_ids": _objects([self._shared(row.request_id) for row in rows]),
                 "request_rows": np.array([row.request_rows for row in rows], dtype=np.int64),
                 "row_ids": _objects([row.row_id for row in rows]),
-                "dialects": _objects([self._shared(row.dialect) for row in rows]),
+                "protocols": _objects([self._shared(row.protocol) for row in rows]),
                 "versions": np.array([row.version for row in rows], dtype=np.int64),
-                "predicted_at": np.array([row.predicted_at.replace(tzinfo=None) for row in rows], "datetime64[us]"),
-                "sampling_rates": np.array([row.sampling_rate for row in rows], dtype=np.float64),
+                "predicted_at": np.array(predicted_at, dtype="datetime64[us]"),
+                "sampling_rates": _floats([row.sampling_rate for row in rows]),
                 "features": {name: self._feature([row.features.get(name) for row in rows]) for name in names},
                 "unknown": {name: np.array([name in row.unknown for row in rows]) for name in unknown},
                 "labels": _objects([row.prediction.get("label") for row in rows]),
@@ -231,29 +197,14 @@ class WindowBuilder:
             }
         )
 
-    def _feature(self, values: list[Value]) -> Array:
+    def _feature(self, values: list[FeatureValue]) -> Array:
         if any(isinstance(value, str) for value in values):
             return _objects([self._shared(value) if isinstance(value, str) else None for value in values])
         return _floats(values)
 
-    def _shared(self, word: str) -> str:
-        """Return one object for equal words: columns repeat theirs over and over."""
-        return self._words.setdefault(word, word) if len(self._words) < _CHUNK_ROWS * 4 else word
-
-
-_EMPTY: dict[str, Array] = {
-    "prediction_ids": np.empty(0, dtype=object),
-    "request_ids": np.empty(0, dtype=object),
-    "request_rows": np.empty(0, dtype=np.int64),
-    "row_ids": np.empty(0, dtype=object),
-    "dialects": np.empty(0, dtype=object),
-    "versions": np.empty(0, dtype=np.int64),
-    "predicted_at": np.empty(0, dtype="datetime64[us]"),
-    "sampling_rates": np.empty(0, dtype=np.float64),
-    "labels": np.empty(0, dtype=object),
-    "decisions": np.empty(0, dtype=object),
-    "values": np.empty(0, dtype=np.float64),
-}
+    def _shared(self, text: str) -> str:
+        """Return one object for equal strings: columns repeat theirs over and over."""
+        return self._strings.setdefault(text, text) if len(self._strings) < _CHUNK_ROWS * 4 else text
 
 
 def _objects(values: list[Any]) -> Array:
@@ -262,21 +213,24 @@ def _objects(values: list[Any]) -> Array:
     return array
 
 
-def _floats(values: Iterable[Any]) -> npt.NDArray[np.float64]:
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+def _floats(values: list[Any]) -> npt.NDArray[np.float64]:
+    return np.array(values, dtype=np.float64)  # None becomes NaN
 
 
-def _filled(size: int, filler: Any, dtype: np.dtype[Any]) -> Array:
-    return np.full(size, np.nan if filler is None and dtype.kind == "f" else filler, dtype=dtype)
-
-
-def _all_missing(values: Array) -> bool:
-    return bool(np.isnan(values).all()) if values.dtype.kind == "f" else False
-
-
-def _as_type(values: Array, dtype: np.dtype[Any]) -> Array:
-    """Return a chunk's column in the type of the whole: a number among words is no word, and so missing."""
-    return values if values.dtype == dtype else np.full(len(values), None, dtype=dtype)
+def _concatenate(parts: list[Array | None], sizes: list[int]) -> Array:
+    """Join a column's chunks; it is missing, or false, in a chunk without it, and a number is among strings."""
+    present = [values for values in parts if values is not None]
+    # Missing values alone have no type; strings take precedence over numbers of another version.
+    known = [values for values in present if values.dtype.kind != "f" or not np.isnan(values).all()] or present
+    dtypes = {values.dtype for values in known}
+    dtype = dtypes.pop() if len(dtypes) == 1 else np.dtype(object)
+    filler = {"f": np.nan, "b": False}.get(dtype.kind)
+    return np.concatenate(
+        [
+            values if values is not None and values.dtype == dtype else np.full(size, filler, dtype=dtype)
+            for values, size in zip(parts, sizes, strict=True)
+        ]
+    )
 
 
 def _take(chunk: Mapping[str, Any], mask: npt.NDArray[np.bool_]) -> dict[str, Any]:
@@ -286,44 +240,33 @@ def _take(chunk: Mapping[str, Any], mask: npt.NDArray[np.bool_]) -> dict[str, An
     }
 
 
-#: Rows that a window holds unless more are asked for: some 200 MB where rows have twenty features.
-MAX_ROWS = 250_000
-#: An object that unpacks to more than this was not written here.
-MAX_OBJECT_BYTES = 256_000_000
-
-_HASH_RANGE = 2**64
-
-
 def read_window(
     store: ObjectStore, model: str, start: datetime, end: datetime, *, max_rows: int = MAX_ROWS
 ) -> CapturedWindow:
     """Read the rows predicted from ``start`` up to, and without, ``end``; each prediction id once.
 
-    Where there are more than ``max_rows``, a sample of them is kept: those whose id has the smallest hashes, which is
-    the same sample whenever and in whatever order they are read. Memory is bounded by ``max_rows`` and the largest
-    object.
+    Of more than ``max_rows`` rows a sample is kept: those whose ids have the smallest hashes, so the sample does not
+    depend on the order of reading. Memory is bounded by ``max_rows`` and the largest object.
 
     Parameters
     ----------
-    store : ObjectStore
-        The data bucket.
     start, end : datetime
         With offsets.
     max_rows : int, default=250_000
-        Rows to keep at most; between a half of it and all of it when there are more.
+        Rows to keep at most; of more, at least half as many are kept.
     """
     report = ReadReport()
     builder = WindowBuilder()
     kept: set[int] = set()
     limit = _HASH_RANGE
     for row in iterate_rows(store, model, start, end, report):
-        place = hash_id(row.prediction_id)
-        if place >= limit:
+        id_hash = hash_id(row.prediction_id)
+        if id_hash >= limit:
             continue
-        if place in kept:
+        if id_hash in kept:
             report.duplicates += 1
             continue
-        kept.add(place)
+        kept.add(id_hash)
         builder.add(row)
         while len(kept) > max_rows:
             limit //= 2
@@ -338,14 +281,11 @@ def read_window(
 def iterate_rows(
     store: ObjectStore, model: str, start: datetime, end: datetime, report: ReadReport
 ) -> Iterator[CapturedRow]:
-    """Yield the rows of a window one by one, duplicates among them; counts into ``report`` what it met."""
+    """Yield the rows of a window, with duplicates, and count them in ``report``."""
     for hour in hours(start, end):
         for listed in store.list(captures_prefix(model, hour)):
             report.objects += 1
-            for line in _lines(store, listed.key, report):
-                row = _read_row(line, report)
-                if row is None:
-                    continue
+            for row in read_rows(store, listed.key, report):
                 if start <= row.predicted_at < end:
                     yield row
                 else:
@@ -355,18 +295,12 @@ def iterate_rows(
 def iterate_feedback(
     store: ObjectStore, model: str, start: datetime, end: datetime, report: ReadReport
 ) -> Iterator[FeedbackRecord]:
-    """Yield the feedback received from ``start`` up to, and without, ``end``; counts into ``report`` what it met."""
+    """Yield the feedback received from ``start`` up to, and without, ``end``, and count it in ``report``."""
     day = start.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     while day < end:
         for listed in store.list(feedback_prefix(model, day)):
             report.objects += 1
-            for line in _plain_lines(store, listed.key):
-                report.rows += 1
-                try:
-                    record = FeedbackRecord.from_line(line)
-                except (ValueError, RecursionError):
-                    report.malformed_rows += 1
-                    continue
+            for record in read_feedback_records(store, listed.key, report):
                 if start <= record.received_at < end:
                     yield record
                 else:
@@ -383,50 +317,55 @@ def hours(start: datetime, end: datetime) -> Iterator[datetime]:
 
 
 def hash_id(identifier: str) -> int:
-    """Return a number below 2**64 that is as good as random, and the same for the same id."""
+    """Return a hash of an id below 2**64."""
     return int.from_bytes(hashlib.blake2b(identifier.encode(errors="replace"), digest_size=8).digest())
 
 
-def unpack(body: bytes) -> bytes:
-    """Unpack an object; raises ``ValueError`` when it is torn, no gzip or far too large."""
-    unpacked = bytearray()
+def decompress(body: bytes) -> bytes:
+    """Decompress an object; raises ``ValueError`` when it is torn, no gzip or far too large."""
+    decompressed = bytearray()
     rest = body
     while rest:
-        unpacker = zlib.decompressobj(wbits=31)
+        decompressor = zlib.decompressobj(wbits=31)
         try:
-            unpacked += unpacker.decompress(rest, MAX_OBJECT_BYTES - len(unpacked) + 1)
+            decompressed += decompressor.decompress(rest, MAX_OBJECT_BYTES - len(decompressed) + 1)
         except zlib.error as error:
             raise ValueError("is no gzip") from error
-        if len(unpacked) > MAX_OBJECT_BYTES:
-            raise ValueError(f"unpacks to more than {MAX_OBJECT_BYTES} bytes")
-        if not unpacker.eof:
+        if len(decompressed) > MAX_OBJECT_BYTES:
+            raise ValueError(f"decompresses to more than {MAX_OBJECT_BYTES} bytes")
+        if not decompressor.eof:
             raise ValueError("ends too early")
-        rest = unpacker.unused_data
-    return bytes(unpacked)
+        rest = decompressor.unused_data
+    return bytes(decompressed)
 
 
-def _lines(store: ObjectStore, key: str, report: ReadReport) -> list[bytes]:
+def read_rows(store: ObjectStore, key: str, report: ReadReport) -> Iterator[CapturedRow]:
+    """Yield the captured rows of an object, and count them in ``report``; none if retention has deleted it."""
     try:
-        return unpack(store.get(key)).splitlines()
+        lines = decompress(store.get(key)).splitlines()
     except ArtifactNotFoundError:
-        # Listed, and expired since: retention has taken it, as it should.
-        return []
+        return
     except ValueError as error:
         report.unreadable_objects.append(f"{key}: {error}")
-        return []
+        return
+    yield from _parse(lines, CapturedRow, report)
 
 
-def _plain_lines(store: ObjectStore, key: str) -> list[bytes]:
+def read_feedback_records(store: ObjectStore, key: str, report: ReadReport) -> Iterator[FeedbackRecord]:
+    """Yield the feedback of an object, and count it in ``report``; none if retention has deleted it."""
     try:
-        return store.get(key).splitlines()
+        lines = store.get(key).splitlines()
     except ArtifactNotFoundError:
-        return []
+        return
+    yield from _parse(lines, FeedbackRecord, report)
 
 
-def _read_row(line: bytes, report: ReadReport) -> CapturedRow | None:
-    report.rows += 1
-    try:
-        return CapturedRow.from_line(line)
-    except (ValueError, RecursionError):
-        report.malformed_rows += 1
-        return None
+def _parse(lines: Iterable[bytes], record_class: type[RecordT], report: ReadReport) -> Iterator[RecordT]:
+    for line in lines:
+        report.rows += 1
+        try:
+            record = record_class.from_line(line)
+        except (ValueError, RecursionError):
+            report.malformed_rows += 1
+            continue
+        yield record

@@ -20,7 +20,7 @@ import pandas as pd
 import pyarrow as pa
 
 from millrace.data.findings import Finding, warning
-from millrace.data.typed_table import TypedTable, is_text, missing_cells, stored_parts
+from millrace.data.typed_table import TypedTable, is_text, missing_mask, stored_parts
 from millrace.data.values import parse_numbers
 from millrace.schema import Column, Task
 
@@ -119,7 +119,7 @@ def associate(column: Column, values: npt.NDArray[Any], target: TargetValues) ->
         Of the same rows.
     """
     as_words = is_text(column) or column.type == "boolean"
-    kept = target.known if as_words else target.known & ~missing_cells(values)
+    kept = target.known if as_words else target.known & ~missing_mask(values)
     values, target = values[kept], target.take(kept)
     if len(values) < MIN_ROWS:
         return None

@@ -12,7 +12,7 @@ import pandas as pd
 
 from millrace.data.findings import Finding, error, warning
 from millrace.data.quarantine import MASK
-from millrace.data.typed_table import TypedTable, missing_cells
+from millrace.data.typed_table import TypedTable, missing_mask
 from millrace.spec.data import TableChecks
 
 #: A number with more different values than this makes no groups.
@@ -47,7 +47,7 @@ def describe_groups(table: TypedTable, name: str) -> list[Group]:
     """Return the groups that a column makes, the largest first."""
     values = table.columns[name]
     codes, different = pd.factorize(values, use_na_sentinel=False)
-    names = np.where(missing_cells(different), "", different.astype(np.str_))
+    names = np.where(missing_mask(different), "", different.astype(np.str_))
     rows = np.bincount(codes, minlength=len(names))
     rates: list[float | None] = [None] * len(names)
     if table.schema.task == "binary":

@@ -23,7 +23,7 @@ import millrace
 from millrace.data.examination import Examination
 from millrace.data.prepare import json_bytes
 from millrace.data.row_store import ParquetRows, StoredColumns, is_text, rows_at_once, storage_type, to_values
-from millrace.data.typed_table import TypedTable, missing_cells, stored_parts, stored_tables
+from millrace.data.typed_table import TypedTable, missing_mask, stored_parts, stored_tables
 from millrace.data.uploads import Upload
 from millrace.entities import DatasetRecord, Source
 from millrace.features import MISSING_STRING
@@ -56,7 +56,7 @@ def _bytes_of_values(table: TypedTable, column: Column) -> Iterator[bytes]:
         if values.dtype.kind == "M":
             yield values.astype("datetime64[us]").astype("<i8").tobytes()
         else:
-            yield np.where(missing_cells(values), np.nan, values + 0.0).astype("<f8").tobytes()
+            yield np.where(missing_mask(values), np.nan, values + 0.0).astype("<f8").tobytes()
 
 
 def _bytes_of_words(table: TypedTable, column: Column) -> Iterator[bytes]:

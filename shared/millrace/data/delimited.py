@@ -23,7 +23,7 @@ from millrace.data.raw import MAX_ROW_TEXT, QuarantinedRow, RowBatch, build_cell
 from millrace.data.row_store import MOMENT
 from millrace.data.values import PLAIN, NumberStyle, detect_style
 from millrace.errors import InvalidInputError, NoRowsError
-from millrace.schema import MISSING_WORDS
+from millrace.schema import NULL_STRINGS
 from millrace.spec.data import ReadSpec
 
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
@@ -140,7 +140,7 @@ class PlainBlocks:
     delimiter : str
         Between fields.
     missing : pyarrow.Array or None
-        The words that mean "missing"; None stands for :data:`millrace.schema.MISSING_WORDS`.
+        The words that mean "missing"; None stands for :data:`millrace.schema.NULL_STRINGS`.
     types : mapping of str to pyarrow.DataType
         The columns that are wanted, and what they are best read as; none wants every column as text.
     """
@@ -218,7 +218,7 @@ class PlainBlocks:
             ),
             convert_options=pa_csv.ConvertOptions(
                 column_types={name: types.get(name, pa.string()) for name in self.names},
-                null_values=sorted(MISSING_WORDS) if self.missing is None else self.missing.to_pylist(),
+                null_values=sorted(NULL_STRINGS) if self.missing is None else self.missing.to_pylist(),
                 strings_can_be_null=True,
                 include_columns=list(types) or None,
                 check_utf8=False,

@@ -27,7 +27,7 @@ from millrace.data.row_store import to_values
 from millrace.data.schema_changes import added_columns, declare_columns, extend_schema
 from millrace.data.skew import check_skew
 from millrace.data.target import choose_target, judge_target, small_classes, wanted_task
-from millrace.data.typed_table import TypedTable, convert, missing_cells, read_types
+from millrace.data.typed_table import TypedTable, convert, missing_mask, read_types
 from millrace.errors import MillraceError, PayloadTooLargeError
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec
@@ -263,7 +263,7 @@ def _learnable(schema: TableSchema, checked: CheckedTable) -> list[Finding]:
         findings.append(error("no_features", f"no column can be learnt from ({told})"))
     if schema.classes:
         values = checked.table.columns[schema.target.name]
-        known = values[~missing_cells(values)]
+        known = values[~missing_mask(values)]
         if len(known):
             findings.extend(small_classes(schema.target, schema.classes, known))
     return findings

@@ -16,12 +16,12 @@ from millrace.data.read import DEFAULT_LIMITS, Limits
 from millrace.data.reference import describe_reference
 from millrace.data.splits import Partition, UInt64Array, hash_copies, hash_rows, hash_strings, partition, sample_places
 from millrace.data.target import MIN_CLASS_ROWS
-from millrace.data.typed_table import TypedTable, missing_cells, row_parts, stored_parts
+from millrace.data.typed_table import TypedTable, missing_mask, row_parts, stored_parts
 from millrace.entities import DatasetRecord
 from millrace.features import MISSING_STRING, FeatureMatrix
 from millrace.layout import SPLITS, SplitName
 from millrace.schema import Column, TableSchema
-from millrace.serving.background import BACKGROUND, choose_background, dump_background
+from millrace.serving.explain import BACKGROUND, choose_background, dump_background
 from millrace.spec import ModelSpec
 
 
@@ -31,12 +31,12 @@ def observe(schema: TableSchema, tables: Sequence[TypedTable]) -> TableSchema:
 
 
 def _observe_column(column: Column, tables: Sequence[TypedTable]) -> Column:
-    settled = column.rules.settled_nullable
+    settled = column.rules.nullable_override
     if column.role == "identifier" or column.type == "text":
         gaps = any(part.null_count for table in tables for part in stored_parts(table, column))
         return replace(column, nullable=gaps if settled is None else settled)
     values = np.concatenate([table.columns[column.name] for table in tables])
-    missing = missing_cells(values)
+    missing = missing_mask(values)
     known = values[~missing]
     nullable = bool(missing.any()) if settled is None else settled
     if not len(known):

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from millrace.data.association import TargetValues, associate, sample_rows
 from millrace.data.findings import shorten
-from millrace.data.typed_table import TypedTable, class_texts, is_text, missing_cells, stored_parts
+from millrace.data.typed_table import TypedTable, class_texts, is_text, missing_mask, stored_parts
 from millrace.data.words import Parts, count_words
 from millrace.features import MISSING_STRING
 from millrace.schema import Column, TableSchema
@@ -235,7 +235,7 @@ def profile_table(table: TypedTable, sensitive: Collection[str] = ()) -> dict[st
     Returns
     -------
     dict
-        ``profile_version``, ``rows``, ``complete_rows`` (without a missing value), ``missing_cells``, ``columns`` (see
+        ``profile_version``, ``rows``, ``complete_rows`` (without a missing value), ``missing_mask``, ``columns`` (see
         below), ``target`` (``name``, ``task``, ``classes`` with their counts, ``positive`` class of a binary one) and
         ``association_rows``. What is not known is null, never NaN.
 
@@ -257,7 +257,7 @@ def profile_table(table: TypedTable, sensitive: Collection[str] = ()) -> dict[st
         measured = None
         if described is None or missing is None:
             values = table.columns[column.name]
-            missing = missing_cells(values)
+            missing = missing_mask(values)
             described = _describe(column, values, missing, target.averaged)
             measured = associate(column, values[rows], sampled) if column.role == "feature" else None
         complete &= ~missing
@@ -288,7 +288,7 @@ def profile_features(schema: TableSchema, columns: Mapping[str, npt.NDArray[Any]
         How many there are.
     """
     described = [
-        _describe(column, columns[column.name], missing_cells(columns[column.name]), None)
+        _describe(column, columns[column.name], missing_mask(columns[column.name]), None)
         for column in schema.features
         if column.name in columns
     ]

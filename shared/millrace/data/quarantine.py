@@ -16,8 +16,7 @@ import pyarrow.compute as pc
 
 from millrace.data.findings import MAX_EXAMPLE_LENGTH
 from millrace.data.raw import MAX_ROW_TEXT, QuarantinedRow
-
-MASK = "***"
+from millrace.schema import MASK
 
 #: What a row is set aside for; of the first two, too many speak against the column rather than its rows.
 Kind = Literal["type", "class", "target", "rule", "repeat", "malformed"]

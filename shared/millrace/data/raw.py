@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from millrace.data.findings import Finding, listed, shorten
 from millrace.data.values import PLAIN, NumberStyle
 from millrace.errors import FieldError, InvalidInputError
-from millrace.schema import MISSING_WORDS
+from millrace.schema import NULL_STRINGS
 from millrace.spec.data import ReadSpec
 
 #: Columns that one table may have.
@@ -25,7 +25,7 @@ MAX_COLUMNS = 2_000
 MAX_ROW_TEXT = 1_000
 
 _FIRST_MARK, _LAST_MARK = ord("!"), ord("~")
-_MISSING = pa.array(sorted(MISSING_WORDS))
+_MISSING = pa.array(sorted(NULL_STRINGS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class RowBatch:
     numbers : NumberStyle
         How the cells write numbers.
     missing : pyarrow.Array or None
-        The words that mean "missing"; None stands for :data:`millrace.schema.MISSING_WORDS`.
+        The words that mean "missing"; None stands for :data:`millrace.schema.NULL_STRINGS`.
     nulls_known : bool
         Whether those words are null in the typed columns already, but for such as have blanks around them.
     """

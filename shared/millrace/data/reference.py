@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from millrace.features import MISSING_STRING, missing_cells
+from millrace.features import MISSING_STRING, missing_mask
 from millrace.histograms.bins import CodedWords, code_words
 from millrace.histograms.tables import Reference, Values, sketch_rows
 from millrace.schema import Column, TableSchema
-from millrace.text import word_counts
+from millrace.text import count_tokens
 
 REFERENCE_VERSION = 2
 QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
@@ -78,7 +78,7 @@ def describe_column(column: Column, values: Values) -> dict[str, Any]:
         counts = dict(zip(map(str, words.values), words.counts().tolist(), strict=True))
         missing = counts.pop(MISSING_STRING, 0)
         return _head(column, missing, len(words)) | _shares(counts, len(words))
-    absent = missing_cells(values)
+    absent = missing_mask(values)
     missing = int(np.count_nonzero(absent))
     head = _head(column, missing, len(values))
     known = values[~absent] if missing else values
@@ -94,7 +94,7 @@ def describe_column(column: Column, values: Values) -> dict[str, Any]:
 def _countable(column: Column, values: npt.NDArray[Any]) -> Values:
     """Return words with a number each, of texts how many words they have, and other values as they are."""
     if column.type == "text":
-        return word_counts(values)
+        return count_tokens(values)
     return code_words(values) if values.dtype.kind not in "fM" else values
 
 

@@ -43,7 +43,7 @@ def declare_column(column: Column, spec: ModelSpec) -> Column:
     """Lay a spec over one column; the target keeps its role."""
     said = spec.columns.get(column.name, _NO_SPEC)
     rules = rules_of(said)
-    nullable = column.nullable if rules.settled_nullable is None else rules.settled_nullable
+    nullable = column.nullable if rules.nullable_override is None else rules.nullable_override
     declared = replace(_retyped(column, said), rules=rules, sensitive=said.sensitive, nullable=nullable)
     role = _role_of(column, said, spec)
     if role == declared.role:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from millrace.data.findings import Finding, error, warning
-from millrace.data.typed_table import TypedTable, missing_cells
+from millrace.data.typed_table import TypedTable, missing_mask
 from millrace.features import FeatureMatrix
 from millrace.layout import SPLITS, SplitName
 from millrace.spec.data import SplitSpec
@@ -252,11 +252,11 @@ def _entities(values: npt.NDArray[Any], row_ids: UInt64Array) -> UInt64Array:
     """Return what stays together: the entity's hash, or the row itself where its entity is not known."""
     codes, different = pd.factorize(values, use_na_sentinel=False)
     hashes = hash_strings(different if different.dtype.kind == "O" else different.astype(np.str_))
-    return np.where(missing_cells(values), row_ids, hashes[codes]).astype(np.uint64)
+    return np.where(missing_mask(values), row_ids, hashes[codes]).astype(np.uint64)
 
 
 def _by_time(values: npt.NDArray[Any], classes: npt.NDArray[np.int64], split: SplitSpec) -> Partition:
-    missing = missing_cells(values)
+    missing = missing_mask(values)
     dated = np.flatnonzero(~missing)
     moments, counts = np.unique(values[dated], return_counts=True)
     if len(moments) < len(SPLITS):

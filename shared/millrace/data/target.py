@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.data.findings import Finding, error, listed, quoted, warning
-from millrace.data.typed_table import class_texts, missing_cells
+from millrace.data.typed_table import class_texts, missing_mask
 from millrace.errors import InvalidInputError
 from millrace.schema import TASKS, Column, Task
 from millrace.spec import ModelSpec
@@ -92,7 +92,7 @@ def wanted_task(spec: ModelSpec, metadata: Mapping[str, str]) -> Task | None:
 
 def judge_target(column: Column, values: npt.NDArray[np.generic], wanted: Task | None) -> Outcome:
     """Decide the task and the classes from the target's typed values; rows where it is missing do not count."""
-    known = values[~missing_cells(values)]
+    known = values[~missing_mask(values)]
     name = column.name
     if not len(known):
         return _impossible(column, "empty_target", f"every value of the target {name!r} is missing")

@@ -36,7 +36,7 @@ from millrace.data.values import (
     parse_strings,
     view_numbers,
 )
-from millrace.features import MISSING_STRING, FeatureMatrix, build_features, missing_cells
+from millrace.features import MISSING_STRING, FeatureMatrix, build_features, missing_mask
 from millrace.schema import Column, TableSchema
 
 
@@ -156,7 +156,7 @@ __all__ = [
     "class_texts",
     "encode_target",
     "is_text",
-    "missing_cells",
+    "missing_mask",
     "parse_column",
     "row_parts",
     "stored_column",
@@ -216,7 +216,7 @@ class TypedTable:
 
 def class_texts(column: Column, classes: tuple[str, ...], values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return a classification target's typed values as class names, ``''`` where missing."""
-    missing = missing_cells(values)
+    missing = missing_mask(values)
     if column.type == "category":
         return values
     if column.type == "boolean":
@@ -250,7 +250,7 @@ def stored_column(table: TypedTable, column: Column) -> pa.ChunkedArray:
     if isinstance(table.columns, StoredColumns):
         return table.columns.stored.column(column.name)
     values = table.columns[column.name]
-    return pa.chunked_array([from_values(column, values, missing_cells(values))])
+    return pa.chunked_array([from_values(column, values, missing_mask(values))])
 
 
 def stored_parts(table: TypedTable, column: Column) -> Iterator[pa.Array]:

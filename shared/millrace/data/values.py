@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from millrace.data.findings import Finding, warning
 from millrace.features import MISSING_STRING
-from millrace.schema import MISSING_WORDS
+from millrace.schema import NULL_STRINGS, NUMBER_PATTERN
 from millrace.spec.data import ReadSpec
 
 #: The format that stands for ISO 8601 in ``Column.formats``.
@@ -31,7 +31,7 @@ DATETIME_FORMATS = tuple(date + time for date in (*_DATES, *_NAMED_DATES) for ti
 #: Words that are booleans, the true one first.
 BOOLEAN_WORDS = (("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"))
 
-_NUMBER = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
+_NUMBER = f"^{NUMBER_PATTERN}$"
 _INTEGER = r"^[+-]?[0-9]{1,18}$"
 _LEADING_ZERO = r"^[+-]?0[0-9]+$"
 _ISO_DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -266,7 +266,7 @@ def detect_style(records: Sequence[Sequence[str]], read: ReadSpec) -> tuple[Numb
     if not any("," in "".join(record) for record in records):
         return PLAIN, ()
     columns = [[cell.strip() for cell in column] for column in zip(*records, strict=True)]
-    columns = [[cell for cell in column if cell not in MISSING_WORDS] for column in columns]
+    columns = [[cell for cell in column if cell not in NULL_STRINGS] for column in columns]
     with_comma = [column for column in columns if _all(column, _GROUPED_INTEGER, _COMMA_FRACTION, _POINT_GROUPS)]
     with_groups = [column for column in columns if _all(column, _PLAIN, _COMMA_GROUPS)]
     comma = [column for column in with_comma if _any(column, _CERTAIN_COMMA)]

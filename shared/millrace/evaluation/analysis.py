@@ -36,7 +36,7 @@ from millrace.metrics.catalogue import Metric
 from millrace.metrics.scores import compute_metrics
 from millrace.metrics.weighted import LOSSES, row_losses
 from millrace.schema import TableSchema
-from millrace.serving.onnx_model import OnnxModel
+from millrace.serving.model import OnnxModel
 from millrace.spec import ModelSpec
 
 Array = npt.NDArray[Any]

@@ -25,7 +25,7 @@ from millrace.metrics.bootstrap import Interval
 from millrace.metrics.catalogue import Metric
 from millrace.ports import ObjectStore
 from millrace.schema import TableSchema
-from millrace.serving.onnx_model import OnnxModel
+from millrace.serving.model import OnnxModel
 from millrace.spec import ModelSpec
 from millrace.training.trial import ONNX_NAME, RECORD_NAME
 

@@ -15,7 +15,7 @@ from millrace.layout import SplitName, split_key, version_key
 from millrace.names import CHAMPION
 from millrace.ports import ObjectStore, Registry
 from millrace.schema import TableSchema
-from millrace.serving.onnx_model import OnnxModel
+from millrace.serving.model import OnnxModel
 
 #: Unseen rows with which a comparison may be made; with fewer, all rows are compared.
 MIN_UNSEEN_ROWS = 100

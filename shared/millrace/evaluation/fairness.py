@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.evaluation.slices import MISSING, as_words, boolean_words, conditions_of
-from millrace.features import missing_cells
+from millrace.features import missing_mask
 from millrace.metrics.bootstrap import wilson
 from millrace.schema import Column, Task
 
@@ -80,7 +80,7 @@ def rates_of(
 
 def group_labels(column: Column, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return the group of each row: words as they are, numbers of many values by quartile, ``missing``."""
-    missing = missing_cells(values)
+    missing = missing_mask(values)
     words = as_words(values)
     if values.dtype.kind in "fM" and len(np.unique(words[~missing])) > MAX_GROUPS:
         labels = np.full(len(values), MISSING, dtype=object)

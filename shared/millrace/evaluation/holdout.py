@@ -22,7 +22,7 @@ from millrace.metrics.catalogue import METRICS, Metric
 from millrace.metrics.scores import compute_metrics
 from millrace.metrics.weighted import statistic
 from millrace.schema import TableSchema
-from millrace.serving.onnx_model import OnnxModel
+from millrace.serving.model import OnnxModel
 
 #: Metrics that are a share of the rows.
 _SHARES = frozenset({"accuracy"})

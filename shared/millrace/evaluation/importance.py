@@ -17,8 +17,8 @@ from millrace.metrics.bootstrap import FloatArray, draw_weights, percentile_inte
 from millrace.metrics.catalogue import METRICS, Metric
 from millrace.metrics.weighted import statistic
 from millrace.schema import TableSchema
-from millrace.serving.background import column_groups
-from millrace.serving.onnx_model import OnnxModel
+from millrace.serving.explain import column_groups
+from millrace.serving.model import OnnxModel
 
 #: Holdout rows that are shuffled, shuffles of each column, and bootstrap draws of the rows.
 MAX_ROWS = 1_000

@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.evaluation.holdout import Measurement, measure
-from millrace.features import EPOCH, FeatureMatrix, missing_cells
+from millrace.features import EPOCH, FeatureMatrix, missing_mask
 from millrace.metrics.bootstrap import Interval
-from millrace.schema import DATE_PARTS, Column, TableSchema
+from millrace.schema import DATE_PARTS, MASK, Column, TableSchema
 from millrace.spec.training import RangeSpec, SliceSpec
 
 Columns = Mapping[str, npt.NDArray[Any]]
@@ -75,7 +75,7 @@ class Condition:
         if column is None:
             return np.zeros(len(next(iter(columns.values()), np.empty(0))), dtype=np.bool_)
         if self.missing:
-            return missing_cells(column)
+            return missing_mask(column)
         if self.values:
             return np.asarray(np.isin(as_words(column), self.values), dtype=np.bool_)
         numbers = as_numbers(column)
@@ -137,7 +137,7 @@ def conditions_of(column: Column, values: npt.NDArray[Any]) -> list[Condition]:
 
     Booleans, and whole numbers of which there are few, are divided by value.
     """
-    name, missing = column.name, missing_cells(values)
+    name, missing = column.name, missing_mask(values)
     called = boolean_words(column) if column.type == "boolean" else {}
     found: list[Condition] = []
     if values.dtype.kind not in "fM" or called or _are_few_whole(values[~missing]):
@@ -168,7 +168,7 @@ def as_words(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return values as text: whole numbers without a fraction, 0 and 1 of booleans as they are, missing as ``''``."""
     if values.dtype.kind == "U":
         return values
-    missing = missing_cells(values)
+    missing = missing_mask(values)
     if values.dtype.kind == "f":
         known = np.where(missing, 0.0, values)
         whole = bool((known == np.round(known)).all() and np.abs(known).max(initial=0.0) < 2**53)
@@ -187,9 +187,6 @@ def as_numbers(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         return values.astype(np.float64)
     return np.full(len(values), np.nan)
 
-
-#: Stands for a value of a sensitive column.
-MASK = "***"
 
 FloatArray = npt.NDArray[np.float64]
 

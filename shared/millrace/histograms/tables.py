@@ -15,7 +15,7 @@ import numpy.typing as npt
 from millrace.histograms.bins import Cells, CodedWords, NumberCells, WordCells, code_words, make_cells
 from millrace.histograms.dependence import DependenceSketch, Score, ScorePlan, number_score, word_scores
 from millrace.schema import TableSchema
-from millrace.text import word_counts
+from millrace.text import count_tokens
 
 #: Unknown values that are named in a sketch.
 MAX_STRANGE = 20
@@ -221,7 +221,7 @@ def _sketch_values(values: Values, cells: Cells) -> tuple[ColumnSketch, Counts, 
     if isinstance(values, CodedWords):
         raise TypeError("words cannot be counted in the cells of a number")
     if cells.of_text and values.dtype.kind != "f":
-        values = word_counts(values)
+        values = count_tokens(values)
     return _sketch_numbers(_as_floats(values), cells)
 
 

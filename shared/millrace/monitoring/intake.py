@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from millrace.captures.records import CapturedRow, FeedbackRecord
-from millrace.captures.window import CapturedWindow, ReadReport, WindowBuilder, hash_id, hours, unpack
+from millrace.captures.window import CapturedWindow, ReadReport, WindowBuilder, decompress, hash_id, hours
 from millrace.errors import ArtifactNotFoundError
 from millrace.layout import captures_prefix, feedback_prefix
 from millrace.ports import ListedObject, ObjectStore
@@ -132,7 +132,7 @@ def read_batches(
 
 def _read_rows(store: ObjectStore, key: str, report: ReadReport) -> Iterator[CapturedRow]:
     try:
-        lines = unpack(store.get(key)).splitlines()
+        lines = decompress(store.get(key)).splitlines()
     except ArtifactNotFoundError:
         return  # retention has taken it since it was listed
     except ValueError as error:

@@ -242,7 +242,7 @@ def _as_window(rows: SegmentRows, segment: Segment) -> CapturedWindow:
         request_ids=nothing,
         request_rows=rows.request_rows,
         row_ids=row_ids,
-        dialects=nothing,
+        protocols=nothing,
         versions=np.zeros(len(rows), dtype=np.int64),
         predicted_at=rows.predicted_at,
         sampling_rates=np.ones(len(rows)),

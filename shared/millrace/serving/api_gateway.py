@@ -1,34 +1,39 @@
-"""API Gateway's REST proxy events: a request out of one, a reply into one."""
+"""API Gateway's REST proxy events: reading requests, and writing replies and errors."""
 
 import base64
 import binascii
 import json
 import zlib
 from collections.abc import Mapping
-from typing import Any, Protocol
+from http import HTTPStatus
+from typing import Any, Literal, get_args
 
 from millrace.errors import (
+    ConfigurationError,
     InvalidInputError,
     MillraceError,
     PayloadTooLargeError,
     UnsupportedMediaTypeError,
 )
 from millrace.json_text import write_json
-from millrace.serving.error_detail import ErrorDetail, told_of
+from millrace.serving.protocols.base import Protocol
 from millrace.serving.request import JSON, Request
 
-#: A request's body, unpacked; API Gateway itself takes no more.
+#: Whether errors and warnings name columns; reduced ones hold nothing that reveals the schema.
+ErrorDetail = Literal["full", "reduced"]
+
+#: Largest body of a request after decompression; API Gateway itself takes no more.
 MAX_BODY_BYTES = 10_000_000
-#: What a function may answer: 6 MB, less what the envelope around the body needs.
+#: Largest body of a reply: a function may return 6 MB, with the envelope around the body.
 MAX_REPLY_BYTES = 5_500_000
 
 
-class ErrorWriter(Protocol):
-    """Puts an error into a dialect's words."""
-
-    def __call__(self, error: MillraceError, document: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
-        """Return status and body; ``document`` is what a caller may know of ``error``."""
-        ...
+def parse_error_detail(text: str) -> ErrorDetail:
+    """Return the setting's value; raises ``ConfigurationError`` for any other text."""
+    for detail in get_args(ErrorDetail):
+        if text == detail:
+            return detail  # type: ignore[no-any-return]  # get_args returns the literals
+    raise ConfigurationError(f"ERROR_DETAIL={text!r} is neither 'full' nor 'reduced'")
 
 
 def read_request(event: Mapping[str, Any]) -> Request:
@@ -36,41 +41,41 @@ def read_request(event: Mapping[str, Any]) -> Request:
 
     Raises
     ------
-    InvalidInputError
-        When the body's encoding is broken.
-    UnsupportedMediaTypeError
-        When the body is compressed with anything but gzip.
-    PayloadTooLargeError
-        When it unpacks to more than :data:`MAX_BODY_BYTES`.
+    InvalidInputError, UnsupportedMediaTypeError, PayloadTooLargeError
+        When the body's encoding is broken or unknown, or it decompresses to more than :data:`MAX_BODY_BYTES`.
     """
     headers = {str(name).lower(): value for name, value in (event.get("headers") or {}).items()}
-    body = _unpack(_body_bytes(event), headers.get("content-encoding"))
+    body = _decompress(_body_bytes(event), headers.get("content-encoding"))
     return Request(body, headers, event.get("pathParameters") or {}, event.get("queryStringParameters") or {})
 
 
 def success_response(reply: Mapping[str, Any] | str) -> dict[str, Any]:
-    """Return the response for a reply's body: a JSON document, or plain text.
-
-    Raises
-    ------
-    PayloadTooLargeError
-        When it is larger than a function may answer.
-    """
+    """Return the response for a reply's body, a JSON document or plain text; raises ``PayloadTooLargeError``."""
     if isinstance(reply, str):
         return _response(200, reply, {"Content-Type": "text/plain"})
     body = write_json(reply)
-    # The body travels as a string inside the function's JSON answer, where quotes and backslashes take two bytes.
+    # The body travels as a string inside the function's JSON result, where quotes and backslashes take two bytes.
     size = len(body) + body.count('"') + body.count("\\") if len(body) * 2 > MAX_REPLY_BYTES else len(body)
     if size > MAX_REPLY_BYTES:
         raise PayloadTooLargeError(f"the reply would take {size} bytes of {MAX_REPLY_BYTES}: send fewer rows at once")
     return _response(200, body)
 
 
-def error_response(error: MillraceError, write: ErrorWriter, detail: ErrorDetail = "full") -> dict[str, Any]:
-    """Return the response for an error, in a dialect's words."""
-    status, body = write(error, told_of(error, detail))
-    headers = {"Retry-After": "1"} if error.retryable else {}
-    return _response(status, json.dumps(body), headers)
+def error_response(error: MillraceError, protocol: Protocol, detail: ErrorDetail = "full") -> dict[str, Any]:
+    """Return the response for an error, in the protocol's form."""
+    status, body = protocol.write_error(error, _serialise_error(error, detail))
+    return _response(status, json.dumps(body), {"Retry-After": "1"} if error.retryable else {})
+
+
+def _serialise_error(error: MillraceError, detail: ErrorDetail) -> Mapping[str, Any]:
+    """Return what a caller may know of an error: its cause where the caller can fix it."""
+    document = error.to_dict()
+    if error.http_status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        return {**document, "message": "the request failed; the service's log has the reason"}
+    if detail == "reduced" and isinstance(error, InvalidInputError):
+        message = "the model cannot read the request; the service's log has the reason"
+        return {"error_code": error.error_code, "message": message}
+    return document
 
 
 def _response(status: int, body: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -89,15 +94,15 @@ def _body_bytes(event: Mapping[str, Any]) -> bytes:
             return base64.b64decode(body, validate=True)
         return str(body).encode()
     except binascii.Error as error:
-        raise InvalidInputError("the body is said to be base64, and is not") from error
+        raise InvalidInputError("the body is declared as base64, and is not") from error
     except UnicodeEncodeError as error:
         raise InvalidInputError("the body is not text in UTF-8") from error
 
 
-def _unpack(body: bytes, encoding: str | None) -> bytes:
+def _decompress(body: bytes, encoding: str | None) -> bytes:
     name = (encoding or "identity").strip().lower()
     if name == "gzip":
-        body = _gunzip(body)
+        body = _decompress_gzip(body)
     elif name != "identity":
         raise UnsupportedMediaTypeError("the body may be compressed with gzip or not at all")
     if len(body) > MAX_BODY_BYTES:
@@ -105,13 +110,13 @@ def _unpack(body: bytes, encoding: str | None) -> bytes:
     return body
 
 
-def _gunzip(body: bytes) -> bytes:
-    """Unpack no more than one byte past the limit, whatever the header promises."""
-    unpacker = zlib.decompressobj(wbits=31)
+def _decompress_gzip(body: bytes) -> bytes:
+    """Decompress no more than one byte past the limit, whatever the header declares."""
+    decompressor = zlib.decompressobj(wbits=31)
     try:
-        unpacked = unpacker.decompress(body, MAX_BODY_BYTES + 1)
+        decompressed = decompressor.decompress(body, MAX_BODY_BYTES + 1)
     except zlib.error as error:
-        raise InvalidInputError("the body is said to be gzip, and is not") from error
-    if len(unpacked) <= MAX_BODY_BYTES and not unpacker.eof:
+        raise InvalidInputError("the body is declared as gzip, and is not") from error
+    if len(decompressed) <= MAX_BODY_BYTES and not decompressor.eof:
         raise InvalidInputError("the body's gzip stream ends too early")
-    return unpacked
+    return decompressed

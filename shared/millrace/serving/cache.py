@@ -1,12 +1,12 @@
-"""The models that are being served, kept current without a pause.
+"""Cache of the models that are served, kept current without a pause.
 
-A request is answered with what is loaded. Every few seconds the alias's pointer is read again, on a thread beside
-the requests; when it moved, that thread loads the new version, and then one assignment puts it in the old one's
-place. When the registry does not answer, or a version turns out to be damaged, the old one goes on serving. A version
-that is asked for by its number never changes; of it, only whether it has been retired is read again.
+A request is answered with the loaded version. Every few seconds a thread beside the requests reads the alias again;
+when it moved, the thread loads the new version, and one assignment replaces the old one. When the registry does not
+respond, or a version is damaged, the old version goes on serving. A version requested by its number never changes; the
+thread only checks that it has not been retired.
 
-An execution environment may be frozen between two requests, its threads with it. So after an idle spell the pointer
-may be long out of date, and then, once, a request waits a moment for the thread before it serves the old version.
+An execution environment may be frozen between two requests, and its threads with it. After an idle time the pointer may
+be long out of date; then, once, a request waits briefly for the thread before it serves the old version.
 """
 
 import threading
@@ -17,11 +17,11 @@ from typing import Literal
 
 from millrace.errors import ModelNotFoundError, VersionNotFoundError
 from millrace.names import CHAMPION
-from millrace.serving.loading import LoadedModel, ModelSource, load_version
+from millrace.serving.model import LoadedModel, ModelSource, load_version
 
-#: A pointer that was confirmed longer ago than this many refresh intervals is worth waiting for.
+#: A request waits for the refresh of an alias that was confirmed more than this many refresh intervals ago.
 STALE_AFTER_INTERVALS = 6
-#: The longest that a request waits for it.
+#: Longest wait of a request for a refresh.
 STALE_WAIT_SECONDS = 1.0
 
 _KEPT_EVENTS = 100
@@ -29,10 +29,10 @@ _KEPT_EVENTS = 100
 
 @dataclass(frozen=True, slots=True)
 class CacheEvent:
-    """Something that happened beside the requests, for the handler to log and count.
+    """A refresh that changed or failed, for the log and the metrics.
 
     ``swapped``: ``version`` serves now. ``refresh_failed``: ``version`` goes on serving, for ``reason``.
-    ``withdrawn``: the alias is gone, or the version retired, and so is it from the cache.
+    ``withdrawn``: the alias is gone, or the version retired, and the cache no longer holds it.
     """
 
     kind: Literal["swapped", "refresh_failed", "withdrawn"]
@@ -44,14 +44,14 @@ class CacheEvent:
 
 @dataclass(slots=True)
 class _Entry:
-    """A model that is served; ``loaded`` is replaced as a whole, so that a request sees the old or the new."""
+    """A served model; ``loaded`` is replaced as a whole, so that a request sees the old or the new version."""
 
     loaded: LoadedModel
     tried_at: float
     confirmed_at: float
     refreshing: bool = False
     failing: bool = False
-    settled: threading.Event = field(default_factory=threading.Event)
+    refreshed: threading.Event = field(default_factory=threading.Event)
 
 
 def start_thread(work: Callable[[], None]) -> None:
@@ -64,14 +64,12 @@ class ModelCache:
 
     Parameters
     ----------
-    source : ModelSource
-        Where pointers and versions are read.
     refresh_seconds : float
-        Least time between two reads of one pointer.
+        Least time between two reads of one alias.
     clock : callable
-        Seconds that only grow, such as ``time.monotonic``.
+        Monotonic seconds, such as ``time.monotonic``.
     capacity : int, default=8
-        Models that are kept; the least recently used goes first.
+        Models to keep.
     start : callable, default=start_thread
         Runs a refresh beside the requests.
     """
@@ -96,7 +94,7 @@ class ModelCache:
         self._known: set[str] = set()
 
     def get(self, model: str, version: str = CHAMPION) -> LoadedModel:
-        """Return the version to serve: the one of a number, or what an alias points to.
+        """Return the version to serve, by its number or an alias.
 
         Raises
         ------
@@ -110,15 +108,15 @@ class ModelCache:
         if self._claim_refresh(entry):
             self._start(lambda: self._refresh(key, entry))
         if self._is_worth_waiting_for(entry):
-            entry.settled.wait(STALE_WAIT_SECONDS)
+            entry.refreshed.wait(STALE_WAIT_SECONDS)
         return entry.loaded
 
     def knows(self, model: str) -> bool:
-        """Tell whether the source has named a version of a model before; nobody can make up a name that it does."""
+        """Return whether the source has named a version of the model before: then the name is not made up."""
         return model in self._known
 
     def take_events(self) -> list[CacheEvent]:
-        """Return what happened since the last call, oldest first."""
+        """Return the events since the last call, oldest first."""
         events: list[CacheEvent] = []
         while self._events:
             events.append(self._events.popleft())
@@ -152,7 +150,7 @@ class ModelCache:
                 self._first_loads.pop(key, None)
 
     def _load(self, model: str, version: str) -> LoadedModel:
-        """Load a version, unless it is served under another name already."""
+        """Load a version, unless it is already served under another alias or its number."""
         number = int(version) if _is_number(version) else self._source.alias_version(model, version)
         if not _is_number(version):
             self._known.add(model)
@@ -164,14 +162,14 @@ class ModelCache:
         return loaded
 
     def _claim_refresh(self, entry: _Entry) -> bool:
-        """Tell whether a refresh is due, and make it the caller's: no two run at once."""
+        """Return whether a refresh is due, and assign it to the caller: no two run at once."""
         with self._lock:
             now = self._clock()
             if entry.refreshing or now - entry.tried_at < self._refresh_seconds:
                 return False
             entry.refreshing = True
             entry.tried_at = now
-            entry.settled.clear()
+            entry.refreshed.clear()
             return True
 
     def _is_worth_waiting_for(self, entry: _Entry) -> bool:
@@ -194,15 +192,15 @@ class ModelCache:
                 self._events.append(CacheEvent("swapped", *key, version, f"version {serving} served before"))
             entry.confirmed_at = now
             entry.failing = False
-        except Exception as error:  # noqa: BLE001 - whatever it is, a thread has nobody to raise it to, and the old serves
+        except Exception as error:  # noqa: BLE001 - a thread has no caller to raise to, and the old version serves
             entry.failing = True
             self._events.append(CacheEvent("refresh_failed", *key, serving, f"{type(error).__name__}: {error}"))
         finally:
             entry.refreshing = False
-            entry.settled.set()
+            entry.refreshed.set()
 
     def _read_pointer(self, model: str, version: str) -> int:
-        """Return the version that an alias points to, or the number itself unless that version may not serve."""
+        """Return the version that an alias points to, or the number itself unless that version is retired."""
         if not _is_number(version):
             return self._source.alias_version(model, version)
         self._source.manifest_sha256(model, int(version))

@@ -1,80 +1,48 @@
-"""What is kept of a prediction: one line of JSON for the log, from which a subscription delivers it.
+"""Writing captured predictions: one line of JSON for the log, from which a subscription delivers it.
 
-The caller waits for none of it but the printing. A line holds the rows of a request as columns, because that is how
-they lie here; :mod:`millrace.captures.records` makes rows of them. Sensitive columns never reach a line. A line that
-would be larger than a log event may be becomes several; a single row that is too large goes without its features and
-says how many it left out. Of a request with more rows than are to be captured, rows at equal distances are, and each
-says what chance it had.
+Capturing costs the caller no more than printing the line. A line holds the rows of a request as columns, because they
+are columns here; :mod:`millrace.captures.records` makes rows of them. Sensitive columns never reach a line. Rows that
+do not fit into one log event are divided among several; a single row that is too large goes without its features and
+counts them as omitted. Of a request with more rows than the rules allow, rows at equal distances are captured, each
+with its probability of being captured.
 """
 
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from millrace.json_text import write_json
-from millrace.schema import TableSchema
 
 if TYPE_CHECKING:
-    from millrace.serving.routes import Prediction
-    from millrace.serving.scorer import Scores
+    # Readers of captured lines have no ONNX Runtime.
+    from millrace.serving.model import LoadedModel
+    from millrace.serving.scoring import Prediction
 
-#: What the log subscription looks for.
+#: Mark by which the log subscription finds captured lines.
 MARK = "millrace.capture"
 FORMAT = 1
 
-#: A log event holds 256 KB on its way through Lambda; one that is larger is cut, and no JSON any more.
+#: A log event holds 256 KB on its way through Lambda; a larger one is cut, and no longer JSON.
 MAX_LINE_BYTES = 200_000
-#: Longer values of the id column name nothing that feedback could name too.
+#: Longer values of the id column are no row ids.
 MAX_ROW_ID_LENGTH = 256
 
-
-@dataclass(frozen=True, slots=True)
-class CaptureRules:
-    """How much of a model's traffic is captured.
-
-    Parameters
-    ----------
-    sampling_rate : float, default=1.0
-        Share of the requests.
-    max_rows : int, default=1000
-        Rows of one request.
-    """
-
-    sampling_rate: float = 1.0
-    max_rows: int = 1_000
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any] | None) -> "CaptureRules":
-        """Read what a signature says; one without a word about it captures everything."""
-        known = document or {}
-        return cls(float(known.get("sampling_rate", 1.0)), int(known.get("max_rows", 1_000)))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON."""
-        return {"sampling_rate": self.sampling_rate, "max_rows": self.max_rows}
+_CRC_RANGE = 2**32
+_LARGEST_INTEGER = 2**63
 
 
 class CaptureWriter:
-    """Writes the lines of one version; built once for it, since it keeps what never changes at hand.
+    """Writes the lines of one version; built once for it, since most of a line is the same for every request.
 
-    What is known of the version is text already; of a request, the columns are handed to the encoder as they lie
-    here. Anything that can wait until a line is taken apart again is left to that.
-
-    Parameters
-    ----------
-    model, version : str, int
-        Of the version.
-    schema : TableSchema
-        That it was trained under; its sensitive columns are left out.
-    rules : CaptureRules
-        How much is captured.
+    The columns of a request go to the encoder as they are. Work that can wait until a line is read is left to the
+    reader.
     """
 
-    def __init__(self, model: str, version: int, schema: TableSchema, rules: CaptureRules) -> None:
-        self._rules = rules
-        self._class_of = {schema.label(index): name for index, name in enumerate(schema.classes)}
+    def __init__(self, loaded: "LoadedModel") -> None:
+        schema = loaded.schema
+        self._rules = loaded.capture
+        self._classes = {schema.label(index): name for index, name in enumerate(schema.classes)}
         features = [column for column in schema.features if not column.sensitive]
         self._features = [(column.name, column.type) for column in features]
         self._categories = [
@@ -84,111 +52,104 @@ class CaptureWriter:
         ]
         identifier = schema.identifier
         self._identifier = identifier.name if identifier is not None and not identifier.sensitive else None
-        known = {
+        constant = {
             # The level is the highest, and each line has a timestamp, because Lambda drops lines of lesser levels than
             # the function's, whatever they hold, and takes a line without a timestamp for one of level INFO.
             "level": "FATAL",
             "record": MARK,
             "format": FORMAT,
-            "model": model,
-            "version": version,
+            "model": loaded.model,
+            "version": loaded.version,
             "classes": list(schema.classes),
             "columns": self._features,
         }
-        self._head = write_json(known).removesuffix("}")
+        self._head = write_json(constant).removesuffix("}")
 
-    def lines(self, prediction: "Prediction", dialect: str, request_id: str, predicted_at: datetime) -> list[str]:
-        """Return what is to be printed; nothing for a request that the sample leaves out."""
+    def lines(self, prediction: "Prediction", protocol: str, request_id: str, predicted_at: datetime) -> list[str]:
+        """Return the lines to print; none for a request outside the sample."""
         rate, most = self._rules.sampling_rate, self._rules.max_rows
         if rate < 1.0 and zlib.crc32(prediction.prediction_id.encode()) >= rate * _CRC_RANGE:
             return []
-        bad_rows, total = prediction.rows.bad_rows, prediction.rows.n_rows + len(prediction.rows.bad_rows)
-        rows = [row for row in range(total) if row not in bad_rows] if bad_rows else range(total)
+        rows = prediction.rows.good_rows
         places: Sequence[int] = range(len(rows))
         if len(rows) > most:
             places = [place * len(rows) // most for place in range(most)]
             rate *= most / len(rows)
         if not places:
             return []
-        moment = predicted_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        timestamp = predicted_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
         lead = (
-            f'{self._head},"timestamp":"{moment}","prediction_id":"{prediction.prediction_id}","request_id":'
-            f'{write_json(request_id)},"dialect":"{dialect}","sampling_rate":{rate!r},"rows":{total},'
+            f'{self._head},"timestamp":"{timestamp}","prediction_id":"{prediction.prediction_id}","request_id":'
+            f'{write_json(request_id)},"dialect":"{protocol}","sampling_rate":{rate!r},'
+            f'"rows":{len(rows) + len(prediction.rows.bad_rows)},'
         )
-        return self._fitting(prediction, lead, places, rows)
+        return self._divide(prediction, lead, places, rows)
 
-    def _fitting(self, prediction: "Prediction", lead: str, places: Sequence[int], rows: Sequence[int]) -> list[str]:
-        """Return lines that are short enough: rows are divided until they are."""
+    def _divide(self, prediction: "Prediction", lead: str, places: Sequence[int], rows: Sequence[int]) -> list[str]:
+        """Return lines that are short enough, dividing the rows until they are."""
         line = lead + write_json(self._content(prediction, places, rows))[1:]
         if len(line) <= MAX_LINE_BYTES:
             return [line]
         if len(places) == 1:
-            return [lead + write_json(self._content(prediction, places, rows, bare=True))[1:]]
+            return [lead + write_json(self._content(prediction, places, rows, omit_features=True))[1:]]
         step = max(1, len(places) * MAX_LINE_BYTES * 9 // (len(line) * 10))
         parts = [places[start : start + step] for start in range(0, len(places), step)]
-        return [line for part in parts for line in self._fitting(prediction, lead, part, rows)]
+        return [line for part in parts for line in self._divide(prediction, lead, part, rows)]
 
     def _content(
-        self, prediction: "Prediction", places: Sequence[int], rows: Sequence[int], bare: bool = False
+        self, prediction: "Prediction", places: Sequence[int], rows: Sequence[int], omit_features: bool = False
     ) -> dict[str, Any]:
-        """Return what a line says of rows: those at ``places`` among the good ones, which stood at ``rows``."""
+        """Return a line's content for the rows at ``places`` among the good ones, whose numbers are ``rows``."""
         whole = len(places) == len(rows)
-        taken = list(rows if whole else [rows[place] for place in places])
-        content: dict[str, Any] = {"positions": taken}
-        if self._identifier is not None and self._identifier in prediction.asked.table.names:
-            values = prediction.asked.table.column(self._identifier)
-            content["row_ids"] = [write_row_id(values[row]) for row in taken]
-        if bare:
+        numbers = list(rows if whole else [rows[place] for place in places])
+        content: dict[str, Any] = {"positions": numbers}
+        table, scores = prediction.request.table, prediction.scores
+        if self._identifier is not None and self._identifier in table.names:
+            identifiers = table.column(self._identifier)
+            content["row_ids"] = [write_row_id(identifiers[row]) for row in numbers]
+        if omit_features:
             content["omitted"] = len(self._features)
         else:
-            content["cells"] = cells = self._cells(prediction, None if whole else places)
+            content["cells"] = columns = self._columns(prediction, None if whole else places)
             if prediction.rows.n_unknown:
-                content["unknown"] = self._unknown(cells)
-        self._add_scores(content, prediction.scores, None if len(taken) == _n_scored(prediction.scores) else taken)
+                content["unknown"] = self._unknown(columns)
+        scored = None if len(numbers) == len(scores) else numbers
+        if scores.values is not None:
+            content["values"] = _take(scores.values, scored)
+            return content
+        # The label follows from the probabilities; decisions are written where they are not the label.
+        content["probabilities"] = _take(scores.probabilities, scored)
+        if scores.decisions is not scores.labels:
+            content["decisions"] = [self._classes.get(decision) for decision in _take(scores.decisions, scored)]
         return content
 
-    def _cells(self, prediction: "Prediction", places: Sequence[int] | None) -> list[Sequence[Any]]:
+    def _columns(self, prediction: "Prediction", places: Sequence[int] | None) -> list[Sequence[Any]]:
         columns: list[Sequence[Any]] = []
-        for name, kind in self._features:
-            cells: Any = prediction.rows.cells[name]
-            values = cells.tolist() if hasattr(cells, "tolist") else cells
-            if places is not None:
-                values = [values[place] for place in places]
-            if kind == "datetime":
+        for name, column_type in self._features:
+            typed: Any = prediction.rows.values[name]
+            values = _take(typed.tolist() if hasattr(typed, "tolist") else typed, places)
+            if column_type == "datetime":
                 values = [None if value is None else f"{value.isoformat()}Z" for value in values]
-            elif kind not in ("category", "text") and prediction.rows.n_missing:
+            elif column_type not in ("category", "text") and prediction.rows.n_missing:
                 values = [None if value != value else value for value in values]  # noqa: PLR0124 - only NaN differs so
             columns.append(values)
         return columns
 
-    def _unknown(self, cells: Sequence[Sequence[Any]]) -> dict[str, list[int]]:
+    def _unknown(self, columns: Sequence[Sequence[Any]]) -> dict[str, list[int]]:
         found: dict[str, list[int]] = {}
         for place, name, categories in self._categories:
-            rows = [row for row, word in enumerate(cells[place]) if word not in categories]
+            rows = [row for row, value in enumerate(columns[place]) if value not in categories]
             if rows:
                 found[name] = rows
         return found
 
-    def _add_scores(self, content: dict[str, Any], scores: "Scores", rows: Sequence[int] | None) -> None:
-        """Add values, or probabilities, from which the label follows, and decisions where they are not the label."""
-        if scores.values is not None:
-            content["values"] = _taken(scores.values, rows)
-            return
-        content["probabilities"] = _taken(scores.probabilities, rows)
-        if scores.decisions is not scores.labels:
-            content["decisions"] = [self._class_of.get(decision) for decision in _taken(scores.decisions, rows)]
 
-
-def _n_scored(scores: "Scores") -> int:
-    return len(scores.labels if scores.values is None else scores.values)
-
-
-def _taken(values: Sequence[Any], rows: Sequence[int] | None) -> Sequence[Any]:
+def _take(values: Sequence[Any], rows: Sequence[int] | None) -> Sequence[Any]:
     return values if rows is None else [values[row] for row in rows]
 
 
 def write_row_id(value: Any) -> str | None:
-    """Return a value of the model's id column as the text that feedback is matched by; None names no row.
+    """Return a value of the model's id column as the text that feedback is matched by; None if it names no row.
 
     A whole number is the same row whether it was sent as 7, 7.0 or "7". A number past 64 bits names none: it was read
     as the nearest float, which may be another row's.
@@ -201,7 +162,3 @@ def write_row_id(value: Any) -> str | None:
         return None
     text = str(value).strip()
     return text if text and len(text) <= MAX_ROW_ID_LENGTH else None
-
-
-_CRC_RANGE = 2**32
-_LARGEST_INTEGER = 2**63

@@ -1,24 +1,24 @@
-"""What is measured of requests: one line of CloudWatch's embedded metric format each.
+"""Metrics of requests: one line of CloudWatch's embedded metric format each.
 
 ==================  ===============================  ==========================================================
 metric              dimensions                       when
 ==================  ===============================  ==========================================================
-PredictionLatency   model, model_version, dialect    each answered prediction; their number is its sample count
+PredictionLatency   model, model_version, dialect    each prediction request; its sample count is their number
 PredictedRows       as above                         as above
 ModelAge            as above                         as above; seconds since the version was registered
 UnknownCategories   as above                         when there were some
 MissingValues       as above                         when there were some
 BadRows             as above                         when some rows were left out
-ColdStarts          as above                         the first request that an execution environment answers
-RefusedRequests     dialect, reason                  each request that its sender has to mend
-FailedRequests      service                          each request that we could not answer
+ColdStarts          as above                         the first request of an execution environment
+RefusedRequests     dialect, reason                  each request with an error that its sender can fix
+FailedRequests      service                          each request with an error of the service
 FailedRequests      service, model                   as above, where the model is known to exist
-AliasRefreshFailures  service                        each time an alias could not be followed
+AliasRefreshFailures  service                        each failed refresh of an alias
 ==================  ===============================  ==========================================================
 
-A metric is billed for each combination of dimensions. Therefore no name that a stranger could make up is one: of a
-request that is refused, the model's name is only logged; of one that fails it is a dimension when the registry has
-named that model to this execution environment before.
+The dimension ``dialect`` holds the protocol's name. A metric is billed for each combination of dimensions. Therefore no
+name that a stranger could make up is a dimension: of a refused request, the model's name is only logged; of a failed
+request it is a dimension when the registry has named that model to this execution environment before.
 """
 
 from datetime import datetime
@@ -27,23 +27,23 @@ from http import HTTPStatus
 from millrace.emf import Unit, write_metrics
 from millrace.errors import MillraceError, ModelNotReadyError
 from millrace.serving.cache import CacheEvent
-from millrace.serving.routes import Prediction
+from millrace.serving.scoring import Prediction
 
 _API = {"service": "api"}
 _PREDICT = {"service": "predict"}
-_LONGEST_NAME = 100
+_MAX_NAME_LENGTH = 100
 
 
 def measure_prediction(
     prediction: Prediction,
-    dialect: str,
+    protocol: str,
     request_id: str,
     latency_milliseconds: float,
     now: datetime,
     *,
     cold_start: bool = False,
 ) -> None:
-    """Write what is measured of a request that was answered with predictions."""
+    """Write the metrics of a request that got predictions."""
     loaded, rows = prediction.loaded, prediction.rows
     metrics: dict[str, tuple[float, Unit]] = {
         "PredictionLatency": (round(latency_milliseconds, 3), "Milliseconds"),
@@ -51,37 +51,37 @@ def measure_prediction(
     }
     if loaded.created_at is not None:
         metrics["ModelAge"] = (round((now - loaded.created_at).total_seconds()), "Seconds")
-    if rows.n_unknown:
-        metrics["UnknownCategories"] = (rows.n_unknown, "Count")
-    if rows.n_missing:
-        metrics["MissingValues"] = (rows.n_missing, "Count")
-    if rows.bad_rows:
-        metrics["BadRows"] = (len(rows.bad_rows), "Count")
-    if cold_start:
-        metrics["ColdStarts"] = (1, "Count")
-    dimensions = {"model": loaded.model, "model_version": str(loaded.version), "dialect": dialect}
+    counts = {
+        "UnknownCategories": rows.n_unknown,
+        "MissingValues": rows.n_missing,
+        "BadRows": len(rows.bad_rows),
+        "ColdStarts": int(cold_start),
+    }
+    for name, number in counts.items():
+        if number:
+            metrics[name] = (number, "Count")
+    dimensions = {"model": loaded.model, "model_version": str(loaded.version), "dialect": protocol}
     properties = {"request_id": request_id, "prediction_id": prediction.prediction_id}
     write_metrics(metrics, dimensions, now.timestamp(), properties)
 
 
 def measure_error(
-    error: MillraceError, dialect: str, request_id: str, model: str, now: datetime, *, is_known: bool = False
+    error: MillraceError, protocol: str, request_id: str, model: str, now: datetime, *, is_known: bool = False
 ) -> None:
-    """Count a request that was not answered: against its sender, or against us, and then the model's if it is known."""
-    model = model[:_LONGEST_NAME]
+    """Count a request with an error: as refused, or as failed, then also by model if the model is known."""
+    model = model[:_MAX_NAME_LENGTH]
     properties = {"request_id": request_id, "model": model}
     if error.http_status < HTTPStatus.INTERNAL_SERVER_ERROR:
         reason = "MODEL_NOT_READY" if isinstance(error, ModelNotReadyError) else error.error_code
-        write_metrics(
-            {"RefusedRequests": (1, "Count")}, {"dialect": dialect, "reason": reason}, now.timestamp(), properties
-        )
+        dimensions = {"dialect": protocol, "reason": reason}
+        write_metrics({"RefusedRequests": (1, "Count")}, dimensions, now.timestamp(), properties)
     else:
-        properties |= {"dialect": dialect, "reason": error.error_code}
+        properties |= {"dialect": protocol, "reason": error.error_code}
         by_model = "model" if is_known else None
         write_metrics({"FailedRequests": (1, "Count")}, _API, now.timestamp(), properties, by_model)
 
 
 def measure_refresh_failure(event: CacheEvent, now: datetime) -> None:
-    """Count an alias that could not be followed: what it points to is not what serves."""
+    """Count a failed refresh: the version that serves may not be the one that the alias points to."""
     properties = {"model": event.model, "alias": event.alias, "model_version": str(event.version)}
     write_metrics({"AliasRefreshFailures": (1, "Count")}, _PREDICT, now.timestamp(), properties)

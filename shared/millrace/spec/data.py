@@ -234,7 +234,7 @@ class ReadSpec(SpecPart):
     thousands : {',', '.', ' ', "'", '_'} or None, default=None
         What groups a number's digits.
     null_words : tuple of str or None, default=None
-        The cells that mean "missing"; None takes :data:`millrace.schema.MISSING_WORDS`. The empty cell always does.
+        The cells that mean "missing"; None takes :data:`millrace.schema.NULL_STRINGS`. The empty cell always does.
     date_order : {'day_first', 'month_first'} or None, default=None
         How to read a date whose day and month could change places.
     """

@@ -37,7 +37,7 @@ from sklearn.pipeline import Pipeline
 from millrace.errors import ModelExportError
 from millrace.features import MISSING_STRING, FeatureMatrix
 from millrace.schema import Task
-from millrace.serving.onnx_model import NUMBERS_INPUT, PROBABILITIES_OUTPUT, STRINGS_INPUT, VALUE_OUTPUT, OnnxModel
+from millrace.serving.model import NUMBERS_INPUT, PROBABILITIES_OUTPUT, STRINGS_INPUT, VALUE_OUTPUT, OnnxModel
 from millrace.training.estimators import (
     MAX_DEVIATION,
     SMOOTHING,

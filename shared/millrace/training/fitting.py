@@ -16,7 +16,7 @@ from millrace.errors import ModelExportError, TrainingFailedError
 from millrace.features import FeatureMatrix
 from millrace.metrics.scores import compute_metrics
 from millrace.schema import TableSchema
-from millrace.serving.onnx_model import OnnxModel
+from millrace.serving.model import OnnxModel
 from millrace.training.candidates import get_candidate
 from millrace.training.export import ParityReport, check_parity, export_onnx, predict_estimator
 from millrace.training.preprocessing import FeatureTable

@@ -11,7 +11,7 @@ from millrace.entities import Trial
 from millrace.errors import ArtifactIntegrityError
 from millrace.layout import SplitName
 from millrace.schema import TableSchema
-from millrace.serving.onnx_model import OnnxModel
+from millrace.serving.model import OnnxModel
 from millrace.training.fitting import FittedTrial, fit_trial
 from millrace.training.trial import ONNX_NAME, library_versions, load_trial_data, sha256_of
 

@@ -37,7 +37,7 @@ def test_what_cannot_be_read_while_a_caller_waits_is_refused(monkeypatch):
     monkeypatch.setattr(joining, "MAX_BYTES", 100)
     store = MemoryObjectStore("data")
     store_rows(store, [make_row(0)])
-    with pytest.raises(InvalidInputError, match="ask for fewer hours"):
+    with pytest.raises(InvalidInputError, match="request fewer hours"):
         describe_coverage(MODEL, 24, store, NOON + DAY / 2)
 
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 from millrace.captures.records import CapturedRow, FeedbackRecord
-from millrace.captures.window import ReadReport, iterate_rows, read_window, unpack
+from millrace.captures.window import ReadReport, decompress, iterate_rows, read_window
 from millrace.features import build_features
 from millrace.layout import captures_key
 from millrace.schema import Column, TableSchema
@@ -165,7 +165,7 @@ class TestReadWindow:
 
 
 def test_an_object_of_several_members_is_one():
-    assert unpack(gzip.compress(b"one\n") + gzip.compress(b"two\n")) == b"one\ntwo\n"
+    assert decompress(gzip.compress(b"one\n") + gzip.compress(b"two\n")) == b"one\ntwo\n"
 
 
 def test_rows_can_be_streamed(store):

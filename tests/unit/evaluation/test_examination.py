@@ -13,7 +13,7 @@ from millrace.features import FeatureMatrix
 from millrace.layout import evaluation_key, prepared_key
 from millrace.metrics.catalogue import METRICS, get_metric
 from millrace.schema import TASKS, TableSchema
-from millrace.serving.onnx_model import OnnxModel
+from millrace.serving.model import OnnxModel
 from millrace.spec import ModelSpec
 
 from tests.prepared_data import Dataset, make_dataset, make_schema

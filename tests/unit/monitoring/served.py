@@ -81,7 +81,7 @@ class Served:
                     predicted_at=begin + timedelta(seconds=3_600 * row / rows),
                     model=MODEL,
                     version=version,
-                    dialect="mlflow",
+                    protocol="mlflow",
                     row_id=None,
                     sampling_rate=1.0,
                     features=features,

@@ -12,7 +12,7 @@ from millrace.errors import (
     UnsupportedMediaTypeError,
 )
 from millrace.serving.api_gateway import MAX_BODY_BYTES, error_response, read_request, success_response
-from millrace.serving.protocols import mlflow
+from millrace.serving.protocols import MLFLOW
 
 
 def event(body: str | bytes | None, **headers: str) -> dict[str, object]:
@@ -77,11 +77,11 @@ def test_a_reply_is_json_and_no_larger_than_a_function_may_answer():
     [
         (ModelNotFoundError("no model"), 404, "no model"),
         (ServiceUnavailableError("busy"), 503, "busy"),
-        (ArtifactIntegrityError("secret"), 500, "the request could not be answered; the service's log says why"),
+        (ArtifactIntegrityError("secret"), 500, "the request failed; the service's log has the reason"),
     ],
 )
 def test_an_error_is_told_by_its_class(error, status, said):
-    response = error_response(error, mlflow.write_error)
+    response = error_response(error, MLFLOW)
     assert response["statusCode"] == status
     assert json.loads(response["body"]) == {"error_code": error.error_code, "message": said}
     assert ("Retry-After" in response["headers"]) == (status == 503)

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from millrace.captures.records import expand_line, find_line
 from millrace.schema import Column, TableSchema
-from millrace.serving.capture import MAX_LINE_BYTES, CaptureRules, CaptureWriter, write_row_id
+from millrace.serving.capture import MAX_LINE_BYTES, CaptureWriter, write_row_id
+from millrace.serving.model import CaptureRules, LoadedModel, OnnxModel
 from millrace.serving.request import ABSENT, ColumnsTable, RecordsTable
-from millrace.serving.scorer import Scores
+from millrace.serving.rows import RowReader, TypedRows
+from millrace.serving.scoring import Scores
 
 NOW = datetime(2026, 5, 3, 14, 15, 0, 250, tzinfo=UTC)
 SCHEMA = TableSchema(
@@ -44,13 +46,14 @@ def serve(
     probabilities = [None if label is None else [0.25, 0.75] for label in labels]
     table = table or RecordsTable([{"customer": 7 + row} for row in range(n_rows)])
     return SimpleNamespace(
-        asked=SimpleNamespace(table=table),
-        rows=SimpleNamespace(
-            cells=values | (cells or {}),
-            n_rows=good,
-            bad_rows=dict.fromkeys(bad_rows, ()),
-            n_unknown=n_unknown,
+        request=SimpleNamespace(table=table),
+        rows=TypedRows(
+            RowReader(SCHEMA),
+            values | (cells or {}),
+            good,
             n_missing=n_missing,
+            n_unknown=n_unknown,
+            bad_rows=dict.fromkeys(bad_rows, ()),
         ),
         scores=scores or Scores(("0", "1"), labels, probabilities, labels, None),
         prediction_id=prediction_id,
@@ -58,7 +61,8 @@ def serve(
 
 
 def write(prediction, schema=SCHEMA, **rules) -> list[str]:
-    return CaptureWriter("churn", 3, schema, CaptureRules(**rules)).lines(prediction, "mlflow", "r", NOW)
+    loaded = LoadedModel("churn", 3, OnnxModel(None, schema), schema, capture=CaptureRules(**rules))
+    return CaptureWriter(loaded).lines(prediction, "mlflow", "r", NOW)
 
 
 def capture(prediction, schema=SCHEMA, **rules):
@@ -75,7 +79,7 @@ class TestLines:
     def test_one_row_comes_out_as_it_was_scored(self):
         (row,) = capture(serve())
         assert row.prediction_id == "p-0"
-        assert (row.request_id, row.request_rows, row.dialect) == ("r", 1, "mlflow")
+        assert (row.request_id, row.request_rows, row.protocol) == ("r", 1, "mlflow")
         assert (row.model, row.version, row.predicted_at) == ("churn", 3, NOW)
         assert row.features == {"age": 30.0, "plan": "pro", "joined": "2024-02-03T00:00:00Z", "active": True}
         assert row.prediction == {"label": "1", "probabilities": {"0": 0.25, "1": 0.75}, "decision": "1"}
@@ -174,11 +178,6 @@ class TestHowMuch:
 
     def test_without_rows_there_is_nothing(self):
         assert capture(serve(1, bad_rows={0})) == []
-
-    def test_rules_are_read_as_they_are_written(self):
-        rules = CaptureRules(0.25, 10)
-        assert CaptureRules.from_dict(rules.to_dict()) == rules
-        assert CaptureRules.from_dict(None) == CaptureRules(1.0, 1_000)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from millrace.errors import InvalidInputError, UnsupportedMediaTypeError
 from millrace.schema import Column, TableSchema
-from millrace.serving.protocols.kserve_v1 import read_request, write_error
+from millrace.serving.protocols import KSERVE_V1
 from millrace.serving.request import Request
 
 SCHEMA = TableSchema((Column("a", "integer"), Column("b", "category"), Column("y", "number", "target")), "regression")
@@ -12,7 +12,7 @@ SCHEMA = TableSchema((Column("a", "integer"), Column("b", "category"), Column("y
 
 def read(document: Any, content_type: str = "application/json") -> Any:
     request = Request(json.dumps(document).encode(), {"content-type": content_type}, {})
-    return read_request(request, SCHEMA, 10).table
+    return KSERVE_V1.read(request, SCHEMA, 10).table
 
 
 @pytest.mark.parametrize("key", ["instances", "inputs"])
@@ -36,4 +36,4 @@ def test_only_json_is_read():
 
 
 def test_an_error_of_the_content_type_keeps_its_status():
-    assert write_error(UnsupportedMediaTypeError("no"), {"message": "no"}) == (415, {"error": "no"})
+    assert KSERVE_V1.write_error(UnsupportedMediaTypeError("no"), {"message": "no"}) == (415, {"error": "no"})

@@ -4,12 +4,12 @@ from typing import Any
 import pytest
 from millrace.errors import InvalidInputError, ModelNotFoundError, ModelNotReadyError, PayloadTooLargeError
 from millrace.schema import Column, TableSchema
-from millrace.serving.loading import LoadedModel
-from millrace.serving.onnx_model import OnnxModel
-from millrace.serving.protocols.open_inference import describe_model, read_request, write_error, write_reply
+from millrace.serving.model import LoadedModel, OnnxModel
+from millrace.serving.protocols import OPEN_INFERENCE
+from millrace.serving.protocols.open_inference import describe_model
 from millrace.serving.request import PredictionRequest, RecordsTable, Request
-from millrace.serving.rows import Notice
-from millrace.serving.scorer import Scores
+from millrace.serving.rows import RowWarning
+from millrace.serving.scoring import Scores
 
 FEATURES = (Column("a", "integer"), Column("b", "category"), Column("since", "datetime"), Column("on", "boolean"))
 
@@ -31,7 +31,7 @@ def tensor(name: str, values: Any, datatype: str = "INT64", shape: Any = None, *
 
 def read(*inputs: Any, **others: Any) -> PredictionRequest:
     body = json.dumps({"inputs": list(inputs), **others}).encode()
-    return read_request(Request(body, {"content-type": "application/json"}, {}), SCHEMA, 3)
+    return OPEN_INFERENCE.read(Request(body, {"content-type": "application/json"}, {}), SCHEMA, 3)
 
 
 def refusal(*inputs: Any, **others: Any) -> list[str]:
@@ -100,7 +100,7 @@ def test_an_id_and_outputs_are_kept():
         ([tensor("a", [[[1]]], shape=[1])], {}, ["inputs[0].data is nested deeper than two dimensions"]),
         ([tensor("a", [[1, 2], [3]], shape=[3])], {}, ["inputs[0].data holds rows that are not equally long"]),
         ([{**tensor("a", [0]), "shape": [0], "data": []}], {}, ["inputs holds no rows"]),
-        ([tensor("a", [1]), tensor("a", [1])], {}, ["inputs 'a' stands there twice"]),
+        ([tensor("a", [1]), tensor("a", [1])], {}, ["inputs repeats 'a'"]),
         ([tensor("a", [1]), tensor("b", ["x", "y"], "BYTES")], {}, ["inputs[1].shape has 2 rows where others have 1"]),
         (
             [tensor("a", [1, 2], shape=[1, 2])],
@@ -127,12 +127,12 @@ def test_an_id_and_outputs_are_kept():
         (
             [tensor("a", [1], parameters={"binary_data_size": 8})],
             {},
-            ["inputs[0].parameters.binary_data_size is not read: send the data as JSON"],
+            ["inputs[0].parameters.binary_data_size is not supported: send the data as JSON"],
         ),
         (
             [{"name": "a", "shape": [1], "datatype": "INT64"}],
             {},
-            ["inputs[0].data is missing; binary tensors are not read: send JSON"],
+            ["inputs[0].data is missing; binary tensors are not supported: send JSON"],
         ),
     ],
 )
@@ -146,7 +146,7 @@ def test_an_unknown_datatype_is_refused_with_those_that_are_known():
 
 def test_binary_requests_are_told_to_come_as_json():
     with pytest.raises(InvalidInputError, match="send the data as JSON"):
-        read_request(Request(b"{}\0", {"inference-header-content-length": "2"}, {}), SCHEMA, 3)
+        OPEN_INFERENCE.prepare(Request(b"{}\0", {"inference-header-content-length": "2"}, {}), "predict")
 
 
 def test_too_many_rows_are_too_large_a_request():
@@ -154,12 +154,12 @@ def test_too_many_rows_are_too_large_a_request():
         read(tensor("a", [1, 2, 3, 4]))
 
 
-SCORES = Scores(("0", "1"), [1, None], [[0.25, 0.75], None], [0, None], None, (Notice("a", "1 value missing"),))
+SCORES = Scores(("0", "1"), [1, None], [[0.25, 0.75], None], [0, None], None, (RowWarning("a", "1 value missing"),))
 
 
 def test_classes_are_replied_as_label_and_probabilities():
     asked = PredictionRequest(RecordsTable([{}]))
-    assert write_reply(asked, SCORES, loaded(SCHEMA), "abc") == {
+    assert OPEN_INFERENCE.write(asked, SCORES, loaded(SCHEMA), "abc") == {
         "model_name": "churn",
         "model_version": "3",
         "id": "abc",
@@ -198,16 +198,18 @@ def test_a_model_describes_its_inputs_and_outputs(target, datatype):
 
 def test_regression_is_one_output():
     table = schema(Column("y", "number", "target"), "regression", ())
-    reply = write_reply(PredictionRequest(RecordsTable([{}])), Scores((), [], [], [], [1.5]), loaded(table), "abc")
+    request, scores = PredictionRequest(RecordsTable([{}])), Scores((), [], [], [], [1.5])
+    reply = OPEN_INFERENCE.write(request, scores, loaded(table), "abc")
     assert reply["outputs"] == [{"name": "value", "datatype": "FP32", "shape": [1], "data": [1.5]}]
     assert describe_model(loaded(table))["outputs"] == [{"name": "value", "datatype": "FP32", "shape": [-1]}]
 
 
 def test_errors_are_one_sentence():
     fields = [{"field": f"row {row}: a", "message": "is bad"} for row in range(30)]
-    status, body = write_error(InvalidInputError("x"), {"message": "the rows have 30 bad fields", "fields": fields})
+    document = {"message": "the rows have 30 bad fields", "fields": fields}
+    status, body = OPEN_INFERENCE.write_error(InvalidInputError("x"), document)
     assert status == 400
     assert body["error"].startswith("the rows have 30 bad fields: row 0: a is bad; row 1: a is bad; ")
     assert body["error"].endswith("row 19: a is bad; and 10 more")
-    assert write_error(ModelNotFoundError("no"), {"message": "no"}) == (404, {"error": "no"})
-    assert write_error(ModelNotReadyError("no"), {"message": "no"}) == (503, {"error": "no"})
+    assert OPEN_INFERENCE.write_error(ModelNotFoundError("no"), {"message": "no"}) == (404, {"error": "no"})
+    assert OPEN_INFERENCE.write_error(ModelNotReadyError("no"), {"message": "no"}) == (503, {"error": "no"})

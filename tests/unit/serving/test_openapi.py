@@ -4,15 +4,16 @@ from typing import Any
 
 import pytest
 from millrace.schema import Column, TableSchema
-from millrace.serving.loading import LoadedModel
-from millrace.serving.onnx_model import OnnxModel
-from millrace.serving.openapi import example_row, openapi_document
+from millrace.serving.model import LoadedModel, OnnxModel
+from millrace.serving.openapi import openapi_document
+from millrace.serving.protocols import PROTOCOLS
+from millrace.serving.values import example_row
 
 from tests.serving_models import churn_schema
 
 
 def document(schema: TableSchema) -> dict[str, Any]:
-    return openapi_document(LoadedModel("churn", 3, OnnxModel(None, schema), schema), max_rows=50)
+    return openapi_document(LoadedModel("churn", 3, OnnxModel(None, schema), schema), 50, PROTOCOLS)
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
@@ -71,4 +72,4 @@ def test_examples_are_from_the_middle_of_what_was_seen():
 def test_a_text_may_have_any_length():
     schema = TableSchema((Column("review", "text", nullable=True), Column("y", "number", "target")), "regression")
     review = document(schema)["components"]["schemas"]["Row"]["properties"]["review"]
-    assert review == {"type": ["string", "null"], "description": "Words. Null where it is not known."}
+    assert review == {"type": ["string", "null"], "description": "A text. Null where it is unknown."}

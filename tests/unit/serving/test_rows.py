@@ -14,8 +14,7 @@ from millrace.errors import InvalidInputError
 from millrace.features import build_features
 from millrace.schema import Column, TableSchema
 from millrace.serving.request import ColumnsTable, RecordsTable
-from millrace.serving.rows import RowReader, TypedRows
-from millrace.serving.values import MAX_FAULTS
+from millrace.serving.rows import MAX_LISTED_ERRORS, RowReader, TypedRows
 
 from tests.serving_models import CHURN_RECORD, churn_schema
 
@@ -78,7 +77,8 @@ def test_a_value_that_is_no_number_is_named_with_its_row(kind, value, said):
 def test_a_fraction_in_a_column_of_integers_is_scored_and_noted():
     rows = read(Column("age", "integer"), 3.5, 4)
     assert rows.columns["age"].tolist() == [3.5, 4.0]
-    assert [notice.message for notice in rows.notices] == ["1 value with a fraction, though training saw whole numbers"]
+    (warning,) = rows.warnings
+    assert warning.message == "1 value with a fraction; training saw whole numbers"
 
 
 # -- booleans ----------------------------------------------------------------------------------------------------------
@@ -100,20 +100,20 @@ def test_unknown_categories_are_scored_and_counted_and_missing_ones_are_empty():
         Column("plan", "category", nullable=True, categories=("basic",)), "basic", "gold", " basic ", None, "NA"
     )
     assert rows.columns["plan"].tolist() == ["basic", "gold", "basic", "", ""]
-    assert [notice.message for notice in rows.notices] == ["1 value not seen in training", "2 values missing"]
+    assert [warning.message for warning in rows.warnings] == ["1 value not seen in training", "2 values missing"]
 
 
 def test_unknown_categories_are_not_counted_when_the_known_ones_are_not_recorded():
-    assert read(Column("plan", "category"), "gold").notices == ()
+    assert read(Column("plan", "category"), "gold").warnings == ()
 
 
 def test_a_text_may_have_any_length_and_is_read_so_far():
     long = "word " * 2_000
     rows = read(Column("note", "text", nullable=True), "so late", long, None, " NA ")
     assert rows.columns["note"].tolist() == ["so late", long.strip(), "", ""]
-    notices = [notice.message for notice in rows.notices]
-    assert notices == ["1 value read up to character 5,000, as in training", "2 values missing"]
-    assert read(Column("note", "text"), "so late").notices == ()
+    warnings = [warning.message for warning in rows.warnings]
+    assert warnings == ["1 value read up to character 5,000, as in training", "2 values missing"]
+    assert read(Column("note", "text"), "so late").warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -172,25 +172,25 @@ def read_record(record: dict[str, Any]) -> TypedRows:
     return RowReader(churn_schema()).read(RecordsTable([record]))
 
 
-def test_a_full_record_is_read_without_notices():
+def test_a_full_record_is_read_without_warnings():
     rows = read_record(CHURN_RECORD)
-    assert rows.notices == ()
+    assert rows.warnings == ()
     assert set(rows.columns) == {column.name for column in churn_schema().features}
 
 
 def test_columns_that_are_no_features_may_hold_anything():
-    assert read_record({**CHURN_RECORD, "customer_id": 7, "comment": None, "churned": "?"}).notices == ()
+    assert read_record({**CHURN_RECORD, "customer_id": 7, "comment": None, "churned": "?"}).warnings == ()
 
 
 def test_columns_unknown_to_the_model_are_ignored_and_counted():
-    (notice,) = read_record({**CHURN_RECORD, "shoe_size": 43, "colour": "red"}).notices
-    assert (notice.field, notice.message) == ("*", "2 columns unknown to the model: ignored")
+    (warning,) = read_record({**CHURN_RECORD, "shoe_size": 43, "colour": "red"}).warnings
+    assert (warning.field, warning.message) == ("*", "2 columns unknown to the model: ignored")
 
 
 def test_an_absent_column_is_missing_where_training_saw_missing_values():
     record = {name: value for name, value in CHURN_RECORD.items() if name not in ("balance", "city", "signed_up")}
     rows = read_record(record)
-    assert {notice.field for notice in rows.notices} == {"balance", "city", "signed_up"}
+    assert {warning.field for warning in rows.warnings} == {"balance", "city", "signed_up"}
     features = build_features(churn_schema(), rows.columns, rows.n_rows)
     assert np.isnan(features.numbers[0]).sum() == 5
     assert features.strings[0].tolist() == ["family", ""]
@@ -212,13 +212,13 @@ def test_a_row_that_is_silent_where_others_speak_is_a_bad_field_but_null_is_a_va
         RowReader(schema).read(RecordsTable([{"age": 1}, {}]))
     assert caught.value.fields[0].field == "row 1: age"
     rows = RowReader(schema).read(RecordsTable([{"age": 1}, {"age": None}]))
-    assert [notice.message for notice in rows.notices] == ["1 value missing, though none was in training"]
+    assert [warning.message for warning in rows.warnings] == ["1 value missing, though none was in training"]
 
 
 def test_all_bad_fields_are_counted_and_the_first_ones_listed():
     with pytest.raises(InvalidInputError, match=r"the rows have 150 bad fields; 50 more are not listed") as caught:
         read(Column("age", "integer"), *["x"] * 150)
-    assert len(caught.value.fields) == MAX_FAULTS
+    assert len(caught.value.fields) == MAX_LISTED_ERRORS
 
 
 def test_messages_never_hold_the_values():
@@ -324,7 +324,7 @@ def test_a_row_has_the_same_numbers_alone_and_among_many(data):
 
 
 @pytest.mark.parametrize("repeats", [1, 20])
-def test_notices_and_tallies_do_not_depend_on_how_many_rows_there_are(repeats):
+def test_warnings_and_counts_do_not_depend_on_how_many_rows_there_are(repeats):
     strange = CHURN_RECORD | {
         "age": 17.5,
         "balance": None,
@@ -335,8 +335,8 @@ def test_notices_and_tallies_do_not_depend_on_how_many_rows_there_are(repeats):
     }
     rows = RowReader(churn_schema()).read(RecordsTable([strange] * repeats))
     noun = "value" if repeats == 1 else "values"
-    assert [(notice.field, notice.message) for notice in rows.notices] == [
-        ("age", f"{repeats} {noun} with a fraction, though training saw whole numbers"),
+    assert [(warning.field, warning.message) for warning in rows.warnings] == [
+        ("age", f"{repeats} {noun} with a fraction; training saw whole numbers"),
         ("age", f"{repeats} {noun} outside the range of training, 18 to 80"),
         ("balance", f"{repeats} {noun} missing"),
         ("subscribed", f"{repeats} {noun} missing"),

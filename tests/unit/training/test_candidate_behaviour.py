@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 from millrace.schema import TASKS, Task
-from millrace.serving.onnx_model import OnnxModel
+from millrace.serving.model import OnnxModel
 from millrace.training.candidates import CANDIDATES
 from millrace.training.export import check_parity, export_onnx, perturbed, predict_estimator
 from millrace.training.preprocessing import FeatureTable

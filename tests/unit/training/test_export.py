@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 from millrace.errors import ModelExportError
-from millrace.serving.onnx_model import OnnxModel
+from millrace.serving.model import OnnxModel
 from millrace.training.candidates import get_candidate
 from millrace.training.export import (
     EXTREME_FACTOR,

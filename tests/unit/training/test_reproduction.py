@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from millrace.errors import ArtifactIntegrityError
 from millrace.layout import split_key, trial_key
-from millrace.serving.onnx_model import OnnxModel
+from millrace.serving.model import OnnxModel
 from millrace.training.reproduction import reproduce_trial
 from millrace.training.search_space import search_spaces_for
 from millrace.training.trial import library_versions

@@ -15,7 +15,7 @@ from millrace.features import FeatureMatrix
 from millrace.layout import split_key, trial_key
 from millrace.metrics.catalogue import METRICS
 from millrace.schema import TASKS
-from millrace.serving.onnx_model import OnnxModel
+from millrace.serving.model import OnnxModel
 from millrace.training import fitting
 from millrace.training.export import ParityReport
 from millrace.training.preprocessing import FeatureTable

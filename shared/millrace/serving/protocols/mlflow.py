@@ -1,46 +1,44 @@
 """MLflow's scoring protocol: a table in JSON or CSV in, ``predictions`` out.
 
 Clients of ``mlflow.deployments`` read ``predictions`` into a data frame: objects become its columns (``label``,
-``probabilities``), bare numbers its only one. Other keys of the reply are kept and left alone by them.
+``probabilities``), bare numbers its only one. They ignore other keys of the reply.
 
-Two liberties that MLflow's own clients need: a ``NaN`` literal, which they write for a missing value although it
-is no JSON, counts as ``null``; a split's ``index``, and ``params`` that mean nothing here (as MLflow does for a model
-that declares none), are taken and not used.
+MLflow's own clients need two liberties: a ``NaN`` literal, which they write for a missing value although it is no JSON,
+counts as ``null``; a split's ``index`` and unknown ``params`` are ignored, as MLflow does for a model that declares
+none.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from millrace.errors import InvalidInputError, MillraceError, UnsupportedMediaTypeError
+import millrace
+from millrace.errors import InvalidInputError
 from millrace.schema import TableSchema
-from millrace.serving.loading import LoadedModel
-from millrace.serving.protocols import parsing
-from millrace.serving.protocols.parsing import read_csv, read_object, read_parameters, refuse_unknown_keys
+from millrace.serving.protocols.base import Fixed, OpenApiPart, Protocol
+from millrace.serving.protocols.parsing import (
+    read_array,
+    read_columns,
+    read_csv,
+    read_object,
+    read_parameters,
+    read_records,
+    read_split,
+    refuse_unknown_keys,
+)
 from millrace.serving.request import JSON, PredictionRequest, Request, RequestTable
-from millrace.serving.scorer import Scores
+from millrace.serving.values import example_row
 
-NAME = "mlflow"
+if TYPE_CHECKING:
+    from millrace.serving.model import LoadedModel
+    from millrace.serving.scoring import Scores
+
 CSV = "text/csv"
 
 _SHAPES = ("dataframe_records", "dataframe_split", "instances", "inputs")
 
 
-def read_request(request: Request, schema: TableSchema, max_rows: int) -> PredictionRequest:
-    """Read a request's rows; their values are not looked at yet.
-
-    Raises
-    ------
-    UnsupportedMediaTypeError
-        When the content is declared as neither JSON nor CSV in UTF-8.
-    InvalidInputError
-        When it is neither, or JSON of another shape; names every fault.
-    PayloadTooLargeError
-        When there are more than ``max_rows`` rows.
-    """
+def _parse(request: Request, schema: TableSchema, max_rows: int) -> PredictionRequest:
     if request.media_type == CSV:
         return PredictionRequest(read_csv(request, schema, max_rows))
-    if request.media_type != JSON:
-        raise UnsupportedMediaTypeError(f"only {JSON!r} and {CSV!r}, in UTF-8, are read here")
     document = read_object(request)
     shapes = [key for key in _SHAPES if key in document]
     if len(shapes) != 1:
@@ -48,22 +46,32 @@ def read_request(request: Request, schema: TableSchema, max_rows: int) -> Predic
         found = " and ".join(map(repr, shapes)) or "none"
         raise InvalidInputError(f"the request has to hold exactly one of {expected}: it holds {found}")
     refuse_unknown_keys(document, {*_SHAPES, "params"})
-    params = read_parameters(document, "params")
-    return PredictionRequest(_read_shape(shapes[0], document[shapes[0]], schema, max_rows), parameters=params)
+    parameters = read_parameters(document, "params")
+    return PredictionRequest(_read_shape(shapes[0], document[shapes[0]], schema, max_rows), parameters=parameters)
+
+
+def _read_shape(shape: str, rows: Any, schema: TableSchema, max_rows: int) -> RequestTable:
+    if shape == "dataframe_records":
+        return read_records(shape, rows, max_rows)
+    if shape == "dataframe_split":
+        return read_split(shape, rows, max_rows)
+    names = [column.name for column in schema.features]
+    if shape == "inputs" and isinstance(rows, dict):
+        return read_columns(shape, rows, names, max_rows)
+    return read_array(shape, rows, names, max_rows)
 
 
 def write_reply(
-    asked: PredictionRequest,  # noqa: ARG001 - other dialects choose outputs by it
-    scores: Scores,
-    loaded: LoadedModel,
+    request: PredictionRequest,  # noqa: ARG001 - other protocols choose outputs by it
+    scores: "Scores",
+    loaded: "LoadedModel",
     prediction_id: str,
 ) -> dict[str, Any]:
     """Return the reply's body.
 
     ``predictions`` holds, per row, ``label``, ``probabilities`` by class and ``decision``, or a number for
-    regression; all of it is null for a row that ``errors`` tells of. Row ``i`` (from 0) is known to feedback as
-    ``<prediction_id>-<i>``. ``warnings`` is there when something was scored that the model knows little of,
-    ``explanations`` when they were asked for.
+    regression; all of it is null for a row in ``errors``. Feedback knows row ``i`` (from 0) as
+    ``<prediction_id>-<i>``. ``warnings`` and ``explanations`` are optional.
     """
     reply: dict[str, Any] = {
         "predictions": _predictions(scores),
@@ -71,35 +79,19 @@ def write_reply(
         "model_version": loaded.version,
         "prediction_id": prediction_id,
     }
-    if scores.notices:
-        reply["warnings"] = [{"field": notice.field, "message": notice.message} for notice in scores.notices]
+    if scores.warnings:
+        reply["warnings"] = [{"field": warning.field, "message": warning.message} for warning in scores.warnings]
     if scores.explanations is not None:
-        reply["explanations"] = [None if told is None else told.to_dict() for told in scores.explanations]
+        reply["explanations"] = [None if each is None else each.to_dict() for each in scores.explanations]
     if scores.bad_rows:
         reply["errors"] = [
-            {"row": row, "fields": [{"field": fault.field, "message": fault.message} for fault in faults]}
-            for row, faults in scores.bad_rows.items()
+            {"row": row, "fields": [{"field": error.field, "message": error.message} for error in errors]}
+            for row, errors in scores.bad_rows.items()
         ]
     return reply
 
 
-def write_error(error: MillraceError, document: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
-    """Return status and body: the taxonomy's own."""
-    return error.http_status, document
-
-
-def _read_shape(shape: str, rows: Any, schema: TableSchema, max_rows: int) -> RequestTable:
-    if shape == "dataframe_records":
-        return parsing.read_records(shape, rows, max_rows)
-    if shape == "dataframe_split":
-        return parsing.read_split(shape, rows, max_rows)
-    names = [column.name for column in schema.features]
-    if shape == "inputs" and isinstance(rows, dict):
-        return parsing.read_columns(shape, rows, names, max_rows)
-    return parsing.read_array(shape, rows, names, max_rows)
-
-
-def _predictions(scores: Scores) -> list[Any]:
+def _predictions(scores: "Scores") -> list[Any]:
     if scores.values is not None:
         return scores.values
     by_class = [None if row is None else dict(zip(scores.classes, row, strict=True)) for row in scores.probabilities]
@@ -107,3 +99,89 @@ def _predictions(scores: Scores) -> list[Any]:
         {"label": label, "probabilities": probabilities, "decision": decision}
         for label, probabilities, decision in zip(scores.labels, by_class, scores.decisions, strict=True)
     ]
+
+
+def _openapi(loaded: "LoadedModel", max_rows: int) -> OpenApiPart:
+    from millrace.serving import openapi  # noqa: PLC0415 - no prediction needs it
+
+    row = example_row(loaded.schema)
+    values = list(row.values())
+    content = {
+        JSON: {
+            "schema": openapi.reference("Invocation"),
+            "examples": {
+                "dataframe_records": {"value": {"dataframe_records": [row]}},
+                "dataframe_split": {"value": {"dataframe_split": {"columns": list(row), "data": [values]}}},
+                "instances": {"value": {"instances": [values]}},
+                "inputs": {"value": {"inputs": {name: [value] for name, value in row.items()}}},
+            },
+        },
+        CSV: {
+            "schema": {**openapi.TEXT, "description": "Names in the first line, then one row a line."},
+            "examples": {"csv": {"value": openapi.csv_text(row)}},
+        },
+    }
+    summary = "Predict by MLflow's scoring protocol"
+    version = {
+        "name": "version",
+        "in": "path",
+        "required": True,
+        "schema": openapi.TEXT,
+        "description": "A version's number, or an alias such as champion.",
+    }
+    predict = {"post": openapi.operation("predict", summary, content)}
+    by_version = {"parameters": [version], "post": openapi.operation("predictWithVersion", summary, content)}
+    path = f"/models/{loaded.model}"
+    return OpenApiPart(
+        paths={f"{path}/invocations": predict, f"{path}/versions/{{version}}/invocations": by_version},
+        schemas={"Invocation": _invocation_schema(loaded.schema, max_rows)},
+    )
+
+
+def _invocation_schema(schema: TableSchema, max_rows: int) -> dict[str, Any]:
+    from millrace.serving import openapi  # noqa: PLC0415 - as above
+
+    either = openapi.either_rows(max_rows)
+    split = {
+        "columns": {"const": [column.name for column in schema.features]},
+        "data": openapi.rows(openapi.reference("Values"), max_rows),
+        "index": {"type": "array"},
+    }
+    columns = {
+        "type": "object",
+        "properties": {column.name: openapi.rows(openapi.value_schema(column), max_rows) for column in schema.features},
+        "required": openapi.required_names(schema),
+        "additionalProperties": {"type": "array"},
+        "description": "Columns of equal length.",
+    }
+    members = {
+        "dataframe_records": openapi.rows(openapi.reference("Row"), max_rows),
+        "dataframe_split": openapi.closed_object(split, ["columns", "data"]),
+        "instances": either,
+        "inputs": {"anyOf": [columns, openapi.reference("Row"), *either["anyOf"]]},
+    }
+    return {
+        "oneOf": [
+            openapi.closed_object({name: member, "params": openapi.OPTIONS}, [name]) for name, member in members.items()
+        ]
+    }
+
+
+MLFLOW = Protocol(
+    name="mlflow",
+    title="MLflow",
+    routes={
+        ("GET", "/ping"): Fixed({"status": "alive"}),
+        ("GET", "/health"): Fixed({"status": "alive"}),
+        ("GET", "/version"): Fixed(millrace.__version__),
+        ("POST", "/models/{model}/invocations"): "predict",
+        ("POST", "/models/{model}/versions/{version}/invocations"): "predict",
+        ("GET", "/models/{model}/openapi.json"): "describe_openapi",
+    },
+    parse=_parse,
+    write=write_reply,
+    # The error's own document, which is in MLflow's form.
+    write_error=lambda error, document: (error.http_status, document),
+    openapi=_openapi,
+    content_types=(JSON, CSV),
+)

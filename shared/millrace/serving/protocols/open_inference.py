@@ -1,48 +1,55 @@
-"""The Open Inference Protocol (KServe's second, Triton's, MLServer's), in JSON.
+"""The Open Inference Protocol (KServe's V2, Triton's, MLServer's), in JSON.
 
 https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
 
 Columns are tensors of shape (n_rows,) or (n_rows, 1), one each; or all features are one tensor of two dimensions, in
-their order. Replied are ``label``, ``probabilities`` and ``decision``, or ``value`` for regression. Binary tensors are
-not read. Explanations, where the parameter ``explain`` asks for them, are tensors beside the outputs.
+their order. The outputs are ``label``, ``probabilities`` and ``decision``, or ``value`` for regression; explanations
+are further tensors. Binary tensors are not supported.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from millrace.errors import FieldError, InvalidInputError, MillraceError
+import millrace
+from millrace.errors import InvalidInputError
 from millrace.schema import TableSchema
-from millrace.serving.loading import LoadedModel
+from millrace.serving.protocols.base import Fixed, OpenApiPart, Operation, Protocol
 from millrace.serving.protocols.parsing import (
     check_distinct,
     check_row_count,
+    field_error,
     plain_error,
     read_object,
     read_parameters,
-    wrong,
+    refuse,
 )
-from millrace.serving.request import ColumnsTable, PredictionRequest, Request
-from millrace.serving.scorer import Scores
-from millrace.serving.values import describe
+from millrace.serving.request import JSON, ColumnsTable, PredictionRequest, Request
+from millrace.serving.values import example_row, json_type
+
+if TYPE_CHECKING:
+    from millrace.serving.model import LoadedModel
+    from millrace.serving.scoring import Scores
 
 _INTEGERS = ("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")
 _NULL = type(None)
-_KINDS: dict[str, frozenset[type]] = {
+_JSON_TYPES: dict[str, frozenset[type]] = {
     "BOOL": frozenset({bool, int, _NULL}),
     "BYTES": frozenset({str, _NULL}),
     **dict.fromkeys(_INTEGERS, frozenset({int, _NULL})),
     **dict.fromkeys(("FP16", "FP32", "FP64"), frozenset({int, float, _NULL})),
 }
-#: How a tensor or a request may say it is encoded: pandas' columns, arrays, and the column types of the former.
+#: Encodings of a tensor or a request: pandas' columns, arrays, and the column types of the former.
 _CONTENT_TYPES = ("pd", "np", "str", "datetime")
-_MOST_DIMENSIONS = 2
+_MAX_DIMENSIONS = 2
+_BINARY_HEADER = "inference-header-content-length"
+_DATATYPES = {"integer": "INT64", "number": "FP64", "boolean": "BOOL"}
+_MAX_INPUTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
-    """One input: ``values`` row by row, ``width`` of them a row."""
+class _Tensor:
+    """One input: ``values`` row by row, ``width`` per row."""
 
     name: str
     n_rows: int
@@ -50,136 +57,110 @@ class Tensor:
     values: list[Any]
 
 
-def read_tensor(field: str, document: Any) -> Tensor:
-    """Read one input tensor of shape (n_rows,) or (n_rows, width).
-
-    Raises
-    ------
-    InvalidInputError
-        When it is no such tensor; ``field`` says where it stands.
-    """
+def _read_tensor(field: str, document: Any) -> _Tensor:
+    """Read one input tensor of shape (n_rows,) or (n_rows, width)."""
     if not isinstance(document, dict):
-        raise wrong(field, f"expects an object, got {describe(document)}")
+        raise field_error(field, f"expects an object, got {json_type(document)}")
     name, datatype, shape = (document.get(key) for key in ("name", "datatype", "shape"))
     if not isinstance(name, str):
-        raise wrong(f"{field}.name", f"expects a string, got {describe(name)}")
-    if not isinstance(datatype, str) or datatype not in _KINDS:
-        raise wrong(f"{field}.datatype", f"expects one of {', '.join(_KINDS)}")
-    check_content_type(field, document.get("parameters"))
+        raise field_error(f"{field}.name", f"expects a string, got {json_type(name)}")
+    if not isinstance(datatype, str) or datatype not in _JSON_TYPES:
+        raise field_error(f"{field}.datatype", f"expects one of {', '.join(_JSON_TYPES)}")
+    _check_content_type(field, document.get("parameters"))
     if "data" not in document:
-        raise wrong(f"{field}.data", "is missing; binary tensors are not read: send JSON")
+        raise field_error(f"{field}.data", "is missing; binary tensors are not supported: send JSON")
     n_rows, width = _read_shape(field, shape)
     values = _flatten(f"{field}.data", document["data"], 0)
     if len(values) != n_rows * width:
-        raise wrong(f"{field}.data", f"has {len(values)} values for a shape of {n_rows * width}")
-    if not set(map(type, values)) <= _KINDS[datatype]:
-        found = next(value for value in values if type(value) not in _KINDS[datatype])
-        raise wrong(f"{field}.data", f"expects values of {datatype}, got {_what(found)}")
-    return Tensor(name, n_rows, width, values)
+        raise field_error(f"{field}.data", f"has {len(values)} values for a shape of {n_rows * width}")
+    if not set(map(type, values)) <= _JSON_TYPES[datatype]:
+        found = next(value for value in values if type(value) not in _JSON_TYPES[datatype])
+        raise field_error(f"{field}.data", f"expects values of {datatype}, got {_number_type(found)}")
+    return _Tensor(name, n_rows, width, values)
 
 
-def check_content_type(field: str, parameters: Any) -> None:
-    """Refuse an encoding that is not read, rather than take its data for something else."""
+def _check_content_type(field: str, parameters: Any) -> None:
+    """Refuse an unsupported encoding, rather than misread its data."""
     if parameters is None:
         return
     if not isinstance(parameters, dict):
-        raise wrong(f"{field}.parameters", f"expects an object, got {describe(parameters)}")
+        raise field_error(f"{field}.parameters", f"expects an object, got {json_type(parameters)}")
     content_type = parameters.get("content_type")
     if content_type is not None and content_type not in _CONTENT_TYPES:
-        raise wrong(f"{field}.parameters.content_type", f"expects one of {', '.join(_CONTENT_TYPES)}")
+        raise field_error(f"{field}.parameters.content_type", f"expects one of {', '.join(_CONTENT_TYPES)}")
     if parameters.get("binary_data_size") is not None:
-        raise wrong(f"{field}.parameters.binary_data_size", "is not read: send the data as JSON")
+        raise field_error(f"{field}.parameters.binary_data_size", "is not supported: send the data as JSON")
 
 
-def _what(value: Any) -> str:
-    return "a fraction" if type(value) is float else describe(value)
+def _number_type(value: Any) -> str:
+    return "a fraction" if type(value) is float else json_type(value)
 
 
 def _read_shape(field: str, shape: Any) -> tuple[int, int]:
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
-        raise wrong(f"{field}.shape", "expects a list of sizes")
-    if not 1 <= len(shape) <= _MOST_DIMENSIONS:
-        raise wrong(f"{field}.shape", "expects one or two dimensions: rows, and columns")
+        raise field_error(f"{field}.shape", "expects a list of sizes")
+    if not 1 <= len(shape) <= _MAX_DIMENSIONS:
+        raise field_error(f"{field}.shape", "expects one or two dimensions: rows, and columns")
     return shape[0], math.prod(shape[1:])
 
 
 def _flatten(field: str, data: Any, depth: int) -> list[Any]:
-    """Return nested or flat data as one list; a row of another length shows in the total, or here."""
+    """Return nested or flat data as one list; rows of unequal length are refused here or by their total."""
     if not isinstance(data, list):
-        raise wrong(field, f"expects a list, got {describe(data)}")
+        raise field_error(field, f"expects a list, got {json_type(data)}")
     if not any(isinstance(value, list) for value in data):
         return data
-    if depth + 1 >= _MOST_DIMENSIONS:
-        raise wrong(field, "is nested deeper than two dimensions")
+    if depth + 1 >= _MAX_DIMENSIONS:
+        raise field_error(field, "is nested deeper than two dimensions")
     rows = [_flatten(field, row, depth + 1) for row in data]
     if len({len(row) for row in rows}) > 1:
         raise InvalidInputError(f"{field} holds rows that are not equally long")
     return [value for row in rows for value in row]
 
 
-NAME = "open_inference"
-PLATFORM = "onnxruntime_onnx"
-LABEL = "label"
-PROBABILITIES = "probabilities"
-DECISION = "decision"
-VALUE = "value"
-
-_BINARY_HEADER = "inference-header-content-length"
-_DATATYPES = {"integer": "INT64", "number": "FP64", "boolean": "BOOL"}
-_MOST_INPUTS = 10_000
+def _refuse_binary(request: Request, operation: Operation) -> Request:
+    if operation == "predict" and _BINARY_HEADER in request.headers:
+        raise InvalidInputError("binary tensors are not supported: send the data as JSON")
+    return request
 
 
-def read_request(request: Request, schema: TableSchema, max_rows: int) -> PredictionRequest:
-    """Read ``inputs``, ``outputs`` and ``id``; the values are not looked at yet.
-
-    Raises
-    ------
-    UnsupportedMediaTypeError, InvalidInputError, PayloadTooLargeError
-        As :func:`millrace.serving.protocols.mlflow.read_request`.
-    """
-    if _BINARY_HEADER in request.headers:
-        raise InvalidInputError("binary tensors are not read: send the data as JSON")
+def _parse(request: Request, schema: TableSchema, max_rows: int) -> PredictionRequest:
     document = read_object(request)
     request_id = document.get("id")
     if not isinstance(request_id, str | None):
-        raise wrong("id", f"expects a string, got {describe(request_id)}")
+        raise field_error("id", f"expects a string, got {json_type(request_id)}")
     parameters = read_parameters(document, "parameters")
-    check_content_type("request", parameters)
+    _check_content_type("request", parameters)
     outputs = _read_outputs(document.get("outputs"), schema)
     inputs = document.get("inputs")
     if not isinstance(inputs, list) or not inputs:
-        raise wrong("inputs", "expects a list of tensors")
-    if len(inputs) > _MOST_INPUTS:
-        raise wrong("inputs", f"holds more than {_MOST_INPUTS} tensors")
-    tensors = [read_tensor(f"inputs[{index}]", tensor) for index, tensor in enumerate(inputs)]
+        raise field_error("inputs", "expects a list of tensors")
+    if len(inputs) > _MAX_INPUTS:
+        raise field_error("inputs", f"holds more than {_MAX_INPUTS} tensors")
+    tensors = [_read_tensor(f"inputs[{index}]", tensor) for index, tensor in enumerate(inputs)]
     return PredictionRequest(_read_table(tensors, schema, max_rows), request_id or None, outputs, parameters)
 
 
-def write_reply(asked: PredictionRequest, scores: Scores, loaded: LoadedModel, prediction_id: str) -> dict[str, Any]:
-    """Return the reply's body; ``parameters`` holds the prediction's id, and warnings and errors in words."""
+def _write(request: PredictionRequest, scores: "Scores", loaded: "LoadedModel", prediction_id: str) -> dict[str, Any]:
+    """Return the reply's body; ``parameters`` holds the prediction's id, and warnings and errors as text."""
     outputs = {output["name"]: output for output in _outputs(scores, loaded.schema)}
     parameters = {"prediction_id": prediction_id}
-    if scores.notices:
-        parameters["warnings"] = "; ".join(f"{notice.field} {notice.message}" for notice in scores.notices)
+    if scores.warnings:
+        parameters["warnings"] = "; ".join(f"{warning.field} {warning.message}" for warning in scores.warnings)
     if scores.bad_rows:
         parameters["errors"] = "; ".join(
-            f"row {row}: {fault.field} {fault.message}" for row, faults in scores.bad_rows.items() for fault in faults
+            f"row {row}: {error.field} {error.message}" for row, errors in scores.bad_rows.items() for error in errors
         )
     return {
         "model_name": loaded.model,
         "model_version": str(loaded.version),
-        "id": asked.request_id or prediction_id,
+        "id": request.request_id or prediction_id,
         "parameters": parameters,
-        "outputs": [outputs[name] for name in asked.outputs or outputs] + _explanations(scores, loaded.schema),
+        "outputs": [outputs[name] for name in request.outputs or outputs] + _explanations(scores, loaded.schema),
     }
 
 
-def write_error(error: MillraceError, document: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
-    """Return status and body: one sentence under ``error``."""
-    return plain_error(error, document)
-
-
-def describe_model(loaded: LoadedModel) -> dict[str, Any]:
+def describe_model(loaded: "LoadedModel") -> dict[str, Any]:
     """Return a model's metadata: its inputs and outputs; a size of -1 is the number of rows."""
     inputs = [
         {"name": column.name, "datatype": _DATATYPES.get(column.type, "BYTES"), "shape": [-1]}
@@ -187,91 +168,90 @@ def describe_model(loaded: LoadedModel) -> dict[str, Any]:
     ]
     n_classes = len(loaded.schema.classes)
     outputs = [
-        {"name": name, "datatype": datatype, "shape": [-1, n_classes] if name == PROBABILITIES else [-1]}
+        {"name": name, "datatype": datatype, "shape": [-1, n_classes] if name == "probabilities" else [-1]}
         for name, datatype in _output_types(loaded.schema).items()
     ]
     version = str(loaded.version)
-    return {"name": loaded.model, "versions": [version], "platform": PLATFORM, "inputs": inputs, "outputs": outputs}
+    return {
+        "name": loaded.model,
+        "versions": [version],
+        "platform": "onnxruntime_onnx",
+        "inputs": inputs,
+        "outputs": outputs,
+    }
 
 
 def _output_types(schema: TableSchema) -> dict[str, str]:
     if schema.task == "regression":
-        return {VALUE: "FP32"}
+        return {"value": "FP32"}
     label = {bool: "BOOL", int: "INT64"}.get(type(schema.label(0)), "BYTES")
-    return {LABEL: label, PROBABILITIES: "FP32", DECISION: label}
+    return {"label": label, "probabilities": "FP32", "decision": label}
 
 
-def _outputs(scores: Scores, schema: TableSchema) -> list[dict[str, Any]]:
+def _tensor(
+    name: str, datatype: str, data: list[Any], columns: list[str] | None = None, key: str = ""
+) -> dict[str, Any]:
+    """Return an output; ``data`` holds rows as wide as ``columns``, named under ``key``, or single values."""
+    if columns is None:
+        return {"name": name, "datatype": datatype, "shape": [len(data)], "data": data}
+    gap: list[Any] = [None] * len(columns)
+    return {
+        "name": name,
+        "datatype": datatype,
+        "shape": [len(data), len(columns)],
+        "data": [value for row in data for value in (gap if row is None else row)],
+        "parameters": {key: ",".join(columns)},
+    }
+
+
+def _outputs(scores: "Scores", schema: TableSchema) -> list[dict[str, Any]]:
     types = _output_types(schema)
     if scores.values is not None:
-        return [{"name": VALUE, "datatype": types[VALUE], "shape": [len(scores.values)], "data": scores.values}]
-    n_classes = len(scores.classes)
-    unknown: list[float | None] = [None] * n_classes
+        return [_tensor("value", types["value"], scores.values)]
     return [
-        {"name": LABEL, "datatype": types[LABEL], "shape": [len(scores.labels)], "data": scores.labels},
-        {
-            "name": PROBABILITIES,
-            "datatype": types[PROBABILITIES],
-            "shape": [len(scores.probabilities), n_classes],
-            "data": [value for row in scores.probabilities for value in (unknown if row is None else row)],
-            "parameters": {"classes": ",".join(scores.classes)},
-        },
-        {"name": DECISION, "datatype": types[DECISION], "shape": [len(scores.decisions)], "data": scores.decisions},
+        _tensor("label", types["label"], scores.labels),
+        _tensor("probabilities", types["probabilities"], scores.probabilities, list(scores.classes), "classes"),
+        _tensor("decision", types["decision"], scores.decisions),
     ]
 
 
-def _explanations(scores: Scores, schema: TableSchema) -> list[dict[str, Any]]:
-    """Return the tensors that explain the predictions, where they were asked for; null for a row that has none."""
+def _explanations(scores: "Scores", schema: TableSchema) -> list[dict[str, Any]]:
+    """Return the tensors of the explanations, if there are any; null for a row without one."""
     if scores.explanations is None:
         return []
     names = [column.name for column in schema.features]
-    gap: list[float | None] = [None] * len(names)
-    told = [None if each is None else each.attribution for each in scores.explanations]
-    n_rows = len(told)
-    labels = [None if each is None else each.label for each in scores.explanations]
-    explained: list[dict[str, Any]] = []
-    if schema.task != "regression":
-        datatype = _output_types(schema)[LABEL]
-        explained.append({"name": "explained_label", "datatype": datatype, "shape": [n_rows], "data": labels})
-    base_values = [None if each is None else each.base_value for each in told]
-    explained.append({"name": "base_value", "datatype": "FP64", "shape": [n_rows], "data": base_values})
-    for name, matrix in (
-        ("attributions", [gap if each is None else each.values.tolist() for each in told]),
-        ("standard_errors", [gap if each is None else each.standard_errors.tolist() for each in told]),
-    ):
-        data = [value for row in matrix for value in row]
-        shape = [n_rows, len(names)]
-        explained.append(
-            {
-                "name": name,
-                "datatype": "FP64",
-                "shape": shape,
-                "data": data,
-                "parameters": {"features": ",".join(names)},
-            }
-        )
-    return explained
+    labels = [each and each.label for each in scores.explanations]
+    attributions = [each and each.attribution for each in scores.explanations]
+    values = [each and each.values.tolist() for each in attributions]
+    standard_errors = [each and each.standard_errors.tolist() for each in attributions]
+    return [
+        *([] if scores.values is not None else [_tensor("explained_label", _output_types(schema)["label"], labels)]),
+        _tensor("base_value", "FP64", [each and each.base_value for each in attributions]),
+        _tensor("attributions", "FP64", values, names, "features"),
+        _tensor("standard_errors", "FP64", standard_errors, names, "features"),
+    ]
 
 
 def _read_outputs(outputs: Any, schema: TableSchema) -> tuple[str, ...]:
     if outputs is None:
         return ()
     if not isinstance(outputs, list) or not all(isinstance(output, dict) for output in outputs):
-        raise wrong("outputs", "expects a list of objects")
+        raise field_error("outputs", "expects a list of objects")
     known = _output_types(schema)
     names: list[Any] = [output.get("name") for output in outputs]
-    faults = [
-        FieldError(f"outputs[{index}].name", f"expects one of {', '.join(known)}")
-        for index, name in enumerate(names)
-        if not isinstance(name, str) or name not in known
-    ]
-    if faults:
-        raise InvalidInputError("the request asks for outputs that the model has not", faults[:100])
+    refuse(
+        "the request names outputs that the model does not have",
+        (
+            (f"outputs[{index}].name", f"expects one of {', '.join(known)}")
+            for index, name in enumerate(names)
+            if not isinstance(name, str) or name not in known
+        ),
+    )
     check_distinct("outputs", names)
     return tuple(names)
 
 
-def _read_table(tensors: list[Tensor], schema: TableSchema, max_rows: int) -> ColumnsTable:
+def _read_table(tensors: list[_Tensor], schema: TableSchema, max_rows: int) -> ColumnsTable:
     n_rows = tensors[0].n_rows
     check_row_count("inputs", n_rows, max_rows)
     check_distinct("inputs", [tensor.name for tensor in tensors])
@@ -279,13 +259,89 @@ def _read_table(tensors: list[Tensor], schema: TableSchema, max_rows: int) -> Co
     if len(tensors) == 1 and tensors[0].name not in names and tensors[0].width == len(names):
         values = tensors[0].values
         return ColumnsTable({name: values[place :: len(names)] for place, name in enumerate(names)}, n_rows)
-    faults: list[FieldError] = []
+    errors: list[tuple[str, str]] = []
     for index, tensor in enumerate(tensors):
         if tensor.width != 1:
             expected = f"one column a tensor, or one tensor of all {len(names)} features"
-            faults.append(FieldError(f"inputs[{index}].shape", f"expects {expected}"))
+            errors.append((f"inputs[{index}].shape", f"expects {expected}"))
         elif tensor.n_rows != n_rows:
-            faults.append(FieldError(f"inputs[{index}].shape", f"has {tensor.n_rows} rows where others have {n_rows}"))
-    if faults:
-        raise InvalidInputError("the tensors are no table", faults[:100])
+            errors.append((f"inputs[{index}].shape", f"has {tensor.n_rows} rows where others have {n_rows}"))
+    refuse("the tensors do not form a table", errors)
     return ColumnsTable({tensor.name: tensor.values for tensor in tensors}, n_rows)
+
+
+def _openapi(loaded: "LoadedModel", max_rows: int) -> OpenApiPart:  # noqa: ARG001 - shapes have no largest size
+    from millrace.serving import openapi  # noqa: PLC0415 - no prediction needs it
+
+    row = example_row(loaded.schema)
+    inputs = [
+        {"name": tensor["name"], "shape": [1], "datatype": tensor["datatype"], "data": [row[tensor["name"]]]}
+        for tensor in describe_model(loaded)["inputs"]
+    ]
+    value = {"id": "example", "parameters": {"content_type": "pd"}, "inputs": inputs}
+    schema = openapi.reference("InferenceRequest")
+    content = {JSON: {"schema": schema, "examples": {"columns": {"value": value}}}}
+    summary = "Predict by the Open Inference Protocol"
+    infer = openapi.operation("infer", summary, content, reply="Inference", error="PlainError")
+    path = f"/v2/models/{loaded.model}"
+    return OpenApiPart(
+        paths={
+            path: {"get": openapi.read_operation("describeModel", "ModelMetadata")},
+            f"{path}/ready": {"get": openapi.read_operation("isModelReady", "Ready")},
+            f"{path}/infer": {"post": infer},
+        },
+        schemas=_openapi_schemas(loaded.schema),
+    )
+
+
+def _openapi_schemas(schema: TableSchema) -> dict[str, Any]:
+    from millrace.serving.openapi import TEXT, array, closed_object, open_object  # noqa: PLC0415 - as above
+
+    shape = {**array({"type": "integer", "minimum": 0}), "minItems": 1, "maxItems": 2}
+    request_tensor = {
+        "name": {**TEXT, "examples": [column.name for column in schema.features]},
+        "shape": shape,
+        "datatype": {**TEXT, "examples": ["BOOL", "INT64", "FP64", "BYTES"]},
+        "data": {"type": "array"},
+    }
+    inputs = open_object({**request_tensor, "parameters": {"type": "object"}}, list(request_tensor))
+    request = {
+        "id": TEXT,
+        "parameters": {"type": "object"},
+        "inputs": {**array(inputs), "minItems": 1},
+        "outputs": array(open_object({"name": TEXT}, ["name"])),
+    }
+    tensor = {"type": "object", "required": ["name", "shape", "datatype"]}
+    outputs = array({**tensor, "required": [*tensor["required"], "data"]})
+    metadata = {"inputs": array(tensor), "outputs": array(tensor)}
+    return {
+        "InferenceRequest": open_object(request, ["inputs"]),
+        "Inference": open_object({"outputs": outputs}, ["model_name", "model_version", "id", "outputs"]),
+        "ModelMetadata": open_object(metadata, ["name", "versions", "platform", "inputs", "outputs"]),
+        "Ready": closed_object({"name": TEXT, "ready": {"type": "boolean"}}),
+    }
+
+
+_HEALTHY = Fixed({"live": True, "ready": True})
+
+OPEN_INFERENCE = Protocol(
+    name="open_inference",
+    title="Open Inference Protocol",
+    routes={
+        ("GET", "/v2"): Fixed({"name": "millrace", "version": millrace.__version__, "extensions": []}),
+        ("GET", "/v2/health/live"): _HEALTHY,
+        ("GET", "/v2/health/ready"): _HEALTHY,
+        ("GET", "/v2/models/{model}"): "describe_model",
+        ("GET", "/v2/models/{model}/ready"): "check_readiness",
+        ("POST", "/v2/models/{model}/infer"): "predict",
+        ("GET", "/v2/models/{model}/versions/{version}"): "describe_model",
+        ("GET", "/v2/models/{model}/versions/{version}/ready"): "check_readiness",
+        ("POST", "/v2/models/{model}/versions/{version}/infer"): "predict",
+    },
+    parse=_parse,
+    write=_write,
+    write_error=plain_error,
+    openapi=_openapi,
+    prepare=_refuse_binary,
+    describe=describe_model,
+)

@@ -1,68 +1,62 @@
-"""The shapes that a table has in JSON: objects, rows of values, columns, and pandas' ``split``."""
+"""Reading the shapes that a table has in JSON and CSV: objects, rows of values, columns, and pandas' ``split``."""
 
 import csv
 import io
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from http import HTTPStatus
+from itertools import chain, islice
 from typing import Any
 
-from millrace.errors import (
-    FieldError,
-    InvalidInputError,
-    MillraceError,
-    ModelNotReadyError,
-    PayloadTooLargeError,
-    UnsupportedMediaTypeError,
-)
+from millrace.errors import FieldError, InvalidInputError, MillraceError, ModelNotReadyError, PayloadTooLargeError
 from millrace.json_text import read_json
-from millrace.schema import MISSING_WORDS, TableSchema
-from millrace.serving.request import JSON, ColumnsTable, RecordsTable, Request, RequestTable
-from millrace.serving.values import describe
+from millrace.schema import NULL_STRINGS, NUMBER_PATTERN, TableSchema
+from millrace.serving.request import ColumnsTable, RecordsTable, Request, RequestTable
+from millrace.serving.values import json_type
 
-#: Faults that a reply lists.
-LISTED_FAULTS = 100
+#: Errors that a reply lists.
+LISTED_ERRORS = 100
+#: Bad fields that a message names; it ends up in exceptions and logs.
+NAMED_FIELDS = 20
+#: Characters of a caller's own name that a reply repeats.
+_SHOWN = 100
+
+_NUMBER = re.compile(NUMBER_PATTERN)
 
 
 def read_object(request: Request) -> dict[str, Any]:
-    """Read a body that is one JSON object; a ``NaN`` literal, which Python's clients write, counts as null.
-
-    Raises
-    ------
-    UnsupportedMediaTypeError
-        When the content is declared as something other than JSON in UTF-8.
-    InvalidInputError
-        When it is no JSON, no object, or repeats a key within an object.
-    """
-    if request.media_type != JSON:
-        raise UnsupportedMediaTypeError(f"only {JSON!r} in UTF-8 is read here")
+    """Read a body that is one JSON object without repeated keys; a ``NaN`` literal counts as null."""
     document = _parse(request.text)
     if not isinstance(document, dict):
-        raise InvalidInputError(f"the request has to be a JSON object, not {describe(document)}")
+        raise InvalidInputError(f"the request has to be a JSON object, not {json_type(document)}")
     return document
 
 
-def refuse_unknown_keys(document: Mapping[str, Any], known: AbstractSet[str], field: str = "") -> None:
-    """Refuse an object that holds other keys than ``known``; ``field`` says where it stands."""
-    unknown = document.keys() - known
-    if unknown:
-        prefix = f"{field}." if field else ""
-        faults = [FieldError(f"{prefix}{key[:100]}", "is not a part of a request") for key in sorted(unknown)]
-        raise InvalidInputError("the request holds unknown keys", faults[:LISTED_FAULTS])
+def refuse(message: str, errors: Iterable[tuple[str, str]]) -> None:
+    """Raise ``InvalidInputError`` if there are errors, pairs of field and message; lists the first of them."""
+    listed = [FieldError(field, text) for field, text in islice(errors, LISTED_ERRORS)]
+    if listed:
+        raise InvalidInputError(message, listed)
+
+
+def refuse_unknown_keys(document: Mapping[str, Any], known: AbstractSet[str]) -> None:
+    """Refuse an object that holds other keys than ``known``."""
+    unknown = sorted(document.keys() - known)
+    refuse("the request holds unknown keys", ((key[:_SHOWN], "is not a part of a request") for key in unknown))
 
 
 def read_parameters(document: Mapping[str, Any], field: str) -> Mapping[str, Any]:
-    """Return the object that says how a request is to be answered; nothing where there is none."""
+    """Return the options of a request; empty where it has none."""
     parameters = document.get(field)
     if not isinstance(parameters, dict | None):
-        raise wrong(field, f"expects an object, got {describe(parameters)}")
+        raise field_error(field, f"expects an object, got {json_type(parameters)}")
     return parameters or {}
 
 
-def wrong(field: str, message: str) -> InvalidInputError:
+def field_error(field: str, message: str) -> InvalidInputError:
     """Return the error of one field."""
     return InvalidInputError(f"{field} {message}", [FieldError(field, message)])
 
@@ -86,106 +80,99 @@ def _constant(literal: str) -> float | None:
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        seen: set[str] = set()
-        repeated = {name for name, _ in pairs if name in seen or seen.add(name)}  # type: ignore[func-returns-value]  # add returns None
-        faults = [FieldError(name[:100], "stands twice in the same object") for name in sorted(repeated)]
-        raise InvalidInputError("an object of the request repeats a key", faults[:LISTED_FAULTS])
-    return members
+    repeated = _repeated([name for name, _ in pairs])
+    message = "is repeated in the same object"
+    refuse("an object of the request repeats a key", ((name[:_SHOWN], message) for name in repeated))
+    return dict(pairs)
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_constant)
 
 
-#: Bad fields that the sentence names; it ends up in exceptions and logs.
-NAMED_FIELDS = 20
+def _repeated(names: Sequence[str]) -> list[str]:
+    if len(set(names)) == len(names):
+        return []
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 def plain_error(error: MillraceError, document: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
-    """Return status and body for an error, whose ``document`` is what a caller may know of it."""
-    fields = document.get("fields", [])
-    named = "; ".join(f"{fault['field']} {fault['message']}" for fault in fields[:NAMED_FIELDS])
-    rest = f"; and {len(fields) - NAMED_FIELDS} more" if len(fields) > NAMED_FIELDS else ""
-    message = document["message"]
-    # A single bad field is the whole message already.
-    sentence = message if not fields or message == named else f"{message}: {named}{rest}"
+    """Return status and body of an error as one sentence; ``document`` is what a caller may know of it."""
+    fields, message = document.get("fields", []), document["message"]
+    named = "; ".join(f"{bad['field']} {bad['message']}" for bad in fields[:NAMED_FIELDS])
+    if named and named != message:  # a single bad field may be the whole message already
+        rest = f"; and {len(fields) - NAMED_FIELDS} more" if len(fields) > NAMED_FIELDS else ""
+        message = f"{message}: {named}{rest}"
     status = HTTPStatus.SERVICE_UNAVAILABLE if isinstance(error, ModelNotReadyError) else error.http_status
-    return int(status), {"error": sentence}
+    return int(status), {"error": message}
 
 
 def read_records(field: str, records: Any, max_rows: int) -> RequestTable:
     """Read a list of objects, one a row."""
-    check_rows(field, records, max_rows)
-    _refuse_other_than(dict, field, records, "an object")
+    _check_rows(field, records, max_rows)
+    _refuse_other_types(dict, field, records, "an object")
     return RecordsTable(records)
 
 
 def read_split(field: str, split: Any, max_rows: int) -> RequestTable:
-    """Read ``{"columns": names, "data": rows}``; an ``index`` is taken and not used."""
+    """Read ``{"columns": names, "data": rows}``; an ``index`` is ignored."""
     if not isinstance(split, dict):
-        raise wrong(field, f"expects an object with 'columns' and 'data', got {describe(split)}")
-    faults = [FieldError(f"{field}.{key}", "is missing") for key in ("columns", "data") if key not in split]
-    faults += [
-        FieldError(f"{field}.{key[:100]}", "is not a part of a split")
-        for key in sorted(split.keys() - {"columns", "data", "index"})
-    ]
-    if faults:
-        raise InvalidInputError(f"{field!r} is not a split data frame", faults[:LISTED_FAULTS])
+        raise field_error(field, f"expects an object with 'columns' and 'data', got {json_type(split)}")
+    missing = ((f"{field}.{key}", "is missing") for key in ("columns", "data") if key not in split)
+    unknown = sorted(split.keys() - {"columns", "data", "index"})
+    others = ((f"{field}.{key[:_SHOWN]}", "is not a part of a split") for key in unknown)
+    refuse(f"{field!r} is not a split data frame", chain(missing, others))
     columns = split["columns"]
     if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
-        raise wrong(f"{field}.columns", "expects a list of names")
+        raise field_error(f"{field}.columns", "expects a list of names")
     check_distinct(f"{field}.columns", columns)
     return read_rows(f"{field}.data", columns, split["data"], max_rows)
 
 
 def read_rows(field: str, names: Sequence[str], rows: Any, max_rows: int) -> RequestTable:
     """Read rows of values under ``names``, which are distinct."""
-    check_rows(field, rows, max_rows)
-    _refuse_other_than(list, field, rows, "a list")
+    _check_rows(field, rows, max_rows)
+    _refuse_other_types(list, field, rows, "a list")
     if set(map(len, rows)) != {len(names)}:
-        ragged = [
-            FieldError(f"row {row}", f"has {len(values)} values for {len(names)} columns")
-            for row, values in enumerate(rows)
-            if len(values) != len(names)
-        ]
-        raise InvalidInputError(
-            f"{len(ragged)} rows of {field!r} have another number of values than there are columns",
-            ragged[:LISTED_FAULTS],
+        lengths = enumerate(map(len, rows))
+        refuse(
+            f"some rows of {field!r} have another number of values than there are columns",
+            ((f"row {row}", f"has {n} values for {len(names)} columns") for row, n in lengths if n != len(names)),
         )
     return ColumnsTable(dict(zip(names, zip(*rows, strict=True), strict=True)), len(rows))
 
 
 def read_columns(field: str, columns: dict[str, Any], names: Sequence[str], max_rows: int) -> RequestTable:
-    """Read an object of columns, each a list as long as the others; one without a list in ``names`` is one row."""
+    """Read an object of columns, lists of equal length; where no column in ``names`` is a list, it is one row."""
     if not columns:
-        raise wrong(field, "holds no columns")
+        raise field_error(field, "holds no columns")
     if not any(isinstance(columns.get(name), list) for name in names):
         return RecordsTable([columns])
-    faults = [
-        FieldError(f"{field}.{name[:100]}", f"expects a list of values, got {describe(values)}")
-        for name, values in columns.items()
-        if not isinstance(values, list)
-    ]
-    if faults:
-        raise InvalidInputError(f"{len(faults)} columns of {field!r} are no lists", faults[:LISTED_FAULTS])
+    refuse(
+        f"some columns of {field!r} are no lists",
+        (
+            (f"{field}.{name[:_SHOWN]}", f"expects a list of values, got {json_type(values)}")
+            for name, values in columns.items()
+            if not isinstance(values, list)
+        ),
+    )
     # MLflow's own client sends a column as a matrix of one column when it was one.
     flat = {name: _without_inner_lists(values) for name, values in columns.items()}
-    n_rows = max(len(values) for values in flat.values())
-    uneven = [
-        FieldError(f"{field}.{name[:100]}", f"has {len(values)} values where others have {n_rows}")
-        for name, values in flat.items()
-        if len(values) != n_rows
-    ]
-    if uneven:
-        raise InvalidInputError(f"the columns of {field!r} are not equally long", uneven[:LISTED_FAULTS])
+    n_rows = max(map(len, flat.values()))
+    refuse(
+        f"the columns of {field!r} are not equally long",
+        (
+            (f"{field}.{name[:_SHOWN]}", f"has {len(values)} values where others have {n_rows}")
+            for name, values in flat.items()
+            if len(values) != n_rows
+        ),
+    )
     check_row_count(field, n_rows, max_rows)
     return ColumnsTable(flat, n_rows)
 
 
 def read_array(field: str, rows: Any, names: Sequence[str], max_rows: int) -> RequestTable:
     """Read a list of rows: objects, or values in the order of ``names``; plain values are rows of one each."""
-    check_rows(field, rows, max_rows)
+    _check_rows(field, rows, max_rows)
     if isinstance(rows[0], dict):
         return read_records(field, rows, max_rows)
     if len(names) == 1 and not any(isinstance(row, list) for row in rows):
@@ -194,24 +181,20 @@ def read_array(field: str, rows: Any, names: Sequence[str], max_rows: int) -> Re
 
 
 def check_distinct(field: str, names: Sequence[str]) -> None:
-    """Refuse a name that stands twice."""
-    if len(set(names)) < len(names):
-        repeated = sorted(name for name, count in Counter(names).items() if count > 1)
-        faults = [FieldError(field, f"{name[:100]!r} stands there twice") for name in repeated]
-        raise InvalidInputError("a column is named twice", faults[:LISTED_FAULTS])
+    """Refuse a repeated name."""
+    refuse("a column is named twice", ((field, f"repeats {name[:_SHOWN]!r}") for name in _repeated(names)))
 
 
-def check_rows(field: str, rows: Any, max_rows: int) -> None:
-    """Refuse what is no list, an empty one, and one that is too long."""
+def _check_rows(field: str, rows: Any, max_rows: int) -> None:
     if not isinstance(rows, list):
-        raise wrong(field, f"expects a list of rows, got {describe(rows)}")
+        raise field_error(field, f"expects a list of rows, got {json_type(rows)}")
     check_row_count(field, len(rows), max_rows)
 
 
 def check_row_count(field: str, n_rows: int, max_rows: int) -> None:
     """Refuse no rows, and more than a request may hold."""
     if not n_rows:
-        raise wrong(field, "holds no rows")
+        raise field_error(field, "holds no rows")
     if n_rows > max_rows:
         raise PayloadTooLargeError(
             f"the request holds {n_rows} rows; one request may hold {max_rows}: send the rows in batches"
@@ -223,33 +206,15 @@ def _without_inner_lists(values: list[Any]) -> list[Any]:
     return [value[0] for value in values] if inner else values
 
 
-def _refuse_other_than(kind: type, field: str, rows: Sequence[Any], expected: str) -> None:
-    if set(map(type, rows)) <= {kind}:
-        return
-    faults = [
-        FieldError(f"row {row}", f"expects {expected}, got {describe(value)}")
-        for row, value in enumerate(rows)
-        if not isinstance(value, kind)
-    ]
-    if faults:
-        raise InvalidInputError(f"{len(faults)} rows of {field!r} are no rows", faults[:LISTED_FAULTS])
-
-
-_FIELD = "the CSV table"
-#: A number as training reads one from a text table.
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\Z")
+def _refuse_other_types(expected: type, field: str, rows: Sequence[Any], name: str) -> None:
+    if not set(map(type, rows)) <= {expected}:
+        others = ((row, value) for row, value in enumerate(rows) if not isinstance(value, expected))
+        message = f"some rows of {field!r} have another type"
+        refuse(message, ((f"row {row}", f"expects {name}, got {json_type(value)}") for row, value in others))
 
 
 def read_csv(request: Request, schema: TableSchema, max_rows: int) -> RequestTable:
-    """Read rows from CSV in UTF-8: commas, double quotes, names in the first line.
-
-    Raises
-    ------
-    InvalidInputError
-        When it is no such table; a row's fault is named by its number.
-    PayloadTooLargeError
-        When there are more than ``max_rows`` rows.
-    """
+    """Read rows from CSV in UTF-8: commas, double quotes, names in the first line."""
     text = request.text
     if not text.strip():
         raise InvalidInputError("the request has no body")
@@ -259,18 +224,18 @@ def read_csv(request: Request, schema: TableSchema, max_rows: int) -> RequestTab
         raise InvalidInputError(f"the body is not CSV: {error}") from error
     names = [name.strip() for name in names]
     check_distinct("the first line", names)
-    table = read_rows(_FIELD, names, rows, max_rows)
+    table = read_rows("the CSV table", names, rows, max_rows)
     numeric = {column.name for column in schema.features if column.type in ("integer", "number")}
     columns: dict[str, Any] = {
-        name: [_number(cell) for cell in table.column(name)] if name in numeric else table.column(name)
+        name: [_read_number(value) for value in table.column(name)] if name in numeric else table.column(name)
         for name in table.names
     }
     return ColumnsTable(columns, table.n_rows)
 
 
-def _number(cell: str) -> float | str | None:
-    """Read a number; what is none stays text, and is refused with every other bad field."""
-    text = cell.strip()
-    if text in MISSING_WORDS:
+def _read_number(value: str) -> float | str | None:
+    """Read a number; anything else stays text, and is refused with every other bad field."""
+    text = value.strip()
+    if text in NULL_STRINGS:
         return None
-    return float(text) if _NUMBER.match(text) else cell
+    return float(text) if _NUMBER.fullmatch(text) else value

@@ -9,14 +9,15 @@ import pytest
 from millrace.errors import InvalidInputError
 from millrace.features import FeatureMatrix, build_features
 from millrace.schema import Column, TableSchema
-from millrace.serving.background import (
-    MAX_ROWS,
+from millrace.serving.explain import (
+    MAX_BACKGROUND_ROWS,
+    MAX_EVALUATIONS,
+    Explainer,
     choose_background,
     column_groups,
     dump_background,
     load_background,
 )
-from millrace.serving.explaining import MAX_EVALUATIONS, Explainer
 
 
 def make_schema(numbers: int = 3, strings: int = 1, dates: int = 0, sensitive=()) -> TableSchema:
@@ -137,7 +138,7 @@ class TestExactness:
 def test_the_stated_errors_cover_the_truth():
     """The truth lies as often within the stated errors as it should, and they are no larger than they have to be."""
     schema = make_schema(5, 1)
-    background = make_rows(schema, MAX_ROWS)
+    background = make_rows(schema, MAX_BACKGROUND_ROWS)
     explainer = Explainer(schema, background)
     ratios = []
     for seed in range(60):
@@ -167,14 +168,14 @@ def test_large_tables_are_done_in_pieces_and_come_out_the_same(monkeypatch):
     schema = make_schema(6, 2)
     explainer, row = Explainer(schema, make_rows(schema, 9)), make_rows(schema, 1, 1)
     whole = explainer.explain(row, tangled)
-    monkeypatch.setattr("millrace.serving.explaining._CHUNK_CELLS", 50)
+    monkeypatch.setattr("millrace.serving.explain._CHUNK_VALUES", 50)
     assert explainer.explain(row, tangled).values == pytest.approx(whole.values, abs=1e-12)
 
 
 def test_cost_is_bounded():
     schema = make_schema(14, 0)
-    explainer = Explainer(schema, make_rows(schema, MAX_ROWS))
-    most = MAX_EVALUATIONS // explainer.evaluations_a_row
+    explainer = Explainer(schema, make_rows(schema, MAX_BACKGROUND_ROWS))
+    most = MAX_EVALUATIONS // explainer.evaluations_per_row
     explainer.check_cost(most)
     with pytest.raises(InvalidInputError, match=f"send at most {most} rows"):
         explainer.check_cost(most + 1)
@@ -182,7 +183,7 @@ def test_cost_is_bounded():
         wide = make_schema(width, 0)
         background = choose_background(wide, make_rows(wide, 60), 0)
         Explainer(wide, background).check_cost(1)
-        assert Explainer(wide, background).evaluations_a_row <= MAX_EVALUATIONS
+        assert Explainer(wide, background).evaluations_per_row <= MAX_EVALUATIONS
 
 
 class TestBackground:
@@ -203,7 +204,7 @@ class TestBackground:
         rows = make_rows(schema, 200)
         chosen = choose_background(schema, rows, 0)
         known = {tuple(row) for row in rows.numbers.tolist()}
-        assert len(chosen) == MAX_ROWS
+        assert len(chosen) == MAX_BACKGROUND_ROWS
         assert all(tuple(row) in known for row in chosen.numbers.tolist())
         assert (choose_background(schema, rows, 0).numbers == chosen.numbers).all()
 
@@ -212,7 +213,7 @@ class TestBackground:
         rows = make_rows(schema, 300)
         chosen = choose_background(schema, rows, 0)
         pairs = {(row[0], row[1]) for row in rows.numbers.tolist()}
-        assert sum((row[0], row[1]) in pairs for row in chosen.numbers.tolist()) < MAX_ROWS / 5
+        assert sum((row[0], row[1]) in pairs for row in chosen.numbers.tolist()) < MAX_BACKGROUND_ROWS / 5
         assert {row[1] for row in chosen.numbers.tolist()} <= {row[1] for row in rows.numbers.tolist()}
         assert all((row[0], row[2]) in {(r[0], r[2]) for r in rows.numbers.tolist()} for row in chosen.numbers.tolist())
 

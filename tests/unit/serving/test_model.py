@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 
 import pytest
 from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError, VersionNotFoundError
-from millrace.serving.loading import Threshold, load_version
+from millrace.serving.model import CaptureRules, Threshold, load_version
 
 from tests.serving_models import MemoryModelSource, churn_onnx, churn_schema, sha256, version_artifacts
 
@@ -20,6 +20,7 @@ def test_a_version_is_loaded_with_its_schema_and_labels(source):
     assert (loaded.model, loaded.version) == ("churn", 3)
     assert loaded.schema == churn_schema()
     assert loaded.labels == (False, True)
+    assert loaded.capture == CaptureRules(1.0, 1_000)
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "signature.json", "model.onnx"])
@@ -43,10 +44,14 @@ def test_an_unknown_version_is_not_found(source):
         load_version(source, "churn", 4)
 
 
-def test_a_threshold_and_the_time_of_registration_are_read_where_they_are(source):
+def test_threshold_capture_rules_and_time_of_registration_are_read(source):
     artifacts = source.versions["churn", 3]
     signature = json.dumps(
-        {**json.loads(artifacts["signature.json"]), "threshold": {"positive_class": "true", "value": 0.3}}
+        {
+            **json.loads(artifacts["signature.json"]),
+            "threshold": {"positive_class": "true", "value": 0.3},
+            "capture": {"sampling_rate": 0.25, "max_rows": 10},
+        }
     )
     manifest = json.loads(artifacts["manifest.json"]) | {"created_at": "2026-05-03T12:00:00+00:00"}
     manifest["artifacts"]["signature.json"]["sha256"] = sha256(signature.encode())
@@ -55,6 +60,7 @@ def test_a_threshold_and_the_time_of_registration_are_read_where_they_are(source
     )
     loaded = load_version(source, "churn", 3)
     assert loaded.threshold == Threshold(1, 0.3)
+    assert loaded.capture == CaptureRules(0.25, 10)
     assert loaded.created_at == datetime(2026, 5, 3, 12, tzinfo=UTC)
 
 

@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 from millrace.features import build_features
 from millrace.schema import Task
-from millrace.serving.loading import LoadedModel, Threshold
-from millrace.serving.onnx_model import OnnxModel
+from millrace.serving.model import LoadedModel, OnnxModel, Threshold
 from millrace.serving.request import RecordsTable
-from millrace.serving.scorer import CHUNK_ROWS, score
+from millrace.serving.scoring import CHUNK_ROWS, score
 
 from tests.serving_models import CHURN_RECORD, churn_onnx, churn_schema
 

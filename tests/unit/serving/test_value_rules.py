@@ -52,7 +52,7 @@ def test_a_value_that_breaks_a_rule_is_a_bad_field(kind, rules, good, bad, told)
 
 def test_a_rule_that_only_warns_is_noted():
     rows = read(reader("integer", maximum=9.0, severity="warning"), 1, 10, 11)
-    assert [(notice.field, notice.message) for notice in rows.notices] == [("x", "2 values: expects at most 9")]
+    assert [(warning.field, warning.message) for warning in rows.warnings] == [("x", "2 values: expects at most 9")]
     assert read(reader("integer", nullable=True, severity="warning"), None).n_rows == 1
 
 

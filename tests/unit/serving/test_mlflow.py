@@ -7,12 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from millrace.errors import InvalidInputError, PayloadTooLargeError, UnsupportedMediaTypeError
 from millrace.schema import Column, TableSchema
-from millrace.serving.loading import LoadedModel
-from millrace.serving.onnx_model import OnnxModel
-from millrace.serving.protocols.mlflow import read_request, write_reply
+from millrace.serving.model import LoadedModel, OnnxModel
+from millrace.serving.protocols import MLFLOW
 from millrace.serving.request import ABSENT, PredictionRequest, RecordsTable, Request, RequestTable
-from millrace.serving.rows import Notice
-from millrace.serving.scorer import Scores
+from millrace.serving.rows import RowWarning
+from millrace.serving.scoring import Scores
 
 JSON = "application/json"
 #: Two features, ``a`` and ``b``.
@@ -23,7 +22,7 @@ SCHEMA = TableSchema(
 
 def read_body(body: bytes, content_type: str | None = JSON, max_rows: int = 10) -> RequestTable:
     headers = {} if content_type is None else {"content-type": content_type}
-    return read_request(Request(body, headers, {}), SCHEMA, max_rows).table
+    return MLFLOW.read(Request(body, headers, {}), SCHEMA, max_rows).table
 
 
 def read(document: Any, max_rows: int = 10) -> RequestTable:
@@ -73,7 +72,7 @@ def test_an_object_of_plain_values_is_one_row():
 def test_plain_values_are_rows_of_a_model_with_one_feature():
     schema = TableSchema((Column("a", "integer"), Column("y", "number", "target")), "regression")
     request = Request(b'{"instances": [1, 2, null]}', {}, {})
-    assert list(read_request(request, schema, 10).table.column("a")) == [1, 2, None]
+    assert list(MLFLOW.read(request, schema, 10).table.column("a")) == [1, 2, None]
 
 
 # -- CSV ---------------------------------------------------------------------------------------------------------------
@@ -96,7 +95,7 @@ def test_a_cell_that_training_would_not_read_as_a_number_stays_text(word):
         (b"\n\n", "the request has no body"),
         (b"a,b\n", "the CSV table holds no rows"),
         (b'a,b\n"1,2\n', "the body is not CSV: unexpected end of data"),
-        (b"a,b\n1\n", "1 rows of 'the CSV table' have another number of values than there are columns"),
+        (b"a,b\n1\n", "some rows of 'the CSV table' have another number of values than there are columns"),
         (b"a, a\n1,2\n", "a column is named twice"),
         (b"a\n" + b"1" * 200_000, "the body is not CSV: field larger than field limit (131072)"),
         (b"\xff", "the body is not text in UTF-8"),
@@ -217,9 +216,9 @@ LOADED = LoadedModel("churn", 3, OnnxModel(None, SCHEMA), SCHEMA)
 
 def test_classes_are_replied_with_label_and_probabilities():
     scores = Scores(
-        ("no", "yes"), ["yes", None], [[0.25, 0.75], None], ["no", None], None, (Notice("plan", "1 value missing"),)
+        ("no", "yes"), ["yes", None], [[0.25, 0.75], None], ["no", None], None, (RowWarning("plan", "1 value missing"),)
     )
-    assert write_reply(ASKED, scores, LOADED, "abc") == {
+    assert MLFLOW.write(ASKED, scores, LOADED, "abc") == {
         "predictions": [
             {"label": "yes", "probabilities": {"no": 0.25, "yes": 0.75}, "decision": "no"},
             {"label": None, "probabilities": None, "decision": None},
@@ -232,7 +231,7 @@ def test_classes_are_replied_with_label_and_probabilities():
 
 
 def test_regression_is_replied_with_numbers():
-    reply = write_reply(ASKED, Scores((), [], [], [], [1.5, None]), LOADED, "abc")
+    reply = MLFLOW.write(ASKED, Scores((), [], [], [], [1.5, None]), LOADED, "abc")
     assert reply["predictions"] == [1.5, None]
     assert "warnings" not in reply
 

@@ -1,0 +1,206 @@
+"""A version as it serves: its ONNX session and schema, loaded with every byte checked against the registry.
+
+The registry's record holds the SHA-256 of ``manifest.json``; the manifest holds that of every artifact. Evaluation
+measures models through :class:`OnnxModel` too, so the model that was measured is the model that serves.
+
+The documents are parsed with the standard library: importing msgspec took as long as 10 ms of a cold start.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from millrace.errors import ArtifactIntegrityError
+from millrace.features import FeatureMatrix
+from millrace.schema import TableSchema
+from millrace.serving.rows import RowReader
+
+#: Names of the inputs and outputs of every exported model.
+NUMBERS_INPUT = "numbers"
+STRINGS_INPUT = "strings"
+PROBABILITIES_OUTPUT = "probabilities"
+VALUE_OUTPUT = "value"
+
+_MANIFEST = "manifest.json"
+_MODEL = "model.onnx"
+_SIGNATURE = "signature.json"
+_BACKGROUND = "background.npz"
+
+BuiltT = TypeVar("BuiltT")
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxModel:
+    """An ONNX Runtime session and the schema that the model was trained under."""
+
+    session: Any
+    schema: TableSchema
+
+    @classmethod
+    def load(cls, body: bytes, schema: TableSchema) -> "OnnxModel":
+        """Open a session on one thread: a function has about one core, and rows are few."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(body, options, providers=["CPUExecutionProvider"])
+        return cls(session, schema)
+
+    def run(self, features: FeatureMatrix) -> npt.NDArray[np.float32]:
+        """Score rows.
+
+        Returns
+        -------
+        float32 array
+            Probabilities of shape (n_rows, n_classes), in the order of ``schema.classes``; for regression,
+            values of shape (n_rows,).
+        """
+        inputs: dict[str, Any] = {}
+        if features.numbers.shape[1]:
+            inputs[NUMBERS_INPUT] = features.numbers
+        if features.strings.shape[1]:
+            inputs[STRINGS_INPUT] = features.strings.astype(object, copy=False)
+        if self.schema.task == "regression":
+            (values,) = self.session.run([VALUE_OUTPUT], inputs)
+            return np.asarray(values, dtype=np.float32).reshape(len(features))
+        (probabilities,) = self.session.run([PROBABILITIES_OUTPUT], inputs)
+        return np.asarray(probabilities, dtype=np.float32)
+
+
+class ModelSource(Protocol):
+    """A store of versions."""
+
+    def alias_version(self, model: str, alias: str) -> int:
+        """Return the version that ``alias`` points to; raises ``ModelNotFoundError`` when there is none."""
+        ...
+
+    def manifest_sha256(self, model: str, version: int) -> str:
+        """Return the SHA-256 of a version's manifest; raises ``VersionNotFoundError``, also when it is retired."""
+        ...
+
+    def artifact(self, model: str, version: int, name: str) -> bytes:
+        """Return an artifact's bytes; raises ``ArtifactNotFoundError``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """Decision threshold of a binary task: the least probability of the positive class, ``schema.classes[index]``."""
+
+    index: int
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureRules:
+    """Extent to which traffic is captured: a share of the requests, and the most rows of one request."""
+
+    sampling_rate: float = 1.0
+    max_rows: int = 1_000
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A version that is ready to serve.
+
+    Parameters
+    ----------
+    threshold : Threshold or None, default=None
+        Of a binary task, if evaluation chose one.
+    created_at : datetime or None, default=None
+        Time of registration, if the manifest has it.
+    read_background : callable or None, default=None
+        Reads the rows that explanations compare with; None for a version that has none.
+    """
+
+    model: str
+    version: int
+    onnx: OnnxModel
+    schema: TableSchema
+    threshold: Threshold | None = None
+    created_at: datetime | None = None
+    capture: CaptureRules = field(default_factory=CaptureRules)
+    read_background: Callable[[], bytes] | None = None
+
+    @cached_property
+    def reader(self) -> RowReader:
+        """Types the rows of requests for this version."""
+        return RowReader(self.schema)
+
+    @cached_property
+    def labels(self) -> tuple[Any, ...]:
+        """The classes as callers know them; empty for regression."""
+        return tuple(self.schema.label(index) for index in range(len(self.schema.classes)))
+
+    @cached_property
+    def _built(self) -> dict[Any, Any]:
+        return {}
+
+    def built(self, build: "Callable[[LoadedModel], BuiltT]") -> BuiltT:
+        """Return ``build(self)``, built on first use and kept as long as this version is loaded."""
+        if build not in self._built:
+            self._built[build] = build(self)
+        found: BuiltT = self._built[build]
+        return found
+
+
+def load_version(source: ModelSource, model: str, version: int) -> LoadedModel:
+    """Load a version's model and schema, and check them.
+
+    Raises
+    ------
+    VersionNotFoundError, ArtifactNotFoundError
+        When the version or one of its artifacts does not exist.
+    ArtifactIntegrityError
+        When the bytes are not those that were registered, or cannot be parsed.
+    """
+
+    def read(name: str, sha256: str) -> bytes:
+        body = source.artifact(model, version, name)
+        if hashlib.sha256(body).hexdigest() != sha256:
+            raise ArtifactIntegrityError(f"{name} of {model} version {version} is not what was registered")
+        return body
+
+    manifest_body = read(_MANIFEST, source.manifest_sha256(model, version))
+    try:
+        manifest = json.loads(manifest_body)
+        artifacts = manifest["artifacts"]
+        model_sha256, signature_sha256 = (artifacts[name]["sha256"] for name in (_MODEL, _SIGNATURE))
+        background_sha256 = artifacts.get(_BACKGROUND, {}).get("sha256")
+        created = manifest.get("created_at")
+        created_at = datetime.fromisoformat(created) if isinstance(created, str) else None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        message = f"{_MANIFEST} of {model} version {version} names no model and signature"
+        raise ArtifactIntegrityError(message) from error
+    signature_body = read(_SIGNATURE, signature_sha256)
+    try:
+        signature = json.loads(signature_body)
+        schema = TableSchema.from_dict(signature["schema"])
+        threshold = _read_threshold(signature.get("threshold"), schema)
+        capture = _read_capture_rules(signature.get("capture"))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactIntegrityError(f"{_SIGNATURE} of {model} version {version} holds no schema") from error
+    onnx = OnnxModel.load(read(_MODEL, model_sha256), schema)
+    background = None if background_sha256 is None else lambda: read(_BACKGROUND, background_sha256)
+    return LoadedModel(model, version, onnx, schema, threshold, created_at, capture, background)
+
+
+def _read_threshold(document: Any, schema: TableSchema) -> Threshold | None:
+    if document is None:
+        return None
+    if schema.task != "binary":
+        raise ValueError("only a binary task has a threshold")
+    return Threshold(schema.classes.index(document["positive_class"]), float(document["value"]))
+
+
+def _read_capture_rules(document: Any) -> CaptureRules:
+    rules = document or {}
+    return CaptureRules(float(rules.get("sampling_rate", 1.0)), int(rules.get("max_rows", 1_000)))

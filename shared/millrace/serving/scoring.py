@@ -1,0 +1,173 @@
+"""Scoring typed rows: labels, probabilities, decisions and explanations, the same for every protocol."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from millrace.errors import FieldError, InvalidInputError
+from millrace.features import FeatureMatrix
+from millrace.serving.model import LoadedModel
+from millrace.serving.request import PredictionRequest
+from millrace.serving.rows import RowWarning, TypedRows
+
+if TYPE_CHECKING:
+    from millrace.serving.explain import Explainer, Explanation, Output
+
+#: Rows that are scored at once: matrices stay small whatever a request holds.
+CHUNK_ROWS = 1_024
+
+_BAD_ROW = FieldError("*", "cannot be scored")
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Predictions for the rows of a request, as plain Python values.
+
+    A number that is not finite is None, and so is everything about a bad row.
+
+    Parameters
+    ----------
+    classes : tuple of str
+        In the order of ``probabilities``. Classes, labels, probabilities and decisions are empty for regression.
+    labels, decisions : list
+        The most probable class of each row, as callers know it; the positive class from the threshold on that
+        evaluation chose, the other below, or the label if no threshold was chosen.
+    values : list of (float or None), or None
+        The predicted value of each row, for regression.
+    bad_rows : mapping of int to tuple of FieldError
+        Errors of rows that were not scored.
+    explanations : list of (Explanation or None), or None
+        Of each row, if requested.
+    """
+
+    classes: tuple[str, ...]
+    labels: list[Any]
+    probabilities: list[list[float] | None]
+    decisions: list[Any]
+    values: list[float | None] | None
+    warnings: tuple[RowWarning, ...] = ()
+    bad_rows: Mapping[int, tuple[FieldError, ...]] = field(default_factory=dict)
+    explanations: "list[Explanation | None] | None" = None
+
+    def __len__(self) -> int:
+        return len(self.labels if self.values is None else self.values)
+
+    def without_columns(self) -> "Scores":
+        """Return scores that name no column: without warnings, and of bad rows only their numbers."""
+        return replace(self, warnings=(), bad_rows=dict.fromkeys(self.bad_rows, (_BAD_ROW,)))
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A scored request: its good rows, and the scores of all its rows in their order."""
+
+    loaded: LoadedModel
+    request: PredictionRequest
+    rows: TypedRows
+    scores: Scores
+    prediction_id: str
+
+
+def score(loaded: LoadedModel, rows: TypedRows) -> Scores:
+    """Score typed rows; bad rows keep their places, with nothing in them."""
+    chunks = [(start, min(start + CHUNK_ROWS, rows.n_rows)) for start in range(0, rows.n_rows, CHUNK_ROWS)]
+    outputs = [loaded.onnx.run(rows.features(*chunk)) for chunk in chunks]
+    output = outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+    scores = _regress(output, rows) if loaded.schema.task == "regression" else _classify(loaded, output, rows)
+    return _with_gaps(scores, rows) if rows.bad_rows else scores
+
+
+def _regress(output: Any, rows: TypedRows) -> Scores:
+    values = output.tolist()
+    finite = np.isfinite(output)
+    if not finite.all():
+        values = [value if is_finite else None for value, is_finite in zip(values, finite.tolist(), strict=True)]
+    return Scores((), [], [], [], values, rows.warnings)
+
+
+def _classify(loaded: LoadedModel, output: Any, rows: TypedRows) -> Scores:
+    names = loaded.labels
+    probabilities = output.tolist()
+    labels = [names[winner] for winner in output.argmax(axis=1).tolist()]
+    decisions = labels
+    if loaded.threshold is not None:
+        index, least = loaded.threshold.index, loaded.threshold.value
+        positive, negative = names[index], names[1 - index]
+        decisions = [positive if row[index] >= least else negative for row in probabilities]
+    finite = np.isfinite(output)
+    if not finite.all():
+        finite_rows = finite.all(axis=1).tolist()
+        labels, probabilities, decisions = (
+            [value if is_finite else None for value, is_finite in zip(values, finite_rows, strict=True)]
+            for values in (labels, probabilities, decisions)
+        )
+    return Scores(loaded.schema.classes, labels, probabilities, decisions, None, rows.warnings)
+
+
+def _with_gaps(scores: Scores, rows: TypedRows) -> Scores:
+    """Move scored rows to their places in the request."""
+    total = rows.n_rows + len(rows.bad_rows)
+
+    def spread(values: list[Any]) -> list[Any]:
+        remaining = iter(values)
+        return [None if row in rows.bad_rows else next(remaining) for row in range(total)]
+
+    return replace(
+        scores,
+        labels=spread(scores.labels) if scores.classes else [],
+        probabilities=spread(scores.probabilities) if scores.classes else [],
+        decisions=spread(scores.decisions) if scores.classes else [],
+        values=None if scores.values is None else spread(scores.values),
+        bad_rows=rows.bad_rows,
+    )
+
+
+def explain_scores(loaded: LoadedModel, rows: TypedRows, scores: Scores) -> "list[Explanation | None]":
+    """Explain every prediction; None for rows without one.
+
+    Raises ``InvalidInputError`` when there are too many rows, or the version has no data to compare with.
+    """
+    from millrace.serving.explain import Explanation  # noqa: PLC0415 - few requests need it
+
+    explainer = loaded.built(_load_explainer)
+    explainer.check_cost(rows.n_rows)
+    names = tuple(column.name for column in loaded.schema.features)
+    found: list[Explanation | None] = [None] * (rows.n_rows + len(rows.bad_rows))
+    for place, row in enumerate(rows.good_rows):
+        explained = _explained_output(loaded, scores, row)
+        if explained is not None:
+            label, prediction, output = explained
+            features = rows.features(place, place + 1)
+            if len(features) > 1:  # few rows come all at once
+                features = features.take(np.array([place]))
+            features = FeatureMatrix(features.numbers, features.strings.astype(object))
+            found[row] = Explanation(label, prediction, names, explainer.explain(features, output))
+    return found
+
+
+def _load_explainer(loaded: LoadedModel) -> "Explainer":
+    from millrace.serving.explain import Explainer, load_background  # noqa: PLC0415 - few requests need it
+
+    if loaded.read_background is None:
+        message = f"version {loaded.version} of {loaded.model} was registered without data for explanations"
+        raise InvalidInputError(f"{message}: train it again")
+    return Explainer(loaded.schema, load_background(loaded.read_background()))
+
+
+def _explained_output(loaded: LoadedModel, scores: Scores, row: int) -> "tuple[Any, float, Output] | None":
+    """Return the class to explain, its probability, and its function; None where nothing finite was predicted."""
+    if scores.values is not None:
+        value = scores.values[row]
+        return None if value is None else (None, value, loaded.onnx.run)
+    probabilities = scores.probabilities[row]
+    if probabilities is None:
+        return None
+    index = 1 if loaded.schema.task == "binary" else int(np.argmax(probabilities))
+
+    def output(features: FeatureMatrix) -> npt.NDArray[np.float32]:
+        return loaded.onnx.run(features)[:, index]
+
+    return loaded.labels[index], probabilities[index], output
