@@ -19,14 +19,14 @@ import pyarrow.compute as pc
 
 from millrace.data.expressions import Expression, parse_expression
 from millrace.data.findings import MAX_EXAMPLES, Finding, Severity, shorten
-from millrace.data.quarantine import MASK, MAX_QUARANTINED, Fault, Kind, aside_rows, malformed_rows
+from millrace.data.quarantine import MAX_QUARANTINED, Fault, Kind, aside_rows, malformed_rows
 from millrace.data.raw import RowBatch
 from millrace.data.row_store import to_values
 from millrace.data.rules import Positions, broken_rules, true_positions, word_positions
 from millrace.data.typed_table import Converted, TypedTable, convert, encode_target, stored_column, stored_rows
 from millrace.data.words import hash_words
 from millrace.errors import InvalidInputError
-from millrace.schema import Column, ColumnType, TableSchema
+from millrace.schema import MASK, Column, ColumnType, TableSchema
 from millrace.spec.data import ExpressionCheck
 
 BoolArray = npt.NDArray[np.bool_]

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from millrace.data.findings import Finding, error, warning
-from millrace.data.quarantine import MASK
 from millrace.data.typed_table import TypedTable, missing_mask
+from millrace.schema import MASK
 from millrace.spec.data import TableChecks
 
 #: A number with more different values than this makes no groups.
