@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from millrace.data import read
-from millrace.data.examination import examine
+from millrace.data.validation import validate_upload
 from millrace.spec import ModelSpec
 from worker import Counts, serve
 
@@ -12,7 +12,7 @@ read.MAX_FILE_BYTES = 10**11
 
 def whole(path: Path) -> Counts:
     """Examine the file as a model's first upload."""
-    examined = examine(path, "t.csv", ModelSpec(), {}, None)
+    examined = validate_upload(path, "t.csv", ModelSpec(), {}, None)
     assert examined.accepted, examined.reasons
     return {}
 

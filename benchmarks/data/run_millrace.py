@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 from millrace.data import read
 from millrace.data.checks import check_table, check_whole
-from millrace.data.compare import NO_HISTORY
+from millrace.data.dataset_checks import NO_DATASET_HISTORY
 from millrace.data.findings import Finding
 from millrace.data.raw import RowBatch
-from millrace.data.row_store import StoredColumns
+from millrace.data.typed_table import StoredColumns
 from millrace.schema import Column, ColumnRules, TableSchema
 from millrace.spec.data import TableChecks
 from table import CHECKS
@@ -88,7 +88,7 @@ def load(path: Path) -> InMemory:
 def check(reader: object) -> Counts:
     """Hold a table to the rules, and count what breaks them."""
     checked = check_table(reader, SCHEMA, 1.0)
-    findings = [*checked.findings, *check_whole(checked.table, checked.lines, TableChecks(), NO_HISTORY)]
+    findings = [*checked.findings, *check_whole(checked.table, checked.lines, TableChecks(), NO_DATASET_HISTORY)]
     return {
         f"{found.column}:{KINDS.get(found.check, found.check)}": found.count for found in findings if _counts(found)
     }

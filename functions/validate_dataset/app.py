@@ -10,8 +10,8 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.aws.clients import object_store, registry
 from millrace.contracts import RunPointer
-from millrace.data.read import Limits
-from millrace.data.validation import validate_run
+from millrace.data.ingest import validate_run
+from millrace.data.read import UploadLimits
 from millrace.observability import logger
 from millrace.settings import ValidateDatasetSettings, load_settings
 
@@ -28,7 +28,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         registry=runs,
         data_store=object_store(settings.data_bucket),
         now=datetime.now(UTC),
-        limits=Limits.for_memory(settings.aws_lambda_function_memory_size),
+        limits=UploadLimits.for_memory(settings.aws_lambda_function_memory_size),
     )
     logger.info("data validated", model=run.model, run_id=run.run_id, outcome=verdict.outcome, reasons=verdict.reasons)
     return verdict.model_dump(mode="json")

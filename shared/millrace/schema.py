@@ -19,6 +19,8 @@ TASKS: tuple[Task, ...] = get_args(Task)
 NULL_STRINGS = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"})
 #: Numbers as uploads and requests in CSV may write them.
 NUMBER_PATTERN = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+#: Columns that a table may have.
+MAX_COLUMNS = 2_000
 #: Shown instead of values of sensitive columns.
 MASK = "***"
 

@@ -220,8 +220,8 @@ def test_five_hundred_classes_are_refused_with_the_limit_and_the_remedy(applicat
     run = run_of(application, "churn", result["run_id"])["run"]
     assert run["reasons"] == [
         (
-            "classes.csv: the target 'label' has 500 classes; at most 100 can be told apart: "
-            "write the rarer ones as one, say, 'other'"
+            "classes.csv: the target 'label' has 500 classes; at most 100 are supported: "
+            "merge the rarer ones into one, such as 'other'"
         )
     ]
     assert run["status"] == "rejected"

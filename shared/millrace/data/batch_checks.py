@@ -17,14 +17,27 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millrace.data.expressions import Expression, parse_expression
 from millrace.data.findings import MAX_EXAMPLES, Finding, Severity, shorten
-from millrace.data.quarantine import MAX_QUARANTINED, Fault, Kind, aside_rows, malformed_rows
+from millrace.data.quarantine import MAX_QUARANTINED, Kind, RejectReason, quarantine_malformed, quarantine_rows
 from millrace.data.raw import RowBatch
-from millrace.data.row_store import to_values
-from millrace.data.rules import Positions, broken_rules, true_positions, word_positions
-from millrace.data.typed_table import Converted, TypedTable, convert, encode_target, stored_column, stored_rows
-from millrace.data.words import hash_words
+from millrace.data.row_rules import (
+    Expression,
+    Positions,
+    broken_rules,
+    code_positions,
+    parse_expression,
+    true_positions,
+)
+from millrace.data.typed_table import (
+    Converted,
+    TypedTable,
+    convert,
+    encode_target,
+    hash_text,
+    stored_column,
+    stored_rows,
+    to_values,
+)
 from millrace.errors import InvalidInputError
 from millrace.schema import MASK, Column, ColumnType, TableSchema
 from millrace.spec.data import ExpressionCheck
@@ -38,7 +51,7 @@ LookUp = Callable[[int], list[Example]]
 
 
 @dataclass(slots=True)
-class Tally:
+class FailureCount:
     """How often one check failed, and where first.
 
     A batch's failures are looked at only if those of the batches before it are too few to show.
@@ -53,7 +66,7 @@ class Tally:
         self.count += count
         self._look_ups.append(look_up)
 
-    def merge(self, later: "Tally") -> None:
+    def merge(self, later: "FailureCount") -> None:
         """Add what was counted later in the file."""
         self.count += later.count
         self._rows.extend(later.rows(MAX_EXAMPLES - len(self._rows)))
@@ -86,11 +99,11 @@ def look_up_rows(
 
 
 @dataclass(slots=True)
-class BatchFaults:
+class BatchRejects:
     """The rows of a batch that are at fault, each for the first fault found in it."""
 
     batch: RowBatch
-    _faults: list[Fault] = field(default_factory=list)
+    _faults: list[RejectReason] = field(default_factory=list)
     _first: npt.NDArray[np.int64] | None = None
 
     def add(self, kind: Kind, column: Column | None, positions: Positions, reason: str) -> None:
@@ -98,19 +111,21 @@ class BatchFaults:
         if self._first is None:
             self._first = np.full(len(self.batch), -1, dtype=np.int64)
         self._first[positions[self._first[positions] < 0]] = len(self._faults)
-        self._faults.append(Fault(kind, column.name if column else None, reason))
+        self._faults.append(RejectReason(kind, column.name if column else None, reason))
 
     def set_aside(self, masked: frozenset[str]) -> tuple[BoolArray | None, list[pa.Table]]:
         """Tell which rows are kept, None when all are, and describe the others, malformed ones among them."""
-        aside = []
+        quarantined = []
         if self.batch.malformed:
-            aside.append(malformed_rows(self.batch.malformed, masked=bool(masked)))
+            quarantined.append(quarantine_malformed(self.batch.malformed, masked=bool(masked)))
         if self._first is None or not (self._first >= 0).any():
-            return None, aside
+            return None, quarantined
         positions = np.flatnonzero(self._first >= 0)
-        cells = self.batch.cells.take(pa.array(positions))
-        aside.append(aside_rows(self.batch.lines[positions], self._faults, self._first[positions], cells, masked))
-        return self._first < 0, aside
+        strings = self.batch.strings.take(pa.array(positions))
+        quarantined.append(
+            quarantine_rows(self.batch.lines[positions], self._faults, self._first[positions], strings, masked)
+        )
+        return self._first < 0, quarantined
 
 
 #: Repeats that are described at a time.
@@ -122,7 +137,7 @@ MANY_ROWS = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Repeats:
+class Duplicates:
     """Rows of a column that repeat an earlier value.
 
     Parameters
@@ -140,41 +155,41 @@ class Repeats:
         return len(self.rows)
 
 
-NO_REPEATS = Repeats(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+NO_DUPLICATES = Duplicates(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
 
 
-def find_repeats(stored: pa.ChunkedArray) -> Repeats:
+def find_duplicates(stored: pa.ChunkedArray) -> Duplicates:
     """Find the rows of a column that repeat an earlier value; missing values repeat nothing."""
     if len(stored) - stored.null_count < 2:  # noqa: PLR2004  # two that could be equal
-        return NO_REPEATS
+        return NO_DUPLICATES
     if len(stored) > MANY_ROWS and not pa.types.is_floating(stored.type) and not pa.types.is_timestamp(stored.type):
-        return _repeats_among_many(stored)
+        return _duplicates_among_many(stored)
     if pa.types.is_dictionary(stored.type) or pa.types.is_string(stored.type):
         words = stored.cast(pa.string())
         if pc.count_distinct(words).as_py() == len(words) - words.null_count:
-            return NO_REPEATS
+            return NO_DUPLICATES
         encoded = words.combine_chunks().dictionary_encode()
         codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
     else:
         if stored.null_count == 0 and _all_differ([_view(chunk) for chunk in stored.chunks if len(chunk)]):
-            return NO_REPEATS
+            return NO_DUPLICATES
         codes = np.asarray(pd.factorize(to_values(stored))[0])
-    return _repeats_of(codes.astype(np.int64))
+    return _duplicates_of(codes.astype(np.int64))
 
 
-def _repeats_among_many(stored: pa.ChunkedArray) -> Repeats:
+def _duplicates_among_many(stored: pa.ChunkedArray) -> Duplicates:
     """Find repeated words by their hashes, with a tenth of the memory that a table of the words takes."""
     known = np.flatnonzero(pc.is_valid(stored).to_numpy())
-    hashes = np.concatenate([hash_words(chunk.drop_null()) for chunk in stored.chunks])
+    hashes = np.concatenate([hash_text(chunk.drop_null()) for chunk in stored.chunks])
     ordered = np.sort(hashes)
     repeated = np.isin(hashes, np.unique(ordered[1:][ordered[1:] == ordered[:-1]]))
     suspects = known[repeated]
     if not len(suspects):
-        return NO_REPEATS
+        return NO_DUPLICATES
     # Equal hashes may, once in a lifetime, be of different words: these few are compared as words.
     words = pc.take(stored, pa.array(suspects)).cast(pa.string()).to_numpy(zero_copy_only=False)
-    among = _repeats_of(np.asarray(pd.factorize(words)[0], dtype=np.int64))
-    return Repeats(suspects[among.rows], suspects[among.firsts])
+    among = _duplicates_of(np.asarray(pd.factorize(words)[0], dtype=np.int64))
+    return Duplicates(suspects[among.rows], suspects[among.firsts])
 
 
 def _view(numbers: pa.Array) -> npt.NDArray[Any]:
@@ -200,7 +215,7 @@ def _all_differ(parts: Sequence[npt.NDArray[Any]]) -> bool:
     return int(np.count_nonzero(seen)) == rows
 
 
-def _repeats_of(codes: Positions) -> Repeats:
+def _duplicates_of(codes: Positions) -> Duplicates:
     """Find repeated codes; -1 stands for a missing value."""
     firsts = np.full(int(codes.max()) + 1, -1, dtype=np.int64)
     positions = np.arange(len(codes))
@@ -208,22 +223,22 @@ def _repeats_of(codes: Positions) -> Repeats:
     # Written from the last row to the first, so that what stays is the first.
     firsts[codes[known][::-1]] = positions[known][::-1]
     rows = positions[known & (firsts[codes] != positions)]
-    return Repeats(rows, firsts[codes[rows]])
+    return Duplicates(rows, firsts[codes[rows]])
 
 
-def count_repeats(table: TypedTable, lines: Positions, column: Column, repeats: Repeats) -> Tally:
+def count_duplicates(table: TypedTable, lines: Positions, column: Column, repeats: Duplicates) -> FailureCount:
     """Count repeats, and show the first few."""
-    tally, shown = Tally(), stored_column(table, column)
+    failure, shown = FailureCount(), stored_column(table, column)
     look_up = look_up_rows(lines, repeats.rows, lambda row: shown_value(shown[row].as_py()), masked=column.sensitive)
-    tally.add(len(repeats), look_up)
-    return tally
+    failure.add(len(repeats), look_up)
+    return failure
 
 
-def describe_repeats(
+def describe_duplicates(
     table: TypedTable,
     lines: Positions,
     column: Column,
-    repeats: Repeats,
+    repeats: Duplicates,
     *,
     masked: frozenset[str],
     place: Callable[[int], str],
@@ -231,13 +246,14 @@ def describe_repeats(
     """Describe the rows that repeat a value, as they were typed: their text has been let go by now."""
     for start in range(0, min(len(repeats), MAX_QUARANTINED + 1), _ROWS_AT_ONCE):
         rows, firsts = repeats.rows[start : start + _ROWS_AT_ONCE], repeats.firsts[start : start + _ROWS_AT_ONCE]
-        cells = stored_rows(table, rows)
-        texts = pa.table({name: _as_text(cells.column(name)) for name in cells.column_names})
+        strings = stored_rows(table, rows)
+        texts = pa.table({name: _as_text(strings.column(name)) for name in strings.column_names})
         rule = f"{column.name!r} should differ in every row"
         faults = [
-            Fault("repeat", column.name, f"{rule}, and {place(line)} has it already") for line in lines[firsts].tolist()
+            RejectReason("repeat", column.name, f"{rule}, and {place(line)} has it already")
+            for line in lines[firsts].tolist()
         ]
-        yield aside_rows(lines[rows], faults, np.arange(len(rows)), texts, masked)
+        yield quarantine_rows(lines[rows], faults, np.arange(len(rows)), texts, masked)
 
 
 def _as_text(stored: pa.ChunkedArray) -> pa.Array:
@@ -257,7 +273,7 @@ Key = TypeVar("Key")
 #: So many numbers are looked for one by one.
 _FEW_CLASSES = 16
 
-TYPE_IN_WORDS: dict[ColumnType, str] = {
+TYPE_LABELS: dict[ColumnType, str] = {
     "integer": "an integer",
     "number": "a number",
     "boolean": "a boolean",
@@ -268,7 +284,7 @@ TYPE_IN_WORDS: dict[ColumnType, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class ParsedCheck:
     """A condition over several columns, and what it means; or why it means nothing."""
 
     check: ExpressionCheck
@@ -276,31 +292,31 @@ class Condition:
     fault: str = ""
 
 
-def understand(checks: Sequence[ExpressionCheck]) -> list[Condition]:
+def parse_checks(checks: Sequence[ExpressionCheck]) -> list[ParsedCheck]:
     """Parse what the spec demands of several columns together."""
     conditions = []
     for check in checks:
         try:
-            conditions.append(Condition(check, parse_expression(check.expression)))
+            conditions.append(ParsedCheck(check, parse_expression(check.expression)))
         except InvalidInputError as fault:
-            conditions.append(Condition(check, None, fault.message))
+            conditions.append(ParsedCheck(check, None, fault.message))
     return conditions
 
 
 @dataclass(slots=True)
-class Tallies:
+class FailureCounts:
     """How often each check failed, by column; :attr:`faults` says which conditions could not be computed."""
 
     present: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    bad: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
-    broken: dict[tuple[str, str, str], Tally] = field(default_factory=lambda: defaultdict(Tally))
-    unknown_categories: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
-    fractions: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
-    unknown_classes: Tally = field(default_factory=Tally)
-    unmet: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    bad: dict[str, FailureCount] = field(default_factory=lambda: defaultdict(FailureCount))
+    broken: dict[tuple[str, str, str], FailureCount] = field(default_factory=lambda: defaultdict(FailureCount))
+    unknown_categories: dict[str, FailureCount] = field(default_factory=lambda: defaultdict(FailureCount))
+    fractions: dict[str, FailureCount] = field(default_factory=lambda: defaultdict(FailureCount))
+    unknown_classes: FailureCount = field(default_factory=FailureCount)
+    unmet: dict[str, FailureCount] = field(default_factory=lambda: defaultdict(FailureCount))
     faults: dict[str, str] = field(default_factory=dict)
 
-    def merge(self, later: "Tallies") -> None:
+    def merge(self, later: "FailureCounts") -> None:
         """Add what was counted in a batch that comes later in the file."""
         for name, count in later.present.items():
             self.present[name] += count
@@ -313,13 +329,13 @@ class Tallies:
         self.faults = later.faults | self.faults
 
 
-def _merge(tallies: dict[Key, Tally], later: dict[Key, Tally]) -> None:
-    for key, tally in later.items():
-        tallies[key].merge(tally)
+def _merge(failures: dict[Key, FailureCount], later: dict[Key, FailureCount]) -> None:
+    for key, failure in later.items():
+        failures[key].merge(failure)
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedBatch:
+class BatchResult:
     """What became of a batch.
 
     Parameters
@@ -339,79 +355,79 @@ class JudgedBatch:
     rows: int
     columns: dict[str, pa.Array]
     lines: npt.NDArray[np.int64]
-    aside: list[pa.Table]
-    tallies: Tallies
+    quarantined: list[pa.Table]
+    failures: FailureCounts
 
 
-def judge_batch(
-    schema: TableSchema, conditions: Sequence[Condition], masked: frozenset[str], batch: RowBatch
-) -> JudgedBatch:
+def validate_batch(
+    schema: TableSchema, conditions: Sequence[ParsedCheck], masked: frozenset[str], batch: RowBatch
+) -> BatchResult:
     """Hold a batch to a schema and to conditions; values of the columns ``masked`` are not shown."""
-    judge = _Judge(schema, batch, masked)
-    columns = {column.name: judge.judge_column(column) for column in schema.columns}
-    judge.judge_target(columns[schema.target.name])
+    validate = _BatchValidator(schema, batch, masked)
+    columns = {column.name: validate.validate_column(column) for column in schema.columns}
+    validate.validate_target(columns[schema.target.name])
     for condition in conditions:
-        judge.judge_condition(condition, columns)
-    kept, aside = judge.faults.set_aside(masked)
+        validate.check_condition(condition, columns)
+    kept, quarantined = validate.faults.set_aside(masked)
     lines = batch.lines
     if kept is not None:
         selection = pa.array(kept)
         columns = {name: stored.filter(selection) for name, stored in columns.items()}
         lines = lines[kept]
     rows = len(batch) + len(batch.malformed)
-    return JudgedBatch(rows, columns, lines, aside, judge.tallies)
+    return BatchResult(rows, columns, lines, quarantined, validate.failures)
 
 
 @dataclass(slots=True)
-class _Judge:
+class _BatchValidator:
     """Judges one batch."""
 
     schema: TableSchema
     batch: RowBatch
     masked: frozenset[str]
-    tallies: Tallies = field(default_factory=Tallies)
-    faults: BatchFaults = field(init=False)
+    failures: FailureCounts = field(default_factory=FailureCounts)
+    faults: BatchRejects = field(init=False)
 
     def __post_init__(self) -> None:
-        self.faults = BatchFaults(self.batch)
+        self.faults = BatchRejects(self.batch)
 
-    def judge_column(self, column: Column) -> pa.Array:
+    def validate_column(self, column: Column) -> pa.Array:
         """Type a column and judge its values; return it as it is stored."""
         converted = convert(column, self.batch)
         stored, bad = converted.stored, converted.bad
-        self.tallies.present[column.name] += len(stored) - stored.null_count
+        self.failures.present[column.name] += len(stored) - stored.null_count
         if bad is not None:
             positions = np.flatnonzero(bad)
-            self.tallies.present[column.name] += len(positions)
-            self._count(self.tallies.bad[column.name], column, positions, self.batch.column(column.name))
+            self.failures.present[column.name] += len(positions)
+            self._count(self.failures.bad[column.name], column, positions, self.batch.column(column.name))
             if column.role != "ignored":
-                self.faults.add("type", column, positions, f"{column.name!r} should be {TYPE_IN_WORDS[column.type]}")
+                self.faults.add("type", column, positions, f"{column.name!r} should be {TYPE_LABELS[column.type]}")
         if column.name in self.batch.names:
-            self._judge_values(column, converted)
+            self._validate_values(column, converted)
         return stored
 
-    def _judge_values(self, column: Column, converted: Converted) -> None:
-        stored, tallies = converted.stored, self.tallies
-        for failures in broken_rules(column, converted, self.batch):
-            tally = tallies.broken[(column.name, failures.check, failures.demand)]
-            self._count(tally, column, failures.positions, stored)
+    def _validate_values(self, column: Column, converted: Converted) -> None:
+        stored, failures = converted.stored, self.failures
+        for broken in broken_rules(column, converted, self.batch):
+            failure = failures.broken[(column.name, broken.check, broken.demand)]
+            self._count(failure, column, broken.positions, stored)
             if column.rules.severity == "error":
-                self.faults.add("rule", column, failures.positions, f"{column.name!r} should {failures.demand}")
+                self.faults.add("rule", column, broken.positions, f"{column.name!r} should {broken.demand}")
         if column.role != "feature":
             return
         if column.type == "category" and column.categories:
             known = pc.is_in(stored.dictionary, value_set=pa.array(column.categories))
-            unknown = word_positions(stored, true_positions(pc.invert(known)))
+            unknown = code_positions(stored, true_positions(pc.invert(known)))
             if len(unknown):
-                self._count(tallies.unknown_categories[column.name], column, unknown, stored)
+                self._count(failures.unknown_categories[column.name], column, unknown, stored)
         elif column.type == "integer" and converted.numbers is not None:
             values = converted.numbers.values
             fractional = np.trunc(values) != values
             if np.count_nonzero(fractional) > stored.null_count:
                 positions = np.flatnonzero(fractional & ~np.isnan(values))
-                self._count(tallies.fractions[column.name], column, positions, stored)
+                self._count(failures.fractions[column.name], column, positions, stored)
 
-    def judge_target(self, stored: pa.Array) -> None:
+    def validate_target(self, stored: pa.Array) -> None:
         """Set rows aside whose target is missing or of an unknown class."""
         column = self.schema.target
         if column.name not in self.batch.names:
@@ -428,10 +444,10 @@ class _Judge:
             words = stored.cast(foreign.type.value_type) if pa.types.is_dictionary(foreign.type) else stored
             known_as = foreign.cast(words.type) if foreign.type != words.type else foreign
             unknown = true_positions(pc.is_in(words, value_set=known_as))
-            self._count(self.tallies.unknown_classes, column, unknown, stored)
+            self._count(self.failures.unknown_classes, column, unknown, stored)
             self.faults.add("class", column, unknown, f"the target {column.name!r} has an unknown class")
 
-    def judge_condition(self, condition: Condition, columns: dict[str, pa.Array]) -> None:
+    def check_condition(self, condition: ParsedCheck, columns: dict[str, pa.Array]) -> None:
         """Set rows aside, or count them, that do not meet a condition."""
         check, expression = condition.check, condition.expression
         if expression is None:
@@ -439,12 +455,12 @@ class _Judge:
         try:
             positions = true_positions(expression.failures(columns))
         except InvalidInputError as fault:
-            self.tallies.faults[check.name] = fault.message
+            self.failures.faults[check.name] = fault.message
             return
         if not len(positions):
             return
         shown = pa.table({column: columns[column] for column in sorted(expression.columns)})
-        self.tallies.unmet[check.name].add(
+        self.failures.unmet[check.name].add(
             len(positions),
             look_up_rows(
                 self.batch.lines, positions, partial(_shown_row, shown), masked=bool(self.masked & expression.columns)
@@ -453,18 +469,18 @@ class _Judge:
         if check.severity == "error":
             self.faults.add("rule", None, positions, f"{check.name}: {check.expression} is not so")
 
-    def _count(self, tally: Tally, column: Column, positions: Positions, values: pa.Array) -> None:
+    def _count(self, failure: FailureCount, column: Column, positions: Positions, values: pa.Array) -> None:
         # What is kept for later must not keep the whole batch with it.
-        show = partial(_shown_cell, values)
-        tally.add(len(positions), look_up_rows(self.batch.lines, positions, show, masked=column.sensitive))
+        show = partial(_shown_value, values)
+        failure.add(len(positions), look_up_rows(self.batch.lines, positions, show, masked=column.sensitive))
 
 
-def _shown_cell(values: pa.Array, row: int) -> str:
+def _shown_value(values: pa.Array, row: int) -> str:
     return shown_value(values[row].as_py())
 
 
-def _shown_row(cells: pa.Table, row: int) -> str:
-    (record,) = cells.slice(row, 1).to_pylist()
+def _shown_row(strings: pa.Table, row: int) -> str:
+    (record,) = strings.slice(row, 1).to_pylist()
     return ", ".join(f"{key}={value}" for key, value in record.items())
 
 

@@ -251,7 +251,7 @@ class RecordLayout:
     widths: npt.NDArray[np.int64]
 
 
-def lay_out(body: bytes, delimiter: str) -> RecordLayout:
+def find_records(body: bytes, delimiter: str) -> RecordLayout:
     """Find the records of a plain block."""
     view = np.frombuffer(body, dtype=np.uint8)
     breaks = record_ends(body)

@@ -15,8 +15,7 @@ import numpy.typing as npt
 
 from millrace.captures.joining import CLOCK_TOLERANCE, JoinedWindow, join_window
 from millrace.captures.window import CapturedWindow, read_window
-from millrace.data.row_store import is_text
-from millrace.data.typed_table import TypedTable
+from millrace.data.typed_table import TypedTable, is_text
 from millrace.features import MISSING_STRING
 from millrace.ports import ObjectStore
 from millrace.schema import Column, TableSchema

@@ -20,7 +20,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _LINE_END_BYTES = 1 << 16
 
 
-class Bytes(Protocol):
+class ByteSource(Protocol):
     """What a file's bytes are read from."""
 
     def read(self, size: int, /) -> bytes:
@@ -86,7 +86,7 @@ class Content:
                 raise InvalidInputError("the gzip file is damaged or cut off: upload it again") from fault
 
     @contextmanager
-    def open_lines(self) -> Iterator[Bytes]:
+    def open_lines(self) -> Iterator[ByteSource]:
         """Open the unpacked bytes, so that what is read ends with a line where that costs nothing."""
         with self.open() as stream:
             yield stream if self.compressed else WholeLines(stream)
@@ -157,7 +157,7 @@ def too_large(max_bytes: int) -> PayloadTooLargeError:
 
 
 @dataclass(frozen=True, slots=True)
-class Encoding:
+class TextEncoding:
     """How a file's bytes become text.
 
     Parameters
@@ -195,10 +195,10 @@ class Encoding:
         return ()
 
 
-UTF_8 = Encoding("utf-8-sig")
+UTF_8 = TextEncoding("utf-8-sig")
 
 
-def detect_encoding(content: Content) -> Encoding:
+def detect_encoding(content: Content) -> TextEncoding:
     """Find the encoding of a text file: UTF-8, UTF-16, else a Windows or Latin single-byte one.
 
     A file in which some lines that are not ASCII are valid UTF-8 *is* UTF-8; its other lines are at fault.
@@ -218,11 +218,11 @@ def detect_encoding(content: Content) -> Encoding:
     if _decodes(content.pieces(), "utf-8"):
         return UTF_8
     if _has_utf8_line(content):
-        return Encoding("utf-8-sig", mixed=True)
-    return Encoding("cp1252" if _decodes(content.pieces(), "cp1252") else "latin-1")
+        return TextEncoding("utf-8-sig", mixed=True)
+    return TextEncoding("cp1252" if _decodes(content.pieces(), "cp1252") else "latin-1")
 
 
-def stated_encoding(content: Content, name: str) -> Encoding:
+def stated_encoding(content: Content, name: str) -> TextEncoding:
     """Take the encoding that the user states.
 
     Raises
@@ -232,14 +232,14 @@ def stated_encoding(content: Content, name: str) -> Encoding:
     """
     plain = codecs.lookup(name).name
     if plain in ("utf-8", "utf-8-sig"):
-        return Encoding("utf-8-sig", mixed=not _decodes(content.pieces(), "utf-8"), stated=True)
+        return TextEncoding("utf-8-sig", mixed=not _decodes(content.pieces(), "utf-8"), stated=True)
     if not _decodes(content.pieces(), name):
         raise InvalidInputError(f"the file is not written in {name}, as the spec's read.encoding says")
-    return Encoding(name, stated=True)
+    return TextEncoding(name, stated=True)
 
 
 @dataclass(slots=True)
-class Text:
+class TextFile:
     """A text file, read as UTF-8 whatever it is written in.
 
     All encodings that are told apart write ASCII alike. So the encoding is found out once a byte turns up that is not
@@ -260,7 +260,7 @@ class Text:
 
     content: Content
     stated: str | None = None
-    _encoding: Encoding | None = field(init=False, default=None)
+    _encoding: TextEncoding | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         if self.stated:
@@ -269,7 +269,7 @@ class Text:
             self._encoding = detect_encoding(self.content)
 
     @property
-    def encoding(self) -> Encoding:
+    def encoding(self) -> TextEncoding:
         """What the file is written in."""
         if self._encoding is None:
             self._encoding = detect_encoding(self.content)
@@ -286,7 +286,7 @@ class Text:
         with self.content.open_lines() as stream:
             yield Utf8Stream(stream, self)
 
-    def encoding_of(self, piece: bytes) -> Encoding:
+    def encoding_of(self, piece: bytes) -> TextEncoding:
         """Return what the file is written in as far as a piece of it matters, which follows pieces of ASCII."""
         if self._encoding is None and piece.isascii():
             return UTF_8
@@ -305,8 +305,8 @@ class Utf8Stream:
     Bytes of a mixed file that are not valid stay as they are.
     """
 
-    stream: Bytes
-    text: Text
+    stream: ByteSource
+    text: TextFile
     _decoder: codecs.IncrementalDecoder | None = field(init=False, default=None)
     _started: bool = field(init=False, default=False)
 
@@ -337,10 +337,10 @@ def _is_plain(head: bytes) -> bool:
     return head.isascii() and 0 not in head
 
 
-def _utf16(content: Content, name: str) -> Encoding:
+def _utf16(content: Content, name: str) -> TextEncoding:
     if not _decodes(content.pieces(), name):
         raise InvalidInputError("the file is neither text nor Parquet: upload CSV, JSON Lines or Parquet")
-    return Encoding(name)
+    return TextEncoding(name)
 
 
 def _decodes(pieces: Iterable[bytes], encoding: str) -> bool:

@@ -1,7 +1,7 @@
-"""A dataset as it is kept: its documents, written once, and the manifest that says what they are and where from.
+"""Store a dataset: its content id, its Parquet file, its documents, and the manifest that is written last.
 
-The manifest is written last and never overwritten: the same content uploaded again leaves the dataset as it is, and
-the verdict on that upload beside it.
+A manifest is never overwritten: the same content uploaded again leaves the dataset as it is, and only adds the
+validation of that upload.
 """
 
 import hashlib
@@ -20,17 +20,46 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import millrace
-from millrace.data.examination import Examination
-from millrace.data.prepare import json_bytes
-from millrace.data.row_store import ParquetRows, StoredColumns, is_text, rows_at_once, storage_type, to_values
-from millrace.data.typed_table import TypedTable, missing_mask, stored_parts, stored_tables
+from millrace.data.dataset_documents import DatasetManifest, DatasetSource, ValidationDocument
+from millrace.data.typed_table import (
+    ParquetRows,
+    StoredColumns,
+    TypedTable,
+    is_text,
+    missing_mask,
+    rows_at_once,
+    storage_type,
+    stored_parts,
+    stored_tables,
+    to_values,
+)
 from millrace.data.uploads import Upload
+from millrace.data.validation import ValidationResult
+from millrace.documents import from_plain
 from millrace.entities import DatasetRecord, Source
 from millrace.features import MISSING_STRING
 from millrace.layout import dataset_key, quarantine_key
 from millrace.names import make_cause_id
 from millrace.ports import ObjectStore
 from millrace.schema import Column, TableSchema
+
+#: Bytes of Parquet files that are kept on disk, for when they are read again.
+KEPT_BYTES = 1_000_000_000
+
+JSON = "application/json"
+HTML = "text/html; charset=utf-8"
+_CONTENT_TYPES = {
+    ".json": JSON,
+    ".parquet": "application/vnd.apache.parquet",
+    ".html": HTML,
+    ".jsonl": "application/x-ndjson",
+}
+_EXACT_INTEGERS = 2.0**53
+#: Parts of a row group: enough to compress well, few enough to be held while they are written.
+_PARTS_PER_GROUP = 2
+
+#: Contents of a stored object.
+Body = bytes | Path
 
 
 def dataset_id(table: TypedTable) -> str:
@@ -44,13 +73,13 @@ def dataset_id(table: TypedTable) -> str:
     header = {"schema_version": table.schema.version, "rows": len(table), "columns": columns}
     digest.update(json.dumps(header, ensure_ascii=False).encode())
     for column in table.schema.columns:
-        for part in _bytes_of_words(table, column) if is_text(column) else _bytes_of_values(table, column):
+        for part in _string_bytes(table, column) if is_text(column) else _number_bytes(table, column):
             digest.update(part)
     return digest.hexdigest()
 
 
-def _bytes_of_values(table: TypedTable, column: Column) -> Iterator[bytes]:
-    """Yield numbers, booleans and moments as 8 bytes each; missing ones are all the same NaN or NaT."""
+def _number_bytes(table: TypedTable, column: Column) -> Iterator[bytes]:
+    """Yield numbers, booleans and timestamps as 8 bytes each; missing ones are all the same NaN or NaT."""
     for part in stored_parts(table, column):
         values = to_values(part)
         if values.dtype.kind == "M":
@@ -59,33 +88,28 @@ def _bytes_of_values(table: TypedTable, column: Column) -> Iterator[bytes]:
             yield np.where(missing_mask(values), np.nan, values + 0.0).astype("<f8").tobytes()
 
 
-def _bytes_of_words(table: TypedTable, column: Column) -> Iterator[bytes]:
-    """Yield the length of every word in UTF-8, then all words; a missing one is empty."""
-    for part in _words(table, column):
+def _string_bytes(table: TypedTable, column: Column) -> Iterator[bytes]:
+    """Yield the length of every string in UTF-8, then all strings; a missing one is empty."""
+    for part in _strings(table, column):
         yield pc.binary_length(part).to_numpy(zero_copy_only=False).astype("<i8").tobytes()
-    for part in _words(table, column):
+    for part in _strings(table, column):
         offsets = np.frombuffer(part.buffers()[1], dtype=np.int64)[part.offset : part.offset + len(part) + 1]
-        words = part.buffers()[2]
-        yield b"" if words is None else words[int(offsets[0]) : int(offsets[-1])].to_pybytes()
+        letters = part.buffers()[2]
+        yield b"" if letters is None else letters[int(offsets[0]) : int(offsets[-1])].to_pybytes()
 
 
-def _words(table: TypedTable, column: Column) -> Iterator[pa.LargeStringArray]:
-    """Yield some rows at a time, so that a category's words are never all written out at once."""
+def _strings(table: TypedTable, column: Column) -> Iterator[pa.LargeStringArray]:
+    """Yield some rows at a time, so that a category's strings are never all written out at once."""
     for part in stored_parts(table, column):
         yield pc.fill_null(part.cast(pa.string()), MISSING_STRING).cast(pa.large_string())
 
 
-_EXACT_INTEGERS = 2.0**53
-#: Parts of a row group: enough to compress well, few enough to be held while they are written.
-_PARTS_A_GROUP = 2
-
-
-def write_record(table: TypedTable, sink: Path | IO[bytes]) -> None:
-    """Write a typed table as Parquet; the same rows give the same bytes however they were taken in."""
-    columns = {column.name: _record_type(table, column) for column in table.schema.columns}
+def write_parquet(table: TypedTable, sink: Path | IO[bytes]) -> None:
+    """Write a typed table as Parquet; the same rows give the same bytes however they were read."""
+    columns = {column.name: _parquet_type(table, column) for column in table.schema.columns}
     schema = pa.schema(list(columns.items()))
     waiting: list[pa.Table] = []
-    size = _PARTS_A_GROUP * rows_at_once(len(columns), _row_bytes(table))
+    size = _PARTS_PER_GROUP * rows_at_once(len(columns), _row_bytes(table))
     with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
         for part in stored_tables(table):
             cast = [part.column(name).cast(kind) for name, kind in columns.items()]
@@ -98,30 +122,29 @@ def write_record(table: TypedTable, sink: Path | IO[bytes]) -> None:
             writer.write_table(pa.concat_tables(waiting), size)
 
 
-def dump_record(table: TypedTable) -> bytes:
-    """Return what :func:`write_record` writes."""
+def dump_parquet(table: TypedTable) -> bytes:
+    """Return a typed table as Parquet."""
     buffer = io.BytesIO()
-    write_record(table, buffer)
+    write_parquet(table, buffer)
     return buffer.getvalue()
 
 
-def open_record(source: Path | IO[bytes], schema: TableSchema) -> TypedTable:
-    """Open what :func:`write_record` wrote under the same version of the schema; a column added since is missing."""
-    words = [column.name for column in schema.columns if column.type == "category"]
-    absent = {column.name: storage_type(column) for column in schema.columns}
-    rows = ParquetRows(source, words, absent)
+def open_parquet(source: Path | IO[bytes], schema: TableSchema) -> TypedTable:
+    """Open a dataset's Parquet file under the same schema version; a column added since is missing throughout."""
+    categories = [column.name for column in schema.columns if column.type == "category"]
+    rows = ParquetRows(source, categories, {column.name: storage_type(column) for column in schema.columns})
     return TypedTable(schema, StoredColumns(rows), rows.num_rows)
 
 
 def _row_bytes(table: TypedTable) -> float:
-    """Return what a row takes, so that a row group is bounded however long the texts are."""
+    """Return the size of a row, so that a row group is bounded however long the texts are."""
     texts = [column for column in table.schema.columns if is_text(column)]
     parts = (part for column in texts for part in stored_parts(table, column))
     letters = sum(pc.sum(pc.binary_length(part.cast(pa.string()))).as_py() or 0 for part in parts)
     return 8.0 * len(table.schema.columns) + letters / max(1, len(table))
 
 
-def _record_type(table: TypedTable, column: Column) -> pa.DataType:
+def _parquet_type(table: TypedTable, column: Column) -> pa.DataType:
     kind = storage_type(column)
     if pa.types.is_dictionary(kind):
         return pa.string()
@@ -139,26 +162,18 @@ def _is_whole(part: pa.Array) -> bool:
     return exact and pc.all(pc.equal(part, pc.round(part))).as_py() is not False
 
 
-#: Bytes of records that are kept on disk, for when they are looked at again.
-KEPT_BYTES = 1_000_000_000
-
-
 @dataclass(frozen=True, slots=True)
 class StoredTables(Sequence[TypedTable]):
-    """Datasets as tables; only the one that was asked for last may be used.
+    """Stored datasets as tables; only the table returned last may be used.
 
     Parameters
     ----------
-    model : str
-        The model's name.
     datasets : sequence of DatasetRecord
         In order.
     schema : TableSchema
-        What they are read as.
-    data_store : ObjectStore
-        The data bucket.
+        To read them under.
     folder : Path
-        Where they may be written.
+        For downloads.
     before : sequence of TypedTable, default=()
         Tables that come before the datasets.
     """
@@ -180,7 +195,7 @@ class StoredTables(Sequence[TypedTable]):
     def __getitem__(self, index: slice) -> list[TypedTable]: ...
 
     def __getitem__(self, index: int | slice) -> TypedTable | list[TypedTable]:
-        """Return a table; raises ``ArtifactNotFoundError`` when its record is gone."""
+        """Return a table; raises ``ArtifactNotFoundError`` when its file is gone."""
         if isinstance(index, slice):
             return [self[position] for position in range(len(self))[index]]
         if index < len(self.before):
@@ -193,87 +208,52 @@ class StoredTables(Sequence[TypedTable]):
                 for file in kept:
                     file.unlink()
             self.data_store.download(dataset_key(self.model, identity, "data.parquet"), path)
-        return open_record(path, self.schema)
-
-
-#: What is stored: bytes, or a file of them.
-Document = bytes | Path
-
-JSON = "application/json"
-PARQUET = "application/vnd.apache.parquet"
-JSON_LINES = "application/x-ndjson"
-HTML = "text/html; charset=utf-8"
-
-_CONTENT_TYPES = {".json": JSON, ".parquet": PARQUET, ".html": HTML, ".jsonl": JSON_LINES}
+        return open_parquet(path, self.schema)
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetFolder:
-    """Where one model's datasets and rejected uploads are kept.
-
-    Parameters
-    ----------
-    model : str
-        The model's name.
-    run_id : str
-        The run that takes them in.
-    """
+    """Stored objects of one model's datasets and rejected uploads."""
 
     model: str
     run_id: str
     data_store: ObjectStore
 
-    def store(
-        self,
-        dataset: DatasetRecord,
-        upload: Upload,
-        examination: Examination,
-        documents: Mapping[str, Document],
-        parents: Sequence[str],
-    ) -> None:
-        """Keep a dataset that is new: its documents, the rows that were set aside, then the manifest.
-
-        Parameters
-        ----------
-        documents : mapping of str to bytes or Path
-            By name, beside the manifest.
-        parents : sequence of str
-            The datasets that it was compared with.
-        """
+    def store(self, manifest: DatasetManifest, documents: Mapping[str, Body], result: ValidationResult) -> None:
+        """Store a new dataset: its documents, its quarantined rows, then the manifest."""
         for name, body in documents.items():
-            self._put(dataset_key(self.model, dataset.dataset_id, name), body)
-        self.store_rows(dataset.dataset_id, examination)
-        manifest = json_bytes(
-            build_manifest(self.run_id, dataset, upload, examination, documents=documents, parents=parents)
-        )
-        self._put(dataset_key(self.model, dataset.dataset_id, "manifest.json"), manifest)
+            self._put(dataset_key(self.model, manifest.dataset_id, name), body)
+        self.store_rows(manifest.dataset_id, result)
+        self._put(dataset_key(self.model, manifest.dataset_id, "manifest.json"), manifest.write())
 
-    def store_again(self, dataset: DatasetRecord, source: Source, upload: Upload, examination: Examination) -> None:
-        """Keep the verdict on an upload of content that is a dataset already, beside that dataset."""
+    def store_again(self, dataset: DatasetRecord, source: Source, upload: Upload, result: ValidationResult) -> None:
+        """Store the validation of an upload whose content is a dataset already, beside that dataset."""
         identifier = upload_id(source)
-        verdict = self.verdict(source, upload, examination, dataset.dataset_id)
-        self._put(dataset_key(self.model, dataset.dataset_id, f"uploads/{identifier}.json"), verdict)
-        self.store_rows(identifier, examination)
+        document = self.validation_document(source, upload, result, dataset.dataset_id)
+        self._put(dataset_key(self.model, dataset.dataset_id, f"uploads/{identifier}.json"), document.write())
+        self.store_rows(identifier, result)
 
-    def store_rows(self, identifier: str, examination: Examination) -> None:
-        """Keep the rows that were set aside, with their reasons; nothing when there are none."""
-        if not examination.quarantined:
+    def store_rows(self, identifier: str, result: ValidationResult) -> None:
+        """Store the quarantined rows with their reasons, if there are any."""
+        if not result.quarantined:
             return
         with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
-            path = Path(folder) / "rows.jsonl"
+            path = Path(folder, "rows.jsonl")
             with path.open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps(row.to_dict(), ensure_ascii=False) + "\n" for row in examination.quarantined)
+                file.writelines(json.dumps(row.to_dict(), ensure_ascii=False) + "\n" for row in result.quarantined)
             self._put(quarantine_key(self.model, identifier, "rows.jsonl"), path)
 
-    def verdict(self, source: Source, upload: Upload, examination: Examination, identity: str | None = None) -> bytes:
-        """Return ``validation.json``."""
-        told: dict[str, Any] = {"file": source.key, "version_id": source.version_id}
+    def validation_document(
+        self, source: Source, upload: Upload, result: ValidationResult, identity: str | None = None
+    ) -> ValidationDocument:
+        """Return ``validation.json`` of an upload."""
+        origin: dict[str, Any] = {"file": source.key, "version_id": source.version_id}
         if upload.folder is not None:
-            told |= {"folder": upload.folder, "files": [file.name for file in upload.files]}
-        told |= {"uploaded_at": source.uploaded_at.isoformat(), "run_id": self.run_id, "dataset_id": identity}
-        return json_bytes(told | examination.verdict())
+            origin |= {"folder": upload.folder, "files": [file.name for file in upload.files]}
+        origin |= {"uploaded_at": source.uploaded_at, "run_id": self.run_id, "dataset_id": identity}
+        return from_plain(ValidationDocument, origin | result.summary())
 
-    def _put(self, key: str, body: Document) -> None:
+    def _put(self, key: str, body: Body) -> None:
         content_type = _CONTENT_TYPES[key[key.rindex(".") :]]
         if isinstance(body, Path):
             self.data_store.upload_file(body, key, content_type)
@@ -282,65 +262,59 @@ class DatasetFolder:
 
 
 def upload_id(source: Source) -> str:
-    """Return the id of an upload: that of the cause it was."""
+    """Return the id of an upload, which is that of its cause."""
     return make_cause_id("upload", source.bucket, source.key, source.version_id)
 
 
 def upload_name(source: Source, upload: Upload) -> str:
-    """Return what people call an upload: its file's name, or its folder's with ``/`` at the end."""
+    """Return the file's name, or the folder's with ``/`` at the end."""
     if upload.folder is None:
         return source.key.rsplit("/", 1)[-1]
     return upload.folder.rstrip("/").rsplit("/", 1)[-1] + "/"
 
 
-def build_manifest(
+def build_dataset_manifest(
     run_id: str,
     dataset: DatasetRecord,
     upload: Upload,
-    examination: Examination,
+    result: ValidationResult,
     *,
-    documents: Mapping[str, Document],
+    documents: Mapping[str, Body],
     parents: Sequence[str],
-) -> dict[str, Any]:
-    """Return a dataset's manifest: what it is, which bytes it came from, by which code, and what was found."""
+) -> DatasetManifest:
+    """Return a dataset's manifest."""
     source = dataset.source
-    severities = Counter(finding.severity for finding in examination.findings)
-    files = {} if upload.folder is None else {"files": [file.to_dict() for file in upload.files]}
-    return {
-        "manifest_version": 1,
-        "model": dataset.model,
-        "dataset_id": dataset.dataset_id,
-        "accepted_at": dataset.accepted_at.isoformat(),
-        "run_id": run_id,
-        "code_version": millrace.__version__,
-        "source": {
-            "bucket": source.bucket,
-            "key": source.key,
-            "version_id": source.version_id,
-            "uploaded_at": source.uploaded_at.isoformat(),
-            "format": dict(examination.description),
-            **files,
-        },
-        "schema_version": dataset.schema_version,
-        "schema_revision": dataset.schema_revision,
-        "rows": dataset.rows,
-        "columns": dataset.columns,
-        "row_counts": {
-            "read": examination.rows,
-            "accepted": dataset.rows,
-            "quarantined": len(examination.quarantined),
-        },
-        "checks": {
+    severities = Counter(finding.severity for finding in result.findings)
+    return DatasetManifest(
+        model=dataset.model,
+        dataset_id=dataset.dataset_id,
+        accepted_at=dataset.accepted_at,
+        run_id=run_id,
+        code_version=millrace.__version__,
+        source=DatasetSource(
+            bucket=source.bucket,
+            key=source.key,
+            version_id=source.version_id,
+            uploaded_at=source.uploaded_at,
+            format=dict(result.description),
+            files=() if upload.folder is None else [file.to_dict() for file in upload.files],
+        ),
+        schema_version=dataset.schema_version,
+        schema_revision=dataset.schema_revision,
+        rows=dataset.rows,
+        columns=dataset.columns,
+        row_counts={"read": result.rows, "accepted": dataset.rows, "quarantined": len(result.quarantined)},
+        checks={
             "errors": severities["error"],
             "warnings": severities["warning"],
-            "by_name": dict(sorted(Counter(finding.check for finding in examination.findings).items())),
+            "by_name": dict(sorted(Counter(finding.check for finding in result.findings).items())),
         },
-        "parents": list(parents),
-        "sha256": {name: _sha256(body) for name, body in documents.items()},
-    }
+        parents=list(parents),
+        sha256={name: _sha256(body) for name, body in documents.items()},
+    )
 
 
-def _sha256(body: Document) -> str:
+def _sha256(body: Body) -> str:
     if isinstance(body, bytes):
         return hashlib.sha256(body).hexdigest()
     with body.open("rb") as file:

@@ -16,12 +16,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from millrace.data.blocks import Block, BlockReader, RecordLayout, block_sizes, count_lines, lay_out, record_ends
-from millrace.data.content import Text
+from millrace.data.blocks import Block, BlockReader, RecordLayout, block_sizes, count_lines, find_records, record_ends
+from millrace.data.content import TextFile
 from millrace.data.findings import Finding, shorten
-from millrace.data.raw import MAX_ROW_TEXT, QuarantinedRow, RowBatch, build_cells, check_header, itself, missing_words
-from millrace.data.row_store import MOMENT
-from millrace.data.values import PLAIN, NumberStyle, detect_style
+from millrace.data.parsers import PLAIN, NumberStyle, detect_style
+from millrace.data.raw import (
+    MAX_ROW_TEXT,
+    QuarantinedRow,
+    RowBatch,
+    build_strings,
+    check_header,
+    identity_read,
+    null_strings,
+)
+from millrace.data.typed_table import TIMESTAMP
 from millrace.errors import InvalidInputError, NoRowsError
 from millrace.schema import NULL_STRINGS
 from millrace.spec.data import ReadSpec
@@ -30,7 +38,7 @@ _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass(slots=True)
-class CarefulRecords:
+class CsvFallback:
     """Reads records one after the other, remembering the line on which each starts.
 
     Parameters
@@ -75,31 +83,31 @@ class CarefulRecords:
             except StopIteration:
                 return
             except csv.Error as fault:
-                self._set_aside_unparsable(fault)
+                self._quarantine_unparsable(fault)
                 continue
             if not record:
                 self._forget_lines()
             elif len(record) != self.width:
-                self._set_aside(f"{len(record):,} fields where the header has {self.width:,}")
+                self._quarantine(f"{len(record):,} fields where the header has {self.width:,}")
             elif any(_UNUSABLE.search(line) for line in self._pending):
-                self._set_aside(f"not valid {self.encoding} text")
+                self._quarantine(f"not valid {self.encoding} text")
             else:
                 self.lines.append(self.next_line)
                 self._forget_lines()
                 yield record
 
-    def _set_aside_unparsable(self, fault: csv.Error) -> None:
+    def _quarantine_unparsable(self, fault: csv.Error) -> None:
         unclosed = "unexpected end" in str(fault) or "field limit" in str(fault)
         if unclosed and '"' in "".join(self._pending):
             if "unexpected end" in str(fault) and len(self._pending) == 1:
-                self._set_aside("the last line opens a quote that is never closed")
+                self._quarantine("the last line opens a quote that is never closed")
                 return
             raise InvalidInputError(
                 f"line {self.next_line:,} opens a quote that is never closed: close it, or double quotes inside a value"
             ) from fault
-        self._set_aside(f"the quotes do not match: {fault}")
+        self._quarantine(f"the quotes do not match: {fault}")
 
-    def _set_aside(self, reason: str) -> None:
+    def _quarantine(self, reason: str) -> None:
         text = "".join(self._pending).rstrip("\r\n")
         readable = _UNUSABLE.sub("\N{REPLACEMENT CHARACTER}", text)
         self.malformed.append(QuarantinedRow(self.next_line, reason, shorten(readable, MAX_ROW_TEXT)))
@@ -130,7 +138,7 @@ _COLUMN_AT_FAULT = re.compile(r"CSV column #(\d+): (?:Row #\d+: )?CSV conversion
 
 
 @dataclass(slots=True)
-class PlainBlocks:
+class FastParser:
     """Reads the plain blocks of one file; on any number of threads.
 
     Parameters
@@ -162,7 +170,7 @@ class PlainBlocks:
         if table is not None and table.num_rows == block.lines:
             lines = np.arange(block.first_line, block.first_line + table.num_rows, dtype=np.int64)
         else:
-            layout = lay_out(body, self.delimiter)
+            layout = find_records(body, self.delimiter)
             fitting = layout.widths == len(self.names)
             lines = layout.lines[fitting] + block.first_line
             if not fitting.all():
@@ -171,12 +179,12 @@ class PlainBlocks:
                 body = b"".join(body[start:end] + b"\n" for start, end in pieces)
                 table = self._parse_typed(body, quoted=block.quoted) if body else None
             if not body:
-                return RowBatch(lines, partial(_no_cells, self.names), malformed, self.names)
+                return RowBatch(lines, partial(_no_strings, self.names), malformed, self.names)
             if table is None or table.num_rows != len(lines):
                 return None
         if not self.types:
-            cells = build_cells(self.names, table.columns, self.missing)
-            return RowBatch(lines, lambda: cells, malformed, self.names)
+            strings = build_strings(self.names, table.columns, self.missing)
+            return RowBatch(lines, lambda: strings, malformed, self.names)
         typed = {name: table.column(name) for name in self.types}
         as_text = partial(self._as_text, body, quoted=block.quoted)
         return RowBatch(lines, as_text, malformed, self.names, typed, nulls_known=True)
@@ -230,7 +238,7 @@ class PlainBlocks:
             table = self._parse(body, {}, quoted=quoted, spread=quoted and _spread(body))
         except pa.ArrowInvalid as fault:  # the same body was read with types before
             raise InvalidInputError("the file could not be read twice") from fault
-        return build_cells(self.names, table.columns, self.missing)
+        return build_strings(self.names, table.columns, self.missing)
 
     def _wrong_widths(self, block: Block, layout: RecordLayout) -> tuple[QuarantinedRow, ...]:
         wrong = np.flatnonzero(layout.widths != len(self.names)).tolist()
@@ -251,10 +259,10 @@ def _spread(body: bytes) -> bool:
 
 def _quickest_type(kind: pa.DataType) -> pa.DataType:
     """Return what Arrow's parser reads faster and without loss."""
-    return pa.date32() if kind == MOMENT else kind
+    return pa.date32() if kind == TIMESTAMP else kind
 
 
-def _no_cells(names: list[str]) -> pa.Table:
+def _no_strings(names: list[str]) -> pa.Table:
     return pa.table({name: pa.array([], type=pa.string()) for name in names})
 
 
@@ -321,7 +329,7 @@ class DelimitedReader:
         When it is no such table.
     """
 
-    text: Text
+    text: TextFile
     delimiter: str | None
     read: ReadSpec
     names: list[str] = field(init=False)
@@ -343,7 +351,7 @@ class DelimitedReader:
             record for record in _sample_records(lines[:_STYLE_LINES], self.mark)[1:] if len(record) == len(self.names)
         ]
         self._numbers, self._style_findings = detect_style(fitting, self.read)
-        self._missing = missing_words(self.read)
+        self._missing = null_strings(self.read)
 
     @property
     def description(self) -> dict[str, str]:
@@ -375,7 +383,7 @@ class DelimitedReader:
     def readings(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[Callable[[], RowBatch]]:
         """Cut the file into blocks; see :class:`millrace.data.raw.ParallelReader`."""
         wanted = {name: self._readable(kind) for name, kind in (types or {}).items() if name in self.names}
-        plain_blocks = PlainBlocks(self.names, self.mark, self._missing, wanted)
+        fast = FastParser(self.names, self.mark, self._missing, wanted)
         filled = False
         with self.text.open() as stream:
             sizes = block_sizes(len(self.names), self.text.content.size)
@@ -384,13 +392,13 @@ class DelimitedReader:
             for block in reader.blocks():
                 filled = filled or _FILLED.search(block.body) is not None
                 if block.plain:
-                    yield partial(self._read_plain, block, plain_blocks)
+                    yield partial(self._read_fast, block, fast)
                 else:
                     # Where the next block starts is known only once this one has been read.
-                    records = self._careful_records(block, reader.more)
+                    records = self._fallback(block, reader.more)
                     batch = self._batch_of(records)
                     reader.line = records.next_line
-                    yield partial(itself, batch)
+                    yield partial(identity_read, batch)
         if not filled:
             raise NoRowsError(
                 f"the file has a header of {len(self.names):,} columns but no rows: upload it again with its rows"
@@ -400,21 +408,21 @@ class DelimitedReader:
         """Return what Arrow may read: it would read 1.234 as a fraction where it is a thousand."""
         return pa.string() if pa.types.is_floating(kind) and self._numbers != PLAIN else kind
 
-    def _read_plain(self, block: Block, plain_blocks: PlainBlocks) -> RowBatch:
-        batch = plain_blocks.read(block)
+    def _read_fast(self, block: Block, fast: FastParser) -> RowBatch:
+        batch = fast.read(block)
         if batch is None:
-            return self._batch_of(self._careful_records(block, lambda: b""))
+            return self._batch_of(self._fallback(block, lambda: b""))
         batch.numbers, batch.missing = self._numbers, self._missing
         return batch
 
-    def _careful_records(self, block: Block, more: Callable[[], bytes]) -> CarefulRecords:
-        return CarefulRecords(block, more, self.mark, self.text.encoding.label, len(self.names))
+    def _fallback(self, block: Block, more: Callable[[], bytes]) -> CsvFallback:
+        return CsvFallback(block, more, self.mark, self.text.encoding.label, len(self.names))
 
-    def _batch_of(self, records: CarefulRecords) -> RowBatch:
+    def _batch_of(self, records: CsvFallback) -> RowBatch:
         """Read a block with the standard library's parser, and on to the end of its last record."""
-        cells = build_cells(self.names, records.columns(), self._missing)
+        strings = build_strings(self.names, records.columns(), self._missing)
         lines = np.array(records.lines, dtype=np.int64)
-        batch = RowBatch(lines, lambda: cells, tuple(records.malformed), self.names)
+        batch = RowBatch(lines, lambda: strings, tuple(records.malformed), self.names)
         batch.numbers, batch.missing = self._numbers, self._missing
         return batch
 

@@ -7,7 +7,7 @@ two readings are equally good: dates whose day and month could change places are
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,20 +18,22 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millrace.data.findings import Finding, quoted, warning
-from millrace.data.raw import RawTable, RowBatch, TableReader
-from millrace.data.values import (
-    BOOLEAN_WORDS,
+from millrace.data.findings import Finding, error, listed, quoted, warning
+from millrace.data.parsers import (
+    BOOLEAN_PAIRS,
     PLAIN,
     NumberStyle,
+    are_integers,
     candidate_formats,
-    integer_cells,
-    leading_zero_cells,
+    have_leading_zeros,
     parse_datetimes,
     parse_numbers,
 )
-from millrace.data.words import hash_words
-from millrace.schema import Column, Role
+from millrace.data.raw import RawTable, RowBatch, TableReader
+from millrace.data.typed_table import class_texts, hash_text, missing_mask
+from millrace.errors import InvalidInputError
+from millrace.schema import TASKS, Column, Role, Task
+from millrace.spec import ModelSpec
 
 #: Distinct values that are counted; a column with more of them has "more than" so many.
 MAX_DISTINCT = 10_000
@@ -44,7 +46,7 @@ PROSE_SHARE = 0.5
 
 
 @dataclass(slots=True)
-class FormatCount:
+class DateFormatCounts:
     """How the cells of a column read as dates.
 
     Parameters
@@ -59,22 +61,22 @@ class FormatCount:
     together: dict[tuple[str, str], int] = field(default_factory=dict)
     differing: dict[tuple[str, str], int] = field(default_factory=dict)
 
-    def add(self, cells: pa.Array) -> None:
+    def add(self, strings: pa.Array) -> None:
         """Count more cells, none of them missing."""
-        examples = pc.unique(cells.slice(0, _EXAMPLE_CELLS)).to_pylist()[:_EXAMPLES]
+        examples = pc.unique(strings.slice(0, _EXAMPLE_CELLS)).to_pylist()[:_EXAMPLES]
         for example in examples:
             for form in candidate_formats(example):
                 self.fitting.setdefault(form, 0)
-        moments = {form: parse_datetimes(cells, [form]).values for form in self.fitting}
-        fits = {form: ~np.isnat(values) for form, values in moments.items()}
+        timestamps = {form: parse_datetimes(strings, [form]).values for form in self.fitting}
+        fits = {form: ~np.isnat(values) for form, values in timestamps.items()}
         for form, mask in fits.items():
             self.fitting[form] += int(mask.sum())
-        for pair in combinations(sorted(moments), 2):
+        for pair in combinations(sorted(timestamps), 2):
             one, other = pair
             both = fits[one] & fits[other]
             either = int((fits[one] | fits[other]).sum())
             self.together[pair] = self.together.get(pair, 0) + either
-            differing = int((moments[one][both] != moments[other][both]).sum())
+            differing = int((timestamps[one][both] != timestamps[other][both]).sum())
             self.differing[pair] = self.differing.get(pair, 0) + differing
 
 
@@ -100,17 +102,17 @@ class ColumnSummary:
     leading_zeros: int = 0
     first: str | None = None
     constant: bool = True
-    formats: FormatCount = field(default_factory=FormatCount)
+    formats: DateFormatCounts = field(default_factory=DateFormatCounts)
     examples: list[str] = field(default_factory=list)
     uncounted: bool = False
     too_many: bool = False
     _distinct: pa.Array = field(default_factory=lambda: pa.array([], type=pa.string()))
     _values: list[npt.NDArray[np.uint64]] | None = field(default_factory=list)
 
-    def add(self, cells: pa.Array, numbers: NumberStyle = PLAIN) -> None:
+    def add(self, strings: pa.Array, numbers: NumberStyle = PLAIN) -> None:
         """Take more cells into account, in which numbers are written in some style."""
-        self.rows += len(cells)
-        known = cells.drop_null() if cells.null_count else cells
+        self.rows += len(strings)
+        known = strings.drop_null() if strings.null_count else strings
         self.present += len(known)
         if not len(known):
             return
@@ -118,7 +120,7 @@ class ColumnSummary:
         if self._add_numbers(numbers.rewrite(known)) and not self.words:
             self.uncounted = True
         else:
-            self._add_words(known)
+            self._add_strings(known)
         self._add_values(known)
 
     @property
@@ -132,12 +134,12 @@ class ColumnSummary:
         return MAX_DISTINCT if self.too_many else len(self._distinct)
 
     @property
-    def distinct_in_words(self) -> str:
+    def distinct_label(self) -> str:
         """How many different words there are."""
         return f"{'more than ' if self.too_many else ''}{self.distinct:,}"
 
     @property
-    def distinct_words(self) -> list[str]:
+    def distinct_strings(self) -> list[str]:
         """The different words, when there are not too many."""
         words: list[str] = self._distinct.to_pylist()
         return words
@@ -151,12 +153,12 @@ class ColumnSummary:
         return len(ordered) == self.present and bool(np.all(ordered[1:] != ordered[:-1]))
 
     @property
-    def wordy(self) -> bool:
+    def is_prose(self) -> bool:
         """Whether the first different values are mostly written in several words, as no code or name of a thing is."""
-        wordy = sum(len(example.split()) >= PROSE_WORDS for example in self.examples)
-        return bool(self.examples) and wordy >= PROSE_SHARE * len(self.examples)
+        is_prose = sum(len(example.split()) >= PROSE_WORDS for example in self.examples)
+        return bool(self.examples) and is_prose >= PROSE_SHARE * len(self.examples)
 
-    def words_needed(self, least_share: float) -> bool:
+    def strings_needed(self, least_share: float) -> bool:
         """Tell whether a column that is not numeric has batches in which words were not counted."""
         return self.uncounted and not self.words and self.numbers < least_share * self.present
 
@@ -173,12 +175,12 @@ class ColumnSummary:
         self.numbers += len(known) - parsed.bad_count
         if parsed.bad_count == len(known):
             return False
-        whole = integer_cells(known)
+        whole = are_integers(known)
         self.integers += int((whole & ~parsed.bad).sum())
-        self.leading_zeros += int(leading_zero_cells(known).sum())
+        self.leading_zeros += int(have_leading_zeros(known).sum())
         return not parsed.bad_count
 
-    def _add_words(self, known: pa.Array) -> None:
+    def _add_strings(self, known: pa.Array) -> None:
         if not self.too_many:
             self._distinct = pc.unique(pa.concat_arrays([self._distinct, pc.unique(known)]))
             if len(self._distinct) > MAX_DISTINCT:
@@ -193,16 +195,16 @@ class ColumnSummary:
         if (numeric and not self.keep_values) or self.nullable or pc.count_distinct(known).as_py() < len(known):
             self._values = None
             return
-        self._values.append(hash_words(known))
+        self._values.append(hash_text(known))
 
 
-def summarise(cells: pa.Array, *, keep_values: bool = True) -> ColumnSummary:
+def summarise(strings: pa.Array, *, keep_values: bool = True) -> ColumnSummary:
     """Summarise a column that is in memory."""
     summary = ColumnSummary(keep_values)
-    summary.add(cells)
-    if summary.words_needed(1.0):
+    summary.add(strings)
+    if summary.strings_needed(1.0):
         summary = ColumnSummary(keep_values, words=True)
-        summary.add(cells)
+        summary.add(strings)
     return summary
 
 
@@ -253,7 +255,7 @@ def infer_columns(
     columns: list[Column] = []
     findings: list[Finding] = []
     for name, summary in summaries.items():
-        inferred = conclude(name, summary, is_target=name == target, date_order=date_order)
+        inferred = infer_from_summary(name, summary, is_target=name == target, date_order=date_order)
         columns.append(inferred.column)
         findings.extend(inferred.findings)
     return _with_one_identifier(columns, target, id_column), findings
@@ -262,7 +264,7 @@ def infer_columns(
 def infer_some(table: RawTable | TableReader, names: Sequence[str], date_order: str | None = None) -> list[Column]:
     """Infer a few columns, none of them the target; nothing is read when there are none."""
     summaries = summarise_columns(table, names)
-    return [conclude(name, summary, date_order=date_order).column for name, summary in summaries.items()]
+    return [infer_from_summary(name, summary, date_order=date_order).column for name, summary in summaries.items()]
 
 
 def summarise_columns(table: RawTable | TableReader, names: Sequence[str]) -> dict[str, ColumnSummary]:
@@ -270,7 +272,7 @@ def summarise_columns(table: RawTable | TableReader, names: Sequence[str]) -> di
     if not names:
         return {}
     summaries = _read_summaries(table, names, words=False)
-    again = [name for name, summary in summaries.items() if summary.words_needed(PARSED_SHARE)]
+    again = [name for name, summary in summaries.items() if summary.strings_needed(PARSED_SHARE)]
     if again:
         summaries |= _read_summaries(table, again, words=True)
     return summaries
@@ -291,12 +293,12 @@ def _summarise(batch: RowBatch, named: tuple[str, ColumnSummary]) -> None:
     summary.add(batch.column(name), batch.numbers)
 
 
-def infer_column(name: str, cells: pa.Array, *, is_target: bool = False) -> InferredColumn:
+def infer_column(name: str, strings: pa.Array, *, is_target: bool = False) -> InferredColumn:
     """Infer one column from its cells."""
-    return conclude(name, summarise(cells), is_target=is_target)
+    return infer_from_summary(name, summarise(strings), is_target=is_target)
 
 
-def conclude(
+def infer_from_summary(
     name: str, summary: ColumnSummary, *, is_target: bool = False, date_order: str | None = None
 ) -> InferredColumn:
     """Infer one column from what is known of its cells."""
@@ -328,9 +330,9 @@ def _infer_type(name: str, summary: ColumnSummary, date_order: str | None) -> In
 def _as_boolean(name: str, summary: ColumnSummary) -> Column | None:
     if summary.distinct > len(("True", "true", "TRUE", "False", "false", "FALSE")):
         return None
-    words = set(summary.distinct_words)
+    words = set(summary.distinct_strings)
     lowered = {word.lower() for word in words}
-    for true_word, false_word in BOOLEAN_WORDS:
+    for true_word, false_word in BOOLEAN_PAIRS:
         if lowered == {true_word, false_word}:
             if true_word == "true":
                 return Column(name, "boolean", nullable=summary.nullable)
@@ -401,7 +403,7 @@ def _with_role(column: Column, summary: ColumnSummary) -> Column:
     words = column.type in ("category", "text") and not column.reason.startswith(_AMBIGUOUS)
     if words and summary.longest <= MAX_CATEGORY_LENGTH and summary.present >= SMALL_TABLE and summary.unique:
         column = replace(column, type="text", role="ignored", reason=_ALL_DIFFER)
-    if words and column.type == "text" and summary.wordy and not summary.constant:
+    if words and column.type == "text" and summary.is_prose and not summary.constant:
         return replace(column, role="feature", reason="")
     if summary.constant and not (column.nullable and column.type == "category"):
         return replace(column, role="ignored", reason=f"constant: every value is {quoted([summary.first or ''])}")
@@ -432,6 +434,170 @@ def _text_reason(summary: ColumnSummary) -> str:
             f"free text: a value is {summary.longest:,} characters long (categories have at most {MAX_CATEGORY_LENGTH})"
         )
     return (
-        f"free text: {summary.distinct_in_words} different values in {summary.present:,} rows (categories have at most "
+        f"free text: {summary.distinct_label} different values in {summary.present:,} rows (categories have at most "
         f"{MAX_CATEGORIES:,}, and each twice on average)"
     )
+
+
+TARGET_NAMES = ("target", "label", "y", "class")
+MAX_TARGET_CLASSES = 100
+#: An integer target with more distinct values than this is a quantity.
+MAX_INTEGER_CLASSES = 20
+#: One row for training, one for choosing, one for judging.
+MIN_TARGET_CLASS_ROWS = 3
+
+HOW_TO_NAME_IT = "name it: `millrace train MODEL FILE --target COLUMN`, or object metadata `target`"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetInference:
+    """What is to be predicted.
+
+    Parameters
+    ----------
+    column : Column
+        The target, with the type it has as one.
+    task : Task
+        What follows from it.
+    classes : tuple of str
+        Sorted; empty for regression.
+    findings : tuple of Finding
+        Errors, when nothing can be learnt from it.
+    """
+
+    column: Column
+    task: Task
+    classes: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
+
+
+def choose_target(names: Sequence[str], spec: ModelSpec, metadata: Mapping[str, str]) -> str:
+    """Return the name of the column to predict.
+
+    Raises
+    ------
+    InvalidInputError
+        When none can be told, with how to name it.
+    """
+    wanted = spec.target_name or metadata.get("target", "").strip()
+    if wanted:
+        if wanted in names:
+            return wanted
+        alike = [name for name in names if name.lower() == wanted.lower()]
+        if len(alike) == 1:
+            return alike[0]
+        raise InvalidInputError(f"there is no column {wanted!r} to predict; the columns are {listed(names)}")
+    found = [name for name in names if name.lower() in TARGET_NAMES]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InvalidInputError(f"{listed(found)} could each be the column to predict; {HOW_TO_NAME_IT}")
+    raise InvalidInputError(
+        f"no column is called {', '.join(TARGET_NAMES[:-1])} or {TARGET_NAMES[-1]}, so it is not known which one "
+        f"to predict; {HOW_TO_NAME_IT}. The columns are {listed(names)}"
+    )
+
+
+def wanted_task(spec: ModelSpec, metadata: Mapping[str, str]) -> Task | None:
+    """Return the task that was asked for, if one was.
+
+    Raises
+    ------
+    InvalidInputError
+        When the metadata name no task.
+    """
+    if spec.task:
+        return spec.task
+    text = metadata.get("task", "").strip().lower()
+    if not text:
+        return None
+    for task in TASKS:
+        if text == task:
+            return task
+    raise InvalidInputError(f"metadata `task` is {text!r}; it can be {quoted(TASKS)}")
+
+
+def infer_target(column: Column, values: npt.NDArray[np.generic], wanted: Task | None) -> TargetInference:
+    """Decide the task and the classes from the target's typed values; rows where it is missing do not count."""
+    known = values[~missing_mask(values)]
+    name = column.name
+    if not len(known):
+        return _impossible(column, "empty_target", f"every value of the target {name!r} is missing")
+    if column.type in ("text", "datetime"):
+        what = column.reason or ("it holds dates" if column.type == "datetime" else "it is said to be text")
+        return _impossible(column, "target_type", f"the target {name!r} cannot be predicted: {what}")
+    distinct = len(np.unique(known.astype(np.str_) if known.dtype == object else known))
+    if distinct == 1:
+        only = repr(str(class_texts(column, ("false", "true"), known[:1])[0]))
+        message = f"every row has the same target {name!r}: {only}; upload rows of at least two classes"
+        return _impossible(column, "single_class", message)
+    numeric = column.type in ("integer", "number")
+    if wanted == "regression" or (wanted is None and numeric and not _looks_like_classes(column, distinct)):
+        if not numeric:
+            return _impossible(
+                column, "target_type", f"the target {name!r} holds words, and regression needs numbers", "regression"
+            )
+        return TargetInference(replace(column, reason=""), "regression", ())
+    return _classification(column, known, distinct, wanted)
+
+
+_OR_AS_NUMBER = "; or, where they are amounts, predict the number (metadata `task` regression, or in the spec)"
+
+
+def _looks_like_classes(column: Column, distinct: int) -> bool:
+    return distinct == 2 or (column.type == "integer" and distinct <= MAX_INTEGER_CLASSES)  # noqa: PLR2004  # a pair
+
+
+def _classification(
+    column: Column, known: npt.NDArray[np.generic], distinct: int, wanted: Task | None
+) -> TargetInference:
+    name = column.name
+    if distinct > MAX_TARGET_CLASSES:
+        return _impossible(
+            column,
+            "too_many_classes",
+            f"the target {name!r} has {distinct:,} classes; at most {MAX_TARGET_CLASSES} are supported: merge the "
+            f"rarer ones into one, such as 'other'{_OR_AS_NUMBER if column.type in ('integer', 'number') else ''}",
+        )
+    if column.type == "number" and bool(np.all(known.astype(np.float64) % 1 == 0)):
+        column = replace(column, type="integer")
+    column, classes = _name_classes(column, known)
+    task: Task = "binary" if len(classes) == 2 else "multiclass"  # noqa: PLR2004  # a pair
+    findings: list[Finding] = []
+    if wanted == "binary" and task != "binary":
+        findings.append(error("task", f"the target {name!r} has {len(classes)} classes; a binary task has two", name))
+    elif wanted and wanted != task:
+        findings.append(warning("task", f"the target {name!r} has two classes, so the task is binary", name))
+    return TargetInference(column, task, classes, (*findings, *small_classes(column, classes, known)))
+
+
+def small_classes(column: Column, classes: tuple[str, ...], known: npt.NDArray[np.generic]) -> list[Finding]:
+    """Return an error for every class with too few rows to be on each side of the split."""
+    names, counts = np.unique(class_texts(column, classes, known).astype(np.str_), return_counts=True)
+    return [
+        error(
+            "small_class",
+            f"class {str(name)!r} of the target {column.name!r} has {count} row{'s' if count > 1 else ''}; "
+            f"each class needs at least {MIN_TARGET_CLASS_ROWS}: add rows, or leave the class out",
+            column.name,
+            int(count),
+        )
+        for name, count in zip(names, counts, strict=True)
+        if count < MIN_TARGET_CLASS_ROWS
+    ]
+
+
+def _name_classes(column: Column, known: npt.NDArray[np.generic]) -> tuple[Column, tuple[str, ...]]:
+    """Name the classes: numbers in their order, booleans with the false one first, words as they are written."""
+    if column.type == "boolean":
+        if not column.true_values:
+            return column, ("false", "true")
+        written = tuple(sorted(column.categories, key=str.lower))
+        lowered = (*column.false_values, *column.true_values)
+        return column, written if tuple(word.lower() for word in written) == lowered else lowered
+    names = set(class_texts(column, (), known).tolist())
+    return column, tuple(sorted(names, key=float) if column.type in ("integer", "number") else sorted(names))
+
+
+def _impossible(column: Column, check: str, message: str, task: Task = "multiclass") -> TargetInference:
+    return TargetInference(column, task, (), (error(check, message, column.name),))

@@ -1,82 +1,141 @@
-"""Taking in one upload: fetched, examined, and stored as a dataset or put into quarantine."""
+"""Ingest a run's uploads: validate each, store it as a dataset or in quarantine, and prepare the training data."""
 
 import contextlib
+import hashlib
+import itertools
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace as replace_field
+
 import millrace
-from millrace.data.compare import History
+from millrace.contracts import ValidationVerdict
+from millrace.data.captured import CapturedRows, find_captured_rows
 from millrace.data.dataset import (
     HTML,
     JSON,
+    Body,
     DatasetFolder,
-    Document,
-    build_manifest,
+    StoredTables,
+    build_dataset_manifest,
     dataset_id,
     upload_id,
     upload_name,
-    write_record,
+    write_parquet,
 )
-from millrace.data.examination import Bench, Examination, examine
+from millrace.data.dataset_checks import DatasetHistory, profile_captures
+from millrace.data.dataset_documents import DatasetManifest, DatasetProfile, PreparedManifest
 from millrace.data.findings import Finding, error, errors_among, shorten, warning
-from millrace.data.prepare import json_bytes
-from millrace.data.read import DEFAULT_LIMITS, Limits
+from millrace.data.prepare import Contribution, DatasetSelection, PreparedData, choose_datasets, prepare
+from millrace.data.read import DEFAULT_LIMITS, UploadLimits
 from millrace.data.schema_changes import SchemaChange, load_schema, next_schema, numbered, record_change, store_schema
-from millrace.data.skew import profile_captures
 from millrace.data.typed_table import TypedTable
 from millrace.data.uploads import NO_UPLOAD, Upload, download, find_upload
-from millrace.entities import DatasetRecord, LedgerEntry, Source
+from millrace.data.validation import ValidationContext, ValidationResult, count_types, validate_upload
+from millrace.documents import from_plain, to_plain
+from millrace.entities import DatasetRecord, LedgerEntry, Run, Source
 from millrace.errors import ArtifactNotFoundError
-from millrace.layout import dataset_key, quarantine_key
+from millrace.layout import dataset_key, prepared_key, quarantine_key
 from millrace.names import make_cause_id
 from millrace.ports import ObjectStore, Registry
+from millrace.registry.lifecycle import insist_on_living
 from millrace.reports import SHOWN_QUARANTINED, render_dataset_report
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec
 
-#: Who the ledger says rejected a dataset.
-ACTOR = "validate_dataset"
+#: Actor of the ledger's entries on datasets and schemas.
+VALIDATION_ACTOR = "validate_dataset"
+MAX_RUN_REASONS = 20
+MAX_VERDICT_REASONS = 5
+MAX_VERDICT_REASON_LENGTH = 300
+
+
+def validate_run(
+    run: Run, *, registry: Registry, data_store: ObjectStore, now: datetime, limits: UploadLimits = DEFAULT_LIMITS
+) -> ValidationVerdict:
+    """Validate a run's uploads and prepare its training data.
+
+    A rejected upload is an outcome, not an error: its validation is stored beside it, and the run goes on when another
+    one was accepted. Validating the same run again gives the same result.
+
+    Parameters
+    ----------
+    run : Run
+        Its sources are validated; a run without sources trains on the stored datasets.
+    now : datetime
+        In UTC; retries use the timestamp of the first attempt.
+
+    Raises
+    ------
+    ModelDeletedError
+        When the model was deleted after the run was requested.
+    MillraceError
+        When the bucket or the registry fails.
+    """
+    insist_on_living(registry.get_state(run.model), run.requested_at)
+    started_at = run.started_at or now
+    registry.update_run(run.model, run.run_id, status="running", stage="validating", started_at=started_at)
+    spec = registry.get_spec(run.model)
+    ingestor = Ingestor(run.model, run.run_id, spec, registry, data_store, started_at, limits)
+    results = [ingestor.ingest(source) for source in sorted(run.sources, key=lambda source: source.uploaded_at)]
+    reasons = [reason for result in results for reason in result.reasons]
+    if run.sources and not any(result.dataset for result in results):
+        return _reject_run(run, registry, reasons, now)
+    combined = _combine(ingestor, results)
+    if combined is None:
+        message = "the model has no accepted dataset to train on: upload one"
+        return _reject_run(run, registry, [*reasons, message], now)
+    errors = [finding.message for finding in errors_among(combined.prepared.findings)]
+    if errors:
+        return _reject_run(run, registry, [*reasons, *errors], now)
+    _store_prepared(run, combined, ingestor, data_store)
+    summary = _summarise(combined, results)
+    registry.update_run(
+        run.model,
+        run.run_id,
+        dataset_ids=tuple(combined.dataset_ids),
+        reasons=tuple(reasons[:MAX_RUN_REASONS]),
+        summary={**run.summary, **summary},
+    )
+    return ValidationVerdict(
+        outcome="accepted",
+        dataset_ids=combined.dataset_ids[-100:],
+        rows=summary["rows"],
+        reasons=_shorten_reasons(reasons),
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Intake:
-    """What became of one source: its examination, and its dataset when it was accepted."""
+class IngestResult:
+    """Validation of one source, and its dataset when it was accepted."""
 
     source: Source
-    examination: Examination
+    validation: ValidationResult
     dataset: DatasetRecord | None = None
     upload: Upload = NO_UPLOAD
 
     @property
-    def file_name(self) -> str:
-        """The upload's own name."""
-        return upload_name(self.source, self.upload)
-
-    @property
     def reasons(self) -> list[str]:
-        """Why it was rejected, each sentence beginning with the file."""
-        return [f"{self.file_name}: {reason}" for reason in self.examination.reasons]
+        """Reasons for a rejection, each sentence beginning with the file."""
+        name = upload_name(self.source, self.upload)
+        return [f"{name}: {reason}" for reason in self.validation.reasons]
 
 
 @dataclass(frozen=True, slots=True)
-class SourceIntake:
-    """Takes in a model's uploads.
+class Ingestor:
+    """Ingests a model's uploads for one run.
 
     Parameters
     ----------
-    model : str
-        The model's name.
-    run_id : str
-        The run that asks for it.
     now : datetime
-        When, in UTC.
-    limits : Limits, default=DEFAULT_LIMITS
-        What an upload may come to.
+        In UTC.
+    limits : UploadLimits, default=DEFAULT_LIMITS
+        Largest upload.
     """
 
     model: str
@@ -85,100 +144,103 @@ class SourceIntake:
     registry: Registry
     data_store: ObjectStore
     now: datetime
-    limits: Limits = DEFAULT_LIMITS
+    limits: UploadLimits = DEFAULT_LIMITS
 
-    def take_in(self, source: Source) -> Intake:
-        """Examine one source and store the result; the same source again gives the same result.
+    def ingest(self, source: Source) -> IngestResult:
+        """Validate one source and store the result; the same source again gives the same result.
 
         Raises
         ------
         MillraceError
-            When the bucket or the registry fails; whatever is wrong with the upload is a verdict instead.
+            When the bucket or the registry fails; faults of the upload are findings instead.
         """
         current = load_schema(self.model, self.registry, self.data_store)
-        # What does not fit into memory goes there, the upload itself to begin with.
+        # For the upload itself, and whatever of it does not fit into memory.
         with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
             upload = find_upload(source, self.data_store, self.limits)
-            examination = self._examine(source, upload, current, Path(folder))
-            if not examination.accepted or examination.table is None:
-                return self._reject(Intake(source, examination, None, upload))
-            return self._accept(Intake(source, examination, None, upload), examination.table, current, Path(folder))
+            validation = self._validate(source, upload, current, Path(folder))
+            result = IngestResult(source, validation, None, upload)
+            if not validation.accepted or validation.table is None:
+                return self._reject(result)
+            return self._accept(result, validation.table, current, Path(folder))
 
-    def _examine(self, source: Source, upload: Upload, current: TableSchema | None, folder: Path) -> Examination:
+    def _validate(self, source: Source, upload: Upload, current: TableSchema | None, folder: Path) -> ValidationResult:
         if errors_among(upload.findings):
-            return Examination(upload.findings)
+            return ValidationResult(upload.findings)
         try:
             paths = download(upload.files, self.data_store, folder)
         except ArtifactNotFoundError:
-            return Examination((error("not_found", "the uploaded object is gone"),))
+            return ValidationResult((error("not_found", "the uploaded object is gone"),))
         anew = upload.metadata.get("schema", "").strip().lower() == "replace"
         schema = None if anew or current is None else next_schema(current, self.spec)
         names = [file.name for file in upload.files]
-        examination = examine(
+        validation = validate_upload(
             paths[0] if upload.folder is None else list(zip(names, paths, strict=True)),
             source.key,
             self.spec,
             upload.metadata,
             schema,
             history=self._history(source, current),
-            bench=Bench(self.limits, folder),
+            context=ValidationContext(self.limits, folder),
         )
         for path in paths:
             path.unlink()
-        return replace(examination, findings=(*upload.findings, *examination.findings))
+        return replace(validation, findings=(*upload.findings, *validation.findings))
 
-    def _accept(self, intake: Intake, table: TypedTable, current: TableSchema | None, folder: Path) -> Intake:
-        source, examination = intake.source, intake.examination
+    def _accept(
+        self, result: IngestResult, table: TypedTable, current: TableSchema | None, folder: Path
+    ) -> IngestResult:
         first = 1 if current else self.registry.get_state(self.model).first_schema_version
         schema = numbered(table.schema, current, first)
         change = record_change(schema, current)
         table = replace(table, schema=schema)
+        findings = list(result.validation.findings)
         if current and change.kind == "incompatible":
-            found = warning("new_schema", f"schema version {schema.version} starts here: {'; '.join(change.details)}")
-            examination = replace(examination, findings=(*examination.findings, found))
+            message = f"schema version {schema.version} starts here: {'; '.join(change.details)}"
+            findings.append(warning("new_schema", message))
         if len(table) > self.spec.max_training_rows:
-            examination = replace(examination, findings=(*examination.findings, self._sampled(len(table))))
-        examination = replace(examination, schema=schema, table=table)
+            findings.append(self._note_sampling(len(table)))
+        validation = replace(result.validation, schema=schema, table=table, findings=tuple(findings))
         if change.kind != "none":
             self._change_schema(schema, change)
         identity = dataset_id(table)
-        known, earlier = self._known(identity)
-        if known and known.source != source:
-            return self._renew(replace(intake, examination=examination), known)
+        datasets = self.registry.list_datasets(self.model)
+        known = next((dataset for dataset in datasets if dataset.dataset_id == identity), None)
+        if known and known.source != result.source:
+            return self._renew(replace(result, validation=validation), known)
         dataset = DatasetRecord(
             model=self.model,
             dataset_id=identity,
             rows=len(table),
             columns=len(schema.columns),
-            quarantined_rows=len(examination.quarantined),
+            quarantined_rows=len(validation.quarantined),
             schema_version=schema.version,
             schema_revision=schema.revision,
-            source=source,
+            source=result.source,
             accepted_at=self.now,
-            warnings=sum(finding.severity == "warning" for finding in examination.findings),
+            warnings=sum(finding.severity == "warning" for finding in findings),
             code_version=millrace.__version__,
         )
-        intake = replace(intake, examination=examination, dataset=dataset)
+        result = replace(result, validation=validation, dataset=dataset)
         if known is None:
-            documents = self._documents(intake, dataset, table, earlier[-1:], folder)
-            self._folder.store(dataset, intake.upload, examination, documents, earlier[-1:])
+            self._store(result, dataset, table, [other.dataset_id for other in datasets][-1:], folder)
         self.registry.put_dataset(dataset)
-        return intake
+        return result
 
-    def _renew(self, intake: Intake, known: DatasetRecord) -> Intake:
-        """Let content that is a dataset already count as uploaded now; the dataset itself stays as it is."""
+    def _renew(self, result: IngestResult, known: DatasetRecord) -> IngestResult:
+        """Count content that is a dataset already as uploaded now; the dataset itself stays as it is."""
         found = warning("known_content", f"the same content was uploaded before, as {known.source.key!r}")
-        examination = replace(intake.examination, findings=(*intake.examination.findings, found))
-        self._folder.store_again(known, intake.source, intake.upload, examination)
-        renewed = known.renewed(intake.source.uploaded_at)
+        validation = replace(result.validation, findings=(*result.validation.findings, found))
+        self._folder.store_again(known, result.source, result.upload, validation)
+        renewed = known.renewed(result.source.uploaded_at)
         if renewed != known:
-            self.registry.renew_dataset(self.model, known.dataset_id, intake.source.uploaded_at)
-        return replace(intake, examination=examination, dataset=renewed)
+            self.registry.renew_dataset(self.model, known.dataset_id, result.source.uploaded_at)
+        return replace(result, validation=validation, dataset=renewed)
 
-    def _sampled(self, rows: int) -> Finding:
+    def _note_sampling(self, rows: int) -> Finding:
         message = (
             f"training reads a sample of at most {self.spec.max_training_rows:,} rows, always the same ones, and this "
-            f"dataset has {rows:,}; the spec's max_training_rows says how many"
+            f"dataset has {rows:,}; max_training_rows in the spec sets the limit"
         )
         return warning("sampled_for_training", message, None, rows)
 
@@ -186,14 +248,8 @@ class SourceIntake:
     def _folder(self) -> DatasetFolder:
         return DatasetFolder(self.model, self.run_id, self.data_store)
 
-    def _known(self, identity: str) -> tuple[DatasetRecord | None, list[str]]:
-        """Return the dataset of that content if there is one, and the ids of the datasets there are."""
-        datasets = self.registry.list_datasets(self.model)
-        known = next((dataset for dataset in datasets if dataset.dataset_id == identity), None)
-        return known, [dataset.dataset_id for dataset in datasets]
-
-    def _history(self, source: Source, current: TableSchema | None) -> History:
-        """Return what the upload is compared with: the datasets before it, and what the model was asked about."""
+    def _history(self, source: Source, current: TableSchema | None) -> DatasetHistory:
+        """Return the earlier datasets and the recent predictions that the upload is compared with."""
         state = self.registry.get_state(self.model)
         known = [
             dataset
@@ -201,105 +257,224 @@ class SourceIntake:
             if dataset.source != source and dataset.schema_version >= state.first_schema_version
         ]
         datasets = sorted(known, key=lambda dataset: dataset.uploaded_at)
-        profile = {}
+        profile = captured = None
         if datasets:
             key = dataset_key(self.model, datasets[-1].dataset_id, "profile.json")
             with contextlib.suppress(ArtifactNotFoundError):
-                profile = json.loads(self.data_store.get(key))
-        captured = {}
+                profile = DatasetProfile.read(self.data_store.get(key))
         if current is not None and self.spec.checks.skew_threshold is not None:
             captured = profile_captures(self.data_store, self.model, current, self.now, since=state.begun_after)
-        return History([dataset.rows for dataset in datasets], profile, self.now, captured)
+        return DatasetHistory([dataset.rows for dataset in datasets], profile, self.now, captured)
 
     def _change_schema(self, schema: TableSchema, change: SchemaChange) -> None:
-        """Make a schema the model's, and tell the ledger what is new about it."""
+        """Make a schema the model's, with an entry in the ledger."""
         store_schema(self.model, schema, self.registry, self.data_store)
         number = f"{schema.version}.{schema.revision}"
-        self.registry.append_ledger(
-            LedgerEntry(
-                model=self.model,
-                entry_id=make_cause_id("schema_changed", self.model, number)[:12],
-                occurred_at=self.now,
-                actor=ACTOR,
-                action="schema_changed",
-                reason=shorten("; ".join(change.details), 1_000),
-                details={"version": schema.version, "revision": schema.revision, "kind": change.kind},
-            )
-        )
+        entry_id = make_cause_id("schema_changed", self.model, number)[:12]
+        details = {"version": schema.version, "revision": schema.revision, "kind": change.kind}
+        self._append_ledger("schema_changed", entry_id, "; ".join(change.details), details)
 
-    def _documents(
-        self, intake: Intake, dataset: DatasetRecord, table: TypedTable, parents: list[str], folder: Path
-    ) -> dict[str, Document]:
-        examination = intake.examination
-        verdict = self._folder.verdict(intake.source, intake.upload, examination, dataset.dataset_id)
-        record = folder / "data.parquet"
-        write_record(table, record)
-        documents: dict[str, Document] = {
-            "data.parquet": record,
-            "profile.json": json_bytes(examination.profile),
-            "validation.json": verdict,
-        }
-        # The report tells what the manifest says of the other documents; the manifest kept says it of the report too.
-        manifest = build_manifest(
-            self.run_id, dataset, intake.upload, examination, documents=documents, parents=parents
+    def _store(
+        self, result: IngestResult, dataset: DatasetRecord, table: TypedTable, parents: list[str], folder: Path
+    ) -> None:
+        validation, parquet = result.validation, folder / "data.parquet"
+        write_parquet(table, parquet)
+        document = self._folder.validation_document(result.source, result.upload, validation, dataset.dataset_id)
+        body = document.write()
+        documents: dict[str, Body] = {"data.parquet": parquet, "validation.json": body}
+        if validation.profile is not None:
+            documents["profile.json"] = validation.profile.write()
+        manifest = build_dataset_manifest(
+            self.run_id, dataset, result.upload, validation, documents=documents, parents=parents
         )
-        return documents | {"report.html": dataset_report(self.model, self.spec, examination, verdict, manifest)}
+        # The report shows the hashes of the other documents; the stored manifest has the report's hash too.
+        report = dataset_report(self.model, self.spec, validation, body, manifest)
+        sha256 = {**manifest.sha256, "report.html": hashlib.sha256(report).hexdigest()}
+        self._folder.store(replace_field(manifest, sha256=sha256), documents | {"report.html": report}, validation)
 
-    def _reject(self, intake: Intake) -> Intake:
-        """Keep a copy of the upload beside the verdict, and tell the ledger."""
-        source, examination, upload = intake.source, intake.examination, intake.upload
+    def _reject(self, result: IngestResult) -> IngestResult:
+        """Copy the upload to quarantine, with its validation and report and an entry in the ledger."""
+        source, validation, upload = result.source, result.validation, result.upload
         identifier = upload_id(source)
         for file in upload.files:
             with contextlib.suppress(ArtifactNotFoundError):
                 original = quarantine_key(self.model, identifier, f"original/{file.name}")
                 self.data_store.copy(file.key, original, file.version_id)
-        verdict_key = quarantine_key(self.model, identifier, "validation.json")
-        verdict = self._folder.verdict(source, upload, examination)
-        self.data_store.put(verdict_key, verdict, JSON)
+        document_key = quarantine_key(self.model, identifier, "validation.json")
+        body = self._folder.validation_document(source, upload, validation).write()
+        self.data_store.put(document_key, body, JSON)
         report_key = quarantine_key(self.model, identifier, "report.html")
-        self.data_store.put(report_key, dataset_report(self.model, self.spec, examination, verdict), HTML)
-        self._folder.store_rows(identifier, examination)
+        self.data_store.put(report_key, dataset_report(self.model, self.spec, validation, body), HTML)
+        self._folder.store_rows(identifier, validation)
+        entry_id = make_cause_id("dataset_rejected", self.run_id, identifier)[:12]
+        details = {"key": source.key, "version_id": source.version_id, "verdict": document_key}
+        self._append_ledger("dataset_rejected", entry_id, "; ".join(result.reasons), details)
+        return result
+
+    def _append_ledger(self, action: str, entry_id: str, reason: str, details: dict[str, Any]) -> None:
         self.registry.append_ledger(
             LedgerEntry(
                 model=self.model,
-                entry_id=make_cause_id("dataset_rejected", self.run_id, identifier)[:12],
+                entry_id=entry_id,
                 occurred_at=self.now,
-                actor=ACTOR,
-                action="dataset_rejected",
-                reason=shorten("; ".join(intake.reasons), 1_000),
-                details={"key": source.key, "version_id": source.version_id, "verdict": verdict_key},
+                actor=VALIDATION_ACTOR,
+                action=action,
+                reason=shorten(reason, 1_000),
+                details=details,
             )
         )
-        return intake
+
+
+@dataclass(frozen=True, slots=True)
+class _Combined:
+    """The datasets that a run trains on, prepared."""
+
+    selection: DatasetSelection
+    prepared: PreparedData
+    captured: CapturedRows
+
+    @property
+    def datasets(self) -> tuple[DatasetRecord, ...]:
+        return self.selection.chosen
+
+    @property
+    def dataset_ids(self) -> list[str]:
+        return [dataset.dataset_id for dataset in self.datasets]
+
+    @property
+    def contributions(self) -> tuple[Contribution, ...]:
+        return self.prepared.contributions[-len(self.datasets) :]
+
+    def describe_captured(self) -> dict[str, Any]:
+        """Return the counts of captured rows, or the obstacle to using them."""
+        of_captured = self.prepared.contributions[: -len(self.datasets)]
+        return {
+            **self.captured.counts,
+            **({"obstacle": self.captured.obstacle} if self.captured.obstacle else {}),
+            **({"trained_on": of_captured[0].used} if of_captured else {}),
+        }
+
+
+def _combine(ingestor: Ingestor, results: Sequence[IngestResult]) -> _Combined | None:
+    """Combine the model's datasets; one that was uploaded again counts as uploaded then."""
+    schema = load_schema(ingestor.model, ingestor.registry, ingestor.data_store)
+    if schema is None:
+        return None
+    # A retry must see what the first attempt saw, also where a later upload renewed a dataset meanwhile.
+    known = {result.dataset.dataset_id: result.dataset for result in results if result.dataset}
+    datasets = [known.get(dataset.dataset_id, dataset) for dataset in ingestor.registry.list_datasets(ingestor.model)]
+    selection = choose_datasets(datasets, ingestor.spec, schema.version, ingestor.now)
+    if not selection.chosen:
+        return None
+    with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
+        since = ingestor.registry.get_state(ingestor.model).begun_after
+        captured = find_captured_rows(
+            ingestor.model, schema, ingestor.spec, ingestor.data_store, ingestor.now, since=since
+        )
+        before = [captured.table] if captured.table else []
+        tables = StoredTables(ingestor.model, selection.chosen, schema, ingestor.data_store, Path(folder), before)
+        return _Combined(selection, prepare(schema, tables, ingestor.spec, ingestor.limits), captured)
+
+
+def _store_prepared(run: Run, combined: _Combined, ingestor: Ingestor, data_store: ObjectStore) -> None:
+    documents = combined.prepared.documents()
+    documents["manifest.json"] = _build_prepared_manifest(run, combined, ingestor, documents).write()
+    for name, body in documents.items():
+        content_type = JSON if name.endswith(".json") else "application/octet-stream"
+        data_store.put(prepared_key(run.model, run.run_id, name), body, content_type)
+
+
+def _build_prepared_manifest(
+    run: Run, combined: _Combined, ingestor: Ingestor, documents: Mapping[str, bytes]
+) -> PreparedManifest:
+    fields = {
+        "model": run.model,
+        "run_id": run.run_id,
+        "prepared_at": ingestor.now,
+        "code_version": millrace.__version__,
+        "combine": ingestor.spec.combine,
+        "window_days": ingestor.spec.window_days,
+        "max_training_rows": ingestor.spec.max_training_rows,
+        "seed": ingestor.spec.seed,
+        "dataset_ids": combined.dataset_ids,
+        "datasets": [
+            {
+                "dataset_id": dataset.dataset_id,
+                "uploaded_at": dataset.uploaded_at.isoformat(),
+                "schema_revision": dataset.schema_revision,
+                **contribution.to_dict(),
+            }
+            for dataset, contribution in zip(combined.datasets, combined.contributions, strict=True)
+        ],
+        "datasets_left_out": [
+            {"dataset_id": dataset.dataset_id, "rows": dataset.rows, "reason": reason}
+            for dataset, reason in combined.selection.left_out
+        ],
+        "captured_rows": combined.describe_captured(),
+        "sha256": {name: hashlib.sha256(body).hexdigest() for name, body in documents.items()},
+    }
+    return from_plain(PreparedManifest, fields | combined.prepared.summary())
+
+
+def _summarise(combined: _Combined, results: Sequence[IngestResult]) -> dict[str, Any]:
+    schema, splits = combined.prepared.schema, combined.prepared.splits
+    sample, captured = combined.prepared.sample(), combined.describe_captured()
+    return {
+        "rows": sum(len(split) for split in splits.values()),
+        "rows_by_split": {name: len(split) for name, split in splits.items()},
+        **({"sample": sample} if sample else {}),
+        **({"captured_rows": captured} if captured else {}),
+        "columns": len(schema.columns),
+        "quarantined_rows": sum(dataset.quarantined_rows for dataset in combined.datasets),
+        "rejected_files": sum(result.dataset is None for result in results),
+        "task": schema.task,
+        "target": schema.target.name,
+        "features": count_types(schema),
+    }
+
+
+def _reject_run(run: Run, registry: Registry, reasons: Sequence[str], now: datetime) -> ValidationVerdict:
+    registry.update_run(
+        run.model,
+        run.run_id,
+        status="rejected",
+        stage="finished",
+        finished_at=now,
+        reasons=tuple(shorten(reason, 1_000) for reason in reasons[:MAX_RUN_REASONS]),
+    )
+    return ValidationVerdict(outcome="rejected", reasons=_shorten_reasons(reasons))
+
+
+def _shorten_reasons(reasons: Sequence[str]) -> list[str]:
+    return [shorten(reason, MAX_VERDICT_REASON_LENGTH) for reason in itertools.islice(reasons, MAX_VERDICT_REASONS)]
 
 
 def dataset_report(
-    model: str, spec: ModelSpec, result: Examination, verdict: bytes, manifest: Mapping[str, Any] | None = None
+    model: str,
+    spec: ModelSpec,
+    validation: ValidationResult,
+    document: bytes,
+    manifest: DatasetManifest | None = None,
 ) -> bytes:
     """Return ``report.html`` of an upload.
 
     Parameters
     ----------
-    model : str
-        The model's name.
-    spec : ModelSpec
-        Holds the sensitive columns, the split and the owner's statements.
-    result : Examination
-        The results of the checks.
-    verdict : bytes
-        The upload's ``validation.json``.
-    manifest : mapping or None, default=None
-        The dataset's; None when the upload was rejected.
+    document : bytes
+        Its ``validation.json``.
+    manifest : DatasetManifest or None, default=None
+        None when the upload was rejected.
     """
-    document = {
-        "model": model,
-        "validation": json.loads(verdict),
-        "profile": result.profile,
-        "manifest": manifest,
-        "schema": result.schema.to_dict() if result.schema else None,
-        "quarantine": [row.to_dict() for row in result.quarantined[:SHOWN_QUARANTINED]],
-        "split": spec.split.model_dump(),
-        "datasheet": spec.datasheet.model_dump(),
-        "sensitive": [name for name, column in spec.columns.items() if column.sensitive],
-    }
-    return render_dataset_report(document).encode()
+    return render_dataset_report(
+        {
+            "model": model,
+            "validation": json.loads(document),
+            "profile": to_plain(validation.profile),
+            "manifest": to_plain(manifest),
+            "schema": validation.schema.to_dict() if validation.schema else None,
+            "quarantine": [row.to_dict() for row in validation.quarantined[:SHOWN_QUARANTINED]],
+            "split": spec.split.model_dump(),
+            "datasheet": spec.datasheet.model_dump(),
+            "sensitive": [name for name, column in spec.columns.items() if column.sensitive],
+        }
+    ).encode()

@@ -11,34 +11,35 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.data.findings import Finding, error
+from millrace.data.infer import MIN_TARGET_CLASS_ROWS
 from millrace.data.prepared import PreparedSplit, dump_columns, dump_split
-from millrace.data.read import DEFAULT_LIMITS, Limits
+from millrace.data.read import DEFAULT_LIMITS, UploadLimits
 from millrace.data.reference import describe_reference
-from millrace.data.splits import Partition, UInt64Array, hash_copies, hash_rows, hash_strings, partition, sample_places
-from millrace.data.target import MIN_CLASS_ROWS
+from millrace.data.splits import Partition, partition, sample_places
 from millrace.data.typed_table import TypedTable, missing_mask, row_parts, stored_parts
 from millrace.entities import DatasetRecord
 from millrace.features import MISSING_STRING, FeatureMatrix
+from millrace.hashing import UInt64Array, hash_copies, hash_rows, hash_strings
 from millrace.layout import SPLITS, SplitName
 from millrace.schema import Column, TableSchema
 from millrace.serving.explain import BACKGROUND, choose_background, dump_background
 from millrace.spec import ModelSpec
 
 
-def observe(schema: TableSchema, tables: Sequence[TypedTable]) -> TableSchema:
+def observe_schema(schema: TableSchema, tables: Sequence[TypedTable]) -> TableSchema:
     """Return the schema with the categories, ranges and gaps that these tables have."""
     return replace(schema, columns=tuple(_observe_column(column, tables) for column in schema.columns))
 
 
 def _observe_column(column: Column, tables: Sequence[TypedTable]) -> Column:
-    settled = column.rules.nullable_override
+    override = column.rules.nullable_override
     if column.role == "identifier" or column.type == "text":
         gaps = any(part.null_count for table in tables for part in stored_parts(table, column))
-        return replace(column, nullable=gaps if settled is None else settled)
+        return replace(column, nullable=gaps if override is None else override)
     values = np.concatenate([table.columns[column.name] for table in tables])
     missing = missing_mask(values)
     known = values[~missing]
-    nullable = bool(missing.any()) if settled is None else settled
+    nullable = bool(missing.any()) if override is None else override
     if not len(known):
         return replace(column, nullable=nullable)
     if column.type == "category":
@@ -111,7 +112,7 @@ class _Part:
 
 
 @dataclass(slots=True)
-class RowChoice:
+class ChosenRows:
     """The rows that are trained on, by dataset.
 
     Parameters
@@ -159,7 +160,7 @@ class RowChoice:
         return threshold
 
 
-def choose_rows(schema: TableSchema, tables: Sequence[TypedTable], limit: int, seed: int) -> RowChoice:
+def choose_rows(schema: TableSchema, tables: Sequence[TypedTable], limit: int, seed: int) -> ChosenRows:
     """Choose the rows to train on.
 
     Where rows have an identifier, the newest row of each is kept. Where they have none, a row is kept as often as the
@@ -185,10 +186,10 @@ def choose_rows(schema: TableSchema, tables: Sequence[TypedTable], limit: int, s
         identities, named = _identify(schema, tables[index])
         part = _without_known(identities, named, seen, sample_places(identities, seed), threshold)
         parts[index] = part
-        threshold = min(threshold, RowChoice(list(parts.values())).cut(limit))
+        threshold = min(threshold, ChosenRows(list(parts.values())).cut(limit))
         seen = np.union1d(seen, part.identities if named is None else part.identities[named[part.rows]])
         seen = seen[sample_places(seen, seed) <= threshold]
-    return RowChoice([parts[index] for index in order])
+    return ChosenRows([parts[index] for index in order])
 
 
 def _identify(schema: TableSchema, table: TypedTable) -> tuple[UInt64Array, npt.NDArray[np.bool_] | None]:
@@ -246,7 +247,7 @@ def _joined(parts: list[UInt64Array]) -> UInt64Array:
 
 
 #: Rows below which no split can be drawn.
-MIN_ROWS = 10
+MIN_SPLIT_ROWS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,8 +296,8 @@ class PreparedData:
         read = sum(part.read for part in self.contributions)
         return {"rows": sum(part.used for part in self.contributions), "of_rows": read}
 
-    def manifest(self) -> dict[str, Any]:
-        """Return what can be said of the training set without naming its datasets."""
+    def summary(self) -> dict[str, Any]:
+        """Return the fields of :class:`PreparedManifest` that do not depend on the datasets' names."""
         return {
             "schema_version": self.schema.version,
             "schema_revision": self.schema.revision,
@@ -324,7 +325,7 @@ class PreparedData:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class DatasetSelection:
     """Which of a model's datasets a run trains on.
 
     Parameters
@@ -346,7 +347,7 @@ def json_bytes(document: Any) -> bytes:
 
 def choose_datasets(
     datasets: Sequence[DatasetRecord], spec: ModelSpec, schema_version: int, now: datetime
-) -> Selection:
+) -> DatasetSelection:
     """Choose the datasets to train on: of this schema, inside the window, all or the latest."""
     since = now - timedelta(days=spec.window_days) if spec.window_days else None
     chosen: list[DatasetRecord] = []
@@ -361,11 +362,11 @@ def choose_datasets(
     if spec.combine == "latest":
         left_out.extend((dataset, "only the latest dataset is combined") for dataset in chosen[:-1])
         chosen = chosen[-1:]
-    return Selection(tuple(chosen), tuple(left_out))
+    return DatasetSelection(tuple(chosen), tuple(left_out))
 
 
 def prepare(
-    schema: TableSchema, tables: Sequence[TypedTable], spec: ModelSpec, limits: Limits = DEFAULT_LIMITS
+    schema: TableSchema, tables: Sequence[TypedTable], spec: ModelSpec, limits: UploadLimits = DEFAULT_LIMITS
 ) -> PreparedData:
     """Combine datasets and split the rows; see :func:`millrace.data.prepare.choose_rows` for which.
 
@@ -382,12 +383,12 @@ def prepare(
     """
     choice = choose_rows(schema, tables, spec.max_training_rows, spec.seed)
     taken = [tables[position].take(rows) for position, rows in enumerate(choice.rows)]
-    schema = observe(schema, taken)
+    schema = observe_schema(schema, taken)
     fitting = limits.max_prepared_bytes // _row_bytes(schema, taken)
     if len(choice) > fitting:
         choice.cut(fitting)
         taken = [tables[position].take(rows) for position, rows in enumerate(choice.rows)]
-        schema = observe(schema, taken)
+        schema = observe_schema(schema, taken)
     columns = {
         column.name: np.concatenate([table.columns[column.name] for table in taken]) for column in schema.columns
     }
@@ -397,14 +398,14 @@ def prepare(
     whole = PreparedSplit(features, target, row_ids)
     found = _unlearnable(schema, row_ids, target)
     parts = partition(table, row_ids, classes, spec.split, spec.seed)
-    splits = {name: whole.take(parts.sides[name]) for name in SPLITS}
-    train = parts.sides["train"]
+    splits = {name: whole.take(parts.splits[name]) for name in SPLITS}
+    train = parts.splits["train"]
     reference = describe_reference(schema, table.take(train).columns, target[train])
     parts = replace(parts, description={**parts.description, "fingerprint": split_fingerprint(schema, spec)})
-    told_apart = _columns_told_apart(schema, table.take(parts.sides["test"]), spec)
+    group_columns = _group_columns(schema, table.take(parts.splits["test"]), spec)
     background = choose_background(schema, splits["train"].features, spec.seed)
     findings = (*found, *parts.findings)
-    return PreparedData(schema, splits, choice.contributions, parts, told_apart, reference, background, findings)
+    return PreparedData(schema, splits, choice.contributions, parts, group_columns, reference, background, findings)
 
 
 def split_fingerprint(schema: TableSchema, spec: ModelSpec) -> str:
@@ -419,7 +420,7 @@ def split_fingerprint(schema: TableSchema, spec: ModelSpec) -> str:
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _columns_told_apart(schema: TableSchema, holdout: TypedTable, spec: ModelSpec) -> dict[str, npt.NDArray[Any]]:
+def _group_columns(schema: TableSchema, holdout: TypedTable, spec: ModelSpec) -> dict[str, npt.NDArray[Any]]:
     """Return the holdout's values of sensitive groups and declared slices; what no column holds is left out."""
     named = [*spec.sensitive_groups, *(name for declared in spec.evaluation.slices for name in declared.columns)]
     known = {column.name for column in schema.columns}
@@ -441,15 +442,15 @@ def _row_bytes(schema: TableSchema, tables: Sequence[TypedTable]) -> int:
 
 def _unlearnable(schema: TableSchema, row_ids: npt.NDArray[np.uint64], target: npt.NDArray[Any]) -> list[Finding]:
     ids = len(np.unique(row_ids))
-    if ids < MIN_ROWS:
-        return [error("too_few_rows", f"only {ids} rows or entities in all; at least {MIN_ROWS} are needed")]
+    if ids < MIN_SPLIT_ROWS:
+        return [error("too_few_rows", f"only {ids} rows or entities in all; at least {MIN_SPLIT_ROWS} are needed")]
     findings = []
     for index, name in enumerate(schema.classes):
         rows = len(np.unique(row_ids[target == index]))
-        if rows < MIN_CLASS_ROWS:
+        if rows < MIN_TARGET_CLASS_ROWS:
             message = (
                 f"class {name!r} of the target {schema.target.name!r} has {rows} rows or entities in the data to train "
-                f"on; at least {MIN_CLASS_ROWS} are needed"
+                f"on; at least {MIN_TARGET_CLASS_ROWS} are needed"
             )
             findings.append(error("small_class", message, schema.target.name, rows))
     return findings

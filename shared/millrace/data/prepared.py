@@ -18,7 +18,7 @@ from millrace.features import FeatureMatrix
 BLOCK_ROWS = 16_384
 
 #: From row ids and targets to the positions of the rows to keep, in ascending order.
-RowChoice = Callable[[npt.NDArray[np.uint64], npt.NDArray[Any]], npt.NDArray[np.int64]]
+RowSelector = Callable[[npt.NDArray[np.uint64], npt.NDArray[Any]], npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def dump_split(split: PreparedSplit) -> bytes:
     return buffer.getvalue()
 
 
-def load_split(body: bytes, choose: RowChoice | None = None) -> PreparedSplit:
+def load_split(body: bytes, choose: RowSelector | None = None) -> PreparedSplit:
     """Read what :func:`dump_split` wrote; never unpickles.
 
     Parameters

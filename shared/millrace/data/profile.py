@@ -1,18 +1,23 @@
-"""Distributions: histograms, quantiles and outliers of numbers, counts of words; what profiles are made of."""
+"""Profile a dataset: distributions of its columns, and their association with the target."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from millrace.data.association import TargetValues, associate, sample_rows
+from millrace.data.association import TargetValues, associate, association_rows
+from millrace.data.dataset_documents import Association, ColumnProfile, DatasetProfile, TargetProfile
 from millrace.data.findings import shorten
-from millrace.data.typed_table import TypedTable, class_texts, is_text, missing_mask, stored_parts
-from millrace.data.words import Parts, count_words
+from millrace.data.typed_table import TypedTable, class_texts, hash_text, is_text, missing_mask, stored_parts
+from millrace.documents import from_plain, to_plain
 from millrace.features import MISSING_STRING
+from millrace.hashing import UInt64Array
+from millrace.histograms.bins import comparison_bins
 from millrace.schema import Column, TableSchema
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -26,38 +31,179 @@ MIN_BARS = 5
 MAX_INTEGER_BARS = 32
 #: Below this, a number and a half is exact.
 _EXACT_HALVES = 2.0**51
-#: Cells of the bins that later data is compared with, each with about the same number of rows.
-COMPARISON_BINS = 10
-#: Tukey's fences for outliers, and for what is so far out that a histogram of the rest shows more.
+#: Tukey's fences for outliers, and for values so far out that a histogram of the rest shows more.
 FENCE = 1.5
 FAR_FENCE = 3.0
 
+#: Hashes that are scanned at once.
+_SCANNED_AT_ONCE = 1 << 17
+
 Floats = npt.NDArray[np.float64]
+#: Returns a column's parts, from the beginning each time.
+Parts = Callable[[], Iterable[pa.Array]]
 
 
-def distribution_of_numbers(known: Floats, averaged: Floats | None, *, whole: bool) -> dict[str, Any]:
-    """Describe numbers, none of them missing.
+def profile_table(table: TypedTable, sensitive: Collection[str] = ()) -> DatasetProfile:
+    """Profile the columns and the target of a dataset.
+
+    Parameters
+    ----------
+    table : TypedTable
+        The accepted rows.
+    sensitive : collection of str, default=()
+        Columns whose values no report may show; the profile has them, as the data beside it does.
+    """
+    schema = table.schema
+    target = TargetValues.of(table)
+    rows = association_rows(len(table))
+    sampled = target.take(rows)
+    complete = np.ones(len(table), dtype=np.bool_)
+    columns = []
+    for column in schema.columns:
+        association = None
+        if _may_be_unique(column):
+            described, missing = _describe_parts(column, table, target)
+        else:
+            values = table.columns[column.name]
+            missing = missing_mask(values)
+            described = _describe(column, values, missing, target.averaged)
+            association = associate(column, values[rows], sampled) if column.role == "feature" else None
+        complete &= ~missing
+        columns.append(_to_profile(column, described, association, sensitive=column.name in sensitive))
+    return DatasetProfile(
+        rows=len(table),
+        complete_rows=int(complete.sum()),
+        missing_values=sum(column.missing for column in columns),
+        columns=columns,
+        target=_describe_target(table),
+        association_rows=len(rows),
+    )
+
+
+def profile_features(schema: TableSchema, columns: Mapping[str, npt.NDArray[Any]], rows: int) -> DatasetProfile:
+    """Profile features without a target.
+
+    Parameters
+    ----------
+    columns : mapping of str to array of shape (n_rows,)
+        Typed as in :mod:`millrace.features`; features that are not among them are left out.
+    rows : int
+        Number of rows.
+    """
+    known = [column for column in schema.features if column.name in columns]
+    described = (_describe(column, columns[column.name], missing_mask(columns[column.name]), None) for column in known)
+    profiles = [_to_profile(*pair, None, sensitive=False) for pair in zip(known, described, strict=True)]
+    return DatasetProfile(rows=rows, columns=profiles)
+
+
+def _to_profile(
+    column: Column, described: Mapping[str, Any], association: Association | None, *, sensitive: bool
+) -> ColumnProfile:
+    stated = {
+        "name": column.name,
+        "type": column.type,
+        "role": column.role,
+        "nullable": column.nullable,
+        "reason": column.reason,
+        "sensitive": column.sensitive or sensitive,
+        "association": association and to_plain(association),
+    }
+    return from_plain(ColumnProfile, stated | dict(described))
+
+
+def _describe_target(table: TypedTable) -> TargetProfile:
+    schema = table.schema
+    classes: dict[str, int] = {}
+    if schema.task != "regression":
+        names = class_texts(schema.target, schema.classes, table.columns[schema.target.name])
+        classes = {name: int(np.sum(names == name)) for name in schema.classes}
+    positive = schema.classes[1] if schema.task == "binary" and len(schema.classes) > 1 else None
+    return TargetProfile(name=schema.target.name, task=schema.task, classes=classes, positive=positive)
+
+
+def _describe(
+    column: Column, values: npt.NDArray[Any], missing: npt.NDArray[np.bool_], averaged: Floats | None
+) -> dict[str, Any]:
+    known = values[~missing]
+    averaged = None if column.role == "target" or averaged is None else averaged[~missing]
+    described = _count_missing(missing)
+    if is_text(column):
+        return described | describe_strings(known, averaged)
+    if column.type == "boolean":
+        return described | describe_strings(class_texts(column, boolean_names(column), known), averaged)
+    if not len(known):
+        return described | {"distinct": 0, "quantiles": {}}
+    if column.type == "datetime":
+        seconds = known.astype("datetime64[us]").astype(np.int64) / 1e6
+        return described | _format_times(describe_numbers(seconds, averaged, whole=False))
+    return described | describe_numbers(known, averaged, whole=column.type == "integer")
+
+
+def _may_be_unique(column: Column) -> bool:
+    """Return whether a column's strings may differ in every row."""
+    return column.role == "identifier" or (column.type == "text" and column.role != "target")
+
+
+def _describe_parts(
+    column: Column, table: TypedTable, target: TargetValues
+) -> tuple[dict[str, Any], npt.NDArray[np.bool_]]:
+    """Describe strings without holding them; also return the mask of missing ones."""
+    gaps = [pc.fill_null(pc.equal(part, MISSING_STRING), True) for part in stored_parts(table, column)]
+    missing = np.concatenate([np.empty(0, dtype=np.bool_), *(gap.to_numpy(zero_copy_only=False) for gap in gaps)])
+    averaged = target.averaged
+    if averaged is not None:
+        averaged = averaged[~missing]
+    return _count_missing(missing) | describe_texts(lambda: stored_parts(table, column), averaged), missing
+
+
+def _count_missing(missing: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    return {"missing": int(missing.sum()), "missing_share": float(missing.mean()) if len(missing) else 0.0}
+
+
+def boolean_names(column: Column) -> tuple[str, ...]:
+    """Return the two values of a boolean column as the data has them, the false one first."""
+    written = {name.lower(): name for name in column.categories}
+    if not column.true_values or not column.false_values:
+        return "false", "true"
+    return tuple(written.get(names[0], names[0]) for names in (column.false_values, column.true_values))
+
+
+def _format_times(numbers: dict[str, Any]) -> dict[str, Any]:
+    """Write seconds as ISO 8601, and leave out what means nothing of dates."""
+    kept = {name: numbers[name] for name in ("distinct", "histogram", "bins")}
+    return kept | {
+        "minimum": _format_time(numbers["minimum"]),
+        "maximum": _format_time(numbers["maximum"]),
+        "quantiles": {level: _format_time(value) for level, value in numbers["quantiles"].items()},
+    }
+
+
+def _format_time(seconds: float) -> str:
+    return str(np.datetime64(round(seconds), "s"))
+
+
+def describe_numbers(known: Floats, averaged: Floats | None, *, whole: bool) -> dict[str, Any]:
+    """Describe numbers.
 
     Parameters
     ----------
     known : float64 array of shape (n_rows,)
-        At least one.
+        At least one; none may be missing.
     averaged : float64 array of shape (n_rows,) or None
-        What each bar's average is taken of (see :class:`TargetValues`), NaN where it is missing.
+        Values to average for each bar (:attr:`TargetValues.averaged`), NaN where missing.
     whole : bool
         Whether they are integers, which bars should not cut.
 
     Returns
     -------
     dict
-        ``distinct``, ``minimum``, ``maximum``, ``mean``, ``standard_deviation``, ``zeros``, ``quantiles``,
-        ``outliers``, ``histogram`` (``edges``, one ``counts`` fewer, rows ``below`` and ``above`` them,
-        ``target_means``) and ``bins`` (inner ``edges``, one ``counts`` more; a value on an edge is above it).
+        Fields of :class:`ColumnProfile`.
     """
     ordered = np.sort(known)
     quantiles = _quantiles(ordered)
     lower, upper = _fences(quantiles["0.25"], quantiles["0.75"], FENCE)
     below, above = int(np.searchsorted(ordered, lower)), len(ordered) - int(np.searchsorted(ordered, upper, "right"))
+    edges, counts = comparison_bins(ordered)
     return {
         "distinct": 1 + int(np.count_nonzero(ordered[1:] != ordered[:-1])),
         "minimum": float(ordered[0]),
@@ -68,23 +214,91 @@ def distribution_of_numbers(known: Floats, averaged: Floats | None, *, whole: bo
         "quantiles": quantiles,
         "outliers": {"lower": lower, "upper": upper, "below": below, "above": above, "count": below + above},
         "histogram": _histogram(known, _bar_edges(ordered, quantiles, whole=whole), averaged),
-        "bins": _comparison_bins(ordered),
+        "bins": {"edges": edges.tolist(), "counts": counts.tolist()},
     }
 
 
-def distribution_of_words(known: npt.NDArray[Any], averaged: Floats | None) -> dict[str, Any]:
-    """Describe words, none of them missing.
+def _quantiles(ordered: Floats) -> dict[str, float]:
+    # Linear interpolation, as numpy's default, but on values that are sorted already.
+    positions = np.array(QUANTILES) * (len(ordered) - 1)
+    left = np.floor(positions).astype(np.int64)
+    right = np.minimum(left + 1, len(ordered) - 1)
+    values = ordered[left] + (ordered[right] - ordered[left]) * (positions - left)
+    return {str(level): float(value) for level, value in zip(QUANTILES, values, strict=True)}
+
+
+def _fences(first: float, third: float, factor: float) -> tuple[float, float]:
+    """Return the limits beyond which a value is an outlier (Tukey, "Exploratory Data Analysis", 1977)."""
+    spread = third - first
+    return first - factor * spread, third + factor * spread
+
+
+def _bar_edges(ordered: Floats, quantiles: dict[str, float], *, whole: bool) -> Floats:
+    low, high = _bar_range(ordered, quantiles)
+    # Rice's rule: twice the cube root of the number of values.
+    bars = int(np.clip(np.ceil(2 * np.cbrt(len(ordered))), MIN_BARS, MAX_BARS))
+    if whole and max(abs(low), abs(high)) < _EXACT_HALVES:
+        low, high = np.floor(low), np.ceil(high)
+        span = int(high - low) + 1
+        width = 1 if span <= MAX_INTEGER_BARS else -(-span // bars)
+        return np.asarray(low - 0.5 + width * np.arange(-(-span // width) + 1), dtype=np.float64)
+    edges = np.linspace(low, high, bars + 1)
+    if bool(np.all(edges[1:] > edges[:-1])):
+        return edges
+    # One value, or values too close for so many edges: one bar around them.
+    margin = max(0.5, abs(low) * 1e-6)
+    return np.array([low - margin, high + margin])
+
+
+def _bar_range(ordered: Floats, quantiles: dict[str, float]) -> tuple[float, float]:
+    """Leave out values so far out that all the rest would be one bar."""
+    minimum, maximum = float(ordered[0]), float(ordered[-1])
+    low, high = _fences(quantiles["0.25"], quantiles["0.75"], FAR_FENCE)
+    if low == high:
+        low, high = quantiles["0.01"], quantiles["0.99"]
+    low, high = max(low, minimum), min(high, maximum)
+    return (low, high) if low < high else (minimum, maximum)
+
+
+def _histogram(known: Floats, edges: Floats, averaged: Floats | None) -> dict[str, Any]:
+    bars = len(edges) - 1
+    # The last bar includes its upper edge, as in numpy.histogram.
+    codes = np.searchsorted(edges, known, "right")
+    codes[known == edges[-1]] = bars
+    counts = np.bincount(codes, minlength=bars + 2)
+    described = {
+        "edges": edges.tolist(),
+        "counts": counts[1:-1].tolist(),
+        "below": int(counts[0]),
+        "above": int(counts[-1]),
+    }
+    means = _means(codes, bars + 2, averaged)
+    return described if means is None else described | {"target_means": means[1:-1]}
+
+
+def _means(codes: npt.NDArray[np.int64], size: int, averaged: Floats | None) -> list[float | None] | None:
+    if averaged is None:
+        return None
+    known = ~np.isnan(averaged)
+    counts = np.bincount(codes[known], minlength=size)
+    sums = np.bincount(codes[known], weights=averaged[known], minlength=size)
+    return [float(total / count) if count else None for total, count in zip(sums, counts, strict=True)]
+
+
+def describe_strings(known: npt.NDArray[Any], averaged: Floats | None) -> dict[str, Any]:
+    """Describe strings, none of them missing.
 
     Returns
     -------
     dict
-        ``distinct``, ``singletons`` (values that occur once), ``top`` (``value``, ``count``, ``target_mean``) with the
-        commonest first, ``other`` (rows of all other values), and ``length`` in characters.
+        Fields of :class:`ColumnProfile`: ``singletons`` are values that occur once, ``length`` is in characters.
     """
     codes, distinct = pd.factorize(known)
     counts = np.bincount(codes, minlength=len(distinct))
     means = _means(codes, len(distinct), averaged)
-    shown = _commonest(distinct, counts)
+    # By count and then alphabet; among too many equals, the first that appeared.
+    chosen = np.argsort(-counts, kind="stable")[:TOP_VALUES].tolist()
+    shown = sorted(chosen, key=lambda i: (-int(counts[i]), str(distinct[i])))
     top: list[dict[str, Any]] = [
         {"value": shorten(str(distinct[i]), MAX_VALUE_LENGTH), "count": int(counts[i])}
         | ({} if means is None else {"target_mean": means[i]})
@@ -104,20 +318,20 @@ def distribution_of_words(known: npt.NDArray[Any], averaged: Floats | None) -> d
     }
 
 
-def distribution_of_text(parts: Parts, averaged: Floats | None) -> dict[str, Any]:
-    """Describe words of which there may be too many to hold, as :func:`distribution_of_words` does.
+def describe_texts(parts: Parts, averaged: Floats | None) -> dict[str, Any]:
+    """Describe strings of any number by their hashes, as :func:`describe_strings` does.
 
     Parameters
     ----------
     parts : callable
         Returns the column, as strings, some rows at a time; missing ones are left out.
     averaged : float64 array of shape (n_rows,) or None
-        As for :func:`distribution_of_words`: of the rows that have a word.
+        Of the rows that have a string.
     """
-    found = count_words(parts, TOP_VALUES)
+    found = count_strings(parts, TOP_VALUES)
     top: list[dict[str, Any]] = []
-    for word, count, key in found.top:
-        entry: dict[str, Any] = {"value": shorten(word, MAX_VALUE_LENGTH), "count": count}
+    for value, count, key in found.top:
+        entry: dict[str, Any] = {"value": shorten(value, MAX_VALUE_LENGTH), "count": count}
         if averaged is not None:
             values = averaged[found.hashes == key]
             known = values[~np.isnan(values)]
@@ -133,249 +347,140 @@ def distribution_of_text(parts: Parts, averaged: Floats | None) -> dict[str, Any
     }
 
 
-def _commonest(distinct: npt.NDArray[Any], counts: npt.NDArray[np.int64]) -> list[int]:
-    """Return the commonest values by count and then alphabet; among too many equals, the first that appeared."""
-    chosen = np.argsort(-counts, kind="stable")[:TOP_VALUES].tolist()
-    return sorted(chosen, key=lambda i: (-int(counts[i]), str(distinct[i])))
-
-
-def _quantiles(ordered: Floats) -> dict[str, float]:
-    # Linear interpolation, as numpy's default, but on values that are sorted already.
-    positions = np.array(QUANTILES) * (len(ordered) - 1)
-    left = np.floor(positions).astype(np.int64)
-    right = np.minimum(left + 1, len(ordered) - 1)
-    values = ordered[left] + (ordered[right] - ordered[left]) * (positions - left)
-    return {str(level): float(value) for level, value in zip(QUANTILES, values, strict=True)}
-
-
-def _fences(first: float, third: float, factor: float) -> tuple[float, float]:
-    """Return the limits beyond which a value is an outlier (Tukey, "Exploratory Data Analysis", 1977)."""
-    spread = third - first
-    return first - factor * spread, third + factor * spread
-
-
-def _bar_edges(ordered: Floats, quantiles: dict[str, float], *, whole: bool) -> Floats:
-    low, high = _shown_range(ordered, quantiles)
-    # Rice's rule: twice the cube root of the number of values.
-    bars = int(np.clip(np.ceil(2 * np.cbrt(len(ordered))), MIN_BARS, MAX_BARS))
-    if whole and max(abs(low), abs(high)) < _EXACT_HALVES:
-        low, high = np.floor(low), np.ceil(high)
-        span = int(high - low) + 1
-        width = 1 if span <= MAX_INTEGER_BARS else -(-span // bars)
-        return np.asarray(low - 0.5 + width * np.arange(-(-span // width) + 1), dtype=np.float64)
-    edges = np.linspace(low, high, bars + 1)
-    if bool(np.all(edges[1:] > edges[:-1])):
-        return edges
-    # One value, or values too close to be told apart by so many edges: one bar around them.
-    margin = max(0.5, abs(low) * 1e-6)
-    return np.array([low - margin, high + margin])
-
-
-def _shown_range(ordered: Floats, quantiles: dict[str, float]) -> tuple[float, float]:
-    """Leave out what is so far out that all the rest would be one bar."""
-    minimum, maximum = float(ordered[0]), float(ordered[-1])
-    low, high = _fences(quantiles["0.25"], quantiles["0.75"], FAR_FENCE)
-    if low == high:
-        low, high = quantiles["0.01"], quantiles["0.99"]
-    low, high = max(low, minimum), min(high, maximum)
-    return (low, high) if low < high else (minimum, maximum)
-
-
-def _histogram(known: Floats, edges: Floats, averaged: Floats | None) -> dict[str, Any]:
-    bars = len(edges) - 1
-    # The last bar holds its upper edge too, as in numpy.histogram.
-    cells = np.searchsorted(edges, known, "right")
-    cells[known == edges[-1]] = bars
-    counts = np.bincount(cells, minlength=bars + 2)
-    described = {
-        "edges": edges.tolist(),
-        "counts": counts[1:-1].tolist(),
-        "below": int(counts[0]),
-        "above": int(counts[-1]),
-    }
-    means = _means(cells, bars + 2, averaged)
-    return described if means is None else described | {"target_means": means[1:-1]}
-
-
-def _means(cells: npt.NDArray[np.int64], size: int, averaged: Floats | None) -> list[float | None] | None:
-    if averaged is None:
-        return None
-    known = ~np.isnan(averaged)
-    counts = np.bincount(cells[known], minlength=size)
-    sums = np.bincount(cells[known], weights=averaged[known], minlength=size)
-    return [float(total / count) if count else None for total, count in zip(sums, counts, strict=True)]
-
-
-def _comparison_bins(ordered: Floats) -> dict[str, Any]:
-    """Cut numbers at their deciles; a value that so many rows have that it is one has a cell of its own."""
-    levels = np.linspace(0.0, 1.0, COMPARISON_BINS + 1)[1:-1]
-    deciles = np.unique(ordered[np.round(levels * (len(ordered) - 1)).astype(np.int64)])
-    after = np.searchsorted(ordered, deciles, "right")
-    heavy = (after - np.searchsorted(ordered, deciles)) * COMPARISON_BINS >= len(ordered)
-    following = ordered[after[heavy & (after < len(ordered))]]
-    edges = np.unique([*deciles, *following])
-    edges = edges[edges > ordered[0]]
-    positions = [0, *np.searchsorted(ordered, edges).tolist(), len(ordered)]
-    return {"edges": edges.tolist(), "counts": np.diff(positions).tolist()}
-
-
-PROFILE_VERSION = 2
-
-
-def profile_table(table: TypedTable, sensitive: Collection[str] = ()) -> dict[str, Any]:
-    """Describe a dataset's columns and its target.
+@dataclass(frozen=True, slots=True)
+class StringCounts:
+    """Value counts of a column of strings.
 
     Parameters
     ----------
-    table : TypedTable
-        The accepted rows.
-    sensitive : collection of str, default=()
-        Columns whose values no report may show; the profile holds them, as the data beside it does, and says so.
-
-    Returns
-    -------
-    dict
-        ``profile_version``, ``rows``, ``complete_rows`` (without a missing value), ``missing_mask``, ``columns`` (see
-        below), ``target`` (``name``, ``task``, ``classes`` with their counts, ``positive`` class of a binary one) and
-        ``association_rows``. What is not known is null, never NaN.
-
-    Notes
-    -----
-    Each column has ``name``, ``type``, ``role``, ``nullable``, ``reason``, ``sensitive``, ``missing``,
-    ``missing_share``, ``distinct``, and ``association`` with the target (null when there is none). Numbers have what
-    :func:`distribution_of_numbers` returns, words and booleans what :func:`distribution_of_words` returns, and dates
-    ``minimum``, ``maximum`` and ``quantiles`` as ISO 8601, with ``histogram`` and ``bins`` in seconds since 1970.
-    """
-    schema = table.schema
-    target = TargetValues.of(table)
-    rows = sample_rows(len(table))
-    sampled = target.take(rows)
-    complete = np.ones(len(table), dtype=np.bool_)
-    columns = []
-    for column in schema.columns:
-        described, missing = _describe_text(column, table, target) if _is_long(column) else (None, None)
-        measured = None
-        if described is None or missing is None:
-            values = table.columns[column.name]
-            missing = missing_mask(values)
-            described = _describe(column, values, missing, target.averaged)
-            measured = associate(column, values[rows], sampled) if column.role == "feature" else None
-        complete &= ~missing
-        described["sensitive"] = column.sensitive or column.name in sensitive
-        described["association"] = measured.to_dict() if measured else None
-        columns.append(described)
-    return {
-        "profile_version": PROFILE_VERSION,
-        "rows": len(table),
-        "complete_rows": int(complete.sum()),
-        "missing_cells": sum(column["missing"] for column in columns),
-        "columns": columns,
-        "target": _describe_target(table),
-        "association_rows": len(rows),
-    }
-
-
-def profile_features(schema: TableSchema, columns: Mapping[str, npt.NDArray[Any]], rows: int) -> dict[str, Any]:
-    """Describe features alone, without a target, as :func:`profile_table` does.
-
-    Parameters
-    ----------
-    schema : TableSchema
-        The model's.
-    columns : mapping of str to array of shape (n_rows,)
-        Typed as in :mod:`millrace.features`; features that are not among them are left out.
     rows : int
-        How many there are.
+        Strings, none of them missing.
+    distinct, singletons : int
+        Distinct strings, and those that occur once.
+    top : tuple of (str, int, int)
+        The most frequent: the string, its count and its hash.
+    lengths : tuple of (int, float, int) or None
+        Least, mean and greatest number of characters.
+    hashes : uint64 array of shape (n_rows,)
+        Of every string, in order.
     """
-    described = [
-        _describe(column, columns[column.name], missing_mask(columns[column.name]), None)
-        for column in schema.features
-        if column.name in columns
-    ]
-    return {"profile_version": PROFILE_VERSION, "rows": rows, "columns": described}
+
+    rows: int
+    distinct: int
+    singletons: int
+    top: tuple[tuple[str, int, int], ...]
+    lengths: tuple[int, float, int] | None
+    hashes: UInt64Array
 
 
-def _describe_target(table: TypedTable) -> dict[str, Any]:
-    schema = table.schema
-    classes: dict[str, int] = {}
-    if schema.task != "regression":
-        names = class_texts(schema.target, schema.classes, table.columns[schema.target.name])
-        classes = {name: int(np.sum(names == name)) for name in schema.classes}
-    positive = schema.classes[1] if schema.task == "binary" and len(schema.classes) > 1 else None
-    return {"name": schema.target.name, "task": schema.task, "classes": classes, "positive": positive}
+def count_strings(parts: Parts, shown: int) -> StringCounts:
+    """Count a column's strings by their hashes, with eight bytes a row.
+
+    Parameters
+    ----------
+    parts : callable
+        Returns the column, as strings; called twice.
+    shown : int
+        Number of the most frequent ones to name; among too many equals, the first that appear.
+    """
+    hashes, lengths = [np.empty(0, dtype=np.uint64)], _Lengths()
+    for strings in _present_strings(parts()):
+        hashes.append(hash_text(strings))
+        lengths.add(strings)
+    every = np.concatenate(hashes)
+    hashes.clear()
+    distinct, repeated, counts = _repeated(every)
+    frequent = _most_frequent(every, repeated, counts, min(shown, distinct))
+    named = _strings_at(parts, {position: (count, key) for position, count, key in frequent})
+    return StringCounts(
+        rows=len(every),
+        distinct=distinct,
+        singletons=distinct - len(repeated),
+        top=tuple(sorted(named, key=lambda entry: (-entry[1], entry[0]))),
+        lengths=lengths.summary(),
+        hashes=every,
+    )
 
 
-def _describe(
-    column: Column,
-    values: npt.NDArray[Any],
-    missing: npt.NDArray[np.bool_],
-    averaged: npt.NDArray[np.float64] | None,
-) -> dict[str, Any]:
-    known = values[~missing]
-    averaged = None if column.role == "target" or averaged is None else averaged[~missing]
-    described = _describe_gaps(column, missing)
-    if is_text(column):
-        return described | distribution_of_words(known, averaged)
-    if column.type == "boolean":
-        words = class_texts(column, boolean_words(column), known)
-        return described | distribution_of_words(words, averaged)
-    if not len(known):
-        return described | {"distinct": 0, "minimum": None, "maximum": None, "mean": None, "quantiles": {}}
-    if column.type == "datetime":
-        seconds = known.astype("datetime64[us]").astype(np.int64) / 1e6
-        return described | _moments(distribution_of_numbers(seconds, averaged, whole=False))
-    return described | distribution_of_numbers(known, averaged, whole=column.type == "integer")
+def _present_strings(parts: Iterable[pa.Array]) -> Iterator[pa.Array]:
+    for part in parts:
+        yield part.filter(pc.fill_null(pc.not_equal(part, ""), False))
 
 
-def _is_long(column: Column) -> bool:
-    """Tell whether a column's words may differ in every row."""
-    return column.role == "identifier" or (column.type == "text" and column.role != "target")
+def _repeated(hashes: UInt64Array) -> tuple[int, UInt64Array, npt.NDArray[np.int64]]:
+    """Return the number of distinct hashes, and the repeated ones in order with their counts.
+
+    Of a column whose strings all differ nothing is copied but its hashes, once.
+    """
+    ordered = np.sort(hashes)
+    again = ordered[1:] == ordered[:-1]
+    repeated, counts = np.unique(ordered[1:][again], return_counts=True)
+    return len(hashes) - int(np.count_nonzero(again)), repeated, counts + 1
 
 
-def _describe_text(
-    column: Column, table: TypedTable, target: TargetValues
-) -> tuple[dict[str, Any], npt.NDArray[np.bool_]]:
-    """Describe words without holding them; also tell which are missing."""
-    gaps = [pc.fill_null(pc.equal(part, MISSING_STRING), True) for part in stored_parts(table, column)]
-    missing = np.concatenate([np.empty(0, dtype=np.bool_), *(gap.to_numpy(zero_copy_only=False) for gap in gaps)])
-    averaged = target.averaged
-    if averaged is not None:
-        averaged = averaged[~missing]
-    text = distribution_of_text(lambda: stored_parts(table, column), averaged)
-    return _describe_gaps(column, missing) | text, missing
+def _most_frequent(
+    hashes: UInt64Array, repeated: UInt64Array, counts: npt.NDArray[np.int64], shown: int
+) -> list[tuple[int, int, int]]:
+    """Return the first position, the count and the hash of the most frequent strings."""
+    least = int(np.partition(counts, -shown)[-shown]) if 0 < shown <= len(counts) else 1
+    more = counts > least
+    above = zip(repeated[more].tolist(), counts[more].tolist(), strict=True)
+    found = {key: (int(np.argmax(hashes == np.uint64(key))), count) for key, count in above}
+    equals = repeated[counts == least]
+    for start in range(0, len(hashes), _SCANNED_AT_ONCE):
+        if len(found) >= shown:
+            break
+        part = hashes[start : start + _SCANNED_AT_ONCE]
+        # Those as frequent as the last one shown; where that occurs once, all that do not repeat.
+        wanted = _is_among(part, equals) if least > 1 else ~_is_among(part, repeated)
+        for offset in np.flatnonzero(wanted).tolist():
+            found.setdefault(int(part[offset]), (start + offset, least))
+            if len(found) >= shown:
+                break
+    return [(position, count, key) for key, (position, count) in found.items()]
 
 
-def _describe_gaps(column: Column, missing: npt.NDArray[np.bool_]) -> dict[str, Any]:
-    return {
-        "name": column.name,
-        "type": column.type,
-        "role": column.role,
-        "nullable": column.nullable,
-        "reason": column.reason,
-        "missing": int(missing.sum()),
-        "missing_share": float(missing.mean()) if len(missing) else 0.0,
-    }
+def _is_among(hashes: UInt64Array, ordered: UInt64Array) -> npt.NDArray[np.bool_]:
+    """Return which hashes are among others, which are sorted and distinct."""
+    if not len(ordered):
+        return np.zeros(len(hashes), dtype=np.bool_)
+    positions = np.minimum(np.searchsorted(ordered, hashes), len(ordered) - 1)
+    return np.asarray(ordered[positions] == hashes)
 
 
-def boolean_words(column: Column) -> tuple[str, ...]:
-    """Return a boolean column's words, the false one first, as they are written in the data."""
-    written = {word.lower(): word for word in column.categories}
-    if not column.true_values or not column.false_values:
-        return "false", "true"
-    return tuple(written.get(words[0], words[0]) for words in (column.false_values, column.true_values))
+def _strings_at(parts: Parts, wanted: dict[int, tuple[int, int]]) -> list[tuple[str, int, int]]:
+    """Return the strings at some positions, each with its count and hash."""
+    named: list[tuple[str, int, int]] = []
+    first = 0
+    for strings in _present_strings(parts()):
+        here = [position for position in wanted if first <= position < first + len(strings)]
+        named.extend((str(strings[position - first].as_py()), *wanted[position]) for position in here)
+        first += len(strings)
+        if len(named) == len(wanted):
+            break
+    return named
 
 
-def _moments(numbers: dict[str, Any]) -> dict[str, Any]:
-    """Keep what says something about dates, and write moments as ISO 8601."""
-    return {
-        "distinct": numbers["distinct"],
-        "minimum": _moment(numbers["minimum"]),
-        "maximum": _moment(numbers["maximum"]),
-        "quantiles": {level: _moment(value) for level, value in numbers["quantiles"].items()},
-        "histogram": numbers["histogram"],
-        "bins": numbers["bins"],
-    }
+@dataclass(slots=True)
+class _Lengths:
+    """Characters of the strings so far."""
 
+    least: int | None = None
+    greatest: int | None = None
+    total: int = 0
+    rows: int = 0
 
-def _moment(seconds: float) -> str:
-    return str(np.datetime64(round(seconds), "s"))
+    def add(self, strings: pa.Array) -> None:
+        if not len(strings):
+            return
+        lengths = pc.utf8_length(strings.cast(pa.string()))
+        bounds: dict[str, Any] = pc.min_max(lengths).as_py()
+        self.least = bounds["min"] if self.least is None else min(self.least, bounds["min"])
+        self.greatest = bounds["max"] if self.greatest is None else max(self.greatest, bounds["max"])
+        self.total += pc.sum(lengths).as_py()
+        self.rows += len(strings)
+
+    def summary(self) -> tuple[int, float, int] | None:
+        if self.least is None or self.greatest is None:
+            return None
+        return self.least, self.total / self.rows, self.greatest

@@ -21,13 +21,13 @@ from millrace.schema import MASK
 #: What a row is set aside for; of the first two, too many speak against the column rather than its rows.
 Kind = Literal["type", "class", "target", "rule", "repeat", "malformed"]
 #: The columns of such a table.
-ASIDE = pa.schema(
+QUARANTINE_SCHEMA = pa.schema(
     [("line", pa.int64()), *((name, pa.string()) for name in ("kind", "column", "reason", "value", "text"))]
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class RejectReason:
     """Why a row is set aside.
 
     Parameters
@@ -45,11 +45,11 @@ class Fault:
     reason: str
 
 
-def aside_rows(
+def quarantine_rows(
     lines: npt.NDArray[np.int64],
-    faults: Sequence[Fault],
+    faults: Sequence[RejectReason],
     found: npt.NDArray[np.int64],
-    cells: pa.Table,
+    strings: pa.Table,
     masked: frozenset[str],
 ) -> pa.Table:
     """Describe rows at fault.
@@ -70,9 +70,9 @@ def aside_rows(
     values = np.full(len(lines), None, dtype=object)
     columns = [fault.column for fault in faults]
     for column in dict.fromkeys(columns):
-        if column is not None and column in cells.column_names:
+        if column is not None and column in strings.column_names:
             rows = np.flatnonzero(np.array([name == column for name in columns])[found])
-            values[rows] = _masked(cells, column, masked).take(pa.array(rows)).to_numpy()
+            values[rows] = _masked(strings, column, masked).take(pa.array(rows)).to_numpy()
     of_rows = pa.array(found)
     return pa.table(
         [
@@ -82,13 +82,13 @@ def aside_rows(
                 for name in ("kind", "column", "reason")
             ),
             _shortened(pa.array(values, pa.string()), MAX_EXAMPLE_LENGTH),
-            _row_texts(cells, masked),
+            _row_texts(strings, masked),
         ],
-        schema=ASIDE,
+        schema=QUARANTINE_SCHEMA,
     )
 
 
-def malformed_rows(rows: Sequence[QuarantinedRow], *, masked: bool) -> pa.Table:
+def quarantine_malformed(rows: Sequence[QuarantinedRow], *, masked: bool) -> pa.Table:
     """Describe rows that could not be read; where a column is masked, none of their text is shown."""
     columns: list[list[Any]] = [
         [row.line for row in rows],
@@ -98,24 +98,29 @@ def malformed_rows(rows: Sequence[QuarantinedRow], *, masked: bool) -> pa.Table:
         [row.value for row in rows],
         [MASK if masked else row.text for row in rows],
     ]
-    return pa.table([pa.array(column, kind) for column, kind in zip(columns, ASIDE.types, strict=True)], ASIDE)
+    return pa.table(
+        [pa.array(column, kind) for column, kind in zip(columns, QUARANTINE_SCHEMA.types, strict=True)],
+        QUARANTINE_SCHEMA,
+    )
 
 
-def as_object(row: Mapping[str, Any]) -> QuarantinedRow:
+def to_quarantined_row(row: Mapping[str, Any]) -> QuarantinedRow:
     """Return one such row as an object; a repeat's reason says all there is to say."""
     reason, value = row["reason"], row["value"]
     told = reason if value is None or row["kind"] == "repeat" else f"{reason}, not {value!r}"
     return QuarantinedRow(row["line"], told, row["text"], row["column"], value)
 
 
-def _row_texts(cells: pa.Table, masked: frozenset[str]) -> pa.Array:
+def _row_texts(strings: pa.Table, masked: frozenset[str]) -> pa.Array:
     """Write rows as their cells by name, without what is missing."""
-    parts = [pc.binary_join_element_wise(f"{name}=", _masked(cells, name, masked), "") for name in cells.column_names]
+    parts = [
+        pc.binary_join_element_wise(f"{name}=", _masked(strings, name, masked), "") for name in strings.column_names
+    ]
     return _shortened(pc.binary_join_element_wise(*parts, ", ", null_handling="skip"), MAX_ROW_TEXT)
 
 
-def _masked(cells: pa.Table, name: str, masked: frozenset[str]) -> pa.ChunkedArray:
-    column = cells.column(name)
+def _masked(strings: pa.Table, name: str, masked: frozenset[str]) -> pa.ChunkedArray:
+    column = strings.column(name)
     return pc.if_else(pc.is_valid(column), MASK, pa.scalar(None, pa.string())) if name in masked else column
 
 
@@ -138,7 +143,7 @@ _ROWS_AT_ONCE = 10_000
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 
 #: A kind of fault, and the column that has it.
-Blame = tuple[Kind, str | None]
+ReasonKey = tuple[Kind, str | None]
 #: Turns a line, counted through all files of an upload, into a file and its line.
 Locate = Callable[[int], tuple[str, int]]
 
@@ -158,25 +163,25 @@ class Quarantine:
     folder: Path | None = None
     locate: Locate | None = None
     too_many: bool = False
-    _runs: list["_Run"] = field(init=False)
+    _runs: list["_SortedRows"] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._runs = [self._new_run(0)]
+        self._runs = [self._new_rows(0)]
 
-    def rows(self, without: set[Blame]) -> Sequence[QuarantinedRow]:
+    def rows(self, without: set[ReasonKey]) -> Sequence[QuarantinedRow]:
         """Return them by line, leaving out those for which a whole column is to blame."""
         return KeptRows(tuple(self._runs), frozenset(without), self.locate)
 
-    def add_batch(self, aside: Sequence[pa.Table]) -> None:
+    def add_batch(self, quarantined: Sequence[pa.Table]) -> None:
         """Add a batch's rows."""
-        if aside:
-            self._add(self._runs[0], _by_line(pa.concat_tables(aside)))
+        if quarantined:
+            self._add(self._runs[0], _by_line(pa.concat_tables(quarantined)))
 
-    def add_run(self, aside: Iterable[pa.Table]) -> None:
+    def add_sorted(self, quarantined: Iterable[pa.Table]) -> None:
         """Add rows of the whole upload, by line, that are at fault for something else than those before."""
-        run = self._new_run(len(self._runs))
+        run = self._new_rows(len(self._runs))
         self._runs.append(run)
-        for rows in aside:
+        for rows in quarantined:
             self._add(run, rows)
 
     def place(self, line: int) -> str:
@@ -184,21 +189,21 @@ class Quarantine:
         file, line = self.locate(line) if self.locate else (None, line)
         return QuarantinedRow(line, "", "", file=file).place
 
-    def _add(self, run: "_Run", rows: pa.Table) -> None:
+    def _add(self, run: "_SortedRows", rows: pa.Table) -> None:
         room = MAX_QUARANTINED - sum(len(other) for other in self._runs)
         self.too_many = self.too_many or rows.num_rows > room
         run.extend(rows.slice(0, room))
 
-    def _new_run(self, number: int) -> "_Run":
-        return _Run(self.folder / f"quarantine-{number}.arrows" if self.folder else None)
+    def _new_rows(self, number: int) -> "_SortedRows":
+        return _SortedRows(self.folder / f"quarantine-{number}.arrows" if self.folder else None)
 
 
 @dataclass(slots=True)
-class _Run:
+class _SortedRows:
     """Rows by line: in memory while they are few, in a file of Arrow streams past that."""
 
     path: Path | None
-    counts: Counter[Blame] = field(default_factory=Counter)
+    counts: Counter[ReasonKey] = field(default_factory=Counter)
     _memory: list[pa.Table] = field(default_factory=list)
     _bytes: int = 0
     _spilled: list[int] = field(default_factory=list)
@@ -221,7 +226,7 @@ class _Run:
     def _spill(self, path: Path) -> None:
         with path.open("ab") as file:
             start = file.tell()
-            with pa.ipc.new_stream(file, ASIDE, options=_COMPRESSED) as writer:
+            with pa.ipc.new_stream(file, QUARANTINE_SCHEMA, options=_COMPRESSED) as writer:
                 for table in self._memory:
                     writer.write_table(table, _ROWS_AT_ONCE)
             self._spilled.append(file.tell() - start)
@@ -244,17 +249,17 @@ class _Run:
 class KeptRows(Sequence[QuarantinedRow]):
     """Rows that were set aside, by line; they become objects each time they are looked at."""
 
-    runs: tuple[_Run, ...]
-    without: frozenset[Blame]
+    runs: tuple[_SortedRows, ...]
+    without: frozenset[ReasonKey]
     locate: Locate | None
 
     def __len__(self) -> int:
-        return sum(count for run in self.runs for blame, count in run.counts.items() if blame not in self.without)
+        return sum(count for run in self.runs for reason, count in run.counts.items() if reason not in self.without)
 
     def __iter__(self) -> Iterator[QuarantinedRow]:
         for row in heapq.merge(*self.runs, key=itemgetter("line")):
             if (row["kind"], row["column"]) not in self.without:
-                yield self._located(as_object(row))
+                yield self._located(to_quarantined_row(row))
 
     @overload
     def __getitem__(self, index: int) -> QuarantinedRow: ...

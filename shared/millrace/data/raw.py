@@ -13,13 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millrace.data.findings import Finding, listed, shorten
-from millrace.data.values import PLAIN, NumberStyle
+from millrace.data.parsers import PLAIN, NumberStyle
 from millrace.errors import FieldError, InvalidInputError
-from millrace.schema import NULL_STRINGS
+from millrace.schema import MAX_COLUMNS, NULL_STRINGS
 from millrace.spec.data import ReadSpec
-
-#: Columns that one table may have.
-MAX_COLUMNS = 2_000
 
 #: Characters of a malformed row that are kept.
 MAX_ROW_TEXT = 1_000
@@ -97,34 +94,34 @@ class RowBatch:
     """
 
     lines: npt.NDArray[np.int64]
-    load_cells: Callable[[], pa.Table]
+    load_strings: Callable[[], pa.Table]
     malformed: tuple[QuarantinedRow, ...]
     names: Sequence[str]
     typed: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
     numbers: NumberStyle = PLAIN
     missing: pa.Array | None = None
     nulls_known: bool = False
-    _cells: pa.Table | None = None
+    _strings: pa.Table | None = None
     _lock: Lock = field(default_factory=Lock)
 
     def __len__(self) -> int:
         return len(self.lines)
 
     @property
-    def cells(self) -> pa.Table:
+    def strings(self) -> pa.Table:
         """The cells as strings."""
         with self._lock:
-            if self._cells is None:
-                self._cells = self.load_cells()
-            return self._cells
+            if self._strings is None:
+                self._strings = self.load_strings()
+            return self._strings
 
     def column(self, name: str) -> pa.Array:
         """Return one column's cells as a single array of strings."""
-        return one_array(self.cells.column(name))
+        return one_array(self.strings.column(name))
 
     def rows(self, positions: Sequence[int]) -> list[dict[str, str | None]]:
         """Return a few rows' cells by name."""
-        rows: list[dict[str, str | None]] = self.cells.take(pa.array(positions, type=pa.int64())).to_pylist()
+        rows: list[dict[str, str | None]] = self.strings.take(pa.array(positions, type=pa.int64())).to_pylist()
         return rows
 
 
@@ -172,22 +169,22 @@ def readings(
         yield from reader.readings(types)
         return
     for batch in reader.batches(types):
-        yield partial(itself, batch)
+        yield partial(identity_read, batch)
 
 
-def itself(batch: RowBatch) -> RowBatch:
+def identity_read(batch: RowBatch) -> RowBatch:
     """Return a batch that has been read already."""
     return batch
 
 
-def collect(reader: TableReader) -> "RawTable":
+def read_all(reader: TableReader) -> "RawTable":
     """Read a whole file into memory."""
     batches = list(reader.batches())
     empty = pa.table({name: pa.array([], type=pa.string()) for name in reader.names})
-    cells = pa.concat_tables([empty, *(batch.cells for batch in batches)])
+    strings = pa.concat_tables([empty, *(batch.strings for batch in batches)])
     lines = np.concatenate([np.empty(0, dtype=np.int64), *(batch.lines for batch in batches)])
     malformed = tuple(row for batch in batches for row in batch.malformed)
-    return RawTable(cells, lines, malformed, reader.description, reader.findings)
+    return RawTable(strings, lines, malformed, reader.description, reader.findings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,27 +205,27 @@ class RawTable:
         What was remarkable about reading it.
     """
 
-    cells: pa.Table
+    strings: pa.Table
     lines: npt.NDArray[np.int64]
     malformed: tuple[QuarantinedRow, ...]
     description: dict[str, str]
     findings: tuple[Finding, ...] = ()
 
     def __len__(self) -> int:
-        return int(self.cells.num_rows)
+        return int(self.strings.num_rows)
 
     @property
     def names(self) -> list[str]:
         """The column names, in the file's order."""
-        return list(self.cells.column_names)
+        return list(self.strings.column_names)
 
     def column(self, name: str) -> pa.Array:
         """Return one column's cells as a single array."""
-        return self.cells.column(name).combine_chunks()
+        return self.strings.column(name).combine_chunks()
 
     def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:  # noqa: ARG002  # text will do
         """Yield the whole table as one batch."""
-        yield RowBatch(self.lines, lambda: self.cells, self.malformed, self.names)
+        yield RowBatch(self.lines, lambda: self.strings, self.malformed, self.names)
 
 
 def one_array(column: pa.ChunkedArray) -> pa.Array:
@@ -236,7 +233,9 @@ def one_array(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def build_cells(names: Sequence[str], columns: Sequence[pa.ChunkedArray], missing: pa.Array | None = None) -> pa.Table:
+def build_strings(
+    names: Sequence[str], columns: Sequence[pa.ChunkedArray], missing: pa.Array | None = None
+) -> pa.Table:
     """Make the table of cells: blanks around values removed, missing words made null."""
     return pa.table([normalise(column, missing) for column in columns], names=list(names))
 
@@ -270,7 +269,7 @@ def check_header(names: Sequence[str]) -> None:
         )
 
 
-def missing_words(read: ReadSpec) -> pa.Array | None:
+def null_strings(read: ReadSpec) -> pa.Array | None:
     """Return the words that the user says mean "missing"; the empty cell always does."""
     if read.null_words is None:
         return None

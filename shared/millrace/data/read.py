@@ -15,11 +15,11 @@ from typing import Self
 
 import pyarrow as pa
 
-from millrace.data.content import Content, Text
+from millrace.data.content import Content, TextFile
 from millrace.data.delimited import DelimitedReader
 from millrace.data.findings import Finding, listed
 from millrace.data.quarantine import Locate
-from millrace.data.raw import RawTable, RowBatch, TableReader, check_header, collect, missing_words, readings
+from millrace.data.raw import RawTable, RowBatch, TableReader, check_header, null_strings, read_all, readings
 from millrace.data.structured import JsonLinesReader, ParquetReader
 from millrace.errors import InvalidInputError, NoRowsError, PayloadTooLargeError
 from millrace.spec.data import ReadSpec
@@ -44,7 +44,7 @@ MEASURED_MEMORY = 3_008
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class UploadLimits:
     """Bounds of one upload, and of what a run trains on.
 
     Parameters
@@ -80,7 +80,7 @@ class Limits:
         )
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS = UploadLimits()
 
 
 #: Bytes that one file may hold, unpacked.
@@ -150,15 +150,15 @@ def open_table(
 
 def read_table(file: bytes | Path, file_name: str, read: ReadSpec | None = None) -> RawTable:
     """Read a whole file into memory; :func:`open_table` says what is read and what is refused."""
-    return collect(open_table(file, file_name, read))
+    return read_all(open_table(file, file_name, read))
 
 
 def _choose_reader(content: Content, name: str, head: bytes, read: ReadSpec) -> TableReader:
     if head.startswith(_PARQUET_MAGIC) or name.endswith(".parquet"):
         return ParquetReader(content)
-    text = Text(content, read.encoding)
+    text = TextFile(content, read.encoding)
     if name.endswith(_JSON_NAMES) or _OBJECT.match(head):
-        return JsonLinesReader(text, missing_words(read))
+        return JsonLinesReader(text, null_strings(read))
     return DelimitedReader(text, read.delimiter, read)
 
 
@@ -239,7 +239,7 @@ class MultiFileReader:
         """Count a batch's lines through all files, and give it every column."""
         return RowBatch(
             batch.lines + lines,
-            lambda: self._aligned(batch.cells),
+            lambda: self._aligned(batch.strings),
             tuple(replace(row, line=row.line + lines) for row in batch.malformed),
             self.names,
             batch.typed,
@@ -248,10 +248,10 @@ class MultiFileReader:
             batch.nulls_known,
         )
 
-    def _aligned(self, cells: pa.Table) -> pa.Table:
-        gaps = pa.nulls(cells.num_rows, pa.string())
+    def _aligned(self, strings: pa.Table) -> pa.Table:
+        gaps = pa.nulls(strings.num_rows, pa.string())
         return pa.table(
-            [cells.column(name) if name in cells.column_names else gaps for name in self.names], names=self.names
+            [strings.column(name) if name in strings.column_names else gaps for name in self.names], names=self.names
         )
 
     def _agreed_names(self) -> list[str]:
@@ -320,7 +320,7 @@ class BoundedReader:
     """
 
     reader: TableReader | MultiFileReader
-    limits: Limits
+    limits: UploadLimits
     names: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -363,7 +363,7 @@ class BoundedReader:
 class _Counter:
     """Counts the rows that were read, on whatever thread."""
 
-    limits: Limits
+    limits: UploadLimits
     rows: int = 0
     lock: Lock = field(default_factory=Lock)
 

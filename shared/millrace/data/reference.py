@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.features import MISSING_STRING, missing_mask
-from millrace.histograms.bins import CodedWords, code_words
+from millrace.histograms.bins import FINE_BINS, CodedWords, code_words, quantile_bins
 from millrace.histograms.tables import Reference, Values, sketch_rows
 from millrace.schema import Column, TableSchema
 from millrace.text import count_tokens
@@ -21,11 +21,9 @@ from millrace.text import count_tokens
 REFERENCE_VERSION = 2
 QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 #: Cells that a number's range is cut into.
-CELLS = 10
-#: Cells of the finer cut, which distances between whole distributions are measured on.
-FINE_CELLS = 100
+BINS = 10
 #: Values of a category that have a share of their own.
-MAX_CATEGORIES = 100
+MAX_REFERENCE_CATEGORIES = 100
 
 
 def describe_reference(
@@ -50,7 +48,7 @@ def describe_reference(
         by value, the commonest first), ``other_share`` and ``distinct``. Numbers, dates in seconds since 1970, and
         texts by how many words they have, have ``minimum``, ``maximum``, ``mean``, ``standard_deviation``,
         ``quantiles`` and ``histogram``: inner ``edges`` and one more ``counts``; a value on an edge is in the cell
-        above it. Their ``cells`` are cut finer, and have the ``sums`` of the values in them too. ``dependence`` has the
+        above it. Their ``bins`` are cut finer, and have the ``sums`` of the values in them too. ``dependence`` has the
         sums of the features' scores and of their products (:mod:`millrace.histograms.dependence`), sensitive features
         left out.
     """
@@ -123,9 +121,9 @@ def _describe_classes(schema: TableSchema, target: npt.NDArray[np.int64]) -> dic
 
 def _shares(counts: Mapping[str, int], rows: int) -> dict[str, Any]:
     commonest = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    rest = sum(count for _, count in commonest[MAX_CATEGORIES:])
+    rest = sum(count for _, count in commonest[MAX_REFERENCE_CATEGORIES:])
     return {
-        "shares": {word: count / rows for word, count in commonest[:MAX_CATEGORIES]},
+        "shares": {word: count / rows for word, count in commonest[:MAX_REFERENCE_CATEGORIES]},
         "other_share": rest / rows if rows else 0.0,
         "distinct": len(commonest),
     }
@@ -137,18 +135,18 @@ def _distribution(known: npt.NDArray[np.float64]) -> dict[str, Any]:
         empty = {"edges": [], "counts": [0]}
         return nothing | {"quantiles": {}, "histogram": empty, "cells": empty | {"sums": [0.0]}}
     ordered = np.sort(known)
-    edges, borders = _cut(ordered, CELLS)
-    fine_edges, fine_borders = _cut(ordered, FINE_CELLS)
-    fine_counts = np.diff(fine_borders)
+    edges, counts = quantile_bins(ordered, BINS)
+    fine_edges, fine_counts = quantile_bins(ordered, FINE_BINS)
+    fine_borders = np.cumsum(fine_counts) - fine_counts
     # Edges are values of the column, so no cell but the first can be empty.
-    fine_sums = np.where(fine_counts > 0, np.add.reduceat(ordered, fine_borders[:-1]), 0.0)
+    fine_sums = np.where(fine_counts > 0, np.add.reduceat(ordered, fine_borders), 0.0)
     return {
         "minimum": float(ordered[0]),
         "maximum": float(ordered[-1]),
         "mean": float(known.mean()),
         "standard_deviation": float(known.std()),
         "quantiles": _quantiles(ordered),
-        "histogram": {"edges": edges.tolist(), "counts": np.diff(borders).tolist()},
+        "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
         "cells": {
             "edges": fine_edges.tolist(),
             "counts": fine_counts.tolist(),
@@ -166,15 +164,8 @@ def _quantiles(ordered: npt.NDArray[np.float64]) -> dict[str, float]:
     return {str(level): float(value) for level, value in zip(QUANTILES, values, strict=True)}
 
 
-def _cut(ordered: npt.NDArray[np.float64], cells: int) -> tuple[npt.NDArray[np.float64], list[int]]:
-    """Cut sorted values at their quantiles: inner edges, and the positions where cells begin and end."""
-    positions = np.round(np.linspace(0.0, 1.0, cells + 1)[1:-1] * (len(ordered) - 1)).astype(np.int64)
-    edges = np.unique(ordered[positions])
-    return edges, [0, *np.searchsorted(ordered, edges, "left").tolist(), len(ordered)]
-
-
 def cell_counts(known: npt.NDArray[np.float64], edges: list[float]) -> list[int]:
     """Count new values in a reference's cells: what monitoring compares with ``histogram.counts``."""
-    cells = np.searchsorted(np.array(edges, dtype=np.float64), known, "right")
-    counts: list[int] = np.bincount(cells, minlength=len(edges) + 1).tolist()
+    bins = np.searchsorted(np.array(edges, dtype=np.float64), known, "right")
+    counts: list[int] = np.bincount(bins, minlength=len(edges) + 1).tolist()
     return counts

@@ -216,7 +216,7 @@ def record_change(schema: TableSchema, current: TableSchema | None) -> SchemaCha
     return compare_schemas(current, schema)
 
 
-def compare_columns(names: Sequence[str], schema: TableSchema) -> list[Finding]:
+def compare_column_names(names: Sequence[str], schema: TableSchema) -> list[Finding]:
     """Look for columns that an upload lacks, or has and the schema does not; each finding says how to mend it."""
     findings = [_missing(column, names) for column in schema.columns if column.role != "ignored"]
     known = {column.name for column in schema.columns}

@@ -15,12 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from millrace.data.content import Content, Text
+from millrace.data.content import Content, TextFile
 from millrace.data.findings import Finding, shorten
-from millrace.data.raw import MAX_COLUMNS, MAX_ROW_TEXT, QuarantinedRow, RowBatch, build_cells, check_header
+from millrace.data.raw import MAX_ROW_TEXT, QuarantinedRow, RowBatch, build_strings, check_header
 from millrace.errors import InvalidInputError, NoRowsError, PayloadTooLargeError
+from millrace.schema import MAX_COLUMNS
 
-_CELLS_A_BATCH = 1_000_000
+_VALUES_PER_BATCH = 1_000_000
 _MALFORMED_A_BATCH = 10_000
 _LINES_BYTES = 4 << 20
 
@@ -42,7 +43,7 @@ class JsonLinesReader:
         When no line is an object, or the keys cannot name columns.
     """
 
-    text: Text
+    text: TextFile
     missing: pa.Array | None = None
     names: list[str] = field(init=False, default_factory=list)
     description: dict[str, str] = field(init=False)
@@ -54,7 +55,7 @@ class JsonLinesReader:
         names: dict[str, None] = {}
         rows = 0
         for batch in self._parse():
-            names.update(dict.fromkeys(batch.cells.column_names))
+            names.update(dict.fromkeys(batch.strings.column_names))
             if len(names) > MAX_COLUMNS:
                 check_header(list(names))
             rows += len(batch)
@@ -69,9 +70,9 @@ class JsonLinesReader:
 
     def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:  # noqa: ARG002  # text will do
         """Read the rows in order; see :class:`millrace.data.raw.TableReader`."""
-        for lines, cells, malformed in self._spool:
+        for lines, strings, malformed in self._spool:
             gaps = pa.nulls(len(lines), pa.string())
-            columns = [cells.column(name) if name in cells.column_names else gaps for name in self.names]
+            columns = [strings.column(name) if name in strings.column_names else gaps for name in self.names]
             table = pa.table(columns, names=self.names)
             yield RowBatch(lines, lambda table=table: table, malformed, self.names)  # type: ignore[misc]  # binds this round's
 
@@ -97,7 +98,7 @@ class JsonLinesReader:
             for name, values in columns.items():
                 values.append(record.get(name))
             lines.append(number)
-            if len(lines) * len(columns) >= _CELLS_A_BATCH:
+            if len(lines) * len(columns) >= _VALUES_PER_BATCH:
                 yield _batch(columns, lines, malformed, self.missing)
                 columns, lines, malformed = {}, [], []
         if lines or malformed:
@@ -128,8 +129,8 @@ class _Spool:
         start = self.file.seek(0, io.SEEK_END)
         options = pa.ipc.IpcWriteOptions(compression="zstd")
         buffer = io.BytesIO()
-        with pa.ipc.new_stream(buffer, batch.cells.schema, options=options) as writer:
-            writer.write_table(batch.cells)
+        with pa.ipc.new_stream(buffer, batch.strings.schema, options=options) as writer:
+            writer.write_table(batch.strings)
         self.file.write(buffer.getvalue())
         malformed = json.dumps([row.to_dict() for row in batch.malformed]).encode()
         self.file.write(malformed)
@@ -141,17 +142,17 @@ class _Spool:
             self.file.seek(start)
             body = self.file.read(end - start)
             rows = json.loads(body[len(body) - tail :])
-            cells = pa.ipc.open_stream(pa.py_buffer(body).slice(0, len(body) - tail)).read_all()
-            yield lines, cells, tuple(QuarantinedRow(**row) for row in rows)
+            strings = pa.ipc.open_stream(pa.py_buffer(body).slice(0, len(body) - tail)).read_all()
+            yield lines, strings, tuple(QuarantinedRow(**row) for row in rows)
 
 
 def _batch(
     columns: dict[str, list[str | None]], lines: list[int], malformed: list[QuarantinedRow], missing: pa.Array | None
 ) -> RowBatch:
-    cells = build_cells(
+    strings = build_strings(
         list(columns), [pa.chunked_array([values], type=pa.string()) for values in columns.values()], missing
     )
-    return RowBatch(np.array(lines, dtype=np.int64), lambda: cells, tuple(malformed), list(columns))
+    return RowBatch(np.array(lines, dtype=np.int64), lambda: strings, tuple(malformed), list(columns))
 
 
 def _malformed(number: int, text: str, fault: Exception) -> QuarantinedRow:
@@ -190,7 +191,7 @@ def json_text(value: Any) -> str | None:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-_PARQUET_CELLS_A_BATCH = 2_000_000
+_PARQUET_VALUES_PER_BATCH = 2_000_000
 _READ_BUFFER = 1 << 20
 _DAMAGED = "the Parquet file is damaged or cut off: write and upload it again"
 
@@ -240,7 +241,7 @@ class ParquetReader:
         """Read the rows in order; see :class:`millrace.data.raw.TableReader`."""
         line = 1
         try:
-            for part in self._file.iter_batches(max(1, _PARQUET_CELLS_A_BATCH // len(self.names))):
+            for part in self._file.iter_batches(max(1, _PARQUET_VALUES_PER_BATCH // len(self.names))):
                 table = pa.Table.from_batches([part]).rename_columns(self.names)
                 lines = np.arange(line, line + table.num_rows, dtype=np.int64)
                 line += table.num_rows
@@ -258,13 +259,13 @@ class ParquetReader:
             )
 
     def _batch(self, lines: npt.NDArray[np.int64], table: pa.Table, types: Mapping[str, pa.DataType]) -> RowBatch:
-        def cells() -> pa.Table:
-            return build_cells(self.names, [_column_as_text(column) for column in table.columns])
+        def strings() -> pa.Table:
+            return build_strings(self.names, [_column_as_text(column) for column in table.columns])
 
         types = {name: kind for name, kind in types.items() if name in self.names}
         typed = {name: table.column(name) for name, kind in types.items() if table.column(name).type == kind}
         complete = len(typed) == len(types) > 0
-        return RowBatch(lines, cells, (), self.names, typed if complete else {})
+        return RowBatch(lines, strings, (), self.names, typed if complete else {})
 
 
 def _path(source: bytes | Path) -> Path:

@@ -1,34 +1,28 @@
-"""Typed columns: what a table is once its schema is known."""
+"""Typed rows in any number: in memory while they are few, in a Parquet file past that.
 
-from collections.abc import Iterable, Iterator, Mapping
+A file of two gigabytes becomes about as much of Arrow, and a function has three. So past :data:`SPILL_BYTES` the rows
+that were taken in so far go to disk as one row group, and whoever works on them reads one column at a time, and a
+column of text one row group at a time.
+"""
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from millrace.data.raw import RowBatch, normalise, one_array
-from millrace.data.row_store import (
-    MOMENT,
-    WORDS,
-    ParquetRows,
-    StoredColumns,
-    column_parts,
-    filter_rows,
-    from_values,
-    is_text,
-    storage_type,
-    table_parts,
-)
-from millrace.data.values import (
+from millrace.data.parsers import (
     ISO_FORMAT,
     PLAIN,
-    Numbers,
     NumberStyle,
+    NumericView,
     Parsed,
     parse_booleans,
     parse_datetimes,
@@ -36,8 +30,315 @@ from millrace.data.values import (
     parse_strings,
     view_numbers,
 )
+from millrace.data.raw import RowBatch, normalise, one_array
 from millrace.features import MISSING_STRING, FeatureMatrix, build_features, missing_mask
+from millrace.hashing import UInt64Array
 from millrace.schema import Column, TableSchema
+
+#: Arrow's bytes that are kept in memory before they go to disk.
+SPILL_BYTES = 128 << 20
+#: Cells, and bytes, that are looked at at once.
+VALUES_AT_ONCE = 500_000
+BYTES_AT_ONCE = 8 << 20
+_READ_BUFFER = 1 << 20
+
+
+def rows_at_once(columns: int, row_bytes: float = 0.0) -> int:
+    """Return how many rows of so many columns, and of so many bytes, are looked at at once."""
+    few = VALUES_AT_ONCE // max(1, columns)
+    return max(1, min(few, int(BYTES_AT_ONCE / row_bytes)) if row_bytes else few)
+
+
+class StoredRows(Protocol):
+    """Rows by column: a ``pyarrow.Table``, or a file that is asked in the same words."""
+
+    @property
+    def column_names(self) -> list[str]:
+        """The columns' names, in order."""
+        ...
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows there are."""
+        ...
+
+    @property
+    def num_columns(self) -> int:
+        """How many columns there are."""
+        ...
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return one whole column."""
+        ...
+
+    def take(self, rows: pa.Array) -> pa.Table:
+        """Return the rows at these positions."""
+        ...
+
+    def filter(self, mask: pa.Array) -> pa.Table:
+        """Return the rows where the mask is true."""
+        ...
+
+
+class ParquetRows:
+    """Rows that stay in a Parquet file until they are asked for.
+
+    Parameters
+    ----------
+    source : Path or binary file
+        It is read again for every column that is asked for.
+    words : sequence of str, default=()
+        Columns of words that repeat: their different words are read once each.
+    absent : mapping of str to pyarrow.DataType, default={}
+        Columns that the file may lack; they are missing throughout.
+    """
+
+    def __init__(
+        self, source: Path | IO[bytes], words: Sequence[str] = (), absent: Mapping[str, pa.DataType] | None = None
+    ) -> None:
+        present = list(pq.read_schema(source).names)
+        # Neither mapped nor buffered ahead: what counts as memory is what is being looked at.
+        self._file = pq.ParquetFile(
+            source,
+            read_dictionary=[name for name in words if name in present],
+            memory_map=False,
+            pre_buffer=False,
+            buffer_size=_READ_BUFFER,
+        )
+        self._absent = {name: kind for name, kind in (absent or {}).items() if name not in present}
+        self.column_names = [*present, *self._absent]
+        metadata = self._file.metadata
+        self.num_rows = int(metadata.num_rows)
+        size = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
+        self._rows_at_once = rows_at_once(self.num_columns, size / max(1, self.num_rows))
+
+    @property
+    def num_columns(self) -> int:
+        """How many columns there are."""
+        return len(self.column_names)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return one whole column."""
+        return pa.chunked_array(self.parts(name), type=self._type(name))
+
+    def parts(self, name: str) -> Iterator[pa.Array]:
+        """Yield one column some rows at a time."""
+        for table in self.tables([name]):
+            yield from table.column(name).chunks
+
+    def tables(self, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield some columns, or all, some rows at a time."""
+        wanted = self.column_names if names is None else list(names)
+        stored = [name for name in wanted if name not in self._absent]
+        if not stored:
+            yield pa.table({name: pa.nulls(self.num_rows, self._absent[name]) for name in wanted})
+            return
+        for batch in self._file.iter_batches(self._rows_at_once, columns=stored):
+            # Parquet also finds "a.b" when asked for "a", so columns are picked by their whole name.
+            columns = [
+                pa.nulls(len(batch), self._absent[name]) if name in self._absent else batch.column(name)
+                for name in wanted
+            ]
+            yield pa.table(columns, names=wanted)
+
+    def take(self, rows: pa.Array) -> pa.Table:
+        """Return the rows at these positions, which must not decrease."""
+        return pa.concat_tables([self._nothing(), *self._taken(rows.to_numpy(zero_copy_only=False))])
+
+    def filter(self, mask: pa.Array) -> pa.Table:
+        """Return the rows where the mask is true."""
+        return self.take(pa.array(np.flatnonzero(mask.to_numpy(zero_copy_only=False))))
+
+    def _taken(self, rows: npt.NDArray[np.int64]) -> Iterator[pa.Table]:
+        first = 0
+        for table in self.tables():
+            start, end = np.searchsorted(rows, (first, first + table.num_rows))
+            if end > start:
+                yield table.take(pa.array(rows[start:end] - first))
+            first += table.num_rows
+
+    def _nothing(self) -> pa.Table:
+        return pa.table({name: pa.array([], type=self._type(name)) for name in self.column_names})
+
+    def _type(self, name: str) -> pa.DataType:
+        if name in self._absent:
+            return self._absent[name]
+        return self._file.schema_arrow.field(name).type
+
+
+class RowStore:
+    """Takes in typed rows, batch after batch.
+
+    Parameters
+    ----------
+    types : mapping of str to pyarrow.DataType
+        Of every column.
+    folder : Path or None, default=None
+        Where a file may be written; None keeps every row in memory.
+    """
+
+    def __init__(self, types: Mapping[str, pa.DataType], folder: Path | None = None) -> None:
+        self._types = types
+        self._path = Path(tempfile.mkdtemp(dir=folder), "rows.parquet") if folder else None
+        self._writer: pq.ParquetWriter | None = None
+        self._begin()
+
+    def append(self, columns: Mapping[str, pa.Array]) -> None:
+        """Take in some more rows."""
+        for name, stored in columns.items():
+            self._columns[name].append(stored)
+            self._bytes += stored.nbytes
+        if self._path is not None and self._bytes > SPILL_BYTES:
+            self._spill(self._path)
+
+    def finish(self) -> "pa.Table | ParquetRows":
+        """Return every row that was taken in."""
+        if self._writer is None or self._path is None:
+            return self._table()
+        self._spill(self._path)
+        self._writer.close()
+        return ParquetRows(self._path)
+
+    def _begin(self) -> None:
+        self._columns: dict[str, list[pa.Array]] = {name: [] for name in self._types}
+        self._bytes = 0
+
+    def _table(self) -> pa.Table:
+        return pa.table(
+            {name: pa.chunked_array(parts, type=self._types[name]) for name, parts in self._columns.items()}
+        )
+
+    def _spill(self, path: Path) -> None:
+        table = self._table()
+        self._begin()
+        if self._writer is None:
+            words = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
+            self._writer = pq.ParquetWriter(
+                path, table.schema, compression="zstd", compression_level=1, use_dictionary=words
+            )
+        self._writer.write_table(table)
+
+
+def filter_rows(rows: ParquetRows, kept: npt.NDArray[np.bool_], folder: Path) -> StoredRows:
+    """Return the rows where a mask is true, on disk again where they are many."""
+    store: RowStore | None = None
+    first = 0
+    for table in rows.tables():
+        selection = pa.array(kept[first : first + table.num_rows])
+        first += table.num_rows
+        columns = {name: table.column(name).filter(selection).combine_chunks() for name in table.column_names}
+        if store is None:
+            store = RowStore({field.name: field.type for field in table.schema}, folder)
+        store.append(columns)
+    return rows if store is None else store.finish()
+
+
+def column_parts(rows: StoredRows, name: str) -> Iterator[pa.Array]:
+    """Yield one column some rows at a time, so that a file's is never held as a whole."""
+    if isinstance(rows, ParquetRows):
+        yield from rows.parts(name)
+        return
+    size = rows_at_once(rows.num_columns)
+    for chunk in rows.column(name).chunks:
+        for start in range(0, len(chunk), size):
+            yield chunk.slice(start, size)
+
+
+def table_parts(rows: Any) -> Iterator[pa.Table]:
+    """Yield rows some at a time, with every column."""
+    if isinstance(rows, ParquetRows):
+        yield from rows.tables()
+        return
+    size = rows_at_once(rows.num_columns)
+    for start in range(0, rows.num_rows, size):
+        yield rows.slice(start, size)
+
+
+CATEGORY = pa.dictionary(pa.int32(), pa.string())
+TIMESTAMP = pa.timestamp("us", "UTC")
+
+
+class StoredColumns(Mapping[str, npt.NDArray[Any]]):
+    """Columns that become arrays when they are asked for, one at a time, and take little memory until then.
+
+    Parameters
+    ----------
+    stored : pyarrow.Table or ParquetRows
+        As this module's table says.
+    """
+
+    def __init__(self, stored: StoredRows) -> None:
+        self.stored = stored
+        self._names = frozenset(stored.column_names)
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        if name not in self._names:
+            raise KeyError(name)
+        return to_values(self.stored.column(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.stored.column_names)
+
+    def __len__(self) -> int:
+        return int(self.stored.num_columns)
+
+
+def is_text(column: Column) -> bool:
+    """Tell whether a column is kept as strings."""
+    return column.role == "identifier" or column.type in ("category", "text")
+
+
+def storage_type(column: Column) -> pa.DataType:
+    """Return what a column is stored as."""
+    if column.role == "identifier" or column.type == "text":
+        return pa.string()
+    if column.type == "category":
+        return CATEGORY
+    if column.type == "boolean":
+        return pa.bool_()
+    return TIMESTAMP if column.type == "datetime" else pa.float64()
+
+
+def to_values(stored: pa.ChunkedArray | pa.Array) -> npt.NDArray[Any]:
+    """Return a stored column as an array."""
+    chunks = stored.chunks if isinstance(stored, pa.ChunkedArray) else [stored]
+    if not chunks:
+        chunks = [pa.array([], type=stored.type)]
+    words: dict[str, str] = {}
+    return np.concatenate([_chunk_values(chunk, words) for chunk in chunks])
+
+
+def _chunk_values(chunk: pa.Array, words: dict[str, str]) -> npt.NDArray[Any]:
+    kind = chunk.type
+    if pa.types.is_dictionary(kind) or pa.types.is_string(kind):
+        return _objects(chunk, words)
+    if pa.types.is_timestamp(kind):
+        return np.asarray(chunk.cast(pa.timestamp("us")).to_numpy(zero_copy_only=False), dtype="datetime64[us]")
+    if pa.types.is_boolean(kind):
+        chunk = chunk.cast(pa.uint8())
+    numbers = chunk.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return np.asarray(numbers, dtype=np.float64)
+
+
+def _objects(chunk: pa.Array, words: dict[str, str]) -> npt.NDArray[Any]:
+    """Return strings as objects, each different one of a category once."""
+    if pa.types.is_string(chunk.type):
+        return np.asarray(pc.fill_null(chunk, MISSING_STRING).to_numpy(zero_copy_only=False), dtype=object)
+    distinct = [words.setdefault(word, word) for word in chunk.dictionary.to_pylist()]
+    lookup = np.array([*distinct, MISSING_STRING], dtype=object)
+    return np.asarray(lookup[pc.fill_null(chunk.indices, len(distinct)).to_numpy(zero_copy_only=False)])
+
+
+def from_values(column: Column, values: npt.NDArray[Any], missing: npt.NDArray[np.bool_]) -> pa.Array:
+    """Store an array as a column."""
+    if is_text(column):
+        text = pa.array(values, type=pa.string(), mask=missing)
+        return text.dictionary_encode() if storage_type(column) == CATEGORY else text
+    if column.type == "datetime":
+        return pa.array(values, type=pa.timestamp("us"), mask=missing).cast(TIMESTAMP)
+    if column.type == "boolean":
+        return pa.array(np.where(missing, 0.0, values).astype(np.bool_), mask=missing)
+    return pa.array(values, type=pa.float64(), mask=missing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +357,7 @@ class Converted:
 
     stored: pa.Array
     bad: npt.NDArray[np.bool_] | None = None
-    numbers: Numbers | None = None
+    numbers: NumericView | None = None
 
 
 def read_types(columns: Iterable[Column]) -> dict[str, pa.DataType]:
@@ -66,20 +367,20 @@ def read_types(columns: Iterable[Column]) -> dict[str, pa.DataType]:
 
 def _read_type(column: Column) -> pa.DataType:
     kind = storage_type(column)
-    if kind == pa.bool_() or (kind == MOMENT and column.formats != (ISO_FORMAT,)):
-        return WORDS
+    if kind == pa.bool_() or (kind == TIMESTAMP and column.formats != (ISO_FORMAT,)):
+        return CATEGORY
     return kind
 
 
-def parse_column(column: Column, cells: pa.Array, numbers: NumberStyle = PLAIN) -> Parsed:
+def parse_column(column: Column, strings: pa.Array, numbers: NumberStyle = PLAIN) -> Parsed:
     """Type one column's cells as its schema says."""
     if is_text(column):
-        return parse_strings(cells)
+        return parse_strings(strings)
     if column.type == "boolean":
-        return parse_booleans(cells, column.true_values, column.false_values)
+        return parse_booleans(strings, column.true_values, column.false_values)
     if column.type == "datetime":
-        return parse_datetimes(cells, tuple(dict.fromkeys((*column.formats, ISO_FORMAT))))
-    return parse_numbers(numbers.rewrite(cells))
+        return parse_datetimes(strings, tuple(dict.fromkeys((*column.formats, ISO_FORMAT))))
+    return parse_numbers(numbers.rewrite(strings))
 
 
 def convert(column: Column, batch: RowBatch) -> Converted:
@@ -92,8 +393,10 @@ def convert(column: Column, batch: RowBatch) -> Converted:
             return converted
     if column.name not in batch.names:
         return Converted(pa.nulls(len(batch), kind))
-    cells = batch.column(column.name)
-    return _convert_cells(column, cells, batch.numbers) if kind != WORDS else Converted(cells.dictionary_encode())
+    strings = batch.column(column.name)
+    return (
+        _convert_strings(column, strings, batch.numbers) if kind != CATEGORY else Converted(strings.dictionary_encode())
+    )
 
 
 def _convert_typed(column: Column, typed: pa.Array, batch: RowBatch) -> Converted | None:
@@ -104,17 +407,17 @@ def _convert_typed(column: Column, typed: pa.Array, batch: RowBatch) -> Converte
         if numbers is None or kind != typed.type:
             return None
         return Converted(pc.add(typed, 0.0) if _has_negative_zero(numbers) else typed, None, numbers)
-    if pa.types.is_date(typed.type) or typed.type == MOMENT:
-        return Converted(typed.cast(MOMENT)) if kind == MOMENT else None
+    if pa.types.is_date(typed.type) or typed.type == TIMESTAMP:
+        return Converted(typed.cast(TIMESTAMP)) if kind == TIMESTAMP else None
     if pa.types.is_dictionary(typed.type):
         return _convert_words(column, typed, batch)
-    cells = one_array(normalise(pa.chunked_array([typed]), batch.missing, nulls_known=batch.nulls_known))
-    if kind in (WORDS, pa.bool_(), MOMENT):
-        return _convert_words(column, cells.dictionary_encode(), batch)
-    return _convert_cells(column, cells, batch.numbers)
+    strings = one_array(normalise(pa.chunked_array([typed]), batch.missing, nulls_known=batch.nulls_known))
+    if kind in (CATEGORY, pa.bool_(), TIMESTAMP):
+        return _convert_words(column, strings.dictionary_encode(), batch)
+    return _convert_strings(column, strings, batch.numbers)
 
 
-def _has_negative_zero(numbers: Numbers) -> bool:
+def _has_negative_zero(numbers: NumericView) -> bool:
     """Tell whether adding zero would change the bytes: it makes negative zero positive, as where text is parsed."""
     if not numbers.least <= 0.0 <= numbers.greatest:
         return False
@@ -125,26 +428,26 @@ def _convert_words(column: Column, encoded: pa.DictionaryArray, batch: RowBatch)
     """Type the different words once each."""
     distinct = pa.chunked_array([encoded.dictionary])
     words = one_array(normalise(distinct, batch.missing, nulls_known=batch.nulls_known))
-    if storage_type(column) == WORDS:
+    if storage_type(column) == CATEGORY:
         if words.equals(encoded.dictionary):
             return Converted(encoded)
         return Converted(words.take(encoded.indices).dictionary_encode())
-    converted = _convert_cells(column, words, batch.numbers)
+    converted = _convert_strings(column, words, batch.numbers)
     bad = None
     if converted.bad is not None:
         bad = pc.fill_null(pa.array(converted.bad).take(encoded.indices), False).to_numpy(zero_copy_only=False)
     return Converted(converted.stored.take(encoded.indices), bad)
 
 
-def _convert_cells(column: Column, cells: pa.Array, style: NumberStyle) -> Converted:
+def _convert_strings(column: Column, strings: pa.Array, style: NumberStyle) -> Converted:
     if storage_type(column) == pa.string():
-        return Converted(cells)
-    parsed = parse_column(column, cells, style)
+        return Converted(strings)
+    parsed = parse_column(column, strings, style)
     missing = np.isnat(parsed.values) if column.type == "datetime" else np.isnan(parsed.values)
     if column.type == "boolean":
         stored = pa.array(np.where(missing, 0.0, parsed.values).astype(np.bool_), mask=missing)
     elif column.type == "datetime":
-        stored = pa.array(parsed.values, type=pa.timestamp("us"), mask=missing).cast(MOMENT)
+        stored = pa.array(parsed.values, type=pa.timestamp("us"), mask=missing).cast(TIMESTAMP)
     else:
         stored = pa.array(parsed.values, mask=missing)
     numbers = view_numbers(stored) if pa.types.is_floating(stored.type) else None
@@ -176,7 +479,7 @@ class TypedTable:
     schema : TableSchema
         Names and types of the columns.
     columns : mapping of str to array of shape (n_rows,)
-        As :mod:`millrace.data.row_store` says, every column of the schema.
+        As :mod:`millrace.data.typed_table` says, every column of the schema.
     n_rows : int
         Number of rows.
     """
@@ -288,3 +591,32 @@ def row_parts(table: TypedTable) -> Iterator[TypedTable]:
     """Yield a table some rows at a time."""
     for part in stored_tables(table):
         yield TypedTable(table.schema, StoredColumns(part), int(part.num_rows))
+
+
+def hash_text(words: pa.Array) -> UInt64Array:
+    """Hash words, none of them missing."""
+    if pa.types.is_dictionary(words.type):
+        return np.asarray(hash_text(words.dictionary)[words.indices.to_numpy(zero_copy_only=False)])
+    values = words.cast(pa.string()).to_numpy(zero_copy_only=False)
+    return np.asarray(pd.util.hash_array(values, categorize=False), dtype=np.uint64)
+
+
+def hash_values(column: pa.ChunkedArray) -> UInt64Array:
+    """Hash a column's values, equal ones alike and missing ones too."""
+    if pa.types.is_string(column.type) or pa.types.is_dictionary(column.type):
+        hashes = [hash_text(pc.fill_null(chunk.cast(pa.string()), "")) for chunk in column.chunks]
+    else:
+        hashes = [pd.util.hash_array(to_values(chunk), categorize=False) for chunk in column.chunks]
+    return np.concatenate([np.empty(0, dtype=np.uint64), *hashes])
+
+
+def count_distinct(parts: Iterable[pa.Array]) -> int:
+    """Count different words, a missing one among them."""
+    hashes, missing = [np.empty(0, dtype=np.uint64)], False
+    for part in parts:
+        missing = missing or bool(part.null_count)
+        hashes.append(hash_text(part.drop_null()))
+    ordered = np.concatenate(hashes)
+    hashes.clear()
+    ordered.sort()
+    return int(np.count_nonzero(ordered[1:] != ordered[:-1])) + bool(len(ordered)) + missing

@@ -21,7 +21,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from millrace.data.findings import Finding, error, listed, warning
-from millrace.data.read import Limits
+from millrace.data.read import UploadLimits
 from millrace.entities import Source
 from millrace.errors import ArtifactNotFoundError
 from millrace.layout import MAX_FOLDER_FILES, SUCCESS_MARKER, folder_of_marker
@@ -101,7 +101,7 @@ class _Manifest(BaseModel):
     entries: list[_Entry] = Field(min_length=1, max_length=MAX_FOLDER_FILES)
 
 
-def find_upload(source: Source, store: ObjectStore, limits: Limits) -> Upload:
+def find_upload(source: Source, store: ObjectStore, limits: UploadLimits) -> Upload:
     """Find the files of an upload.
 
     Parameters

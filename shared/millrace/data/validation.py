@@ -1,214 +1,290 @@
-"""The first state of the training pipeline: a run's uploads become datasets, and its data is prepared."""
+"""Validate one upload: parse it, infer or apply the schema, check rows and the dataset, profile what is accepted.
 
-import hashlib
-import itertools
-import tempfile
+Whatever the bytes are, there is a result. Nothing is read or written beyond the arguments.
+"""
+
+import errno
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import millrace
-from millrace.contracts import ValidationVerdict
-from millrace.data.captured import CapturedRows, find_captured_rows
-from millrace.data.dataset import JSON, StoredTables
-from millrace.data.examination import count_types
-from millrace.data.findings import errors_among, shorten
-from millrace.data.ingest import Intake, SourceIntake
-from millrace.data.prepare import Contribution, PreparedData, Selection, choose_datasets, json_bytes, prepare
-from millrace.data.read import DEFAULT_LIMITS, Limits
-from millrace.data.schema_changes import load_schema
-from millrace.entities import DatasetRecord, Run
-from millrace.layout import prepared_key
-from millrace.ports import ObjectStore, Registry
-from millrace.registry.lifecycle import insist_on_living
+import numpy as np
+
+from millrace.data.checks import CheckedTable, check_table
+from millrace.data.dataset_checks import (
+    NO_DATASET_HISTORY,
+    DatasetHistory,
+    check_whole,
+    find_bias,
+    find_leakage,
+    find_shift,
+    find_skew,
+)
+from millrace.data.dataset_documents import DatasetProfile
+from millrace.data.findings import Finding, error, errors_among, shorten, warning
+from millrace.data.infer import choose_target, infer_columns, infer_some, infer_target, small_classes, wanted_task
+from millrace.data.prepare import observe_schema
+from millrace.data.profile import profile_table
+from millrace.data.quarantine import Locate
+from millrace.data.raw import QuarantinedRow, TableReader
+from millrace.data.read import DEFAULT_LIMITS, BoundedReader, MultiFileReader, UploadLimits, open_table
+from millrace.data.schema_changes import added_columns, declare_columns, extend_schema
+from millrace.data.typed_table import TypedTable, convert, missing_mask, read_types, to_values
+from millrace.errors import MillraceError, PayloadTooLargeError
 from millrace.schema import TableSchema
+from millrace.spec import ModelSpec
 
-MAX_RUN_REASONS = 20
-MAX_VERDICT_REASONS = 5
-MAX_REASON_LENGTH = 300
-
-
-def validate_run(
-    run: Run, *, registry: Registry, data_store: ObjectStore, now: datetime, limits: Limits = DEFAULT_LIMITS
-) -> ValidationVerdict:
-    """Validate a run's uploads and prepare what it trains on.
-
-    A rejected upload is an outcome, not an error: its verdict is stored beside it, and the run goes on when another
-    one was accepted. Validating the same run again gives the same result.
-
-    Parameters
-    ----------
-    run : Run
-        Its sources are validated; a run without sources trains on the datasets there are.
-    registry : Registry
-        Knows the model's spec, schema version and datasets.
-    data_store : ObjectStore
-        The data bucket.
-    now : datetime
-        In UTC; the first attempt's is kept for the attempts that follow.
-    limits : Limits, default=DEFAULT_LIMITS
-        How much data is taken.
-
-    Raises
-    ------
-    ModelDeletedError
-        When the model was deleted since the run was asked for.
-    MillraceError
-        When the bucket or the registry fails.
-    """
-    insist_on_living(registry.get_state(run.model), run.requested_at)
-    started_at = run.started_at or now
-    registry.update_run(run.model, run.run_id, status="running", stage="validating", started_at=started_at)
-    spec = registry.get_spec(run.model)
-    taker = SourceIntake(run.model, run.run_id, spec, registry, data_store, started_at, limits)
-    intakes = [taker.take_in(source) for source in sorted(run.sources, key=lambda source: source.uploaded_at)]
-    reasons = [reason for intake in intakes for reason in intake.reasons]
-    accepted = [intake for intake in intakes if intake.dataset]
-    if run.sources and not accepted:
-        return _reject(run, registry, reasons, now)
-    combination = _combine(taker, intakes)
-    if combination is None:
-        return _reject(run, registry, [*reasons, "the model has no accepted dataset to train on: upload one"], now)
-    faults = [finding.message for finding in errors_among(combination.prepared.findings)]
-    if faults:
-        return _reject(run, registry, [*reasons, *faults], now)
-    _store(run, combination, taker, data_store)
-    summary = _summary(combination, intakes)
-    registry.update_run(
-        run.model,
-        run.run_id,
-        dataset_ids=tuple(combination.dataset_ids),
-        reasons=tuple(reasons[:MAX_RUN_REASONS]),
-        summary={**run.summary, **summary},
-    )
-    return ValidationVerdict(
-        outcome="accepted",
-        dataset_ids=combination.dataset_ids[-100:],
-        rows=summary["rows"],
-        reasons=_brief(reasons),
-    )
+#: Usable rows that a first upload needs.
+MIN_UPLOAD_ROWS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class _Combination:
-    selection: Selection
-    prepared: PreparedData
-    captured: CapturedRows
+class ValidationResult:
+    """Result of the validation of one upload.
+
+    Parameters
+    ----------
+    findings : tuple of Finding
+        Any error among them means rejected.
+    schema : TableSchema or None
+        The schema that it was checked against; None when it could not be read.
+    table : TypedTable or None
+        The accepted rows.
+    rows : int
+        Rows of the file, quarantined ones included.
+    quarantined : sequence of QuarantinedRow
+        Rows that do not fit.
+    description : mapping of str to str
+        Format, encoding, delimiter, compression.
+    profile : DatasetProfile or None
+        Of the accepted rows.
+    """
+
+    findings: tuple[Finding, ...]
+    schema: TableSchema | None = None
+    table: TypedTable | None = None
+    rows: int = 0
+    quarantined: Sequence[QuarantinedRow] = ()
+    description: Mapping[str, str] = field(default_factory=dict)
+    profile: DatasetProfile | None = None
 
     @property
-    def datasets(self) -> tuple[DatasetRecord, ...]:
-        return self.selection.chosen
+    def accepted(self) -> bool:
+        """Whether there is a table and no error."""
+        return self.table is not None and not errors_among(self.findings)
 
     @property
-    def dataset_ids(self) -> list[str]:
-        return [dataset.dataset_id for dataset in self.datasets]
+    def reasons(self) -> list[str]:
+        """Messages of the errors."""
+        return [finding.message for finding in errors_among(self.findings)]
 
-    @property
-    def contributions(self) -> tuple[Contribution, ...]:
-        """What each dataset gave."""
-        return self.prepared.contributions[-len(self.datasets) :]
-
-    def describe_captured(self) -> dict[str, Any]:
-        """Return what served rows gave, in numbers, or why they gave nothing."""
-        gave = self.prepared.contributions[: -len(self.datasets)]
+    def summary(self) -> dict[str, Any]:
+        """Return the fields of :class:`ValidationDocument` that do not depend on where the upload came from."""
+        schema = self.schema
         return {
-            **self.captured.counts,
-            **({"obstacle": self.captured.obstacle} if self.captured.obstacle else {}),
-            **({"trained_on": gave[0].used} if gave else {}),
+            "outcome": "accepted" if self.accepted else "rejected",
+            "reasons": self.reasons,
+            "rows": self.rows,
+            "usable_rows": len(self.table) if self.table is not None else 0,
+            "quarantined_rows": len(self.quarantined),
+            "format": dict(self.description),
+            "target": schema.target.name if schema else None,
+            "task": schema.task if schema else None,
+            "classes": list(schema.classes) if schema else [],
+            "schema": schema.to_dict() if schema else None,
+            "columns": [
+                {"name": column.name, "type": column.type, "role": column.role, "reason": column.reason}
+                for column in (schema.columns if schema else ())
+            ],
+            "findings": [finding.to_dict() for finding in self.findings],
         }
 
 
-def _combine(taker: SourceIntake, intakes: Sequence[Intake]) -> _Combination | None:
-    """Bring the model's datasets together; one that was uploaded again counts as uploaded then."""
-    schema = load_schema(taker.model, taker.registry, taker.data_store)
-    if schema is None:
-        return None
-    # A retry of a run must see what its first attempt saw, also where a later upload renewed a dataset meanwhile.
-    known = {intake.dataset.dataset_id: intake.dataset for intake in intakes if intake.dataset}
-    datasets = [known.get(dataset.dataset_id, dataset) for dataset in taker.registry.list_datasets(taker.model)]
-    selection = choose_datasets(datasets, taker.spec, schema.version, taker.now)
-    if not selection.chosen:
-        return None
-    with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
-        since = taker.registry.get_state(taker.model).begun_after
-        captured = find_captured_rows(taker.model, schema, taker.spec, taker.data_store, taker.now, since=since)
-        before = [captured.table] if captured.table else []
-        tables = StoredTables(taker.model, selection.chosen, schema, taker.data_store, Path(folder), before)
-        return _Combination(selection, prepare(schema, tables, taker.spec, taker.limits), captured)
+@dataclass(frozen=True, slots=True)
+class ValidationContext:
+    """Limits and scratch space of a validation.
+
+    Parameters
+    ----------
+    limits : UploadLimits, default=DEFAULT_LIMITS
+        Largest upload.
+    folder : Path or None, default=None
+        For rows that do not fit into memory; it must outlive the result.
+    """
+
+    limits: UploadLimits = DEFAULT_LIMITS
+    folder: Path | None = None
 
 
-def _store(run: Run, combination: _Combination, taker: SourceIntake, data_store: ObjectStore) -> None:
-    documents = combination.prepared.documents()
-    documents["manifest.json"] = json_bytes(_manifest(run, combination, taker, documents))
-    for name, body in documents.items():
-        content_type = JSON if name.endswith(".json") else "application/octet-stream"
-        data_store.put(prepared_key(run.model, run.run_id, name), body, content_type)
+def validate_upload(
+    file: bytes | Path | Sequence[tuple[str, Path]],
+    file_name: str,
+    spec: ModelSpec,
+    metadata: Mapping[str, str],
+    schema: TableSchema | None,
+    *,
+    history: DatasetHistory = NO_DATASET_HISTORY,
+    context: ValidationContext = ValidationContext(),
+) -> ValidationResult:
+    """Validate one upload.
+
+    Parameters
+    ----------
+    file : bytes, Path, or sequence of (str, Path)
+        The file, or its path; or the names and paths of a folder's files.
+    metadata : mapping of str to str
+        Of the object: ``target``, ``task``.
+    schema : TableSchema or None
+        The model's; None infers one.
+    history : DatasetHistory, default=NO_DATASET_HISTORY
+        The earlier datasets, and the time.
+    """
+    try:
+        reader = BoundedReader(_open(file, file_name, spec, context.limits), context.limits)
+        if schema is None:
+            return _validate_first(reader, spec, metadata, history, context)
+        return _validate_later(reader, spec, metadata, schema, history, context=context)
+    except PayloadTooLargeError as fault:
+        return ValidationResult((error("too_large", fault.message),))
+    except MillraceError as fault:
+        return ValidationResult((error("unreadable", fault.message),))
+    except Exception as fault:  # noqa: BLE001  # a parser may raise anything; the upload still gets its result
+        if isinstance(fault, OSError) and fault.errno == errno.ENOSPC:
+            message = context.limits.refusal("the upload does not fit on the function's disk")
+            return ValidationResult((error("too_large", message),))
+        message = f"the file could not be parsed ({type(fault).__name__}: {shorten(str(fault), 200)})"
+        return ValidationResult((error("unreadable", message),))
 
 
-def _manifest(
-    run: Run, combination: _Combination, taker: SourceIntake, documents: Mapping[str, bytes]
-) -> dict[str, Any]:
-    """Return the training set: a manifest of datasets, with what each gave to it and what was left out and why."""
-    return {
-        "manifest_version": 1,
-        "model": run.model,
-        "run_id": run.run_id,
-        "prepared_at": taker.now.isoformat(),
-        "code_version": millrace.__version__,
-        "combine": taker.spec.combine,
-        "window_days": taker.spec.window_days,
-        "max_training_rows": taker.spec.max_training_rows,
-        "seed": taker.spec.seed,
-        "dataset_ids": combination.dataset_ids,
-        "datasets": [
-            {
-                "dataset_id": dataset.dataset_id,
-                "uploaded_at": dataset.uploaded_at.isoformat(),
-                "schema_revision": dataset.schema_revision,
-                **contribution.to_dict(),
-            }
-            for dataset, contribution in zip(combination.datasets, combination.contributions, strict=True)
-        ],
-        "datasets_left_out": [
-            {"dataset_id": dataset.dataset_id, "rows": dataset.rows, "reason": reason}
-            for dataset, reason in combination.selection.left_out
-        ],
-        "captured_rows": combination.describe_captured(),
-        **combination.prepared.manifest(),
-        "sha256": {name: hashlib.sha256(body).hexdigest() for name, body in documents.items()},
-    }
+def _open(
+    file: bytes | Path | Sequence[tuple[str, Path]], file_name: str, spec: ModelSpec, limits: UploadLimits
+) -> TableReader | MultiFileReader:
+    if isinstance(file, bytes | Path):
+        return open_table(file, file_name, spec.read, limits.max_bytes)
+    return MultiFileReader(file, spec.read, limits.max_bytes)
 
 
-def _summary(combination: _Combination, intakes: Sequence[Intake]) -> dict[str, Any]:
-    schema: TableSchema = combination.prepared.schema
-    sample = combination.prepared.sample()
-    return {
-        "rows": sum(len(split) for split in combination.prepared.splits.values()),
-        "rows_by_split": {name: len(split) for name, split in combination.prepared.splits.items()},
-        **({"sample": sample} if sample else {}),
-        **({"captured_rows": captured} if (captured := combination.describe_captured()) else {}),
-        "columns": len(schema.columns),
-        "quarantined_rows": sum(dataset.quarantined_rows for dataset in combination.datasets),
-        "rejected_files": sum(intake.dataset is None for intake in intakes),
-        "task": schema.task,
-        "target": schema.target.name,
-        "features": count_types(schema),
-    }
+def _validate_first(
+    reader: BoundedReader,
+    spec: ModelSpec,
+    metadata: Mapping[str, str],
+    history: DatasetHistory,
+    context: ValidationContext,
+) -> ValidationResult:
+    """Infer a schema and check the upload against it."""
+    target = choose_target(reader.names, spec, metadata)
+    inferred, findings = infer_columns(reader, target, spec.identifier_name, spec.read.date_order)
+    columns, declared = declare_columns(inferred, spec)
+    position = reader.names.index(target)
+    wanted = read_types([columns[position]])
+    values = [to_values(convert(columns[position], batch).stored) for batch in reader.batches(wanted)]
+    outcome = infer_target(columns[position], np.concatenate(values), wanted_task(spec, metadata))
+    columns[position] = outcome.column
+    schema = TableSchema(tuple(columns), outcome.task, outcome.classes)
+    checked = _check(reader, schema, spec, context)
+    found = [*reader.findings, *findings, *declared, *outcome.findings, *checked.findings]
+    found.extend(_check_learnable(schema, checked))
+    return _conclude(reader, observe_schema(schema, [checked.table]), checked, found, spec=spec, history=history)
 
 
-def _reject(run: Run, registry: Registry, reasons: Sequence[str], now: datetime) -> ValidationVerdict:
-    registry.update_run(
-        run.model,
-        run.run_id,
-        status="rejected",
-        stage="finished",
-        finished_at=now,
-        reasons=tuple(shorten(reason, 1_000) for reason in reasons[:MAX_RUN_REASONS]),
+def _validate_later(
+    reader: BoundedReader,
+    spec: ModelSpec,
+    metadata: Mapping[str, str],
+    schema: TableSchema,
+    history: DatasetHistory,
+    *,
+    context: ValidationContext,
+) -> ValidationResult:
+    """Check the upload against the model's schema, extended by the columns that the spec adds."""
+    added = infer_some(reader, added_columns(schema, reader.names, spec), spec.read.date_order)
+    schema = extend_schema(schema, added, spec)
+    checked = _check(reader, schema, spec, context)
+    found = [*reader.findings, *_contradictions(schema, metadata), *checked.findings]
+    if not len(checked.table) and not errors_among(checked.findings):
+        found.append(error("too_few_rows", "no row of the file is usable"))
+    return _conclude(reader, schema, checked, found, spec=spec, history=history)
+
+
+def _check(reader: BoundedReader, schema: TableSchema, spec: ModelSpec, context: ValidationContext) -> CheckedTable:
+    expressions = spec.checks.expressions
+    return check_table(
+        reader, schema, spec.max_quarantined_share, expressions, folder=context.folder, locate=reader.locate
     )
-    return ValidationVerdict(outcome="rejected", reasons=_brief(reasons))
 
 
-def _brief(reasons: Sequence[str]) -> list[str]:
-    return [shorten(reason, MAX_REASON_LENGTH) for reason in itertools.islice(reasons, MAX_VERDICT_REASONS)]
+def _conclude(
+    reader: BoundedReader,
+    schema: TableSchema,
+    checked: CheckedTable,
+    findings: list[Finding],
+    *,
+    spec: ModelSpec,
+    history: DatasetHistory,
+) -> ValidationResult:
+    table = replace(checked.table, schema=schema)
+    findings = [*findings, *check_whole(table, checked.lines, spec.checks, history)]
+    profile: DatasetProfile | None = None
+    if not errors_among(findings):
+        profile = profile_table(table, [column.name for column in schema.columns if column.sensitive])
+        findings.extend(find_leakage(table, profile, spec.checks.leakage_threshold))
+        findings.extend(find_shift(history, profile, spec.checks.shift_threshold))
+        findings.extend(find_skew(history, profile, spec.checks.skew_threshold))
+        findings.extend(find_bias(table, spec.sensitive_groups, spec.checks))
+    return ValidationResult(
+        findings=tuple(dict.fromkeys(_locate_rows(finding, reader.locate) for finding in findings)),
+        schema=schema,
+        table=table,
+        rows=checked.rows,
+        quarantined=checked.quarantined,
+        description=reader.description,
+        profile=None if errors_among(findings) else profile,
+    )
+
+
+def _locate_rows(finding: Finding, locate: Locate | None) -> Finding:
+    """Name the file of each example row, when there are several files."""
+    if locate is None or not finding.rows:
+        return finding
+    places = [locate(line) for line, _ in finding.rows]
+    rows = tuple((line, value) for (_, line), (_, value) in zip(places, finding.rows, strict=True))
+    return replace(finding, rows=rows, files=tuple(file for file, _ in places))
+
+
+def _check_learnable(schema: TableSchema, checked: CheckedTable) -> list[Finding]:
+    findings = []
+    if len(checked.table) < MIN_UPLOAD_ROWS:
+        message = f"{len(checked.table):,} rows are usable; at least {MIN_UPLOAD_ROWS} are needed to train a model"
+        findings.append(error("too_few_rows", message, None, len(checked.table)))
+    if not schema.features:
+        reasons = Counter(f"{column.name!r}: {column.reason}" for column in schema.columns if column.role != "target")
+        findings.append(error("no_features", f"no column can be a feature ({'; '.join(list(reasons)[:5])})"))
+    if schema.classes:
+        values = checked.table.columns[schema.target.name]
+        known = values[~missing_mask(values)]
+        if len(known):
+            findings.extend(small_classes(schema.target, schema.classes, known))
+    return findings
+
+
+def _contradictions(schema: TableSchema, metadata: Mapping[str, str]) -> list[Finding]:
+    """Return findings on metadata that contradict the schema."""
+    findings = []
+    target = metadata.get("target", "").strip()
+    if target and target.lower() != schema.target.name.lower():
+        message = (
+            f"the model predicts {schema.target.name!r}, not {target!r}; upload with metadata `schema` replace to "
+            "change that"
+        )
+        findings.append(error("target", message, target))
+    task = metadata.get("task", "").strip().lower()
+    if task and task != schema.task:
+        findings.append(warning("task", f"the model's task stays {schema.task}, not {task!r}"))
+    return findings
+
+
+def count_types(schema: TableSchema) -> dict[str, int]:
+    """Count the features of each type."""
+    return dict(Counter(column.type for column in schema.features))

@@ -118,6 +118,8 @@ def code_words(values: Iterable[Any] | npt.NDArray[Any]) -> CodedWords:
     return CodedWords(tuple(codes), coded)
 
 
+#: Number of quantile bins of a number, from which coarser ones are merged.
+FINE_BINS = 100
 #: Cells that are compared where each cell has to hold rows enough (population stability index, chi-square).
 COARSE_CELLS = 10
 #: Values that a column may have a cell each for.
@@ -276,3 +278,34 @@ def coarse_groups(counts: Floats) -> Indices:
         groups[index] = group
         held += count
     return groups
+
+
+#: Categories that have a bin of their own in the population stability index.
+COMPARED_CATEGORIES = 20
+
+
+def merge_rare_categories(reference: Floats, present: Floats) -> tuple[Floats, Floats]:
+    """Keep the bins of the reference's most frequent categories, and merge the others into the last bin."""
+    kept = np.argsort(-reference[:-1], kind="stable")[:COMPARED_CATEGORIES]
+    first, second = (np.append(counts[kept], np.delete(counts, kept).sum()) for counts in (reference, present))
+    return first, second
+
+
+def quantile_bins(ordered: Floats, bins: int) -> tuple[Floats, Indices]:
+    """Cut sorted values at their quantiles; return the inner edges, which are values, and the counts.
+
+    A value on an edge is in the bin above it.
+    """
+    positions = np.round(np.linspace(0.0, 1.0, bins + 1)[1:-1] * (len(ordered) - 1)).astype(np.int64)
+    edges = np.unique(ordered[positions])
+    return edges, np.diff(np.searchsorted(ordered, edges, "left"), prepend=0, append=len(ordered))
+
+
+def comparison_bins(ordered: Floats) -> tuple[Floats, Indices]:
+    """Cut sorted values into the bins of the population stability index: inner edges and counts.
+
+    A hundred quantile bins, merged into about ten: a value that a tenth of the rows have gets a bin of its own.
+    """
+    edges, counts = quantile_bins(ordered, FINE_BINS)
+    groups = coarse_groups(counts.astype(np.float64))
+    return edges[np.diff(groups) > 0], np.bincount(groups, weights=counts).astype(np.int64)

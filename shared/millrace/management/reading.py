@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from millrace.data.catalogue import describe_dataset, describe_datasets, describe_difference
+from millrace.data.dataset_queries import describe_dataset, describe_datasets, describe_difference
 from millrace.data.schema_changes import describe_schema
 from millrace.data.spec_changes import describe_spec, replace_spec
 from millrace.documents import to_plain

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from millrace.histograms.bins import Cells, NumberCells, WordCells, coarse_groups
+from millrace.histograms.bins import Cells, NumberCells, WordCells, coarse_groups, merge_rare_categories
 from millrace.histograms.dependence import LEAST_ROWS, DependenceSketch, ScorePlan
 from millrace.histograms.predictions import AnswerSketch
 from millrace.histograms.tables import ColumnSketch
@@ -83,7 +83,7 @@ def compare_column(name: str, cells: Cells, reference: ColumnSketch, present: Co
         return ColumnDrift(name, distances, present.known, *means)
     first, second = first[: cells.unknown], second[: cells.unknown]
     distances = {
-        "psi": population_stability_index(first, second),
+        "psi": population_stability_index(*merge_rare_categories(first, second)),
         "jensen_shannon": jensen_shannon_distance(first, second),
         "cramers_v": chi_square(first, second),
     }

@@ -5,11 +5,10 @@
 
 from millrace.spec.base import invalid_input
 from millrace.spec.lifecycle import ApprovalSpec, CaptureSpec, RetentionSpec
-from millrace.spec.model import MAX_COLUMNS, ModelSpec
+from millrace.spec.model import ModelSpec
 from millrace.spec.training import GateSpec, ParameterRange, TrainingSpec
 
 __all__ = [
-    "MAX_COLUMNS",
     "ApprovalSpec",
     "CaptureSpec",
     "GateSpec",

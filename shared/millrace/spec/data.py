@@ -14,6 +14,10 @@ from millrace.spec.base import SpecPart
 
 Severity = Literal["error", "warning"]
 
+#: Population stability index of a moderate and of a large shift (Siddiqi 2006, *Credit Risk Scorecards*, p. 136): the
+#: thresholds of the checks of datasets, of their comparison and of monitoring.
+MODERATE_SHIFT, LARGE_SHIFT = 0.1, 0.25
+
 #: What RE2, which runs in linear time on whatever a file holds, does not know: look-around, back-references,
 #: atomic groups, possessive quantifiers, conditionals.
 _NOT_RE2 = re.compile(r"\(\?(?:[=!>]|<[=!]|P=|\()|(?<!\\)(?:\\\\)*\\[1-9]|(?<!\\)[*+?}]\+")
@@ -190,7 +194,7 @@ class TableChecks(SpecPart):
     label_share_tolerance: Share | None = None
     expressions: tuple[ExpressionCheck, ...] = ()
     leakage_threshold: Annotated[Number, Field(gt=0.5, le=1.0)] = 0.999
-    shift_threshold: Annotated[Number, Field(gt=0.0)] = 0.25
+    shift_threshold: Annotated[Number, Field(gt=0.0)] = LARGE_SHIFT
     skew_threshold: Annotated[Number, Field(gt=0.0)] | None = None
     min_group_share: Share = 0.01
     min_label_rate_ratio: Share = 0.8

@@ -6,15 +6,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from millrace.schema import Role, Task
+from millrace.schema import MAX_COLUMNS, Role, Task
 from millrace.spec.base import SpecPart, invalid_input
 from millrace.spec.data import ColumnSpec, DatasheetSpec, ReadSpec, SplitSpec, TableChecks
 from millrace.spec.lifecycle import ApprovalSpec, CaptureSpec, CardSpec, RetentionSpec, RetrainingSpec
 from millrace.spec.monitoring import MonitoringSpec
 from millrace.spec.training import EvaluationSpec, GateSpec, TrainingSpec
-
-#: Columns that a spec may describe: as many as a table may have.
-MAX_COLUMNS = 2_000
 
 
 class ModelSpec(SpecPart):

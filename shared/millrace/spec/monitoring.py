@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from millrace.spec.base import ScheduleExpression, SpecPart, TimeZone
+from millrace.spec.data import MODERATE_SHIFT
 
 
 class Watch(SpecPart):
@@ -59,7 +60,7 @@ class DriftWatch(Watch):
     """
 
     measure: Literal["psi", "jensen_shannon", "kolmogorov_smirnov", "wasserstein"] = "psi"
-    threshold: float = Field(default=0.1, gt=0.0)
+    threshold: float = Field(default=MODERATE_SHIFT, gt=0.0)
 
 
 class DependenceWatch(Watch):

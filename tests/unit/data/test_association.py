@@ -5,11 +5,11 @@ import pytest
 from millrace.data import association
 from millrace.data.association import (
     TargetValues,
-    area_under_curve,
     associate,
+    association_rows,
     correlation_ratio,
     cramers_v,
-    sample_rows,
+    mann_whitney_area,
     spearman,
 )
 from millrace.schema import Column
@@ -24,9 +24,9 @@ GROUPS = RNG.integers(0, 4, N)
 
 
 def test_the_area_under_the_curve_counts_ties_half():
-    assert area_under_curve(NUMBERS, POSITIVE) == pytest.approx(roc_auc_score(POSITIVE, NUMBERS))
-    assert area_under_curve(np.zeros(4), np.array([True, False, True, False])) == 0.5
-    assert area_under_curve(NUMBERS, np.ones(N, dtype=bool)) is None
+    assert mann_whitney_area(NUMBERS, POSITIVE) == pytest.approx(roc_auc_score(POSITIVE, NUMBERS))
+    assert mann_whitney_area(np.zeros(4), np.array([True, False, True, False])) == 0.5
+    assert mann_whitney_area(NUMBERS, np.ones(N, dtype=bool)) is None
 
 
 def test_rank_correlation_agrees_with_scipy():
@@ -100,15 +100,15 @@ def test_missing_numbers_and_targets_are_left_out_and_missing_words_are_a_catego
 
 
 def test_a_few_rows_associate_with_nothing():
-    few = slice(0, association.MIN_ROWS - 1)
+    few = slice(0, association.MIN_ASSOCIATION_ROWS - 1)
     target = TargetValues("binary", 2, POSITIVE[few].astype(np.int64))
     assert associate(Column("c", "number"), NUMBERS[few], target) is None
     assert associate(Column("c", "number"), np.full(N, np.nan), TargetValues("regression", 0, NUMBERS)) is None
 
 
 def test_long_tables_are_sampled_the_same_way_each_time(monkeypatch):
-    monkeypatch.setattr(association, "MAX_ROWS", 100)
-    rows = sample_rows(1000)
+    monkeypatch.setattr(association, "MAX_ASSOCIATION_ROWS", 100)
+    rows = association_rows(1000)
     assert len(rows) == len(set(rows.tolist())) == 100
-    assert rows.tolist() == sorted(rows.tolist()) == sample_rows(1000).tolist()
-    assert sample_rows(100).tolist() == list(range(100))
+    assert rows.tolist() == sorted(rows.tolist()) == association_rows(1000).tolist()
+    assert association_rows(100).tolist() == list(range(100))

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from millrace.data import blocks
-from millrace.data.dataset import dump_record, open_record
-from millrace.data.examination import Examination, examine
+from millrace.data.dataset import dump_parquet, open_parquet
+from millrace.data.validation import ValidationResult, validate_upload
 from millrace.spec import ModelSpec
 
 cell = st.one_of(
@@ -26,9 +26,9 @@ cell = st.one_of(
 )
 
 
-def examined(body: bytes, name: str = "t.csv", size: int = 1 << 20, **spec: object) -> Examination:
+def examined(body: bytes, name: str = "t.csv", size: int = 1 << 20, **spec: object) -> ValidationResult:
     with mock.patch.object(blocks, "BLOCK_BYTES", size):
-        return examine(body, name, ModelSpec.parse({"max_quarantined_share": 1.0, **spec}), {}, None)
+        return validate_upload(body, name, ModelSpec.parse({"max_quarantined_share": 1.0, **spec}), {}, None)
 
 
 def as_csv(rows: list[list[str]], delimiter: str) -> bytes:
@@ -52,10 +52,10 @@ def test_every_row_is_in_the_record_or_in_quarantine(drawn, delimiter, size):
         return
     kept = found.table.columns["n"].astype(int).tolist()
     lines = _first_lines(rows)
-    aside = [lines[row.line] for row in found.quarantined]
-    assert sorted(kept + aside) == list(range(len(rows)))
+    quarantined = [lines[row.line] for row in found.quarantined]
+    assert sorted(kept + quarantined) == list(range(len(rows)))
     assert found.rows == len(rows)
-    again = open_record(io.BytesIO(dump_record(found.table)), found.table.schema)
+    again = open_parquet(io.BytesIO(dump_parquet(found.table)), found.table.schema)
     assert again.columns["n"].astype(int).tolist() == kept
 
 

@@ -33,7 +33,7 @@ def _told(body: bytes) -> tuple[object, ...]:
         table: RawTable = read_table(body, "t.csv")
     except InvalidInputError as fault:
         return ("refused", fault.message)
-    return (table.cells.to_pydict(), table.lines.tolist(), table.malformed)
+    return (table.strings.to_pydict(), table.lines.tolist(), table.malformed)
 
 
 @settings(deadline=None)  # the machine may be busy

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from millrace.data.batch_checks import find_repeats
-from millrace.data.compare import NO_HISTORY, History, find_skew, stability_index
-from millrace.data.examination import Examination, examine
-from millrace.data.expressions import parse_expression
+from millrace.data.batch_checks import find_duplicates
+from millrace.data.dataset_checks import NO_DATASET_HISTORY, DatasetHistory, find_skew
 from millrace.data.findings import Finding
+from millrace.data.row_rules import parse_expression
+from millrace.data.validation import ValidationResult, validate_upload
 from millrace.errors import InvalidInputError
 from millrace.spec import ModelSpec
 
@@ -43,12 +43,12 @@ def with_cells(**cells: dict[int, Any]) -> pd.DataFrame:
     return frame
 
 
-def look(frame: pd.DataFrame, history: History = NO_HISTORY, **spec: Any) -> Examination:
+def look(frame: pd.DataFrame, history: DatasetHistory = NO_DATASET_HISTORY, **spec: Any) -> ValidationResult:
     body = frame.to_csv(index=False).encode()
-    return examine(body, "t.csv", ModelSpec.parse(spec), {}, None, history=history)
+    return validate_upload(body, "t.csv", ModelSpec.parse(spec), {}, None, history=history)
 
 
-def found(examined: Examination, check: str) -> list[Finding]:
+def found(examined: ValidationResult, check: str) -> list[Finding]:
     return [finding for finding in examined.findings if finding.check == check]
 
 
@@ -126,7 +126,7 @@ def test_sensitive_values_are_masked_wherever_they_could_show():
     frame = with_cells(age={3: "secret", 4: -7654})
     examined = look(frame, columns={"age": {"sensitive": True, "minimum": 0}})
     assert [row.line for row in examined.quarantined] == [5, 6]
-    told = str(examined.verdict()) + str([row.to_dict() for row in examined.quarantined])
+    told = str(examined.summary()) + str([row.to_dict() for row in examined.quarantined])
     assert "secret" not in told
     assert "7654" not in told
     assert "age=***" in examined.quarantined[0].text
@@ -217,7 +217,7 @@ def test_repeats_are_those_that_pandas_finds(kind, cells, cut):
     array = KINDS[kind](cells)
     if pa.types.is_dictionary(array.type) and array.type.value_type == pa.null():
         return
-    repeats = find_repeats(pa.chunked_array([array[:cut], array[cut:]]))
+    repeats = find_duplicates(pa.chunked_array([array[:cut], array[cut:]]))
     series = pd.Series(array.to_pylist(), dtype=object)
     expected = np.flatnonzero(series.duplicated() & series.notna())
     assert repeats.rows.tolist() == expected.tolist()
@@ -245,7 +245,7 @@ def test_missing_share():
     ],
 )
 def test_row_counts(checks, history, wrong):
-    examined = look(FRAME, History(history), checks=checks)
+    examined = look(FRAME, DatasetHistory(history), checks=checks)
     assert bool(found(examined, "row_count")) is wrong
     assert examined.accepted is not wrong
 
@@ -253,7 +253,7 @@ def test_row_counts(checks, history, wrong):
 @pytest.mark.parametrize(("days", "wrong"), [(20, True), (60, False)])
 def test_freshness(days, wrong):
     checks = {"freshness_column": "end", "max_age_days": days}
-    assert bool(found(look(FRAME, History(now=NOW), checks=checks), "freshness")) is wrong
+    assert bool(found(look(FRAME, DatasetHistory(now=NOW), checks=checks), "freshness")) is wrong
 
 
 @pytest.mark.parametrize("column", ["plan", "nothing"])
@@ -278,8 +278,8 @@ def test_label_shares():
     before = look(FRAME).profile
     frame = with_cells(label=dict.fromkeys(range(100), 1))
     checks = {"label_share_tolerance": 0.1}
-    assert len(found(look(frame, History(profile=before), checks=checks), "label_share")) == 2
-    assert found(look(FRAME, History(profile=before), checks=checks), "label_share") == []
+    assert len(found(look(frame, DatasetHistory(profile=before), checks=checks), "label_share")) == 2
+    assert found(look(FRAME, DatasetHistory(profile=before), checks=checks), "label_share") == []
 
 
 def test_expressions_over_columns_set_rows_aside():
@@ -353,10 +353,10 @@ def test_an_identifier_that_follows_the_target_is_a_leak():
 def test_shift():
     before = look(FRAME).profile
     frame = FRAME.assign(age=FRAME["age"] + 40, plan="pro")
-    shifted = {finding.column for finding in found(look(frame, History(profile=before)), "shift")}
+    shifted = {finding.column for finding in found(look(frame, DatasetHistory(profile=before)), "shift")}
     assert "age" in shifted
     assert "income" not in shifted
-    assert found(look(FRAME.sample(frac=0.9, random_state=1), History(profile=before)), "shift") == []
+    assert found(look(FRAME.sample(frac=0.9, random_state=1), DatasetHistory(profile=before)), "shift") == []
 
 
 def test_shift_of_words_and_of_missing_values():
@@ -364,18 +364,16 @@ def test_shift_of_words_and_of_missing_values():
     frame = FRAME.assign(
         plan=np.where(np.arange(N) % 10 > 0, "pro", "plus"), income=FRAME["income"].where(FRAME.index > 90)
     )
-    assert {finding.column for finding in found(look(frame, History(profile=before)), "shift")} == {"plan", "income"}
-
-
-def test_the_stability_index_is_what_it_is_by_hand():
-    index = stability_index(np.array([99.5, 199.5]), np.array([199.5, 99.5]))
-    assert index == pytest.approx((1 / 3) * np.log(2) * 2)
+    assert {finding.column for finding in found(look(frame, DatasetHistory(profile=before)), "shift")} == {
+        "plan",
+        "income",
+    }
 
 
 def test_skew_of_what_was_captured():
     trained, captured = look(FRAME).profile, look(FRAME.assign(age=FRAME["age"] + 40)).profile
-    assert [finding.column for finding in find_skew(trained, captured, 0.25)] == ["age"]
-    assert list(find_skew(trained, trained, 0.25)) == []
+    assert [finding.column for finding in find_skew(DatasetHistory(captured=captured), trained, 0.25)] == ["age"]
+    assert list(find_skew(DatasetHistory(captured=trained), trained, 0.25)) == []
 
 
 def test_bias():

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from millrace.data.schema_changes import (
     added_columns,
-    compare_columns,
+    compare_column_names,
     compare_schemas,
     declare_columns,
     extend_schema,
@@ -214,27 +214,27 @@ class TestColumnsOfAnUpload:
     NAMES = tuple(column.name for column in SCHEMA.columns)
 
     def test_a_complete_upload_has_no_findings(self):
-        assert compare_columns(self.NAMES, SCHEMA) == []
+        assert compare_column_names(self.NAMES, SCHEMA) == []
 
     def test_ignored_columns_may_be_absent(self):
-        assert compare_columns([name for name in self.NAMES if name != "notes"], SCHEMA) == []
+        assert compare_column_names([name for name in self.NAMES if name != "notes"], SCHEMA) == []
 
     def test_a_missing_column_is_an_error_with_the_way_to_mend_it(self):
-        (found,) = compare_columns(["key", "Age", "plan", "since", "label"], SCHEMA)[:1]
+        (found,) = compare_column_names(["key", "Age", "plan", "since", "label"], SCHEMA)[:1]
         assert (found.severity, found.check, found.column) == ("error", "missing_column", "age")
         assert "rename 'Age'" in found.message
-        (found,) = compare_columns([name for name in self.NAMES if name != "plan"], SCHEMA)
+        (found,) = compare_column_names([name for name in self.NAMES if name != "plan"], SCHEMA)
         assert "nullable: true" in found.message
         assert "role: ignored" in found.message
-        (found,) = compare_columns([name for name in self.NAMES if name != "label"], SCHEMA)
+        (found,) = compare_column_names([name for name in self.NAMES if name != "label"], SCHEMA)
         assert "add it, or upload" in found.message  # nothing in the spec could spare the target
 
     def test_a_column_that_may_be_missing_is_a_warning(self):
         optional = redeclare(SCHEMA, spec(plan={"nullable": True}))
-        (found,) = compare_columns([name for name in self.NAMES if name != "plan"], optional)
+        (found,) = compare_column_names([name for name in self.NAMES if name != "plan"], optional)
         assert (found.severity, found.check) == ("warning", "missing_column")
 
     def test_a_new_column_is_a_warning_with_the_way_to_use_it(self):
-        (found,) = compare_columns([*self.NAMES, "city"], SCHEMA)
+        (found,) = compare_column_names([*self.NAMES, "city"], SCHEMA)
         assert (found.severity, found.check, found.column) == ("warning", "new_column", "city")
         assert "columns: {city: {role: feature}}" in found.message

@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from millrace.data import examination
-from millrace.data.dataset import dataset_id, dump_record, open_record
-from millrace.data.examination import Examination, examine
+from millrace.data import validation
+from millrace.data.dataset import dataset_id, dump_parquet, open_parquet
 from millrace.data.findings import Finding
+from millrace.data.validation import ValidationResult, validate_upload
+from millrace.documents import to_plain
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec
 
@@ -44,8 +45,8 @@ def changed(**columns: Any) -> list[dict[str, Any]]:
     ]
 
 
-def first(body: bytes, name: str = "t.csv", **metadata: str) -> Examination:
-    return examine(body, name, ModelSpec(), metadata, None)
+def first(body: bytes, name: str = "t.csv", **metadata: str) -> ValidationResult:
+    return validate_upload(body, name, ModelSpec(), metadata, None)
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +57,11 @@ def schema() -> TableSchema:
     return examined.schema
 
 
-def later(rows: list[dict[str, Any]], schema: TableSchema, **metadata: str) -> Examination:
-    return examine(as_csv(rows), "later.csv", ModelSpec(), metadata, schema)
+def later(rows: list[dict[str, Any]], schema: TableSchema, **metadata: str) -> ValidationResult:
+    return validate_upload(as_csv(rows), "later.csv", ModelSpec(), metadata, schema)
 
 
-def found(examined: Examination, check: str) -> list[Finding]:
+def found(examined: ValidationResult, check: str) -> list[Finding]:
     return [finding for finding in examined.findings if finding.check == check]
 
 
@@ -230,7 +231,7 @@ def test_the_same_content_is_the_same_dataset_whatever_the_file(schema):
         "t.jsonl": lines,
         "t.parquet": buffer.getvalue(),
     }
-    tables = [examine(body, name, ModelSpec(), {}, schema).table for name, body in bodies.items()]
+    tables = [validate_upload(body, name, ModelSpec(), {}, schema).table for name, body in bodies.items()]
     assert len({dataset_id(table) for table in tables}) == 1
 
 
@@ -249,7 +250,7 @@ def test_under_another_schema_it_is_another_dataset(schema):
 
 def test_a_dataset_comes_back_from_parquet_as_it_was(schema):
     table = later(changed(visits={0: 1.5}, plan={1: None}, active={2: None}, since={3: None}), schema).table
-    again = open_record(io.BytesIO(dump_record(table)), table.schema)
+    again = open_parquet(io.BytesIO(dump_parquet(table)), table.schema)
     assert dataset_id(again) == dataset_id(table)
     assert {name: values.dtype for name, values in again.columns.items()} == {
         name: values.dtype for name, values in table.columns.items()
@@ -257,7 +258,7 @@ def test_a_dataset_comes_back_from_parquet_as_it_was(schema):
 
 
 def test_the_profile_is_plain_json(schema):
-    described = first(as_csv(changed(nothing=None))).profile
+    described = to_plain(first(as_csv(changed(nothing=None))).profile)
     json.dumps(described, allow_nan=False)
     columns = {column["name"]: column for column in described["columns"]}
     assert columns["age"]["missing"] == 7
@@ -268,7 +269,7 @@ def test_the_profile_is_plain_json(schema):
 
 
 def test_a_verdict_is_plain_json_and_names_what_was_done(schema):
-    verdict = later(changed(visits={3: "many"}), schema).verdict()
+    verdict = later(changed(visits={3: "many"}), schema).summary()
     json.dumps(verdict, allow_nan=False)
     assert (verdict["outcome"], verdict["rows"], verdict["quarantined_rows"]) == ("accepted", 60, 1)
 
@@ -277,10 +278,10 @@ def test_whatever_a_parser_raises_is_a_verdict(monkeypatch):
     def explode(*_: object) -> None:
         raise RecursionError("maximum recursion depth exceeded")
 
-    monkeypatch.setattr(examination, "open_table", explode)
+    monkeypatch.setattr(validation, "open_table", explode)
     examined = first(b"a,label\n1,2\n")
     assert not examined.accepted
-    assert "could not be understood (RecursionError" in examined.reasons[0]
+    assert "could not be parsed (RecursionError" in examined.reasons[0]
 
 
 fragments = st.lists(st.sampled_from(["a", "label", "1", "2.5", ",", ";", "\n", '"', "NA", "yes", "2024-01-01", "é"]))
@@ -291,7 +292,7 @@ fragments = st.lists(st.sampled_from(["a", "label", "1", "2.5", ",", ";", "\n", 
 def test_any_text_gets_a_verdict_from_which_no_row_is_missing(text, name):
     examined = first(text.encode(), name)
     assert examined.accepted or examined.reasons
-    assert not any("could not be understood" in reason for reason in examined.reasons)
+    assert not any("could not be parsed" in reason for reason in examined.reasons)
     if examined.table is not None:
         assert len(examined.table) + len(examined.quarantined) == examined.rows
 

@@ -52,7 +52,7 @@ def test_nothing_is_kept_that_nobody_asked_for():
 
 
 def test_the_manifest_says_how_rows_are_divided():
-    manifest = prepare(SCHEMA, [table()], ModelSpec()).manifest()
+    manifest = prepare(SCHEMA, [table()], ModelSpec()).summary()
     assert manifest["split"]["fingerprint"] == split_fingerprint(SCHEMA, ModelSpec())
 
 

@@ -11,21 +11,22 @@ import pytest
 EXAMINE = """
 import json, resource, sys
 from pathlib import Path
-from millrace.data import row_store
-from millrace.data.examination import Bench, examine
-from millrace.data.dataset import write_record
+from millrace.data import typed_table
+from millrace.data.validation import ValidationContext, validate_upload
+from millrace.data.dataset import write_parquet
 from millrace.data.dataset import dataset_id
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec
 
 path, schema, folder = Path(sys.argv[1]), json.loads(sys.argv[2]), Path(sys.argv[3])
-row_store.SPILL_BYTES = 4 << 20
+typed_table.SPILL_BYTES = 4 << 20
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = peak()
-found = examine(path, "t.csv", ModelSpec(), {}, TableSchema.from_dict(schema), bench=Bench(folder=folder))
+context = ValidationContext(folder=folder)
+found = validate_upload(path, "t.csv", ModelSpec(), {}, TableSchema.from_dict(schema), context=context)
 assert found.accepted, found.reasons
 dataset_id(found.table)
-write_record(found.table, folder / "data.parquet")
+write_parquet(found.table, folder / "data.parquet")
 print(json.dumps({"bytes": peak() - before, "rows": len(found.table)}))
 """
 

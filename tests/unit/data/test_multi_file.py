@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from millrace.data.dataset import dataset_id
-from millrace.data.examination import Examination, examine
+from millrace.data.validation import ValidationResult, validate_upload
 from millrace.spec import ModelSpec
 
 HEADER = "n,city,label"
@@ -38,18 +38,18 @@ def json_of(rows: list[str]) -> bytes:
     return "".join(json.dumps({"n": int(n), "city": city, "label": int(y)}) + "\n" for n, city, y in cells).encode()
 
 
-def examined(folder: Path, files: dict[str, bytes], **spec: object) -> Examination:
+def examined(folder: Path, files: dict[str, bytes], **spec: object) -> ValidationResult:
     paths = []
     for number, (name, body) in enumerate(sorted(files.items())):
         path = folder / f"file-{number}"
         path.write_bytes(body)
         paths.append((name, path))
     wanted = ModelSpec.parse({"target": "label", "max_quarantined_share": 1.0, **spec})
-    return examine(paths, "incoming/churn/may/_SUCCESS", wanted, {}, None)
+    return validate_upload(paths, "incoming/churn/may/_SUCCESS", wanted, {}, None)
 
 
-def whole(rows: list[str]) -> Examination:
-    return examine(csv_of(rows), "may.csv", ModelSpec.parse({"target": "label"}), {}, None)
+def whole(rows: list[str]) -> ValidationResult:
+    return validate_upload(csv_of(rows), "may.csv", ModelSpec.parse({"target": "label"}), {}, None)
 
 
 @pytest.mark.parametrize("write", [csv_of, parquet_of, json_of])
@@ -168,6 +168,6 @@ def test_every_row_of_every_file_is_in_the_record_or_in_quarantine(tmp_path, dra
         assert found.reasons
         return
     kept = found.table.columns["n"].astype(int).tolist()
-    aside = [places[row.file, row.line] for row in found.quarantined]
-    assert sorted(kept + aside) == list(range(number))
-    assert len(kept) + len(aside) == found.rows
+    quarantined = [places[row.file, row.line] for row in found.quarantined]
+    assert sorted(kept + quarantined) == list(range(number))
+    assert len(kept) + len(quarantined) == found.rows

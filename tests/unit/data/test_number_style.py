@@ -1,14 +1,14 @@
 """Numbers are read as they are written where that is certain, and reported where it is not."""
 
 import pytest
-from millrace.data.examination import examine
 from millrace.data.read import open_table
+from millrace.data.validation import validate_upload
 from millrace.spec import ModelSpec
 
 
 def look(*cells: str, **read: str):
     rows = "".join(f"{cells[i % len(cells)]};{i % 2}\n" for i in range(60))
-    return examine(("x;label\n" + rows).encode(), "t.csv", ModelSpec.parse({"read": read}), {}, None)
+    return validate_upload(("x;label\n" + rows).encode(), "t.csv", ModelSpec.parse({"read": read}), {}, None)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_two_styles_in_one_file_are_reported():
 
 def test_a_number_of_another_style_is_set_aside_not_misread():
     body = "x;label\n" + "".join(f"{i},5;{i % 2}\n" for i in range(60)) + "1.5;0\n"
-    examined = examine(body.encode(), "t.csv", ModelSpec(), {}, None)
+    examined = validate_upload(body.encode(), "t.csv", ModelSpec(), {}, None)
     assert [(row.line, row.value) for row in examined.quarantined] == [(62, "1.5")]
     assert examined.description["numbers"] == "1234,5"
 

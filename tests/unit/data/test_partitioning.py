@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from millrace.data.splits import Partition, hash_strings, partition
+from millrace.data.splits import Partition, partition
 from millrace.data.typed_table import TypedTable
+from millrace.hashing import hash_strings
 from millrace.layout import SPLITS
 from millrace.schema import Column, TableSchema
 from millrace.spec.data import SplitSpec
@@ -25,12 +26,12 @@ SCHEMA = TableSchema(
 )
 
 
-def make_table(moments, who=None) -> TypedTable:
-    at = np.array([np.datetime64("NaT") if day is None else np.datetime64("2026-01-01") + day for day in moments])
+def make_table(timestamps, who=None) -> TypedTable:
+    at = np.array([np.datetime64("NaT") if day is None else np.datetime64("2026-01-01") + day for day in timestamps])
     rows = len(at)
     columns = {
         "at": at.astype("datetime64[us]"),
-        "week": np.array([np.nan if day is None else day // 7 for day in moments], dtype=np.float64),
+        "week": np.array([np.nan if day is None else day // 7 for day in timestamps], dtype=np.float64),
         "who": np.array(who if who is not None else [""] * rows, dtype=object),
         "x": np.arange(rows, dtype=np.float64),
         "label": np.zeros(rows),
@@ -47,18 +48,18 @@ def divide(table: TypedTable, split: SplitSpec, classes=None, seed: int = 0) -> 
 def sides_of(parts: Partition, rows: int) -> np.ndarray:
     side = np.full(rows, -1)
     for index, name in enumerate(SPLITS):
-        assert (side[parts.sides[name]] == -1).all()
-        assert np.all(np.diff(parts.sides[name]) > 0)
-        side[parts.sides[name]] = index
+        assert (side[parts.splits[name]] == -1).all()
+        assert np.all(np.diff(parts.splits[name]) > 0)
+        side[parts.splits[name]] = index
     return side
 
 
-moments = st.lists(st.one_of(st.none(), st.integers(0, 40)), min_size=3, max_size=120)
+timestamps = st.lists(st.one_of(st.none(), st.integers(0, 40)), min_size=3, max_size=120)
 shares = st.sampled_from([(0.2, 0.2), (0.1, 0.3), (0.5, 0.25)])
 
 
 class TestByTime:
-    @given(moments, shares)
+    @given(timestamps, shares)
     def test_the_newest_rows_are_the_test_and_ties_are_never_split(self, days, sizes):
         table = make_table(days)
         split = BY_TIME.model_copy(update={"test_share": sizes[0], "validation_share": sizes[1]})
@@ -66,10 +67,10 @@ class TestByTime:
         known = {day for day in days if day is not None}
         if len(known) < 3:
             assert [finding.severity for finding in parts.findings] == ["error"]
-            assert not any(len(rows) for rows in parts.sides.values())
+            assert not any(len(rows) for rows in parts.splits.values())
             return
         side = sides_of(parts, len(days))
-        seen = {name: {days[row] for row in parts.sides[name]} for name in SPLITS}
+        seen = {name: {days[row] for row in parts.splits[name]} for name in SPLITS}
         assert all(seen.values())
         assert max(seen["train"]) < min(seen["validation"])
         assert max(seen["validation"]) < min(seen["test"])
@@ -78,11 +79,11 @@ class TestByTime:
 
     def test_shares_are_met_as_nearly_as_ties_allow(self):
         parts = divide(make_table(list(range(100))), BY_TIME)
-        assert [len(parts.sides[name]) for name in SPLITS] == [60, 20, 20]
+        assert [len(parts.splits[name]) for name in SPLITS] == [60, 20, 20]
         parts = divide(make_table([0] * 50 + [1] * 30 + [2] * 20), BY_TIME)
-        assert [len(parts.sides[name]) for name in SPLITS] == [50, 30, 20]
+        assert [len(parts.splits[name]) for name in SPLITS] == [50, 30, 20]
 
-    @given(moments, st.randoms(use_true_random=False))
+    @given(timestamps, st.randoms(use_true_random=False))
     def test_order_and_seed_do_not_matter(self, days, random):
         order = list(range(len(days)))
         random.shuffle(order)
@@ -93,7 +94,7 @@ class TestByTime:
     def test_a_number_may_be_the_time(self):
         parts = divide(make_table(list(range(70))), SplitSpec(by="time", column="week"))
         assert parts.description["test_from"] == 8.0
-        assert len(parts.sides["test"]) == 14
+        assert len(parts.splits["test"]) == 14
 
     def test_the_manifest_says_where_the_borders_are_and_that_they_move(self):
         description = divide(make_table(list(range(10))), BY_TIME).description
@@ -133,7 +134,7 @@ class TestByGroup:
         assert (side >= 0).all()
         for entity in set(who) - {""}:
             assert len({int(index) for index, name in zip(side, who, strict=True) if name == entity}) == 1
-        present = {name: {classes[row] for row in parts.sides[name]} for name in SPLITS}
+        present = {name: {classes[row] for row in parts.splits[name]} for name in SPLITS}
         complete = all(found == set(classes) for found in present.values())
         assert complete == (not parts.findings)
 
@@ -147,7 +148,7 @@ class TestByGroup:
         who = [f"household {row}" for row in range(5_000)]
         split = SplitSpec(by="group", column="who", test_share=0.1, validation_share=0.3)
         parts = divide(make_table([0] * 5_000, who), split)
-        found = [len(parts.sides[name]) / 5_000 for name in ("test", "validation")]
+        found = [len(parts.splits[name]) / 5_000 for name in ("test", "validation")]
         assert found == pytest.approx([0.1, 0.3], abs=0.02)
 
     def test_another_seed_is_another_split(self):
@@ -168,6 +169,6 @@ class TestByGroup:
 class TestByChance:
     def test_shares_are_those_of_the_spec(self):
         parts = divide(make_table([0] * 5_000), SplitSpec(test_share=0.1, validation_share=0.1))
-        found = [len(parts.sides[name]) / 5_000 for name in SPLITS]
+        found = [len(parts.splits[name]) / 5_000 for name in SPLITS]
         assert found == pytest.approx([0.8, 0.1, 0.1], abs=0.02)
         assert parts.description["by"] == "random"

@@ -4,8 +4,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from millrace.data import rules
-from millrace.data.rules import GROUP, unmatched
+from millrace.data import row_rules
+from millrace.data.row_rules import GROUP, unmatched
 
 PIECES = [
     *("a", "b?", "[ab]+", "[a-c1]", r"\d", r"\w*", ".", "(ab|c)", "a{1,2}", " ", r"\.", "(a|)", "é"),
@@ -48,7 +48,7 @@ def test_a_slice_is_judged_as_itself():
 @pytest.mark.parametrize("pattern", [r"[a-z0-9]+@[a-z]+\.com", r"[A-Z]{2}-[0-9]{4}", r"(\d+|n/a) ?\w*", r"a|b\[c\]"])
 def test_usual_patterns_are_matched_many_at_a_time(monkeypatch, pattern):
     alone = []
-    monkeypatch.setattr(rules, "_unmatched_alone", lambda words, _: alone.append(len(words)))
+    monkeypatch.setattr(row_rules, "_unmatched_alone", lambda words, _: alone.append(len(words)))
     unmatched(pa.array(["~"] * GROUP * 3), pattern)
     assert alone == [GROUP * 3]  # every group had to be looked at again
     matching = {"[": "a1@b.com", "[A": "AB-1234", "(": "12 ab", "a": "a"}

@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from millrace.data.compare import stability_indices
-from millrace.data.profile import boolean_words, profile_table
+from millrace.data.compare import measure_shifts
+from millrace.data.dataset_documents import DatasetProfile
+from millrace.data.profile import boolean_names, profile_table
 from millrace.data.typed_table import TypedTable
+from millrace.documents import dump, to_plain
 from millrace.schema import Column, TableSchema
 
 N = 120
@@ -37,7 +39,7 @@ ARRAYS = {
 
 
 def profile(task="binary", classes=("0", "1"), **arrays):
-    return profile_table(TypedTable(TableSchema(COLUMNS, task, classes), ARRAYS | arrays, N), {"age"})
+    return to_plain(profile_table(TypedTable(TableSchema(COLUMNS, task, classes), ARRAYS | arrays, N), {"age"}))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +81,7 @@ def test_dates_are_iso_and_their_histogram_counts_seconds(columns):
 
 def test_booleans_are_described_in_their_words(columns):
     assert {entry["value"]: entry["count"] for entry in columns["active"]["top"]} == {"No": 60, "Yes": 60}
-    assert boolean_words(Column("b", "boolean")) == ("false", "true")
+    assert boolean_names(Column("b", "boolean")) == ("false", "true")
 
 
 def test_each_group_knows_its_share_of_the_second_class(columns):
@@ -100,7 +102,7 @@ def test_features_alone_have_an_association(columns):
 
 def test_a_text_to_learn_from_is_described_as_one_that_is_not():
     learnt = tuple(replace(column, role="feature") if column.name == "notes" else column for column in COLUMNS)
-    told = profile_table(TypedTable(TableSchema(learnt, "binary", ("0", "1")), ARRAYS, N))
+    told = to_plain(profile_table(TypedTable(TableSchema(learnt, "binary", ("0", "1")), ARRAYS, N)))
     notes, ignored = (
         next(column for column in one["columns"] if column["name"] == "notes") for one in (told, profile())
     )
@@ -108,7 +110,7 @@ def test_a_text_to_learn_from_is_described_as_one_that_is_not():
     assert notes["length"]["maximum"] == 7
     # Whole texts hardly come twice: that each is new says nothing.
     others = {**told, "columns": [notes | {"top": [{"value": "another", "count": N}], "other": 0}]}
-    assert stability_indices(told, others) == {}
+    assert measure_shifts(*map(DatasetProfile.read, map(dump, (told, others)))) == {}
 
 
 def test_the_target_is_described_by_its_task(described):
@@ -127,6 +129,6 @@ def test_sensitive_columns_are_marked(columns):
 
 def test_an_empty_table_has_a_profile():
     none = {name: values[:0] for name, values in ARRAYS.items()}
-    described = profile_table(TypedTable(TableSchema(COLUMNS, "binary", ("0", "1")), none, 0))
+    described = to_plain(profile_table(TypedTable(TableSchema(COLUMNS, "binary", ("0", "1")), none, 0)))
     json.dumps(described, allow_nan=False)
     assert (described["rows"], described["complete_rows"]) == (0, 0)

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from millrace.data import read
-from millrace.data.raw import MAX_COLUMNS, RawTable
+from millrace.data.raw import RawTable
 from millrace.data.read import read_table
 from millrace.errors import InvalidInputError, PayloadTooLargeError
+from millrace.schema import MAX_COLUMNS
 
 FRAME = pd.DataFrame({"a": [1, 2, 3], "b": ["x", "", "z"], "c": [1.5, None, 3.0]})
 
@@ -31,7 +32,7 @@ WIDE_JSON = json.dumps({f"c{i}": 1 for i in range(10_000)}) + "\n"
 
 
 def cells(table: RawTable) -> list[dict[str, str | None]]:
-    return table.cells.to_pylist()
+    return table.strings.to_pylist()
 
 
 @pytest.mark.parametrize(
@@ -152,7 +153,7 @@ def test_malformed_json_lines_are_set_aside():
 def test_lines_of_another_encoding_are_set_aside():
     body = "city,label\nKöln,1\n".encode() + "Zürich,0\n".encode("cp1252") + b"Bern,1\n"
     table = read_table(body, "t.csv")
-    assert table.cells.column("city").to_pylist() == ["Köln", "Bern"]
+    assert table.strings.column("city").to_pylist() == ["Köln", "Bern"]
     (row,) = table.malformed
     assert (row.line, row.reason) == (3, "not valid utf-8 text")
     assert row.text == "Z\N{REPLACEMENT CHARACTER}rich,0"
@@ -161,7 +162,7 @@ def test_lines_of_another_encoding_are_set_aside():
 
 def test_a_file_in_a_single_byte_encoding_is_read_and_reported():
     table = read_table("city,label\nZürich,0\n".encode("cp1252"), "t.csv")
-    assert table.cells.column("city").to_pylist() == ["Zürich"]
+    assert table.strings.column("city").to_pylist() == ["Zürich"]
     assert table.description["encoding"] == "cp1252"
     assert [finding.check for finding in table.findings] == ["encoding"]
     assert read_table(b"a,b\n\x81,1\n", "t.csv").description["encoding"] == "latin-1"
@@ -219,5 +220,5 @@ def test_no_bytes_whatever_raise_anything_else(body, name):
         table = read_table(body, name)
     except (InvalidInputError, PayloadTooLargeError):
         return
-    assert isinstance(table.cells, pa.Table)
+    assert isinstance(table.strings, pa.Table)
     assert table.lines.dtype == np.int64

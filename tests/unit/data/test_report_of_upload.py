@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from millrace.data.examination import Examination, examine
 from millrace.data.ingest import dataset_report
+from millrace.data.validation import ValidationResult, validate_upload
 from millrace.spec import ModelSpec
 
 SPEC = ModelSpec.parse(
@@ -35,12 +35,12 @@ def table(**columns) -> bytes:
     return frame.to_csv(index=False).encode()
 
 
-def report(examined: Examination, spec: ModelSpec = ModelSpec()) -> str:  # noqa: B008  # frozen
-    return dataset_report("m", spec, examined, json.dumps({"file": "t.csv"} | examined.verdict()).encode()).decode()
+def report(examined: ValidationResult, spec: ModelSpec = ModelSpec()) -> str:  # noqa: B008  # frozen
+    return dataset_report("m", spec, examined, json.dumps({"file": "t.csv"} | examined.summary()).encode()).decode()
 
 
 def test_the_spec_has_its_part_in_the_report():
-    shown = report(examine(table(), "t.csv", SPEC, {}, None), SPEC)
+    shown = report(validate_upload(table(), "t.csv", SPEC, {}, None), SPEC)
     assert "To &lt;b&gt;learn&lt;/b&gt;." in shown
     assert "the newest rows of 'since' are the test split" in shown
     assert "example.org" not in shown
@@ -49,7 +49,7 @@ def test_the_spec_has_its_part_in_the_report():
 def test_sensitive_values_of_malformed_and_failing_rows_are_not_shown():
     amounts = ["much", *map(str, range(59))]
     body = table(amount=amounts) + b"extra@example.org,1,2,3,4,5\n"
-    examined = examine(body, "t.csv", SPEC, {}, None)
+    examined = validate_upload(body, "t.csv", SPEC, {}, None)
     assert len(examined.quarantined) == 2
     shown = report(examined, SPEC)
     assert "example.org" not in shown
@@ -58,7 +58,7 @@ def test_sensitive_values_of_malformed_and_failing_rows_are_not_shown():
 
 @pytest.mark.parametrize("body", [b"", b"\x00" * 50, b"a,b\n1,2\n", b"label\n1\n", b"x,label\n" + b"1,2\n" * 40])
 def test_a_rejected_upload_has_a_report(body):
-    examined = examine(body, "t.csv", ModelSpec(), {}, None)
+    examined = validate_upload(body, "t.csv", ModelSpec(), {}, None)
     assert not examined.accepted
     shown = report(examined)
     assert "rejected" in shown
@@ -86,7 +86,7 @@ def test_any_table_has_a_report(names, columns, target):
     frame["label"] = [target[i % len(target)] for i in range(25)]
     buffer = io.BytesIO()
     frame.to_csv(buffer, index=False)
-    shown = report(examine(buffer.getvalue(), "t.csv", ModelSpec(), {"target": "label"}, None))
+    shown = report(validate_upload(buffer.getvalue(), "t.csv", ModelSpec(), {"target": "label"}, None))
     assert shown.endswith("</html>\n")
     assert "NaN" not in re.sub(r"<[^>]*>", "", shown) or "NaN" in buffer.getvalue().decode()
     assert not re.search(r'="(?:nan|inf|-inf)', shown)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from millrace.data.prepare import choose_rows, prepare, split_fingerprint
-from millrace.data.read import Limits
-from millrace.data.splits import assign_sides
+from millrace.data.read import UploadLimits
+from millrace.data.splits import assign_splits
 from millrace.data.typed_table import TypedTable
 from millrace.schema import Column, TableSchema
 from millrace.spec import ModelSpec
@@ -90,7 +90,7 @@ def test_a_smaller_sample_is_part_of_a_larger_one_and_says_nothing_about_sides()
     shape = schema(identified=True)
     small, large = (choose_rows(shape, [table(rows, identified=True)], limit, 0) for limit in (4_000, 8_000))
     assert set(small.identities.tolist()) <= set(large.identities.tolist())
-    sides = assign_sides(small.identities, np.zeros(len(small), dtype=np.int64), 0)
+    sides = assign_splits(small.identities, np.zeros(len(small), dtype=np.int64), 0)
     assert len(sides["test"]) / len(small) == pytest.approx(0.2, abs=0.02)
 
 
@@ -117,7 +117,7 @@ def test_a_splits_fingerprint_knows_a_text_by_its_name_alone():
 
 def test_long_texts_make_the_sample_smaller():
     tables = [text_table([f"{number} " + "long " * 400 for number in range(400)])]
-    prepared = prepare(tables[0].schema, tables, ModelSpec(), Limits(max_prepared_bytes=400 * 2_000))
+    prepared = prepare(tables[0].schema, tables, ModelSpec(), UploadLimits(max_prepared_bytes=400 * 2_000))
     sample = prepared.sample()
     assert sample is not None
     assert 190 < sample["rows"] < 200  # of 2 kB as text, and 2 kB as numbers, each
@@ -128,15 +128,15 @@ def test_a_sampled_training_set_says_so():
     spec = ModelSpec(max_training_rows=400)
     prepared = prepare(schema(identified=True), [table(rows, identified=True)], spec)
     assert sum(len(split) for split in prepared.splits.values()) == 400
-    assert prepared.manifest()["sample"] == {"rows": 400, "of_rows": 2_000}
+    assert prepared.summary()["sample"] == {"rows": 400, "of_rows": 2_000}
     assert prepared.contributions[0].to_dict()["left_out_of_sample"] == 1_600
-    assert prepare(schema(identified=True), [table(rows, identified=True)], ModelSpec()).manifest()["sample"] is None
+    assert prepare(schema(identified=True), [table(rows, identified=True)], ModelSpec()).summary()["sample"] is None
 
 
 def test_wide_rows_make_the_sample_smaller():
     rows = [(f"k{number}", number) for number in range(2_000)]
     # A number of four bytes, words of two letters, target and identity of eight each.
-    limits = Limits(max_prepared_bytes=300 * (4 * (1 + 2) + 16))
+    limits = UploadLimits(max_prepared_bytes=300 * (4 * (1 + 2) + 16))
     prepared = prepare(schema(identified=True), [table(rows, identified=True)], ModelSpec(), limits)
-    assert prepared.manifest()["sample"] == {"rows": 300, "of_rows": 2_000}
+    assert prepared.summary()["sample"] == {"rows": 300, "of_rows": 2_000}
     assert sum(len(split) for split in prepared.splits.values()) == 300

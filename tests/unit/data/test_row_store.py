@@ -1,17 +1,16 @@
 """Rows that went to disk are the rows that went in, and everything computed from them is the same."""
 
 import io
-import json
 from dataclasses import replace
 from unittest import mock
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from millrace.data import blocks, quarantine, row_store
-from millrace.data.dataset import dataset_id, dump_record, open_record
-from millrace.data.examination import Bench, Examination, examine
-from millrace.data.row_store import ParquetRows, RowStore, StoredColumns, column_parts
+from millrace.data import blocks, quarantine, typed_table
+from millrace.data.dataset import dataset_id, dump_parquet, open_parquet
+from millrace.data.typed_table import ParquetRows, RowStore, StoredColumns, column_parts
+from millrace.data.validation import ValidationContext, ValidationResult, validate_upload
 from millrace.schema import Column
 from millrace.spec import ModelSpec
 
@@ -37,30 +36,30 @@ def table(rows: int = 3_000) -> bytes:
     return "\n".join(["customer_id,age,plan,since,email,churned", *lines]).encode()
 
 
-def examined(bench: Bench, spill_bytes: int = 20_000, aside_bytes: int = 5_000) -> Examination:
+def examined(context: ValidationContext, spill_bytes: int = 20_000, aside_bytes: int = 5_000) -> ValidationResult:
     with (
-        mock.patch.object(row_store, "SPILL_BYTES", spill_bytes),
+        mock.patch.object(typed_table, "SPILL_BYTES", spill_bytes),
         mock.patch.object(quarantine, "SPILL_BYTES", aside_bytes),
-        mock.patch.object(row_store, "CELLS_AT_ONCE", 4_200),
+        mock.patch.object(typed_table, "VALUES_AT_ONCE", 4_200),
         mock.patch.object(blocks, "BLOCK_BYTES", 20_000),
     ):
-        return examine(table(), "t.csv", SPEC, {}, None, bench=bench)
+        return validate_upload(table(), "t.csv", SPEC, {}, None, context=context)
 
 
 def test_an_upload_that_goes_to_disk_has_the_same_verdict_profile_and_id(tmp_path):
-    memory, disk = examined(Bench()), examined(Bench(folder=tmp_path))
+    memory, disk = examined(ValidationContext()), examined(ValidationContext(folder=tmp_path))
     assert isinstance(memory.table.columns.stored, pa.Table)
     assert isinstance(disk.table.columns.stored, ParquetRows)
     assert disk.accepted
-    assert disk.verdict() == memory.verdict()
-    assert json.dumps(disk.profile) == json.dumps(memory.profile)
+    assert disk.summary() == memory.summary()
+    assert disk.profile == memory.profile
     assert dataset_id(disk.table) == dataset_id(memory.table)
-    assert dump_record(disk.table) == dump_record(memory.table)
+    assert dump_parquet(disk.table) == dump_parquet(memory.table)
     assert any(finding.check == "unique" for finding in disk.findings)
 
 
 def test_rows_set_aside_go_to_disk_in_order(tmp_path):
-    memory, disk = examined(Bench()), examined(Bench(folder=tmp_path))
+    memory, disk = examined(ValidationContext()), examined(ValidationContext(folder=tmp_path))
     assert {path.name for path in tmp_path.glob("*.arrows")} == {"quarantine-0.arrows", "quarantine-1.arrows"}
     assert len(memory.quarantined) > 50
     assert list(disk.quarantined) == list(memory.quarantined)
@@ -71,14 +70,14 @@ def test_rows_set_aside_go_to_disk_in_order(tmp_path):
 
 def test_more_rows_at_fault_than_are_kept_reject_the_upload(tmp_path):
     with mock.patch.object(quarantine, "MAX_QUARANTINED", 40), mock.patch("millrace.data.checks.MAX_QUARANTINED", 40):
-        found = examined(Bench(folder=tmp_path))
+        found = examined(ValidationContext(folder=tmp_path))
     assert "more than 40 rows would have to be set aside: mend the file, or upload it in parts" in found.reasons
     assert len(found.quarantined) == 40
 
 
 def test_columns_that_begin_alike_are_told_apart(tmp_path):
     store = RowStore({"a": pa.float64(), "a.b": pa.string()}, tmp_path)
-    with mock.patch.object(row_store, "SPILL_BYTES", 0):
+    with mock.patch.object(typed_table, "SPILL_BYTES", 0):
         store.append({"a": pa.array([1.0, None]), "a.b": pa.array(["x", "y"])})
         rows = store.finish()
     assert rows.column("a").to_pylist() == [1.0, None]
@@ -89,7 +88,7 @@ def test_columns_that_begin_alike_are_told_apart(tmp_path):
 @pytest.mark.parametrize("positions", [[], [0], [0, 5, 6, 13], list(range(14))])
 def test_rows_are_taken_by_their_positions(tmp_path, positions):
     store = RowStore({"n": pa.float64(), "w": pa.dictionary(pa.int32(), pa.string())}, tmp_path)
-    with mock.patch.object(row_store, "SPILL_BYTES", 0), mock.patch.object(row_store, "CELLS_AT_ONCE", 8):
+    with mock.patch.object(typed_table, "SPILL_BYTES", 0), mock.patch.object(typed_table, "VALUES_AT_ONCE", 8):
         for start in (0, 7):
             numbers = pa.array([float(start + row) for row in range(7)])
             store.append({"n": numbers, "w": pa.array([f"w{row % 3}" for row in range(7)]).dictionary_encode()})
@@ -100,11 +99,11 @@ def test_rows_are_taken_by_their_positions(tmp_path, positions):
 
 
 def test_a_column_that_was_added_since_is_missing_in_the_record():
-    memory = examined(Bench())
+    memory = examined(ValidationContext())
     added = replace(
         memory.schema, columns=(*memory.schema.columns, Column("tier", "category"), Column("fee", "number"))
     )
-    columns = open_record(io.BytesIO(dump_record(memory.table)), added).columns
+    columns = open_parquet(io.BytesIO(dump_parquet(memory.table)), added).columns
     assert set(columns["tier"].tolist()) == {""}
     assert np.isnan(columns["fee"]).all()
     assert columns["age"].tolist() == memory.table.columns["age"].tolist()

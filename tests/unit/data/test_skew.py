@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 from millrace.captures.records import CapturedRow
-from millrace.data import skew
-from millrace.data.compare import stability_indices
-from millrace.data.skew import profile_captures
+from millrace.data import dataset_checks
+from millrace.data.compare import measure_shifts
+from millrace.data.dataset_checks import profile_captures
+from millrace.data.dataset_documents import DatasetProfile
 from millrace.layout import captures_key
 from millrace.schema import Column, TableSchema
 from millrace.spec import ModelSpec
@@ -82,7 +83,7 @@ def findings(workshop: Workshop, rows: int = 301) -> list[str]:
 def test_an_upload_is_compared_with_what_was_captured_last(workshop):
     capture(workshop.store, rows_at(NOW + timedelta(hours=290), 200, shift=300))
     (message,) = findings(workshop)
-    assert message.startswith("the model is asked about other values of 'age' than this dataset has")
+    assert message.startswith("the values of 'age' differ between requests and this dataset")
 
 
 def test_what_is_asked_as_it_was_learnt_is_no_skew(workshop):
@@ -92,7 +93,7 @@ def test_what_is_asked_as_it_was_learnt_is_no_skew(workshop):
 
 def test_without_captures_the_check_says_so_and_passes(workshop):
     assert findings(workshop) == [
-        "skew could not be checked, and so passes: no prediction was captured in the last 7 days, and 100 are needed"
+        "skew was not checked: no prediction was captured in the last 7 days, and 100 are needed"
     ]
     capture(workshop.store, rows_at(NOW + timedelta(hours=301), 40))
     assert "40 predictions were captured" in findings(workshop, 302)[0]
@@ -112,15 +113,15 @@ def test_the_newest_hours_are_read_first_and_no_more_than_is_needed(monkeypatch)
     capture(store, rows_at(now - timedelta(minutes=1), 60), "the same again")
     read = []
     monkeypatch.setattr(store, "get", lambda key, get=store.get: read.append(key) or get(key))
-    monkeypatch.setattr(skew, "MAX_ROWS", 100)
+    monkeypatch.setattr(dataset_checks, "MAX_CAPTURED_ROWS", 100)
     profile = profile_captures(store, MODEL, SCHEMA, now)
-    assert profile["rows"] == 100
+    assert profile.rows == 100
     assert [key.split("/")[-2] for key in read] == ["14", "14", "13"]
-    (age,) = [column for column in profile["columns"] if column["name"] == "age"]
-    assert (age["minimum"], age["maximum"] < 180) == (20, True)
-    monkeypatch.setattr(skew, "MAX_ROWS", 1_000)
-    assert profile_captures(store, MODEL, SCHEMA, now)["rows"] == 180  # not those of last week
-    assert profile_captures(MemoryObjectStore(), MODEL, SCHEMA, now)["rows"] == 0
+    (age,) = [column for column in profile.columns if column.name == "age"]
+    assert (age.minimum, age.maximum < 180) == (20, True)
+    monkeypatch.setattr(dataset_checks, "MAX_CAPTURED_ROWS", 1_000)
+    assert profile_captures(store, MODEL, SCHEMA, now).rows == 180  # not those of last week
+    assert profile_captures(MemoryObjectStore(), MODEL, SCHEMA, now).rows == 0
 
 
 def test_sensitive_features_are_not_captured_and_not_compared():
@@ -130,14 +131,14 @@ def test_sensitive_features_are_not_captured_and_not_compared():
         row.features.pop("plan")
     capture(store, rows)
     profile = profile_captures(store, MODEL, SCHEMA, NOW + timedelta(minutes=1))
-    assert [column["name"] for column in profile["columns"]] == ["age", "since"]
-    assert not np.isnan(profile["columns"][0]["mean"])
+    assert [column.name for column in profile.columns] == ["age", "since"]
+    assert not np.isnan(profile.columns[0].mean)
 
 
 def test_a_column_of_one_value_can_be_compared():
-    edges = {"edges": [1.0, 2.0], "counts": [50, 50, 50]}
-    one = {"rows": 150, "columns": [{"name": "x", "role": "feature", "bins": edges, "missing": 0}]}
-    constant = {"edges": [], "counts": [150]}
-    column = {"name": "x", "role": "feature", "missing": 0, "minimum": 1.5, "maximum": 1.5}
-    other = {"rows": 150, "columns": [column | {"bins": constant, "histogram": {}}]}
-    assert stability_indices(one, other)["x"] > 1.0
+    column = {"name": "x", "type": "number", "role": "feature", "missing": 0, "missing_share": 0.0, "distinct": 1}
+    bins = {"edges": [1.0, 2.0], "counts": [50, 50, 50]}
+    one = DatasetProfile.read({"rows": 150, "columns": [column | {"bins": bins}]})
+    constant = {"bins": {"edges": [], "counts": [150]}, "minimum": 1.5, "maximum": 1.5}
+    other = DatasetProfile.read({"rows": 150, "columns": [column | constant]})
+    assert measure_shifts(one, other)["x"].values > 1.0

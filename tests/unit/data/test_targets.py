@@ -4,21 +4,20 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from millrace.data.findings import errors_among
-from millrace.data.infer import infer_column
-from millrace.data.target import Outcome, choose_target, judge_target, wanted_task
+from millrace.data.infer import TargetInference, choose_target, infer_column, infer_target, wanted_task
 from millrace.data.typed_table import encode_target, parse_column
 from millrace.errors import InvalidInputError
 from millrace.schema import Column, TableSchema, Task
 from millrace.spec import ModelSpec
 
 
-def judge(*values: str | None, repeat: int = 10, wanted: Task | None = None) -> Outcome:
+def validate(*values: str | None, repeat: int = 10, wanted: Task | None = None) -> TargetInference:
     cells = pa.array(list(values) * repeat, pa.string())
     column = infer_column("y", cells, is_target=True).column
-    return judge_target(column, parse_column(column, cells).values, wanted)
+    return infer_target(column, parse_column(column, cells).values, wanted)
 
 
-def refusal(outcome: Outcome) -> str:
+def refusal(outcome: TargetInference) -> str:
     return " ".join(finding.message for finding in errors_among(outcome.findings))
 
 
@@ -78,7 +77,7 @@ def test_a_task_that_does_not_exist_is_refused():
     ],
 )
 def test_task_and_classes_follow_from_the_target(values, wanted, task, classes):
-    outcome = judge(*values, None, wanted=wanted)
+    outcome = validate(*values, None, wanted=wanted)
     assert (outcome.task, outcome.classes) == (task, classes)
     assert refusal(outcome) == ""
 
@@ -97,7 +96,7 @@ def test_task_and_classes_follow_from_the_target(values, wanted, task, classes):
         (
             tuple(f"c{i}" for i in range(500)),
             None,
-            "500 classes; at most 100 can be told apart: write the rarer ones as one",
+            "500 classes; at most 100 are supported: merge the rarer ones",
         ),
         (tuple(str(i) for i in range(500)), "multiclass", "or, where they are amounts, predict the number"),
         (("a", "b"), "regression", "regression needs numbers"),
@@ -105,23 +104,23 @@ def test_task_and_classes_follow_from_the_target(values, wanted, task, classes):
     ],
 )
 def test_targets_from_which_nothing_can_be_learnt_are_refused(values, wanted, said):
-    assert said in refusal(judge(*values, wanted=wanted))
+    assert said in refusal(validate(*values, wanted=wanted))
 
 
 def test_a_target_that_is_said_to_be_text_is_refused_for_that():
-    said = judge_target(Column("y", "text", "target"), np.array(["a", "b"], dtype=object), None)
+    said = infer_target(Column("y", "text", "target"), np.array(["a", "b"], dtype=object), None)
     assert refusal(said) == "the target 'y' cannot be predicted: it is said to be text"
 
 
 def test_a_hundred_classes_are_taken_and_five_hundred_numbers_are_amounts():
-    hundred = judge(*(f"c{i}" for i in range(100)))
+    hundred = validate(*(f"c{i}" for i in range(100)))
     assert (len(hundred.classes), refusal(hundred)) == (100, "")
-    assert "regression" not in refusal(judge(*(f"c{i}" for i in range(101))))
-    assert judge(*(str(i) for i in range(500))).task == "regression"
+    assert "regression" not in refusal(validate(*(f"c{i}" for i in range(101))))
+    assert validate(*(str(i) for i in range(500))).task == "regression"
 
 
 def test_a_class_with_too_few_rows_is_named():
-    outcome = judge(*["a"] * 20, *["b"] * 20, "rare", "rare", "lonely", repeat=1)
+    outcome = validate(*["a"] * 20, *["b"] * 20, "rare", "rare", "lonely", repeat=1)
     assert "class 'rare' of the target 'y' has 2 rows" in refusal(outcome)
     assert "class 'lonely' of the target 'y' has 1 row;" in refusal(outcome)
 
@@ -139,7 +138,7 @@ def test_a_class_with_too_few_rows_is_named():
 )
 def test_classes_become_their_indices(values, expected):
     cells = pa.array(list(values) * 10, pa.string())
-    outcome = judge(*values)
+    outcome = validate(*values)
     schema = TableSchema((outcome.column,), outcome.task, outcome.classes)
     encoded = encode_target(schema, parse_column(outcome.column, cells).values)
     assert encoded.tolist() == expected * 10

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from millrace.data import blocks, content
 from millrace.data.blocks import BlockReader, block_sizes
-from millrace.data.content import Text, WholeLines
-from millrace.data.raw import collect
+from millrace.data.content import TextFile, WholeLines
+from millrace.data.raw import read_all
 from millrace.data.read import open_table, read_table
 from millrace.errors import InvalidInputError, PayloadTooLargeError
 
@@ -23,7 +23,7 @@ LATE = "Zürich,1\n"
 
 def test_a_file_of_ascii_is_read_once(monkeypatch):
     monkeypatch.setattr(content, "detect_encoding", mock.Mock(side_effect=AssertionError("looked through before")))
-    table = collect(open_table(LONG, "t.csv"))
+    table = read_all(open_table(LONG, "t.csv"))
     assert len(table) == ROWS
     assert table.description["encoding"] == "utf-8"
     assert table.findings == ()
@@ -47,7 +47,7 @@ def test_who_asks_early_is_told_the_encoding():
 def test_a_letter_far_into_the_file_is_read_in_its_encoding(late, name, told, packed):
     body = LONG + late
     table = read_table(gzip.compress(body, 1, mtime=0) if packed else body, "t.csv.gz" if packed else "t.csv")
-    assert table.cells.column("city")[-1].as_py() == late.decode(name).split(",")[0]
+    assert table.strings.column("city")[-1].as_py() == late.decode(name).split(",")[0]
     assert (len(table), table.lines[-1]) == (ROWS + 1, ROWS + 2)
     assert table.description["encoding"] == name
     assert [finding.check for finding in table.findings] == told
@@ -55,7 +55,7 @@ def test_a_letter_far_into_the_file_is_read_in_its_encoding(late, name, told, pa
 
 def test_a_line_far_into_the_file_that_is_not_valid_is_set_aside():
     table = read_table(LONG + LATE.encode() + LATE.encode("cp1252") + b"Bern,0\n", "t.csv")
-    assert table.cells.column("city")[-2:].to_pylist() == ["Zürich", "Bern"]
+    assert table.strings.column("city")[-2:].to_pylist() == ["Zürich", "Bern"]
     assert [(row.line, row.reason) for row in table.malformed] == [(ROWS + 3, "not valid utf-8 text")]
     assert [finding.check for finding in table.findings] == ["mixed_encodings"]
 
@@ -63,7 +63,7 @@ def test_a_line_far_into_the_file_that_is_not_valid_is_set_aside():
 def test_json_lines_far_into_the_file_are_read_in_their_encoding():
     body = b'{"city": "Paris", "label": 0}\n' * 50_000 + '{"city": "Zürich", "label": 1}\n'.encode("cp1252")
     table = read_table(body, "t.jsonl")
-    assert table.cells.column("city")[-1].as_py() == "Zürich"
+    assert table.strings.column("city")[-1].as_py() == "Zürich"
     assert table.description["encoding"] == "cp1252"
 
 
@@ -83,7 +83,7 @@ def test_pieces_are_the_file_and_end_with_a_line_where_one_ends(text, size):
 
 def test_blocks_grow_to_their_size_and_shrink_towards_the_end():
     lines = b"1,2\n" * 20_000
-    with mock.patch.object(blocks, "BLOCK_BYTES", 8_000), Text(content.Content(lines, len(lines))).open() as stream:
+    with mock.patch.object(blocks, "BLOCK_BYTES", 8_000), TextFile(content.Content(lines, len(lines))).open() as stream:
         sizes = [len(block.body) for block in BlockReader(stream, ",", 1, block_sizes(2, len(lines))).blocks()]
     assert sizes[:5] == [1_000, 2_000, 4_000, 8_000, 8_000]
     assert sizes[-5:-1] == [4_684, 4_000, 4_000, 4_000]
@@ -138,6 +138,6 @@ def test_the_size_of_an_archive_is_unknown(tmp_path):
 @pytest.mark.parametrize("pack", [bytes, lambda body: gzip.compress(body, mtime=0)])
 def test_a_file_may_not_be_larger_than_it_may_unpack_to(pack):
     body = b"a,b\n" + b"1,2\n" * 1_000
-    assert len(collect(open_table(pack(body), "t.csv", max_bytes=len(body)))) == 1_000
+    assert len(read_all(open_table(pack(body), "t.csv", max_bytes=len(body)))) == 1_000
     with pytest.raises(PayloadTooLargeError, match="unpacks to more than 0 MB"):
-        collect(open_table(pack(body), "t.csv", max_bytes=len(body) - 1))
+        read_all(open_table(pack(body), "t.csv", max_bytes=len(body) - 1))

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from millrace.data.read import DEFAULT_LIMITS, Limits
+from millrace.data.read import DEFAULT_LIMITS, UploadLimits
 from millrace.data.uploads import Upload, find_upload
 from millrace.entities import Source
 
@@ -24,7 +24,7 @@ def put(store: MemoryObjectStore, name: str, body: bytes = b"a,label\n1,0\n", mi
     return store.upload(FOLDER + name, body, metadata, NOON + timedelta(minutes=minute))
 
 
-def found(store: MemoryObjectStore, name: str, limits: Limits = DEFAULT_LIMITS) -> Upload:
+def found(store: MemoryObjectStore, name: str, limits: UploadLimits = DEFAULT_LIMITS) -> Upload:
     version = store.head(FOLDER + name).version_id
     return find_upload(Source("bucket", FOLDER + name, version, NOON), store, limits)
 
@@ -147,7 +147,7 @@ def test_files_are_measured_together(store):
     for number in range(3):
         put(store, f"part-{number}.csv", b"x" * 400_000)
     put(store, "_SUCCESS", b"", 1)
-    assert checks(found(store, "_SUCCESS", Limits(max_bytes=1_000_000))) == [("error", "too_large")]
+    assert checks(found(store, "_SUCCESS", UploadLimits(max_bytes=1_000_000))) == [("error", "too_large")]
 
 
 def test_a_folder_of_very_many_files_is_told(store):

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from millrace.contracts import ValidationVerdict
 from millrace.data.dataset import upload_id
+from millrace.data.ingest import validate_run
 from millrace.data.prepared import PreparedSplit, load_split
-from millrace.data.read import DEFAULT_LIMITS, Limits
-from millrace.data.splits import hash_strings
-from millrace.data.validation import validate_run
+from millrace.data.read import DEFAULT_LIMITS, UploadLimits
 from millrace.entities import Act, Cause, LedgerEntry, Run, Source
 from millrace.errors import ModelDeletedError, ServiceUnavailableError
+from millrace.hashing import hash_strings
 from millrace.layout import SPLITS, prepared_key, split_key
 from millrace.names import make_cause_id, make_run_id
 from millrace.schema import TableSchema
@@ -54,7 +54,7 @@ class Workshop:
         return run
 
     def validate(
-        self, *sources: Source, now: datetime = NOW, limits: Limits = DEFAULT_LIMITS
+        self, *sources: Source, now: datetime = NOW, limits: UploadLimits = DEFAULT_LIMITS
     ) -> tuple[Run, ValidationVerdict]:
         run = self.run(*sources, now=now)
         self.latest_run = run.run_id
@@ -420,10 +420,13 @@ def test_what_the_prepared_schema_has_seen_is_what_the_run_trains_on(workshop):
     ("limits", "told"),
     [
         (
-            Limits(max_bytes=1_000_000),
+            UploadLimits(max_bytes=1_000_000),
             "the upload has 1 MB; at most 1 MB, unpacked, and 15,000,000 rows are read at once",
         ),
-        (Limits(max_rows=1_000), "the upload has more than 1,000 rows; at most 2,500 MB, unpacked, and 1,000 rows"),
+        (
+            UploadLimits(max_rows=1_000),
+            "the upload has more than 1,000 rows; at most 2,500 MB, unpacked, and 1,000 rows",
+        ),
     ],
 )
 def test_too_large_a_file_is_told_its_limit(workshop, limits, told):
@@ -434,13 +437,13 @@ def test_too_large_a_file_is_told_its_limit(workshop, limits, told):
 
 def test_a_compressed_file_is_measured_unpacked(workshop):
     body = gzip.compress(b"a,label\n" + b"1,2\n" * 300_000)
-    run, _ = workshop.validate(workshop.upload("large.csv.gz", body), limits=Limits(max_bytes=1_000_000))
+    run, _ = workshop.validate(workshop.upload("large.csv.gz", body), limits=UploadLimits(max_bytes=1_000_000))
     assert run.reasons == ("large.csv.gz: the file unpacks to more than 1 MB: upload several datasets",)
 
 
 def test_limits_follow_from_memory_up_to_what_was_measured():
-    assert Limits.for_memory(3_008) == Limits.for_memory(10_240) == Limits()
-    assert Limits.for_memory(1_504).max_rows == Limits().max_rows // 2
+    assert UploadLimits.for_memory(3_008) == UploadLimits.for_memory(10_240) == UploadLimits()
+    assert UploadLimits.for_memory(1_504).max_rows == UploadLimits().max_rows // 2
 
 
 def test_an_upload_that_is_gone_is_a_verdict(workshop):

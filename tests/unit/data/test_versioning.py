@@ -7,9 +7,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from millrace.data.dataset import dataset_id, dump_record, open_record
-from millrace.data.row_store import StoredColumns
-from millrace.data.typed_table import TypedTable
+from millrace.data.dataset import dataset_id, dump_parquet, open_parquet
+from millrace.data.typed_table import StoredColumns, TypedTable
 from millrace.schema import Column, TableSchema
 
 SCHEMA = TableSchema(
@@ -44,7 +43,7 @@ def test_an_id_is_what_it_was():
 
 
 def test_how_a_table_is_held_does_not_matter():
-    record = open_record(io.BytesIO(dump_record(make_table())), SCHEMA)
+    record = open_parquet(io.BytesIO(dump_parquet(make_table())), SCHEMA)
     assert dataset_id(record) == dataset_id(make_table())
     loaded = record.take(np.array([0, 1, 2]))
     assert dataset_id(loaded) == dataset_id(make_table())

@@ -29,7 +29,7 @@ _TIMES = ("", " %H:%M", " %H:%M:%S")
 DATETIME_FORMATS = tuple(date + time for date in (*_DATES, *_NAMED_DATES) for time in _TIMES)
 
 #: Words that are booleans, the true one first.
-BOOLEAN_WORDS = (("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"))
+BOOLEAN_PAIRS = (("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"))
 
 _NUMBER = f"^{NUMBER_PATTERN}$"
 _INTEGER = r"^[+-]?[0-9]{1,18}$"
@@ -62,9 +62,9 @@ class Parsed:
         return int(self.bad.sum())
 
 
-def matches(cells: pa.Array, pattern: str) -> npt.NDArray[np.bool_]:
+def matches(strings: pa.Array, pattern: str) -> npt.NDArray[np.bool_]:
     """Tell which cells match; missing ones do not."""
-    return to_mask(pc.match_substring_regex(cells, pattern))
+    return to_mask(pc.match_substring_regex(strings, pattern))
 
 
 def to_mask(condition: pa.Array) -> npt.NDArray[np.bool_]:
@@ -73,37 +73,37 @@ def to_mask(condition: pa.Array) -> npt.NDArray[np.bool_]:
     return mask
 
 
-def present(cells: pa.Array) -> npt.NDArray[np.bool_]:
+def present(strings: pa.Array) -> npt.NDArray[np.bool_]:
     """Tell which cells are not missing."""
-    return to_mask(pc.is_valid(cells))
+    return to_mask(pc.is_valid(strings))
 
 
-def integer_cells(cells: pa.Array) -> npt.NDArray[np.bool_]:
+def are_integers(strings: pa.Array) -> npt.NDArray[np.bool_]:
     """Tell which cells are written as integers."""
-    return matches(cells, _INTEGER)
+    return matches(strings, _INTEGER)
 
 
-def leading_zero_cells(cells: pa.Array) -> npt.NDArray[np.bool_]:
+def have_leading_zeros(strings: pa.Array) -> npt.NDArray[np.bool_]:
     """Tell which cells are written with leading zeros: codes rather than quantities."""
-    return matches(cells, _LEADING_ZERO)
+    return matches(strings, _LEADING_ZERO)
 
 
-def parse_numbers(cells: pa.Array) -> Parsed:
+def parse_numbers(strings: pa.Array) -> Parsed:
     """Read numbers; infinite ones, and those beyond float32's range, do not parse."""
-    quick = _parse_plain_numbers(cells)
+    quick = _cast_numbers(strings)
     if quick is not None:
         return quick
-    numeric = matches(cells, _NUMBER)
-    unsigned = pc.replace_substring_regex(cells, r"^\+", "")
+    numeric = matches(strings, _NUMBER)
+    unsigned = pc.replace_substring_regex(strings, r"^\+", "")
     values = pc.if_else(pa.array(numeric), unsigned, pa.scalar(None, pa.string())).cast(pa.float64())
     numbers = values.to_numpy(zero_copy_only=False).astype(np.float64)
     usable = numeric & (np.abs(numbers) <= _LARGEST)
     # Adding zero makes negative zero positive, so that equal numbers are equal bytes.
-    return Parsed(np.where(usable, numbers, np.nan) + 0.0, present(cells) & ~usable)
+    return Parsed(np.where(usable, numbers, np.nan) + 0.0, present(strings) & ~usable)
 
 
 @dataclass(frozen=True, slots=True)
-class Numbers:
+class NumericView:
     """Numbers that all can be used: finite, and within float32's range.
 
     Parameters
@@ -119,61 +119,61 @@ class Numbers:
     greatest: float
 
 
-def view_numbers(numbers: pa.Array) -> Numbers | None:
+def view_numbers(numbers: pa.Array) -> NumericView | None:
     """Look at doubles that Arrow has read as numpy sees them, without copying where none is missing.
 
     None when one of them would not parse: it is not finite, or beyond float32's range.
     """
     values = numbers.to_numpy(zero_copy_only=False)
     if numbers.null_count == len(numbers):
-        return Numbers(values.astype(np.float64, copy=False), np.nan, np.nan)
+        return NumericView(values.astype(np.float64, copy=False), np.nan, np.nan)
     if numbers.null_count and np.count_nonzero(np.isnan(values)) > numbers.null_count:
         return None
     # A NaN that is not a missing value is the least and the greatest of its column, and compares with nothing.
     least, greatest = (
         (np.fmin.reduce(values), np.fmax.reduce(values)) if numbers.null_count else (values.min(), values.max())
     )
-    return Numbers(values, float(least), float(greatest)) if least >= -_LARGEST and greatest <= _LARGEST else None
+    return NumericView(values, float(least), float(greatest)) if least >= -_LARGEST and greatest <= _LARGEST else None
 
 
-def _parse_plain_numbers(cells: pa.Array) -> Parsed | None:
+def _cast_numbers(strings: pa.Array) -> Parsed | None:
     """Read cells that are all numbers as Arrow reads them, five times as fast; None when one is not."""
     try:
-        numbers = view_numbers(cells.cast(pa.float64()))
+        numbers = view_numbers(strings.cast(pa.float64()))
     except pa.ArrowInvalid:
         return None
     if numbers is None:
         return None
-    return Parsed(numbers.values + 0.0, np.zeros(len(cells), dtype=np.bool_))
+    return Parsed(numbers.values + 0.0, np.zeros(len(strings), dtype=np.bool_))
 
 
-def parse_booleans(cells: pa.Array, true_values: Sequence[str], false_values: Sequence[str]) -> Parsed:
+def parse_booleans(strings: pa.Array, true_values: Sequence[str], false_values: Sequence[str]) -> Parsed:
     """Read booleans as 0, 1 or NaN; ``true`` and ``false`` are understood beside the words given."""
-    lowered = pc.utf8_lower(cells)
+    lowered = pc.utf8_lower(strings)
     is_true = to_mask(pc.is_in(lowered, value_set=pa.array({*true_values, "true"})))
     is_false = to_mask(pc.is_in(lowered, value_set=pa.array({*false_values, "false"})))
     values = np.where(is_true, 1.0, np.where(is_false, 0.0, np.nan))
-    return Parsed(values, present(cells) & ~is_true & ~is_false)
+    return Parsed(values, present(strings) & ~is_true & ~is_false)
 
 
-def parse_datetimes(cells: pa.Array, formats: Sequence[str]) -> Parsed:
+def parse_datetimes(strings: pa.Array, formats: Sequence[str]) -> Parsed:
     """Read moments as datetime64[us] in UTC, each cell by the first format that fits it."""
-    moments = np.full(len(cells), np.datetime64("NaT", "us"), dtype="datetime64[us]")
-    texts = pd.Series(cells.to_numpy(zero_copy_only=False), dtype=object)
+    timestamps = np.full(len(strings), np.datetime64("NaT", "us"), dtype="datetime64[us]")
+    texts = pd.Series(strings.to_numpy(zero_copy_only=False), dtype=object)
     for form in formats:
-        open_cells = np.isnat(moments) & (matches(cells, _ISO) if form == ISO_FORMAT else present(cells))
+        open_cells = np.isnat(timestamps) & (matches(strings, _ISO) if form == ISO_FORMAT else present(strings))
         if open_cells.any():
-            moments[open_cells] = _to_moments(texts[open_cells], form)
-    return Parsed(moments, present(cells) & np.isnat(moments))
+            timestamps[open_cells] = _to_timestamps(texts[open_cells], form)
+    return Parsed(timestamps, present(strings) & np.isnat(timestamps))
 
 
-def parse_strings(cells: pa.Array) -> Parsed:
+def parse_strings(strings: pa.Array) -> Parsed:
     """Read strings: every cell is one; missing ones are empty."""
-    encoded = pc.fill_null(cells, MISSING_STRING).dictionary_encode()
+    encoded = pc.fill_null(strings, MISSING_STRING).dictionary_encode()
     words = encoded.dictionary.to_numpy(zero_copy_only=False).astype(object)
     indices = encoded.indices.to_numpy(zero_copy_only=False)
     values = words[indices] if len(words) else np.empty(0, dtype=object)
-    return Parsed(values, np.zeros(len(cells), dtype=np.bool_))
+    return Parsed(values, np.zeros(len(strings), dtype=np.bool_))
 
 
 @lru_cache(maxsize=10_000)
@@ -194,18 +194,18 @@ def _fits(example: str, form: str) -> bool:
     return True
 
 
-def _to_moments(texts: "pd.Series[Any]", form: str) -> npt.NDArray[np.datetime64]:
+def _to_timestamps(texts: "pd.Series[Any]", form: str) -> npt.NDArray[np.datetime64]:
     if form == ISO_FORMAT:
-        moments = pd.to_datetime(texts, format="ISO8601", errors="coerce", utc=True)
+        timestamps = pd.to_datetime(texts, format="ISO8601", errors="coerce", utc=True)
     else:
-        moments = pd.to_datetime(texts, format=form, errors="coerce", utc=True)
-    return moments.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+        timestamps = pd.to_datetime(texts, format=form, errors="coerce", utc=True)
+    return timestamps.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
 
 
 #: Share of a column's first cells that must be written in a style for the column to have it.
 _STYLE_SHARE = 0.95
 
-_PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+_PLAIN = re.compile(NUMBER_PATTERN)
 _GROUPED_INTEGER = re.compile(r"[+-]?\d+")
 _FRACTION = re.compile(r"[+-]?\d*\.(?:\d{1,2}|\d{4,})")
 _COMMA_FRACTION = re.compile(r"[+-]?(?:\d{1,3}(?:\.\d{3})+|\d*),\d+")
@@ -236,16 +236,18 @@ class NumberStyle:
         """A number written so."""
         return f"1{self.thousands}234{self.decimal}5"
 
-    def rewrite(self, cells: pa.Array) -> pa.Array:
+    def rewrite(self, strings: pa.Array) -> pa.Array:
         """Write numbers plainly; whatever is not written in this style becomes a word that is no number."""
         if self == PLAIN:
-            return cells
+            return strings
         group, mark = re.escape(self.thousands), re.escape(self.decimal)
         whole = rf"[0-9]{{1,3}}(?:{group}[0-9]{{3}})+|[0-9]+" if self.thousands else "[0-9]+"
         pattern = rf"\A[+-]?(?:(?:{whole})(?:{mark}[0-9]*)?|{mark}[0-9]+)(?:[eE][+-]?[0-9]+)?\z"
-        plain = pc.replace_substring(cells, self.thousands, "") if self.thousands else cells
+        plain = pc.replace_substring(strings, self.thousands, "") if self.thousands else strings
         plain = pc.replace_substring(plain, self.decimal, ".")
-        return pc.if_else(pc.match_substring_regex(cells, pattern), plain, pc.if_else(pc.is_valid(cells), "?", cells))
+        return pc.if_else(
+            pc.match_substring_regex(strings, pattern), plain, pc.if_else(pc.is_valid(strings), "?", strings)
+        )
 
 
 PLAIN = NumberStyle()

@@ -2,14 +2,16 @@
 
 import json
 import re
-from typing import Any
+from typing import Any, TypeVar
 
-from millrace.data.compare import compare_datasets
-from millrace.documents import to_plain
+from millrace.data.compare import StoredDataset, compare_datasets
+from millrace.data.dataset_documents import ColumnProfile, DatasetManifest, DatasetProfile, ValidationDocument
+from millrace.documents import Document, to_plain
 from millrace.entities import DatasetRecord
 from millrace.errors import ArtifactNotFoundError, DatasetNotFoundError, InvalidInputError
 from millrace.layout import dataset_key, schema_revision_key
 from millrace.ports import ObjectStore, Registry
+from millrace.schema import TableSchema
 
 #: Least digits of an abbreviated dataset id.
 MIN_ID_LENGTH = 4
@@ -22,6 +24,13 @@ _SUMMARY = ("name", "type", "role", "sensitive", "missing", "missing_share", "di
 #: Left out for columns whose values nobody may see.
 _VALUES = ("minimum", "maximum", "quantiles")
 _TOP_VALUES = 5
+_NAMES: dict[type[Document], str] = {
+    DatasetManifest: "manifest.json",
+    DatasetProfile: "profile.json",
+    ValidationDocument: "validation.json",
+}
+
+DocumentT = TypeVar("DocumentT", bound=Document)
 
 
 def describe_datasets(model: str, registry: Registry) -> dict[str, Any]:
@@ -44,17 +53,19 @@ def describe_dataset(model: str, dataset_id: str, registry: Registry, data_store
         When there is no such model or dataset, or more than one.
     """
     record = find_dataset(model, dataset_id, registry)
-    profile = _read(record, "profile.json", data_store) or {}
-    validation = _read(record, "validation.json", data_store) or {}
+    profile = _read(record, DatasetProfile, data_store)
+    validation = _read(record, ValidationDocument, data_store)
+    manifest = _read(record, DatasetManifest, data_store)
+    findings = validation.findings if validation else []
     return {
         "dataset": to_plain(record),
-        "manifest": _read(record, "manifest.json", data_store),
-        "findings": validation.get("findings", [])[:MAX_FINDINGS],
-        "findings_in_all": len(validation.get("findings", [])),
+        "manifest": to_plain(manifest),
+        "findings": findings[:MAX_FINDINGS],
+        "findings_in_all": len(findings),
         "profile": {
-            "rows": profile.get("rows"),
-            "target": profile.get("target"),
-            "columns": [_summary(column) for column in profile.get("columns", [])],
+            "rows": profile.rows if profile else None,
+            "target": to_plain(profile.target) if profile else None,
+            "columns": [_summarise(column) for column in profile.columns] if profile else [],
         },
         "report_key": dataset_key(model, record.dataset_id, "report.html"),
     }
@@ -71,7 +82,7 @@ def describe_difference(
         As :func:`describe_dataset`, and when what is kept beside one of them is gone.
     """
     records = [find_dataset(model, identifier, registry) for identifier in (dataset_id, other_id)]
-    before, after = (_documents(record, data_store) for record in records)
+    before, after = (_load(record, data_store) for record in records)
     ids = {"before": records[0].dataset_id, "after": records[1].dataset_id}
     difference: dict[str, Any] = to_plain(compare_datasets(before, after))
     return ids | difference
@@ -103,27 +114,29 @@ def find_dataset(model: str, dataset_id: str, registry: Registry) -> DatasetReco
     return found[0]
 
 
-def _documents(record: DatasetRecord, data_store: ObjectStore) -> dict[str, Any]:
-    schema = schema_revision_key(record.model, record.schema_version, record.schema_revision)
-    return {
-        "manifest": json.loads(data_store.get(dataset_key(record.model, record.dataset_id, "manifest.json"))),
-        "profile": json.loads(data_store.get(dataset_key(record.model, record.dataset_id, "profile.json"))),
-        "schema": json.loads(data_store.get(schema)),
-    }
+def _load(record: DatasetRecord, data_store: ObjectStore) -> StoredDataset:
+    schema = data_store.get(schema_revision_key(record.model, record.schema_version, record.schema_revision))
+    keys = {name: dataset_key(record.model, record.dataset_id, name) for name in _NAMES.values()}
+    return StoredDataset(
+        DatasetManifest.read(data_store.get(keys["manifest.json"])),
+        DatasetProfile.read(data_store.get(keys["profile.json"])),
+        TableSchema.from_dict(json.loads(schema)),
+    )
 
 
-def _summary(column: dict[str, Any]) -> dict[str, Any]:
-    summary = {name: column[name] for name in _SUMMARY if name in column}
-    if column.get("sensitive"):
+def _summarise(column: ColumnProfile) -> dict[str, Any]:
+    plain = to_plain(column)
+    summary = {name: plain[name] for name in _SUMMARY if name in plain}
+    if column.sensitive:
         return summary
-    summary |= {name: column[name] for name in _VALUES if name in column}
-    if column.get("top"):
-        summary["top"] = [{"value": entry["value"], "count": entry["count"]} for entry in column["top"][:_TOP_VALUES]]
+    summary |= {name: plain[name] for name in _VALUES if name in plain}
+    if column.top:
+        summary["top"] = [{"value": entry.value, "count": entry.count} for entry in column.top[:_TOP_VALUES]]
     return summary
 
 
-def _read(record: DatasetRecord, name: str, data_store: ObjectStore) -> Any:
+def _read(record: DatasetRecord, document: type[DocumentT], data_store: ObjectStore) -> DocumentT | None:
     try:
-        return json.loads(data_store.get(dataset_key(record.model, record.dataset_id, name)))
+        return document.read(data_store.get(dataset_key(record.model, record.dataset_id, _NAMES[document])))
     except ArtifactNotFoundError:
         return None

@@ -1,0 +1,388 @@
+"""Conditions over several columns, such as ``start <= end and (amount > 0 or kind == 'refund')``.
+
+An expression is parsed by Python's own parser and turned into calls of ``pyarrow.compute``; only what stands in
+:data:`_COMPARISONS`, :data:`_ARITHMETIC` and beside them is understood, and nothing is ever evaluated as code. A column
+whose name is no word is written ``column('first name')``. Where a value is missing the condition is unknown, and
+unknown is no failure (as in SQL's CHECK).
+"""
+
+import ast
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from millrace.data.findings import listed, quoted
+from millrace.data.raw import RowBatch
+from millrace.data.typed_table import Converted
+from millrace.errors import InvalidInputError
+from millrace.schema import Column
+
+_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Eq: pc.equal,
+    ast.NotEq: pc.not_equal,
+    ast.Lt: pc.less,
+    ast.LtE: pc.less_equal,
+    ast.Gt: pc.greater,
+    ast.GtE: pc.greater_equal,
+}
+_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: pc.add,
+    ast.Sub: pc.subtract,
+    ast.Mult: pc.multiply,
+    ast.Div: pc.divide,
+}
+_MAX_DEPTH = 50
+
+Columns = Mapping[str, pa.Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A condition that was understood.
+
+    Parameters
+    ----------
+    text : str
+        As it was written.
+    columns : frozenset of str
+        The columns it speaks of.
+    """
+
+    text: str
+    columns: frozenset[str]
+    _tree: ast.expr
+
+    def failures(self, columns: Columns) -> pa.Array:
+        """Tell which rows do not meet it; null where that is not known.
+
+        Raises
+        ------
+        InvalidInputError
+            When it compares what cannot be compared.
+        """
+        try:
+            met = _evaluate(self._tree, columns)
+            return pc.invert(met)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, TypeError, AttributeError) as fault:
+            raise InvalidInputError(f"the expression {self.text!r} cannot be computed: {fault}") from fault
+
+
+def parse_expression(text: str) -> Expression:
+    """Understand an expression.
+
+    Raises
+    ------
+    InvalidInputError
+        When it is none, with what is not understood.
+    """
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as fault:
+        raise InvalidInputError(f"{text!r} is no expression: {fault}") from fault
+    names: set[str] = set()
+    _check(tree, text, names, 0)
+    if not isinstance(tree, ast.Compare | ast.BoolOp | ast.Name | ast.Call) and not (
+        isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.Not)
+    ):
+        raise InvalidInputError(f"{text!r} is no condition: compare something")
+    return Expression(text, frozenset(names), tree)
+
+
+def _check(node: ast.expr, text: str, names: set[str], depth: int) -> None:
+    """Refuse whatever is not part of the grammar, before anything is computed."""
+    if depth > _MAX_DEPTH:
+        raise InvalidInputError(f"{text[:80]!r} is nested too deeply")
+    name = _column_name(node)
+    if name is not None:
+        names.add(name)
+        return
+    if isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float | str):
+        return
+    parts: list[ast.expr] | None = None
+    if isinstance(node, ast.Compare) and all(type(op) in _COMPARISONS for op in node.ops):
+        parts = [node.left, *node.comparators]
+    elif isinstance(node, ast.BoolOp):
+        parts = node.values
+    elif isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
+        parts = [node.left, node.right]
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.USub):
+        parts = [node.operand]
+    if parts is None:
+        raise InvalidInputError(f"{text!r}: {ast.unparse(node)!r} is not understood")
+    for part in parts:
+        _check(part, text, names, depth + 1)
+
+
+def _column_name(node: ast.expr) -> str | None:
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "column":
+        argument = node.args[0] if len(node.args) == 1 and not node.keywords else None
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+            return argument.value
+    return None
+
+
+def _evaluate(node: ast.expr, columns: Columns) -> Any:
+    name = _column_name(node)
+    if name is not None:
+        return _column(name, columns)
+    if isinstance(node, ast.Constant):
+        return pa.scalar(float(node.value) if type(node.value) is int else node.value)
+    if isinstance(node, ast.Compare):
+        return _evaluate_comparison(node, columns)
+    if isinstance(node, ast.BoolOp):
+        combine = pc.and_kleene if isinstance(node.op, ast.And) else pc.or_kleene
+        result = _evaluate(node.values[0], columns)
+        for value in node.values[1:]:
+            result = combine(result, _evaluate(value, columns))
+        return result
+    if isinstance(node, ast.BinOp):
+        return _ARITHMETIC[type(node.op)](_evaluate(node.left, columns), _evaluate(node.right, columns))
+    if isinstance(node, ast.UnaryOp):
+        return (pc.invert if isinstance(node.op, ast.Not) else pc.negate)(_evaluate(node.operand, columns))
+    raise InvalidInputError(f"{ast.unparse(node)!r} is not understood")
+
+
+def _evaluate_comparison(node: ast.Compare, columns: Columns) -> Any:
+    left = _evaluate(node.left, columns)
+    result = None
+    for operator, following in zip(node.ops, node.comparators, strict=True):
+        right = _evaluate(following, columns)
+        met = _COMPARISONS[type(operator)](*_alike(left, right))
+        result = met if result is None else pc.and_kleene(result, met)
+        left = right
+    return result
+
+
+def _alike(left: Any, right: Any) -> tuple[Any, Any]:
+    """Read text as a date where it is compared with one."""
+    if pa.types.is_timestamp(left.type) and pa.types.is_string(right.type):
+        return left, _moment(right, left.type)
+    if pa.types.is_timestamp(right.type) and pa.types.is_string(left.type):
+        return _moment(left, right.type), right
+    return left, right
+
+
+def _moment(text: Any, kind: pa.DataType) -> Any:
+    if not isinstance(text, pa.Scalar):
+        raise TypeError("dates are compared with dates, or with a date in quotes")
+    try:
+        moment = datetime.fromisoformat(text.as_py())
+    except ValueError as fault:
+        raise TypeError(f"{text.as_py()!r} is no date such as 2024-01-31") from fault
+    return pa.scalar(moment.replace(tzinfo=None), pa.timestamp("us")).cast(kind)
+
+
+def _column(name: str, columns: Columns) -> pa.Array:
+    if name not in columns:
+        raise InvalidInputError(f"there is no column {name!r}; the columns are {listed(list(columns))}")
+    stored = columns[name]
+    return stored.cast(pa.string()) if pa.types.is_dictionary(stored.type) else stored
+
+
+Positions = npt.NDArray[np.int64]
+
+NO_POSITIONS: Positions = np.empty(0, dtype=np.int64)
+
+
+def true_positions(condition: pa.Array) -> Positions:
+    """Return where an Arrow condition is true; null counts as false."""
+    found: Positions = pc.indices_nonzero(condition).to_numpy().view(np.int64)
+    return found
+
+
+def code_positions(encoded: pa.DictionaryArray, words: Positions) -> Positions:
+    """Return where one of some words stands, which are given by their positions in the dictionary."""
+    if not len(words):
+        return NO_POSITIONS
+    # One word more, for the missing ones.
+    wanted = np.zeros(len(encoded.dictionary) + 1, dtype=np.bool_)
+    wanted[words] = True
+    indices = pc.fill_null(encoded.indices, len(encoded.dictionary)) if encoded.null_count else encoded.indices
+    return np.flatnonzero(wanted.take(indices.to_numpy()))
+
+
+#: Words that are looked at together: where one in a thousand is at fault, that is one group in thirty.
+GROUP = 32
+
+_NEWLINE = 10
+#: What matches no line break, whatever it is put together to: no negation, no flags, no named or escaped classes but
+#: digits and letters.
+_WITHIN_A_LINE = re.compile(
+    r"(?:[A-Za-z0-9_ @#%&=:;,!<>/|){}\]*+?.-]"
+    r"|\((?!\?)"
+    r"|\[(?![\^:])"
+    r"|\\[dw.+*?|()\[\]{}/-])+"
+)
+
+
+def unmatched(words: pa.Array, pattern: str) -> Positions:
+    """Return the positions of the words that a pattern does not match from end to end; missing ones are none."""
+    if words.null_count:
+        known = true_positions(pc.is_valid(words))
+        return known[unmatched(words.drop_null(), pattern)]
+    if len(words) > GROUP and _WITHIN_A_LINE.fullmatch(pattern) and not _have_line_breaks(words):
+        suspects = _suspects(words, pattern)
+        return suspects[_unmatched_alone(words.take(pa.array(suspects)), pattern)]
+    return _unmatched_alone(words, pattern)
+
+
+def _suspects(words: pa.Array, pattern: str) -> Positions:
+    """Return the positions of all words in groups that do not match."""
+    starts = np.minimum(np.arange(0, len(words) + GROUP, GROUP, dtype=np.int32), np.int32(len(words)))
+    groups = pc.binary_join(pa.ListArray.from_arrays(starts, words), "\n")
+    lines = rf"\A(?:{pattern})(?:\n(?:{pattern}))*\z"
+    try:
+        failed = true_positions(pc.invert(pc.match_substring_regex(groups, lines)))
+    except pa.ArrowInvalid:
+        # Twice the pattern may be more than RE2 takes, where once is not.
+        return np.arange(len(words))
+    positions = (failed[:, np.newaxis] * GROUP + np.arange(GROUP)).ravel()
+    return positions[positions < len(words)]
+
+
+def _unmatched_alone(words: pa.Array, pattern: str) -> Positions:
+    return true_positions(pc.invert(pc.match_substring_regex(words, rf"\A(?:{pattern})\z")))
+
+
+def _have_line_breaks(words: pa.Array) -> bool:
+    _, offsets, letters = words.buffers()
+    if letters is None:
+        return False
+    ends = np.frombuffer(offsets, dtype=np.int32)
+    first, last = ends[words.offset], ends[words.offset + len(words)]
+    return bool((np.frombuffer(letters, dtype=np.uint8)[first:last] == _NEWLINE).any())
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFailures:
+    """The values of a batch that break one rule of one column.
+
+    Parameters
+    ----------
+    check : str
+        The rule's name.
+    demand : str
+        What was demanded, so that "should ..." is a sentence.
+    positions : int64 array of shape (n_failures,)
+        Where they are.
+    """
+
+    check: str
+    demand: str
+    positions: Positions
+
+
+def broken_rules(column: Column, converted: Converted, batch: RowBatch) -> Iterator[RuleFailures]:
+    """Yield the rules of a column that some value of a batch breaks; missing values break only the first.
+
+    Parameters
+    ----------
+    converted : Converted
+        The column's values; cells that are no such values are at fault already.
+    """
+    rules = column.rules
+    stored, bad = converted.stored, converted.bad
+    if rules.nullable is False and stored.null_count:
+        missing = true_positions(pc.is_null(stored))
+        yield from _if_any("missing_value", "not be missing", missing if bad is None else missing[~bad[missing]])
+    if rules.minimum is not None or rules.maximum is not None:
+        yield from _out_of_range(column, converted)
+    if rules.allowed:
+        demand = f"be one of {quoted(rules.allowed[:10])}"
+        yield from _if_any("not_allowed", demand, _not_allowed(column, stored, batch))
+    if rules.pattern is not None:
+        yield from _if_any("pattern", f"match {rules.pattern}", _not_matching(column, stored, batch))
+
+
+def _out_of_range(column: Column, converted: Converted) -> Iterator[RuleFailures]:
+    stored, numbers = converted.stored, converted.numbers
+    low, high = column.rules.minimum, column.rules.maximum
+    if numbers is not None:
+        if low is not None and numbers.least < low:
+            yield RuleFailures(
+                "range", f"be at least {_written(low, stored.type)}", np.flatnonzero(numbers.values < low)
+            )
+        if high is not None and numbers.greatest > high:
+            yield RuleFailures(
+                "range", f"be at most {_written(high, stored.type)}", np.flatnonzero(numbers.values > high)
+            )
+    elif pa.types.is_timestamp(stored.type):
+        seen = pc.min_max(stored)
+        if low is not None and _is_true(pc.less(seen["min"], _bound(low, stored.type))):
+            positions = true_positions(pc.less(stored, _bound(low, stored.type)))
+            yield RuleFailures("range", f"be at least {_written(low, stored.type)}", positions)
+        if high is not None and _is_true(pc.greater(seen["max"], _bound(high, stored.type))):
+            positions = true_positions(pc.greater(stored, _bound(high, stored.type)))
+            yield RuleFailures("range", f"be at most {_written(high, stored.type)}", positions)
+
+
+def _not_allowed(column: Column, stored: pa.Array, batch: RowBatch) -> Positions:
+    if pa.types.is_floating(stored.type):
+        return _foreign(stored, column.rules.allowed)
+    words = _as_words(column, stored, batch)
+    if pa.types.is_dictionary(words.type):
+        return code_positions(words, _foreign(words.dictionary, column.rules.allowed))
+    return _foreign(words, column.rules.allowed)
+
+
+def _foreign(values: pa.Array, allowed: tuple[str, ...]) -> Positions:
+    """Return where values are that are not allowed."""
+    return true_positions(pc.invert(pc.is_in(values, value_set=_value_set(allowed, values.type))))
+
+
+@lru_cache(maxsize=1_000)
+def _value_set(allowed: tuple[str, ...], kind: pa.DataType) -> pa.Array:
+    """Return what is allowed as values of a type, and null: a missing value breaks another rule."""
+    values = [float(word) for word in allowed if _is_number(word)] if pa.types.is_floating(kind) else allowed
+    return pa.array([*values, None], type=kind)
+
+
+def _not_matching(column: Column, stored: pa.Array, batch: RowBatch) -> Positions:
+    words, pattern = _as_words(column, stored, batch), column.rules.pattern or ""
+    if pa.types.is_dictionary(words.type):
+        return code_positions(words, unmatched(words.dictionary, pattern))
+    return unmatched(words, pattern)
+
+
+def _as_words(column: Column, stored: pa.Array, batch: RowBatch) -> pa.Array:
+    """Return words as they are, and anything else as the file has it."""
+    if pa.types.is_string(stored.type) or pa.types.is_dictionary(stored.type):
+        return stored
+    return batch.column(column.name) if column.name in batch.names else pa.nulls(len(batch), pa.string())
+
+
+def _if_any(check: str, demand: str, positions: Positions) -> Iterator[RuleFailures]:
+    if len(positions):
+        yield RuleFailures(check, demand, positions)
+
+
+def _bound(value: float, kind: pa.DataType) -> pa.Scalar:
+    return pa.scalar(round(value * 1e6), pa.int64()).cast(kind)
+
+
+def _written(value: float, kind: pa.DataType) -> str:
+    if pa.types.is_timestamp(kind):
+        return datetime.fromtimestamp(value, UTC).isoformat()
+    return f"{value:g}"
+
+
+def _is_true(scalar: pa.Scalar) -> bool:
+    return scalar.as_py() is True
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
