@@ -1,12 +1,15 @@
 """Metrics: values known by hand, and what happens where one is not defined."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from millrace.errors import InvalidInputError
-from millrace.metrics.catalogue import METRICS, get_metric
-from millrace.metrics.scores import METRIC_FUNCTIONS, compute_metrics
+from millrace.metrics.catalogue import CATALOGUE, METRICS, compute_metrics, get_metric
 from millrace.schema import TASKS
 
+ROOT = Path(__file__).resolve().parents[3]
 TARGET = np.array([0, 0, 1, 1])
 PROBABILITIES = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.6, 0.4]], dtype=np.float32)
 
@@ -52,8 +55,9 @@ def test_perfect_predictions_gain_over_constant_ones_by_every_metric(task):
     constant = np.full_like(perfect, 0.25) if task == "regression" else np.full_like(perfect, 1 / classes)
 
     for metric in METRICS[task]:
-        compute = METRIC_FUNCTIONS[metric.name]
-        assert metric.gain(compute(target, perfect), compute(target, constant)) > 0, metric.name
+        best = metric.compute(target, perfect)
+        assert best == pytest.approx(metric.best, abs=1e-12), metric.name
+        assert metric.gain(best, metric.compute(target, constant)) > 0, metric.name
 
 
 @pytest.mark.parametrize(
@@ -64,5 +68,42 @@ def test_primary_metric_of_a_task(task, primary):
 
 
 def test_unknown_metric_lists_those_there_are():
-    with pytest.raises(InvalidInputError, match="'auc' is no metric; known for regression are: rmse, mae, r2"):
+    with pytest.raises(
+        InvalidInputError, match="unknown metric 'auc'; the metrics of a regression task are: rmse, mae, r2"
+    ):
         get_metric("regression", "auc")
+
+
+@pytest.mark.parametrize("predictions", [np.array([1.0, np.nan]), np.array([np.inf, 1.0]), np.array([])])
+def test_predictions_that_are_no_numbers_and_no_rows_are_refused(predictions):
+    with pytest.raises(ValueError, match="finite predictions"):
+        compute_metrics("regression", np.ones(len(predictions)), predictions)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_metric_has_a_row_loss(task):
+    rng = np.random.default_rng(0)
+    target = rng.normal(size=20) if task == "regression" else rng.integers(0, 2, 20)
+    predictions = rng.normal(size=20) if task == "regression" else np.full((20, 2), 0.5)
+    for metric in METRICS[task]:
+        values = metric.row_loss(target, predictions)
+        assert values.shape == (20,)
+        assert (values >= 0).all()
+
+
+@pytest.mark.parametrize("metric", CATALOGUE, ids=lambda metric: metric.name)
+def test_every_metric_is_documented(metric):
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    (row,) = [line for line in text.splitlines() if line.startswith(f"| `{metric.name}` |")]
+    cells = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert cells[1] == metric.label
+    assert cells[2] == ", ".join(metric.tasks)
+    assert cells[3] == ("greater" if metric.greater_is_better else "less")
+
+
+def test_only_the_catalogue_names_metrics():
+    names = "|".join(metric.name for metric in CATALOGUE)
+    literal = re.compile(rf"""["']({names})["']""")
+    sources = [*(ROOT / "shared" / "millrace").rglob("*.py"), *(ROOT / "functions").rglob("*.py")]
+    found = [path.relative_to(ROOT) for path in sources if literal.search(path.read_text(encoding="utf-8"))]
+    assert {str(path.parent) for path in found} == {"shared/millrace/metrics"}
