@@ -27,6 +27,7 @@ from tests.prepared_data import Dataset, store_dataset
 MODEL = "churn"
 RUN_ID = "20260503T141500-0f3a9c2b7d1e"
 NOW = datetime(2026, 5, 3, 14, 20, tzinfo=UTC)
+CAPACITY = TrainingCapacity(memory_mb=3_008, concurrency=3, large_data="sample")
 
 
 class TickingClock:
@@ -47,7 +48,7 @@ class TrainingRun:
     data_store: MemoryObjectStore = field(default_factory=lambda: MemoryObjectStore("data"))
     model_store: MemoryObjectStore = field(default_factory=lambda: MemoryObjectStore("models"))
     clock: TickingClock = field(default_factory=TickingClock)
-    capacity: TrainingCapacity = TrainingCapacity(memory_mb=3_008, concurrency=3, large_data="sample")
+    capacity: TrainingCapacity = CAPACITY
 
     @classmethod
     def prepared(cls, dataset: Dataset, **spec: object) -> "TrainingRun":

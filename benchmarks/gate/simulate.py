@@ -107,7 +107,7 @@ def promotions(pair: Pair, rows: int, simulations: int, rules: Sequence[str]) ->
     return [float(count / simulations) for count in promoted]
 
 
-def _decision(task: Task, gain: Interval | None, rule: str) -> str:
+def _decision(task: Task, gain: ConfidenceInterval | None, rule: str) -> str:
     evidence = GateEvidence(
         task=task,
         primary_metric=get_metric(task, None),

@@ -281,17 +281,17 @@ def profile_predictions(
     """
     named = {name: group_names(values) for name, values in groups.items()}
     if schema.task == "regression":
-        cells = make_cells(describe_column(schema.target, train_target))
-        if not isinstance(cells, NumberCells):
+        bins = make_cells(describe_column(schema.target, train_target))
+        if not isinstance(bins, NumberCells):
             return None
         values, truth = predictions.astype(np.float64), target.astype(np.float64)
         return PredictionProfile(
-            ValueSketch.of(values, cells, named),
-            ErrorSketch.of(values, truth, named, cells.center),
-            ErrorsByValue.of(values, truth, cells),
+            ValueSketch.of(values, bins, named),
+            ErrorSketch.of(values, truth, named, bins.center),
+            ErrorsByValue.of(values, truth, bins),
         )
-    answers = Answers(predict_classes(schema, predictions, threshold), predictions.astype(np.float64), named)
-    return PredictionProfile(AnswerSketch.of(answers), OutcomeSketch.of(answers, target.astype(np.int64)))
+    classes = Answers(predict_classes(schema, predictions, threshold), predictions.astype(np.float64), named)
+    return PredictionProfile(AnswerSketch.of(classes), OutcomeSketch.of(classes, target.astype(np.int64)))
 
 
 def group_names(values: Array) -> Sequence[str]:

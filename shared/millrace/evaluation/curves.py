@@ -162,7 +162,7 @@ def calibration_curve(
         low, high = wilson(share, len(piece), NormalDist().inv_cdf((1 + confidence) / 2))
         bins.append(CalibrationBin(float(probabilities[piece].mean()), share, low, high, len(piece)))
     distance = sum(part.rows * abs(part.predicted - part.observed) for part in bins)
-    return CalibrationCurve(bins, distance / len(probabilities))
+    return CalibrationCurve(bins=bins, expected_error=distance / len(probabilities))
 
 
 def confusion_matrix(schema: TableSchema, target: Array, predicted: Array) -> ConfusionMatrix:
@@ -175,7 +175,9 @@ def confusion_matrix(schema: TableSchema, target: Array, predicted: Array) -> Co
         actual, other = divmod(position, count)
         if wrong[actual, other]:
             commonest.append(
-                Misclassification(schema.classes[actual], schema.classes[other], int(wrong[actual, other]))
+                Misclassification(
+                    actual=schema.classes[actual], predicted=schema.classes[other], rows=int(wrong[actual, other])
+                )
             )
     is_whole = count <= MAX_MATRIX_CLASSES
     return ConfusionMatrix(

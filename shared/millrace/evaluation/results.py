@@ -272,12 +272,11 @@ class ClassResult:
     precision: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Misclassification:
-    """Rows of one class that were predicted as another, ``called``."""
+class Misclassification(Record, frozen=True, kw_only=True, eq=False):
+    """Rows of one class that were predicted as another."""
 
     actual: str
-    called: str
+    predicted: str = msgspec.field(name="called")
     rows: int
 
 
@@ -303,11 +302,10 @@ class CalibrationBin:
     rows: int
 
 
-@dataclass(frozen=True, slots=True)
-class CalibrationCurve:
+class CalibrationCurve(Record, frozen=True, kw_only=True, eq=False):
     """Calibration in equally full bins, with the expected calibration error (Naeini et al., 2015)."""
 
-    cells: list[CalibrationBin]
+    bins: list[CalibrationBin] = msgspec.field(name="cells")
     expected_error: float
 
 

@@ -147,7 +147,7 @@ class MeasuredSlice:
 
     @property
     def is_worse(self) -> bool:
-        """Whether the model is clearly worse on it than on the other rows."""
+        """True where the model is clearly worse on it than on the other rows."""
         return self.excess is not None and self.excess.low > 0
 
     @property

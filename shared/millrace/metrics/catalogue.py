@@ -1,7 +1,7 @@
 """The catalogue of metrics: one record holds everything about one of them.
 
 To add a metric, write its statistic in :mod:`millrace.metrics.classification` or :mod:`millrace.metrics.regression`,
-add a record here and a row to the table of ``docs/training.md``. Every other list is derived from the records.
+add a record here and a row to the table of ``docs/evaluation.md``. Every other list is derived from the records.
 """
 
 from collections.abc import Callable, Mapping
@@ -65,7 +65,7 @@ class Metric:
 
     @property
     def change_is_relative(self) -> bool:
-        """Whether a change counts as a share of the value: errors and losses have no common scale."""
+        """True where a change counts as a share of the value: errors and losses have no common scale."""
         return not self.greater_is_better
 
     def gain(self, challenger: float, other: float) -> float:

@@ -1,7 +1,7 @@
 """The candidates: estimators of the search spaces in :mod:`millrace.training.search_space`.
 
-Only estimators whose ONNX form is known to be exact are candidates. To add one, write an entry in :data:`CANDIDATES` and
-one in the search space; ``tests/unit/training/test_candidate_behaviour.py`` then runs over it.
+Only estimators whose ONNX form is known to be exact are candidates. To add one, write an entry in :data:`CANDIDATES`
+and one in the search space; ``tests/unit/training/test_candidate_behaviour.py`` then runs over it.
 """
 
 from collections.abc import Callable, Mapping

@@ -82,7 +82,7 @@ class LimitGuard:
         _reset_peak_memory()
         self._thread_id = threading.get_ident()
         self._began = time.monotonic()
-        threading.Thread(target=self._watch, daemon=True, name="trial-limits").start()
+        threading.Thread(target=self._enforce, daemon=True, name="trial-limits").start()
         return self
 
     def __exit__(
@@ -96,7 +96,7 @@ class LimitGuard:
         if isinstance(error, TrialStoppedError):
             raise TrialStoppedError(self._reason) from None
 
-    def _watch(self) -> None:
+    def _enforce(self) -> None:
         while not self._over.wait(TICK_SECONDS):
             reason = self._reached()
             if reason:

@@ -54,7 +54,7 @@ def test_calibration_of_calibrated_scores_covers_the_diagonal():
 def test_rows_of_one_probability_stand_in_one_cell():
     found = to_plain(calibration_curve(np.array([0.2] * 50 + [0.7] * 50), np.arange(100) % 2 == 0, 0.95))
     assert [cell["rows"] for cell in found["cells"]] == [50, 50]
-    assert len(calibration_curve(np.full(40, 0.3), np.zeros(40, bool), 0.95).cells) == 1
+    assert len(calibration_curve(np.full(40, 0.3), np.zeros(40, bool), 0.95).bins) == 1
 
 
 def test_confusion_is_scikit_learns():

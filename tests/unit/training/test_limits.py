@@ -28,7 +28,7 @@ def work_watched(limits: TrialLimits, memory: Callable[[], float | None] | None 
 def test_a_trial_that_takes_too_long_is_stopped():
     began = time.monotonic()
 
-    with pytest.raises(TrialStoppedError, match="stopped after 0 s, shortly before the function's time was up"):
+    with pytest.raises(TrialStoppedError, match="stopped after 0 s, shortly before the function's time limit"):
         work_watched(TrialLimits(seconds=0.1))
 
     assert time.monotonic() - began < 30
