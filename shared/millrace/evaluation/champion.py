@@ -134,15 +134,7 @@ def compare_with_champion(
     split: Mapping[str, Any],
     data_store: ObjectStore,
 ) -> ChampionComparison:
-    """Measure challenger and champion on the same draws of the rows that the champion was not trained on.
-
-    Parameters
-    ----------
-    predictions : array
-        Of the challenger, on the holdout.
-    split : mapping
-        Description of this run's split, from the prepared data's manifest.
-    """
+    """Measure challenger and champion on the same draws of the rows that the champion was not trained on."""
     if champion.model is None or count_non_finite(predictions):
         return ChampionComparison(
             champion.version, not_compared=champion.obstacle or None, schema_changed=champion.schema_changed

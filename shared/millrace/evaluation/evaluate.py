@@ -1,7 +1,6 @@
 """Evaluation of a run: rank its trials, measure the winner on the holdout, apply the gate and record the result."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -16,12 +15,11 @@ from millrace.entities import Run, Trial
 from millrace.errors import ArtifactNotFoundError, InvalidInputError
 from millrace.evaluation.analysis import Splits, Winner, analyze, profile_predictions
 from millrace.evaluation.champion import Champion, compare_with_champion, load_champion, verify_sha256
-from millrace.evaluation.gate import GateEvidence, GateResult, SliceEvidence, decide
+from millrace.evaluation.gate import GateEvidence, SliceEvidence, decide
 from millrace.evaluation.holdout import Measurement, baseline_predictions, count_non_finite, measure
 from millrace.evaluation.results import (
     Analysis,
     BaselineResult,
-    ChampionComparison,
     Evaluation,
     HoldoutResult,
     LeaderboardEntry,
@@ -71,9 +69,10 @@ def evaluate_run(
     metric = get_metric(schema.task, spec.primary_metric)
     trials = reconcile_trials(run, request.trials, registry)
     leaderboard = rank_trials(trials, metric)
-    result = None
+    evaluation = _without_winner(run, schema, metric, spec, leaderboard, now)
     if leaderboard and leaderboard[0].rank:
-        result = evaluate_winner(
+        evaluation, profile = evaluate_winner(
+            evaluation,
             next(trial for trial in trials if trial.trial_id == leaderboard[0].trial_id),
             load_champion(run.model, schema, registry=registry, model_store=model_store),
             schema,
@@ -83,12 +82,9 @@ def evaluate_run(
             model_store=model_store,
             clock=clock,
         )
-    evaluation = build_evaluation(
-        run, schema=schema, metric=metric, leaderboard=leaderboard, result=result, spec=spec, evaluated_at=now
-    )
-    if result and result.profile:
-        profile_key = prediction_profile_key(run.model, run.run_id)
-        model_store.put(profile_key, dump(result.profile.to_dict()), "application/json")
+        if profile:
+            profile_key = prediction_profile_key(run.model, run.run_id)
+            model_store.put(profile_key, dump(profile.to_dict()), "application/json")
     model_store.put(evaluation_key(run.model, run.run_id), evaluation.write(), "application/json")
     registry.update_run(run.model, run.run_id, **_run_changes(run, evaluation, now))
     return EvaluationVerdict(
@@ -122,23 +118,8 @@ def rank_trials(trials: Sequence[Trial], metric: Metric) -> list[LeaderboardEntr
     return ranked + [entry(trial, None) for trial in trials if trial.status != "succeeded"]
 
 
-@dataclass(frozen=True, slots=True)
-class WinnerResult:
-    """The winner on the holdout beside its comparisons; without analysis and profile when a prediction is no number."""
-
-    trial: Trial
-    gate: GateResult
-    splits: Splits
-    split: dict[str, Any]
-    model_bytes: int
-    measured: Measurement
-    baseline: Measurement
-    champion: ChampionComparison | None
-    analysis: Analysis
-    profile: PredictionProfile | None
-
-
 def evaluate_winner(
+    evaluation: Evaluation,
     trial: Trial,
     champion: Champion | None,
     schema: TableSchema,
@@ -148,8 +129,10 @@ def evaluate_winner(
     data_store: ObjectStore,
     model_store: ObjectStore,
     clock: Callable[[], float],
-) -> WinnerResult:
+) -> tuple[Evaluation, PredictionProfile | None]:
     """Measure the winner, the trivial baseline and the champion on the same holdout, and apply the gate.
+
+    There is neither analysis nor profile of a model with a prediction that is not a number.
 
     Raises
     ------
@@ -209,18 +192,23 @@ def evaluate_winner(
         non_finite_rows=non_finite,
         only_class=_only_class(schema, target),
     )
-    return WinnerResult(
-        trial=trial,
-        gate=decide(evidence, spec.gate),
-        splits=splits,
-        split=split,
+    gate = decide(evidence, spec.gate)
+    evaluation = msgspec.structs.replace(
+        evaluation,
+        decision=gate.decision,
+        trial_id=trial.trial_id,
+        candidate=trial.candidate,
+        parameters=dict(trial.parameters),
+        reasons=gate.reasons,
+        split={**split, "rows": splits.rows},
         model_bytes=len(onnx_bytes),
-        measured=measured,
-        baseline=baseline,
+        holdout=HoldoutResult(rows, measured.estimates(spec.gate.confidence)),
+        baseline=BaselineResult(dict(baseline.metrics)),
         champion=comparison,
-        analysis=analysis,
-        profile=profile,
+        gate=gate.checks,
+        **msgspec.structs.asdict(analysis),
     )
+    return evaluation, profile
 
 
 def _load_splits(trial: Trial, data_store: ObjectStore) -> Splits:
@@ -259,41 +247,15 @@ def _only_class(schema: TableSchema, target: npt.NDArray[Any]) -> str | None:
     return schema.classes[int(present[0])] if len(present) == 1 else None
 
 
-def build_evaluation(
+def _without_winner(
     run: Run,
-    *,
     schema: TableSchema,
     metric: Metric,
-    leaderboard: Sequence[LeaderboardEntry],
-    result: WinnerResult | None,
     spec: ModelSpec,
+    leaderboard: Sequence[LeaderboardEntry],
     evaluated_at: datetime,
 ) -> Evaluation:
-    """Return the evaluation document; without a winner (every trial failed) the run is rejected."""
-    failures = (f"{entry.trial_id}: {entry.reason}" for entry in leaderboard)
-    winner: dict[str, Any] = {
-        "decision": "reject",
-        "trial_id": None,
-        "candidate": None,
-        "parameters": None,
-        "reasons": ("every trial failed", *failures),
-    }
-    if result:
-        measured = HoldoutResult(len(result.splits.holdout), result.measured.estimates(spec.gate.confidence))
-        winner = {
-            "decision": result.gate.decision,
-            "trial_id": result.trial.trial_id,
-            "candidate": result.trial.candidate,
-            "parameters": dict(result.trial.parameters),
-            "reasons": result.gate.reasons,
-            "split": {**result.split, "rows": result.splits.rows},
-            "model_bytes": result.model_bytes,
-            "holdout": measured,
-            "baseline": BaselineResult(dict(result.baseline.metrics)),
-            "champion": result.champion,
-            "gate": result.gate.checks,
-            **msgspec.structs.asdict(result.analysis),
-        }
+    """Return the evaluation of a run whose trials all failed: it is rejected."""
     return Evaluation(
         run_id=run.run_id,
         model=run.model,
@@ -301,14 +263,15 @@ def build_evaluation(
         task=schema.task,
         target=schema.target.name,
         classes=schema.classes,
+        decision="reject",
         seed=spec.seed,
         search=run.summary.get("search"),
+        reasons=("every trial failed", *(f"{entry.trial_id}: {entry.reason}" for entry in leaderboard)),
         primary_metric=metric.name,
         greater_is_better=metric.greater_is_better,
         confidence=spec.gate.confidence,
         leaderboard=tuple(leaderboard),
         gate_spec=spec.gate.model_dump(),
-        **winner,
     )
 
 

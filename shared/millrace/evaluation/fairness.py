@@ -52,15 +52,7 @@ class RowMeasure:
 def row_measures(
     task: Task, target: npt.NDArray[Any], predictions: npt.NDArray[Any], predicted: npt.NDArray[Any]
 ) -> dict[str, RowMeasure]:
-    """Return the measures of a task.
-
-    Parameters
-    ----------
-    target, predictions : array
-        As :meth:`millrace.metrics.catalogue.Metric.statistic` takes them.
-    predicted : array of shape (n_rows,)
-        Predicted class index of each row; ignored for regression.
-    """
+    """Return the measures of a task."""
     every_row = np.ones(len(target), dtype=np.bool_)
     wide = predictions.astype(np.float64)
     if task == "regression":

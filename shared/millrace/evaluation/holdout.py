@@ -84,17 +84,7 @@ class Measurement:
 def measure(
     schema: TableSchema, target: npt.NDArray[Any], predictions: Mapping[str, npt.NDArray[Any]], seed: int
 ) -> dict[str, Measurement]:
-    """Measure the finite predictions of several models by every metric of the task, on the same bootstrap draws.
-
-    Parameters
-    ----------
-    target : array of shape (n_rows,)
-        Class indices or values.
-    predictions : mapping of str to array
-        By any name of the model; see :meth:`millrace.metrics.catalogue.Metric.statistic`.
-    seed : int
-        Seed of the draws.
-    """
+    """Measure the finite predictions of several models by every metric of the task, on the same bootstrap draws."""
     rows, names = len(target), [metric.name for metric in METRICS[schema.task]]
     statistics = {
         (model, metric.name): metric.statistic(target, predicted)
@@ -128,13 +118,7 @@ def baseline_predictions(schema: TableSchema, train_target: npt.NDArray[Any], ro
 
 
 def measure_latency(model: OnnxModel, features: FeatureMatrix, clock: Callable[[], float]) -> dict[str, Latency]:
-    """Time a ``row`` and a ``batch`` of the holdout's rows, repeated where there are fewer.
-
-    Parameters
-    ----------
-    clock : callable
-        Seconds from any fixed point, monotonic.
-    """
+    """Time a ``row`` and a ``batch`` of the holdout's rows, repeated where there are fewer."""
     rows = [features.take(np.array([row % len(features)])) for row in range(CALLS_OF_A_ROW)]
     batch = features.take(np.arange(BATCH_ROWS) % len(features))
     return {"row": _time(model, rows, clock), "batch": _time(model, [batch] * CALLS_OF_A_BATCH, clock)}

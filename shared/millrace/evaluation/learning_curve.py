@@ -33,15 +33,7 @@ Refit = Callable[[Trial, TableSchema, PreparedSplit, list[PreparedSplit]], list[
 
 
 def diagnose(metric: Metric, splits: Mapping[str, SplitMetrics], baseline: Mapping[str, float]) -> FitDiagnosis:
-    """Compare a metric's gain over the trivial baseline on the training, validation and holdout rows.
-
-    Parameters
-    ----------
-    splits : mapping of str to SplitMetrics
-        For ``train``, ``validation`` and ``holdout``.
-    baseline : mapping of str to float
-        The baseline's metrics on the holdout.
-    """
+    """Compare a metric's gain over the trivial baseline on the training, validation and holdout rows."""
     values = [splits[name].metrics.get(metric.name) for name in ("train", "validation", "holdout")]
     trivial, kept_splits = baseline.get(metric.name), dict(splits)
     if trivial is None or any(value is None for value in values):
@@ -99,17 +91,7 @@ def learning_curve(
     seconds: float,
     clock: Callable[[], float],
 ) -> LearningCurve:
-    """Fit the winner's pipeline on shares of the training rows while there is time.
-
-    Parameters
-    ----------
-    whole : tuple of float or None
-        The winner's metric on its training rows and on the validation split.
-    seconds : float
-        Time budget of all refits; one that would exceed it by the winner's own duration is not started.
-    clock : callable
-        Seconds from any fixed point, monotonic.
-    """
+    """Fit the winner's pipeline on shares of the training rows while there is time."""
     order = np.random.default_rng(trial.seed).permutation(len(train))
     points: list[LearningCurvePoint] = []
     note = ""

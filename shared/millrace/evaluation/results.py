@@ -362,7 +362,7 @@ class Analysis(Record, frozen=True, kw_only=True, eq=False):
     learning_curve: LearningCurve | None = None
 
 
-class Evaluation(Document, frozen=True, kw_only=True, eq=False):
+class Evaluation(Analysis, Document, frozen=True, kw_only=True, eq=False):
     """The evaluation of a run; the measured parts are null when every trial failed."""
 
     FORMAT_VERSION: ClassVar[int] = 2
@@ -375,9 +375,9 @@ class Evaluation(Document, frozen=True, kw_only=True, eq=False):
     target: str
     classes: tuple[str, ...]
     decision: Decision
-    trial_id: str | None
-    candidate: str | None
-    parameters: dict[str, Any] | None
+    trial_id: str | None = None
+    candidate: str | None = None
+    parameters: dict[str, Any] | None = None
     seed: int
     search: dict[str, Any] | None
     reasons: tuple[str, ...]
@@ -392,13 +392,3 @@ class Evaluation(Document, frozen=True, kw_only=True, eq=False):
     champion: ChampionComparison | None = None
     gate: tuple[GateCheck, ...] = ()
     gate_spec: dict[str, Any]
-    threshold: ThresholdResult | None = None
-    confusion: ConfusionMatrix | None = None
-    curves: Curves | None = None
-    residuals: Residuals | None = None
-    slices: tuple[SliceResult, ...] | None = None
-    fairness: tuple[FairnessResult, ...] | None = None
-    importance: ImportanceResult | None = None
-    latency: dict[str, Latency] | None = None
-    fit: FitDiagnosis | None = None
-    learning_curve: LearningCurve | None = None

@@ -304,17 +304,6 @@ def find_worst(
     """Search the validation split for the slices of one or two features with the largest excess loss.
 
     Sensitive columns are left out, because a slice's name has its values; so are texts, which hardly two rows share.
-
-    Parameters
-    ----------
-    columns : mapping of str to array of shape (n_rows,)
-        The features.
-    losses : array of shape (n_rows,)
-        Loss of each row.
-    min_rows : int
-        Fewest rows of a slice.
-    first : sequence of str, default=()
-        Features to pair first, where there are many: the most important ones.
     """
     step = max(1, math.ceil(len(losses) / MAX_SEARCHED_ROWS))
     losses, columns = losses[::step], {name: values[::step] for name, values in columns.items()}

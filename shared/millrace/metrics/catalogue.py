@@ -5,15 +5,29 @@ add a record here and a row to the table of ``docs/evaluation.md``. Every other 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from millrace.errors import FieldError, InvalidInputError
-from millrace.metrics import classification, regression
 from millrace.metrics.bootstrap import FloatArray, Statistic
+from millrace.metrics.classification import (
+    accuracy,
+    brier,
+    brier_losses,
+    f1,
+    log_loss,
+    log_losses,
+    macro_f1,
+    pr_auc,
+    roc_auc,
+    roc_auc_ovr,
+    zero_one_losses,
+)
+from millrace.metrics.regression import absolute_errors, error_quantile, mae, r2, rmse, squared_errors
 from millrace.schema import TASKS, Task
 
 Array = npt.NDArray[Any]
@@ -25,20 +39,16 @@ class Metric:
 
     Parameters
     ----------
-    name : str
-        In specs, documents and reports.
-    label : str
-        For people.
-    tasks : tuple of Task
-        Tasks that have it.
-    greater_is_better : bool
-        False for errors and losses.
+    name, label : str
+        In specs and documents, and for people.
     range : tuple of float
         Least and greatest possible value.
     statistic_of : callable
         From targets and float64 predictions to a function of row weights.
     row_loss : callable
-        From targets and predictions to the loss of each row that stands for the metric on slices.
+        From targets and predictions to the loss of each row, for slices.
+    greater_is_better : bool
+        False for errors and losses.
     always_defined : bool, default=True
         False where single-class or constant targets have no value.
     is_share : bool, default=False
@@ -50,10 +60,11 @@ class Metric:
     name: str
     label: str
     tasks: tuple[Task, ...]
-    greater_is_better: bool
     range: tuple[float, float]
     statistic_of: Callable[[Array, FloatArray], Statistic]
     row_loss: Callable[[Array, Array], FloatArray]
+    _: KW_ONLY
+    greater_is_better: bool
     always_defined: bool = True
     is_share: bool = False
     estimated_from: Literal["probabilities", "errors"] | None = None
@@ -101,136 +112,41 @@ _BINARY: tuple[Task, ...] = ("binary",)
 _MULTICLASS: tuple[Task, ...] = ("multiclass",)
 _CLASSIFICATION: tuple[Task, ...] = ("binary", "multiclass")
 _REGRESSION: tuple[Task, ...] = ("regression",)
-_INFINITY = float("inf")
+_UNIT, _POSITIVE = (0.0, 1.0), (0.0, float("inf"))
 
-ROC_AUC = Metric(
-    name="roc_auc",
-    label="ROC AUC",
-    tasks=_BINARY,
-    greater_is_better=True,
-    range=(0.0, 1.0),
-    statistic_of=classification.roc_auc,
-    row_loss=classification.log_losses,
-    always_defined=False,
-    estimated_from="probabilities",
+#: A score is better when it is greater; an error or a loss is better when it is less.
+_score = partial(Metric, greater_is_better=True)
+_loss = partial(Metric, greater_is_better=False)
+
+ROC_AUC = _score(
+    "roc_auc", "ROC AUC", _BINARY, _UNIT, roc_auc, log_losses, always_defined=False, estimated_from="probabilities"
 )
-PR_AUC = Metric(
-    name="pr_auc",
-    label="PR AUC",
-    tasks=_BINARY,
-    greater_is_better=True,
-    range=(0.0, 1.0),
-    statistic_of=classification.pr_auc,
-    row_loss=classification.log_losses,
-    always_defined=False,
+PR_AUC = _score("pr_auc", "PR AUC", _BINARY, _UNIT, pr_auc, log_losses, always_defined=False)
+LOG_LOSS = _loss(
+    "log_loss", "log loss", _CLASSIFICATION, _POSITIVE, log_loss, log_losses, estimated_from="probabilities"
 )
-LOG_LOSS = Metric(
-    name="log_loss",
-    label="log loss",
-    tasks=_CLASSIFICATION,
-    greater_is_better=False,
-    range=(0.0, _INFINITY),
-    statistic_of=classification.log_loss,
-    row_loss=classification.log_losses,
-    estimated_from="probabilities",
-)
-BRIER = Metric(
-    name="brier",
-    label="Brier score",
-    tasks=_CLASSIFICATION,
-    greater_is_better=False,
-    range=(0.0, 2.0),
-    statistic_of=classification.brier,
-    row_loss=classification.brier_losses,
-    estimated_from="probabilities",
-)
-ACCURACY = Metric(
-    name="accuracy",
-    label="accuracy",
-    tasks=_CLASSIFICATION,
-    greater_is_better=True,
-    range=(0.0, 1.0),
-    statistic_of=classification.accuracy,
-    row_loss=classification.zero_one_losses,
+BRIER = _loss("brier", "Brier score", _CLASSIFICATION, (0.0, 2.0), brier, brier_losses, estimated_from="probabilities")
+ACCURACY = _score(
+    "accuracy",
+    "accuracy",
+    _CLASSIFICATION,
+    _UNIT,
+    accuracy,
+    zero_one_losses,
     is_share=True,
     estimated_from="probabilities",
 )
-F1 = Metric(
-    name="f1",
-    label="F1",
-    tasks=_BINARY,
-    greater_is_better=True,
-    range=(0.0, 1.0),
-    statistic_of=classification.f1,
-    row_loss=classification.zero_one_losses,
-    estimated_from="probabilities",
+F1 = _score("f1", "F1", _BINARY, _UNIT, f1, zero_one_losses, estimated_from="probabilities")
+MACRO_F1 = _score("macro_f1", "macro F1", _MULTICLASS, _UNIT, macro_f1, zero_one_losses)
+ROC_AUC_OVR = _score(
+    "roc_auc_ovr", "ROC AUC, one versus rest", _MULTICLASS, _UNIT, roc_auc_ovr, log_losses, always_defined=False
 )
-MACRO_F1 = Metric(
-    name="macro_f1",
-    label="macro F1",
-    tasks=_MULTICLASS,
-    greater_is_better=True,
-    range=(0.0, 1.0),
-    statistic_of=classification.macro_f1,
-    row_loss=classification.zero_one_losses,
-)
-ROC_AUC_OVR = Metric(
-    name="roc_auc_ovr",
-    label="ROC AUC, one versus rest",
-    tasks=_MULTICLASS,
-    greater_is_better=True,
-    range=(0.0, 1.0),
-    statistic_of=classification.roc_auc_ovr,
-    row_loss=classification.log_losses,
-    always_defined=False,
-)
-RMSE = Metric(
-    name="rmse",
-    label="RMSE",
-    tasks=_REGRESSION,
-    greater_is_better=False,
-    range=(0.0, _INFINITY),
-    statistic_of=regression.rmse,
-    row_loss=regression.squared_errors,
-    estimated_from="errors",
-)
-MAE = Metric(
-    name="mae",
-    label="MAE",
-    tasks=_REGRESSION,
-    greater_is_better=False,
-    range=(0.0, _INFINITY),
-    statistic_of=regression.mae,
-    row_loss=regression.absolute_errors,
-    estimated_from="errors",
-)
-R2 = Metric(
-    name="r2",
-    label="R\N{SUPERSCRIPT TWO}",
-    tasks=_REGRESSION,
-    greater_is_better=True,
-    range=(-_INFINITY, 1.0),
-    statistic_of=regression.r2,
-    row_loss=regression.squared_errors,
-    always_defined=False,
-)
-ERROR_P50 = Metric(
-    name="error_p50",
-    label="median absolute error",
-    tasks=_REGRESSION,
-    greater_is_better=False,
-    range=(0.0, _INFINITY),
-    statistic_of=regression.error_quantile(0.5),
-    row_loss=regression.absolute_errors,
-)
-ERROR_P90 = Metric(
-    name="error_p90",
-    label="90th percentile of absolute errors",
-    tasks=_REGRESSION,
-    greater_is_better=False,
-    range=(0.0, _INFINITY),
-    statistic_of=regression.error_quantile(0.9),
-    row_loss=regression.absolute_errors,
+RMSE = _loss("rmse", "RMSE", _REGRESSION, _POSITIVE, rmse, squared_errors, estimated_from="errors")
+MAE = _loss("mae", "MAE", _REGRESSION, _POSITIVE, mae, absolute_errors, estimated_from="errors")
+R2 = _score("r2", "R\N{SUPERSCRIPT TWO}", _REGRESSION, (float("-inf"), 1.0), r2, squared_errors, always_defined=False)
+ERROR_P50 = _loss("error_p50", "median absolute error", _REGRESSION, _POSITIVE, error_quantile(0.5), absolute_errors)
+ERROR_P90 = _loss(
+    "error_p90", "90th percentile of absolute errors", _REGRESSION, _POSITIVE, error_quantile(0.9), absolute_errors
 )
 
 #: Every metric. A task's first is its primary one.

@@ -114,7 +114,7 @@ class SliceSpec(SpecPart):
     Parameters
     ----------
     by : tuple of str, default=()
-        One column, or two: each of their values (or pairs of values) is a slice; numbers are divided at their quartiles.
+        One column, or two: each of their values (or pairs of values) is a slice; numbers are cut at their quartiles.
     where : dict of str to condition, default={}
         By column: one value, a list of values, or ``{minimum: ..., maximum: ...}``. All must hold.
     name : str, default=""

@@ -141,11 +141,6 @@ UNSEEN_STRING = "\N{REPLACEMENT CHARACTER} never seen in training"
 def export_onnx(pipeline: Pipeline, features: FeatureMatrix, task: Task) -> bytes:
     """Convert a fitted pipeline; the same pipeline always gives the same bytes.
 
-    Parameters
-    ----------
-    features : FeatureMatrix
-        Give the widths of the two inputs; one of width 0 is left out.
-
     Raises
     ------
     ModelExportError
@@ -202,13 +197,7 @@ def predict_estimator(pipeline: Pipeline, features: FeatureMatrix, task: Task) -
 
 
 def check_parity(pipeline: Pipeline, onnx_model: OnnxModel, features: FeatureMatrix) -> ParityReport:
-    """Compare a fitted estimator and its ONNX form on ``features`` and on perturbed copies of them.
-
-    Parameters
-    ----------
-    features : FeatureMatrix
-        Rows that the estimator was not fitted on; the first :data:`MAX_PARITY_ROWS` are used.
-    """
+    """Compare a fitted estimator and its ONNX form on ``features`` and on perturbed copies of them."""
     task = onnx_model.schema.task
     rows = perturbed(features.take(np.arange(min(len(features), MAX_PARITY_ROWS))))
     expected = predict_estimator(pipeline, rows, task).astype(np.float64)

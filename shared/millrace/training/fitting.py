@@ -41,11 +41,6 @@ def sample_rows(row_ids: npt.NDArray[np.uint64], classes: npt.NDArray[np.int64],
     """Return the positions of about ``rows`` rows, ascending.
 
     Each class keeps its share, and at least :data:`MIN_CLASS_ROWS` rows. A smaller sample lies inside a larger one.
-
-    Parameters
-    ----------
-    classes : int64 array of shape (n_rows,)
-        All alike for regression.
     """
     if rows >= len(row_ids):
         return np.arange(len(row_ids))

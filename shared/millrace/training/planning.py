@@ -204,15 +204,7 @@ def _pointers(run: Run, registry: Registry, round_number: int) -> TrainingPlan:
 def reconcile_trials(
     run: Run, outcomes: Sequence[TrialOutcome], registry: Registry, finished_round: int | None = None
 ) -> list[Trial]:
-    """Return the run's trials, with those that did not finish recorded as failed.
-
-    Parameters
-    ----------
-    outcomes : sequence of TrialOutcome
-        Of the round that has just ended.
-    finished_round : int or None, default=None
-        That round; trials planned for a later one stay so. None is the last.
-    """
+    """Return the run's trials, with those that did not finish recorded as failed."""
     reasons = {outcome.trial_id: outcome.reason for outcome in outcomes if outcome.outcome == "failed"}
     reconciled: list[Trial] = []
     for trial in registry.list_trials(run.model, run.run_id):

@@ -75,15 +75,6 @@ def build_preprocessor(
 ) -> ColumnTransformer:
     """Build the unfitted preprocessing of a :class:`FeatureTable`.
 
-    Parameters
-    ----------
-    features : FeatureMatrix
-        Of the training split: determines which numbers are ever known, and which strings are frequent.
-    task : Task, default='multiclass'
-        Several classes have no single target whose mean could encode a string.
-    seed : int, default=0
-        Seed of the folds of target encoding.
-
     Raises
     ------
     TrainingFailedError

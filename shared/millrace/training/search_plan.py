@@ -115,13 +115,7 @@ class TrainingCapacity:
     large_data: str
 
     def max_rows(self, size: PreparedSize, encoded_columns: int) -> int:
-        """Return the number of training rows that fit, with a like share of the validation split.
-
-        Parameters
-        ----------
-        encoded_columns : int
-            Width of the widest matrix that a candidate fits on, in float32.
-        """
+        """Return the number of training rows that fit, with a like share of the validation split."""
         prepared = (size.train_bytes + size.validation_bytes) / max(1, size.train_rows)
         each = ROW_COPIES * prepared + ENCODED_COPIES * 4 * encoded_columns
         usable = self.memory_mb * 2**20 * USABLE_SHARE - FIXED_BYTES
@@ -224,11 +218,6 @@ def draw_trials(spaces: Sequence[SearchSpace], count: int, *, seed: int, classes
 
     First the first trial of each candidate, in order; then, in turn, trials drawn evenly from each one's ranges. The
     same seed gives the same trials, and a larger count only adds to them.
-
-    Parameters
-    ----------
-    classes, rows : int
-        Classes of the target (0 for regression) and training rows, which limit some parameters.
     """
     planned: list[PlannedTrial] = []
 
@@ -267,19 +256,7 @@ def survivors(trials: int) -> int:
 
 
 def folds_for(rows: int, smallest_class: int | None, split_by: str, wanted: int | None) -> tuple[int, str]:
-    """Return the number of folds that rank the trials, and why; 1 is the validation split alone.
-
-    Parameters
-    ----------
-    rows : int
-        Of the training and the validation split together.
-    smallest_class : int or None
-        Rows of the rarest class among them; None for regression.
-    split_by : {'random', 'time', 'group'}
-        Kind of the run's split: folds would let a model of time look ahead.
-    wanted : int or None
-        Number in the spec.
-    """
+    """Return the number of folds that rank the trials, and why; 1 is the validation split alone."""
     if wanted == 1:
         return 1, "the spec chooses the validation split alone"
     if split_by == "time":
