@@ -163,8 +163,7 @@ def _threshold_result(winner: Winner, threshold: DecisionThreshold | None) -> Th
     holdout = {}
     for name, row_costs in by_name.items():
         interval = percentile_interval(samples[name], winner.spec.gate.confidence)
-        low, high = (interval.low, interval.high) if interval else (None, None)
-        holdout[name] = MetricEstimate(float(row_costs.mean()), low, high)
+        holdout[name] = MetricEstimate.of(float(row_costs.mean()), interval)
     return ThresholdResult(
         positive_class=winner.schema.classes[1],
         value=threshold.value,

@@ -31,7 +31,7 @@ from millrace.ports import ObjectStore, Registry
 from millrace.schema import TableSchema
 from millrace.serving.onnx_model import OnnxModel
 from millrace.spec import ModelSpec
-from millrace.training.planning import load_schema, read_manifest, reconcile_trials
+from millrace.training.planning import load_schema, rank_key, read_manifest, reconcile_trials
 from millrace.training.trial_record import ONNX_NAME, RECORD_NAME, ParityReport, TrialRecord
 
 HOLDOUT_COLUMNS = "holdout_columns.npz"
@@ -69,15 +69,15 @@ def evaluate_run(
     metric = get_metric(schema.task, spec.primary_metric)
     trials = reconcile_trials(run, request.trials, registry)
     leaderboard = rank_trials(trials, metric)
-    evaluation = _without_winner(run, schema, metric, spec, leaderboard, now)
+    evaluation = _without_winner(run, leaderboard, now, schema=schema, metric=metric, spec=spec)
     if leaderboard and leaderboard[0].rank:
         evaluation, profile = evaluate_winner(
             evaluation,
             next(trial for trial in trials if trial.trial_id == leaderboard[0].trial_id),
             load_champion(run.model, schema, registry=registry, model_store=model_store),
-            schema,
-            metric,
-            spec,
+            schema=schema,
+            metric=metric,
+            spec=spec,
             data_store=data_store,
             model_store=model_store,
             clock=clock,
@@ -98,10 +98,6 @@ def rank_trials(trials: Sequence[Trial], metric: Metric) -> list[LeaderboardEntr
     A trial that succeeded but whose metric is not defined ranks after those where it is.
     """
 
-    def order(trial: Trial) -> tuple[bool, float, str]:
-        value = trial.metrics.get(metric.name)
-        return (value is None, 0.0 if value is None else metric.gain(0.0, value), trial.trial_id)
-
     def entry(trial: Trial, rank: int | None) -> LeaderboardEntry:
         return LeaderboardEntry(
             trial_id=trial.trial_id,
@@ -113,7 +109,8 @@ def rank_trials(trials: Sequence[Trial], metric: Metric) -> list[LeaderboardEntr
             rank=rank,
         )
 
-    succeeded = sorted((trial for trial in trials if trial.status == "succeeded"), key=order)
+    succeeded = [trial for trial in trials if trial.status == "succeeded"]
+    succeeded.sort(key=lambda trial: rank_key(trial.trial_id, trial.metrics, metric))
     ranked = [entry(trial, rank) for rank, trial in enumerate(succeeded, start=1)]
     return ranked + [entry(trial, None) for trial in trials if trial.status != "succeeded"]
 
@@ -122,10 +119,10 @@ def evaluate_winner(
     evaluation: Evaluation,
     trial: Trial,
     champion: Champion | None,
+    *,
     schema: TableSchema,
     metric: Metric,
     spec: ModelSpec,
-    *,
     data_store: ObjectStore,
     model_store: ObjectStore,
     clock: Callable[[], float],
@@ -249,17 +246,18 @@ def _only_class(schema: TableSchema, target: npt.NDArray[Any]) -> str | None:
 
 def _without_winner(
     run: Run,
+    leaderboard: Sequence[LeaderboardEntry],
+    now: datetime,
+    *,
     schema: TableSchema,
     metric: Metric,
     spec: ModelSpec,
-    leaderboard: Sequence[LeaderboardEntry],
-    evaluated_at: datetime,
 ) -> Evaluation:
     """Return the evaluation of a run whose trials all failed: it is rejected."""
     return Evaluation(
         run_id=run.run_id,
         model=run.model,
-        evaluated_at=evaluated_at,
+        evaluated_at=now,
         task=schema.task,
         target=schema.target.name,
         classes=schema.classes,

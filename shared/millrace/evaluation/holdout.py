@@ -73,11 +73,10 @@ class Measurement:
         estimates: dict[str, MetricEstimate] = {}
         for name, value in self.metrics.items():
             interval = self.interval(name, confidence)
-            low, high = (interval.low, interval.high) if interval else (None, None)
-            if low is not None and low == high:
+            if interval and interval.low == interval.high:
                 is_share = METRICS_BY_NAME[name].is_share
-                low, high = wilson(value, self.rows, quantile) if is_share else (None, None)
-            estimates[name] = MetricEstimate(value, low, high)
+                interval = ConfidenceInterval(*wilson(value, self.rows, quantile)) if is_share else None
+            estimates[name] = MetricEstimate.of(value, interval)
         return estimates
 
 

@@ -25,8 +25,13 @@ class MetricEstimate:
     """A value with its confidence interval."""
 
     value: float
-    low: float | None
-    high: float | None
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of(cls, value: float, interval: ConfidenceInterval | None) -> "MetricEstimate":
+        """Return a value with an interval where there is one."""
+        return cls(value, interval.low, interval.high) if interval else cls(value)
 
 
 @dataclass(frozen=True, slots=True)

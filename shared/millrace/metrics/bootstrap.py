@@ -8,7 +8,7 @@ of them is a paired sample.
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,11 @@ class ConfidenceInterval:
 def weighted_mean(values: FloatArray) -> Statistic:
     """Return the weighted mean of ``values`` as a statistic."""
     return lambda weights: np.asarray(weights @ values / weights.sum(axis=1))
+
+
+def mean_loss(row_loss: Callable[[npt.NDArray[Any], npt.NDArray[Any]], FloatArray]) -> Callable[..., Statistic]:
+    """Return the mean of a row loss as a function of target and predictions."""
+    return lambda target, predictions: weighted_mean(row_loss(target, predictions))
 
 
 def resamples_for(rows: int) -> int:

@@ -13,13 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.errors import FieldError, InvalidInputError
-from millrace.metrics.bootstrap import FloatArray, Statistic
+from millrace.metrics.bootstrap import FloatArray, Statistic, mean_loss
 from millrace.metrics.classification import (
     accuracy,
-    brier,
     brier_losses,
     f1,
-    log_loss,
     log_losses,
     macro_f1,
     pr_auc,
@@ -27,7 +25,7 @@ from millrace.metrics.classification import (
     roc_auc_ovr,
     zero_one_losses,
 )
-from millrace.metrics.regression import absolute_errors, error_quantile, mae, r2, rmse, squared_errors
+from millrace.metrics.regression import absolute_errors, error_quantile, r2, rmse, squared_errors
 from millrace.schema import TASKS, Task
 
 Array = npt.NDArray[Any]
@@ -123,9 +121,23 @@ ROC_AUC = _score(
 )
 PR_AUC = _score("pr_auc", "PR AUC", _BINARY, _UNIT, pr_auc, log_losses, always_defined=False)
 LOG_LOSS = _loss(
-    "log_loss", "log loss", _CLASSIFICATION, _POSITIVE, log_loss, log_losses, estimated_from="probabilities"
+    "log_loss",
+    "log loss",
+    _CLASSIFICATION,
+    _POSITIVE,
+    mean_loss(log_losses),
+    log_losses,
+    estimated_from="probabilities",
 )
-BRIER = _loss("brier", "Brier score", _CLASSIFICATION, (0.0, 2.0), brier, brier_losses, estimated_from="probabilities")
+BRIER = _loss(
+    "brier",
+    "Brier score",
+    _CLASSIFICATION,
+    (0.0, 2.0),
+    mean_loss(brier_losses),
+    brier_losses,
+    estimated_from="probabilities",
+)
 ACCURACY = _score(
     "accuracy",
     "accuracy",
@@ -142,7 +154,7 @@ ROC_AUC_OVR = _score(
     "roc_auc_ovr", "ROC AUC, one versus rest", _MULTICLASS, _UNIT, roc_auc_ovr, log_losses, always_defined=False
 )
 RMSE = _loss("rmse", "RMSE", _REGRESSION, _POSITIVE, rmse, squared_errors, estimated_from="errors")
-MAE = _loss("mae", "MAE", _REGRESSION, _POSITIVE, mae, absolute_errors, estimated_from="errors")
+MAE = _loss("mae", "MAE", _REGRESSION, _POSITIVE, mean_loss(absolute_errors), absolute_errors, estimated_from="errors")
 R2 = _score("r2", "R\N{SUPERSCRIPT TWO}", _REGRESSION, (float("-inf"), 1.0), r2, squared_errors, always_defined=False)
 ERROR_P50 = _loss("error_p50", "median absolute error", _REGRESSION, _POSITIVE, error_quantile(0.5), absolute_errors)
 ERROR_P90 = _loss(

@@ -41,16 +41,6 @@ def zero_one_losses(target: Array, probabilities: Array) -> FloatArray:
     return np.asarray(probabilities.argmax(axis=1) != target, dtype=np.float64)
 
 
-def log_loss(target: Array, probabilities: FloatArray) -> Statistic:
-    """Mean of :func:`log_losses`."""
-    return weighted_mean(log_losses(target, probabilities))
-
-
-def brier(target: Array, probabilities: FloatArray) -> Statistic:
-    """Mean of :func:`brier_losses`."""
-    return weighted_mean(brier_losses(target, probabilities))
-
-
 def accuracy(target: Array, probabilities: FloatArray) -> Statistic:
     """Share of rows whose most probable class is right."""
     return weighted_mean(1.0 - zero_one_losses(target, probabilities))

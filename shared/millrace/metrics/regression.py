@@ -29,11 +29,6 @@ def rmse(target: Array, values: FloatArray) -> Statistic:
     return lambda weights: np.sqrt(squares(weights))
 
 
-def mae(target: Array, values: FloatArray) -> Statistic:
-    """Mean absolute error."""
-    return weighted_mean(absolute_errors(target, values))
-
-
 def r2(target: Array, values: FloatArray) -> Statistic:
     """Coefficient of determination; NaN where the targets do not vary."""
     centred = target - target.mean()  # so that the squares below lose no digits to a large mean

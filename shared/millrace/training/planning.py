@@ -229,7 +229,7 @@ def begin_next_round(run: Run, finished_round: int, metric: Metric, registry: Re
         result = _result_of(trial, finished_round)
         if result is not None:
             results[trial.trial_id] = (trial, result)
-    ranked = sorted(results, key=lambda trial_id: _order(trial_id, results[trial_id][1], metric))
+    ranked = sorted(results, key=lambda trial_id: rank_key(trial_id, results[trial_id][1]["metrics"], metric))
     chosen = ranked[: survivors(len(ranked))]
     # The baseline must be measured on the same rows as the models that are compared with it.
     chosen += [trial_id for trial_id in ranked if results[trial_id][0].candidate == BASELINE and trial_id not in chosen]
@@ -258,8 +258,9 @@ def _result_of(trial: Trial, finished_round: int) -> Mapping[str, Any] | None:
     }
 
 
-def _order(trial_id: str, result: Mapping[str, Any], metric: Metric) -> tuple[bool, float, str]:
-    value = result["metrics"].get(metric.name)
+def rank_key(trial_id: str, metrics: Mapping[str, float], metric: Metric) -> tuple[bool, float, str]:
+    """Return the sort key of a trial, best first; one whose metric is not defined comes last."""
+    value = metrics.get(metric.name)
     return (value is None, 0.0 if value is None else metric.gain(0.0, value), trial_id)
 
 
