@@ -18,7 +18,7 @@ from millrace.data.prepared import PreparedSplit
 from millrace.entities import Run, Trial
 from millrace.metrics.bootstrap import bootstrap
 from millrace.metrics.catalogue import Metric, get_metric
-from millrace.serving.onnx_model import OnnxModel
+from millrace.serving.model import OnnxModel
 from millrace.spec import ModelSpec
 from millrace.training.fitting import FittedTrial, fit_trial
 from millrace.training.planning import plan_search

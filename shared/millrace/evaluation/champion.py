@@ -18,7 +18,7 @@ from millrace.metrics.catalogue import Metric
 from millrace.names import CHAMPION
 from millrace.ports import ObjectStore, Registry
 from millrace.schema import TableSchema
-from millrace.serving.onnx_model import OnnxModel
+from millrace.serving.model import OnnxModel
 from millrace.spec import ModelSpec
 
 #: Holdout rows unseen by the champion that a comparison needs; with fewer, all rows are compared.

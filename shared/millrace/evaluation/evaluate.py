@@ -29,7 +29,7 @@ from millrace.layout import evaluation_key, prediction_profile_key, prepared_key
 from millrace.metrics.catalogue import Metric, get_metric
 from millrace.ports import ObjectStore, Registry
 from millrace.schema import TableSchema
-from millrace.serving.onnx_model import OnnxModel
+from millrace.serving.model import OnnxModel
 from millrace.spec import ModelSpec
 from millrace.training.planning import load_schema, rank_key, read_manifest, reconcile_trials
 from millrace.training.trial_record import ONNX_NAME, RECORD_NAME, ParityReport, TrialRecord

@@ -30,7 +30,7 @@ import numpy.typing as npt
 
 from millrace.evaluation.results import FairnessResult, Gap, GroupResult, MeasureEstimate
 from millrace.evaluation.slices import MISSING, as_strings, boolean_labels, conditions_of
-from millrace.features import missing_cells
+from millrace.features import missing_mask
 from millrace.metrics.bootstrap import FloatArray, wilson
 from millrace.metrics.catalogue import ACCURACY
 from millrace.schema import Column, Task
@@ -79,7 +79,7 @@ def row_measures(
 
 def group_labels(column: Column, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return the group of each row: strings as they are, numbers of many values by quartile, ``missing``."""
-    missing = missing_cells(values)
+    missing = missing_mask(values)
     strings = as_strings(values)
     if values.dtype.kind in "fM" and len(np.unique(strings[~missing])) > MAX_GROUPS:
         labels = np.full(len(values), MISSING, dtype=object)

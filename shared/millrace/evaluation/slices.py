@@ -20,9 +20,9 @@ import numpy.typing as npt
 from millrace.evaluation.gate import SliceEvidence
 from millrace.evaluation.holdout import Measurement, measure
 from millrace.evaluation.results import SliceResult
-from millrace.features import EPOCH, FeatureMatrix, missing_cells
+from millrace.features import EPOCH, FeatureMatrix, missing_mask
 from millrace.metrics.bootstrap import ConfidenceInterval, FloatArray
-from millrace.schema import DATE_PARTS, Column, TableSchema
+from millrace.schema import DATE_PARTS, MASK, Column, TableSchema
 from millrace.spec.training import RangeSpec, SliceSpec
 
 Columns = Mapping[str, npt.NDArray[Any]]
@@ -34,8 +34,6 @@ MAX_VALUES = 12
 MAX_WHOLE_VALUES = 6
 QUANTILE_BINS = 4
 MISSING = "missing"
-#: Replaces a value of a sensitive column.
-MASK = "***"
 
 #: Slices that the search reports.
 MAX_FOUND = 5
@@ -199,7 +197,7 @@ def conditions_of(column: Column, values: npt.NDArray[Any]) -> list[SliceConditi
 
     Booleans, and whole numbers with few distinct values, are divided by value.
     """
-    name, missing = column.name, missing_cells(values)
+    name, missing = column.name, missing_mask(values)
     labels = boolean_labels(column) if column.type == "boolean" else {}
     found: list[SliceCondition] = []
     if values.dtype.kind not in "fM" or labels or _are_few_whole(values[~missing]):
