@@ -74,7 +74,7 @@ class Splits:
 
 
 @dataclass(frozen=True, slots=True)
-class Winner:
+class MeasuredWinner:
     """The winner with its finite predictions on the holdout, and what they are compared with."""
 
     trial: Trial
@@ -89,7 +89,7 @@ class Winner:
     clock: Callable[[], float]
 
 
-def analyze(winner: Winner) -> tuple[Analysis, list[SliceEvidence]]:
+def analyze(winner: MeasuredWinner) -> tuple[Analysis, list[SliceEvidence]]:
     """Analyse the winner; return the declared slices for the gate as well."""
     schema, spec, target = winner.schema, winner.spec, winner.splits.holdout.target
     validation = winner.model.run(winner.splits.validation.features)
@@ -133,14 +133,14 @@ def predict_classes(schema: TableSchema, predictions: Array, threshold: float | 
     return np.asarray(predictions.argmax(axis=1), dtype=np.int64)
 
 
-def _threshold(winner: Winner, validation: Array) -> DecisionThreshold | None:
+def _threshold(winner: MeasuredWinner, validation: Array) -> DecisionThreshold | None:
     costs = winner.spec.evaluation.costs
     if costs is None or winner.schema.task != "binary" or count_non_finite(validation):
         return None
     return choose_threshold(winner.splits.validation.target, validation[:, 1], costs)
 
 
-def _threshold_result(winner: Winner, threshold: DecisionThreshold | None) -> ThresholdResult | None:
+def _threshold_result(winner: MeasuredWinner, threshold: DecisionThreshold | None) -> ThresholdResult | None:
     """Return the threshold with its cost on the holdout beside that of simple alternatives."""
     costs = winner.spec.evaluation.costs
     if threshold is None or costs is None:
@@ -173,7 +173,7 @@ def _threshold_result(winner: Winner, threshold: DecisionThreshold | None) -> Th
     )
 
 
-def _slices(winner: Winner, validation: Array, importance: ImportanceResult) -> list[MeasuredSlice]:
+def _slices(winner: MeasuredWinner, validation: Array, importance: ImportanceResult) -> list[MeasuredSlice]:
     """Measure the declared slices, and the worst ones of the validation split."""
     schema, spec, splits = winner.schema, winner.spec.evaluation, winner.splits
     columns = {**feature_columns(schema, splits.holdout.features), **splits.group_columns}
@@ -204,7 +204,7 @@ def _slices(winner: Winner, validation: Array, importance: ImportanceResult) -> 
     ]
 
 
-def _fairness(winner: Winner, predicted: npt.NDArray[np.int64] | None) -> tuple[FairnessResult, ...]:
+def _fairness(winner: MeasuredWinner, predicted: npt.NDArray[np.int64] | None) -> tuple[FairnessResult, ...]:
     """Compare the groups of every sensitive column that the data has; validation reports one that it lacks."""
     holdout, columns = winner.splits.holdout, winner.splits.group_columns
     classes = np.zeros(len(holdout), dtype=np.int64) if predicted is None else predicted
@@ -222,7 +222,7 @@ def _fairness(winner: Winner, predicted: npt.NDArray[np.int64] | None) -> tuple[
     )
 
 
-def _fit(winner: Winner, validation: Array) -> FitDiagnosis:
+def _fit(winner: MeasuredWinner, validation: Array) -> FitDiagnosis:
     task, splits = winner.schema.task, winner.splits
     step = -(-len(splits.train) // MAX_TRAIN_ROWS)
     train = splits.train.take(np.arange(0, len(splits.train), step))
@@ -239,7 +239,7 @@ def _fit(winner: Winner, validation: Array) -> FitDiagnosis:
     return diagnose(winner.metric, by_split, winner.baseline.metrics)
 
 
-def _learning_curve(winner: Winner, fit: FitDiagnosis) -> LearningCurve | None:
+def _learning_curve(winner: MeasuredWinner, fit: FitDiagnosis) -> LearningCurve | None:
     spec, name = winner.spec.evaluation, winner.metric.name
     if not spec.learning_curve:
         return None

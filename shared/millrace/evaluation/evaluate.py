@@ -13,7 +13,7 @@ from millrace.data.prepared import load_columns, load_split
 from millrace.documents import dump
 from millrace.entities import Run, Trial
 from millrace.errors import ArtifactNotFoundError, InvalidInputError
-from millrace.evaluation.analysis import Splits, Winner, analyze, profile_predictions
+from millrace.evaluation.analysis import MeasuredWinner, Splits, analyze, profile_predictions
 from millrace.evaluation.champion import Champion, compare_with_champion, load_champion, verify_sha256
 from millrace.evaluation.gate import GateEvidence, SliceEvidence, decide
 from millrace.evaluation.holdout import Measurement, baseline_predictions, count_non_finite, measure
@@ -31,7 +31,7 @@ from millrace.ports import ObjectStore, Registry
 from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
 from millrace.spec import ModelSpec
-from millrace.training.planning import load_schema, rank_key, read_manifest, reconcile_trials
+from millrace.training.planning import load_prepared_schema, rank_key, read_manifest, reconcile_trials
 from millrace.training.trial_record import ONNX_NAME, RECORD_NAME, ParityReport, TrialRecord
 
 HOLDOUT_COLUMNS = "holdout_columns.npz"
@@ -65,7 +65,7 @@ def evaluate_run(
     run = registry.get_run(request.model, request.run_id)
     registry.update_run(run.model, run.run_id, stage="evaluating")
     spec = registry.get_spec(run.model)
-    schema = load_schema(run, data_store)
+    schema = load_prepared_schema(run, data_store)
     metric = get_metric(schema.task, spec.primary_metric)
     trials = reconcile_trials(run, request.trials, registry)
     leaderboard = rank_trials(trials, metric)
@@ -164,7 +164,7 @@ def evaluate_winner(
         trivial = baseline_predictions(schema, splits.train.target, rows)
         measured, baseline = measure(schema, target, {"model": predictions, "baseline": trivial}, spec.seed).values()
         gain = measured.gain_over(baseline, metric, spec.gate.confidence)
-        winner = Winner(trial, model, schema, metric, spec, splits, predictions, measured, baseline, clock)
+        winner = MeasuredWinner(trial, model, schema, metric, spec, splits, predictions, measured, baseline, clock)
         analysis, slices = analyze(winner)
         columns = splits.group_columns
         profile = profile_predictions(

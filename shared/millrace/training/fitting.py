@@ -37,7 +37,7 @@ def mix(row_ids: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.uint64]:
     return np.asarray(value ^ (value >> np.uint64(31)))
 
 
-def sample_rows(row_ids: npt.NDArray[np.uint64], classes: npt.NDArray[np.int64], rows: int, seed: int) -> Rows:
+def sample_positions(row_ids: npt.NDArray[np.uint64], classes: npt.NDArray[np.int64], rows: int, seed: int) -> Rows:
     """Return the positions of about ``rows`` rows, ascending.
 
     Each class keeps its share, and at least :data:`MIN_CLASS_ROWS` rows. A smaller sample lies inside a larger one.

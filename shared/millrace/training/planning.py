@@ -34,7 +34,7 @@ NO_OUTCOME = "the worker ended without recording a result"
 MAX_REASON_LENGTH = 500
 
 
-def load_schema(run: Run, data_store: ObjectStore) -> TableSchema:
+def load_prepared_schema(run: Run, data_store: ObjectStore) -> TableSchema:
     """Read the schema that the run's data was prepared under; raises ``ArtifactNotFoundError``."""
     return TableSchema.from_dict(json.loads(data_store.get(prepared_key(run.model, run.run_id, "schema.json"))))
 
@@ -61,7 +61,7 @@ def plan_run(
         data than fits and the stack does not train on samples.
     """
     run = registry.get_run(request.model, request.run_id)
-    schema = load_schema(run, data_store)
+    schema = load_prepared_schema(run, data_store)
     if request.finished_round:
         spec = registry.get_spec(run.model)
         reconcile_trials(run, request.trials, registry, request.finished_round)

@@ -26,9 +26,9 @@ from millrace.layout import SplitName, split_key, trial_key
 from millrace.observability import logger
 from millrace.ports import ObjectStore, Registry
 from millrace.schema import TableSchema
-from millrace.training.fitting import FittedTrial, fit_trial, sample_rows
+from millrace.training.fitting import FittedTrial, fit_trial, sample_positions
 from millrace.training.limits import LimitGuard, TrialLimits, peak_memory_mb
-from millrace.training.planning import load_schema
+from millrace.training.planning import load_prepared_schema
 from millrace.training.search_plan import SearchPlan
 from millrace.training.trial_record import ESTIMATOR_NAME, ONNX_NAME, RECORD_NAME, TrialRecord
 
@@ -76,7 +76,7 @@ def train_trial(
         return TrialOutcome(trial_id=trial.trial_id, outcome="skipped", reason=spent)
     registry.update_trial(trial.model, trial.run_id, trial.trial_id, status="running", reason="")
     started = clock()
-    schema = load_schema(run, data_store)
+    schema = load_prepared_schema(run, data_store)
     bodies = {name: data_store.get(split_key(run.model, run.run_id, name)) for name in _SPLITS}
     try:
         with LimitGuard(limits):
@@ -132,7 +132,7 @@ def load_trial_data(trial: Trial, schema: TableSchema, bodies: Mapping[SplitName
 
     def sampled(row_ids: npt.NDArray[np.uint64], target: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         classes = np.zeros(len(target), dtype=np.int64) if schema.task == "regression" else target
-        return sample_rows(row_ids, classes, max(1, round(share * len(row_ids))), trial.seed)
+        return sample_positions(row_ids, classes, max(1, round(share * len(row_ids))), trial.seed)
 
     train, validation = (load_split(bodies[name], sampled if share < 1.0 else None) for name in _SPLITS)
     return TrialData(train, validation, of_rows, {f"{name}.npz": sha256_of(body) for name, body in bodies.items()})

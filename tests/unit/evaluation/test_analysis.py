@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from millrace.data.prepared import PreparedSplit, dump_columns, dump_split, load_columns, load_row_ids, load_split
 from millrace.documents import to_plain
-from millrace.evaluation.analysis import Splits, Winner, analyze
+from millrace.evaluation.analysis import MeasuredWinner, Splits, analyze
 from millrace.evaluation.holdout import measure
 from millrace.features import FeatureMatrix
 from millrace.layout import evaluation_key, prepared_key
@@ -185,7 +185,7 @@ def test_many_classes_are_examined_in_little_room():
     answers = model.run(split.features)
     trivial = np.full((rows, classes), 1 / classes)
     measured, baseline = measure(schema, target, {"model": answers, "baseline": trivial}, 0).values()
-    winner = Winner(
+    winner = MeasuredWinner(
         make_trial("t1"),
         model,
         schema,

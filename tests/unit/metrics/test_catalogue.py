@@ -1,6 +1,8 @@
 """Metrics: values known by hand, and what happens where one is not defined."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -109,3 +111,12 @@ def test_only_the_catalogue_names_metrics():
     # The monitor computes metrics from histograms, which the catalogue cannot: pages and verdicts name them yet.
     pending = {"shared/millrace/monitoring", "shared/millrace/model_card", "shared/millrace/reports"}
     assert {path.parent.as_posix() for path in found} - pending == {"shared/millrace/metrics"}
+
+
+def test_catalogue_and_documents_import_without_scikit_learn_and_onnx():
+    modules = "millrace.metrics.catalogue, millrace.evaluation.results, millrace.training.trial_record"
+    script = (
+        f"import sys, {modules}; print(sorted(sys.modules.keys() & {{'sklearn', 'onnx', 'onnxruntime', 'pandas'}}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)  # noqa: S603  # ours
+    assert done.stdout.strip() == "[]"
