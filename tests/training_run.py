@@ -14,10 +14,10 @@ from millrace.contracts import (
 )
 from millrace.entities import Cause, LedgerEntry, Run
 from millrace.evaluation.evaluate import evaluate_run
-from millrace.settings import PlanTrainingSettings
 from millrace.spec import ModelSpec
 from millrace.training.limits import TrialLimits
 from millrace.training.planning import plan_run
+from millrace.training.search_plan import TrainingCapacity
 from millrace.training.trial import train_trial
 
 from tests.fakes.memory_object_store import MemoryObjectStore
@@ -27,6 +27,7 @@ from tests.prepared_data import Dataset, store_dataset
 MODEL = "churn"
 RUN_ID = "20260503T141500-0f3a9c2b7d1e"
 NOW = datetime(2026, 5, 3, 14, 20, tzinfo=UTC)
+CAPACITY = TrainingCapacity(memory_mb=3_008, concurrency=3, large_data="sample")
 
 
 class TickingClock:
@@ -47,9 +48,7 @@ class TrainingRun:
     data_store: MemoryObjectStore = field(default_factory=lambda: MemoryObjectStore("data"))
     model_store: MemoryObjectStore = field(default_factory=lambda: MemoryObjectStore("models"))
     clock: TickingClock = field(default_factory=TickingClock)
-    settings: PlanTrainingSettings = field(
-        default_factory=lambda: PlanTrainingSettings("table", "data", "models", training_concurrency=3)
-    )
+    capacity: TrainingCapacity = CAPACITY
 
     @classmethod
     def prepared(cls, dataset: Dataset, **spec: object) -> "TrainingRun":
@@ -74,7 +73,7 @@ class TrainingRun:
             PlanningRequest(model=MODEL, run_id=RUN_ID, finished_round=finished_round, trials=list(trials)),
             registry=self.registry,
             data_store=self.data_store,
-            settings=self.settings,
+            capacity=self.capacity,
             now=NOW,
         )
 

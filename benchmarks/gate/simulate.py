@@ -19,10 +19,10 @@ import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared"))
 
-from millrace.evaluation.gate import ChampionComparison, GateEvidence, decide
-from millrace.metrics.bootstrap import Interval, bootstrap, gain_interval
+from millrace.evaluation.gate import GateEvidence, decide
+from millrace.evaluation.results import ChampionComparison
+from millrace.metrics.bootstrap import ConfidenceInterval, bootstrap, gain_interval
 from millrace.metrics.catalogue import get_metric
-from millrace.metrics.weighted import statistic
 from millrace.schema import Task
 from millrace.spec import GateSpec
 
@@ -71,8 +71,8 @@ def _as_probabilities(score: Array) -> Array:
 
 def true_metric(task: Task, noise: float) -> float:
     """Return a model's metric on very many rows."""
-    target, answers, _ = Pair(task, noise, noise).draw(TRUE_ROWS, np.random.default_rng(1))
-    return float(statistic(get_metric(task, None).name, target, answers)(np.ones((1, TRUE_ROWS)))[0])
+    target, predictions, _ = Pair(task, noise, noise).draw(TRUE_ROWS, np.random.default_rng(1))
+    return get_metric(task, None).compute(target, predictions)
 
 
 def noise_for(task: Task, wanted: float) -> float:
@@ -92,8 +92,8 @@ def promotions(pair: Pair, rows: int, simulations: int, rules: Sequence[str]) ->
     for simulation in range(simulations):
         target, first, second = pair.draw(rows, np.random.default_rng([simulation, rows]))
         statistics = {
-            "champion": statistic(metric.name, target, first),
-            "challenger": statistic(metric.name, target, second),
+            "champion": metric.statistic(target, first),
+            "challenger": metric.statistic(target, second),
         }
         samples = bootstrap(statistics, rows, seed=simulation)
         gain = gain_interval(
@@ -107,12 +107,12 @@ def promotions(pair: Pair, rows: int, simulations: int, rules: Sequence[str]) ->
     return [float(count / simulations) for count in promoted]
 
 
-def _decision(task: Task, gain: Interval | None, rule: str) -> str:
+def _decision(task: Task, gain: ConfidenceInterval | None, rule: str) -> str:
     evidence = GateEvidence(
         task=task,
         primary_metric=get_metric(task, None),
         metrics={},
-        baseline_gain=Interval(1.0, 1.0),
+        baseline_gain=ConfidenceInterval(1.0, 1.0),
         champion=ChampionComparison(1, gain),
         model_bytes=1,
         parity_passed=True,

@@ -18,13 +18,11 @@ from millrace.data.prepared import PreparedSplit
 from millrace.entities import Run, Trial
 from millrace.metrics.bootstrap import bootstrap
 from millrace.metrics.catalogue import Metric, get_metric
-from millrace.metrics.weighted import statistic
 from millrace.serving.model import OnnxModel
-from millrace.settings import PlanTrainingSettings
 from millrace.spec import ModelSpec
 from millrace.training.fitting import FittedTrial, fit_trial
 from millrace.training.planning import plan_search
-from millrace.training.search_plan import PreparedSize
+from millrace.training.search_plan import PreparedSize, TrainingCapacity
 from scipy import stats
 from sklearn import ensemble, linear_model, model_selection, neighbors, neural_network, pipeline, preprocessing
 from sklearn.exceptions import ConvergenceWarning
@@ -33,7 +31,7 @@ from threadpoolctl import threadpool_limits
 
 SCORING = {"binary": "roc_auc", "multiclass": "neg_log_loss", "regression": "neg_root_mean_squared_error"}
 NOW = datetime(2026, 5, 3, tzinfo=UTC)
-SETTINGS = PlanTrainingSettings("-", "-", "-")
+CAPACITY = TrainingCapacity(memory_mb=3_008, concurrency=10, large_data="sample")
 CONFIDENCE = 0.95
 RESAMPLES_SEED = 0
 
@@ -49,7 +47,7 @@ def whole_size(table: Table) -> PreparedSize:
 def plan(table: Table, spec: ModelSpec | None = None) -> list[Trial]:
     """Plan a run's trials, as ``plan_training`` does."""
     run = Run("benchmark", "20260503T000000-000000000000", (), "manual", NOW)
-    return plan_search(run, table.schema, spec or ModelSpec(), size=whole_size(table), settings=SETTINGS, now=NOW)[1]
+    return plan_search(run, table.schema, spec or ModelSpec(), size=whole_size(table), capacity=CAPACITY, now=NOW)[1]
 
 
 def selected(table: Table, trials: list[Trial], metric: Metric) -> tuple[Trial, FittedTrial]:
@@ -134,7 +132,7 @@ def difference(table: Table, metric: Metric, ours: Any, theirs: Any) -> tuple[fl
     holdout = table.splits["test"]
     samples, values = [], []
     for predictions in (ours, theirs):
-        measured = statistic(metric.name, holdout.target, predictions)
+        measured = metric.statistic(holdout.target, predictions)
         samples.append(bootstrap({metric.name: measured}, len(holdout), seed=RESAMPLES_SEED)[metric.name])
         values.append(float(measured(np.ones((1, len(holdout))))[0]))
     gains = metric.gain(1, 0) * (samples[0] - samples[1])

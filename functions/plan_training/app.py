@@ -12,18 +12,19 @@ from millrace.contracts import PlanningRequest
 from millrace.observability import logger
 from millrace.settings import PlanTrainingSettings, load_settings
 from millrace.training.planning import plan_run
+from millrace.training.search_plan import TrainingCapacity
 
 
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001 - Lambda passes it
-    """Parse the event, do the one use case, return plain JSON."""
+    """Parse the event, plan the trials, return plain JSON."""
     settings = load_settings(PlanTrainingSettings)
     request = PlanningRequest.parse(event)
     plan = plan_run(
         request,
         registry=registry(settings.registry_table),
         data_store=object_store(settings.data_bucket),
-        settings=settings,
+        capacity=TrainingCapacity(settings.training_memory_mb, settings.training_concurrency, settings.large_data),
         now=datetime.now(UTC),
     )
     logger.info("trials planned", model=request.model, run_id=request.run_id, round=plan.round, trials=len(plan.trials))

@@ -81,6 +81,7 @@ def reproduce(
     # scikit-learn loads slowly, and no other command needs it.
     from millrace.schema import TableSchema  # noqa: PLC0415  # as above
     from millrace.training.reproduction import reproduce_trial  # noqa: PLC0415  # as above
+    from millrace.training.trial_record import TrialRecord  # noqa: PLC0415  # as above
 
     target = session.target
     with session.api() as api:
@@ -94,7 +95,7 @@ def reproduce(
     splits: tuple[SplitName, SplitName] = ("train", "validation")
     bodies = {name: read_object(target, data_bucket, split_key(run["model"], run["run_id"], name)) for name in splits}
     recorded = _read_artifact(target, run, record["trial_id"], "model.onnx")
-    result = reproduce_trial(record, TableSchema.from_dict(json.loads(schema)), bodies, recorded)
+    result = reproduce_trial(TrialRecord.read(record), TableSchema.from_dict(json.loads(schema)), bodies, recorded)
     session.show(
         {
             "trial_id": record["trial_id"],

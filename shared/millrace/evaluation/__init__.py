@@ -1,1 +1,1 @@
-"""The third stage: candidates are measured on an untouched holdout, and the gate decides."""
+"""The third stage: measure candidates on an untouched holdout and apply the promotion gate."""

@@ -1,6 +1,6 @@
-"""Everything that is told of the winner beside its metrics: where it fails, whom it treats how, what it relies on."""
+"""Post-training analysis of the winner: threshold, curves, slices, fairness, importance, latency and fit."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,21 +8,33 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.data.prepared import PreparedSplit
+from millrace.data.reference import describe_column
 from millrace.entities import Trial
 from millrace.evaluation.curves import (
-    Threshold,
+    DecisionThreshold,
     choose_threshold,
     classification_curves,
-    confusion,
+    confusion_matrix,
     decision_costs,
-    decisions,
+    predict_positive,
     residuals,
 )
-from millrace.evaluation.fairness import compare_groups, rates_of
+from millrace.evaluation.fairness import compare_groups, row_measures
 from millrace.evaluation.gate import SliceEvidence
-from millrace.evaluation.holdout import Latency, Measurement, measure_latency, unanswered
-from millrace.evaluation.importance import Importances, permutation_importance
-from millrace.evaluation.learning_curve import diagnose, fit_document, learning_curve, refit
+from millrace.evaluation.holdout import Measurement, count_non_finite, measure_latency
+from millrace.evaluation.importance import permutation_importance
+from millrace.evaluation.learning_curve import diagnose, learning_curve, refit
+from millrace.evaluation.results import (
+    Analysis,
+    CostPerRow,
+    FairnessResult,
+    FitDiagnosis,
+    ImportanceResult,
+    LearningCurve,
+    MetricEstimate,
+    SplitMetrics,
+    ThresholdResult,
+)
 from millrace.evaluation.slices import (
     Columns,
     MeasuredSlice,
@@ -31,10 +43,11 @@ from millrace.evaluation.slices import (
     find_worst,
     measure_slices,
 )
-from millrace.metrics.bootstrap import bootstrap, percentile_interval, resamples_for
-from millrace.metrics.catalogue import Metric
-from millrace.metrics.scores import compute_metrics
-from millrace.metrics.weighted import LOSSES, row_losses
+from millrace.histograms.bins import NumberCells, make_cells
+from millrace.histograms.outcomes import ErrorSketch, OutcomeSketch, PredictionProfile
+from millrace.histograms.predictions import Answers, AnswerSketch, ErrorsByValue, ValueSketch
+from millrace.metrics.bootstrap import bootstrap, percentile_interval, resamples_for, weighted_mean
+from millrace.metrics.catalogue import Metric, compute_metrics
 from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
 from millrace.spec import ModelSpec
@@ -47,42 +60,22 @@ MAX_TRAIN_ROWS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """A run's prepared rows.
-
-    Parameters
-    ----------
-    told_apart : mapping of str to array of shape (n_holdout_rows,)
-        The holdout's values of the columns that groups and slices are made of, features or not.
-    """
+    """A run's prepared rows; ``group_columns`` are the holdout's columns that groups and slices are made of."""
 
     train: PreparedSplit
     validation: PreparedSplit
     holdout: PreparedSplit
-    told_apart: Columns = field(default_factory=dict)
+    group_columns: Columns = field(default_factory=dict)
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Number of rows of each."""
+        return {"train": len(self.train), "validation": len(self.validation), "holdout": len(self.holdout)}
 
 
 @dataclass(frozen=True, slots=True)
-class Examination:
-    """What was found.
-
-    Parameters
-    ----------
-    document : mapping
-        Its part of ``evaluation.json``.
-    slices : tuple of SliceEvidence
-        The declared slices, for the gate.
-    latency : mapping of str to Latency
-        Of a row and of a batch.
-    """
-
-    document: Mapping[str, Any]
-    slices: tuple[SliceEvidence, ...]
-    latency: Mapping[str, Latency]
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """The winner, its answers, and how they are to be judged."""
+class MeasuredWinner:
+    """The winner with its finite predictions on the holdout, and what they are compared with."""
 
     trial: Trial
     model: OnnxModel
@@ -96,185 +89,214 @@ class Subject:
     clock: Callable[[], float]
 
 
-def examine(subject: Subject) -> Examination:
-    """Examine the winner; every answer of it on the holdout must be a number."""
-    schema, spec, holdout = subject.schema, subject.spec, subject.splits.holdout
-    validation = subject.model.run(subject.splits.validation.features)
-    threshold = _threshold(subject, validation)
-    value = threshold.value if threshold else None
-    called = None if schema.task == "regression" else _called(schema, subject.predictions, value)
-    latency = measure_latency(subject.model, holdout.features, subject.clock)
-    importances = permutation_importance(
-        subject.model,
-        holdout,
-        subject.metric,
+def analyze(winner: MeasuredWinner) -> tuple[Analysis, list[SliceEvidence]]:
+    """Analyse the winner; return the declared slices for the gate as well."""
+    schema, spec, target = winner.schema, winner.spec, winner.splits.holdout.target
+    validation = winner.model.run(winner.splits.validation.features)
+    threshold = _threshold(winner, validation)
+    predicted = None
+    if schema.task != "regression":
+        predicted = predict_classes(schema, winner.predictions, threshold.value if threshold else None)
+    latency = measure_latency(winner.model, winner.splits.holdout.features, winner.clock)
+    importance = permutation_importance(
+        winner.model,
+        winner.splits.holdout,
+        winner.metric,
         confidence=spec.gate.confidence,
         seed=spec.seed,
         seconds=spec.evaluation.importance_seconds,
-        clock=subject.clock,
+        clock=winner.clock,
     )
-    slices = _slices(subject, validation, importances)
-    fit = _fit(subject, validation)
-    document = {
-        "threshold": _threshold_document(subject, threshold),
-        "confusion": confusion(schema, holdout.target, called) if called is not None else None,
-        "curves": classification_curves(schema, holdout.target, subject.predictions, spec.gate.confidence)
-        if called is not None
-        else None,
-        "residuals": None if called is not None else residuals(holdout.target, subject.predictions, spec.seed),
-        "slices": [part.to_dict(spec.gate.confidence) for part in slices],
-        "fairness": _fairness(subject, called),
-        "importance": importances.to_dict(),
-        "latency": {kind: taken.to_dict() for kind, taken in latency.items()},
-        "fit": fit,
-        "learning_curve": _learning_curve(subject, fit),
-    }
-    evidence = [
-        SliceEvidence(
-            part.slice.name, part.rows, part.measurement.metrics if part.measurement else None, part.slice.floors
-        )
-        for part in slices
-        if part.slice.declared
-    ]
-    return Examination(document, tuple(evidence), latency)
+    slices = _slices(winner, validation, importance)
+    fit = _fit(winner, validation)
+    analysis = Analysis(
+        threshold=_threshold_result(winner, threshold),
+        confusion=None if predicted is None else confusion_matrix(schema, target, predicted),
+        curves=None
+        if predicted is None
+        else classification_curves(schema, target, winner.predictions, spec.gate.confidence),
+        residuals=residuals(target, winner.predictions, spec.seed) if predicted is None else None,
+        slices=tuple(part.result(spec.gate.confidence) for part in slices),
+        fairness=_fairness(winner, predicted),
+        importance=importance,
+        latency=latency,
+        fit=fit,
+        learning_curve=_learning_curve(winner, fit),
+    )
+    return analysis, [part.evidence for part in slices if part.slice.declared]
 
 
-def _called(schema: TableSchema, predictions: Array, threshold: float | None) -> npt.NDArray[np.int64]:
-    """Return the class index that each row is called: by the threshold where there is one, else the likeliest."""
+def predict_classes(schema: TableSchema, predictions: Array, threshold: float | None) -> npt.NDArray[np.int64]:
+    """Return the predicted class index of each row: by the threshold where there is one, else the likeliest."""
     if schema.task == "binary":
-        return decisions(predictions, threshold).astype(np.int64)
+        return predict_positive(predictions, threshold).astype(np.int64)
     return np.asarray(predictions.argmax(axis=1), dtype=np.int64)
 
 
-def _threshold(subject: Subject, validation: Array) -> Threshold | None:
-    costs = subject.spec.evaluation.costs
-    if costs is None or subject.schema.task != "binary" or unanswered(validation):
+def _threshold(winner: MeasuredWinner, validation: Array) -> DecisionThreshold | None:
+    costs = winner.spec.evaluation.costs
+    if costs is None or winner.schema.task != "binary" or count_non_finite(validation):
         return None
-    return choose_threshold(subject.splits.validation.target, validation[:, 1], costs)
+    return choose_threshold(winner.splits.validation.target, validation[:, 1], costs)
 
 
-def _threshold_document(subject: Subject, threshold: Threshold | None) -> dict[str, Any] | None:
-    """Return the threshold, how it was found, and what it costs on the holdout beside the simple alternatives."""
-    costs = subject.spec.evaluation.costs
+def _threshold_result(winner: MeasuredWinner, threshold: DecisionThreshold | None) -> ThresholdResult | None:
+    """Return the threshold with its cost on the holdout beside that of simple alternatives."""
+    costs = winner.spec.evaluation.costs
     if threshold is None or costs is None:
         return None
-    target, scores = subject.splits.holdout.target, subject.predictions
-    everybody = np.ones(len(target), dtype=np.bool_)
+    target, scores = winner.splits.holdout.target, winner.predictions
+    every_row = np.ones(len(target), dtype=np.bool_)
     alternatives = {
-        "threshold": decisions(scores, threshold.value),
-        "one_half": decisions(scores, 0.5),
-        "always_positive": everybody,
-        "never_positive": ~everybody,
+        "threshold": predict_positive(scores, threshold.value),
+        "one_half": predict_positive(scores, 0.5),
+        "always_positive": every_row,
+        "never_positive": ~every_row,
     }
-    by_name = {name: decision_costs(target, called, costs) for name, called in alternatives.items()}
+    by_name = {name: decision_costs(target, positive, costs) for name, positive in alternatives.items()}
     samples = bootstrap(
-        {name: _mean_of(costs_of) for name, costs_of in by_name.items()},
+        {name: weighted_mean(row_costs) for name, row_costs in by_name.items()},
         len(target),
-        seed=subject.spec.seed,
+        seed=winner.spec.seed,
         resamples=resamples_for(len(target)),
     )
     holdout = {}
-    for name, costs_of in by_name.items():
-        interval = percentile_interval(samples[name], subject.spec.gate.confidence)
-        holdout[name] = {
-            "value": float(costs_of.mean()),
-            "low": interval.low if interval else None,
-            "high": interval.high if interval else None,
-        }
-    return {
-        "positive_class": subject.schema.classes[1],
-        "value": threshold.value,
-        "rule": threshold.rule,
-        "costs": costs.model_dump(),
-        "cost_per_row": {"validation": threshold.validation_cost, "holdout": holdout},
-    }
+    for name, row_costs in by_name.items():
+        interval = percentile_interval(samples[name], winner.spec.gate.confidence)
+        holdout[name] = MetricEstimate.of(float(row_costs.mean()), interval)
+    return ThresholdResult(
+        positive_class=winner.schema.classes[1],
+        value=threshold.value,
+        rule=threshold.rule,
+        costs=costs.model_dump(),
+        cost_per_row=CostPerRow(threshold.validation_cost, holdout),
+    )
 
 
-def _mean_of(values: npt.NDArray[np.float64]) -> Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]:
-    return lambda weights: np.asarray(weights @ values / weights.sum(axis=1))
-
-
-def _slices(subject: Subject, validation: Array, importances: Importances) -> list[MeasuredSlice]:
-    """Measure the declared slices, and the worst that the validation split points to."""
-    schema, spec, splits = subject.schema, subject.spec.evaluation, subject.splits
-    loss = LOSSES[subject.metric.name]
-    columns = {**feature_columns(schema, splits.holdout.features), **splits.told_apart}
-    losses = row_losses(loss, splits.holdout.target, subject.predictions)
-    declared = declared_slices(spec.slices, columns, schema)
+def _slices(winner: MeasuredWinner, validation: Array, importance: ImportanceResult) -> list[MeasuredSlice]:
+    """Measure the declared slices, and the worst ones of the validation split."""
+    schema, spec, splits = winner.schema, winner.spec.evaluation, winner.splits
+    columns = {**feature_columns(schema, splits.holdout.features), **splits.group_columns}
+    losses = winner.metric.row_loss(splits.holdout.target, winner.predictions)
     found = []
-    if not unanswered(validation):
+    if not count_non_finite(validation):
         found = find_worst(
             feature_columns(schema, splits.validation.features),
-            row_losses(loss, splits.validation.target, validation),
+            winner.metric.row_loss(splits.validation.target, validation),
             schema,
             min_rows=spec.min_slice_rows,
-            first=[one.column for one in importances.columns],
+            first=[column.name for column in importance.columns],
         )
     return [
         measured
-        for slices in (declared, found)
+        for slices in (declared_slices(spec.slices, columns, schema), found)
         for measured in measure_slices(
             slices,
             columns,
             schema=schema,
             target=splits.holdout.target,
-            predictions=subject.predictions,
+            predictions=winner.predictions,
             losses=losses,
             min_rows=spec.min_slice_rows,
-            confidence=subject.spec.gate.confidence,
-            seed=subject.spec.seed,
+            confidence=winner.spec.gate.confidence,
+            seed=winner.spec.seed,
         )
     ]
 
 
-def _fairness(subject: Subject, called: npt.NDArray[np.int64] | None) -> list[dict[str, Any]]:
-    """Compare the groups of every sensitive column; one that the data lacks is left out, validation has said so."""
-    holdout, told_apart = subject.splits.holdout, subject.splits.told_apart
-    whole = np.zeros(len(holdout), dtype=np.int64) if called is None else called
-    rates = rates_of(subject.schema.task, holdout.target, subject.predictions, whole)
-    return [
+def _fairness(winner: MeasuredWinner, predicted: npt.NDArray[np.int64] | None) -> tuple[FairnessResult, ...]:
+    """Compare the groups of every sensitive column that the data has; validation reports one that it lacks."""
+    holdout, columns = winner.splits.holdout, winner.splits.group_columns
+    classes = np.zeros(len(holdout), dtype=np.int64) if predicted is None else predicted
+    measures = row_measures(winner.schema.task, holdout.target, winner.predictions, classes)
+    return tuple(
         compare_groups(
-            subject.schema.column(name),
-            told_apart[name],
-            rates,
-            min_rows=subject.spec.evaluation.min_slice_rows,
-            confidence=subject.spec.gate.confidence,
+            winner.schema.column(name),
+            columns[name],
+            measures,
+            min_rows=winner.spec.evaluation.min_slice_rows,
+            confidence=winner.spec.gate.confidence,
         )
-        for name in subject.spec.sensitive_groups
-        if name in told_apart
-    ]
+        for name in winner.spec.sensitive_groups
+        if name in columns
+    )
 
 
-def _fit(subject: Subject, validation: Array) -> dict[str, Any]:
-    schema, splits = subject.schema, subject.splits
+def _fit(winner: MeasuredWinner, validation: Array) -> FitDiagnosis:
+    task, splits = winner.schema.task, winner.splits
     step = -(-len(splits.train) // MAX_TRAIN_ROWS)
     train = splits.train.take(np.arange(0, len(splits.train), step))
-    answers = subject.model.run(train.features)
+
+    def measured(split: PreparedSplit, predictions: Array) -> SplitMetrics:
+        known = not count_non_finite(predictions)
+        return SplitMetrics(len(split), compute_metrics(task, split.target, predictions) if known else {})
+
     by_split = {
-        "train": {} if unanswered(answers) else compute_metrics(schema.task, train.target, answers),
-        "validation": {}
-        if unanswered(validation)
-        else compute_metrics(schema.task, splits.validation.target, validation),
-        "holdout": subject.measured.metrics,
+        "train": measured(train, winner.model.run(train.features)),
+        "validation": measured(splits.validation, validation),
+        "holdout": SplitMetrics(len(splits.holdout), winner.measured.metrics),
     }
-    rows = {"train": len(train), "validation": len(splits.validation), "holdout": len(splits.holdout)}
-    return fit_document(diagnose(subject.metric, by_split, subject.baseline.metrics), by_split, rows)
+    return diagnose(winner.metric, by_split, winner.baseline.metrics)
 
 
-def _learning_curve(subject: Subject, fit: Mapping[str, Any]) -> dict[str, Any] | None:
-    spec = subject.spec.evaluation
+def _learning_curve(winner: MeasuredWinner, fit: FitDiagnosis) -> LearningCurve | None:
+    spec, name = winner.spec.evaluation, winner.metric.name
     if not spec.learning_curve:
         return None
-    name = subject.metric.name
-    whole = tuple(fit["splits"][split]["metrics"].get(name) for split in ("train", "validation"))
     return learning_curve(
-        subject.trial,
-        subject.schema,
-        subject.splits.train,
-        subject.splits.validation,
-        metric=subject.metric,
-        whole=(whole[0], whole[1]),
+        winner.trial,
+        winner.schema,
+        winner.splits.train,
+        winner.splits.validation,
+        metric=winner.metric,
+        whole=(fit.splits["train"].metrics.get(name), fit.splits["validation"].metrics.get(name)),
         refit=refit,
         seconds=spec.learning_curve_seconds,
-        clock=subject.clock,
-    ).to_dict()
+        clock=winner.clock,
+    )
+
+
+def profile_predictions(
+    schema: TableSchema,
+    predictions: Array,
+    target: Array,
+    *,
+    train_target: Array,
+    threshold: float | None,
+    groups: Mapping[str, Array],
+) -> PredictionProfile | None:
+    """Profile predictions on a holdout, for monitoring; None for a regression whose target never varied.
+
+    Parameters
+    ----------
+    predictions, target : array of shape (n_rows, n_classes) and (n_rows,)
+        Of the holdout; predictions of shape (n_rows,) for regression.
+    train_target : array of shape (n_train_rows,)
+        A regression's predictions are counted in its bins.
+    threshold : float or None
+        Least probability of the second class that predicts it; None predicts the likeliest.
+    groups : mapping of str to array of shape (n_rows,)
+        Values of the declared group columns.
+    """
+    named = {name: group_names(values) for name, values in groups.items()}
+    if schema.task == "regression":
+        bins = make_cells(describe_column(schema.target, train_target))
+        if not isinstance(bins, NumberCells):
+            return None
+        values, truth = predictions.astype(np.float64), target.astype(np.float64)
+        return PredictionProfile(
+            ValueSketch.of(values, bins, named),
+            ErrorSketch.of(values, truth, named, bins.center),
+            ErrorsByValue.of(values, truth, bins),
+        )
+    classes = Answers(predict_classes(schema, predictions, threshold), predictions.astype(np.float64), named)
+    return PredictionProfile(AnswerSketch.of(classes), OutcomeSketch.of(classes, target.astype(np.int64)))
+
+
+def group_names(values: Array) -> Sequence[str]:
+    """Return the group of each row as monitoring writes it."""
+    return ["missing" if _is_missing(value) else str(value) for value in values.tolist()]
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and np.isnan(value))

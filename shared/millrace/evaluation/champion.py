@@ -1,4 +1,4 @@
-"""The champion, as it serves: loaded from its registered version, or the reason why it cannot be measured."""
+"""The champion: loading its registered version, and comparing a challenger with it on the same holdout rows."""
 
 import hashlib
 import json
@@ -9,97 +9,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from millrace.data.prepared import load_row_ids
+from millrace.data.prepared import PreparedSplit, load_row_ids
 from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError
+from millrace.evaluation.holdout import count_non_finite, measure
+from millrace.evaluation.results import ChampionComparison
 from millrace.layout import SplitName, split_key, version_key
+from millrace.metrics.catalogue import Metric
 from millrace.names import CHAMPION
 from millrace.ports import ObjectStore, Registry
 from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
+from millrace.spec import ModelSpec
 
-#: Unseen rows with which a comparison may be made; with fewer, all rows are compared.
+#: Holdout rows unseen by the champion that a comparison needs; with fewer, all rows are compared.
 MIN_UNSEEN_ROWS = 100
-
-_LEARNT: tuple[SplitName, ...] = ("train", "validation")
-
-
-@dataclass(frozen=True, slots=True)
-class Overlap:
-    """Which holdout rows a champion is compared on.
-
-    Parameters
-    ----------
-    unseen : bool array of shape (n_rows,) or None
-        The rows to compare on; None for all of them.
-    note : str
-        Why, and what it means; empty when the split has not changed.
-    biased : bool
-        Whether the champion may have learnt from rows it is compared on.
-    """
-
-    unseen: npt.NDArray[np.bool_] | None = None
-    note: str = ""
-    biased: bool = False
-
-
-def find_overlap(
-    split: Mapping[str, Any],
-    holdout_ids: npt.NDArray[np.uint64],
-    *,
-    model: str,
-    champion_fingerprint: str | None,
-    champion_run: str | None,
-    data_store: ObjectStore,
-) -> Overlap:
-    """Find the holdout rows that the champion may be compared on.
-
-    Parameters
-    ----------
-    split : mapping
-        How this run's rows were divided, with its ``fingerprint``, from the prepared data's manifest.
-    holdout_ids : uint64 array of shape (n_rows,)
-        Of this run's holdout.
-    champion_fingerprint : str or None
-        Of the champion's run; None when its version does not say.
-    champion_run : str or None
-        Whose prepared rows to look up.
-    """
-    same = bool(split.get("fingerprint")) and split.get("fingerprint") == champion_fingerprint
-    if same and split.get("by") != "time":
-        return Overlap()
-    why = "the holdout moves with time" if same else "rows are not split as they were for the champion"
-    learnt = _learnt_rows(model, champion_run, data_store)
-    if learnt is None:
-        note = (
-            f"{why}, and what the champion learnt from is no longer kept: it may have seen rows of this holdout, "
-            "which is to its advantage"
-        )
-        return Overlap(note=note, biased=True)
-    unseen = ~np.isin(holdout_ids, learnt)
-    seen = int(np.sum(~unseen))
-    if not seen:
-        return Overlap(note=f"{why}; the champion has seen none of these rows")
-    if int(unseen.sum()) < MIN_UNSEEN_ROWS:
-        note = (
-            f"{why}: the champion learnt from {seen:,} of the {len(unseen):,} rows, and the others are too few to "
-            "compare on, so all are compared, to its advantage"
-        )
-        return Overlap(note=note, biased=True)
-    note = f"{why}: the {seen:,} rows that the champion learnt from are left out of the comparison"
-    return Overlap(unseen, note)
-
-
-def _learnt_rows(model: str, run_id: str | None, data_store: ObjectStore) -> npt.NDArray[np.uint64] | None:
-    if not run_id:
-        return None
-    try:
-        return np.concatenate([load_row_ids(data_store.get(split_key(model, run_id, name))) for name in _LEARNT])
-    except ArtifactNotFoundError:
-        return None
-
-
 #: Column names listed in one sentence.
 MAX_NAMES_SHOWN = 10
+
+_TRAINED_ON: tuple[SplitName, ...] = ("train", "validation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +36,15 @@ class Champion:
     Parameters
     ----------
     model : OnnxModel or None
-        None when it cannot answer the holdout's rows.
+        None when it cannot score the holdout's rows.
     obstacle : str, default=""
-        Why not.
+        The reason why not.
     schema_changed : bool, default=False
         Whether that is because a later schema was adopted on purpose.
-    model_name : str, default=""
-        The model it is a version of.
     run_id : str or None, default=None
-        The run that made it.
+        The run that trained it.
     split_fingerprint : str or None, default=None
-        How that run's rows were divided; None for versions that do not say.
+        Fingerprint of that run's split; None for versions that do not record it.
     """
 
     version: int
@@ -136,8 +61,8 @@ def load_champion(
 ) -> Champion | None:
     """Load the champion for a comparison under ``schema``; None when the model has none yet.
 
-    A champion whose artifacts are missing or damaged is an obstacle to the comparison, not a fault of this run:
-    the run's own model is sound, and may be what replaces it.
+    Missing or damaged artifacts of the champion are an obstacle to the comparison and no error of this run, whose own
+    model may replace it.
     """
     version = registry.get_state(model_name).aliases.get(CHAMPION)
     if version is None:
@@ -162,18 +87,18 @@ def load_champion(
 
 
 def schema_difference(before: TableSchema, after: TableSchema) -> str:
-    """Say what makes a model trained under ``before`` unfit for rows under ``after``; empty when nothing does."""
+    """Return why a model trained under ``before`` cannot score rows under ``after``; empty when it can."""
     if before.task != after.task:
         return f"its task is {before.task}, now {after.task}"
     if before.classes != after.classes:
-        return f"it knows {len(before.classes)} classes, not the same as the present {len(after.classes)}"
+        return f"its {len(before.classes)} classes are not the present {len(after.classes)}"
     old, new = ({(column.name, column.type) for column in schema.features} for schema in (before, after))
     if old != new:
         names = sorted({name for name, _ in old ^ new})
         more = " ..." if len(names) > MAX_NAMES_SHOWN else ""
         return f"its features are not the present ones: {', '.join(names[:MAX_NAMES_SHOWN])}{more}"
     if (before.number_names, before.string_names) != (after.number_names, after.string_names):
-        return "its features stand in another order"
+        return "its features have another order"
     return ""
 
 
@@ -192,7 +117,122 @@ def _read_verified(
     return body
 
 
-def verify_sha256(body: bytes, expected: str, what: str) -> None:
+def verify_sha256(body: bytes, expected: str, name: str) -> None:
     """Raise ``ArtifactIntegrityError`` unless ``body`` has this SHA-256."""
     if hashlib.sha256(body).hexdigest() != expected:
-        raise ArtifactIntegrityError(f"the stored bytes of {what} are not those that were recorded")
+        raise ArtifactIntegrityError(f"the stored bytes of {name} do not match the recorded SHA-256")
+
+
+def compare_with_champion(
+    champion: Champion,
+    predictions: npt.NDArray[Any],
+    holdout: PreparedSplit,
+    *,
+    schema: TableSchema,
+    metric: Metric,
+    spec: ModelSpec,
+    split: Mapping[str, Any],
+    data_store: ObjectStore,
+) -> ChampionComparison:
+    """Measure challenger and champion on the same draws of the rows that the champion was not trained on."""
+    if champion.model is None or count_non_finite(predictions):
+        return ChampionComparison(
+            champion.version, not_compared=champion.obstacle or None, schema_changed=champion.schema_changed
+        )
+    predicted = champion.model.run(holdout.features)
+    missing = count_non_finite(predicted)
+    if missing:
+        obstacle = f"its prediction is not a number for {missing:,} rows"
+        return ChampionComparison(champion.version, not_compared=obstacle)
+    overlap = find_train_overlap(
+        split,
+        holdout.row_ids,
+        model=champion.model_name,
+        champion_fingerprint=champion.split_fingerprint,
+        champion_run=champion.run_id,
+        data_store=data_store,
+    )
+    kept = np.ones(len(holdout), dtype=np.bool_) if overlap.unseen is None else overlap.unseen
+    both = measure(schema, holdout.target[kept], {"model": predictions[kept], "champion": predicted[kept]}, spec.seed)
+    gain = both["model"].gain_over(both["champion"], metric, spec.gate.confidence)
+    return ChampionComparison(
+        champion.version,
+        gain=gain,
+        not_compared=None if gain else f"{metric.name} is not defined on it",
+        note=overlap.note or None,
+        metrics=dict(both["champion"].metrics),
+        rows=int(kept.sum()),
+        may_have_seen_rows=overlap.biased,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOverlap:
+    """Overlap of the holdout with a champion's training rows.
+
+    Parameters
+    ----------
+    unseen : bool array of shape (n_rows,) or None
+        The rows to compare on; None for all of them.
+    note : str
+        The overlap and its consequence; empty when the split has not changed.
+    biased : bool
+        Whether the champion may have been trained on rows it is compared on.
+    """
+
+    unseen: npt.NDArray[np.bool_] | None = None
+    note: str = ""
+    biased: bool = False
+
+
+def find_train_overlap(
+    split: Mapping[str, Any],
+    holdout_ids: npt.NDArray[np.uint64],
+    *,
+    model: str,
+    champion_fingerprint: str | None,
+    champion_run: str | None,
+    data_store: ObjectStore,
+) -> TrainOverlap:
+    """Find the holdout rows that the champion was not trained on.
+
+    Parameters
+    ----------
+    split : mapping
+        Description of this run's split with its ``fingerprint``.
+    holdout_ids : uint64 array of shape (n_rows,)
+        Row ids of this run's holdout.
+    champion_fingerprint, champion_run : str or None
+        The champion's split and run; None when its version does not record them.
+    """
+    same = bool(split.get("fingerprint")) and split.get("fingerprint") == champion_fingerprint
+    if same and split.get("by") != "time":
+        return TrainOverlap()
+    reason = "the holdout moves with time" if same else "rows are not split as they were for the champion"
+    trained_on = _training_row_ids(model, champion_run, data_store)
+    if trained_on is None:
+        note = (
+            f"{reason}, and the champion's training rows are no longer stored: it may have been trained on rows of "
+            "this holdout, to its advantage"
+        )
+        return TrainOverlap(note=note, biased=True)
+    unseen = ~np.isin(holdout_ids, trained_on)
+    seen = int(np.sum(~unseen))
+    if not seen:
+        return TrainOverlap(note=f"{reason}; the champion was trained on none of these rows")
+    if int(unseen.sum()) < MIN_UNSEEN_ROWS:
+        note = (
+            f"{reason}: the champion was trained on {seen:,} of the {len(unseen):,} rows, and the others are too few "
+            "to compare on, so all are compared, to its advantage"
+        )
+        return TrainOverlap(note=note, biased=True)
+    return TrainOverlap(unseen, f"{reason}: the {seen:,} rows that the champion was trained on are left out")
+
+
+def _training_row_ids(model: str, run_id: str | None, data_store: ObjectStore) -> npt.NDArray[np.uint64] | None:
+    if not run_id:
+        return None
+    try:
+        return np.concatenate([load_row_ids(data_store.get(split_key(model, run_id, name))) for name in _TRAINED_ON])
+    except ArtifactNotFoundError:
+        return None

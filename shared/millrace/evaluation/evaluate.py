@@ -1,152 +1,40 @@
-"""Evaluating a run: rank its trials, measure the winner on the holdout, and let the gate decide."""
+"""Evaluation of a run: rank its trials, measure the winner on the holdout, apply the gate and record the result."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
 from millrace.contracts import EvaluationRequest, EvaluationVerdict
-from millrace.documents import to_plain
+from millrace.data.prepared import load_columns, load_split
+from millrace.documents import dump
 from millrace.entities import Run, Trial
-from millrace.evaluation.assessment import Assessment, assess
-from millrace.evaluation.champion import load_champion
-from millrace.layout import evaluation_key, prediction_profile_key
+from millrace.errors import ArtifactNotFoundError, InvalidInputError
+from millrace.evaluation.analysis import MeasuredWinner, Splits, analyze, profile_predictions
+from millrace.evaluation.champion import Champion, compare_with_champion, load_champion, verify_sha256
+from millrace.evaluation.gate import GateEvidence, SliceEvidence, decide
+from millrace.evaluation.holdout import Measurement, baseline_predictions, count_non_finite, measure
+from millrace.evaluation.results import (
+    Analysis,
+    BaselineResult,
+    Evaluation,
+    HoldoutResult,
+    LeaderboardEntry,
+)
+from millrace.histograms.outcomes import PredictionProfile
+from millrace.layout import evaluation_key, prediction_profile_key, prepared_key, split_key, trial_key
 from millrace.metrics.catalogue import Metric, get_metric
 from millrace.ports import ObjectStore, Registry
 from millrace.schema import TableSchema
+from millrace.serving.model import OnnxModel
 from millrace.spec import ModelSpec
-from millrace.training.planning import load_schema, settle_trials
+from millrace.training.planning import load_prepared_schema, rank_key, read_manifest, reconcile_trials
+from millrace.training.trial_record import ONNX_NAME, RECORD_NAME, ParityReport, TrialRecord
 
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """A trial and its rank; 1 is best, None is one that failed, or did not come to the end."""
-
-    trial: Trial
-    rank: int | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON."""
-        trial = self.trial
-        return {
-            "trial_id": trial.trial_id,
-            "candidate": trial.candidate,
-            "status": trial.status,
-            "metrics": dict(trial.metrics),
-            "duration_seconds": trial.duration_seconds,
-            "reason": trial.reason,
-            "rank": self.rank,
-        }
-
-
-def rank_trials(trials: Sequence[Trial], metric: Metric) -> list[Standing]:
-    """Rank trials by their validation metric, best first; of equals, the one planned first, which is the simpler.
-
-    A trial that succeeded but whose metric is not defined comes after those where it is.
-    """
-
-    def order(trial: Trial) -> tuple[bool, float, str]:
-        value = trial.metrics.get(metric.name)
-        return (value is None, 0.0 if value is None else metric.gain(0.0, value), trial.trial_id)
-
-    succeeded = sorted((trial for trial in trials if trial.status == "succeeded"), key=order)
-    failed = [Standing(trial, None) for trial in trials if trial.status != "succeeded"]
-    return [Standing(trial, rank) for rank, trial in enumerate(succeeded, start=1)] + failed
-
-
-#: Raised when a field of the document changes its meaning.
-EVALUATION_VERSION = 2
-
-#: What the examination says, null without one.
-_EXAMINED = (
-    "threshold",
-    "confusion",
-    "curves",
-    "residuals",
-    "slices",
-    "fairness",
-    "importance",
-    "latency",
-    "fit",
-    "learning_curve",
-)
-
-
-def build_document(
-    run: Run,
-    verdict: EvaluationVerdict,
-    *,
-    schema: TableSchema,
-    metric: Metric,
-    standings: Sequence[Standing],
-    assessment: Assessment | None,
-    spec: ModelSpec,
-    evaluated_at: datetime,
-) -> dict[str, Any]:
-    """Return ``evaluation.json``; without an assessment (every trial failed) the measured parts are null.
-
-    Intervals are percentile bootstrap intervals at ``confidence``; ``low`` and ``high`` are null where the holdout is
-    too small for one.
-    """
-    confidence = spec.gate.confidence
-    document: dict[str, Any] = {
-        "evaluation_version": EVALUATION_VERSION,
-        "run_id": run.run_id,
-        "model": run.model,
-        "evaluated_at": evaluated_at,
-        "task": schema.task,
-        "target": schema.target.name,
-        "classes": list(schema.classes),
-        "decision": verdict.decision,
-        "trial_id": verdict.trial_id,
-        "candidate": assessment.winner.candidate if assessment else None,
-        "parameters": dict(assessment.winner.parameters) if assessment else None,
-        "seed": spec.seed,
-        "search": run.summary.get("search"),
-        "reasons": list(verdict.reasons),
-        "primary_metric": metric.name,
-        "greater_is_better": metric.greater_is_better,
-        "confidence": confidence,
-        "leaderboard": [standing.to_dict() for standing in standings],
-        "split": None,
-        "model_bytes": None,
-        "holdout": None,
-        "baseline": None,
-        "champion": None,
-        "gate": [],
-        "gate_spec": spec.gate.model_dump(),
-        **dict.fromkeys(_EXAMINED),
-    }
-    if assessment is None:
-        return document
-    splits = assessment.splits
-    rows = {"train": len(splits.train), "validation": len(splits.validation), "holdout": len(splits.holdout)}
-    return document | {
-        "split": {**assessment.split, "rows": rows},
-        "model_bytes": assessment.model_bytes,
-        "holdout": {"rows": len(splits.holdout), "metrics": assessment.measured.to_dict(confidence)},
-        "baseline": {"metrics": dict(assessment.baseline.metrics)},
-        "champion": _champion(assessment),
-        "gate": [check.to_dict() for check in assessment.gate.checks],
-        **(assessment.examination.document if assessment.examination else {}),
-    }
-
-
-def _champion(assessment: Assessment) -> dict[str, Any] | None:
-    """Return what the challenger was compared with; registration promotes only over that very version."""
-    result = assessment.champion
-    if result is None:
-        return None
-    return {
-        "version": result.champion.version,
-        "metrics": dict(result.measured.metrics) if result.measured else None,
-        "not_compared": result.obstacle or None,
-        "rows": result.rows,
-        "gain": {"low": result.gain.low, "high": result.gain.high} if result.gain else None,
-        "note": result.overlap.note or None,
-        "may_have_seen_rows": result.overlap.biased,
-    }
+HOLDOUT_COLUMNS = "holdout_columns.npz"
 
 
 def evaluate_run(
@@ -158,14 +46,14 @@ def evaluate_run(
     now: datetime,
     clock: Callable[[], float],
 ) -> EvaluationVerdict:
-    """Decide what becomes of a run, and write the evaluation document that says why.
+    """Decide about a run's winner, and write the evaluation document.
 
     Parameters
     ----------
     now : datetime
         For the record.
     clock : callable
-        Seconds from any fixed point, monotonic; measures latency and bounds what may take long.
+        Seconds from any fixed point, monotonic; measures latency and bounds the analysis.
 
     Raises
     ------
@@ -177,57 +65,226 @@ def evaluate_run(
     run = registry.get_run(request.model, request.run_id)
     registry.update_run(run.model, run.run_id, stage="evaluating")
     spec = registry.get_spec(run.model)
-    schema = load_schema(run, data_store)
+    schema = load_prepared_schema(run, data_store)
     metric = get_metric(schema.task, spec.primary_metric)
-    standings = rank_trials(settle_trials(run, request.trials, registry), metric)
-    assessment = None
-    if standings and standings[0].rank:
-        champion = load_champion(run.model, schema, registry=registry, model_store=model_store)
-        winner = standings[0].trial
-        assessment = assess(
-            winner, champion, schema, metric, spec, data_store=data_store, model_store=model_store, clock=clock
+    trials = reconcile_trials(run, request.trials, registry)
+    leaderboard = rank_trials(trials, metric)
+    evaluation = _without_winner(run, leaderboard, now, schema=schema, metric=metric, spec=spec)
+    if leaderboard and leaderboard[0].rank:
+        evaluation, profile = evaluate_winner(
+            evaluation,
+            next(trial for trial in trials if trial.trial_id == leaderboard[0].trial_id),
+            load_champion(run.model, schema, registry=registry, model_store=model_store),
+            schema=schema,
+            metric=metric,
+            spec=spec,
+            data_store=data_store,
+            model_store=model_store,
+            clock=clock,
         )
-    verdict = _verdict(standings, assessment)
-    document = build_document(
-        run,
-        verdict,
-        schema=schema,
-        metric=metric,
-        standings=standings,
-        assessment=assessment,
-        spec=spec,
-        evaluated_at=now,
+        if profile:
+            profile_key = prediction_profile_key(run.model, run.run_id)
+            model_store.put(profile_key, dump(profile.to_dict()), "application/json")
+    model_store.put(evaluation_key(run.model, run.run_id), evaluation.write(), "application/json")
+    registry.update_run(run.model, run.run_id, **_run_changes(run, evaluation, now))
+    return EvaluationVerdict(
+        decision=evaluation.decision, trial_id=evaluation.trial_id, reasons=list(evaluation.reasons)
     )
-    body = json.dumps(to_plain(document), indent=2, allow_nan=False).encode()
-    if assessment and assessment.profile:
-        profile = json.dumps(assessment.profile.to_dict(), allow_nan=False).encode()
-        model_store.put(prediction_profile_key(run.model, run.run_id), profile, "application/json")
-    model_store.put(evaluation_key(run.model, run.run_id), body, "application/json")
-    registry.update_run(run.model, run.run_id, **_run_changes(run, verdict, document, now))
-    return verdict
 
 
-def _verdict(standings: Sequence[Standing], assessment: Assessment | None) -> EvaluationVerdict:
-    if assessment is None:
-        reasons = [f"{standing.trial.trial_id}: {standing.trial.reason}" for standing in standings]
-        return EvaluationVerdict(decision="reject", reasons=["every trial failed", *reasons])
-    gate = assessment.gate
-    return EvaluationVerdict(decision=gate.decision, trial_id=assessment.winner.trial_id, reasons=list(gate.reasons))
+def rank_trials(trials: Sequence[Trial], metric: Metric) -> list[LeaderboardEntry]:
+    """Rank trials by their validation metric, best first; of equals, the one planned first, which is the simpler.
+
+    A trial that succeeded but whose metric is not defined ranks after those where it is.
+    """
+
+    def entry(trial: Trial, rank: int | None) -> LeaderboardEntry:
+        return LeaderboardEntry(
+            trial_id=trial.trial_id,
+            candidate=trial.candidate,
+            status=trial.status,
+            metrics=trial.metrics,
+            duration_seconds=trial.duration_seconds,
+            reason=trial.reason,
+            rank=rank,
+        )
+
+    succeeded = [trial for trial in trials if trial.status == "succeeded"]
+    succeeded.sort(key=lambda trial: rank_key(trial.trial_id, trial.metrics, metric))
+    ranked = [entry(trial, rank) for rank, trial in enumerate(succeeded, start=1)]
+    return ranked + [entry(trial, None) for trial in trials if trial.status != "succeeded"]
 
 
-def _run_changes(run: Run, verdict: EvaluationVerdict, document: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    """Return what to record on the run; a rejected one ends here."""
-    holdout = document["holdout"]
-    primary = holdout["metrics"].get(document["primary_metric"]) if holdout else None
+def evaluate_winner(
+    evaluation: Evaluation,
+    trial: Trial,
+    champion: Champion | None,
+    *,
+    schema: TableSchema,
+    metric: Metric,
+    spec: ModelSpec,
+    data_store: ObjectStore,
+    model_store: ObjectStore,
+    clock: Callable[[], float],
+) -> tuple[Evaluation, PredictionProfile | None]:
+    """Measure the winner, the trivial baseline and the champion on the same holdout, and apply the gate.
+
+    There is neither analysis nor profile of a model with a prediction that is not a number.
+
+    Raises
+    ------
+    ArtifactIntegrityError
+        When the winner's stored bytes are not those that its trial recorded.
+    InvalidInputError
+        When no rows were held out.
+    """
+    splits = _load_splits(trial, data_store)
+    target, rows = splits.holdout.target, len(splits.holdout)
+    onnx_bytes, parity = _load_model(trial, model_store)
+    model = OnnxModel.load(onnx_bytes, schema)
+    predictions = model.run(splits.holdout.features)
+    non_finite = count_non_finite(predictions)
+    split = _read_split(trial, data_store)
+    comparison = None
+    if champion:
+        comparison = compare_with_champion(
+            champion,
+            predictions,
+            splits.holdout,
+            schema=schema,
+            metric=metric,
+            spec=spec,
+            split=split,
+            data_store=data_store,
+        )
+    measured, baseline = Measurement({}, {}), Measurement({}, {})
+    gain, analysis, profile = None, Analysis(), None
+    slices: list[SliceEvidence] = []
+    if not non_finite:
+        trivial = baseline_predictions(schema, splits.train.target, rows)
+        measured, baseline = measure(schema, target, {"model": predictions, "baseline": trivial}, spec.seed).values()
+        gain = measured.gain_over(baseline, metric, spec.gate.confidence)
+        winner = MeasuredWinner(trial, model, schema, metric, spec, splits, predictions, measured, baseline, clock)
+        analysis, slices = analyze(winner)
+        columns = splits.group_columns
+        profile = profile_predictions(
+            schema,
+            predictions,
+            target,
+            train_target=splits.train.target,
+            threshold=analysis.threshold.value if analysis.threshold else None,
+            groups={name: columns[name] for name in spec.sensitive_groups if name in columns},
+        )
+    evidence = GateEvidence(
+        task=schema.task,
+        primary_metric=metric,
+        metrics=measured.metrics,
+        baseline_gain=gain,
+        champion=comparison,
+        model_bytes=len(onnx_bytes),
+        parity_passed=parity.passed,
+        parity_difference=parity.max_probability_difference,
+        slices=slices,
+        latency={kind: latency.p95_milliseconds for kind, latency in (analysis.latency or {}).items()},
+        non_finite_rows=non_finite,
+        only_class=_only_class(schema, target),
+    )
+    gate = decide(evidence, spec.gate)
+    evaluation = msgspec.structs.replace(
+        evaluation,
+        decision=gate.decision,
+        trial_id=trial.trial_id,
+        candidate=trial.candidate,
+        parameters=dict(trial.parameters),
+        reasons=gate.reasons,
+        split={**split, "rows": splits.rows},
+        model_bytes=len(onnx_bytes),
+        holdout=HoldoutResult(rows, measured.estimates(spec.gate.confidence)),
+        baseline=BaselineResult(dict(baseline.metrics)),
+        champion=comparison,
+        gate=gate.checks,
+        **msgspec.structs.asdict(analysis),
+    )
+    return evaluation, profile
+
+
+def _load_splits(trial: Trial, data_store: ObjectStore) -> Splits:
+    train, validation, holdout = (
+        load_split(data_store.get(split_key(trial.model, trial.run_id, name)))
+        for name in ("train", "validation", "test")
+    )
+    if not len(holdout):
+        raise InvalidInputError("the test split has no rows, so no model can be evaluated")
+    try:
+        group_columns = load_columns(data_store.get(prepared_key(trial.model, trial.run_id, HOLDOUT_COLUMNS)))
+    except ArtifactNotFoundError:  # prepared by an older release
+        group_columns = {}
+    return Splits(train, validation, holdout, group_columns)
+
+
+def _load_model(trial: Trial, model_store: ObjectStore) -> tuple[bytes, ParityReport]:
+    """Return the winner's ONNX file, verified, and the parity report of its record."""
+    body = model_store.get(trial_key(trial.model, trial.run_id, trial.trial_id, ONNX_NAME))
+    verify_sha256(body, trial.artifacts.get(ONNX_NAME, ""), f"trial {trial.trial_id}'s {ONNX_NAME}")
+    record = model_store.get(trial_key(trial.model, trial.run_id, trial.trial_id, RECORD_NAME))
+    return body, TrialRecord.read(record).parity
+
+
+def _read_split(trial: Trial, data_store: ObjectStore) -> dict[str, Any]:
+    try:
+        return read_manifest(trial.model, trial.run_id, data_store).split or {}
+    except ArtifactNotFoundError:
+        return {}
+
+
+def _only_class(schema: TableSchema, target: npt.NDArray[Any]) -> str | None:
+    if schema.task == "regression":
+        return None
+    present = np.unique(target)
+    return schema.classes[int(present[0])] if len(present) == 1 else None
+
+
+def _without_winner(
+    run: Run,
+    leaderboard: Sequence[LeaderboardEntry],
+    now: datetime,
+    *,
+    schema: TableSchema,
+    metric: Metric,
+    spec: ModelSpec,
+) -> Evaluation:
+    """Return the evaluation of a run whose trials all failed: it is rejected."""
+    return Evaluation(
+        run_id=run.run_id,
+        model=run.model,
+        evaluated_at=now,
+        task=schema.task,
+        target=schema.target.name,
+        classes=schema.classes,
+        decision="reject",
+        seed=spec.seed,
+        search=run.summary.get("search"),
+        reasons=("every trial failed", *(f"{entry.trial_id}: {entry.reason}" for entry in leaderboard)),
+        primary_metric=metric.name,
+        greater_is_better=metric.greater_is_better,
+        confidence=spec.gate.confidence,
+        leaderboard=tuple(leaderboard),
+        gate_spec=spec.gate.model_dump(),
+    )
+
+
+def _run_changes(run: Run, evaluation: Evaluation, now: datetime) -> dict[str, Any]:
+    """Return the changes of the run's record; a rejected run ends here."""
+    primary = evaluation.holdout.metrics.get(evaluation.primary_metric) if evaluation.holdout else None
     summary = {
         **run.summary,
-        "decision": verdict.decision,
-        "winner": document["candidate"],
-        "trial_id": verdict.trial_id,
-        "primary_metric": document["primary_metric"],
-        "primary_value": primary["value"] if primary else None,
+        "decision": evaluation.decision,
+        "winner": evaluation.candidate,
+        "trial_id": evaluation.trial_id,
+        "primary_metric": evaluation.primary_metric,
+        "primary_value": primary.value if primary else None,
     }
-    changes: dict[str, Any] = {"summary": summary, "reasons": tuple(verdict.reasons)}
-    if verdict.decision == "reject":
+    changes: dict[str, Any] = {"summary": summary, "reasons": evaluation.reasons}
+    if evaluation.decision == "reject":
         changes |= {"status": "rejected", "stage": "finished", "finished_at": now}
     return changes

@@ -1,21 +1,22 @@
-"""Fairness: how differently the model treats the groups that the spec calls sensitive.
+"""Fairness: differences of the model between the groups of a sensitive column.
 
 ======================  ============================================================  =========================
 measure                 of a group's rows                                             tasks
 ======================  ============================================================  =========================
-selection_rate          share that is called positive (demographic parity)            binary
-true_positive_rate      of the positives, share called positive (equal opportunity)   binary
-false_positive_rate     of the negatives, share called positive                       binary
+selection_rate          share predicted positive (demographic parity)                 binary
+true_positive_rate      of the positives, share predicted positive (equal             binary
+                        opportunity)
+false_positive_rate     of the negatives, share predicted positive                    binary
 calibration             mean probability minus share of positives                     binary
-accuracy                share that is called right                                    binary, multiclass
-calibration             mean probability of the called class minus accuracy           multiclass
+accuracy                share predicted right                                         binary, multiclass
+calibration             mean probability of the predicted class minus accuracy        multiclass
 mean_error              mean of prediction minus truth                                regression
-absolute_error          mean size of it                                               regression
+absolute_error          mean absolute error                                           regression
 ======================  ============================================================  =========================
 
-A gap is the difference of the groups that are farthest apart. Of many groups two are always far apart; so the gap's
-interval is widened for the number of pairs (Bonferroni). It is made of both groups' own intervals (Newcombe, 1998),
-which for shares are Wilson's: with a dozen rows of which all are called positive, a bootstrap would be sure of it.
+A gap is the difference of the two groups farthest apart. Of many groups two are always far apart, so the gap's interval
+is widened for the number of pairs (Bonferroni). It combines both groups' own intervals (Newcombe, 1998), which for
+shares are Wilson's: with a dozen rows that are all predicted positive, a bootstrap would claim certainty.
 """
 
 import math
@@ -27,112 +28,99 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from millrace.evaluation.slices import MISSING, as_words, boolean_words, conditions_of
+from millrace.evaluation.results import FairnessResult, Gap, GroupResult, MeasureEstimate
+from millrace.evaluation.slices import MISSING, as_strings, boolean_labels, conditions_of
 from millrace.features import missing_mask
-from millrace.metrics.bootstrap import wilson
+from millrace.metrics.bootstrap import FloatArray, wilson
+from millrace.metrics.catalogue import ACCURACY
 from millrace.schema import Column, Task
 
-FloatArray = npt.NDArray[np.float64]
-
-#: Groups of one column that are told of; a number with more values is cut at its quartiles.
+#: Groups of one column; a number with more values is divided at its quartiles.
 MAX_GROUPS = 20
 #: Rows that a measure must count in a group to be compared, such as positives for a true positive rate.
 MIN_COUNTED_ROWS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """A mean over some of the rows: of ``values``, where ``counted``."""
+class RowMeasure:
+    """A measure as the mean of ``values`` over the rows that are ``counted``."""
 
     values: FloatArray
     counted: npt.NDArray[np.bool_]
 
 
-def rates_of(
-    task: Task, target: npt.NDArray[Any], predictions: npt.NDArray[Any], called: npt.NDArray[Any]
-) -> dict[str, Rate]:
-    """Return the measures of a task, as means over rows.
-
-    Parameters
-    ----------
-    target, predictions : array
-        As :mod:`millrace.metrics.scores` takes them.
-    called : array of shape (n_rows,)
-        The class index that each row is called; ignored for regression.
-    """
-    everyone = np.ones(len(target), dtype=np.bool_)
+def row_measures(
+    task: Task, target: npt.NDArray[Any], predictions: npt.NDArray[Any], predicted: npt.NDArray[Any]
+) -> dict[str, RowMeasure]:
+    """Return the measures of a task."""
+    every_row = np.ones(len(target), dtype=np.bool_)
     wide = predictions.astype(np.float64)
     if task == "regression":
-        return {"mean_error": Rate(wide - target, everyone), "absolute_error": Rate(np.abs(wide - target), everyone)}
-    right = (called == target).astype(np.float64)
+        return {
+            "mean_error": RowMeasure(wide - target, every_row),
+            "absolute_error": RowMeasure(np.abs(wide - target), every_row),
+        }
+    right = (predicted == target).astype(np.float64)
     if task == "multiclass":
         likeliest = wide.max(axis=1)
-        return {"accuracy": Rate(right, everyone), "calibration": Rate(likeliest - right, everyone)}
-    selected, positive = (called == 1).astype(np.float64), target == 1
+        return {
+            ACCURACY.name: RowMeasure(right, every_row),
+            "calibration": RowMeasure(likeliest - right, every_row),
+        }
+    selected, positive = (predicted == 1).astype(np.float64), target == 1
     return {
-        "selection_rate": Rate(selected, everyone),
-        "true_positive_rate": Rate(selected, positive),
-        "false_positive_rate": Rate(selected, ~positive),
-        "calibration": Rate(wide[:, 1] - positive, everyone),
-        "accuracy": Rate(right, everyone),
+        "selection_rate": RowMeasure(selected, every_row),
+        "true_positive_rate": RowMeasure(selected, positive),
+        "false_positive_rate": RowMeasure(selected, ~positive),
+        "calibration": RowMeasure(wide[:, 1] - positive, every_row),
+        ACCURACY.name: RowMeasure(right, every_row),
     }
 
 
 def group_labels(column: Column, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the group of each row: words as they are, numbers of many values by quartile, ``missing``."""
+    """Return the group of each row: strings as they are, numbers of many values by quartile, ``missing``."""
     missing = missing_mask(values)
-    words = as_words(values)
-    if values.dtype.kind in "fM" and len(np.unique(words[~missing])) > MAX_GROUPS:
+    strings = as_strings(values)
+    if values.dtype.kind in "fM" and len(np.unique(strings[~missing])) > MAX_GROUPS:
         labels = np.full(len(values), MISSING, dtype=object)
         for condition in conditions_of(column, values):
             if not condition.missing:
                 labels[condition.mask({column.name: values})] = condition.describe().removeprefix(f"{column.name} ")
         return labels.astype(np.str_)
     if column.type == "boolean" and values.dtype.kind == "f":
-        called = boolean_words(column)
-        words = np.where(words == "1", called["1"], called["0"])
-    return np.where(missing, MISSING, words)
+        names = boolean_labels(column)
+        strings = np.where(strings == "1", names["1"], names["0"])
+    return np.where(missing, MISSING, strings)
 
 
 def compare_groups(
-    column: Column, values: npt.NDArray[Any], rates: Mapping[str, Rate], *, min_rows: int, confidence: float
-) -> dict[str, Any]:
-    """Return every measure of every group of one column, and each measure's gap, as plain JSON.
+    column: Column, values: npt.NDArray[Any], measures: Mapping[str, RowMeasure], *, min_rows: int, confidence: float
+) -> FairnessResult:
+    """Return every measure of every group of one column, and each measure's gap.
 
-    Groups with fewer than ``min_rows`` rows are shown and not compared; a measure of too few counted rows likewise.
-    A column that is sensitive has its groups numbered, the largest first, instead of named.
+    Groups with fewer than ``min_rows`` rows are shown and not compared; so is a measure with too few counted rows.
+    The groups of a sensitive column are numbered, the largest first, instead of named.
     """
     names, codes, counts = np.unique(group_labels(column, values), return_inverse=True, return_counts=True)
     order = np.lexsort((names, -counts))[:MAX_GROUPS].tolist()
     shown = [f"group {n}" if column.sensitive else str(names[group]) for n, group in enumerate(order, start=1)]
     quantile = NormalDist().inv_cdf((1 + confidence) / 2)
-    groups: list[dict[str, Any]] = []
+    groups: list[GroupResult] = []
+    compared: dict[str, list[tuple[str, _GroupMean]]] = {measure: [] for measure in measures}
     for name, group in zip(shown, order, strict=True):
-        measures = {measure: _estimate(rate, codes == group) for measure, rate in rates.items()}
-        told = {measure: one.to_dict(quantile) for measure, one in measures.items() if one is not None}
-        groups.append({"name": name, "rows": int(counts[group]), "measures": told, "estimates": measures})
-    gaps = {
-        measure: _gap(
-            [
-                (group["name"], group["estimates"][measure])
-                for group in groups
-                if group["rows"] >= min_rows
-                and group["estimates"][measure] is not None
-                and group["estimates"][measure].rows >= MIN_COUNTED_ROWS
-            ],
-            confidence,
-        )
-        for measure in rates
-    }
-    for group in groups:
-        del group["estimates"]
-    return {"column": column.name, "groups": groups, "left_out_groups": len(names) - len(order), "gaps": gaps}
+        means = {measure: _mean(of_rows, codes == group) for measure, of_rows in measures.items()}
+        known = {measure: mean for measure, mean in means.items() if mean is not None}
+        estimates = {measure: mean.estimate(quantile) for measure, mean in known.items()}
+        groups.append(GroupResult(name, int(counts[group]), estimates))
+        for measure, mean in known.items():
+            if counts[group] >= min_rows and mean.rows >= MIN_COUNTED_ROWS:
+                compared[measure].append((name, mean))
+    gaps = {measure: _gap(means, confidence) for measure, means in compared.items()}
+    return FairnessResult(column.name, tuple(groups), len(names) - len(order), gaps)
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean over some rows, and what its interval follows from."""
-
+class _GroupMean:
     mean: float
     deviation: float
     rows: int
@@ -145,22 +133,20 @@ class Estimate:
             return self.mean - reach, self.mean + reach
         return wilson(self.mean, self.rows, quantile)
 
-    def to_dict(self, quantile: float) -> dict[str, Any]:
-        """Return plain JSON."""
-        low, high = self.bounds(quantile)
-        return {"value": self.mean, "low": low, "high": high, "rows": self.rows}
+    def estimate(self, quantile: float) -> MeasureEstimate:
+        return MeasureEstimate(self.mean, *self.bounds(quantile), self.rows)
 
 
-def _estimate(rate: Rate, members: npt.NDArray[np.bool_]) -> Estimate | None:
-    values = rate.values[members & rate.counted]
+def _mean(measure: RowMeasure, members: npt.NDArray[np.bool_]) -> _GroupMean | None:
+    values = measure.values[members & measure.counted]
     if not len(values):
         return None
     deviation = float(values.std(ddof=1)) if len(values) > 1 else math.inf
-    return Estimate(float(values.mean()), deviation, len(values), bool(np.isin(values, (0.0, 1.0)).all()))
+    return _GroupMean(float(values.mean()), deviation, len(values), bool(np.isin(values, (0.0, 1.0)).all()))
 
 
-def _gap(groups: Sequence[tuple[str, Estimate]], confidence: float) -> dict[str, Any] | None:
-    """Compare the two groups that are farthest apart; the difference's interval is of both's own (Newcombe, 1998)."""
+def _gap(groups: Sequence[tuple[str, _GroupMean]], confidence: float) -> Gap | None:
+    """Compare the two groups farthest apart; the interval combines those of both (Newcombe, 1998)."""
     if len(groups) < 2:  # noqa: PLR2004  # two to compare
         return None
     (highest, most), (lowest, least) = (find(groups, key=lambda group: group[1].mean) for find in (max, min))
@@ -171,12 +157,13 @@ def _gap(groups: Sequence[tuple[str, Estimate]], confidence: float) -> dict[str,
     low = gap - math.hypot(most.mean - most_low, least_high - least.mean)
     high = gap + math.hypot(most_high - most.mean, least.mean - least_low)
     known = math.isfinite(low) and math.isfinite(high)
-    return {
-        "value": gap,
-        "low": low if known else None,
-        "high": high if known else None,
-        "highest": highest,
-        "lowest": lowest,
-        "ratio": least.mean / most.mean if most.is_share and least.is_share and most.mean > 0 else None,
-        "clear": known and low > 0,
-    }
+    are_shares = most.is_share and least.is_share and most.mean > 0
+    return Gap(
+        value=gap,
+        low=low if known else None,
+        high=high if known else None,
+        highest=highest,
+        lowest=lowest,
+        ratio=least.mean / most.mean if are_shares else None,
+        clear=known and low > 0,
+    )

@@ -1,104 +1,38 @@
-"""The gate: whether a challenger may serve. Numbers in, a decision and its reasons out.
+"""The promotion gate: from evidence about a challenger to a decision and its reasons.
 
 A challenger is **rejected** (nothing is registered) when it
 
-* gives an answer that is not a number,
-* misses one of the spec's floors, on the whole holdout or on a declared slice,
+* predicts a value that is not a number,
+* misses a floor of the spec, on the whole holdout or on a declared slice,
 * does not beat the trivial baseline on the holdout: the interval of its gain must lie above zero,
-* is larger, or slower, than the spec allows, or
-* answers differently as ONNX than as the estimator it came from.
+* is larger or slower than the spec allows, or
+* predicts differently as ONNX than as the estimator it was exported from.
 
-Otherwise, where there is a champion, the test is one of non-inferiority. Both are measured on the same holdout, and
-a paired bootstrap gives the interval of the challenger's gain by the primary metric. When the whole interval lies
-below zero the challenger is clearly worse: it is **kept** as a challenger. Otherwise it is **promoted**. Why not ask
-that it be clearly better: a model refitted on newer data is as good as the champion on most days, and waiting for
-proof of progress would leave a model that ages in service. Who wants that proof says ``champion_rule: better``. Why
-not compare two bare numbers: on a holdout of a few hundred rows the sign of a small difference is chance.
+Otherwise, where there is a champion, the test is one of non-inferiority. Both are measured on the same holdout, and a
+paired bootstrap gives the interval of the challenger's gain by the primary metric. When the whole interval lies below
+zero, the challenger is clearly worse and is **kept** as a challenger. Otherwise it is **promoted**: a model refitted on
+newer data is as good as the champion on most days, and waiting for proof of progress would leave an ageing model in
+service. ``champion_rule: better`` requires that proof. Two bare numbers are not compared, because on a holdout of a few
+hundred rows the sign of a small difference is chance.
 
 A champion that cannot be measured on the holdout (it has other features or classes) is replaced only when the schema
-was changed on purpose, that is, when the data was prepared under a later schema version than the champion's: the old
-model cannot answer the new requests. Otherwise something is wrong with the champion, and the challenger is kept for
-somebody to look at.
+was changed on purpose: the data was prepared under a later schema version than the champion's, whose model cannot
+score the new requests. Otherwise the champion is at fault, and the challenger is kept until somebody has checked.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
 
-from millrace.metrics.bootstrap import Interval
+from millrace.evaluation.results import ChampionComparison, Decision, GateCheck
+from millrace.metrics.bootstrap import ConfidenceInterval
 from millrace.metrics.catalogue import Metric, get_metric
 from millrace.schema import Task
 from millrace.spec import GateSpec
 
-Decision = Literal["promote", "keep", "reject"]
-
-
-@dataclass(frozen=True, slots=True)
-class GateCheck:
-    """One question the gate asked.
-
-    Parameters
-    ----------
-    name : str
-        ``answers``, ``floor:<metric>``, ``baseline``, ``slice:<metric>:<slice>``, ``model_size``,
-        ``latency:<row or batch>``, ``parity`` or ``champion``.
-    value, threshold : float or None
-        What was measured, and what it had to reach; None where there is no number.
-    explanation : str
-        In a sentence.
-    """
-
-    name: str
-    passed: bool
-    value: float | None
-    threshold: float | None
-    explanation: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class ChampionComparison:
-    """How the challenger compares with the champion.
-
-    Parameters
-    ----------
-    version : int
-        Of the champion.
-    gain : Interval or None
-        Of the challenger over it, by the primary metric; None when it was not measured.
-    obstacle : str, default=""
-        Why it could not be measured.
-    schema_changed : bool, default=False
-        Whether the obstacle is a later schema version, adopted on purpose.
-    note : str, default=""
-        What else to know: rows that the champion may have learnt from.
-    """
-
-    version: int
-    gain: Interval | None
-    obstacle: str = ""
-    schema_changed: bool = False
-    note: str = ""
-
 
 @dataclass(frozen=True, slots=True)
 class SliceEvidence:
-    """One declared slice.
-
-    Parameters
-    ----------
-    name : str
-        In words.
-    rows : int
-        Of the holdout.
-    metrics : mapping of str to float, or None
-        None where there are too few rows to judge.
-    floors : mapping of str to float
-        What it has to reach, beside the floors of every slice.
-    """
+    """A declared slice; ``metrics`` is None with too few rows, ``floors`` are its own beside those of all slices."""
 
     name: str
     rows: int
@@ -108,47 +42,47 @@ class SliceEvidence:
 
 @dataclass(frozen=True, slots=True)
 class GateEvidence:
-    """What the gate judges.
+    """Evidence about a challenger.
 
     Parameters
     ----------
     metrics : mapping of str to float
-        Of the challenger on the holdout; those that are not defined there are missing.
-    baseline_gain : Interval or None
-        Over the trivial baseline, by the primary metric.
+        Its metrics on the holdout; those that are not defined there are missing.
+    baseline_gain : ConfidenceInterval or None
+        Gain over the trivial baseline by the primary metric.
     champion : ChampionComparison or None
         None for a model's first version.
     model_bytes : int
         Size of the ONNX file.
     parity_difference : float
-        Largest difference between ONNX and estimator.
+        Largest difference between ONNX model and estimator.
     slices : sequence of SliceEvidence, default=()
-        Those that were declared.
+        The declared slices.
     latency : mapping of str to float, default={}
         95th percentile in milliseconds, of a ``row`` and of a ``batch``.
-    unanswered_rows : int, default=0
-        Holdout rows for which the model's answer is not a number.
+    non_finite_rows : int, default=0
+        Holdout rows whose prediction is not a number.
     only_class : str or None, default=None
-        The one class that all holdout rows have, where there is only one.
+        The one class of all holdout rows, if there is only one.
     """
 
     task: Task
     primary_metric: Metric
     metrics: Mapping[str, float]
-    baseline_gain: Interval | None
+    baseline_gain: ConfidenceInterval | None
     champion: ChampionComparison | None
     model_bytes: int
     parity_passed: bool
     parity_difference: float
     slices: Sequence[SliceEvidence] = ()
     latency: Mapping[str, float] = field(default_factory=dict)
-    unanswered_rows: int = 0
+    non_finite_rows: int = 0
     only_class: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """The decision, every check behind it, and the reasons in words."""
+    """The decision, its checks and its reasons."""
 
     decision: Decision
     checks: tuple[GateCheck, ...]
@@ -156,34 +90,40 @@ class GateResult:
 
 
 def decide(evidence: GateEvidence, spec: GateSpec) -> GateResult:
-    """Judge a challenger by the rules in this module's docstring.
+    """Decide about a challenger by the rules of this module.
 
     Raises
     ------
     InvalidInputError
         When a floor names a metric that the task does not have.
     """
-    required = [_check_answers(evidence)]
-    required += [_check_floor(evidence, name, floor) for name, floor in spec.floors.items()]
-    required += [_check_baseline(evidence)]
-    for part in evidence.slices:
-        required += _check_slice(evidence, part, spec)
-    required += [_check_size(evidence, spec.max_model_bytes), *_check_latency(evidence, spec), _check_parity(evidence)]
+    required = [
+        _check_predictions(evidence),
+        *(_check_floor(evidence, name, floor) for name, floor in spec.floors.items()),
+        _check_baseline(evidence),
+        *(check for part in evidence.slices for check in _check_slice(evidence, part, spec)),
+        _check_size(evidence, spec.max_model_bytes),
+        *_check_latency(evidence, spec),
+        _check_parity(evidence),
+    ]
     checks = list(required)
     decision: Decision = "promote" if all(check.passed for check in required) else "reject"
     if evidence.champion is not None:
         checks.append(_check_champion(evidence.champion, evidence.primary_metric, spec))
         if decision == "promote" and not checks[-1].passed:
             decision = "keep"
-    failed = tuple(check.explanation for check in checks if not check.passed)
-    return GateResult(decision, tuple(checks), failed or (_why_promoted(evidence, checks[-1]),))
+    reasons = tuple(check.explanation for check in checks if not check.passed)
+    if not reasons:
+        first = "this is the model's first version; it beats the trivial baseline and meets every floor"
+        reasons = (first if evidence.champion is None else checks[-1].explanation,)
+    return GateResult(decision, tuple(checks), reasons)
 
 
-def _check_answers(evidence: GateEvidence) -> GateCheck:
-    rows = evidence.unanswered_rows
-    explanation = "every answer on the holdout is a number"
+def _check_predictions(evidence: GateEvidence) -> GateCheck:
+    rows = evidence.non_finite_rows
+    explanation = "every prediction on the holdout is a number"
     if rows:
-        explanation = f"the model's answer is not a number for {rows:,} row{'s' if rows > 1 else ''} of the holdout"
+        explanation = f"the model's prediction is not a number for {rows:,} row{'s' if rows > 1 else ''} of the holdout"
     return GateCheck("answers", not rows, float(rows), 0.0, explanation)
 
 
@@ -197,13 +137,12 @@ def _check_floor(evidence: GateEvidence, name: str, floor: float) -> GateCheck:
 
 
 def _against(metric: Metric, value: float, floor: float) -> str:
-    bound = "at least" if metric.greater_is_better else "at most"
-    return f"{value:.4g} and must be {bound} {floor:.4g}"
+    return f"{value:.4g} and must be {'at least' if metric.greater_is_better else 'at most'} {floor:.4g}"
 
 
 def _undefined(evidence: GateEvidence, name: str) -> str:
-    why = f": all its rows have the class {evidence.only_class!r}" if evidence.only_class is not None else ""
-    return f"{name} is not defined on the holdout{why}"
+    reason = f": all its rows have the class {evidence.only_class!r}" if evidence.only_class is not None else ""
+    return f"{name} is not defined on the holdout{reason}"
 
 
 def _check_baseline(evidence: GateEvidence) -> GateCheck:
@@ -211,7 +150,7 @@ def _check_baseline(evidence: GateEvidence) -> GateCheck:
     if gain is None:
         explanation = f"the holdout is too small to compare {name} with the trivial baseline's"
         if name not in evidence.metrics:
-            explanation = f"{_undefined(evidence, name)}, so the trivial baseline is not beaten"
+            explanation = f"{_undefined(evidence, name)}, so the model does not beat the trivial baseline"
         return GateCheck("baseline", False, None, 0.0, explanation)
     passed = gain.low > 0
     verb = "beats" if passed else "does not clearly beat"
@@ -220,36 +159,36 @@ def _check_baseline(evidence: GateEvidence) -> GateCheck:
 
 
 def _check_slice(evidence: GateEvidence, part: SliceEvidence, spec: GateSpec) -> Iterator[GateCheck]:
-    """Yield a check a floor; a slice's own floor comes before that of every slice."""
+    """Yield a check per floor; a slice's own floor takes precedence over that of all slices."""
     for name, floor in {**spec.slice_floors, **part.floors}.items():
         metric = get_metric(evidence.task, name, field=f"gate.slice_floors.{name}")
-        check = f"slice:{name}:{part.name}"
+        passed, value = True, None
         if part.metrics is None:
-            told = f"the slice {part.name!r} has {part.rows} rows on the holdout, too few to judge {name}"
-            yield GateCheck(check, True, None, floor, told)
+            explanation = f"the slice {part.name!r} has {part.rows} rows on the holdout, too few to evaluate {name}"
         elif name not in part.metrics:
-            told = f"{name} is not defined in the slice {part.name!r} ({part.rows} rows), so it is not judged there"
-            yield GateCheck(check, True, None, floor, told)
+            explanation = (
+                f"{name} is not defined on the slice {part.name!r} ({part.rows} rows), so its floor is skipped"
+            )
         else:
             value = part.metrics[name]
-            told = f"in the slice {part.name!r} ({part.rows} rows), {name} is {_against(metric, value, floor)}"
-            yield GateCheck(check, metric.gain(value, floor) >= 0, value, floor, told)
+            passed = metric.gain(value, floor) >= 0
+            explanation = f"in the slice {part.name!r} ({part.rows} rows), {name} is {_against(metric, value, floor)}"
+        yield GateCheck(f"slice:{name}:{part.name}", passed, value, floor, explanation)
 
 
 def _check_size(evidence: GateEvidence, limit: int) -> GateCheck:
-    explanation = f"the ONNX file has {evidence.model_bytes} bytes and may have {limit}"
-    return GateCheck(
-        "model_size", evidence.model_bytes <= limit, float(evidence.model_bytes), float(limit), explanation
-    )
+    size = evidence.model_bytes
+    explanation = f"the ONNX file has {size:,} bytes; the limit is {limit:,}"
+    return GateCheck("model_size", size <= limit, float(size), float(limit), explanation)
 
 
 def _check_latency(evidence: GateEvidence, spec: GateSpec) -> Iterator[GateCheck]:
     limits = {"row": spec.max_row_milliseconds, "batch": spec.max_batch_milliseconds}
-    words = {"row": "one row", "batch": "a batch"}
+    labels = {"row": "one row", "batch": "a batch"}
     for kind, value in evidence.latency.items():
         limit = limits[kind]
-        may = "there is no limit" if limit is None else f"may take {limit:g}"
-        explanation = f"scoring {words[kind]} takes {value:.3g} ms at the 95th percentile, and {may}"
+        stated = "there is no limit" if limit is None else f"the limit is {limit:g} ms"
+        explanation = f"scoring {labels[kind]} takes {value:.3g} ms at the 95th percentile; {stated}"
         yield GateCheck(f"latency:{kind}", limit is None or value <= limit, value, limit, explanation)
 
 
@@ -263,21 +202,16 @@ def _check_champion(champion: ChampionComparison, metric: Metric, spec: GateSpec
     gain, version = champion.gain, champion.version
     note = f" ({champion.note})" if champion.note else ""
     if gain is None:
-        explanation = f"version {version} could not be compared on this holdout: {champion.obstacle}{note}"
+        explanation = f"version {version} could not be compared on this holdout: {champion.not_compared}{note}"
         return GateCheck("champion", champion.schema_changed, None, 0.0, explanation)
-    span = f"its gain in {metric.name} is {gain.low:.4g} to {gain.high:.4g}"
     if spec.champion_rule == "better":
-        passed = gain.low > 0
+        passed, value = gain.low > 0, gain.low
         relation = "is clearly better" if passed else "is not clearly better"
-        return GateCheck(
-            "champion", passed, gain.low, 0.0, f"the model {relation} than version {version}: {span}{note}"
-        )
-    passed = gain.high >= 0
-    relation = "is not worse" if passed else "is clearly worse"
-    return GateCheck("champion", passed, gain.high, 0.0, f"the model {relation} than version {version}: {span}{note}")
-
-
-def _why_promoted(evidence: GateEvidence, last: GateCheck) -> str:
-    if evidence.champion is None:
-        return "the model's first version: it beats the trivial baseline and meets every floor"
-    return last.explanation
+    else:
+        passed, value = gain.high >= 0, gain.high
+        relation = "is not worse" if passed else "is clearly worse"
+    explanation = (
+        f"the model {relation} than version {version}: its gain in {metric.name} is "
+        f"{gain.low:.4g} to {gain.high:.4g}{note}"
+    )
+    return GateCheck("champion", passed, value, 0.0, explanation)

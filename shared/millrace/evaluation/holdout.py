@@ -1,4 +1,4 @@
-"""Measuring on the holdout: the test split, which no fitting and no ranking has seen."""
+"""Measurements on the holdout: the test split, which no fitting and no ranking uses."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,24 +8,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from millrace.evaluation.results import Latency, MetricEstimate
 from millrace.features import FeatureMatrix
 from millrace.metrics.bootstrap import (
+    ConfidenceInterval,
     FloatArray,
-    Interval,
     bootstrap,
     gain_interval,
     percentile_interval,
     resamples_for,
     wilson,
 )
-from millrace.metrics.catalogue import METRICS, Metric
-from millrace.metrics.scores import compute_metrics
-from millrace.metrics.weighted import statistic
+from millrace.metrics.catalogue import METRICS, METRICS_BY_NAME, Metric
 from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
 
-#: Metrics that are a share of the rows.
-_SHARES = frozenset({"accuracy"})
+BATCH_ROWS = 1_000
+WARM_UP_CALLS = 5
+BLOCKS = 5
+CALLS_OF_A_ROW = 40
+CALLS_OF_A_BATCH = 8
+#: Seconds after which no further block is timed: the model has proved slow.
+MAX_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +43,19 @@ class Measurement:
     samples : mapping of str to array of shape (resamples,)
         Each metric on each bootstrap draw; the same draws for every model.
     rows : int, default=0
-        That were measured.
+        Rows that were measured.
     """
 
     metrics: Mapping[str, float]
     samples: Mapping[str, FloatArray]
     rows: int = 0
 
-    def interval(self, name: str, confidence: float) -> Interval | None:
+    def interval(self, name: str, confidence: float) -> ConfidenceInterval | None:
         """Return the percentile interval of one metric."""
         return percentile_interval(self.samples[name], confidence)
 
-    def gain_over(self, other: "Measurement", metric: Metric, confidence: float) -> Interval | None:
-        """Return the interval of what this model gains over another, by ``metric``."""
+    def gain_over(self, other: "Measurement", metric: Metric, confidence: float) -> ConfidenceInterval | None:
+        """Return the interval of this model's gain over another by ``metric``."""
         return gain_interval(
             self.samples[metric.name],
             other.samples[metric.name],
@@ -59,109 +63,64 @@ class Measurement:
             confidence=confidence,
         )
 
-    def to_dict(self, confidence: float) -> dict[str, dict[str, float | None]]:
-        """Return ``{name: {value, low, high}}``.
+    def estimates(self, confidence: float) -> dict[str, MetricEstimate]:
+        """Return every metric with its interval.
 
-        Where every draw gives the same value, as of thirty rows that are all right, the bootstrap is sure of what it
-        cannot know: a share has Wilson's interval then, and other metrics have none.
+        Where every draw gives the same value (thirty rows that are all right), the bootstrap claims a certainty that
+        the rows do not support: a share then has Wilson's interval, and other metrics have none.
         """
         quantile = NormalDist().inv_cdf((1 + confidence) / 2)
-        document: dict[str, dict[str, float | None]] = {}
+        estimates: dict[str, MetricEstimate] = {}
         for name, value in self.metrics.items():
             interval = self.interval(name, confidence)
-            low, high = (interval.low, interval.high) if interval else (None, None)
-            if low is not None and low == high:
-                low, high = wilson(value, self.rows, quantile) if name in _SHARES else (None, None)
-            document[name] = {"value": value, "low": low, "high": high}
-        return document
+            if interval and interval.low == interval.high:
+                is_share = METRICS_BY_NAME[name].is_share
+                interval = ConfidenceInterval(*wilson(value, self.rows, quantile)) if is_share else None
+            estimates[name] = MetricEstimate.of(value, interval)
+        return estimates
 
 
 def measure(
     schema: TableSchema, target: npt.NDArray[Any], predictions: Mapping[str, npt.NDArray[Any]], seed: int
 ) -> dict[str, Measurement]:
-    """Measure several models' predictions by every metric of the task, on the same bootstrap draws.
-
-    Parameters
-    ----------
-    target : array of shape (n_rows,)
-        Class indices or values.
-    predictions : mapping of str to array
-        By whatever the caller calls each model; see :mod:`millrace.metrics.scores`.
-    seed : int
-        Of the draws.
-    """
-    names = [metric.name for metric in METRICS[schema.task]]
+    """Measure the finite predictions of several models by every metric of the task, on the same bootstrap draws."""
+    rows, names = len(target), [metric.name for metric in METRICS[schema.task]]
     statistics = {
-        (model, name): statistic(name, target, answers) for model, answers in predictions.items() for name in names
+        (model, metric.name): metric.statistic(target, predicted)
+        for model, predicted in predictions.items()
+        for metric in METRICS[schema.task]
     }
-    samples = bootstrap(statistics, len(target), seed=seed, resamples=resamples_for(len(target)))
+    samples = bootstrap(statistics, rows, seed=seed, resamples=resamples_for(rows))
+    whole = {key: float(statistic(np.ones((1, rows)))[0]) for key, statistic in statistics.items()}
     return {
         model: Measurement(
-            compute_metrics(schema.task, target, answers), {name: samples[model, name] for name in names}, len(target)
+            {name: whole[model, name] for name in names if np.isfinite(whole[model, name])},
+            {name: samples[model, name] for name in names},
+            rows,
         )
-        for model, answers in predictions.items()
+        for model in predictions
     }
 
 
-def unanswered(predictions: npt.NDArray[Any]) -> int:
-    """Return for how many rows a model's answer is not a number."""
+def count_non_finite(predictions: npt.NDArray[Any]) -> int:
+    """Return the number of rows whose prediction is not a number."""
     finite = np.isfinite(predictions)
     return int(np.sum(~(finite if finite.ndim == 1 else finite.all(axis=1))))
 
 
 def baseline_predictions(schema: TableSchema, train_target: npt.NDArray[Any], rows: int) -> npt.NDArray[np.float64]:
-    """Return what one would say without a model: each class's share in training, or the mean."""
+    """Return the trivial baseline's predictions: each class's share in training, or the mean."""
     if schema.task == "regression":
         return np.full(rows, train_target.mean(), dtype=np.float64)
     shares = np.bincount(train_target, minlength=len(schema.classes)) / len(train_target)
     return np.tile(shares, (rows, 1))
 
 
-#: Rows of a batch.
-BATCH_ROWS = 1_000
-
-WARM_UP_CALLS = 5
-BLOCKS = 5
-CALLS_OF_A_ROW = 40
-CALLS_OF_A_BATCH = 8
-
-#: Seconds after which no further block is begun: a model this slow has shown it.
-MAX_SECONDS = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """Milliseconds of a call, in the quietest block."""
-
-    rows: int
-    median: float
-    p95: float
-    calls: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON."""
-        return {"rows": self.rows, "p50_milliseconds": self.median, "p95_milliseconds": self.p95, "calls": self.calls}
-
-
 def measure_latency(model: OnnxModel, features: FeatureMatrix, clock: Callable[[], float]) -> dict[str, Latency]:
-    """Time one row and a batch of the holdout's rows, repeated where there are fewer.
-
-    Parameters
-    ----------
-    clock : callable
-        Seconds from any fixed point, monotonic.
-
-    Returns
-    -------
-    dict of str to Latency
-        ``row`` and ``batch``.
-    """
+    """Time a ``row`` and a ``batch`` of the holdout's rows, repeated where there are fewer."""
     rows = [features.take(np.array([row % len(features)])) for row in range(CALLS_OF_A_ROW)]
     batch = features.take(np.arange(BATCH_ROWS) % len(features))
-    return {
-        "row": _time(model, rows, clock),
-        "batch": _time(model, [batch] * CALLS_OF_A_BATCH, clock),
-    }
+    return {"row": _time(model, rows, clock), "batch": _time(model, [batch] * CALLS_OF_A_BATCH, clock)}
 
 
 def _time(model: OnnxModel, inputs: list[FeatureMatrix], clock: Callable[[], float]) -> Latency:

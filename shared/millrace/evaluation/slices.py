@@ -1,10 +1,8 @@
-"""Slices: how good the model is on parts of the holdout, those that were declared and the worst that could be found.
+"""Slices: the model's quality on parts of the holdout, declared ones and the worst that a search finds.
 
 The worst of many slices looks worse than it is: of two hundred parts of a random table, one is bad by chance. So the
-two questions are asked of different rows. *Which* slices are worst is asked of the validation split, over every value
-of every feature and every pair of values; *how* bad they are is then measured on the holdout, which had no say in
-choosing them. What is left of the multiplicity is the handful of slices that are reported, and their intervals are
-Bonferroni's for that many.
+validation split selects the worst slices, over every value of every feature and every pair of values, and the holdout,
+which had no part in the selection, measures them. The intervals are Bonferroni's for the slices that are reported.
 
 A slice's excess is its mean loss minus that of the other rows, with Welch's interval.
 """
@@ -19,37 +17,49 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from millrace.evaluation.gate import SliceEvidence
 from millrace.evaluation.holdout import Measurement, measure
+from millrace.evaluation.results import SliceResult
 from millrace.features import EPOCH, FeatureMatrix, missing_mask
-from millrace.metrics.bootstrap import Interval
+from millrace.metrics.bootstrap import ConfidenceInterval, FloatArray
 from millrace.schema import DATE_PARTS, MASK, Column, TableSchema
 from millrace.spec.training import RangeSpec, SliceSpec
 
 Columns = Mapping[str, npt.NDArray[Any]]
-Mask = npt.NDArray[np.bool_]
+RowMask = npt.NDArray[np.bool_]
 
 #: Values of a column that make a slice each; rarer ones do not.
 MAX_VALUES = 12
-#: Different whole numbers that a column may have to be divided by value.
+#: Distinct whole numbers that a column may have to be divided by value.
 MAX_WHOLE_VALUES = 6
-#: Cells that a number is cut into, about equally full.
-CELLS = 4
-
+QUANTILE_BINS = 4
 MISSING = "missing"
+
+#: Slices that the search reports.
+MAX_FOUND = 5
+#: Features whose pairs are searched.
+MAX_PAIRED_FEATURES = 20
+#: Declared slices that are measured, over all ``by``.
+MAX_DECLARED = 100
+MAX_SEARCHED_ROWS = 50_000
+#: A found slice that shares more than this of its rows with a worse one is redundant.
+MAX_SHARED_ROWS = 0.7
+#: Standard errors by which a slice must be worse on the validation split to be reported.
+MIN_SCORE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """What the rows of a slice have in common in one column.
+class SliceCondition:
+    """A condition on one column.
 
     Parameters
     ----------
     column : str
-        Its name.
+        Name of the column.
     values : tuple of str, default=()
-        The words allowed; the empty word is a missing one.
+        Allowed strings; the empty string is a missing value.
     shown : tuple of str, default=()
-        What they are called; by default themselves.
+        Labels of the values; by default themselves.
     low, high : float or None, default=None
         A range, ``low`` included; ``high`` too where it is ``closed``.
     closed : bool, default=True
@@ -69,15 +79,15 @@ class Condition:
     is_date: bool = False
     missing: bool = False
 
-    def mask(self, columns: Columns) -> Mask:
-        """Tell which rows meet it; a column that is not there is met by none."""
+    def mask(self, columns: Columns) -> RowMask:
+        """Return the rows that meet it; none where the column is absent."""
         column = columns.get(self.column)
         if column is None:
             return np.zeros(len(next(iter(columns.values()), np.empty(0))), dtype=np.bool_)
         if self.missing:
             return missing_mask(column)
         if self.values:
-            return np.asarray(np.isin(as_words(column), self.values), dtype=np.bool_)
+            return np.asarray(np.isin(as_strings(column), self.values), dtype=np.bool_)
         numbers = as_numbers(column)
         inside = ~np.isnan(numbers)
         with np.errstate(invalid="ignore"):
@@ -88,20 +98,17 @@ class Condition:
         return np.asarray(inside, dtype=np.bool_)
 
     def describe(self) -> str:
-        """Say it in words: ``plan is basic``, ``age from 30 to below 45``."""
+        """Return it as text: ``plan is basic``, ``age from 30 to below 45``."""
         if self.missing:
             return f"{self.column} is missing"
         if self.values:
             return f"{self.column} is {' or '.join(value or MISSING for value in self.shown or self.values)}"
-        return f"{self.column} {self._range()}"
-
-    def _range(self) -> str:
         low, high = (None if bound is None else self._bound(bound) for bound in (self.low, self.high))
         if low is None:
-            return f"{'at most' if self.closed else 'below'} {high}"
+            return f"{self.column} {'at most' if self.closed else 'below'} {high}"
         if high is None:
-            return f"at least {low}"
-        return f"from {low} to {'' if self.closed else 'below '}{high}"
+            return f"{self.column} at least {low}"
+        return f"{self.column} from {low} to {'' if self.closed else 'below '}{high}"
 
     def _bound(self, value: float) -> str:
         if not self.is_date:
@@ -109,8 +116,61 @@ class Condition:
         return str(np.datetime64(int(value), "s").astype("datetime64[D]"))
 
 
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The rows that meet all conditions; ``declared`` in the spec or found, with floors for its metrics."""
+
+    name: str
+    conditions: tuple[SliceCondition, ...]
+    declared: bool
+    floors: Mapping[str, float]
+
+    def mask(self, columns: Columns, rows: int) -> RowMask:
+        """Return its rows."""
+        inside = np.ones(rows, dtype=np.bool_)
+        for condition in self.conditions:
+            inside &= condition.mask(columns)
+        return inside
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredSlice:
+    """A slice on the holdout; without measurement and excess where it has too few rows."""
+
+    slice: Slice
+    rows: int
+    measurement: Measurement | None = None
+    excess: ConfidenceInterval | None = None
+    mean_excess: float | None = None
+
+    @property
+    def is_worse(self) -> bool:
+        """True where the model is clearly worse on it than on the other rows."""
+        return self.excess is not None and self.excess.low > 0
+
+    @property
+    def evidence(self) -> SliceEvidence:
+        """Its metrics and floors, for the gate."""
+        metrics = self.measurement.metrics if self.measurement else None
+        return SliceEvidence(self.slice.name, self.rows, metrics, self.slice.floors)
+
+    def result(self, confidence: float) -> SliceResult:
+        """Return its part of the evaluation document."""
+        return SliceResult(
+            name=self.slice.name,
+            declared=self.slice.declared,
+            columns=tuple(condition.column for condition in self.slice.conditions),
+            rows=self.rows,
+            metrics=self.measurement.estimates(confidence) if self.measurement else None,
+            excess_loss=self.mean_excess,
+            excess_low=self.excess.low if self.excess else None,
+            excess_high=self.excess.high if self.excess else None,
+            clearly_worse=self.is_worse,
+        )
+
+
 def feature_columns(schema: TableSchema, features: FeatureMatrix) -> dict[str, npt.NDArray[Any]]:
-    """Take the matrices apart again: words, float32 numbers, and moments for dates; of texts nothing is left."""
+    """Return the features by column: strings, float32 numbers, and timestamps for dates; texts are left out."""
     columns: dict[str, npt.NDArray[Any]] = {}
     numbers = {name: position for position, name in enumerate(schema.number_names)}
     strings = {name: position for position, name in enumerate(schema.string_names)}
@@ -120,41 +180,41 @@ def feature_columns(schema: TableSchema, features: FeatureMatrix) -> dict[str, n
         elif column.type == "datetime":
             days = features.numbers[:, numbers[f"{column.name}.{DATE_PARTS[0]}"]].astype(np.float64)
             known = np.where(np.isnan(days), 0.0, days)
-            moments = EPOCH + (known * 86_400_000_000).astype("timedelta64[us]")
-            columns[column.name] = np.where(np.isnan(days), np.datetime64("NaT"), moments)
+            timestamps = EPOCH + (known * 86_400_000_000).astype("timedelta64[us]")
+            columns[column.name] = np.where(np.isnan(days), np.datetime64("NaT"), timestamps)
         elif column.type != "text":
             columns[column.name] = features.numbers[:, numbers[column.name]]
     return columns
 
 
-def boolean_words(column: Column) -> dict[str, str]:
-    """Return what a boolean column's 0 and 1 are called in the data: ``no`` and ``yes``, ``false`` and ``true``."""
+def boolean_labels(column: Column) -> dict[str, str]:
+    """Return the data's own strings for a boolean column's 0 and 1: ``no`` and ``yes``, ``false`` and ``true``."""
     return {"0": next(iter(column.false_values), "false"), "1": next(iter(column.true_values), "true")}
 
 
-def conditions_of(column: Column, values: npt.NDArray[Any]) -> list[Condition]:
-    """Return the conditions that divide a column: its commonest words, or its quartiles; and what is missing.
+def conditions_of(column: Column, values: npt.NDArray[Any]) -> list[SliceCondition]:
+    """Return the conditions that divide a column: its commonest values, or its quartiles; and missing values.
 
-    Booleans, and whole numbers of which there are few, are divided by value.
+    Booleans, and whole numbers with few distinct values, are divided by value.
     """
     name, missing = column.name, missing_mask(values)
-    called = boolean_words(column) if column.type == "boolean" else {}
-    found: list[Condition] = []
-    if values.dtype.kind not in "fM" or called or _are_few_whole(values[~missing]):
-        words, counts = np.unique(as_words(values)[~missing], return_counts=True)
+    labels = boolean_labels(column) if column.type == "boolean" else {}
+    found: list[SliceCondition] = []
+    if values.dtype.kind not in "fM" or labels or _are_few_whole(values[~missing]):
+        strings, counts = np.unique(as_strings(values)[~missing], return_counts=True)
         commonest = np.sort(np.argsort(-counts, kind="stable")[:MAX_VALUES])
-        chosen = [str(words[position]) for position in commonest]
-        found = [Condition(name, values=(word,), shown=(called.get(word, word),)) for word in chosen]
+        chosen = [str(strings[position]) for position in commonest]
+        found = [SliceCondition(name, values=(value,), shown=(labels.get(value, value),)) for value in chosen]
     elif not missing.all():
         numbers = as_numbers(values)[~missing]
-        inner = np.unique(np.quantile(numbers, np.linspace(0.0, 1.0, CELLS + 1)[1:-1], method="inverted_cdf"))
+        inner = np.unique(np.quantile(numbers, np.linspace(0.0, 1.0, QUANTILE_BINS + 1)[1:-1], method="inverted_cdf"))
         edges = [None, *(float(edge) for edge in inner if edge > numbers.min()), None]
         found = [
-            Condition(name, low=low, high=high, closed=False, is_date=values.dtype.kind == "M")
+            SliceCondition(name, low=low, high=high, closed=False, is_date=values.dtype.kind == "M")
             for low, high in pairwise(edges)
             if (low, high) != (None, None)
         ]
-    return [*found, Condition(name, missing=True)] if missing.any() else found
+    return [*found, SliceCondition(name, missing=True)] if missing.any() else found
 
 
 def _are_few_whole(known: npt.NDArray[Any]) -> bool:
@@ -164,8 +224,8 @@ def _are_few_whole(known: npt.NDArray[Any]) -> bool:
     return len(distinct) <= MAX_WHOLE_VALUES and bool((distinct == np.round(distinct)).all())
 
 
-def as_words(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return values as text: whole numbers without a fraction, 0 and 1 of booleans as they are, missing as ``''``."""
+def as_strings(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return values as text: whole numbers without a fraction, booleans as 0 and 1, missing values as ``''``."""
     if values.dtype.kind == "U":
         return values
     missing = missing_mask(values)
@@ -179,7 +239,7 @@ def as_words(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def as_numbers(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Return values as float64, moments as seconds since 1970, what is missing or no number as NaN."""
+    """Return values as float64, timestamps as seconds since 1970, and NaN for what is missing or not a number."""
     if values.dtype.kind == "M":
         seconds = values.astype("datetime64[us]").astype(np.int64) / 1e6
         return np.where(np.isnat(values), np.nan, seconds)
@@ -188,137 +248,51 @@ def as_numbers(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return np.full(len(values), np.nan)
 
 
-FloatArray = npt.NDArray[np.float64]
-
-#: Slices that the search reports.
-MAX_FOUND = 5
-#: Features whose pairs are searched; a pair is two of them.
-MAX_PAIRED_FEATURES = 20
-#: Declared slices that are measured, over all ``by``.
-MAX_DECLARED = 100
-#: Validation rows the search looks at.
-MAX_SEARCHED_ROWS = 50_000
-#: A found slice that shares more than this of its rows with a worse one says nothing new.
-MAX_OVERLAP = 0.7
-#: Standard errors by which a slice must be worse on the validation split to be looked at.
-LEAST_SCORE = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """Some of the rows.
-
-    Parameters
-    ----------
-    name : str
-        In words.
-    conditions : tuple of Condition
-        All of which its rows meet.
-    declared : bool
-        Whether the spec named it; otherwise it was found.
-    floors : mapping of str to float
-        What its metrics have to reach.
-    """
-
-    name: str
-    conditions: tuple[Condition, ...]
-    declared: bool
-    floors: Mapping[str, float]
-
-    def mask(self, columns: Columns, rows: int) -> Mask:
-        """Tell which rows are in it."""
-        inside = np.ones(rows, dtype=np.bool_)
-        for condition in self.conditions:
-            inside &= condition.mask(columns)
-        return inside
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredSlice:
-    """A slice on the holdout.
-
-    Parameters
-    ----------
-    rows : int
-        Of the holdout.
-    measurement : Measurement or None
-        None where there are too few rows.
-    excess : Interval or None
-        Of the mean loss over the other rows'; None where there are too few.
-    mean_excess : float or None
-        The middle of it.
-    """
-
-    slice: Slice
-    rows: int
-    measurement: Measurement | None = None
-    excess: Interval | None = None
-    mean_excess: float | None = None
-
-    @property
-    def is_worse(self) -> bool:
-        """Whether the model is clearly worse on it than on the other rows."""
-        return self.excess is not None and self.excess.low > 0
-
-    def to_dict(self, confidence: float) -> dict[str, Any]:
-        """Return plain JSON."""
-        return {
-            "name": self.slice.name,
-            "declared": self.slice.declared,
-            "columns": [condition.column for condition in self.slice.conditions],
-            "rows": self.rows,
-            "metrics": self.measurement.to_dict(confidence) if self.measurement else None,
-            "excess_loss": self.mean_excess,
-            "excess_low": self.excess.low if self.excess else None,
-            "excess_high": self.excess.high if self.excess else None,
-            "clearly_worse": self.is_worse,
-        }
-
-
 def declared_slices(declared: Sequence[SliceSpec], columns: Columns, schema: TableSchema) -> list[Slice]:
-    """Return the slices that a spec declares, cut from the holdout's own values."""
+    """Return the slices that a spec declares, divided by the holdout's own values."""
     known = {column.name: column for column in schema.columns}
     found: list[Slice] = []
     for spec in declared:
         if spec.where:
-            conditions = tuple(_stated(name, condition, known.get(name)) for name, condition in spec.where.items())
-            name = spec.name or _describe(conditions)
-            found.append(Slice(name, conditions, declared=True, floors=spec.floors))
+            conditions = tuple(
+                _declared_condition(name, condition, known.get(name)) for name, condition in spec.where.items()
+            )
+            found.append(Slice(spec.name or _describe(conditions), conditions, declared=True, floors=spec.floors))
         elif all(name in columns and name in known for name in spec.by):
             divided = [_masked(known[name], conditions_of(known[name], columns[name])) for name in spec.by]
             found += [Slice(_describe(c), c, declared=True, floors=spec.floors) for c in _products(divided)]
     return found[:MAX_DECLARED]
 
 
-def _products(divided: Sequence[Sequence[Condition]]) -> Iterator[tuple[Condition, ...]]:
+def _products(divided: Sequence[Sequence[SliceCondition]]) -> Iterator[tuple[SliceCondition, ...]]:
     if len(divided) == 1:
         yield from ((condition,) for condition in divided[0])
     else:
         yield from ((first, second) for first in divided[0] for second in divided[1])
 
 
-def _stated(name: str, condition: RangeSpec | tuple[str, ...], column: Column | None) -> Condition:
-    """Return a spec's condition; a boolean's words become the 0 and 1 that the data holds."""
-    is_date = column is not None and column.type == "datetime"
+def _declared_condition(name: str, condition: RangeSpec | tuple[str, ...], column: Column | None) -> SliceCondition:
+    """Return a spec's condition; a boolean's strings become the 0 and 1 that the data holds."""
     if isinstance(condition, RangeSpec):
-        return Condition(name, low=condition.minimum, high=condition.maximum, is_date=is_date)
+        is_date = column is not None and column.type == "datetime"
+        return SliceCondition(name, low=condition.minimum, high=condition.maximum, is_date=is_date)
     values = shown = tuple(condition)
     if column is not None and column.type == "boolean":
-        codes = {"false": "0", "true": "1", **{word: code for code, word in boolean_words(column).items()}}
-        values = tuple(codes.get(word.lower(), word) for word in values)
+        codes = {"false": "0", "true": "1", **{label: code for code, label in boolean_labels(column).items()}}
+        values = tuple(codes.get(value.lower(), value) for value in values)
     if column is not None and column.sensitive:
         shown = (MASK,)
-    return Condition(name, values=values, shown=shown)
+    return SliceCondition(name, values=values, shown=shown)
 
 
-def _masked(column: Column, conditions: list[Condition]) -> list[Condition]:
-    """Return conditions that name no value of a sensitive column, only its number."""
+def _masked(column: Column, conditions: list[SliceCondition]) -> list[SliceCondition]:
+    """Replace the values of a sensitive column by numbers."""
     if not column.sensitive:
         return conditions
     return [replace(part, shown=(f"value {number}",)) for number, part in enumerate(conditions, start=1) if part.values]
 
 
-def _describe(conditions: Sequence[Condition]) -> str:
+def _describe(conditions: Sequence[SliceCondition]) -> str:
     return " and ".join(condition.describe() for condition in conditions)
 
 
@@ -327,36 +301,25 @@ def find_worst(
 ) -> list[Slice]:
     """Search the validation split for the slices of one or two features with the largest excess loss.
 
-    Sensitive columns are left out: a slice is named by its values. So are texts, which hardly two rows share.
-
-    Parameters
-    ----------
-    columns : mapping of str to array of shape (n_rows,)
-        The features.
-    losses : array of shape (n_rows,)
-        Of each row.
-    min_rows : int
-        That a slice must have.
-    first : sequence of str, default=()
-        Features to pair first, where there are many: the most important ones.
+    Sensitive columns are left out, because a slice's name has its values; so are texts, which hardly two rows share.
     """
     step = max(1, math.ceil(len(losses) / MAX_SEARCHED_ROWS))
     losses, columns = losses[::step], {name: values[::step] for name, values in columns.items()}
     order = {name: position for position, name in enumerate(first)}
     searched = [column for column in schema.features if column.name in columns and not column.sensitive]
     searched.sort(key=lambda column: order.get(column.name, len(order)))
-    cut = {column.name: conditions_of(column, columns[column.name]) for column in searched}
-    coded = {name: _codes(conditions, columns, len(losses)) for name, conditions in cut.items() if len(conditions) > 1}
+    divided = {column.name: conditions_of(column, columns[column.name]) for column in searched}
+    coded = {name: _codes(parts, columns, len(losses)) for name, parts in divided.items() if len(parts) > 1}
     pairs = combinations(list(coded)[:MAX_PAIRED_FEATURES], 2)
-    scored: list[tuple[float, tuple[Condition, ...]]] = []
+    scored: list[tuple[float, tuple[SliceCondition, ...]]] = []
     for chosen in [*((name,) for name in coded), *pairs]:
-        scored += _scored([cut[name] for name in chosen], [coded[name] for name in chosen], losses, min_rows)
+        scored += _scored([divided[name] for name in chosen], [coded[name] for name in chosen], losses, min_rows)
     scored.sort(key=lambda entry: (-entry[0], len(entry[1])))
     return _distinct(scored, columns, losses)
 
 
-def _codes(conditions: Sequence[Condition], columns: Columns, rows: int) -> npt.NDArray[np.int64]:
-    """Return which of a column's conditions each row meets; one more than there are for none."""
+def _codes(conditions: Sequence[SliceCondition], columns: Columns, rows: int) -> npt.NDArray[np.int64]:
+    """Return the position of the condition that each row meets; their count for none."""
     codes = np.full(rows, len(conditions), dtype=np.int64)
     for position, condition in enumerate(conditions):
         codes[condition.mask(columns)] = position
@@ -364,58 +327,58 @@ def _codes(conditions: Sequence[Condition], columns: Columns, rows: int) -> npt.
 
 
 def _scored(
-    conditions: Sequence[Sequence[Condition]],
+    conditions: Sequence[Sequence[SliceCondition]],
     codes: Sequence[npt.NDArray[np.int64]],
     losses: FloatArray,
     min_rows: int,
-) -> Iterator[tuple[float, tuple[Condition, ...]]]:
+) -> Iterator[tuple[float, tuple[SliceCondition, ...]]]:
     """Yield Welch's statistic of every combination of values that has enough rows and is worse than the rest."""
-    cells, width = codes[0], len(conditions[0]) + 1
+    combined, width = codes[0], len(conditions[0]) + 1
     if len(codes) > 1:
-        cells, width = cells + codes[1] * width, width * (len(conditions[1]) + 1)
-    counts = np.bincount(cells, minlength=width)
-    sums, squares = np.bincount(cells, losses, width), np.bincount(cells, losses**2, width)
+        combined, width = combined + codes[1] * width, width * (len(conditions[1]) + 1)
+    counts = np.bincount(combined, minlength=width)
+    sums, squares = np.bincount(combined, losses, width), np.bincount(combined, losses**2, width)
     rows, total, total_squares = len(losses), losses.sum(), (losses**2).sum()
     enough = np.flatnonzero((counts >= min_rows) & (rows - counts >= min_rows))
-    for cell in enough.tolist():
-        positions = divmod(cell, len(conditions[0]) + 1)[::-1] if len(codes) > 1 else (cell,)
+    for code in enough.tolist():
+        positions = divmod(code, len(conditions[0]) + 1)[::-1] if len(codes) > 1 else (code,)
         if any(position == len(part) for position, part in zip(positions, conditions, strict=True)):
             continue
-        inside = _moments(counts[cell], sums[cell], squares[cell])
-        outside = _moments(rows - counts[cell], total - sums[cell], total_squares - squares[cell])
+        inside = _mean_and_variance(counts[code], sums[code], squares[code])
+        outside = _mean_and_variance(rows - counts[code], total - sums[code], total_squares - squares[code])
         error = math.sqrt(inside[1] + outside[1])
         score = (inside[0] - outside[0]) / error if error > 0 else 0.0
-        if score >= LEAST_SCORE:
+        if score >= MIN_SCORE:
             yield score, tuple(part[position] for position, part in zip(positions, conditions, strict=True))
 
 
-def _moments(rows: int, total: float, squares: float) -> tuple[float, float]:
-    """Return a mean and the variance of it."""
+def _mean_and_variance(rows: int, total: float, squares: float) -> tuple[float, float]:
+    """Return a mean and the variance of that mean."""
     mean = total / rows
     variance = max(0.0, squares / rows - mean**2) * rows / max(1, rows - 1)
     return mean, variance / rows
 
 
 def _distinct(
-    scored: Sequence[tuple[float, tuple[Condition, ...]]], columns: Columns, losses: FloatArray
+    scored: Sequence[tuple[float, tuple[SliceCondition, ...]]], columns: Columns, losses: FloatArray
 ) -> list[Slice]:
-    """Return the worst, leaving out what is nearly another one, or a part of one that is as bad as a whole."""
-    kept: list[tuple[Slice, Mask]] = []
+    """Return the worst, without near duplicates and without parts of a slice that is as bad as a whole."""
+    kept: list[tuple[Slice, RowMask]] = []
     for _, conditions in scored:
         candidate = Slice(_describe(conditions), conditions, declared=False, floors={})
         inside = candidate.mask(columns, len(losses))
-        if all(_overlap(inside, other) <= MAX_OVERLAP and not _within(inside, other, losses) for _, other in kept):
+        if all(_shared(inside, other) <= MAX_SHARED_ROWS and not _within(inside, other, losses) for _, other in kept):
             kept.append((candidate, inside))
         if len(kept) == MAX_FOUND:
             break
     return [candidate for candidate, _ in kept]
 
 
-def _overlap(one: Mask, other: Mask) -> float:
+def _shared(one: RowMask, other: RowMask) -> float:
     return float(np.sum(one & other)) / max(1, int(np.sum(one | other)))
 
 
-def _within(part: Mask, whole: Mask, losses: FloatArray) -> bool:
+def _within(part: RowMask, whole: RowMask, losses: FloatArray) -> bool:
     return not (part & ~whole).any() and bool(losses[part].mean() <= losses[whole].mean() * 1.1)
 
 
@@ -433,8 +396,8 @@ def measure_slices(
 ) -> list[MeasuredSlice]:
     """Measure slices on the holdout; the intervals of their excess hold for all of them together."""
     masks = [part.mask(columns, len(target)) for part in slices]
-    judged = sum(min_rows <= int(mask.sum()) for mask in masks)
-    quantile = NormalDist().inv_cdf(1 - (1 - confidence) / (2 * max(1, judged)))
+    tested = sum(min_rows <= int(mask.sum()) for mask in masks)
+    quantile = NormalDist().inv_cdf(1 - (1 - confidence) / (2 * max(1, tested)))
     measured: list[MeasuredSlice] = []
     for part, mask in zip(slices, masks, strict=True):
         rows = int(mask.sum())
@@ -447,9 +410,9 @@ def measure_slices(
     return measured
 
 
-def _excess(inside: FloatArray, outside: FloatArray, quantile: float) -> tuple[Interval | None, float | None]:
+def _excess(inside: FloatArray, outside: FloatArray, quantile: float) -> tuple[ConfidenceInterval | None, float | None]:
     if min(len(inside), len(outside)) < 2:  # noqa: PLR2004  # a variance needs two
         return None, None
     middle = float(inside.mean() - outside.mean())
     error = math.sqrt(inside.var(ddof=1) / len(inside) + outside.var(ddof=1) / len(outside))
-    return Interval(middle - quantile * error, middle + quantile * error), middle
+    return ConfidenceInterval(middle - quantile * error, middle + quantile * error), middle

@@ -1,1 +1,1 @@
-"""Model metrics: catalogue, computation on weighted rows, bootstrap intervals."""
+"""Metrics of predictions: one record each, computed with numpy alone, with bootstrap intervals."""

@@ -1,14 +1,14 @@
-"""Bootstrap intervals: how sure a holdout lets us be.
+"""Bootstrap confidence intervals of metrics.
 
-Rows are drawn with replacement; one metric's values over the draws make a percentile interval (Efron and Tibshirani,
-*An Introduction to the Bootstrap*, 1993, chapter 13). Every model is measured on the *same* draws, so that the
-difference of two of them is a paired sample: what both find hard cancels out.
+Rows are drawn with replacement; a metric's values over the draws give a percentile interval (Efron and Tibshirani, *An
+Introduction to the Bootstrap*, 1993, chapter 13). All models are measured on the same draws, so the difference of two
+of them is a paired sample.
 """
 
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,35 +18,43 @@ FloatArray = npt.NDArray[np.float64]
 #: From weights of shape (n_draws, n_rows) to values of shape (n_draws,); NaN where the metric is not defined.
 Statistic = Callable[[FloatArray], FloatArray]
 
-Name = TypeVar("Name", bound=Hashable)
+NameT = TypeVar("NameT", bound=Hashable)
 
 DEFAULT_RESAMPLES = 500
-
+#: Fewer draws of a large holdout, whose intervals are narrow anyway, bound the time.
+MIN_RESAMPLES = 200
 #: A draw on which a metric is not defined is left out; with fewer defined draws than this share, there is no interval.
 MIN_DEFINED_SHARE = 0.5
-
-#: Draws of a large holdout, whose intervals are narrow anyway: fewer, so that the time stays bounded.
-MIN_RESAMPLES = 200
 
 _MAX_WEIGHTS = 2_000_000
 _MAX_DRAWN_ROWS = 50_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
-    """From ``low`` to ``high``, both included."""
+class ConfidenceInterval:
+    """A confidence interval with both bounds included."""
 
     low: float
     high: float
 
 
+def weighted_mean(values: FloatArray) -> Statistic:
+    """Return the weighted mean of ``values`` as a statistic."""
+    return lambda weights: np.asarray(weights @ values / weights.sum(axis=1))
+
+
+def mean_loss(row_loss: Callable[[npt.NDArray[Any], npt.NDArray[Any]], FloatArray]) -> Callable[..., Statistic]:
+    """Return the mean of a row loss as a function of target and predictions."""
+    return lambda target, predictions: weighted_mean(row_loss(target, predictions))
+
+
 def resamples_for(rows: int) -> int:
-    """Return how many draws a holdout gets."""
+    """Return the number of draws of a holdout."""
     return int(np.clip(_MAX_DRAWN_ROWS // max(rows, 1), MIN_RESAMPLES, DEFAULT_RESAMPLES))
 
 
 def draw_weights(rows: int, resamples: int, seed: int) -> Iterator[FloatArray]:
-    """Yield how often each row is in each draw, in blocks of shape (n_draws, rows) that fit in memory."""
+    """Yield the count of each row in each draw, in blocks of shape (n_draws, rows) that fit in memory."""
     generator = np.random.default_rng(seed)
     block = max(1, min(resamples, _MAX_WEIGHTS // rows))
     for start in range(0, resamples, block):
@@ -56,18 +64,18 @@ def draw_weights(rows: int, resamples: int, seed: int) -> Iterator[FloatArray]:
 
 
 def bootstrap(
-    statistics: Mapping[Name, Statistic], rows: int, *, seed: int, resamples: int = DEFAULT_RESAMPLES
-) -> dict[Name, FloatArray]:
-    """Measure every statistic on the same draws.
+    statistics: Mapping[NameT, Statistic], rows: int, *, seed: int, resamples: int = DEFAULT_RESAMPLES
+) -> dict[NameT, FloatArray]:
+    """Compute every statistic on the same draws.
 
     Parameters
     ----------
     statistics : mapping to callable
-        By any name; see :mod:`millrace.metrics.weighted`.
+        By any name; see :meth:`millrace.metrics.catalogue.Metric.statistic`.
     rows : int
-        Of the holdout; at least one.
+        Rows of the holdout; at least one.
     seed : int
-        Of the draws.
+        Seed of the draws.
     resamples : int, default=500
         Number of draws.
 
@@ -75,35 +83,32 @@ def bootstrap(
     -------
     dict to float64 array of shape (resamples,)
     """
-    values: dict[Name, list[FloatArray]] = {name: [] for name in statistics}
+    values: dict[NameT, list[FloatArray]] = {name: [] for name in statistics}
     for weights in draw_weights(rows, resamples, seed):
         for name, statistic in statistics.items():
             values[name].append(statistic(weights))
     return {name: np.concatenate(blocks) for name, blocks in values.items()}
 
 
-def percentile_interval(samples: FloatArray, confidence: float) -> Interval | None:
-    """Return the central interval that holds ``confidence`` of the samples.
-
-    None when the metric is not defined on most draws: a holdout with two rows of a class cannot say anything.
-    """
+def percentile_interval(samples: FloatArray, confidence: float) -> ConfidenceInterval | None:
+    """Return the central interval of the samples; None when the metric is not defined on most draws."""
     defined = samples[np.isfinite(samples)]
     if len(defined) == 0 or len(defined) < MIN_DEFINED_SHARE * len(samples):
         return None
     low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(low), float(high))
+    return ConfidenceInterval(float(low), float(high))
 
 
 def gain_interval(
     challenger: FloatArray, other: FloatArray, *, greater_is_better: bool, confidence: float
-) -> Interval | None:
-    """Return the interval of what ``challenger`` gains over ``other`` on the same draws; below zero is a loss."""
+) -> ConfidenceInterval | None:
+    """Return the interval of the gain of ``challenger`` over ``other`` on the same draws; below zero is a loss."""
     gain = challenger - other if greater_is_better else other - challenger
     return percentile_interval(gain, confidence)
 
 
 def wilson(share: float, rows: int, quantile: float) -> tuple[float, float]:
-    """Return Wilson's interval of a share of ``rows``, ``quantile`` standard errors wide on either side (1927)."""
+    """Return Wilson's interval (1927) of a share of ``rows``, ``quantile`` standard errors to either side."""
     z = quantile
     middle = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
     reach = z / (1 + z**2 / rows) * math.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))

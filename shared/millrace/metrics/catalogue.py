@@ -1,60 +1,175 @@
-"""Which metrics there are, and which way is better; :mod:`millrace.metrics.scores` computes them.
+"""The catalogue of metrics: one record holds everything about one of them.
 
-Planning refuses unknown names before anything is fitted, in a function without scikit-learn, so this module must not
-need it.
+To add a metric, write its statistic in :mod:`millrace.metrics.classification` or :mod:`millrace.metrics.regression`,
+add a record here and a row to the table of ``docs/evaluation.md``. Every other list is derived from the records.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from millrace.errors import FieldError, InvalidInputError
-from millrace.schema import Task
+from millrace.metrics.bootstrap import FloatArray, Statistic, mean_loss
+from millrace.metrics.classification import (
+    accuracy,
+    brier_losses,
+    f1,
+    log_losses,
+    macro_f1,
+    pr_auc,
+    roc_auc,
+    roc_auc_ovr,
+    zero_one_losses,
+)
+from millrace.metrics.regression import absolute_errors, error_quantile, r2, rmse, squared_errors
+from millrace.schema import TASKS, Task
+
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric.
+    """A metric of predictions.
 
     Parameters
     ----------
-    name : str
-        As reports, floors and specs name it.
+    name, label : str
+        In specs and documents, and for people.
+    range : tuple of float
+        Least and greatest possible value.
+    statistic_of : callable
+        From targets and float64 predictions to a function of row weights.
+    row_loss : callable
+        From targets and predictions to the loss of each row, for slices.
     greater_is_better : bool
         False for errors and losses.
+    always_defined : bool, default=True
+        False where single-class or constant targets have no value.
+    is_share : bool, default=False
+        Whether it is a share of the rows, which has a Wilson interval.
+    estimated_from : {'probabilities', 'errors'} or None, default=None
+        Basis of the monitor's estimate without ground truth; None where there is no estimate.
     """
 
     name: str
+    label: str
+    tasks: tuple[Task, ...]
+    range: tuple[float, float]
+    statistic_of: Callable[[Array, FloatArray], Statistic]
+    row_loss: Callable[[Array, Array], FloatArray]
+    _: KW_ONLY
     greater_is_better: bool
+    always_defined: bool = True
+    is_share: bool = False
+    estimated_from: Literal["probabilities", "errors"] | None = None
+
+    @property
+    def best(self) -> float:
+        """Value of a perfect model."""
+        return self.range[1] if self.greater_is_better else self.range[0]
+
+    @property
+    def change_is_relative(self) -> bool:
+        """True where a change counts as a share of the value: errors and losses have no common scale."""
+        return not self.greater_is_better
 
     def gain(self, challenger: float, other: float) -> float:
-        """Return by how much ``challenger`` is better than ``other``; negative when it is worse."""
+        """Return the improvement of ``challenger`` over ``other``; negative when it is worse."""
         return challenger - other if self.greater_is_better else other - challenger
 
+    def statistic(self, target: Array, predictions: Array) -> Statistic:
+        """Return the metric of these predictions as a function of row weights.
 
-#: Every task's metrics; the first is its primary one.
-METRICS: dict[Task, tuple[Metric, ...]] = {
-    "binary": (
-        Metric("roc_auc", greater_is_better=True),
-        Metric("pr_auc", greater_is_better=True),
-        Metric("log_loss", greater_is_better=False),
-        Metric("brier", greater_is_better=False),
-        Metric("accuracy", greater_is_better=True),
-        Metric("f1", greater_is_better=True),
-    ),
-    "multiclass": (
-        Metric("log_loss", greater_is_better=False),
-        Metric("brier", greater_is_better=False),
-        Metric("accuracy", greater_is_better=True),
-        Metric("macro_f1", greater_is_better=True),
-        Metric("roc_auc_ovr", greater_is_better=True),
-    ),
-    "regression": (
-        Metric("rmse", greater_is_better=False),
-        Metric("mae", greater_is_better=False),
-        Metric("r2", greater_is_better=True),
-        Metric("error_p50", greater_is_better=False),
-        Metric("error_p90", greater_is_better=False),
-    ),
+        Parameters
+        ----------
+        target : array of shape (n_rows,)
+            Class indices or values.
+        predictions : array of shape (n_rows, n_classes) or (n_rows,)
+            Probabilities in the order of the schema's classes, or values.
+        """
+        return self.statistic_of(target, predictions.astype(np.float64))
+
+    def compute(self, target: Array, predictions: Array) -> float:
+        """Return the metric with every row counted once; NaN where it is not defined.
+
+        Raises
+        ------
+        ValueError
+            When there are no rows, or a prediction is not a finite number.
+        """
+        if not len(target) or not np.isfinite(predictions).all():
+            raise ValueError("a metric needs rows, and finite predictions")
+        return float(self.statistic(target, predictions)(np.ones((1, len(target))))[0])
+
+
+_BINARY: tuple[Task, ...] = ("binary",)
+_MULTICLASS: tuple[Task, ...] = ("multiclass",)
+_CLASSIFICATION: tuple[Task, ...] = ("binary", "multiclass")
+_REGRESSION: tuple[Task, ...] = ("regression",)
+_UNIT, _POSITIVE = (0.0, 1.0), (0.0, float("inf"))
+
+#: A score is better when it is greater; an error or a loss is better when it is less.
+_score = partial(Metric, greater_is_better=True)
+_loss = partial(Metric, greater_is_better=False)
+
+ROC_AUC = _score(
+    "roc_auc", "ROC AUC", _BINARY, _UNIT, roc_auc, log_losses, always_defined=False, estimated_from="probabilities"
+)
+PR_AUC = _score("pr_auc", "PR AUC", _BINARY, _UNIT, pr_auc, log_losses, always_defined=False)
+LOG_LOSS = _loss(
+    "log_loss",
+    "log loss",
+    _CLASSIFICATION,
+    _POSITIVE,
+    mean_loss(log_losses),
+    log_losses,
+    estimated_from="probabilities",
+)
+BRIER = _loss(
+    "brier",
+    "Brier score",
+    _CLASSIFICATION,
+    (0.0, 2.0),
+    mean_loss(brier_losses),
+    brier_losses,
+    estimated_from="probabilities",
+)
+ACCURACY = _score(
+    "accuracy",
+    "accuracy",
+    _CLASSIFICATION,
+    _UNIT,
+    accuracy,
+    zero_one_losses,
+    is_share=True,
+    estimated_from="probabilities",
+)
+F1 = _score("f1", "F1", _BINARY, _UNIT, f1, zero_one_losses, estimated_from="probabilities")
+MACRO_F1 = _score("macro_f1", "macro F1", _MULTICLASS, _UNIT, macro_f1, zero_one_losses)
+ROC_AUC_OVR = _score(
+    "roc_auc_ovr", "ROC AUC, one versus rest", _MULTICLASS, _UNIT, roc_auc_ovr, log_losses, always_defined=False
+)
+RMSE = _loss("rmse", "RMSE", _REGRESSION, _POSITIVE, rmse, squared_errors, estimated_from="errors")
+MAE = _loss("mae", "MAE", _REGRESSION, _POSITIVE, mean_loss(absolute_errors), absolute_errors, estimated_from="errors")
+R2 = _score("r2", "R\N{SUPERSCRIPT TWO}", _REGRESSION, (float("-inf"), 1.0), r2, squared_errors, always_defined=False)
+ERROR_P50 = _loss("error_p50", "median absolute error", _REGRESSION, _POSITIVE, error_quantile(0.5), absolute_errors)
+ERROR_P90 = _loss(
+    "error_p90", "90th percentile of absolute errors", _REGRESSION, _POSITIVE, error_quantile(0.9), absolute_errors
+)
+
+#: Every metric. A task's first is its primary one.
+CATALOGUE: tuple[Metric, ...] = (
+    *(ROC_AUC, PR_AUC, LOG_LOSS, BRIER, ACCURACY, F1, MACRO_F1, ROC_AUC_OVR),
+    *(RMSE, MAE, R2, ERROR_P50, ERROR_P90),
+)
+METRICS: Mapping[Task, tuple[Metric, ...]] = {
+    task: tuple(metric for metric in CATALOGUE if task in metric.tasks) for task in TASKS
 }
+METRICS_BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in CATALOGUE}
 
 
 def get_metric(task: Task, name: str | None, field: str = "primary_metric") -> Metric:
@@ -63,12 +178,18 @@ def get_metric(task: Task, name: str | None, field: str = "primary_metric") -> M
     Raises
     ------
     InvalidInputError
-        When the task has no such metric; lists those it has. ``field`` says where in the spec it stood.
+        When the task has no such metric; lists those it has, under the spec's ``field``.
     """
-    known = {metric.name: metric for metric in METRICS[task]}
     if name is None:
         return METRICS[task][0]
+    known = {metric.name: metric for metric in METRICS[task]}
     if name not in known:
-        fault = FieldError(field, f"known for {task} are: {', '.join(known)}")
-        raise InvalidInputError(f"{name!r} is no metric; {fault.message}", [fault])
+        fault = FieldError(field, f"the metrics of a {task} task are: {', '.join(known)}")
+        raise InvalidInputError(f"unknown metric {name!r}; {fault.message}", [fault])
     return known[name]
+
+
+def compute_metrics(task: Task, target: Array, predictions: Array) -> dict[str, float]:
+    """Return every metric of the task that is defined on these rows, by name; see :meth:`Metric.compute`."""
+    values = {metric.name: metric.compute(target, predictions) for metric in METRICS[task]}
+    return {name: value for name, value in values.items() if np.isfinite(value)}

@@ -1,4 +1,4 @@
-"""How much is tried, and what it may cost."""
+"""Spec of a search, of the evaluation and of the promotion gate."""
 
 from typing import Annotated, Any, Literal
 
@@ -7,13 +7,14 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from millrace.spec.base import SpecPart
 from millrace.spec.data import Number, Word
 
-#: Trials of one run at most; the state machine's payload names each of them.
+#: Trials of one run; the state machine's payload names each of them.
 MAX_TRIALS = 200
-#: Workers at once at most; an inline Map state runs no more.
+#: Workers at once; an inline Map state runs no more.
 MAX_CONCURRENCY = 40
-#: Rounds of successive halving at most.
+#: Rounds of successive halving.
 MAX_ROUNDS = 3
 MAX_FOLDS = 10
+MAX_SLICES = 50
 
 #: A value, or a list of numbers as a network's layers are.
 ParameterValue = str | bool | int | float | None | tuple[int, ...]
@@ -21,12 +22,12 @@ ParameterValue = str | bool | int | float | None | tuple[int, ...]
 
 def _check_not_empty(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
     if values == ():
-        raise ValueError("names no value at all")
+        raise ValueError("has no value")
     return values
 
 
 class ParameterRange(SpecPart):
-    """What may be tried of one parameter: some values, or a range.
+    """Values or range of one parameter.
 
     Parameters
     ----------
@@ -44,33 +45,33 @@ class ParameterRange(SpecPart):
     def _one_or_the_other(self) -> "ParameterRange":
         ranged = self.low is not None or self.high is not None
         if ranged == (self.values is not None):
-            raise ValueError("say either values, or low and high")
+            raise ValueError("needs either values, or low and high")
         if ranged and (self.low is None or self.high is None or self.low > self.high):
             raise ValueError("a range needs both low and high, in this order")
         return self
 
 
 class TrainingSpec(SpecPart):
-    """How candidates are searched: how many trials, how many at once, and what they may cost.
+    """Trials, concurrency and budget of a search.
 
     Parameters
     ----------
     trials : int or None, default=None
         Trials of a run; None takes :data:`millrace.training.search_plan.DEFAULT_TRIALS`.
     max_concurrency : int or None, default=None
-        Workers at once; None takes what the stack was deployed with.
+        Workers at once; None takes the stack's parameter.
     max_seconds : float or None, default=None
-        Time budget: no trial is started later than this after planning.
+        Time budget: no trial starts later than this after planning.
     max_cost_usd : float or None, default=None
-        Cost budget: no trial is started when those that have ended cost this much by Lambda's list price.
+        Cost budget: no trial starts when those that have ended cost this much by Lambda's list price.
     rounds : int or None, default=None
         Rounds of successive halving; None takes one, two or three by the number of rows.
     folds : int or None, default=None
         Cross-validation folds that rank trials, 1 for the validation split alone; None takes folds where rows are few.
     max_rows : int or None, default=None
-        Rows to train on at most; more are sampled, and every record says so.
+        Most training rows; more are sampled, and every record says so.
     parameters : dict of str to dict of str to ParameterRange, default={}
-        What is tried instead of the search space's own ranges, by candidate and parameter.
+        Ranges that override the search space's own, by candidate and parameter.
     """
 
     trials: Annotated[int, Field(ge=1, le=MAX_TRIALS)] | None = None
@@ -83,17 +84,8 @@ class TrainingSpec(SpecPart):
     parameters: dict[str, dict[str, ParameterRange]] = Field(default_factory=dict)
 
 
-MAX_SLICES = 50
-
-
 class RangeSpec(SpecPart):
-    """A range of a number; seconds since 1970 for datetimes.
-
-    Parameters
-    ----------
-    minimum, maximum : float or None, default=None
-        Both included; at least one is needed.
-    """
+    """Range of a number, both ends included; seconds since 1970 for datetimes."""
 
     minimum: Number | None = None
     maximum: Number | None = None
@@ -111,13 +103,13 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, dict | list | tuple | RangeSpec) else [value]
 
 
-Condition = Annotated[
+ConditionSpec = Annotated[
     RangeSpec | Annotated[tuple[Word, ...], Field(min_length=1, max_length=1_000)], BeforeValidator(_as_list)
 ]
 
 
 class SliceSpec(SpecPart):
-    """A part of the rows whose quality is told on its own: ``by`` columns, or ``where`` a condition holds.
+    """Part of the rows that is evaluated on its own: ``by`` columns, or ``where`` conditions hold.
 
     Parameters
     ----------
@@ -126,18 +118,18 @@ class SliceSpec(SpecPart):
     where : dict of str to condition, default={}
         By column: one value, a list of values, or ``{minimum: ..., maximum: ...}``. All must hold.
     name : str, default=""
-        What the slice of ``where`` is called; by default its conditions.
+        Name of the slice of ``where``; by default its conditions.
     floors : dict of str to float, default={}
         Least value of a metric on each of these slices (greatest, for errors and losses), beside ``gate.slice_floors``.
     """
 
     by: Annotated[tuple[str, ...], Field(max_length=2)] = ()
-    where: Annotated[dict[str, Condition], Field(max_length=10)] = Field(default_factory=dict)
+    where: Annotated[dict[str, ConditionSpec], Field(max_length=10)] = Field(default_factory=dict)
     name: Annotated[str, Field(max_length=100)] = ""
     floors: dict[str, Number] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _says_one_thing(self) -> "SliceSpec":
+    def _either_by_or_where(self) -> "SliceSpec":
         if bool(self.by) == bool(self.where):
             raise ValueError("a slice is either by columns, or where a condition holds")
         if len(set(self.by)) < len(self.by):
@@ -151,38 +143,30 @@ class SliceSpec(SpecPart):
 
 
 class CostSpec(SpecPart):
-    """What a wrong decision costs, in any unit; only the ratio matters.
-
-    Parameters
-    ----------
-    false_positive : float, default=1.0
-        Of acting on a row that is not of the positive class.
-    false_negative : float, default=1.0
-        Of not acting on one that is.
-    """
+    """Cost of a false positive and of a false negative, in any unit; only the ratio matters."""
 
     false_positive: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
     false_negative: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
 
 
 class EvaluationSpec(SpecPart):
-    """How a model is examined on its holdout.
+    """Evaluation of a model on its holdout.
 
     Parameters
     ----------
     costs : CostSpec or None, default=None
-        Of a binary task's wrong decisions. With them a threshold is chosen, on the validation split; without, the
-        likelier class is the decision.
+        Costs of a binary task's wrong decisions. With them a threshold is chosen on the validation split; without, the
+        likelier class is predicted.
     slices : tuple of SliceSpec, default=()
-        Parts of the rows to tell of on their own.
+        Parts of the rows that are evaluated on their own.
     min_slice_rows : int, default=30
-        Holdout rows below which nothing is concluded of a slice or a group.
+        Fewest holdout rows of a slice or a group that is evaluated.
     learning_curve : bool, default=True
         Whether the winner is fitted again on shares of the rows, where that is quick.
     importance_seconds : float, default=60.0
-        What permutation importance may take; features that do not fit in are named.
+        Time budget of permutation importance; features that do not fit in are named.
     learning_curve_seconds : float, default=60.0
-        What the refits of the learning curve may take.
+        Time budget of the learning curve.
     """
 
     costs: CostSpec | None = None
@@ -194,7 +178,7 @@ class EvaluationSpec(SpecPart):
 
 
 class GateSpec(SpecPart):
-    """What a challenger must show before it may serve.
+    """Requirements of the promotion gate.
 
     Parameters
     ----------
@@ -203,15 +187,13 @@ class GateSpec(SpecPart):
     confidence : float, default=0.95
         Of the paired bootstrap interval that compares challenger and champion.
     champion_rule : {'not_worse', 'better'}, default='not_worse'
-        What replaces a champion: a challenger that is not clearly worse, or only one that is clearly better.
+        Whether a challenger must be not clearly worse than the champion, or clearly better.
     max_model_bytes : int, default=100_000_000
-        Largest ONNX file that may serve.
+        Largest ONNX file.
     slice_floors : dict of str to float, default={}
         Least value of a metric (greatest, for errors and losses) on every slice that ``evaluation.slices`` declares.
-    max_row_milliseconds : float or None, default=100.0
-        What scoring one row may take at the 95th percentile; None for no limit.
-    max_batch_milliseconds : float or None, default=5_000.0
-        What scoring 1,000 rows at once may take at the 95th percentile; None for no limit.
+    max_row_milliseconds, max_batch_milliseconds : float or None, default=100.0 and 5_000.0
+        Limits of the 95th percentile of scoring one row and 1,000 rows; None for no limit.
     """
 
     floors: dict[str, float] = Field(default_factory=dict)

@@ -1,1 +1,1 @@
-"""The second stage: candidates are planned, fitted and exported to ONNX."""
+"""The second stage: plan, fit and export candidates."""

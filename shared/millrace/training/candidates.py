@@ -1,11 +1,12 @@
-"""The candidates: how the estimators of :mod:`millrace.training.search_space` are built.
+"""The candidates: estimators of the search spaces in :mod:`millrace.training.search_space`.
 
-Only estimators whose ONNX form is known to be exact may stand here. Adding one takes an entry in :data:`CANDIDATES`
-and one in the search space; the behaviour suite ``tests/unit/training/test_candidate_behaviour.py`` then runs over it.
+Only estimators whose ONNX form is known to be exact are candidates. To add one, write an entry in :data:`CANDIDATES`
+and one in the search space; ``tests/unit/training/test_candidate_behaviour.py`` then runs over it.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sklearn.dummy import DummyClassifier, DummyRegressor
@@ -27,98 +28,68 @@ from millrace.training.estimators import NeighboursClassifier, NeighboursRegress
 from millrace.training.preprocessing import Encoding, build_preprocessor
 from millrace.training.search_space import select_search_spaces
 
-#: Builds an unfitted estimator of a task from parameters and a seed.
-EstimatorFactory = Callable[[Task, Mapping[str, Any], int], Any]
+EstimatorFactory = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One kind of model that competes in a run.
+    """A kind of model that competes in a run.
 
     Parameters
     ----------
     name : str
-        Of its search space.
+        Name of its search space.
     encoding : Encoding
-        The preprocessing it needs.
-    build_estimator : callable
-        From task, parameters and seed to an unfitted estimator.
+        Preprocessing of its estimators.
+    classifier, regressor : callable or None
+        From parameters to an unfitted estimator; None for a task that its search space does not name.
+    seeded : bool, default=True
+        Whether they take a ``random_state``.
     """
 
     name: str
     encoding: Encoding
-    build_estimator: EstimatorFactory
+    classifier: EstimatorFactory | None
+    regressor: EstimatorFactory | None
+    seeded: bool = True
 
     def build(self, task: Task, features: FeatureMatrix, parameters: Mapping[str, Any], seed: int) -> Pipeline:
-        """Build the unfitted pipeline of a trial.
-
-        Parameters
-        ----------
-        task : Task
-            One that its search space names.
-        features : FeatureMatrix
-            Of the training split.
-        parameters : mapping
-            Of the estimator.
-        seed : int
-            Of every random choice while fitting.
-        """
+        """Build the unfitted pipeline of a trial from the features of the training split."""
+        factory = self.regressor if task == "regression" else self.classifier
+        assert factory is not None  # noqa: S101  # its search space names no other task
+        random = {"random_state": seed} if self.seeded else {}
         steps = [
             ("preprocess", build_preprocessor(self.encoding, features, task=task, seed=seed)),
-            ("estimator", self.build_estimator(task, parameters, seed)),
+            ("estimator", factory(**random, **parameters)),
         ]
         return Pipeline(steps)
-
-
-def _baseline(task: Task, _parameters: Mapping[str, Any], _seed: int) -> Any:
-    return DummyRegressor(strategy="mean") if task == "regression" else DummyClassifier(strategy="prior")
-
-
-def _logistic_regression(_task: Task, parameters: Mapping[str, Any], seed: int) -> Any:
-    return LogisticRegression(random_state=seed, **parameters)
-
-
-def _ridge(_task: Task, parameters: Mapping[str, Any], seed: int) -> Any:
-    return Ridge(random_state=seed, **parameters)
-
-
-def _random_forest(task: Task, parameters: Mapping[str, Any], seed: int) -> Any:
-    estimator = RandomForestRegressor if task == "regression" else RandomForestClassifier
-    return estimator(n_jobs=1, random_state=seed, **parameters)
-
-
-def _extra_trees(task: Task, parameters: Mapping[str, Any], seed: int) -> Any:
-    estimator = ExtraTreesRegressor if task == "regression" else ExtraTreesClassifier
-    return estimator(n_jobs=1, random_state=seed, **parameters)
-
-
-def _hist_gradient_boosting(task: Task, parameters: Mapping[str, Any], seed: int) -> Any:
-    estimator = HistGradientBoostingRegressor if task == "regression" else HistGradientBoostingClassifier
-    return estimator(random_state=seed, **parameters)
-
-
-def _neural_network(task: Task, parameters: Mapping[str, Any], seed: int) -> Any:
-    estimator = ScaledMLPRegressor if task == "regression" else MLPClassifier
-    return estimator(random_state=seed, **parameters)
-
-
-def _nearest_neighbours(task: Task, parameters: Mapping[str, Any], _seed: int) -> Any:
-    estimator = NeighboursRegressor if task == "regression" else NeighboursClassifier
-    return estimator(**parameters)
 
 
 #: By name; every candidate of the search space is here.
 CANDIDATES: Mapping[str, Candidate] = {
     candidate.name: candidate
     for candidate in (
-        Candidate("baseline", "native", _baseline),
-        Candidate("logistic_regression", "scaled", _logistic_regression),
-        Candidate("ridge", "scaled", _ridge),
-        Candidate("hist_gradient_boosting", "native", _hist_gradient_boosting),
-        Candidate("random_forest", "imputed", _random_forest),
-        Candidate("extra_trees", "imputed", _extra_trees),
-        Candidate("neural_network", "scaled", _neural_network),
-        Candidate("nearest_neighbours", "scaled", _nearest_neighbours),
+        Candidate(
+            "baseline",
+            "native",
+            partial(DummyClassifier, strategy="prior"),
+            partial(DummyRegressor, strategy="mean"),
+            seeded=False,
+        ),
+        Candidate("logistic_regression", "scaled", LogisticRegression, None),
+        Candidate("ridge", "scaled", None, Ridge),
+        Candidate("hist_gradient_boosting", "native", HistGradientBoostingClassifier, HistGradientBoostingRegressor),
+        Candidate(
+            "random_forest",
+            "imputed",
+            partial(RandomForestClassifier, n_jobs=1),
+            partial(RandomForestRegressor, n_jobs=1),
+        ),
+        Candidate(
+            "extra_trees", "imputed", partial(ExtraTreesClassifier, n_jobs=1), partial(ExtraTreesRegressor, n_jobs=1)
+        ),
+        Candidate("neural_network", "scaled", MLPClassifier, ScaledMLPRegressor),
+        Candidate("nearest_neighbours", "scaled", NeighboursClassifier, NeighboursRegressor, seeded=False),
     )
 }
 

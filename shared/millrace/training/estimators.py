@@ -1,9 +1,9 @@
-"""Nearest neighbours whose answer does not hang on ties.
+"""Estimators with an exact ONNX form: kernel nearest neighbours, and a network for a target of any scale.
 
-scikit-learn's neighbours take exactly ``k`` rows, and where several are equally far (as rows of categories are) it
-and ONNX Runtime take different ones. Here a neighbour's weight falls to nothing at the distance of the ``k+1``-th,
-so it does not matter which of equals is counted: the Epanechnikov kernel with nearest-neighbour bandwidth (Hastie,
-Tibshirani and Friedman, *The Elements of Statistical Learning*, 2009, section 6.1).
+scikit-learn's neighbours take exactly ``k`` rows, and where several are equally far (as rows of categories are) it and
+ONNX Runtime take different ones. Here a neighbour's weight falls to zero at the distance of the ``k+1``-th, so ties do
+not matter: the Epanechnikov kernel with nearest-neighbour bandwidth (Hastie, Tibshirani and Friedman, *The Elements of
+Statistical Learning*, 2009, section 6.1).
 """
 
 from typing import Any, Self
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.neural_network import MLPRegressor
 
-#: Added to the squared bandwidth: rows at distance zero all count alike, whatever rounding makes of zero.
+#: Added to the squared bandwidth, so that rows at distance zero count alike in spite of rounding.
 SMOOTHING = 1e-2
 
 #: Standardised values are cut here, so that one extreme number does not make all rows equally far.
@@ -24,12 +24,12 @@ BLOCK_ROWS = 1_024
 
 
 class _KernelNeighbours(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
-    """What classification and regression share; ``outcomes_`` is what neighbours are averaged over."""
+    """Base of both tasks; ``outcomes_`` are the values that are averaged over neighbours."""
 
     def __init__(self, n_neighbours: int = 15) -> None:
         self.n_neighbours = n_neighbours
 
-    def _remember(self, rows: npt.NDArray[Any], outcomes: npt.NDArray[Any]) -> None:
+    def _store(self, rows: npt.NDArray[Any], outcomes: npt.NDArray[Any]) -> None:
         self.rows_ = np.clip(rows, -MAX_DEVIATION, MAX_DEVIATION).astype(np.float64)
         self.outcomes_ = outcomes.astype(np.float64)
         self.n_features_in_ = rows.shape[1]
@@ -51,18 +51,12 @@ class _KernelNeighbours(BaseEstimator):  # type: ignore[misc]  # scikit-learn sh
 
 
 class NeighboursClassifier(ClassifierMixin, _KernelNeighbours):  # type: ignore[misc]  # as above
-    """Shares of classes among a row's neighbours.
-
-    Parameters
-    ----------
-    n_neighbours : int, default=15
-        Neighbours that count, the nearer the more.
-    """
+    """Weighted shares of classes among the ``n_neighbours`` nearest rows."""
 
     def fit(self, rows: npt.NDArray[Any], target: npt.NDArray[Any]) -> Self:
-        """Remember the rows."""
+        """Store the rows."""
         self.classes_, positions = np.unique(target, return_inverse=True)
-        self._remember(rows, np.eye(len(self.classes_))[positions])
+        self._store(rows, np.eye(len(self.classes_))[positions])
         return self
 
     def predict_proba(self, rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -75,17 +69,11 @@ class NeighboursClassifier(ClassifierMixin, _KernelNeighbours):  # type: ignore[
 
 
 class NeighboursRegressor(RegressorMixin, _KernelNeighbours):  # type: ignore[misc]  # as above
-    """Mean of a row's neighbours.
-
-    Parameters
-    ----------
-    n_neighbours : int, default=15
-        Neighbours that count, the nearer the more.
-    """
+    """Weighted mean of the ``n_neighbours`` nearest rows."""
 
     def fit(self, rows: npt.NDArray[Any], target: npt.NDArray[Any]) -> Self:
-        """Remember the rows."""
-        self._remember(rows, np.asarray(target, dtype=np.float64)[:, None])
+        """Store the rows."""
+        self._store(rows, np.asarray(target, dtype=np.float64)[:, None])
         return self
 
     def predict(self, rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -96,8 +84,8 @@ class NeighboursRegressor(RegressorMixin, _KernelNeighbours):  # type: ignore[mi
 class ScaledMLPRegressor(MLPRegressor):  # type: ignore[misc]  # scikit-learn ships no types
     """scikit-learn's network, fitted on a standardised target whose scale then goes into the last layer.
 
-    Its steps and its penalty are made for targets of about one; a price in cents would never be reached. The last
-    layer is linear, so taking the scale into it is exact, and the ONNX form needs nothing more.
+    Its steps and its penalty are made for targets of about one. The last layer is linear, so scaling it is exact, and
+    the ONNX form needs no further node.
     """
 
     def fit(self, rows: npt.NDArray[Any], target: npt.NDArray[Any]) -> Self:

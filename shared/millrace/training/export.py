@@ -1,10 +1,9 @@
-"""From a fitted pipeline to ONNX, and the proof that both answer alike.
+"""Export of a fitted pipeline to ONNX, and the parity check of the two.
 
-Some conversions are silently wrong, so no model is believed: :func:`check_parity` compares the two on real rows
-and on rows made to be difficult, for every trial.
+Some conversions are silently wrong, so :func:`check_parity` compares both on real rows and on perturbed ones, for every
+trial.
 """
 
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -46,6 +45,7 @@ from millrace.training.estimators import (
     ScaledMLPRegressor,
 )
 from millrace.training.preprocessing import FeatureTable
+from millrace.training.trial_record import ParityReport
 
 _ROW_AXIS = np.array([1], dtype=np.int64)
 
@@ -61,7 +61,7 @@ def _regressor_shapes(operator: Any) -> None:
 
 
 def _emit(scope: Any, operator: Any, container: Any, values: Any) -> None:
-    """Make ``values``, a node of shape (n_rows, k), the operator's outputs; of a classifier, with the label first."""
+    """Make ``values``, a node of shape (n_rows, k), the operator's outputs; a classifier has the label first."""
     version = container.target_opset
     if len(operator.outputs) == 1:
         OnnxIdentity(values, op_version=version, output_names=operator.outputs[:1]).add_to(scope, container)
@@ -72,19 +72,19 @@ def _emit(scope: Any, operator: Any, container: Any, values: Any) -> None:
 
 
 def _convert_baseline(scope: Any, operator: Any, container: Any) -> None:
-    """Repeat what the baseline always says, once a row."""
+    """Repeat the baseline's constant prediction for every row."""
     model, version = operator.raw_operator, container.target_opset
-    answer = model.class_prior_ if isinstance(model, DummyClassifier) else model.constant_
-    answer = np.asarray(answer, dtype=np.float32).reshape(1, -1)
+    constant = model.class_prior_ if isinstance(model, DummyClassifier) else model.constant_
+    constant = np.asarray(constant, dtype=np.float32).reshape(1, -1)
     rows = OnnxGather(
         OnnxShape(operator.inputs[0], op_version=version), np.array([0], dtype=np.int64), op_version=version
     )
-    shape = OnnxConcat(rows, np.array([answer.shape[1]], dtype=np.int64), axis=0, op_version=version)
-    _emit(scope, operator, container, OnnxExpand(answer, shape, op_version=version))
+    shape = OnnxConcat(rows, np.array([constant.shape[1]], dtype=np.int64), axis=0, op_version=version)
+    _emit(scope, operator, container, OnnxExpand(constant, shape, op_version=version))
 
 
 def _convert_neighbours(scope: Any, operator: Any, container: Any) -> None:
-    """Write :meth:`millrace.training.estimators._KernelNeighbours._average_block`, in float64 as it is there."""
+    """Convert ``_KernelNeighbours._average_block``, in float64 as it is there."""
     model, version = operator.raw_operator, container.target_opset
 
     def node(make: Any, *inputs: Any, **attributes: Any) -> Any:
@@ -120,7 +120,7 @@ for _regressor, _writer in (
 
 LABEL_OUTPUT = "label"
 
-#: Operator sets that ONNX Runtime has long known; raised on purpose, not by an upgrade of the converter.
+#: Operator sets of ONNX; raised on purpose, not by an upgrade of the converter.
 TARGET_OPSET = {"": 17, "ai.onnx.ml": 3}
 
 #: Largest difference of a probability. float32 rounding makes about 1e-6; a row on the wrong side of a split, 1e-2.
@@ -129,7 +129,7 @@ PROBABILITY_TOLERANCE = 1e-4
 #: Largest difference of a regression value, as a share of its size or of the values' spread, whichever is larger.
 VALUE_TOLERANCE = 1e-4
 
-#: Rows compared at most, before they are perturbed; enough to meet every part of a model.
+#: Rows compared, before they are perturbed; enough to reach every part of a model.
 MAX_PARITY_ROWS = 5_000
 
 #: Extreme numbers are this many times the largest of their column.
@@ -138,41 +138,8 @@ EXTREME_FACTOR = 1_000.0
 UNSEEN_STRING = "\N{REPLACEMENT CHARACTER} never seen in training"
 
 
-@dataclass(frozen=True, slots=True)
-class ParityReport:
-    """How far the ONNX model's answers are from the estimator's.
-
-    Parameters
-    ----------
-    max_probability_difference : float
-        Over all rows and classes; for regression, of the values, relative to their size or spread.
-    label_mismatches : int
-        Rows whose most probable class differs although their probabilities do not tie; 0 for regression.
-    rows : int
-        Rows compared.
-    passed : bool
-        Whether the two may be taken for the same model.
-    """
-
-    max_probability_difference: float
-    label_mismatches: int
-    rows: int
-    passed: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON."""
-        return asdict(self)
-
-
 def export_onnx(pipeline: Pipeline, features: FeatureMatrix, task: Task) -> bytes:
     """Convert a fitted pipeline; the same pipeline always gives the same bytes.
-
-    Parameters
-    ----------
-    pipeline : Pipeline
-        Fitted on a :class:`FeatureTable`.
-    features : FeatureMatrix
-        For the widths of the two inputs; one of width 0 is left out.
 
     Raises
     ------
@@ -194,7 +161,14 @@ def export_onnx(pipeline: Pipeline, features: FeatureMatrix, task: Task) -> byte
         ]
     round_thresholds_down(pipeline[-1])
     try:
-        model = _convert(pipeline, inputs, outputs, options)
+        model = convert_sklearn(
+            pipeline,
+            name="millrace",  # the default is a random name, which would make every artifact unique
+            initial_types=inputs,
+            final_types=outputs,
+            options=options,
+            target_opset=TARGET_OPSET,
+        )
     except (RuntimeError, NotImplementedError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelExportError(f"{type(pipeline[-1]).__name__} could not be converted to ONNX") from error
     return bytes(model.SerializeToString())
@@ -205,7 +179,7 @@ def round_thresholds_down(estimator: Any) -> None:
 
     A split lies in the middle between two values, as float64. Where those are neighbours in float32 (Unix times are
     128 seconds apart there), the converter's rounding to the nearest may reach the upper one and send its rows the
-    other way. For float32 rows ``x <= t`` is the same as ``x <= floor(t)``, so the estimator's answers do not change.
+    other way. For float32 rows ``x <= t`` is the same as ``x <= floor(t)``, so the estimator's predictions stay.
     """
     for iteration in getattr(estimator, "_predictors", ()):
         for tree in iteration:
@@ -216,17 +190,6 @@ def round_thresholds_down(estimator: Any) -> None:
             tree.nodes["num_threshold"] = np.where(nearest > exact, below, nearest)
 
 
-def _convert(pipeline: Pipeline, inputs: list[Any], outputs: list[Any], options: dict[int, Any] | None) -> Any:
-    return convert_sklearn(
-        pipeline,
-        name="millrace",  # the default is a random name, which would make every artifact unique
-        initial_types=inputs,
-        final_types=outputs,
-        options=options,
-        target_opset=TARGET_OPSET,
-    )
-
-
 def predict_estimator(pipeline: Pipeline, features: FeatureMatrix, task: Task) -> npt.NDArray[Any]:
     """Return the estimator's own probabilities (n_rows, n_classes), or values (n_rows,) for regression."""
     table = FeatureTable(features)
@@ -234,17 +197,7 @@ def predict_estimator(pipeline: Pipeline, features: FeatureMatrix, task: Task) -
 
 
 def check_parity(pipeline: Pipeline, onnx_model: OnnxModel, features: FeatureMatrix) -> ParityReport:
-    """Compare both forms of a model on ``features`` and on perturbed copies of them.
-
-    Parameters
-    ----------
-    pipeline : Pipeline
-        The fitted estimator.
-    onnx_model : OnnxModel
-        Its ONNX form, as it will serve.
-    features : FeatureMatrix
-        Rows the estimator was not fitted on; the first :data:`MAX_PARITY_ROWS` are used.
-    """
+    """Compare a fitted estimator and its ONNX form on ``features`` and on perturbed copies of them."""
     task = onnx_model.schema.task
     rows = perturbed(features.take(np.arange(min(len(features), MAX_PARITY_ROWS))))
     expected = predict_estimator(pipeline, rows, task).astype(np.float64)
@@ -263,7 +216,7 @@ def check_parity(pipeline: Pipeline, onnx_model: OnnxModel, features: FeatureMat
 
 
 def _label_mismatches(expected: npt.NDArray[Any], actual: npt.NDArray[Any]) -> int:
-    """Count rows whose labels differ, but for rows whose two best classes tie within rounding."""
+    """Count rows whose labels differ, except where the two best classes tie within rounding."""
     ordered = np.sort(expected, axis=1)
     tie = ordered[:, -1] - ordered[:, -2] <= PROBABILITY_TOLERANCE
     return int(np.sum((expected.argmax(axis=1) != actual.argmax(axis=1)) & ~tie))
@@ -273,10 +226,7 @@ _COPIES = 4
 
 
 def perturbed(features: FeatureMatrix) -> FeatureMatrix:
-    """Return the rows, and three copies: with missing values, with extreme numbers, with unseen strings.
-
-    In each copy one column a row is changed, in turn, so that the rest of the row stays as it was.
-    """
+    """Return the rows and three copies with missing values, extreme numbers and unseen strings, one column per row."""
     numbers = np.tile(features.numbers, (_COPIES, 1))
     strings = np.tile(features.strings.astype(object), (_COPIES, 1))
     rows = np.arange(len(features))

@@ -1,4 +1,4 @@
-"""Fitting one candidate: the pipeline, its ONNX form, the proof that both agree, and what it is worth."""
+"""Fitting of one candidate: pipeline, ONNX form, parity check and metrics."""
 
 import warnings
 from collections.abc import Mapping
@@ -15,12 +15,13 @@ from millrace.entities import Trial
 from millrace.errors import ModelExportError, TrainingFailedError
 from millrace.features import FeatureMatrix
 from millrace.hashing import split_mix64
-from millrace.metrics.scores import compute_metrics
+from millrace.metrics.catalogue import compute_metrics
 from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
 from millrace.training.candidates import get_candidate
-from millrace.training.export import ParityReport, check_parity, export_onnx, predict_estimator
+from millrace.training.export import check_parity, export_onnx, predict_estimator
 from millrace.training.preprocessing import FeatureTable
+from millrace.training.trial_record import ParityReport
 
 Rows = npt.NDArray[np.int64]
 
@@ -28,15 +29,10 @@ Rows = npt.NDArray[np.int64]
 MIN_CLASS_ROWS = 3
 
 
-def sample_rows(row_ids: npt.NDArray[np.uint64], classes: npt.NDArray[np.int64], rows: int, seed: int) -> Rows:
+def sample_positions(row_ids: npt.NDArray[np.uint64], classes: npt.NDArray[np.int64], rows: int, seed: int) -> Rows:
     """Return the positions of about ``rows`` rows, ascending.
 
     Each class keeps its share, and at least :data:`MIN_CLASS_ROWS` rows. A smaller sample lies inside a larger one.
-
-    Parameters
-    ----------
-    classes : int64 array of shape (n_rows,)
-        All alike for regression.
     """
     if rows >= len(row_ids):
         return np.arange(len(row_ids))
@@ -52,7 +48,7 @@ def sample_rows(row_ids: npt.NDArray[np.uint64], classes: npt.NDArray[np.int64],
 def assign_folds(
     row_ids: npt.NDArray[np.uint64], classes: npt.NDArray[np.int64], folds: int, seed: int
 ) -> npt.NDArray[np.int64]:
-    """Return the fold of each row, from 0; each class is dealt out evenly, and rows with one id share a fold."""
+    """Return the fold of each row, from 0; each class is divided evenly, and rows with one id share a fold."""
     ids, first, inverse = np.unique(row_ids, return_index=True, return_inverse=True)
     order = np.argsort(split_mix64(ids, seed), kind="stable")
     of_id = np.empty(len(ids), dtype=np.int64)
@@ -70,7 +66,7 @@ MAX_THREADS = 1
 
 @dataclass(frozen=True, slots=True)
 class FittedTrial:
-    """What fitting a trial gave.
+    """The result of fitting a trial.
 
     Parameters
     ----------
@@ -78,10 +74,8 @@ class FittedTrial:
         The model as it serves.
     estimator_bytes : bytes
         The scikit-learn pipeline, by skops, for people who want it back; nothing in the system loads it.
-    parity : ParityReport
-        Of the two.
     metrics : mapping of str to float
-        What ranks the trial: the mean over the folds, or with one fold the metrics on the validation split.
+        What ranks the trial: the mean over the folds, or with one fold the validation metrics.
     validation_metrics : mapping of str to float
         Of the ONNX model on the validation split.
     fold_metrics : tuple of mapping of str to float
@@ -100,17 +94,17 @@ class FittedTrial:
 
 
 def fit_trial(trial: Trial, schema: TableSchema, train: PreparedSplit, validation: PreparedSplit) -> FittedTrial:
-    """Fit on ``train``; export; compare and measure on ``validation``, or rank by folds of both.
+    """Fit on ``train``, export, compare and measure on ``validation``, and measure folds of both.
 
     Raises
     ------
     TrainingFailedError
-        When the training split cannot teach this candidate.
+        When the candidate cannot be fitted on the training split.
     ModelExportError
-        When there is no ONNX form, or one that answers differently.
+        When there is no ONNX form, or one that predicts differently.
     """
     for name, split in (("training", train), ("validation", validation)):
-        _insist_on_values(name, split)
+        _check_values(name, split)
     with threadpool_limits(MAX_THREADS):
         pipeline, kinds = fit_pipeline(trial, schema, train)
         onnx_bytes = export_onnx(pipeline, train.features, schema.task)
@@ -147,10 +141,10 @@ def measure_folds(
 ) -> tuple[Mapping[str, float], ...]:
     """Return the metrics of each fold of the training and validation rows, by a model fitted on the other folds.
 
-    The estimators are measured, not their ONNX forms: each candidate is exported, and compared, once a trial. Every
-    trial of a run has the same folds.
+    The estimators are measured, not their ONNX forms: a trial is exported and compared once. Every trial of a run has
+    the same folds.
     """
-    rows = _together(train, validation)
+    rows = _concatenate(train, validation)
     classes = np.zeros(len(rows), dtype=np.int64) if schema.task == "regression" else rows.target
     fold_of = assign_folds(rows.row_ids, classes, trial.folds, trial.seed)
     metrics = []
@@ -162,7 +156,7 @@ def measure_folds(
     return tuple(metrics)
 
 
-def _together(train: PreparedSplit, validation: PreparedSplit) -> PreparedSplit:
+def _concatenate(train: PreparedSplit, validation: PreparedSplit) -> PreparedSplit:
     return PreparedSplit(
         FeatureMatrix(
             np.concatenate([train.features.numbers, validation.features.numbers]),
@@ -179,12 +173,12 @@ def _mean(folds: tuple[Mapping[str, float], ...]) -> dict[str, float]:
     return {name: float(np.mean([fold[name] for fold in folds if name in fold])) for name in names}
 
 
-def _insist_on_values(name: str, split: PreparedSplit) -> None:
-    """Refuse what no candidate can learn from; checks before this stage keep such values out, but a split is a file."""
+def _check_values(name: str, split: PreparedSplit) -> None:
+    """Reject values that no candidate can be fitted on; earlier stages keep them out, but a split is a file."""
     if not len(split):
         raise TrainingFailedError(f"the {name} split has no rows")
     unknown = int(np.sum(~np.isfinite(split.target.astype(np.float64))))
     if unknown:
-        raise TrainingFailedError(f"the target of {unknown} rows of the {name} split is no finite number")
+        raise TrainingFailedError(f"the target of {unknown} rows of the {name} split is not a finite number")
     if np.isinf(split.features.numbers).any():
         raise TrainingFailedError(f"the {name} split holds infinite numbers")

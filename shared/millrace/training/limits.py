@@ -1,4 +1,4 @@
-"""A trial's limits: it stops itself, and says so, before its function is killed without a word."""
+"""Limits of a trial: it stops itself with a reason before its function is killed without one."""
 
 import ctypes
 import threading
@@ -11,11 +11,10 @@ from typing import Protocol, Self
 
 from millrace.errors import TrainingFailedError
 
-#: Kept back to record the end of a trial that was stopped.
+#: Kept back to record the end of a stopped trial.
 RESERVE_SECONDS = 20.0
-#: Share of its memory past which a function is near its end.
+#: Share of the function's memory that a trial may hold.
 MEMORY_SHARE = 0.94
-#: How often the limits are looked at.
 TICK_SECONDS = 0.05
 REPEAT_SECONDS = 1.0
 
@@ -26,12 +25,12 @@ _PAGE = 4096
 
 
 class LambdaLimits(Protocol):
-    """What is read of a Lambda context."""
+    """The part of a Lambda context that limits are made of."""
 
     memory_limit_in_mb: int
 
     def get_remaining_time_in_millis(self) -> int:
-        """Return how long the function may still run."""
+        """Return the time that the function has left."""
         ...
 
 
@@ -45,33 +44,25 @@ class TrialStoppedError(TrainingFailedError):
 
 @dataclass(frozen=True, slots=True)
 class TrialLimits:
-    """How long a trial may run, and how much memory its process may hold.
-
-    Parameters
-    ----------
-    seconds : float or None, default=None
-        None is without limit.
-    memory_mb : float or None, default=None
-        None is without limit.
-    """
+    """Time and process memory of a trial; None is without limit."""
 
     seconds: float | None = None
     memory_mb: float | None = None
 
     @classmethod
     def of_function(cls, context: LambdaLimits) -> Self:
-        """Return what a Lambda function has left, less a reserve."""
+        """Return the limits of a Lambda function, less a reserve."""
         seconds = context.get_remaining_time_in_millis() / 1000
-        # The reserve is for functions that may run for minutes; one that may not still needs to try.
+        # The reserve is for functions that may run for minutes; a shorter one still needs to try.
         return cls(max(seconds - RESERVE_SECONDS, seconds / 2), int(context.memory_limit_in_mb) * MEMORY_SHARE)
 
 
-class Watch:
-    """Stops the thread that entered it when a limit is reached.
+class LimitGuard:
+    """Context manager that stops its thread when a limit is reached.
 
-    Fitting is a loop in Python around steps in C that last milliseconds (a tree, an iteration, a gradient step), so
-    an exception that is raised between two steps is soon enough. It is raised by another thread, because a signal
-    would reach only the main one.
+    Fitting is a loop in Python around steps in C that last milliseconds (a tree, an iteration, a gradient step), so an
+    exception raised between two steps is soon enough. Another thread raises it, because a signal would reach only the
+    main thread.
 
     Raises
     ------
@@ -88,10 +79,10 @@ class Watch:
         self._thread_id = 0
 
     def __enter__(self) -> Self:
-        reset_peak_memory()
+        _reset_peak_memory()
         self._thread_id = threading.get_ident()
         self._began = time.monotonic()
-        threading.Thread(target=self._watch, daemon=True, name="trial-watch").start()
+        threading.Thread(target=self._enforce, daemon=True, name="trial-limits").start()
         return self
 
     def __exit__(
@@ -100,12 +91,12 @@ class Watch:
         with self._lock:
             self._over.set()
             if self._reason:
-                # Not raised yet, when the block ended by itself at the very moment: then it is taken back.
+                # The block may have ended by itself before the exception was raised: then it is taken back.
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread_id), None)
         if isinstance(error, TrialStoppedError):
             raise TrialStoppedError(self._reason) from None
 
-    def _watch(self) -> None:
+    def _enforce(self) -> None:
         while not self._over.wait(TICK_SECONDS):
             reason = self._reached()
             if reason:
@@ -120,33 +111,32 @@ class Watch:
     def _reached(self) -> str:
         seconds, memory_mb = self._limits.seconds, self._limits.memory_mb
         if seconds is not None and time.monotonic() - self._began > seconds:
-            return f"stopped after {seconds:,.0f} s, shortly before the function's time was up"
+            return f"stopped after {seconds:,.0f} s, shortly before the function's time limit"
         held = self._memory()
         if memory_mb is not None and held is not None and held > memory_mb:
-            return f"stopped at {held:,.0f} MB of memory, shortly before the function's was used up"
+            return f"stopped at {held:,.0f} MB of memory, shortly before the function's memory limit"
         return ""
 
 
 def resident_mb() -> float | None:
-    """Return this process's resident memory; None where the system does not say."""
+    """Return this process's resident memory; None where the system does not report it."""
     try:
         return int(_STATM.read_text().split()[1]) * _PAGE / 2**20
     except OSError:
         return None
 
 
-def reset_peak_memory() -> None:
-    """Begin a new measurement of the peak, as far as the system allows it."""
-    try:
-        _CLEAR_REFS.write_text("5")
-    except OSError:
-        return
-
-
 def peak_memory_mb() -> float | None:
-    """Return the largest resident memory since the last reset; None where the system does not say."""
+    """Return the largest resident memory since the guard was entered; None where the system does not report it."""
     try:
         lines = _STATUS.read_text().splitlines()
     except OSError:
         return None
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), None)
+
+
+def _reset_peak_memory() -> None:
+    try:
+        _CLEAR_REFS.write_text("5")
+    except OSError:  # not every system allows it
+        return

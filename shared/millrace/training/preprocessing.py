@@ -1,22 +1,22 @@
-"""From the two feature matrices to the one matrix an estimator sees, in steps that have an exact ONNX form.
+"""Preprocessing: from the two feature matrices to the matrix of an estimator, in steps with an exact ONNX form.
 
-What is done to a column follows from its type and from what the training split knows of it:
+The encoding of a column follows from its type and from its values in the training split:
 
 =======================  ==================================  ====================================
 column                   linear models                       trees
 =======================  ==================================  ====================================
 number                   median imputed, standardised        median imputed, or NaN where the
-                                                             estimator splits on it by itself
+                                                             estimator supports it
 number, never known      left out                            left out
 string                   one-hot of the most frequent        ordinal code; -1 for a value that
                          values; any other is all zeros      training has not seen
-string of many values,   mean outcome of the value, shrunk   mean outcome of the value, likewise
-two classes or a number  towards that of all; that of all
-to predict               for a value not seen
+string of many values,   target encoding, shrunk towards     target encoding, likewise
+binary or regression     the overall mean, which stands for
+                         an unseen value
 =======================  ==================================  ====================================
 
 The missing string ``''`` is a value like any other. Trees get no scaler: after one, float32 rounding moves rows
-across split points and the ONNX model answers differently.
+across split points and the ONNX model predicts differently.
 """
 
 from typing import Any, Literal
@@ -35,20 +35,15 @@ from millrace.features import FeatureMatrix
 from millrace.schema import Task
 from millrace.training.search_plan import MAX_ONE_HOT_VALUES, one_hot_values
 
-#: ``scaled`` for linear models, ``imputed`` for trees, ``native`` for trees that know missing values.
+#: ``scaled`` for linear models, ``imputed`` for trees, ``native`` for trees that support missing values.
 Encoding = Literal["scaled", "imputed", "native"]
 
 
 class FeatureTable:
-    """The two matrices side by side, as scikit-learn's ``ColumnTransformer`` takes columns.
+    """The two matrices side by side, as scikit-learn's ``ColumnTransformer`` takes columns: numbers, then strings.
 
-    One array for both would have to hold objects: every number a Python float (tens of bytes each), and
-    float64 by the time an estimator sees it. This keeps the numbers float32.
-
-    Parameters
-    ----------
-    features : FeatureMatrix
-        Columns ``0 .. p-1`` are its numbers, ``p .. p+q-1`` its strings.
+    One array for both would hold objects: every number a Python float (tens of bytes each), and float64 by the time an
+    estimator gets it. This keeps the numbers float32.
     """
 
     def __init__(self, features: FeatureMatrix) -> None:
@@ -60,7 +55,7 @@ class FeatureTable:
         return self.shape[0]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        """Return an object array of both, for whoever asks for one; columns are cheaper by index."""
+        """Return an object array of both; columns are cheaper by index."""
         if copy is False:
             raise ValueError("two matrices cannot be one array without a copy")
         both = (self._features.numbers.astype(object), self._features.strings.astype(object))
@@ -80,21 +75,10 @@ def build_preprocessor(
 ) -> ColumnTransformer:
     """Build the unfitted preprocessing of a :class:`FeatureTable`.
 
-    Parameters
-    ----------
-    encoding : {'scaled', 'imputed', 'native'}
-        What the estimator needs.
-    features : FeatureMatrix
-        Of the training split: says which numbers are ever known, and which strings are frequent.
-    task : Task, default='multiclass'
-        With several classes there is no one outcome whose mean could stand for a string.
-    seed : int, default=0
-        Of the folds in which mean outcomes are learnt.
-
     Raises
     ------
     TrainingFailedError
-        When no column holds anything to learn from.
+        When no column has a known value.
     """
     offset = features.numbers.shape[1]
     known = np.flatnonzero(~np.isnan(features.numbers).all(axis=0)).tolist()
@@ -106,7 +90,7 @@ def build_preprocessor(
         step = _strings_step(encoding, features.strings[:, few])
         steps.append(("strings", step, [offset + column for column in few]))
     if many:
-        step = _mean_outcome_step(encoding, task, seed)
+        step = _target_encoding_step(encoding, task, seed)
         steps.append(("many_strings", step, [offset + column for column in many]))
     if not steps:
         raise TrainingFailedError("no feature column holds a known value in the training split")
@@ -140,11 +124,8 @@ def _strings_step(encoding: Encoding, strings: npt.NDArray[Any]) -> Any:
     return OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, dtype=np.float32)
 
 
-def _mean_outcome_step(encoding: Encoding, task: Task, seed: int) -> Any:
-    """Encode by the shrunk mean outcome of a value (Micci-Barreca, SIGKDD Explorations 3, 2001).
-
-    It is learnt in folds, so that no row's encoding holds its own outcome.
-    """
+def _target_encoding_step(encoding: Encoding, task: Task, seed: int) -> Any:
+    """Return target encoding (Micci-Barreca, SIGKDD Explorations 3, 2001), in folds: no row's code holds its target."""
     folds = KFold if task == "regression" else StratifiedKFold
     kind = "continuous" if task == "regression" else "binary"
     encode = TargetEncoder(target_type=kind, cv=folds(5, shuffle=True, random_state=seed))

@@ -1,38 +1,177 @@
-"""From a search space to trials: which settings are tried, on how many rows, in how many rounds."""
+"""The plan of a search: trials drawn from the search space, and their rows, rounds and folds."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from millrace.documents import Document, from_plain
 from millrace.entities import Run, Trial
-from millrace.layout import prepared_key
-from millrace.ports import ObjectStore
-from millrace.schema import TableSchema
 from millrace.training.search_space import Range, SearchSpace
 
-#: Strings of a column that get a one-hot output of their own; rarer ones share "all zeros" with unseen ones.
+#: Strings of a column with a one-hot output of their own; rarer ones share "all zeros" with unseen ones.
 MAX_ONE_HOT_VALUES = 50
 #: One-hot outputs of all columns together: with more, a wide table would not fit into memory.
 MAX_ONE_HOT_OUTPUTS = 2_000
 
+#: One base per dimension. Beyond these, successive points of a Halton sequence lie on lines.
+PRIMES = (2, 3, 5, 7, 11, 13, 17, 19)
+
+#: Python with scikit-learn, ONNX Runtime and the converter loaded, and the model itself.
+FIXED_BYTES = 500_000_000
+#: Copies of the prepared rows, and of the encoded matrix, that fitting holds at its peak; see docs/training.md.
+ROW_COPIES = 2.0
+ENCODED_COPIES = 4.0
+#: Share of the memory that is planned with.
+USABLE_SHARE = 0.9
+#: AWS Lambda, x86, first tier, us-east-1: dollars per GB-second. Other regions and tiers differ a little.
+USD_PER_GB_SECOND = 0.0000166667
+
+#: Trials of a run without a number in its spec: in one round, or in several where most see a share of the rows.
+DEFAULT_TRIALS = 10
+DEFAULT_TRIALS_IN_ROUNDS = 18
+#: One in this many reaches the next round, which has this many times the rows: successive halving as in Hyperband
+#: (Li et al., Journal of Machine Learning Research 18, 2018, with eta = 3).
+REDUCTION = 3
+#: Training rows from which there are two and three rounds.
+ROUNDS_FROM = (20_000, 200_000)
+#: Training and validation rows up to which folds rank the trials: one validation split of so few is too noisy.
+MAX_FOLDED_ROWS = 1_000
+DEFAULT_FOLDS = 5
+
 
 def one_hot_values(string_columns: int) -> int:
-    """Return how many values of each column get an output of their own; at least two."""
+    """Return the number of values of each column with an output of their own; at least two."""
     return min(MAX_ONE_HOT_VALUES, max(2, MAX_ONE_HOT_OUTPUTS // max(1, string_columns)))
 
 
 def encoded_width(numbers: int, strings: int) -> int:
-    """Return the most columns that a candidate's preprocessing makes of so many numbers and strings."""
+    """Return the greatest number of encoded features of so many number and string columns."""
     return numbers + strings * one_hot_values(strings)
 
 
-#: One base a dimension. Beyond these, successive points of a Halton sequence lie on lines.
-PRIMES = (2, 3, 5, 7, 11, 13, 17, 19)
+class PreparedManifest(Document, frozen=True, kw_only=True, eq=False):
+    """The part of the prepared data's ``manifest.json`` that planning and evaluation read.
+
+    Parameters
+    ----------
+    split : dict or None
+        Description of the split, with its ``fingerprint``.
+    rows, bytes : dict of str to int
+        Rows of each split, and its size in memory.
+    class_counts : dict of str to (dict of str to int)
+        Rows of each class in each split.
+    """
+
+    split: dict[str, Any] | None = None
+    rows: dict[str, int] = msgspec.field(default_factory=dict)
+    bytes: dict[str, int] = msgspec.field(default_factory=dict)
+    class_counts: dict[str, dict[str, int]] = msgspec.field(default_factory=dict)
+
+    @property
+    def size(self) -> "PreparedSize":
+        """Size of the splits that trials read."""
+        train, validation = (self.class_counts.get(name, {}) for name in ("train", "validation"))
+        return PreparedSize(
+            train_rows=self.rows["train"],
+            validation_rows=self.rows["validation"],
+            train_bytes=self.bytes.get("train", 0),
+            validation_bytes=self.bytes.get("validation", 0),
+            smallest_class=min((count + validation[name] for name, count in train.items()), default=None),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedSize:
+    """Rows and uncompressed bytes of the splits that trials read; ``smallest_class`` is None for regression."""
+
+    train_rows: int
+    validation_rows: int
+    train_bytes: int
+    validation_bytes: int
+    smallest_class: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingCapacity:
+    """The workers that train a run.
+
+    Parameters
+    ----------
+    memory_mb : int
+        Memory of each.
+    concurrency : int
+        Workers at once, where a spec has no number.
+    large_data : {'sample', 'refuse'}
+        Whether a run on data that does not fit trains on a sample or fails.
+    """
+
+    memory_mb: int
+    concurrency: int
+    large_data: str
+
+    def max_rows(self, size: PreparedSize, encoded_columns: int) -> int:
+        """Return the number of training rows that fit, with a like share of the validation split."""
+        prepared = (size.train_bytes + size.validation_bytes) / max(1, size.train_rows)
+        each = ROW_COPIES * prepared + ENCODED_COPIES * 4 * encoded_columns
+        usable = self.memory_mb * 2**20 * USABLE_SHARE - FIXED_BYTES
+        return max(0, int(usable / max(1.0, each)))
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPlan:
+    """The plan of a run, kept under ``search`` in its summary.
+
+    Parameters
+    ----------
+    rows, of_rows : int
+        Training rows used, and those there are; fewer means a sample, for the reason ``why_sampled``.
+    rounds : tuple of int
+        Training rows of each round; the last is ``rows``.
+    folds : int
+        Folds that rank the trials; 1 is the validation split alone.
+    left_out : mapping of str to str
+        Candidates that are not tried, with the reason.
+    deadline : str or None
+        No trial starts after this timestamp.
+    max_cost_usd : float or None
+        No trial starts when those before have cost as much.
+    lanes, memory_mb : int
+        Workers at once, and the memory of each.
+    """
+
+    seed: int
+    trials: int
+    rows: int
+    of_rows: int
+    why_sampled: str
+    rounds: tuple[int, ...]
+    folds: int
+    why_folds: str
+    left_out: Mapping[str, str]
+    deadline: str | None
+    max_seconds: float | None
+    max_cost_usd: float | None
+    lanes: int
+    memory_mb: int
+    spec_revision: int
+
+    @classmethod
+    def of(cls, run: Run) -> "SearchPlan | None":
+        """Return the plan of a run; None before it is planned."""
+        return from_plain(cls, run.summary["search"]) if "search" in run.summary else None
+
+    def cost_usd(self, trials: Iterable[Trial]) -> float:
+        """Return the cost of trials so far by the list price, earlier rounds included."""
+        seconds = sum(
+            (trial.duration_seconds or 0.0) + sum(past["duration_seconds"] or 0.0 for past in trial.earlier_rounds)
+            for trial in trials
+        )
+        return seconds * self.memory_mb / 1024 * USD_PER_GB_SECOND
 
 
 def radical_inverse(index: int, base: int) -> float:
@@ -67,112 +206,6 @@ def halton_points(count: int, dimensions: int, seed: int) -> npt.NDArray[np.floa
 
 
 @dataclass(frozen=True, slots=True)
-class PreparedSize:
-    """Rows and bytes of the splits that trials read.
-
-    Parameters
-    ----------
-    train_rows, validation_rows : int
-        Rows.
-    train_bytes, validation_bytes : int
-        In memory, uncompressed.
-    smallest_class : int or None
-        Rows of the rarest class in both together; None for regression.
-    """
-
-    train_rows: int
-    validation_rows: int
-    train_bytes: int
-    validation_bytes: int
-    smallest_class: int | None = None
-
-
-def read_prepared_size(run: Run, data_store: ObjectStore) -> PreparedSize:
-    """Read a run's manifest of prepared data; raises ``ArtifactNotFoundError`` when it has none."""
-    document: dict[str, Any] = json.loads(data_store.get(prepared_key(run.model, run.run_id, "manifest.json")))
-    rows, sizes, counts = document["rows"], document.get("bytes", {}), document.get("class_counts", {})
-    classes = counts.get("train", {})
-    smallest = min((classes[name] + counts["validation"][name] for name in classes), default=None)
-    return PreparedSize(rows["train"], rows["validation"], sizes.get("train", 0), sizes.get("validation", 0), smallest)
-
-
-#: Python with scikit-learn, ONNX Runtime and the converter loaded, and what a model itself takes.
-FIXED_BYTES = 500_000_000
-
-#: Copies of the prepared rows, and of the encoded matrix, that fitting holds at its peak; see docs/training.md.
-ROW_COPIES = 2.0
-ENCODED_COPIES = 4.0
-
-#: Share of the memory that is planned with.
-USABLE_SHARE = 0.9
-
-#: AWS Lambda, x86, first tier, us-east-1: dollars a GB-second. Other regions and tiers differ a little.
-USD_PER_GB_SECOND = 0.0000166667
-
-
-@dataclass(frozen=True, slots=True)
-class Capacity:
-    """What a training function can hold.
-
-    Parameters
-    ----------
-    memory_mb : int
-        Its memory.
-    """
-
-    memory_mb: int
-
-    def max_rows(self, size: PreparedSize, encoded_columns: int) -> int:
-        """Return how many training rows fit, with a like share of the validation split.
-
-        Parameters
-        ----------
-        size : PreparedSize
-            Of the run's prepared data.
-        encoded_columns : int
-            Width of the widest matrix that a candidate fits on, in float32.
-        """
-        prepared = (size.train_bytes + size.validation_bytes) / max(1, size.train_rows)
-        each = ROW_COPIES * prepared + ENCODED_COPIES * 4 * encoded_columns
-        usable = self.memory_mb * 2**20 * USABLE_SHARE - FIXED_BYTES
-        return max(0, int(usable / max(1.0, each)))
-
-    def cost_usd(self, seconds: float) -> float:
-        """Return what so many seconds of the function cost by the list price."""
-        return seconds * self.memory_mb / 1024 * USD_PER_GB_SECOND
-
-
-def seconds_spent(trials: Iterable[Trial]) -> float:
-    """Return how long trials have run so far, earlier rounds included."""
-    return sum(
-        (trial.duration_seconds or 0.0) + sum(earlier["duration_seconds"] or 0.0 for earlier in trial.earlier_rounds)
-        for trial in trials
-    )
-
-
-#: Trials of a run when the spec says nothing: on a small table in one round; on a larger one most see a share of it.
-DEFAULT_TRIALS = 10
-DEFAULT_TRIALS_IN_ROUNDS = 18
-
-#: One in this many goes on to the next round, which has this many times the rows: successive halving as Hyperband
-#: does it (Li et al., Journal of Machine Learning Research 18, 2018, with eta = 3).
-REDUCTION = 3
-
-#: Training rows from which there are two and three rounds.
-ROUNDS_FROM = (20_000, 200_000)
-
-#: Training and validation rows up to which trials are ranked by folds: one validation split of so few says little.
-MAX_FOLDED_ROWS = 1_000
-DEFAULT_FOLDS = 5
-
-#: Tree leaves, times classes, that a boosting or forest may have: what its ONNX form grows with.
-MAX_TREES = 6_000
-MAX_LEAF_VALUES = 500_000
-#: Rows, times passes over them, that a neural network is given.
-MAX_NETWORK_STEPS = 20_000_000
-
-
-@dataclass(frozen=True, slots=True)
 class PlannedTrial:
     """A candidate and its parameters."""
 
@@ -180,24 +213,16 @@ class PlannedTrial:
     parameters: Mapping[str, Any]
 
 
-def draw_trials(
-    spaces: Sequence[SearchSpace], count: int, *, seed: int, schema: TableSchema, rows: int
-) -> list[PlannedTrial]:
-    """Return ``count`` trials, or fewer where there is no more to try.
+def draw_trials(spaces: Sequence[SearchSpace], count: int, *, seed: int, classes: int, rows: int) -> list[PlannedTrial]:
+    """Return ``count`` trials, or fewer where the search spaces have no more.
 
-    First the first trial of each candidate, in order; then, in turn, trials drawn evenly from each one's ranges.
-    The same seed gives the same trials, and a larger count only adds to them.
-
-    Parameters
-    ----------
-    rows : int
-        That they will train on; with the schema's classes, bounds what would grow past use.
+    First the first trial of each candidate, in order; then, in turn, trials drawn evenly from each one's ranges. The
+    same seed gives the same trials, and a larger count only adds to them.
     """
     planned: list[PlannedTrial] = []
 
     def plan(space: SearchSpace, parameters: Mapping[str, Any]) -> None:
-        bounded = bound_parameters({**space.fixed, **parameters}, len(schema.classes), rows)
-        trial = PlannedTrial(space.candidate, bounded)
+        trial = PlannedTrial(space.candidate, space.complete(parameters, classes, rows))
         if trial not in planned and len(planned) < count:
             planned.append(trial)
 
@@ -215,60 +240,31 @@ def _draw(ranges: Mapping[str, Range], position: int, seed: int) -> dict[str, An
     return {name: ranges[name].at(float(share)) for name, share in zip(ranges, point, strict=True)}
 
 
-def bound_parameters(parameters: Mapping[str, Any], classes: int, rows: int) -> dict[str, Any]:
-    """Return the parameters with fewer trees, leaves or passes where the task has many classes or rows.
-
-    Boosting grows a tree for each class and iteration, a forest's leaf holds a number for each class, and a network's
-    pass costs as much as there are rows.
-    """
-    bounded = dict(parameters)
-    if "l2_regularization" in bounded and classes > 2:  # noqa: PLR2004  # two classes take one tree
-        bounded["max_iter"] = min(bounded["max_iter"], max(10, MAX_TREES // classes))
-    if "n_estimators" in bounded and classes:
-        most = MAX_LEAF_VALUES // (bounded["n_estimators"] * classes)
-        bounded["max_leaf_nodes"] = min(bounded["max_leaf_nodes"], max(16, most))
-    if "hidden_layer_sizes" in bounded:
-        bounded["max_iter"] = min(bounded["max_iter"], max(10, MAX_NETWORK_STEPS // max(1, rows)))
-    return bounded
-
-
 def rounds_for(rows: int, wanted: int | None) -> int:
-    """Return how many rounds of successive halving there are."""
+    """Return the number of rounds of successive halving."""
     return wanted or 1 + sum(1 for limit in ROUNDS_FROM if rows >= limit)
 
 
 def rows_of_round(rows: int, round_number: int, rounds: int) -> int:
-    """Return how many rows a round trains on; the last has them all."""
+    """Return the training rows of a round; the last has them all."""
     return math.ceil(rows / math.pow(REDUCTION, rounds - round_number))
 
 
 def survivors(trials: int) -> int:
-    """Return how many trials of a round go on to the next: a third, and at least two."""
+    """Return the number of trials that reach the next round: a third, and at least two."""
     return min(trials, max(2, math.ceil(trials / REDUCTION)))
 
 
 def folds_for(rows: int, smallest_class: int | None, split_by: str, wanted: int | None) -> tuple[int, str]:
-    """Return by how many folds trials are ranked, and why; 1 stands for the validation split alone.
-
-    Parameters
-    ----------
-    rows : int
-        Of the training and the validation split together.
-    smallest_class : int or None
-        Rows of the rarest class among them; None for regression.
-    split_by : {'random', 'time', 'group'}
-        How the run's data was split: folds would let a model of time look ahead.
-    wanted : int or None
-        What the spec says.
-    """
+    """Return the number of folds that rank the trials, and why; 1 is the validation split alone."""
     if wanted == 1:
-        return 1, "the spec asks for the validation split alone"
+        return 1, "the spec chooses the validation split alone"
     if split_by == "time":
         return 1, "the split is by time, and folds would look ahead"
     folds = wanted or DEFAULT_FOLDS
     if wanted is None and rows > MAX_FOLDED_ROWS:
-        return 1, f"the validation split is large enough: there are more than {MAX_FOLDED_ROWS:,} rows to choose by"
+        return 1, f"the validation split is large enough: there are more than {MAX_FOLDED_ROWS:,} rows"
     fewest = rows if smallest_class is None else smallest_class
     if fewest < folds:
         return 1, f"the rarest class has {fewest} rows" if smallest_class is not None else f"there are {rows} rows"
-    return folds, f"one validation split of {rows:,} rows says little"
+    return folds, f"one validation split of {rows:,} rows is too noisy"

@@ -1,11 +1,11 @@
-"""The search space: which candidates compete for a task, and what is tried of each.
+"""The search space: the candidates that compete for a task, and the parameters that are tried of each.
 
-Planning draws trials from here, in a function without scikit-learn; :mod:`millrace.training.candidates` builds what
-they name. ``docs/training.md`` has this as a table, which a test holds to what stands here.
+Planning draws trials from it, in a function without scikit-learn; :mod:`millrace.training.candidates` has the
+estimators. A test holds the table of ``docs/training.md`` to it.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,12 +13,18 @@ from millrace.errors import FieldError, InvalidInputError
 from millrace.schema import Task
 from millrace.spec import ParameterRange
 
-#: Significant digits of a drawn number: enough for every parameter, and a record can be read.
+#: Significant digits of a drawn number: enough for every parameter, and readable in a record.
 DIGITS = 4
+
+#: Tree leaves, times classes, of a boosting or forest: its ONNX form grows with them.
+MAX_TREES = 6_000
+MAX_LEAF_VALUES = 500_000
+#: Rows, times passes over them, of a neural network.
+MAX_NETWORK_STEPS = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class NumberRange:
     """Numbers between two bounds, both included.
 
     Parameters
@@ -26,7 +32,7 @@ class Interval:
     low, high : float
         Bounds; positive where ``log``.
     log : bool, default=False
-        Whether every factor is as likely as any other, rather than every difference.
+        Whether the logarithm is uniform rather than the number.
     whole : bool, default=False
         Whether only whole numbers count.
     """
@@ -47,10 +53,19 @@ class Interval:
             return int(min(max(round(value), self.low), self.high))
         return min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high)
 
+    def holds(self, value: Any) -> bool:
+        """Return whether a value is in the range."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return self.low <= value <= self.high and (not self.whole or float(value).is_integer())
+
+    def cast(self, value: Any) -> Any:
+        """Return a number of a spec in the type of the range."""
+        return int(value) if self.whole else float(value)
+
     def describe(self) -> str:
-        """Return the range in words, for documents and faults."""
-        scale = ", by factors" if self.log else ""
-        return f"{self.low:g} to {self.high:g}{scale}"
+        """Return the range as text, for documents and errors."""
+        return f"{self.low:g} to {self.high:g}{', by factors' if self.log else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,34 +78,45 @@ class Choice:
         """Return the value at ``position``, from 0 up to but not including 1."""
         return self.values[min(int(position * len(self.values)), len(self.values) - 1)]
 
+    def holds(self, value: Any) -> bool:
+        """Return whether it is one of the values."""
+        return value in self.values
+
+    def cast(self, value: Any) -> Any:
+        """Return a value of a spec as it is."""
+        return value
+
     def describe(self) -> str:
-        """Return the values in words, for documents and faults."""
+        """Return the values as text, for documents and errors."""
         return ", ".join(str(list(value) if isinstance(value, tuple) else value) for value in self.values)
 
 
-Range = Interval | Choice
+Range = NumberRange | Choice
+
+#: From parameters, the number of classes (0 for regression) and of training rows to the changed parameters.
+Bound = Callable[[Mapping[str, Any], int, int], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class SearchSpace:
-    """What is tried of one candidate.
+    """The trials of one candidate.
 
     Parameters
     ----------
     candidate : str
-        As a spec names it, and as it stands in trial ids and on the leaderboard.
+        Name in specs, trial ids and the leaderboard.
     tasks : frozenset of Task
-        What it can learn.
+        Tasks it can learn.
     first : mapping of str to Any, default={}
-        Parameters of its first trial: settings that do well on most tables.
+        Parameters of its first trial, which do well on most tables.
     ranges : mapping of str to Range, default={}
-        Where its further trials are drawn from; a candidate without any has one trial.
+        Parameters that are drawn for further trials; a candidate without any has one trial.
     fixed : mapping of str to Any, default={}
-        Parameters that every trial has.
+        Parameters of every trial.
+    bound : callable or None, default=None
+        Limits parameters where a task has many classes or rows.
     max_rows : int or None, default=None
-        Training rows past which it is left out.
-    why_max_rows : str, default=""
-        The reason, in words.
+        Training rows above which it is left out, for the reason ``why_max_rows``.
     """
 
     candidate: str
@@ -98,8 +124,34 @@ class SearchSpace:
     first: Mapping[str, Any] = field(default_factory=dict)
     ranges: Mapping[str, Range] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    bound: Bound | None = None
     max_rows: int | None = None
     why_max_rows: str = ""
+
+    def complete(self, parameters: Mapping[str, Any], classes: int, rows: int) -> dict[str, Any]:
+        """Return the parameters of a trial with the fixed ones, limited for so many classes and training rows."""
+        complete = {**self.fixed, **parameters}
+        return complete | self.bound(complete, classes, rows) if self.bound else complete
+
+
+def _bound_boosting(parameters: Mapping[str, Any], classes: int, _rows: int) -> dict[str, Any]:
+    """Limit the iterations: each grows a tree per class, and one tree for two classes."""
+    if classes <= 2:  # noqa: PLR2004  # two classes take one tree
+        return {}
+    return {"max_iter": min(parameters["max_iter"], max(10, MAX_TREES // classes))}
+
+
+def _bound_forest(parameters: Mapping[str, Any], classes: int, _rows: int) -> dict[str, Any]:
+    """Limit the leaves: each holds a number per class."""
+    if not classes:
+        return {}
+    most = MAX_LEAF_VALUES // (parameters["n_estimators"] * classes)
+    return {"max_leaf_nodes": min(parameters["max_leaf_nodes"], max(16, most))}
+
+
+def _bound_network(parameters: Mapping[str, Any], _classes: int, rows: int) -> dict[str, Any]:
+    """Limit the passes: the cost of each grows with the rows."""
+    return {"max_iter": min(parameters["max_iter"], max(10, MAX_NETWORK_STEPS // max(1, rows)))}
 
 
 BASELINE = "baseline"
@@ -111,28 +163,28 @@ _ANY = _CLASSIFICATION | _REGRESSION
 #: Bounded, because ONNX Runtime loads and scores large forests poorly: 100 trees of 500 leaves are a few MB.
 _FOREST_SIZE = {"n_estimators": 100, "max_leaf_nodes": 500}
 _FOREST_RANGES: Mapping[str, Range] = {
-    "max_depth": Interval(4, 24, whole=True),
-    "min_samples_leaf": Interval(1, 30, log=True, whole=True),
+    "max_depth": NumberRange(4, 24, whole=True),
+    "min_samples_leaf": NumberRange(1, 30, log=True, whole=True),
     "max_features": Choice(("sqrt", 0.3, 0.6, 1.0)),
 }
 
 
 def _forest(name: str, tasks: frozenset[Task], max_features: str | float) -> SearchSpace:
     first = {"max_depth": 16, "min_samples_leaf": 3, "max_features": max_features}
-    return SearchSpace(name, tasks, first, _FOREST_RANGES, _FOREST_SIZE)
+    return SearchSpace(name, tasks, first, _FOREST_RANGES, _FOREST_SIZE, _bound_forest)
 
 
 #: In the order in which trials are numbered; of trials that do equally well, the one planned first wins.
 SEARCH_SPACES: tuple[SearchSpace, ...] = (
     SearchSpace(BASELINE, _ANY),
     SearchSpace(
-        "logistic_regression", _CLASSIFICATION, {"C": 1.0}, {"C": Interval(1e-3, 1e2, log=True)}, {"max_iter": 1000}
+        "logistic_regression", _CLASSIFICATION, {"C": 1.0}, {"C": NumberRange(1e-3, 1e2, log=True)}, {"max_iter": 1000}
     ),
-    SearchSpace("ridge", _REGRESSION, {"alpha": 1.0}, {"alpha": Interval(1e-3, 1e3, log=True)}),
+    SearchSpace("ridge", _REGRESSION, {"alpha": 1.0}, {"alpha": NumberRange(1e-3, 1e3, log=True)}),
     SearchSpace(
         "hist_gradient_boosting",
         _ANY,
-        # Slow and shallow, so that a few hundred rows are not learnt by heart.
+        # Slow and shallow, so that it does not memorise a few hundred rows.
         {
             "learning_rate": 0.05,
             "max_iter": 150,
@@ -141,14 +193,15 @@ SEARCH_SPACES: tuple[SearchSpace, ...] = (
             "l2_regularization": 1.0,
         },
         {
-            "learning_rate": Interval(0.02, 0.3, log=True),
-            "max_iter": Interval(50, 300, whole=True),
-            "max_leaf_nodes": Interval(5, 63, log=True, whole=True),
-            "min_samples_leaf": Interval(5, 100, log=True, whole=True),
-            "l2_regularization": Interval(1e-3, 10.0, log=True),
+            "learning_rate": NumberRange(0.02, 0.3, log=True),
+            "max_iter": NumberRange(50, 300, whole=True),
+            "max_leaf_nodes": NumberRange(5, 63, log=True, whole=True),
+            "min_samples_leaf": NumberRange(5, 100, log=True, whole=True),
+            "l2_regularization": NumberRange(1e-3, 10.0, log=True),
         },
-        # The part that early stopping sets aside must hold two rows of every class: a rare class would fail the trial.
+        # Early stopping would need two rows of every class in the part that it holds out.
         {"early_stopping": False},
+        _bound_boosting,
     ),
     _forest("random_forest", _CLASSIFICATION, "sqrt"),
     _forest("random_forest", _REGRESSION, 1.0),
@@ -160,66 +213,69 @@ SEARCH_SPACES: tuple[SearchSpace, ...] = (
         {"hidden_layer_sizes": [32], "alpha": 1e-2, "learning_rate_init": 3e-3},
         {
             "hidden_layer_sizes": Choice(([16], [32], [64], [32, 16])),
-            "alpha": Interval(1e-5, 1.0, log=True),
-            "learning_rate_init": Interval(5e-4, 1e-2, log=True),
+            "alpha": NumberRange(1e-5, 1.0, log=True),
+            "learning_rate_init": NumberRange(5e-4, 1e-2, log=True),
         },
         {"max_iter": 200},
+        _bound_network,
     ),
     SearchSpace(
         "nearest_neighbours",
         _ANY,
         {"n_neighbours": 15},
-        {"n_neighbours": Interval(3, 50, log=True, whole=True)},
+        {"n_neighbours": NumberRange(3, 50, log=True, whole=True)},
         max_rows=1_000,
         why_max_rows="the model is its training rows, and every prediction compares with all of them",
     ),
 )
 
-#: Models that people ask for and that are not offered, with the reason.
+_NO_ROOM = "it does not fit into the layers of a training function beside scikit-learn"
+
+#: Models that people may name and that are not offered, with the reason.
 REFUSED: Mapping[str, str] = {
-    "knn": "scikit-learn's neighbours break ties of distance otherwise than ONNX Runtime; take nearest_neighbours",
-    "gradient_boosting": "hist_gradient_boosting is the same idea, faster, and knows missing values",
+    "knn": "scikit-learn's neighbours break ties of distance differently from ONNX Runtime; use nearest_neighbours",
+    "gradient_boosting": "hist_gradient_boosting is the same method, faster, and supports missing values",
     "voting": "with its defaults it does not convert to ONNX",
     "svm": "its fitting time grows with the square of the rows and its ONNX form keeps the support vectors",
-    "xgboost": "the layers of a training function have no room for it beside scikit-learn",
-    "lightgbm": "the layers of a training function have no room for it beside scikit-learn",
-    "catboost": "the layers of a training function have no room for it beside scikit-learn",
+    "xgboost": _NO_ROOM,
+    "lightgbm": _NO_ROOM,
+    "catboost": _NO_ROOM,
 }
 
-#: Parameters whose ONNX form does not answer as the estimator does, by candidate; each was seen to fail.
+#: Parameters whose ONNX form predicts differently from the estimator, by candidate; each was seen to fail.
 REFUSED_PARAMETERS: Mapping[tuple[str, str], str] = {
     ("hist_gradient_boosting", "categorical_features"): "it converts, and the ONNX model is silently wrong",
     ("hist_gradient_boosting", "loss"): "with poisson it converts, and the ONNX model is silently wrong",
-    ("hist_gradient_boosting", "early_stopping"): "it sets rows aside, and a rare class would fail the trial",
+    ("hist_gradient_boosting", "early_stopping"): "it holds rows out, and a rare class would fail the trial",
 }
 
 
 def search_spaces_for(task: Task) -> tuple[SearchSpace, ...]:
-    """Return what can learn ``task``, in the order of trials."""
+    """Return the search spaces of a task, in the order of trials."""
     return tuple(space for space in SEARCH_SPACES if task in space.tasks)
 
 
 def select_search_spaces(task: Task, names: tuple[str, ...] | None) -> tuple[SearchSpace, ...]:
-    """Return what a spec names, or all that suits the task.
+    """Return the search spaces that a spec names, or all of the task.
 
     Raises
     ------
     InvalidInputError
-        When a name is none of the task's candidates; lists those that are, and says why one is refused.
+        When a name is none of the task's candidates; lists those that are, and why one is refused.
     """
     known = {space.candidate: space for space in search_spaces_for(task)}
     if names is None:
         return tuple(known.values())
     unknown = [name for name in names if name not in known]
     if unknown or not names:
-        named = ", ".join(unknown) or "no candidate at all"
         reasons = "".join(f"; {name}: {REFUSED[name]}" for name in unknown if name in REFUSED)
-        fault = FieldError("candidates", f"known for {task} are: {', '.join(known)}{reasons}")
-        raise InvalidInputError(f"the spec names {named}; {fault.message}", [fault])
+        fault = FieldError("candidates", f"the candidates of a {task} task are: {', '.join(known)}{reasons}")
+        named = f"unknown candidates {', '.join(unknown)}" if unknown else "the spec names no candidate"
+        raise InvalidInputError(f"{named}; {fault.message}", [fault])
     return tuple(known[name] for name in dict.fromkeys(names))
 
 
-def narrow(
+def override_search_space(
     spaces: Sequence[SearchSpace], wanted: Mapping[str, Mapping[str, ParameterRange]]
 ) -> tuple[SearchSpace, ...]:
     """Return the spaces with the spec's ranges instead of their own.
@@ -230,22 +286,22 @@ def narrow(
         Names every candidate, parameter and value that is not inside a search space, and why one is refused.
     """
     faults = [*_unknown_candidates(spaces, wanted)]
-    narrowed = []
+    overridden = []
     for space in spaces:
         ranges, first = dict(space.ranges), dict(space.first)
-        for name, said in wanted.get(space.candidate, {}).items():
-            fault = _fault(space, name, said)
+        for name, stated in wanted.get(space.candidate, {}).items():
+            fault = _fault(space, name, stated)
             if fault:
                 faults.append(FieldError(f"training.parameters.{space.candidate}.{name}", fault))
                 continue
-            ranges[name] = _as_range(space.ranges[name], said)
-            if not _holds(ranges[name], first[name]):
+            ranges[name] = _as_range(space.ranges[name], stated)
+            if not ranges[name].holds(first[name]):
                 first[name] = ranges[name].at(0.5)
-        narrowed.append(replace(space, ranges=ranges, first=first))
+        overridden.append(replace(space, ranges=ranges, first=first))
     if faults:
         message = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)
-        raise InvalidInputError(f"the spec's parameters cannot be tried: {message}", faults)
-    return tuple(narrowed)
+        raise InvalidInputError(f"the spec's parameters are invalid: {message}", faults)
+    return tuple(overridden)
 
 
 def _unknown_candidates(
@@ -254,45 +310,31 @@ def _unknown_candidates(
     known = [space.candidate for space in spaces]
     for name in wanted:
         if name not in known:
-            yield FieldError(f"training.parameters.{name}", f"no candidate of this run; these are: {', '.join(known)}")
+            message = f"not a candidate of this run, which has: {', '.join(known)}"
+            yield FieldError(f"training.parameters.{name}", message)
 
 
-def _fault(space: SearchSpace, name: str, said: ParameterRange) -> str:
+def _fault(space: SearchSpace, name: str, stated: ParameterRange) -> str:
     refused = REFUSED_PARAMETERS.get((space.candidate, name))
     if refused:
         return refused
     if name not in space.ranges:
-        return f"not searched; these are: {', '.join(space.ranges) or 'none'}"
-    outside = [value for value in _named_values(said) if not _holds(space.ranges[name], value)]
+        return f"not searched; the searched parameters are: {', '.join(space.ranges) or 'none'}"
+    known = space.ranges[name]
+    outside = [value for value in _stated_values(stated) if not known.holds(value)]
     if outside:
-        return f"{', '.join(map(str, outside))} is outside of what is known to export: {space.ranges[name].describe()}"
-    if isinstance(space.ranges[name], Choice) and said.values is None:
-        return f"a list of values, not a range: {space.ranges[name].describe()}"
+        return f"{', '.join(map(str, outside))} is outside of what is known to export: {known.describe()}"
+    if isinstance(known, Choice) and stated.values is None:
+        return f"a list of values, not a range: {known.describe()}"
     return ""
 
 
-def _named_values(said: ParameterRange) -> list[Any]:
-    values = [said.low, said.high] if said.values is None else list(said.values)
+def _stated_values(stated: ParameterRange) -> list[Any]:
+    values = [stated.low, stated.high] if stated.values is None else list(stated.values)
     return [list(value) if isinstance(value, tuple) else value for value in values]
 
 
-def _holds(known: Range, value: Any) -> bool:
-    if isinstance(known, Choice):
-        return value in known.values
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return known.low <= value <= known.high and (not known.whole or float(value).is_integer())
-
-
-def _as_range(known: Range, said: ParameterRange) -> Range:
-    if said.values is None:
-        assert isinstance(known, Interval)  # noqa: S101  # _fault has refused a range of anything else
-        return replace(known, low=_number(known, said.low), high=_number(known, said.high))
-    values = _named_values(said)
-    if isinstance(known, Interval):
-        values = [_number(known, value) for value in values]
-    return Choice(tuple(values))
-
-
-def _number(known: Interval, value: Any) -> Any:
-    return int(value) if known.whole else float(value)
+def _as_range(known: Range, stated: ParameterRange) -> Range:
+    if stated.values is None and isinstance(known, NumberRange):
+        return replace(known, low=known.cast(stated.low), high=known.cast(stated.high))
+    return Choice(tuple(known.cast(value) for value in _stated_values(stated)))

@@ -2,17 +2,20 @@
 
 import numpy as np
 import pytest
+from millrace.documents import to_plain
 from millrace.evaluation.curves import (
     MAX_POINTS,
     MAX_SCATTERED,
-    calibration,
+    calibration_curve,
     classification_curves,
-    confusion,
+    confusion_matrix,
     residuals,
 )
-from millrace.metrics.weighted import MAX_SORTED_CLASSES, statistic
+from millrace.metrics.catalogue import ROC_AUC_OVR
+from millrace.metrics.classification import MAX_SORTED_CLASSES
 from millrace.schema import Column, TableSchema
-from sklearn.metrics import auc, confusion_matrix, precision_recall_curve, roc_auc_score, roc_curve
+from sklearn import metrics
+from sklearn.metrics import auc, precision_recall_curve, roc_auc_score, roc_curve
 
 BINARY = TableSchema((Column("y", "category", "target"),), "binary", ("no", "yes"))
 
@@ -26,7 +29,7 @@ def example(rows=3_000, seed=0):
 
 def test_curves_lie_on_scikit_learns():
     target, probabilities = example()
-    curves = classification_curves(BINARY, target, probabilities, 0.95)
+    curves = to_plain(classification_curves(BINARY, target, probabilities, 0.95))
     x, y, _ = roc_curve(target, probabilities[:, 1], drop_intermediate=False)
     for false_alarms, recall in curves["roc"]:
         assert np.min(np.abs(x - false_alarms) + np.abs(y - recall)) < 2e-4
@@ -41,7 +44,7 @@ def test_curves_lie_on_scikit_learns():
 
 def test_calibration_of_calibrated_scores_covers_the_diagonal():
     target, probabilities = example()
-    found = calibration(probabilities[:, 1], target == 1, 0.95)
+    found = to_plain(calibration_curve(probabilities[:, 1], target == 1, 0.95))
     inside = [cell["low"] <= cell["predicted"] <= cell["high"] for cell in found["cells"]]
     assert sum(inside) >= 8
     assert found["expected_error"] < 0.05
@@ -49,17 +52,17 @@ def test_calibration_of_calibrated_scores_covers_the_diagonal():
 
 
 def test_rows_of_one_probability_stand_in_one_cell():
-    found = calibration(np.array([0.2] * 50 + [0.7] * 50), np.arange(100) % 2 == 0, 0.95)
+    found = to_plain(calibration_curve(np.array([0.2] * 50 + [0.7] * 50), np.arange(100) % 2 == 0, 0.95))
     assert [cell["rows"] for cell in found["cells"]] == [50, 50]
-    assert len(calibration(np.full(40, 0.3), np.zeros(40, bool), 0.95)["cells"]) == 1
+    assert len(calibration_curve(np.full(40, 0.3), np.zeros(40, bool), 0.95).bins) == 1
 
 
 def test_confusion_is_scikit_learns():
     rng = np.random.default_rng(0)
-    target, called = rng.integers(0, 3, 200), rng.integers(0, 3, 200)
+    target, predicted = rng.integers(0, 3, 200), rng.integers(0, 3, 200)
     schema = TableSchema(BINARY.columns, "multiclass", ("a", "b", "c"))
-    found = confusion(schema, target, called)
-    matrix = confusion_matrix(target, called)
+    found = to_plain(confusion_matrix(schema, target, predicted))
+    matrix = metrics.confusion_matrix(target, predicted)
     assert found["matrix"] == matrix.tolist()
     assert found["per_class"][1]["recall"] == pytest.approx(matrix[1, 1] / matrix[1].sum())
     assert found["per_class"][1]["precision"] == pytest.approx(matrix[1, 1] / matrix[:, 1].sum())
@@ -70,7 +73,7 @@ def test_hundreds_of_classes_are_told_by_the_commonest_confusions():
     names = tuple(f"c{number:03d}" for number in range(500))
     schema = TableSchema(BINARY.columns, "multiclass", names)
     target = np.arange(2_000) % 500
-    found = confusion(schema, target, np.where(target < 50, 7, target))
+    found = to_plain(confusion_matrix(schema, target, np.where(target < 50, 7, target)))
     assert (found["matrix"], found["classes"]) == (None, None)
     assert found["left_out_classes"] == 400
     assert found["per_class"][0]["recall"] == 0.0
@@ -79,19 +82,19 @@ def test_hundreds_of_classes_are_told_by_the_commonest_confusions():
 
 
 def test_a_class_never_called_has_no_precision():
-    found = confusion(BINARY, np.array([0, 1, 1]), np.zeros(3, int))
+    found = to_plain(confusion_matrix(BINARY, np.array([0, 1, 1]), np.zeros(3, int)))
     assert found["per_class"][1] == {"name": "yes", "rows": 2, "recall": 0.0, "precision": None}
 
 
 def test_residuals_say_where_errors_lie():
     rng = np.random.default_rng(0)
     target = rng.normal(size=1_000)
-    found = residuals(target, target + 1.0, 0)
+    found = to_plain(residuals(target, target + 1.0, 0))
     assert found["mean"] == pytest.approx(1.0)
     assert len(found["points"]) == MAX_SCATTERED
     assert sum(found["histogram"]["counts"]) == 1_000
     assert all(part["mean_error"] == pytest.approx(1.0) for part in found["by_prediction"])
-    perfect = residuals(np.ones(3), np.ones(3), 0)
+    perfect = to_plain(residuals(np.ones(3), np.ones(3), 0))
     assert perfect["quantiles"]["0.5"] == 0.0
 
 
@@ -101,7 +104,7 @@ def test_many_classes_have_an_area_linear_in_the_weights():
     target = np.arange(rows) % classes
     probabilities = rng.random((rows, classes)) + 0.6 * np.eye(classes)[target]
     probabilities /= probabilities.sum(axis=1, keepdims=True)
-    linear = statistic("roc_auc_ovr", target, probabilities)
+    linear = ROC_AUC_OVR.statistic(target, probabilities)
     exact = roc_auc_score(target, probabilities, multi_class="ovr")
     assert linear(np.ones((1, rows)))[0] == pytest.approx(exact)
     weights = np.stack([np.bincount(rng.integers(0, rows, rows), minlength=rows) for _ in range(30)]).astype(float)
@@ -109,4 +112,4 @@ def test_many_classes_have_an_area_linear_in_the_weights():
     truth = [roc_auc_score(target[draw], probabilities[draw], multi_class="ovr") for draw in repeated]
     assert np.corrcoef(linear(weights), truth)[0, 1] > 0.97
     assert np.abs(linear(weights) - truth).max() < 0.01
-    assert np.isnan(statistic("roc_auc_ovr", np.zeros(rows, int), probabilities)(np.ones((1, rows)))).all()
+    assert np.isnan(ROC_AUC_OVR.statistic(np.zeros(rows, int), probabilities)(np.ones((1, rows)))).all()

@@ -196,7 +196,7 @@ def test_damaged_champion_is_not_compared_and_not_replaced(name: str):
     verdict = world.evaluate(outcomes)
 
     assert verdict.decision == "keep"
-    assert f"the stored bytes of version 1's {name} are not those that were recorded" in verdict.reasons[0]
+    assert f"the stored bytes of version 1's {name} do not match the recorded SHA-256" in verdict.reasons[0]
 
 
 def test_winner_whose_bytes_changed_is_a_fault():
@@ -266,7 +266,7 @@ def test_metric_the_task_does_not_have_is_refused():
     world, outcomes = trained(make_dataset("binary"), candidates=ONE)
     world.registry.put_spec(MODEL, world.registry.get_spec(MODEL).model_copy(update={"primary_metric": "rmse"}))
 
-    with pytest.raises(InvalidInputError, match="known for binary are: roc_auc"):
+    with pytest.raises(InvalidInputError, match="the metrics of a binary task are: roc_auc"):
         world.evaluate(outcomes)
 
 

@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 import pytest
+from millrace.documents import to_plain
 from millrace.errors import InvalidInputError
-from millrace.evaluation.gate import ChampionComparison, GateEvidence, SliceEvidence, decide
-from millrace.metrics.bootstrap import Interval
+from millrace.evaluation.gate import GateEvidence, SliceEvidence, decide
+from millrace.evaluation.results import ChampionComparison
+from millrace.metrics.bootstrap import ConfidenceInterval
 from millrace.metrics.catalogue import get_metric
 from millrace.spec import GateSpec
 
@@ -13,7 +15,7 @@ EVIDENCE = GateEvidence(
     task="binary",
     primary_metric=get_metric("binary", None),
     metrics={"roc_auc": 0.9, "log_loss": 0.3},
-    baseline_gain=Interval(0.3, 0.45),
+    baseline_gain=ConfidenceInterval(0.3, 0.45),
     champion=None,
     model_bytes=1000,
     parity_passed=True,
@@ -26,7 +28,7 @@ def test_first_model_needs_only_the_floors_and_the_baseline():
 
     assert result.decision == "promote"
     assert [check.name for check in result.checks] == ["answers", "baseline", "model_size", "parity"]
-    assert result.reasons == ("the model's first version: it beats the trivial baseline and meets every floor",)
+    assert result.reasons == ("this is the model's first version; it beats the trivial baseline and meets every floor",)
 
 
 @pytest.mark.parametrize(
@@ -51,11 +53,11 @@ def test_floor_of_a_metric_that_is_not_defined_is_missed():
 
 
 def test_floor_of_an_unknown_metric_is_the_specs_fault():
-    with pytest.raises(InvalidInputError, match="'rmse' is no metric"):
+    with pytest.raises(InvalidInputError, match="unknown metric 'rmse'"):
         decide(EVIDENCE, GateSpec(floors={"rmse": 1.0}))
 
 
-@pytest.mark.parametrize("gain", [Interval(0.0, 0.4), Interval(-0.1, 0.2), None])
+@pytest.mark.parametrize("gain", [ConfidenceInterval(0.0, 0.4), ConfidenceInterval(-0.1, 0.2), None])
 def test_gain_over_the_baseline_must_exclude_nothing(gain):
     result = decide(replace(EVIDENCE, baseline_gain=gain), GateSpec())
 
@@ -74,10 +76,10 @@ def test_large_or_differing_model_is_rejected(changes):
 @pytest.mark.parametrize(
     ("gain", "decision"),
     [
-        (Interval(0.01, 0.03), "promote"),
-        (Interval(-0.01, 0.02), "promote"),
-        (Interval(0.0, 0.0), "promote"),
-        (Interval(-0.05, -0.01), "keep"),
+        (ConfidenceInterval(0.01, 0.03), "promote"),
+        (ConfidenceInterval(-0.01, 0.02), "promote"),
+        (ConfidenceInterval(0.0, 0.0), "promote"),
+        (ConfidenceInterval(-0.05, -0.01), "keep"),
     ],
 )
 def test_champion_stays_only_when_the_challenger_is_clearly_worse(gain, decision):
@@ -89,21 +91,23 @@ def test_champion_stays_only_when_the_challenger_is_clearly_worse(gain, decision
 
 
 def test_missed_floor_rejects_what_would_else_be_kept():
-    evidence = replace(EVIDENCE, champion=ChampionComparison(4, Interval(-0.2, -0.1)))
+    evidence = replace(EVIDENCE, champion=ChampionComparison(4, ConfidenceInterval(-0.2, -0.1)))
 
     assert decide(evidence, GateSpec(floors={"roc_auc": 0.99})).decision == "reject"
     assert decide(evidence, GateSpec()).decision == "keep"
 
 
 def test_missed_floor_outweighs_a_beaten_champion():
-    evidence = replace(EVIDENCE, champion=ChampionComparison(4, Interval(0.1, 0.2)))
+    evidence = replace(EVIDENCE, champion=ChampionComparison(4, ConfidenceInterval(0.1, 0.2)))
 
     assert decide(evidence, GateSpec(floors={"roc_auc": 0.99})).decision == "reject"
 
 
 @pytest.mark.parametrize(("schema_changed", "decision"), [(True, "promote"), (False, "keep")])
 def test_champion_that_cannot_be_compared(schema_changed, decision):
-    champion = ChampionComparison(4, None, "its features are not the present ones: age", schema_changed)
+    champion = ChampionComparison(
+        4, not_compared="its features are not the present ones: age", schema_changed=schema_changed
+    )
 
     result = decide(replace(EVIDENCE, champion=champion), GateSpec())
 
@@ -114,24 +118,24 @@ def test_champion_that_cannot_be_compared(schema_changed, decision):
 
 
 def test_checks_are_plain_json():
-    assert decide(EVIDENCE, GateSpec()).checks[2].to_dict() == {
+    assert to_plain(decide(EVIDENCE, GateSpec()).checks[2]) == {
         "name": "model_size",
         "passed": True,
         "value": 1000.0,
         "threshold": 100_000_000.0,
-        "explanation": "the ONNX file has 1000 bytes and may have 100000000",
+        "explanation": "the ONNX file has 1,000 bytes; the limit is 100,000,000",
     }
 
 
 @pytest.mark.parametrize(
     ("gain", "rule", "decision"),
     [
-        (Interval(-0.02, 0.01), "not_worse", "promote"),
-        (Interval(-0.02, -0.01), "not_worse", "keep"),
-        (Interval(0.01, 0.02), "not_worse", "promote"),
-        (Interval(-0.02, 0.01), "better", "keep"),
-        (Interval(0.0, 0.01), "better", "keep"),
-        (Interval(0.01, 0.02), "better", "promote"),
+        (ConfidenceInterval(-0.02, 0.01), "not_worse", "promote"),
+        (ConfidenceInterval(-0.02, -0.01), "not_worse", "keep"),
+        (ConfidenceInterval(0.01, 0.02), "not_worse", "promote"),
+        (ConfidenceInterval(-0.02, 0.01), "better", "keep"),
+        (ConfidenceInterval(0.0, 0.01), "better", "keep"),
+        (ConfidenceInterval(0.01, 0.02), "better", "promote"),
     ],
 )
 def test_the_rule_says_what_replaces_a_champion(gain, rule, decision):
@@ -174,22 +178,22 @@ def test_a_slices_own_floor_comes_before_that_of_every_slice():
     assert decide(replace(EVIDENCE, slices=[part]), GateSpec(slice_floors={"accuracy": 0.8})).decision == "promote"
 
 
-@pytest.mark.parametrize(("metrics", "told"), [(None, "too few to judge"), ({}, "is not defined")])
-def test_a_slice_that_cannot_be_judged_is_said_and_let_pass(metrics, told):
+@pytest.mark.parametrize(("metrics", "reason"), [(None, "too few to evaluate"), ({}, "is not defined")])
+def test_a_slice_that_cannot_be_judged_is_said_and_let_pass(metrics, reason):
     result = decide(replace(EVIDENCE, slices=[SliceEvidence("x", 3, metrics)]), GateSpec(slice_floors={"roc_auc": 0.9}))
     (check,) = [check for check in result.checks if check.name.startswith("slice:")]
     assert (result.decision, check.passed) == ("promote", True)
-    assert told in check.explanation
+    assert reason in check.explanation
 
 
 def test_answers_that_are_no_numbers_are_rejected_before_anything_else():
-    result = decide(replace(EVIDENCE, unanswered_rows=2, metrics={}, baseline_gain=None), GateSpec())
+    result = decide(replace(EVIDENCE, non_finite_rows=2, metrics={}, baseline_gain=None), GateSpec())
     assert result.decision == "reject"
-    assert result.reasons[0] == "the model's answer is not a number for 2 rows of the holdout"
+    assert result.reasons[0] == "the model's prediction is not a number for 2 rows of the holdout"
 
 
 def test_a_note_about_the_champion_is_part_of_the_reason():
-    champion = ChampionComparison(3, Interval(-0.2, -0.1), note="it may have seen these rows")
+    champion = ChampionComparison(3, ConfidenceInterval(-0.2, -0.1), note="it may have seen these rows")
     result = decide(replace(EVIDENCE, champion=champion), GateSpec())
     assert result.decision == "keep"
     assert result.reasons[0].endswith("(it may have seen these rows)")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from millrace.evaluation.curves import choose_threshold, decision_costs, decisions
+from millrace.evaluation.curves import choose_threshold, decision_costs, predict_positive
 from millrace.spec.training import CostSpec
 
 
@@ -57,7 +57,7 @@ def test_constant_scores_and_one_class_have_a_threshold_too(value, label):
     assert decision_costs(target, scores >= chosen.value, CostSpec()).mean() == pytest.approx(chosen.validation_cost)
 
 
-def test_without_a_threshold_the_likelier_class_is_called():
+def test_without_a_threshold_the_likelier_class_is_predicted():
     probabilities = np.array([[0.6, 0.4], [0.4, 0.6], [0.5, 0.5]])
-    assert decisions(probabilities, None).tolist() == [False, True, False]
-    assert decisions(probabilities, 0.4).tolist() == [True, True, True]
+    assert predict_positive(probabilities, None).tolist() == [False, True, False]
+    assert predict_positive(probabilities, 0.4).tolist() == [True, True, True]

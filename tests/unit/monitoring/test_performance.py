@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from millrace.histograms.outcomes import ErrorSketch, OutcomeSketch
 from millrace.histograms.predictions import Answers, AnswerSketch
-from millrace.metrics.catalogue import METRICS
-from millrace.metrics.scores import compute_metrics
+from millrace.metrics.catalogue import METRICS, compute_metrics
 from millrace.monitoring.performance import measure_outcomes
 from millrace.monitoring.quality import calibration_map, estimate_quality, measure_calibration
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from millrace.data.reference import describe_column
-from millrace.evaluation.assessment import profile_predictions
+from millrace.evaluation.analysis import profile_predictions
 from millrace.histograms.bins import make_cells
 from millrace.histograms.outcomes import ErrorSketch, PredictionProfile
 from millrace.histograms.predictions import ErrorsByValue, Traffic, ValueSketch

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from millrace.training import fitting
-from millrace.training.limits import TrialLimits, TrialStoppedError, Watch, peak_memory_mb, resident_mb
+from millrace.training.limits import LimitGuard, TrialLimits, TrialStoppedError, peak_memory_mb, resident_mb
 
 from tests.prepared_data import make_dataset
 from tests.training_run import MODEL, RUN_ID, TrainingRun
@@ -21,14 +21,14 @@ def work(seconds: float) -> None:
 
 
 def work_watched(limits: TrialLimits, memory: Callable[[], float | None] | None = None) -> None:
-    with Watch(limits, memory):
+    with LimitGuard(limits, memory):
         work(60.0)
 
 
 def test_a_trial_that_takes_too_long_is_stopped():
     began = time.monotonic()
 
-    with pytest.raises(TrialStoppedError, match="stopped after 0 s, shortly before the function's time was up"):
+    with pytest.raises(TrialStoppedError, match="stopped after 0 s, shortly before the function's time limit"):
         work_watched(TrialLimits(seconds=0.1))
 
     assert time.monotonic() - began < 30
@@ -50,7 +50,7 @@ def test_a_library_that_swallows_the_stop_is_stopped_again():
                 stops.append(str(stop))
         raise TrialStoppedError("in the end")
 
-    with pytest.raises(TrialStoppedError), Watch(TrialLimits(seconds=0.0)):
+    with pytest.raises(TrialStoppedError), LimitGuard(TrialLimits(seconds=0.0)):
         work_stubbornly()
 
     assert len(stops) == 2
@@ -70,13 +70,13 @@ def test_it_stops_its_own_thread_and_no_other():
 
 def test_within_its_limits_nothing_happens_and_nothing_comes_after():
     for _ in range(20):
-        with Watch(TrialLimits(seconds=0.05)):
+        with LimitGuard(TrialLimits(seconds=0.05)):
             work(0.02)
     work(0.3)
 
 
 def test_other_errors_pass_unchanged():
-    with pytest.raises(KeyError, match="a"), Watch(TrialLimits(seconds=60.0)):
+    with pytest.raises(KeyError, match="a"), LimitGuard(TrialLimits(seconds=60.0)):
         raise KeyError("a")
 
 

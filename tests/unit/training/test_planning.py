@@ -6,16 +6,15 @@ from datetime import timedelta
 import pytest
 from millrace.errors import ArtifactNotFoundError, InvalidInputError
 from millrace.layout import prepared_key
-from millrace.settings import PlanTrainingSettings
 from millrace.spec import ModelSpec
 from millrace.training.planning import plan_search
-from millrace.training.search_plan import PreparedSize, bound_parameters, draw_trials, folds_for, rounds_for, survivors
+from millrace.training.search_plan import PreparedSize, TrainingCapacity, draw_trials, folds_for, rounds_for, survivors
 from millrace.training.search_space import search_spaces_for
 
 from tests.prepared_data import make_dataset
 from tests.training_run import MODEL, NOW, RUN_ID, TrainingRun
 
-SETTINGS = PlanTrainingSettings("table", "data", "models", training_concurrency=4)
+CAPACITY = TrainingCapacity(memory_mb=3_008, concurrency=4, large_data="sample")
 LINEAR = {"binary": "logistic_regression", "multiclass": "logistic_regression", "regression": "ridge"}
 
 
@@ -50,7 +49,7 @@ def test_the_first_trial_of_every_candidate_then_drawn_ones(task):
     assert world.run.stage == "training"
     search = world.run.summary["search"]
     assert (search["seed"], search["trials"], search["rounds"], search["folds"]) == (7, 10, [200], 5)
-    assert search["why_folds"] == "one validation split of 300 rows says little"
+    assert search["why_folds"] == "one validation split of 300 rows is too noisy"
     assert world.run.summary["rows"] == 400
 
 
@@ -65,12 +64,12 @@ def test_lanes_share_the_trials_among_as_many_workers_as_are_allowed():
 
 
 def test_the_same_seed_draws_the_same_trials_and_more_trials_change_none():
-    spaces, schema = search_spaces_for("binary"), make_dataset("binary").schema
-    few = draw_trials(spaces, 12, seed=3, schema=schema, rows=500)
-    many = draw_trials(spaces, 30, seed=3, schema=schema, rows=500)
+    spaces = search_spaces_for("binary")
+    few = draw_trials(spaces, 12, seed=3, classes=2, rows=500)
+    many = draw_trials(spaces, 30, seed=3, classes=2, rows=500)
 
     assert many[:12] == few
-    assert draw_trials(spaces, 12, seed=4, schema=schema, rows=500) != few
+    assert draw_trials(spaces, 12, seed=4, classes=2, rows=500) != few
     assert len({str(trial) for trial in many}) == 30
 
 
@@ -101,10 +100,18 @@ def test_spec_names_the_candidates():
 @pytest.mark.parametrize(
     ("spec", "field", "message"),
     [
-        ({"candidates": ("ridge", "oracle")}, "candidates", "names ridge, oracle; known for binary are: baseline, log"),
-        ({"candidates": ()}, "candidates", "names no candidate at all"),
-        ({"primary_metric": "rmse"}, "primary_metric", "'rmse' is no metric; known for binary are: roc_auc"),
-        ({"gate": {"floors": {"auc": 0.8}}}, "gate.floors.auc", "'auc' is no metric"),
+        (
+            {"candidates": ("ridge", "oracle")},
+            "candidates",
+            "unknown candidates ridge, oracle; the candidates of a binary task are: baseline, log",
+        ),
+        ({"candidates": ()}, "candidates", "names no candidate"),
+        (
+            {"primary_metric": "rmse"},
+            "primary_metric",
+            "unknown metric 'rmse'; the metrics of a binary task are: roc_auc",
+        ),
+        ({"gate": {"floors": {"auc": 0.8}}}, "gate.floors.auc", "unknown metric 'auc'"),
     ],
 )
 def test_spec_that_cannot_be_met_is_refused_by_field(spec, field, message):
@@ -128,10 +135,10 @@ def test_run_without_prepared_data_is_a_fault(name):
 
 
 # -------------------------------------------------------------------------------------------------- large data
-def search_of(size: PreparedSize, settings: PlanTrainingSettings = SETTINGS, **spec):
+def search_of(size: PreparedSize, capacity: TrainingCapacity = CAPACITY, **spec):
     world = TrainingRun.prepared(make_dataset("binary"))
     return plan_search(
-        world.run, make_dataset("binary").schema, ModelSpec.parse(spec), size=size, settings=settings, now=NOW
+        world.run, make_dataset("binary").schema, ModelSpec.parse(spec), size=size, capacity=capacity, now=NOW
     )
 
 
@@ -173,7 +180,7 @@ def test_what_does_not_fit_is_sampled_and_said():
 
 def test_more_memory_holds_more_rows():
     small, large = (
-        search_of(sized(50_000_000), replace(SETTINGS, training_memory_mb=memory))[0].rows for memory in (3_008, 10_240)
+        search_of(sized(50_000_000), replace(CAPACITY, memory_mb=memory))[0].rows for memory in (3_008, 10_240)
     )
 
     assert large > 3 * small
@@ -181,7 +188,7 @@ def test_more_memory_holds_more_rows():
 
 def test_a_stack_that_does_not_sample_refuses():
     with pytest.raises(InvalidInputError, match="do not fit into functions of 3,008 MB, which hold about"):
-        search_of(sized(50_000_000), replace(SETTINGS, large_data="refuse"))
+        search_of(sized(50_000_000), replace(CAPACITY, large_data="refuse"))
 
 
 def test_the_spec_may_ask_for_fewer_rows():
@@ -203,14 +210,14 @@ def test_the_budget_is_kept_with_the_run():
 @pytest.mark.parametrize(
     ("arguments", "folds", "why"),
     [
-        ((300, 90, "random", None), 5, "one validation split of 300 rows says little"),
-        ((300, None, "group", None), 5, "one validation split of 300 rows says little"),
+        ((300, 90, "random", None), 5, "one validation split of 300 rows is too noisy"),
+        ((300, None, "group", None), 5, "one validation split of 300 rows is too noisy"),
         ((300, 3, "random", None), 1, "the rarest class has 3 rows"),
         ((4, None, "random", None), 1, "there are 4 rows"),
-        ((1_001, 90, "random", None), 1, "there are more than 1,000 rows to choose by"),
-        ((9_000, 90, "random", 3), 3, "one validation split of 9,000 rows says little"),
+        ((1_001, 90, "random", None), 1, "there are more than 1,000 rows"),
+        ((9_000, 90, "random", 3), 3, "one validation split of 9,000 rows is too noisy"),
         ((300, 90, "time", 3), 1, "the split is by time, and folds would look ahead"),
-        ((300, 90, "random", 1), 1, "the spec asks for the validation split alone"),
+        ((300, 90, "random", 1), 1, "the spec chooses the validation split alone"),
     ],
 )
 def test_folds_are_used_where_they_help_and_can_be_made(arguments, folds, why):
@@ -227,12 +234,13 @@ def test_rounds_and_survivors():
 
 
 def test_many_classes_and_rows_bound_what_would_grow_past_use():
-    boosting = {"l2_regularization": 1.0, "max_iter": 150}
-    forest = {"n_estimators": 100, "max_leaf_nodes": 500}
-    network = {"hidden_layer_sizes": [32], "max_iter": 200}
+    spaces = {space.candidate: space for space in search_spaces_for("multiclass")}
 
-    assert bound_parameters(boosting, 2, 10)["max_iter"] == 150
-    assert bound_parameters(boosting, 100, 10)["max_iter"] == 60
-    assert bound_parameters(forest, 3, 10)["max_leaf_nodes"] == 500
-    assert bound_parameters(forest, 100, 10)["max_leaf_nodes"] == 50
-    assert bound_parameters(network, 2, 1_000_000)["max_iter"] == 20
+    def first(candidate: str, classes: int, rows: int):
+        return spaces[candidate].complete(spaces[candidate].first, classes, rows)
+
+    assert first("hist_gradient_boosting", 2, 10)["max_iter"] == 150
+    assert first("hist_gradient_boosting", 100, 10)["max_iter"] == 60
+    assert first("random_forest", 3, 10)["max_leaf_nodes"] == 500
+    assert first("random_forest", 100, 10)["max_leaf_nodes"] == 50
+    assert first("neural_network", 2, 1_000_000)["max_iter"] == 20

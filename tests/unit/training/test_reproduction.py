@@ -10,6 +10,7 @@ from millrace.serving.model import OnnxModel
 from millrace.training.reproduction import reproduce_trial
 from millrace.training.search_space import search_spaces_for
 from millrace.training.trial import library_versions
+from millrace.training.trial_record import TrialRecord
 
 from tests.prepared_data import make_dataset
 from tests.training_run import MODEL, RUN_ID, TrainingRun
@@ -40,7 +41,9 @@ def test_every_candidate_is_trained_again_byte_for_byte(task):
         for name, value in record["metrics"].items():
             assert value == pytest.approx(np.mean([fold[name] for fold in record["fold_metrics"]]))
 
-        again = reproduce_trial(record, dataset.schema, bodies(world), stored(world, outcome.trial_id, "model.onnx"))
+        again = reproduce_trial(
+            TrialRecord.read(record), dataset.schema, bodies(world), stored(world, outcome.trial_id, "model.onnx")
+        )
 
         assert again.byte_equal, outcome.trial_id
         assert again.max_prediction_difference == 0.0
@@ -61,9 +64,9 @@ def test_other_data_than_the_record_names_is_refused():
     changed = {**bodies(world), "train": bodies(world)["validation"]}
 
     with pytest.raises(ArtifactIntegrityError, match=r"train\.npz is not the prepared data"):
-        reproduce_trial(record, make_dataset("binary").schema, changed)
+        reproduce_trial(TrialRecord.read(record), make_dataset("binary").schema, changed)
     with pytest.raises(ArtifactIntegrityError, match=r"the stored model\.onnx is not the one"):
-        reproduce_trial(record, make_dataset("binary").schema, bodies(world), b"another model")
+        reproduce_trial(TrialRecord.read(record), make_dataset("binary").schema, bodies(world), b"another model")
 
 
 def test_another_seed_or_library_is_seen():
@@ -74,7 +77,9 @@ def test_another_seed_or_library_is_seen():
     record["seed"] += 1
     record["libraries"]["sklearn"] = "0.24.2"
 
-    again = reproduce_trial(record, dataset.schema, bodies(world), stored(world, outcome.trial_id, "model.onnx"))
+    again = reproduce_trial(
+        TrialRecord.read(record), dataset.schema, bodies(world), stored(world, outcome.trial_id, "model.onnx")
+    )
 
     assert not again.byte_equal
     assert again.max_prediction_difference is not None

@@ -17,8 +17,8 @@ from millrace.metrics.catalogue import METRICS
 from millrace.schema import TASKS
 from millrace.serving.model import OnnxModel
 from millrace.training import fitting
-from millrace.training.export import ParityReport
 from millrace.training.preprocessing import FeatureTable
+from millrace.training.trial_record import ParityReport
 
 from tests.fakes.memory_object_store import MemoryObjectStore
 from tests.prepared_data import Dataset, make_dataset, make_schema
@@ -228,7 +228,7 @@ def test_target_that_is_no_number_fails_the_trial():
     outcomes = broken(dataset, target=target).train_all()
 
     assert {outcome.reason for outcome in outcomes} == {
-        "the target of 3 rows of the training split is no finite number"
+        "the target of 3 rows of the training split is not a finite number"
     }
 
 

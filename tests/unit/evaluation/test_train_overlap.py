@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from millrace.data.prepared import dump_split
-from millrace.evaluation.champion import MIN_UNSEEN_ROWS, find_overlap
+from millrace.evaluation.champion import MIN_UNSEEN_ROWS, find_train_overlap
 from millrace.layout import evaluation_key, prepared_key, split_key
 
 from tests.fakes.memory_object_store import MemoryObjectStore
@@ -30,7 +30,9 @@ def store_with(train_ids: np.ndarray, validation_ids: np.ndarray) -> MemoryObjec
 
 def overlap(split, fingerprint, store=None, run=OLD_RUN):
     store = store or MemoryObjectStore("data")
-    return find_overlap(split, IDS, model=MODEL, champion_fingerprint=fingerprint, champion_run=run, data_store=store)
+    return find_train_overlap(
+        split, IDS, model=MODEL, champion_fingerprint=fingerprint, champion_run=run, data_store=store
+    )
 
 
 def test_an_unchanged_split_needs_no_look():
@@ -51,7 +53,7 @@ def test_what_the_champion_learnt_from_is_left_out(split, fingerprint, why):
     found = overlap(split, fingerprint, store_with(np.arange(100), np.arange(900, 2_000)))
     assert found.unseen.tolist() == [100 <= row < 900 for row in range(1_000)]
     assert found.note.startswith(why)
-    assert "the 200 rows that the champion learnt from are left out" in found.note
+    assert "the 200 rows that the champion was trained on are left out" in found.note
     assert not found.biased
 
 
@@ -96,6 +98,6 @@ def test_the_evaluation_compares_on_unseen_rows_only():
 
     champion = json.loads(world.model_store.get(evaluation_key(MODEL, RUN_ID)))["champion"]
     assert champion["rows"] == len(holdout) - 100
-    assert "the 100 rows that the champion learnt from are left out" in champion["note"]
+    assert "the 100 rows that the champion was trained on are left out" in champion["note"]
     assert champion["note"] in verdict.reasons[0]
     assert not champion["may_have_seen_rows"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from millrace.data.prepared import dump_split, load_split
-from millrace.training.fitting import MIN_CLASS_ROWS, assign_folds, sample_rows
+from millrace.training.fitting import MIN_CLASS_ROWS, assign_folds, sample_positions
 
 from tests.prepared_data import make_dataset
 
@@ -12,7 +12,7 @@ CLASSES = (np.arange(3_000) % 100 == 0).astype(np.int64)
 
 
 def test_a_sample_keeps_the_shares_of_the_classes():
-    rows = sample_rows(IDS, CLASSES, 600, seed=1)
+    rows = sample_positions(IDS, CLASSES, 600, seed=1)
 
     assert len(rows) == 600
     assert CLASSES[rows].sum() == 6
@@ -20,15 +20,15 @@ def test_a_sample_keeps_the_shares_of_the_classes():
 
 
 def test_a_small_sample_keeps_some_rows_of_every_class_and_lies_inside_a_larger_one():
-    small, large = (sample_rows(IDS, CLASSES, rows, seed=1) for rows in (50, 600))
+    small, large = (sample_positions(IDS, CLASSES, rows, seed=1) for rows in (50, 600))
 
     assert CLASSES[small].sum() == MIN_CLASS_ROWS
     assert set(small) <= set(large)
-    assert set(sample_rows(IDS, CLASSES, 50, seed=2)) != set(small)
+    assert set(sample_positions(IDS, CLASSES, 50, seed=2)) != set(small)
 
 
 def test_a_sample_of_all_is_all():
-    np.testing.assert_array_equal(sample_rows(IDS, CLASSES, 5_000, seed=1), np.arange(3_000))
+    np.testing.assert_array_equal(sample_positions(IDS, CLASSES, 5_000, seed=1), np.arange(3_000))
 
 
 def test_folds_share_rows_and_classes_evenly_and_keep_copies_of_a_row_together():

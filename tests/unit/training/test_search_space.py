@@ -8,8 +8,8 @@ from millrace.training.search_plan import halton_points, radical_inverse
 from millrace.training.search_space import (
     SEARCH_SPACES,
     Choice,
-    Interval,
-    narrow,
+    NumberRange,
+    override_search_space,
     search_spaces_for,
     select_search_spaces,
 )
@@ -60,21 +60,23 @@ def test_every_draw_is_inside_its_range_and_so_is_the_first_trial(space):
 
 
 def test_an_interval_by_factors_is_even_in_factors_and_reaches_its_ends():
-    interval = Interval(0.01, 100.0, log=True)
+    interval = NumberRange(0.01, 100.0, log=True)
 
     assert interval.at(0.5) == pytest.approx(1.0)
     assert (interval.at(0.0), interval.at(0.9999999)) == (0.01, pytest.approx(100.0, rel=1e-3))
-    whole = Interval(1, 3, whole=True)
+    whole = NumberRange(1, 3, whole=True)
     assert [whole.at(share) for share in (0.0, 0.3, 0.4, 0.6, 0.7, 0.99)] == [1, 1, 2, 2, 3, 3]
 
 
-def narrowed(document: dict, task="binary"):
+def overridden(document: dict, task="binary"):
     spec = ModelSpec.parse({"training": {"parameters": document}})
-    return {space.candidate: space for space in narrow(search_spaces_for(task), spec.training.parameters)}
+    return {
+        space.candidate: space for space in override_search_space(search_spaces_for(task), spec.training.parameters)
+    }
 
 
-def test_a_spec_narrows_a_range_and_fixes_a_value():
-    spaces = narrowed(
+def test_a_spec_overrides_a_range_and_fixes_a_value():
+    spaces = overridden(
         {
             "logistic_regression": {"C": {"low": 0.1, "high": 0.2}},
             "hist_gradient_boosting": {"max_leaf_nodes": {"values": [31]}},
@@ -82,7 +84,7 @@ def test_a_spec_narrows_a_range_and_fixes_a_value():
         }
     )
 
-    assert spaces["logistic_regression"].ranges["C"] == Interval(0.1, 0.2, log=True)
+    assert spaces["logistic_regression"].ranges["C"] == NumberRange(0.1, 0.2, log=True)
     assert 0.1 <= spaces["logistic_regression"].first["C"] <= 0.2
     assert spaces["hist_gradient_boosting"].first["max_leaf_nodes"] == 31
     assert spaces["hist_gradient_boosting"].first["learning_rate"] == 0.05
@@ -92,8 +94,12 @@ def test_a_spec_narrows_a_range_and_fixes_a_value():
 @pytest.mark.parametrize(
     ("document", "field", "message"),
     [
-        ({"ridge": {"alpha": {"values": [1.0]}}}, "ridge", "no candidate of this run"),
-        ({"random_forest": {"criterion": {"values": ["gini"]}}}, "random_forest.criterion", "not searched; these are"),
+        ({"ridge": {"alpha": {"values": [1.0]}}}, "ridge", "not a candidate of this run"),
+        (
+            {"random_forest": {"criterion": {"values": ["gini"]}}},
+            "random_forest.criterion",
+            "not searched; the searched parameters are",
+        ),
         (
             {"hist_gradient_boosting": {"categorical_features": {"values": ["from_dtype"]}}},
             "hist_gradient_boosting.categorical_features",
@@ -117,8 +123,8 @@ def test_a_spec_narrows_a_range_and_fixes_a_value():
     ],
 )
 def test_what_is_not_known_to_export_is_refused_with_the_reason(document, field, message):
-    with pytest.raises(InvalidInputError, match="the spec's parameters cannot be tried") as caught:
-        narrowed(document)
+    with pytest.raises(InvalidInputError, match="the spec's parameters are invalid") as caught:
+        overridden(document)
 
     assert [fault.field for fault in caught.value.fields] == [f"training.parameters.{field}"]
     assert message in caught.value.fields[0].message
@@ -134,5 +140,5 @@ def test_a_range_that_is_none_is_refused_by_the_spec(parameters):
 
 
 def test_a_model_that_is_not_offered_is_refused_with_the_reason():
-    with pytest.raises(InvalidInputError, match="knn: scikit-learn's neighbours break ties of distance otherwise"):
+    with pytest.raises(InvalidInputError, match="knn: scikit-learn's neighbours break ties of distance differently"):
         select_search_spaces("binary", ("knn", "ridge"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from millrace.data.prepared import PreparedSplit, dump_columns, dump_split, load_columns, load_row_ids, load_split
 from millrace.documents import to_plain
-from millrace.evaluation.analysis import Splits, Subject, examine
+from millrace.evaluation.analysis import MeasuredWinner, Splits, analyze
 from millrace.evaluation.holdout import measure
 from millrace.features import FeatureMatrix
 from millrace.layout import evaluation_key, prepared_key
@@ -86,7 +86,7 @@ def test_a_slow_model_is_rejected():
     limits = {"max_row_milliseconds": 50.0, "max_batch_milliseconds": None}
     report = evaluated(make_dataset("binary"), TickingClock(step=0.2), **ONE, gate=limits)
     assert report["decision"] == "reject"
-    assert report["reasons"] == ["scoring one row takes 200 ms at the 95th percentile, and may take 50"]
+    assert report["reasons"] == ["scoring one row takes 200 ms at the 95th percentile; the limit is 50 ms"]
     assert report["latency"]["row"]["p95_milliseconds"] == pytest.approx(200.0)
 
 
@@ -154,7 +154,7 @@ def test_answers_that_are_no_numbers_are_rejected_and_counted(task, monkeypatch)
     monkeypatch.setattr(OnnxModel, "run", broken)
     verdict = world.evaluate(outcomes)
     assert verdict.decision == "reject"
-    assert verdict.reasons[0] == "the model's answer is not a number for 2 rows of the holdout"
+    assert verdict.reasons[0] == "the model's prediction is not a number for 2 rows of the holdout"
     report = json.loads(world.model_store.get(evaluation_key(MODEL, RUN_ID)))
     assert report["holdout"]["metrics"] == {}
     assert report["slices"] is None
@@ -185,7 +185,7 @@ def test_many_classes_are_examined_in_little_room():
     answers = model.run(split.features)
     trivial = np.full((rows, classes), 1 / classes)
     measured, baseline = measure(schema, target, {"model": answers, "baseline": trivial}, 0).values()
-    subject = Subject(
+    winner = MeasuredWinner(
         make_trial("t1"),
         model,
         schema,
@@ -198,14 +198,15 @@ def test_many_classes_are_examined_in_little_room():
         TickingClock(step=0.001),
     )
 
-    document = dict(examine(subject).document)
+    analysis, _ = analyze(winner)
+    document = to_plain(analysis)
 
     assert document["confusion"]["matrix"] is None
     assert len(document["confusion"]["commonest"]) == 30
     assert len(document["confusion"]["per_class"]) == 100
     assert document["confusion"]["left_out_classes"] == 20
     assert document["importance"]["columns"][0]["name"] == "n0"
-    assert len(json.dumps(to_plain(document))) < 60_000
+    assert len(json.dumps(document)) < 60_000
     low, high = (getattr(measured.interval("roc_auc_ovr", 0.95), end) for end in ("low", "high"))
     assert low < measured.metrics["roc_auc_ovr"] < high
 

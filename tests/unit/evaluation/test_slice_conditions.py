@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from millrace.evaluation.slices import Condition, as_words, conditions_of, feature_columns
+from millrace.evaluation.slices import SliceCondition, as_strings, conditions_of, feature_columns
 from millrace.features import build_features
 from millrace.schema import Column, TableSchema
 
@@ -33,14 +33,14 @@ def test_features_are_taken_apart_into_what_they_were_put_together_from():
 @pytest.mark.parametrize(
     ("condition", "expected", "words"),
     [
-        (Condition("plan", values=("a",)), [True, False, False], "plan is a"),
-        (Condition("plan", values=("a", "b")), [True, False, True], "plan is a or b"),
-        (Condition("plan", missing=True), [False, True, False], "plan is missing"),
-        (Condition("age", low=3.0), [False, False, True], "age at least 3"),
-        (Condition("age", high=3.0), [True, False, True], "age at most 3"),
-        (Condition("age", low=1.5, high=3.0, closed=False), [True, False, False], "age from 1.5 to below 3"),
-        (Condition("since", high=1735689600.0, is_date=True), [True, False, False], "since at most 2025-01-01"),
-        (Condition("absent", values=("a",)), [False, False, False], "absent is a"),
+        (SliceCondition("plan", values=("a",)), [True, False, False], "plan is a"),
+        (SliceCondition("plan", values=("a", "b")), [True, False, True], "plan is a or b"),
+        (SliceCondition("plan", missing=True), [False, True, False], "plan is missing"),
+        (SliceCondition("age", low=3.0), [False, False, True], "age at least 3"),
+        (SliceCondition("age", high=3.0), [True, False, True], "age at most 3"),
+        (SliceCondition("age", low=1.5, high=3.0, closed=False), [True, False, False], "age from 1.5 to below 3"),
+        (SliceCondition("since", high=1735689600.0, is_date=True), [True, False, False], "since at most 2025-01-01"),
+        (SliceCondition("absent", values=("a",)), [False, False, False], "absent is a"),
     ],
 )
 def test_condition_holds_where_it_should_and_says_so(condition, expected, words):
@@ -81,5 +81,5 @@ def test_a_column_never_known_is_only_missing():
 
 
 def test_whole_numbers_are_written_without_a_fraction():
-    assert as_words(np.array([1.0, np.nan, 2.0])).tolist() == ["1", "", "2"]
-    assert as_words(np.array([1.5, 2.0])).tolist() == ["1.5", "2.0"]
+    assert as_strings(np.array([1.0, np.nan, 2.0])).tolist() == ["1", "", "2"]
+    assert as_strings(np.array([1.5, 2.0])).tolist() == ["1.5", "2.0"]

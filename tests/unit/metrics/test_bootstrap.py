@@ -4,8 +4,9 @@ import millrace.metrics.bootstrap as intervals
 import numpy as np
 import pytest
 from millrace.evaluation.holdout import Measurement, baseline_predictions
+from millrace.evaluation.results import MetricEstimate
 from millrace.metrics.bootstrap import bootstrap, draw_weights, gain_interval, percentile_interval
-from millrace.metrics.weighted import statistic
+from millrace.metrics.catalogue import MAE, RMSE
 from millrace.schema import Column, TableSchema
 
 
@@ -37,7 +38,7 @@ def test_interval_covers_the_true_value_about_as_often_as_it_says():
     covered = 0
     for seed in range(100):
         target, values = errors(1.0, rows=150, seed=seed)
-        samples = bootstrap({"mae": statistic("mae", target, values)}, 150, seed=seed, resamples=200)["mae"]
+        samples = bootstrap({"mae": MAE.statistic(target, values)}, 150, seed=seed, resamples=200)["mae"]
         interval = percentile_interval(samples, 0.9)
         covered += interval.low <= np.sqrt(2 / np.pi) <= interval.high
 
@@ -46,7 +47,7 @@ def test_interval_covers_the_true_value_about_as_often_as_it_says():
 
 def test_same_seed_same_samples():
     target, values = errors(1.0)
-    statistics = {"rmse": statistic("rmse", target, values)}
+    statistics = {"rmse": RMSE.statistic(target, values)}
     first, second, other = (bootstrap(statistics, 200, seed=seed)["rmse"] for seed in (1, 1, 2))
 
     np.testing.assert_array_equal(first, second)
@@ -57,7 +58,7 @@ def test_pairing_finds_a_difference_that_two_intervals_hide():
     target, noise = errors(1.0)
     slightly_better = target + 0.97 * (noise - target)
     samples = bootstrap(
-        {"old": statistic("rmse", target, noise), "new": statistic("rmse", target, slightly_better)}, 200, seed=0
+        {"old": RMSE.statistic(target, noise), "new": RMSE.statistic(target, slightly_better)}, 200, seed=0
     )
 
     old, new = (percentile_interval(samples[name], 0.95) for name in ("old", "new"))
@@ -84,14 +85,15 @@ def test_undefined_draws_are_left_out_until_too_few_are_left():
 
 def test_draws_that_all_agree_are_no_certainty():
     """Of thirty rows that are all right, one in nine could still be wrong: Wilson's interval says so."""
-    told = Measurement(
+    estimates = Measurement(
         {"accuracy": 1.0, "roc_auc": 1.0, "f1": 0.8},
         {"accuracy": np.ones(500), "roc_auc": np.ones(500), "f1": np.linspace(0.7, 0.9, 500)},
         rows=30,
-    ).to_dict(0.95)
-    assert told["accuracy"] == {"value": 1.0, "low": pytest.approx(0.8865, abs=1e-4), "high": pytest.approx(1.0)}
-    assert told["roc_auc"] == {"value": 1.0, "low": None, "high": None}
-    assert told["f1"]["low"] == pytest.approx(0.705)
+    ).estimates(0.95)
+    accuracy = estimates["accuracy"]
+    assert (accuracy.value, accuracy.low, accuracy.high) == (1.0, pytest.approx(0.8865, abs=1e-4), pytest.approx(1.0))
+    assert estimates["roc_auc"] == MetricEstimate(1.0, None, None)
+    assert estimates["f1"].low == pytest.approx(0.705)
 
 
 def test_without_a_model_one_says_the_mean_or_each_classs_share():

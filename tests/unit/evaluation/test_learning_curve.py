@@ -4,26 +4,26 @@ import numpy as np
 import pytest
 from millrace.errors import TrainingFailedError
 from millrace.evaluation.learning_curve import diagnose, learning_curve
-from millrace.metrics.catalogue import get_metric
+from millrace.evaluation.results import LearningCurvePoint, SplitMetrics
+from millrace.metrics.catalogue import RMSE, ROC_AUC
 
 from tests.prepared_data import make_dataset
 from tests.registry_builders import make_trial
 from tests.training_run import TickingClock
 
-AUC, RMSE = get_metric("binary", "roc_auc"), get_metric("regression", "rmse")
-
 
 def of(name, train, validation, holdout):
-    return {"train": {name: train}, "validation": {name: validation}, "holdout": {name: holdout}}
+    values = {"train": train, "validation": validation, "holdout": holdout}
+    return {split: SplitMetrics(100, {name: value}) for split, value in values.items()}
 
 
 @pytest.mark.parametrize(
     ("metric", "values", "baseline", "verdict"),
     [
-        (AUC, (0.90, 0.88, 0.87), 0.5, "sound"),
-        (AUC, (1.00, 0.80, 0.79), 0.5, "overfit"),
-        (AUC, (0.54, 0.52, 0.53), 0.5, "underfit"),
-        (AUC, (0.45, 0.52, 0.53), 0.5, "underfit"),
+        (ROC_AUC, (0.90, 0.88, 0.87), 0.5, "sound"),
+        (ROC_AUC, (1.00, 0.80, 0.79), 0.5, "overfit"),
+        (ROC_AUC, (0.54, 0.52, 0.53), 0.5, "underfit"),
+        (ROC_AUC, (0.45, 0.52, 0.53), 0.5, "underfit"),
         (RMSE, (10.0, 11.0, 11.0), 20.0, "sound"),
         (RMSE, (2.0, 14.0, 15.0), 20.0, "overfit"),
         (RMSE, (19.5, 19.6, 19.7), 20.0, "underfit"),
@@ -36,14 +36,14 @@ def test_verdict_follows_from_what_survives(metric, values, baseline, verdict):
 
 
 def test_overfitting_says_how_much_is_lost():
-    fit = diagnose(AUC, of("roc_auc", 1.0, 0.75, 0.75), {"roc_auc": 0.5})
+    fit = diagnose(ROC_AUC, of("roc_auc", 1.0, 0.75, 0.75), {"roc_auc": 0.5})
     assert fit.lost_share == pytest.approx(0.5)
-    assert "50% of what it gains" in fit.explanation
+    assert "50% of its gain" in fit.explanation
 
 
 def test_without_a_number_nothing_is_concluded():
-    assert diagnose(AUC, of("accuracy", 1.0, 1.0, 1.0), {"roc_auc": 0.5}).verdict == "unknown"
-    assert diagnose(AUC, of("roc_auc", 1.0, 1.0, 1.0), {}).verdict == "unknown"
+    assert diagnose(ROC_AUC, of("accuracy", 1.0, 1.0, 1.0), {"roc_auc": 0.5}).verdict == "unknown"
+    assert diagnose(ROC_AUC, of("roc_auc", 1.0, 1.0, 1.0), {}).verdict == "unknown"
 
 
 def curve(refit, seconds=60.0, duration=1.0, clock=None):
@@ -53,7 +53,7 @@ def curve(refit, seconds=60.0, duration=1.0, clock=None):
         dataset.schema,
         dataset.splits["train"],
         dataset.splits["validation"],
-        metric=AUC,
+        metric=ROC_AUC,
         whole=(0.95, 0.9),
         refit=refit,
         seconds=seconds,
@@ -68,12 +68,15 @@ def by_rows(_trial, _schema, train, splits):
 
 def test_the_curve_goes_from_a_tenth_to_the_winner_itself():
     points = curve(by_rows).points
-    assert points == ((100, 0.99, 0.51), (250, 0.99, 0.525), (500, 0.99, 0.55), (1_000, 0.95, 0.9))
+    assert points == tuple(
+        LearningCurvePoint(*point)
+        for point in ((100, 0.99, 0.51), (250, 0.99, 0.525), (500, 0.99, 0.55), (1_000, 0.95, 0.9))
+    )
 
 
 def test_a_refit_that_would_take_too_long_is_not_begun():
     slow = curve(by_rows, seconds=10.0, duration=30.0)
-    assert [rows for rows, _, _ in slow.points] == [100, 250, 1_000]
+    assert [point.rows for point in slow.points] == [100, 250, 1_000]
     assert "longer than" in slow.note
     assert curve(by_rows, seconds=0.0).points == ()
 
@@ -85,5 +88,5 @@ def test_a_share_that_cannot_be_learnt_from_is_left_out():
         return by_rows(trial, schema, train, splits)
 
     found = curve(fails_on_few)
-    assert [rows for rows, _, _ in found.points] == [250, 500, 1_000]
-    assert "could not be learnt from" in found.note
+    assert [point.rows for point in found.points] == [250, 500, 1_000]
+    assert "could not be fitted" in found.note

@@ -1,0 +1,399 @@
+"""The evaluation document, ``evaluation.json``, as typed records.
+
+The records import neither scikit-learn nor ONNX Runtime, so registration and reports can read them. Intervals hold
+at the document's ``confidence``; ``low`` and ``high`` are null where the holdout is too small for one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from millrace.documents import Document, Record
+from millrace.entities import TrialStatus
+from millrace.metrics.bootstrap import ConfidenceInterval
+from millrace.schema import Task
+
+Decision = Literal["promote", "keep", "reject"]
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricEstimate:
+    """A value with its confidence interval."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of(cls, value: float, interval: ConfidenceInterval | None) -> "MetricEstimate":
+        """Return a value with an interval where there is one."""
+        return cls(value, interval.low, interval.high) if interval else cls(value)
+
+
+@dataclass(frozen=True, slots=True)
+class HoldoutResult:
+    """The winner's metrics on the holdout."""
+
+    rows: int
+    metrics: dict[str, MetricEstimate]
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineResult:
+    """The trivial baseline's metrics on the holdout."""
+
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ChampionComparison:
+    """The champion on the same holdout.
+
+    Parameters
+    ----------
+    version : int
+        Its version; registration promotes only over that very version.
+    gain : ConfidenceInterval or None, default=None
+        Gain of the challenger by the primary metric; None when it was not measured.
+    not_compared : str or None, default=None
+        Reason why it could not be measured.
+    schema_changed : bool, default=False
+        Whether that is because a later schema version was adopted on purpose.
+    note : str or None, default=None
+        Caveat about rows that the champion may have been trained on.
+    metrics : dict of str to float or None, default=None
+        On the rows it was compared on.
+    rows : int, default=0
+        Rows it was compared on.
+    may_have_seen_rows : bool, default=False
+        Whether the champion may have been trained on some of them.
+    """
+
+    version: int
+    gain: ConfidenceInterval | None = None
+    not_compared: str | None = None
+    schema_changed: bool = False
+    note: str | None = None
+    metrics: dict[str, float] | None = None
+    rows: int = 0
+    may_have_seen_rows: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderboardEntry:
+    """A trial and its rank; 1 is best, None is a trial that did not succeed."""
+
+    trial_id: str
+    candidate: str
+    status: TrialStatus
+    metrics: Mapping[str, float]
+    duration_seconds: float | None
+    reason: str
+    rank: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class GateCheck:
+    """A check of the gate.
+
+    Parameters
+    ----------
+    name : str
+        ``answers``, ``floor:<metric>``, ``baseline``, ``slice:<metric>:<slice>``, ``model_size``,
+        ``latency:<row or batch>``, ``parity`` or ``champion``.
+    value, threshold : float or None
+        Measured value and limit; None where there is no number.
+    """
+
+    name: str
+    passed: bool
+    value: float | None
+    threshold: float | None
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True)
+class SliceResult:
+    """The model on part of the holdout; ``excess_loss`` is its mean loss minus that of the other rows."""
+
+    name: str
+    declared: bool
+    columns: tuple[str, ...]
+    rows: int
+    metrics: dict[str, MetricEstimate] | None
+    excess_loss: float | None
+    excess_low: float | None
+    excess_high: float | None
+    clearly_worse: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureEstimate:
+    """A fairness measure of one group; ``rows`` are those it counts."""
+
+    value: float
+    low: float | None
+    high: float | None
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupResult:
+    """A group of a sensitive column."""
+
+    name: str
+    rows: int
+    measures: dict[str, MeasureEstimate]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Difference of a measure between the two groups farthest apart; ``clear`` when its interval is above zero."""
+
+    value: float
+    low: float | None
+    high: float | None
+    highest: str
+    lowest: str
+    ratio: float | None
+    clear: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FairnessResult:
+    """The groups of one column; a gap is None with fewer than two groups to compare."""
+
+    column: str
+    groups: tuple[GroupResult, ...]
+    left_out_groups: int
+    gaps: dict[str, Gap | None]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureImportance:
+    """Mean loss of the metric when one column is shuffled."""
+
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+    repeats: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportanceResult:
+    """Permutation importance, the most important column first."""
+
+    metric: str
+    rows: int
+    columns: tuple[FeatureImportance, ...]
+    not_measured: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Time of a call, in the quietest block."""
+
+    rows: int
+    p50_milliseconds: float
+    p95_milliseconds: float
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class SplitMetrics:
+    """Metrics on one split."""
+
+    rows: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class FitDiagnosis:
+    """Over- or underfitting.
+
+    Parameters
+    ----------
+    lost_share : float or None
+        Part of the training split's gain over the baseline that is lost on the holdout.
+    splits : dict of str to SplitMetrics
+        For ``train``, ``validation`` and ``holdout``.
+    """
+
+    verdict: Literal["sound", "overfit", "underfit", "unknown"]
+    lost_share: float | None
+    explanation: str
+    splits: dict[str, SplitMetrics]
+
+
+@dataclass(frozen=True, slots=True)
+class LearningCurvePoint:
+    """The primary metric of a model fitted on so many rows."""
+
+    rows: int
+    train: float
+    validation: float
+
+
+@dataclass(frozen=True, slots=True)
+class LearningCurve:
+    """The primary metric against the number of training rows; ``note`` explains missing points."""
+
+    metric: str
+    points: tuple[LearningCurvePoint, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CostPerRow:
+    """Mean cost of a decision: of the threshold on validation, of it and of simple alternatives on the holdout."""
+
+    validation: float
+    holdout: dict[str, MetricEstimate]
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdResult:
+    """The decision threshold of a binary task with costs; ``rule`` is how it was chosen."""
+
+    positive_class: str
+    value: float
+    rule: str
+    costs: dict[str, float]
+    cost_per_row: CostPerRow
+
+
+@dataclass(frozen=True, slots=True)
+class ClassResult:
+    """Precision and recall of one class."""
+
+    name: str
+    rows: int
+    recall: float | None
+    precision: float | None
+
+
+class Misclassification(Record, frozen=True, kw_only=True, eq=False):
+    """Rows of one class that were predicted as another."""
+
+    actual: str
+    predicted: str = msgspec.field(name="called")
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConfusionMatrix:
+    """Counts by true class (rows) and predicted class (columns); ``matrix`` is None with many classes."""
+
+    classes: list[str] | None
+    matrix: list[list[int]] | None
+    per_class: list[ClassResult]
+    left_out_classes: int
+    commonest: list[Misclassification]
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationBin:
+    """Mean predicted probability and observed frequency, with Wilson's interval."""
+
+    predicted: float
+    observed: float
+    low: float
+    high: float
+    rows: int
+
+
+class CalibrationCurve(Record, frozen=True, kw_only=True, eq=False):
+    """Calibration in equally full bins, with the expected calibration error (Naeini et al., 2015)."""
+
+    bins: list[CalibrationBin] = msgspec.field(name="cells")
+    expected_error: float
+
+
+class Curves(Record, frozen=True, kw_only=True, eq=False):
+    """Curves of a classifier; the ranking curves are of binary tasks with rows of both classes."""
+
+    calibration: CalibrationCurve
+    roc: list[Point] | msgspec.UnsetType = msgspec.UNSET
+    precision_recall: list[Point] | msgspec.UnsetType = msgspec.UNSET
+    positive_share: float | msgspec.UnsetType = msgspec.UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorHistogram:
+    """Counts of errors between edges."""
+
+    edges: list[float]
+    counts: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorsByPrediction:
+    """Errors in one of equally full bins of the prediction."""
+
+    predicted: float
+    mean_error: float
+    absolute_error: float
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Residuals:
+    """Errors of a regression; ``points`` are predicted and true values."""
+
+    mean: float
+    quantiles: dict[str, float]
+    histogram: ErrorHistogram
+    points: list[Point]
+    by_prediction: list[ErrorsByPrediction]
+
+
+class Analysis(Record, frozen=True, kw_only=True, eq=False):
+    """The post-training analysis; None for parts that the task, the spec or a failed model has not."""
+
+    threshold: ThresholdResult | None = None
+    confusion: ConfusionMatrix | None = None
+    curves: Curves | None = None
+    residuals: Residuals | None = None
+    slices: tuple[SliceResult, ...] | None = None
+    fairness: tuple[FairnessResult, ...] | None = None
+    importance: ImportanceResult | None = None
+    latency: dict[str, Latency] | None = None
+    fit: FitDiagnosis | None = None
+    learning_curve: LearningCurve | None = None
+
+
+class Evaluation(Analysis, Document, frozen=True, kw_only=True, eq=False):
+    """The evaluation of a run; the measured parts are null when every trial failed."""
+
+    FORMAT_VERSION: ClassVar[int] = 2
+
+    evaluation_version: int = 2  # as ``format_version``, for readers of earlier releases
+    run_id: str
+    model: str
+    evaluated_at: datetime
+    task: Task
+    target: str
+    classes: tuple[str, ...]
+    decision: Decision
+    trial_id: str | None = None
+    candidate: str | None = None
+    parameters: dict[str, Any] | None = None
+    seed: int
+    search: dict[str, Any] | None
+    reasons: tuple[str, ...]
+    primary_metric: str
+    greater_is_better: bool
+    confidence: float
+    leaderboard: tuple[LeaderboardEntry, ...]
+    split: dict[str, Any] | None = None
+    model_bytes: int | None = None
+    holdout: HoldoutResult | None = None
+    baseline: BaselineResult | None = None
+    champion: ChampionComparison | None = None
+    gate: tuple[GateCheck, ...] = ()
+    gate_spec: dict[str, Any]

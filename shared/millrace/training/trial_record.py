@@ -1,0 +1,98 @@
+"""The record of a trial, ``trial.json``; it imports neither scikit-learn nor ONNX."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from millrace.documents import Document
+from millrace.entities import Trial
+from millrace.schema import Task
+
+ONNX_NAME = "model.onnx"
+ESTIMATOR_NAME = "estimator.skops"
+RECORD_NAME = "trial.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ParityReport:
+    """Difference between the predictions of an ONNX model and of its estimator.
+
+    Parameters
+    ----------
+    max_probability_difference : float
+        Over all rows and classes; for regression, of the values, relative to their size or spread.
+    label_mismatches : int
+        Rows whose most probable class differs although their probabilities do not tie; 0 for regression.
+    rows : int
+        Rows compared.
+    passed : bool
+        Whether the two are equivalent.
+    """
+
+    max_probability_difference: float
+    label_mismatches: int
+    rows: int
+    passed: bool
+
+
+class TrialRecord(Document, frozen=True, kw_only=True, eq=False):
+    """The record of a trial; :func:`millrace.training.reproduction.reproduce_trial` trains the same model from it.
+
+    Parameters
+    ----------
+    prepared : dict of str to str
+        SHA-256 of the prepared files it read.
+    planned_rows : int or None
+        Training rows that were planned; None for all.
+    rows, of_rows : dict of str to int
+        Rows used of each split, and rows of the split.
+    metrics : dict of str to float
+        What ranks the trial: the mean over the folds, or with one fold the validation metrics.
+    artifacts : dict of str to str
+        SHA-256 of its files.
+    """
+
+    model: str
+    run_id: str
+    trial_id: str
+    candidate: str
+    parameters: dict[str, Any]
+    seed: int
+    round: int
+    rounds: int
+    folds: int
+    task: Task
+    schema_version: int
+    spec_revision: int | None
+    dataset_ids: tuple[str, ...]
+    prepared: dict[str, str]
+    planned_rows: int | None
+    rows: dict[str, int]
+    of_rows: dict[str, int]
+    sampled: bool
+    metrics: dict[str, float]
+    validation_metrics: dict[str, float]
+    fold_metrics: tuple[dict[str, float], ...]
+    parity: ParityReport
+    warnings: tuple[str, ...]
+    artifacts: dict[str, str]
+    libraries: dict[str, str]
+    code_version: str
+    duration_seconds: float
+    peak_memory_mb: float | None
+    trained_at: datetime
+
+    @property
+    def trial(self) -> Trial:
+        """The trial as it was planned."""
+        return Trial(
+            model=self.model,
+            run_id=self.run_id,
+            trial_id=self.trial_id,
+            candidate=self.candidate,
+            parameters=self.parameters,
+            seed=self.seed,
+            round=self.round,
+            rows=self.planned_rows,
+            folds=self.folds,
+        )
