@@ -17,9 +17,9 @@ from millrace.evaluation.champion import Champion, Overlap, find_overlap, verify
 from millrace.evaluation.curves import decisions
 from millrace.evaluation.gate import ChampionComparison, GateEvidence, GateResult, decide
 from millrace.evaluation.holdout import Measurement, baseline_predictions, measure, unanswered
-from millrace.histograms.bins import NumberCells, make_cells
-from millrace.histograms.outcomes import ErrorSketch, OutcomeSketch, PredictionProfile
-from millrace.histograms.predictions import Answers, AnswerSketch, ErrorsByValue, ValueSketch
+from millrace.histograms.bins import NumberBins
+from millrace.histograms.outcomes import ErrorSums, OutcomeHistogram, PredictionProfile
+from millrace.histograms.predictions import ClassPredictions, ErrorsByValue, PredictionHistogram, ValueHistogram
 from millrace.layout import prepared_key, split_key, trial_key
 from millrace.metrics.bootstrap import Interval
 from millrace.metrics.catalogue import Metric
@@ -48,7 +48,7 @@ def profile_predictions(
     predictions, target : array of shape (n_rows, n_classes) and (n_rows,)
         Of the holdout; predictions of shape (n_rows,) for regression.
     train_target : array of shape (n_train_rows,)
-        A regression's answers are counted in its cells.
+        A regression's predictions are counted in its bins.
     threshold : float or None
         From which probability of the second class on it is the label; None takes the likeliest.
     groups : mapping of str to array of shape (n_rows,)
@@ -61,19 +61,20 @@ def profile_predictions(
     """
     named = {name: group_names(values) for name, values in groups.items()}
     if schema.task == "regression":
-        cells = make_cells(describe_column(schema.target, train_target))
-        if not isinstance(cells, NumberCells):
+        bins = describe_column(schema.target, train_target).make_bins()
+        if not isinstance(bins, NumberBins):
             return None
         values = predictions.astype(np.float64)
         truth = target.astype(np.float64)
         return PredictionProfile(
-            ValueSketch.of(values, cells, named),
-            ErrorSketch.of(values, truth, named, cells.center),
-            ErrorsByValue.of(values, truth, cells),
+            predictions=ValueHistogram.count(values, bins, named),
+            outcomes=ErrorSums.measure(values, truth, named, bins.center),
+            errors_by_value=ErrorsByValue.measure(values, truth, bins),
         )
     decided = predictions.argmax(axis=1) if threshold is None else decisions(predictions, threshold)
-    answers = Answers(decided.astype(np.int64), predictions.astype(np.float64), named)
-    return PredictionProfile(AnswerSketch.of(answers), OutcomeSketch.of(answers, target.astype(np.int64)))
+    counted = ClassPredictions(decided.astype(np.int64), predictions.astype(np.float64), named)
+    outcomes = OutcomeHistogram.count(counted, target.astype(np.int64))
+    return PredictionProfile(predictions=PredictionHistogram.count(counted), outcomes=outcomes)
 
 
 def group_names(values: Array) -> Sequence[str]:

@@ -200,7 +200,7 @@ def evaluate_run(
     )
     body = json.dumps(to_plain(document), indent=2, allow_nan=False).encode()
     if assessment and assessment.profile:
-        profile = json.dumps(assessment.profile.to_dict(), allow_nan=False).encode()
+        profile = assessment.profile.write(indent=False)
         model_store.put(prediction_profile_key(run.model, run.run_id), profile, "application/json")
     model_store.put(evaluation_key(run.model, run.run_id), body, "application/json")
     registry.update_run(run.model, run.run_id, **_run_changes(run, verdict, document, now))

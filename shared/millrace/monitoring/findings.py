@@ -1,55 +1,36 @@
-"""Findings: what one verdict says about one subject in one window."""
+"""Findings: the result of one verdict about one subject in one window."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Self, get_args
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
 
-VerdictName = Literal[
-    "data_quality",
-    "skew",
-    "feature_drift",
-    "feature_change",
-    "dependence",
-    "prediction_drift",
-    "calibration",
-    "live_quality",
-    "estimated_quality",
-    "concept_drift",
-    "bias",
-    "staleness",
-    "serving_health",
-]
-VERDICTS: tuple[VerdictName, ...] = get_args(VerdictName)
 Status = Literal["ok", "breach", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """What one verdict says about one subject in one window.
+class WindowFinding:
+    """Result of one verdict about one subject in one window.
 
     Parameters
     ----------
-    verdict : VerdictName
-        Which verdict.
+    verdict : str
+        Name of a :class:`millrace.monitoring.rules.Verdict`.
     subject : str
-        A column, a pair of columns, a metric, a group; stable over time, for persistence goes by it.
+        A column, a pair of columns, a metric or a group; the same in every window.
     status : {'ok', 'breach', 'unknown'}
-        Past the threshold or not; unknown when too little is there to tell, which is no all-clear.
+        ``unknown`` when there is too little data, which is no all-clear.
     message : str
-        In words: what changed, by how much, or why nothing can be said.
+        The change and its size, or the reason why nothing is known.
     measure : str, default=""
-        What ``value`` is: ``psi``, ``share``, ``accuracy`` ...
-    value, threshold : float or None, default=None
-        What was measured, and from where on it matters.
+        Name of ``value``: ``psi``, ``share``, ``accuracy`` ...
     rows : int, default=0
-        How many rows or outcomes it rests on.
-    p_value : float or None, default=None
-        How likely chance alone gives as much, where a test says so.
+        Rows or outcomes that the finding is based on.
     details : mapping, default={}
         Other numbers for the report: before and now, all distances, intervals.
     """
 
-    verdict: VerdictName
+    verdict: str
     subject: str
     status: Status
     message: str
@@ -62,20 +43,24 @@ class Finding:
 
     @property
     def key(self) -> str:
-        """What persistence goes by."""
+        """Identity over windows."""
         return f"{self.verdict}:{self.subject}"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON."""
-        return asdict(self)
 
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_dict` wrote."""
-        return cls(**document)
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Findings of one closed window, or of the service since the last run; at most one of each key."""
+
+    source: Literal["traffic", "outcomes", "service"]
+    begin: datetime
+    findings: tuple[WindowFinding, ...]
 
 
-def too_few(verdict: VerdictName, subject: str, rows: int, needed: int, what: str = "rows") -> Finding:
-    """Return the finding that there is too little to tell."""
-    message = f"{rows:,} {what}, and {needed:,} are needed to say anything"
-    return Finding(verdict, subject, "unknown", message, rows=rows)
+def too_few(verdict: str, subject: str, rows: int, needed: int, what: str = "rows") -> WindowFinding:
+    """Return the finding of a sample that is too small."""
+    return WindowFinding(verdict, subject, "unknown", f"{rows:,} {what}; at least {needed:,} are needed", rows=rows)
+
+
+def breach_or_ok(breach: bool) -> Status:  # the status of a comparison
+    """Return the status of a comparison."""
+    return "breach" if breach else "ok"
