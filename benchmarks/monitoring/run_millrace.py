@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from millrace.data.reference import describe_reference
-from millrace.histograms.tables import Reference, count_rows
+from millrace.histograms.tables import Reference, count_in_bins
 from millrace.monitoring.drift import compare_column
 from millrace.schema import Column, TableSchema
 from table import NUMBERS, WORDS, read
@@ -29,7 +29,7 @@ def compute(tables: tuple) -> dict[str, float]:
     first, second = tables
     rows = len(first[NUMBERS[0]])
     reference = Reference.build(describe_reference(SCHEMA, first, first[NUMBERS[0]]), SCHEMA)
-    present = count_rows(second, rows, reference.bins, reference.plan)
+    present = count_in_bins(second, rows, reference.bins, reference.plan)
     drifts = [
         compare_column(name, bins, reference.training.columns[name], present.columns[name])
         for name, bins in reference.bins.items()
@@ -46,7 +46,7 @@ def prepare(tables: tuple) -> Reference:
 def window(tables: tuple, reference: Reference) -> dict[str, float]:
     """Compute the drift of the second table, against a reference that is there."""
     _, second = tables
-    present = count_rows(second, len(second[NUMBERS[0]]), reference.bins, reference.plan)
+    present = count_in_bins(second, len(second[NUMBERS[0]]), reference.bins, reference.plan)
     drifts = [
         compare_column(name, bins, reference.training.columns[name], present.columns[name])
         for name, bins in reference.bins.items()

@@ -25,7 +25,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1] / "shared")]
 from millrace.data.reference import describe_reference
 from millrace.histograms.outcomes import OutcomeHistogram, PredictionProfile
 from millrace.histograms.predictions import ClassPredictions, PredictionHistogram, Traffic
-from millrace.histograms.tables import Reference, count_rows
+from millrace.histograms.tables import Reference, count_in_bins
 from millrace.monitoring.context import Baselines, MonitoredVersion
 from millrace.monitoring.incidents import IncidentHistory, advance
 from millrace.monitoring.rules import evaluate_outcomes, evaluate_traffic, input_findings, rows_needed
@@ -102,7 +102,7 @@ class Stream:
         rows = draw(rate, (self.number, 3, hour), shift, hour)
         predictions = predict(rows)
         reference = self.monitored.reference
-        features = count_rows(rows.columns, rate, reference.bins, reference.plan)
+        features = count_in_bins(rows.columns, rate, reference.bins, reference.plan)
         traffic = Traffic(features=features, predictions=PredictionHistogram.count(predictions))
         begin, end = START + timedelta(hours=hour), START + timedelta(hours=hour + 1)
         if self._open is None:

@@ -19,7 +19,7 @@ from millrace.histograms.tables import (
     Reference,
     ReferenceDocument,
     Values,
-    count_rows,
+    count_in_bins,
 )
 from millrace.schema import Column, TableSchema
 from millrace.text import count_tokens
@@ -57,7 +57,7 @@ def describe_reference(
         target=_describe_classes(schema, target) if schema.classes else describe_column(schema.target, target),
     )
     reference = Reference.build(document, schema)
-    training = count_rows(known, len(target), reference.bins, reference.plan)
+    training = count_in_bins(known, len(target), reference.bins, reference.plan)
     return replace(document, correlations=training.correlations)
 
 

@@ -114,7 +114,9 @@ class TableHistogram(Histogram, frozen=True, kw_only=True):
     correlations: CorrelationSums = msgspec.field(name="dependence")
 
 
-def count_rows(columns: Mapping[str, Values], rows: int, bins: Mapping[str, Bins], plan: ScorePlan) -> TableHistogram:
+def count_in_bins(
+    columns: Mapping[str, Values], rows: int, bins: Mapping[str, Bins], plan: ScorePlan
+) -> TableHistogram:
     """Count rows in bins.
 
     Parameters

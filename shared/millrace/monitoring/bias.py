@@ -13,17 +13,17 @@ import numpy as np
 
 from millrace.histograms.outcomes import AnyOutcomes, ErrorSums, OutcomeHistogram, PredictionProfile
 from millrace.histograms.predictions import AnyPredictions, PredictionHistogram
-from millrace.monitoring.findings import WindowFinding, breach_or_ok, too_few
-from millrace.monitoring.performance import Estimate, proportion
+from millrace.monitoring.performance import PointEstimate, proportion
+from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
 from millrace.spec.monitoring import BiasRule
 from millrace.stats.distances import normal_tail
 
 _TWO = 2
 #: Estimates by group.
-Groups = Mapping[str, Estimate]
+Groups = Mapping[str, PointEstimate]
 
 
-def find_bias(
+def find_group_gaps(
     profile: PredictionProfile,
     predictions: AnyPredictions | None,
     outcomes: AnyOutcomes | None,
@@ -140,7 +140,7 @@ def error_deviation(holdout: ErrorSums) -> float:
     return math.sqrt(max(0.0, float(square - mean**2))) or 1.0
 
 
-def _mean(rows: float, total: float, squares: float) -> Estimate:
+def _mean(rows: float, total: float, squares: float) -> PointEstimate:
     mean = float(total / rows)
     variance = max(0.0, float(squares / rows) - mean**2)
-    return Estimate(mean, math.sqrt(variance / max(1.0, float(rows) - 1.0)), int(rows))
+    return PointEstimate(mean, math.sqrt(variance / max(1.0, float(rows) - 1.0)), int(rows))

@@ -16,8 +16,8 @@ from millrace.histograms.predictions import Traffic
 from millrace.histograms.tables import ColumnHistogram
 from millrace.monitoring.context import MonitoredVersion
 from millrace.monitoring.drift import ColumnPair, prediction_columns
-from millrace.monitoring.findings import WindowFinding
 from millrace.monitoring.rules import VERDICTS
+from millrace.monitoring.window_findings import WindowFinding
 
 Floats = npt.NDArray[np.float64]
 

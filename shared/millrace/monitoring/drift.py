@@ -15,7 +15,7 @@ from millrace.histograms.bins import Bins, CategoryBins, NumberBins, coarse_grou
 from millrace.histograms.correlations import MIN_CORRELATION_ROWS, CorrelationSums, ScorePlan
 from millrace.histograms.predictions import AnyPredictions, PredictionHistogram, ValueHistogram
 from millrace.histograms.tables import ColumnHistogram
-from millrace.monitoring.findings import WindowFinding, breach_or_ok, too_few
+from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
 from millrace.spec.monitoring import DependenceRule, DriftRule
 from millrace.stats.distances import (
     Counts,

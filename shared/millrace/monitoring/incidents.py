@@ -16,8 +16,8 @@ import msgspec
 from msgspec.structs import replace
 
 from millrace.documents import Record
-from millrace.monitoring.findings import WindowFinding
 from millrace.monitoring.rules import EVENT_LABELS, VERDICT_NAMES, VERDICTS, EventType
+from millrace.monitoring.window_findings import WindowFinding
 from millrace.names import make_cause_id
 from millrace.spec.monitoring import MonitoringSpec, MonitorRule
 

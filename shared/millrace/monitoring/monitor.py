@@ -17,14 +17,14 @@ from millrace.entities import ModelVersion
 from millrace.errors import ServiceUnavailableError
 from millrace.monitoring.alerts import make_alerts, update_actions
 from millrace.monitoring.context import MonitorContext, load_context
-from millrace.monitoring.findings import Evaluation, WindowFinding
 from millrace.monitoring.incidents import IncidentHistory, Transition, advance, close
-from millrace.monitoring.ingest import IngestCounts, SeenObjects, read_captures, read_feedback
+from millrace.monitoring.new_captures import IngestCounts, SeenObjects, read_captures, read_feedback
 from millrace.monitoring.outcome_windows import close_outcome_window, ingest_feedback
 from millrace.monitoring.report import write_report
 from millrace.monitoring.serving_health import find_serving_faults, find_staleness
 from millrace.monitoring.state import MonitoringState, Segment, load_state, save_state
 from millrace.monitoring.traffic_windows import IngestedTraffic, close_traffic_window, ingest_traffic
+from millrace.monitoring.window_findings import Evaluation, WindowFinding
 from millrace.names import CHAMPION
 from millrace.ports import Event, EventPublisher, Notifier, ObjectStore, Registry, ServingMetrics
 

@@ -11,13 +11,13 @@ from msgspec.structs import replace
 from millrace.captures.records import FeedbackRecord
 from millrace.histograms.outcomes import AnyOutcomes, ErrorSums, OutcomeHistogram
 from millrace.monitoring.context import MonitorContext
-from millrace.monitoring.findings import Evaluation, WindowFinding
-from millrace.monitoring.ingest import IngestCounts
+from millrace.monitoring.new_captures import IngestCounts
 from millrace.monitoring.performance import measure_outcomes
 from millrace.monitoring.quality import choose_metric
 from millrace.monitoring.rules import evaluate_outcomes, rows_needed
 from millrace.monitoring.segments import assign_outcomes, count_outcomes
 from millrace.monitoring.state import MAX_HISTORY, OutcomeHistory, QualityRecord, Segment
+from millrace.monitoring.window_findings import Evaluation, WindowFinding
 
 #: Share of the usual outcomes with which a segment is evaluated.
 _COMPLETE_SHARE = 0.9

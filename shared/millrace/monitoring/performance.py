@@ -17,7 +17,7 @@ _TWO = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class PointEstimate:
     """Estimate of a metric or a share, with its standard error and the number of outcomes."""
 
     value: float
@@ -29,7 +29,7 @@ class Estimate:
         return self.value - width * self.error, self.value + width * self.error
 
 
-def measure_outcomes(outcomes: AnyOutcomes) -> dict[str, Estimate]:
+def measure_outcomes(outcomes: AnyOutcomes) -> dict[str, PointEstimate]:
     """Return every metric of the outcomes, by its name in :mod:`millrace.metrics.catalogue`."""
     if not outcomes.rows:
         return {}
@@ -37,7 +37,7 @@ def measure_outcomes(outcomes: AnyOutcomes) -> dict[str, Estimate]:
     return {name: one for name, one in measured.items() if math.isfinite(one.value) and math.isfinite(one.error)}
 
 
-def _measure_classes(outcomes: OutcomeHistogram) -> dict[str, Estimate]:
+def _measure_classes(outcomes: OutcomeHistogram) -> dict[str, PointEstimate]:
     rows, classes = outcomes.rows, len(outcomes.confusion)
     measured = {"accuracy": proportion(int(np.trace(outcomes.confusion)), rows)}
     measured["log_loss"] = _mean(outcomes.losses[0], outcomes.losses[1], rows)
@@ -53,71 +53,71 @@ def _measure_classes(outcomes: OutcomeHistogram) -> dict[str, Estimate]:
     return measured
 
 
-def proportion(hits: int, rows: int) -> Estimate:
+def proportion(hits: int, rows: int) -> PointEstimate:
     """Return a share with the standard error of Agresti and Coull (1998, *The American Statistician* 52: 119-126)."""
     share = hits / rows
     smoothed = (hits + 2.0) / (rows + 4.0)
-    return Estimate(share, math.sqrt(smoothed * (1.0 - smoothed) / (rows + 4.0)), rows)
+    return PointEstimate(share, math.sqrt(smoothed * (1.0 - smoothed) / (rows + 4.0)), rows)
 
 
-def _mean(total: float, squares: float, rows: int) -> Estimate:
+def _mean(total: float, squares: float, rows: int) -> PointEstimate:
     mean = float(total) / rows
     variance = max(0.0, float(squares) / rows - mean**2) * rows / max(1, rows - 1)
-    return Estimate(mean, math.sqrt(variance / rows), rows)
+    return PointEstimate(mean, math.sqrt(variance / rows), rows)
 
 
-def _average(parts: list[Estimate], rows: int) -> Estimate:
+def _average(parts: list[PointEstimate], rows: int) -> PointEstimate:
     values = np.array([(part.value, part.error) for part in parts])
-    return Estimate(float(values[:, 0].mean()), float(np.sqrt(np.sum(values[:, 1] ** 2)) / len(parts)), rows)
+    return PointEstimate(float(values[:, 0].mean()), float(np.sqrt(np.sum(values[:, 1] ** 2)) / len(parts)), rows)
 
 
-def _f1(confusion: npt.NDArray[np.int64], index: int) -> Estimate:
+def _f1(confusion: npt.NDArray[np.int64], index: int) -> PointEstimate:
     """Return one class's F1; its error by the delta method from ``F1 = 2q / (1 + q)``, q = TP / (TP + FP + FN)."""
     hits = int(confusion[index, index])
     union = int(confusion[index].sum() + confusion[:, index].sum()) - hits
     if not union:
-        return Estimate(0.0, 0.0, int(confusion.sum()))
+        return PointEstimate(0.0, 0.0, int(confusion.sum()))
     part = proportion(hits, union)
-    return Estimate(2.0 * part.value / (1.0 + part.value), 2.0 / (1.0 + part.value) ** 2 * part.error, union)
+    return PointEstimate(2.0 * part.value / (1.0 + part.value), 2.0 / (1.0 + part.value) ** 2 * part.error, union)
 
 
-def _area(outcomes: OutcomeHistogram, index: int) -> Estimate:
+def _area(outcomes: OutcomeHistogram, index: int) -> PointEstimate:
     """Return the area under one class's ROC curve; its error after Hanley and McNeil (1982, *Radiology* 143: 29-36)."""
-    return area_under_curve(
+    return binned_roc_auc(
         outcomes.hits[index].astype(np.float64), (outcomes.totals[index] - outcomes.hits[index]).astype(np.float64)
     )
 
 
-def area_under_curve(positives: Floats, negatives: Floats) -> Estimate:
+def binned_roc_auc(positives: Floats, negatives: Floats) -> PointEstimate:
     """Return the area under the ROC curve of (possibly fractional) counts over bins of the score."""
     many, few = float(positives.sum()), float(negatives.sum())
     if many <= 0 or few <= 0:
-        return Estimate(math.nan, math.nan, round(many + few))
+        return PointEstimate(math.nan, math.nan, round(many + few))
     below = np.cumsum(negatives) - negatives
     area = float(np.sum(positives * (below + negatives / 2.0)) / (many * few))
     first, second = area / (2.0 - area), 2.0 * area**2 / (1.0 + area)
     spread = area * (1.0 - area) + (many - 1.0) * (first - area**2) + (few - 1.0) * (second - area**2)
-    return Estimate(area, math.sqrt(max(0.0, spread) / (many * few)), round(many + few))
+    return PointEstimate(area, math.sqrt(max(0.0, spread) / (many * few)), round(many + few))
 
 
-def _average_precision(outcomes: OutcomeHistogram) -> Estimate:
+def _average_precision(outcomes: OutcomeHistogram) -> PointEstimate:
     hits, totals = (counts[1][::-1].astype(np.float64) for counts in (outcomes.hits, outcomes.totals))
     positives = float(hits.sum())
     if positives <= 0:
-        return Estimate(math.nan, math.nan, outcomes.rows)
+        return PointEstimate(math.nan, math.nan, outcomes.rows)
     found, seen = np.cumsum(hits), np.cumsum(totals)
     precision = np.divide(found, seen, out=np.zeros_like(found), where=seen > 0)
     value = float(np.sum(precision * hits) / positives)
-    return Estimate(value, math.sqrt(value * (1.0 - value) / positives), outcomes.rows)
+    return PointEstimate(value, math.sqrt(value * (1.0 - value) / positives), outcomes.rows)
 
 
-def _measure_errors(outcomes: ErrorSums) -> dict[str, Estimate]:
+def _measure_errors(outcomes: ErrorSums) -> dict[str, PointEstimate]:
     rows = outcomes.rows
     _, absolute, squares, fourths, values, value_squares = outcomes.sums.tolist()
     mae, mse = _mean(absolute, squares, rows), _mean(squares, fourths, rows)
     rmse = math.sqrt(mse.value)
-    measured = {"mae": mae, "rmse": Estimate(rmse, mse.error / (2.0 * rmse) if rmse > 0 else 0.0, rows)}
+    measured = {"mae": mae, "rmse": PointEstimate(rmse, mse.error / (2.0 * rmse) if rmse > 0 else 0.0, rows)}
     variance = value_squares / rows - (values / rows) ** 2
     if rows >= _TWO and variance > 0:
-        measured["r2"] = Estimate(1.0 - mse.value / variance, mse.error / variance, rows)
+        measured["r2"] = PointEstimate(1.0 - mse.value / variance, mse.error / variance, rows)
     return measured

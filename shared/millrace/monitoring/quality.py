@@ -16,8 +16,8 @@ from millrace.histograms.bins import NumberBins
 from millrace.histograms.outcomes import OutcomeHistogram
 from millrace.histograms.predictions import ErrorsByValue, PredictionHistogram, ValueHistogram
 from millrace.metrics.catalogue import METRICS, Metric
-from millrace.monitoring.findings import WindowFinding, breach_or_ok, too_few
-from millrace.monitoring.performance import Estimate, Floats, area_under_curve, proportion
+from millrace.monitoring.performance import Floats, PointEstimate, binned_roc_auc, proportion
+from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
 from millrace.schema import Task
 from millrace.spec.monitoring import CalibrationRule, QualityRule
 from millrace.stats.distances import chi_square_tail, normal_tail
@@ -112,24 +112,24 @@ def calibration_map(holdout: OutcomeHistogram) -> Floats:
     return np.asarray((holdout.hits + _PRIOR_ROWS * means) / (holdout.totals + _PRIOR_ROWS))
 
 
-def estimate_quality(predictions: PredictionHistogram, calibrated: Floats) -> dict[str, Estimate]:
+def estimate_quality(predictions: PredictionHistogram, calibrated: Floats) -> dict[str, PointEstimate]:
     """Return the expected metrics by a calibration map: accuracy, and for two classes the area, F1 and losses."""
     rows = predictions.rows
     if not rows:
         return {}
     correct = predictions.decided * calibrated
     hits = float(correct.sum())
-    expected = {"accuracy": Estimate(hits / rows, proportion(round(hits), rows).error, rows)}
+    expected = {"accuracy": PointEstimate(hits / rows, proportion(round(hits), rows).error, rows)}
     if len(predictions.decided) != _TWO:
         return expected
     chance, counts = calibrated[1], predictions.probabilities[1].astype(np.float64)
-    expected["roc_auc"] = area_under_curve(counts * chance, counts * (1.0 - chance))
+    expected["roc_auc"] = binned_roc_auc(counts * chance, counts * (1.0 - chance))
     true_positives = float(correct[1].sum())
     union = float(predictions.decided[1].sum() + predictions.decided[0].sum() - correct[0].sum())
     if union > 0:
         part = true_positives / union
         error = 2.0 / (1.0 + part) ** 2 * proportion(round(true_positives), max(1, round(union))).error
-        expected["f1"] = Estimate(2.0 * part / (1.0 + part), error, rows)
+        expected["f1"] = PointEstimate(2.0 * part / (1.0 + part), error, rows)
     stated = (np.arange(len(chance)) + 0.5) / len(chance)
     losses = {
         "log_loss": -(chance * np.log(stated) + (1.0 - chance) * np.log(1.0 - stated)),
@@ -138,11 +138,11 @@ def estimate_quality(predictions: PredictionHistogram, calibrated: Floats) -> di
     for name, loss in losses.items():
         mean = float(np.sum(counts * loss) / rows)
         deviation = float(np.sqrt(np.sum(counts * (loss - mean) ** 2) / rows))
-        expected[name] = Estimate(mean, max(deviation, mean) / np.sqrt(rows), rows)
+        expected[name] = PointEstimate(mean, max(deviation, mean) / np.sqrt(rows), rows)
     return expected
 
 
-def estimate_errors(predictions: ValueHistogram, errors: ErrorsByValue, bins: NumberBins) -> dict[str, Estimate]:
+def estimate_errors(predictions: ValueHistogram, errors: ErrorsByValue, bins: NumberBins) -> dict[str, PointEstimate]:
     """Return the expected errors of a regression: mean absolute error and root mean squared error.
 
     Values outside the range of the holdout's errors count as those at its ends.
@@ -161,8 +161,8 @@ def estimate_errors(predictions: ValueHistogram, errors: ErrorsByValue, bins: Nu
     error = float(np.sqrt(max(0.0, square - absolute**2) / rows))
     # Of squares of normal errors the deviation is sqrt(2) times the mean.
     return {
-        "mae": Estimate(absolute, error, int(rows)),
-        "rmse": Estimate(root, float(np.sqrt(2.0 / rows)) * square / (2.0 * root), int(rows)),
+        "mae": PointEstimate(absolute, error, int(rows)),
+        "rmse": PointEstimate(root, float(np.sqrt(2.0 / rows)) * square / (2.0 * root), int(rows)),
     }
 
 
@@ -170,7 +170,7 @@ def estimate_errors(predictions: ValueHistogram, errors: ErrorsByValue, bins: Nu
 _BOUNDED = frozenset({"accuracy", "f1", "macro_f1", "roc_auc", "roc_auc_ovr", "pr_auc", "r2"})
 
 
-def choose_metric(task: Task, wanted: str | None, *measured: Mapping[str, Estimate]) -> Metric | None:
+def choose_metric(task: Task, wanted: str | None, *measured: Mapping[str, PointEstimate]) -> Metric | None:
     """Return the metric to compare: the wanted one, or the task's first, that all measurements have."""
     order = sorted(METRICS[task], key=lambda metric: metric.name != wanted)
     return next((metric for metric in order if all(metric.name in one for one in measured)), None)
@@ -179,8 +179,8 @@ def choose_metric(task: Task, wanted: str | None, *measured: Mapping[str, Estima
 def find_quality_drop(
     verdict: str,
     task: Task,
-    before: Mapping[str, Estimate],
-    now: Mapping[str, Estimate],
+    before: Mapping[str, PointEstimate],
+    now: Mapping[str, PointEstimate],
     rule: QualityRule,
     *,
     rate: float,
@@ -191,7 +191,7 @@ def find_quality_drop(
 
     Parameters
     ----------
-    before, now : mapping of str to Estimate
+    before, now : mapping of str to PointEstimate
         On the holdout and on the window.
     coverage : float or None
         Share of the window's predictions with an outcome.

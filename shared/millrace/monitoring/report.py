@@ -6,11 +6,11 @@ from millrace.documents import dump, to_plain
 from millrace.layout import monitoring_key
 from millrace.monitoring.alerts import default_action
 from millrace.monitoring.context import MonitorContext
-from millrace.monitoring.findings import WindowFinding
 from millrace.monitoring.incidents import Incident
-from millrace.monitoring.ingest import IngestCounts
+from millrace.monitoring.new_captures import IngestCounts
 from millrace.monitoring.rules import VERDICTS, Verdict, rows_needed
 from millrace.monitoring.state import MonitoringState
+from millrace.monitoring.window_findings import WindowFinding
 from millrace.reports import render_monitoring_report
 from millrace.spec.monitoring import MonitoringSpec
 

@@ -12,8 +12,8 @@ from millrace.histograms.outcomes import AnyOutcomes
 from millrace.histograms.predictions import Traffic
 from millrace.monitoring import window_checks as checks
 from millrace.monitoring.context import Baselines, MonitoredVersion
-from millrace.monitoring.findings import WindowFinding
 from millrace.monitoring.window_checks import OutcomeWindow, TrafficWindow
+from millrace.monitoring.window_findings import WindowFinding
 from millrace.spec.monitoring import MonitoringSpec
 
 EventType = Literal["DriftDetected", "QualityDegraded", "DataQualityDegraded", "ModelStale", "ServingDegraded"]

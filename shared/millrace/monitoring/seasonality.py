@@ -16,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 
 from millrace.documents import Record
 from millrace.histograms.predictions import Traffic
-from millrace.monitoring.findings import WindowFinding
+from millrace.monitoring.window_findings import WindowFinding
 
 _DAY, _WEEK = timedelta(days=1), timedelta(days=7)
 _PERIODS = ((_DAY, "the same hours of earlier days"), (_WEEK, "the same hours and weekdays of earlier weeks"))

@@ -10,9 +10,9 @@ from millrace.documents import Document, Record
 from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError
 from millrace.histograms.predictions import AnyPredictions, Traffic, tag_predictions
 from millrace.layout import monitoring_key
-from millrace.monitoring.findings import WindowFinding
 from millrace.monitoring.incidents import IncidentHistory
 from millrace.monitoring.seasonality import DailyRange
+from millrace.monitoring.window_findings import WindowFinding
 from millrace.ports import ObjectStore
 
 STATE_NAME = "state.json.gz"

@@ -13,12 +13,11 @@ from msgspec.structs import replace
 from millrace.captures.window import CapturedWindow
 from millrace.errors import ArtifactNotFoundError
 from millrace.histograms.predictions import AnyPredictions, PredictionHistogram, Traffic, ValueHistogram
-from millrace.histograms.tables import Reference, count_rows
+from millrace.histograms.tables import Reference, count_in_bins
 from millrace.layout import monitoring_key
 from millrace.monitoring.chart_data import draw_columns, effects_of
 from millrace.monitoring.context import Baselines, MonitorContext
-from millrace.monitoring.findings import Evaluation, WindowFinding
-from millrace.monitoring.ingest import IngestCounts
+from millrace.monitoring.new_captures import IngestCounts
 from millrace.monitoring.rules import evaluate_traffic, input_findings, range_scope, rows_needed
 from millrace.monitoring.seasonality import SeasonalBaselines, find_seasonal_windows, learn_ranges
 from millrace.monitoring.segments import SegmentRows, extract_rows, load_rows, store_segment, time_span
@@ -33,6 +32,7 @@ from millrace.monitoring.state import (
     WindowRecord,
     WindowSummary,
 )
+from millrace.monitoring.window_findings import Evaluation, WindowFinding
 from millrace.ports import ObjectStore
 
 
@@ -89,7 +89,7 @@ def _ingest_batch(
     if context.monitored is not None:
         reference = context.monitored.reference
         columns = {key: values[chosen] for key, values in batch.typed_features(context.schema).items()}
-        features = count_rows(columns, rows, reference.bins, reference.plan)
+        features = count_in_bins(columns, rows, reference.bins, reference.plan)
         traffic = Traffic(features=features, predictions=_count_predictions(predicted, context, reference))
         window = _extend(window, OpenWindow(traffic=traffic, begin=begin, end=end))
     return IngestedTraffic(window, segments, max(before.last_row_at or end, end))

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from millrace.histograms.outcomes import AnyOutcomes, OutcomeHistogram
 from millrace.histograms.predictions import PredictionHistogram, Traffic, ValueHistogram
-from millrace.monitoring.bias import find_bias
+from millrace.monitoring.bias import find_group_gaps
 from millrace.monitoring.context import Baselines, MonitoredVersion
 from millrace.monitoring.data_quality import find_faulty_data
 from millrace.monitoring.drift import (
@@ -16,7 +16,6 @@ from millrace.monitoring.drift import (
     find_drift,
     prediction_columns,
 )
-from millrace.monitoring.findings import WindowFinding
 from millrace.monitoring.performance import measure_outcomes
 from millrace.monitoring.quality import (
     calibration_map,
@@ -27,6 +26,7 @@ from millrace.monitoring.quality import (
     find_quality_drop,
 )
 from millrace.monitoring.seasonality import suppress_seasonal, suppress_within_range
+from millrace.monitoring.window_findings import WindowFinding
 from millrace.spec.monitoring import MonitoringSpec
 
 Findings = list[WindowFinding]
@@ -199,7 +199,7 @@ def check_prediction_bias(window: TrafficWindow) -> Findings:
     profile, spec = window.monitored.profile, window.spec
     if window.traffic.predictions is None or profile is None:
         return []
-    return find_bias(profile, window.traffic.predictions, None, spec.bias, spec.false_discovery_rate)
+    return find_group_gaps(profile, window.traffic.predictions, None, spec.bias, spec.false_discovery_rate)
 
 
 @dataclass(frozen=True)
@@ -263,4 +263,4 @@ def check_calibration(window: OutcomeWindow) -> Findings:
 def check_outcome_bias(window: OutcomeWindow) -> Findings:
     """Evaluate the gaps of ``bias`` that need outcomes."""
     profile, spec = window.monitored.profile, window.spec
-    return find_bias(profile, None, window.outcomes, spec.bias, spec.false_discovery_rate) if profile else []
+    return find_group_gaps(profile, None, window.outcomes, spec.bias, spec.false_discovery_rate) if profile else []

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 from millrace.data.reference import QUANTILES, describe_column
 from millrace.histograms.bins import CategoryBins, EdgeFinder, factorize
-from millrace.histograms.tables import count_rows
+from millrace.histograms.tables import count_in_bins
 from millrace.schema import Column
 
 from tests.unit.monitoring.builders import make_columns, make_reference
@@ -47,7 +47,7 @@ def test_words_are_coded_by_their_first_rows_and_a_missing_number_is_one_value()
 def test_unseen_categories_are_counted_over_blocks_of_rows():
     bins = CategoryBins(("a", "b"))
     words = np.array(["a", "z", "b", "y"] * 20_000, dtype=object)
-    found = count_rows({"x": words}, len(words), {"x": bins}, make_reference().plan).columns["x"]
+    found = count_in_bins({"x": words}, len(words), {"x": bins}, make_reference().plan).columns["x"]
     assert found.unseen == {"z": 20_000, "y": 20_000}
 
 
@@ -67,7 +67,7 @@ def test_a_histogram_in_blocks_is_what_all_rows_at_once_give():
     reference = make_reference()
     rows = 70_000
     columns = make_columns(rows, 5, missing=0.1)
-    found = count_rows(columns, rows, reference.bins, reference.plan)
+    found = count_in_bins(columns, rows, reference.bins, reference.plan)
     scores = np.zeros((len(reference.plan), rows))
     for name, bins in reference.bins.items():
         values = columns[name]
@@ -95,7 +95,7 @@ def test_ten_times_the_rows_need_no_more_memory_to_count():
     for rows in (40_000, 400_000):
         columns = make_columns(rows, 5)
         tracemalloc.start()
-        count_rows(columns, rows, reference.bins, reference.plan)
+        count_in_bins(columns, rows, reference.bins, reference.plan)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0]

@@ -9,7 +9,7 @@ from millrace.data.reference import describe_reference
 from millrace.documents import from_plain, to_plain
 from millrace.histograms.outcomes import ErrorSums, OutcomeHistogram
 from millrace.histograms.predictions import ClassPredictions, PredictionHistogram
-from millrace.histograms.tables import Reference, ReferenceDocument, TableHistogram, count_rows
+from millrace.histograms.tables import Reference, ReferenceDocument, TableHistogram, count_in_bins
 from millrace.schema import Column, TableSchema
 from scipy.stats import spearmanr
 
@@ -39,9 +39,9 @@ def _assert_close(first, second):
 
 def test_the_sum_of_hours_is_the_window(reference):
     columns = make_columns(3_000, missing=0.1)
-    whole = count_rows(columns, 3_000, reference.bins, reference.plan)
+    whole = count_in_bins(columns, 3_000, reference.bins, reference.plan)
     parts = [
-        count_rows(
+        count_in_bins(
             {name: values[start:stop] for name, values in columns.items()},
             stop - start,
             reference.bins,
@@ -63,7 +63,7 @@ def test_a_histogram_counts_what_is_there(reference):
         "city": np.array(["Bern", None, "Atlantis", ""], dtype=object),
         "member": np.array([1.0, 0.0, np.nan, 1.0]),
     }
-    found = count_rows(columns, 4, reference.bins, reference.plan).columns
+    found = count_in_bins(columns, 4, reference.bins, reference.plan).columns
     assert (found["age"].known, found["age"].missing, found["age"].absent) == (2, 2, 0)
     assert found["age"].out_of_range == 1
     assert found["age"].mean() == pytest.approx(70.0)
@@ -75,7 +75,7 @@ def test_a_histogram_counts_what_is_there(reference):
 
 def test_training_compared_with_itself_has_not_moved(reference):
     columns = make_columns(5_000, 99)
-    again = count_rows(columns, 5_000, reference.bins, reference.plan)
+    again = count_in_bins(columns, 5_000, reference.bins, reference.plan)
     for name, column in reference.training.columns.items():
         np.testing.assert_array_equal(again.columns[name].counts, column.counts)
     np.testing.assert_allclose(
@@ -103,7 +103,7 @@ def test_a_text_is_watched_by_how_many_words_it_has():
     reference = Reference.build(describe_reference(schema, reviews, np.zeros(500)), schema)
     assert reference.training.columns["review"].counts.sum() == 500
     present = {"review": np.array(["a new word", "", None, "of " * 100], dtype=object)}
-    column = count_rows(present, 4, reference.bins, reference.plan).columns["review"]
+    column = count_in_bins(present, 4, reference.bins, reference.plan).columns["review"]
     assert (column.known, column.missing, column.out_of_range) == (2, 2, 1)
     assert (column.low, column.high) == (3.0, 100.0)
     assert not column.unseen
@@ -118,7 +118,7 @@ def test_sensitive_features_are_in_no_histogram():
 
 def test_correlations_are_those_of_ranks(reference):
     columns = make_columns(20_000, 3)
-    found = count_rows(columns, 20_000, reference.bins, reference.plan).correlations.correlations()
+    found = count_in_bins(columns, 20_000, reference.bins, reference.plan).correlations.correlations()
     exact = spearmanr(columns["age"], columns["income"]).statistic
     names = [score.name for score in reference.plan.scores]
     assert found[names.index("age"), names.index("income")] == pytest.approx(exact, abs=0.01)

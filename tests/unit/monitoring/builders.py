@@ -2,7 +2,7 @@
 
 import numpy as np
 from millrace.data.reference import describe_reference
-from millrace.histograms.tables import Reference, TableHistogram, count_rows
+from millrace.histograms.tables import Reference, TableHistogram, count_in_bins
 from millrace.schema import Column, TableSchema
 
 CLASSES = ("no", "yes")
@@ -43,4 +43,4 @@ def make_reference(rows=5_000, seed=99, **changes) -> Reference:
 
 
 def make_histogram(reference: Reference, rows=1_000, seed=1, **changes) -> TableHistogram:
-    return count_rows(make_columns(rows, seed, **changes), rows, reference.bins, reference.plan)
+    return count_in_bins(make_columns(rows, seed, **changes), rows, reference.bins, reference.plan)

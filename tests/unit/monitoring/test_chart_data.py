@@ -12,8 +12,8 @@ from millrace.histograms.tables import ColumnHistogram, count_numbers
 from millrace.monitoring.chart_data import draw_column, draw_columns, effects_of
 from millrace.monitoring.context import Baselines, MonitoredVersion
 from millrace.monitoring.drift import ColumnPair
-from millrace.monitoring.findings import WindowFinding
 from millrace.monitoring.rules import evaluate_traffic
+from millrace.monitoring.window_findings import WindowFinding
 from millrace.spec.monitoring import MonitoringSpec
 
 from tests.unit.histograms.test_histograms import make_predictions

@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 from millrace.documents import from_plain, to_plain
-from millrace.monitoring.findings import WindowFinding
 from millrace.monitoring.incidents import IncidentHistory, advance
+from millrace.monitoring.window_findings import WindowFinding
 from millrace.spec.monitoring import MonitoringSpec
 
 START = datetime(2026, 5, 3, tzinfo=UTC)

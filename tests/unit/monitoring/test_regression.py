@@ -8,7 +8,7 @@ from millrace.data.reference import describe_column
 from millrace.evaluation.assessment import profile_predictions
 from millrace.histograms.outcomes import ErrorSums, PredictionProfile
 from millrace.histograms.predictions import ErrorsByValue, Traffic, ValueHistogram
-from millrace.histograms.tables import Reference, count_rows
+from millrace.histograms.tables import Reference, count_in_bins
 from millrace.monitoring.context import Baselines, MonitoredVersion
 from millrace.monitoring.quality import estimate_errors
 from millrace.monitoring.rules import evaluate_outcomes, evaluate_traffic
@@ -50,7 +50,7 @@ def judge_answers(subject=SUBJECT, rows=1_000, **changes):
     values, _, towns = draw(rows, 2, **changes)
     bins = subject.reference.target
     answers = ValueHistogram.count(values, bins, {"town": towns.tolist()})
-    nothing = count_rows({}, 0, subject.reference.bins, subject.reference.plan)
+    nothing = count_in_bins({}, 0, subject.reference.bins, subject.reference.plan)
     found = evaluate_traffic(Traffic(features=nothing, predictions=answers), subject, MonitoringSpec(), Baselines())
     return {finding.key: finding for finding in found}
 
@@ -137,7 +137,7 @@ def test_answers_by_group_add_up_and_survive_json():
     whole = ValueHistogram.count(values, bins, {"town": towns.tolist()})
     parts = ValueHistogram.count(values[:300], bins, {"town": towns[:300].tolist()})
     parts += ValueHistogram.count(values[300:], bins, {"town": towns[300:].tolist()})
-    nothing = count_rows({}, 0, SUBJECT.reference.bins, SUBJECT.reference.plan)
+    nothing = count_in_bins({}, 0, SUBJECT.reference.bins, SUBJECT.reference.plan)
     again = Traffic.read(Traffic(features=nothing, predictions=parts).write()).predictions
     np.testing.assert_array_equal(again.counts, whole.counts)
     for town in TOWNS:

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from millrace.histograms.predictions import PredictionHistogram, Traffic
 from millrace.monitoring.context import Baselines, MonitoredVersion
-from millrace.monitoring.findings import WindowFinding
 from millrace.monitoring.rules import evaluate_traffic
 from millrace.monitoring.seasonality import (
     DailyRange,
@@ -15,6 +14,7 @@ from millrace.monitoring.seasonality import (
     learn_ranges,
     suppress_within_range,
 )
+from millrace.monitoring.window_findings import WindowFinding
 from millrace.spec.monitoring import MonitoringSpec
 
 from tests.unit.histograms.test_histograms import make_predictions

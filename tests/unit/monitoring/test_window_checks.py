@@ -5,7 +5,7 @@ import pytest
 from millrace.errors import InvalidInputError
 from millrace.histograms.outcomes import OutcomeHistogram, PredictionProfile
 from millrace.histograms.predictions import ClassPredictions, PredictionHistogram, Traffic
-from millrace.histograms.tables import count_rows
+from millrace.histograms.tables import count_in_bins
 from millrace.monitoring.context import Baselines, MonitoredVersion
 from millrace.monitoring.rules import evaluate_outcomes, evaluate_traffic
 from millrace.spec import ModelSpec
@@ -63,7 +63,7 @@ def test_missing_values_are_data_quality_and_not_drift():
 def test_a_column_that_vanished_is_named():
     columns = make_columns(1_000)
     del columns["income"]
-    traffic = Traffic(features=count_rows(columns, 1_000, REFERENCE.bins, REFERENCE.plan))
+    traffic = Traffic(features=count_in_bins(columns, 1_000, REFERENCE.bins, REFERENCE.plan))
     found = evaluate_traffic(traffic, SUBJECT, SPEC, Baselines())
     vanished = next(f for f in found if f.subject == "income: missing")
     assert vanished.status == "breach"
@@ -74,7 +74,7 @@ def test_a_column_that_vanished_is_named():
 def test_unknown_categories_are_data_quality():
     columns = make_columns(1_000)
     columns["city"][:150] = "Atlantis"
-    traffic = Traffic(features=count_rows(columns, 1_000, REFERENCE.bins, REFERENCE.plan))
+    traffic = Traffic(features=count_in_bins(columns, 1_000, REFERENCE.bins, REFERENCE.plan))
     found = evaluate_traffic(traffic, SUBJECT, SPEC, Baselines())
     assert ("data_quality", "city: unknown") in breaches(found)
     assert "'Atlantis'" in next(f.message for f in found if f.subject == "city: unknown")
