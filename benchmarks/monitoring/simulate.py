@@ -5,7 +5,7 @@
     python benchmarks/monitoring/simulate.py --shifted 0 --seasons 0 0.3 0.6 1           # false alarms alone
 
 Each stream has a training set and a holdout of its own, so that what a small training set gets wrong by chance is in
-the rate. Rows pass through the same sketches, windows, verdicts and incidents as in production, only that nothing is
+the rate. Rows pass through the same histograms, windows, verdicts and incidents as in production, only that nothing is
 stored. There is no cooldown between two false alarms, so that each counts.
 """
 
@@ -13,7 +13,6 @@ import argparse
 import statistics
 import sys
 from collections import Counter
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,13 +23,13 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "shared")]
 
 from millrace.data.reference import describe_reference
-from millrace.histograms.outcomes import OutcomeSketch, PredictionProfile
-from millrace.histograms.predictions import Answers, AnswerSketch, Traffic
-from millrace.histograms.tables import Reference, sketch_rows
-from millrace.monitoring.baselines import Background, Subject
-from millrace.monitoring.incidents import Watchbook, advance
-from millrace.monitoring.judging import INPUT_VERDICTS, judge_outcomes, judge_traffic
-from millrace.monitoring.seasons import Seasons, find_seasons
+from millrace.histograms.outcomes import OutcomeHistogram, PredictionProfile
+from millrace.histograms.predictions import ClassPredictions, PredictionHistogram, Traffic
+from millrace.histograms.tables import Reference, count_in_bins
+from millrace.monitoring.context import Baselines, MonitoredVersion
+from millrace.monitoring.incidents import IncidentHistory, advance
+from millrace.monitoring.rules import evaluate_outcomes, evaluate_traffic, input_findings, rows_needed
+from millrace.monitoring.seasonality import SeasonalBaselines, find_seasonal_windows
 from millrace.schema import Column, TableSchema
 from millrace.spec.monitoring import MonitoringSpec
 from streams import (
@@ -60,14 +59,14 @@ SCHEMA = TableSchema(
 )
 
 
-def answers_of(rows: Rows) -> Answers:
-    """Return what the model says: the true chance in training."""
-    return Answers((rows.chance >= 0.5).astype(np.int64), np.stack([1.0 - rows.chance, rows.chance], axis=1))  # noqa: PLR2004  # the likelier class
+def predict(rows: Rows) -> ClassPredictions:
+    """Return the model's predictions: the true chance in training."""
+    return ClassPredictions((rows.chance >= 0.5).astype(np.int64), np.stack([1.0 - rows.chance, rows.chance], axis=1))  # noqa: PLR2004  # the likelier class
 
 
 @dataclass(frozen=True)
 class Window:
-    """A window that was judged."""
+    """A closed window."""
 
     begin: datetime
     end: datetime
@@ -82,70 +81,74 @@ class Stream:
         usual = Shift(season=season)
         training, holdout = draw_days(TRAINING_ROWS, (number, 1), usual), draw_days(HOLDOUT_ROWS, (number, 2), usual)
         typed = {name: values.astype(np.str_) if name in WORDS else values for name, values in training.columns.items()}
-        reference = Reference.read(describe_reference(SCHEMA, typed, training.outcomes), SCHEMA)
-        answers = answers_of(holdout)
-        profile = PredictionProfile(AnswerSketch.of(answers), OutcomeSketch.of(answers, holdout.outcomes))
-        self.subject = Subject("binary", CLASSES, reference, profile)
-        self.spec, self.number, self.book = spec, number, Watchbook()
+        reference = Reference.build(describe_reference(SCHEMA, typed, training.outcomes), SCHEMA)
+        predictions = predict(holdout)
+        profile = PredictionProfile(
+            predictions=PredictionHistogram.count(predictions),
+            outcomes=OutcomeHistogram.count(predictions, holdout.outcomes),
+        )
+        self.monitored = MonitoredVersion("binary", CLASSES, reference, profile)
+        self.spec, self.number, self.incidents = spec, number, IncidentHistory()
         self.windows: list[Window] = []
         self.skewed: list[str] = []
-        self.judged = 0
+        self.closed = 0
         self._open: Traffic | None = None
         self._begin = START
-        self._outcomes = OutcomeSketch.empty(2)
-        self._inputs: list = []
+        self._outcomes = OutcomeHistogram.empty(2)
+        self._inputs: tuple = ()
 
     def hour(self, hour: int, rate: int, shift: Shift = NOTHING) -> list[str]:
         """Serve an hour; return the incidents that opened at its end."""
         rows = draw(rate, (self.number, 3, hour), shift, hour)
-        answers = answers_of(rows)
-        reference = self.subject.reference
-        traffic = Traffic(sketch_rows(rows.columns, rate, reference.cells, reference.plan), AnswerSketch.of(answers))
+        predictions = predict(rows)
+        reference = self.monitored.reference
+        features = count_in_bins(rows.columns, rate, reference.bins, reference.plan)
+        traffic = Traffic(features=features, predictions=PredictionHistogram.count(predictions))
         begin, end = START + timedelta(hours=hour), START + timedelta(hours=hour + 1)
         if self._open is None:
             self._open, self._begin = traffic, begin
         else:
-            self._open.add(traffic)
-        self._outcomes.add(OutcomeSketch.of(answers, rows.outcomes))
+            self._open += traffic
+        self._outcomes += OutcomeHistogram.count(predictions, rows.outcomes)
         opened: list[str] = []
-        if self._open.features.rows >= self.spec.rows_needed:
-            opened += self._judge_traffic(end)
+        if self._open.features.rows >= rows_needed(self.spec):
+            opened += self._close_window(end)
         if self._outcomes.rows >= self.spec.live_quality.min_rows:
-            findings = judge_outcomes(self._outcomes, self._outcomes.rows, self.subject, self.spec, self._inputs)
+            findings = evaluate_outcomes(self._outcomes, self._outcomes.rows, self.monitored, self.spec, self._inputs)
             opened += self._advance(findings, end)
-            self._outcomes = OutcomeSketch.empty(2)
+            self._outcomes = OutcomeHistogram.empty(2)
         return opened
 
-    def _judge_traffic(self, end: datetime) -> list[str]:
+    def _close_window(self, end: datetime) -> list[str]:
         traffic = self._open
         assert traffic is not None
         previous = next((window.traffic for window in reversed(self.windows) if window.quiet), None)
-        seasons = find_seasons(self.windows, self._begin, end)
-        background = Background(
+        like = find_seasonal_windows(self.windows, self._begin, end)
+        baselines = Baselines(
             previous=previous,
-            seasons=Seasons(seasons, lambda window: deepcopy(window.traffic), lambda: deepcopy(traffic)),
+            seasonal=SeasonalBaselines(like, lambda window: window.traffic, traffic),
             skewed=self.skewed,
             first=not self.windows,
         )
-        findings = judge_traffic(traffic, self.subject, self.spec, background)
+        findings = evaluate_traffic(traffic, self.monitored, self.spec, baselines)
         breaching = [finding for finding in findings if finding.status == "breach"]
         skewed = [finding.subject for finding in breaching if finding.verdict == "skew"]
         self.skewed = skewed if not self.windows else [name for name in self.skewed if name in skewed]
-        self._inputs = [finding for finding in findings if finding.verdict in INPUT_VERDICTS]
+        self._inputs = input_findings(findings)
         self.windows.append(Window(self._begin, end, not breaching, traffic))
-        self.judged += 1
+        self.closed += 1
         self._open = None
         return self._advance(findings, end)
 
     def _advance(self, findings: list, end: datetime) -> list[str]:
-        self.book, transitions = advance(
-            self.book,
+        self.incidents, transitions = advance(
+            self.incidents,
             findings,
             self.spec,
             model="m",
             version=1,
             window=(self._begin, end),
-            ask_again_after=timedelta(days=365),
+            repeat_after=timedelta(days=365),
         )
         return [transition.incident.event for transition in transitions if transition.step == "opened"]
 
@@ -170,7 +173,7 @@ def false_alarms(streams: int, days: int, rate: int, season: float) -> Alarms:
                 found.on_the_first_day += len(opened)
             else:
                 found.later.update(opened)
-        found.windows += stream.judged
+        found.windows += stream.closed
     return found
 
 
@@ -233,6 +236,6 @@ if __name__ == "__main__":
     parser.add_argument("--shifted", type=int, default=6, help="streams of each shift")
     chosen = parser.parse_args()
     if chosen.streams:
-        print_false_alarms(chosen.streams, chosen.days, chosen.rates, chosen.seasons)
-    for strength in chosen.seasons if chosen.shifted else ():
+        print_false_alarms(chosen.streams, chosen.days, chosen.rates, chosen.seasonal)
+    for strength in chosen.seasonal if chosen.shifted else ():
         print_delays(chosen.shifted, chosen.rates, strength)

@@ -1,16 +1,17 @@
-"""Monitor one model: state ``MonitorModel`` of the monitoring pipeline; asked about no model, it says which there are.
+"""Monitor one model: state ``MonitorModel`` of the monitoring pipeline; without a model, list the scheduled ones.
 
-Takes :class:`MonitoringRequest`, returns :class:`MonitoringVerdict` or :class:`MonitoredModels`. An alert that could
-not be delivered is an error, after everything else is done and kept, so that the pipeline tries again.
+Takes :class:`MonitoringRequest`, returns :class:`MonitoringVerdict` or :class:`MonitoredModels`. An undelivered alert
+is an error after everything else is stored, so that the pipeline tries again.
 """
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.aws.clients import event_publisher, notifier, object_store, registry, serving_metrics
 from millrace.contracts import MonitoredModels, MonitoringRequest, MonitoringVerdict
-from millrace.monitoring.monitor import deliver_alerts, models_by_the_stacks_schedule, monitor_model, write_verdict
+from millrace.monitoring.monitor import deliver_alerts, list_scheduled_models, monitor_model, write_outcome_metrics
 from millrace.observability import logger
 from millrace.registry.ledger import try_to_publish
 from millrace.settings import MonitoringSettings, load_settings
@@ -18,14 +19,14 @@ from millrace.settings import MonitoringSettings, load_settings
 
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Parse the request, run the monitor, deliver its alerts, return the verdict as plain JSON."""
+    """Parse the request, run the monitor, deliver its alerts, return the verdict as plain JSON values."""
     settings = load_settings(MonitoringSettings)
     request, models = MonitoringRequest.parse(event), registry(settings.registry_table)
     if request.model is None:
-        # Who acted may not have been able to tell listeners; this is asked every hour, whether or not anybody acts.
+        # Whoever acted may have failed to publish its events; this runs every hour, whether or not anybody acts.
         if fault := try_to_publish(models, event_publisher()):
             logger.error("events wait in the outbox", exc_info=fault)
-        names = [MonitoringRequest(model=name) for name in models_by_the_stacks_schedule(models)]
+        names = [MonitoringRequest(model=name) for name in list_scheduled_models(models)]
         return MonitoredModels(models=names).model_dump(mode="json")
     store, now = object_store(settings.data_bucket), datetime.now(UTC)
     outcome = monitor_model(
@@ -37,9 +38,9 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         now=now,
         token=context.aws_request_id,
     )
-    write_verdict(request.model, outcome, now)
+    write_outcome_metrics(request.model, outcome, now)
     publisher, people = event_publisher(), notifier(settings.alarm_topic_arn)
     delivered = deliver_alerts(request.model, store, publisher, people, settings.stack_name)
     logger.info("model monitored", model=request.model, outcome=outcome.outcome, rows=outcome.rows, alerts=delivered)
-    verdict = MonitoringVerdict(model=request.model, delivered=delivered, **outcome.to_dict())
+    verdict = MonitoringVerdict(model=request.model, delivered=delivered, **asdict(outcome))
     return verdict.model_dump(mode="json")

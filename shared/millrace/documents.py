@@ -30,6 +30,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         """Compare by what is written: arrays have no single truth value."""
         return type(other) is type(self) and to_plain(self) == to_plain(other)
 
+    def __ne__(self, other: object) -> bool:
+        """Negate equality; a struct's own comparison would go by identity."""
+        return not self == other
+
     __hash__ = None  # type: ignore[assignment]  # records may hold arrays and mappings
 
 
@@ -67,12 +71,12 @@ class Document(Record, frozen=True, kw_only=True, eq=False):
                     f"{cls.FORMAT_VERSION}: deploy the release that wrote it, or a later one"
                 )
             return from_plain(cls, stored if version == cls.FORMAT_VERSION else cls.upgrade(stored, version))
-        except (orjson.JSONDecodeError, msgspec.ValidationError, AttributeError, TypeError) as error:
+        except (orjson.JSONDecodeError, msgspec.ValidationError, AttributeError, KeyError, TypeError) as error:
             raise ArtifactIntegrityError(f"the {cls.__name__} cannot be read: {error}") from error
 
-    def write(self) -> bytes:
-        """Return the document as JSON, indented for people."""
-        return dump({"format_version": self.FORMAT_VERSION} | to_plain(self), indent=True)
+    def write(self, *, indent: bool = True) -> bytes:
+        """Return the document as JSON, by default indented for people."""
+        return dump({"format_version": self.FORMAT_VERSION} | _to_builtins(self), indent=indent)
 
 
 def to_plain(value: Any) -> Any:
@@ -102,12 +106,16 @@ def from_plain(record_class: type[RecordT], plain: Any) -> RecordT:
 
 def dump(value: Any, *, indent: bool = False) -> bytes:
     """Return a value as JSON text in UTF-8; see :func:`to_plain`."""
-    builtins = msgspec.to_builtins(value, builtin_types=_NATIVE, enc_hook=_encode)
+    builtins = _to_builtins(value)
     options = _OPTIONS | (orjson.OPT_INDENT_2 if indent else 0)
     try:
         return orjson.dumps(builtins, default=_encode, option=options)
     except TypeError:
         return orjson.dumps(_storable(builtins), default=_encode, option=options)
+
+
+def _to_builtins(value: Any) -> Any:
+    return msgspec.to_builtins(value, builtin_types=_NATIVE, enc_hook=_encode)
 
 
 def _encode(value: Any) -> Any:

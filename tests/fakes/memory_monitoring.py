@@ -1,4 +1,4 @@
-"""A monitoring pipeline that only remembers what it was asked to look at."""
+"""Monitoring pipeline in memory that only records its executions."""
 
 from millrace.errors import RunNotFoundError
 

@@ -27,10 +27,10 @@ def test_people_get_the_words_under_a_subject_that_sns_takes():
     url = queue.create_queue(QueueName="people")["QueueUrl"]
     arn = queue.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     boto3.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
-    notifier(topic).notify("Millrace: «churn»\nhas drifted " + "x" * 200, "age: mean 39 → 49")
+    notifier(topic).notify("[open] «churn»\nhas drifted " + "x" * 200, "age: mean 39 → 49")
     [message] = queue.receive_message(QueueUrl=url)["Messages"]
     told = json.loads(message["Body"])
-    assert told["Subject"].startswith("Millrace: ?churn? has drifted")
+    assert told["Subject"].startswith("[open] ?churn? has drifted")
     assert len(told["Subject"]) == 100
     assert told["Message"] == "age: mean 39 → 49"
 

@@ -98,7 +98,7 @@ def test_a_trained_model_is_monitored_and_a_shift_told_once(application: Applica
     assert events[0][1]["stack"] == "millrace"
     messages = boto3.client("sqs").receive_message(QueueUrl=people, MaxNumberOfMessages=10)["Messages"]
     told = [json.loads(message["Body"]) for message in messages]
-    assert any("has drifted" in message["Subject"] for message in told)
+    assert any(message["Subject"] == f"[open] {MODEL}: training/serving skew" for message in told)
     assert (
         b"<!DOCTYPE html>"
         in boto3.client("s3")

@@ -232,11 +232,11 @@ class TestMonitoring:
         store = clients.object_store("millrace-data")
         store.put(monitoring_key(MODEL, "reports/latest.json"), json.dumps(report).encode())
         told = [one["actions"] for one in read(call, "valid_monitoring")[1]["report"]["incidents"]]
-        assert told == [["asked for a training run; nothing has come of it yet"], ["a run"]]
+        assert told == [["requested a training run; not processed yet"], ["a run"]]
         cause = Cause(finding_cause_id("drift", MODEL, "i1", 1), MODEL, "drift", NOW, reason="age shifted")
         registry.skip_cause(cause, replace(make_entry("skipped"), reason="skipped: too soon (age shifted)"))
         told = [one["actions"] for one in read(call, "valid_monitoring")[1]["report"]["incidents"]]
-        assert told[0] == ["asked for a training run: none was started, because too soon"]
+        assert told[0] == ["requested a training run: no run was started: too soon"]
 
     def test_a_look_is_started_and_can_be_followed(self, call, registry):
         start_run(registry)

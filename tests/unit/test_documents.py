@@ -48,6 +48,7 @@ EXAMPLE = Example(
 def test_a_document_is_read_as_it_was_written():
     read = Example.read(EXAMPLE.write())
     assert read == EXAMPLE
+    assert not read != EXAMPLE  # noqa: SIM202  # the operator is tested
     assert read.part.counts.dtype == np.int64
     assert read.points[0].at == EXAMPLE.points[0].at
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
-from millrace.monitoring.alerts import nothing_yet
+from millrace.monitoring.alerts import default_action
 from millrace.registry.ledger import CAUSE_OF_EVENT, finding_cause_id
 from rich.text import Text
 
@@ -137,7 +137,7 @@ def _incident_entry(incident: Document) -> TimelineEntry:
     resolved = [f"resolved {format_timestamp(incident['resolved_at'])}"] if incident["resolved_at"] else []
     consequences = [*incident.get("actions", ()), *resolved]
     if not consequences:
-        consequences = [nothing_yet(incident["event"], [finding.get("subject", "") for finding in findings])]
+        consequences = [default_action(incident["event"], [finding.get("subject", "") for finding in findings])]
     return TimelineEntry(incident["opened_at"], str(incident["event"]), "monitoring", happened, consequences)
 
 

@@ -20,6 +20,7 @@ from millrace.data.typed_table import TypedTable, missing_mask, row_parts, store
 from millrace.entities import DatasetRecord
 from millrace.features import MISSING_STRING, FeatureMatrix
 from millrace.hashing import UInt64Array, hash_copies, hash_rows, hash_strings
+from millrace.histograms.tables import ReferenceDocument
 from millrace.layout import SPLITS, SplitName
 from millrace.schema import Column, TableSchema
 from millrace.serving.explain import BACKGROUND, choose_background, dump_background
@@ -266,8 +267,8 @@ class PreparedData:
         How the rows were divided.
     holdout_columns : mapping of str to array of shape (n_test_rows,)
         The test split's typed values of the columns that evaluation tells of apart, features or not.
-    reference : mapping
-        Statistics of the training split, for monitoring; see :func:`millrace.data.reference.describe_reference`.
+    reference : ReferenceDocument
+        Distributions of the training split, for monitoring.
     background : FeatureMatrix
         Rows of the training split that explanations compare with.
     findings : tuple of Finding
@@ -279,7 +280,7 @@ class PreparedData:
     contributions: tuple[Contribution, ...]
     partition: Partition
     holdout_columns: Mapping[str, npt.NDArray[Any]]
-    reference: Mapping[str, Any]
+    reference: ReferenceDocument
     background: FeatureMatrix
     findings: tuple[Finding, ...]
 
@@ -316,7 +317,7 @@ class PreparedData:
         documents = {f"{name}.npz": dump_split(split) for name, split in self.splits.items()}
         documents["schema.json"] = json_bytes(self.schema.to_dict())
         documents["holdout_columns.npz"] = dump_columns(self.holdout_columns)
-        documents["reference.json"] = json_bytes(self.reference)
+        documents["reference.json"] = self.reference.write(indent=False)
         documents[BACKGROUND] = dump_background(self.background)
         return documents
 

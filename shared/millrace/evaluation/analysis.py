@@ -43,9 +43,9 @@ from millrace.evaluation.slices import (
     find_worst,
     measure_slices,
 )
-from millrace.histograms.bins import NumberCells, make_cells
-from millrace.histograms.outcomes import ErrorSketch, OutcomeSketch, PredictionProfile
-from millrace.histograms.predictions import Answers, AnswerSketch, ErrorsByValue, ValueSketch
+from millrace.histograms.bins import NumberBins
+from millrace.histograms.outcomes import ErrorSums, OutcomeHistogram, PredictionProfile
+from millrace.histograms.predictions import ClassPredictions, ErrorsByValue, PredictionHistogram, ValueHistogram
 from millrace.metrics.bootstrap import bootstrap, percentile_interval, resamples_for, weighted_mean
 from millrace.metrics.catalogue import Metric, compute_metrics
 from millrace.schema import TableSchema
@@ -280,17 +280,18 @@ def profile_predictions(
     """
     named = {name: group_names(values) for name, values in groups.items()}
     if schema.task == "regression":
-        bins = make_cells(describe_column(schema.target, train_target))
-        if not isinstance(bins, NumberCells):
+        bins = describe_column(schema.target, train_target).make_bins()
+        if not isinstance(bins, NumberBins):
             return None
         values, truth = predictions.astype(np.float64), target.astype(np.float64)
         return PredictionProfile(
-            ValueSketch.of(values, bins, named),
-            ErrorSketch.of(values, truth, named, bins.center),
-            ErrorsByValue.of(values, truth, bins),
+            predictions=ValueHistogram.count(values, bins, named),
+            outcomes=ErrorSums.measure(values, truth, named, bins.center),
+            errors_by_value=ErrorsByValue.measure(values, truth, bins),
         )
-    classes = Answers(predict_classes(schema, predictions, threshold), predictions.astype(np.float64), named)
-    return PredictionProfile(AnswerSketch.of(classes), OutcomeSketch.of(classes, target.astype(np.int64)))
+    classes = ClassPredictions(predict_classes(schema, predictions, threshold), predictions.astype(np.float64), named)
+    outcomes = OutcomeHistogram.count(classes, target.astype(np.int64))
+    return PredictionProfile(predictions=PredictionHistogram.count(classes), outcomes=outcomes)
 
 
 def group_names(values: Array) -> Sequence[str]:

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from millrace.contracts import EvaluationRequest, EvaluationVerdict
 from millrace.data.prepared import load_columns, load_split
-from millrace.documents import dump
 from millrace.entities import Run, Trial
 from millrace.errors import ArtifactNotFoundError, InvalidInputError
 from millrace.evaluation.analysis import MeasuredWinner, Splits, analyze, profile_predictions
@@ -84,7 +83,7 @@ def evaluate_run(
         )
         if profile:
             profile_key = prediction_profile_key(run.model, run.run_id)
-            model_store.put(profile_key, dump(profile.to_dict()), "application/json")
+            model_store.put(profile_key, profile.write(indent=False), "application/json")
     model_store.put(evaluation_key(run.model, run.run_id), evaluation.write(), "application/json")
     registry.update_run(run.model, run.run_id, **_run_changes(run, evaluation, now))
     return EvaluationVerdict(

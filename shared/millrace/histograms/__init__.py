@@ -1,4 +1,4 @@
-"""Histograms of training data, holdout predictions and traffic: they add up, so a window is the sum of its hours.
+"""Histograms of training data, holdout predictions and traffic; histograms add up, so a window is the sum of its hours.
 
-Bins are fixed by the training data. numpy only.
+The training data fixes the bins. numpy only.
 """

@@ -1,40 +1,67 @@
-"""Cells: what a column's values are counted in, fixed by the training data so that counts of any hours add up.
+"""Bins of a column: fixed by the training data, so that counts of any hours add up.
 
-Numbers, dates in seconds since 1970, and texts as their numbers of words have about a hundred cells of equal share in
-training; words have one for each
-value that training knows, one for the rest that it knows, and one for what it never saw.
+Numbers, dates in seconds since 1970, and texts by their numbers of words have about a hundred bins of equal share in
+training. Categories have one bin for each value that training knows, one for the other known values, and one for unseen
+values.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from millrace.documents import Record
 from millrace.features import MISSING_STRING
-from millrace.schema import Column
 
 Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
 Indices = npt.NDArray[np.int64]
+
+#: Limit of groups of one column; the smallest are dropped.
+MAX_GROUPS = 20
+
+
+class Histogram(Record, frozen=True, kw_only=True):
+    """Counts and sums of rows; histograms in the same bins add up."""
+
+    def __add__(self, other: Self) -> Self:
+        """Return the histogram of the rows of both."""
+        names = self.__struct_fields__
+        return type(self)(**{name: self._add(name, getattr(self, name), getattr(other, name)) for name in names})
+
+    def _add(self, name: str, first: Any, second: Any) -> Any:
+        if name == "groups":
+            return _add_groups(first, second)
+        if isinstance(first, dict):
+            return {key: value + second[key] for key, value in first.items()}
+        return second if first is None else first if second is None else first + second
+
+
+def _add_groups(first: Mapping[str, Mapping[str, Any]], second: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    total = {name: dict(groups) for name, groups in first.items()}
+    for name, groups in second.items():
+        own = total.setdefault(name, {})
+        for group, counts in groups.items():
+            if group in own:
+                own[group] = own[group] + counts
+            elif len(own) < MAX_GROUPS:
+                own[group] = counts
+    return total
+
 
 #: The table has to stay in the processor's nearest cache.
 _BUCKETS = 4_096
 #: With more edges than this in one bucket, a binary search is as fast.
-_MOST_ROUNDS = 4
+_MAX_ROUNDS = 4
 #: For fewer values the search costs nothing.
-_FEWEST_VALUES = 500
+_MIN_VALUES = 500
 
 
 class EdgeFinder:
-    """Finds how many edges a value has reached.
-
-    Parameters
-    ----------
-    edges : float64 array of shape (n_edges,)
-        Ascending.
-    """
+    """Locate values between ascending edges, faster than a binary search."""
 
     def __init__(self, edges: Floats) -> None:
         self._edges = edges
@@ -47,14 +74,14 @@ class EdgeFinder:
             return
         buckets = self._buckets(edges)
         rounds = int(np.bincount(buckets).max())
-        if rounds <= _MOST_ROUNDS:
+        if rounds <= _MAX_ROUNDS:
             self._rounds = rounds
             self._below = np.searchsorted(buckets, np.arange(_BUCKETS), "left")
             self._next_edge = np.append(edges, np.inf)
 
     def locate(self, values: Floats) -> Indices:
-        """Return ``numpy.searchsorted(edges, values, 'right')`` of values that are numbers."""
-        if not self._rounds or len(values) < _FEWEST_VALUES:
+        """Return ``numpy.searchsorted(edges, values, 'right')``; no value may be NaN."""
+        if not self._rounds or len(values) < _MIN_VALUES:
             return np.searchsorted(self._edges, values, "right")
         found = self._below[self._buckets(values)]
         for _ in range(self._rounds):
@@ -72,16 +99,8 @@ class EdgeFinder:
 
 
 @dataclass(frozen=True, slots=True)
-class CodedWords:
-    """A column of words.
-
-    Parameters
-    ----------
-    values : tuple
-        What there is, each once, in the order of their first rows; None where a number was missing.
-    codes : int64 array of shape (rows,)
-        Position in ``values`` of each row's.
-    """
+class FactorizedColumn:
+    """Distinct values in the order of their first rows, and each row's position in them, as pandas factorizes."""
 
     values: tuple[Any, ...]
     codes: Indices
@@ -89,11 +108,11 @@ class CodedWords:
     def __len__(self) -> int:
         return len(self.codes)
 
-    def __getitem__(self, rows: slice) -> "CodedWords":
-        return CodedWords(self.values, self.codes[rows])
+    def __getitem__(self, rows: slice) -> "FactorizedColumn":
+        return FactorizedColumn(self.values, self.codes[rows])
 
     def counts(self) -> Indices:
-        """Return how often there is each value."""
+        """Return the number of rows of each value."""
         return np.bincount(self.codes, minlength=len(self.values))
 
 
@@ -103,8 +122,8 @@ class _NextCode(dict[Any, int]):
         return code
 
 
-def code_words(values: Iterable[Any] | npt.NDArray[Any]) -> CodedWords:
-    """Code a column; NaN, which equals nothing, is coded as None."""
+def factorize(values: Iterable[Any] | npt.NDArray[Any]) -> FactorizedColumn:
+    """Encode a column; NaN, which equals nothing, becomes None."""
     if isinstance(values, np.ndarray):
         if values.dtype.kind == "f":
             missing = np.isnan(values)
@@ -115,34 +134,32 @@ def code_words(values: Iterable[Any] | npt.NDArray[Any]) -> CodedWords:
         rows = list(values)
     codes = _NextCode()
     coded = np.fromiter(map(codes.__getitem__, rows), dtype=np.int64, count=len(rows))
-    return CodedWords(tuple(codes), coded)
+    return FactorizedColumn(tuple(codes), coded)
 
 
 #: Number of quantile bins of a number, from which coarser ones are merged.
 FINE_BINS = 100
-#: Cells that are compared where each cell has to hold rows enough (population stability index, chi-square).
-COARSE_CELLS = 10
-#: Values that a column may have a cell each for.
-MAX_WORDS = 100
-_TRUTHS = {"1": "true", "0": "false", "1.0": "true", "0.0": "false", "True": "true", "False": "false"}
+#: Number of coarse bins, for comparisons that need enough rows in each (population stability index, chi-square).
+COARSE_BINS = 10
+_BOOLEANS = {"1": "true", "0": "false", "1.0": "true", "0.0": "false", "True": "true", "False": "false"}
 
 
 @dataclass(frozen=True, slots=True)
-class NumberCells:
-    """Cells of a number or a date.
+class NumberBins:
+    """Bins of a number, a date or the length of a text.
 
     Parameters
     ----------
-    edges : float64 array of shape (n_cells - 1,)
-        Ascending; a value on an edge is in the cell above it.
-    groups : int64 array of shape (n_cells,)
-        Which of the coarse cells each one belongs to.
+    edges : float64 array of shape (n_bins - 1,)
+        Ascending; a value on an edge belongs to the bin above it.
+    groups : int64 array of shape (n_bins,)
+        Coarse bin of each bin.
     minimum, maximum : float
-        What is in range, both ends included.
+        Valid range, both ends included.
     center, scale : float
-        Mean and standard deviation in training; 1 where there is none.
+        Mean and standard deviation in training.
     of_text : bool, default=False
-        Whether the numbers are those of the words of texts.
+        True for the word counts of texts.
     """
 
     edges: Floats
@@ -161,119 +178,64 @@ class NumberCells:
         return len(self.edges) + 1
 
     def locate(self, values: Floats) -> Indices:
-        """Return the cell of each value; none may be missing."""
+        """Return the bin of each value; none may be missing."""
         return self._finder.locate(values)
 
     def coarse(self, counts: npt.NDArray[Any]) -> Floats:
-        """Take neighbouring cells together."""
+        """Sum counts over coarse bins."""
         return np.bincount(self.groups, weights=counts, minlength=int(self.groups[-1]) + 1).astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)
-class WordCells:
-    """Cells of a category or a boolean.
+class CategoryBins:
+    """Bins of a category or a boolean: one each, one for ``others``, one for unseen values.
 
-    Parameters
-    ----------
-    words : tuple of str
-        Values that have a cell each.
-    rest : frozenset of str, default=()
-        Values that training knows and that share a cell.
-    open : bool, default=False
-        Whether the values that share a cell were too many to be listed; then nothing is unknown.
+    ``open`` bins have too many known values to list; then no value is unseen.
     """
 
-    words: tuple[str, ...]
-    rest: frozenset[str] = frozenset()
+    categories: tuple[str, ...]
+    others: frozenset[str] = frozenset()
     open: bool = False
     _positions: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        positions = {word: index for index, word in enumerate(self.words)}
-        positions |= dict.fromkeys(self.rest - positions.keys(), len(self.words))
+        positions = {category: index for index, category in enumerate(self.categories)}
+        positions |= dict.fromkeys(self.others - positions.keys(), len(self.categories))
         object.__setattr__(self, "_positions", positions)
 
     def __len__(self) -> int:
-        return len(self.words) + 2
+        return len(self.categories) + 2
 
     @property
-    def unknown(self) -> int:
-        """Position of the cell of what training never saw."""
-        return len(self.words) + 1
-
-    def locate(self, values: Sequence[Any] | npt.NDArray[Any] | CodedWords) -> Indices:
-        """Return the cell of each value; -1 where it is missing."""
-        coded = values if isinstance(values, CodedWords) else code_words(values)
-        return self.positions(coded.values)[coded.codes]
+    def unseen(self) -> int:
+        """Position of the bin of unseen values."""
+        return len(self.categories) + 1
 
     def positions(self, values: Sequence[Any]) -> Indices:
-        """Return the cell of each of a few values; -1 of one that is missing."""
+        """Return the bin of each value; -1 for missing ones."""
         return np.array([self._position(value) for value in values], dtype=np.int64)
 
     def _position(self, value: Any) -> int:
-        if _is_missing(value):
+        if value is None or value == MISSING_STRING or (isinstance(value, float) and math.isnan(value)):
             return -1
-        word = str(value)
-        position = self._positions.get(word)
+        category = str(value)
+        position = self._positions.get(category)
         if position is None:
-            position = self._positions.get(_TRUTHS.get(word, word))
+            position = self._positions.get(_BOOLEANS.get(category, category))
         if position is None:
-            return len(self.words) if self.open else self.unknown
+            return len(self.categories) if self.open else self.unseen
         return position
 
 
-def _is_missing(value: Any) -> bool:
-    return value is None or value == MISSING_STRING or (isinstance(value, float) and math.isnan(value))
-
-
-Cells = NumberCells | WordCells
-
-
-def make_cells(described: Mapping[str, Any], column: Column | None = None) -> Cells:
-    """Return the cells of a column as :mod:`millrace.data.reference` describes it.
-
-    Parameters
-    ----------
-    described : mapping
-        One of the reference's ``features``, or its ``target``.
-    column : Column or None, default=None
-        Of the model's schema, which knows every category, and the range that a user allows.
-    """
-    if "shares" in described:
-        return _word_cells(described, column)
-    fine = described.get("cells") or described["histogram"]
-    edges = np.asarray(fine["edges"], dtype=np.float64)
-    minimum, maximum = described["minimum"], described["maximum"]
-    rules = column.rules if column else None
-    if rules and rules.minimum is not None:
-        minimum = rules.minimum
-    if rules and rules.maximum is not None:
-        maximum = rules.maximum
-    return NumberCells(
-        edges=edges,
-        groups=coarse_groups(np.asarray(fine["counts"], dtype=np.float64)),
-        minimum=-np.inf if minimum is None else float(minimum),
-        maximum=np.inf if maximum is None else float(maximum),
-        center=float(described["mean"] or 0.0),
-        scale=float(described["standard_deviation"] or 1.0),
-        of_text=described["type"] == "text",
-    )
-
-
-def _word_cells(described: Mapping[str, Any], column: Column | None) -> WordCells:
-    words = tuple(described["shares"])[:MAX_WORDS]
-    listed = set(column.categories) if column else set()
-    # A column with more values than the reference lists, in a schema that lists none: what else there is may be known.
-    is_open = bool(described.get("other_share")) and not listed
-    return WordCells(words, frozenset((listed | set(described["shares"])) - set(words)), open=is_open)
+Bins = NumberBins | CategoryBins
 
 
 def coarse_groups(counts: Floats) -> Indices:
-    """Take neighbouring cells together until each group has its tenth of the rows."""
+    """Return a coarse bin for each bin: neighbours are merged until each coarse bin has a tenth of the rows."""
     total = counts.sum()
     groups, group, held = np.zeros(len(counts), dtype=np.int64), 0, 0.0
     for index, count in enumerate(counts.tolist()):
-        if held and held + count / 2 > total / COARSE_CELLS:
+        if held and held + count / 2 > total / COARSE_BINS:
             group, held = group + 1, 0.0
         groups[index] = group
         held += count

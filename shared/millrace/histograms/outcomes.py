@@ -1,50 +1,39 @@
-"""What is kept of answers whose outcome is known: enough for metrics, their intervals and calibration."""
+"""Histograms of predictions with known outcomes: enough for metrics, their intervals and calibration."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Self
 
+import msgspec
 import numpy as np
-import numpy.typing as npt
 
+from millrace.documents import Document
+from millrace.histograms.bins import Counts, Floats, Histogram
 from millrace.histograms.predictions import (
-    Answers,
-    AnswerSketch,
+    AnyPredictions,
+    ClassPredictions,
     ErrorsByValue,
-    ValueSketch,
-    add_groups,
-    groups_from_dict,
-    groups_to_dict,
+    group_rows,
     locate_probabilities,
-    probability_cells,
-    rows_by_group,
+    probability_bins,
+    tag_predictions,
 )
-from millrace.histograms.tables import ColumnSketch
 
-Counts = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 #: Least probability that a logarithm is taken of, as scikit-learn's for float32 models.
 _LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
-_COUNTS = ("confusion", "totals", "hits")
-_SUMS = ("probability_sums", "variances", "losses")
-#: Kept of a regression's errors in each group.
 _GROUP_SUMS = 4
 
 
-@dataclass(slots=True)
-class OutcomeSketch:
-    """What is kept of a classifier's answers and their outcomes.
+class OutcomeHistogram(Histogram, frozen=True, kw_only=True, tag_field="kind", tag="classes"):
+    """Counts of a classifier's predictions and their outcomes.
 
     Parameters
     ----------
     confusion : int64 array of shape (n_classes, n_classes)
-        Rows by true class and label given.
-    totals, hits : int64 array of shape (n_classes, n_cells)
+        Rows by true and predicted class.
+    totals, hits : int64 array of shape (n_classes, n_bins)
         Rows by each class's probability: all, and those of the class.
-    probability_sums : float64 array of shape (n_classes, n_cells)
-        Sums of the probabilities in each cell.
-    variances : float64 array of shape (n_classes,)
-        Sums of ``p (1 - p)``.
+    probability_sums : float64 array of shape (n_classes, n_bins)
+        Sums of the probabilities in each bin.
     losses : float64 array of shape (4,)
         Sums of logarithmic losses and their squares, of Brier scores and their squares.
     groups : dict of str to dict of str to int64 array of shape (n_classes, n_classes)
@@ -55,75 +44,46 @@ class OutcomeSketch:
     totals: Counts
     hits: Counts
     probability_sums: Floats
-    variances: Floats
     losses: Floats
-    groups: dict[str, dict[str, Counts]] = field(default_factory=dict)
+    groups: dict[str, dict[str, Counts]] = {}  # noqa: RUF012  # msgspec copies the default
 
     @property
     def rows(self) -> int:
-        """How many outcomes there are."""
+        """Number of outcomes."""
         return int(self.confusion.sum())
 
     @classmethod
     def empty(cls, classes: int) -> Self:
-        """Return the sketch of no outcomes."""
-        shape = (classes, probability_cells(classes))
-        confusion, totals, hits = (np.zeros(size, dtype=np.int64) for size in ((classes, classes), shape, shape))
-        return cls(confusion, totals, hits, np.zeros(shape), np.zeros(classes), np.zeros(4))
+        """Return the histogram of no outcomes."""
+        nothing = ClassPredictions(np.zeros(0, dtype=np.int64), np.zeros((0, classes)))
+        return cls.count(nothing, np.zeros(0, dtype=np.int64))
 
     @classmethod
-    def of(cls, answers: Answers, outcomes: Counts) -> Self:
-        """Sketch answers and their outcomes, class indices of shape (rows,)."""
-        rows, classes = answers.probabilities.shape
-        cells = probability_cells(classes)
-        located = np.arange(classes) * cells + locate_probabilities(answers.probabilities, cells)
+    def count(cls, predictions: ClassPredictions, outcomes: Counts) -> Self:
+        """Count predictions and their outcomes, class indices of shape (rows,)."""
+        probabilities = predictions.probabilities
+        rows, classes = probabilities.shape
+        bins = probability_bins(classes)
+        located = np.arange(classes) * bins + locate_probabilities(probabilities, bins)
         own = (np.arange(rows), outcomes)
-        size, shape = classes * cells, (classes, cells)
-        true_probability = np.maximum(answers.probabilities[own], _LEAST_PROBABILITY)
-        log_losses = -np.log(true_probability)
-        brier = _brier(answers.probabilities, outcomes)
+        size, shape = classes * bins, (classes, bins)
+        log_losses = -np.log(np.maximum(probabilities[own], _LEAST_PROBABILITY))
+        brier = _brier(probabilities, outcomes)
+        sums = np.bincount(located.ravel(), weights=probabilities.ravel(), minlength=size).reshape(shape)
         return cls(
-            confusion=_confusion(outcomes, answers.decided, classes),
+            confusion=_confusion(outcomes, predictions.decided, classes),
             totals=np.bincount(located.ravel(), minlength=size).reshape(shape),
             hits=np.bincount(located[own], minlength=size).reshape(shape),
-            probability_sums=_sums(located.ravel(), answers.probabilities.ravel(), size).reshape(shape),
-            variances=np.sum(answers.probabilities * (1.0 - answers.probabilities), axis=0),
+            probability_sums=sums.astype(np.float64, copy=False),
             losses=np.array([log_losses.sum(), (log_losses**2).sum(), brier.sum(), (brier**2).sum()]),
             groups={
                 name: {
-                    group: _confusion(outcomes[chosen], answers.decided[chosen], classes)
-                    for group, chosen in rows_by_group(values)
+                    group: _confusion(outcomes[chosen], predictions.decided[chosen], classes)
+                    for group, chosen in group_rows(values)
                 }
-                for name, values in answers.groups.items()
+                for name, values in predictions.groups.items()
             },
         )
-
-    def add(self, other: "OutcomeSketch") -> None:
-        """Add another sketch of the same classes."""
-        self.confusion = self.confusion + other.confusion
-        self.totals = self.totals + other.totals
-        self.hits = self.hits + other.hits
-        self.probability_sums = self.probability_sums + other.probability_sums
-        self.variances = self.variances + other.variances
-        self.losses = self.losses + other.losses
-        add_groups(self.groups, other.groups)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON."""
-        return {name: getattr(self, name).tolist() for name in (*_COUNTS, *_SUMS)} | {
-            "groups": groups_to_dict(self.groups)
-        }
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_dict` wrote."""
-        confusion, totals, hits = (np.asarray(document[name], dtype=np.int64) for name in _COUNTS)
-        sums, variances, losses = (np.asarray(document[name], dtype=np.float64) for name in _SUMS)
-        return cls(confusion, totals, hits, sums, variances, losses, groups_from_dict(document.get("groups", {})))
-
-
-def _sums(positions: Counts, values: Floats, size: int) -> Floats:
-    return np.asarray(np.bincount(positions, weights=values, minlength=size), dtype=np.float64)
 
 
 def _brier(probabilities: Floats, outcomes: Counts) -> Floats:
@@ -139,19 +99,18 @@ def _confusion(outcomes: Counts, decided: Counts, classes: int) -> Counts:
     return np.bincount(outcomes * classes + decided, minlength=classes * classes).reshape(classes, classes)
 
 
-@dataclass(slots=True)
-class ErrorSketch:
-    """What is kept of a regression's answers and their outcomes.
+class ErrorSums(Histogram, frozen=True, kw_only=True, tag_field="kind", tag="values"):
+    """Sums of a regression's errors.
 
     Parameters
     ----------
     rows : int
-        How many outcomes there are.
+        Number of outcomes.
     sums : float64 array of shape (6,)
-        Of the errors (answer less outcome), their absolute values, squares and fourth powers, of the outcomes and their
-        squares, both less ``origin``.
+        Of the errors (prediction less outcome), their absolute values, squares and fourth powers, of the outcomes and
+        their squares, both less ``origin``.
     origin : float
-        Training's mean of the target, so that squares of large values lose nothing.
+        Training's mean of the target, so that squares of large values lose no precision.
     groups : dict of str to dict of str to float64 array of shape (4,)
         Rows, sum of errors, of absolute errors and of squared ones, by column of groups and group.
     """
@@ -159,91 +118,61 @@ class ErrorSketch:
     rows: int
     sums: Floats
     origin: float = 0.0
-    groups: dict[str, dict[str, Floats]] = field(default_factory=dict)
+    groups: dict[str, dict[str, Floats]] = {}  # noqa: RUF012  # msgspec copies the default
 
     @classmethod
     def empty(cls, origin: float = 0.0) -> Self:
-        """Return the sketch of no outcomes."""
-        return cls(0, np.zeros(6), origin)
+        """Return the sums of no outcomes."""
+        return cls(rows=0, sums=np.zeros(6), origin=origin)
 
     @classmethod
-    def of(cls, values: Floats, outcomes: Floats, groups: Mapping[str, Any] | None = None, origin: float = 0.0) -> Self:
-        """Sketch predicted values and their outcomes."""
+    def measure(
+        cls, values: Floats, outcomes: Floats, groups: Mapping[str, Any] | None = None, origin: float = 0.0
+    ) -> Self:
+        """Sum the errors of predicted values."""
         errors, centred = values - outcomes, outcomes - origin
         sums = [errors, np.abs(errors), errors**2, errors**4, centred, centred**2]
         by_group = {
             name: {
                 group: np.array([len(rows), *(float(kind[rows].sum()) for kind in sums[:3])], dtype=np.float64)
-                for group, rows in rows_by_group(own)
+                for group, rows in group_rows(own)
             }
             for name, own in (groups or {}).items()
         }
-        return cls(len(errors), np.array([float(part.sum()) for part in sums]), origin, by_group)
+        totals = np.array([float(part.sum()) for part in sums])
+        return cls(rows=len(errors), sums=totals, origin=origin, groups=by_group)
 
-    def add(self, other: "ErrorSketch") -> None:
-        """Add another sketch of the same origin."""
-        self.rows += other.rows
-        self.sums = self.sums + other.sums
-        add_groups(self.groups, other.groups)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON."""
-        return {
-            "rows": self.rows,
-            "sums": self.sums.tolist(),
-            "origin": self.origin,
-            "groups": groups_to_dict(self.groups),
-        }
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_dict` wrote."""
-        sums = np.asarray(document["sums"], dtype=np.float64)
-        groups = groups_from_dict(document.get("groups", {}), np.float64)
-        mean_square = sums[2] / document["rows"] if document["rows"] else 0.0
-        by_group = {
-            name: {group: _with_squares(kept, mean_square) for group, kept in own.items()}
-            for name, own in groups.items()
-        }
-        return cls(document["rows"], sums, document["origin"], by_group)
+    def _add(self, name: str, first: Any, second: Any) -> Any:
+        return first if name == "origin" else super()._add(name, first, second)
 
 
-def _with_squares(kept: Floats, mean_square: float) -> Floats:
-    """Complete what releases wrote that kept no squares by group: by those of all rows."""
-    return kept if len(kept) == _GROUP_SUMS else np.append(kept, kept[0] * mean_square)
+AnyOutcomes = OutcomeHistogram | ErrorSums
 
 
-@dataclass(frozen=True, slots=True)
-class PredictionProfile:
-    """How a version answered its holdout.
+class PredictionProfile(Document, frozen=True, kw_only=True):
+    """The stored ``prediction_profile.json`` of a version: its predictions on the holdout.
 
-    Parameters
-    ----------
-    answers : AnswerSketch, or ValueSketch for regression
-        Of every row.
-    outcomes : OutcomeSketch, or ErrorSketch for regression
-        Of every row.
-    errors_by_value : ErrorsByValue or None, default=None
-        Of a regression; None where an older release kept none.
+    ``errors_by_value`` is that of a regression, and None in a profile of an early release.
     """
 
-    answers: AnswerSketch | ColumnSketch
-    outcomes: OutcomeSketch | ErrorSketch
+    predictions: AnyPredictions = msgspec.field(name="answers")
+    outcomes: AnyOutcomes
     errors_by_value: ErrorsByValue | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON."""
-        document = {"answers": self.answers.to_dict(), "outcomes": self.outcomes.to_dict()}
-        return document | ({"errors_by_value": self.errors_by_value.to_dict()} if self.errors_by_value else {})
-
     @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_dict` wrote."""
-        if "confusion" in document["outcomes"]:
-            return cls(AnswerSketch.from_dict(document["answers"]), OutcomeSketch.from_dict(document["outcomes"]))
-        errors = document.get("errors_by_value")
-        return cls(
-            ValueSketch.from_dict(document["answers"]),
-            ErrorSketch.from_dict(document["outcomes"]),
-            ErrorsByValue.from_dict(errors) if errors else None,
-        )
+    def upgrade(cls, stored: dict[str, Any], version: int) -> dict[str, Any]:  # noqa: ARG003  # there is one
+        """Name the kinds of histograms, and complete groups of errors that early releases kept without squares."""
+        outcomes = stored["outcomes"]
+        if "confusion" in outcomes:
+            outcomes = {"kind": "classes"} | outcomes
+        else:
+            mean_square = outcomes["sums"][2] / outcomes["rows"] if outcomes["rows"] else 0.0
+            groups = {
+                name: {
+                    group: sums if len(sums) == _GROUP_SUMS else [*sums, sums[0] * mean_square]
+                    for group, sums in own.items()
+                }
+                for name, own in outcomes.get("groups", {}).items()
+            }
+            outcomes = {"kind": "values"} | outcomes | {"groups": groups}
+        return stored | {"answers": tag_predictions(stored["answers"]), "outcomes": outcomes}

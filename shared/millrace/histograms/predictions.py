@@ -1,48 +1,43 @@
-"""What is kept of a model's answers: by decided class and by probability, or by value."""
+"""Histograms of predictions, by predicted class and probability or by predicted value; traffic of a window."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from millrace.histograms.bins import NumberCells
-from millrace.histograms.tables import ColumnSketch, TableSketch, sketch_numbers
+from millrace.documents import Document, Record
+from millrace.histograms.bins import MAX_GROUPS, Counts, Floats, Histogram, NumberBins
+from millrace.histograms.tables import ColumnHistogram, TableHistogram, count_numbers
 
-Counts = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-
-#: Cells of equal width that probabilities are counted in, and for models with many classes.
-PROBABILITY_CELLS = 100
-FEW_PROBABILITY_CELLS = 20
+_PROBABILITY_BINS, _FEW_PROBABILITY_BINS = 100, 20
 _MANY_CLASSES = 10
-#: Groups of one column that are told apart; further ones are left out.
-MAX_GROUPS = 20
 
 
-def probability_cells(classes: int) -> int:
-    """Return how many cells probabilities of that many classes are counted in."""
-    return PROBABILITY_CELLS if classes <= _MANY_CLASSES else FEW_PROBABILITY_CELLS
+def probability_bins(classes: int) -> int:
+    """Return the number of equally wide bins of a probability."""
+    return _PROBABILITY_BINS if classes <= _MANY_CLASSES else _FEW_PROBABILITY_BINS
 
 
-def locate_probabilities(probabilities: Floats, cells: int) -> Counts:
-    """Return the cell of each probability."""
-    return np.clip((probabilities * cells).astype(np.int64), 0, cells - 1)
+def locate_probabilities(probabilities: Floats, bins: int) -> Counts:
+    """Return the bin of each probability."""
+    return np.clip((probabilities * bins).astype(np.int64), 0, bins - 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """A classifier's answers.
+class ClassPredictions:
+    """Predictions of a classifier.
 
     Parameters
     ----------
     decided : int64 array of shape (rows,)
-        Class index of the label that was given.
+        Index of the predicted class.
     probabilities : float64 array of shape (rows, n_classes)
         Each row sums to 1.
     groups : mapping of str to sequence of str
-        The group of each row, by column of groups.
+        Group of each row, by column of groups.
     """
 
     decided: Counts
@@ -54,91 +49,63 @@ class Answers:
 
     @property
     def confidence(self) -> Floats:
-        """Probability of the label that was given."""
+        """Probability of the predicted class."""
         return np.asarray(self.probabilities[np.arange(len(self)), self.decided], dtype=np.float64)
 
-    def take(self, rows: npt.NDArray[Any]) -> "Answers":
+    def take(self, mask: npt.NDArray[np.bool_]) -> "ClassPredictions":
         """Return the rows where the mask is true."""
-        kept = np.flatnonzero(rows).tolist()
+        kept = np.flatnonzero(mask).tolist()
         groups = {name: [values[row] for row in kept] for name, values in self.groups.items()}
-        return Answers(self.decided[rows], self.probabilities[rows], groups)
+        return ClassPredictions(self.decided[mask], self.probabilities[mask], groups)
 
 
-@dataclass(slots=True)
-class AnswerSketch:
-    """What is kept of a classifier's answers.
+class PredictionHistogram(Histogram, frozen=True, kw_only=True, tag_field="kind", tag="classes"):
+    """Counts of a classifier's predictions.
 
     Parameters
     ----------
-    decided : int64 array of shape (n_classes, n_cells)
-        Rows by label given and by its probability.
-    probabilities : int64 array of shape (n_classes, n_cells)
+    decided : int64 array of shape (n_classes, n_bins)
+        Rows by predicted class and its probability.
+    probabilities : int64 array of shape (n_classes, n_bins)
         Rows by each class's probability.
     groups : dict of str to dict of str to int64 array of shape (n_classes,)
-        Labels given, by column of groups and group.
+        Rows by predicted class, by column of groups and group.
     """
 
     decided: Counts
     probabilities: Counts
-    groups: dict[str, dict[str, Counts]] = field(default_factory=dict)
+    groups: dict[str, dict[str, Counts]] = {}  # noqa: RUF012  # msgspec copies the default
 
     @property
     def rows(self) -> int:
-        """How many answers there were."""
+        """Number of predictions."""
         return int(self.decided.sum())
 
     @property
     def labels(self) -> Counts:
-        """How often each label was given."""
+        """Number of predictions of each class."""
         return np.asarray(self.decided.sum(axis=1))
 
     @classmethod
-    def empty(cls, classes: int) -> Self:
-        """Return the sketch of no answers."""
-        shape = (classes, probability_cells(classes))
-        return cls(np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64))
-
-    @classmethod
-    def of(cls, answers: Answers) -> Self:
-        """Sketch answers."""
-        classes = answers.probabilities.shape[1]
-        cells = probability_cells(classes)
-        located = locate_probabilities(answers.probabilities, cells)
-        confident = locate_probabilities(answers.confidence, cells)
-        decided = np.bincount(answers.decided * cells + confident, minlength=classes * cells)
-        every = np.bincount((np.arange(classes) * cells + located).ravel(), minlength=classes * cells)
-        shape = (classes, cells)
+    def count(cls, predictions: ClassPredictions) -> Self:
+        """Count predictions."""
+        classes = predictions.probabilities.shape[1]
+        bins = probability_bins(classes)
+        located = locate_probabilities(predictions.probabilities, bins)
+        confident = locate_probabilities(predictions.confidence, bins)
+        decided = np.bincount(predictions.decided * bins + confident, minlength=classes * bins)
+        every = np.bincount((np.arange(classes) * bins + located).ravel(), minlength=classes * bins)
         groups = {
             name: {
-                group: np.bincount(answers.decided[rows], minlength=classes) for group, rows in rows_by_group(values)
+                group: np.bincount(predictions.decided[rows], minlength=classes) for group, rows in group_rows(values)
             }
-            for name, values in answers.groups.items()
+            for name, values in predictions.groups.items()
         }
-        return cls(decided.reshape(shape), every.reshape(shape), groups)
-
-    def add(self, other: "AnswerSketch") -> None:
-        """Add another sketch of the same classes."""
-        self.decided = self.decided + other.decided
-        self.probabilities = self.probabilities + other.probabilities
-        add_groups(self.groups, other.groups)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON."""
-        return {
-            "decided": self.decided.tolist(),
-            "probabilities": self.probabilities.tolist(),
-            "groups": groups_to_dict(self.groups),
-        }
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_dict` wrote."""
-        decided, probabilities = (np.asarray(document[name], dtype=np.int64) for name in ("decided", "probabilities"))
-        return cls(decided, probabilities, groups_from_dict(document.get("groups", {})))
+        return cls(decided=decided.reshape(classes, bins), probabilities=every.reshape(classes, bins), groups=groups)
 
 
-def rows_by_group(values: Sequence[str]) -> list[tuple[str, Counts]]:
-    """Return the rows of each group, the largest groups first, at most :data:`MAX_GROUPS` of them."""
+def group_rows(values: Sequence[str]) -> list[tuple[str, Counts]]:
+    """Return the rows of each group, the largest groups first, at most :data:`MAX_GROUPS`."""
     rows: dict[str, list[int]] = {}
     for row, value in enumerate(values):
         rows.setdefault(value, []).append(row)
@@ -146,33 +113,8 @@ def rows_by_group(values: Sequence[str]) -> list[tuple[str, Counts]]:
     return [(value, np.asarray(found, dtype=np.int64)) for value, found in largest]
 
 
-def add_groups(total: dict[str, dict[str, Any]], other: Mapping[str, Mapping[str, Any]]) -> None:
-    """Add arrays by column and group, in place."""
-    for name, groups in other.items():
-        own = total.setdefault(name, {})
-        for group, counts in groups.items():
-            if group in own:
-                own[group] = own[group] + counts
-            elif len(own) < MAX_GROUPS:
-                own[group] = counts
-
-
-def groups_to_dict(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return arrays by column and group as plain JSON."""
-    return {name: {group: counts.tolist() for group, counts in own.items()} for name, own in groups.items()}
-
-
-def groups_from_dict(document: Mapping[str, Mapping[str, Any]], dtype: Any = np.int64) -> dict[str, dict[str, Any]]:
-    """Read what :func:`groups_to_dict` wrote."""
-    return {
-        name: {group: np.asarray(counts, dtype=dtype) for group, counts in own.items()}
-        for name, own in document.items()
-    }
-
-
-@dataclass(slots=True)
-class ValueSketch(ColumnSketch):
-    """A regression's answers in the target's cells.
+class ValueHistogram(ColumnHistogram, frozen=True, kw_only=True, tag_field="kind", tag="values"):
+    """Counts of a regression's predictions in the target's bins.
 
     Parameters
     ----------
@@ -181,97 +123,50 @@ class ValueSketch(ColumnSketch):
         groups and group.
     """
 
-    groups: dict[str, dict[str, Floats]] = field(default_factory=dict)
+    groups: dict[str, dict[str, Floats]] = {}  # noqa: RUF012  # msgspec copies the default
 
     @classmethod
-    def of(cls, values: Floats, cells: NumberCells, groups: Mapping[str, Sequence[str]] | None = None) -> Self:
-        """Sketch answers."""
-        column = sketch_numbers(values, cells)
-        standard = (values - cells.center) / cells.scale
+    def count(cls, values: Floats, bins: NumberBins, groups: Mapping[str, Sequence[str]] | None = None) -> Self:
+        """Count predicted values."""
+        standard = (values - bins.center) / bins.scale
         by_group = {
             name: {
                 group: np.array([len(rows), standard[rows].sum(), (standard[rows] ** 2).sum()], dtype=np.float64)
-                for group, rows in rows_by_group(own)
+                for group, rows in group_rows(own)
             }
             for name, own in (groups or {}).items()
         }
-        return cls(**{name: getattr(column, name) for name in ColumnSketch.__dataclass_fields__}, groups=by_group)
-
-    def add(self, other: ColumnSketch) -> None:
-        """Add other answers of the same model."""
-        ColumnSketch.add(self, other)
-        add_groups(self.groups, other.groups if isinstance(other, ValueSketch) else {})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON."""
-        return ColumnSketch.to_dict(self) | {"groups": groups_to_dict(self.groups)}
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_dict` wrote, or a release that kept no groups."""
-        column = ColumnSketch.from_dict(document)
-        groups = groups_from_dict(document.get("groups", {}), np.float64)
-        return cls(**{name: getattr(column, name) for name in ColumnSketch.__dataclass_fields__}, groups=groups)
+        return cls(**msgspec.structs.asdict(count_numbers(values, bins)), groups=by_group)
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorsByValue:
-    """How large a regression's errors were on the holdout, by the cell of the value that was predicted.
+AnyPredictions = PredictionHistogram | ValueHistogram
 
-    Parameters
-    ----------
-    sums : float64 array of shape (3, n_cells)
-        Rows, sums of the absolute errors and of the squared ones.
-    """
+
+class ErrorsByValue(Record, frozen=True, kw_only=True):
+    """Rows, sums of absolute errors and of squared errors on the holdout, by the bin of the predicted value."""
 
     sums: Floats
 
     @classmethod
-    def of(cls, values: Floats, outcomes: Floats, cells: NumberCells) -> Self:
-        """Sum up the errors of predicted values."""
-        located, errors = cells.locate(values), np.abs(values - outcomes)
+    def measure(cls, values: Floats, outcomes: Floats, bins: NumberBins) -> Self:
+        """Sum the errors of predicted values."""
+        located, errors = bins.locate(values), np.abs(values - outcomes)
         kinds = (np.ones_like(errors), errors, errors**2)
-        return cls(np.stack([np.bincount(located, weights=kind, minlength=len(cells)) for kind in kinds]))
+        return cls(sums=np.stack([np.bincount(located, weights=kind, minlength=len(bins)) for kind in kinds]))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON."""
-        return {"sums": self.sums.tolist()}
+
+class Traffic(Histogram, Document, frozen=True, kw_only=True):
+    """Histograms of the requests and predictions of one version in a window; None when no prediction could be read."""
+
+    features: TableHistogram
+    predictions: AnyPredictions | None = msgspec.field(default=None, name="answers")
 
     @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_dict` wrote."""
-        return cls(np.asarray(document["sums"], dtype=np.float64))
+    def upgrade(cls, stored: dict[str, Any], version: int) -> dict[str, Any]:  # noqa: ARG003  # there is one
+        """Name the kind of predictions, which was left to the keys before version 1."""
+        return stored | {"answers": tag_predictions(stored["answers"])}
 
 
-@dataclass(slots=True)
-class Traffic:
-    """What was asked of one version in a window, and what it answered.
-
-    Parameters
-    ----------
-    features : TableSketch
-        Of the rows.
-    answers : AnswerSketch, ColumnSketch for regression, or None
-        Of the rows; None when none could be read.
-    """
-
-    features: TableSketch
-    answers: AnswerSketch | ColumnSketch | None = None
-
-    def add(self, other: "Traffic") -> None:
-        """Add another window's."""
-        self.features.add(other.features)
-        self.answers = _add_answers(self.answers, other.answers)
-
-
-def _add_answers(
-    total: AnswerSketch | ColumnSketch | None, other: AnswerSketch | ColumnSketch | None
-) -> AnswerSketch | ColumnSketch | None:
-    if total is None or other is None:
-        return total or other
-    if isinstance(total, AnswerSketch):
-        if isinstance(other, AnswerSketch):
-            total.add(other)
-    elif isinstance(other, ColumnSketch):
-        total.add(other)
-    return total
+def tag_predictions(stored: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Name the kind of stored predictions."""
+    return stored and {"kind": "classes" if "decided" in stored else "values"} | stored

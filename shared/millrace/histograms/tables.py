@@ -1,343 +1,370 @@
-"""What is kept of some rows' features.
+"""Histograms of tables, and the reference that fixes their bins.
 
-A sketch is made in the cells of one reference (:mod:`millrace.histograms.bins`); only sketches of the same
-reference may be added.
+Only histograms of the same reference may be added.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any, Self
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from millrace.histograms.bins import Cells, CodedWords, NumberCells, WordCells, code_words, make_cells
-from millrace.histograms.dependence import DependenceSketch, Score, ScorePlan, number_score, word_scores
-from millrace.schema import TableSchema
+from millrace.documents import Document, Record
+from millrace.histograms.bins import (
+    Bins,
+    CategoryBins,
+    Counts,
+    FactorizedColumn,
+    Floats,
+    Histogram,
+    NumberBins,
+    coarse_groups,
+    factorize,
+)
+from millrace.histograms.correlations import (
+    CorrelationSums,
+    Score,
+    ScoreMatrix,
+    ScorePlan,
+    category_scores,
+    number_score,
+)
+from millrace.schema import Column, TableSchema
 from millrace.text import count_tokens
 
-#: Unknown values that are named in a sketch.
-MAX_STRANGE = 20
-Counts = npt.NDArray[np.int64]
-Values = npt.NDArray[Any] | CodedWords
-#: Rows that are sketched at a time: what is computed of them on the way fits the processor's cache, and no more memory
-#: is needed however many rows there are.
+#: Unseen categories that a histogram names.
+MAX_UNSEEN = 20
+#: Categories that have a bin each.
+_MAX_CATEGORY_BINS = 100
+Values = npt.NDArray[Any] | FactorizedColumn
+#: Rows that are counted at a time: the arrays on the way fit the processor's cache, and memory does not grow with rows.
 _BLOCK = 32_768
 
 
-@dataclass(slots=True)
-class ColumnSketch:
-    """What is kept of one column.
+class ColumnHistogram(Histogram, frozen=True, kw_only=True, omit_defaults=True):
+    """Histogram and summary of one column.
 
     Parameters
     ----------
-    counts : int64 array of shape (n_cells,)
-        Known values by cell.
-    sums : float64 array of shape (n_cells,), or of shape (0,) for words
-        Of the values in each cell.
+    counts : int64 array of shape (n_bins,)
+        Known values by bin.
+    sums : float64 array of shape (n_bins,), or of shape (0,) for categories
+        Sum of the values in each bin.
     missing : int
-        Rows without a value, those that did not name the column among them.
+        Rows without a value, including ``absent``.
     absent : int
-        Rows that did not name the column.
+        Rows without the column.
     out_of_range : int
-        Numbers outside what training saw, or what the user allows.
+        Numbers outside the range of training, or of the user's rules.
     low, high : float
         Smallest and greatest number; infinite when there are none.
-    strange : Counter of str
-        Unknown words, the commonest only.
+    unseen : dict of str to int
+        Unseen categories, the most frequent first.
     """
 
     counts: Counts
-    sums: npt.NDArray[np.float64]
+    sums: Floats = msgspec.field(default_factory=lambda: np.zeros(0))
     missing: int = 0
     absent: int = 0
     out_of_range: int = 0
     low: float = float("inf")
     high: float = float("-inf")
-    strange: Counter[str] = field(default_factory=Counter)
+    unseen: dict[str, int] = msgspec.field(default_factory=dict, name="strange")
+
+    @classmethod
+    def empty(cls, bins: Bins, *, absent: int = 0) -> Self:
+        """Return the histogram of no values, of as many rows as were absent."""
+        sums = np.zeros(len(bins) if isinstance(bins, NumberBins) else 0)
+        return cls(counts=np.zeros(len(bins), dtype=np.int64), sums=sums, missing=absent, absent=absent)
 
     @property
     def known(self) -> int:
-        """How many rows have a value."""
+        """Number of rows with a value."""
         return int(self.counts.sum())
 
-    def add(self, other: "ColumnSketch") -> None:
-        """Add another sketch of the same column."""
-        self.counts = self.counts + other.counts
-        self.sums = self.sums + other.sums
-        self.missing += other.missing
-        self.absent += other.absent
-        self.out_of_range += other.out_of_range
-        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
-        self.strange = Counter(dict((self.strange + other.strange).most_common(MAX_STRANGE)))
+    def _add(self, name: str, first: Any, second: Any) -> Any:
+        match name:
+            case "low":
+                return min(first, second)
+            case "high":
+                return max(first, second)
+            case "unseen":
+                return _most_common(Counter(first) + Counter(second)) if second else first
+        return super()._add(name, first, second)
 
     def mean(self) -> float | None:
-        """Return the mean of the numbers; None for words and for no numbers."""
+        """Return the mean of the numbers; None for categories and without values."""
         return float(self.sums.sum() / self.known) if len(self.sums) and self.known else None
 
-    def cell_means(self) -> npt.NDArray[np.float64]:
-        """Return the mean of each cell; 0 where it is empty."""
+    def bin_means(self) -> Floats:
+        """Return the mean of each bin; 0 where it is empty."""
         return np.divide(self.sums, self.counts, out=np.zeros_like(self.sums), where=self.counts > 0)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON."""
-        document: dict[str, Any] = {"counts": self.counts.tolist(), "missing": self.missing, "absent": self.absent}
-        if len(self.sums):
-            document |= {"sums": self.sums.tolist(), "out_of_range": self.out_of_range}
-            document |= {"low": self.low, "high": self.high} if self.known else {}
-        if self.strange:
-            document["strange"] = dict(self.strange)
-        return document
 
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_dict` wrote."""
-        return cls(
-            counts=np.asarray(document["counts"], dtype=np.int64),
-            sums=np.asarray(document.get("sums", ()), dtype=np.float64),
-            missing=document["missing"],
-            absent=document["absent"],
-            out_of_range=document.get("out_of_range", 0),
-            low=document.get("low", float("inf")),
-            high=document.get("high", float("-inf")),
-            strange=Counter(document.get("strange", {})),
-        )
+class TableHistogram(Histogram, frozen=True, kw_only=True):
+    """Histograms of the features of some rows, and the sums of their correlations."""
+
+    rows: int
+    columns: dict[str, ColumnHistogram]
+    correlations: CorrelationSums = msgspec.field(name="dependence")
 
 
-@dataclass(slots=True)
-class TableSketch:
-    """What is kept of some rows' features.
+def count_in_bins(
+    columns: Mapping[str, Values], rows: int, bins: Mapping[str, Bins], plan: ScorePlan
+) -> TableHistogram:
+    """Count rows in bins.
 
     Parameters
     ----------
+    columns : mapping of str to array of shape (rows,), or FactorizedColumn
+        Typed as in :mod:`millrace.features`. Strings may be objects, missing where None or empty; a text may be given
+        as its number of words. A feature that is not here is absent from every row.
     rows : int
-        How many there were.
-    columns : dict of str to ColumnSketch
-        By feature.
-    dependence : DependenceSketch
-        How the features go together.
+    bins : mapping of str to Bins
+        Of every feature of the reference; other columns are ignored.
+    plan : ScorePlan
+        Scores whose correlations are compared.
+    """
+    known = {name: columns[name] for name in bins if name in columns}
+    blocks = (slice(start, min(rows, start + _BLOCK)) for start in range(0, max(rows, 1), _BLOCK))
+    counted = (
+        _count_block({name: values[block] for name, values in known.items()}, block.stop - block.start, bins, plan)
+        for block in blocks
+    )
+    return reduce(add, counted)
+
+
+def _count_block(columns: Mapping[str, Values], rows: int, bins: Mapping[str, Bins], plan: ScorePlan) -> TableHistogram:
+    histograms: dict[str, ColumnHistogram] = {}
+    scores = ScoreMatrix(plan, rows)
+    for name, own in bins.items():
+        if name in columns:
+            histograms[name], located, known = _count_column(columns[name], own)
+            scores.fill(name, located, known, histograms[name].counts)
+        else:
+            histograms[name] = ColumnHistogram.empty(own, absent=rows)
+    return TableHistogram(rows=rows, columns=histograms, correlations=scores.correlation_sums())
+
+
+#: A column's histogram, the bins of its known values, and the mask of these.
+_Counted = tuple[ColumnHistogram, Counts, npt.NDArray[np.bool_]]
+
+
+def _count_column(values: Values, bins: Bins) -> _Counted:
+    if isinstance(bins, CategoryBins):
+        return _count_categories(values if isinstance(values, FactorizedColumn) else factorize(values), bins)
+    if isinstance(values, FactorizedColumn):
+        raise TypeError("categories cannot be counted in the bins of a number")
+    if bins.of_text and values.dtype.kind != "f":
+        values = count_tokens(values)
+    if values.dtype.kind == "M":
+        timestamps = values.astype("datetime64[us]")
+        values = np.where(np.isnat(timestamps), np.nan, timestamps.astype(np.int64) / 1e6)
+    return _count_numbers(values.astype(np.float64, copy=False), bins)
+
+
+def count_numbers(values: Floats, bins: NumberBins) -> ColumnHistogram:
+    """Count one column of numbers in bins."""
+    return _count_numbers(values, bins)[0]
+
+
+def _count_numbers(values: Floats, bins: NumberBins) -> _Counted:
+    known = np.isfinite(values)
+    numbers = values if known.all() else values[known]
+    located = bins.locate(numbers)
+    extremes: dict[str, Any] = {}
+    if len(numbers):
+        low, high = float(numbers.min()), float(numbers.max())
+        extremes = {"low": low, "high": high}
+        if low < bins.minimum or high > bins.maximum:
+            extremes["out_of_range"] = int(np.count_nonzero((numbers < bins.minimum) | (numbers > bins.maximum)))
+    histogram = ColumnHistogram(
+        counts=np.bincount(located, minlength=len(bins)),
+        sums=np.asarray(np.bincount(located, weights=numbers, minlength=len(bins)), dtype=np.float64),
+        missing=len(values) - len(numbers),
+        **extremes,
+    )
+    return histogram, located, known
+
+
+def _count_categories(column: FactorizedColumn, bins: CategoryBins) -> _Counted:
+    positions = bins.positions(column.values)
+    every = positions[column.codes]
+    known = every >= 0
+    located = every if known.all() else every[known]
+    counts = np.bincount(located, minlength=len(bins))
+    unseen: Counter[str] = Counter()
+    if counts[bins.unseen]:
+        for value, position, count in zip(column.values, positions.tolist(), column.counts().tolist(), strict=True):
+            if position == bins.unseen and count:
+                unseen[str(value)] += count
+    missing = len(column) - len(located)
+    return ColumnHistogram(counts=counts, missing=missing, unseen=_most_common(unseen)), located, known
+
+
+def _most_common(unseen: Counter[str]) -> dict[str, int]:
+    return dict(unseen.most_common(MAX_UNSEEN))
+
+
+class BinCounts(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """Inner edges of bins, and the counts (and sums) of training's values in them."""
+
+    edges: Floats
+    counts: Counts
+    sums: Floats | None = None
+
+
+class ColumnReference(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """Distribution of one column in training.
+
+    Parameters
+    ----------
+    shares : dict of str to float, or None
+        Of the rows, by category, the most frequent first; None for numbers, dates and texts.
+    other_share : float
+        Of categories that ``shares`` does not list.
+    minimum, maximum, mean, standard_deviation : float or None
+        Of numbers, of dates in seconds since 1970, and of the word counts of texts; None without values.
+    histogram : BinCounts or None
+        Ten bins of equal share; a value on an edge belongs to the bin above it.
+    fine_histogram : BinCounts or None
+        A hundred bins, with sums; None in a reference of an early release.
+    """
+
+    name: str
+    type: str
+    sensitive: bool
+    missing_share: float
+    shares: dict[str, float] | None = None
+    other_share: float = 0.0
+    distinct: int = 0
+    minimum: float | None = None
+    maximum: float | None = None
+    mean: float | None = None
+    standard_deviation: float | None = None
+    quantiles: dict[str, float] = {}  # noqa: RUF012  # msgspec copies the default
+    histogram: BinCounts | None = None
+    fine_histogram: BinCounts | None = msgspec.field(default=None, name="cells")
+
+    def make_bins(self, column: Column | None = None) -> Bins:
+        """Return the column's bins; a column of the schema knows every category and the range that a user allows."""
+        if self.shares is not None:
+            return self._category_bins(self.shares, column)
+        rules = column.rules if column else None
+        minimum = rules.minimum if rules and rules.minimum is not None else self.minimum
+        maximum = rules.maximum if rules and rules.maximum is not None else self.maximum
+        fine = self.finest()
+        return NumberBins(
+            edges=fine.edges,
+            groups=coarse_groups(fine.counts.astype(np.float64)),
+            minimum=-np.inf if minimum is None else float(minimum),
+            maximum=np.inf if maximum is None else float(maximum),
+            center=self.mean or 0.0,
+            scale=self.standard_deviation or 1.0,
+            of_text=self.type == "text",
+        )
+
+    def _category_bins(self, shares: Mapping[str, float], column: Column | None) -> CategoryBins:
+        categories = tuple(shares)[:_MAX_CATEGORY_BINS]
+        listed = set(column.categories) if column else set()
+        # With more values than the reference lists, and a schema that lists none, every other value may be known.
+        is_open = bool(self.other_share) and not listed
+        return CategoryBins(categories, frozenset((listed | set(shares)) - set(categories)), open=is_open)
+
+    def finest(self) -> BinCounts:
+        """Return the finest counts of a number."""
+        counts = self.fine_histogram or self.histogram
+        if counts is None:
+            raise ValueError(f"the reference of {self.name!r} has neither shares nor a histogram")
+        return counts
+
+    def count_training(self, bins: Bins, rows: int) -> ColumnHistogram:
+        """Return the histogram of the training data."""
+        missing = round(self.missing_share * rows)
+        if isinstance(bins, CategoryBins):
+            shares = list((self.shares or {}).values())
+            listed = len(bins.categories)
+            known = [*shares[:listed], self.other_share + sum(shares[listed:]), 0.0]
+            return ColumnHistogram(
+                counts=np.array([round(share * rows) for share in known], dtype=np.int64), missing=missing
+            )
+        fine = self.finest()
+        sums = fine.counts * self._middles(bins) if fine.sums is None else fine.sums
+        extremes = {"low": self.minimum, "high": self.maximum} if fine.counts.sum() else {}
+        return ColumnHistogram(counts=fine.counts, sums=sums.astype(np.float64), missing=missing, **extremes)  # type: ignore[arg-type]  # with values there are extremes
+
+    def _middles(self, bins: NumberBins) -> Floats:
+        borders = np.array([self.minimum or 0.0, *bins.edges, self.maximum or 0.0])
+        return np.asarray((borders[:-1] + borders[1:]) / 2.0)
+
+
+class ReferenceDocument(Document, frozen=True, kw_only=True):
+    """The stored ``reference.json`` of a version: distributions of its training data.
+
+    Correlations are those of the features that are not sensitive; None in a reference of an early release.
     """
 
     rows: int
-    columns: dict[str, ColumnSketch]
-    dependence: DependenceSketch
-
-    def add(self, other: "TableSketch") -> None:
-        """Add another sketch of the same reference."""
-        self.rows += other.rows
-        for name, column in other.columns.items():
-            self.columns[name].add(column)
-        self.dependence.add(other.dependence)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON."""
-        columns = {name: column.to_dict() for name, column in self.columns.items()}
-        return {"rows": self.rows, "columns": columns, "dependence": self.dependence.to_dict()}
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_dict` wrote."""
-        columns = {name: ColumnSketch.from_dict(column) for name, column in document["columns"].items()}
-        return cls(document["rows"], columns, DependenceSketch.from_dict(document["dependence"]))
-
-
-def empty_sketch(cells: Mapping[str, Cells], plan: ScorePlan) -> TableSketch:
-    """Return the sketch of no rows."""
-    return TableSketch(0, {name: _empty_column(one) for name, one in cells.items()}, DependenceSketch.empty(len(plan)))
-
-
-def merge(sketches: Iterable[TableSketch], cells: Mapping[str, Cells], plan: ScorePlan) -> TableSketch:
-    """Return the sum of sketches."""
-    total = empty_sketch(cells, plan)
-    for sketch in sketches:
-        total.add(sketch)
-    return total
-
-
-def sketch_rows(
-    columns: Mapping[str, Values],
-    rows: int,
-    cells: Mapping[str, Cells],
-    plan: ScorePlan,
-    absent: Mapping[str, int] | None = None,
-) -> TableSketch:
-    """Sketch rows.
-
-    Parameters
-    ----------
-    columns : mapping of str to array of shape (rows,), or CodedWords
-        Typed as in :mod:`millrace.features`; words and texts may be objects, missing where None or empty; of a text its
-        number of words will do. A feature that is not here was in none of the rows.
-    rows : int
-        How many there are.
-    cells : mapping of str to Cells
-        Of every feature of the reference; other columns are passed over.
-    plan : ScorePlan
-        Which scores are compared with each other.
-    absent : mapping of str to int, or None
-        Rows that did not name a feature; they count as missing too.
-    """
-    known = {name: columns[name] for name in cells if name in columns}
-    total = empty_sketch(cells, plan)
-    for start in range(0, rows, _BLOCK):
-        chosen = slice(start, min(rows, start + _BLOCK))
-        block = {name: values[chosen] for name, values in known.items()}
-        total.add(_sketch_block(block, chosen.stop - start, cells, plan))
-    for name, column in total.columns.items():
-        column.absent = max(column.absent, (absent or {}).get(name, 0))
-    return total
-
-
-def _sketch_block(columns: Mapping[str, Values], rows: int, cells: Mapping[str, Cells], plan: ScorePlan) -> TableSketch:
-    sketched: dict[str, ColumnSketch] = {}
-    scores = plan.start(rows)
-    for name, own in cells.items():
-        values = columns.get(name)
-        if values is None:
-            column = _empty_column(own)
-            column.missing = column.absent = rows
-        else:
-            column, located, known = _sketch_values(values, own)
-            scores.add(name, located, known, column.counts)
-        sketched[name] = column
-    return TableSketch(rows, sketched, scores.finish())
-
-
-def sketch_numbers(values: npt.NDArray[np.float64], cells: NumberCells) -> ColumnSketch:
-    """Sketch one column of numbers."""
-    return _sketch_numbers(values, cells)[0]
-
-
-def _empty_column(cells: Cells) -> ColumnSketch:
-    sums = np.zeros(len(cells) if isinstance(cells, NumberCells) else 0)
-    return ColumnSketch(np.zeros(len(cells), dtype=np.int64), sums)
-
-
-def _sketch_values(values: Values, cells: Cells) -> tuple[ColumnSketch, Counts, npt.NDArray[np.bool_]]:
-    """Return a column's sketch, the cells of its known values, and where they are."""
-    if isinstance(cells, WordCells):
-        return _sketch_words(values if isinstance(values, CodedWords) else code_words(values), cells)
-    if isinstance(values, CodedWords):
-        raise TypeError("words cannot be counted in the cells of a number")
-    if cells.of_text and values.dtype.kind != "f":
-        values = count_tokens(values)
-    return _sketch_numbers(_as_floats(values), cells)
-
-
-def _as_floats(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    if values.dtype.kind == "M":
-        moments = values.astype("datetime64[us]")
-        return np.where(np.isnat(moments), np.nan, moments.astype(np.int64) / 1e6)
-    return values.astype(np.float64, copy=False)
-
-
-def _sketch_numbers(
-    values: npt.NDArray[np.float64], cells: NumberCells
-) -> tuple[ColumnSketch, Counts, npt.NDArray[np.bool_]]:
-    known = np.isfinite(values)
-    numbers = values if known.all() else values[known]
-    located = cells.locate(numbers)
-    counts = np.bincount(located, minlength=len(cells))
-    sums = np.asarray(np.bincount(located, weights=numbers, minlength=len(cells)), dtype=np.float64)
-    column = ColumnSketch(counts, sums, len(values) - len(numbers))
-    if len(numbers):
-        column.low, column.high = float(numbers.min()), float(numbers.max())
-        if column.low < cells.minimum or column.high > cells.maximum:
-            column.out_of_range = int(np.count_nonzero((numbers < cells.minimum) | (numbers > cells.maximum)))
-    return column, located, known
-
-
-def _sketch_words(words: CodedWords, cells: WordCells) -> tuple[ColumnSketch, Counts, npt.NDArray[np.bool_]]:
-    positions = cells.positions(words.values)
-    every = positions[words.codes]
-    known = every >= 0
-    located = every if known.all() else every[known]
-    counts = np.bincount(located, minlength=len(cells))
-    column = ColumnSketch(counts, np.zeros(0), len(words) - len(located))
-    if counts[cells.unknown]:
-        strange: Counter[str] = Counter()
-        for value, position, count in zip(words.values, positions.tolist(), words.counts().tolist(), strict=True):
-            if position == cells.unknown and count:
-                strange[str(value)] += count
-        column.strange = Counter(dict(strange.most_common(MAX_STRANGE)))
-    return column, located, known
+    task: str
+    features: list[ColumnReference]
+    target: ColumnReference
+    split: str = "train"
+    schema_version: int | None = None
+    correlations: CorrelationSums | None = msgspec.field(default=None, name="dependence")
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What training looked like, and how to count what came after.
+    """The training data of a version, and the bins in which later rows are counted.
 
     Parameters
     ----------
-    cells : mapping of str to Cells
+    bins : mapping of str to Bins
         By feature.
     plan : ScorePlan
-        Which correlations are compared.
-    sketch : TableSketch
-        Of the training split.
-    target : Cells or None
-        Of the target's values, for regression.
+        Scores whose correlations are compared.
+    training : TableHistogram
+    target : NumberBins or None
+        Of a regression's target.
     """
 
-    cells: Mapping[str, Cells]
+    bins: Mapping[str, Bins]
     plan: ScorePlan
-    sketch: TableSketch
-    target: NumberCells | None = None
+    training: TableHistogram
+    target: NumberBins | None = None
 
     @classmethod
-    def read(cls, document: Mapping[str, Any], schema: TableSchema | None = None) -> Self:
-        """Read a ``reference.json``; the schema of the same version knows every category and the ranges allowed.
-
-        A reference that was written before it held a sketch gives one of its shares; it has no correlations.
-        """
+    def build(cls, document: ReferenceDocument, schema: TableSchema | None = None) -> Self:
+        """Build the bins; the schema of the same version knows every category and the allowed ranges."""
         known = {column.name: column for column in schema.features} if schema else {}
-        described = {column["name"]: column for column in document["features"] if not column["sensitive"]}
-        cells = {name: make_cells(column, known.get(name)) for name, column in described.items()}
-        rows = document["rows"]
-        columns = {name: _training_counts(column, cells[name], rows) for name, column in described.items()}
-        plan = plan_scores(cells, columns, rows)
-        stored = document.get("dependence")
-        dependence = DependenceSketch.from_dict(stored) if stored else DependenceSketch.empty(len(plan))
-        if len(dependence.sums) != len(plan):
-            dependence = DependenceSketch.empty(len(plan))
-        target = make_cells(document["target"]) if document["task"] == "regression" else None
-        target_cells = target if isinstance(target, NumberCells) else None
-        return cls(cells, plan, TableSketch(rows, columns, dependence), target_cells)
+        features = {column.name: column for column in document.features if not column.sensitive}
+        bins = {name: column.make_bins(known.get(name)) for name, column in features.items()}
+        columns = {name: column.count_training(bins[name], document.rows) for name, column in features.items()}
+        plan = _plan_scores(bins, columns, document.rows)
+        sums = document.correlations
+        if sums is None or len(sums.sums) != len(plan):
+            sums = CorrelationSums.empty(len(plan))
+        target = document.target.make_bins() if document.task == "regression" else None
+        return cls(
+            bins=bins,
+            plan=plan,
+            training=TableHistogram(rows=document.rows, columns=columns, correlations=sums),
+            target=target if isinstance(target, NumberBins) else None,
+        )
 
 
-def plan_scores(cells: Mapping[str, Cells], columns: Mapping[str, ColumnSketch], rows: int) -> ScorePlan:
-    """Choose the scores by what training had in the cells."""
+def _plan_scores(bins: Mapping[str, Bins], columns: Mapping[str, ColumnHistogram], rows: int) -> ScorePlan:
     scores: list[Score] = []
-    for name, own in cells.items():
+    for name, own in bins.items():
         counts = columns[name].counts
-        if isinstance(own, NumberCells):
+        if isinstance(own, NumberBins):
             score = number_score(name, counts)
             scores += [score] if score else []
         else:
-            scores += word_scores(name, own.words, counts, rows)
+            scores += category_scores(name, own.categories, counts, rows)
     return ScorePlan(scores)
-
-
-def _training_counts(described: Mapping[str, Any], cells: Cells, rows: int) -> ColumnSketch:
-    missing = round(described["missing_share"] * rows)
-    if not isinstance(cells, NumberCells):
-        counts = np.zeros(len(cells), dtype=np.int64)
-        for index, word in enumerate(cells.words):
-            counts[index] = round(described["shares"][word] * rows)
-        beyond = list(described["shares"].values())[len(cells.words) :]
-        counts[len(cells.words)] = round((described["other_share"] + sum(beyond)) * rows)
-        return ColumnSketch(counts, np.zeros(0), missing)
-    fine = described.get("cells") or described["histogram"]
-    counts = np.asarray(fine["counts"], dtype=np.int64)
-    sums = np.asarray(fine["sums"] if "sums" in fine else counts * _middles(cells, described), dtype=np.float64)
-    column = ColumnSketch(counts, sums, missing)
-    if counts.sum():
-        column.low, column.high = float(described["minimum"]), float(described["maximum"])
-    return column
-
-
-def _middles(cells: NumberCells, described: Mapping[str, Any]) -> Any:
-    low, high = described["minimum"] or 0.0, described["maximum"] or 0.0
-    borders = np.array([low, *cells.edges, high])
-    return (borders[:-1] + borders[1:]) / 2.0

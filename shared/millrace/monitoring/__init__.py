@@ -1,1 +1,1 @@
-"""Monitoring: has what is asked of a model, what it answers, or how well, changed - and does anybody need to know."""
+"""Monitoring of models in production: drift, data quality, model quality, bias, serving; incidents and alerts."""

@@ -1,141 +1,129 @@
-"""Alerts: what people and machines are told of an incident, once when it opens and once when it is over."""
+"""Alerts: events and messages about an incident, when it opens and when it is resolved; follow-up of its requests."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from msgspec.structs import replace
+
 from millrace.captures.window import hours
+from millrace.documents import to_plain
 from millrace.entities import FINISHED_STATUSES, CauseRecord, Run
 from millrace.errors import CauseNotFoundError, RunNotFoundError
 from millrace.layout import captures_prefix, monitoring_key
-from millrace.monitoring.incidents import Incident, Transition, Watchbook
+from millrace.monitoring.incidents import Incident, IncidentHistory, Transition
+from millrace.monitoring.rules import EVENT_LABELS, VERDICTS
 from millrace.monitoring.state import Alert
 from millrace.names import make_cause_id
 from millrace.ports import Registry
 from millrace.registry.ledger import CAUSE_OF_EVENT, finding_cause_id, not_cured
 
-#: Requests of one incident that are told; earlier ones are counted.
+RESOLVED = "IncidentResolved"
+EVENT_VERSION = 1
+#: Requests of one incident that are described; earlier ones are counted.
 MAX_REQUESTS = 5
-#: A run that an incident asked for may outlast it; after so long nobody asks how it ended.
+#: Findings and prefixes that one message lists.
+MAX_LISTED = 10
+#: A run that an incident requested may outlast it; after so long its end is not looked up.
 _FOLLOWED_FOR = timedelta(days=1)
+#: Limit of SNS.
+_MAX_SUBJECT = 100
 
 
-def follow_up(book: Watchbook, model: str, registry: Registry, now: datetime) -> Watchbook:
-    """Return the book with what was done, as it is known now, about each incident that goes on or ended lately."""
-    incidents = dict(book.incidents)
-    for event, incident in book.incidents.items():
-        if _is_followed(incident, now):
-            actions = describe_actions(model, event, incident.incident_id, incident.alerts, registry)
-            incidents[event] = replace(incident, actions=actions)
-    return replace(book, incidents=incidents)
+def update_actions(history: IncidentHistory, model: str, registry: Registry, now: datetime) -> IncidentHistory:
+    """Return the history with the present actions of incidents that are open or were resolved lately."""
+    incidents = {
+        event: replace(
+            incident,
+            actions=describe_actions(model, event, incident.incident_id, incident.requests, registry),
+        )
+        for event, incident in history.incidents.items()
+        if incident.requests and (incident.resolved_at is None or now - incident.resolved_at < _FOLLOWED_FOR)
+    }
+    return replace(history, incidents=history.incidents | incidents)
 
 
 def describe_actions(model: str, event: str, incident_id: str, requests: int, registry: Registry) -> tuple[str, ...]:
-    """Return what became of an incident's requests for training, oldest first; nothing for one that asks for none.
-
-    Parameters
-    ----------
-    requests : int
-        How often the bus was told of the incident.
-    """
-    return tuple(_describe(model, event, incident_id, requests, registry))
+    """Return the outcome of each of an incident's requests for training, oldest first; empty when it makes none."""
+    return tuple(_describe_requests(model, event, incident_id, requests, registry))
 
 
-def _describe(model: str, event: str, incident_id: str, requests: int, registry: Registry) -> Iterator[str]:
+def _describe_requests(model: str, event: str, incident_id: str, requests: int, registry: Registry) -> Iterator[str]:
     kind = CAUSE_OF_EVENT.get(event)
     if kind is None:
         return
     first = max(1, requests - MAX_REQUESTS + 1)
     if first > 1:
-        yield f"asked for a training run {first - 1} time(s) before; `millrace why` tells what became of that"
+        yield f"requested a training run {first - 1} time(s) before; see `millrace why`"
     for request in range(first, requests + 1):
         try:
             record = registry.get_cause(model, finding_cause_id(kind, model, incident_id, request))
         except CauseNotFoundError:
-            yield "asked for a training run; nothing has come of it yet"
+            yield "requested a training run; not processed yet"
         else:
-            yield f"asked for a training run: {_outcome(model, record, registry)}"
+            yield f"requested a training run: {_describe_cause(model, record, registry)}"
 
 
-def _outcome(model: str, record: CauseRecord, registry: Registry) -> str:
+def _describe_cause(model: str, record: CauseRecord, registry: Registry) -> str:
     if record.status == "pending":
-        return "it waits for the run that is training now"
-    how = _how_it_went(model, record.run_id, registry) if record.run_id else ""
+        return "waits for the active training run"
+    run = _describe_run(model, record.run_id, registry) if record.run_id else ""
     if record.status == "skipped":
-        # The reason repeats in brackets what happened, which the incident itself tells.
+        # The reason repeats in brackets the cause, which the incident itself states.
         why = record.reason.removeprefix("skipped: ").removesuffix(f" ({record.cause.reason})")
-        return f"none was started, because {why}{f'; that run {how}' if how else ''}"
-    return f"run {record.run_id} {how}"
+        return f"no run was started: {why}{f'; that run {run}' if run else ''}"
+    return f"run {record.run_id} {run}"
 
 
-def _how_it_went(model: str, run_id: str, registry: Registry) -> str:
+def _describe_run(model: str, run_id: str, registry: Registry) -> str:
     try:
         run = registry.get_run(model, run_id)
     except RunNotFoundError:
-        return "is not known any more"
+        return "no longer exists"
     if run.status not in FINISHED_STATUSES:
         return f"is {run.stage.replace('_', ' ')}"
-    told = _ended(run)
-    return f"{'was ' if run.status == 'rejected' else ''}{run.status}{f': {told}' if told else ''}"
+    result = _describe_result(run)
+    return f"{'was ' if run.status == 'rejected' else ''}{run.status}{f': {result}' if result else ''}"
 
 
-def _ended(run: Run) -> str:
-    """Return a finished run's end in words: what its version became, or why there is none."""
+def _describe_result(run: Run) -> str:
+    """Return the outcome of a finished run's version, or the reason why there is none."""
     outcome = run.summary.get("outcome")
     if outcome and run.version is not None:
         return f"version {run.version} {outcome}"
     return str(run.reasons[0]) if run.reasons else ""
 
 
-def _is_followed(incident: Incident, now: datetime) -> bool:
-    if not incident.alerts:
-        return False
-    return incident.resolved_at is None or now - incident.resolved_at < _FOLLOWED_FOR
-
-
-RESOLVED = "IncidentResolved"
-EVENT_VERSION = 1
-#: Findings and places that one message lists.
-MAX_LISTED = 10
-#: What SNS takes of a subject.
-_MAX_SUBJECT = 100
-
-_NOTHING_DONE = "this event asks for a training run; `millrace why` tells what became of it"
-_NO_CURE = "nothing: a model that learnt from faulty data would learn the fault"
-_HEADLINES = {
-    "DriftDetected": "what {model!r} is asked, or answers, has drifted",
-    "QualityDegraded": "{model!r} has become worse",
-    "DataQualityDegraded": "{model!r} is sent faulty data",
-    "ModelStale": "{model!r} is stale",
-    "ServingDegraded": "{model!r} is served badly",
-}
-
-
-def make_alerts(model: str, transitions: Sequence[Transition], now: datetime) -> list[Alert]:
-    """Return what has to be told of transitions."""
-    return [_make_alert(model, transition, now) for transition in transitions]
+def make_alerts(model: str, transitions: Sequence[Transition], now: datetime) -> tuple[Alert, ...]:
+    """Return the alerts of transitions."""
+    return tuple(_make_alert(model, transition, now) for transition in transitions)
 
 
 def _make_alert(model: str, transition: Transition, now: datetime) -> Alert:
     incident, resolved = transition.incident, transition.step == "resolved"
     alert_id = make_cause_id("alert", incident.incident_id, transition.step, now.isoformat())
-    headline = _HEADLINES[incident.event].format(model=model)
-    subject = f"Millrace: {'over: ' if resolved else ''}{headline}"
+    subject = f"[{'resolved' if resolved else 'open'}] {model}: {_problem(incident)}"
     return Alert(
         alert_id=alert_id,
         detail_type=RESOLVED if resolved else incident.event,
-        detail=_detail(model, transition, alert_id) | {"occurred_at": now.isoformat()},
-        # People have heard of what persists.
+        detail=_make_detail(model, incident, alert_id) | {"occurred_at": now.isoformat()},
+        # People are notified of an incident that persists only once.
         subject="" if transition.step == "persists" else subject[:_MAX_SUBJECT],
-        text=describe(model, incident),
+        text=describe_incident(model, incident),
         occurred_at=now,
     )
 
 
-def _detail(model: str, transition: Transition, alert_id: str) -> dict[str, Any]:
-    incident = transition.incident
-    findings = [trouble.finding for trouble in incident.troubles.values()]
+def _problem(incident: Incident) -> str:
+    """Return the problem of the incident's first finding, which stays the same until it is resolved."""
+    first = next(iter(incident.findings.values()), None)
+    return VERDICTS[first.finding.verdict].problem if first else EVENT_LABELS[incident.event]
+
+
+def _make_detail(model: str, incident: Incident, alert_id: str) -> dict[str, Any]:
+    findings = [active.finding for active in incident.findings.values()]
+    listed = ("verdict", "subject", "message", "measure", "value", "threshold", "rows")
+    more = f"; and {len(findings) - 1} more" if len(findings) > 1 else ""
     return {
         "event_version": EVENT_VERSION,
         "event_id": alert_id,
@@ -143,70 +131,56 @@ def _detail(model: str, transition: Transition, alert_id: str) -> dict[str, Any]
         "version": incident.version,
         "incident_id": incident.incident_id,
         "incident": incident.event,
-        "request": incident.alerts,
-        "reason": _reason(incident),
+        "request": incident.requests,
+        "reason": f"{findings[0].message}{more}" if findings else EVENT_LABELS[incident.event],
         "status": "open" if incident.is_open else "resolved",
         "since": incident.since.isoformat(),
         "opened_at": incident.opened_at.isoformat(),
         "resolved_at": incident.resolved_at.isoformat() if incident.resolved_at else None,
         "findings": [
-            {
-                "verdict": finding.verdict,
-                "subject": finding.subject,
-                "message": finding.message,
-                "measure": finding.measure,
-                "value": finding.value,
-                "threshold": finding.threshold,
-                "rows": finding.rows,
-            }
+            {name: value for name, value in to_plain(finding).items() if name in listed}
             for finding in findings[:MAX_LISTED]
         ],
         "findings_left_out": max(0, len(findings) - MAX_LISTED),
-        "rows": _places(model, incident),
+        "rows": _captured_prefixes(model, incident),
         "actions": list(incident.actions),
         "report": monitoring_key(model, "reports/latest.html"),
     }
 
 
-def _reason(incident: Incident) -> str:
-    """Return why, in one sentence for the ledger."""
-    messages = [trouble.finding.message for trouble in incident.troubles.values()]
-    more = f"; and {len(messages) - 1} more" if len(messages) > 1 else ""
-    return f"{messages[0]}{more}"
-
-
-def describe(model: str, incident: Incident) -> str:
-    """Tell an incident in words: what changed, by how much, since when, which rows to look at, what was done."""
-    troubles = list(incident.troubles.values())
-    lines = [f"{_HEADLINES[incident.event].format(model=model)} (version {incident.version}).", ""]
-    if not incident.is_open and incident.resolved_at:
-        lines += [f"It is over since {_moment(incident.resolved_at)}. What it was:", ""]
-    lines += [f"- {trouble.finding.verdict}: {trouble.finding.message}" for trouble in troubles[:MAX_LISTED]]
-    if len(troubles) > MAX_LISTED:
-        lines.append(f"- and {len(troubles) - MAX_LISTED} more, in the report")
-    lines += ["", f"Since {_moment(incident.since)}; noticed at {_moment(incident.opened_at)}."]
-    lines += ["Rows to look at:", *(f"  {place}" for place in _places(model, incident))]
-    done = incident.actions or (nothing_yet(incident.event, [trouble.finding.subject for trouble in troubles]),)
-    lines += ["What was done about it:", *(f"  {action}" for action in done)]
-    lines += ["", f"Report: millrace monitor {model}    Story: millrace why {model}"]
+def describe_incident(model: str, incident: Incident) -> str:
+    """Return the message about an incident: findings, times, captured rows and actions."""
+    findings = [active.finding for active in incident.findings.values()]
+    lines = [f"{model} (version {incident.version}): {EVENT_LABELS[incident.event]}.", ""]
+    if incident.resolved_at:
+        lines += [f"Resolved at {_format(incident.resolved_at)}. The findings were:", ""]
+    lines += [f"- {VERDICTS[finding.verdict].label}: {finding.message}" for finding in findings[:MAX_LISTED]]
+    if len(findings) > MAX_LISTED:
+        lines.append(f"- and {len(findings) - MAX_LISTED} more in the report")
+    lines += ["", f"Since {_format(incident.since)}; opened at {_format(incident.opened_at)}."]
+    lines += ["Captured rows:", *(f"  {prefix}" for prefix in _captured_prefixes(model, incident))]
+    actions = incident.actions or (default_action(incident.event, [finding.subject for finding in findings]),)
+    lines += ["Actions:", *(f"  {action}" for action in actions)]
+    lines += ["", f"Report: millrace monitor {model}    History: millrace why {model}"]
     return "\n".join(lines)
 
 
-def nothing_yet(event: str, subjects: Collection[str]) -> str:
-    """Return in words what is done about an incident of which nothing more is known; ``subjects`` are out of order."""
+def default_action(event: str, subjects: Collection[str]) -> str:
+    """Return the action of an incident, by the subjects of its findings, before any request was published."""
     if event not in CAUSE_OF_EVENT:
-        return _NO_CURE
+        return "none: retraining on faulty data would not fix it"
     refusal = not_cured(event, subjects)
-    return f"nothing: {refusal}" if refusal else _NOTHING_DONE
+    return f"none: {refusal}" if refusal else "requests a training run; see `millrace why`"
 
 
-def _places(model: str, incident: Incident) -> list[str]:
-    """Return where the captured rows of the incident's windows lie: the first hours and the last."""
-    found = [captures_prefix(model, hour) for hour in hours(incident.since, incident.resolved_at or incident.opened_at)]
+def _captured_prefixes(model: str, incident: Incident) -> list[str]:
+    """Return the prefixes of the captured rows of the incident's windows: the first hours and the last."""
+    end = incident.resolved_at or incident.opened_at
+    found = [captures_prefix(model, hour) for hour in hours(incident.since, end)]
     if len(found) <= MAX_LISTED:
         return found
     return [*found[: MAX_LISTED // 2], *found[-MAX_LISTED // 2 :]]
 
 
-def _moment(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+def _format(timestamp: datetime) -> str:
+    return f"{timestamp.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

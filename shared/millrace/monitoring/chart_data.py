@@ -11,17 +11,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from millrace.histograms.bins import NumberCells
+from millrace.histograms.bins import NumberBins
 from millrace.histograms.predictions import Traffic
-from millrace.histograms.tables import ColumnSketch
-from millrace.monitoring.baselines import Subject
-from millrace.monitoring.drift import AnswerColumn, answer_columns
-from millrace.monitoring.findings import Finding
+from millrace.histograms.tables import ColumnHistogram
+from millrace.monitoring.context import MonitoredVersion
+from millrace.monitoring.drift import ColumnPair, prediction_columns
+from millrace.monitoring.rules import VERDICTS
+from millrace.monitoring.window_findings import WindowFinding
 
 Floats = npt.NDArray[np.float64]
 
-#: Verdicts whose subjects are drawn.
-DRAWN_VERDICTS = frozenset({"skew", "feature_drift", "prediction_drift"})
 #: Columns that are drawn: all of those past their thresholds, up to so many, or the first few of the others.
 _MOST, _OTHERS = 6, 3
 _BARS = 24
@@ -35,7 +34,9 @@ _STORED_SHARE = 0.1
 _MOST_EFFECTS = 60
 
 
-def draw_columns(traffic: Traffic, subject: Subject, findings: Sequence[Finding]) -> list[dict[str, Any]]:
+def draw_columns(
+    traffic: Traffic, monitored: MonitoredVersion, findings: Sequence[WindowFinding]
+) -> list[dict[str, Any]]:
     """Return the data of charts as plain JSON: subjects past their thresholds first, then those that moved most.
 
     Returns
@@ -44,10 +45,10 @@ def draw_columns(traffic: Traffic, subject: Subject, findings: Sequence[Finding]
         ``subject``, ``verdict``, ``status``, ``value`` and ``threshold`` of its finding; shares ``before`` and ``now``,
         of bars between ``edges`` or of ``values``.
     """
-    columns = _columns(traffic, subject)
-    ranked: dict[str, Finding] = {}
+    columns = _columns(traffic, monitored)
+    ranked: dict[str, WindowFinding] = {}
     for finding in sorted(findings, key=lambda one: (one.status != "breach", -(one.value or 0.0))):
-        if finding.verdict in DRAWN_VERDICTS and finding.status != "unknown" and finding.subject in columns:
+        if VERDICTS[finding.verdict].charted and finding.status != "unknown" and finding.subject in columns:
             ranked.setdefault(finding.subject, finding)
     breaching = sum(finding.status == "breach" for finding in ranked.values())
     chosen = list(ranked.values())[: min(_MOST, max(breaching, _OTHERS))]
@@ -64,35 +65,36 @@ def draw_columns(traffic: Traffic, subject: Subject, findings: Sequence[Finding]
     ]
 
 
-def effects_of(findings: Sequence[Finding]) -> dict[str, float]:
+def effects_of(findings: Sequence[WindowFinding]) -> dict[str, float]:
     """Return the distance of each subject in a window, the largest only, for their timeline over windows."""
     effects = {
         finding.subject: round(finding.value, 4)
         for finding in findings
-        if finding.verdict in DRAWN_VERDICTS
+        if VERDICTS[finding.verdict].charted
         and finding.value is not None
         and finding.value >= _STORED_SHARE * (finding.threshold or 0.0)
     }
     return dict(sorted(effects.items(), key=lambda item: (-item[1], item[0]))[:_MOST_EFFECTS])
 
 
-def _columns(traffic: Traffic, subject: Subject) -> dict[str, AnswerColumn]:
-    reference, present = subject.reference, traffic.features.columns
+def _columns(traffic: Traffic, monitored: MonitoredVersion) -> dict[str, ColumnPair]:
+    reference, present = monitored.reference, traffic.features.columns
     columns = {
-        name: AnswerColumn(name, bins, reference.sketch.columns[name], present[name])
-        for name, bins in reference.cells.items()
+        name: ColumnPair(name, bins, reference.training.columns[name], present[name])
+        for name, bins in reference.bins.items()
     }
-    if subject.profile is not None and traffic.answers is not None:
-        found = answer_columns(subject.profile.answers, traffic.answers, subject.classes, reference.target)
+    profile, present_predictions = monitored.profile, traffic.predictions
+    if profile is not None and present_predictions is not None:
+        found = prediction_columns(profile.predictions, present_predictions, monitored.classes, reference.target)
         columns |= {column.name: column for column in found}
     return columns
 
 
-def draw_column(column: AnswerColumn) -> dict[str, Any]:
+def draw_column(column: ColumnPair) -> dict[str, Any]:
     """Return the bars of a column as shares, in the baseline and now."""
-    bins = column.cells
-    if not isinstance(bins, NumberCells):
-        return _draw_values(bins.words, column)
+    bins = column.bins
+    if not isinstance(bins, NumberBins):
+        return _draw_values(bins.categories, column)
     if len(bins) <= _FEW_BINS:
         names = _bin_names(bins.edges)
         return _by_value(names, _shares(column.before.counts), _shares(column.now.counts))
@@ -102,7 +104,7 @@ def draw_column(column: AnswerColumn) -> dict[str, Any]:
     return {"edges": [float(edge) for edge in edges], "before": _plain(before), "now": _plain(now)}
 
 
-def _draw_values(categories: Sequence[str], column: AnswerColumn) -> dict[str, Any]:
+def _draw_values(categories: Sequence[str], column: ColumnPair) -> dict[str, Any]:
     before, now = _shares(column.before.counts), _shares(column.now.counts)
     names = [*categories, "other known values", "unknown values"]
     # The values that are common in either; the rest together.
@@ -131,7 +133,7 @@ def _bin_names(edges: Floats) -> list[str]:
     return [f"below {written[0]}", *between, f"{written[-1]} or more"]
 
 
-def _range(edges: Floats, column: AnswerColumn) -> tuple[float, float]:
+def _range(edges: Floats, column: ColumnPair) -> tuple[float, float]:
     """Return the ends of a chart: all values, or a wide middle where there are far-off values."""
     first, last = float(edges[0]), float(edges[-1])
     room = _BEYOND * (last - first)
@@ -140,13 +142,13 @@ def _range(edges: Floats, column: AnswerColumn) -> tuple[float, float]:
     return max(low, first - room), min(high, last + room)
 
 
-def _spread(edges: Floats, histogram: ColumnSketch, bars: Floats) -> Floats:
+def _spread(edges: Floats, histogram: ColumnHistogram, bars: Floats) -> Floats:
     """Return the share of each bar; rows beyond the bars are in the outermost."""
     counts = histogram.counts.astype(np.float64)
     if counts.sum() <= 0:
         return np.zeros(len(bars) - 1)
     # The outermost bins have no far edge: their rows are spread evenly about their mean.
-    means = histogram.cell_means()
+    means = histogram.bin_means()
     low = max(histogram.low, 2.0 * means[0] - edges[0]) if counts[0] else edges[0]
     high = min(histogram.high, 2.0 * means[-1] - edges[-1]) if counts[-1] else edges[-1]
     borders = np.array([min(low, edges[0]), *edges, max(high, edges[-1])])

@@ -1,100 +1,98 @@
-"""Data quality: values that are missing, out of range, or of a kind that training never saw.
+"""Data quality of requests: missing values, values out of range and unseen categories.
 
-Each share is compared with training's: the growth must reach the threshold, and a one-sided test of two proportions
-(pooled, Fleiss, Levin and Paik 2003, *Statistical Methods for Rates and Proportions*, ch. 3) must find it among all
-features.
+Each share is compared with training's: its growth must reach the threshold, and a one-sided test of two proportions
+(pooled, Fleiss, Levin and Paik 2003, *Statistical Methods for Rates and Proportions*, ch. 3) must be significant among
+all features.
 """
 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from millrace.histograms.bins import Cells, NumberCells, WordCells
-from millrace.histograms.tables import ColumnSketch, TableSketch
-from millrace.monitoring.findings import Finding, too_few
-from millrace.spec.monitoring import DataQualityWatch
-from millrace.stats.distances import discoveries, normal_tail
+from millrace.histograms.bins import Bins, NumberBins
+from millrace.histograms.tables import ColumnHistogram, TableHistogram
+from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
+from millrace.spec.monitoring import DataQualityRule
+from millrace.stats.distances import benjamini_hochberg, normal_tail
 
-#: Unknown values named in a message.
-_NAMED_VALUES = 3
+_NAMED_CATEGORIES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Share:
-    """One kind of fault of one column: rows at fault among rows, in training and now."""
+class _FaultShare:
+    """Faulty rows of one kind in one column, in training and now."""
 
     column: str
     kind: str
     faults: tuple[int, int]
     rows: tuple[int, int]
-    note: str = ""
+    note: str
 
     @property
-    def growth(self) -> float:
-        before, now = (fault / max(1, rows) for fault, rows in zip(self.faults, self.rows, strict=True))
-        return now - before
+    def before(self) -> float:
+        return self.faults[0] / max(1, self.rows[0])
+
+    @property
+    def now(self) -> float:
+        return self.faults[1] / max(1, self.rows[1])
+
+    @property
+    def p_value(self) -> float:
+        if min(self.rows) == 0:
+            return 1.0
+        pooled = sum(self.faults) / sum(self.rows)
+        deviation = math.sqrt(pooled * (1.0 - pooled) * (1.0 / self.rows[0] + 1.0 / self.rows[1]))
+        return normal_tail((self.now - self.before) / deviation) if deviation > 0 else 1.0
 
 
-def find_faults(
-    cells: Mapping[str, Cells], reference: TableSketch, present: TableSketch, watch: DataQualityWatch, rate: float
-) -> list[Finding]:
-    """Judge every feature: a finding for each that has faults now, and one for all the others together."""
-    if present.rows < watch.min_rows:
-        return [too_few("data_quality", "every feature", present.rows, watch.min_rows)]
-    checked = [
+def find_faulty_data(
+    bins: Mapping[str, Bins], reference: TableHistogram, present: TableHistogram, rule: DataQualityRule, rate: float
+) -> list[WindowFinding]:
+    """Evaluate every feature; return a finding of each feature with faults, and one of all the others."""
+    if present.rows < rule.min_rows:
+        return [too_few("data_quality", "every feature", present.rows, rule.min_rows)]
+    shares = [
         share
-        for name, own in cells.items()
-        for share in _shares(name, own, reference.columns[name], present.columns[name], present.rows)
+        for name, own in bins.items()
+        for share in _fault_shares(name, own, reference.columns[name], present.columns[name], present.rows)
     ]
-    found = discoveries([_growth_tail(share) for share in checked], rate)
-    findings = [_judge(share, watch.threshold, real=real) for share, real in zip(checked, found, strict=True)]
-    # What has no faults at all need not be listed feature by feature.
-    kept = [one for one, share in zip(findings, checked, strict=True) if share.faults[1] or one.status == "breach"]
-    clean = Finding(
-        "data_quality", "every other feature", "ok", f"no faults in {present.rows:,} rows", rows=present.rows
-    )
-    return [*kept, clean]
+    found = benjamini_hochberg([share.p_value for share in shares], rate)
+    findings = [_evaluate(share, rule, significant=real) for share, real in zip(shares, found, strict=True)]
+    faulty = [one for one, share in zip(findings, shares, strict=True) if share.faults[1] or one.status == "breach"]
+    message = f"no faults in {present.rows:,} rows"
+    return [*faulty, WindowFinding("data_quality", "every other feature", "ok", message, rows=present.rows)]
 
 
-def _shares(name: str, cells: Cells, reference: ColumnSketch, present: ColumnSketch, rows: int) -> Iterator[_Share]:
+def _fault_shares(
+    name: str, bins: Bins, reference: ColumnHistogram, present: ColumnHistogram, rows: int
+) -> Iterator[_FaultShare]:
     training_rows = reference.known + reference.missing
+    totals = training_rows, rows
     gone = present.missing == rows and reference.missing < training_rows
-    note = "the column is no longer sent" if gone else ""
-    yield _Share(name, "missing", (reference.missing, present.missing), (training_rows, rows), note)
-    if isinstance(cells, NumberCells):
-        low, high = (f"{limit:.4g}" for limit in (cells.minimum, cells.maximum))
-        note = f"training saw {low} to {high}, now {present.low:.4g} to {present.high:.4g} come"
-        yield _Share(name, "out of range", (reference.out_of_range, present.out_of_range), (training_rows, rows), note)
-    elif isinstance(cells, WordCells):
-        named = ", ".join(repr(word) for word, _ in present.strange.most_common(_NAMED_VALUES))
-        yield _Share(
-            name, "unknown", (0, int(present.counts[cells.unknown])), (training_rows, rows), f"such as {named}"
+    note = "requests no longer have the column" if gone else ""
+    yield _FaultShare(name, "missing", (reference.missing, present.missing), totals, note)
+    if isinstance(bins, NumberBins):
+        note = (
+            f"training has {bins.minimum:.4g} to {bins.maximum:.4g}, requests {present.low:.4g} to {present.high:.4g}"
         )
+        yield _FaultShare(name, "out of range", (reference.out_of_range, present.out_of_range), totals, note)
+    else:
+        named = ", ".join(repr(category) for category in list(present.unseen)[:_NAMED_CATEGORIES])
+        yield _FaultShare(name, "unknown", (0, int(present.counts[bins.unseen])), totals, f"for example {named}")
 
 
-def _growth_tail(share: _Share) -> float:
-    before, now = share.rows
-    if min(before, now) == 0:
-        return 1.0
-    pooled = sum(share.faults) / (before + now)
-    deviation = math.sqrt(pooled * (1.0 - pooled) * (1.0 / before + 1.0 / now))
-    return normal_tail(share.growth / deviation) if deviation > 0 else 1.0
-
-
-def _judge(share: _Share, threshold: float, *, real: bool) -> Finding:
-    before, now = (fault / max(1, rows) for fault, rows in zip(share.faults, share.rows, strict=True))
-    breach = real and share.growth >= threshold
-    words = f"{share.kind} values of {share.column!r}: {before:.1%} in training, {now:.1%} now"
-    message = f"{words}; {share.note}" if share.note and share.faults[1] else words
-    return Finding(
+def _evaluate(share: _FaultShare, rule: DataQualityRule, *, significant: bool) -> WindowFinding:
+    growth = share.now - share.before
+    message = f"{share.kind} values of {share.column!r}: {share.before:.1%} in training, {share.now:.1%} now"
+    return WindowFinding(
         verdict="data_quality",
         subject=f"{share.column}: {share.kind}",
-        status="breach" if breach else "ok",
-        message=message,
+        status=breach_or_ok(significant and growth >= rule.threshold),
+        message=f"{message}; {share.note}" if share.note and share.faults[1] else message,
         measure=f"share {share.kind}",
-        value=share.growth,
-        threshold=threshold,
+        value=growth,
+        threshold=rule.threshold,
         rows=share.rows[1],
-        p_value=_growth_tail(share),
-        details={"column": share.column, "before": before, "now": now},
+        p_value=share.p_value,
+        details={"column": share.column, "before": share.before, "now": share.now},
     )

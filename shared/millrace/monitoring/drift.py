@@ -1,8 +1,8 @@
-"""Drift: features whose values are distributed otherwise than in training, than before, or than on like hours.
+"""Drift: distributions of features and predictions that differ from training, the holdout or an earlier window.
 
-A feature counts as drifted when the change is large *and* not due to chance: its distance, less what sampling alone is
-expected to give, reaches the threshold, and Benjamini and Hochberg's procedure over all features finds it. With few
-rows the second decides, with many the first.
+A column has drifted when the change is large *and* significant: its distance, less the distance that sampling alone is
+expected to give, reaches the threshold, and Benjamini and Hochberg's procedure over all columns rejects chance. With
+few rows the test decides, with many the size.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from millrace.histograms.bins import Cells, NumberCells, WordCells, coarse_groups, merge_rare_categories
-from millrace.histograms.dependence import LEAST_ROWS, DependenceSketch, ScorePlan
-from millrace.histograms.predictions import AnswerSketch
-from millrace.histograms.tables import ColumnSketch
-from millrace.monitoring.findings import Finding, VerdictName, too_few
-from millrace.spec.monitoring import DependenceWatch, DriftWatch
+from millrace.histograms.bins import Bins, CategoryBins, NumberBins, coarse_groups, merge_rare_categories
+from millrace.histograms.correlations import MIN_CORRELATION_ROWS, CorrelationSums, ScorePlan
+from millrace.histograms.predictions import AnyPredictions, PredictionHistogram, ValueHistogram
+from millrace.histograms.tables import ColumnHistogram
+from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
+from millrace.spec.monitoring import DependenceRule, DriftRule
 from millrace.stats.distances import (
     Counts,
     Distance,
+    benjamini_hochberg,
     chi_square,
-    discoveries,
     jensen_shannon_distance,
     kolmogorov_smirnov,
     normal_tail,
@@ -29,31 +29,29 @@ from millrace.stats.distances import (
     wasserstein,
 )
 
-#: What each measure is called in messages.
-MEASURE_NAMES = {
+#: Label of each measure.
+MEASURE_LABELS = {
     "psi": "population stability index",
     "jensen_shannon": "Jensen-Shannon distance",
     "kolmogorov_smirnov": "Kolmogorov-Smirnov distance",
     "wasserstein": "Wasserstein distance in standard deviations",
     "cramers_v": "Cramér's V",
 }
-
-#: Values named in a message.
-_NAMED_VALUES = 3
+_NAMED_CATEGORIES = 3
+_TWO = 2
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnDrift:
-    """How far one column's values are from where they were.
+    """Distances between two distributions of one column.
 
     Parameters
     ----------
     distances : mapping of str to Distance
-        ``psi`` and ``jensen_shannon``; of numbers ``kolmogorov_smirnov`` and ``wasserstein``, of words ``cramers_v``.
-    rows : int
-        Known values now.
+        ``psi`` and ``jensen_shannon``; of numbers ``kolmogorov_smirnov`` and ``wasserstein``, of categories
+        ``cramers_v``.
     before, now : mapping
-        For messages and reports: mean of numbers, shares of the words that changed most.
+        Mean of numbers, shares of the categories that changed most.
     """
 
     column: str
@@ -68,87 +66,76 @@ class ColumnDrift:
         return name, self.distances[name]
 
 
-def compare_column(name: str, cells: Cells, reference: ColumnSketch, present: ColumnSketch) -> ColumnDrift:
-    """Compare one column's known values; missing ones, and words that training never saw, belong to data quality."""
+def compare_column(name: str, bins: Bins, reference: ColumnHistogram, present: ColumnHistogram) -> ColumnDrift:
+    """Compare one column's known values; missing values and unseen categories belong to data quality."""
     first, second = reference.counts.astype(np.float64), present.counts.astype(np.float64)
-    if isinstance(cells, NumberCells):
-        coarse = cells.coarse(first), cells.coarse(second)
+    if isinstance(bins, NumberBins):
+        coarse = bins.coarse(first), bins.coarse(second)
         distances = {
             "psi": population_stability_index(*coarse),
             "jensen_shannon": jensen_shannon_distance(*coarse),
             "kolmogorov_smirnov": kolmogorov_smirnov(first, second),
-            "wasserstein": wasserstein(first, second, reference.cell_means(), present.cell_means(), cells.scale),
+            "wasserstein": wasserstein(first, second, reference.bin_means(), present.bin_means(), bins.scale),
         }
-        means = ({"mean": sketch.mean()} for sketch in (reference, present))
+        means = ({"mean": histogram.mean()} for histogram in (reference, present))
         return ColumnDrift(name, distances, present.known, *means)
-    first, second = first[: cells.unknown], second[: cells.unknown]
+    first, second = first[: bins.unseen], second[: bins.unseen]
     distances = {
         "psi": population_stability_index(*merge_rare_categories(first, second)),
         "jensen_shannon": jensen_shannon_distance(first, second),
         "cramers_v": chi_square(first, second),
     }
-    return ColumnDrift(name, distances, int(second.sum()), *_changed_words(cells, first, second))
+    return ColumnDrift(name, distances, int(second.sum()), *_changed_categories(bins, first, second))
 
 
-def _changed_words(cells: WordCells, first: Counts, second: Counts) -> tuple[dict[str, float], dict[str, float]]:
-    names = [*cells.words, "other known values"]
+def _changed_categories(bins: CategoryBins, first: Counts, second: Counts) -> tuple[dict[str, float], dict[str, float]]:
+    names = [*bins.categories, "other known values"]
     before, now = first / max(1.0, first.sum()), second / max(1.0, second.sum())
-    changed = np.argsort(-np.abs(now - before), kind="stable")[:_NAMED_VALUES].tolist()
+    changed = np.argsort(-np.abs(now - before), kind="stable")[:_NAMED_CATEGORIES].tolist()
     kept = [index for index in changed if before[index] != now[index]]
     return ({names[i]: float(before[i]) for i in kept}, {names[i]: float(now[i]) for i in kept})
 
 
 def find_drift(
-    verdict: VerdictName,
-    drifts: Sequence[ColumnDrift],
-    watch: DriftWatch,
-    *,
-    rate: float,
-    baseline: str,
-) -> list[Finding]:
-    """Judge columns together.
+    verdict: str, drifts: Sequence[ColumnDrift], rule: DriftRule, *, rate: float, baseline: str
+) -> list[WindowFinding]:
+    """Evaluate columns together.
 
     Parameters
     ----------
-    drifts : sequence of ColumnDrift
-        One of each column.
     rate : float
         False discovery rate over the columns.
     baseline : str
-        What was compared with, for messages: ``in training``.
+        Phrase for messages: ``in training``.
     """
-    enough = [drift for drift in drifts if drift.rows >= watch.min_rows]
-    measured = [drift.measured(watch.measure) for drift in enough]
-    found = discoveries([distance.p_value for _, distance in measured], rate)
-    judged = {
-        drift.column: _judge(verdict, drift, name, distance, watch.threshold, real=real, baseline=baseline)
-        for drift, (name, distance), real in zip(enough, measured, found, strict=True)
+    enough = [drift for drift in drifts if drift.rows >= rule.min_rows]
+    found = benjamini_hochberg([drift.measured(rule.measure)[1].p_value for drift in enough], rate)
+    evaluated = {
+        drift.column: _evaluate(verdict, drift, rule, baseline, significant=significant)
+        for drift, significant in zip(enough, found, strict=True)
     }
     return [
-        judged.get(drift.column) or too_few(verdict, drift.column, drift.rows, watch.min_rows, "values")
+        evaluated.get(drift.column) or too_few(verdict, drift.column, drift.rows, rule.min_rows, "values")
         for drift in drifts
     ]
 
 
-def _judge(
-    verdict: VerdictName,
-    drift: ColumnDrift,
-    measure: str,
-    distance: Distance,
-    threshold: float,
-    *,
-    real: bool,
-    baseline: str,
-) -> Finding:
-    breach = real and distance.excess >= threshold
-    return Finding(
+def _evaluate(verdict: str, drift: ColumnDrift, rule: DriftRule, baseline: str, *, significant: bool) -> WindowFinding:
+    measure, distance = drift.measured(rule.measure)
+    breach = significant and distance.excess >= rule.threshold
+    size = f"{MEASURE_LABELS[measure]} {distance.excess:.2f} beyond chance, threshold {rule.threshold:g}"
+    if breach:
+        message = f"the distribution of {drift.column!r} differs from that {baseline}: {_change(drift)}; {size}"
+    else:
+        message = f"the distribution of {drift.column!r} is as {baseline}: {size}"
+    return WindowFinding(
         verdict=verdict,
         subject=drift.column,
-        status="breach" if breach else "ok",
-        message=_words(drift, measure, distance, threshold, baseline, breach=breach),
+        status=breach_or_ok(breach),
+        message=message,
         measure=measure,
         value=distance.excess,
-        threshold=threshold,
+        threshold=rule.threshold,
         rows=drift.rows,
         p_value=distance.p_value,
         details={
@@ -159,106 +146,65 @@ def _judge(
     )
 
 
-def _words(
-    drift: ColumnDrift, measure: str, distance: Distance, threshold: float, baseline: str, *, breach: bool
-) -> str:
-    size = f"{MEASURE_NAMES[measure]} {distance.excess:.2f} beyond chance"
-    if not breach:
-        return f"{drift.column!r} is distributed as {baseline}: {size}, and {threshold:g} would matter"
-    if "mean" in drift.now:
-        change = _mean_change(drift)
-    else:
-        change = ", ".join(f"{name!r} {drift.before[name]:.0%} → {drift.now[name]:.0%}" for name in drift.now)
-    return f"{drift.column!r} is distributed otherwise than {baseline}: {change}; {size} ({threshold:g} matters)"
-
-
-def _mean_change(drift: ColumnDrift) -> str:
+def _change(drift: ColumnDrift) -> str:
+    if "mean" not in drift.now:
+        return ", ".join(f"{name!r} {drift.before[name]:.0%} → {drift.now[name]:.0%}" for name in drift.now)
     before, now = drift.before["mean"], drift.now["mean"]
-    if before is None or now is None:
-        return "no mean on one side"
-    return f"mean {before:.4g} → {now:.4g}"
-
-
-AnyAnswers = AnswerSketch | ColumnSketch
-_TWO = 2
-
-
-def find_prediction_drift(
-    reference: AnyAnswers,
-    present: AnyAnswers,
-    watch: DriftWatch,
-    *,
-    rate: float,
-    classes: tuple[str, ...] = (),
-    target: NumberCells | None = None,
-    baseline: str = "on the holdout",
-) -> list[Finding]:
-    """Judge a model's answers.
-
-    Parameters
-    ----------
-    reference, present : AnswerSketch, or ColumnSketch for regression
-        Of the same model.
-    classes : tuple of str
-        Of the model; empty for regression.
-    target : NumberCells or None
-        That a regression's answers are counted in.
-    """
-    drifts = [
-        compare_column(column.name, column.cells, column.before, column.now)
-        for column in answer_columns(reference, present, classes, target)
-    ]
-    return find_drift("prediction_drift", drifts, watch, rate=rate, baseline=baseline)
+    return "one of them has no values" if before is None or now is None else f"mean {before:.4g} → {now:.4g}"
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerColumn:
-    """Something that can be compared like a feature: on the holdout (or in training), and now."""
+class ColumnPair:
+    """Two histograms of a column in the same bins: of the baseline and of the window."""
 
     name: str
-    cells: Cells
-    before: ColumnSketch
-    now: ColumnSketch
+    bins: Bins
+    before: ColumnHistogram
+    now: ColumnHistogram
+
+    def compare(self) -> ColumnDrift:
+        """Return the distances between them."""
+        return compare_column(self.name, self.bins, self.before, self.now)
 
 
-def answer_columns(
-    reference: AnyAnswers, present: AnyAnswers, classes: tuple[str, ...], target: NumberCells | None
-) -> list[AnswerColumn]:
-    """Return what is compared of answers: labels and probabilities, or values."""
-    if isinstance(reference, AnswerSketch) and isinstance(present, AnswerSketch):
+def prediction_columns(
+    reference: AnyPredictions, present: AnyPredictions, classes: tuple[str, ...], target: NumberBins | None
+) -> list[ColumnPair]:
+    """Return predictions as columns: labels and probabilities, or values in the target's bins."""
+    if isinstance(reference, PredictionHistogram) and isinstance(present, PredictionHistogram):
         return _class_columns(reference, present, classes)
-    if target is None or isinstance(reference, AnswerSketch) or isinstance(present, AnswerSketch):
-        raise TypeError("answers of a regression are compared with each other, in the target's cells")
-    return [AnswerColumn("predicted value", target, reference, present)]
+    if target is None or not isinstance(reference, ValueHistogram) or not isinstance(present, ValueHistogram):
+        raise TypeError("predictions of a regression are compared with each other, in the target's bins")
+    return [ColumnPair("predicted value", target, reference, present)]
 
 
-def _class_columns(reference: AnswerSketch, present: AnswerSketch, classes: tuple[str, ...]) -> list[AnswerColumn]:
-    labels = [ColumnSketch(np.append(one.labels, [0, 0]), np.zeros(0)) for one in (reference, present)]
-    columns = [AnswerColumn("predicted label", WordCells(classes), *labels)]
+def _class_columns(
+    reference: PredictionHistogram, present: PredictionHistogram, classes: tuple[str, ...]
+) -> list[ColumnPair]:
+    labels = [ColumnHistogram(counts=np.append(one.labels, [0, 0])) for one in (reference, present)]
+    columns = [ColumnPair("predicted label", CategoryBins(classes), *labels)]
     # Of two classes, the second's probability says what the first's does.
-    told = [1] if len(classes) == _TWO else range(len(classes))
-    for index in told:
+    for index in [1] if len(classes) == _TWO else range(len(classes)):
         counts = [one.probabilities[index] for one in (reference, present)]
         size = len(counts[0])
-        cells = NumberCells(np.arange(1, size) / size, coarse_groups(counts[0].astype(np.float64)), 0.0, 1.0)
         middles = (np.arange(size) + 0.5) / size
-        sketches = [ColumnSketch(one, one * middles, low=0.0, high=1.0) for one in counts]
-        cells = _with_deviation(cells, sketches[0])
-        columns.append(AnswerColumn(f"probability of {classes[index]!r}", cells, *sketches))
+        histograms = [ColumnHistogram(counts=one, sums=one * middles, low=0.0, high=1.0) for one in counts]
+        bins = _probability_bins(counts[0], middles)
+        columns.append(ColumnPair(f"probability of {classes[index]!r}", bins, *histograms))
     return columns
 
 
-def _with_deviation(cells: NumberCells, reference: ColumnSketch) -> NumberCells:
-    size, rows = len(cells), max(1, reference.known)
-    middles = (np.arange(size) + 0.5) / size
-    mean = float(reference.sums.sum() / rows)
-    deviation = float(np.sqrt(np.sum(reference.counts * (middles - mean) ** 2) / rows))
-    return NumberCells(cells.edges, cells.groups, cells.minimum, cells.maximum, mean, deviation or 1.0)
+def _probability_bins(counts: Counts, middles: Counts) -> NumberBins:
+    size, rows = len(counts), max(1, int(counts.sum()))
+    mean = float(np.sum(counts * middles) / rows)
+    deviation = float(np.sqrt(np.sum(counts * (middles - mean) ** 2) / rows))
+    groups = coarse_groups(counts.astype(np.float64))
+    return NumberBins(np.arange(1, size) / size, groups, 0.0, 1.0, mean, deviation or 1.0)
 
 
 @dataclass(frozen=True, slots=True)
-class BrokenPair:
-    """How one pair's correlation changed."""
+class CorrelationChange:
+    """Correlation of one pair of scores, before and now."""
 
     first: str
     second: str
@@ -267,61 +213,67 @@ class BrokenPair:
     p_value: float
 
     @property
-    def change(self) -> float:
-        """By how much."""
+    def size(self) -> float:
+        """Absolute change."""
         return abs(self.now - self.before)
 
 
-def compare_dependence(plan: ScorePlan, reference: DependenceSketch, present: DependenceSketch) -> list[BrokenPair]:
+def compare_correlations(
+    plan: ScorePlan, reference: CorrelationSums, present: CorrelationSums
+) -> list[CorrelationChange]:
     """Compare every pair of scores of different columns, by Fisher's z.
 
     The transform ``atanh(r)`` has a standard deviation of about ``1 / sqrt(n - 3)`` (Fisher 1921, *Metron* 1: 3-32).
     """
-    if min(reference.rows, present.rows) < LEAST_ROWS:
+    if min(reference.rows, present.rows) < MIN_CORRELATION_ROWS:
         return []
     before, now = reference.correlations(), present.correlations()
     deviation = float(np.sqrt(1.0 / (reference.rows - 3) + 1.0 / (present.rows - 3)))
     limit = 1.0 - 1e-6
     transformed = np.arctanh(np.clip(now, -limit, limit)) - np.arctanh(np.clip(before, -limit, limit))
-    pairs: list[BrokenPair] = []
+    pairs: list[CorrelationChange] = []
     for i, j in zip(*np.triu_indices(len(plan), 1), strict=True):
         one, other = plan.scores[int(i)], plan.scores[int(j)]
         if one.column == other.column or np.isnan(transformed[i, j]):
             continue
         p_value = 2.0 * normal_tail(abs(float(transformed[i, j])) / deviation)
-        pairs.append(BrokenPair(one.name, other.name, float(before[i, j]), float(now[i, j]), p_value))
+        pairs.append(CorrelationChange(one.name, other.name, float(before[i, j]), float(now[i, j]), p_value))
     return pairs
 
 
-def find_broken_pairs(
-    plan: ScorePlan, reference: DependenceSketch, present: DependenceSketch, watch: DependenceWatch, rate: float
-) -> list[Finding]:
-    """Judge all pairs together: a finding for each that broke, and one for the rest."""
-    if present.rows < watch.min_rows:
-        return [too_few("dependence", "every pair", present.rows, watch.min_rows)]
+def find_changed_correlations(
+    plan: ScorePlan, reference: CorrelationSums, present: CorrelationSums, rule: DependenceRule, rate: float
+) -> list[WindowFinding]:
+    """Evaluate all pairs together; return a finding of each changed pair, or one of all pairs."""
+    if present.rows < rule.min_rows:
+        return [too_few("dependence", "every pair", present.rows, rule.min_rows)]
     if not reference.rows:
-        return [Finding("dependence", "every pair", "unknown", "the training data's correlations were not kept")]
-    pairs = compare_dependence(plan, reference, present)
-    found = discoveries([pair.p_value for pair in pairs], rate)
-    broken = [pair for pair, real in zip(pairs, found, strict=True) if real and pair.change >= watch.threshold]
-    broken.sort(key=lambda pair: (-pair.change, pair.first, pair.second))
-    largest = max((pair.change for pair in pairs), default=0.0)
-    message = f"{len(pairs) - len(broken):,} pairs of features go together as in training"
-    rest = Finding("dependence", "every other pair", "ok", message, "change", largest, watch.threshold, present.rows)
-    return [_judge_dependence(pair, watch.threshold, present.rows) for pair in broken] + ([] if broken else [rest])
-
-
-def _judge_dependence(pair: BrokenPair, threshold: float, rows: int) -> Finding:
-    return Finding(
-        verdict="dependence",
-        subject=f"{pair.first} and {pair.second}",
-        status="breach",
-        message=f"{pair.first!r} and {pair.second!r} no longer go together as in training: correlation "
-        f"{pair.before:.2f} → {pair.now:.2f}, although each may look as it did",
-        measure="change of correlation",
-        value=pair.change,
-        threshold=threshold,
-        rows=rows,
-        p_value=pair.p_value,
-        details={"before": pair.before, "now": pair.now},
-    )
+        return [WindowFinding("dependence", "every pair", "unknown", "training's correlations were not kept")]
+    pairs = compare_correlations(plan, reference, present)
+    found = benjamini_hochberg([pair.p_value for pair in pairs], rate)
+    changed = [pair for pair, real in zip(pairs, found, strict=True) if real and pair.size >= rule.threshold]
+    if not changed:
+        message = f"the correlations of {len(pairs):,} pairs of features are as in training"
+        largest = max((pair.size for pair in pairs), default=0.0)
+        return [
+            WindowFinding(
+                "dependence", "every other pair", "ok", message, "change", largest, rule.threshold, present.rows
+            )
+        ]
+    changed.sort(key=lambda pair: (-pair.size, pair.first, pair.second))
+    return [
+        WindowFinding(
+            verdict="dependence",
+            subject=f"{pair.first} and {pair.second}",
+            status="breach",
+            message=f"the correlation of {pair.first!r} and {pair.second!r} changed: {pair.before:.2f} in training → "
+            f"{pair.now:.2f}, although neither feature may have drifted",
+            measure="change of correlation",
+            value=pair.size,
+            threshold=rule.threshold,
+            rows=present.rows,
+            p_value=pair.p_value,
+            details={"before": pair.before, "now": pair.now},
+        )
+        for pair in changed
+    ]

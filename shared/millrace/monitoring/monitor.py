@@ -1,56 +1,55 @@
-"""One run of the monitor: take in what is new, close windows, judge them, keep incidents, write the report.
+"""One run of the monitor: ingest, close windows, evaluate, update incidents, make alerts, write the report.
 
-Everything that a run decides is written by one conditional write of the state, last: of two monitors at once one wins,
-and what the other did is as if it had never been. Alerts are in that state until they are delivered
-(:mod:`millrace.monitoring.monitor`), so a channel that fails loses nothing.
+Each stage takes values and returns values. One conditional write of the state, the last step, commits everything that a
+run decided: of two concurrent monitors one wins, and the other has no effect. Alerts stay in the state until they are
+delivered, so a failing channel loses nothing.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
+
+from msgspec.structs import replace
 
 from millrace.emf import Unit, write_metrics
-from millrace.errors import ArtifactNotFoundError, ServiceUnavailableError
-from millrace.layout import monitoring_key
-from millrace.monitoring.alerts import follow_up, make_alerts
-from millrace.monitoring.baselines import load_watched
-from millrace.monitoring.findings import Finding
-from millrace.monitoring.incidents import Watchbook, close
-from millrace.monitoring.intake import IntakeNotes, Seen, read_batches, read_feedback
-from millrace.monitoring.outcome_windows import judge_settled, take_feedback
+from millrace.entities import ModelVersion
+from millrace.errors import ServiceUnavailableError
+from millrace.monitoring.alerts import make_alerts, update_actions
+from millrace.monitoring.context import MonitorContext, load_context
+from millrace.monitoring.incidents import IncidentHistory, Transition, advance, close
+from millrace.monitoring.new_captures import IngestCounts, SeenObjects, read_captures, read_feedback
+from millrace.monitoring.outcome_windows import close_outcome_window, ingest_feedback
 from millrace.monitoring.report import write_report
-from millrace.monitoring.run import Run
 from millrace.monitoring.serving_health import find_serving_faults, find_staleness
-from millrace.monitoring.state import STATE_NAME, Alert, MonitoringState
-from millrace.monitoring.traffic_windows import judge_open_window, take_batch
+from millrace.monitoring.state import MonitoringState, Segment, load_state, save_state
+from millrace.monitoring.traffic_windows import IngestedTraffic, close_traffic_window, ingest_traffic
+from millrace.monitoring.window_findings import Evaluation, WindowFinding
 from millrace.names import CHAMPION
-from millrace.ports import Event, EventPublisher, Notifier, ObjectStore, Registry, ServingCounts, ServingMetrics
+from millrace.ports import Event, EventPublisher, Notifier, ObjectStore, Registry, ServingMetrics
 
 Outcome = Literal["judged", "nothing_new", "not_serving", "disabled", "superseded", "deleted"]
-#: What is usual is the rate of so long, and of a day at least: a first burst is no habit.
+#: The usual rate of requests is that of so long, and of a day at least: a first burst is no habit.
 _RATE_OVER = timedelta(days=7)
-_FEWEST_HOURS = 24.0
+_MIN_RATE_HOURS = 24.0
+#: Least time between two events of one open incident.
+_MIN_REPEAT = timedelta(hours=1)
+_MAX_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class MonitoringOutcome:
-    """What came of a run.
+    """Result of a run.
 
     Parameters
     ----------
     outcome : str
-        ``judged``, ``nothing_new``, ``not_serving``, ``disabled``, ``superseded`` (another monitor was faster) or
-        ``deleted`` (what was open is closed).
-    rows, outcomes : int
-        Taken in.
-    windows : int
-        Judged.
-    breaches : int
-        Findings past their thresholds.
+        ``judged``, ``nothing_new``, ``not_serving``, ``disabled``, ``superseded`` (a concurrent monitor was faster) or
+        ``deleted`` (open incidents were closed).
+    rows, outcomes, windows : int
+        Ingested rows and outcomes; windows that were closed.
     alerts : int
         Waiting to be delivered.
-    open_incidents : int
-        That go on.
     report : str
         Key of the report, where one was written.
     """
@@ -64,10 +63,6 @@ class MonitoringOutcome:
     alerts: int = 0
     open_incidents: int = 0
     report: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON."""
-        return asdict(self)
 
 
 def monitor_model(
@@ -85,161 +80,191 @@ def monitor_model(
     Parameters
     ----------
     serving : ServingMetrics or None
-        How requests were served; None when nobody knows.
+        None when there are no serving metrics.
     token : str
-        Of this run and no other; it is in the names of what the run writes.
+        Unique to the run; part of the names that it writes.
 
     Raises
     ------
     ModelNotFoundError
         When there is no such model.
     ServiceUnavailableError
-        When a monitor of a model that was deleted was at work at the same time; the pipeline tries again.
+        When the model was deleted while another monitor ran; the pipeline tries again.
     """
-    standing = registry.get_state(model)
-    if standing.deleted_at is not None:
-        return _close(model, registry, data_store, now)
-    spec, champion = registry.get_spec(model), standing.aliases.get(CHAMPION)
+    current = registry.get_state(model)
+    if current.deleted_at is not None:
+        return _close_deleted(model, registry, data_store, now)
+    spec, champion = registry.get_spec(model), current.aliases.get(CHAMPION)
     if not spec.monitoring.enabled:
         return MonitoringOutcome("disabled")
     if champion is None:
         return MonitoringOutcome("not_serving")
-    state, etag = load_state(model, data_store)
-    if state.version != champion:
-        state.begin_version(champion)
-    watched = load_watched(model, champion, spec, model_store)
-    run = Run(model, spec, state, watched, data_store, now, token, IntakeNotes())
-    last, known = state.checked_at, {version.version for version in registry.list_versions(model)}
-    told = state.book
-    state.book = follow_up(told, model, registry, now)
-    rows, outcomes = _take_in(run, known)
-    windows = judge_open_window(run) + judge_settled(run)
-    _judge_without_rows(run, registry, serving, last)
-    state.checked_at = now
-    news = windows or rows or state.outbox or _actions(told) != _actions(state.book)
-    report = write_report(run) if news else ""
-    if not data_store.put_if_unchanged(monitoring_key(model, STATE_NAME), state.to_bytes(), etag, "application/gzip"):
+    before, etag = load_state(model, data_store)
+    if before.version != champion:
+        before = before.begin_version(champion)
+    context = load_context(model, champion, spec, data_store=data_store, model_store=model_store, now=now, token=token)
+    known_versions = {version.version for version in registry.list_versions(model)}
+    ingested, counts = _ingest(context, before, known_versions)
+    closed, evaluations = _close_windows(context, ingested)
+    windows = len(evaluations)
+    evaluations += [*_find_obstacle(context, closed), _evaluate_service(context, closed, registry, serving)]
+    followed = update_actions(before.incidents, model, registry, now)
+    incidents, transitions = _update_incidents(context, followed, evaluations)
+    state = replace(
+        closed,
+        checked_at=now,
+        incidents=incidents,
+        outbox=before.outbox + make_alerts(model, transitions, now),
+        findings=before.findings | {one.source: one.findings for one in evaluations},
+    )
+    is_new = windows or counts.monitored_rows or state.outbox or followed != before.incidents
+    report = write_report(context, state, counts) if is_new else ""
+    if not save_state(model, data_store, state, etag):
         return MonitoringOutcome("superseded", champion)
-    found = [finding for findings in state.findings.values() for finding in findings]
+    findings = [finding for found in state.findings.values() for finding in found]
     return MonitoringOutcome(
         outcome="judged" if windows else "nothing_new",
         version=champion,
-        rows=rows,
-        outcomes=outcomes,
+        rows=counts.monitored_rows,
+        outcomes=counts.matched_feedback,
         windows=windows,
-        breaches=sum(finding.status == "breach" for finding in found),
+        breaches=sum(finding.status == "breach" for finding in findings),
         alerts=len(state.outbox),
-        open_incidents=len(state.book.open_incidents()),
+        open_incidents=len(incidents.open_incidents()),
         report=report,
     )
 
 
-def _actions(book: Watchbook) -> list[tuple[str, ...]]:
-    return [incident.actions for incident in book.incidents.values()]
+def _ingest(
+    context: MonitorContext, before: MonitoringState, known_versions: set[int]
+) -> tuple[MonitoringState, IngestCounts]:
+    seen, counts = SeenObjects(before.seen), IngestCounts()
+    batches = read_captures(context, before.checked_at, seen, counts)
+    known = IngestedTraffic(before.traffic.open, before.outcomes.segments, before.last_row_at)
+    traffic = ingest_traffic(context, known, batches, known_versions, counts)
+    records = read_feedback(context, before.checked_at, seen, counts)
+    outcomes = ingest_feedback(context, replace(before.outcomes, segments=traffic.segments), records, counts)
+    state = replace(
+        before,
+        traffic=replace(before.traffic, open=traffic.open),
+        outcomes=outcomes,
+        last_row_at=traffic.last_row_at,
+        seen=seen.to_plain(),
+    )
+    return state, counts
 
 
-def _close(model: str, registry: Registry, data_store: ObjectStore, now: datetime) -> MonitoringOutcome:
-    """Close the incidents of a model that was deleted, for that reason; who was told of one is told that it is over."""
+def _close_windows(context: MonitorContext, state: MonitoringState) -> tuple[MonitoringState, list[Evaluation]]:
+    traffic, of_traffic = close_traffic_window(context, state.traffic)
+    outcomes, of_outcomes = close_outcome_window(context, state.outcomes, traffic.inputs)
+    return replace(state, traffic=traffic, outcomes=outcomes), [one for one in (of_traffic, of_outcomes) if one]
+
+
+def _find_obstacle(context: MonitorContext, state: MonitoringState) -> list[Evaluation]:
+    """Return the finding that traffic has nothing to be compared with."""
+    if context.monitored is not None or state.last_row_at is None:
+        return []
+    finding = WindowFinding("feature_drift", "every feature", "unknown", context.obstacle)
+    return [Evaluation("traffic", context.now, (finding,))]
+
+
+def _evaluate_service(
+    context: MonitorContext, state: MonitoringState, registry: Registry, serving: ServingMetrics | None
+) -> Evaluation:
+    """Evaluate what needs no rows: ages, silence, and the requests since the last run."""
+    monitoring, now = context.spec.monitoring, context.now
+    begin = state.checked_at or now - timedelta(hours=1)
+    findings: list[WindowFinding] = []
+    if monitoring.staleness.enabled:
+        version = registry.get_version(context.model, context.version)
+        findings += find_staleness(
+            monitoring.staleness,
+            now,
+            trained_at=version.created_at,
+            newest_data_at=_newest_data(version, registry),
+            last_row_at=state.last_row_at,
+            requests_per_hour=_requests_per_hour(state.last_row_at, state.outcomes.segments),
+        )
+    if monitoring.serving_health.enabled and serving is not None:
+        counts = serving.read(context.model, context.version, begin, now)
+        findings += find_serving_faults(counts, monitoring.serving_health) if counts is not None else []
+    return Evaluation("service", begin, tuple(findings))
+
+
+def _newest_data(version: ModelVersion, registry: Registry) -> datetime | None:
+    accepted = {dataset.dataset_id: dataset.accepted_at for dataset in registry.list_datasets(version.model)}
+    return max((accepted[name] for name in version.dataset_ids if name in accepted), default=None)
+
+
+def _requests_per_hour(last: datetime | None, segments: Sequence[Segment]) -> float:
+    """Return the rate of requests in the week before the last one; over a day at least."""
+    if last is None:
+        return 0.0
+    since = last - _RATE_OVER
+    recent = [segment for segment in segments if segment.end >= since]
+    hours = (last - min((segment.begin for segment in recent), default=since)) / timedelta(hours=1)
+    return sum(segment.requests for segment in recent) / max(_MIN_RATE_HOURS, hours)
+
+
+def _update_incidents(
+    context: MonitorContext, incidents: IncidentHistory, evaluations: Sequence[Evaluation]
+) -> tuple[IncidentHistory, list[Transition]]:
+    transitions: list[Transition] = []
+    cooldown = timedelta(hours=context.spec.retraining.cooldown_hours)
+    for evaluation in evaluations:
+        incidents, steps = advance(
+            incidents,
+            evaluation.findings,
+            context.spec.monitoring,
+            model=context.model,
+            version=context.version,
+            window=(evaluation.begin, context.now),
+            repeat_after=max(_MIN_REPEAT, cooldown),
+        )
+        transitions += steps
+    return incidents, transitions
+
+
+def _close_deleted(model: str, registry: Registry, data_store: ObjectStore, now: datetime) -> MonitoringOutcome:
+    """Close the incidents of a deleted model; whoever was notified of one is notified of its end."""
     state, etag = load_state(model, data_store)
-    if not state.book.open_incidents() and not state.outbox:
+    if not state.incidents.open_incidents() and not state.outbox:
         return MonitoringOutcome("deleted")
     last = next(iter(registry.list_alias_moves(model, CHAMPION, limit=1)), None)
     reason = f"the model was deleted by {last.actor}: {last.reason}" if last else "the model was deleted"
-    state.book, transitions = close(state.book, reason, now)
-    state.outbox += make_alerts(model, transitions, now)
-    if not data_store.put_if_unchanged(monitoring_key(model, STATE_NAME), state.to_bytes(), etag, "application/gzip"):
-        raise ServiceUnavailableError(f"the monitoring state of {model!r} was changed meanwhile; look again")
-    return MonitoringOutcome("deleted", alerts=len(state.outbox))
+    incidents, transitions = close(state.incidents, reason, now)
+    outbox = state.outbox + make_alerts(model, transitions, now)
+    if not save_state(model, data_store, replace(state, incidents=incidents, outbox=outbox), etag):
+        raise ServiceUnavailableError(f"another process changed the monitoring state of {model!r}; try again")
+    return MonitoringOutcome("deleted", alerts=len(outbox))
 
 
-def models_by_the_stacks_schedule(registry: Registry) -> list[str]:
-    """Return the models to look at when the stack's schedule fires: those that have no schedule of their own."""
+def list_scheduled_models(registry: Registry) -> list[str]:
+    """Return the models that the stack's schedule monitors: those without a schedule of their own."""
     specs = {state.model: registry.get_spec(state.model).monitoring for state in registry.list_models()}
     return [model for model, spec in specs.items() if spec.enabled and spec.schedule is None]
-
-
-def load_state(model: str, store: ObjectStore) -> tuple[MonitoringState, str | None]:
-    """Return what is remembered, and the tag that a change of it has to name.
-
-    What cannot be read (of another release) is begun anew rather than in the way for ever.
-    """
-    try:
-        body, etag = store.get_with_etag(monitoring_key(model, STATE_NAME))
-    except ArtifactNotFoundError:
-        return MonitoringState(), None
-    try:
-        return MonitoringState.from_bytes(body), etag
-    except ValueError:
-        return MonitoringState(), etag
-
-
-def _take_in(run: Run, known_versions: set[int]) -> tuple[int, int]:
-    """Read what is new; return how many rows and outcomes there were."""
-    state, seen = run.state, Seen(run.state.seen)
-    rows = 0
-    batches = read_batches(run.store, run.model, checked_at=state.checked_at, now=run.now, seen=seen, notes=run.notes)
-    for number, batch in enumerate(batches):
-        rows += take_batch(run, batch, f"{run.token}-{number}", known_versions)
-    records = read_feedback(run.store, run.model, checked_at=state.checked_at, now=run.now, seen=seen, notes=run.notes)
-    outcomes = take_feedback(run, records)
-    state.seen = seen.to_dict()
-    return rows, outcomes
-
-
-def _judge_without_rows(run: Run, registry: Registry, serving: ServingMetrics | None, last: datetime | None) -> None:
-    """Judge what needs no rows: ages, silence, and how requests were served since the last look."""
-    monitoring, state = run.spec.monitoring, run.state
-    begin = last or run.now - timedelta(hours=1)
-    findings: list[Finding] = []
-    if monitoring.staleness.enabled:
-        version = registry.get_version(run.model, run.watched.version)
-        accepted = {dataset.dataset_id: dataset.accepted_at for dataset in registry.list_datasets(run.model)}
-        used = [accepted[name] for name in version.dataset_ids if name in accepted]
-        findings += find_staleness(
-            monitoring.staleness,
-            run.now,
-            trained_at=version.created_at,
-            newest_data_at=max(used, default=None),
-            last_row_at=state.last_row_at,
-            requests_per_hour=_requests_per_hour(state),
-        )
-    if monitoring.serving_health.enabled:
-        counts: ServingCounts | None = serving.read(run.model, run.watched.version, begin, run.now) if serving else None
-        if counts is not None:
-            findings += find_serving_faults(counts, monitoring.serving_health)
-    run.advance("service", findings, begin)
-
-
-def _requests_per_hour(state: MonitoringState) -> float:
-    """Return how often the model was asked in the week before it was last asked; over a day at least."""
-    if state.last_row_at is None:
-        return 0.0
-    since = state.last_row_at - _RATE_OVER
-    recent = [segment for segment in state.segments if segment.end >= since]
-    hours = (state.last_row_at - min((segment.begin for segment in recent), default=since)) / timedelta(hours=1)
-    return sum(segment.requests for segment in recent) / max(_FEWEST_HOURS, hours)
-
-
-_MAX_ATTEMPTS = 5
 
 
 def deliver_alerts(
     model: str, store: ObjectStore, publisher: EventPublisher, notifier: Notifier, stack: str = ""
 ) -> int:
-    """Deliver what waits; return how many alerts there were.
+    """Deliver the waiting alerts; return their number.
 
-    ``stack`` goes into each event, so that of two stacks in an account each listens to its own.
+    An alert leaves the state after both the bus and the notifier have taken it. When one of them fails, the alert stays
+    and the next run tries again: it may then arrive twice, under the same ``event_id``.
 
-    An alert leaves the state after both the bus and the people's topic have taken it. Where one of them fails, the
-    alert stays and the next run tries again: it may then arrive twice, under the same ``event_id``.
+    Parameters
+    ----------
+    stack : str
+        Part of each event, so that of two stacks in an account each listens to its own.
 
     Raises
     ------
     ServiceUnavailableError
-        When a channel failed; what was delivered before it is not delivered again.
+        When a channel failed; alerts delivered before it are not delivered again.
     """
     state, _ = load_state(model, store)
-    delivered: list[Alert] = []
+    delivered: set[str] = set()
     fault: ServiceUnavailableError | None = None
     for alert in state.outbox:
         try:
@@ -249,27 +274,25 @@ def deliver_alerts(
         except ServiceUnavailableError as error:
             fault = error
             break
-        delivered.append(alert)
-    _forget(model, store, {alert.alert_id for alert in delivered})
+        delivered.add(alert.alert_id)
+    if delivered:
+        _remove_alerts(model, store, delivered)
     if fault is not None:
         raise fault
     return len(delivered)
 
 
-def _forget(model: str, store: ObjectStore, delivered: set[str]) -> None:
-    """Take alerts out of the state, whoever else writes it."""
-    if not delivered:
-        return
+def _remove_alerts(model: str, store: ObjectStore, delivered: set[str]) -> None:
     for _ in range(_MAX_ATTEMPTS):
         state, etag = load_state(model, store)
-        state.outbox = [alert for alert in state.outbox if alert.alert_id not in delivered]
-        if store.put_if_unchanged(monitoring_key(model, STATE_NAME), state.to_bytes(), etag, "application/gzip"):
+        outbox = tuple(alert for alert in state.outbox if alert.alert_id not in delivered)
+        if save_state(model, store, replace(state, outbox=outbox), etag):
             return
-    raise ServiceUnavailableError(f"the monitoring state of {model!r} keeps being changed by others")
+    raise ServiceUnavailableError(f"other processes keep changing the monitoring state of {model!r}")
 
 
-def write_verdict(model: str, outcome: MonitoringOutcome, now: datetime) -> None:
-    """Write what came of a run; a run that judged nothing writes nothing, for metrics are billed."""
+def write_outcome_metrics(model: str, outcome: MonitoringOutcome, now: datetime) -> None:
+    """Write the metrics of a run; a run without windows or incidents writes none, because metrics are billed."""
     if not outcome.windows and not outcome.open_incidents:
         return
     metrics: dict[str, tuple[float, Unit]] = {

@@ -1,30 +1,31 @@
-"""What a monitor remembers of a model between two runs: one document, changed only by who read it last."""
+"""State of a model's monitor between two runs: one document, replaced by one conditional write."""
 
 import gzip
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
 
-from millrace.histograms.predictions import AnswerSketch, Traffic, ValueSketch
-from millrace.histograms.tables import ColumnSketch, TableSketch
-from millrace.monitoring.findings import Finding
-from millrace.monitoring.incidents import Watchbook
-from millrace.monitoring.seasons import Usual
+import msgspec
 
-STATE_VERSION = 1
+from millrace.documents import Document, Record
+from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError
+from millrace.histograms.predictions import AnyPredictions, Traffic, tag_predictions
+from millrace.layout import monitoring_key
+from millrace.monitoring.incidents import IncidentHistory
+from millrace.monitoring.seasonality import DailyRange
+from millrace.monitoring.window_findings import WindowFinding
+from millrace.ports import ObjectStore
+
 STATE_NAME = "state.json.gz"
-#: Quiet windows that are remembered: two weeks of hours.
+#: Closed windows that are kept: two weeks of hours.
 MAX_WINDOWS = 24 * 14
-#: Parts of the traffic whose outcomes are still waited for.
+#: Segments whose outcomes may still arrive.
 MAX_SEGMENTS = 24 * 45
 MAX_HISTORY = 200
+GZIP = "application/gzip"
 
 
-@dataclass(frozen=True, slots=True)
-class WindowRecord:
-    """A window that was judged."""
+class WindowRecord(Record, frozen=True, kw_only=True):
+    """A closed window of traffic; ``key`` names its stored :class:`~millrace.histograms.predictions.Traffic`."""
 
     begin: datetime
     end: datetime
@@ -33,22 +34,30 @@ class WindowRecord:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Rows that were read together, and what is known of their outcomes.
+class WindowSummary(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A closed window of traffic in the report: its breaches by key, and the distances of what moved most."""
+
+    begin: datetime
+    end: datetime
+    version: int
+    rows: int
+    breaches: list[str]
+    effects: dict[str, float] | None = None
+
+
+class Segment(Record, frozen=True, kw_only=True):
+    """Rows that were read together, whose outcomes arrive later.
 
     Parameters
     ----------
     key : str
-        Of the object that holds their ids and answers.
-    requests : float
-        How many requests they came in, about.
+        Of the object with their ids and predictions.
     labelled : int, default=0
-        Rows whose outcome is known.
+        Rows with an outcome.
     outcomes_key : str, default=""
-        Of the object that holds the outcomes; another one each time that more arrive.
-    judged : bool, default=False
-        Whether its outcomes were part of a window already.
+        Of the object with the outcomes; a new one each time that more arrive.
+    evaluated : bool, default=False
+        True once its outcomes were part of a window.
     """
 
     key: str
@@ -58,17 +67,16 @@ class Segment:
     requests: float
     labelled: int = 0
     outcomes_key: str = ""
-    judged: bool = False
+    evaluated: bool = msgspec.field(default=False, name="judged")
 
 
-@dataclass(frozen=True, slots=True)
-class QualityRecord:
-    """A window of outcomes that was judged; measured anew when more outcomes of it arrive."""
+class QualityRecord(Record, frozen=True, kw_only=True):
+    """A closed window of outcomes; measured again when more of its outcomes arrive."""
 
     begin: datetime
     end: datetime
     segments: tuple[str, ...]
-    answers: int
+    predictions: int = msgspec.field(name="answers")
     outcomes: int
     metric: str = ""
     value: float | None = None
@@ -76,197 +84,152 @@ class QualityRecord:
     high: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Alert:
-    """Something that the bus, and with a subject people too, are to be told, until they have been."""
+class Alert(Record, frozen=True, kw_only=True):
+    """An event for the bus, and with a subject a message for people, until it is delivered."""
 
     alert_id: str
     detail_type: str
-    detail: Mapping[str, Any]
+    detail: dict[str, Any]
     subject: str
     text: str
     occurred_at: datetime
 
 
-@dataclass(slots=True)
-class MonitoringState:
-    """Everything a monitor remembers of one model.
+class OpenWindow(Record, frozen=True, kw_only=True):
+    """The window that is being filled, with the time span of its rows."""
+
+    traffic: Traffic
+    begin: datetime
+    end: datetime
+
+
+class TrafficHistory(Record, frozen=True, kw_only=True):
+    """Windows of traffic.
 
     Parameters
     ----------
-    version : int or None
-        That is watched, and has been since everything below was begun anew.
-    checked_at : datetime or None
-        When the last run looked.
+    windows : tuple of WindowRecord
+        Closed ones of this version.
+    skewed : tuple of str
+        Features that have differed from training since the version's first window.
+    daily_ranges : dict of str to DailyRange
+        Variation of features and predictions within an ordinary day; kept from version to version.
+    first_predictions : PredictionHistogram, ValueHistogram or None
+        Of the first full window.
+    inputs, charts
+        Findings on inputs, and chart data, of the latest window.
+    summaries : tuple of WindowSummary
+        Closed windows of all versions, for the report.
+    """
+
+    open: OpenWindow | None = None
+    windows: tuple[WindowRecord, ...] = ()
+    skewed: tuple[str, ...] = ()
+    daily_ranges: dict[str, DailyRange] = {}  # noqa: RUF012  # msgspec copies the default
+    first_predictions: AnyPredictions | None = None
+    inputs: tuple[WindowFinding, ...] = ()
+    summaries: tuple[WindowSummary, ...] = ()
+    charts: list[dict[str, Any]] = []  # noqa: RUF012  # msgspec copies the default
+
+    def begin_version(self) -> "TrafficHistory":
+        """Return the history at the begin of another version."""
+        return TrafficHistory(daily_ranges=self.daily_ranges, summaries=self.summaries)
+
+
+class OutcomeHistory(Record, frozen=True, kw_only=True):
+    """Segments and windows of outcomes, and recent feedback without a captured row, as lines."""
+
+    segments: tuple[Segment, ...] = ()
+    quality: tuple[QualityRecord, ...] = ()
+    pending_feedback: tuple[str, ...] = ()
+
+
+class MonitoringState(Document, frozen=True, kw_only=True):
+    """State of one model's monitor.
+
+    Parameters
+    ----------
+    checked_at, last_row_at : datetime or None
+        Times of the last run and of the last request.
     seen : dict of str to list of str
-        Hashes of the objects that were read, by hour or day, as far back as late ones are looked for.
-    open : Traffic or None
-        The window that is being filled.
-    open_begin, open_end : datetime or None
-        Of the rows in it.
-    windows : list of WindowRecord
-        Judged ones.
-    skewed : list of str
-        Features that were out of the ordinary from the version's first window on.
-    usual : dict of str to Usual
-        By how much features and answers vary within an ordinary day; kept from version to version.
-    first_answers : AnswerSketch, ColumnSketch or None
-        Of the first window.
-    segments, quality : lists
-        What waits for outcomes, and what was judged of them.
-    pending_feedback : list of str
-        Feedback of the last hours that met no row yet, as lines.
-    inputs : list of Finding
-        Of the latest window of traffic.
-    last_row_at : datetime or None
-        When the model was last asked.
-    book : Watchbook
-        Persistence and incidents.
-    outbox : list of Alert
+        Hashes of the objects that were read, by prefix.
+    outbox : tuple of Alert
         Not yet delivered.
-    findings : dict of str to list of Finding
-        The latest of each verdict, for reports.
-    history : list of mapping
-        Of past windows, for the report's tables.
-    pictures : list of mapping
-        Of the latest window, for the report's figures.
+    findings : dict of str to tuple of WindowFinding
+        The latest of each source, for the report.
     """
 
     version: int | None = None
     checked_at: datetime | None = None
-    seen: dict[str, list[str]] = field(default_factory=dict)
-    open: Traffic | None = None
-    open_begin: datetime | None = None
-    open_end: datetime | None = None
-    windows: list[WindowRecord] = field(default_factory=list)
-    skewed: list[str] = field(default_factory=list)
-    usual: dict[str, Usual] = field(default_factory=dict)
-    first_answers: AnswerSketch | ColumnSketch | None = None
-    segments: list[Segment] = field(default_factory=list)
-    quality: list[QualityRecord] = field(default_factory=list)
-    pending_feedback: list[str] = field(default_factory=list)
-    inputs: list[Finding] = field(default_factory=list)
     last_row_at: datetime | None = None
-    book: Watchbook = field(default_factory=Watchbook)
-    outbox: list[Alert] = field(default_factory=list)
-    findings: dict[str, list[Finding]] = field(default_factory=dict)
-    history: list[Mapping[str, Any]] = field(default_factory=list)
-    pictures: list[dict[str, Any]] = field(default_factory=list)
+    seen: dict[str, list[str]] = {}  # noqa: RUF012  # msgspec copies the default
+    traffic: TrafficHistory = TrafficHistory()
+    outcomes: OutcomeHistory = OutcomeHistory()
+    incidents: IncidentHistory = IncidentHistory()
+    outbox: tuple[Alert, ...] = ()
+    findings: dict[str, tuple[WindowFinding, ...]] = {}  # noqa: RUF012  # msgspec copies the default
 
-    def begin_version(self, version: int) -> None:
-        """Begin anew for another version; incidents go on until its own windows are quiet."""
-        self.version = version
-        self.open = self.open_begin = self.open_end = self.first_answers = None
-        self.windows, self.skewed, self.segments, self.quality, self.inputs = [], [], [], [], []
-        self.pending_feedback = []
-        self.findings, self.pictures = {}, []
-
-    def to_bytes(self) -> bytes:
-        """Return the document as it is stored."""
-        document = {
-            "state_version": STATE_VERSION,
-            "version": self.version,
-            "checked_at": _written(self.checked_at),
-            "seen": self.seen,
-            "open": traffic_to_dict(self.open) if self.open else None,
-            "open_begin": _written(self.open_begin),
-            "open_end": _written(self.open_end),
-            "windows": [_record_to_dict(record) for record in self.windows[-MAX_WINDOWS:]],
-            "skewed": self.skewed,
-            "usual": {key: one.to_dict() for key, one in self.usual.items()},
-            "first_answers": self.first_answers.to_dict() if self.first_answers else None,
-            "segments": [_record_to_dict(record) for record in self.segments[-MAX_SEGMENTS:]],
-            "quality": [_record_to_dict(record) for record in self.quality[-MAX_HISTORY:]],
-            "pending_feedback": self.pending_feedback,
-            "inputs": [finding.to_dict() for finding in self.inputs],
-            "last_row_at": _written(self.last_row_at),
-            "book": self.book.to_dict(),
-            "outbox": [_record_to_dict(alert) for alert in self.outbox],
-            "findings": {name: [one.to_dict() for one in found] for name, found in self.findings.items()},
-            "history": self.history[-MAX_HISTORY:],
-            "pictures": self.pictures,
+    @classmethod
+    def upgrade(cls, stored: dict[str, Any], version: int) -> dict[str, Any]:  # noqa: ARG003  # there is one
+        """Group the fields of the flat document that was written before version 1."""
+        opened = stored["open"] and {
+            "traffic": Traffic.upgrade(stored["open"], 0),
+            "begin": stored["open_begin"],
+            "end": stored["open_end"],
         }
-        return gzip.compress(json.dumps(document, separators=(",", ":")).encode(), mtime=0)
+        traffic = {
+            "open": opened,
+            "windows": stored["windows"],
+            "skewed": stored["skewed"],
+            "daily_ranges": stored.get("usual", {}),
+            "first_predictions": tag_predictions(stored["first_answers"]),
+            "inputs": stored["inputs"],
+            "summaries": stored["history"],
+            "charts": stored.get("pictures", []),
+        }
+        outcomes = {name: stored[name] for name in ("segments", "quality", "pending_feedback")}
+        return stored | {"traffic": traffic, "outcomes": outcomes, "incidents": stored["book"]}
 
-    @classmethod
-    def from_bytes(cls, body: bytes) -> Self:
-        """Read what :meth:`to_bytes` wrote.
-
-        Raises
-        ------
-        ValueError
-            When it is nothing that this release wrote.
-        """
-        try:
-            return cls._from_dict(json.loads(gzip.decompress(body)))
-        except (OSError, EOFError, KeyError, TypeError) as error:
-            raise ValueError(f"the monitoring state cannot be read: {error}") from error
-
-    @classmethod
-    def _from_dict(cls, document: Mapping[str, Any]) -> Self:
-        if document["state_version"] != STATE_VERSION:
-            raise ValueError(f"the monitoring state has the form {document['state_version']}, not {STATE_VERSION}")
-        opened = document["open"]
-        return cls(
-            version=document["version"],
-            checked_at=_read(document["checked_at"]),
-            seen=document["seen"],
-            open=traffic_from_dict(opened) if opened else None,
-            open_begin=_read(document["open_begin"]),
-            open_end=_read(document["open_end"]),
-            windows=[WindowRecord(**_with_moments(record)) for record in document["windows"]],
-            skewed=document["skewed"],
-            usual={key: Usual.from_dict(one) for key, one in document.get("usual", {}).items()},
-            first_answers=_answers(document["first_answers"]),
-            segments=[Segment(**_with_moments(record)) for record in document["segments"]],
-            quality=[
-                QualityRecord(**_with_moments(record) | {"segments": tuple(record["segments"])})
-                for record in document["quality"]
-            ],
-            pending_feedback=document["pending_feedback"],
-            inputs=[Finding.from_dict(finding) for finding in document["inputs"]],
-            last_row_at=_read(document["last_row_at"]),
-            book=Watchbook.from_dict(document["book"]),
-            outbox=[Alert(**_with_moments(alert)) for alert in document["outbox"]],
-            findings={name: [Finding.from_dict(one) for one in found] for name, found in document["findings"].items()},
-            history=document["history"],
-            pictures=document.get("pictures", []),
+    def begin_version(self, version: int) -> "MonitoringState":
+        """Return the state at the begin of another version; incidents go on until its own windows are quiet."""
+        return MonitoringState(
+            version=version,
+            checked_at=self.checked_at,
+            last_row_at=self.last_row_at,
+            seen=self.seen,
+            traffic=self.traffic.begin_version(),
+            incidents=self.incidents,
+            outbox=self.outbox,
         )
 
+    def pack(self) -> bytes:
+        """Return the stored document."""
+        return gzip.compress(self.write(indent=False), mtime=0)
 
-def traffic_to_dict(traffic: Traffic) -> dict[str, Any]:
-    """Return a window's sketches as plain JSON."""
-    answers = traffic.answers.to_dict() if traffic.answers is not None else None
-    return {"features": traffic.features.to_dict(), "answers": answers}
-
-
-def traffic_from_dict(document: Mapping[str, Any]) -> Traffic:
-    """Read what :func:`traffic_to_dict` wrote."""
-    return Traffic(TableSketch.from_dict(document["features"]), _answers(document["answers"]))
-
-
-def _answers(document: Mapping[str, Any] | None) -> AnswerSketch | ColumnSketch | None:
-    if document is None:
-        return None
-    return AnswerSketch.from_dict(document) if "decided" in document else ValueSketch.from_dict(document)
+    @classmethod
+    def unpack(cls, body: bytes) -> Self:
+        """Read what :meth:`pack` wrote; raises ``ArtifactIntegrityError`` for anything else."""
+        try:
+            return cls.read(gzip.decompress(body))
+        except (OSError, EOFError) as error:
+            raise ArtifactIntegrityError(f"the monitoring state cannot be read: {error}") from error
 
 
-def _written(moment: datetime | None) -> str | None:
-    return moment.isoformat() if moment else None
+def load_state(model: str, store: ObjectStore) -> tuple[MonitoringState, str | None]:
+    """Return the state and its entity tag.
+
+    An unreadable state (of a later release) starts empty, so that it does not block the monitor for ever.
+    """
+    try:
+        body, etag = store.get_with_etag(monitoring_key(model, STATE_NAME))
+    except ArtifactNotFoundError:
+        return MonitoringState(), None
+    try:
+        return MonitoringState.unpack(body), etag
+    except ArtifactIntegrityError:
+        return MonitoringState(), etag
 
 
-def _read(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
-
-
-def _record_to_dict(record: WindowRecord | Segment | QualityRecord | Alert) -> dict[str, Any]:
-    names = record.__dataclass_fields__
-    values = {name: getattr(record, name) for name in names}
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}
-
-
-def _with_moments(document: Mapping[str, Any]) -> dict[str, Any]:
-    moments = {
-        name: datetime.fromisoformat(document[name]) for name in ("begin", "end", "occurred_at") if name in document
-    }
-    return dict(document) | moments
+def save_state(model: str, store: ObjectStore, state: MonitoringState, etag: str | None) -> bool:
+    """Write the state if nobody else changed it since; return whether it was written."""
+    return store.put_if_unchanged(monitoring_key(model, STATE_NAME), state.pack(), etag, GZIP)

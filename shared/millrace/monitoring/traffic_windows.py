@@ -1,175 +1,198 @@
-"""Windows of traffic: filled as rows come, judged once they hold enough of them."""
+"""Windows of traffic: filled by each run, closed once they hold enough rows."""
 
 import gzip
-import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from millrace.captures.window import CapturedWindow
 from millrace.errors import ArtifactNotFoundError
-from millrace.histograms.predictions import AnswerSketch, Traffic, ValueSketch
-from millrace.histograms.tables import ColumnSketch, sketch_rows
+from millrace.histograms.predictions import AnyPredictions, PredictionHistogram, Traffic, ValueHistogram
+from millrace.histograms.tables import Reference, count_in_bins
 from millrace.layout import monitoring_key
-from millrace.monitoring.baselines import Background
 from millrace.monitoring.chart_data import draw_columns, effects_of
-from millrace.monitoring.findings import Finding
-from millrace.monitoring.judging import INPUT_VERDICTS, judge_traffic
-from millrace.monitoring.run import Run
-from millrace.monitoring.seasons import Seasons, find_seasons, learn_usual
-from millrace.monitoring.segments import SegmentRows, extract_rows, store_segment
-from millrace.monitoring.state import WindowRecord, traffic_from_dict, traffic_to_dict
+from millrace.monitoring.context import Baselines, MonitorContext
+from millrace.monitoring.new_captures import IngestCounts
+from millrace.monitoring.rules import evaluate_traffic, input_findings, range_scope, rows_needed
+from millrace.monitoring.seasonality import SeasonalBaselines, find_seasonal_windows, learn_ranges
+from millrace.monitoring.segments import SegmentRows, extract_rows, load_rows, store_segment, time_span
+from millrace.monitoring.state import (
+    GZIP,
+    MAX_HISTORY,
+    MAX_SEGMENTS,
+    MAX_WINDOWS,
+    OpenWindow,
+    Segment,
+    TrafficHistory,
+    WindowRecord,
+    WindowSummary,
+)
+from millrace.monitoring.window_findings import Evaluation, WindowFinding
 from millrace.ports import ObjectStore
 
 
-def take_batch(run: Run, batch: CapturedWindow, name: str, known_versions: set[int]) -> int:
-    """Add captured rows to the open window, and keep their answers; return how many were the watched version's."""
-    fresh = ~_read_before(run, batch)
-    run.notes.read.duplicates += int(np.count_nonzero(~fresh))
-    watched = fresh & (batch.versions == run.watched.version)
-    _count_versions(run, batch.versions[fresh & ~watched], known_versions)
-    rows = int(np.count_nonzero(watched))
+@dataclass(frozen=True, slots=True)
+class IngestedTraffic:
+    """The open window and the segments with the captured rows of a run, and the time of the last row."""
+
+    open: OpenWindow | None
+    segments: tuple[Segment, ...]
+    last_row_at: datetime | None
+
+
+def ingest_traffic(
+    context: MonitorContext,
+    before: IngestedTraffic,
+    batches: Iterable[CapturedWindow],
+    known_versions: set[int],
+    counts: IngestCounts,
+) -> IngestedTraffic:
+    """Add captured rows to the open window, and store their predictions as segments."""
+    ingested = before
+    for number, batch in enumerate(batches):
+        name = f"{context.token}-{number}"
+        ingested = _ingest_batch(context, ingested, batch, name=name, known_versions=known_versions, counts=counts)
+    return ingested
+
+
+def _ingest_batch(
+    context: MonitorContext,
+    before: IngestedTraffic,
+    batch: CapturedWindow,
+    *,
+    name: str,
+    known_versions: set[int],
+    counts: IngestCounts,
+) -> IngestedTraffic:
+    fresh = ~_read_before(context.store, before.segments, batch)
+    counts.read.duplicates += int(np.count_nonzero(~fresh))
+    chosen = fresh & (batch.versions == context.version)
+    for version, rows in Counter(batch.versions[fresh & ~chosen].tolist()).items():
+        others = counts.other_versions if version in known_versions else counts.unknown_versions
+        others[version] = others.get(version, 0) + rows
+    rows = int(np.count_nonzero(chosen))
     if not rows:
-        return 0
-    state = run.state
-    moments = np.minimum(batch.predicted_at[watched], np.datetime64(run.now.astimezone(UTC).replace(tzinfo=None), "us"))
-    begin, end = (_aware(moment) for moment in (moments.min(), moments.max()))
-    state.last_row_at = max(state.last_row_at or end, end)
-    answered = extract_rows(batch, watched, run.watched.schema, run.spec.sensitive_groups, run.notes)
-    if len(answered):
-        state.segments.append(store_segment(run.store, run.model, name, answered))
-    subject = run.watched.subject
-    if subject is None:
-        return rows
-    columns = {key: values[watched] for key, values in batch.typed_features(run.watched.schema).items()}
-    traffic = Traffic(
-        sketch_rows(columns, rows, subject.reference.cells, subject.reference.plan), _sketch_answers(run, answered)
-    )
-    if state.open is None:
-        state.open, state.open_begin, state.open_end = traffic, begin, end
-    else:
-        state.open.add(traffic)
-        state.open_begin, state.open_end = min(state.open_begin or begin, begin), max(state.open_end or end, end)
-    return rows
+        return before
+    now = np.datetime64(context.now.astimezone(UTC).replace(tzinfo=None), "us")
+    begin, end = time_span(np.minimum(batch.predicted_at[chosen], now))
+    predicted = extract_rows(batch, chosen, context.schema, context.spec.sensitive_groups)
+    counts.monitored_rows += rows
+    counts.unanswered += rows - len(predicted)
+    segments, window = before.segments, before.open
+    if len(predicted):
+        segments = (*segments, store_segment(context.store, context.model, name, predicted))[-MAX_SEGMENTS:]
+    if context.monitored is not None:
+        reference = context.monitored.reference
+        columns = {key: values[chosen] for key, values in batch.typed_features(context.schema).items()}
+        features = count_in_bins(columns, rows, reference.bins, reference.plan)
+        traffic = Traffic(features=features, predictions=_count_predictions(predicted, context, reference))
+        window = _extend(window, OpenWindow(traffic=traffic, begin=begin, end=end))
+    return IngestedTraffic(window, segments, max(before.last_row_at or end, end))
 
 
-def _read_before(run: Run, batch: CapturedWindow) -> npt.NDArray[np.bool_]:
-    """Tell which rows were read in an earlier run, from another object."""
+def _extend(window: OpenWindow | None, more: OpenWindow) -> OpenWindow:
+    if window is None:
+        return more
+    begin, end = min(window.begin, more.begin), max(window.end, more.end)
+    return OpenWindow(traffic=window.traffic + more.traffic, begin=begin, end=end)
+
+
+def _read_before(store: ObjectStore, segments: Iterable[Segment], batch: CapturedWindow) -> npt.NDArray[np.bool_]:
+    """Return the mask of rows that an earlier run read, from another object."""
     if not len(batch):
         return np.zeros(0, dtype=np.bool_)
-    earliest = _aware(batch.predicted_at.min())
+    earliest, _ = time_span(batch.predicted_at)
     known: set[str] = set()
-    for segment in run.state.segments:
-        if segment.end < earliest:
-            continue
-        try:
-            known.update(SegmentRows.from_bytes(run.store.get(segment.key)).prediction_ids.tolist())
-        except ArtifactNotFoundError:
-            continue
+    for segment in segments:
+        if segment.end >= earliest and (rows := load_rows(store, segment)) is not None:
+            known.update(rows.prediction_ids.tolist())
     return np.fromiter((name in known for name in batch.prediction_ids.tolist()), dtype=np.bool_, count=len(batch))
 
 
-def _count_versions(run: Run, versions: npt.NDArray[np.int64], known_versions: set[int]) -> None:
-    for version, count in Counter(versions.tolist()).items():
-        told = run.notes.other_versions if version in known_versions else run.notes.unknown_versions
-        told[version] = told.get(version, 0) + count
-
-
-def _sketch_answers(run: Run, rows: SegmentRows) -> AnswerSketch | ColumnSketch | None:
-    subject = run.watched.subject
+def _count_predictions(rows: SegmentRows, context: MonitorContext, reference: Reference) -> AnyPredictions | None:
     if not len(rows):
         return None
-    if run.watched.schema.classes:
-        return AnswerSketch.of(rows.answers())
-    target = subject.reference.target if subject else None
-    if target is None:
+    if context.schema.classes:
+        return PredictionHistogram.count(rows.predictions())
+    if reference.target is None:
         return None
     groups = {name: values.tolist() for name, values in rows.groups.items()}
-    return ValueSketch.of(rows.values.astype(np.float64), target, groups)
+    return ValueHistogram.count(rows.values.astype(np.float64), reference.target, groups)
 
 
-def judge_open_window(run: Run) -> int:
-    """Judge the open window once it is full or old; return how many were judged."""
-    state, subject = run.state, run.watched.subject
-    if subject is None:
-        if run.watched.obstacle and state.last_row_at is not None:
-            nothing = Finding("feature_drift", "every feature", "unknown", run.watched.obstacle)
-            run.advance("traffic", [nothing], run.now)
-        return 0
-    opened, needed = state.open, run.spec.monitoring.rows_needed
-    if opened is None or state.open_begin is None or state.open_end is None:
-        return 0
-    old = run.now - state.open_begin >= timedelta(hours=run.spec.monitoring.max_window_hours)
-    if opened.features.rows < needed and not old:
-        return 0
-    first = not any(record.rows >= needed for record in state.windows)
-    background = Background(
-        previous=_last_quiet(run),
-        seasons=_seasons(run, opened),
-        usual=state.usual,
-        now=run.now,
-        skewed=state.skewed,
-        first=first,
-        answers=state.first_answers,
+def close_traffic_window(context: MonitorContext, history: TrafficHistory) -> tuple[TrafficHistory, Evaluation | None]:
+    """Close and evaluate the open window once it is full or old."""
+    window, monitored, spec = history.open, context.monitored, context.spec.monitoring
+    if window is None or monitored is None:
+        return history, None
+    needed = rows_needed(spec)
+    full = window.traffic.features.rows >= needed
+    if not full and context.now - window.begin < timedelta(hours=spec.max_window_hours):
+        return history, None
+    baselines = _find_baselines(context, history, window, needed)
+    findings = evaluate_traffic(window.traffic, monitored, spec, baselines)
+    key = monitoring_key(context.model, f"windows/{window.end:%Y%m%dT%H%M%S}-{context.token}.json.gz")
+    context.store.put(key, gzip.compress(window.traffic.write(indent=False), mtime=0), GZIP)
+    closed = _add_window(history, window, findings, key, full=full, first=baselines.first)
+    breaches = sorted({finding.key for finding in findings if finding.status == "breach"})
+    summary = WindowSummary(
+        begin=window.begin,
+        end=window.end,
+        version=context.version,
+        rows=window.traffic.features.rows,
+        breaches=breaches,
+        effects=effects_of(findings),
     )
-    findings = judge_traffic(opened, subject, run.spec.monitoring, background)
-    _remember(run, opened, findings, full=opened.features.rows >= needed, first=first)
-    run.advance("traffic", findings, state.windows[-1].begin)
-    return 1
-
-
-def _remember(run: Run, traffic: Traffic, findings: Sequence[Finding], *, full: bool, first: bool) -> None:
-    state = run.state
-    begin, end = state.open_begin or run.now, state.open_end or run.now
-    breaching = [finding for finding in findings if finding.status == "breach"]
-    key = monitoring_key(run.model, f"windows/{end:%Y%m%dT%H%M%S}-{run.token}.json.gz")
-    run.store.put(key, gzip.compress(json.dumps(traffic_to_dict(traffic)).encode(), mtime=0), "application/gzip")
-    quiet = full and not breaching
-    state.windows.append(WindowRecord(begin, end, traffic.features.rows, quiet, key))
-    skewed = [finding.subject for finding in breaching if finding.verdict == "skew"]
-    state.usual = learn_usual(state.usual, findings, end)
-    state.skewed = skewed if first else [name for name in state.skewed if name in skewed]
-    if full and state.first_answers is None:
-        state.first_answers = traffic.answers
-    state.inputs = [finding for finding in findings if finding.verdict in INPUT_VERDICTS]
-    state.history.append(
-        {
-            "begin": begin.isoformat(),
-            "end": end.isoformat(),
-            "version": run.watched.version,
-            "rows": traffic.features.rows,
-            "breaches": sorted({finding.key for finding in breaching}),
-            "effects": effects_of(findings),
-        }
+    closed = replace(
+        closed,
+        summaries=(*history.summaries, summary)[-MAX_HISTORY:],
+        charts=draw_columns(window.traffic, monitored, findings),
     )
-    state.pictures = draw_columns(traffic, run.watched.subject, findings) if run.watched.subject else []
-    state.open = state.open_begin = state.open_end = None
+    return closed, Evaluation("traffic", window.begin, tuple(findings))
 
 
-def _last_quiet(run: Run) -> Traffic | None:
-    record = next((record for record in reversed(run.state.windows) if record.quiet), None)
-    return _load(run.store, record) if record else None
+def _add_window(
+    history: TrafficHistory, window: OpenWindow, findings: list[WindowFinding], key: str, *, full: bool, first: bool
+) -> TrafficHistory:
+    breaches = [finding for finding in findings if finding.status == "breach"]
+    quiet = full and not breaches
+    record = WindowRecord(begin=window.begin, end=window.end, rows=window.traffic.features.rows, quiet=quiet, key=key)
+    skewed = [finding.subject for finding in breaches if finding.verdict == "skew"]
+    scoped = ((range_scope(finding), finding) for finding in findings)
+    return replace(
+        history,
+        open=None,
+        windows=(*history.windows, record)[-MAX_WINDOWS:],
+        skewed=tuple(skewed if first else (name for name in history.skewed if name in skewed)),
+        daily_ranges=learn_ranges(history.daily_ranges, scoped, window.end),
+        first_predictions=history.first_predictions or (window.traffic.predictions if full else None),
+        inputs=input_findings(findings),
+    )
 
 
-def _seasons(run: Run, opened: Traffic) -> Seasons | None:
-    state = run.state
-    if state.open_begin is None or state.open_end is None:
-        return None
-    found = find_seasons(state.windows, state.open_begin, state.open_end)
-    if not found:
-        return None
-    return Seasons(found, lambda record: _load(run.store, record), lambda: traffic_from_dict(traffic_to_dict(opened)))
+def _find_baselines(context: MonitorContext, history: TrafficHistory, window: OpenWindow, needed: int) -> Baselines:
+    quiet = next((record for record in reversed(history.windows) if record.quiet), None)
+    like = find_seasonal_windows(history.windows, window.begin, window.end)
+    return Baselines(
+        previous=_load_window(context.store, quiet) if quiet else None,
+        seasonal=SeasonalBaselines(like, lambda record: _load_window(context.store, record), window.traffic)
+        if like
+        else None,
+        daily_ranges=history.daily_ranges,
+        now=context.now,
+        skewed=history.skewed,
+        first=not any(record.rows >= needed for record in history.windows),
+        predictions=history.first_predictions,
+    )
 
 
-def _load(store: ObjectStore, record: WindowRecord) -> Traffic | None:
+def _load_window(store: ObjectStore, record: WindowRecord) -> Traffic | None:
     try:
-        return traffic_from_dict(json.loads(gzip.decompress(store.get(record.key))))
+        return Traffic.read(gzip.decompress(store.get(record.key)))
     except ArtifactNotFoundError:
         return None
-
-
-def _aware(moment: np.datetime64) -> datetime:
-    return datetime.fromtimestamp(moment.astype("datetime64[us]").astype(np.int64) / 1e6, UTC)

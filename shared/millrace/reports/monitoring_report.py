@@ -12,21 +12,6 @@ from millrace.reports.render import render
 
 Document = Mapping[str, Any]
 
-VERDICT_LABELS = {
-    "data_quality": "Data quality",
-    "skew": "Training/serving skew",
-    "feature_drift": "Feature drift",
-    "feature_change": "Change since the previous window",
-    "dependence": "Dependence between features",
-    "prediction_drift": "Prediction drift",
-    "calibration": "Calibration",
-    "live_quality": "Live quality",
-    "estimated_quality": "Estimated quality",
-    "concept_drift": "Concept drift",
-    "bias": "Bias",
-    "staleness": "Staleness",
-    "serving_health": "Serving health",
-}
 #: Text and tone of each status, the most urgent first.
 STATUSES = {
     "alarm": ("alarm", "bad"),
@@ -56,6 +41,7 @@ def render_monitoring_report(document: Document) -> str:
     str
         The same document gives the same page.
     """
+    labels = {one["verdict"]: one["label"] for one in document["verdicts"] if "label" in one}
     incidents = sorted(document["incidents"], key=lambda one: (one["resolved_at"] is not None, one["since"]))
     return render(
         "monitoring_report.html",
@@ -66,7 +52,7 @@ def render_monitoring_report(document: Document) -> str:
         open_incidents=[incident for incident in incidents if incident["resolved_at"] is None],
         panels=[chart_panel(data, document["windows"]) for data in document.get("pictures") or ()],
         timeline=quality_timeline(document["quality"]),
-        labels=VERDICT_LABELS,
+        label_of=lambda verdict: labels.get(verdict) or verdict.replace("_", " ").capitalize(),
         statuses=STATUSES,
     )
 

@@ -1,4 +1,4 @@
-"""What is watched of a model in production, and when somebody is told."""
+"""Monitoring section of a model's spec: thresholds, minimum samples and persistence of each verdict."""
 
 from typing import Literal, Self
 
@@ -8,19 +8,18 @@ from millrace.spec.base import ScheduleExpression, SpecPart, TimeZone
 from millrace.spec.data import MODERATE_SHIFT
 
 
-class Watch(SpecPart):
-    """One verdict: what it takes to say that something changed.
+class MonitorRule(SpecPart):
+    """Rule of one verdict.
 
     Parameters
     ----------
     enabled : bool, default=True
-        Whether it is watched at all.
     threshold : float
-        Least size of a change that matters, in the verdict's own unit.
+        Least relevant size of a change, in the verdict's own unit.
     min_rows : int
-        Rows (outcomes, for verdicts on quality) below which nothing is said.
+        Rows (outcomes, for verdicts on quality) below which the verdict is unknown.
     breaches, windows : int, default=2 and 3
-        Windows past the threshold, among how many, before somebody is told.
+        Windows past the threshold, among how many, that raise an alarm.
     """
 
     enabled: bool = True
@@ -36,35 +35,35 @@ class Watch(SpecPart):
         return self
 
 
-class DataQualityWatch(Watch):
-    """Missing values, values out of range, unknown categories, refused requests.
+class DataQualityRule(MonitorRule):
+    """Rule for missing values, values out of range and unseen categories.
 
     Parameters
     ----------
     threshold : float, default=0.05
-        By how much the share of the rows may grow beyond training's.
+        Growth of the share of rows beyond training's.
     """
 
     threshold: float = Field(default=0.05, gt=0.0, le=1.0)
 
 
-class DriftWatch(Watch):
-    """Values distributed otherwise.
+class DriftRule(MonitorRule):
+    """Rule for changed distributions.
 
     Parameters
     ----------
     measure : {'psi', 'jensen_shannon', 'kolmogorov_smirnov', 'wasserstein'}, default='psi'
-        What the threshold is in. Words have no order: for them the last two are read as Cramér's V.
+        Unit of the threshold. Categories have no order: for them the last two are read as Cramér's V.
     threshold : float, default=0.1
-        Beyond what sampling alone is expected to give.
+        Beyond the distance that sampling alone is expected to give.
     """
 
     measure: Literal["psi", "jensen_shannon", "kolmogorov_smirnov", "wasserstein"] = "psi"
     threshold: float = Field(default=MODERATE_SHIFT, gt=0.0)
 
 
-class DependenceWatch(Watch):
-    """Features that no longer go together as they did.
+class DependenceRule(MonitorRule):
+    """Rule for changed correlations of features.
 
     Parameters
     ----------
@@ -75,8 +74,8 @@ class DependenceWatch(Watch):
     threshold: float = Field(default=0.2, gt=0.0, le=2.0)
 
 
-class CalibrationWatch(Watch):
-    """Probabilities that are not the frequencies.
+class CalibrationRule(MonitorRule):
+    """Rule for probabilities that differ from the observed frequencies.
 
     Parameters
     ----------
@@ -88,20 +87,20 @@ class CalibrationWatch(Watch):
     min_rows: int = Field(default=100, ge=1)
 
 
-class QualityWatch(Watch):
-    """A metric worse than on the holdout.
+class QualityRule(MonitorRule):
+    """Rule for a metric that is worse than on the holdout.
 
     Parameters
     ----------
     metric : str or None, default=None
-        None takes the spec's primary metric, and where live rows cannot give that, the first that they can.
+        None takes the spec's primary metric, or the first one that live rows can give.
     threshold : float, default=0.05
-        By how much a share or an area may fall.
+        Drop of a share or an area.
     relative_threshold : float, default=0.2
-        By what share of itself a loss or an error may grow.
+        Growth of a loss or an error, as a share of itself.
     settle_hours : int, default=24
-        Hours after which a prediction counts as settled however many outcomes are still to come; it settles sooner
-        once as many have arrived as usually do.
+        Hours after which a prediction is evaluated without waiting for more outcomes; it is evaluated sooner once as
+        many have arrived as usual.
     """
 
     metric: str | None = None
@@ -111,16 +110,16 @@ class QualityWatch(Watch):
     settle_hours: int = Field(default=24, ge=0, le=24 * 90)
 
 
-class BiasWatch(Watch):
-    """Groups that are treated less alike than on the holdout.
+class BiasRule(MonitorRule):
+    """Rule for gaps between groups that are wider than on the holdout.
 
     Parameters
     ----------
     threshold : float, default=0.1
-        By how much the gap between two groups' shares may grow.
+        Growth of the gap between two groups' shares.
     threshold_in_deviations : float, default=0.2
-        For regression, by how much the gap between two groups' means may grow: of predicted values in deviations of the
-        target, of errors in deviations of the errors on the holdout.
+        For regression, growth of the gap between two groups' means: of predicted values in deviations of the target, of
+        errors in deviations of the errors on the holdout.
     min_rows : int, default=100
         In each group.
     """
@@ -130,17 +129,16 @@ class BiasWatch(Watch):
     min_rows: int = Field(default=100, ge=1)
 
 
-class StalenessWatch(SpecPart):
-    """A model, or data, that has grown old; traffic that has stopped.
+class StalenessRule(SpecPart):
+    """Rule for the age of the model and its data, and for traffic that has stopped.
 
     Parameters
     ----------
     enabled : bool, default=True
-        Whether it is watched at all.
     max_model_age_days, max_data_age_days : float or None, default=180
-        None never grows old.
+        None sets no limit.
     silent_hours : float or None, default=24
-        Hours without traffic, where by the past week's rate twenty requests at least were due; None never minds.
+        Hours without traffic, when at least twenty requests were due by the past week's rate; None sets no limit.
     """
 
     enabled: bool = True
@@ -149,19 +147,19 @@ class StalenessWatch(SpecPart):
     silent_hours: float | None = Field(default=24.0, gt=0.0)
 
 
-class ServingWatch(Watch):
-    """Answers that are late or do not come.
+class ServingHealthRule(MonitorRule):
+    """Rule for errors, latency, cold starts and refused rows.
 
     Parameters
     ----------
     threshold : float, default=0.01
-        Share of requests that may end in an error of ours.
+        Share of requests that may end in a server error.
     max_latency_ms : float or None, default=1000
-        That nineteen of twenty requests stay below; None never minds.
+        Limit of the 95th percentile; None sets no limit.
     max_cold_start_share : float or None, default=0.3
-        Share of requests that may wait for a new execution environment; None never minds.
+        Share of requests that may wait for a new execution environment; None sets no limit.
     max_refused_share : float or None, default=0.2
-        Share of the rows asked about that may be refused for what is in them.
+        Share of rows that may be refused as invalid; None sets no limit.
     """
 
     threshold: float = Field(default=0.01, gt=0.0, le=1.0)
@@ -172,30 +170,27 @@ class ServingWatch(Watch):
 
 
 class MonitoringSpec(SpecPart):
-    """What is watched of a model in production.
+    """Monitoring of a model in production; :mod:`millrace.monitoring.rules` describes each verdict.
 
     Parameters
     ----------
     enabled : bool, default=True
-        Whether the model is monitored.
     schedule : str or None, default=None
-        Of EventBridge Scheduler, for this model alone; None leaves it to the stack's own schedule.
+        Expression of EventBridge Scheduler for this model alone; None uses the stack's schedule.
     time_zone : str, default='UTC'
-        In which the schedule's cron or at expression is meant.
+        Of the schedule's cron or at expression.
     max_window_hours : int, default=24
-        A window ends with as many rows as the verdicts need, or after so long.
+        A window closes with as many rows as the verdicts need, or after so many hours.
     false_discovery_rate : float, default=0.001
         Share of a window's breaches that may be due to chance, over all features together.
     seasonality : {'auto', 'off'}, default='auto'
-        Whether a change counts only when the same hours of earlier days, or weekdays, do not explain it.
+        ``auto`` suppresses changes that the same hours of earlier days, or weekdays, explain.
     windows_to_resolve : int, default=2
-        Quiet windows in a row that end an incident.
+        Quiet windows in a row that resolve an incident.
     cooldown_hours : float, default=24
-        Hours after an incident's end in which the same one opens again without a new alert.
-    data_quality, skew, feature_drift, feature_change, dependence, prediction_drift, calibration, live_quality : Watch
-        See each.
-    estimated_quality, concept_drift, bias, staleness, serving_health : Watch
-        See each.
+        Hours after an incident's end in which it reopens without a new alert.
+    data_quality, skew, feature_drift, feature_change, dependence, prediction_drift, calibration : MonitorRule
+    live_quality, estimated_quality, concept_drift, bias, staleness, serving_health : MonitorRule
     """
 
     enabled: bool = True
@@ -206,29 +201,16 @@ class MonitoringSpec(SpecPart):
     seasonality: Literal["auto", "off"] = "auto"
     windows_to_resolve: int = Field(default=2, ge=1, le=24)
     cooldown_hours: float = Field(default=24.0, ge=0.0)
-    data_quality: DataQualityWatch = DataQualityWatch()
-    skew: DriftWatch = DriftWatch()
-    feature_drift: DriftWatch = DriftWatch()
-    feature_change: DriftWatch = DriftWatch(threshold=0.2)
-    dependence: DependenceWatch = DependenceWatch()
-    prediction_drift: DriftWatch = DriftWatch()
-    calibration: CalibrationWatch = CalibrationWatch()
-    live_quality: QualityWatch = QualityWatch()
-    estimated_quality: QualityWatch = QualityWatch(min_rows=200)
-    concept_drift: QualityWatch = QualityWatch()
-    bias: BiasWatch = BiasWatch()
-    staleness: StalenessWatch = StalenessWatch()
-    serving_health: ServingWatch = ServingWatch()
-
-    @property
-    def rows_needed(self) -> int:
-        """Rows that end a window: as many as the most demanding verdict on rows needs."""
-        watches: tuple[Watch, ...] = (
-            self.data_quality,
-            self.skew,
-            self.feature_drift,
-            self.feature_change,
-            self.dependence,
-            self.prediction_drift,
-        )
-        return max((watch.min_rows for watch in watches if watch.enabled), default=1)
+    data_quality: DataQualityRule = DataQualityRule()
+    skew: DriftRule = DriftRule()
+    feature_drift: DriftRule = DriftRule()
+    feature_change: DriftRule = DriftRule(threshold=0.2)
+    dependence: DependenceRule = DependenceRule()
+    prediction_drift: DriftRule = DriftRule()
+    calibration: CalibrationRule = CalibrationRule()
+    live_quality: QualityRule = QualityRule()
+    estimated_quality: QualityRule = QualityRule(min_rows=200)
+    concept_drift: QualityRule = QualityRule()
+    bias: BiasRule = BiasRule()
+    staleness: StalenessRule = StalenessRule()
+    serving_health: ServingHealthRule = ServingHealthRule()

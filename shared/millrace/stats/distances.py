@@ -1,4 +1,4 @@
-"""How far two distributions over the same cells are apart: effect sizes, and how likely chance alone is.
+"""Distances between two distributions over the same bins, with their p-values; tests of many hypotheses.
 
 All take counts. ``p`` and ``q`` below are the shares of the first (reference) and the second (present) distribution.
 """
@@ -65,10 +65,10 @@ def _away_from_zero(value: float) -> float:
 
 
 def kolmogorov_tail(distance: float, first_rows: float, second_rows: float) -> float:
-    """Return how likely two samples of one distribution are at least so far apart, by Kolmogorov's limit.
+    """Return the p-value of the Kolmogorov-Smirnov distance between two samples, by Kolmogorov's limit.
 
-    With Stephens' correction for small samples (Stephens 1970, *J. R. Stat. Soc. B* 32: 115-122). On cells rather than
-    raw values the distance can only be too small, so the probability errs towards "nothing changed".
+    With Stephens' correction for small samples (Stephens 1970, *J. R. Stat. Soc. B* 32: 115-122). On bins rather than
+    raw values the distance can only be too small, so the p-value can only be too large.
     """
     if distance <= 0.0 or min(first_rows, second_rows) <= 0:
         return 1.0
@@ -87,20 +87,20 @@ def kolmogorov_tail(distance: float, first_rows: float, second_rows: float) -> f
 
 Counts = npt.NDArray[np.float64]
 
-#: Rows that an empty cell counts as, so that no logarithm is infinite.
+#: Rows that an empty bin counts as, so that no logarithm is infinite.
 PSEUDO_COUNT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """A distance, and what it would be if nothing had changed.
+    """A distance between two samples.
 
     Parameters
     ----------
     value : float
-        As the literature defines it.
+        By its usual definition.
     excess : float
-        What is left of it after what sampling alone is expected to give; never below 0.
+        Less the distance that sampling alone is expected to give; never below 0.
     p_value : float
         Probability of so large a distance between samples of one distribution.
     """
@@ -120,8 +120,8 @@ def population_stability_index(reference: Counts, present: Counts) -> Distance:
     """Return the population stability index, sum of ``(p - q) ln(p / q)``.
 
     Siddiqi 2006, *Credit Risk Scorecards*, p. 136. Without any change it is distributed as ``(1/n + 1/m)`` times
-    chi-square with one degree less than there are cells (Yurdakul 2018, *Statistical properties of the population
-    stability index*, Western Michigan University), so its expectation is ``(k - 1)(1/n + 1/m)``: 0.05 for ten cells
+    chi-square with one degree less than there are bins (Yurdakul 2018, *Statistical properties of the population
+    stability index*, Western Michigan University), so its expectation is ``(k - 1)(1/n + 1/m)``: 0.05 for ten bins
     and 200 rows.
     """
     used = (reference + present) > 0
@@ -132,9 +132,9 @@ def population_stability_index(reference: Counts, present: Counts) -> Distance:
     p, q = shares(np.maximum(first, PSEUDO_COUNT)), shares(np.maximum(second, PSEUDO_COUNT))
     index = float(np.sum((p - q) * np.log(p / q)))
     noise, degrees = 1.0 / n + 1.0 / m, len(first) - 1
-    # Where a cell is nearly empty the limit above is too optimistic; Pearson's statistic is the sounder judge there.
-    likelihood = max(chi_square_tail(index / noise, degrees), chi_square(reference, present).p_value)
-    return Distance(index, max(0.0, index - degrees * noise), likelihood)
+    # Where a bin is nearly empty the limit above is too optimistic; Pearson's statistic is the sounder one there.
+    p_value = max(chi_square_tail(index / noise, degrees), chi_square(reference, present).p_value)
+    return Distance(index, max(0.0, index - degrees * noise), p_value)
 
 
 def jensen_shannon_distance(reference: Counts, present: Counts) -> Distance:
@@ -161,9 +161,9 @@ def _relative_entropy(p: Counts, q: Counts) -> float:
 
 
 def kolmogorov_smirnov(reference: Counts, present: Counts) -> Distance:
-    """Return the greatest difference of two cumulative distributions over ordered cells.
+    """Return the greatest difference of two cumulative distributions over ordered bins.
 
-    Kolmogorov 1933; Smirnov 1939. Cells hide differences inside a cell: the distance is at most one cell's share
+    Kolmogorov 1933; Smirnov 1939. Bins hide differences inside a bin: the distance is at most one bin's share
     smaller than that of the raw values, and never larger. Its expectation without change is ``0.8687 / sqrt(nm / (n +
     m))`` (mean of Kolmogorov's distribution, ``sqrt(pi / 2) ln 2``).
     """
@@ -178,15 +178,15 @@ def kolmogorov_smirnov(reference: Counts, present: Counts) -> Distance:
 def wasserstein(
     reference: Counts, present: Counts, reference_values: Counts, present_values: Counts, scale: float
 ) -> Distance:
-    """Return the first Wasserstein distance over ordered cells, in units of ``scale``.
+    """Return the first Wasserstein distance over ordered bins, in units of ``scale``.
 
     The area between the two cumulative distributions (Vallender 1974, *Theory of Probability and Its Applications* 18:
-    784-786), each cell's rows standing at their mean.
+    784-786), each bin's rows at their mean.
 
     Parameters
     ----------
-    reference_values, present_values : array of shape (n_cells,)
-        Mean value of the rows in each cell; not read where there are none.
+    reference_values, present_values : array of shape (n_bins,)
+        Mean value of the rows in each bin; not read where there are none.
     scale : float
         The reference's standard deviation, so that columns can be compared; 0 counts as 1.
 
@@ -214,13 +214,13 @@ def wasserstein(
 
 
 def chi_square(reference: Counts, present: Counts) -> Distance:
-    """Return Cramér's V of two distributions over the same cells, with the p-value of Pearson's chi-square test.
+    """Return Cramér's V of two distributions over the same bins, with the p-value of Pearson's chi-square test.
 
     Pearson 1900; Cramér 1946, *Mathematical Methods of Statistics*, p. 282; ``excess`` is corrected for bias after
-    Bergsma 2013, *Journal of the Korean Statistical Society* 42: 323-328. Cells that are expected to hold fewer than
+    Bergsma 2013, *Journal of the Korean Statistical Society* 42: 323-328. Bins that are expected to hold fewer than
     five rows on a side are taken together (Cochran 1954, *Biometrics* 10: 417-451).
     """
-    table = _without_sparse_cells(np.stack([reference, present]).astype(np.float64))
+    table = _merge_sparse_bins(np.stack([reference, present]).astype(np.float64))
     total, rows = table.sum(), table.sum(axis=1)
     if table.shape[1] <= 1 or rows.min() <= 0:
         return Distance(0.0, 0.0, 1.0)
@@ -231,7 +231,7 @@ def chi_square(reference: Counts, present: Counts) -> Distance:
     return Distance(float(np.sqrt(statistic / total)), float(np.sqrt(excess)), chi_square_tail(statistic, degrees))
 
 
-def _without_sparse_cells(table: Counts, least: float = 5.0) -> Counts:
+def _merge_sparse_bins(table: Counts, least: float = 5.0) -> Counts:
     table = table[:, table.sum(axis=0) > 0]
     if table.shape[1] <= 1:
         return table
@@ -243,11 +243,11 @@ def _without_sparse_cells(table: Counts, least: float = 5.0) -> Counts:
     return np.concatenate([table[:, ~sparse], together], axis=1)
 
 
-def discoveries(p_values: Sequence[float], rate: float) -> list[bool]:
-    """Tell which of many tests found something, keeping the expected share of false finds below ``rate``.
+def benjamini_hochberg(p_values: Sequence[float], rate: float) -> list[bool]:
+    """Return which of many tests are significant, with a false discovery rate below ``rate``.
 
     Benjamini and Hochberg 1995, *J. R. Stat. Soc. B* 57: 289-300. When nothing changed at all, ``rate`` is the
-    probability of any find, however many tests there are.
+    probability of any discovery, however many tests there are.
     """
     if not len(p_values):
         return []

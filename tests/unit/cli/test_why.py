@@ -62,7 +62,7 @@ class TestTimeline:
         event = next(event for event in timeline if event.kind == "DataQualityDegraded")
         assert timeline.index(event) == 1  # after the spec's change, before what was skipped
         assert event.happened == "age is missing in 12% of the rows"
-        assert event.consequences == ["nothing: a model that learnt from faulty data would learn the fault"]
+        assert event.consequences == ["none: retraining on faulty data would not fix it"]
 
     def test_an_incident_whose_cause_is_in_the_ledger_is_not_repeated(self):
         cause_id = finding_cause_id("drift", "churn", "i1", 2)

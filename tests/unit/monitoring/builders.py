@@ -1,8 +1,8 @@
-"""Tables, references and sketches for tests of monitoring."""
+"""Tables, references and histograms for tests of monitoring."""
 
 import numpy as np
 from millrace.data.reference import describe_reference
-from millrace.histograms.tables import Reference, TableSketch, sketch_rows
+from millrace.histograms.tables import Reference, TableHistogram, count_in_bins
 from millrace.schema import Column, TableSchema
 
 CLASSES = ("no", "yes")
@@ -39,8 +39,8 @@ def make_reference(rows=5_000, seed=99, **changes) -> Reference:
     columns = make_columns(rows, seed, **changes)
     columns["city"] = columns["city"].astype(np.str_)
     target = np.random.default_rng(seed).integers(0, 2, rows)
-    return Reference.read(describe_reference(SCHEMA, columns, target), SCHEMA)
+    return Reference.build(describe_reference(SCHEMA, columns, target), SCHEMA)
 
 
-def sketch(reference: Reference, rows=1_000, seed=1, **changes) -> TableSketch:
-    return sketch_rows(make_columns(rows, seed, **changes), rows, reference.cells, reference.plan)
+def make_histogram(reference: Reference, rows=1_000, seed=1, **changes) -> TableHistogram:
+    return count_in_bins(make_columns(rows, seed, **changes), rows, reference.bins, reference.plan)

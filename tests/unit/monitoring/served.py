@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from millrace.captures.records import CapturedRow, FeedbackRecord
 from millrace.data.reference import describe_reference
-from millrace.histograms.outcomes import OutcomeSketch, PredictionProfile
-from millrace.histograms.predictions import Answers, AnswerSketch
+from millrace.histograms.outcomes import OutcomeHistogram, PredictionProfile
+from millrace.histograms.predictions import ClassPredictions, PredictionHistogram
 from millrace.layout import captures_key, feedback_key, version_key
 from millrace.monitoring.monitor import monitor_model
 from millrace.names import CHAMPION
@@ -25,14 +25,14 @@ MODEL = "churn"
 
 
 def chance_of_yes(columns):
-    """What the model says, and what is so: older people say yes."""
+    """Probability of the class ``yes`` in truth and in the model: higher for older people."""
     age = np.nan_to_num(columns["age"], nan=40.0)
     return 1.0 / (1.0 + np.exp(-(age - 40.0) / 8.0))
 
 
-def answers_of(columns):
+def predict(columns):
     chance = chance_of_yes(columns)
-    return Answers((chance >= 0.5).astype(np.int64), np.stack([1 - chance, chance], axis=1))
+    return ClassPredictions((chance >= 0.5).astype(np.int64), np.stack([1 - chance, chance], axis=1))
 
 
 class Served:
@@ -53,26 +53,28 @@ class Served:
         columns = make_columns(4_000, 99, age_shift=age_shift)
         draw = np.random.default_rng(7)
         outcomes = (draw.random(4_000) < chance_of_yes(columns)).astype(np.int64)
-        described = describe_reference(SCHEMA, columns | {"city": columns["city"].astype(np.str_)}, outcomes)
-        answers = answers_of(columns)
-        kept = PredictionProfile(AnswerSketch.of(answers), OutcomeSketch.of(answers, outcomes)).to_dict()
-        documents = {"signature.json": {"schema": SCHEMA.to_dict()}}
-        documents |= {"reference.json": described} if reference else {}
-        documents |= {"prediction_profile.json": kept} if profile else {}
+        reference_document = describe_reference(SCHEMA, columns | {"city": columns["city"].astype(np.str_)}, outcomes)
+        predictions = predict(columns)
+        kept = PredictionProfile(
+            predictions=PredictionHistogram.count(predictions), outcomes=OutcomeHistogram.count(predictions, outcomes)
+        )
+        documents = {"signature.json": json.dumps({"schema": SCHEMA.to_dict()}).encode()}
+        documents |= {"reference.json": reference_document.write()} if reference else {}
+        documents |= {"prediction_profile.json": kept.write()} if profile else {}
         for name, document in documents.items():
-            self.models.put(version_key(MODEL, version, name), json.dumps(document).encode())
+            self.models.put(version_key(MODEL, version, name), document)
 
     def capture(self, hour, rows=400, *, version=1, name="", torn=False, flip=0.0, feedback=False, leave=(), **changes):
         """Rows of one hour, and their outcomes; ``hour`` counts from START."""
         begin = START + timedelta(hours=hour)
         columns = make_columns(rows, 1_000 + int(hour * 7) + rows, **changes)
-        answers = answers_of(columns)
+        predictions = predict(columns)
         draw = np.random.default_rng(int(hour * 13) + 5)
         outcomes = (draw.random(rows) < chance_of_yes(columns)) ^ (draw.random(rows) < flip)
         captured = []
         for row in range(rows):
             features = {key: _plain(values[row]) for key, values in columns.items() if key not in leave}
-            chance = float(answers.probabilities[row, 1])
+            chance = float(predictions.probabilities[row, 1])
             captured.append(
                 CapturedRow(
                     prediction_id=f"p{self.rows + row}-0",
@@ -102,13 +104,13 @@ class Served:
 
     def report(self, prediction_ids, outcomes, hour, name=""):
         """Outcomes, received at ``hour``."""
-        moment = START + timedelta(hours=hour)
+        timestamp = START + timedelta(hours=hour)
         records = [
-            FeedbackRecord(f"f-{identifier}-{outcome}-{hour}", MODEL, identifier, None, outcome, moment, moment)
+            FeedbackRecord(f"f-{identifier}-{outcome}-{hour}", MODEL, identifier, None, outcome, timestamp, timestamp)
             for identifier, outcome in zip(prediction_ids, outcomes, strict=True)
         ]
         body = "\n".join(record.to_line() for record in records).encode()
-        self.data.put(feedback_key(MODEL, moment, name or f"feedback-{hour}"), body)
+        self.data.put(feedback_key(MODEL, timestamp, name or f"feedback-{hour}"), body)
 
     def monitor(self, hour, **more):
         """One run of the monitor at ``hour``."""

@@ -5,29 +5,34 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from millrace.histograms.bins import NumberCells, WordCells, coarse_groups
-from millrace.histograms.outcomes import OutcomeSketch, PredictionProfile
-from millrace.histograms.predictions import AnswerSketch, Traffic
-from millrace.histograms.tables import ColumnSketch, sketch_numbers
-from millrace.monitoring.baselines import Background, Subject
+from millrace.histograms.bins import CategoryBins, NumberBins, coarse_groups
+from millrace.histograms.outcomes import OutcomeHistogram, PredictionProfile
+from millrace.histograms.predictions import PredictionHistogram, Traffic
+from millrace.histograms.tables import ColumnHistogram, count_numbers
 from millrace.monitoring.chart_data import draw_column, draw_columns, effects_of
-from millrace.monitoring.drift import AnswerColumn
-from millrace.monitoring.findings import Finding
-from millrace.monitoring.judging import judge_traffic
+from millrace.monitoring.context import Baselines, MonitoredVersion
+from millrace.monitoring.drift import ColumnPair
+from millrace.monitoring.rules import evaluate_traffic
+from millrace.monitoring.window_findings import WindowFinding
 from millrace.spec.monitoring import MonitoringSpec
 
-from tests.unit.monitoring.builders import CLASSES, make_reference, sketch
-from tests.unit.monitoring.test_sketches import make_answers
+from tests.unit.histograms.test_histograms import make_predictions
+from tests.unit.monitoring.builders import CLASSES, make_histogram, make_reference
 
 REFERENCE = make_reference()
-HOLDOUT = make_answers(4_000, 55)
-PROFILE = PredictionProfile(AnswerSketch.of(HOLDOUT[0]), OutcomeSketch.of(*HOLDOUT))
-SUBJECT = Subject("binary", CLASSES, REFERENCE, PROFILE)
+HOLDOUT = make_predictions(4_000, 55)
+PROFILE = PredictionProfile(
+    predictions=PredictionHistogram.count(HOLDOUT[0]), outcomes=OutcomeHistogram.count(*HOLDOUT)
+)
+SUBJECT = MonitoredVersion("binary", CLASSES, REFERENCE, PROFILE)
 
 
 def draw(**changes):
-    traffic = Traffic(sketch(REFERENCE, 2_000, **changes), AnswerSketch.of(make_answers(1_000, 8)[0]))
-    findings = judge_traffic(traffic, SUBJECT, MonitoringSpec(), Background())
+    traffic = Traffic(
+        features=make_histogram(REFERENCE, 2_000, **changes),
+        predictions=PredictionHistogram.count(make_predictions(1_000, 8)[0]),
+    )
+    findings = evaluate_traffic(traffic, SUBJECT, MonitoringSpec(), Baselines())
     return draw_columns(traffic, SUBJECT, findings), findings
 
 
@@ -43,10 +48,10 @@ def test_what_is_past_its_threshold_is_drawn_first_and_of_the_rest_what_moved_mo
 
 
 def test_answers_are_drawn_beside_the_holdout():
-    answers = make_answers(4_000, 8)[0]
+    answers = make_predictions(4_000, 8)[0]
     sure = answers.take(answers.probabilities[:, 1] > 0.5)
-    traffic = Traffic(sketch(REFERENCE, 2_000), AnswerSketch.of(sure))
-    pictures = draw_columns(traffic, SUBJECT, judge_traffic(traffic, SUBJECT, MonitoringSpec(), Background()))
+    traffic = Traffic(features=make_histogram(REFERENCE, 2_000), predictions=PredictionHistogram.count(sure))
+    pictures = draw_columns(traffic, SUBJECT, evaluate_traffic(traffic, SUBJECT, MonitoringSpec(), Baselines()))
     drawn = {picture["subject"]: picture for picture in pictures}
     assert drawn["predicted label"]["now"][drawn["predicted label"]["values"].index("yes")] == 1.0
     lower = [
@@ -60,9 +65,9 @@ def test_answers_are_drawn_beside_the_holdout():
 def test_bars_of_a_number_hold_its_rows_where_they_are():
     values = np.random.default_rng(1).normal(10.0, 2.0, 20_000)
     edges = np.quantile(values, np.linspace(0, 1, 101)[1:-1])
-    cells = NumberCells(edges, coarse_groups(np.full(100, 200.0)), values.min(), values.max(), 10.0, 2.0)
-    before, now = sketch_numbers(values, cells), sketch_numbers(values + 3.0, cells)
-    drawn = draw_column(AnswerColumn("x", cells, before, now))
+    bins = NumberBins(edges, coarse_groups(np.full(100, 200.0)), values.min(), values.max(), 10.0, 2.0)
+    before, now = count_numbers(values, bins), count_numbers(values + 3.0, bins)
+    drawn = draw_column(ColumnPair("x", bins, before, now))
     for name, shift in (("before", 0.0), ("now", 3.0)):
         assert sum(drawn[name]) == pytest.approx(1.0, abs=1e-3)
         exact = np.histogram(values + shift, drawn["edges"])[0] / len(values)
@@ -73,34 +78,36 @@ def test_bars_of_a_number_hold_its_rows_where_they_are():
 def test_a_far_off_value_does_not_flatten_the_chart():
     values = np.append(np.random.default_rng(1).normal(size=5_000), 1e9)
     edges = np.quantile(values, np.linspace(0, 1, 101)[1:-1])
-    cells = NumberCells(edges, coarse_groups(np.full(100, 50.0)), -4.0, 4.0)
-    side = AnswerColumn("x", cells, sketch_numbers(values, cells), sketch_numbers(values, cells))
+    bins = NumberBins(edges, coarse_groups(np.full(100, 50.0)), -4.0, 4.0)
+    side = ColumnPair("x", bins, count_numbers(values, bins), count_numbers(values, bins))
     assert draw_column(side)["edges"][-1] < 10.0
 
 
 def test_a_number_of_few_values_and_no_rows_at_all_can_be_drawn():
-    cells = NumberCells(np.array([1.0, 2.0]), np.array([0, 1, 2]), 0.0, 2.0)
-    side = AnswerColumn(
-        "x", cells, sketch_numbers(np.array([0.0, 1.0, 1.0, 2.0]), cells), sketch_numbers(np.zeros(0), cells)
-    )
+    bins = NumberBins(np.array([1.0, 2.0]), np.array([0, 1, 2]), 0.0, 2.0)
+    side = ColumnPair("x", bins, count_numbers(np.array([0.0, 1.0, 1.0, 2.0]), bins), count_numbers(np.zeros(0), bins))
     assert draw_column(side) == {
         "values": ["below 1", "1 to 2", "2 or more"],
         "before": [0.25, 0.5, 0.25],
         "now": [0.0, 0.0, 0.0],
     }
-    constant = NumberCells(np.zeros(0), np.array([0]), 3.0, 3.0)
-    again = replace(side, cells=constant, before=ColumnSketch(np.array([5]), np.array([15.0])), now=side.now)
+    constant = NumberBins(np.zeros(0), np.array([0]), 3.0, 3.0)
+    again = replace(
+        side, bins=constant, before=ColumnHistogram(counts=np.array([5]), sums=np.array([15.0])), now=side.now
+    )
     assert draw_column(again)["values"] == ["every value"]
 
 
 def test_rare_values_share_a_bar():
-    cells = WordCells(tuple("abcdefghijkl"))
-    counts = ColumnSketch(np.append(np.arange(12, 0, -1), [0, 3]), np.zeros(0))
-    drawn = draw_column(AnswerColumn("x", cells, counts, counts))
+    bins = CategoryBins(tuple("abcdefghijkl"))
+    counts = ColumnHistogram(counts=np.append(np.arange(12, 0, -1), [0, 3]), sums=np.zeros(0))
+    drawn = draw_column(ColumnPair("x", bins, counts, counts))
     assert drawn["values"] == [*"abcdefgh", "all others"]
     assert sum(drawn["now"]) == pytest.approx(1.0, abs=1e-3)
 
 
 def test_small_effects_are_not_stored():
-    found = [Finding("feature_drift", name, "ok", "", "psi", value, 0.1) for name, value in (("a", 0.009), ("b", 0.02))]
+    found = [
+        WindowFinding("feature_drift", name, "ok", "", "psi", value, 0.1) for name, value in (("a", 0.009), ("b", 0.02))
+    ]
     assert effects_of(found) == {"b": 0.02}

@@ -2,12 +2,12 @@
 
 import pytest
 from millrace.monitoring.drift import ColumnDrift, compare_column, find_drift
-from millrace.spec.monitoring import DriftWatch
+from millrace.spec.monitoring import DriftRule
 from millrace.stats.distances import Distance
 
-from tests.unit.monitoring.builders import make_reference, sketch
+from tests.unit.monitoring.builders import make_histogram, make_reference
 
-WATCH = DriftWatch()
+WATCH = DriftRule()
 
 
 def judge(*distances, rows=1_000, watch=WATCH):
@@ -43,8 +43,8 @@ def test_few_rows_say_nothing():
 
 def test_a_tiny_shift_of_very_many_rows_is_no_drift():
     reference = make_reference()
-    present = sketch(reference, 60_000, age_shift=0.1)
-    drift = compare_column("age", reference.cells["age"], reference.sketch.columns["age"], present.columns["age"])
+    present = make_histogram(reference, 60_000, age_shift=0.1)
+    drift = compare_column("age", reference.bins["age"], reference.training.columns["age"], present.columns["age"])
     assert drift.distances["psi"].p_value < 0.001
     assert find_drift("feature_drift", [drift], WATCH, rate=0.001, baseline="in training")[0].status == "ok"
 
@@ -53,11 +53,11 @@ def test_a_tiny_shift_of_very_many_rows_is_no_drift():
 @pytest.mark.parametrize("column", ["age", "city"])
 def test_every_measure_sees_a_large_change_of_numbers_and_of_words(measure, column):
     reference = make_reference()
-    watch = DriftWatch(measure=measure)
+    watch = DriftRule(measure=measure)
     for changes, expected in (({}, "ok"), ({"age_shift": 1.0, "cities": (0.1, 0.2, 0.7)}, "breach")):
-        present = sketch(reference, 1_000, **changes)
+        present = make_histogram(reference, 1_000, **changes)
         drift = compare_column(
-            column, reference.cells[column], reference.sketch.columns[column], present.columns[column]
+            column, reference.bins[column], reference.training.columns[column], present.columns[column]
         )
         [found] = find_drift("feature_drift", [drift], watch, rate=0.001, baseline="in training")
         assert found.status == expected, found.message

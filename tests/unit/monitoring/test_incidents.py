@@ -1,10 +1,10 @@
 """One alert for an incident, one for its end, and silence otherwise."""
 
-import json
 from datetime import UTC, datetime, timedelta
 
-from millrace.monitoring.findings import Finding
-from millrace.monitoring.incidents import Watchbook, advance
+from millrace.documents import from_plain, to_plain
+from millrace.monitoring.incidents import IncidentHistory, advance
+from millrace.monitoring.window_findings import WindowFinding
 from millrace.spec.monitoring import MonitoringSpec
 
 START = datetime(2026, 5, 3, tzinfo=UTC)
@@ -12,31 +12,31 @@ SPEC = MonitoringSpec()
 
 
 def finding(status, verdict="feature_drift", subject="age"):
-    return Finding(verdict, subject, status, f"{subject} is {status}")
+    return WindowFinding(verdict, subject, status, f"{subject} is {status}")
 
 
 DAY = timedelta(days=1)
 
 
-def run(statuses, spec=SPEC, book=None, *, start=0, ask_again_after=DAY, version=3):
+def run(statuses, spec=SPEC, history=None, *, start=0, repeat_after=DAY, version=3):
     """One window an hour; a status, or a list of findings."""
-    book, told = book or Watchbook(), []
+    history, told = history or IncidentHistory(), []
     for hour, status in enumerate(statuses, start):
         begin = START + timedelta(hours=hour)
         findings = [finding(status)] if isinstance(status, str) else status
-        book, steps = advance(
-            book,
+        history, steps = advance(
+            history,
             findings,
             spec,
             model="churn",
             version=version,
             window=(begin, begin + timedelta(hours=1)),
-            ask_again_after=ask_again_after,
+            repeat_after=repeat_after,
         )
         # Everything has to survive storage between two windows.
-        book = Watchbook.from_dict(json.loads(json.dumps(book.to_dict())))
+        history = from_plain(IncidentHistory, to_plain(history))
         told += [(hour, step.step, step.incident.event) for step in steps]
-    return book, told
+    return history, told
 
 
 def test_one_breach_is_nothing():
@@ -44,18 +44,18 @@ def test_one_breach_is_nothing():
 
 
 def test_two_breaches_of_three_open_one_incident_and_it_goes_on_silently():
-    book, told = run(["breach", "ok", "breach", "breach", "breach"])
+    history, told = run(["breach", "ok", "breach", "breach", "breach"])
     assert told == [(2, "opened", "DriftDetected")]
-    incident = book.incidents["DriftDetected"]
+    incident = history.incidents["DriftDetected"]
     assert incident.since == START
     assert incident.opened_at == START + timedelta(hours=3)
     assert incident.is_open
 
 
 def test_it_is_resolved_after_two_quiet_windows():
-    book, told = run(["breach", "breach", "ok", "breach", "ok", "ok", "ok"])
+    history, told = run(["breach", "breach", "ok", "breach", "ok", "ok", "ok"])
     assert told == [(1, "opened", "DriftDetected"), (5, "resolved", "DriftDetected")]
-    assert not book.open_incidents()
+    assert not history.open_incidents()
 
 
 def test_what_is_unknown_neither_alarms_nor_calms():
@@ -81,10 +81,10 @@ def test_subjects_of_one_event_are_one_incident():
     both = [finding("breach"), finding("breach", "prediction_drift", "label")]
     only = [finding("ok"), finding("breach", "prediction_drift", "label")]
     none = [finding("ok"), finding("ok", "prediction_drift", "label")]
-    book, told = run([both, both, only, only, only])
+    history, told = run([both, both, only, only, only])
     assert told == [(1, "opened", "DriftDetected")]
-    assert set(book.incidents["DriftDetected"].troubles) == {"feature_drift:age", "prediction_drift:label"}
-    assert run([none, none], book=book, start=5)[1] == [(6, "resolved", "DriftDetected")]
+    assert set(history.incidents["DriftDetected"].findings) == {"feature_drift:age", "prediction_drift:label"}
+    assert run([none, none], history=history, start=5)[1] == [(6, "resolved", "DriftDetected")]
 
 
 def test_different_events_are_different_incidents():
@@ -101,19 +101,19 @@ def test_one_window_needs_as_many_breaches_of_one_subject():
 
 def test_within_the_cooldown_nobody_is_told_again_until_it_is_over():
     flapping = ["breach", "breach", "ok", "ok", "breach", "breach", "ok", "ok"]
-    book, told = run(flapping)
+    history, told = run(flapping)
     assert told == [(1, "opened", "DriftDetected"), (3, "resolved", "DriftDetected")]
     # Resolved at 4:00 (hour 3's end) with a cooldown of a day: what is open still at 28:00 is told of then.
-    _, told = run(["breach"] * 30, book=book, start=8)
+    _, told = run(["breach"] * 30, history=history, start=8)
     assert told == [(27, "opened", "DriftDetected")]
 
 
 def test_without_a_cooldown_it_is_a_new_incident():
     spec = MonitoringSpec(cooldown_hours=0.0)
-    book, told = run(["breach", "breach", "ok", "ok", "breach", "breach"], spec)
+    history, told = run(["breach", "breach", "ok", "ok", "breach", "breach"], spec)
     assert [step for _, step, _ in told] == ["opened", "resolved", "opened"]
     first = run(["breach", "breach"], spec)[0].incidents["DriftDetected"].incident_id
-    assert book.incidents["DriftDetected"].incident_id != first
+    assert history.incidents["DriftDetected"].incident_id != first
 
 
 def test_staleness_needs_no_second_window():
@@ -122,10 +122,10 @@ def test_staleness_needs_no_second_window():
 
 
 def test_what_goes_on_is_said_again_after_a_rest_under_the_same_incident():
-    book, told = run(["breach"] * 8 + ["ok"] * 3, ask_again_after=timedelta(hours=3))
+    history, told = run(["breach"] * 8 + ["ok"] * 3, repeat_after=timedelta(hours=3))
     assert [step for _, step, _ in told] == ["opened", "persists", "persists", "resolved"]
     assert [hour for hour, _, _ in told] == [1, 4, 7, 9]
-    assert book.incidents["DriftDetected"].alerts == 3
+    assert history.incidents["DriftDetected"].requests == 3
 
 
 def test_a_verdict_from_two_sources_is_calmed_only_by_its_own():
@@ -135,6 +135,6 @@ def test_a_verdict_from_two_sources_is_calmed_only_by_its_own():
 
 
 def test_a_subject_that_the_next_version_does_not_have_ends_with_its_version():
-    book, _ = run([[finding("breach", subject="gone")]] * 2)
-    _, told = run([[finding("ok", subject="age")]] * 2, book=book, start=2, version=4)
+    history, _ = run([[finding("breach", subject="gone")]] * 2)
+    _, told = run([[finding("ok", subject="age")]] * 2, history=history, start=2, version=4)
     assert told == [(3, "resolved", "DriftDetected")]

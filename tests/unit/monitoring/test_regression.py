@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 from millrace.data.reference import describe_column
 from millrace.evaluation.analysis import profile_predictions
-from millrace.histograms.bins import make_cells
-from millrace.histograms.outcomes import ErrorSketch, PredictionProfile
-from millrace.histograms.predictions import ErrorsByValue, Traffic, ValueSketch
-from millrace.histograms.tables import Reference, sketch_rows
-from millrace.monitoring.baselines import Background, Subject
-from millrace.monitoring.judging import judge_outcomes, judge_traffic
+from millrace.histograms.outcomes import ErrorSums, PredictionProfile
+from millrace.histograms.predictions import ErrorsByValue, Traffic, ValueHistogram
+from millrace.histograms.tables import Reference, count_in_bins
+from millrace.monitoring.context import Baselines, MonitoredVersion
 from millrace.monitoring.quality import estimate_errors
-from millrace.monitoring.state import traffic_from_dict, traffic_to_dict
+from millrace.monitoring.rules import evaluate_outcomes, evaluate_traffic
 from millrace.schema import Column, TableSchema
 from millrace.spec.monitoring import MonitoringSpec
 
@@ -40,9 +38,9 @@ def make_subject(*, groups=True):
         SCHEMA, values, truth, train_target=truth, threshold=None, groups={"town": towns} if groups else {}
     )
     assert profile is not None
-    target = make_cells(describe_column(SCHEMA.target, truth))
-    reference = Reference(FEATURES.cells, FEATURES.plan, FEATURES.sketch, target)
-    return Subject("regression", (), reference, PredictionProfile.from_dict(json.loads(json.dumps(profile.to_dict()))))
+    target = describe_column(SCHEMA.target, truth).make_bins()
+    reference = Reference(FEATURES.bins, FEATURES.plan, FEATURES.training, target)
+    return MonitoredVersion("regression", (), reference, PredictionProfile.read(profile.write()))
 
 
 SUBJECT = make_subject()
@@ -50,17 +48,17 @@ SUBJECT = make_subject()
 
 def judge_answers(subject=SUBJECT, rows=1_000, **changes):
     values, _, towns = draw(rows, 2, **changes)
-    cells = subject.reference.target
-    answers = ValueSketch.of(values, cells, {"town": towns.tolist()})
-    nothing = sketch_rows({}, 0, subject.reference.cells, subject.reference.plan)
-    found = judge_traffic(Traffic(nothing, answers), subject, MonitoringSpec(), Background())
+    bins = subject.reference.target
+    answers = ValueHistogram.count(values, bins, {"town": towns.tolist()})
+    nothing = count_in_bins({}, 0, subject.reference.bins, subject.reference.plan)
+    found = evaluate_traffic(Traffic(features=nothing, predictions=answers), subject, MonitoringSpec(), Baselines())
     return {finding.key: finding for finding in found}
 
 
 def judge_errors(subject=SUBJECT, rows=1_000, **changes):
     values, truth, towns = draw(rows, 3, **changes)
-    sketch = ErrorSketch.of(values, truth, {"town": towns.tolist()}, subject.reference.target.center)
-    found = judge_outcomes(sketch, rows, subject, MonitoringSpec(), [])
+    sketch = ErrorSums.measure(values, truth, {"town": towns.tolist()}, subject.reference.target.center)
+    found = evaluate_outcomes(sketch, rows, subject, MonitoringSpec(), [])
     return {finding.key: finding for finding in found}
 
 
@@ -100,33 +98,34 @@ def test_a_holdout_whose_groups_were_not_kept_says_so():
 def test_more_errors_are_expected_where_they_were_larger():
     finding = judge_answers(dear=0.5)["estimated_quality:quality"]
     assert finding.status == "breach"
-    assert "how large errors were on the holdout" in finding.message
+    assert "the holdout's errors at these values" in finding.message
     assert judge_answers()["estimated_quality:quality"].status == "ok"
 
 
 def test_the_estimate_is_near_the_errors_that_come_out():
     values, truth, _ = draw(4_000, 1)
-    cells = SUBJECT.reference.target
-    errors = ErrorsByValue.of(values, truth, cells)
+    bins = SUBJECT.reference.target
+    errors = ErrorsByValue.measure(values, truth, bins)
     for dear in (0.0, 0.3, -0.3):
         now, outcome, _ = draw(20_000, 9, dear=dear)
-        expected = estimate_errors(ValueSketch.of(now, cells), errors, cells)
+        expected = estimate_errors(ValueHistogram.count(now, bins), errors, bins)
         measured = np.abs(now - outcome)
         assert expected["mae"].value == pytest.approx(measured.mean(), rel=0.1)
         assert expected["rmse"].value == pytest.approx(np.sqrt(np.mean(measured**2)), rel=0.15)
-    assert estimate_errors(ValueSketch.of(np.zeros(0), cells), errors, cells) == {}
+    assert estimate_errors(ValueHistogram.count(np.zeros(0), bins), errors, bins) == {}
 
 
 def test_a_profile_of_an_older_release_is_read_and_says_what_it_cannot():
-    document = SUBJECT.profile.to_dict()
+    document = json.loads(SUBJECT.profile.write())
+    del document["format_version"]
     del document["errors_by_value"]
     del document["answers"]["groups"]
     groups = document["outcomes"]["groups"]["town"]
     document["outcomes"]["groups"]["town"] = {town: sums[:3] for town, sums in groups.items()}
-    old = Subject("regression", (), SUBJECT.reference, PredictionProfile.from_dict(document))
+    old = MonitoredVersion("regression", (), SUBJECT.reference, PredictionProfile.read(document))
     found = judge_answers(old)
     assert found["estimated_quality:quality"].status == "unknown"
-    assert "not estimated" in found["estimated_quality:quality"].message
+    assert "no estimate" in found["estimated_quality:quality"].message
     assert found["bias:town: prediction"].status == "unknown"
     assert judge_errors(old)["bias:town: error"].status == "ok"
     assert judge_errors(old, bias=20.0)["bias:town: error"].status == "breach"
@@ -134,13 +133,12 @@ def test_a_profile_of_an_older_release_is_read_and_says_what_it_cannot():
 
 def test_answers_by_group_add_up_and_survive_json():
     values, _, towns = draw(1_000, 4)
-    cells = SUBJECT.reference.target
-    whole = ValueSketch.of(values, cells, {"town": towns.tolist()})
-    parts = ValueSketch.of(values[:300], cells, {"town": towns[:300].tolist()})
-    parts.add(ValueSketch.of(values[300:], cells, {"town": towns[300:].tolist()}))
-    nothing = sketch_rows({}, 0, SUBJECT.reference.cells, SUBJECT.reference.plan)
-    stored = json.loads(json.dumps(traffic_to_dict(Traffic(nothing, parts))))
-    again = traffic_from_dict(stored).answers
+    bins = SUBJECT.reference.target
+    whole = ValueHistogram.count(values, bins, {"town": towns.tolist()})
+    parts = ValueHistogram.count(values[:300], bins, {"town": towns[:300].tolist()})
+    parts += ValueHistogram.count(values[300:], bins, {"town": towns[300:].tolist()})
+    nothing = count_in_bins({}, 0, SUBJECT.reference.bins, SUBJECT.reference.plan)
+    again = Traffic.read(Traffic(features=nothing, predictions=parts).write()).predictions
     np.testing.assert_array_equal(again.counts, whole.counts)
     for town in TOWNS:
         np.testing.assert_allclose(again.groups["town"][town], whole.groups["town"][town])

@@ -7,20 +7,20 @@ from millrace.monitoring.monitor import deliver_alerts
 from millrace.monitoring.serving_health import find_serving_faults
 from millrace.ports import ServingCounts
 from millrace.spec import ModelSpec
-from millrace.spec.monitoring import ServingWatch
+from millrace.spec.monitoring import ServingHealthRule
 from millrace.triggers.dispatch import handle_trigger
 from millrace.triggers.events import parse_event
 
 from tests.fakes.memory_pipeline import MemoryPipeline
 from tests.registry_builders import make_dataset
 from tests.unit.monitoring.served import MODEL, START, Served
-from tests.unit.monitoring.test_running import Channel, state_of
+from tests.unit.monitoring.test_monitor import Channel, state_of
 
 HEALTHY = {"errors": 0, "cold_starts": 10, "rows": 2_000, "refused_rows": 0, "latency_ms": 80.0}
 
 
 def statuses(requests=1_000, watch=None, **counts):
-    found = find_serving_faults(ServingCounts(requests, **{**HEALTHY, **counts}), watch or ServingWatch())
+    found = find_serving_faults(ServingCounts(requests, **{**HEALTHY, **counts}), watch or ServingHealthRule())
     return {finding.subject: finding.status for finding in found}
 
 
@@ -50,11 +50,11 @@ def test_what_chance_alone_may_give_is_no_breach():
 
 def test_with_few_requests_nothing_is_known():
     assert statuses(requests=99, errors=99) == {"requests": "unknown"}
-    assert statuses(requests=50, errors=50, watch=ServingWatch(min_rows=20))["errors"] == "breach"
+    assert statuses(requests=50, errors=50, watch=ServingHealthRule(min_rows=20))["errors"] == "breach"
 
 
 def test_what_nobody_minds_or_counts_is_not_judged():
-    watch = ServingWatch(max_cold_start_share=None, max_latency_ms=None, max_refused_share=None)
+    watch = ServingHealthRule(max_cold_start_share=None, max_latency_ms=None, max_refused_share=None)
     assert statuses(watch=watch, cold_starts=1_000) == {"errors": "ok"}
     assert "cold starts" not in statuses(cold_starts=None)
 
@@ -80,7 +80,7 @@ def test_one_bad_look_tells_nobody_two_of_three_do_and_two_good_ones_end_it(faul
         told.append(len(channel.events))
     assert told == [0, 0, 0, 0, 1, 1, 2]
     assert [event.detail_type for event in channel.events] == ["ServingDegraded", "IncidentResolved"]
-    assert state_of(served).outbox == []
+    assert state_of(served).outbox == ()
 
 
 @pytest.mark.parametrize(
@@ -111,4 +111,4 @@ def test_only_late_answers_start_a_run(fault, outcome, words):
     (result,) = handle_trigger(parse_event(document, now), registry=served.registry, pipeline=pipeline, now=now)
     assert result.outcome == outcome
     assert words in result.reason
-    assert ("nothing: a new model mends late answers" in channel.messages[0][1]) == bool(words)
+    assert ("none: a new model mends late answers" in channel.messages[0][1]) == bool(words)

@@ -1,9 +1,8 @@
 """The monitoring report shows distributions and timelines, and says what was done."""
 
 import pytest
-from millrace.monitoring.findings import VERDICTS
 from millrace.reports import render_monitoring_report
-from millrace.reports.monitoring_report import VERDICT_LABELS, chart_panel, quality_timeline
+from millrace.reports.monitoring_report import chart_panel, quality_timeline
 
 from tests.unit.reports.documents import QUALITY, full_monitoring, minimal_monitoring
 
@@ -53,8 +52,12 @@ def test_a_timeline_of_quality_needs_windows_of_the_same_metric():
     assert "roc_auc in the last 3 windows" in quality_timeline([other, record, record, record]).description
 
 
-def test_every_verdict_has_a_label():
-    assert set(VERDICT_LABELS) == set(VERDICTS)
+def test_verdicts_are_shown_by_their_labels():
+    document = full_monitoring()
+    name = document["verdicts"][0]["verdict"]
+    assert name.replace("_", " ").capitalize() in render_monitoring_report(document)
+    document["verdicts"] = [one | {"label": f"Label of {one['verdict']}"} for one in document["verdicts"]]
+    assert f"Label of {name}" in render_monitoring_report(document)
 
 
 @pytest.mark.parametrize(

@@ -3,27 +3,32 @@
 import numpy as np
 import pytest
 from millrace.errors import InvalidInputError
-from millrace.histograms.outcomes import OutcomeSketch, PredictionProfile
-from millrace.histograms.predictions import Answers, AnswerSketch, Traffic
-from millrace.histograms.tables import sketch_rows
-from millrace.monitoring.baselines import Background, Subject
-from millrace.monitoring.judging import judge_outcomes, judge_traffic
+from millrace.histograms.outcomes import OutcomeHistogram, PredictionProfile
+from millrace.histograms.predictions import ClassPredictions, PredictionHistogram, Traffic
+from millrace.histograms.tables import count_in_bins
+from millrace.monitoring.context import Baselines, MonitoredVersion
+from millrace.monitoring.rules import evaluate_outcomes, evaluate_traffic
 from millrace.spec import ModelSpec
-from millrace.spec.monitoring import BiasWatch, MonitoringSpec
+from millrace.spec.monitoring import BiasRule, MonitoringSpec
 
-from tests.unit.monitoring.builders import CLASSES, make_columns, make_reference, sketch
-from tests.unit.monitoring.test_sketches import make_answers
+from tests.unit.histograms.test_histograms import make_predictions
+from tests.unit.monitoring.builders import CLASSES, make_columns, make_histogram, make_reference
 
 REFERENCE = make_reference()
-HOLDOUT = make_answers(4_000, 55)
-PROFILE = PredictionProfile(AnswerSketch.of(HOLDOUT[0]), OutcomeSketch.of(*HOLDOUT))
-SUBJECT = Subject("binary", CLASSES, REFERENCE, PROFILE)
+HOLDOUT = make_predictions(4_000, 55)
+PROFILE = PredictionProfile(
+    predictions=PredictionHistogram.count(HOLDOUT[0]), outcomes=OutcomeHistogram.count(*HOLDOUT)
+)
+SUBJECT = MonitoredVersion("binary", CLASSES, REFERENCE, PROFILE)
 SPEC = MonitoringSpec()
 
 
 def judge(background=None, rows=1_000, answers=None, **changes):
-    traffic = Traffic(sketch(REFERENCE, rows, **changes), AnswerSketch.of(answers or make_answers(1_000, 8)[0]))
-    return judge_traffic(traffic, SUBJECT, SPEC, background or Background())
+    traffic = Traffic(
+        features=make_histogram(REFERENCE, rows, **changes),
+        predictions=PredictionHistogram.count(answers or make_predictions(1_000, 8)[0]),
+    )
+    return evaluate_traffic(traffic, SUBJECT, SPEC, background or Baselines())
 
 
 def breaches(findings):
@@ -31,7 +36,7 @@ def breaches(findings):
 
 
 def test_nothing_is_said_about_unchanged_traffic():
-    found = [judge(seed=seed, answers=make_answers(1_000, 100 + seed)[0]) for seed in range(20)]
+    found = [judge(seed=seed, answers=make_predictions(1_000, 100 + seed)[0]) for seed in range(20)]
     assert set().union(*map(breaches, found)) == set()
     assert {finding.verdict for finding in found[0]} == {
         "data_quality", "skew", "feature_drift", "dependence", "prediction_drift", "estimated_quality", "bias",
@@ -58,19 +63,19 @@ def test_missing_values_are_data_quality_and_not_drift():
 def test_a_column_that_vanished_is_named():
     columns = make_columns(1_000)
     del columns["income"]
-    traffic = Traffic(sketch_rows(columns, 1_000, REFERENCE.cells, REFERENCE.plan))
-    found = judge_traffic(traffic, SUBJECT, SPEC, Background())
+    traffic = Traffic(features=count_in_bins(columns, 1_000, REFERENCE.bins, REFERENCE.plan))
+    found = evaluate_traffic(traffic, SUBJECT, SPEC, Baselines())
     vanished = next(f for f in found if f.subject == "income: missing")
     assert vanished.status == "breach"
-    assert "no longer sent" in vanished.message
+    assert "no longer have the column" in vanished.message
     assert next(f for f in found if f.subject == "income" and f.verdict == "feature_drift").status == "unknown"
 
 
 def test_unknown_categories_are_data_quality():
     columns = make_columns(1_000)
     columns["city"][:150] = "Atlantis"
-    traffic = Traffic(sketch_rows(columns, 1_000, REFERENCE.cells, REFERENCE.plan))
-    found = judge_traffic(traffic, SUBJECT, SPEC, Background())
+    traffic = Traffic(features=count_in_bins(columns, 1_000, REFERENCE.bins, REFERENCE.plan))
+    found = evaluate_traffic(traffic, SUBJECT, SPEC, Baselines())
     assert ("data_quality", "city: unknown") in breaches(found)
     assert "'Atlantis'" in next(f.message for f in found if f.subject == "city: unknown")
 
@@ -78,36 +83,43 @@ def test_unknown_categories_are_data_quality():
 def test_a_broken_correlation_is_seen_though_no_feature_moved():
     found = judge(correlation=0.0)
     assert breaches(found) == {("dependence", "age and income")}
-    assert "0.69 → " in next(f.message for f in found if f.status == "breach")
+    assert "0.69 in training → " in next(f.message for f in found if f.status == "breach")
 
 
 def test_one_row_is_too_little_for_every_verdict():
-    traffic = Traffic(sketch(REFERENCE, 1), AnswerSketch.of(make_answers(1)[0]))
-    found = judge_traffic(traffic, SUBJECT, SPEC, Background(previous=traffic))
+    traffic = Traffic(
+        features=make_histogram(REFERENCE, 1), predictions=PredictionHistogram.count(make_predictions(1)[0])
+    )
+    found = evaluate_traffic(traffic, SUBJECT, SPEC, Baselines(previous=traffic))
     assert {finding.status for finding in found} == {"unknown"}
 
 
 def test_no_rows_are_too_little_too():
-    traffic = Traffic(sketch(REFERENCE, 0), AnswerSketch.empty(2))
-    assert breaches(judge_traffic(traffic, SUBJECT, SPEC, Background(previous=traffic))) == set()
+    traffic = Traffic(
+        features=make_histogram(REFERENCE, 0), predictions=PredictionHistogram.count(make_predictions(0)[0])
+    )
+    assert breaches(evaluate_traffic(traffic, SUBJECT, SPEC, Baselines(previous=traffic))) == set()
 
 
 def test_what_was_there_in_the_first_window_is_skew():
-    first = judge(Background(first=True), age_shift=1.0)
+    first = judge(Baselines(first=True), age_shift=1.0)
     assert ("skew", "age") in breaches(first)
     assert not any(finding.verdict == "feature_drift" for finding in first)
-    later = judge(Background(skewed=("age",)), age_shift=1.0)
+    later = judge(Baselines(skewed=("age",)), age_shift=1.0)
     assert ("skew", "age") in breaches(later)
     assert ("feature_drift", "age") not in breaches(later)
 
 
 def test_a_sudden_change_is_seen_against_the_window_before():
-    before = Traffic(sketch(REFERENCE, 1_000, seed=4), AnswerSketch.of(make_answers(1_000, 9)[0]))
-    assert ("feature_change", "age") in breaches(judge(Background(previous=before), age_shift=1.0))
+    before = Traffic(
+        features=make_histogram(REFERENCE, 1_000, seed=4),
+        predictions=PredictionHistogram.count(make_predictions(1_000, 9)[0]),
+    )
+    assert ("feature_change", "age") in breaches(judge(Baselines(previous=before), age_shift=1.0))
 
 
 def test_other_answers_are_prediction_drift():
-    answers = make_answers(4_000, 8)[0]
+    answers = make_predictions(4_000, 8)[0]
     sure = answers.take(answers.probabilities[:, 1] > 0.5)
     found = judge(answers=sure)
     assert ("prediction_drift", "predicted label") in breaches(found)
@@ -115,44 +127,49 @@ def test_other_answers_are_prediction_drift():
 
 
 def test_unsure_answers_are_expected_to_be_worse():
-    answers = make_answers(4_000, 8)[0]
+    answers = make_predictions(4_000, 8)[0]
     found = judge(answers=answers.take(answers.confidence < 0.7))
     assert ("estimated_quality", "quality") in breaches(found)
-    assert "no outcome is in it" in next(f.message for f in found if f.verdict == "estimated_quality")
+    assert "without any outcome" in next(f.message for f in found if f.verdict == "estimated_quality")
 
 
 def test_flipped_labels_are_a_change_of_concept_when_the_inputs_hold():
-    answers, outcomes = make_answers(1_000, 8)
+    answers, outcomes = make_predictions(1_000, 8)
     flipped = np.where(np.random.default_rng(0).random(1_000) < 0.4, 1 - outcomes, outcomes)
-    found = judge_outcomes(OutcomeSketch.of(answers, flipped), 2_000, SUBJECT, SPEC, judge())
+    found = evaluate_outcomes(OutcomeHistogram.count(answers, flipped), 2_000, SUBJECT, SPEC, judge())
     assert {verdict for verdict, _ in breaches(found)} >= {"live_quality", "concept_drift", "calibration"}
-    assert "50% of the answers" in next(f.message for f in found if f.verdict == "live_quality")
-    drifted = judge_outcomes(OutcomeSketch.of(answers, flipped), 2_000, SUBJECT, SPEC, judge(age_shift=1.0))
+    assert "50% of the predictions" in next(f.message for f in found if f.verdict == "live_quality")
+    drifted = evaluate_outcomes(OutcomeHistogram.count(answers, flipped), 2_000, SUBJECT, SPEC, judge(age_shift=1.0))
     assert ("concept_drift", "relation to the outcome") not in breaches(drifted)
-    unknown = judge_outcomes(OutcomeSketch.of(answers, flipped), 2_000, SUBJECT, SPEC, [])
+    unknown = evaluate_outcomes(OutcomeHistogram.count(answers, flipped), 2_000, SUBJECT, SPEC, [])
     assert next(f for f in unknown if f.verdict == "concept_drift").status == "unknown"
 
 
 def test_outcomes_as_on_the_holdout_are_in_order():
     for seed in range(20):
-        answers, outcomes = make_answers(500, 200 + seed)
-        assert breaches(judge_outcomes(OutcomeSketch.of(answers, outcomes), 500, SUBJECT, SPEC, judge())) == set()
+        answers, outcomes = make_predictions(500, 200 + seed)
+        assert (
+            breaches(evaluate_outcomes(OutcomeHistogram.count(answers, outcomes), 500, SUBJECT, SPEC, judge())) == set()
+        )
 
 
 def test_few_outcomes_say_nothing():
-    answers, outcomes = make_answers(20, 8)
-    found = judge_outcomes(OutcomeSketch.of(answers, outcomes), 500, SUBJECT, SPEC, judge())
+    answers, outcomes = make_predictions(20, 8)
+    found = evaluate_outcomes(OutcomeHistogram.count(answers, outcomes), 500, SUBJECT, SPEC, judge())
     assert {finding.status for finding in found} == {"unknown"}
 
 
 def test_a_group_that_is_selected_less_than_on_the_holdout_is_bias():
-    answers, _ = make_answers(3_000, 8)
+    answers, _ = make_predictions(3_000, 8)
     decided = np.where(np.array(answers.groups["sex"]) == "f", 0, answers.decided)
-    found = judge(answers=Answers(decided, answers.probabilities, answers.groups))
+    found = judge(answers=ClassPredictions(decided, answers.probabilities, answers.groups))
     assert ("bias", "sex: selection") in breaches(found)
-    few = MonitoringSpec(bias=BiasWatch(min_rows=5_000))
-    traffic = Traffic(sketch(REFERENCE), AnswerSketch.of(Answers(decided, answers.probabilities, answers.groups)))
-    silent = judge_traffic(traffic, SUBJECT, few, Background())
+    few = MonitoringSpec(bias=BiasRule(min_rows=5_000))
+    traffic = Traffic(
+        features=make_histogram(REFERENCE),
+        predictions=PredictionHistogram.count(ClassPredictions(decided, answers.probabilities, answers.groups)),
+    )
+    silent = evaluate_traffic(traffic, SUBJECT, few, Baselines())
     assert next(f for f in silent if f.verdict == "bias").status == "unknown"
 
 
@@ -160,8 +177,11 @@ def test_a_group_that_is_selected_less_than_on_the_holdout_is_bias():
 def test_a_verdict_can_be_switched_off(name):
     watch = getattr(SPEC, name).model_copy(update={"enabled": False})
     spec = SPEC.model_copy(update={name: watch})
-    traffic = Traffic(sketch(REFERENCE, 1_000, age_shift=2.0), AnswerSketch.of(make_answers(500)[0]))
-    assert name not in {finding.verdict for finding in judge_traffic(traffic, SUBJECT, spec, Background())}
+    traffic = Traffic(
+        features=make_histogram(REFERENCE, 1_000, age_shift=2.0),
+        predictions=PredictionHistogram.count(make_predictions(500)[0]),
+    )
+    assert name not in {finding.verdict for finding in evaluate_traffic(traffic, SUBJECT, spec, Baselines())}
 
 
 def test_a_spec_that_asks_for_the_impossible_is_refused():

@@ -1,14 +1,14 @@
-"""Runs of the monitor: windows, outcomes that come late, and everything that can be wrong with what lies there."""
+"""Runs of the monitor: windows, late outcomes, and faulty or missing captures."""
 
 import json
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from millrace.entities import Act, Cause, Move
 from millrace.errors import ServiceUnavailableError
 from millrace.layout import captures_key, monitoring_key
-from millrace.monitoring.monitor import deliver_alerts, load_state, models_by_the_stacks_schedule
+from millrace.monitoring.monitor import deliver_alerts, list_scheduled_models, load_state
 from millrace.names import CHAMPION
 from millrace.ports import ServingCounts
 from millrace.registry.ledger import finding_cause_id
@@ -42,6 +42,10 @@ def state_of(served):
     return load_state(MODEL, served.data)[0]
 
 
+def summaries(served):
+    return state_of(served).traffic.summaries
+
+
 def report_of(served):
     return json.loads(served.data.get(monitoring_key(MODEL, "reports/latest.json")))
 
@@ -56,9 +60,9 @@ def test_unchanged_traffic_raises_nothing():
         served.capture(hour, feedback=True)
         assert served.monitor(hour + 1).outcome == "judged"
     state = state_of(served)
-    assert state.outbox == []
-    assert len(state.windows) == 8
-    assert len(state.quality) >= 6
+    assert state.outbox == ()
+    assert len(state.traffic.windows) == 8
+    assert len(state.outcomes.quality) >= 6
     assert verdict(served, "feature_drift") == verdict(served, "live_quality") == "ok"
 
 
@@ -75,14 +79,14 @@ def test_a_shift_is_one_alert_and_its_end_another():
     assert {finding["subject"] for finding in opened.detail["findings"]} >= {"age"}
     assert opened.detail["rows"] == [f"captures/{MODEL}/2026/05/03/0{hour}/" for hour in (3, 4)]
     subject, text = channel.messages[0]
-    assert subject == "Millrace: what 'churn' is asked, or answers, has drifted"
+    assert subject == "[open] churn: feature drift"
     assert "mean 39." in text or "mean 40" in text
     assert "Since 2026-05-03 03:00 UTC" in text
-    assert channel.messages[1][0].startswith("Millrace: over: ")
+    assert channel.messages[1][0] == "[resolved] churn: feature drift"
     json.dumps(opened.detail)
 
 
-def test_what_was_done_is_in_the_report_and_in_the_last_word():
+def test_actions_are_in_the_report_and_in_the_message_of_the_resolved_incident():
     served, channel = Served(), Channel()
     pipeline = MemoryPipeline()
     served.registry.put_dataset(make_dataset("d1"))
@@ -98,24 +102,24 @@ def test_what_was_done_is_in_the_report_and_in_the_last_word():
             trigger = parse_event(event, now)
             (result,) = handle_trigger(trigger, registry=served.registry, pipeline=pipeline, now=now)
             run_id = result.run_id
-            assert "this event asks for a training run" in channel.messages[0][1]
+            assert "requests a training run; see" in channel.messages[0][1]
             served.registry.update_run(MODEL, run_id, status="failed", stage="finished", reasons=("no rows",))
     assert [event.detail_type for event in channel.events] == ["DriftDetected", "IncidentResolved"]
-    told = f"asked for a training run: run {run_id} failed: no rows"
-    assert channel.events[1].detail["actions"] == [told]
-    assert f"What was done about it:\n  {told}" in channel.messages[1][1]
-    assert report_of(served)["incidents"][0]["actions"] == [told]
-    assert told.encode() in served.data.get(monitoring_key(MODEL, "reports/latest.html"))
+    action = f"requested a training run: run {run_id} failed: no rows"
+    assert channel.events[1].detail["actions"] == [action]
+    assert f"Actions:\n  {action}" in channel.messages[1][1]
+    assert report_of(served)["incidents"][0]["actions"] == [action]
+    assert action.encode() in served.data.get(monitoring_key(MODEL, "reports/latest.html"))
 
 
-def test_a_report_is_written_anew_when_what_was_done_becomes_known():
+def test_a_report_is_written_again_when_actions_become_known():
     served, channel = Served(), Channel()
     for hour in range(3):
         served.capture(hour, age_shift=1.0)
         served.monitor(hour + 1)
     deliver_alerts(MODEL, served.data, channel, channel)
     served.monitor(3.5)
-    assert report_of(served)["incidents"][0]["actions"] == ["asked for a training run; nothing has come of it yet"]
+    assert report_of(served)["incidents"][0]["actions"] == ["requested a training run; not processed yet"]
     before = report_of(served)["made_at"]
     served.monitor(3.75)
     assert report_of(served)["made_at"] == before
@@ -125,9 +129,7 @@ def test_a_report_is_written_anew_when_what_was_done_becomes_known():
     entry = replace(make_entry("skipped", MODEL, START), reason="skipped: too soon (age shifted)")
     served.registry.skip_cause(cause, entry)
     assert served.monitor(3.8).outcome == "nothing_new"
-    assert report_of(served)["incidents"][0]["actions"] == [
-        "asked for a training run: none was started, because too soon"
-    ]
+    assert report_of(served)["incidents"][0]["actions"] == ["requested a training run: no run was started: too soon"]
 
 
 def test_incidents_of_a_model_that_is_deleted_are_closed_for_that_reason():
@@ -179,7 +181,7 @@ def test_rows_are_read_once_and_wait_until_there_are_enough():
     for hour in range(4):
         served.capture(hour, rows=60)
         assert served.monitor(hour + 1).windows == (hour == 3)
-    assert [record.rows for record in state_of(served).windows] == [240]
+    assert [record.rows for record in state_of(served).traffic.windows] == [240]
 
 
 def test_a_window_of_one_row_is_closed_after_a_day_and_says_nothing():
@@ -190,7 +192,7 @@ def test_a_window_of_one_row_is_closed_after_a_day_and_says_nothing():
     assert {finding["status"] for finding in report_of(served)["findings"] if finding["verdict"] != "staleness"} == {
         "unknown"
     }
-    assert state_of(served).outbox == []
+    assert state_of(served).outbox == ()
 
 
 def test_an_object_that_is_delivered_late_is_still_read():
@@ -246,7 +248,7 @@ def test_a_clock_that_goes_ahead_is_seen_and_loses_no_row():
     outcome = served.monitor(1)
     assert outcome.rows == 300
     assert report_of(served)["intake"]["from_the_future"] > 200
-    assert state_of(served).windows[-1].end <= START + timedelta(hours=1)
+    assert state_of(served).traffic.windows[-1].end <= START + timedelta(hours=1)
 
 
 def test_a_missing_reference_is_told_and_rows_and_outcomes_are_kept():
@@ -256,7 +258,7 @@ def test_a_missing_reference_is_told_and_rows_and_outcomes_are_kept():
     report = report_of(served)
     assert report["obstacle"] == "version 1 has no reference.json to compare with"
     assert verdict(served, "feature_drift") == "unknown"
-    assert state_of(served).segments[0].labelled == 400
+    assert state_of(served).outcomes.segments[0].labelled == 400
     assert report["quality"][0]["value"] == pytest.approx(0.75, abs=0.1)
 
 
@@ -276,7 +278,7 @@ def test_a_column_that_vanished_is_data_quality():
         served.monitor(hour + 1)
         deliver_alerts(MODEL, served.data, channel, channel)
     assert [event.detail_type for event in channel.events] == ["DataQualityDegraded"]
-    assert "no longer sent" in channel.messages[0][1]
+    assert "no longer have the column" in channel.messages[0][1]
 
 
 def test_flipped_labels_degrade_quality_while_the_inputs_hold():
@@ -297,18 +299,18 @@ def test_late_and_corrected_outcomes_settle_their_own_window_only():
     served.report(ids[:200], ["no"] * 200, 20)
     assert served.monitor(20.5).windows == 0
     assert served.monitor(26).windows == 1
-    first = state_of(served).quality[0]
-    assert (first.answers, first.outcomes) == (400, 200)
+    first = state_of(served).outcomes.quality[0]
+    assert (first.predictions, first.outcomes) == (400, 200)
     served.report(ids[:100], ["yes"] * 100, 40)
     served.report(ids[200:], ["yes"] * 200, 41)
     assert served.monitor(42).windows == 0
-    second = state_of(served).quality[0]
+    second = state_of(served).outcomes.quality[0]
     assert second.outcomes == 400
     assert second.value != first.value
     # What was observed earlier does not undo what was observed later.
     served.report(ids[:100], ["no"] * 100, 30, name="straggler")
     served.monitor(43)
-    assert state_of(served).quality[0].value == second.value
+    assert state_of(served).outcomes.quality[0].value == second.value
 
 
 def test_feedback_for_predictions_never_seen_is_counted_and_tried_again_for_a_while():
@@ -323,7 +325,7 @@ def test_feedback_for_predictions_never_seen_is_counted_and_tried_again_for_a_wh
     served.capture(1)
     assert served.monitor(2).outcomes == 1
     served.monitor(9)
-    assert state_of(served).pending_feedback == []
+    assert state_of(served).outcomes.pending_feedback == ()
 
 
 def test_an_outcome_that_the_model_cannot_have_is_counted():
@@ -332,7 +334,7 @@ def test_an_outcome_that_the_model_cannot_have_is_counted():
     served.report([rows[0].prediction_id, rows[1].prediction_id], ["perhaps", "yes"], 0.9)
     served.monitor(1)
     assert report_of(served)["intake"]["unusable_feedback"] == 1
-    assert state_of(served).segments[0].labelled == 1
+    assert state_of(served).outcomes.segments[0].labelled == 1
 
 
 def test_of_two_monitors_at_once_one_wins_and_nothing_counts_twice():
@@ -355,7 +357,7 @@ def test_of_two_monitors_at_once_one_wins_and_nothing_counts_twice():
     served.data.put_if_unchanged = original
     assert rival[0].outcome == "judged"
     state = state_of(served)
-    assert [record.rows for record in state.windows] == [2_000]
+    assert [record.rows for record in state.traffic.windows] == [2_000]
     assert served.monitor(7).rows == 0
     assert before
 
@@ -378,7 +380,7 @@ def test_a_channel_that_fails_loses_nothing():
     assert deliver_alerts(MODEL, served.data, channel, channel) == 0
 
 
-def test_what_was_decided_stays_undelivered_until_somebody_delivers_it():
+def test_alerts_wait_until_they_are_delivered():
     served = Served()
     for hour in range(4):
         served.capture(hour, age_shift=1.0)
@@ -403,56 +405,56 @@ def test_a_new_version_begins_anew_and_ends_the_incident():
 WAVE = {0: 0.9, 6: 0.0, 12: -0.9, 18: 0.0}
 
 
-def watch_days(wave_of, days, *, seasonality="auto"):
-    """Serve four windows a day; return by day which features were out of the ordinary."""
+def monitor_days(wave_of, days, *, seasonality="auto"):
+    """Serve four windows a day; return by day the keys of breaches."""
     served = Served(ModelSpec(monitoring={"seasonality": seasonality}))
     for day in range(days):
         for hour, shift in wave_of(day).items():
             served.capture(24 * day + hour, rows=400, age_shift=shift)
             served.monitor(24 * day + hour + 1)
     breaches = [set() for _ in range(days)]
-    for window in state_of(served).history:
-        day = (datetime.fromisoformat(window["begin"]) - START).days
-        breaches[day] |= {key for key in window["breaches"] if key.endswith(":age")}
+    for window in summaries(served):
+        day = (window.begin - START).days
+        breaches[day] |= {key for key in window.breaches if key.endswith(":age")}
     return served, breaches
 
 
 def test_the_same_hours_of_earlier_days_excuse_what_is_usual():
-    served, breaches = watch_days(lambda day: WAVE, 4)
+    served, breaches = monitor_days(lambda day: WAVE, 4)
     assert breaches[0] != set()
     assert breaches[1:] == [set(), set(), set()]
-    assert state_of(served).usual["feature:age"].size > 0.1
+    assert state_of(served).traffic.daily_ranges["feature:age"].size > 0.1
 
 
 def test_without_seasons_every_day_is_out_of_the_ordinary():
-    _, breaches = watch_days(lambda day: WAVE, 3, seasonality="off")
+    _, breaches = monitor_days(lambda day: WAVE, 3, seasonality="off")
     assert all(breaches)
 
 
 def test_a_change_beside_a_season_is_told():
     # On the fourth day midnight is as noon usually is: nothing that the feature did not do before, but not then.
-    _, breaches = watch_days(lambda day: WAVE if day < 3 else WAVE | {0: -0.9}, 4)
+    _, breaches = monitor_days(lambda day: WAVE if day < 3 else WAVE | {0: -0.9}, 4)
     assert breaches[2] == set()
     assert "feature_drift:age" in breaches[3]
 
 
 def test_a_change_that_stays_does_not_become_usual():
-    served, breaches = watch_days(lambda day: dict.fromkeys(WAVE, 0.0 if day < 1 else 0.9), 5)
+    served, breaches = monitor_days(lambda day: dict.fromkeys(WAVE, 0.0 if day < 1 else 0.9), 5)
     assert breaches[0] == set()
-    changed = state_of(served).history[len(WAVE) :]
-    assert all("feature_drift:age" in window["breaches"] for window in changed)
+    changed = summaries(served)[len(WAVE) :]
+    assert all("feature_drift:age" in window.breaches for window in changed)
 
 
 def test_the_next_version_knows_from_its_first_hour_how_much_a_day_varies():
-    served, _ = watch_days(lambda day: WAVE, 3)
+    served, _ = monitor_days(lambda day: WAVE, 3)
     served.publish_version(2)
     served.capture(72, rows=400, age_shift=0.9, version=2)
     served.monitor(73)
-    assert state_of(served).history[-1]["version"] == 2
-    assert state_of(served).history[-1]["breaches"] == []
+    assert summaries(served)[-1].version == 2
+    assert summaries(served)[-1].breaches == []
     served.capture(78, rows=400, age_shift=2.0, version=2)
     served.monitor(79)
-    assert "feature_drift:age" in state_of(served).history[-1]["breaches"]
+    assert "feature_drift:age" in summaries(served)[-1].breaches
 
 
 def test_silence_after_traffic_is_stale_and_traffic_ends_it():
@@ -509,13 +511,13 @@ def test_the_page_shows_what_is_wrong_and_survives_hostile_names():
         served.monitor(hour + 1)
     page = served.data.get(monitoring_key(MODEL, "reports/latest.html")).decode()
     assert "DriftDetected" in page
-    assert "is distributed otherwise" in page
+    assert "differs from that in training" in page
     assert "<script src" not in page
 
 
-def test_the_stacks_schedule_leaves_out_who_has_a_schedule_of_their_own_or_is_not_watched():
+def test_the_stacks_schedule_leaves_out_models_with_their_own_schedule_or_without_monitoring():
     registry = MemoryRegistry()
     said = {"plain": {}, "own": {"schedule": "rate(5 minutes)"}, "off": {"enabled": False}}
     for model, monitoring in said.items():
         registry.put_spec(model, ModelSpec.parse({"monitoring": monitoring}))
-    assert models_by_the_stacks_schedule(registry) == ["plain"]
+    assert list_scheduled_models(registry) == ["plain"]

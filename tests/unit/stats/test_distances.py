@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from millrace.stats.distances import (
+    benjamini_hochberg,
     chi_square,
     chi_square_tail,
-    discoveries,
     jensen_shannon_distance,
     kolmogorov_smirnov,
     kolmogorov_tail,
@@ -109,6 +109,6 @@ def test_excess_takes_off_what_sampling_gives(rows):
 def test_discoveries_are_benjamini_and_hochbergs():
     p_values = [0.001, 0.008, 0.039, 0.041, 0.042, 0.06, 0.074, 0.205]
     wanted = stats.false_discovery_control(p_values) <= 0.05
-    assert discoveries(p_values, 0.05) == wanted.tolist()
-    assert discoveries([], 0.05) == []
-    assert discoveries([1.0, 0.9], 0.05) == [False, False]
+    assert benjamini_hochberg(p_values, 0.05) == wanted.tolist()
+    assert benjamini_hochberg([], 0.05) == []
+    assert benjamini_hochberg([1.0, 0.9], 0.05) == [False, False]

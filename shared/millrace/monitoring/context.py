@@ -1,0 +1,121 @@
+"""Context of a monitoring run: the monitored version and everything that its stages read."""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError
+from millrace.histograms.outcomes import PredictionProfile
+from millrace.histograms.predictions import AnyPredictions, Traffic
+from millrace.histograms.tables import Reference, ReferenceDocument
+from millrace.layout import version_key
+from millrace.monitoring.seasonality import DailyRange, SeasonalBaselines
+from millrace.ports import ObjectStore
+from millrace.schema import TableSchema, Task
+from millrace.spec import ModelSpec
+
+_SIGNATURE_NAME = "signature.json"
+_REFERENCE_NAME = "reference.json"
+_PROFILE_NAME = "prediction_profile.json"
+
+
+@dataclass(frozen=True, slots=True)
+class MonitoredVersion:
+    """Training data and holdout predictions of the version that serves.
+
+    Regression has no classes; ``profile`` is None when the holdout's predictions were not kept.
+    """
+
+    task: Task
+    classes: tuple[str, ...]
+    reference: Reference
+    profile: PredictionProfile | None = None
+    primary_metric: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Baselines:
+    """Earlier traffic that a window is compared with.
+
+    Parameters
+    ----------
+    previous : Traffic or None
+        Of the last quiet window.
+    daily_ranges : mapping of str to DailyRange, default={}
+        Of the version before; for the time without seasons.
+    now : datetime or None, default=None
+        End of the window; None ignores the daily ranges.
+    skewed : collection of str, default=()
+        Features that have differed from training since the version's first window.
+    predictions : PredictionHistogram, ValueHistogram or None, default=None
+        Of the version's first window, for versions without a profile of the holdout.
+    """
+
+    previous: Traffic | None = None
+    seasonal: SeasonalBaselines | None = None
+    daily_ranges: Mapping[str, DailyRange] = field(default_factory=dict)
+    now: datetime | None = None
+    skewed: Collection[str] = ()
+    first: bool = False
+    predictions: AnyPredictions | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorContext:
+    """Inputs of every stage of a monitoring run.
+
+    ``monitored`` is None when there is nothing to compare with; ``obstacle`` is the reason. ``token`` is unique to the
+    run, and part of the names that it writes.
+    """
+
+    model: str
+    spec: ModelSpec
+    version: int
+    schema: TableSchema
+    monitored: MonitoredVersion | None
+    obstacle: str
+    store: ObjectStore
+    now: datetime
+    token: str
+
+
+def load_context(
+    model: str,
+    version: int,
+    spec: ModelSpec,
+    *,
+    data_store: ObjectStore,
+    model_store: ObjectStore,
+    now: datetime,
+    token: str,
+) -> MonitorContext:
+    """Load the baseline of a version.
+
+    A missing or unreadable reference is no error: rows are counted, outcomes are kept, and the report names the
+    obstacle.
+
+    Raises
+    ------
+    ArtifactNotFoundError
+        When the version has no signature: then none of its rows can be read.
+    """
+    schema = TableSchema.from_dict(json.loads(model_store.get(version_key(model, version, _SIGNATURE_NAME)))["schema"])
+    monitored, obstacle = None, ""
+    try:
+        document = ReferenceDocument.read(model_store.get(version_key(model, version, _REFERENCE_NAME)))
+        profile = _load_profile(model, version, model_store)
+        reference = Reference.build(document, schema)
+        monitored = MonitoredVersion(schema.task, schema.classes, reference, profile, spec.primary_metric)
+    except ArtifactNotFoundError:
+        obstacle = f"version {version} has no {_REFERENCE_NAME} to compare with"
+    except (ArtifactIntegrityError, ValueError) as error:
+        obstacle = f"the {_REFERENCE_NAME} of version {version} cannot be read: {error}"
+    return MonitorContext(model, spec, version, schema, monitored, obstacle, data_store, now, token)
+
+
+def _load_profile(model: str, version: int, model_store: ObjectStore) -> PredictionProfile | None:
+    try:
+        return PredictionProfile.read(model_store.get(version_key(model, version, _PROFILE_NAME)))
+    except (ArtifactNotFoundError, ArtifactIntegrityError):
+        return None

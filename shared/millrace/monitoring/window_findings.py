@@ -1,0 +1,66 @@
+"""Findings: the result of one verdict about one subject in one window."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+Status = Literal["ok", "breach", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowFinding:
+    """Result of one verdict about one subject in one window.
+
+    Parameters
+    ----------
+    verdict : str
+        Name of a :class:`millrace.monitoring.rules.Verdict`.
+    subject : str
+        A column, a pair of columns, a metric or a group; the same in every window.
+    status : {'ok', 'breach', 'unknown'}
+        ``unknown`` when there is too little data, which is no all-clear.
+    message : str
+        The change and its size, or the reason why nothing is known.
+    measure : str, default=""
+        Name of ``value``: ``psi``, ``share``, ``accuracy`` ...
+    rows : int, default=0
+        Rows or outcomes that the finding is based on.
+    details : mapping, default={}
+        Other numbers for the report: before and now, all distances, intervals.
+    """
+
+    verdict: str
+    subject: str
+    status: Status
+    message: str
+    measure: str = ""
+    value: float | None = None
+    threshold: float | None = None
+    rows: int = 0
+    p_value: float | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Identity over windows."""
+        return f"{self.verdict}:{self.subject}"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Findings of one closed window, or of the service since the last run; at most one of each key."""
+
+    source: Literal["traffic", "outcomes", "service"]
+    begin: datetime
+    findings: tuple[WindowFinding, ...]
+
+
+def too_few(verdict: str, subject: str, rows: int, needed: int, what: str = "rows") -> WindowFinding:
+    """Return the finding of a sample that is too small."""
+    return WindowFinding(verdict, subject, "unknown", f"{rows:,} {what}; at least {needed:,} are needed", rows=rows)
+
+
+def breach_or_ok(breach: bool) -> Status:  # the status of a comparison
+    """Return the status of a comparison."""
+    return "breach" if breach else "ok"
