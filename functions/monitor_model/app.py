@@ -12,7 +12,7 @@ from millrace.aws.clients import event_publisher, notifier, object_store, regist
 from millrace.contracts import MonitoredModels, MonitoringRequest, MonitoringVerdict
 from millrace.monitoring.monitor import deliver_alerts, models_by_the_stacks_schedule, monitor_model, write_verdict
 from millrace.observability import logger
-from millrace.registry.ledger import try_to_publish
+from millrace.registry.outbox import try_to_publish
 from millrace.settings import MonitoringSettings, load_settings
 
 

@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from millrace.captures.window import hours
+from millrace.causes import CAUSE_OF_EVENT, finding_cause_id
 from millrace.entities import FINISHED_STATUSES, CauseRecord, Run
 from millrace.errors import CauseNotFoundError, RunNotFoundError
 from millrace.layout import captures_prefix, monitoring_key
 from millrace.monitoring.incidents import Incident, Transition, Watchbook
 from millrace.monitoring.state import Alert
 from millrace.names import make_cause_id
-from millrace.ports import Registry
-from millrace.registry.ledger import CAUSE_OF_EVENT, finding_cause_id, not_cured
+from millrace.registry.store import Registry
 
 #: Requests of one incident that are told; earlier ones are counted.
 MAX_REQUESTS = 5
@@ -51,7 +51,7 @@ def _describe(model: str, event: str, incident_id: str, requests: int, registry:
         yield f"asked for a training run {first - 1} time(s) before; `millrace why` tells what became of that"
     for request in range(first, requests + 1):
         try:
-            record = registry.get_cause(model, finding_cause_id(kind, model, incident_id, request))
+            record = registry.get_cause(model, finding_cause_id(kind.name, model, incident_id, request))
         except CauseNotFoundError:
             yield "asked for a training run; nothing has come of it yet"
         else:
@@ -63,8 +63,7 @@ def _outcome(model: str, record: CauseRecord, registry: Registry) -> str:
         return "it waits for the run that is training now"
     how = _how_it_went(model, record.run_id, registry) if record.run_id else ""
     if record.status == "skipped":
-        # The reason repeats in brackets what happened, which the incident itself tells.
-        why = record.reason.removeprefix("skipped: ").removesuffix(f" ({record.cause.reason})")
+        why = record.refusal or record.reason
         return f"none was started, because {why}{f'; that run {how}' if how else ''}"
     return f"run {record.run_id} {how}"
 
@@ -196,7 +195,7 @@ def nothing_yet(event: str, subjects: Collection[str]) -> str:
     """Return in words what is done about an incident of which nothing more is known; ``subjects`` are out of order."""
     if event not in CAUSE_OF_EVENT:
         return _NO_CURE
-    refusal = not_cured(event, subjects)
+    refusal = CAUSE_OF_EVENT[event].refusal(subjects)
     return f"nothing: {refusal}" if refusal else _NOTHING_DONE
 
 

@@ -24,7 +24,8 @@ from millrace.monitoring.serving_health import find_serving_faults, find_stalene
 from millrace.monitoring.state import STATE_NAME, Alert, MonitoringState
 from millrace.monitoring.traffic_windows import judge_open_window, take_batch
 from millrace.names import CHAMPION
-from millrace.ports import Event, EventPublisher, Notifier, ObjectStore, Registry, ServingCounts, ServingMetrics
+from millrace.ports import Event, EventPublisher, Notifier, ObjectStore, ServingCounts, ServingMetrics
+from millrace.registry.store import Registry
 
 Outcome = Literal["judged", "nothing_new", "not_serving", "disabled", "superseded", "deleted"]
 #: What is usual is the rate of so long, and of a day at least: a first burst is no habit.

@@ -4,10 +4,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from millrace.causes import finding_cause_id
 from millrace.entities import Cause
 from millrace.monitoring.alerts import MAX_REQUESTS, describe_actions, follow_up
 from millrace.monitoring.incidents import Incident, Watchbook
-from millrace.registry.ledger import finding_cause_id
 from millrace.triggers.requests import request_training
 
 from tests.fakes.memory_pipeline import MemoryPipeline

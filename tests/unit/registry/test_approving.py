@@ -2,7 +2,7 @@ from datetime import timedelta
 
 import pytest
 from millrace.errors import ApprovalNotFoundError, ConflictError, ServiceUnavailableError, UnfitVersionError
-from millrace.registry.approvals import Place, answer_approval, expire_approval, request_approval
+from millrace.registry.approvals import ModelBucket, decide_approval, expire_approval, request_approval
 from millrace.registry.queries import describe_approval
 
 from tests.fakes.memory_people import MemoryCallback, MemoryNotifier
@@ -10,7 +10,7 @@ from tests.registered_versions import RegisteredVersions, acting
 from tests.registry_builders import MODEL, later
 
 HOUR = 3_600
-PLACE = Place("models-bucket", "eu-west-1")
+BUCKET = ModelBucket("models-bucket", "eu-west-1")
 
 
 class Waiting(RegisteredVersions):
@@ -38,12 +38,12 @@ class Waiting(RegisteredVersions):
             registry=self.registry,
             callback=self.callback,
             notifier=self.notifier,
-            place=PLACE,
+            bucket=BUCKET,
             now=later(minutes),
         )
 
     def answer(self, decision, minutes=40, actor="ann", **options):
-        return answer_approval(
+        return decide_approval(
             MODEL,
             self.run_id,
             decision,
@@ -245,7 +245,7 @@ def test_a_first_version_may_wait_too():
     world.registry.update_run(MODEL, run_id, version=1)
     people = MemoryNotifier()
     pieces = {"registry": world.registry, "callback": MemoryCallback()}
-    asked = request_approval(MODEL, run_id, "t1", HOUR, notifier=people, place=PLACE, now=later(1), **pieces)
+    asked = request_approval(MODEL, run_id, "t1", HOUR, notifier=people, bucket=BUCKET, now=later(1), **pieces)
     assert asked.expires_at - asked.requested_at == timedelta(hours=1)
-    answer_approval(MODEL, run_id, "approve", acting(), model_store=world.models, **pieces)
+    decide_approval(MODEL, run_id, "approve", acting(), model_store=world.models, **pieces)
     assert world.aliases == {"champion": 1}

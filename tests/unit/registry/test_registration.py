@@ -12,6 +12,9 @@ from millrace.errors import (
     ServiceUnavailableError,
 )
 from millrace.layout import evaluation_key, prepared_key, trial_key, version_key
+from millrace.ports import Put
+from millrace.registry.keys import ModelKeys
+from millrace.registry.records import encode
 from millrace.registry.registration import register_run
 from millrace.schema import Column, TableSchema
 from millrace.spec import ModelSpec
@@ -339,7 +342,7 @@ def test_two_runs_that_finish_together_do_not_both_become_the_champion(world):
     for run in (first, second):
         if run.run_id not in {known.run_id for known in world.registry.list_runs(MODEL)}:
             # A run whose execution was taken for dead, and went on beside its follower.
-            world.registry._runs[MODEL, run.run_id] = run
+            world.registry.store.write(Put(ModelKeys(MODEL).run(run.run_id), encode(run)))
     assert [world.register(run).outcome for run in (first, second)] == ["promoted", "kept"]
     assert world.registry.get_state(MODEL).aliases == {"champion": 2, "challenger": 3}
 

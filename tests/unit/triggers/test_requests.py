@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 from millrace.errors import RunNotFoundError, ServiceUnavailableError
 from millrace.names import make_run_id
-from millrace.ports import MAX_FOLLOW_UP_CAUSES
+from millrace.registry.claims import MAX_FOLLOW_UP_CAUSES
 from millrace.triggers.dispatch import REFUSED_UPLOADS, handle_trigger
 from millrace.triggers.events import Refusal, RefusedUpload, RunEnded, ScheduleTrigger
 from millrace.triggers.requests import finish_run, request_training
