@@ -235,7 +235,7 @@ class TestMonitoring:
         told = [one["actions"] for one in read(call, "valid_monitoring")[1]["report"]["incidents"]]
         assert told == [["asked for a training run; nothing has come of it yet"], ["a run"]]
         cause = Cause(finding_cause_id("drift", MODEL, "i1", 1), MODEL, "drift", NOW, reason="age shifted")
-        registry.skip_cause(cause, replace(make_entry("skipped"), reason="skipped: too soon (age shifted)"))
+        registry.skip_cause(cause, make_entry("skipped", refusal="too soon"))
         told = [one["actions"] for one in read(call, "valid_monitoring")[1]["report"]["incidents"]]
         assert told[0] == ["asked for a training run: none was started, because too soon"]
 

@@ -63,8 +63,8 @@ def _outcome(model: str, record: CauseRecord, registry: Registry) -> str:
         return "it waits for the run that is training now"
     how = _how_it_went(model, record.run_id, registry) if record.run_id else ""
     if record.status == "skipped":
-        why = record.refusal or record.reason
-        return f"none was started, because {why}{f'; that run {how}' if how else ''}"
+        why = f", because {record.refusal}" if record.refusal else f": {record.reason}"
+        return f"none was started{why}{f'; that run {how}' if how else ''}"
     return f"run {record.run_id} {how}"
 
 

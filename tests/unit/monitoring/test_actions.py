@@ -62,7 +62,7 @@ def test_a_cooldown_is_told_in_words(world):
     world.registry.release_run(MODEL, run_id, None, None)
     world.ask(request=2, minutes=30)
     _, second = world.told(requests=2)
-    assert second.startswith(f"asked for a training run: none was started, because run {run_id} was asked for at")
+    assert second.startswith(f"asked for a training run: none was started, because run {run_id} was requested at")
     assert "retraining.cooldown_hours last until" in second
     assert "age shifted" not in second
 
@@ -74,7 +74,7 @@ def test_what_another_run_answers_is_told_with_that_run(world):
     world.registry.claim_cause(cause, make_run(cause), replace(make_entry("c"), reason=cause.reason), NOW)
     (told,) = world.told()
     assert told == (
-        f"asked for a training run: none was started, because run {run_id}, asked for just before, answers it; "
+        f"asked for a training run: none was started, because run {run_id}, requested shortly before, covers it; "
         "that run is queued"
     )
 

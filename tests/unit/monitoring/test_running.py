@@ -123,7 +123,7 @@ def test_a_report_is_written_anew_when_what_was_done_becomes_known():
     incident = report_of(served)["incidents"][0]
     cause_id = finding_cause_id("drift", MODEL, incident["incident_id"], 1)
     cause = Cause(cause_id, MODEL, "drift", START, reason="age shifted")
-    entry = replace(make_entry("skipped", MODEL, START), reason="skipped: too soon (age shifted)")
+    entry = make_entry("skipped", MODEL, START, refusal="too soon")
     served.registry.skip_cause(cause, entry)
     assert served.monitor(3.8).outcome == "nothing_new"
     assert report_of(served)["incidents"][0]["actions"] == [

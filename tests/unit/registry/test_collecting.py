@@ -259,7 +259,7 @@ class Histories(RuleBasedStateMachine):
             assert names >= {"manifest.json", "signature.json", "card.md"}
 
     def _with(self):
-        return {"acting": self.world.acting(), "registry": self.world.registry, "model_store": self.world.models}
+        return {"audit": self.world.acting(), "registry": self.world.registry, "model_store": self.world.models}
 
     def _act(self, act, data):
         self.world.now += timedelta(minutes=1)

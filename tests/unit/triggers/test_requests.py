@@ -102,7 +102,7 @@ class TestRequests:
         assert world.pipeline.started[-1] == (MODEL, result.run_id)
         run = world.registry.get_run(MODEL, dead)
         assert (run.status, run.stage) == ("failed", "finished")
-        assert "without a word" in run.reasons[0]
+        assert "without a report" in run.reasons[0]
         assert world.registry.get_state(MODEL).active_run_id == result.run_id
         assert world.registry.get_run(MODEL, result.run_id).sources == (make_source("2.csv"),)
         assert sorted(world.actions()) == ["run_failed", "run_requested", "run_requested", "trigger_deferred"]
