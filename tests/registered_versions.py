@@ -1,12 +1,12 @@
 """A registry and a bucket in which versions are registered whole, without the training that leads there."""
 
 import hashlib
-import json
 from dataclasses import replace
 from typing import Any
 
 from millrace.layout import version_key
-from millrace.registry.promotion import Acting
+from millrace.registry.manifest import Manifest
+from millrace.registry.transactions import AuditContext
 
 from tests.fakes.memory_object_store import MemoryObjectStore
 from tests.fakes.memory_registry import MemoryRegistry
@@ -31,8 +31,7 @@ class RegisteredVersions:
         artifacts = {name: body + str(number).encode() for name, body in ARTIFACTS.items()}
         for name, body in artifacts.items():
             self.models.put(version_key(MODEL, number, name), body)
-        listed = {name: {"sha256": hashlib.sha256(body).hexdigest()} for name, body in artifacts.items()}
-        manifest = json.dumps({"artifacts": listed}).encode()
+        manifest = Manifest.of(make_version(number), artifacts, None).write()
         self.models.put(version_key(MODEL, number, "manifest.json"), manifest)
         version = replace(make_version(number), manifest_sha256=hashlib.sha256(manifest).hexdigest(), **changes)
         self.registry.put_version(version, make_entry(f"version-{number}-registered"))
@@ -53,5 +52,5 @@ class RegisteredVersions:
         return [entry.action for entry in self.registry.list_ledger(MODEL)]
 
 
-def acting(minutes: float = 60, reason: str = "because", actor: str = "ann") -> Acting:
-    return Acting(actor, reason, later(minutes))
+def acting(minutes: float = 60, reason: str = "because", actor: str = "ann") -> AuditContext:
+    return AuditContext(actor, reason, later(minutes))

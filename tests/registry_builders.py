@@ -3,22 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from millrace.entities import (
-    Act,
-    Approval,
-    Cause,
-    CauseKind,
-    DatasetRecord,
-    LedgerEntry,
-    ModelVersion,
-    Move,
-    Run,
-    Source,
-    Trial,
-)
+from millrace.entities import Approval, Cause, DatasetRecord, LedgerEntry, ModelVersion, Run, Source, Trial
 from millrace.names import make_cause_id, make_run_id
-from millrace.ports import Registry
-from millrace.registry.promotion import moment_of_act
+from millrace.registry.store import Registry
+from millrace.registry.transactions import MoveAlias, RegistryTransaction, VersionChange, timestamp_after
 
 NOW = datetime(2026, 5, 3, 14, 15, tzinfo=UTC)
 MODEL = "churn"
@@ -32,7 +20,7 @@ def make_source(name: str = "a.csv", model: str = MODEL, at: datetime = NOW) -> 
     return Source("data", f"incoming/{model}/{name}", "v1", at)
 
 
-def make_cause(name: str = "a.csv", model: str = MODEL, kind: CauseKind = "upload", at: datetime = NOW) -> Cause:
+def make_cause(name: str = "a.csv", model: str = MODEL, kind: str = "upload", at: datetime = NOW) -> Cause:
     source = make_source(name, model, at) if kind == "upload" else None
     return Cause(make_cause_id(kind, model, name), model, kind, at, source, f"{name} was uploaded")
 
@@ -78,16 +66,18 @@ def make_version(version: int, model: str = MODEL, run_id: str = "20260503T14150
     )
 
 
-def make_act(entry_id: str, revision: int, *moves: Move, at: datetime = NOW, model: str = MODEL, **changes: Any) -> Act:
-    return Act(make_entry(entry_id, model, at), revision, moves, **changes)
+def make_transaction(
+    entry_id: str, revision: int, *changes: VersionChange, at: datetime = NOW, model: str = MODEL
+) -> RegistryTransaction:
+    return RegistryTransaction(make_entry(entry_id, model, at), revision, changes)
 
 
 def point_alias(registry: Registry, alias: str, version: int, model: str = MODEL, at: datetime = NOW) -> None:
     """Move an alias, from wherever it points."""
     state = registry.get_state(model)
-    move = Move(alias, state.aliases.get(alias), version)
-    act = make_act(f"{alias}-{state.revision + 1}", state.revision, move, at=moment_of_act(state, at), model=model)
-    registry.perform(act)
+    move = MoveAlias(alias, state.aliases.get(alias), version)
+    at = timestamp_after(state, at)
+    registry.commit(make_transaction(f"{alias}-{state.revision + 1}", state.revision, move, at=at, model=model))
 
 
 def make_approval(run_id: str, version: int = 1, **changes: Any) -> Approval:

@@ -5,9 +5,9 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.aws.clients import event_publisher, registry
 from millrace.aws.management import management_api
-from millrace.management.changing import ROUTES
+from millrace.management.change_routes import ROUTES
 from millrace.observability import logger
-from millrace.registry.ledger import try_to_publish
+from millrace.registry.outbox import try_to_publish
 from millrace.settings import RegistrySettings, load_settings
 
 app = management_api(ROUTES)

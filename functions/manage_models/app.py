@@ -4,7 +4,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.aws.management import management_api
-from millrace.management.reading import ROUTES
+from millrace.management.read_routes import ROUTES
 from millrace.observability import logger
 
 app = management_api(ROUTES)

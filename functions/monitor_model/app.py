@@ -13,7 +13,7 @@ from millrace.aws.clients import event_publisher, notifier, object_store, regist
 from millrace.contracts import MonitoredModels, MonitoringRequest, MonitoringVerdict
 from millrace.monitoring.monitor import deliver_alerts, list_scheduled_models, monitor_model, write_outcome_metrics
 from millrace.observability import logger
-from millrace.registry.ledger import try_to_publish
+from millrace.registry.outbox import try_to_publish
 from millrace.settings import MonitoringSettings, load_settings
 
 

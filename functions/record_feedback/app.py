@@ -11,7 +11,8 @@ from millrace.captures.feedback import record_feedback
 from millrace.captures.joining import describe_coverage, read_hours
 from millrace.names import validate_model_name
 from millrace.observability import logger
-from millrace.ports import ObjectStore, Registry
+from millrace.ports import ObjectStore
+from millrace.registry.store import Registry
 from millrace.settings import FeedbackSettings, load_settings
 
 app = rest_api()

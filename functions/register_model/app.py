@@ -10,7 +10,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.aws.clients import event_publisher, object_store, registry
 from millrace.contracts import RunPointer
 from millrace.observability import logger
-from millrace.registry.ledger import publish_waiting
+from millrace.registry.outbox import publish_waiting
 from millrace.registry.registration import register_run
 from millrace.settings import PipelineSettings, load_settings
 

@@ -11,8 +11,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.aws.clients import event_publisher, notifier, registry, task_callback
 from millrace.contracts import ApprovalPointer, ApprovalState
 from millrace.observability import logger
-from millrace.registry.approvals import Place, expire_approval, request_approval
-from millrace.registry.ledger import publish_waiting
+from millrace.registry.approvals import ModelBucket, expire_approval, request_approval
+from millrace.registry.outbox import publish_waiting
 from millrace.settings import ApprovalSettings, load_settings
 
 
@@ -33,7 +33,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
             registry=models,
             callback=task_callback(),
             notifier=notifier(settings.approval_topic_arn),
-            place=Place(settings.models_bucket, settings.aws_region),
+            bucket=ModelBucket(settings.models_bucket, settings.aws_region),
             now=now,
         )
     publish_waiting(models, event_publisher())

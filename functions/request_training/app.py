@@ -14,8 +14,8 @@ from millrace.aws.rest_api import json_response, rest_api
 from millrace.documents import to_plain
 from millrace.names import validate_model_name
 from millrace.observability import logger
-from millrace.ports import Registry
-from millrace.registry.lifecycle import insist_on_living
+from millrace.registry.lifecycle import ensure_not_deleted
+from millrace.registry.store import Registry
 from millrace.settings import RequestTrainingSettings, load_settings
 from millrace.triggers.dispatch import handle_trigger
 from millrace.triggers.events import Trigger, parse_event, read_request, with_version_id
@@ -35,7 +35,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 @app.post("/models/<model>/runs")
 def request_run(model: str) -> Response[str]:
     """Ask for a run by hand; raises ``ModelNotFoundError`` when the model was deleted or has never seen an upload."""
-    insist_on_living(_registry().get_state(validate_model_name(model)))
+    ensure_not_deleted(_registry().get_state(validate_model_name(model)))
     (result,) = _handle(read_request(model, app.current_event.raw_event, datetime.now(UTC)))
     return json_response(202, result)
 

@@ -1,6 +1,6 @@
-"""What the registry keeps: models, datasets, causes, runs, trials, versions and the ledger.
+"""The registry's entities: models, datasets, causes, runs, trials, versions, approvals and the ledger.
 
-Plain frozen dataclasses; :mod:`millrace.aws.registry` stores them, nothing here knows how.
+Plain frozen dataclasses; :mod:`millrace.registry` stores them.
 """
 
 from collections.abc import Mapping
@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
-CauseKind = Literal["upload", "schedule", "manual", "drift", "quality", "staleness", "latency"]
 CauseStatus = Literal["started", "pending", "skipped"]
 RunStatus = Literal["queued", "running", "succeeded", "rejected", "failed"]
 RunStage = Literal[
@@ -16,7 +15,7 @@ RunStage = Literal[
 ]
 TrialStatus = Literal["planned", "running", "succeeded", "failed", "skipped", "eliminated"]
 VersionStatus = Literal["registered", "retired"]
-#: What became of a version's claim to be the champion: nothing yet, or which way it went.
+#: The decision about a version as champion; pending at first.
 VersionOutcome = Literal["pending", "promoted", "kept", "awaiting_approval", "rejected"]
 ApprovalStatus = Literal["pending", "approved", "rejected", "expired"]
 
@@ -26,12 +25,10 @@ FINISHED_TRIAL_STATUSES: frozenset[TrialStatus] = frozenset({"succeeded", "faile
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An uploaded object: what a run has to validate.
+    """An uploaded object, by the version of its bytes.
 
     Parameters
     ----------
-    bucket, key, version_id : str
-        Exactly which bytes.
     uploaded_at : datetime
         From the event; newer rows win where an identifier repeats.
     """
@@ -44,21 +41,23 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why a training run was asked for.
+    """The cause of a training run.
 
     Parameters
     ----------
     cause_id : str
         The same event always has the same id.
+    kind : str
+        One of :data:`millrace.causes.CAUSES`.
     source : Source or None
         The upload, when the cause is one.
     reason : str
-        In words, for the ledger.
+        A sentence for the ledger.
     """
 
     cause_id: str
     model: str
-    kind: CauseKind
+    kind: str
     occurred_at: datetime
     source: Source | None = None
     reason: str = ""
@@ -66,22 +65,39 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class CauseRecord:
-    """A cause and what became of it."""
+    """A cause and its outcome.
+
+    Parameters
+    ----------
+    reason : str
+        The cause's, or for a skipped one a sentence with the refusal and the cause's reason.
+    refusal : str
+        The reason why a skipped cause started nothing; empty in records of older releases.
+    """
 
     cause: Cause
     status: CauseStatus
     run_id: str | None = None
     reason: str = ""
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The work in progress of a model: its active run, and the number of causes that wait for it."""
+
+    active_run_id: str | None
+    pending_causes: int
 
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """Where a model stands.
+    """The state of a model.
 
     Parameters
     ----------
     revision : int
-        Grows with every alias move; a move states the revision it was decided on.
+        Grows with every alias move; a move names the revision it was decided on.
     aliases : mapping of str to int
         Version number by alias.
     latest_version : int
@@ -89,17 +105,15 @@ class ModelState:
     schema_version : int
         0 before the first accepted dataset.
     aliases_moved_at : datetime or None
-        When an alias moved last; a later move is never recorded as earlier, whatever a clock says.
-    active_run_id : str or None
-        The run that is training now.
+        Of the last alias move; a later move is never recorded as earlier, whatever a clock shows.
     pending_causes : int
-        How many causes wait for the active run to finish; any number may, so they are listed separately.
+        Causes that wait for the active run to finish; they are listed separately.
     deleted_at : datetime or None, default=None
-        When it was deleted; None while it is there, also when it was made again under its name.
+        None while the model exists, also when it was recreated under its name.
     begun_after : datetime or None, default=None
-        What is older belongs to a model of that name that was deleted.
+        Anything older belongs to a deleted model of that name.
     first_schema_version : int, default=1
-        Lower ones belong to such a model; numbers of versions and schemas are never used again.
+        Lower ones belong to such a model; numbers of versions and schemas are never reused.
     """
 
     model: str
@@ -117,12 +131,12 @@ class ModelState:
 
     @property
     def current_schema_version(self) -> int:
-        """The schema that uploads are held to; 0 before the first accepted dataset."""
+        """The schema that uploads must match; 0 before the first accepted dataset."""
         return self.schema_version if self.schema_version >= self.first_schema_version else 0
 
     @property
-    def work(self) -> "Work":
-        """What is under way."""
+    def work(self) -> Work:
+        """The work in progress."""
         return Work(self.active_run_id, self.pending_causes)
 
 
@@ -135,15 +149,13 @@ class DatasetRecord:
     dataset_id : str
         SHA-256 of the canonical content.
     schema_version, schema_revision : int
-        The schema it was held to.
-    quarantined_rows : int
-        Rows that were set aside.
+        The schema it was validated against.
     warnings : int, default=0
         Findings of its checks.
     code_version : str, default=""
         Of the library that accepted it.
     renewed_at : datetime or None, default=None
-        When the same content was last uploaded again.
+        The last time that the same content was uploaded again.
     """
 
     model: str
@@ -161,11 +173,11 @@ class DatasetRecord:
 
     @property
     def uploaded_at(self) -> datetime:
-        """When its content was last uploaded: what decides which dataset is the latest."""
+        """The last upload of its content, which decides which dataset is the latest."""
         return self.renewed_at or self.source.uploaded_at
 
     def renewed(self, uploaded_at: datetime) -> "DatasetRecord":
-        """Return the record after its content was uploaded again, or as it is when it was uploaded later still."""
+        """Return the record after its content was uploaded again; an earlier upload changes nothing."""
         return replace(self, renewed_at=uploaded_at) if uploaded_at > self.uploaded_at else self
 
 
@@ -176,19 +188,19 @@ class Run:
     Parameters
     ----------
     cause_ids : tuple of str
-        Every cause this run answers.
+        Every cause that this run follows.
+    kind : str
+        The kind of its first cause, or ``upload`` when it has sources.
     sources : tuple of Source
-        Uploads that it has to validate.
-    stage : RunStage
-        What it is doing now.
+        Uploads to validate.
     summary : mapping
-        What is worth showing: rows, reasons, winner, metric, version.
+        For people: rows, reasons, winner, metric, version.
     """
 
     model: str
     run_id: str
     cause_ids: tuple[str, ...]
-    kind: CauseKind
+    kind: str
     requested_at: datetime
     sources: tuple[Source, ...] = ()
     status: RunStatus = "queued"
@@ -208,21 +220,21 @@ class Trial:
     Parameters
     ----------
     status : TrialStatus
-        ``skipped`` was never started, ``eliminated`` did not reach the last round; the reason says why.
+        ``skipped`` was never started, ``eliminated`` did not reach the last round; ``reason`` says why.
     metrics : mapping of str to float
-        What ranks it: on the validation split, of the ONNX model; with folds, the mean over them.
+        On the validation split, of the ONNX model; with folds, the mean over them. They rank the trials.
     artifacts : mapping of str to str
         SHA-256 by artifact name.
     duration_seconds : float or None
         Of fitting and exporting.
     round : int, default=1
-        Of successive halving, the one it is in.
+        Of successive halving.
     rows : int or None, default=None
         Training rows of this round; None takes all.
     folds : int, default=1
-        Cross-validation folds that give the metrics; 1 is the validation split alone.
+        Cross-validation folds; 1 is the validation split alone.
     earlier_rounds : tuple of mapping, default=()
-        What the rounds before gave: ``round``, ``rows``, ``metrics``, ``duration_seconds``.
+        Results of the rounds before: ``round``, ``rows``, ``metrics``, ``duration_seconds``.
     peak_memory_mb : float or None, default=None
         Largest resident memory of its worker.
     """
@@ -252,16 +264,15 @@ class ModelVersion:
     Parameters
     ----------
     semantic_version : str
-        Major when the input schema changed incompatibly, minor when features or the algorithm did, patch when
-        the same recipe was refitted on other data.
+        See :mod:`millrace.registry.versioning`.
     manifest_sha256 : str
-        Of ``manifest.json``, which in turn names every artifact's.
+        Of ``manifest.json``, which holds every artifact's.
     status : VersionStatus, default='registered'
         A retired one never serves again.
     outcome : VersionOutcome, default='pending'
-        Settled once, when it is registered or when somebody approves or rejects it.
+        Assigned once, when it is registered, or approved or rejected by a person.
     collected_at : datetime or None
-        When its artifacts were deleted; its documents stay.
+        The time its artifacts were deleted; its documents stay.
     """
 
     model: str
@@ -284,18 +295,19 @@ class ModelVersion:
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """One line of the append-only ledger: who did what, when, why, from which version to which.
+    """One entry of the append-only ledger: actor, action, time, reason and facts.
 
     Parameters
     ----------
     entry_id : str
-        Unique within the model and the moment; the same act written twice has the same id.
+        Unique within the model and the timestamp; the same act written twice has the same id.
     action : str
         ``run_requested``, ``trigger_skipped``, ``trigger_deferred``, ``dataset_rejected``, ``schema_changed``,
         ``spec_changed``, ``model_registered``, ``model_promoted``, ``model_rolled_back``, ``alias_moved``,
         ``model_retired``, ``model_deleted``, ``run_failed`` ...
     details : mapping
-        For an alias move: ``alias``, ``from_version``, ``to_version``.
+        Facts. Of an alias move ``alias``, ``from_version``, ``to_version``; of a trigger ``cause_id`` and ``kind``, and
+        of a skipped one also ``refusal`` and ``cause_reason``.
     """
 
     model: str
@@ -308,17 +320,8 @@ class LedgerEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
-    """An alias on its way; None stands for no version at all."""
-
-    alias: str
-    from_version: int | None
-    to_version: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class AliasMove:
-    """A move that was made: one line of an alias's own history.
+    """A move of an alias that was made; None is no version.
 
     Parameters
     ----------
@@ -342,14 +345,14 @@ class AliasMove:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A person's answer to whether a version may serve, or the wait for it.
+    """A person's decision whether a version may serve, or the wait for it.
 
     Parameters
     ----------
     task_token : str
-        What the waiting pipeline is told the answer with. A secret: whoever has it can answer.
+        Completes the waiting pipeline. A secret: whoever has it can decide.
     decided_by, decided_at, reason
-        Of the answer; None and empty while it is pending.
+        None and empty while it is pending.
     """
 
     model: str
@@ -362,55 +365,3 @@ class Approval:
     decided_by: str | None = None
     decided_at: datetime | None = None
     reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """A version's claim to be the champion comes to an outcome."""
-
-    version: int
-    before: VersionOutcome
-    after: VersionOutcome
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What is under way of a model: the run whose turn it is, and how many causes wait for it."""
-
-    active_run_id: str | None
-    pending_causes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Act:
-    """What is done about a model's versions in one go: all of it and its ledger entry, or nothing.
-
-    Parameters
-    ----------
-    entry : LedgerEntry
-        Who, what, when, why.
-    expected_revision : int
-        The model's revision that this was decided on.
-    moves : tuple of Move, default=()
-        Aliases to move; the revision grows by one if there are any.
-    settles : Settlement or None
-        Of a version that is not settled yet.
-    retires : int or None
-        The version that may not serve any more.
-    answers : Approval or None
-        An approval that was pending, as it is answered now.
-    deletes : bool, default=False
-        The model is deleted: its run has no turn any more, its spec is the default one, and nothing begins any more.
-        ``moves`` have to take every alias away.
-    ends : Work or None, default=None
-        What is under way that the deletion was decided on; None deletes whatever is.
-    """
-
-    entry: LedgerEntry
-    expected_revision: int
-    moves: tuple[Move, ...] = ()
-    settles: Settlement | None = None
-    retires: int | None = None
-    answers: Approval | None = None
-    deletes: bool = False
-    ends: Work | None = None

@@ -15,9 +15,10 @@ from typing import Any
 
 import httpx
 import pytest
-from millrace.aws.registry import DynamoRegistry
+from millrace.aws.registry_store import DynamoRegistryStore
 from millrace.entities import Cause, LedgerEntry, ModelVersion, Run
 from millrace.layout import version_key
+from millrace.registry.store import Registry
 from millrace_cli.api import SignedRequests
 
 from tests.clients.conversations import (
@@ -45,7 +46,7 @@ def expected(stack: DeployedStack) -> dict[str, Any]:
         stack.client("s3").put_object(
             Bucket=stack.target.output("ModelsBucketName"), Key=version_key(MODEL, 1, name), Body=body
         )
-    models = DynamoRegistry(stack.client("dynamodb"), stack.target.output("RegistryTableName"))
+    models = Registry(DynamoRegistryStore(stack.client("dynamodb"), stack.target.output("RegistryTableName")))
     now = datetime.now(UTC)
 
     def entry(action: str) -> LedgerEntry:

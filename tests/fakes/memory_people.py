@@ -8,7 +8,7 @@ class MemoryCallback:
         self.waiting: set[str] = set()
         self.answers: list[tuple[str, str]] = []
 
-    def answer(self, task_token: str, outcome: str) -> bool:
+    def complete(self, task_token: str, outcome: str) -> bool:
         if task_token not in self.waiting:
             return False
         self.waiting.discard(task_token)

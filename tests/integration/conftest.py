@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from millrace.aws.clients import registry as dynamo_registry
-from millrace.ports import Registry
+from millrace.registry.store import Registry
 from moto import mock_aws
 
 from tests.fakes.dynamodb_table import TABLE_NAME, create_table

@@ -9,12 +9,14 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 from botocore.stub import Stubber
+from millrace import retry
 from millrace.aws import clients
 from millrace.aws.errors import aws_errors
 from millrace.aws.object_store import S3ObjectStore
 from millrace.aws.pipeline import StepFunctionsPipeline
-from millrace.aws.registry import DynamoRegistry, table
+from millrace.aws.registry_store import DynamoRegistryStore
 from millrace.errors import ArtifactNotFoundError, ConfigurationError, ServiceUnavailableError
+from millrace.registry.store import Registry
 from moto import mock_aws
 
 from tests.fakes.dynamodb_table import TABLE_NAME, create_table
@@ -262,7 +264,7 @@ class TestContention:
 
     @pytest.fixture(autouse=True)
     def impatient(self, monkeypatch):
-        monkeypatch.setattr(table.time, "sleep", lambda _: None)
+        monkeypatch.setattr(retry.time, "sleep", lambda _: None)
 
     @staticmethod
     def cancelled(client, monkeypatch, codes, times):
@@ -290,7 +292,9 @@ class TestContention:
             client = boto3.client("dynamodb")
             self.cancelled(client, monkeypatch, codes, times)
             cause = make_cause()
-            return DynamoRegistry(client, TABLE_NAME).claim_cause(cause, make_run(cause), make_entry("e", at=NOW))
+            return Registry(DynamoRegistryStore(client, TABLE_NAME)).claim_cause(
+                cause, make_run(cause), make_entry("e", at=NOW)
+            )
 
     @pytest.mark.parametrize("code", ["TransactionConflict", "ThrottlingError"])
     def test_one_that_met_another_is_tried_again(self, monkeypatch, code):
@@ -313,23 +317,23 @@ class TestRivals:
     """Callers that read at the same moment and both believe they are first: only conditions tell them apart."""
 
     @pytest.fixture
-    def blind(self, monkeypatch) -> Iterator[DynamoRegistry]:
+    def blind(self, monkeypatch) -> Iterator[Registry]:
         """A registry whose next reads find nothing, as if they came before the rival's write."""
         with mock_aws():
             create_table()
-            registry = DynamoRegistry(boto3.client("dynamodb"), TABLE_NAME)
-            monkeypatch.setattr(table.time, "sleep", lambda _: None)
+            registry = Registry(DynamoRegistryStore(boto3.client("dynamodb"), TABLE_NAME))
+            monkeypatch.setattr(retry.time, "sleep", lambda _: None)
             yield registry
 
     @staticmethod
     def read_nothing(registry, monkeypatch, times):
-        get, left = registry._table.get, [times]
+        get, left = registry.store.get, [times]
 
         def get_later(key):
             left[0] -= 1
             return None if left[0] >= 0 else get(key)
 
-        monkeypatch.setattr(registry._table, "get", get_later)
+        monkeypatch.setattr(registry.store, "get", get_later)
 
     def test_a_cause_that_a_rival_claimed_is_a_duplicate(self, blind, monkeypatch):
         cause = make_cause()
@@ -351,14 +355,14 @@ class TestRivals:
     def test_a_run_that_ended_meanwhile_is_not_waited_for(self, blind, monkeypatch):
         first, second = make_cause("1.csv"), make_cause("2.csv")
         blind.claim_cause(first, make_run(first), make_entry("rival"))
-        transact = blind._table.transact
+        transact = blind.store.transact
 
         def release_first(actions):
-            monkeypatch.setattr(blind._table, "transact", transact)
+            monkeypatch.setattr(blind.store, "transact", transact)
             blind.release_run(MODEL, make_run(first).run_id, None, None)
             return transact(actions)
 
-        monkeypatch.setattr(blind._table, "transact", release_first)
+        monkeypatch.setattr(blind.store, "transact", release_first)
         assert blind.claim_cause(second, make_run(second), make_entry("mine")).outcome == "started"
         assert blind.get_state(MODEL).pending_causes == 0
 
@@ -376,7 +380,7 @@ def test_what_an_alias_pointed_to_at_a_moment_is_one_query_for_one_item(isolated
     with mock_aws():
         create_table()
         client = boto3.client("dynamodb")
-        registry = DynamoRegistry(client, TABLE_NAME)
+        registry = Registry(DynamoRegistryStore(client, TABLE_NAME))
         cause = make_cause()
         registry.claim_cause(cause, make_run(cause), make_entry(cause.cause_id))
         for number in (1, 2):

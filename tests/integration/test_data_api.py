@@ -10,8 +10,9 @@ import boto3
 import pytest
 from millrace.aws import clients
 from millrace.aws.schedules import EventBridgeSchedules
-from millrace.entities import Act, Cause, LedgerEntry, Run, Source
-from millrace.ports import Registry
+from millrace.entities import Cause, LedgerEntry, Run, Source
+from millrace.registry.store import Registry
+from millrace.registry.transactions import DeleteModel, RegistryTransaction
 from millrace.spec import ModelSpec
 
 from tests import schedule_environment
@@ -167,7 +168,7 @@ class TestSchema:
         def deleted_meanwhile(schedules, schedule):
             put(schedules, schedule)
             entry = LedgerEntry("churn", "deleted", datetime.now(UTC), "ann", "model_deleted", "not needed")
-            api.registry.perform(Act(entry, api.registry.get_state("churn").revision, deletes=True))
+            api.registry.commit(RegistryTransaction(entry, api.registry.get_state("churn").revision, (DeleteModel(),)))
 
         monkeypatch.setattr(EventBridgeSchedules, "put", deleted_meanwhile)
         status, body = api.change_spec({"retraining": {"schedule": "rate(7 days)"}})
@@ -177,7 +178,7 @@ class TestSchema:
     def test_a_spec_makes_a_deleted_model_again_even_the_default_one(self, api):
         api.change_spec({"target": "churned"})
         entry = LedgerEntry("churn", "deleted", datetime.now(UTC), "ann", "model_deleted", "not needed")
-        api.registry.perform(Act(entry, api.registry.get_state("churn").revision, deletes=True))
+        api.registry.commit(RegistryTransaction(entry, api.registry.get_state("churn").revision, (DeleteModel(),)))
         assert api.change_spec({})[0] == 200
         assert api.registry.get_state("churn").deleted_at is None
 
@@ -268,7 +269,7 @@ class TestDatasets:
 
     def test_the_beginning_of_several_ids_is_refused_with_more_digits(self, api, ids, monkeypatch):
         found = api.registry.list_datasets(MODEL)
-        monkeypatch.setattr(clients.DynamoRegistry, "find_datasets", lambda *_, **__: found)
+        monkeypatch.setattr(Registry, "find_datasets", lambda *_, **__: found)
         status, body = api.ask("valid_dataset", dataset_id="abcd")
         assert status == 400
         assert ids[0][:8] in body["message"]

@@ -9,11 +9,13 @@ from dataclasses import replace
 import pytest
 from millrace.entities import Work
 from millrace.errors import ConflictError, ModelDeletedError
-from millrace.ports import Claim, Schedule
+from millrace.ports import Schedule
+from millrace.registry.claims import Claim
 from millrace.registry.deletion import delete_model
-from millrace.registry.ledger import publish_waiting
-from millrace.registry.lifecycle import insist_on_living
+from millrace.registry.lifecycle import ensure_not_deleted
+from millrace.registry.outbox import publish_waiting
 from millrace.registry.schedules import apply_schedules
+from millrace.registry.transactions import DeleteModel
 from millrace.spec import ModelSpec
 from millrace.triggers.dispatch import handle_trigger
 from millrace.triggers.events import ModelEnded, parse_event
@@ -25,7 +27,16 @@ from tests.fakes.memory_people import MemoryCallback
 from tests.fakes.memory_pipeline import MemoryPipeline
 from tests.fakes.memory_schedules import MemorySchedules
 from tests.registered_versions import acting
-from tests.registry_builders import MODEL, later, make_act, make_cause, make_dataset, make_entry, make_run, make_version
+from tests.registry_builders import (
+    MODEL,
+    later,
+    make_cause,
+    make_dataset,
+    make_entry,
+    make_run,
+    make_transaction,
+    make_version,
+)
 
 
 class World:
@@ -94,12 +105,13 @@ def world(registry):
     return World(registry)
 
 
-def between(world, monkeypatch, method, act, *, before):
-    """Let ``act`` happen once, before or after the registry's next ``method``."""
-    original = getattr(world.registry, method)
+def between(world, monkeypatch, method, act, *, before, owner=None):
+    """Let ``act`` happen once, before or after the next ``method`` of the registry, or of its store."""
+    owner = owner or world.registry
+    original = getattr(owner, method)
 
     def meanwhile(*arguments, **named):
-        monkeypatch.setattr(world.registry, method, original)
+        monkeypatch.setattr(owner, method, original)
         if before:
             act()
             return original(*arguments, **named)
@@ -107,7 +119,7 @@ def between(world, monkeypatch, method, act, *, before):
         act()
         return found
 
-    monkeypatch.setattr(world.registry, method, meanwhile)
+    monkeypatch.setattr(owner, method, meanwhile)
 
 
 class TestMadeAgainBeforeTheDeletionIsHeard:
@@ -219,7 +231,7 @@ class TestAtTheSameMoment:
 
     def test_so_is_the_follow_up_that_takes_the_turn(self, world, monkeypatch):
         world.upload("waits.csv", 5)
-        between(world, monkeypatch, "perform", lambda: world.finish(world.first, 59), before=True)
+        between(world, monkeypatch, "commit", lambda: world.finish(world.first, 59), before=True)
         deletion = world.delete()
         assert (deletion.stopped_run, deletion.waiting) == (world.pipeline.started[-1][1], 0)
         assert deletion.stopped_run != world.first
@@ -227,7 +239,7 @@ class TestAtTheSameMoment:
         assert world.stopped == [deletion.stopped_run]
 
     def test_what_begins_to_wait_meanwhile_is_counted_and_gets_its_verdict(self, world, monkeypatch):
-        between(world, monkeypatch, "perform", lambda: world.upload("waits.csv", 59), before=True)
+        between(world, monkeypatch, "commit", lambda: world.upload("waits.csv", 59), before=True)
         assert world.delete().waiting == 1
         assert [result.outcome for result in world.hear()] == ["skipped"]
 
@@ -242,7 +254,7 @@ class TestAtTheSameMoment:
         assert later(62.5) < deletion.deleted_at < later(63)
         world.make_again(63)
         with pytest.raises(ModelDeletedError):
-            insist_on_living(world.state, world.registry.get_run(MODEL, run_id).requested_at)
+            ensure_not_deleted(world.state, world.registry.get_run(MODEL, run_id).requested_at)
         world.hear()
         assert (world.stopped, world.status(waits)[0]) == ([run_id], "skipped")
 
@@ -260,7 +272,7 @@ class TestAtTheSameMoment:
         """Or a run that makes the model again would count as one of the deleted, when a clock is slow."""
         world.delete()
         run_id = world.ask(make_cause("new.csv", at=later(61)), 59).run_id
-        insist_on_living(world.state, world.registry.get_run(MODEL, run_id).requested_at)
+        ensure_not_deleted(world.state, world.registry.get_run(MODEL, run_id).requested_at)
 
     @pytest.mark.parametrize("was_deleted_once", [False, True])
     def test_a_claim_that_was_decided_on_before_finds_no_other_model(self, world, monkeypatch, was_deleted_once):
@@ -274,8 +286,7 @@ class TestAtTheSameMoment:
             world.delete()
             world.make_again()
 
-        name = "_starting" if hasattr(world.registry, "_starting") else "claim_cause"
-        between(world, monkeypatch, name, other_model, before=True)
+        between(world, monkeypatch, "transact", other_model, before=True, owner=world.registry.store)
         cause = make_cause("late.csv", at=later(59))
         claim = world.registry.claim_cause(cause, make_run(cause), make_entry("late", at=later(62)))
         assert claim == Claim("deleted", None)
@@ -298,9 +309,9 @@ class TestAtTheSameMoment:
     @pytest.mark.parametrize("turn", [("other", 0), (None, 0), ("first", 1)])
     def test_a_deletion_that_was_decided_on_other_work_is_refused(self, world, turn):
         active_run_id = world.first if turn[0] == "first" else turn[0]
-        act = make_act("deleted", 0, at=later(60), deletes=True, ends=Work(active_run_id, turn[1]))
-        with pytest.raises(ConflictError, match="what runs of 'churn' or waits is not what it was"):
-            world.registry.perform(act)
+        act = make_transaction("deleted", 0, DeleteModel(Work(active_run_id, turn[1])), at=later(60))
+        with pytest.raises(ConflictError, match="the active run of 'churn' or the causes that wait have changed"):
+            world.registry.commit(act)
         assert world.state.deleted_at is None
 
 
@@ -314,7 +325,7 @@ class TestSchedules:
             world.make_again(spec=spec)
             apply_schedules(MODEL, spec, world.schedules)
 
-        between(world, monkeypatch, "perform", make_again, before=False)
+        between(world, monkeypatch, "commit", make_again, before=False)
         world.delete()
         assert world.schedules.kept == {
             (MODEL, "retraining"): Schedule(MODEL, "retraining", "rate(2 days)", spec.retraining.time_zone)

@@ -16,7 +16,7 @@ import pytest
 from botocore.exceptions import ConnectTimeoutError
 from millrace.aws.clients import registry
 from millrace.aws.serving_source import AwsModelSource
-from millrace.entities import Act, Cause, LedgerEntry, ModelVersion, Move, Run
+from millrace.entities import Cause, LedgerEntry, ModelVersion, Run
 from millrace.errors import (
     ArtifactNotFoundError,
     ConfigurationError,
@@ -26,6 +26,7 @@ from millrace.errors import (
 )
 from millrace.layout import version_key
 from millrace.observability import logger
+from millrace.registry.transactions import DeleteModel, MoveAlias, RegistryTransaction, RetireVersion
 from millrace.settings import load_settings
 from moto import mock_aws
 
@@ -293,9 +294,18 @@ def test_a_deleted_model_is_not_found_any_more_under_any_name(handler):
     assert ask_records(handler, CHURN_RECORD)[0] == ask(handler, by_number)[0] == 200
     models = registry(TABLE)
     state = models.get_state("churn")
-    move = Move("champion", 1, None)
-    models.perform(Act(entry("deleted", "model_deleted"), state.revision, (move,), deletes=True))
-    models.perform(Act(entry("retired", "model_retired"), state.revision + 1, retires=1))
+    move = MoveAlias("champion", 1, None)
+    models.commit(
+        RegistryTransaction(
+            entry("deleted", "model_deleted"),
+            state.revision,
+            (
+                move,
+                DeleteModel(),
+            ),
+        )
+    )
+    models.commit(RegistryTransaction(entry("retired", "model_retired"), state.revision + 1, (RetireVersion(1),)))
     for answer in (lambda: ask_records(handler, CHURN_RECORD), lambda: ask(handler, by_number)):
         # What is loaded answers until the thread beside the requests has looked.
         deadline = time.monotonic() + 10

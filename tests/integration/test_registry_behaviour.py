@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta, timezone
 
 import pytest
-from millrace.entities import Act, Cause, ModelState, Move, Run, Settlement
+from millrace.entities import Cause, ModelState, Run
 from millrace.errors import (
     AliasConflictError,
     ApprovalNotFoundError,
@@ -17,19 +17,28 @@ from millrace.errors import (
     UnfitVersionError,
     VersionNotFoundError,
 )
-from millrace.ports import MAX_FOLLOW_UP_CAUSES, Claim, Registry, SpecRecord
+from millrace.registry.claims import MAX_FOLLOW_UP_CAUSES, Claim
+from millrace.registry.store import Registry, SpecRecord
+from millrace.registry.transactions import (
+    AssignOutcome,
+    DecideApproval,
+    DeleteModel,
+    MoveAlias,
+    RegistryTransaction,
+    RetireVersion,
+)
 from millrace.spec import GateSpec, ModelSpec
 
 from tests.registry_builders import (
     MODEL,
     NOW,
     later,
-    make_act,
     make_approval,
     make_cause,
     make_dataset,
     make_entry,
     make_run,
+    make_transaction,
     make_trial,
     make_version,
     point_alias,
@@ -198,7 +207,7 @@ class TestClaiming:
         run = start(registry)
         finding = make_cause("incident-1", kind="drift")
         entry = make_entry(finding.cause_id, at=later(3), cause_id=finding.cause_id)
-        answered = registry.claim_cause(finding, make_run(finding), entry, answered_since=later(-10))
+        answered = registry.claim_cause(finding, make_run(finding), entry, covered_since=later(-10))
         assert answered == Claim("answered", run.run_id)
         record = registry.get_cause(MODEL, finding.cause_id)
         assert (record.status, record.run_id) == ("skipped", run.run_id)
@@ -211,7 +220,7 @@ class TestClaiming:
         start(registry)
         finding = make_cause("incident-1", kind="drift")
         entry = make_entry(finding.cause_id, at=later(30))
-        assert registry.claim_cause(finding, make_run(finding), entry, answered_since=later(1)).outcome == "deferred"
+        assert registry.claim_cause(finding, make_run(finding), entry, covered_since=later(1)).outcome == "deferred"
         assert registry.get_state(MODEL).pending_causes == 1
 
 
@@ -429,17 +438,17 @@ class TestAliases:
             registry.put_version(make_version(number), make_entry(f"v{number}"))
 
     def test_a_move_raises_the_revision_and_leaves_an_entry(self, registry):
-        registry.perform(make_act("move-1", 0, Move("champion", None, 1), at=later(1)))
-        registry.perform(make_act("move-2", 1, Move("challenger", None, 2), at=later(2)))
+        registry.commit(make_transaction("move-1", 0, MoveAlias("champion", None, 1), at=later(1)))
+        registry.commit(make_transaction("move-2", 1, MoveAlias("challenger", None, 2), at=later(2)))
         state = registry.get_state(MODEL)
         assert (state.revision, state.aliases) == (2, {"champion": 1, "challenger": 2})
         assert state.aliases_moved_at == later(2)
         assert [entry.entry_id for entry in registry.list_ledger(MODEL)][:2] == ["move-2", "move-1"]
 
     def test_several_aliases_move_in_one_go(self, registry):
-        registry.perform(make_act("move-1", 0, Move("champion", None, 1), Move("challenger", None, 2)))
-        moves = Move("champion", 1, 2), Move("challenger", 2, None)
-        registry.perform(make_act("move-2", 1, *moves, at=later(1)))
+        registry.commit(make_transaction("move-1", 0, MoveAlias("champion", None, 1), MoveAlias("challenger", None, 2)))
+        moves = MoveAlias("champion", 1, 2), MoveAlias("challenger", 2, None)
+        registry.commit(make_transaction("move-2", 1, *moves, at=later(1)))
         assert registry.get_state(MODEL).aliases == {"champion": 2}
         assert registry.get_state(MODEL).revision == 2
         (gone, _) = registry.list_alias_moves(MODEL, "challenger")
@@ -448,19 +457,19 @@ class TestAliases:
     def test_a_move_decided_on_an_old_revision_changes_nothing(self, registry):
         point_alias(registry, "champion", 1)
         with pytest.raises(AliasConflictError):
-            registry.perform(make_act("move-2", 0, Move("champion", 1, 2), at=later(1)))
+            registry.commit(make_transaction("move-2", 0, MoveAlias("champion", 1, 2), at=later(1)))
         assert registry.get_state(MODEL).aliases == {"champion": 1}
         assert len(registry.list_alias_moves(MODEL, "champion")) == 1
         assert "move-2" not in [entry.entry_id for entry in registry.list_ledger(MODEL)]
 
     def test_an_alias_points_to_a_version_that_exists(self, registry):
         with pytest.raises(VersionNotFoundError):
-            registry.perform(make_act("move", 0, Move("champion", None, 3)))
+            registry.commit(make_transaction("move", 0, MoveAlias("champion", None, 3)))
         assert registry.get_state(MODEL).revision == 0
 
     def test_an_unknown_model_has_no_aliases(self, registry):
         with pytest.raises(ModelNotFoundError):
-            registry.perform(make_act("move", 0, Move("champion", None, 1), model="nobody"))
+            registry.commit(make_transaction("move", 0, MoveAlias("champion", None, 1), model="nobody"))
 
     def test_what_an_alias_pointed_to_at_a_moment(self, registry):
         for version, minute in ((1, 10), (2, 20), (1, 30)):
@@ -491,36 +500,36 @@ class TestActs:
             registry.put_version(make_version(number), make_entry(f"v{number}"))
 
     def test_a_retired_version_stays_retired_and_no_alias_can_point_to_it(self, registry):
-        registry.perform(make_act("retire", 0, retires=1, at=later(1)))
+        registry.commit(make_transaction("retire", 0, RetireVersion(1), at=later(1)))
         version = registry.get_version(MODEL, 1)
         assert (version.status, version.retired_at) == ("retired", later(1))
         assert registry.get_state(MODEL).revision == 0
         with pytest.raises(UnfitVersionError):
-            registry.perform(make_act("move", 0, Move("champion", None, 1), at=later(2)))
+            registry.commit(make_transaction("move", 0, MoveAlias("champion", None, 1), at=later(2)))
         with pytest.raises(UnfitVersionError):
-            registry.perform(make_act("again", 0, retires=1, at=later(2)))
+            registry.commit(make_transaction("again", 0, RetireVersion(1), at=later(2)))
         assert registry.get_version(MODEL, 1) == version
         assert registry.get_state(MODEL).aliases == {}
 
     def test_a_version_is_not_retired_on_an_old_revision(self, registry):
         point_alias(registry, "champion", 1)
         with pytest.raises(AliasConflictError):
-            registry.perform(make_act("retire", 0, retires=1))
+            registry.commit(make_transaction("retire", 0, RetireVersion(1)))
         assert registry.get_version(MODEL, 1).status == "registered"
 
     def test_a_version_is_settled_once(self, registry):
-        promoted = Settlement(1, "pending", "promoted")
-        registry.perform(make_act("settle", 0, Move("champion", None, 1), settles=promoted))
+        promoted = AssignOutcome(1, "pending", "promoted")
+        registry.commit(make_transaction("settle", 0, MoveAlias("champion", None, 1), promoted))
         with pytest.raises(ConflictError):
-            registry.perform(make_act("again", 1, Move("champion", 1, 1), settles=promoted, at=later(1)))
+            registry.commit(make_transaction("again", 1, MoveAlias("champion", 1, 1), promoted, at=later(1)))
         assert registry.get_version(MODEL, 1).outcome == "promoted"
         assert registry.get_state(MODEL).revision == 1
 
     def test_a_version_that_does_not_exist_is_neither_settled_nor_retired(self, registry):
         with pytest.raises(VersionNotFoundError):
-            registry.perform(make_act("settle", 0, settles=Settlement(9, "pending", "kept")))
+            registry.commit(make_transaction("settle", 0, AssignOutcome(9, "pending", "kept")))
         with pytest.raises(VersionNotFoundError):
-            registry.perform(make_act("retire", 0, retires=9))
+            registry.commit(make_transaction("retire", 0, RetireVersion(9)))
 
     def test_what_was_collected_is_noted(self, registry):
         registry.mark_collected(MODEL, 1, later(9))
@@ -548,10 +557,12 @@ class TestApprovals:
     def test_an_approval_is_answered_once(self, registry, run_id):
         pending = registry.put_approval(make_approval(run_id), make_entry("asked"))
         answered = replace(pending, status="rejected", decided_by="me", decided_at=later(5), reason="no")
-        registry.perform(make_act("reject", 0, answers=answered, at=later(5)))
+        registry.commit(make_transaction("reject", 0, DecideApproval(answered), at=later(5)))
         assert registry.get_approval(MODEL, run_id) == answered
         with pytest.raises(ConflictError):
-            registry.perform(make_act("approve", 0, answers=replace(answered, status="approved"), at=later(6)))
+            registry.commit(
+                make_transaction("approve", 0, DecideApproval(replace(answered, status="approved")), at=later(6))
+            )
         assert registry.put_approval(make_approval(run_id), make_entry("late")) == answered
         assert registry.get_approval(MODEL, run_id) == answered
 
@@ -565,8 +576,10 @@ class TestOutbox:
         start(registry)
         registered = replace(make_entry("v1", number=1), action="model_registered")
         registry.put_version(make_version(1), registered)
-        promoted = replace(make_act("move", 0, Move("champion", None, 1), at=later(1)).entry, action="model_promoted")
-        registry.perform(Act(promoted, 0, (Move("champion", None, 1),)))
+        promoted = replace(
+            make_transaction("move", 0, MoveAlias("champion", None, 1), at=later(1)).entry, action="model_promoted"
+        )
+        registry.commit(RegistryTransaction(promoted, 0, (MoveAlias("champion", None, 1),)))
         other = replace(make_entry("x", model="other", at=later(0.5)), action="model_retired")
         registry.append_ledger(other)
         assert registry.list_unpublished() == [registered, other, promoted]
@@ -586,7 +599,7 @@ class TestOutbox:
         registry.put_version(make_version(1), make_entry("v1"))
         entry = replace(make_entry("retired"), action="model_retired")
         with pytest.raises(AliasConflictError):
-            registry.perform(Act(entry, 7, retires=1))
+            registry.commit(RegistryTransaction(entry, 7, (RetireVersion(1),)))
         assert registry.list_unpublished() == []
 
 
@@ -615,9 +628,9 @@ class TestLedger:
 
 class TestDeletion:
     @staticmethod
-    def delete(registry: Registry, *moves: Move, minutes: float = 60, entry_id: str = "deleted") -> None:
+    def delete(registry: Registry, *moves: MoveAlias, minutes: float = 60, entry_id: str = "deleted") -> None:
         state = registry.get_state(MODEL)
-        registry.perform(make_act(entry_id, state.revision, *moves, at=later(minutes), deletes=True))
+        registry.commit(make_transaction(entry_id, state.revision, *moves, DeleteModel(), at=later(minutes)))
 
     def test_a_deleted_model_is_not_listed_and_keeps_its_counters(self, registry):
         start(registry)
@@ -628,7 +641,7 @@ class TestDeletion:
         point_alias(registry, "champion", 1)
         point_alias(registry, "challenger", 2)
         revision = registry.get_state(MODEL).revision
-        self.delete(registry, Move("champion", 1, None), Move("challenger", 2, None))
+        self.delete(registry, MoveAlias("champion", 1, None), MoveAlias("challenger", 2, None))
         state = registry.get_state(MODEL)
         assert (state.aliases, state.active_run_id, state.revision) == ({}, None, revision + 1)
         assert (state.deleted_at, state.begun_after) == (later(60), later(60))
@@ -662,14 +675,14 @@ class TestDeletion:
         with pytest.raises(ModelDeletedError):
             registry.set_schema_version(MODEL, 1)
         with pytest.raises(ModelDeletedError):
-            registry.perform(make_act("late", state.revision, Move("champion", None, 1), at=later(70)))
+            registry.commit(make_transaction("late", state.revision, MoveAlias("champion", None, 1), at=later(70)))
         with pytest.raises(ModelDeletedError):
             self.delete(registry, entry_id="again")
         assert claim(registry, make_cause("x", kind="manual", at=later(70)), 70) == Claim("deleted", None)
         assert claim(registry, make_cause("early.csv", at=later(60)), 70) == Claim("deleted", None)
         with pytest.raises(CauseNotFoundError):
             registry.get_cause(MODEL, make_cause("early.csv").cause_id)
-        registry.perform(make_act("retired", state.revision, at=later(71), retires=1))
+        registry.commit(make_transaction("retired", state.revision, RetireVersion(1), at=later(71)))
         assert registry.get_version(MODEL, 1).status == "retired"
 
     def test_a_later_upload_makes_it_again(self, registry):

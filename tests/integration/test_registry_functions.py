@@ -9,11 +9,12 @@ from pathlib import Path
 import boto3
 import pytest
 from millrace.aws import clients
+from millrace.causes import finding_cause_id
 from millrace.entities import Cause
 from millrace.errors import ArtifactNotFoundError, ConfigurationError, InvalidInputError, ServiceUnavailableError
 from millrace.layout import evaluation_key, monitoring_key, prepared_key, trial_key
 from millrace.names import make_cause_id
-from millrace.registry.ledger import finding_cause_id
+from millrace.registry.store import Registry
 from millrace.schema import Column, TableSchema
 from moto import mock_aws
 
@@ -234,7 +235,7 @@ class TestMonitoring:
         told = [one["actions"] for one in read(call, "valid_monitoring")[1]["report"]["incidents"]]
         assert told == [["requested a training run; not processed yet"], ["a run"]]
         cause = Cause(finding_cause_id("drift", MODEL, "i1", 1), MODEL, "drift", NOW, reason="age shifted")
-        registry.skip_cause(cause, replace(make_entry("skipped"), reason="skipped: too soon (age shifted)"))
+        registry.skip_cause(cause, make_entry("skipped", refusal="too soon"))
         told = [one["actions"] for one in read(call, "valid_monitoring")[1]["report"]["incidents"]]
         assert told[0] == ["requested a training run: no run was started: too soon"]
 
@@ -376,7 +377,7 @@ class TestManageModels:
         def throttle(_):
             raise ServiceUnavailableError("DynamoDB is busy (ThrottlingException) in Query")
 
-        monkeypatch.setattr(clients.DynamoRegistry, "list_models", throttle)
+        monkeypatch.setattr(Registry, "list_models", throttle)
         status, body = read(call, "valid_models")
         assert (status, body["error_code"]) == (503, "TEMPORARILY_UNAVAILABLE")
 
@@ -389,7 +390,7 @@ class TestManageModels:
         assert [record.message for record in caplog.records] == ["request failed"]
 
     def test_what_nobody_expected_is_500_without_detail(self, call, monkeypatch, caplog):
-        monkeypatch.setattr(clients.DynamoRegistry, "list_models", lambda _: 1 / 0)
+        monkeypatch.setattr(Registry, "list_models", lambda _: 1 / 0)
         status, body = read(call, "valid_models")
         assert status == 500
         assert "division" not in json.dumps(body)

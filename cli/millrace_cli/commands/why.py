@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
+from millrace.causes import CAUSE_OF_EVENT, finding_cause_id
 from millrace.monitoring.alerts import default_action
-from millrace.registry.ledger import CAUSE_OF_EVENT, finding_cause_id
 from rich.text import Text
 
 from millrace_cli.options import ModelName, StackSession, uses_stack
@@ -127,7 +127,7 @@ def _cause_ids(incident: Document) -> list[str]:
     if kind is None:
         return []
     model, incident_id = str(incident["model"]), str(incident["incident_id"])
-    return [finding_cause_id(kind, model, incident_id, request) for request in range(1, alerts + 1)]
+    return [finding_cause_id(kind.name, model, incident_id, request) for request in range(1, alerts + 1)]
 
 
 def _incident_entry(incident: Document) -> TimelineEntry:

@@ -1,1 +1,1 @@
-"""The only package that talks to AWS: S3, DynamoDB, Step Functions."""
+"""Adapters on AWS: the only place that calls it."""

@@ -10,7 +10,7 @@ from botocore.config import Config
 from millrace.aws.events import EventBridgePublisher, SnsNotifier
 from millrace.aws.object_store import S3ObjectStore
 from millrace.aws.pipeline import StepFunctionsCallback, StepFunctionsMonitoring, StepFunctionsPipeline
-from millrace.aws.registry import DynamoRegistry
+from millrace.aws.registry_store import DynamoRegistryStore
 from millrace.aws.schedules import EventBridgeSchedules, ScheduleTargets
 from millrace.aws.serving_metrics import CloudWatchServingMetrics
 from millrace.ports import (
@@ -19,11 +19,11 @@ from millrace.ports import (
     Notifier,
     ObjectStore,
     PipelineStarter,
-    Registry,
     Schedules,
     ServingMetrics,
     TaskCallback,
 )
+from millrace.registry.store import Registry
 from millrace.settings import ScheduleSettings, load_settings
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def object_store(bucket_name: str) -> ObjectStore:
 @_cached_factory
 def registry(table_name: str) -> Registry:
     """Return the registry in the table of that name."""
-    return DynamoRegistry(_dynamodb(), table_name)
+    return Registry(DynamoRegistryStore(_dynamodb(), table_name))
 
 
 @_cached_factory

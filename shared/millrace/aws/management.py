@@ -1,4 +1,4 @@
-"""The management API: its routes, on API Gateway's REST API."""
+"""The routes of the management API on API Gateway's REST API."""
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -8,30 +8,29 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 
 from millrace.aws.clients import monitoring_pipeline, object_store, registry, schedules, task_callback
 from millrace.aws.rest_api import rest_api
-from millrace.management.calls import Call, Route
+from millrace.management.calls import ApiRequest, Call, Route
 from millrace.settings import ManageModelsSettings, MonitoringStartSettings, ScheduleSettings, load_settings
 
 
 def management_api(routes: Iterable[Route]) -> APIGatewayRestResolver:
-    """Return a resolver that answers ``routes``, and every error by its class."""
+    """Return a resolver of ``routes`` that returns every error by its class."""
     app = rest_api()
     for route in routes:
-        app.route(route.path, method=route.method)(_answering(route, app))
+        app.route(route.path, method=route.method)(_handler(route, app))
     return app
 
 
-def _answering(route: Route, app: APIGatewayRestResolver) -> Callable[..., dict[str, Any]]:
-    def answer(**parameters: str) -> dict[str, Any]:
-        return route.answer(_make_call(app.current_event.raw_event), **parameters)
+def _handler(route: Route, app: APIGatewayRestResolver) -> Callable[..., dict[str, Any]]:
+    def handle(**parameters: str) -> dict[str, Any]:
+        return route.respond(_make_call(app.current_event.raw_event), parameters)
 
-    return answer
+    return handle
 
 
 def _make_call(event: dict[str, Any]) -> Call:
-    """Put beside a request what it is answered from."""
     settings = load_settings(ManageModelsSettings)
     return Call(
-        event,
+        ApiRequest(event),
         registry=registry(settings.registry_table),
         data_store=object_store(settings.data_bucket),
         model_store=object_store(settings.models_bucket),

@@ -129,7 +129,7 @@ class StepFunctionsCallback:
     def __init__(self, client: "SFNClient") -> None:
         self._client = client
 
-    def answer(self, task_token: str, outcome: str) -> bool:
+    def complete(self, task_token: str, outcome: str) -> bool:
         """End the wait that ``task_token`` stands for; False when nobody waits with it (any more)."""
         with aws_errors("Step Functions"):
             try:

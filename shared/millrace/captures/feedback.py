@@ -26,8 +26,9 @@ from millrace.errors import (
     SchemaNotFoundError,
 )
 from millrace.layout import feedback_key, schema_key
-from millrace.ports import ObjectStore, Registry
-from millrace.registry.lifecycle import insist_on_living
+from millrace.ports import ObjectStore
+from millrace.registry.lifecycle import ensure_not_deleted
+from millrace.registry.store import Registry
 from millrace.schema import NULL_STRINGS, TableSchema
 from millrace.serving.capture import MAX_ROW_ID_LENGTH, write_row_id
 
@@ -135,7 +136,7 @@ def record_feedback(
         When the reports could not be stored; the same call may succeed later.
     """
     state = registry.get_state(model)
-    insist_on_living(state)
+    ensure_not_deleted(state)
     version = state.current_schema_version
     if not version:
         raise SchemaNotFoundError(

@@ -10,7 +10,8 @@ from millrace.documents import Document, to_plain
 from millrace.entities import DatasetRecord
 from millrace.errors import ArtifactNotFoundError, DatasetNotFoundError, InvalidInputError
 from millrace.layout import dataset_key, schema_revision_key
-from millrace.ports import ObjectStore, Registry
+from millrace.ports import ObjectStore
+from millrace.registry.store import Registry
 from millrace.schema import TableSchema
 
 #: Least digits of an abbreviated dataset id.

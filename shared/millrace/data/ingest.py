@@ -42,8 +42,9 @@ from millrace.entities import DatasetRecord, LedgerEntry, Run, Source
 from millrace.errors import ArtifactNotFoundError
 from millrace.layout import dataset_key, prepared_key, quarantine_key
 from millrace.names import make_cause_id
-from millrace.ports import ObjectStore, Registry
-from millrace.registry.lifecycle import insist_on_living
+from millrace.ports import ObjectStore
+from millrace.registry.lifecycle import ensure_not_deleted
+from millrace.registry.store import Registry
 from millrace.reports import SHOWN_QUARANTINED, render_dataset_report
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec
@@ -77,7 +78,7 @@ def validate_run(
     MillraceError
         When the bucket or the registry fails.
     """
-    insist_on_living(registry.get_state(run.model), run.requested_at)
+    ensure_not_deleted(registry.get_state(run.model), run.requested_at)
     started_at = run.started_at or now
     registry.update_run(run.model, run.run_id, status="running", stage="validating", started_at=started_at)
     spec = registry.get_spec(run.model)

@@ -13,7 +13,8 @@ from typing import Any, Literal
 from millrace.data.findings import Finding, error, listed, warning
 from millrace.errors import ArtifactNotFoundError, SchemaNotFoundError
 from millrace.layout import schema_key, schema_revision_key
-from millrace.ports import ObjectStore, Registry
+from millrace.ports import ObjectStore
+from millrace.registry.store import Registry
 from millrace.schema import Column, ColumnRules, Role, TableSchema
 from millrace.spec import ModelSpec
 from millrace.spec.data import ColumnSpec

@@ -11,9 +11,10 @@ from millrace.documents import to_plain
 from millrace.entities import LedgerEntry
 from millrace.errors import FieldError, InvalidInputError, ModelNotFoundError
 from millrace.names import make_cause_id
-from millrace.ports import ObjectStore, Registry, Schedules, SpecRecord
-from millrace.registry.lifecycle import insist_on_living
+from millrace.ports import ObjectStore, Schedules
+from millrace.registry.lifecycle import ensure_not_deleted
 from millrace.registry.schedules import follow_spec
+from millrace.registry.store import Registry, SpecRecord
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec, invalid_input
 from millrace.spec.base import SpecPart
@@ -123,7 +124,7 @@ def _is_deleted(model: str, registry: Registry) -> bool:
 def _follow(model: str, registry: Registry, schedules: Schedules) -> list[str]:
     """Make the model's schedules those of its spec, unless somebody deletes the model meanwhile: that one wins."""
     changes = follow_spec(model, registry, schedules)
-    insist_on_living(registry.get_state(model))
+    ensure_not_deleted(registry.get_state(model))
     return changes
 
 

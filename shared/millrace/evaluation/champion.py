@@ -16,7 +16,8 @@ from millrace.evaluation.results import ChampionComparison
 from millrace.layout import SplitName, split_key, version_key
 from millrace.metrics.catalogue import Metric
 from millrace.names import CHAMPION
-from millrace.ports import ObjectStore, Registry
+from millrace.ports import ObjectStore
+from millrace.registry.store import Registry
 from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
 from millrace.spec import ModelSpec

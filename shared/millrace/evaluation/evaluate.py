@@ -26,7 +26,8 @@ from millrace.evaluation.results import (
 from millrace.histograms.outcomes import PredictionProfile
 from millrace.layout import evaluation_key, prediction_profile_key, prepared_key, split_key, trial_key
 from millrace.metrics.catalogue import Metric, get_metric
-from millrace.ports import ObjectStore, Registry
+from millrace.ports import ObjectStore
+from millrace.registry.store import Registry
 from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
 from millrace.spec import ModelSpec

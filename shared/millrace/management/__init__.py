@@ -1,1 +1,1 @@
-"""The management API: which requests there are, and what each one asks of the stages."""
+"""The management API: its routes, each of which calls one use case."""

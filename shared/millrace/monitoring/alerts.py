@@ -7,6 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from millrace.captures.window import hours
+from millrace.causes import CAUSE_OF_EVENT, finding_cause_id
 from millrace.documents import to_plain
 from millrace.entities import FINISHED_STATUSES, CauseRecord, Run
 from millrace.errors import CauseNotFoundError, RunNotFoundError
@@ -15,8 +16,7 @@ from millrace.monitoring.incidents import Incident, IncidentHistory, Transition
 from millrace.monitoring.rules import EVENT_LABELS, VERDICTS
 from millrace.monitoring.state import Alert
 from millrace.names import make_cause_id
-from millrace.ports import Registry
-from millrace.registry.ledger import CAUSE_OF_EVENT, finding_cause_id, not_cured
+from millrace.registry.store import Registry
 
 RESOLVED = "IncidentResolved"
 EVENT_VERSION = 1
@@ -57,7 +57,7 @@ def _describe_requests(model: str, event: str, incident_id: str, requests: int, 
         yield f"requested a training run {first - 1} time(s) before; see `millrace why`"
     for request in range(first, requests + 1):
         try:
-            record = registry.get_cause(model, finding_cause_id(kind, model, incident_id, request))
+            record = registry.get_cause(model, finding_cause_id(kind.name, model, incident_id, request))
         except CauseNotFoundError:
             yield "requested a training run; not processed yet"
         else:
@@ -69,8 +69,7 @@ def _describe_cause(model: str, record: CauseRecord, registry: Registry) -> str:
         return "waits for the active training run"
     run = _describe_run(model, record.run_id, registry) if record.run_id else ""
     if record.status == "skipped":
-        # The reason repeats in brackets the cause, which the incident itself states.
-        why = record.reason.removeprefix("skipped: ").removesuffix(f" ({record.cause.reason})")
+        why = record.refusal or record.reason
         return f"no run was started: {why}{f'; that run {run}' if run else ''}"
     return f"run {record.run_id} {run}"
 
@@ -169,7 +168,7 @@ def default_action(event: str, subjects: Collection[str]) -> str:
     """Return the action of an incident, by the subjects of its findings, before any request was published."""
     if event not in CAUSE_OF_EVENT:
         return "none: retraining on faulty data would not fix it"
-    refusal = not_cured(event, subjects)
+    refusal = CAUSE_OF_EVENT[event].refusal(subjects)
     return f"none: {refusal}" if refusal else "requests a training run; see `millrace why`"
 
 

@@ -26,7 +26,8 @@ from millrace.monitoring.state import MonitoringState, Segment, load_state, save
 from millrace.monitoring.traffic_windows import IngestedTraffic, close_traffic_window, ingest_traffic
 from millrace.monitoring.window_findings import Evaluation, WindowFinding
 from millrace.names import CHAMPION
-from millrace.ports import Event, EventPublisher, Notifier, ObjectStore, Registry, ServingMetrics
+from millrace.ports import Event, EventPublisher, Notifier, ObjectStore, ServingMetrics
+from millrace.registry.store import Registry
 
 Outcome = Literal["judged", "nothing_new", "not_serving", "disabled", "superseded", "deleted"]
 #: The usual rate of requests is that of so long, and of a day at least: a first burst is no habit.

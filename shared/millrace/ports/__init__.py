@@ -4,7 +4,22 @@
 memory.
 """
 
-from millrace.ports.registry import MAX_FOLLOW_UP_CAUSES, Claim, Registry, SpecRecord
+from millrace.ports.registry import (
+    Absent,
+    Check,
+    Compare,
+    Condition,
+    Default,
+    Delete,
+    Exists,
+    Item,
+    Key,
+    Path,
+    Plus,
+    Put,
+    RegistryStore,
+    Update,
+)
 from millrace.ports.services import (
     PURPOSES,
     Event,
@@ -25,24 +40,34 @@ from millrace.ports.services import (
 )
 
 __all__ = [
-    "MAX_FOLLOW_UP_CAUSES",
     "PURPOSES",
-    "Claim",
+    "Absent",
+    "Check",
+    "Compare",
+    "Condition",
+    "Default",
+    "Delete",
     "Event",
     "EventPublisher",
+    "Exists",
+    "Item",
+    "Key",
     "ListedObject",
     "MonitoringPipeline",
     "Notifier",
     "ObjectInfo",
     "ObjectStore",
     "ObjectVersion",
+    "Path",
     "PipelineStarter",
+    "Plus",
     "Purpose",
-    "Registry",
+    "Put",
+    "RegistryStore",
     "Schedule",
     "Schedules",
     "ServingCounts",
     "ServingMetrics",
-    "SpecRecord",
     "TaskCallback",
+    "Update",
 ]

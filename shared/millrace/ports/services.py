@@ -165,9 +165,9 @@ class MonitoringPipeline(Protocol):
 
 
 class TaskCallback(Protocol):
-    """Tells a pipeline that waits what it waits for."""
+    """Completes the wait of a pipeline."""
 
-    def answer(self, task_token: str, outcome: str) -> bool:
+    def complete(self, task_token: str, outcome: str) -> bool:
         """End the wait that ``task_token`` stands for; False when nobody waits with it (any more)."""
         ...
 

@@ -1,16 +1,16 @@
-"""Garbage collection: deleting the artifacts of what nothing refers to any more.
+"""Garbage collection: delete the artifacts that nothing refers to any more.
 
-Nothing is collected but
+Only these are collected:
 
 * artifacts of a version that was retired ``retention.retired_days`` ago or more, while neither its retirement nor a
   move of an alias from or to it is younger than that, and no alias points to it;
 * artifacts of the trials of a run that ended ``retention.run_days`` ago or more, unless the run is the active one, or
-  a version that came of it is not retired, or is kept itself for one of the reasons above.
+  its version is not retired, or is kept for one of the reasons above.
 
-Retirement is for good, and an alias never points to a retired version: what may be collected now may be collected
-ever after, so nobody can come to need it between the decision and the deletion. Documents stay (manifest, card,
-evaluation, signature, records of trials): what a version was can be read as long as its model exists. The buckets are
-versioned: what was deleted can be recovered for ``NoncurrentVersionDays``.
+Retirement is for good, and an alias never points to a retired version: an artifact that may be collected now may be
+collected ever after, so nobody can come to need it between the decision and the deletion. Documents stay (manifest,
+card, evaluation, signature, records of trials). The buckets are versioned: a deleted object can be recovered for
+``NoncurrentVersionDays``.
 """
 
 import re
@@ -21,29 +21,30 @@ from datetime import datetime, timedelta
 from millrace.entities import FINISHED_STATUSES, LedgerEntry, ModelState, ModelVersion
 from millrace.errors import RunNotFoundError
 from millrace.layout import runs_prefix, versions_prefix
-from millrace.ports import ListedObject, ObjectStore, Registry
-from millrace.registry.promotion import Acting
+from millrace.ports import ListedObject, ObjectStore
+from millrace.registry.store import Registry
+from millrace.registry.transactions import AuditContext
 from millrace.spec import RetentionSpec
 
-#: What is deleted, by name; everything else is a document, and stays.
+#: The names of collected artifacts; everything else is a document, and stays.
 ARTIFACTS = frozenset({"model.onnx", "estimator.skops", "reference.json", "background.npz"})
-#: Objects that one call deletes; whoever wants more calls again.
+#: Objects that one call deletes; further calls delete more.
 MAX_OBJECTS = 5_000
-#: Moves of an alias that are looked at; more than people make in a window of retention.
+#: Moves of an alias that are read; more than people make in a window of retention.
 _MAX_MOVES = 10_000
 _TRIAL = re.compile(r"^([^/]+)/([^/]+)/([^/]+)\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """What is collected, or would be.
+    """The result of a collection, or with ``dry_run`` its plan.
 
     Parameters
     ----------
     versions, runs : tuple
-        Whose artifacts.
+        The owners of the artifacts.
     objects, size : int
-        How many objects, and their bytes.
+        Number of objects, and their bytes.
     is_complete : bool
         False when there is more than one call deletes.
     """
@@ -60,12 +61,12 @@ class Collection:
 
 @dataclass(frozen=True, slots=True)
 class Garbage:
-    """Which versions' and runs' artifacts nothing refers to.
+    """Versions whose artifacts nothing refers to, and runs whose artifacts are kept.
 
     Parameters
     ----------
     kept_runs : frozenset of str
-        Runs that something refers to, however old they are.
+        Runs that something refers to, at any age.
     """
 
     versions: frozenset[int]
@@ -75,19 +76,19 @@ class Garbage:
 def find_garbage(
     state: ModelState,
     versions: Mapping[int, ModelVersion],
-    moved_lately: frozenset[int],
+    recently_moved: frozenset[int],
     retention: RetentionSpec,
     now: datetime,
 ) -> Garbage:
-    """Decide what nothing refers to, by the rules of this module.
+    """Find the artifacts that nothing refers to, by the rules of this module.
 
     Parameters
     ----------
-    moved_lately : frozenset of int
+    recently_moved : frozenset of int
         Versions that an alias moved from or to inside the window of ``retention.retired_days``.
     """
     oldest = now - timedelta(days=retention.retired_days)
-    referenced = moved_lately | frozenset(state.aliases.values())
+    referenced = recently_moved | frozenset(state.aliases.values())
     garbage = frozenset(
         number
         for number, version in versions.items()
@@ -103,11 +104,11 @@ def find_garbage(
 
 
 def collect(
-    model: str, acting: Acting, *, registry: Registry, model_store: ObjectStore, dry_run: bool = False
+    model: str, audit: AuditContext, *, registry: Registry, model_store: ObjectStore, dry_run: bool = False
 ) -> Collection:
-    """Delete the artifacts of what nothing refers to, or only tell which those are.
+    """Delete the artifacts that nothing refers to, or only list them.
 
-    The ledger says what is going to be deleted before it is; a call that died half way is made again.
+    The ledger records them before they are deleted; a call that failed half way is repeated.
 
     Raises
     ------
@@ -117,10 +118,10 @@ def collect(
     state = registry.get_state(model)
     retention = registry.get_spec(model).retention
     versions = {version.version: version for version in registry.list_versions(model)}
-    oldest_move = acting.now - timedelta(days=retention.retired_days)
-    garbage = find_garbage(state, versions, _moved_since(state, oldest_move, registry), retention, acting.now)
+    oldest_move = audit.now - timedelta(days=retention.retired_days)
+    garbage = find_garbage(state, versions, _moved_since(state, oldest_move, registry), retention, audit.now)
     found = list(_objects_of_versions(model, garbage, model_store))
-    found += _objects_of_runs(model, garbage, acting.now - timedelta(days=retention.run_days), registry, model_store)
+    found += _objects_of_runs(model, garbage, audit.now - timedelta(days=retention.run_days), registry, model_store)
     taken = found[:MAX_OBJECTS]
     collection = Collection(
         model=model,
@@ -133,19 +134,19 @@ def collect(
         keys=tuple(listed.key for _, listed in taken),
     )
     if taken and not dry_run:
-        registry.append_ledger(_entry(collection, acting))
+        registry.append_ledger(_entry(collection, audit))
         model_store.delete(collection.keys)
         for version in collection.versions:
-            registry.mark_collected(model, version, acting.now)
+            registry.mark_collected(model, version, audit.now)
     return collection
 
 
 def _moved_since(state: ModelState, oldest: datetime, registry: Registry) -> frozenset[int]:
-    """Return the versions that an alias moved from or to since then; an alias that is gone now had moves too."""
+    """Return the versions that an alias moved from or to since then; removed aliases had moves too."""
     aliases = {*state.aliases, "champion", "challenger"}
     moves = [move for alias in aliases for move in registry.list_alias_moves(state.model, alias, _MAX_MOVES)]
-    lately = [move for move in moves if move.occurred_at > oldest]
-    pointed = {number for move in lately for number in (move.from_version, move.to_version)}
+    recent = [move for move in moves if move.occurred_at > oldest]
+    pointed = {number for move in recent for number in (move.from_version, move.to_version)}
     return frozenset(number for number in pointed if number is not None)
 
 
@@ -175,7 +176,7 @@ def _objects_of_runs(
 
 
 def _ended_before(model: str, run_id: str, oldest: datetime, registry: Registry) -> bool:
-    """Tell whether a run ended so long ago; one that the registry does not know is left alone."""
+    """Return True for a run that ended so long ago; one that the registry does not know is left alone."""
     try:
         run = registry.get_run(model, run_id)
     except RunNotFoundError:
@@ -183,14 +184,14 @@ def _ended_before(model: str, run_id: str, oldest: datetime, registry: Registry)
     return run.status in FINISHED_STATUSES and run.finished_at is not None and run.finished_at <= oldest
 
 
-def _entry(collection: Collection, acting: Acting) -> LedgerEntry:
+def _entry(collection: Collection, audit: AuditContext) -> LedgerEntry:
     return LedgerEntry(
         model=collection.model,
-        entry_id=f"collected-{acting.now:%Y%m%dT%H%M%S%f}",
-        occurred_at=acting.now,
-        actor=acting.actor,
+        entry_id=f"collected-{audit.now:%Y%m%dT%H%M%S%f}",
+        occurred_at=audit.now,
+        actor=audit.actor,
         action="artifacts_collected",
-        reason=acting.reason,
+        reason=audit.reason,
         details={
             "versions": list(collection.versions),
             "runs": list(collection.runs),

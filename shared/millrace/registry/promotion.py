@@ -1,87 +1,45 @@
-"""Promotion and rollback by people: which version serves, decided by whom and why."""
+"""Assign aliases: promotion, rollback and retirement by people, and the alias of a newly registered version."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
-from millrace.entities import (
-    FINISHED_STATUSES,
-    Act,
-    AliasMove,
-    LedgerEntry,
-    ModelState,
-    ModelVersion,
-    Move,
-    Settlement,
-    VersionOutcome,
-)
+from millrace.entities import FINISHED_STATUSES, AliasMove, LedgerEntry, ModelState, ModelVersion, VersionOutcome
 from millrace.errors import (
     AliasConflictError,
+    ArtifactIntegrityError,
     ArtifactNotFoundError,
     ConflictError,
     RunNotFoundError,
-    ServiceUnavailableError,
     UnfitVersionError,
     VersionNotFoundError,
 )
 from millrace.layout import version_key
 from millrace.names import CHALLENGER, CHAMPION
-from millrace.ports import ObjectStore, Registry
-from millrace.registry.lifecycle import deleted, end_of, insist_on_living
+from millrace.ports import ObjectStore
+from millrace.registry.lifecycle import deletion_of, describe_deletion, ensure_not_deleted
+from millrace.registry.manifest import MANIFEST, MODEL, SIGNATURE, Artifact, Manifest
+from millrace.registry.store import Registry
+from millrace.registry.transactions import (
+    AssignOutcome,
+    AuditContext,
+    MoveAlias,
+    RegistryTransaction,
+    RetireVersion,
+    VersionChange,
+    ensure_champion,
+    name_version,
+    timestamp_after,
+)
+from millrace.retry import retry
 
-#: Two moves of an alias are at least this far apart.
-_TICK = timedelta(microseconds=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Acting:
-    """Who acts, when, and why.
-
-    Parameters
-    ----------
-    actor : str
-        The caller's ARN, or the function that acts by itself.
-    reason : str
-        In words, for the ledger.
-    """
-
-    actor: str
-    reason: str
-    now: datetime
+ACTOR = "register_model"
+#: The artifacts that serving loads.
+_SERVED = (SIGNATURE, MODEL)
 
 
-def moment_of_act(state: ModelState, now: datetime, *after: datetime) -> datetime:
-    """Return when an act counts as done: now, but after every alias move that it was decided on, and ``after``.
-
-    Clocks differ, and the order of the moves is that of their revisions: the history must be in the same order.
-    """
-    earlier = [*after, *([state.aliases_moved_at] if state.aliases_moved_at else [])]
-    return max([now, *(moment + _TICK for moment in earlier)])
-
-
-def insist_on_champion(state: ModelState, expected: int | None) -> None:
-    """Raise ``ConflictError``, which says what the champion is now, unless it is the expected one (None: none)."""
-    present = state.aliases.get(CHAMPION)
-    if present != expected:
-        raise ConflictError(
-            f"the champion of {state.model!r} is {name_version(present)} now, not {name_version(expected)}: "
-            "look, and decide again"
-        )
-
-
-def name_version(version: int | None) -> str:
-    """Return a version in words."""
-    return "no version" if version is None else f"version {version}"
-
-
-#: What serving loads; the rest is for people.
-_SERVED = ("signature.json", "model.onnx")
-
-
-def find_fit_version(model: str, number: int, registry: Registry, model_store: ObjectStore) -> ModelVersion:
+def find_servable_version(model: str, number: int, registry: Registry, model_store: ObjectStore) -> ModelVersion:
     """Return a version that may serve.
 
     Raises
@@ -89,40 +47,40 @@ def find_fit_version(model: str, number: int, registry: Registry, model_store: O
     VersionNotFoundError
         When there is none of that number.
     UnfitVersionError
-        When it is retired or of a model that was deleted, or an artifact is missing or not the one that was registered.
+        When it is retired or of a deleted model, or an artifact is missing or not the one that was registered.
     """
     version = registry.get_version(model, number)
     if version.status == "retired":
         raise UnfitVersionError(f"version {number} of {model!r} is retired")
-    if ended := end_of(registry.get_state(model), version.created_at):
+    if deleted_at := deletion_of(registry.get_state(model), version.created_at):
         # Its deletion may not have come to retire it yet.
-        raise UnfitVersionError(f"version {number} is of the {model!r} that {deleted(ended)}")
+        raise UnfitVersionError(f"version {number} is of the {model!r} that {describe_deletion(deleted_at)}")
     try:
-        manifest = model_store.get(version_key(model, number, "manifest.json"))
-        _verify(manifest, version.manifest_sha256, "manifest.json", version)
-        artifacts = json.loads(manifest)["artifacts"]
+        body = model_store.get(version_key(model, number, MANIFEST))
+        _verify(body, Artifact(sha256=version.manifest_sha256), MANIFEST, version)
+        artifacts = Manifest.read(body).artifacts
         for name in _SERVED:
-            _verify(model_store.get(version_key(model, number, name)), artifacts[name]["sha256"], name, version)
+            _verify(model_store.get(version_key(model, number, name)), artifacts[name], name, version)
     except ArtifactNotFoundError as error:
-        raise UnfitVersionError(f"version {number} of {model!r} is not whole: {error.message}") from error
-    except (ValueError, KeyError, TypeError) as error:
+        raise UnfitVersionError(f"version {number} of {model!r} is incomplete: {error.message}") from error
+    except (ArtifactIntegrityError, KeyError) as error:
         raise UnfitVersionError(f"the manifest of version {number} of {model!r} cannot be read") from error
     return version
 
 
-def _verify(body: bytes, expected: str, name: str, version: ModelVersion) -> None:
-    if hashlib.sha256(body).hexdigest() != expected:
+def _verify(body: bytes, expected: Artifact, name: str, version: ModelVersion) -> None:
+    if not expected.matches(body):
         raise UnfitVersionError(f"{name} of version {version.version} of {version.model!r} is not what was registered")
 
 
 @dataclass(frozen=True, slots=True)
 class ChampionChange:
-    """What became of the champion.
+    """The result of a promotion or a rollback.
 
     Parameters
     ----------
     outcome : {'promoted', 'rolled_back', 'already'}
-        ``already``: it was so before; nothing was done or recorded.
+        ``already``: the version was the champion before; nothing was done or recorded.
     passed_over : tuple of str
         Earlier champions that a rollback could not go back to, with the reasons.
     """
@@ -137,13 +95,13 @@ class ChampionChange:
 def promote(
     model: str,
     version: int,
-    acting: Acting,
+    audit: AuditContext,
     *,
     registry: Registry,
     model_store: ObjectStore,
     expected_champion: int | None = None,
 ) -> ChampionChange:
-    """Make ``version`` the champion; a challenger of that number is none any more.
+    """Make ``version`` the champion; a challenger of that number loses its alias.
 
     Raises
     ------
@@ -155,31 +113,31 @@ def promote(
         When it waits for an approval, the champion is not the expected one, or an alias moved meanwhile.
     """
     state = registry.get_state(model)
-    insist_on_living(state)
+    ensure_not_deleted(state)
     present = state.aliases.get(CHAMPION)
     if present == version:
         return ChampionChange(model, "already", present, version)
     if expected_champion is not None:
-        insist_on_champion(state, expected_champion)
-    found = find_fit_version(model, version, registry, model_store)
+        ensure_champion(state, expected_champion)
+    found = find_servable_version(model, version, registry, model_store)
     if found.outcome == "awaiting_approval":
-        raise ConflictError(f"version {version} waits for an answer: approve or reject run {found.run_id}")
-    _move_champion("model_promoted", state, version, acting, registry)
+        raise ConflictError(f"version {version} waits for approval: approve or reject run {found.run_id}")
+    _move_champion("model_promoted", state, version, audit, registry)
     return ChampionChange(model, "promoted", present, version)
 
 
 def roll_back(
     model: str,
-    acting: Acting,
+    audit: AuditContext,
     *,
     registry: Registry,
     model_store: ObjectStore,
     to_version: int | None = None,
     expected_champion: int | None = None,
 ) -> ChampionChange:
-    """Make an earlier champion the champion again: ``to_version``, or the one before that is fit to serve.
+    """Make an earlier champion the champion again: ``to_version``, or the one before that may serve.
 
-    A caller who names the ``expected_champion`` may repeat the call: a rollback from that version is done once.
+    With an ``expected_champion`` the call may be repeated: a rollback from that version is done once.
 
     Raises
     ------
@@ -192,34 +150,32 @@ def roll_back(
         alias moved meanwhile.
     """
     state = registry.get_state(model)
-    insist_on_living(state)
+    ensure_not_deleted(state)
     present = state.aliases.get(CHAMPION)
     moves = registry.list_alias_moves(model, CHAMPION)
-    if present is not None and (done := _repeated(moves, expected_champion, to_version)):
+    if present is not None and (done := _find_repeated(moves, expected_champion, to_version)):
         return ChampionChange(model, "already", done.from_version, present)
     if expected_champion is not None:
-        insist_on_champion(state, expected_champion)
+        ensure_champion(state, expected_champion)
     if to_version is None:
         target, passed_over = _previous_champion(state, moves, registry, model_store)
     else:
         if to_version not in {move.to_version for move in moves} or to_version == present:
             raise ConflictError(f"version {to_version} of {model!r} is no earlier champion: promote it instead")
-        target, passed_over = find_fit_version(model, to_version, registry, model_store).version, ()
-    _move_champion("model_rolled_back", state, target, acting, registry)
+        target, passed_over = find_servable_version(model, to_version, registry, model_store).version, ()
+    _move_champion("model_rolled_back", state, target, audit, registry)
     return ChampionChange(model, "rolled_back", present, target, passed_over)
 
 
 def earlier_champions(moves: Sequence[AliasMove]) -> list[int]:
-    """Return what a rollback may go back to, nearest first.
+    """Return the versions that a rollback may go back to, nearest first.
+
+    A rollback takes back the promotions since, so that a second one goes further back and not forth again.
 
     Parameters
     ----------
     moves : sequence of AliasMove
         Of the champion, newest first.
-
-    Notes
-    -----
-    A rollback takes back what was promoted since, so that a second one goes further back and not forth again.
     """
     served: list[int] = []
     for move in reversed(moves):
@@ -232,37 +188,36 @@ def earlier_champions(moves: Sequence[AliasMove]) -> list[int]:
     return [version for version in dict.fromkeys(reversed(served)) if version != served[-1]]
 
 
-def champion_moves(state: ModelState, version: int) -> tuple[Move, ...]:
-    """Return the moves that make ``version`` the champion: it is no challenger then."""
-    moves = [Move(CHAMPION, state.aliases.get(CHAMPION), version)]
+def champion_moves(state: ModelState, version: int) -> tuple[MoveAlias, ...]:
+    """Return the moves that make ``version`` the champion, and no challenger."""
+    moves = [MoveAlias(CHAMPION, state.aliases.get(CHAMPION), version)]
     if state.aliases.get(CHALLENGER) == version:
-        moves.append(Move(CHALLENGER, version, None))
+        moves.append(MoveAlias(CHALLENGER, version, None))
     return tuple(moves)
 
 
-def _move_champion(action: str, state: ModelState, version: int, acting: Acting, registry: Registry) -> None:
-    present = state.aliases.get(CHAMPION)
+def _move_champion(action: str, state: ModelState, version: int, audit: AuditContext, registry: Registry) -> None:
     entry = LedgerEntry(
         model=state.model,
         entry_id=f"{CHAMPION}-{state.revision + 1}",
-        occurred_at=moment_of_act(state, acting.now),
-        actor=acting.actor,
+        occurred_at=timestamp_after(state, audit.now),
+        actor=audit.actor,
         action=action,
-        reason=acting.reason,
-        details={"alias": CHAMPION, "from_version": present, "to_version": version},
+        reason=audit.reason,
+        details={"alias": CHAMPION, "from_version": state.aliases.get(CHAMPION), "to_version": version},
     )
     try:
-        registry.perform(Act(entry, state.revision, champion_moves(state, version)))
+        registry.commit(RegistryTransaction(entry, state.revision, champion_moves(state, version)))
     except AliasConflictError as error:
-        now = registry.get_state(state.model).aliases.get(CHAMPION)
+        champion = name_version(registry.get_state(state.model).aliases.get(CHAMPION))
         raise AliasConflictError(
-            f"an alias of {state.model!r} moved meanwhile: the champion is {name_version(now)} now; "
-            "look, and decide again"
+            f"an alias of {state.model!r} moved meanwhile: the champion is now {champion}; "
+            "check the model and decide again"
         ) from error
 
 
-def _repeated(moves: Sequence[AliasMove], expected: int | None, to_version: int | None) -> AliasMove | None:
-    """Return the last move when it is the very rollback that is asked for."""
+def _find_repeated(moves: Sequence[AliasMove], expected: int | None, to_version: int | None) -> AliasMove | None:
+    """Return the last move when it is the very rollback that is requested."""
     last = moves[0] if moves else None
     if expected is None or last is None or last.action != "model_rolled_back" or last.from_version != expected:
         return None
@@ -275,29 +230,25 @@ def _previous_champion(
     passed_over: list[str] = []
     for version in earlier_champions(moves):
         try:
-            return find_fit_version(state.model, version, registry, model_store).version, tuple(passed_over)
+            return find_servable_version(state.model, version, registry, model_store).version, tuple(passed_over)
         except (UnfitVersionError, VersionNotFoundError) as error:
             passed_over.append(error.message)
     reasons = f": {'; '.join(passed_over)}" if passed_over else ""
     raise ConflictError(f"{state.model!r} has no earlier champion to go back to{reasons}")
 
 
-ACTOR = "register_model"
-_MAX_ATTEMPTS = 5
-
-
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """What the gate decided about a version.
+class GateDecision:
+    """The gate's decision about a version.
 
     Parameters
     ----------
     may_be_champion : bool
-        Whether it was let in as champion, or only as challenger.
+        False admits it as challenger only.
     compared_with : int or None
         The champion at that time.
     reason : str
-        The gate's, in words.
+        The gate's reason.
     """
 
     may_be_champion: bool
@@ -307,91 +258,99 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """What a version became, and that in words."""
+class AssignedOutcome:
+    """The outcome of a version, and a sentence about it."""
 
     outcome: VersionOutcome
-    words: str
+    message: str
 
 
-def settle(claim: Claim, version: ModelVersion, registry: Registry, now: datetime) -> Settled:
-    """Settle a version, unless it is settled.
+def assign_alias(decision: GateDecision, version: ModelVersion, registry: Registry, now: datetime) -> AssignedOutcome:
+    """Assign the alias and the outcome of a newly registered version, once.
 
     Raises
     ------
     ModelDeletedError
-        When the model was deleted since the version was made.
+        When the model was deleted since the version was created.
     ServiceUnavailableError
-        When the aliases keep being moved by others.
+        When others keep moving the aliases.
     """
     needs_approval = registry.get_spec(version.model).approval.mode == "manual"
-    for _ in range(_MAX_ATTEMPTS):
+
+    def attempt() -> AssignedOutcome | None:
         present = registry.get_version(version.model, version.version)
         if present.outcome != "pending":
-            return Settled(present.outcome, _in_words(present.outcome, ""))
+            return AssignedOutcome(present.outcome, _describe(present.outcome, ""))
         state = registry.get_state(version.model)
-        insist_on_living(state, version.created_at)
-        settled = _decide(claim, state, needs_approval)
+        ensure_not_deleted(state, version.created_at)
+        assigned = _decide(decision, state, needs_approval)
         try:
-            registry.perform(_act(claim, version, state, settled, now))
+            registry.commit(_assignment(decision, version, state, assigned, now))
         except UnfitVersionError:
             raise
         except ConflictError:
-            # An alias moved, or the same registration, made twice, was faster: look again.
-            continue
-        return settled
-    raise ServiceUnavailableError(f"the aliases of {version.model!r} keep moving; {version.version} is not settled yet")
+            # An alias moved, or the same registration, made twice, was faster.
+            return None
+        return assigned
+
+    number = version.version
+    return retry(attempt, f"the aliases of {version.model!r} keep moving; version {number} has no alias yet")
 
 
-def _decide(claim: Claim, state: ModelState, needs_approval: bool) -> Settled:
+def _decide(decision: GateDecision, state: ModelState, needs_approval: bool) -> AssignedOutcome:
     outcome: VersionOutcome = "kept"
-    reason = claim.reason
+    reason = decision.reason
     champion = state.aliases.get(CHAMPION)
-    if claim.may_be_champion and champion != claim.compared_with:
-        compared = name_version(claim.compared_with)
-        reason = f"the champion is {name_version(champion)} now, and the gate compared with {compared}"
-    elif claim.may_be_champion:
+    if decision.may_be_champion and champion != decision.compared_with:
+        compared = name_version(decision.compared_with)
+        reason = f"the champion is now {name_version(champion)}, and the gate compared with {compared}"
+    elif decision.may_be_champion:
         outcome = "awaiting_approval" if needs_approval else "promoted"
-    return Settled(outcome, _in_words(outcome, reason))
+    return AssignedOutcome(outcome, _describe(outcome, reason))
 
 
-def _act(claim: Claim, version: ModelVersion, state: ModelState, settled: Settled, now: datetime) -> Act:
-    if settled.outcome == "promoted":
+def _assignment(
+    decision: GateDecision, version: ModelVersion, state: ModelState, assigned: AssignedOutcome, now: datetime
+) -> RegistryTransaction:
+    promoted = assigned.outcome == "promoted"
+    if promoted:
         moves = champion_moves(state, version.version)
     else:
-        moves = (Move(CHALLENGER, state.aliases.get(CHALLENGER), version.version),)
+        moves = (MoveAlias(CHALLENGER, state.aliases.get(CHALLENGER), version.version),)
     entry = LedgerEntry(
         model=version.model,
         entry_id=f"{moves[0].alias}-{state.revision + 1}",
-        occurred_at=moment_of_act(state, now, version.created_at),
+        occurred_at=timestamp_after(state, now, version.created_at),
         actor=ACTOR,
-        action="model_promoted" if settled.outcome == "promoted" else "alias_moved",
-        reason=settled.words,
+        action="model_promoted" if promoted else "alias_moved",
+        reason=assigned.message,
         details={
             "alias": moves[0].alias,
             "from_version": moves[0].from_version,
             "to_version": version.version,
-            "run_id": claim.run_id,
+            "run_id": decision.run_id,
         },
     )
-    return Act(entry, state.revision, moves, Settlement(version.version, "pending", settled.outcome))
+    changes: tuple[VersionChange, ...] = (*moves, AssignOutcome(version.version, "pending", assigned.outcome))
+    return RegistryTransaction(entry, state.revision, changes)
 
 
-def _in_words(outcome: VersionOutcome, reason: str) -> str:
-    words = {"kept": "kept as challenger", "awaiting_approval": "challenger until it is approved"}.get(outcome, outcome)
-    return f"{words}: {reason}" if reason else words
+def _describe(outcome: VersionOutcome, reason: str) -> str:
+    kept = {"kept": "kept as challenger", "awaiting_approval": "challenger until it is approved"}
+    message = kept.get(outcome, outcome)
+    return f"{message}: {reason}" if reason else message
 
 
 @dataclass(frozen=True, slots=True)
 class Retirement:
-    """What became of a version that was to be retired; ``already`` when it was before."""
+    """The result of a retirement; ``already`` when the version was retired before."""
 
     model: str
     version: int
     outcome: Literal["retired", "already"]
 
 
-def retire(model: str, version: int, acting: Acting, *, registry: Registry) -> Retirement:
+def retire(model: str, version: int, audit: AuditContext, *, registry: Registry) -> Retirement:
     """Retire a version, for good.
 
     Raises
@@ -410,24 +369,30 @@ def retire(model: str, version: int, acting: Acting, *, registry: Registry) -> R
         raise ConflictError(f"version {version} of {model!r} is in use: it is the {' and the '.join(pointing)}")
     if _is_running(found, registry):
         raise ConflictError(f"version {version} of {model!r} is in use: run {found.run_id} has not ended")
+    is_retired = retire_version(found, state, audit, registry)
+    return Retirement(model, version, "retired" if is_retired else "already")
+
+
+def retire_version(version: ModelVersion, state: ModelState, audit: AuditContext, registry: Registry) -> bool:
+    """Retire a version that nothing uses; False when somebody else was faster."""
     entry = LedgerEntry(
-        model=model,
-        entry_id=f"version-{version}-retired",
-        occurred_at=moment_of_act(state, acting.now),
-        actor=acting.actor,
+        model=version.model,
+        entry_id=f"version-{version.version}-retired",
+        occurred_at=timestamp_after(state, audit.now),
+        actor=audit.actor,
         action="model_retired",
-        reason=acting.reason,
-        details={"version": version, "semantic_version": found.semantic_version},
+        reason=audit.reason,
+        details={"version": version.version, "semantic_version": version.semantic_version},
     )
     try:
-        registry.perform(Act(entry, state.revision, retires=version))
+        registry.commit(RegistryTransaction(entry, state.revision, (RetireVersion(version.version),)))
     except UnfitVersionError:
-        return Retirement(model, version, "already")
-    return Retirement(model, version, "retired")
+        return False
+    return True
 
 
 def _is_running(version: ModelVersion, registry: Registry) -> bool:
-    """Tell whether the version's run goes on: it may still be registering it, or waiting for an approval."""
+    """Return True while the version's run may still be registering it, or wait for an approval."""
     try:
         return registry.get_run(version.model, version.run_id).status not in FINISHED_STATUSES
     except RunNotFoundError:

@@ -1,4 +1,4 @@
-"""What callers may read about models, as plain JSON."""
+"""Descriptions of models, versions, runs and approvals as plain JSON."""
 
 import json
 import re
@@ -6,18 +6,20 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from millrace.documents import to_plain
-from millrace.entities import AliasMove, ModelVersion
+from millrace.documents import parse_timestamp, to_plain
+from millrace.entities import ModelVersion
 from millrace.errors import ArtifactNotFoundError, FieldError, InvalidInputError, VersionNotFoundError
 from millrace.layout import evaluation_key, version_key
 from millrace.names import CHAMPION
-from millrace.ports import ObjectStore, Registry
+from millrace.ports import ObjectStore
+from millrace.registry.manifest import SIGNATURE, Signature
+from millrace.registry.store import Registry
 
 
-def describe_moment(model: str, moment: datetime, registry: Registry, alias: str = CHAMPION) -> dict[str, Any]:
-    """Tell what an alias pointed to at a moment, since when, who let it in and why.
+def describe_alias_at(model: str, timestamp: datetime, registry: Registry, alias: str = CHAMPION) -> dict[str, Any]:
+    """Describe the version that an alias pointed to at a time, and the move that made it so: one query, and one read.
 
-    The answer is one query; the version that it names is read besides. ``version`` is null when there was none.
+    ``version`` is null when there was none.
 
     Raises
     ------
@@ -25,29 +27,29 @@ def describe_moment(model: str, moment: datetime, registry: Registry, alias: str
         When there is no such model.
     """
     registry.get_state(model)
-    move = registry.alias_move_at(model, alias, moment)
+    move = registry.alias_move_at(model, alias, timestamp)
     version = move.to_version if move else None
     return {
         "model": model,
         "alias": alias,
-        "at": to_plain(moment),
+        "at": to_plain(timestamp),
         "version": to_plain(registry.get_version(model, version)) if version is not None else None,
-        "move": _describe(move) if move else None,
+        "move": to_plain(move),
     }
 
 
-def describe_moves(model: str, registry: Registry, alias: str = CHAMPION) -> dict[str, Any]:
+def describe_alias_moves(model: str, registry: Registry, alias: str = CHAMPION) -> dict[str, Any]:
     """List the moves of an alias, newest first; raises ``ModelNotFoundError``."""
     registry.get_state(model)
     return {
         "model": model,
         "alias": alias,
-        "moves": [_describe(move) for move in registry.list_alias_moves(model, alias)],
+        "moves": to_plain(registry.list_alias_moves(model, alias)),
     }
 
 
-def read_moment(text: str) -> datetime:
-    """Read a moment as people write it: ISO 8601, UTC where no zone is given; a day is its first moment.
+def read_timestamp(text: str) -> datetime:
+    """Read a timestamp as people write it: ISO 8601, UTC without a time zone; a day is its first second.
 
     Raises
     ------
@@ -55,16 +57,10 @@ def read_moment(text: str) -> datetime:
         When it is none.
     """
     try:
-        moment = datetime.fromisoformat(text.strip())
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        return parse_timestamp(text.strip()).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         fault = FieldError("at", "write it as 2026-05-03 or 2026-05-03T14:15:00+02:00")
-        raise InvalidInputError(f"{text[:40]!r} is no moment: {fault.message}", [fault]) from error
-
-
-def _describe(move: AliasMove) -> dict[str, Any]:
-    document: dict[str, Any] = to_plain(move)
-    return document
+        raise InvalidInputError(f"{text[:40]!r} is no timestamp: {fault.message}", [fault]) from error
 
 
 Document = Mapping[str, Any]
@@ -78,12 +74,12 @@ def compare_runs(one: Document, other: Document, records: tuple[Document | None,
     one, other : mapping
         ``run``, ``trials``, ``evaluation``.
     records : tuple of mapping or None
-        ``trial.json`` of each one's winner; None where there is none.
+        ``trial.json`` of each run's winner; None where there is none.
 
     Returns
     -------
     dict
-        ``data``, ``search``, ``winner``, ``parameters``, ``versions``: what differs, as ``{name: [one, other]}``;
+        ``data``, ``search``, ``winner``, ``parameters``, ``versions``: the differences, as ``{name: [one, other]}``;
         ``metrics``: every metric of the winners on their holdouts; ``same_holdout``: whether those can be compared.
     """
     first, second = (record or {} for record in records)
@@ -111,7 +107,7 @@ def _rows(run: Document) -> dict[str, Any]:
 
 def _search(run: Document) -> dict[str, Any]:
     search = dict((run["run"].get("summary") or {}).get("search") or {})
-    # A moment always differs, and says nothing.
+    # A timestamp always differs, and means nothing.
     search.pop("deadline", None)
     return search
 
@@ -189,17 +185,17 @@ def describe_run(model: str, run_id: str, registry: Registry, model_store: Objec
 def describe_approval(model: str, run_id: str, registry: Registry) -> dict[str, Any]:
     """Return a run's approval, without the token; raises ``ApprovalNotFoundError``."""
     document: dict[str, Any] = to_plain(registry.get_approval(model, run_id))
-    # Whoever has the token can answer in anybody's name.
+    # Whoever has the token can decide in anybody's name.
     del document["task_token"]
     return document
 
 
 def describe_cause(model: str, cause_id: str, registry: Registry) -> dict[str, Any]:
-    """Return a cause and what became of it, side by side; raises ``CauseNotFoundError``."""
+    """Return a cause with its outcome; raises ``CauseNotFoundError``."""
     record = registry.get_cause(model, cause_id)
-    outcome = {"status": record.status, "run_id": record.run_id, "reason": record.reason}
+    outcome = {"status": record.status, "run_id": record.run_id, "reason": record.reason, "refusal": record.refusal}
     document: dict[str, Any] = to_plain(record.cause)
-    return document | outcome
+    return document | {"cause_reason": record.cause.reason} | outcome
 
 
 def _find_version(model: str, name: str, aliases: Mapping[str, int], registry: Registry) -> ModelVersion:
@@ -210,8 +206,10 @@ def _find_version(model: str, name: str, aliases: Mapping[str, int], registry: R
 
 
 def _schema(version: ModelVersion, model_store: ObjectStore) -> Any:
-    signature = _read_json(model_store, version_key(version.model, version.version, "signature.json"))
-    return signature["schema"] if signature else None
+    try:
+        return Signature.read(model_store.get(version_key(version.model, version.version, SIGNATURE))).schema
+    except ArtifactNotFoundError:
+        return None
 
 
 def _read_json(store: ObjectStore, key: str) -> Any:

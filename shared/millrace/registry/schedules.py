@@ -2,22 +2,21 @@
 
 from collections.abc import Iterator
 
-from millrace.errors import ServiceUnavailableError
-from millrace.ports import PURPOSES, Registry, Schedule, Schedules
+from millrace.ports import PURPOSES, Schedule, Schedules
+from millrace.registry.store import Registry
+from millrace.retry import retry
 from millrace.spec import ModelSpec
-
-_MAX_ATTEMPTS = 5
 
 
 def follow_spec(model: str, registry: Registry, schedules: Schedules) -> list[str]:
-    """Make a model's schedules those of its spec as it is kept, also when somebody replaces it meanwhile.
+    """Make a model's schedules those of its present spec, also when somebody replaces it meanwhile.
 
-    The spec of a model that was deleted asks for none.
+    The spec of a deleted model has none.
 
     Returns
     -------
     list of str
-        What was changed, in words.
+        Descriptions of the changes.
 
     Raises
     ------
@@ -27,23 +26,19 @@ def follow_spec(model: str, registry: Registry, schedules: Schedules) -> list[st
         When the spec keeps being replaced.
     """
     changes: list[str] = []
-    for _ in range(_MAX_ATTEMPTS):
+
+    def attempt() -> list[str] | None:
         kept = registry.get_spec_record(model)
-        changes += apply_schedules(model, kept.spec, schedules)
-        if registry.get_spec_record(model).revision == kept.revision:
-            return changes
-    raise ServiceUnavailableError(f"the spec of {model!r} keeps being changed; its schedules may not follow it yet")
+        changes.extend(apply_schedules(model, kept.spec, schedules))
+        return changes if registry.get_spec_record(model).revision == kept.revision else None
+
+    return retry(attempt, f"the spec of {model!r} keeps being changed; its schedules may not follow it yet")
 
 
 def apply_schedules(model: str, spec: ModelSpec | None, schedules: Schedules) -> list[str]:
-    """Make a model's schedules those that its spec asks for; None asks for none.
+    """Make a model's schedules those of a spec (None: none), and describe the changes.
 
-    Again is the same as once, so what failed half-way is mended by applying the spec again.
-
-    Returns
-    -------
-    list of str
-        What was changed, in words.
+    Again is the same as once, so applying the spec again repairs what failed half-way.
 
     Raises
     ------
@@ -56,10 +51,11 @@ def apply_schedules(model: str, spec: ModelSpec | None, schedules: Schedules) ->
         present, following = schedules.get(model, purpose), wanted.get(purpose)
         if following and following != present:
             schedules.put(following)
-            changes.append(f"{purpose}: {_in_words(present)} -> {_in_words(following)}")
         elif present and not following:
             schedules.delete(model, purpose)
-            changes.append(f"{purpose}: {_in_words(present)} -> none")
+        else:
+            continue
+        changes.append(f"{purpose}: {_describe(present)} -> {_describe(following)}")
     return changes
 
 
@@ -70,5 +66,5 @@ def _wanted(model: str, spec: ModelSpec) -> Iterator[Schedule]:
         yield Schedule(model, "monitoring", spec.monitoring.schedule, spec.monitoring.time_zone)
 
 
-def _in_words(schedule: Schedule | None) -> str:
+def _describe(schedule: Schedule | None) -> str:
     return f"{schedule.expression} ({schedule.time_zone})" if schedule else "none"

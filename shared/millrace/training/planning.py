@@ -11,7 +11,8 @@ from millrace.entities import FINISHED_TRIAL_STATUSES, Run, Trial
 from millrace.errors import InvalidInputError
 from millrace.layout import prepared_key
 from millrace.metrics.catalogue import Metric, get_metric
-from millrace.ports import ObjectStore, Registry
+from millrace.ports import ObjectStore
+from millrace.registry.store import Registry
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec
 from millrace.training.search_plan import (

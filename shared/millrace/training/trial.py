@@ -24,7 +24,8 @@ from millrace.entities import Run, Trial
 from millrace.errors import MillraceError
 from millrace.layout import SplitName, split_key, trial_key
 from millrace.observability import logger
-from millrace.ports import ObjectStore, Registry
+from millrace.ports import ObjectStore
+from millrace.registry.store import Registry
 from millrace.schema import TableSchema
 from millrace.training.fitting import FittedTrial, fit_trial, sample_positions
 from millrace.training.limits import LimitGuard, TrialLimits, peak_memory_mb

@@ -1,1 +1,1 @@
-"""What starts a training run: uploads, schedules, people, and the end of the run before."""
+"""Triggers of training runs: uploads, schedules, people, and the end of the run before."""

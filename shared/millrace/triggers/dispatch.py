@@ -1,11 +1,12 @@
-"""What is done about each kind of trigger."""
+"""Handle each kind of trigger."""
 
 from datetime import datetime
 
 from millrace.entities import Cause, LedgerEntry
 from millrace.errors import ModelNotFoundError
 from millrace.layout import SUCCESS_MARKER
-from millrace.ports import PipelineStarter, Registry
+from millrace.ports import PipelineStarter
+from millrace.registry.store import Registry
 from millrace.triggers.events import (
     EVERY_MODEL,
     ModelEnded,
@@ -18,56 +19,51 @@ from millrace.triggers.events import (
 )
 from millrace.triggers.requests import FinishedRun, TrainingRequestResult, end_model, finish_run, request_training
 
-#: No model can be called that; the ledger of uploads that belong to none.
+#: The ledger of uploads that belong to no model; no model can have that name.
 REFUSED_UPLOADS = "_refused"
 
 
 def handle_trigger(
     trigger: Trigger, *, registry: Registry, pipeline: PipelineStarter, now: datetime
 ) -> list[TrainingRequestResult | FinishedRun]:
-    """Do what a trigger asks for; nothing comes back of an upload that was refused, or of a file that waits."""
-    if isinstance(trigger, RefusedUpload):
-        record_refusal(trigger, registry)
-        return []
-    if isinstance(trigger, WaitingFile):
-        record_waiting(trigger, registry)
-        return []
-    if isinstance(trigger, ModelEnded):
-        return [*end_model(trigger, registry=registry, pipeline=pipeline, now=now)]
-    if isinstance(trigger, RunEnded):
-        ended = (trigger.model, trigger.run_id, trigger.reason)
-        return [finish_run(*ended, registry=registry, pipeline=pipeline, now=now)]
+    """Do what a trigger requests; a refused upload and a file that waits have no result."""
+    match trigger:
+        case RefusedUpload():
+            record_refusal(trigger, registry)
+            return []
+        case WaitingFile():
+            record_waiting(trigger, registry)
+            return []
+        case ModelEnded():
+            return [*end_model(trigger, registry=registry, pipeline=pipeline, now=now)]
+        case RunEnded(model, run_id, reason):
+            return [finish_run(model, run_id, reason, registry=registry, pipeline=pipeline, now=now)]
     return [
         request_training(
-            asked.cause, registry=registry, pipeline=pipeline, now=now, actor=asked.actor, refusal=asked.refusal
+            request.cause, registry=registry, pipeline=pipeline, now=now, actor=request.actor, refusal=request.refusal
         )
-        for asked in _expand(trigger, registry)
+        for request in _expand(trigger, registry)
     ]
 
 
 def record_refusal(upload: RefusedUpload, registry: Registry) -> None:
-    """Keep the verdict on an upload that no model can learn from; the same event again changes nothing."""
+    """Record an upload that no model can learn from; the same event again changes nothing."""
     source, refusal = upload.source, upload.refusal
-    registry.append_ledger(
-        LedgerEntry(
-            model=REFUSED_UPLOADS,
-            entry_id=upload.refusal_id,
-            occurred_at=source.uploaded_at,
-            actor=upload.actor,
-            action="upload_refused",
-            reason=refusal.reason,
-            details={
-                "bucket": source.bucket,
-                "key": source.key,
-                "version_id": source.version_id,
-                "remedy": refusal.remedy,
-            },
-        )
+    details = {"bucket": source.bucket, "key": source.key, "version_id": source.version_id, "remedy": refusal.remedy}
+    entry = LedgerEntry(
+        model=REFUSED_UPLOADS,
+        entry_id=upload.refusal_id,
+        occurred_at=source.uploaded_at,
+        actor=upload.actor,
+        action="upload_refused",
+        reason=refusal.reason,
+        details=details,
     )
+    registry.append_ledger(entry)
 
 
 def record_waiting(file: WaitingFile, registry: Registry) -> None:
-    """Say once a day and folder that its files wait; in the ledger of refused uploads while there is no such model."""
+    """Record once a day and folder that its files wait; without a model, in the ledger of refused uploads."""
     source = file.source
     try:
         owner = registry.get_state(file.model).model
@@ -89,5 +85,5 @@ def _expand(trigger: TrainingTrigger | ScheduleTrigger, registry: Registry) -> l
     if trigger.model != EVERY_MODEL:
         return [trigger.for_model(trigger.model)]
     models = [state.model for state in registry.list_models()]
-    # A model that has a schedule of its own goes by that one.
+    # A model with a schedule of its own follows that one.
     return [trigger.for_model(model) for model in models if registry.get_spec(model).retraining.schedule is None]

@@ -1,4 +1,4 @@
-"""Events to triggers: what EventBridge, the Scheduler, the pipeline and the API say, in our terms."""
+"""Parse events of EventBridge, the Scheduler and the pipeline, and requests of the API, into triggers."""
 
 import json
 import re
@@ -10,12 +10,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from millrace.api_requests import read_caller, read_json_body
-from millrace.entities import Cause, CauseKind, Source
+from millrace.causes import CAUSE_OF_EVENT, CauseKind, finding_cause_id
+from millrace.documents import parse_timestamp
+from millrace.entities import Cause, Source
 from millrace.errors import FieldError, InvalidInputError, InvalidNameError
 from millrace.layout import INCOMING_PREFIX, MARKERS, folder_of_marker, folder_of_part
 from millrace.names import make_cause_id, validate_model_name, validate_run_id
 from millrace.ports import ObjectStore
-from millrace.registry.ledger import CAUSE_OF_EVENT, finding_cause_id, not_cured
 from millrace.spec import invalid_input
 
 _WHERE = f"upload to {INCOMING_PREFIX}<model>/<file>, for example {INCOMING_PREFIX}churn/may.csv"
@@ -24,14 +25,14 @@ _UNREADABLE = re.compile(r"[\s\\\x00-\x1f\x7f]")
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a key cannot be an upload, and how to mend it, in words."""
+    """The reason why a key cannot be an upload, and the remedy."""
 
     reason: str
     remedy: str
 
 
 def read_upload_key(key: str) -> str | Refusal:
-    """Return the model that an uploaded key belongs to, or why it belongs to none.
+    """Return the model that an uploaded key belongs to, or the reason why it belongs to none.
 
     A file in a folder below the model's, as ``incoming/churn/may/part-0.csv``, is for ``churn`` too: it is one file
     of a dataset, see :func:`millrace.layout.folder_of_part`.
@@ -89,7 +90,7 @@ EVERY_MODEL = "*"
 
 @dataclass(frozen=True, slots=True)
 class TrainingTrigger:
-    """Somebody or something asks for a run of one model; ``refusal`` says why it can be none, where that is plain."""
+    """A request for a run of one model; ``refusal`` is the reason why it starts none, where that is known."""
 
     cause: Cause
     actor: str
@@ -112,12 +113,8 @@ class WaitingFile:
 
     Parameters
     ----------
-    model : str
-        Whose folder it is.
-    folder : str
-        The folder's key.
     waiting_id : str
-        One for all files that arrive in the folder on one day: enough to say why nothing happens, not a line a file.
+        One for all files that arrive in the folder on one day: one entry in the ledger, not one a file.
     """
 
     model: str
@@ -136,7 +133,7 @@ class ScheduleTrigger:
     slot: datetime
 
     def for_model(self, model: str) -> TrainingTrigger:
-        """Return what this slot of the schedule asks of one model."""
+        """Return this slot's request for a run of one model."""
         cause = Cause(
             cause_id=make_cause_id("schedule", self.schedule, self.slot.isoformat(), model),
             model=model,
@@ -149,7 +146,7 @@ class ScheduleTrigger:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """The pipeline says that a run has ended; ``reason`` in words, should the run not have said so itself."""
+    """The pipeline reports that a run has ended; ``reason`` is recorded unless the run recorded its own."""
 
     model: str
     run_id: str
@@ -158,7 +155,7 @@ class RunEnded:
 
 @dataclass(frozen=True, slots=True)
 class ModelEnded:
-    """A model was deleted; ``stopped_run`` had its turn until then."""
+    """A model was deleted; ``stopped_run`` was its active run until then."""
 
     model: str
     deleted_at: datetime
@@ -171,12 +168,12 @@ Trigger = TrainingTrigger | RefusedUpload | WaitingFile | ScheduleTrigger | RunE
 
 
 def parse_event(event: Mapping[str, Any], now: datetime) -> Trigger:
-    """Read an event.
+    """Parse an event.
 
     Parameters
     ----------
     event : mapping
-        ``Object Created`` of S3, the schedule's payload, what monitoring found, ``ModelDeleted``,
+        ``Object Created`` of S3, the schedule's payload, a finding of monitoring, ``ModelDeleted``,
         ``TrainingFinished`` of the pipeline, or ``Step Functions Execution Status Change``.
     now : datetime
         The slot of a schedule whose own time was not filled in.
@@ -198,8 +195,8 @@ def parse_event(event: Mapping[str, Any], now: datetime) -> Trigger:
             return _read_finished(event["detail"])
         if kind == ("millrace", "ModelDeleted"):
             return _read_deletion(event["detail"])
-        if kind[0] == "millrace" and (cause := CAUSE_OF_EVENT.get(str(kind[1]))):
-            return _read_finding(event["detail"], cause, str(kind[1]))
+        if kind[0] == "millrace" and (cause_kind := CAUSE_OF_EVENT.get(str(kind[1]))):
+            return _read_finding(event["detail"], cause_kind)
         if kind == ("aws.states", "Step Functions Execution Status Change"):
             return _read_status_change(event["detail"])
     except (KeyError, TypeError, AttributeError) as error:
@@ -211,13 +208,13 @@ def parse_event(event: Mapping[str, Any], now: datetime) -> Trigger:
 
 
 def manual_trigger(model: str, request_id: str, reason: str, actor: str, now: datetime) -> TrainingTrigger:
-    """Return what a person's request asks for; the same request id is the same request."""
+    """Return the trigger of a person's request; the same request id is the same request."""
     cause = Cause(
         cause_id=make_cause_id("manual", model, request_id),
         model=validate_model_name(model),
         kind="manual",
         occurred_at=now,
-        reason=reason or "asked for by hand",
+        reason=reason or "requested by hand",
     )
     return TrainingTrigger(cause, actor)
 
@@ -226,7 +223,7 @@ def _read_upload(event: Mapping[str, Any]) -> TrainingTrigger | RefusedUpload | 
     detail = event["detail"]
     # EventBridge gives keys as they are; only S3's own notifications encode them.
     key, bucket, version_id = detail["object"]["key"], detail["bucket"]["name"], detail["object"]["version-id"]
-    source = Source(bucket, key, version_id, uploaded_at=_moment(event["time"], "time"))
+    source = Source(bucket, key, version_id, uploaded_at=_read_timestamp(event["time"], "time"))
     cause_id = make_cause_id("upload", bucket, key, version_id)
     actor = str(detail.get("requester") or "s3")
     model = read_upload_key(key)
@@ -244,7 +241,7 @@ def _read_schedule(event: Mapping[str, Any], now: datetime) -> ScheduleTrigger:
     model = event["model"]
     time = event["time"]
     # A schedule that was started by hand, or by an emulator, leaves the placeholder: its slot is this minute.
-    slot = now.replace(second=0, microsecond=0) if time.startswith("<") else _moment(time, "time")
+    slot = now.replace(second=0, microsecond=0) if time.startswith("<") else _read_timestamp(time, "time")
     return ScheduleTrigger(event["schedule"], model if model == EVERY_MODEL else validate_model_name(model), slot)
 
 
@@ -258,25 +255,25 @@ def _read_deletion(detail: Mapping[str, Any]) -> ModelEnded:
     run = detail["stopped_run"]
     return ModelEnded(
         validate_model_name(detail["model"]),
-        _moment(detail["occurred_at"], "occurred_at"),
+        _read_timestamp(detail["occurred_at"], "occurred_at"),
         None if run is None else validate_run_id(run),
         str(detail["actor"]),
         str(detail["reason"]),
     )
 
 
-def _read_finding(detail: Mapping[str, Any], kind: CauseKind, event: str) -> TrainingTrigger:
-    """Read what monitoring found: one cause an incident, and one more each time that it asks again."""
+def _read_finding(detail: Mapping[str, Any], kind: CauseKind) -> TrainingTrigger:
+    """Read a finding of monitoring: one cause an incident, and another one for each further request."""
     model, incident, request = validate_model_name(detail["model"]), detail["incident_id"], detail.get("request", 1)
     cause = Cause(
-        cause_id=finding_cause_id(kind, model, incident, request),
+        cause_id=finding_cause_id(kind.name, model, incident, request),
         model=model,
-        kind=kind,
-        occurred_at=_moment(detail["occurred_at"], "occurred_at"),
+        kind=kind.name,
+        occurred_at=_read_timestamp(detail["occurred_at"], "occurred_at"),
         reason=detail["reason"],
     )
     subjects = {str(finding["subject"]) for finding in detail.get("findings", ())}
-    return TrainingTrigger(cause, "monitoring", not_cured(event, subjects))
+    return TrainingTrigger(cause, "monitoring", kind.refusal(subjects))
 
 
 def _read_status_change(detail: Mapping[str, Any]) -> RunEnded:
@@ -286,18 +283,17 @@ def _read_status_change(detail: Mapping[str, Any]) -> RunEnded:
         raise InvalidInputError(
             "the execution's input is not JSON", [FieldError("detail.input", "not JSON")]
         ) from error
-    # The error's name says enough; its cause may hold a stack trace, and with it data.
+    # The error's name suffices; its cause may hold a stack trace, and with it data.
     error_name = detail.get("error")
     reason = f"the pipeline's execution ended as {detail['status']}" + (f": {error_name}" if error_name else "")
     return RunEnded(validate_model_name(model), detail["name"], reason)
 
 
-def _moment(text: str, field: str) -> datetime:
+def _read_timestamp(text: str, field: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(text)
+        return parse_timestamp(text).astimezone(UTC)
     except ValueError as error:
         raise InvalidInputError(f"{field} is no ISO 8601 time", [FieldError(field, "not an ISO 8601 time")]) from error
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 class ManualRequest(BaseModel):
@@ -309,12 +305,12 @@ class ManualRequest(BaseModel):
 
 
 def read_request(model: str, event: Mapping[str, Any], now: datetime) -> TrainingTrigger:
-    """Read a request.
+    """Parse a request for a run.
 
     Raises
     ------
     InvalidInputError
-        When there is a body and it is not as :class:`ManualRequest` says.
+        When there is a body that does not match :class:`ManualRequest`.
     """
     try:
         request = ManualRequest.model_validate(read_json_body(event))

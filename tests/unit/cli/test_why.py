@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from millrace.registry.ledger import finding_cause_id
+from millrace.causes import finding_cause_id
 from millrace_cli.commands.why import build_timeline
 from millrace_cli.main import app
 from millrace_cli.output import format_timestamp

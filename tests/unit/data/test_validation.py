@@ -13,11 +13,12 @@ from millrace.data.dataset import upload_id
 from millrace.data.ingest import validate_run
 from millrace.data.prepared import PreparedSplit, load_split
 from millrace.data.read import DEFAULT_LIMITS, UploadLimits
-from millrace.entities import Act, Cause, LedgerEntry, Run, Source
+from millrace.entities import Cause, LedgerEntry, Run, Source
 from millrace.errors import ModelDeletedError, ServiceUnavailableError
 from millrace.hashing import hash_strings
 from millrace.layout import SPLITS, prepared_key, split_key
 from millrace.names import make_cause_id, make_run_id
+from millrace.registry.transactions import DeleteModel, RegistryTransaction
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec
 
@@ -117,7 +118,7 @@ class TestAModelThatWasDeleted:
         now = NOW + timedelta(minutes=minutes)
         state = workshop.registry.get_state(MODEL)
         entry = LedgerEntry(MODEL, f"deleted-{minutes}", now, "ann", "model_deleted", "not needed")
-        workshop.registry.perform(Act(entry, state.revision, deletes=True))
+        workshop.registry.commit(RegistryTransaction(entry, state.revision, (DeleteModel(),)))
 
     def test_its_run_is_refused_before_it_reads_anything(self, workshop):
         run = workshop.run(workshop.upload("churn.csv", churn_csv()))

@@ -4,10 +4,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from millrace.causes import finding_cause_id
 from millrace.entities import Cause
 from millrace.monitoring.alerts import MAX_REQUESTS, describe_actions, update_actions
 from millrace.monitoring.incidents import Incident, IncidentHistory
-from millrace.registry.ledger import finding_cause_id
 from millrace.triggers.requests import request_training
 from msgspec import structs
 
@@ -63,7 +63,7 @@ def test_a_cooldown_is_described(world):
     world.registry.release_run(MODEL, run_id, None, None)
     world.ask(request=2, minutes=30)
     _, second = world.actions(requests=2)
-    assert second.startswith(f"requested a training run: no run was started: run {run_id} was asked for at")
+    assert second.startswith(f"requested a training run: no run was started: run {run_id} was requested at")
     assert "retraining.cooldown_hours last until" in second
     assert "age shifted" not in second
 
@@ -75,7 +75,7 @@ def test_a_request_that_another_run_answers_is_described_with_that_run(world):
     world.registry.claim_cause(cause, make_run(cause), replace(make_entry("c"), reason=cause.reason), NOW)
     (action,) = world.actions()
     assert action == (
-        f"requested a training run: no run was started: run {run_id}, asked for just before, answers it; "
+        f"requested a training run: no run was started: run {run_id}, requested shortly before, covers it; "
         "that run is queued"
     )
 

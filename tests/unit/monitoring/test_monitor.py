@@ -5,13 +5,14 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from millrace.entities import Act, Cause, Move
+from millrace.causes import finding_cause_id
+from millrace.entities import Cause
 from millrace.errors import ServiceUnavailableError
 from millrace.layout import captures_key, monitoring_key
 from millrace.monitoring.monitor import deliver_alerts, list_scheduled_models, load_state
 from millrace.names import CHAMPION
 from millrace.ports import ServingCounts
-from millrace.registry.ledger import finding_cause_id
+from millrace.registry.transactions import DeleteModel, MoveAlias, RegistryTransaction
 from millrace.spec import ModelSpec
 from millrace.spec.monitoring import MonitoringSpec
 from millrace.triggers.dispatch import handle_trigger
@@ -126,7 +127,7 @@ def test_a_report_is_written_again_when_actions_become_known():
     incident = report_of(served)["incidents"][0]
     cause_id = finding_cause_id("drift", MODEL, incident["incident_id"], 1)
     cause = Cause(cause_id, MODEL, "drift", START, reason="age shifted")
-    entry = replace(make_entry("skipped", MODEL, START), reason="skipped: too soon (age shifted)")
+    entry = make_entry("skipped", MODEL, START, refusal="too soon")
     served.registry.skip_cause(cause, entry)
     assert served.monitor(3.8).outcome == "nothing_new"
     assert report_of(served)["incidents"][0]["actions"] == ["requested a training run: no run was started: too soon"]
@@ -141,7 +142,16 @@ def test_incidents_of_a_model_that_is_deleted_are_closed_for_that_reason():
     assert [event.detail_type for event in channel.events] == ["DriftDetected"]
     state = served.registry.get_state(MODEL)
     entry = replace(make_entry("deleted", MODEL, START + timedelta(hours=4)), reason="nobody needs it", actor="ann")
-    served.registry.perform(Act(entry, state.revision, (Move(CHAMPION, 1, None),), deletes=True))
+    served.registry.commit(
+        RegistryTransaction(
+            entry,
+            state.revision,
+            (
+                MoveAlias(CHAMPION, 1, None),
+                DeleteModel(),
+            ),
+        )
+    )
     served.capture(4, age_shift=1.0)
 
     outcome = served.monitor(5)
@@ -159,8 +169,10 @@ def test_a_monitor_that_was_at_work_while_a_model_was_deleted_does_not_keep_its_
     for hour in range(4):
         served.capture(hour, age_shift=1.0)
         served.monitor(hour + 1)
-    served.registry.perform(
-        Act(make_entry("deleted", MODEL, START), served.registry.get_state(MODEL).revision, deletes=True)
+    served.registry.commit(
+        RegistryTransaction(
+            make_entry("deleted", MODEL, START), served.registry.get_state(MODEL).revision, (DeleteModel(),)
+        )
     )
     monkeypatch.setattr(served.data, "put_if_unchanged", lambda *_: False)
     with pytest.raises(ServiceUnavailableError):

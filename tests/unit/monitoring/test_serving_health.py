@@ -89,7 +89,7 @@ def test_one_bad_look_tells_nobody_two_of_three_do_and_two_good_ones_end_it(faul
         (
             {"errors": 200, "cold_starts": 700},
             "skipped",
-            "a new model mends late answers, and not cold starts or errors",
+            "retraining may fix latency, not cold starts or errors",
         ),
         ({"errors": 200, "latency_ms": 3_000.0}, "started", ""),
     ],
@@ -111,4 +111,4 @@ def test_only_late_answers_start_a_run(fault, outcome, words):
     (result,) = handle_trigger(parse_event(document, now), registry=served.registry, pipeline=pipeline, now=now)
     assert result.outcome == outcome
     assert words in result.reason
-    assert ("none: a new model mends late answers" in channel.messages[0][1]) == bool(words)
+    assert ("none: retraining may fix latency" in channel.messages[0][1]) == bool(words)

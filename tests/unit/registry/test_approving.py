@@ -2,7 +2,7 @@ from datetime import timedelta
 
 import pytest
 from millrace.errors import ApprovalNotFoundError, ConflictError, ServiceUnavailableError, UnfitVersionError
-from millrace.registry.approvals import Place, answer_approval, expire_approval, request_approval
+from millrace.registry.approvals import ModelBucket, decide_approval, expire_approval, request_approval
 from millrace.registry.queries import describe_approval
 
 from tests.fakes.memory_people import MemoryCallback, MemoryNotifier
@@ -10,7 +10,7 @@ from tests.registered_versions import RegisteredVersions, acting
 from tests.registry_builders import MODEL, later
 
 HOUR = 3_600
-PLACE = Place("models-bucket", "eu-west-1")
+BUCKET = ModelBucket("models-bucket", "eu-west-1")
 
 
 class Waiting(RegisteredVersions):
@@ -38,12 +38,12 @@ class Waiting(RegisteredVersions):
             registry=self.registry,
             callback=self.callback,
             notifier=self.notifier,
-            place=PLACE,
+            bucket=BUCKET,
             now=later(minutes),
         )
 
     def answer(self, decision, minutes=40, actor="ann", **options):
-        return answer_approval(
+        return decide_approval(
             MODEL,
             self.run_id,
             decision,
@@ -66,7 +66,7 @@ def world():
 
 def test_people_are_told_what_is_asked_and_how_to_answer(world):
     ((subject, message),) = world.notifier.messages
-    assert subject == "Millrace: may churn version 2 serve?"
+    assert subject == "Millrace: approve churn version 2?"
     for words in (
         "- better",
         "roc_auc 0.91",
@@ -122,7 +122,7 @@ def test_unanswered_it_stays_challenger_visibly(world):
 
 
 def test_an_answer_after_the_time_is_refused_and_ends_the_wait(world):
-    with pytest.raises(ConflictError, match="answered before: expired"):
+    with pytest.raises(ConflictError, match="decided before: expired"):
         world.answer("approve", minutes=90)
     assert world.aliases == {"champion": 1, "challenger": 2}
     assert world.run.status == "succeeded"
@@ -139,7 +139,7 @@ def test_an_answer_in_the_last_moment_stands(world):
 def test_another_answer_is_refused_clearly(world, first, second):
     world.answer(first)
     aliases = world.aliases
-    with pytest.raises(ConflictError, match=r"was answered before: (approved|rejected) by ann"):
+    with pytest.raises(ConflictError, match=r"was decided before: (approved|rejected) by ann"):
         world.answer(second, actor="bob")
     assert world.aliases == aliases
 
@@ -187,7 +187,7 @@ def test_a_champion_that_the_gate_did_not_compare_with_is_replaced_only_knowingl
     world.register(3)
     world.point("champion", 3, minutes=35)
     if seen is None:
-        with pytest.raises(ConflictError, match="version 3 now, not version 1"):
+        with pytest.raises(ConflictError, match="now version 3, not version 1"):
             world.answer("approve")
         assert world.aliases == {"champion": 3, "challenger": 2}
         assert world.run.stage == "awaiting_approval"
@@ -210,27 +210,27 @@ def test_nobody_was_asked_about_another_run(world):
 
 
 def test_an_alias_that_moves_beside_an_answer_does_not_lose_it(world, monkeypatch):
-    perform = world.registry.perform
+    perform = world.registry.commit
 
     def others_first(act):
-        monkeypatch.setattr(world.registry, "perform", perform)
+        monkeypatch.setattr(world.registry, "commit", perform)
         world.point("candidate", 1)
         perform(act)
 
-    monkeypatch.setattr(world.registry, "perform", others_first)
+    monkeypatch.setattr(world.registry, "commit", others_first)
     assert world.answer("approve").outcome == "approved"
     assert world.aliases == {"champion": 2, "candidate": 1}
 
 
 def test_two_people_who_answer_at_once_get_one_answer(world, monkeypatch):
-    perform = world.registry.perform
+    perform = world.registry.commit
 
     def others_first(act):
-        monkeypatch.setattr(world.registry, "perform", perform)
+        monkeypatch.setattr(world.registry, "commit", perform)
         world.answer("reject", actor="bob")
         perform(act)
 
-    monkeypatch.setattr(world.registry, "perform", others_first)
+    monkeypatch.setattr(world.registry, "commit", others_first)
     with pytest.raises(ConflictError):
         world.answer("approve")
     assert world.aliases == {"champion": 1}
@@ -245,7 +245,7 @@ def test_a_first_version_may_wait_too():
     world.registry.update_run(MODEL, run_id, version=1)
     people = MemoryNotifier()
     pieces = {"registry": world.registry, "callback": MemoryCallback()}
-    asked = request_approval(MODEL, run_id, "t1", HOUR, notifier=people, place=PLACE, now=later(1), **pieces)
+    asked = request_approval(MODEL, run_id, "t1", HOUR, notifier=people, bucket=BUCKET, now=later(1), **pieces)
     assert asked.expires_at - asked.requested_at == timedelta(hours=1)
-    answer_approval(MODEL, run_id, "approve", acting(), model_store=world.models, **pieces)
+    decide_approval(MODEL, run_id, "approve", acting(), model_store=world.models, **pieces)
     assert world.aliases == {"champion": 1}

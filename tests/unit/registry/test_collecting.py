@@ -10,7 +10,8 @@ from millrace.errors import ConflictError, ServiceUnavailableError
 from millrace.layout import trial_key, version_key
 from millrace.registry import garbage
 from millrace.registry.garbage import ARTIFACTS, collect, find_garbage
-from millrace.registry.promotion import Acting, promote, retire, roll_back
+from millrace.registry.promotion import promote, retire, roll_back
+from millrace.registry.transactions import AuditContext
 from millrace.spec import ModelSpec, RetentionSpec
 
 from tests.registered_versions import RegisteredVersions
@@ -33,8 +34,8 @@ class World(RegisteredVersions):
         self.runs: list[str] = []
         self.run_of: dict[int, str] = {}
 
-    def acting(self) -> Acting:
-        return Acting("ann", "because", self.now)
+    def acting(self) -> AuditContext:
+        return AuditContext("ann", "because", self.now)
 
     def start_run(self) -> str:
         cause = make_cause(f"{len(self.runs)}.csv", at=self.now)
@@ -258,7 +259,7 @@ class Histories(RuleBasedStateMachine):
             assert names >= {"manifest.json", "signature.json", "card.md"}
 
     def _with(self):
-        return {"acting": self.world.acting(), "registry": self.world.registry, "model_store": self.world.models}
+        return {"audit": self.world.acting(), "registry": self.world.registry, "model_store": self.world.models}
 
     def _act(self, act, data):
         self.world.now += timedelta(minutes=1)

@@ -1,7 +1,6 @@
 """Deleting a model, and making one again under its name."""
 
 import pytest
-from millrace.entities import Move
 from millrace.errors import (
     ConflictError,
     ModelDeletedError,
@@ -12,9 +11,10 @@ from millrace.errors import (
 from millrace.ports import Schedule
 from millrace.registry.approvals import request_approval
 from millrace.registry.deletion import delete_model
-from millrace.registry.ledger import publish_waiting
-from millrace.registry.promotion import Claim, promote, roll_back, settle
+from millrace.registry.outbox import publish_waiting
+from millrace.registry.promotion import GateDecision, assign_alias, promote, roll_back
 from millrace.registry.registration import register_run
+from millrace.registry.transactions import DeleteModel, MoveAlias, RetireVersion
 from millrace.spec import ModelSpec
 from millrace.triggers.dispatch import handle_trigger
 from millrace.triggers.events import parse_event
@@ -26,8 +26,8 @@ from tests.fakes.memory_people import MemoryCallback, MemoryNotifier
 from tests.fakes.memory_pipeline import MemoryPipeline
 from tests.fakes.memory_schedules import MemorySchedules
 from tests.registered_versions import RegisteredVersions, acting
-from tests.registry_builders import MODEL, later, make_act, make_approval, make_cause, make_dataset, make_entry
-from tests.unit.registry.test_approving import PLACE
+from tests.registry_builders import MODEL, later, make_approval, make_cause, make_dataset, make_entry, make_transaction
+from tests.unit.registry.test_approving import BUCKET
 
 
 class World(RegisteredVersions):
@@ -121,14 +121,14 @@ class TestDeletion:
         assert len(world.looks.started) == 1
 
     def test_a_promotion_at_the_same_moment_does_not_survive(self, world, monkeypatch):
-        perform = world.registry.perform
+        perform = world.registry.commit
 
         def promoted_meanwhile(act):
-            monkeypatch.setattr(world.registry, "perform", perform)
+            monkeypatch.setattr(world.registry, "commit", perform)
             world.point("champion", 3, minutes=50)
             perform(act)
 
-        monkeypatch.setattr(world.registry, "perform", promoted_meanwhile)
+        monkeypatch.setattr(world.registry, "commit", promoted_meanwhile)
         assert world.delete().from_version == 3
         assert world.aliases == {}
 
@@ -212,7 +212,7 @@ class TestRunsOfADeletedModel:
         assert world.ask(make_cause("late.csv", at=later(59)), minutes=81).outcome == "duplicate"
 
     def test_a_cause_that_is_claimed_while_the_model_is_deleted_starts_nothing(self, world, monkeypatch):
-        monkeypatch.setattr("millrace.triggers.requests._refusal", lambda *_: None)
+        monkeypatch.setattr("millrace.triggers.requests._find_refusal", lambda *_: None)
         world.delete()
         result = world.ask(make_cause("late.csv", at=later(59)), minutes=80)
         assert (result.outcome, len(world.pipeline.started)) == ("skipped", 1)
@@ -233,7 +233,7 @@ class TestRunsOfADeletedModel:
                 registry=_with_version(world, run.run_id, 3),
                 callback=world.callback,
                 notifier=MemoryNotifier(),
-                place=PLACE,
+                bucket=BUCKET,
                 now=later(61),
             )
 
@@ -241,7 +241,7 @@ class TestRunsOfADeletedModel:
         version = world.registry.get_version(MODEL, 3)
         world.delete()
         with pytest.raises(ModelDeletedError):
-            settle(Claim(True, 2, "better", world.first_run_id), version, world.registry, later(61))
+            assign_alias(GateDecision(True, 2, "better", world.first_run_id), version, world.registry, later(61))
         assert world.aliases == {}
 
 
@@ -283,18 +283,18 @@ class TestMadeAgain:
             register_run(old, registry=world.registry, model_store=world.models, data_store=world.models, now=later(90))
 
     def test_nor_does_a_version_come_to_serve_in_it_that_a_deletion_left_half_done_did_not_retire(self, world):
-        moves = [Move(alias, version, None) for alias, version in world.aliases.items()]
-        world.registry.perform(make_act("deleted", world.state.revision, *moves, at=later(60), deletes=True))
+        moves = [MoveAlias(alias, version, None) for alias, version in world.aliases.items()]
+        world.registry.commit(make_transaction("deleted", world.state.revision, *moves, DeleteModel(), at=later(60)))
         world.registry.put_spec(MODEL, ModelSpec(), make_entry("again", at=later(70)))
         version = world.registry.get_version(MODEL, 3)
         assert version.status == "registered"
         with pytest.raises(ModelDeletedError):
-            settle(Claim(True, None, "better", world.first_run_id), version, world.registry, later(80))
+            assign_alias(GateDecision(True, None, "better", world.first_run_id), version, world.registry, later(80))
         assert world.aliases == {}
 
     def test_nor_does_anybody_promote_it_or_go_back_to_it(self, world):
-        moves = [Move(alias, version, None) for alias, version in world.aliases.items()]
-        world.registry.perform(make_act("deleted", world.state.revision, *moves, at=later(60), deletes=True))
+        moves = [MoveAlias(alias, version, None) for alias, version in world.aliases.items()]
+        world.registry.commit(make_transaction("deleted", world.state.revision, *moves, DeleteModel(), at=later(60)))
         world.registry.put_spec(MODEL, ModelSpec(), make_entry("again", at=later(70)))
         stores = {"registry": world.registry, "model_store": world.models}
         with pytest.raises(UnfitVersionError, match="version 3 is of the 'churn' that was deleted at 2026-05-03 15:15"):
@@ -325,4 +325,4 @@ class TestMadeAgain:
         world.delete()
         world.ask(make_cause("new.csv", at=later(80)), minutes=80)
         with pytest.raises(ConflictError):
-            world.registry.perform(make_act("late", revision, retires=1))
+            world.registry.commit(make_transaction("late", revision, RetireVersion(1)))

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 from millrace.errors import ServiceUnavailableError
-from millrace.registry.ledger import publish_waiting, to_event, try_to_publish
+from millrace.registry.outbox import publish_waiting, to_event, try_to_publish
 from millrace.registry.promotion import promote
 
 from tests.fakes.memory_events import MemoryEvents

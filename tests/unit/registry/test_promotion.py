@@ -61,20 +61,20 @@ class TestPromotion:
 
     def test_a_champion_that_is_not_the_one_that_was_seen_is_named(self, world):
         world.point("champion", 4)
-        with pytest.raises(ConflictError, match="version 4 now, not version 1"):
+        with pytest.raises(ConflictError, match="now version 4, not version 1"):
             do_promote(world, 2, expected_champion=1)
         assert world.aliases == {"champion": 4}
 
     def test_an_alias_that_moves_meanwhile_is_a_conflict_that_says_what_it_is_now(self, world, monkeypatch):
-        perform = world.registry.perform
+        perform = world.registry.commit
 
         def others_first(act):
-            monkeypatch.setattr(world.registry, "perform", perform)
+            monkeypatch.setattr(world.registry, "commit", perform)
             world.point("champion", 4)
             perform(act)
 
-        monkeypatch.setattr(world.registry, "perform", others_first)
-        with pytest.raises(AliasConflictError, match="the champion is version 4 now"):
+        monkeypatch.setattr(world.registry, "commit", others_first)
+        with pytest.raises(AliasConflictError, match="the champion is now version 4"):
             do_promote(world, 2)
         assert world.aliases == {"champion": 4}
 
@@ -87,7 +87,7 @@ class TestPromotion:
 
     def test_a_version_without_its_model_never_serves(self, world):
         del world.models._objects[version_key(MODEL, 2, "model.onnx")]
-        with pytest.raises(UnfitVersionError, match="not whole"):
+        with pytest.raises(UnfitVersionError, match="incomplete"):
             do_promote(world, 2)
 
     def test_a_retired_version_never_serves(self, world):
@@ -143,7 +143,7 @@ class TestRollback:
         assert served.actions.count("model_rolled_back") == 1
 
     def test_a_rollback_from_what_is_not_the_champion_says_what_is(self, served):
-        with pytest.raises(ConflictError, match="version 3 now, not version 2"):
+        with pytest.raises(ConflictError, match="now version 3, not version 2"):
             do_roll_back(served, expected_champion=2)
 
     def test_passes_over_what_is_damaged_or_retired_and_says_so(self, served):
@@ -205,14 +205,14 @@ class TestRetirement:
         assert retire(MODEL, 5, acting(), registry=world.registry).outcome == "retired"
 
     def test_an_alias_that_moves_meanwhile_saves_the_version(self, world, monkeypatch):
-        perform = world.registry.perform
+        perform = world.registry.commit
 
         def promoted_first(act):
-            monkeypatch.setattr(world.registry, "perform", perform)
+            monkeypatch.setattr(world.registry, "commit", perform)
             world.point("champion", 1)
             perform(act)
 
-        monkeypatch.setattr(world.registry, "perform", promoted_first)
+        monkeypatch.setattr(world.registry, "commit", promoted_first)
         with pytest.raises(AliasConflictError):
             retire(MODEL, 1, acting(), registry=world.registry)
         assert world.registry.get_version(MODEL, 1).status == "registered"

@@ -12,6 +12,9 @@ from millrace.errors import (
     ServiceUnavailableError,
 )
 from millrace.layout import evaluation_key, prepared_key, trial_key, version_key
+from millrace.ports import Put
+from millrace.registry.keys import ModelKeys
+from millrace.registry.records import encode
 from millrace.registry.registration import register_run
 from millrace.schema import Column, TableSchema
 from millrace.spec import ModelSpec
@@ -267,7 +270,7 @@ def test_a_run_without_an_evaluation_has_nothing_to_register(world):
     assert world.registry.get_state(MODEL).latest_version == 0
 
 
-@pytest.mark.parametrize("method", ["put_version", "perform"])
+@pytest.mark.parametrize("method", ["put_version", "commit"])
 def test_a_registration_that_died_half_way_is_finished_under_the_same_number(world, monkeypatch, method):
     run = world.evaluated_run()
 
@@ -294,15 +297,15 @@ def test_registering_twice_is_registering_once(world):
 
 def move_first(world, monkeypatch, *moves):
     """Let others move aliases between the moment that a registration reads them and its own move."""
-    perform = world.registry.perform
+    perform = world.registry.commit
 
     def others_first(act):
-        monkeypatch.setattr(world.registry, "perform", perform)
+        monkeypatch.setattr(world.registry, "commit", perform)
         for alias, version in moves:
             point_alias(world.registry, alias, version, at=later(4))
         perform(act)
 
-    monkeypatch.setattr(world.registry, "perform", others_first)
+    monkeypatch.setattr(world.registry, "commit", others_first)
 
 
 def test_a_challenger_is_registered_whatever_others_move_meanwhile(world, monkeypatch):
@@ -327,7 +330,7 @@ def test_a_champion_that_the_gate_did_not_compare_with_is_not_replaced(world, mo
     registered = world.register(run)
     assert (registered.version, registered.outcome) == (3, "kept")
     assert world.registry.get_state(MODEL).aliases == {"champion": 1, "challenger": 3}
-    words = "kept as challenger: the champion is version 1 now, and the gate compared with version 2"
+    words = "kept as challenger: the champion is now version 1, and the gate compared with version 2"
     finished = world.registry.get_run(MODEL, run.run_id)
     assert (finished.status, finished.summary["outcome"], finished.summary["promoted"]) == ("succeeded", words, False)
     assert world.registry.list_ledger(MODEL)[0].reason == words
@@ -339,7 +342,7 @@ def test_two_runs_that_finish_together_do_not_both_become_the_champion(world):
     for run in (first, second):
         if run.run_id not in {known.run_id for known in world.registry.list_runs(MODEL)}:
             # A run whose execution was taken for dead, and went on beside its follower.
-            world.registry._runs[MODEL, run.run_id] = run
+            world.registry.store.write(Put(ModelKeys(MODEL).run(run.run_id), encode(run)))
     assert [world.register(run).outcome for run in (first, second)] == ["promoted", "kept"]
     assert world.registry.get_state(MODEL).aliases == {"champion": 2, "challenger": 3}
 
@@ -357,14 +360,14 @@ def test_a_registration_repeated_after_a_rollback_does_not_undo_it(world):
 
 def test_a_registration_that_runs_twice_at_once_is_settled_once(world, monkeypatch):
     run = world.evaluated_run()
-    perform = world.registry.perform
+    perform = world.registry.commit
 
     def twin_first(act):
-        monkeypatch.setattr(world.registry, "perform", perform)
+        monkeypatch.setattr(world.registry, "commit", perform)
         perform(act)
         perform(replace(act, entry=replace(act.entry, entry_id="twin"), expected_revision=1))
 
-    monkeypatch.setattr(world.registry, "perform", twin_first)
+    monkeypatch.setattr(world.registry, "commit", twin_first)
     assert world.register(run).outcome == "promoted"
     assert world.registry.get_state(MODEL).revision == 1
 
@@ -400,7 +403,7 @@ def test_an_alias_that_never_rests_asks_to_be_called_again(world, monkeypatch):
     def conflict(*_):
         raise AliasConflictError("moved")
 
-    monkeypatch.setattr(world.registry, "perform", conflict)
+    monkeypatch.setattr(world.registry, "commit", conflict)
     with pytest.raises(ServiceUnavailableError):
         world.register(run)
     assert world.registry.get_run(MODEL, run.run_id).status != "succeeded"

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from millrace.registry.registration import Recipe, classify_change, next_semantic_version
+from millrace.registry.versioning import Recipe, classify_change, next_semantic_version
 from millrace.schema import Column, ColumnRules, TableSchema
 
 AGE = Column("age", "integer", minimum=18, maximum=90)

@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 from millrace.errors import RunNotFoundError, ServiceUnavailableError
 from millrace.names import make_run_id
-from millrace.ports import MAX_FOLLOW_UP_CAUSES
+from millrace.registry.claims import MAX_FOLLOW_UP_CAUSES
 from millrace.triggers.dispatch import REFUSED_UPLOADS, handle_trigger
 from millrace.triggers.events import Refusal, RefusedUpload, RunEnded, ScheduleTrigger
 from millrace.triggers.requests import finish_run, request_training
@@ -102,7 +102,7 @@ class TestRequests:
         assert world.pipeline.started[-1] == (MODEL, result.run_id)
         run = world.registry.get_run(MODEL, dead)
         assert (run.status, run.stage) == ("failed", "finished")
-        assert "without a word" in run.reasons[0]
+        assert "without a report" in run.reasons[0]
         assert world.registry.get_state(MODEL).active_run_id == result.run_id
         assert world.registry.get_run(MODEL, result.run_id).sources == (make_source("2.csv"),)
         assert sorted(world.actions()) == ["run_failed", "run_requested", "run_requested", "trigger_deferred"]

@@ -1,0 +1,141 @@
+"""One run per cause: the transactions that claim causes and pass on the turn of the active run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from millrace.entities import Cause, CauseRecord, LedgerEntry, ModelState, Run
+from millrace.ports import Absent, Check, Compare, Default, Delete, Exists, Key, Plus, Put, Update
+from millrace.registry import ledger
+from millrace.registry.keys import ModelKeys
+from millrace.registry.records import encode, encode_value
+
+#: Causes that one follow-up run takes: a transaction holds 100 changes, and each cause takes two.
+MAX_FOLLOW_UP_CAUSES = 40
+#: No event is delivered again after that; the ledger keeps the reason for good.
+CAUSE_RETENTION = timedelta(days=400)
+
+Change = Put | Update | Delete | Check
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The result of claiming a cause.
+
+    ``started``: this call created the run. ``duplicate``: the cause was claimed before (``run_id`` is the run that it
+    started, if any). ``deferred``: a run is active; the cause waits for it. ``answered``: the active run covers the
+    cause already. ``deleted``: the cause belongs to a deleted model (:mod:`millrace.registry.lifecycle`); nothing was
+    recorded.
+    """
+
+    outcome: Literal["started", "duplicate", "deferred", "answered", "deleted"]
+    run_id: str | None
+
+
+def start_run(cause: Cause, run: Run, entry: LedgerEntry, state: ModelState | None) -> list[Change]:
+    """Return the changes that make ``run`` the active one, creating the model when it is new or was deleted."""
+    keys, began = ModelKeys(cause.model), encode_value(entry.occurred_at)
+    # A model that was deleted and recreated since it was read looks alike, and the cause may be older than it.
+    conditions = [
+        Absent("active_run_id"),
+        _equals("deleted_at", state.deleted_at if state else None),
+        _equals("begun_after", state.begun_after if state else None),
+    ]
+    is_deleted = state is not None and state.deleted_at is not None
+    update = Update(
+        keys.state,
+        {
+            "active_run_id": run.run_id,
+            "model": cause.model,
+            "created_at": began if is_deleted else Default(began),
+            "aliases": Default({}),
+            "revision": Default(0),
+            "schema_version": Default(0),
+        },
+        ("deleted_at",) if is_deleted else (),
+        tuple(conditions),
+    )
+    record = CauseRecord(cause, "started", run.run_id, cause.reason)
+    changes: list[Change] = [_put_cause(record, entry), update, Put(keys.run(run.run_id), encode(run))]
+    changes += ledger.ledger_changes(ledger.run_requested(entry, run.run_id))
+    if state is None:
+        changes.append(Put(keys.index, {"model": cause.model}, replace=True))
+    return changes
+
+
+def defer_cause(cause: Cause, active_run_id: str, entry: LedgerEntry) -> list[Change]:
+    """Return the changes that let a cause wait for the active run."""
+    keys = ModelKeys(cause.model)
+    active = Compare("active_run_id", "=", active_run_id)
+    return [
+        _put_cause(CauseRecord(cause, "pending", None, cause.reason), entry),
+        Update(keys.state, {"pending_causes": Plus("pending_causes", 1)}, conditions=(active,)),
+        Put(keys.pending(entry.occurred_at, cause.cause_id), {"cause_id": cause.cause_id}),
+        *ledger.ledger_changes(ledger.trigger_deferred(entry, active_run_id)),
+    ]
+
+
+def cover_cause(cause: Cause, active_run_id: str, entry: LedgerEntry) -> list[Change]:
+    """Return the changes that record a cause as covered by the active run, whether or not that one has just ended."""
+    return skip_cause(cause, ledger.trigger_covered(entry, cause, active_run_id), active_run_id)
+
+
+def skip_cause(cause: Cause, entry: LedgerEntry, run_id: str | None = None) -> list[Change]:
+    """Return the changes that record a cause which starts nothing."""
+    record = CauseRecord(cause, "skipped", run_id, entry.reason, str(entry.details.get("refusal", "")))
+    return [_put_cause(record, entry), *ledger.ledger_changes(entry)]
+
+
+def skip_pending_cause(cause: Cause, waiting: Key, entry: LedgerEntry) -> list[Change]:
+    """Return the changes that end the wait of a cause, which starts nothing."""
+    keys = ModelKeys(cause.model)
+    outcome = {"status": "skipped", "reason": entry.reason, "refusal": str(entry.details.get("refusal", ""))}
+    return [
+        Delete(waiting, (Exists(),)),
+        Update(keys.cause(cause.cause_id), outcome, conditions=(Compare("status", "=", "pending"),)),
+        Update(keys.state, {"pending_causes": Plus("pending_causes", -1)}),
+        *ledger.ledger_changes(entry),
+    ]
+
+
+def end_turn(model: str, run_id: str) -> list[Change]:
+    """Return the changes that end a run's turn: a cause that is deferred meanwhile makes them fail, and is not lost."""
+    nobody_waits = Compare("pending_causes", "=", 0, or_absent=True)
+    conditions = (Compare("active_run_id", "=", run_id), nobody_waits)
+    return [Update(ModelKeys(model).state, {}, ("active_run_id",), conditions)]
+
+
+def pass_turn(model: str, run_id: str, follow_up: Run, waiting: Mapping[str, Key]) -> list[Change]:
+    """Return the changes that make ``follow_up`` the active run, and its causes started by it.
+
+    Parameters
+    ----------
+    waiting : mapping of str to Key
+        The item that marks each cause as waiting.
+    """
+    keys = ModelKeys(model)
+    changes: list[Change] = [
+        Update(
+            keys.state,
+            {"active_run_id": follow_up.run_id, "pending_causes": Plus("pending_causes", -len(follow_up.cause_ids))},
+            conditions=(Compare("active_run_id", "=", run_id),),
+        ),
+        Put(keys.run(follow_up.run_id), encode(follow_up)),
+    ]
+    started = {"status": "started", "run_id": follow_up.run_id}
+    for cause_id in follow_up.cause_ids:
+        changes.append(Delete(waiting[cause_id], (Exists(),)))
+        changes.append(Update(keys.cause(cause_id), started, conditions=(Compare("status", "=", "pending"),)))
+    return changes
+
+
+def _put_cause(record: CauseRecord, entry: LedgerEntry) -> Put:
+    cause = record.cause
+    expires_at = int((entry.occurred_at + CAUSE_RETENTION).timestamp())
+    attributes: dict[str, Any] = {**encode(record), "expires_at": expires_at}
+    return Put(ModelKeys(cause.model).cause(cause.cause_id), attributes)
+
+
+def _equals(attribute: str, value: datetime | None) -> Absent | Compare:
+    return Absent(attribute) if value is None else Compare(attribute, "=", encode_value(value))

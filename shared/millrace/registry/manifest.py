@@ -1,0 +1,143 @@
+"""The documents of a registered version: manifest and signature."""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from millrace.documents import Document, Record
+from millrace.entities import ModelVersion
+from millrace.registry.versioning import is_required
+from millrace.schema import TableSchema
+from millrace.spec import CaptureSpec
+
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+SIGNATURE = "signature.json"
+
+
+class Artifact(Record, frozen=True, kw_only=True, eq=False):
+    """SHA-256 and size of an artifact as it is stored."""
+
+    sha256: str
+    size: int = msgspec.field(default=0, name="bytes")
+
+    @classmethod
+    def of(cls, body: bytes) -> "Artifact":
+        """Describe the bytes of an artifact."""
+        return cls(sha256=hashlib.sha256(body).hexdigest(), size=len(body))
+
+    def matches(self, body: bytes) -> bool:
+        """Return True for the bytes that this describes."""
+        return hashlib.sha256(body).hexdigest() == self.sha256
+
+
+class Manifest(Document, frozen=True, kw_only=True, eq=False):
+    """``manifest.json``: the facts of a version that never change, and its artifacts.
+
+    Parameters
+    ----------
+    split_fingerprint : str or None
+        Of the division of its rows, so that a later challenger is not compared with it on rows that it was trained on.
+    artifacts : dict of str to Artifact
+        By name.
+    """
+
+    model: str
+    version: int
+    semantic_version: str
+    run_id: str
+    trial_id: str
+    candidate: str
+    task: str
+    metrics: dict[str, float]
+    dataset_ids: tuple[str, ...]
+    schema_version: int
+    created_at: datetime
+    split_fingerprint: str | None = None
+    artifacts: dict[str, Artifact]
+
+    @classmethod
+    def of(cls, version: ModelVersion, artifacts: Mapping[str, bytes], split_fingerprint: str | None) -> "Manifest":
+        """Describe a version and the bytes of its artifacts."""
+        fields = {name: getattr(version, name) for name in cls.__struct_fields__ if hasattr(version, name)}
+        return cls(**fields, split_fingerprint=split_fingerprint, artifacts=describe_artifacts(artifacts))
+
+
+def describe_artifacts(artifacts: Mapping[str, bytes]) -> dict[str, Artifact]:
+    """Describe artifacts, sorted by name."""
+    return {name: Artifact.of(body) for name, body in sorted(artifacts.items())}
+
+
+class Input(Record, frozen=True, kw_only=True, eq=False):
+    """A feature of a request."""
+
+    name: str
+    type: str
+    required: bool
+
+
+class Output(Record, frozen=True, kw_only=True, eq=False, omit_defaults=True):
+    """A part of a prediction; ``classes`` are those of its probabilities."""
+
+    name: str
+    type: str
+    classes: tuple[str, ...] = ()
+
+
+class DecisionThreshold(Record, frozen=True, kw_only=True, eq=False):
+    """A row is predicted positive from this probability of the positive class on."""
+
+    positive_class: str
+    value: float
+
+
+class CaptureSettings(Record, frozen=True, kw_only=True, eq=False):
+    """The part of the traffic that is captured; see :class:`millrace.spec.CaptureSpec`."""
+
+    sampling_rate: float = 1.0
+    max_rows: int = 1_000
+
+
+class Signature(Document, frozen=True, kw_only=True, eq=False, omit_defaults=True):
+    """``signature.json``: inputs and outputs of a version by name and type, and what serving needs.
+
+    Parameters
+    ----------
+    schema : dict
+        The whole schema, see :meth:`millrace.schema.TableSchema.to_dict`.
+    capture : CaptureSettings or None
+        None in versions that were registered before captures.
+    threshold : DecisionThreshold or None
+        Where the evaluation chose one.
+    """
+
+    schema: dict[str, Any]
+    inputs: tuple[Input, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    capture: CaptureSettings | None = None
+    threshold: DecisionThreshold | None = None
+
+    @classmethod
+    def of(cls, schema: TableSchema, threshold: Mapping[str, Any] | None, capture: CaptureSpec) -> "Signature":
+        """Describe the inputs and outputs of a model that was trained under ``schema``."""
+        inputs = [Input(name=column.name, type=column.type, required=is_required(column)) for column in schema.features]
+        chosen = threshold and DecisionThreshold(
+            positive_class=threshold["positive_class"], value=float(threshold["value"])
+        )
+        return cls(
+            schema=schema.to_dict(),
+            inputs=tuple(inputs),
+            outputs=_outputs(schema),
+            capture=CaptureSettings(**capture.model_dump()),
+            threshold=chosen or None,
+        )
+
+
+def _outputs(schema: TableSchema) -> tuple[Output, ...]:
+    if schema.task == "regression":
+        return (Output(name="value", type="number"),)
+    label = Output(name="label", type=schema.target.type)
+    return (label, Output(name="probabilities", type="number", classes=schema.classes))

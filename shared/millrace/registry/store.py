@@ -1,0 +1,499 @@
+"""The registry: models, specs, causes, runs, trials, datasets, versions, approvals and the ledger, over any store.
+
+Every method is one atomic act. What is read decides which transaction is tried; the transaction's conditions check that
+it still holds. One suite (``tests/integration/test_registry_behaviour.py``) runs over DynamoDB and over memory.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any, NoReturn, TypeVar
+
+from millrace.documents import parse_timestamp
+from millrace.entities import (
+    AliasMove,
+    Approval,
+    Cause,
+    CauseRecord,
+    DatasetRecord,
+    LedgerEntry,
+    ModelState,
+    ModelVersion,
+    Run,
+    Trial,
+)
+from millrace.errors import (
+    AliasConflictError,
+    ApprovalNotFoundError,
+    CauseNotFoundError,
+    ConflictError,
+    DatasetNotFoundError,
+    ModelDeletedError,
+    ModelNotFoundError,
+    NotFoundError,
+    RunNotFoundError,
+    UnfitVersionError,
+    VersionNotFoundError,
+)
+from millrace.ports import Absent, Check, Compare, Delete, Exists, Key, Plus, Put, RegistryStore, Update
+from millrace.registry import claims
+from millrace.registry.claims import MAX_FOLLOW_UP_CAUSES, Claim
+from millrace.registry.keys import MODELS_PARTITION, OUTBOX_PARTITION, ModelKeys, outbox_key, sortable
+from millrace.registry.ledger import EVENT_NAMES, ledger_changes
+from millrace.registry.lifecycle import deletion_of_cause, ensure_not_deleted
+from millrace.registry.records import decode, encode, encode_value
+from millrace.registry.transactions import RegistryTransaction, store_changes
+from millrace.retry import retry
+from millrace.spec import ModelSpec
+
+EntityT = TypeVar("EntityT")
+
+
+@dataclass(frozen=True, slots=True)
+class SpecRecord:
+    """A model's spec with its revision and author.
+
+    Parameters
+    ----------
+    revision : int
+        The number of changes; 0 for the default spec.
+    """
+
+    model: str
+    spec: ModelSpec
+    revision: int = 0
+    changed_at: datetime | None = None
+    changed_by: str | None = None
+
+
+class Registry:
+    """The registry of models.
+
+    Parameters
+    ----------
+    store : RegistryStore
+        The table of items.
+    """
+
+    def __init__(self, store: RegistryStore) -> None:
+        self.store = store
+
+    # -- models ------------------------------------------------------------------------------------------------
+    def list_models(self) -> list[ModelState]:
+        """Return the state of every model that is not deleted, by name."""
+        names = sorted(item["model"] for item in self.store.query(MODELS_PARTITION, "MODEL#"))
+        return [state for state in map(self.get_state, names) if state.deleted_at is None]
+
+    def get_state(self, model: str) -> ModelState:
+        """Return a model's state, also of a deleted one; raises ``ModelNotFoundError``."""
+        return self._get(ModelState, ModelKeys(model).state, lambda: _no_model(model))
+
+    def get_spec(self, model: str) -> ModelSpec:
+        """Return a model's spec, by default the default one."""
+        return self.get_spec_record(model).spec
+
+    def get_spec_record(self, model: str) -> SpecRecord:
+        """Return a model's spec with its revision; revision 0 is the default spec."""
+        item = self.store.get(ModelKeys(model).spec)
+        if item is None:
+            return SpecRecord(model, ModelSpec())
+        changed_at = item.get("changed_at")
+        return SpecRecord(
+            model,
+            ModelSpec.parse(json.loads(item["document"])),
+            item["revision"],
+            parse_timestamp(changed_at) if changed_at else None,
+            item.get("changed_by"),
+        )
+
+    def put_spec(
+        self, model: str, spec: ModelSpec, entry: LedgerEntry | None = None, expected_revision: int | None = None
+    ) -> int:
+        """Replace a model's spec, creating the model when it is new or was deleted; return the spec's revision.
+
+        Parameters
+        ----------
+        entry : LedgerEntry or None, default=None
+            The actor and the time; written to the ledger in the same transaction.
+        expected_revision : int or None, default=None
+            None replaces any revision.
+
+        Raises
+        ------
+        ConflictError
+            When the spec's revision is not the expected one.
+        """
+
+        def attempt() -> int | None:
+            present = self.get_spec_record(model)
+            if expected_revision not in (None, present.revision):
+                raise ConflictError(f"the spec of {model!r} is at revision {present.revision}, not {expected_revision}")
+            # A deletion in between changes the spec's revision, so that this fails and the state is read anew.
+            changes = [_replace_spec(present, spec, entry), *self._create_model(model, entry)]
+            changes += ledger_changes(entry) if entry else []
+            return None if self.store.transact(changes) else present.revision + 1
+
+        return retry(attempt, f"the spec of {model!r} keeps being changed by others; it was not replaced")
+
+    def _create_model(self, model: str, entry: LedgerEntry | None) -> list[Put | Update]:
+        keys = ModelKeys(model)
+        state = self._find(ModelState, keys.state)
+        if state is None:
+            created = ModelState(model, created_at=entry.occurred_at if entry else None)
+            # A mapping of its own, so that one alias can be moved without the others.
+            item = {**encode(created), "aliases": {}}
+            return [Put(keys.state, item), Put(keys.index, {"model": model}, replace=True)]
+        if state.deleted_at is None:
+            return []
+        began = encode_value(entry.occurred_at if entry else state.deleted_at)
+        return [Update(keys.state, {"created_at": began}, ("deleted_at",), (Exists("deleted_at"),))]
+
+    def set_schema_version(self, model: str, schema_version: int) -> None:
+        """Make ``schema_version`` the current one.
+
+        Raises
+        ------
+        ConflictError
+            Unless it follows the present one.
+        ModelDeletedError
+            When the model was deleted.
+        """
+        follows = Compare("schema_version", "=", schema_version - 1), Absent("deleted_at")
+        update = Update(ModelKeys(model).state, {"schema_version": schema_version}, conditions=follows)
+        if self.store.write(update) is None:
+            state = self.get_state(model)
+            ensure_not_deleted(state)
+            present = state.schema_version
+            raise ConflictError(f"schema version {schema_version} of {model!r} does not follow version {present}")
+
+    # -- causes ------------------------------------------------------------------------------------------------
+    def claim_cause(self, cause: Cause, run: Run, entry: LedgerEntry, covered_since: datetime | None = None) -> Claim:
+        """Claim a cause exactly once, creating the model when it is new, or was deleted before this was uploaded.
+
+        Either ``run`` starts, or the cause waits for the active run, or the active run covers it already.
+
+        Parameters
+        ----------
+        entry : LedgerEntry
+            Written with the action that follows from the outcome.
+        covered_since : datetime or None, default=None
+            An active run that was requested since then covers the cause.
+
+        Raises
+        ------
+        ServiceUnavailableError
+            When others kept being faster; nothing was recorded.
+        """
+
+        def attempt() -> Claim | None:
+            keys = ModelKeys(cause.model)
+            known = self._find(CauseRecord, keys.cause(cause.cause_id))
+            if known is not None:
+                return Claim("duplicate", known.run_id)
+            state = self._find(ModelState, keys.state)
+            if state and deletion_of_cause(cause, state):
+                return Claim("deleted", None)
+            active_run_id = state.active_run_id if state else None
+            if active_run_id is None:
+                claim, changes = Claim("started", run.run_id), claims.start_run(cause, run, entry, state)
+            elif self._was_requested_since(covered_since, cause.model, active_run_id):
+                claim, changes = Claim("answered", active_run_id), claims.cover_cause(cause, active_run_id, entry)
+            else:
+                claim, changes = Claim("deferred", None), claims.defer_cause(cause, active_run_id, entry)
+            return None if self.store.transact(changes) else claim
+
+        return retry(attempt, f"too many triggers of {cause.model!r} at once; this one was not recorded")
+
+    def _was_requested_since(self, since: datetime | None, model: str, run_id: str) -> bool:
+        run = self._find(Run, ModelKeys(model).run(run_id)) if since is not None else None
+        return run is not None and since is not None and run.requested_at >= since
+
+    def skip_cause(self, cause: Cause, entry: LedgerEntry) -> bool:
+        """Record a cause that starts nothing, with the reason; False when it was seen before."""
+        return not self.store.transact(claims.skip_cause(cause, entry))
+
+    def skip_pending_cause(self, cause: Cause, entry: LedgerEntry) -> bool:
+        """End the wait of a cause, which starts nothing, with the reason; False when it does not wait (any more)."""
+        waiting = self._waiting(cause.model, None).get(cause.cause_id)
+        return waiting is not None and not self.store.transact(claims.skip_pending_cause(cause, waiting, entry))
+
+    def get_cause(self, model: str, cause_id: str) -> CauseRecord:
+        """Return a cause and its outcome; raises ``CauseNotFoundError``."""
+        missing = f"no trigger of {model!r} has the cause id {cause_id!r}"
+        return self._get(CauseRecord, ModelKeys(model).cause(cause_id), lambda: CauseNotFoundError(missing))
+
+    def list_pending_causes(self, model: str, limit: int = MAX_FOLLOW_UP_CAUSES) -> list[CauseRecord]:
+        """Return the causes that wait for the active run to finish, oldest first."""
+        return [self.get_cause(model, cause_id) for cause_id in self._waiting(model, limit)]
+
+    def _waiting(self, model: str, limit: int | None) -> dict[str, Key]:
+        """Return the key that marks a cause as waiting by cause id, oldest first."""
+        keys = ModelKeys(model)
+        items = self.store.query(keys.partition, "PENDING#", limit=limit)
+        return {item["cause_id"]: keys.item(item["sk"]) for item in items}
+
+    def release_run(self, model: str, run_id: str, follow_up: Run | None, entry: LedgerEntry | None) -> bool:
+        """End ``run_id``'s turn as the active run.
+
+        With ``follow_up`` (whose ``cause_ids`` are the oldest causes that are pending, at most
+        :data:`MAX_FOLLOW_UP_CAUSES`) that run becomes the active one and those causes count as started by it, in the
+        same transaction; the others go on waiting. Returns False, changing nothing, when ``run_id`` is not the active
+        run (any more), or when what is pending changed since the follow-up was made (read the state and try again).
+        """
+        if follow_up is None:
+            changes = claims.end_turn(model, run_id)
+        else:
+            waiting = self._waiting(model, MAX_FOLLOW_UP_CAUSES)
+            if any(cause_id not in waiting for cause_id in follow_up.cause_ids):
+                return False
+            changes = claims.pass_turn(model, run_id, follow_up, waiting)
+        return not self.store.transact([*changes, *(ledger_changes(entry) if entry else [])])
+
+    # -- runs and trials ---------------------------------------------------------------------------------------
+    def get_run(self, model: str, run_id: str) -> Run:
+        """Return a run; raises ``RunNotFoundError``."""
+        return self._get(Run, ModelKeys(model).run(run_id), lambda: _no_run(model, run_id))
+
+    def list_runs(self, model: str, limit: int = 50) -> list[Run]:
+        """Return the newest runs first."""
+        return self._list(Run, model, "RUN#", newest_first=True, limit=limit)
+
+    def update_run(self, model: str, run_id: str, **changes: Any) -> None:
+        """Change fields of a run; raises ``RunNotFoundError``."""
+        if not self._change(Run, ModelKeys(model).run(run_id), changes):
+            raise _no_run(model, run_id)
+
+    def put_trials(self, trials: Sequence[Trial]) -> None:
+        """Record planned trials; again is the same as once."""
+        for trial in trials:
+            self.store.write(Put(ModelKeys(trial.model).trial(trial.run_id, trial.trial_id), encode(trial)))
+
+    def get_trial(self, model: str, run_id: str, trial_id: str) -> Trial:
+        """Return a trial; raises ``RunNotFoundError``."""
+        key = ModelKeys(model).trial(run_id, trial_id)
+        return self._get(Trial, key, lambda: _no_trial(model, run_id, trial_id))
+
+    def list_trials(self, model: str, run_id: str) -> list[Trial]:
+        """Return a run's trials by id."""
+        return self._list(Trial, model, f"TRIAL#{run_id}#")
+
+    def update_trial(self, model: str, run_id: str, trial_id: str, **changes: Any) -> None:
+        """Change fields of a trial; raises ``RunNotFoundError``."""
+        if not self._change(Trial, ModelKeys(model).trial(run_id, trial_id), changes):
+            raise _no_trial(model, run_id, trial_id)
+
+    # -- datasets ----------------------------------------------------------------------------------------------
+    def put_dataset(self, dataset: DatasetRecord) -> bool:
+        """Record an accepted dataset; False when its content was known already."""
+        keys = ModelKeys(dataset.model)
+        record = keys.dataset(dataset.accepted_at, dataset.dataset_id)
+        index = Put(keys.dataset_id(dataset.dataset_id), {"record": record.sort})
+        return not self.store.transact([index, Put(record, encode(dataset))])
+
+    def renew_dataset(self, model: str, dataset_id: str, uploaded_at: datetime) -> None:
+        """Record that a dataset's content was uploaded again; an earlier timestamp than the known changes nothing.
+
+        Raises
+        ------
+        DatasetNotFoundError
+            When there is no such dataset.
+        """
+        keys = ModelKeys(model)
+        known = self.store.get(keys.dataset_id(dataset_id))
+        if known is None:
+            raise DatasetNotFoundError(f"the model {model!r} has no dataset {dataset_id}")
+        # Timestamps in UTC are texts in the order of time.
+        renewed_at = uploaded_at.astimezone(UTC).isoformat()
+        newer = Exists(), Compare("renewed_at", "<", renewed_at, or_absent=True)
+        self.store.write(Update(keys.item(known["record"]), {"renewed_at": renewed_at}, conditions=newer))
+
+    def list_datasets(self, model: str) -> list[DatasetRecord]:
+        """Return accepted datasets, oldest first."""
+        return self._list(DatasetRecord, model, "DATASET#")
+
+    def find_datasets(self, model: str, prefix: str, limit: int = 10) -> list[DatasetRecord]:
+        """Return the datasets whose id starts with ``prefix``, by id."""
+        keys = ModelKeys(model)
+        known = list(self.store.query(keys.partition, f"DATASETID#{prefix}", limit=limit))
+        found = [self._find(DatasetRecord, keys.item(item["record"])) for item in known]
+        return [dataset for dataset in found if dataset is not None]
+
+    # -- versions ----------------------------------------------------------------------------------------------
+    def next_version(self, model: str) -> int:
+        """Take the next version number; no two callers get the same."""
+        update = Update(ModelKeys(model).state, {"latest_version": Plus("latest_version", 1)})
+        changed = self.store.write(update)
+        if changed is None:
+            raise _no_model(model)
+        return int(changed["latest_version"])
+
+    def put_version(self, version: ModelVersion, entry: LedgerEntry) -> None:
+        """Record a version and its ledger entry in one transaction.
+
+        Raises
+        ------
+        ConflictError
+            When it exists.
+        ModelDeletedError
+            When the model was deleted.
+        """
+        keys = ModelKeys(version.model)
+        put, check = Put(keys.version(version.version), encode(version)), Check(keys.state, (Absent("deleted_at"),))
+        failed = self.store.transact([put, check, *ledger_changes(entry)])
+        if 1 in failed:
+            raise ModelDeletedError(f"the model {version.model!r} was deleted")
+        if failed:
+            raise ConflictError(f"version {version.version} of {version.model!r} exists already")
+
+    def get_version(self, model: str, version: int) -> ModelVersion:
+        """Return a version; raises ``VersionNotFoundError``."""
+        return self._get(ModelVersion, ModelKeys(model).version(version), lambda: _no_version(model, version))
+
+    def list_versions(self, model: str) -> list[ModelVersion]:
+        """Return versions, newest first."""
+        return self._list(ModelVersion, model, "VERSION#", newest_first=True)
+
+    def mark_collected(self, model: str, version: int, now: datetime) -> None:
+        """Record that a retired version's artifacts were deleted; raises ``VersionNotFoundError``."""
+        if not self._change(ModelVersion, ModelKeys(model).version(version), {"collected_at": now}):
+            raise _no_version(model, version)
+
+    def commit(self, transaction: RegistryTransaction) -> None:
+        """Make all changes of a transaction and write its ledger entry, or change nothing.
+
+        Raises
+        ------
+        AliasConflictError
+            When the model's revision is not the expected one (any more).
+        UnfitVersionError
+            When a version that an alias should point to is retired, or the one to retire is already.
+        ConflictError
+            When the outcome is assigned or the approval decided already, the entry was written before, or the work in
+            progress is not what a deletion was decided on.
+        VersionNotFoundError, ModelNotFoundError
+            When there is no such version or model.
+        ModelDeletedError
+            When the model was deleted, and the transaction would let a version serve or delete it again.
+        """
+        if self.store.transact(list(store_changes(transaction))):
+            self._raise_conflict(transaction)
+
+    def _raise_conflict(self, transaction: RegistryTransaction) -> NoReturn:
+        """Raise the error that names the conflict; read anew, because failed conditions name no values."""
+        model, deletion = transaction.entry.model, transaction.deletion
+        state = self.get_state(model)
+        if transaction.needs_model:
+            ensure_not_deleted(state)
+        for number, outcome in transaction.expected_outcomes.items():
+            version = self.get_version(model, number)
+            if version.status == "retired":
+                raise UnfitVersionError(f"version {number} of {model!r} is retired")
+            if outcome is not None and version.outcome != outcome:
+                raise ConflictError(f"the outcome of version {number} of {model!r} is already {version.outcome}")
+        if state.revision != transaction.expected_revision:
+            raise AliasConflictError(f"the aliases of {model!r} moved since revision {transaction.expected_revision}")
+        if deletion and deletion.work and deletion.work != state.work:
+            raise ConflictError(f"the active run of {model!r} or the causes that wait have changed")
+        raise ConflictError(f"{transaction.entry.action} of {model!r} was recorded or decided already")
+
+    def alias_move_at(self, model: str, alias: str, timestamp: datetime) -> AliasMove | None:
+        """Return the last move of an alias up to ``timestamp``: what it pointed to then. One query."""
+        prefix = f"ALIAS#{alias}#"
+        moves = self._list(AliasMove, model, prefix, up_to=prefix + sortable(timestamp), newest_first=True, limit=1)
+        return moves[0] if moves else None
+
+    def list_alias_moves(self, model: str, alias: str, limit: int = 100) -> list[AliasMove]:
+        """Return the newest moves of an alias first."""
+        return self._list(AliasMove, model, f"ALIAS#{alias}#", newest_first=True, limit=limit)
+
+    # -- approvals ---------------------------------------------------------------------------------------------
+    def put_approval(self, approval: Approval, entry: LedgerEntry) -> Approval:
+        """Record a pending approval, with its ledger entry, and return it as it is now.
+
+        Requested again while it is pending, only the token changes; once it is decided, nothing does.
+        """
+        key = ModelKeys(approval.model).approval(approval.run_id)
+        if self.store.transact([Put(key, encode(approval)), *ledger_changes(entry)]):
+            pending = (Compare("status", "=", "pending"),)
+            self.store.write(Update(key, {"task_token": approval.task_token}, conditions=pending))
+        return self.get_approval(approval.model, approval.run_id)
+
+    def get_approval(self, model: str, run_id: str) -> Approval:
+        """Return a run's approval; raises ``ApprovalNotFoundError``."""
+        missing = f"no approval of run {run_id!r} of {model!r} was requested"
+        return self._get(Approval, ModelKeys(model).approval(run_id), lambda: ApprovalNotFoundError(missing))
+
+    # -- ledger and outbox -------------------------------------------------------------------------------------
+    def append_ledger(self, entry: LedgerEntry) -> None:
+        """Write a ledger entry; the same entry twice is one."""
+        changes = ledger_changes(entry)
+        if entry.action in EVENT_NAMES:
+            self.store.transact(changes)
+        else:
+            self.store.write(*changes)
+
+    def list_ledger(self, model: str, limit: int = 100) -> list[LedgerEntry]:
+        """Return the newest entries first."""
+        return self._list(LedgerEntry, model, "LEDGER#", newest_first=True, limit=limit)
+
+    def list_unpublished(self, limit: int = 100) -> list[LedgerEntry]:
+        """Return the entries of the outbox, of any model, oldest first.
+
+        Every entry whose action is one of :data:`millrace.registry.ledger.EVENT_NAMES` is in it from the time it is
+        written until it is published.
+        """
+        return [decode(LedgerEntry, item) for item in self.store.query(OUTBOX_PARTITION, limit=limit)]
+
+    def mark_published(self, entry: LedgerEntry) -> None:
+        """Take an entry out of the outbox; again is the same as once."""
+        self.store.write(Delete(outbox_key(entry.model, entry.occurred_at, entry.entry_id)))
+
+    # -- items -------------------------------------------------------------------------------------------------
+    def _find(self, entity_class: type[EntityT], key: Key) -> EntityT | None:
+        item = self.store.get(key)
+        return None if item is None else decode(entity_class, item)
+
+    def _get(self, entity_class: type[EntityT], key: Key, missing: Callable[[], NotFoundError]) -> EntityT:
+        entity = self._find(entity_class, key)
+        if entity is None:
+            raise missing()
+        return entity
+
+    def _list(self, entity_class: type[EntityT], model: str, prefix: str, **order: Any) -> list[EntityT]:
+        items = self.store.query(ModelKeys(model).partition, prefix, **order)
+        return [decode(entity_class, item) for item in items]
+
+    def _change(self, entity_class: type[Any], key: Key, changes: dict[str, Any]) -> bool:
+        """Set fields of an entity (None removes one); False when there is none."""
+        unknown = set(changes) - {field.name for field in fields(entity_class)}
+        if unknown:
+            raise TypeError(f"{entity_class.__name__} has no field {', '.join(sorted(unknown))}")
+        values = {name: encode_value(value) for name, value in changes.items() if value is not None}
+        removed = tuple(name for name, value in changes.items() if value is None)
+        return self.store.write(Update(key, values, removed)) is not None
+
+
+def _replace_spec(present: SpecRecord, spec: ModelSpec, entry: LedgerEntry | None) -> Update:
+    """Write the next revision, if the present one is still the last."""
+    values: dict[Any, Any] = {"document": spec.model_dump_json(), "revision": present.revision + 1}
+    if entry is not None:
+        values |= {"changed_at": encode_value(entry.occurred_at), "changed_by": entry.actor}
+    unchanged = Compare("revision", "=", present.revision) if present.revision else Absent()
+    return Update(ModelKeys(present.model).spec, values, conditions=(unchanged,))
+
+
+def _no_model(model: str) -> ModelNotFoundError:
+    return ModelNotFoundError(f"there is no model called {model!r}")
+
+
+def _no_run(model: str, run_id: str) -> RunNotFoundError:
+    return RunNotFoundError(f"the model {model!r} has no run {run_id!r}")
+
+
+def _no_trial(model: str, run_id: str, trial_id: str) -> RunNotFoundError:
+    return RunNotFoundError(f"run {run_id!r} of {model!r} has no trial {trial_id!r}")
+
+
+def _no_version(model: str, version: int) -> VersionNotFoundError:
+    return VersionNotFoundError(f"the model {model!r} has no version {version}")

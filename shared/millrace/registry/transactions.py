@@ -1,0 +1,234 @@
+"""Transactions on a model's versions: audit context, the changes, and their optimistic-concurrency checks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from millrace.entities import AliasMove, Approval, LedgerEntry, ModelState, VersionOutcome, Work
+from millrace.errors import ConflictError
+from millrace.names import CHAMPION
+from millrace.ports import Absent, Check, Compare, Delete, Exists, Plus, Put, Update
+from millrace.registry.keys import ModelKeys
+from millrace.registry.ledger import ledger_changes
+from millrace.registry.records import encode, encode_value
+from millrace.spec import ModelSpec
+
+#: Two moves of an alias are at least this far apart.
+_TICK = timedelta(microseconds=1)
+_NOT_RETIRED = (Exists(), Compare("status", "<>", "retired", or_absent=True))
+
+
+@dataclass(frozen=True, slots=True)
+class AuditContext:
+    """The actor of a change, the reason for the ledger, and the time.
+
+    Parameters
+    ----------
+    actor : str
+        The caller's ARN, or the name of the function.
+    """
+
+    actor: str
+    reason: str
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MoveAlias:
+    """Point an alias to another version; None is no version."""
+
+    alias: str
+    from_version: int | None
+    to_version: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AssignOutcome:
+    """Assign the outcome of a version whose outcome is ``before``."""
+
+    version: int
+    before: VersionOutcome
+    after: VersionOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class RetireVersion:
+    """Retire a version for good."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class DecideApproval:
+    """Replace a pending approval by the decided one."""
+
+    approval: Approval
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteModel:
+    """Mark the model as deleted: no active run, the default spec; the transaction must move every alias to None.
+
+    Parameters
+    ----------
+    work : Work or None
+        The work that the deletion was decided on; None ends any.
+    """
+
+    work: Work | None = None
+
+
+VersionChange = MoveAlias | AssignOutcome | RetireVersion | DecideApproval | DeleteModel
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryTransaction:
+    """Changes to a model's versions and their ledger entry: all of them or none.
+
+    Parameters
+    ----------
+    expected_revision : int
+        The model's revision that they were decided on; it grows by one when aliases move or the model is deleted.
+    """
+
+    entry: LedgerEntry
+    expected_revision: int
+    changes: tuple[VersionChange, ...]
+
+    @property
+    def moves(self) -> tuple[MoveAlias, ...]:
+        """The moves of aliases."""
+        return tuple(change for change in self.changes if isinstance(change, MoveAlias))
+
+    @property
+    def deletion(self) -> DeleteModel | None:
+        """The deletion of the model, if it is one."""
+        return next((change for change in self.changes if isinstance(change, DeleteModel)), None)
+
+    @property
+    def expected_outcomes(self) -> dict[int, VersionOutcome | None]:
+        """The versions that must not be retired, and the outcome that each must have; None allows any."""
+        versions: dict[int, VersionOutcome | None] = {}
+        for change in self.changes:
+            if isinstance(change, MoveAlias) and change.to_version is not None:
+                versions.setdefault(change.to_version, None)
+            elif isinstance(change, RetireVersion):
+                versions.setdefault(change.version, None)
+            elif isinstance(change, AssignOutcome):
+                versions[change.version] = change.before
+        return versions
+
+    @property
+    def needs_model(self) -> bool:
+        """True when the model must not be deleted: work can end in a deleted model, and none begins there."""
+        return self.deletion is not None or any(move.to_version is not None for move in self.moves)
+
+
+def timestamp_after(state: ModelState, now: datetime, *earlier: datetime) -> datetime:
+    """Return the timestamp of a change: now, but later than the last alias move and than ``earlier``.
+
+    Clocks differ; the history must be in the order of the revisions.
+    """
+    known = [*earlier, *([state.aliases_moved_at] if state.aliases_moved_at else [])]
+    return max([now, *(timestamp + _TICK for timestamp in known)])
+
+
+def ensure_champion(state: ModelState, expected: int | None) -> None:
+    """Raise ``ConflictError``, which names the present champion, unless it is the expected one (None: none)."""
+    present = state.aliases.get(CHAMPION)
+    if present != expected:
+        raise ConflictError(
+            f"the champion of {state.model!r} is now {name_version(present)}, not {name_version(expected)}: "
+            "check the model and decide again"
+        )
+
+
+def name_version(version: int | None) -> str:
+    """Return a version for a message."""
+    return "no version" if version is None else f"version {version}"
+
+
+def store_changes(transaction: RegistryTransaction) -> Iterator[Put | Update | Delete | Check]:
+    """Yield the changes to the store that make up a transaction, one an item."""
+    entry, keys = transaction.entry, ModelKeys(transaction.entry.model)
+    yield _change_state(transaction)
+    assigned = {change.version for change in transaction.changes if isinstance(change, AssignOutcome)}
+    for change in transaction.changes:
+        match change:
+            case MoveAlias():
+                yield _record_move(change, transaction)
+            case AssignOutcome(version, before, after):
+                undecided = Compare("outcome", "=", before, or_absent=before == "pending")
+                yield Update(keys.version(version), {"outcome": after}, conditions=(*_NOT_RETIRED, undecided))
+            case RetireVersion(version):
+                retired = {"status": "retired", "retired_at": encode_value(entry.occurred_at)}
+                yield Update(keys.version(version), retired, conditions=_NOT_RETIRED)
+            case DecideApproval(approval):
+                yield _decide(approval)
+            case DeleteModel():
+                yield _reset_spec(entry)
+    for number in {move.to_version for move in transaction.moves} - assigned - {None}:
+        if number is not None:
+            yield Check(keys.version(number), _NOT_RETIRED)
+    yield from ledger_changes(entry)
+
+
+def _change_state(transaction: RegistryTransaction) -> Update | Check:
+    key, now = ModelKeys(transaction.entry.model).state, encode_value(transaction.entry.occurred_at)
+    conditions: list[Exists | Absent | Compare] = [Compare("revision", "=", transaction.expected_revision)]
+    if transaction.needs_model:
+        conditions.append(Absent("deleted_at"))
+    moves, deletion = transaction.moves, transaction.deletion
+    if not moves and deletion is None:
+        return Check(key, tuple(conditions))
+    values: dict[Any, Any] = {("aliases", move.alias): move.to_version for move in moves if move.to_version is not None}
+    removed = [("aliases", move.alias) for move in moves if move.to_version is None]
+    state = {"revision": Plus("revision", 1), "aliases_moved_at": now}
+    if deletion is None:
+        return Update(key, values | state, tuple(removed), tuple(conditions))
+    if deletion.work is not None:
+        waiting, active = deletion.work.pending_causes, deletion.work.active_run_id
+        conditions.append(Compare("pending_causes", "=", waiting, or_absent=not waiting))
+        conditions.append(Absent("active_run_id") if active is None else Compare("active_run_id", "=", active))
+    # The counters go on: a number that was used never names anything else.
+    ended = {"deleted_at": now, "begun_after": now, "first_schema_version": Plus("schema_version", 1)}
+    return Update(key, values | state | ended, (*removed, "active_run_id"), tuple(conditions))
+
+
+def _record_move(move: MoveAlias, transaction: RegistryTransaction) -> Put:
+    entry = transaction.entry
+    made = AliasMove(
+        model=entry.model,
+        alias=move.alias,
+        from_version=move.from_version,
+        to_version=move.to_version,
+        occurred_at=entry.occurred_at,
+        revision=transaction.expected_revision + 1,
+        actor=entry.actor,
+        action=entry.action,
+        reason=entry.reason,
+        entry_id=entry.entry_id,
+    )
+    return Put(ModelKeys(entry.model).alias_move(move.alias, entry.occurred_at), encode(made))
+
+
+def _decide(approval: Approval) -> Update:
+    decided = encode(approval)
+    decision: dict[Any, Any] = {name: decided[name] for name in ("status", "decided_at", "reason") if name in decided}
+    return Update(
+        ModelKeys(approval.model).approval(approval.run_id),
+        {**decision, "decided_by": approval.decided_by or ""},
+        conditions=(Compare("status", "=", "pending"),),
+    )
+
+
+def _reset_spec(entry: LedgerEntry) -> Update:
+    """Make the default spec the next revision, so that nobody replaces the present one unseen."""
+    spec = {
+        "document": ModelSpec().model_dump_json(),
+        "revision": Plus("revision", 1),
+        "changed_at": encode_value(entry.occurred_at),
+        "changed_by": entry.actor,
+    }
+    return Update(ModelKeys(entry.model).spec, spec, conditions=())
