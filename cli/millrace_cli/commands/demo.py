@@ -12,7 +12,7 @@ from rich.text import Text
 from millrace_cli.api import ApiClient
 from millrace_cli.commands.local import Port, start
 from millrace_cli.commands.monitor import incident_lines, run_monitoring
-from millrace_cli.commands.predict import model_columns, read_csv, request_predictions
+from millrace_cli.commands.predict import model_columns, read_table, request_predictions
 from millrace_cli.commands.train import show_result, watch_uploads
 from millrace_cli.commands.why import build_timeline, timeline_text
 from millrace_cli.errors import CliError
@@ -92,8 +92,8 @@ def _score_models(api: ApiClient, datasets: "list[DemoDataset]") -> None:
 
     rows, poor = [], []
     for dataset in datasets:
-        types, _ = model_columns(api, dataset.model)
-        response = request_predictions(api, dataset.model, {"dataframe_split": read_csv(dataset.held_back, types)})
+        types = model_columns(api, dataset.model).types
+        response = request_predictions(api, dataset.model, {"dataframe_split": read_table(dataset.held_back, types)})
         score = score_predictions(response["predictions"], dataset.truth, dataset.positive)
         version = response["model_version"]
         rows.append((dataset.model, version, score.rows, score.accuracy, score.majority, score.roc_auc))

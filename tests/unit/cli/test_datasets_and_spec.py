@@ -281,3 +281,49 @@ class TestSpec:
         result, requests = run(["spec", "apply", "churn", str(file)], {})
         assert (result.exit_code, requests) == (2, [])
         assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("field", "path", "value"),
+    [
+        ("seed=3", ("seed",), 3),
+        ("target='no'", ("target",), "no"),
+        ("columns.a.b.role=ignored", ("columns", "a.b", "role"), "ignored"),
+        ("read.null_words=['#N/A', '?']", ("read", "null_words"), ["#N/A", "?"]),
+        ("target=null", ("target",), None),
+    ],
+)
+def test_a_field_is_a_path_and_a_yaml_value(field, path, value):
+    assert spec.parse_field(field) == (path, value)
+
+
+def test_single_fields_change_and_the_others_stay(monkeypatch):
+    applied = {"model": "churn", "revision": 4, "changes": ["seed: 1 to 3"], "schema": {"kind": "none", "details": []}}
+    before = {"spec": {"seed": 1, "target": "churned", "task": "binary"}}
+    api = FakeApi({"/models/churn/spec": [(200, before), (200, applied)]})
+    answer_commands(monkeypatch, api)
+
+    result = CliRunner().invoke(app, ["spec", "set", "churn", "seed=3", "task=null", "columns.age.role=ignored"])
+
+    assert result.exit_code == 0, result.output
+    sent = json.loads(api.requests[-1].content)["spec"]
+    assert sent == {"seed": 3, "target": "churned", "columns": {"age": {"role": "ignored"}}}
+    assert "seed: 1 to 3" in result.stdout
+
+
+@pytest.mark.parametrize("field", ["seed", "=1", "sead=1", "seed=x", "columns.age.roll=ignored", "seed.x=1", "seed=[1"])
+def test_an_invalid_field_is_refused_before_it_is_sent(monkeypatch, field):
+    api = FakeApi({"/models/churn/spec": [(200, {"spec": {"seed": 1}})]})
+    answer_commands(monkeypatch, api)
+
+    result = CliRunner().invoke(app, ["spec", "set", "churn", field])
+
+    assert result.exit_code == 2
+    assert [request.method for request in api.requests] in ([], ["GET"])
+
+
+def test_a_file_that_nests_too_deeply_is_refused(tmp_path):
+    (tmp_path / "spec.yaml").write_text("[" * 3_000, encoding="utf-8")
+
+    with pytest.raises(spec.RefusedError, match="nests too deeply|not YAML"):
+        spec.read_spec(tmp_path / "spec.yaml")

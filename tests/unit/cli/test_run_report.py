@@ -1,7 +1,7 @@
 import io
 
-from millrace_cli.commands.predict import predictions_table
 from millrace_cli.output import UncroppedConsole, make_table
+from millrace_cli.prediction_output import predictions_table
 from millrace_cli.run_progress import RunProgress, Snapshot
 from millrace_cli.run_report import run_report
 from rich.console import Console
