@@ -66,7 +66,7 @@ def down(
     """Stop the local stack and delete its data, unless it keeps them; builds and logs stay."""
     project = require_project()
     count = stack.down(project, delete=delete, report=say)
-    say(f"stopped {count} processes" if count else "the local stack was not running")
+    say(f"stopped {count} process{'es' if count > 1 else ''}" if count else "the local stack was not running")
     if KeptState.under(project.local_dir).exists:
         say("its state is kept; restore it: millrace local up --keep; or delete it: millrace local down --delete")
 
@@ -105,7 +105,7 @@ def status() -> None:
 def print_environment() -> None:
     """Print the settings with which other programs reach the local stack, as commands for a shell.
 
-    Apply them in bash or zsh: eval "$(millrace local env)"
+    Apply them in a shell of their own, as they replace your account's: eval "$(millrace local env)"
     """
     target = local_target(_require_running(require_project()))
     credentials = target.credentials.get_frozen_credentials()
@@ -128,6 +128,7 @@ def print_environment() -> None:
         typer.echo(f"unset {name}")
     for name, value in settings.items():
         typer.echo(f"export {name}={shlex.quote(value)}")
+    typer.echo('export NO_PROXY="127.0.0.1,localhost${NO_PROXY:+,$NO_PROXY}"')
 
 
 @app.command()

@@ -16,7 +16,7 @@ import httpx
 from botocore.config import Config
 
 from millrace_cli.errors import CliError
-from millrace_cli.local.process import LOCAL_DIR_VARIABLE, start_time
+from millrace_cli.local.process import LOCAL_DIR_VARIABLE, is_running, start_time
 from millrace_cli.local.project import LOCAL_REGION, LocalState
 from millrace_cli.local.tls import make_certificates
 
@@ -178,10 +178,10 @@ def is_ready(state: LocalState) -> bool:
 
 
 def responds_within(state: LocalState, seconds: float) -> bool:
-    """Return True when MiniStack responds within ``seconds``; tries at least once."""
+    """Return True when MiniStack responds within ``seconds``; tries at least once, and as long as it runs."""
     deadline = time.monotonic() + seconds
     while not is_ready(state):
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or not is_running(state.pid, state.started):
             return False
         time.sleep(_POLL_SECONDS)
     return True

@@ -55,6 +55,8 @@ def live_state(project: Project) -> LocalState | None:
         return None
     patience = ministack.PATIENCE_SECONDS
     if not ministack.responds_within(state, patience):
+        if not is_running(state.pid, state.started):
+            return None  # it ended meanwhile
         raise CliError(
             f"the local stack is running (process {state.pid}), but did not respond within {patience:.0f} seconds",
             "wait until it is less busy; or restart it: millrace local down, then millrace local up",
