@@ -254,7 +254,7 @@ def _columns_table(profile: Document) -> Table:
             column["role"],
             _percent(column.get("missing_share", 0.0)),
             f"{column.get('distinct', 0):,}",
-            Text("not shown" if _is_private(column) else _values(column)),
+            Text("hidden" if _is_private(column) else _values(column)),
         )
         for column in profile["columns"]
     ]

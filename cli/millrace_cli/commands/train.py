@@ -229,8 +229,11 @@ def show_result(snapshot: Snapshot, *, file: Path = Path("FILE"), target: str | 
 def next_command(snapshot: Snapshot, file: Path, target: str | None) -> str:
     """Return the command that usually follows this result."""
     if snapshot.awaits_approval:
-        approval = f"{snapshot.model} {snapshot.run_id} --reason 'reviewed the card'"
-        return f"millrace approve {approval}; or: millrace reject {approval}"
+        model, run = snapshot.model, snapshot.run_id
+        return (
+            f"millrace approve {model} {run} --reason 'reviewed the card'; "
+            f"or: millrace reject {model} {run} --reason 'reviewed the card'"
+        )
     if snapshot.status == "succeeded" and snapshot.run and snapshot.run.get("version"):
         return shlex.join(["millrace", "predict", snapshot.model, str(file)])
     if snapshot.status == "rejected":

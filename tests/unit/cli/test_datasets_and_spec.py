@@ -327,3 +327,60 @@ def test_a_file_that_nests_too_deeply_is_refused(tmp_path):
 
     with pytest.raises(spec.RefusedError, match=r"nests too deeply|not YAML"):
         spec.read_spec(tmp_path / "spec.yaml")
+
+
+def profile_of(columns):
+    return {**DATASET, "profile": {"columns": [{"missing_share": 0.0, "distinct": 3, **column} for column in columns]}}
+
+
+@pytest.mark.parametrize(
+    ("column", "shown", "hidden"),
+    [
+        (
+            {"name": "at", "type": "datetime", "role": "feature", "minimum": 1.294e9, "maximum": 1.309e9}
+            | {"quantiles": {"0.5": 1.302e9}},
+            "2011-01-02 20:26 to 2011-06-25 11:06, median 2011-04-05 10:40",
+            "e+09",
+        ),
+        (
+            {"name": "who", "type": "text", "role": "identifier", "top": [{"value": "0280-XJGEX", "count": 1}]},
+            "hidden",
+            "0280-XJGEX",
+        ),
+        (
+            {"name": "note", "type": "text", "role": "feature", "top": [{"value": "call me", "count": 1}]},
+            "hidden",
+            "call me",
+        ),
+        (
+            {"name": "price", "type": "number", "role": "feature", "minimum": 25_870.0, "maximum": 36_510.0},
+            "25,870",
+            "e+0",
+        ),
+        ({"name": "yr", "type": "integer", "role": "feature", "minimum": 0.0, "maximum": 0.0}, " 0 ", "0 to 0"),
+    ],
+)
+def test_values_are_readable_and_those_of_people_are_not_shown(monkeypatch, column, shown, hidden):
+    answer_commands(monkeypatch, FakeApi({"/models/churn/datasets/ab12": [(200, profile_of([column]))]}))
+
+    text = CliRunner().invoke(app, ["data", "show", "churn", "ab12"], env={"COLUMNS": "200"}).stdout
+
+    assert shown in text
+    assert hidden not in text
+
+
+def test_without_an_id_the_newest_dataset_is_shown(monkeypatch):
+    listed = {"datasets": [RECORD, {**RECORD, "dataset_id": "cd34"}]}
+    answers = {"/models/churn/datasets": [(200, listed)], f"/models/churn/datasets/{ID}": [(200, DATASET)]}
+    answer_commands(monkeypatch, FakeApi(answers))
+
+    assert ID in CliRunner().invoke(app, ["data", "show", "churn"]).stdout
+
+
+def test_a_model_without_datasets_has_none_to_show(monkeypatch):
+    answer_commands(monkeypatch, FakeApi({"/models/churn/datasets": [(200, {"datasets": []})]}))
+
+    result = CliRunner().invoke(app, ["data", "show", "churn"])
+
+    assert result.exit_code == 1
+    assert "millrace runs churn" in result.stderr

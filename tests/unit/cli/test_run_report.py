@@ -86,3 +86,16 @@ def test_off_a_terminal_each_change_is_one_line():
         "linear succeeded",
         "succeeded",
     ]
+
+
+def test_the_leaderboard_tells_trials_of_one_candidate_apart():
+    entries = [
+        {"trial_id": f"{number:02}-boosting", "candidate": "boosting", "rank": number, "metrics": {"rmse": 25_870.4}}
+        for number in (3, 9)
+    ]
+
+    text = printed(run_report("homes", {"status": "succeeded"}, [], {**EVALUATION, "leaderboard": entries}))
+
+    assert "03-boosting" in text
+    assert "09-boosting" in text
+    assert "25,870" in text
