@@ -1,8 +1,10 @@
 """Terminal output: consoles, tables, values and step timings."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from datetime import time as time_of_day
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,6 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 Document = Mapping[str, Any]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: Bounds of the numbers that are printed without an exponent, and of those that have four digits before the point.
+_SMALLEST_PLAIN, _LARGEST_PLAIN, _FOUR_DIGITS = 1e-4, 1e15, 9_999.5
+
+_TWO_MINUTES = 120.0
 
 #: Text of a missing value.
 MISSING = "-"
@@ -69,12 +77,35 @@ def format_value(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return _format_number(value)
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {format_value(element)}" for key, element in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(format_value(element) for element in value)
     return str(value)
+
+
+def _format_number(value: float) -> str:
+    """Format a number with four significant digits, a large one without an exponent."""
+    if not math.isfinite(value) or not _SMALLEST_PLAIN <= abs(value) < _LARGEST_PLAIN:
+        return f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= _FOUR_DIGITS else f"{value:.4g}"
+
+
+def format_epoch(seconds: float) -> str:
+    """Format seconds since 1970 as a date, with the time of day unless it is midnight (UTC)."""
+    instant = _EPOCH + timedelta(seconds=seconds)
+    return f"{instant:%Y-%m-%d}" if instant.time() == time_of_day.min else f"{instant:%Y-%m-%d %H:%M}"
+
+
+def format_seconds(seconds: float) -> str:
+    """Format a duration as seconds, or as minutes from two minutes on."""
+    return f"{seconds:.0f} s" if seconds < _TWO_MINUTES else f"{seconds / 60:.0f} min"
+
+
+def command_text(command: str, style: str = "") -> Text:
+    """Return a command as text that is never wrapped, so that it can be copied."""
+    return Text(command, style=style, no_wrap=True, overflow="ignore")
 
 
 def format_count(count: int, noun: str) -> str:

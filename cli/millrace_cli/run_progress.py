@@ -15,12 +15,17 @@ from rich.text import Text
 
 from millrace_cli.api import ApiClient
 from millrace_cli.errors import ApiError, CliError
-from millrace_cli.output import format_status, format_value
+from millrace_cli.output import format_seconds, format_status, format_value
 from millrace_cli.run_report import AWAITING_APPROVAL, trials_table
+from millrace_cli.training_data import read_training_data, training_data_line
 
 CauseView = Literal["unseen", "pending", "started", "skipped"]
 
 _STAGES = ("queued", "validating", "planning", "training", "evaluating", "registering")
+
+#: Off a terminal, a line at least this often shows that the command is alive.
+_HEARTBEAT_SECONDS = 10.0
+_FINISHED_TRIALS = frozenset({"succeeded", "failed", "skipped", "eliminated"})
 
 _CAUSE_MESSAGES = {
     "unseen": "waiting for the stack to receive the upload",
@@ -39,6 +44,8 @@ class Snapshot:
         ``unseen`` until the stack receives the upload's event.
     run, trials, evaluation
         As in ``GET /models/{model}/runs/{run_id}``; empty before the run exists.
+    training_data : mapping or None
+        What the run inferred from its data; None before they are validated.
     reason : str
         Reason for which the cause was skipped or waits.
     """
@@ -50,6 +57,7 @@ class Snapshot:
     run: Mapping[str, Any] | None = None
     trials: tuple[Mapping[str, Any], ...] = ()
     evaluation: Mapping[str, Any] | None = None
+    training_data: Mapping[str, Any] | None = None
 
     @property
     def status(self) -> str:
@@ -102,7 +110,7 @@ def follow_causes(
     while True:
         for model, cause_id in causes.items():
             if model not in snapshots or not snapshots[model].is_final:
-                snapshots[model] = read_cause(api, model, cause_id)
+                snapshots[model] = read_cause(api, model, cause_id, snapshots.get(model))
         yield list(snapshots.values())
         unfinished = [snapshot for snapshot in snapshots.values() if not snapshot.is_final]
         if not unfinished:
@@ -121,8 +129,8 @@ def _timeout_message(unfinished: list[Snapshot], seconds: float) -> str:
     return f"the run did not finish within {seconds:.0f} seconds; it continues without this command"
 
 
-def read_cause(api: ApiClient, model: str, cause_id: str) -> Snapshot:
-    """Return the current snapshot of a cause."""
+def read_cause(api: ApiClient, model: str, cause_id: str, earlier: Snapshot | None = None) -> Snapshot:
+    """Return the current snapshot of a cause; takes the training data from an earlier one."""
     try:
         record = api.get(f"/models/{model}/causes/{cause_id}")
     except ApiError as error:
@@ -141,6 +149,7 @@ def read_cause(api: ApiClient, model: str, cause_id: str) -> Snapshot:
         document["run"],
         tuple(document.get("trials") or ()),
         document.get("evaluation"),
+        (earlier.training_data if earlier else None) or read_training_data(api, document["run"]),
     )
 
 
@@ -161,6 +170,7 @@ class RunProgress:
         self._began = clock()
         self._stage_times: dict[str, dict[str, float]] = {}
         self._printed: set[str] = set()
+        self._printed_at = self._began
         self._live = Live(console=console, refresh_per_second=8, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> Self:
@@ -188,19 +198,47 @@ class RunProgress:
                 line = f"{snapshot.model}: {message}"
                 if line not in self._printed:
                     self._printed.add(line)
-                    self._console.print(Text(f"[{self._clock() - self._began:6.1f} s] {line}"))
+                    self._print(line)
+        if self._clock() - self._printed_at >= _HEARTBEAT_SECONDS:
+            for snapshot in snapshots:
+                if not snapshot.is_final:
+                    self._print(f"{snapshot.model}: still {self._current_step(snapshot)}")
+
+    def _print(self, line: str) -> None:
+        self._printed_at = self._clock()
+        self._console.print(Text(f"[{self._printed_at - self._began:6.1f} s] {line}"), soft_wrap=True)
+
+    def _current_step(self, snapshot: Snapshot) -> str:
+        if not snapshot.run:
+            return _cause_message(snapshot)
+        return f"{snapshot.run.get('stage')}{self._time_left(snapshot)}"
+
+    def _time_left(self, snapshot: Snapshot) -> str:
+        """Return the estimated rest of the training stage, from the trials that are finished; empty when unknown."""
+        began = self._stage_times.get(snapshot.model, {}).get("training")
+        finished = sum(trial.get("status") in _FINISHED_TRIALS for trial in snapshot.trials)
+        if began is None or not finished or not snapshot.run or snapshot.run.get("stage") != "training":
+            return ""
+        open_trials = len(snapshot.trials) - finished
+        seconds = (self._clock() - began) / finished * open_trials
+        return f", {finished} of {len(snapshot.trials)} trials, about {format_seconds(seconds)} left"
 
     def _draw(self, snapshot: Snapshot) -> RenderableType:
         if not snapshot.run:
-            return Spinner("dots", Text(f"{snapshot.model}: {_cause_message(snapshot)}"))
+            waited = (f"  {self._clock() - self._began:5.1f} s", "dim")
+            return Spinner("dots", Text.assemble(f"{snapshot.model}: {_cause_message(snapshot)}", waited))
         lines: list[RenderableType] = [Text(f"{snapshot.model}  run {snapshot.run_id}", style="bold")]
         times = self._stage_times[snapshot.model]
         reached = [stage for stage in _STAGES if stage in times]
         for stage, following in zip(reached, [*reached[1:], "finished"], strict=True):
             seconds = times.get(following, self._clock()) - times[stage]
-            label = Text.assemble(f"{stage:<12}", (f"{seconds:5.1f} s", "dim"))
             is_current = following == "finished" and not snapshot.is_final
+            left = self._time_left(snapshot) if is_current else ""
+            label = Text.assemble(f"{stage:<12}", (f"{seconds:5.1f} s{left}", "dim"))
             lines.append(Spinner("dots", label) if is_current else Text.assemble(("✓ ", "green"), label))
+        if snapshot.training_data:
+            lines.append(Text(training_data_line(snapshot.training_data)))
+            lines += [Text(f"warning: {message}", "yellow") for message in snapshot.training_data["warnings"]]
         if snapshot.trials:
             lines.append(trials_table(snapshot.trials))
         if snapshot.is_final:
@@ -215,6 +253,9 @@ def _messages(snapshot: Snapshot) -> Iterable[str]:
         return
     if str(snapshot.run.get("stage")) in _STAGES:
         yield str(snapshot.run["stage"])
+    if snapshot.training_data:
+        yield training_data_line(snapshot.training_data)
+        yield from (f"  warning: {message}" for message in snapshot.training_data["warnings"])
     for trial in snapshot.trials:
         if trial.get("status") not in (None, "planned"):
             reason = f": {trial['reason']}" if trial.get("reason") else ""

@@ -7,7 +7,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from millrace_cli.output import MISSING, Document, facts_table, format_status, make_table
+from millrace_cli.output import (
+    MISSING,
+    Document,
+    command_text,
+    facts_table,
+    format_status,
+    format_value,
+    make_table,
+)
 
 #: Stage of a run that waits for a person.
 AWAITING_APPROVAL = "awaiting_approval"
@@ -95,7 +103,7 @@ def leaderboard_table(evaluation: Document) -> Table:
         rows.append(
             (
                 entry.get("rank"),
-                Text(f"{entry.get('candidate')}{' *' if is_winner else ''}", style="bold green" if is_winner else ""),
+                Text(f"{_entry_name(entry)}{' *' if is_winner else ''}", style="bold green" if is_winner else ""),
                 *(metrics.get(name) for name in names),
                 _seconds(entry.get("duration_seconds")),
                 Text(str(entry.get("reason") or "")),
@@ -103,7 +111,12 @@ def leaderboard_table(evaluation: Document) -> Table:
         )
     folds = (evaluation.get("search") or {}).get("folds", 1)
     ranked_by = f"mean of {folds} folds" if folds > 1 else "on the validation split"
-    return make_table(f"Leaderboard, {ranked_by}", ("", "candidate", *names, "time", ""), rows)
+    return make_table(f"Leaderboard, {ranked_by}", ("", "trial", *names, "time", ""), rows)
+
+
+def _entry_name(entry: Document) -> str:
+    """Return a trial's id, whose number distinguishes trials of one candidate; else the candidate's name."""
+    return str(entry.get("trial_id") if "-" in str(entry.get("trial_id")) else entry.get("candidate"))
 
 
 def holdout_table(evaluation: Document) -> Table | None:
@@ -142,9 +155,8 @@ def evaluation_lines(model: str, run_id: str, evaluation: Document) -> list[Rend
     """Return one line each on fit, threshold, slices, fairness and importance, and the command for the full card."""
     lines = [*_fit(evaluation), *_threshold(evaluation), *_slices(evaluation), *_fairness(evaluation)]
     lines += _importance(evaluation)
-    if lines:
-        lines.append(("full evaluation", f"millrace card {model} --run {run_id}"))
-    return [Text.assemble((f"{name}: ", "bold"), text, overflow="fold") for name, text in lines]
+    texts = [Text.assemble((f"{name}: ", "bold"), text, overflow="fold") for name, text in lines]
+    return [*texts, command_text(f"full evaluation: millrace card {model} --run {run_id}")] if texts else []
 
 
 def _fit(evaluation: Document) -> Iterator[tuple[str, str]]:
@@ -217,7 +229,7 @@ def _outcome_line(model: str, run: Document, evaluation: Document | None) -> Tex
 
 def _interval(metric: Document) -> str | None:
     low, high = metric.get("low"), metric.get("high")
-    return None if low is None or high is None else f"{low:.4g} to {high:.4g}"
+    return None if low is None or high is None else f"{format_value(low)} to {format_value(high)}"
 
 
 def _seconds(value: Any) -> str | None:

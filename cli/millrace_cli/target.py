@@ -11,7 +11,7 @@ from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
 
 from millrace_cli.errors import CliError, MissingObjectError
-from millrace_cli.local.project import LocalState, find_project
+from millrace_cli.local.project import LocalState, find_project, interruption, restart_command
 
 DEFAULT_AWS_STACK = "millrace"
 LOCAL_POLL_SECONDS = 0.4
@@ -128,9 +128,10 @@ def resolve_target(profile: str | None, stack: str | None, region: str | None, l
     if profile or stack or region:
         return aws_target(profile, stack or DEFAULT_AWS_STACK, region)
     if live is None:
+        project = find_project()
         raise CliError(
-            "the local stack is not running" if find_project() else "no stack is named",
-            "start it: millrace local up; or name a stack on AWS: --profile NAME --stack NAME",
+            "the local stack is not running" + interruption(project) if project else "no stack is named",
+            f"start it: {restart_command(project)}; or name a stack on AWS: --profile NAME --stack NAME",
         )
     if not live.deployed:
         raise CliError("the local stack is running, but nothing is deployed to it", "run: millrace local up")
@@ -139,12 +140,17 @@ def resolve_target(profile: str | None, stack: str | None, region: str | None, l
 
 def local_target(state: LocalState) -> Target:
     """Return the local stack as a target."""
+    return _with_outputs(local_target_without_outputs(state))
+
+
+def local_target_without_outputs(state: LocalState) -> Target:
+    """Return the local stack as a target for AWS clients, whether or not it is deployed."""
     session = boto3.Session(
         aws_access_key_id=state.access_key_id,
         aws_secret_access_key=state.secret_access_key,
         region_name=state.region,
     )
-    return _with_outputs(Target(session, state.stack, endpoint=state.endpoint, authority=state.authority))
+    return Target(session, state.stack, endpoint=state.endpoint, authority=state.authority)
 
 
 def aws_target(profile: str | None, stack: str, region: str | None) -> Target:

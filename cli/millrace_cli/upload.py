@@ -83,7 +83,14 @@ def _check_folder(folder: Path) -> None:
 
 
 def upload_table(
-    s3: Any, bucket: str, model: str, file: Path, *, target: str | None = None, task: str | None = None
+    s3: Any,
+    bucket: str,
+    model: str,
+    file: Path,
+    *,
+    target: str | None = None,
+    task: str | None = None,
+    schema: str | None = None,
 ) -> Upload:
     """Upload a table to the drop zone of ``model``: a file, or a folder of files with the same columns.
 
@@ -91,8 +98,8 @@ def upload_table(
     ----------
     s3 : boto3 S3 client
         Client for the stack's account.
-    target, task : str or None
-        Metadata of the object; the stack infers what is None.
+    target, task, schema : str or None
+        Metadata of the object; the stack infers what is None. ``schema`` is ``replace`` to begin a new schema.
 
     Raises
     ------
@@ -102,7 +109,8 @@ def upload_table(
         When S3 rejects the object.
     """
     check_upload(model, file)
-    metadata = {name: value for name, value in (("target", target), ("task", task)) if value}
+    wanted = (("target", target), ("task", task), ("schema", schema))
+    metadata = {name: value for name, value in wanted if value}
     if file.is_dir():
         return _upload_folder(s3, bucket, model, file, metadata)
     key = incoming_key(model, file.name)

@@ -1,6 +1,6 @@
 """`millrace data`: list, show and compare a model's datasets, and show its schema."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,9 +10,19 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from millrace_cli.errors import RefusedError
+from millrace_cli.api import ApiClient
+from millrace_cli.errors import CliError, RefusedError
 from millrace_cli.options import ModelName, StackSession, uses_stack
-from millrace_cli.output import Document, facts_table, format_timestamp, format_value, make_table, say
+from millrace_cli.output import (
+    MISSING,
+    Document,
+    facts_table,
+    format_epoch,
+    format_timestamp,
+    format_value,
+    make_table,
+    say,
+)
 from millrace_cli.target import Target, read_object
 
 app = typer.Typer(no_args_is_help=True, help="Inspect and compare datasets, and show the schema.")
@@ -43,8 +53,11 @@ def show_dataset(
     session: StackSession,
     model: ModelName,
     dataset: Annotated[
-        str, typer.Argument(metavar="DATASET", help="Id of the dataset, or its first four digits or more.")
-    ],
+        str | None,
+        typer.Argument(
+            metavar="DATASET", help="Id of the dataset, or its first four digits or more (default: the newest)."
+        ),
+    ] = None,
     *,
     report: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Save the HTML report to this file.")
@@ -52,11 +65,18 @@ def show_dataset(
 ) -> None:
     """Show a dataset: its source, the findings of the checks, its columns."""
     with session.api() as api:
-        document = api.get(f"/models/{model}/datasets/{dataset}")
+        document = api.get(f"/models/{model}/datasets/{dataset or _newest_id(api, model)}")
     if report is not None:
         save_report(session.target, document["report_key"], report)
         say(f"saved the report; open it in a browser: {report.resolve().as_uri()}")
     session.show(document, dataset_report)
+
+
+def _newest_id(api: ApiClient, model: str) -> str:
+    datasets = api.get(f"/models/{model}/datasets")["datasets"]
+    if not datasets:
+        raise CliError(f"{model} has no datasets", f"show why: millrace runs {model}")
+    return str(datasets[0]["dataset_id"])
 
 
 @app.command("diff")
@@ -176,7 +196,7 @@ def comparison_report(document: Document) -> RenderableType:
             column["psi"],
             Text(column["verdict"], style=_SHIFT_STYLES.get(column["verdict"], "")),
             _change(column["missing_share"], percent=True),
-            _change(column["mean"]) if column["mean"] else "",
+            _change(column["mean"], _value_format(column)) if column["mean"] else "",
             Text(_share_changes(column["shares"])),
         )
         for column in document["columns"]
@@ -234,11 +254,16 @@ def _columns_table(profile: Document) -> Table:
             column["role"],
             _percent(column.get("missing_share", 0.0)),
             f"{column.get('distinct', 0):,}",
-            Text("hidden" if column.get("sensitive") else _values(column)),
+            Text("hidden" if _is_private(column) else _values(column)),
         )
         for column in profile["columns"]
     ]
     return make_table("Columns", ("column", "type", "role", "missing", "distinct", "values"), rows)
+
+
+def _is_private(column: Document) -> bool:
+    """Return True for columns whose values name people or say what they wrote."""
+    return bool(column.get("sensitive")) or column["role"] == "identifier" or column["type"] == "text"
 
 
 def _values(column: Document) -> str:
@@ -247,8 +272,16 @@ def _values(column: Document) -> str:
     if column.get("minimum") is None:
         return ""
     median = (column.get("quantiles") or {}).get("0.5")
-    value_range = f"{format_value(column['minimum'])} to {format_value(column['maximum'])}"
-    return f"{value_range}, median {format_value(median)}" if median is not None else value_range
+    show = _value_format(column)
+    if column["minimum"] == column["maximum"]:
+        return show(column["minimum"])
+    value_range = f"{show(column['minimum'])} to {show(column['maximum'])}"
+    return f"{value_range}, median {show(median)}" if median is not None else value_range
+
+
+def _value_format(column: Document) -> Callable[[Any], str]:
+    """Return the format of a column's values: dates are stored as seconds since 1970."""
+    return format_epoch if column["type"] == "datetime" else format_value
 
 
 def _observed(column: Document) -> str:
@@ -256,11 +289,11 @@ def _observed(column: Document) -> str:
     if categories:
         more = f" ... ({len(categories)})" if len(categories) > _MAX_LISTED else ""
         return ", ".join(categories[:_MAX_LISTED]) + more
-    if column.get("formats"):
-        return ", ".join(column["formats"])
-    if column.get("minimum") is not None and column["type"] != "datetime":
-        return f"{format_value(column['minimum'])} to {format_value(column['maximum'])}"
-    return ""
+    if column.get("minimum") is None:
+        return ", ".join(column.get("formats") or ())
+    show = _value_format(column)
+    value_range = f"{show(column['minimum'])} to {show(column['maximum'])}"
+    return f"{value_range} ({', '.join(column['formats'])})" if column.get("formats") else value_range
 
 
 def _rules(column: Document) -> str:
@@ -275,8 +308,8 @@ def _share_changes(shares: Iterable[Document]) -> str:
     return ", ".join(f"{share['value']} {_change((share['before'], share['after']), percent=True)}" for share in shares)
 
 
-def _change(pair: Sequence[float | None], *, percent: bool = False) -> str:
-    shown = [_percent(value) if percent and value is not None else format_value(value) for value in pair]
+def _change(pair: Sequence[float | None], show: Callable[[Any], str] = format_value, *, percent: bool = False) -> str:
+    shown = [MISSING if value is None else _percent(value) if percent else show(value) for value in pair]
     return shown[0] if shown[0] == shown[1] else f"{shown[0]} -> {shown[1]}"
 
 

@@ -12,13 +12,13 @@ from rich.text import Text
 from millrace_cli.api import ApiClient
 from millrace_cli.commands.local import Port, start
 from millrace_cli.commands.monitor import incident_lines, run_monitoring
-from millrace_cli.commands.predict import model_columns, read_csv, request_predictions
+from millrace_cli.commands.predict import model_columns, read_table, request_predictions
 from millrace_cli.commands.train import show_result, watch_uploads
 from millrace_cli.commands.why import build_timeline, timeline_text
 from millrace_cli.errors import CliError
 from millrace_cli.local import stack
 from millrace_cli.local.project import Project, require_project
-from millrace_cli.output import err, facts_table, make_table, out
+from millrace_cli.output import err, make_table, out
 from millrace_cli.target import Target, local_target
 from millrace_cli.upload import upload_table
 
@@ -32,6 +32,11 @@ RATE, SECONDS = 100.0, 4.0
 #: Monitoring runs to wait for an incident, which opens when two of three windows breach a threshold.
 WINDOWS = 4
 #: The first run has just finished, so the default cooldown of a day would delay the demonstration.
+COOLDOWN_NOTE = (
+    "changed for this demonstration: retraining.cooldown_hours 0.001 (default: 24), retraining.captured_rows on"
+)
+#: Measured on two idle cores with a build of an hour before, and on a busy machine without one.
+DURATION_NOTE = "this takes 2 to 7 minutes; Ctrl-C stops it and the stack"
 DRIFT_SPEC = {"target": "churned", "retraining": {"cooldown_hours": 0.001, "captured_rows": True}}
 RUN_TIMEOUT_SECONDS = 300.0
 _MONITORED = ("drift", "quality")
@@ -47,6 +52,7 @@ def demo(
     """Demonstrate the whole loop: train, predict, detect drift, retrain."""
     project = require_project()
     began = time.monotonic()
+    err.print(Text(DURATION_NOTE))
     was_running = stack.live_state(project) is not None
     try:
         with _step("1. Start the local stack"):
@@ -73,10 +79,11 @@ def _run_loop(project: Project, target: Target) -> None:
             out.print(Text(f"{dataset.model}: {count_rows(dataset.upload)} rows, {dataset.title}"), soft_wrap=True)
     with ApiClient.for_target(target) as api:
         with _step("3. Train a model on each upload"):
+            files = {dataset.model: (dataset.upload, dataset.target) for dataset in datasets}
             results = watch_uploads(api, target, uploads, TRAINING_TIMEOUT_SECONDS)
             for snapshot in results.values():
                 out.print()
-                show_result(snapshot)
+                show_result(snapshot, file=files[snapshot.model][0], target=files[snapshot.model][1])
             failed = [model for model, snapshot in results.items() if snapshot.exit_code != 0]
             if failed:
                 raise CliError(f"training failed: {', '.join(failed)}", "see the reasons above")
@@ -92,8 +99,8 @@ def _score_models(api: ApiClient, datasets: "list[DemoDataset]") -> None:
 
     rows, poor = [], []
     for dataset in datasets:
-        types, _ = model_columns(api, dataset.model)
-        response = request_predictions(api, dataset.model, {"dataframe_split": read_csv(dataset.held_back, types)})
+        types = model_columns(api, dataset.model).types
+        response = request_predictions(api, dataset.model, {"dataframe_split": read_table(dataset.held_back, types)})
         score = score_predictions(response["predictions"], dataset.truth, dataset.positive)
         version = response["model_version"]
         rows.append((dataset.model, version, score.rows, score.accuracy, score.majority, score.roc_auc))
@@ -125,6 +132,7 @@ def _retrain_on_drift(api: ApiClient, target: Target) -> None:
     from millrace_cli.simulation import Traffic, apply_shifts, parse_shift, read_newest_dataset  # noqa: PLC0415  # as above
 
     api.put(f"/models/{DRIFT_MODEL}/spec", {"spec": DRIFT_SPEC, "reason": "shorten the cooldown for the demonstration"})
+    out.print(Text(COOLDOWN_NOTE), soft_wrap=True)
     before = _champion(api)
     random = np.random.default_rng(0)
     columns, label = read_newest_dataset(DRIFT_MODEL, api, target)
@@ -184,19 +192,21 @@ def _wait(goal: str, condition: Callable[[], bool], pause: float) -> None:
 
 def _show_next_commands(target: Target, *, keeps_running: bool) -> None:
     out.print(Text("\nNext commands", style="bold"))
-    rows = [
+    commands = [
         ("millrace local up", "start the stack again, quickly: the build is kept"),
         ("millrace train churn .millrace/demo/churn.csv --target churned", "train a model"),
         ("millrace predict churn .millrace/demo/churn_held_back.csv", "request predictions"),
         ("millrace models churn; millrace history churn", "list versions; show the ledger"),
         ("millrace monitor churn; millrace why churn", "show monitoring; explain the history"),
         ("millrace local logs predict -f", "follow the functions' logs"),
-        ("docs/architecture.md", "read about the architecture"),
         ("sam build && sam deploy", "deploy to an AWS account; then add --profile to these commands"),
     ]
-    out.print(facts_table(rows[1:] if keeps_running else rows))
+    for command, purpose in commands[1:] if keeps_running else commands:
+        out.print(Text(f"  # {purpose}", style="dim"), soft_wrap=True)
+        out.print(Text(f"  {command}"), soft_wrap=True)
+    out.print(Text("How it works: docs/architecture.md"))
     if keeps_running:
-        out.print(Text(f"The stack is running at {target.endpoint}; stop it: millrace local down"))
+        out.print(Text(f"The stack is running at {target.endpoint}; stop it: millrace local down"), soft_wrap=True)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """`millrace local`: start, inspect, exercise and stop the stack on this machine."""
 
 import re
+import shlex
 import time
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -13,9 +14,10 @@ from millrace_cli.api import ApiClient
 from millrace_cli.errors import CliError, RefusedError
 from millrace_cli.local import stack
 from millrace_cli.local.deploy import LocalBuild
+from millrace_cli.local.kept import KeptState
 from millrace_cli.local.ministack import log_path
 from millrace_cli.local.process import list_processes
-from millrace_cli.local.project import LocalState, Project, require_project
+from millrace_cli.local.project import LocalState, Project, interruption, require_project, restart_command
 from millrace_cli.options import ModelName
 from millrace_cli.output import Steps, err, facts_table, out, say
 from millrace_cli.target import Target, local_target
@@ -35,25 +37,38 @@ _SECONDS = {"s": 1, "m": 60, "h": 3_600}
 
 
 @app.command()
-def up(port: Port = None) -> None:
+def up(
+    port: Port = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep models and data between runs, and restore those kept before.")
+    ] = False,
+) -> None:
     """Start the local stack and deploy to it, or deploy changes to the running one."""
-    result = start(require_project(), port)
+    project = require_project()
+    result = start(project, port, keep=keep)
+    if result.started and not keep and KeptState.under(project.local_dir).exists:
+        say("an earlier stack kept its state; to restore it: millrace local down && millrace local up --keep")
     changes = "deployed" if result.deployed else "no changes"
     err.print(Text.assemble(("local stack is up", "green"), f" ({changes}, {result.seconds:.1f} s)"))
     out.print(Text(f"API: {local_target(result.state).api_url}"))
 
 
-def start(project: Project, port: int | None) -> stack.UpResult:
+def start(project: Project, port: int | None, *, keep: bool = False) -> stack.UpResult:
     """Start the local stack and show its steps."""
     with Steps(err) as steps:
-        return stack.up(project, port, steps.begin)
+        return stack.up(project, port, steps.begin, keep=keep)
 
 
 @app.command()
-def down() -> None:
-    """Stop the local stack and delete its data; builds and logs stay."""
-    count = stack.down(require_project())
-    say(f"stopped {count} processes" if count else "the local stack was not running")
+def down(
+    delete: Annotated[bool, typer.Option("--delete", help="Delete the state that `local up --keep` kept.")] = False,
+) -> None:
+    """Stop the local stack and delete its data, unless it keeps them; builds and logs stay."""
+    project = require_project()
+    count = stack.down(project, delete=delete, report=say)
+    say(f"stopped {count} process{'es' if count > 1 else ''}" if count else "the local stack was not running")
+    if KeptState.under(project.local_dir).exists:
+        say("its state is kept; restore it: millrace local up --keep; or delete it: millrace local down --delete")
 
 
 @app.command()
@@ -65,7 +80,7 @@ def status() -> None:
     project = require_project()
     state = stack.live_state(project)
     if state is None:
-        say("the local stack is not running; start it: millrace local up")
+        say(f"the local stack is not running{interruption(project)}; start it: {restart_command(project)}")
         raise typer.Exit(1)
     is_current = state.deployed == LocalBuild(project).current_fingerprint()
     deployed = "up to date" if is_current else "out of date: millrace local up" if state.deployed else "nothing"
@@ -73,6 +88,7 @@ def status() -> None:
         ("endpoint", state.endpoint),
         ("stack", state.stack),
         ("deployed", deployed),
+        ("state", "kept" if state.keeps else "deleted by: millrace local down"),
         ("processes", len(list_processes(project.local_dir))),
         ("log", str(log_path(project.local_dir))),
     ]
@@ -83,6 +99,36 @@ def status() -> None:
             *((name, value) for name, value in target.outputs.items() if name != "ApiUrl"),
         ]
     out.print(facts_table(rows, wraps=False))
+
+
+@app.command("env")
+def print_environment() -> None:
+    """Print the settings with which other programs reach the local stack, as commands for a shell.
+
+    Apply them in a shell of their own, as they replace your account's: eval "$(millrace local env)"
+    """
+    target = local_target(_require_running(require_project()))
+    credentials = target.credentials.get_frozen_credentials()
+    authority = str(target.authority)
+    settings: dict[str, str] = {
+        "API_URL": target.api_url,
+        "AWS_ACCESS_KEY_ID": str(credentials.access_key),
+        "AWS_SECRET_ACCESS_KEY": str(credentials.secret_key),
+        "AWS_REGION": target.region,
+        "AWS_DEFAULT_REGION": target.region,
+        "AWS_ENDPOINT_URL": str(target.endpoint),
+        "AWS_CA_BUNDLE": authority,
+        # curl and Python's urllib read these.
+        "CURL_CA_BUNDLE": authority,
+        "SSL_CERT_FILE": authority,
+        "DATA_BUCKET": target.output("DataBucketName"),
+    }
+    # Settings of an account would take precedence, or be refused as a token of another key.
+    for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        typer.echo(f"unset {name}")
+    for name, value in settings.items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
+    typer.echo('export NO_PROXY="127.0.0.1,localhost${NO_PROXY:+,$NO_PROXY}"')
 
 
 @app.command()
@@ -160,7 +206,8 @@ def _require_running(project: Project, alternative: str = "") -> LocalState:
     state = stack.live_state(project)
     if state is None:
         raise CliError(
-            "the local stack is not running", "; ".join(filter(None, ("start it: millrace local up", alternative)))
+            f"the local stack is not running{interruption(project)}",
+            "; ".join(filter(None, (f"start it: {restart_command(project)}", alternative))),
         )
     return state
 

@@ -24,7 +24,7 @@ from millrace_cli.output import (
 )
 from millrace_cli.run_report import metric_names
 
-uploads_app = typer.Typer(no_args_is_help=True, help="Inspect uploads that belong to no model.")
+uploads_app = typer.Typer(no_args_is_help=True, help="Inspect rejected uploads.")
 
 _EFFECTS_OF_DELETION = """\
   - it stops serving within seconds, and its aliases are removed
@@ -44,7 +44,7 @@ def models(
     """List models, or the versions of one model."""
     with session.api() as api:
         if model is None:
-            session.show(api.get("/models"), _draw_models)
+            session.show(_list_models(api), _draw_models)
             return
         document = {"model": api.get(f"/models/{model}"), **api.get(f"/models/{model}/versions")}
     session.show(document, _draw_model)
@@ -93,9 +93,36 @@ def delete(
 @uploads_app.command("refused")
 @uses_stack
 def list_refused_uploads(session: StackSession) -> None:
-    """List uploads that belong to no model, with the reasons."""
+    """List rejected uploads with the reasons: those of no model, and those that a model's run rejected."""
     with session.api() as api:
-        session.show(api.get("/uploads/refused"), _draw_refused)
+        document = api.get("/uploads/refused")
+        rejected = [
+            run
+            for model in api.get("/models")["models"]
+            for run in api.get(f"/models/{model['model']}/runs")["runs"]
+            if run["status"] == "rejected"
+        ]
+    rejected.sort(key=lambda run: str(run.get("requested_at")), reverse=True)
+    session.show({**document, "rejected_runs": rejected}, _draw_refused)
+
+
+def _list_models(api: ApiClient) -> dict[str, Any]:
+    """Return the models, each with ``status``: that of its last run where no version serves."""
+    document = api.get("/models")
+    for model in document["models"]:
+        model["status"] = _model_status(api, model)
+    return document
+
+
+def _model_status(api: ApiClient, model: Document) -> str:
+    if model.get("deleted_at"):
+        return "deleted"
+    if (model.get("aliases") or {}).get("champion"):
+        return "serving"
+    if model.get("active_run_id"):
+        return "training"
+    runs = api.get(f"/models/{model['model']}/runs")["runs"]
+    return f"last run {runs[0]['status']}" if runs else "no runs"
 
 
 def _draw_models(document: dict[str, Any]) -> RenderableType | None:
@@ -110,15 +137,29 @@ def _draw_model(document: dict[str, Any]) -> RenderableType:
 
 
 def _draw_refused(document: dict[str, Any]) -> RenderableType | None:
-    if not document["refused"]:
+    refused, runs = document["refused"], document["rejected_runs"]
+    if not refused and not runs:
         say("no upload was rejected")
         return None
-    return ledger_table(document["refused"])
+    parts: list[RenderableType] = [ledger_table(refused)] if refused else []
+    if runs:
+        rows = [
+            (
+                format_timestamp(run.get("requested_at")),
+                run["model"],
+                ", ".join(str(source["key"]).rsplit("/", 1)[-1] for source in run.get("sources") or ()),
+                Text("; ".join(str(reason) for reason in run.get("reasons") or ())),
+            )
+            for run in runs
+        ]
+        parts.append(make_table("Rejected by runs", ("time", "model", "file", "reason"), rows))
+    return Group(*parts)
 
 
 def models_table(models: Sequence[Document]) -> Table:
-    """Return a table of models: aliases, latest version, active run."""
-    rows = []
+    """Return a table of models: aliases, latest version, active run, status where known."""
+    has_status = any("status" in model for model in models)
+    rows: list[tuple[Any, ...]] = []
     for model in models:
         aliases = model.get("aliases") or {}
         rows.append(
@@ -128,10 +169,12 @@ def models_table(models: Sequence[Document]) -> Table:
                 aliases.get("challenger"),
                 model.get("latest_version") or None,
                 model.get("active_run_id"),
+                *([model["status"]] if has_status else []),
                 format_timestamp(model.get("created_at")),
             )
         )
-    return make_table("", ("model", "champion", "challenger", "latest version", "active run", "created"), rows)
+    status = ["status"] if has_status else []
+    return make_table("", ("model", "champion", "challenger", "latest version", "active run", *status, "created"), rows)
 
 
 def versions_table(versions: Sequence[Document]) -> Table:
@@ -221,7 +264,10 @@ def _describe_deletion(deletion: dict[str, Any]) -> Text:
     if deletion["outcome"] == "already":
         text = Text(f"{model}: already deleted, {timestamp}")
     else:
-        text = Text(f"{model}: deleted; version {format_value(deletion['from_version'])} served until now")
+        served = (
+            f"version {deletion['from_version']} served until now" if deletion["from_version"] else "no version served"
+        )
+        text = Text(f"{model}: deleted; {served}")
     if deletion["stopped_run"]:
         text.append(f"\n  stopped run: {deletion['stopped_run']}")
     if deletion["waiting"]:

@@ -137,7 +137,8 @@ def incident_lines(report: Document) -> Iterator[str]:
         if incident["resolved_at"]:
             yield f"{incident['event']}: resolved {format_timestamp(incident['resolved_at'])}, open since {since}"
         else:
-            subjects = ", ".join(_subject(key) for key in list(incident["troubles"])[:_MAX_FINDINGS])
+            names = dict.fromkeys(_subject(key) for key in incident["troubles"])
+            subjects = ", ".join(list(names)[:_MAX_FINDINGS])
             yield f"{incident['event']}: open since {since} ({subjects}); millrace why {report['model']}"
         for action in incident.get("actions", ()):
             yield f"  {action}"

@@ -1,9 +1,11 @@
 """`millrace predict`: request predictions for rows of a file or inline JSON."""
 
-import csv
 import json
 import math
+import re
+import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,13 +14,21 @@ import httpx
 import typer
 from millrace.names import CHAMPION
 from millrace.schema import NULL_STRINGS
-from rich.table import Table
 from rich.text import Text
 
 from millrace_cli.api import ApiClient
 from millrace_cli.errors import ApiError, RefusedError
 from millrace_cli.options import ModelName, StackSession, uses_stack_without_json
-from millrace_cli.output import err, make_table, out, say
+from millrace_cli.output import err, format_count, out, say
+from millrace_cli.prediction_output import (
+    OutputFormat,
+    choose_format,
+    csv_text,
+    joined_columns,
+    predictions_table,
+    write_predictions,
+)
+from millrace_cli.table_file import nearest_name, read_rows
 from millrace_cli.upload import check_model_name
 
 ROWS_PER_REQUEST = 1_000
@@ -27,84 +37,211 @@ ROWS_PER_REQUEST = 1_000
 ColumnTypes = Mapping[str, str]
 
 _NUMERIC_TYPES = frozenset({"integer", "number"})
-_JSON_HINT = """name a CSV file, or write one row as '{"column": value}', or a list of rows"""
+_JSON_HINT = """name a CSV, Parquet or JSON Lines file, or write one row as '{"column": value}', or a list of rows"""
+#: Message of the API about a column that a row lacks, and the start of its message about unknown columns.
+_MISSING_COLUMN, _UNKNOWN_COLUMNS = "is missing", "unknown to the model"
 
 
-class OutputFormat(StrEnum):
-    """Format of printed predictions."""
+#: Row of a request in the API's message, counted from zero; tables count from one.
+_ROW_OF_FIELD = re.compile(r"^(\s*)row (\d+):", re.MULTILINE)
 
-    table = "table"
-    json = "json"
+
+class OnError(StrEnum):
+    """Treatment of a request with invalid rows."""
+
+    refuse = "refuse"
+    partial = "partial"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelColumns:
+    """Columns of a model's champion; empty when the model has none.
+
+    Parameters
+    ----------
+    types : mapping of str to str
+        Types by name.
+    target, identifier : str or None
+        Columns with these roles.
+    features : frozenset of str
+        Columns with the role ``feature``.
+    """
+
+    types: Mapping[str, str] = field(default_factory=dict)
+    target: str | None = None
+    identifier: str | None = None
+    features: frozenset[str] = frozenset()
 
 
 @uses_stack_without_json
 def predict(
     session: StackSession,
     model: ModelName,
-    rows: Annotated[str, typer.Argument(metavar="FILE|JSON", help="""CSV file, or '{"column": value}'.""")],
+    rows: Annotated[
+        str,
+        typer.Argument(metavar="FILE|JSON", help="""CSV, Parquet or JSON Lines file, or '{"column": value}'."""),
+    ],
     *,
-    output: Annotated[OutputFormat, typer.Option("--output", "-o", help="Print this format.")] = OutputFormat.table,
+    output_format: Annotated[
+        OutputFormat | None,
+        typer.Option("--format", "-o", help="Write this format (default: a table, or the suffix of --output)."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="Write the rows with their predictions to this file."),
+    ] = None,
+    on_error: Annotated[
+        OnError, typer.Option("--on-error", help="Refuse requests with invalid rows, or predict the valid rows.")
+    ] = OnError.refuse,
 ) -> None:
-    """Request predictions from a model's API."""
+    """Request predictions from a model's API.
+
+    CSV and Parquet have the input's columns, the prediction and the probability of each class.
+    """
     check_model_name(model)
+    if output is not None and output_format is None and str(output) in ("table", "json"):
+        output_format, output = OutputFormat(str(output)), None  # the option's meaning in earlier versions
+    chosen = choose_format(output_format, output)
     with session.api() as api:
-        types, target = model_columns(api, model) if Path(rows).suffix.lower() == ".csv" else ({}, None)
-        request = read_request(rows, types, drop=[target] if target else [])
-        response = request_predictions(api, model, request)
-    if output is OutputFormat.json:
+        columns = model_columns(api, model)
+        request = read_request(rows, columns.types, drop=[columns.target] if columns.target else [])
+        try:
+            response = request_predictions(api, model, request, partial=on_error is OnError.partial)
+        except ApiError as error:
+            raise _explain(error, model, rows, request, columns) from error
+    names = request_columns(request)
+    if output is not None:
+        write_predictions(output, chosen, _joined(names, response), response)
+        say(f"wrote {format_count(len(response['predictions']), 'prediction')} to {output}")
+    elif chosen is OutputFormat.json:
         out.print_json(json.dumps(response))
-        return
-    out.print(predictions_table(response["predictions"]))
+    elif chosen is OutputFormat.csv:
+        typer.echo(csv_text(_joined(names, response)), nl=False)
+    else:
+        identifier = columns.identifier or ""
+        out.print(predictions_table(response["predictions"], names.get(identifier), identifier))
+    if chosen is not OutputFormat.json or output is not None:
+        _show_notes(model, request, response, columns)
+
+
+def _joined(columns: Mapping[str, Sequence[Any]], response: Mapping[str, Any]) -> dict[str, list[Any]]:
+    return joined_columns(columns, response["predictions"], response.get("errors") or ())
+
+
+def _show_notes(model: str, request: Mapping[str, Any], response: Mapping[str, Any], columns: ModelColumns) -> None:
+    """Print the warnings, the errors of rows and the version to standard error."""
+    unknown = unknown_columns(request, columns)
     for warning in response.get("warnings", []):
-        err.print(Text.assemble(("warning: ", "yellow"), f"{warning.get('field')}: {warning.get('message')}"))
+        if not (unknown and _UNKNOWN_COLUMNS in warning.get("message", "")):
+            _warn(f"{warning.get('field')}: {warning.get('message')}")
+    for name, near in unknown.items():
+        _warn(f"{name}: is not a column of the model, ignored" + (f"; did you mean {near}?" if near else ""))
+    for error in response.get("errors") or ():
+        faults = "; ".join(f"{fault['field']} {fault['message']}" for fault in error["fields"])
+        _warn(f"row {error['row'] + 1}: {faults}")
     ids = response.get("prediction_ids") or [response.get("prediction_id")]
     say(f"{model} version {response.get('model_version')}, prediction id {', '.join(map(str, ids))}", style="dim")
 
 
+def _warn(message: str) -> None:
+    err.print(Text.assemble(("warning: ", "yellow"), message), soft_wrap=True)
+
+
+def unknown_columns(request: Mapping[str, Any], columns: ModelColumns) -> dict[str, str | None]:
+    """Return the request's columns that the model has not, each with the missing feature that it resembles."""
+    if not columns.types:
+        return {}
+    names = list(request_columns(request))
+    missing = [name for name in columns.features if name not in names]
+    return {name: nearest_name(name, missing) for name in names if name not in columns.types}
+
+
+def _explain(error: ApiError, model: str, source: str, request: Mapping[str, Any], columns: ModelColumns) -> ApiError:
+    """Return a refusal with its remedy: the misspelt column, or the option that predicts the valid rows."""
+    if error.status != httpx.codes.BAD_REQUEST or not error.fields:
+        return error
+    unknown = unknown_columns(request, columns)
+    renamed = [f"rename {name!r} to {near!r}" for name, near in unknown.items() if near]
+    hint = error.hint
+    if any(message.startswith(_MISSING_COLUMN) for _, message in error.fields) and unknown:
+        hint = "; ".join(renamed) or f"these columns are not the model's: {', '.join(unknown)}"
+    elif row_count(request) > 1:
+        command = shlex.join(["millrace", "predict", model, source, "--on-error", "partial"])
+        hint = f"predict the valid rows: {command}"
+    message = _ROW_OF_FIELD.sub(lambda found: f"{found[1]}row {int(found[2]) + 1}:", error.message)
+    return ApiError(message, status=error.status, error_code=error.error_code, hint=hint, fields=error.fields)
+
+
 def request_predictions(
-    api: ApiClient, model: str, request: dict[str, Any], rows_per_request: int = ROWS_PER_REQUEST
+    api: ApiClient,
+    model: str,
+    request: dict[str, Any],
+    rows_per_request: int = ROWS_PER_REQUEST,
+    *,
+    partial: bool = False,
 ) -> dict[str, Any]:
     """Return the model's response; a long table is sent in several requests and the responses are joined.
 
     A joined response has ``prediction_ids``, one per request, instead of ``prediction_id``.
+
+    Parameters
+    ----------
+    partial : bool, default=False
+        Predicts the valid rows of a request; the others are null and have ``errors``.
     """
-    path = f"/models/{model}/invocations"
+    path = f"/models/{model}/invocations" + ("?on_error=partial" if partial else "")
     if row_count(request) <= rows_per_request or "dataframe_split" not in request:
         return api.post(path, request)
     columns, data = request["dataframe_split"]["columns"], request["dataframe_split"]["data"]
-    responses = [
-        api.post(path, {"dataframe_split": {"columns": columns, "data": data[start : start + rows_per_request]}})
-        for start in range(0, len(data), rows_per_request)
-    ]
-    joined = {key: value for key, value in responses[-1].items() if key not in ("prediction_id", "warnings")}
+    starts = range(0, len(data), rows_per_request)
+    responses = []
+    for start in starts:
+        body = {"dataframe_split": {"columns": columns, "data": data[start : start + rows_per_request]}}
+        try:
+            responses.append(api.post(path, body))
+        except ApiError as error:
+            message = _ROW_OF_FIELD.sub(lambda found: f"{found[1]}row {int(found[2]) + start}:", error.message)  # noqa: B023  # used at once
+            raise ApiError(
+                message, status=error.status, error_code=error.error_code, hint=error.hint, fields=error.fields
+            ) from error
+    joined = {key: value for key, value in responses[-1].items() if key not in ("prediction_id", "warnings", "errors")}
     joined["predictions"] = [prediction for response in responses for prediction in response["predictions"]]
     joined["prediction_ids"] = [response.get("prediction_id") for response in responses]
     joined["warnings"] = [warning for response in responses for warning in response.get("warnings", [])]
-    return joined
+    errors = [
+        {**error, "row": error["row"] + start}
+        for start, response in zip(starts, responses, strict=True)
+        for error in response.get("errors") or ()
+    ]
+    return joined | ({"errors": errors} if errors else {})
 
 
-def model_columns(api: ApiClient, model: str) -> tuple[dict[str, str], str | None]:
-    """Return the champion's column types by name and its target column; empty when the model has no champion."""
+def model_columns(api: ApiClient, model: str) -> ModelColumns:
+    """Return the columns of the model's champion."""
     try:
         version = api.get(f"/models/{model}/versions/{CHAMPION}")
     except ApiError as error:
-        if error.status == httpx.codes.NOT_FOUND:
-            return {}, None  # the prediction request reports what is missing
+        if error.status in (httpx.codes.NOT_FOUND, httpx.codes.FORBIDDEN):
+            return ModelColumns()  # the prediction request reports what is missing; callers may predict only
         raise
     columns = (version.get("schema") or {}).get("columns") or []
-    target = next((column["name"] for column in columns if column.get("role") == "target"), None)
-    return {column["name"]: column["type"] for column in columns}, target
+    roles = {column.get("role"): column["name"] for column in columns}
+    return ModelColumns(
+        {column["name"]: column["type"] for column in columns},
+        roles.get("target"),
+        roles.get("identifier"),
+        frozenset(column["name"] for column in columns if column.get("role") == "feature"),
+    )
 
 
-def predictions_table(predictions: Sequence[Any]) -> Table:
-    """Return a table of predictions: labels with probabilities, or numbers."""
-    rows: list[tuple[Any, ...]] = []
-    for number, prediction in enumerate(predictions, start=1):
-        if isinstance(prediction, Mapping):
-            rows.append((number, prediction.get("label"), prediction.get("probabilities")))
-        else:
-            rows.append((number, prediction, None))
-    return make_table("", ("row", "prediction", "probabilities"), rows)
+def request_columns(request: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the columns of a request's rows, in order; empty for other forms of requests."""
+    if "dataframe_split" in request:
+        names, rows = request["dataframe_split"].get("columns", ()), request["dataframe_split"].get("data", ())
+        return {name: [row[index] for row in rows] for index, name in enumerate(names)}
+    records = request.get("dataframe_records", ())
+    names = dict.fromkeys(name for record in records for name in record)
+    return {name: [record.get(name) for record in records] for name in names}
 
 
 def read_request(source: str, column_types: ColumnTypes | None = None, drop: Sequence[str] = ()) -> dict[str, Any]:
@@ -113,7 +250,7 @@ def read_request(source: str, column_types: ColumnTypes | None = None, drop: Seq
     Parameters
     ----------
     source : str
-        Path of a CSV file, or JSON: one row as an object, rows as a list of objects, or a whole request.
+        Path of a table, or JSON: one row as an object, rows as a list of objects, or a whole request.
     column_types : mapping or None
         Types of the model's columns; None infers numeric columns from their values.
     drop : sequence of str, default=()
@@ -122,7 +259,7 @@ def read_request(source: str, column_types: ColumnTypes | None = None, drop: Seq
     Raises
     ------
     RefusedError
-        When the source is neither a CSV file nor JSON rows.
+        When the source is neither a table nor JSON rows.
     """
     text = source.strip()
     if text[:1] in ("{", "["):
@@ -132,50 +269,52 @@ def read_request(source: str, column_types: ColumnTypes | None = None, drop: Seq
         raise RefusedError(f"{source} is neither a file nor JSON", _JSON_HINT)
     if path.suffix.lower() == ".json":
         return _from_json(path.read_text(encoding="utf-8-sig"))
-    return {"dataframe_split": read_csv(path, column_types, drop)}
+    return {"dataframe_split": read_table(path, column_types, drop)}
 
 
-def read_csv(path: Path, column_types: ColumnTypes | None = None, drop: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a CSV file as a split data frame: ``columns`` and ``data`` with JSON types.
+def read_table(path: Path, column_types: ColumnTypes | None = None, drop: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a table as a split data frame: ``columns`` and ``data`` with JSON types.
 
     Raises
     ------
     RefusedError
-        When the file has no rows, or a row whose length differs from the header's.
+        When the file is no table, has no rows, or has a row whose length differs from the header's.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except UnicodeDecodeError as error:
-        raise RefusedError(f"{path} is not UTF-8 text", "save it as UTF-8") from error
-    if len(rows) < 2:  # noqa: PLR2004  # a header and one row
-        raise RefusedError(f"{path} has no rows", "add a header and rows")
-    header, *data = rows
-    for number, row in enumerate(data, start=2):
-        if len(row) != len(header):
-            raise RefusedError(f"{path}: row {number} has {len(row)} values for {len(header)} columns")
+    header, data = read_rows(path)
     columns = {name: [row[index] for row in data] for index, name in enumerate(header) if name not in drop}
     typed = {name: convert_column(values, (column_types or {}).get(name)) for name, values in columns.items()}
     return {"columns": list(typed), "data": [list(row) for row in zip(*typed.values(), strict=True)]}
 
 
-def convert_column(values: Sequence[str], column_type: str | None = None) -> list[Any]:
-    """Convert a column's strings to JSON values; an invalid number stays a string, which the API reports.
+def convert_column(values: Sequence[Any], column_type: str | None = None) -> list[Any]:
+    """Convert a column to JSON values; an invalid number stays a string, which the API reports.
 
     Parameters
     ----------
+    values : sequence
+        Strings of delimited text, or JSON values.
     column_type : str or None
         ``integer``, ``number``, ``boolean``, ``category``, ``datetime`` or ``text``; None infers it.
     """
-    present = [value.strip() for value in values if not _is_missing(value)]
+    present = [value.strip() for value in values if isinstance(value, str) and not _is_missing(value)]
     if column_type is None:
         is_numeric = bool(present) and all(_number(value) is not None for value in present)
     else:
         is_numeric = column_type in _NUMERIC_TYPES
-    return [None if _is_missing(value) else _convert(value, is_numeric) for value in values]
+    return [_convert(value, is_numeric) if isinstance(value, str) else _as_text(value, column_type) for value in values]
+
+
+def _as_text(value: Any, column_type: str | None) -> Any:
+    """Return numbers of columns of strings as training reads them; other values unchanged."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if column_type in ("category", "text") and is_number:
+        return str(int(value)) if float(value).is_integer() else str(value)
+    return value
 
 
 def _convert(value: str, is_numeric: bool) -> Any:
+    if _is_missing(value):
+        return None
     if not is_numeric:
         return value
     number = _number(value.strip())

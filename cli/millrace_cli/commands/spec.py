@@ -1,22 +1,27 @@
-"""`millrace spec`: show and apply a model's specification."""
+"""`millrace spec`: show, apply and change a model's specification."""
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx
 import typer
 import yaml
 from millrace.errors import InvalidInputError
 from millrace.spec import ModelSpec
 from rich.text import Text
 
-from millrace_cli.errors import RefusedError
+from millrace_cli.api import ApiClient
+from millrace_cli.errors import ApiError, RefusedError
 from millrace_cli.options import ModelName, StackSession, uses_stack
 from millrace_cli.output import MISSING, format_timestamp, out, say
 
-app = typer.Typer(no_args_is_help=True, help="Show and apply a model's specification.")
+app = typer.Typer(no_args_is_help=True, help="Show, apply and change a model's specification.")
 
 _MAX_FILE_BYTES = 1_000_000
+#: Parts of a column's field: ``columns``, the column's name, the field.
+_COLUMN_FIELD_PARTS = 3
 
 
 @app.command("show")
@@ -57,6 +62,92 @@ def apply(
     session.show(document, lambda applied: "\n".join(change_lines(model, applied)))
 
 
+@app.command("set")
+@uses_stack
+def set_fields(
+    session: StackSession,
+    model: ModelName,
+    fields: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FIELD=VALUE...",
+            help="Fields, such as primary_metric=log_loss or columns.age.role=ignored; null restores the default.",
+        ),
+    ],
+    *,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Record this reason in the ledger.")] = "",
+) -> None:
+    """Replace single fields of a model's specification; create the model if it does not exist.
+
+    Exit code 2: a field is invalid; every invalid field is listed.
+    """
+    changes = [parse_field(text) for text in fields]
+    with session.api() as api:
+        document = change_spec(api, model, changes, reason)
+    session.show(document, lambda applied: "\n".join(change_lines(model, applied)))
+
+
+def parse_field(text: str) -> tuple[tuple[str, ...], Any]:
+    """Return the path and the value of ``FIELD=VALUE``; the value is YAML.
+
+    Raises
+    ------
+    RefusedError
+        When the text has another form.
+    """
+    field, separator, value = text.partition("=")
+    if not separator or not field:
+        raise RefusedError(f"{text!r} is not FIELD=VALUE", "write a field and its value, such as seed=1")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RefusedError(f"the value of {field} is not YAML: {error}", "put it in quotes") from error
+    parts = field.split(".")
+    if parts[0] == "columns" and len(parts) > _COLUMN_FIELD_PARTS:
+        parts = ["columns", ".".join(parts[1:-1]), parts[-1]]  # a column's name may have points
+    return tuple(parts), parsed
+
+
+def change_spec(
+    api: ApiClient, model: str, changes: Iterable[tuple[Sequence[str], Any]], reason: str
+) -> dict[str, Any]:
+    """Replace fields of a model's specification; returns the API's response.
+
+    Parameters
+    ----------
+    changes : iterable of (path, value)
+        A value of None restores the default.
+
+    Raises
+    ------
+    RefusedError
+        When the changed specification is invalid; lists every invalid field.
+    """
+    spec = read_applied_spec(api, model)
+    for path, value in changes:
+        part = spec
+        for name in path[:-1]:
+            part = part.setdefault(name, {})
+            if not isinstance(part, dict):
+                raise RefusedError(f"{'.'.join(path)} is not a field: {name} has no fields")
+        if value is None:
+            part.pop(path[-1], None)
+        else:
+            part[path[-1]] = value
+    return api.put(f"/models/{model}/spec", {"spec": _validate(spec, "the changed specification"), "reason": reason})
+
+
+def read_applied_spec(api: ApiClient, model: str) -> dict[str, Any]:
+    """Return the fields of a model's specification that differ from their defaults; none for an unknown model."""
+    try:
+        document = api.get(f"/models/{model}/spec")["spec"]
+    except ApiError as error:
+        if error.status != httpx.codes.NOT_FOUND:
+            raise
+        return {}
+    return ModelSpec.parse(document).model_dump(mode="json", exclude_defaults=True)
+
+
 def read_spec(file: Path) -> dict[str, Any]:
     """Read and validate a specification file.
 
@@ -73,18 +164,21 @@ def read_spec(file: Path) -> dict[str, Any]:
         document = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RefusedError(f"{file} is not YAML: {error}") from error
+    except RecursionError as error:
+        raise RefusedError(f"{file} nests too deeply to be a specification") from error
     if document is None:
         document = {}
     if not isinstance(document, dict):
         raise RefusedError(f"{file} is not a specification", "write fields, such as `target: churned`")
+    return _validate(document, str(file))
+
+
+def _validate(document: dict[str, Any], name: str) -> dict[str, Any]:
     try:
         return ModelSpec.parse(document).model_dump(mode="json", exclude_unset=True)
     except InvalidInputError as error:
-        lines = [
-            f"{file} is not a valid specification",
-            *(f"  {fault.field}: {fault.message}" for fault in error.fields),
-        ]
-        raise RefusedError("\n".join(lines)) from error
+        faults = [f"  {fault.field}: {fault.message}" for fault in error.fields]
+        raise RefusedError("\n".join([f"{name} is not a valid specification", *faults])) from error
 
 
 def spec_as_yaml(document: dict[str, Any], *, full: bool) -> str:

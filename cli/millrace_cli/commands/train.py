@@ -1,20 +1,30 @@
 """`millrace train`: upload a table, follow the training run, report its result."""
 
 import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import httpx
 import typer
 from rich.text import Text
 
 from millrace_cli.api import ApiClient
+from millrace_cli.commands.spec import change_spec, read_applied_spec
+from millrace_cli.errors import ApiError, RefusedError
 from millrace_cli.options import ModelName, StackSession, uses_stack
 from millrace_cli.output import err, out, say
 from millrace_cli.run_progress import RunProgress, Snapshot, follow_causes
 from millrace_cli.run_report import run_report
+from millrace_cli.table_file import TableFormat, check_column, nearest_name, read_format
 from millrace_cli.target import Target
-from millrace_cli.upload import Upload, check_upload, upload_table
+from millrace_cli.training_data import training_data_report
+from millrace_cli.upload import Upload, check_upload, folder_files, upload_table
 
+#: Names of the column that is predicted unless one is named; as in ``millrace.data.target``, whose import is slow.
+TARGET_NAMES = ("target", "label", "y", "class")
 DEFAULT_TIMEOUT_SECONDS = 3600.0
 
 
@@ -34,6 +44,17 @@ def train(
         Literal["binary", "multiclass", "regression"] | None,
         typer.Option(metavar="TASK", help="Train for this task: binary, multiclass or regression (default: inferred)."),
     ] = None,
+    id_column: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Identify rows by this column (recorded in the spec).")
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Leave this column out (recorded in the spec). Repeatable."),
+    ] = None,
+    schema: Annotated[
+        Literal["keep", "replace"],
+        typer.Option(help="Hold the table to the model's schema, or begin a new one from it."),
+    ] = "keep",
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the run to finish.")] = True,
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="Wait for this many seconds.", min=1)
@@ -44,19 +65,144 @@ def train(
     Exit code 0: trained, or awaiting approval. 1: failed. 2: the data was rejected; the reasons are listed.
     """
     check_upload(model, file)
+    table = read_upload_format(file)
     stack = session.target
-    upload = upload_table(stack.client("s3"), stack.output("DataBucketName"), model, file, target=target, task=task)
-    say(f"uploaded {file.name} to s3://{upload.bucket}/{upload.key}")
-    if not wait:
-        session.show({"model": model, "cause_id": upload.cause_id}, lambda _: f"follow the run: millrace runs {model}")
-        return
     with session.api() as api:
+        changes = plan_upload(
+            api, model, file, table, UploadOptions(target, id_column, ignore or (), schema == "replace")
+        )
+        if changes:
+            change_spec(api, model, changes, f"options of the upload of {file.name}")
+        upload = upload_table(
+            stack.client("s3"),
+            stack.output("DataBucketName"),
+            model,
+            file,
+            target=target if target is None or target.isascii() else None,  # metadata of S3 are ASCII
+            task=task,
+            schema="replace" if schema == "replace" else None,
+        )
+        say(f"uploaded {file.name} ({table.describe()}) to s3://{upload.bucket}/{upload.key}")
+        if not wait:
+            session.show(
+                {"model": model, "cause_id": upload.cause_id}, lambda _: f"follow the run: millrace runs {model}"
+            )
+            return
         snapshot = watch_uploads(api, stack, [upload], timeout)[model]
     if session.as_json:
-        out.print_json(json.dumps({"run": snapshot.run, "trials": snapshot.trials, "evaluation": snapshot.evaluation}))
+        out.print_json(json.dumps(run_document(snapshot)))
     else:
-        show_result(snapshot)
+        show_result(snapshot, file=file, target=target)
     raise typer.Exit(snapshot.exit_code)
+
+
+def read_upload_format(path: Path) -> TableFormat:
+    """Return the format of a file, or of a folder's first file.
+
+    Raises
+    ------
+    RefusedError
+        When the file is no table.
+    """
+    return read_format(folder_files(path)[0] if path.is_dir() else path)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadOptions:
+    """Options of an upload that name columns.
+
+    Parameters
+    ----------
+    target, id_column : str or None
+        Column to predict; column that identifies rows.
+    ignore : sequence of str, default=()
+        Columns to leave out.
+    replaces_schema : bool, default=False
+        Begins a new schema.
+    """
+
+    target: str | None = None
+    id_column: str | None = None
+    ignore: Sequence[str] = ()
+    replaces_schema: bool = False
+
+
+def plan_upload(
+    api: ApiClient, model: str, file: Path, table: TableFormat, options: UploadOptions
+) -> list[tuple[Sequence[str], Any]]:
+    """Check a table's columns against the options and the model before the upload.
+
+    Returns
+    -------
+    list of (path, value)
+        Changes of the specification that the options require.
+
+    Raises
+    ------
+    RefusedError
+        When an option names a column that the file has not, contradicts the specification or the schema, or the
+        target is not known.
+    """
+    target = options.target
+    spec, known = read_applied_spec(api, model), None if options.replaces_schema else _schema_target(api, model)
+    if target and spec.get("target") not in (None, target):
+        raise RefusedError(
+            f"the specification of {model} names the target {spec['target']!r}, not {target!r}",
+            f"change it: millrace spec set {model} {shlex.quote(f'target={json.dumps(target)}')}",
+        )
+    if target and known and target.lower() != known.lower():
+        raise RefusedError(
+            f"{model} predicts {known!r}, not {target!r}",
+            f"to begin a new schema with another target: {train_command(model, file, target)} --schema replace",
+        )
+    if len(table.columns) > 1:  # one column may be a delimiter that only the specification names
+        wanted = target or spec.get("target") or known
+        if wanted and wanted.lower() not in [name.lower() for name in table.columns]:
+            near = nearest_name(wanted, table.columns)
+            if near and (target or not known):
+                raise RefusedError(
+                    f"{file} has no column {wanted!r}; did you mean {near!r}?", train_command(model, file, near)
+                )
+            check_column(wanted, table.columns, file)
+        if not wanted and not any(name.lower() in TARGET_NAMES for name in table.columns):
+            raise RefusedError(
+                f"{file} has no column named {', '.join(TARGET_NAMES[:-1])} or {TARGET_NAMES[-1]}, so the column to "
+                f"predict is not known; the columns are {', '.join(table.columns)}",
+                f"name it, such as: {train_command(model, file, table.columns[-1])}",
+            )
+        for name in [*options.ignore, *([options.id_column] if options.id_column else [])]:
+            check_column(name, table.columns, file)
+    changes: list[tuple[Sequence[str], Any]] = [(("columns", name, "role"), "ignored") for name in options.ignore]
+    if options.id_column:
+        changes.append((("id_column",), options.id_column))
+    if target and not target.isascii():
+        changes.append((("target",), target))
+    return changes
+
+
+def train_command(model: str, file: Path, target: str | None = None) -> str:
+    """Return the command that uploads a file, quoted for a shell."""
+    return shlex.join(["millrace", "train", model, str(file), *(["--target", target] if target else [])])
+
+
+def _schema_target(api: ApiClient, model: str) -> str | None:
+    try:
+        columns = api.get(f"/models/{model}/schema")["columns"]
+    except ApiError as error:
+        if error.status != httpx.codes.NOT_FOUND:
+            raise
+        return None
+    return next((str(column["name"]) for column in columns if column.get("role") == "target"), None)
+
+
+def run_document(snapshot: Snapshot) -> dict[str, Any]:
+    """Return a final run as a JSON document."""
+    return {
+        "run": snapshot.run,
+        "training_data": snapshot.training_data,
+        "trials": snapshot.trials,
+        "evaluation": snapshot.evaluation,
+    }
 
 
 def watch_uploads(api: ApiClient, target: Target, uploads: list[Upload], timeout: float) -> dict[str, Snapshot]:
@@ -69,21 +215,27 @@ def watch_uploads(api: ApiClient, target: Target, uploads: list[Upload], timeout
     return {snapshot.model: snapshot for snapshot in snapshots}
 
 
-def show_result(snapshot: Snapshot) -> None:
+def show_result(snapshot: Snapshot, *, file: Path = Path("FILE"), target: str | None = None) -> None:
     """Print the report of a final run and the next command to run."""
     if snapshot.run is None:
         out.print(Text.assemble(f"{snapshot.model}: upload ", ("rejected", "yellow"), f": {snapshot.reason}"))
         return
+    if snapshot.training_data:
+        out.print(training_data_report(snapshot.model, snapshot.training_data, file=str(file)), Text(), sep="\n")
     out.print(run_report(snapshot.model, snapshot.run, snapshot.trials, snapshot.evaluation))
-    say(f"next: {next_command(snapshot)}", style="dim")
+    say(f"next: {next_command(snapshot, file, target)}", style="dim")
 
 
-def next_command(snapshot: Snapshot) -> str:
+def next_command(snapshot: Snapshot, file: Path, target: str | None) -> str:
     """Return the command that usually follows this result."""
     if snapshot.awaits_approval:
-        return f'millrace approve {snapshot.model} {snapshot.run_id} --reason "..."; or: millrace reject ...'
+        model, run = snapshot.model, snapshot.run_id
+        return (
+            f"millrace approve {model} {run} --reason 'reviewed the card'; "
+            f"or: millrace reject {model} {run} --reason 'reviewed the card'"
+        )
     if snapshot.status == "succeeded" and snapshot.run and snapshot.run.get("version"):
-        return f"millrace predict {snapshot.model} FILE"
+        return shlex.join(["millrace", "predict", snapshot.model, str(file)])
     if snapshot.status == "rejected":
-        return f"fix the file, then: millrace train {snapshot.model} FILE"
+        return f"follow the reason above, then: {train_command(snapshot.model, file, target)}"
     return f"millrace runs {snapshot.model} {snapshot.run_id}; millrace local logs"

@@ -30,6 +30,8 @@ DEPLOYED_SOURCES = (
 
 _NOT_SOURCE = {"__pycache__", ".build", "build", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
 _POLL_SECONDS = "0.5"
+#: Text of ENOSPC, with which every program reports a full disk.
+_NO_SPACE = "No space left on device"
 
 
 def fingerprint(root: Path, sources: Iterable[str] = DEPLOYED_SOURCES, *extra: str) -> str:
@@ -209,4 +211,6 @@ def _run(project: Project, name: str, program: list[str], settings: dict[str, st
             check=False,
         )
     if finished.returncode != 0:
+        if _NO_SPACE in log_end(log, 200):
+            raise CliError(f"{name} failed: the disk is full", "free some space, then: millrace local up")
         raise CliError(f"{name} failed:\n{log_end(log)}", f"read the full log: {log}")

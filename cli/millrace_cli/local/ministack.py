@@ -1,12 +1,13 @@
 """MiniStack server: start, readiness, administrator."""
 
+import contextlib
 import json
 import os
 import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import httpx
 from botocore.config import Config
 
 from millrace_cli.errors import CliError
-from millrace_cli.local.process import LOCAL_DIR_VARIABLE, start_time
+from millrace_cli.local.process import LOCAL_DIR_VARIABLE, is_running, start_time
 from millrace_cli.local.project import LOCAL_REGION, LocalState
 from millrace_cli.local.tls import make_certificates
 
@@ -94,8 +95,17 @@ def choose_port(requested: int | None) -> int:
     raise CliError(f"no port from {DEFAULT_PORT} to {DEFAULT_PORT + _PORTS_TRIED - 1} is free", "name one: --port PORT")
 
 
-def start_ministack(program: Path, local_dir: Path, port: int, stack: str) -> LocalState:
+def start_ministack(
+    program: Sequence[str], local_dir: Path, port: int, stack: str, settings: Mapping[str, str]
+) -> LocalState:
     """Start MiniStack in its own process group, with IAM enforcement, and wait until it is ready.
+
+    Parameters
+    ----------
+    program : sequence of str
+        Command line of MiniStack.
+    settings : mapping of str to str
+        Further environment variables.
 
     Raises
     ------
@@ -122,10 +132,11 @@ def start_ministack(program: Path, local_dir: Path, port: int, stack: str) -> Lo
         "TMPDIR": str(workers),
         "OMP_NUM_THREADS": "1",
         LOCAL_DIR_VARIABLE: str(local_dir),
+        **settings,
     }
     with log_path(local_dir).open("wb") as log:
         process = subprocess.Popen(  # noqa: S603  # our own pinned program
-            [str(program)],
+            list(program),
             env=environment,
             cwd=local_dir,
             stdin=subprocess.DEVNULL,
@@ -167,10 +178,10 @@ def is_ready(state: LocalState) -> bool:
 
 
 def responds_within(state: LocalState, seconds: float) -> bool:
-    """Return True when MiniStack responds within ``seconds``; tries at least once."""
+    """Return True when MiniStack responds within ``seconds``; tries at least once, and as long as it runs."""
     deadline = time.monotonic() + seconds
     while not is_ready(state):
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or not is_running(state.pid, state.started):
             return False
         time.sleep(_POLL_SECONDS)
     return True
@@ -196,7 +207,8 @@ def create_administrator(state: LocalState) -> LocalState:
         config=Config(proxies={}),
     )
     policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
-    iam.create_user(UserName=ADMINISTRATOR)
+    with contextlib.suppress(iam.exceptions.EntityAlreadyExistsException):
+        iam.create_user(UserName=ADMINISTRATOR)
     iam.put_user_policy(UserName=ADMINISTRATOR, PolicyName="administrator", PolicyDocument=json.dumps(policy))
     key = iam.create_access_key(UserName=ADMINISTRATOR)["AccessKey"]
     return state.with_changes(access_key_id=key["AccessKeyId"], secret_access_key=key["SecretAccessKey"])

@@ -42,6 +42,18 @@ def list_processes(local_dir: Path) -> list[int]:
     return [int(line.split(None, 1)[0]) for line in lines if f" {variable} " in f"{line} "]
 
 
+def save_and_stop(pid: int, started: str, *, patience_seconds: float) -> bool:
+    """Signal a MiniStack that keeps its state to save it and exit; returns True when it did within the patience."""
+    deadline = time.monotonic() + patience_seconds
+    if is_running(pid, started):
+        _signal([pid], signal.SIGUSR2)
+    while is_running(pid, started):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
 def stop_processes(local_dir: Path, *, patience_seconds: float = 1.0) -> int:
     """Terminate the processes of the local stack in ``local_dir``; kills those that outlast the patience.
 

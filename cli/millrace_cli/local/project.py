@@ -86,6 +86,8 @@ class LocalState:
         Throw-away credentials of this stack's administrator; they are valid nowhere else.
     deployed : str, default=""
         Fingerprint of the last deployment; empty before the first one succeeded.
+    keeps : bool, default=False
+        True when the stack keeps its state between runs.
     """
 
     pid: int
@@ -97,6 +99,7 @@ class LocalState:
     secret_access_key: str = ""
     region: str = LOCAL_REGION
     deployed: str = ""
+    keeps: bool = False
 
     @property
     def endpoint(self) -> str:
@@ -130,3 +133,18 @@ def write_state(local_dir: Path, state: LocalState) -> None:
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(asdict(state), file, indent=2)
     temporary.replace(state_path(local_dir))
+
+
+def interruption(project: Project) -> str:
+    """Return what happened to a stack that ended without `millrace local down`; empty for one that was stopped."""
+    state = read_state(project.local_dir)
+    if state is None:
+        return ""
+    fate = "its data is kept" if state.keeps else "its models and data are lost, as it ran without --keep"
+    return f": MiniStack (process {state.pid}) ended unexpectedly; {fate}"
+
+
+def restart_command(project: Project | None) -> str:
+    """Return the command that starts the stack again as it was started."""
+    state = read_state(project.local_dir) if project else None
+    return "millrace local up --keep" if state and state.keeps else "millrace local up"

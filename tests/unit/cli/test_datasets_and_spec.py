@@ -281,3 +281,106 @@ class TestSpec:
         result, requests = run(["spec", "apply", "churn", str(file)], {})
         assert (result.exit_code, requests) == (2, [])
         assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("field", "path", "value"),
+    [
+        ("seed=3", ("seed",), 3),
+        ("target='no'", ("target",), "no"),
+        ("columns.a.b.role=ignored", ("columns", "a.b", "role"), "ignored"),
+        ("read.null_words=['#N/A', '?']", ("read", "null_words"), ["#N/A", "?"]),
+        ("target=null", ("target",), None),
+    ],
+)
+def test_a_field_is_a_path_and_a_yaml_value(field, path, value):
+    assert spec.parse_field(field) == (path, value)
+
+
+def test_single_fields_change_and_the_others_stay(monkeypatch):
+    applied = {"model": "churn", "revision": 4, "changes": ["seed: 1 to 3"], "schema": {"kind": "none", "details": []}}
+    before = {"spec": {"seed": 1, "target": "churned", "task": "binary"}}
+    api = FakeApi({"/models/churn/spec": [(200, before), (200, applied)]})
+    answer_commands(monkeypatch, api)
+
+    result = CliRunner().invoke(app, ["spec", "set", "churn", "seed=3", "task=null", "columns.age.role=ignored"])
+
+    assert result.exit_code == 0, result.output
+    sent = json.loads(api.requests[-1].content)["spec"]
+    assert sent == {"seed": 3, "target": "churned", "columns": {"age": {"role": "ignored"}}}
+    assert "seed: 1 to 3" in result.stdout
+
+
+@pytest.mark.parametrize("field", ["seed", "=1", "sead=1", "seed=x", "columns.age.roll=ignored", "seed.x=1", "seed=[1"])
+def test_an_invalid_field_is_refused_before_it_is_sent(monkeypatch, field):
+    api = FakeApi({"/models/churn/spec": [(200, {"spec": {"seed": 1}})]})
+    answer_commands(monkeypatch, api)
+
+    result = CliRunner().invoke(app, ["spec", "set", "churn", field])
+
+    assert result.exit_code == 2
+    assert [request.method for request in api.requests] in ([], ["GET"])
+
+
+def test_a_file_that_nests_too_deeply_is_refused(tmp_path):
+    (tmp_path / "spec.yaml").write_text("[" * 3_000, encoding="utf-8")
+
+    with pytest.raises(spec.RefusedError, match=r"nests too deeply|not YAML"):
+        spec.read_spec(tmp_path / "spec.yaml")
+
+
+def profile_of(columns):
+    return {**DATASET, "profile": {"columns": [{"missing_share": 0.0, "distinct": 3, **column} for column in columns]}}
+
+
+@pytest.mark.parametrize(
+    ("column", "shown", "hidden"),
+    [
+        (
+            {"name": "at", "type": "datetime", "role": "feature", "minimum": 1.294e9, "maximum": 1.309e9}
+            | {"quantiles": {"0.5": 1.302e9}},
+            "2011-01-02 20:26 to 2011-06-25 11:06, median 2011-04-05 10:40",
+            "e+09",
+        ),
+        (
+            {"name": "who", "type": "text", "role": "identifier", "top": [{"value": "0280-XJGEX", "count": 1}]},
+            "hidden",
+            "0280-XJGEX",
+        ),
+        (
+            {"name": "note", "type": "text", "role": "feature", "top": [{"value": "call me", "count": 1}]},
+            "hidden",
+            "call me",
+        ),
+        (
+            {"name": "price", "type": "number", "role": "feature", "minimum": 25_870.0, "maximum": 36_510.0},
+            "25,870",
+            "e+0",
+        ),
+        ({"name": "yr", "type": "integer", "role": "feature", "minimum": 0.0, "maximum": 0.0}, " 0 ", "0 to 0"),
+    ],
+)
+def test_values_are_readable_and_those_of_people_are_not_shown(monkeypatch, column, shown, hidden):
+    answer_commands(monkeypatch, FakeApi({"/models/churn/datasets/ab12": [(200, profile_of([column]))]}))
+
+    text = CliRunner().invoke(app, ["data", "show", "churn", "ab12"], env={"COLUMNS": "200"}).stdout
+
+    assert shown in text
+    assert hidden not in text
+
+
+def test_without_an_id_the_newest_dataset_is_shown(monkeypatch):
+    listed = {"datasets": [RECORD, {**RECORD, "dataset_id": "cd34"}]}
+    answers = {"/models/churn/datasets": [(200, listed)], f"/models/churn/datasets/{ID}": [(200, DATASET)]}
+    answer_commands(monkeypatch, FakeApi(answers))
+
+    assert ID in CliRunner().invoke(app, ["data", "show", "churn"]).stdout
+
+
+def test_a_model_without_datasets_has_none_to_show(monkeypatch):
+    answer_commands(monkeypatch, FakeApi({"/models/churn/datasets": [(200, {"datasets": []})]}))
+
+    result = CliRunner().invoke(app, ["data", "show", "churn"])
+
+    assert result.exit_code == 1
+    assert "millrace runs churn" in result.stderr

@@ -73,3 +73,9 @@ def test_what_was_deleted_before_says_when(run):
     again = {**DELETION, "outcome": "already", "stopped_run": None, "waiting": 0, "retired": [], "schedules": []}
     result, _ = run("--yes", answer=again)
     assert result.stdout.startswith("churn: already deleted, 2026-05-03")
+
+
+def test_a_model_that_never_served_is_deleted_without_a_dash(run):
+    result, _ = run("--yes", answer={**DELETION, "from_version": None})
+
+    assert "churn: deleted; no version served\n" in result.stdout

@@ -1,21 +1,28 @@
+import errno
 import os
 import socket
 import ssl
 import stat
 import subprocess
 import sys
+import threading
+import time
 from datetime import UTC, datetime
 
+import boto3
 import pytest
 from millrace_cli.errors import CliError
-from millrace_cli.local import ministack
+from millrace_cli.local import deploy, ministack, stack
 from millrace_cli.local.deploy import fingerprint, stack_name
+from millrace_cli.local.kept import KeptState
 from millrace_cli.local.ministack import choose_port, clean_environment
 from millrace_cli.local.process import LOCAL_DIR_VARIABLE, is_running, start_time, stop_processes
 from millrace_cli.local.project import LocalState, Project, read_state, state_path, write_state
-from millrace_cli.local.stack import live_state, up
+from millrace_cli.local.stack import down, live_state, up
 from millrace_cli.local.tls import make_certificates
-from millrace_cli.target import local_api_url, resolve_target
+from millrace_cli.main import app
+from millrace_cli.target import Target, local_api_url, resolve_target
+from typer.testing import CliRunner
 
 STATE = LocalState(pid=1, started="x", port=4566, stack="millrace-local", authority="/ca.pem", secret_access_key="s")
 
@@ -172,6 +179,140 @@ def test_a_running_stack_does_not_change_its_port_silently(busy_stack, monkeypat
 
     with pytest.raises(CliError, match="already running on port 1"):
         up(busy_stack, 4599, print)
+
+
+def test_a_stack_that_ends_while_it_is_asked_counts_as_stopped(busy_stack, monkeypatch):
+    monkeypatch.setattr(ministack, "is_ready", lambda _: False)
+    states = iter([True, False, False])
+    monkeypatch.setattr("millrace_cli.local.stack.is_running", lambda *_: next(states))
+
+    assert live_state(busy_stack) is None
+
+
+@pytest.mark.parametrize(
+    ("keeps", "fate", "command"),
+    [(False, "are lost, as it ran without --keep", "millrace local up"), (True, "is kept", "millrace local up --keep")],
+)
+def test_a_killed_stack_is_explained_and_its_remedy_fits(tmp_path, monkeypatch, keeps, fate, command):
+    project = Project(tmp_path)
+    write_state(project.local_dir, STATE.with_changes(keeps=keeps))
+    monkeypatch.setattr("millrace_cli.target.find_project", lambda: project)
+
+    with pytest.raises(CliError, match="ended unexpectedly") as caught:
+        resolve_target(None, None, None, None)
+
+    assert fate in caught.value.message
+    assert f"start it: {command};" in caught.value.hint
+
+
+def test_a_running_stack_that_does_not_keep_its_state_says_so(busy_stack, monkeypatch):
+    monkeypatch.setattr(ministack, "is_ready", lambda _: True)
+    monkeypatch.setattr(Project, "tool", lambda project, *names: project.root.joinpath(*names))
+
+    with pytest.raises(CliError, match="does not keep its state") as caught:
+        up(busy_stack, None, print, keep=True)
+
+    assert "millrace local up --keep" in caught.value.hint
+
+
+def test_commands_at_the_same_time_wait_for_each_other(tmp_path):
+    project, order, reports = Project(tmp_path), [], []
+    entered, release = threading.Event(), threading.Event()
+
+    def hold():
+        with stack._lock(project, reports.append):
+            entered.set()
+            release.wait(10)
+            order.append("first")
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    entered.wait(10)
+    waiter = threading.Thread(target=lambda: down(project, report=reports.append))
+    waiter.start()
+    while not reports:
+        time.sleep(0.01)
+    release.set()
+    for thread in (holder, waiter):
+        thread.join(10)
+
+    assert reports == ["wait for another command that starts or stops the local stack"]
+    assert order == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("number", "texts"),
+    [
+        (errno.ENOSPC, ("is full", "free some space: df -h")),
+        (errno.EDQUOT, ("is full", "free some space: df -h")),
+        (errno.EROFS, ("cannot be written", "chmod -R u+w")),
+        (errno.EACCES, ("cannot be written", "chmod -R u+w")),
+    ],
+)
+@pytest.mark.parametrize("name", ["_up", "_stop"])
+def test_a_full_or_read_only_disk_is_named_with_its_remedy(tmp_path, monkeypatch, name, number, texts):
+    def fail(*_):
+        raise OSError(number, os.strerror(number), "/x/state.json")
+
+    monkeypatch.setattr(stack, name, fail)
+
+    message, remedy = texts
+
+    with pytest.raises(CliError, match=message) as caught:
+        up(Project(tmp_path), None, print) if name == "_up" else down(Project(tmp_path))
+
+    assert "/x/state.json" in caught.value.message
+    assert remedy in caught.value.hint
+
+
+def test_a_tool_that_fails_on_a_full_disk_says_so(tmp_path):
+    project = Project(tmp_path)
+    project.local_dir.mkdir(parents=True)
+    program = [sys.executable, "-c", "raise SystemExit('OSError: [Errno 28] No space left on device')"]
+
+    with pytest.raises(CliError, match="the disk is full"):
+        deploy._run(project, "sam-build", program, {})
+
+
+def test_the_kept_state_is_private_and_can_be_deleted(tmp_path):
+    project = Project(tmp_path)
+    kept = KeptState.under(project.local_dir)
+    assert kept.read() is None
+
+    settings = kept.environment()
+    kept.write(STATE)
+
+    assert kept.read() == STATE
+    assert stat.S_IMODE(kept.folder.stat().st_mode) == 0o700
+    assert settings["PERSIST_STATE"] == settings["S3_PERSIST"] == "1"
+    down(project)
+    assert kept.exists
+    down(project, delete=True)
+    assert not kept.exists
+
+
+def test_the_environment_is_one_that_a_shell_accepts(monkeypatch):
+    target = Target(
+        boto3.Session("KEY", "secret/+'", region_name="us-east-1"),
+        "s",
+        {"ApiUrl": "https://a.execute-api.us-east-1.amazonaws.com/v1", "DataBucketName": "data"},
+        "https://127.0.0.1:4566",
+        "/a folder/authority.pem",
+    )
+    monkeypatch.setattr("millrace_cli.commands.local._require_running", lambda *_: STATE)
+    monkeypatch.setattr("millrace_cli.commands.local.local_target", lambda _: target)
+
+    printed = CliRunner().invoke(app, ["local", "env"]).stdout
+    shell = subprocess.run(  # noqa: S603  # our own output
+        ["/bin/sh", "-euc", f'{printed}\nprintf "%s|%s|%s" "$API_URL" "$AWS_SECRET_ACCESS_KEY" "$CURL_CA_BUNDLE"'],
+        env={"AWS_PROFILE": "work", "NO_PROXY": "x"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    expected = "https://127.0.0.1:4566/_aws/execute-api/a/v1|secret/+'|/a folder/authority.pem"
+    assert shell.stdout == expected
 
 
 def test_a_missing_tool_says_how_to_install_it(tmp_path):

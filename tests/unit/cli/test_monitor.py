@@ -3,6 +3,7 @@ import io
 import pytest
 from millrace_cli import output
 from millrace_cli.commands import monitor
+from millrace_cli.commands.monitor import incident_lines
 from millrace_cli.main import app
 from typer.testing import CliRunner
 
@@ -136,3 +137,12 @@ def test_on_a_terminal_the_report_opens(run, monkeypatch):
     _, _, (opened,) = run()
     assert opened.endswith("/churn.html")
     assert run("--json")[2] == [opened]
+
+
+def test_an_incident_names_each_subject_once():
+    incident = {"event": "QualityDegraded", "since": "2026-05-03T14:15:00+00:00", "resolved_at": None}
+    troubles = {"quality:": {}, "estimated_quality:quality": {}, "quality:quality": {}}
+
+    (line,) = incident_lines({"model": "bike", "incidents": [{**incident, "troubles": troubles}]})
+
+    assert line.endswith("(quality); millrace why bike")

@@ -1,6 +1,174 @@
+import csv
+import io
+import json
+from datetime import date
+
+import httpx
+import pyarrow as pa
 import pytest
 from millrace_cli.commands.predict import convert_column, read_request, row_count
 from millrace_cli.errors import RefusedError
+from millrace_cli.main import app
+from pyarrow import parquet
+from typer.testing import CliRunner
+
+from tests.fakes.fake_api import FakeApi, answer_commands
+
+VERSION = {
+    "schema": {
+        "columns": [
+            {"name": "id", "type": "text", "role": "identifier"},
+            {"name": "age", "type": "integer", "role": "feature"},
+            {"name": "colour", "type": "category", "role": "feature"},
+            {"name": "churned", "type": "category", "role": "target"},
+        ]
+    }
+}
+LABELLED = {"label": "yes", "probabilities": {"no": 0.25, "yes": 0.75}, "decision": "yes"}
+ROWS = "id,age,colour,churned\nc1,41,red,yes\nc2,x,blue,no\n"
+
+
+class PredictingApi(FakeApi):
+    """Predicts the same for every row; a row without a number as its age is invalid."""
+
+    def __init__(self, prediction=LABELLED, warnings=()):
+        super().__init__({"/models/churn/versions/champion": [(200, VERSION)]})
+        self.prediction, self.warnings, self.sent = prediction, list(warnings), []
+
+    def __call__(self, request):
+        if not request.url.path.endswith("/invocations"):
+            return super().__call__(request)
+        frame = json.loads(request.content)["dataframe_split"]
+        self.sent.append(frame)
+        position = frame["columns"].index("age")
+        bad = [number for number, row in enumerate(frame["data"]) if isinstance(row[position], str)]
+        names = [f"row {number}: age" for number in bad]
+        if "colour" not in frame["columns"]:
+            names = ["colour"]
+        if (bad and request.url.params.get("on_error") != "partial") or "colour" in names:
+            message = "is missing" if "colour" in names else "expects a number"
+            fields = [{"field": name, "message": message} for name in names]
+            return httpx.Response(400, json={"message": f"{len(names)} bad", "fields": fields})
+        empty = {"label": None, "probabilities": None, "decision": None}
+        predictions = [empty if number in bad else self.prediction for number in range(len(frame["data"]))]
+        errors = [{"row": number, "fields": [{"field": "age", "message": "expects a number"}]} for number in bad]
+        answer = {"predictions": predictions, "model_version": 3, "prediction_id": "p", "warnings": self.warnings}
+        return httpx.Response(200, json=answer | ({"errors": errors} if errors else {}))
+
+
+def run_predict(monkeypatch, api, *arguments):
+    answer_commands(monkeypatch, api)
+    return CliRunner().invoke(app, ["predict", "churn", *map(str, arguments)])
+
+
+@pytest.fixture
+def rows(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text(ROWS, encoding="utf-8")
+    return path
+
+
+def test_invalid_rows_are_refused_with_a_command_that_predicts_the_valid_ones(monkeypatch, rows):
+    result = run_predict(monkeypatch, PredictingApi(), rows)
+
+    assert result.exit_code == 1
+    assert "row 2: age: expects a number" in result.stderr
+    assert f"millrace predict churn {rows} --on-error partial" in result.stderr
+
+
+def test_valid_rows_are_predicted_beside_invalid_ones(monkeypatch, rows):
+    result = run_predict(monkeypatch, PredictingApi(), rows, "--on-error", "partial", "-o", "csv")
+
+    assert result.exit_code == 0
+    first, second = csv.DictReader(io.StringIO(result.stdout))
+    expected = {"id": "c1", "age": "41", "colour": "red", "prediction": "yes", "decision": "yes"}
+    assert first == expected | {"probability_no": "0.25", "probability_yes": "0.75", "error": ""}
+    assert (second["prediction"], second["error"]) == ("", "age expects a number")
+
+
+def test_the_table_has_the_ids_and_no_column_without_values(monkeypatch, rows):
+    rows.write_text(ROWS.replace(",x,", ",7,"), encoding="utf-8")
+
+    labelled = run_predict(monkeypatch, PredictingApi(), rows).stdout.splitlines()
+    numbers = run_predict(monkeypatch, PredictingApi(12.5), rows).stdout.splitlines()
+
+    assert labelled[0].split() == ["row", "id", "prediction", "probabilities"]
+    assert labelled[1].split()[:3] == ["1", "c1", "yes"]
+    assert [line.split() for line in numbers] == [
+        ["row", "id", "prediction"],
+        ["1", "c1", "12.5"],
+        ["2", "c2", "12.5"],
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "json"])
+def test_a_file_gets_the_format_of_its_suffix(monkeypatch, rows, suffix):
+    rows.write_text(ROWS.replace(",x,", ",7,"), encoding="utf-8")
+    file = rows.with_name(f"predictions.{suffix}")
+
+    result = run_predict(monkeypatch, PredictingApi(12.5), rows, "--output", file)
+
+    assert result.exit_code == 0
+    assert result.stdout == ""
+    if suffix == "json":
+        assert json.loads(file.read_text())["predictions"] == [12.5, 12.5]
+        return
+    table = (
+        parquet.read_table(file).to_pylist()
+        if suffix == "parquet"
+        else list(csv.DictReader(io.StringIO(file.read_text())))
+    )
+    assert [(row["id"], float(row["prediction"])) for row in table] == [("c1", 12.5), ("c2", 12.5)]
+
+
+@pytest.mark.parametrize("arguments", [["--output", "p.txt"], ["-o", "parquet"]])
+def test_an_unclear_format_is_refused_before_anything_is_sent(monkeypatch, rows, arguments):
+    api = PredictingApi()
+
+    assert run_predict(monkeypatch, api, rows, *arguments).exit_code == 2
+    assert api.sent == []
+
+
+def test_the_earlier_meaning_of_output_is_still_read(monkeypatch, rows):
+    rows.write_text(ROWS.replace(",x,", ",7,"), encoding="utf-8")
+
+    result = run_predict(monkeypatch, PredictingApi(), rows, "--output", "json")
+
+    assert json.loads(result.stdout)["model_version"] == 3
+
+
+def test_unknown_columns_are_named(monkeypatch, rows):
+    rows.write_text("id,age,colour,city\nc1,4,red,Oslo\n", encoding="utf-8")
+    note = {"field": "*", "message": "1 column unknown to the model: ignored"}
+
+    result = run_predict(monkeypatch, PredictingApi(warnings=[note]), rows)
+
+    assert "city: is not a column of the model, ignored" in result.stderr
+    assert "1 column unknown" not in result.stderr
+
+
+def test_a_misspelt_column_is_connected_with_the_missing_one(monkeypatch, rows):
+    rows.write_text("id,age,color\nc1,4,red\n", encoding="utf-8")
+
+    result = run_predict(monkeypatch, PredictingApi(), rows)
+
+    assert result.exit_code == 1
+    assert "rename 'color' to 'colour'" in result.stderr
+
+
+def test_what_trains_predicts(tmp_path):
+    types = {"when": "datetime", "code": "category", "amount": "number"}
+    table = {"when": [date(2024, 5, 3)], "code": [7], "amount": [float("nan")]}
+    parquet.write_table(pa.table(table), tmp_path / "rows.parquet")
+    (tmp_path / "rows.jsonl").write_text('{"when": "2024-05-03", "code": 7}\n', encoding="utf-8")
+    (tmp_path / "rows.csv").write_bytes("sep=;\nwhen;code;amount\n2024-05-03;7;\n".encode("utf-16"))
+    (tmp_path / "latin.csv").write_bytes("when\tcode\n2024-05-03\tcaf\xe9\n".encode("latin-1"))
+
+    frames = [read_request(str(tmp_path / f"rows.{suffix}"), types) for suffix in ("parquet", "jsonl", "csv")]
+
+    assert [frame["dataframe_split"]["data"][0][:2] for frame in frames] == [["2024-05-03", "7"]] * 3
+    assert frames[0]["dataframe_split"]["data"][0][2] is None
+    assert read_request(str(tmp_path / "latin.csv"), types)["dataframe_split"]["data"] == [["2024-05-03", "café"]]
 
 
 def test_a_file_becomes_a_split_frame_with_json_types(tmp_path):
@@ -50,7 +218,7 @@ def test_what_is_no_request_is_refused(text, message):
 
 @pytest.mark.parametrize(
     ("body", "message"),
-    [(b"", "no rows"), (b"a,b\n", "no rows"), (b"a,b\n1\n", "row 2 has 1"), (b"a\n\xff\n", "UTF-8")],
+    [(b"", "no header"), (b"a,b\n", "no rows"), (b"a,b\n1\n", "line 2 has 1"), (b"PK\x03\x04", "workbook")],
 )
 def test_broken_files_are_refused(tmp_path, body, message):
     path = tmp_path / "rows.csv"

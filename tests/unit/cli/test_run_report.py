@@ -1,7 +1,7 @@
 import io
 
-from millrace_cli.commands.predict import predictions_table
 from millrace_cli.output import UncroppedConsole, make_table
+from millrace_cli.prediction_output import predictions_table
 from millrace_cli.run_progress import RunProgress, Snapshot
 from millrace_cli.run_report import run_report
 from rich.console import Console
@@ -86,3 +86,16 @@ def test_off_a_terminal_each_change_is_one_line():
         "linear succeeded",
         "succeeded",
     ]
+
+
+def test_the_leaderboard_tells_trials_of_one_candidate_apart():
+    entries = [
+        {"trial_id": f"{number:02}-boosting", "candidate": "boosting", "rank": number, "metrics": {"rmse": 25_870.4}}
+        for number in (3, 9)
+    ]
+
+    text = printed(run_report("homes", {"status": "succeeded"}, [], {**EVALUATION, "leaderboard": entries}))
+
+    assert "03-boosting" in text
+    assert "09-boosting" in text
+    assert "25,870" in text

@@ -11,6 +11,32 @@ from typer.testing import CliRunner
 
 from tests.fakes.fake_api import FakeApi, answer_commands
 
+NO_MODEL: dict = {}
+SPEC_PATH = "/models/churn/spec"
+KNOWN_MODEL = {"/models/churn/schema": [(200, {"columns": [{"name": "churned", "role": "target"}]})]}
+
+
+class FakeTarget:
+    poll_seconds = 0.0
+
+    def __init__(self):
+        self.s3 = FakeS3()
+
+    def client(self, service):
+        return self.s3
+
+    def output(self, name):
+        return "data"
+
+
+def run_train(monkeypatch, answers, *arguments):
+    """Upload without waiting; returns the result, the uploaded objects' metadata and the requests with a body."""
+    api, target = FakeApi(answers), FakeTarget()
+    answer_commands(monkeypatch, api, target)
+    result = CliRunner().invoke(app, ["train", "churn", *map(str, arguments), "--no-wait"])
+    metadata = [metadata for _, metadata in target.s3.objects.values()]
+    return result, metadata, [json.loads(request.content) for request in api.requests if request.content]
+
 
 class FakeS3:
     def __init__(self):
@@ -92,22 +118,82 @@ def test_a_refused_file_ends_with_exit_code_2_and_one_sentence():
     ],
 )
 def test_train_ends_as_its_run_did(monkeypatch, table, status, stage, exit_code):
-    class FakeTarget:
-        def client(self, service):
-            return FakeS3()
-
-        def output(self, name):
-            return "data"
-
     snapshot = Snapshot(
         "churn", "started", run_id="r", run={"status": status, "stage": stage, "reasons": ["because of this"]}
     )
     answer_commands(monkeypatch, FakeApi({}), FakeTarget())
     monkeypatch.setattr(train_command, "watch_uploads", lambda *_: {"churn": snapshot})
 
-    result = CliRunner().invoke(app, ["train", "churn", str(table)])
+    result = CliRunner().invoke(app, ["train", "churn", str(table), "--target", "churned"])
 
     assert result.exit_code == exit_code
     assert "because of this" in result.stdout
     assert ("awaiting approval" in result.stdout) == (stage == "awaiting_approval")
     assert ("millrace approve churn r" in result.stderr) == (stage == "awaiting_approval")
+
+
+def test_a_misspelt_target_is_refused_before_the_upload_with_a_command_that_works(monkeypatch, table):
+    result, uploaded, _ = run_train(monkeypatch, NO_MODEL, table, "--target", "Chruned")
+
+    assert result.exit_code == 2
+    assert uploaded == []
+    assert "did you mean 'churned'?" in result.stderr
+    assert f"fix: millrace train churn {table} --target churned" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("answers", "arguments", "message"),
+    [
+        (NO_MODEL, [], "the column to predict is not known"),
+        (NO_MODEL, ["--target", "churned", "--ignore", "b"], "has no column 'b'"),
+        (NO_MODEL, ["--target", "churned", "--id-column", "customer"], "has no column 'customer'"),
+        (KNOWN_MODEL, ["--target", "a"], "churn predicts 'churned', not 'a'"),
+        ({SPEC_PATH: [(200, {"spec": {"target": "a"}})]}, ["--target", "churned"], "names the target 'a'"),
+        ({SPEC_PATH: [(200, {"spec": {"target": "b"}})]}, [], "has no column 'b'"),
+    ],
+)
+def test_options_that_contradict_the_file_or_the_model_are_refused_before_the_upload(
+    monkeypatch, table, answers, arguments, message
+):
+    result, uploaded, changes = run_train(monkeypatch, answers, table, *arguments)
+
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert (uploaded, changes) == ([], [])
+
+
+def test_columns_to_leave_out_and_the_id_column_are_recorded_in_the_spec(monkeypatch, table):
+    table.write_text("a,b,churned\n1,x,yes\n", encoding="utf-8")
+    answers = {SPEC_PATH: [(200, {"spec": {"seed": 3, "columns": {"x": {"role": "ignored"}}}, "changes": []})]}
+    arguments = ["--target", "churned", "--ignore", "b", "--id-column", "a", "--schema", "replace"]
+
+    result, uploaded, changes = run_train(monkeypatch, answers, table, *arguments)
+
+    assert result.exit_code == 0, result.output
+    assert uploaded == [{"target": "churned", "schema": "replace"}]
+    assert [change["spec"] for change in changes] == [
+        {"seed": 3, "columns": {"x": {"role": "ignored"}, "b": {"role": "ignored"}}, "id_column": "a"}
+    ]
+
+
+def test_a_target_that_metadata_cannot_hold_is_recorded_in_the_spec(monkeypatch, table):
+    table.write_text("a,gekündigt\n1,ja\n", encoding="utf-8")
+    answers = {SPEC_PATH: [(200, {"spec": {}, "changes": []})]}
+
+    result, uploaded, changes = run_train(monkeypatch, answers, table, "--target", "gekündigt", "--task", "binary")
+
+    assert result.exit_code == 0, result.output
+    assert uploaded == [{"task": "binary"}]
+    assert [change["spec"] for change in changes] == [{"target": "gekündigt"}]
+
+
+def test_the_model_s_own_target_needs_no_option(monkeypatch, table):
+    assert run_train(monkeypatch, KNOWN_MODEL, table)[0].exit_code == 0
+    assert run_train(monkeypatch, KNOWN_MODEL, table, "--target", "a", "--schema", "replace")[0].exit_code == 0
+
+
+@pytest.mark.parametrize("delimiter", ["^", "~"])
+def test_a_delimiter_that_only_the_spec_names_is_not_refused(monkeypatch, table, delimiter):
+    table.write_text(f"a{delimiter}churned\n1{delimiter}yes\n", encoding="utf-8")
+
+    assert run_train(monkeypatch, NO_MODEL, table, "--target", "churned")[0].exit_code == 0

@@ -1,0 +1,132 @@
+"""State that a local stack keeps between its runs (`millrace local up --keep`)."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from botocore.exceptions import ClientError
+
+from millrace_cli.local import ministack
+from millrace_cli.local.project import LocalState, read_state, state_path, write_state
+from millrace_cli.target import Target, local_target_without_outputs
+
+#: Error with which MiniStack marks the executions that ran when it ended.
+_INTERRUPTED = "States.ServiceRestart"
+#: Function that ends runs whose executions were stopped from outside.
+_ENDS_RUNS = "RequestTrainingFunction"
+_TRAINING_SUFFIX = "-training"
+_RECENT = timedelta(minutes=5)
+_DEPLOYED_SUFFIX = "_COMPLETE"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptState:
+    """Folder of a local stack's kept state.
+
+    Parameters
+    ----------
+    folder : Path
+        Has MiniStack's state, the objects of S3, and the stack's recorded state.
+    """
+
+    folder: Path
+
+    @classmethod
+    def under(cls, local_dir: Path) -> "KeptState":
+        """Return the kept state of the local stack in ``local_dir``."""
+        return cls(local_dir / "kept")
+
+    @property
+    def exists(self) -> bool:
+        """True when a stack has kept its state here."""
+        return state_path(self.folder).exists()
+
+    def environment(self) -> Mapping[str, str]:
+        """Return the settings with which MiniStack restores and saves its state."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return {
+            "PERSIST_STATE": "1",
+            "STATE_DIR": str(self.folder / "state"),
+            "S3_PERSIST": "1",
+            "S3_DATA_DIR": str(self.folder / "s3"),
+        }
+
+    def read(self) -> LocalState | None:
+        """Return the recorded state of the stack that was kept; None when there is none."""
+        return read_state(self.folder)
+
+    def write(self, state: LocalState) -> None:
+        """Record the state of the running stack."""
+        write_state(self.folder, state)
+
+    def delete(self) -> None:
+        """Delete the kept state."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def resume(state: LocalState, kept: LocalState | None) -> LocalState:
+    """Return the state of a restarted stack with the kept credentials and deployment.
+
+    Where the kept state is older than its record, because the stack was killed, what is missing is made again: an
+    administrator is created, or the stack is deployed again.
+    """
+    if kept is None:
+        return ministack.create_administrator(state)
+    resumed = state.with_changes(
+        access_key_id=kept.access_key_id, secret_access_key=kept.secret_access_key, deployed=kept.deployed
+    )
+    target = local_target_without_outputs(resumed)
+    try:
+        target.client("sts").get_caller_identity()
+        target.client("iam").get_user(UserName=ministack.ADMINISTRATOR)
+    except ClientError:
+        return ministack.create_administrator(state)
+    try:
+        (stack,) = target.client("cloudformation").describe_stacks(StackName=resumed.stack)["Stacks"]
+        is_complete = str(stack["StackStatus"]).endswith(_DEPLOYED_SUFFIX)
+    except ClientError:
+        is_complete = False
+    if not is_complete:
+        return resumed.with_changes(deployed="")
+    report_interrupted_runs(target, datetime.now(UTC))
+    return resumed
+
+
+def report_interrupted_runs(target: Target, now: datetime) -> int:
+    """Report the executions that ran when the stack ended, as Step Functions does on AWS; returns their count.
+
+    MiniStack marks them failed without an event, so that their runs would stay active for good.
+    """
+    states = target.client("stepfunctions")
+    function = target.client("cloudformation").describe_stack_resource(
+        StackName=target.stack, LogicalResourceId=_ENDS_RUNS
+    )["StackResourceDetail"]["PhysicalResourceId"]
+    count = 0
+    for machine in states.list_state_machines()["stateMachines"]:
+        if not machine["name"].endswith(_TRAINING_SUFFIX):
+            continue
+        arn = machine["stateMachineArn"]
+        for listed in states.list_executions(stateMachineArn=arn, statusFilter="FAILED")["executions"]:
+            if now - listed["stopDate"] > _RECENT:
+                continue  # reported at an earlier start
+            execution = states.describe_execution(executionArn=listed["executionArn"])
+            if execution.get("error") != _INTERRUPTED:
+                continue
+            detail = {
+                "executionArn": execution["executionArn"],
+                "stateMachineArn": arn,
+                "name": execution["name"],
+                "status": "FAILED",
+                "input": execution.get("input", "{}"),
+                "error": "the local stack was stopped",
+            }
+            event = {"source": "aws.states", "detail-type": "Step Functions Execution Status Change", "detail": detail}
+            # The event bus accepts events of aws.states from Step Functions only.
+            target.client("lambda").invoke(
+                FunctionName=function, InvocationType="Event", Payload=json.dumps(event).encode()
+            )
+            count += 1
+    return count

@@ -1,0 +1,95 @@
+"""A local stack that keeps its state: after `down` and after kill -9 its models serve, and nothing is lost."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from millrace_cli.api import ApiClient
+from millrace_cli.commands.local import LogReader
+from millrace_cli.local import stack as local_stack
+from millrace_cli.local.kept import KeptState
+from millrace_cli.local.project import Project, require_project
+from millrace_cli.target import local_target
+
+from tests.e2e.conftest import DeployedStack, make_table, read_features
+
+MODEL = "kept"
+
+
+@pytest.fixture
+def project() -> Iterator[Project]:
+    project = Project(require_project().root, local_name="e2e-kept")
+    local_stack.down(project, delete=True)  # what a killed session left
+    yield project
+    local_stack.down(project, delete=True)
+    assert not KeptState.under(project.local_dir).exists
+
+
+@contextmanager
+def running(project: Project) -> Iterator[DeployedStack]:
+    state = local_stack.up(project, None, print, keep=True).state
+    target = local_target(state)
+    with ApiClient.for_target(target) as api:
+        yield DeployedStack(project, state, target, api)
+
+
+def observe(stack: DeployedStack, table: Path) -> dict[str, Any]:
+    """Return what must survive: the predictions, the registry, the ledger, the objects and the logs' lines."""
+    rows, _ = read_features(table)
+    s3, bucket = stack.client("s3"), stack.target.output("DataBucketName")
+    reader = LogReader(stack.client("logs"), stack.client("cloudformation"), stack.target.stack)
+    keys = [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]]
+    return {
+        "predictions": stack.api.post(f"/models/{MODEL}/invocations", {"dataframe_records": rows[:20]})["predictions"],
+        "model": stack.api.get(f"/models/{MODEL}"),
+        "ledger": stack.api.get(f"/models/{MODEL}/ledger"),
+        "versions": stack.api.get(f"/models/{MODEL}/versions"),
+        "datasets": {key for key in keys if not key.startswith("captures/")},
+        "logs": [line.message for line in reader.read("RegisterModel")],
+    }
+
+
+def kill(stack: DeployedStack) -> None:
+    os.kill(stack.state.pid, signal.SIGKILL)
+
+
+def test_models_serve_after_a_stop_and_after_a_kill(project, tmp_path):
+    table = make_table(tmp_path / "table.csv")
+    with running(project) as stack:
+        stack.search_little(MODEL)
+        assert stack.wait_for(stack.upload(MODEL, table)).status == "succeeded"
+        before = observe(stack, table)
+        assert before["logs"]
+    local_stack.down(project)
+
+    with running(project) as stack:
+        assert observe(stack, table) == before
+        time.sleep(6)  # saved every two seconds
+        kill(stack)
+    assert local_stack.live_state(project) is None
+
+    with running(project) as stack:
+        assert observe(stack, table) == before
+
+
+def test_a_run_that_a_kill_interrupts_does_not_block_the_next_upload(project, tmp_path):
+    with running(project) as stack:
+        stack.search_little(MODEL)
+        upload = stack.upload(MODEL, make_table(tmp_path / "first.csv"))
+        deadline = time.monotonic() + 120
+        while not stack.api.get(f"/models/{MODEL}")["active_run_id"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        time.sleep(3)  # saved every two seconds
+        kill(stack)
+
+    with running(project) as stack:
+        interrupted = stack.wait_for(upload)
+        assert interrupted.status == "failed"
+        assert "the local stack was stopped" in interrupted.run["reasons"][0]
+        assert stack.wait_for(stack.upload(MODEL, make_table(tmp_path / "second.csv", seed=2))).status == "succeeded"
