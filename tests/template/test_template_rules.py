@@ -37,6 +37,10 @@ ACTIONS_WITHOUT_RESOURCE = {
     "cloudwatch:GetMetricData": "CloudWatch knows no resources for reading metrics",
     "states:SendTaskSuccess": "the task token stands for the one execution that waits with it",
 }
+#: Condition keys of type "ArrayOf..." (Service Authorization Reference).
+MULTIVALUED_KEYS = frozenset(
+    {"aws:TagKeys", "dynamodb:Attributes", "dynamodb:LeadingKeys", "events:source", "kms:EncryptionContextKeys"}
+)
 ASYNCHRONOUS_EVENTS = frozenset(
     {"EventBridgeRule", "CloudWatchEvent", "Schedule", "ScheduleV2", "S3", "SNS", "CloudWatchLogs"}
 )
@@ -117,6 +121,17 @@ class TestPermissions:
             for logical_id, body in resources(kind).items():
                 for statement in body["Properties"]["PolicyDocument"]["Statement"]:
                     assert isinstance(statement["Resource"], str | dict), f"{logical_id}.{statement['Sid']}"
+
+    def test_set_operators_are_where_keys_have_several_values_and_nowhere_else(self):
+        # Without one, a key of several values never matches; with one, a key that is absent always does.
+        checked = 0
+        for logical_id, statement in statements("Allow"):
+            for operator, keys in statement.get("Condition", {}).items():
+                for key in keys:
+                    has_set_operator = operator.startswith(("ForAllValues:", "ForAnyValue:"))
+                    assert has_set_operator == (key in MULTIVALUED_KEYS), f"{logical_id}: {operator} {key}"
+                    checked += has_set_operator
+        assert checked
 
     def test_no_account_is_written_down(self):
         assert re.findall(r"\b\d{12}\b", TEMPLATE.read_text(encoding="utf-8")) == []
