@@ -11,6 +11,8 @@ MAKEFLAGS += --no-print-directory -j3
 PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv
+# The Lambda runtime's, which compiles the layers.
+RUNTIME_VERSION := 3.13
 TOOLS := .millrace/tools
 STAMPS := .millrace/stamps
 PYTEST_OPTIONS ?= -n 2 --dist loadfile -q
@@ -37,7 +39,10 @@ lint: environment
 layers: environment  ## Build the Lambda layers for the Lambda runtime
 	@$(MAKE) -C layers all UV=$(abspath $(UV))
 
-deploy: environment $(STAMPS)/sam  ## Build and deploy to AWS (SAM_OPTIONS="--config-env ... --profile ...")
+deploy: environment $(STAMPS)/sam  ## Build and deploy to AWS (SAM_OPTIONS="--stack-name ... --profile ... --region ...")
+	@$(BIN)/python -B -c 'from layers.targets import find_compiler; raise SystemExit(find_compiler() is None)' \
+	  || $(UV) python install --quiet $(RUNTIME_VERSION) \
+	  || echo "Python $(RUNTIME_VERSION) could not be installed: layers without bytecode start about three times as slowly"
 	$(TOOLS)/sam/bin/sam build
 	$(TOOLS)/sam/bin/sam deploy $(SAM_OPTIONS)
 

@@ -5,11 +5,18 @@ the layer is for the Lambda runtime; with ``LAYER_PYTHON`` (a path) it is for th
 files: a layer that has not changed is not uploaded again.
 """
 
+import sys
+
+# Syntax of Python 3.6, so that an older interpreter reaches this message. The Makefiles run any `python3` on the path.
+if sys.version_info < (3, 9):  # noqa: UP036 - `sam build` runs it, on machines without the project's environment
+    sys.exit(
+        "building the layers needs Python 3.9 or newer as `python3`; install it, or run `make deploy PYTHON=python3.11`"
+    )
+
 import argparse
 import hashlib
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -133,7 +140,7 @@ def build_shared(output: Path, target: Target) -> None:
     fix_times(output)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: "list[str] | None" = None) -> int:  # a string, because Python 3.9 evaluates annotations
     """Run the command line; returns its exit code."""
     parser = argparse.ArgumentParser(prog="build_layer", description=__doc__.partition("\n")[0])
     parser.add_argument("layer", choices=[*LAYERS, "shared"])

@@ -4,6 +4,9 @@ MiniStack unpacks every layer anew for every worker: half a gigabyte each, and a
 After ``sam build``, ``python3 -m layers.local_layers BUILD_DIR KEEP_DIR`` moves what was built to ``KEEP_DIR``, and
 makes of each layer a zip with a single path file, which puts the kept folder on the worker's import path. Workers
 start at once, and share one copy. Deployments to AWS do without: there, a layer is the bytes.
+
+The template of the build also gets the one permission that only MiniStack needs: it authorises requests for a
+schedule as if every schedule were in the default group.
 """
 
 import argparse
@@ -17,6 +20,7 @@ from layers.lockfile import LayerBuildError
 
 # As `sam build` writes it: the layer's own folder beside the template.
 _CONTENT_URI = re.compile(r"^(?P<key> +ContentUri: )(?P<folder>\w+)$", re.MULTILINE)
+_SCHEDULE_IN_GROUP = re.compile(r":schedule/\$\{\w+\}/\*")
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 #: Where Lambda, and MiniStack after it, reads path files; the version in it is not looked at.
 _PATH_FILE = "python/lib/python3/site-packages/millrace_layer.pth"
@@ -59,8 +63,8 @@ def keep_layers(build_dir: Path, keep_dir: Path) -> list[Path]:
         pointers.append(archive)
         return f"{match['key']}{archive.name}"
 
-    text = template.read_text(encoding="utf-8")
-    template.write_text(_CONTENT_URI.sub(point_at_kept, text), encoding="utf-8")
+    text = _CONTENT_URI.sub(point_at_kept, template.read_text(encoding="utf-8"))
+    template.write_text(_SCHEDULE_IN_GROUP.sub(":schedule/default/*", text), encoding="utf-8")
     return pointers
 
 

@@ -4,6 +4,8 @@
 names only, so a version or a hash is written down in a single place.
 """
 
+from __future__ import annotations  # for Python 3.9
+
 import re
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """The interpreters that layers are built for, and the tools that install and compile for them."""
 
+from __future__ import annotations  # for Python 3.9
+
 import json
 import os
 import shutil
@@ -18,7 +20,7 @@ _GLIBC_MINOR = 28
 _PROBE = "import json, sys; print(json.dumps([sys.version_info[:2], sys.implementation.cache_tag, sys.platform]))"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: Python 3.9 does not know them
 class Target:
     """An interpreter to build for.
 
@@ -51,7 +53,13 @@ def choose_target(layer_python: str) -> Target:
         When the path is not a working interpreter.
     """
     if not layer_python:
-        return Target(f"lambda-{RUNTIME_VERSION}-x86_64", python=None, compiler=_runtime_compiler())
+        compiler = find_compiler()
+        if compiler is None:
+            sys.stderr.write(
+                f"no Python {RUNTIME_VERSION} here: the layer carries no bytecode, so cold starts take about three "
+                f"times as long; install Python {RUNTIME_VERSION}, or run `make deploy`, which does it with uv\n"
+            )
+        return Target(f"lambda-{RUNTIME_VERSION}-x86_64", python=None, compiler=compiler)
     python = Path(layer_python)
     probed = _probe(python)
     if probed is None:
@@ -70,20 +78,19 @@ def _probe(python: Path) -> tuple[str, str, str] | None:
     return f"{version[0]}.{version[1]}", str(tag), str(platform)
 
 
-def _runtime_compiler() -> Path | None:
+def find_compiler() -> Path | None:
     """Find an interpreter of the Lambda runtime's version, because bytecode is made by its own version only."""
     found = shutil.which(f"python{RUNTIME_VERSION}")
     candidates = [Path(sys.executable), *([Path(found)] if found else [])]
+    if uv := _find_uv():
+        found = _run([str(uv), "python", "find", "--no-project", RUNTIME_VERSION], check=False).stdout.strip()
+        candidates += [Path(found)] if found else []
     for home in (Path.home() / ".pyenv" / "versions", Path.home() / ".local" / "share" / "uv" / "python"):
         candidates += sorted(home.glob(f"*{RUNTIME_VERSION}.*/bin/python{RUNTIME_VERSION}"))
     for candidate in candidates:
         probed = _probe(candidate)
         if probed is not None and probed[0] == RUNTIME_VERSION:
             return candidate
-    sys.stderr.write(
-        f"no Python {RUNTIME_VERSION} here: the layer carries no bytecode, so cold starts take about three times "
-        f"as long\n"
-    )
     return None
 
 
@@ -96,6 +103,11 @@ def install(requirements: Path, folder: Path, target: Target) -> None:
         When the installer fails; the message ends with what it said.
     """
     uv = _find_uv()
+    if uv is None and _run([sys.executable, "-m", "pip", "--version"], check=False).returncode != 0:
+        raise LayerBuildError(
+            f"{sys.executable} has no pip, and there is no uv; install one, such as with "
+            f"`{sys.executable} -m ensurepip` or the system's package python3-pip, or run `make deploy`"
+        )
     command = [*(_uv_command(uv, target) if uv else _pip_command(target))]
     command += ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--target", str(folder)]
     command += ["--requirement", str(requirements)]
@@ -125,6 +137,8 @@ def _pip_command(target: Target) -> list[str]:
     if target.python is not None:
         return [*command, "--python", str(target.python), "install", "--quiet", "--no-compile"]
     command += ["install", "--quiet", "--no-compile", "--implementation", "cp", "--python-version", RUNTIME_VERSION]
+    # pip compares some packages' Requires-Python with its own interpreter; the lock is for the runtime's.
+    command += ["--ignore-requires-python"]
     # pip takes a platform by its word and does not add the older ones, as uv does.
     for minor in range(_GLIBC_MINOR, 4, -1):
         command += ["--platform", f"manylinux_2_{minor}_x86_64"]

@@ -150,6 +150,25 @@ class TestObjectStore:
         store.copy("key", "copy-of-old", old)
         assert (store.get("copy of new+.bin"), store.get("copy-of-old")) == (b"new", b"old")
 
+    def test_a_copy_leaves_the_tags_behind(self):
+        # Reading and writing tags are permissions of their own, which no function has.
+        with mock_aws():
+            s3 = boto3.client("s3")
+            s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+            s3.put_object(Bucket=BUCKET, Key="key", Body=b"rows", Tagging="team=sales", Metadata={"target": "label"})
+            clients.object_store(BUCKET).copy("key", "copy")
+            assert s3.get_object_tagging(Bucket=BUCKET, Key="copy")["TagSet"] == []
+            assert s3.head_object(Bucket=BUCKET, Key="copy")["Metadata"] == {"target": "label"}
+
+    @pytest.mark.parametrize(("operation", "code"), [("get_object", "AccessDenied"), ("head_object", "403")])
+    def test_a_refused_read_names_the_parameter_for_encrypted_uploads(self, isolated_from_aws, operation, code):
+        client = boto3.client("s3")
+        read = {"get_object": S3ObjectStore.get, "head_object": S3ObjectStore.head}[operation]
+        with Stubber(client) as stubber:
+            stubber.add_client_error(operation, code, http_status_code=403)
+            with pytest.raises(ConfigurationError, match=r"'incoming/a\.csv'.*UploadKeyArn"):
+                read(S3ObjectStore(client, BUCKET), "incoming/a.csv")
+
     @pytest.mark.parametrize("act", [lambda s: s.get("no"), lambda s: s.head("no"), lambda s: s.copy("no", "to")])
     def test_what_is_not_there_is_not_found(self, store, act):
         with pytest.raises(ArtifactNotFoundError, match="no"):

@@ -3,9 +3,11 @@
 The tests marked ``layers`` build the real ones, out of the cache when nothing has changed.
 """
 
+import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -17,7 +19,7 @@ import pytest
 from layers import lockfile, slimming
 from layers.build_layer import build_cached, build_folder, build_shared, iter_files
 from layers.lockfile import LAYERS, LayerBuildError
-from layers.targets import RUNTIME_VERSION, choose_target
+from layers.targets import RUNTIME_VERSION, Target, choose_target, install
 from tests.template.handler_imports import imported_modules, third_party_packages
 from tests.template.template_file import ROOT, functions, layer_names, load_template, resources
 
@@ -307,3 +309,80 @@ class TestLocalLayers:
         done = import_handler(bare, local_layers, runtime_packages)
         assert done.returncode != 0
         assert "No module named 'onnxruntime'" in done.stderr
+
+
+def interpreters(*versions):
+    """Return the interpreters of these versions that this machine has, under pyenv or on the path."""
+    found = {version: shutil.which(f"python{version}") for version in versions}
+    for version in versions:
+        for path in sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/python{version}")):
+            found[version] = str(path)
+    return [
+        pytest.param(path, id=version, marks=[] if path else pytest.mark.skip("absent"))
+        for version, path in found.items()
+    ]
+
+
+class TestBuilderPythons:
+    """`sam build` runs the builder with any `python3` of the machine."""
+
+    def build(self, python, arguments=(), **environment):
+        return subprocess.run(  # noqa: S603 - an interpreter of this machine and our own module
+            [python, "-B", "-m", "layers.build_layer", *arguments],
+            cwd=ROOT,
+            env={"PATH": os.defpath, "HOME": str(Path.home()), **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    def test_the_syntax_is_that_of_the_oldest_python(self):
+        for path in sorted((ROOT / "layers").glob("*.py")):
+            ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))
+
+    @pytest.mark.parametrize("python", interpreters("3.6", "3.7", "3.8"))
+    def test_an_older_python_is_refused_in_one_line(self, python):
+        done = self.build(python)
+        assert done.returncode != 0
+        (line,) = done.stderr.splitlines()
+        assert "Python 3.9 or newer" in line
+        assert "make deploy" in line
+
+    @pytest.mark.parametrize("python", interpreters("3.9", "3.10", "3.11", "3.12", "3.13"))
+    def test_a_newer_python_builds(self, python, tmp_path):
+        done = self.build(python, ["shared", "--output", str(tmp_path)])
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "millrace" / "__init__.py").is_file()
+        done = self.build(python, ["base", "--output", str(tmp_path)], LAYER_PYTHON=str(tmp_path))
+        assert done.stderr == f"layer base: LAYER_PYTHON={tmp_path} is not a working Python interpreter\n"
+
+    @pytest.mark.layers
+    @pytest.mark.parametrize("python", interpreters("3.9", "3.13"))
+    def test_its_own_pip_installs_for_the_runtime(self, python, tmp_path):
+        (tmp_path / "lock.txt").write_text(lockfile.layer_lock("report"), encoding="utf-8")
+        program = (
+            "import pathlib, sys; from layers import targets; targets._find_uv = lambda: None; "
+            "targets.install(*map(pathlib.Path, sys.argv[1:]), targets.Target('lambda', None, None))"
+        )
+        arguments = ["-c", program, tmp_path / "lock.txt", tmp_path / "python"]
+        subprocess.run([python, "-B", *arguments], cwd=ROOT, check=True, timeout=120)  # noqa: S603 - our own code
+        assert (tmp_path / "python" / "pygal" / "__init__.py").is_file()
+
+    def test_a_python_without_pip_is_told_what_to_install(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("layers.targets._find_uv", lambda: None)
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)  # noqa: S603 - ours
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "bare" / "bin" / "python"))
+        with pytest.raises(LayerBuildError, match=r"has no pip.*ensurepip.*make deploy"):
+            install(tmp_path / "requirements.txt", tmp_path, Target("lambda", None, None))
+
+    def test_without_the_runtimes_python_the_build_says_what_it_costs(self, monkeypatch, capsys):
+        monkeypatch.setattr("layers.targets.find_compiler", lambda: None)
+        assert choose_target("").bytecode_tag == "source"
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"install Python {RUNTIME_VERSION}" in line
+
+    def test_make_deploy_brings_the_python_that_compiles(self):
+        makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+        assert f"RUNTIME_VERSION := {RUNTIME_VERSION}\n" in makefile
+        assert "python install --quiet $(RUNTIME_VERSION)" in makefile.partition("\ndeploy:")[2].partition("\n\n")[0]

@@ -7,8 +7,10 @@ import pytest
 from millrace.spec.lifecycle import MAX_APPROVAL_HOURS
 
 from tests.template import asl
-from tests.template.template_file import ROOT, resources
+from tests.template.template_file import ROOT, functions, load_template, resources, walk
 
+#: Room for a cold start and for delivery: Step Functions' clock starts before the function's.
+STARTING_SECONDS = 60
 DEFINITIONS = sorted((ROOT / "statemachines").glob("*.asl.json"))
 PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
 
@@ -43,10 +45,29 @@ class TestDefinition:
         used = set(PLACEHOLDER.findall(path.read_text(encoding="utf-8")))
         assert used == set(state_machine(path)["DefinitionSubstitutions"])
 
+    def test_states_wait_longer_than_their_functions_run(self, path):
+        default = load_template()["Globals"]["Function"]["Timeout"]
+        tasks = [
+            part
+            for part in walk(json.loads(path.read_text(encoding="utf-8")))
+            if isinstance(part, dict) and "lambda:invoke" in str(part.get("Resource", ""))
+        ]
+        assert tasks
+        for task in tasks:
+            if task["Resource"].endswith(".waitForTaskToken"):
+                continue
+            (arn,) = PLACEHOLDER.findall(task["Parameters"]["FunctionName"])
+            runs = functions()[arn.removesuffix("Arn")].get("Timeout", default)
+            assert task["TimeoutSeconds"] >= runs + STARTING_SECONDS, task.get("Comment", arn)
+
     def test_substitutions_of_functions_are_named_after_their_resource(self, path):
         for name, value in state_machine(path)["DefinitionSubstitutions"].items():
             if name.endswith("FunctionArn"):
                 assert value == {"Fn::GetAtt": [name.removesuffix("Arn"), "Arn"]}
+
+
+def test_the_function_that_starts_the_runs_of_all_models_has_all_the_time_there_is():
+    assert functions()["RequestTrainingFunction"]["Timeout"] == 900
 
 
 def test_a_person_has_as_long_as_a_spec_may_say():

@@ -1,11 +1,14 @@
 """Rules that the template keeps: least privilege, nothing lost, nothing public, everything watched."""
 
+import re
+
 import pytest
 from millrace.emf import NAMESPACE
 from millrace.serving.routes import ROUTES
 
 from tests.template.template_file import (
     ROOT,
+    TEMPLATE,
     as_list,
     function_folder,
     functions,
@@ -34,6 +37,10 @@ ACTIONS_WITHOUT_RESOURCE = {
     "cloudwatch:GetMetricData": "CloudWatch knows no resources for reading metrics",
     "states:SendTaskSuccess": "the task token stands for the one execution that waits with it",
 }
+#: Condition keys of type "ArrayOf..." (Service Authorization Reference).
+MULTIVALUED_KEYS = frozenset(
+    {"aws:TagKeys", "dynamodb:Attributes", "dynamodb:LeadingKeys", "events:source", "kms:EncryptionContextKeys"}
+)
 ASYNCHRONOUS_EVENTS = frozenset(
     {"EventBridgeRule", "CloudWatchEvent", "Schedule", "ScheduleV2", "S3", "SNS", "CloudWatchLogs"}
 )
@@ -107,9 +114,44 @@ class TestPermissions:
                 assert set(statement["Principal"]) == {"Service"}, logical_id
                 assert "aws:SourceAccount" in str(statement["Condition"]), logical_id
 
+    def test_a_statement_of_a_resource_policy_names_one_resource(self):
+        # SQS refuses a policy that has a statement with several queues.
+        for kind in ("AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy"):
+            assert resources(kind)
+            for logical_id, body in resources(kind).items():
+                for statement in body["Properties"]["PolicyDocument"]["Statement"]:
+                    assert isinstance(statement["Resource"], str | dict), f"{logical_id}.{statement['Sid']}"
+
+    def test_set_operators_are_where_keys_have_several_values_and_nowhere_else(self):
+        # Without one, a key of several values never matches; with one, a key that is absent always does.
+        checked = 0
+        for logical_id, statement in statements("Allow"):
+            for operator, keys in statement.get("Condition", {}).items():
+                for key in keys:
+                    has_set_operator = operator.startswith(("ForAllValues:", "ForAnyValue:"))
+                    assert has_set_operator == (key in MULTIVALUED_KEYS), f"{logical_id}: {operator} {key}"
+                    checked += has_set_operator
+        assert checked
+
+    def test_no_account_is_written_down(self):
+        assert re.findall(r"\b\d{12}\b", TEMPLATE.read_text(encoding="utf-8")) == []
+
     def test_principals_are_open_only_in_refusals(self):
         for logical_id, statement in statements("Allow"):
             assert statement.get("Principal") not in ("*", {"AWS": "*"}), logical_id
+
+
+def test_a_failed_creation_leaves_nothing_but_what_protects_itself():
+    retained = {
+        logical_id: body
+        for logical_id, body in load_template()["Resources"].items()
+        if "Retain" in str(body.get("DeletionPolicy"))
+    }
+    assert retained
+    for logical_id, body in retained.items():
+        # The rollback would try to delete a protected table, and stop there.
+        protected = "DeletionProtectionEnabled" in body["Properties"]
+        assert body["DeletionPolicy"] == ("Retain" if protected else "RetainExceptOnCreate"), logical_id
 
 
 def refused_without_tls(policy_kind, field):
@@ -132,7 +174,7 @@ class TestBuckets:
         assert set(resources("AWS::S3::Bucket")) == {"DataBucket", "ModelsBucket"}
 
     def test_outlives_the_stack(self, bucket):
-        assert bucket["DeletionPolicy"] == bucket["UpdateReplacePolicy"] == "Retain"
+        assert bucket["UpdateReplacePolicy"] == "Retain"
 
     def test_keeps_old_versions(self, bucket):
         assert bucket["Properties"]["VersioningConfiguration"] == {"Status": "Enabled"}

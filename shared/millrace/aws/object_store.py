@@ -21,6 +21,8 @@ _GONE = frozenset({"404", "405", "InvalidArgument", "MethodNotAllowed", "NoSuchK
 
 #: A conditional write that somebody else's was faster than, before it or at the same moment.
 _OVERTAKEN = frozenset({"412", "409", "PreconditionFailed", "ConditionalRequestConflict"})
+_DENIED = frozenset({"403", "AccessDenied"})
+_READS = frozenset({"CopyObject", "GetObject", "HeadObject"})
 #: Objects that one call deletes.
 _MAX_DELETED = 1_000
 
@@ -143,7 +145,10 @@ class S3ObjectStore:
         if version_id is not None:
             source["VersionId"] = version_id
         with self._errors(source_key):
-            self._client.copy_object(Bucket=self.bucket_name, Key=target_key, CopySource=source)
+            # Without the source's tags, which no function may read or write.
+            self._client.copy_object(
+                Bucket=self.bucket_name, Key=target_key, CopySource=source, TaggingDirective="REPLACE"
+            )
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects, a thousand a call; see :meth:`millrace.ports.ObjectStore.delete`."""
@@ -165,4 +170,10 @@ class S3ObjectStore:
             except ClientError as error:
                 if error_code(error) in _GONE:
                     raise ArtifactNotFoundError(f"there is no object {key!r} in {self.bucket_name!r}") from error
+                if error_code(error) in _DENIED and error.operation_name in _READS:
+                    raise ConfigurationError(
+                        f"S3 refused {error.operation_name} of {key!r} in {self.bucket_name!r} "
+                        f"({error_code(error)}); an upload that is encrypted with a KMS key needs the stack's "
+                        f"parameter UploadKeyArn"
+                    ) from error
                 raise

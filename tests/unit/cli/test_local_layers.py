@@ -47,6 +47,16 @@ def test_another_folder_is_another_layer(build_dir, tmp_path):
     assert pointer.read_bytes() != first
 
 
+def test_schedules_are_permitted_in_the_group_that_the_local_stack_authorises(build_dir, tmp_path):
+    template = build_dir / "template.yaml"
+    with template.open("a", encoding="utf-8") as file:
+        file.write("  - Fn::Sub: arn:aws:scheduler:r:a:schedule/${RetrainingSchedules}/*\n")
+
+    keep_layers(build_dir, tmp_path / "kept")
+
+    assert "arn:aws:scheduler:r:a:schedule/default/*\n" in template.read_text(encoding="utf-8")
+
+
 def test_a_folder_without_a_build_is_refused(tmp_path):
     with pytest.raises(LayerBuildError, match="sam build"):
         keep_layers(tmp_path, tmp_path / "kept")
