@@ -127,7 +127,9 @@ class CaptureWriter:
         columns: list[Sequence[Any]] = []
         for name, column_type in self._features:
             typed: Any = prediction.rows.values[name]
-            values = _take(typed.tolist() if hasattr(typed, "tolist") else typed, places)
+            values = typed.tolist() if hasattr(typed, "tolist") else typed
+            if places is not None:
+                values = [values[place] for place in places]
             if column_type == "datetime":
                 values = [None if value is None else f"{value.isoformat()}Z" for value in values]
             elif column_type not in ("category", "text") and prediction.rows.n_missing:

@@ -44,8 +44,10 @@ def refuse(message: str, errors: Iterable[tuple[str, str]]) -> None:
 
 def refuse_unknown_keys(document: Mapping[str, Any], known: AbstractSet[str]) -> None:
     """Refuse an object that holds other keys than ``known``."""
-    unknown = sorted(document.keys() - known)
-    refuse("the request holds unknown keys", ((key[:_SHOWN], "is not a part of a request") for key in unknown))
+    unknown = document.keys() - known
+    if unknown:
+        errors = ((key[:_SHOWN], "is not a part of a request") for key in sorted(unknown))
+        refuse("the request holds unknown keys", errors)
 
 
 def read_parameters(document: Mapping[str, Any], field: str) -> Mapping[str, Any]:
@@ -80,18 +82,18 @@ def _constant(literal: str) -> float | None:
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    repeated = _repeated([name for name, _ in pairs])
-    message = "is repeated in the same object"
-    refuse("an object of the request repeats a key", ((name[:_SHOWN], message) for name in repeated))
-    return dict(pairs)
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        repeated = _repeated([name for name, _ in pairs])
+        errors = ((name[:_SHOWN], "is repeated in the same object") for name in repeated)
+        refuse("an object of the request repeats a key", errors)
+    return members
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_constant)
 
 
 def _repeated(names: Sequence[str]) -> list[str]:
-    if len(set(names)) == len(names):
-        return []
     return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
@@ -117,10 +119,11 @@ def read_split(field: str, split: Any, max_rows: int) -> RequestTable:
     """Read ``{"columns": names, "data": rows}``; an ``index`` is ignored."""
     if not isinstance(split, dict):
         raise field_error(field, f"expects an object with 'columns' and 'data', got {json_type(split)}")
-    missing = ((f"{field}.{key}", "is missing") for key in ("columns", "data") if key not in split)
-    unknown = sorted(split.keys() - {"columns", "data", "index"})
-    others = ((f"{field}.{key[:_SHOWN]}", "is not a part of a split") for key in unknown)
-    refuse(f"{field!r} is not a split data frame", chain(missing, others))
+    required, known = {"columns", "data"}, {"columns", "data", "index"}
+    if not required <= split.keys() <= known:
+        missing = ((f"{field}.{key}", "is missing") for key in sorted(required - split.keys()))
+        unknown = ((f"{field}.{key[:_SHOWN]}", "is not a part of a split") for key in sorted(split.keys() - known))
+        refuse(f"{field!r} is not a split data frame", chain(missing, unknown))
     columns = split["columns"]
     if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
         raise field_error(f"{field}.columns", "expects a list of names")
@@ -182,7 +185,8 @@ def read_array(field: str, rows: Any, names: Sequence[str], max_rows: int) -> Re
 
 def check_distinct(field: str, names: Sequence[str]) -> None:
     """Refuse a repeated name."""
-    refuse("a column is named twice", ((field, f"repeats {name[:_SHOWN]!r}") for name in _repeated(names)))
+    if len(set(names)) < len(names):
+        refuse("a column is named twice", ((field, f"repeats {name[:_SHOWN]!r}") for name in _repeated(names)))
 
 
 def _check_rows(field: str, rows: Any, max_rows: int) -> None:
