@@ -28,7 +28,11 @@ class _StoredLine(msgspec.Struct, frozen=True):
 
     def to_line(self) -> str:
         """Return the record as a line, without its end."""
-        return _encode({"format": FORMAT, **msgspec.to_builtins(self, builtin_types=(datetime,))})
+        return _encode({"format": FORMAT, **self._plain()})
+
+    def _plain(self) -> dict[str, Any]:
+        plain = msgspec.to_builtins(self, builtin_types=(datetime,))
+        return {name: format_timestamp(each) if isinstance(each, datetime) else each for name, each in plain.items()}
 
     @classmethod
     def from_line(cls, line: str | bytes) -> Self:
@@ -97,8 +101,7 @@ class CapturedRow(_StoredLine, frozen=True):
 
     def to_line(self) -> str:
         """Return the row as a line, without its end."""
-        plain = msgspec.to_builtins(self, builtin_types=(datetime,))
-        return _encode({"format": FORMAT, **plain, "missing": self.missing})
+        return _encode({"format": FORMAT, **self._plain(), "missing": self.missing})
 
 
 class FeedbackRecord(_StoredLine, frozen=True):
@@ -133,7 +136,7 @@ def format_timestamp(timestamp: datetime) -> str:
     return timestamp.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=format_timestamp).encode
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 def find_line(message: str) -> Mapping[str, Any] | None:
