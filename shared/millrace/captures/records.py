@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
 import msgspec
+import orjson
 
 from millrace.errors import InvalidNameError
+from millrace.json_text import write_json
 from millrace.names import validate_model_name
 from millrace.serving.capture import FORMAT as CAPTURE_FORMAT
 from millrace.serving.capture import MARK
@@ -28,11 +30,11 @@ class _StoredLine(msgspec.Struct, frozen=True):
 
     def to_line(self) -> str:
         """Return the record as a line, without its end."""
-        return _encode({"format": FORMAT, **self._plain()})
+        return write_json({"format": FORMAT, **self._plain()})
 
     def _plain(self) -> dict[str, Any]:
-        plain = msgspec.to_builtins(self, builtin_types=(datetime,))
-        return {name: format_timestamp(each) if isinstance(each, datetime) else each for name, each in plain.items()}
+        fields = zip(self.__struct_encode_fields__, msgspec.structs.astuple(self), strict=True)
+        return {name: format_timestamp(each) if isinstance(each, datetime) else each for name, each in fields}
 
     @classmethod
     def from_line(cls, line: str | bytes) -> Self:
@@ -43,8 +45,7 @@ class _StoredLine(msgspec.Struct, frozen=True):
         ValueError
             When the line holds no such record, or one of a later format than :data:`FORMAT`.
         """
-        # The standard library reads the lone surrogates that an id of a row may hold.
-        document = json.loads(line)
+        document = _parse(line)
         if not isinstance(document, dict):
             raise ValueError("a line holds one object")  # noqa: TRY004 - callers catch one kind of error
         if document.get("format") != FORMAT:
@@ -101,7 +102,7 @@ class CapturedRow(_StoredLine, frozen=True):
 
     def to_line(self) -> str:
         """Return the row as a line, without its end."""
-        return _encode({"format": FORMAT, **self._plain(), "missing": self.missing})
+        return write_json({"format": FORMAT, **self._plain(), "missing": self.missing})
 
 
 class FeedbackRecord(_StoredLine, frozen=True):
@@ -134,9 +135,6 @@ class FeedbackRecord(_StoredLine, frozen=True):
 def format_timestamp(timestamp: datetime) -> str:
     """Return a timestamp as ISO 8601 in UTC, to the microsecond."""
     return timestamp.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 def find_line(message: str) -> Mapping[str, Any] | None:
@@ -251,8 +249,16 @@ def _predictions(line: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _parse(text: str) -> Any:
+def _parse(text: str | bytes) -> Any:
     try:
-        return json.loads(text)
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        pass  # the standard library reads the lone surrogates that an id of a row may hold
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
     except RecursionError as error:
-        raise ValueError("a captured line is nested too deeply") from error
+        raise ValueError("a line is nested too deeply") from error
+
+
+def _refuse_constant(literal: str) -> float:
+    raise ValueError(f"{literal} is not JSON")
