@@ -140,17 +140,12 @@ def resolve_target(profile: str | None, stack: str | None, region: str | None, l
 
 def local_target(state: LocalState) -> Target:
     """Return the local stack as a target."""
-    return _with_outputs(local_target_without_outputs(state))
-
-
-def local_target_without_outputs(state: LocalState) -> Target:
-    """Return the local stack as a target for AWS clients, whether or not it is deployed."""
     session = boto3.Session(
         aws_access_key_id=state.access_key_id,
         aws_secret_access_key=state.secret_access_key,
         region_name=state.region,
     )
-    return Target(session, state.stack, endpoint=state.endpoint, authority=state.authority)
+    return _with_outputs(Target(session, state.stack, endpoint=state.endpoint, authority=state.authority))
 
 
 def aws_target(profile: str | None, stack: str, region: str | None) -> Target:

@@ -2,16 +2,18 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import boto3
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from millrace_cli.local import ministack
 from millrace_cli.local.project import LocalState, read_state, state_path, write_state
-from millrace_cli.target import Target, local_target_without_outputs
 
 #: Error with which MiniStack marks the executions that ran when it ended.
 _INTERRUPTED = "States.ServiceRestart"
@@ -78,32 +80,38 @@ def resume(state: LocalState, kept: LocalState | None) -> LocalState:
     resumed = state.with_changes(
         access_key_id=kept.access_key_id, secret_access_key=kept.secret_access_key, deployed=kept.deployed
     )
-    target = local_target_without_outputs(resumed)
+    session: Any = boto3.Session(resumed.access_key_id, resumed.secret_access_key, region_name=resumed.region)
+
+    def client(service: str) -> Any:
+        return session.client(
+            service, endpoint_url=resumed.endpoint, verify=resumed.authority, config=Config(proxies={})
+        )
+
     try:
-        target.client("sts").get_caller_identity()
-        target.client("iam").get_user(UserName=ministack.ADMINISTRATOR)
+        client("sts").get_caller_identity()
+        client("iam").get_user(UserName=ministack.ADMINISTRATOR)
     except ClientError:
         return ministack.create_administrator(state)
     try:
-        (stack,) = target.client("cloudformation").describe_stacks(StackName=resumed.stack)["Stacks"]
+        (stack,) = client("cloudformation").describe_stacks(StackName=resumed.stack)["Stacks"]
         is_complete = str(stack["StackStatus"]).endswith(_DEPLOYED_SUFFIX)
     except ClientError:
         is_complete = False
     if not is_complete:
         return resumed.with_changes(deployed="")
-    report_interrupted_runs(target, datetime.now(UTC))
+    report_interrupted_runs(client, resumed.stack, datetime.now(UTC))
     return resumed
 
 
-def report_interrupted_runs(target: Target, now: datetime) -> int:
+def report_interrupted_runs(client: Callable[[str], Any], stack: str, now: datetime) -> int:
     """Report the executions that ran when the stack ended, as Step Functions does on AWS; returns their count.
 
     MiniStack marks them failed without an event, so that their runs would stay active for good.
     """
-    states = target.client("stepfunctions")
-    function = target.client("cloudformation").describe_stack_resource(
-        StackName=target.stack, LogicalResourceId=_ENDS_RUNS
-    )["StackResourceDetail"]["PhysicalResourceId"]
+    states = client("stepfunctions")
+    function = client("cloudformation").describe_stack_resource(StackName=stack, LogicalResourceId=_ENDS_RUNS)[
+        "StackResourceDetail"
+    ]["PhysicalResourceId"]
     count = 0
     for machine in states.list_state_machines()["stateMachines"]:
         if not machine["name"].endswith(_TRAINING_SUFFIX):
@@ -125,8 +133,6 @@ def report_interrupted_runs(target: Target, now: datetime) -> int:
             }
             event = {"source": "aws.states", "detail-type": "Step Functions Execution Status Change", "detail": detail}
             # The event bus accepts events of aws.states from Step Functions only.
-            target.client("lambda").invoke(
-                FunctionName=function, InvocationType="Event", Payload=json.dumps(event).encode()
-            )
+            client("lambda").invoke(FunctionName=function, InvocationType="Event", Payload=json.dumps(event).encode())
             count += 1
     return count

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -66,6 +66,9 @@ class PreparedManifest(Document, frozen=True, kw_only=True, eq=False):
     class_counts : dict of str to (dict of str to int)
         Rows of each class in each split.
     """
+
+    #: As ``millrace.data`` writes it; the fields here are the same in every version.
+    FORMAT_VERSION: ClassVar[int] = 2
 
     split: dict[str, Any] | None = None
     rows: dict[str, int] = msgspec.field(default_factory=dict)
