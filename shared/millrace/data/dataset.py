@@ -26,7 +26,6 @@ from millrace.data.typed_table import (
     StoredColumns,
     TypedTable,
     is_text,
-    missing_mask,
     rows_at_once,
     storage_type,
     stored_parts,
@@ -37,7 +36,7 @@ from millrace.data.uploads import Upload
 from millrace.data.validation import ValidationResult
 from millrace.documents import from_plain
 from millrace.entities import DatasetRecord, Source
-from millrace.features import MISSING_STRING
+from millrace.features import MISSING_STRING, missing_mask
 from millrace.layout import dataset_key, quarantine_key
 from millrace.names import make_cause_id
 from millrace.ports import ObjectStore

@@ -16,9 +16,9 @@ from millrace.data.prepared import PreparedSplit, dump_columns, dump_split
 from millrace.data.read import DEFAULT_LIMITS, UploadLimits
 from millrace.data.reference import describe_reference
 from millrace.data.splits import Partition, partition, sample_places
-from millrace.data.typed_table import TypedTable, missing_mask, row_parts, stored_parts
+from millrace.data.typed_table import TypedTable, row_parts, stored_parts
 from millrace.entities import DatasetRecord
-from millrace.features import MISSING_STRING, FeatureMatrix
+from millrace.features import MISSING_STRING, FeatureMatrix, missing_mask
 from millrace.hashing import UInt64Array, hash_copies, hash_rows, hash_strings
 from millrace.histograms.tables import ReferenceDocument
 from millrace.layout import SPLITS, SplitName

@@ -19,7 +19,7 @@ from millrace.data.content import Content, TextFile
 from millrace.data.delimited import DelimitedReader
 from millrace.data.findings import Finding, listed
 from millrace.data.quarantine import Locate
-from millrace.data.raw import RawTable, RowBatch, TableReader, check_header, null_strings, read_all, readings
+from millrace.data.raw import RawTable, RowBatch, TableReader, check_header, null_values_of, read_all, readings
 from millrace.data.structured import JsonLinesReader, ParquetReader
 from millrace.errors import InvalidInputError, NoRowsError, PayloadTooLargeError
 from millrace.spec.data import ReadSpec
@@ -158,7 +158,7 @@ def _choose_reader(content: Content, name: str, head: bytes, read: ReadSpec) -> 
         return ParquetReader(content)
     text = TextFile(content, read.encoding)
     if name.endswith(_JSON_NAMES) or _OBJECT.match(head):
-        return JsonLinesReader(text, null_strings(read))
+        return JsonLinesReader(text, null_values_of(read))
     return DelimitedReader(text, read.delimiter, read)
 
 
@@ -244,7 +244,7 @@ class MultiFileReader:
             self.names,
             batch.typed,
             batch.numbers,
-            batch.missing,
+            batch.null_values,
             batch.nulls_known,
         )
 
