@@ -61,7 +61,7 @@ class ByteStream(Protocol):
 
     @property
     def mixed(self) -> bool:
-        """Whether the bytes read so far may be invalid UTF-8."""
+        """True when the bytes read so far may be invalid UTF-8."""
         ...
 
     def read(self, size: int, /) -> bytes:

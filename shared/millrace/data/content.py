@@ -45,7 +45,7 @@ class Content:
 
     @property
     def compressed(self) -> bool:
-        """Whether the file is gzipped."""
+        """True when the file is gzipped."""
         with self._open_packed() as stream:
             return stream.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
 
@@ -181,7 +181,7 @@ class TextEncoding:
 
     @property
     def is_utf8(self) -> bool:
-        """Whether the bytes can be used as they are."""
+        """True when the bytes can be used as they are."""
         return self.name == "utf-8-sig"
 
     def findings(self) -> tuple[Finding, ...]:
@@ -275,7 +275,7 @@ class TextFile:
 
     @property
     def mixed(self) -> bool:
-        """Whether the bytes read so far may be invalid UTF-8."""
+        """True when the bytes read so far may be invalid UTF-8."""
         return self._encoding is not None and self._encoding.mixed
 
     @contextmanager
@@ -307,7 +307,7 @@ class Utf8Stream:
 
     @property
     def mixed(self) -> bool:
-        """Whether the bytes read so far may be invalid UTF-8."""
+        """True when the bytes read so far may be invalid UTF-8."""
         return self.text.mixed
 
     def read(self, size: int, /) -> bytes:

@@ -39,7 +39,7 @@ from millrace.spec import ModelSpec
 #: Distinct values that are counted; a column with more of them has "more than" so many.
 MAX_DISTINCT = 10_000
 #: Values whose distinct ones decide which date formats are tried.
-_EXAMPLE_CELLS = 200
+_EXAMPLE_VALUES = 200
 _EXAMPLES = 20
 #: Least tokens of a prose value, and the share of the examples that must be prose.
 PROSE_TOKENS = 3
@@ -64,7 +64,7 @@ class DateFormatCounts:
 
     def add(self, strings: pa.Array) -> None:
         """Count more values, none of them missing."""
-        examples = pc.unique(strings.slice(0, _EXAMPLE_CELLS)).to_pylist()[:_EXAMPLES]
+        examples = pc.unique(strings.slice(0, _EXAMPLE_VALUES)).to_pylist()[:_EXAMPLES]
         for example in examples:
             for form in candidate_formats(example):
                 self.fitting.setdefault(form, 0)
@@ -126,7 +126,7 @@ class ColumnSummary:
 
     @property
     def nullable(self) -> bool:
-        """Whether a value is missing."""
+        """True when a value is missing."""
         return self.present < self.rows
 
     @property
@@ -147,7 +147,7 @@ class ColumnSummary:
 
     @property
     def unique(self) -> bool:
-        """Whether no value is missing or repeated."""
+        """True when no value is missing or repeated."""
         if self._values is None or self.nullable or self.present < 2:  # noqa: PLR2004  # one value repeats nothing
             return False
         ordered = np.sort(np.concatenate(self._values))
@@ -155,7 +155,7 @@ class ColumnSummary:
 
     @property
     def is_prose(self) -> bool:
-        """Whether the first distinct values mostly have several words, as no code or name has."""
+        """True when the first distinct values mostly have several tokens, as no code or name has."""
         is_prose = sum(len(example.split()) >= PROSE_TOKENS for example in self.examples)
         return bool(self.examples) and is_prose >= PROSE_SHARE * len(self.examples)
 
@@ -166,7 +166,7 @@ class ColumnSummary:
     def _add_first(self, known: pa.Array) -> None:
         if self.first is None:
             self.first = known[0].as_py()
-            self.examples = pc.unique(known.slice(0, _EXAMPLE_CELLS)).to_pylist()
+            self.examples = pc.unique(known.slice(0, _EXAMPLE_VALUES)).to_pylist()
         if self.constant:
             self.constant = bool(pc.all(pc.equal(known, pa.scalar(self.first, pa.string()))).as_py())
 

@@ -267,10 +267,10 @@ def check_header(names: Sequence[str]) -> None:
 
 
 def null_values_of(read: ReadSpec) -> pa.Array | None:
-    """Return the words that the user says mean "missing"; the empty cell always does."""
-    if read.null_words is None:
+    """Return the spec's strings for a missing value, and the empty string; None without any."""
+    if read.null_values is None:
         return None
-    return pa.array(sorted({"", *read.null_words}), type=pa.string())
+    return pa.array(sorted({"", *read.null_values}), type=pa.string())
 
 
 def normalise(

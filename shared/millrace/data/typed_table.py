@@ -323,7 +323,7 @@ def _objects(chunk: pa.Array, categories: dict[str, str]) -> npt.NDArray[Any]:
     """Return strings as objects, each distinct one of a category once."""
     if pa.types.is_string(chunk.type):
         return np.asarray(pc.fill_null(chunk, MISSING_STRING).to_numpy(zero_copy_only=False), dtype=object)
-    distinct = [categories.setdefault(word, word) for word in chunk.dictionary.to_pylist()]
+    distinct = [categories.setdefault(name, name) for name in chunk.dictionary.to_pylist()]
     lookup = np.array([*distinct, MISSING_STRING], dtype=object)
     return np.asarray(lookup[pc.fill_null(chunk.indices, len(distinct)).to_numpy(zero_copy_only=False)])
 
@@ -424,7 +424,7 @@ def _has_negative_zero(numbers: NumericView) -> bool:
 
 
 def _convert_categories(column: Column, encoded: pa.DictionaryArray, batch: RowBatch) -> Converted:
-    """Type the different words once each."""
+    """Convert the distinct strings once each."""
     distinct = pa.chunked_array([encoded.dictionary])
     categories = one_array(normalise(distinct, batch.null_values, nulls_known=batch.nulls_known))
     if storage_type(column) == CATEGORY:

@@ -73,7 +73,7 @@ class ValidationResult:
 
     @property
     def accepted(self) -> bool:
-        """Whether there is a table and no error."""
+        """True when there is a table and no error."""
         return self.table is not None and not errors_among(self.findings)
 
     @property
