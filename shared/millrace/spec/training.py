@@ -103,7 +103,7 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, dict | list | tuple | RangeSpec) else [value]
 
 
-Condition = Annotated[
+ConditionSpec = Annotated[
     RangeSpec | Annotated[tuple[FileValue, ...], Field(min_length=1, max_length=1_000)], BeforeValidator(_as_list)
 ]
 
