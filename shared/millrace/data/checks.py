@@ -28,7 +28,7 @@ from millrace.data.batch_checks import (
 from millrace.data.blocks import in_order
 from millrace.data.findings import Finding, error, listed, quoted, warning
 from millrace.data.quarantine import MAX_QUARANTINED, Locate, Quarantine, ReasonKey
-from millrace.data.raw import QuarantinedRow, RawTable, RowBatch, TableReader, readings
+from millrace.data.raw import QuarantinedRow, RowBatch, TableReader, readings
 from millrace.data.schema_changes import compare_column_names
 from millrace.data.typed_table import (
     RowStore,
@@ -71,7 +71,7 @@ class CheckedTable:
 
 
 def check_table(
-    reader: TableReader | RawTable,
+    reader: TableReader,
     schema: TableSchema,
     max_quarantined_share: float,
     expressions: Sequence[ExpressionCheck] = (),

@@ -5,7 +5,6 @@ validation of that upload.
 """
 
 import hashlib
-import io
 import json
 import tempfile
 from collections import Counter
@@ -119,13 +118,6 @@ def write_parquet(table: TypedTable, sink: Path | IO[bytes]) -> None:
                 waiting = [whole.slice(size)]
         if waiting:
             writer.write_table(pa.concat_tables(waiting), size)
-
-
-def dump_parquet(table: TypedTable) -> bytes:
-    """Return a typed table as Parquet."""
-    buffer = io.BytesIO()
-    write_parquet(table, buffer)
-    return buffer.getvalue()
 
 
 def open_parquet(source: Path | IO[bytes], schema: TableSchema) -> TypedTable:

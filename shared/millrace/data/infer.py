@@ -29,7 +29,7 @@ from millrace.data.parsers import (
     parse_datetimes,
     parse_numbers,
 )
-from millrace.data.raw import RawTable, RowBatch, TableReader
+from millrace.data.raw import RowBatch, TableReader
 from millrace.data.typed_table import class_texts, hash_text
 from millrace.errors import InvalidInputError
 from millrace.features import missing_mask
@@ -199,16 +199,6 @@ class ColumnSummary:
         self._values.append(hash_text(known))
 
 
-def summarise(strings: pa.Array, *, keep_values: bool = True) -> ColumnSummary:
-    """Summarise a column that is in memory."""
-    summary = ColumnSummary(keep_values)
-    summary.add(strings)
-    if summary.strings_needed(1.0):
-        summary = ColumnSummary(keep_values, strings=True)
-        summary.add(strings)
-    return summary
-
-
 #: Share of a column's known values that must parse for it to be numeric, or a date.
 PARSED_SHARE = 0.95
 #: Share of numbers with leading zeros past which a column holds codes.
@@ -232,13 +222,13 @@ class InferredColumn:
 
 
 def infer_columns(
-    table: RawTable | TableReader, target: str, id_column: str | None = None, date_order: str | None = None
+    table: TableReader, target: str, id_column: str | None = None, date_order: str | None = None
 ) -> tuple[list[Column], list[Finding]]:
     """Infer every column's type and role.
 
     Parameters
     ----------
-    table : RawTable or TableReader
+    table : TableReader
         Read once, or twice when a column of numbers ends in strings.
     target : str
         The column to predict.
@@ -262,13 +252,13 @@ def infer_columns(
     return _with_one_identifier(columns, target, id_column), findings
 
 
-def infer_some(table: RawTable | TableReader, names: Sequence[str], date_order: str | None = None) -> list[Column]:
+def infer_some(table: TableReader, names: Sequence[str], date_order: str | None = None) -> list[Column]:
     """Infer a few columns, none of them the target; nothing is read when there are none."""
     summaries = summarise_columns(table, names)
     return [infer_from_summary(name, summary, date_order=date_order).column for name, summary in summaries.items()]
 
 
-def summarise_columns(table: RawTable | TableReader, names: Sequence[str]) -> dict[str, ColumnSummary]:
+def summarise_columns(table: TableReader, names: Sequence[str]) -> dict[str, ColumnSummary]:
     """Summarise some columns of a table."""
     if not names:
         return {}
@@ -279,7 +269,7 @@ def summarise_columns(table: RawTable | TableReader, names: Sequence[str]) -> di
     return summaries
 
 
-def _read_summaries(table: RawTable | TableReader, names: Sequence[str], *, strings: bool) -> dict[str, ColumnSummary]:
+def _read_summaries(table: TableReader, names: Sequence[str], *, strings: bool) -> dict[str, ColumnSummary]:
     summaries = {name: ColumnSummary(bool(_IDENTIFIER_NAME.match(name)), strings) for name in names}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for batch in table.batches():
@@ -292,11 +282,6 @@ def _read_summaries(table: RawTable | TableReader, names: Sequence[str], *, stri
 def _summarise(batch: RowBatch, named: tuple[str, ColumnSummary]) -> None:
     name, summary = named
     summary.add(batch.column(name), batch.numbers)
-
-
-def infer_column(name: str, strings: pa.Array, *, is_target: bool = False) -> InferredColumn:
-    """Infer one column from its strings."""
-    return infer_from_summary(name, summarise(strings), is_target=is_target)
 
 
 def infer_from_summary(

@@ -158,9 +158,7 @@ class ParallelReader(Protocol):
         ...
 
 
-def readings(
-    reader: "TableReader | RawTable", types: Mapping[str, pa.DataType] | None = None
-) -> Iterator[Callable[[], RowBatch]]:
+def readings(reader: TableReader, types: Mapping[str, pa.DataType] | None = None) -> Iterator[Callable[[], RowBatch]]:
     """Yield calls that each read one batch of a table, in order."""
     if isinstance(reader, ParallelReader):
         yield from reader.readings(types)
@@ -172,57 +170,6 @@ def readings(
 def identity_read(batch: RowBatch) -> RowBatch:
     """Return a batch that was read already."""
     return batch
-
-
-def read_all(reader: TableReader) -> "RawTable":
-    """Read a whole file into memory."""
-    batches = list(reader.batches())
-    empty = pa.table({name: pa.array([], type=pa.string()) for name in reader.names})
-    strings = pa.concat_tables([empty, *(batch.strings for batch in batches)])
-    lines = np.concatenate([np.empty(0, dtype=np.int64), *(batch.lines for batch in batches)])
-    malformed = tuple(row for batch in batches for row in batch.malformed)
-    return RawTable(strings, lines, malformed, reader.description, reader.findings)
-
-
-@dataclass(frozen=True, slots=True)
-class RawTable:
-    """A whole upload as strings.
-
-    Parameters
-    ----------
-    strings : pyarrow.Table
-        Trimmed; missing values are null.
-    lines : int64 array of shape (n_rows,)
-        Line of the file on which each row starts.
-    malformed : tuple of QuarantinedRow
-        Rows that do not parse.
-    description : mapping of str to str
-        Format, and where they apply encoding, delimiter and compression.
-    findings : tuple of Finding, default=()
-        On the file's format.
-    """
-
-    strings: pa.Table
-    lines: npt.NDArray[np.int64]
-    malformed: tuple[QuarantinedRow, ...]
-    description: dict[str, str]
-    findings: tuple[Finding, ...] = ()
-
-    def __len__(self) -> int:
-        return int(self.strings.num_rows)
-
-    @property
-    def names(self) -> list[str]:
-        """Column names, in the file's order."""
-        return list(self.strings.column_names)
-
-    def column(self, name: str) -> pa.Array:
-        """Return one column as a single array."""
-        return self.strings.column(name).combine_chunks()
-
-    def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:  # noqa: ARG002  # text will do
-        """Yield the whole table as one batch."""
-        yield RowBatch(self.lines, lambda: self.strings, self.malformed, self.names)
 
 
 def one_array(column: pa.ChunkedArray) -> pa.Array:

@@ -19,7 +19,7 @@ from millrace.data.content import Content, TextFile
 from millrace.data.delimited import DelimitedReader
 from millrace.data.findings import Finding, listed
 from millrace.data.quarantine import Locate
-from millrace.data.raw import RawTable, RowBatch, TableReader, check_header, null_values_of, read_all, readings
+from millrace.data.raw import RowBatch, TableReader, check_header, null_values_of, readings
 from millrace.data.structured import JsonLinesReader, ParquetReader
 from millrace.errors import InvalidInputError, NoRowsError, PayloadTooLargeError
 from millrace.spec.data import ReadSpec
@@ -146,11 +146,6 @@ def open_table(
         if head[: len(magic)].lower() == magic.lower():
             raise InvalidInputError(f"the file is {what}, not a table: upload CSV, JSON Lines or Parquet")
     return _choose_reader(content, name, head, read)
-
-
-def read_table(file: bytes | Path, file_name: str, read: ReadSpec | None = None) -> RawTable:
-    """Read a whole file into memory; see :func:`open_table`."""
-    return read_all(open_table(file, file_name, read))
 
 
 def _choose_reader(content: Content, name: str, head: bytes, read: ReadSpec) -> TableReader:

@@ -8,11 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from millrace.data import blocks, quarantine, typed_table
-from millrace.data.dataset import dataset_id, dump_parquet, open_parquet
+from millrace.data.dataset import dataset_id, open_parquet
 from millrace.data.typed_table import ParquetRows, RowStore, StoredColumns, column_parts
 from millrace.data.validation import ValidationContext, ValidationResult, validate_upload
 from millrace.schema import Column
 from millrace.spec import ModelSpec
+
+from tests.tables import dump_parquet
 
 SPEC = ModelSpec.parse(
     {
