@@ -13,10 +13,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import repeat
 from threading import Semaphore
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from millrace.data.content import Utf8Stream
 
 #: Bytes of a block: many beside what a block costs whatever is in it, few beside a function's memory.
 BLOCK_BYTES = 8 << 20
@@ -56,19 +58,6 @@ def block_sizes(columns: int, expected: int | None) -> Iterator[int]:
         size = int(min(2 * size, BLOCK_BYTES, max(left / _PART, least)))
 
 
-class ByteStream(Protocol):
-    """Stream that blocks are read from."""
-
-    @property
-    def mixed(self) -> bool:
-        """True when the bytes read so far may be invalid UTF-8."""
-        ...
-
-    def read(self, size: int, /) -> bytes:
-        """Return about ``size`` more bytes; none at the end."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Block:
     """Some whole records, or the bytes left where records cannot be separated.
@@ -106,7 +95,7 @@ class BlockReader:
         Bytes to read for each block; without end.
     """
 
-    stream: ByteStream
+    stream: Utf8Stream
     delimiter: str
     line: int
     sizes: Iterator[int]

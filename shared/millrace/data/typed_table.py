@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -46,37 +46,6 @@ def rows_at_once(columns: int, row_bytes: float = 0.0) -> int:
     """Return the number of rows to process at once, for columns and bytes of a row."""
     few = VALUES_AT_ONCE // max(1, columns)
     return max(1, min(few, int(BYTES_AT_ONCE / row_bytes)) if row_bytes else few)
-
-
-class StoredRows(Protocol):
-    """Rows by column: the methods that a ``pyarrow.Table`` and :class:`ParquetRows` share."""
-
-    @property
-    def column_names(self) -> list[str]:
-        """Column names, in order."""
-        ...
-
-    @property
-    def num_rows(self) -> int:
-        """Number of rows."""
-        ...
-
-    @property
-    def num_columns(self) -> int:
-        """Number of columns."""
-        ...
-
-    def column(self, name: str) -> pa.ChunkedArray:
-        """Return one whole column."""
-        ...
-
-    def take(self, rows: pa.Array) -> pa.Table:
-        """Return the rows at these positions."""
-        ...
-
-    def filter(self, mask: pa.Array) -> pa.Table:
-        """Return the rows where the mask is true."""
-        ...
 
 
 class ParquetRows:
@@ -163,6 +132,10 @@ class ParquetRows:
         if name in self._absent:
             return self._absent[name]
         return self._file.schema_arrow.field(name).type
+
+
+#: Rows by column, in memory or on disk: both have ``column``, ``take`` and ``filter``.
+StoredRows: TypeAlias = "pa.Table | ParquetRows"
 
 
 class RowStore:
