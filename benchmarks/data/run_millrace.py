@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from millrace.data import read
-from millrace.data.checks import check_table, check_whole
-from millrace.data.dataset_checks import NO_DATASET_HISTORY
+from millrace.data.checks import check_table
+from millrace.data.dataset_checks import NO_DATASET_HISTORY, check_whole
 from millrace.data.findings import Finding
 from millrace.data.raw import RowBatch
 from millrace.data.typed_table import StoredColumns

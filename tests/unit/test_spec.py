@@ -36,7 +36,7 @@ def test_a_spec_survives_its_own_document() -> None:
                 "email": {"pattern": r"[^@]+@[^@]+", "sensitive": True},
             },
             "checks": {"expressions": [{"name": "in order", "expression": "start <= end"}], "min_rows": 5},
-            "read": {"decimal": ",", "thousands": ".", "null_words": ["-"]},
+            "read": {"decimal": ",", "thousands": ".", "null_values": ["-"]},
             "split": {"by": "time", "column": "joined", "test_share": 0.1},
             "id_column": "customer",
             "sensitive_groups": ["sex"],

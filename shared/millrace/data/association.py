@@ -18,7 +18,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from millrace.data.dataset_documents import Association
-from millrace.data.typed_table import TypedTable, is_text, missing_mask
+from millrace.data.typed_table import TypedTable, is_text
+from millrace.features import missing_mask
 from millrace.schema import Column, Task
 
 #: Rows that associations are computed on; longer tables are sampled.

@@ -1,7 +1,7 @@
-"""Judging one batch of an upload: its cells typed, its rows at fault set aside, every failure counted.
+"""Validate one batch of an upload: type its columns, reject invalid rows, count every failure.
 
-Nothing here depends on any other batch, so that batches are judged at the same time; Arrow and numpy, which do most of
-the work, let other threads run meanwhile.
+Batches are independent, so that they are validated concurrently; Arrow and numpy, which do most of the work, release
+the interpreter lock.
 """
 
 from collections import defaultdict
@@ -52,9 +52,9 @@ LookUp = Callable[[int], list[Example]]
 
 @dataclass(slots=True)
 class FailureCount:
-    """How often one check failed, and where first.
+    """Failures of one check, with the first examples.
 
-    A batch's failures are looked at only if those of the batches before it are too few to show.
+    The examples of a batch are read only if those of the batches before it are too few.
     """
 
     count: int = 0
@@ -62,24 +62,24 @@ class FailureCount:
     _look_ups: list[LookUp] = field(default_factory=list)
 
     def add(self, count: int, look_up: LookUp) -> None:
-        """Count failures."""
+        """Add failures."""
         self.count += count
         self._look_ups.append(look_up)
 
     def merge(self, later: "FailureCount") -> None:
-        """Add what was counted later in the file."""
+        """Add failures from later in the file."""
         self.count += later.count
         self._rows.extend(later.rows(MAX_EXAMPLES - len(self._rows)))
 
     def rows(self, wanted: int = MAX_EXAMPLES) -> list[Example]:
-        """Return the first few failures."""
+        """Return the first failures."""
         found = self._rows[:wanted]
         for look_up in self._look_ups:
             found.extend(look_up(wanted - len(found)) if len(found) < wanted else ())
         return found
 
     def finding(self, severity: Severity, check: str, message: str, column: str | None, total: int) -> Finding:
-        """Return what it comes to."""
+        """Return the finding on these failures."""
         rows = tuple(self.rows())
         examples = tuple(dict.fromkeys(value for _, value in rows))
         share = self.count / total if total else None
@@ -89,7 +89,7 @@ class FailureCount:
 def look_up_rows(
     lines: npt.NDArray[np.int64], positions: Positions, show: Callable[[int], object], *, masked: bool
 ) -> LookUp:
-    """Return what looks up the first of some rows: their lines, and what is shown of each, or a mask."""
+    """Return a function that looks up the first of some rows: their lines, and a value of each, or a mask."""
 
     def look_up(wanted: int) -> list[Example]:
         first = positions[:wanted].tolist()
@@ -100,21 +100,21 @@ def look_up_rows(
 
 @dataclass(slots=True)
 class BatchRejects:
-    """The rows of a batch that are at fault, each for the first fault found in it."""
+    """Rejected rows of a batch, each with its first reason."""
 
     batch: RowBatch
     _faults: list[RejectReason] = field(default_factory=list)
     _first: npt.NDArray[np.int64] | None = None
 
     def add(self, kind: Kind, column: Column | None, positions: Positions, reason: str) -> None:
-        """Find rows at fault because of one column, or of several together."""
+        """Reject rows because of one column, or of several together."""
         if self._first is None:
             self._first = np.full(len(self.batch), -1, dtype=np.int64)
         self._first[positions[self._first[positions] < 0]] = len(self._faults)
         self._faults.append(RejectReason(kind, column.name if column else None, reason))
 
-    def set_aside(self, masked: frozenset[str]) -> tuple[BoolArray | None, list[pa.Table]]:
-        """Tell which rows are kept, None when all are, and describe the others, malformed ones among them."""
+    def split(self, masked: frozenset[str]) -> tuple[BoolArray | None, list[pa.Table]]:
+        """Return the mask of the rows that are kept, None when all are, and the quarantine tables of the others."""
         quarantined = []
         if self.batch.malformed:
             quarantined.append(quarantine_malformed(self.batch.malformed, masked=bool(masked)))
@@ -130,9 +130,9 @@ class BatchRejects:
 
 #: Repeats that are described at a time.
 _ROWS_AT_ONCE = 100_000
-#: Whole numbers within so many times as many as there are rows are ticked off in a list.
+#: Whole numbers within a range of so many times the rows are marked in an array.
 _SPARSENESS = 16
-#: With more rows than this, words are told apart by their hashes.
+#: With more rows than this, strings are compared by their hashes.
 MANY_ROWS = 2_000_000
 
 
@@ -142,10 +142,8 @@ class Duplicates:
 
     Parameters
     ----------
-    rows : int64 array of shape (n_repeats,)
-        Their positions, in order.
-    firsts : int64 array of shape (n_repeats,)
-        The position of the first row with the same value.
+    rows, firsts : int64 array of shape (n_repeats,)
+        Their positions, in order, and the position of the first row with the same value.
     """
 
     rows: Positions
@@ -165,10 +163,10 @@ def find_duplicates(stored: pa.ChunkedArray) -> Duplicates:
     if len(stored) > MANY_ROWS and not pa.types.is_floating(stored.type) and not pa.types.is_timestamp(stored.type):
         return _duplicates_among_many(stored)
     if pa.types.is_dictionary(stored.type) or pa.types.is_string(stored.type):
-        words = stored.cast(pa.string())
-        if pc.count_distinct(words).as_py() == len(words) - words.null_count:
+        strings = stored.cast(pa.string())
+        if pc.count_distinct(strings).as_py() == len(strings) - strings.null_count:
             return NO_DUPLICATES
-        encoded = words.combine_chunks().dictionary_encode()
+        encoded = strings.combine_chunks().dictionary_encode()
         codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
     else:
         if stored.null_count == 0 and _all_differ([_view(chunk) for chunk in stored.chunks if len(chunk)]):
@@ -178,7 +176,7 @@ def find_duplicates(stored: pa.ChunkedArray) -> Duplicates:
 
 
 def _duplicates_among_many(stored: pa.ChunkedArray) -> Duplicates:
-    """Find repeated words by their hashes, with a tenth of the memory that a table of the words takes."""
+    """Find repeated strings by their hashes, with a tenth of the memory that a table of the strings takes."""
     known = np.flatnonzero(pc.is_valid(stored).to_numpy())
     hashes = np.concatenate([hash_text(chunk.drop_null()) for chunk in stored.chunks])
     ordered = np.sort(hashes)
@@ -187,20 +185,20 @@ def _duplicates_among_many(stored: pa.ChunkedArray) -> Duplicates:
     if not len(suspects):
         return NO_DUPLICATES
     # Equal hashes may, once in a lifetime, be of different words: these few are compared as words.
-    words = pc.take(stored, pa.array(suspects)).cast(pa.string()).to_numpy(zero_copy_only=False)
-    among = _duplicates_of(np.asarray(pd.factorize(words)[0], dtype=np.int64))
+    strings = pc.take(stored, pa.array(suspects)).cast(pa.string()).to_numpy(zero_copy_only=False)
+    among = _duplicates_of(np.asarray(pd.factorize(strings)[0], dtype=np.int64))
     return Duplicates(suspects[among.rows], suspects[among.firsts])
 
 
 def _view(numbers: pa.Array) -> npt.NDArray[Any]:
-    """Look at numbers or moments without copying them."""
+    """Return numbers or timestamps as numpy sees them, without copying."""
     if pa.types.is_timestamp(numbers.type):
         return np.asarray(numbers.cast(pa.int64()).to_numpy())
     return np.asarray(to_values(numbers) if pa.types.is_boolean(numbers.type) else numbers.to_numpy())
 
 
 def _all_differ(parts: Sequence[npt.NDArray[Any]]) -> bool:
-    """Tell at a glance that numbers differ, where they grow or are whole and lie close together."""
+    """Return True when numbers clearly differ: they increase, or are whole and lie close together."""
     ends = [(part[0], part[-1]) for part in parts]
     if all(one[1] < other[0] for one, other in pairwise(ends)) and all(np.all(part[1:] > part[:-1]) for part in parts):
         return True
@@ -227,7 +225,7 @@ def _duplicates_of(codes: Positions) -> Duplicates:
 
 
 def count_duplicates(table: TypedTable, lines: Positions, column: Column, repeats: Duplicates) -> FailureCount:
-    """Count repeats, and show the first few."""
+    """Count repeated values, with the first as examples."""
     failure, shown = FailureCount(), stored_column(table, column)
     look_up = look_up_rows(lines, repeats.rows, lambda row: shown_value(shown[row].as_py()), masked=column.sensitive)
     failure.add(len(repeats), look_up)
@@ -243,7 +241,7 @@ def describe_duplicates(
     masked: frozenset[str],
     place: Callable[[int], str],
 ) -> Iterator[pa.Table]:
-    """Describe the rows that repeat a value, as they were typed: their text has been let go by now."""
+    """Yield quarantine tables of the rows that repeat a value, from their typed values: their text is gone by now."""
     for start in range(0, min(len(repeats), MAX_QUARANTINED + 1), _ROWS_AT_ONCE):
         rows, firsts = repeats.rows[start : start + _ROWS_AT_ONCE], repeats.firsts[start : start + _ROWS_AT_ONCE]
         strings = stored_rows(table, rows)
@@ -262,7 +260,7 @@ def _as_text(stored: pa.ChunkedArray) -> pa.Array:
 
 
 def shown_value(value: object) -> str:
-    """Write a value as a file would hold it."""
+    """Return a value as a file would hold it."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))
     return "" if value is None else str(value)
@@ -285,7 +283,7 @@ TYPE_LABELS: dict[ColumnType, str] = {
 
 @dataclass(frozen=True, slots=True)
 class ParsedCheck:
-    """A condition over several columns, and what it means; or why it means nothing."""
+    """An expression check, parsed; or the reason why it does not parse."""
 
     check: ExpressionCheck
     expression: Expression | None
@@ -293,7 +291,7 @@ class ParsedCheck:
 
 
 def parse_checks(checks: Sequence[ExpressionCheck]) -> list[ParsedCheck]:
-    """Parse what the spec demands of several columns together."""
+    """Parse the spec's expression checks."""
     conditions = []
     for check in checks:
         try:
@@ -305,7 +303,7 @@ def parse_checks(checks: Sequence[ExpressionCheck]) -> list[ParsedCheck]:
 
 @dataclass(slots=True)
 class FailureCounts:
-    """How often each check failed, by column; :attr:`faults` says which conditions could not be computed."""
+    """Failures of each check, by column; :attr:`faults` explains expressions that could not be computed."""
 
     present: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     bad: dict[str, FailureCount] = field(default_factory=lambda: defaultdict(FailureCount))
@@ -317,7 +315,7 @@ class FailureCounts:
     faults: dict[str, str] = field(default_factory=dict)
 
     def merge(self, later: "FailureCounts") -> None:
-        """Add what was counted in a batch that comes later in the file."""
+        """Add the counts of a batch that comes later in the file."""
         for name, count in later.present.items():
             self.present[name] += count
         _merge(self.bad, later.bad)
@@ -336,20 +334,20 @@ def _merge(failures: dict[Key, FailureCount], later: dict[Key, FailureCount]) ->
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """What became of a batch.
+    """Result of the validation of a batch.
 
     Parameters
     ----------
     rows : int
-        Rows that the file holds here.
+        Rows of the file.
     columns : dict of str to pyarrow.Array
-        The columns of the rows that fit.
+        Columns of the valid rows.
     lines : int64 array of shape (n_kept,)
-        Where each of these starts in the file.
-    aside : list of pyarrow.Table
-        Rows that could not be read, and rows that do not fit; see :mod:`millrace.data.quarantine`.
-    tallies : Tallies
-        What failed how often.
+        Line of the file on which each of these starts.
+    quarantined : list of pyarrow.Table
+        Rejected rows; see :mod:`millrace.data.quarantine`.
+    failures : FailureCounts
+        By check.
     """
 
     rows: int
@@ -362,13 +360,13 @@ class BatchResult:
 def validate_batch(
     schema: TableSchema, conditions: Sequence[ParsedCheck], masked: frozenset[str], batch: RowBatch
 ) -> BatchResult:
-    """Hold a batch to a schema and to conditions; values of the columns ``masked`` are not shown."""
+    """Validate a batch against a schema and expressions; values of the columns ``masked`` are not shown."""
     validate = _BatchValidator(schema, batch, masked)
     columns = {column.name: validate.validate_column(column) for column in schema.columns}
     validate.validate_target(columns[schema.target.name])
     for condition in conditions:
         validate.check_condition(condition, columns)
-    kept, quarantined = validate.faults.set_aside(masked)
+    kept, quarantined = validate.faults.split(masked)
     lines = batch.lines
     if kept is not None:
         selection = pa.array(kept)
@@ -380,7 +378,7 @@ def validate_batch(
 
 @dataclass(slots=True)
 class _BatchValidator:
-    """Judges one batch."""
+    """Validates one batch."""
 
     schema: TableSchema
     batch: RowBatch
@@ -392,7 +390,7 @@ class _BatchValidator:
         self.faults = BatchRejects(self.batch)
 
     def validate_column(self, column: Column) -> pa.Array:
-        """Type a column and judge its values; return it as it is stored."""
+        """Type a column and validate its values; return it as it is stored."""
         converted = convert(column, self.batch)
         stored, bad = converted.stored, converted.bad
         self.failures.present[column.name] += len(stored) - stored.null_count
@@ -428,7 +426,7 @@ class _BatchValidator:
                 self._count(failures.fractions[column.name], column, positions, stored)
 
     def validate_target(self, stored: pa.Array) -> None:
-        """Set rows aside whose target is missing or of an unknown class."""
+        """Reject rows whose target is missing or of an unknown class."""
         column = self.schema.target
         if column.name not in self.batch.names:
             return
@@ -441,14 +439,14 @@ class _BatchValidator:
         different = pc.unique(stored).drop_null()
         foreign = different.filter(pa.array(encode_target(self.schema, to_values(different)) < 0))
         if len(foreign):
-            words = stored.cast(foreign.type.value_type) if pa.types.is_dictionary(foreign.type) else stored
-            known_as = foreign.cast(words.type) if foreign.type != words.type else foreign
-            unknown = true_positions(pc.is_in(words, value_set=known_as))
+            strings = stored.cast(foreign.type.value_type) if pa.types.is_dictionary(foreign.type) else stored
+            known_classes = foreign.cast(strings.type) if foreign.type != strings.type else foreign
+            unknown = true_positions(pc.is_in(strings, value_set=known_classes))
             self._count(self.failures.unknown_classes, column, unknown, stored)
             self.faults.add("class", column, unknown, f"the target {column.name!r} has an unknown class")
 
     def check_condition(self, condition: ParsedCheck, columns: dict[str, pa.Array]) -> None:
-        """Set rows aside, or count them, that do not meet a condition."""
+        """Reject rows, or count them, that do not meet an expression."""
         check, expression = condition.check, condition.expression
         if expression is None:
             return
@@ -467,7 +465,7 @@ class _BatchValidator:
             ),
         )
         if check.severity == "error":
-            self.faults.add("rule", None, positions, f"{check.name}: {check.expression} is not so")
+            self.faults.add("rule", None, positions, f"{check.name}: {check.expression} is false")
 
     def _count(self, failure: FailureCount, column: Column, positions: Positions, values: pa.Array) -> None:
         # What is kept for later must not keep the whole batch with it.
@@ -485,7 +483,7 @@ def _shown_row(strings: pa.Table, row: int) -> str:
 
 
 def _are_classes(stored: pa.Array, classes: Sequence[str]) -> bool:
-    """Tell at a glance that every number is one of a few classes; False where that takes a closer look."""
+    """Return True when every number is clearly one of a few classes."""
     if not pa.types.is_floating(stored.type) or stored.null_count or len(classes) > _FEW_CLASSES:
         return False
     values = stored.to_numpy()

@@ -1,9 +1,8 @@
-"""Cutting delimited text into blocks of whole records, so that a file of any size is read with little memory.
+"""Cut delimited text into blocks of whole records, so that a file of any size is read with little memory.
 
-A block is *plain* when its quotes stand where the format has them: opening ones after a delimiter or a line break,
-closing ones before, doubled ones inside. Arrow's parser and the standard library's then read the same from it, and
-where each record starts can be told from the positions of quotes and line breaks alone. Whatever is not plain is for
-the standard library's parser, which says what is wrong with it.
+A block is *plain* when its quotes are regular: opening ones after a delimiter or a line break, closing ones before,
+doubled ones inside. Arrow's parser and the csv module then read the same from it, and the positions of quotes and line
+breaks alone determine where each record starts. Other blocks are for the csv module, which explains its errors.
 """
 
 import math
@@ -14,10 +13,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import repeat
 from threading import Semaphore
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from millrace.data.content import Utf8Stream
 
 #: Bytes of a block: many beside what a block costs whatever is in it, few beside a function's memory.
 BLOCK_BYTES = 8 << 20
@@ -37,14 +38,14 @@ _NEWLINE, _RETURN, _QUOTE = 10, 13, 34
 
 
 def block_sizes(columns: int, expected: int | None) -> Iterator[int]:
-    """Yield how many bytes to read for each block of a table, for ever.
+    """Yield the bytes to read for each block of a table, without end.
 
     Parameters
     ----------
     columns : int
-        How many the table has.
+        Columns of the table.
     expected : int or None
-        About how many bytes there are to read, where that is known.
+        Bytes of the file, where they are known.
     """
     if columns >= MANY_COLUMNS:
         yield from repeat(2 * BLOCK_BYTES)
@@ -57,35 +58,22 @@ def block_sizes(columns: int, expected: int | None) -> Iterator[int]:
         size = int(min(2 * size, BLOCK_BYTES, max(left / _PART, least)))
 
 
-class ByteStream(Protocol):
-    """What blocks are read from."""
-
-    @property
-    def mixed(self) -> bool:
-        """Whether bytes that were read so far may be no valid UTF-8."""
-        ...
-
-    def read(self, size: int, /) -> bytes:
-        """Return about ``size`` more bytes; none at the end."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some whole records, or what is left where they cannot be told apart.
+    """Some whole records, or the bytes left where records cannot be separated.
 
     Parameters
     ----------
     body : bytes
         Ends in a line break.
     first_line : int
-        The line on which it starts, from 1.
+        Line of the file on which it starts, from 1.
     plain : bool
-        Whether its quotes stand where the format has them.
+        Whether its quotes are regular.
     lines : int, default=0
-        How many lines a plain block has.
+        Lines of a plain block.
     quoted : bool, default=True
-        Whether quotes may be in it.
+        Whether it may have quotes.
     """
 
     body: bytes
@@ -97,28 +85,24 @@ class Block:
 
 @dataclass(slots=True)
 class BlockReader:
-    """Cuts a UTF-8 stream.
+    """Cuts a UTF-8 stream into blocks.
 
     Parameters
     ----------
-    stream : ByteStream
-        The file.
-    delimiter : str
-        Between fields.
     line : int
-        The line on which the first block starts.
+        Line of the file on which the first block starts.
     sizes : iterator of int
-        How many bytes are read for each block; they never end.
+        Bytes to read for each block; without end.
     """
 
-    stream: ByteStream
+    stream: Utf8Stream
     delimiter: str
     line: int
     sizes: Iterator[int]
     _rest: bytes = field(init=False, default=b"")
 
     def blocks(self) -> Iterator[Block]:
-        """Yield the blocks in order; one that is not plain must be followed up by :meth:`more`."""
+        """Yield the blocks in order; after one that is not plain, :meth:`more` completes its last record."""
         while True:
             piece = self.stream.read(next(self.sizes))
             cut = piece.rfind(b"\n") + 1
@@ -145,7 +129,7 @@ class BlockReader:
                 yield self._take(body[:cut], plain=False)
 
     def skip(self, count: int) -> None:
-        """Leave out the header's bytes, before anything else is read."""
+        """Skip the header's bytes, before anything else is read."""
         skipped = b""
         while len(skipped) < count and (piece := self.stream.read(count - len(skipped))):
             skipped += piece
@@ -194,7 +178,7 @@ def count_lines(body: bytes) -> int:
 
 
 def end_of_records(body: bytes) -> int:
-    """Return where the last whole record ends; 0 when none does."""
+    """Return the end of the last whole record; 0 when there is none."""
     if b'"' not in body:
         return body.rfind(b"\n") + 1
     ends = record_ends(body)
@@ -211,13 +195,13 @@ def record_ends(body: bytes) -> npt.NDArray[np.int64]:
 
 
 def inside_quotes(view: npt.NDArray[np.uint8], positions: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Tell which positions have an odd number of quotes before them."""
+    """Return the mask of the positions with an odd number of quotes before them."""
     quotes = np.flatnonzero(view == _QUOTE)
     return np.asarray(np.searchsorted(quotes, positions) % 2 == 1)
 
 
 def quotes_are_plain(body: bytes, delimiter: str) -> bool:
-    """Tell whether every quote of whole records opens, closes or doubles."""
+    """Return whether every quote of whole records opens, closes or doubles."""
     view = np.frombuffer(body, dtype=np.uint8)
     quotes = np.flatnonzero(view == _QUOTE)
     if len(quotes) % 2:
@@ -233,16 +217,16 @@ def quotes_are_plain(body: bytes, delimiter: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RecordLayout:
-    """Where the records of a plain block are; blank lines are none.
+    """Positions of the records of a plain block, blank lines left out.
 
     Parameters
     ----------
     starts, ends : int64 array of shape (n_records,)
-        Their bytes, without the line break.
+        In bytes, without the line break.
     lines : int64 array of shape (n_records,)
-        How many lines of the block come before each.
+        Lines of the block before each.
     widths : int64 array of shape (n_records,)
-        How many fields each has.
+        Fields of each.
     """
 
     starts: npt.NDArray[np.int64]
@@ -281,15 +265,15 @@ _MAX_EARLY = 2
 
 
 def in_order(calls: Iterable[Callable[[], Result]]) -> Iterator[Result]:
-    """Make calls on as many threads as there are processors, and yield what they return in order.
+    """Make calls on as many threads as there are processors, and yield their results in order.
 
     A call is taken from ``calls`` as soon as any other has ended, so that every thread finds its next one waiting: only
-    one call more than there are threads holds what it works on in memory. Results that are early wait for their turn.
+    one call more than there are threads holds its data in memory. Early results wait for their turn.
 
     Raises
     ------
     Exception
-        What a call raises, when its turn comes; calls that were not begun are not made then.
+        Of a call, when its turn comes; calls that have not begun are then cancelled.
     """
     threads = os.cpu_count() or 1
     room = Semaphore(threads)

@@ -1,9 +1,8 @@
-"""Served rows whose outcomes have come back, as a table to train on beside the uploads.
+"""Make training data of captured rows whose ground truth has been reported.
 
-What a row was scored with is what is learnt from: its features are those of the moment of the prediction, so nothing
-of its outcome can be in them. A row is used once, with the outcome that holds; one whose outcome was observed before
-it was predicted is left out, because its features may have been written with the outcome at hand. Rows that were
-uploaded as well, by the model's identifier, are taken from the upload.
+Features are those of the prediction, so nothing of the outcome can be in them. A row is used once, with the latest
+outcome; one whose outcome was observed before it was predicted is left out, because its features may have been written
+with the outcome at hand. Rows that were uploaded as well, by the model's identifier, are taken from the upload.
 """
 
 from dataclasses import dataclass, field
@@ -26,16 +25,16 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class CapturedRows:
-    """What captures give to a training set.
+    """Captured rows as a training table.
 
     Parameters
     ----------
     table : TypedTable or None
-        None when nothing can be used.
+        None when there is none to use.
     counts : mapping of str to int
         ``captured``, ``labelled``, ``observed_too_early``, ``outcome_unknown`` and ``used``.
     obstacle : str, default=""
-        Why nothing can be used, in words.
+        Reason why they cannot be used.
     """
 
     table: TypedTable | None
@@ -52,16 +51,14 @@ def find_captured_rows(
     *,
     since: datetime | None = None,
 ) -> CapturedRows:
-    """Return the served rows to train on, where the spec wants any.
+    """Return the captured rows to train on, where the spec enables it.
 
     Parameters
     ----------
-    store : ObjectStore
-        The data bucket.
     now : datetime
-        What was predicted, or reported, later is left to the next run.
+        Later predictions and reports are left to the next run.
     since : datetime or None, default=None
-        What was predicted before then belongs to another model of that name.
+        Earlier predictions belong to a deleted model of the same name.
     """
     if not spec.retraining.captured_rows:
         return CapturedRows(None)
@@ -74,16 +71,7 @@ def captured_rows(schema: TableSchema, joined: JoinedWindow, spec: ModelSpec) ->
     """Turn labelled captures into a table of the model's schema.
 
     Columns that are neither features nor the identifier were not captured and are missing, except that a date which
-    the spec splits by is taken to be the moment of the prediction.
-
-    Parameters
-    ----------
-    schema : TableSchema
-        The model's.
-    joined : JoinedWindow
-        Captures with what became true of them.
-    spec : ModelSpec
-        Says how rows are split.
+    the spec splits by is the time of the prediction.
     """
     window = joined.window
     counts = {"captured": len(window), "labelled": int(joined.labelled.sum())}
@@ -106,7 +94,7 @@ def captured_rows(schema: TableSchema, joined: JoinedWindow, spec: ModelSpec) ->
 
 
 def _obstacle(schema: TableSchema, window: CapturedWindow, spec: ModelSpec) -> str:
-    """Return what makes captures useless as training data, in words."""
+    """Return the reason why captures cannot be training data, or an empty string."""
     if not len(window):
         return ""
     hidden = [column.name for column in schema.features if column.sensitive]
@@ -125,7 +113,7 @@ def _is_known(name: str | None, schema: TableSchema) -> bool:
 
 
 def _targets(schema: TableSchema, outcomes: Array) -> list[Any]:
-    """Return typed target values; None where the outcome is no value that the schema knows."""
+    """Return typed target values; None where the outcome is no value of the schema."""
     if schema.task == "regression":
         return [outcome if isinstance(outcome, float) and np.isfinite(outcome) else None for outcome in outcomes]
     values: dict[str, Any] = {}

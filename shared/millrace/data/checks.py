@@ -1,9 +1,8 @@
-"""Checks: an upload held to a schema, every finding collected, every row that does not fit set aside.
+"""Check an upload against a schema: collect every finding, quarantine every row that does not fit.
 
-The first upload of a model is held to the schema that was inferred from it, each later one to the model's own: so
-one code decides which rows are malformed. What is a mistake in a few cells is a mistake of those rows; what is one
-in many is a mistake of the column, and rejects the upload. The upload is read once, batch by batch; what is kept of a
-batch is its typed columns.
+The first upload of a model is checked against the schema inferred from it, later ones against the model's own, by the
+same code. Few invalid values reject their rows; many reject the column, and with it the upload. The upload is read
+once, batch by batch; only typed columns are kept.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +28,7 @@ from millrace.data.batch_checks import (
 from millrace.data.blocks import in_order
 from millrace.data.findings import Finding, error, listed, quoted, warning
 from millrace.data.quarantine import MAX_QUARANTINED, Locate, Quarantine, ReasonKey
-from millrace.data.raw import QuarantinedRow, RawTable, RowBatch, TableReader, readings
+from millrace.data.raw import QuarantinedRow, RowBatch, TableReader, readings
 from millrace.data.schema_changes import compare_column_names
 from millrace.data.typed_table import (
     RowStore,
@@ -48,20 +47,20 @@ from millrace.spec.data import ExpressionCheck
 
 @dataclass(frozen=True, slots=True)
 class CheckedTable:
-    """An upload as its schema sees it.
+    """An upload after its checks.
 
     Parameters
     ----------
     table : TypedTable
-        The rows that fit.
+        The valid rows.
     lines : int64 array of shape (n_rows,)
-        Where each of them starts in the file.
+        Line of the file on which each of them starts.
     quarantined : sequence of QuarantinedRow
-        The rows that do not, by line.
+        The other rows, by line.
     findings : tuple of Finding
-        Everything that was found.
+        Of all checks.
     rows : int
-        Rows that the file holds.
+        Rows of the file.
     """
 
     table: TypedTable
@@ -72,7 +71,7 @@ class CheckedTable:
 
 
 def check_table(
-    reader: TableReader | RawTable,
+    reader: TableReader,
     schema: TableSchema,
     max_quarantined_share: float,
     expressions: Sequence[ExpressionCheck] = (),
@@ -80,20 +79,18 @@ def check_table(
     folder: Path | None = None,
     locate: Locate | None = None,
 ) -> CheckedTable:
-    """Hold an upload to a schema.
+    """Check an upload against a schema.
 
     Parameters
     ----------
-    reader : TableReader or RawTable
-        The upload.
     schema : TableSchema
         The model's, or the one just inferred.
     max_quarantined_share : float
-        Share of rows, or of a column's cells, that may be malformed.
+        Share of rows, or of a column's values, that may be invalid.
     expressions : sequence of ExpressionCheck, default=()
         Conditions over several columns.
     folder : Path or None, default=None
-        Where rows may be written that do not fit into memory; it must outlive the result.
+        For rows that do not fit into memory; it must outlive the result.
     locate : callable or None, default=None
         Turns a line of an upload of several files into a file and its line.
     """
@@ -102,7 +99,7 @@ def check_table(
     reads = readings(reader, read_types(schema.columns))
     for batch_result in in_order(partial(_read_and_validate, read, validate) for read in reads):
         collected.add(batch_result)
-    return _Conclusion(collected, list(reader.names), max_quarantined_share).infer_from_summary()
+    return _Conclusion(collected, list(reader.names), max_quarantined_share).conclude()
 
 
 def _read_and_validate(read: Callable[[], RowBatch], validate: Callable[[RowBatch], BatchResult]) -> BatchResult:
@@ -111,7 +108,7 @@ def _read_and_validate(read: Callable[[], RowBatch], validate: Callable[[RowBatc
 
 @dataclass(slots=True)
 class _Collected:
-    """What the batches so far come to."""
+    """Results of the batches so far."""
 
     schema: TableSchema
     conditions: list[ParsedCheck]
@@ -130,7 +127,6 @@ class _Collected:
         self.quarantine = Quarantine(self.folder, self.locate)
 
     def add(self, batch_result: BatchResult) -> None:
-        """Take in the next batch."""
         self.rows += batch_result.rows
         self.quarantine.add_batch(batch_result.quarantined)
         self.failures.merge(batch_result.failures)
@@ -138,31 +134,29 @@ class _Collected:
         self._lines.append(batch_result.lines)
 
     def table(self) -> TypedTable:
-        """Return the rows that were kept."""
         stored = self._stored.finish()
         return TypedTable(self.schema, StoredColumns(stored), int(stored.num_rows))
 
     def lines(self) -> npt.NDArray[np.int64]:
-        """Return where the rows that were kept start."""
         return np.concatenate([np.empty(0, dtype=np.int64), *self._lines])
 
 
 @dataclass(slots=True)
 class _Conclusion:
-    """What all batches together come to."""
+    """Findings on all batches together."""
 
     collected: _Collected
     names: list[str]
     max_share: float
     column_reasons: set[ReasonKey] = field(default_factory=set)
 
-    def infer_from_summary(self) -> CheckedTable:
-        """Tell mistakes of columns from mistakes of rows."""
+    def conclude(self) -> CheckedTable:
+        """Return the rows and all findings."""
         collected = self.collected
         table, lines, repeated = self._without_repeats(collected.table(), collected.lines())
         findings = compare_column_names(self.names, collected.schema)
         for column in collected.schema.columns:
-            findings.extend(self._of_cells(column))
+            findings.extend(self._of_types(column))
         findings.extend(self._of_classes())
         findings.extend(self._of_rules())
         findings.extend(repeated)
@@ -176,9 +170,9 @@ class _Conclusion:
     def _without_repeats(
         self, table: TypedTable, lines: npt.NDArray[np.int64]
     ) -> tuple[TypedTable, npt.NDArray[np.int64], list[Finding]]:
-        """Set rows aside, or only count them, that repeat a value which should be unique.
+        """Reject rows, or only count them, that repeat a value of a unique column.
 
-        What a row repeats is the value of a row that is kept: so this comes last, and for one column after the other.
+        A row repeats the value of a row that is kept: so this comes last, for one column after the other.
         """
         findings = []
         for column in table.schema.columns:
@@ -199,8 +193,8 @@ class _Conclusion:
                 table, lines = without_rows(table, kept, self.collected.folder), lines[kept]
         return table, lines, findings
 
-    def _of_cells(self, column: Column) -> list[Finding]:
-        """Tell a retyped column from a few bad cells."""
+    def _of_types(self, column: Column) -> list[Finding]:
+        """Separate a retyped column from a few invalid values."""
         failure = self.collected.failures.bad.get(column.name)
         if failure is None:
             return []
@@ -209,13 +203,13 @@ class _Conclusion:
             message = f"the ignored column {column.name!r} has {count:,} values that are not {kind}"
             return [failure.finding("warning", "retyped_column", message, column.name, present)]
         if count <= self.max_share * present:
-            message = f"{count:,} values of {column.name!r} are not {kind}; their rows were set aside"
+            message = f"{count:,} values of {column.name!r} are not {kind}; their rows were quarantined"
             return [failure.finding("warning", "bad_values", message, column.name, present)]
         self.column_reasons.add(("type", column.name))
-        such = quoted(value for _, value in failure.rows(3))
+        examples = quoted(value for _, value in failure.rows(3))
         message = (
             f"the column {column.name!r} should be {kind}, but {count / present:.0%} of its values are not, "
-            f"such as {such}: mend them, or upload with metadata `schema` replace"
+            f"such as {examples}: fix them, or upload with metadata `schema` replace"
         )
         return [failure.finding("error", "retyped_column", message, column.name, present)]
 
@@ -228,7 +222,9 @@ class _Conclusion:
             self.column_reasons.add(("class", column.name))
             message = f"{failure.count:,} rows have a class of {column.name!r} that the model does not know"
             return [failure.finding("error", "unknown_class", f"{message}; it knows {classes}", column.name, rows)]
-        message = f"{failure.count:,} rows with an unknown class of {column.name!r} were set aside; known are {classes}"
+        message = (
+            f"{failure.count:,} rows with an unknown class of {column.name!r} were quarantined; known are {classes}"
+        )
         return [failure.finding("warning", "unknown_class", message, column.name, rows)]
 
     def _of_rules(self) -> list[Finding]:
@@ -257,13 +253,13 @@ class _Conclusion:
             return failure.finding("warning", check, rule, column, rows)
         if failure.count > self.max_share * rows:
             return failure.finding("error", check, f"{rule}; more than the {self.max_share:.0%} allowed", column, rows)
-        return failure.finding("warning", check, f"{rule}; the rows were set aside", column, rows)
+        return failure.finding("warning", check, f"{rule}; the rows were quarantined", column, rows)
 
     def _severity(self, name: str) -> str:
         return self.collected.schema.column(name).rules.severity
 
     def _of_values(self, column: Column, table: TypedTable) -> list[Finding]:
-        """Tell what is allowed but worth knowing: new categories, fractions among integers, repeated identifiers."""
+        """Report new categories, fractions among integers, repeated identifiers."""
         name, failures = column.name, self.collected.failures
         if name in failures.unknown_categories:
             failure = failures.unknown_categories[name]
@@ -282,9 +278,7 @@ class _Conclusion:
 
     def _of_quarantine(self, rows: Sequence[QuarantinedRow]) -> list[Finding]:
         if self.collected.quarantine.too_many:
-            message = (
-                f"more than {MAX_QUARANTINED:,} rows would have to be set aside: mend the file, or upload it in parts"
-            )
+            message = f"more than {MAX_QUARANTINED:,} rows are invalid: fix the file, or upload it in parts"
             return [error("too_many_malformed_rows", message, None, len(rows))]
         if not rows:
             return []
@@ -295,4 +289,6 @@ class _Conclusion:
             allowed = f"more than the {self.max_share:.0%} allowed"
             message = f"{len(rows):,} of {total:,} rows ({share:.0%}) are malformed, {allowed}; {first}"
             return [error("too_many_malformed_rows", message, None, len(rows))]
-        return [warning("malformed_rows", f"{len(rows):,} of {total:,} rows were set aside; {first}", None, len(rows))]
+        return [
+            warning("malformed_rows", f"{len(rows):,} of {total:,} rows were quarantined; {first}", None, len(rows))
+        ]

@@ -1,4 +1,4 @@
-"""An uploaded file's bytes, read piece by piece and as often as needed, unpacked on the way when it is gzipped."""
+"""Read an uploaded file's bytes piece by piece, any number of times, unpacked on the way when it is gzipped."""
 
 import codecs
 import gzip
@@ -13,7 +13,7 @@ from typing import IO, Protocol
 from millrace.data.findings import Finding, warning
 from millrace.errors import InvalidInputError, PayloadTooLargeError
 
-#: Bytes that are looked at to tell what a file is.
+#: Bytes that are read to recognise a file.
 SAMPLE_BYTES = 1 << 20
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -21,7 +21,7 @@ _LINE_END_BYTES = 1 << 16
 
 
 class ByteSource(Protocol):
-    """What a file's bytes are read from."""
+    """Stream of bytes."""
 
     def read(self, size: int, /) -> bytes:
         """Return about ``size`` more bytes; none at the end."""
@@ -30,14 +30,14 @@ class ByteSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A file that can be opened again and again.
+    """A file that can be opened any number of times.
 
     Parameters
     ----------
     source : bytes or Path
-        The file itself, or where it lies.
+        The file, or its path.
     max_bytes : int
-        How much it may unpack to.
+        Limit of the unpacked size.
     """
 
     source: bytes | Path
@@ -45,18 +45,18 @@ class Content:
 
     @property
     def compressed(self) -> bool:
-        """Whether the file is gzipped."""
+        """True when the file is gzipped."""
         with self._open_packed() as stream:
             return stream.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
 
     @property
     def description(self) -> dict[str, str]:
-        """How the file is packed, if it is."""
+        """Compression, if there is one."""
         return {"compression": "gzip"} if self.compressed else {}
 
     @property
     def size(self) -> int | None:
-        """How many bytes there are; None of an archive, which has to be read to know."""
+        """Number of bytes; None of an archive, which has to be read to know."""
         if self.compressed:
             return None
         return len(self.source) if isinstance(self.source, bytes) else self.source.stat().st_size
@@ -87,7 +87,7 @@ class Content:
 
     @contextmanager
     def open_lines(self) -> Iterator[ByteSource]:
-        """Open the unpacked bytes, so that what is read ends with a line where that costs nothing."""
+        """Open the unpacked bytes; what is read ends with a line where that costs nothing."""
         with self.open() as stream:
             yield stream if self.compressed else WholeLines(stream)
 
@@ -114,12 +114,12 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class WholeLines:
-    """Reads a file up to the last end of a line, so that nobody has to cut what was read, and copy it.
+    """Reads a file up to the last end of a line, so that no reader has to cut and copy.
 
     Parameters
     ----------
     file : binary file
-        It can be read again from any position.
+        Seekable.
     """
 
     file: IO[bytes]
@@ -136,7 +136,7 @@ class WholeLines:
 
 
 class BoundedGzipFile(gzip.GzipFile):
-    """An archive that is unpacked up to a number of bytes."""
+    """An archive with a limit of its unpacked size."""
 
     def __init__(self, packed: IO[bytes], max_bytes: int) -> None:
         super().__init__(fileobj=packed, mode="rb")
@@ -152,22 +152,22 @@ class BoundedGzipFile(gzip.GzipFile):
 
 
 def too_large(max_bytes: int) -> PayloadTooLargeError:
-    """Return what is raised when a file has more bytes than that."""
+    """Return the error for a file that unpacks to more than a limit."""
     return PayloadTooLargeError(f"the file unpacks to more than {max_bytes / 1e6:,.0f} MB: upload several datasets")
 
 
 @dataclass(frozen=True, slots=True)
 class TextEncoding:
-    """How a file's bytes become text.
+    """Encoding of a text file.
 
     Parameters
     ----------
     name : str
         Python's name of it.
     mixed : bool
-        Some lines are not valid in it.
+        Whether some lines are invalid in it.
     stated : bool, default=False
-        The user said so, so there is nothing to report.
+        Whether the spec sets it, so that there is nothing to report.
     """
 
     name: str
@@ -176,21 +176,21 @@ class TextEncoding:
 
     @property
     def label(self) -> str:
-        """The name that people know it by."""
+        """Name for people."""
         return self.name.removesuffix("-sig")
 
     @property
     def is_utf8(self) -> bool:
-        """Whether the bytes can be taken as they are."""
+        """True when the bytes can be used as they are."""
         return self.name == "utf-8-sig"
 
     def findings(self) -> tuple[Finding, ...]:
-        """Return what the user should know about it."""
+        """Return findings on the encoding."""
         if self.mixed:
-            message = "the file mixes encodings: lines that are not valid UTF-8 were set aside; write it as UTF-8"
+            message = "the file mixes encodings: lines that are not valid UTF-8 were quarantined; write it as UTF-8"
             return (warning("mixed_encodings", message),)
         if self.name in ("cp1252", "latin-1") and not self.stated:
-            message = f"the file is not UTF-8 and was read as {self.name}; write it as UTF-8 to be sure of its letters"
+            message = f"the file is not UTF-8 and was read as {self.name}; write it as UTF-8 to avoid wrong characters"
             return (warning("encoding", message),)
         return ()
 
@@ -199,9 +199,9 @@ UTF_8 = TextEncoding("utf-8-sig")
 
 
 def detect_encoding(content: Content) -> TextEncoding:
-    """Find the encoding of a text file: UTF-8, UTF-16, else a Windows or Latin single-byte one.
+    """Detect the encoding of a text file: UTF-8, UTF-16, else a Windows or Latin single-byte one.
 
-    A file in which some lines that are not ASCII are valid UTF-8 *is* UTF-8; its other lines are at fault.
+    A file with some valid UTF-8 lines that are not ASCII *is* UTF-8; its other lines are invalid.
 
     Raises
     ------
@@ -223,12 +223,12 @@ def detect_encoding(content: Content) -> TextEncoding:
 
 
 def stated_encoding(content: Content, name: str) -> TextEncoding:
-    """Take the encoding that the user states.
+    """Use the encoding of the spec.
 
     Raises
     ------
     InvalidInputError
-        When the file is not written in it; only UTF-8 files may have lines that are not.
+        When the file is not written in it; only UTF-8 files may have invalid lines.
     """
     plain = codecs.lookup(name).name
     if plain in ("utf-8", "utf-8-sig"):
@@ -240,22 +240,20 @@ def stated_encoding(content: Content, name: str) -> TextEncoding:
 
 @dataclass(slots=True)
 class TextFile:
-    """A text file, read as UTF-8 whatever it is written in.
+    """A text file, read as UTF-8 whatever its encoding.
 
-    All encodings that are told apart write ASCII alike. So the encoding is found out once a byte turns up that is not
-    ASCII, or when somebody asks: most files are then read once instead of twice.
+    All supported encodings write ASCII alike. So the encoding is detected at the first byte that is not ASCII, or
+    when it is needed: most files are then read once instead of twice.
 
     Parameters
     ----------
-    content : Content
-        The file.
     stated : str or None, default=None
-        The encoding that the user states.
+        Encoding of the spec.
 
     Raises
     ------
     InvalidInputError
-        When the bytes are no text, or not written in the encoding that is stated.
+        When the bytes are no text, or not written in the stated encoding.
     """
 
     content: Content
@@ -270,14 +268,14 @@ class TextFile:
 
     @property
     def encoding(self) -> TextEncoding:
-        """What the file is written in."""
+        """Encoding of the file."""
         if self._encoding is None:
             self._encoding = detect_encoding(self.content)
         return self._encoding
 
     @property
     def mixed(self) -> bool:
-        """Whether bytes that were read so far may be no valid UTF-8."""
+        """True when the bytes read so far may be invalid UTF-8."""
         return self._encoding is not None and self._encoding.mixed
 
     @contextmanager
@@ -287,23 +285,20 @@ class TextFile:
             yield Utf8Stream(stream, self)
 
     def encoding_of(self, piece: bytes) -> TextEncoding:
-        """Return what the file is written in as far as a piece of it matters, which follows pieces of ASCII."""
+        """Return the encoding as far as it matters for a piece, which follows pieces of ASCII."""
         if self._encoding is None and piece.isascii():
             return UTF_8
         return self.encoding
 
     def end(self) -> None:
-        """Take note that every piece was read."""
+        """Record that every piece was read."""
         if self._encoding is None:
             self._encoding = UTF_8
 
 
 @dataclass(slots=True)
 class Utf8Stream:
-    """Reads a text file as UTF-8.
-
-    Bytes of a mixed file that are not valid stay as they are.
-    """
+    """Stream of a text file as UTF-8; invalid bytes of a mixed file stay as they are."""
 
     stream: ByteSource
     text: TextFile
@@ -312,7 +307,7 @@ class Utf8Stream:
 
     @property
     def mixed(self) -> bool:
-        """Whether bytes that were read so far may be no valid UTF-8."""
+        """True when the bytes read so far may be invalid UTF-8."""
         return self.text.mixed
 
     def read(self, size: int, /) -> bytes:
@@ -333,7 +328,7 @@ class Utf8Stream:
 
 
 def _is_plain(head: bytes) -> bool:
-    """Tell whether a file's beginning leaves open what it is written in."""
+    """Return whether the first bytes fit any encoding."""
     return head.isascii() and 0 not in head
 
 
@@ -348,7 +343,7 @@ def _decodes(pieces: Iterable[bytes], encoding: str) -> bool:
     clean = encoding == "utf-8"
     try:
         for piece in pieces:
-            # A piece of ASCII is valid UTF-8 without looking further, unless a letter is still open.
+            # A piece of ASCII is valid UTF-8, unless a character is still open.
             if not (clean and piece.isascii() and not decoder.getstate()[0]):
                 decoder.decode(piece)
         decoder.decode(b"", final=True)

@@ -5,7 +5,6 @@ validation of that upload.
 """
 
 import hashlib
-import io
 import json
 import tempfile
 from collections import Counter
@@ -26,7 +25,6 @@ from millrace.data.typed_table import (
     StoredColumns,
     TypedTable,
     is_text,
-    missing_mask,
     rows_at_once,
     storage_type,
     stored_parts,
@@ -37,7 +35,7 @@ from millrace.data.uploads import Upload
 from millrace.data.validation import ValidationResult
 from millrace.documents import from_plain
 from millrace.entities import DatasetRecord, Source
-from millrace.features import MISSING_STRING
+from millrace.features import MISSING_STRING, missing_mask
 from millrace.layout import dataset_key, quarantine_key
 from millrace.names import make_cause_id
 from millrace.ports import ObjectStore
@@ -120,13 +118,6 @@ def write_parquet(table: TypedTable, sink: Path | IO[bytes]) -> None:
                 waiting = [whole.slice(size)]
         if waiting:
             writer.write_table(pa.concat_tables(waiting), size)
-
-
-def dump_parquet(table: TypedTable) -> bytes:
-    """Return a typed table as Parquet."""
-    buffer = io.BytesIO()
-    write_parquet(table, buffer)
-    return buffer.getvalue()
 
 
 def open_parquet(source: Path | IO[bytes], schema: TableSchema) -> TypedTable:

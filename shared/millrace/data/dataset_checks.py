@@ -21,11 +21,11 @@ from millrace.data.typed_table import (
     TypedTable,
     class_texts,
     hash_values,
-    missing_mask,
     stored_column,
     stored_parts,
     stored_tables,
 )
+from millrace.features import missing_mask
 from millrace.hashing import fold_columns
 from millrace.ports import ObjectStore
 from millrace.schema import MASK, Column, TableSchema

@@ -1,4 +1,4 @@
-"""What callers may read about a model's datasets."""
+"""Describe and compare a model's datasets, for the API."""
 
 import json
 import re
@@ -17,12 +17,12 @@ from millrace.schema import TableSchema
 #: Least digits of an abbreviated dataset id.
 MIN_ID_LENGTH = 4
 
-#: Findings that an answer lists; an answer of a function holds 6 MB.
+#: Findings in a response, which holds at most 6 MB.
 MAX_FINDINGS = 500
 
 _DATASET_ID = re.compile(r"[0-9a-f]{4,64}\Z")
 _SUMMARY = ("name", "type", "role", "sensitive", "missing", "missing_share", "distinct", "mean", "association")
-#: Left out for columns whose values nobody may see.
+#: Left out for sensitive columns.
 _VALUES = ("minimum", "maximum", "quantiles")
 _TOP_VALUES = 5
 _NAMES: dict[type[Document], str] = {
@@ -46,7 +46,7 @@ def describe_dataset(model: str, dataset_id: str, registry: Registry, data_store
     Parameters
     ----------
     dataset_id : str
-        May be cut, as long as it names one dataset.
+        May be abbreviated, as long as it is unique.
 
     Raises
     ------
@@ -75,12 +75,12 @@ def describe_dataset(model: str, dataset_id: str, registry: Registry, data_store
 def describe_difference(
     model: str, dataset_id: str, other_id: str, registry: Registry, data_store: ObjectStore
 ) -> dict[str, Any]:
-    """Compare two datasets: schema, volume, distributions; see :func:`compare_datasets`.
+    """Compare two datasets; see :func:`compare_datasets`.
 
     Raises
     ------
     ModelNotFoundError, DatasetNotFoundError, InvalidInputError, ArtifactNotFoundError
-        As :func:`describe_dataset`, and when what is kept beside one of them is gone.
+        As :func:`describe_dataset`, and when a document of one of them is gone.
     """
     records = [find_dataset(model, identifier, registry) for identifier in (dataset_id, other_id)]
     before, after = (_load(record, data_store) for record in records)
@@ -90,7 +90,7 @@ def describe_difference(
 
 
 def find_dataset(model: str, dataset_id: str, registry: Registry) -> DatasetRecord:
-    """Return the dataset that an id, or its beginning, names.
+    """Return the dataset of an id or its beginning.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def find_dataset(model: str, dataset_id: str, registry: Registry) -> DatasetReco
     registry.get_state(model)
     if not _DATASET_ID.match(dataset_id):
         raise InvalidInputError(
-            f"{dataset_id!r} is no dataset id: give the {MIN_ID_LENGTH} to 64 hexadecimal digits that it begins with"
+            f"{dataset_id!r} is not a dataset id: give the {MIN_ID_LENGTH} to 64 hexadecimal digits that it begins with"
         )
     found = registry.find_datasets(model, dataset_id, limit=3)
     if not found:

@@ -1,7 +1,7 @@
-"""CSV and its relatives: which delimiter, and every record in the table or set aside with its line.
+"""Read CSV and its relatives: detect the delimiter, and return every record with its line, or reject it.
 
-Plain blocks are read by Arrow, each on its own, and so on several threads; the others by the standard library's
-parser, one after the other. Both read the same from a plain block.
+Two parsers read the same records. The fast path is Arrow's, one block at a time on several threads, for blocks whose
+quotes are regular; the fallback is the csv module, one record after the other.
 """
 
 import csv
@@ -27,32 +27,43 @@ from millrace.data.raw import (
     build_strings,
     check_header,
     identity_read,
-    null_strings,
+    null_values_of,
 )
-from millrace.data.typed_table import TIMESTAMP
+from millrace.data.typed_table import CATEGORY, TIMESTAMP
 from millrace.errors import InvalidInputError, NoRowsError
 from millrace.schema import NULL_STRINGS
 from millrace.spec.data import ReadSpec
 
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
+#: Delimiters that are recognised for the message, and not tried.
+FOREIGN_DELIMITERS = "^~:#&"
+
+_SAMPLE_LINES = 100
+_STYLE_LINES = 500
+#: Lines, and bytes, in which the header and those samples are searched.
+_FIRST_LINES, _FIRST_BYTES = 2_000, 1 << 20
+_READ_AT_ONCE = 1 << 18
+_MAX_HEADER_BYTES = 8 << 20
+_FILLED = re.compile(rb"[^\r\n]")
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass(slots=True)
 class CsvFallback:
-    """Reads records one after the other, remembering the line on which each starts.
+    """Parser of records by the csv module, which keeps the line of each.
 
     Parameters
     ----------
     block : Block
-        Where they begin.
+        First lines.
     more : callable
-        Returns more lines where the block's last record is not complete; none at the end.
+        Returns more lines for a record that is not complete; none at the end.
     delimiter : str
         Between fields.
     encoding : str
-        What the file is written in, as people know it.
+        Of the file, for messages.
     width : int
-        How many fields a record should have.
+        Fields of a record.
     """
 
     block: Block
@@ -66,9 +77,10 @@ class CsvFallback:
     _pending: list[str] = field(default_factory=list)
     _feed: list[str] = field(default_factory=list)
     _position: int = 0
+    _ended: bool = False
 
     def columns(self) -> list[pa.ChunkedArray]:
-        """Read every record; those of the header's width become columns, the others are set aside."""
+        """Parse every record; those of another width than the header are rejected."""
         self.next_line = self.block.first_line
         self._feed = list(text_lines(self.block.body))
         rows = list(self._well_formed())
@@ -97,9 +109,10 @@ class CsvFallback:
                 yield record
 
     def _quarantine_unparsable(self, fault: csv.Error) -> None:
-        unclosed = "unexpected end" in str(fault) or "field limit" in str(fault)
-        if unclosed and '"' in "".join(self._pending):
-            if "unexpected end" in str(fault) and len(self._pending) == 1:
+        text = "".join(self._pending)
+        # The csv module stops at the end of the file, or at its limit of a field, when a quote is still open.
+        if '"' in text and (self._ended or len(text) > csv.field_size_limit()):
+            if self._ended and len(self._pending) == 1:
                 self._quarantine("the last line opens a quote that is never closed")
                 return
             raise InvalidInputError(
@@ -108,8 +121,7 @@ class CsvFallback:
         self._quarantine(f"the quotes do not match: {fault}")
 
     def _quarantine(self, reason: str) -> None:
-        text = "".join(self._pending).rstrip("\r\n")
-        readable = _UNUSABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+        readable = _UNUSABLE.sub("\N{REPLACEMENT CHARACTER}", "".join(self._pending).rstrip("\r\n"))
         self.malformed.append(QuarantinedRow(self.next_line, reason, shorten(readable, MAX_ROW_TEXT)))
         self._forget_lines()
 
@@ -118,6 +130,7 @@ class CsvFallback:
             if self._position == len(self._feed):
                 self._feed, self._position = list(text_lines(self.more())), 0
                 if not self._feed:
+                    self._ended = True
                     return
             line = self._feed[self._position]
             self._position += 1
@@ -134,12 +147,9 @@ def text_lines(body: bytes) -> Iterator[str]:
     return io.TextIOWrapper(io.BytesIO(body), encoding="utf-8", errors="surrogateescape", newline="")
 
 
-_COLUMN_AT_FAULT = re.compile(r"CSV column #(\d+): (?:Row #\d+: )?CSV conversion error")
-
-
 @dataclass(slots=True)
 class FastParser:
-    """Reads the plain blocks of one file; on any number of threads.
+    """Parser of regular blocks by Arrow, on any number of threads.
 
     Parameters
     ----------
@@ -147,23 +157,24 @@ class FastParser:
         The columns, in the file's order.
     delimiter : str
         Between fields.
-    missing : pyarrow.Array or None
-        The words that mean "missing"; None stands for :data:`millrace.schema.NULL_STRINGS`.
+    null_values : pyarrow.Array or None
+        Strings that stand for a missing value; None for :data:`millrace.schema.NULL_STRINGS`.
     types : mapping of str to pyarrow.DataType
-        The columns that are wanted, and what they are best read as; none wants every column as text.
+        Requested columns with their types; empty for every column as strings.
     """
 
     names: list[str]
     delimiter: str
-    missing: pa.Array | None
+    null_values: pa.Array | None
     types: Mapping[str, pa.DataType]
     _quickest: dict[str, pa.DataType] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._quickest = {name: _quickest_type(kind) for name, kind in self.types.items()}
+        # Arrow's parser reads dates faster than timestamps, and without loss.
+        self._quickest = {name: pa.date32() if kind == TIMESTAMP else kind for name, kind in self.types.items()}
 
     def read(self, block: Block) -> RowBatch | None:
-        """Read a plain block; None when Arrow will not."""
+        """Parse a regular block; None when Arrow refuses it."""
         body = block.body
         malformed: tuple[QuarantinedRow, ...] = ()
         table = self._parse_typed(body, quoted=block.quoted)
@@ -179,41 +190,50 @@ class FastParser:
                 body = b"".join(body[start:end] + b"\n" for start, end in pieces)
                 table = self._parse_typed(body, quoted=block.quoted) if body else None
             if not body:
-                return RowBatch(lines, partial(_no_strings, self.names), malformed, self.names)
+                empty = pa.table({name: pa.array([], type=pa.string()) for name in self.names})
+                return RowBatch(lines, lambda: empty, malformed, self.names)
             if table is None or table.num_rows != len(lines):
                 return None
         if not self.types:
-            strings = build_strings(self.names, table.columns, self.missing)
+            strings = build_strings(self.names, table.columns, self.null_values)
             return RowBatch(lines, lambda: strings, malformed, self.names)
         typed = {name: table.column(name) for name in self.types}
-        as_text = partial(self._as_text, body, quoted=block.quoted)
-        return RowBatch(lines, as_text, malformed, self.names, typed, nulls_known=True)
+        load = partial(self._load_strings, body, quoted=block.quoted)
+        return RowBatch(lines, load, malformed, self.names, typed, nulls_known=True)
 
     def _parse_typed(self, body: bytes, *, quoted: bool) -> pa.Table | None:
-        """Parse whole records, reading as text what is not of the type that it should be; None when they are unfit."""
-        spread = quoted and _spread(body)
-        types = dict(self._quickest)
-        while True:
-            try:
-                return self._parse(body, types, quoted=quoted, spread=spread)
-            except pa.ArrowInvalid as fault:
-                found = _COLUMN_AT_FAULT.search(str(fault))
-                if found is None:
-                    return None
-                # Arrow counts the file's columns, whether or not they are wanted.
-                name = self.names[int(found[1])]
-                if types.get(name, pa.string()) == pa.string():
-                    return None
-                if types[name] == pa.date32():
-                    # Dates with times on them: no block of this file will be otherwise.
-                    self._quickest[name] = pa.string()
-                types[name] = pa.string()
+        """Parse whole records; a column with values of another type stays strings. None when they do not parse."""
+        multiline = quoted and _has_multiline_records(body)
+        try:
+            return self._parse(body, self._quickest, list(self.types), quoted=quoted, multiline=multiline)
+        except pa.ArrowInvalid:
+            if not self.types:
+                return None
+        try:
+            table = self._parse(body, {}, list(self.types), quoted=quoted, multiline=multiline)
+        except pa.ArrowInvalid:
+            return None
+        return pa.table([self._convert(name, table.column(name)) for name in self.types], names=list(self.types))
 
-    def _parse(self, body: bytes, types: Mapping[str, pa.DataType], *, quoted: bool, spread: bool) -> pa.Table:
+    def _convert(self, name: str, strings: pa.ChunkedArray) -> pa.ChunkedArray:
+        kind = self._quickest[name]
+        if kind == CATEGORY:
+            return strings.dictionary_encode()
+        try:
+            return strings.cast(kind)
+        except pa.ArrowInvalid:
+            if kind == pa.date32():
+                # Dates with a time of day: the file's other blocks will have them too.
+                self._quickest[name] = pa.string()
+            return strings
+
+    def _parse(
+        self, body: bytes, types: Mapping[str, pa.DataType], columns: list[str], *, quoted: bool, multiline: bool
+    ) -> pa.Table:
         return pa_csv.read_csv(
             pa.BufferReader(body),
             read_options=pa_csv.ReadOptions(
-                # In one piece: columns then lie in one too, and it is blocks that are read at the same time.
+                # In one piece: columns are then contiguous too, and it is blocks that are parsed concurrently.
                 column_names=self.names,
                 block_size=len(body) + 1,
                 use_threads=False,
@@ -221,24 +241,24 @@ class FastParser:
             parse_options=pa_csv.ParseOptions(
                 delimiter=self.delimiter,
                 quote_char='"' if quoted else False,
-                newlines_in_values=spread,
+                newlines_in_values=multiline,
                 ignore_empty_lines=True,
             ),
             convert_options=pa_csv.ConvertOptions(
                 column_types={name: types.get(name, pa.string()) for name in self.names},
-                null_values=sorted(NULL_STRINGS) if self.missing is None else self.missing.to_pylist(),
+                null_values=sorted(NULL_STRINGS) if self.null_values is None else self.null_values.to_pylist(),
                 strings_can_be_null=True,
-                include_columns=list(types) or None,
+                include_columns=columns or None,
                 check_utf8=False,
             ),
         )
 
-    def _as_text(self, body: bytes, *, quoted: bool) -> pa.Table:
+    def _load_strings(self, body: bytes, *, quoted: bool) -> pa.Table:
         try:
-            table = self._parse(body, {}, quoted=quoted, spread=quoted and _spread(body))
-        except pa.ArrowInvalid as fault:  # the same body was read with types before
+            table = self._parse(body, {}, [], quoted=quoted, multiline=quoted and _has_multiline_records(body))
+        except pa.ArrowInvalid as fault:  # the same body was parsed with types before
             raise InvalidInputError("the file could not be read twice") from fault
-        return build_strings(self.names, table.columns, self.missing)
+        return build_strings(self.names, table.columns, self.null_values)
 
     def _wrong_widths(self, block: Block, layout: RecordLayout) -> tuple[QuarantinedRow, ...]:
         wrong = np.flatnonzero(layout.widths != len(self.names)).tolist()
@@ -252,36 +272,12 @@ class FastParser:
         )
 
 
-def _spread(body: bytes) -> bool:
-    """Tell whether a record takes several lines."""
+def _has_multiline_records(body: bytes) -> bool:
     return len(record_ends(body)) != count_lines(body)
 
 
-def _quickest_type(kind: pa.DataType) -> pa.DataType:
-    """Return what Arrow's parser reads faster and without loss."""
-    return pa.date32() if kind == TIMESTAMP else kind
-
-
-def _no_strings(names: list[str]) -> pa.Table:
-    return pa.table({name: pa.array([], type=pa.string()) for name in names})
-
-
-DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
-
-#: Delimiters that are not tried, but recognised so that the verdict can say so.
-FOREIGN_DELIMITERS = "^~:#&"
-
-_SAMPLE_LINES = 100
-_STYLE_LINES = 500
-#: In so many lines, and bytes, the header and those samples are looked for.
-_FIRST_LINES, _FIRST_BYTES = 2_000, 1 << 20
-_READ_AT_ONCE = 1 << 18
-_MAX_HEADER_BYTES = 8 << 20
-_FILLED = re.compile(rb"[^\r\n]")
-
-
 def detect_delimiter(sample: list[str]) -> str:
-    """Find the delimiter that cuts most sample lines into as many fields as the header.
+    """Return the delimiter that cuts most sample lines into as many fields as the header.
 
     Raises
     ------
@@ -312,21 +308,21 @@ def detect_delimiter(sample: list[str]) -> str:
 
 @dataclass(slots=True)
 class DelimitedReader:
-    """Reads a delimited text file batch by batch.
+    """Reader of delimited text; implements :class:`millrace.data.raw.ParallelReader`.
 
     Parameters
     ----------
-    text : Text
+    text : TextFile
         The file.
     delimiter : str or None
-        None finds it out.
+        None detects it.
     read : ReadSpec
-        How numbers are written, where the user says so.
+        Notation of numbers and missing values.
 
     Raises
     ------
     InvalidInputError
-        When it is no such table.
+        When the file is no such table.
     """
 
     text: TextFile
@@ -335,7 +331,7 @@ class DelimitedReader:
     names: list[str] = field(init=False)
     _numbers: NumberStyle = field(init=False, default=PLAIN)
     _style_findings: tuple[Finding, ...] = field(init=False, default=())
-    _missing: pa.Array | None = field(init=False, default=None)
+    _null_values: pa.Array | None = field(init=False, default=None)
     _header_bytes: int = field(init=False)
     _header_lines: int = field(init=False)
 
@@ -351,11 +347,11 @@ class DelimitedReader:
             record for record in _sample_records(lines[:_STYLE_LINES], self.mark)[1:] if len(record) == len(self.names)
         ]
         self._numbers, self._style_findings = detect_style(fitting, self.read)
-        self._missing = null_strings(self.read)
+        self._null_values = null_values_of(self.read)
 
     @property
     def description(self) -> dict[str, str]:
-        """How the file is written."""
+        """Format, delimiter, encoding, notation of numbers, compression."""
         described = {
             "format": "delimited text",
             "delimiter": DELIMITERS.get(self.mark, self.mark),
@@ -367,23 +363,23 @@ class DelimitedReader:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What was remarkable about how it is written."""
+        """Findings on encoding and notation."""
         return (*self.text.encoding.findings(), *self._style_findings)
 
     @property
     def mark(self) -> str:
-        """The delimiter, found out by now."""
+        """The delimiter in use."""
         return self.delimiter or ","
 
     def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:
-        """Read the rows in order; see :class:`millrace.data.raw.TableReader`."""
+        """Read the rows in order."""
         for read in self.readings(types):
             yield read()
 
     def readings(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[Callable[[], RowBatch]]:
-        """Cut the file into blocks; see :class:`millrace.data.raw.ParallelReader`."""
+        """Cut the file into blocks, to read concurrently."""
         wanted = {name: self._readable(kind) for name, kind in (types or {}).items() if name in self.names}
-        fast = FastParser(self.names, self.mark, self._missing, wanted)
+        fast = FastParser(self.names, self.mark, self._null_values, wanted)
         filled = False
         with self.text.open() as stream:
             sizes = block_sizes(len(self.names), self.text.content.size)
@@ -394,7 +390,7 @@ class DelimitedReader:
                 if block.plain:
                     yield partial(self._read_fast, block, fast)
                 else:
-                    # Where the next block starts is known only once this one has been read.
+                    # The start of the next block is known only once this one was parsed.
                     records = self._fallback(block, reader.more)
                     batch = self._batch_of(records)
                     reader.line = records.next_line
@@ -405,29 +401,29 @@ class DelimitedReader:
             )
 
     def _readable(self, kind: pa.DataType) -> pa.DataType:
-        """Return what Arrow may read: it would read 1.234 as a fraction where it is a thousand."""
+        """Return the type to request of Arrow, which would read 1.234 as a fraction where it is a thousand."""
         return pa.string() if pa.types.is_floating(kind) and self._numbers != PLAIN else kind
 
     def _read_fast(self, block: Block, fast: FastParser) -> RowBatch:
         batch = fast.read(block)
         if batch is None:
             return self._batch_of(self._fallback(block, lambda: b""))
-        batch.numbers, batch.missing = self._numbers, self._missing
-        return batch
+        return self._with_notation(batch)
 
     def _fallback(self, block: Block, more: Callable[[], bytes]) -> CsvFallback:
         return CsvFallback(block, more, self.mark, self.text.encoding.label, len(self.names))
 
     def _batch_of(self, records: CsvFallback) -> RowBatch:
-        """Read a block with the standard library's parser, and on to the end of its last record."""
-        strings = build_strings(self.names, records.columns(), self._missing)
+        strings = build_strings(self.names, records.columns(), self._null_values)
         lines = np.array(records.lines, dtype=np.int64)
-        batch = RowBatch(lines, lambda: strings, tuple(records.malformed), self.names)
-        batch.numbers, batch.missing = self._numbers, self._missing
+        return self._with_notation(RowBatch(lines, lambda: strings, tuple(records.malformed), self.names))
+
+    def _with_notation(self, batch: RowBatch) -> RowBatch:
+        batch.numbers, batch.null_values = self._numbers, self._null_values
         return batch
 
     def _first_lines(self) -> list[str]:
-        """Return the lines of the file's beginning; a line that is cut off at the end of it is left out."""
+        """Return the first lines of the file, without one that is cut off at the end."""
         pieces: list[bytes] = []
         size = found = 0
         with self.text.open() as stream:

@@ -1,4 +1,4 @@
-"""Findings: what is remarkable about an upload, each in words that say how to mend it."""
+"""Findings of checks on an upload, each a message with a remedy."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,28 +14,28 @@ MAX_EXAMPLE_LENGTH = 80
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that a check found.
+    """One finding of a check.
 
     Parameters
     ----------
     severity : {'error', 'warning'}
         An error rejects the upload.
     check : str
-        Which check found it, as a name that stays the same: ``missing_column``, ``too_few_rows`` ...
+        Stable name of the check: ``missing_column``, ``too_few_rows`` ...
     column : str or None
-        The column, when it is about one.
+        Column, when there is one.
     message : str
-        A readable sentence.
+        A sentence for people.
     count : int, default=0
-        Rows or values that it is about.
+        Affected rows or values.
     examples : tuple of str, default=()
-        A few of the values.
+        Some of the values.
     share : float or None, default=None
-        ``count`` as a share of the rows or values that were looked at.
+        ``count`` as a share of the checked rows or values.
     rows : tuple of (int, str), default=()
-        Lines and values of the first few rows that it is about; ``***`` stands for a value that is sensitive.
+        Lines and values of the first affected rows; sensitive values are masked.
     files : tuple of str, default=()
-        The files of these rows, when the upload has several.
+        Files of these rows, when the upload has several.
     """
 
     severity: Severity
@@ -73,17 +73,17 @@ def error(check: str, message: str, column: str | None = None, count: int = 0, e
 def warning(
     check: str, message: str, column: str | None = None, count: int = 0, examples: Iterable[str] = ()
 ) -> Finding:
-    """Return a finding that is worth knowing."""
+    """Return a finding that does not reject the upload."""
     return Finding("warning", check, column, message, count, shorten_examples(examples))
 
 
 def errors_among(findings: Sequence[Finding]) -> list[Finding]:
-    """Return those that reject the upload."""
+    """Return the findings that reject the upload."""
     return [finding for finding in findings if finding.severity == "error"]
 
 
 def shorten(text: str, length: int = MAX_EXAMPLE_LENGTH) -> str:
-    """Return ``text``, cut to ``length`` characters where it is longer."""
+    """Return ``text``, cut to ``length`` characters."""
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
@@ -98,6 +98,6 @@ def quoted(values: Iterable[str]) -> str:
 
 
 def listed(names: Sequence[str], limit: int = 20) -> str:
-    """Return column names for a sentence, the first ``limit`` of them."""
+    """Return the first ``limit`` names for a sentence, and the number of the others."""
     more = len(names) - limit
     return quoted(names[:limit]) + (f" and {more:,} more" if more > 0 else "")

@@ -1,8 +1,8 @@
-"""Inferring columns: which type the cells of a column have, and what part it plays.
+"""Infer columns and target: types, roles, task and classes.
 
-A column is numeric (or dates) when at least 95 % of its present cells are; the others are then malformed rows. With
-less than that it is a category or text; text that is written in several words is a feature. Nothing is guessed where
-two readings are equally good: dates whose day and month could change places are reported and left out.
+A column is numeric (or dates) when at least 95 % of its known values are; the others are then malformed rows. With less
+than that it is a category or text; text of several words is a feature. Ambiguous values are never guessed: dates whose
+day and month could be swapped are reported and left out.
 """
 
 import os
@@ -29,32 +29,33 @@ from millrace.data.parsers import (
     parse_datetimes,
     parse_numbers,
 )
-from millrace.data.raw import RawTable, RowBatch, TableReader
-from millrace.data.typed_table import class_texts, hash_text, missing_mask
+from millrace.data.raw import RowBatch, TableReader
+from millrace.data.typed_table import class_texts, hash_text
 from millrace.errors import InvalidInputError
+from millrace.features import missing_mask
 from millrace.schema import TASKS, Column, Role, Task
 from millrace.spec import ModelSpec
 
 #: Distinct values that are counted; a column with more of them has "more than" so many.
 MAX_DISTINCT = 10_000
-#: Cells whose distinct values say which date formats are worth trying.
-_EXAMPLE_CELLS = 200
+#: Values whose distinct ones decide which date formats are tried.
+_EXAMPLE_VALUES = 200
 _EXAMPLES = 20
-#: Words that a cell of prose has at least, and the share of the example cells that must be prose.
-PROSE_WORDS = 3
+#: Least tokens of a prose value, and the share of the examples that must be prose.
+PROSE_TOKENS = 3
 PROSE_SHARE = 0.5
 
 
 @dataclass(slots=True)
 class DateFormatCounts:
-    """How the cells of a column read as dates.
+    """Counts of the values that fit date formats.
 
     Parameters
     ----------
     fitting : dict of str to int
-        Cells that fit each format.
+        By format.
     together, differing : dict of pair of str to int
-        Cells that fit either of two formats, and those that fit both but are then different moments.
+        Values that fit either of two formats, and those that fit both as different dates.
     """
 
     fitting: dict[str, int] = field(default_factory=dict)
@@ -62,38 +63,38 @@ class DateFormatCounts:
     differing: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def add(self, strings: pa.Array) -> None:
-        """Count more cells, none of them missing."""
-        examples = pc.unique(strings.slice(0, _EXAMPLE_CELLS)).to_pylist()[:_EXAMPLES]
+        """Count more values, none of them missing."""
+        examples = pc.unique(strings.slice(0, _EXAMPLE_VALUES)).to_pylist()[:_EXAMPLES]
         for example in examples:
             for form in candidate_formats(example):
                 self.fitting.setdefault(form, 0)
-        timestamps = {form: parse_datetimes(strings, [form]).values for form in self.fitting}
-        fits = {form: ~np.isnat(values) for form, values in timestamps.items()}
+        times = {form: parse_datetimes(strings, [form]).values for form in self.fitting}
+        fits = {form: ~np.isnat(values) for form, values in times.items()}
         for form, mask in fits.items():
             self.fitting[form] += int(mask.sum())
-        for pair in combinations(sorted(timestamps), 2):
+        for pair in combinations(sorted(times), 2):
             one, other = pair
             both = fits[one] & fits[other]
             either = int((fits[one] | fits[other]).sum())
             self.together[pair] = self.together.get(pair, 0) + either
-            differing = int((timestamps[one][both] != timestamps[other][both]).sum())
+            differing = int((times[one][both] != times[other][both]).sum())
             self.differing[pair] = self.differing.get(pair, 0) + differing
 
 
 @dataclass(slots=True)
 class ColumnSummary:
-    """What is known of one column.
+    """Facts about the values of a column.
 
     Parameters
     ----------
     keep_values : bool
-        Whether uniqueness of numbers is in question too, because the column is named like an identifier.
-    words : bool, default=False
-        Count words from the start, whether or not the first cells are numbers.
+        Whether to check the uniqueness of numbers too, because the column is named like an identifier.
+    strings : bool, default=False
+        Count strings from the start, whether or not the first values are numbers.
     """
 
     keep_values: bool
-    words: bool = False
+    strings: bool = False
     rows: int = 0
     present: int = 0
     longest: int = 0
@@ -110,14 +111,14 @@ class ColumnSummary:
     _values: list[npt.NDArray[np.uint64]] | None = field(default_factory=list)
 
     def add(self, strings: pa.Array, numbers: NumberStyle = PLAIN) -> None:
-        """Take more cells into account, in which numbers are written in some style."""
+        """Add values, with their notation of numbers."""
         self.rows += len(strings)
         known = strings.drop_null() if strings.null_count else strings
         self.present += len(known)
         if not len(known):
             return
         self._add_first(known)
-        if self._add_numbers(numbers.rewrite(known)) and not self.words:
+        if self._add_numbers(numbers.rewrite(known)) and not self.strings:
             self.uncounted = True
         else:
             self._add_strings(known)
@@ -125,28 +126,28 @@ class ColumnSummary:
 
     @property
     def nullable(self) -> bool:
-        """Whether a cell is missing."""
+        """True when a value is missing."""
         return self.present < self.rows
 
     @property
     def distinct(self) -> int:
-        """How many different words there are; the greatest number that is counted where there are more."""
+        """Number of distinct strings, up to :data:`MAX_DISTINCT`."""
         return MAX_DISTINCT if self.too_many else len(self._distinct)
 
     @property
     def distinct_label(self) -> str:
-        """How many different words there are."""
+        """Number of distinct strings, for a sentence."""
         return f"{'more than ' if self.too_many else ''}{self.distinct:,}"
 
     @property
     def distinct_strings(self) -> list[str]:
-        """The different words, when there are not too many."""
-        words: list[str] = self._distinct.to_pylist()
-        return words
+        """The distinct strings, when there are not too many."""
+        strings: list[str] = self._distinct.to_pylist()
+        return strings
 
     @property
     def unique(self) -> bool:
-        """Whether no value is missing or comes twice."""
+        """True when no value is missing or repeated."""
         if self._values is None or self.nullable or self.present < 2:  # noqa: PLR2004  # one value repeats nothing
             return False
         ordered = np.sort(np.concatenate(self._values))
@@ -154,23 +155,23 @@ class ColumnSummary:
 
     @property
     def is_prose(self) -> bool:
-        """Whether the first different values are mostly written in several words, as no code or name of a thing is."""
-        is_prose = sum(len(example.split()) >= PROSE_WORDS for example in self.examples)
+        """True when the first distinct values mostly have several tokens, as no code or name has."""
+        is_prose = sum(len(example.split()) >= PROSE_TOKENS for example in self.examples)
         return bool(self.examples) and is_prose >= PROSE_SHARE * len(self.examples)
 
     def strings_needed(self, least_share: float) -> bool:
-        """Tell whether a column that is not numeric has batches in which words were not counted."""
-        return self.uncounted and not self.words and self.numbers < least_share * self.present
+        """Return whether a column that is not numeric has batches in which strings were not counted."""
+        return self.uncounted and not self.strings and self.numbers < least_share * self.present
 
     def _add_first(self, known: pa.Array) -> None:
         if self.first is None:
             self.first = known[0].as_py()
-            self.examples = pc.unique(known.slice(0, _EXAMPLE_CELLS)).to_pylist()
+            self.examples = pc.unique(known.slice(0, _EXAMPLE_VALUES)).to_pylist()
         if self.constant:
             self.constant = bool(pc.all(pc.equal(known, pa.scalar(self.first, pa.string()))).as_py())
 
     def _add_numbers(self, known: pa.Array) -> bool:
-        """Count numbers; tell whether all cells are."""
+        """Count numbers; return whether all values are."""
         parsed = parse_numbers(known)
         self.numbers += len(known) - parsed.bad_count
         if parsed.bad_count == len(known):
@@ -198,17 +199,7 @@ class ColumnSummary:
         self._values.append(hash_text(known))
 
 
-def summarise(strings: pa.Array, *, keep_values: bool = True) -> ColumnSummary:
-    """Summarise a column that is in memory."""
-    summary = ColumnSummary(keep_values)
-    summary.add(strings)
-    if summary.strings_needed(1.0):
-        summary = ColumnSummary(keep_values, words=True)
-        summary.add(strings)
-    return summary
-
-
-#: Share of a column's present cells that must parse for it to be numeric, or a date.
+#: Share of a column's known values that must parse for it to be numeric, or a date.
 PARSED_SHARE = 0.95
 #: Share of numbers with leading zeros past which a column holds codes.
 CODE_SHARE = 0.01
@@ -224,27 +215,27 @@ _IDENTIFIER_NAME = re.compile(r"(?:^|.*[_\-. ])(?:id|uuid)$", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class InferredColumn:
-    """A column as inferred, and what was remarkable about it."""
+    """A column as inferred, with findings."""
 
     column: Column
     findings: tuple[Finding, ...] = ()
 
 
 def infer_columns(
-    table: RawTable | TableReader, target: str, id_column: str | None = None, date_order: str | None = None
+    table: TableReader, target: str, id_column: str | None = None, date_order: str | None = None
 ) -> tuple[list[Column], list[Finding]]:
     """Infer every column's type and role.
 
     Parameters
     ----------
-    table : RawTable or TableReader
-        The upload; it is read once, or twice when a column of numbers ends in words.
+    table : TableReader
+        Read once, or twice when a column of numbers ends in strings.
     target : str
         The column to predict.
     id_column : str or None, default=None
-        The column that names rows; None takes the first that is unique and named like one.
+        The identifier; None takes the first column that is unique and named like one.
     date_order : {'day_first', 'month_first'} or None, default=None
-        How to read a date whose day and month could change places; None leaves such a column out.
+        Order of ambiguous dates; None leaves such a column out.
 
     Returns
     -------
@@ -261,25 +252,25 @@ def infer_columns(
     return _with_one_identifier(columns, target, id_column), findings
 
 
-def infer_some(table: RawTable | TableReader, names: Sequence[str], date_order: str | None = None) -> list[Column]:
+def infer_some(table: TableReader, names: Sequence[str], date_order: str | None = None) -> list[Column]:
     """Infer a few columns, none of them the target; nothing is read when there are none."""
     summaries = summarise_columns(table, names)
     return [infer_from_summary(name, summary, date_order=date_order).column for name, summary in summaries.items()]
 
 
-def summarise_columns(table: RawTable | TableReader, names: Sequence[str]) -> dict[str, ColumnSummary]:
-    """Read a table and summarise some of its columns."""
+def summarise_columns(table: TableReader, names: Sequence[str]) -> dict[str, ColumnSummary]:
+    """Summarise some columns of a table."""
     if not names:
         return {}
-    summaries = _read_summaries(table, names, words=False)
+    summaries = _read_summaries(table, names, strings=False)
     again = [name for name, summary in summaries.items() if summary.strings_needed(PARSED_SHARE)]
     if again:
-        summaries |= _read_summaries(table, again, words=True)
+        summaries |= _read_summaries(table, again, strings=True)
     return summaries
 
 
-def _read_summaries(table: RawTable | TableReader, names: Sequence[str], *, words: bool) -> dict[str, ColumnSummary]:
-    summaries = {name: ColumnSummary(bool(_IDENTIFIER_NAME.match(name)), words) for name in names}
+def _read_summaries(table: TableReader, names: Sequence[str], *, strings: bool) -> dict[str, ColumnSummary]:
+    summaries = {name: ColumnSummary(bool(_IDENTIFIER_NAME.match(name)), strings) for name in names}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for batch in table.batches():
             # Most of it is Arrow's work, which lets other threads run meanwhile.
@@ -293,15 +284,10 @@ def _summarise(batch: RowBatch, named: tuple[str, ColumnSummary]) -> None:
     summary.add(batch.column(name), batch.numbers)
 
 
-def infer_column(name: str, strings: pa.Array, *, is_target: bool = False) -> InferredColumn:
-    """Infer one column from its cells."""
-    return infer_from_summary(name, summarise(strings), is_target=is_target)
-
-
 def infer_from_summary(
     name: str, summary: ColumnSummary, *, is_target: bool = False, date_order: str | None = None
 ) -> InferredColumn:
-    """Infer one column from what is known of its cells."""
+    """Infer one column from its summary."""
     if not summary.present:
         role: Role = "target" if is_target else "ignored"
         return InferredColumn(Column(name, "text", role, nullable=True, reason="every value is missing"))
@@ -318,9 +304,9 @@ def _infer_type(name: str, summary: ColumnSummary, date_order: str | None) -> In
     boolean = _as_boolean(name, summary)
     if boolean:
         return InferredColumn(boolean)
-    moment = _as_datetime(name, summary, date_order)
-    if moment:
-        return moment
+    datetime_ = _as_datetime(name, summary, date_order)
+    if datetime_:
+        return datetime_
     few = summary.present < SMALL_TABLE or summary.distinct <= summary.present / 2
     if summary.distinct <= MAX_CATEGORIES and few and summary.longest <= MAX_CATEGORY_LENGTH:
         return InferredColumn(Column(name, "category", nullable=summary.nullable))
@@ -330,19 +316,19 @@ def _infer_type(name: str, summary: ColumnSummary, date_order: str | None) -> In
 def _as_boolean(name: str, summary: ColumnSummary) -> Column | None:
     if summary.distinct > len(("True", "true", "TRUE", "False", "false", "FALSE")):
         return None
-    words = set(summary.distinct_strings)
-    lowered = {word.lower() for word in words}
-    for true_word, false_word in BOOLEAN_PAIRS:
-        if lowered == {true_word, false_word}:
-            if true_word == "true":
+    strings = set(summary.distinct_strings)
+    lowered = {string.lower() for string in strings}
+    for true_name, false_name in BOOLEAN_PAIRS:
+        if lowered == {true_name, false_name}:
+            if true_name == "true":
                 return Column(name, "boolean", nullable=summary.nullable)
             return Column(
                 name,
                 "boolean",
                 nullable=summary.nullable,
-                categories=tuple(sorted(words)),
-                true_values=(true_word,),
-                false_values=(false_word,),
+                categories=tuple(sorted(strings)),
+                true_values=(true_name,),
+                false_values=(false_name,),
             )
     return None
 
@@ -370,7 +356,7 @@ def _as_datetime(name: str, summary: ColumnSummary, date_order: str | None) -> I
 
 
 def _in_two_formats(name: str, summary: ColumnSummary, needed: float) -> InferredColumn | None:
-    """Take dates that are written in two ways, when no cell reads differently in them."""
+    """Accept dates in two formats when no value differs between them."""
     counts = summary.formats
     pairs = sorted(
         (pair for pair, count in counts.together.items() if count >= needed), key=counts.differing.__getitem__
@@ -381,8 +367,8 @@ def _in_two_formats(name: str, summary: ColumnSummary, needed: float) -> Inferre
     if counts.differing[best]:
         return _ambiguous(name, summary, best)
     formats = tuple(sorted(best, key=lambda form: -counts.fitting[form]))
-    told = " and ".join(f"{form} ({counts.fitting[form]:,} values)" for form in formats)
-    finding = warning("two_date_formats", f"the dates of {name!r} are written in two ways, {told}; both are read", name)
+    written = " and ".join(f"{form} ({counts.fitting[form]:,} values)" for form in formats)
+    finding = warning("two_date_formats", f"the dates of {name!r} have two formats, {written}; both are read", name)
     return InferredColumn(Column(name, "datetime", nullable=summary.nullable, formats=formats), (finding,))
 
 
@@ -397,13 +383,13 @@ def _pair(one: str, other: str) -> tuple[str, str]:
 
 
 def _with_role(column: Column, summary: ColumnSummary) -> Column:
-    """Decide between feature, identifier and ignored."""
+    """Choose between feature, identifier and ignored."""
     if _IDENTIFIER_NAME.match(column.name) and summary.unique:
         return replace(column, role="identifier", reason="named like an identifier, and unique")
-    words = column.type in ("category", "text") and not column.reason.startswith(_AMBIGUOUS)
-    if words and summary.longest <= MAX_CATEGORY_LENGTH and summary.present >= SMALL_TABLE and summary.unique:
+    strings = column.type in ("category", "text") and not column.reason.startswith(_AMBIGUOUS)
+    if strings and summary.longest <= MAX_CATEGORY_LENGTH and summary.present >= SMALL_TABLE and summary.unique:
         column = replace(column, type="text", role="ignored", reason=_ALL_DIFFER)
-    if words and column.type == "text" and summary.is_prose and not summary.constant:
+    if strings and column.type == "text" and summary.is_prose and not summary.constant:
         return replace(column, role="feature", reason="")
     if summary.constant and not (column.nullable and column.type == "category"):
         return replace(column, role="ignored", reason=f"constant: every value is {quoted([summary.first or ''])}")
@@ -411,7 +397,7 @@ def _with_role(column: Column, summary: ColumnSummary) -> Column:
 
 
 def _with_one_identifier(columns: list[Column], target: str, id_column: str | None) -> list[Column]:
-    """Keep the first identifier, or the one that the spec names; the others would only repeat it."""
+    """Keep the first identifier, or that of the spec; the others would only repeat it."""
     if id_column is not None and id_column != target:
         columns = [
             replace(column, role="identifier", reason="named by the spec") if column.name == id_column else column
@@ -443,7 +429,7 @@ TARGET_NAMES = ("target", "label", "y", "class")
 MAX_TARGET_CLASSES = 100
 #: An integer target with more distinct values than this is a quantity.
 MAX_INTEGER_CLASSES = 20
-#: One row for training, one for choosing, one for judging.
+#: One row for each split.
 MIN_TARGET_CLASS_ROWS = 3
 
 HOW_TO_NAME_IT = "name it: `millrace train MODEL FILE --target COLUMN`, or object metadata `target`"
@@ -451,18 +437,18 @@ HOW_TO_NAME_IT = "name it: `millrace train MODEL FILE --target COLUMN`, or objec
 
 @dataclass(frozen=True, slots=True)
 class TargetInference:
-    """What is to be predicted.
+    """The target as inferred.
 
     Parameters
     ----------
     column : Column
-        The target, with the type it has as one.
+        The target.
     task : Task
-        What follows from it.
+        Task of the model.
     classes : tuple of str
         Sorted; empty for regression.
     findings : tuple of Finding
-        Errors, when nothing can be learnt from it.
+        Errors, when it cannot be predicted.
     """
 
     column: Column
@@ -477,7 +463,7 @@ def choose_target(names: Sequence[str], spec: ModelSpec, metadata: Mapping[str, 
     Raises
     ------
     InvalidInputError
-        When none can be told, with how to name it.
+        When it is unknown; says how to name it.
     """
     wanted = spec.target_name or metadata.get("target", "").strip()
     if wanted:
@@ -493,13 +479,13 @@ def choose_target(names: Sequence[str], spec: ModelSpec, metadata: Mapping[str, 
     if found:
         raise InvalidInputError(f"{listed(found)} could each be the column to predict; {HOW_TO_NAME_IT}")
     raise InvalidInputError(
-        f"no column is called {', '.join(TARGET_NAMES[:-1])} or {TARGET_NAMES[-1]}, so it is not known which one "
-        f"to predict; {HOW_TO_NAME_IT}. The columns are {listed(names)}"
+        f"no column is called {', '.join(TARGET_NAMES[:-1])} or {TARGET_NAMES[-1]}, so the "
+        f"column to predict is unknown; {HOW_TO_NAME_IT}. The columns are {listed(names)}"
     )
 
 
 def wanted_task(spec: ModelSpec, metadata: Mapping[str, str]) -> Task | None:
-    """Return the task that was asked for, if one was.
+    """Return the task of the spec or the metadata, if there is one.
 
     Raises
     ------
@@ -518,7 +504,7 @@ def wanted_task(spec: ModelSpec, metadata: Mapping[str, str]) -> Task | None:
 
 
 def infer_target(column: Column, values: npt.NDArray[np.generic], wanted: Task | None) -> TargetInference:
-    """Decide the task and the classes from the target's typed values; rows where it is missing do not count."""
+    """Infer the task and the classes from the target's typed values; rows where it is missing do not count."""
     known = values[~missing_mask(values)]
     name = column.name
     if not len(known):
@@ -572,7 +558,7 @@ def _classification(
 
 
 def small_classes(column: Column, classes: tuple[str, ...], known: npt.NDArray[np.generic]) -> list[Finding]:
-    """Return an error for every class with too few rows to be on each side of the split."""
+    """Return an error for every class with too few rows for all splits."""
     names, counts = np.unique(class_texts(column, classes, known).astype(np.str_), return_counts=True)
     return [
         error(
@@ -588,13 +574,13 @@ def small_classes(column: Column, classes: tuple[str, ...], known: npt.NDArray[n
 
 
 def _name_classes(column: Column, known: npt.NDArray[np.generic]) -> tuple[Column, tuple[str, ...]]:
-    """Name the classes: numbers in their order, booleans with the false one first, words as they are written."""
+    """Name the classes: numbers in their order, booleans with the false one first, strings as they are written."""
     if column.type == "boolean":
         if not column.true_values:
             return column, ("false", "true")
         written = tuple(sorted(column.categories, key=str.lower))
         lowered = (*column.false_values, *column.true_values)
-        return column, written if tuple(word.lower() for word in written) == lowered else lowered
+        return column, written if tuple(string.lower() for string in written) == lowered else lowered
     names = set(class_texts(column, (), known).tolist())
     return column, tuple(sorted(names, key=float) if column.type in ("integer", "number") else sorted(names))
 

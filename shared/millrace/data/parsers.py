@@ -1,4 +1,4 @@
-"""Text cells to typed values, a whole column at a time; what does not parse is reported, never guessed."""
+"""Parse strings as typed values, a whole column at a time; values that do not parse are reported, never guessed."""
 
 import re
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ _TIMES = ("", " %H:%M", " %H:%M:%S")
 #: The ``strptime`` formats that are tried beside ISO 8601.
 DATETIME_FORMATS = tuple(date + time for date in (*_DATES, *_NAMED_DATES) for time in _TIMES)
 
-#: Words that are booleans, the true one first.
+#: Strings that are booleans, the true one first.
 BOOLEAN_PAIRS = (("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"))
 
 _NUMBER = f"^{NUMBER_PATTERN}$"
@@ -43,14 +43,14 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A column's values and which cells are not such values.
+    """Parsed values of a column.
 
     Parameters
     ----------
     values : array of shape (n_rows,)
-        Missing and unparsable cells are NaN, NaT or ``''``.
+        Missing and invalid ones are NaN, NaT or ``''``.
     bad : bool array of shape (n_rows,)
-        Cells that are there but do not parse.
+        Mask of the invalid ones.
     """
 
     values: npt.NDArray[Any]
@@ -58,12 +58,12 @@ class Parsed:
 
     @property
     def bad_count(self) -> int:
-        """How many cells do not parse."""
+        """Number of invalid values."""
         return int(self.bad.sum())
 
 
 def matches(strings: pa.Array, pattern: str) -> npt.NDArray[np.bool_]:
-    """Tell which cells match; missing ones do not."""
+    """Return the mask of the strings that match a pattern; missing ones do not."""
     return to_mask(pc.match_substring_regex(strings, pattern))
 
 
@@ -74,22 +74,22 @@ def to_mask(condition: pa.Array) -> npt.NDArray[np.bool_]:
 
 
 def present(strings: pa.Array) -> npt.NDArray[np.bool_]:
-    """Tell which cells are not missing."""
+    """Return the mask of the strings that are not missing."""
     return to_mask(pc.is_valid(strings))
 
 
 def are_integers(strings: pa.Array) -> npt.NDArray[np.bool_]:
-    """Tell which cells are written as integers."""
+    """Return the mask of the strings that are integers."""
     return matches(strings, _INTEGER)
 
 
 def have_leading_zeros(strings: pa.Array) -> npt.NDArray[np.bool_]:
-    """Tell which cells are written with leading zeros: codes rather than quantities."""
+    """Return the mask of the strings with leading zeros: codes rather than quantities."""
     return matches(strings, _LEADING_ZERO)
 
 
 def parse_numbers(strings: pa.Array) -> Parsed:
-    """Read numbers; infinite ones, and those beyond float32's range, do not parse."""
+    """Parse numbers; infinite ones, and those beyond float32's range, are invalid."""
     quick = _cast_numbers(strings)
     if quick is not None:
         return quick
@@ -104,12 +104,12 @@ def parse_numbers(strings: pa.Array) -> Parsed:
 
 @dataclass(frozen=True, slots=True)
 class NumericView:
-    """Numbers that all can be used: finite, and within float32's range.
+    """Numbers that are all valid: finite, and within float32's range.
 
     Parameters
     ----------
     values : float64 array of shape (n_rows,)
-        Missing ones are NaN. It may share Arrow's memory, so it is only to be read.
+        Missing ones are NaN. May share Arrow's memory, so that it must not be written.
     least, greatest : float
         Of those that are not missing; NaN when all are.
     """
@@ -120,10 +120,7 @@ class NumericView:
 
 
 def view_numbers(numbers: pa.Array) -> NumericView | None:
-    """Look at doubles that Arrow has read as numpy sees them, without copying where none is missing.
-
-    None when one of them would not parse: it is not finite, or beyond float32's range.
-    """
+    """Return Arrow's doubles as a numpy view, without copying where none is missing; None when one is invalid."""
     values = numbers.to_numpy(zero_copy_only=False)
     if numbers.null_count == len(numbers):
         return NumericView(values.astype(np.float64, copy=False), np.nan, np.nan)
@@ -137,7 +134,7 @@ def view_numbers(numbers: pa.Array) -> NumericView | None:
 
 
 def _cast_numbers(strings: pa.Array) -> Parsed | None:
-    """Read cells that are all numbers as Arrow reads them, five times as fast; None when one is not."""
+    """Parse strings that are all numbers by Arrow's cast, five times as fast; None when one is not."""
     try:
         numbers = view_numbers(strings.cast(pa.float64()))
     except pa.ArrowInvalid:
@@ -148,7 +145,7 @@ def _cast_numbers(strings: pa.Array) -> Parsed | None:
 
 
 def parse_booleans(strings: pa.Array, true_values: Sequence[str], false_values: Sequence[str]) -> Parsed:
-    """Read booleans as 0, 1 or NaN; ``true`` and ``false`` are understood beside the words given."""
+    """Parse booleans as 0, 1 or NaN; ``true`` and ``false`` are valid besides the strings given."""
     lowered = pc.utf8_lower(strings)
     is_true = to_mask(pc.is_in(lowered, value_set=pa.array({*true_values, "true"})))
     is_false = to_mask(pc.is_in(lowered, value_set=pa.array({*false_values, "false"})))
@@ -157,28 +154,28 @@ def parse_booleans(strings: pa.Array, true_values: Sequence[str], false_values: 
 
 
 def parse_datetimes(strings: pa.Array, formats: Sequence[str]) -> Parsed:
-    """Read moments as datetime64[us] in UTC, each cell by the first format that fits it."""
-    timestamps = np.full(len(strings), np.datetime64("NaT", "us"), dtype="datetime64[us]")
+    """Parse timestamps as datetime64[us] in UTC, each by the first format that fits it."""
+    times = np.full(len(strings), np.datetime64("NaT", "us"), dtype="datetime64[us]")
     texts = pd.Series(strings.to_numpy(zero_copy_only=False), dtype=object)
     for form in formats:
-        open_cells = np.isnat(timestamps) & (matches(strings, _ISO) if form == ISO_FORMAT else present(strings))
-        if open_cells.any():
-            timestamps[open_cells] = _to_timestamps(texts[open_cells], form)
-    return Parsed(timestamps, present(strings) & np.isnat(timestamps))
+        unparsed = np.isnat(times) & (matches(strings, _ISO) if form == ISO_FORMAT else present(strings))
+        if unparsed.any():
+            times[unparsed] = _to_timestamps(texts[unparsed], form)
+    return Parsed(times, present(strings) & np.isnat(times))
 
 
 def parse_strings(strings: pa.Array) -> Parsed:
-    """Read strings: every cell is one; missing ones are empty."""
+    """Parse strings: all are valid, and missing ones are empty."""
     encoded = pc.fill_null(strings, MISSING_STRING).dictionary_encode()
-    words = encoded.dictionary.to_numpy(zero_copy_only=False).astype(object)
+    categories = encoded.dictionary.to_numpy(zero_copy_only=False).astype(object)
     indices = encoded.indices.to_numpy(zero_copy_only=False)
-    values = words[indices] if len(words) else np.empty(0, dtype=object)
+    values = categories[indices] if len(categories) else np.empty(0, dtype=object)
     return Parsed(values, np.zeros(len(strings), dtype=np.bool_))
 
 
 @lru_cache(maxsize=10_000)
 def candidate_formats(example: str) -> tuple[str, ...]:
-    """Return the formats that one value fits: the only ones worth trying on a column."""
+    """Return the date formats that a value fits: the only ones worth trying on its column."""
     if re.match(_ISO, example):
         return (ISO_FORMAT,)
     if not _MAY_BE_A_DATE.match(example):
@@ -196,13 +193,13 @@ def _fits(example: str, form: str) -> bool:
 
 def _to_timestamps(texts: "pd.Series[Any]", form: str) -> npt.NDArray[np.datetime64]:
     if form == ISO_FORMAT:
-        timestamps = pd.to_datetime(texts, format="ISO8601", errors="coerce", utc=True)
+        times = pd.to_datetime(texts, format="ISO8601", errors="coerce", utc=True)
     else:
-        timestamps = pd.to_datetime(texts, format=form, errors="coerce", utc=True)
-    return timestamps.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+        times = pd.to_datetime(texts, format=form, errors="coerce", utc=True)
+    return times.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
 
 
-#: Share of a column's first cells that must be written in a style for the column to have it.
+#: Share of a column's first values in a notation for the column to have it.
 _STYLE_SHARE = 0.95
 
 _PLAIN = re.compile(NUMBER_PATTERN)
@@ -218,7 +215,7 @@ _EITHER = re.compile(r"[+-]?\d{1,3},\d{3}")
 
 @dataclass(frozen=True, slots=True)
 class NumberStyle:
-    """How numbers are written.
+    """Notation of numbers.
 
     Parameters
     ----------
@@ -233,11 +230,11 @@ class NumberStyle:
 
     @property
     def example(self) -> str:
-        """A number written so."""
+        """A number in this notation."""
         return f"1{self.thousands}234{self.decimal}5"
 
     def rewrite(self, strings: pa.Array) -> pa.Array:
-        """Write numbers plainly; whatever is not written in this style becomes a word that is no number."""
+        """Rewrite numbers in Python's notation; strings of another notation become invalid ones."""
         if self == PLAIN:
             return strings
         group, mark = re.escape(self.thousands), re.escape(self.decimal)
@@ -254,28 +251,28 @@ PLAIN = NumberStyle()
 
 
 def detect_style(records: Sequence[Sequence[str]], read: ReadSpec) -> tuple[NumberStyle, tuple[Finding, ...]]:
-    """Find out how a file's numbers are written.
+    """Detect the notation of a file's numbers.
 
     Parameters
     ----------
     records : sequence of sequence of str
         The first rows, all of the header's width.
     read : ReadSpec
-        What the user says wins.
+        Takes precedence.
     """
     if read.decimal or read.thousands:
         return NumberStyle(read.decimal or ("," if read.thousands == "." else "."), read.thousands or ""), ()
     if not any("," in "".join(record) for record in records):
         return PLAIN, ()
-    columns = [[cell.strip() for cell in column] for column in zip(*records, strict=True)]
-    columns = [[cell for cell in column if cell not in NULL_STRINGS] for column in columns]
+    columns = [[value.strip() for value in column] for column in zip(*records, strict=True)]
+    columns = [[value for value in column if value not in NULL_STRINGS] for column in columns]
     with_comma = [column for column in columns if _all(column, _GROUPED_INTEGER, _COMMA_FRACTION, _POINT_GROUPS)]
     with_groups = [column for column in columns if _all(column, _PLAIN, _COMMA_GROUPS)]
     comma = [column for column in with_comma if _any(column, _CERTAIN_COMMA)]
     groups = [column for column in with_groups if _any(column, _CERTAIN_GROUPS)]
     points = [column for column in columns if _all(column, _PLAIN) and _any(column, _FRACTION)]
     if comma and (groups or points):
-        message = "some columns write numbers as 1,5 and others as 1.5: say in the spec (read: decimal) which it is"
+        message = "some columns write numbers as 1,5 and others as 1.5: set read: decimal in the spec"
         return PLAIN, (warning("mixed_number_styles", message),)
     if comma:
         grouped = any(_any(column, _POINT_GROUPS) for column in comma)
@@ -286,20 +283,22 @@ def detect_style(records: Sequence[Sequence[str]], read: ReadSpec) -> tuple[Numb
 def _in_doubt(columns: Sequence[Sequence[str]]) -> tuple[NumberStyle, tuple[Finding, ...]]:
     doubtful = [column for column in columns if _all(column, _GROUPED_INTEGER, _EITHER) and _any(column, _EITHER)]
     if doubtful:
-        message = f"{doubtful[0][0]!r} could be a fraction or a thousand: say in the spec (read: decimal or thousands)"
+        message = (
+            f"{doubtful[0][0]!r} is ambiguous, a fraction or a thousand: set read: decimal (or thousands) in the spec"
+        )
         return PLAIN, (warning("ambiguous_numbers", message),)
     return PLAIN, ()
 
 
 def _found(style: NumberStyle) -> tuple[NumberStyle, tuple[Finding, ...]]:
-    message = f"numbers are written as {style.example} and were read so; the spec (read: decimal) can say otherwise"
+    message = f"numbers are written as {style.example} and were read so; read: decimal in the spec overrides this"
     return style, (warning("number_style", message),)
 
 
 def _all(column: Sequence[str], *patterns: re.Pattern[str]) -> bool:
-    written = sum(any(pattern.fullmatch(cell) for pattern in patterns) for cell in column)
+    written = sum(any(pattern.fullmatch(value) for pattern in patterns) for value in column)
     return bool(column) and written >= _STYLE_SHARE * len(column)
 
 
 def _any(column: Sequence[str], pattern: re.Pattern[str]) -> bool:
-    return any(pattern.fullmatch(cell) for cell in column)
+    return any(pattern.fullmatch(value) for value in column)

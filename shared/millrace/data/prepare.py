@@ -1,4 +1,4 @@
-"""Preparing a run's data: the model's datasets combined, split, and written for training."""
+"""Prepare a run's training data: combine the model's datasets, choose rows, split them, and write the matrices."""
 
 import hashlib
 import json
@@ -16,9 +16,9 @@ from millrace.data.prepared import PreparedSplit, dump_columns, dump_split
 from millrace.data.read import DEFAULT_LIMITS, UploadLimits
 from millrace.data.reference import describe_reference
 from millrace.data.splits import Partition, partition, sample_places
-from millrace.data.typed_table import TypedTable, missing_mask, row_parts, stored_parts
+from millrace.data.typed_table import TypedTable, row_parts, stored_parts
 from millrace.entities import DatasetRecord
-from millrace.features import MISSING_STRING, FeatureMatrix
+from millrace.features import MISSING_STRING, FeatureMatrix, missing_mask
 from millrace.hashing import UInt64Array, hash_copies, hash_rows, hash_strings
 from millrace.histograms.tables import ReferenceDocument
 from millrace.layout import SPLITS, SplitName
@@ -28,7 +28,7 @@ from millrace.spec import ModelSpec
 
 
 def observe_schema(schema: TableSchema, tables: Sequence[TypedTable]) -> TableSchema:
-    """Return the schema with the categories, ranges and gaps that these tables have."""
+    """Return the schema with the categories, ranges and missing values of these tables."""
     return replace(schema, columns=tuple(_observe_column(column, tables) for column in schema.columns))
 
 
@@ -60,7 +60,7 @@ _LARGEST = np.uint64(2**64 - 1)
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """What one dataset gives to a training set.
+    """Rows that one dataset contributes to a training set.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class Contribution:
 
 @dataclass(slots=True)
 class _Part:
-    """What is kept of one dataset so far."""
+    """Chosen rows of one dataset so far."""
 
     read: int
     rows: Int64Array
@@ -107,20 +107,13 @@ class _Part:
     repeated: int
 
     def cut(self, threshold: np.uint64) -> None:
-        """Leave out what has its place beyond a threshold."""
         kept = self.places <= threshold
         self.rows, self.identities, self.places = self.rows[kept], self.identities[kept], self.places[kept]
 
 
 @dataclass(slots=True)
 class ChosenRows:
-    """The rows that are trained on, by dataset.
-
-    Parameters
-    ----------
-    parts : list of _Part
-        Oldest dataset first.
-    """
+    """The rows to train on, by dataset; oldest dataset first."""
 
     parts: list[_Part]
 
@@ -134,12 +127,12 @@ class ChosenRows:
 
     @property
     def identities(self) -> UInt64Array:
-        """What decides each row's side, in the order of the datasets."""
+        """Ids that determine each row's split, in the order of the datasets."""
         return np.concatenate([np.empty(0, dtype=np.uint64), *(part.identities for part in self.parts)])
 
     @property
     def contributions(self) -> tuple[Contribution, ...]:
-        """What each dataset gives, and what it does not."""
+        """Contribution of each dataset."""
         return tuple(
             Contribution(
                 part.read,
@@ -151,7 +144,7 @@ class ChosenRows:
         )
 
     def cut(self, limit: int) -> np.uint64:
-        """Keep no more rows than ``limit``; return the threshold that does."""
+        """Keep at most ``limit`` rows; return the threshold of their places."""
         places = np.concatenate([part.places for part in self.parts])
         if len(places) <= limit:
             return _LARGEST
@@ -164,18 +157,16 @@ class ChosenRows:
 def choose_rows(schema: TableSchema, tables: Sequence[TypedTable], limit: int, seed: int) -> ChosenRows:
     """Choose the rows to train on.
 
-    Where rows have an identifier, the newest row of each is kept. Where they have none, a row is kept as often as the
-    dataset holds it that holds it most often: repetitions within one dataset are the data's own and stay, and a table
-    that is uploaded again with more rows adds only those. Memory is that of one dataset's hashes.
+    With an identifier, the newest row of each is kept. Without one, a row is kept as often as the dataset holds it that
+    holds it most often: repetitions within a dataset are its own and stay, and a table that is uploaded again with more
+    rows adds only those. Memory is that of one dataset's hashes.
 
     Parameters
     ----------
-    schema : TableSchema
-        The model's.
     tables : sequence of TypedTable
-        Oldest upload first; each is looked at once.
+        Oldest upload first; each is read once.
     limit : int
-        Rows that are kept at most.
+        Most rows to keep.
     seed : int
         Another seed is another sample.
     """
@@ -194,7 +185,7 @@ def choose_rows(schema: TableSchema, tables: Sequence[TypedTable], limit: int, s
 
 
 def _identify(schema: TableSchema, table: TypedTable) -> tuple[UInt64Array, npt.NDArray[np.bool_] | None]:
-    """Return what each row is known by, and which rows have an identifier; None when there is no such column."""
+    """Return the ids of rows, and the mask of those with an identifier; None when there is no such column."""
     if schema.identifier is None:
         contents = [hash_rows(part.contents(), part.target()) for part in row_parts(table)]
         return hash_copies(_joined(contents)), None
@@ -233,7 +224,7 @@ def _without_known(
 
 
 def _last_of_each(identities: UInt64Array, named: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Tell which rows are the last of their identifier; rows without one all are."""
+    """Return the mask of the rows that are the last of their identifier; rows without one all are."""
     order = np.argsort(identities, kind="stable")
     ordered = identities[order]
     is_last = np.ones(len(order), dtype=np.bool_)
@@ -253,26 +244,22 @@ MIN_SPLIT_ROWS = 10
 
 @dataclass(frozen=True, slots=True)
 class PreparedData:
-    """What a run trains on.
+    """Training data of a run.
 
     Parameters
     ----------
     schema : TableSchema
-        The model's schema with the values that these rows have.
-    splits : dict of str to PreparedSplit
-        By name.
+        The model's, with the values of these rows.
     contributions : tuple of Contribution
         By dataset, oldest first.
-    partition : Partition
-        How the rows were divided.
     holdout_columns : mapping of str to array of shape (n_test_rows,)
-        The test split's typed values of the columns that evaluation tells of apart, features or not.
-    reference : ReferenceDocument
+        Typed values of the test split's columns that evaluation groups by, features or not.
+    reference : mapping
         Distributions of the training split, for monitoring.
     background : FeatureMatrix
         Rows of the training split that explanations compare with.
     findings : tuple of Finding
-        Errors, when nothing can be learnt from the rows together.
+        Errors, when the rows cannot train a model.
     """
 
     schema: TableSchema
@@ -290,7 +277,7 @@ class PreparedData:
         return sum(part.superseded + part.repeated for part in self.contributions)
 
     def sample(self) -> dict[str, int] | None:
-        """Return how many rows of how many a sample has; None when every row is taken that repeats no other."""
+        """Return the rows of a sample, and of how many; None when every distinct row is used."""
         left_out = sum(part.left_out for part in self.contributions)
         if not left_out:
             return None
@@ -313,7 +300,7 @@ class PreparedData:
         }
 
     def documents(self) -> dict[str, bytes]:
-        """Return what is stored beside the manifest, by name."""
+        """Return the documents beside the manifest, by name."""
         documents = {f"{name}.npz": dump_split(split) for name, split in self.splits.items()}
         documents["schema.json"] = json_bytes(self.schema.to_dict())
         documents["holdout_columns.npz"] = dump_columns(self.holdout_columns)
@@ -327,7 +314,7 @@ class PreparedData:
 
 @dataclass(frozen=True, slots=True)
 class DatasetSelection:
-    """Which of a model's datasets a run trains on.
+    """Datasets that a run trains on.
 
     Parameters
     ----------
@@ -342,7 +329,7 @@ class DatasetSelection:
 
 
 def json_bytes(document: Any) -> bytes:
-    """Write a document as readable JSON; NaN is an error, not a value."""
+    """Return a document as readable JSON; NaN is an error."""
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False).encode()
 
 
@@ -369,25 +356,21 @@ def choose_datasets(
 def prepare(
     schema: TableSchema, tables: Sequence[TypedTable], spec: ModelSpec, limits: UploadLimits = DEFAULT_LIMITS
 ) -> PreparedData:
-    """Combine datasets and split the rows; see :func:`millrace.data.prepare.choose_rows` for which.
+    """Combine datasets and split their rows.
 
     Parameters
     ----------
-    schema : TableSchema
-        The model's.
     tables : sequence of TypedTable
-        Oldest upload first; each is looked at twice, one after the other.
-    spec : ModelSpec
-        Says how rows are split, how many are taken at most, and the seed.
-    limits : Limits, default=DEFAULT_LIMITS
-        What the splits may come to.
+        Oldest upload first; each is read twice, one after the other.
+    limits : UploadLimits, default=DEFAULT_LIMITS
+        Limit of the size of the splits.
     """
     choice = choose_rows(schema, tables, spec.max_training_rows, spec.seed)
     taken = [tables[position].take(rows) for position, rows in enumerate(choice.rows)]
     schema = observe_schema(schema, taken)
-    fitting = limits.max_prepared_bytes // _row_bytes(schema, taken)
-    if len(choice) > fitting:
-        choice.cut(fitting)
+    most = limits.max_prepared_bytes // _row_bytes(schema, taken)
+    if len(choice) > most:
+        choice.cut(most)
         taken = [tables[position].take(rows) for position, rows in enumerate(choice.rows)]
         schema = observe_schema(schema, taken)
     columns = {
@@ -410,9 +393,9 @@ def prepare(
 
 
 def split_fingerprint(schema: TableSchema, spec: ModelSpec) -> str:
-    """Return what two runs have in common that put every row on the same side, as 16 hexadecimal digits.
+    """Return 16 hexadecimal digits that two runs share when they assign every row to the same split.
 
-    Beside the spec's split and seed that is what a row's hash is made of: its identifier, or else its content.
+    Beside the spec's split and seed, that depends on what a row's hash is made of: its identifier, or else its content.
     """
     made_of: dict[str, Any] = {**spec.split.model_dump(), "seed": spec.seed}
     if spec.split.by == "random":
@@ -422,23 +405,23 @@ def split_fingerprint(schema: TableSchema, spec: ModelSpec) -> str:
 
 
 def _group_columns(schema: TableSchema, holdout: TypedTable, spec: ModelSpec) -> dict[str, npt.NDArray[Any]]:
-    """Return the holdout's values of sensitive groups and declared slices; what no column holds is left out."""
+    """Return the holdout's values of sensitive groups and declared slices."""
     named = [*spec.sensitive_groups, *(name for declared in spec.evaluation.slices for name in declared.columns)]
     known = {column.name for column in schema.columns}
     return {name: holdout.columns[name] for name in dict.fromkeys(named) if name in known}
 
 
 def _row_bytes(schema: TableSchema, tables: Sequence[TypedTable]) -> int:
-    """Return what a row takes in the matrices, and before them as text.
+    """Return the size of a row in the matrices, and before them as text.
 
-    Four bytes a number, and a letter; words are as wide as the longest, texts as long as they are on average.
+    Four bytes a number, and a letter; categories are as wide as the longest, texts as long as they are on average.
     """
-    words = [column for column in schema.features if column.type == "category"]
-    longest = max((len(word) for column in words for word in column.categories), default=0)
+    categories = [column for column in schema.features if column.type == "category"]
+    longest = max((len(category) for column in categories for category in column.categories), default=0)
     width = sum(schema.number_width(column) for column in schema.features)
     texts = [column for column in schema.features if column.type == "text"]
     letters: int = sum(part.nbytes for table in tables for column in texts for part in stored_parts(table, column))
-    return 4 * (width + longest * len(words)) + 16 + letters // max(1, sum(map(len, tables)))
+    return 4 * (width + longest * len(categories)) + 16 + letters // max(1, sum(map(len, tables)))
 
 
 def _unlearnable(schema: TableSchema, row_ids: npt.NDArray[np.uint64], target: npt.NDArray[Any]) -> list[Finding]:

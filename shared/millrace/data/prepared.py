@@ -1,4 +1,4 @@
-"""Prepared splits: what training reads, as ``.npz`` without pickle.
+"""Read and write prepared splits, as ``.npz`` without pickle.
 
 Training has neither pandas nor pyarrow; it needs the two matrices, the target, and nothing else.
 """
@@ -32,7 +32,7 @@ class PreparedSplit:
     target : array of shape (n_rows,)
         int64 class indices (into ``TableSchema.classes``), or float64 values for regression.
     row_ids : uint64 array of shape (n_rows,)
-        Hash of each row's content (or of its identifier): the same row has the same id in every run.
+        Hash of each row's content (or of its identifier), the same in every run.
     """
 
     features: FeatureMatrix
@@ -54,7 +54,7 @@ class PreparedSplit:
 
 
 def dump_split(split: PreparedSplit) -> bytes:
-    """Write a split as a compressed ``.npz``."""
+    """Return a split as a compressed ``.npz``."""
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
@@ -68,12 +68,12 @@ def dump_split(split: PreparedSplit) -> bytes:
 
 
 def load_split(body: bytes, choose: RowSelector | None = None) -> PreparedSplit:
-    """Read what :func:`dump_split` wrote; never unpickles.
+    """Read a split; never unpickles.
 
     Parameters
     ----------
     choose : callable or None, default=None
-        Which rows to keep; the others are passed over block by block and never held together.
+        Selects the rows to keep; the others are skipped block by block and never held together.
     """
     with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
         target, row_ids = arrays["target"], arrays["row_ids"]
@@ -86,7 +86,7 @@ def load_split(body: bytes, choose: RowSelector | None = None) -> PreparedSplit:
 
 
 def count_rows(body: bytes) -> int:
-    """Return how many rows a split has, without reading its matrices."""
+    """Return the number of rows of a split, without reading its matrices."""
     with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
         return len(arrays["row_ids"])
 
@@ -114,7 +114,7 @@ def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 
 def dump_columns(columns: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """Write typed columns as a compressed ``.npz``; words are written as words, whatever array held them."""
+    """Return typed columns as a compressed ``.npz``; objects are written as strings."""
     arrays: dict[str, Any] = {
         str(position): values.astype(np.str_) if values.dtype.kind == "O" else values
         for position, values in enumerate(columns.values())
@@ -125,12 +125,12 @@ def dump_columns(columns: Mapping[str, npt.NDArray[Any]]) -> bytes:
 
 
 def load_columns(body: bytes) -> dict[str, npt.NDArray[Any]]:
-    """Read what :func:`dump_columns` wrote."""
+    """Read typed columns."""
     with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
         return {str(name): arrays[str(position)] for position, name in enumerate(arrays["names"])}
 
 
 def load_row_ids(body: bytes) -> npt.NDArray[np.uint64]:
-    """Read only the row ids of a split, which are a small part of it."""
+    """Read only the row ids of a split, a small part of it."""
     with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
         return np.asarray(arrays["row_ids"])

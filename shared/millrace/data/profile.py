@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 from millrace.data.association import TargetValues, associate, association_rows
 from millrace.data.dataset_documents import Association, ColumnProfile, DatasetProfile, TargetProfile
 from millrace.data.findings import shorten
-from millrace.data.typed_table import TypedTable, class_texts, hash_text, is_text, missing_mask, stored_parts
+from millrace.data.typed_table import TypedTable, class_texts, hash_text, is_text, stored_parts
 from millrace.documents import from_plain, to_plain
-from millrace.features import MISSING_STRING
+from millrace.features import MISSING_STRING, missing_mask
 from millrace.hashing import UInt64Array
 from millrace.histograms.bins import comparison_bins
 from millrace.schema import Column, TableSchema

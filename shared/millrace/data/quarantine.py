@@ -1,4 +1,4 @@
-"""The rows of an upload that were set aside: in memory while they are few, on disk past that, read when looked at."""
+"""Quarantine rejected rows: in memory while they are few, on disk past that, as objects only when they are read."""
 
 import heapq
 from collections import Counter
@@ -18,7 +18,7 @@ from millrace.data.findings import MAX_EXAMPLE_LENGTH
 from millrace.data.raw import MAX_ROW_TEXT, QuarantinedRow
 from millrace.schema import MASK
 
-#: What a row is set aside for; of the first two, too many speak against the column rather than its rows.
+#: Kinds of failures; too many of the first two reject the column rather than its rows.
 Kind = Literal["type", "class", "target", "rule", "repeat", "malformed"]
 #: The columns of such a table.
 QUARANTINE_SCHEMA = pa.schema(
@@ -28,16 +28,16 @@ QUARANTINE_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class RejectReason:
-    """Why a row is set aside.
+    """Reason for the rejection of rows.
 
     Parameters
     ----------
     kind : Kind
-        What is at fault.
+        Kind of the failure.
     column : str or None
-        Where, when it is one column.
+        Column, when it is one.
     reason : str
-        A sentence, to which the value is added.
+        A sentence, which the value completes.
     """
 
     kind: Kind
@@ -52,18 +52,18 @@ def quarantine_rows(
     strings: pa.Table,
     masked: frozenset[str],
 ) -> pa.Table:
-    """Describe rows at fault.
+    """Build the quarantine table of rejected rows.
 
     Parameters
     ----------
     lines : int64 array of shape (n_rows,)
-        Where they start.
-    faults : sequence of Fault
-        Everything that was found.
+        Line of the file on which each starts.
+    faults : sequence of RejectReason
+        All reasons.
     found : int64 array of shape (n_rows,)
-        Which of these each row is set aside for.
-    cells : pyarrow.Table
-        Their cells, as text.
+        Index of each row's reason.
+    strings : pyarrow.Table
+        The rows.
     masked : frozenset of str
         Columns whose values must not be shown.
     """
@@ -89,7 +89,7 @@ def quarantine_rows(
 
 
 def quarantine_malformed(rows: Sequence[QuarantinedRow], *, masked: bool) -> pa.Table:
-    """Describe rows that could not be read; where a column is masked, none of their text is shown."""
+    """Build the quarantine table of rows that do not parse; where a column is masked, their text is too."""
     columns: list[list[Any]] = [
         [row.line for row in rows],
         ["malformed"] * len(rows),
@@ -105,14 +105,14 @@ def quarantine_malformed(rows: Sequence[QuarantinedRow], *, masked: bool) -> pa.
 
 
 def to_quarantined_row(row: Mapping[str, Any]) -> QuarantinedRow:
-    """Return one such row as an object; a repeat's reason says all there is to say."""
+    """Return a row of a quarantine table as an object; the reason of a repeat does not quote the value."""
     reason, value = row["reason"], row["value"]
-    told = reason if value is None or row["kind"] == "repeat" else f"{reason}, not {value!r}"
-    return QuarantinedRow(row["line"], told, row["text"], row["column"], value)
+    sentence = reason if value is None or row["kind"] == "repeat" else f"{reason}, not {value!r}"
+    return QuarantinedRow(row["line"], sentence, row["text"], row["column"], value)
 
 
 def _row_texts(strings: pa.Table, masked: frozenset[str]) -> pa.Array:
-    """Write rows as their cells by name, without what is missing."""
+    """Write rows as ``name=value``, without missing values."""
     parts = [
         pc.binary_join_element_wise(f"{name}=", _masked(strings, name, masked), "") for name in strings.column_names
     ]
@@ -125,7 +125,7 @@ def _masked(strings: pa.Table, name: str, masked: frozenset[str]) -> pa.ChunkedA
 
 
 def _shortened(texts: pa.Array, length: int) -> pa.Array:
-    """Cut what is too long, as :func:`millrace.data.findings.shorten` does."""
+    """Shorten as :func:`millrace.data.findings.shorten` does."""
     too_long = pc.greater(pc.utf8_length(texts), length)
     if not pc.any(too_long).as_py():
         return texts
@@ -142,7 +142,7 @@ SPILL_BYTES = 8 << 20
 _ROWS_AT_ONCE = 10_000
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 
-#: A kind of fault, and the column that has it.
+#: Kind of a failure, and its column.
 ReasonKey = tuple[Kind, str | None]
 #: Turns a line, counted through all files of an upload, into a file and its line.
 Locate = Callable[[int], tuple[str, int]]
@@ -150,12 +150,12 @@ Locate = Callable[[int], tuple[str, int]]
 
 @dataclass(slots=True)
 class Quarantine:
-    """The rows that were set aside so far.
+    """Rejected rows of an upload.
 
     Parameters
     ----------
     folder : Path or None, default=None
-        Where many of them may be written.
+        For many of them.
     locate : callable or None, default=None
         Turns a line of an upload of several files into a file and its line.
     """
@@ -169,23 +169,23 @@ class Quarantine:
         self._runs = [self._new_rows(0)]
 
     def rows(self, without: set[ReasonKey]) -> Sequence[QuarantinedRow]:
-        """Return them by line, leaving out those for which a whole column is to blame."""
+        """Return them by line, without those whose reason rejects a whole column."""
         return KeptRows(tuple(self._runs), frozenset(without), self.locate)
 
     def add_batch(self, quarantined: Sequence[pa.Table]) -> None:
-        """Add a batch's rows."""
+        """Add the rows of a batch."""
         if quarantined:
             self._add(self._runs[0], _by_line(pa.concat_tables(quarantined)))
 
     def add_sorted(self, quarantined: Iterable[pa.Table]) -> None:
-        """Add rows of the whole upload, by line, that are at fault for something else than those before."""
+        """Add rows of the whole upload, by line, that were rejected after all batches."""
         run = self._new_rows(len(self._runs))
         self._runs.append(run)
         for rows in quarantined:
             self._add(run, rows)
 
     def place(self, line: int) -> str:
-        """Return where a line is, in words."""
+        """Return the file and line of a line, for a sentence."""
         file, line = self.locate(line) if self.locate else (None, line)
         return QuarantinedRow(line, "", "", file=file).place
 
@@ -247,7 +247,7 @@ class _SortedRows:
 
 @dataclass(frozen=True, slots=True)
 class KeptRows(Sequence[QuarantinedRow]):
-    """Rows that were set aside, by line; they become objects each time they are looked at."""
+    """Quarantined rows by line, made into objects each time they are read."""
 
     runs: tuple[_SortedRows, ...]
     without: frozenset[ReasonKey]

@@ -1,4 +1,4 @@
-"""A table as it was read: every cell still text, every row still knowing where it came from."""
+"""Tables of strings as they were read, batch by batch, with the line of every row."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,27 +22,25 @@ from millrace.spec.data import ReadSpec
 MAX_ROW_TEXT = 1_000
 
 _FIRST_MARK, _LAST_MARK = ord("!"), ord("~")
-_MISSING = pa.array(sorted(NULL_STRINGS))
+_NULL_VALUES = pa.array(sorted(NULL_STRINGS))
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedRow:
-    """A row that was set aside.
+    """A rejected row.
 
     Parameters
     ----------
     line : int
-        Where it starts in the file, from 1; for Parquet, the number of the row.
+        Line of the file on which it starts, from 1; for Parquet, the number of the row.
     reason : str
-        Why, in words.
+        Reason for people.
     text : str
-        The row, cut to a length.
-    column : str or None, default=None
-        The column at fault, when it is one.
-    value : str or None, default=None
-        That column's value.
+        The row, shortened.
+    column, value : str or None, default=None
+        Invalid column, and its value.
     file : str or None, default=None
-        Which file, when the upload has several.
+        File, when the upload has several.
     """
 
     line: int
@@ -54,7 +52,7 @@ class QuarantinedRow:
 
     @property
     def place(self) -> str:
-        """Where it is, in words."""
+        """Line and file, for a sentence."""
         return f"line {self.line:,}" + (f" of {self.file}" if self.file else "")
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,26 +69,26 @@ class QuarantinedRow:
 
 @dataclass(slots=True)
 class RowBatch:
-    """Some of an upload's rows.
+    """Some rows of an upload.
 
     Parameters
     ----------
     lines : int64 array of shape (n_rows,)
-        Where each row starts in the file, from 1.
-    load_cells : callable
-        Returns the rows' cells as a table of strings, without blanks around them, missing ones null.
+        Line of the file on which each row starts.
+    load_strings : callable
+        Returns the rows as a table of strings, trimmed, missing ones null.
     malformed : tuple of QuarantinedRow
-        Rows that could not become part of the table.
+        Rows that do not parse.
     names : list of str
         The columns, in the file's order.
     typed : mapping of str to pyarrow.ChunkedArray
-        Columns that were read as the type that was asked for; the text of these is read only when it is needed.
+        Columns that were read as the type requested; their strings are read only when they are needed.
     numbers : NumberStyle
-        How the cells write numbers.
-    missing : pyarrow.Array or None
-        The words that mean "missing"; None stands for :data:`millrace.schema.NULL_STRINGS`.
+        Notation of numbers.
+    null_values : pyarrow.Array or None
+        Strings that stand for a missing value; None for :data:`millrace.schema.NULL_STRINGS`.
     nulls_known : bool
-        Whether those words are null in the typed columns already, but for such as have blanks around them.
+        Whether these are null in the typed columns already, except where blanks surround them.
     """
 
     lines: npt.NDArray[np.int64]
@@ -99,7 +97,7 @@ class RowBatch:
     names: Sequence[str]
     typed: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
     numbers: NumberStyle = PLAIN
-    missing: pa.Array | None = None
+    null_values: pa.Array | None = None
     nulls_known: bool = False
     _strings: pa.Table | None = None
     _lock: Lock = field(default_factory=Lock)
@@ -109,35 +107,35 @@ class RowBatch:
 
     @property
     def strings(self) -> pa.Table:
-        """The cells as strings."""
+        """The rows as strings."""
         with self._lock:
             if self._strings is None:
                 self._strings = self.load_strings()
             return self._strings
 
     def column(self, name: str) -> pa.Array:
-        """Return one column's cells as a single array of strings."""
+        """Return one column as a single array of strings."""
         return one_array(self.strings.column(name))
 
     def rows(self, positions: Sequence[int]) -> list[dict[str, str | None]]:
-        """Return a few rows' cells by name."""
+        """Return a few rows by column name."""
         rows: list[dict[str, str | None]] = self.strings.take(pa.array(positions, type=pa.int64())).to_pylist()
         return rows
 
 
 class TableReader(Protocol):
-    """A file that is read batch by batch, as often as needed."""
+    """A file that is read batch by batch, any number of times."""
 
     names: list[str]
 
     @property
     def description(self) -> dict[str, str]:
-        """Format, and where they apply encoding, delimiter and compression; after the rows were read it is at hand."""
+        """Format, and where they apply encoding, delimiter and compression; complete once the rows were read."""
         ...
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What was remarkable about reading the file; after the rows were read it is at hand."""
+        """Findings on the file's format; complete once the rows were read."""
         ...
 
     def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:
@@ -146,8 +144,7 @@ class TableReader(Protocol):
         Parameters
         ----------
         types : mapping of str to pyarrow.DataType, default=None
-            Columns that are best read as this type at once; a reader may give text instead, and does where a cell
-            is not of that type.
+            Types to read columns as; a reader may return strings instead, and does where a value has another type.
         """
         ...
 
@@ -157,13 +154,11 @@ class ParallelReader(Protocol):
     """A reader whose batches can be read on several threads."""
 
     def readings(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[Callable[[], RowBatch]]:
-        """Yield, in the rows' order, calls that read one batch each; they may run in any order and at the same time."""
+        """Yield, in the rows' order, calls that read one batch each; they may run concurrently."""
         ...
 
 
-def readings(
-    reader: "TableReader | RawTable", types: Mapping[str, pa.DataType] | None = None
-) -> Iterator[Callable[[], RowBatch]]:
+def readings(reader: TableReader, types: Mapping[str, pa.DataType] | None = None) -> Iterator[Callable[[], RowBatch]]:
     """Yield calls that each read one batch of a table, in order."""
     if isinstance(reader, ParallelReader):
         yield from reader.readings(types)
@@ -173,59 +168,8 @@ def readings(
 
 
 def identity_read(batch: RowBatch) -> RowBatch:
-    """Return a batch that has been read already."""
+    """Return a batch that was read already."""
     return batch
-
-
-def read_all(reader: TableReader) -> "RawTable":
-    """Read a whole file into memory."""
-    batches = list(reader.batches())
-    empty = pa.table({name: pa.array([], type=pa.string()) for name in reader.names})
-    strings = pa.concat_tables([empty, *(batch.strings for batch in batches)])
-    lines = np.concatenate([np.empty(0, dtype=np.int64), *(batch.lines for batch in batches)])
-    malformed = tuple(row for batch in batches for row in batch.malformed)
-    return RawTable(strings, lines, malformed, reader.description, reader.findings)
-
-
-@dataclass(frozen=True, slots=True)
-class RawTable:
-    """An upload's rows before their columns have types.
-
-    Parameters
-    ----------
-    cells : pyarrow.Table
-        Strings throughout, without blanks around them; what stands for "missing" is null.
-    lines : int64 array of shape (n_rows,)
-        Where each row starts in the file, from 1.
-    malformed : tuple of QuarantinedRow
-        Rows that could not become part of the table.
-    description : mapping of str to str
-        Format, and where they apply encoding, delimiter and compression.
-    findings : tuple of Finding, default=()
-        What was remarkable about reading it.
-    """
-
-    strings: pa.Table
-    lines: npt.NDArray[np.int64]
-    malformed: tuple[QuarantinedRow, ...]
-    description: dict[str, str]
-    findings: tuple[Finding, ...] = ()
-
-    def __len__(self) -> int:
-        return int(self.strings.num_rows)
-
-    @property
-    def names(self) -> list[str]:
-        """The column names, in the file's order."""
-        return list(self.strings.column_names)
-
-    def column(self, name: str) -> pa.Array:
-        """Return one column's cells as a single array."""
-        return self.strings.column(name).combine_chunks()
-
-    def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:  # noqa: ARG002  # text will do
-        """Yield the whole table as one batch."""
-        yield RowBatch(self.lines, lambda: self.strings, self.malformed, self.names)
 
 
 def one_array(column: pa.ChunkedArray) -> pa.Array:
@@ -234,19 +178,19 @@ def one_array(column: pa.ChunkedArray) -> pa.Array:
 
 
 def build_strings(
-    names: Sequence[str], columns: Sequence[pa.ChunkedArray], missing: pa.Array | None = None
+    names: Sequence[str], columns: Sequence[pa.ChunkedArray], null_values: pa.Array | None = None
 ) -> pa.Table:
-    """Make the table of cells: blanks around values removed, missing words made null."""
-    return pa.table([normalise(column, missing) for column in columns], names=list(names))
+    """Return a table of trimmed strings, with nulls for missing values."""
+    return pa.table([normalise(column, null_values) for column in columns], names=list(names))
 
 
 def check_header(names: Sequence[str]) -> None:
-    """Refuse a header that cannot name a table's columns.
+    """Reject a header that cannot name a table's columns.
 
     Raises
     ------
     InvalidInputError
-        Names every empty and every repeated name, or says that there are too many.
+        Names every empty and every repeated name, or the limit of columns.
     """
     if len(names) > MAX_COLUMNS:
         raise InvalidInputError(
@@ -269,37 +213,37 @@ def check_header(names: Sequence[str]) -> None:
         )
 
 
-def null_strings(read: ReadSpec) -> pa.Array | None:
-    """Return the words that the user says mean "missing"; the empty cell always does."""
-    if read.null_words is None:
+def null_values_of(read: ReadSpec) -> pa.Array | None:
+    """Return the spec's strings for a missing value, and the empty string; None without any."""
+    if read.null_values is None:
         return None
-    return pa.array(sorted({"", *read.null_words}), type=pa.string())
+    return pa.array(sorted({"", *read.null_values}), type=pa.string())
 
 
 def normalise(
-    column: pa.ChunkedArray, missing: pa.Array | None = None, *, nulls_known: bool = False
+    column: pa.ChunkedArray, null_values: pa.Array | None = None, *, nulls_known: bool = False
 ) -> pa.ChunkedArray:
-    """Return cells without blanks around them, missing words made null.
+    """Trim strings and make missing values null.
 
     Parameters
     ----------
     nulls_known : bool, default=False
-        Whether missing words that have no blanks around them are null already.
+        Whether missing values without blanks around them are null already.
     """
     text = column if pa.types.is_string(column.type) else column.cast(pa.string())
     trimmed = pc.utf8_trim_whitespace(text) if any(_may_have_blanks(chunk) for chunk in text.chunks) else text
     if nulls_known and trimmed is text:
         return text
-    gaps = pc.is_in(trimmed, value_set=_MISSING if missing is None else missing)
+    gaps = pc.is_in(trimmed, value_set=_NULL_VALUES if null_values is None else null_values)
     return pc.if_else(gaps, pa.scalar(None, pa.string()), trimmed) if pc.any(gaps).as_py() else trimmed
 
 
-def _may_have_blanks(words: pa.StringArray) -> bool:
-    """Tell whether a word begins or ends in what may be a blank: nothing between ``!`` and ``~`` is one."""
-    _, offsets, letters = words.buffers()
-    if letters is None or not len(words):
+def _may_have_blanks(strings: pa.StringArray) -> bool:
+    """Return whether a string may begin or end with a blank: no character between ``!`` and ``~`` is one."""
+    _, offsets, letters = strings.buffers()
+    if letters is None or not len(strings):
         return False
-    ends = np.frombuffer(offsets, dtype=np.int32)[words.offset : words.offset + len(words) + 1]
+    ends = np.frombuffer(offsets, dtype=np.int32)[strings.offset : strings.offset + len(strings) + 1]
     edges = np.frombuffer(letters, dtype=np.uint8)
     every = edges[ends[0] : ends[-1]]
     # Most columns have no blank at all, which is told fifty letters at a time.

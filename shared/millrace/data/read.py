@@ -1,7 +1,7 @@
-"""Several files as one table: their rows in the order of the files' names.
+"""Open uploads as tables: one file, or several as one, in the order of their names, within limits.
 
-While a table is checked, a line is one number for all files, :data:`LINES_A_FILE` for each file before its own; whoever
-shows one asks :meth:`MultiFileReader.locate` which file it is in.
+While a table is checked, a line is one number for all files, :data:`LINES_A_FILE` for each file before its own;
+:meth:`MultiFileReader.locate` turns it into a file and its line.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ from millrace.data.content import Content, TextFile
 from millrace.data.delimited import DelimitedReader
 from millrace.data.findings import Finding, listed
 from millrace.data.quarantine import Locate
-from millrace.data.raw import RawTable, RowBatch, TableReader, check_header, null_strings, read_all, readings
+from millrace.data.raw import RowBatch, TableReader, check_header, null_values_of, readings
 from millrace.data.structured import JsonLinesReader, ParquetReader
 from millrace.errors import InvalidInputError, NoRowsError, PayloadTooLargeError
 from millrace.spec.data import ReadSpec
@@ -31,7 +31,7 @@ _MAPPED_BYTES = 32 << 20
 
 
 def allocate_for_blocks() -> None:
-    """Let Arrow use the C library's allocator, and let that, where it is GNU's, keep what the next block needs."""
+    """Let Arrow use the C library's allocator, and let that, where it is GNU's, keep memory for the next block."""
     pa.set_memory_pool(pa.system_memory_pool())
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:
@@ -45,16 +45,16 @@ MEASURED_MEMORY = 3_008
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """Bounds of one upload, and of what a run trains on.
+    """Limits of one upload, and of the training data of a run.
 
     Parameters
     ----------
     max_bytes : int
-        That an upload may have, unpacked; of all its files together.
+        Unpacked, of all files together.
     max_rows : int
-        That an upload may have.
+        Of all files together.
     max_prepared_bytes : int
-        That the matrices of all splits may have together.
+        Of the matrices of all splits together.
     """
 
     max_bytes: int = 2_500_000_000
@@ -63,7 +63,7 @@ class UploadLimits:
 
     @classmethod
     def for_memory(cls, megabytes: int) -> Self:
-        """Return the bounds of a function with so much memory; more than was measured does not widen them."""
+        """Return the limits of a function with so much memory; more than was measured does not raise them."""
         share = min(1.0, megabytes / MEASURED_MEMORY)
         whole = cls()
         return cls(
@@ -73,7 +73,7 @@ class UploadLimits:
         )
 
     def refusal(self, what: str) -> str:
-        """Return the verdict on an upload that is larger than a function takes."""
+        """Return the message on an upload that is too large."""
         return (
             f"{what}; at most {self.max_bytes / 1e6:,.0f} MB, unpacked, and {self.max_rows:,} rows are read at once: "
             "upload it as several datasets, which are trained on together"
@@ -117,20 +117,20 @@ def open_table(
     Parameters
     ----------
     file : bytes or Path
-        The file itself, or where it lies.
+        The file, or its path.
     file_name : str
-        Tells JSON Lines (``.jsonl``, ``.ndjson``, ``.json``) from delimited text.
+        Distinguishes JSON Lines (``.jsonl``, ``.ndjson``, ``.json``) from delimited text.
     read : ReadSpec or None, default=None
-        How it is written, where it should not be found out.
+        None detects the format.
     max_bytes : int or None, default=None
-        What it may unpack to; None stands for :data:`MAX_FILE_BYTES`.
+        Limit of the unpacked size; None stands for :data:`MAX_FILE_BYTES`.
 
     Raises
     ------
     NoRowsError
         When it is a table without rows.
     InvalidInputError
-        When it is no table that can be read, with what to do about it.
+        When it cannot be read; the message has a remedy.
     PayloadTooLargeError
         When it unpacks to more than ``max_bytes``.
     """
@@ -148,17 +148,12 @@ def open_table(
     return _choose_reader(content, name, head, read)
 
 
-def read_table(file: bytes | Path, file_name: str, read: ReadSpec | None = None) -> RawTable:
-    """Read a whole file into memory; :func:`open_table` says what is read and what is refused."""
-    return read_all(open_table(file, file_name, read))
-
-
 def _choose_reader(content: Content, name: str, head: bytes, read: ReadSpec) -> TableReader:
     if head.startswith(_PARQUET_MAGIC) or name.endswith(".parquet"):
         return ParquetReader(content)
     text = TextFile(content, read.encoding)
     if name.endswith(_JSON_NAMES) or _OBJECT.match(head):
-        return JsonLinesReader(text, null_strings(read))
+        return JsonLinesReader(text, null_values_of(read))
     return DelimitedReader(text, read.delimiter, read)
 
 
@@ -168,21 +163,19 @@ LINES_A_FILE = 1 << 40
 
 @dataclass(slots=True)
 class MultiFileReader:
-    """Reads several files as one; implements :class:`millrace.data.raw.TableReader`.
+    """Reader of several files as one; implements :class:`millrace.data.raw.ParallelReader`.
 
     Parameters
     ----------
     files : sequence of (str, Path)
-        Names, in order, and where the files lie.
-    read : ReadSpec
-        How they are written, where it should not be found out.
+        Names and paths, in order.
     max_bytes : int
-        That each may unpack to.
+        Limit of each file's unpacked size.
 
     Raises
     ------
     InvalidInputError
-        When one of them is no table, or has other columns than the first; names the file.
+        When a file cannot be read, or has other columns than the first; names the file.
     """
 
     files: Sequence[tuple[str, Path]]
@@ -205,12 +198,12 @@ class MultiFileReader:
         check_header(self.names)
 
     def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:
-        """Read the rows in order; see :class:`millrace.data.raw.TableReader`."""
+        """Read the rows in order."""
         for read in self.readings(types):
             yield read()
 
     def readings(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[Callable[[], RowBatch]]:
-        """Cut the files into batches; see :class:`millrace.data.raw.ParallelReader`."""
+        """Cut the files into batches, to read concurrently."""
         any_rows = False
         for position, (name, reader) in enumerate(self._readers):
             wanted = {key: kind for key, kind in (types or {}).items() if key in reader.names}
@@ -226,7 +219,7 @@ class MultiFileReader:
             raise NoRowsError("every file of the folder is empty: upload files with a header and rows")
 
     def locate(self, line: int) -> tuple[str, int]:
-        """Return the file that a line is in, and which of its lines it is."""
+        """Return the file of a line, and its line there."""
         return self._readers[line // LINES_A_FILE][0], line % LINES_A_FILE
 
     def _read(self, position: int, name: str, read: Callable[[], RowBatch]) -> RowBatch:
@@ -236,7 +229,7 @@ class MultiFileReader:
             raise InvalidInputError(f"{name}: {fault.message}") from fault
 
     def _moved(self, batch: RowBatch, lines: int) -> RowBatch:
-        """Count a batch's lines through all files, and give it every column."""
+        """Shift a batch's lines, and give it every column."""
         return RowBatch(
             batch.lines + lines,
             lambda: self._aligned(batch.strings),
@@ -244,7 +237,7 @@ class MultiFileReader:
             self.names,
             batch.typed,
             batch.numbers,
-            batch.missing,
+            batch.null_values,
             batch.nulls_known,
         )
 
@@ -255,7 +248,7 @@ class MultiFileReader:
         )
 
     def _agreed_names(self) -> list[str]:
-        """Return the columns; JSON Lines may lack some in one file, as they may in one line."""
+        """Return the columns; a file of JSON Lines may lack some, as a line may."""
         first_name, first = self._readers[0]
         names = dict.fromkeys(first.names)
         for name, reader in self._readers[1:]:
@@ -265,23 +258,23 @@ class MultiFileReader:
             if free:
                 names |= dict.fromkeys(more)
             elif more or less:
-                told = "; ".join(
+                reported = "; ".join(
                     part
                     for part in (
-                        f"{name!r} has {listed(more, 5)} beside" if more else "",
+                        f"{name!r} also has {listed(more, 5)}" if more else "",
                         f"{name!r} lacks {listed(less, 5)}" if less else "",
                     )
                     if part
                 )
                 raise InvalidInputError(
-                    f"the files have different columns: compared with {first_name!r}, {told}; write every file with "
-                    "the same header"
+                    f"the files have different columns: compared with {first_name!r}, {reported}; write every file "
+                    "with the same header"
                 )
         return list(names)
 
     @property
     def description(self) -> dict[str, str]:
-        """How the files are written, each way once."""
+        """Formats of the files, each once."""
         described: dict[str, dict[str, None]] = {}
         for _, reader in self._readers:
             for key, value in reader.description.items():
@@ -290,34 +283,26 @@ class MultiFileReader:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What was remarkable, naming the file where it is not so of all."""
+        """Findings of all files; those that only some have name the file."""
         every = [set(reader.findings) for _, reader in self._readers]
         common = set.intersection(*every)
-        told: dict[Finding, None] = dict.fromkeys(
+        reported: dict[Finding, None] = dict.fromkeys(
             finding for finding in self._readers[0][1].findings if finding in common
         )
         for name, reader in self._readers:
-            told |= dict.fromkeys(
+            reported |= dict.fromkeys(
                 Finding(
                     found.severity, found.check, found.column, f"{name}: {found.message}", found.count, found.examples
                 )
                 for found in reader.findings
                 if found not in common
             )
-        return tuple(told)
+        return tuple(reported)
 
 
 @dataclass(slots=True)
 class BoundedReader:
-    """Reads a table up to a number of rows; implements :class:`millrace.data.raw.TableReader`.
-
-    Parameters
-    ----------
-    reader : TableReader or MultiFileReader
-        The upload.
-    limits : Limits
-        What it may come to.
-    """
+    """Reader that limits the rows of another."""
 
     reader: TableReader | MultiFileReader
     limits: UploadLimits
@@ -328,32 +313,26 @@ class BoundedReader:
 
     @property
     def description(self) -> dict[str, str]:
-        """How the upload is written."""
+        """Format of the upload."""
         return self.reader.description
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What was remarkable about reading it."""
+        """Findings on the upload's format."""
         return self.reader.findings
 
     @property
     def locate(self) -> Locate | None:
-        """What turns a line into a file and its line, when there are several files."""
+        """Function that turns a line into a file and its line, when there are several files."""
         return self.reader.locate if isinstance(self.reader, MultiFileReader) else None
 
     def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:
-        """Read the rows in order; see :class:`millrace.data.raw.TableReader`.
-
-        Raises
-        ------
-        PayloadTooLargeError
-            When there are more than the limits allow.
-        """
+        """Read the rows in order; raises ``PayloadTooLargeError`` beyond the limit."""
         for read in self.readings(types):
             yield read()
 
     def readings(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[Callable[[], RowBatch]]:
-        """Cut the table into batches; see :class:`millrace.data.raw.ParallelReader`."""
+        """Cut the table into batches, to read concurrently."""
         counter = _Counter(self.limits)
         for read in readings(self.reader, types):
             yield partial(counter.read, read)
@@ -361,7 +340,7 @@ class BoundedReader:
 
 @dataclass(slots=True)
 class _Counter:
-    """Counts the rows that were read, on whatever thread."""
+    """Counts the rows that were read, on any thread."""
 
     limits: UploadLimits
     rows: int = 0

@@ -1,9 +1,8 @@
-"""Conditions over several columns, such as ``start <= end and (amount > 0 or kind == 'refund')``.
+"""Rules that rows must meet: presence, range, set and pattern of a value, and conditions over several columns.
 
-An expression is parsed by Python's own parser and turned into calls of ``pyarrow.compute``; only what stands in
-:data:`_COMPARISONS`, :data:`_ARITHMETIC` and beside them is understood, and nothing is ever evaluated as code. A column
-whose name is no word is written ``column('first name')``. Where a value is missing the condition is unknown, and
-unknown is no failure (as in SQL's CHECK).
+A condition, such as ``start <= end and (amount > 0 or kind == 'refund')``, is parsed by Python's own parser and turned
+into calls of ``pyarrow.compute``; nothing is ever evaluated as code. A column whose name is no identifier is written
+``column('first name')``. Where a value is missing the condition is unknown, and unknown is no failure, as in SQL.
 """
 
 import ast
@@ -46,14 +45,14 @@ Columns = Mapping[str, pa.Array]
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A condition that was understood.
+    """A parsed condition.
 
     Parameters
     ----------
     text : str
-        As it was written.
+        Its source.
     columns : frozenset of str
-        The columns it speaks of.
+        Columns that it uses.
     """
 
     text: str
@@ -61,12 +60,12 @@ class Expression:
     _tree: ast.expr
 
     def failures(self, columns: Columns) -> pa.Array:
-        """Tell which rows do not meet it; null where that is not known.
+        """Return an Arrow mask of the rows that do not meet it; null where that is unknown.
 
         Raises
         ------
         InvalidInputError
-            When it compares what cannot be compared.
+            When it compares incompatible types.
         """
         try:
             met = _evaluate(self._tree, columns)
@@ -76,28 +75,28 @@ class Expression:
 
 
 def parse_expression(text: str) -> Expression:
-    """Understand an expression.
+    """Parse a condition.
 
     Raises
     ------
     InvalidInputError
-        When it is none, with what is not understood.
+        When it is invalid; names the part that is not supported.
     """
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as fault:
-        raise InvalidInputError(f"{text!r} is no expression: {fault}") from fault
+        raise InvalidInputError(f"{text!r} is not a valid expression: {fault}") from fault
     names: set[str] = set()
     _check(tree, text, names, 0)
     if not isinstance(tree, ast.Compare | ast.BoolOp | ast.Name | ast.Call) and not (
         isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.Not)
     ):
-        raise InvalidInputError(f"{text!r} is no condition: compare something")
+        raise InvalidInputError(f"{text!r} is not a condition: compare something")
     return Expression(text, frozenset(names), tree)
 
 
 def _check(node: ast.expr, text: str, names: set[str], depth: int) -> None:
-    """Refuse whatever is not part of the grammar, before anything is computed."""
+    """Reject nodes that are not part of the grammar, before anything is computed."""
     if depth > _MAX_DEPTH:
         raise InvalidInputError(f"{text[:80]!r} is nested too deeply")
     name = _column_name(node)
@@ -116,7 +115,7 @@ def _check(node: ast.expr, text: str, names: set[str], depth: int) -> None:
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.USub):
         parts = [node.operand]
     if parts is None:
-        raise InvalidInputError(f"{text!r}: {ast.unparse(node)!r} is not understood")
+        raise InvalidInputError(f"{text!r}: {ast.unparse(node)!r} is not supported")
     for part in parts:
         _check(part, text, names, depth + 1)
 
@@ -149,7 +148,7 @@ def _evaluate(node: ast.expr, columns: Columns) -> Any:
         return _ARITHMETIC[type(node.op)](_evaluate(node.left, columns), _evaluate(node.right, columns))
     if isinstance(node, ast.UnaryOp):
         return (pc.invert if isinstance(node.op, ast.Not) else pc.negate)(_evaluate(node.operand, columns))
-    raise InvalidInputError(f"{ast.unparse(node)!r} is not understood")
+    raise InvalidInputError(f"{ast.unparse(node)!r} is not supported")
 
 
 def _evaluate_comparison(node: ast.Compare, columns: Columns) -> Any:
@@ -164,22 +163,22 @@ def _evaluate_comparison(node: ast.Compare, columns: Columns) -> Any:
 
 
 def _alike(left: Any, right: Any) -> tuple[Any, Any]:
-    """Read text as a date where it is compared with one."""
+    """Parse a string as a date where it is compared with one."""
     if pa.types.is_timestamp(left.type) and pa.types.is_string(right.type):
-        return left, _moment(right, left.type)
+        return left, _parse_time(right, left.type)
     if pa.types.is_timestamp(right.type) and pa.types.is_string(left.type):
-        return _moment(left, right.type), right
+        return _parse_time(left, right.type), right
     return left, right
 
 
-def _moment(text: Any, kind: pa.DataType) -> Any:
+def _parse_time(text: Any, kind: pa.DataType) -> Any:
     if not isinstance(text, pa.Scalar):
         raise TypeError("dates are compared with dates, or with a date in quotes")
     try:
-        moment = datetime.fromisoformat(text.as_py())
+        time = datetime.fromisoformat(text.as_py())
     except ValueError as fault:
         raise TypeError(f"{text.as_py()!r} is no date such as 2024-01-31") from fault
-    return pa.scalar(moment.replace(tzinfo=None), pa.timestamp("us")).cast(kind)
+    return pa.scalar(time.replace(tzinfo=None), pa.timestamp("us")).cast(kind)
 
 
 def _column(name: str, columns: Columns) -> pa.Array:
@@ -195,23 +194,23 @@ NO_POSITIONS: Positions = np.empty(0, dtype=np.int64)
 
 
 def true_positions(condition: pa.Array) -> Positions:
-    """Return where an Arrow condition is true; null counts as false."""
+    """Return the positions where an Arrow condition is true; null counts as false."""
     found: Positions = pc.indices_nonzero(condition).to_numpy().view(np.int64)
     return found
 
 
-def code_positions(encoded: pa.DictionaryArray, words: Positions) -> Positions:
-    """Return where one of some words stands, which are given by their positions in the dictionary."""
-    if not len(words):
+def code_positions(encoded: pa.DictionaryArray, strings: Positions) -> Positions:
+    """Return the positions of categories, which are given by their positions in the dictionary."""
+    if not len(strings):
         return NO_POSITIONS
     # One word more, for the missing ones.
     wanted = np.zeros(len(encoded.dictionary) + 1, dtype=np.bool_)
-    wanted[words] = True
+    wanted[strings] = True
     indices = pc.fill_null(encoded.indices, len(encoded.dictionary)) if encoded.null_count else encoded.indices
     return np.flatnonzero(wanted.take(indices.to_numpy()))
 
 
-#: Words that are looked at together: where one in a thousand is at fault, that is one group in thirty.
+#: Strings that are matched together: where one in a thousand is invalid, that is one group in thirty.
 GROUP = 32
 
 _NEWLINE = 10
@@ -225,56 +224,56 @@ _WITHIN_A_LINE = re.compile(
 )
 
 
-def unmatched(words: pa.Array, pattern: str) -> Positions:
-    """Return the positions of the words that a pattern does not match from end to end; missing ones are none."""
-    if words.null_count:
-        known = true_positions(pc.is_valid(words))
-        return known[unmatched(words.drop_null(), pattern)]
-    if len(words) > GROUP and _WITHIN_A_LINE.fullmatch(pattern) and not _have_line_breaks(words):
-        suspects = _suspects(words, pattern)
-        return suspects[_unmatched_alone(words.take(pa.array(suspects)), pattern)]
-    return _unmatched_alone(words, pattern)
+def unmatched(strings: pa.Array, pattern: str) -> Positions:
+    """Return the positions of the strings that a pattern does not match from end to end; missing ones are left out."""
+    if strings.null_count:
+        known = true_positions(pc.is_valid(strings))
+        return known[unmatched(strings.drop_null(), pattern)]
+    if len(strings) > GROUP and _WITHIN_A_LINE.fullmatch(pattern) and not _have_line_breaks(strings):
+        suspects = _suspects(strings, pattern)
+        return suspects[_unmatched_alone(strings.take(pa.array(suspects)), pattern)]
+    return _unmatched_alone(strings, pattern)
 
 
-def _suspects(words: pa.Array, pattern: str) -> Positions:
-    """Return the positions of all words in groups that do not match."""
-    starts = np.minimum(np.arange(0, len(words) + GROUP, GROUP, dtype=np.int32), np.int32(len(words)))
-    groups = pc.binary_join(pa.ListArray.from_arrays(starts, words), "\n")
+def _suspects(strings: pa.Array, pattern: str) -> Positions:
+    """Return the positions of all strings in groups that do not match."""
+    starts = np.minimum(np.arange(0, len(strings) + GROUP, GROUP, dtype=np.int32), np.int32(len(strings)))
+    groups = pc.binary_join(pa.ListArray.from_arrays(starts, strings), "\n")
     lines = rf"\A(?:{pattern})(?:\n(?:{pattern}))*\z"
     try:
         failed = true_positions(pc.invert(pc.match_substring_regex(groups, lines)))
     except pa.ArrowInvalid:
         # Twice the pattern may be more than RE2 takes, where once is not.
-        return np.arange(len(words))
+        return np.arange(len(strings))
     positions = (failed[:, np.newaxis] * GROUP + np.arange(GROUP)).ravel()
-    return positions[positions < len(words)]
+    return positions[positions < len(strings)]
 
 
-def _unmatched_alone(words: pa.Array, pattern: str) -> Positions:
-    return true_positions(pc.invert(pc.match_substring_regex(words, rf"\A(?:{pattern})\z")))
+def _unmatched_alone(strings: pa.Array, pattern: str) -> Positions:
+    return true_positions(pc.invert(pc.match_substring_regex(strings, rf"\A(?:{pattern})\z")))
 
 
-def _have_line_breaks(words: pa.Array) -> bool:
-    _, offsets, letters = words.buffers()
+def _have_line_breaks(strings: pa.Array) -> bool:
+    _, offsets, letters = strings.buffers()
     if letters is None:
         return False
     ends = np.frombuffer(offsets, dtype=np.int32)
-    first, last = ends[words.offset], ends[words.offset + len(words)]
+    first, last = ends[strings.offset], ends[strings.offset + len(strings)]
     return bool((np.frombuffer(letters, dtype=np.uint8)[first:last] == _NEWLINE).any())
 
 
 @dataclass(frozen=True, slots=True)
 class RuleFailures:
-    """The values of a batch that break one rule of one column.
+    """Values of a batch that break one rule of one column.
 
     Parameters
     ----------
     check : str
         The rule's name.
     demand : str
-        What was demanded, so that "should ..." is a sentence.
+        The rule, to follow "should".
     positions : int64 array of shape (n_failures,)
-        Where they are.
+        Of the values.
     """
 
     check: str
@@ -288,7 +287,7 @@ def broken_rules(column: Column, converted: Converted, batch: RowBatch) -> Itera
     Parameters
     ----------
     converted : Converted
-        The column's values; cells that are no such values are at fault already.
+        The column's values; invalid ones are left out.
     """
     rules = column.rules
     stored, bad = converted.stored, converted.bad
@@ -329,32 +328,32 @@ def _out_of_range(column: Column, converted: Converted) -> Iterator[RuleFailures
 def _not_allowed(column: Column, stored: pa.Array, batch: RowBatch) -> Positions:
     if pa.types.is_floating(stored.type):
         return _foreign(stored, column.rules.allowed)
-    words = _as_words(column, stored, batch)
-    if pa.types.is_dictionary(words.type):
-        return code_positions(words, _foreign(words.dictionary, column.rules.allowed))
-    return _foreign(words, column.rules.allowed)
+    strings = _as_strings(column, stored, batch)
+    if pa.types.is_dictionary(strings.type):
+        return code_positions(strings, _foreign(strings.dictionary, column.rules.allowed))
+    return _foreign(strings, column.rules.allowed)
 
 
 def _foreign(values: pa.Array, allowed: tuple[str, ...]) -> Positions:
-    """Return where values are that are not allowed."""
+    """Return the positions of values that are not allowed."""
     return true_positions(pc.invert(pc.is_in(values, value_set=_value_set(allowed, values.type))))
 
 
 @lru_cache(maxsize=1_000)
 def _value_set(allowed: tuple[str, ...], kind: pa.DataType) -> pa.Array:
-    """Return what is allowed as values of a type, and null: a missing value breaks another rule."""
-    values = [float(word) for word in allowed if _is_number(word)] if pa.types.is_floating(kind) else allowed
+    """Return the allowed values as an array of a type, and null: a missing value breaks another rule."""
+    values = [float(string) for string in allowed if _is_number(string)] if pa.types.is_floating(kind) else allowed
     return pa.array([*values, None], type=kind)
 
 
 def _not_matching(column: Column, stored: pa.Array, batch: RowBatch) -> Positions:
-    words, pattern = _as_words(column, stored, batch), column.rules.pattern or ""
-    if pa.types.is_dictionary(words.type):
-        return code_positions(words, unmatched(words.dictionary, pattern))
-    return unmatched(words, pattern)
+    strings, pattern = _as_strings(column, stored, batch), column.rules.pattern or ""
+    if pa.types.is_dictionary(strings.type):
+        return code_positions(strings, unmatched(strings.dictionary, pattern))
+    return unmatched(strings, pattern)
 
 
-def _as_words(column: Column, stored: pa.Array, batch: RowBatch) -> pa.Array:
+def _as_strings(column: Column, stored: pa.Array, batch: RowBatch) -> pa.Array:
     """Return words as they are, and anything else as the file has it."""
     if pa.types.is_string(stored.type) or pa.types.is_dictionary(stored.type):
         return stored
@@ -380,9 +379,9 @@ def _is_true(scalar: pa.Scalar) -> bool:
     return scalar.as_py() is True
 
 
-def _is_number(word: str) -> bool:
+def _is_number(string: str) -> bool:
     try:
-        float(word)
+        float(string)
     except ValueError:
         return False
     return True

@@ -1,8 +1,8 @@
-"""How a model's schema may change: what leaves the earlier data usable is a revision, what does not a new version.
+"""Changes of a model's schema: a revision leaves earlier data usable, a new version does not.
 
-What counts is how values are stored. A column that becomes a feature, another date format, a rule: the datasets
-that there are can be learnt from together with the next one. A date that becomes a category, another target, a new
-column that may not be missing: they cannot, and the schema's next version starts with the next dataset.
+The stored form of values decides. After a new feature, another date format or another rule, earlier datasets can still
+train a model together with the next one. After a date that becomes a category, another target, or a new column that
+must not be missing, they cannot, and the next version of the schema starts with the next dataset.
 """
 
 import json
@@ -23,25 +23,25 @@ _NO_SPEC = ColumnSpec()
 
 
 def declare_columns(columns: Sequence[Column], spec: ModelSpec) -> tuple[list[Column], list[Finding]]:
-    """Lay a spec over columns that were inferred.
+    """Apply a spec to inferred columns.
 
     Returns
     -------
     tuple of list of Column, list of Finding
-        A column that the spec counts on and the table lacks is an error; one that it only describes, a warning.
+        A column that the spec requires and the table lacks is an error; one that it only describes, a warning.
     """
     declared = [declare_column(column, spec) for column in columns]
     return _with_one_identifier(declared, spec), _absent_columns([column.name for column in columns], spec)
 
 
 def redeclare(schema: TableSchema, spec: ModelSpec) -> TableSchema:
-    """Lay the present spec over a model's schema; types and roles that it no longer speaks of stay."""
+    """Apply the present spec to a model's schema; types and roles that it no longer states stay."""
     columns = [declare_column(column, spec) for column in schema.columns]
     return replace(schema, columns=tuple(_with_one_identifier(columns, spec)))
 
 
 def declare_column(column: Column, spec: ModelSpec) -> Column:
-    """Lay a spec over one column; the target keeps its role."""
+    """Apply a spec to one column; the target keeps its role."""
     said = spec.columns.get(column.name, _NO_SPEC)
     rules = rules_of(said)
     nullable = column.nullable if rules.nullable_override is None else rules.nullable_override
@@ -55,7 +55,7 @@ def declare_column(column: Column, spec: ModelSpec) -> Column:
 
 
 def rules_of(said: ColumnSpec) -> ColumnRules:
-    """Return what a spec demands of a column's values."""
+    """Return the rules of a spec for a column's values."""
     return ColumnRules(
         nullable=said.nullable,
         minimum=said.minimum,
@@ -69,7 +69,7 @@ def rules_of(said: ColumnSpec) -> ColumnRules:
 
 
 def added_columns(schema: TableSchema, names: Sequence[str], spec: ModelSpec) -> list[str]:
-    """Return the columns of an upload that the schema lacks and the spec asks for."""
+    """Return the columns of an upload that the spec adds to the schema."""
     known = {column.name for column in schema.columns}
     return [
         name for name in names if name not in known and name in spec.columns and spec.columns[name].role != "ignored"
@@ -77,26 +77,26 @@ def added_columns(schema: TableSchema, names: Sequence[str], spec: ModelSpec) ->
 
 
 def extend_schema(schema: TableSchema, inferred: Sequence[Column], spec: ModelSpec) -> TableSchema:
-    """Add inferred columns that the spec asks for; earlier data lacks them, so they may be missing."""
+    """Add inferred columns that the spec adds; earlier data lacks them, so they may be missing."""
     added = [replace(declare_column(column, spec), nullable=True) for column in inferred]
     return replace(schema, columns=tuple(_with_one_identifier([*schema.columns, *added], spec)))
 
 
 def _retyped(column: Column, said: ColumnSpec) -> Column:
-    """Give a column the type it is said to have; what was seen under another type does not hold any more."""
+    """Give a column the type of the spec; values seen under another type do not hold any more."""
     if said.type == column.type == "text" and column.role == "ignored":
         return replace(column, role="feature", reason="")
     if said.type is None or said.type == column.type:
         return replace(column, formats=said.formats) if said.formats and column.type == "datetime" else column
-    words = column.type in ("integer", "number") and said.type == "boolean"
+    boolean_numbers = column.type in ("integer", "number") and said.type == "boolean"
     retyped = Column(
         column.name,
         said.type,
         column.role,
         nullable=column.nullable,
         formats=said.formats,
-        true_values=("1",) if words else (),
-        false_values=("0",) if words else (),
+        true_values=("1",) if boolean_numbers else (),
+        false_values=("0",) if boolean_numbers else (),
         reason=column.reason,
     )
     if column.role == "ignored" and column.type == "text":
@@ -115,7 +115,7 @@ def _role_of(column: Column, said: ColumnSpec, spec: ModelSpec) -> Role:
 
 
 def _with_one_identifier(columns: Sequence[Column], spec: ModelSpec) -> list[Column]:
-    """Where the spec names the identifier, no other column is one."""
+    """Keep the spec's identifier as the only one."""
     kept = spec.identifier_name
     if kept is None or kept not in {column.name for column in columns}:
         return list(columns)
@@ -163,9 +163,9 @@ class SchemaChange:
     Parameters
     ----------
     kind : {'none', 'compatible', 'incompatible'}
-        Whether data under the one can be learnt from under the other.
+        Whether data of the one can train models of the other.
     details : tuple of str
-        What differs, in sentences; first what is incompatible.
+        Differences, incompatible ones first.
     """
 
     kind: Change
@@ -173,7 +173,7 @@ class SchemaChange:
 
 
 def compare_schemas(before: TableSchema, after: TableSchema) -> SchemaChange:
-    """Tell what the step from one schema to another means."""
+    """Return the change from one schema to another."""
     breaking = list(_breaking_changes(before, after))
     others = list(_other_changes(before, after))
     if breaking:
@@ -182,15 +182,7 @@ def compare_schemas(before: TableSchema, after: TableSchema) -> SchemaChange:
 
 
 def next_schema(current: TableSchema, spec: ModelSpec) -> TableSchema | None:
-    """Return what the next upload is held to; None when the spec asks for a schema inferred anew.
-
-    Parameters
-    ----------
-    current : TableSchema
-        The model's.
-    spec : ModelSpec
-        As it is now; it may have changed since ``current`` was made.
-    """
+    """Return the schema for the next upload; None when the spec requires a newly inferred one."""
     target = spec.target_name
     if target is not None and target.lower() != current.target.name.lower():
         return None
@@ -211,14 +203,14 @@ def numbered(schema: TableSchema, current: TableSchema | None, first: int = 1) -
 
 
 def record_change(schema: TableSchema, current: TableSchema | None) -> SchemaChange:
-    """Tell what is new about a dataset's schema against the model's; the first one is a change too."""
+    """Return the change from the model's schema to a dataset's; the first one is a change too."""
     if current is None:
         return SchemaChange("compatible", ("the first schema of the model",))
     return compare_schemas(current, schema)
 
 
 def compare_column_names(names: Sequence[str], schema: TableSchema) -> list[Finding]:
-    """Look for columns that an upload lacks, or has and the schema does not; each finding says how to mend it."""
+    """Report columns that an upload lacks, or has and the schema does not, each with a remedy."""
     findings = [_missing(column, names) for column in schema.columns if column.role != "ignored"]
     known = {column.name for column in schema.columns}
     findings.extend(
@@ -287,7 +279,7 @@ def _other_changes(before: TableSchema, after: TableSchema) -> Iterator[str]:
 
 
 def _stored_form(column: Column) -> str:
-    """Tell in which form a column's values stand in a dataset's Parquet file."""
+    """Return the form of a column's values in a dataset's Parquet file."""
     return "words" if column.role == "identifier" else _STORED_FORMS.get(column.type, column.type)
 
 
@@ -319,7 +311,7 @@ def load_schema(model: str, registry: Registry, data_store: ObjectStore) -> Tabl
 
 
 def store_schema(model: str, schema: TableSchema, registry: Registry, data_store: ObjectStore) -> None:
-    """Make a schema that :func:`millrace.data.schema_changes.numbered` numbered the model's; again changes nothing."""
+    """Store a numbered schema as the model's; idempotent."""
     body = json.dumps(schema.to_dict(), indent=2, ensure_ascii=False, allow_nan=False).encode()
     data_store.put(schema_revision_key(model, schema.version, schema.revision), body, _JSON)
     data_store.put(schema_key(model, schema.version), body, _JSON)
@@ -338,7 +330,7 @@ def describe_schema(model: str, version: str | None, registry: Registry, data_st
     Raises
     ------
     ModelNotFoundError, SchemaNotFoundError
-        When there is no such model, or it has no such schema.
+        When there is no such model or schema.
     """
     current = registry.get_state(model).current_schema_version
     if not current:

@@ -1,4 +1,4 @@
-"""A model's spec: shown, and replaced by whoever may, with an entry in the ledger and what it means for the schema."""
+"""Describe and replace a model's spec, with an entry in the ledger and the effect on the schema."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -33,9 +33,9 @@ class SpecRequest(SpecPart):
     Parameters
     ----------
     spec : mapping
-        The whole spec; what it leaves out has its default.
+        The whole spec; fields left out have their defaults.
     expected_revision : int or None, default=None
-        The revision that the caller read; None replaces whatever is there.
+        The revision that the caller read; None replaces any.
     reason : str, default=""
         For the ledger.
     """
@@ -46,13 +46,7 @@ class SpecRequest(SpecPart):
 
 
 def describe_spec(model: str, registry: Registry) -> dict[str, Any]:
-    """Return a model's spec with its revision; a model that nobody has described has the default one.
-
-    Raises
-    ------
-    ModelNotFoundError
-        When there is no such model.
-    """
+    """Return a model's spec with its revision; raises ``ModelNotFoundError``."""
     registry.get_state(model)
     return _described(registry.get_spec_record(model))
 
@@ -69,21 +63,21 @@ def replace_spec(
 ) -> dict[str, Any]:
     """Replace a model's spec, creating the model when it is new; the same spec again changes nothing.
 
-    The model's schedules follow once the spec is kept. Should they fail, the same spec again makes up for it.
+    The model's schedules follow once the spec is stored; after a failure, the same spec again completes them.
 
     Parameters
     ----------
     body : object
-        As :class:`SpecRequest` says.
+        Fields of :class:`SpecRequest`.
     actor : str
-        Who asks, for the ledger.
+        For the ledger.
 
     Returns
     -------
     dict
-        The spec as it is now, ``changes`` against what was there, and under ``schema`` what it means for the next
-        upload: ``kind`` (``none``, ``compatible``, ``incompatible``; null while there is no schema) and ``details``.
-        ``schedules`` says which schedules changed.
+        The present spec, its ``changes``, and under ``schema`` the effect on the next upload: ``kind`` (``none``,
+        ``compatible``, ``incompatible``; null while there is no schema) and ``details``. ``schedules`` lists the
+        schedules that changed.
 
     Raises
     ------
@@ -92,7 +86,7 @@ def replace_spec(
     ConflictError
         When the revision is not the expected one.
     ModelDeletedError
-        When somebody deletes the model meanwhile.
+        When the model is deleted meanwhile.
     """
     request = _read_request(body)
     spec = ModelSpec.parse(request.spec)
@@ -114,7 +108,7 @@ def replace_spec(
 
 
 def _is_deleted(model: str, registry: Registry) -> bool:
-    """Tell whether the model was deleted; a spec makes it again, with nothing of what it was."""
+    """Return whether the model was deleted; a spec makes it again, with nothing of its past."""
     try:
         return registry.get_state(model).deleted_at is not None
     except ModelNotFoundError:
@@ -122,7 +116,7 @@ def _is_deleted(model: str, registry: Registry) -> bool:
 
 
 def _follow(model: str, registry: Registry, schedules: Schedules) -> list[str]:
-    """Make the model's schedules those of its spec, unless somebody deletes the model meanwhile: that one wins."""
+    """Update the model's schedules, unless the model is deleted meanwhile: that wins."""
     changes = follow_spec(model, registry, schedules)
     ensure_not_deleted(registry.get_state(model))
     return changes
@@ -139,7 +133,7 @@ def _put(
     now: datetime,
     revision: int,
 ) -> None:
-    """Replace exactly what was compared with: a change in between is a conflict, not something overwritten unseen."""
+    """Replace exactly the compared revision: a change in between is a conflict, not overwritten unseen."""
     shown = changes[:MAX_CHANGES]
     entry = LedgerEntry(
         model=model,
@@ -185,7 +179,7 @@ def _described(record: SpecRecord) -> dict[str, Any]:
 
 
 def _differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
-    """Yield what differs between two documents, field by field; long values are not quoted."""
+    """Yield the differences of two documents, field by field, with long values shortened."""
     if isinstance(before, dict) and isinstance(after, dict):
         for name in sorted({*before, *after}):
             yield from _differences(before.get(name), after.get(name), f"{path}.{name}" if path else name)

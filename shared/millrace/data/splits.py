@@ -19,7 +19,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from millrace.data.findings import Finding, error, warning
-from millrace.data.typed_table import TypedTable, missing_mask
+from millrace.data.typed_table import TypedTable
+from millrace.features import missing_mask
 from millrace.hashing import UInt64Array, hash_strings, split_mix64
 from millrace.layout import SPLITS, SplitName
 from millrace.spec.data import SplitSpec

@@ -1,4 +1,4 @@
-"""JSON Lines: one object a line, parsed once and kept as compressed batches of cells, a fifth of the file's size."""
+"""Read JSON Lines and Parquet."""
 
 import io
 import json
@@ -28,14 +28,14 @@ _LINES_BYTES = 4 << 20
 
 @dataclass(slots=True)
 class JsonLinesReader:
-    """Reads JSON Lines; the columns are every key that any object has.
+    """Reader of JSON Lines, parsed once and spooled as compressed batches, a fifth of the file's size.
+
+    The columns are the keys of all objects.
 
     Parameters
     ----------
-    text : Text
-        The file.
-    missing : pyarrow.Array or None, default=None
-        The words that mean "missing", where the user says so.
+    null_values : pyarrow.Array or None, default=None
+        The spec's strings for a missing value.
 
     Raises
     ------
@@ -44,7 +44,7 @@ class JsonLinesReader:
     """
 
     text: TextFile
-    missing: pa.Array | None = None
+    null_values: pa.Array | None = None
     names: list[str] = field(init=False, default_factory=list)
     description: dict[str, str] = field(init=False)
     findings: tuple[Finding, ...] = field(init=False)
@@ -69,7 +69,7 @@ class JsonLinesReader:
         self.findings = encoding.findings()
 
     def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:  # noqa: ARG002  # text will do
-        """Read the rows in order; see :class:`millrace.data.raw.TableReader`."""
+        """Read the rows in order."""
         for lines, strings, malformed in self._spool:
             gaps = pa.nulls(len(lines), pa.string())
             columns = [strings.column(name) if name in strings.column_names else gaps for name in self.names]
@@ -88,7 +88,7 @@ class JsonLinesReader:
             except (ValueError, RecursionError) as fault:
                 malformed.append(_malformed(number, text, fault))
                 if len(malformed) >= _MALFORMED_A_BATCH:
-                    yield _batch(columns, lines, malformed, self.missing)
+                    yield _batch(columns, lines, malformed, self.null_values)
                     columns, lines, malformed = {}, [], []
                 continue
             for name in record:
@@ -99,10 +99,10 @@ class JsonLinesReader:
                 values.append(record.get(name))
             lines.append(number)
             if len(lines) * len(columns) >= _VALUES_PER_BATCH:
-                yield _batch(columns, lines, malformed, self.missing)
+                yield _batch(columns, lines, malformed, self.null_values)
                 columns, lines, malformed = {}, [], []
         if lines or malformed:
-            yield _batch(columns, lines, malformed, self.missing)
+            yield _batch(columns, lines, malformed, self.null_values)
 
     def _lines(self) -> Iterator[str]:
         with self.text.open() as stream:
@@ -117,7 +117,7 @@ class JsonLinesReader:
 
 @dataclass(slots=True, weakref_slot=True)
 class _Spool:
-    """Compressed batches of cells, each with its own columns, in a file that goes when the spool does."""
+    """Compressed batches, each with its own columns, in a temporary file."""
 
     file: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
     parts: list[tuple[int, int, npt.NDArray[np.int64]]] = field(default_factory=list)
@@ -147,10 +147,13 @@ class _Spool:
 
 
 def _batch(
-    columns: dict[str, list[str | None]], lines: list[int], malformed: list[QuarantinedRow], missing: pa.Array | None
+    columns: dict[str, list[str | None]],
+    lines: list[int],
+    malformed: list[QuarantinedRow],
+    null_values: pa.Array | None,
 ) -> RowBatch:
     strings = build_strings(
-        list(columns), [pa.chunked_array([values], type=pa.string()) for values in columns.values()], missing
+        list(columns), [pa.chunked_array([values], type=pa.string()) for values in columns.values()], null_values
     )
     return RowBatch(np.array(lines, dtype=np.int64), lambda: strings, tuple(malformed), list(columns))
 
@@ -178,7 +181,7 @@ def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def json_text(value: Any) -> str | None:
-    """Return one value as the text of a cell."""
+    """Return a JSON value as a string; None for null."""
     if value is None:
         return None
     if isinstance(value, str):
@@ -198,12 +201,7 @@ _DAMAGED = "the Parquet file is damaged or cut off: write and upload it again"
 
 @dataclass(slots=True)
 class ParquetReader:
-    """Reads a Parquet file batch by batch.
-
-    Parameters
-    ----------
-    content : Content
-        The file.
+    """Reader of a Parquet file.
 
     Raises
     ------
@@ -238,7 +236,7 @@ class ParquetReader:
         self.description = {"format": "parquet"} | self.content.description
 
     def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:
-        """Read the rows in order; see :class:`millrace.data.raw.TableReader`."""
+        """Read the rows in order."""
         line = 1
         try:
             for part in self._file.iter_batches(max(1, _PARQUET_VALUES_PER_BATCH // len(self.names))):

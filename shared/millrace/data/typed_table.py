@@ -1,15 +1,14 @@
-"""Typed rows in any number: in memory while they are few, in a Parquet file past that.
+"""Typed tables: columns of one type each, in memory while they are few, in a Parquet file past that.
 
-A file of two gigabytes becomes about as much of Arrow, and a function has three. So past :data:`SPILL_BYTES` the rows
-that were taken in so far go to disk as one row group, and whoever works on them reads one column at a time, and a
-column of text one row group at a time.
+A file of two gigabytes becomes about as much of Arrow, and a function has three. So past :data:`SPILL_BYTES` rows go to
+disk as one row group, and later steps read one column at a time, and a column of text one row group at a time.
 """
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -44,63 +43,32 @@ _READ_BUFFER = 1 << 20
 
 
 def rows_at_once(columns: int, row_bytes: float = 0.0) -> int:
-    """Return how many rows of so many columns, and of so many bytes, are looked at at once."""
+    """Return the number of rows to process at once, for columns and bytes of a row."""
     few = VALUES_AT_ONCE // max(1, columns)
     return max(1, min(few, int(BYTES_AT_ONCE / row_bytes)) if row_bytes else few)
 
 
-class StoredRows(Protocol):
-    """Rows by column: a ``pyarrow.Table``, or a file that is asked in the same words."""
-
-    @property
-    def column_names(self) -> list[str]:
-        """The columns' names, in order."""
-        ...
-
-    @property
-    def num_rows(self) -> int:
-        """How many rows there are."""
-        ...
-
-    @property
-    def num_columns(self) -> int:
-        """How many columns there are."""
-        ...
-
-    def column(self, name: str) -> pa.ChunkedArray:
-        """Return one whole column."""
-        ...
-
-    def take(self, rows: pa.Array) -> pa.Table:
-        """Return the rows at these positions."""
-        ...
-
-    def filter(self, mask: pa.Array) -> pa.Table:
-        """Return the rows where the mask is true."""
-        ...
-
-
 class ParquetRows:
-    """Rows that stay in a Parquet file until they are asked for.
+    """Rows in a Parquet file, read on demand.
 
     Parameters
     ----------
     source : Path or binary file
-        It is read again for every column that is asked for.
-    words : sequence of str, default=()
-        Columns of words that repeat: their different words are read once each.
+        Read again for every column.
+    categories : sequence of str, default=()
+        Columns whose distinct strings are read once each.
     absent : mapping of str to pyarrow.DataType, default={}
         Columns that the file may lack; they are missing throughout.
     """
 
     def __init__(
-        self, source: Path | IO[bytes], words: Sequence[str] = (), absent: Mapping[str, pa.DataType] | None = None
+        self, source: Path | IO[bytes], categories: Sequence[str] = (), absent: Mapping[str, pa.DataType] | None = None
     ) -> None:
         present = list(pq.read_schema(source).names)
         # Neither mapped nor buffered ahead: what counts as memory is what is being looked at.
         self._file = pq.ParquetFile(
             source,
-            read_dictionary=[name for name in words if name in present],
+            read_dictionary=[name for name in categories if name in present],
             memory_map=False,
             pre_buffer=False,
             buffer_size=_READ_BUFFER,
@@ -114,7 +82,7 @@ class ParquetRows:
 
     @property
     def num_columns(self) -> int:
-        """How many columns there are."""
+        """Number of columns."""
         return len(self.column_names)
 
     def column(self, name: str) -> pa.ChunkedArray:
@@ -166,15 +134,19 @@ class ParquetRows:
         return self._file.schema_arrow.field(name).type
 
 
+#: Rows by column, in memory or on disk: both have ``column``, ``take`` and ``filter``.
+StoredRows: TypeAlias = "pa.Table | ParquetRows"
+
+
 class RowStore:
-    """Takes in typed rows, batch after batch.
+    """Collects typed rows, batch after batch.
 
     Parameters
     ----------
     types : mapping of str to pyarrow.DataType
         Of every column.
     folder : Path or None, default=None
-        Where a file may be written; None keeps every row in memory.
+        For a file; None keeps every row in memory.
     """
 
     def __init__(self, types: Mapping[str, pa.DataType], folder: Path | None = None) -> None:
@@ -184,7 +156,7 @@ class RowStore:
         self._begin()
 
     def append(self, columns: Mapping[str, pa.Array]) -> None:
-        """Take in some more rows."""
+        """Add rows."""
         for name, stored in columns.items():
             self._columns[name].append(stored)
             self._bytes += stored.nbytes
@@ -192,7 +164,7 @@ class RowStore:
             self._spill(self._path)
 
     def finish(self) -> "pa.Table | ParquetRows":
-        """Return every row that was taken in."""
+        """Return all rows."""
         if self._writer is None or self._path is None:
             return self._table()
         self._spill(self._path)
@@ -212,9 +184,9 @@ class RowStore:
         table = self._table()
         self._begin()
         if self._writer is None:
-            words = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
+            categories = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
             self._writer = pq.ParquetWriter(
-                path, table.schema, compression="zstd", compression_level=1, use_dictionary=words
+                path, table.schema, compression="zstd", compression_level=1, use_dictionary=categories
             )
         self._writer.write_table(table)
 
@@ -245,7 +217,7 @@ def column_parts(rows: StoredRows, name: str) -> Iterator[pa.Array]:
 
 
 def table_parts(rows: Any) -> Iterator[pa.Table]:
-    """Yield rows some at a time, with every column."""
+    """Yield every column some rows at a time."""
     if isinstance(rows, ParquetRows):
         yield from rows.tables()
         return
@@ -259,12 +231,12 @@ TIMESTAMP = pa.timestamp("us", "UTC")
 
 
 class StoredColumns(Mapping[str, npt.NDArray[Any]]):
-    """Columns that become arrays when they are asked for, one at a time, and take little memory until then.
+    """Columns that become arrays when they are read, one at a time.
 
     Parameters
     ----------
     stored : pyarrow.Table or ParquetRows
-        As this module's table says.
+        Of the types of :func:`storage_type`.
     """
 
     def __init__(self, stored: StoredRows) -> None:
@@ -284,12 +256,12 @@ class StoredColumns(Mapping[str, npt.NDArray[Any]]):
 
 
 def is_text(column: Column) -> bool:
-    """Tell whether a column is kept as strings."""
+    """Return whether a column is kept as strings."""
     return column.role == "identifier" or column.type in ("category", "text")
 
 
 def storage_type(column: Column) -> pa.DataType:
-    """Return what a column is stored as."""
+    """Return the Arrow type of a stored column."""
     if column.role == "identifier" or column.type == "text":
         return pa.string()
     if column.type == "category":
@@ -304,14 +276,14 @@ def to_values(stored: pa.ChunkedArray | pa.Array) -> npt.NDArray[Any]:
     chunks = stored.chunks if isinstance(stored, pa.ChunkedArray) else [stored]
     if not chunks:
         chunks = [pa.array([], type=stored.type)]
-    words: dict[str, str] = {}
-    return np.concatenate([_chunk_values(chunk, words) for chunk in chunks])
+    categories: dict[str, str] = {}
+    return np.concatenate([_chunk_values(chunk, categories) for chunk in chunks])
 
 
-def _chunk_values(chunk: pa.Array, words: dict[str, str]) -> npt.NDArray[Any]:
+def _chunk_values(chunk: pa.Array, categories: dict[str, str]) -> npt.NDArray[Any]:
     kind = chunk.type
     if pa.types.is_dictionary(kind) or pa.types.is_string(kind):
-        return _objects(chunk, words)
+        return _objects(chunk, categories)
     if pa.types.is_timestamp(kind):
         return np.asarray(chunk.cast(pa.timestamp("us")).to_numpy(zero_copy_only=False), dtype="datetime64[us]")
     if pa.types.is_boolean(kind):
@@ -320,17 +292,17 @@ def _chunk_values(chunk: pa.Array, words: dict[str, str]) -> npt.NDArray[Any]:
     return np.asarray(numbers, dtype=np.float64)
 
 
-def _objects(chunk: pa.Array, words: dict[str, str]) -> npt.NDArray[Any]:
-    """Return strings as objects, each different one of a category once."""
+def _objects(chunk: pa.Array, categories: dict[str, str]) -> npt.NDArray[Any]:
+    """Return strings as objects, each distinct one of a category once."""
     if pa.types.is_string(chunk.type):
         return np.asarray(pc.fill_null(chunk, MISSING_STRING).to_numpy(zero_copy_only=False), dtype=object)
-    distinct = [words.setdefault(word, word) for word in chunk.dictionary.to_pylist()]
+    distinct = [categories.setdefault(name, name) for name in chunk.dictionary.to_pylist()]
     lookup = np.array([*distinct, MISSING_STRING], dtype=object)
     return np.asarray(lookup[pc.fill_null(chunk.indices, len(distinct)).to_numpy(zero_copy_only=False)])
 
 
 def from_values(column: Column, values: npt.NDArray[Any], missing: npt.NDArray[np.bool_]) -> pa.Array:
-    """Store an array as a column."""
+    """Return an array as a stored column."""
     if is_text(column):
         text = pa.array(values, type=pa.string(), mask=missing)
         return text.dictionary_encode() if storage_type(column) == CATEGORY else text
@@ -348,11 +320,11 @@ class Converted:
     Parameters
     ----------
     stored : pyarrow.Array
-        Its values; missing and unparsable ones are null.
+        Its values; missing and invalid ones are null.
     bad : bool array of shape (n_rows,) or None
-        Cells that are there but do not parse; None where all do.
-    numbers : Numbers or None, default=None
-        A numeric column's values once more, as numpy sees them.
+        Mask of the invalid ones; None where there are none.
+    numbers : NumericView or None, default=None
+        The values of a numeric column for numpy.
     """
 
     stored: pa.Array
@@ -361,7 +333,7 @@ class Converted:
 
 
 def read_types(columns: Iterable[Column]) -> dict[str, pa.DataType]:
-    """Return the type that each column is best read as; booleans, and dates written otherwise, are words at first."""
+    """Return the type to read each column as; booleans, and dates of other formats, are read as categories."""
     return {column.name: _read_type(column) for column in columns}
 
 
@@ -373,7 +345,7 @@ def _read_type(column: Column) -> pa.DataType:
 
 
 def parse_column(column: Column, strings: pa.Array, numbers: NumberStyle = PLAIN) -> Parsed:
-    """Type one column's cells as its schema says."""
+    """Parse one column's strings as its schema says."""
     if is_text(column):
         return parse_strings(strings)
     if column.type == "boolean":
@@ -384,7 +356,7 @@ def parse_column(column: Column, strings: pa.Array, numbers: NumberStyle = PLAIN
 
 
 def convert(column: Column, batch: RowBatch) -> Converted:
-    """Type one column of a batch; a column that the batch has not is missing throughout."""
+    """Convert one column of a batch; a column that the batch lacks is missing throughout."""
     kind = storage_type(column)
     typed = batch.typed.get(column.name)
     if typed is not None:
@@ -400,7 +372,7 @@ def convert(column: Column, batch: RowBatch) -> Converted:
 
 
 def _convert_typed(column: Column, typed: pa.Array, batch: RowBatch) -> Converted | None:
-    """Take a column that was read as some type; None when its text has to be looked at."""
+    """Convert a column that was read as some type; None when its strings are needed."""
     kind = storage_type(column)
     if pa.types.is_floating(typed.type):
         numbers = view_numbers(typed)
@@ -410,29 +382,29 @@ def _convert_typed(column: Column, typed: pa.Array, batch: RowBatch) -> Converte
     if pa.types.is_date(typed.type) or typed.type == TIMESTAMP:
         return Converted(typed.cast(TIMESTAMP)) if kind == TIMESTAMP else None
     if pa.types.is_dictionary(typed.type):
-        return _convert_words(column, typed, batch)
-    strings = one_array(normalise(pa.chunked_array([typed]), batch.missing, nulls_known=batch.nulls_known))
+        return _convert_categories(column, typed, batch)
+    strings = one_array(normalise(pa.chunked_array([typed]), batch.null_values, nulls_known=batch.nulls_known))
     if kind in (CATEGORY, pa.bool_(), TIMESTAMP):
-        return _convert_words(column, strings.dictionary_encode(), batch)
+        return _convert_categories(column, strings.dictionary_encode(), batch)
     return _convert_strings(column, strings, batch.numbers)
 
 
 def _has_negative_zero(numbers: NumericView) -> bool:
-    """Tell whether adding zero would change the bytes: it makes negative zero positive, as where text is parsed."""
+    """Return whether adding zero would change the bytes: it makes negative zero positive, as parsing does."""
     if not numbers.least <= 0.0 <= numbers.greatest:
         return False
     return bool((np.signbit(numbers.values) & (numbers.values == 0.0)).any())
 
 
-def _convert_words(column: Column, encoded: pa.DictionaryArray, batch: RowBatch) -> Converted:
-    """Type the different words once each."""
+def _convert_categories(column: Column, encoded: pa.DictionaryArray, batch: RowBatch) -> Converted:
+    """Convert the distinct strings once each."""
     distinct = pa.chunked_array([encoded.dictionary])
-    words = one_array(normalise(distinct, batch.missing, nulls_known=batch.nulls_known))
+    categories = one_array(normalise(distinct, batch.null_values, nulls_known=batch.nulls_known))
     if storage_type(column) == CATEGORY:
-        if words.equals(encoded.dictionary):
+        if categories.equals(encoded.dictionary):
             return Converted(encoded)
-        return Converted(words.take(encoded.indices).dictionary_encode())
-    converted = _convert_strings(column, words, batch.numbers)
+        return Converted(categories.take(encoded.indices).dictionary_encode())
+    converted = _convert_strings(column, categories, batch.numbers)
     bad = None
     if converted.bad is not None:
         bad = pc.fill_null(pa.array(converted.bad).take(encoded.indices), False).to_numpy(zero_copy_only=False)
@@ -454,22 +426,6 @@ def _convert_strings(column: Column, strings: pa.Array, style: NumberStyle) -> C
     return Converted(stored, parsed.bad if parsed.bad.any() else None, numbers)
 
 
-__all__ = [
-    "TypedTable",
-    "class_texts",
-    "encode_target",
-    "is_text",
-    "missing_mask",
-    "parse_column",
-    "row_parts",
-    "stored_column",
-    "stored_parts",
-    "stored_rows",
-    "stored_tables",
-    "without_rows",
-]
-
-
 @dataclass(frozen=True, slots=True)
 class TypedTable:
     """A table's columns as typed arrays.
@@ -479,7 +435,7 @@ class TypedTable:
     schema : TableSchema
         Names and types of the columns.
     columns : mapping of str to array of shape (n_rows,)
-        As :mod:`millrace.data.typed_table` says, every column of the schema.
+        Every column of the schema, as :func:`to_values` returns it.
     n_rows : int
         Number of rows.
     """
@@ -505,7 +461,7 @@ class TypedTable:
         return build_features(self.schema, self.columns, self.n_rows)
 
     def contents(self) -> FeatureMatrix:
-        """Return what makes two rows the same: the matrices, with each text as the string that it is."""
+        """Return the matrices by which rows are compared, with each text as a string."""
         schema = self.schema.with_whole_texts()
         if schema == self.schema:
             return self.features()
@@ -531,7 +487,7 @@ def class_texts(column: Column, classes: tuple[str, ...], values: npt.NDArray[An
 
 
 def encode_target(schema: TableSchema, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Turn a typed target into what models are trained on.
+    """Encode a typed target for training.
 
     Returns
     -------
@@ -593,16 +549,16 @@ def row_parts(table: TypedTable) -> Iterator[TypedTable]:
         yield TypedTable(table.schema, StoredColumns(part), int(part.num_rows))
 
 
-def hash_text(words: pa.Array) -> UInt64Array:
-    """Hash words, none of them missing."""
-    if pa.types.is_dictionary(words.type):
-        return np.asarray(hash_text(words.dictionary)[words.indices.to_numpy(zero_copy_only=False)])
-    values = words.cast(pa.string()).to_numpy(zero_copy_only=False)
+def hash_text(strings: pa.Array) -> UInt64Array:
+    """Hash strings, none of them missing, by pandas' SipHash-2-4: quicker than BLAKE2b, and not stored."""
+    if pa.types.is_dictionary(strings.type):
+        return np.asarray(hash_text(strings.dictionary)[strings.indices.to_numpy(zero_copy_only=False)])
+    values = strings.cast(pa.string()).to_numpy(zero_copy_only=False)
     return np.asarray(pd.util.hash_array(values, categorize=False), dtype=np.uint64)
 
 
 def hash_values(column: pa.ChunkedArray) -> UInt64Array:
-    """Hash a column's values, equal ones alike and missing ones too."""
+    """Hash a column's values; equal ones alike, and missing ones too."""
     if pa.types.is_string(column.type) or pa.types.is_dictionary(column.type):
         hashes = [hash_text(pc.fill_null(chunk.cast(pa.string()), "")) for chunk in column.chunks]
     else:
@@ -611,7 +567,7 @@ def hash_values(column: pa.ChunkedArray) -> UInt64Array:
 
 
 def count_distinct(parts: Iterable[pa.Array]) -> int:
-    """Count different words, a missing one among them."""
+    """Count distinct strings, a missing one among them."""
     hashes, missing = [np.empty(0, dtype=np.uint64)], False
     for part in parts:
         missing = missing or bool(part.null_count)

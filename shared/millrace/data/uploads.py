@@ -1,14 +1,14 @@
-"""The files of an upload: one, or those of a folder whose marker or manifest arrived; each pinned to one version.
+"""Find the files of an upload: one, or those of a folder whose marker or manifest arrived; each pinned to one version.
 
-A folder is finished by ``_SUCCESS``, the empty file that Spark and Hadoop write last, or by a manifest, a JSON
+A folder is complete with ``_SUCCESS``, the empty file that Spark and Hadoop write last, or with a manifest, a JSON
 document as Amazon Redshift's UNLOAD writes it::
 
     {"entries": [{"url": "s3://bucket/incoming/churn/may/part-0.csv", "mandatory": true,
                   "meta": {"content_length": 5956875}}]}
 
-A ``url`` may also be a name below the manifest's folder, and an entry may name a ``version_id``. Where it names none,
-the version is the newest that is not newer than the marker: a file that is written again while the folder waits for
-its turn changes nothing, and the same marker means the same bytes for as long as the bucket keeps them.
+A ``url`` may also be a name below the manifest's folder, and an entry may name a ``version_id``. Otherwise the version
+is the newest that is not newer than the marker: a file that is written again while the folder waits changes nothing,
+and the same marker means the same bytes for as long as the bucket keeps them.
 """
 
 import json
@@ -42,9 +42,9 @@ class UploadedFile:
     name : str
         Its name; in a folder, with the folders below it.
     key, version_id : str
-        Exactly which bytes.
+        Object version in the data bucket.
     size : int
-        In bytes, as they are stored.
+        Stored bytes.
     """
 
     name: str
@@ -59,18 +59,18 @@ class UploadedFile:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What arrived.
+    """Files and metadata of an upload.
 
     Parameters
     ----------
     files : tuple of UploadedFile
-        By name, which is the order that their rows have.
+        By name, which is the order of their rows.
     folder : str or None
         Its key, when it is a folder.
     metadata : mapping of str to str
         Of the file, the marker or the manifest; names in lower case.
     findings : tuple of Finding
-        Errors say why it cannot be read.
+        Errors reject the upload.
     """
 
     files: tuple[UploadedFile, ...] = ()
@@ -108,15 +108,11 @@ def find_upload(source: Source, store: ObjectStore, limits: UploadLimits) -> Upl
     ----------
     source : Source
         The object that arrived: a file, a marker or a manifest.
-    store : ObjectStore
-        The data bucket.
-    limits : Limits
-        What they may come to.
 
     Raises
     ------
     MillraceError
-        When the bucket fails; whatever is wrong with the upload is a finding instead.
+        When the bucket fails; faults of the upload are findings instead.
     """
     try:
         info = store.head(source.key, source.version_id)
@@ -130,16 +126,16 @@ def find_upload(source: Source, store: ObjectStore, limits: UploadLimits) -> Upl
         findings: Sequence[Finding] = ()
     else:
         versions = list(store.list_versions(folder))
-        # An object's own answer tells its time to the second, a listing may be finer: only listed times compare.
+        # A head request gives times to the second, a listing may be finer: only listed times compare.
         listed_at = {(version.key, version.version_id): version.last_modified for version in versions}
-        moment = listed_at.get((source.key, source.version_id), info.last_modified)
+        arrived_at = listed_at.get((source.key, source.version_id), info.last_modified)
         if source.key.endswith("/" + SUCCESS_MARKER):
-            files, findings = _below(folder, versions, moment)
+            files, findings = _below(folder, versions, arrived_at)
         elif info.size > MAX_MANIFEST_BYTES:
             files, findings = (), [error("manifest", f"the manifest has more than {MAX_MANIFEST_BYTES:,} bytes")]
         else:
             body = store.get(source.key, source.version_id)
-            files, findings = _named_by(body, source, folder, versions, moment)
+            files, findings = _named_by(body, source, folder, versions, arrived_at)
         findings = [*findings, *_unreadable_folders(files)]
     size = sum(file.size for file in files)
     if size > limits.max_bytes:
@@ -148,7 +144,7 @@ def find_upload(source: Source, store: ObjectStore, limits: UploadLimits) -> Upl
 
 
 def download(files: Sequence[UploadedFile], store: ObjectStore, folder: Path) -> list[Path]:
-    """Fetch files into a folder, in order; raises ``ArtifactNotFoundError`` when one is gone."""
+    """Download files into a folder, in order; raises ``ArtifactNotFoundError`` when one is gone."""
     paths = []
     for number, file in enumerate(files):
         path = folder / f"upload-{number:04d}"
@@ -158,13 +154,13 @@ def download(files: Sequence[UploadedFile], store: ObjectStore, folder: Path) ->
 
 
 def _below(
-    folder: str, versions: Sequence[ObjectVersion], moment: datetime
+    folder: str, versions: Sequence[ObjectVersion], arrived_at: datetime
 ) -> tuple[list[UploadedFile], list[Finding]]:
-    """Take what the folder held when its marker arrived; names that begin with ``_`` or ``.`` are no data."""
+    """Return the files of a folder when its marker arrived; names that begin with ``_`` or ``.`` are no data."""
     visible = [version for version in versions if not _is_hidden(version.key.removeprefix(folder))]
-    newest = _newest(visible, moment)
+    newest = _newest(visible, arrived_at)
     files = [_file(version, folder) for version in newest.values() if not version.is_deleted]
-    changed = sorted({version.key.removeprefix(folder) for version in visible if version.last_modified > moment})
+    changed = sorted({version.key.removeprefix(folder) for version in visible if version.last_modified > arrived_at})
     findings = []
     if not files:
         findings.append(error("no_files", f"the folder holds no file beside {SUCCESS_MARKER}: upload its files first"))
@@ -176,23 +172,23 @@ def _below(
     if changed:
         message = (
             f"{listed(changed, 5)} changed after the marker was written and count as they were then: upload the marker "
-            "again to take them in as they are now"
+            "again to ingest them as they are now"
         )
         findings.append(warning("changed_file", message, None, len(changed), changed))
     return files, findings
 
 
 def _named_by(
-    body: bytes, source: Source, folder: str, versions: Sequence[ObjectVersion], moment: datetime
+    body: bytes, source: Source, folder: str, versions: Sequence[ObjectVersion], arrived_at: datetime
 ) -> tuple[list[UploadedFile], list[Finding]]:
-    """Take what a manifest names."""
+    """Return the files that a manifest names."""
     try:
         manifest = _Manifest.model_validate(json.loads(body))
     except (ValueError, ValidationError):
         form = '{"entries": [{"url": "part-0.csv"}, ...]}'
-        message = f"the manifest is not as it should be: {form}, with 1 to {MAX_FOLDER_FILES} entries"
+        message = f"the manifest is invalid; it should be {form}, with 1 to {MAX_FOLDER_FILES} entries"
         return [], [error("manifest", message)]
-    newest = _newest(versions, moment)
+    newest = _newest(versions, arrived_at)
     exact = {(version.key, version.version_id): version for version in versions if not version.is_deleted}
     files: dict[str, UploadedFile] = {}
     findings: list[Finding] = []
@@ -227,19 +223,19 @@ def _missing_file(entry: _Entry) -> Finding:
 
 
 def _key_of(url: str, bucket: str, folder: str) -> str | None:
-    """Return the key of what a manifest names; None when it is elsewhere."""
+    """Return the key of a manifest's entry; None when it is outside the folder."""
     own = f"s3://{bucket}/{folder}"
     name = url.removeprefix(own)
     return None if "://" in name or name.startswith("/") or ".." in name else folder + name
 
 
-def _newest(versions: Sequence[ObjectVersion], moment: datetime) -> dict[str, ObjectVersion]:
-    """Return the version that each key had at a moment."""
+def _newest(versions: Sequence[ObjectVersion], arrived_at: datetime) -> dict[str, ObjectVersion]:
+    """Return the version of each key at a time."""
     newest: dict[str, ObjectVersion] = {}
     for version in versions:
         known = newest.get(version.key)
-        # Versions of one key come newest first, which also tells those of one second apart.
-        if version.last_modified <= moment and (known is None or version.last_modified > known.last_modified):
+        # Versions of one key come newest first, which also orders those of one second.
+        if version.last_modified <= arrived_at and (known is None or version.last_modified > known.last_modified):
             newest[version.key] = version
     return newest
 
@@ -249,7 +245,7 @@ def _file(version: ObjectVersion, folder: str) -> UploadedFile:
 
 
 def _is_hidden(name: str) -> bool:
-    """Tell what Spark, Hive and Athena take for no data either, and the markers and folders themselves."""
+    """Return whether Spark, Hive and Athena ignore a name too, or it is a marker or folder."""
     parts = name.split("/")
     return (
         name.endswith("/")
@@ -260,7 +256,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _unreadable_folders(files: Sequence[UploadedFile]) -> list[Finding]:
-    """Refuse folders such as ``day=2026-05-01``: the files lack that column, and it would be lost."""
+    """Reject folders such as ``day=2026-05-01``: the files lack that column, and it would be lost."""
     for file in files:
         for part in file.name.split("/")[:-1]:
             if "=" in part:

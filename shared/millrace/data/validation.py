@@ -31,8 +31,9 @@ from millrace.data.quarantine import Locate
 from millrace.data.raw import QuarantinedRow, TableReader
 from millrace.data.read import DEFAULT_LIMITS, BoundedReader, MultiFileReader, UploadLimits, open_table
 from millrace.data.schema_changes import added_columns, declare_columns, extend_schema
-from millrace.data.typed_table import TypedTable, convert, missing_mask, read_types, to_values
+from millrace.data.typed_table import TypedTable, convert, read_types, to_values
 from millrace.errors import MillraceError, PayloadTooLargeError
+from millrace.features import missing_mask
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec
 
@@ -72,7 +73,7 @@ class ValidationResult:
 
     @property
     def accepted(self) -> bool:
-        """Whether there is a table and no error."""
+        """True when there is a table and no error."""
         return self.table is not None and not errors_among(self.findings)
 
     @property

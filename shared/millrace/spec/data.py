@@ -1,13 +1,13 @@
-"""What a user may say about a model's data: columns, checks, reading and the split; all of it optional.
+"""Spec of a model's data: columns, checks, reading and the split; all of it optional.
 
-What is said here overrides what was inferred; what is not said stays inferred.
+A stated field overrides the inferred one.
 """
 
 import codecs
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, ValidationInfo, field_validator
 
 from millrace.schema import ColumnType, Role
 from millrace.spec.base import SpecPart
@@ -18,11 +18,11 @@ Severity = Literal["error", "warning"]
 #: thresholds of the checks of datasets, of their comparison and of monitoring.
 MODERATE_SHIFT, LARGE_SHIFT = 0.1, 0.25
 
-#: What RE2, which runs in linear time on whatever a file holds, does not know: look-around, back-references,
-#: atomic groups, possessive quantifiers, conditionals.
+#: Syntax that RE2, which runs in linear time on any file, does not support: look-around, back-references, atomic
+#: groups, possessive quantifiers, conditionals.
 _NOT_RE2 = re.compile(r"\(\?(?:[=!>]|<[=!]|P=|\()|(?<!\\)(?:\\\\)*\\[1-9]|(?<!\\)[*+?}]\+")
 
-#: The directives that ``strptime`` knows.
+#: Directives of ``strptime``.
 _DIRECTIVE = re.compile(r"%(.)")
 _DIRECTIVES = frozenset("aAwdbBmyYHIpMSfzZjUWcxX%GuV")
 
@@ -55,7 +55,7 @@ def _check_format(form: str) -> str:
 def _as_text(value: Any) -> Any:
     """Let numbers stand for the text a file would hold; a YAML ``yes`` is a boolean by mistake."""
     if isinstance(value, bool):
-        raise ValueError("put words such as yes, no, true, false in quotes: YAML reads them as booleans")  # noqa: TRY004  # pydantic reports ValueError
+        raise ValueError("put yes, no, true, false in quotes: YAML reads them as booleans")  # noqa: TRY004  # pydantic reports ValueError
     return repr(value) if isinstance(value, int | float) else value
 
 
@@ -68,23 +68,21 @@ def _check_not_empty(values: tuple[str, ...]) -> tuple[str, ...]:
 Pattern = Annotated[str, Field(max_length=1_000), AfterValidator(_check_pattern)]
 Encoding = Annotated[str, AfterValidator(_check_encoding)]
 DateFormat = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_check_format)]
-Word = Annotated[str, BeforeValidator(_as_text), Field(max_length=1_000)]
+FileValue = Annotated[str, BeforeValidator(_as_text), Field(max_length=1_000)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Prose = Annotated[str, Field(max_length=10_000)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class ColumnSpec(SpecPart):
-    """What a user may say about one column.
+    """Spec of one column.
 
     Parameters
     ----------
-    type : ColumnType or None, default=None
-        Overrides the inferred type.
-    role : Role or None, default=None
-        Overrides the inferred role: ``feature``, ``target``, ``identifier`` or ``ignored``.
+    type, role : ColumnType, Role or None, default=None
+        Override the inferred ones.
     nullable : bool or None, default=None
-        False makes a missing value a fault; True says that they are to be expected.
+        False makes a missing value an error; True allows missing values.
     minimum, maximum : float or None, default=None
         The range allowed, both ends included; seconds since 1970 for datetimes.
     allowed : tuple of str or None, default=None
@@ -92,15 +90,15 @@ class ColumnSpec(SpecPart):
     pattern : str or None, default=None
         A regular expression (RE2's syntax) that a value must match from its first character to its last.
     unique : bool, default=False
-        Whether no value may come twice; of rows with one value the first is kept.
+        Whether values must differ; of rows with one value the first is kept.
     max_null_share : float or None, default=None
-        Share of the column's cells that may be missing.
+        Largest share of missing values.
     formats : tuple of str, default=()
         ``strptime`` formats for dates; ``iso`` stands for ISO 8601.
     sensitive : bool, default=False
         Whether values are masked in examples and reports.
     severity : {'error', 'warning'}, default='error'
-        Of what is said about values here: an error sets rows aside, a warning reports them.
+        Of these rules: an error quarantines rows, a warning reports them.
     """
 
     type: ColumnType | None = None
@@ -108,7 +106,7 @@ class ColumnSpec(SpecPart):
     nullable: bool | None = None
     minimum: Number | None = None
     maximum: Number | None = None
-    allowed: Annotated[tuple[Word, ...], Field(max_length=1_000), AfterValidator(_check_not_empty)] | None = None
+    allowed: Annotated[tuple[FileValue, ...], Field(max_length=1_000), AfterValidator(_check_not_empty)] | None = None
     pattern: Pattern | None = None
     unique: bool = False
     max_null_share: Share | None = None
@@ -139,12 +137,12 @@ class ExpressionCheck(SpecPart):
     Parameters
     ----------
     name : str
-        What the finding is called.
+        Name of the finding.
     expression : str
         Such as ``start <= end and (amount > 0 or kind == 'refund')``: columns and literals, compared, combined with
         ``and``, ``or``, ``not``, ``+``, ``-``, ``*``, ``/`` and parentheses.
     severity : {'error', 'warning'}, default='error'
-        An error sets the rows aside that do not meet it.
+        An error quarantines the rows that do not meet it.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
@@ -153,34 +151,33 @@ class ExpressionCheck(SpecPart):
 
 
 class TableChecks(SpecPart):
-    """What a user may ask of a whole dataset.
+    """Checks of a whole dataset.
 
     Parameters
     ----------
     min_rows, max_rows : int or None, default=None
         Bounds of the number of rows.
     row_count_factor : float or None, default=None
-        How many times more, or fewer, rows than the median of the earlier datasets there may be.
+        Largest ratio of the rows to the median of the earlier datasets, and of that median to the rows.
     max_duplicate_share : float or None, default=None
-        Share of rows that may repeat another one.
+        Largest share of rows that repeat another one.
     freshness_column : str or None, default=None
-        The datetime column whose newest value says how old the data is.
+        The datetime column whose newest value gives the age of the data.
     max_age_days : float or None, default=None
-        How old that value may be when the dataset is uploaded.
+        Largest age of that value at the upload.
     label_share_tolerance : float or None, default=None
-        By how much the share of a class may differ from the earlier datasets'.
+        Largest change of a class's share from the dataset before.
     expressions : tuple of ExpressionCheck, default=()
         Conditions over several columns; their names must differ.
     leakage_threshold : float, default=0.999
-        A feature that alone predicts the target this well is taken for a leak.
+        Association with the target from which a feature counts as a leak.
     shift_threshold : float, default=0.25
-        Population stability index past which a column is said to have shifted; 0.25 is the customary "major
-        shift" (Siddiqi 2006, *Credit Risk Scorecards*, p. 136).
+        Population stability index above which a column has shifted since the dataset before.
     skew_threshold : float or None, default=None
-        Population stability index past which a feature is said to be skewed: asked about, in the predictions captured
-        last, otherwise than the dataset has it. None does not look.
+        Population stability index above which a feature is skewed between the dataset and recent predictions; None
+        does not check.
     min_group_share : float, default=0.01
-        Share of the rows below which a sensitive group is said to be under-represented.
+        Share of the rows below which a sensitive group is under-represented.
     min_label_rate_ratio : float, default=0.8
         Least ratio of two sensitive groups' label rates (the four-fifths rule, 29 CFR 1607.4 D).
     """
@@ -225,29 +222,32 @@ class TableChecks(SpecPart):
 
 
 class ReadSpec(SpecPart):
-    """How files are written, where it should not be found out.
+    """Format of files, where it should not be detected.
 
     Parameters
     ----------
     delimiter : str or None, default=None
-        One character between the cells of a delimited file.
+        One character between the values of a delimited file.
     encoding : str or None, default=None
         Of a text file, as Python calls it.
     decimal : {'.', ','} or None, default=None
-        What stands before a number's fraction.
+        Before a number's fraction.
     thousands : {',', '.', ' ', "'", '_'} or None, default=None
-        What groups a number's digits.
-    null_words : tuple of str or None, default=None
-        The cells that mean "missing"; None takes :data:`millrace.schema.NULL_STRINGS`. The empty cell always does.
+        Between groups of a number's digits.
+    null_values : tuple of str or None, default=None
+        Strings that stand for a missing value; None takes :data:`millrace.schema.NULL_STRINGS`. The empty string always
+        does.
     date_order : {'day_first', 'month_first'} or None, default=None
-        How to read a date whose day and month could change places.
+        Order of dates whose day and month could be swapped.
     """
 
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     encoding: Encoding | None = None
     decimal: Literal[".", ","] | None = None
     thousands: Literal[",", ".", " ", "'", "_"] | None = None
-    null_words: Annotated[tuple[Word, ...], Field(max_length=100)] | None = None
+    null_values: Annotated[tuple[FileValue, ...], Field(max_length=100)] | None = Field(
+        default=None, validation_alias=AliasChoices("null_values", "null_words")
+    )
     date_order: Literal["day_first", "month_first"] | None = None
 
     @field_validator("thousands")
@@ -259,17 +259,17 @@ class ReadSpec(SpecPart):
 
 
 class SplitSpec(SpecPart):
-    """How rows are divided into training, validation and test.
+    """Split of rows into training, validation and test.
 
     Parameters
     ----------
     by : {'random', 'time', 'group'}, default='random'
         ``random`` by a hash of the row (or its identifier), ``time`` so that the newest rows are the test, ``group``
-        so that every row of one entity is on one side.
+        so that every row of one entity is in one split.
     column : str or None, default=None
         The datetime column, or the entity's; a random split needs none.
     test_share, validation_share : float, default=0.2
-        Shares of the rows; what remains is for training.
+        Shares of the rows; the rest is for training.
     """
 
     by: Literal["random", "time", "group"] = "random"
@@ -297,17 +297,17 @@ class SplitSpec(SpecPart):
 
     @property
     def train_share(self) -> float:
-        """What remains for training."""
+        """Share that remains for training."""
         return 1.0 - self.test_share - self.validation_share
 
 
 class DatasheetSpec(SpecPart):
-    """What only people know about the data, for the datasheet of every dataset report; paragraphs of plain text.
+    """Owner's statements about the data for the datasheet of every dataset report; paragraphs of plain text.
 
     Parameters
     ----------
     motivation, collection, uses, maintenance, licence : str, default=""
-        Answers to the questions of Gebru et al., "Datasheets for Datasets", Communications of the ACM 64 (12), 2021.
+        After the questions of Gebru et al., "Datasheets for Datasets", Communications of the ACM 64 (12), 2021.
     """
 
     motivation: Prose = ""

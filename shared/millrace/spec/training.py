@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from millrace.spec.base import SpecPart
-from millrace.spec.data import Number, Word
+from millrace.spec.data import FileValue, Number
 
 #: Trials of one run; the state machine's payload names each of them.
 MAX_TRIALS = 200
@@ -104,7 +104,7 @@ def _as_list(value: Any) -> Any:
 
 
 ConditionSpec = Annotated[
-    RangeSpec | Annotated[tuple[Word, ...], Field(min_length=1, max_length=1_000)], BeforeValidator(_as_list)
+    RangeSpec | Annotated[tuple[FileValue, ...], Field(min_length=1, max_length=1_000)], BeforeValidator(_as_list)
 ]
 
 

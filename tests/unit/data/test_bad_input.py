@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from millrace.data import blocks
-from millrace.data.dataset import dump_parquet, open_parquet
+from millrace.data.dataset import open_parquet
 from millrace.data.validation import ValidationResult, validate_upload
 from millrace.spec import ModelSpec
+
+from tests.tables import dump_parquet
 
 cell = st.one_of(
     st.integers(-5, 5).map(str),

@@ -7,9 +7,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from millrace.data import blocks
 from millrace.data.blocks import BlockReader
-from millrace.data.raw import RawTable
-from millrace.data.read import read_table
 from millrace.errors import InvalidInputError
+
+from tests.tables import RawTable, read_table
 
 fields = st.text(st.sampled_from('ab ",;é\n\r'), max_size=4)
 plain_fields = st.text(st.sampled_from("ab é.5"), max_size=4)

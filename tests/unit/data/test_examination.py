@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from millrace.data import validation
-from millrace.data.dataset import dataset_id, dump_parquet, open_parquet
+from millrace.data.dataset import dataset_id, open_parquet
 from millrace.data.findings import Finding
 from millrace.data.validation import ValidationResult, validate_upload
 from millrace.documents import to_plain
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec
+
+from tests.tables import dump_parquet
 
 ROWS = [
     {

@@ -98,7 +98,7 @@ def told(checked: CheckedTable) -> list[Any]:
 @given(rows, st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]), st.integers(60, 900), st.none() | st.just(("-", "x")))
 @example([("0x1f", "1", "yes", "2024-01-31", "", "a", "", "1")] * 3, csv.QUOTE_MINIMAL, 900, None)
 def test_the_fast_path_finds_what_the_slow_ones_find(cells, quoting, size, null_words):
-    body, read = written(cells, quoting), ReadSpec(null_words=null_words)
+    body, read = written(cells, quoting), ReadSpec(null_values=null_words)
     with mock.patch.object(blocks, "BLOCK_BYTES", size):
         fast = told(check_table(open_table(body, "t.csv", read), SCHEMA, 1.0, CONDITIONS))
         assert fast == told(check_table(AsText(body, read), SCHEMA, 1.0, CONDITIONS))

@@ -3,10 +3,11 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from millrace.data.infer import infer_column, infer_columns
+from millrace.data.infer import infer_columns
 from millrace.data.raw import RowBatch
-from millrace.data.read import read_table
 from millrace.schema import Column
+
+from tests.tables import infer_column, read_table
 
 
 def infer(*values: str | None, name: str = "c", repeat: int = 10) -> Column:

@@ -94,7 +94,7 @@ def test_a_folder_of_empty_files_is_told(tmp_path):
 def test_other_columns_are_told_with_the_file(tmp_path):
     found = examined(tmp_path, {"a.csv": csv_of(rows_of(0, 30)), "b.csv": csv_of(rows_of(0, 30), "n,town,label")})
     (reason,) = found.reasons
-    assert "compared with 'a.csv', 'b.csv' has 'town' beside; 'b.csv' lacks 'city'; write every file" in reason
+    assert "compared with 'a.csv', 'b.csv' also has 'town'; 'b.csv' lacks 'city'; write every file" in reason
 
 
 def test_json_lines_may_lack_a_key_in_a_whole_file(tmp_path):

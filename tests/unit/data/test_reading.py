@@ -12,10 +12,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from millrace.data import read
-from millrace.data.raw import RawTable
-from millrace.data.read import read_table
 from millrace.errors import InvalidInputError, PayloadTooLargeError
 from millrace.schema import MAX_COLUMNS
+
+from tests.tables import RawTable, read_table
 
 FRAME = pd.DataFrame({"a": [1, 2, 3], "b": ["x", "", "z"], "c": [1.5, None, 3.0]})
 

@@ -8,11 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from millrace.data import blocks, quarantine, typed_table
-from millrace.data.dataset import dataset_id, dump_parquet, open_parquet
+from millrace.data.dataset import dataset_id, open_parquet
 from millrace.data.typed_table import ParquetRows, RowStore, StoredColumns, column_parts
 from millrace.data.validation import ValidationContext, ValidationResult, validate_upload
 from millrace.schema import Column
 from millrace.spec import ModelSpec
+
+from tests.tables import dump_parquet
 
 SPEC = ModelSpec.parse(
     {
@@ -71,7 +73,7 @@ def test_rows_set_aside_go_to_disk_in_order(tmp_path):
 def test_more_rows_at_fault_than_are_kept_reject_the_upload(tmp_path):
     with mock.patch.object(quarantine, "MAX_QUARANTINED", 40), mock.patch("millrace.data.checks.MAX_QUARANTINED", 40):
         found = examined(ValidationContext(folder=tmp_path))
-    assert "more than 40 rows would have to be set aside: mend the file, or upload it in parts" in found.reasons
+    assert "more than 40 rows are invalid: fix the file, or upload it in parts" in found.reasons
     assert len(found.quarantined) == 40
 
 

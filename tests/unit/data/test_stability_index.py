@@ -9,7 +9,7 @@ from millrace.data.compare import compare_columns
 from millrace.data.dataset_checks import DatasetHistory, find_skew
 from millrace.data.reference import describe_reference
 from millrace.data.validation import validate_upload
-from millrace.histograms.tables import Reference, sketch_rows
+from millrace.histograms.tables import Reference, count_in_bins
 from millrace.monitoring.drift import compare_column
 from millrace.spec import ModelSpec
 
@@ -63,14 +63,14 @@ def test_monitoring_reports_the_number_of_the_comparison(uploads, name, toleranc
     # Numbers in many bars are compared by what the later profile says of the earlier one's bins: nearly the same.
     first, second = uploads
     schema = first.schema
-    reference = Reference.read(describe_reference(schema, first.table.columns, first.table.target()), schema)
-    sketches = [
-        sketch_rows({column.name: result.table.columns[column.name] for column in schema.features}, ROWS,
-                    reference.cells, reference.plan)
+    reference = Reference.build(describe_reference(schema, first.table.columns, first.table.target()), schema)
+    histograms = [
+        count_in_bins({column.name: result.table.columns[column.name] for column in schema.features}, ROWS,
+                    reference.bins, reference.plan)
         for result in uploads
     ]  # fmt: skip
-    columns = [sketch.columns[name] for sketch in sketches]
-    drift = compare_column(name, reference.cells[name], *columns)
+    columns = [table.columns[name] for table in histograms]
+    drift = compare_column(name, reference.bins[name], *columns)
     compared = compare_columns(first.profile.column(name), second.profile.column(name)).psi
     assert compared > 0.01
     assert drift.distances["psi"].value == pytest.approx(compared, abs=tolerance)

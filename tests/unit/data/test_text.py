@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from millrace.data import blocks, content
 from millrace.data.blocks import BlockReader, block_sizes
 from millrace.data.content import TextFile, WholeLines
-from millrace.data.raw import read_all
-from millrace.data.read import open_table, read_table
+from millrace.data.read import open_table
 from millrace.errors import InvalidInputError, PayloadTooLargeError
+
+from tests.tables import read_all, read_table
 
 #: More than is looked at before a file is read, so that what follows comes late.
 ROWS = content.SAMPLE_BYTES // 8 + 10_000

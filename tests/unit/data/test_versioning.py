@@ -7,9 +7,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from millrace.data.dataset import dataset_id, dump_parquet, open_parquet
+from millrace.data.dataset import dataset_id, open_parquet
 from millrace.data.typed_table import StoredColumns, TypedTable
 from millrace.schema import Column, TableSchema
+
+from tests.tables import dump_parquet
 
 SCHEMA = TableSchema(
     (
