@@ -55,17 +55,7 @@ def encoded_width(numbers: int, strings: int) -> int:
 
 
 class PreparedManifest(Document, frozen=True, kw_only=True, eq=False):
-    """The part of the prepared data's ``manifest.json`` that planning and evaluation read.
-
-    Parameters
-    ----------
-    split : dict or None
-        Description of the split, with its ``fingerprint``.
-    rows, bytes : dict of str to int
-        Rows of each split, and its size in memory.
-    class_counts : dict of str to (dict of str to int)
-        Rows of each class in each split.
-    """
+    """The part of the prepared data's ``manifest.json`` that planning and evaluation read, by split."""
 
     split: dict[str, Any] | None = None
     rows: dict[str, int] = msgspec.field(default_factory=dict)
@@ -98,17 +88,7 @@ class PreparedSize:
 
 @dataclass(frozen=True, slots=True)
 class TrainingCapacity:
-    """The workers that train a run.
-
-    Parameters
-    ----------
-    memory_mb : int
-        Memory of each.
-    concurrency : int
-        Workers at once, where a spec has no number.
-    large_data : {'sample', 'refuse'}
-        Whether a run on data that does not fit trains on a sample or fails.
-    """
+    """The workers that train a run; with too much data it trains on a ``sample``, or it is ``refuse``-d."""
 
     memory_mb: int
     concurrency: int
@@ -136,10 +116,6 @@ class SearchPlan:
         Folds that rank the trials; 1 is the validation split alone.
     left_out : mapping of str to str
         Candidates that are not tried, with the reason.
-    deadline : str or None
-        No trial starts after this timestamp.
-    max_cost_usd : float or None
-        No trial starts when those before have cost as much.
     lanes, memory_mb : int
         Workers at once, and the memory of each.
     """
