@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from millrace.documents import Document, from_plain
+from millrace.data.dataset_documents import PreparedManifest
+from millrace.documents import from_plain
 from millrace.entities import Run, Trial
 from millrace.training.search_space import Range, SearchSpace
 
@@ -54,27 +54,6 @@ def encoded_width(numbers: int, strings: int) -> int:
     return numbers + strings * one_hot_values(strings)
 
 
-class PreparedManifest(Document, frozen=True, kw_only=True, eq=False):
-    """The part of the prepared data's ``manifest.json`` that planning and evaluation read, by split."""
-
-    split: dict[str, Any] | None = None
-    rows: dict[str, int] = msgspec.field(default_factory=dict)
-    bytes: dict[str, int] = msgspec.field(default_factory=dict)
-    class_counts: dict[str, dict[str, int]] = msgspec.field(default_factory=dict)
-
-    @property
-    def size(self) -> "PreparedSize":
-        """Size of the splits that trials read."""
-        train, validation = (self.class_counts.get(name, {}) for name in ("train", "validation"))
-        return PreparedSize(
-            train_rows=self.rows["train"],
-            validation_rows=self.rows["validation"],
-            train_bytes=self.bytes.get("train", 0),
-            validation_bytes=self.bytes.get("validation", 0),
-            smallest_class=min((count + validation[name] for name, count in train.items()), default=None),
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class PreparedSize:
     """Rows and uncompressed bytes of the splits that trials read; ``smallest_class`` is None for regression."""
@@ -84,6 +63,18 @@ class PreparedSize:
     train_bytes: int
     validation_bytes: int
     smallest_class: int | None = None
+
+    @classmethod
+    def of(cls, manifest: PreparedManifest) -> "PreparedSize":
+        """Return the sizes that a manifest records; earlier releases recorded no bytes and no classes."""
+        train, validation = (manifest.class_counts.get(name, {}) for name in ("train", "validation"))
+        return cls(
+            train_rows=manifest.rows["train"],
+            validation_rows=manifest.rows["validation"],
+            train_bytes=manifest.bytes.get("train", 0),
+            validation_bytes=manifest.bytes.get("validation", 0),
+            smallest_class=min((count + validation[name] for name, count in train.items()), default=None),
+        )
 
 
 @dataclass(frozen=True, slots=True)
