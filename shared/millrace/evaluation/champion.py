@@ -32,20 +32,10 @@ _TRAINED_ON: tuple[SplitName, ...] = ("train", "validation")
 
 @dataclass(frozen=True, slots=True)
 class Champion:
-    """The version that serves.
+    """The version that serves, or the obstacle to scoring the holdout's rows with it.
 
-    Parameters
-    ----------
-    model : OnnxModel or None
-        None when it cannot score the holdout's rows.
-    obstacle : str, default=""
-        The reason why not.
-    schema_changed : bool, default=False
-        Whether that is because a later schema was adopted on purpose.
-    run_id : str or None, default=None
-        The run that trained it.
-    split_fingerprint : str or None, default=None
-        Fingerprint of that run's split; None for versions that do not record it.
+    ``schema_changed`` when the obstacle is a later schema, adopted on purpose. ``run_id`` and ``split_fingerprint`` are
+    of the run that trained it; None for versions that do not record them.
     """
 
     version: int
@@ -171,14 +161,8 @@ def compare_with_champion(
 class TrainOverlap:
     """Overlap of the holdout with a champion's training rows.
 
-    Parameters
-    ----------
-    unseen : bool array of shape (n_rows,) or None
-        The rows to compare on; None for all of them.
-    note : str
-        The overlap and its consequence; empty when the split has not changed.
-    biased : bool
-        Whether the champion may have been trained on rows it is compared on.
+    ``unseen`` is a mask of the rows to compare on, None for all; ``biased`` when the champion may have been
+    trained on some of them.
     """
 
     unseen: npt.NDArray[np.bool_] | None = None

@@ -232,7 +232,7 @@ def _load_model(trial: Trial, model_store: ObjectStore) -> tuple[bytes, ParityRe
 
 def _read_split(trial: Trial, data_store: ObjectStore) -> dict[str, Any]:
     try:
-        return read_manifest(trial.model, trial.run_id, data_store).split or {}
+        return dict(read_manifest(trial.model, trial.run_id, data_store).split)
     except ArtifactNotFoundError:
         return {}
 

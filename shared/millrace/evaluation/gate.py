@@ -52,12 +52,6 @@ class GateEvidence:
         Gain over the trivial baseline by the primary metric.
     champion : ChampionComparison or None
         None for a model's first version.
-    model_bytes : int
-        Size of the ONNX file.
-    parity_difference : float
-        Largest difference between ONNX model and estimator.
-    slices : sequence of SliceEvidence, default=()
-        The declared slices.
     latency : mapping of str to float, default={}
         95th percentile in milliseconds, of a ``row`` and of a ``batch``.
     non_finite_rows : int, default=0

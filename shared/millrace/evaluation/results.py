@@ -51,26 +51,18 @@ class BaselineResult:
 
 @dataclass(frozen=True, slots=True)
 class ChampionComparison:
-    """The champion on the same holdout.
+    """The champion on the same holdout; registration promotes only over that very version.
 
     Parameters
     ----------
-    version : int
-        Its version; registration promotes only over that very version.
     gain : ConfidenceInterval or None, default=None
-        Gain of the challenger by the primary metric; None when it was not measured.
+        Gain of the challenger by the primary metric.
     not_compared : str or None, default=None
-        Reason why it could not be measured.
-    schema_changed : bool, default=False
-        Whether that is because a later schema version was adopted on purpose.
-    note : str or None, default=None
-        Caveat about rows that the champion may have been trained on.
-    metrics : dict of str to float or None, default=None
-        On the rows it was compared on.
-    rows : int, default=0
-        Rows it was compared on.
+        Reason why it could not be measured; ``schema_changed`` when a later schema was adopted on purpose.
+    metrics, rows
+        Metrics of the champion, and the rows it was compared on.
     may_have_seen_rows : bool, default=False
-        Whether the champion may have been trained on some of them.
+        Whether the champion may have been trained on some of them; see ``note``.
     """
 
     version: int
@@ -214,15 +206,7 @@ class SplitMetrics:
 
 @dataclass(frozen=True, slots=True)
 class FitDiagnosis:
-    """Over- or underfitting.
-
-    Parameters
-    ----------
-    lost_share : float or None
-        Part of the training split's gain over the baseline that is lost on the holdout.
-    splits : dict of str to SplitMetrics
-        For ``train``, ``validation`` and ``holdout``.
-    """
+    """Over- or underfitting: the share of the training split's gain over the baseline that is lost on the holdout."""
 
     verdict: Literal["sound", "overfit", "underfit", "unknown"]
     lost_share: float | None

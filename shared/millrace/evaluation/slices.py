@@ -50,24 +50,16 @@ MIN_SCORE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class SliceCondition:
-    """A condition on one column.
+    """A condition on one column: allowed strings, a range, or a missing value.
 
     Parameters
     ----------
-    column : str
-        Name of the column.
-    values : tuple of str, default=()
-        Allowed strings; the empty string is a missing value.
-    shown : tuple of str, default=()
-        Labels of the values; by default themselves.
+    values, shown : tuple of str, default=()
+        Allowed strings, of which the empty one is a missing value, and their labels; by default themselves.
     low, high : float or None, default=None
         A range, ``low`` included; ``high`` too where it is ``closed``.
-    closed : bool, default=True
-        Whether the range includes its upper end.
     is_date : bool, default=False
         Whether the range is of seconds since 1970.
-    missing : bool, default=False
-        Whether the value must be missing.
     """
 
     column: str

@@ -1,7 +1,7 @@
 """Metrics of outcome histograms, each with its standard error.
 
-The same metrics as :mod:`millrace.metrics.scores`, which computes them from rows with scikit-learn. Shares, losses
-and errors are exact; areas under curves are computed on bins of probability and are off by less than a bin's share.
+The same metrics as :mod:`millrace.metrics.catalogue`, which computes them from rows. Shares, losses and errors are
+exact; areas under curves are computed on bins of probability and are off by less than a bin's share.
 """
 
 import math
@@ -11,6 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.histograms.outcomes import AnyOutcomes, ErrorSums, OutcomeHistogram
+from millrace.metrics.catalogue import (
+    ACCURACY,
+    BRIER,
+    F1,
+    LOG_LOSS,
+    MACRO_F1,
+    MAE,
+    PR_AUC,
+    R2,
+    RMSE,
+    ROC_AUC,
+    ROC_AUC_OVR,
+)
 
 Floats = npt.NDArray[np.float64]
 _TWO = 2
@@ -39,17 +52,17 @@ def measure_outcomes(outcomes: AnyOutcomes) -> dict[str, PointEstimate]:
 
 def _measure_classes(outcomes: OutcomeHistogram) -> dict[str, PointEstimate]:
     rows, classes = outcomes.rows, len(outcomes.confusion)
-    measured = {"accuracy": proportion(int(np.trace(outcomes.confusion)), rows)}
-    measured["log_loss"] = _mean(outcomes.losses[0], outcomes.losses[1], rows)
-    measured["brier"] = _mean(outcomes.losses[2], outcomes.losses[3], rows)
+    measured = {ACCURACY.name: proportion(int(np.trace(outcomes.confusion)), rows)}
+    measured[LOG_LOSS.name] = _mean(outcomes.losses[0], outcomes.losses[1], rows)
+    measured[BRIER.name] = _mean(outcomes.losses[2], outcomes.losses[3], rows)
     areas = [_area(outcomes, index) for index in range(classes)]
     if classes == _TWO:
-        measured["f1"] = _f1(outcomes.confusion, 1)
-        measured["roc_auc"] = areas[1]
-        measured["pr_auc"] = _average_precision(outcomes)
+        measured[F1.name] = _f1(outcomes.confusion, 1)
+        measured[ROC_AUC.name] = areas[1]
+        measured[PR_AUC.name] = _average_precision(outcomes)
     else:
-        measured["macro_f1"] = _average([_f1(outcomes.confusion, index) for index in range(classes)], rows)
-        measured["roc_auc_ovr"] = _average(areas, rows)
+        measured[MACRO_F1.name] = _average([_f1(outcomes.confusion, index) for index in range(classes)], rows)
+        measured[ROC_AUC_OVR.name] = _average(areas, rows)
     return measured
 
 
@@ -116,8 +129,8 @@ def _measure_errors(outcomes: ErrorSums) -> dict[str, PointEstimate]:
     _, absolute, squares, fourths, values, value_squares = outcomes.sums.tolist()
     mae, mse = _mean(absolute, squares, rows), _mean(squares, fourths, rows)
     rmse = math.sqrt(mse.value)
-    measured = {"mae": mae, "rmse": PointEstimate(rmse, mse.error / (2.0 * rmse) if rmse > 0 else 0.0, rows)}
+    measured = {MAE.name: mae, RMSE.name: PointEstimate(rmse, mse.error / (2.0 * rmse) if rmse > 0 else 0.0, rows)}
     variance = value_squares / rows - (values / rows) ** 2
     if rows >= _TWO and variance > 0:
-        measured["r2"] = PointEstimate(1.0 - mse.value / variance, mse.error / variance, rows)
+        measured[R2.name] = PointEstimate(1.0 - mse.value / variance, mse.error / variance, rows)
     return measured

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from millrace.histograms.bins import NumberBins
 from millrace.histograms.outcomes import OutcomeHistogram
 from millrace.histograms.predictions import ErrorsByValue, PredictionHistogram, ValueHistogram
-from millrace.metrics.catalogue import METRICS, Metric
+from millrace.metrics.catalogue import ACCURACY, BRIER, F1, LOG_LOSS, MAE, METRICS, RMSE, ROC_AUC, Metric
 from millrace.monitoring.performance import Floats, PointEstimate, binned_roc_auc, proportion
 from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
 from millrace.schema import Task
@@ -119,21 +119,21 @@ def estimate_quality(predictions: PredictionHistogram, calibrated: Floats) -> di
         return {}
     correct = predictions.decided * calibrated
     hits = float(correct.sum())
-    expected = {"accuracy": PointEstimate(hits / rows, proportion(round(hits), rows).error, rows)}
+    expected = {ACCURACY.name: PointEstimate(hits / rows, proportion(round(hits), rows).error, rows)}
     if len(predictions.decided) != _TWO:
         return expected
     chance, counts = calibrated[1], predictions.probabilities[1].astype(np.float64)
-    expected["roc_auc"] = binned_roc_auc(counts * chance, counts * (1.0 - chance))
+    expected[ROC_AUC.name] = binned_roc_auc(counts * chance, counts * (1.0 - chance))
     true_positives = float(correct[1].sum())
     union = float(predictions.decided[1].sum() + predictions.decided[0].sum() - correct[0].sum())
     if union > 0:
         part = true_positives / union
         error = 2.0 / (1.0 + part) ** 2 * proportion(round(true_positives), max(1, round(union))).error
-        expected["f1"] = PointEstimate(2.0 * part / (1.0 + part), error, rows)
+        expected[F1.name] = PointEstimate(2.0 * part / (1.0 + part), error, rows)
     stated = (np.arange(len(chance)) + 0.5) / len(chance)
     losses = {
-        "log_loss": -(chance * np.log(stated) + (1.0 - chance) * np.log(1.0 - stated)),
-        "brier": chance * (1.0 - stated) ** 2 + (1.0 - chance) * stated**2,
+        LOG_LOSS.name: -(chance * np.log(stated) + (1.0 - chance) * np.log(1.0 - stated)),
+        BRIER.name: chance * (1.0 - stated) ** 2 + (1.0 - chance) * stated**2,
     }
     for name, loss in losses.items():
         mean = float(np.sum(counts * loss) / rows)
@@ -161,13 +161,9 @@ def estimate_errors(predictions: ValueHistogram, errors: ErrorsByValue, bins: Nu
     error = float(np.sqrt(max(0.0, square - absolute**2) / rows))
     # Of squares of normal errors the deviation is sqrt(2) times the mean.
     return {
-        "mae": PointEstimate(absolute, error, int(rows)),
-        "rmse": PointEstimate(root, float(np.sqrt(2.0 / rows)) * square / (2.0 * root), int(rows)),
+        MAE.name: PointEstimate(absolute, error, int(rows)),
+        RMSE.name: PointEstimate(root, float(np.sqrt(2.0 / rows)) * square / (2.0 * root), int(rows)),
     }
-
-
-#: Metrics that lie between 0 and 1, or near it: their drop is absolute. Others grow by a share of themselves.
-_BOUNDED = frozenset({"accuracy", "f1", "macro_f1", "roc_auc", "roc_auc_ovr", "pr_auc", "r2"})
 
 
 def choose_metric(task: Task, wanted: str | None, *measured: Mapping[str, PointEstimate]) -> Metric | None:
@@ -215,7 +211,8 @@ def find_quality_drop(
     if coverage is not None:
         message += f", on {second.rows:,} outcomes, {coverage:.0%} of the predictions"
     if verdict == "estimated_quality":
-        basis = "the holdout's errors at these values" if task == "regression" else "the model's own confidence"
+        from_errors = metric.estimated_from == "errors"
+        basis = "the holdout's errors at these values" if from_errors else "the model's own confidence"
         message += f"; an estimate from {basis}, without any outcome"
     return WindowFinding(
         verdict=verdict,
@@ -241,7 +238,7 @@ def find_quality_drop(
 def _drop(metric: Metric, before: float, now: float, rule: QualityRule) -> tuple[float, float]:
     """Return a metric's drop and its threshold, in its own unit or as a share of what it was."""
     lost = metric.gain(before, now)
-    if metric.name in _BOUNDED:
+    if not metric.change_is_relative:
         return lost, rule.threshold
     share = lost / abs(before) if before else math.inf if lost > 0 else 0.0
     return share, rule.relative_threshold

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from millrace.metrics.catalogue import METRICS
+from millrace.metrics.catalogue import METRICS_BY_NAME
 from millrace.reports import charts
 from millrace.reports.charts import Bar, Chart, Line, Series
 from millrace.reports.formatting import NOT_KNOWN, count, number, share
@@ -13,23 +13,6 @@ from millrace.reports.render import render
 CARD_PAGE = "card.html"
 CARD_MARKDOWN = "card.md"
 CARD_DOCUMENT = "card.json"
-
-_METRIC_LABELS = {
-    "roc_auc": "ROC AUC",
-    "roc_auc_ovr": "ROC AUC, one versus rest",
-    "pr_auc": "PR AUC",
-    "log_loss": "log loss",
-    "brier": "Brier score",
-    "accuracy": "accuracy",
-    "f1": "F1",
-    "macro_f1": "macro F1",
-    "rmse": "RMSE",
-    "mae": "MAE",
-    "r2": "R\N{SUPERSCRIPT TWO}",
-    "error_p50": "median absolute error",
-    "error_p90": "90 % of absolute errors below",
-}
-_GREATER_IS_BETTER = {metric.name: metric.greater_is_better for metrics in METRICS.values() for metric in metrics}
 
 #: The gate's decisions: badge, tone, and the head of the reasons.
 _DECISIONS = {
@@ -92,12 +75,12 @@ def card_files(document: Document) -> dict[str, bytes]:
 
 def metric_label(name: str) -> str:
     """Return a metric's name as people write it."""
-    return _METRIC_LABELS.get(name, name)
+    return METRICS_BY_NAME[name].label if name in METRICS_BY_NAME else name
 
 
 def is_greater_better(name: str) -> bool | None:
     """Return the direction of a metric; None for one that the catalogue does not know."""
-    return _GREATER_IS_BETTER.get(name)
+    return METRICS_BY_NAME[name].greater_is_better if name in METRICS_BY_NAME else None
 
 
 def _variables(document: Document) -> dict[str, Any]:

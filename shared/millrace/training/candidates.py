@@ -33,18 +33,9 @@ EstimatorFactory = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A kind of model that competes in a run.
+    """A kind of model that competes in a run; None for the estimator of a task that its search space does not name.
 
-    Parameters
-    ----------
-    name : str
-        Name of its search space.
-    encoding : Encoding
-        Preprocessing of its estimators.
-    classifier, regressor : callable or None
-        From parameters to an unfitted estimator; None for a task that its search space does not name.
-    seeded : bool, default=True
-        Whether they take a ``random_state``.
+    ``seeded`` estimators take a ``random_state``.
     """
 
     name: str

@@ -66,22 +66,9 @@ MAX_THREADS = 1
 
 @dataclass(frozen=True, slots=True)
 class FittedTrial:
-    """The result of fitting a trial.
+    """The result of fitting a trial; its fields are those of the trial's record.
 
-    Parameters
-    ----------
-    onnx_bytes : bytes
-        The model as it serves.
-    estimator_bytes : bytes
-        The scikit-learn pipeline, by skops, for people who want it back; nothing in the system loads it.
-    metrics : mapping of str to float
-        What ranks the trial: the mean over the folds, or with one fold the validation metrics.
-    validation_metrics : mapping of str to float
-        Of the ONNX model on the validation split.
-    fold_metrics : tuple of mapping of str to float
-        Of each fold; empty where the validation split alone ranks.
-    warnings : tuple of str
-        Kinds of warnings raised while fitting.
+    ``estimator_bytes`` is the scikit-learn pipeline by skops, for people; nothing in the system loads it.
     """
 
     onnx_bytes: bytes

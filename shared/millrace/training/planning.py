@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from millrace.contracts import Lane, PlanningRequest, TrainingPlan, TrialOutcome, TrialPointer
+from millrace.data.dataset_documents import PreparedManifest
 from millrace.documents import to_plain
 from millrace.entities import FINISHED_TRIAL_STATUSES, Run, Trial
 from millrace.errors import InvalidInputError
@@ -18,7 +19,6 @@ from millrace.spec import ModelSpec
 from millrace.training.search_plan import (
     DEFAULT_TRIALS,
     DEFAULT_TRIALS_IN_ROUNDS,
-    PreparedManifest,
     PreparedSize,
     SearchPlan,
     TrainingCapacity,
@@ -71,7 +71,7 @@ def plan_run(
     if SearchPlan.of(run) is None:
         registry.update_run(run.model, run.run_id, stage="planning")
         record = registry.get_spec_record(run.model)
-        size = read_manifest(run.model, run.run_id, data_store).size
+        size = PreparedSize.of(read_manifest(run.model, run.run_id, data_store))
         search, trials = plan_search(
             run, schema, record.spec, size=size, capacity=capacity, now=now, spec_revision=record.revision
         )

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from millrace.documents import Document, from_plain
+from millrace.data.dataset_documents import PreparedManifest
+from millrace.documents import from_plain
 from millrace.entities import Run, Trial
 from millrace.training.search_space import Range, SearchSpace
 
@@ -54,40 +54,6 @@ def encoded_width(numbers: int, strings: int) -> int:
     return numbers + strings * one_hot_values(strings)
 
 
-class PreparedManifest(Document, frozen=True, kw_only=True, eq=False):
-    """The part of the prepared data's ``manifest.json`` that planning and evaluation read.
-
-    Parameters
-    ----------
-    split : dict or None
-        Description of the split, with its ``fingerprint``.
-    rows, bytes : dict of str to int
-        Rows of each split, and its size in memory.
-    class_counts : dict of str to (dict of str to int)
-        Rows of each class in each split.
-    """
-
-    #: As ``millrace.data`` writes it; the fields here are the same in every version.
-    FORMAT_VERSION: ClassVar[int] = 2
-
-    split: dict[str, Any] | None = None
-    rows: dict[str, int] = msgspec.field(default_factory=dict)
-    bytes: dict[str, int] = msgspec.field(default_factory=dict)
-    class_counts: dict[str, dict[str, int]] = msgspec.field(default_factory=dict)
-
-    @property
-    def size(self) -> "PreparedSize":
-        """Size of the splits that trials read."""
-        train, validation = (self.class_counts.get(name, {}) for name in ("train", "validation"))
-        return PreparedSize(
-            train_rows=self.rows["train"],
-            validation_rows=self.rows["validation"],
-            train_bytes=self.bytes.get("train", 0),
-            validation_bytes=self.bytes.get("validation", 0),
-            smallest_class=min((count + validation[name] for name, count in train.items()), default=None),
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class PreparedSize:
     """Rows and uncompressed bytes of the splits that trials read; ``smallest_class`` is None for regression."""
@@ -98,20 +64,22 @@ class PreparedSize:
     validation_bytes: int
     smallest_class: int | None = None
 
+    @classmethod
+    def of(cls, manifest: PreparedManifest) -> "PreparedSize":
+        """Return the sizes that a manifest records; earlier releases recorded no bytes and no classes."""
+        train, validation = (manifest.class_counts.get(name, {}) for name in ("train", "validation"))
+        return cls(
+            train_rows=manifest.rows["train"],
+            validation_rows=manifest.rows["validation"],
+            train_bytes=manifest.bytes.get("train", 0),
+            validation_bytes=manifest.bytes.get("validation", 0),
+            smallest_class=min((count + validation[name] for name, count in train.items()), default=None),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingCapacity:
-    """The workers that train a run.
-
-    Parameters
-    ----------
-    memory_mb : int
-        Memory of each.
-    concurrency : int
-        Workers at once, where a spec has no number.
-    large_data : {'sample', 'refuse'}
-        Whether a run on data that does not fit trains on a sample or fails.
-    """
+    """The workers that train a run; with too much data it trains on a ``sample``, or it is ``refuse``-d."""
 
     memory_mb: int
     concurrency: int
@@ -139,10 +107,6 @@ class SearchPlan:
         Folds that rank the trials; 1 is the validation split alone.
     left_out : mapping of str to str
         Candidates that are not tried, with the reason.
-    deadline : str or None
-        No trial starts after this timestamp.
-    max_cost_usd : float or None
-        No trial starts when those before have cost as much.
     lanes, memory_mb : int
         Workers at once, and the memory of each.
     """

@@ -25,17 +25,7 @@ MAX_NETWORK_STEPS = 20_000_000
 
 @dataclass(frozen=True, slots=True)
 class NumberRange:
-    """Numbers between two bounds, both included.
-
-    Parameters
-    ----------
-    low, high : float
-        Bounds; positive where ``log``.
-    log : bool, default=False
-        Whether the logarithm is uniform rather than the number.
-    whole : bool, default=False
-        Whether only whole numbers count.
-    """
+    """Numbers between two bounds, both included; uniform, or with a uniform logarithm (``log``)."""
 
     low: float
     high: float

@@ -110,15 +110,7 @@ def train_trial(
 
 @dataclass(frozen=True, slots=True)
 class TrialData:
-    """The rows of a trial.
-
-    Parameters
-    ----------
-    of_rows : mapping of str to int
-        Rows of each split, of which those here may be a sample.
-    prepared : mapping of str to str
-        SHA-256 of the files.
-    """
+    """The rows of a trial, which may be a sample ``of_rows`` of each split, and the SHA-256 of the prepared files."""
 
     train: PreparedSplit
     validation: PreparedSplit

@@ -17,16 +17,8 @@ RECORD_NAME = "trial.json"
 class ParityReport:
     """Difference between the predictions of an ONNX model and of its estimator.
 
-    Parameters
-    ----------
-    max_probability_difference : float
-        Over all rows and classes; for regression, of the values, relative to their size or spread.
-    label_mismatches : int
-        Rows whose most probable class differs although their probabilities do not tie; 0 for regression.
-    rows : int
-        Rows compared.
-    passed : bool
-        Whether the two are equivalent.
+    The largest difference of a probability (for regression, of a value relative to its size or spread), and the rows
+    whose most probable class differs although their probabilities do not tie.
     """
 
     max_probability_difference: float
@@ -38,18 +30,8 @@ class ParityReport:
 class TrialRecord(Document, frozen=True, kw_only=True, eq=False):
     """The record of a trial; :func:`millrace.training.reproduction.reproduce_trial` trains the same model from it.
 
-    Parameters
-    ----------
-    prepared : dict of str to str
-        SHA-256 of the prepared files it read.
-    planned_rows : int or None
-        Training rows that were planned; None for all.
-    rows, of_rows : dict of str to int
-        Rows used of each split, and rows of the split.
-    metrics : dict of str to float
-        What ranks the trial: the mean over the folds, or with one fold the validation metrics.
-    artifacts : dict of str to str
-        SHA-256 of its files.
+    ``prepared`` and ``artifacts`` have the SHA-256 of the files it read and wrote; ``rows`` are used of ``of_rows``, by
+    split; ``metrics`` rank the trial: the mean over the folds, or with one fold the validation metrics.
     """
 
     model: str

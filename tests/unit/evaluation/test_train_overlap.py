@@ -10,7 +10,7 @@ from millrace.evaluation.champion import MIN_UNSEEN_ROWS, find_train_overlap
 from millrace.layout import evaluation_key, prepared_key, split_key
 
 from tests.fakes.memory_object_store import MemoryObjectStore
-from tests.prepared_data import make_dataset
+from tests.prepared_data import make_dataset, manifest
 from tests.training_run import MODEL, RUN_ID, TrainingRun
 from tests.unit.evaluation.test_evaluate import ONE, onnx_of, register_champion
 
@@ -87,8 +87,8 @@ def test_the_evaluation_compares_on_unseen_rows_only():
     world = TrainingRun.prepared(dataset, candidates=ONE)
     outcomes = world.train_all()
     register_champion(world, onnx_of(dataset), dataset.schema)
-    manifest = {"split": {"by": "random", "fingerprint": "changed"}}
-    world.data_store.put(prepared_key(MODEL, RUN_ID, "manifest.json"), json.dumps(manifest).encode())
+    changed = manifest(dataset) | {"split": {"by": "random", "fingerprint": "changed"}}
+    world.data_store.put(prepared_key(MODEL, RUN_ID, "manifest.json"), json.dumps(changed).encode())
     holdout = dataset.splits["test"]
     seen = holdout.take(np.arange(100))
     for name in ("train", "validation"):

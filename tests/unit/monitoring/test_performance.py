@@ -80,6 +80,8 @@ def test_the_estimate_without_labels_is_near_the_truth_when_only_inputs_move(cla
     unsure = later.confidence < 0.75
     exact = measure_outcomes(OutcomeHistogram.count(later.take(unsure), truth[unsure]))
     estimated = estimate_quality(PredictionHistogram.count(later.take(unsure)), calibrated)
+    estimable = {metric.name for metric in METRICS["binary"] if metric.estimated_from}
+    assert set(estimated) == (estimable if classes == 2 else {"accuracy"})
     for name, estimate in estimated.items():
         assert estimate.value == pytest.approx(exact[name].value, abs=0.03), name
     assert (
