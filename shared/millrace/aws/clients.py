@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
     from mypy_boto3_stepfunctions import SFNClient
 
-#: A dependency that does not answer is asked again, soon: a function has seconds, not minutes.
+#: A call without a response is repeated soon: a function has seconds, not minutes.
 _CONFIG = Config(
     connect_timeout=2,
     read_timeout=10,
@@ -111,7 +111,7 @@ def training_pipeline(state_machine_arn: str) -> PipelineStarter:
 
 @_cached_factory
 def task_callback() -> TaskCallback:
-    """Return what tells a waiting pipeline what it waits for."""
+    """Return the port that completes the wait of a pipeline."""
     return StepFunctionsCallback(_step_functions())
 
 
@@ -153,11 +153,11 @@ def schedules(settings: ScheduleSettings) -> Schedules:
 
 @_cached_factory
 def serving_metrics() -> ServingMetrics:
-    """Return what is counted of requests."""
+    """Return the metrics of requests."""
     return CloudWatchServingMetrics(boto3.client("cloudwatch", config=_CONFIG))
 
 
 def clear_clients() -> None:
-    """Forget every client and every setting read, so that the next use builds them anew; for tests."""
+    """Clear every cached client and setting; for tests."""
     for cached in _caches:
         cached.cache_clear()
