@@ -7,13 +7,8 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
-<<<<<<< HEAD
-from millrace.causes import CAUSE_OF_EVENT, finding_cause_id
-from millrace.monitoring.alerts import default_action
-=======
 from millrace.causes import CAUSE_OF_EVENT, CAUSES, finding_cause_id
-from millrace.monitoring.alerts import nothing_yet
->>>>>>> c291b95 (Hold stored items and documents with samples; demand one record and one row a cause; record the decision)
+from millrace.monitoring.alerts import default_action
 from rich.text import Text
 
 from millrace_cli.options import ModelName, StackSession, uses_stack

@@ -129,16 +129,12 @@ class S3ObjectStore:
 
         One call copies up to 5 GB; a model's largest artifact is far below (``GateSpec.max_model_bytes``).
         """
-        source = {"Bucket": self.bucket_name, "Key": source_key, **_version(version_id)}
+        source: Any = {"Bucket": self.bucket_name, "Key": source_key, **_version(version_id)}
         with self._errors(source_key):
-<<<<<<< HEAD
             # Without the source's tags, which no function may read or write.
             self._client.copy_object(
                 Bucket=self.bucket_name, Key=target_key, CopySource=source, TaggingDirective="REPLACE"
             )
-=======
-            self._client.copy_object(Bucket=self.bucket_name, Key=target_key, CopySource=source)  # type: ignore[arg-type]  # the stub is a TypedDict
->>>>>>> ce05cf3 (Shorten adapters and ledger entries)
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects, a thousand a call; see :meth:`millrace.ports.ObjectStore.delete`."""
