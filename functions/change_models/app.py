@@ -1,4 +1,4 @@
-"""Do what people decide about versions: promote, roll back, retire, approve; the management API's acting half."""
+"""Promote, roll back, retire, approve and delete: the routes of the management API that change models."""
 
 from typing import Any
 
@@ -15,8 +15,8 @@ app = management_api(ROUTES)
 
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Route the request, then tell listeners what was done: by this call, or by one that could not tell them."""
-    answer = app.resolve(event, context)
-    if fault := try_to_publish(registry(load_settings(RegistrySettings).registry_table), event_publisher()):
-        logger.error("events wait in the outbox", exc_info=fault)
-    return answer
+    """Route the request, then publish the outbox: entries of this call, or of one that could not publish them."""
+    response = app.resolve(event, context)
+    if error := try_to_publish(registry(load_settings(RegistrySettings).registry_table), event_publisher()):
+        logger.error("events wait in the outbox", exc_info=error)
+    return response

@@ -1,4 +1,4 @@
-"""Answer what is known about models and their data, and take their specs: the management API."""
+"""Describe models and their data, and replace their specs: the routes of the management API that read."""
 
 from typing import Any
 

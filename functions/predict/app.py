@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from millrace.serving.api_gateway import parse_error_detail
 from millrace.serving.cache import ModelCache
 from millrace.serving.handler import handle
 from millrace.serving.routes import Endpoint
@@ -40,5 +39,5 @@ def _endpoint() -> Endpoint:
     settings = load_settings(PredictSettings)
     source = aws_model_source(settings.registry_table, settings.models_bucket)
     models = ModelCache(source, settings.alias_refresh_seconds, time.monotonic)
-    detail, captures = parse_error_detail(settings.error_detail), settings.capture_predictions == "true"
+    detail, captures = settings.error_detail, settings.capture_predictions
     return Endpoint(models, settings.max_rows_per_request, lambda: str(uuid.uuid4()), detail, captures)

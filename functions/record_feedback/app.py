@@ -1,4 +1,4 @@
-"""Take in what became true of predictions, and say how many of them have an outcome by now."""
+"""Record ground truth for predictions, and report its coverage."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -26,7 +26,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 
 @app.post("/models/<model>/feedback")
 def post_feedback(model: str) -> dict[str, Any]:
-    """Keep one report or many; what is answered has been stored."""
+    """Store one report or many; the receipt comes after they are stored."""
     receipt = record_feedback(
         validate_model_name(model),
         read_json_body(app.current_event.raw_event),
@@ -40,7 +40,7 @@ def post_feedback(model: str) -> dict[str, Any]:
 
 @app.get("/models/<model>/feedback")
 def get_coverage(model: str) -> dict[str, Any]:
-    """Tell which share of the last hours' predictions has an outcome."""
+    """Return the share of the last hours' predictions that have ground truth."""
     _registry().get_state(validate_model_name(model))
     hours = read_hours((app.current_event.query_string_parameters or {}).get("hours"))
     return describe_coverage(model, hours, _data_store(), datetime.now(UTC))

@@ -1,4 +1,4 @@
-"""Ask people whether a version may serve, or end a wait in which nobody answered.
+"""Request an approval, or end a wait in which nobody decided.
 
 States ``RequestApproval`` and ``ExpireApproval`` of the training pipeline. Takes :class:`ApprovalPointer`, returns
 :class:`ApprovalState`.

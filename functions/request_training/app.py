@@ -1,4 +1,4 @@
-"""Start training runs: uploads, schedules, requests by hand, and what waited for a run that ended.
+"""Start training runs: for uploads, schedules, requests, and causes that waited for a run that ended.
 
 Takes events of EventBridge, the Scheduler and the training pipeline, and ``POST /models/{model}/runs``. The run of a
 model that was deleted is stopped.
@@ -25,7 +25,7 @@ app = rest_api()
 
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Answer a request over HTTP, or do what an event asks for."""
+    """Handle a request over HTTP, or an event."""
     if "httpMethod" in event:
         return app.resolve(event, context)
     data_store = object_store(load_settings(RequestTrainingSettings).data_bucket)
@@ -34,7 +34,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 
 @app.post("/models/<model>/runs")
 def request_run(model: str) -> Response[str]:
-    """Ask for a run by hand; raises ``ModelNotFoundError`` when the model was deleted or has never seen an upload."""
+    """Request a run by hand; raises ``ModelNotFoundError`` when the model was deleted or has never seen an upload."""
     ensure_not_deleted(_registry().get_state(validate_model_name(model)))
     (result,) = _handle(read_request(model, app.current_event.raw_event, datetime.now(UTC)))
     return json_response(202, result)

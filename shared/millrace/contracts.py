@@ -1,4 +1,4 @@
-"""What passes between the states of the training pipeline: pointers and verdicts, never data.
+"""Payloads between the states of the pipelines: pointers and verdicts, never data.
 
 Each class is one function's input or output. A state machine payload may hold 256 KB, past which an execution
 fails in a way nothing can catch; so tables, models and metrics stay in the buckets and the registry.
@@ -14,13 +14,13 @@ from millrace.spec import invalid_input
 
 
 class Contract(BaseModel):
-    """Base of every payload; unknown fields are left out, so that a state may carry more than one needs."""
+    """Base of every payload; unknown fields are ignored, so that a state may pass more than one needs."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     @classmethod
     def parse(cls, event: Mapping[str, Any]) -> Self:
-        """Read an event.
+        """Parse an event.
 
         Raises
         ------
@@ -34,7 +34,7 @@ class Contract(BaseModel):
 
 
 class RunPointer(Contract):
-    """Names a run; input of ``validate_dataset`` and ``register_model``."""
+    """Pointer to a run; input of ``validate_dataset`` and ``register_model``."""
 
     model: str = Field(pattern=MODEL_NAME_PATTERN)
     run_id: str
@@ -50,14 +50,14 @@ class ValidationVerdict(Contract):
 
 
 class TrialPointer(RunPointer):
-    """Names a trial in a round of successive halving; input of ``train_candidate``."""
+    """Pointer to a trial in a round of successive halving; input of ``train_candidate``."""
 
     trial_id: str
     round: int = Field(default=1, ge=1)
 
 
 class TrialOutcome(Contract):
-    """Output of ``train_candidate``, or of the state that catches its death."""
+    """Output of ``train_candidate``, or of the state that catches its failure."""
 
     trial_id: str
     outcome: Literal["succeeded", "failed", "skipped"]
@@ -81,13 +81,13 @@ class PlanningRequest(RunPointer):
 
 
 class Lane(Contract):
-    """Trials that one worker runs after each other."""
+    """Trials that one worker runs, one after another."""
 
     trials: list[TrialPointer]
 
 
 class TrainingPlan(Contract):
-    """Output of ``plan_training``: what the Map state fans out, a lane a worker."""
+    """Output of ``plan_training``: the Map state runs one worker a lane."""
 
     round: int
     last_round: bool
@@ -121,7 +121,7 @@ class EvaluationVerdict(Contract):
 class RegisteredVersion(Contract):
     """Output of ``register_model``.
 
-    ``awaiting_approval``: a person has ``approval_seconds`` to let it serve; until then it is the challenger.
+    ``awaiting_approval``: a person has ``approval_seconds`` to approve it; until then it is the challenger.
     """
 
     version: int
@@ -130,7 +130,7 @@ class RegisteredVersion(Contract):
 
 
 class ApprovalPointer(RunPointer):
-    """Input of ``request_approval``: with a token, ask; without, nobody answered in time."""
+    """Input of ``request_approval``: with a token, request an approval; without, its time is up."""
 
     task_token: str | None = Field(default=None, min_length=1)
     approval_seconds: int = Field(default=0, ge=0)
@@ -143,13 +143,13 @@ class ApprovalState(Contract):
 
 
 class MonitoringRequest(Contract):
-    """Input of ``monitor_model``; without a model it asks which there are."""
+    """Input of ``monitor_model``; without a model it lists them."""
 
     model: str | None = Field(default=None, pattern=MODEL_NAME_PATTERN)
 
 
 class MonitoredModels(Contract):
-    """Output of ``monitor_model`` that was given no model: what the Map state fans out."""
+    """Output of ``monitor_model`` without a model: the Map state monitors each."""
 
     models: list[MonitoringRequest]
 

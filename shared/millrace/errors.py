@@ -1,7 +1,7 @@
-"""The one error taxonomy.
+"""The taxonomy of errors.
 
-Every error Millrace raises on purpose is a :class:`MillraceError`. A class knows what a caller over HTTP
-is told (``http_status``, ``error_code``) and whether trying the same thing again can help (``retryable``)::
+Every error that Millrace raises on purpose is a :class:`MillraceError`. Its class holds the HTTP response
+(``http_status``, ``error_code``) and whether the same call may succeed later (``retryable``)::
 
     MillraceError                       500
     |-- ConfigurationError              500   the deployment is wrong
@@ -40,14 +40,14 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One thing that is wrong with one field of an input.
+    """One fault of one field of an input.
 
     Parameters
     ----------
     field : str
         Where the fault is, as the caller would write it: ``age``, ``row 3: age``, ``dataframe_split.columns``.
     message : str
-        What is wrong and, where that is possible, how to mend it.
+        The fault and, where possible, the remedy.
     """
 
     field: str
@@ -66,7 +66,7 @@ class MillraceError(Exception):
         self.message = message
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the body a caller over HTTP receives: ``error_code`` and ``message``."""
+        """Return the body of the HTTP response: ``error_code`` and ``message``."""
         return {"error_code": self.error_code, "message": self.message}
 
 
@@ -105,7 +105,7 @@ class InvalidNameError(InvalidInputError):
 
 
 class NoRowsError(InvalidInputError):
-    """A table without rows: a mistake on its own, and nothing special as one of a dataset's files."""
+    """A table without rows: an error on its own, and allowed as one of a dataset's files."""
 
 
 class PayloadTooLargeError(MillraceError):
@@ -123,7 +123,7 @@ class UnsupportedMediaTypeError(MillraceError):
 
 
 class NotFoundError(MillraceError):
-    """Something that was asked for by name does not exist."""
+    """A named resource does not exist."""
 
     http_status = 404
     error_code = "RESOURCE_DOES_NOT_EXIST"
@@ -138,7 +138,7 @@ class ModelNotReadyError(ModelNotFoundError):
 
 
 class ModelDeletedError(ModelNotFoundError):
-    """The model was deleted: nothing of it serves or is trained any more."""
+    """The model was deleted: it neither serves nor trains any more."""
 
 
 class VersionNotFoundError(NotFoundError):
@@ -150,11 +150,11 @@ class RunNotFoundError(NotFoundError):
 
 
 class ApprovalNotFoundError(NotFoundError):
-    """Nobody was asked to approve that run."""
+    """No approval of that run was requested."""
 
 
 class CauseNotFoundError(NotFoundError):
-    """No trigger with that cause id has been seen."""
+    """The model has no cause of that id."""
 
 
 class DatasetNotFoundError(NotFoundError):
@@ -181,7 +181,7 @@ class AliasConflictError(ConflictError):
 
 
 class UnfitVersionError(ConflictError):
-    """A version cannot serve: it is retired, or what is stored of it is not what was registered."""
+    """A version cannot serve: it is retired, or its stored artifacts are not those that were registered."""
 
 
 class ArtifactIntegrityError(MillraceError):

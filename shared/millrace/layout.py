@@ -1,4 +1,4 @@
-"""Where every stored object lives: the keys of the data and model buckets, in one place.
+"""Keys of every object in the data and model buckets.
 
 ``data`` bucket::
 
@@ -9,20 +9,20 @@
     quarantine/<model>/<dataset_id or cause_id>/      rejected files or rows, with the reasons
     prepared/<model>/<run_id>/                        train.npz validation.npz test.npz schema.json manifest.json
                                                       reference.json holdout_columns.npz background.npz
-    captures/<model>/<yyyy>/<mm>/<dd>/<hh>/           predictions as served, by the hour they were made, *.jsonl.gz
-    captures/_malformed/<yyyy>/<mm>/<dd>/             captured lines that could not be read
-    feedback/<model>/<yyyy>/<mm>/<dd>/                outcomes, by the day they were received, *.jsonl
-    monitoring/<model>/state.json.gz                  what the monitor remembers; changed only by who read it last
-    monitoring/<model>/segments/... windows/...       sketches of what was captured, and outcomes as they arrive
+    captures/<model>/<yyyy>/<mm>/<dd>/<hh>/           predictions, by the hour they were made, *.jsonl.gz
+    captures/_malformed/<yyyy>/<mm>/<dd>/             captured lines that could not be parsed
+    feedback/<model>/<yyyy>/<mm>/<dd>/                ground truth, by the day it was received, *.jsonl
+    monitoring/<model>/state.json.gz                  state of monitoring; changed only by who read it last
+    monitoring/<model>/segments/... windows/...       histograms of captures, and ground truth as it arrives
     monitoring/<model>/reports/<end of window>.json   and .html; latest.json and latest.html are copies
-    schemas/<model>/<schema_version>.json             the schema every later dataset is held to, and each of its
+    schemas/<model>/<schema_version>.json             the schema that every later dataset must match, and its
     schemas/<model>/<schema_version>.<revision>.json  compatible revisions
 
 ``models`` bucket::
 
     <model>/runs/<run_id>/<trial_id>/                 trial.json model.onnx estimator.skops
     <model>/runs/<run_id>/evaluation.json             the leaderboard and the gate's decision
-    <model>/runs/<run_id>/prediction_profile.json     how the winner answered the holdout, for monitoring
+    <model>/runs/<run_id>/prediction_profile.json     the winner's predictions of the holdout, for monitoring
     <model>/versions/<n>/                             manifest.json model.onnx signature.json card.json ...
 """
 
@@ -35,7 +35,7 @@ SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
-#: What finishes a folder of the drop zone: Spark's marker, and the names that Redshift's UNLOAD and others give a list.
+#: Names that complete a folder of the drop zone: Spark's marker, and manifests of Redshift's UNLOAD and others.
 SUCCESS_MARKER = "_SUCCESS"
 MARKERS = (SUCCESS_MARKER, "manifest", "manifest.json")
 
@@ -46,7 +46,7 @@ _FOLDER_DEPTH = 3
 
 
 def folder_of_marker(key: str) -> str | None:
-    """Return the folder that an object finishes, with ``/`` at its end; None when it finishes none."""
+    """Return the folder that an object completes, with ``/`` at its end; None for any other object."""
     folder, _, name = key.rpartition("/")
     return f"{folder}/" if name in MARKERS and len(folder.split("/")) >= _FOLDER_DEPTH else None
 
@@ -58,7 +58,7 @@ def folder_of_part(key: str) -> str | None:
 
 
 def incoming_key(model: str, file_name: str) -> str:
-    """Return the key that uploading ``file_name`` for ``model`` goes to."""
+    """Return the key of an upload."""
     return f"{INCOMING_PREFIX}{model}/{file_name}"
 
 
@@ -93,7 +93,7 @@ def split_key(model: str, run_id: str, split: SplitName) -> str:
 
 
 def captures_prefix(model: str, hour: datetime) -> str:
-    """Return what the keys of one hour's captured predictions begin with."""
+    """Return the prefix of one hour's captured predictions."""
     return f"captures/{model}/{hour.astimezone(UTC):%Y/%m/%d/%H}/"
 
 
@@ -103,12 +103,12 @@ def captures_key(model: str, predicted_at: datetime, name: str) -> str:
 
 
 def malformed_captures_key(received_at: datetime, name: str) -> str:
-    """Return the key of captured lines that could not be read; no model can be called ``_malformed``."""
+    """Return the key of captured lines that could not be parsed; no model can be called ``_malformed``."""
     return f"captures/_malformed/{received_at.astimezone(UTC):%Y/%m/%d}/{name}.jsonl"
 
 
 def feedback_prefix(model: str, day: datetime) -> str:
-    """Return what the keys of one day's feedback begin with."""
+    """Return the prefix of one day's feedback."""
     return f"feedback/{model}/{day.astimezone(UTC):%Y/%m/%d}/"
 
 
@@ -128,7 +128,7 @@ def evaluation_key(model: str, run_id: str) -> str:
 
 
 def prediction_profile_key(model: str, run_id: str) -> str:
-    """Return the key of how a run's winner answered the holdout, for monitoring."""
+    """Return the key of the profile of a winner's predictions of the holdout, for monitoring."""
     return f"{model}/runs/{run_id}/prediction_profile.json"
 
 
@@ -143,10 +143,10 @@ def monitoring_key(model: str, name: str) -> str:
 
 
 def runs_prefix(model: str) -> str:
-    """Return what the keys of everything that a model's runs have written begin with."""
+    """Return the prefix of all objects of a model's runs."""
     return f"{model}/runs/"
 
 
 def versions_prefix(model: str) -> str:
-    """Return what the keys of everything that belongs to a model's versions begin with."""
+    """Return the prefix of all objects of a model's versions."""
     return f"{model}/versions/"

@@ -1,4 +1,4 @@
-"""Names and identifiers: which are allowed, and how they are made.
+"""Names and identifiers: validation and construction.
 
 Identifiers are functions of what they identify, so the same event always has the same identifiers.
 """
@@ -19,7 +19,7 @@ _RUN_ID = re.compile(r"^[0-9]{8}T[0-9]{6}-[0-9a-f]{12}\Z")
 
 
 def validate_model_name(name: str) -> str:
-    """Return ``name`` when a model may be called that.
+    """Return ``name`` when it is a valid model name.
 
     Raises
     ------
@@ -34,33 +34,21 @@ def validate_model_name(name: str) -> str:
 
 
 def validate_run_id(run_id: str) -> str:
-    """Return ``run_id`` when it has the form of a run id.
-
-    Raises
-    ------
-    InvalidNameError
-        When it has not.
-    """
+    """Return ``run_id`` when it has the form of a run id; raises ``InvalidNameError`` otherwise."""
     if not _RUN_ID.match(run_id):
         raise InvalidNameError(f"{run_id!r} is not a run id: one looks like 20260503T141500-0f3a9c2b7d1e")
     return run_id
 
 
 def validate_cause_id(cause_id: str) -> str:
-    """Return ``cause_id`` when it has the form of a cause id.
-
-    Raises
-    ------
-    InvalidNameError
-        When it has not.
-    """
+    """Return ``cause_id`` when it has the form of a cause id; raises ``InvalidNameError`` otherwise."""
     if not _CAUSE_ID.match(cause_id):
         raise InvalidNameError(f"{cause_id[:40]!r} is not a cause id: one has 32 hexadecimal digits")
     return cause_id
 
 
 def make_cause_id(*parts: str) -> str:
-    """Return the id of a cause: a SHA-256 over what makes it unique, as 32 hexadecimal digits.
+    """Return the id of a cause: a SHA-256 over its parts, as 32 hexadecimal digits.
 
     Parameters
     ----------
@@ -71,5 +59,5 @@ def make_cause_id(*parts: str) -> str:
 
 
 def make_run_id(cause_id: str, occurred_at: datetime) -> str:
-    """Return the id of the run that a cause starts; sorts by time, and is the execution's name too."""
+    """Return the id of the run that a cause starts; it sorts by time, and names the execution."""
     return f"{occurred_at.astimezone(UTC):%Y%m%dT%H%M%S}-{cause_id[:12]}"

@@ -4,8 +4,8 @@ The logger writes one JSON object a line, metrics are CloudWatch embedded metric
 and the tracer is silent outside Lambda. ``POWERTOOLS_SERVICE_NAME`` and ``POWERTOOLS_LOG_LEVEL`` are read by
 Powertools itself.
 
-The tracer is built when it is first asked for: it imports the X-Ray SDK and all of botocore, which costs half a
-second that a function which records no subsegments need not pay.
+The tracer is built on first use: it imports the X-Ray SDK and all of botocore, half a second that a function which
+records no subsegments need not spend.
 """
 
 from typing import TYPE_CHECKING, Any

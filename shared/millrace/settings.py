@@ -1,21 +1,21 @@
 """Settings: the only module that reads the environment.
 
-A function declares what it needs as a frozen dataclass; :func:`load_settings` reads every field from the
-environment variable of the same name in capitals, once, and names *all* missing or malformed ones together.
+A function declares its settings as a frozen dataclass; :func:`load_settings` reads every field from the environment
+variable of the same name in capitals, once, and names *all* missing or malformed ones together.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
-from typing import TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from millrace.errors import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True)
 class RegistrySettings:
-    """What a function needs that reads the registry: the DynamoDB table's name."""
+    """Settings of a function that reads the registry: the DynamoDB table's name."""
 
     registry_table: str
 
@@ -29,43 +29,43 @@ class RequestTrainingSettings(RegistrySettings):
 
 
 @dataclass(frozen=True, slots=True)
-class PipelineSettings(RegistrySettings):
-    """Settings of the functions that the training pipeline calls."""
+class StoreSettings(RegistrySettings):
+    """Settings of functions that read the registry and both buckets."""
 
     data_bucket: str
     models_bucket: str
 
 
 @dataclass(frozen=True, slots=True)
-class ValidateDatasetSettings(PipelineSettings):
+class ValidateDatasetSettings(StoreSettings):
     """Settings of ``validate_dataset``.
 
     Parameters
     ----------
     aws_lambda_function_memory_size : int, default=3008
-        In MB, as Lambda says in every function's environment: how much data it takes follows from it.
+        In MB; Lambda sets it. The limits of uploads follow from it.
     """
 
     aws_lambda_function_memory_size: int = 3_008
 
 
 @dataclass(frozen=True, slots=True)
-class PlanTrainingSettings(PipelineSettings):
+class PlanTrainingSettings(StoreSettings):
     """Settings of ``plan_training``.
 
     Parameters
     ----------
     training_concurrency : int, default=10
-        Workers at once, where a spec says nothing.
+        Workers at once, unless the spec limits them.
     training_memory_mb : int, default=3008
         Memory of each.
-    large_data : str, default='sample'
-        What becomes of data that does not fit: ``sample`` trains on some of the rows, ``refuse`` fails the run.
+    large_data : {'sample', 'refuse'}, default='sample'
+        Train on a sample of data that exceeds the memory, or fail the run.
     """
 
     training_concurrency: int = 10
     training_memory_mb: int = 3008
-    large_data: str = "sample"
+    large_data: Literal["sample", "refuse"] = "sample"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +75,20 @@ class PredictSettings(RegistrySettings):
     Parameters
     ----------
     alias_refresh_seconds : float, default=5
-        Least time between two reads of an alias pointer.
+        Least time between two reads of an alias.
     max_rows_per_request : int, default=10000
         Rows that one request may hold.
-    error_detail : str, default="full"
-        How much errors tell a caller: ``full`` or ``reduced``.
-    capture_predictions : str, default="true"
-        ``false`` captures nothing, whatever specs say.
+    error_detail : {'full', 'reduced'}, default='full'
+        Detail of errors and warnings; ``reduced`` hides the schema.
+    capture_predictions : bool, default=True
+        False captures nothing, whatever specs say.
     """
 
     models_bucket: str
     alias_refresh_seconds: float = 5.0
     max_rows_per_request: int = 10_000
-    error_detail: str = "full"
-    capture_predictions: str = "true"
+    error_detail: Literal["full", "reduced"] = "full"
+    capture_predictions: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,23 +112,15 @@ class MonitoringSettings(RegistrySettings):
     Parameters
     ----------
     alarm_topic_arn : str
-        The topic that people subscribe to.
+        The topic of alerts.
     stack_name : str
-        Of this deployment; events bear it.
+        Events carry it.
     """
 
     data_bucket: str
     models_bucket: str
     alarm_topic_arn: str
     stack_name: str
-
-
-@dataclass(frozen=True, slots=True)
-class ManageModelsSettings(RegistrySettings):
-    """Settings of ``manage_models``."""
-
-    data_bucket: str
-    models_bucket: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,25 +134,25 @@ class ApprovalSettings(RegistrySettings):
 
 @dataclass(frozen=True, slots=True)
 class MonitoringStartSettings:
-    """What a function needs that starts the monitoring pipeline, or asks how it goes."""
+    """Settings of a function that starts the monitoring pipeline."""
 
     monitoring_pipeline_arn: str
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleSettings:
-    """What a function needs that keeps models' own schedules.
+    """Settings of a function that keeps models' own schedules.
 
     Parameters
     ----------
     retraining_schedule_group, monitoring_schedule_group : str
-        Where the schedules live, by what they are for.
+        Schedule groups, by purpose.
     retraining_target_arn, monitoring_target_arn : str
-        The function, and the state machine, that they start.
+        The function, and the state machine, that the schedules start.
     retraining_schedule_role_arn, monitoring_schedule_role_arn : str
-        The roles that the Scheduler takes to do so.
+        The roles that the Scheduler assumes.
     schedule_dead_letter_arn : str
-        The queue of firings that could not be delivered.
+        The queue of events that could not be delivered.
     """
 
     retraining_schedule_group: str
@@ -193,15 +185,26 @@ def parse_settings(settings_class: type[SettingsT], environment: Mapping[str, st
             if field.default is MISSING:
                 missing.append(variable)
             continue
+        parse, expected = _parser(field.type)
         try:
-            values[field.name] = field.type(text)  # type: ignore[operator]  # str, int or float
-        except ValueError:
-            malformed.append(f"{variable}={text!r} is not {field.type.__name__}")  # type: ignore[union-attr]  # as above
+            values[field.name] = parse(text)
+        except (ValueError, KeyError):
+            malformed.append(f"{variable}={text!r} is not {expected}")
     if missing or malformed:
         faults = [f"missing environment variables: {', '.join(missing)}"] if missing else []
         faults += [f"malformed environment variables: {', '.join(malformed)}"] if malformed else []
         raise ConfigurationError("; ".join(faults))
     return settings_class(**values)
+
+
+def _parser(kind: Any) -> tuple[Callable[[str], object], str]:
+    """Return the parser of a field's type, and a name of the type for messages."""
+    if get_origin(kind) is Literal:
+        allowed = {value: value for value in get_args(kind)}
+        return allowed.__getitem__, " or ".join(allowed)
+    if kind is bool:
+        return {"true": True, "false": False}.__getitem__, "true or false"
+    return kind, kind.__name__
 
 
 @cache
@@ -211,5 +214,5 @@ def load_settings(settings_class: type[SettingsT]) -> SettingsT:
 
 
 def runs_on_lambda() -> bool:
-    """Tell whether this process is Lambda's; a laptop's tests and tools need not start as fast as they answer."""
+    """Return True in a process of Lambda; tests and tools on a laptop need not start as fast."""
     return "AWS_LAMBDA_FUNCTION_NAME" in os.environ

@@ -1,14 +1,14 @@
-"""From botocore's errors to ours: by code, never by the words of a message.
+"""Conversion of botocore's errors to ours: by code, never by the text of a message.
 
 =====================================================  ==================================
-what AWS says                                          what Millrace raises
+error of AWS                                           error of Millrace
 =====================================================  ==================================
 throttling, 5xx, timeouts, no connection               ``ServiceUnavailableError``
 access denied, no such table, bucket, state machine    ``ConfigurationError``
 anything else                                          passes through: a fault of ours
 =====================================================  ==================================
 
-What a code means to one adapter (a condition that failed, an object that is gone) that adapter handles itself.
+A code with a meaning to one adapter (a condition that failed, an object that is gone) is handled there.
 """
 
 from collections.abc import Iterator
@@ -56,26 +56,26 @@ _SERVER_ERROR = 500
 
 
 def error_code(error: ClientError) -> str:
-    """Return the code that AWS gave, such as ``ConditionalCheckFailedException``."""
+    """Return the code of an error, such as ``ConditionalCheckFailedException``."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def cancellation_codes(error: ClientError) -> list[str]:
-    """Return why each action of a cancelled transaction failed (``None`` when it did not), in their order."""
+    """Return the code of each action of a cancelled transaction (``None`` when it did not fail), in their order."""
     reasons = error.response.get("CancellationReasons", [])
     return [str(reason.get("Code", "None")) for reason in reasons]
 
 
 @contextmanager
 def aws_errors(service: str) -> Iterator[None]:
-    """Raise our error for what ``service`` says about itself; everything else passes through.
+    """Raise our error for an unavailable or misconfigured ``service``; any other error passes through.
 
     Raises
     ------
     ServiceUnavailableError
-        Throttled, failing or unreachable; trying again may help.
+        Throttled, failing or unreachable; a repetition may succeed.
     ConfigurationError
-        The deployment does not let this function do that.
+        The deployment does not allow this function the call.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Events on EventBridge."""
+"""Events on EventBridge, and messages on SNS."""
 
 import json
 import time
@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from millrace.aws.errors import aws_errors
-from millrace.errors import ConfigurationError, ServiceUnavailableError
+from millrace.errors import ConfigurationError
 from millrace.ports import Event
+from millrace.retry import retry
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
 
 
 SOURCE = "millrace"
-#: What one call of PutEvents takes.
+#: Limits of one call of PutEvents.
 MAX_ENTRIES = 10
 MAX_BYTES = 256_000
 _MAX_ATTEMPTS = 4
-_FIRST_PAUSE_SECONDS = 0.1
-#: Of one entry; any other code is a fault of ours that no repetition mends.
+_FIRST_PAUSE_SECONDS = 0.2
+#: Of one entry; any other code is a fault of ours that no repetition fixes.
 _TRANSIENT = frozenset({"InternalFailure", "InternalException", "ThrottlingException"})
 
 
@@ -32,8 +33,6 @@ class EventBridgePublisher:
 
     Parameters
     ----------
-    client : EventBridgeClient
-        Built by :mod:`millrace.aws.clients`.
     bus_name : str
         The event bus.
     sleep : callable, default=time.sleep
@@ -68,22 +67,29 @@ class EventBridgePublisher:
         }
 
     def _put(self, entries: "list[PutEventsRequestEntryTypeDef]") -> None:
-        for attempt in range(_MAX_ATTEMPTS):
-            if attempt:
-                self._sleep(_FIRST_PAUSE_SECONDS * 2**attempt)
+        waiting = entries
+
+        def attempt() -> bool | None:
+            nonlocal waiting
             with aws_errors("EventBridge"):
-                answers = self._client.put_events(Entries=entries)["Entries"]
-            codes = [answer.get("ErrorCode") for answer in answers]
+                results = self._client.put_events(Entries=waiting)["Entries"]
+            codes = [result.get("ErrorCode") for result in results]
             if refused := sorted({code for code in codes if code and code not in _TRANSIENT}):
                 raise ConfigurationError(f"EventBridge refused events ({', '.join(refused)})")
-            entries = [entry for entry, code in zip(entries, codes, strict=True) if code]
-            if not entries:
-                return
-        raise ServiceUnavailableError(f"EventBridge did not take {len(entries)} event(s)")
+            waiting = [entry for entry, code in zip(waiting, codes, strict=True) if code]
+            return None if waiting else True
+
+        retry(
+            attempt,
+            "EventBridge did not take all events",
+            attempts=_MAX_ATTEMPTS,
+            first_pause_seconds=_FIRST_PAUSE_SECONDS,
+            sleep=self._sleep,
+        )
 
 
 def _batches(entries: "list[PutEventsRequestEntryTypeDef]") -> "Iterator[list[PutEventsRequestEntryTypeDef]]":
-    """Yield the entries in their order, as many at once as a call takes."""
+    """Yield the entries in their order, as many as a call takes."""
     batch: list[PutEventsRequestEntryTypeDef] = []
     size = 0
     for entry in entries:
@@ -98,7 +104,7 @@ def _batches(entries: "list[PutEventsRequestEntryTypeDef]") -> "Iterator[list[Pu
         yield batch
 
 
-#: What SNS takes of a subject, and of a message with room to spare.
+#: SNS's limit of a subject, and of a message with room to spare.
 _MAX_SUBJECT = 100
 _MAX_MESSAGE = 60_000
 
@@ -111,7 +117,7 @@ class SnsNotifier:
         self._topic_arn = topic_arn
 
     def notify(self, subject: str, message: str) -> None:
-        """Send a message; of a subject, what SNS takes: one line of at most 100 ASCII characters."""
+        """Send a message; the subject is cut to one line of at most 100 ASCII characters."""
         plain = " ".join(subject.encode("ascii", "replace").decode().split())[:_MAX_SUBJECT]
         with aws_errors("SNS"):
             self._client.publish(TopicArn=self._topic_arn, Subject=plain, Message=message[:_MAX_MESSAGE])

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -13,13 +13,13 @@ from millrace.ports import ListedObject, ObjectInfo, ObjectVersion
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import CopySourceTypeDef, ObjectIdentifierTypeDef
+    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
 #: A deleted object is gone too: reading its delete marker is "method not allowed", and a version id that S3 never
 #: gave is an invalid argument.
 _GONE = frozenset({"404", "405", "InvalidArgument", "MethodNotAllowed", "NoSuchKey", "NoSuchVersion", "NotFound"})
 
-#: A conditional write that somebody else's was faster than, before it or at the same moment.
+#: A conditional write that another write overtook.
 _OVERTAKEN = frozenset({"412", "409", "PreconditionFailed", "ConditionalRequestConflict"})
 _DENIED = frozenset({"403", "AccessDenied"})
 _READS = frozenset({"CopyObject", "GetObject", "HeadObject"})
@@ -32,11 +32,9 @@ class S3ObjectStore:
 
     Parameters
     ----------
-    client : S3Client
-        Built by :mod:`millrace.aws.clients`.
     bucket_name : str
-        The bucket must be versioned. The role needs ``s3:ListBucket`` on it: without, S3 answers "access denied"
-        for an object that is not there.
+        The bucket must be versioned. The role needs ``s3:ListBucket`` on it: without, S3 returns "access denied"
+        for an object that does not exist.
     """
 
     def __init__(self, client: "S3Client", bucket_name: str) -> None:
@@ -44,11 +42,9 @@ class S3ObjectStore:
         self.bucket_name = bucket_name
 
     def get(self, key: str, version_id: str | None = None) -> bytes:
-        """Return an object's bytes; raises ``ArtifactNotFoundError`` when there is none."""
+        """Return an object's bytes; raises ``ArtifactNotFoundError``."""
         with self._errors(key):
-            if version_id is None:
-                return self._client.get_object(Bucket=self.bucket_name, Key=key)["Body"].read()
-            return self._client.get_object(Bucket=self.bucket_name, Key=key, VersionId=version_id)["Body"].read()
+            return self._client.get_object(Bucket=self.bucket_name, Key=key, **_version(version_id))["Body"].read()
 
     def get_with_etag(self, key: str) -> tuple[bytes, str]:
         """Return an object's bytes and the ETag they have now; raises ``ArtifactNotFoundError``."""
@@ -57,12 +53,9 @@ class S3ObjectStore:
             return found["Body"].read(), found["ETag"]
 
     def head(self, key: str, version_id: str | None = None) -> ObjectInfo:
-        """Return an object's size and metadata; raises ``ArtifactNotFoundError`` when there is none."""
+        """Return an object's size and metadata; raises ``ArtifactNotFoundError``."""
         with self._errors(key):
-            if version_id is None:
-                found = self._client.head_object(Bucket=self.bucket_name, Key=key)
-            else:
-                found = self._client.head_object(Bucket=self.bucket_name, Key=key, VersionId=version_id)
+            found = self._client.head_object(Bucket=self.bucket_name, Key=key, **_version(version_id))
         return ObjectInfo(
             size=found["ContentLength"],
             version_id=found.get("VersionId"),
@@ -71,7 +64,7 @@ class S3ObjectStore:
         )
 
     def list(self, prefix: str) -> Iterator[ListedObject]:
-        """Yield the objects whose keys begin with ``prefix``, by key; asks for the next thousand when it gets there."""
+        """Yield the objects whose keys begin with ``prefix``, by key; the next page is requested when it is reached."""
         with self._errors(prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket_name, Prefix=prefix)
             for page in pages:
@@ -89,10 +82,9 @@ class S3ObjectStore:
                     yield ObjectVersion(mark["Key"], mark["VersionId"], 0, mark["LastModified"], is_deleted=True)
 
     def download(self, key: str, path: Path, version_id: str | None = None) -> None:
-        """Write an object to a file, in parts; raises ``ArtifactNotFoundError`` when there is none."""
-        extra = {} if version_id is None else {"VersionId": version_id}
+        """Write an object to a file, in parts; raises ``ArtifactNotFoundError``."""
         with self._errors(key):
-            self._client.download_file(self.bucket_name, key, str(path), ExtraArgs=extra)
+            self._client.download_file(self.bucket_name, key, str(path), ExtraArgs=_version(version_id))
 
     def upload_file(self, path: Path, key: str, content_type: str = "application/octet-stream") -> None:
         """Write a file as an object, in parts, whole or not at all."""
@@ -121,16 +113,12 @@ class S3ObjectStore:
         """Write an object only while it still has that ETag, or, with None, while there is none yet."""
         with self._errors(key):
             try:
-                if etag is None:
-                    self._client.put_object(
-                        Bucket=self.bucket_name, Key=key, Body=body, ContentType=content_type, IfNoneMatch="*"
-                    )
-                else:
-                    self._client.put_object(
-                        Bucket=self.bucket_name, Key=key, Body=body, ContentType=content_type, IfMatch=etag
-                    )
+                condition: Any = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
+                self._client.put_object(
+                    Bucket=self.bucket_name, Key=key, Body=body, ContentType=content_type, **condition
+                )
             except ClientError as error:
-                # An object that was deleted meanwhile has changed too: S3 then answers 404.
+                # An object that was deleted meanwhile has changed too: S3 then returns 404.
                 if error_code(error) in _OVERTAKEN or (etag is not None and error_code(error) in _GONE):
                     return False
                 raise
@@ -141,9 +129,7 @@ class S3ObjectStore:
 
         One call copies up to 5 GB; a model's largest artifact is far below (``GateSpec.max_model_bytes``).
         """
-        source: CopySourceTypeDef = {"Bucket": self.bucket_name, "Key": source_key}
-        if version_id is not None:
-            source["VersionId"] = version_id
+        source: Any = {"Bucket": self.bucket_name, "Key": source_key, **_version(version_id)}
         with self._errors(source_key):
             # Without the source's tags, which no function may read or write.
             self._client.copy_object(
@@ -155,11 +141,13 @@ class S3ObjectStore:
         for start in range(0, len(keys), _MAX_DELETED):
             batch: list[ObjectIdentifierTypeDef] = [{"Key": key} for key in keys[start : start + _MAX_DELETED]]
             with self._errors(batch[0]["Key"]):
-                answer = self._client.delete_objects(Bucket=self.bucket_name, Delete={"Objects": batch, "Quiet": True})
-            if faults := answer.get("Errors"):
+                response = self._client.delete_objects(
+                    Bucket=self.bucket_name, Delete={"Objects": batch, "Quiet": True}
+                )
+            if faults := response.get("Errors"):
                 codes = sorted({fault.get("Code", "") for fault in faults})
                 if "AccessDenied" in codes:
-                    raise ConfigurationError(f"S3 does not let this function delete {faults[0].get('Key')!r}")
+                    raise ConfigurationError(f"S3 does not allow this function to delete {faults[0].get('Key')!r}")
                 raise ServiceUnavailableError(f"{len(faults)} object(s) are left in S3 ({', '.join(codes)})")
 
     @contextmanager
@@ -177,3 +165,7 @@ class S3ObjectStore:
                         f"parameter UploadKeyArn"
                     ) from error
                 raise
+
+
+def _version(version_id: str | None) -> Any:
+    return {} if version_id is None else {"VersionId": version_id}

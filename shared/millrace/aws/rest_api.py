@@ -1,4 +1,4 @@
-"""API Gateway's REST API: routes with our errors as answers."""
+"""API Gateway's REST API: responses, and errors as responses."""
 
 import json
 import time
@@ -12,40 +12,40 @@ from millrace.errors import MillraceError, NotFoundError
 from millrace.observability import logger
 
 _INTERNAL_ERROR = 500
-_UNEXPECTED = MillraceError("the request could not be answered; the service's log says why")
+_UNEXPECTED = MillraceError("the request failed; the service's log has the reason")
 
 
 def rest_api() -> APIGatewayRestResolver:
-    """Return a resolver that answers every error by its class: status, error code, message, bad fields.
+    """Return a resolver that converts every error by its class: status, error code, message, bad fields.
 
-    What is our fault (500) is logged, once and with its trace, and the caller learns no more than that.
+    Our own faults (500) are logged, once and with their trace, and the response says no more than that.
     """
     app = APIGatewayRestResolver()
 
-    def answer_no_route(_error: NoRouteError) -> Response[str]:
+    def respond_no_route(_error: NoRouteError) -> Response[str]:
         return error_response(NotFoundError(f"there is no {app.current_event.http_method} {app.current_event.path}"))
 
-    app.exception_handler(MillraceError)(_answer)
-    app.exception_handler(Exception)(_answer_unexpected)
-    app.not_found(answer_no_route)
+    app.exception_handler(MillraceError)(_respond)
+    app.exception_handler(Exception)(_respond_unexpected)
+    app.not_found(respond_no_route)
     return app
 
 
-def _answer(error: MillraceError) -> Response[str]:
+def _respond(error: MillraceError) -> Response[str]:
     if error.http_status >= _INTERNAL_ERROR:
         logger.error("request failed", exc_info=error)
         _count_failure()
     return error_response(error)
 
 
-def _answer_unexpected(error: Exception) -> Response[str]:
+def _respond_unexpected(error: Exception) -> Response[str]:
     logger.error("request failed unexpectedly", exc_info=error)
     _count_failure()
     return error_response(_UNEXPECTED)
 
 
 def _count_failure() -> None:
-    """Count a request that we could not answer, together with those of ``predict``: one alarm watches both."""
+    """Count a failed request, together with those of ``predict``: one alarm watches both."""
     write_metrics({"FailedRequests": (1, "Count")}, {"service": "api"}, time.time())
 
 
@@ -55,6 +55,6 @@ def json_response(status: int, body: Any) -> Response[str]:
 
 
 def error_response(error: MillraceError) -> Response[str]:
-    """Return an error as its class says; of our own faults nothing but that there was one."""
-    told = _UNEXPECTED if error.http_status == _INTERNAL_ERROR else error
-    return json_response(error.http_status, {**told.to_dict(), "error_code": error.error_code})
+    """Return the response of an error; of our own faults only that there was one."""
+    shown = _UNEXPECTED if error.http_status == _INTERNAL_ERROR else error
+    return json_response(error.http_status, {**shown.to_dict(), "error_code": error.error_code})

@@ -20,16 +20,16 @@ _EXACTLY: "FlexibleTimeWindowTypeDef" = {"Mode": "OFF"}
 
 @dataclass(frozen=True, slots=True)
 class ScheduleTargets:
-    """What the schedules start, and as whom.
+    """Targets and roles of the schedules.
 
     Parameters
     ----------
     groups, arns : mapping of purpose to str
         Schedule group, and the function or state machine that is started.
     role_arns : mapping of purpose to str
-        The role that the Scheduler takes.
+        The role that the Scheduler assumes.
     dead_letter_arn : str
-        Where firings go that could not be delivered.
+        The queue of events that could not be delivered.
     """
 
     groups: Mapping[Purpose, str]
@@ -39,13 +39,7 @@ class ScheduleTargets:
 
 
 class EventBridgeSchedules:
-    """Implements :class:`millrace.ports.Schedules`.
-
-    Parameters
-    ----------
-    client : EventBridgeSchedulerClient
-        Built by :mod:`millrace.aws.clients`.
-    """
+    """Implements :class:`millrace.ports.Schedules`."""
 
     def __init__(self, client: "EventBridgeSchedulerClient", targets: ScheduleTargets) -> None:
         self._client = client
@@ -87,12 +81,12 @@ class EventBridgeSchedules:
                 )
             except ClientError as error:
                 if error_code(error) == "ValidationException":
-                    fault = FieldError(f"{schedule.purpose}.schedule", "EventBridge Scheduler does not take it")
+                    fault = FieldError(f"{schedule.purpose}.schedule", "EventBridge Scheduler does not accept it")
                     raise InvalidInputError(f"{schedule.expression!r} is refused as a schedule", [fault]) from error
                 raise
 
     def delete(self, model: str, purpose: Purpose) -> None:
-        """Remove a model's schedule for that purpose; none is no error."""
+        """Remove a model's schedule for that purpose, if it has one."""
         with aws_errors("EventBridge Scheduler"):
             try:
                 self._client.delete_schedule(GroupName=self._targets.groups[purpose], Name=model)

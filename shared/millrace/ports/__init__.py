@@ -1,4 +1,4 @@
-"""What the stages need from the outside, as protocols.
+"""Ports: the protocols through which the stages reach the outside.
 
 :mod:`millrace.aws` implements them on S3, DynamoDB, Step Functions, EventBridge and its Scheduler; ``tests/fakes`` in
 memory.

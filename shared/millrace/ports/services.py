@@ -1,4 +1,4 @@
-"""Buckets."""
+"""Ports on buckets, pipelines, events, people, schedules and metrics."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,12 +9,12 @@ from typing import Any, Literal, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened, for listeners outside; ``docs/events.md`` lists all of them.
+    """An event for listeners outside; ``docs/events.md`` lists all of them.
 
     Parameters
     ----------
     detail_type : str
-        What happened, such as ``ModelPromoted``.
+        Its name, such as ``ModelPromoted``.
     detail : mapping
         Plain JSON, no data of users. Has ``event_version`` (of its own form), ``event_id`` (an event that is
         published twice has the same one) and ``model``.
@@ -29,7 +29,7 @@ class EventPublisher(Protocol):
     """Publishes events, at least once."""
 
     def publish(self, events: Sequence[Event]) -> None:
-        """Publish all of ``events``; none of them is no work.
+        """Publish all of ``events``.
 
         Raises
         ------
@@ -42,7 +42,7 @@ class EventPublisher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What is known about a stored object without reading it."""
+    """Size, version and metadata of a stored object."""
 
     size: int
     version_id: str | None
@@ -61,7 +61,7 @@ class ListedObject:
 
 @dataclass(frozen=True, slots=True)
 class ObjectVersion:
-    """One version of an object, or the mark that it was deleted then."""
+    """One version of an object, or its delete marker."""
 
     key: str
     version_id: str
@@ -71,18 +71,18 @@ class ObjectVersion:
 
 
 class ObjectStore(Protocol):
-    """One bucket."""
+    """One bucket. Reading an object that does not exist raises ``ArtifactNotFoundError``."""
 
     def get(self, key: str, version_id: str | None = None) -> bytes:
-        """Return an object's bytes; raises ``ArtifactNotFoundError`` when there is none."""
+        """Return an object's bytes."""
         ...
 
     def get_with_etag(self, key: str) -> tuple[bytes, str]:
-        """Return an object's bytes and the ETag they have now; raises ``ArtifactNotFoundError``."""
+        """Return an object's bytes and their ETag."""
         ...
 
     def head(self, key: str, version_id: str | None = None) -> ObjectInfo:
-        """Return an object's size and metadata; raises ``ArtifactNotFoundError`` when there is none."""
+        """Return an object's size and metadata."""
         ...
 
     def list(self, prefix: str) -> Iterator[ListedObject]:
@@ -94,7 +94,7 @@ class ObjectStore(Protocol):
         ...
 
     def download(self, key: str, path: Path, version_id: str | None = None) -> None:
-        """Write an object to a file, without holding it in memory; raises ``ArtifactNotFoundError``."""
+        """Write an object to a file, without holding it in memory."""
         ...
 
     def upload_file(self, path: Path, key: str, content_type: str = "application/octet-stream") -> None:
@@ -102,7 +102,7 @@ class ObjectStore(Protocol):
         ...
 
     def find_version(self, key: str, etag: str) -> str:
-        """Return the newest version of an object with that ETag; raises ``ArtifactNotFoundError``."""
+        """Return the newest version of an object with that ETag."""
         ...
 
     def put(self, key: str, body: bytes, content_type: str = "application/octet-stream") -> None:
@@ -119,48 +119,45 @@ class ObjectStore(Protocol):
         ...
 
     def copy(self, source_key: str, target_key: str, version_id: str | None = None) -> None:
-        """Copy within the bucket; raises ``ArtifactNotFoundError`` when there is no source."""
+        """Copy within the bucket."""
         ...
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Delete objects; one that is not there is no fault. A versioned bucket keeps them as old versions for a while.
+        """Delete objects, also missing ones. A versioned bucket keeps them as old versions for a while.
 
         Raises
         ------
         ServiceUnavailableError
-            When some are left; deleting all of them again is right.
+            When some are left: delete all of them again.
         """
         ...
 
 
 class PipelineStarter(Protocol):
-    """Starts training runs, and knows whether one is going."""
+    """Starts and stops the executions of training runs, each under its run's id."""
 
     def start(self, model: str, run_id: str) -> bool:
-        """Start the run's execution under the run's id; starting it again changes nothing.
-
-        Returns whether it is going: False when an execution of that run has ended already.
-        """
+        """Start the run's execution; starting it again changes nothing. Returns False when it has ended already."""
         ...
 
     def is_running(self, run_id: str) -> bool:
-        """Tell whether the run's execution is still going."""
+        """Return True while the run's execution goes on."""
         ...
 
     def stop(self, run_id: str, reason: str) -> None:
-        """Stop the run's execution; one that has ended, or never began, is none to stop."""
+        """Stop the run's execution, unless it has ended or never began."""
         ...
 
 
 class MonitoringPipeline(Protocol):
-    """Looks at models when somebody asks for it, beside its schedule."""
+    """Starts monitoring runs on request, beside their schedule."""
 
     def start(self, model: str, name: str) -> None:
-        """Start looking at a model, under that name; starting it again changes nothing."""
+        """Start a monitoring run under that name; starting it again changes nothing."""
         ...
 
     def status(self, name: str) -> str:
-        """Return ``running``, ``succeeded`` or ``failed``; raises ``RunNotFoundError`` when there is no such look."""
+        """Return ``running``, ``succeeded`` or ``failed``; raises ``RunNotFoundError`` for an unknown name."""
         ...
 
 
@@ -168,12 +165,12 @@ class TaskCallback(Protocol):
     """Completes the wait of a pipeline."""
 
     def complete(self, task_token: str, outcome: str) -> bool:
-        """End the wait that ``task_token`` stands for; False when nobody waits with it (any more)."""
+        """End the wait that ``task_token`` stands for; False when nothing waits with it (any more)."""
         ...
 
 
 class Notifier(Protocol):
-    """Tells people."""
+    """Notifies people."""
 
     def notify(self, subject: str, message: str) -> None:
         """Send a message; a subject is one line of at most 100 ASCII characters."""
@@ -186,7 +183,7 @@ PURPOSES: tuple[Purpose, ...] = ("retraining", "monitoring")
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When something is done for one model.
+    """A schedule of one model.
 
     Parameters
     ----------
@@ -203,14 +200,14 @@ class Schedule:
 
 
 class Schedules(Protocol):
-    """Fires what it is told to, when it is told to; at most one schedule a model and purpose."""
+    """Schedules of models; at most one a model and purpose."""
 
     def get(self, model: str, purpose: Purpose) -> Schedule | None:
         """Return a model's schedule for that purpose, if it has one."""
         ...
 
     def put(self, schedule: Schedule) -> None:
-        """Create a schedule, or replace the one its model has for that purpose.
+        """Create a schedule, or replace the model's for that purpose.
 
         Raises
         ------
@@ -220,25 +217,23 @@ class Schedules(Protocol):
         ...
 
     def delete(self, model: str, purpose: Purpose) -> None:
-        """Remove a model's schedule for that purpose; none is no error."""
+        """Remove a model's schedule for that purpose, if it has one."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ServingCounts:
-    """How a window's requests were served.
+    """Metrics of a window's requests.
 
     Parameters
     ----------
-    requests : int
-        All of them.
     errors, cold_starts : int or None, default=None
-        That ended in an error of ours (5xx), whichever version it was, or waited for a new execution environment; None
-        where nobody counts them by model.
+        Requests with a server error (5xx) of any version, or that waited for a new execution environment; None where
+        they are not counted by model.
     rows, refused_rows : int, default=0
-        That were asked about, and those of them that were refused for what was in them.
+        Requested rows, and those of them that were refused as invalid.
     latency_ms : float or None, default=None
-        That nineteen of twenty were served within.
+        95th percentile.
     """
 
     requests: int
@@ -250,8 +245,8 @@ class ServingCounts:
 
 
 class ServingMetrics(Protocol):
-    """Knows how requests were served."""
+    """Reads metrics of requests."""
 
     def read(self, model: str, version: int, start: datetime, end: datetime) -> ServingCounts | None:
-        """Return how a version's requests were served in a span of time; None when nothing was counted."""
+        """Return the metrics of a version's requests in a span of time; None when there were none."""
         ...

@@ -1,1 +1,1 @@
-"""The memory: entities and rules of models, versions, runs and the ledger."""
+"""The registry: rules of models, causes, runs, versions, approvals and the ledger."""

@@ -6,10 +6,9 @@ import json
 import zlib
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from millrace.errors import (
-    ConfigurationError,
     InvalidInputError,
     MillraceError,
     PayloadTooLargeError,
@@ -26,14 +25,6 @@ ErrorDetail = Literal["full", "reduced"]
 MAX_BODY_BYTES = 10_000_000
 #: Largest body of a reply: a function may return 6 MB, with the envelope around the body.
 MAX_REPLY_BYTES = 5_500_000
-
-
-def parse_error_detail(text: str) -> ErrorDetail:
-    """Return the setting's value; raises ``ConfigurationError`` for any other text."""
-    for detail in get_args(ErrorDetail):
-        if text == detail:
-            return detail  # type: ignore[no-any-return]  # get_args returns the literals
-    raise ConfigurationError(f"ERROR_DETAIL={text!r} is neither 'full' nor 'reduced'")
 
 
 def read_request(event: Mapping[str, Any]) -> Request:

@@ -1,7 +1,4 @@
-"""What a user may say about a model, stage by stage; every field has a default.
-
-``model`` is the whole, and each other module the part of one stage of the life cycle.
-"""
+"""Spec of a model; every field has a default. ``model`` is the whole, each other module a part."""
 
 from millrace.spec.base import invalid_input
 from millrace.spec.lifecycle import ApprovalSpec, CaptureSpec, RetentionSpec

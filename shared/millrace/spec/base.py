@@ -1,4 +1,4 @@
-"""When something is done: expressions of EventBridge Scheduler, checked before anything is kept."""
+"""Base of spec parts, and the types of schedules: checked before a spec is stored."""
 
 import re
 import zoneinfo
@@ -18,12 +18,12 @@ class SpecPart(BaseModel):
 
 
 def invalid_input(message: str, error: ValidationError) -> InvalidInputError:
-    """Turn pydantic's error into ours: every bad field by its path, without the values."""
-    faults = [FieldError(".".join(str(part) for part in fault["loc"]), _in_words(fault)) for fault in error.errors()]
+    """Convert pydantic's error: every bad field by its path, without the values."""
+    faults = [FieldError(".".join(str(part) for part in fault["loc"]), _describe(fault)) for fault in error.errors()]
     return InvalidInputError(f"{message}: {', '.join(f'{f.field}: {f.message}' for f in faults)}", faults)
 
 
-def _in_words(fault: ErrorDetails) -> str:
+def _describe(fault: ErrorDetails) -> str:
     if fault["type"] == "extra_forbidden":
         return "there is no such field"
     return fault["msg"].removeprefix("Value error, ")
@@ -33,7 +33,7 @@ _RATE = re.compile(r"rate\((\d+) (minute|minutes|hour|hours|day|days)\)\Z")
 _CRON = re.compile(r"cron\(([^()]+)\)\Z")
 _AT = re.compile(r"at\((\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\)\Z")
 _CRON_FIELDS = 6
-#: Whatever a field of a cron expression may hold; the Scheduler itself has the last word.
+#: The characters of a field of a cron expression; the Scheduler itself has the last word.
 _CRON_FIELD = re.compile(r"[0-9A-Za-z*?/,#-]+\Z")
 _EXAMPLES = "write rate(1 day), cron(0 6 ? * MON *) or at(2027-01-31T06:00:00)"
 

@@ -1,10 +1,11 @@
-"""When a model is trained again without anybody asking."""
+"""Parts of a spec on approval, retraining, retention, captures and the model card."""
 
 from math import ceil
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from millrace.causes import AUTOMATIC_CAUSES, DEFAULT_CAUSES
 from millrace.spec.base import ScheduleExpression, SpecPart, TimeZone
 from millrace.spec.data import Prose
 
@@ -14,14 +15,14 @@ MAX_APPROVAL_HOURS = 336
 
 
 class ApprovalSpec(SpecPart):
-    """Who lets a version that passed the gate serve; ``approval: manual`` is short for the mode alone.
+    """Approval of a version that passed the gate; ``approval: manual`` is short for the mode alone.
 
     Parameters
     ----------
     mode : {'auto', 'manual'}, default='auto'
         The gate alone, or a person after it.
     expires_after_hours : float, default=72
-        How long a person has; then the version is kept as challenger.
+        Without a decision by then, the version is kept as challenger.
     """
 
     mode: Literal["auto", "manual"] = "auto"
@@ -39,7 +40,7 @@ class ApprovalSpec(SpecPart):
 
 
 class RetentionSpec(SpecPart):
-    """How long garbage collection leaves alone what nothing refers to.
+    """Time for which garbage collection keeps unreferenced artifacts.
 
     Parameters
     ----------
@@ -53,32 +54,34 @@ class RetentionSpec(SpecPart):
     run_days: int = Field(default=90, ge=1)
 
 
-AutomaticCause = Literal["schedule", "drift", "quality", "staleness", "latency"]
+def _check_cause(name: str) -> str:
+    if name not in AUTOMATIC_CAUSES:
+        raise ValueError(f"{name!r} is no cause of retraining: choose from {', '.join(AUTOMATIC_CAUSES)}")
+    return name
 
 
 class RetrainingSpec(SpecPart):
-    """When a model is trained again, beside uploads and people's requests, which are always followed.
+    """Automatic retraining, beside uploads and people's requests, which always start a run.
 
     Parameters
     ----------
     causes : tuple of str, default=('schedule', 'drift', 'quality', 'staleness')
-        What may start a run. Slow answers (``latency``) are left out: training again rarely makes a model faster,
-        so somebody should look first.
+        The causes that may start a run; see :data:`millrace.causes.AUTOMATIC_CAUSES`.
     schedule : str or None, default=None
         Of EventBridge Scheduler, for this model alone; None leaves it to the stack's own schedule.
     time_zone : str, default='UTC'
-        In which the schedule's cron or at expression is meant.
+        Of the schedule's cron or at expression.
     cooldown_hours : float, default=24
-        After a run was asked for, what monitoring finds starts no other for so long: its data would be the same.
+        After a run was requested, findings of monitoring start no other for so long: its data would be the same.
     runs_per_day : int, default=4
-        Runs of the last 24 hours, whatever their cause, past which no automatic cause starts another.
+        Runs of the last 24 hours, for any cause, past which no automatic cause starts another.
     captured_rows : bool, default=False
-        Train also on served rows whose outcomes have come back.
+        Train also on served rows whose ground truth was reported.
     captured_days : int, default=30
-        How far back those rows are looked for.
+        The age of the oldest of those rows.
     """
 
-    causes: tuple[AutomaticCause, ...] = ("schedule", "drift", "quality", "staleness")
+    causes: tuple[Annotated[str, AfterValidator(_check_cause)], ...] = DEFAULT_CAUSES
     schedule: ScheduleExpression | None = None
     time_zone: TimeZone = "UTC"
     cooldown_hours: float = Field(default=24.0, ge=0.0, le=8_760.0)
@@ -88,7 +91,7 @@ class RetrainingSpec(SpecPart):
 
 
 class CaptureSpec(SpecPart):
-    """What is kept of predictions; it goes into each version's signature, and holds from the next version on.
+    """Captured part of the predictions; it goes into each version's signature, and holds from the next version on.
 
     Parameters
     ----------
@@ -103,12 +106,12 @@ class CaptureSpec(SpecPart):
 
 
 class CardSpec(SpecPart):
-    """What only people know about a model; paragraphs of plain text.
+    """Sections of the model card that people write; paragraphs of plain text.
 
     Parameters
     ----------
     owner, contact : str, default=""
-        Who answers for the model, and where to reach them.
+        Who is responsible for the model, and how to reach them.
     intended_use, out_of_scope, limitations, ethical_considerations : str, default=""
         Sections of Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
     """

@@ -1,4 +1,4 @@
-"""What a user may configure about a model, with defaults that need no configuration at all."""
+"""The whole spec of a model, and the rules across its parts."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
@@ -15,7 +15,7 @@ from millrace.spec.training import EvaluationSpec, GateSpec, TrainingSpec
 
 
 class ModelSpec(SpecPart):
-    """Everything that can be said about a model; every field has a default.
+    """Spec of a model; every field has a default.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class ModelSpec(SpecPart):
     window_days : int or None, default=None
         Datasets older than this are left out; None takes all.
     max_training_rows : int, default=1_000_000
-        Rows that a run trains on at most; of more, a sample is taken, and always the same one.
+        Most rows that a run trains on; of more, a sample is taken, and always the same one.
     max_quarantined_share : float, default=0.2
         Share of rows that may be malformed before the whole dataset is rejected.
     candidates : tuple of str or None, default=None
@@ -37,38 +37,12 @@ class ModelSpec(SpecPart):
         The metric that ranks candidates; None takes the task's own.
     seed : int, default=0
         Of every random choice.
-    training : TrainingSpec
-        How much is tried, and what it may cost.
-    gate : GateSpec
-        What a challenger must show.
-    evaluation : EvaluationSpec
-        How a model is examined on its holdout.
     columns : dict of str to ColumnSpec, default={}
-        What is known better than it can be inferred, by column name.
-    checks : TableChecks
-        What is asked of a dataset.
-    read : ReadSpec
-        How files are written.
-    split : SplitSpec
-        How rows are divided.
+        Overrides of what is inferred, by column name.
     id_column : str or None, default=None
         The column that names a row; None infers it.
     sensitive_groups : tuple of str, default=()
         Columns whose values are groups of people to be treated alike.
-    datasheet : DatasheetSpec
-        What only people know about the data.
-    approval : ApprovalSpec
-        Who lets a version serve.
-    retention : RetentionSpec
-        How long what nobody needs is kept.
-    capture : CaptureSpec
-        How much of the model's traffic is captured.
-    retraining : RetrainingSpec
-        When it is trained again without anybody asking.
-    monitoring : MonitoringSpec
-        What is watched in production.
-    card : CardSpec
-        What only people know about the model.
     """
 
     target: str | None = None
