@@ -12,13 +12,13 @@ from millrace.aws.clients import object_store, registry
 from millrace.contracts import EvaluationRequest
 from millrace.evaluation.evaluate import evaluate_run
 from millrace.observability import logger
-from millrace.settings import PipelineSettings, load_settings
+from millrace.settings import StoreSettings, load_settings
 
 
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001 - Lambda passes it
     """Parse the event, do the one use case, return plain JSON."""
-    settings = load_settings(PipelineSettings)
+    settings = load_settings(StoreSettings)
     request = EvaluationRequest.parse(event)
     verdict = evaluate_run(
         request,

@@ -12,13 +12,13 @@ from millrace.contracts import RunPointer
 from millrace.observability import logger
 from millrace.registry.outbox import publish_waiting
 from millrace.registry.registration import register_run
-from millrace.settings import PipelineSettings, load_settings
+from millrace.settings import StoreSettings, load_settings
 
 
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001 - Lambda passes it
     """Parse the event, do the one use case, return plain JSON."""
-    settings = load_settings(PipelineSettings)
+    settings = load_settings(StoreSettings)
     pointer = RunPointer.parse(event)
     models = registry(settings.registry_table)
     registered = register_run(

@@ -29,15 +29,15 @@ class RequestTrainingSettings(RegistrySettings):
 
 
 @dataclass(frozen=True, slots=True)
-class PipelineSettings(RegistrySettings):
-    """Settings of the functions that the training pipeline calls."""
+class StoreSettings(RegistrySettings):
+    """Settings of functions that read the registry and both buckets."""
 
     data_bucket: str
     models_bucket: str
 
 
 @dataclass(frozen=True, slots=True)
-class ValidateDatasetSettings(PipelineSettings):
+class ValidateDatasetSettings(StoreSettings):
     """Settings of ``validate_dataset``.
 
     Parameters
@@ -50,7 +50,7 @@ class ValidateDatasetSettings(PipelineSettings):
 
 
 @dataclass(frozen=True, slots=True)
-class PlanTrainingSettings(PipelineSettings):
+class PlanTrainingSettings(StoreSettings):
     """Settings of ``plan_training``.
 
     Parameters
@@ -121,14 +121,6 @@ class MonitoringSettings(RegistrySettings):
     models_bucket: str
     alarm_topic_arn: str
     stack_name: str
-
-
-@dataclass(frozen=True, slots=True)
-class ManageModelsSettings(RegistrySettings):
-    """Settings of ``manage_models`` and ``change_models``."""
-
-    data_bucket: str
-    models_bucket: str
 
 
 @dataclass(frozen=True, slots=True)

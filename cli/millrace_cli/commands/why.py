@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
-from millrace.causes import CAUSE_OF_EVENT, finding_cause_id
+from millrace.causes import CAUSE_OF_EVENT, CAUSES, finding_cause_id
 from millrace.monitoring.alerts import default_action
 from rich.text import Text
 
@@ -15,7 +15,6 @@ from millrace_cli.options import ModelName, StackSession, uses_stack
 from millrace_cli.output import Document, format_timestamp, out, say
 
 _CAUSE_ACTIONS = frozenset({"run_requested", "trigger_skipped", "trigger_deferred"})
-_KIND_STYLES = {"drift": "yellow", "quality": "red", "staleness": "yellow", "latency": "yellow"}
 
 
 @dataclass(slots=True)
@@ -69,7 +68,7 @@ def timeline_text(entry: TimelineEntry) -> Text:
     text = Text.assemble(
         (format_timestamp(entry.occurred_at), "dim"),
         "  ",
-        (entry.kind.replace("_", " "), _KIND_STYLES.get(entry.kind, "bold")),
+        (entry.kind.replace("_", " "), "yellow" if entry.kind in CAUSES and CAUSES[entry.kind].is_finding else "bold"),
         f"  {entry.happened}",
         (f"  by {entry.actor}", "dim"),
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -26,14 +26,6 @@ from millrace.ports import (
 from millrace.registry.store import Registry
 from millrace.settings import ScheduleSettings, load_settings
 
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_events import EventBridgeClient
-    from mypy_boto3_s3 import S3Client
-    from mypy_boto3_scheduler import EventBridgeSchedulerClient
-    from mypy_boto3_sns import SNSClient
-    from mypy_boto3_stepfunctions import SFNClient
-
 #: A call without a response is repeated soon: a function has seconds, not minutes.
 _CONFIG = Config(
     connect_timeout=2,
@@ -42,8 +34,6 @@ _CONFIG = Config(
     user_agent_extra="millrace",
 )
 DEFAULT_EVENT_BUS = "default"
-#: Objects may be large and a slow byte is no dead connection.
-_TRANSFER_CONFIG = _CONFIG.merge(Config(read_timeout=60))
 
 
 class _Cached(Protocol):
@@ -62,75 +52,51 @@ def _cached_factory(factory: FactoryT) -> FactoryT:
 
 
 @_cached_factory
-def _s3() -> "S3Client":
-    return boto3.client("s3", config=_TRANSFER_CONFIG)
-
-
-@_cached_factory
-def _dynamodb() -> "DynamoDBClient":
-    return boto3.client("dynamodb", config=_CONFIG)
-
-
-@_cached_factory
-def _step_functions() -> "SFNClient":
-    return boto3.client("stepfunctions", config=_CONFIG)
-
-
-@_cached_factory
-def _events() -> "EventBridgeClient":
-    return boto3.client("events", config=_CONFIG)
-
-
-@_cached_factory
-def _sns() -> "SNSClient":
-    return boto3.client("sns", config=_CONFIG)
-
-
-@_cached_factory
-def _scheduler() -> "EventBridgeSchedulerClient":
-    return boto3.client("scheduler", config=_CONFIG)
+def _client(service: str) -> Any:
+    # Objects may be large, and a slow byte is no dead connection.
+    return boto3.client(service, config=_CONFIG.merge(Config(read_timeout=60)) if service == "s3" else _CONFIG)  # type: ignore[call-overload]  # the stubs know literals only
 
 
 @_cached_factory
 def object_store(bucket_name: str) -> ObjectStore:
     """Return the bucket of that name."""
-    return S3ObjectStore(_s3(), bucket_name)
+    return S3ObjectStore(_client("s3"), bucket_name)
 
 
 @_cached_factory
 def registry(table_name: str) -> Registry:
     """Return the registry in the table of that name."""
-    return Registry(DynamoRegistryStore(_dynamodb(), table_name))
+    return Registry(DynamoRegistryStore(_client("dynamodb"), table_name))
 
 
 @_cached_factory
 def training_pipeline(state_machine_arn: str) -> PipelineStarter:
     """Return the training pipeline with that ARN."""
-    return StepFunctionsPipeline(_step_functions(), state_machine_arn)
+    return StepFunctionsPipeline(_client("stepfunctions"), state_machine_arn)
 
 
 @_cached_factory
 def task_callback() -> TaskCallback:
     """Return the port that completes the wait of a pipeline."""
-    return StepFunctionsCallback(_step_functions())
+    return StepFunctionsCallback(_client("stepfunctions"))
 
 
 @_cached_factory
 def notifier(topic_arn: str) -> Notifier:
     """Return the topic with that ARN."""
-    return SnsNotifier(_sns(), topic_arn)
+    return SnsNotifier(_client("sns"), topic_arn)
 
 
 @_cached_factory
 def event_publisher(bus_name: str = DEFAULT_EVENT_BUS) -> EventPublisher:
     """Return the event bus of that name."""
-    return EventBridgePublisher(_events(), bus_name)
+    return EventBridgePublisher(_client("events"), bus_name)
 
 
 @_cached_factory
 def monitoring_pipeline(state_machine_arn: str) -> MonitoringPipeline:
     """Return the monitoring pipeline with that ARN."""
-    return StepFunctionsMonitoring(_step_functions(), state_machine_arn)
+    return StepFunctionsMonitoring(_client("stepfunctions"), state_machine_arn)
 
 
 @_cached_factory
@@ -148,13 +114,13 @@ def schedules(settings: ScheduleSettings) -> Schedules:
         },
         dead_letter_arn=settings.schedule_dead_letter_arn,
     )
-    return EventBridgeSchedules(_scheduler(), targets)
+    return EventBridgeSchedules(_client("scheduler"), targets)
 
 
 @_cached_factory
 def serving_metrics() -> ServingMetrics:
     """Return the metrics of requests."""
-    return CloudWatchServingMetrics(boto3.client("cloudwatch", config=_CONFIG))
+    return CloudWatchServingMetrics(_client("cloudwatch"))
 
 
 def clear_clients() -> None:

@@ -33,8 +33,6 @@ class EventBridgePublisher:
 
     Parameters
     ----------
-    client : EventBridgeClient
-        Built by :mod:`millrace.aws.clients`.
     bus_name : str
         The event bus.
     sleep : callable, default=time.sleep

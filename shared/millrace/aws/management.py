@@ -9,7 +9,7 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 from millrace.aws.clients import monitoring_pipeline, object_store, registry, schedules, task_callback
 from millrace.aws.rest_api import rest_api
 from millrace.management.calls import ApiRequest, Call, Route
-from millrace.settings import ManageModelsSettings, MonitoringStartSettings, ScheduleSettings, load_settings
+from millrace.settings import MonitoringStartSettings, ScheduleSettings, StoreSettings, load_settings
 
 
 def management_api(routes: Iterable[Route]) -> APIGatewayRestResolver:
@@ -28,7 +28,7 @@ def _handler(route: Route, app: APIGatewayRestResolver) -> Callable[..., dict[st
 
 
 def _make_call(event: dict[str, Any]) -> Call:
-    settings = load_settings(ManageModelsSettings)
+    settings = load_settings(StoreSettings)
     return Call(
         ApiRequest(event),
         registry=registry(settings.registry_table),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -13,7 +13,7 @@ from millrace.ports import ListedObject, ObjectInfo, ObjectVersion
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import CopySourceTypeDef, ObjectIdentifierTypeDef
+    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
 #: A deleted object is gone too: reading its delete marker is "method not allowed", and a version id that S3 never
 #: gave is an invalid argument.
@@ -32,8 +32,6 @@ class S3ObjectStore:
 
     Parameters
     ----------
-    client : S3Client
-        Built by :mod:`millrace.aws.clients`.
     bucket_name : str
         The bucket must be versioned. The role needs ``s3:ListBucket`` on it: without, S3 returns "access denied"
         for an object that does not exist.
@@ -46,9 +44,7 @@ class S3ObjectStore:
     def get(self, key: str, version_id: str | None = None) -> bytes:
         """Return an object's bytes; raises ``ArtifactNotFoundError``."""
         with self._errors(key):
-            if version_id is None:
-                return self._client.get_object(Bucket=self.bucket_name, Key=key)["Body"].read()
-            return self._client.get_object(Bucket=self.bucket_name, Key=key, VersionId=version_id)["Body"].read()
+            return self._client.get_object(Bucket=self.bucket_name, Key=key, **_version(version_id))["Body"].read()
 
     def get_with_etag(self, key: str) -> tuple[bytes, str]:
         """Return an object's bytes and the ETag they have now; raises ``ArtifactNotFoundError``."""
@@ -59,10 +55,7 @@ class S3ObjectStore:
     def head(self, key: str, version_id: str | None = None) -> ObjectInfo:
         """Return an object's size and metadata; raises ``ArtifactNotFoundError``."""
         with self._errors(key):
-            if version_id is None:
-                found = self._client.head_object(Bucket=self.bucket_name, Key=key)
-            else:
-                found = self._client.head_object(Bucket=self.bucket_name, Key=key, VersionId=version_id)
+            found = self._client.head_object(Bucket=self.bucket_name, Key=key, **_version(version_id))
         return ObjectInfo(
             size=found["ContentLength"],
             version_id=found.get("VersionId"),
@@ -90,9 +83,8 @@ class S3ObjectStore:
 
     def download(self, key: str, path: Path, version_id: str | None = None) -> None:
         """Write an object to a file, in parts; raises ``ArtifactNotFoundError``."""
-        extra = {} if version_id is None else {"VersionId": version_id}
         with self._errors(key):
-            self._client.download_file(self.bucket_name, key, str(path), ExtraArgs=extra)
+            self._client.download_file(self.bucket_name, key, str(path), ExtraArgs=_version(version_id))
 
     def upload_file(self, path: Path, key: str, content_type: str = "application/octet-stream") -> None:
         """Write a file as an object, in parts, whole or not at all."""
@@ -121,14 +113,10 @@ class S3ObjectStore:
         """Write an object only while it still has that ETag, or, with None, while there is none yet."""
         with self._errors(key):
             try:
-                if etag is None:
-                    self._client.put_object(
-                        Bucket=self.bucket_name, Key=key, Body=body, ContentType=content_type, IfNoneMatch="*"
-                    )
-                else:
-                    self._client.put_object(
-                        Bucket=self.bucket_name, Key=key, Body=body, ContentType=content_type, IfMatch=etag
-                    )
+                condition: Any = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
+                self._client.put_object(
+                    Bucket=self.bucket_name, Key=key, Body=body, ContentType=content_type, **condition
+                )
             except ClientError as error:
                 # An object that was deleted meanwhile has changed too: S3 then returns 404.
                 if error_code(error) in _OVERTAKEN or (etag is not None and error_code(error) in _GONE):
@@ -141,9 +129,7 @@ class S3ObjectStore:
 
         One call copies up to 5 GB; a model's largest artifact is far below (``GateSpec.max_model_bytes``).
         """
-        source: CopySourceTypeDef = {"Bucket": self.bucket_name, "Key": source_key}
-        if version_id is not None:
-            source["VersionId"] = version_id
+        source: Any = {"Bucket": self.bucket_name, "Key": source_key, **_version(version_id)}
         with self._errors(source_key):
             # Without the source's tags, which no function may read or write.
             self._client.copy_object(
@@ -179,3 +165,7 @@ class S3ObjectStore:
                         f"parameter UploadKeyArn"
                     ) from error
                 raise
+
+
+def _version(version_id: str | None) -> Any:
+    return {} if version_id is None else {"VersionId": version_id}

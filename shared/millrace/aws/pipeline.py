@@ -22,8 +22,6 @@ class _Executions:
 
     Parameters
     ----------
-    client : SFNClient
-        Built by :mod:`millrace.aws.clients`.
     state_machine_arn : str
         Of a standard state machine.
     """

@@ -23,8 +23,6 @@ class DynamoRegistryStore:
 
     Parameters
     ----------
-    client : DynamoDBClient
-        Built by :mod:`millrace.aws.clients`.
     table_name : str
         A table with string keys ``pk`` and ``sk``, and TTL on ``expires_at``.
     """

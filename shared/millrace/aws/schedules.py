@@ -39,13 +39,7 @@ class ScheduleTargets:
 
 
 class EventBridgeSchedules:
-    """Implements :class:`millrace.ports.Schedules`.
-
-    Parameters
-    ----------
-    client : EventBridgeSchedulerClient
-        Built by :mod:`millrace.aws.clients`.
-    """
+    """Implements :class:`millrace.ports.Schedules`."""
 
     def __init__(self, client: "EventBridgeSchedulerClient", targets: ScheduleTargets) -> None:
         self._client = client

@@ -30,13 +30,7 @@ _LEAST_SHARE = 0.1
 
 
 class CloudWatchServingMetrics:
-    """Implements :class:`millrace.ports.ServingMetrics` with one call.
-
-    Parameters
-    ----------
-    client : CloudWatchClient
-        Built by :mod:`millrace.aws.clients`.
-    """
+    """Implements :class:`millrace.ports.ServingMetrics` with one call."""
 
     def __init__(self, client: Any) -> None:
         self._client = client

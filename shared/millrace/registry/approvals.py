@@ -35,7 +35,6 @@ from millrace.registry.transactions import (
     RegistryTransaction,
     VersionChange,
     ensure_champion,
-    timestamp_after,
 )
 from millrace.retry import retry
 
@@ -131,15 +130,9 @@ def request_approval(
     state = registry.get_state(model)
     ensure_not_deleted(state, run.requested_at)
     requested = Approval(model, run_id, version.version, now, now + timedelta(seconds=seconds), task_token)
-    entry = LedgerEntry(
-        model=model,
-        entry_id=f"{run_id}-approval-requested",
-        occurred_at=timestamp_after(state, now),
-        actor=ACTOR,
-        action="approval_requested",
-        reason=f"version {version.version} passed the gate, and the spec requires approval",
-        details={"run_id": run_id, "version": version.version, "expires_at": requested.expires_at.isoformat()},
-    )
+    audit = AuditContext(ACTOR, f"version {version.version} passed the gate, and the spec requires approval", now)
+    details = {"run_id": run_id, "version": version.version, "expires_at": requested.expires_at.isoformat()}
+    entry = audit.entry(state, f"{run_id}-approval-requested", "approval_requested", details)
     approval = registry.put_approval(requested, entry)
     if approval.status != "pending":
         callback.complete(task_token, approval.status)
@@ -276,15 +269,7 @@ def _entry(decided: Approval, state: ModelState, audit: AuditContext) -> LedgerE
     if decided.status == "approved":
         champion = state.aliases.get(CHAMPION)
         details |= {"alias": CHAMPION, "from_version": champion, "to_version": decided.version}
-    return LedgerEntry(
-        model=decided.model,
-        entry_id=f"{decided.run_id}-{decided.status}",
-        occurred_at=timestamp_after(state, audit.now),
-        actor=audit.actor,
-        action=_ACTIONS[decided.status],
-        reason=audit.reason,
-        details=details,
-    )
+    return audit.entry(state, f"{decided.run_id}-{decided.status}", _ACTIONS[decided.status], details)
 
 
 def _end_run(decided: Approval, registry: Registry, now: datetime) -> None:

@@ -23,28 +23,16 @@ from millrace.registry.approvals import withdraw_approval
 from millrace.registry.promotion import retire_version
 from millrace.registry.schedules import follow_spec
 from millrace.registry.store import Registry
-from millrace.registry.transactions import AuditContext, DeleteModel, MoveAlias, RegistryTransaction, timestamp_after
+from millrace.registry.transactions import AuditContext, DeleteModel, MoveAlias, RegistryTransaction
 from millrace.retry import retry
 
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """The result of a deletion.
+    """The result of a deletion; ``already``: it was deleted before, and the rest is done now.
 
-    Parameters
-    ----------
-    outcome : {'deleted', 'already'}
-        ``already``: it was deleted before; what was left undone is done now.
-    from_version : int or None
-        The champion until then.
-    stopped_run : str or None
-        The run that was active, and is stopped.
-    waiting : int
-        Causes that waited for it, and start nothing.
-    retired : tuple of int
-        Versions that this call retired.
-    schedules : tuple of str
-        Descriptions of the schedules that this call removed.
+    ``from_version`` was the champion, ``stopped_run`` the active run with ``waiting`` causes behind it; ``retired``
+    and ``schedules`` are the versions retired and the schedules removed by this call.
     """
 
     model: str
@@ -130,20 +118,14 @@ def _work_timestamps(state: ModelState, registry: Registry) -> Iterator[datetime
 
 
 def _entry(state: ModelState, audit: AuditContext, registry: Registry) -> LedgerEntry:
-    return LedgerEntry(
-        model=state.model,
-        entry_id=f"deleted-{state.revision + 1}",
-        occurred_at=timestamp_after(state, audit.now, *_work_timestamps(state, registry)),
-        actor=audit.actor,
-        action="model_deleted",
-        reason=audit.reason,
-        details={
-            "from_version": state.aliases.get(CHAMPION),
-            "latest_version": state.latest_version,
-            "stopped_run": state.active_run_id,
-            "waiting": state.pending_causes,
-        },
-    )
+    details = {
+        "from_version": state.aliases.get(CHAMPION),
+        "latest_version": state.latest_version,
+        "stopped_run": state.active_run_id,
+        "waiting": state.pending_causes,
+    }
+    earlier = _work_timestamps(state, registry)
+    return audit.entry(state, f"deleted-{state.revision + 1}", "model_deleted", details, *earlier)
 
 
 def _withdraw_approvals(model: str, audit: AuditContext, registry: Registry, callback: TaskCallback) -> None:

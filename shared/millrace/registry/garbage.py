@@ -185,17 +185,11 @@ def _ended_before(model: str, run_id: str, oldest: datetime, registry: Registry)
 
 
 def _entry(collection: Collection, audit: AuditContext) -> LedgerEntry:
-    return LedgerEntry(
-        model=collection.model,
-        entry_id=f"collected-{audit.now:%Y%m%dT%H%M%S%f}",
-        occurred_at=audit.now,
-        actor=audit.actor,
-        action="artifacts_collected",
-        reason=audit.reason,
-        details={
-            "versions": list(collection.versions),
-            "runs": list(collection.runs),
-            "objects": collection.objects,
-            "bytes": collection.size,
-        },
-    )
+    details = {
+        "versions": list(collection.versions),
+        "runs": list(collection.runs),
+        "objects": collection.objects,
+        "bytes": collection.size,
+    }
+    entry_id, actor, reason = f"collected-{audit.now:%Y%m%dT%H%M%S%f}", audit.actor, audit.reason
+    return LedgerEntry(collection.model, entry_id, audit.now, actor, "artifacts_collected", reason, details)

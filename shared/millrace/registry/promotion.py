@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from millrace.entities import FINISHED_STATUSES, AliasMove, LedgerEntry, ModelState, ModelVersion, VersionOutcome
+from millrace.entities import FINISHED_STATUSES, AliasMove, ModelState, ModelVersion, VersionOutcome
 from millrace.errors import (
     AliasConflictError,
     ArtifactIntegrityError,
@@ -30,7 +30,6 @@ from millrace.registry.transactions import (
     VersionChange,
     ensure_champion,
     name_version,
-    timestamp_after,
 )
 from millrace.retry import retry
 
@@ -197,15 +196,8 @@ def champion_moves(state: ModelState, version: int) -> tuple[MoveAlias, ...]:
 
 
 def _move_champion(action: str, state: ModelState, version: int, audit: AuditContext, registry: Registry) -> None:
-    entry = LedgerEntry(
-        model=state.model,
-        entry_id=f"{CHAMPION}-{state.revision + 1}",
-        occurred_at=timestamp_after(state, audit.now),
-        actor=audit.actor,
-        action=action,
-        reason=audit.reason,
-        details={"alias": CHAMPION, "from_version": state.aliases.get(CHAMPION), "to_version": version},
-    )
+    details = {"alias": CHAMPION, "from_version": state.aliases.get(CHAMPION), "to_version": version}
+    entry = audit.entry(state, f"{CHAMPION}-{state.revision + 1}", action, details)
     try:
         registry.commit(RegistryTransaction(entry, state.revision, champion_moves(state, version)))
     except AliasConflictError as error:
@@ -239,17 +231,7 @@ def _previous_champion(
 
 @dataclass(frozen=True, slots=True)
 class GateDecision:
-    """The gate's decision about a version.
-
-    Parameters
-    ----------
-    may_be_champion : bool
-        False admits it as challenger only.
-    compared_with : int or None
-        The champion at that time.
-    reason : str
-        The gate's reason.
-    """
+    """The gate's decision about a version, compared with the champion at that time; it may be a challenger only."""
 
     may_be_champion: bool
     compared_with: int | None
@@ -317,20 +299,11 @@ def _assignment(
         moves = champion_moves(state, version.version)
     else:
         moves = (MoveAlias(CHALLENGER, state.aliases.get(CHALLENGER), version.version),)
-    entry = LedgerEntry(
-        model=version.model,
-        entry_id=f"{moves[0].alias}-{state.revision + 1}",
-        occurred_at=timestamp_after(state, now, version.created_at),
-        actor=ACTOR,
-        action="model_promoted" if promoted else "alias_moved",
-        reason=assigned.message,
-        details={
-            "alias": moves[0].alias,
-            "from_version": moves[0].from_version,
-            "to_version": version.version,
-            "run_id": decision.run_id,
-        },
-    )
+    alias, before = moves[0].alias, moves[0].from_version
+    details = {"alias": alias, "from_version": before, "to_version": version.version, "run_id": decision.run_id}
+    audit = AuditContext(ACTOR, assigned.message, now)
+    action = "model_promoted" if promoted else "alias_moved"
+    entry = audit.entry(state, f"{alias}-{state.revision + 1}", action, details, version.created_at)
     changes: tuple[VersionChange, ...] = (*moves, AssignOutcome(version.version, "pending", assigned.outcome))
     return RegistryTransaction(entry, state.revision, changes)
 
@@ -375,15 +348,8 @@ def retire(model: str, version: int, audit: AuditContext, *, registry: Registry)
 
 def retire_version(version: ModelVersion, state: ModelState, audit: AuditContext, registry: Registry) -> bool:
     """Retire a version that nothing uses; False when somebody else was faster."""
-    entry = LedgerEntry(
-        model=version.model,
-        entry_id=f"version-{version.version}-retired",
-        occurred_at=timestamp_after(state, audit.now),
-        actor=audit.actor,
-        action="model_retired",
-        reason=audit.reason,
-        details={"version": version.version, "semantic_version": version.semantic_version},
-    )
+    details = {"version": version.version, "semantic_version": version.semantic_version}
+    entry = audit.entry(state, f"version-{version.version}-retired", "model_retired", details)
     try:
         registry.commit(RegistryTransaction(entry, state.revision, (RetireVersion(version.version),)))
     except UnfitVersionError:

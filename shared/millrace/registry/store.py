@@ -68,13 +68,7 @@ class SpecRecord:
 
 
 class Registry:
-    """The registry of models.
-
-    Parameters
-    ----------
-    store : RegistryStore
-        The table of items.
-    """
+    """The registry of models, in a store of items."""
 
     def __init__(self, store: RegistryStore) -> None:
         self.store = store
@@ -112,17 +106,8 @@ class Registry:
     ) -> int:
         """Replace a model's spec, creating the model when it is new or was deleted; return the spec's revision.
 
-        Parameters
-        ----------
-        entry : LedgerEntry or None, default=None
-            The actor and the time; written to the ledger in the same transaction.
-        expected_revision : int or None, default=None
-            None replaces any revision.
-
-        Raises
-        ------
-        ConflictError
-            When the spec's revision is not the expected one.
+        The entry names actor and time, and goes to the ledger in the same transaction. Raises ``ConflictError`` when
+        the spec's revision is not the expected one (None: any).
         """
 
         def attempt() -> int | None:
@@ -152,12 +137,7 @@ class Registry:
     def set_schema_version(self, model: str, schema_version: int) -> None:
         """Make ``schema_version`` the current one.
 
-        Raises
-        ------
-        ConflictError
-            Unless it follows the present one.
-        ModelDeletedError
-            When the model was deleted.
+        Raises ``ConflictError`` unless it follows the present one, ``ModelDeletedError`` for a deleted model.
         """
         follows = Compare("schema_version", "=", schema_version - 1), Absent("deleted_at")
         update = Update(ModelKeys(model).state, {"schema_version": schema_version}, conditions=follows)
@@ -292,12 +272,9 @@ class Registry:
         return not self.store.transact([index, Put(record, encode(dataset))])
 
     def renew_dataset(self, model: str, dataset_id: str, uploaded_at: datetime) -> None:
-        """Record that a dataset's content was uploaded again; an earlier timestamp than the known changes nothing.
+        """Record that a dataset's content was uploaded again, unless it was later still.
 
-        Raises
-        ------
-        DatasetNotFoundError
-            When there is no such dataset.
+        Raises ``DatasetNotFoundError`` when there is no such dataset.
         """
         keys = ModelKeys(model)
         known = self.store.get(keys.dataset_id(dataset_id))
@@ -331,12 +308,7 @@ class Registry:
     def put_version(self, version: ModelVersion, entry: LedgerEntry) -> None:
         """Record a version and its ledger entry in one transaction.
 
-        Raises
-        ------
-        ConflictError
-            When it exists.
-        ModelDeletedError
-            When the model was deleted.
+        Raises ``ConflictError`` when it exists, ``ModelDeletedError`` for a deleted model.
         """
         keys = ModelKeys(version.model)
         put, check = Put(keys.version(version.version), encode(version)), Check(keys.state, (Absent("deleted_at"),))

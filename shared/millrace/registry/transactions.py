@@ -1,6 +1,6 @@
 """Transactions on a model's versions: audit context, the changes, and their optimistic-concurrency checks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -32,6 +32,13 @@ class AuditContext:
     actor: str
     reason: str
     now: datetime
+
+    def entry(
+        self, state: ModelState, entry_id: str, action: str, details: Mapping[str, Any], *earlier: datetime
+    ) -> LedgerEntry:
+        """Return the ledger entry of a change, later than the last alias move and than ``earlier``."""
+        occurred_at = timestamp_after(state, self.now, *earlier)
+        return LedgerEntry(state.model, entry_id, occurred_at, self.actor, action, self.reason, details)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,18 +205,9 @@ def _change_state(transaction: RegistryTransaction) -> Update | Check:
 
 def _record_move(move: MoveAlias, transaction: RegistryTransaction) -> Put:
     entry = transaction.entry
-    made = AliasMove(
-        model=entry.model,
-        alias=move.alias,
-        from_version=move.from_version,
-        to_version=move.to_version,
-        occurred_at=entry.occurred_at,
-        revision=transaction.expected_revision + 1,
-        actor=entry.actor,
-        action=entry.action,
-        reason=entry.reason,
-        entry_id=entry.entry_id,
-    )
+    revision, cause = transaction.expected_revision + 1, (entry.actor, entry.action, entry.reason, entry.entry_id)
+    versions = (move.from_version, move.to_version)
+    made = AliasMove(entry.model, move.alias, entry.occurred_at, revision, *cause, *versions)
     return Put(ModelKeys(entry.model).alias_move(move.alias, entry.occurred_at), encode(made))
 
 

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
+from millrace.causes import CAUSE_OF_EVENT
 from millrace.monitoring.rules import EVENT_LABELS, VERDICT_NAMES, VERDICTS, rows_needed
-from millrace.registry.ledger import CAUSE_OF_EVENT
 from millrace.spec.monitoring import MonitoringSpec, MonitorRule, StalenessRule
 
 DOCUMENTATION = (Path(__file__).parents[3] / "docs" / "monitoring.md").read_text(encoding="utf-8")

@@ -1,0 +1,131 @@
+"""Items and documents of commit f0571cb are read, and items are written as they were then."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from millrace.aws.registry_store import DynamoRegistryStore
+from millrace.registry.manifest import Manifest, Signature
+from millrace.registry.store import Registry
+from millrace.schema import TableSchema
+from millrace.spec import ModelSpec
+from moto import mock_aws
+
+from tests.fakes.dynamodb_table import TABLE_NAME, create_table
+from tests.registry_builders import (
+    MODEL,
+    later,
+    make_approval,
+    make_cause,
+    make_dataset,
+    make_entry,
+    make_run,
+    make_trial,
+    make_version,
+    point_alias,
+)
+
+SAMPLES = Path(__file__).parents[1] / "samples" / "f0571cb"
+FIRST, SECOND = make_cause("first.csv"), make_cause("second.csv")
+SKIPPED = make_cause("weekly", kind="schedule")
+RUN_ID = make_run(FIRST).run_id
+SPEC = ModelSpec.parse({"target": "left", "retraining": {"causes": ["drift", "latency"]}})
+
+
+@pytest.fixture
+def table(isolated_from_aws):
+    with mock_aws():
+        create_table()
+        yield boto3.client("dynamodb")
+
+
+def stored_items() -> list[dict[str, Any]]:
+    return json.loads((SAMPLES / "registry_items.json").read_text())
+
+
+def write_history(registry: Registry) -> None:
+    """Write what the sample holds, in the order of its making."""
+    registry.put_spec(MODEL, SPEC, make_entry("spec"))
+    registry.claim_cause(FIRST, make_run(FIRST), make_entry(FIRST.cause_id, cause_id=FIRST.cause_id))
+    registry.claim_cause(SECOND, make_run(SECOND), make_entry(SECOND.cause_id, at=later(1)))
+    entry = make_entry(SKIPPED.cause_id, at=later(2), cause_id=SKIPPED.cause_id, kind="schedule")
+    reason = "skipped: too soon (weekly was uploaded)"
+    registry.skip_cause(SKIPPED, replace(entry, action="trigger_skipped", reason=reason))
+    summary = {"rows": 10, "auc": 0.1 + 0.2}
+    begun = {"status": "running", "stage": "training", "started_at": later(1)}
+    registry.update_run(MODEL, RUN_ID, **begun, summary=summary, reasons=("one", "two"))
+    registry.put_trials([make_trial("t1", RUN_ID)])
+    first_round = {"round": 1, "rows": 100, "metrics": {"roc_auc": 0.8}, "duration_seconds": 1.5}
+    metrics = {"roc_auc": 0.9, "log_loss": float("inf"), "brier": float("nan")}
+    registry.update_trial(
+        MODEL,
+        RUN_ID,
+        "t1",
+        status="succeeded",
+        metrics=metrics,
+        duration_seconds=3,
+        earlier_rounds=(first_round,),
+        peak_memory_mb=512.5,
+    )
+    registry.put_dataset(make_dataset("d1"))
+    registry.renew_dataset(MODEL, "d1", later(5))
+    registry.set_schema_version(MODEL, 1)
+    version = make_version(registry.next_version(MODEL), run_id=RUN_ID)
+    registry.put_version(version, replace(make_entry("v1"), action="model_registered"))
+    point_alias(registry, "champion", 1, at=later(6))
+    registry.put_approval(make_approval(RUN_ID), make_entry("asked"))
+
+
+def test_items_are_written_as_before(table):
+    write_history(Registry(DynamoRegistryStore(table, TABLE_NAME)))
+    written = {(item["pk"]["S"], item["sk"]["S"]): item for item in table.scan(TableName=TABLE_NAME)["Items"]}
+    stored = {(item["pk"]["S"], item["sk"]["S"]): item for item in stored_items()}
+    assert written.keys() == stored.keys()
+    for key, item in written.items():
+        is_cause = key[1].startswith("CAUSE#")
+        # The spec of a later release may have further fields; causes have their refusal as a field now.
+        ignored = {"document"} if key[1] == "SPEC" else {"refusal"} if is_cause else set()
+        assert {name: item[name] for name in item.keys() - ignored} == {
+            name: stored[key][name] for name in stored[key].keys() - ignored
+        }
+
+
+def test_items_are_read_and_the_work_goes_on(table):
+    for item in stored_items():
+        table.put_item(TableName=TABLE_NAME, Item=item)
+    registry = Registry(DynamoRegistryStore(table, TABLE_NAME))
+    state = registry.get_state(MODEL)
+    assert (state.aliases, state.latest_version, state.schema_version) == ({"champion": 1}, 1, 1)
+    assert (state.active_run_id, state.pending_causes) == (RUN_ID, 1)
+    record = registry.get_spec_record(MODEL)
+    assert (record.spec.target, record.spec.retraining.causes, record.revision) == ("left", ("drift", "latency"), 1)
+    skipped = registry.get_cause(MODEL, SKIPPED.cause_id)
+    assert (skipped.cause, skipped.refusal) == (SKIPPED, "")
+    run = registry.get_run(MODEL, RUN_ID)
+    assert (run.summary, run.reasons, run.started_at) == ({"rows": 10, "auc": 0.1 + 0.2}, ("one", "two"), later(1))
+    trial = registry.get_trial(MODEL, RUN_ID, "t1")
+    assert (trial.metrics["log_loss"], trial.duration_seconds, trial.peak_memory_mb) == (float("inf"), 3.0, 512.5)
+    assert trial.metrics["brier"] != trial.metrics["brier"]
+    assert trial.earlier_rounds[0]["metrics"] == {"roc_auc": 0.8}
+    assert [dataset.uploaded_at for dataset in registry.list_datasets(MODEL)] == [later(5)]
+    assert registry.get_version(MODEL, 1) == make_version(1, run_id=RUN_ID)
+    assert registry.get_approval(MODEL, RUN_ID) == make_approval(RUN_ID)
+    assert [entry.entry_id for entry in registry.list_unpublished()] == ["v1"]
+    assert registry.release_run(MODEL, RUN_ID, make_run(SECOND), None)
+    assert registry.get_cause(MODEL, SECOND.cause_id).run_id == make_run(SECOND).run_id
+    point_alias(registry, "champion", 1, at=later(9))
+    assert registry.get_state(MODEL).revision == state.revision + 1
+
+
+def test_the_manifest_and_the_signature_are_read():
+    manifest = Manifest.read((SAMPLES / "version_manifest.json").read_bytes())
+    assert (manifest.model, manifest.version, manifest.semantic_version) == (MODEL, 1, "1.0.0")
+    assert manifest.artifacts["model.onnx"].matches(b"onnx of a.csv")
+    signature = Signature.read((SAMPLES / "version_signature.json").read_bytes())
+    schema = TableSchema.from_dict(signature.schema)
+    assert [column.name for column in signature.inputs] == [column.name for column in schema.features]
+    assert signature.outputs[0].name == "label"
+    assert signature.capture is not None
