@@ -189,9 +189,19 @@ class TestBuckets:
             ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"), True
         )
 
-    def test_tells_eventbridge(self, bucket):
-        notifications = bucket["Properties"]["NotificationConfiguration"]
-        assert notifications["EventBridgeConfiguration"]["EventBridgeEnabled"] is True
+    def test_tells_eventbridge_if_and_only_if_a_rule_listens(self):
+        patterns = [properties["Pattern"] for _, _, properties in event_sources({"EventBridgeRule"})]
+        heard = {
+            referenced(name)
+            for pattern in patterns
+            for name in pattern.get("detail", {}).get("bucket", {}).get("name", [])
+        }
+        telling = {
+            logical_id
+            for logical_id, body in resources("AWS::S3::Bucket").items()
+            if body["Properties"].get("NotificationConfiguration", {}).get("EventBridgeConfiguration")
+        }
+        assert telling == heard != set()
 
     def test_expires_what_nobody_needs(self, bucket):
         rules = bucket["Properties"]["LifecycleConfiguration"]["Rules"]
@@ -247,8 +257,15 @@ class TestFunctions:
             assert field in everyone
             assert field not in function
 
-    def test_is_traced(self):
-        assert load_template()["Globals"]["Function"]["Tracing"] == "Active"
+    def test_is_traced_where_somebody_pays_for_it(self):
+        # Below one request a second X-Ray records every request.
+        assert load_template()["Globals"]["Function"]["Tracing"] == {"Ref": "RequestTracing"}
+        assert load_template()["Parameters"]["RequestTracing"]["Default"] == "PassThrough"
+        chosen = {"Fn::If": ["HasTracing", True, False]}
+        for body in resources("AWS::Serverless::StateMachine").values():
+            assert body["Properties"]["Tracing"] == {"Enabled": chosen}
+        for body in resources("AWS::Serverless::Api").values():
+            assert body["Properties"]["TracingEnabled"] == chosen
 
     def test_stays_within_five_layers(self, function):
         names = layer_names(function)
@@ -263,7 +280,11 @@ class TestFunctions:
     def test_the_log_level_is_the_one_that_lambda_obeys(self):
         level = {"Ref": "LogLevel"}
         function = load_template()["Globals"]["Function"]
-        assert function["LoggingConfig"] == {"LogFormat": "JSON", "ApplicationLogLevel": level}
+        assert function["LoggingConfig"] == {
+            "LogFormat": "JSON",
+            "ApplicationLogLevel": level,
+            "SystemLogLevel": "WARN",
+        }
         assert function["Environment"]["Variables"]["POWERTOOLS_LOG_LEVEL"] == level
         # Lambda's words, which Python's logging knows too.
         assert load_template()["Parameters"]["LogLevel"]["AllowedValues"] == ["DEBUG", "INFO", "WARN", "ERROR"]
@@ -403,6 +424,11 @@ class TestDoors:
             assert settings["ThrottlingRateLimit"]
             assert settings["ThrottlingBurstLimit"]
 
+    def test_metrics_of_single_methods_are_not_paid_for(self):
+        for body in resources("AWS::Serverless::Api").values():
+            for settings in body["Properties"]["MethodSettings"]:
+                assert settings["MetricsEnabled"] is False
+
     def test_only_what_costs_next_to_nothing_runs_on_schedule_unasked(self):
         defaults = {
             logical_id: load_template()["Parameters"][referenced(body["Properties"]["State"])]["Default"]
@@ -415,6 +441,13 @@ def test_every_parameter_is_described_and_has_a_default():
     for name, parameter in load_template()["Parameters"].items():
         assert parameter.get("Description"), name
         assert "Default" in parameter, name
+
+
+def test_the_number_of_alarms_is_the_one_in_the_cost_table():
+    # The first ten of an account are free.
+    assert len(resources("AWS::CloudWatch::Alarm")) == 11
+    assert "eleven alarms" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "eleven CloudWatch alarms" in load_template()["Parameters"]["CreateAlarms"]["Description"]
 
 
 def test_every_alarm_tells_someone():

@@ -11,13 +11,11 @@ LONGEST_DESCRIPTION = 256
 
 def seen_parameters():
     """Return the parameters that the function sees: in its own properties, and in those that every function has."""
-    names = {
-        name
-        for part in walk([functions()[FUNCTION], load_template()["Globals"]["Function"]])
-        for name in [referenced(part)]
-        if name in load_template()["Parameters"]
-    }
-    return sorted(names)
+    template = load_template()
+    parts = list(walk([functions()[FUNCTION], template["Globals"]["Function"]]))
+    used = [part["Fn::If"][0] for part in parts if isinstance(part, dict) and "Fn::If" in part]
+    parts += walk([template["Conditions"][condition] for condition in used])
+    return sorted({referenced(part) for part in parts} & set(template["Parameters"]))
 
 
 def resolve(pattern, values):
