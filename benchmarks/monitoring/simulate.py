@@ -236,6 +236,6 @@ if __name__ == "__main__":
     parser.add_argument("--shifted", type=int, default=6, help="streams of each shift")
     chosen = parser.parse_args()
     if chosen.streams:
-        print_false_alarms(chosen.streams, chosen.days, chosen.rates, chosen.seasonal)
-    for strength in chosen.seasonal if chosen.shifted else ():
+        print_false_alarms(chosen.streams, chosen.days, chosen.rates, chosen.seasons)
+    for strength in chosen.seasons if chosen.shifted else ():
         print_delays(chosen.shifted, chosen.rates, strength)

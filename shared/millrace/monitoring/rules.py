@@ -18,7 +18,7 @@ from millrace.spec.monitoring import MonitoringSpec
 
 EventType = Literal["DriftDetected", "QualityDegraded", "DataQualityDegraded", "ModelStale", "ServingDegraded"]
 
-#: Description of each event; :data:`millrace.registry.ledger.CAUSE_OF_EVENT` has the retraining cause of each.
+#: Description of each event; :data:`millrace.causes.CAUSE_OF_EVENT` has the retraining cause of each.
 EVENT_LABELS: Mapping[EventType, str] = {
     "DriftDetected": "requests or predictions have drifted",
     "QualityDegraded": "model quality has degraded",
