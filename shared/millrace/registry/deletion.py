@@ -61,12 +61,8 @@ def delete_model(
     monitoring : MonitoringPipeline
         Closes the open incidents, and notifies the people who were notified of them.
 
-    Raises
-    ------
-    ModelNotFoundError
-        When there never was one.
-    ServiceUnavailableError
-        When something could not be finished: delete it again.
+    Raises ``ModelNotFoundError`` when there never was one; ``ServiceUnavailableError`` when something could not be
+    finished: delete it again.
     """
     message = f"the aliases of {model!r} keep moving, or its runs do; it is not deleted"
     deletion = retry(lambda: _mark(model, audit, registry), message)

@@ -160,10 +160,7 @@ class Registry:
         covered_since : datetime or None, default=None
             An active run that was requested since then covers the cause.
 
-        Raises
-        ------
-        ServiceUnavailableError
-            When others kept being faster; nothing was recorded.
+        Raises ``ServiceUnavailableError`` when others kept being faster; nothing was recorded.
         """
 
         def attempt() -> Claim | None:
