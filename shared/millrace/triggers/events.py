@@ -167,6 +167,9 @@ Trigger = TrainingTrigger | RefusedUpload | WaitingFile | ScheduleTrigger | RunE
 def parse_event(event: Mapping[str, Any], now: datetime) -> Trigger:
     """Parse an event.
 
+    Raises ``InvalidInputError`` when it is none of these, or a part of it is missing; ``InvalidNameError`` when it
+    names a model that cannot exist.
+
     Parameters
     ----------
     event : mapping
@@ -174,9 +177,6 @@ def parse_event(event: Mapping[str, Any], now: datetime) -> Trigger:
         ``TrainingFinished`` of the pipeline, or ``Step Functions Execution Status Change``.
     now : datetime
         The slot of a schedule whose own time was not filled in.
-
-    Raises ``InvalidInputError`` when it is none of these, or a part of it is missing; ``InvalidNameError`` when it
-    names a model that cannot exist.
     """
     kind = (event.get("source"), event.get("detail-type"))
     try:

@@ -95,13 +95,13 @@ def request_training(
 ) -> TrainingRequestResult:
     """Claim ``cause`` and start its run, unless it was claimed before, has to wait, or has nothing to train on.
 
+    Raises ``ServiceUnavailableError`` when the registry or the pipeline is unavailable; a repetition finishes what was
+    begun.
+
     Parameters
     ----------
     refusal : str or None, default=None
         The reason why it starts none, where that is known already.
-
-    Raises ``ServiceUnavailableError`` when the registry or the pipeline is unavailable; a repetition finishes what was
-    begun.
     """
     if refusal := refusal or _find_refusal(cause, registry, now):
         return _skip(cause, refusal, registry, now, actor)
