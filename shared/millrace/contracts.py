@@ -22,10 +22,7 @@ class Contract(BaseModel):
     def parse(cls, event: Mapping[str, Any]) -> Self:
         """Parse an event.
 
-        Raises
-        ------
-        InvalidInputError
-            Names every bad field.
+        Raises ``InvalidInputError``, which names every bad field.
         """
         try:
             return cls.model_validate(dict(event))

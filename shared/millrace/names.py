@@ -21,10 +21,7 @@ _RUN_ID = re.compile(r"^[0-9]{8}T[0-9]{6}-[0-9a-f]{12}\Z")
 def validate_model_name(name: str) -> str:
     """Return ``name`` when it is a valid model name.
 
-    Raises
-    ------
-    InvalidNameError
-        When it is not 1 to 63 letters, digits, ``-`` or ``_``, starting with a letter or digit.
+    Raises ``InvalidNameError`` when it is not 1 to 63 letters, digits, ``-`` or ``_``, starting with a letter or digit.
     """
     if not _MODEL_NAME.match(name):
         raise InvalidNameError(

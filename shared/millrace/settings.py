@@ -170,10 +170,7 @@ SettingsT = TypeVar("SettingsT")
 def parse_settings(settings_class: type[SettingsT], environment: Mapping[str, str]) -> SettingsT:
     """Build ``settings_class`` from a mapping of environment variables.
 
-    Raises
-    ------
-    ConfigurationError
-        Names every missing and every malformed variable.
+    Raises ``ConfigurationError``, which names every missing and every malformed variable.
     """
     values: dict[str, object] = {}
     missing: list[str] = []

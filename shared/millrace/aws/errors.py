@@ -70,12 +70,8 @@ def cancellation_codes(error: ClientError) -> list[str]:
 def aws_errors(service: str) -> Iterator[None]:
     """Raise our error for an unavailable or misconfigured ``service``; any other error passes through.
 
-    Raises
-    ------
-    ServiceUnavailableError
-        Throttled, failing or unreachable; a repetition may succeed.
-    ConfigurationError
-        The deployment does not allow this function the call.
+    Raises ``ServiceUnavailableError`` (throttled, failing or unreachable; a repetition may succeed);
+    ``ConfigurationError`` (the deployment does not allow this function the call).
     """
     try:
         yield

@@ -47,12 +47,8 @@ class EventBridgePublisher:
     def publish(self, events: Sequence[Event]) -> None:
         """Publish all of ``events``; see :class:`millrace.ports.EventPublisher`.
 
-        Raises
-        ------
-        ServiceUnavailableError
-            When some could not be published now.
-        ConfigurationError
-            When the bus refuses one for good.
+        Raises ``ServiceUnavailableError`` when some could not be published now; ``ConfigurationError`` when the bus
+        refuses one for good.
         """
         for entries in _batches([self._entry(event) for event in events]):
             self._put(entries)

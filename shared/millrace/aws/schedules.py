@@ -59,10 +59,7 @@ class EventBridgeSchedules:
     def put(self, schedule: Schedule) -> None:
         """Create a schedule, or replace the one its model has for that purpose; see :class:`millrace.ports.Schedules`.
 
-        Raises
-        ------
-        InvalidInputError
-            When the Scheduler refuses the expression.
+        Raises ``InvalidInputError`` when the Scheduler refuses the expression.
         """
         change = self._client.create_schedule
         if self.get(schedule.model, schedule.purpose) is not None:

@@ -31,10 +31,7 @@ class ChangeRequest(BaseModel):
     def read(cls, call: Call) -> Self:
         """Read a request's body.
 
-        Raises
-        ------
-        InvalidInputError
-            Names every bad field.
+        Raises ``InvalidInputError``, which names every bad field.
         """
         try:
             return cls.model_validate(call.request.body)

@@ -31,11 +31,8 @@ class EventPublisher(Protocol):
     def publish(self, events: Sequence[Event]) -> None:
         """Publish all of ``events``.
 
-        Raises
-        ------
-        ServiceUnavailableError
-            When some could not be published now. Others may have been: publish all of them again, listeners know
-            an event that comes twice by its ``event_id``.
+        Raises ``ServiceUnavailableError`` when some could not be published now. Others may have been: publish all of
+        them again, listeners know an event that comes twice by its ``event_id``.
         """
         ...
 
@@ -125,10 +122,7 @@ class ObjectStore(Protocol):
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects, also missing ones. A versioned bucket keeps them as old versions for a while.
 
-        Raises
-        ------
-        ServiceUnavailableError
-            When some are left: delete all of them again.
+        Raises ``ServiceUnavailableError`` when some are left: delete all of them again.
         """
         ...
 
@@ -209,10 +203,7 @@ class Schedules(Protocol):
     def put(self, schedule: Schedule) -> None:
         """Create a schedule, or replace the model's for that purpose.
 
-        Raises
-        ------
-        InvalidInputError
-            When the expression is refused.
+        Raises ``InvalidInputError`` when the expression is refused.
         """
         ...
 

@@ -120,10 +120,7 @@ def request_approval(
     Requested again (the pipeline repeats a step with a new token) the new token counts and people are notified again.
     A decision that was made before is reported at once.
 
-    Raises
-    ------
-    ModelDeletedError
-        When the model was deleted since the run was requested.
+    Raises ``ModelDeletedError`` when the model was deleted since the run was requested.
     """
     run = registry.get_run(model, run_id)
     version = registry.get_version(model, run.version or 0)
@@ -209,10 +206,7 @@ def withdraw_approval(
 
     The run is ended last: a repetition that finds one that goes on stops its execution.
 
-    Raises
-    ------
-    ApprovalNotFoundError
-        When no approval was requested.
+    Raises ``ApprovalNotFoundError`` when no approval was requested.
     """
     approval = registry.get_approval(model, run_id)
     if approval.status == "pending":

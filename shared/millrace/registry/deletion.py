@@ -56,17 +56,13 @@ def delete_model(
 ) -> Deletion:
     """Delete a model; again is the same as once.
 
+    Raises ``ModelNotFoundError`` when there never was one; ``ServiceUnavailableError`` when something could not be
+    finished: delete it again.
+
     Parameters
     ----------
     monitoring : MonitoringPipeline
         Closes the open incidents, and notifies the people who were notified of them.
-
-    Raises
-    ------
-    ModelNotFoundError
-        When there never was one.
-    ServiceUnavailableError
-        When something could not be finished: delete it again.
     """
     message = f"the aliases of {model!r} keep moving, or its runs do; it is not deleted"
     deletion = retry(lambda: _mark(model, audit, registry), message)

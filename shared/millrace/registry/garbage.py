@@ -110,10 +110,7 @@ def collect(
 
     The ledger records them before they are deleted; a call that failed half way is repeated.
 
-    Raises
-    ------
-    ModelNotFoundError
-        When there is no such model.
+    Raises ``ModelNotFoundError`` when there is no such model.
     """
     state = registry.get_state(model)
     retention = registry.get_spec(model).retention

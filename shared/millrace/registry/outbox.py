@@ -13,10 +13,8 @@ EVENT_VERSION = 1
 def publish_waiting(registry: Registry, publisher: EventPublisher) -> int:
     """Publish the outbox; return the number of entries.
 
-    Raises
-    ------
-    ServiceUnavailableError
-        When the bus or the registry is busy; entries that were not published stay in the outbox.
+    Raises ``ServiceUnavailableError`` when the bus or the registry is busy; entries that were not published stay in the
+    outbox.
     """
     waiting = registry.list_unpublished()
     publisher.publish([to_event(entry) for entry in waiting])

@@ -41,12 +41,8 @@ _SERVED = (SIGNATURE, MODEL)
 def find_servable_version(model: str, number: int, registry: Registry, model_store: ObjectStore) -> ModelVersion:
     """Return a version that may serve.
 
-    Raises
-    ------
-    VersionNotFoundError
-        When there is none of that number.
-    UnfitVersionError
-        When it is retired or of a deleted model, or an artifact is missing or not the one that was registered.
+    Raises ``VersionNotFoundError`` when there is none of that number; ``UnfitVersionError`` when it is retired or of a
+    deleted model, or an artifact is missing or not the one that was registered.
     """
     version = registry.get_version(model, number)
     if version.status == "retired":
@@ -250,12 +246,8 @@ class AssignedOutcome:
 def assign_alias(decision: GateDecision, version: ModelVersion, registry: Registry, now: datetime) -> AssignedOutcome:
     """Assign the alias and the outcome of a newly registered version, once.
 
-    Raises
-    ------
-    ModelDeletedError
-        When the model was deleted since the version was created.
-    ServiceUnavailableError
-        When others keep moving the aliases.
+    Raises ``ModelDeletedError`` when the model was deleted since the version was created; ``ServiceUnavailableError``
+    when others keep moving the aliases.
     """
     needs_approval = registry.get_spec(version.model).approval.mode == "manual"
 
@@ -326,12 +318,8 @@ class Retirement:
 def retire(model: str, version: int, audit: AuditContext, *, registry: Registry) -> Retirement:
     """Retire a version, for good.
 
-    Raises
-    ------
-    ModelNotFoundError, VersionNotFoundError
-        When there is none.
-    ConflictError
-        While an alias points to it or its run goes on, or when an alias moved meanwhile.
+    Raises ``ModelNotFoundError`` or ``VersionNotFoundError`` when there is none; ``ConflictError`` while an alias
+    points to it or its run goes on, or when an alias moved meanwhile.
     """
     state = registry.get_state(model)
     found = registry.get_version(model, version)

@@ -21,10 +21,7 @@ def describe_alias_at(model: str, timestamp: datetime, registry: Registry, alias
 
     ``version`` is null when there was none.
 
-    Raises
-    ------
-    ModelNotFoundError
-        When there is no such model.
+    Raises ``ModelNotFoundError`` when there is no such model.
     """
     registry.get_state(model)
     move = registry.alias_move_at(model, alias, timestamp)
@@ -51,10 +48,7 @@ def describe_alias_moves(model: str, registry: Registry, alias: str = CHAMPION) 
 def read_timestamp(text: str) -> datetime:
     """Read a timestamp as people write it: ISO 8601, UTC without a time zone; a day is its first second.
 
-    Raises
-    ------
-    InvalidInputError
-        When it is none.
+    Raises ``InvalidInputError`` when it is none.
     """
     try:
         return parse_timestamp(text.strip()).astimezone(UTC)
@@ -140,10 +134,7 @@ _VERSION_NUMBER = re.compile(r"^[0-9]{1,12}\Z")
 def describe_version(model: str, name: str, registry: Registry, model_store: ObjectStore) -> dict[str, Any]:
     """Return a version, by number or alias, with the aliases that point to it and its schema (null when unreadable).
 
-    Raises
-    ------
-    ModelNotFoundError, VersionNotFoundError
-        When there is no such model, version or alias.
+    Raises ``ModelNotFoundError`` or ``VersionNotFoundError`` when there is no such model, version or alias.
     """
     aliases = registry.get_state(model).aliases
     version = _find_version(model, name, aliases, registry)
@@ -157,12 +148,8 @@ def describe_version(model: str, name: str, registry: Registry, model_store: Obj
 def describe_card(model: str, name: str, registry: Registry, model_store: ObjectStore) -> dict[str, Any]:
     """Return a version's model card as JSON; its page lies beside it.
 
-    Raises
-    ------
-    ModelNotFoundError, VersionNotFoundError
-        When there is no such model, version or alias.
-    ArtifactNotFoundError
-        When the version was registered before there were cards, or its artifacts were collected.
+    Raises ``ModelNotFoundError`` or ``VersionNotFoundError`` when there is no such model, version or alias;
+    ``ArtifactNotFoundError`` when the version was registered before there were cards, or its artifacts were collected.
     """
     version = _find_version(model, name, registry.get_state(model).aliases, registry)
     document = _read_json(model_store, version_key(model, version.version, CARD))

@@ -18,12 +18,8 @@ def follow_spec(model: str, registry: Registry, schedules: Schedules) -> list[st
     list of str
         Descriptions of the changes.
 
-    Raises
-    ------
-    InvalidInputError
-        When an expression is refused.
-    ServiceUnavailableError
-        When the spec keeps being replaced.
+    Raises ``InvalidInputError`` when an expression is refused; ``ServiceUnavailableError`` when the spec keeps being
+    replaced.
     """
     changes: list[str] = []
 
@@ -40,10 +36,7 @@ def apply_schedules(model: str, spec: ModelSpec | None, schedules: Schedules) ->
 
     Again is the same as once, so applying the spec again repairs what failed half-way.
 
-    Raises
-    ------
-    InvalidInputError
-        When an expression is refused.
+    Raises ``InvalidInputError`` when an expression is refused.
     """
     wanted = {schedule.purpose: schedule for schedule in (_wanted(model, spec) if spec else ())}
     changes: list[str] = []

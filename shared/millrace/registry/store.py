@@ -153,17 +153,14 @@ class Registry:
 
         Either ``run`` starts, or the cause waits for the active run, or the active run covers it already.
 
+        Raises ``ServiceUnavailableError`` when others kept being faster; nothing was recorded.
+
         Parameters
         ----------
         entry : LedgerEntry
             Written with the action that follows from the outcome.
         covered_since : datetime or None, default=None
             An active run that was requested since then covers the cause.
-
-        Raises
-        ------
-        ServiceUnavailableError
-            When others kept being faster; nothing was recorded.
         """
 
         def attempt() -> Claim | None:

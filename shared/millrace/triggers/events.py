@@ -70,10 +70,7 @@ def _refuse_path(path: str) -> Refusal | None:
 def with_version_id(event: Mapping[str, Any], data_store: ObjectStore) -> Mapping[str, Any]:
     """Return an event that names its object's version; any other event is returned as it is.
 
-    Raises
-    ------
-    ArtifactNotFoundError
-        When no version of the object has that content (any more).
+    Raises ``ArtifactNotFoundError`` when no version of the object has that content (any more).
     """
     if event.get("source") != "aws.s3":
         return event
@@ -170,6 +167,9 @@ Trigger = TrainingTrigger | RefusedUpload | WaitingFile | ScheduleTrigger | RunE
 def parse_event(event: Mapping[str, Any], now: datetime) -> Trigger:
     """Parse an event.
 
+    Raises ``InvalidInputError`` when it is none of these, or a part of it is missing; ``InvalidNameError`` when it
+    names a model that cannot exist.
+
     Parameters
     ----------
     event : mapping
@@ -177,13 +177,6 @@ def parse_event(event: Mapping[str, Any], now: datetime) -> Trigger:
         ``TrainingFinished`` of the pipeline, or ``Step Functions Execution Status Change``.
     now : datetime
         The slot of a schedule whose own time was not filled in.
-
-    Raises
-    ------
-    InvalidInputError
-        When it is none of these, or a part of it is missing.
-    InvalidNameError
-        When it names a model that cannot exist.
     """
     kind = (event.get("source"), event.get("detail-type"))
     try:
@@ -307,10 +300,7 @@ class ManualRequest(BaseModel):
 def read_request(model: str, event: Mapping[str, Any], now: datetime) -> TrainingTrigger:
     """Parse a request for a run.
 
-    Raises
-    ------
-    InvalidInputError
-        When there is a body that does not match :class:`ManualRequest`.
+    Raises ``InvalidInputError`` when there is a body that does not match :class:`ManualRequest`.
     """
     try:
         request = ManualRequest.model_validate(read_json_body(event))

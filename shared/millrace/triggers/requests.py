@@ -95,15 +95,13 @@ def request_training(
 ) -> TrainingRequestResult:
     """Claim ``cause`` and start its run, unless it was claimed before, has to wait, or has nothing to train on.
 
+    Raises ``ServiceUnavailableError`` when the registry or the pipeline is unavailable; a repetition finishes what was
+    begun.
+
     Parameters
     ----------
     refusal : str or None, default=None
         The reason why it starts none, where that is known already.
-
-    Raises
-    ------
-    ServiceUnavailableError
-        When the registry or the pipeline is unavailable; a repetition finishes what was begun.
     """
     if refusal := refusal or _find_refusal(cause, registry, now):
         return _skip(cause, refusal, registry, now, actor)
@@ -134,10 +132,8 @@ def finish_run(
     A run that has not recorded how it ended is recorded as failed, with ``reason``. Causes that wait for an earlier
     model of that name, which was deleted, are skipped. Again is the same as once.
 
-    Raises
-    ------
-    ServiceUnavailableError
-        When causes keep arriving faster than they can be taken over; a repetition may succeed.
+    Raises ``ServiceUnavailableError`` when causes keep arriving faster than they can be taken over; a repetition may
+    succeed.
     """
     try:
         end_run(registry.get_run(model, run_id), reason, registry, now)
@@ -184,10 +180,8 @@ def end_model(
     The model may have been recreated since, and deleted again: anything later than this deletion is left to the next.
     A deletion later than any that this registry knows of is that of another stack in the account.
 
-    Raises
-    ------
-    ServiceUnavailableError
-        When the registry or the pipeline is unavailable; a repetition finishes what was begun.
+    Raises ``ServiceUnavailableError`` when the registry or the pipeline is unavailable; a repetition finishes what was
+    begun.
     """
     state = _find_state(ended.model, registry)
     if state is None or state.begun_after is None or state.begun_after < ended.deleted_at:

@@ -18,7 +18,7 @@ from pyarrow import parquet
         ("a|b\n1|2\n".encode("utf-16"), "CSV, 2 columns, vertical bar, utf-16"),
         (b"sep=;\na;b\n1;2\n", "CSV, 2 columns, semicolon, utf-8"),
         (b'"a, then b",c\n"1, 2",3\n', "CSV, 2 columns, comma, utf-8"),
-        (gzip.compress(b"a,b\n1,2\n"), "CSV, 2 columns, comma, utf-8"),
+        (gzip.compress(b"a,b\n1,2\n", mtime=0), "CSV, 2 columns, comma, utf-8"),
         (b'{"a": 1, "b": 2}\n', "JSON Lines, 2 columns, utf-8"),
         (b"only\n1\n", "CSV, 1 columns, comma, utf-8"),
     ],
