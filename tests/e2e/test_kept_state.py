@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from millrace_cli.api import ApiClient
-from millrace_cli.commands.local import LogReader
+from millrace_cli.commands.local import LogReader, start
 from millrace_cli.local import stack as local_stack
 from millrace_cli.local.kept import KeptState
 from millrace_cli.local.project import Project, require_project
@@ -32,7 +32,7 @@ def project() -> Iterator[Project]:
 
 @contextmanager
 def running(project: Project) -> Iterator[DeployedStack]:
-    state = local_stack.up(project, None, print, keep=True).state
+    state = start(project, None, keep=True).state
     target = local_target(state)
     with ApiClient.for_target(target) as api:
         yield DeployedStack(project, state, target, api)

@@ -1,5 +1,6 @@
 """`millrace local`: start, inspect, exercise and stop the stack on this machine."""
 
+import json
 import re
 import shlex
 import time
@@ -32,6 +33,8 @@ Port = Annotated[
 ]
 
 _FOLLOW_SECONDS = 1.0
+#: Function that ends runs whose executions were stopped from outside.
+_ENDS_RUNS = "RequestTrainingFunction"
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)\Z")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600}
 
@@ -56,7 +59,37 @@ def up(
 def start(project: Project, port: int | None, *, keep: bool = False) -> stack.UpResult:
     """Start the local stack and show its steps."""
     with Steps(err) as steps:
-        return stack.up(project, port, steps.begin, keep=keep)
+        result = stack.up(project, port, steps.begin, keep=keep)
+    if result.started and keep:
+        for model, run_id in end_interrupted_runs(local_target(result.state)):
+            say(f"{model}: run {run_id} was interrupted when the stack stopped; upload its file again")
+    return result
+
+
+def end_interrupted_runs(target: Target) -> list[tuple[str, str]]:
+    """End the runs that were active when a kept stack stopped; returns their models and ids.
+
+    MiniStack does not continue executions, nor report that they ended, so that their runs would stay active for good.
+    """
+    with ApiClient.for_target(target) as api:
+        models = api.get("/models")["models"]
+    active = [(str(model["model"]), str(model["active_run_id"])) for model in models if model.get("active_run_id")]
+    if not active:
+        return []
+    function = target.client("cloudformation").describe_stack_resource(
+        StackName=target.stack, LogicalResourceId=_ENDS_RUNS
+    )["StackResourceDetail"]["PhysicalResourceId"]
+    for model, run_id in active:
+        detail = {
+            "name": run_id,
+            "status": "FAILED",
+            "input": json.dumps({"model": model, "run_id": run_id}),
+            "error": "the local stack was stopped",
+        }
+        event = {"source": "aws.states", "detail-type": "Step Functions Execution Status Change", "detail": detail}
+        # The event bus accepts events of aws.states from Step Functions only, so the function gets it directly.
+        target.client("lambda").invoke(FunctionName=function, Payload=json.dumps(event).encode())
+    return active
 
 
 @app.command()

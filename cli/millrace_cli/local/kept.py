@@ -1,10 +1,8 @@
 """State that a local stack keeps between its runs (`millrace local up --keep`)."""
 
-import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +13,6 @@ from botocore.exceptions import ClientError
 from millrace_cli.local import ministack
 from millrace_cli.local.project import LocalState, read_state, state_path, write_state
 
-#: Error with which MiniStack marks the executions that ran when it ended.
-_INTERRUPTED = "States.ServiceRestart"
-#: Function that ends runs whose executions were stopped from outside.
-_ENDS_RUNS = "RequestTrainingFunction"
-_TRAINING_SUFFIX = "-training"
-_RECENT = timedelta(minutes=5)
 _DEPLOYED_SUFFIX = "_COMPLETE"
 
 
@@ -97,42 +89,4 @@ def resume(state: LocalState, kept: LocalState | None) -> LocalState:
         is_complete = str(stack["StackStatus"]).endswith(_DEPLOYED_SUFFIX)
     except ClientError:
         is_complete = False
-    if not is_complete:
-        return resumed.with_changes(deployed="")
-    report_interrupted_runs(client, resumed.stack, datetime.now(UTC))
-    return resumed
-
-
-def report_interrupted_runs(client: Callable[[str], Any], stack: str, now: datetime) -> int:
-    """Report the executions that ran when the stack ended, as Step Functions does on AWS; returns their count.
-
-    MiniStack marks them failed without an event, so that their runs would stay active for good.
-    """
-    states = client("stepfunctions")
-    function = client("cloudformation").describe_stack_resource(StackName=stack, LogicalResourceId=_ENDS_RUNS)[
-        "StackResourceDetail"
-    ]["PhysicalResourceId"]
-    count = 0
-    for machine in states.list_state_machines()["stateMachines"]:
-        if not machine["name"].endswith(_TRAINING_SUFFIX):
-            continue
-        arn = machine["stateMachineArn"]
-        for listed in states.list_executions(stateMachineArn=arn, statusFilter="FAILED")["executions"]:
-            if now - listed["stopDate"] > _RECENT:
-                continue  # reported at an earlier start
-            execution = states.describe_execution(executionArn=listed["executionArn"])
-            if execution.get("error") != _INTERRUPTED:
-                continue
-            detail = {
-                "executionArn": execution["executionArn"],
-                "stateMachineArn": arn,
-                "name": execution["name"],
-                "status": "FAILED",
-                "input": execution.get("input", "{}"),
-                "error": "the local stack was stopped",
-            }
-            event = {"source": "aws.states", "detail-type": "Step Functions Execution Status Change", "detail": detail}
-            # The event bus accepts events of aws.states from Step Functions only.
-            client("lambda").invoke(FunctionName=function, InvocationType="Event", Payload=json.dumps(event).encode())
-            count += 1
-    return count
+    return resumed if is_complete else resumed.with_changes(deployed="")

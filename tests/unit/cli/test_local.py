@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import socket
 import ssl
@@ -11,6 +12,9 @@ from datetime import UTC, datetime
 
 import boto3
 import pytest
+from millrace.triggers.events import parse_event
+from millrace_cli.api import ApiClient
+from millrace_cli.commands.local import end_interrupted_runs
 from millrace_cli.errors import CliError
 from millrace_cli.local import deploy, ministack, stack
 from millrace_cli.local.deploy import fingerprint, stack_name
@@ -23,6 +27,8 @@ from millrace_cli.local.tls import make_certificates
 from millrace_cli.main import app
 from millrace_cli.target import Target, local_api_url, resolve_target
 from typer.testing import CliRunner
+
+from tests.fakes.fake_api import FakeApi
 
 STATE = LocalState(pid=1, started="x", port=4566, stack="millrace-local", authority="/ca.pem", secret_access_key="s")
 
@@ -320,3 +326,31 @@ def test_a_missing_tool_says_how_to_install_it(tmp_path):
         Project(tmp_path).tool("sam")
 
     assert "tools" in caught.value.hint
+
+
+def test_runs_that_were_active_when_the_stack_stopped_are_ended(monkeypatch):
+    invoked = []
+
+    class Client:
+        def describe_stack_resource(self, **_):
+            return {"StackResourceDetail": {"PhysicalResourceId": "request-training"}}
+
+        def invoke(self, **arguments):
+            invoked.append(arguments)
+
+    class FakeTarget:
+        stack = "s"
+
+        def client(self, _service):
+            return Client()
+
+    models = [{"model": "a", "active_run_id": "r1"}, {"model": "b", "active_run_id": None}]
+    api = FakeApi({"/models": [(200, {"models": models})]})
+    monkeypatch.setattr(ApiClient, "for_target", lambda _: api.client())
+
+    assert end_interrupted_runs(FakeTarget()) == [("a", "r1")]
+
+    (call,) = invoked
+    trigger = parse_event(json.loads(call["Payload"]), datetime.now(UTC))
+    assert (call["FunctionName"], trigger.model, trigger.run_id) == ("request-training", "a", "r1")
+    assert "the local stack was stopped" in trigger.reason
