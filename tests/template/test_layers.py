@@ -367,7 +367,7 @@ class TestBuilderPythons:
         )
         arguments = ["-c", program, tmp_path / "lock.txt", tmp_path / "python"]
         subprocess.run([python, "-B", *arguments], cwd=ROOT, check=True, timeout=120)  # noqa: S603 - our own code
-        assert (tmp_path / "python" / "pygal" / "__init__.py").is_file()
+        assert (tmp_path / "python" / "jinja2" / "__init__.py").is_file()
 
     def test_a_python_without_pip_is_told_what_to_install(self, tmp_path, monkeypatch):
         monkeypatch.setattr("layers.targets._find_uv", lambda: None)

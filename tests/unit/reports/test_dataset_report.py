@@ -1,7 +1,6 @@
 """The dataset report shows what was stored about an upload, all of it escaped, and nothing that is sensitive."""
 
 import copy
-import json
 import re
 from html.parser import HTMLParser
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from millrace.data.profile import profile_table
 from millrace.data.typed_table import TypedTable
+from millrace.documents import to_plain
 from millrace.reports import render_dataset_report
 from millrace.reports.dataset_report import MAX_CARDS
 from millrace.schema import Column, ColumnRules, TableSchema
@@ -78,7 +78,7 @@ def build(task: str = "binary", classes: tuple[str, ...] = ("no", "yes"), extra:
         "datasheet": {"motivation": "To keep customers.\n\nAnd to learn why they go."},
         "split": {"by": "time", "column": "since", "test_share": 0.2, "validation_share": 0.1},
     }
-    return json.loads(json.dumps(document, allow_nan=False))
+    return to_plain(document)
 
 
 class Page(HTMLParser):

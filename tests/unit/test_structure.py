@@ -1,0 +1,122 @@
+"""The structure of the library: unique names, no cycles, modules of a size that one can read."""
+
+import ast
+from collections import defaultdict
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LIBRARY = ROOT / "shared" / "millrace"
+MOST_LINES = 600
+
+#: A port and its adapter, or a spec's part and the stage that it configures, may share a module's name.
+SHARED_MODULE_NAMES = {
+    "registry": "a port and the adapters' package",
+    "events": "what happened, on the bus and as a trigger",
+}
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    """Return every module of the library, parsed, by its dotted name."""
+    found = {}
+    for path in sorted(LIBRARY.rglob("*.py")):
+        parts = path.relative_to(LIBRARY.parent).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
+
+
+def is_package(name: str) -> bool:
+    return (LIBRARY.parent / name.replace(".", "/")).is_dir()
+
+
+def plain_modules() -> dict[str, ast.Module]:
+    return {name: tree for name, tree in modules().items() if not is_package(name)}
+
+
+def imports_of(tree: ast.Module) -> set[str]:
+    """Return the library's modules that a module imports: anywhere in it, also for type checkers."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if inner in modules() else node.module)
+    return {name for name in found if name in modules()}
+
+
+def test_no_two_modules_share_a_name():
+    places = defaultdict(list)
+    for name in plain_modules():
+        places[name.rpartition(".")[2]].append(name)
+    shared = {name: found for name, found in places.items() if len(found) > 1 and name not in SHARED_MODULE_NAMES}
+    assert shared == {}, shared
+
+
+def test_no_two_classes_share_a_name():
+    places = defaultdict(list)
+    for name, tree in modules().items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(name)
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_no_two_public_functions_share_a_name():
+    places = defaultdict(list)
+    for name, tree in modules().items():
+        if ".protocols." in name:  # each protocol has the same three
+            continue
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                places[node.name].append(name)
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_no_modules_import_each_other_in_a_ring():
+    graph = {name: imports_of(tree) - {name} for name, tree in plain_modules().items()}
+    graph = {name: {other for other in found if other in graph} for name, found in graph.items()}
+    assert rings(graph) == []
+
+
+def rings(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Return the strongly connected components of more than one node (Tarjan 1972)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(node: str) -> None:
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        for other in sorted(graph[node]):
+            if other not in index:
+                visit(other)
+                low[node] = min(low[node], low[other])
+            elif other in stack:
+                low[node] = min(low[node], index[other])
+        if low[node] == index[node]:
+            position = stack.index(node)
+            ring, stack[position:] = stack[position:], []
+            if len(ring) > 1:
+                found.append(sorted(ring))
+
+    for node in sorted(graph):
+        if node not in index:
+            visit(node)
+    return found
+
+
+def test_a_ring_is_found():
+    assert rings({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == [["b", "c"]]
+
+
+@pytest.mark.parametrize("name", sorted(plain_modules()))
+def test_a_module_can_be_read_in_one_sitting(name):
+    path = LIBRARY.parent / (name.replace(".", "/") + ".py")
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
