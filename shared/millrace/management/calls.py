@@ -58,9 +58,9 @@ class Call:
     schedules: Callable[[], Schedules]
     monitoring: Callable[[], MonitoringPipeline]
 
-    def ensure_model(self, model: str) -> None:
-        """Raise ``ModelNotFoundError`` unless the model exists."""
-        self.registry.get_state(model)
+    def existing(self, model: str) -> str:
+        """Return the name of a model; raises ``ModelNotFoundError`` unless it exists."""
+        return self.registry.get_state(model).model
 
 
 _VALIDATORS: Mapping[str, Callable[[str], str]] = {

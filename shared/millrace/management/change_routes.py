@@ -148,8 +148,7 @@ def decide_run(call: Call, model: str, run_id: str) -> DecidedApproval:
 
 def start_monitoring(call: Call, model: str) -> dict[str, Any]:
     """Start a monitoring run at once, instead of on schedule; the same request starts one."""
-    call.ensure_model(model)
-    run = make_run_id(make_cause_id("look", model, call.request.request_id), call.now)
+    run = make_run_id(make_cause_id("look", call.existing(model), call.request.request_id), call.now)
     call.monitoring().start(model, run)
     return {"model": model, "run": run, "status": "running"}
 

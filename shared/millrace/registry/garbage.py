@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from millrace.entities import FINISHED_STATUSES, LedgerEntry, ModelState, ModelVersion
-from millrace.errors import RunNotFoundError
 from millrace.layout import runs_prefix, versions_prefix
 from millrace.ports import ListedObject, ObjectStore
 from millrace.registry.store import Registry
@@ -174,11 +173,10 @@ def _objects_of_runs(
 
 def _ended_before(model: str, run_id: str, oldest: datetime, registry: Registry) -> bool:
     """Return True for a run that ended so long ago; one that the registry does not know is left alone."""
-    try:
-        run = registry.get_run(model, run_id)
-    except RunNotFoundError:
+    run = registry.find_run(model, run_id)
+    if run is None or run.status not in FINISHED_STATUSES or run.finished_at is None:
         return False
-    return run.status in FINISHED_STATUSES and run.finished_at is not None and run.finished_at <= oldest
+    return run.finished_at <= oldest
 
 
 def _entry(collection: Collection, audit: AuditContext) -> LedgerEntry:

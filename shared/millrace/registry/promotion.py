@@ -11,7 +11,6 @@ from millrace.errors import (
     ArtifactIntegrityError,
     ArtifactNotFoundError,
     ConflictError,
-    RunNotFoundError,
     UnfitVersionError,
     VersionNotFoundError,
 )
@@ -347,7 +346,5 @@ def retire_version(version: ModelVersion, state: ModelState, audit: AuditContext
 
 def _is_running(version: ModelVersion, registry: Registry) -> bool:
     """Return True while the version's run may still be registering it, or wait for an approval."""
-    try:
-        return registry.get_run(version.model, version.run_id).status not in FINISHED_STATUSES
-    except RunNotFoundError:
-        return False
+    run = registry.find_run(version.model, version.run_id)
+    return run is not None and run.status not in FINISHED_STATUSES

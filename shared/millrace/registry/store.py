@@ -83,6 +83,10 @@ class Registry:
         """Return a model's state, also of a deleted one; raises ``ModelNotFoundError``."""
         return self._get(ModelState, ModelKeys(model).state, lambda: _no_model(model))
 
+    def find_state(self, model: str) -> ModelState | None:
+        """Return a model's state, also of a deleted one, or None."""
+        return self._find(ModelState, ModelKeys(model).state)
+
     def get_spec(self, model: str) -> ModelSpec:
         """Return a model's spec, by default the default one."""
         return self.get_spec_record(model).spec
@@ -123,7 +127,7 @@ class Registry:
 
     def _create_model(self, model: str, entry: LedgerEntry | None) -> list[Put | Update]:
         keys = ModelKeys(model)
-        state = self._find(ModelState, keys.state)
+        state = self.find_state(model)
         if state is None:
             created = ModelState(model, created_at=entry.occurred_at if entry else None)
             # A mapping of its own, so that one alias can be moved without the others.
@@ -164,11 +168,10 @@ class Registry:
         """
 
         def attempt() -> Claim | None:
-            keys = ModelKeys(cause.model)
-            known = self._find(CauseRecord, keys.cause(cause.cause_id))
+            known = self.find_cause(cause.model, cause.cause_id)
             if known is not None:
                 return Claim("duplicate", known.run_id)
-            state = self._find(ModelState, keys.state)
+            state = self.find_state(cause.model)
             if state and deletion_of_cause(cause, state):
                 return Claim("deleted", None)
             active_run_id = state.active_run_id if state else None
@@ -183,7 +186,7 @@ class Registry:
         return retry(attempt, f"too many triggers of {cause.model!r} at once; this one was not recorded")
 
     def _was_requested_since(self, since: datetime | None, model: str, run_id: str) -> bool:
-        run = self._find(Run, ModelKeys(model).run(run_id)) if since is not None else None
+        run = self.find_run(model, run_id) if since is not None else None
         return run is not None and since is not None and run.requested_at >= since
 
     def skip_cause(self, cause: Cause, entry: LedgerEntry) -> bool:
@@ -199,6 +202,10 @@ class Registry:
         """Return a cause and its outcome; raises ``CauseNotFoundError``."""
         missing = f"no trigger of {model!r} has the cause id {cause_id!r}"
         return self._get(CauseRecord, ModelKeys(model).cause(cause_id), lambda: CauseNotFoundError(missing))
+
+    def find_cause(self, model: str, cause_id: str) -> CauseRecord | None:
+        """Return a cause and its outcome, or None."""
+        return self._find(CauseRecord, ModelKeys(model).cause(cause_id))
 
     def list_pending_causes(self, model: str, limit: int = MAX_FOLLOW_UP_CAUSES) -> list[CauseRecord]:
         """Return the causes that wait for the active run to finish, oldest first."""
@@ -231,6 +238,10 @@ class Registry:
     def get_run(self, model: str, run_id: str) -> Run:
         """Return a run; raises ``RunNotFoundError``."""
         return self._get(Run, ModelKeys(model).run(run_id), lambda: _no_run(model, run_id))
+
+    def find_run(self, model: str, run_id: str) -> Run | None:
+        """Return a run, or None."""
+        return self._find(Run, ModelKeys(model).run(run_id))
 
     def list_runs(self, model: str, limit: int = 50) -> list[Run]:
         """Return the newest runs first."""

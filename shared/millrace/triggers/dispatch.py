@@ -3,7 +3,6 @@
 from datetime import datetime
 
 from millrace.entities import Cause, LedgerEntry
-from millrace.errors import ModelNotFoundError
 from millrace.layout import SUCCESS_MARKER
 from millrace.ports import PipelineStarter
 from millrace.registry.store import Registry
@@ -65,10 +64,7 @@ def record_refusal(upload: RefusedUpload, registry: Registry) -> None:
 def record_waiting(file: WaitingFile, registry: Registry) -> None:
     """Record once a day and folder that its files wait; without a model, in the ledger of refused uploads."""
     source = file.source
-    try:
-        owner = registry.get_state(file.model).model
-    except ModelNotFoundError:
-        owner = REFUSED_UPLOADS
+    owner = file.model if registry.find_state(file.model) else REFUSED_UPLOADS
     reason = (
         f"{source.key} is one of a folder's files: nothing happens until {file.folder}{SUCCESS_MARKER} or "
         f"{file.folder}manifest.json is uploaded, and then all of them are one dataset"

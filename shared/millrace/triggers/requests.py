@@ -12,7 +12,6 @@ from typing import Literal
 
 from millrace.causes import CAUSES
 from millrace.entities import FINISHED_STATUSES, Cause, CauseRecord, LedgerEntry, ModelState, Run
-from millrace.errors import CauseNotFoundError, ModelNotFoundError, RunNotFoundError
 from millrace.names import make_run_id
 from millrace.ports import PipelineStarter
 from millrace.registry.ledger import trigger_skipped
@@ -135,11 +134,11 @@ def finish_run(
     Raises ``ServiceUnavailableError`` when causes keep arriving faster than they can be taken over; a repetition may
     succeed.
     """
-    try:
-        end_run(registry.get_run(model, run_id), reason, registry, now)
-    except RunNotFoundError:
+    run = registry.find_run(model, run_id)
+    if run is None:
         # An execution that somebody started by hand under a name of their own.
         return FinishedRun(model, run_id, released=False, follow_up_run_id=None)
+    end_run(run, reason, registry, now)
 
     def attempt() -> FinishedRun | None:
         state = registry.get_state(model)
@@ -183,7 +182,7 @@ def end_model(
     Raises ``ServiceUnavailableError`` when the registry or the pipeline is unavailable; a repetition finishes what was
     begun.
     """
-    state = _find_state(ended.model, registry)
+    state = registry.find_state(ended.model)
     if state is None or state.begun_after is None or state.begun_after < ended.deleted_at:
         return []
     reason = f"the model {describe_deletion(ended.deleted_at)} by {ended.actor}: {ended.reason}"
@@ -197,10 +196,7 @@ def end_model(
 
 def _find_run(ended: ModelEnded, state: ModelState, registry: Registry) -> Run | None:
     """Return the run to stop, unless it is one of the present model: another stack's may have its name."""
-    try:
-        run = registry.get_run(ended.model, ended.stopped_run) if ended.stopped_run else None
-    except RunNotFoundError:
-        return None
+    run = registry.find_run(ended.model, ended.stopped_run) if ended.stopped_run else None
     return run if run and deletion_of(state, run.requested_at) else None
 
 
@@ -221,7 +217,7 @@ def _skip_waiting(
 
 def _find_refusal(cause: Cause, registry: Registry, now: datetime) -> str | None:
     """Return the reason why the cause starts nothing; None when it may, or was followed already."""
-    state = _find_state(cause.model, registry)
+    state = registry.find_state(cause.model)
     if state and (deleted_at := deletion_of_cause(cause, state)):
         return _refuse_deleted(cause, deleted_at)
     if cause.kind == "upload":
@@ -233,27 +229,12 @@ def _find_refusal(cause: Cause, registry: Registry, now: datetime) -> str | None
     newest = registry.list_runs(cause.model, limit=max(1, spec.runs_per_day))
     runs = [run for run in newest if state is None or not deletion_of(state, run.requested_at)]
     refusal = refuse(cause, spec, runs, now)
-    return None if refusal and _is_known(cause, registry) else refusal
-
-
-def _find_state(model: str, registry: Registry) -> ModelState | None:
-    try:
-        return registry.get_state(model)
-    except ModelNotFoundError:
-        return None
+    return None if refusal and registry.find_cause(cause.model, cause.cause_id) else refusal
 
 
 def _refuse_deleted(cause: Cause, deleted_at: datetime) -> str:
     remedy = "; upload it again, for a new model of that name" if cause.kind == "upload" else ""
     return f"the model {cause.model} {describe_deletion(deleted_at)}{remedy}"
-
-
-def _is_known(cause: Cause, registry: Registry) -> bool:
-    try:
-        registry.get_cause(cause.model, cause.cause_id)
-    except CauseNotFoundError:
-        return False
-    return True
 
 
 def _skip(cause: Cause, refusal: str, registry: Registry, now: datetime, actor: str) -> TrainingRequestResult:
