@@ -5,7 +5,20 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from millrace.ports import Absent, Check, Condition, Default, Delete, Exists, Item, Key, Path, Plus, Put, Update
+from millrace.ports import (
+    Absent,
+    AttributePath,
+    Check,
+    Condition,
+    Default,
+    Delete,
+    Exists,
+    Item,
+    Key,
+    Plus,
+    Put,
+    Update,
+)
 from millrace.registry.store import Registry
 
 
@@ -90,7 +103,7 @@ def _holds(condition: Condition, item: Item) -> bool:
     return bool(compare(value, condition.value))
 
 
-def _new_value(item: Item, path: Path, value: Any) -> Any:
+def _new_value(item: Item, path: AttributePath, value: Any) -> Any:
     if isinstance(value, Plus):
         return item.get(value.counter, 0) + value.number
     if isinstance(value, Default):
@@ -98,7 +111,7 @@ def _new_value(item: Item, path: Path, value: Any) -> Any:
     return value
 
 
-def _set(item: dict[str, Any], path: Path, value: Any) -> None:
+def _set(item: dict[str, Any], path: AttributePath, value: Any) -> None:
     """Set an attribute, or an entry of one that is a mapping; None removes it."""
     if not isinstance(path, str):
         entries = {**item[path[0]], path[1]: value}

@@ -6,7 +6,20 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from millrace.aws.errors import aws_errors, cancellation_codes, error_code
-from millrace.ports import Absent, Check, Condition, Default, Delete, Exists, Item, Key, Path, Plus, Put, Update
+from millrace.ports import (
+    Absent,
+    AttributePath,
+    Check,
+    Condition,
+    Default,
+    Delete,
+    Exists,
+    Item,
+    Key,
+    Plus,
+    Put,
+    Update,
+)
 from millrace.retry import retry
 
 if TYPE_CHECKING:
@@ -167,14 +180,14 @@ class _Expression:
         comparison = f"{name} {condition.operator} {self._value(condition.value)}"
         return f"(attribute_not_exists({name}) OR {comparison})" if condition.or_absent else comparison
 
-    def _new(self, path: Path, value: Any) -> str:
+    def _new(self, path: AttributePath, value: Any) -> str:
         if isinstance(value, Plus):
             return f"if_not_exists({self._name(value.counter)}, {self._value(0)}) + {self._value(value.number)}"
         if isinstance(value, Default):
             return f"if_not_exists({self._name(path)}, {self._value(value.value)})"
         return self._value(value)
 
-    def _name(self, path: Path) -> str:
+    def _name(self, path: AttributePath) -> str:
         parts: Iterable[str] = (path,) if isinstance(path, str) else path
         return ".".join(self.names.setdefault(part, f"#{len(self.names)}") for part in parts)
 
