@@ -77,7 +77,7 @@ class EventBridgePublisher:
 
         retry(
             attempt,
-            "EventBridge did not take all events",
+            f"EventBridge did not take all of {len(entries)} event(s)",
             attempts=_MAX_ATTEMPTS,
             first_pause_seconds=_FIRST_PAUSE_SECONDS,
             sleep=self._sleep,
