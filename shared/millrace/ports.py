@@ -341,6 +341,9 @@ class Check:
     conditions: tuple[Condition, ...] = (Exists(),)
 
 
+StoreChange = Put | Update | Delete | Check
+
+
 class RegistryStore(Protocol):
     """A table of items. Reads are consistent: decisions are made on them."""
 
@@ -367,7 +370,7 @@ class RegistryStore(Protocol):
         """Make one change; return the attributes that an update set, or None, unless its conditions held."""
         ...
 
-    def transact(self, changes: Sequence[Put | Update | Delete | Check]) -> list[int]:
+    def transact(self, changes: Sequence[StoreChange]) -> list[int]:
         """Make all of ``changes``, no two on one item, or none.
 
         Returns

@@ -8,7 +8,6 @@ from typing import Any
 from millrace.ports import (
     Absent,
     AttributePath,
-    Check,
     Condition,
     Default,
     Delete,
@@ -17,6 +16,7 @@ from millrace.ports import (
     Key,
     Plus,
     Put,
+    StoreChange,
     Update,
 )
 from millrace.registry.store import Registry
@@ -59,7 +59,7 @@ class MemoryRegistryStore:
             names = change.set if isinstance(change, Update) else ()
             return {name: written[name] for name in names if isinstance(name, str)}
 
-    def transact(self, changes: Sequence[Put | Update | Delete | Check]) -> list[int]:
+    def transact(self, changes: Sequence[StoreChange]) -> list[int]:
         with self._lock:
             assert len({change.key for change in changes}) == len(changes) <= 100, "DynamoDB refuses such a transaction"
             failed = [position for position, change in enumerate(changes) if not self._is_allowed(change)]
@@ -68,13 +68,13 @@ class MemoryRegistryStore:
                     self._apply(change)
             return failed
 
-    def _is_allowed(self, change: Put | Update | Delete | Check) -> bool:
+    def _is_allowed(self, change: StoreChange) -> bool:
         if isinstance(change, Put):
             return change.replace or change.key not in self._items
         item = self._items.get(change.key, {})
         return all(_holds(condition, item) for condition in change.conditions)
 
-    def _apply(self, change: Put | Update | Delete | Check) -> None:
+    def _apply(self, change: StoreChange) -> None:
         keys = {"pk": change.key.partition, "sk": change.key.sort}
         match change:
             case Put(key, item):

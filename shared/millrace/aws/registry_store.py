@@ -18,6 +18,7 @@ from millrace.ports import (
     Key,
     Plus,
     Put,
+    StoreChange,
     Update,
 )
 from millrace.retry import retry
@@ -107,7 +108,7 @@ class DynamoRegistryStore:
                 raise
         return {}
 
-    def transact(self, changes: Sequence[Put | Update | Delete | Check]) -> list[int]:
+    def transact(self, changes: Sequence[StoreChange]) -> list[int]:
         """Make all changes or none; a transaction that only met another one on the same items is repeated.
 
         See :meth:`millrace.ports.RegistryStore.transact`.
@@ -131,7 +132,7 @@ class DynamoRegistryStore:
                 raise
         return []
 
-    def _request(self, change: Put | Update | Delete | Check) -> Any:
+    def _request(self, change: StoreChange) -> Any:
         """Return the parameters of a call, which are those of a transaction's action too."""
         expression = _Expression()
         request: dict[str, Any] = {"TableName": self._table_name}

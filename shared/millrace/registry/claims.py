@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from millrace.entities import Cause, CauseRecord, LedgerEntry, ModelState, Run
-from millrace.ports import Absent, Check, Compare, Default, Delete, Exists, Key, Plus, Put, Update
+from millrace.ports import Absent, Compare, Default, Delete, Exists, Key, Plus, Put, StoreChange, Update
 from millrace.registry import ledger
 from millrace.registry.keys import ModelKeys
 from millrace.registry.records import encode, encode_value
@@ -15,8 +15,6 @@ from millrace.registry.records import encode, encode_value
 MAX_FOLLOW_UP_CAUSES = 40
 #: No event is delivered again after that; the ledger keeps the reason for good.
 CAUSE_RETENTION = timedelta(days=400)
-
-Change = Put | Update | Delete | Check
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +31,7 @@ class Claim:
     run_id: str | None
 
 
-def start_run(cause: Cause, run: Run, entry: LedgerEntry, state: ModelState | None) -> list[Change]:
+def start_run(cause: Cause, run: Run, entry: LedgerEntry, state: ModelState | None) -> list[StoreChange]:
     """Return the changes that make ``run`` the active one, creating the model when it is new or was deleted."""
     keys, began = ModelKeys(cause.model), encode_value(entry.occurred_at)
     # A model that was deleted and recreated since it was read looks alike, and the cause may be older than it.
@@ -57,14 +55,14 @@ def start_run(cause: Cause, run: Run, entry: LedgerEntry, state: ModelState | No
         tuple(conditions),
     )
     record = CauseRecord(cause, "started", run.run_id, cause.reason)
-    changes: list[Change] = [_put_cause(record, entry), update, Put(keys.run(run.run_id), encode(run))]
+    changes: list[StoreChange] = [_put_cause(record, entry), update, Put(keys.run(run.run_id), encode(run))]
     changes += ledger.ledger_changes(ledger.run_requested(entry, run.run_id))
     if state is None:
         changes.append(Put(keys.index, {"model": cause.model}, replace=True))
     return changes
 
 
-def defer_cause(cause: Cause, active_run_id: str, entry: LedgerEntry) -> list[Change]:
+def defer_cause(cause: Cause, active_run_id: str, entry: LedgerEntry) -> list[StoreChange]:
     """Return the changes that let a cause wait for the active run."""
     keys = ModelKeys(cause.model)
     active = Compare("active_run_id", "=", active_run_id)
@@ -76,18 +74,18 @@ def defer_cause(cause: Cause, active_run_id: str, entry: LedgerEntry) -> list[Ch
     ]
 
 
-def cover_cause(cause: Cause, active_run_id: str, entry: LedgerEntry) -> list[Change]:
+def cover_cause(cause: Cause, active_run_id: str, entry: LedgerEntry) -> list[StoreChange]:
     """Return the changes that record a cause as covered by the active run, whether or not that one has just ended."""
     return skip_cause(cause, ledger.trigger_covered(entry, cause, active_run_id), active_run_id)
 
 
-def skip_cause(cause: Cause, entry: LedgerEntry, run_id: str | None = None) -> list[Change]:
+def skip_cause(cause: Cause, entry: LedgerEntry, run_id: str | None = None) -> list[StoreChange]:
     """Return the changes that record a cause which starts nothing."""
     record = CauseRecord(cause, "skipped", run_id, entry.reason, str(entry.details.get("refusal", "")))
     return [_put_cause(record, entry), *ledger.ledger_changes(entry)]
 
 
-def skip_pending_cause(cause: Cause, waiting: Key, entry: LedgerEntry) -> list[Change]:
+def skip_pending_cause(cause: Cause, waiting: Key, entry: LedgerEntry) -> list[StoreChange]:
     """Return the changes that end the wait of a cause, which starts nothing."""
     keys = ModelKeys(cause.model)
     outcome = {"status": "skipped", "reason": entry.reason, "refusal": str(entry.details.get("refusal", ""))}
@@ -99,14 +97,14 @@ def skip_pending_cause(cause: Cause, waiting: Key, entry: LedgerEntry) -> list[C
     ]
 
 
-def end_turn(model: str, run_id: str) -> list[Change]:
+def end_turn(model: str, run_id: str) -> list[StoreChange]:
     """Return the changes that end a run's turn: a cause that is deferred meanwhile makes them fail, and is not lost."""
     nobody_waits = Compare("pending_causes", "=", 0, or_absent=True)
     conditions = (Compare("active_run_id", "=", run_id), nobody_waits)
     return [Update(ModelKeys(model).state, {}, ("active_run_id",), conditions)]
 
 
-def pass_turn(model: str, run_id: str, follow_up: Run, waiting: Mapping[str, Key]) -> list[Change]:
+def pass_turn(model: str, run_id: str, follow_up: Run, waiting: Mapping[str, Key]) -> list[StoreChange]:
     """Return the changes that make ``follow_up`` the active run, and its causes started by it.
 
     Parameters
@@ -115,7 +113,7 @@ def pass_turn(model: str, run_id: str, follow_up: Run, waiting: Mapping[str, Key
         The item that marks each cause as waiting.
     """
     keys = ModelKeys(model)
-    changes: list[Change] = [
+    changes: list[StoreChange] = [
         Update(
             keys.state,
             {"active_run_id": follow_up.run_id, "pending_causes": Plus("pending_causes", -len(follow_up.cause_ids))},

@@ -8,7 +8,7 @@ from typing import Any
 from millrace.entities import AliasMove, Approval, LedgerEntry, ModelState, VersionOutcome, Work
 from millrace.errors import ConflictError
 from millrace.names import CHAMPION
-from millrace.ports import Absent, Check, Compare, Delete, Exists, Plus, Put, Update
+from millrace.ports import Absent, Check, Compare, Exists, Plus, Put, StoreChange, Update
 from millrace.registry.keys import ModelKeys
 from millrace.registry.ledger import ledger_changes
 from millrace.registry.records import encode, encode_value
@@ -156,7 +156,7 @@ def name_version(version: int | None) -> str:
     return "no version" if version is None else f"version {version}"
 
 
-def store_changes(transaction: RegistryTransaction) -> Iterator[Put | Update | Delete | Check]:
+def store_changes(transaction: RegistryTransaction) -> Iterator[StoreChange]:
     """Yield the changes to the store that make up a transaction, one an item."""
     entry, keys = transaction.entry, ModelKeys(transaction.entry.model)
     yield _change_state(transaction)
