@@ -28,6 +28,7 @@ from millrace.monitoring.window_findings import Evaluation, WindowFinding
 from millrace.names import CHAMPION
 from millrace.ports import Event, EventPublisher, Notifier, ObjectStore, ServingMetrics
 from millrace.registry.store import Registry
+from millrace.retry import retry
 
 Outcome = Literal["judged", "nothing_new", "not_serving", "disabled", "superseded", "deleted"]
 #: The usual rate of requests is that of so long, and of a day at least: a first burst is no habit.
@@ -35,7 +36,6 @@ _RATE_OVER = timedelta(days=7)
 _MIN_RATE_HOURS = 24.0
 #: Least time between two events of one open incident.
 _MIN_REPEAT = timedelta(hours=1)
-_MAX_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,12 +284,12 @@ def deliver_alerts(
 
 
 def _remove_alerts(model: str, store: ObjectStore, delivered: set[str]) -> None:
-    for _ in range(_MAX_ATTEMPTS):
+    def attempt() -> bool | None:
         state, etag = load_state(model, store)
         outbox = tuple(alert for alert in state.outbox if alert.alert_id not in delivered)
-        if save_state(model, store, replace(state, outbox=outbox), etag):
-            return
-    raise ServiceUnavailableError(f"other processes keep changing the monitoring state of {model!r}")
+        return save_state(model, store, replace(state, outbox=outbox), etag) or None
+
+    retry(attempt, f"other processes keep changing the monitoring state of {model!r}")
 
 
 def write_outcome_metrics(model: str, outcome: MonitoringOutcome, now: datetime) -> None:
