@@ -14,13 +14,13 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.aws.clients import object_store
 from millrace.captures.delivery import Delivery, deliver, read_batch
 from millrace.observability import logger, metrics
-from millrace.settings import CaptureSettings, load_settings
+from millrace.settings import DeliverCapturesSettings, load_settings
 
 
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001 - Lambda passes it
     """Write what is not there yet; an error lets Lambda deliver the same event again, and at last to the queue."""
-    store = object_store(load_settings(CaptureSettings).data_bucket)
+    store = object_store(load_settings(DeliverCapturesSettings).data_bucket)
     delivery = deliver(read_batch(event), store, datetime.now(UTC), _pause)
     document = asdict(delivery)
     logger.info("captures delivered", **document)

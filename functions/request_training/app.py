@@ -18,7 +18,7 @@ from millrace.registry.lifecycle import ensure_not_deleted
 from millrace.registry.store import Registry
 from millrace.settings import RequestTrainingSettings, load_settings
 from millrace.triggers.dispatch import handle_trigger
-from millrace.triggers.events import Trigger, parse_event, read_request, with_version_id
+from millrace.triggers.events import Trigger, parse_event, read_run_request, with_version_id
 
 app = rest_api()
 
@@ -36,7 +36,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 def request_run(model: str) -> Response[str]:
     """Request a run by hand; raises ``ModelNotFoundError`` when the model was deleted or has never seen an upload."""
     ensure_not_deleted(_registry().get_state(validate_model_name(model)))
-    (result,) = _handle(read_request(model, app.current_event.raw_event, datetime.now(UTC)))
+    (result,) = _handle(read_run_request(model, app.current_event.raw_event, datetime.now(UTC)))
     return json_response(202, result)
 
 

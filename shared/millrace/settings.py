@@ -92,7 +92,7 @@ class PredictSettings(RegistrySettings):
 
 
 @dataclass(frozen=True, slots=True)
-class CaptureSettings:
+class DeliverCapturesSettings:
     """Settings of ``deliver_captures``."""
 
     data_bucket: str

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeou
 from botocore.stub import Stubber
 from millrace import retry
 from millrace.aws import clients
-from millrace.aws.errors import aws_errors
+from millrace.aws.client_errors import aws_errors
 from millrace.aws.object_store import S3ObjectStore
 from millrace.aws.pipeline import StepFunctionsPipeline
 from millrace.aws.registry_store import DynamoRegistryStore

@@ -10,7 +10,7 @@ import pytest
 from millrace.aws import clients
 from millrace.errors import InvalidInputError, ServiceUnavailableError
 from millrace.layout import version_key
-from millrace.registry.schedules import apply_schedules
+from millrace.registry.model_schedules import apply_schedules
 from millrace.settings import ScheduleSettings, load_settings
 from millrace.spec import ModelSpec
 from moto import mock_aws

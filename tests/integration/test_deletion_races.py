@@ -13,8 +13,8 @@ from millrace.ports import Schedule
 from millrace.registry.claims import Claim
 from millrace.registry.deletion import delete_model
 from millrace.registry.lifecycle import ensure_not_deleted
+from millrace.registry.model_schedules import apply_schedules
 from millrace.registry.outbox import publish_waiting
-from millrace.registry.schedules import apply_schedules
 from millrace.registry.transactions import DeleteModel
 from millrace.spec import ModelSpec
 from millrace.triggers.dispatch import handle_trigger

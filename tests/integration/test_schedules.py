@@ -9,7 +9,7 @@ from botocore.stub import Stubber
 from millrace.aws.schedules import EventBridgeSchedules, ScheduleTargets
 from millrace.errors import ConfigurationError, InvalidInputError
 from millrace.ports import Schedule, Schedules
-from millrace.registry.schedules import apply_schedules
+from millrace.registry.model_schedules import apply_schedules
 from millrace.spec import ModelSpec
 from moto import mock_aws
 

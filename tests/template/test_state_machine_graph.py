@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from millrace.spec.lifecycle import MAX_APPROVAL_HOURS
+from millrace.spec.operations import MAX_APPROVAL_HOURS
 
 from tests.template import asl
 from tests.template.template_file import ROOT, functions, load_template, resources, walk

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from millrace.aws.errors import aws_errors
+from millrace.aws.client_errors import aws_errors
 from millrace.errors import ConfigurationError
 from millrace.ports import Event
 from millrace.retry import retry

@@ -8,11 +8,11 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 
 from millrace.aws.clients import monitoring_pipeline, object_store, registry, schedules, task_callback
 from millrace.aws.rest_api import rest_api
-from millrace.management.calls import ApiRequest, Call, Route
+from millrace.management.calls import ApiRequest, ApiRoute, Call
 from millrace.settings import MonitoringStartSettings, ScheduleSettings, StoreSettings, load_settings
 
 
-def management_api(routes: Iterable[Route]) -> APIGatewayRestResolver:
+def management_api(routes: Iterable[ApiRoute]) -> APIGatewayRestResolver:
     """Return a resolver of ``routes`` that returns every error by its class."""
     app = rest_api()
     for route in routes:
@@ -20,7 +20,7 @@ def management_api(routes: Iterable[Route]) -> APIGatewayRestResolver:
     return app
 
 
-def _handler(route: Route, app: APIGatewayRestResolver) -> Callable[..., dict[str, Any]]:
+def _handler(route: ApiRoute, app: APIGatewayRestResolver) -> Callable[..., dict[str, Any]]:
     def handle(**parameters: str) -> dict[str, Any]:
         return route.respond(_make_call(app.current_event.raw_event), parameters)
 

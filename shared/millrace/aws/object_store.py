@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from millrace.aws.errors import aws_errors, error_code
+from millrace.aws.client_errors import aws_errors, error_code
 from millrace.errors import ArtifactNotFoundError, ConfigurationError, ServiceUnavailableError
 from millrace.ports import ListedObject, ObjectInfo, ObjectVersion
 

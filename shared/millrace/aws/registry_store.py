@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from millrace.aws.errors import aws_errors, cancellation_codes, error_code
+from millrace.aws.client_errors import aws_errors, cancellation_codes, error_code
 from millrace.ports import (
     Absent,
     AttributePath,

@@ -23,7 +23,7 @@ def rest_api() -> APIGatewayRestResolver:
     app = APIGatewayRestResolver()
 
     def respond_no_route(_error: NoRouteError) -> Response[str]:
-        return error_response(NotFoundError(f"there is no {app.current_event.http_method} {app.current_event.path}"))
+        return _error_response(NotFoundError(f"there is no {app.current_event.http_method} {app.current_event.path}"))
 
     app.exception_handler(MillraceError)(_respond)
     app.exception_handler(Exception)(_respond_unexpected)
@@ -35,13 +35,13 @@ def _respond(error: MillraceError) -> Response[str]:
     if error.http_status >= _INTERNAL_ERROR:
         logger.error("request failed", exc_info=error)
         _count_failure()
-    return error_response(error)
+    return _error_response(error)
 
 
 def _respond_unexpected(error: Exception) -> Response[str]:
     logger.error("request failed unexpectedly", exc_info=error)
     _count_failure()
-    return error_response(_UNEXPECTED)
+    return _error_response(_UNEXPECTED)
 
 
 def _count_failure() -> None:
@@ -54,7 +54,7 @@ def json_response(status: int, body: Any) -> Response[str]:
     return Response(status, content_types.APPLICATION_JSON, json.dumps(body, allow_nan=False))
 
 
-def error_response(error: MillraceError) -> Response[str]:
+def _error_response(error: MillraceError) -> Response[str]:
     """Return the response of an error; of our own faults only that there was one."""
     shown = _UNEXPECTED if error.http_status == _INTERNAL_ERROR else error
     return json_response(error.http_status, {**shown.to_dict(), "error_code": error.error_code})

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from millrace.aws.errors import aws_errors
+from millrace.aws.client_errors import aws_errors
 from millrace.emf import NAMESPACE
 from millrace.ports import ServingCounts
 from millrace.serving.protocols import PROTOCOLS

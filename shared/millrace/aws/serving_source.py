@@ -11,7 +11,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from millrace.aws.errors import aws_errors, error_code
+from millrace.aws.client_errors import aws_errors, error_code
 from millrace.errors import ArtifactNotFoundError, ModelNotFoundError, ModelNotReadyError, VersionNotFoundError
 from millrace.layout import version_key
 from millrace.names import CHAMPION

@@ -13,11 +13,11 @@ from millrace.errors import FieldError, InvalidInputError, ModelNotFoundError
 from millrace.names import make_cause_id
 from millrace.ports import ObjectStore, Schedules
 from millrace.registry.lifecycle import ensure_not_deleted
-from millrace.registry.schedules import follow_spec
+from millrace.registry.model_schedules import follow_spec
 from millrace.registry.store import Registry, SpecRecord
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec, invalid_input
-from millrace.spec.base import SpecPart
+from millrace.spec.part import SpecPart
 
 #: A DynamoDB item holds 400 KB.
 MAX_SPEC_BYTES = 300_000

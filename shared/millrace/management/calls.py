@@ -71,7 +71,7 @@ _VALIDATORS: Mapping[str, Callable[[str], str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class ApiRoute:
     """A method and path of the API; ``handle`` takes the call and the path's parameters by name."""
 
     method: Literal["GET", "POST", "PUT", "DELETE"]

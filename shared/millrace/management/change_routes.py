@@ -5,7 +5,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from millrace.documents import to_plain
-from millrace.management.calls import Call, Route
+from millrace.management.calls import ApiRoute, Call
 from millrace.names import make_cause_id, make_run_id
 from millrace.registry.approvals import DecidedApproval, Decision, decide_approval
 from millrace.registry.deletion import Deletion, delete_model
@@ -102,7 +102,7 @@ def roll_back_model(call: Call, model: str) -> ChampionChange:
     )
 
 
-def retire_version(call: Call, model: str) -> Retirement:
+def retire_unused_version(call: Call, model: str) -> Retirement:
     """Retire a version, for good."""
     request = RetirementRequest.read(call)
     return retire(model, request.version, request.audit(call), registry=call.registry)
@@ -154,11 +154,11 @@ def start_monitoring(call: Call, model: str) -> dict[str, Any]:
 
 
 ROUTES = (
-    Route("DELETE", "/models/<model>", delete),
-    Route("POST", "/models/<model>/monitoring", start_monitoring),
-    Route("POST", "/models/<model>/promote", promote_version),
-    Route("POST", "/models/<model>/rollback", roll_back_model),
-    Route("POST", "/models/<model>/retire", retire_version),
-    Route("POST", "/models/<model>/gc", collect_garbage),
-    Route("POST", "/models/<model>/runs/<run_id>/approval", decide_run),
+    ApiRoute("DELETE", "/models/<model>", delete),
+    ApiRoute("POST", "/models/<model>/monitoring", start_monitoring),
+    ApiRoute("POST", "/models/<model>/promote", promote_version),
+    ApiRoute("POST", "/models/<model>/rollback", roll_back_model),
+    ApiRoute("POST", "/models/<model>/retire", retire_unused_version),
+    ApiRoute("POST", "/models/<model>/gc", collect_garbage),
+    ApiRoute("POST", "/models/<model>/runs/<run_id>/approval", decide_run),
 )

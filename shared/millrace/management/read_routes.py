@@ -8,7 +8,7 @@ from millrace.data.schema_changes import describe_schema
 from millrace.data.spec_changes import describe_spec, replace_spec
 from millrace.errors import ArtifactNotFoundError
 from millrace.layout import monitoring_key
-from millrace.management.calls import Call, Route
+from millrace.management.calls import ApiRoute, Call
 from millrace.monitoring.alerts import describe_actions
 from millrace.names import CHAMPION, validate_run_id
 from millrace.registry.queries import (
@@ -80,56 +80,58 @@ def get_difference(call: Call, model: str, dataset_id: str, other_id: str) -> di
 
 
 ROUTES = (
-    Route("GET", "/models", lambda call: {"models": call.registry.list_models()}),
-    Route("GET", "/models/<model>", lambda call, model: call.registry.get_state(model)),
-    Route("GET", "/models/<model>/spec", lambda call, model: describe_spec(model, call.registry)),
-    Route("PUT", "/models/<model>/spec", put_spec),
-    Route("GET", "/models/<model>/schema", get_schema),
-    Route("GET", "/models/<model>/datasets", lambda call, model: describe_datasets(model, call.registry)),
-    Route(
+    ApiRoute("GET", "/models", lambda call: {"models": call.registry.list_models()}),
+    ApiRoute("GET", "/models/<model>", lambda call, model: call.registry.get_state(model)),
+    ApiRoute("GET", "/models/<model>/spec", lambda call, model: describe_spec(model, call.registry)),
+    ApiRoute("PUT", "/models/<model>/spec", put_spec),
+    ApiRoute("GET", "/models/<model>/schema", get_schema),
+    ApiRoute("GET", "/models/<model>/datasets", lambda call, model: describe_datasets(model, call.registry)),
+    ApiRoute(
         "GET",
         "/models/<model>/datasets/<dataset_id>",
         lambda call, model, dataset_id: describe_dataset(model, dataset_id, call.registry, call.data_store),
     ),
-    Route("GET", "/models/<model>/datasets/<dataset_id>/diff/<other_id>", get_difference),
-    Route(
+    ApiRoute("GET", "/models/<model>/datasets/<dataset_id>/diff/<other_id>", get_difference),
+    ApiRoute(
         "GET",
         "/models/<model>/versions",
         lambda call, model: {"versions": call.registry.list_versions(call.existing(model))},
     ),
-    Route(
+    ApiRoute(
         "GET",
         "/models/<model>/versions/<version>",
         lambda call, model, version: describe_version(model, version, call.registry, call.model_store),
     ),
-    Route(
+    ApiRoute(
         "GET",
         "/models/<model>/versions/<version>/card",
         lambda call, model, version: describe_card(model, version, call.registry, call.model_store),
     ),
-    Route("GET", "/models/<model>/history", get_history),
-    Route("GET", "/models/<model>/runs", lambda call, model: {"runs": call.registry.list_runs(call.existing(model))}),
-    Route(
+    ApiRoute("GET", "/models/<model>/history", get_history),
+    ApiRoute(
+        "GET", "/models/<model>/runs", lambda call, model: {"runs": call.registry.list_runs(call.existing(model))}
+    ),
+    ApiRoute(
         "GET",
         "/models/<model>/runs/<run_id>",
         lambda call, model, run_id: describe_run(model, run_id, call.registry, call.model_store),
     ),
-    Route(
+    ApiRoute(
         "GET",
         "/models/<model>/runs/<run_id>/approval",
         lambda call, model, run_id: describe_approval(call.existing(model), run_id, call.registry),
     ),
-    Route(
+    ApiRoute(
         "GET",
         "/models/<model>/causes/<cause_id>",
         lambda call, model, cause_id: describe_cause(model, cause_id, call.registry),
     ),
-    Route("GET", "/models/<model>/monitoring", get_report),
-    Route("GET", "/models/<model>/monitoring/<run>", get_monitoring_run),
-    Route(
+    ApiRoute("GET", "/models/<model>/monitoring", get_report),
+    ApiRoute("GET", "/models/<model>/monitoring/<run>", get_monitoring_run),
+    ApiRoute(
         "GET",
         "/models/<model>/ledger",
         lambda call, model: {"entries": call.registry.list_ledger(call.existing(model))},
     ),
-    Route("GET", "/uploads/refused", lambda call: {"refused": call.registry.list_ledger(REFUSED_UPLOADS)}),
+    ApiRoute("GET", "/uploads/refused", lambda call: {"refused": call.registry.list_ledger(REFUSED_UPLOADS)}),
 )

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from millrace.entities import Cause, CauseRecord, LedgerEntry, ModelState, Run
 from millrace.ports import Absent, Compare, Default, Delete, Exists, Key, Plus, Put, StoreChange, Update
 from millrace.registry import ledger
+from millrace.registry.items import encode, encode_value
 from millrace.registry.keys import ModelKeys
-from millrace.registry.records import encode, encode_value
 
 #: Causes that one follow-up run takes: a transaction holds 100 changes, and each cause takes two.
 MAX_FOLLOW_UP_CAUSES = 40

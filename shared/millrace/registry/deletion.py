@@ -20,8 +20,8 @@ from millrace.errors import ApprovalNotFoundError, ConflictError, ModelDeletedEr
 from millrace.names import CHAMPION, make_cause_id, make_run_id
 from millrace.ports import MonitoringPipeline, Schedules, TaskCallback
 from millrace.registry.approvals import withdraw_approval
+from millrace.registry.model_schedules import follow_spec
 from millrace.registry.promotion import retire_version
-from millrace.registry.schedules import follow_spec
 from millrace.registry.store import Registry
 from millrace.registry.transactions import AuditContext, DeleteModel, MoveAlias, RegistryTransaction
 from millrace.retry import retry

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from millrace.entities import Cause, LedgerEntry
 from millrace.ports import Put
+from millrace.registry.items import encode
 from millrace.registry.keys import ModelKeys, outbox_key
-from millrace.registry.records import encode
 
 #: The actions that are published, by the name of the event.
 EVENT_NAMES: Mapping[str, str] = {

@@ -87,14 +87,14 @@ class Output(Record, frozen=True, kw_only=True, eq=False, omit_defaults=True):
     classes: tuple[str, ...] = ()
 
 
-class DecisionThreshold(Record, frozen=True, kw_only=True, eq=False):
+class SignatureThreshold(Record, frozen=True, kw_only=True, eq=False):
     """A row is predicted positive from this probability of the positive class on."""
 
     positive_class: str
     value: float
 
 
-class CaptureSettings(Record, frozen=True, kw_only=True, eq=False):
+class SignatureCapture(Record, frozen=True, kw_only=True, eq=False):
     """The part of the traffic that is captured; see :class:`millrace.spec.CaptureSpec`."""
 
     sampling_rate: float = 1.0
@@ -108,30 +108,30 @@ class Signature(Document, frozen=True, kw_only=True, eq=False, omit_defaults=Tru
     ----------
     schema : dict
         The whole schema, see :meth:`millrace.schema.TableSchema.to_dict`.
-    capture : CaptureSettings or None
+    capture : SignatureCapture or None
         None in versions that were registered before captures.
-    threshold : DecisionThreshold or None
+    threshold : SignatureThreshold or None
         Where the evaluation chose one.
     """
 
     schema: dict[str, Any]
     inputs: tuple[Input, ...] = ()
     outputs: tuple[Output, ...] = ()
-    capture: CaptureSettings | None = None
-    threshold: DecisionThreshold | None = None
+    capture: SignatureCapture | None = None
+    threshold: SignatureThreshold | None = None
 
     @classmethod
     def of(cls, schema: TableSchema, threshold: Mapping[str, Any] | None, capture: CaptureSpec) -> "Signature":
         """Describe the inputs and outputs of a model that was trained under ``schema``."""
         inputs = [Input(name=column.name, type=column.type, required=is_required(column)) for column in schema.features]
-        chosen = threshold and DecisionThreshold(
+        chosen = threshold and SignatureThreshold(
             positive_class=threshold["positive_class"], value=float(threshold["value"])
         )
         return cls(
             schema=schema.to_dict(),
             inputs=tuple(inputs),
             outputs=_outputs(schema),
-            capture=CaptureSettings(**capture.model_dump()),
+            capture=SignatureCapture(**capture.model_dump()),
             threshold=chosen or None,
         )
 

@@ -39,10 +39,10 @@ from millrace.errors import (
 from millrace.ports import Absent, Check, Compare, Delete, Exists, Key, Plus, Put, RegistryStore, Update
 from millrace.registry import claims
 from millrace.registry.claims import MAX_FOLLOW_UP_CAUSES, Claim
+from millrace.registry.items import decode, encode, encode_value
 from millrace.registry.keys import MODELS_PARTITION, OUTBOX_PARTITION, ModelKeys, outbox_key, sortable
 from millrace.registry.ledger import EVENT_NAMES, ledger_changes
 from millrace.registry.lifecycle import deletion_of_cause, ensure_not_deleted
-from millrace.registry.records import decode, encode, encode_value
 from millrace.registry.transactions import RegistryTransaction, store_changes
 from millrace.retry import retry
 from millrace.spec import ModelSpec

@@ -9,9 +9,9 @@ from millrace.entities import AliasMove, Approval, LedgerEntry, ModelState, Vers
 from millrace.errors import ConflictError
 from millrace.names import CHAMPION
 from millrace.ports import Absent, Check, Compare, Exists, Plus, Put, StoreChange, Update
+from millrace.registry.items import encode, encode_value
 from millrace.registry.keys import ModelKeys
 from millrace.registry.ledger import ledger_changes
-from millrace.registry.records import encode, encode_value
 from millrace.spec import ModelSpec
 
 #: Two moves of an alias are at least this far apart.

@@ -1,8 +1,8 @@
 """Spec of a model; every field has a default. ``model`` is the whole, each other module a part."""
 
-from millrace.spec.base import invalid_input
-from millrace.spec.lifecycle import ApprovalSpec, CaptureSpec, RetentionSpec
-from millrace.spec.model import ModelSpec
+from millrace.spec.model_spec import ModelSpec
+from millrace.spec.operations import ApprovalSpec, CaptureSpec, RetentionSpec
+from millrace.spec.part import invalid_input
 from millrace.spec.training import GateSpec, ParameterRange, TrainingSpec
 
 __all__ = [

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, ValidationInfo, field_validator
 
 from millrace.schema import ColumnType, Role
-from millrace.spec.base import SpecPart
+from millrace.spec.part import SpecPart
 
 Severity = Literal["error", "warning"]
 

@@ -4,8 +4,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from millrace.spec.base import ScheduleExpression, SpecPart, TimeZone
 from millrace.spec.data import MODERATE_SHIFT
+from millrace.spec.part import ScheduleExpression, SpecPart, TimeZone
 
 
 class MonitorRule(SpecPart):

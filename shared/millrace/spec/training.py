@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from millrace.spec.base import SpecPart
 from millrace.spec.data import FileValue, Number
+from millrace.spec.part import SpecPart
 
 #: Trials of one run; the state machine's payload names each of them.
 MAX_TRIALS = 200

@@ -297,7 +297,7 @@ class ManualRequest(BaseModel):
     reason: str = Field(default="", max_length=1000)
 
 
-def read_request(model: str, event: Mapping[str, Any], now: datetime) -> TrainingTrigger:
+def read_run_request(model: str, event: Mapping[str, Any], now: datetime) -> TrainingTrigger:
     """Parse a request for a run.
 
     Raises ``InvalidInputError`` when there is a body that does not match :class:`ManualRequest`.

@@ -18,7 +18,7 @@ from millrace.registry.ledger import trigger_skipped
 from millrace.registry.lifecycle import deletion_of, deletion_of_cause, describe_deletion
 from millrace.registry.store import Registry
 from millrace.retry import retry
-from millrace.spec.lifecycle import RetrainingSpec
+from millrace.spec.operations import RetrainingSpec
 from millrace.triggers.events import ModelEnded
 
 _DAY = timedelta(days=1)

@@ -13,8 +13,8 @@ from millrace.errors import (
 )
 from millrace.layout import evaluation_key, prepared_key, trial_key, version_key
 from millrace.ports import Put
+from millrace.registry.items import encode
 from millrace.registry.keys import ModelKeys
-from millrace.registry.records import encode
 from millrace.registry.registration import register_run
 from millrace.schema import Column, TableSchema
 from millrace.spec import ModelSpec

@@ -12,7 +12,7 @@ from millrace.triggers.events import (
     ScheduleTrigger,
     TrainingTrigger,
     parse_event,
-    read_request,
+    read_run_request,
 )
 
 from tests.registry_builders import NOW
@@ -152,14 +152,14 @@ def request(body=None, **context):
 
 def test_a_request_by_hand_says_who_and_why():
     event = request('{"reason": "new prices"}', identity={"userArn": "arn:aws:iam::123456789012:user/ann"})
-    trigger = read_request("churn", event, NOW)
+    trigger = read_run_request("churn", event, NOW)
     assert (trigger.actor, trigger.cause.reason) == ("arn:aws:iam::123456789012:user/ann", "new prices")
     assert (trigger.cause.kind, trigger.cause.source, trigger.cause.occurred_at) == ("manual", None, NOW)
 
 
 def test_a_request_needs_no_body_and_is_the_same_only_under_the_same_id():
-    first, again = (read_request("churn", request(body), NOW) for body in (None, ""))
-    other = read_request("churn", request(requestId="r2"), NOW)
+    first, again = (read_run_request("churn", request(body), NOW) for body in (None, ""))
+    other = read_run_request("churn", request(requestId="r2"), NOW)
     assert first.cause == again.cause
     assert first.cause.cause_id != other.cause.cause_id
     assert first.actor == "api"
@@ -170,14 +170,14 @@ def test_a_request_needs_no_body_and_is_the_same_only_under_the_same_id():
 )
 def test_a_body_that_is_no_request_is_refused(body):
     with pytest.raises(InvalidInputError):
-        read_request("churn", request(body), NOW)
+        read_run_request("churn", request(body), NOW)
 
 
 def test_a_body_in_base64_is_read():
     event = {**request("eyJyZWFzb24iOiAieCJ9"), "isBase64Encoded": True}
-    assert read_request("churn", event, NOW).cause.reason == "x"
+    assert read_run_request("churn", event, NOW).cause.reason == "x"
     with pytest.raises(InvalidInputError):
-        read_request("churn", {**event, "body": "&&&"}, NOW)
+        read_run_request("churn", {**event, "body": "&&&"}, NOW)
 
 
 FINDING = {

@@ -7,10 +7,10 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from millrace.schema import MAX_COLUMNS, Role, Task
-from millrace.spec.base import SpecPart, invalid_input
 from millrace.spec.data import ColumnSpec, DatasheetSpec, ReadSpec, SplitSpec, TableChecks
-from millrace.spec.lifecycle import ApprovalSpec, CaptureSpec, CardSpec, RetentionSpec, RetrainingSpec
 from millrace.spec.monitoring import MonitoringSpec
+from millrace.spec.operations import ApprovalSpec, CaptureSpec, CardSpec, RetentionSpec, RetrainingSpec
+from millrace.spec.part import SpecPart, invalid_input
 from millrace.spec.training import EvaluationSpec, GateSpec, TrainingSpec
 
 

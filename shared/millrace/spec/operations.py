@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from millrace.causes import AUTOMATIC_CAUSES, DEFAULT_CAUSES
-from millrace.spec.base import ScheduleExpression, SpecPart, TimeZone
 from millrace.spec.data import Prose
+from millrace.spec.part import ScheduleExpression, SpecPart, TimeZone
 
 _SECONDS_AN_HOUR = 3_600
 #: The pipeline's own time limit allows for it (``statemachines/training.asl.json``).
