@@ -55,7 +55,7 @@ def test_no_two_modules_share_a_name():
     for name in plain_modules():
         places[name.rpartition(".")[2]].append(name)
     shared = {name: found for name, found in places.items() if len(found) > 1 and name not in SHARED_MODULE_NAMES}
-    assert shared == {}, shared
+    assert shared == {}
 
 
 def test_no_two_classes_share_a_name():
