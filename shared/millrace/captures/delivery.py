@@ -74,19 +74,10 @@ def read_batch(event: Mapping[str, Any]) -> LogBatch:
 def deliver(batch: LogBatch, store: ObjectStore, now: datetime, pause: Callable[[int], None]) -> Delivery:
     """Write the rows of a batch that are not stored yet.
 
-    Parameters
-    ----------
-    now : datetime
-        Timestamp of lines that cannot be read.
-    pause : callable
-        Waits after the attempt of that number (from 1), if another writer changed the same object.
-
-    Raises
-    ------
-    ServiceUnavailableError
-        When the bucket does not respond, or an object keeps changing; the batch can be delivered again.
-    ArtifactIntegrityError
-        When an object holds no captured rows.
+    ``pause`` waits after the attempt of that number (from 1), if another writer changed the same object; ``now`` is the
+    timestamp of malformed lines. Raises ``ServiceUnavailableError`` when an object keeps changing or the bucket does
+    not respond; then the batch can be delivered again. Raises ``ArtifactIntegrityError`` for an object without captured
+    rows.
     """
     additions: dict[tuple[str, str], dict[str, str]] = {}
     malformed: list[LogEvent] = []

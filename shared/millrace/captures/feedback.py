@@ -118,22 +118,12 @@ def _read_number(value: Any) -> float:
 def record_feedback(
     model: str, document: Mapping[str, Any], *, registry: Registry, data_store: ObjectStore, now: datetime
 ) -> dict[str, Any]:
-    """Validate the reports of a request and store them.
+    """Validate the reports of a request, and store all of them or, when one is wrong or too many came, none.
 
-    Parameters
-    ----------
-    document : mapping
-        One report, or ``{"feedback": [report, ...]}``. A report has ``prediction_id`` or ``row_id`` (or the name of
-        the model's id column), ``outcome`` (or the name of its target) and optionally ``observed_at``.
-
-    Raises
-    ------
-    ModelNotFoundError, SchemaNotFoundError
-        When there is no such model, or it has no schema yet.
-    InvalidInputError, PayloadTooLargeError
-        When reports are wrong, each named as ``row 3: outcome`` (rows count from 0), or too many.
-    ServiceUnavailableError
-        When the reports could not be stored; the same call may succeed later.
+    ``document`` is one report, or ``{"feedback": [report, ...]}``. A report has ``prediction_id`` or ``row_id`` (or the
+    name of the model's id column), ``outcome`` (or the name of its target) and optionally ``observed_at``. Bad fields
+    are named as ``row 3: outcome`` (rows count from 0). Raises ``SchemaNotFoundError`` for a model without a schema
+    yet.
     """
     state = registry.get_state(model)
     ensure_not_deleted(state)

@@ -155,12 +155,8 @@ def read_hours(text: str | None) -> int:
 def describe_coverage(model: str, n_hours: int, store: ObjectStore, now: datetime) -> dict[str, Any]:
     """Count captured predictions of the last hours, and those with an outcome, in all, by day and by version.
 
-    Counts are estimates where ``captures.kept_share`` is below 1.
-
-    Raises
-    ------
-    InvalidInputError
-        When there are too many captures to read while a caller waits.
+    Counts are estimates where ``captures.kept_share`` is below 1. Raises ``InvalidInputError`` when there are too many
+    captures to read while a caller waits.
     """
     start = now - timedelta(hours=n_hours)
     size = sum(found.size for hour in hours(start, now) for found in store.list(captures_prefix(model, hour)))

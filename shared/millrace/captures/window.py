@@ -55,19 +55,11 @@ class ReadReport:
 class CapturedWindow:
     """Captured rows as arrays of shape (n_rows,), in the order of their objects.
 
-    Parameters
-    ----------
-    prediction_ids, request_ids, row_ids, protocols, labels, decisions : object array
-        Of str; None where there is none. Classes are as the schema writes them; decisions are those of a threshold.
-    request_rows, versions : int64 array
-        Rows of the request; the version that predicted.
-    predicted_at : datetime64[us] array
-        UTC.
-    sampling_rates, values : float64 array
-        A row represents ``1 / sampling_rate`` (and ``1 / report.kept_share``) rows; values are those of regression.
-    features, unknown, probabilities : mapping of str to array
-        By feature, float64 or object arrays of str or None, dates as ISO 8601, missing in rows without the feature;
-        by feature, bool, true where training had not seen the value; by class, float64, NaN where not finite.
+    A row represents ``1 / sampling_rate`` (and ``1 / report.kept_share``) rows. Object arrays hold str, None where
+    there is none; classes are as the schema writes them, ``decisions`` those of a threshold. ``predicted_at`` is UTC;
+    ``values`` are those of regression. By feature, ``features`` holds float64, or object arrays of str or None (dates
+    as ISO 8601), missing in rows without the feature, and ``unknown`` is true where training had not seen the value. By
+    class, ``probabilities`` are NaN where not finite.
     """
 
     model: str
@@ -245,15 +237,8 @@ def read_window(
 ) -> CapturedWindow:
     """Read the rows predicted from ``start`` up to, and without, ``end``; each prediction id once.
 
-    Of more than ``max_rows`` rows a sample is kept: those whose ids have the smallest hashes, so the sample does not
-    depend on the order of reading. Memory is bounded by ``max_rows`` and the largest object.
-
-    Parameters
-    ----------
-    start, end : datetime
-        With offsets.
-    max_rows : int, default=250_000
-        Rows to keep at most; of more, at least half as many are kept.
+    Of more than ``max_rows`` rows a sample of at least half as many is kept: those whose ids have the smallest hashes,
+    so the sample does not depend on the order of reading. Memory is bounded by ``max_rows`` and the largest object.
     """
     report = ReadReport()
     builder = WindowBuilder()

@@ -8,12 +8,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Literal
 
-from millrace.errors import (
-    InvalidInputError,
-    MillraceError,
-    PayloadTooLargeError,
-    UnsupportedMediaTypeError,
-)
+from millrace.errors import InvalidInputError, MillraceError, PayloadTooLargeError, UnsupportedMediaTypeError
 from millrace.json_text import write_json
 from millrace.serving.protocols.base import Protocol
 from millrace.serving.request import JSON, Request
@@ -28,13 +23,7 @@ MAX_REPLY_BYTES = 5_500_000
 
 
 def read_request(event: Mapping[str, Any]) -> Request:
-    """Read an event.
-
-    Raises
-    ------
-    InvalidInputError, UnsupportedMediaTypeError, PayloadTooLargeError
-        When the body's encoding is broken or unknown, or it decompresses to more than :data:`MAX_BODY_BYTES`.
-    """
+    """Read an event; raises for a body whose encoding is broken or unknown, or that is too large decompressed."""
     headers = {str(name).lower(): value for name, value in (event.get("headers") or {}).items()}
     body = _decompress(_body_bytes(event), headers.get("content-encoding"))
     return Request(body, headers, event.get("pathParameters") or {}, event.get("queryStringParameters") or {})

@@ -50,12 +50,10 @@ Output = Callable[[FeatureMatrix], npt.NDArray[np.float32]]
 
 
 def column_groups(schema: TableSchema) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Return the feature that each column of the two matrices belongs to, as its place in ``schema.features``.
+    """Return the feature of each column of the two matrices, as its place in ``schema.features``.
 
-    Returns
-    -------
-    tuple of int arrays
-        Of shape (n_numbers,) and (n_strings,). The parts of a date, and the words of a text, belong to one feature.
+    The int arrays have the shapes (n_numbers,) and (n_strings,). The parts of a date, and the words of a text, belong
+    to one feature.
     """
     numbers: list[int] = []
     strings: list[int] = []
@@ -101,10 +99,9 @@ def load_background(body: bytes) -> FeatureMatrix:
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """Shapley values of one prediction.
+    """Shapley values of one prediction, of shape (n_features,), and their standard errors from sampling.
 
-    With ``base_value``, the mean output over the background, the ``values`` of shape (n_features,), in the order of the
-    schema's features, sum to the prediction. ``standard_errors`` are those of the values, from sampling.
+    With ``base_value``, the mean output over the background, ``values`` sum to the prediction.
     """
 
     base_value: float

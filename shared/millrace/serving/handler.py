@@ -37,11 +37,7 @@ def handle(event: Mapping[str, Any], build_endpoint: Callable[[], Endpoint], *, 
 
 
 def _reply(
-    route: Route,
-    event: Mapping[str, Any],
-    build_endpoint: Callable[[], Endpoint],
-    request_id: str,
-    cold_start: bool,
+    route: Route, event: Mapping[str, Any], build_endpoint: Callable[[], Endpoint], request_id: str, cold_start: bool
 ) -> dict[str, Any]:
     started = time.perf_counter()
     endpoint = build_endpoint()

@@ -55,13 +55,10 @@ class OnnxModel:
         return cls(session, schema)
 
     def run(self, features: FeatureMatrix) -> npt.NDArray[np.float32]:
-        """Score rows.
+        """Score rows; return a float32 array.
 
-        Returns
-        -------
-        float32 array
-            Probabilities of shape (n_rows, n_classes), in the order of ``schema.classes``; for regression,
-            values of shape (n_rows,).
+        It holds probabilities of shape (n_rows, n_classes), in the order of ``schema.classes``; for regression, values
+        of shape (n_rows,).
         """
         inputs: dict[str, Any] = {}
         if features.numbers.shape[1]:
@@ -111,14 +108,8 @@ class CaptureRules:
 class LoadedModel:
     """A version that is ready to serve.
 
-    Parameters
-    ----------
-    threshold : Threshold or None, default=None
-        Of a binary task, if evaluation chose one.
-    created_at : datetime or None, default=None
-        Time of registration, if the manifest has it.
-    read_background : callable or None, default=None
-        Reads the rows that explanations compare with; None for a version that has none.
+    ``threshold`` is None unless evaluation chose one, and ``created_at`` unless the manifest has it.
+    ``read_background`` reads the rows that explanations compare with; a version without them has None.
     """
 
     model: str
@@ -155,12 +146,8 @@ class LoadedModel:
 def load_version(source: ModelSource, model: str, version: int) -> LoadedModel:
     """Load a version's model and schema, and check them.
 
-    Raises
-    ------
-    VersionNotFoundError, ArtifactNotFoundError
-        When the version or one of its artifacts does not exist.
-    ArtifactIntegrityError
-        When the bytes are not those that were registered, or cannot be parsed.
+    Raises ``ArtifactIntegrityError`` when the bytes are not those that were registered, or cannot be parsed, and as the
+    source does.
     """
 
     def read(name: str, sha256: str) -> bytes:

@@ -19,17 +19,7 @@ from millrace.serving.scoring import Prediction, explain_scores, score
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Models and settings that replies are made from.
-
-    Parameters
-    ----------
-    max_rows : int
-        Rows that one request may hold.
-    make_id : callable
-        Returns a new prediction's id.
-    captures : bool, default=True
-        False captures nothing, whatever the models' rules are.
-    """
+    """Models and settings that replies are made from; without ``captures`` no rules of a model capture anything."""
 
     models: ModelCache
     max_rows: int

@@ -269,14 +269,9 @@ def _read_numbers(raw: Sequence[Any]) -> npt.NDArray[np.float64] | None:
 class TypedRows:
     """Rows that are ready to be scored.
 
-    Parameters
-    ----------
-    values : mapping of str to sequence of length n_rows
-        Every feature: floats (NaN is missing), strings ('' is missing) or datetimes (None is missing).
-    n_missing, n_unknown : int
-        Missing values, and categories that training did not see, in all features together.
-    bad_rows : mapping of int to tuple of FieldError
-        Errors of the request's other rows, by row number.
+    ``values`` holds every feature: floats (NaN is missing), strings ('' is missing) or datetimes (None is missing);
+    ``n_missing`` and ``n_unknown`` count in all features together. ``bad_rows`` are the request's other rows, by
+    number.
     """
 
     reader: "RowReader"
@@ -320,10 +315,8 @@ class RowReader:
     def read(self, table: RequestTable, partial: bool = False) -> TypedRows:
         """Type every feature of every row; ``partial`` leaves out rows with a bad field, if others are good.
 
-        Raises
-        ------
-        InvalidInputError
-            Names every bad field as ``row 3: age`` (rows count from 0), the first :data:`MAX_LISTED_ERRORS` of them.
+        Otherwise ``InvalidInputError`` names the first :data:`MAX_LISTED_ERRORS` bad fields, as ``row 3: age`` (from
+        0).
         """
         findings = _Findings(partial)
         values = {feature.name: feature.read(table, findings) for feature in self.features}

@@ -24,23 +24,12 @@ _BAD_ROW = FieldError("*", "cannot be scored")
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Predictions for the rows of a request, as plain Python values.
+    """Predictions for the rows of a request, as plain Python values, in its order.
 
-    A number that is not finite is None, and so is everything about a bad row.
-
-    Parameters
-    ----------
-    classes : tuple of str
-        In the order of ``probabilities``. Classes, labels, probabilities and decisions are empty for regression.
-    labels, decisions : list
-        The most probable class of each row, as callers know it; the positive class from the threshold on that
-        evaluation chose, the other below, or the label if no threshold was chosen.
-    values : list of (float or None), or None
-        The predicted value of each row, for regression.
-    bad_rows : mapping of int to tuple of FieldError
-        Errors of rows that were not scored.
-    explanations : list of (Explanation or None), or None
-        Of each row, if requested.
+    A number that is not finite is None, and so is everything about a row in ``bad_rows``. For regression there are
+    ``values`` alone. Else ``probabilities`` are in the order of ``classes``, a label is the most probable class as
+    callers know it, and a decision the positive class from the threshold on that evaluation chose, or the label without
+    one. ``explanations`` are there if requested.
     """
 
     classes: tuple[str, ...]
@@ -126,10 +115,7 @@ def _with_gaps(scores: Scores, rows: TypedRows) -> Scores:
 
 
 def explain_scores(loaded: LoadedModel, rows: TypedRows, scores: Scores) -> "list[Explanation | None]":
-    """Explain every prediction; None for rows without one.
-
-    Raises ``InvalidInputError`` when there are too many rows, or the version has no data to compare with.
-    """
+    """Explain every prediction; None for rows without one. Raises ``InvalidInputError`` for too many rows."""
     from millrace.serving.explain import Explanation  # noqa: PLC0415 - few requests need it
 
     explainer = loaded.built(_load_explainer)

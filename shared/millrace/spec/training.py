@@ -27,15 +27,7 @@ def _check_not_empty(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
 
 
 class ParameterRange(SpecPart):
-    """Values or range of one parameter.
-
-    Parameters
-    ----------
-    values : tuple or None, default=None
-        The values to choose from; one value fixes the parameter.
-    low, high : float or None, default=None
-        A range, both ends included, inside the search space's own.
-    """
+    """One parameter's values, of which one alone fixes it, or a range inside the search space's own, ends included."""
 
     values: Annotated[tuple[ParameterValue, ...] | None, AfterValidator(_check_not_empty)] = None
     low: float | None = None
@@ -57,7 +49,7 @@ class TrainingSpec(SpecPart):
     Parameters
     ----------
     trials : int or None, default=None
-        Trials of a run; None takes :data:`millrace.training.search_plan.DEFAULT_TRIALS`.
+        None takes :data:`millrace.training.search_plan.DEFAULT_TRIALS`.
     max_concurrency : int or None, default=None
         Workers at once; None takes the stack's parameter.
     max_seconds : float or None, default=None
@@ -157,16 +149,12 @@ class EvaluationSpec(SpecPart):
     costs : CostSpec or None, default=None
         Costs of a binary task's wrong decisions. With them a threshold is chosen on the validation split; without, the
         likelier class is predicted.
-    slices : tuple of SliceSpec, default=()
-        Parts of the rows that are evaluated on their own.
     min_slice_rows : int, default=30
         Fewest holdout rows of a slice or a group that is evaluated.
     learning_curve : bool, default=True
-        Whether the winner is fitted again on shares of the rows, where that is quick.
-    importance_seconds : float, default=60.0
-        Time budget of permutation importance; features that do not fit in are named.
-    learning_curve_seconds : float, default=60.0
-        Time budget of the learning curve.
+        The winner is fitted again on shares of the rows, where that is quick.
+    importance_seconds, learning_curve_seconds : float, default=60.0
+        Time budgets; features whose permutation importance does not fit in are named.
     """
 
     costs: CostSpec | None = None
@@ -182,16 +170,15 @@ class GateSpec(SpecPart):
 
     Parameters
     ----------
-    floors : dict of str to float, default={}
-        Least value of a metric (greatest, for errors and losses), by the metric's name.
+    floors, slice_floors : dict of str to float, default={}
+        Least value of a metric (greatest, for errors and losses), by the metric's name: on the holdout, and on every
+        slice that ``evaluation.slices`` declares.
     confidence : float, default=0.95
         Of the paired bootstrap interval that compares challenger and champion.
     champion_rule : {'not_worse', 'better'}, default='not_worse'
-        Whether a challenger must be not clearly worse than the champion, or clearly better.
+        A challenger must be not clearly worse than the champion, or clearly better.
     max_model_bytes : int, default=100_000_000
         Largest ONNX file.
-    slice_floors : dict of str to float, default={}
-        Least value of a metric (greatest, for errors and losses) on every slice that ``evaluation.slices`` declares.
     max_row_milliseconds, max_batch_milliseconds : float or None, default=100.0 and 5_000.0
         Limits of the 95th percentile of scoring one row and 1,000 rows; None for no limit.
     """
