@@ -63,11 +63,8 @@ class FeatureMatrix:
 
 def missing_mask(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Return the mask of missing values: NaN, NaT or the empty string."""
-    if values.dtype.kind == "f":
-        return np.asarray(np.isnan(values), dtype=np.bool_)
-    if values.dtype.kind == "M":
-        return np.asarray(np.isnat(values), dtype=np.bool_)
-    return np.asarray(values == MISSING_STRING, dtype=np.bool_)
+    find = {"f": np.isnan, "M": np.isnat}.get(values.dtype.kind, lambda strings: strings == MISSING_STRING)
+    return np.asarray(find(values), dtype=np.bool_)
 
 
 def date_parts(timestamps: npt.NDArray[np.datetime64]) -> npt.NDArray[np.float32]:

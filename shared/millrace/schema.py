@@ -12,7 +12,6 @@ ColumnType = Literal["integer", "number", "boolean", "category", "datetime", "te
 Role = Literal["feature", "target", "identifier", "ignored"]
 Task = Literal["binary", "multiclass", "regression"]
 
-COLUMN_TYPES: tuple[ColumnType, ...] = get_args(ColumnType)
 TASKS: tuple[Task, ...] = get_args(Task)
 
 #: Strings that mean a missing value.

@@ -4,7 +4,7 @@ A captured row is never rewritten, and neither is feedback: a correction is a la
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
@@ -117,13 +117,9 @@ def find_line(message: str) -> Mapping[str, Any] | None:
     if MARK not in message:
         return None
     document = _parse(message)
-    if (
-        isinstance(document, dict)
-        and document.get("record") != MARK
-        and isinstance(document.get("message"), str | dict)
-    ):
+    if isinstance(document, dict) and document.get("record") != MARK:
         # Lambda wraps text that it does not recognise as the function's own JSON.
-        inner = document["message"]
+        inner = document.get("message")
         document = _parse(inner) if isinstance(inner, str) else inner
     if not isinstance(document, dict) or document.get("record") != MARK:
         return None
@@ -177,25 +173,16 @@ def _features(line: Mapping[str, Any], n_rows: int) -> list[dict[str, FeatureVal
     ]
     if any(len(values) != n_rows for values in columns):
         raise ValueError("a captured line's columns differ in length")
-    return (
-        [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)] if columns else [{}] * n_rows
-    )
-
-
-def _read_booleans(values: Sequence[float | None]) -> list[FeatureValue]:
-    return [None if value is None else bool(value) for value in values]
-
-
-def _read_strings(values: Sequence[str | None]) -> list[FeatureValue]:
-    return [value or None for value in values]
+    if not columns:
+        return [{}] * n_rows
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 #: Readers of columns that differ between a line and a row: a line holds booleans as the numbers that models take, and
 #: missing strings as empty ones.
 _READERS: Mapping[str, Callable[[Any], list[FeatureValue]]] = {
-    "boolean": _read_booleans,
-    "category": _read_strings,
-    "text": _read_strings,
+    "boolean": lambda values: [None if value is None else bool(value) for value in values],
+    **dict.fromkeys(("category", "text"), lambda values: [value or None for value in values]),
 }
 
 

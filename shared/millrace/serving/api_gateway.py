@@ -81,22 +81,17 @@ def _body_bytes(event: Mapping[str, Any]) -> bytes:
 
 def _decompress(body: bytes, encoding: str | None) -> bytes:
     name = (encoding or "identity").strip().lower()
-    if name == "gzip":
-        body = _decompress_gzip(body)
-    elif name != "identity":
+    if name not in ("gzip", "identity"):
         raise UnsupportedMediaTypeError("the body may be compressed with gzip or not at all")
+    if name == "gzip":
+        decompressor = zlib.decompressobj(wbits=31)
+        try:
+            # No more than one byte past the limit, whatever the header declares.
+            body = decompressor.decompress(body, MAX_BODY_BYTES + 1)
+        except zlib.error as error:
+            raise InvalidInputError("the body is declared as gzip, and is not") from error
+        if len(body) <= MAX_BODY_BYTES and not decompressor.eof:
+            raise InvalidInputError("the body's gzip stream ends too early")
     if len(body) > MAX_BODY_BYTES:
         raise PayloadTooLargeError(f"a request's body may hold {MAX_BODY_BYTES} bytes: send the rows in batches")
     return body
-
-
-def _decompress_gzip(body: bytes) -> bytes:
-    """Decompress no more than one byte past the limit, whatever the header declares."""
-    decompressor = zlib.decompressobj(wbits=31)
-    try:
-        decompressed = decompressor.decompress(body, MAX_BODY_BYTES + 1)
-    except zlib.error as error:
-        raise InvalidInputError("the body is declared as gzip, and is not") from error
-    if len(decompressed) <= MAX_BODY_BYTES and not decompressor.eof:
-        raise InvalidInputError("the body's gzip stream ends too early")
-    return decompressed

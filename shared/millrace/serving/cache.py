@@ -90,7 +90,8 @@ class ModelCache:
         entry = self._find(key) or self._load_first(key)
         if self._claim_refresh(entry):
             self._start(lambda: self._refresh(key, entry))
-        if self._is_worth_waiting_for(entry):
+        stale_seconds = self._refresh_seconds * STALE_AFTER_INTERVALS
+        if entry.refreshing and not entry.failing and self._clock() - entry.confirmed_at > stale_seconds:
             entry.refreshed.wait(STALE_WAIT_SECONDS)
         return entry.loaded
 
@@ -100,10 +101,7 @@ class ModelCache:
 
     def take_events(self) -> list[CacheEvent]:
         """Return the events since the last call, oldest first."""
-        events: list[CacheEvent] = []
-        while self._events:
-            events.append(self._events.popleft())
-        return events
+        return [self._events.popleft() for _ in range(len(self._events))]
 
     def _find(self, key: tuple[str, str]) -> _Entry | None:
         with self._lock:
@@ -138,9 +136,8 @@ class ModelCache:
         if not _is_number(version):
             self._known.add(model)
         with self._lock:
-            served = [entry.loaded for key, entry in self._entries.items() if key[0] == model]
-        same = next((loaded for loaded in served if loaded.version == number), None)
-        loaded = same or load_version(self._source, model, number)
+            served = {entry.loaded.version: entry.loaded for key, entry in self._entries.items() if key[0] == model}
+        loaded = served.get(number) or load_version(self._source, model, number)
         self._known.add(model)
         return loaded
 
@@ -154,10 +151,6 @@ class ModelCache:
             entry.tried_at = now
             entry.refreshed.clear()
             return True
-
-    def _is_worth_waiting_for(self, entry: _Entry) -> bool:
-        stale_seconds = self._refresh_seconds * STALE_AFTER_INTERVALS
-        return entry.refreshing and not entry.failing and self._clock() - entry.confirmed_at > stale_seconds
 
     def _refresh(self, key: tuple[str, str], entry: _Entry) -> None:
         serving = entry.loaded.version

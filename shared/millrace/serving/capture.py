@@ -138,12 +138,11 @@ class CaptureWriter:
         return columns
 
     def _unknown(self, columns: Sequence[Sequence[Any]]) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {}
-        for place, name, categories in self._categories:
-            rows = [row for row, value in enumerate(columns[place]) if value not in categories]
-            if rows:
-                found[name] = rows
-        return found
+        found = {
+            name: [row for row, value in enumerate(columns[place]) if value not in categories]
+            for place, name, categories in self._categories
+        }
+        return {name: rows for name, rows in found.items() if rows}
 
 
 def _take(values: Sequence[Any], rows: Sequence[int] | None) -> Sequence[Any]:

@@ -84,7 +84,9 @@ def _refuse(
         logger.info("request refused", reason=error.message, fields=error.to_dict().get("fields", []), **properties)
     else:
         logger.error("request failed", exc_info=error.__cause__ or error, **properties)
-    model = _model_name(event.get("pathParameters") or {})
+    # KServe's path names an action too.
+    named = event.get("pathParameters") or {}
+    model = str(named.get("model") or named.get("model_action") or "").partition(":")[0]
     try:
         endpoint = build_endpoint()
         is_known, detail = endpoint.models.knows(model), endpoint.error_detail
@@ -92,11 +94,6 @@ def _refuse(
         is_known, detail = False, "reduced"
     measure_error(error, protocol.name, request_id, model, datetime.now(UTC), is_known=is_known)
     return error_response(error, protocol, detail)
-
-
-def _model_name(parameters: Mapping[str, Any]) -> str:
-    """Return the model that a path names; KServe's path names an action too."""
-    return str(parameters.get("model") or parameters.get("model_action") or "").partition(":")[0]
 
 
 def _report_refreshes(models: ModelCache, request_id: str) -> None:

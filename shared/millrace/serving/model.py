@@ -172,7 +172,8 @@ def load_version(source: ModelSource, model: str, version: int) -> LoadedModel:
         signature = json.loads(signature_body)
         schema = TableSchema.from_dict(signature["schema"])
         threshold = _read_threshold(signature.get("threshold"), schema)
-        capture = _read_capture_rules(signature.get("capture"))
+        rules = signature.get("capture") or {}
+        capture = CaptureRules(float(rules.get("sampling_rate", 1.0)), int(rules.get("max_rows", 1_000)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactIntegrityError(f"{_SIGNATURE} of {model} version {version} holds no schema") from error
     onnx = OnnxModel.load(read(_MODEL, model_sha256), schema)
@@ -186,8 +187,3 @@ def _read_threshold(document: Any, schema: TableSchema) -> Threshold | None:
     if schema.task != "binary":
         raise ValueError("only a binary task has a threshold")
     return Threshold(schema.classes.index(document["positive_class"]), float(document["value"]))
-
-
-def _read_capture_rules(document: Any) -> CaptureRules:
-    rules = document or {}
-    return CaptureRules(float(rules.get("sampling_rate", 1.0)), int(rules.get("max_rows", 1_000)))

@@ -113,7 +113,7 @@ class FeatureReader:
         self.name = column.name
         self._column = column
         self._type = column.type
-        self._read_value: Callable[[Any], TypedValue] = value_reader(column)
+        self._read_value = value_reader(column)
         self._missing = missing_value(column)
         self._categories = frozenset(column.categories)
         self._rules = value_rules(column)
@@ -157,17 +157,14 @@ class FeatureReader:
             value = self._missing
             try:
                 if each is ABSENT:
-                    self._check_absence()
+                    if self._column.rules.nullable_override is not False and not self._column.nullable:
+                        findings.add_error(row, self.name, "is missing; send null for an unknown value")
                 elif each is not None:
                     value = self._read_value(each)
             except ValueError as error:
                 findings.add_error(row, self.name, str(error))
             values.append(value)
         return values
-
-    def _check_absence(self) -> None:
-        if self._column.rules.nullable_override is not False and not self._column.nullable:
-            raise ValueError("is missing; send null for an unknown value")
 
     def _read_many(self, raw: Sequence[Any], findings: _Findings) -> ColumnValues:
         types = set(map(type, raw))

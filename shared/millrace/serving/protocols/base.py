@@ -36,11 +36,6 @@ class OpenApiPart:
     schemas: dict[str, Any]
 
 
-def same_request(request: Request, operation: Operation) -> Request:  # noqa: ARG001 - as KServe's needs it
-    """Return the request: its path names the model as it is."""
-    return request
-
-
 @dataclass(frozen=True, slots=True)
 class Protocol:
     """A protocol in which requests may be sent.
@@ -59,7 +54,7 @@ class Protocol:
     write_error: Callable[[MillraceError, Mapping[str, Any]], tuple[int, Mapping[str, Any]]]
     openapi: "Callable[[LoadedModel, int], OpenApiPart]"
     content_types: tuple[str, ...] = (JSON,)
-    prepare: Callable[[Request, Operation], Request] = same_request
+    prepare: Callable[[Request, Operation], Request] = lambda request, _operation: request
     describe: "Callable[[LoadedModel], dict[str, Any]] | None" = None
 
     def read(self, request: Request, schema: TableSchema, max_rows: int) -> PredictionRequest:
