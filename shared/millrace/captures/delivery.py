@@ -1,9 +1,8 @@
 """Delivery of captured lines from the log to the bucket, each prediction once.
 
 CloudWatch Logs delivers at least once, and cuts repeated deliveries into batches in any way. Therefore the object of a
-row follows from its line and its log stream alone: an object for every minute of a stream, and one for every request of
-many rows. Adding rows to an object means to read it, skip the rows that it has, and write it on the condition that it
-has not changed.
+row follows from its line and its log stream alone: one for every minute of a stream, and for every request of many
+rows. Rows are added by reading an object, skipping those it has, and writing it on condition that it has not changed.
 """
 
 import base64

@@ -2,9 +2,8 @@
 
 Capturing costs the caller no more than printing the line. A line holds the rows of a request as columns, because they
 are columns here; :mod:`millrace.captures.records` makes rows of them. Sensitive columns never reach a line. Rows that
-do not fit into one log event are divided among several; a single row that is too large goes without its features and
-counts them as omitted. Of a request with more rows than the rules allow, rows at equal distances are captured, each
-with its probability of being captured.
+do not fit into one log event are divided among several; a single row that is too large goes without its features. Of a
+request with more rows than the rules allow, rows at equal distances are captured, with their probability of that.
 """
 
 import zlib

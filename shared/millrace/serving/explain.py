@@ -9,9 +9,9 @@ followed by its reverse, which removes most of the error (Mitchell, Cooper, Fran
 Shapley value estimation", Journal of Machine Learning Research 23, 2022; Covert and Lee, "Improving KernelSHAP",
 AISTATS 2021, on pairing).
 
-Along a permutation the contributions sum to the prediction less the output for the background row, exactly. Every row
-of the background is drawn equally often. Therefore attributions and base value sum to the prediction, whatever the
-sampling error of each; and that error comes from the permutations alone.
+Along a permutation the contributions sum to the prediction less the output for the background row, exactly, and every
+background row is drawn equally often. Therefore attributions and base value sum to the prediction, whatever their
+error.
 
 The background is a few rows of the training split, stored beside a version. Sensitive columns are shuffled among the
 training rows, each on its own, so that no row of the background is a person's whole record.

@@ -1,18 +1,8 @@
 """Typing the rows of a request: plain JSON values to the columns that :func:`millrace.features.build_features` takes.
 
-============  ==================================================================================
-column type   JSON values
-============  ==================================================================================
-integer       numbers; one with a fraction is scored as it is, as in training, with a warning
-number        numbers
-boolean       ``true``, ``false``, ``1``, ``0``, or the strings of training, in any case
-datetime      strings in a format of training, or ISO 8601; without an offset they are UTC
-category      strings; one that training has not seen is scored as unknown, with a warning
-text          strings of any length, read up to :data:`millrace.text.MAX_CHARACTERS`
-============  ==================================================================================
-
-The spec's rules for a column (presence, range, set; see :class:`millrace.schema.ColumnRules`) apply here too: a value
-that breaks one is a bad field, or a warning where the rule only warns.
+``docs/serving.md`` has the table of how each type is read. The spec's rules for a column (presence, range, set; see
+:class:`millrace.schema.ColumnRules`) apply too: a value that breaks one is a bad field, or a warning where the rule
+only warns.
 
 A ``null`` is a missing value in every column. Absence is not: a column that a row does not mention is missing only
 where training saw missing values, and a bad field elsewhere. Numeric strings are refused, and so are booleans in

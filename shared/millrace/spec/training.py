@@ -44,26 +44,14 @@ class ParameterRange(SpecPart):
 
 
 class TrainingSpec(SpecPart):
-    """Trials, concurrency and budget of a search.
+    """Trials, concurrency and budget of a search; None takes a default.
 
-    Parameters
-    ----------
-    trials : int or None, default=None
-        None takes :data:`millrace.training.search_plan.DEFAULT_TRIALS`.
-    max_concurrency : int or None, default=None
-        Workers at once; None takes the stack's parameter.
-    max_seconds : float or None, default=None
-        Time budget: no trial starts later than this after planning.
-    max_cost_usd : float or None, default=None
-        Cost budget: no trial starts when those that have ended cost this much by Lambda's list price.
-    rounds : int or None, default=None
-        Rounds of successive halving; None takes one, two or three by the number of rows.
-    folds : int or None, default=None
-        Cross-validation folds that rank trials, 1 for the validation split alone; None takes folds where rows are few.
-    max_rows : int or None, default=None
-        Most training rows; more are sampled, and every record says so.
-    parameters : dict of str to dict of str to ParameterRange, default={}
-        Ranges that override the search space's own, by candidate and parameter.
+    That is :data:`millrace.training.search_plan.DEFAULT_TRIALS` for ``trials``, the stack's parameter for
+    ``max_concurrency``; one to three ``rounds`` of successive halving by the number of rows; several ``folds`` of
+    cross-validation where rows are few, else the validation split alone, as for 1. No trial starts later than
+    ``max_seconds`` after planning, or when those that have ended cost ``max_cost_usd`` by Lambda's list price. More
+    training rows than ``max_rows`` are sampled, and every record says so. ``parameters`` override the search space, by
+    candidate.
     """
 
     trials: Annotated[int, Field(ge=1, le=MAX_TRIALS)] | None = None
@@ -144,17 +132,10 @@ class CostSpec(SpecPart):
 class EvaluationSpec(SpecPart):
     """Evaluation of a model on its holdout.
 
-    Parameters
-    ----------
-    costs : CostSpec or None, default=None
-        Costs of a binary task's wrong decisions. With them a threshold is chosen on the validation split; without, the
-        likelier class is predicted.
-    min_slice_rows : int, default=30
-        Fewest holdout rows of a slice or a group that is evaluated.
-    learning_curve : bool, default=True
-        The winner is fitted again on shares of the rows, where that is quick.
-    importance_seconds, learning_curve_seconds : float, default=60.0
-        Time budgets; features whose permutation importance does not fit in are named.
+    With ``costs`` of a binary task's wrong decisions a threshold is chosen on the validation split; without, the
+    likelier class is predicted. Slices and groups of fewer than ``min_slice_rows`` holdout rows are not evaluated. For
+    a ``learning_curve`` the winner is fitted again on shares of the rows, where that is quick. Features whose
+    permutation importance does not fit into its time budget are named.
     """
 
     costs: CostSpec | None = None
