@@ -18,10 +18,7 @@ def read_caller(event: Mapping[str, Any]) -> str:
 def read_json_body(event: Mapping[str, Any]) -> dict[str, Any]:
     """Return a request's body, an empty object when there is none.
 
-    Raises
-    ------
-    InvalidInputError
-        When it is not JSON, or no object.
+    Raises ``InvalidInputError`` when it is not JSON, or no object.
     """
     body = event.get("body") or "{}"
     try:

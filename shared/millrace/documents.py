@@ -40,10 +40,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 class Document(Record, frozen=True, kw_only=True, eq=False):
     """Base of every stored document.
 
-    Attributes
-    ----------
-    FORMAT_VERSION : int
-        Written as ``format_version``; a document without it is of version 0.
+    ``FORMAT_VERSION`` is written as ``format_version``; a document without it is of version 0.
     """
 
     FORMAT_VERSION: ClassVar[int] = 1
@@ -57,10 +54,8 @@ class Document(Record, frozen=True, kw_only=True, eq=False):
     def read(cls, data: bytes | str | Mapping[str, Any]) -> Self:
         """Read a document, of this format or an earlier one.
 
-        Raises
-        ------
-        ArtifactIntegrityError
-            When it is not JSON, of a later format, or a field is missing or of another type.
+        Raises ``ArtifactIntegrityError`` when it is not JSON, of a later format, or a field is missing or of another
+        type.
         """
         try:
             stored = dict(data) if isinstance(data, Mapping) else orjson.loads(data)
@@ -83,12 +78,7 @@ def to_plain(value: Any) -> Any:
     """Return records, mappings, sequences, timestamps and numbers of any library as plain JSON values.
 
     Timestamps become ISO 8601 in UTC, numbers that are not finite become None, integers past 64 bits the nearest float,
-    and lone surrogates, which UTF-8 has no bytes for, U+FFFD.
-
-    Raises
-    ------
-    TypeError
-        For a value that JSON cannot hold.
+    and lone surrogates, which UTF-8 has no bytes for, U+FFFD. Raises ``TypeError`` for a value that JSON cannot hold.
     """
     return orjson.loads(dump(value))
 
@@ -96,10 +86,7 @@ def to_plain(value: Any) -> Any:
 def from_plain(record_class: type[RecordT], plain: Any) -> RecordT:
     """Return a record from plain JSON values; fields that the record does not have are left out.
 
-    Raises
-    ------
-    msgspec.ValidationError
-        Names the field that is missing or of another type.
+    Raises ``msgspec.ValidationError``, which names the field that is missing or of another type.
     """
     return msgspec.convert(plain, record_class, dec_hook=_decode)
 
@@ -155,12 +142,6 @@ def _dtype(hint: Any) -> Any:
 
 
 def parse_timestamp(text: str) -> datetime:
-    """Return an ISO 8601 timestamp with its time zone; one without is UTC.
-
-    Raises
-    ------
-    ValueError
-        When it is no timestamp.
-    """
+    """Return an ISO 8601 timestamp with its time zone, UTC if it has none; raises ``ValueError``."""
     timestamp = datetime.fromisoformat(text)
     return timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)

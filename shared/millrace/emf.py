@@ -25,25 +25,16 @@ def write_metrics(
     properties: Mapping[str, Any] | None = None,
     and_by: str | None = None,
 ) -> None:
-    """Write one line.
+    """Write one line; raises ``ValueError`` when a value is not finite.
 
     Parameters
     ----------
-    metrics : mapping of str to (float, Unit)
-        Value and unit by the metric's name.
-    dimensions : mapping of str to str
-        Dimensions of the metrics.
     timestamp : float
         Seconds since 1970.
     properties : mapping or None, default=None
         Further members of the log entry, which are no metrics.
     and_by : str or None, default=None
         A property that is a further dimension of a second set of the same metrics.
-
-    Raises
-    ------
-    ValueError
-        When a value is not finite.
     """
     definitions = [{"Name": name, "Unit": unit} for name, (_, unit) in metrics.items()]
     sets = [list(dimensions)] if and_by is None else [list(dimensions), [*dimensions, and_by]]

@@ -63,25 +63,15 @@ class FeatureMatrix:
 
 def missing_mask(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Return the mask of missing values: NaN, NaT or the empty string."""
-    if values.dtype.kind == "f":
-        return np.asarray(np.isnan(values), dtype=np.bool_)
-    if values.dtype.kind == "M":
-        return np.asarray(np.isnat(values), dtype=np.bool_)
-    return np.asarray(values == MISSING_STRING, dtype=np.bool_)
+    find = {"f": np.isnan, "M": np.isnat}.get(values.dtype.kind, lambda strings: strings == MISSING_STRING)
+    return np.asarray(find(values), dtype=np.bool_)
 
 
 def date_parts(timestamps: npt.NDArray[np.datetime64]) -> npt.NDArray[np.float32]:
-    """Turn timestamps into numbers.
+    """Turn UTC timestamps, NaT where missing, into numbers: a float32 array of shape (n_rows, 4).
 
-    Parameters
-    ----------
-    timestamps : datetime64[us] array of shape (n_rows,)
-        UTC; missing values are NaT.
-
-    Returns
-    -------
-    float32 array of shape (n_rows, 4)
-        Days since 2000-01-01 (with the fraction of the day), month 1-12, weekday 0 (Monday) - 6, hour 0-23.
+    Days since 2000-01-01 (with the fraction of the day), month 1-12, weekday 0 (Monday) - 6, hour 0-23; NaN where
+    missing.
     """
     timestamps = timestamps.astype("datetime64[us]")
     missing = np.isnat(timestamps)
@@ -112,18 +102,10 @@ def _date_parts(timestamp: datetime | None) -> tuple[float, float, float, float]
 def build_few_features(
     plan: Sequence[tuple[str, ColumnType]], columns: Mapping[str, Any], n_rows: int, token_columns: int = 0
 ) -> FeatureMatrix:
-    """Build the two matrices of a few rows: the numbers of :func:`build_features`, faster without an array per column.
+    """Build the two matrices of a few rows: as :func:`build_features`, faster without an array per column.
 
-    Parameters
-    ----------
-    plan : sequence of (str, ColumnType)
-        Name and type of each feature, in the schema's order.
-    columns : mapping of str to sequence of length n_rows
-        Floats, strings, and datetimes (UTC, without a zone; None is missing).
-    n_rows : int
-        Number of rows.
-    token_columns : int, default=0
-        Of the schema, if it has texts.
+    ``plan`` holds each feature's name and type in the schema's order; ``columns`` hold floats, strings, and datetimes
+    (UTC, without a zone; None is missing).
     """
     numbers: list[Sequence[float]] = []
     strings: list[Sequence[str]] = []
@@ -145,23 +127,14 @@ def build_few_features(
 def build_features(
     schema: TableSchema, columns: Mapping[str, npt.NDArray[Any]], n_rows: int, texts: Any = np.str_
 ) -> FeatureMatrix:
-    """Build the two matrices from typed columns, in the schema's order.
+    """Build the two matrices from columns typed as in the table of the module's docstring, in the schema's order.
 
     Parameters
     ----------
-    schema : TableSchema
-        Features and their types.
     columns : mapping of str to array of shape (n_rows,)
-        Typed as in the table of the module's docstring.
-    n_rows : int
-        Number of rows, also of a table without features.
+        Raises ``KeyError`` when a feature is not among them.
     texts : type, default=numpy.str_
         Of the matrix of strings; ``object`` for ONNX Runtime.
-
-    Raises
-    ------
-    KeyError
-        When a feature is not among ``columns``.
     """
     widths = [schema.number_width(column) for column in schema.features]
     numbers = np.empty((n_rows, sum(widths)), dtype=np.float32)

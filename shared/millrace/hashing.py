@@ -22,10 +22,7 @@ _OFFSET, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 def split_mix64(values: UInt64Array, seed: int = 0) -> UInt64Array:
     """Return evenly spread hashes of integers: SplitMix64's output function (Steele et al., OOPSLA 2014).
 
-    Parameters
-    ----------
-    seed : int, default=0
-        Number of steps that the generator is ahead of each value.
+    ``seed`` is the number of steps that the generator is ahead of each value.
     """
     with np.errstate(over="ignore"):
         mixed = values + np.uint64((seed + 1) * _GOLDEN % 2**64)
@@ -49,12 +46,9 @@ def hash_strings(values: npt.NDArray[Any]) -> UInt64Array:
 
 
 def hash_rows(features: FeatureMatrix, target: npt.NDArray[Any]) -> UInt64Array:
-    """Hash the contents of rows: numbers, strings and target.
+    """Hash the contents of rows, numbers, strings and target, to a uint64 array of shape (n_rows,).
 
-    Returns
-    -------
-    uint64 array of shape (n_rows,)
-        Equal for equal rows; missing numbers are equal to each other, and so are 0.0 and -0.0.
+    Missing numbers are equal to each other, and so are 0.0 and -0.0.
     """
     hashes = np.zeros(len(features), dtype=np.uint64)
     for column in range(features.numbers.shape[1]):

@@ -18,12 +18,8 @@ _write = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular
 def write_json(value: Any) -> str:
     """Return a document as ASCII without blanks; numbers that are not finite become null.
 
-    Raises
-    ------
-    TypeError
-        When JSON cannot hold a value.
-    ValueError
-        When a number is not finite in a document that orjson cannot write.
+    Raises ``TypeError`` for a value that JSON cannot hold, ``ValueError`` for a number that is not finite in a document
+    that orjson cannot write.
     """
     try:
         text = orjson.dumps(value)
@@ -35,14 +31,8 @@ def write_json(value: Any) -> str:
 def read_json(text: str, read_strictly: Callable[[str], Any]) -> Any:
     """Read a document in which no object repeats a key.
 
-    An integer past 64 bits is read as the nearest float, as RFC 8259 allows.
-
-    Parameters
-    ----------
-    text : str
-        The document.
-    read_strictly : callable
-        Reads a document that may hold a repeated key or is not plain JSON (``NaN``, lone surrogates), or raises.
+    An integer past 64 bits is read as the nearest float, as RFC 8259 allows. ``read_strictly`` reads a document that
+    may hold a repeated key or is not plain JSON (``NaN``, lone surrogates), or raises.
     """
     try:
         document = orjson.loads(text)

@@ -12,7 +12,6 @@ ColumnType = Literal["integer", "number", "boolean", "category", "datetime", "te
 Role = Literal["feature", "target", "identifier", "ignored"]
 Task = Literal["binary", "multiclass", "regression"]
 
-COLUMN_TYPES: tuple[ColumnType, ...] = get_args(ColumnType)
 TASKS: tuple[Task, ...] = get_args(Task)
 
 #: Strings that mean a missing value.
@@ -48,11 +47,11 @@ class ColumnRules:
     pattern : str or None, default=None
         Pattern that a value must match as a whole, in RE2's syntax; for uploads only.
     unique : bool, default=False
-        Whether an upload may hold each value once; of rows with the same value the first is kept.
+        An upload may hold each value once; of rows with the same value the first is kept.
     max_null_share : float or None, default=None
         Largest share of missing values in an upload.
     severity : {'error', 'warning'}, default='error'
-        Whether a value that breaks a rule is refused or only reported.
+        A value that breaks a rule is refused or only reported.
     """
 
     nullable: bool | None = None
@@ -79,18 +78,12 @@ NO_RULES = ColumnRules()
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a table.
+    """One column of a table, as seen when the schema was inferred.
 
     Parameters
     ----------
-    name : str
-        As in the header.
-    type : ColumnType
-        ``integer``, ``number``, ``boolean``, ``category``, ``datetime`` or ``text``.
-    role : Role
-        ``feature``, ``target``, ``identifier`` or ``ignored``.
     nullable : bool
-        Whether missing values were seen when the schema was inferred.
+        Missing values were seen.
     categories : tuple of str, default=()
         The values seen, sorted, for categories and booleans written as strings.
     minimum, maximum : float or None, default=None
@@ -101,10 +94,8 @@ class Column:
         The strings seen, in lower case, for booleans written as strings.
     reason : str, default=""
         Reason why the column is an identifier or ignored.
-    rules : ColumnRules
-        From the spec.
     sensitive : bool, default=False
-        Whether values are masked wherever examples are shown.
+        Values are masked wherever examples are shown.
     """
 
     name: str
@@ -146,17 +137,13 @@ def _with_tuples(document: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class TableSchema:
-    """Columns of a table, the target among them, and the task that follows from it.
+    """Columns of a table in the order of the first accepted dataset, and the task that follows from the target.
 
     Parameters
     ----------
-    columns : tuple of Column
-        In the order of the first accepted dataset.
-    task : Task
-        ``binary``, ``multiclass`` or ``regression``.
     classes : tuple of str, default=()
-        The target's classes, sorted, as text; empty for regression. Class ``i`` is target value ``i`` in the
-        prepared data and output ``i`` of the model.
+        The target's classes, sorted, as text; empty for regression. Class ``i`` is target value ``i`` in the prepared
+        data and output ``i`` of the model.
     version : int, default=1
         Number of the schema among those of its model: data of one version cannot train models of another.
     revision : int, default=0

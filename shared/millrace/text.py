@@ -50,19 +50,9 @@ def _unicode_token() -> re.Pattern[str]:
 
 
 def token_counts(text: str, width: int) -> list[float]:
-    """Return the numbers of one text.
+    """Return the number of a text's tokens, then the signed counts of ``width`` columns that they are hashed into.
 
-    Parameters
-    ----------
-    text : str
-        The empty string is a missing text: all zeros.
-    width : int
-        Number of columns that tokens are hashed into.
-
-    Returns
-    -------
-    list of float of length 1 + width
-        The number of tokens, then each column's signed count: whole numbers that float32 holds exactly.
+    They are whole numbers that float32 holds exactly. The empty string is a missing text: all zeros.
     """
     tokens = split_tokens(text)
     numbers = [0.0] * (1 + width)

@@ -1,9 +1,8 @@
 """Delivery of captured lines from the log to the bucket, each prediction once.
 
 CloudWatch Logs delivers at least once, and cuts repeated deliveries into batches in any way. Therefore the object of a
-row follows from its line and its log stream alone: an object for every minute of a stream, and one for every request of
-many rows. Adding rows to an object means to read it, skip the rows that it has, and write it on the condition that it
-has not changed.
+row follows from its line and its log stream alone: one for every minute of a stream, and for every request of many
+rows. Rows are added by reading an object, skipping those it has, and writing it on condition that it has not changed.
 """
 
 import base64
@@ -74,19 +73,10 @@ def read_batch(event: Mapping[str, Any]) -> LogBatch:
 def deliver(batch: LogBatch, store: ObjectStore, now: datetime, pause: Callable[[int], None]) -> Delivery:
     """Write the rows of a batch that are not stored yet.
 
-    Parameters
-    ----------
-    now : datetime
-        Timestamp of lines that cannot be read.
-    pause : callable
-        Waits after the attempt of that number (from 1), if another writer changed the same object.
-
-    Raises
-    ------
-    ServiceUnavailableError
-        When the bucket does not respond, or an object keeps changing; the batch can be delivered again.
-    ArtifactIntegrityError
-        When an object holds no captured rows.
+    ``pause`` waits after the attempt of that number (from 1), if another writer changed the same object; ``now`` is the
+    timestamp of malformed lines. Raises ``ServiceUnavailableError`` when an object keeps changing or the bucket does
+    not respond; then the batch can be delivered again. Raises ``ArtifactIntegrityError`` for an object without captured
+    rows.
     """
     additions: dict[tuple[str, str], dict[str, str]] = {}
     malformed: list[LogEvent] = []

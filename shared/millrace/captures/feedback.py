@@ -118,22 +118,12 @@ def _read_number(value: Any) -> float:
 def record_feedback(
     model: str, document: Mapping[str, Any], *, registry: Registry, data_store: ObjectStore, now: datetime
 ) -> dict[str, Any]:
-    """Validate the reports of a request and store them.
+    """Validate the reports of a request, and store all of them or, when one is wrong or too many came, none.
 
-    Parameters
-    ----------
-    document : mapping
-        One report, or ``{"feedback": [report, ...]}``. A report has ``prediction_id`` or ``row_id`` (or the name of
-        the model's id column), ``outcome`` (or the name of its target) and optionally ``observed_at``.
-
-    Raises
-    ------
-    ModelNotFoundError, SchemaNotFoundError
-        When there is no such model, or it has no schema yet.
-    InvalidInputError, PayloadTooLargeError
-        When reports are wrong, each named as ``row 3: outcome`` (rows count from 0), or too many.
-    ServiceUnavailableError
-        When the reports could not be stored; the same call may succeed later.
+    ``document`` is one report, or ``{"feedback": [report, ...]}``. A report has ``prediction_id`` or ``row_id`` (or the
+    name of the model's id column), ``outcome`` (or the name of its target) and optionally ``observed_at``. Bad fields
+    are named as ``row 3: outcome`` (rows count from 0). Raises ``SchemaNotFoundError`` for a model without a schema
+    yet.
     """
     state = registry.get_state(model)
     ensure_not_deleted(state)
@@ -158,12 +148,12 @@ class _Schemas:
     version: int
     store: ObjectStore
 
+    def _load(self, version: int) -> TableSchema:
+        return TableSchema.from_dict(json.loads(self.store.get(schema_key(self.model, version))))
+
     @cached_property
     def current(self) -> TableSchema:
         return self._load(self.version)
-
-    def _load(self, version: int) -> TableSchema:
-        return TableSchema.from_dict(json.loads(self.store.get(schema_key(self.model, version))))
 
     @cached_property
     def _read(self) -> Callable[[Any], Outcome]:
@@ -171,7 +161,7 @@ class _Schemas:
 
     @cached_property
     def _read_earlier(self) -> list[Callable[[Any], Outcome]]:
-        readers: list[Callable[[Any], Outcome]] = []
+        readers = []
         for version in range(self.version - 1, 0, -1):
             with suppress(ArtifactNotFoundError):
                 readers.append(outcome_reader(self._load(version)))
@@ -235,10 +225,8 @@ class _ReportParser:
         if not isinstance(report, dict):
             self.errors.append(("report", "expects an object"))
             return None
-        identifier = self._schemas.current.identifier
-        aliases = {self._schemas.current.target.name: "outcome"}
-        if identifier is not None:
-            aliases[identifier.name] = "row_id"
+        schema, identifier = self._schemas.current, self._schemas.current.identifier
+        aliases = {schema.target.name: "outcome"} | ({identifier.name: "row_id"} if identifier else {})
         fields = self._rename(report, aliases)
         prediction_id = self._read("prediction_id", fields, _read_prediction_id)
         row_id = self._read("row_id", fields, _read_row_id)
@@ -249,8 +237,7 @@ class _ReportParser:
             self.errors.append(("prediction_id", f"is missing, and so is {row_id_name}; one of them is needed"))
         if self.errors:
             return None
-        observed = None if observed_at is None else format_timestamp(observed_at)
-        content = [self._schemas.model, prediction_id, row_id, outcome, observed]
+        content = [self._schemas.model, prediction_id, row_id, outcome, observed_at and format_timestamp(observed_at)]
         return FeedbackRecord(
             feedback_id=hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32],
             model=self._schemas.model,
@@ -275,15 +262,14 @@ class _ReportParser:
         return fields
 
     def _read(self, field: str, fields: Mapping[str, Any], read: Callable[[Any], Any]) -> Any:
+        value = fields.get(field)
         try:
-            return read(fields.get(field))
+            return None if value is None and field != "outcome" else read(value)
         except ValueError as error:
             self.errors.append((field, str(error)))
             return None
 
-    def _read_timestamp(self, value: Any) -> datetime | None:
-        if value is None:
-            return None
+    def _read_timestamp(self, value: Any) -> datetime:
         try:
             timestamp = parse_timestamp(value.strip()).astimezone(UTC)
         except (ValueError, AttributeError, OverflowError):
@@ -293,17 +279,13 @@ class _ReportParser:
         return timestamp
 
 
-def _read_prediction_id(value: Any) -> str | None:
-    if value is None:
-        return None
+def _read_prediction_id(value: Any) -> str:
     if not isinstance(value, str) or not _PREDICTION_ID.match(value.strip()):
         raise ValueError("expects a prediction_id of a reply, followed by '-<row>' if it had several rows")
     return value.strip()
 
 
-def _read_row_id(value: Any) -> str | None:
-    if value is None:
-        return None
+def _read_row_id(value: Any) -> str:
     text = write_row_id(value)
     if text is None:
         raise ValueError(f"expects text or a number, of at most {MAX_ROW_ID_LENGTH} characters")

@@ -88,7 +88,10 @@ def join_feedback(
             report.unmatched += 1
             continue
         report.matched += 1
-        report.superseded += _keep_latest(record, places, latest)
+        report.superseded += not latest.keys().isdisjoint(places)
+        for place in places:
+            if place not in latest or record.order >= latest[place].order:
+                latest[place] = record
     outcomes: Array = np.full(len(window), None, dtype=object)
     observed = np.full(len(window), np.datetime64("NaT", "us"))
     received = observed.copy()
@@ -99,22 +102,13 @@ def join_feedback(
     return JoinedWindow(window, ~np.isnat(observed), outcomes, observed, received, report)
 
 
-def _keep_latest(record: FeedbackRecord, places: list[int], latest: dict[int, FeedbackRecord]) -> bool:
-    """Keep the later report of each row; return whether one was replaced."""
-    superseded = not latest.keys().isdisjoint(places)
-    for place in places:
-        if place not in latest or record.order >= latest[place].order:
-            latest[place] = record
-    return superseded
-
-
 class _Index:
     """Finds the rows of a window that feedback is about."""
 
     def __init__(self, window: CapturedWindow) -> None:
         self._predicted_at = window.predicted_at
         self._by_prediction: dict[str, int] = {}
-        self._by_row: dict[str, list[int]] = {}
+        self._by_row: dict[str | None, list[int]] = {}
         alone = (window.request_rows == 1).tolist()
         for place, identifier in enumerate(window.prediction_ids.tolist()):
             self._by_prediction[identifier] = place
@@ -133,9 +127,8 @@ class _Index:
                 return []
             report.observed_before_prediction += bool(self._predicted_at[place] > observed_by)
             return [place]
-        if record.row_id is None:
-            return []
-        return [place for place in self._by_row.get(record.row_id, ()) if self._predicted_at[place] <= observed_by]
+        places = self._by_row.get(record.row_id, ())
+        return [place for place in places if self._predicted_at[place] <= observed_by]
 
 
 def _naive(timestamp: datetime) -> np.datetime64:
@@ -155,12 +148,8 @@ def read_hours(text: str | None) -> int:
 def describe_coverage(model: str, n_hours: int, store: ObjectStore, now: datetime) -> dict[str, Any]:
     """Count captured predictions of the last hours, and those with an outcome, in all, by day and by version.
 
-    Counts are estimates where ``captures.kept_share`` is below 1.
-
-    Raises
-    ------
-    InvalidInputError
-        When there are too many captures to read while a caller waits.
+    Counts are estimates where ``captures.kept_share`` is below 1. Raises ``InvalidInputError`` when there are too many
+    captures to read while a caller waits.
     """
     start = now - timedelta(hours=n_hours)
     size = sum(found.size for hour in hours(start, now) for found in store.list(captures_prefix(model, hour)))

@@ -4,7 +4,7 @@ A captured row is never rewritten, and neither is feedback: a correction is a la
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
@@ -38,13 +38,7 @@ class _StoredLine(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_line(cls, line: str | bytes) -> Self:
-        """Read a record.
-
-        Raises
-        ------
-        ValueError
-            When the line holds no such record, or one of a later format than :data:`FORMAT`.
-        """
+        """Read a record; raises ``ValueError`` for another line, or one of a later format than :data:`FORMAT`."""
         document = _parse(line)
         if not isinstance(document, dict):
             raise ValueError("a line holds one object")  # noqa: TRY004 - callers catch one kind of error
@@ -56,29 +50,14 @@ class _StoredLine(msgspec.Struct, frozen=True):
 class CapturedRow(_StoredLine, frozen=True):
     """One row as it was scored.
 
-    Parameters
-    ----------
-    prediction_id : str
-        Of this row alone: ``<the reply's prediction_id>-<position of the row, from 0>``.
-    request_id : str
-        The gateway's, as in the logs.
-    request_rows : int
-        Rows of the request. If it was one, feedback may leave out the position.
-    protocol : str
-        Name of the protocol of the request; stored as ``dialect``.
-    row_id : str or None
-        The model's id column as text, unless the caller left it out or it is sensitive.
-    sampling_rate : float
-        Probability of the row's capture; the row represents ``1 / sampling_rate`` rows.
-    features : mapping of str to float, bool, str or None
-        After typing; None is missing, dates are ISO 8601 in UTC. Sensitive columns are left out.
-    unknown : tuple of str
-        Features with a value that training had not seen.
-    omitted : int
-        Features left out because the row was too large for a line.
-    prediction : mapping
-        ``label`` and ``probabilities`` by class, and ``decision`` if the model has a threshold; or ``value``.
-        Classes are text, as the schema writes them. Numbers that were not finite are None.
+    ``prediction_id`` is of this row alone: ``<the reply's prediction_id>-<position of the row, from 0>``; if
+    ``request_rows`` is 1, feedback may leave out the position. ``request_id`` is the gateway's. ``row_id`` is the id
+    column as text, unless left out or sensitive. The row represents ``1 / sampling_rate`` rows.
+
+    ``features`` are typed; None is missing, dates are ISO 8601 in UTC, sensitive columns are left out. ``unknown``
+    names those with a value that training had not seen; ``omitted`` counts those left out of a line that was too long.
+    ``prediction`` holds ``value``, or ``label``, ``probabilities`` by class and the ``decision`` of a threshold;
+    classes as the schema writes them, None for a number that was not finite.
     """
 
     prediction_id: str
@@ -106,16 +85,9 @@ class CapturedRow(_StoredLine, frozen=True):
 
 
 class FeedbackRecord(_StoredLine, frozen=True):
-    """Ground truth for one prediction, as reported.
+    """Ground truth for one prediction, as reported; ``outcome`` is a class as the schema writes it, or a number.
 
-    Parameters
-    ----------
-    feedback_id : str
-        Hash of the report: the same report has the same id however often it is sent.
-    prediction_id, row_id : str or None
-        Id of the predicted row, or its value of the model's id column.
-    outcome : str or float
-        The class as the schema writes it; a number for regression.
+    ``feedback_id`` is a hash of the report: sent again, it has the same id. ``row_id`` is the value of the id column.
     """
 
     feedback_id: str
@@ -140,21 +112,14 @@ def format_timestamp(timestamp: datetime) -> str:
 def find_line(message: str) -> Mapping[str, Any] | None:
     """Return the captured line in a log event, or None for any other event.
 
-    Raises
-    ------
-    ValueError
-        When it has the mark of a captured line and cannot be read.
+    Raises ``ValueError`` when it has the mark of a captured line and cannot be read.
     """
     if MARK not in message:
         return None
     document = _parse(message)
-    if (
-        isinstance(document, dict)
-        and document.get("record") != MARK
-        and isinstance(document.get("message"), str | dict)
-    ):
+    if isinstance(document, dict) and document.get("record") != MARK:
         # Lambda wraps text that it does not recognise as the function's own JSON.
-        inner = document["message"]
+        inner = document.get("message")
         document = _parse(inner) if isinstance(inner, str) else inner
     if not isinstance(document, dict) or document.get("record") != MARK:
         return None
@@ -164,13 +129,7 @@ def find_line(message: str) -> Mapping[str, Any] | None:
 
 
 def expand_line(line: Mapping[str, Any]) -> list[CapturedRow]:
-    """Return the rows of a line.
-
-    Raises
-    ------
-    ValueError
-        When it is not in the form of :mod:`millrace.serving.capture`.
-    """
+    """Return the rows of a line; raises ``ValueError`` for one that :mod:`millrace.serving.capture` did not write."""
     try:
         model = validate_model_name(str(line["model"]))
         positions = line["positions"]
@@ -214,25 +173,16 @@ def _features(line: Mapping[str, Any], n_rows: int) -> list[dict[str, FeatureVal
     ]
     if any(len(values) != n_rows for values in columns):
         raise ValueError("a captured line's columns differ in length")
-    return (
-        [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)] if columns else [{}] * n_rows
-    )
-
-
-def _read_booleans(values: Sequence[float | None]) -> list[FeatureValue]:
-    return [None if value is None else bool(value) for value in values]
-
-
-def _read_strings(values: Sequence[str | None]) -> list[FeatureValue]:
-    return [value or None for value in values]
+    if not columns:
+        return [{}] * n_rows
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 #: Readers of columns that differ between a line and a row: a line holds booleans as the numbers that models take, and
 #: missing strings as empty ones.
 _READERS: Mapping[str, Callable[[Any], list[FeatureValue]]] = {
-    "boolean": _read_booleans,
-    "category": _read_strings,
-    "text": _read_strings,
+    "boolean": lambda values: [None if value is None else bool(value) for value in values],
+    **dict.fromkeys(("category", "text"), lambda values: [value or None for value in values]),
 }
 
 

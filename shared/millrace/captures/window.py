@@ -2,7 +2,7 @@
 
 import hashlib
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -55,19 +55,11 @@ class ReadReport:
 class CapturedWindow:
     """Captured rows as arrays of shape (n_rows,), in the order of their objects.
 
-    Parameters
-    ----------
-    prediction_ids, request_ids, row_ids, protocols, labels, decisions : object array
-        Of str; None where there is none. Classes are as the schema writes them; decisions are those of a threshold.
-    request_rows, versions : int64 array
-        Rows of the request; the version that predicted.
-    predicted_at : datetime64[us] array
-        UTC.
-    sampling_rates, values : float64 array
-        A row represents ``1 / sampling_rate`` (and ``1 / report.kept_share``) rows; values are those of regression.
-    features, unknown, probabilities : mapping of str to array
-        By feature, float64 or object arrays of str or None, dates as ISO 8601, missing in rows without the feature;
-        by feature, bool, true where training had not seen the value; by class, float64, NaN where not finite.
+    A row represents ``1 / sampling_rate`` (and ``1 / report.kept_share``) rows. Object arrays hold str, None where
+    there is none; classes are as the schema writes them, ``decisions`` those of a threshold. ``predicted_at`` is UTC;
+    ``values`` are those of regression. By feature, ``features`` holds float64, or object arrays of str or None (dates
+    as ISO 8601), missing in rows without the feature, and ``unknown`` is true where training had not seen the value. By
+    class, ``probabilities`` are NaN where not finite.
     """
 
     model: str
@@ -154,15 +146,13 @@ class WindowBuilder:
         """Return the window of the rows added."""
         if self._rows or not self._chunks:
             self._close_chunk()
-        first = self._chunks[0]
         parts: dict[str, Any] = {
-            name: self._join_by_name(name) if isinstance(values, dict) else self._join(name)
-            for name, values in first.items()
+            name: self._join_by_name(name)
+            if isinstance(values, dict)
+            else np.concatenate([chunk[name] for chunk in self._chunks])
+            for name, values in self._chunks[0].items()
         }
         return CapturedWindow(model=model, start=start, end=end, report=report, **parts)
-
-    def _join(self, name: str) -> Array:
-        return np.concatenate([chunk[name] for chunk in self._chunks])
 
     def _join_by_name(self, part: str) -> dict[str, Array]:
         sizes = [len(chunk["prediction_ids"]) for chunk in self._chunks]
@@ -245,15 +235,8 @@ def read_window(
 ) -> CapturedWindow:
     """Read the rows predicted from ``start`` up to, and without, ``end``; each prediction id once.
 
-    Of more than ``max_rows`` rows a sample is kept: those whose ids have the smallest hashes, so the sample does not
-    depend on the order of reading. Memory is bounded by ``max_rows`` and the largest object.
-
-    Parameters
-    ----------
-    start, end : datetime
-        With offsets.
-    max_rows : int, default=250_000
-        Rows to keep at most; of more, at least half as many are kept.
+    Of more than ``max_rows`` rows a sample of at least half as many is kept: those whose ids have the smallest hashes,
+    so the sample does not depend on the order of reading. Memory is bounded by ``max_rows`` and the largest object.
     """
     report = ReadReport()
     builder = WindowBuilder()
@@ -282,38 +265,45 @@ def iterate_rows(
     store: ObjectStore, model: str, start: datetime, end: datetime, report: ReadReport
 ) -> Iterator[CapturedRow]:
     """Yield the rows of a window, with duplicates, and count them in ``report``."""
-    for hour in hours(start, end):
-        for listed in store.list(captures_prefix(model, hour)):
-            report.objects += 1
-            for row in read_rows(store, listed.key, report):
-                if start <= row.predicted_at < end:
-                    yield row
-                else:
-                    report.outside += 1
+    prefixes = (captures_prefix(model, hour) for hour in hours(start, end))
+    return _iterate(store, prefixes, CapturedRow, lambda row: start <= row.predicted_at < end, report)
 
 
 def iterate_feedback(
     store: ObjectStore, model: str, start: datetime, end: datetime, report: ReadReport
 ) -> Iterator[FeedbackRecord]:
     """Yield the feedback received from ``start`` up to, and without, ``end``, and count it in ``report``."""
-    day = start.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    while day < end:
-        for listed in store.list(feedback_prefix(model, day)):
-            report.objects += 1
-            for record in read_feedback_records(store, listed.key, report):
-                if start <= record.received_at < end:
-                    yield record
-                else:
-                    report.outside += 1
-        day += timedelta(days=1)
+    midnight = start.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    prefixes = (feedback_prefix(model, day) for day in _steps(midnight, end, timedelta(days=1)))
+    return _iterate(store, prefixes, FeedbackRecord, lambda record: start <= record.received_at < end, report)
 
 
 def hours(start: datetime, end: datetime) -> Iterator[datetime]:
-    """Yield the hours, in UTC, that a window touches."""
-    hour = start.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    while hour < end:
-        yield hour
-        hour += timedelta(hours=1)
+    """Return the hours, in UTC, that a window touches."""
+    return _steps(start.astimezone(UTC).replace(minute=0, second=0, microsecond=0), end, timedelta(hours=1))
+
+
+def _steps(timestamp: datetime, end: datetime, step: timedelta) -> Iterator[datetime]:
+    while timestamp < end:
+        yield timestamp
+        timestamp += step
+
+
+def _iterate(
+    store: ObjectStore,
+    prefixes: Iterable[str],
+    record_class: type[RecordT],
+    is_inside: Callable[[RecordT], bool],
+    report: ReadReport,
+) -> Iterator[RecordT]:
+    for prefix in prefixes:
+        for listed in store.list(prefix):
+            report.objects += 1
+            for record in read_records(store, listed.key, record_class, report):
+                if is_inside(record):
+                    yield record
+                else:
+                    report.outside += 1
 
 
 def hash_id(identifier: str) -> int:
@@ -339,28 +329,16 @@ def decompress(body: bytes) -> bytes:
     return bytes(decompressed)
 
 
-def read_rows(store: ObjectStore, key: str, report: ReadReport) -> Iterator[CapturedRow]:
-    """Yield the captured rows of an object, and count them in ``report``; none if retention has deleted it."""
+def read_records(store: ObjectStore, key: str, record_class: type[RecordT], report: ReadReport) -> Iterator[RecordT]:
+    """Yield the records of an object, and count them in ``report``; none if retention has deleted it."""
     try:
-        lines = decompress(store.get(key)).splitlines()
+        body = store.get(key)
+        lines = (decompress(body) if record_class is CapturedRow else body).splitlines()
     except ArtifactNotFoundError:
         return
     except ValueError as error:
         report.unreadable_objects.append(f"{key}: {error}")
         return
-    yield from _parse(lines, CapturedRow, report)
-
-
-def read_feedback_records(store: ObjectStore, key: str, report: ReadReport) -> Iterator[FeedbackRecord]:
-    """Yield the feedback of an object, and count it in ``report``; none if retention has deleted it."""
-    try:
-        lines = store.get(key).splitlines()
-    except ArtifactNotFoundError:
-        return
-    yield from _parse(lines, FeedbackRecord, report)
-
-
-def _parse(lines: Iterable[bytes], record_class: type[RecordT], report: ReadReport) -> Iterator[RecordT]:
     for line in lines:
         report.rows += 1
         try:

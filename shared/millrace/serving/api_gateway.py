@@ -8,12 +8,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Literal
 
-from millrace.errors import (
-    InvalidInputError,
-    MillraceError,
-    PayloadTooLargeError,
-    UnsupportedMediaTypeError,
-)
+from millrace.errors import InvalidInputError, MillraceError, PayloadTooLargeError, UnsupportedMediaTypeError
 from millrace.json_text import write_json
 from millrace.serving.protocols.base import Protocol
 from millrace.serving.request import JSON, Request
@@ -28,13 +23,7 @@ MAX_REPLY_BYTES = 5_500_000
 
 
 def read_request(event: Mapping[str, Any]) -> Request:
-    """Read an event.
-
-    Raises
-    ------
-    InvalidInputError, UnsupportedMediaTypeError, PayloadTooLargeError
-        When the body's encoding is broken or unknown, or it decompresses to more than :data:`MAX_BODY_BYTES`.
-    """
+    """Read an event; raises for a body whose encoding is broken or unknown, or that is too large decompressed."""
     headers = {str(name).lower(): value for name, value in (event.get("headers") or {}).items()}
     body = _decompress(_body_bytes(event), headers.get("content-encoding"))
     return Request(body, headers, event.get("pathParameters") or {}, event.get("queryStringParameters") or {})
@@ -92,22 +81,17 @@ def _body_bytes(event: Mapping[str, Any]) -> bytes:
 
 def _decompress(body: bytes, encoding: str | None) -> bytes:
     name = (encoding or "identity").strip().lower()
-    if name == "gzip":
-        body = _decompress_gzip(body)
-    elif name != "identity":
+    if name not in ("gzip", "identity"):
         raise UnsupportedMediaTypeError("the body may be compressed with gzip or not at all")
+    if name == "gzip":
+        decompressor = zlib.decompressobj(wbits=31)
+        try:
+            # No more than one byte past the limit, whatever the header declares.
+            body = decompressor.decompress(body, MAX_BODY_BYTES + 1)
+        except zlib.error as error:
+            raise InvalidInputError("the body is declared as gzip, and is not") from error
+        if len(body) <= MAX_BODY_BYTES and not decompressor.eof:
+            raise InvalidInputError("the body's gzip stream ends too early")
     if len(body) > MAX_BODY_BYTES:
         raise PayloadTooLargeError(f"a request's body may hold {MAX_BODY_BYTES} bytes: send the rows in batches")
     return body
-
-
-def _decompress_gzip(body: bytes) -> bytes:
-    """Decompress no more than one byte past the limit, whatever the header declares."""
-    decompressor = zlib.decompressobj(wbits=31)
-    try:
-        decompressed = decompressor.decompress(body, MAX_BODY_BYTES + 1)
-    except zlib.error as error:
-        raise InvalidInputError("the body is declared as gzip, and is not") from error
-    if len(decompressed) <= MAX_BODY_BYTES and not decompressor.eof:
-        raise InvalidInputError("the body's gzip stream ends too early")
-    return decompressed

@@ -1,9 +1,8 @@
 """Cache of the models that are served, kept current without a pause.
 
-A request is answered with the loaded version. Every few seconds a thread beside the requests reads the alias again;
-when it moved, the thread loads the new version, and one assignment replaces the old one. When the registry does not
-respond, or a version is damaged, the old version goes on serving. A version requested by its number never changes; the
-thread only checks that it has not been retired.
+A request is answered with the loaded version. Every few seconds a thread beside the requests reads the alias again and
+loads the version it moved to; one assignment replaces the old one, which serves on when the registry does not respond
+or a version is damaged. A version requested by its number never changes; the thread checks that it is not retired.
 
 An execution environment may be frozen between two requests, and its threads with it. After an idle time the pointer may
 be long out of date; then, once, a request waits briefly for the thread before it serves the old version.
@@ -60,18 +59,10 @@ def start_thread(work: Callable[[], None]) -> None:
 
 
 class ModelCache:
-    """Keeps the most recently used models.
+    """Keeps the ``capacity`` most recently used models.
 
-    Parameters
-    ----------
-    refresh_seconds : float
-        Least time between two reads of one alias.
-    clock : callable
-        Monotonic seconds, such as ``time.monotonic``.
-    capacity : int, default=8
-        Models to keep.
-    start : callable, default=start_thread
-        Runs a refresh beside the requests.
+    Two reads of one alias are at least ``refresh_seconds`` apart on the monotonic ``clock``; ``start`` runs a refresh
+    beside the requests.
     """
 
     def __init__(
@@ -94,20 +85,13 @@ class ModelCache:
         self._known: set[str] = set()
 
     def get(self, model: str, version: str = CHAMPION) -> LoadedModel:
-        """Return the version to serve, by its number or an alias.
-
-        Raises
-        ------
-        ModelNotFoundError
-            When the model is unknown, or its alias points nowhere.
-        VersionNotFoundError, ArtifactNotFoundError, ArtifactIntegrityError, ServiceUnavailableError
-            When no version is loaded yet and none can be.
-        """
+        """Return the version to serve, by its number or an alias; raises as its source and ``load_version`` do."""
         key = (model, version)
         entry = self._find(key) or self._load_first(key)
         if self._claim_refresh(entry):
             self._start(lambda: self._refresh(key, entry))
-        if self._is_worth_waiting_for(entry):
+        stale_seconds = self._refresh_seconds * STALE_AFTER_INTERVALS
+        if entry.refreshing and not entry.failing and self._clock() - entry.confirmed_at > stale_seconds:
             entry.refreshed.wait(STALE_WAIT_SECONDS)
         return entry.loaded
 
@@ -117,10 +101,7 @@ class ModelCache:
 
     def take_events(self) -> list[CacheEvent]:
         """Return the events since the last call, oldest first."""
-        events: list[CacheEvent] = []
-        while self._events:
-            events.append(self._events.popleft())
-        return events
+        return [self._events.popleft() for _ in range(len(self._events))]
 
     def _find(self, key: tuple[str, str]) -> _Entry | None:
         with self._lock:
@@ -155,9 +136,8 @@ class ModelCache:
         if not _is_number(version):
             self._known.add(model)
         with self._lock:
-            served = [entry.loaded for key, entry in self._entries.items() if key[0] == model]
-        same = next((loaded for loaded in served if loaded.version == number), None)
-        loaded = same or load_version(self._source, model, number)
+            served = {entry.loaded.version: entry.loaded for key, entry in self._entries.items() if key[0] == model}
+        loaded = served.get(number) or load_version(self._source, model, number)
         self._known.add(model)
         return loaded
 
@@ -171,10 +151,6 @@ class ModelCache:
             entry.tried_at = now
             entry.refreshed.clear()
             return True
-
-    def _is_worth_waiting_for(self, entry: _Entry) -> bool:
-        stale_seconds = self._refresh_seconds * STALE_AFTER_INTERVALS
-        return entry.refreshing and not entry.failing and self._clock() - entry.confirmed_at > stale_seconds
 
     def _refresh(self, key: tuple[str, str], entry: _Entry) -> None:
         serving = entry.loaded.version

@@ -2,9 +2,8 @@
 
 Capturing costs the caller no more than printing the line. A line holds the rows of a request as columns, because they
 are columns here; :mod:`millrace.captures.records` makes rows of them. Sensitive columns never reach a line. Rows that
-do not fit into one log event are divided among several; a single row that is too large goes without its features and
-counts them as omitted. Of a request with more rows than the rules allow, rows at equal distances are captured, each
-with its probability of being captured.
+do not fit into one log event are divided among several; a single row that is too large goes without its features. Of a
+request with more rows than the rules allow, rows at equal distances are captured, with their probability of that.
 """
 
 import zlib
@@ -138,12 +137,11 @@ class CaptureWriter:
         return columns
 
     def _unknown(self, columns: Sequence[Sequence[Any]]) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {}
-        for place, name, categories in self._categories:
-            rows = [row for row, value in enumerate(columns[place]) if value not in categories]
-            if rows:
-                found[name] = rows
-        return found
+        found = {
+            name: [row for row, value in enumerate(columns[place]) if value not in categories]
+            for place, name, categories in self._categories
+        }
+        return {name: rows for name, rows in found.items() if rows}
 
 
 def _take(values: Sequence[Any], rows: Sequence[int] | None) -> Sequence[Any]:

@@ -9,9 +9,9 @@ followed by its reverse, which removes most of the error (Mitchell, Cooper, Fran
 Shapley value estimation", Journal of Machine Learning Research 23, 2022; Covert and Lee, "Improving KernelSHAP",
 AISTATS 2021, on pairing).
 
-Along a permutation the contributions sum to the prediction less the output for the background row, exactly. Every row
-of the background is drawn equally often. Therefore attributions and base value sum to the prediction, whatever the
-sampling error of each; and that error comes from the permutations alone.
+Along a permutation the contributions sum to the prediction less the output for the background row, exactly, and every
+background row is drawn equally often. Therefore attributions and base value sum to the prediction, whatever their
+error.
 
 The background is a few rows of the training split, stored beside a version. Sensitive columns are shuffled among the
 training rows, each on its own, so that no row of the background is a person's whole record.
@@ -45,17 +45,16 @@ MAX_EVALUATIONS = 200_000
 _CHUNK_VALUES = 500_000
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.intp]
 #: The function to explain: rows to one number each.
 Output = Callable[[FeatureMatrix], npt.NDArray[np.float32]]
 
 
-def column_groups(schema: TableSchema) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Return the feature that each column of the two matrices belongs to, as its place in ``schema.features``.
+def column_groups(schema: TableSchema) -> tuple[IntArray, IntArray]:
+    """Return the feature of each column of the two matrices, as its place in ``schema.features``.
 
-    Returns
-    -------
-    tuple of int arrays
-        Of shape (n_numbers,) and (n_strings,). The parts of a date, and the words of a text, belong to one feature.
+    The int arrays have the shapes (n_numbers,) and (n_strings,). The parts of a date, and the words of a text, belong
+    to one feature.
     """
     numbers: list[int] = []
     strings: list[int] = []
@@ -101,10 +100,9 @@ def load_background(body: bytes) -> FeatureMatrix:
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """Shapley values of one prediction.
+    """Shapley values of one prediction, of shape (n_features,), and their standard errors from sampling.
 
-    With ``base_value``, the mean output over the background, the ``values`` of shape (n_features,), in the order of the
-    schema's features, sum to the prediction. ``standard_errors`` are those of the values, from sampling.
+    With ``base_value``, the mean output over the background, ``values`` sum to the prediction.
     """
 
     base_value: float
@@ -162,14 +160,15 @@ class Explainer:
     def explain(self, row: FeatureMatrix, output: Output) -> Attribution:
         """Explain the output for one row; the same row always gets the same attribution."""
         n_rows, n_features = len(self._background), self._n_features
-        ends = output(_stack(self._background, row)).astype(np.float64)
+        numbers = np.concatenate([self._background.numbers, row.numbers])
+        strings = np.concatenate([self._background.strings, row.strings])
+        ends = output(FeatureMatrix(numbers, strings)).astype(np.float64)
         background = np.repeat(np.arange(n_rows), PAIRS_PER_ROW)
         rng = np.random.default_rng(_seed(row))
         forward = rng.permuted(np.tile(np.arange(n_features), (len(background), 1)), axis=1)
-        pairs = [
-            self._contributions(ranks, background, row, ends, output) for ranks in (forward, n_features - 1 - forward)
-        ]
-        contributions = ((pairs[0] + pairs[1]) / 2).reshape(n_rows, PAIRS_PER_ROW, n_features)
+        there = self._contributions(forward, background, row, ends, output)
+        back = self._contributions(n_features - 1 - forward, background, row, ends, output)
+        contributions = ((there + back) / 2).reshape(n_rows, PAIRS_PER_ROW, n_features)
         # The background is fixed and each of its rows drawn equally often: only the permutations vary.
         within = contributions.var(axis=1, ddof=1).mean(axis=0)
         return Attribution(
@@ -179,12 +178,7 @@ class Explainer:
         )
 
     def _contributions(
-        self,
-        ranks: npt.NDArray[np.int64],
-        background: npt.NDArray[np.intp],
-        row: FeatureMatrix,
-        ends: FloatArray,
-        output: Output,
+        self, ranks: IntArray, background: IntArray, row: FeatureMatrix, ends: FloatArray, output: Output
     ) -> FloatArray:
         """Return each feature's contribution along each permutation; ``ranks`` holds its place in them."""
         n_permutations, n_features = ranks.shape
@@ -199,22 +193,15 @@ class Explainer:
             taken = ranks[chunk, None, :] < steps[None, :, None]
             mixed = self._mix(taken, background[chunk], row)
             outputs[chunk, 1:-1] = output(mixed).reshape(-1, len(steps))
-        moved = np.diff(outputs, axis=1)
-        return np.take_along_axis(moved, ranks, axis=1)
+        return np.take_along_axis(np.diff(outputs, axis=1), ranks, axis=1)
 
-    def _mix(self, taken: npt.NDArray[np.bool_], background: npt.NDArray[np.intp], row: FeatureMatrix) -> FeatureMatrix:
+    def _mix(self, taken: npt.NDArray[np.bool_], background: IntArray, row: FeatureMatrix) -> FeatureMatrix:
         """Return rows with the features ``taken`` from the explained row and the others from the background."""
         starts = self._background.take(background)
         numbers = np.where(taken[:, :, self._number_groups], row.numbers, starts.numbers[:, None, :])
         strings = np.where(taken[:, :, self._string_groups], row.strings, starts.strings[:, None, :])
         n_mixed = taken.shape[0] * taken.shape[1]
         return FeatureMatrix(numbers.reshape(n_mixed, -1), strings.reshape(n_mixed, -1))
-
-
-def _stack(background: FeatureMatrix, row: FeatureMatrix) -> FeatureMatrix:
-    return FeatureMatrix(
-        np.concatenate([background.numbers, row.numbers]), np.concatenate([background.strings, row.strings])
-    )
 
 
 def _seed(row: FeatureMatrix) -> int:

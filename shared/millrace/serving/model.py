@@ -55,13 +55,10 @@ class OnnxModel:
         return cls(session, schema)
 
     def run(self, features: FeatureMatrix) -> npt.NDArray[np.float32]:
-        """Score rows.
+        """Score rows; return a float32 array.
 
-        Returns
-        -------
-        float32 array
-            Probabilities of shape (n_rows, n_classes), in the order of ``schema.classes``; for regression,
-            values of shape (n_rows,).
+        It holds probabilities of shape (n_rows, n_classes), in the order of ``schema.classes``; for regression, values
+        of shape (n_rows,).
         """
         inputs: dict[str, Any] = {}
         if features.numbers.shape[1]:
@@ -111,14 +108,8 @@ class CaptureRules:
 class LoadedModel:
     """A version that is ready to serve.
 
-    Parameters
-    ----------
-    threshold : Threshold or None, default=None
-        Of a binary task, if evaluation chose one.
-    created_at : datetime or None, default=None
-        Time of registration, if the manifest has it.
-    read_background : callable or None, default=None
-        Reads the rows that explanations compare with; None for a version that has none.
+    ``threshold`` is None unless evaluation chose one, and ``created_at`` unless the manifest has it.
+    ``read_background`` reads the rows that explanations compare with; a version without them has None.
     """
 
     model: str
@@ -155,12 +146,8 @@ class LoadedModel:
 def load_version(source: ModelSource, model: str, version: int) -> LoadedModel:
     """Load a version's model and schema, and check them.
 
-    Raises
-    ------
-    VersionNotFoundError, ArtifactNotFoundError
-        When the version or one of its artifacts does not exist.
-    ArtifactIntegrityError
-        When the bytes are not those that were registered, or cannot be parsed.
+    Raises ``ArtifactIntegrityError`` when the bytes are not those that were registered, or cannot be parsed, and as the
+    source does.
     """
 
     def read(name: str, sha256: str) -> bytes:
@@ -185,7 +172,8 @@ def load_version(source: ModelSource, model: str, version: int) -> LoadedModel:
         signature = json.loads(signature_body)
         schema = TableSchema.from_dict(signature["schema"])
         threshold = _read_threshold(signature.get("threshold"), schema)
-        capture = _read_capture_rules(signature.get("capture"))
+        rules = signature.get("capture") or {}
+        capture = CaptureRules(float(rules.get("sampling_rate", 1.0)), int(rules.get("max_rows", 1_000)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactIntegrityError(f"{_SIGNATURE} of {model} version {version} holds no schema") from error
     onnx = OnnxModel.load(read(_MODEL, model_sha256), schema)
@@ -199,8 +187,3 @@ def _read_threshold(document: Any, schema: TableSchema) -> Threshold | None:
     if schema.task != "binary":
         raise ValueError("only a binary task has a threshold")
     return Threshold(schema.classes.index(document["positive_class"]), float(document["value"]))
-
-
-def _read_capture_rules(document: Any) -> CaptureRules:
-    rules = document or {}
-    return CaptureRules(float(rules.get("sampling_rate", 1.0)), int(rules.get("max_rows", 1_000)))

@@ -19,17 +19,7 @@ from millrace.serving.scoring import Prediction, explain_scores, score
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Models and settings that replies are made from.
-
-    Parameters
-    ----------
-    max_rows : int
-        Rows that one request may hold.
-    make_id : callable
-        Returns a new prediction's id.
-    captures : bool, default=True
-        False captures nothing, whatever the models' rules are.
-    """
+    """Models and settings that replies are made from; without ``captures`` no rules of a model capture anything."""
 
     models: ModelCache
     max_rows: int
@@ -61,7 +51,17 @@ class Route:
             return Reply(self.operation.body)
         request = self.protocol.prepare(request, self.operation)
         loaded = endpoint.models.get(request.model, request.version)
-        return _OPERATIONS[self.operation](endpoint, request, self.protocol, loaded)
+        if self.operation == "predict":
+            return _predict(endpoint, request, self.protocol, loaded)
+        if self.operation == "check_readiness":
+            return Reply({"name": loaded.model, "ready": True})
+        if self.operation == "describe_openapi":
+            from millrace.serving.openapi import openapi_document  # noqa: PLC0415 - no prediction needs it
+
+            return Reply(openapi_document(loaded, endpoint.max_rows, PROTOCOLS))
+        if self.protocol.describe is None:
+            raise NotFoundError(f"the protocol {self.protocol.name} has no description of a model")
+        return Reply(self.protocol.describe(loaded))
 
 
 def _predict(endpoint: Endpoint, request: Request, protocol: Protocol, loaded: LoadedModel) -> Reply:
@@ -75,30 +75,6 @@ def _predict(endpoint: Endpoint, request: Request, protocol: Protocol, loaded: L
     return Reply(protocol.write(contents, written, loaded, prediction.prediction_id), prediction)
 
 
-def _check_readiness(_endpoint: Endpoint, _request: Request, _protocol: Protocol, loaded: LoadedModel) -> Reply:
-    return Reply({"name": loaded.model, "ready": True})
-
-
-def _describe_model(_endpoint: Endpoint, _request: Request, protocol: Protocol, loaded: LoadedModel) -> Reply:
-    if protocol.describe is None:
-        raise NotFoundError(f"the protocol {protocol.name} has no description of a model")
-    return Reply(protocol.describe(loaded))
-
-
-def _describe_openapi(endpoint: Endpoint, _request: Request, _protocol: Protocol, loaded: LoadedModel) -> Reply:
-    from millrace.serving.openapi import openapi_document  # noqa: PLC0415 - no prediction needs it
-
-    return Reply(openapi_document(loaded, endpoint.max_rows, PROTOCOLS))
-
-
-_OPERATIONS: Mapping[Operation, Callable[[Endpoint, Request, Protocol, LoadedModel], Reply]] = {
-    "predict": _predict,
-    "check_readiness": _check_readiness,
-    "describe_model": _describe_model,
-    "describe_openapi": _describe_openapi,
-}
-_NO_ROUTE = Route(MLFLOW, None)
-
 #: Every route of ``predict`` by method and path.
 ROUTES: Mapping[tuple[str, str], Route] = MappingProxyType(
     {
@@ -111,4 +87,4 @@ ROUTES: Mapping[tuple[str, str], Route] = MappingProxyType(
 
 def find_route(event: Mapping[str, Any]) -> Route:
     """Return the route of an API Gateway event; one whose reply is an error when there is none."""
-    return ROUTES.get((str(event.get("httpMethod")), str(event.get("resource"))), _NO_ROUTE)
+    return ROUTES.get((str(event.get("httpMethod")), str(event.get("resource"))), Route(MLFLOW, None))

@@ -1,18 +1,8 @@
 """Typing the rows of a request: plain JSON values to the columns that :func:`millrace.features.build_features` takes.
 
-============  ==================================================================================
-column type   JSON values
-============  ==================================================================================
-integer       numbers; one with a fraction is scored as it is, as in training, with a warning
-number        numbers
-boolean       ``true``, ``false``, ``1``, ``0``, or the strings of training, in any case
-datetime      strings in a format of training, or ISO 8601; without an offset they are UTC
-category      strings; one that training has not seen is scored as unknown, with a warning
-text          strings of any length, read up to :data:`millrace.text.MAX_CHARACTERS`
-============  ==================================================================================
-
-The spec's rules for a column (presence, range, set; see :class:`millrace.schema.ColumnRules`) apply here too: a value
-that breaks one is a bad field, or a warning where the rule only warns.
+``docs/serving.md`` has the table of how each type is read. The spec's rules for a column (presence, range, set; see
+:class:`millrace.schema.ColumnRules`) apply too: a value that breaks one is a bad field, or a warning where the rule
+only warns.
 
 A ``null`` is a missing value in every column. Absence is not: a column that a row does not mention is missing only
 where training saw missing values, and a bad field elsewhere. Numeric strings are refused, and so are booleans in
@@ -113,7 +103,7 @@ class FeatureReader:
         self.name = column.name
         self._column = column
         self._type = column.type
-        self._read_value: Callable[[Any], TypedValue] = value_reader(column)
+        self._read_value = value_reader(column)
         self._missing = missing_value(column)
         self._categories = frozenset(column.categories)
         self._rules = value_rules(column)
@@ -157,17 +147,14 @@ class FeatureReader:
             value = self._missing
             try:
                 if each is ABSENT:
-                    self._check_absence()
+                    if self._column.rules.nullable_override is not False and not self._column.nullable:
+                        findings.add_error(row, self.name, "is missing; send null for an unknown value")
                 elif each is not None:
                     value = self._read_value(each)
             except ValueError as error:
                 findings.add_error(row, self.name, str(error))
             values.append(value)
         return values
-
-    def _check_absence(self) -> None:
-        if self._column.rules.nullable_override is not False and not self._column.nullable:
-            raise ValueError("is missing; send null for an unknown value")
 
     def _read_many(self, raw: Sequence[Any], findings: _Findings) -> ColumnValues:
         types = set(map(type, raw))
@@ -269,14 +256,9 @@ def _read_numbers(raw: Sequence[Any]) -> npt.NDArray[np.float64] | None:
 class TypedRows:
     """Rows that are ready to be scored.
 
-    Parameters
-    ----------
-    values : mapping of str to sequence of length n_rows
-        Every feature: floats (NaN is missing), strings ('' is missing) or datetimes (None is missing).
-    n_missing, n_unknown : int
-        Missing values, and categories that training did not see, in all features together.
-    bad_rows : mapping of int to tuple of FieldError
-        Errors of the request's other rows, by row number.
+    ``values`` holds every feature: floats (NaN is missing), strings ('' is missing) or datetimes (None is missing);
+    ``n_missing`` and ``n_unknown`` count in all features together. ``bad_rows`` are the request's other rows, by
+    number.
     """
 
     reader: "RowReader"
@@ -320,10 +302,8 @@ class RowReader:
     def read(self, table: RequestTable, partial: bool = False) -> TypedRows:
         """Type every feature of every row; ``partial`` leaves out rows with a bad field, if others are good.
 
-        Raises
-        ------
-        InvalidInputError
-            Names every bad field as ``row 3: age`` (rows count from 0), the first :data:`MAX_LISTED_ERRORS` of them.
+        Otherwise ``InvalidInputError`` names the first :data:`MAX_LISTED_ERRORS` bad fields, as ``row 3: age`` (from
+        0).
         """
         findings = _Findings(partial)
         values = {feature.name: feature.read(table, findings) for feature in self.features}

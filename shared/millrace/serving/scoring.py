@@ -24,23 +24,12 @@ _BAD_ROW = FieldError("*", "cannot be scored")
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Predictions for the rows of a request, as plain Python values.
+    """Predictions for the rows of a request, as plain Python values, in its order.
 
-    A number that is not finite is None, and so is everything about a bad row.
-
-    Parameters
-    ----------
-    classes : tuple of str
-        In the order of ``probabilities``. Classes, labels, probabilities and decisions are empty for regression.
-    labels, decisions : list
-        The most probable class of each row, as callers know it; the positive class from the threshold on that
-        evaluation chose, the other below, or the label if no threshold was chosen.
-    values : list of (float or None), or None
-        The predicted value of each row, for regression.
-    bad_rows : mapping of int to tuple of FieldError
-        Errors of rows that were not scored.
-    explanations : list of (Explanation or None), or None
-        Of each row, if requested.
+    A number that is not finite is None, and so is everything about a row in ``bad_rows``. For regression there are
+    ``values`` alone. Else ``probabilities`` are in the order of ``classes``, a label is the most probable class as
+    callers know it, and a decision the positive class from the threshold on that evaluation chose, or the label without
+    one. ``explanations`` are there if requested.
     """
 
     classes: tuple[str, ...]
@@ -81,10 +70,7 @@ def score(loaded: LoadedModel, rows: TypedRows) -> Scores:
 
 
 def _regress(output: Any, rows: TypedRows) -> Scores:
-    values = output.tolist()
-    finite = np.isfinite(output)
-    if not finite.all():
-        values = [value if is_finite else None for value, is_finite in zip(values, finite.tolist(), strict=True)]
+    (values,) = _without_infinite([output.tolist()], np.isfinite(output))
     return Scores((), [], [], [], values, rows.warnings)
 
 
@@ -97,14 +83,17 @@ def _classify(loaded: LoadedModel, output: Any, rows: TypedRows) -> Scores:
         index, least = loaded.threshold.index, loaded.threshold.value
         positive, negative = names[index], names[1 - index]
         decisions = [positive if row[index] >= least else negative for row in probabilities]
-    finite = np.isfinite(output)
-    if not finite.all():
-        finite_rows = finite.all(axis=1).tolist()
-        labels, probabilities, decisions = (
-            [value if is_finite else None for value, is_finite in zip(values, finite_rows, strict=True)]
-            for values in (labels, probabilities, decisions)
-        )
+    columns = [labels, probabilities, decisions]
+    labels, probabilities, decisions = _without_infinite(columns, np.isfinite(output).all(axis=1))
     return Scores(loaded.schema.classes, labels, probabilities, decisions, None, rows.warnings)
+
+
+def _without_infinite(columns: list[list[Any]], finite: npt.NDArray[np.bool_]) -> list[list[Any]]:
+    if finite.all():
+        return columns
+    return [
+        [value if kept else None for value, kept in zip(values, finite.tolist(), strict=True)] for values in columns
+    ]
 
 
 def _with_gaps(scores: Scores, rows: TypedRows) -> Scores:
@@ -115,21 +104,13 @@ def _with_gaps(scores: Scores, rows: TypedRows) -> Scores:
         remaining = iter(values)
         return [None if row in rows.bad_rows else next(remaining) for row in range(total)]
 
-    return replace(
-        scores,
-        labels=spread(scores.labels) if scores.classes else [],
-        probabilities=spread(scores.probabilities) if scores.classes else [],
-        decisions=spread(scores.decisions) if scores.classes else [],
-        values=None if scores.values is None else spread(scores.values),
-        bad_rows=rows.bad_rows,
-    )
+    names = ("labels", "probabilities", "decisions") if scores.values is None else ("values",)
+    spread_out: dict[str, Any] = {name: spread(getattr(scores, name)) for name in names}
+    return replace(scores, **spread_out, bad_rows=rows.bad_rows)
 
 
 def explain_scores(loaded: LoadedModel, rows: TypedRows, scores: Scores) -> "list[Explanation | None]":
-    """Explain every prediction; None for rows without one.
-
-    Raises ``InvalidInputError`` when there are too many rows, or the version has no data to compare with.
-    """
+    """Explain every prediction; None for rows without one. Raises ``InvalidInputError`` for too many rows."""
     from millrace.serving.explain import Explanation  # noqa: PLC0415 - few requests need it
 
     explainer = loaded.built(_load_explainer)

@@ -101,20 +101,16 @@ def _string_reader(max_length: int | None) -> Callable[[Any], str]:
             raise ValueError(f"expects a string, got {json_type(value)}")
         if max_length is not None and len(value) > max_length:
             raise ValueError(f"expects a string of at most {max_length} characters")
-        if not value.isascii():
-            _check_unicode(value)
+        try:
+            if not value.isascii():
+                value.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError("expects a string of whole Unicode characters, got half a surrogate pair") from error
         text = value.strip()
         # NumPy's strings, which training has, end before their trailing NULs.
         return MISSING_STRING if text in NULL_STRINGS else text.rstrip("\0")
 
     return read
-
-
-def _check_unicode(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("expects a string of whole Unicode characters, got half a surrogate pair") from error
 
 
 def _datetime_reader(column: Column) -> Callable[[Any], datetime | None]:

@@ -28,17 +28,15 @@ class ModelSpec(SpecPart):
     window_days : int or None, default=None
         Datasets older than this are left out; None takes all.
     max_training_rows : int, default=1_000_000
-        Most rows that a run trains on; of more, a sample is taken, and always the same one.
+        Of more, a sample is taken, and always the same one.
     max_quarantined_share : float, default=0.2
         Share of rows that may be malformed before the whole dataset is rejected.
     candidates : tuple of str or None, default=None
-        Names of the candidates to train; None takes all that suit the task.
+        None takes all that suit the task.
     primary_metric : str or None, default=None
-        The metric that ranks candidates; None takes the task's own.
-    seed : int, default=0
-        Of every random choice.
+        Ranks candidates; None takes the task's own.
     columns : dict of str to ColumnSpec, default={}
-        Overrides of what is inferred, by column name.
+        Overrides of what is inferred.
     id_column : str or None, default=None
         The column that names a row; None infers it.
     sensitive_groups : tuple of str, default=()
@@ -116,13 +114,7 @@ class ModelSpec(SpecPart):
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> Self:
-        """Read a spec.
-
-        Raises
-        ------
-        InvalidInputError
-            Names every bad field.
-        """
+        """Read a spec; raises ``InvalidInputError``, which names every bad field."""
         try:
             return cls.model_validate(dict(document))
         except ValidationError as error:

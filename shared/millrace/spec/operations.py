@@ -15,14 +15,10 @@ MAX_APPROVAL_HOURS = 336
 
 
 class ApprovalSpec(SpecPart):
-    """Approval of a version that passed the gate; ``approval: manual`` is short for the mode alone.
+    """Approval of a version that passed the gate: by the gate alone, or by a person after it.
 
-    Parameters
-    ----------
-    mode : {'auto', 'manual'}, default='auto'
-        The gate alone, or a person after it.
-    expires_after_hours : float, default=72
-        Without a decision by then, the version is kept as challenger.
+    ``approval: manual`` is short for the mode alone. Without a decision by ``expires_after_hours``, the version is kept
+    as challenger.
     """
 
     mode: Literal["auto", "manual"] = "auto"
@@ -42,12 +38,8 @@ class ApprovalSpec(SpecPart):
 class RetentionSpec(SpecPart):
     """Time for which garbage collection keeps unreferenced artifacts.
 
-    Parameters
-    ----------
-    retired_days : int, default=30
-        Artifacts of a version, since it was retired or an alias last moved from or to it.
-    run_days : int, default=90
-        Artifacts of a run's trials, since it ended.
+    ``retired_days`` are those of a version, since it was retired or an alias last moved from or to it; ``run_days``
+    those of a run's trials, since it ended.
     """
 
     retired_days: int = Field(default=30, ge=1)
@@ -93,12 +85,8 @@ class RetrainingSpec(SpecPart):
 class CaptureSpec(SpecPart):
     """Captured part of the predictions; it goes into each version's signature, and holds from the next version on.
 
-    Parameters
-    ----------
-    sampling_rate : float, default=1.0
-        Share of the requests that are captured; 0 captures nothing.
-    max_rows : int, default=1000
-        Rows of one request that are captured; of more, rows at equal distances.
+    ``sampling_rate`` is the share of the requests, 0 captures nothing. Of a request with more than ``max_rows`` rows,
+    those at equal distances are captured.
     """
 
     sampling_rate: float = Field(default=1.0, ge=0.0, le=1.0)
@@ -106,14 +94,10 @@ class CaptureSpec(SpecPart):
 
 
 class CardSpec(SpecPart):
-    """Sections of the model card that people write; paragraphs of plain text.
+    """Sections of the model card that people write, in paragraphs of plain text.
 
-    Parameters
-    ----------
-    owner, contact : str, default=""
-        Who is responsible for the model, and how to reach them.
-    intended_use, out_of_scope, limitations, ethical_considerations : str, default=""
-        Sections of Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
+    ``owner`` is responsible for the model, and ``contact`` the way to reach them; the others are sections of Mitchell
+    et al., "Model Cards for Model Reporting", FAT* 2019.
     """
 
     owner: Prose = ""

@@ -27,15 +27,7 @@ def _check_not_empty(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
 
 
 class ParameterRange(SpecPart):
-    """Values or range of one parameter.
-
-    Parameters
-    ----------
-    values : tuple or None, default=None
-        The values to choose from; one value fixes the parameter.
-    low, high : float or None, default=None
-        A range, both ends included, inside the search space's own.
-    """
+    """One parameter's values, of which one alone fixes it, or a range inside the search space's own, ends included."""
 
     values: Annotated[tuple[ParameterValue, ...] | None, AfterValidator(_check_not_empty)] = None
     low: float | None = None
@@ -52,26 +44,14 @@ class ParameterRange(SpecPart):
 
 
 class TrainingSpec(SpecPart):
-    """Trials, concurrency and budget of a search.
+    """Trials, concurrency and budget of a search; None takes a default.
 
-    Parameters
-    ----------
-    trials : int or None, default=None
-        Trials of a run; None takes :data:`millrace.training.search_plan.DEFAULT_TRIALS`.
-    max_concurrency : int or None, default=None
-        Workers at once; None takes the stack's parameter.
-    max_seconds : float or None, default=None
-        Time budget: no trial starts later than this after planning.
-    max_cost_usd : float or None, default=None
-        Cost budget: no trial starts when those that have ended cost this much by Lambda's list price.
-    rounds : int or None, default=None
-        Rounds of successive halving; None takes one, two or three by the number of rows.
-    folds : int or None, default=None
-        Cross-validation folds that rank trials, 1 for the validation split alone; None takes folds where rows are few.
-    max_rows : int or None, default=None
-        Most training rows; more are sampled, and every record says so.
-    parameters : dict of str to dict of str to ParameterRange, default={}
-        Ranges that override the search space's own, by candidate and parameter.
+    That is :data:`millrace.training.search_plan.DEFAULT_TRIALS` for ``trials``, the stack's parameter for
+    ``max_concurrency``; one to three ``rounds`` of successive halving by the number of rows; several ``folds`` of
+    cross-validation where rows are few, else the validation split alone, as for 1. No trial starts later than
+    ``max_seconds`` after planning, or when those that have ended cost ``max_cost_usd`` by Lambda's list price. More
+    training rows than ``max_rows`` are sampled, and every record says so. ``parameters`` override the search space, by
+    candidate.
     """
 
     trials: Annotated[int, Field(ge=1, le=MAX_TRIALS)] | None = None
@@ -152,21 +132,10 @@ class CostSpec(SpecPart):
 class EvaluationSpec(SpecPart):
     """Evaluation of a model on its holdout.
 
-    Parameters
-    ----------
-    costs : CostSpec or None, default=None
-        Costs of a binary task's wrong decisions. With them a threshold is chosen on the validation split; without, the
-        likelier class is predicted.
-    slices : tuple of SliceSpec, default=()
-        Parts of the rows that are evaluated on their own.
-    min_slice_rows : int, default=30
-        Fewest holdout rows of a slice or a group that is evaluated.
-    learning_curve : bool, default=True
-        Whether the winner is fitted again on shares of the rows, where that is quick.
-    importance_seconds : float, default=60.0
-        Time budget of permutation importance; features that do not fit in are named.
-    learning_curve_seconds : float, default=60.0
-        Time budget of the learning curve.
+    With ``costs`` of a binary task's wrong decisions a threshold is chosen on the validation split; without, the
+    likelier class is predicted. Slices and groups of fewer than ``min_slice_rows`` holdout rows are not evaluated. For
+    a ``learning_curve`` the winner is fitted again on shares of the rows, where that is quick. Features whose
+    permutation importance does not fit into its time budget are named.
     """
 
     costs: CostSpec | None = None
@@ -182,16 +151,15 @@ class GateSpec(SpecPart):
 
     Parameters
     ----------
-    floors : dict of str to float, default={}
-        Least value of a metric (greatest, for errors and losses), by the metric's name.
+    floors, slice_floors : dict of str to float, default={}
+        Least value of a metric (greatest, for errors and losses), by the metric's name: on the holdout, and on every
+        slice that ``evaluation.slices`` declares.
     confidence : float, default=0.95
         Of the paired bootstrap interval that compares challenger and champion.
     champion_rule : {'not_worse', 'better'}, default='not_worse'
-        Whether a challenger must be not clearly worse than the champion, or clearly better.
+        A challenger must be not clearly worse than the champion, or clearly better.
     max_model_bytes : int, default=100_000_000
         Largest ONNX file.
-    slice_floors : dict of str to float, default={}
-        Least value of a metric (greatest, for errors and losses) on every slice that ``evaluation.slices`` declares.
     max_row_milliseconds, max_batch_milliseconds : float or None, default=100.0 and 5_000.0
         Limits of the 95th percentile of scoring one row and 1,000 rows; None for no limit.
     """

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from millrace.data.raw import build_cells
+from millrace.data.raw import build_strings
 from millrace.data.typed_table import parse_column
 from millrace.errors import InvalidInputError
 from millrace.features import build_features
@@ -42,7 +42,7 @@ def as_cell(value: Any) -> str:
 
 
 def trained(column: Column, values: list[Any]) -> np.ndarray:
-    cells = build_cells([column.name], [pa.chunked_array([[as_cell(value) for value in values]])])
+    cells = build_strings([column.name], [pa.chunked_array([[as_cell(value) for value in values]])])
     parsed = parse_column(column, cells.column(0).combine_chunks())
     assert not parsed.bad.any()
     return parsed.values

@@ -36,31 +36,14 @@ class OpenApiPart:
     schemas: dict[str, Any]
 
 
-def same_request(request: Request, operation: Operation) -> Request:  # noqa: ARG001 - as KServe's needs it
-    """Return the request: its path names the model as it is."""
-    return request
-
-
 @dataclass(frozen=True, slots=True)
 class Protocol:
     """A protocol in which requests may be sent.
 
-    Parameters
-    ----------
-    name : str
-        Value of the metrics' dimension ``dialect``, which captured rows store too.
-    title : str
-        Name in ``docs/serving.md``.
-    parse : callable
-        Reads a request's contents, by the model's schema and the most rows that a request may hold.
-    write, write_error : callable
-        Returns the body of a reply, from scores and prediction id; status and body of an error, from its document.
-    openapi : callable
-        Returns the protocol's part of a version's OpenAPI document, by the most rows that a request may hold.
-    prepare : callable
-        Returns a request whose parameters name the model, or refuses it by path and headers alone.
-    describe : callable or None, default=None
-        Returns the protocol's metadata of a version.
+    ``name`` is the value of the metrics' dimension ``dialect``, which captured rows store too, and ``title`` the name
+    in ``docs/serving.md``. ``parse`` and ``openapi`` take the most rows that a request may hold. ``write_error``
+    returns status and body, from an error and its document. ``prepare`` returns a request whose parameters name the
+    model, or refuses it by path and headers alone. ``describe`` returns the protocol's metadata of a version.
     """
 
     name: str
@@ -71,17 +54,11 @@ class Protocol:
     write_error: Callable[[MillraceError, Mapping[str, Any]], tuple[int, Mapping[str, Any]]]
     openapi: "Callable[[LoadedModel, int], OpenApiPart]"
     content_types: tuple[str, ...] = (JSON,)
-    prepare: Callable[[Request, Operation], Request] = same_request
+    prepare: Callable[[Request, Operation], Request] = lambda request, _operation: request
     describe: "Callable[[LoadedModel], dict[str, Any]] | None" = None
 
     def read(self, request: Request, schema: TableSchema, max_rows: int) -> PredictionRequest:
-        """Read a request's contents; values are not typed yet.
-
-        Raises
-        ------
-        UnsupportedMediaTypeError, InvalidInputError, PayloadTooLargeError
-            When the content type or the shape is another, or there are more than ``max_rows`` rows.
-        """
+        """Read a request of at most ``max_rows`` rows, values not typed yet; raises for another media type or shape."""
         if request.media_type not in self.content_types:
             supported = " and ".join(map(repr, self.content_types))
             raise UnsupportedMediaTypeError(f"only {supported}, in UTF-8, can be read here")

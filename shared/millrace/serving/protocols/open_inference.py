@@ -75,7 +75,8 @@ def _read_tensor(field: str, document: Any) -> _Tensor:
         raise field_error(f"{field}.data", f"has {len(values)} values for a shape of {n_rows * width}")
     if not set(map(type, values)) <= _JSON_TYPES[datatype]:
         found = next(value for value in values if type(value) not in _JSON_TYPES[datatype])
-        raise field_error(f"{field}.data", f"expects values of {datatype}, got {_number_type(found)}")
+        kind = "a fraction" if type(found) is float else json_type(found)
+        raise field_error(f"{field}.data", f"expects values of {datatype}, got {kind}")
     return _Tensor(name, n_rows, width, values)
 
 
@@ -90,10 +91,6 @@ def _check_content_type(field: str, parameters: Any) -> None:
         raise field_error(f"{field}.parameters.content_type", f"expects one of {', '.join(_CONTENT_TYPES)}")
     if parameters.get("binary_data_size") is not None:
         raise field_error(f"{field}.parameters.binary_data_size", "is not supported: send the data as JSON")
-
-
-def _number_type(value: Any) -> str:
-    return "a fraction" if type(value) is float else json_type(value)
 
 
 def _read_shape(field: str, shape: Any) -> tuple[int, int]:
@@ -171,14 +168,8 @@ def describe_model(loaded: "LoadedModel") -> dict[str, Any]:
         {"name": name, "datatype": datatype, "shape": [-1, n_classes] if name == "probabilities" else [-1]}
         for name, datatype in _output_types(loaded.schema).items()
     ]
-    version = str(loaded.version)
-    return {
-        "name": loaded.model,
-        "versions": [version],
-        "platform": "onnxruntime_onnx",
-        "inputs": inputs,
-        "outputs": outputs,
-    }
+    named = {"name": loaded.model, "versions": [str(loaded.version)], "platform": "onnxruntime_onnx"}
+    return {**named, "inputs": inputs, "outputs": outputs}
 
 
 def _output_types(schema: TableSchema) -> dict[str, str]:
