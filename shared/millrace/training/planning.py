@@ -46,12 +46,7 @@ def read_manifest(model: str, run_id: str, data_store: ObjectStore) -> PreparedM
 
 
 def plan_run(
-    request: PlanningRequest,
-    *,
-    registry: Registry,
-    data_store: ObjectStore,
-    capacity: TrainingCapacity,
-    now: datetime,
+    request: PlanningRequest, *, registry: Registry, data_store: ObjectStore, capacity: TrainingCapacity, now: datetime
 ) -> TrainingPlan:
     """Record the trials of a run, or after a round those that continue, and return pointers; idempotent.
 

@@ -36,10 +36,7 @@ class Reproduction:
 
 
 def reproduce_trial(
-    record: TrialRecord,
-    schema: TableSchema,
-    bodies: Mapping[SplitName, bytes],
-    recorded_onnx: bytes | None = None,
+    record: TrialRecord, schema: TableSchema, bodies: Mapping[SplitName, bytes], recorded_onnx: bytes | None = None
 ) -> Reproduction:
     """Train a trial again from its record.
 
