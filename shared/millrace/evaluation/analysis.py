@@ -1,6 +1,6 @@
 """Post-training analysis of the winner: threshold, curves, slices, fairness, importance, latency and fit."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,17 +32,20 @@ from millrace.evaluation.results import (
     ImportanceResult,
     LearningCurve,
     MetricEstimate,
+    SliceResult,
     SplitMetrics,
     ThresholdResult,
 )
 from millrace.evaluation.slices import (
+    MISSING,
     Columns,
-    MeasuredSlice,
+    Slice,
     declared_slices,
     feature_columns,
     find_worst,
     measure_slices,
 )
+from millrace.features import missing_mask
 from millrace.histograms.bins import NumberBins
 from millrace.histograms.outcomes import ErrorSums, OutcomeHistogram, PredictionProfile
 from millrace.histograms.predictions import ClassPredictions, ErrorsByValue, PredictionHistogram, ValueHistogram
@@ -94,9 +97,13 @@ def analyze(winner: MeasuredWinner) -> tuple[Analysis, list[SliceEvidence]]:
     schema, spec, target = winner.schema, winner.spec, winner.splits.holdout.target
     validation = winner.model.run(winner.splits.validation.features)
     threshold = _threshold(winner, validation)
-    predicted = None
-    if schema.task != "regression":
+    predicted, confusion, curves, errors = None, None, None, None
+    if schema.task == "regression":
+        errors = residuals(target, winner.predictions, spec.seed)
+    else:
         predicted = predict_classes(schema, winner.predictions, threshold.value if threshold else None)
+        confusion = confusion_matrix(schema, target, predicted)
+        curves = classification_curves(schema, target, winner.predictions, spec.gate.confidence)
     latency = measure_latency(winner.model, winner.splits.holdout.features, winner.clock)
     importance = permutation_importance(
         winner.model,
@@ -107,23 +114,21 @@ def analyze(winner: MeasuredWinner) -> tuple[Analysis, list[SliceEvidence]]:
         seconds=spec.evaluation.importance_seconds,
         clock=winner.clock,
     )
-    slices = _slices(winner, validation, importance)
+    slices, evidence = _slices(winner, validation, importance)
     fit = _fit(winner, validation)
     analysis = Analysis(
         threshold=_threshold_result(winner, threshold),
-        confusion=None if predicted is None else confusion_matrix(schema, target, predicted),
-        curves=None
-        if predicted is None
-        else classification_curves(schema, target, winner.predictions, spec.gate.confidence),
-        residuals=residuals(target, winner.predictions, spec.seed) if predicted is None else None,
-        slices=tuple(part.result(spec.gate.confidence) for part in slices),
+        confusion=confusion,
+        curves=curves,
+        residuals=errors,
+        slices=slices,
         fairness=_fairness(winner, predicted),
         importance=importance,
         latency=latency,
         fit=fit,
         learning_curve=_learning_curve(winner, fit),
     )
-    return analysis, [part.evidence for part in slices if part.slice.declared]
+    return analysis, evidence
 
 
 def predict_classes(schema: TableSchema, predictions: Array, threshold: float | None) -> npt.NDArray[np.int64]:
@@ -146,24 +151,19 @@ def _threshold_result(winner: MeasuredWinner, threshold: DecisionThreshold | Non
     if threshold is None or costs is None:
         return None
     target, scores = winner.splits.holdout.target, winner.predictions
-    every_row = np.ones(len(target), dtype=np.bool_)
     alternatives = {
         "threshold": predict_positive(scores, threshold.value),
         "one_half": predict_positive(scores, 0.5),
-        "always_positive": every_row,
-        "never_positive": ~every_row,
+        "always_positive": np.ones(len(target), dtype=np.bool_),
+        "never_positive": np.zeros(len(target), dtype=np.bool_),
     }
     by_name = {name: decision_costs(target, positive, costs) for name, positive in alternatives.items()}
-    samples = bootstrap(
-        {name: weighted_mean(row_costs) for name, row_costs in by_name.items()},
-        len(target),
-        seed=winner.spec.seed,
-        resamples=resamples_for(len(target)),
-    )
-    holdout = {}
-    for name, row_costs in by_name.items():
-        interval = percentile_interval(samples[name], winner.spec.gate.confidence)
-        holdout[name] = MetricEstimate.of(float(row_costs.mean()), interval)
+    statistics = {name: weighted_mean(row_costs) for name, row_costs in by_name.items()}
+    samples = bootstrap(statistics, len(target), seed=winner.spec.seed, resamples=resamples_for(len(target)))
+    holdout = {
+        name: MetricEstimate.of(float(of_rows.mean()), percentile_interval(samples[name], winner.spec.gate.confidence))
+        for name, of_rows in by_name.items()
+    }
     return ThresholdResult(
         positive_class=winner.schema.classes[1],
         value=threshold.value,
@@ -173,12 +173,13 @@ def _threshold_result(winner: MeasuredWinner, threshold: DecisionThreshold | Non
     )
 
 
-def _slices(winner: MeasuredWinner, validation: Array, importance: ImportanceResult) -> list[MeasuredSlice]:
-    """Measure the declared slices, and the worst ones of the validation split."""
+def _slices(
+    winner: MeasuredWinner, validation: Array, importance: ImportanceResult
+) -> tuple[tuple[SliceResult, ...], list[SliceEvidence]]:
+    """Measure the declared slices, and the worst ones of the validation split; return evidence of the declared."""
     schema, spec, splits = winner.schema, winner.spec.evaluation, winner.splits
     columns = {**feature_columns(schema, splits.holdout.features), **splits.group_columns}
-    losses = winner.metric.row_loss(splits.holdout.target, winner.predictions)
-    found = []
+    declared, found = declared_slices(spec.slices, columns, schema), list[Slice]()
     if not count_non_finite(validation):
         found = find_worst(
             feature_columns(schema, splits.validation.features),
@@ -187,21 +188,30 @@ def _slices(winner: MeasuredWinner, validation: Array, importance: ImportanceRes
             min_rows=spec.min_slice_rows,
             first=[column.name for column in importance.columns],
         )
-    return [
-        measured
-        for slices in (declared_slices(spec.slices, columns, schema), found)
-        for measured in measure_slices(
+    measured, worst = (
+        measure_slices(
             slices,
             columns,
             schema=schema,
             target=splits.holdout.target,
             predictions=winner.predictions,
-            losses=losses,
+            losses=winner.metric.row_loss(splits.holdout.target, winner.predictions),
             min_rows=spec.min_slice_rows,
             confidence=winner.spec.gate.confidence,
             seed=winner.spec.seed,
         )
+        for slices in (declared, found)
+    )
+    evidence = [
+        SliceEvidence(
+            result.name,
+            result.rows,
+            None if result.metrics is None else {name: metric.value for name, metric in result.metrics.items()},
+            part.floors,
+        )
+        for part, result in zip(declared, measured, strict=True)
     ]
+    return (*measured, *worst), evidence
 
 
 def _fairness(winner: MeasuredWinner, predicted: npt.NDArray[np.int64] | None) -> tuple[FairnessResult, ...]:
@@ -267,18 +277,15 @@ def profile_predictions(
 ) -> PredictionProfile | None:
     """Profile predictions on a holdout, for monitoring; None for a regression whose target never varied.
 
-    Parameters
-    ----------
-    predictions, target : array of shape (n_rows, n_classes) and (n_rows,)
-        Of the holdout; predictions of shape (n_rows,) for regression.
-    train_target : array of shape (n_train_rows,)
-        A regression's predictions are counted in its bins.
-    threshold : float or None
-        Least probability of the second class that predicts it; None predicts the likeliest.
-    groups : mapping of str to array of shape (n_rows,)
-        Values of the declared group columns.
+    A regression's predictions are counted in the bins of ``train_target``; ``groups`` are the values of the declared
+    group columns.
     """
-    named = {name: group_names(values) for name, values in groups.items()}
+    named = {
+        name: [
+            MISSING if gone else str(value) for value, gone in zip(values.tolist(), missing_mask(values), strict=True)
+        ]
+        for name, values in groups.items()
+    }
     if schema.task == "regression":
         bins = describe_column(schema.target, train_target).make_bins()
         if not isinstance(bins, NumberBins):
@@ -292,12 +299,3 @@ def profile_predictions(
     classes = ClassPredictions(predict_classes(schema, predictions, threshold), predictions.astype(np.float64), named)
     outcomes = OutcomeHistogram.count(classes, target.astype(np.int64))
     return PredictionProfile(predictions=PredictionHistogram.count(classes), outcomes=outcomes)
-
-
-def group_names(values: Array) -> Sequence[str]:
-    """Return the group of each row as monitoring writes it."""
-    return ["missing" if _is_missing(value) else str(value) for value in values.tolist()]
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and np.isnan(value))

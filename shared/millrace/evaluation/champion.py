@@ -58,17 +58,24 @@ def load_champion(
     version = registry.get_state(model_name).aliases.get(CHAMPION)
     if version is None:
         return None
+
+    def read(name: str, sha256: str) -> bytes:
+        body = model_store.get(version_key(model_name, version, name))
+        verify_sha256(body, sha256, f"version {version}'s {name}")
+        return body
+
     try:
-        manifest = _read_manifest(model_name, version, registry, model_store)
-        signature = _read_verified(model_name, version, "signature.json", manifest, model_store)
+        recorded = registry.get_version(model_name, version).manifest_sha256
+        manifest = json.loads(read("manifest.json", recorded))
+        artifacts = {name: artifact.get("sha256", "") for name, artifact in manifest["artifacts"].items()}
+        signature = read("signature.json", artifacts.get("signature.json", ""))
         champion_schema = TableSchema.from_dict(json.loads(signature)["schema"])
-        difference = schema_difference(champion_schema, schema)
+        difference = _schema_difference(champion_schema, schema)
         if difference:
             return Champion(version, None, difference, schema_changed=schema.version > champion_schema.version)
-        body = _read_verified(model_name, version, "model.onnx", manifest, model_store)
         return Champion(
             version,
-            OnnxModel.load(body, champion_schema),
+            OnnxModel.load(read("model.onnx", artifacts.get("model.onnx", "")), champion_schema),
             model_name=model_name,
             run_id=manifest.get("run_id"),
             split_fingerprint=manifest.get("split_fingerprint"),
@@ -77,7 +84,7 @@ def load_champion(
         return Champion(version, None, error.message)
 
 
-def schema_difference(before: TableSchema, after: TableSchema) -> str:
+def _schema_difference(before: TableSchema, after: TableSchema) -> str:
     """Return why a model trained under ``before`` cannot score rows under ``after``; empty when it can."""
     if before.task != after.task:
         return f"its task is {before.task}, now {after.task}"
@@ -93,21 +100,6 @@ def schema_difference(before: TableSchema, after: TableSchema) -> str:
     return ""
 
 
-def _read_manifest(model_name: str, version: int, registry: Registry, model_store: ObjectStore) -> dict[str, Any]:
-    body = model_store.get(version_key(model_name, version, "manifest.json"))
-    verify_sha256(body, registry.get_version(model_name, version).manifest_sha256, f"version {version}'s manifest.json")
-    document: dict[str, Any] = json.loads(body)
-    return document
-
-
-def _read_verified(
-    model_name: str, version: int, name: str, manifest: dict[str, Any], model_store: ObjectStore
-) -> bytes:
-    body = model_store.get(version_key(model_name, version, name))
-    verify_sha256(body, manifest["artifacts"].get(name, {}).get("sha256", ""), f"version {version}'s {name}")
-    return body
-
-
 def verify_sha256(body: bytes, expected: str, name: str) -> None:
     """Raise ``ArtifactIntegrityError`` unless ``body`` has this SHA-256."""
     if hashlib.sha256(body).hexdigest() != expected:
@@ -119,7 +111,6 @@ def compare_with_champion(
     predictions: npt.NDArray[Any],
     holdout: PreparedSplit,
     *,
-    schema: TableSchema,
     metric: Metric,
     spec: ModelSpec,
     split: Mapping[str, Any],
@@ -144,7 +135,8 @@ def compare_with_champion(
         data_store=data_store,
     )
     kept = np.ones(len(holdout), dtype=np.bool_) if overlap.unseen is None else overlap.unseen
-    both = measure(schema, holdout.target[kept], {"model": predictions[kept], "champion": predicted[kept]}, spec.seed)
+    models = {"model": predictions[kept], "champion": predicted[kept]}
+    both = measure(champion.model.schema, holdout.target[kept], models, spec.seed)
     gain = both["model"].gain_over(both["champion"], metric, spec.gate.confidence)
     return ChampionComparison(
         champion.version,
@@ -179,17 +171,7 @@ def find_train_overlap(
     champion_run: str | None,
     data_store: ObjectStore,
 ) -> TrainOverlap:
-    """Find the holdout rows that the champion was not trained on.
-
-    Parameters
-    ----------
-    split : mapping
-        Description of this run's split with its ``fingerprint``.
-    holdout_ids : uint64 array of shape (n_rows,)
-        Row ids of this run's holdout.
-    champion_fingerprint, champion_run : str or None
-        The champion's split and run; None when its version does not record them.
-    """
+    """Find the holdout rows that the champion was not trained on; None for what its version does not record."""
     same = bool(split.get("fingerprint")) and split.get("fingerprint") == champion_fingerprint
     if same and split.get("by") != "time":
         return TrainOverlap()

@@ -39,15 +39,7 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class DecisionThreshold:
-    """The probability from which on, included, a row is predicted positive.
-
-    Parameters
-    ----------
-    rule : {'expected_cost', 'cheapest_on_validation'}
-        How it was chosen.
-    validation_cost : float
-        Mean cost of a row of the validation split.
-    """
+    """The probability from which on, included, a row is predicted positive; ``validation_cost`` is the mean a row."""
 
     value: float
     rule: str
@@ -55,15 +47,7 @@ class DecisionThreshold:
 
 
 def choose_threshold(target: Array, scores: Array, costs: CostSpec) -> DecisionThreshold:
-    """Choose a threshold on the validation split.
-
-    Parameters
-    ----------
-    target : array of shape (n_rows,)
-        1 for the positive class, else 0.
-    scores : array of shape (n_rows,)
-        Its probability.
-    """
+    """Choose a threshold on the validation split, from targets (1 for the positive class) and its probabilities."""
     expected = costs.false_positive / (costs.false_positive + costs.false_negative)
     positive = target == 1
     order = np.argsort(scores, kind="stable")
@@ -170,39 +154,33 @@ def confusion_matrix(schema: TableSchema, target: Array, predicted: Array) -> Co
     count = len(schema.classes)
     matrix = np.bincount(target * count + predicted, minlength=count * count).reshape(count, count)
     wrong = matrix - np.diag(np.diag(matrix))
-    commonest = []
-    for position in np.argsort(-wrong, axis=None, kind="stable")[:MAX_CONFUSIONS].tolist():
-        actual, other = divmod(position, count)
-        if wrong[actual, other]:
-            commonest.append(
-                Misclassification(
-                    actual=schema.classes[actual], predicted=schema.classes[other], rows=int(wrong[actual, other])
-                )
-            )
+    commonest = np.argsort(-wrong, axis=None, kind="stable")[:MAX_CONFUSIONS].tolist()
+    rows, columns, right = matrix.sum(axis=1), matrix.sum(axis=0), np.diag(matrix)
+    recall = np.where(rows > 0, right / np.maximum(rows, 1), np.nan)
+    # Of many classes, those with the lowest recall are shown.
+    shown = np.arange(count) if count <= MAX_CLASSES else np.argsort(recall, kind="stable")[:MAX_CLASSES]
     is_whole = count <= MAX_MATRIX_CLASSES
     return ConfusionMatrix(
         classes=list(schema.classes) if is_whole else None,
         matrix=matrix.tolist() if is_whole else None,
-        per_class=_per_class(schema, matrix),
+        per_class=[
+            ClassResult(
+                schema.classes[one],
+                int(rows[one]),
+                recall=float(recall[one]) if rows[one] else None,
+                precision=float(right[one] / columns[one]) if columns[one] else None,
+            )
+            for one in shown.tolist()
+        ],
         left_out_classes=max(0, count - MAX_CLASSES),
-        commonest=commonest,
+        commonest=[
+            Misclassification(
+                actual=schema.classes[actual], predicted=schema.classes[other], rows=int(wrong[actual, other])
+            )
+            for actual, other in (divmod(position, count) for position in commonest)
+            if wrong[actual, other]
+        ],
     )
-
-
-def _per_class(schema: TableSchema, matrix: npt.NDArray[np.int64]) -> list[ClassResult]:
-    """Return the results of every class; of many classes those with the lowest recall."""
-    rows, predicted, right = matrix.sum(axis=1), matrix.sum(axis=0), np.diag(matrix)
-    recall = np.where(rows > 0, right / np.maximum(rows, 1), np.nan)
-    positions = np.arange(len(rows)) if len(rows) <= MAX_CLASSES else np.argsort(recall, kind="stable")[:MAX_CLASSES]
-    return [
-        ClassResult(
-            name=schema.classes[position],
-            rows=int(rows[position]),
-            recall=float(recall[position]) if rows[position] else None,
-            precision=float(right[position] / predicted[position]) if predicted[position] else None,
-        )
-        for position in positions.tolist()
-    ]
 
 
 def residuals(target: FloatArray, values: Array, seed: int) -> Residuals:
@@ -225,10 +203,10 @@ def residuals(target: FloatArray, values: Array, seed: int) -> Residuals:
         points=[(float(predicted[i]), float(target[i])) for i in chosen],
         by_prediction=[
             ErrorsByPrediction(
-                predicted=float(predicted[piece].mean()),
-                mean_error=float(errors[piece].mean()),
-                absolute_error=float(np.abs(errors[piece]).mean()),
-                rows=len(piece),
+                float(predicted[piece].mean()),
+                float(errors[piece].mean()),
+                float(np.abs(errors[piece]).mean()),
+                len(piece),
             )
             for piece in pieces
         ],

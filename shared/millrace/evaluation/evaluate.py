@@ -1,6 +1,7 @@
 """Evaluation of a run: rank its trials, measure the winner on the holdout, apply the gate and record the result."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -13,16 +14,10 @@ from millrace.data.prepared import load_columns, load_split
 from millrace.entities import Run, Trial
 from millrace.errors import ArtifactNotFoundError, InvalidInputError
 from millrace.evaluation.analysis import MeasuredWinner, Splits, analyze, profile_predictions
-from millrace.evaluation.champion import Champion, compare_with_champion, load_champion, verify_sha256
+from millrace.evaluation.champion import compare_with_champion, load_champion, verify_sha256
 from millrace.evaluation.gate import GateEvidence, SliceEvidence, decide
 from millrace.evaluation.holdout import Measurement, baseline_predictions, count_non_finite, measure
-from millrace.evaluation.results import (
-    Analysis,
-    BaselineResult,
-    Evaluation,
-    HoldoutResult,
-    LeaderboardEntry,
-)
+from millrace.evaluation.results import Analysis, BaselineResult, Evaluation, HoldoutResult, LeaderboardEntry
 from millrace.histograms.outcomes import PredictionProfile
 from millrace.layout import evaluation_key, prediction_profile_key, prepared_key, split_key, trial_key
 from millrace.metrics.catalogue import Metric, get_metric
@@ -64,197 +59,11 @@ def evaluate_run(
     """
     run = registry.get_run(request.model, request.run_id)
     registry.update_run(run.model, run.run_id, stage="evaluating")
-    spec = registry.get_spec(run.model)
-    schema = load_prepared_schema(run, data_store)
+    spec, schema = registry.get_spec(run.model), load_prepared_schema(run, data_store)
     metric = get_metric(schema.task, spec.primary_metric)
     trials = reconcile_trials(run, request.trials, registry)
-    leaderboard = rank_trials(trials, metric)
-    evaluation = _without_winner(run, leaderboard, now, schema=schema, metric=metric, spec=spec)
-    if leaderboard and leaderboard[0].rank:
-        evaluation, profile = evaluate_winner(
-            evaluation,
-            next(trial for trial in trials if trial.trial_id == leaderboard[0].trial_id),
-            load_champion(run.model, schema, registry=registry, model_store=model_store),
-            schema=schema,
-            metric=metric,
-            spec=spec,
-            data_store=data_store,
-            model_store=model_store,
-            clock=clock,
-        )
-        if profile:
-            profile_key = prediction_profile_key(run.model, run.run_id)
-            model_store.put(profile_key, profile.write(indent=False), "application/json")
-    model_store.put(evaluation_key(run.model, run.run_id), evaluation.write(), "application/json")
-    registry.update_run(run.model, run.run_id, **_run_changes(run, evaluation, now))
-    return EvaluationVerdict(
-        decision=evaluation.decision, trial_id=evaluation.trial_id, reasons=list(evaluation.reasons)
-    )
-
-
-def rank_trials(trials: Sequence[Trial], metric: Metric) -> list[LeaderboardEntry]:
-    """Rank trials by their validation metric, best first; of equals, the one planned first, which is the simpler.
-
-    A trial that succeeded but whose metric is not defined ranks after those where it is.
-    """
-
-    def entry(trial: Trial, rank: int | None) -> LeaderboardEntry:
-        return LeaderboardEntry(
-            trial_id=trial.trial_id,
-            candidate=trial.candidate,
-            status=trial.status,
-            metrics=trial.metrics,
-            duration_seconds=trial.duration_seconds,
-            reason=trial.reason,
-            rank=rank,
-        )
-
-    succeeded = [trial for trial in trials if trial.status == "succeeded"]
-    succeeded.sort(key=lambda trial: rank_key(trial.trial_id, trial.metrics, metric))
-    ranked = [entry(trial, rank) for rank, trial in enumerate(succeeded, start=1)]
-    return ranked + [entry(trial, None) for trial in trials if trial.status != "succeeded"]
-
-
-def evaluate_winner(
-    evaluation: Evaluation,
-    trial: Trial,
-    champion: Champion | None,
-    *,
-    schema: TableSchema,
-    metric: Metric,
-    spec: ModelSpec,
-    data_store: ObjectStore,
-    model_store: ObjectStore,
-    clock: Callable[[], float],
-) -> tuple[Evaluation, PredictionProfile | None]:
-    """Measure the winner, the trivial baseline and the champion on the same holdout, and apply the gate.
-
-    There is neither analysis nor profile of a model with a prediction that is not a number.
-
-    Raises
-    ------
-    ArtifactIntegrityError
-        When the winner's stored bytes are not those that its trial recorded.
-    InvalidInputError
-        When no rows were held out.
-    """
-    splits = _load_splits(trial, data_store)
-    target, rows = splits.holdout.target, len(splits.holdout)
-    onnx_bytes, parity = _load_model(trial, model_store)
-    model = OnnxModel.load(onnx_bytes, schema)
-    predictions = model.run(splits.holdout.features)
-    non_finite = count_non_finite(predictions)
-    split = _read_split(trial, data_store)
-    comparison = None
-    if champion:
-        comparison = compare_with_champion(
-            champion,
-            predictions,
-            splits.holdout,
-            schema=schema,
-            metric=metric,
-            spec=spec,
-            split=split,
-            data_store=data_store,
-        )
-    measured, baseline = Measurement({}, {}), Measurement({}, {})
-    gain, analysis, profile = None, Analysis(), None
-    slices: list[SliceEvidence] = []
-    if not non_finite:
-        trivial = baseline_predictions(schema, splits.train.target, rows)
-        measured, baseline = measure(schema, target, {"model": predictions, "baseline": trivial}, spec.seed).values()
-        gain = measured.gain_over(baseline, metric, spec.gate.confidence)
-        winner = MeasuredWinner(trial, model, schema, metric, spec, splits, predictions, measured, baseline, clock)
-        analysis, slices = analyze(winner)
-        columns = splits.group_columns
-        profile = profile_predictions(
-            schema,
-            predictions,
-            target,
-            train_target=splits.train.target,
-            threshold=analysis.threshold.value if analysis.threshold else None,
-            groups={name: columns[name] for name in spec.sensitive_groups if name in columns},
-        )
-    evidence = GateEvidence(
-        task=schema.task,
-        primary_metric=metric,
-        metrics=measured.metrics,
-        baseline_gain=gain,
-        champion=comparison,
-        model_bytes=len(onnx_bytes),
-        parity_passed=parity.passed,
-        parity_difference=parity.max_probability_difference,
-        slices=slices,
-        latency={kind: latency.p95_milliseconds for kind, latency in (analysis.latency or {}).items()},
-        non_finite_rows=non_finite,
-        only_class=_only_class(schema, target),
-    )
-    gate = decide(evidence, spec.gate)
-    evaluation = msgspec.structs.replace(
-        evaluation,
-        decision=gate.decision,
-        trial_id=trial.trial_id,
-        candidate=trial.candidate,
-        parameters=dict(trial.parameters),
-        reasons=gate.reasons,
-        split={**split, "rows": splits.rows},
-        model_bytes=len(onnx_bytes),
-        holdout=HoldoutResult(rows, measured.estimates(spec.gate.confidence)),
-        baseline=BaselineResult(dict(baseline.metrics)),
-        champion=comparison,
-        gate=gate.checks,
-        **msgspec.structs.asdict(analysis),
-    )
-    return evaluation, profile
-
-
-def _load_splits(trial: Trial, data_store: ObjectStore) -> Splits:
-    train, validation, holdout = (
-        load_split(data_store.get(split_key(trial.model, trial.run_id, name)))
-        for name in ("train", "validation", "test")
-    )
-    if not len(holdout):
-        raise InvalidInputError("the test split has no rows, so no model can be evaluated")
-    try:
-        group_columns = load_columns(data_store.get(prepared_key(trial.model, trial.run_id, HOLDOUT_COLUMNS)))
-    except ArtifactNotFoundError:  # prepared by an older release
-        group_columns = {}
-    return Splits(train, validation, holdout, group_columns)
-
-
-def _load_model(trial: Trial, model_store: ObjectStore) -> tuple[bytes, ParityReport]:
-    """Return the winner's ONNX file, verified, and the parity report of its record."""
-    body = model_store.get(trial_key(trial.model, trial.run_id, trial.trial_id, ONNX_NAME))
-    verify_sha256(body, trial.artifacts.get(ONNX_NAME, ""), f"trial {trial.trial_id}'s {ONNX_NAME}")
-    record = model_store.get(trial_key(trial.model, trial.run_id, trial.trial_id, RECORD_NAME))
-    return body, TrialRecord.read(record).parity
-
-
-def _read_split(trial: Trial, data_store: ObjectStore) -> dict[str, Any]:
-    try:
-        return dict(read_manifest(trial.model, trial.run_id, data_store).split)
-    except ArtifactNotFoundError:
-        return {}
-
-
-def _only_class(schema: TableSchema, target: npt.NDArray[Any]) -> str | None:
-    if schema.task == "regression":
-        return None
-    present = np.unique(target)
-    return schema.classes[int(present[0])] if len(present) == 1 else None
-
-
-def _without_winner(
-    run: Run,
-    leaderboard: Sequence[LeaderboardEntry],
-    now: datetime,
-    *,
-    schema: TableSchema,
-    metric: Metric,
-    spec: ModelSpec,
-) -> Evaluation:
-    """Return the evaluation of a run whose trials all failed: it is rejected."""
-    return Evaluation(
+    leaderboard = _rank(trials, metric)
+    evaluation = Evaluation(
         run_id=run.run_id,
         model=run.model,
         evaluated_at=now,
@@ -271,6 +80,158 @@ def _without_winner(
         leaderboard=tuple(leaderboard),
         gate_spec=spec.gate.model_dump(),
     )
+    if leaderboard and leaderboard[0].rank:
+        trial = next(trial for trial in trials if trial.trial_id == leaderboard[0].trial_id)
+        evaluator = _Evaluator(schema, metric, spec, registry, data_store, model_store, clock)
+        evaluation, profile = evaluator.evaluate(evaluation, trial)
+        if profile:
+            profile_key = prediction_profile_key(run.model, run.run_id)
+            model_store.put(profile_key, profile.write(indent=False), "application/json")
+    model_store.put(evaluation_key(run.model, run.run_id), evaluation.write(), "application/json")
+    registry.update_run(run.model, run.run_id, **_run_changes(run, evaluation, now))
+    return EvaluationVerdict(
+        decision=evaluation.decision, trial_id=evaluation.trial_id, reasons=list(evaluation.reasons)
+    )
+
+
+def _rank(trials: Sequence[Trial], metric: Metric) -> list[LeaderboardEntry]:
+    """Rank trials by their validation metric, best first; of equals, the one planned first, which is the simpler."""
+    succeeded = [trial for trial in trials if trial.status == "succeeded"]
+    succeeded.sort(key=lambda trial: rank_key(trial.trial_id, trial.metrics, metric))
+    others = [trial for trial in trials if trial.status != "succeeded"]
+    return [
+        LeaderboardEntry(
+            trial_id=trial.trial_id,
+            candidate=trial.candidate,
+            status=trial.status,
+            metrics=trial.metrics,
+            duration_seconds=trial.duration_seconds,
+            reason=trial.reason,
+            rank=place if place <= len(succeeded) else None,
+        )
+        for place, trial in enumerate([*succeeded, *others], start=1)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Evaluator:
+    """The evaluation of a winner by a model's spec."""
+
+    schema: TableSchema
+    metric: Metric
+    spec: ModelSpec
+    registry: Registry
+    data_store: ObjectStore
+    model_store: ObjectStore
+    clock: Callable[[], float]
+
+    def evaluate(self, evaluation: Evaluation, trial: Trial) -> tuple[Evaluation, PredictionProfile | None]:
+        """Measure the winner, the trivial baseline and the champion on the same holdout, and apply the gate.
+
+        There is neither analysis nor profile of a model with a prediction that is not a number.
+        """
+        schema, metric, spec, confidence = self.schema, self.metric, self.spec, self.spec.gate.confidence
+        champion = load_champion(trial.model, schema, registry=self.registry, model_store=self.model_store)
+        splits = self._load_splits(trial)
+        target, rows = splits.holdout.target, len(splits.holdout)
+        onnx_bytes, parity = self._load_model(trial)
+        model = OnnxModel.load(onnx_bytes, schema)
+        predictions = model.run(splits.holdout.features)
+        non_finite = count_non_finite(predictions)
+        split = self._read_split(trial)
+        comparison = (
+            None
+            if champion is None
+            else compare_with_champion(
+                champion, predictions, splits.holdout, metric=metric, spec=spec, split=split, data_store=self.data_store
+            )
+        )
+        measured, baseline = Measurement({}, {}), Measurement({}, {})
+        gain, analysis, profile = None, Analysis(), None
+        slices: list[SliceEvidence] = []
+        if not non_finite:
+            models: dict[str, npt.NDArray[Any]] = {
+                "model": predictions,
+                "baseline": baseline_predictions(schema, splits.train.target, rows),
+            }
+            measured, baseline = measure(schema, target, models, spec.seed).values()
+            gain = measured.gain_over(baseline, metric, confidence)
+            analysis, slices = analyze(
+                MeasuredWinner(trial, model, schema, metric, spec, splits, predictions, measured, baseline, self.clock)
+            )
+            columns = splits.group_columns
+            profile = profile_predictions(
+                schema,
+                predictions,
+                target,
+                train_target=splits.train.target,
+                threshold=analysis.threshold.value if analysis.threshold else None,
+                groups={name: columns[name] for name in spec.sensitive_groups if name in columns},
+            )
+        evidence = GateEvidence(
+            task=schema.task,
+            primary_metric=metric,
+            metrics=measured.metrics,
+            baseline_gain=gain,
+            champion=comparison,
+            model_bytes=len(onnx_bytes),
+            parity_passed=parity.passed,
+            parity_difference=parity.max_probability_difference,
+            slices=slices,
+            latency={kind: latency.p95_milliseconds for kind, latency in (analysis.latency or {}).items()},
+            non_finite_rows=non_finite,
+            only_class=_only_class(schema, target),
+        )
+        gate = decide(evidence, spec.gate)
+        evaluation = msgspec.structs.replace(
+            evaluation,
+            decision=gate.decision,
+            trial_id=trial.trial_id,
+            candidate=trial.candidate,
+            parameters=dict(trial.parameters),
+            reasons=gate.reasons,
+            split={**split, "rows": splits.rows},
+            model_bytes=len(onnx_bytes),
+            holdout=HoldoutResult(rows, measured.estimates(confidence)),
+            baseline=BaselineResult(dict(baseline.metrics)),
+            champion=comparison,
+            gate=gate.checks,
+            **msgspec.structs.asdict(analysis),
+        )
+        return evaluation, profile
+
+    def _load_splits(self, trial: Trial) -> Splits:
+        train, validation, holdout = (
+            load_split(self.data_store.get(split_key(trial.model, trial.run_id, name)))
+            for name in ("train", "validation", "test")
+        )
+        if not len(holdout):
+            raise InvalidInputError("the test split has no rows, so no model can be evaluated")
+        try:
+            columns = load_columns(self.data_store.get(prepared_key(trial.model, trial.run_id, HOLDOUT_COLUMNS)))
+        except ArtifactNotFoundError:  # prepared by an older release
+            columns = {}
+        return Splits(train, validation, holdout, columns)
+
+    def _load_model(self, trial: Trial) -> tuple[bytes, ParityReport]:
+        """Return the winner's ONNX file, verified, and the parity report of its record."""
+        body, record = (
+            self.model_store.get(trial_key(trial.model, trial.run_id, trial.trial_id, name))
+            for name in (ONNX_NAME, RECORD_NAME)
+        )
+        verify_sha256(body, trial.artifacts.get(ONNX_NAME, ""), f"trial {trial.trial_id}'s {ONNX_NAME}")
+        return body, TrialRecord.read(record).parity
+
+    def _read_split(self, trial: Trial) -> dict[str, Any]:
+        try:
+            return dict(read_manifest(trial.model, trial.run_id, self.data_store).split)
+        except ArtifactNotFoundError:
+            return {}
+
+
+def _only_class(schema: TableSchema, target: npt.NDArray[Any]) -> str | None:
+    present = np.unique(target)
+    return schema.classes[int(present[0])] if schema.classes and len(present) == 1 else None
 
 
 def _run_changes(run: Run, evaluation: Evaluation, now: datetime) -> dict[str, Any]:
@@ -284,7 +245,5 @@ def _run_changes(run: Run, evaluation: Evaluation, now: datetime) -> dict[str, A
         "primary_metric": evaluation.primary_metric,
         "primary_value": primary.value if primary else None,
     }
-    changes: dict[str, Any] = {"summary": summary, "reasons": evaluation.reasons}
-    if evaluation.decision == "reject":
-        changes |= {"status": "rejected", "stage": "finished", "finished_at": now}
-    return changes
+    end = {"status": "rejected", "stage": "finished", "finished_at": now} if evaluation.decision == "reject" else {}
+    return {"summary": summary, "reasons": evaluation.reasons, **end}

@@ -63,10 +63,7 @@ def row_measures(
     right = (predicted == target).astype(np.float64)
     if task == "multiclass":
         likeliest = wide.max(axis=1)
-        return {
-            ACCURACY.name: RowMeasure(right, every_row),
-            "calibration": RowMeasure(likeliest - right, every_row),
-        }
+        return {ACCURACY.name: RowMeasure(right, every_row), "calibration": RowMeasure(likeliest - right, every_row)}
     selected, positive = (predicted == 1).astype(np.float64), target == 1
     return {
         "selection_rate": RowMeasure(selected, every_row),

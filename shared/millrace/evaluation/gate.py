@@ -42,22 +42,10 @@ class SliceEvidence:
 
 @dataclass(frozen=True, slots=True)
 class GateEvidence:
-    """Evidence about a challenger.
+    """Evidence about a challenger on the holdout; ``champion`` is None for a model's first version.
 
-    Parameters
-    ----------
-    metrics : mapping of str to float
-        Its metrics on the holdout; those that are not defined there are missing.
-    baseline_gain : ConfidenceInterval or None
-        Gain over the trivial baseline by the primary metric.
-    champion : ChampionComparison or None
-        None for a model's first version.
-    latency : mapping of str to float, default={}
-        95th percentile in milliseconds, of a ``row`` and of a ``batch``.
-    non_finite_rows : int, default=0
-        Holdout rows whose prediction is not a number.
-    only_class : str or None, default=None
-        The one class of all holdout rows, if there is only one.
+    ``latency`` is the 95th percentile in milliseconds, of a ``row`` and of a ``batch``; ``only_class`` the one class of
+    all holdout rows, if there is only one.
     """
 
     task: Task

@@ -34,34 +34,16 @@ MAX_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One model's metrics on the holdout.
-
-    Parameters
-    ----------
-    metrics : mapping of str to float
-        Those that are defined.
-    samples : mapping of str to array of shape (resamples,)
-        Each metric on each bootstrap draw; the same draws for every model.
-    rows : int, default=0
-        Rows that were measured.
-    """
+    """One model's defined metrics on the holdout, with each metric's value on each bootstrap draw."""
 
     metrics: Mapping[str, float]
     samples: Mapping[str, FloatArray]
     rows: int = 0
 
-    def interval(self, name: str, confidence: float) -> ConfidenceInterval | None:
-        """Return the percentile interval of one metric."""
-        return percentile_interval(self.samples[name], confidence)
-
     def gain_over(self, other: "Measurement", metric: Metric, confidence: float) -> ConfidenceInterval | None:
         """Return the interval of this model's gain over another by ``metric``."""
-        return gain_interval(
-            self.samples[metric.name],
-            other.samples[metric.name],
-            greater_is_better=metric.greater_is_better,
-            confidence=confidence,
-        )
+        own, others = self.samples[metric.name], other.samples[metric.name]
+        return gain_interval(own, others, greater_is_better=metric.greater_is_better, confidence=confidence)
 
     def estimates(self, confidence: float) -> dict[str, MetricEstimate]:
         """Return every metric with its interval.
@@ -72,7 +54,7 @@ class Measurement:
         quantile = NormalDist().inv_cdf((1 + confidence) / 2)
         estimates: dict[str, MetricEstimate] = {}
         for name, value in self.metrics.items():
-            interval = self.interval(name, confidence)
+            interval = percentile_interval(self.samples[name], confidence)
             if interval and interval.low == interval.high:
                 is_share = METRICS_BY_NAME[name].is_share
                 interval = ConfidenceInterval(*wilson(value, self.rows, quantile)) if is_share else None

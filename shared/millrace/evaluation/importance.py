@@ -33,16 +33,9 @@ def permutation_importance(
     seconds: float,
     clock: Callable[[], float],
 ) -> ImportanceResult:
-    """Shuffle every column in turn, and again while there is time.
+    """Shuffle every column in turn, and again while there is time; columns that it did not suffice for are named.
 
-    Parameters
-    ----------
-    metric : Metric
-        Measured before and after; where it is not defined on the rows, the task's first metric that always is.
-    seconds : float
-        Time budget; columns that it did not suffice for are named.
-    clock : callable
-        Seconds from any fixed point, monotonic.
+    Where ``metric`` is not defined on the rows, the task's first metric that always is takes its place.
     """
     generator = np.random.default_rng(seed)
     rows = holdout

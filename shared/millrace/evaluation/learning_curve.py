@@ -1,6 +1,5 @@
 """Diagnosis of over- and underfitting, and the learning curve."""
 
-import warnings
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -12,10 +11,8 @@ from millrace.errors import MillraceError
 from millrace.evaluation.results import FitDiagnosis, LearningCurve, LearningCurvePoint, SplitMetrics
 from millrace.metrics.catalogue import Metric, compute_metrics
 from millrace.schema import TableSchema
-from millrace.training.candidates import get_candidate
 from millrace.training.export import predict_estimator
-from millrace.training.fitting import MAX_THREADS
-from millrace.training.preprocessing import FeatureTable
+from millrace.training.fitting import MAX_THREADS, fit_pipeline
 
 #: Share of the gain over the baseline that may be lost between training and holdout before it is overfitting.
 OVERFIT_SHARE = 0.25
@@ -68,11 +65,8 @@ def refit(
 
     The estimator itself is measured, without export: the trial proved parity.
     """
-    candidate = get_candidate(trial.candidate, schema.task)
-    pipeline = candidate.build(schema.task, train.features, trial.parameters, trial.seed)
-    with threadpool_limits(MAX_THREADS), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the trial's record has the warnings of fitting
-        pipeline.fit(FeatureTable(train.features), train.target)
+    with threadpool_limits(MAX_THREADS):
+        pipeline, _ = fit_pipeline(trial, schema, train)
         return [
             compute_metrics(schema.task, split.target, predict_estimator(pipeline, split.features, schema.task))
             for split in splits

@@ -5,7 +5,6 @@ at the document's ``confidence``; ``low`` and ``high`` are null where the holdou
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 
@@ -20,8 +19,7 @@ Decision = Literal["promote", "keep", "reject"]
 Point = tuple[float, float]
 
 
-@dataclass(frozen=True, slots=True)
-class MetricEstimate:
+class MetricEstimate(Record, frozen=True):
     """A value with its confidence interval."""
 
     value: float
@@ -34,35 +32,24 @@ class MetricEstimate:
         return cls(value, interval.low, interval.high) if interval else cls(value)
 
 
-@dataclass(frozen=True, slots=True)
-class HoldoutResult:
+class HoldoutResult(Record, frozen=True):
     """The winner's metrics on the holdout."""
 
     rows: int
     metrics: dict[str, MetricEstimate]
 
 
-@dataclass(frozen=True, slots=True)
-class BaselineResult:
+class BaselineResult(Record, frozen=True):
     """The trivial baseline's metrics on the holdout."""
 
     metrics: dict[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class ChampionComparison:
+class ChampionComparison(Record, frozen=True):
     """The champion on the same holdout; registration promotes only over that very version.
 
-    Parameters
-    ----------
-    gain : ConfidenceInterval or None, default=None
-        Gain of the challenger by the primary metric.
-    not_compared : str or None, default=None
-        Reason why it could not be measured; ``schema_changed`` when a later schema was adopted on purpose.
-    metrics, rows
-        Metrics of the champion, and the rows it was compared on.
-    may_have_seen_rows : bool, default=False
-        Whether the champion may have been trained on some of them; see ``note``.
+    ``gain`` is the challenger's by the primary metric, or ``not_compared`` the reason for none; ``schema_changed`` when
+    a later schema was adopted on purpose. ``may_have_seen_rows`` when it may have been trained on some of the ``rows``.
     """
 
     version: int
@@ -75,8 +62,7 @@ class ChampionComparison:
     may_have_seen_rows: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class LeaderboardEntry:
+class LeaderboardEntry(Record, frozen=True):
     """A trial and its rank; 1 is best, None is a trial that did not succeed."""
 
     trial_id: str
@@ -88,18 +74,8 @@ class LeaderboardEntry:
     rank: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class GateCheck:
-    """A check of the gate.
-
-    Parameters
-    ----------
-    name : str
-        ``answers``, ``floor:<metric>``, ``baseline``, ``slice:<metric>:<slice>``, ``model_size``,
-        ``latency:<row or batch>``, ``parity`` or ``champion``.
-    value, threshold : float or None
-        Measured value and limit; None where there is no number.
-    """
+class GateCheck(Record, frozen=True):
+    """A check of the gate; ``value`` and ``threshold`` are None where there is no number."""
 
     name: str
     passed: bool
@@ -108,8 +84,7 @@ class GateCheck:
     explanation: str
 
 
-@dataclass(frozen=True, slots=True)
-class SliceResult:
+class SliceResult(Record, frozen=True):
     """The model on part of the holdout; ``excess_loss`` is its mean loss minus that of the other rows."""
 
     name: str
@@ -123,8 +98,7 @@ class SliceResult:
     clearly_worse: bool
 
 
-@dataclass(frozen=True, slots=True)
-class MeasureEstimate:
+class MeasureEstimate(Record, frozen=True):
     """A fairness measure of one group; ``rows`` are those it counts."""
 
     value: float
@@ -133,8 +107,7 @@ class MeasureEstimate:
     rows: int
 
 
-@dataclass(frozen=True, slots=True)
-class GroupResult:
+class GroupResult(Record, frozen=True):
     """A group of a sensitive column."""
 
     name: str
@@ -142,8 +115,7 @@ class GroupResult:
     measures: dict[str, MeasureEstimate]
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+class Gap(Record, frozen=True):
     """Difference of a measure between the two groups farthest apart; ``clear`` when its interval is above zero."""
 
     value: float
@@ -155,8 +127,7 @@ class Gap:
     clear: bool
 
 
-@dataclass(frozen=True, slots=True)
-class FairnessResult:
+class FairnessResult(Record, frozen=True):
     """The groups of one column; a gap is None with fewer than two groups to compare."""
 
     column: str
@@ -165,8 +136,7 @@ class FairnessResult:
     gaps: dict[str, Gap | None]
 
 
-@dataclass(frozen=True, slots=True)
-class FeatureImportance:
+class FeatureImportance(Record, frozen=True):
     """Mean loss of the metric when one column is shuffled."""
 
     name: str
@@ -176,8 +146,7 @@ class FeatureImportance:
     repeats: int
 
 
-@dataclass(frozen=True, slots=True)
-class ImportanceResult:
+class ImportanceResult(Record, frozen=True):
     """Permutation importance, the most important column first."""
 
     metric: str
@@ -186,8 +155,7 @@ class ImportanceResult:
     not_measured: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Latency:
+class Latency(Record, frozen=True):
     """Time of a call, in the quietest block."""
 
     rows: int
@@ -196,16 +164,14 @@ class Latency:
     calls: int
 
 
-@dataclass(frozen=True, slots=True)
-class SplitMetrics:
+class SplitMetrics(Record, frozen=True):
     """Metrics on one split."""
 
     rows: int
     metrics: Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class FitDiagnosis:
+class FitDiagnosis(Record, frozen=True):
     """Over- or underfitting: the share of the training split's gain over the baseline that is lost on the holdout."""
 
     verdict: Literal["sound", "overfit", "underfit", "unknown"]
@@ -214,8 +180,7 @@ class FitDiagnosis:
     splits: dict[str, SplitMetrics]
 
 
-@dataclass(frozen=True, slots=True)
-class LearningCurvePoint:
+class LearningCurvePoint(Record, frozen=True):
     """The primary metric of a model fitted on so many rows."""
 
     rows: int
@@ -223,8 +188,7 @@ class LearningCurvePoint:
     validation: float
 
 
-@dataclass(frozen=True, slots=True)
-class LearningCurve:
+class LearningCurve(Record, frozen=True):
     """The primary metric against the number of training rows; ``note`` explains missing points."""
 
     metric: str
@@ -232,16 +196,14 @@ class LearningCurve:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class CostPerRow:
+class CostPerRow(Record, frozen=True):
     """Mean cost of a decision: of the threshold on validation, of it and of simple alternatives on the holdout."""
 
     validation: float
     holdout: dict[str, MetricEstimate]
 
 
-@dataclass(frozen=True, slots=True)
-class ThresholdResult:
+class ThresholdResult(Record, frozen=True):
     """The decision threshold of a binary task with costs; ``rule`` is how it was chosen."""
 
     positive_class: str
@@ -251,8 +213,7 @@ class ThresholdResult:
     cost_per_row: CostPerRow
 
 
-@dataclass(frozen=True, slots=True)
-class ClassResult:
+class ClassResult(Record, frozen=True):
     """Precision and recall of one class."""
 
     name: str
@@ -269,8 +230,7 @@ class Misclassification(Record, frozen=True, kw_only=True, eq=False):
     rows: int
 
 
-@dataclass(frozen=True, slots=True)
-class ConfusionMatrix:
+class ConfusionMatrix(Record, frozen=True):
     """Counts by true class (rows) and predicted class (columns); ``matrix`` is None with many classes."""
 
     classes: list[str] | None
@@ -280,8 +240,7 @@ class ConfusionMatrix:
     commonest: list[Misclassification]
 
 
-@dataclass(frozen=True, slots=True)
-class CalibrationBin:
+class CalibrationBin(Record, frozen=True):
     """Mean predicted probability and observed frequency, with Wilson's interval."""
 
     predicted: float
@@ -307,16 +266,14 @@ class Curves(Record, frozen=True, kw_only=True, eq=False):
     positive_share: float | msgspec.UnsetType = msgspec.UNSET
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorHistogram:
+class ErrorHistogram(Record, frozen=True):
     """Counts of errors between edges."""
 
     edges: list[float]
     counts: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorsByPrediction:
+class ErrorsByPrediction(Record, frozen=True):
     """Errors in one of equally full bins of the prediction."""
 
     predicted: float
@@ -325,8 +282,7 @@ class ErrorsByPrediction:
     rows: int
 
 
-@dataclass(frozen=True, slots=True)
-class Residuals:
+class Residuals(Record, frozen=True):
     """Errors of a regression; ``points`` are predicted and true values."""
 
     mean: float

@@ -10,18 +10,17 @@ A slice's excess is its mean loss minus that of the other rows, with Welch's int
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, product
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from millrace.evaluation.gate import SliceEvidence
-from millrace.evaluation.holdout import Measurement, measure
+from millrace.evaluation.holdout import measure
 from millrace.evaluation.results import SliceResult
 from millrace.features import EPOCH, FeatureMatrix, missing_mask
-from millrace.metrics.bootstrap import ConfidenceInterval, FloatArray
+from millrace.metrics.bootstrap import FloatArray
 from millrace.schema import DATE_PARTS, MASK, Column, TableSchema
 from millrace.spec.training import RangeSpec, SliceSpec
 
@@ -52,14 +51,8 @@ MIN_SCORE = 2.0
 class SliceCondition:
     """A condition on one column: allowed strings, a range, or a missing value.
 
-    Parameters
-    ----------
-    values, shown : tuple of str, default=()
-        Allowed strings, of which the empty one is a missing value, and their labels; by default themselves.
-    low, high : float or None, default=None
-        A range, ``low`` included; ``high`` too where it is ``closed``.
-    is_date : bool, default=False
-        Whether the range is of seconds since 1970.
+    ``values`` are strings, of which the empty one is a missing value, with labels to be ``shown``. A range includes
+    ``low``, and ``high`` where it is ``closed``; where ``is_date``, it is of seconds since 1970.
     """
 
     column: str
@@ -95,17 +88,15 @@ class SliceCondition:
             return f"{self.column} is missing"
         if self.values:
             return f"{self.column} is {' or '.join(value or MISSING for value in self.shown or self.values)}"
-        low, high = (None if bound is None else self._bound(bound) for bound in (self.low, self.high))
-        if low is None:
+        low, high = (
+            str(np.datetime64(int(bound), "s").astype("datetime64[D]")) if self.is_date else f"{bound:.6g}"
+            for bound in (self.low or 0.0, self.high or 0.0)
+        )
+        if self.low is None:
             return f"{self.column} {'at most' if self.closed else 'below'} {high}"
-        if high is None:
+        if self.high is None:
             return f"{self.column} at least {low}"
         return f"{self.column} from {low} to {'' if self.closed else 'below '}{high}"
-
-    def _bound(self, value: float) -> str:
-        if not self.is_date:
-            return f"{value:.6g}"
-        return str(np.datetime64(int(value), "s").astype("datetime64[D]"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,42 +114,6 @@ class Slice:
         for condition in self.conditions:
             inside &= condition.mask(columns)
         return inside
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredSlice:
-    """A slice on the holdout; without measurement and excess where it has too few rows."""
-
-    slice: Slice
-    rows: int
-    measurement: Measurement | None = None
-    excess: ConfidenceInterval | None = None
-    mean_excess: float | None = None
-
-    @property
-    def is_worse(self) -> bool:
-        """True where the model is clearly worse on it than on the other rows."""
-        return self.excess is not None and self.excess.low > 0
-
-    @property
-    def evidence(self) -> SliceEvidence:
-        """Its metrics and floors, for the gate."""
-        metrics = self.measurement.metrics if self.measurement else None
-        return SliceEvidence(self.slice.name, self.rows, metrics, self.slice.floors)
-
-    def result(self, confidence: float) -> SliceResult:
-        """Return its part of the evaluation document."""
-        return SliceResult(
-            name=self.slice.name,
-            declared=self.slice.declared,
-            columns=tuple(condition.column for condition in self.slice.conditions),
-            rows=self.rows,
-            metrics=self.measurement.estimates(confidence) if self.measurement else None,
-            excess_loss=self.mean_excess,
-            excess_low=self.excess.low if self.excess else None,
-            excess_high=self.excess.high if self.excess else None,
-            clearly_worse=self.is_worse,
-        )
 
 
 def feature_columns(schema: TableSchema, features: FeatureMatrix) -> dict[str, npt.NDArray[Any]]:
@@ -192,7 +147,9 @@ def conditions_of(column: Column, values: npt.NDArray[Any]) -> list[SliceConditi
     name, missing = column.name, missing_mask(values)
     labels = boolean_labels(column) if column.type == "boolean" else {}
     found: list[SliceCondition] = []
-    if values.dtype.kind not in "fM" or labels or _are_few_whole(values[~missing]):
+    distinct = np.unique(values[~missing])
+    are_few = values.dtype.kind == "f" and len(distinct) <= MAX_WHOLE_VALUES
+    if values.dtype.kind not in "fM" or labels or (are_few and (distinct == np.round(distinct)).all()):
         strings, counts = np.unique(as_strings(values)[~missing], return_counts=True)
         commonest = np.sort(np.argsort(-counts, kind="stable")[:MAX_VALUES])
         chosen = [str(strings[position]) for position in commonest]
@@ -207,13 +164,6 @@ def conditions_of(column: Column, values: npt.NDArray[Any]) -> list[SliceConditi
             if (low, high) != (None, None)
         ]
     return [*found, SliceCondition(name, missing=True)] if missing.any() else found
-
-
-def _are_few_whole(known: npt.NDArray[Any]) -> bool:
-    if known.dtype.kind != "f":
-        return False
-    distinct = np.unique(known)
-    return len(distinct) <= MAX_WHOLE_VALUES and bool((distinct == np.round(distinct)).all())
 
 
 def as_strings(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -252,15 +202,8 @@ def declared_slices(declared: Sequence[SliceSpec], columns: Columns, schema: Tab
             found.append(Slice(spec.name or _describe(conditions), conditions, declared=True, floors=spec.floors))
         elif all(name in columns and name in known for name in spec.by):
             divided = [_masked(known[name], conditions_of(known[name], columns[name])) for name in spec.by]
-            found += [Slice(_describe(c), c, declared=True, floors=spec.floors) for c in _products(divided)]
+            found += [Slice(_describe(c), c, declared=True, floors=spec.floors) for c in product(*divided)]
     return found[:MAX_DECLARED]
-
-
-def _products(divided: Sequence[Sequence[SliceCondition]]) -> Iterator[tuple[SliceCondition, ...]]:
-    if len(divided) == 1:
-        yield from ((condition,) for condition in divided[0])
-    else:
-        yield from ((first, second) for first in divided[0] for second in divided[1])
 
 
 def _declared_condition(name: str, condition: RangeSpec | tuple[str, ...], column: Column | None) -> SliceCondition:
@@ -359,19 +302,17 @@ def _distinct(
     for _, conditions in scored:
         candidate = Slice(_describe(conditions), conditions, declared=False, floors={})
         inside = candidate.mask(columns, len(losses))
-        if all(_shared(inside, other) <= MAX_SHARED_ROWS and not _within(inside, other, losses) for _, other in kept):
+        if not any(_is_redundant(inside, other, losses) for _, other in kept):
             kept.append((candidate, inside))
         if len(kept) == MAX_FOUND:
             break
     return [candidate for candidate, _ in kept]
 
 
-def _shared(one: RowMask, other: RowMask) -> float:
-    return float(np.sum(one & other)) / max(1, int(np.sum(one | other)))
-
-
-def _within(part: RowMask, whole: RowMask, losses: FloatArray) -> bool:
-    return not (part & ~whole).any() and bool(losses[part].mean() <= losses[whole].mean() * 1.1)
+def _is_redundant(part: RowMask, other: RowMask, losses: FloatArray) -> bool:
+    shared = int(np.sum(part & other)) / max(1, int(np.sum(part | other)))
+    lies_within = not (part & ~other).any() and losses[part].mean() <= losses[other].mean() * 1.1
+    return bool(shared > MAX_SHARED_ROWS or lies_within)
 
 
 def measure_slices(
@@ -385,26 +326,24 @@ def measure_slices(
     min_rows: int,
     confidence: float,
     seed: int,
-) -> list[MeasuredSlice]:
+) -> list[SliceResult]:
     """Measure slices on the holdout; the intervals of their excess hold for all of them together."""
     masks = [part.mask(columns, len(target)) for part in slices]
     tested = sum(min_rows <= int(mask.sum()) for mask in masks)
     quantile = NormalDist().inv_cdf(1 - (1 - confidence) / (2 * max(1, tested)))
-    measured: list[MeasuredSlice] = []
+    measured: list[SliceResult] = []
     for part, mask in zip(slices, masks, strict=True):
-        rows = int(mask.sum())
-        if rows < min_rows:
-            measured.append(MeasuredSlice(part, rows))
-            continue
-        (measurement,) = measure(schema, target[mask], {"model": predictions[mask]}, seed).values()
-        excess, middle = _excess(losses[mask], losses[~mask], quantile)
-        measured.append(MeasuredSlice(part, rows, measurement, excess, middle))
+        rows, metrics = int(mask.sum()), None
+        mean, low, high = None, None, None
+        if rows >= min_rows:
+            (measurement,) = measure(schema, target[mask], {"model": predictions[mask]}, seed).values()
+            metrics = measurement.estimates(confidence)
+            inside, outside = losses[mask], losses[~mask]
+            if min(len(inside), len(outside)) > 1:
+                mean = float(inside.mean() - outside.mean())
+                error = math.sqrt(inside.var(ddof=1) / len(inside) + outside.var(ddof=1) / len(outside))
+                low, high = mean - quantile * error, mean + quantile * error
+        names = tuple(condition.column for condition in part.conditions)
+        is_worse = low is not None and low > 0
+        measured.append(SliceResult(part.name, part.declared, names, rows, metrics, mean, low, high, is_worse))
     return measured
-
-
-def _excess(inside: FloatArray, outside: FloatArray, quantile: float) -> tuple[ConfidenceInterval | None, float | None]:
-    if min(len(inside), len(outside)) < 2:  # noqa: PLR2004  # a variance needs two
-        return None, None
-    middle = float(inside.mean() - outside.mean())
-    error = math.sqrt(inside.var(ddof=1) / len(inside) + outside.var(ddof=1) / len(outside))
-    return ConfidenceInterval(middle - quantile * error, middle + quantile * error), middle

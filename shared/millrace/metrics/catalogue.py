@@ -33,38 +33,23 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric of predictions.
-
-    Parameters
-    ----------
-    name, label : str
-        In specs and documents, and for people.
-    range : tuple of float
-        Least and greatest possible value.
-    statistic_of : callable
-        From targets and float64 predictions to a function of row weights.
-    row_loss : callable
-        From targets and predictions to the loss of each row, for slices.
-    greater_is_better : bool
-        False for errors and losses.
-    always_defined : bool, default=True
-        False where single-class or constant targets have no value.
-    is_share : bool, default=False
-        Whether it is a share of the rows, which has a Wilson interval.
-    estimated_from : {'probabilities', 'errors'} or None, default=None
-        Basis of the monitor's estimate without ground truth; None where there is no estimate.
-    """
+    """A metric of predictions; errors and losses are better when they are less."""
 
     name: str
     label: str
     tasks: tuple[Task, ...]
     range: tuple[float, float]
+    #: From targets and float64 predictions to a function of row weights.
     statistic_of: Callable[[Array, FloatArray], Statistic]
+    #: Loss of each row, for slices.
     row_loss: Callable[[Array, Array], FloatArray]
     _: KW_ONLY
     greater_is_better: bool
+    #: False where single-class or constant targets have no value.
     always_defined: bool = True
+    #: A share of the rows has a Wilson interval.
     is_share: bool = False
+    #: Basis of the monitor's estimate without ground truth; None where there is no estimate.
     estimated_from: Literal["probabilities", "errors"] | None = None
 
     @property

@@ -27,7 +27,7 @@ def _check_not_empty(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
 
 
 class ParameterRange(SpecPart):
-    """One parameter's values, of which one alone fixes it, or a range inside the search space's own, ends included."""
+    """Values of one parameter (one value fixes it), or a range with both ends, inside the search space's own."""
 
     values: Annotated[tuple[ParameterValue, ...] | None, AfterValidator(_check_not_empty)] = None
     low: float | None = None
@@ -44,23 +44,23 @@ class ParameterRange(SpecPart):
 
 
 class TrainingSpec(SpecPart):
-    """Trials, concurrency and budget of a search; None takes a default.
+    """Trials, concurrency and budget of a search."""
 
-    That is :data:`millrace.training.search_plan.DEFAULT_TRIALS` for ``trials``, the stack's parameter for
-    ``max_concurrency``; one to three ``rounds`` of successive halving by the number of rows; several ``folds`` of
-    cross-validation where rows are few, else the validation split alone, as for 1. No trial starts later than
-    ``max_seconds`` after planning, or when those that have ended cost ``max_cost_usd`` by Lambda's list price. More
-    training rows than ``max_rows`` are sampled, and every record says so. ``parameters`` override the search space, by
-    candidate.
-    """
-
+    #: None takes :data:`millrace.training.search_plan.DEFAULT_TRIALS`.
     trials: Annotated[int, Field(ge=1, le=MAX_TRIALS)] | None = None
+    #: Workers at once; None takes the stack's parameter.
     max_concurrency: Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] | None = None
+    #: No trial starts later than this after planning.
     max_seconds: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    #: No trial starts when those that have ended cost this much by Lambda's list price.
     max_cost_usd: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    #: Rounds of successive halving; None takes one, two or three by the number of rows.
     rounds: Annotated[int, Field(ge=1, le=MAX_ROUNDS)] | None = None
+    #: Folds that rank trials, 1 for the validation split alone; None takes folds where rows are few.
     folds: Annotated[int, Field(ge=1, le=MAX_FOLDS)] | None = None
+    #: Most training rows; more are sampled, and every record says so.
     max_rows: Annotated[int, Field(ge=10)] | None = None
+    #: Ranges that override the search space's own, by candidate and parameter.
     parameters: dict[str, dict[str, ParameterRange]] = Field(default_factory=dict)
 
 
@@ -89,23 +89,15 @@ ConditionSpec = Annotated[
 
 
 class SliceSpec(SpecPart):
-    """Part of the rows that is evaluated on its own: ``by`` columns, or ``where`` conditions hold.
+    """Part of the rows that is evaluated on its own: ``by`` columns, or ``where`` all conditions hold."""
 
-    Parameters
-    ----------
-    by : tuple of str, default=()
-        One column, or two: each of their values (or pairs of values) is a slice; numbers are cut at their quartiles.
-    where : dict of str to condition, default={}
-        By column: one value, a list of values, or ``{minimum: ..., maximum: ...}``. All must hold.
-    name : str, default=""
-        Name of the slice of ``where``; by default its conditions.
-    floors : dict of str to float, default={}
-        Least value of a metric on each of these slices (greatest, for errors and losses), beside ``gate.slice_floors``.
-    """
-
+    #: One column, or two: each of their values (or pairs of values) is a slice; numbers are cut at their quartiles.
     by: Annotated[tuple[str, ...], Field(max_length=2)] = ()
+    #: By column: one value, a list of values, or ``{minimum: ..., maximum: ...}``.
     where: Annotated[dict[str, ConditionSpec], Field(max_length=10)] = Field(default_factory=dict)
+    #: Name of the slice of ``where``; by default its conditions.
     name: Annotated[str, Field(max_length=100)] = ""
+    #: Least value of a metric on each of these slices (greatest, for errors and losses), beside ``gate.slice_floors``.
     floors: dict[str, Number] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -130,44 +122,32 @@ class CostSpec(SpecPart):
 
 
 class EvaluationSpec(SpecPart):
-    """Evaluation of a model on its holdout.
+    """Evaluation of a model on its holdout."""
 
-    With ``costs`` of a binary task's wrong decisions a threshold is chosen on the validation split; without, the
-    likelier class is predicted. Slices and groups of fewer than ``min_slice_rows`` holdout rows are not evaluated. For
-    a ``learning_curve`` the winner is fitted again on shares of the rows, where that is quick. Features whose
-    permutation importance does not fit into its time budget are named.
-    """
-
+    #: Of a binary task: with costs a threshold is chosen on the validation split; without, the likelier class wins.
     costs: CostSpec | None = None
     slices: Annotated[tuple[SliceSpec, ...], Field(max_length=MAX_SLICES)] = ()
+    #: Fewest holdout rows of a slice or a group that is evaluated.
     min_slice_rows: Annotated[int, Field(ge=10)] = 30
+    #: Whether the winner is fitted again on shares of the rows, where that is quick.
     learning_curve: bool = True
+    #: Time budget; features that do not fit in are named.
     importance_seconds: Annotated[float, Field(ge=0.0, le=300.0)] = 60.0
     learning_curve_seconds: Annotated[float, Field(ge=0.0, le=300.0)] = 60.0
 
 
 class GateSpec(SpecPart):
-    """Requirements of the promotion gate.
+    """Requirements of the promotion gate."""
 
-    Parameters
-    ----------
-    floors, slice_floors : dict of str to float, default={}
-        Least value of a metric (greatest, for errors and losses), by the metric's name: on the holdout, and on every
-        slice that ``evaluation.slices`` declares.
-    confidence : float, default=0.95
-        Of the paired bootstrap interval that compares challenger and champion.
-    champion_rule : {'not_worse', 'better'}, default='not_worse'
-        A challenger must be not clearly worse than the champion, or clearly better.
-    max_model_bytes : int, default=100_000_000
-        Largest ONNX file.
-    max_row_milliseconds, max_batch_milliseconds : float or None, default=100.0 and 5_000.0
-        Limits of the 95th percentile of scoring one row and 1,000 rows; None for no limit.
-    """
-
+    #: Least value of a metric (greatest, for errors and losses), by the metric's name.
     floors: dict[str, float] = Field(default_factory=dict)
+    #: Of the paired bootstrap interval that compares challenger and champion.
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
+    #: A challenger must be not clearly worse than the champion, or clearly better.
     champion_rule: Literal["not_worse", "better"] = "not_worse"
     max_model_bytes: int = Field(default=100_000_000, gt=0)
+    #: As ``floors``, on every slice that ``evaluation.slices`` declares.
     slice_floors: dict[str, float] = Field(default_factory=dict)
+    #: Limits of the 95th percentile of scoring one row and 1,000 rows; None for no limit.
     max_row_milliseconds: float | None = Field(default=100.0, gt=0.0)
     max_batch_milliseconds: float | None = Field(default=5_000.0, gt=0.0)

@@ -83,12 +83,7 @@ class FittedTrial:
 def fit_trial(trial: Trial, schema: TableSchema, train: PreparedSplit, validation: PreparedSplit) -> FittedTrial:
     """Fit on ``train``, export, compare and measure on ``validation``, and measure folds of both.
 
-    Raises
-    ------
-    TrainingFailedError
-        When the candidate cannot be fitted on the training split.
-    ModelExportError
-        When there is no ONNX form, or one that predicts differently.
+    Raises ``TrainingFailedError``, or ``ModelExportError`` without an ONNX form that predicts the same.
     """
     for name, split in (("training", train), ("validation", validation)):
         _check_values(name, split)
@@ -131,7 +126,10 @@ def measure_folds(
     The estimators are measured, not their ONNX forms: a trial is exported and compared once. Every trial of a run has
     the same folds.
     """
-    rows = _concatenate(train, validation)
+    both = (train, validation)
+    matrices = (np.concatenate([getattr(split.features, name) for split in both]) for name in ("numbers", "strings"))
+    target, row_ids = (np.concatenate([getattr(split, name) for split in both]) for name in ("target", "row_ids"))
+    rows = PreparedSplit(FeatureMatrix(*matrices), target, row_ids)
     classes = np.zeros(len(rows), dtype=np.int64) if schema.task == "regression" else rows.target
     fold_of = assign_folds(rows.row_ids, classes, trial.folds, trial.seed)
     metrics = []
@@ -141,17 +139,6 @@ def measure_folds(
         predictions = predict_estimator(pipeline, held.features, schema.task)
         metrics.append(compute_metrics(schema.task, held.target, predictions))
     return tuple(metrics)
-
-
-def _concatenate(train: PreparedSplit, validation: PreparedSplit) -> PreparedSplit:
-    return PreparedSplit(
-        FeatureMatrix(
-            np.concatenate([train.features.numbers, validation.features.numbers]),
-            np.concatenate([train.features.strings, validation.features.strings]),
-        ),
-        np.concatenate([train.target, validation.target]),
-        np.concatenate([train.row_ids, validation.row_ids]),
-    )
 
 
 def _mean(folds: tuple[Mapping[str, float], ...]) -> dict[str, float]:

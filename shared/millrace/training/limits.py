@@ -62,12 +62,7 @@ class LimitGuard:
 
     Fitting is a loop in Python around steps in C that last milliseconds (a tree, an iteration, a gradient step), so an
     exception raised between two steps is soon enough. Another thread raises it, because a signal would reach only the
-    main thread.
-
-    Raises
-    ------
-    TrialStoppedError
-        Inside the ``with`` block, when a limit is reached.
+    main thread. A :class:`TrialStoppedError` leaves the ``with`` block.
     """
 
     def __init__(self, limits: TrialLimits, memory: Callable[[], float | None] | None = None) -> None:

@@ -46,12 +46,7 @@ def read_manifest(model: str, run_id: str, data_store: ObjectStore) -> PreparedM
 
 
 def plan_run(
-    request: PlanningRequest,
-    *,
-    registry: Registry,
-    data_store: ObjectStore,
-    capacity: TrainingCapacity,
-    now: datetime,
+    request: PlanningRequest, *, registry: Registry, data_store: ObjectStore, capacity: TrainingCapacity, now: datetime
 ) -> TrainingPlan:
     """Record the trials of a run, or after a round those that continue, and return pointers; idempotent.
 
@@ -237,7 +232,17 @@ def begin_next_round(run: Run, finished_round: int, metric: Metric, registry: Re
     for place, trial_id in enumerate(ranked, start=1):
         trial, result = results[trial_id]
         if trial_id in chosen:
-            _promote(trial, result, rows if rows < search.of_rows else None, registry)
+            if trial.round == finished_round:
+                registry.update_trial(
+                    run.model,
+                    run.run_id,
+                    trial_id,
+                    status="planned",
+                    round=trial.round + 1,
+                    rows=rows if rows < search.of_rows else None,
+                    earlier_rounds=(*trial.earlier_rounds, result),
+                    duration_seconds=None,
+                )
         elif trial.status != "eliminated":
             seen = search.rounds[finished_round - 1]
             reason = f"place {place} of {len(ranked)} after round {finished_round}, on {seen:,} rows"
@@ -251,30 +256,11 @@ def _result_of(trial: Trial, finished_round: int) -> Mapping[str, Any] | None:
             return earlier
     if trial.round != finished_round or trial.status not in ("succeeded", "eliminated"):
         return None
-    return {
-        "round": trial.round,
-        "rows": trial.rows,
-        "metrics": dict(trial.metrics),
-        "duration_seconds": trial.duration_seconds,
-    }
+    known = {name: getattr(trial, name) for name in ("round", "rows", "duration_seconds")}
+    return {**known, "metrics": dict(trial.metrics)}
 
 
 def rank_key(trial_id: str, metrics: Mapping[str, float], metric: Metric) -> tuple[bool, float, str]:
     """Return the sort key of a trial, best first; one whose metric is not defined comes last."""
     value = metrics.get(metric.name)
     return (value is None, 0.0 if value is None else metric.gain(0.0, value), trial_id)
-
-
-def _promote(trial: Trial, result: Mapping[str, Any], rows: int | None, registry: Registry) -> None:
-    if trial.round > result["round"]:
-        return
-    registry.update_trial(
-        trial.model,
-        trial.run_id,
-        trial.trial_id,
-        status="planned",
-        round=trial.round + 1,
-        rows=rows,
-        earlier_rounds=(*trial.earlier_rounds, result),
-        duration_seconds=None,
-    )

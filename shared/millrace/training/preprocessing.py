@@ -73,13 +73,7 @@ class FeatureTable:
 def build_preprocessor(
     encoding: Encoding, features: FeatureMatrix, *, task: Task = "multiclass", seed: int = 0
 ) -> ColumnTransformer:
-    """Build the unfitted preprocessing of a :class:`FeatureTable`.
-
-    Raises
-    ------
-    TrainingFailedError
-        When no column has a known value.
-    """
+    """Build the unfitted preprocessing of a :class:`FeatureTable`; raises ``TrainingFailedError`` without values."""
     offset = features.numbers.shape[1]
     known = np.flatnonzero(~np.isnan(features.numbers).all(axis=0)).tolist()
     few, many = _by_cardinality(features.strings, task)

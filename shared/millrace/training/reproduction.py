@@ -17,16 +17,9 @@ from millrace.training.trial_record import ONNX_NAME, TrialRecord
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """A trial trained again, compared with its record.
+    """A trial trained again, compared with its record; the predictions are those on the validation split.
 
-    Parameters
-    ----------
-    byte_equal : bool
-        Whether the ONNX file is the recorded one.
-    max_prediction_difference : float or None
-        Between the two models on the validation split; None without the recorded model.
-    other_libraries : mapping of str to tuple of str, str
-        Versions then and now, where they differ.
+    ``other_libraries`` have the versions then and now, where they differ.
     """
 
     byte_equal: bool
@@ -36,10 +29,7 @@ class Reproduction:
 
 
 def reproduce_trial(
-    record: TrialRecord,
-    schema: TableSchema,
-    bodies: Mapping[SplitName, bytes],
-    recorded_onnx: bytes | None = None,
+    record: TrialRecord, schema: TableSchema, bodies: Mapping[SplitName, bytes], recorded_onnx: bytes | None = None
 ) -> Reproduction:
     """Train a trial again from its record.
 
@@ -67,17 +57,15 @@ def reproduce_trial(
     data = load_trial_data(record.trial, schema, bodies)
     fitted = fit_trial(record.trial, schema, data.train, data.validation)
     now, then = library_versions(), record.libraries
+    difference = None
+    if recorded_onnx is not None:
+        rows = load_split(bodies["validation"]).features
+        models = (OnnxModel.load(body, schema) for body in (recorded_onnx, fitted.onnx_bytes))
+        first, second = (model.run(rows).astype(np.float64) for model in models)
+        difference = float(np.abs(first - second).max(initial=0.0))
     return Reproduction(
         byte_equal=sha256_of(fitted.onnx_bytes) == record.artifacts[ONNX_NAME],
-        max_prediction_difference=_difference(fitted.onnx_bytes, recorded_onnx, schema, bodies["validation"]),
+        max_prediction_difference=difference,
         other_libraries={name: (then[name], now.get(name, "-")) for name in then if now.get(name) != then[name]},
         fitted=fitted,
     )
-
-
-def _difference(now: bytes, then: bytes | None, schema: TableSchema, validation: bytes) -> float | None:
-    if then is None:
-        return None
-    rows = load_split(validation).features
-    first, second = (OnnxModel.load(body, schema).run(rows).astype(np.float64) for body in (then, now))
-    return float(np.abs(first - second).max(initial=0.0))

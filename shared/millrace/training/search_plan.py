@@ -97,18 +97,8 @@ class TrainingCapacity:
 class SearchPlan:
     """The plan of a run, kept under ``search`` in its summary.
 
-    Parameters
-    ----------
-    rows, of_rows : int
-        Training rows used, and those there are; fewer means a sample, for the reason ``why_sampled``.
-    rounds : tuple of int
-        Training rows of each round; the last is ``rows``.
-    folds : int
-        Folds that rank the trials; 1 is the validation split alone.
-    left_out : mapping of str to str
-        Candidates that are not tried, with the reason.
-    lanes, memory_mb : int
-        Workers at once, and the memory of each.
+    ``rows`` of ``of_rows`` training rows are used; ``rounds`` has those of each round. One of the ``folds`` is the
+    validation split alone; ``lanes`` are workers at once, each of ``memory_mb``.
     """
 
     seed: int
@@ -157,11 +147,6 @@ def halton_points(count: int, dimensions: int, seed: int) -> npt.NDArray[np.floa
     The sequence of Halton, "On the efficiency of certain quasi-random sequences of points in evaluating
     multi-dimensional integrals", Numerische Mathematik 2, 1960, shifted modulo 1 by a random vector (Cranley and
     Patterson, SIAM Journal on Numerical Analysis 13, 1976), so that another seed gives other points.
-
-    Raises
-    ------
-    ValueError
-        When there are more dimensions than :data:`PRIMES`.
     """
     if dimensions > len(PRIMES):
         raise ValueError(f"{dimensions} dimensions, and at most {len(PRIMES)} can be filled evenly")

@@ -5,7 +5,7 @@ estimators. A test holds the table of ``docs/training.md`` to it.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -89,32 +89,18 @@ Bound = Callable[[Mapping[str, Any], int, int], dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class SearchSpace:
-    """The trials of one candidate.
-
-    Parameters
-    ----------
-    candidate : str
-        Name in specs, trial ids and the leaderboard.
-    tasks : frozenset of Task
-        Tasks it can learn.
-    first : mapping of str to Any, default={}
-        Parameters of its first trial, which do well on most tables.
-    ranges : mapping of str to Range, default={}
-        Parameters that are drawn for further trials; a candidate without any has one trial.
-    fixed : mapping of str to Any, default={}
-        Parameters of every trial.
-    bound : callable or None, default=None
-        Limits parameters where a task has many classes or rows.
-    max_rows : int or None, default=None
-        Training rows above which it is left out, for the reason ``why_max_rows``.
-    """
+    """The trials of one candidate."""
 
     candidate: str
     tasks: frozenset[Task]
+    #: Parameters of its first trial, which do well on most tables.
     first: Mapping[str, Any] = field(default_factory=dict)
+    #: Parameters that are drawn for further trials; a candidate without any has one trial.
     ranges: Mapping[str, Range] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    #: Limits parameters where a task has many classes or rows.
     bound: Bound | None = None
+    #: Training rows above which it is left out, for the reason ``why_max_rows``.
     max_rows: int | None = None
     why_max_rows: str = ""
 
@@ -246,13 +232,7 @@ def search_spaces_for(task: Task) -> tuple[SearchSpace, ...]:
 
 
 def select_search_spaces(task: Task, names: tuple[str, ...] | None) -> tuple[SearchSpace, ...]:
-    """Return the search spaces that a spec names, or all of the task.
-
-    Raises
-    ------
-    InvalidInputError
-        When a name is none of the task's candidates; lists those that are, and why one is refused.
-    """
+    """Return the search spaces that a spec names, or all of the task; raises ``InvalidInputError`` for others."""
     known = {space.candidate: space for space in search_spaces_for(task)}
     if names is None:
         return tuple(known.values())
@@ -268,14 +248,10 @@ def select_search_spaces(task: Task, names: tuple[str, ...] | None) -> tuple[Sea
 def override_search_space(
     spaces: Sequence[SearchSpace], wanted: Mapping[str, Mapping[str, ParameterRange]]
 ) -> tuple[SearchSpace, ...]:
-    """Return the spaces with the spec's ranges instead of their own.
-
-    Raises
-    ------
-    InvalidInputError
-        Names every candidate, parameter and value that is not inside a search space, and why one is refused.
-    """
-    faults = [*_unknown_candidates(spaces, wanted)]
+    """Return the spaces with the spec's ranges; raises ``InvalidInputError``, which names every fault."""
+    known = [space.candidate for space in spaces]
+    unknown = f"not a candidate of this run, which has: {', '.join(known)}"
+    faults = [FieldError(f"training.parameters.{name}", unknown) for name in wanted if name not in known]
     overridden = []
     for space in spaces:
         ranges, first = dict(space.ranges), dict(space.first)
@@ -292,16 +268,6 @@ def override_search_space(
         message = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)
         raise InvalidInputError(f"the spec's parameters are invalid: {message}", faults)
     return tuple(overridden)
-
-
-def _unknown_candidates(
-    spaces: Sequence[SearchSpace], wanted: Mapping[str, Mapping[str, ParameterRange]]
-) -> Iterator[FieldError]:
-    known = [space.candidate for space in spaces]
-    for name in wanted:
-        if name not in known:
-            message = f"not a candidate of this run, which has: {', '.join(known)}"
-            yield FieldError(f"training.parameters.{name}", message)
 
 
 def _fault(space: SearchSpace, name: str, stated: ParameterRange) -> str:

@@ -31,7 +31,7 @@ from millrace.training.fitting import FittedTrial, fit_trial, sample_positions
 from millrace.training.limits import LimitGuard, TrialLimits, peak_memory_mb
 from millrace.training.planning import load_prepared_schema
 from millrace.training.search_plan import SearchPlan
-from millrace.training.trial_record import ESTIMATOR_NAME, ONNX_NAME, RECORD_NAME, TrialRecord
+from millrace.training.trial_record import ESTIMATOR_NAME, OF_TRIAL, ONNX_NAME, RECORD_NAME, TrialRecord
 
 _SPLITS: tuple[SplitName, SplitName] = ("train", "validation")
 
@@ -50,15 +50,7 @@ def train_trial(
 
     A candidate that cannot be fitted or exported, or that reaches a limit, is an outcome and no error: the other trials
     continue. A trial that succeeded in this round is not run again; one is skipped when the run's budget is spent.
-
-    Parameters
-    ----------
-    limits : TrialLimits
-        Of the function that this runs in.
-    now : datetime
-        For the budget and the record.
-    clock : callable
-        Seconds from any fixed point, monotonic; measures the duration.
+    ``clock`` returns monotonic seconds.
 
     Raises
     ------
@@ -146,15 +138,8 @@ def build_record(
     search = SearchPlan.of(run)
     rows = {"train": len(data.train), "validation": len(data.validation)}
     return TrialRecord(
-        model=trial.model,
-        run_id=trial.run_id,
-        trial_id=trial.trial_id,
-        candidate=trial.candidate,
-        parameters=dict(trial.parameters),
-        seed=trial.seed,
-        round=trial.round,
+        **{name: getattr(trial, name) for name in OF_TRIAL},
         rounds=len(search.rounds) if search else 1,
-        folds=trial.folds,
         task=schema.task,
         schema_version=schema.version,
         spec_revision=search.spec_revision if search else None,
@@ -205,7 +190,10 @@ def budget_spent(run: Run, registry: Registry, now: datetime) -> str:
 
 def _record_failure(trial: Trial, error: Exception, duration: float, registry: Registry) -> TrialOutcome:
     """Record a failed trial; the traceback goes to the log, and the caller gets a reason."""
-    reason = _failure_reason(error)
+    # Without data values: a library's own message may quote the table.
+    reason = f"fitting stopped with {type(error).__name__}; the function's log has the details"
+    if isinstance(error, MillraceError | MemoryError):
+        reason = error.message if isinstance(error, MillraceError) else "the function ran out of memory"
     logger.warning("trial failed", exc_info=error, model=trial.model, run_id=trial.run_id, trial_id=trial.trial_id)
     registry.update_trial(
         trial.model,
@@ -217,12 +205,3 @@ def _record_failure(trial: Trial, error: Exception, duration: float, registry: R
         peak_memory_mb=peak_memory_mb(),
     )
     return TrialOutcome(trial_id=trial.trial_id, outcome="failed", reason=reason)
-
-
-def _failure_reason(error: Exception) -> str:
-    """Return a reason without data values: a library's own message may quote the table."""
-    if isinstance(error, MillraceError):
-        return error.message
-    if isinstance(error, MemoryError):
-        return "the function ran out of memory"
-    return f"fitting stopped with {type(error).__name__}; the function's log has the details"

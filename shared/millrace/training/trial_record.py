@@ -11,14 +11,15 @@ from millrace.schema import Task
 ONNX_NAME = "model.onnx"
 ESTIMATOR_NAME = "estimator.skops"
 RECORD_NAME = "trial.json"
+#: Fields that a record has from its trial.
+OF_TRIAL = ("model", "run_id", "trial_id", "candidate", "parameters", "seed", "round", "folds")
 
 
 @dataclass(frozen=True, slots=True)
 class ParityReport:
     """Difference between the predictions of an ONNX model and of its estimator.
 
-    The largest difference of a probability (for regression, of a value relative to its size or spread), and the rows
-    whose most probable class differs although their probabilities do not tie.
+    For regression, of a value relative to its size or spread. Ties of probabilities are no label mismatches.
     """
 
     max_probability_difference: float
@@ -67,14 +68,4 @@ class TrialRecord(Document, frozen=True, kw_only=True, eq=False):
     @property
     def trial(self) -> Trial:
         """The trial as it was planned."""
-        return Trial(
-            model=self.model,
-            run_id=self.run_id,
-            trial_id=self.trial_id,
-            candidate=self.candidate,
-            parameters=self.parameters,
-            seed=self.seed,
-            round=self.round,
-            rows=self.planned_rows,
-            folds=self.folds,
-        )
+        return Trial(rows=self.planned_rows, **{name: getattr(self, name) for name in OF_TRIAL})

@@ -207,7 +207,7 @@ def test_many_classes_are_examined_in_little_room():
     assert document["confusion"]["left_out_classes"] == 20
     assert document["importance"]["columns"][0]["name"] == "n0"
     assert len(json.dumps(document)) < 60_000
-    low, high = (getattr(measured.interval("roc_auc_ovr", 0.95), end) for end in ("low", "high"))
+    low, high = (getattr(measured.estimates(0.95)["roc_auc_ovr"], end) for end in ("low", "high"))
     assert low < measured.metrics["roc_auc_ovr"] < high
 
 

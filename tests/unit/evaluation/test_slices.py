@@ -58,9 +58,9 @@ def test_the_bad_corner_is_found_on_one_sample_and_confirmed_on_another():
     assert corner
 
     worst = measured(corner, *sample(seed=2))[0]
-    assert worst.is_worse
-    assert worst.excess.low > 0
-    assert worst.measurement.metrics["rmse"] == pytest.approx(2.0, rel=0.25)
+    assert worst.clearly_worse
+    assert worst.excess_low > 0
+    assert worst.metrics["rmse"].value == pytest.approx(2.0, rel=0.25)
 
 
 def test_chance_is_rarely_called_clearly_worse():
@@ -73,7 +73,7 @@ def test_chance_is_rarely_called_clearly_worse():
         found = find_worst(columns, losses(target, noise), SCHEMA, min_rows=30)
         other, other_target, _ = sample(600, int(rng.integers(1_000_000)))
         confirmed = measured(found, other, other_target, other_target + rng.normal(size=600))
-        clear += any(part.is_worse for part in confirmed)
+        clear += any(part.clearly_worse for part in confirmed)
     assert clear <= 5
 
 
@@ -82,7 +82,7 @@ def test_intervals_of_several_slices_hold_for_all_of_them_together():
     (one,) = declared_slices([SliceSpec(where={"plan": ["b"]})], columns, SCHEMA)
     (alone,) = measured([one], columns, target, predictions)
     beside = measured([one] * 5, columns, target, predictions)[0]
-    wider = (beside.excess.high - beside.excess.low) / (alone.excess.high - alone.excess.low)
+    wider = (beside.excess_high - beside.excess_low) / (alone.excess_high - alone.excess_low)
     # Standard errors of 99 % and 95 %, two-sided.
     assert wider == pytest.approx(2.575829 / 1.959964, rel=1e-5)
 
@@ -143,7 +143,7 @@ def test_where_takes_values_and_ranges_and_a_name():
     spec = SliceSpec(where={"plan": ["a", "b"], "age": {"minimum": 60}}, name="seniors", floors={"mae": 1.0})
     (part,) = declared_slices([spec], columns, SCHEMA)
     (one,) = measured([part], columns, target, predictions)
-    assert (one.slice.name, one.slice.floors) == ("seniors", {"mae": 1.0})
+    assert (one.name, part.floors) == ("seniors", {"mae": 1.0})
     assert one.rows == int((np.isin(columns["plan"], ["a", "b"]) & (columns["age"] >= 60)).sum())
 
 
@@ -151,9 +151,8 @@ def test_too_few_rows_are_not_judged():
     columns, target, predictions = sample(200)
     (part,) = declared_slices([SliceSpec(where={"age": {"minimum": 70}})], columns, SCHEMA)
     (one,) = measured([part], columns, target, predictions)
-    assert one.measurement is None
-    assert one.result(0.95).metrics is None
-    assert not one.is_worse
+    assert one.metrics is None
+    assert not one.clearly_worse
 
 
 def test_a_slice_of_every_row_has_nothing_to_be_compared_with():
@@ -161,7 +160,8 @@ def test_a_slice_of_every_row_has_nothing_to_be_compared_with():
     (part,) = declared_slices([SliceSpec(where={"age": {"minimum": -1000}})], columns, SCHEMA)
     (one,) = measured([part], columns, target, predictions)
     assert one.rows == 200
-    assert one.excess is None
+    assert one.excess_loss is None
+    assert one.excess_low is None
 
 
 def test_a_declared_slice_of_no_column_is_empty_and_said():
