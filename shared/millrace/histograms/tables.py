@@ -47,33 +47,17 @@ _BLOCK = 32_768
 
 
 class ColumnHistogram(Histogram, frozen=True, kw_only=True, omit_defaults=True):
-    """Histogram and summary of one column.
+    """Histogram and summary of one column."""
 
-    Parameters
-    ----------
-    counts : int64 array of shape (n_bins,)
-        Known values by bin.
-    sums : float64 array of shape (n_bins,), or of shape (0,) for categories
-        Sum of the values in each bin.
-    missing : int
-        Rows without a value, including ``absent``.
-    absent : int
-        Rows without the column.
-    out_of_range : int
-        Numbers outside the range of training, or of the user's rules.
-    low, high : float
-        Smallest and greatest number; infinite when there are none.
-    unseen : dict of str to int
-        Unseen categories, the most frequent first.
-    """
-
-    counts: Counts
+    counts: Counts  # shape (n_bins,); known values by bin
+    #: shape (n_bins,), or of shape (0,); sum of the values in each bin.
     sums: Floats = msgspec.field(default_factory=lambda: np.zeros(0))
-    missing: int = 0
-    absent: int = 0
-    out_of_range: int = 0
-    low: float = float("inf")
+    missing: int = 0  # Rows without a value, including ``absent``
+    absent: int = 0  # Rows without the column
+    out_of_range: int = 0  # Numbers outside the range of training, or of the user's rules
+    low: float = float("inf")  # Smallest and greatest number; infinite when there are none
     high: float = float("-inf")
+    #: Unseen categories, the most frequent first.
     unseen: dict[str, int] = msgspec.field(default_factory=dict, name="strange")
 
     @classmethod

@@ -36,28 +36,16 @@ class MonitoredVersion:
 
 @dataclass(frozen=True, slots=True)
 class Baselines:
-    """Earlier traffic that a window is compared with.
+    """Earlier traffic that a window is compared with."""
 
-    Parameters
-    ----------
-    previous : Traffic or None
-        Of the last quiet window.
-    daily_ranges : mapping of str to DailyRange, default={}
-        Of the version before; for the time without seasons.
-    now : datetime or None, default=None
-        End of the window; None ignores the daily ranges.
-    skewed : collection of str, default=()
-        Features that have differed from training since the version's first window.
-    predictions : PredictionHistogram, ValueHistogram or None, default=None
-        Of the version's first window, for versions without a profile of the holdout.
-    """
-
-    previous: Traffic | None = None
+    previous: Traffic | None = None  # Of the last quiet window
     seasonal: SeasonalBaselines | None = None
+    #: Of the version before; for the time without seasons.
     daily_ranges: Mapping[str, DailyRange] = field(default_factory=dict)
-    now: datetime | None = None
-    skewed: Collection[str] = ()
+    now: datetime | None = None  # End of the window; None ignores the daily ranges
+    skewed: Collection[str] = ()  # Features that have differed from training since the version's first window
     first: bool = False
+    #: Of the version's first window, for versions without a profile of the holdout.
     predictions: AnyPredictions | None = None
 
 

@@ -43,20 +43,14 @@ _TWO = 2
 
 @dataclass(frozen=True, slots=True)
 class ColumnDrift:
-    """Distances between two distributions of one column.
-
-    Parameters
-    ----------
-    distances : mapping of str to Distance
-        ``psi`` and ``jensen_shannon``; of numbers ``kolmogorov_smirnov`` and ``wasserstein``, of categories
-        ``cramers_v``.
-    before, now : mapping
-        Mean of numbers, shares of the categories that changed most.
-    """
+    """Distances between two distributions of one column."""
 
     column: str
+    #: ``psi`` and ``jensen_shannon``; of numbers ``kolmogorov_smirnov`` and ``wasserstein``, of categories
+    #: ``cramers_v``.
     distances: Mapping[str, Distance]
     rows: int
+    #: Mean of numbers, shares of the categories that changed most.
     before: Mapping[str, Any] = field(default_factory=dict)
     now: Mapping[str, Any] = field(default_factory=dict)
 

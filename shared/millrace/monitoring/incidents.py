@@ -33,36 +33,21 @@ class ActiveFinding(Record, frozen=True, kw_only=True):
 
 
 class Incident(Record, frozen=True, kw_only=True):
-    """An open or resolved incident.
+    """An open or resolved incident."""
 
-    Parameters
-    ----------
-    incident_id : str
-        Derived from the model, the event and the window that opened it.
-    opened_at : datetime
-        End of the window that opened it.
-    since : datetime
-        Begin of the first window with a breach.
-    findings : dict of str to ActiveFinding
-        By the finding's key; those that are quiet stay until all are.
-    notified : bool
-        True when an alert was sent since it opened (again).
-    muted_until : datetime or None
-        Without alerts until then, because it reopened within its cooldown.
-    requests : int, default=0
-        Number of events published for it; ``requested_at`` is the time of the last.
-    """
-
-    incident_id: str
+    incident_id: str  # Derived from the model, the event and the window that opened it
     event: EventType
     version: int | None
-    opened_at: datetime
-    since: datetime
+    opened_at: datetime  # End of the window that opened it
+    since: datetime  # Begin of the first window with a breach
+    #: By the finding's key; those that are quiet stay until all are.
     findings: dict[str, ActiveFinding] = msgspec.field(name="troubles")
-    notified: bool = msgspec.field(default=False, name="told")
+    notified: bool = msgspec.field(default=False, name="told")  # True when an alert was sent since it opened (again)
+    #: Without alerts until then, because it reopened within its cooldown.
     muted_until: datetime | None = msgspec.field(default=None, name="quiet_until")
     resolved_at: datetime | None = None
     actions: tuple[str, ...] = ()
+    #: Number of events published for it; ``requested_at`` is the time of the last.
     requests: int = msgspec.field(default=0, name="alerts")
     requested_at: datetime | None = msgspec.field(default=None, name="asked_at")
 
@@ -81,20 +66,13 @@ class Transition:
 
 
 class IncidentHistory(Record, frozen=True, kw_only=True):
-    """Recent breaches and incidents.
+    """Recent breaches and incidents."""
 
-    Parameters
-    ----------
-    recent : dict of str to tuple of bool
-        Breach flags of each subject's last windows, oldest first; subjects without any breach are left out.
-    first_seen : dict of str to datetime
-        Begin of the first breach among them.
-    incidents : dict of str to Incident
-        The latest of each event.
-    """
-
+    #: Breach flags of each subject's last windows, oldest first; subjects without any breach are left out.
     recent: dict[str, tuple[bool, ...]] = {}  # noqa: RUF012  # msgspec copies the default
+    #: Begin of the first breach among them.
     first_seen: dict[str, datetime] = {}  # noqa: RUF012  # msgspec copies the default
+    #: The latest of each event.
     incidents: dict[str, Incident] = {}  # noqa: RUF012  # msgspec copies the default
 
     def open_incidents(self) -> list[Incident]:

@@ -40,30 +40,19 @@ _MIN_REPEAT = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class MonitoringOutcome:
-    """Result of a run.
+    """Result of a run."""
 
-    Parameters
-    ----------
-    outcome : str
-        ``judged``, ``nothing_new``, ``not_serving``, ``disabled``, ``superseded`` (a concurrent monitor was faster) or
-        ``deleted`` (open incidents were closed).
-    rows, outcomes, windows : int
-        Ingested rows and outcomes; windows that were closed.
-    alerts : int
-        Waiting to be delivered.
-    report : str
-        Key of the report, where one was written.
-    """
-
+    #: ``judged``, ``nothing_new``, ``not_serving``, ``disabled``, ``superseded`` (a concurrent monitor was faster)
+    #: or ``deleted`` (open incidents were closed).
     outcome: Outcome
     version: int | None = None
-    rows: int = 0
+    rows: int = 0  # Ingested rows and outcomes; windows that were closed
     outcomes: int = 0
     windows: int = 0
     breaches: int = 0
-    alerts: int = 0
+    alerts: int = 0  # Waiting to be delivered
     open_incidents: int = 0
-    report: str = ""
+    report: str = ""  # Key of the report, where one was written
 
 
 def monitor_model(

@@ -31,33 +31,18 @@ RecordT = TypeVar("RecordT", CapturedRow, FeedbackRecord)
 
 @dataclass(slots=True)
 class IngestCounts:
-    """Counts of a run's reading, for the report.
-
-    Parameters
-    ----------
-    from_the_future : int
-        Rows with a timestamp in the future; they count as of now.
-    other_versions, unknown_versions : dict of int to int
-        Rows by version: of another known version, and of versions that are not in the registry.
-    monitored_rows : int
-        Rows of the monitored version.
-    unanswered : int
-        Rows without a valid prediction.
-    matched_feedback, unmatched_feedback : int
-        Outcomes with a captured row, and without one (yet).
-    unusable_feedback : int
-        Outcomes that are no class of the model, or no number.
-    """
+    """Counts of a run's reading, for the report."""
 
     read: ReadReport = field(default_factory=ReadReport)
-    from_the_future: int = 0
+    from_the_future: int = 0  # Rows with a timestamp in the future; they count as of now
+    #: Rows by version: of another known version, and of versions that are not in the registry.
     other_versions: dict[int, int] = field(default_factory=dict)
     unknown_versions: dict[int, int] = field(default_factory=dict)
-    monitored_rows: int = 0
-    unanswered: int = 0
-    matched_feedback: int = 0
+    monitored_rows: int = 0  # Rows of the monitored version
+    unanswered: int = 0  # Rows without a valid prediction
+    matched_feedback: int = 0  # Outcomes with a captured row, and without one (yet)
     unmatched_feedback: int = 0
-    unusable_feedback: int = 0
+    unusable_feedback: int = 0  # Outcomes that are no class of the model, or no number
 
 
 class SeenObjects:

@@ -30,36 +30,20 @@ EVENT_LABELS: Mapping[EventType, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One verdict.
+    """One verdict."""
 
-    Parameters
-    ----------
-    name, label, problem : str
-        For the spec, the report's JSON and the API; for pages; for the subjects of alerts.
-    event : EventType
-        Published when it raises an alarm; leads to a training run where the event has a retraining cause.
-    check_traffic, check_outcomes : callable or None
-        Check of a closed window.
-    fills : {'traffic', 'outcomes'} or None
-        Window that stays open until it has ``min_rows`` of the verdict's rule.
-    is_input : bool, default=False
-        True for verdicts on the distribution of inputs; concept drift needs inputs that hold.
-    lists_breaches_only : bool, default=False
-        True when findings name breaches, and a subject without a finding is ok.
-    scope : str, default=""
-        Of daily ranges; by default the verdict's name.
-    """
-
-    name: str
+    name: str  # For the spec, the report's JSON and the API; for pages; for the subjects of alerts
     label: str
     problem: str
+    #: Published when it raises an alarm; leads to a training run where the event has a retraining cause.
     event: EventType
-    check_traffic: Callable[[TrafficWindow], Sequence[WindowFinding]] | None = None
+    check_traffic: Callable[[TrafficWindow], Sequence[WindowFinding]] | None = None  # Check of a closed window
     check_outcomes: Callable[[OutcomeWindow], Sequence[WindowFinding]] | None = None
+    #: Window that stays open until it has ``min_rows`` of the verdict's rule.
     fills: Literal["traffic", "outcomes"] | None = None
-    is_input: bool = False
-    lists_breaches_only: bool = False
-    scope: str = ""
+    is_input: bool = False  # True for verdicts on the distribution of inputs; concept drift needs inputs that hold
+    lists_breaches_only: bool = False  # True when findings name breaches, and a subject without a finding is ok
+    scope: str = ""  # Of daily ranges; by default the verdict's name
     charted: bool = False
 
 

@@ -26,27 +26,15 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class SegmentRows:
-    """Rows of a segment, in arrays of shape (rows,).
+    """Rows of a segment, in arrays of shape (rows,)."""
 
-    Parameters
-    ----------
-    prediction_ids, row_ids : str array
-        A row without an id of its own has an empty ``row_id``.
-    decided : int64 array
-        Index of the predicted class; empty for regression.
-    probabilities : float32 array of shape (rows, n_classes)
-        No columns for regression.
-    values : float64 array
-        Predicted values; empty for classification.
-    """
-
-    prediction_ids: Array
+    prediction_ids: Array  # A row without an id of its own has an empty ``row_id``
     row_ids: Array
     request_rows: Array
     predicted_at: Array
-    decided: Array
-    probabilities: Array
-    values: Array
+    decided: Array  # Index of the predicted class; empty for regression
+    probabilities: Array  # shape (rows, n_classes); no columns for regression
+    values: Array  # Predicted values; empty for classification
     groups: Mapping[str, Array]
 
     def __len__(self) -> int:

@@ -46,28 +46,16 @@ class WindowSummary(Record, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Segment(Record, frozen=True, kw_only=True):
-    """Rows that were read together, whose outcomes arrive later.
+    """Rows that were read together, whose outcomes arrive later."""
 
-    Parameters
-    ----------
-    key : str
-        Of the object with their ids and predictions.
-    labelled : int, default=0
-        Rows with an outcome.
-    outcomes_key : str, default=""
-        Of the object with the outcomes; a new one each time that more arrive.
-    evaluated : bool, default=False
-        True once its outcomes were part of a window.
-    """
-
-    key: str
+    key: str  # Of the object with their ids and predictions
     begin: datetime
     end: datetime
     rows: int
     requests: float
-    labelled: int = 0
-    outcomes_key: str = ""
-    evaluated: bool = msgspec.field(default=False, name="judged")
+    labelled: int = 0  # Rows with an outcome
+    outcomes_key: str = ""  # Of the object with the outcomes; a new one each time that more arrive
+    evaluated: bool = msgspec.field(default=False, name="judged")  # True once its outcomes were part of a window
 
 
 class QualityRecord(Record, frozen=True, kw_only=True):
@@ -104,31 +92,16 @@ class OpenWindow(Record, frozen=True, kw_only=True):
 
 
 class TrafficHistory(Record, frozen=True, kw_only=True):
-    """Windows of traffic.
-
-    Parameters
-    ----------
-    windows : tuple of WindowRecord
-        Closed ones of this version.
-    skewed : tuple of str
-        Features that have differed from training since the version's first window.
-    daily_ranges : dict of str to DailyRange
-        Variation of features and predictions within an ordinary day; kept from version to version.
-    first_predictions : PredictionHistogram, ValueHistogram or None
-        Of the first full window.
-    inputs, charts
-        Findings on inputs, and chart data, of the latest window.
-    summaries : tuple of WindowSummary
-        Closed windows of all versions, for the report.
-    """
+    """Windows of traffic."""
 
     open: OpenWindow | None = None
-    windows: tuple[WindowRecord, ...] = ()
-    skewed: tuple[str, ...] = ()
+    windows: tuple[WindowRecord, ...] = ()  # Closed ones of this version
+    skewed: tuple[str, ...] = ()  # Features that have differed from training since the version's first window
+    #: Variation of features and predictions within an ordinary day; kept from version to version.
     daily_ranges: dict[str, DailyRange] = {}  # noqa: RUF012  # msgspec copies the default
-    first_predictions: AnyPredictions | None = None
-    inputs: tuple[WindowFinding, ...] = ()
-    summaries: tuple[WindowSummary, ...] = ()
+    first_predictions: AnyPredictions | None = None  # Of the first full window
+    inputs: tuple[WindowFinding, ...] = ()  # Findings on inputs, and chart data, of the latest window
+    summaries: tuple[WindowSummary, ...] = ()  # Closed windows of all versions, for the report
     charts: list[dict[str, Any]] = []  # noqa: RUF012  # msgspec copies the default
 
     def begin_version(self) -> "TrafficHistory":
@@ -145,28 +118,18 @@ class OutcomeHistory(Record, frozen=True, kw_only=True):
 
 
 class MonitoringState(Document, frozen=True, kw_only=True):
-    """State of one model's monitor.
-
-    Parameters
-    ----------
-    checked_at, last_row_at : datetime or None
-        Times of the last run and of the last request.
-    seen : dict of str to list of str
-        Hashes of the objects that were read, by prefix.
-    outbox : tuple of Alert
-        Not yet delivered.
-    findings : dict of str to tuple of WindowFinding
-        The latest of each source, for the report.
-    """
+    """State of one model's monitor."""
 
     version: int | None = None
-    checked_at: datetime | None = None
+    checked_at: datetime | None = None  # Times of the last run and of the last request
     last_row_at: datetime | None = None
+    #: Hashes of the objects that were read, by prefix.
     seen: dict[str, list[str]] = {}  # noqa: RUF012  # msgspec copies the default
     traffic: TrafficHistory = TrafficHistory()
     outcomes: OutcomeHistory = OutcomeHistory()
     incidents: IncidentHistory = IncidentHistory()
-    outbox: tuple[Alert, ...] = ()
+    outbox: tuple[Alert, ...] = ()  # Not yet delivered
+    #: The latest of each source, for the report.
     findings: dict[str, tuple[WindowFinding, ...]] = {}  # noqa: RUF012  # msgspec copies the default
 
     @classmethod

@@ -204,20 +204,13 @@ def check_prediction_bias(window: TrafficWindow) -> Findings:
 
 @dataclass(frozen=True)
 class OutcomeWindow:
-    """A closed window of outcomes, and what it is compared with.
-
-    Parameters
-    ----------
-    predictions : int
-        Number of predictions, with or without an outcome.
-    inputs_hold : bool or None
-        False when an input verdict of the latest window of traffic is in breach; None when none of them is known.
-    """
+    """A closed window of outcomes, and what it is compared with."""
 
     outcomes: AnyOutcomes
-    predictions: int
+    predictions: int  # Number of predictions, with or without an outcome
     monitored: MonitoredVersion
     spec: MonitoringSpec
+    #: False when an input verdict of the latest window of traffic is in breach; None when none of them is known.
     inputs_hold: bool | None
 
     def quality(self, verdict: str) -> WindowFinding:

@@ -10,35 +10,18 @@ Status = Literal["ok", "breach", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class WindowFinding:
-    """Result of one verdict about one subject in one window.
+    """Result of one verdict about one subject in one window."""
 
-    Parameters
-    ----------
-    verdict : str
-        Name of a :class:`millrace.monitoring.rules.Verdict`.
-    subject : str
-        A column, a pair of columns, a metric or a group; the same in every window.
-    status : {'ok', 'breach', 'unknown'}
-        ``unknown`` when there is too little data, which is no all-clear.
-    message : str
-        The change and its size, or the reason why nothing is known.
-    measure : str, default=""
-        Name of ``value``: ``psi``, ``share``, ``accuracy`` ...
-    rows : int, default=0
-        Rows or outcomes that the finding is based on.
-    details : mapping, default={}
-        Other numbers for the report: before and now, all distances, intervals.
-    """
-
-    verdict: str
-    subject: str
-    status: Status
-    message: str
-    measure: str = ""
+    verdict: str  # Name of a :class:`millrace.monitoring.rules.Verdict`
+    subject: str  # A column, a pair of columns, a metric or a group; the same in every window
+    status: Status  # ``unknown`` when there is too little data, which is no all-clear
+    message: str  # The change and its size, or the reason why nothing is known
+    measure: str = ""  # Name of ``value``: ``psi``, ``share``, ``accuracy`` ..
     value: float | None = None
     threshold: float | None = None
-    rows: int = 0
+    rows: int = 0  # Rows or outcomes that the finding is based on
     p_value: float | None = None
+    #: Other numbers for the report: before and now, all distances, intervals.
     details: Mapping[str, Any] = field(default_factory=dict)
 
     @property

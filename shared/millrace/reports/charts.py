@@ -35,28 +35,14 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A curve or a cloud of points.
+    """A curve or a cloud of points."""
 
-    Parameters
-    ----------
-    name : str
-        For the legend; empty leaves the line out of it.
-    points : sequence of (float, float)
-        In the order in which they are joined.
-    kind : {'main', 'other', 'reference', 'bound'}, default='main'
-        Selects the colour and the stroke.
-    stroke, dots : bool
-        Join the points; mark the points.
-    tips : sequence of str, default=()
-        Tooltip of each dot.
-    """
-
-    name: str
-    points: Sequence[tuple[float, float]]
-    kind: LineKind = "main"
-    stroke: bool = True
+    name: str  # For the legend; empty leaves the line out of it
+    points: Sequence[tuple[float, float]]  # In the order in which they are joined
+    kind: LineKind = "main"  # Selects the colour and the stroke
+    stroke: bool = True  # Join the points; mark the points
     dots: bool = False
-    tips: Sequence[str] = ()
+    tips: Sequence[str] = ()  # Tooltip of each dot
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,26 +63,14 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A linear scale from values to pixels, with labelled ticks.
+    """A linear scale from values to pixels, with labelled ticks."""
 
-    Parameters
-    ----------
-    low, high : float
-        The values at both ends.
-    start, end : float
-        Their pixels.
-    ticks : sequence of float
-        The labelled values.
-    write : callable
-        Formats a label.
-    """
-
-    low: float
+    low: float  # The values at both ends
     high: float
-    start: float
+    start: float  # Their pixels
     end: float
-    ticks: Sequence[float] = ()
-    write: Format = short_number
+    ticks: Sequence[float] = ()  # The labelled values
+    write: Format = short_number  # Formats a label
 
     def place(self, value: float) -> float:
         """Return the pixel of a value."""

@@ -81,33 +81,17 @@ class ColumnChart:
 
 @dataclass(frozen=True, slots=True)
 class DatasetReport:
-    """The documents of an upload, any of which a rejected upload may lack, with sensitive values masked.
+    """The documents of an upload, any of which a rejected upload may lack, with sensitive values masked."""
 
-    Parameters
-    ----------
-    model : str
-        The model's name.
-    validation, profile, manifest, schema : mapping
-        ``validation.json``, ``profile.json``, ``manifest.json`` and the schema's JSON.
-    quarantine : sequence of mapping
-        A sample of the quarantined rows.
-    datasheet : mapping of str to str
-        The owner's statements in the spec.
-    split : mapping
-        The spec's split.
-    sensitive : frozenset of str
-        Columns whose values are masked.
-    """
-
-    model: str
-    validation: Document
+    model: str  # The model's name
+    validation: Document  # ``validation.json``, ``profile.json``, ``manifest.json`` and the schema's JSON
     profile: Document = field(default_factory=dict)
     manifest: Document = field(default_factory=dict)
     schema: Document = field(default_factory=dict)
-    quarantine: Sequence[Document] = ()
-    datasheet: Mapping[str, str] = field(default_factory=dict)
-    split: Document = field(default_factory=dict)
-    sensitive: frozenset[str] = frozenset()
+    quarantine: Sequence[Document] = ()  # A sample of the quarantined rows
+    datasheet: Mapping[str, str] = field(default_factory=dict)  # The owner's statements in the spec
+    split: Document = field(default_factory=dict)  # The spec's split
+    sensitive: frozenset[str] = frozenset()  # Columns whose values are masked
 
     @classmethod
     def read(cls, document: Document) -> "DatasetReport":

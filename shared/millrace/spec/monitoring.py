@@ -9,23 +9,13 @@ from millrace.spec.part import ScheduleExpression, SpecPart, TimeZone
 
 
 class MonitorRule(SpecPart):
-    """Rule of one verdict.
-
-    Parameters
-    ----------
-    enabled : bool, default=True
-    threshold : float
-        Least relevant size of a change, in the verdict's own unit.
-    min_rows : int
-        Rows (outcomes, for verdicts on quality) below which the verdict is unknown.
-    breaches, windows : int, default=2 and 3
-        Windows past the threshold, among how many, that raise an alarm.
-    """
+    """Rule of one verdict."""
 
     enabled: bool = True
-    threshold: float = Field(gt=0.0)
+    threshold: float = Field(gt=0.0)  # Least relevant size of a change, in the verdict's own unit
+    #: Rows (outcomes, for verdicts on quality) below which the verdict is unknown.
     min_rows: int = Field(default=200, ge=1)
-    breaches: int = Field(default=2, ge=1)
+    breaches: int = Field(default=2, ge=1)  # Windows past the threshold, among how many, that raise an alarm
     windows: int = Field(default=3, ge=1, le=24)
 
     @model_validator(mode="after")
@@ -36,136 +26,75 @@ class MonitorRule(SpecPart):
 
 
 class DataQualityRule(MonitorRule):
-    """Rule for missing values, values out of range and unseen categories.
+    """Rule for missing values, values out of range and unseen categories."""
 
-    Parameters
-    ----------
-    threshold : float, default=0.05
-        Growth of the share of rows beyond training's.
-    """
-
-    threshold: float = Field(default=0.05, gt=0.0, le=1.0)
+    threshold: float = Field(default=0.05, gt=0.0, le=1.0)  # Growth of the share of rows beyond training's
 
 
 class DriftRule(MonitorRule):
-    """Rule for changed distributions.
+    """Rule for changed distributions."""
 
-    Parameters
-    ----------
-    measure : {'psi', 'jensen_shannon', 'kolmogorov_smirnov', 'wasserstein'}, default='psi'
-        Unit of the threshold. Categories have no order: for them the last two are read as Cramér's V.
-    threshold : float, default=0.1
-        Beyond the distance that sampling alone is expected to give.
-    """
-
+    #: Unit of the threshold. Categories have no order: for them the last two are read as Cramér's V.
     measure: Literal["psi", "jensen_shannon", "kolmogorov_smirnov", "wasserstein"] = "psi"
+    #: Beyond the distance that sampling alone is expected to give.
     threshold: float = Field(default=MODERATE_SHIFT, gt=0.0)
 
 
 class DependenceRule(MonitorRule):
-    """Rule for changed correlations of features.
+    """Rule for changed correlations of features."""
 
-    Parameters
-    ----------
-    threshold : float, default=0.2
-        Change of a correlation.
-    """
-
-    threshold: float = Field(default=0.2, gt=0.0, le=2.0)
+    threshold: float = Field(default=0.2, gt=0.0, le=2.0)  # Change of a correlation
 
 
 class CalibrationRule(MonitorRule):
-    """Rule for probabilities that differ from the observed frequencies.
+    """Rule for probabilities that differ from the observed frequencies."""
 
-    Parameters
-    ----------
-    threshold : float, default=0.05
-        Expected calibration error beyond what sampling alone gives and beyond that of the holdout.
-    """
-
+    #: Expected calibration error beyond what sampling alone gives and beyond that of the holdout.
     threshold: float = Field(default=0.05, gt=0.0, le=1.0)
     min_rows: int = Field(default=100, ge=1)
 
 
 class QualityRule(MonitorRule):
-    """Rule for a metric that is worse than on the holdout.
+    """Rule for a metric that is worse than on the holdout."""
 
-    Parameters
-    ----------
-    metric : str or None, default=None
-        None takes the spec's primary metric, or the first one that live rows can give.
-    threshold : float, default=0.05
-        Drop of a share or an area.
-    relative_threshold : float, default=0.2
-        Growth of a loss or an error, as a share of itself.
-    settle_hours : int, default=24
-        Hours after which a prediction is evaluated without waiting for more outcomes; it is evaluated sooner once as
-        many have arrived as usual.
-    """
-
-    metric: str | None = None
-    threshold: float = Field(default=0.05, gt=0.0, le=1.0)
-    relative_threshold: float = Field(default=0.2, gt=0.0)
+    metric: str | None = None  # None takes the spec's primary metric, or the first one that live rows can give
+    threshold: float = Field(default=0.05, gt=0.0, le=1.0)  # Drop of a share or an area
+    relative_threshold: float = Field(default=0.2, gt=0.0)  # Growth of a loss or an error, as a share of itself
     min_rows: int = Field(default=100, ge=1)
+    #: Hours after which a prediction is evaluated without waiting for more outcomes; it is evaluated sooner once as
+    #: many have arrived as usual.
     settle_hours: int = Field(default=24, ge=0, le=24 * 90)
 
 
 class BiasRule(MonitorRule):
-    """Rule for gaps between groups that are wider than on the holdout.
+    """Rule for gaps between groups that are wider than on the holdout."""
 
-    Parameters
-    ----------
-    threshold : float, default=0.1
-        Growth of the gap between two groups' shares.
-    threshold_in_deviations : float, default=0.2
-        For regression, growth of the gap between two groups' means: of predicted values in deviations of the target, of
-        errors in deviations of the errors on the holdout.
-    min_rows : int, default=100
-        In each group.
-    """
-
-    threshold: float = Field(default=0.1, gt=0.0, le=1.0)
+    threshold: float = Field(default=0.1, gt=0.0, le=1.0)  # Growth of the gap between two groups' shares
+    #: For regression, growth of the gap between two groups' means: of predicted values in deviations of the target,
+    #: of errors in deviations of the errors on the holdout.
     threshold_in_deviations: float = Field(default=0.2, gt=0.0)
-    min_rows: int = Field(default=100, ge=1)
+    min_rows: int = Field(default=100, ge=1)  # In each group
 
 
 class StalenessRule(SpecPart):
-    """Rule for the age of the model and its data, and for traffic that has stopped.
-
-    Parameters
-    ----------
-    enabled : bool, default=True
-    max_model_age_days, max_data_age_days : float or None, default=180
-        None sets no limit.
-    silent_hours : float or None, default=24
-        Hours without traffic, when at least twenty requests were due by the past week's rate; None sets no limit.
-    """
+    """Rule for the age of the model and its data, and for traffic that has stopped."""
 
     enabled: bool = True
-    max_model_age_days: float | None = Field(default=180.0, gt=0.0)
+    max_model_age_days: float | None = Field(default=180.0, gt=0.0)  # None sets no limit
     max_data_age_days: float | None = Field(default=180.0, gt=0.0)
+    #: Hours without traffic, when at least twenty requests were due by the past week's rate; None sets no limit.
     silent_hours: float | None = Field(default=24.0, gt=0.0)
 
 
 class ServingHealthRule(MonitorRule):
-    """Rule for errors, latency, cold starts and refused rows.
+    """Rule for errors, latency, cold starts and refused rows."""
 
-    Parameters
-    ----------
-    threshold : float, default=0.01
-        Share of requests that may end in a server error.
-    max_latency_ms : float or None, default=1000
-        Limit of the 95th percentile; None sets no limit.
-    max_cold_start_share : float or None, default=0.3
-        Share of requests that may wait for a new execution environment; None sets no limit.
-    max_refused_share : float or None, default=0.2
-        Share of rows that may be refused as invalid; None sets no limit.
-    """
-
-    threshold: float = Field(default=0.01, gt=0.0, le=1.0)
+    threshold: float = Field(default=0.01, gt=0.0, le=1.0)  # Share of requests that may end in a server error
     min_rows: int = Field(default=100, ge=1)
-    max_latency_ms: float | None = Field(default=1_000.0, gt=0.0)
+    max_latency_ms: float | None = Field(default=1_000.0, gt=0.0)  # Limit of the 95th percentile; None sets no limit
+    #: Share of requests that may wait for a new execution environment; None sets no limit.
     max_cold_start_share: float | None = Field(default=0.3, gt=0.0, le=1.0)
+    #: Share of rows that may be refused as invalid; None sets no limit.
     max_refused_share: float | None = Field(default=0.2, gt=0.0, le=1.0)
 
 

@@ -93,21 +93,11 @@ PSEUDO_COUNT = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """A distance between two samples.
+    """A distance between two samples."""
 
-    Parameters
-    ----------
-    value : float
-        By its usual definition.
-    excess : float
-        Less the distance that sampling alone is expected to give; never below 0.
-    p_value : float
-        Probability of so large a distance between samples of one distribution.
-    """
-
-    value: float
-    excess: float
-    p_value: float
+    value: float  # By its usual definition
+    excess: float  # Less the distance that sampling alone is expected to give; never below 0
+    p_value: float  # Probability of so large a distance between samples of one distribution
 
 
 def shares(counts: Counts) -> Counts:
