@@ -4,12 +4,12 @@ Batches are independent, so that they are validated concurrently; Arrow and nump
 the interpreter lock.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,10 +52,7 @@ LookUp = Callable[[int], list[Example]]
 
 @dataclass(slots=True)
 class FailureCount:
-    """Failures of one check, with the first examples.
-
-    The examples of a batch are read only if those of the batches before it are too few.
-    """
+    """Failures of one check, with the first examples; a batch's are read only if those before it are too few."""
 
     count: int = 0
     _rows: list[Example] = field(default_factory=list)
@@ -99,7 +96,7 @@ def look_up_rows(
 
 
 @dataclass(slots=True)
-class BatchRejects:
+class _BatchRejects:
     """Rejected rows of a batch, each with its first reason."""
 
     batch: RowBatch
@@ -107,25 +104,21 @@ class BatchRejects:
     _first: npt.NDArray[np.int64] | None = None
 
     def add(self, kind: Kind, column: Column | None, positions: Positions, reason: str) -> None:
-        """Reject rows because of one column, or of several together."""
         if self._first is None:
             self._first = np.full(len(self.batch), -1, dtype=np.int64)
         self._first[positions[self._first[positions] < 0]] = len(self._faults)
         self._faults.append(RejectReason(kind, column.name if column else None, reason))
 
     def split(self, masked: frozenset[str]) -> tuple[BoolArray | None, list[pa.Table]]:
-        """Return the mask of the rows that are kept, None when all are, and the quarantine tables of the others."""
-        quarantined = []
-        if self.batch.malformed:
-            quarantined.append(quarantine_malformed(self.batch.malformed, masked=bool(masked)))
+        """Return the mask of the kept rows, None when all are, and the quarantine tables of the others."""
+        malformed = self.batch.malformed
+        quarantined = [quarantine_malformed(malformed, masked=bool(masked))] if malformed else []
         if self._first is None or not (self._first >= 0).any():
             return None, quarantined
         positions = np.flatnonzero(self._first >= 0)
-        strings = self.batch.strings.take(pa.array(positions))
-        quarantined.append(
-            quarantine_rows(self.batch.lines[positions], self._faults, self._first[positions], strings, masked)
-        )
-        return self._first < 0, quarantined
+        strings, lines = self.batch.strings.take(pa.array(positions)), self.batch.lines[positions]
+        rejected = quarantine_rows(lines, self._faults, self._first[positions], strings, masked)
+        return self._first < 0, [*quarantined, rejected]
 
 
 #: Repeats that are described at a time.
@@ -138,13 +131,7 @@ MANY_ROWS = 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """Rows of a column that repeat an earlier value.
-
-    Parameters
-    ----------
-    rows, firsts : int64 array of shape (n_repeats,)
-        Their positions, in order, and the position of the first row with the same value.
-    """
+    """Rows of a column that repeat an earlier value, in order, and the first row with the value of each."""
 
     rows: Positions
     firsts: Positions
@@ -153,24 +140,24 @@ class Duplicates:
         return len(self.rows)
 
 
-NO_DUPLICATES = Duplicates(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+_NO_DUPLICATES = Duplicates(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
 
 
 def find_duplicates(stored: pa.ChunkedArray) -> Duplicates:
     """Find the rows of a column that repeat an earlier value; missing values repeat nothing."""
     if len(stored) - stored.null_count < 2:  # noqa: PLR2004  # two that could be equal
-        return NO_DUPLICATES
+        return _NO_DUPLICATES
     if len(stored) > MANY_ROWS and not pa.types.is_floating(stored.type) and not pa.types.is_timestamp(stored.type):
         return _duplicates_among_many(stored)
     if pa.types.is_dictionary(stored.type) or pa.types.is_string(stored.type):
         strings = stored.cast(pa.string())
         if pc.count_distinct(strings).as_py() == len(strings) - strings.null_count:
-            return NO_DUPLICATES
+            return _NO_DUPLICATES
         encoded = strings.combine_chunks().dictionary_encode()
         codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
     else:
         if stored.null_count == 0 and _all_differ([_view(chunk) for chunk in stored.chunks if len(chunk)]):
-            return NO_DUPLICATES
+            return _NO_DUPLICATES
         codes = np.asarray(pd.factorize(to_values(stored))[0])
     return _duplicates_of(codes.astype(np.int64))
 
@@ -183,7 +170,7 @@ def _duplicates_among_many(stored: pa.ChunkedArray) -> Duplicates:
     repeated = np.isin(hashes, np.unique(ordered[1:][ordered[1:] == ordered[:-1]]))
     suspects = known[repeated]
     if not len(suspects):
-        return NO_DUPLICATES
+        return _NO_DUPLICATES
     # Equal hashes may, once in a lifetime, be of different words: these few are compared as words.
     strings = pc.take(stored, pa.array(suspects)).cast(pa.string()).to_numpy(zero_copy_only=False)
     among = _duplicates_of(np.asarray(pd.factorize(strings)[0], dtype=np.int64))
@@ -227,7 +214,7 @@ def _duplicates_of(codes: Positions) -> Duplicates:
 def count_duplicates(table: TypedTable, lines: Positions, column: Column, repeats: Duplicates) -> FailureCount:
     """Count repeated values, with the first as examples."""
     failure, shown = FailureCount(), stored_column(table, column)
-    look_up = look_up_rows(lines, repeats.rows, lambda row: shown_value(shown[row].as_py()), masked=column.sensitive)
+    look_up = look_up_rows(lines, repeats.rows, partial(_shown_value, shown), masked=column.sensitive)
     failure.add(len(repeats), look_up)
     return failure
 
@@ -244,8 +231,8 @@ def describe_duplicates(
     """Yield quarantine tables of the rows that repeat a value, from their typed values: their text is gone by now."""
     for start in range(0, min(len(repeats), MAX_QUARANTINED + 1), _ROWS_AT_ONCE):
         rows, firsts = repeats.rows[start : start + _ROWS_AT_ONCE], repeats.firsts[start : start + _ROWS_AT_ONCE]
-        strings = stored_rows(table, rows)
-        texts = pa.table({name: _as_text(strings.column(name)) for name in strings.column_names})
+        strings = stored_rows(table, rows).to_pydict()
+        texts = pa.table({name: pa.array(map(_text, values), pa.string()) for name, values in strings.items()})
         rule = f"{column.name!r} should differ in every row"
         faults = [
             RejectReason("repeat", column.name, f"{rule}, and {place(line)} has it already")
@@ -254,19 +241,12 @@ def describe_duplicates(
         yield quarantine_rows(lines[rows], faults, np.arange(len(rows)), texts, masked)
 
 
-def _as_text(stored: pa.ChunkedArray) -> pa.Array:
-    texts = [None if value is None else shown_value(value) for value in stored.to_pylist()]
-    return pa.array(texts, pa.string())
-
-
-def shown_value(value: object) -> str:
+def _text(value: object) -> str | None:
     """Return a value as a file would hold it."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))
-    return "" if value is None else str(value)
+    return None if value is None else str(value)
 
-
-Key = TypeVar("Key")
 
 #: So many numbers are looked for one by one.
 _FEW_CLASSES = 16
@@ -305,7 +285,7 @@ def parse_checks(checks: Sequence[ExpressionCheck]) -> list[ParsedCheck]:
 class FailureCounts:
     """Failures of each check, by column; :attr:`faults` explains expressions that could not be computed."""
 
-    present: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    present: Counter[str] = field(default_factory=Counter)
     bad: dict[str, FailureCount] = field(default_factory=lambda: defaultdict(FailureCount))
     broken: dict[tuple[str, str, str], FailureCount] = field(default_factory=lambda: defaultdict(FailureCount))
     unknown_categories: dict[str, FailureCount] = field(default_factory=lambda: defaultdict(FailureCount))
@@ -316,39 +296,18 @@ class FailureCounts:
 
     def merge(self, later: "FailureCounts") -> None:
         """Add the counts of a batch that comes later in the file."""
-        for name, count in later.present.items():
-            self.present[name] += count
-        _merge(self.bad, later.bad)
-        _merge(self.broken, later.broken)
-        _merge(self.unknown_categories, later.unknown_categories)
-        _merge(self.fractions, later.fractions)
-        _merge(self.unmet, later.unmet)
+        self.present.update(later.present)
+        for name in ("bad", "broken", "unknown_categories", "fractions", "unmet"):
+            failures = getattr(self, name)
+            for key, failure in getattr(later, name).items():
+                failures[key].merge(failure)
         self.unknown_classes.merge(later.unknown_classes)
         self.faults = later.faults | self.faults
 
 
-def _merge(failures: dict[Key, FailureCount], later: dict[Key, FailureCount]) -> None:
-    for key, failure in later.items():
-        failures[key].merge(failure)
-
-
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """Result of the validation of a batch.
-
-    Parameters
-    ----------
-    rows : int
-        Rows of the file.
-    columns : dict of str to pyarrow.Array
-        Columns of the valid rows.
-    lines : int64 array of shape (n_kept,)
-        Line of the file on which each of these starts.
-    quarantined : list of pyarrow.Table
-        Rejected rows; see :mod:`millrace.data.quarantine`.
-    failures : FailureCounts
-        By check.
-    """
+    """Result of the validation of a batch: its rows in the file, the columns and lines of the valid ones, and the others."""
 
     rows: int
     columns: dict[str, pa.Array]
@@ -378,16 +337,14 @@ def validate_batch(
 
 @dataclass(slots=True)
 class _BatchValidator:
-    """Validates one batch."""
-
     schema: TableSchema
     batch: RowBatch
     masked: frozenset[str]
     failures: FailureCounts = field(default_factory=FailureCounts)
-    faults: BatchRejects = field(init=False)
+    faults: _BatchRejects = field(init=False)
 
     def __post_init__(self) -> None:
-        self.faults = BatchRejects(self.batch)
+        self.faults = _BatchRejects(self.batch)
 
     def validate_column(self, column: Column) -> pa.Array:
         """Type a column and validate its values; return it as it is stored."""
@@ -426,7 +383,6 @@ class _BatchValidator:
                 self._count(failures.fractions[column.name], column, positions, stored)
 
     def validate_target(self, stored: pa.Array) -> None:
-        """Reject rows whose target is missing or of an unknown class."""
         column = self.schema.target
         if column.name not in self.batch.names:
             return
@@ -446,7 +402,6 @@ class _BatchValidator:
             self.faults.add("class", column, unknown, f"the target {column.name!r} has an unknown class")
 
     def check_condition(self, condition: ParsedCheck, columns: dict[str, pa.Array]) -> None:
-        """Reject rows, or count them, that do not meet an expression."""
         check, expression = condition.check, condition.expression
         if expression is None:
             return
@@ -458,12 +413,9 @@ class _BatchValidator:
         if not len(positions):
             return
         shown = pa.table({column: columns[column] for column in sorted(expression.columns)})
-        self.failures.unmet[check.name].add(
-            len(positions),
-            look_up_rows(
-                self.batch.lines, positions, partial(_shown_row, shown), masked=bool(self.masked & expression.columns)
-            ),
-        )
+        masked = bool(self.masked & expression.columns)
+        look_up = look_up_rows(self.batch.lines, positions, partial(_shown_row, shown), masked=masked)
+        self.failures.unmet[check.name].add(len(positions), look_up)
         if check.severity == "error":
             self.faults.add("rule", None, positions, f"{check.name}: {check.expression} is false")
 
@@ -473,8 +425,8 @@ class _BatchValidator:
         failure.add(len(positions), look_up_rows(self.batch.lines, positions, show, masked=column.sensitive))
 
 
-def _shown_value(values: pa.Array, row: int) -> str:
-    return shown_value(values[row].as_py())
+def _shown_value(values: pa.Array | pa.ChunkedArray, row: int) -> str:
+    return _text(values[row].as_py()) or ""
 
 
 def _shown_row(strings: pa.Table, row: int) -> str:

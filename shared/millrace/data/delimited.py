@@ -8,6 +8,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -49,22 +50,8 @@ _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass(slots=True)
-class CsvFallback:
-    """Parser of records by the csv module, which keeps the line of each.
-
-    Parameters
-    ----------
-    block : Block
-        First lines.
-    more : callable
-        Returns more lines for a record that is not complete; none at the end.
-    delimiter : str
-        Between fields.
-    encoding : str
-        Of the file, for messages.
-    width : int
-        Fields of a record.
-    """
+class _CsvFallback:
+    """Parser of records by the csv module, which keeps the line of each; ``more`` completes the last record."""
 
     block: Block
     more: Callable[[], bytes]
@@ -82,7 +69,7 @@ class CsvFallback:
     def columns(self) -> list[pa.ChunkedArray]:
         """Parse every record; those of another width than the header are rejected."""
         self.next_line = self.block.first_line
-        self._feed = list(text_lines(self.block.body))
+        self._feed = list(_text_lines(self.block.body))
         rows = list(self._well_formed())
         values = zip(*rows, strict=True) if rows else [()] * self.width
         return [pa.chunked_array([pa.array(column, type=pa.string())]) for column in values]
@@ -142,25 +129,17 @@ class CsvFallback:
         self._pending.clear()
 
 
-def text_lines(body: bytes) -> Iterator[str]:
+def _text_lines(body: bytes) -> Iterator[str]:
     """Yield lines with their endings; bytes that are not valid UTF-8 become lone surrogates."""
     return io.TextIOWrapper(io.BytesIO(body), encoding="utf-8", errors="surrogateescape", newline="")
 
 
 @dataclass(slots=True)
-class FastParser:
+class _FastParser:
     """Parser of regular blocks by Arrow, on any number of threads.
 
-    Parameters
-    ----------
-    names : list of str
-        The columns, in the file's order.
-    delimiter : str
-        Between fields.
-    null_values : pyarrow.Array or None
-        Strings that stand for a missing value; None for :data:`millrace.schema.NULL_STRINGS`.
-    types : mapping of str to pyarrow.DataType
-        Requested columns with their types; empty for every column as strings.
+    Without ``null_values`` those of :data:`millrace.schema.NULL_STRINGS` are missing. ``types`` are the requested columns;
+    when empty, every column is read as strings.
     """
 
     names: list[str]
@@ -232,17 +211,10 @@ class FastParser:
     ) -> pa.Table:
         return pa_csv.read_csv(
             pa.BufferReader(body),
-            read_options=pa_csv.ReadOptions(
-                # In one piece: columns are then contiguous too, and it is blocks that are parsed concurrently.
-                column_names=self.names,
-                block_size=len(body) + 1,
-                use_threads=False,
-            ),
+            # In one piece: columns are then contiguous too, and it is blocks that are parsed concurrently.
+            read_options=pa_csv.ReadOptions(column_names=self.names, block_size=len(body) + 1, use_threads=False),
             parse_options=pa_csv.ParseOptions(
-                delimiter=self.delimiter,
-                quote_char='"' if quoted else False,
-                newlines_in_values=multiline,
-                ignore_empty_lines=True,
+                delimiter=self.delimiter, quote_char='"' if quoted else False, newlines_in_values=multiline
             ),
             convert_options=pa_csv.ConvertOptions(
                 column_types={name: types.get(name, pa.string()) for name in self.names},
@@ -279,10 +251,7 @@ def _has_multiline_records(body: bytes) -> bool:
 def detect_delimiter(sample: list[str]) -> str:
     """Return the delimiter that cuts most sample lines into as many fields as the header.
 
-    Raises
-    ------
-    InvalidInputError
-        When none cuts the header into two columns.
+    Raises ``InvalidInputError`` when none cuts the header into two columns.
     """
     scores = []
     for delimiter in DELIMITERS:
@@ -295,34 +264,20 @@ def detect_delimiter(sample: list[str]) -> str:
         return max(scores)[2]
     header = sample[0].strip()
     foreign = [mark for mark in FOREIGN_DELIMITERS if mark in header]
-    if foreign:
-        raise InvalidInputError(
-            f"the header {shorten(header)!r} is a single column; if {foreign[0]!r} separates the columns, say so in "
-            "the spec (read: delimiter), or write the file with a comma, semicolon, tab or pipe instead"
-        )
-    raise InvalidInputError(
-        f"the header {shorten(header)!r} is a single column: separate columns by a comma, semicolon, tab or pipe; "
-        "a table needs a target and at least one feature"
+    remedy = (
+        f"; if {foreign[0]!r} separates the columns, say so in the spec (read: delimiter), or write the file with a "
+        "comma, semicolon, tab or pipe instead"
+        if foreign
+        else ": separate columns by a comma, semicolon, tab or pipe; a table needs a target and at least one feature"
     )
+    raise InvalidInputError(f"the header {shorten(header)!r} is a single column{remedy}")
 
 
 @dataclass(slots=True)
 class DelimitedReader:
     """Reader of delimited text; implements :class:`millrace.data.raw.ParallelReader`.
 
-    Parameters
-    ----------
-    text : TextFile
-        The file.
-    delimiter : str or None
-        None detects it.
-    read : ReadSpec
-        Notation of numbers and missing values.
-
-    Raises
-    ------
-    InvalidInputError
-        When the file is no such table.
+    Without ``delimiter`` it is detected. Raises ``InvalidInputError`` when the file is no such table.
     """
 
     text: TextFile
@@ -352,14 +307,10 @@ class DelimitedReader:
     @property
     def description(self) -> dict[str, str]:
         """Format, delimiter, encoding, notation of numbers, compression."""
-        described = {
-            "format": "delimited text",
-            "delimiter": DELIMITERS.get(self.mark, self.mark),
-            "encoding": self.text.encoding.label,
-        }
-        if self._numbers != PLAIN:
-            described["numbers"] = self._numbers.example
-        return described | self.text.content.description
+        delimiter, encoding = DELIMITERS.get(self.mark, self.mark), self.text.encoding.label
+        numbers = {} if self._numbers == PLAIN else {"numbers": self._numbers.example}
+        described = {"format": "delimited text", "delimiter": delimiter, "encoding": encoding}
+        return described | numbers | self.text.content.description
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -379,7 +330,7 @@ class DelimitedReader:
     def readings(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[Callable[[], RowBatch]]:
         """Cut the file into blocks, to read concurrently."""
         wanted = {name: self._readable(kind) for name, kind in (types or {}).items() if name in self.names}
-        fast = FastParser(self.names, self.mark, self._null_values, wanted)
+        fast = _FastParser(self.names, self.mark, self._null_values, wanted)
         filled = False
         with self.text.open() as stream:
             sizes = block_sizes(len(self.names), self.text.content.size)
@@ -396,24 +347,21 @@ class DelimitedReader:
                     reader.line = records.next_line
                     yield partial(identity_read, batch)
         if not filled:
-            raise NoRowsError(
-                f"the file has a header of {len(self.names):,} columns but no rows: upload it again with its rows"
-            )
+            header = f"a header of {len(self.names):,} columns"
+            raise NoRowsError(f"the file has {header} but no rows: upload it again with its rows")
 
     def _readable(self, kind: pa.DataType) -> pa.DataType:
         """Return the type to request of Arrow, which would read 1.234 as a fraction where it is a thousand."""
         return pa.string() if pa.types.is_floating(kind) and self._numbers != PLAIN else kind
 
-    def _read_fast(self, block: Block, fast: FastParser) -> RowBatch:
+    def _read_fast(self, block: Block, fast: _FastParser) -> RowBatch:
         batch = fast.read(block)
-        if batch is None:
-            return self._batch_of(self._fallback(block, lambda: b""))
-        return self._with_notation(batch)
+        return self._batch_of(self._fallback(block, bytes)) if batch is None else self._with_notation(batch)
 
-    def _fallback(self, block: Block, more: Callable[[], bytes]) -> CsvFallback:
-        return CsvFallback(block, more, self.mark, self.text.encoding.label, len(self.names))
+    def _fallback(self, block: Block, more: Callable[[], bytes]) -> _CsvFallback:
+        return _CsvFallback(block, more, self.mark, self.text.encoding.label, len(self.names))
 
-    def _batch_of(self, records: CsvFallback) -> RowBatch:
+    def _batch_of(self, records: _CsvFallback) -> RowBatch:
         strings = build_strings(self.names, records.columns(), self._null_values)
         lines = np.array(records.lines, dtype=np.int64)
         return self._with_notation(RowBatch(lines, lambda: strings, tuple(records.malformed), self.names))
@@ -430,7 +378,7 @@ class DelimitedReader:
             while not found or (size < _FIRST_BYTES and found < _FIRST_LINES):
                 piece = stream.read(_READ_AT_ONCE)
                 if not piece:
-                    return list(islice(text_lines(b"".join(pieces)), _FIRST_LINES))
+                    return list(islice(_text_lines(b"".join(pieces)), _FIRST_LINES))
                 pieces.append(piece)
                 size, found = size + len(piece), found + (count_lines(piece) or piece.count(b"\r", 0, -1))
                 if not found and size > _MAX_HEADER_BYTES:
@@ -441,7 +389,7 @@ class DelimitedReader:
         head = b"".join(pieces)
         # A return at the very end may be half of a line break.
         head = head[: head.rfind(b"\n") + 1 or head.rfind(b"\r", 0, -1) + 1]
-        return list(islice(text_lines(head), _FIRST_LINES))
+        return list(islice(_text_lines(head), _FIRST_LINES))
 
     def _read_header(self, lines: list[str]) -> list[str]:
         """Return the first record that is not blank, and remember where it ends."""
@@ -466,9 +414,6 @@ class DelimitedReader:
 
 def _sample_records(sample: list[str], delimiter: str) -> list[list[str]]:
     records: list[list[str]] = []
-    reader = csv.reader(sample, delimiter=delimiter)
-    try:
-        records.extend(record for record in reader if record)
-    except csv.Error:
-        return records
+    with suppress(csv.Error):
+        records.extend(record for record in csv.reader(sample, delimiter=delimiter) if record)
     return records

@@ -7,6 +7,7 @@ day and month could be swapped are reported and left out.
 
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -50,17 +51,12 @@ PROSE_SHARE = 0.5
 class DateFormatCounts:
     """Counts of the values that fit date formats.
 
-    Parameters
-    ----------
-    fitting : dict of str to int
-        By format.
-    together, differing : dict of pair of str to int
-        Values that fit either of two formats, and those that fit both as different dates.
+    ``together`` counts those that fit either of two formats, ``differing`` those that fit both as different dates.
     """
 
-    fitting: dict[str, int] = field(default_factory=dict)
-    together: dict[tuple[str, str], int] = field(default_factory=dict)
-    differing: dict[tuple[str, str], int] = field(default_factory=dict)
+    fitting: Counter[str] = field(default_factory=Counter)
+    together: Counter[tuple[str, str]] = field(default_factory=Counter)
+    differing: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, strings: pa.Array) -> None:
         """Count more values, none of them missing."""
@@ -72,25 +68,18 @@ class DateFormatCounts:
         fits = {form: ~np.isnat(values) for form, values in times.items()}
         for form, mask in fits.items():
             self.fitting[form] += int(mask.sum())
-        for pair in combinations(sorted(times), 2):
-            one, other = pair
+        for one, other in combinations(sorted(times), 2):
             both = fits[one] & fits[other]
-            either = int((fits[one] | fits[other]).sum())
-            self.together[pair] = self.together.get(pair, 0) + either
-            differing = int((times[one][both] != times[other][both]).sum())
-            self.differing[pair] = self.differing.get(pair, 0) + differing
+            self.together[one, other] += int((fits[one] | fits[other]).sum())
+            self.differing[one, other] += int((times[one][both] != times[other][both]).sum())
 
 
 @dataclass(slots=True)
 class ColumnSummary:
     """Facts about the values of a column.
 
-    Parameters
-    ----------
-    keep_values : bool
-        Whether to check the uniqueness of numbers too, because the column is named like an identifier.
-    strings : bool, default=False
-        Count strings from the start, whether or not the first values are numbers.
+    ``keep_values`` has the uniqueness of numbers checked too, as the column is named like an identifier; ``strings``
+    has strings counted from the start, whether or not the first values are numbers.
     """
 
     keep_values: bool
@@ -135,11 +124,6 @@ class ColumnSummary:
         return MAX_DISTINCT if self.too_many else len(self._distinct)
 
     @property
-    def distinct_label(self) -> str:
-        """Number of distinct strings, for a sentence."""
-        return f"{'more than ' if self.too_many else ''}{self.distinct:,}"
-
-    @property
     def distinct_strings(self) -> list[str]:
         """The distinct strings, when there are not too many."""
         strings: list[str] = self._distinct.to_pylist()
@@ -156,8 +140,8 @@ class ColumnSummary:
     @property
     def is_prose(self) -> bool:
         """True when the first distinct values mostly have several tokens, as no code or name has."""
-        is_prose = sum(len(example.split()) >= PROSE_TOKENS for example in self.examples)
-        return bool(self.examples) and is_prose >= PROSE_SHARE * len(self.examples)
+        prose = sum(len(example.split()) >= PROSE_TOKENS for example in self.examples)
+        return bool(self.examples) and prose >= PROSE_SHARE * len(self.examples)
 
     def strings_needed(self, least_share: float) -> bool:
         """Return whether a column that is not numeric has batches in which strings were not counted."""
@@ -176,8 +160,7 @@ class ColumnSummary:
         self.numbers += len(known) - parsed.bad_count
         if parsed.bad_count == len(known):
             return False
-        whole = are_integers(known)
-        self.integers += int((whole & ~parsed.bad).sum())
+        self.integers += int((are_integers(known) & ~parsed.bad).sum())
         self.leading_zeros += int(have_leading_zeros(known).sum())
         return not parsed.bad_count
 
@@ -224,32 +207,17 @@ class InferredColumn:
 def infer_columns(
     table: TableReader, target: str, id_column: str | None = None, date_order: str | None = None
 ) -> tuple[list[Column], list[Finding]]:
-    """Infer every column's type and role.
+    """Infer every column's type and role; at most one is the identifier.
 
-    Parameters
-    ----------
-    table : TableReader
-        Read once, or twice when a column of numbers ends in strings.
-    target : str
-        The column to predict.
-    id_column : str or None, default=None
-        The identifier; None takes the first column that is unique and named like one.
-    date_order : {'day_first', 'month_first'} or None, default=None
-        Order of ambiguous dates; None leaves such a column out.
-
-    Returns
-    -------
-    tuple of list of Column, list of Finding
-        At most one column is the identifier.
+    The table is read once, or twice when a column of numbers ends in strings. Without ``id_column`` the identifier is
+    the first column that is unique and named like one; without ``date_order`` a column of ambiguous dates is left out.
     """
-    summaries = summarise_columns(table, table.names)
-    columns: list[Column] = []
-    findings: list[Finding] = []
-    for name, summary in summaries.items():
-        inferred = infer_from_summary(name, summary, is_target=name == target, date_order=date_order)
-        columns.append(inferred.column)
-        findings.extend(inferred.findings)
-    return _with_one_identifier(columns, target, id_column), findings
+    inferred = [
+        infer_from_summary(name, summary, is_target=name == target, date_order=date_order)
+        for name, summary in summarise_columns(table, table.names).items()
+    ]
+    columns = _with_one_identifier([one.column for one in inferred], target, id_column)
+    return columns, [finding for one in inferred for finding in one.findings]
 
 
 def infer_some(table: TableReader, names: Sequence[str], date_order: str | None = None) -> list[Column]:
@@ -298,15 +266,10 @@ def infer_from_summary(
 
 
 def _infer_type(name: str, summary: ColumnSummary, date_order: str | None) -> InferredColumn:
-    numeric = _as_number(name, summary)
-    if numeric:
-        return InferredColumn(numeric)
-    boolean = _as_boolean(name, summary)
-    if boolean:
-        return InferredColumn(boolean)
-    datetime_ = _as_datetime(name, summary, date_order)
-    if datetime_:
-        return datetime_
+    if plain := _as_number(name, summary) or _as_boolean(name, summary):
+        return InferredColumn(plain)
+    if dates := _as_datetime(name, summary, date_order):
+        return dates
     few = summary.present < SMALL_TABLE or summary.distinct <= summary.present / 2
     if summary.distinct <= MAX_CATEGORIES and few and summary.longest <= MAX_CATEGORY_LENGTH:
         return InferredColumn(Column(name, "category", nullable=summary.nullable))
@@ -316,19 +279,15 @@ def _infer_type(name: str, summary: ColumnSummary, date_order: str | None) -> In
 def _as_boolean(name: str, summary: ColumnSummary) -> Column | None:
     if summary.distinct > len(("True", "true", "TRUE", "False", "false", "FALSE")):
         return None
-    strings = set(summary.distinct_strings)
+    strings: set[str] = set(summary.distinct_strings)
     lowered = {string.lower() for string in strings}
     for true_name, false_name in BOOLEAN_PAIRS:
         if lowered == {true_name, false_name}:
+            boolean = Column(name, "boolean", nullable=summary.nullable)
             if true_name == "true":
-                return Column(name, "boolean", nullable=summary.nullable)
-            return Column(
-                name,
-                "boolean",
-                nullable=summary.nullable,
-                categories=tuple(sorted(strings)),
-                true_values=(true_name,),
-                false_values=(false_name,),
+                return boolean
+            return replace(
+                boolean, categories=tuple(sorted(strings)), true_values=(true_name,), false_values=(false_name,)
             )
     return None
 
@@ -349,7 +308,7 @@ def _as_datetime(name: str, summary: ColumnSummary, date_order: str | None) -> I
     if date_order is not None:
         first = "%d" if date_order == "day_first" else "%m"
         winners = [form for form in winners if form.startswith(first)] or winners
-    rivals = [form for form in winners[1:] if counts.differing[_pair(winners[0], form)]]
+    rivals = [form for form in winners[1:] if counts.differing[min(winners[0], form), max(winners[0], form)]]
     if not rivals:
         return InferredColumn(Column(name, "datetime", nullable=summary.nullable, formats=(winners[0],)))
     return _ambiguous(name, summary, (winners[0], rivals[0]))
@@ -358,12 +317,10 @@ def _as_datetime(name: str, summary: ColumnSummary, date_order: str | None) -> I
 def _in_two_formats(name: str, summary: ColumnSummary, needed: float) -> InferredColumn | None:
     """Accept dates in two formats when no value differs between them."""
     counts = summary.formats
-    pairs = sorted(
-        (pair for pair, count in counts.together.items() if count >= needed), key=counts.differing.__getitem__
-    )
+    pairs = [pair for pair, count in counts.together.items() if count >= needed]
     if not pairs:
         return None
-    best = pairs[0]
+    best = min(pairs, key=counts.differing.__getitem__)
     if counts.differing[best]:
         return _ambiguous(name, summary, best)
     formats = tuple(sorted(best, key=lambda form: -counts.fitting[form]))
@@ -376,10 +333,6 @@ def _ambiguous(name: str, summary: ColumnSummary, forms: tuple[str, str]) -> Inf
     reason = f"{_AMBIGUOUS}: {forms[0]} and {forms[1]} fit every value; write dates as YYYY-MM-DD"
     finding = warning("ambiguous_dates", f"the column {name!r} is left out: {reason}", name, examples=summary.examples)
     return InferredColumn(Column(name, "text", "ignored", nullable=summary.nullable, reason=reason), (finding,))
-
-
-def _pair(one: str, other: str) -> tuple[str, str]:
-    return (one, other) if one < other else (other, one)
 
 
 def _with_role(column: Column, summary: ColumnSummary) -> Column:
@@ -398,7 +351,7 @@ def _with_role(column: Column, summary: ColumnSummary) -> Column:
 
 def _with_one_identifier(columns: list[Column], target: str, id_column: str | None) -> list[Column]:
     """Keep the first identifier, or that of the spec; the others would only repeat it."""
-    if id_column is not None and id_column != target:
+    if id_column != target:
         columns = [
             replace(column, role="identifier", reason="named by the spec") if column.name == id_column else column
             for column in columns
@@ -420,8 +373,8 @@ def _text_reason(summary: ColumnSummary) -> str:
             f"free text: a value is {summary.longest:,} characters long (categories have at most {MAX_CATEGORY_LENGTH})"
         )
     return (
-        f"free text: {summary.distinct_label} different values in {summary.present:,} rows (categories have at most "
-        f"{MAX_CATEGORIES:,}, and each twice on average)"
+        f"free text: {'more than ' if summary.too_many else ''}{summary.distinct:,} different values in "
+        f"{summary.present:,} rows (categories have at most {MAX_CATEGORIES:,}, and each twice on average)"
     )
 
 
@@ -437,19 +390,7 @@ HOW_TO_NAME_IT = "name it: `millrace train MODEL FILE --target COLUMN`, or objec
 
 @dataclass(frozen=True, slots=True)
 class TargetInference:
-    """The target as inferred.
-
-    Parameters
-    ----------
-    column : Column
-        The target.
-    task : Task
-        Task of the model.
-    classes : tuple of str
-        Sorted; empty for regression.
-    findings : tuple of Finding
-        Errors, when it cannot be predicted.
-    """
+    """The target as inferred: classes are sorted, and none for regression; errors when it cannot be predicted."""
 
     column: Column
     task: Task
@@ -458,13 +399,7 @@ class TargetInference:
 
 
 def choose_target(names: Sequence[str], spec: ModelSpec, metadata: Mapping[str, str]) -> str:
-    """Return the name of the column to predict.
-
-    Raises
-    ------
-    InvalidInputError
-        When it is unknown; says how to name it.
-    """
+    """Return the name of the column to predict; an ``InvalidInputError`` says how to name an unknown one."""
     wanted = spec.target_name or metadata.get("target", "").strip()
     if wanted:
         if wanted in names:
@@ -485,21 +420,13 @@ def choose_target(names: Sequence[str], spec: ModelSpec, metadata: Mapping[str, 
 
 
 def wanted_task(spec: ModelSpec, metadata: Mapping[str, str]) -> Task | None:
-    """Return the task of the spec or the metadata, if there is one.
-
-    Raises
-    ------
-    InvalidInputError
-        When the metadata name no task.
-    """
+    """Return the task of the spec or the metadata, if any; ``InvalidInputError`` when the latter name no task."""
     if spec.task:
         return spec.task
     text = metadata.get("task", "").strip().lower()
-    if not text:
-        return None
-    for task in TASKS:
-        if text == task:
-            return task
+    found = next((task for task in TASKS if text == task), None)
+    if found or not text:
+        return found
     raise InvalidInputError(f"metadata `task` is {text!r}; it can be {quoted(TASKS)}")
 
 
@@ -520,9 +447,8 @@ def infer_target(column: Column, values: npt.NDArray[np.generic], wanted: Task |
     numeric = column.type in ("integer", "number")
     if wanted == "regression" or (wanted is None and numeric and not _looks_like_classes(column, distinct)):
         if not numeric:
-            return _impossible(
-                column, "target_type", f"the target {name!r} holds words, and regression needs numbers", "regression"
-            )
+            message = f"the target {name!r} holds words, and regression needs numbers"
+            return _impossible(column, "target_type", message, "regression")
         return TargetInference(replace(column, reason=""), "regression", ())
     return _classification(column, known, distinct, wanted)
 
