@@ -72,13 +72,7 @@ class GateResult:
 
 
 def decide(evidence: GateEvidence, spec: GateSpec) -> GateResult:
-    """Decide about a challenger by the rules of this module.
-
-    Raises
-    ------
-    InvalidInputError
-        When a floor names a metric that the task does not have.
-    """
+    """Decide about a challenger by the rules of this module; raises ``InvalidInputError`` for a floor of no metric."""
     required = [
         _check_predictions(evidence),
         *(_check_floor(evidence, name, floor) for name, floor in spec.floors.items()),

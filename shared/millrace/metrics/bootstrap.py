@@ -66,23 +66,7 @@ def draw_weights(rows: int, resamples: int, seed: int) -> Iterator[FloatArray]:
 def bootstrap(
     statistics: Mapping[NameT, Statistic], rows: int, *, seed: int, resamples: int = DEFAULT_RESAMPLES
 ) -> dict[NameT, FloatArray]:
-    """Compute every statistic on the same draws.
-
-    Parameters
-    ----------
-    statistics : mapping to callable
-        By any name; see :meth:`millrace.metrics.catalogue.Metric.statistic`.
-    rows : int
-        Rows of the holdout; at least one.
-    seed : int
-        Seed of the draws.
-    resamples : int, default=500
-        Number of draws.
-
-    Returns
-    -------
-    dict to float64 array of shape (resamples,)
-    """
+    """Compute every statistic on the same draws of at least one row; arrays of shape (resamples,)."""
     values: dict[NameT, list[FloatArray]] = {name: [] for name in statistics}
     for weights in draw_weights(rows, resamples, seed):
         for name, statistic in statistics.items():

@@ -100,40 +100,16 @@ _UNIT, _POSITIVE = (0.0, 1.0), (0.0, float("inf"))
 #: A score is better when it is greater; an error or a loss is better when it is less.
 _score = partial(Metric, greater_is_better=True)
 _loss = partial(Metric, greater_is_better=False)
+#: The monitor estimates these from the predicted probabilities.
+_class_score = partial(_score, estimated_from="probabilities")
+_class_loss = partial(_loss, estimated_from="probabilities")
 
-ROC_AUC = _score(
-    "roc_auc", "ROC AUC", _BINARY, _UNIT, roc_auc, log_losses, always_defined=False, estimated_from="probabilities"
-)
+ROC_AUC = _class_score("roc_auc", "ROC AUC", _BINARY, _UNIT, roc_auc, log_losses, always_defined=False)
 PR_AUC = _score("pr_auc", "PR AUC", _BINARY, _UNIT, pr_auc, log_losses, always_defined=False)
-LOG_LOSS = _loss(
-    "log_loss",
-    "log loss",
-    _CLASSIFICATION,
-    _POSITIVE,
-    mean_loss(log_losses),
-    log_losses,
-    estimated_from="probabilities",
-)
-BRIER = _loss(
-    "brier",
-    "Brier score",
-    _CLASSIFICATION,
-    (0.0, 2.0),
-    mean_loss(brier_losses),
-    brier_losses,
-    estimated_from="probabilities",
-)
-ACCURACY = _score(
-    "accuracy",
-    "accuracy",
-    _CLASSIFICATION,
-    _UNIT,
-    accuracy,
-    zero_one_losses,
-    is_share=True,
-    estimated_from="probabilities",
-)
-F1 = _score("f1", "F1", _BINARY, _UNIT, f1, zero_one_losses, estimated_from="probabilities")
+LOG_LOSS = _class_loss("log_loss", "log loss", _CLASSIFICATION, _POSITIVE, mean_loss(log_losses), log_losses)
+BRIER = _class_loss("brier", "Brier score", _CLASSIFICATION, (0.0, 2.0), mean_loss(brier_losses), brier_losses)
+ACCURACY = _class_score("accuracy", "accuracy", _CLASSIFICATION, _UNIT, accuracy, zero_one_losses, is_share=True)
+F1 = _class_score("f1", "F1", _BINARY, _UNIT, f1, zero_one_losses)
 MACRO_F1 = _score("macro_f1", "macro F1", _MULTICLASS, _UNIT, macro_f1, zero_one_losses)
 ROC_AUC_OVR = _score(
     "roc_auc_ovr", "ROC AUC, one versus rest", _MULTICLASS, _UNIT, roc_auc_ovr, log_losses, always_defined=False
@@ -160,10 +136,7 @@ METRICS_BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in CATAL
 def get_metric(task: Task, name: str | None, field: str = "primary_metric") -> Metric:
     """Return a task's metric by name, or its primary one.
 
-    Raises
-    ------
-    InvalidInputError
-        When the task has no such metric; lists those it has, under the spec's ``field``.
+    Raises ``InvalidInputError`` when the task has no such metric: it lists those it has, under the spec's ``field``.
     """
     if name is None:
         return METRICS[task][0]
