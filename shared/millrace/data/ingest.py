@@ -59,24 +59,10 @@ MAX_VERDICT_REASON_LENGTH = 300
 def validate_run(
     run: Run, *, registry: Registry, data_store: ObjectStore, now: datetime, limits: UploadLimits = DEFAULT_LIMITS
 ) -> ValidationVerdict:
-    """Validate a run's uploads and prepare its training data.
+    """Validate a run's uploads and prepare its training data; without sources it trains on the stored datasets.
 
     A rejected upload is an outcome, not an error: its validation is stored beside it, and the run goes on when another
-    one was accepted. Validating the same run again gives the same result.
-
-    Parameters
-    ----------
-    run : Run
-        Its sources are validated; a run without sources trains on the stored datasets.
-    now : datetime
-        In UTC; retries use the timestamp of the first attempt.
-
-    Raises
-    ------
-    ModelDeletedError
-        When the model was deleted after the run was requested.
-    MillraceError
-        When the bucket or the registry fails.
+    one was accepted. Validating the same run again gives the same result. A deleted model raises ``ModelDeletedError``.
     """
     ensure_not_deleted(registry.get_state(run.model), run.requested_at)
     started_at = run.started_at or now
@@ -129,15 +115,7 @@ class IngestResult:
 
 @dataclass(frozen=True, slots=True)
 class Ingestor:
-    """Ingests a model's uploads for one run.
-
-    Parameters
-    ----------
-    now : datetime
-        In UTC.
-    limits : UploadLimits, default=DEFAULT_LIMITS
-        Largest upload.
-    """
+    """Ingests a model's uploads for one run."""
 
     model: str
     run_id: str
@@ -148,13 +126,7 @@ class Ingestor:
     limits: UploadLimits = DEFAULT_LIMITS
 
     def ingest(self, source: Source) -> IngestResult:
-        """Validate one source and store the result; the same source again gives the same result.
-
-        Raises
-        ------
-        MillraceError
-            When the bucket or the registry fails; faults of the upload are findings instead.
-        """
+        """Validate one source and store the result; faults of the upload are findings, and a retry gives the same."""
         current = load_schema(self.model, self.registry, self.data_store)
         # For the upload itself, and whatever of it does not fit into memory.
         with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
@@ -457,15 +429,7 @@ def dataset_report(
     document: bytes,
     manifest: DatasetManifest | None = None,
 ) -> bytes:
-    """Return ``report.html`` of an upload.
-
-    Parameters
-    ----------
-    document : bytes
-        Its ``validation.json``.
-    manifest : DatasetManifest or None, default=None
-        None when the upload was rejected.
-    """
+    """Return ``report.html`` of an upload from its ``validation.json``; a rejected one has no manifest."""
     return render_dataset_report(
         {
             "model": model,

@@ -62,16 +62,8 @@ _LARGEST = np.uint64(2**64 - 1)
 class Contribution:
     """Rows that one dataset contributes to a training set.
 
-    Parameters
-    ----------
-    read : int
-        Its rows.
-    superseded : int, default=0
-        Rows whose identifier a newer dataset has.
-    repeated : int, default=0
-        Rows whose identifier, or content, it or an older dataset has already.
-    left_out : int, default=0
-        Other rows that are not in the sample, where a sample is taken.
+    Superseded rows have an identifier of a newer dataset; repeated ones an identifier or content that it or an older one
+    has already; left-out ones are not in the sample.
     """
 
     read: int
@@ -155,20 +147,11 @@ class ChosenRows:
 
 
 def choose_rows(schema: TableSchema, tables: Sequence[TypedTable], limit: int, seed: int) -> ChosenRows:
-    """Choose the rows to train on.
+    """Choose at most ``limit`` rows to train on from tables, oldest upload first; each is read once.
 
     With an identifier, the newest row of each is kept. Without one, a row is kept as often as the dataset holds it that
     holds it most often: repetitions within a dataset are its own and stay, and a table that is uploaded again with more
     rows adds only those. Memory is that of one dataset's hashes.
-
-    Parameters
-    ----------
-    tables : sequence of TypedTable
-        Oldest upload first; each is read once.
-    limit : int
-        Most rows to keep.
-    seed : int
-        Another seed is another sample.
     """
     parts: dict[int, _Part] = {}
     seen: UInt64Array = np.empty(0, dtype=np.uint64)
@@ -246,20 +229,8 @@ MIN_SPLIT_ROWS = 10
 class PreparedData:
     """Training data of a run.
 
-    Parameters
-    ----------
-    schema : TableSchema
-        The model's, with the values of these rows.
-    contributions : tuple of Contribution
-        By dataset, oldest first.
-    holdout_columns : mapping of str to array of shape (n_test_rows,)
-        Typed values of the test split's columns that evaluation groups by, features or not.
-    reference : mapping
-        Distributions of the training split, for monitoring.
-    background : FeatureMatrix
-        Rows of the training split that explanations compare with.
-    findings : tuple of Finding
-        Errors, when the rows cannot train a model.
+    The schema has the values of these rows; contributions are by dataset, oldest first. ``holdout_columns`` are the test
+    split's typed columns that evaluation groups by, features or not.
     """
 
     schema: TableSchema
@@ -314,15 +285,7 @@ class PreparedData:
 
 @dataclass(frozen=True, slots=True)
 class DatasetSelection:
-    """Datasets that a run trains on.
-
-    Parameters
-    ----------
-    chosen : tuple of DatasetRecord
-        Oldest upload first.
-    left_out : tuple of tuple of DatasetRecord, str
-        The others, with the reason.
-    """
+    """Datasets that a run trains on, oldest upload first, and the others with the reason."""
 
     chosen: tuple[DatasetRecord, ...]
     left_out: tuple[tuple[DatasetRecord, str], ...] = ()
@@ -356,15 +319,7 @@ def choose_datasets(
 def prepare(
     schema: TableSchema, tables: Sequence[TypedTable], spec: ModelSpec, limits: UploadLimits = DEFAULT_LIMITS
 ) -> PreparedData:
-    """Combine datasets and split their rows.
-
-    Parameters
-    ----------
-    tables : sequence of TypedTable
-        Oldest upload first; each is read twice, one after the other.
-    limits : UploadLimits, default=DEFAULT_LIMITS
-        Limit of the size of the splits.
-    """
+    """Combine datasets, oldest upload first, and split their rows; each is read twice, one after the other."""
     choice = choose_rows(schema, tables, spec.max_training_rows, spec.seed)
     taken = [tables[position].take(rows) for position, rows in enumerate(choice.rows)]
     schema = observe_schema(schema, taken)

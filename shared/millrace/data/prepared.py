@@ -25,14 +25,8 @@ RowSelector = Callable[[npt.NDArray[np.uint64], npt.NDArray[Any]], npt.NDArray[n
 class PreparedSplit:
     """One split of the prepared data.
 
-    Parameters
-    ----------
-    features : FeatureMatrix
-        The model's two inputs.
-    target : array of shape (n_rows,)
-        int64 class indices (into ``TableSchema.classes``), or float64 values for regression.
-    row_ids : uint64 array of shape (n_rows,)
-        Hash of each row's content (or of its identifier), the same in every run.
+    The target has int64 indices into ``TableSchema.classes``, or float64 values for regression; ``row_ids`` hash each
+    row's content or identifier and are the same in every run.
     """
 
     features: FeatureMatrix
@@ -68,13 +62,7 @@ def dump_split(split: PreparedSplit) -> bytes:
 
 
 def load_split(body: bytes, choose: RowSelector | None = None) -> PreparedSplit:
-    """Read a split; never unpickles.
-
-    Parameters
-    ----------
-    choose : callable or None, default=None
-        Selects the rows to keep; the others are skipped block by block and never held together.
-    """
+    """Read a split; never unpickles. Rows that are not chosen are skipped block by block, never held together."""
     with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
         target, row_ids = arrays["target"], arrays["row_ids"]
         if choose is None:

@@ -44,15 +44,7 @@ Parts = Callable[[], Iterable[pa.Array]]
 
 
 def profile_table(table: TypedTable, sensitive: Collection[str] = ()) -> DatasetProfile:
-    """Profile the columns and the target of a dataset.
-
-    Parameters
-    ----------
-    table : TypedTable
-        The accepted rows.
-    sensitive : collection of str, default=()
-        Columns whose values no report may show; the profile has them, as the data beside it does.
-    """
+    """Profile a dataset's columns and target; sensitive columns are marked, for reports to hide their values."""
     schema = table.schema
     target = TargetValues.of(table)
     rows = association_rows(len(table))
@@ -81,15 +73,7 @@ def profile_table(table: TypedTable, sensitive: Collection[str] = ()) -> Dataset
 
 
 def profile_features(schema: TableSchema, columns: Mapping[str, npt.NDArray[Any]], rows: int) -> DatasetProfile:
-    """Profile features without a target.
-
-    Parameters
-    ----------
-    columns : mapping of str to array of shape (n_rows,)
-        Typed as in :mod:`millrace.features`; features that are not among them are left out.
-    rows : int
-        Number of rows.
-    """
+    """Profile those features that are among the typed columns, without a target."""
     known = [column for column in schema.features if column.name in columns]
     described = (_describe(column, columns[column.name], missing_mask(columns[column.name]), None) for column in known)
     profiles = [_to_profile(*pair, None, sensitive=False) for pair in zip(known, described, strict=True)]
@@ -183,21 +167,9 @@ def _format_time(seconds: float) -> str:
 
 
 def describe_numbers(known: Floats, averaged: Floats | None, *, whole: bool) -> dict[str, Any]:
-    """Describe numbers.
+    """Describe at least one number, none missing, by fields of :class:`ColumnProfile`.
 
-    Parameters
-    ----------
-    known : float64 array of shape (n_rows,)
-        At least one; none may be missing.
-    averaged : float64 array of shape (n_rows,) or None
-        Values to average for each bar (:attr:`TargetValues.averaged`), NaN where missing.
-    whole : bool
-        Whether they are integers, which bars should not cut.
-
-    Returns
-    -------
-    dict
-        Fields of :class:`ColumnProfile`.
+    ``averaged`` is averaged for each bar (:attr:`TargetValues.averaged`), NaN where missing; bars do not cut whole numbers.
     """
     ordered = np.sort(known)
     quantiles = _quantiles(ordered)
@@ -286,12 +258,9 @@ def _means(codes: npt.NDArray[np.int64], size: int, averaged: Floats | None) -> 
 
 
 def describe_strings(known: npt.NDArray[Any], averaged: Floats | None) -> dict[str, Any]:
-    """Describe strings, none of them missing.
+    """Describe strings, none missing, by fields of :class:`ColumnProfile`.
 
-    Returns
-    -------
-    dict
-        Fields of :class:`ColumnProfile`: ``singletons`` are values that occur once, ``length`` is in characters.
+    ``singletons`` are values that occur once, ``length`` is in characters.
     """
     codes, distinct = pd.factorize(known)
     counts = np.bincount(codes, minlength=len(distinct))
@@ -319,15 +288,7 @@ def describe_strings(known: npt.NDArray[Any], averaged: Floats | None) -> dict[s
 
 
 def describe_texts(parts: Parts, averaged: Floats | None) -> dict[str, Any]:
-    """Describe strings of any number by their hashes, as :func:`describe_strings` does.
-
-    Parameters
-    ----------
-    parts : callable
-        Returns the column, as strings, some rows at a time; missing ones are left out.
-    averaged : float64 array of shape (n_rows,) or None
-        Of the rows that have a string.
-    """
+    """Describe strings of any number by their hashes, as :func:`describe_strings` does; missing ones are left out."""
     found = count_strings(parts, TOP_VALUES)
     top: list[dict[str, Any]] = []
     for value, count, key in found.top:
@@ -349,20 +310,10 @@ def describe_texts(parts: Parts, averaged: Floats | None) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class StringCounts:
-    """Value counts of a column of strings.
+    """Value counts of a column of strings, none of them missing.
 
-    Parameters
-    ----------
-    rows : int
-        Strings, none of them missing.
-    distinct, singletons : int
-        Distinct strings, and those that occur once.
-    top : tuple of (str, int, int)
-        The most frequent: the string, its count and its hash.
-    lengths : tuple of (int, float, int) or None
-        Least, mean and greatest number of characters.
-    hashes : uint64 array of shape (n_rows,)
-        Of every string, in order.
+    ``top`` has the most frequent with count and hash, ``lengths`` the least, mean and greatest number of characters,
+    ``hashes`` the hash of every string, in order.
     """
 
     rows: int
@@ -374,14 +325,9 @@ class StringCounts:
 
 
 def count_strings(parts: Parts, shown: int) -> StringCounts:
-    """Count a column's strings by their hashes, with eight bytes a row.
+    """Count a column's strings by their hashes, with eight bytes a row; reads the column twice.
 
-    Parameters
-    ----------
-    parts : callable
-        Returns the column, as strings; called twice.
-    shown : int
-        Number of the most frequent ones to name; among too many equals, the first that appear.
+    Among too many equally frequent ones, the first that appear are named.
     """
     hashes, lengths = [np.empty(0, dtype=np.uint64)], _Lengths()
     for strings in _present_strings(parts()):

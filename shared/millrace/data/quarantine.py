@@ -28,17 +28,7 @@ QUARANTINE_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class RejectReason:
-    """Reason for the rejection of rows.
-
-    Parameters
-    ----------
-    kind : Kind
-        Kind of the failure.
-    column : str or None
-        Column, when it is one.
-    reason : str
-        A sentence, which the value completes.
-    """
+    """Reason for the rejection of rows: a sentence, which the value completes."""
 
     kind: Kind
     column: str | None
@@ -52,21 +42,7 @@ def quarantine_rows(
     strings: pa.Table,
     masked: frozenset[str],
 ) -> pa.Table:
-    """Build the quarantine table of rejected rows.
-
-    Parameters
-    ----------
-    lines : int64 array of shape (n_rows,)
-        Line of the file on which each starts.
-    faults : sequence of RejectReason
-        All reasons.
-    found : int64 array of shape (n_rows,)
-        Index of each row's reason.
-    strings : pyarrow.Table
-        The rows.
-    masked : frozenset of str
-        Columns whose values must not be shown.
-    """
+    """Build the quarantine table of rejected rows; ``found`` indexes each row's reason among the faults."""
     values = np.full(len(lines), None, dtype=object)
     columns = [fault.column for fault in faults]
     for column in dict.fromkeys(columns):
@@ -150,15 +126,7 @@ Locate = Callable[[int], tuple[str, int]]
 
 @dataclass(slots=True)
 class Quarantine:
-    """Rejected rows of an upload.
-
-    Parameters
-    ----------
-    folder : Path or None, default=None
-        For many of them.
-    locate : callable or None, default=None
-        Turns a line of an upload of several files into a file and its line.
-    """
+    """Rejected rows of an upload; many of them go to the folder."""
 
     folder: Path | None = None
     locate: Locate | None = None

@@ -27,21 +27,7 @@ _NULL_VALUES = pa.array(sorted(NULL_STRINGS))
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedRow:
-    """A rejected row.
-
-    Parameters
-    ----------
-    line : int
-        Line of the file on which it starts, from 1; for Parquet, the number of the row.
-    reason : str
-        Reason for people.
-    text : str
-        The row, shortened.
-    column, value : str or None, default=None
-        Invalid column, and its value.
-    file : str or None, default=None
-        File, when the upload has several.
-    """
+    """A rejected row: the line on which it starts, from 1 (for Parquet the row), and its text, shortened."""
 
     line: int
     reason: str
@@ -69,26 +55,12 @@ class QuarantinedRow:
 
 @dataclass(slots=True)
 class RowBatch:
-    """Some rows of an upload.
+    """Some rows of an upload, with the line on which each starts.
 
-    Parameters
-    ----------
-    lines : int64 array of shape (n_rows,)
-        Line of the file on which each row starts.
-    load_strings : callable
-        Returns the rows as a table of strings, trimmed, missing ones null.
-    malformed : tuple of QuarantinedRow
-        Rows that do not parse.
-    names : list of str
-        The columns, in the file's order.
-    typed : mapping of str to pyarrow.ChunkedArray
-        Columns that were read as the type requested; their strings are read only when they are needed.
-    numbers : NumberStyle
-        Notation of numbers.
-    null_values : pyarrow.Array or None
-        Strings that stand for a missing value; None for :data:`millrace.schema.NULL_STRINGS`.
-    nulls_known : bool
-        Whether these are null in the typed columns already, except where blanks surround them.
+    ``load_strings`` returns the rows as strings, trimmed, missing ones null; it is called only when they are needed.
+    ``typed`` has the columns that were read as the type requested. ``null_values`` None stands for
+    :data:`millrace.schema.NULL_STRINGS`; with ``nulls_known`` these are null in the typed columns already, except where
+    blanks surround them.
     """
 
     lines: npt.NDArray[np.int64]
@@ -139,13 +111,7 @@ class TableReader(Protocol):
         ...
 
     def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:
-        """Read the rows in order.
-
-        Parameters
-        ----------
-        types : mapping of str to pyarrow.DataType, default=None
-            Types to read columns as; a reader may return strings instead, and does where a value has another type.
-        """
+        """Read the rows in order; columns come as the types requested, or as strings where a value has another type."""
         ...
 
 
@@ -185,13 +151,7 @@ def build_strings(
 
 
 def check_header(names: Sequence[str]) -> None:
-    """Reject a header that cannot name a table's columns.
-
-    Raises
-    ------
-    InvalidInputError
-        Names every empty and every repeated name, or the limit of columns.
-    """
+    """Reject a header that cannot name a table's columns; the error names every empty and repeated name."""
     if len(names) > MAX_COLUMNS:
         raise InvalidInputError(
             f"the table has {len(names):,} columns; at most {MAX_COLUMNS:,} are allowed: leave out what cannot help"
@@ -223,13 +183,7 @@ def null_values_of(read: ReadSpec) -> pa.Array | None:
 def normalise(
     column: pa.ChunkedArray, null_values: pa.Array | None = None, *, nulls_known: bool = False
 ) -> pa.ChunkedArray:
-    """Trim strings and make missing values null.
-
-    Parameters
-    ----------
-    nulls_known : bool, default=False
-        Whether missing values without blanks around them are null already.
-    """
+    """Trim strings and make missing values null; ``nulls_known`` says that those without blanks are null already."""
     text = column if pa.types.is_string(column.type) else column.cast(pa.string())
     trimmed = pc.utf8_trim_whitespace(text) if any(_may_have_blanks(chunk) for chunk in text.chunks) else text
     if nulls_known and trimmed is text:

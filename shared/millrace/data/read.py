@@ -45,17 +45,7 @@ MEASURED_MEMORY = 3_008
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """Limits of one upload, and of the training data of a run.
-
-    Parameters
-    ----------
-    max_bytes : int
-        Unpacked, of all files together.
-    max_rows : int
-        Of all files together.
-    max_prepared_bytes : int
-        Of the matrices of all splits together.
-    """
+    """Limits of an upload (unpacked, all files together), and of the matrices of all splits of a run."""
 
     max_bytes: int = 2_500_000_000
     max_rows: int = 15_000_000
@@ -110,20 +100,9 @@ _KNOWN_FORMATS = {
 def open_table(
     file: bytes | Path, file_name: str, read: ReadSpec | None = None, max_bytes: int | None = None
 ) -> TableReader:
-    """Open CSV, TSV, JSON Lines or Parquet, gzipped or not.
+    """Open CSV, TSV, JSON Lines (by the file's name) or Parquet, gzipped or not.
 
     Every row of the file is in one of the reader's batches, or among its malformed rows.
-
-    Parameters
-    ----------
-    file : bytes or Path
-        The file, or its path.
-    file_name : str
-        Distinguishes JSON Lines (``.jsonl``, ``.ndjson``, ``.json``) from delimited text.
-    read : ReadSpec or None, default=None
-        None detects the format.
-    max_bytes : int or None, default=None
-        Limit of the unpacked size; None stands for :data:`MAX_FILE_BYTES`.
 
     Raises
     ------
@@ -132,7 +111,7 @@ def open_table(
     InvalidInputError
         When it cannot be read; the message has a remedy.
     PayloadTooLargeError
-        When it unpacks to more than ``max_bytes``.
+        When it unpacks to more than ``max_bytes`` (by default :data:`MAX_FILE_BYTES`).
     """
     read = read or ReadSpec()
     content = Content(file, MAX_FILE_BYTES if max_bytes is None else max_bytes)
@@ -163,19 +142,9 @@ LINES_A_FILE = 1 << 40
 
 @dataclass(slots=True)
 class MultiFileReader:
-    """Reader of several files as one; implements :class:`millrace.data.raw.ParallelReader`.
+    """Reader of several named files as one; implements :class:`millrace.data.raw.ParallelReader`.
 
-    Parameters
-    ----------
-    files : sequence of (str, Path)
-        Names and paths, in order.
-    max_bytes : int
-        Limit of each file's unpacked size.
-
-    Raises
-    ------
-    InvalidInputError
-        When a file cannot be read, or has other columns than the first; names the file.
+    ``max_bytes`` limits each file. A file that cannot be read, or has other columns than the first, is an error.
     """
 
     files: Sequence[tuple[str, Path]]

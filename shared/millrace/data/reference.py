@@ -34,16 +34,9 @@ MAX_REFERENCE_CATEGORIES = 100
 def describe_reference(
     schema: TableSchema, columns: Mapping[str, npt.NDArray[Any]], target: npt.NDArray[Any]
 ) -> ReferenceDocument:
-    """Describe a training split.
+    """Describe a training split from its typed columns, at least every feature.
 
-    Parameters
-    ----------
-    schema : TableSchema
-        Of the model.
-    columns : mapping of str to array of shape (n_rows,)
-        Typed as in :mod:`millrace.features`, at least every feature.
-    target : array of shape (n_rows,)
-        int64 class indices, or float64 values for regression.
+    The target has int64 class indices, or float64 values for regression.
     """
     # Strings are hashed once, for their shares and for their correlations with other features.
     known = {column.name: _countable(column, columns[column.name]) for column in schema.features}

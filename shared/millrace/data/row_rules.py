@@ -45,28 +45,14 @@ Columns = Mapping[str, pa.Array]
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A parsed condition.
-
-    Parameters
-    ----------
-    text : str
-        Its source.
-    columns : frozenset of str
-        Columns that it uses.
-    """
+    """A parsed condition, and the columns that it uses."""
 
     text: str
     columns: frozenset[str]
     _tree: ast.expr
 
     def failures(self, columns: Columns) -> pa.Array:
-        """Return an Arrow mask of the rows that do not meet it; null where that is unknown.
-
-        Raises
-        ------
-        InvalidInputError
-            When it compares incompatible types.
-        """
+        """Return a mask of the rows that do not meet it, null where unknown; incompatible types are invalid input."""
         try:
             met = _evaluate(self._tree, columns)
             return pc.invert(met)
@@ -75,13 +61,7 @@ class Expression:
 
 
 def parse_expression(text: str) -> Expression:
-    """Parse a condition.
-
-    Raises
-    ------
-    InvalidInputError
-        When it is invalid; names the part that is not supported.
-    """
+    """Parse a condition; raises ``InvalidInputError``, which names the part that is not supported."""
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as fault:
@@ -264,17 +244,7 @@ def _have_line_breaks(strings: pa.Array) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RuleFailures:
-    """Values of a batch that break one rule of one column.
-
-    Parameters
-    ----------
-    check : str
-        The rule's name.
-    demand : str
-        The rule, to follow "should".
-    positions : int64 array of shape (n_failures,)
-        Of the values.
-    """
+    """Positions of a batch's values that break one rule of one column; the demand completes 'should'."""
 
     check: str
     demand: str
@@ -282,13 +252,7 @@ class RuleFailures:
 
 
 def broken_rules(column: Column, converted: Converted, batch: RowBatch) -> Iterator[RuleFailures]:
-    """Yield the rules of a column that some value of a batch breaks; missing values break only the first.
-
-    Parameters
-    ----------
-    converted : Converted
-        The column's values; invalid ones are left out.
-    """
+    """Yield the rules of a column that some valid value of a batch breaks; missing values break only the first."""
     rules = column.rules
     stored, bad = converted.stored, converted.bad
     if rules.nullable is False and stored.null_count:

@@ -25,10 +25,7 @@ _NO_SPEC = ColumnSpec()
 def declare_columns(columns: Sequence[Column], spec: ModelSpec) -> tuple[list[Column], list[Finding]]:
     """Apply a spec to inferred columns.
 
-    Returns
-    -------
-    tuple of list of Column, list of Finding
-        A column that the spec requires and the table lacks is an error; one that it only describes, a warning.
+    A column that the spec requires and the table lacks is an error; one that it only describes, a warning.
     """
     declared = [declare_column(column, spec) for column in columns]
     return _with_one_identifier(declared, spec), _absent_columns([column.name for column in columns], spec)
@@ -158,15 +155,7 @@ _STORED_FORMS = {"integer": "number", "number": "number", "category": "words", "
 
 @dataclass(frozen=True, slots=True)
 class SchemaChange:
-    """The step from one schema to the next.
-
-    Parameters
-    ----------
-    kind : {'none', 'compatible', 'incompatible'}
-        Whether data of the one can train models of the other.
-    details : tuple of str
-        Differences, incompatible ones first.
-    """
+    """The step from one schema to the next, incompatible details first: data of both cannot train one model."""
 
     kind: Change
     details: tuple[str, ...] = ()
@@ -297,13 +286,7 @@ _JSON = "application/json"
 
 
 def load_schema(model: str, registry: Registry, data_store: ObjectStore) -> TableSchema | None:
-    """Return the model's current schema, or None before the first accepted dataset.
-
-    Raises
-    ------
-    ModelNotFoundError
-        When there is no such model.
-    """
+    """Return the model's current schema, or None before the first accepted dataset."""
     version = registry.get_state(model).current_schema_version
     if not version:
         return None
@@ -320,17 +303,9 @@ def store_schema(model: str, schema: TableSchema, registry: Registry, data_store
 
 
 def describe_schema(model: str, version: str | None, registry: Registry, data_store: ObjectStore) -> Mapping[str, Any]:
-    """Return a model's schema as plain JSON.
+    """Return a model's schema as plain JSON; raises ``ModelNotFoundError`` and ``SchemaNotFoundError``.
 
-    Parameters
-    ----------
-    version : str or None
-        ``3`` for a version's newest revision, ``3.1`` for one revision, None for the current schema.
-
-    Raises
-    ------
-    ModelNotFoundError, SchemaNotFoundError
-        When there is no such model or schema.
+    The version is ``3`` for its newest revision, ``3.1`` for one revision, None for the current schema.
     """
     current = registry.get_state(model).current_schema_version
     if not current:

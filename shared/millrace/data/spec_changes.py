@@ -28,16 +28,9 @@ _ANEW = SchemaChange("incompatible", ("the schema is inferred anew from the next
 
 
 class SpecRequest(SpecPart):
-    """Body of ``PUT /models/{model}/spec``.
+    """Body of ``PUT /models/{model}/spec``; fields left out of the spec have their defaults.
 
-    Parameters
-    ----------
-    spec : mapping
-        The whole spec; fields left out have their defaults.
-    expected_revision : int or None, default=None
-        The revision that the caller read; None replaces any.
-    reason : str, default=""
-        For the ledger.
+    ``expected_revision`` is the revision that the caller read; None replaces any.
     """
 
     spec: dict[str, Any]
@@ -63,21 +56,9 @@ def replace_spec(
 ) -> dict[str, Any]:
     """Replace a model's spec, creating the model when it is new; the same spec again changes nothing.
 
-    The model's schedules follow once the spec is stored; after a failure, the same spec again completes them.
-
-    Parameters
-    ----------
-    body : object
-        Fields of :class:`SpecRequest`.
-    actor : str
-        For the ledger.
-
-    Returns
-    -------
-    dict
-        The present spec, its ``changes``, and under ``schema`` the effect on the next upload: ``kind`` (``none``,
-        ``compatible``, ``incompatible``; null while there is no schema) and ``details``. ``schedules`` lists the
-        schedules that changed.
+    The model's schedules follow once the spec is stored; after a failure, the same spec again completes them. The result
+    has the present spec, its ``changes``, the ``schedules`` that changed, and under ``schema`` the effect on the next
+    upload: ``kind`` (``none``, ``compatible``, ``incompatible``; null while there is no schema) and ``details``.
 
     Raises
     ------

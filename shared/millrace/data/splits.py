@@ -41,18 +41,9 @@ Int64Array = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """Assignment of rows to splits.
+    """Row positions by split, in order, and the manifest's description of method and borders.
 
-    Parameters
-    ----------
-    splits : dict of str to int64 array
-        Row positions by split, in order; a row of no split was left out.
-    without_time : int
-        Rows that a split by time leaves out because their time is missing.
-    description : mapping
-        For the manifest: method and borders.
-    findings : tuple of Finding
-        Errors, when the rows cannot be split.
+    ``without_time`` counts rows that a split by time leaves out because their time is missing.
     """
 
     splits: Mapping[SplitName, Int64Array]
@@ -62,21 +53,7 @@ class Partition:
 
 
 def partition(table: TypedTable, row_ids: UInt64Array, classes: Int64Array, split: SplitSpec, seed: int) -> Partition:
-    """Split a table's rows.
-
-    Parameters
-    ----------
-    table : TypedTable
-        All rows to train on.
-    row_ids : uint64 array of shape (n_rows,)
-        From :func:`millrace.data.prepare.choose_rows`.
-    classes : int64 array of shape (n_rows,)
-        The class of each row; all zero for regression.
-    split : SplitSpec
-        Method, column and shares.
-    seed : int
-        Another seed is another split.
-    """
+    """Split a table's rows; classes are all zero for regression."""
     if split.by == "random":
         return _by_hash(row_ids, classes, split, seed)
     known = {column.name: column for column in table.schema.columns}
@@ -116,21 +93,9 @@ def assign_splits(
     """Assign rows by hash: with the default shares, below 0.2 of the hash range test, below 0.4 validation.
 
     A split that would lack a class gets rows from the class's fullest split: the smallest hashes go to test, the next
-    to validation, the largest to train, so that with more data such a row returns to its own split.
-
-    Parameters
-    ----------
-    row_ids : uint64 array of shape (n_rows,)
-        Hashes of rows or of entities; equal ids stay together.
-    groups : int64 array of shape (n_rows,)
-        The class of each row; all zero for regression.
-    test_share, validation_share : float, default=0.2
-        Of the hash range, and so about of the distinct ids.
-
-    Returns
-    -------
-    dict of str to int64 array
-        Row positions by split, in order. A class with fewer than three distinct ids may miss a split.
+    to validation, the largest to train, so that with more data such a row returns to its own split. Equal ids stay
+    together; groups are the rows' classes, all zero for regression. A class with fewer than three distinct ids may miss
+    a split.
     """
     hashes = split_mix64(row_ids ^ split_mix64(np.array([seed], dtype=np.uint64)))
     fractions = hashes.astype(np.float64) / 2.0**64

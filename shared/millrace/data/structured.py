@@ -30,17 +30,7 @@ _LINES_BYTES = 4 << 20
 class JsonLinesReader:
     """Reader of JSON Lines, parsed once and spooled as compressed batches, a fifth of the file's size.
 
-    The columns are the keys of all objects.
-
-    Parameters
-    ----------
-    null_values : pyarrow.Array or None, default=None
-        The spec's strings for a missing value.
-
-    Raises
-    ------
-    InvalidInputError
-        When no line is an object, or the keys cannot name columns.
+    The columns are the keys of all objects. A file without an object is invalid input.
     """
 
     text: TextFile
@@ -201,13 +191,7 @@ _DAMAGED = "the Parquet file is damaged or cut off: write and upload it again"
 
 @dataclass(slots=True)
 class ParquetReader:
-    """Reader of a Parquet file.
-
-    Raises
-    ------
-    InvalidInputError
-        When it is damaged, or has no rows.
-    """
+    """Reader of a Parquet file; a damaged one is invalid input."""
 
     content: Content
     names: list[str] = field(init=False)

@@ -49,16 +49,10 @@ def rows_at_once(columns: int, row_bytes: float = 0.0) -> int:
 
 
 class ParquetRows:
-    """Rows in a Parquet file, read on demand.
+    """Rows in a Parquet file, read again for every column.
 
-    Parameters
-    ----------
-    source : Path or binary file
-        Read again for every column.
-    categories : sequence of str, default=()
-        Columns whose distinct strings are read once each.
-    absent : mapping of str to pyarrow.DataType, default={}
-        Columns that the file may lack; they are missing throughout.
+    Distinct strings of ``categories`` are read once each; ``absent`` columns, which the file may lack, are missing
+    throughout.
     """
 
     def __init__(
@@ -139,15 +133,7 @@ StoredRows: TypeAlias = "pa.Table | ParquetRows"
 
 
 class RowStore:
-    """Collects typed rows, batch after batch.
-
-    Parameters
-    ----------
-    types : mapping of str to pyarrow.DataType
-        Of every column.
-    folder : Path or None, default=None
-        For a file; None keeps every row in memory.
-    """
+    """Collects typed rows, batch after batch; without a folder, all in memory."""
 
     def __init__(self, types: Mapping[str, pa.DataType], folder: Path | None = None) -> None:
         self._types = types
@@ -231,13 +217,7 @@ TIMESTAMP = pa.timestamp("us", "UTC")
 
 
 class StoredColumns(Mapping[str, npt.NDArray[Any]]):
-    """Columns that become arrays when they are read, one at a time.
-
-    Parameters
-    ----------
-    stored : pyarrow.Table or ParquetRows
-        Of the types of :func:`storage_type`.
-    """
+    """Stored columns, of the types of :func:`storage_type`, that become arrays one at a time when they are read."""
 
     def __init__(self, stored: StoredRows) -> None:
         self.stored = stored
@@ -315,17 +295,7 @@ def from_values(column: Column, values: npt.NDArray[Any], missing: npt.NDArray[n
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """One column of a batch.
-
-    Parameters
-    ----------
-    stored : pyarrow.Array
-        Its values; missing and invalid ones are null.
-    bad : bool array of shape (n_rows,) or None
-        Mask of the invalid ones; None where there are none.
-    numbers : NumericView or None, default=None
-        The values of a numeric column for numpy.
-    """
+    """One column of a batch: missing and invalid values are null; ``bad`` masks the invalid ones, if any."""
 
     stored: pa.Array
     bad: npt.NDArray[np.bool_] | None = None
@@ -428,17 +398,7 @@ def _convert_strings(column: Column, strings: pa.Array, style: NumberStyle) -> C
 
 @dataclass(frozen=True, slots=True)
 class TypedTable:
-    """A table's columns as typed arrays.
-
-    Parameters
-    ----------
-    schema : TableSchema
-        Names and types of the columns.
-    columns : mapping of str to array of shape (n_rows,)
-        Every column of the schema, as :func:`to_values` returns it.
-    n_rows : int
-        Number of rows.
-    """
+    """A table's columns as typed arrays, as :func:`to_values` returns them."""
 
     schema: TableSchema
     columns: Mapping[str, npt.NDArray[Any]]
@@ -487,14 +447,7 @@ def class_texts(column: Column, classes: tuple[str, ...], values: npt.NDArray[An
 
 
 def encode_target(schema: TableSchema, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Encode a typed target for training.
-
-    Returns
-    -------
-    array of shape (n_rows,)
-        float64 values for regression; else int64 indices into ``schema.classes``, -1 where the class is not among
-        them or missing.
-    """
+    """Encode a target: float64 for regression, else int64 class indices, -1 where missing or no known class."""
     if schema.task == "regression":
         return values.astype(np.float64)
     texts = class_texts(schema.target, schema.classes, values)

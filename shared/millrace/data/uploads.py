@@ -35,17 +35,7 @@ _MISSING_FILE = "upload it, then the marker or manifest again"
 
 @dataclass(frozen=True, slots=True)
 class UploadedFile:
-    """One file of an upload.
-
-    Parameters
-    ----------
-    name : str
-        Its name; in a folder, with the folders below it.
-    key, version_id : str
-        Object version in the data bucket.
-    size : int
-        Stored bytes.
-    """
+    """One file of an upload, as an object version; in a folder, the name has the folders below it."""
 
     name: str
     key: str
@@ -59,18 +49,9 @@ class UploadedFile:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """Files and metadata of an upload.
+    """Files, in the order of their names, and metadata of an upload.
 
-    Parameters
-    ----------
-    files : tuple of UploadedFile
-        By name, which is the order of their rows.
-    folder : str or None
-        Its key, when it is a folder.
-    metadata : mapping of str to str
-        Of the file, the marker or the manifest; names in lower case.
-    findings : tuple of Finding
-        Errors reject the upload.
+    The metadata is of the file, the marker or the manifest, with names in lower case. Error findings reject the upload.
     """
 
     files: tuple[UploadedFile, ...] = ()
@@ -102,18 +83,7 @@ class _Manifest(BaseModel):
 
 
 def find_upload(source: Source, store: ObjectStore, limits: UploadLimits) -> Upload:
-    """Find the files of an upload.
-
-    Parameters
-    ----------
-    source : Source
-        The object that arrived: a file, a marker or a manifest.
-
-    Raises
-    ------
-    MillraceError
-        When the bucket fails; faults of the upload are findings instead.
-    """
+    """Find the files of an upload whose file, marker or manifest arrived; its faults are findings."""
     try:
         info = store.head(source.key, source.version_id)
     except ArtifactNotFoundError:

@@ -43,24 +43,10 @@ MIN_UPLOAD_ROWS = 20
 
 @dataclass(frozen=True, slots=True)
 class ValidationResult:
-    """Result of the validation of one upload.
+    """Result of the validation of one upload: any error among the findings means rejected.
 
-    Parameters
-    ----------
-    findings : tuple of Finding
-        Any error among them means rejected.
-    schema : TableSchema or None
-        The schema that it was checked against; None when it could not be read.
-    table : TypedTable or None
-        The accepted rows.
-    rows : int
-        Rows of the file, quarantined ones included.
-    quarantined : sequence of QuarantinedRow
-        Rows that do not fit.
-    description : mapping of str to str
-        Format, encoding, delimiter, compression.
-    profile : DatasetProfile or None
-        Of the accepted rows.
+    The table and the profile are of the accepted rows, ``rows`` counts quarantined ones too; the schema is None when the
+    upload could not be read.
     """
 
     findings: tuple[Finding, ...]
@@ -105,15 +91,7 @@ class ValidationResult:
 
 @dataclass(frozen=True, slots=True)
 class ValidationContext:
-    """Limits and scratch space of a validation.
-
-    Parameters
-    ----------
-    limits : UploadLimits, default=DEFAULT_LIMITS
-        Largest upload.
-    folder : Path or None, default=None
-        For rows that do not fit into memory; it must outlive the result.
-    """
+    """Limits and scratch space of a validation; the folder, for rows beyond memory, must outlive the result."""
 
     limits: UploadLimits = DEFAULT_LIMITS
     folder: Path | None = None
@@ -129,18 +107,9 @@ def validate_upload(
     history: DatasetHistory = NO_DATASET_HISTORY,
     context: ValidationContext = ValidationContext(),
 ) -> ValidationResult:
-    """Validate one upload.
+    """Validate one upload: a file, its path, or the names and paths of a folder's files.
 
-    Parameters
-    ----------
-    file : bytes, Path, or sequence of (str, Path)
-        The file, or its path; or the names and paths of a folder's files.
-    metadata : mapping of str to str
-        Of the object: ``target``, ``task``.
-    schema : TableSchema or None
-        The model's; None infers one.
-    history : DatasetHistory, default=NO_DATASET_HISTORY
-        The earlier datasets, and the time.
+    The object's metadata may name ``target`` and ``task``; without a schema of the model, one is inferred.
     """
     try:
         reader = BoundedReader(_open(file, file_name, spec, context.limits), context.limits)

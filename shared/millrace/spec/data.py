@@ -75,30 +75,12 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class ColumnSpec(SpecPart):
-    """Spec of one column.
+    """Spec of one column; type and role override the inferred ones.
 
-    Parameters
-    ----------
-    type, role : ColumnType, Role or None, default=None
-        Override the inferred ones.
-    nullable : bool or None, default=None
-        False makes a missing value an error; True allows missing values.
-    minimum, maximum : float or None, default=None
-        The range allowed, both ends included; seconds since 1970 for datetimes.
-    allowed : tuple of str or None, default=None
-        The values allowed, as a file would hold them.
-    pattern : str or None, default=None
-        A regular expression (RE2's syntax) that a value must match from its first character to its last.
-    unique : bool, default=False
-        Whether values must differ; of rows with one value the first is kept.
-    max_null_share : float or None, default=None
-        Largest share of missing values.
-    formats : tuple of str, default=()
-        ``strptime`` formats for dates; ``iso`` stands for ISO 8601.
-    sensitive : bool, default=False
-        Whether values are masked in examples and reports.
-    severity : {'error', 'warning'}, default='error'
-        Of these rules: an error quarantines rows, a warning reports them.
+    ``nullable`` False makes a missing value an error. The range includes both ends, in seconds since 1970 for datetimes;
+    ``allowed`` values are as a file would hold them. A value must match ``pattern`` (RE2's syntax) from end to end. Of
+    rows with one ``unique`` value the first is kept. ``formats`` are ``strptime``'s; ``iso`` stands for ISO 8601.
+    ``sensitive`` masks values in examples and reports. An error quarantines rows, a warning reports them.
     """
 
     type: ColumnType | None = None
@@ -134,15 +116,8 @@ class ColumnSpec(SpecPart):
 class ExpressionCheck(SpecPart):
     """A condition over several columns that every row should meet.
 
-    Parameters
-    ----------
-    name : str
-        Name of the finding.
-    expression : str
-        Such as ``start <= end and (amount > 0 or kind == 'refund')``: columns and literals, compared, combined with
-        ``and``, ``or``, ``not``, ``+``, ``-``, ``*``, ``/`` and parentheses.
-    severity : {'error', 'warning'}, default='error'
-        An error quarantines the rows that do not meet it.
+    For instance ``start <= end and (amount > 0 or kind == 'refund')``: columns and literals, compared, combined with
+    ``and``, ``or``, ``not``, ``+``, ``-``, ``*``, ``/`` and parentheses. An error quarantines the rows that do not meet it.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
@@ -153,33 +128,13 @@ class ExpressionCheck(SpecPart):
 class TableChecks(SpecPart):
     """Checks of a whole dataset.
 
-    Parameters
-    ----------
-    min_rows, max_rows : int or None, default=None
-        Bounds of the number of rows.
-    row_count_factor : float or None, default=None
-        Largest ratio of the rows to the median of the earlier datasets, and of that median to the rows.
-    max_duplicate_share : float or None, default=None
-        Largest share of rows that repeat another one.
-    freshness_column : str or None, default=None
-        The datetime column whose newest value gives the age of the data.
-    max_age_days : float or None, default=None
-        Largest age of that value at the upload.
-    label_share_tolerance : float or None, default=None
-        Largest change of a class's share from the dataset before.
-    expressions : tuple of ExpressionCheck, default=()
-        Conditions over several columns; their names must differ.
-    leakage_threshold : float, default=0.999
-        Association with the target from which a feature counts as a leak.
-    shift_threshold : float, default=0.25
-        Population stability index above which a column has shifted since the dataset before.
-    skew_threshold : float or None, default=None
-        Population stability index above which a feature is skewed between the dataset and recent predictions; None
-        does not check.
-    min_group_share : float, default=0.01
-        Share of the rows below which a sensitive group is under-represented.
-    min_label_rate_ratio : float, default=0.8
-        Least ratio of two sensitive groups' label rates (the four-fifths rule, 29 CFR 1607.4 D).
+    ``row_count_factor`` is the largest ratio of the rows to the median of the earlier datasets, and of that median to the
+    rows. The newest value of ``freshness_column`` gives the age at the upload. ``label_share_tolerance`` is the largest
+    change of a class's share from the dataset before. From ``leakage_threshold`` on, a feature's association with the
+    target counts as a leak. Shift (since the dataset before) and skew (between the dataset and recent predictions) are
+    population stability indexes; ``skew_threshold`` None does not check. Sensitive groups below ``min_group_share`` of the
+    rows are under-represented; ``min_label_rate_ratio`` is the least ratio of two groups' label rates (the four-fifths
+    rule, 29 CFR 1607.4 D).
     """
 
     min_rows: Annotated[int, Field(ge=0)] | None = None
@@ -224,21 +179,8 @@ class TableChecks(SpecPart):
 class ReadSpec(SpecPart):
     """Format of files, where it should not be detected.
 
-    Parameters
-    ----------
-    delimiter : str or None, default=None
-        One character between the values of a delimited file.
-    encoding : str or None, default=None
-        Of a text file, as Python calls it.
-    decimal : {'.', ','} or None, default=None
-        Before a number's fraction.
-    thousands : {',', '.', ' ', "'", '_'} or None, default=None
-        Between groups of a number's digits.
-    null_values : tuple of str or None, default=None
-        Strings that stand for a missing value; None takes :data:`millrace.schema.NULL_STRINGS`. The empty string always
-        does.
-    date_order : {'day_first', 'month_first'} or None, default=None
-        Order of dates whose day and month could be swapped.
+    Encodings are named as in Python. ``null_values`` None takes :data:`millrace.schema.NULL_STRINGS`; the empty string is
+    always missing. ``date_order`` is of dates whose day and month could be swapped.
     """
 
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
@@ -261,15 +203,8 @@ class ReadSpec(SpecPart):
 class SplitSpec(SpecPart):
     """Split of rows into training, validation and test.
 
-    Parameters
-    ----------
-    by : {'random', 'time', 'group'}, default='random'
-        ``random`` by a hash of the row (or its identifier), ``time`` so that the newest rows are the test, ``group``
-        so that every row of one entity is in one split.
-    column : str or None, default=None
-        The datetime column, or the entity's; a random split needs none.
-    test_share, validation_share : float, default=0.2
-        Shares of the rows; the rest is for training.
+    ``random`` is by a hash of the row (or its identifier), ``time`` makes the newest rows the test, ``group`` keeps every
+    row of one entity in one split. The column is the datetime one, or the entity's.
     """
 
     by: Literal["random", "time", "group"] = "random"
@@ -304,10 +239,7 @@ class SplitSpec(SpecPart):
 class DatasheetSpec(SpecPart):
     """Owner's statements about the data for the datasheet of every dataset report; paragraphs of plain text.
 
-    Parameters
-    ----------
-    motivation, collection, uses, maintenance, licence : str, default=""
-        After the questions of Gebru et al., "Datasheets for Datasets", Communications of the ACM 64 (12), 2021.
+    After the questions of Gebru et al., "Datasheets for Datasets", Communications of the ACM 64 (12), 2021.
     """
 
     motivation: Prose = ""
