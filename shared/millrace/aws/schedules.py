@@ -20,22 +20,12 @@ _EXACTLY: "FlexibleTimeWindowTypeDef" = {"Mode": "OFF"}
 
 @dataclass(frozen=True, slots=True)
 class ScheduleTargets:
-    """Targets and roles of the schedules.
+    """Targets and roles of the schedules."""
 
-    Parameters
-    ----------
-    groups, arns : mapping of purpose to str
-        Schedule group, and the function or state machine that is started.
-    role_arns : mapping of purpose to str
-        The role that the Scheduler assumes.
-    dead_letter_arn : str
-        The queue of events that could not be delivered.
-    """
-
-    groups: Mapping[Purpose, str]
+    groups: Mapping[Purpose, str]  # schedule group, and the function or state machine that is started
     arns: Mapping[Purpose, str]
-    role_arns: Mapping[Purpose, str]
-    dead_letter_arn: str
+    role_arns: Mapping[Purpose, str]  # the role that the Scheduler assumes
+    dead_letter_arn: str  # the queue of events that could not be delivered
 
 
 class EventBridgeSchedules:

@@ -115,7 +115,7 @@ class _CsvFallback:
     def _remember_lines(self) -> Iterator[str]:
         while True:
             if self._position == len(self._feed):
-                self._feed, self._position = list(text_lines(self.more())), 0
+                self._feed, self._position = list(_text_lines(self.more())), 0
                 if not self._feed:
                     self._ended = True
                     return

@@ -36,40 +36,24 @@ _TRIAL = re.compile(r"^([^/]+)/([^/]+)/([^/]+)\Z")
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """The result of a collection, or with ``dry_run`` its plan.
-
-    Parameters
-    ----------
-    versions, runs : tuple
-        The owners of the artifacts.
-    objects, size : int
-        Number of objects, and their bytes.
-    is_complete : bool
-        False when there is more than one call deletes.
-    """
+    """The result of a collection, or with ``dry_run`` its plan."""
 
     model: str
     dry_run: bool
-    versions: tuple[int, ...]
+    versions: tuple[int, ...]  # the owners of the artifacts
     runs: tuple[str, ...]
-    objects: int
+    objects: int  # number of objects, and their bytes
     size: int
-    is_complete: bool
+    is_complete: bool  # false when there is more than one call deletes
     keys: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Garbage:
-    """Versions whose artifacts nothing refers to, and runs whose artifacts are kept.
-
-    Parameters
-    ----------
-    kept_runs : frozenset of str
-        Runs that something refers to, at any age.
-    """
+    """Versions whose artifacts nothing refers to, and runs whose artifacts are kept."""
 
     versions: frozenset[int]
-    kept_runs: frozenset[str]
+    kept_runs: frozenset[str]  # runs that something refers to, at any age
 
 
 def find_garbage(

@@ -35,15 +35,7 @@ class Artifact(Record, frozen=True, kw_only=True, eq=False):
 
 
 class Manifest(Document, frozen=True, kw_only=True, eq=False):
-    """``manifest.json``: the facts of a version that never change, and its artifacts.
-
-    Parameters
-    ----------
-    split_fingerprint : str or None
-        Of the division of its rows, so that a later challenger is not compared with it on rows that it was trained on.
-    artifacts : dict of str to Artifact
-        By name.
-    """
+    """``manifest.json``: the facts of a version that never change, and its artifacts."""
 
     model: str
     version: int
@@ -56,8 +48,9 @@ class Manifest(Document, frozen=True, kw_only=True, eq=False):
     dataset_ids: tuple[str, ...]
     schema_version: int
     created_at: datetime
+    #: Of the division of its rows, so that a later challenger is not compared with it on rows that it was trained on.
     split_fingerprint: str | None = None
-    artifacts: dict[str, Artifact]
+    artifacts: dict[str, Artifact]  # by name
 
     @classmethod
     def of(cls, version: ModelVersion, artifacts: Mapping[str, bytes], split_fingerprint: str | None) -> "Manifest":
@@ -102,23 +95,13 @@ class SignatureCapture(Record, frozen=True, kw_only=True, eq=False):
 
 
 class Signature(Document, frozen=True, kw_only=True, eq=False, omit_defaults=True):
-    """``signature.json``: inputs and outputs of a version by name and type, and what serving needs.
+    """``signature.json``: inputs and outputs of a version by name and type, and what serving needs."""
 
-    Parameters
-    ----------
-    schema : dict
-        The whole schema, see :meth:`millrace.schema.TableSchema.to_dict`.
-    capture : SignatureCapture or None
-        None in versions that were registered before captures.
-    threshold : SignatureThreshold or None
-        Where the evaluation chose one.
-    """
-
-    schema: dict[str, Any]
+    schema: dict[str, Any]  # the whole schema, see :meth:`millrace.schema.TableSchema.to_dict`
     inputs: tuple[Input, ...] = ()
     outputs: tuple[Output, ...] = ()
-    capture: SignatureCapture | None = None
-    threshold: SignatureThreshold | None = None
+    capture: SignatureCapture | None = None  # none in versions that were registered before captures
+    threshold: SignatureThreshold | None = None  # where the evaluation chose one
 
     @classmethod
     def of(cls, schema: TableSchema, threshold: Mapping[str, Any] | None, capture: CaptureSpec) -> "Signature":

@@ -50,23 +50,17 @@ _CONTENT_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Winner:
-    """The winner of a run, with the documents that its version takes over.
-
-    Parameters
-    ----------
-    documents : mapping of str to bytes
-        By name: ``reference.json``, ``background.npz`` and ``prediction_profile.json``; runs of an older release do
-        not have all of them.
-    prepared : mapping, default={}
-        ``manifest.json`` of the prepared data; empty where there is none.
-    """
+    """The winner of a run, with the documents that its version takes over."""
 
     run: Run
     trial: Trial
     schema: TableSchema
     evaluation: Mapping[str, Any]
     spec: ModelSpec
+    #: By name: ``reference.json``, ``background.npz`` and ``prediction_profile.json``; runs of an older release do not
+    #: have all of them.
     documents: Mapping[str, bytes] = field(default_factory=dict)
+    #: ``manifest.json`` of the prepared data; empty where there is none.
     prepared: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -75,15 +75,9 @@ class DecideApproval:
 
 @dataclass(frozen=True, slots=True)
 class DeleteModel:
-    """Mark the model as deleted: no active run, the default spec; the transaction must move every alias to None.
+    """Mark the model as deleted: no active run, the default spec; the transaction must move every alias to None."""
 
-    Parameters
-    ----------
-    work : Work or None
-        The work that the deletion was decided on; None ends any.
-    """
-
-    work: Work | None = None
+    work: Work | None = None  # the work that the deletion was decided on; None ends any
 
 
 VersionChange = MoveAlias | AssignOutcome | RetireVersion | DecideApproval | DeleteModel
@@ -91,15 +85,10 @@ VersionChange = MoveAlias | AssignOutcome | RetireVersion | DecideApproval | Del
 
 @dataclass(frozen=True, slots=True)
 class RegistryTransaction:
-    """Changes to a model's versions and their ledger entry: all of them or none.
-
-    Parameters
-    ----------
-    expected_revision : int
-        The model's revision that they were decided on; it grows by one when aliases move or the model is deleted.
-    """
+    """Changes to a model's versions and their ledger entry: all of them or none."""
 
     entry: LedgerEntry
+    #: The model's revision that they were decided on; it grows by one when aliases move or the model is deleted.
     expected_revision: int
     changes: tuple[VersionChange, ...]
 

@@ -15,52 +15,30 @@ from millrace.spec.training import EvaluationSpec, GateSpec, TrainingSpec
 
 
 class ModelSpec(SpecPart):
-    """Spec of a model; every field has a default.
+    """Spec of a model; every field has a default."""
 
-    Parameters
-    ----------
-    target : str or None, default=None
-        The column to predict; None takes the column named ``target``, ``label``, ``y`` or ``class``.
-    task : Task or None, default=None
-        None infers it from the target.
-    combine : {'all', 'latest'}, default='all'
-        Train on every accepted dataset of the window, or on the newest only.
-    window_days : int or None, default=None
-        Datasets older than this are left out; None takes all.
-    max_training_rows : int, default=1_000_000
-        Of more, a sample is taken, and always the same one.
-    max_quarantined_share : float, default=0.2
-        Share of rows that may be malformed before the whole dataset is rejected.
-    candidates : tuple of str or None, default=None
-        None takes all that suit the task.
-    primary_metric : str or None, default=None
-        Ranks candidates; None takes the task's own.
-    columns : dict of str to ColumnSpec, default={}
-        Overrides of what is inferred.
-    id_column : str or None, default=None
-        The column that names a row; None infers it.
-    sensitive_groups : tuple of str, default=()
-        Columns whose values are groups of people to be treated alike.
-    """
-
+    #: The column to predict; None takes the column named ``target``, ``label``, ``y`` or ``class``.
     target: str | None = None
-    task: Task | None = None
-    combine: Literal["all", "latest"] = "all"
-    window_days: int | None = Field(default=None, gt=0)
+    task: Task | None = None  # none infers it from the target
+    combine: Literal["all", "latest"] = "all"  # train on every accepted dataset of the window, or on the newest only
+    window_days: int | None = Field(default=None, gt=0)  # datasets older than this are left out; None takes all
+    #: Of more, a sample is taken, and always the same one.
     max_training_rows: int = Field(default=1_000_000, ge=100, le=10_000_000)
+    #: Share of rows that may be malformed before the whole dataset is rejected.
     max_quarantined_share: float = Field(default=0.2, ge=0.0, le=1.0)
-    candidates: tuple[str, ...] | None = None
-    primary_metric: str | None = None
+    candidates: tuple[str, ...] | None = None  # none takes all that suit the task
+    primary_metric: str | None = None  # ranks candidates; None takes the task's own
     seed: int = Field(default=0, ge=0)
     training: TrainingSpec = TrainingSpec()
     gate: GateSpec = GateSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
+    #: Overrides of what is inferred.
     columns: Annotated[dict[str, ColumnSpec], Field(max_length=MAX_COLUMNS)] = Field(default_factory=dict)
     checks: TableChecks = TableChecks()
     read: ReadSpec = ReadSpec()
     split: SplitSpec = SplitSpec()
-    id_column: str | None = None
-    sensitive_groups: tuple[str, ...] = ()
+    id_column: str | None = None  # the column that names a row; None infers it
+    sensitive_groups: tuple[str, ...] = ()  # columns whose values are groups of people to be treated alike
     datasheet: DatasheetSpec = DatasheetSpec()
     approval: ApprovalSpec = ApprovalSpec()
     retention: RetentionSpec = RetentionSpec()

@@ -106,18 +106,12 @@ class RefusedUpload:
 
 @dataclass(frozen=True, slots=True)
 class WaitingFile:
-    """A file in a folder of the drop zone: nothing happens before the folder's marker or manifest arrives.
-
-    Parameters
-    ----------
-    waiting_id : str
-        One for all files that arrive in the folder on one day: one entry in the ledger, not one a file.
-    """
+    """A file in a folder of the drop zone: nothing happens before the folder's marker or manifest arrives."""
 
     model: str
     folder: str
     source: Source
-    waiting_id: str
+    waiting_id: str  # one for all files that arrive in the folder on one day: one entry in the ledger, not one a file
     actor: str
 
 
