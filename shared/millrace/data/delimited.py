@@ -115,7 +115,7 @@ class _CsvFallback:
     def _remember_lines(self) -> Iterator[str]:
         while True:
             if self._position == len(self._feed):
-                self._feed, self._position = list(text_lines(self.more())), 0
+                self._feed, self._position = list(_text_lines(self.more())), 0
                 if not self._feed:
                     self._ended = True
                     return
@@ -138,7 +138,7 @@ def _text_lines(body: bytes) -> Iterator[str]:
 class _FastParser:
     """Parser of regular blocks by Arrow, on any number of threads.
 
-    Without ``null_values`` those of :data:`millrace.schema.NULL_STRINGS` are missing. ``types`` are the requested columns;
+    Without ``null_values`` those of :data:`millrace.schema.NULL_STRINGS` are missing. ``types`` are the columns to read;
     when empty, every column is read as strings.
     """
 
