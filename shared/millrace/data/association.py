@@ -33,17 +33,7 @@ Int64Array = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class TargetValues:
-    """Values of the target, -1 and NaN where it is missing.
-
-    Parameters
-    ----------
-    task : Task
-        Of the model.
-    classes : int
-        Number of classes; 0 for regression.
-    values : array of shape (n_rows,)
-        Class indices, or quantities.
-    """
+    """Class indices or quantities of the target, -1 and NaN where it is missing; no classes for regression."""
 
     task: Task
     classes: int
@@ -84,12 +74,7 @@ def association_rows(n_rows: int) -> Int64Array:
 def associate(column: Column, values: npt.NDArray[Any], target: TargetValues) -> Association | None:
     """Measure a column's association with the target; None when there are too few rows or values.
 
-    Parameters
-    ----------
-    values : array of shape (n_rows,)
-        As in a :class:`TypedTable`. Rows with a missing number are left out; a missing string is a category.
-    target : TargetValues
-        Of the same rows.
+    Rows with a missing number are left out; a missing string is a category.
     """
     categorical = is_text(column) or column.type == "boolean"
     kept = target.known if categorical else target.known & ~missing_mask(values)
@@ -141,15 +126,10 @@ def spearman(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> fl
 
 
 def cramers_v(groups: Int64Array, classes: Int64Array) -> float | None:
-    """Return Cramér's V with the correction for its bias.
+    """Return Cramér's V of two columns of codes from 0 with the correction for its bias.
 
     Bergsma, "A bias-correction for Cramér's V and Tschuprow's T", Journal of the Korean Statistical Society 42, 2013.
     None when one of the two has a single value, or a value for each row.
-
-    Parameters
-    ----------
-    groups, classes : int64 array of shape (n_rows,)
-        Codes from 0; codes that do not occur do not count.
     """
     groups, classes = (np.unique(codes, return_inverse=True)[1] for codes in (groups, classes))
     rows, columns = int(groups.max()) + 1, int(classes.max()) + 1

@@ -307,7 +307,7 @@ class FailureCounts:
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """Result of the validation of a batch: its rows in the file, the columns and lines of the valid ones, and the others."""
+    """Result of a batch: its rows in the file, the columns and lines of the valid rows, and the rejected rows."""
 
     rows: int
     columns: dict[str, pa.Array]

@@ -38,15 +38,7 @@ _NEWLINE, _RETURN, _QUOTE = 10, 13, 34
 
 
 def block_sizes(columns: int, expected: int | None) -> Iterator[int]:
-    """Yield the bytes to read for each block of a table, without end.
-
-    Parameters
-    ----------
-    columns : int
-        Columns of the table.
-    expected : int or None
-        Bytes of the file, where they are known.
-    """
+    """Yield the bytes to read for each block of a table, without end; ``expected`` are the file's, where known."""
     if columns >= MANY_COLUMNS:
         yield from repeat(2 * BLOCK_BYTES)
     size = max(BLOCK_BYTES // _GROWTH, 1)
@@ -62,18 +54,8 @@ def block_sizes(columns: int, expected: int | None) -> Iterator[int]:
 class Block:
     """Some whole records, or the bytes left where records cannot be separated.
 
-    Parameters
-    ----------
-    body : bytes
-        Ends in a line break.
-    first_line : int
-        Line of the file on which it starts, from 1.
-    plain : bool
-        Whether its quotes are regular.
-    lines : int, default=0
-        Lines of a plain block.
-    quoted : bool, default=True
-        Whether it may have quotes.
+    The body ends in a line break and starts on ``first_line`` of the file, from 1. Quotes of a ``plain`` block are regular;
+    only then are ``lines`` counted.
     """
 
     body: bytes
@@ -85,15 +67,7 @@ class Block:
 
 @dataclass(slots=True)
 class BlockReader:
-    """Cuts a UTF-8 stream into blocks.
-
-    Parameters
-    ----------
-    line : int
-        Line of the file on which the first block starts.
-    sizes : iterator of int
-        Bytes to read for each block; without end.
-    """
+    """Cuts a UTF-8 stream, which begins on ``line`` of the file, into blocks of ``sizes`` bytes."""
 
     stream: Utf8Stream
     delimiter: str
@@ -219,14 +193,8 @@ def quotes_are_plain(body: bytes, delimiter: str) -> bool:
 class RecordLayout:
     """Positions of the records of a plain block, blank lines left out.
 
-    Parameters
-    ----------
-    starts, ends : int64 array of shape (n_records,)
-        In bytes, without the line break.
-    lines : int64 array of shape (n_records,)
-        Lines of the block before each.
-    widths : int64 array of shape (n_records,)
-        Fields of each.
+    ``starts`` and ``ends`` are in bytes, without the line break; ``lines`` counts those of the block before each record,
+    ``widths`` its fields. Each is an int64 array of shape (n_records,).
     """
 
     starts: npt.NDArray[np.int64]
@@ -268,12 +236,8 @@ def in_order(calls: Iterable[Callable[[], Result]]) -> Iterator[Result]:
     """Make calls on as many threads as there are processors, and yield their results in order.
 
     A call is taken from ``calls`` as soon as any other has ended, so that every thread finds its next one waiting: only
-    one call more than there are threads holds its data in memory. Early results wait for their turn.
-
-    Raises
-    ------
-    Exception
-        Of a call, when its turn comes; calls that have not begun are then cancelled.
+    one call more than there are threads holds its data in memory. A call's error is raised when its turn comes; calls that
+    have not begun are then cancelled.
     """
     threads = os.cpu_count() or 1
     room = Semaphore(threads)

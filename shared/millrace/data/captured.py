@@ -25,16 +25,9 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class CapturedRows:
-    """Captured rows as a training table.
+    """Captured rows as a training table, or the obstacle to using them.
 
-    Parameters
-    ----------
-    table : TypedTable or None
-        None when there is none to use.
-    counts : mapping of str to int
-        ``captured``, ``labelled``, ``observed_too_early``, ``outcome_unknown`` and ``used``.
-    obstacle : str, default=""
-        Reason why they cannot be used.
+    ``counts`` has ``captured``, ``labelled``, ``observed_too_early``, ``outcome_unknown`` and ``used``.
     """
 
     table: TypedTable | None
@@ -53,12 +46,8 @@ def find_captured_rows(
 ) -> CapturedRows:
     """Return the captured rows to train on, where the spec enables it.
 
-    Parameters
-    ----------
-    now : datetime
-        Later predictions and reports are left to the next run.
-    since : datetime or None, default=None
-        Earlier predictions belong to a deleted model of the same name.
+    Predictions and reports after ``now`` are left to the next run; predictions before ``since`` belong to a deleted model
+    of the same name.
     """
     if not spec.retraining.captured_rows:
         return CapturedRows(None)

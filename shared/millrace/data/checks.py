@@ -47,21 +47,7 @@ from millrace.spec.data import ExpressionCheck
 
 @dataclass(frozen=True, slots=True)
 class CheckedTable:
-    """An upload after its checks.
-
-    Parameters
-    ----------
-    table : TypedTable
-        The valid rows.
-    lines : int64 array of shape (n_rows,)
-        Line of the file on which each of them starts.
-    quarantined : sequence of QuarantinedRow
-        The other rows, by line.
-    findings : tuple of Finding
-        Of all checks.
-    rows : int
-        Rows of the file.
-    """
+    """An upload after its checks: valid rows with their lines, quarantined rows by line, all findings."""
 
     table: TypedTable
     lines: npt.NDArray[np.int64]
@@ -79,20 +65,10 @@ def check_table(
     folder: Path | None = None,
     locate: Locate | None = None,
 ) -> CheckedTable:
-    """Check an upload against a schema.
+    """Check an upload against a schema, the model's or the one just inferred.
 
-    Parameters
-    ----------
-    schema : TableSchema
-        The model's, or the one just inferred.
-    max_quarantined_share : float
-        Share of rows, or of a column's values, that may be invalid.
-    expressions : sequence of ExpressionCheck, default=()
-        Conditions over several columns.
-    folder : Path or None, default=None
-        For rows that do not fit into memory; it must outlive the result.
-    locate : callable or None, default=None
-        Turns a line of an upload of several files into a file and its line.
+    ``max_quarantined_share`` is of rows, or of a column's values. ``folder`` is for rows that do not fit into memory; it
+    must outlive the result. ``locate`` turns a line of an upload of several files into a file and its line.
     """
     collected = _Collected(schema, parse_checks(expressions), folder, locate)
     validate = partial(validate_batch, schema, collected.conditions, collected.masked)

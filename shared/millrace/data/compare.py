@@ -41,14 +41,7 @@ class StoredDataset:
 class ColumnShift:
     """Population stability indices of a column between two datasets.
 
-    Parameters
-    ----------
-    values : float
-        Of the known values.
-    missing : float
-        Of missing and known values.
-    unseen : float, default=0.0
-        Of categories that the earlier dataset lacks, and the others.
+    Of the known values, of missing against known values, and of categories that the earlier dataset lacks against others.
     """
 
     values: float
@@ -63,22 +56,10 @@ class ColumnShift:
 
 @dataclass(frozen=True, slots=True)
 class ColumnDifference:
-    """Difference of a column between two datasets.
+    """Difference of a column between two datasets; pairs are before and after.
 
-    Parameters
-    ----------
-    psi : float or None
-        Population stability index of the known values; None when they cannot be compared.
-    missing_psi, unseen_psi : float or None
-        Index of missing values, and of unseen categories, against the other rows.
-    verdict : {'stable', 'moderate', 'large', 'unknown'}
-        Of the largest index.
-    missing_share : tuple of float
-        Before and after.
-    mean : tuple of float or None, default=None
-        Before and after, of numbers.
-    shares : tuple of mapping
-        Of categories: ``value``, ``before`` and ``after``, the largest changes first; none of a sensitive column.
+    Indices are None when they cannot be compared; the verdict is on the largest. ``shares`` of categories (``value``,
+    ``before`` and ``after``) begin with the largest change; a sensitive column has none.
     """
 
     name: str
@@ -93,13 +74,10 @@ class ColumnDifference:
 
 
 def compare_datasets(before: StoredDataset, after: StoredDataset) -> dict[str, Any]:
-    """Compare two datasets.
+    """Compare two datasets, as plain JSON.
 
-    Returns
-    -------
-    dict
-        ``schema`` (``kind`` and ``details``), ``volume``, ``target`` (shares of the classes) and ``columns`` (the
-        largest shift first), as plain JSON.
+    Keys are ``schema`` (``kind`` and ``details``), ``volume``, ``target`` (shares of the classes) and ``columns`` (the
+    largest shift first).
     """
     change = compare_schemas(before.schema, after.schema)
     columns = [

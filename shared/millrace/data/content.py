@@ -30,15 +30,7 @@ class ByteSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A file that can be opened any number of times.
-
-    Parameters
-    ----------
-    source : bytes or Path
-        The file, or its path.
-    max_bytes : int
-        Limit of the unpacked size.
-    """
+    """A file that can be opened any number of times; ``max_bytes`` limits the unpacked size."""
 
     source: bytes | Path
     max_bytes: int
@@ -65,12 +57,7 @@ class Content:
     def open(self) -> Iterator[IO[bytes]]:
         """Open the unpacked bytes.
 
-        Raises
-        ------
-        InvalidInputError
-            On reading, when the file is a damaged archive.
-        PayloadTooLargeError
-            When there are more than ``max_bytes``; of an archive, on reading.
+        On reading, raises ``InvalidInputError`` for a damaged archive and ``PayloadTooLargeError`` above ``max_bytes``.
         """
         with self._open_packed() as packed:
             if not self.compressed:
@@ -114,13 +101,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class WholeLines:
-    """Reads a file up to the last end of a line, so that no reader has to cut and copy.
-
-    Parameters
-    ----------
-    file : binary file
-        Seekable.
-    """
+    """Reads a seekable file up to the last end of a line, so that no reader has to cut and copy."""
 
     file: IO[bytes]
 
@@ -158,17 +139,7 @@ def too_large(max_bytes: int) -> PayloadTooLargeError:
 
 @dataclass(frozen=True, slots=True)
 class TextEncoding:
-    """Encoding of a text file.
-
-    Parameters
-    ----------
-    name : str
-        Python's name of it.
-    mixed : bool
-        Whether some lines are invalid in it.
-    stated : bool, default=False
-        Whether the spec sets it, so that there is nothing to report.
-    """
+    """Encoding of a text file; ``mixed`` when some lines are invalid in it, ``stated`` when the spec sets it."""
 
     name: str
     mixed: bool = False
@@ -201,12 +172,8 @@ UTF_8 = TextEncoding("utf-8-sig")
 def detect_encoding(content: Content) -> TextEncoding:
     """Detect the encoding of a text file: UTF-8, UTF-16, else a Windows or Latin single-byte one.
 
-    A file with some valid UTF-8 lines that are not ASCII *is* UTF-8; its other lines are invalid.
-
-    Raises
-    ------
-    InvalidInputError
-        When the bytes are no text.
+    A file with some valid UTF-8 lines that are not ASCII *is* UTF-8; its other lines are invalid. Raises
+    ``InvalidInputError`` when the bytes are no text.
     """
     head = content.head()
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -223,13 +190,7 @@ def detect_encoding(content: Content) -> TextEncoding:
 
 
 def stated_encoding(content: Content, name: str) -> TextEncoding:
-    """Use the encoding of the spec.
-
-    Raises
-    ------
-    InvalidInputError
-        When the file is not written in it; only UTF-8 files may have invalid lines.
-    """
+    """Use the encoding of the spec; only UTF-8 files may have invalid lines, others raise ``InvalidInputError``."""
     plain = codecs.lookup(name).name
     if plain in ("utf-8", "utf-8-sig"):
         return TextEncoding("utf-8-sig", mixed=not _decodes(content.pieces(), "utf-8"), stated=True)
@@ -242,18 +203,9 @@ def stated_encoding(content: Content, name: str) -> TextEncoding:
 class TextFile:
     """A text file, read as UTF-8 whatever its encoding.
 
-    All supported encodings write ASCII alike. So the encoding is detected at the first byte that is not ASCII, or
-    when it is needed: most files are then read once instead of twice.
-
-    Parameters
-    ----------
-    stated : str or None, default=None
-        Encoding of the spec.
-
-    Raises
-    ------
-    InvalidInputError
-        When the bytes are no text, or not written in the stated encoding.
+    All supported encodings write ASCII alike. So the encoding is detected at the first byte that is not ASCII, or when it
+    is needed: most files are then read once instead of twice. Raises ``InvalidInputError`` when the bytes are no text, or
+    not in the ``stated`` encoding of the spec.
     """
 
     content: Content

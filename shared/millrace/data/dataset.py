@@ -155,19 +155,7 @@ def _is_whole(part: pa.Array) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class StoredTables(Sequence[TypedTable]):
-    """Stored datasets as tables; only the table returned last may be used.
-
-    Parameters
-    ----------
-    datasets : sequence of DatasetRecord
-        In order.
-    schema : TableSchema
-        To read them under.
-    folder : Path
-        For downloads.
-    before : sequence of TypedTable, default=()
-        Tables that come before the datasets.
-    """
+    """Stored datasets as tables, after those of ``before``; only the table returned last may be used."""
 
     model: str
     datasets: Sequence[DatasetRecord]

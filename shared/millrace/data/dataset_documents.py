@@ -11,16 +11,9 @@ from millrace.schema import Role, Task
 
 
 class Association(Record, frozen=True, kw_only=True, eq=False):
-    """Association of a column with the target.
+    """Association of a column with the target; ``strength``, between 0 and 1, ranks columns.
 
-    Attributes
-    ----------
-    measure : {'auc', 'cramers_v', 'correlation_ratio', 'spearman'}
-        Statistic that was computed.
-    value : float
-        The statistic; an area below 0.5 and a negative rank correlation mean a falling target.
-    strength : float
-        Between 0 and 1, to rank columns by.
+    An area (``auc``) below 0.5 and a negative rank correlation mean a falling target.
     """
 
     measure: str
@@ -31,14 +24,7 @@ class Association(Record, frozen=True, kw_only=True, eq=False):
 class ProfileHistogram(Record, frozen=True, kw_only=True, eq=False, omit_defaults=True):
     """Histogram for people: bars of equal width over the bulk of the values.
 
-    Attributes
-    ----------
-    edges, counts : sequence of float, sequence of int
-        One count fewer than edges; the last bar includes its upper edge.
-    below, above : int
-        Rows outside the bars.
-    target_means : sequence of float or None
-        Mean target of each bar's rows.
+    The last bar includes its upper edge; ``below`` and ``above`` count rows outside the bars.
     """
 
     edges: Sequence[float]
@@ -116,17 +102,7 @@ class TargetProfile(Record, frozen=True, kw_only=True, eq=False):
 
 
 class DatasetProfile(Document, frozen=True, kw_only=True, eq=False):
-    """``profile.json``: distributions of a dataset's columns.
-
-    Attributes
-    ----------
-    complete_rows : int
-        Rows without a missing value.
-    missing_values : int
-        Of all columns; stored as ``missing_mask``.
-    association_rows : int
-        Rows that associations were computed on.
-    """
+    """``profile.json``: distributions of a dataset's columns; ``association_rows`` were measured."""
 
     FORMAT_VERSION = 3
 
@@ -149,21 +125,7 @@ class DatasetProfile(Document, frozen=True, kw_only=True, eq=False):
 
 
 class ValidationDocument(Document, frozen=True, kw_only=True, eq=False, omit_defaults=True):
-    """``validation.json``: the validation of one upload.
-
-    Attributes
-    ----------
-    file, version_id : str
-        The object that arrived.
-    folder, files : str, sequence of str
-        Of an upload of several files.
-    dataset_id : str or None
-        None when the upload was rejected.
-    outcome : {'accepted', 'rejected'}
-        Result.
-    schema : mapping or None
-        The schema that the upload was checked against.
-    """
+    """``validation.json``: the validation of one upload; without ``dataset_id`` when it was rejected."""
 
     FORMAT_VERSION = 1
 
@@ -202,12 +164,7 @@ class DatasetSource(Record, frozen=True, kw_only=True, eq=False, omit_defaults=T
 class DatasetManifest(Document, frozen=True, kw_only=True, eq=False):
     """``manifest.json`` of a dataset: contents, origin, checks, and a SHA-256 for each document beside it.
 
-    Attributes
-    ----------
-    parents : sequence of str
-        Ids of the datasets that it was compared with.
-    sha256 : mapping of str to str
-        By document name.
+    ``parents`` are the ids of the datasets that it was compared with.
     """
 
     FORMAT_VERSION = 2

@@ -138,7 +138,7 @@ def _text_lines(body: bytes) -> Iterator[str]:
 class _FastParser:
     """Parser of regular blocks by Arrow, on any number of threads.
 
-    Without ``null_values`` those of :data:`millrace.schema.NULL_STRINGS` are missing. ``types`` are the requested columns;
+    Without ``null_values`` those of :data:`millrace.schema.NULL_STRINGS` are missing. ``types`` are the columns to read;
     when empty, every column is read as strings.
     """
 

@@ -14,28 +14,10 @@ MAX_EXAMPLE_LENGTH = 80
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One finding of a check.
+    """One finding of a check; an error rejects the upload.
 
-    Parameters
-    ----------
-    severity : {'error', 'warning'}
-        An error rejects the upload.
-    check : str
-        Stable name of the check: ``missing_column``, ``too_few_rows`` ...
-    column : str or None
-        Column, when there is one.
-    message : str
-        A sentence for people.
-    count : int, default=0
-        Affected rows or values.
-    examples : tuple of str, default=()
-        Some of the values.
-    share : float or None, default=None
-        ``count`` as a share of the checked rows or values.
-    rows : tuple of (int, str), default=()
-        Lines and values of the first affected rows; sensitive values are masked.
-    files : tuple of str, default=()
-        Files of these rows, when the upload has several.
+    ``check`` is a stable name, ``count`` the affected rows or values, ``share`` that of the checked ones. ``rows`` are the
+    lines and values of the first affected rows, sensitive ones masked; ``files`` theirs, when the upload has several.
     """
 
     severity: Severity
