@@ -54,8 +54,8 @@ def block_sizes(columns: int, expected: int | None) -> Iterator[int]:
 class Block:
     """Some whole records, or the bytes left where records cannot be separated.
 
-    The body ends in a line break and starts on ``first_line`` of the file, from 1. Quotes of a ``plain`` block are regular;
-    only then are ``lines`` counted.
+    The body ends in a line break and starts on ``first_line`` of the file, from 1. Quotes of a ``plain`` block are
+    regular; only then are ``lines`` counted.
     """
 
     body: bytes
@@ -193,8 +193,8 @@ def quotes_are_plain(body: bytes, delimiter: str) -> bool:
 class RecordLayout:
     """Positions of the records of a plain block, blank lines left out.
 
-    ``starts`` and ``ends`` are in bytes, without the line break; ``lines`` counts those of the block before each record,
-    ``widths`` its fields. Each is an int64 array of shape (n_records,).
+    ``starts`` and ``ends`` are in bytes, without the line break; ``lines`` counts those of the block before each
+    record, ``widths`` its fields. Each is an int64 array of shape (n_records,).
     """
 
     starts: npt.NDArray[np.int64]
@@ -236,8 +236,8 @@ def in_order(calls: Iterable[Callable[[], Result]]) -> Iterator[Result]:
     """Make calls on as many threads as there are processors, and yield their results in order.
 
     A call is taken from ``calls`` as soon as any other has ended, so that every thread finds its next one waiting: only
-    one call more than there are threads holds its data in memory. A call's error is raised when its turn comes; calls that
-    have not begun are then cancelled.
+    one call more than there are threads holds its data in memory. A call's error is raised when its turn comes; calls
+    that have not begun are then cancelled.
     """
     threads = os.cpu_count() or 1
     room = Semaphore(threads)

@@ -46,8 +46,8 @@ def find_captured_rows(
 ) -> CapturedRows:
     """Return the captured rows to train on, where the spec enables it.
 
-    Predictions and reports after ``now`` are left to the next run; predictions before ``since`` belong to a deleted model
-    of the same name.
+    Predictions and reports after ``now`` are left to the next run; predictions before ``since`` belong to a deleted
+    model of the same name.
     """
     if not spec.retraining.captured_rows:
         return CapturedRows(None)

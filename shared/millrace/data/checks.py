@@ -67,8 +67,8 @@ def check_table(
 ) -> CheckedTable:
     """Check an upload against a schema, the model's or the one just inferred.
 
-    ``max_quarantined_share`` is of rows, or of a column's values. ``folder`` is for rows that do not fit into memory; it
-    must outlive the result. ``locate`` turns a line of an upload of several files into a file and its line.
+    ``max_quarantined_share`` is of rows, or of a column's values. ``folder`` is for rows that do not fit into memory;
+    it must outlive the result. ``locate`` turns a line of an upload of several files into a file and its line.
     """
     collected = _Collected(schema, parse_checks(expressions), folder, locate)
     validate = partial(validate_batch, schema, collected.conditions, collected.masked)

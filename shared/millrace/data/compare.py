@@ -41,7 +41,8 @@ class StoredDataset:
 class ColumnShift:
     """Population stability indices of a column between two datasets.
 
-    Of the known values, of missing against known values, and of categories that the earlier dataset lacks against others.
+    Of the known values, of missing against known values, and of categories that the earlier dataset lacks against
+    others.
     """
 
     values: float

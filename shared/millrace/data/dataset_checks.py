@@ -46,24 +46,12 @@ _SECONDS_PER_DAY = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class DatasetHistory:
-    """Earlier datasets of a model, and recent predictions.
+    """Earlier datasets of a model, and recent predictions."""
 
-    Parameters
-    ----------
-    rows : sequence of int, default=()
-        Rows of each earlier dataset.
-    profile : DatasetProfile or None, default=None
-        Of the newest dataset.
-    now : datetime or None, default=None
-        In UTC; without it freshness is not checked.
-    captured : DatasetProfile or None, default=None
-        Of the rows captured last; None when skew is not checked.
-    """
-
-    rows: Sequence[int] = ()
-    profile: DatasetProfile | None = None
-    now: datetime | None = None
-    captured: DatasetProfile | None = None
+    rows: Sequence[int] = ()  # rows of each earlier dataset
+    profile: DatasetProfile | None = None  # of the newest dataset
+    now: datetime | None = None  # in UTC; without it freshness is not checked
+    captured: DatasetProfile | None = None  # of the rows captured last; None when skew is not checked
 
 
 NO_DATASET_HISTORY = DatasetHistory()
@@ -321,24 +309,12 @@ def profile_captures(
 
 @dataclass(frozen=True, slots=True)
 class SensitiveGroup:
-    """One value of a sensitive column.
+    """One value of a sensitive column."""
 
-    Parameters
-    ----------
-    name : str
-        The value; empty where it is missing.
-    rows : int
-        Number of rows.
-    share : float
-        Of all rows.
-    label_rate : float or None
-        Share of its rows with the second class of a binary target; None for other tasks.
-    """
-
-    name: str
-    rows: int
-    share: float
-    label_rate: float | None
+    name: str  # the value; empty where it is missing
+    rows: int  # number of rows
+    share: float  # of all rows
+    label_rate: float | None  # share of its rows with the second class of a binary target; None for other tasks
 
 
 def describe_groups(table: TypedTable, name: str) -> list[SensitiveGroup]:

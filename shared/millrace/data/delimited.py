@@ -138,8 +138,8 @@ def _text_lines(body: bytes) -> Iterator[str]:
 class _FastParser:
     """Parser of regular blocks by Arrow, on any number of threads.
 
-    Without ``null_values`` those of :data:`millrace.schema.NULL_STRINGS` are missing. ``types`` are the columns to read;
-    when empty, every column is read as strings.
+    Without ``null_values`` those of :data:`millrace.schema.NULL_STRINGS` are missing. ``types`` are the columns to
+    read; when empty, every column is read as strings.
     """
 
     names: list[str]

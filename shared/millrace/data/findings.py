@@ -16,8 +16,9 @@ MAX_EXAMPLE_LENGTH = 80
 class Finding:
     """One finding of a check; an error rejects the upload.
 
-    ``check`` is a stable name, ``count`` the affected rows or values, ``share`` that of the checked ones. ``rows`` are the
-    lines and values of the first affected rows, sensitive ones masked; ``files`` theirs, when the upload has several.
+    ``check`` is a stable name, ``count`` the affected rows or values, ``share`` that of the checked ones. ``rows`` are
+    the lines and values of the first affected rows, sensitive ones masked; ``files`` theirs, when the upload has
+    several.
     """
 
     severity: Severity

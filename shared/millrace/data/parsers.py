@@ -43,18 +43,10 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """Parsed values of a column.
+    """Parsed values of a column."""
 
-    Parameters
-    ----------
-    values : array of shape (n_rows,)
-        Missing and invalid ones are NaN, NaT or ``''``.
-    bad : bool array of shape (n_rows,)
-        Mask of the invalid ones.
-    """
-
-    values: npt.NDArray[Any]
-    bad: npt.NDArray[np.bool_]
+    values: npt.NDArray[Any]  # shape (n_rows,); missing and invalid ones are NaN, NaT or ``''`` bad:
+    npt.NDArray[np.bool_]  # shape (n_rows,); mask of the invalid ones
 
     @property
     def bad_count(self) -> int:
@@ -104,18 +96,11 @@ def parse_numbers(strings: pa.Array) -> Parsed:
 
 @dataclass(frozen=True, slots=True)
 class NumericView:
-    """Numbers that are all valid: finite, and within float32's range.
+    """Numbers that are all valid: finite, and within float32's range."""
 
-    Parameters
-    ----------
-    values : float64 array of shape (n_rows,)
-        Missing ones are NaN. May share Arrow's memory, so that it must not be written.
-    least, greatest : float
-        Of those that are not missing; NaN when all are.
-    """
-
+    #: shape (n_rows,); missing ones are NaN. May share Arrow's memory, so that it must not be written.
     values: npt.NDArray[np.float64]
-    least: float
+    least: float  # of those that are not missing; NaN when all are
     greatest: float
 
 
@@ -215,18 +200,10 @@ _EITHER = re.compile(r"[+-]?\d{1,3},\d{3}")
 
 @dataclass(frozen=True, slots=True)
 class NumberStyle:
-    """Notation of numbers.
+    """Notation of numbers."""
 
-    Parameters
-    ----------
-    decimal : str, default='.'
-        Before the fraction.
-    thousands : str, default=''
-        Between groups of three digits; empty where digits are not grouped.
-    """
-
-    decimal: str = "."
-    thousands: str = ""
+    decimal: str = "."  # before the fraction
+    thousands: str = ""  # between groups of three digits; empty where digits are not grouped
 
     @property
     def example(self) -> str:

@@ -62,8 +62,8 @@ _LARGEST = np.uint64(2**64 - 1)
 class Contribution:
     """Rows that one dataset contributes to a training set.
 
-    Superseded rows have an identifier of a newer dataset; repeated ones an identifier or content that it or an older one
-    has already; left-out ones are not in the sample.
+    Superseded rows have an identifier of a newer dataset; repeated ones an identifier or content that it or an older
+    one has already; left-out ones are not in the sample.
     """
 
     read: int
@@ -229,8 +229,8 @@ MIN_SPLIT_ROWS = 10
 class PreparedData:
     """Training data of a run.
 
-    The schema has the values of these rows; contributions are by dataset, oldest first. ``holdout_columns`` are the test
-    split's typed columns that evaluation groups by, features or not.
+    The schema has the values of these rows; contributions are by dataset, oldest first. ``holdout_columns`` are the
+    test split's typed columns that evaluation groups by, features or not.
     """
 
     schema: TableSchema

@@ -169,7 +169,8 @@ def _format_time(seconds: float) -> str:
 def describe_numbers(known: Floats, averaged: Floats | None, *, whole: bool) -> dict[str, Any]:
     """Describe at least one number, none missing, by fields of :class:`ColumnProfile`.
 
-    ``averaged`` is averaged for each bar (:attr:`TargetValues.averaged`), NaN where missing; bars do not cut whole numbers.
+    ``averaged`` is averaged for each bar (:attr:`TargetValues.averaged`), NaN where missing; bars do not cut whole
+    numbers.
     """
     ordered = np.sort(known)
     quantiles = _quantiles(ordered)

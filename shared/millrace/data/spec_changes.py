@@ -56,9 +56,9 @@ def replace_spec(
 ) -> dict[str, Any]:
     """Replace a model's spec, creating the model when it is new; the same spec again changes nothing.
 
-    The model's schedules follow once the spec is stored; after a failure, the same spec again completes them. The result
-    has the present spec, its ``changes``, the ``schedules`` that changed, and under ``schema`` the effect on the next
-    upload: ``kind`` (``none``, ``compatible``, ``incompatible``; null while there is no schema) and ``details``.
+    The model's schedules follow once the spec is stored; after a failure, the same spec again completes them. The
+    result has the present spec, its ``changes``, the ``schedules`` that changed, and under ``schema`` the effect on the
+    next upload: ``kind`` (``none``, ``compatible``, ``incompatible``; null while there is no schema) and ``details``.
 
     Raises
     ------

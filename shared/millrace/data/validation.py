@@ -45,8 +45,8 @@ MIN_UPLOAD_ROWS = 20
 class ValidationResult:
     """Result of the validation of one upload: any error among the findings means rejected.
 
-    The table and the profile are of the accepted rows, ``rows`` counts quarantined ones too; the schema is None when the
-    upload could not be read.
+    The table and the profile are of the accepted rows, ``rows`` counts quarantined ones too; the schema is None when
+    the upload could not be read.
     """
 
     findings: tuple[Finding, ...]

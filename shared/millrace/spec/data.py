@@ -77,10 +77,10 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 class ColumnSpec(SpecPart):
     """Spec of one column; type and role override the inferred ones.
 
-    ``nullable`` False makes a missing value an error. The range includes both ends, in seconds since 1970 for datetimes;
-    ``allowed`` values are as a file would hold them. A value must match ``pattern`` (RE2's syntax) from end to end. Of
-    rows with one ``unique`` value the first is kept. ``formats`` are ``strptime``'s; ``iso`` stands for ISO 8601.
-    ``sensitive`` masks values in examples and reports. An error quarantines rows, a warning reports them.
+    ``nullable`` False makes a missing value an error. The range includes both ends, in seconds since 1970 for
+    datetimes; ``allowed`` values are as a file would hold them. A value must match ``pattern`` (RE2's syntax) from end
+    to end. Of rows with one ``unique`` value the first is kept. ``formats`` are ``strptime``'s; ``iso`` stands for ISO
+    8601. ``sensitive`` masks values in examples and reports. An error quarantines rows, a warning reports them.
     """
 
     type: ColumnType | None = None
@@ -117,7 +117,8 @@ class ExpressionCheck(SpecPart):
     """A condition over several columns that every row should meet.
 
     For instance ``start <= end and (amount > 0 or kind == 'refund')``: columns and literals, compared, combined with
-    ``and``, ``or``, ``not``, ``+``, ``-``, ``*``, ``/`` and parentheses. An error quarantines the rows that do not meet it.
+    ``and``, ``or``, ``not``, ``+``, ``-``, ``*``, ``/`` and parentheses. An error quarantines the rows that do not meet
+    it.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
@@ -128,13 +129,13 @@ class ExpressionCheck(SpecPart):
 class TableChecks(SpecPart):
     """Checks of a whole dataset.
 
-    ``row_count_factor`` is the largest ratio of the rows to the median of the earlier datasets, and of that median to the
-    rows. The newest value of ``freshness_column`` gives the age at the upload. ``label_share_tolerance`` is the largest
-    change of a class's share from the dataset before. From ``leakage_threshold`` on, a feature's association with the
-    target counts as a leak. Shift (since the dataset before) and skew (between the dataset and recent predictions) are
-    population stability indexes; ``skew_threshold`` None does not check. Sensitive groups below ``min_group_share`` of the
-    rows are under-represented; ``min_label_rate_ratio`` is the least ratio of two groups' label rates (the four-fifths
-    rule, 29 CFR 1607.4 D).
+    ``row_count_factor`` is the largest ratio of the rows to the median of the earlier datasets, and of that median to
+    the rows. The newest value of ``freshness_column`` gives the age at the upload. ``label_share_tolerance`` is the
+    largest change of a class's share from the dataset before. From ``leakage_threshold`` on, a feature's association
+    with the target counts as a leak. Shift (since the dataset before) and skew (between the dataset and recent
+    predictions) are population stability indexes; ``skew_threshold`` None does not check. Sensitive groups below
+    ``min_group_share`` of the rows are under-represented; ``min_label_rate_ratio`` is the least ratio of two groups'
+    label rates (the four-fifths rule, 29 CFR 1607.4 D).
     """
 
     min_rows: Annotated[int, Field(ge=0)] | None = None
@@ -179,8 +180,8 @@ class TableChecks(SpecPart):
 class ReadSpec(SpecPart):
     """Format of files, where it should not be detected.
 
-    Encodings are named as in Python. ``null_values`` None takes :data:`millrace.schema.NULL_STRINGS`; the empty string is
-    always missing. ``date_order`` is of dates whose day and month could be swapped.
+    Encodings are named as in Python. ``null_values`` None takes :data:`millrace.schema.NULL_STRINGS`; the empty string
+    is always missing. ``date_order`` is of dates whose day and month could be swapped.
     """
 
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
@@ -203,8 +204,8 @@ class ReadSpec(SpecPart):
 class SplitSpec(SpecPart):
     """Split of rows into training, validation and test.
 
-    ``random`` is by a hash of the row (or its identifier), ``time`` makes the newest rows the test, ``group`` keeps every
-    row of one entity in one split. The column is the datetime one, or the entity's.
+    ``random`` is by a hash of the row (or its identifier), ``time`` makes the newest rows the test, ``group`` keeps
+    every row of one entity in one split. The column is the datetime one, or the entity's.
     """
 
     by: Literal["random", "time", "group"] = "random"
