@@ -203,11 +203,9 @@ def stated_encoding(content: Content, name: str) -> TextEncoding:
 class TextFile:
     """A text file, read as UTF-8 whatever its encoding.
 
-    All supported encodings write ASCII alike. So the encoding is detected at the first byte that is not ASCII, or
-    when it
-    is needed: most files are then read once instead of twice. Raises ``InvalidInputError`` when the bytes are no
-    text, or
-    not in the ``stated`` encoding of the spec.
+    All supported encodings write ASCII alike. So the encoding is detected at the first byte that is not ASCII, or when
+    it is needed: most files are then read once instead of twice. Raises ``InvalidInputError`` when the bytes are no
+    text, or not in the ``stated`` encoding of the spec.
     """
 
     content: Content

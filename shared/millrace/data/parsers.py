@@ -45,8 +45,8 @@ _LARGEST = float(np.finfo(np.float32).max)
 class Parsed:
     """Parsed values of a column."""
 
-    values: npt.NDArray[Any]  # shape (n_rows,); missing and invalid ones are NaN, NaT or ``''`` bad:
-    npt.NDArray[np.bool_]  # shape (n_rows,); mask of the invalid ones
+    values: npt.NDArray[Any]  # shape (n_rows,); missing and invalid ones are NaN, NaT or ``''``
+    bad: npt.NDArray[np.bool_]  # shape (n_rows,); mask of the invalid ones
 
     @property
     def bad_count(self) -> int:

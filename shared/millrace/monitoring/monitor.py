@@ -24,7 +24,7 @@ from millrace.monitoring.report import write_report
 from millrace.monitoring.serving_health import find_serving_faults, find_staleness
 from millrace.monitoring.state import MonitoringState, Segment, load_state, save_state
 from millrace.monitoring.traffic_windows import IngestedTraffic, close_traffic_window, ingest_traffic
-from millrace.monitoring.window_findings import Evaluation, WindowFinding
+from millrace.monitoring.window_findings import WindowEvaluation, WindowFinding
 from millrace.names import CHAMPION
 from millrace.ports import Event, EventPublisher, Notifier, ObjectStore, ServingMetrics
 from millrace.registry.store import Registry
@@ -144,23 +144,23 @@ def _ingest(
     return state, counts
 
 
-def _close_windows(context: MonitorContext, state: MonitoringState) -> tuple[MonitoringState, list[Evaluation]]:
+def _close_windows(context: MonitorContext, state: MonitoringState) -> tuple[MonitoringState, list[WindowEvaluation]]:
     traffic, of_traffic = close_traffic_window(context, state.traffic)
     outcomes, of_outcomes = close_outcome_window(context, state.outcomes, traffic.inputs)
     return replace(state, traffic=traffic, outcomes=outcomes), [one for one in (of_traffic, of_outcomes) if one]
 
 
-def _find_obstacle(context: MonitorContext, state: MonitoringState) -> list[Evaluation]:
+def _find_obstacle(context: MonitorContext, state: MonitoringState) -> list[WindowEvaluation]:
     """Return the finding that traffic has nothing to be compared with."""
     if context.monitored is not None or state.last_row_at is None:
         return []
     finding = WindowFinding("feature_drift", "every feature", "unknown", context.obstacle)
-    return [Evaluation("traffic", context.now, (finding,))]
+    return [WindowEvaluation("traffic", context.now, (finding,))]
 
 
 def _evaluate_service(
     context: MonitorContext, state: MonitoringState, registry: Registry, serving: ServingMetrics | None
-) -> Evaluation:
+) -> WindowEvaluation:
     """Evaluate what needs no rows: ages, silence, and the requests since the last run."""
     monitoring, now = context.spec.monitoring, context.now
     begin = state.checked_at or now - timedelta(hours=1)
@@ -178,7 +178,7 @@ def _evaluate_service(
     if monitoring.serving_health.enabled and serving is not None:
         counts = serving.read(context.model, context.version, begin, now)
         findings += find_serving_faults(counts, monitoring.serving_health) if counts is not None else []
-    return Evaluation("service", begin, tuple(findings))
+    return WindowEvaluation("service", begin, tuple(findings))
 
 
 def _newest_data(version: ModelVersion, registry: Registry) -> datetime | None:
@@ -197,7 +197,7 @@ def _requests_per_hour(last: datetime | None, segments: Sequence[Segment]) -> fl
 
 
 def _update_incidents(
-    context: MonitorContext, incidents: IncidentHistory, evaluations: Sequence[Evaluation]
+    context: MonitorContext, incidents: IncidentHistory, evaluations: Sequence[WindowEvaluation]
 ) -> tuple[IncidentHistory, list[Transition]]:
     transitions: list[Transition] = []
     cooldown = timedelta(hours=context.spec.retraining.cooldown_hours)

@@ -17,7 +17,7 @@ from millrace.monitoring.quality import choose_metric
 from millrace.monitoring.rules import evaluate_outcomes, rows_needed
 from millrace.monitoring.segments import assign_outcomes, count_outcomes
 from millrace.monitoring.state import MAX_HISTORY, OutcomeHistory, QualityRecord, Segment
-from millrace.monitoring.window_findings import Evaluation, WindowFinding
+from millrace.monitoring.window_findings import WindowEvaluation, WindowFinding
 
 #: Share of the usual outcomes with which a segment is evaluated.
 _COMPLETE_SHARE = 0.9
@@ -64,7 +64,7 @@ def ingest_feedback(
 
 def close_outcome_window(
     context: MonitorContext, history: OutcomeHistory, inputs: Sequence[WindowFinding]
-) -> tuple[OutcomeHistory, Evaluation | None]:
+) -> tuple[OutcomeHistory, WindowEvaluation | None]:
     """Close and evaluate a window of outcomes once enough are complete; ``inputs`` are of the latest traffic."""
     spec, coverage = context.spec.monitoring, _median_coverage(history.quality)
     ready = [one for one in history.segments if not one.evaluated and _is_complete(context, one, coverage)]
@@ -89,7 +89,7 @@ def close_outcome_window(
         segments=tuple(replace(one, evaluated=True) if one.key in keys else one for one in history.segments),
         quality=(*history.quality, _measure(context, record, ready))[-MAX_HISTORY:],
     )
-    return history, Evaluation("outcomes", record.begin, tuple(findings))
+    return history, WindowEvaluation("outcomes", record.begin, tuple(findings))
 
 
 def _median_coverage(records: Sequence[QualityRecord]) -> float:

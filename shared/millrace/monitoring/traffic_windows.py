@@ -32,7 +32,7 @@ from millrace.monitoring.state import (
     WindowRecord,
     WindowSummary,
 )
-from millrace.monitoring.window_findings import Evaluation, WindowFinding
+from millrace.monitoring.window_findings import WindowEvaluation, WindowFinding
 from millrace.ports import ObjectStore
 
 
@@ -125,7 +125,9 @@ def _count_predictions(rows: SegmentRows, context: MonitorContext, reference: Re
     return ValueHistogram.count(rows.values.astype(np.float64), reference.target, groups)
 
 
-def close_traffic_window(context: MonitorContext, history: TrafficHistory) -> tuple[TrafficHistory, Evaluation | None]:
+def close_traffic_window(
+    context: MonitorContext, history: TrafficHistory
+) -> tuple[TrafficHistory, WindowEvaluation | None]:
     """Close and evaluate the open window once it is full or old."""
     window, monitored, spec = history.open, context.monitored, context.spec.monitoring
     if window is None or monitored is None:
@@ -153,7 +155,7 @@ def close_traffic_window(context: MonitorContext, history: TrafficHistory) -> tu
         summaries=(*history.summaries, summary)[-MAX_HISTORY:],
         charts=draw_columns(window.traffic, monitored, findings),
     )
-    return closed, Evaluation("traffic", window.begin, tuple(findings))
+    return closed, WindowEvaluation("traffic", window.begin, tuple(findings))
 
 
 def _add_window(

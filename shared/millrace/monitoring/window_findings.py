@@ -31,7 +31,7 @@ class WindowFinding:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class WindowEvaluation:
     """Findings of one closed window, or of the service since the last run; at most one of each key."""
 
     source: Literal["traffic", "outcomes", "service"]

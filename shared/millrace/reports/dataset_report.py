@@ -7,7 +7,7 @@ from typing import Any
 
 from millrace.reports import charts, formatting
 from millrace.reports.charts import Bar, Chart, Series
-from millrace.reports.formatting import MASK, NOT_KNOWN, epoch_day, epoch_seconds, listed
+from millrace.reports.formatting import MASK, NOT_KNOWN, epoch_day, epoch_seconds, join_names
 from millrace.reports.render import render
 
 #: Cards of one page; further columns stand in a table.
@@ -338,14 +338,14 @@ class DatasetReport:
         rare = [self.masked(self.target["name"], name) for name, n in counts.items() if n / total < RARE_CLASS_SHARE]
         if rare and len(counts) < 1 / RARE_CLASS_SHARE:
             least = formatting.share(RARE_CLASS_SHARE)
-            found.append(f"Rare classes, below {least} of the rows: {listed(rare, _SHOWN_NAMES)}.")
+            found.append(f"Rare classes, below {least} of the rows: {join_names(rare, _SHOWN_NAMES)}.")
         features = self.having("role", "feature")
         gaps = [str(one["name"]) for one in features if (one.get("missing_share") or 0) > MISSING_SHARE]
         if gaps:
-            found.append(f"More than {formatting.share(MISSING_SHARE)} missing: {listed(gaps, _SHOWN_NAMES)}.")
+            found.append(f"More than {formatting.share(MISSING_SHARE)} missing: {join_names(gaps, _SHOWN_NAMES)}.")
         strong = [str(one["name"]) for one in features if strength(one) > STRONG]
         if strong:
-            found.append(f"So close to the target that they may give it away: {listed(strong, _SHOWN_NAMES)}.")
+            found.append(f"So close to the target that they may give it away: {join_names(strong, _SHOWN_NAMES)}.")
         return found[:_SHOWN_LIMITATIONS]
 
     # -- charts

@@ -106,7 +106,7 @@ def interval(measured: Mapping[str, Any]) -> str:
     return f"{number(low)} to {number(high)}"
 
 
-def listed(names: Sequence[str], shown: int) -> str:
+def join_names(names: Sequence[str], shown: int) -> str:
     """Join the first ``shown`` names with commas and say how many more there are."""
     more = len(names) - shown
     return ", ".join(names[:shown]) + (f" and {more:,} more" if more > 0 else "")

@@ -81,8 +81,8 @@ class _Call:
         for name, number in counts.items():
             if number:
                 metrics[name] = (number, "Count")
-        version, dialect = str(loaded.version), self.route.protocol.name
-        dimensions = {"model": loaded.model, "model_version": version, "dialect": dialect}
+        version, protocol = str(loaded.version), self.route.protocol.name
+        dimensions = {"model": loaded.model, "model_version": version, "dialect": protocol}
         properties = {"request_id": self.request_id, "prediction_id": prediction.prediction_id}
         write_metrics(metrics, dimensions, now.timestamp(), properties)
 

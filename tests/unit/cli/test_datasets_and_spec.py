@@ -363,7 +363,9 @@ def profile_of(columns):
 def test_values_are_readable_and_those_of_people_are_not_shown(monkeypatch, column, shown, hidden):
     answer_commands(monkeypatch, FakeApi({"/models/churn/datasets/ab12": [(200, profile_of([column]))]}))
 
-    text = CliRunner().invoke(app, ["data", "show", "churn", "ab12"], env={"COLUMNS": "200"}).stdout
+    monkeypatch.setattr(output.out, "_width", 200)
+
+    text = CliRunner().invoke(app, ["data", "show", "churn", "ab12"]).stdout
 
     assert shown in text
     assert hidden not in text

@@ -67,8 +67,8 @@ def test_seconds_that_no_calendar_holds_are_a_number():
 
 
 def test_lists_say_how_many_more_there_are():
-    assert formatting.listed(["a", "b"], 3) == "a, b"
-    assert formatting.listed(["a", "b", "c"], 2) == "a, b and 1 more"
+    assert formatting.join_names(["a", "b"], 3) == "a, b"
+    assert formatting.join_names(["a", "b", "c"], 2) == "a, b and 1 more"
 
 
 def test_an_interval_without_ends_is_a_dash():
