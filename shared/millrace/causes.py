@@ -8,31 +8,16 @@ from millrace.names import make_cause_id
 
 @dataclass(frozen=True, slots=True)
 class CauseKind:
-    """One kind of cause.
+    """One kind of cause."""
 
-    Parameters
-    ----------
-    name : str
-        In the ledger, in the API, and in a spec's ``retraining.causes``.
-    label : str
-        For people.
-    is_always_followed : bool, default=False
-        Neither a spec nor a budget keeps it from starting a run.
-    is_default : bool, default=True
-        A spec follows it unless it says otherwise.
-    event : str or None, default=None
-        The event by which monitoring reports it. Such a finding persists in every window until a run follows it,
-        so it observes the cooldown.
-    fixed_subjects : frozenset of str, default=frozenset()
-        The subjects of findings that a new model may fix; empty for all.
-    """
-
-    name: str
-    label: str
-    is_always_followed: bool = False
-    is_default: bool = True
+    name: str  # in the ledger, in the API, and in a spec's ``retraining.causes``
+    label: str  # for people
+    is_always_followed: bool = False  # neither a spec nor a budget keeps it from starting a run
+    is_default: bool = True  # a spec follows it unless it says otherwise
+    #: The event by which monitoring reports it. Such a finding persists in every window until a run follows it, so it
+    #: observes the cooldown.
     event: str | None = None
-    fixed_subjects: frozenset[str] = frozenset()
+    fixed_subjects: frozenset[str] = frozenset()  # the subjects of findings that a new model may fix; empty for all
 
     @property
     def is_finding(self) -> bool:

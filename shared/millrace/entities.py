@@ -25,61 +25,35 @@ FINISHED_TRIAL_STATUSES: frozenset[TrialStatus] = frozenset({"succeeded", "faile
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An uploaded object, by the version of its bytes.
-
-    Parameters
-    ----------
-    uploaded_at : datetime
-        From the event; newer rows win where an identifier repeats.
-    """
+    """An uploaded object, by the version of its bytes."""
 
     bucket: str
     key: str
     version_id: str
-    uploaded_at: datetime
+    uploaded_at: datetime  # from the event; newer rows win where an identifier repeats
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """The cause of a training run.
+    """The cause of a training run."""
 
-    Parameters
-    ----------
-    cause_id : str
-        The same event always has the same id.
-    kind : str
-        One of :data:`millrace.causes.CAUSES`.
-    source : Source or None
-        The upload, when the cause is one.
-    reason : str
-        A sentence for the ledger.
-    """
-
-    cause_id: str
+    cause_id: str  # the same event always has the same id
     model: str
-    kind: str
+    kind: str  # one of :data:`millrace.causes.CAUSES`
     occurred_at: datetime
-    source: Source | None = None
-    reason: str = ""
+    source: Source | None = None  # the upload, when the cause is one
+    reason: str = ""  # a sentence for the ledger
 
 
 @dataclass(frozen=True, slots=True)
 class CauseRecord:
-    """A cause and its outcome.
-
-    Parameters
-    ----------
-    reason : str
-        The cause's, or for a skipped one a sentence with the refusal and the cause's reason.
-    refusal : str
-        The reason why a skipped cause started nothing; empty in records of older releases.
-    """
+    """A cause and its outcome."""
 
     cause: Cause
     status: CauseStatus
     run_id: str | None = None
-    reason: str = ""
-    refusal: str = ""
+    reason: str = ""  # the cause's, or for a skipped one a sentence with the refusal and the cause's reason
+    refusal: str = ""  # the reason why a skipped cause started nothing; empty in records of older releases
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,42 +66,21 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """The state of a model.
-
-    Parameters
-    ----------
-    revision : int
-        Grows with every alias move; a move names the revision it was decided on.
-    aliases : mapping of str to int
-        Version number by alias.
-    latest_version : int
-        The version counter; 0 before the first.
-    schema_version : int
-        0 before the first accepted dataset.
-    aliases_moved_at : datetime or None
-        Of the last alias move; a later move is never recorded as earlier, whatever a clock shows.
-    pending_causes : int
-        Causes that wait for the active run to finish; they are listed separately.
-    deleted_at : datetime or None, default=None
-        None while the model exists, also when it was recreated under its name.
-    begun_after : datetime or None, default=None
-        Anything older belongs to a deleted model of that name.
-    first_schema_version : int, default=1
-        Lower ones belong to such a model; numbers of versions and schemas are never reused.
-    """
+    """The state of a model."""
 
     model: str
-    revision: int = 0
-    aliases: Mapping[str, int] = field(default_factory=dict)
-    latest_version: int = 0
-    schema_version: int = 0
+    revision: int = 0  # grows with every alias move; a move names the revision it was decided on
+    aliases: Mapping[str, int] = field(default_factory=dict)  # version number by alias
+    latest_version: int = 0  # the version counter; 0 before the first
+    schema_version: int = 0  # 0 before the first accepted dataset
     active_run_id: str | None = None
-    pending_causes: int = 0
+    pending_causes: int = 0  # causes that wait for the active run to finish; they are listed separately
     created_at: datetime | None = None
+    #: Of the last alias move; a later move is never recorded as earlier, whatever a clock shows.
     aliases_moved_at: datetime | None = None
-    deleted_at: datetime | None = None
-    begun_after: datetime | None = None
-    first_schema_version: int = 1
+    deleted_at: datetime | None = None  # none while the model exists, also when it was recreated under its name
+    begun_after: datetime | None = None  # anything older belongs to a deleted model of that name
+    first_schema_version: int = 1  # lower ones belong to such a model; numbers of versions and schemas are never reused
 
     @property
     def current_schema_version(self) -> int:
@@ -183,26 +136,14 @@ class DatasetRecord:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One execution of the training pipeline.
-
-    Parameters
-    ----------
-    cause_ids : tuple of str
-        Every cause that this run follows.
-    kind : str
-        The kind of its first cause, or ``upload`` when it has sources.
-    sources : tuple of Source
-        Uploads to validate.
-    summary : mapping
-        For people: rows, reasons, winner, metric, version.
-    """
+    """One execution of the training pipeline."""
 
     model: str
     run_id: str
-    cause_ids: tuple[str, ...]
-    kind: str
+    cause_ids: tuple[str, ...]  # every cause that this run follows
+    kind: str  # the kind of its first cause, or ``upload`` when it has sources
     requested_at: datetime
-    sources: tuple[Source, ...] = ()
+    sources: tuple[Source, ...] = ()  # uploads to validate
     status: RunStatus = "queued"
     stage: RunStage = "queued"
     dataset_ids: tuple[str, ...] = ()
@@ -210,34 +151,12 @@ class Run:
     finished_at: datetime | None = None
     version: int | None = None
     reasons: tuple[str, ...] = ()
-    summary: Mapping[str, Any] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)  # for people: rows, reasons, winner, metric, version
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One candidate with one set of parameters, fitted in one run.
-
-    Parameters
-    ----------
-    status : TrialStatus
-        ``skipped`` was never started, ``eliminated`` did not reach the last round; ``reason`` says why.
-    metrics : mapping of str to float
-        On the validation split, of the ONNX model; with folds, the mean over them. They rank the trials.
-    artifacts : mapping of str to str
-        SHA-256 by artifact name.
-    duration_seconds : float or None
-        Of fitting and exporting.
-    round : int, default=1
-        Of successive halving.
-    rows : int or None, default=None
-        Training rows of this round; None takes all.
-    folds : int, default=1
-        Cross-validation folds; 1 is the validation split alone.
-    earlier_rounds : tuple of mapping, default=()
-        Results of the rounds before: ``round``, ``rows``, ``metrics``, ``duration_seconds``.
-    peak_memory_mb : float or None, default=None
-        Largest resident memory of its worker.
-    """
+    """One candidate with one set of parameters, fitted in one run."""
 
     model: str
     run_id: str
@@ -245,39 +164,28 @@ class Trial:
     candidate: str
     parameters: Mapping[str, Any]
     seed: int
+    #: ``skipped`` was never started, ``eliminated`` did not reach the last round; ``reason`` says why.
     status: TrialStatus = "planned"
+    #: On the validation split, of the ONNX model; with folds, the mean over them. They rank the trials.
     metrics: Mapping[str, float] = field(default_factory=dict)
-    artifacts: Mapping[str, str] = field(default_factory=dict)
-    duration_seconds: float | None = None
+    artifacts: Mapping[str, str] = field(default_factory=dict)  # SHA-256 by artifact name
+    duration_seconds: float | None = None  # of fitting and exporting
     reason: str = ""
-    round: int = 1
-    rows: int | None = None
-    folds: int = 1
+    round: int = 1  # of successive halving
+    rows: int | None = None  # training rows of this round; None takes all
+    folds: int = 1  # cross-validation folds; 1 is the validation split alone
+    #: Results of the rounds before: ``round``, ``rows``, ``metrics``, ``duration_seconds``.
     earlier_rounds: tuple[Mapping[str, Any], ...] = ()
-    peak_memory_mb: float | None = None
+    peak_memory_mb: float | None = None  # largest resident memory of its worker
 
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """A registered version.
-
-    Parameters
-    ----------
-    semantic_version : str
-        See :mod:`millrace.registry.versioning`.
-    manifest_sha256 : str
-        Of ``manifest.json``, which holds every artifact's.
-    status : VersionStatus, default='registered'
-        A retired one never serves again.
-    outcome : VersionOutcome, default='pending'
-        Assigned once, when it is registered, or approved or rejected by a person.
-    collected_at : datetime or None
-        The time its artifacts were deleted; its documents stay.
-    """
+    """A registered version."""
 
     model: str
     version: int
-    semantic_version: str
+    semantic_version: str  # see :mod:`millrace.registry.versioning`
     run_id: str
     trial_id: str
     candidate: str
@@ -285,83 +193,59 @@ class ModelVersion:
     metrics: Mapping[str, float]
     dataset_ids: tuple[str, ...]
     schema_version: int
-    manifest_sha256: str
+    manifest_sha256: str  # of ``manifest.json``, which holds every artifact's
     created_at: datetime
-    status: VersionStatus = "registered"
-    outcome: VersionOutcome = "pending"
+    status: VersionStatus = "registered"  # a retired one never serves again
+    outcome: VersionOutcome = "pending"  # assigned once, when it is registered, or approved or rejected by a person
     retired_at: datetime | None = None
-    collected_at: datetime | None = None
+    collected_at: datetime | None = None  # the time its artifacts were deleted; its documents stay
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """One entry of the append-only ledger: actor, action, time, reason and facts.
-
-    Parameters
-    ----------
-    entry_id : str
-        Unique within the model and the timestamp; the same act written twice has the same id.
-    action : str
-        ``run_requested``, ``trigger_skipped``, ``trigger_deferred``, ``dataset_rejected``, ``schema_changed``,
-        ``spec_changed``, ``model_registered``, ``model_promoted``, ``model_rolled_back``, ``alias_moved``,
-        ``model_retired``, ``model_deleted``, ``run_failed`` ...
-    details : mapping
-        Facts. Of an alias move ``alias``, ``from_version``, ``to_version``; of a trigger ``cause_id`` and ``kind``, and
-        of a skipped one also ``refusal`` and ``cause_reason``.
-    """
+    """One entry of the append-only ledger: actor, action, time, reason and facts."""
 
     model: str
-    entry_id: str
+    entry_id: str  # unique within the model and the timestamp; the same act written twice has the same id
     occurred_at: datetime
     actor: str
+    #: ``run_requested``, ``trigger_skipped``, ``trigger_deferred``, ``dataset_rejected``, ``schema_changed``,
+    #: ``spec_changed``, ``model_registered``, ``model_promoted``, ``model_rolled_back``, ``alias_moved``,
+    #: ``model_retired``, ``model_deleted``, ``run_failed`` ...
     action: str
     reason: str
+    #: Facts. Of an alias move ``alias``, ``from_version``, ``to_version``; of a trigger ``cause_id`` and ``kind``, and
+    #: of a skipped one also ``refusal`` and ``cause_reason``.
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class AliasMove:
-    """A move of an alias that was made; None is no version.
-
-    Parameters
-    ----------
-    revision : int
-        The model's, after the move.
-    entry_id : str
-        Of the ledger entry that was written with it.
-    """
+    """A move of an alias that was made; None is no version."""
 
     model: str
     alias: str
     occurred_at: datetime
-    revision: int
+    revision: int  # the model's, after the move
     actor: str
     action: str
     reason: str
-    entry_id: str
+    entry_id: str  # of the ledger entry that was written with it
     from_version: int | None = None
     to_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A person's decision whether a version may serve, or the wait for it.
-
-    Parameters
-    ----------
-    task_token : str
-        Completes the waiting pipeline. A secret: whoever has it can decide.
-    decided_by, decided_at, reason
-        None and empty while it is pending.
-    """
+    """A person's decision whether a version may serve, or the wait for it."""
 
     model: str
     run_id: str
     version: int
     requested_at: datetime
     expires_at: datetime
-    task_token: str
+    task_token: str  # completes the waiting pipeline. A secret: whoever has it can decide
     status: ApprovalStatus = "pending"
-    decided_by: str | None = None
+    decided_by: str | None = None  # none and empty while it is pending
     decided_at: datetime | None = None
     reason: str = ""

@@ -40,18 +40,10 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One fault of one field of an input.
+    """One fault of one field of an input."""
 
-    Parameters
-    ----------
-    field : str
-        Where the fault is, as the caller would write it: ``age``, ``row 3: age``, ``dataframe_split.columns``.
-    message : str
-        The fault and, where possible, the remedy.
-    """
-
-    field: str
-    message: str
+    field: str  # where the fault is, as the caller would write it: ``age``, ``row 3: age``, ``dataframe_split.columns``
+    message: str  # the fault and, where possible, the remedy
 
 
 class MillraceError(Exception):

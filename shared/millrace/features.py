@@ -40,18 +40,10 @@ _NO_DATE = (float("nan"),) * 4
 
 @dataclass(frozen=True, slots=True)
 class FeatureMatrix:
-    """The two inputs of a model.
+    """The two inputs of a model."""
 
-    Parameters
-    ----------
-    numbers : float32 array of shape (n_rows, n_numbers)
-        Missing values are NaN.
-    strings : str or object array of shape (n_rows, n_strings)
-        Missing values are the empty string.
-    """
-
-    numbers: npt.NDArray[np.float32]
-    strings: npt.NDArray[Any]
+    numbers: npt.NDArray[np.float32]  # shape (n_rows, n_numbers); missing values are NaN
+    strings: npt.NDArray[Any]  # shape (n_rows, n_strings); missing values are the empty string
 
     def __len__(self) -> int:
         return int(self.numbers.shape[0])

@@ -13,18 +13,11 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event for listeners outside; ``docs/events.md`` lists all of them.
+    """An event for listeners outside; ``docs/events.md`` lists all of them."""
 
-    Parameters
-    ----------
-    detail_type : str
-        Its name, such as ``ModelPromoted``.
-    detail : mapping
-        Plain JSON, no data of users. Has ``event_version`` (of its own form), ``event_id`` (an event that is
-        published twice has the same one) and ``model``.
-    """
-
-    detail_type: str
+    detail_type: str  # its name, such as ``ModelPromoted``
+    #: Plain JSON, no data of users. Has ``event_version`` (of its own form), ``event_id`` (an event that is published
+    #: twice has the same one) and ``model``.
     detail: Mapping[str, Any]
     occurred_at: datetime
 
@@ -181,20 +174,12 @@ PURPOSES: tuple[Purpose, ...] = ("retraining", "monitoring")
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A schedule of one model.
-
-    Parameters
-    ----------
-    expression : str
-        ``rate(...)``, ``cron(...)`` or ``at(...)``.
-    time_zone : str
-        A name of the IANA time zone database.
-    """
+    """A schedule of one model."""
 
     model: str
     purpose: Purpose
-    expression: str
-    time_zone: str = "UTC"
+    expression: str  # ``rate(...)``, ``cron(...)`` or ``at(...)``
+    time_zone: str = "UTC"  # a name of the IANA time zone database
 
 
 class Schedules(Protocol):
@@ -218,25 +203,16 @@ class Schedules(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ServingCounts:
-    """Metrics of a window's requests.
-
-    Parameters
-    ----------
-    errors, cold_starts : int or None, default=None
-        Requests with a server error (5xx) of any version, or that waited for a new execution environment; None where
-        they are not counted by model.
-    rows, refused_rows : int, default=0
-        Requested rows, and those of them that were refused as invalid.
-    latency_ms : float or None, default=None
-        95th percentile.
-    """
+    """Metrics of a window's requests."""
 
     requests: int
+    #: Requests with a server error (5xx) of any version, or that waited for a new execution environment; None where
+    #: they are not counted by model.
     errors: int | None = None
     cold_starts: int | None = None
-    rows: int = 0
+    rows: int = 0  # requested rows, and those of them that were refused as invalid
     refused_rows: int = 0
-    latency_ms: float | None = None
+    latency_ms: float | None = None  # 95th percentile
 
 
 class ServingMetrics(Protocol):

@@ -34,34 +34,16 @@ MAX_TOKEN_COLUMNS = 2_048
 
 @dataclass(frozen=True, slots=True)
 class ColumnRules:
-    """Rules of the spec for one column's values.
+    """Rules of the spec for one column's values."""
 
-    Parameters
-    ----------
-    nullable : bool or None, default=None
-        False refuses missing values; True allows them, and the absence of the whole column.
-    minimum, maximum : float or None, default=None
-        The range allowed, both ends included; seconds since 1970 for datetimes.
-    allowed : tuple of str, default=()
-        The values allowed; empty allows all.
-    pattern : str or None, default=None
-        Pattern that a value must match as a whole, in RE2's syntax; for uploads only.
-    unique : bool, default=False
-        An upload may hold each value once; of rows with the same value the first is kept.
-    max_null_share : float or None, default=None
-        Largest share of missing values in an upload.
-    severity : {'error', 'warning'}, default='error'
-        A value that breaks a rule is refused or only reported.
-    """
-
-    nullable: bool | None = None
-    minimum: float | None = None
+    nullable: bool | None = None  # false refuses missing values; True allows them, and the absence of the whole column
+    minimum: float | None = None  # the range allowed, both ends included; seconds since 1970 for datetimes
     maximum: float | None = None
-    allowed: tuple[str, ...] = ()
-    pattern: str | None = None
-    unique: bool = False
-    max_null_share: float | None = None
-    severity: Literal["error", "warning"] = "error"
+    allowed: tuple[str, ...] = ()  # the values allowed; empty allows all
+    pattern: str | None = None  # pattern that a value must match as a whole, in RE2's syntax; for uploads only
+    unique: bool = False  # an upload may hold each value once; of rows with the same value the first is kept
+    max_null_share: float | None = None  # largest share of missing values in an upload
+    severity: Literal["error", "warning"] = "error"  # a value that breaks a rule is refused or only reported
 
     @property
     def nullable_override(self) -> bool | None:
@@ -78,39 +60,21 @@ NO_RULES = ColumnRules()
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a table, as seen when the schema was inferred.
-
-    Parameters
-    ----------
-    nullable : bool
-        Missing values were seen.
-    categories : tuple of str, default=()
-        The values seen, sorted, for categories and booleans written as strings.
-    minimum, maximum : float or None, default=None
-        The range seen, for integers and numbers; seconds since 1970 for datetimes.
-    formats : tuple of str, default=()
-        The ``strptime`` formats seen, for datetimes; ``iso`` stands for ISO 8601.
-    true_values, false_values : tuple of str, default=()
-        The strings seen, in lower case, for booleans written as strings.
-    reason : str, default=""
-        Reason why the column is an identifier or ignored.
-    sensitive : bool, default=False
-        Values are masked wherever examples are shown.
-    """
+    """One column of a table, as seen when the schema was inferred."""
 
     name: str
     type: ColumnType
     role: Role = "feature"
-    nullable: bool = False
-    categories: tuple[str, ...] = ()
-    minimum: float | None = None
+    nullable: bool = False  # missing values were seen
+    categories: tuple[str, ...] = ()  # the values seen, sorted, for categories and booleans written as strings
+    minimum: float | None = None  # the range seen, for integers and numbers; seconds since 1970 for datetimes
     maximum: float | None = None
-    formats: tuple[str, ...] = ()
-    true_values: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()  # the ``strptime`` formats seen, for datetimes; ``iso`` stands for ISO 8601
+    true_values: tuple[str, ...] = ()  # the strings seen, in lower case, for booleans written as strings
     false_values: tuple[str, ...] = ()
-    reason: str = ""
+    reason: str = ""  # reason why the column is an identifier or ignored
     rules: ColumnRules = field(default_factory=ColumnRules)
-    sensitive: bool = False
+    sensitive: bool = False  # values are masked wherever examples are shown
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON, without empty fields."""
@@ -137,24 +101,16 @@ def _with_tuples(document: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class TableSchema:
-    """Columns of a table in the order of the first accepted dataset, and the task that follows from the target.
-
-    Parameters
-    ----------
-    classes : tuple of str, default=()
-        The target's classes, sorted, as text; empty for regression. Class ``i`` is target value ``i`` in the prepared
-        data and output ``i`` of the model.
-    version : int, default=1
-        Number of the schema among those of its model: data of one version cannot train models of another.
-    revision : int, default=0
-        Grows within a version with every change after which earlier data is still usable.
-    """
+    """Columns of a table in the order of the first accepted dataset, and the task that follows from the target."""
 
     columns: tuple[Column, ...]
     task: Task
+    #: The target's classes, sorted, as text; empty for regression. Class ``i`` is target value ``i`` in the prepared
+    #: data and output ``i`` of the model.
     classes: tuple[str, ...] = ()
+    #: Number of the schema among those of its model: data of one version cannot train models of another.
     version: int = 1
-    revision: int = 0
+    revision: int = 0  # grows within a version with every change after which earlier data is still usable
 
     @property
     def target(self) -> Column:

@@ -38,57 +38,30 @@ class StoreSettings(RegistrySettings):
 
 @dataclass(frozen=True, slots=True)
 class ValidateDatasetSettings(StoreSettings):
-    """Settings of ``validate_dataset``.
+    """Settings of ``validate_dataset``."""
 
-    Parameters
-    ----------
-    aws_lambda_function_memory_size : int, default=3008
-        In MB; Lambda sets it. The limits of uploads follow from it.
-    """
-
-    aws_lambda_function_memory_size: int = 3_008
+    aws_lambda_function_memory_size: int = 3_008  # in MB; Lambda sets it. The limits of uploads follow from it
 
 
 @dataclass(frozen=True, slots=True)
 class PlanTrainingSettings(StoreSettings):
-    """Settings of ``plan_training``.
+    """Settings of ``plan_training``."""
 
-    Parameters
-    ----------
-    training_concurrency : int, default=10
-        Workers at once, unless the spec limits them.
-    training_memory_mb : int, default=3008
-        Memory of each.
-    large_data : {'sample', 'refuse'}, default='sample'
-        Train on a sample of data that exceeds the memory, or fail the run.
-    """
-
-    training_concurrency: int = 10
-    training_memory_mb: int = 3008
+    training_concurrency: int = 10  # workers at once, unless the spec limits them
+    training_memory_mb: int = 3008  # memory of each
+    #: Train on a sample of data that exceeds the memory, or fail the run.
     large_data: Literal["sample", "refuse"] = "sample"
 
 
 @dataclass(frozen=True, slots=True)
 class PredictSettings(RegistrySettings):
-    """Settings of ``predict``.
-
-    Parameters
-    ----------
-    alias_refresh_seconds : float, default=5
-        Least time between two reads of an alias.
-    max_rows_per_request : int, default=10000
-        Rows that one request may hold.
-    error_detail : {'full', 'reduced'}, default='full'
-        Detail of errors and warnings; ``reduced`` hides the schema.
-    capture_predictions : bool, default=True
-        False captures nothing, whatever specs say.
-    """
+    """Settings of ``predict``."""
 
     models_bucket: str
-    alias_refresh_seconds: float = 5.0
-    max_rows_per_request: int = 10_000
-    error_detail: Literal["full", "reduced"] = "full"
-    capture_predictions: bool = True
+    alias_refresh_seconds: float = 5.0  # least time between two reads of an alias
+    max_rows_per_request: int = 10_000  # rows that one request may hold
+    error_detail: Literal["full", "reduced"] = "full"  # detail of errors and warnings; ``reduced`` hides the schema
+    capture_predictions: bool = True  # false captures nothing, whatever specs say
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,20 +80,12 @@ class FeedbackSettings(RegistrySettings):
 
 @dataclass(frozen=True, slots=True)
 class MonitoringSettings(RegistrySettings):
-    """Settings of ``monitor_model``.
-
-    Parameters
-    ----------
-    alarm_topic_arn : str
-        The topic of alerts.
-    stack_name : str
-        Events carry it.
-    """
+    """Settings of ``monitor_model``."""
 
     data_bucket: str
     models_bucket: str
-    alarm_topic_arn: str
-    stack_name: str
+    alarm_topic_arn: str  # the topic of alerts
+    stack_name: str  # events carry it
 
 
 @dataclass(frozen=True, slots=True)

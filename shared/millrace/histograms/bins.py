@@ -146,29 +146,15 @@ _BOOLEANS = {"1": "true", "0": "false", "1.0": "true", "0.0": "false", "True": "
 
 @dataclass(frozen=True, slots=True)
 class NumberBins:
-    """Bins of a number, a date or the length of a text.
+    """Bins of a number, a date or the length of a text."""
 
-    Parameters
-    ----------
-    edges : float64 array of shape (n_bins - 1,)
-        Ascending; a value on an edge belongs to the bin above it.
-    groups : int64 array of shape (n_bins,)
-        Coarse bin of each bin.
-    minimum, maximum : float
-        Valid range, both ends included.
-    center, scale : float
-        Mean and standard deviation in training.
-    of_text : bool, default=False
-        True for the word counts of texts.
-    """
-
-    edges: Floats
-    groups: Indices
-    minimum: float
+    edges: Floats  # shape (n_bins - 1,); ascending; a value on an edge belongs to the bin above it
+    groups: Indices  # shape (n_bins,); coarse bin of each bin
+    minimum: float  # valid range, both ends included
     maximum: float
-    center: float = 0.0
+    center: float = 0.0  # mean and standard deviation in training
     scale: float = 1.0
-    of_text: bool = False
+    of_text: bool = False  # true for the word counts of texts
     _finder: EdgeFinder = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -24,27 +24,14 @@ _GROUP_SUMS = 4
 
 
 class OutcomeHistogram(Histogram, frozen=True, kw_only=True, tag_field="kind", tag="classes"):
-    """Counts of a classifier's predictions and their outcomes.
+    """Counts of a classifier's predictions and their outcomes."""
 
-    Parameters
-    ----------
-    confusion : int64 array of shape (n_classes, n_classes)
-        Rows by true and predicted class.
-    totals, hits : int64 array of shape (n_classes, n_bins)
-        Rows by each class's probability: all, and those of the class.
-    probability_sums : float64 array of shape (n_classes, n_bins)
-        Sums of the probabilities in each bin.
-    losses : float64 array of shape (4,)
-        Sums of logarithmic losses and their squares, of Brier scores and their squares.
-    groups : dict of str to dict of str to int64 array of shape (n_classes, n_classes)
-        Confusion by column of groups and group.
-    """
-
-    confusion: Counts
-    totals: Counts
+    confusion: Counts  # shape (n_classes, n_classes); rows by true and predicted class
+    totals: Counts  # shape (n_classes, n_bins); rows by each class's probability: all, and those of the class
     hits: Counts
-    probability_sums: Floats
-    losses: Floats
+    probability_sums: Floats  # shape (n_classes, n_bins); sums of the probabilities in each bin
+    losses: Floats  # shape (4,); sums of logarithmic losses and their squares, of Brier scores and their squares
+    #: shape (n_classes, n_classes); confusion by column of groups and group.
     groups: dict[str, dict[str, Counts]] = {}  # noqa: RUF012  # msgspec copies the default
 
     @property
@@ -100,24 +87,14 @@ def _confusion(outcomes: Counts, decided: Counts, classes: int) -> Counts:
 
 
 class ErrorSums(Histogram, frozen=True, kw_only=True, tag_field="kind", tag="values"):
-    """Sums of a regression's errors.
+    """Sums of a regression's errors."""
 
-    Parameters
-    ----------
-    rows : int
-        Number of outcomes.
-    sums : float64 array of shape (6,)
-        Of the errors (prediction less outcome), their absolute values, squares and fourth powers, of the outcomes and
-        their squares, both less ``origin``.
-    origin : float
-        Training's mean of the target, so that squares of large values lose no precision.
-    groups : dict of str to dict of str to float64 array of shape (4,)
-        Rows, sum of errors, of absolute errors and of squared ones, by column of groups and group.
-    """
-
-    rows: int
+    rows: int  # number of outcomes
+    #: shape (6,); of the errors (prediction less outcome), their absolute values, squares and fourth powers, of the
+    #: outcomes and their squares, both less ``origin``.
     sums: Floats
-    origin: float = 0.0
+    origin: float = 0.0  # training's mean of the target, so that squares of large values lose no precision
+    #: shape (4,); rows, sum of errors, of absolute errors and of squared ones, by column of groups and group.
     groups: dict[str, dict[str, Floats]] = {}  # noqa: RUF012  # msgspec copies the default
 
     @classmethod

@@ -28,21 +28,11 @@ def locate_probabilities(probabilities: Floats, bins: int) -> Counts:
 
 @dataclass(frozen=True, slots=True)
 class ClassPredictions:
-    """Predictions of a classifier.
+    """Predictions of a classifier."""
 
-    Parameters
-    ----------
-    decided : int64 array of shape (rows,)
-        Index of the predicted class.
-    probabilities : float64 array of shape (rows, n_classes)
-        Each row sums to 1.
-    groups : mapping of str to sequence of str
-        Group of each row, by column of groups.
-    """
-
-    decided: Counts
-    probabilities: Floats
-    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    decided: Counts  # shape (rows,); index of the predicted class
+    probabilities: Floats  # shape (rows, n_classes); each row sums to 1
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)  # group of each row, by column of groups
 
     def __len__(self) -> int:
         return len(self.decided)
@@ -60,20 +50,11 @@ class ClassPredictions:
 
 
 class PredictionHistogram(Histogram, frozen=True, kw_only=True, tag_field="kind", tag="classes"):
-    """Counts of a classifier's predictions.
+    """Counts of a classifier's predictions."""
 
-    Parameters
-    ----------
-    decided : int64 array of shape (n_classes, n_bins)
-        Rows by predicted class and its probability.
-    probabilities : int64 array of shape (n_classes, n_bins)
-        Rows by each class's probability.
-    groups : dict of str to dict of str to int64 array of shape (n_classes,)
-        Rows by predicted class, by column of groups and group.
-    """
-
-    decided: Counts
-    probabilities: Counts
+    decided: Counts  # shape (n_classes, n_bins); rows by predicted class and its probability
+    probabilities: Counts  # shape (n_classes, n_bins); rows by each class's probability
+    #: shape (n_classes,); rows by predicted class, by column of groups and group.
     groups: dict[str, dict[str, Counts]] = {}  # noqa: RUF012  # msgspec copies the default
 
     @property
@@ -114,15 +95,10 @@ def group_rows(values: Sequence[str]) -> list[tuple[str, Counts]]:
 
 
 class ValueHistogram(ColumnHistogram, frozen=True, kw_only=True, tag_field="kind", tag="values"):
-    """Counts of a regression's predictions in the target's bins.
+    """Counts of a regression's predictions in the target's bins."""
 
-    Parameters
-    ----------
-    groups : dict of str to dict of str to float64 array of shape (3,)
-        Rows, sum and sum of squares of the values, in deviations of the target from its mean in training, by column of
-        groups and group.
-    """
-
+    #: shape (3,); rows, sum and sum of squares of the values, in deviations of the target from its mean in training, by
+    #: column of groups and group.
     groups: dict[str, dict[str, Floats]] = {}  # noqa: RUF012  # msgspec copies the default
 
     @classmethod

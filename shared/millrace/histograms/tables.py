@@ -204,35 +204,24 @@ class BinCounts(Record, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ColumnReference(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """Distribution of one column in training.
-
-    Parameters
-    ----------
-    shares : dict of str to float, or None
-        Of the rows, by category, the most frequent first; None for numbers, dates and texts.
-    other_share : float
-        Of categories that ``shares`` does not list.
-    minimum, maximum, mean, standard_deviation : float or None
-        Of numbers, of dates in seconds since 1970, and of the word counts of texts; None without values.
-    histogram : BinCounts or None
-        Ten bins of equal share; a value on an edge belongs to the bin above it.
-    fine_histogram : BinCounts or None
-        A hundred bins, with sums; None in a reference of an early release.
-    """
+    """Distribution of one column in training."""
 
     name: str
     type: str
     sensitive: bool
     missing_share: float
+    #: Of the rows, by category, the most frequent first; None for numbers, dates and texts.
     shares: dict[str, float] | None = None
-    other_share: float = 0.0
+    other_share: float = 0.0  # of categories that ``shares`` does not list
     distinct: int = 0
+    #: Of numbers, of dates in seconds since 1970, and of the word counts of texts; None without values.
     minimum: float | None = None
     maximum: float | None = None
     mean: float | None = None
     standard_deviation: float | None = None
     quantiles: dict[str, float] = {}  # noqa: RUF012  # msgspec copies the default
-    histogram: BinCounts | None = None
+    histogram: BinCounts | None = None  # ten bins of equal share; a value on an edge belongs to the bin above it
+    #: A hundred bins, with sums; None in a reference of an early release.
     fine_histogram: BinCounts | None = msgspec.field(default=None, name="cells")
 
     def make_bins(self, column: Column | None = None) -> Bins:
@@ -304,23 +293,12 @@ class ReferenceDocument(Document, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The training data of a version, and the bins in which later rows are counted.
+    """The training data of a version, and the bins in which later rows are counted."""
 
-    Parameters
-    ----------
-    bins : mapping of str to Bins
-        By feature.
-    plan : ScorePlan
-        Scores whose correlations are compared.
-    training : TableHistogram
-    target : NumberBins or None
-        Of a regression's target.
-    """
-
-    bins: Mapping[str, Bins]
-    plan: ScorePlan
+    bins: Mapping[str, Bins]  # by feature
+    plan: ScorePlan  # scores whose correlations are compared
     training: TableHistogram
-    target: NumberBins | None = None
+    target: NumberBins | None = None  # of a regression's target
 
     @classmethod
     def build(cls, document: ReferenceDocument, schema: TableSchema | None = None) -> Self:

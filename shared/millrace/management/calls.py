@@ -41,19 +41,14 @@ class ApiRequest:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request with the ports that serve it.
-
-    Parameters
-    ----------
-    callback, schedules, monitoring : callable
-        Build ports that only some requests need, and not every function is deployed with.
-    """
+    """A request with the ports that serve it."""
 
     request: ApiRequest
     registry: Registry
     data_store: ObjectStore
     model_store: ObjectStore
     now: datetime
+    #: Build ports that only some requests need, and not every function is deployed with.
     callback: Callable[[], TaskCallback]
     schedules: Callable[[], Schedules]
     monitoring: Callable[[], MonitoringPipeline]

@@ -69,21 +69,14 @@ def _verify(body: bytes, expected: Artifact, name: str, version: ModelVersion) -
 
 @dataclass(frozen=True, slots=True)
 class ChampionChange:
-    """The result of a promotion or a rollback.
-
-    Parameters
-    ----------
-    outcome : {'promoted', 'rolled_back', 'already'}
-        ``already``: the version was the champion before; nothing was done or recorded.
-    passed_over : tuple of str
-        Earlier champions that a rollback could not go back to, with the reasons.
-    """
+    """The result of a promotion or a rollback."""
 
     model: str
+    #: ``already``: the version was the champion before; nothing was done or recorded.
     outcome: Literal["promoted", "rolled_back", "already"]
     from_version: int | None
     to_version: int
-    passed_over: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()  # earlier champions that a rollback could not go back to, with the reasons
 
 
 def promote(

@@ -52,17 +52,11 @@ EntityT = TypeVar("EntityT")
 
 @dataclass(frozen=True, slots=True)
 class SpecRecord:
-    """A model's spec with its revision and author.
-
-    Parameters
-    ----------
-    revision : int
-        The number of changes; 0 for the default spec.
-    """
+    """A model's spec with its revision and author."""
 
     model: str
     spec: ModelSpec
-    revision: int = 0
+    revision: int = 0  # the number of changes; 0 for the default spec
     changed_at: datetime | None = None
     changed_by: str | None = None
 

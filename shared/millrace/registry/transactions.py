@@ -21,15 +21,9 @@ _NOT_RETIRED = (Exists(), Compare("status", "<>", "retired", or_absent=True))
 
 @dataclass(frozen=True, slots=True)
 class AuditContext:
-    """The actor of a change, the reason for the ledger, and the time.
+    """The actor of a change, the reason for the ledger, and the time."""
 
-    Parameters
-    ----------
-    actor : str
-        The caller's ARN, or the name of the function.
-    """
-
-    actor: str
+    actor: str  # the caller's ARN, or the name of the function
     reason: str
     now: datetime
 

@@ -99,36 +99,20 @@ class ServingHealthRule(MonitorRule):
 
 
 class MonitoringSpec(SpecPart):
-    """Monitoring of a model in production; :mod:`millrace.monitoring.rules` describes each verdict.
-
-    Parameters
-    ----------
-    enabled : bool, default=True
-    schedule : str or None, default=None
-        Expression of EventBridge Scheduler for this model alone; None uses the stack's schedule.
-    time_zone : str, default='UTC'
-        Of the schedule's cron or at expression.
-    max_window_hours : int, default=24
-        A window closes with as many rows as the verdicts need, or after so many hours.
-    false_discovery_rate : float, default=0.001
-        Share of a window's breaches that may be due to chance, over all features together.
-    seasonality : {'auto', 'off'}, default='auto'
-        ``auto`` suppresses changes that the same hours of earlier days, or weekdays, explain.
-    windows_to_resolve : int, default=2
-        Quiet windows in a row that resolve an incident.
-    cooldown_hours : float, default=24
-        Hours after an incident's end in which it reopens without a new alert.
-    data_quality, skew, feature_drift, feature_change, dependence, prediction_drift, calibration : MonitorRule
-    live_quality, estimated_quality, concept_drift, bias, staleness, serving_health : MonitorRule
-    """
+    """Monitoring of a model in production; :mod:`millrace.monitoring.rules` describes each verdict."""
 
     enabled: bool = True
+    #: Expression of EventBridge Scheduler for this model alone; None uses the stack's schedule.
     schedule: ScheduleExpression | None = None
-    time_zone: TimeZone = "UTC"
+    time_zone: TimeZone = "UTC"  # of the schedule's cron or at expression
+    #: A window closes with as many rows as the verdicts need, or after so many hours.
     max_window_hours: int = Field(default=24, ge=1, le=24 * 31)
+    #: Share of a window's breaches that may be due to chance, over all features together.
     false_discovery_rate: float = Field(default=0.001, gt=0.0, lt=0.5)
+    #: ``auto`` suppresses changes that the same hours of earlier days, or weekdays, explain.
     seasonality: Literal["auto", "off"] = "auto"
-    windows_to_resolve: int = Field(default=2, ge=1, le=24)
+    windows_to_resolve: int = Field(default=2, ge=1, le=24)  # quiet windows in a row that resolve an incident
+    #: Hours after an incident's end in which it reopens without a new alert.
     cooldown_hours: float = Field(default=24.0, ge=0.0)
     data_quality: DataQualityRule = DataQualityRule()
     skew: DriftRule = DriftRule()

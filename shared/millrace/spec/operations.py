@@ -53,33 +53,19 @@ def _check_cause(name: str) -> str:
 
 
 class RetrainingSpec(SpecPart):
-    """Automatic retraining, beside uploads and people's requests, which always start a run.
+    """Automatic retraining, beside uploads and people's requests, which always start a run."""
 
-    Parameters
-    ----------
-    causes : tuple of str, default=('schedule', 'drift', 'quality', 'staleness')
-        The causes that may start a run; see :data:`millrace.causes.AUTOMATIC_CAUSES`.
-    schedule : str or None, default=None
-        Of EventBridge Scheduler, for this model alone; None leaves it to the stack's own schedule.
-    time_zone : str, default='UTC'
-        Of the schedule's cron or at expression.
-    cooldown_hours : float, default=24
-        After a run was requested, findings of monitoring start no other for so long: its data would be the same.
-    runs_per_day : int, default=4
-        Runs of the last 24 hours, for any cause, past which no automatic cause starts another.
-    captured_rows : bool, default=False
-        Train also on served rows whose ground truth was reported.
-    captured_days : int, default=30
-        The age of the oldest of those rows.
-    """
-
+    #: The causes that may start a run; see :data:`millrace.causes.AUTOMATIC_CAUSES`.
     causes: tuple[Annotated[str, AfterValidator(_check_cause)], ...] = DEFAULT_CAUSES
+    #: Of EventBridge Scheduler, for this model alone; None leaves it to the stack's own schedule.
     schedule: ScheduleExpression | None = None
-    time_zone: TimeZone = "UTC"
+    time_zone: TimeZone = "UTC"  # of the schedule's cron or at expression
+    #: After a run was requested, findings of monitoring start no other for so long: its data would be the same.
     cooldown_hours: float = Field(default=24.0, ge=0.0, le=8_760.0)
+    #: Runs of the last 24 hours, for any cause, past which no automatic cause starts another.
     runs_per_day: int = Field(default=4, ge=0, le=1_000)
-    captured_rows: bool = False
-    captured_days: int = Field(default=30, ge=1, le=366)
+    captured_rows: bool = False  # train also on served rows whose ground truth was reported
+    captured_days: int = Field(default=30, ge=1, le=366)  # the age of the oldest of those rows
 
 
 class CaptureSpec(SpecPart):
