@@ -41,16 +41,8 @@ def _library_file(module: str, shared: Path) -> Path | None:
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
-def third_party_packages(handler: Path, shared: Path) -> set[str]:
-    """Return the top-level names of other people's packages that a handler reaches through the library.
-
-    Parameters
-    ----------
-    handler : Path
-        The ``app.py``.
-    shared : Path
-        The folder that holds the library.
-    """
+def _reached(handler: Path, shared: Path) -> tuple[set[Path], set[str]]:
+    """Return the files that a handler imports, itself included, and the other packages that they import."""
     waiting, seen, packages = [handler], set(), set()
     while waiting:
         path = waiting.pop()
@@ -65,4 +57,22 @@ def third_party_packages(handler: Path, shared: Path) -> set[str]:
             parts = module.split(".")
             files = [_library_file(".".join(parts[: end + 1]), shared) for end in range(len(parts))]
             waiting += [file for file in files if file is not None]
-    return packages - set(sys.stdlib_module_names)
+    return seen, packages
+
+
+def library_files(handler: Path, shared: Path) -> set[Path]:
+    """Return the handler and the files of the library that it imports, directly or through others."""
+    return _reached(handler, shared)[0]
+
+
+def third_party_packages(handler: Path, shared: Path) -> set[str]:
+    """Return the top-level names of other people's packages that a handler reaches through the library.
+
+    Parameters
+    ----------
+    handler : Path
+        The ``app.py``.
+    shared : Path
+        The folder that holds the library.
+    """
+    return _reached(handler, shared)[1] - set(sys.stdlib_module_names)

@@ -1,0 +1,73 @@
+"""Each function has the permissions that the boto3 calls of its code need."""
+
+import ast
+
+import pytest
+
+from tests.template.aws_calls import ACTIONS, ADAPTERS, AWS, REGISTRY, boto_calls, handler_actions, parse
+from tests.template.template_file import ROOT, as_list, functions, load_template, walk
+
+#: Methods that stand in a module that a handler imports, and that the handler never calls.
+NOT_CALLED = {
+    "ManageModelsFunction": {
+        "object_store.put": "writing of documents, beside their reading",
+        "object_store.put_if_unchanged": "writing of documents, beside their reading",
+        "object_store.find_version": "versions of uploads, beside the reading of causes",
+        "registry.release_run": "the end of a run, beside the descriptions of runs",
+        "registry.skip_pending_cause": "the end of a run, beside the descriptions of runs",
+    },
+    "ChangeModelsFunction": {"schedules.put": "schedules follow specs, which manage_models changes"},
+}
+
+
+def allowed_actions(properties):
+    return {
+        action
+        for part in walk(properties["Policies"])
+        if isinstance(part, dict) and part.get("Effect") == "Allow"
+        for action in as_list(part["Action"])
+    }
+
+
+@pytest.mark.parametrize("logical_id", sorted(functions()))
+class TestFunction:
+    def needed(self, logical_id):
+        unused = NOT_CALLED.get(logical_id, {})
+        needed = handler_actions(ROOT / functions()[logical_id]["CodeUri"] / "app.py")
+        return {action: callers - set(unused) for action, callers in needed.items() if callers - set(unused)}
+
+    def test_may_do_all_that_it_asks_for(self, logical_id):
+        needed = self.needed(logical_id)
+        missing = set(needed) - allowed_actions(functions()[logical_id])
+        assert {action: needed[action] for action in missing} == {}
+
+
+def test_every_call_has_its_actions():
+    calls = {call for path in [*AWS.glob("*.py"), *REGISTRY] for call in boto_calls(parse(path))}
+    assert calls == {call for _, call in ACTIONS}
+
+
+def test_every_factory_is_known():
+    factories = {
+        part.name
+        for part in parse(AWS / "clients.py").body
+        if isinstance(part, ast.FunctionDef) and part.returns and not part.name.startswith("_")
+    }
+    assert factories - {"clear_clients"} == set(ADAPTERS)
+
+
+def test_exceptions_are_needed():
+    for logical_id, unused in NOT_CALLED.items():
+        needed = handler_actions(ROOT / functions()[logical_id]["CodeUri"] / "app.py")
+        assert set(unused) <= set().union(*needed.values()), logical_id
+
+
+def test_no_function_has_a_permission_elsewhere():
+    # Policies of functions stand with the functions: the other roles are those of the pipelines and the schedules.
+    roles = [name for name, body in load_template()["Resources"].items() if body["Type"] == "AWS::IAM::Role"]
+    assert sorted(roles) == [
+        "MonitoringPipelineRole",
+        "MonitoringScheduleRole",
+        "RetrainingScheduleRole",
+        "TrainingPipelineRole",
+    ]
