@@ -128,12 +128,12 @@ def make_table(title: str, headers: Iterable[str], rows: Iterable[Sequence[Any]]
     table = Table(
         title=title or None, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
     )
-    cells = [[cell if isinstance(cell, Text) else Text(format_value(cell)) for cell in row] for row in rows]
+    texts = [[value if isinstance(value, Text) else Text(format_value(value)) for value in row] for row in rows]
     for position, header in enumerate(headers):
         # A column that does not wrap is not cropped either: the terminal continues it on its next line.
-        widest = 0 if header in _PROSE_COLUMNS else max([len(header), *(row[position].cell_len for row in cells)])
+        widest = 0 if header in _PROSE_COLUMNS else max([len(header), *(row[position].cell_len for row in texts)])
         table.add_column(header, overflow="fold", no_wrap=header not in _PROSE_COLUMNS, min_width=widest)
-    for row in cells:
+    for row in texts:
         table.add_row(*row)
     return table
 
