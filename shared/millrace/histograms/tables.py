@@ -49,8 +49,8 @@ _BLOCK = 32_768
 class ColumnHistogram(Histogram, frozen=True, kw_only=True, omit_defaults=True):
     """Histogram and summary of one column."""
 
-    counts: Counts  # shape (n_bins,); known values by bin
-    #: shape (n_bins,), or of shape (0,); sum of the values in each bin.
+    counts: Counts  # known values by bin
+    #: Sum of the values in each bin; of shape (0,) for categories.
     sums: Floats = msgspec.field(default_factory=lambda: np.zeros(0))
     missing: int = 0  # Rows without a value, including ``absent``
     absent: int = 0  # Rows without the column

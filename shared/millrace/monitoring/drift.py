@@ -50,7 +50,7 @@ class ColumnDrift:
     #: ``cramers_v``.
     distances: Mapping[str, Distance]
     rows: int
-    #: Mean of numbers, shares of the categories that changed most.
+    #: Mean of numbers, or shares of the categories that changed most.
     before: Mapping[str, Any] = field(default_factory=dict)
     now: Mapping[str, Any] = field(default_factory=dict)
 

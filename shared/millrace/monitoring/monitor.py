@@ -48,7 +48,7 @@ class MonitoringOutcome:
     version: int | None = None
     rows: int = 0  # Ingested rows and outcomes; windows that were closed
     outcomes: int = 0
-    windows: int = 0
+    windows: int = 0  # closed
     breaches: int = 0
     alerts: int = 0  # Waiting to be delivered
     open_incidents: int = 0

@@ -41,7 +41,7 @@ class IngestCounts:
     monitored_rows: int = 0  # Rows of the monitored version
     unanswered: int = 0  # Rows without a valid prediction
     matched_feedback: int = 0  # Outcomes with a captured row, and without one (yet)
-    unmatched_feedback: int = 0
+    unmatched_feedback: int = 0  # outcomes without a captured row (yet)
     unusable_feedback: int = 0  # Outcomes that are no class of the model, or no number
 
 

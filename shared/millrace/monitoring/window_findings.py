@@ -16,7 +16,7 @@ class WindowFinding:
     subject: str  # A column, a pair of columns, a metric or a group; the same in every window
     status: Status  # ``unknown`` when there is too little data, which is no all-clear
     message: str  # The change and its size, or the reason why nothing is known
-    measure: str = ""  # Name of ``value``: ``psi``, ``share``, ``accuracy`` ..
+    measure: str = ""  # Name of ``value``: ``psi``, ``share``, ``accuracy`` ...
     value: float | None = None
     threshold: float | None = None
     rows: int = 0  # Rows or outcomes that the finding is based on

@@ -41,7 +41,7 @@ class Line:
     points: Sequence[tuple[float, float]]  # In the order in which they are joined
     kind: LineKind = "main"  # Selects the colour and the stroke
     stroke: bool = True  # Join the points; mark the points
-    dots: bool = False
+    dots: bool = False  # mark the points
     tips: Sequence[str] = ()  # Tooltip of each dot
 
 

@@ -84,7 +84,7 @@ class DatasetReport:
     """The documents of an upload, any of which a rejected upload may lack, with sensitive values masked."""
 
     model: str  # The model's name
-    validation: Document  # ``validation.json``, ``profile.json``, ``manifest.json`` and the schema's JSON
+    validation: Document
     profile: Document = field(default_factory=dict)
     manifest: Document = field(default_factory=dict)
     schema: Document = field(default_factory=dict)
