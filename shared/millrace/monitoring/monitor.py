@@ -46,8 +46,8 @@ class MonitoringOutcome:
     #: or ``deleted`` (open incidents were closed).
     outcome: Outcome
     version: int | None = None
-    rows: int = 0  # Ingested rows and outcomes; windows that were closed
-    outcomes: int = 0
+    rows: int = 0  # ingested
+    outcomes: int = 0  # ingested
     windows: int = 0  # closed
     breaches: int = 0
     alerts: int = 0  # Waiting to be delivered

@@ -35,12 +35,11 @@ class IngestCounts:
 
     read: ReadReport = field(default_factory=ReadReport)
     from_the_future: int = 0  # Rows with a timestamp in the future; they count as of now
-    #: Rows by version: of another known version, and of versions that are not in the registry.
-    other_versions: dict[int, int] = field(default_factory=dict)
-    unknown_versions: dict[int, int] = field(default_factory=dict)
+    other_versions: dict[int, int] = field(default_factory=dict)  # rows by version, of other known ones
+    unknown_versions: dict[int, int] = field(default_factory=dict)  # rows by version, not in the registry
     monitored_rows: int = 0  # Rows of the monitored version
     unanswered: int = 0  # Rows without a valid prediction
-    matched_feedback: int = 0  # Outcomes with a captured row, and without one (yet)
+    matched_feedback: int = 0  # outcomes with a captured row
     unmatched_feedback: int = 0  # outcomes without a captured row (yet)
     unusable_feedback: int = 0  # Outcomes that are no class of the model, or no number
 

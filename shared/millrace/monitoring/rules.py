@@ -32,13 +32,13 @@ EVENT_LABELS: Mapping[EventType, str] = {
 class Verdict:
     """One verdict."""
 
-    name: str  # For the spec, the report's JSON and the API; for pages; for the subjects of alerts
-    label: str
-    problem: str
+    name: str  # in the spec, the report's JSON and the API
+    label: str  # on pages
+    problem: str  # in the subjects of alerts
     #: Published when it raises an alarm; leads to a training run where the event has a retraining cause.
     event: EventType
-    check_traffic: Callable[[TrafficWindow], Sequence[WindowFinding]] | None = None  # Check of a closed window
-    check_outcomes: Callable[[OutcomeWindow], Sequence[WindowFinding]] | None = None
+    check_traffic: Callable[[TrafficWindow], Sequence[WindowFinding]] | None = None  # of a closed window
+    check_outcomes: Callable[[OutcomeWindow], Sequence[WindowFinding]] | None = None  # of a closed window
     #: Window that stays open until it has ``min_rows`` of the verdict's rule.
     fills: Literal["traffic", "outcomes"] | None = None
     is_input: bool = False  # True for verdicts on the distribution of inputs; concept drift needs inputs that hold

@@ -28,11 +28,11 @@ Array = npt.NDArray[Any]
 class SegmentRows:
     """Rows of a segment, in arrays of shape (rows,)."""
 
-    prediction_ids: Array  # A row without an id of its own has an empty ``row_id``
+    prediction_ids: Array
     row_ids: Array  # empty where a row has no id of its own
     request_rows: Array
     predicted_at: Array
-    decided: Array  # Index of the predicted class; empty for regression
+    decided: Array  # int64; index of the predicted class; empty for regression
     probabilities: Array  # float32 of shape (rows, n_classes); no columns for regression
     values: Array  # Predicted values; empty for classification
     groups: Mapping[str, Array]

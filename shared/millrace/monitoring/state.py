@@ -100,8 +100,9 @@ class TrafficHistory(Record, frozen=True, kw_only=True):
     #: Variation of features and predictions within an ordinary day; kept from version to version.
     daily_ranges: dict[str, DailyRange] = {}  # noqa: RUF012  # msgspec copies the default
     first_predictions: AnyPredictions | None = None  # Of the first full window
-    inputs: tuple[WindowFinding, ...] = ()  # Findings on inputs, and chart data, of the latest window
+    inputs: tuple[WindowFinding, ...] = ()  # findings on inputs of the latest window
     summaries: tuple[WindowSummary, ...] = ()  # Closed windows of all versions, for the report
+    #: Chart data of the latest window.
     charts: list[dict[str, Any]] = []  # noqa: RUF012  # msgspec copies the default
 
     def begin_version(self) -> "TrafficHistory":
@@ -121,8 +122,8 @@ class MonitoringState(Document, frozen=True, kw_only=True):
     """State of one model's monitor."""
 
     version: int | None = None
-    checked_at: datetime | None = None  # Times of the last run and of the last request
-    last_row_at: datetime | None = None
+    checked_at: datetime | None = None  # time of the last run
+    last_row_at: datetime | None = None  # time of the last request
     #: Hashes of the objects that were read, by prefix.
     seen: dict[str, list[str]] = {}  # noqa: RUF012  # msgspec copies the default
     traffic: TrafficHistory = TrafficHistory()

@@ -40,7 +40,7 @@ class Line:
     name: str  # For the legend; empty leaves the line out of it
     points: Sequence[tuple[float, float]]  # In the order in which they are joined
     kind: LineKind = "main"  # Selects the colour and the stroke
-    stroke: bool = True  # Join the points; mark the points
+    stroke: bool = True  # join the points
     dots: bool = False  # mark the points
     tips: Sequence[str] = ()  # Tooltip of each dot
 
@@ -65,10 +65,10 @@ class Bar:
 class Axis:
     """A linear scale from values to pixels, with labelled ticks."""
 
-    low: float  # The values at both ends
-    high: float
-    start: float  # Their pixels
-    end: float
+    low: float  # value at the start
+    high: float  # value at the end
+    start: float  # in pixels
+    end: float  # in pixels
     ticks: Sequence[float] = ()  # The labelled values
     write: Format = short_number  # Formats a label
 

@@ -83,7 +83,7 @@ class ColumnChart:
 class DatasetReport:
     """The documents of an upload, any of which a rejected upload may lack, with sensitive values masked."""
 
-    model: str  # The model's name
+    model: str
     validation: Document
     profile: Document = field(default_factory=dict)
     manifest: Document = field(default_factory=dict)

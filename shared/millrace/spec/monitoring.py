@@ -15,8 +15,8 @@ class MonitorRule(SpecPart):
     threshold: float = Field(gt=0.0)  # Least relevant size of a change, in the verdict's own unit
     #: Rows (outcomes, for verdicts on quality) below which the verdict is unknown.
     min_rows: int = Field(default=200, ge=1)
-    breaches: int = Field(default=2, ge=1)  # Windows past the threshold, among how many, that raise an alarm
-    windows: int = Field(default=3, ge=1, le=24)
+    breaches: int = Field(default=2, ge=1)  # windows past the threshold that raise an alarm
+    windows: int = Field(default=3, ge=1, le=24)  # latest windows among which they are counted
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> Self:
@@ -81,7 +81,7 @@ class StalenessRule(SpecPart):
 
     enabled: bool = True
     max_model_age_days: float | None = Field(default=180.0, gt=0.0)  # None sets no limit
-    max_data_age_days: float | None = Field(default=180.0, gt=0.0)
+    max_data_age_days: float | None = Field(default=180.0, gt=0.0)  # None sets no limit
     #: Hours without traffic, when at least twenty requests were due by the past week's rate; None sets no limit.
     silent_hours: float | None = Field(default=24.0, gt=0.0)
 
