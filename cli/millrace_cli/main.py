@@ -70,7 +70,7 @@ class RootGroup(TyperGroup):
         except KeyboardInterrupt:
             show_error("interrupted")
             raise typer.Exit(INTERRUPTED) from None
-        except (typer.Exit, typer.Abort):
+        except (typer.Exit, typer.Abort, BrokenPipeError):  # Typer ends quietly when a reader such as head has enough
             raise
         except Exception as error:
             if ctx.params.get("debug") or _is_usage_error(error):

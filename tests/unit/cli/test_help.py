@@ -1,7 +1,11 @@
 """Help of the command line: panels, and the language of commands, options and arguments."""
 
 import ast
+import os
 import re
+import shlex
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,3 +99,11 @@ def test_messages_and_docstrings_use_the_terms_of_the_field(path):
         # Strings without a space are keys of documents, whose names are not this package's.
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
             assert BANNED.search(node.value) is None, f"line {node.lineno}: {node.value}"
+
+
+def test_a_reader_that_has_enough_ends_the_command_quietly():
+    command = f"{shlex.quote(sys.executable)} -c 'from millrace_cli.entry import run; run()' train --help | true"
+    done = subprocess.run(  # noqa: S602  # a pipeline of our own program
+        command, shell=True, capture_output=True, text=True, check=False, env={**os.environ, "TERM": "dumb"}
+    )
+    assert done.stderr == ""
