@@ -24,7 +24,7 @@ from millrace.evaluation.results import ChampionComparison
 from millrace.metrics.bootstrap import ConfidenceInterval, bootstrap, gain_interval
 from millrace.metrics.catalogue import get_metric
 from millrace.schema import Task
-from millrace.spec import GateSpec
+from millrace.spec.training import GateSpec
 
 Array = npt.NDArray[np.float64]
 

@@ -27,7 +27,8 @@ from millrace.registry.transactions import (
     RegistryTransaction,
     RetireVersion,
 )
-from millrace.spec import GateSpec, ModelSpec
+from millrace.spec import ModelSpec
+from millrace.spec.training import GateSpec
 
 from tests.registry_builders import (
     MODEL,

@@ -3,6 +3,7 @@
 import ast
 from collections import defaultdict
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,65 @@ def rings(graph: dict[str, set[str]]) -> list[list[str]]:
         if node not in index:
             visit(node)
     return found
+
+
+#: The most names in a package's face: more, and it is not one package.
+MOST_PUBLIC_NAMES = 12
+
+
+def packages() -> list[str]:
+    return sorted(name for name in modules() if is_package(name) and name != "millrace")
+
+
+def public_names(package: str) -> list[str]:
+    """Return a package's ``__all__``: names that it defines, and modules that other packages may import from."""
+    for node in modules()[package].body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return ast.literal_eval(node.value)
+    return []
+
+
+@cache
+def names_from_outside() -> dict[str, dict[str, set[str]]]:
+    """Return the names of each package that code outside of it imports, and the files that do."""
+    found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for path in sorted(path for top in ("shared", "cli", "functions") for path in (ROOT / top).rglob("*.py")):
+        place = ".".join(path.relative_to(LIBRARY.parent).with_suffix("").parts) if top_of(path) == "shared" else ""
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                for package in packages():
+                    if node.module != package and not node.module.startswith(f"{package}."):
+                        continue
+                    if place.startswith(f"{package}."):
+                        continue
+                    inner = node.module.removeprefix(package).lstrip(".")
+                    for name in [inner.partition(".")[0]] if inner else [alias.name for alias in node.names]:
+                        found[package][name].add(str(path.relative_to(ROOT)))
+    return found
+
+
+def top_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0]
+
+
+@pytest.mark.parametrize("package", packages())
+def test_others_import_from_the_face_of_a_package(package):
+    used = names_from_outside()[package]
+    assert {name: files for name, files in used.items() if name not in public_names(package)} == {}
+
+
+@pytest.mark.parametrize("package", packages())
+def test_the_face_of_a_package_is_small_and_used(package):
+    names = public_names(package)
+    assert 1 <= len(names) <= MOST_PUBLIC_NAMES
+    assert set(names) <= set(names_from_outside()[package]), "nobody outside the package needs it"
+
+
+@pytest.mark.parametrize("package", packages())
+def test_the_face_of_a_package_names_what_there_is(package):
+    module = import_module(package)
+    for name in public_names(package):
+        assert hasattr(module, name) or import_module(f"{package}.{name}")
 
 
 def test_a_ring_is_found():

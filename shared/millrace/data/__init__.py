@@ -1,1 +1,12 @@
 """The first stage: an upload becomes a checked, versioned, prepared dataset."""
+
+__all__ = [
+    "dataset_documents",
+    "dataset_queries",
+    "ingest",
+    "prepared",
+    "read",
+    "reference",
+    "schema_changes",
+    "spec_changes",
+]

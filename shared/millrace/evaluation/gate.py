@@ -27,7 +27,7 @@ from millrace.evaluation.results import ChampionComparison, Decision, GateCheck
 from millrace.metrics.bootstrap import ConfidenceInterval
 from millrace.metrics.catalogue import Metric, get_metric
 from millrace.schema import Task
-from millrace.spec import GateSpec
+from millrace.spec.training import GateSpec
 
 
 @dataclass(frozen=True, slots=True)

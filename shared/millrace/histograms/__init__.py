@@ -2,3 +2,5 @@
 
 The training data fixes the bins. numpy only.
 """
+
+__all__ = ["bins", "correlations", "outcomes", "predictions", "tables"]

@@ -23,7 +23,7 @@ from millrace.layout import runs_prefix, versions_prefix
 from millrace.ports import ListedObject, ObjectStore
 from millrace.registry.store import Registry
 from millrace.registry.transactions import AuditContext
-from millrace.spec import RetentionSpec
+from millrace.spec.operations import RetentionSpec
 
 #: The names of collected artifacts; everything else is a document, and stays.
 ARTIFACTS = frozenset({"model.onnx", "estimator.skops", "reference.json", "background.npz"})

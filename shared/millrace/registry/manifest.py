@@ -11,7 +11,7 @@ from millrace.documents import Document, Record
 from millrace.entities import ModelVersion
 from millrace.registry.versioning import is_required
 from millrace.schema import TableSchema
-from millrace.spec import CaptureSpec
+from millrace.spec.operations import CaptureSpec
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"

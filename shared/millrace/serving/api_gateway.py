@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from millrace.errors import InvalidInputError, MillraceError, PayloadTooLargeError, UnsupportedMediaTypeError
 from millrace.json_text import write_json
-from millrace.serving.protocols.base import Protocol
+from millrace.serving.protocols import Protocol
 from millrace.serving.request import JSON, Request
 
 #: Whether errors and warnings name columns; reduced ones hold nothing that reveals the schema.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import millrace
 from millrace.schema import Column, TableSchema
-from millrace.serving.protocols.base import Protocol
+from millrace.serving.protocols import Protocol
 from millrace.serving.values import FLOAT32_MAX, MAX_TEXT_LENGTH
 
 if TYPE_CHECKING:

@@ -1,1 +1,3 @@
 """Distances between distributions, and tests of change."""
+
+__all__ = ["distances"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from millrace.errors import FieldError, InvalidInputError
 from millrace.schema import Task
-from millrace.spec import ParameterRange
+from millrace.spec.training import ParameterRange
 
 #: Significant digits of a drawn number: enough for every parameter, and readable in a record.
 DIGITS = 4

@@ -9,7 +9,7 @@ from millrace.evaluation.gate import GateEvidence, SliceEvidence, decide
 from millrace.evaluation.results import ChampionComparison
 from millrace.metrics.bootstrap import ConfidenceInterval
 from millrace.metrics.catalogue import get_metric
-from millrace.spec import GateSpec
+from millrace.spec.training import GateSpec
 
 EVIDENCE = GateEvidence(
     task="binary",

@@ -12,7 +12,8 @@ from millrace.registry import garbage
 from millrace.registry.garbage import ARTIFACTS, collect, find_garbage
 from millrace.registry.promotion import promote, retire, roll_back
 from millrace.registry.transactions import AuditContext
-from millrace.spec import ModelSpec, RetentionSpec
+from millrace.spec import ModelSpec
+from millrace.spec.operations import RetentionSpec
 
 from tests.registered_versions import RegisteredVersions
 from tests.registry_builders import MODEL, NOW, make_cause, make_entry, make_run, make_version

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from millrace.errors import InvalidInputError, UnsupportedMediaTypeError
 from millrace.schema import Column, TableSchema
-from millrace.serving.protocols import KSERVE_V1
+from millrace.serving.protocols.kserve_v1 import KSERVE_V1
 from millrace.serving.request import Request
 
 SCHEMA = TableSchema((Column("a", "integer"), Column("b", "category"), Column("y", "number", "target")), "regression")

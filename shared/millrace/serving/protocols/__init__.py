@@ -5,6 +5,6 @@ from millrace.serving.protocols.kserve_v1 import KSERVE_V1
 from millrace.serving.protocols.mlflow import MLFLOW
 from millrace.serving.protocols.open_inference import OPEN_INFERENCE
 
-__all__ = ["KSERVE_V1", "MLFLOW", "OPEN_INFERENCE", "PROTOCOLS", "Fixed", "Operation", "Protocol"]
+__all__ = ["MLFLOW", "PROTOCOLS", "Fixed", "Operation", "Protocol"]
 
 PROTOCOLS: tuple[Protocol, ...] = (MLFLOW, OPEN_INFERENCE, KSERVE_V1)
