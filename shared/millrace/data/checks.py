@@ -28,7 +28,7 @@ from millrace.data.batch_checks import (
 from millrace.data.blocks import in_order
 from millrace.data.findings import Finding, error, listed, quoted, warning
 from millrace.data.quarantine import MAX_QUARANTINED, Locate, Quarantine, ReasonKey
-from millrace.data.raw import QuarantinedRow, RowBatch, TableReader, readings
+from millrace.data.raw import QuarantinedRow, RowBatch, TableReader
 from millrace.data.schema_changes import compare_column_names
 from millrace.data.typed_table import (
     RowStore,
@@ -72,7 +72,7 @@ def check_table(
     """
     collected = _Collected(schema, parse_checks(expressions), folder, locate)
     validate = partial(validate_batch, schema, collected.conditions, collected.masked)
-    reads = readings(reader, read_types(schema.columns))
+    reads = reader.readings(read_types(schema.columns))
     for batch_result in in_order(partial(_read_and_validate, read, validate) for read in reads):
         collected.add(batch_result)
     return _Conclusion(collected, list(reader.names), max_quarantined_share).conclude()

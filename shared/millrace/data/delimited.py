@@ -25,9 +25,9 @@ from millrace.data.raw import (
     MAX_ROW_TEXT,
     QuarantinedRow,
     RowBatch,
+    TableReader,
     build_strings,
     check_header,
-    identity_read,
     null_values_of,
 )
 from millrace.data.typed_table import CATEGORY, TIMESTAMP
@@ -274,8 +274,8 @@ def detect_delimiter(sample: list[str]) -> str:
 
 
 @dataclass(slots=True)
-class DelimitedReader:
-    """Reader of delimited text; implements :class:`millrace.data.raw.ParallelReader`.
+class DelimitedReader(TableReader):
+    """Reader of delimited text.
 
     Without ``delimiter`` it is detected. Raises ``InvalidInputError`` when the file is no such table.
     """
@@ -322,11 +322,6 @@ class DelimitedReader:
         """The delimiter in use."""
         return self.delimiter or ","
 
-    def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:
-        """Read the rows in order."""
-        for read in self.readings(types):
-            yield read()
-
     def readings(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[Callable[[], RowBatch]]:
         """Cut the file into blocks, to read concurrently."""
         wanted = {name: self._readable(kind) for name, kind in (types or {}).items() if name in self.names}
@@ -345,7 +340,7 @@ class DelimitedReader:
                     records = self._fallback(block, reader.more)
                     batch = self._batch_of(records)
                     reader.line = records.next_line
-                    yield partial(identity_read, batch)
+                    yield lambda batch=batch: batch  # type: ignore[misc]  # binds this round's
         if not filled:
             header = f"a header of {len(self.names):,} columns"
             raise NoRowsError(f"the file has {header} but no rows: upload it again with its rows")

@@ -22,11 +22,12 @@ import pyarrow.compute as pc
 from millrace.data.findings import Finding, error, listed, quoted, warning
 from millrace.data.parsers import (
     BOOLEAN_PAIRS,
+    INTEGER,
+    LEADING_ZERO,
     PLAIN,
     NumberStyle,
-    are_integers,
     candidate_formats,
-    have_leading_zeros,
+    matches,
     parse_datetimes,
     parse_numbers,
 )
@@ -160,8 +161,8 @@ class ColumnSummary:
         self.numbers += len(known) - parsed.bad_count
         if parsed.bad_count == len(known):
             return False
-        self.integers += int((are_integers(known) & ~parsed.bad).sum())
-        self.leading_zeros += int(have_leading_zeros(known).sum())
+        self.integers += int((matches(known, INTEGER) & ~parsed.bad).sum())
+        self.leading_zeros += int(matches(known, LEADING_ZERO).sum())
         return not parsed.bad_count
 
     def _add_strings(self, known: pa.Array) -> None:

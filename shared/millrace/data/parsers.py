@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millrace.data.findings import Finding, warning
-from millrace.features import MISSING_STRING
 from millrace.schema import NULL_STRINGS, NUMBER_PATTERN
 from millrace.spec.data import ReadSpec
 
@@ -32,8 +31,9 @@ DATETIME_FORMATS = tuple(date + time for date in (*_DATES, *_NAMED_DATES) for ti
 BOOLEAN_PAIRS = (("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"))
 
 _NUMBER = f"^{NUMBER_PATTERN}$"
-_INTEGER = r"^[+-]?[0-9]{1,18}$"
-_LEADING_ZERO = r"^[+-]?0[0-9]+$"
+INTEGER = r"^[+-]?[0-9]{1,18}$"
+#: Codes rather than quantities.
+LEADING_ZERO = r"^[+-]?0[0-9]+$"
 _ISO_DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _ISO_TIME = r"[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?"
 _ISO = f"^{_ISO_DAY}(?:{_ISO_TIME})?$"
@@ -68,16 +68,6 @@ def to_mask(condition: pa.Array) -> npt.NDArray[np.bool_]:
 def present(strings: pa.Array) -> npt.NDArray[np.bool_]:
     """Return the mask of the strings that are not missing."""
     return to_mask(pc.is_valid(strings))
-
-
-def are_integers(strings: pa.Array) -> npt.NDArray[np.bool_]:
-    """Return the mask of the strings that are integers."""
-    return matches(strings, _INTEGER)
-
-
-def have_leading_zeros(strings: pa.Array) -> npt.NDArray[np.bool_]:
-    """Return the mask of the strings with leading zeros: codes rather than quantities."""
-    return matches(strings, _LEADING_ZERO)
 
 
 def parse_numbers(strings: pa.Array) -> Parsed:
@@ -149,15 +139,6 @@ def parse_datetimes(strings: pa.Array, formats: Sequence[str]) -> Parsed:
     return Parsed(times, present(strings) & np.isnat(times))
 
 
-def parse_strings(strings: pa.Array) -> Parsed:
-    """Parse strings: all are valid, and missing ones are empty."""
-    encoded = pc.fill_null(strings, MISSING_STRING).dictionary_encode()
-    categories = encoded.dictionary.to_numpy(zero_copy_only=False).astype(object)
-    indices = encoded.indices.to_numpy(zero_copy_only=False)
-    values = categories[indices] if len(categories) else np.empty(0, dtype=object)
-    return Parsed(values, np.zeros(len(strings), dtype=np.bool_))
-
-
 @lru_cache(maxsize=10_000)
 def candidate_formats(example: str) -> tuple[str, ...]:
     """Return the date formats that a value fits: the only ones worth trying on its column."""
@@ -177,10 +158,7 @@ def _fits(example: str, form: str) -> bool:
 
 
 def _to_timestamps(texts: "pd.Series[Any]", form: str) -> npt.NDArray[np.datetime64]:
-    if form == ISO_FORMAT:
-        times = pd.to_datetime(texts, format="ISO8601", errors="coerce", utc=True)
-    else:
-        times = pd.to_datetime(texts, format=form, errors="coerce", utc=True)
+    times = pd.to_datetime(texts, format="ISO8601" if form == ISO_FORMAT else form, errors="coerce", utc=True)
     return times.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
 
 

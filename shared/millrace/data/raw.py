@@ -1,11 +1,11 @@
 """Tables of strings as they were read, batch by batch, with the line of every row."""
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass, field
 from threading import Lock
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,14 +43,9 @@ class QuarantinedRow:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
-        where = {"file": self.file} if self.file else {}
-        return where | {
-            "line": self.line,
-            "reason": self.reason,
-            "column": self.column,
-            "value": self.value,
-            "text": self.text,
-        }
+        document = asdict(self)
+        file = document.pop("file")
+        return {"file": file, **document} if file else document
 
 
 @dataclass(slots=True)
@@ -95,47 +90,33 @@ class RowBatch:
         return rows
 
 
-class TableReader(Protocol):
+class TableReader(ABC):
     """A file that is read batch by batch, any number of times."""
 
+    __slots__ = ()
     names: list[str]
 
     @property
     def description(self) -> dict[str, str]:
         """Format, and where they apply encoding, delimiter and compression; complete once the rows were read."""
-        ...
+        return {}
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Findings on the file's format; complete once the rows were read."""
-        ...
+        return ()
+
+    @abstractmethod
+    def readings(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[Callable[[], RowBatch]]:
+        """Yield, in the rows' order, calls that read one batch each; they may run concurrently.
+
+        Columns come as the types requested, or as strings where a value has another type.
+        """
 
     def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:
-        """Read the rows in order; columns come as the types requested, or as strings where a value has another type."""
-        ...
-
-
-@runtime_checkable
-class ParallelReader(Protocol):
-    """A reader whose batches can be read on several threads."""
-
-    def readings(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[Callable[[], RowBatch]]:
-        """Yield, in the rows' order, calls that read one batch each; they may run concurrently."""
-        ...
-
-
-def readings(reader: TableReader, types: Mapping[str, pa.DataType] | None = None) -> Iterator[Callable[[], RowBatch]]:
-    """Yield calls that each read one batch of a table, in order."""
-    if isinstance(reader, ParallelReader):
-        yield from reader.readings(types)
-        return
-    for batch in reader.batches(types):
-        yield partial(identity_read, batch)
-
-
-def identity_read(batch: RowBatch) -> RowBatch:
-    """Return a batch that was read already."""
-    return batch
+        """Read the rows in order."""
+        for read in self.readings(types):
+            yield read()
 
 
 def one_array(column: pa.ChunkedArray) -> pa.Array:

@@ -1,13 +1,14 @@
 """Open uploads as tables: one file, or several as one, in the order of their names, within limits.
 
-While a table is checked, a line is one number for all files, :data:`LINES_A_FILE` for each file before its own;
-:meth:`MultiFileReader.locate` turns it into a file and its line.
+While a folder is checked, a line is one number for all files, :data:`LINES_A_FILE` for each file before its own;
+:attr:`UploadReader.locate` turns it into a file and its line.
 """
 
 import ctypes
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -19,7 +20,7 @@ from millrace.data.content import Content, TextFile
 from millrace.data.delimited import DelimitedReader
 from millrace.data.findings import Finding, listed
 from millrace.data.quarantine import Locate
-from millrace.data.raw import RowBatch, TableReader, check_header, null_values_of, readings
+from millrace.data.raw import RowBatch, TableReader, check_header, null_values_of
 from millrace.data.structured import JsonLinesReader, ParquetReader
 from millrace.errors import InvalidInputError, NoRowsError, PayloadTooLargeError
 from millrace.spec.data import ReadSpec
@@ -39,7 +40,7 @@ def allocate_for_blocks() -> None:
         set_option(_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
-#: The memory that the bounds below were measured with, in MB: the template's default.
+#: The memory that the limits below were measured with, in MB: the template's default.
 MEASURED_MEMORY = 3_008
 
 
@@ -55,12 +56,7 @@ class UploadLimits:
     def for_memory(cls, megabytes: int) -> Self:
         """Return the limits of a function with so much memory; more than was measured does not raise them."""
         share = min(1.0, megabytes / MEASURED_MEMORY)
-        whole = cls()
-        return cls(
-            max_bytes=round(whole.max_bytes * share),
-            max_rows=round(whole.max_rows * share),
-            max_prepared_bytes=round(whole.max_prepared_bytes * share),
-        )
+        return cls(**{name: round(most * share) for name, most in asdict(cls()).items()})
 
     def refusal(self, what: str) -> str:
         """Return the message on an upload that is too large."""
@@ -78,6 +74,7 @@ MAX_FILE_BYTES = DEFAULT_LIMITS.max_bytes
 
 allocate_for_blocks()
 
+_NO_ROWS = "every file of the folder is empty: upload files with a header and rows"
 _FILLED = re.compile(rb"[^ \t\r\n\0\xef\xbb\xbf]")
 _PARQUET_MAGIC = b"PAR1"
 _OBJECT = re.compile(rb"\s*\{")
@@ -141,61 +138,65 @@ LINES_A_FILE = 1 << 40
 
 
 @dataclass(slots=True)
-class MultiFileReader:
-    """Reader of several named files as one; implements :class:`millrace.data.raw.ParallelReader`.
+class UploadReader(TableReader):
+    """Reader of an upload within limits: one file, or the named files of a folder as one.
 
-    ``max_bytes`` limits each file. A file that cannot be read, or has other columns than the first, is an error.
+    ``max_bytes`` limits each file. A file of a folder that has other columns than the first is an error; empty ones are
+    left out.
     """
 
-    files: Sequence[tuple[str, Path]]
+    files: Sequence[tuple[str, bytes | Path]]
     read: ReadSpec
-    max_bytes: int
+    limits: UploadLimits
+    folder: bool = True
     names: list[str] = field(init=False)
     _readers: list[tuple[str, TableReader]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         for name, path in self.files:
-            try:
-                self._readers.append((name, open_table(path, name, self.read, self.max_bytes)))
-            except NoRowsError:
-                continue  # Spark writes an empty file for a partition without rows.
-            except InvalidInputError as fault:
-                raise InvalidInputError(f"{name}: {fault.message}") from fault
+            with self._naming(name):
+                self._readers.append((name, open_table(path, name, self.read, self.limits.max_bytes)))
         if not self._readers:
-            raise NoRowsError("every file of the folder is empty: upload files with a header and rows")
+            raise NoRowsError(_NO_ROWS)
         self.names = self._agreed_names()
         check_header(self.names)
 
-    def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:
-        """Read the rows in order."""
-        for read in self.readings(types):
-            yield read()
-
     def readings(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[Callable[[], RowBatch]]:
-        """Cut the files into batches, to read concurrently."""
-        any_rows = False
+        """Cut the files into batches; reading raises ``PayloadTooLargeError`` beyond the limit of rows."""
+        any_rows, counter = False, _Counter(self.limits)
         for position, (name, reader) in enumerate(self._readers):
             wanted = {key: kind for key, kind in (types or {}).items() if key in reader.names}
-            try:
-                for read in readings(reader, wanted):
+            with self._naming(name):
+                for read in reader.readings(wanted):
                     any_rows = True
-                    yield partial(self._read, position, name, read)
-            except NoRowsError:
-                continue
-            except InvalidInputError as fault:
-                raise InvalidInputError(f"{name}: {fault.message}") from fault
+                    yield partial(self._read, position, read, counter)
         if not any_rows:
-            raise NoRowsError("every file of the folder is empty: upload files with a header and rows")
+            raise NoRowsError(_NO_ROWS)
 
-    def locate(self, line: int) -> tuple[str, int]:
-        """Return the file of a line, and its line there."""
+    @property
+    def locate(self) -> Locate | None:
+        """Function that turns a line into a file and its line, of a folder."""
+        return self._locate if self.folder else None
+
+    def _locate(self, line: int) -> tuple[str, int]:
         return self._readers[line // LINES_A_FILE][0], line % LINES_A_FILE
 
-    def _read(self, position: int, name: str, read: Callable[[], RowBatch]) -> RowBatch:
+    @contextmanager
+    def _naming(self, name: str) -> Iterator[None]:
+        """Name the file of a folder in its errors, and ignore one without rows: Spark writes such files."""
         try:
-            return self._moved(read(), position * LINES_A_FILE)
+            yield
         except InvalidInputError as fault:
-            raise InvalidInputError(f"{name}: {fault.message}") from fault
+            if not self.folder:
+                raise
+            if not isinstance(fault, NoRowsError):
+                raise InvalidInputError(f"{name}: {fault.message}") from fault
+
+    def _read(self, position: int, read: Callable[[], RowBatch], counter: "_Counter") -> RowBatch:
+        with self._naming(self._readers[position][0]):
+            batch = read()
+        counter.add(len(batch) + len(batch.malformed))
+        return self._moved(batch, position * LINES_A_FILE) if self.folder else batch
 
     def _moved(self, batch: RowBatch, lines: int) -> RowBatch:
         """Shift a batch's lines, and give it every column."""
@@ -221,23 +222,16 @@ class MultiFileReader:
         first_name, first = self._readers[0]
         names = dict.fromkeys(first.names)
         for name, reader in self._readers[1:]:
-            free = isinstance(reader, JsonLinesReader) and isinstance(first, JsonLinesReader)
             more = [column for column in reader.names if column not in names]
             less = [column for column in names if column not in reader.names]
-            if free:
+            if isinstance(reader, JsonLinesReader) and isinstance(first, JsonLinesReader):
                 names |= dict.fromkeys(more)
             elif more or less:
-                reported = "; ".join(
-                    part
-                    for part in (
-                        f"{name!r} also has {listed(more, 5)}" if more else "",
-                        f"{name!r} lacks {listed(less, 5)}" if less else "",
-                    )
-                    if part
-                )
+                parts = [f"{name!r} also has {listed(more, 5)}"] if more else []
+                parts += [f"{name!r} lacks {listed(less, 5)}"] if less else []
                 raise InvalidInputError(
-                    f"the files have different columns: compared with {first_name!r}, {reported}; write every file "
-                    "with the same header"
+                    f"the files have different columns: compared with {first_name!r}, {'; '.join(parts)}; write every "
+                    "file with the same header"
                 )
         return list(names)
 
@@ -248,63 +242,18 @@ class MultiFileReader:
         for _, reader in self._readers:
             for key, value in reader.description.items():
                 described.setdefault(key, {})[value] = None
-        return {key: ", ".join(values) for key, values in described.items()} | {"files": str(len(self.files))}
+        count = {"files": str(len(self.files))} if self.folder else {}
+        return {key: ", ".join(values) for key, values in described.items()} | count
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Findings of all files; those that only some have name the file."""
-        every = [set(reader.findings) for _, reader in self._readers]
-        common = set.intersection(*every)
-        reported: dict[Finding, None] = dict.fromkeys(
-            finding for finding in self._readers[0][1].findings if finding in common
-        )
+        common = set.intersection(*(set(reader.findings) for _, reader in self._readers))
+        reported = dict.fromkeys(finding for finding in self._readers[0][1].findings if finding in common)
         for name, reader in self._readers:
-            reported |= dict.fromkeys(
-                Finding(
-                    found.severity, found.check, found.column, f"{name}: {found.message}", found.count, found.examples
-                )
-                for found in reader.findings
-                if found not in common
-            )
+            own = (found for found in reader.findings if found not in common)
+            reported |= dict.fromkeys(replace(found, message=f"{name}: {found.message}") for found in own)
         return tuple(reported)
-
-
-@dataclass(slots=True)
-class BoundedReader:
-    """Reader that limits the rows of another."""
-
-    reader: TableReader | MultiFileReader
-    limits: UploadLimits
-    names: list[str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.names = self.reader.names
-
-    @property
-    def description(self) -> dict[str, str]:
-        """Format of the upload."""
-        return self.reader.description
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """Findings on the upload's format."""
-        return self.reader.findings
-
-    @property
-    def locate(self) -> Locate | None:
-        """Function that turns a line into a file and its line, when there are several files."""
-        return self.reader.locate if isinstance(self.reader, MultiFileReader) else None
-
-    def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:
-        """Read the rows in order; raises ``PayloadTooLargeError`` beyond the limit."""
-        for read in self.readings(types):
-            yield read()
-
-    def readings(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[Callable[[], RowBatch]]:
-        """Cut the table into batches, to read concurrently."""
-        counter = _Counter(self.limits)
-        for read in readings(self.reader, types):
-            yield partial(counter.read, read)
 
 
 @dataclass(slots=True)
@@ -315,10 +264,10 @@ class _Counter:
     rows: int = 0
     lock: Lock = field(default_factory=Lock)
 
-    def read(self, read: Callable[[], RowBatch]) -> RowBatch:
-        batch, most = read(), self.limits.max_rows
+    def add(self, rows: int) -> None:
         with self.lock:
-            self.rows += len(batch) + len(batch.malformed)
-            if self.rows > most:
-                raise PayloadTooLargeError(self.limits.refusal(f"the upload has more than {most:,} rows"))
-        return batch
+            self.rows += rows
+            if self.rows > self.limits.max_rows:
+                raise PayloadTooLargeError(
+                    self.limits.refusal(f"the upload has more than {self.limits.max_rows:,} rows")
+                )

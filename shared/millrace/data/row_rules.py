@@ -8,9 +8,10 @@ into calls of ``pyarrow.compute``; nothing is ever evaluated as code. A column w
 import ast
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -262,40 +263,26 @@ def broken_rules(column: Column, converted: Converted, batch: RowBatch) -> Itera
         yield from _out_of_range(column, converted)
     if rules.allowed:
         demand = f"be one of {quoted(rules.allowed[:10])}"
-        yield from _if_any("not_allowed", demand, _not_allowed(column, stored, batch))
+        values = stored if pa.types.is_floating(stored.type) else _as_strings(column, stored, batch)
+        yield from _if_any("not_allowed", demand, _failing(values, partial(_foreign, allowed=rules.allowed)))
     if rules.pattern is not None:
-        yield from _if_any("pattern", f"match {rules.pattern}", _not_matching(column, stored, batch))
+        failing = _failing(_as_strings(column, stored, batch), partial(unmatched, pattern=rules.pattern))
+        yield from _if_any("pattern", f"match {rules.pattern}", failing)
 
 
 def _out_of_range(column: Column, converted: Converted) -> Iterator[RuleFailures]:
-    stored, numbers = converted.stored, converted.numbers
-    low, high = column.rules.minimum, column.rules.maximum
-    if numbers is not None:
-        if low is not None and numbers.least < low:
-            yield RuleFailures(
-                "range", f"be at least {_written(low, stored.type)}", np.flatnonzero(numbers.values < low)
-            )
-        if high is not None and numbers.greatest > high:
-            yield RuleFailures(
-                "range", f"be at most {_written(high, stored.type)}", np.flatnonzero(numbers.values > high)
-            )
-    elif pa.types.is_timestamp(stored.type):
-        seen = pc.min_max(stored)
-        if low is not None and _is_true(pc.less(seen["min"], _bound(low, stored.type))):
-            positions = true_positions(pc.less(stored, _bound(low, stored.type)))
-            yield RuleFailures("range", f"be at least {_written(low, stored.type)}", positions)
-        if high is not None and _is_true(pc.greater(seen["max"], _bound(high, stored.type))):
-            positions = true_positions(pc.greater(stored, _bound(high, stored.type)))
-            yield RuleFailures("range", f"be at most {_written(high, stored.type)}", positions)
-
-
-def _not_allowed(column: Column, stored: pa.Array, batch: RowBatch) -> Positions:
-    if pa.types.is_floating(stored.type):
-        return _foreign(stored, column.rules.allowed)
-    strings = _as_strings(column, stored, batch)
-    if pa.types.is_dictionary(strings.type):
-        return code_positions(strings, _foreign(strings.dictionary, column.rules.allowed))
-    return _foreign(strings, column.rules.allowed)
+    stored, numbers, rules = converted.stored, converted.numbers, column.rules
+    dates = pa.types.is_timestamp(stored.type)
+    if numbers is None and not dates:
+        return
+    for bound, demand, compare in ((rules.minimum, "least", pc.less), (rules.maximum, "most", pc.greater)):
+        if bound is None:
+            continue
+        limit = pa.scalar(round(bound * 1e6), pa.int64()).cast(stored.type) if dates else bound
+        if numbers is not None and not compare(numbers.least if demand == "least" else numbers.greatest, bound).as_py():
+            continue  # no value is compared where the extremes are within the range
+        written = datetime.fromtimestamp(bound, UTC).isoformat() if dates else f"{bound:g}"
+        yield from _if_any("range", f"be at {demand} {written}", true_positions(compare(stored, limit)))
 
 
 def _foreign(values: pa.Array, allowed: tuple[str, ...]) -> Positions:
@@ -306,15 +293,20 @@ def _foreign(values: pa.Array, allowed: tuple[str, ...]) -> Positions:
 @lru_cache(maxsize=1_000)
 def _value_set(allowed: tuple[str, ...], kind: pa.DataType) -> pa.Array:
     """Return the allowed values as an array of a type, and null: a missing value breaks another rule."""
-    values = [float(string) for string in allowed if _is_number(string)] if pa.types.is_floating(kind) else allowed
+    if not pa.types.is_floating(kind):
+        return pa.array([*allowed, None], type=kind)
+    values = []
+    for string in allowed:
+        with suppress(ValueError):
+            values.append(float(string))
     return pa.array([*values, None], type=kind)
 
 
-def _not_matching(column: Column, stored: pa.Array, batch: RowBatch) -> Positions:
-    strings, pattern = _as_strings(column, stored, batch), column.rules.pattern or ""
-    if pa.types.is_dictionary(strings.type):
-        return code_positions(strings, unmatched(strings.dictionary, pattern))
-    return unmatched(strings, pattern)
+def _failing(stored: pa.Array, fails: Callable[[pa.Array], Positions]) -> Positions:
+    """Return the positions of the values that fail a test, which sees each category once."""
+    if pa.types.is_dictionary(stored.type):
+        return code_positions(stored, fails(stored.dictionary))
+    return fails(stored)
 
 
 def _as_strings(column: Column, stored: pa.Array, batch: RowBatch) -> pa.Array:
@@ -327,25 +319,3 @@ def _as_strings(column: Column, stored: pa.Array, batch: RowBatch) -> pa.Array:
 def _if_any(check: str, demand: str, positions: Positions) -> Iterator[RuleFailures]:
     if len(positions):
         yield RuleFailures(check, demand, positions)
-
-
-def _bound(value: float, kind: pa.DataType) -> pa.Scalar:
-    return pa.scalar(round(value * 1e6), pa.int64()).cast(kind)
-
-
-def _written(value: float, kind: pa.DataType) -> str:
-    if pa.types.is_timestamp(kind):
-        return datetime.fromtimestamp(value, UTC).isoformat()
-    return f"{value:g}"
-
-
-def _is_true(scalar: pa.Scalar) -> bool:
-    return scalar.as_py() is True
-
-
-def _is_number(string: str) -> bool:
-    try:
-        float(string)
-    except ValueError:
-        return False
-    return True

@@ -4,7 +4,7 @@ import io
 import json
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from millrace.data.content import Content, TextFile
 from millrace.data.findings import Finding, shorten
-from millrace.data.raw import MAX_ROW_TEXT, QuarantinedRow, RowBatch, build_strings, check_header
+from millrace.data.raw import MAX_ROW_TEXT, QuarantinedRow, RowBatch, TableReader, build_strings, check_header
 from millrace.errors import InvalidInputError, NoRowsError, PayloadTooLargeError
 from millrace.schema import MAX_COLUMNS
 
@@ -27,7 +27,7 @@ _LINES_BYTES = 4 << 20
 
 
 @dataclass(slots=True)
-class JsonLinesReader:
+class JsonLinesReader(TableReader):
     """Reader of JSON Lines, parsed once and spooled as compressed batches, a fifth of the file's size.
 
     The columns are the keys of all objects. A file without an object is invalid input.
@@ -58,41 +58,25 @@ class JsonLinesReader:
         self.description = {"format": "JSON Lines", "encoding": encoding.label} | self.text.content.description
         self.findings = encoding.findings()
 
-    def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:  # noqa: ARG002  # text will do
+    def readings(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[Callable[[], RowBatch]]:  # noqa: ARG002  # text will do
         """Read the rows in order."""
         for lines, strings, malformed in self._spool:
             gaps = pa.nulls(len(lines), pa.string())
             columns = [strings.column(name) if name in strings.column_names else gaps for name in self.names]
             table = pa.table(columns, names=self.names)
-            yield RowBatch(lines, lambda table=table: table, malformed, self.names)  # type: ignore[misc]  # binds this round's
+            batch = RowBatch(lines, lambda table=table: table, malformed, self.names)  # type: ignore[misc]  # binds this round's
+            yield lambda batch=batch: batch  # type: ignore[misc]
 
     def _parse(self) -> Iterator[RowBatch]:
-        columns: dict[str, list[str | None]] = {}
-        lines: list[int] = []
-        malformed: list[QuarantinedRow] = []
+        collected = _Records(self.null_values)
         for number, text in enumerate(self._lines(), start=1):
-            if not text.strip():
-                continue
-            try:
-                record = _json_record(text)
-            except (ValueError, RecursionError) as fault:
-                malformed.append(_malformed(number, text, fault))
-                if len(malformed) >= _MALFORMED_A_BATCH:
-                    yield _batch(columns, lines, malformed, self.null_values)
-                    columns, lines, malformed = {}, [], []
-                continue
-            for name in record:
-                columns.setdefault(name, [None] * len(lines))
-            if len(columns) > MAX_COLUMNS:
-                check_header(list(columns))
-            for name, values in columns.items():
-                values.append(record.get(name))
-            lines.append(number)
-            if len(lines) * len(columns) >= _VALUES_PER_BATCH:
-                yield _batch(columns, lines, malformed, self.null_values)
-                columns, lines, malformed = {}, [], []
-        if lines or malformed:
-            yield _batch(columns, lines, malformed, self.null_values)
+            if text.strip():
+                collected.add(number, text)
+            if collected.full:
+                yield collected.batch()
+                collected = _Records(self.null_values)
+        if collected.lines or collected.malformed:
+            yield collected.batch()
 
     def _lines(self) -> Iterator[str]:
         with self.text.open() as stream:
@@ -103,6 +87,43 @@ class JsonLinesReader:
                     yield line.decode("utf-8", "surrogateescape")
             if rest:
                 yield rest.decode("utf-8", "surrogateescape")
+
+
+@dataclass(slots=True)
+class _Records:
+    """Objects of some lines, by key."""
+
+    null_values: pa.Array | None
+    columns: dict[str, list[str | None]] = field(default_factory=dict)
+    lines: list[int] = field(default_factory=list)
+    malformed: list[QuarantinedRow] = field(default_factory=list)
+
+    @property
+    def full(self) -> bool:
+        return len(self.lines) * len(self.columns) >= _VALUES_PER_BATCH or len(self.malformed) >= _MALFORMED_A_BATCH
+
+    def add(self, number: int, text: str) -> None:
+        try:
+            record = _json_record(text)
+        except (ValueError, RecursionError) as fault:
+            readable = text.encode("utf-8", "replace").decode().rstrip("\r\n")
+            reason = f"not a JSON object: {fault}"
+            self.malformed.append(QuarantinedRow(number, reason, shorten(readable, MAX_ROW_TEXT)))
+            return
+        for name in record:
+            self.columns.setdefault(name, [None] * len(self.lines))
+        if len(self.columns) > MAX_COLUMNS:
+            check_header(list(self.columns))
+        for name, values in self.columns.items():
+            values.append(record.get(name))
+        self.lines.append(number)
+
+    def batch(self) -> RowBatch:
+        columns = [pa.chunked_array([values], type=pa.string()) for values in self.columns.values()]
+        strings = build_strings(list(self.columns), columns, self.null_values)
+        return RowBatch(
+            np.array(self.lines, dtype=np.int64), lambda: strings, tuple(self.malformed), list(self.columns)
+        )
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -134,23 +155,6 @@ class _Spool:
             rows = json.loads(body[len(body) - tail :])
             strings = pa.ipc.open_stream(pa.py_buffer(body).slice(0, len(body) - tail)).read_all()
             yield lines, strings, tuple(QuarantinedRow(**row) for row in rows)
-
-
-def _batch(
-    columns: dict[str, list[str | None]],
-    lines: list[int],
-    malformed: list[QuarantinedRow],
-    null_values: pa.Array | None,
-) -> RowBatch:
-    strings = build_strings(
-        list(columns), [pa.chunked_array([values], type=pa.string()) for values in columns.values()], null_values
-    )
-    return RowBatch(np.array(lines, dtype=np.int64), lambda: strings, tuple(malformed), list(columns))
-
-
-def _malformed(number: int, text: str, fault: Exception) -> QuarantinedRow:
-    readable = text.encode("utf-8", "replace").decode().rstrip("\r\n")
-    return QuarantinedRow(number, f"not a JSON object: {fault}", shorten(readable, MAX_ROW_TEXT))
 
 
 def _json_record(text: str) -> dict[str, str | None]:
@@ -190,7 +194,7 @@ _DAMAGED = "the Parquet file is damaged or cut off: write and upload it again"
 
 
 @dataclass(slots=True)
-class ParquetReader:
+class ParquetReader(TableReader):
     """Reader of a Parquet file; a damaged one is invalid input."""
 
     content: Content
@@ -219,7 +223,7 @@ class ParquetReader:
             raise NoRowsError(f"the file has {len(self.names):,} columns but no rows: upload it again with its rows")
         self.description = {"format": "parquet"} | self.content.description
 
-    def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:
+    def readings(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[Callable[[], RowBatch]]:
         """Read the rows in order."""
         line = 1
         try:
@@ -227,7 +231,8 @@ class ParquetReader:
                 table = pa.Table.from_batches([part]).rename_columns(self.names)
                 lines = np.arange(line, line + table.num_rows, dtype=np.int64)
                 line += table.num_rows
-                yield self._batch(lines, table, types or {})
+                batch = self._batch(lines, table, types or {})
+                yield lambda batch=batch: batch  # type: ignore[misc]  # binds this round's
         except (pa.ArrowException, OSError) as fault:
             raise InvalidInputError(_DAMAGED) from fault
 

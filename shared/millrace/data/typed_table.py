@@ -26,7 +26,6 @@ from millrace.data.parsers import (
     parse_booleans,
     parse_datetimes,
     parse_numbers,
-    parse_strings,
     view_numbers,
 )
 from millrace.data.raw import RowBatch, normalise, one_array
@@ -81,7 +80,7 @@ class ParquetRows:
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Return one whole column."""
-        return pa.chunked_array(self.parts(name), type=self._type(name))
+        return pa.chunked_array(self.parts(name), type=self.type_of(name))
 
     def parts(self, name: str) -> Iterator[pa.Array]:
         """Yield one column some rows at a time."""
@@ -120,9 +119,10 @@ class ParquetRows:
             first += table.num_rows
 
     def _nothing(self) -> pa.Table:
-        return pa.table({name: pa.array([], type=self._type(name)) for name in self.column_names})
+        return pa.table({name: pa.array([], type=self.type_of(name)) for name in self.column_names})
 
-    def _type(self, name: str) -> pa.DataType:
+    def type_of(self, name: str) -> pa.DataType:
+        """Return the type of a column."""
         if name in self._absent:
             return self._absent[name]
         return self._file.schema_arrow.field(name).type
@@ -175,41 +175,6 @@ class RowStore:
                 path, table.schema, compression="zstd", compression_level=1, use_dictionary=categories
             )
         self._writer.write_table(table)
-
-
-def filter_rows(rows: ParquetRows, kept: npt.NDArray[np.bool_], folder: Path) -> StoredRows:
-    """Return the rows where a mask is true, on disk again where they are many."""
-    store: RowStore | None = None
-    first = 0
-    for table in rows.tables():
-        selection = pa.array(kept[first : first + table.num_rows])
-        first += table.num_rows
-        columns = {name: table.column(name).filter(selection).combine_chunks() for name in table.column_names}
-        if store is None:
-            store = RowStore({field.name: field.type for field in table.schema}, folder)
-        store.append(columns)
-    return rows if store is None else store.finish()
-
-
-def column_parts(rows: StoredRows, name: str) -> Iterator[pa.Array]:
-    """Yield one column some rows at a time, so that a file's is never held as a whole."""
-    if isinstance(rows, ParquetRows):
-        yield from rows.parts(name)
-        return
-    size = rows_at_once(rows.num_columns)
-    for chunk in rows.column(name).chunks:
-        for start in range(0, len(chunk), size):
-            yield chunk.slice(start, size)
-
-
-def table_parts(rows: Any) -> Iterator[pa.Table]:
-    """Yield every column some rows at a time."""
-    if isinstance(rows, ParquetRows):
-        yield from rows.tables()
-        return
-    size = rows_at_once(rows.num_columns)
-    for start in range(0, rows.num_rows, size):
-        yield rows.slice(start, size)
 
 
 CATEGORY = pa.dictionary(pa.int32(), pa.string())
@@ -317,7 +282,7 @@ def _read_type(column: Column) -> pa.DataType:
 def parse_column(column: Column, strings: pa.Array, numbers: NumberStyle = PLAIN) -> Parsed:
     """Parse one column's strings as its schema says."""
     if is_text(column):
-        return parse_strings(strings)
+        return Parsed(to_values(strings), np.zeros(len(strings), dtype=np.bool_))
     if column.type == "boolean":
         return parse_booleans(strings, column.true_values, column.false_values)
     if column.type == "datetime":
@@ -385,13 +350,7 @@ def _convert_strings(column: Column, strings: pa.Array, style: NumberStyle) -> C
     if storage_type(column) == pa.string():
         return Converted(strings)
     parsed = parse_column(column, strings, style)
-    missing = np.isnat(parsed.values) if column.type == "datetime" else np.isnan(parsed.values)
-    if column.type == "boolean":
-        stored = pa.array(np.where(missing, 0.0, parsed.values).astype(np.bool_), mask=missing)
-    elif column.type == "datetime":
-        stored = pa.array(parsed.values, type=pa.timestamp("us"), mask=missing).cast(TIMESTAMP)
-    else:
-        stored = pa.array(parsed.values, mask=missing)
+    stored = from_values(column, parsed.values, missing_mask(parsed.values))
     numbers = view_numbers(stored) if pa.types.is_floating(stored.type) else None
     return Converted(stored, parsed.bad if parsed.bad.any() else None, numbers)
 
@@ -466,10 +425,15 @@ def stored_column(table: TypedTable, column: Column) -> pa.ChunkedArray:
 
 
 def stored_parts(table: TypedTable, column: Column) -> Iterator[pa.Array]:
-    """Yield a column as it is stored, some rows at a time."""
-    if isinstance(table.columns, StoredColumns):
-        return column_parts(table.columns.stored, column.name)
-    return column_parts(pa.table({column.name: stored_column(table, column)}), column.name)
+    """Yield a column as it is stored, some rows at a time, so that a file's is never held as a whole."""
+    rows = table.columns.stored if isinstance(table.columns, StoredColumns) else None
+    if isinstance(rows, ParquetRows):
+        yield from rows.parts(column.name)
+        return
+    size = rows_at_once(rows.num_columns if rows else 1)
+    for chunk in stored_column(table, column).chunks:
+        for start in range(0, len(chunk), size):
+            yield chunk.slice(start, size)
 
 
 def stored_rows(table: TypedTable, rows: npt.NDArray[np.int64]) -> pa.Table:
@@ -481,10 +445,17 @@ def stored_rows(table: TypedTable, rows: npt.NDArray[np.int64]) -> pa.Table:
 
 
 def stored_tables(table: TypedTable) -> Iterator[pa.Table]:
-    """Yield every column of the schema as it is stored, some rows at a time."""
+    """Yield every column as it is stored, some rows at a time."""
     if isinstance(table.columns, StoredColumns):
-        return table_parts(table.columns.stored)
-    return table_parts(pa.table({column.name: stored_column(table, column) for column in table.schema.columns}))
+        rows = table.columns.stored
+    else:
+        rows = pa.table({column.name: stored_column(table, column) for column in table.schema.columns})
+    if isinstance(rows, ParquetRows):
+        yield from rows.tables()
+        return
+    size = rows_at_once(rows.num_columns)
+    for start in range(0, rows.num_rows, size):
+        yield rows.slice(start, size)
 
 
 def without_rows(table: TypedTable, kept: npt.NDArray[np.bool_], folder: Path | None) -> TypedTable:
@@ -492,8 +463,13 @@ def without_rows(table: TypedTable, kept: npt.NDArray[np.bool_], folder: Path | 
     stored = table.columns.stored if isinstance(table.columns, StoredColumns) else None
     if folder is None or not isinstance(stored, ParquetRows):
         return table.take(kept)
-    rows = filter_rows(stored, kept, folder)
-    return TypedTable(table.schema, StoredColumns(rows), rows.num_rows)
+    store = RowStore({name: stored.type_of(name) for name in stored.column_names}, folder)
+    first = 0
+    for part in stored.tables():
+        rows = part.filter(pa.array(kept[first : first + part.num_rows]))
+        first += part.num_rows
+        store.append({name: one_array(rows.column(name)) for name in rows.column_names})
+    return TypedTable(table.schema, StoredColumns(store.finish()), int(np.count_nonzero(kept)))
 
 
 def row_parts(table: TypedTable) -> Iterator[TypedTable]:

@@ -28,8 +28,8 @@ from millrace.data.infer import choose_target, infer_columns, infer_some, infer_
 from millrace.data.prepare import observe_schema
 from millrace.data.profile import profile_table
 from millrace.data.quarantine import Locate
-from millrace.data.raw import QuarantinedRow, TableReader
-from millrace.data.read import DEFAULT_LIMITS, BoundedReader, MultiFileReader, UploadLimits, open_table
+from millrace.data.raw import QuarantinedRow
+from millrace.data.read import DEFAULT_LIMITS, UploadLimits, UploadReader
 from millrace.data.schema_changes import added_columns, declare_columns, extend_schema
 from millrace.data.typed_table import TypedTable, convert, read_types, to_values
 from millrace.errors import MillraceError, PayloadTooLargeError
@@ -112,7 +112,8 @@ def validate_upload(
     The object's metadata may name ``target`` and ``task``; without a schema of the model, one is inferred.
     """
     try:
-        reader = BoundedReader(_open(file, file_name, spec, context.limits), context.limits)
+        files = [(file_name, file)] if isinstance(file, bytes | Path) else file
+        reader = UploadReader(files, spec.read, context.limits, folder=not isinstance(file, bytes | Path))
         if schema is None:
             return _validate_first(reader, spec, metadata, history, context)
         return _validate_later(reader, spec, metadata, schema, history, context=context)
@@ -128,16 +129,8 @@ def validate_upload(
         return ValidationResult((error("unreadable", message),))
 
 
-def _open(
-    file: bytes | Path | Sequence[tuple[str, Path]], file_name: str, spec: ModelSpec, limits: UploadLimits
-) -> TableReader | MultiFileReader:
-    if isinstance(file, bytes | Path):
-        return open_table(file, file_name, spec.read, limits.max_bytes)
-    return MultiFileReader(file, spec.read, limits.max_bytes)
-
-
 def _validate_first(
-    reader: BoundedReader,
+    reader: UploadReader,
     spec: ModelSpec,
     metadata: Mapping[str, str],
     history: DatasetHistory,
@@ -160,7 +153,7 @@ def _validate_first(
 
 
 def _validate_later(
-    reader: BoundedReader,
+    reader: UploadReader,
     spec: ModelSpec,
     metadata: Mapping[str, str],
     schema: TableSchema,
@@ -178,7 +171,7 @@ def _validate_later(
     return _conclude(reader, schema, checked, found, spec=spec, history=history)
 
 
-def _check(reader: BoundedReader, schema: TableSchema, spec: ModelSpec, context: ValidationContext) -> CheckedTable:
+def _check(reader: UploadReader, schema: TableSchema, spec: ModelSpec, context: ValidationContext) -> CheckedTable:
     expressions = spec.checks.expressions
     return check_table(
         reader, schema, spec.max_quarantined_share, expressions, folder=context.folder, locate=reader.locate
@@ -186,7 +179,7 @@ def _check(reader: BoundedReader, schema: TableSchema, spec: ModelSpec, context:
 
 
 def _conclude(
-    reader: BoundedReader,
+    reader: UploadReader,
     schema: TableSchema,
     checked: CheckedTable,
     findings: list[Finding],

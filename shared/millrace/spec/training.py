@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from millrace.spec.data import FileValue, Number
 from millrace.spec.part import SpecPart
@@ -20,16 +20,10 @@ MAX_SLICES = 50
 ParameterValue = str | bool | int | float | None | tuple[int, ...]
 
 
-def _check_not_empty(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
-    if values == ():
-        raise ValueError("has no value")
-    return values
-
-
 class ParameterRange(SpecPart):
     """Values of one parameter (one value fixes it), or a range with both ends, inside the search space's own."""
 
-    values: Annotated[tuple[ParameterValue, ...] | None, AfterValidator(_check_not_empty)] = None
+    values: Annotated[tuple[ParameterValue, ...], Field(min_length=1)] | None = None
     low: float | None = None
     high: float | None = None
 

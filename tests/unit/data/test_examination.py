@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from millrace.data import validation
+from millrace.data import read
 from millrace.data.dataset import dataset_id, open_parquet
 from millrace.data.findings import Finding
 from millrace.data.validation import ValidationResult, validate_upload
@@ -280,7 +280,7 @@ def test_whatever_a_parser_raises_is_a_verdict(monkeypatch):
     def explode(*_: object) -> None:
         raise RecursionError("maximum recursion depth exceeded")
 
-    monkeypatch.setattr(validation, "open_table", explode)
+    monkeypatch.setattr(read, "open_table", explode)
     examined = first(b"a,label\n1,2\n")
     assert not examined.accepted
     assert "could not be parsed (RecursionError" in examined.reasons[0]

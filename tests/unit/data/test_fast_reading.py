@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from unittest import mock
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from millrace.data import blocks
 from millrace.data.blocks import BlockReader
 from millrace.data.checks import CheckedTable, check_table
-from millrace.data.raw import RowBatch, normalise
+from millrace.data.raw import RowBatch, TableReader, normalise
 from millrace.data.read import open_table
 from millrace.data.typed_table import read_types
 from millrace.schema import Column, ColumnRules, TableSchema
@@ -65,15 +65,15 @@ rows = st.lists(
 )
 
 
-class AsText:
+class AsText(TableReader):
     """A reader that gives text, whatever is asked for."""
 
     def __init__(self, body: bytes, read: ReadSpec) -> None:
         self.reader = open_table(body, "t.csv", read)
-        self.names, self.description, self.findings = self.reader.names, {}, ()
+        self.names = self.reader.names
 
-    def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:
-        return self.reader.batches()
+    def readings(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[Callable[[], RowBatch]]:
+        return self.reader.readings()
 
 
 def written(cells: list[tuple[str, ...]], quoting: Any) -> bytes:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from millrace.data import blocks, quarantine, typed_table
 from millrace.data.dataset import dataset_id, open_parquet
-from millrace.data.typed_table import ParquetRows, RowStore, StoredColumns, column_parts
+from millrace.data.typed_table import ParquetRows, RowStore, StoredColumns
 from millrace.data.validation import ValidationContext, ValidationResult, validate_upload
 from millrace.schema import Column
 from millrace.spec import ModelSpec
@@ -84,7 +84,7 @@ def test_columns_that_begin_alike_are_told_apart(tmp_path):
         rows = store.finish()
     assert rows.column("a").to_pylist() == [1.0, None]
     assert rows.column("a.b").to_pylist() == ["x", "y"]
-    assert [part.to_pylist() for part in column_parts(rows, "a.b")] == [["x", "y"]]
+    assert [part.to_pylist() for part in rows.parts("a.b")] == [["x", "y"]]
 
 
 @pytest.mark.parametrize("positions", [[], [0], [0, 5, 6, 13], list(range(14))])
