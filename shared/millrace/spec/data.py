@@ -59,6 +59,13 @@ def _as_text(value: Any) -> Any:
     return repr(value) if isinstance(value, int | float) else value
 
 
+def check_not_empty(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Refuse an empty list; pydantic's own bound would also count a value that is refused itself."""
+    if not values:
+        raise ValueError("needs at least one value")
+    return values
+
+
 Pattern = Annotated[str, Field(max_length=1_000), AfterValidator(_check_pattern)]
 Encoding = Annotated[str, AfterValidator(_check_encoding)]
 DateFormat = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_check_format)]
@@ -82,7 +89,7 @@ class ColumnSpec(SpecPart):
     nullable: bool | None = None
     minimum: Number | None = None
     maximum: Number | None = None
-    allowed: Annotated[tuple[FileValue, ...], Field(min_length=1, max_length=1_000)] | None = None
+    allowed: Annotated[tuple[FileValue, ...], Field(max_length=1_000), AfterValidator(check_not_empty)] | None = None
     pattern: Pattern | None = None
     unique: bool = False
     max_null_share: Share | None = None

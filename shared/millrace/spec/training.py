@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from millrace.spec.data import FileValue, Number
+from millrace.spec.data import FileValue, Number, check_not_empty
 from millrace.spec.part import SpecPart
 
 #: Trials of one run; the state machine's payload names each of them.
@@ -23,7 +23,7 @@ ParameterValue = str | bool | int | float | None | tuple[int, ...]
 class ParameterRange(SpecPart):
     """Values of one parameter (one value fixes it), or a range with both ends, inside the search space's own."""
 
-    values: Annotated[tuple[ParameterValue, ...], Field(min_length=1)] | None = None
+    values: Annotated[tuple[ParameterValue, ...], AfterValidator(check_not_empty)] | None = None
     low: float | None = None
     high: float | None = None
 
