@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from millrace.serving.model import LoadedModel
     from millrace.serving.scoring import Scores
 
-#: Operations that :mod:`millrace.serving.routes` implements once for all protocols.
+#: Operations that :mod:`millrace.serving.handler` implements once for all protocols.
 Operation = Literal["predict", "check_readiness", "describe_model", "describe_openapi"]
 
 

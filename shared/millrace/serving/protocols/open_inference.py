@@ -25,7 +25,7 @@ from millrace.serving.protocols.parsing import (
     refuse,
 )
 from millrace.serving.request import JSON, ColumnsTable, PredictionRequest, Request
-from millrace.serving.values import example_row, json_type
+from millrace.serving.rows import json_type
 
 if TYPE_CHECKING:
     from millrace.serving.model import LoadedModel
@@ -264,7 +264,7 @@ def _read_table(tensors: list[_Tensor], schema: TableSchema, max_rows: int) -> C
 def _openapi(loaded: "LoadedModel", max_rows: int) -> OpenApiPart:  # noqa: ARG001 - shapes have no largest size
     from millrace.serving import openapi  # noqa: PLC0415 - no prediction needs it
 
-    row = example_row(loaded.schema)
+    row = openapi.example_row(loaded.schema)
     inputs = [
         {"name": tensor["name"], "shape": [1], "datatype": tensor["datatype"], "data": [row[tensor["name"]]]}
         for tensor in describe_model(loaded)["inputs"]

@@ -15,7 +15,7 @@ from millrace.errors import FieldError, InvalidInputError, MillraceError, ModelN
 from millrace.json_text import read_json
 from millrace.schema import NULL_STRINGS, NUMBER_PATTERN, TableSchema
 from millrace.serving.request import ColumnsTable, RecordsTable, Request, RequestTable
-from millrace.serving.values import json_type
+from millrace.serving.rows import json_type
 
 #: Errors that a reply lists.
 LISTED_ERRORS = 100
