@@ -9,15 +9,18 @@ from urllib.parse import unquote
 
 from millrace.errors import InvalidInputError, NotFoundError
 from millrace.schema import TableSchema
-from millrace.serving.protocols.base import Fixed, OpenApiPart, Operation, Protocol
-from millrace.serving.protocols.mlflow import write_reply
-from millrace.serving.protocols.parsing import (
+from millrace.serving.protocols.base import (
+    Fixed,
+    OpenApiPart,
+    Operation,
+    Protocol,
     plain_error,
     read_array,
     read_object,
     read_parameters,
     refuse_unknown_keys,
 )
+from millrace.serving.protocols.mlflow import write_reply
 from millrace.serving.request import JSON, PredictionRequest, Request
 
 if TYPE_CHECKING:

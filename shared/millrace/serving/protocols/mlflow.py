@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import millrace
 from millrace.errors import InvalidInputError
 from millrace.schema import TableSchema
-from millrace.serving.protocols.base import Fixed, OpenApiPart, Protocol
-from millrace.serving.protocols.parsing import (
+from millrace.serving.protocols.base import (
+    Fixed,
+    OpenApiPart,
+    Protocol,
     read_array,
     read_columns,
     read_csv,

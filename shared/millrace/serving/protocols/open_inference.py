@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 import millrace
 from millrace.errors import InvalidInputError
 from millrace.schema import TableSchema
-from millrace.serving.protocols.base import Fixed, OpenApiPart, Operation, Protocol
-from millrace.serving.protocols.parsing import (
+from millrace.serving.protocols.base import (
+    Fixed,
+    OpenApiPart,
+    Operation,
+    Protocol,
     check_distinct,
     check_row_count,
     field_error,
