@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "functions" / "pred
 import app
 import worker
 from millrace.serving.cache import ModelCache
-from millrace.serving.routes import Endpoint
+from millrace.serving.handler import Endpoint
 
 
 class FolderSource:

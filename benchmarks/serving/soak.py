@@ -19,7 +19,7 @@ os.environ["REGISTRY_TABLE"] = os.environ["MODELS_BUCKET"] = "-"
 
 import app
 from millrace.serving.cache import ModelCache
-from millrace.serving.routes import Endpoint
+from millrace.serving.handler import Endpoint
 
 from tests.gateway import make_event
 from tests.serving_models import CHURN_RECORD, MemoryModelSource, churn_onnx, churn_schema, version_artifacts

@@ -16,13 +16,12 @@ from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
-from millrace.features import build_features
+from millrace.features import build_features, fill_token_counts
 from millrace.schema import Column, TableSchema
 from millrace.serving.explain import Explainer, choose_background
 from millrace.serving.model import OnnxModel
 from millrace.serving.request import RecordsTable
 from millrace.serving.rows import RowReader
-from millrace.text import fill_token_counts
 from millrace.training.candidates import get_candidate
 from millrace.training.export import export_onnx
 from millrace.training.preprocessing import FeatureTable

@@ -1,43 +1,32 @@
-"""Deliver captured predictions from the log of ``predict`` to the data bucket.
+"""Deliver captured predictions from the log of ``predict`` to the data bucket, each once.
 
-Takes events of a CloudWatch Logs subscription, which come at least once; each prediction is written once.
+Takes events of a CloudWatch Logs subscription, which come at least once.
 """
 
-import random
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.aws.clients import object_store
-from millrace.captures.delivery import Delivery, deliver, read_batch
-from millrace.observability import logger, metrics
+from millrace.captures.delivery import deliver, read_batch
+from millrace.emf import write_metrics
+from millrace.observability import logger
 from millrace.settings import DeliverCapturesSettings, load_settings
+
+_SERVICE = {"service": "deliver_captures"}
 
 
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001 - Lambda passes it
     """Write what is not there yet; an error lets Lambda deliver the same event again, and at last to the queue."""
     store = object_store(load_settings(DeliverCapturesSettings).data_bucket)
-    delivery = deliver(read_batch(event), store, datetime.now(UTC), _pause)
+    delivery = deliver(read_batch(event), store, datetime.now(UTC))
     document = asdict(delivery)
     logger.info("captures delivered", **document)
-    _measure(delivery)
-    return document
-
-
-def _pause(attempt: int) -> None:
-    """Wait longer each time, and not as long as whoever is writing beside us."""
-    time.sleep(random.uniform(0, 0.05 * 2 ** min(attempt, 5)))  # noqa: S311 - nobody has to be kept from guessing it
-
-
-def _measure(delivery: Delivery) -> None:
     for model, rows in delivery.delivered.items():
-        metrics.add_dimension(name="model", value=model)
-        metrics.add_metric(name="CapturedRows", unit=MetricUnit.Count, value=rows)
-        metrics.flush_metrics()
+        write_metrics({"CapturedRows": (rows, "Count")}, {**_SERVICE, "model": model}, time.time())
     if delivery.malformed:
-        metrics.add_metric(name="MalformedCaptures", unit=MetricUnit.Count, value=delivery.malformed)
-        metrics.flush_metrics()
+        write_metrics({"MalformedCaptures": (delivery.malformed, "Count")}, _SERVICE, time.time())
+    return document

@@ -12,8 +12,7 @@ from functools import cache
 from typing import Any
 
 from millrace.serving.cache import ModelCache
-from millrace.serving.handler import handle
-from millrace.serving.routes import Endpoint
+from millrace.serving.handler import Endpoint, handle
 from millrace.settings import PredictSettings, load_settings, runs_on_lambda
 
 #: Counts the requests of this execution environment; the first of them waited for it.

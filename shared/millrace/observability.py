@@ -1,8 +1,7 @@
-"""Logger, metrics and tracer, built once and imported everywhere.
+"""Logger and tracer, built once and imported everywhere; :mod:`millrace.emf` writes metrics.
 
-The logger writes one JSON object a line, metrics are CloudWatch embedded metric format on standard output,
-and the tracer is silent outside Lambda. ``POWERTOOLS_SERVICE_NAME`` and ``POWERTOOLS_LOG_LEVEL`` are read by
-Powertools itself.
+The logger writes one JSON object a line, and the tracer is silent outside Lambda. ``POWERTOOLS_SERVICE_NAME`` and
+``POWERTOOLS_LOG_LEVEL`` are read by Powertools itself.
 
 The tracer is built on first use: it imports the X-Ray SDK and all of botocore, half a second that a function which
 records no subsegments need not spend.
@@ -10,9 +9,7 @@ records no subsegments need not spend.
 
 from typing import TYPE_CHECKING, Any
 
-from aws_lambda_powertools import Logger, Metrics
-
-from millrace.emf import NAMESPACE
+from aws_lambda_powertools import Logger
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Tracer
@@ -20,7 +17,6 @@ if TYPE_CHECKING:
     tracer: Tracer
 
 logger = Logger(service="millrace")
-metrics = Metrics(namespace=NAMESPACE, service="millrace")
 
 
 def __getattr__(name: str) -> Any:

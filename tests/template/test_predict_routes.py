@@ -1,6 +1,6 @@
 """The template sends to ``predict`` exactly what it answers."""
 
-from millrace.serving.routes import ROUTES
+from millrace.serving.handler import ROUTES
 
 from tests.gateway import make_event, predict_routes
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from millrace.emf import NAMESPACE
-from millrace.serving.routes import ROUTES
+from millrace.serving.handler import ROUTES
 
 from tests.template.template_file import (
     ROOT,

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from millrace.features import FeatureMatrix, build_features, build_few_features, date_parts
+from millrace.features import FeatureMatrix, build_features, build_few_features, date_parts, token_counts
 from millrace.schema import TOKEN_COLUMNS, Column, TableSchema
-from millrace.text import token_counts
 
 SCHEMA = TableSchema(
     columns=(

@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from millrace.features import (
+    MAX_CHARACTERS,
+    MAX_TOKEN_LENGTH,
+    count_tokens,
+    fill_token_counts,
+    split_tokens,
+    token_counts,
+)
 from millrace.schema import MAX_TOKEN_COLUMNS, TOKEN_COLUMNS, Column, TableSchema
-from millrace.text import MAX_CHARACTERS, MAX_TOKEN_LENGTH, count_tokens, fill_token_counts, split_tokens, token_counts
 
 
 @pytest.mark.parametrize(

@@ -18,15 +18,14 @@ from typing import Any
 
 from millrace.captures.records import CapturedRow, expand_line, find_line
 from millrace.captures.window import decompress
-from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError, InvalidInputError, ServiceUnavailableError
+from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError, InvalidInputError
 from millrace.layout import captures_key, malformed_captures_key
 from millrace.ports import ObjectStore
+from millrace.retry import retry
 
 #: Lines of at least so many rows get an object of their own.
 MIN_ROWS_OF_OBJECT = 100
 MAX_ATTEMPTS = 10
-
-_DATA = "DATA_MESSAGE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +62,20 @@ def read_batch(event: Mapping[str, Any]) -> LogBatch:
     """Read an event of a log subscription; its test message holds no events. Raises ``InvalidInputError``."""
     try:
         document = json.loads(decompress(base64.b64decode(event["awslogs"]["data"], validate=True)))
-        events = document["logEvents"] if document["messageType"] == _DATA else []
+        events = document["logEvents"] if document["messageType"] == "DATA_MESSAGE" else []
         stream = f"{document.get('logGroup', '')}:{document.get('logStream', '')}"
         return LogBatch(stream, tuple(LogEvent(str(each["id"]), str(each["message"])) for each in events))
     except (KeyError, TypeError, ValueError, binascii.Error, zlib.error, RecursionError) as error:
         raise InvalidInputError("the event does not come from a log subscription") from error
 
 
-def deliver(batch: LogBatch, store: ObjectStore, now: datetime, pause: Callable[[int], None]) -> Delivery:
-    """Write the rows of a batch that are not stored yet.
+def deliver(
+    batch: LogBatch, store: ObjectStore, now: datetime, sleep: Callable[[float], None] | None = None
+) -> Delivery:
+    """Write the rows of a batch that are not stored yet; ``now`` is the timestamp of malformed lines.
 
-    ``pause`` waits after the attempt of that number (from 1), if another writer changed the same object; ``now`` is the
-    timestamp of malformed lines. Raises ``ServiceUnavailableError`` when an object keeps changing or the bucket does
-    not respond; then the batch can be delivered again. Raises ``ArtifactIntegrityError`` for an object without captured
-    rows.
+    Raises ``ServiceUnavailableError`` when an object keeps changing or the bucket does not respond; then the batch can
+    be delivered again. Raises ``ArtifactIntegrityError`` for an object without captured rows.
     """
     additions: dict[tuple[str, str], dict[str, str]] = {}
     malformed: list[LogEvent] = []
@@ -96,7 +95,7 @@ def deliver(batch: LogBatch, store: ObjectStore, now: datetime, pause: Callable[
     _quarantine(malformed, store, now)
     delivered: dict[str, int] = {}
     for (model, key), lines in additions.items():
-        delivered[model] = delivered.get(model, 0) + _add(key, lines, store, pause)
+        delivered[model] = delivered.get(model, 0) + _add(key, lines, store, sleep)
     return Delivery(delivered, seen - sum(delivered.values()), len(malformed), ignored)
 
 
@@ -109,18 +108,18 @@ def _key(rows: Sequence[CapturedRow], stream: str) -> str:
     return captures_key(row.model, row.predicted_at, name)
 
 
-def _add(key: str, lines: Mapping[str, str], store: ObjectStore, pause: Callable[[int], None]) -> int:
+def _add(key: str, lines: Mapping[str, str], store: ObjectStore, sleep: Callable[[float], None] | None) -> int:
     """Add the lines, by prediction id, that an object does not hold; return their number."""
-    for attempt in range(1, MAX_ATTEMPTS + 1):
+
+    def attempt() -> int | None:
         present, known, etag = _read(key, store)
         new = [line for prediction_id, line in lines.items() if prediction_id not in known]
-        if not new:
-            return 0
         body = present + "".join(f"{line}\n" for line in new).encode()
-        if store.put_if_unchanged(key, gzip.compress(body, mtime=0), etag, "application/gzip"):
-            return len(new)
-        pause(attempt)
-    raise ServiceUnavailableError(f"{key} kept changing while rows were added")
+        if new and not store.put_if_unchanged(key, gzip.compress(body, mtime=0), etag, "application/gzip"):
+            return None
+        return len(new)
+
+    return retry(attempt, f"{key} kept changing while rows were added", attempts=MAX_ATTEMPTS, sleep=sleep)
 
 
 def _read(key: str, store: ObjectStore) -> tuple[bytes, Set[str], str | None]:

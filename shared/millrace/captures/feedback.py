@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -132,50 +131,15 @@ def record_feedback(
         raise SchemaNotFoundError(
             f"the model {model!r} has no schema yet: it is inferred from the first accepted upload"
         )
-    reports = _list_reports(document)
-    records = _read_reports(reports, _Schemas(model, version, data_store), now)
+    reports, reader = _list_reports(document), _ReportReader(model, version, data_store, now)
+    records = [record for row, report in enumerate(reports) if (record := reader.read(row, report))]
+    if wrong := len(reports) - len(records):
+        reports_are = "report is" if wrong == 1 else "reports are"
+        raise InvalidInputError(f"{wrong} of {len(reports)} {reports_are} wrong; none was stored", reader.errors)
     lines = "".join(f"{record.to_line()}\n" for record in records)
     name = hashlib.sha256("\n".join(record.feedback_id for record in records).encode()).hexdigest()[:32]
     data_store.put(feedback_key(model, now, name), lines.encode(), "application/x-ndjson")
     return {"model": model, "received": len(records), "received_at": format_timestamp(now)}
-
-
-@dataclass(frozen=True)
-class _Schemas:
-    """Schemas of a model, the current one first; an outcome may be of a version that is gone."""
-
-    model: str
-    version: int
-    store: ObjectStore
-
-    def _load(self, version: int) -> TableSchema:
-        return TableSchema.from_dict(json.loads(self.store.get(schema_key(self.model, version))))
-
-    @cached_property
-    def current(self) -> TableSchema:
-        return self._load(self.version)
-
-    @cached_property
-    def _read(self) -> Callable[[Any], Outcome]:
-        return outcome_reader(self.current)
-
-    @cached_property
-    def _read_earlier(self) -> list[Callable[[Any], Outcome]]:
-        readers = []
-        for version in range(self.version - 1, 0, -1):
-            with suppress(ArtifactNotFoundError):
-                readers.append(outcome_reader(self._load(version)))
-        return readers
-
-    def read_outcome(self, value: Any) -> Outcome:
-        """Read an outcome by the current schema, or else by an earlier one; raises ``ValueError``."""
-        try:
-            return self._read(value)
-        except ValueError:
-            for read in self._read_earlier:
-                with suppress(ValueError):
-                    return read(value)
-            raise
 
 
 def _list_reports(document: Mapping[str, Any]) -> Sequence[Any]:
@@ -195,52 +159,68 @@ def _list_reports(document: Mapping[str, Any]) -> Sequence[Any]:
     return reports
 
 
-def _read_reports(reports: Sequence[Any], schemas: _Schemas, now: datetime) -> list[FeedbackRecord]:
-    errors: list[FieldError] = []
-    records: list[FeedbackRecord] = []
-    for row, report in enumerate(reports):
-        parser = _ReportParser(schemas, now)
-        record = parser.parse(report)
-        if record is None:
-            errors += [FieldError(f"row {row}: {field}", message) for field, message in parser.errors]
-        else:
-            records.append(record)
-    if errors:
-        wrong = len(reports) - len(records)
-        reports_are = "report is" if wrong == 1 else "reports are"
-        raise InvalidInputError(f"{wrong} of {len(reports)} {reports_are} wrong; none was stored", errors)
-    return records
+class _ReportReader:
+    """Reads the reports of a model by its schemas, and collects their errors, so that all of them can be named."""
 
+    def __init__(self, model: str, version: int, store: ObjectStore, now: datetime) -> None:
+        self.errors: list[FieldError] = []
+        self._model, self._version, self._store, self._now = model, version, store, now
+        schema = self._load(version)
+        self._read_current = outcome_reader(schema)
+        self._identifier = schema.identifier
+        own_names = {schema.target.name: "outcome"} | ({schema.identifier.name: "row_id"} if schema.identifier else {})
+        self._names = own_names | {name: name for name in _FIELDS}
 
-class _ReportParser:
-    """Parses one report and collects its errors, so that all of them can be named."""
+    def _load(self, version: int) -> TableSchema:
+        return TableSchema.from_dict(json.loads(self._store.get(schema_key(self._model, version))))
 
-    def __init__(self, schemas: _Schemas, now: datetime) -> None:
-        self.errors: list[tuple[str, str]] = []
-        self._schemas = schemas
-        self._now = now
+    @cached_property
+    def _earlier(self) -> list[Callable[[Any], Outcome]]:
+        """Readers of outcomes by the schemas before: an outcome may be of a version that is gone."""
+        readers = []
+        for version in range(self._version - 1, 0, -1):
+            with suppress(ArtifactNotFoundError):
+                readers.append(outcome_reader(self._load(version)))
+        return readers
 
-    def parse(self, report: Any) -> FeedbackRecord | None:
+    def _read_outcome(self, value: Any) -> Outcome:
+        try:
+            return self._read_current(value)
+        except ValueError:
+            for read in self._earlier:
+                with suppress(ValueError):
+                    return read(value)
+            raise
+
+    def read(self, row: int, report: Any) -> FeedbackRecord | None:
         """Return the record of a report; None if it has errors."""
+        before = len(self.errors)
+
+        def read(field: str, read_value: Callable[[Any], Any]) -> Any:
+            value = fields.get(field)
+            try:
+                return None if value is None and field != "outcome" else read_value(value)
+            except ValueError as error:
+                self._add_error(row, field, str(error))
+                return None
+
         if not isinstance(report, dict):
-            self.errors.append(("report", "expects an object"))
+            self._add_error(row, "report", "expects an object")
             return None
-        schema, identifier = self._schemas.current, self._schemas.current.identifier
-        aliases = {schema.target.name: "outcome"} | ({identifier.name: "row_id"} if identifier else {})
-        fields = self._rename(report, aliases)
-        prediction_id = self._read("prediction_id", fields, _read_prediction_id)
-        row_id = self._read("row_id", fields, _read_row_id)
-        outcome = self._read("outcome", fields, self._schemas.read_outcome)
-        observed_at = self._read("observed_at", fields, self._read_timestamp)
+        fields = self._rename(row, report)
+        prediction_id = read("prediction_id", _read_prediction_id)
+        row_id = read("row_id", _read_row_id)
+        outcome = read("outcome", self._read_outcome)
+        observed_at = read("observed_at", self._read_timestamp)
         if fields.get("prediction_id") is None and fields.get("row_id") is None:
-            row_id_name = "row_id" if identifier is None else f"row_id (or {identifier.name!r})"
-            self.errors.append(("prediction_id", f"is missing, and so is {row_id_name}; one of them is needed"))
-        if self.errors:
+            row_id_name = f"row_id (or {self._identifier.name!r})" if self._identifier else "row_id"
+            self._add_error(row, "prediction_id", f"is missing, and so is {row_id_name}; one of them is needed")
+        if len(self.errors) > before:
             return None
-        content = [self._schemas.model, prediction_id, row_id, outcome, observed_at and format_timestamp(observed_at)]
+        content = [self._model, prediction_id, row_id, outcome, observed_at and format_timestamp(observed_at)]
         return FeedbackRecord(
             feedback_id=hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32],
-            model=self._schemas.model,
+            model=self._model,
             prediction_id=prediction_id,
             row_id=row_id,
             outcome=outcome,
@@ -248,26 +228,21 @@ class _ReportParser:
             received_at=self._now,
         )
 
-    def _rename(self, report: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
+    def _add_error(self, row: int, field: str, message: str) -> None:
+        self.errors.append(FieldError(f"row {row}: {field}", message))
+
+    def _rename(self, row: int, report: Mapping[str, Any]) -> dict[str, Any]:
         """Return a report's fields by their standard names: the id column and the target may go by their own."""
         fields: dict[str, Any] = {}
         for name, value in report.items():
-            field = name if name in _FIELDS else aliases.get(name)
+            field = self._names.get(name)
             if field is None:
-                self.errors.append((name[:100], "is not a part of a report"))
+                self._add_error(row, name[:100], "is not a part of a report")
             elif field in fields:
-                self.errors.append((name[:100], f"repeats {field}"))
+                self._add_error(row, name[:100], f"repeats {field}")
             else:
                 fields[field] = value
         return fields
-
-    def _read(self, field: str, fields: Mapping[str, Any], read: Callable[[Any], Any]) -> Any:
-        value = fields.get(field)
-        try:
-            return None if value is None and field != "outcome" else read(value)
-        except ValueError as error:
-            self.errors.append((field, str(error)))
-            return None
 
     def _read_timestamp(self, value: Any) -> datetime:
         try:

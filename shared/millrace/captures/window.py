@@ -345,5 +345,5 @@ def read_records(store: ObjectStore, key: str, record_class: type[RecordT], repo
             record = record_class.from_line(line)
         except (ValueError, RecursionError):
             report.malformed_rows += 1
-            continue
-        yield record
+        else:
+            yield record

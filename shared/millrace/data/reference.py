@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec.structs import replace
 
-from millrace.features import MISSING_STRING, missing_mask
+from millrace.features import MISSING_STRING, count_tokens, missing_mask
 from millrace.histograms.bins import FINE_BINS, FactorizedColumn, factorize, quantile_bins
 from millrace.histograms.tables import (
     BinCounts,
@@ -22,7 +22,6 @@ from millrace.histograms.tables import (
     count_in_bins,
 )
 from millrace.schema import Column, TableSchema
-from millrace.text import count_tokens
 
 QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 #: Number of bins of a number's range.

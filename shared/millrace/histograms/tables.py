@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.documents import Document, Record
+from millrace.features import count_tokens
 from millrace.histograms.bins import (
     Bins,
     CategoryBins,
@@ -35,7 +36,6 @@ from millrace.histograms.correlations import (
     number_score,
 )
 from millrace.schema import Column, TableSchema
-from millrace.text import count_tokens
 
 #: Unseen categories that a histogram names.
 MAX_UNSEEN = 20

@@ -5,14 +5,12 @@ known by their ids. Prefixes of the last hours are listed again, so that a late 
 a day lists the whole day before once more.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
 
 from millrace.captures.records import CapturedRow, FeedbackRecord
-from millrace.captures.window import CapturedWindow, ReadReport, WindowBuilder, decompress, hash_id, hours
-from millrace.errors import ArtifactNotFoundError
+from millrace.captures.window import CapturedWindow, ReadReport, WindowBuilder, hash_id, hours, read_records
 from millrace.layout import captures_prefix, feedback_prefix
 from millrace.monitoring.context import MonitorContext
 from millrace.ports import ListedObject, ObjectStore
@@ -25,8 +23,6 @@ _FARTHEST = timedelta(days=7)
 _AHEAD = timedelta(hours=1)
 #: Rows that are held in memory at once.
 _BATCH_ROWS = 100_000
-
-RecordT = TypeVar("RecordT", CapturedRow, FeedbackRecord)
 
 
 @dataclass(slots=True)
@@ -90,7 +86,7 @@ def read_captures(
     held = 0
     for listed in found:
         counts.read.objects += 1
-        for row in _read_rows(context.store, listed.key, counts.read):
+        for row in read_records(context.store, listed.key, CapturedRow, counts.read):
             place = hash_id(row.prediction_id)
             if place in ids:
                 counts.read.duplicates += 1
@@ -106,28 +102,6 @@ def read_captures(
         yield builder.build(model, since, now, counts.read)
 
 
-def _read_rows(store: ObjectStore, key: str, report: ReadReport) -> Iterator[CapturedRow]:
-    try:
-        lines = decompress(store.get(key)).splitlines()
-    except ArtifactNotFoundError:
-        return  # retention has deleted it since it was listed
-    except ValueError as error:
-        report.unreadable_objects.append(f"{key}: {error}")
-        return
-    report.rows += len(lines)
-    yield from _parse(lines, CapturedRow.from_line, report)
-
-
-def _parse(lines: list[bytes], parse: Callable[[bytes], RecordT], report: ReadReport) -> Iterator[RecordT]:
-    for line in lines:
-        try:
-            record = parse(line)
-        except (ValueError, RecursionError):
-            report.malformed_rows += 1
-        else:
-            yield record
-
-
 def read_feedback(
     context: MonitorContext, checked_at: datetime | None, seen: SeenObjects, counts: IngestCounts
 ) -> list[FeedbackRecord]:
@@ -135,13 +109,10 @@ def read_feedback(
     now = context.now
     day = max(min(checked_at or now, now) - _LATE_ON_A_NEW_DAY, now - _FARTHEST)
     day = day.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    records: list[FeedbackRecord] = []
+    records, read = list[FeedbackRecord](), ReadReport()
     while day <= now + _AHEAD:
         for listed in seen.list_new(feedback_prefix(context.model, day), context.store):
-            try:
-                lines = context.store.get(listed.key).splitlines()
-            except ArtifactNotFoundError:
-                continue
-            records += _parse(lines, FeedbackRecord.from_line, counts.read)
+            records += read_records(context.store, listed.key, FeedbackRecord, read)
         day += timedelta(days=1)
+    counts.read.malformed_rows += read.malformed_rows
     return records

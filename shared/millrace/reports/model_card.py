@@ -12,7 +12,7 @@ from millrace.documents import to_plain
 from millrace.entities import ModelVersion, Run
 from millrace.layout import dataset_key
 from millrace.schema import TableSchema
-from millrace.serving.values import example_row
+from millrace.serving.openapi import example_row
 from millrace.spec import ModelSpec
 
 #: Raised when a field of the document changes its meaning.

@@ -79,7 +79,7 @@ class ModelCache:
         self._capacity = capacity
         self._start = start
         self._lock = threading.Lock()
-        self._first_loads: dict[tuple[str, str], threading.Lock] = {}
+        self._first_load = threading.Lock()
         self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
         self._events: deque[CacheEvent] = deque(maxlen=_KEPT_EVENTS)
         self._known: set[str] = set()
@@ -111,24 +111,16 @@ class ModelCache:
             return entry
 
     def _load_first(self, key: tuple[str, str]) -> _Entry:
-        with self._lock:
-            first_load = self._first_loads.setdefault(key, threading.Lock())
-        try:
-            with first_load:
-                entry = self._find(key)
-                if entry is not None:
-                    return entry
+        with self._first_load:  # an environment has one request at a time: no two models wait for each other
+            entry = self._find(key)
+            if entry is None:
                 now = self._clock()
-                loaded = self._load(*key)
-                entry = _Entry(loaded, tried_at=now, confirmed_at=now)
+                entry = _Entry(self._load(*key), tried_at=now, confirmed_at=now)
                 with self._lock:
                     self._entries[key] = entry
                     while len(self._entries) > self._capacity:
                         self._entries.popitem(last=False)
-                return entry
-        finally:
-            with self._lock:
-                self._first_loads.pop(key, None)
+            return entry
 
     def _load(self, model: str, version: str) -> LoadedModel:
         """Load a version, unless it is already served under another alias or its number."""

@@ -1,4 +1,6 @@
-"""Handling of one event of ``predict``: the reply, or the error in the caller's protocol, with its log and metrics.
+"""Handling of one event of ``predict``: its route, the reply or the error in the caller's protocol, log and metrics.
+
+API Gateway names in each event the route that it matched; :data:`ROUTES` has the protocol and the operation of each.
 
 The metrics are listed in ``docs/serving.md``; each request writes one line of CloudWatch's embedded metric format. A
 metric is billed for each combination of dimensions. Therefore no name that a stranger could make up is a dimension: of
@@ -8,21 +10,116 @@ that model to this execution environment before.
 Only a refused request needs a logger, so the first of them imports it.
 """
 
+import base64
+import binascii
+import json
 import time
+import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 from millrace.emf import Unit, write_metrics
-from millrace.errors import MillraceError, ModelNotReadyError
-from millrace.serving.api_gateway import error_response, read_request, success_response
+from millrace.errors import (
+    InvalidInputError,
+    MillraceError,
+    ModelNotReadyError,
+    NotFoundError,
+    PayloadTooLargeError,
+    UnsupportedMediaTypeError,
+)
+from millrace.json_text import write_json
+from millrace.serving.cache import ModelCache
 from millrace.serving.capture import CaptureWriter
-from millrace.serving.routes import Endpoint, Route, find_route
-from millrace.serving.scoring import Prediction
+from millrace.serving.model import LoadedModel
+from millrace.serving.protocols import MLFLOW, PROTOCOLS, Fixed, Operation, Protocol
+from millrace.serving.request import JSON, Request
+from millrace.serving.scoring import Prediction, explain_scores, score
 
+#: Whether errors and warnings name columns; reduced ones hold nothing that reveals the schema.
+ErrorDetail = Literal["full", "reduced"]
+
+#: Largest body of a request after decompression; API Gateway itself takes no more.
+MAX_BODY_BYTES = 10_000_000
+#: Largest body of a reply: a function may return 6 MB, with the envelope around the body.
+MAX_REPLY_BYTES = 5_500_000
 _MAX_NAME_LENGTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Models and settings that replies are made from; without ``captures`` no rules of a model capture anything."""
+
+    models: ModelCache
+    max_rows: int
+    make_id: Callable[[], str]
+    error_detail: ErrorDetail = "full"
+    captures: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply's body, a JSON document or plain text, and the prediction in it, if any."""
+
+    body: Mapping[str, Any] | str
+    prediction: Prediction | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A protocol, and one of its operations; None for a path that does not exist."""
+
+    protocol: Protocol
+    operation: Operation | Fixed | None
+
+    def reply(self, endpoint: Endpoint, request: Request) -> Reply:
+        """Return the reply to a request."""
+        if self.operation is None:
+            raise NotFoundError("there is no such path")
+        if isinstance(self.operation, Fixed):
+            return Reply(self.operation.body)
+        request = self.protocol.prepare(request, self.operation)
+        loaded = endpoint.models.get(request.model, request.version)
+        if self.operation == "predict":
+            return _predict(endpoint, request, self.protocol, loaded)
+        if self.operation == "check_readiness":
+            return Reply({"name": loaded.model, "ready": True})
+        if self.operation == "describe_openapi":
+            from millrace.serving.openapi import openapi_document  # noqa: PLC0415 - no prediction needs it
+
+            return Reply(openapi_document(loaded, endpoint.max_rows, PROTOCOLS))
+        if self.protocol.describe is None:
+            raise NotFoundError(f"the protocol {self.protocol.name} has no description of a model")
+        return Reply(self.protocol.describe(loaded))
+
+
+def _predict(endpoint: Endpoint, request: Request, protocol: Protocol, loaded: LoadedModel) -> Reply:
+    contents = protocol.read(request, loaded.schema, endpoint.max_rows)
+    rows = loaded.reader.read(contents.table, partial=contents.allows_bad_rows(request.query))
+    scores = score(loaded, rows)
+    if contents.wants_explanations(request.query):
+        scores = replace(scores, explanations=explain_scores(loaded, rows, scores))
+    prediction = Prediction(loaded, contents, rows, scores, endpoint.make_id())
+    written = scores.without_columns() if endpoint.error_detail == "reduced" else scores
+    return Reply(protocol.write(contents, written, loaded, prediction.prediction_id), prediction)
+
+
+#: Every route of ``predict`` by method and path.
+ROUTES: Mapping[tuple[str, str], Route] = MappingProxyType(
+    {
+        method_and_path: Route(protocol, operation)
+        for protocol in PROTOCOLS
+        for method_and_path, operation in protocol.routes.items()
+    }
+)
+
+
+def find_route(event: Mapping[str, Any]) -> Route:
+    """Return the route of an API Gateway event; one whose reply is an error when there is none."""
+    return ROUTES.get((str(event.get("httpMethod")), str(event.get("resource"))), Route(MLFLOW, None))
 
 
 def handle(event: Mapping[str, Any], build_endpoint: Callable[[], Endpoint], *, cold_start: bool) -> dict[str, Any]:
@@ -141,3 +238,78 @@ class _Call:
             by_model = "model" if is_known else None
             write_metrics({"FailedRequests": (1, "Count")}, {"service": "api"}, now, properties, by_model)
         return error_response(error, protocol, detail)
+
+
+def read_request(event: Mapping[str, Any]) -> Request:
+    """Read an event; raises for a body whose encoding is broken or unknown, or that is too large decompressed."""
+    headers = {str(name).lower(): value for name, value in (event.get("headers") or {}).items()}
+    body = _decompress(_body_bytes(event), headers.get("content-encoding"))
+    return Request(body, headers, event.get("pathParameters") or {}, event.get("queryStringParameters") or {})
+
+
+def success_response(reply: Mapping[str, Any] | str) -> dict[str, Any]:
+    """Return the response for a reply's body, a JSON document or plain text; raises ``PayloadTooLargeError``."""
+    if isinstance(reply, str):
+        return _response(200, reply, {"Content-Type": "text/plain"})
+    body = write_json(reply)
+    # The body travels as a string inside the function's JSON result, where quotes and backslashes take two bytes.
+    size = len(body) + body.count('"') + body.count("\\") if len(body) * 2 > MAX_REPLY_BYTES else len(body)
+    if size > MAX_REPLY_BYTES:
+        raise PayloadTooLargeError(f"the reply would take {size} bytes of {MAX_REPLY_BYTES}: send fewer rows at once")
+    return _response(200, body)
+
+
+def error_response(error: MillraceError, protocol: Protocol, detail: ErrorDetail = "full") -> dict[str, Any]:
+    """Return the response for an error, in the protocol's form."""
+    status, body = protocol.write_error(error, _serialise_error(error, detail))
+    return _response(status, json.dumps(body), {"Retry-After": "1"} if error.retryable else {})
+
+
+def _serialise_error(error: MillraceError, detail: ErrorDetail) -> Mapping[str, Any]:
+    """Return what a caller may know of an error: its cause where the caller can fix it."""
+    document = error.to_dict()
+    if error.http_status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        return {**document, "message": "the request failed; the service's log has the reason"}
+    if detail == "reduced" and isinstance(error, InvalidInputError):
+        message = "the model cannot read the request; the service's log has the reason"
+        return {"error_code": error.error_code, "message": message}
+    return document
+
+
+def _response(status: int, body: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+    return {
+        "statusCode": status,
+        "headers": {"Content-Type": JSON, "Cache-Control": "no-store", **(headers or {})},
+        "body": body,
+        "isBase64Encoded": False,
+    }
+
+
+def _body_bytes(event: Mapping[str, Any]) -> bytes:
+    body = event.get("body") or ""
+    try:
+        if event.get("isBase64Encoded"):
+            return base64.b64decode(body, validate=True)
+        return str(body).encode()
+    except binascii.Error as error:
+        raise InvalidInputError("the body is declared as base64, and is not") from error
+    except UnicodeEncodeError as error:
+        raise InvalidInputError("the body is not text in UTF-8") from error
+
+
+def _decompress(body: bytes, encoding: str | None) -> bytes:
+    name = (encoding or "identity").strip().lower()
+    if name not in ("gzip", "identity"):
+        raise UnsupportedMediaTypeError("the body may be compressed with gzip or not at all")
+    if name == "gzip":
+        decompressor = zlib.decompressobj(wbits=31)
+        try:
+            # No more than one byte past the limit, whatever the header declares.
+            body = decompressor.decompress(body, MAX_BODY_BYTES + 1)
+        except zlib.error as error:
+            raise InvalidInputError("the body is declared as gzip, and is not") from error
+        if len(body) <= MAX_BODY_BYTES and not decompressor.eof:
+            raise InvalidInputError("the body's gzip stream ends too early")
+    if len(body) > MAX_BODY_BYTES:
+        raise PayloadTooLargeError(f"a request's body may hold {MAX_BODY_BYTES} bytes: send the rows in batches")
+    return body

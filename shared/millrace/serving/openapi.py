@@ -7,12 +7,13 @@ Its examples are valid requests. Each protocol adds its own part; this module ho
 import csv
 import io
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import millrace
 from millrace.schema import Column, TableSchema
 from millrace.serving.protocols import Protocol
-from millrace.serving.values import FLOAT32_MAX, MAX_TEXT_LENGTH
+from millrace.serving.rows import FLOAT32_MAX, MAX_TEXT_LENGTH
 
 if TYPE_CHECKING:
     from millrace.serving.model import LoadedModel
@@ -153,6 +154,24 @@ def value_schema(column: Column) -> JsonObject:
     longest = max([MAX_TEXT_LENGTH, *map(len, column.categories)])
     examples = {"examples": list(column.categories[:20])} if column.categories else {}
     return {"type": ["string", "null"], "maxLength": longest, **examples, "description": "A category." + missing}
+
+
+def example_row(schema: TableSchema) -> dict[str, Any]:
+    """Return a row that a model of this schema can score."""
+    return {column.name: _example_value(column) for column in schema.features}
+
+
+def _example_value(column: Column) -> Any:
+    middle = None
+    if column.minimum is not None and column.maximum is not None:
+        middle = (column.minimum + column.maximum) / 2
+    if column.type == "datetime":
+        timestamp = datetime(2026, 1, 31, 12, tzinfo=UTC) if middle is None else datetime.fromtimestamp(middle, UTC)
+        return timestamp.replace(microsecond=0).isoformat().replace("+00:00", "Z")
+    if middle is not None and column.type in ("integer", "number"):
+        return round(middle) if column.type == "integer" else middle
+    category = next((category for category in column.categories if category), "other")
+    return {"integer": 1, "number": 1.5, "boolean": True, "text": "a few words", "category": category}[column.type]
 
 
 def csv_text(row: Mapping[str, Any]) -> str:

@@ -48,7 +48,7 @@ def make_batch(*numbers: int, stream: str = "s", **changes) -> LogBatch:
     return LogBatch(stream, tuple(events))
 
 
-def no_pause(_attempt: int) -> None:
+def no_pause(_seconds: float) -> None:
     return None
 
 
@@ -200,10 +200,10 @@ class TestDelivery:
             def put_if_unchanged(self, key, body, etag, content_type="application/octet-stream"):
                 return False
 
-        pauses: list[int] = []
+        pauses: list[float] = []
         with pytest.raises(ServiceUnavailableError):
             deliver(make_batch(0), Closed("data"), NOW, pauses.append)
-        assert pauses == list(range(1, 11))
+        assert len(pauses) == 9
 
     @pytest.mark.parametrize("body", ["torn", "[]", "{}", "a"])
     def test_an_object_that_something_else_wrote_is_left_as_it_is(self, store, body):

@@ -11,7 +11,7 @@ from millrace.errors import (
     ServiceUnavailableError,
     UnsupportedMediaTypeError,
 )
-from millrace.serving.api_gateway import MAX_BODY_BYTES, error_response, read_request, success_response
+from millrace.serving.handler import MAX_BODY_BYTES, error_response, read_request, success_response
 from millrace.serving.protocols import MLFLOW
 
 

@@ -5,9 +5,8 @@ from typing import Any
 import pytest
 from millrace.schema import Column, TableSchema
 from millrace.serving.model import LoadedModel, OnnxModel
-from millrace.serving.openapi import openapi_document
+from millrace.serving.openapi import example_row, openapi_document
 from millrace.serving.protocols import PROTOCOLS
-from millrace.serving.values import example_row
 
 from tests.serving_models import churn_schema
 

@@ -9,17 +9,19 @@ from urllib.parse import unquote
 
 from millrace.errors import InvalidInputError, NotFoundError
 from millrace.schema import TableSchema
-from millrace.serving.protocols.base import Fixed, OpenApiPart, Operation, Protocol
-from millrace.serving.protocols.mlflow import write_reply
-from millrace.serving.protocols.parsing import (
+from millrace.serving.protocols.base import (
+    Fixed,
+    OpenApiPart,
+    Operation,
+    Protocol,
     plain_error,
     read_array,
     read_object,
     read_parameters,
     refuse_unknown_keys,
 )
+from millrace.serving.protocols.mlflow import write_reply
 from millrace.serving.request import JSON, PredictionRequest, Request
-from millrace.serving.values import example_row
 
 if TYPE_CHECKING:
     from millrace.serving.model import LoadedModel
@@ -50,7 +52,7 @@ def _parse(request: Request, schema: TableSchema, max_rows: int) -> PredictionRe
 def _openapi(loaded: "LoadedModel", max_rows: int) -> OpenApiPart:
     from millrace.serving import openapi  # noqa: PLC0415 - no prediction needs it
 
-    row = example_row(loaded.schema)
+    row = openapi.example_row(loaded.schema)
     examples = {"objects": {"value": {"instances": [row]}}, "lists": {"value": {"instances": [list(row.values())]}}}
     content = {JSON: {"schema": openapi.reference("Instances"), "examples": examples}}
     operation = openapi.operation("predictInKServeV1", "Predict by KServe's V1 protocol", content, error="PlainError")

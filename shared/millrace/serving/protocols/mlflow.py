@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import millrace
 from millrace.errors import InvalidInputError
 from millrace.schema import TableSchema
-from millrace.serving.protocols.base import Fixed, OpenApiPart, Protocol
-from millrace.serving.protocols.parsing import (
+from millrace.serving.protocols.base import (
+    Fixed,
+    OpenApiPart,
+    Protocol,
     read_array,
     read_columns,
     read_csv,
@@ -25,7 +27,6 @@ from millrace.serving.protocols.parsing import (
     refuse_unknown_keys,
 )
 from millrace.serving.request import JSON, PredictionRequest, Request, RequestTable
-from millrace.serving.values import example_row
 
 if TYPE_CHECKING:
     from millrace.serving.model import LoadedModel
@@ -104,7 +105,7 @@ def _predictions(scores: "Scores") -> list[Any]:
 def _openapi(loaded: "LoadedModel", max_rows: int) -> OpenApiPart:
     from millrace.serving import openapi  # noqa: PLC0415 - no prediction needs it
 
-    row = example_row(loaded.schema)
+    row = openapi.example_row(loaded.schema)
     values = list(row.values())
     content = {
         JSON: {

@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 import millrace
 from millrace.errors import InvalidInputError
 from millrace.schema import TableSchema
-from millrace.serving.protocols.base import Fixed, OpenApiPart, Operation, Protocol
-from millrace.serving.protocols.parsing import (
+from millrace.serving.protocols.base import (
+    Fixed,
+    OpenApiPart,
+    Operation,
+    Protocol,
     check_distinct,
     check_row_count,
     field_error,
@@ -25,7 +28,7 @@ from millrace.serving.protocols.parsing import (
     refuse,
 )
 from millrace.serving.request import JSON, ColumnsTable, PredictionRequest, Request
-from millrace.serving.values import example_row, json_type
+from millrace.serving.rows import json_type
 
 if TYPE_CHECKING:
     from millrace.serving.model import LoadedModel
@@ -264,7 +267,7 @@ def _read_table(tensors: list[_Tensor], schema: TableSchema, max_rows: int) -> C
 def _openapi(loaded: "LoadedModel", max_rows: int) -> OpenApiPart:  # noqa: ARG001 - shapes have no largest size
     from millrace.serving import openapi  # noqa: PLC0415 - no prediction needs it
 
-    row = example_row(loaded.schema)
+    row = openapi.example_row(loaded.schema)
     inputs = [
         {"name": tensor["name"], "shape": [1], "datatype": tensor["datatype"], "data": [row[tensor["name"]]]}
         for tensor in describe_model(loaded)["inputs"]
