@@ -9,18 +9,17 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.aws.clients import object_store
 from millrace.captures.delivery import Delivery, deliver, read_batch
-from millrace.observability import logger, metrics
-from millrace.settings import DeliverCapturesSettings, load_settings
+from millrace.observability import logger, write_metrics
+from millrace.settings import DataSettings, load_settings
 
 
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001 - Lambda passes it
     """Write what is not there yet; an error lets Lambda deliver the same event again, and at last to the queue."""
-    store = object_store(load_settings(DeliverCapturesSettings).data_bucket)
+    store = object_store(load_settings(DataSettings).data_bucket)
     delivery = deliver(read_batch(event), store, datetime.now(UTC), _pause)
     document = asdict(delivery)
     logger.info("captures delivered", **document)
@@ -34,10 +33,8 @@ def _pause(attempt: int) -> None:
 
 
 def _measure(delivery: Delivery) -> None:
+    now = time.time()
     for model, rows in delivery.delivered.items():
-        metrics.add_dimension(name="model", value=model)
-        metrics.add_metric(name="CapturedRows", unit=MetricUnit.Count, value=rows)
-        metrics.flush_metrics()
+        write_metrics({"CapturedRows": (rows, "Count")}, {"service": "deliver_captures", "model": model}, now)
     if delivery.malformed:
-        metrics.add_metric(name="MalformedCaptures", unit=MetricUnit.Count, value=delivery.malformed)
-        metrics.flush_metrics()
+        write_metrics({"MalformedCaptures": (delivery.malformed, "Count")}, {"service": "deliver_captures"}, now)

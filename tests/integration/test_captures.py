@@ -188,7 +188,7 @@ def test_sample_deliveries(application, printed, path):
     assert (sum(delivery["delivered"].values()), again["repeated"]) == (rows, rows)
     assert delivery["malformed"] == (2 if path.stem == "valid_mixed" else 0)
     measured = [json.loads(line) for line in printed() if '"_aws"' in line]
-    assert [line["MalformedCaptures"] for line in measured if "MalformedCaptures" in line] == [[2.0]] * 2 * (
+    assert [line["MalformedCaptures"] for line in measured if "MalformedCaptures" in line] == [2] * 2 * (
         path.stem == "valid_mixed"
     )
 

@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
-from millrace.emf import Unit, write_metrics
 from millrace.errors import MillraceError, ModelNotReadyError
+from millrace.observability import Unit, write_metrics
 from millrace.serving.api_gateway import error_response, read_request, success_response
 from millrace.serving.capture import CaptureWriter
 from millrace.serving.routes import Endpoint, Route, find_route
