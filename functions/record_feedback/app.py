@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from millrace.api_requests import read_json_body
+from millrace.api_requests import ApiRequest
 from millrace.aws.clients import object_store, registry
 from millrace.aws.rest_api import rest_api
 from millrace.captures.feedback import record_feedback
@@ -13,7 +13,7 @@ from millrace.names import validate_model_name
 from millrace.observability import logger
 from millrace.ports import ObjectStore
 from millrace.registry.store import Registry
-from millrace.settings import FeedbackSettings, load_settings
+from millrace.settings import DataSettings, load_settings
 
 app = rest_api()
 
@@ -29,7 +29,7 @@ def post_feedback(model: str) -> dict[str, Any]:
     """Store one report or many; the receipt comes after they are stored."""
     receipt = record_feedback(
         validate_model_name(model),
-        read_json_body(app.current_event.raw_event),
+        ApiRequest(app.current_event.raw_event).body,
         registry=_registry(),
         data_store=_data_store(),
         now=datetime.now(UTC),
@@ -42,13 +42,13 @@ def post_feedback(model: str) -> dict[str, Any]:
 def get_coverage(model: str) -> dict[str, Any]:
     """Return the share of the last hours' predictions that have ground truth."""
     _registry().get_state(validate_model_name(model))
-    hours = read_hours((app.current_event.query_string_parameters or {}).get("hours"))
+    hours = read_hours(ApiRequest(app.current_event.raw_event).parameter("hours"))
     return describe_coverage(model, hours, _data_store(), datetime.now(UTC))
 
 
 def _registry() -> Registry:
-    return registry(load_settings(FeedbackSettings).registry_table)
+    return registry(load_settings(DataSettings).registry_table)
 
 
 def _data_store() -> ObjectStore:
-    return object_store(load_settings(FeedbackSettings).data_bucket)
+    return object_store(load_settings(DataSettings).data_bucket)

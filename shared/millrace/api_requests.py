@@ -1,30 +1,44 @@
-"""The caller and the JSON body of API Gateway's events."""
+"""Requests to API Gateway's REST API, read from its events."""
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from millrace.errors import FieldError, InvalidInputError
 
 
-def read_caller(event: Mapping[str, Any]) -> str:
-    """Return the caller of a request: the ARN that signed it, else the API key's id, else ``api``."""
-    identity = event["requestContext"].get("identity") or {}
-    return str(identity.get("userArn") or identity.get("apiKeyId") or "api")
+@dataclass(frozen=True, slots=True)
+class ApiRequest:
+    """A request with a JSON body."""
 
+    event: Mapping[str, Any]
 
-def read_json_body(event: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a request's body, an empty object when there is none.
+    @property
+    def caller(self) -> str:
+        """The ARN that signed the request, else the API key's id, else ``api``."""
+        identity = self.event["requestContext"].get("identity") or {}
+        return str(identity.get("userArn") or identity.get("apiKeyId") or "api")
 
-    Raises ``InvalidInputError`` when it is not JSON, or no object.
-    """
-    body = event.get("body") or "{}"
-    try:
-        document = json.loads(base64.b64decode(body, validate=True) if event.get("isBase64Encoded") else body)
-    except (ValueError, RecursionError, binascii.Error) as error:
-        raise InvalidInputError("the body is not JSON", [FieldError("body", "not JSON")]) from error
-    if not isinstance(document, dict):
-        raise InvalidInputError("the body has to be a JSON object", [FieldError("body", "not an object")])
-    return document
+    @property
+    def request_id(self) -> str:
+        """API Gateway's id of the request."""
+        return str(self.event["requestContext"].get("requestId", ""))
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The body, an empty object when there is none; raises ``InvalidInputError`` when it is no JSON object."""
+        body = self.event.get("body") or "{}"
+        try:
+            document = json.loads(base64.b64decode(body, validate=True) if self.event.get("isBase64Encoded") else body)
+        except (ValueError, RecursionError) as error:
+            raise InvalidInputError("the body is not JSON", [FieldError("body", "not JSON")]) from error
+        if not isinstance(document, dict):
+            raise InvalidInputError("the body has to be a JSON object", [FieldError("body", "not an object")])
+        return document
+
+    def parameter(self, name: str) -> str | None:
+        """Return a parameter of the query string, or None."""
+        value = (self.event.get("queryStringParameters") or {}).get(name)
+        return None if value is None else str(value)

@@ -1,33 +1,7 @@
 """The taxonomy of errors.
 
 Every error that Millrace raises on purpose is a :class:`MillraceError`. Its class holds the HTTP response
-(``http_status``, ``error_code``) and whether the same call may succeed later (``retryable``)::
-
-    MillraceError                       500
-    |-- ConfigurationError              500   the deployment is wrong
-    |-- InvalidInputError               400   the caller's data is wrong; carries every bad field
-    |   |-- InvalidNameError            400   a model, run or version name that cannot exist
-    |   `-- NoRowsError                 400   a table that holds nothing
-    |-- PayloadTooLargeError            413
-    |-- UnsupportedMediaTypeError       415
-    |-- NotFoundError                   404
-    |   |-- ModelNotFoundError          404
-    |   |   |-- ModelNotReadyError      404   the model exists, and nothing of it serves yet
-    |   |   `-- ModelDeletedError       404   the model was deleted; its ledger is still there
-    |   |-- VersionNotFoundError        404
-    |   |-- RunNotFoundError            404
-    |   |-- ApprovalNotFoundError       404
-    |   |-- CauseNotFoundError          404
-    |   |-- DatasetNotFoundError        404
-    |   |-- SchemaNotFoundError         404
-    |   `-- ArtifactNotFoundError       404
-    |-- ConflictError                   409   somebody else was faster
-    |   |-- AliasConflictError          409   an alias moved since it was read
-    |   `-- UnfitVersionError           409   a version that is retired, or whose artifacts are not whole
-    |-- ArtifactIntegrityError          500   stored bytes are not the bytes that were registered
-    |-- ModelExportError                500   an estimator's ONNX form is missing or differs from it
-    |-- TrainingFailedError             500   a trial could not be fitted
-    `-- ServiceUnavailableError         503   a dependency is throttled or unreachable (retryable)
+(``http_status``, ``error_code``) and whether the same call may succeed later (``retryable``).
 
 Outcomes that are expected (a rejected dataset, a gate that is not passed) are not errors: functions return
 them as data, and the state machine chooses on them.

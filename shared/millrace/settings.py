@@ -21,19 +21,24 @@ class RegistrySettings:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestTrainingSettings(RegistrySettings):
-    """Settings of ``request_training``."""
+class DataSettings(RegistrySettings):
+    """Settings of a function that reads the registry and the bucket of data."""
 
     data_bucket: str
-    training_pipeline_arn: str
 
 
 @dataclass(frozen=True, slots=True)
-class StoreSettings(RegistrySettings):
+class StoreSettings(DataSettings):
     """Settings of functions that read the registry and both buckets."""
 
-    data_bucket: str
     models_bucket: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTrainingSettings(DataSettings):
+    """Settings of ``request_training``."""
+
+    training_pipeline_arn: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,25 +70,9 @@ class PredictSettings(RegistrySettings):
 
 
 @dataclass(frozen=True, slots=True)
-class DeliverCapturesSettings:
-    """Settings of ``deliver_captures``."""
-
-    data_bucket: str
-
-
-@dataclass(frozen=True, slots=True)
-class FeedbackSettings(RegistrySettings):
-    """Settings of ``record_feedback``."""
-
-    data_bucket: str
-
-
-@dataclass(frozen=True, slots=True)
-class MonitoringSettings(RegistrySettings):
+class MonitoringSettings(StoreSettings):
     """Settings of ``monitor_model``."""
 
-    data_bucket: str
-    models_bucket: str
     alarm_topic_arn: str  # the topic of alerts
     stack_name: str  # events carry it
 
@@ -106,27 +95,15 @@ class MonitoringStartSettings:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleSettings:
-    """Settings of a function that keeps models' own schedules.
-
-    Parameters
-    ----------
-    retraining_schedule_group, monitoring_schedule_group : str
-        Schedule groups, by purpose.
-    retraining_target_arn, monitoring_target_arn : str
-        The function, and the state machine, that the schedules start.
-    retraining_schedule_role_arn, monitoring_schedule_role_arn : str
-        The roles that the Scheduler assumes.
-    schedule_dead_letter_arn : str
-        The queue of events that could not be delivered.
-    """
+    """Settings of a function that keeps models' own schedules, by purpose."""
 
     retraining_schedule_group: str
-    retraining_target_arn: str
-    retraining_schedule_role_arn: str
+    retraining_target_arn: str  # of the function
+    retraining_schedule_role_arn: str  # the role that the Scheduler assumes
     monitoring_schedule_group: str
-    monitoring_target_arn: str
+    monitoring_target_arn: str  # of the state machine
     monitoring_schedule_role_arn: str
-    schedule_dead_letter_arn: str
+    schedule_dead_letter_arn: str  # the queue of events that could not be delivered
 
 
 SettingsT = TypeVar("SettingsT")

@@ -6,27 +6,25 @@ from collections.abc import Iterator
 import boto3
 import pytest
 from botocore.stub import Stubber
-from millrace.aws.schedules import EventBridgeSchedules, ScheduleTargets
+from millrace.aws.schedules import EventBridgeSchedules
 from millrace.errors import ConfigurationError, InvalidInputError
 from millrace.ports import Schedule, Schedules
 from millrace.registry.model_schedules import apply_schedules
+from millrace.settings import ScheduleSettings
 from millrace.spec import ModelSpec
 from moto import mock_aws
 
 from tests.fakes.memory_schedules import MemorySchedules
 
 GROUP = "millrace-retraining"
-TARGETS = ScheduleTargets(
-    groups={"retraining": GROUP, "monitoring": "millrace-monitoring"},
-    arns={
-        "retraining": "arn:aws:lambda:eu-west-1:123456789012:function:request_training",
-        "monitoring": "arn:aws:states:eu-west-1:123456789012:stateMachine:millrace-monitoring",
-    },
-    role_arns={
-        "retraining": "arn:aws:iam::123456789012:role/retraining",
-        "monitoring": "arn:aws:iam::123456789012:role/monitoring",
-    },
-    dead_letter_arn="arn:aws:sqs:eu-west-1:123456789012:undelivered",
+SETTINGS = ScheduleSettings(
+    retraining_schedule_group=GROUP,
+    retraining_target_arn="arn:aws:lambda:eu-west-1:123456789012:function:request_training",
+    retraining_schedule_role_arn="arn:aws:iam::123456789012:role/retraining",
+    monitoring_schedule_group="millrace-monitoring",
+    monitoring_target_arn="arn:aws:states:eu-west-1:123456789012:stateMachine:millrace-monitoring",
+    monitoring_schedule_role_arn="arn:aws:iam::123456789012:role/monitoring",
+    schedule_dead_letter_arn="arn:aws:sqs:eu-west-1:123456789012:undelivered",
 )
 
 
@@ -41,9 +39,9 @@ def schedules(request, isolated_from_aws) -> Iterator[Schedules]:
         return
     with mock_aws():
         client = boto3.client("scheduler")
-        for group in TARGETS.groups.values():
+        for group in (GROUP, "millrace-monitoring"):
             client.create_schedule_group(Name=group)
-        yield EventBridgeSchedules(client, TARGETS)
+        yield EventBridgeSchedules(client, SETTINGS)
 
 
 class TestSchedules:
@@ -105,12 +103,13 @@ class TestScheduler:
         with mock_aws():
             client = boto3.client("scheduler")
             client.create_schedule_group(Name=GROUP)
-            EventBridgeSchedules(client, TARGETS).put(weekly())
+            EventBridgeSchedules(client, SETTINGS).put(weekly())
             found = client.get_schedule(GroupName=GROUP, Name="churn")
         assert (found["State"], found["FlexibleTimeWindow"]) == ("ENABLED", {"Mode": "OFF"})
         target = found["Target"]
-        assert (target["Arn"], target["RoleArn"]) == (TARGETS.arns["retraining"], TARGETS.role_arns["retraining"])
-        assert target["DeadLetterConfig"] == {"Arn": TARGETS.dead_letter_arn}
+        assert target["Arn"] == SETTINGS.retraining_target_arn
+        assert target["RoleArn"] == SETTINGS.retraining_schedule_role_arn
+        assert target["DeadLetterConfig"] == {"Arn": SETTINGS.schedule_dead_letter_arn}
         assert json.loads(target["Input"]) == {
             "source": "millrace.schedule",
             "schedule": "millrace-retraining/churn",
@@ -127,4 +126,4 @@ class TestScheduler:
             stubber.add_client_error("get_schedule", "ResourceNotFoundException", http_status_code=404)
             stubber.add_client_error("create_schedule", code, http_status_code=400)
             with pytest.raises(error):
-                EventBridgeSchedules(client, TARGETS).put(weekly())
+                EventBridgeSchedules(client, SETTINGS).put(weekly())

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from millrace.emf import NAMESPACE
+from millrace.observability import NAMESPACE
 from millrace.serving.handler import ROUTES
 
 from tests.template.template_file import (

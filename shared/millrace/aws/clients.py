@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -11,7 +11,7 @@ from millrace.aws.events import EventBridgePublisher, SnsNotifier
 from millrace.aws.object_store import S3ObjectStore
 from millrace.aws.pipeline import StepFunctionsCallback, StepFunctionsMonitoring, StepFunctionsPipeline
 from millrace.aws.registry_store import DynamoRegistryStore
-from millrace.aws.schedules import EventBridgeSchedules, ScheduleTargets
+from millrace.aws.schedules import EventBridgeSchedules
 from millrace.aws.serving_metrics import CloudWatchServingMetrics
 from millrace.ports import (
     EventPublisher,
@@ -36,12 +36,8 @@ _CONFIG = Config(
 DEFAULT_EVENT_BUS = "default"
 
 
-class _Cached(Protocol):
-    def cache_clear(self) -> None: ...
-
-
 FactoryT = TypeVar("FactoryT", bound=Callable[..., Any])
-_caches: list[_Cached] = [load_settings]
+_caches: list[Any] = [load_settings]
 
 
 def _cached_factory(factory: FactoryT) -> FactoryT:
@@ -102,19 +98,7 @@ def monitoring_pipeline(state_machine_arn: str) -> MonitoringPipeline:
 @_cached_factory
 def schedules(settings: ScheduleSettings) -> Schedules:
     """Return the schedules of models."""
-    targets = ScheduleTargets(
-        groups={
-            "retraining": settings.retraining_schedule_group,
-            "monitoring": settings.monitoring_schedule_group,
-        },
-        arns={"retraining": settings.retraining_target_arn, "monitoring": settings.monitoring_target_arn},
-        role_arns={
-            "retraining": settings.retraining_schedule_role_arn,
-            "monitoring": settings.monitoring_schedule_role_arn,
-        },
-        dead_letter_arn=settings.schedule_dead_letter_arn,
-    )
-    return EventBridgeSchedules(_client("scheduler"), targets)
+    return EventBridgeSchedules(_client("scheduler"), settings)
 
 
 @_cached_factory

@@ -6,9 +6,10 @@ from typing import Any
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 
+from millrace.api_requests import ApiRequest
 from millrace.aws.clients import monitoring_pipeline, object_store, registry, schedules, task_callback
 from millrace.aws.rest_api import rest_api
-from millrace.management.calls import ApiRequest, ApiRoute, Call
+from millrace.management.calls import ApiRoute, Call
 from millrace.settings import MonitoringStartSettings, ScheduleSettings, StoreSettings, load_settings
 
 

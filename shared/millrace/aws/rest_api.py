@@ -1,4 +1,4 @@
-"""API Gateway's REST API: responses, and errors as responses."""
+"""API Gateway's REST API: routes, responses, and errors as responses."""
 
 import json
 import time
@@ -7,9 +7,8 @@ from typing import Any
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response, content_types
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError as NoRouteError
 
-from millrace.emf import write_metrics
 from millrace.errors import MillraceError, NotFoundError
-from millrace.observability import logger
+from millrace.observability import logger, write_metrics
 
 _INTERNAL_ERROR = 500
 _UNEXPECTED = MillraceError("the request failed; the service's log has the reason")
@@ -33,19 +32,18 @@ def rest_api() -> APIGatewayRestResolver:
 
 def _respond(error: MillraceError) -> Response[str]:
     if error.http_status >= _INTERNAL_ERROR:
-        logger.error("request failed", exc_info=error)
-        _count_failure()
+        _report_failure("request failed", error)
     return _error_response(error)
 
 
 def _respond_unexpected(error: Exception) -> Response[str]:
-    logger.error("request failed unexpectedly", exc_info=error)
-    _count_failure()
+    _report_failure("request failed unexpectedly", error)
     return _error_response(_UNEXPECTED)
 
 
-def _count_failure() -> None:
-    """Count a failed request, together with those of ``predict``: one alarm watches both."""
+def _report_failure(message: str, error: Exception) -> None:
+    """Log a failed request, and count it together with those of ``predict``: one alarm watches both."""
+    logger.error(message, exc_info=error)
     write_metrics({"FailedRequests": (1, "Count")}, {"service": "api"}, time.time())
 
 

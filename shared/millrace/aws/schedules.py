@@ -1,8 +1,6 @@
 """Schedules of single models on EventBridge Scheduler: one group a purpose, one schedule a model."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
@@ -10,6 +8,7 @@ from botocore.exceptions import ClientError
 from millrace.aws.client_errors import aws_errors, error_code
 from millrace.errors import FieldError, InvalidInputError
 from millrace.ports import Purpose, Schedule
+from millrace.settings import ScheduleSettings
 
 if TYPE_CHECKING:
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
@@ -18,28 +17,18 @@ if TYPE_CHECKING:
 _EXACTLY: "FlexibleTimeWindowTypeDef" = {"Mode": "OFF"}
 
 
-@dataclass(frozen=True, slots=True)
-class ScheduleTargets:
-    """Targets and roles of the schedules."""
-
-    groups: Mapping[Purpose, str]  # schedule group, and the function or state machine that is started
-    arns: Mapping[Purpose, str]
-    role_arns: Mapping[Purpose, str]  # the role that the Scheduler assumes
-    dead_letter_arn: str  # the queue of events that could not be delivered
-
-
 class EventBridgeSchedules:
     """Implements :class:`millrace.ports.Schedules`."""
 
-    def __init__(self, client: "EventBridgeSchedulerClient", targets: ScheduleTargets) -> None:
+    def __init__(self, client: "EventBridgeSchedulerClient", settings: ScheduleSettings) -> None:
         self._client = client
-        self._targets = targets
+        self._settings = settings
 
     def get(self, model: str, purpose: Purpose) -> Schedule | None:
         """Return a model's schedule for that purpose, if it has one."""
         with aws_errors("EventBridge Scheduler"):
             try:
-                found = self._client.get_schedule(GroupName=self._targets.groups[purpose], Name=model)
+                found = self._client.get_schedule(GroupName=self._named(purpose, "schedule_group"), Name=model)
             except ClientError as error:
                 if error_code(error) == "ResourceNotFoundException":
                     return None
@@ -57,7 +46,7 @@ class EventBridgeSchedules:
         with aws_errors("EventBridge Scheduler"):
             try:
                 change(
-                    GroupName=self._targets.groups[schedule.purpose],
+                    GroupName=self._named(schedule.purpose, "schedule_group"),
                     Name=schedule.model,
                     Description=f"{schedule.purpose} of the model {schedule.model}, from its spec",
                     ScheduleExpression=schedule.expression,
@@ -76,22 +65,25 @@ class EventBridgeSchedules:
         """Remove a model's schedule for that purpose, if it has one."""
         with aws_errors("EventBridge Scheduler"):
             try:
-                self._client.delete_schedule(GroupName=self._targets.groups[purpose], Name=model)
+                self._client.delete_schedule(GroupName=self._named(purpose, "schedule_group"), Name=model)
             except ClientError as error:
                 if error_code(error) != "ResourceNotFoundException":
                     raise
 
+    def _named(self, purpose: Purpose, setting: str) -> str:
+        return str(getattr(self._settings, f"{purpose}_{setting}"))
+
     def _target(self, schedule: Schedule) -> "TargetTypeDef":
         payload = {
             "source": "millrace.schedule",
-            "schedule": f"{self._targets.groups[schedule.purpose]}/{schedule.model}",
+            "schedule": f"{self._named(schedule.purpose, 'schedule_group')}/{schedule.model}",
             "model": schedule.model,
             "time": "<aws.scheduler.scheduled-time>",
         }
         return {
-            "Arn": self._targets.arns[schedule.purpose],
-            "RoleArn": self._targets.role_arns[schedule.purpose],
+            "Arn": self._named(schedule.purpose, "target_arn"),
+            "RoleArn": self._named(schedule.purpose, "schedule_role_arn"),
             "Input": json.dumps(payload),
-            "DeadLetterConfig": {"Arn": self._targets.dead_letter_arn},
+            "DeadLetterConfig": {"Arn": self._settings.schedule_dead_letter_arn},
             "RetryPolicy": {"MaximumRetryAttempts": 20, "MaximumEventAgeInSeconds": 21_600},
         }

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from millrace.aws.client_errors import aws_errors
-from millrace.emf import NAMESPACE
+from millrace.observability import NAMESPACE
 from millrace.ports import ServingCounts
 from millrace.serving.protocols import PROTOCOLS
 

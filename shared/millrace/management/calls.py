@@ -1,42 +1,22 @@
-"""Requests to the management API, and its routes."""
+"""Routes of the management API, and the calls that they handle."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
-from millrace.api_requests import read_caller, read_json_body
+from millrace.api_requests import ApiRequest
 from millrace.documents import to_plain
 from millrace.names import validate_cause_id, validate_model_name, validate_run_id
 from millrace.ports import MonitoringPipeline, ObjectStore, Schedules, TaskCallback
 from millrace.registry.store import Registry
 
 
-@dataclass(frozen=True, slots=True)
-class ApiRequest:
-    """A request, read from API Gateway's event."""
+class Stores(TypedDict):
+    """The stores that hold versions, as arguments."""
 
-    event: Mapping[str, Any]
-
-    @property
-    def caller(self) -> str:
-        """The signer of the request."""
-        return read_caller(self.event)
-
-    @property
-    def request_id(self) -> str:
-        """API Gateway's id of the request."""
-        return str((self.event.get("requestContext") or {}).get("requestId", ""))
-
-    @property
-    def body(self) -> dict[str, Any]:
-        """The body; raises ``InvalidInputError`` when it is no JSON object."""
-        return read_json_body(self.event)
-
-    def parameter(self, name: str) -> str | None:
-        """Return a parameter of the query string, or None."""
-        value = (self.event.get("queryStringParameters") or {}).get(name)
-        return None if value is None else str(value)
+    registry: Registry
+    model_store: ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +32,11 @@ class Call:
     callback: Callable[[], TaskCallback]
     schedules: Callable[[], Schedules]
     monitoring: Callable[[], MonitoringPipeline]
+
+    @property
+    def stores(self) -> Stores:
+        """The stores that hold versions, as arguments."""
+        return {"registry": self.registry, "model_store": self.model_store}
 
     def existing(self, model: str) -> str:
         """Return the name of a model; raises ``ModelNotFoundError`` unless it exists."""

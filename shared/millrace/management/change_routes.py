@@ -1,6 +1,6 @@
 """Routes that change the serving version, what is kept of the others, and the existence of a model."""
 
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -16,8 +16,8 @@ from millrace.spec import invalid_input
 
 #: Of a reason in the ledger.
 MAX_REASON = 1_000
-#: More than any model has; fits every key.
-_MAX_VERSION = 999_999
+#: The upper limit is more than any model has, and fits every key.
+VersionNumber = Annotated[int, Field(ge=1, le=999_999)]
 
 
 class ChangeRequest(BaseModel):
@@ -29,10 +29,7 @@ class ChangeRequest(BaseModel):
 
     @classmethod
     def read(cls, call: Call) -> Self:
-        """Read a request's body.
-
-        Raises ``InvalidInputError``, which names every bad field.
-        """
+        """Read a request's body; raises ``InvalidInputError``, which names every bad field."""
         try:
             return cls.model_validate(call.request.body)
         except ValidationError as error:
@@ -46,28 +43,28 @@ class ChangeRequest(BaseModel):
 class PromotionRequest(ChangeRequest):
     """Body of ``POST /models/{model}/promote``."""
 
-    version: int = Field(ge=1, le=_MAX_VERSION)
-    expected_champion: int | None = Field(default=None, ge=1, le=_MAX_VERSION)
+    version: VersionNumber
+    expected_champion: VersionNumber | None = None
 
 
 class RollbackRequest(ChangeRequest):
     """Body of ``POST /models/{model}/rollback``."""
 
-    to: int | None = Field(default=None, ge=1, le=_MAX_VERSION)
-    expected_champion: int | None = Field(default=None, ge=1, le=_MAX_VERSION)
+    to: VersionNumber | None = None
+    expected_champion: VersionNumber | None = None
 
 
 class RetirementRequest(ChangeRequest):
     """Body of ``POST /models/{model}/retire``."""
 
-    version: int = Field(ge=1, le=_MAX_VERSION)
+    version: VersionNumber
 
 
 class ApprovalRequest(ChangeRequest):
     """Body of ``POST /models/{model}/runs/{run_id}/approval``."""
 
     decision: Decision
-    expected_champion: int | None = Field(default=None, ge=1, le=_MAX_VERSION)
+    expected_champion: VersionNumber | None = None
 
 
 class CollectionRequest(ChangeRequest):
@@ -76,77 +73,44 @@ class CollectionRequest(ChangeRequest):
     dry_run: bool = False
 
 
-def promote_version(call: Call, model: str) -> ChampionChange:
-    """Make a version the champion."""
-    request = PromotionRequest.read(call)
-    return promote(
-        model,
-        request.version,
-        request.audit(call),
-        registry=call.registry,
-        model_store=call.model_store,
-        expected_champion=request.expected_champion,
-    )
+def _promote(call: Call, model: str) -> ChampionChange:
+    body = PromotionRequest.read(call)
+    return promote(model, body.version, body.audit(call), **call.stores, expected_champion=body.expected_champion)
 
 
-def roll_back_model(call: Call, model: str) -> ChampionChange:
-    """Make an earlier champion the champion again."""
-    request = RollbackRequest.read(call)
-    return roll_back(
-        model,
-        request.audit(call),
-        registry=call.registry,
-        model_store=call.model_store,
-        to_version=request.to,
-        expected_champion=request.expected_champion,
-    )
+def _roll_back(call: Call, model: str) -> ChampionChange:
+    body = RollbackRequest.read(call)
+    audit, expected = body.audit(call), body.expected_champion
+    return roll_back(model, audit, **call.stores, to_version=body.to, expected_champion=expected)
 
 
-def retire_unused_version(call: Call, model: str) -> Retirement:
-    """Retire a version, for good."""
-    request = RetirementRequest.read(call)
-    return retire(model, request.version, request.audit(call), registry=call.registry)
+def _retire(call: Call, model: str) -> Retirement:
+    body = RetirementRequest.read(call)
+    return retire(model, body.version, body.audit(call), registry=call.registry)
 
 
-def collect_garbage(call: Call, model: str) -> dict[str, Any]:
-    """Delete the artifacts that nothing refers to, or only list them."""
-    request = CollectionRequest.read(call)
-    collection = collect(
-        model, request.audit(call), registry=call.registry, model_store=call.model_store, dry_run=request.dry_run
-    )
-    document: dict[str, Any] = to_plain(collection)
+def _collect_garbage(call: Call, model: str) -> dict[str, Any]:
+    body = CollectionRequest.read(call)
+    document: dict[str, Any] = to_plain(collect(model, body.audit(call), **call.stores, dry_run=body.dry_run))
     del document["keys"]
     return document
 
 
-def delete(call: Call, model: str) -> Deletion:
-    """Delete a model: it stops serving, its schedules are removed, its history stays."""
-    return delete_model(
-        model,
-        ChangeRequest.read(call).audit(call),
-        registry=call.registry,
-        schedules=call.schedules(),
-        callback=call.callback(),
-        monitoring=call.monitoring(),
-    )
+def _delete(call: Call, model: str) -> Deletion:
+    audit, callback, monitoring = ChangeRequest.read(call).audit(call), call.callback(), call.monitoring()
+    schedules, registry = call.schedules(), call.registry
+    return delete_model(model, audit, registry=registry, schedules=schedules, callback=callback, monitoring=monitoring)
 
 
-def decide_run(call: Call, model: str, run_id: str) -> DecidedApproval:
-    """Approve or reject a version that waits."""
-    request = ApprovalRequest.read(call)
+def _decide(call: Call, model: str, run_id: str) -> DecidedApproval:
+    body = ApprovalRequest.read(call)
+    audit, callback, expected = body.audit(call), call.callback(), body.expected_champion
     return decide_approval(
-        model,
-        run_id,
-        request.decision,
-        request.audit(call),
-        registry=call.registry,
-        model_store=call.model_store,
-        callback=call.callback(),
-        expected_champion=request.expected_champion,
+        model, run_id, body.decision, audit, **call.stores, callback=callback, expected_champion=expected
     )
 
 
-def start_monitoring(call: Call, model: str) -> dict[str, Any]:
+def _start_monitoring(call: Call, model: str) -> dict[str, Any]:
     """Start a monitoring run at once, instead of on schedule; the same request starts one."""
     run = make_run_id(make_cause_id("look", call.existing(model), call.request.request_id), call.now)
     call.monitoring().start(model, run)
@@ -154,11 +118,11 @@ def start_monitoring(call: Call, model: str) -> dict[str, Any]:
 
 
 ROUTES = (
-    ApiRoute("DELETE", "/models/<model>", delete),
-    ApiRoute("POST", "/models/<model>/monitoring", start_monitoring),
-    ApiRoute("POST", "/models/<model>/promote", promote_version),
-    ApiRoute("POST", "/models/<model>/rollback", roll_back_model),
-    ApiRoute("POST", "/models/<model>/retire", retire_unused_version),
-    ApiRoute("POST", "/models/<model>/gc", collect_garbage),
-    ApiRoute("POST", "/models/<model>/runs/<run_id>/approval", decide_run),
+    ApiRoute("DELETE", "/models/<model>", _delete),
+    ApiRoute("POST", "/models/<model>/monitoring", _start_monitoring),
+    ApiRoute("POST", "/models/<model>/promote", _promote),
+    ApiRoute("POST", "/models/<model>/rollback", _roll_back),
+    ApiRoute("POST", "/models/<model>/retire", _retire),
+    ApiRoute("POST", "/models/<model>/gc", _collect_garbage),
+    ApiRoute("POST", "/models/<model>/runs/<run_id>/approval", _decide),
 )

@@ -1,6 +1,7 @@
 """Routes that read models and their data, and the one that replaces a model's spec."""
 
 import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from millrace.data.dataset_queries import describe_dataset, describe_datasets, describe_difference
@@ -24,7 +25,7 @@ from millrace.registry.queries import (
 from millrace.triggers.dispatch import REFUSED_UPLOADS
 
 
-def get_report(call: Call, model: str) -> dict[str, Any]:
+def _get_report(call: Call, model: str) -> dict[str, Any]:
     """Return the latest monitoring report; null before the first."""
     model = call.existing(model)
     try:
@@ -39,13 +40,13 @@ def get_report(call: Call, model: str) -> dict[str, Any]:
     return {"model": model, "report": report, "page": monitoring_key(model, "reports/latest.html")}
 
 
-def get_monitoring_run(call: Call, model: str, run: str) -> dict[str, Any]:
+def _get_monitoring_run(call: Call, model: str, run: str) -> dict[str, Any]:
     """Return the status of a monitoring run."""
     model = call.existing(model)
     return {"model": model, "run": validate_run_id(run), "status": call.monitoring().status(run)}
 
 
-def put_spec(call: Call, model: str) -> dict[str, Any]:
+def _put_spec(call: Call, model: str) -> dict[str, Any]:
     """Replace a model's spec; a model that does not exist yet is created."""
     return replace_spec(
         model,
@@ -58,7 +59,7 @@ def put_spec(call: Call, model: str) -> dict[str, Any]:
     )
 
 
-def get_history(call: Call, model: str) -> dict[str, Any]:
+def _get_history(call: Call, model: str) -> dict[str, Any]:
     """Return the version that served at the query's ``at``; without it, the moves of the alias.
 
     The query's ``alias`` names another alias than the champion.
@@ -69,69 +70,52 @@ def get_history(call: Call, model: str) -> dict[str, Any]:
     return describe_alias_at(model, read_timestamp(timestamp), call.registry, alias)
 
 
-def get_schema(call: Call, model: str) -> Any:
+def _get_schema(call: Call, model: str) -> Any:
     """Return a model's schema: the current one, or that of the query's ``version``."""
     return describe_schema(model, call.request.parameter("version"), call.registry, call.data_store)
 
 
-def get_difference(call: Call, model: str, dataset_id: str, other_id: str) -> dict[str, Any]:
+def _get_card(call: Call, model: str, version: str) -> dict[str, Any]:
+    return describe_card(model, version, **call.stores)
+
+
+def _get_approval(call: Call, model: str, run_id: str) -> dict[str, Any]:
+    return describe_approval(call.existing(model), run_id, call.registry)
+
+
+def _get_dataset(call: Call, model: str, dataset_id: str) -> dict[str, Any]:
+    return describe_dataset(model, dataset_id, call.registry, call.data_store)
+
+
+def _get_difference(call: Call, model: str, dataset_id: str, other_id: str) -> dict[str, Any]:
     """Compare two datasets: schema, volume, distributions."""
     return describe_difference(model, dataset_id, other_id, call.registry, call.data_store)
 
 
+_READS: Mapping[str, Callable[..., Any]] = {
+    "/models": lambda call: {"models": call.registry.list_models()},
+    "/models/<model>": lambda call, model: call.registry.get_state(model),
+    "/models/<model>/spec": lambda call, model: describe_spec(model, call.registry),
+    "/models/<model>/schema": _get_schema,
+    "/models/<model>/datasets": lambda call, model: describe_datasets(model, call.registry),
+    "/models/<model>/datasets/<dataset_id>": _get_dataset,
+    "/models/<model>/datasets/<dataset_id>/diff/<other_id>": _get_difference,
+    "/models/<model>/versions": lambda call, model: {"versions": call.registry.list_versions(call.existing(model))},
+    "/models/<model>/versions/<version>": lambda call, model, version: describe_version(model, version, **call.stores),
+    "/models/<model>/versions/<version>/card": lambda call, model, version: describe_card(
+        model, version, **call.stores
+    ),
+    "/models/<model>/history": _get_history,
+    "/models/<model>/runs": lambda call, model: {"runs": call.registry.list_runs(call.existing(model))},
+    "/models/<model>/runs/<run_id>": lambda call, model, run_id: describe_run(model, run_id, **call.stores),
+    "/models/<model>/runs/<run_id>/approval": _get_approval,
+    "/models/<model>/causes/<cause_id>": lambda call, model, cause_id: describe_cause(model, cause_id, call.registry),
+    "/models/<model>/monitoring": _get_report,
+    "/models/<model>/monitoring/<run>": _get_monitoring_run,
+    "/models/<model>/ledger": lambda call, model: {"entries": call.registry.list_ledger(call.existing(model))},
+    "/uploads/refused": lambda call: {"refused": call.registry.list_ledger(REFUSED_UPLOADS)},
+}
 ROUTES = (
-    ApiRoute("GET", "/models", lambda call: {"models": call.registry.list_models()}),
-    ApiRoute("GET", "/models/<model>", lambda call, model: call.registry.get_state(model)),
-    ApiRoute("GET", "/models/<model>/spec", lambda call, model: describe_spec(model, call.registry)),
-    ApiRoute("PUT", "/models/<model>/spec", put_spec),
-    ApiRoute("GET", "/models/<model>/schema", get_schema),
-    ApiRoute("GET", "/models/<model>/datasets", lambda call, model: describe_datasets(model, call.registry)),
-    ApiRoute(
-        "GET",
-        "/models/<model>/datasets/<dataset_id>",
-        lambda call, model, dataset_id: describe_dataset(model, dataset_id, call.registry, call.data_store),
-    ),
-    ApiRoute("GET", "/models/<model>/datasets/<dataset_id>/diff/<other_id>", get_difference),
-    ApiRoute(
-        "GET",
-        "/models/<model>/versions",
-        lambda call, model: {"versions": call.registry.list_versions(call.existing(model))},
-    ),
-    ApiRoute(
-        "GET",
-        "/models/<model>/versions/<version>",
-        lambda call, model, version: describe_version(model, version, call.registry, call.model_store),
-    ),
-    ApiRoute(
-        "GET",
-        "/models/<model>/versions/<version>/card",
-        lambda call, model, version: describe_card(model, version, call.registry, call.model_store),
-    ),
-    ApiRoute("GET", "/models/<model>/history", get_history),
-    ApiRoute(
-        "GET", "/models/<model>/runs", lambda call, model: {"runs": call.registry.list_runs(call.existing(model))}
-    ),
-    ApiRoute(
-        "GET",
-        "/models/<model>/runs/<run_id>",
-        lambda call, model, run_id: describe_run(model, run_id, call.registry, call.model_store),
-    ),
-    ApiRoute(
-        "GET",
-        "/models/<model>/runs/<run_id>/approval",
-        lambda call, model, run_id: describe_approval(call.existing(model), run_id, call.registry),
-    ),
-    ApiRoute(
-        "GET",
-        "/models/<model>/causes/<cause_id>",
-        lambda call, model, cause_id: describe_cause(model, cause_id, call.registry),
-    ),
-    ApiRoute("GET", "/models/<model>/monitoring", get_report),
-    ApiRoute("GET", "/models/<model>/monitoring/<run>", get_monitoring_run),
-    ApiRoute(
-        "GET",
-        "/models/<model>/ledger",
-        lambda call, model: {"entries": call.registry.list_ledger(call.existing(model))},
-    ),
-    ApiRoute("GET", "/uploads/refused", lambda call: {"refused": call.registry.list_ledger(REFUSED_UPLOADS)}),
+    *(ApiRoute("GET", path, handle) for path, handle in _READS.items()),
+    ApiRoute("PUT", "/models/<model>/spec", _put_spec),
 )

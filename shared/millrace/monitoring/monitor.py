@@ -12,7 +12,6 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from millrace.emf import Unit, write_metrics
 from millrace.entities import ModelVersion
 from millrace.errors import ServiceUnavailableError
 from millrace.monitoring.alerts import make_alerts, update_actions
@@ -26,6 +25,7 @@ from millrace.monitoring.state import MonitoringState, Segment, load_state, save
 from millrace.monitoring.traffic_windows import IngestedTraffic, close_traffic_window, ingest_traffic
 from millrace.monitoring.window_findings import WindowEvaluation, WindowFinding
 from millrace.names import CHAMPION
+from millrace.observability import Unit, write_metrics
 from millrace.ports import Event, EventPublisher, Notifier, ObjectStore, ServingMetrics
 from millrace.registry.store import Registry
 from millrace.retry import retry

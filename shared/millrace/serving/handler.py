@@ -22,7 +22,6 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Literal
 
-from millrace.emf import Unit, write_metrics
 from millrace.errors import (
     InvalidInputError,
     MillraceError,
@@ -32,6 +31,7 @@ from millrace.errors import (
     UnsupportedMediaTypeError,
 )
 from millrace.json_text import write_json
+from millrace.observability import Unit, write_metrics
 from millrace.serving.cache import ModelCache
 from millrace.serving.capture import CaptureWriter
 from millrace.serving.model import LoadedModel

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from millrace.api_requests import read_caller, read_json_body
+from millrace.api_requests import ApiRequest
 from millrace.causes import CAUSE_OF_EVENT, CauseKind, finding_cause_id
 from millrace.documents import parse_timestamp
 from millrace.entities import Cause, Source
@@ -296,8 +296,9 @@ def read_run_request(model: str, event: Mapping[str, Any], now: datetime) -> Tra
 
     Raises ``InvalidInputError`` when there is a body that does not match :class:`ManualRequest`.
     """
+    request = ApiRequest(event)
     try:
-        request = ManualRequest.model_validate(read_json_body(event))
+        body = ManualRequest.model_validate(request.body)
     except ValidationError as error:
         raise invalid_input("the request is not valid", error) from error
-    return manual_trigger(model, event["requestContext"]["requestId"], request.reason, read_caller(event), now)
+    return manual_trigger(model, request.request_id, body.reason, request.caller, now)

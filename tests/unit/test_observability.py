@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from millrace.emf import write_metrics
+from millrace.observability import write_metrics
 
 
 def test_a_line_is_a_log_entry_and_metrics_at_once(capsys):
