@@ -24,7 +24,6 @@ from millrace.errors import (
 from millrace.layout import evaluation_key, prediction_profile_key, prepared_key, trial_key, version_key
 from millrace.names import CHALLENGER, CHAMPION
 from millrace.ports import ObjectStore
-from millrace.registry.lifecycle import ensure_not_deleted
 from millrace.registry.manifest import MANIFEST, MODEL, SIGNATURE, Artifact, Manifest, Signature, describe_artifacts
 from millrace.registry.promotion import ACTOR, AssignedOutcome, GateDecision, assign_alias
 from millrace.registry.store import Registry
@@ -95,7 +94,7 @@ def register_run(
     ServiceUnavailableError
         When others keep moving the alias.
     """
-    ensure_not_deleted(registry.get_state(run.model), run.requested_at)
+    registry.get_state(run.model).ensure_not_deleted(run.requested_at)
     registry.update_run(run.model, run.run_id, stage="registering")
     winner = _read_winner(run, registry, model_store, data_store)
     number = _take_number(run, registry)

@@ -13,8 +13,7 @@ from millrace.errors import (
 )
 from millrace.layout import evaluation_key, prepared_key, trial_key, version_key
 from millrace.ports import Put
-from millrace.registry.items import encode
-from millrace.registry.keys import ModelKeys
+from millrace.registry.items import ModelKeys, encode
 from millrace.registry.registration import register_run
 from millrace.schema import Column, TableSchema
 from millrace.spec import ModelSpec
@@ -342,7 +341,7 @@ def test_two_runs_that_finish_together_do_not_both_become_the_champion(world):
     for run in (first, second):
         if run.run_id not in {known.run_id for known in world.registry.list_runs(MODEL)}:
             # A run whose execution was taken for dead, and went on beside its follower.
-            world.registry.store.write(Put(ModelKeys(MODEL).run(run.run_id), encode(run)))
+            world.registry.store.write(Put(ModelKeys(MODEL).item("RUN", run.run_id), encode(run)))
     assert [world.register(run).outcome for run in (first, second)] == ["promoted", "kept"]
     assert world.registry.get_state(MODEL).aliases == {"champion": 2, "challenger": 3}
 
