@@ -5,8 +5,7 @@ import pytest
 from millrace.errors import InvalidInputError, ModelNotFoundError, ModelNotReadyError, PayloadTooLargeError
 from millrace.schema import Column, TableSchema
 from millrace.serving.model import LoadedModel, OnnxModel
-from millrace.serving.protocols.open_inference import OPEN_INFERENCE
-from millrace.serving.protocols.open_inference import describe_model
+from millrace.serving.protocols.open_inference import OPEN_INFERENCE, describe_model
 from millrace.serving.request import PredictionRequest, RecordsTable, Request
 from millrace.serving.rows import RowWarning
 from millrace.serving.scoring import Scores
