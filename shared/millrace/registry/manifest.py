@@ -9,7 +9,6 @@ import msgspec
 
 from millrace.documents import Document, Record
 from millrace.entities import ModelVersion
-from millrace.registry.versioning import is_required
 from millrace.schema import TableSchema
 from millrace.spec.operations import CaptureSpec
 
@@ -106,7 +105,7 @@ class Signature(Document, frozen=True, kw_only=True, eq=False, omit_defaults=Tru
     @classmethod
     def of(cls, schema: TableSchema, threshold: SignatureThreshold | None, capture: CaptureSpec) -> "Signature":
         """Describe the inputs and outputs of a model that was trained under ``schema``."""
-        inputs = [Input(name=column.name, type=column.type, required=is_required(column)) for column in schema.features]
+        inputs = [Input(name=column.name, type=column.type, required=not column.nullable) for column in schema.features]
         return cls(
             schema=schema.to_dict(),
             inputs=tuple(inputs),

@@ -222,7 +222,7 @@ def _write_artifacts(winner: Winner, version: ModelVersion, model_store: ObjectS
         source = trial_key(run.model, run.run_id, trial.trial_id, name)
         model_store.copy(source, version_key(run.model, version.version, name))
     chosen = winner.evaluation.threshold
-    threshold = chosen and SignatureThreshold(positive_class=chosen.positive_class, value=chosen.value)
+    threshold = SignatureThreshold(positive_class=chosen.positive_class, value=chosen.value) if chosen else None
     documents = {
         SIGNATURE: Signature.of(winner.schema, threshold, winner.spec.capture).write(),
         **winner.documents,

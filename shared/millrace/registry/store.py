@@ -5,7 +5,7 @@ it still holds. One suite (``tests/integration/test_registry_behaviour.py``) run
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
@@ -68,6 +68,21 @@ class SpecRecord:
     changed_by: str | None = None
 
 
+_MISSING: Mapping[type, tuple[type[NotFoundError], str]] = {
+    ModelState: (ModelNotFoundError, "there is no model called {!r}"),
+    CauseRecord: (CauseNotFoundError, "no trigger of {!r} has the cause id {!r}"),
+    Run: (RunNotFoundError, "the model {!r} has no run {!r}"),
+    Trial: (RunNotFoundError, "{!r} has no run {!r} with a trial {!r}"),
+    ModelVersion: (VersionNotFoundError, "the model {!r} has no version {}"),
+    Approval: (ApprovalNotFoundError, "{!r} has no run {!r} that requested an approval"),
+}
+
+
+def _missing(entity_class: type, *names: str | int) -> NotFoundError:
+    error, message = _MISSING[entity_class]
+    return error(message.format(*names))
+
+
 class Registry:
     """The registry of models, in a store of items."""
 
@@ -82,7 +97,7 @@ class Registry:
 
     def get_state(self, model: str) -> ModelState:
         """Return a model's state, also of a deleted one; raises ``ModelNotFoundError``."""
-        return self._get(ModelState, ModelKeys(model).state, lambda: _no_model(model))
+        return self._get(ModelState, ModelKeys(model).state, model)
 
     def find_state(self, model: str) -> ModelState | None:
         """Return a model's state, also of a deleted one, or None."""
@@ -201,8 +216,7 @@ class Registry:
 
     def get_cause(self, model: str, cause_id: str) -> CauseRecord:
         """Return a cause and its outcome; raises ``CauseNotFoundError``."""
-        missing = f"no trigger of {model!r} has the cause id {cause_id!r}"
-        return self._get(CauseRecord, ModelKeys(model).item("CAUSE", cause_id), lambda: CauseNotFoundError(missing))
+        return self._get(CauseRecord, ModelKeys(model).item("CAUSE", cause_id), model, cause_id)
 
     def find_cause(self, model: str, cause_id: str) -> CauseRecord | None:
         """Return a cause and its outcome, or None."""
@@ -238,7 +252,7 @@ class Registry:
     # -- runs and trials ---------------------------------------------------------------------------------------
     def get_run(self, model: str, run_id: str) -> Run:
         """Return a run; raises ``RunNotFoundError``."""
-        return self._get(Run, ModelKeys(model).item("RUN", run_id), lambda: _no_run(model, run_id))
+        return self._get(Run, ModelKeys(model).item("RUN", run_id), model, run_id)
 
     def find_run(self, model: str, run_id: str) -> Run | None:
         """Return a run, or None."""
@@ -250,8 +264,7 @@ class Registry:
 
     def update_run(self, model: str, run_id: str, **changes: Any) -> None:
         """Change fields of a run; raises ``RunNotFoundError``."""
-        if not self._change(Run, ModelKeys(model).item("RUN", run_id), changes):
-            raise _no_run(model, run_id)
+        self._change(Run, ModelKeys(model).item("RUN", run_id), changes, model, run_id)
 
     def put_trials(self, trials: Sequence[Trial]) -> None:
         """Record planned trials; again is the same as once."""
@@ -260,8 +273,7 @@ class Registry:
 
     def get_trial(self, model: str, run_id: str, trial_id: str) -> Trial:
         """Return a trial; raises ``RunNotFoundError``."""
-        key = ModelKeys(model).item("TRIAL", run_id, trial_id)
-        return self._get(Trial, key, lambda: _no_trial(model, run_id, trial_id))
+        return self._get(Trial, ModelKeys(model).item("TRIAL", run_id, trial_id), model, run_id, trial_id)
 
     def list_trials(self, model: str, run_id: str) -> list[Trial]:
         """Return a run's trials by id."""
@@ -269,8 +281,7 @@ class Registry:
 
     def update_trial(self, model: str, run_id: str, trial_id: str, **changes: Any) -> None:
         """Change fields of a trial; raises ``RunNotFoundError``."""
-        if not self._change(Trial, ModelKeys(model).item("TRIAL", run_id, trial_id), changes):
-            raise _no_trial(model, run_id, trial_id)
+        self._change(Trial, ModelKeys(model).item("TRIAL", run_id, trial_id), changes, model, run_id, trial_id)
 
     # -- datasets ----------------------------------------------------------------------------------------------
     def put_dataset(self, dataset: DatasetRecord) -> bool:
@@ -308,10 +319,9 @@ class Registry:
     # -- versions ----------------------------------------------------------------------------------------------
     def next_version(self, model: str) -> int:
         """Take the next version number; no two callers get the same."""
-        update = Update(ModelKeys(model).state, {"latest_version": Plus("latest_version", 1)})
-        changed = self.store.write(update)
+        changed = self.store.write(Update(ModelKeys(model).state, {"latest_version": Plus("latest_version", 1)}))
         if changed is None:
-            raise _no_model(model)
+            raise _missing(ModelState, model)
         return int(changed["latest_version"])
 
     def put_version(self, version: ModelVersion, entry: LedgerEntry) -> None:
@@ -332,7 +342,7 @@ class Registry:
 
     def get_version(self, model: str, version: int) -> ModelVersion:
         """Return a version; raises ``VersionNotFoundError``."""
-        return self._get(ModelVersion, ModelKeys(model).item("VERSION", version), lambda: _no_version(model, version))
+        return self._get(ModelVersion, ModelKeys(model).item("VERSION", version), model, version)
 
     def list_versions(self, model: str) -> list[ModelVersion]:
         """Return versions, newest first."""
@@ -340,8 +350,7 @@ class Registry:
 
     def mark_collected(self, model: str, version: int, now: datetime) -> None:
         """Record that a retired version's artifacts were deleted; raises ``VersionNotFoundError``."""
-        if not self._change(ModelVersion, ModelKeys(model).item("VERSION", version), {"collected_at": now}):
-            raise _no_version(model, version)
+        self._change(ModelVersion, ModelKeys(model).item("VERSION", version), {"collected_at": now}, model, version)
 
     def commit(self, transaction: RegistryTransaction) -> None:
         """Make all changes of a transaction and write its ledger entry, or change nothing.
@@ -405,8 +414,7 @@ class Registry:
 
     def get_approval(self, model: str, run_id: str) -> Approval:
         """Return a run's approval; raises ``ApprovalNotFoundError``."""
-        missing = f"no approval of run {run_id!r} of {model!r} was requested"
-        return self._get(Approval, ModelKeys(model).item("APPROVAL", run_id), lambda: ApprovalNotFoundError(missing))
+        return self._get(Approval, ModelKeys(model).item("APPROVAL", run_id), model, run_id)
 
     # -- ledger and outbox -------------------------------------------------------------------------------------
     def append_ledger(self, entry: LedgerEntry) -> None:
@@ -450,24 +458,25 @@ class Registry:
         item = self.store.get(key)
         return None if item is None else decode(entity_class, item)
 
-    def _get(self, entity_class: type[EntityT], key: Key, missing: Callable[[], NotFoundError]) -> EntityT:
+    def _get(self, entity_class: type[EntityT], key: Key, *names: str | int) -> EntityT:
         entity = self._find(entity_class, key)
         if entity is None:
-            raise missing()
+            raise _missing(entity_class, *names)
         return entity
 
     def _list(self, entity_class: type[EntityT], model: str, prefix: str, **order: Any) -> list[EntityT]:
         items = self.store.query(ModelKeys(model).partition, prefix, **order)
         return [decode(entity_class, item) for item in items]
 
-    def _change(self, entity_class: type[Any], key: Key, changes: dict[str, Any]) -> bool:
-        """Set fields of an entity (None removes one); False when there is none."""
+    def _change(self, entity_class: type[Any], key: Key, changes: dict[str, Any], *names: str | int) -> None:
+        """Set fields of an entity; None removes one."""
         unknown = set(changes) - {field.name for field in fields(entity_class)}
         if unknown:
             raise TypeError(f"{entity_class.__name__} has no field {', '.join(sorted(unknown))}")
         values = {name: encode_value(value) for name, value in changes.items() if value is not None}
         removed = tuple(name for name, value in changes.items() if value is None)
-        return self.store.write(Update(key, values, removed)) is not None
+        if self.store.write(Update(key, values, removed)) is None:
+            raise _missing(entity_class, *names)
 
 
 def _replace_spec(present: SpecRecord, spec: ModelSpec, entry: LedgerEntry | None) -> Update:
@@ -477,19 +486,3 @@ def _replace_spec(present: SpecRecord, spec: ModelSpec, entry: LedgerEntry | Non
         values |= {"changed_at": encode_value(entry.occurred_at), "changed_by": entry.actor}
     unchanged = Compare("revision", "=", present.revision) if present.revision else Absent()
     return Update(ModelKeys(present.model).spec, values, conditions=(unchanged,))
-
-
-def _no_model(model: str) -> ModelNotFoundError:
-    return ModelNotFoundError(f"there is no model called {model!r}")
-
-
-def _no_run(model: str, run_id: str) -> RunNotFoundError:
-    return RunNotFoundError(f"the model {model!r} has no run {run_id!r}")
-
-
-def _no_trial(model: str, run_id: str, trial_id: str) -> RunNotFoundError:
-    return RunNotFoundError(f"run {run_id!r} of {model!r} has no trial {trial_id!r}")
-
-
-def _no_version(model: str, version: int) -> VersionNotFoundError:
-    return VersionNotFoundError(f"the model {model!r} has no version {version}")
