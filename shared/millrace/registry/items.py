@@ -62,7 +62,7 @@ class ModelKeys:
         self.spec = self.item("SPEC")
 
     def item(self, kind: str, *parts: str | int | datetime) -> Key:
-        """Return the key of an item: its kind, and what tells it from others of the kind, in the order of sorting.
+        """Return the key of an item: its kind, and the parts that distinguish it, in the order of sorting.
 
         Timestamps sort by time. Numbers have six digits, so that versions sort by number.
         """
