@@ -5,9 +5,9 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.aws.clients import event_publisher, registry
 from millrace.aws.management import management_api
+from millrace.errors import MillraceError
 from millrace.management.change_routes import ROUTES
 from millrace.observability import logger
-from millrace.registry.outbox import try_to_publish
 from millrace.settings import RegistrySettings, load_settings
 
 app = management_api(ROUTES)
@@ -17,6 +17,9 @@ app = management_api(ROUTES)
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Route the request, then publish the outbox: entries of this call, or of one that could not publish them."""
     response = app.resolve(event, context)
-    if error := try_to_publish(registry(load_settings(RegistrySettings).registry_table), event_publisher()):
-        logger.error("events wait in the outbox", exc_info=error)
+    try:
+        registry(load_settings(RegistrySettings).registry_table).publish_waiting(event_publisher())
+    except MillraceError:
+        # The change itself is made all the same.
+        logger.exception("events wait in the outbox")
     return response

@@ -11,9 +11,9 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.aws.clients import event_publisher, notifier, object_store, registry, serving_metrics
 from millrace.contracts import MonitoredModels, MonitoringRequest, MonitoringVerdict
+from millrace.errors import MillraceError
 from millrace.monitoring.monitor import deliver_alerts, list_scheduled_models, monitor_model, write_outcome_metrics
 from millrace.observability import logger
-from millrace.registry.outbox import try_to_publish
 from millrace.settings import MonitoringSettings, load_settings
 
 
@@ -24,8 +24,10 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     request, models = MonitoringRequest.parse(event), registry(settings.registry_table)
     if request.model is None:
         # Whoever acted may have failed to publish its events; this runs every hour, whether or not anybody acts.
-        if fault := try_to_publish(models, event_publisher()):
-            logger.error("events wait in the outbox", exc_info=fault)
+        try:
+            models.publish_waiting(event_publisher())
+        except MillraceError:
+            logger.exception("events wait in the outbox")
         names = [MonitoringRequest(model=name) for name in list_scheduled_models(models)]
         return MonitoredModels(models=names).model_dump(mode="json")
     store, now = object_store(settings.data_bucket), datetime.now(UTC)

@@ -10,7 +10,6 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.aws.clients import event_publisher, object_store, registry
 from millrace.contracts import RunPointer
 from millrace.observability import logger
-from millrace.registry.outbox import publish_waiting
 from millrace.registry.registration import register_run
 from millrace.settings import StoreSettings, load_settings
 
@@ -29,6 +28,6 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         now=datetime.now(UTC),
     )
     # The version is registered whether or not the bus takes the event; the pipeline tries this function again.
-    publish_waiting(models, event_publisher())
+    models.publish_waiting(event_publisher())
     logger.info("model registered", model=pointer.model, run_id=pointer.run_id, version=registered.version)
     return registered.model_dump(mode="json")

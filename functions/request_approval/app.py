@@ -12,7 +12,6 @@ from millrace.aws.clients import event_publisher, notifier, registry, task_callb
 from millrace.contracts import ApprovalPointer, ApprovalState
 from millrace.observability import logger
 from millrace.registry.approvals import ModelBucket, expire_approval, request_approval
-from millrace.registry.outbox import publish_waiting
 from millrace.settings import ApprovalSettings, load_settings
 
 
@@ -36,6 +35,6 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
             bucket=ModelBucket(settings.models_bucket, settings.aws_region),
             now=now,
         )
-    publish_waiting(models, event_publisher())
+    models.publish_waiting(event_publisher())
     logger.info("approval", model=pointer.model, run_id=pointer.run_id, status=approval.status)
     return ApprovalState(status=approval.status).model_dump(mode="json")

@@ -14,11 +14,10 @@ from millrace.aws.rest_api import json_response, rest_api
 from millrace.documents import to_plain
 from millrace.names import validate_model_name
 from millrace.observability import logger
-from millrace.registry.lifecycle import ensure_not_deleted
 from millrace.registry.store import Registry
 from millrace.settings import RequestTrainingSettings, load_settings
-from millrace.triggers.dispatch import handle_trigger
-from millrace.triggers.events import Trigger, parse_event, read_run_request, with_version_id
+from millrace.triggers.requests import handle_trigger
+from millrace.triggers.trigger_events import Trigger, parse_event, read_run_request, with_version_id
 
 app = rest_api()
 
@@ -35,7 +34,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 @app.post("/models/<model>/runs")
 def request_run(model: str) -> Response[str]:
     """Request a run by hand; raises ``ModelNotFoundError`` when the model was deleted or has never seen an upload."""
-    ensure_not_deleted(_registry().get_state(validate_model_name(model)))
+    _registry().get_state(validate_model_name(model)).ensure_not_deleted()
     (result,) = _handle(read_run_request(model, app.current_event.raw_event, datetime.now(UTC)))
     return json_response(202, result)
 

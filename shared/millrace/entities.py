@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
+from millrace.errors import ModelDeletedError
+
 CauseStatus = Literal["started", "pending", "skipped"]
 RunStatus = Literal["queued", "running", "succeeded", "rejected", "failed"]
 RunStage = Literal[
@@ -91,6 +93,35 @@ class ModelState:
     def work(self) -> Work:
         """The work in progress."""
         return Work(self.active_run_id, self.pending_causes)
+
+    # An entity that is not later than the last deletion belongs to a deleted model of that name. Timestamps decide it
+    # alone, because a deletion is recorded as later than everything that it ends (:mod:`millrace.registry.deletion`),
+    # and a cause that is not later than it is claimed no more (:mod:`millrace.registry.claims`).
+    def deletion_of(self, since: datetime | None = None) -> datetime | None:
+        """Return when the model was deleted that an entity of that timestamp belongs to; None for the present one."""
+        if self.deleted_at is not None:
+            return self.deleted_at
+        is_older = since is not None and self.begun_after is not None and since <= self.begun_after
+        return self.begun_after if is_older else None
+
+    def deletion_of_cause(self, cause: Cause) -> datetime | None:
+        """Return when the model was deleted that a cause belongs to; None when it may start a run.
+
+        An upload recreates a deleted model, unless it came before the deletion.
+        """
+        deleted_at = self.deletion_of(cause.occurred_at)
+        recreates = cause.kind == "upload" and deleted_at is not None and cause.occurred_at > deleted_at
+        return None if recreates else deleted_at
+
+    def ensure_not_deleted(self, since: datetime | None = None) -> None:
+        """Raise ``ModelDeletedError`` when the model was deleted, or was since then and has been recreated."""
+        if deleted_at := self.deletion_of(since):
+            raise ModelDeletedError(f"the model {self.model!r} {describe_deletion(deleted_at)}")
+
+
+def describe_deletion(deleted_at: datetime) -> str:
+    """Return the predicate of a sentence about a deleted model."""
+    return f"was deleted at {deleted_at:%Y-%m-%d %H:%M} UTC"
 
 
 @dataclass(frozen=True, slots=True)

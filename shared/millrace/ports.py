@@ -31,7 +31,6 @@ class EventPublisher(Protocol):
         Raises ``ServiceUnavailableError`` when some could not be published now. Others may have been: publish all of
         them again, listeners know an event that comes twice by its ``event_id``.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,39 +68,30 @@ class ObjectStore(Protocol):
 
     def get(self, key: str, version_id: str | None = None) -> bytes:
         """Return an object's bytes."""
-        ...
 
     def get_with_etag(self, key: str) -> tuple[bytes, str]:
         """Return an object's bytes and their ETag."""
-        ...
 
     def head(self, key: str, version_id: str | None = None) -> ObjectInfo:
         """Return an object's size and metadata."""
-        ...
 
     def list(self, prefix: str) -> Iterator[ListedObject]:
         """Yield the objects whose keys begin with ``prefix``, by key."""
-        ...
 
     def list_versions(self, prefix: str) -> Iterator[ObjectVersion]:
         """Yield every version of the objects whose keys begin with ``prefix``; those of one key newest first."""
-        ...
 
     def download(self, key: str, path: Path, version_id: str | None = None) -> None:
         """Write an object to a file, without holding it in memory."""
-        ...
 
     def upload_file(self, path: Path, key: str, content_type: str = "application/octet-stream") -> None:
         """Write a file as an object, whole or not at all, without holding it in memory."""
-        ...
 
     def find_version(self, key: str, etag: str) -> str:
         """Return the newest version of an object with that ETag."""
-        ...
 
     def put(self, key: str, body: bytes, content_type: str = "application/octet-stream") -> None:
         """Write an object, whole or not at all."""
-        ...
 
     def put_if_unchanged(
         self, key: str, body: bytes, etag: str | None, content_type: str = "application/octet-stream"
@@ -110,18 +100,15 @@ class ObjectStore(Protocol):
 
         Returns False, having written nothing, when somebody else was faster.
         """
-        ...
 
     def copy(self, source_key: str, target_key: str, version_id: str | None = None) -> None:
         """Copy within the bucket."""
-        ...
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects, also missing ones. A versioned bucket keeps them as old versions for a while.
 
         Raises ``ServiceUnavailableError`` when some are left: delete all of them again.
         """
-        ...
 
 
 class PipelineStarter(Protocol):
@@ -129,15 +116,12 @@ class PipelineStarter(Protocol):
 
     def start(self, model: str, run_id: str) -> bool:
         """Start the run's execution; starting it again changes nothing. Returns False when it has ended already."""
-        ...
 
     def is_running(self, run_id: str) -> bool:
         """Return True while the run's execution goes on."""
-        ...
 
     def stop(self, run_id: str, reason: str) -> None:
         """Stop the run's execution, unless it has ended or never began."""
-        ...
 
 
 class MonitoringPipeline(Protocol):
@@ -145,11 +129,9 @@ class MonitoringPipeline(Protocol):
 
     def start(self, model: str, name: str) -> None:
         """Start a monitoring run under that name; starting it again changes nothing."""
-        ...
 
     def status(self, name: str) -> str:
         """Return ``running``, ``succeeded`` or ``failed``; raises ``RunNotFoundError`` for an unknown name."""
-        ...
 
 
 class TaskCallback(Protocol):
@@ -157,7 +139,6 @@ class TaskCallback(Protocol):
 
     def complete(self, task_token: str, outcome: str) -> bool:
         """End the wait that ``task_token`` stands for; False when nothing waits with it (any more)."""
-        ...
 
 
 class Notifier(Protocol):
@@ -165,7 +146,6 @@ class Notifier(Protocol):
 
     def notify(self, subject: str, message: str) -> None:
         """Send a message; a subject is one line of at most 100 ASCII characters."""
-        ...
 
 
 Purpose = Literal["retraining", "monitoring"]
@@ -187,18 +167,15 @@ class Schedules(Protocol):
 
     def get(self, model: str, purpose: Purpose) -> Schedule | None:
         """Return a model's schedule for that purpose, if it has one."""
-        ...
 
     def put(self, schedule: Schedule) -> None:
         """Create a schedule, or replace the model's for that purpose.
 
         Raises ``InvalidInputError`` when the expression is refused.
         """
-        ...
 
     def delete(self, model: str, purpose: Purpose) -> None:
         """Remove a model's schedule for that purpose, if it has one."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +197,6 @@ class ServingMetrics(Protocol):
 
     def read(self, model: str, version: int, start: datetime, end: datetime) -> ServingCounts | None:
         """Return the metrics of a version's requests in a span of time; None when there were none."""
-        ...
 
 
 # -- the registry's store: items by key, with conditions and changes as data. :mod:`millrace.registry` decides what is
@@ -325,7 +301,6 @@ class RegistryStore(Protocol):
 
     def get(self, key: Key) -> Item | None:
         """Return an item, or None."""
-        ...
 
     def query(
         self,
@@ -340,11 +315,9 @@ class RegistryStore(Protocol):
 
         With ``up_to``, those whose sort keys are from ``prefix`` to ``up_to``, both included.
         """
-        ...
 
     def write(self, change: Put | Update | Delete) -> Item | None:
         """Make one change; return the attributes that an update set, or None, unless its conditions held."""
-        ...
 
     def transact(self, changes: Sequence[StoreChange]) -> list[int]:
         """Make all of ``changes``, no two on one item, or none.
@@ -359,4 +332,3 @@ class RegistryStore(Protocol):
         ServiceUnavailableError
             When other transactions kept getting in the way.
         """
-        ...

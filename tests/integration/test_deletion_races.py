@@ -12,14 +12,11 @@ from millrace.errors import ConflictError, ModelDeletedError
 from millrace.ports import Schedule
 from millrace.registry.claims import Claim
 from millrace.registry.deletion import delete_model
-from millrace.registry.lifecycle import ensure_not_deleted
 from millrace.registry.model_schedules import apply_schedules
-from millrace.registry.outbox import publish_waiting
 from millrace.registry.transactions import DeleteModel
 from millrace.spec import ModelSpec
-from millrace.triggers.dispatch import handle_trigger
-from millrace.triggers.events import ModelEnded, parse_event
-from millrace.triggers.requests import finish_run, request_training
+from millrace.triggers.requests import finish_run, handle_trigger, request_training
+from millrace.triggers.trigger_events import ModelEnded, parse_event
 
 from tests.fakes.memory_events import MemoryEvents
 from tests.fakes.memory_monitoring import MemoryMonitoring
@@ -78,7 +75,7 @@ class World:
 
     def hear(self, minutes=90, order=1):
         """Deliver the deletions, as the event bus would: late, and in any order."""
-        publish_waiting(self.registry, self.bus)
+        self.registry.publish_waiting(self.bus)
         results = []
         for event in self.bus.published[::order]:
             if event.detail_type == "ModelDeleted":
@@ -254,7 +251,7 @@ class TestAtTheSameMoment:
         assert later(62.5) < deletion.deleted_at < later(63)
         world.make_again(63)
         with pytest.raises(ModelDeletedError):
-            ensure_not_deleted(world.state, world.registry.get_run(MODEL, run_id).requested_at)
+            world.state.ensure_not_deleted(world.registry.get_run(MODEL, run_id).requested_at)
         world.hear()
         assert (world.stopped, world.status(waits)[0]) == ([run_id], "skipped")
 
@@ -272,7 +269,7 @@ class TestAtTheSameMoment:
         """Or a run that makes the model again would count as one of the deleted, when a clock is slow."""
         world.delete()
         run_id = world.ask(make_cause("new.csv", at=later(61)), 59).run_id
-        ensure_not_deleted(world.state, world.registry.get_run(MODEL, run_id).requested_at)
+        world.state.ensure_not_deleted(world.registry.get_run(MODEL, run_id).requested_at)
 
     @pytest.mark.parametrize("was_deleted_once", [False, True])
     def test_a_claim_that_was_decided_on_before_finds_no_other_model(self, world, monkeypatch, was_deleted_once):

@@ -13,7 +13,7 @@ LIBRARY = ROOT / "shared" / "millrace"
 MOST_LINES = 600
 
 #: A port and its adapter, or a spec's part and the stage that it configures, may share a module's name.
-SHARED_MODULE_NAMES = {"events": "the bus's adapter, and the events that trigger a run"}
+SHARED_MODULE_NAMES: dict[str, str] = {}
 
 
 @cache

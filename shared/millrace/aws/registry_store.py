@@ -25,7 +25,7 @@ from millrace.retry import retry
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import QueryInputTypeDef, TransactWriteItemTypeDef
+    from mypy_boto3_dynamodb.type_defs import QueryInputPaginateTypeDef, TransactWriteItemTypeDef
 
 _CONDITION_FAILED = "ConditionalCheckFailed"
 #: The codes of a cancelled transaction that succeeds when it is repeated.
@@ -69,25 +69,17 @@ class DynamoRegistryStore:
             condition += " AND begins_with(sk, :prefix)"
         if up_to is not None or prefix:
             values[":prefix"] = prefix
-        arguments: QueryInputTypeDef = {
+        arguments: QueryInputPaginateTypeDef = {
             "TableName": self._table_name,
             "KeyConditionExpression": condition,
             "ExpressionAttributeValues": {name: {"S": value} for name, value in values.items()},
             "ConsistentRead": True,
             "ScanIndexForward": not newest_first,
+            "PaginationConfig": {} if limit is None else {"MaxItems": limit, "PageSize": limit},
         }
-        remaining = limit
-        while remaining is None or remaining > 0:
-            if remaining is not None:
-                arguments["Limit"] = remaining
-            with aws_errors("DynamoDB"):
-                page = self._client.query(**arguments)
-            yield from map(_from_attributes, page["Items"])
-            if not page.get("LastEvaluatedKey"):
-                return
-            arguments["ExclusiveStartKey"] = page["LastEvaluatedKey"]
-            if remaining is not None:
-                remaining -= len(page["Items"])
+        with aws_errors("DynamoDB"):
+            for page in self._client.get_paginator("query").paginate(**arguments):
+                yield from map(_from_attributes, page["Items"])
 
     def write(self, change: Put | Update | Delete) -> Item | None:
         """Make one change; see :meth:`millrace.ports.RegistryStore.write`."""

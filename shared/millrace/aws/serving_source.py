@@ -1,6 +1,6 @@
 """The store of versions of ``predict``: two DynamoDB items and three objects, each read by its key.
 
-Reads the items of :mod:`millrace.registry.keys` without importing it, because a prediction needs neither
+Reads the items of :mod:`millrace.registry.items` without importing it, because a prediction needs neither
 pydantic nor any other entity; and with botocore's own clients, because boto3 would import resources and a transfer
 manager besides.
 """

@@ -26,7 +26,6 @@ from millrace.errors import (
 )
 from millrace.layout import feedback_key, schema_key
 from millrace.ports import ObjectStore
-from millrace.registry.lifecycle import ensure_not_deleted
 from millrace.registry.store import Registry
 from millrace.schema import NULL_STRINGS, TableSchema
 from millrace.serving.capture import MAX_ROW_ID_LENGTH, write_row_id
@@ -125,7 +124,7 @@ def record_feedback(
     yet.
     """
     state = registry.get_state(model)
-    ensure_not_deleted(state)
+    state.ensure_not_deleted()
     version = state.current_schema_version
     if not version:
         raise SchemaNotFoundError(

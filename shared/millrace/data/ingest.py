@@ -43,7 +43,6 @@ from millrace.errors import ArtifactNotFoundError
 from millrace.layout import dataset_key, prepared_key, quarantine_key
 from millrace.names import make_cause_id
 from millrace.ports import ObjectStore
-from millrace.registry.lifecycle import ensure_not_deleted
 from millrace.registry.store import Registry
 from millrace.reports import SHOWN_QUARANTINED, render_dataset_report
 from millrace.schema import TableSchema
@@ -64,7 +63,7 @@ def validate_run(
     A rejected upload is an outcome, not an error: its validation is stored beside it, and the run goes on when another
     one was accepted. Validating the same run again gives the same result. A deleted model raises ``ModelDeletedError``.
     """
-    ensure_not_deleted(registry.get_state(run.model), run.requested_at)
+    registry.get_state(run.model).ensure_not_deleted(run.requested_at)
     started_at = run.started_at or now
     registry.update_run(run.model, run.run_id, status="running", stage="validating", started_at=started_at)
     spec = registry.get_spec(run.model)

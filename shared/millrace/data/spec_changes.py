@@ -12,7 +12,6 @@ from millrace.entities import LedgerEntry
 from millrace.errors import FieldError, InvalidInputError, ModelNotFoundError
 from millrace.names import make_cause_id
 from millrace.ports import ObjectStore, Schedules
-from millrace.registry.lifecycle import ensure_not_deleted
 from millrace.registry.model_schedules import follow_spec
 from millrace.registry.store import Registry, SpecRecord
 from millrace.schema import TableSchema
@@ -99,7 +98,7 @@ def _is_deleted(model: str, registry: Registry) -> bool:
 def _follow(model: str, registry: Registry, schedules: Schedules) -> list[str]:
     """Update the model's schedules, unless the model is deleted meanwhile: that wins."""
     changes = follow_spec(model, registry, schedules)
-    ensure_not_deleted(registry.get_state(model))
+    registry.get_state(model).ensure_not_deleted()
     return changes
 
 

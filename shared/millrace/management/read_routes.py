@@ -22,7 +22,7 @@ from millrace.registry.queries import (
     describe_version,
     read_timestamp,
 )
-from millrace.triggers.dispatch import REFUSED_UPLOADS
+from millrace.triggers.requests import REFUSED_UPLOADS
 
 
 def _get_report(call: Call, model: str) -> dict[str, Any]:

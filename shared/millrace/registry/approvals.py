@@ -24,7 +24,6 @@ from millrace.errors import ConflictError
 from millrace.layout import version_key
 from millrace.names import CHALLENGER, CHAMPION
 from millrace.ports import Notifier, ObjectStore, TaskCallback
-from millrace.registry.lifecycle import ensure_not_deleted
 from millrace.registry.promotion import champion_moves, find_servable_version
 from millrace.registry.store import Registry
 from millrace.registry.transactions import (
@@ -125,7 +124,7 @@ def request_approval(
     run = registry.get_run(model, run_id)
     version = registry.get_version(model, run.version or 0)
     state = registry.get_state(model)
-    ensure_not_deleted(state, run.requested_at)
+    state.ensure_not_deleted(run.requested_at)
     requested = Approval(model, run_id, version.version, now, now + timedelta(seconds=seconds), task_token)
     audit = AuditContext(ACTOR, f"version {version.version} passed the gate, and the spec requires approval", now)
     details = {"run_id": run_id, "version": version.version, "expires_at": requested.expires_at.isoformat()}

@@ -8,8 +8,7 @@ from typing import Any, Literal
 from millrace.entities import Cause, CauseRecord, LedgerEntry, ModelState, Run
 from millrace.ports import Absent, Compare, Default, Delete, Exists, Key, Plus, Put, StoreChange, Update
 from millrace.registry import ledger
-from millrace.registry.items import encode, encode_value
-from millrace.registry.keys import ModelKeys
+from millrace.registry.items import ModelKeys, encode, encode_value
 
 #: Causes that one follow-up run takes: a transaction holds 100 changes, and each cause takes two.
 MAX_FOLLOW_UP_CAUSES = 40
@@ -55,7 +54,7 @@ def start_run(cause: Cause, run: Run, entry: LedgerEntry, state: ModelState | No
         tuple(conditions),
     )
     record = CauseRecord(cause, "started", run.run_id, cause.reason)
-    changes: list[StoreChange] = [_put_cause(record, entry), update, Put(keys.run(run.run_id), encode(run))]
+    changes: list[StoreChange] = [_put_cause(record, entry), update, Put(keys.item("RUN", run.run_id), encode(run))]
     changes += ledger.ledger_changes(ledger.run_requested(entry, run.run_id))
     if state is None:
         changes.append(Put(keys.index, {"model": cause.model}, replace=True))
@@ -69,7 +68,7 @@ def defer_cause(cause: Cause, active_run_id: str, entry: LedgerEntry) -> list[St
     return [
         _put_cause(CauseRecord(cause, "pending", None, cause.reason), entry),
         Update(keys.state, {"pending_causes": Plus("pending_causes", 1)}, conditions=(active,)),
-        Put(keys.pending(entry.occurred_at, cause.cause_id), {"cause_id": cause.cause_id}),
+        Put(keys.item("PENDING", entry.occurred_at, cause.cause_id), {"cause_id": cause.cause_id}),
         *ledger.ledger_changes(ledger.trigger_deferred(entry, active_run_id)),
     ]
 
@@ -91,7 +90,7 @@ def skip_pending_cause(cause: Cause, waiting: Key, entry: LedgerEntry) -> list[S
     outcome = {"status": "skipped", "reason": entry.reason, "refusal": str(entry.details.get("refusal", ""))}
     return [
         Delete(waiting, (Exists(),)),
-        Update(keys.cause(cause.cause_id), outcome, conditions=(Compare("status", "=", "pending"),)),
+        Update(keys.item("CAUSE", cause.cause_id), outcome, conditions=(Compare("status", "=", "pending"),)),
         Update(keys.state, {"pending_causes": Plus("pending_causes", -1)}),
         *ledger.ledger_changes(entry),
     ]
@@ -119,12 +118,12 @@ def pass_turn(model: str, run_id: str, follow_up: Run, waiting: Mapping[str, Key
             {"active_run_id": follow_up.run_id, "pending_causes": Plus("pending_causes", -len(follow_up.cause_ids))},
             conditions=(Compare("active_run_id", "=", run_id),),
         ),
-        Put(keys.run(follow_up.run_id), encode(follow_up)),
+        Put(keys.item("RUN", follow_up.run_id), encode(follow_up)),
     ]
     started = {"status": "started", "run_id": follow_up.run_id}
     for cause_id in follow_up.cause_ids:
         changes.append(Delete(waiting[cause_id], (Exists(),)))
-        changes.append(Update(keys.cause(cause_id), started, conditions=(Compare("status", "=", "pending"),)))
+        changes.append(Update(keys.item("CAUSE", cause_id), started, conditions=(Compare("status", "=", "pending"),)))
     return changes
 
 
@@ -132,7 +131,7 @@ def _put_cause(record: CauseRecord, entry: LedgerEntry) -> Put:
     cause = record.cause
     expires_at = int((entry.occurred_at + CAUSE_RETENTION).timestamp())
     attributes: dict[str, Any] = {**encode(record), "expires_at": expires_at}
-    return Put(ModelKeys(cause.model).cause(cause.cause_id), attributes)
+    return Put(ModelKeys(cause.model).item("CAUSE", cause.cause_id), attributes)
 
 
 def _equals(attribute: str, value: datetime | None) -> Absent | Compare:

@@ -1,4 +1,26 @@
-"""Entities to the registry's items and back.
+"""Items of the registry: their keys, and entities as attributes.
+
+==========================================  ===============================================================
+partition / sort key                        item
+==========================================  ===============================================================
+``MODELS`` / ``MODEL#<model>``              index of models, so that listing them is a query
+``MODEL#<model>`` / ``STATE``               version counter, aliases, revision, active run
+``MODEL#<model>`` / ``SPEC``                the model's spec
+``MODEL#<model>`` / ``CAUSE#<cause_id>``    a cause and its outcome; ``expires_at`` for TTL
+``MODEL#<model>`` / ``PENDING#<time>#...``  a cause that waits; deleted once a follow-up run takes it
+``MODEL#<model>`` / ``RUN#<run_id>``        a training run
+``MODEL#<model>`` / ``TRIAL#<run>#<id>``    a trial of a run
+``MODEL#<model>`` / ``DATASET#<time>#...``  an accepted dataset, in the order of acceptance
+``MODEL#<model>`` / ``DATASETID#<id>``      index of datasets by their content
+``MODEL#<model>`` / ``VERSION#<000001>``    a registered version
+``MODEL#<model>`` / ``ALIAS#<alias>#...``   a move of an alias, by time, so that point-in-time lookup is one query
+``MODEL#<model>`` / ``APPROVAL#<run_id>``   an approval and its decision
+``MODEL#<model>`` / ``LEDGER#<time>#...``   an entry of the ledger, never changed
+``OUTBOX`` / ``<time>#<model>#<entry>``     an entry of the ledger that is not published yet
+==========================================  ===============================================================
+
+No scan, no secondary index. A role that reads needs GetItem and Query; one that writes PutItem, UpdateItem,
+DeleteItem and ConditionCheckItem too.
 
 Every field is an attribute of its own, so that one field can be changed or stand in a condition without reading
 the rest. Text, whole numbers and timestamps are stored as they are; a field that is missing is left out; anything
@@ -17,9 +39,45 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 
 import msgspec
 
-from millrace.ports import Item
+from millrace.ports import Item, Key
 
 EntityT = TypeVar("EntityT")
+
+MODELS_PARTITION = "MODELS"
+OUTBOX_PARTITION = "OUTBOX"
+
+
+def sortable(timestamp: datetime) -> str:
+    """Return a timestamp as text that sorts by time: UTC, always with microseconds."""
+    return f"{timestamp.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+class ModelKeys:
+    """Keys of one model's items."""
+
+    def __init__(self, model: str) -> None:
+        self.partition = f"MODEL#{model}"
+        self.index = Key(MODELS_PARTITION, f"MODEL#{model}")
+        self.state = self.item("STATE")
+        self.spec = self.item("SPEC")
+
+    def item(self, kind: str, *parts: str | int | datetime) -> Key:
+        """Return the key of an item: its kind, and the parts that distinguish it, in the order of sorting.
+
+        Timestamps sort by time. Numbers have six digits, so that versions sort by number.
+        """
+        return Key(self.partition, "#".join([kind, *map(_sort_part, parts)]))
+
+
+def _sort_part(part: str | int | datetime) -> str:
+    if isinstance(part, datetime):
+        return sortable(part)
+    return f"{part:06d}" if isinstance(part, int) else part
+
+
+def outbox_key(model: str, occurred_at: datetime, entry_id: str) -> Key:
+    """Return the key of an unpublished entry; those of all models are in one partition, by time."""
+    return Key(OUTBOX_PARTITION, f"{sortable(occurred_at)}#{model}#{entry_id}")
 
 
 def encode_value(value: Any) -> str | int:

@@ -1,13 +1,14 @@
-"""Ledger entries: how they are stored, and what causes leave there."""
+"""Ledger entries: the changes that write them, what causes leave there, and the events that publish them."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 
+from millrace.documents import to_plain
 from millrace.entities import Cause, LedgerEntry
-from millrace.ports import Put
-from millrace.registry.items import encode
-from millrace.registry.keys import ModelKeys, outbox_key
+from millrace.ports import Event, Put
+from millrace.registry.items import ModelKeys, encode, outbox_key
 
+EVENT_VERSION = 1
 #: The actions that are published, by the name of the event.
 EVENT_NAMES: Mapping[str, str] = {
     "model_registered": "ModelRegistered",
@@ -23,7 +24,7 @@ EVENT_NAMES: Mapping[str, str] = {
 
 def ledger_changes(entry: LedgerEntry) -> list[Put]:
     """Return the changes that write an entry, and put it into the outbox when it is to be published."""
-    changes = [Put(ModelKeys(entry.model).ledger(entry.occurred_at, entry.entry_id), encode(entry))]
+    changes = [Put(ModelKeys(entry.model).item("LEDGER", entry.occurred_at, entry.entry_id), encode(entry))]
     if entry.action in EVENT_NAMES:
         waiting = outbox_key(entry.model, entry.occurred_at, entry.entry_id)
         changes.append(Put(waiting, encode(entry), replace=True))
@@ -51,3 +52,17 @@ def trigger_covered(entry: LedgerEntry, cause: Cause, active_run_id: str) -> Led
     """Return ``entry`` as that of a cause which ``active_run_id``, requested shortly before, covers already."""
     skipped = trigger_skipped(entry, cause, f"run {active_run_id}, requested shortly before, covers it")
     return replace(skipped, details={**skipped.details, "answered_by": active_run_id})
+
+
+def to_event(entry: LedgerEntry) -> Event:
+    """Return the event of an entry; the same entry always has the same ``event_id``."""
+    detail = {
+        **to_plain(entry.details),
+        "event_version": EVENT_VERSION,
+        "event_id": f"{entry.model}/{entry.entry_id}",
+        "model": entry.model,
+        "occurred_at": to_plain(entry.occurred_at),
+        "actor": entry.actor,
+        "reason": entry.reason,
+    }
+    return Event(EVENT_NAMES[entry.action], detail, entry.occurred_at)

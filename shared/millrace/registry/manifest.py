@@ -9,7 +9,6 @@ import msgspec
 
 from millrace.documents import Document, Record
 from millrace.entities import ModelVersion
-from millrace.registry.versioning import is_required
 from millrace.schema import TableSchema
 from millrace.spec.operations import CaptureSpec
 
@@ -104,18 +103,15 @@ class Signature(Document, frozen=True, kw_only=True, eq=False, omit_defaults=Tru
     threshold: SignatureThreshold | None = None  # where the evaluation chose one
 
     @classmethod
-    def of(cls, schema: TableSchema, threshold: Mapping[str, Any] | None, capture: CaptureSpec) -> "Signature":
+    def of(cls, schema: TableSchema, threshold: SignatureThreshold | None, capture: CaptureSpec) -> "Signature":
         """Describe the inputs and outputs of a model that was trained under ``schema``."""
-        inputs = [Input(name=column.name, type=column.type, required=is_required(column)) for column in schema.features]
-        chosen = threshold and SignatureThreshold(
-            positive_class=threshold["positive_class"], value=float(threshold["value"])
-        )
+        inputs = [Input(name=column.name, type=column.type, required=not column.nullable) for column in schema.features]
         return cls(
             schema=schema.to_dict(),
             inputs=tuple(inputs),
             outputs=_outputs(schema),
             capture=SignatureCapture(**capture.model_dump()),
-            threshold=chosen or None,
+            threshold=threshold,
         )
 
 

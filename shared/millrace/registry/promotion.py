@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from millrace.entities import FINISHED_STATUSES, AliasMove, ModelState, ModelVersion, VersionOutcome
+from millrace.entities import FINISHED_STATUSES, AliasMove, ModelState, ModelVersion, VersionOutcome, describe_deletion
 from millrace.errors import (
     AliasConflictError,
     ArtifactIntegrityError,
@@ -17,7 +17,6 @@ from millrace.errors import (
 from millrace.layout import version_key
 from millrace.names import CHALLENGER, CHAMPION
 from millrace.ports import ObjectStore
-from millrace.registry.lifecycle import deletion_of, describe_deletion, ensure_not_deleted
 from millrace.registry.manifest import MANIFEST, MODEL, SIGNATURE, Artifact, Manifest
 from millrace.registry.store import Registry
 from millrace.registry.transactions import (
@@ -46,7 +45,7 @@ def find_servable_version(model: str, number: int, registry: Registry, model_sto
     version = registry.get_version(model, number)
     if version.status == "retired":
         raise UnfitVersionError(f"version {number} of {model!r} is retired")
-    if deleted_at := deletion_of(registry.get_state(model), version.created_at):
+    if deleted_at := registry.get_state(model).deletion_of(version.created_at):
         # Its deletion may not have come to retire it yet.
         raise UnfitVersionError(f"version {number} is of the {model!r} that {describe_deletion(deleted_at)}")
     try:
@@ -100,7 +99,7 @@ def promote(
         When it waits for an approval, the champion is not the expected one, or an alias moved meanwhile.
     """
     state = registry.get_state(model)
-    ensure_not_deleted(state)
+    state.ensure_not_deleted()
     present = state.aliases.get(CHAMPION)
     if present == version:
         return ChampionChange(model, "already", present, version)
@@ -137,7 +136,7 @@ def roll_back(
         alias moved meanwhile.
     """
     state = registry.get_state(model)
-    ensure_not_deleted(state)
+    state.ensure_not_deleted()
     present = state.aliases.get(CHAMPION)
     moves = registry.list_alias_moves(model, CHAMPION)
     if present is not None and (done := _find_repeated(moves, expected_champion, to_version)):
@@ -248,7 +247,7 @@ def assign_alias(decision: GateDecision, version: ModelVersion, registry: Regist
         if present.outcome != "pending":
             return AssignedOutcome(present.outcome, _describe(present.outcome, ""))
         state = registry.get_state(version.model)
-        ensure_not_deleted(state, version.created_at)
+        state.ensure_not_deleted(version.created_at)
         assigned = _decide(decision, state, needs_approval)
         try:
             registry.commit(_assignment(decision, version, state, assigned, now))

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from millrace.contracts import RegisteredVersion
-from millrace.documents import dump, to_plain
+from millrace.documents import to_plain
 from millrace.entities import LedgerEntry, ModelVersion, Run, Trial
 from millrace.errors import (
     ArtifactIntegrityError,
@@ -21,11 +21,20 @@ from millrace.errors import (
     InvalidInputError,
     VersionNotFoundError,
 )
+from millrace.evaluation.results import Evaluation
 from millrace.layout import evaluation_key, prediction_profile_key, prepared_key, trial_key, version_key
 from millrace.names import CHALLENGER, CHAMPION
 from millrace.ports import ObjectStore
-from millrace.registry.lifecycle import ensure_not_deleted
-from millrace.registry.manifest import MANIFEST, MODEL, SIGNATURE, Artifact, Manifest, Signature, describe_artifacts
+from millrace.registry.manifest import (
+    MANIFEST,
+    MODEL,
+    SIGNATURE,
+    Artifact,
+    Manifest,
+    Signature,
+    SignatureThreshold,
+    describe_artifacts,
+)
 from millrace.registry.promotion import ACTOR, AssignedOutcome, GateDecision, assign_alias
 from millrace.registry.store import Registry
 from millrace.registry.versioning import FIRST_VERSION, Recipe, next_semantic_version
@@ -39,7 +48,6 @@ BACKGROUND = "background.npz"
 
 #: Copied from the winning trial.
 _TRIAL_ARTIFACTS = (MODEL, "estimator.skops", "trial.json")
-_ADMITTED = frozenset({"promote", "keep"})
 _CONTENT_TYPES = {
     ".json": "application/json",
     ".md": "text/markdown; charset=utf-8",
@@ -55,26 +63,24 @@ class Winner:
     run: Run
     trial: Trial
     schema: TableSchema
-    evaluation: Mapping[str, Any]
+    evaluation: Evaluation
     spec: ModelSpec
-    #: By name: ``reference.json``, ``background.npz`` and ``prediction_profile.json``; runs of an older release do not
-    #: have all of them.
-    documents: Mapping[str, bytes] = field(default_factory=dict)
+    #: By name: ``evaluation.json``, ``reference.json``, ``background.npz`` and ``prediction_profile.json``; runs of an
+    #: older release do not have all of them.
+    documents: Mapping[str, bytes]
     #: ``manifest.json`` of the prepared data; empty where there is none.
     prepared: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def decision(self) -> GateDecision:
         """The gate's decision, and the champion that it was made against."""
-        compared = self.evaluation.get("champion") or {}
-        return GateDecision(
-            self.evaluation["decision"] == "promote", compared.get("version"), self.reason, self.run.run_id
-        )
+        compared = self.evaluation.champion.version if self.evaluation.champion else None
+        return GateDecision(self.evaluation.decision == "promote", compared, self.reason, self.run.run_id)
 
     @property
     def reason(self) -> str:
         """The gate's reasons."""
-        return "; ".join(self.evaluation.get("reasons") or ()) or f"the gate's decision: {self.evaluation['decision']}"
+        return "; ".join(self.evaluation.reasons) or f"the gate's decision: {self.evaluation.decision}"
 
 
 def register_run(
@@ -95,7 +101,7 @@ def register_run(
     ServiceUnavailableError
         When others keep moving the alias.
     """
-    ensure_not_deleted(registry.get_state(run.model), run.requested_at)
+    registry.get_state(run.model).ensure_not_deleted(run.requested_at)
     registry.update_run(run.model, run.run_id, stage="registering")
     winner = _read_winner(run, registry, model_store, data_store)
     number = _take_number(run, registry)
@@ -130,23 +136,24 @@ def _record_outcome(
 
 
 def _read_winner(run: Run, registry: Registry, model_store: ObjectStore, data_store: ObjectStore) -> Winner:
-    evaluation = json.loads(model_store.get(evaluation_key(run.model, run.run_id)))
-    if evaluation["decision"] not in _ADMITTED:
+    stored = model_store.get(evaluation_key(run.model, run.run_id))
+    evaluation = Evaluation.read(stored)
+    if evaluation.decision == "reject" or evaluation.trial_id is None:
         raise InvalidInputError(f"run {run.run_id} has no winner to register: the gate's decision was to reject")
     schema = TableSchema.from_dict(json.loads(data_store.get(prepared_key(run.model, run.run_id, "schema.json"))))
-    trial = registry.get_trial(run.model, run.run_id, evaluation["trial_id"])
     documents = {
+        "evaluation.json": stored,
         REFERENCE: _find(data_store, prepared_key(run.model, run.run_id, REFERENCE)),
         PROFILE: _find(model_store, prediction_profile_key(run.model, run.run_id)),
         BACKGROUND: _find(data_store, prepared_key(run.model, run.run_id, BACKGROUND)),
     }
     return Winner(
         run,
-        trial,
+        registry.get_trial(run.model, run.run_id, evaluation.trial_id),
         schema,
         evaluation,
         registry.get_spec(run.model),
-        documents={name: body for name, body in documents.items() if body is not None},
+        {name: body for name, body in documents.items() if body is not None},
         prepared=json.loads(_find(data_store, prepared_key(run.model, run.run_id, MANIFEST)) or b"{}"),
     )
 
@@ -182,7 +189,7 @@ def _write_version(
 ) -> ModelVersion:
     """Write every artifact, then the manifest, then the registry's record."""
     run, trial, evaluation = winner.run, winner.trial, winner.evaluation
-    measured = (evaluation.get("holdout") or {}).get("metrics") or {}
+    measured = evaluation.holdout.metrics if evaluation.holdout else {}
     version = ModelVersion(
         model=run.model,
         version=number,
@@ -191,14 +198,14 @@ def _write_version(
         trial_id=trial.trial_id,
         candidate=trial.candidate,
         task=winner.schema.task,
-        metrics={name: metric["value"] for name, metric in measured.items() if metric["value"] is not None},
+        metrics={name: metric.value for name, metric in measured.items()},
         dataset_ids=run.dataset_ids,
         schema_version=winner.schema.version,
         manifest_sha256="",
         created_at=now,
     )
     artifacts = _write_artifacts(winner, version, model_store)
-    manifest = Manifest.of(version, artifacts, (evaluation.get("split") or {}).get("fingerprint")).write()
+    manifest = Manifest.of(version, artifacts, (evaluation.split or {}).get("fingerprint")).write()
     _put(model_store, version, MANIFEST, manifest)
     version = replace(version, manifest_sha256=Artifact.of(manifest).sha256)
     registry.put_version(version, _registered_entry(winner, version, now))
@@ -214,9 +221,10 @@ def _write_artifacts(winner: Winner, version: ModelVersion, model_store: ObjectS
     for name in _TRIAL_ARTIFACTS:
         source = trial_key(run.model, run.run_id, trial.trial_id, name)
         model_store.copy(source, version_key(run.model, version.version, name))
+    chosen = winner.evaluation.threshold
+    threshold = SignatureThreshold(positive_class=chosen.positive_class, value=chosen.value) if chosen else None
     documents = {
-        SIGNATURE: Signature.of(winner.schema, winner.evaluation.get("threshold"), winner.spec.capture).write(),
-        "evaluation.json": dump(winner.evaluation, indent=True),
+        SIGNATURE: Signature.of(winner.schema, threshold, winner.spec.capture).write(),
         **winner.documents,
     }
     for name, body in documents.items():
@@ -238,7 +246,7 @@ def _write_card(
         winner.run,
         winner.schema,
         winner.spec,
-        winner.evaluation,
+        to_plain(winner.evaluation),
         version=version,
         trial=json.loads(stored["trial.json"]),
         prepared=winner.prepared,
@@ -281,6 +289,6 @@ def _registered_entry(winner: Winner, version: ModelVersion, now: datetime) -> L
             "trial_id": version.trial_id,
             "dataset_ids": list(version.dataset_ids),
             "manifest_sha256": version.manifest_sha256,
-            "decision": winner.evaluation["decision"],
+            "decision": winner.evaluation.decision,
         },
     )

@@ -5,7 +5,7 @@ it still holds. One suite (``tests/integration/test_registry_behaviour.py``) run
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
@@ -36,13 +36,20 @@ from millrace.errors import (
     UnfitVersionError,
     VersionNotFoundError,
 )
-from millrace.ports import Absent, Check, Compare, Delete, Exists, Key, Plus, Put, RegistryStore, Update
+from millrace.ports import Absent, Check, Compare, Delete, EventPublisher, Exists, Key, Plus, Put, RegistryStore, Update
 from millrace.registry import claims
 from millrace.registry.claims import MAX_FOLLOW_UP_CAUSES, Claim
-from millrace.registry.items import decode, encode, encode_value
-from millrace.registry.keys import MODELS_PARTITION, OUTBOX_PARTITION, ModelKeys, outbox_key, sortable
-from millrace.registry.ledger import EVENT_NAMES, ledger_changes
-from millrace.registry.lifecycle import deletion_of_cause, ensure_not_deleted
+from millrace.registry.items import (
+    MODELS_PARTITION,
+    OUTBOX_PARTITION,
+    ModelKeys,
+    decode,
+    encode,
+    encode_value,
+    outbox_key,
+    sortable,
+)
+from millrace.registry.ledger import EVENT_NAMES, ledger_changes, to_event
 from millrace.registry.transactions import RegistryTransaction, store_changes
 from millrace.retry import retry
 from millrace.spec import ModelSpec
@@ -61,6 +68,21 @@ class SpecRecord:
     changed_by: str | None = None
 
 
+_MISSING: Mapping[type, tuple[type[NotFoundError], str]] = {
+    ModelState: (ModelNotFoundError, "there is no model called {!r}"),
+    CauseRecord: (CauseNotFoundError, "no trigger of {!r} has the cause id {!r}"),
+    Run: (RunNotFoundError, "the model {!r} has no run {!r}"),
+    Trial: (RunNotFoundError, "{!r} has no run {!r} with a trial {!r}"),
+    ModelVersion: (VersionNotFoundError, "the model {!r} has no version {}"),
+    Approval: (ApprovalNotFoundError, "{!r} has no run {!r} that requested an approval"),
+}
+
+
+def _missing(entity_class: type, *names: str | int) -> NotFoundError:
+    error, message = _MISSING[entity_class]
+    return error(message.format(*names))
+
+
 class Registry:
     """The registry of models, in a store of items."""
 
@@ -75,7 +97,7 @@ class Registry:
 
     def get_state(self, model: str) -> ModelState:
         """Return a model's state, also of a deleted one; raises ``ModelNotFoundError``."""
-        return self._get(ModelState, ModelKeys(model).state, lambda: _no_model(model))
+        return self._get(ModelState, ModelKeys(model).state, model)
 
     def find_state(self, model: str) -> ModelState | None:
         """Return a model's state, also of a deleted one, or None."""
@@ -141,7 +163,7 @@ class Registry:
         update = Update(ModelKeys(model).state, {"schema_version": schema_version}, conditions=follows)
         if self.store.write(update) is None:
             state = self.get_state(model)
-            ensure_not_deleted(state)
+            state.ensure_not_deleted()
             present = state.schema_version
             raise ConflictError(f"schema version {schema_version} of {model!r} does not follow version {present}")
 
@@ -166,7 +188,7 @@ class Registry:
             if known is not None:
                 return Claim("duplicate", known.run_id)
             state = self.find_state(cause.model)
-            if state and deletion_of_cause(cause, state):
+            if state and state.deletion_of_cause(cause):
                 return Claim("deleted", None)
             active_run_id = state.active_run_id if state else None
             if active_run_id is None:
@@ -194,12 +216,11 @@ class Registry:
 
     def get_cause(self, model: str, cause_id: str) -> CauseRecord:
         """Return a cause and its outcome; raises ``CauseNotFoundError``."""
-        missing = f"no trigger of {model!r} has the cause id {cause_id!r}"
-        return self._get(CauseRecord, ModelKeys(model).cause(cause_id), lambda: CauseNotFoundError(missing))
+        return self._get(CauseRecord, ModelKeys(model).item("CAUSE", cause_id), model, cause_id)
 
     def find_cause(self, model: str, cause_id: str) -> CauseRecord | None:
         """Return a cause and its outcome, or None."""
-        return self._find(CauseRecord, ModelKeys(model).cause(cause_id))
+        return self._find(CauseRecord, ModelKeys(model).item("CAUSE", cause_id))
 
     def list_pending_causes(self, model: str, limit: int = MAX_FOLLOW_UP_CAUSES) -> list[CauseRecord]:
         """Return the causes that wait for the active run to finish, oldest first."""
@@ -209,7 +230,7 @@ class Registry:
         """Return the key that marks a cause as waiting by cause id, oldest first."""
         keys = ModelKeys(model)
         items = self.store.query(keys.partition, "PENDING#", limit=limit)
-        return {item["cause_id"]: keys.item(item["sk"]) for item in items}
+        return {item["cause_id"]: Key(keys.partition, item["sk"]) for item in items}
 
     def release_run(self, model: str, run_id: str, follow_up: Run | None, entry: LedgerEntry | None) -> bool:
         """End ``run_id``'s turn as the active run.
@@ -231,11 +252,11 @@ class Registry:
     # -- runs and trials ---------------------------------------------------------------------------------------
     def get_run(self, model: str, run_id: str) -> Run:
         """Return a run; raises ``RunNotFoundError``."""
-        return self._get(Run, ModelKeys(model).run(run_id), lambda: _no_run(model, run_id))
+        return self._get(Run, ModelKeys(model).item("RUN", run_id), model, run_id)
 
     def find_run(self, model: str, run_id: str) -> Run | None:
         """Return a run, or None."""
-        return self._find(Run, ModelKeys(model).run(run_id))
+        return self._find(Run, ModelKeys(model).item("RUN", run_id))
 
     def list_runs(self, model: str, limit: int = 50) -> list[Run]:
         """Return the newest runs first."""
@@ -243,18 +264,16 @@ class Registry:
 
     def update_run(self, model: str, run_id: str, **changes: Any) -> None:
         """Change fields of a run; raises ``RunNotFoundError``."""
-        if not self._change(Run, ModelKeys(model).run(run_id), changes):
-            raise _no_run(model, run_id)
+        self._change(Run, ModelKeys(model).item("RUN", run_id), changes, model, run_id)
 
     def put_trials(self, trials: Sequence[Trial]) -> None:
         """Record planned trials; again is the same as once."""
         for trial in trials:
-            self.store.write(Put(ModelKeys(trial.model).trial(trial.run_id, trial.trial_id), encode(trial)))
+            self.store.write(Put(ModelKeys(trial.model).item("TRIAL", trial.run_id, trial.trial_id), encode(trial)))
 
     def get_trial(self, model: str, run_id: str, trial_id: str) -> Trial:
         """Return a trial; raises ``RunNotFoundError``."""
-        key = ModelKeys(model).trial(run_id, trial_id)
-        return self._get(Trial, key, lambda: _no_trial(model, run_id, trial_id))
+        return self._get(Trial, ModelKeys(model).item("TRIAL", run_id, trial_id), model, run_id, trial_id)
 
     def list_trials(self, model: str, run_id: str) -> list[Trial]:
         """Return a run's trials by id."""
@@ -262,15 +281,14 @@ class Registry:
 
     def update_trial(self, model: str, run_id: str, trial_id: str, **changes: Any) -> None:
         """Change fields of a trial; raises ``RunNotFoundError``."""
-        if not self._change(Trial, ModelKeys(model).trial(run_id, trial_id), changes):
-            raise _no_trial(model, run_id, trial_id)
+        self._change(Trial, ModelKeys(model).item("TRIAL", run_id, trial_id), changes, model, run_id, trial_id)
 
     # -- datasets ----------------------------------------------------------------------------------------------
     def put_dataset(self, dataset: DatasetRecord) -> bool:
         """Record an accepted dataset; False when its content was known already."""
         keys = ModelKeys(dataset.model)
-        record = keys.dataset(dataset.accepted_at, dataset.dataset_id)
-        index = Put(keys.dataset_id(dataset.dataset_id), {"record": record.sort})
+        record = keys.item("DATASET", dataset.accepted_at, dataset.dataset_id)
+        index = Put(keys.item("DATASETID", dataset.dataset_id), {"record": record.sort})
         return not self.store.transact([index, Put(record, encode(dataset))])
 
     def renew_dataset(self, model: str, dataset_id: str, uploaded_at: datetime) -> None:
@@ -279,13 +297,13 @@ class Registry:
         Raises ``DatasetNotFoundError`` when there is no such dataset.
         """
         keys = ModelKeys(model)
-        known = self.store.get(keys.dataset_id(dataset_id))
+        known = self.store.get(keys.item("DATASETID", dataset_id))
         if known is None:
             raise DatasetNotFoundError(f"the model {model!r} has no dataset {dataset_id}")
         # Timestamps in UTC are texts in the order of time.
         renewed_at = uploaded_at.astimezone(UTC).isoformat()
         newer = Exists(), Compare("renewed_at", "<", renewed_at, or_absent=True)
-        self.store.write(Update(keys.item(known["record"]), {"renewed_at": renewed_at}, conditions=newer))
+        self.store.write(Update(Key(keys.partition, known["record"]), {"renewed_at": renewed_at}, conditions=newer))
 
     def list_datasets(self, model: str) -> list[DatasetRecord]:
         """Return accepted datasets, oldest first."""
@@ -295,16 +313,15 @@ class Registry:
         """Return the datasets whose id starts with ``prefix``, by id."""
         keys = ModelKeys(model)
         known = list(self.store.query(keys.partition, f"DATASETID#{prefix}", limit=limit))
-        found = [self._find(DatasetRecord, keys.item(item["record"])) for item in known]
+        found = [self._find(DatasetRecord, Key(keys.partition, item["record"])) for item in known]
         return [dataset for dataset in found if dataset is not None]
 
     # -- versions ----------------------------------------------------------------------------------------------
     def next_version(self, model: str) -> int:
         """Take the next version number; no two callers get the same."""
-        update = Update(ModelKeys(model).state, {"latest_version": Plus("latest_version", 1)})
-        changed = self.store.write(update)
+        changed = self.store.write(Update(ModelKeys(model).state, {"latest_version": Plus("latest_version", 1)}))
         if changed is None:
-            raise _no_model(model)
+            raise _missing(ModelState, model)
         return int(changed["latest_version"])
 
     def put_version(self, version: ModelVersion, entry: LedgerEntry) -> None:
@@ -313,7 +330,10 @@ class Registry:
         Raises ``ConflictError`` when it exists, ``ModelDeletedError`` for a deleted model.
         """
         keys = ModelKeys(version.model)
-        put, check = Put(keys.version(version.version), encode(version)), Check(keys.state, (Absent("deleted_at"),))
+        put, check = (
+            Put(keys.item("VERSION", version.version), encode(version)),
+            Check(keys.state, (Absent("deleted_at"),)),
+        )
         failed = self.store.transact([put, check, *ledger_changes(entry)])
         if 1 in failed:
             raise ModelDeletedError(f"the model {version.model!r} was deleted")
@@ -322,7 +342,7 @@ class Registry:
 
     def get_version(self, model: str, version: int) -> ModelVersion:
         """Return a version; raises ``VersionNotFoundError``."""
-        return self._get(ModelVersion, ModelKeys(model).version(version), lambda: _no_version(model, version))
+        return self._get(ModelVersion, ModelKeys(model).item("VERSION", version), model, version)
 
     def list_versions(self, model: str) -> list[ModelVersion]:
         """Return versions, newest first."""
@@ -330,8 +350,7 @@ class Registry:
 
     def mark_collected(self, model: str, version: int, now: datetime) -> None:
         """Record that a retired version's artifacts were deleted; raises ``VersionNotFoundError``."""
-        if not self._change(ModelVersion, ModelKeys(model).version(version), {"collected_at": now}):
-            raise _no_version(model, version)
+        self._change(ModelVersion, ModelKeys(model).item("VERSION", version), {"collected_at": now}, model, version)
 
     def commit(self, transaction: RegistryTransaction) -> None:
         """Make all changes of a transaction and write its ledger entry, or change nothing.
@@ -358,7 +377,7 @@ class Registry:
         model, deletion = transaction.entry.model, transaction.deletion
         state = self.get_state(model)
         if transaction.needs_model:
-            ensure_not_deleted(state)
+            state.ensure_not_deleted()
         for number, outcome in transaction.expected_outcomes.items():
             version = self.get_version(model, number)
             if version.status == "retired":
@@ -387,7 +406,7 @@ class Registry:
 
         Requested again while it is pending, only the token changes; once it is decided, nothing does.
         """
-        key = ModelKeys(approval.model).approval(approval.run_id)
+        key = ModelKeys(approval.model).item("APPROVAL", approval.run_id)
         if self.store.transact([Put(key, encode(approval)), *ledger_changes(entry)]):
             pending = (Compare("status", "=", "pending"),)
             self.store.write(Update(key, {"task_token": approval.task_token}, conditions=pending))
@@ -395,8 +414,7 @@ class Registry:
 
     def get_approval(self, model: str, run_id: str) -> Approval:
         """Return a run's approval; raises ``ApprovalNotFoundError``."""
-        missing = f"no approval of run {run_id!r} of {model!r} was requested"
-        return self._get(Approval, ModelKeys(model).approval(run_id), lambda: ApprovalNotFoundError(missing))
+        return self._get(Approval, ModelKeys(model).item("APPROVAL", run_id), model, run_id)
 
     # -- ledger and outbox -------------------------------------------------------------------------------------
     def append_ledger(self, entry: LedgerEntry) -> None:
@@ -419,6 +437,18 @@ class Registry:
         """
         return [decode(LedgerEntry, item) for item in self.store.query(OUTBOX_PARTITION, limit=limit)]
 
+    def publish_waiting(self, publisher: EventPublisher) -> int:
+        """Publish the outbox as events, at least once; return the number of entries.
+
+        Raises ``ServiceUnavailableError`` when the bus or the registry is busy; entries that were not published stay in
+        the outbox.
+        """
+        waiting = self.list_unpublished()
+        publisher.publish([to_event(entry) for entry in waiting])
+        for entry in waiting:
+            self.mark_published(entry)
+        return len(waiting)
+
     def mark_published(self, entry: LedgerEntry) -> None:
         """Take an entry out of the outbox; again is the same as once."""
         self.store.write(Delete(outbox_key(entry.model, entry.occurred_at, entry.entry_id)))
@@ -428,24 +458,25 @@ class Registry:
         item = self.store.get(key)
         return None if item is None else decode(entity_class, item)
 
-    def _get(self, entity_class: type[EntityT], key: Key, missing: Callable[[], NotFoundError]) -> EntityT:
+    def _get(self, entity_class: type[EntityT], key: Key, *names: str | int) -> EntityT:
         entity = self._find(entity_class, key)
         if entity is None:
-            raise missing()
+            raise _missing(entity_class, *names)
         return entity
 
     def _list(self, entity_class: type[EntityT], model: str, prefix: str, **order: Any) -> list[EntityT]:
         items = self.store.query(ModelKeys(model).partition, prefix, **order)
         return [decode(entity_class, item) for item in items]
 
-    def _change(self, entity_class: type[Any], key: Key, changes: dict[str, Any]) -> bool:
-        """Set fields of an entity (None removes one); False when there is none."""
+    def _change(self, entity_class: type[Any], key: Key, changes: dict[str, Any], *names: str | int) -> None:
+        """Set fields of an entity; None removes one."""
         unknown = set(changes) - {field.name for field in fields(entity_class)}
         if unknown:
             raise TypeError(f"{entity_class.__name__} has no field {', '.join(sorted(unknown))}")
         values = {name: encode_value(value) for name, value in changes.items() if value is not None}
         removed = tuple(name for name, value in changes.items() if value is None)
-        return self.store.write(Update(key, values, removed)) is not None
+        if self.store.write(Update(key, values, removed)) is None:
+            raise _missing(entity_class, *names)
 
 
 def _replace_spec(present: SpecRecord, spec: ModelSpec, entry: LedgerEntry | None) -> Update:
@@ -455,19 +486,3 @@ def _replace_spec(present: SpecRecord, spec: ModelSpec, entry: LedgerEntry | Non
         values |= {"changed_at": encode_value(entry.occurred_at), "changed_by": entry.actor}
     unchanged = Compare("revision", "=", present.revision) if present.revision else Absent()
     return Update(ModelKeys(present.model).spec, values, conditions=(unchanged,))
-
-
-def _no_model(model: str) -> ModelNotFoundError:
-    return ModelNotFoundError(f"there is no model called {model!r}")
-
-
-def _no_run(model: str, run_id: str) -> RunNotFoundError:
-    return RunNotFoundError(f"the model {model!r} has no run {run_id!r}")
-
-
-def _no_trial(model: str, run_id: str, trial_id: str) -> RunNotFoundError:
-    return RunNotFoundError(f"run {run_id!r} of {model!r} has no trial {trial_id!r}")
-
-
-def _no_version(model: str, version: int) -> VersionNotFoundError:
-    return VersionNotFoundError(f"the model {model!r} has no version {version}")

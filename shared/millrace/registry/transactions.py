@@ -9,8 +9,7 @@ from millrace.entities import AliasMove, Approval, LedgerEntry, ModelState, Vers
 from millrace.errors import ConflictError
 from millrace.names import CHAMPION
 from millrace.ports import Absent, Check, Compare, Exists, Plus, Put, StoreChange, Update
-from millrace.registry.items import encode, encode_value
-from millrace.registry.keys import ModelKeys
+from millrace.registry.items import ModelKeys, encode, encode_value
 from millrace.registry.ledger import ledger_changes
 from millrace.spec import ModelSpec
 
@@ -150,17 +149,17 @@ def store_changes(transaction: RegistryTransaction) -> Iterator[StoreChange]:
                 yield _record_move(change, transaction)
             case AssignOutcome(version, before, after):
                 undecided = Compare("outcome", "=", before, or_absent=before == "pending")
-                yield Update(keys.version(version), {"outcome": after}, conditions=(*_NOT_RETIRED, undecided))
+                yield Update(keys.item("VERSION", version), {"outcome": after}, conditions=(*_NOT_RETIRED, undecided))
             case RetireVersion(version):
                 retired = {"status": "retired", "retired_at": encode_value(entry.occurred_at)}
-                yield Update(keys.version(version), retired, conditions=_NOT_RETIRED)
+                yield Update(keys.item("VERSION", version), retired, conditions=_NOT_RETIRED)
             case DecideApproval(approval):
                 yield _decide(approval)
             case DeleteModel():
                 yield _reset_spec(entry)
     for number in {move.to_version for move in transaction.moves} - assigned - {None}:
         if number is not None:
-            yield Check(keys.version(number), _NOT_RETIRED)
+            yield Check(keys.item("VERSION", number), _NOT_RETIRED)
     yield from ledger_changes(entry)
 
 
@@ -191,14 +190,14 @@ def _record_move(move: MoveAlias, transaction: RegistryTransaction) -> Put:
     revision, cause = transaction.expected_revision + 1, (entry.actor, entry.action, entry.reason, entry.entry_id)
     versions = (move.from_version, move.to_version)
     made = AliasMove(entry.model, move.alias, entry.occurred_at, revision, *cause, *versions)
-    return Put(ModelKeys(entry.model).alias_move(move.alias, entry.occurred_at), encode(made))
+    return Put(ModelKeys(entry.model).item("ALIAS", move.alias, entry.occurred_at), encode(made))
 
 
 def _decide(approval: Approval) -> Update:
     decided = encode(approval)
     decision: dict[Any, Any] = {name: decided[name] for name in ("status", "decided_at", "reason") if name in decided}
     return Update(
-        ModelKeys(approval.model).approval(approval.run_id),
+        ModelKeys(approval.model).item("APPROVAL", approval.run_id),
         {**decision, "decided_by": approval.decided_by or ""},
         conditions=(Compare("status", "=", "pending"),),
     )

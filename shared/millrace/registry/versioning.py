@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from millrace.schema import Column, ColumnRules, TableSchema
+from millrace.schema import ColumnRules, TableSchema
 
 FIRST_VERSION = "1.0.0"
 
@@ -43,12 +43,7 @@ def classify_change(before: Recipe, after: Recipe) -> Change:
     return "patch"
 
 
-def is_required(column: Column) -> bool:
-    """Return True for a feature that a request must have."""
-    return not column.nullable
-
-
-def is_stricter(before: ColumnRules, after: ColumnRules) -> bool:
+def _is_stricter(before: ColumnRules, after: ColumnRules) -> bool:
     """Return True when a request that passes the rules ``before`` may be refused by the rules ``after``."""
     if after.severity != "error":
         return False
@@ -71,15 +66,15 @@ def _requests_may_fail(before: TableSchema, after: TableSchema) -> bool:
     known = {column.name: column for column in before.features}
     for column in after.features:
         earlier = known.get(column.name)
-        if is_required(column) and (earlier is None or not is_required(earlier)):
+        if not column.nullable and (earlier is None or earlier.nullable):
             return True
         if earlier and earlier.type != column.type and (earlier.type, column.type) not in _WIDER:
             return True
-        if is_stricter(earlier.rules if earlier else ColumnRules(), column.rules):
+        if _is_stricter(earlier.rules if earlier else ColumnRules(), column.rules):
             return True
     return False
 
 
 def _features(schema: TableSchema) -> list[tuple[str, str, bool]]:
     """Return name, type and need of the features; their categories and ranges are the data's, not the recipe's."""
-    return sorted((column.name, column.type, is_required(column)) for column in schema.features)
+    return sorted((column.name, column.type, not column.nullable) for column in schema.features)

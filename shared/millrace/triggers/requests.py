@@ -11,16 +11,27 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from millrace.causes import CAUSES
-from millrace.entities import FINISHED_STATUSES, Cause, CauseRecord, LedgerEntry, ModelState, Run
+from millrace.entities import FINISHED_STATUSES, Cause, CauseRecord, LedgerEntry, ModelState, Run, describe_deletion
+from millrace.layout import SUCCESS_MARKER
 from millrace.names import make_run_id
 from millrace.ports import PipelineStarter
 from millrace.registry.ledger import trigger_skipped
-from millrace.registry.lifecycle import deletion_of, deletion_of_cause, describe_deletion
 from millrace.registry.store import Registry
 from millrace.retry import retry
 from millrace.spec.operations import RetrainingSpec
-from millrace.triggers.events import ModelEnded
+from millrace.triggers.trigger_events import (
+    EVERY_MODEL,
+    ModelEnded,
+    RefusedUpload,
+    RunEnded,
+    ScheduleTrigger,
+    TrainingTrigger,
+    Trigger,
+    WaitingFile,
+)
 
+#: The ledger of uploads that belong to no model; no model can have that name.
+REFUSED_UPLOADS = "_refused"
 _DAY = timedelta(days=1)
 RequestOutcome = Literal["started", "duplicate", "deferred", "skipped"]
 
@@ -44,6 +55,69 @@ class FinishedRun:
     run_id: str
     released: bool
     follow_up_run_id: str | None
+
+
+def handle_trigger(
+    trigger: Trigger, *, registry: Registry, pipeline: PipelineStarter, now: datetime
+) -> list[TrainingRequestResult | FinishedRun]:
+    """Do what a trigger requests; a refused upload and a file that waits have no result."""
+    match trigger:
+        case RefusedUpload():
+            _record_refusal(trigger, registry)
+            return []
+        case WaitingFile():
+            _record_waiting(trigger, registry)
+            return []
+        case ModelEnded():
+            return [*_end_model(trigger, registry=registry, pipeline=pipeline, now=now)]
+        case RunEnded(model, run_id, reason):
+            return [finish_run(model, run_id, reason, registry=registry, pipeline=pipeline, now=now)]
+    return [
+        request_training(
+            request.cause, registry=registry, pipeline=pipeline, now=now, actor=request.actor, refusal=request.refusal
+        )
+        for request in _expand(trigger, registry)
+    ]
+
+
+def _record_refusal(upload: RefusedUpload, registry: Registry) -> None:
+    """Record an upload that no model can learn from; the same event again changes nothing."""
+    source, refusal = upload.source, upload.refusal
+    details = {"bucket": source.bucket, "key": source.key, "version_id": source.version_id, "remedy": refusal.remedy}
+    entry = LedgerEntry(
+        model=REFUSED_UPLOADS,
+        entry_id=upload.refusal_id,
+        occurred_at=source.uploaded_at,
+        actor=upload.actor,
+        action="upload_refused",
+        reason=refusal.reason,
+        details=details,
+    )
+    registry.append_ledger(entry)
+
+
+def _record_waiting(file: WaitingFile, registry: Registry) -> None:
+    """Record once a day and folder that its files wait; without a model, in the ledger of refused uploads."""
+    source = file.source
+    owner = file.model if registry.find_state(file.model) else REFUSED_UPLOADS
+    reason = (
+        f"{source.key} is one of a folder's files: nothing happens until {file.folder}{SUCCESS_MARKER} or "
+        f"{file.folder}manifest.json is uploaded, and then all of them are one dataset"
+    )
+    cause = Cause(file.waiting_id, owner, "upload", source.uploaded_at, source, reason)
+    details = {"bucket": source.bucket, "key": source.key, "version_id": source.version_id, "folder": file.folder}
+    entry = LedgerEntry(owner, file.waiting_id, source.uploaded_at, file.actor, "upload_waiting", reason, details)
+    registry.skip_cause(cause, entry)
+
+
+def _expand(trigger: TrainingTrigger | ScheduleTrigger, registry: Registry) -> list[TrainingTrigger]:
+    if isinstance(trigger, TrainingTrigger):
+        return [trigger]
+    if trigger.model != EVERY_MODEL:
+        return [trigger.for_model(trigger.model)]
+    models = [state.model for state in registry.list_models()]
+    # A model with a schedule of its own follows that one.
+    return [trigger.for_model(model) for model in models if registry.get_spec(model).retraining.schedule is None]
 
 
 def refuse(cause: Cause, spec: RetrainingSpec, runs: Sequence[Run], now: datetime) -> str | None:
@@ -138,7 +212,7 @@ def finish_run(
     if run is None:
         # An execution that somebody started by hand under a name of their own.
         return FinishedRun(model, run_id, released=False, follow_up_run_id=None)
-    end_run(run, reason, registry, now)
+    _end_run(run, reason, registry, now)
 
     def attempt() -> FinishedRun | None:
         state = registry.get_state(model)
@@ -160,7 +234,7 @@ def finish_run(
     return retry(attempt, f"triggers of {model!r} keep arriving; run {run_id} could not give up its turn yet")
 
 
-def end_run(run: Run, reason: str, registry: Registry, now: datetime) -> None:
+def _end_run(run: Run, reason: str, registry: Registry, now: datetime) -> None:
     """Record a run that has not recorded how it ended as failed, with the reason."""
     if run.status in FINISHED_STATUSES:
         return
@@ -171,7 +245,7 @@ def end_run(run: Run, reason: str, registry: Registry, now: datetime) -> None:
     registry.update_run(run.model, run.run_id, status="failed", stage="finished", finished_at=now, reasons=reasons)
 
 
-def end_model(
+def _end_model(
     ended: ModelEnded, *, registry: Registry, pipeline: PipelineStarter, now: datetime
 ) -> list[TrainingRequestResult]:
     """Stop the run of a deleted model, and skip every cause that waited; again changes nothing.
@@ -189,7 +263,7 @@ def end_model(
     run = _find_run(ended, state, registry)
     if run is not None and run.status not in FINISHED_STATUSES:
         pipeline.stop(run.run_id, reason)
-        end_run(run, f"stopped: {reason}", registry, now)
+        _end_run(run, f"stopped: {reason}", registry, now)
     skipped = _skip_waiting(ended.model, ended.deleted_at, reason, registry, now)
     return [_result(cause, "skipped", None, message) for cause, message in skipped]
 
@@ -197,7 +271,7 @@ def end_model(
 def _find_run(ended: ModelEnded, state: ModelState, registry: Registry) -> Run | None:
     """Return the run to stop, unless it is one of the present model: another stack's may have its name."""
     run = registry.find_run(ended.model, ended.stopped_run) if ended.stopped_run else None
-    return run if run and deletion_of(state, run.requested_at) else None
+    return run if run and state.deletion_of(run.requested_at) else None
 
 
 def _skip_waiting(
@@ -218,7 +292,7 @@ def _skip_waiting(
 def _find_refusal(cause: Cause, registry: Registry, now: datetime) -> str | None:
     """Return the reason why the cause starts nothing; None when it may, or was followed already."""
     state = registry.find_state(cause.model)
-    if state and (deleted_at := deletion_of_cause(cause, state)):
+    if state and (deleted_at := state.deletion_of_cause(cause)):
         return _refuse_deleted(cause, deleted_at)
     if cause.kind == "upload":
         return None
@@ -227,7 +301,7 @@ def _find_refusal(cause: Cause, registry: Registry, now: datetime) -> str | None
         return f"the model {cause.model} has no accepted dataset to train on"
     spec = registry.get_spec(cause.model).retraining
     newest = registry.list_runs(cause.model, limit=max(1, spec.runs_per_day))
-    runs = [run for run in newest if state is None or not deletion_of(state, run.requested_at)]
+    runs = [run for run in newest if state is None or not state.deletion_of(run.requested_at)]
     refusal = refuse(cause, spec, runs, now)
     return None if refusal and registry.find_cause(cause.model, cause.cause_id) else refusal
 

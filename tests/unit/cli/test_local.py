@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import boto3
 import pytest
-from millrace.triggers.events import parse_event
+from millrace.triggers.trigger_events import parse_event
 from millrace_cli.api import ApiClient
 from millrace_cli.commands.local import end_interrupted_runs
 from millrace_cli.errors import CliError

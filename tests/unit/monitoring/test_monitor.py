@@ -15,8 +15,8 @@ from millrace.ports import ServingCounts
 from millrace.registry.transactions import DeleteModel, MoveAlias, RegistryTransaction
 from millrace.spec import ModelSpec
 from millrace.spec.monitoring import MonitoringSpec
-from millrace.triggers.dispatch import handle_trigger
-from millrace.triggers.events import parse_event
+from millrace.triggers.requests import handle_trigger
+from millrace.triggers.trigger_events import parse_event
 
 from tests.fakes.memory_pipeline import MemoryPipeline
 from tests.fakes.memory_registry import MemoryRegistry

@@ -8,8 +8,8 @@ from millrace.monitoring.serving_health import find_serving_faults
 from millrace.ports import ServingCounts
 from millrace.spec import ModelSpec
 from millrace.spec.monitoring import ServingHealthRule
-from millrace.triggers.dispatch import handle_trigger
-from millrace.triggers.events import parse_event
+from millrace.triggers.requests import handle_trigger
+from millrace.triggers.trigger_events import parse_event
 
 from tests.fakes.memory_pipeline import MemoryPipeline
 from tests.registry_builders import make_dataset

@@ -11,14 +11,12 @@ from millrace.errors import (
 from millrace.ports import Schedule
 from millrace.registry.approvals import request_approval
 from millrace.registry.deletion import delete_model
-from millrace.registry.outbox import publish_waiting
 from millrace.registry.promotion import GateDecision, assign_alias, promote, roll_back
 from millrace.registry.registration import register_run
 from millrace.registry.transactions import DeleteModel, MoveAlias, RetireVersion
 from millrace.spec import ModelSpec
-from millrace.triggers.dispatch import handle_trigger
-from millrace.triggers.events import parse_event
-from millrace.triggers.requests import finish_run, request_training
+from millrace.triggers.requests import finish_run, handle_trigger, request_training
+from millrace.triggers.trigger_events import parse_event
 
 from tests.fakes.memory_events import MemoryEvents
 from tests.fakes.memory_monitoring import MemoryMonitoring
@@ -55,7 +53,7 @@ class World(RegisteredVersions):
 
     def tell(self, minutes=61):
         """Let listeners hear what was done, as the event bus would."""
-        publish_waiting(self.registry, self.bus)
+        self.registry.publish_waiting(self.bus)
         (event,) = [event for event in self.bus.published if event.detail_type == "ModelDeleted"]
         document = {"source": "millrace", "detail-type": event.detail_type, "detail": event.detail}
         trigger = parse_event(document, later(minutes))
@@ -187,7 +185,7 @@ class TestRunsOfADeletedModel:
 
     def test_another_stack_s_model_of_the_same_name_is_left_alone(self, world):
         world.delete()
-        publish_waiting(world.registry, world.bus)
+        world.registry.publish_waiting(world.bus)
         other = World()
         other.ask(make_cause("2.csv"))
         other.bus = world.bus

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 from millrace.errors import ServiceUnavailableError
-from millrace.registry.outbox import publish_waiting, to_event, try_to_publish
+from millrace.registry.ledger import to_event
 from millrace.registry.promotion import promote
 
 from tests.fakes.memory_events import MemoryEvents
@@ -22,8 +22,8 @@ def do_promote(world, version, minutes=60):
 def test_an_act_is_told_once(world):
     bus = MemoryEvents()
     do_promote(world, 1)
-    assert publish_waiting(world.registry, bus) == 1
-    assert publish_waiting(world.registry, bus) == 0
+    assert world.registry.publish_waiting(bus) == 1
+    assert world.registry.publish_waiting(bus) == 0
     (event,) = bus.published
     assert event.detail_type == "ModelPromoted"
     assert event.detail == {
@@ -43,11 +43,12 @@ def test_what_a_busy_bus_did_not_take_the_next_act_tells_in_order(world):
     bus = MemoryEvents()
     bus.is_down = True
     do_promote(world, 1)
-    assert isinstance(try_to_publish(world.registry, bus), ServiceUnavailableError)
+    with pytest.raises(ServiceUnavailableError):
+        world.registry.publish_waiting(bus)
     assert world.aliases == {"champion": 1}
     bus.is_down = False
     do_promote(world, 2, minutes=61)
-    assert try_to_publish(world.registry, bus) is None
+    assert world.registry.publish_waiting(bus) == 2
     assert [event.detail["to_version"] for event in bus.published] == [1, 2]
 
 
@@ -60,8 +61,9 @@ def test_a_publisher_that_died_before_it_noted_so_tells_again_under_the_same_id(
 
     with monkeypatch.context() as patched:
         patched.setattr(world.registry, "mark_published", die)
-        assert try_to_publish(world.registry, bus) is not None
-    publish_waiting(world.registry, bus)
+        with pytest.raises(ServiceUnavailableError):
+            world.registry.publish_waiting(bus)
+    world.registry.publish_waiting(bus)
     first, second = bus.published
     assert first == second
     assert first.detail["event_id"] == second.detail["event_id"]

@@ -13,8 +13,7 @@ from millrace.errors import (
 )
 from millrace.layout import evaluation_key, prepared_key, trial_key, version_key
 from millrace.ports import Put
-from millrace.registry.items import encode
-from millrace.registry.keys import ModelKeys
+from millrace.registry.items import ModelKeys, encode
 from millrace.registry.registration import register_run
 from millrace.schema import Column, TableSchema
 from millrace.spec import ModelSpec
@@ -23,6 +22,7 @@ from tests.fakes.memory_object_store import MemoryObjectStore
 from tests.fakes.memory_registry import MemoryRegistry
 from tests.registry_builders import (
     MODEL,
+    NOW,
     later,
     make_cause,
     make_entry,
@@ -42,6 +42,21 @@ SCHEMA = TableSchema(
     ("false", "true"),
 )
 ONNX = b"onnx of "
+#: The parts of an evaluation that registration does not read.
+EVALUATION = {
+    "format_version": 2,
+    "model": MODEL,
+    "evaluated_at": NOW.isoformat(),
+    "task": "binary",
+    "target": "churned",
+    "classes": ["false", "true"],
+    "seed": 7,
+    "search": None,
+    "greater_is_better": True,
+    "confidence": 0.95,
+    "leaderboard": [],
+    "gate_spec": {},
+}
 
 
 def sha256(body):
@@ -68,6 +83,8 @@ class World:
             self.models.put(trial_key(MODEL, run.run_id, "t1", artifact), body)
         champion = self.registry.get_state(MODEL).aliases.get("champion")
         evaluation = {
+            **EVALUATION,
+            "run_id": run.run_id,
             "decision": decision,
             "trial_id": "t1",
             "candidate": candidate,
@@ -75,10 +92,11 @@ class World:
             "champion": {"version": champion} if champion else None,
             "primary_metric": "roc_auc",
             "holdout": {
+                "rows": 100,
                 "metrics": {
                     "roc_auc": {"value": 0.91, "low": 0.88, "high": 0.94},
                     "accuracy": {"value": 0.8, "low": None, "high": None},
-                }
+                },
             },
         }
         self.models.put(evaluation_key(MODEL, run.run_id), json.dumps(evaluation).encode())
@@ -213,7 +231,10 @@ def test_the_card_tells_people_what_it_is_how_good_and_why(world):
 def test_a_threshold_and_the_split_are_part_of_what_is_registered(world):
     run = world.evaluated_run()
     evaluation = json.loads(world.models.get(evaluation_key(MODEL, run.run_id)))
-    costs = {"holdout": {name: {"value": 0.1, "low": None, "high": None} for name in ("threshold", "one_half")}}
+    costs = {
+        "validation": 0.1,
+        "holdout": {name: {"value": 0.1, "low": None, "high": None} for name in ("threshold", "one_half")},
+    }
     evaluation["threshold"] = {
         "positive_class": "true",
         "value": 0.2,
@@ -342,7 +363,7 @@ def test_two_runs_that_finish_together_do_not_both_become_the_champion(world):
     for run in (first, second):
         if run.run_id not in {known.run_id for known in world.registry.list_runs(MODEL)}:
             # A run whose execution was taken for dead, and went on beside its follower.
-            world.registry.store.write(Put(ModelKeys(MODEL).run(run.run_id), encode(run)))
+            world.registry.store.write(Put(ModelKeys(MODEL).item("RUN", run.run_id), encode(run)))
     assert [world.register(run).outcome for run in (first, second)] == ["promoted", "kept"]
     assert world.registry.get_state(MODEL).aliases == {"champion": 2, "challenger": 3}
 

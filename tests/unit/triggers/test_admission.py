@@ -3,9 +3,8 @@ from datetime import timedelta
 import pytest
 from millrace.entities import CauseRecord
 from millrace.spec import ModelSpec
-from millrace.triggers.dispatch import handle_trigger
-from millrace.triggers.events import ScheduleTrigger
-from millrace.triggers.requests import refuse, request_training
+from millrace.triggers.requests import handle_trigger, refuse, request_training
+from millrace.triggers.trigger_events import ScheduleTrigger
 
 from tests.fakes.memory_pipeline import MemoryPipeline
 from tests.fakes.memory_registry import MemoryRegistry

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 from millrace.layout import folder_of_marker, folder_of_part
-from millrace.triggers.dispatch import REFUSED_UPLOADS, handle_trigger
-from millrace.triggers.events import TrainingTrigger, WaitingFile, parse_event
+from millrace.triggers.requests import REFUSED_UPLOADS, handle_trigger
+from millrace.triggers.trigger_events import TrainingTrigger, WaitingFile, parse_event
 
 from tests.fakes.memory_registry import MemoryRegistry
 from tests.registry_builders import MODEL, NOW, make_cause, make_entry, make_run

@@ -6,7 +6,7 @@ import pytest
 from millrace.entities import Source
 from millrace.errors import InvalidInputError, InvalidNameError
 from millrace.names import make_cause_id
-from millrace.triggers.events import (
+from millrace.triggers.trigger_events import (
     RefusedUpload,
     RunEnded,
     ScheduleTrigger,

@@ -4,9 +4,8 @@ import pytest
 from millrace.errors import RunNotFoundError, ServiceUnavailableError
 from millrace.names import make_run_id
 from millrace.registry.claims import MAX_FOLLOW_UP_CAUSES
-from millrace.triggers.dispatch import REFUSED_UPLOADS, handle_trigger
-from millrace.triggers.events import Refusal, RefusedUpload, RunEnded, ScheduleTrigger
-from millrace.triggers.requests import finish_run, request_training
+from millrace.triggers.requests import REFUSED_UPLOADS, finish_run, handle_trigger, request_training
+from millrace.triggers.trigger_events import Refusal, RefusedUpload, RunEnded, ScheduleTrigger
 
 from tests.fakes.memory_pipeline import MemoryPipeline
 from tests.fakes.memory_registry import MemoryRegistry

@@ -1,5 +1,5 @@
 import pytest
-from millrace.triggers.events import Refusal, read_upload_key
+from millrace.triggers.trigger_events import Refusal, read_upload_key
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 from millrace.errors import ArtifactNotFoundError
-from millrace.triggers.events import with_version_id
+from millrace.triggers.trigger_events import with_version_id
 
 from tests.fakes.memory_object_store import MemoryObjectStore
 
