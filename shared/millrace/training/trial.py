@@ -1,4 +1,7 @@
-"""One trial of the pipeline: read the prepared data, fit, export and record; or skip, fail or stop with a reason."""
+"""One trial of the pipeline: read the prepared data, fit, export and record; or skip, fail or stop with a reason.
+
+A recorded trial can be reproduced: the same data, parameters and seed give the same model, byte for byte.
+"""
 
 import hashlib
 import platform
@@ -21,12 +24,13 @@ from millrace.contracts import TrialOutcome, TrialPointer
 from millrace.data.prepared import PreparedSplit, count_rows, load_split
 from millrace.documents import parse_timestamp
 from millrace.entities import Run, Trial
-from millrace.errors import MillraceError
+from millrace.errors import ArtifactIntegrityError, MillraceError
 from millrace.layout import SplitName, split_key, trial_key
 from millrace.observability import logger
 from millrace.ports import ObjectStore
 from millrace.registry.store import Registry
 from millrace.schema import TableSchema
+from millrace.serving.model import OnnxModel
 from millrace.training.fitting import FittedTrial, fit_trial, sample_positions
 from millrace.training.limits import LimitGuard, TrialLimits, peak_memory_mb
 from millrace.training.planning import load_prepared_schema
@@ -205,3 +209,59 @@ def _record_failure(trial: Trial, error: Exception, duration: float, registry: R
         peak_memory_mb=peak_memory_mb(),
     )
     return TrialOutcome(trial_id=trial.trial_id, outcome="failed", reason=reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """A trial trained again, compared with its record; the predictions are those on the validation split.
+
+    ``other_libraries`` have the versions then and now, where they differ.
+    """
+
+    byte_equal: bool
+    max_prediction_difference: float | None
+    other_libraries: Mapping[str, tuple[str, str]]
+    fitted: FittedTrial
+
+
+def reproduce_trial(
+    record: TrialRecord, schema: TableSchema, bodies: Mapping[SplitName, bytes], recorded_onnx: bytes | None = None
+) -> Reproduction:
+    """Train a trial again from its record.
+
+    Parameters
+    ----------
+    schema : TableSchema
+        The run's prepared ``schema.json``.
+    bodies : mapping of str to bytes
+        The run's prepared ``train.npz`` and ``validation.npz``.
+    recorded_onnx : bytes or None, default=None
+        The recorded model, to compare predictions.
+
+    Raises
+    ------
+    ArtifactIntegrityError
+        When the prepared data, or the recorded model, is not what the record names.
+    TrainingFailedError, ModelExportError
+        When it can no longer be fitted.
+    """
+    for name, body in bodies.items():
+        if sha256_of(body) != record.prepared[f"{name}.npz"]:
+            raise ArtifactIntegrityError(f"{name}.npz is not the prepared data that the trial was trained on")
+    if recorded_onnx is not None and sha256_of(recorded_onnx) != record.artifacts[ONNX_NAME]:
+        raise ArtifactIntegrityError(f"the stored {ONNX_NAME} is not the one that the trial recorded")
+    data = load_trial_data(record.trial, schema, bodies)
+    fitted = fit_trial(record.trial, schema, data.train, data.validation)
+    now, then = library_versions(), record.libraries
+    difference = None
+    if recorded_onnx is not None:
+        rows = load_split(bodies["validation"]).features
+        models = (OnnxModel.load(body, schema) for body in (recorded_onnx, fitted.onnx_bytes))
+        first, second = (model.run(rows).astype(np.float64) for model in models)
+        difference = float(np.abs(first - second).max(initial=0.0))
+    return Reproduction(
+        byte_equal=sha256_of(fitted.onnx_bytes) == record.artifacts[ONNX_NAME],
+        max_prediction_difference=difference,
+        other_libraries={name: (then[name], now.get(name, "-")) for name in then if now.get(name) != then[name]},
+        fitted=fitted,
+    )
