@@ -28,6 +28,7 @@ from millrace.metrics.bootstrap import ConfidenceInterval
 from millrace.metrics.catalogue import Metric, get_metric
 from millrace.schema import Task
 from millrace.spec.training import GateSpec
+from millrace.training.trial_record import ParityReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,7 @@ class GateEvidence:
     baseline_gain: ConfidenceInterval | None
     champion: ChampionComparison | None
     model_bytes: int
-    parity_passed: bool
-    parity_difference: float
+    parity: ParityReport
     slices: Sequence[SliceEvidence] = ()
     latency: Mapping[str, float] = field(default_factory=dict)
     non_finite_rows: int = 0
@@ -169,9 +169,10 @@ def _check_latency(evidence: GateEvidence, spec: GateSpec) -> Iterator[GateCheck
 
 
 def _check_parity(evidence: GateEvidence) -> GateCheck:
-    relation = "agrees with" if evidence.parity_passed else "differs from"
-    explanation = f"the ONNX model {relation} its estimator (largest difference {evidence.parity_difference:.3g})"
-    return GateCheck("parity", evidence.parity_passed, evidence.parity_difference, None, explanation)
+    passed, difference = evidence.parity.passed, evidence.parity.max_probability_difference
+    relation = "agrees with" if passed else "differs from"
+    explanation = f"the ONNX model {relation} its estimator (largest difference {difference:.3g})"
+    return GateCheck("parity", passed, difference, None, explanation)
 
 
 def _check_champion(champion: ChampionComparison, metric: Metric, spec: GateSpec) -> GateCheck:

@@ -64,27 +64,7 @@ def build_card(
     prepared: Mapping[str, Any] | None = None,
     artifacts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Return ``card.json``.
-
-    Parameters
-    ----------
-    run : Run
-        The training run.
-    schema : TableSchema
-        The schema of the training data.
-    spec : ModelSpec
-        Holds the owner's statements.
-    evaluation : mapping
-        ``evaluation.json``.
-    version : ModelVersion or None, default=None
-        None for a run that registered nothing.
-    trial : mapping or None, default=None
-        The winner's ``trial.json``.
-    prepared : mapping or None, default=None
-        ``manifest.json`` of the prepared data.
-    artifacts : mapping or None, default=None
-        SHA-256 and size by name.
-    """
+    """Return ``card.json`` of a version, from its run's documents and its artifacts' SHA-256 and sizes."""
     stated = {name: text.strip() for name, text in spec.card.model_dump().items() if text.strip()}
     document: dict[str, Any] = to_plain(
         {
@@ -158,19 +138,7 @@ def _without_sensitive_values(schema: TableSchema) -> TableSchema:
 
 
 def render_card(document: Document) -> str:
-    """Return a model card as a self-contained HTML page.
-
-    Parameters
-    ----------
-    document : mapping
-        ``card.json``, as :func:`millrace.reports.model_card.build_card` makes it; of a version, or of a run that
-        registered nothing.
-
-    Returns
-    -------
-    str
-        The same document gives the same page.
-    """
+    """Return ``card.json``, of a version or of a run that registered nothing, as a self-contained HTML page."""
     return render("model_card.html", **_variables(document))
 
 

@@ -120,14 +120,14 @@ def plan_search(
         Trial(
             model=run.model,
             run_id=run.run_id,
-            trial_id=f"{number:02d}-{trial.candidate}",
-            candidate=trial.candidate,
-            parameters=trial.parameters,
+            trial_id=f"{number:02d}-{candidate}",
+            candidate=candidate,
+            parameters=parameters,
             seed=spec.seed,
             rows=round_rows[0] if round_rows[0] < search.of_rows else None,
             folds=folds,
         )
-        for number, trial in enumerate(planned, start=1)
+        for number, (candidate, parameters) in enumerate(planned, start=1)
     ]
     return search, trials
 

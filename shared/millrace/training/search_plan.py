@@ -134,24 +134,18 @@ def halton_points(count: int, dimensions: int, seed: int) -> npt.NDArray[np.floa
     return np.asarray((points + shift) % 1.0)
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedTrial:
-    """A candidate and its parameters."""
-
-    candidate: str
-    parameters: Mapping[str, Any]
-
-
-def draw_trials(spaces: Sequence[SearchSpace], count: int, *, seed: int, classes: int, rows: int) -> list[PlannedTrial]:
-    """Return ``count`` trials, or fewer where the search spaces have no more.
+def draw_trials(
+    spaces: Sequence[SearchSpace], count: int, *, seed: int, classes: int, rows: int
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return candidate and parameters of ``count`` trials, or fewer where the search spaces have no more.
 
     First the first trial of each candidate, in order; then, in turn, trials drawn evenly from each one's ranges. The
     same seed gives the same trials, and a larger count only adds to them.
     """
-    planned: list[PlannedTrial] = []
+    planned: list[tuple[str, Mapping[str, Any]]] = []
 
     def plan(space: SearchSpace, parameters: Mapping[str, Any]) -> None:
-        trial = PlannedTrial(space.candidate, space.complete(parameters, classes, rows))
+        trial = (space.candidate, space.complete(parameters, classes, rows))
         if trial not in planned and len(planned) < count:
             planned.append(trial)
 
