@@ -41,14 +41,7 @@ def evaluate_run(
     now: datetime,
     clock: Callable[[], float],
 ) -> EvaluationVerdict:
-    """Decide about a run's winner, and write the evaluation document.
-
-    Parameters
-    ----------
-    now : datetime
-        For the record.
-    clock : callable
-        Seconds from any fixed point, monotonic; measures latency and bounds the analysis.
+    """Decide about a run's winner, and write the evaluation document; ``clock`` returns monotonic seconds.
 
     Raises
     ------

@@ -8,16 +8,13 @@ A challenger is **rejected** (nothing is registered) when it
 * is larger or slower than the spec allows, or
 * predicts differently as ONNX than as the estimator it was exported from.
 
-Otherwise, where there is a champion, the test is one of non-inferiority. Both are measured on the same holdout, and a
-paired bootstrap gives the interval of the challenger's gain by the primary metric. When the whole interval lies below
-zero, the challenger is clearly worse and is **kept** as a challenger. Otherwise it is **promoted**: a model refitted on
-newer data is as good as the champion on most days, and waiting for proof of progress would leave an ageing model in
-service. ``champion_rule: better`` requires that proof. Two bare numbers are not compared, because on a holdout of a few
-hundred rows the sign of a small difference is chance.
+Otherwise, where there is a champion, the test is one of non-inferiority: a paired bootstrap on the same holdout gives
+the interval of the challenger's gain by the primary metric. When all of it lies below zero, the challenger is clearly
+worse and is **kept** as a challenger. Otherwise it is **promoted**: a model refitted on newer data is as good as the
+champion on most days, and waiting for proof of progress (``champion_rule: better``) leaves an ageing model in service.
 
-A champion that cannot be measured on the holdout (it has other features or classes) is replaced only when the schema
-was changed on purpose: the data was prepared under a later schema version than the champion's, whose model cannot
-score the new requests. Otherwise the champion is at fault, and the challenger is kept until somebody has checked.
+A champion that cannot be measured on the holdout (it has other features or classes) is replaced only when its schema
+was changed on purpose. Otherwise the challenger is kept until somebody has checked.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -8,6 +8,7 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -66,12 +67,13 @@ def train_trial(
     trial = registry.get_trial(pointer.model, pointer.run_id, pointer.trial_id)
     if trial.status in ("succeeded", "eliminated") or trial.round > pointer.round:
         return TrialOutcome(trial_id=trial.trial_id, outcome="succeeded")
+    update = partial(registry.update_trial, trial.model, trial.run_id, trial.trial_id)
     run = registry.get_run(pointer.model, pointer.run_id)
     spent = budget_spent(run, registry, now)
     if spent:
-        registry.update_trial(trial.model, trial.run_id, trial.trial_id, status="skipped", reason=spent)
+        update(status="skipped", reason=spent)
         return TrialOutcome(trial_id=trial.trial_id, outcome="skipped", reason=spent)
-    registry.update_trial(trial.model, trial.run_id, trial.trial_id, status="running", reason="")
+    update(status="running", reason="")
     started = clock()
     schema = load_prepared_schema(run, data_store)
     bodies = {name: data_store.get(split_key(run.model, run.run_id, name)) for name in _SPLITS}
@@ -80,7 +82,7 @@ def train_trial(
             data = load_trial_data(trial, schema, bodies)
             fitted = fit_trial(trial, schema, data.train, data.validation)
     except Exception as error:  # noqa: BLE001 - any library's error fails this trial alone; no I/O here
-        return _record_failure(trial, error, clock() - started, registry)
+        return _record_failure(trial, error, clock() - started, update)
     record = build_record(
         trial, run, schema, fitted, data, duration_seconds=clock() - started, peak=peak_memory_mb(), trained_at=now
     )
@@ -91,16 +93,8 @@ def train_trial(
     model_store.put(key[ONNX_NAME], fitted.onnx_bytes)
     model_store.put(key[ESTIMATOR_NAME], fitted.estimator_bytes)
     model_store.put(key[RECORD_NAME], record.write(), "application/json")
-    registry.update_trial(
-        trial.model,
-        trial.run_id,
-        trial.trial_id,
-        status="succeeded",
-        metrics=record.metrics,
-        artifacts=record.artifacts,
-        duration_seconds=record.duration_seconds,
-        peak_memory_mb=record.peak_memory_mb,
-    )
+    recorded = {name: getattr(record, name) for name in ("metrics", "artifacts", "duration_seconds", "peak_memory_mb")}
+    update(status="succeeded", **recorded)
     return TrialOutcome(trial_id=trial.trial_id, outcome="succeeded")
 
 
@@ -192,22 +186,14 @@ def budget_spent(run: Run, registry: Registry, now: datetime) -> str:
     return ""
 
 
-def _record_failure(trial: Trial, error: Exception, duration: float, registry: Registry) -> TrialOutcome:
+def _record_failure(trial: Trial, error: Exception, duration: float, update: Callable[..., object]) -> TrialOutcome:
     """Record a failed trial; the traceback goes to the log, and the caller gets a reason."""
     # Without data values: a library's own message may quote the table.
     reason = f"fitting stopped with {type(error).__name__}; the function's log has the details"
     if isinstance(error, MillraceError | MemoryError):
         reason = error.message if isinstance(error, MillraceError) else "the function ran out of memory"
     logger.warning("trial failed", exc_info=error, model=trial.model, run_id=trial.run_id, trial_id=trial.trial_id)
-    registry.update_trial(
-        trial.model,
-        trial.run_id,
-        trial.trial_id,
-        status="failed",
-        reason=reason,
-        duration_seconds=duration,
-        peak_memory_mb=peak_memory_mb(),
-    )
+    update(status="failed", reason=reason, duration_seconds=duration, peak_memory_mb=peak_memory_mb())
     return TrialOutcome(trial_id=trial.trial_id, outcome="failed", reason=reason)
 
 
