@@ -25,6 +25,7 @@ from millrace.metrics.bootstrap import ConfidenceInterval, bootstrap, gain_inter
 from millrace.metrics.catalogue import get_metric
 from millrace.schema import Task
 from millrace.spec.training import GateSpec
+from millrace.training.trial_record import ParityReport
 
 Array = npt.NDArray[np.float64]
 
@@ -115,8 +116,7 @@ def _decision(task: Task, gain: ConfidenceInterval | None, rule: str) -> str:
         baseline_gain=ConfidenceInterval(1.0, 1.0),
         champion=ChampionComparison(1, gain),
         model_bytes=1,
-        parity_passed=True,
-        parity_difference=0.0,
+        parity=ParityReport(0.0, 0, 1, passed=True),
     )
     return decide(evidence, GateSpec.model_validate({"champion_rule": rule})).decision
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+from millrace.data.dataset_documents import PreparedManifest
 from millrace.data.prepared import PreparedSplit
 from millrace.entities import Run, Trial
 from millrace.metrics.bootstrap import bootstrap
@@ -22,7 +23,7 @@ from millrace.serving.model import OnnxModel
 from millrace.spec import ModelSpec
 from millrace.training.fitting import FittedTrial, fit_trial
 from millrace.training.planning import plan_search
-from millrace.training.search_plan import PreparedSize, TrainingCapacity
+from millrace.training.search_plan import TrainingCapacity
 from scipy import stats
 from sklearn import ensemble, linear_model, model_selection, neighbors, neural_network, pipeline, preprocessing
 from sklearn.exceptions import ConvergenceWarning
@@ -36,18 +37,25 @@ CONFIDENCE = 0.95
 RESAMPLES_SEED = 0
 
 
-def whole_size(table: Table) -> PreparedSize:
-    """Say how large a table is, as ``validate_dataset`` does."""
-    train, validation = table.splits["train"], table.splits["validation"]
-    both = np.concatenate([train.target, validation.target])
-    smallest = None if table.schema.task == "regression" else int(np.bincount(both.astype(np.int64)).min())
-    return PreparedSize(len(train), len(validation), train.nbytes, validation.nbytes, smallest)
+def prepared_manifest(table: Table) -> PreparedManifest:
+    """Describe a table's splits, as ``validate_dataset`` does; a search needs no more of the manifest."""
+    splits = {name: table.splits[name] for name in ("train", "validation")}
+    fields: dict[str, Any] = dict.fromkeys(PreparedManifest.__struct_fields__)
+    fields["rows"] = {name: len(split) for name, split in splits.items()}
+    fields["bytes"] = {name: split.nbytes for name, split in splits.items()}
+    classes = range(len(table.schema.classes))
+    fields["class_counts"] = {
+        name: {table.schema.classes[one]: int(np.sum(split.target == one)) for one in classes}
+        for name, split in splits.items()
+    }
+    return PreparedManifest(**fields)
 
 
 def plan(table: Table, spec: ModelSpec | None = None) -> list[Trial]:
     """Plan a run's trials, as ``plan_training`` does."""
     run = Run("benchmark", "20260503T000000-000000000000", (), "manual", NOW)
-    return plan_search(run, table.schema, spec or ModelSpec(), size=whole_size(table), capacity=CAPACITY, now=NOW)[1]
+    spec, prepared = spec or ModelSpec(), prepared_manifest(table)
+    return plan_search(run, table.schema, spec, prepared=prepared, capacity=CAPACITY, now=NOW)[1]
 
 
 def selected(table: Table, trials: list[Trial], metric: Metric) -> tuple[Trial, FittedTrial]:

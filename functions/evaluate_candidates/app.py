@@ -1,7 +1,4 @@
-"""Decide what becomes of a run's trials: state ``EvaluateCandidates`` of the training pipeline.
-
-Takes :class:`EvaluationRequest`, returns :class:`EvaluationVerdict`.
-"""
+"""Decide about a run (state ``EvaluateCandidates``): :class:`EvaluationRequest` to :class:`EvaluationVerdict`."""
 
 import time
 from datetime import UTC, datetime

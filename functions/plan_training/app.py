@@ -1,7 +1,4 @@
-"""Plan a run's trials: state ``PlanTraining`` of the training pipeline.
-
-Takes :class:`PlanningRequest`, returns :class:`TrainingPlan`.
-"""
+"""Plan a run's trials (state ``PlanTraining``): from a :class:`PlanningRequest` to a :class:`TrainingPlan`."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,7 +1,4 @@
-"""Fit, export and measure one trial: state ``TrainCandidate`` of the training pipeline, one call a trial.
-
-Takes :class:`TrialPointer`, returns :class:`TrialOutcome`.
-"""
+"""Fit, export and measure one trial (state ``TrainCandidate``): from :class:`TrialPointer` to :class:`TrialOutcome`."""
 
 import time
 from datetime import UTC, datetime

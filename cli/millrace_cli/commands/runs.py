@@ -80,7 +80,7 @@ def reproduce(
     """
     # scikit-learn loads slowly, and no other command needs it.
     from millrace.schema import TableSchema  # noqa: PLC0415  # as above
-    from millrace.training.reproduction import reproduce_trial  # noqa: PLC0415  # as above
+    from millrace.training.trial import reproduce_trial  # noqa: PLC0415  # as above
     from millrace.training.trial_record import TrialRecord  # noqa: PLC0415  # as above
 
     target = session.target

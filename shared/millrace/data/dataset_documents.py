@@ -225,3 +225,9 @@ class PreparedManifest(Document, frozen=True, kw_only=True, eq=False):
     findings: Sequence[Mapping[str, Any]]
     class_counts: Mapping[str, Mapping[str, int]]
     sha256: Mapping[str, str]
+
+    @property
+    def rarest_class_rows(self) -> int | None:
+        """Training and validation rows of the rarest class; None for regression."""
+        train, validation = (self.class_counts.get(name, {}) for name in ("train", "validation"))
+        return min((count + validation[name] for name, count in train.items()), default=None)

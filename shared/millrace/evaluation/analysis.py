@@ -10,6 +10,7 @@ import numpy.typing as npt
 from millrace.data.prepared import PreparedSplit
 from millrace.data.reference import describe_column
 from millrace.entities import Trial
+from millrace.evaluation import results
 from millrace.evaluation.curves import (
     DecisionThreshold,
     choose_threshold,
@@ -24,18 +25,6 @@ from millrace.evaluation.gate import SliceEvidence
 from millrace.evaluation.holdout import Measurement, count_non_finite, measure_latency
 from millrace.evaluation.importance import permutation_importance
 from millrace.evaluation.learning_curve import diagnose, learning_curve, refit
-from millrace.evaluation.results import (
-    Analysis,
-    CostPerRow,
-    FairnessResult,
-    FitDiagnosis,
-    ImportanceResult,
-    LearningCurve,
-    MetricEstimate,
-    SliceResult,
-    SplitMetrics,
-    ThresholdResult,
-)
 from millrace.evaluation.slices import (
     MISSING,
     Columns,
@@ -92,7 +81,7 @@ class MeasuredWinner:
     clock: Callable[[], float]
 
 
-def analyze(winner: MeasuredWinner) -> tuple[Analysis, list[SliceEvidence]]:
+def analyze(winner: MeasuredWinner) -> tuple[results.Analysis, list[SliceEvidence]]:
     """Analyse the winner; return the declared slices for the gate as well."""
     schema, spec, target = winner.schema, winner.spec, winner.splits.holdout.target
     validation = winner.model.run(winner.splits.validation.features)
@@ -116,7 +105,7 @@ def analyze(winner: MeasuredWinner) -> tuple[Analysis, list[SliceEvidence]]:
     )
     slices, evidence = _slices(winner, validation, importance)
     fit = _fit(winner, validation)
-    analysis = Analysis(
+    analysis = results.Analysis(
         threshold=_threshold_result(winner, threshold),
         confusion=confusion,
         curves=curves,
@@ -145,7 +134,7 @@ def _threshold(winner: MeasuredWinner, validation: Array) -> DecisionThreshold |
     return choose_threshold(winner.splits.validation.target, validation[:, 1], costs)
 
 
-def _threshold_result(winner: MeasuredWinner, threshold: DecisionThreshold | None) -> ThresholdResult | None:
+def _threshold_result(winner: MeasuredWinner, threshold: DecisionThreshold | None) -> results.ThresholdResult | None:
     """Return the threshold with its cost on the holdout beside that of simple alternatives."""
     costs = winner.spec.evaluation.costs
     if threshold is None or costs is None:
@@ -161,21 +150,23 @@ def _threshold_result(winner: MeasuredWinner, threshold: DecisionThreshold | Non
     statistics = {name: weighted_mean(row_costs) for name, row_costs in by_name.items()}
     samples = bootstrap(statistics, len(target), seed=winner.spec.seed, resamples=resamples_for(len(target)))
     holdout = {
-        name: MetricEstimate.of(float(of_rows.mean()), percentile_interval(samples[name], winner.spec.gate.confidence))
+        name: results.MetricEstimate.of(
+            float(of_rows.mean()), percentile_interval(samples[name], winner.spec.gate.confidence)
+        )
         for name, of_rows in by_name.items()
     }
-    return ThresholdResult(
+    return results.ThresholdResult(
         positive_class=winner.schema.classes[1],
         value=threshold.value,
         rule=threshold.rule,
         costs=costs.model_dump(),
-        cost_per_row=CostPerRow(threshold.validation_cost, holdout),
+        cost_per_row=results.CostPerRow(threshold.validation_cost, holdout),
     )
 
 
 def _slices(
-    winner: MeasuredWinner, validation: Array, importance: ImportanceResult
-) -> tuple[tuple[SliceResult, ...], list[SliceEvidence]]:
+    winner: MeasuredWinner, validation: Array, importance: results.ImportanceResult
+) -> tuple[tuple[results.SliceResult, ...], list[SliceEvidence]]:
     """Measure the declared slices, and the worst ones of the validation split; return evidence of the declared."""
     schema, spec, splits = winner.schema, winner.spec.evaluation, winner.splits
     columns = {**feature_columns(schema, splits.holdout.features), **splits.group_columns}
@@ -214,7 +205,7 @@ def _slices(
     return (*measured, *worst), evidence
 
 
-def _fairness(winner: MeasuredWinner, predicted: npt.NDArray[np.int64] | None) -> tuple[FairnessResult, ...]:
+def _fairness(winner: MeasuredWinner, predicted: npt.NDArray[np.int64] | None) -> tuple[results.FairnessResult, ...]:
     """Compare the groups of every sensitive column that the data has; validation reports one that it lacks."""
     holdout, columns = winner.splits.holdout, winner.splits.group_columns
     classes = np.zeros(len(holdout), dtype=np.int64) if predicted is None else predicted
@@ -232,24 +223,24 @@ def _fairness(winner: MeasuredWinner, predicted: npt.NDArray[np.int64] | None) -
     )
 
 
-def _fit(winner: MeasuredWinner, validation: Array) -> FitDiagnosis:
+def _fit(winner: MeasuredWinner, validation: Array) -> results.FitDiagnosis:
     task, splits = winner.schema.task, winner.splits
     step = -(-len(splits.train) // MAX_TRAIN_ROWS)
     train = splits.train.take(np.arange(0, len(splits.train), step))
 
-    def measured(split: PreparedSplit, predictions: Array) -> SplitMetrics:
+    def measured(split: PreparedSplit, predictions: Array) -> results.SplitMetrics:
         known = not count_non_finite(predictions)
-        return SplitMetrics(len(split), compute_metrics(task, split.target, predictions) if known else {})
+        return results.SplitMetrics(len(split), compute_metrics(task, split.target, predictions) if known else {})
 
     by_split = {
         "train": measured(train, winner.model.run(train.features)),
         "validation": measured(splits.validation, validation),
-        "holdout": SplitMetrics(len(splits.holdout), winner.measured.metrics),
+        "holdout": results.SplitMetrics(len(splits.holdout), winner.measured.metrics),
     }
     return diagnose(winner.metric, by_split, winner.baseline.metrics)
 
 
-def _learning_curve(winner: MeasuredWinner, fit: FitDiagnosis) -> LearningCurve | None:
+def _learning_curve(winner: MeasuredWinner, fit: results.FitDiagnosis) -> results.LearningCurve | None:
     spec, name = winner.spec.evaluation, winner.metric.name
     if not spec.learning_curve:
         return None

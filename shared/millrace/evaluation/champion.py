@@ -1,7 +1,6 @@
 """The champion: loading its registered version, and comparing a challenger with it on the same holdout rows."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from millrace.layout import SplitName, split_key, version_key
 from millrace.metrics.catalogue import Metric
 from millrace.names import CHAMPION
 from millrace.ports import ObjectStore
+from millrace.registry.manifest import MANIFEST, MODEL, SIGNATURE, Manifest, Signature
 from millrace.registry.store import Registry
 from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
@@ -34,17 +34,14 @@ _TRAINED_ON: tuple[SplitName, ...] = ("train", "validation")
 class Champion:
     """The version that serves, or the obstacle to scoring the holdout's rows with it.
 
-    ``schema_changed`` when the obstacle is a later schema, adopted on purpose. ``run_id`` and ``split_fingerprint`` are
-    of the run that trained it; None for versions that do not record them.
+    ``schema_changed`` when the obstacle is a later schema, adopted on purpose.
     """
 
     version: int
-    model: OnnxModel | None
+    model: OnnxModel | None = None
+    manifest: Manifest | None = None
     obstacle: str = ""
     schema_changed: bool = False
-    model_name: str = ""
-    run_id: str | None = None
-    split_fingerprint: str | None = None
 
 
 def load_champion(
@@ -65,23 +62,17 @@ def load_champion(
         return body
 
     try:
-        recorded = registry.get_version(model_name, version).manifest_sha256
-        manifest = json.loads(read("manifest.json", recorded))
-        artifacts = {name: artifact.get("sha256", "") for name, artifact in manifest["artifacts"].items()}
-        signature = read("signature.json", artifacts.get("signature.json", ""))
-        champion_schema = TableSchema.from_dict(json.loads(signature)["schema"])
+        manifest = Manifest.read(read(MANIFEST, registry.get_version(model_name, version).manifest_sha256))
+        signature = Signature.read(read(SIGNATURE, manifest.artifacts[SIGNATURE].sha256))
+        champion_schema = TableSchema.from_dict(signature.schema)
         difference = _schema_difference(champion_schema, schema)
         if difference:
-            return Champion(version, None, difference, schema_changed=schema.version > champion_schema.version)
-        return Champion(
-            version,
-            OnnxModel.load(read("model.onnx", artifacts.get("model.onnx", "")), champion_schema),
-            model_name=model_name,
-            run_id=manifest.get("run_id"),
-            split_fingerprint=manifest.get("split_fingerprint"),
-        )
+            is_later = schema.version > champion_schema.version
+            return Champion(version, obstacle=difference, schema_changed=is_later)
+        onnx_bytes = read(MODEL, manifest.artifacts[MODEL].sha256)
+        return Champion(version, OnnxModel.load(onnx_bytes, champion_schema), manifest)
     except (ArtifactIntegrityError, ArtifactNotFoundError) as error:
-        return Champion(version, None, error.message)
+        return Champion(version, obstacle=error.message)
 
 
 def _schema_difference(before: TableSchema, after: TableSchema) -> str:
@@ -117,7 +108,7 @@ def compare_with_champion(
     data_store: ObjectStore,
 ) -> ChampionComparison:
     """Measure challenger and champion on the same draws of the rows that the champion was not trained on."""
-    if champion.model is None or count_non_finite(predictions):
+    if champion.model is None or champion.manifest is None or count_non_finite(predictions):
         return ChampionComparison(
             champion.version, not_compared=champion.obstacle or None, schema_changed=champion.schema_changed
         )
@@ -126,14 +117,7 @@ def compare_with_champion(
     if missing:
         obstacle = f"its prediction is not a number for {missing:,} rows"
         return ChampionComparison(champion.version, not_compared=obstacle)
-    overlap = find_train_overlap(
-        split,
-        holdout.row_ids,
-        model=champion.model_name,
-        champion_fingerprint=champion.split_fingerprint,
-        champion_run=champion.run_id,
-        data_store=data_store,
-    )
+    overlap = find_train_overlap(champion.manifest, split, holdout.row_ids, data_store)
     kept = np.ones(len(holdout), dtype=np.bool_) if overlap.unseen is None else overlap.unseen
     models = {"model": predictions[kept], "champion": predicted[kept]}
     both = measure(champion.model.schema, holdout.target[kept], models, spec.seed)
@@ -163,27 +147,22 @@ class TrainOverlap:
 
 
 def find_train_overlap(
-    split: Mapping[str, Any],
-    holdout_ids: npt.NDArray[np.uint64],
-    *,
-    model: str,
-    champion_fingerprint: str | None,
-    champion_run: str | None,
-    data_store: ObjectStore,
+    champion: Manifest, split: Mapping[str, Any], holdout_ids: npt.NDArray[np.uint64], data_store: ObjectStore
 ) -> TrainOverlap:
-    """Find the holdout rows that the champion was not trained on; None for what its version does not record."""
-    same = bool(split.get("fingerprint")) and split.get("fingerprint") == champion_fingerprint
+    """Find the holdout rows that the champion was not trained on, from the way in which the rows are ``split`` now."""
+    same = bool(split.get("fingerprint")) and split.get("fingerprint") == champion.split_fingerprint
     if same and split.get("by") != "time":
         return TrainOverlap()
     reason = "the holdout moves with time" if same else "rows are not split as they were for the champion"
-    trained_on = _training_row_ids(model, champion_run, data_store)
-    if trained_on is None:
+    try:
+        stored = [data_store.get(split_key(champion.model, champion.run_id, name)) for name in _TRAINED_ON]
+    except ArtifactNotFoundError:
         note = (
             f"{reason}, and the champion's training rows are no longer stored: it may have been trained on rows of "
             "this holdout, to its advantage"
         )
         return TrainOverlap(note=note, biased=True)
-    unseen = ~np.isin(holdout_ids, trained_on)
+    unseen = ~np.isin(holdout_ids, np.concatenate([load_row_ids(body) for body in stored]))
     seen = int(np.sum(~unseen))
     if not seen:
         return TrainOverlap(note=f"{reason}; the champion was trained on none of these rows")
@@ -194,12 +173,3 @@ def find_train_overlap(
         )
         return TrainOverlap(note=note, biased=True)
     return TrainOverlap(unseen, f"{reason}: the {seen:,} rows that the champion was trained on are left out")
-
-
-def _training_row_ids(model: str, run_id: str | None, data_store: ObjectStore) -> npt.NDArray[np.uint64] | None:
-    if not run_id:
-        return None
-    try:
-        return np.concatenate([load_row_ids(data_store.get(split_key(model, run_id, name))) for name in _TRAINED_ON])
-    except ArtifactNotFoundError:
-        return None

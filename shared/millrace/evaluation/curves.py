@@ -7,18 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from millrace.evaluation.results import (
-    CalibrationBin,
-    CalibrationCurve,
-    ClassResult,
-    ConfusionMatrix,
-    Curves,
-    ErrorHistogram,
-    ErrorsByPrediction,
-    Misclassification,
-    Point,
-    Residuals,
-)
+from millrace.evaluation import results
 from millrace.metrics.bootstrap import FloatArray, wilson
 from millrace.schema import TableSchema
 from millrace.spec.training import CostSpec
@@ -96,23 +85,25 @@ def decision_costs(target: Array, positive: npt.NDArray[np.bool_], costs: CostSp
     return np.asarray(costs.false_positive * false_alarm + costs.false_negative * missed, dtype=np.float64)
 
 
-def classification_curves(schema: TableSchema, target: Array, probabilities: Array, confidence: float) -> Curves:
+def classification_curves(
+    schema: TableSchema, target: Array, probabilities: Array, confidence: float
+) -> results.Curves:
     """Return calibration, and for a binary task the ROC and precision-recall curves."""
     wide = probabilities.astype(np.float64)
     if schema.task != "binary":
         right = wide.argmax(axis=1) == target
-        return Curves(calibration=calibration_curve(wide.max(axis=1), right, confidence))
+        return results.Curves(calibration=calibration_curve(wide.max(axis=1), right, confidence))
     positive, scores = target == 1, wide[:, 1]
     calibration = calibration_curve(scores, positive, confidence)
     if positive.all() or not positive.any():
-        return Curves(calibration=calibration)
+        return results.Curves(calibration=calibration)
     order = np.argsort(-scores, kind="stable")
     last = np.flatnonzero(np.r_[np.diff(scores[order]) != 0, True])
     found = np.cumsum(positive[order])[last]
     retrieved = last + 1
     recall = found / found[-1]
     false_alarms = (retrieved - found) / (len(positive) - found[-1])
-    return Curves(
+    return results.Curves(
         calibration=calibration,
         roc=_thinned(np.r_[0.0, false_alarms], np.r_[0.0, recall]),
         precision_recall=_thinned(recall, found / retrieved),
@@ -120,7 +111,7 @@ def classification_curves(schema: TableSchema, target: Array, probabilities: Arr
     )
 
 
-def _thinned(x: FloatArray, y: FloatArray) -> list[Point]:
+def _thinned(x: FloatArray, y: FloatArray) -> list[results.Point]:
     """Return at most :data:`MAX_POINTS` points, evenly along the curve, its ends among them."""
     length = np.r_[0.0, np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))]
     wanted = np.linspace(0.0, length[-1], MAX_POINTS)
@@ -130,7 +121,7 @@ def _thinned(x: FloatArray, y: FloatArray) -> list[Point]:
 
 def calibration_curve(
     probabilities: FloatArray, happened: npt.NDArray[np.bool_], confidence: float
-) -> CalibrationCurve:
+) -> results.CalibrationCurve:
     """Return observed frequencies in equally full bins of the predicted probability."""
     order = np.argsort(probabilities, kind="stable")
     pieces = [piece for piece in np.array_split(order, min(CALIBRATION_BINS, len(order))) if len(piece)]
@@ -144,12 +135,12 @@ def calibration_curve(
     for piece in merged:
         share = float(happened[piece].mean())
         low, high = wilson(share, len(piece), NormalDist().inv_cdf((1 + confidence) / 2))
-        bins.append(CalibrationBin(float(probabilities[piece].mean()), share, low, high, len(piece)))
+        bins.append(results.CalibrationBin(float(probabilities[piece].mean()), share, low, high, len(piece)))
     distance = sum(part.rows * abs(part.predicted - part.observed) for part in bins)
-    return CalibrationCurve(bins=bins, expected_error=distance / len(probabilities))
+    return results.CalibrationCurve(bins=bins, expected_error=distance / len(probabilities))
 
 
-def confusion_matrix(schema: TableSchema, target: Array, predicted: Array) -> ConfusionMatrix:
+def confusion_matrix(schema: TableSchema, target: Array, predicted: Array) -> results.ConfusionMatrix:
     """Count rows by true and predicted class index; with many classes, keep the commonest confusions only."""
     count = len(schema.classes)
     matrix = np.bincount(target * count + predicted, minlength=count * count).reshape(count, count)
@@ -160,11 +151,11 @@ def confusion_matrix(schema: TableSchema, target: Array, predicted: Array) -> Co
     # Of many classes, those with the lowest recall are shown.
     shown = np.arange(count) if count <= MAX_CLASSES else np.argsort(recall, kind="stable")[:MAX_CLASSES]
     is_whole = count <= MAX_MATRIX_CLASSES
-    return ConfusionMatrix(
+    return results.ConfusionMatrix(
         classes=list(schema.classes) if is_whole else None,
         matrix=matrix.tolist() if is_whole else None,
         per_class=[
-            ClassResult(
+            results.ClassResult(
                 schema.classes[one],
                 int(rows[one]),
                 recall=float(recall[one]) if rows[one] else None,
@@ -174,7 +165,7 @@ def confusion_matrix(schema: TableSchema, target: Array, predicted: Array) -> Co
         ],
         left_out_classes=max(0, count - MAX_CLASSES),
         commonest=[
-            Misclassification(
+            results.Misclassification(
                 actual=schema.classes[actual], predicted=schema.classes[other], rows=int(wrong[actual, other])
             )
             for actual, other in (divmod(position, count) for position in commonest)
@@ -183,7 +174,7 @@ def confusion_matrix(schema: TableSchema, target: Array, predicted: Array) -> Co
     )
 
 
-def residuals(target: FloatArray, values: Array, seed: int) -> Residuals:
+def residuals(target: FloatArray, values: Array, seed: int) -> results.Residuals:
     """Return a regression's errors: histogram, quantiles, and true values beside predicted ones."""
     predicted = values.astype(np.float64)
     errors = predicted - target
@@ -196,13 +187,13 @@ def residuals(target: FloatArray, values: Array, seed: int) -> Residuals:
         chosen = np.sort(np.random.default_rng(seed).choice(len(target), MAX_SCATTERED, replace=False))
     levels = (0.05, 0.25, 0.5, 0.75, 0.95)
     pieces = [part for part in np.array_split(np.argsort(predicted, kind="stable"), CALIBRATION_BINS) if len(part)]
-    return Residuals(
+    return results.Residuals(
         mean=float(errors.mean()),
         quantiles={str(q): float(v) for q, v in zip(levels, np.quantile(errors, levels), strict=True)},
-        histogram=ErrorHistogram(edges.tolist(), counts.tolist()),
+        histogram=results.ErrorHistogram(edges.tolist(), counts.tolist()),
         points=[(float(predicted[i]), float(target[i])) for i in chosen],
         by_prediction=[
-            ErrorsByPrediction(
+            results.ErrorsByPrediction(
                 float(predicted[piece].mean()),
                 float(errors[piece].mean()),
                 float(np.abs(errors[piece]).mean()),

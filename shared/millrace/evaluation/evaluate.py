@@ -41,14 +41,7 @@ def evaluate_run(
     now: datetime,
     clock: Callable[[], float],
 ) -> EvaluationVerdict:
-    """Decide about a run's winner, and write the evaluation document.
-
-    Parameters
-    ----------
-    now : datetime
-        For the record.
-    clock : callable
-        Seconds from any fixed point, monotonic; measures latency and bounds the analysis.
+    """Decide about a run's winner, and write the evaluation document; ``clock`` returns monotonic seconds.
 
     Raises
     ------
@@ -138,7 +131,7 @@ class _Evaluator:
         model = OnnxModel.load(onnx_bytes, schema)
         predictions = model.run(splits.holdout.features)
         non_finite = count_non_finite(predictions)
-        split = self._read_split(trial)
+        split = dict(read_manifest(trial.model, trial.run_id, self.data_store).split)
         comparison = (
             None
             if champion is None
@@ -175,8 +168,7 @@ class _Evaluator:
             baseline_gain=gain,
             champion=comparison,
             model_bytes=len(onnx_bytes),
-            parity_passed=parity.passed,
-            parity_difference=parity.max_probability_difference,
+            parity=parity,
             slices=slices,
             latency={kind: latency.p95_milliseconds for kind, latency in (analysis.latency or {}).items()},
             non_finite_rows=non_finite,
@@ -221,12 +213,6 @@ class _Evaluator:
         )
         verify_sha256(body, trial.artifacts.get(ONNX_NAME, ""), f"trial {trial.trial_id}'s {ONNX_NAME}")
         return body, TrialRecord.read(record).parity
-
-    def _read_split(self, trial: Trial) -> dict[str, Any]:
-        try:
-            return dict(read_manifest(trial.model, trial.run_id, self.data_store).split)
-        except ArtifactNotFoundError:
-            return {}
 
 
 def _only_class(schema: TableSchema, target: npt.NDArray[Any]) -> str | None:

@@ -131,7 +131,7 @@ class _GroupMean:
         return wilson(self.mean, self.rows, quantile)
 
     def estimate(self, quantile: float) -> MeasureEstimate:
-        return MeasureEstimate(self.mean, *self.bounds(quantile), self.rows)
+        return MeasureEstimate(self.mean, *self.bounds(quantile), rows=self.rows)
 
 
 def _mean(measure: RowMeasure, members: npt.NDArray[np.bool_]) -> _GroupMean | None:

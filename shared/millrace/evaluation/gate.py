@@ -8,16 +8,13 @@ A challenger is **rejected** (nothing is registered) when it
 * is larger or slower than the spec allows, or
 * predicts differently as ONNX than as the estimator it was exported from.
 
-Otherwise, where there is a champion, the test is one of non-inferiority. Both are measured on the same holdout, and a
-paired bootstrap gives the interval of the challenger's gain by the primary metric. When the whole interval lies below
-zero, the challenger is clearly worse and is **kept** as a challenger. Otherwise it is **promoted**: a model refitted on
-newer data is as good as the champion on most days, and waiting for proof of progress would leave an ageing model in
-service. ``champion_rule: better`` requires that proof. Two bare numbers are not compared, because on a holdout of a few
-hundred rows the sign of a small difference is chance.
+Otherwise, where there is a champion, the test is one of non-inferiority: a paired bootstrap on the same holdout gives
+the interval of the challenger's gain by the primary metric. When all of it lies below zero, the challenger is clearly
+worse and is **kept** as a challenger. Otherwise it is **promoted**: a model refitted on newer data is as good as the
+champion on most days, and waiting for proof of progress (``champion_rule: better``) leaves an ageing model in service.
 
-A champion that cannot be measured on the holdout (it has other features or classes) is replaced only when the schema
-was changed on purpose: the data was prepared under a later schema version than the champion's, whose model cannot
-score the new requests. Otherwise the champion is at fault, and the challenger is kept until somebody has checked.
+A champion that cannot be measured on the holdout (it has other features or classes) is replaced only when its schema
+was changed on purpose. Otherwise the challenger is kept until somebody has checked.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +25,7 @@ from millrace.metrics.bootstrap import ConfidenceInterval
 from millrace.metrics.catalogue import Metric, get_metric
 from millrace.schema import Task
 from millrace.spec.training import GateSpec
+from millrace.training.trial_record import ParityReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +52,7 @@ class GateEvidence:
     baseline_gain: ConfidenceInterval | None
     champion: ChampionComparison | None
     model_bytes: int
-    parity_passed: bool
-    parity_difference: float
+    parity: ParityReport
     slices: Sequence[SliceEvidence] = ()
     latency: Mapping[str, float] = field(default_factory=dict)
     non_finite_rows: int = 0
@@ -169,9 +166,10 @@ def _check_latency(evidence: GateEvidence, spec: GateSpec) -> Iterator[GateCheck
 
 
 def _check_parity(evidence: GateEvidence) -> GateCheck:
-    relation = "agrees with" if evidence.parity_passed else "differs from"
-    explanation = f"the ONNX model {relation} its estimator (largest difference {evidence.parity_difference:.3g})"
-    return GateCheck("parity", evidence.parity_passed, evidence.parity_difference, None, explanation)
+    passed, difference = evidence.parity.passed, evidence.parity.max_probability_difference
+    relation = "agrees with" if passed else "differs from"
+    explanation = f"the ONNX model {relation} its estimator (largest difference {difference:.3g})"
+    return GateCheck("parity", passed, difference, None, explanation)
 
 
 def _check_champion(champion: ChampionComparison, metric: Metric, spec: GateSpec) -> GateCheck:

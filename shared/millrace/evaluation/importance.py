@@ -68,7 +68,7 @@ def _summarise(name: str, repeats: list[FloatArray], confidence: float) -> Featu
         return None
     interval = percentile_interval(mean[1:], confidence)
     low, high = (interval.low, interval.high) if interval else (None, None)
-    return FeatureImportance(name, float(mean[0]), low, high, len(repeats))
+    return FeatureImportance(float(mean[0]), low, high, name=name, repeats=len(repeats))
 
 
 def _shuffle(features: FeatureMatrix, schema: TableSchema, name: str, generator: np.random.Generator) -> FeatureMatrix:

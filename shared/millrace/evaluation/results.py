@@ -98,12 +98,9 @@ class SliceResult(Record, frozen=True):
     clearly_worse: bool
 
 
-class MeasureEstimate(Record, frozen=True):
+class MeasureEstimate(MetricEstimate, frozen=True, kw_only=True):
     """A fairness measure of one group; ``rows`` are those it counts."""
 
-    value: float
-    low: float | None
-    high: float | None
     rows: int
 
 
@@ -115,12 +112,9 @@ class GroupResult(Record, frozen=True):
     measures: dict[str, MeasureEstimate]
 
 
-class Gap(Record, frozen=True):
+class Gap(MetricEstimate, frozen=True, kw_only=True):
     """Difference of a measure between the two groups farthest apart; ``clear`` when its interval is above zero."""
 
-    value: float
-    low: float | None
-    high: float | None
     highest: str
     lowest: str
     ratio: float | None
@@ -136,13 +130,10 @@ class FairnessResult(Record, frozen=True):
     gaps: dict[str, Gap | None]
 
 
-class FeatureImportance(Record, frozen=True):
+class FeatureImportance(MetricEstimate, frozen=True, kw_only=True):
     """Mean loss of the metric when one column is shuffled."""
 
     name: str
-    value: float
-    low: float | None
-    high: float | None
     repeats: int
 
 

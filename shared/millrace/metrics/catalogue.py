@@ -1,6 +1,6 @@
 """The catalogue of metrics: one record holds everything about one of them.
 
-To add a metric, write its statistic in :mod:`millrace.metrics.classification` or :mod:`millrace.metrics.regression`,
+To add a metric, write its statistic in :mod:`millrace.metrics.functions`,
 add a record here and a row to the table of ``docs/evaluation.md``. Every other list is derived from the records.
 """
 
@@ -14,18 +14,22 @@ import numpy.typing as npt
 
 from millrace.errors import FieldError, InvalidInputError
 from millrace.metrics.bootstrap import FloatArray, Statistic, mean_loss
-from millrace.metrics.classification import (
+from millrace.metrics.functions import (
+    absolute_errors,
     accuracy,
     brier_losses,
+    error_quantile,
     f1,
     log_losses,
     macro_f1,
     pr_auc,
+    r2,
+    rmse,
     roc_auc,
     roc_auc_ovr,
+    squared_errors,
     zero_one_losses,
 )
-from millrace.metrics.regression import absolute_errors, error_quantile, r2, rmse, squared_errors
 from millrace.schema import TASKS, Task
 
 Array = npt.NDArray[Any]

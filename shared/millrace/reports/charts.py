@@ -130,22 +130,9 @@ def histogram(
     ticks: Sequence[float] | None = None,
     bar_names: Sequence[str] = (),
 ) -> Chart:
-    """Lay out a histogram, series stacked on one another.
+    """Lay out a histogram of at most two series, stacked on one another; bars need not be equally wide.
 
-    Parameters
-    ----------
-    edges : sequence of float
-        Of the bars; they need not be equally wide.
-    series : sequence of Series
-        At most two; each with one count less than there are edges.
-    description : str
-        Text alternative for screen readers.
-    write : callable, default=short_number
-        Formats an edge.
-    ticks : sequence of float or None, default=None
-        Labelled values of the horizontal axis; None takes round numbers.
-    bar_names : sequence of str, default=()
-        Names of the bars in their tooltips; by default from edge to edge.
+    ``description`` is for screen readers; ``bar_names`` are for tooltips, by default from edge to edge.
     """
     totals = [sum(counts) for counts in zip(*(kind.counts for kind in series), strict=True)]
     top = max(totals, default=0.0) or 1.0
@@ -177,21 +164,7 @@ def line_chart(
     x_write: Format = short_number,
     y_write: Format = short_number,
 ) -> Chart:
-    """Lay out curves in one plane.
-
-    Parameters
-    ----------
-    lines : sequence of Line
-        The later ones are drawn over the earlier.
-    description : str
-        Text alternative for screen readers.
-    x_range, y_range : tuple of float
-        Ends of the axes.
-    x_title, y_title : str
-        Titles of the axes.
-    x_write, y_write : callable, default=short_number
-        Format the labels.
-    """
+    """Lay out curves in one plane, the later ones over the earlier; ``description`` is for screen readers."""
     y = _vertical(*y_range, LINE_CHART_HEIGHT, round_ticks(*y_range, _LINE_STEPS), y_write)
     x = _horizontal(*x_range, y, round_ticks(*x_range, _X_STEPS), x_write)
     curves = []
@@ -242,16 +215,9 @@ class Span:
 
 
 def spans(measured: Sequence[Mapping[str, Any]], mark: float | None = None, include: float | None = None) -> list[Span]:
-    """Lay out intervals on one scale.
+    """Lay out intervals (``value``, ``low``, ``high``) on one scale, with a mark to compare with.
 
-    Parameters
-    ----------
-    measured : sequence of mapping
-        Each with ``value``, ``low`` and ``high``; what is missing is not drawn.
-    mark : float or None, default=None
-        The value to compare with.
-    include : float or None, default=None
-        A further value that the scale includes.
+    What is missing is not drawn; the scale includes ``include``.
     """
     ends = [[one.get(name) for name in ("value", "low", "high")] for one in measured]
     known = [value for one in (*ends, (mark, include)) for value in one if value is not None]

@@ -10,24 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto
 from skl2onnx import convert_sklearn, update_registered_converter
-from skl2onnx.algebra.onnx_ops import (
-    OnnxAdd,
-    OnnxArgMax,
-    OnnxCast,
-    OnnxClip,
-    OnnxConcat,
-    OnnxDiv,
-    OnnxExpand,
-    OnnxGather,
-    OnnxIdentity,
-    OnnxMatMul,
-    OnnxMax,
-    OnnxMul,
-    OnnxReduceSum,
-    OnnxShape,
-    OnnxSub,
-    OnnxTopK,
-)
+from skl2onnx.algebra import onnx_ops as ops
 from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
 from skl2onnx.operator_converters.multilayer_perceptron import convert_sklearn_mlp_regressor
 from sklearn.dummy import DummyClassifier, DummyRegressor
@@ -37,7 +20,7 @@ from millrace.errors import ModelExportError
 from millrace.features import MISSING_STRING, FeatureMatrix
 from millrace.schema import Task
 from millrace.serving.model import NUMBERS_INPUT, PROBABILITIES_OUTPUT, STRINGS_INPUT, VALUE_OUTPUT, OnnxModel
-from millrace.training.estimators import (
+from millrace.training.candidates import (
     MAX_DEVIATION,
     SMOOTHING,
     NeighboursClassifier,
@@ -64,11 +47,11 @@ def _emit(scope: Any, operator: Any, container: Any, values: Any) -> None:
     """Make ``values``, a node of shape (n_rows, k), the operator's outputs; a classifier has the label first."""
     version = container.target_opset
     if len(operator.outputs) == 1:
-        OnnxIdentity(values, op_version=version, output_names=operator.outputs[:1]).add_to(scope, container)
+        ops.OnnxIdentity(values, op_version=version, output_names=operator.outputs[:1]).add_to(scope, container)
         return
     label, probabilities = operator.outputs
-    OnnxArgMax(values, axis=1, keepdims=0, op_version=version, output_names=[label]).add_to(scope, container)
-    OnnxIdentity(values, op_version=version, output_names=[probabilities]).add_to(scope, container)
+    ops.OnnxArgMax(values, axis=1, keepdims=0, op_version=version, output_names=[label]).add_to(scope, container)
+    ops.OnnxIdentity(values, op_version=version, output_names=[probabilities]).add_to(scope, container)
 
 
 def _convert_baseline(scope: Any, operator: Any, container: Any) -> None:
@@ -76,11 +59,11 @@ def _convert_baseline(scope: Any, operator: Any, container: Any) -> None:
     model, version = operator.raw_operator, container.target_opset
     constant = model.class_prior_ if isinstance(model, DummyClassifier) else model.constant_
     constant = np.asarray(constant, dtype=np.float32).reshape(1, -1)
-    rows = OnnxGather(
-        OnnxShape(operator.inputs[0], op_version=version), np.array([0], dtype=np.int64), op_version=version
+    rows = ops.OnnxGather(
+        ops.OnnxShape(operator.inputs[0], op_version=version), np.array([0], dtype=np.int64), op_version=version
     )
-    shape = OnnxConcat(rows, np.array([constant.shape[1]], dtype=np.int64), axis=0, op_version=version)
-    _emit(scope, operator, container, OnnxExpand(constant, shape, op_version=version))
+    shape = ops.OnnxConcat(rows, np.array([constant.shape[1]], dtype=np.int64), axis=0, op_version=version)
+    _emit(scope, operator, container, ops.OnnxExpand(constant, shape, op_version=version))
 
 
 def _convert_neighbours(scope: Any, operator: Any, container: Any) -> None:
@@ -91,17 +74,19 @@ def _convert_neighbours(scope: Any, operator: Any, container: Any) -> None:
         return make(*inputs, op_version=version, **attributes)
 
     bound, zero = np.float64(MAX_DEVIATION), np.array([0.0])
-    cut = node(OnnxClip, node(OnnxCast, operator.inputs[0], to=TensorProto.DOUBLE), np.array(-bound), np.array(bound))
-    lengths = node(OnnxReduceSum, node(OnnxMul, cut, cut), _ROW_AXIS, keepdims=1)
-    sums = node(OnnxAdd, lengths, (model.rows_**2).sum(axis=1)[None, :])
-    squared = node(OnnxMax, node(OnnxSub, sums, node(OnnxMatMul, cut, 2.0 * model.rows_.T)), zero)
+    cut = node(
+        ops.OnnxClip, node(ops.OnnxCast, operator.inputs[0], to=TensorProto.DOUBLE), np.array(-bound), np.array(bound)
+    )
+    lengths = node(ops.OnnxReduceSum, node(ops.OnnxMul, cut, cut), _ROW_AXIS, keepdims=1)
+    sums = node(ops.OnnxAdd, lengths, (model.rows_**2).sum(axis=1)[None, :])
+    squared = node(ops.OnnxMax, node(ops.OnnxSub, sums, node(ops.OnnxMatMul, cut, 2.0 * model.rows_.T)), zero)
     position = np.array([model.bandwidth_position_], dtype=np.int64)
-    nearest = node(OnnxTopK, squared, position + 1, axis=1, largest=0, sorted=1)[0]
-    bandwidth = node(OnnxAdd, node(OnnxGather, nearest, position, axis=1), np.array([SMOOTHING]))
-    weights = node(OnnxMax, node(OnnxSub, np.array([1.0]), node(OnnxDiv, squared, bandwidth)), zero)
-    total = node(OnnxReduceSum, weights, _ROW_AXIS, keepdims=1)
-    average = node(OnnxDiv, node(OnnxMatMul, weights, model.outcomes_), total)
-    _emit(scope, operator, container, node(OnnxCast, average, to=TensorProto.FLOAT))
+    nearest = node(ops.OnnxTopK, squared, position + 1, axis=1, largest=0, sorted=1)[0]
+    bandwidth = node(ops.OnnxAdd, node(ops.OnnxGather, nearest, position, axis=1), np.array([SMOOTHING]))
+    weights = node(ops.OnnxMax, node(ops.OnnxSub, np.array([1.0]), node(ops.OnnxDiv, squared, bandwidth)), zero)
+    total = node(ops.OnnxReduceSum, weights, _ROW_AXIS, keepdims=1)
+    average = node(ops.OnnxDiv, node(ops.OnnxMatMul, weights, model.outcomes_), total)
+    _emit(scope, operator, container, node(ops.OnnxCast, average, to=TensorProto.FLOAT))
 
 
 _ZIPMAP = {"zipmap": [True, False, "columns"], "output_class_labels": [False, True], "nocl": [True, False]}

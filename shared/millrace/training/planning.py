@@ -19,7 +19,6 @@ from millrace.spec import ModelSpec
 from millrace.training.search_plan import (
     DEFAULT_TRIALS,
     DEFAULT_TRIALS_IN_ROUNDS,
-    PreparedSize,
     SearchPlan,
     TrainingCapacity,
     draw_trials,
@@ -66,9 +65,9 @@ def plan_run(
     if SearchPlan.of(run) is None:
         registry.update_run(run.model, run.run_id, stage="planning")
         record = registry.get_spec_record(run.model)
-        size = PreparedSize.of(read_manifest(run.model, run.run_id, data_store))
+        prepared = read_manifest(run.model, run.run_id, data_store)
         search, trials = plan_search(
-            run, schema, record.spec, size=size, capacity=capacity, now=now, spec_revision=record.revision
+            run, schema, record.spec, prepared=prepared, capacity=capacity, now=now, spec_revision=record.revision
         )
         registry.put_trials(trials)
         summary = {**run.summary, "search": to_plain(search)}
@@ -81,7 +80,7 @@ def plan_search(
     schema: TableSchema,
     spec: ModelSpec,
     *,
-    size: PreparedSize,
+    prepared: PreparedManifest,
     capacity: TrainingCapacity,
     now: datetime,
     spec_revision: int = 0,
@@ -89,13 +88,12 @@ def plan_search(
     """Return the plan of a search and its first round's trials, without side effects."""
     _check_metrics(schema, spec)
     wanted = spec.training
-    rows, why_sampled = _training_rows(schema, spec, size, capacity)
+    rows, why_sampled = _training_rows(schema, spec, prepared, capacity)
     fitting, left_out = _fitting_spaces(select_search_spaces(schema.task, spec.candidates), spec, rows)
     spaces = override_search_space(fitting, wanted.parameters)
     rounds = rounds_for(rows, wanted.rounds)
-    folds, why_folds = folds_for(
-        size.train_rows + size.validation_rows, size.smallest_class, spec.split.by, wanted.folds
-    )
+    both = prepared.rows["train"] + prepared.rows["validation"]
+    folds, why_folds = folds_for(both, prepared.rarest_class_rows, spec.split.by, wanted.folds)
     if rounds > 1:
         folds, why_folds = 1, "there are several rounds, and enough rows to rank by"
     count = wanted.trials or (DEFAULT_TRIALS if rounds == 1 else DEFAULT_TRIALS_IN_ROUNDS)
@@ -105,7 +103,7 @@ def plan_search(
         seed=spec.seed,
         trials=len(planned),
         rows=rows,
-        of_rows=size.train_rows,
+        of_rows=prepared.rows["train"],
         why_sampled=why_sampled,
         rounds=round_rows,
         folds=folds,
@@ -122,14 +120,14 @@ def plan_search(
         Trial(
             model=run.model,
             run_id=run.run_id,
-            trial_id=f"{number:02d}-{trial.candidate}",
-            candidate=trial.candidate,
-            parameters=trial.parameters,
+            trial_id=f"{number:02d}-{candidate}",
+            candidate=candidate,
+            parameters=parameters,
             seed=spec.seed,
-            rows=round_rows[0] if round_rows[0] < size.train_rows else None,
+            rows=round_rows[0] if round_rows[0] < search.of_rows else None,
             folds=folds,
         )
-        for number, trial in enumerate(planned, start=1)
+        for number, (candidate, parameters) in enumerate(planned, start=1)
     ]
     return search, trials
 
@@ -147,21 +145,21 @@ def _check_metrics(schema: TableSchema, spec: ModelSpec) -> None:
 
 
 def _training_rows(
-    schema: TableSchema, spec: ModelSpec, size: PreparedSize, capacity: TrainingCapacity
+    schema: TableSchema, spec: ModelSpec, prepared: PreparedManifest, capacity: TrainingCapacity
 ) -> tuple[int, str]:
     """Return the number of training rows, never more than a function can hold, and why not all are used."""
-    fitting = capacity.max_rows(size, encoded_width(len(schema.number_names), len(schema.string_names)))
-    if size.train_rows > fitting and capacity.large_data == "refuse":
+    rows, most = prepared.rows["train"], spec.training.max_rows
+    fitting = capacity.max_rows(prepared, encoded_width(len(schema.number_names), len(schema.string_names)))
+    if rows > fitting and capacity.large_data == "refuse":
         raise InvalidInputError(
-            f"{size.train_rows:,} training rows do not fit into functions of {capacity.memory_mb:,} MB, which hold"
+            f"{rows:,} training rows do not fit into functions of {capacity.memory_mb:,} MB, which hold"
             f" about {fitting:,}; deploy with a larger TrainingMemorySize, or with LargeData=sample"
         )
-    most = spec.training.max_rows
-    if most is not None and most < min(size.train_rows, fitting):
+    if most is not None and most < min(rows, fitting):
         return most, f"the spec trains on at most {most:,} rows"
-    if size.train_rows > fitting:
+    if rows > fitting:
         return fitting, f"functions of {capacity.memory_mb:,} MB hold about {fitting:,} rows of this table"
-    return size.train_rows, ""
+    return rows, ""
 
 
 def _fitting_spaces(

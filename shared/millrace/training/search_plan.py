@@ -55,29 +55,6 @@ def encoded_width(numbers: int, strings: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class PreparedSize:
-    """Rows and uncompressed bytes of the splits that trials read; ``smallest_class`` is None for regression."""
-
-    train_rows: int
-    validation_rows: int
-    train_bytes: int
-    validation_bytes: int
-    smallest_class: int | None = None
-
-    @classmethod
-    def of(cls, manifest: PreparedManifest) -> "PreparedSize":
-        """Return the sizes that a manifest records; earlier releases recorded no bytes and no classes."""
-        train, validation = (manifest.class_counts.get(name, {}) for name in ("train", "validation"))
-        return cls(
-            train_rows=manifest.rows["train"],
-            validation_rows=manifest.rows["validation"],
-            train_bytes=manifest.bytes.get("train", 0),
-            validation_bytes=manifest.bytes.get("validation", 0),
-            smallest_class=min((count + validation[name] for name, count in train.items()), default=None),
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class TrainingCapacity:
     """The workers that train a run; with too much data it trains on a ``sample``, or it is ``refuse``-d."""
 
@@ -85,10 +62,10 @@ class TrainingCapacity:
     concurrency: int
     large_data: str
 
-    def max_rows(self, size: PreparedSize, encoded_columns: int) -> int:
+    def max_rows(self, prepared: PreparedManifest, encoded_columns: int) -> int:
         """Return the number of training rows that fit, with a like share of the validation split."""
-        prepared = (size.train_bytes + size.validation_bytes) / max(1, size.train_rows)
-        each = ROW_COPIES * prepared + ENCODED_COPIES * 4 * encoded_columns
+        of_trials = prepared.bytes.get("train", 0) + prepared.bytes.get("validation", 0)
+        each = ROW_COPIES * of_trials / max(1, prepared.rows["train"]) + ENCODED_COPIES * 4 * encoded_columns
         usable = self.memory_mb * 2**20 * USABLE_SHARE - FIXED_BYTES
         return max(0, int(usable / max(1.0, each)))
 
@@ -157,24 +134,18 @@ def halton_points(count: int, dimensions: int, seed: int) -> npt.NDArray[np.floa
     return np.asarray((points + shift) % 1.0)
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedTrial:
-    """A candidate and its parameters."""
-
-    candidate: str
-    parameters: Mapping[str, Any]
-
-
-def draw_trials(spaces: Sequence[SearchSpace], count: int, *, seed: int, classes: int, rows: int) -> list[PlannedTrial]:
-    """Return ``count`` trials, or fewer where the search spaces have no more.
+def draw_trials(
+    spaces: Sequence[SearchSpace], count: int, *, seed: int, classes: int, rows: int
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return candidate and parameters of ``count`` trials, or fewer where the search spaces have no more.
 
     First the first trial of each candidate, in order; then, in turn, trials drawn evenly from each one's ranges. The
     same seed gives the same trials, and a larger count only adds to them.
     """
-    planned: list[PlannedTrial] = []
+    planned: list[tuple[str, Mapping[str, Any]]] = []
 
     def plan(space: SearchSpace, parameters: Mapping[str, Any]) -> None:
-        trial = PlannedTrial(space.candidate, space.complete(parameters, classes, rows))
+        trial = (space.candidate, space.complete(parameters, classes, rows))
         if trial not in planned and len(planned) < count:
             planned.append(trial)
 

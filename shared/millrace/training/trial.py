@@ -1,10 +1,14 @@
-"""One trial of the pipeline: read the prepared data, fit, export and record; or skip, fail or stop with a reason."""
+"""One trial of the pipeline: read the prepared data, fit, export and record; or skip, fail or stop with a reason.
+
+A recorded trial can be reproduced: the same data, parameters and seed give the same model, byte for byte.
+"""
 
 import hashlib
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,12 +25,13 @@ from millrace.contracts import TrialOutcome, TrialPointer
 from millrace.data.prepared import PreparedSplit, count_rows, load_split
 from millrace.documents import parse_timestamp
 from millrace.entities import Run, Trial
-from millrace.errors import MillraceError
+from millrace.errors import ArtifactIntegrityError, MillraceError
 from millrace.layout import SplitName, split_key, trial_key
 from millrace.observability import logger
 from millrace.ports import ObjectStore
 from millrace.registry.store import Registry
 from millrace.schema import TableSchema
+from millrace.serving.model import OnnxModel
 from millrace.training.fitting import FittedTrial, fit_trial, sample_positions
 from millrace.training.limits import LimitGuard, TrialLimits, peak_memory_mb
 from millrace.training.planning import load_prepared_schema
@@ -62,12 +67,13 @@ def train_trial(
     trial = registry.get_trial(pointer.model, pointer.run_id, pointer.trial_id)
     if trial.status in ("succeeded", "eliminated") or trial.round > pointer.round:
         return TrialOutcome(trial_id=trial.trial_id, outcome="succeeded")
+    update = partial(registry.update_trial, trial.model, trial.run_id, trial.trial_id)
     run = registry.get_run(pointer.model, pointer.run_id)
     spent = budget_spent(run, registry, now)
     if spent:
-        registry.update_trial(trial.model, trial.run_id, trial.trial_id, status="skipped", reason=spent)
+        update(status="skipped", reason=spent)
         return TrialOutcome(trial_id=trial.trial_id, outcome="skipped", reason=spent)
-    registry.update_trial(trial.model, trial.run_id, trial.trial_id, status="running", reason="")
+    update(status="running", reason="")
     started = clock()
     schema = load_prepared_schema(run, data_store)
     bodies = {name: data_store.get(split_key(run.model, run.run_id, name)) for name in _SPLITS}
@@ -76,7 +82,7 @@ def train_trial(
             data = load_trial_data(trial, schema, bodies)
             fitted = fit_trial(trial, schema, data.train, data.validation)
     except Exception as error:  # noqa: BLE001 - any library's error fails this trial alone; no I/O here
-        return _record_failure(trial, error, clock() - started, registry)
+        return _record_failure(trial, error, clock() - started, update)
     record = build_record(
         trial, run, schema, fitted, data, duration_seconds=clock() - started, peak=peak_memory_mb(), trained_at=now
     )
@@ -87,16 +93,8 @@ def train_trial(
     model_store.put(key[ONNX_NAME], fitted.onnx_bytes)
     model_store.put(key[ESTIMATOR_NAME], fitted.estimator_bytes)
     model_store.put(key[RECORD_NAME], record.write(), "application/json")
-    registry.update_trial(
-        trial.model,
-        trial.run_id,
-        trial.trial_id,
-        status="succeeded",
-        metrics=record.metrics,
-        artifacts=record.artifacts,
-        duration_seconds=record.duration_seconds,
-        peak_memory_mb=record.peak_memory_mb,
-    )
+    recorded = {name: getattr(record, name) for name in ("metrics", "artifacts", "duration_seconds", "peak_memory_mb")}
+    update(status="succeeded", **recorded)
     return TrialOutcome(trial_id=trial.trial_id, outcome="succeeded")
 
 
@@ -188,20 +186,68 @@ def budget_spent(run: Run, registry: Registry, now: datetime) -> str:
     return ""
 
 
-def _record_failure(trial: Trial, error: Exception, duration: float, registry: Registry) -> TrialOutcome:
+def _record_failure(trial: Trial, error: Exception, duration: float, update: Callable[..., object]) -> TrialOutcome:
     """Record a failed trial; the traceback goes to the log, and the caller gets a reason."""
     # Without data values: a library's own message may quote the table.
     reason = f"fitting stopped with {type(error).__name__}; the function's log has the details"
     if isinstance(error, MillraceError | MemoryError):
         reason = error.message if isinstance(error, MillraceError) else "the function ran out of memory"
     logger.warning("trial failed", exc_info=error, model=trial.model, run_id=trial.run_id, trial_id=trial.trial_id)
-    registry.update_trial(
-        trial.model,
-        trial.run_id,
-        trial.trial_id,
-        status="failed",
-        reason=reason,
-        duration_seconds=duration,
-        peak_memory_mb=peak_memory_mb(),
-    )
+    update(status="failed", reason=reason, duration_seconds=duration, peak_memory_mb=peak_memory_mb())
     return TrialOutcome(trial_id=trial.trial_id, outcome="failed", reason=reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """A trial trained again, compared with its record; the predictions are those on the validation split.
+
+    ``other_libraries`` have the versions then and now, where they differ.
+    """
+
+    byte_equal: bool
+    max_prediction_difference: float | None
+    other_libraries: Mapping[str, tuple[str, str]]
+    fitted: FittedTrial
+
+
+def reproduce_trial(
+    record: TrialRecord, schema: TableSchema, bodies: Mapping[SplitName, bytes], recorded_onnx: bytes | None = None
+) -> Reproduction:
+    """Train a trial again from its record.
+
+    Parameters
+    ----------
+    schema : TableSchema
+        The run's prepared ``schema.json``.
+    bodies : mapping of str to bytes
+        The run's prepared ``train.npz`` and ``validation.npz``.
+    recorded_onnx : bytes or None, default=None
+        The recorded model, to compare predictions.
+
+    Raises
+    ------
+    ArtifactIntegrityError
+        When the prepared data, or the recorded model, is not what the record names.
+    TrainingFailedError, ModelExportError
+        When it can no longer be fitted.
+    """
+    for name, body in bodies.items():
+        if sha256_of(body) != record.prepared[f"{name}.npz"]:
+            raise ArtifactIntegrityError(f"{name}.npz is not the prepared data that the trial was trained on")
+    if recorded_onnx is not None and sha256_of(recorded_onnx) != record.artifacts[ONNX_NAME]:
+        raise ArtifactIntegrityError(f"the stored {ONNX_NAME} is not the one that the trial recorded")
+    data = load_trial_data(record.trial, schema, bodies)
+    fitted = fit_trial(record.trial, schema, data.train, data.validation)
+    now, then = library_versions(), record.libraries
+    difference = None
+    if recorded_onnx is not None:
+        rows = load_split(bodies["validation"]).features
+        models = (OnnxModel.load(body, schema) for body in (recorded_onnx, fitted.onnx_bytes))
+        first, second = (model.run(rows).astype(np.float64) for model in models)
+        difference = float(np.abs(first - second).max(initial=0.0))
+    return Reproduction(
+        byte_equal=sha256_of(fitted.onnx_bytes) == record.artifacts[ONNX_NAME],
+        max_prediction_difference=difference,
+        other_libraries={name: (then[name], now.get(name, "-")) for name in then if now.get(name) != then[name]},
+        fitted=fitted,
+    )

@@ -29,7 +29,7 @@ class ParityReport:
 
 
 class TrialRecord(Document, frozen=True, kw_only=True, eq=False):
-    """The record of a trial; :func:`millrace.training.reproduction.reproduce_trial` trains the same model from it.
+    """The record of a trial; :func:`millrace.training.trial.reproduce_trial` trains the same model from it.
 
     ``prepared`` and ``artifacts`` have the SHA-256 of the files it read and wrote; ``rows`` are used of ``of_rows``, by
     split; ``metrics`` rank the trial: the mean over the folds, or with one fold the validation metrics.

@@ -12,7 +12,7 @@ from millrace.evaluation.curves import (
     residuals,
 )
 from millrace.metrics.catalogue import ROC_AUC_OVR
-from millrace.metrics.classification import MAX_SORTED_CLASSES
+from millrace.metrics.functions import MAX_SORTED_CLASSES
 from millrace.schema import Column, TableSchema
 from sklearn import metrics
 from sklearn.metrics import auc, precision_recall_curve, roc_auc_score, roc_curve

@@ -11,6 +11,7 @@ from millrace.entities import LedgerEntry, ModelVersion
 from millrace.errors import ArtifactIntegrityError, InvalidInputError
 from millrace.layout import evaluation_key, trial_key, version_key
 from millrace.names import CHAMPION
+from millrace.registry.manifest import Manifest
 from millrace.schema import TASKS, Column, TableSchema, Task
 
 from tests.prepared_data import Dataset, make_dataset
@@ -28,12 +29,6 @@ def register_champion(world: TrainingRun, onnx: bytes, schema: TableSchema) -> N
     """Register version 1, as a run before this one would have."""
     signature = json.dumps({"schema": schema.to_dict()}).encode()
     bodies = {"model.onnx": onnx, "signature.json": signature}
-    artifacts = {
-        name: {"sha256": hashlib.sha256(body).hexdigest(), "bytes": len(body)} for name, body in bodies.items()
-    }
-    manifest = json.dumps({"artifacts": artifacts, "run_id": "20260101T000000-0f3a9c2b7d1e"})
-    for name, body in {**bodies, "manifest.json": manifest.encode()}.items():
-        world.model_store.put(version_key(MODEL, 1, name), body)
     version = ModelVersion(
         model=MODEL,
         version=1,
@@ -45,9 +40,13 @@ def register_champion(world: TrainingRun, onnx: bytes, schema: TableSchema) -> N
         metrics={},
         dataset_ids=("d0",),
         schema_version=schema.version,
-        manifest_sha256=hashlib.sha256(manifest.encode()).hexdigest(),
+        manifest_sha256="",
         created_at=NOW,
     )
+    manifest = Manifest.of(version, bodies, None).write()
+    for name, body in {**bodies, "manifest.json": manifest}.items():
+        world.model_store.put(version_key(MODEL, 1, name), body)
+    version = replace(version, manifest_sha256=hashlib.sha256(manifest).hexdigest())
     world.registry.put_version(version, LedgerEntry(MODEL, "v1", NOW, "test", "model_registered", ""))
     point_alias(world.registry, CHAMPION, 1, MODEL)
 

@@ -10,6 +10,7 @@ from millrace.evaluation.results import ChampionComparison
 from millrace.metrics.bootstrap import ConfidenceInterval
 from millrace.metrics.catalogue import get_metric
 from millrace.spec.training import GateSpec
+from millrace.training.trial_record import ParityReport
 
 EVIDENCE = GateEvidence(
     task="binary",
@@ -18,8 +19,7 @@ EVIDENCE = GateEvidence(
     baseline_gain=ConfidenceInterval(0.3, 0.45),
     champion=None,
     model_bytes=1000,
-    parity_passed=True,
-    parity_difference=1e-7,
+    parity=ParityReport(1e-7, 0, 100, passed=True),
 )
 
 
@@ -66,7 +66,7 @@ def test_gain_over_the_baseline_must_exclude_nothing(gain):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"model_bytes": 1001}, {"parity_passed": False, "parity_difference": 0.2}], ids=["size", "parity"]
+    "changes", [{"model_bytes": 1001}, {"parity": ParityReport(0.2, 0, 100, passed=False)}], ids=["size", "parity"]
 )
 def test_large_or_differing_model_is_rejected(changes):
     assert decide(EVIDENCE, GateSpec(max_model_bytes=1000)).decision == "promote"

@@ -8,10 +8,11 @@ import pytest
 from millrace.data.prepared import dump_split
 from millrace.evaluation.champion import MIN_UNSEEN_ROWS, find_train_overlap
 from millrace.layout import evaluation_key, prepared_key, split_key
+from millrace.registry.manifest import Manifest
 
 from tests.fakes.memory_object_store import MemoryObjectStore
 from tests.prepared_data import make_dataset, manifest
-from tests.training_run import MODEL, RUN_ID, TrainingRun
+from tests.training_run import MODEL, NOW, RUN_ID, TrainingRun
 from tests.unit.evaluation.test_evaluate import ONE, onnx_of, register_champion
 
 OLD_RUN = "20260101T000000-0f3a9c2b7d1e"
@@ -30,9 +31,22 @@ def store_with(train_ids: np.ndarray, validation_ids: np.ndarray) -> MemoryObjec
 
 def overlap(split, fingerprint, store=None, run=OLD_RUN):
     store = store or MemoryObjectStore("data")
-    return find_train_overlap(
-        split, IDS, model=MODEL, champion_fingerprint=fingerprint, champion_run=run, data_store=store
+    champion = Manifest(
+        model=MODEL,
+        version=1,
+        semantic_version="1.0.0",
+        run_id=run,
+        trial_id="01-ridge",
+        candidate="ridge",
+        task="regression",
+        metrics={},
+        dataset_ids=(),
+        schema_version=1,
+        created_at=NOW,
+        split_fingerprint=fingerprint,
+        artifacts={},
     )
+    return find_train_overlap(champion, split, IDS, store)
 
 
 def test_an_unchanged_split_needs_no_look():
@@ -70,7 +84,7 @@ def test_nothing_seen_leaves_every_row():
     ("store", "run"),
     [
         (None, OLD_RUN),
-        (None, None),
+        (store_with(np.arange(10), np.arange(10)), "20250101T000000-0f3a9c2b7d1e"),
         (store_with(np.arange(1_000 - MIN_UNSEEN_ROWS + 1), np.arange(0)), OLD_RUN),
     ],
     ids=["expired", "unknown run", "too few left"],

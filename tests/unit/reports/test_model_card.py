@@ -15,7 +15,7 @@ import pytest
 from millrace.data.prepared import dump_columns
 from millrace.layout import evaluation_key, prepared_key
 from millrace.reports import build_card, card_files, render_card, render_markdown
-from millrace.reports.card_page import usage
+from millrace.reports.model_card import usage
 from millrace.schema import TASKS, TableSchema
 from millrace.spec import ModelSpec
 

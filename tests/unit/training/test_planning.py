@@ -1,17 +1,19 @@
 """Planning: which trials a run consists of, said no to before anything is fitted."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from millrace.data.dataset_documents import PreparedManifest
 from millrace.errors import ArtifactNotFoundError, InvalidInputError
 from millrace.layout import prepared_key
 from millrace.spec import ModelSpec
 from millrace.training.planning import plan_search
-from millrace.training.search_plan import PreparedSize, TrainingCapacity, draw_trials, folds_for, rounds_for, survivors
+from millrace.training.search_plan import TrainingCapacity, draw_trials, folds_for, rounds_for, survivors
 from millrace.training.search_space import search_spaces_for
 
-from tests.prepared_data import make_dataset
+from tests.prepared_data import make_dataset, manifest
 from tests.training_run import MODEL, NOW, RUN_ID, TrainingRun
 
 CAPACITY = TrainingCapacity(memory_mb=3_008, concurrency=4, large_data="sample")
@@ -135,15 +137,26 @@ def test_run_without_prepared_data_is_a_fault(name):
 
 
 # -------------------------------------------------------------------------------------------------- large data
-def search_of(size: PreparedSize, capacity: TrainingCapacity = CAPACITY, **spec):
+def search_of(prepared: PreparedManifest, capacity: TrainingCapacity = CAPACITY, **spec):
     world = TrainingRun.prepared(make_dataset("binary"))
     return plan_search(
-        world.run, make_dataset("binary").schema, ModelSpec.parse(spec), size=size, capacity=capacity, now=NOW
+        world.run, make_dataset("binary").schema, ModelSpec.parse(spec), prepared=prepared, capacity=capacity, now=NOW
     )
 
 
-def sized(rows: int, bytes_a_row: int = 200) -> PreparedSize:
-    return PreparedSize(rows, rows // 3, rows * bytes_a_row, rows // 3 * bytes_a_row, rows // 4)
+def sized(rows: int, bytes_a_row: int = 200) -> PreparedManifest:
+    stored = manifest(make_dataset("binary"))
+    counts = {"train": rows, "validation": rows // 3}
+    return PreparedManifest.read(
+        json.dumps(
+            stored
+            | {
+                "rows": counts,
+                "bytes": {name: count * bytes_a_row for name, count in counts.items()},
+                "class_counts": {name: {"no": count // 4, "yes": count} for name, count in counts.items()},
+            }
+        ).encode()
+    )
 
 
 @pytest.mark.parametrize(

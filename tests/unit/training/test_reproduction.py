@@ -7,9 +7,8 @@ import pytest
 from millrace.errors import ArtifactIntegrityError
 from millrace.layout import split_key, trial_key
 from millrace.serving.model import OnnxModel
-from millrace.training.reproduction import reproduce_trial
 from millrace.training.search_space import search_spaces_for
-from millrace.training.trial import library_versions
+from millrace.training.trial import library_versions, reproduce_trial
 from millrace.training.trial_record import TrialRecord
 
 from tests.prepared_data import make_dataset

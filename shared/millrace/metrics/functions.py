@@ -1,8 +1,8 @@
-"""Statistics and row losses of classification.
+"""Statistics and row losses of classification and of regression.
 
-Predictions are probabilities of shape (n_rows, n_classes); targets are class indices. A statistic is a function of row
-weights, with everything that does not depend on them (losses, the order of the scores) computed once: five hundred
-bootstrap draws cost little more than one.
+A classifier's predictions are probabilities of shape (n_rows, n_classes); its targets are class indices. A statistic is
+a function of row weights, with everything that does not depend on them (losses, the order of the scores) computed once:
+five hundred bootstrap draws cost little more than one.
 """
 
 from collections.abc import Callable
@@ -18,6 +18,7 @@ Array = npt.NDArray[Any]
 #: With more classes than this, the area under the curve is linear in the weights instead of exact.
 MAX_SORTED_CLASSES = 10
 _TWO_CLASSES = 2
+_ROUNDING = 1e-12
 
 
 def log_losses(target: Array, probabilities: Array) -> FloatArray:
@@ -152,3 +153,51 @@ def _share_below(scores: FloatArray, others: FloatArray) -> FloatArray:
     ordered = np.sort(others)
     both = np.searchsorted(ordered, scores, "left") + np.searchsorted(ordered, scores, "right")
     return np.asarray(both / (2.0 * len(ordered)))
+
+
+def squared_errors(target: Array, values: Array) -> FloatArray:
+    """Return each row's squared error."""
+    return np.asarray((values.astype(np.float64) - target) ** 2)
+
+
+def absolute_errors(target: Array, values: Array) -> FloatArray:
+    """Return each row's absolute error."""
+    return np.asarray(np.abs(values.astype(np.float64) - target))
+
+
+def rmse(target: Array, values: FloatArray) -> Statistic:
+    """Root mean squared error."""
+    squares = weighted_mean(squared_errors(target, values))
+    return lambda weights: np.sqrt(squares(weights))
+
+
+def r2(target: Array, values: FloatArray) -> Statistic:
+    """Coefficient of determination; NaN where the targets do not vary."""
+    centred = target - target.mean()  # so that the squares below lose no digits to a large mean
+    squares = weighted_mean(squared_errors(target, values))
+    first, second = weighted_mean(centred), weighted_mean(centred**2)
+
+    def statistic(weights: FloatArray) -> FloatArray:
+        variance = second(weights) - first(weights) ** 2
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(np.where(variance > 0, 1 - squares(weights) / variance, np.nan))
+
+    return statistic
+
+
+def error_quantile(share: float) -> Callable[[Array, FloatArray], Statistic]:
+    """Absolute error that this share of the rows does not exceed."""
+
+    def build(target: Array, values: FloatArray) -> Statistic:
+        errors = absolute_errors(target, values)
+        order = np.argsort(errors, kind="stable")
+        ordered = errors[order]
+
+        def statistic(weights: FloatArray) -> FloatArray:
+            reached = np.cumsum(weights[:, order], axis=1)
+            position = (reached < share * reached[:, -1:] * (1 - _ROUNDING)).sum(axis=1)
+            return np.asarray(ordered[position])
+
+        return statistic
+
+    return build
