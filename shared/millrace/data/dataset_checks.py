@@ -17,14 +17,7 @@ from millrace.data.dataset_documents import Association, DatasetProfile
 from millrace.data.findings import MAX_EXAMPLES, Finding, error, warning
 from millrace.data.parsers import parse_numbers
 from millrace.data.profile import profile_features
-from millrace.data.typed_table import (
-    TypedTable,
-    class_texts,
-    hash_values,
-    stored_column,
-    stored_parts,
-    stored_tables,
-)
+from millrace.data.typed_table import TypedTable, class_texts, hash_values, stored_column, stored_parts, stored_tables
 from millrace.features import missing_mask
 from millrace.hashing import fold_columns
 from millrace.ports import ObjectStore

@@ -422,11 +422,7 @@ def _shorten_reasons(reasons: Sequence[str]) -> list[str]:
 
 
 def dataset_report(
-    model: str,
-    spec: ModelSpec,
-    validation: ValidationResult,
-    document: bytes,
-    manifest: DatasetManifest | None = None,
+    model: str, spec: ModelSpec, validation: ValidationResult, document: bytes, manifest: DatasetManifest | None = None
 ) -> bytes:
     """Return ``report.html`` of an upload from its ``validation.json``; a rejected one has no manifest."""
     return render_dataset_report(

@@ -127,10 +127,7 @@ class ChosenRows:
         """Contribution of each dataset."""
         return tuple(
             Contribution(
-                part.read,
-                part.superseded,
-                part.repeated,
-                part.read - part.superseded - part.repeated - len(part.rows),
+                part.read, part.superseded, part.repeated, part.read - part.superseded - part.repeated - len(part.rows)
             )
             for part in self.parts
         )

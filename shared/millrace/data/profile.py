@@ -1,12 +1,10 @@
 """Profile a dataset: distributions of its columns, and their association with the target."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -173,7 +171,7 @@ def describe_numbers(known: Floats, averaged: Floats | None, *, whole: bool) -> 
     numbers.
     """
     ordered = np.sort(known)
-    quantiles = _quantiles(ordered)
+    quantiles = dict(zip(map(str, QUANTILES), np.quantile(ordered, QUANTILES).tolist(), strict=True))
     lower, upper = _fences(quantiles["0.25"], quantiles["0.75"], FENCE)
     below, above = int(np.searchsorted(ordered, lower)), len(ordered) - int(np.searchsorted(ordered, upper, "right"))
     edges, counts = comparison_bins(ordered)
@@ -189,15 +187,6 @@ def describe_numbers(known: Floats, averaged: Floats | None, *, whole: bool) -> 
         "histogram": _histogram(known, _bar_edges(ordered, quantiles, whole=whole), averaged),
         "bins": {"edges": edges.tolist(), "counts": counts.tolist()},
     }
-
-
-def _quantiles(ordered: Floats) -> dict[str, float]:
-    # Linear interpolation, as numpy's default, but on values that are sorted already.
-    positions = np.array(QUANTILES) * (len(ordered) - 1)
-    left = np.floor(positions).astype(np.int64)
-    right = np.minimum(left + 1, len(ordered) - 1)
-    values = ordered[left] + (ordered[right] - ordered[left]) * (positions - left)
-    return {str(level): float(value) for level, value in zip(QUANTILES, values, strict=True)}
 
 
 def _fences(first: float, third: float, factor: float) -> tuple[float, float]:
@@ -259,94 +248,47 @@ def _means(codes: npt.NDArray[np.int64], size: int, averaged: Floats | None) -> 
 
 
 def describe_strings(known: npt.NDArray[Any], averaged: Floats | None) -> dict[str, Any]:
-    """Describe strings, none missing, by fields of :class:`ColumnProfile`.
-
-    ``singletons`` are values that occur once, ``length`` is in characters.
-    """
-    codes, distinct = pd.factorize(known)
-    counts = np.bincount(codes, minlength=len(distinct))
-    means = _means(codes, len(distinct), averaged)
-    # By count and then alphabet; among too many equals, the first that appeared.
-    chosen = np.argsort(-counts, kind="stable")[:TOP_VALUES].tolist()
-    shown = sorted(chosen, key=lambda i: (-int(counts[i]), str(distinct[i])))
-    top: list[dict[str, Any]] = [
-        {"value": shorten(str(distinct[i]), MAX_VALUE_LENGTH), "count": int(counts[i])}
-        | ({} if means is None else {"target_mean": means[i]})
-        for i in shown
-    ]
-    lengths = np.array([len(value) for value in distinct.tolist()], dtype=np.int64)
-    return {
-        "distinct": len(distinct),
-        "singletons": int(np.count_nonzero(counts == 1)),
-        "top": top,
-        "other": len(known) - int(counts[shown].sum()),
-        "length": {
-            "minimum": int(lengths.min()) if len(lengths) else None,
-            "mean": float(np.average(lengths, weights=counts)) if len(lengths) else None,
-            "maximum": int(lengths.max()) if len(lengths) else None,
-        },
-    }
+    """Describe strings, none missing, by fields of :class:`ColumnProfile`."""
+    strings = pa.array(known, pa.string()).dictionary_encode()
+    return describe_texts(lambda: (strings,), averaged)
 
 
 def describe_texts(parts: Parts, averaged: Floats | None) -> dict[str, Any]:
-    """Describe strings of any number by their hashes, as :func:`describe_strings` does; missing ones are left out."""
-    found = count_strings(parts, TOP_VALUES)
+    """Describe strings of any number by their hashes, with eight bytes a row; missing ones are left out.
+
+    ``singletons`` are values that occur once, ``length`` is in characters. The column is read twice. Among too many
+    equally frequent strings, the first that appear are named.
+    """
+    hashed, lengths = [np.empty(0, dtype=np.uint64)], []
+    for strings in _present_strings(parts()):
+        if len(strings):
+            hashed.append(hash_text(strings))
+            characters = pc.utf8_length(strings.cast(pa.string()))
+            lengths.append((*pc.min_max(characters).as_py().values(), pc.sum(characters).as_py()))
+    hashes = np.concatenate(hashed)
+    hashed.clear()
+    distinct, repeated, counts = _repeated(hashes)
+    frequent = _most_frequent(hashes, repeated, counts, min(TOP_VALUES, distinct))
+    named = _strings_at(parts, {position: (count, key) for position, count, key in frequent})
     top: list[dict[str, Any]] = []
-    for value, count, key in found.top:
+    for value, count, key in sorted(named, key=lambda entry: (-entry[1], entry[0])):
         entry: dict[str, Any] = {"value": shorten(value, MAX_VALUE_LENGTH), "count": count}
         if averaged is not None:
-            values = averaged[found.hashes == key]
+            values = averaged[hashes == key]
             known = values[~np.isnan(values)]
             entry["target_mean"] = float(known.mean()) if len(known) else None
         top.append(entry)
-    least, mean, greatest = found.lengths or (None, None, None)
     return {
-        "distinct": found.distinct,
-        "singletons": found.singletons,
+        "distinct": distinct,
+        "singletons": distinct - len(repeated),
         "top": top,
-        "other": found.rows - sum(count for _, count, _ in found.top),
-        "length": {"minimum": least, "mean": mean, "maximum": greatest},
+        "other": len(hashes) - sum(count for _, count, _ in named),
+        "length": {
+            "minimum": min((least for least, _, _ in lengths), default=None),
+            "mean": sum(total for _, _, total in lengths) / len(hashes) if lengths else None,
+            "maximum": max((greatest for _, greatest, _ in lengths), default=None),
+        },
     }
-
-
-@dataclass(frozen=True, slots=True)
-class StringCounts:
-    """Value counts of a column of strings, none of them missing.
-
-    ``top`` has the most frequent with count and hash, ``lengths`` the least, mean and greatest number of characters,
-    ``hashes`` the hash of every string, in order.
-    """
-
-    rows: int
-    distinct: int
-    singletons: int
-    top: tuple[tuple[str, int, int], ...]
-    lengths: tuple[int, float, int] | None
-    hashes: UInt64Array
-
-
-def count_strings(parts: Parts, shown: int) -> StringCounts:
-    """Count a column's strings by their hashes, with eight bytes a row; reads the column twice.
-
-    Among too many equally frequent ones, the first that appear are named.
-    """
-    hashes, lengths = [np.empty(0, dtype=np.uint64)], _Lengths()
-    for strings in _present_strings(parts()):
-        hashes.append(hash_text(strings))
-        lengths.add(strings)
-    every = np.concatenate(hashes)
-    hashes.clear()
-    distinct, repeated, counts = _repeated(every)
-    frequent = _most_frequent(every, repeated, counts, min(shown, distinct))
-    named = _strings_at(parts, {position: (count, key) for position, count, key in frequent})
-    return StringCounts(
-        rows=len(every),
-        distinct=distinct,
-        singletons=distinct - len(repeated),
-        top=tuple(sorted(named, key=lambda entry: (-entry[1], entry[0]))),
-        lengths=lengths.summary(),
-        hashes=every,
-    )
 
 
 def _present_strings(parts: Iterable[pa.Array]) -> Iterator[pa.Array]:
@@ -406,28 +348,3 @@ def _strings_at(parts: Parts, wanted: dict[int, tuple[int, int]]) -> list[tuple[
         if len(named) == len(wanted):
             break
     return named
-
-
-@dataclass(slots=True)
-class _Lengths:
-    """Characters of the strings so far."""
-
-    least: int | None = None
-    greatest: int | None = None
-    total: int = 0
-    rows: int = 0
-
-    def add(self, strings: pa.Array) -> None:
-        if not len(strings):
-            return
-        lengths = pc.utf8_length(strings.cast(pa.string()))
-        bounds: dict[str, Any] = pc.min_max(lengths).as_py()
-        self.least = bounds["min"] if self.least is None else min(self.least, bounds["min"])
-        self.greatest = bounds["max"] if self.greatest is None else max(self.greatest, bounds["max"])
-        self.total += pc.sum(lengths).as_py()
-        self.rows += len(strings)
-
-    def summary(self) -> tuple[int, float, int] | None:
-        if self.least is None or self.greatest is None:
-            return None
-        return self.least, self.total / self.rows, self.greatest

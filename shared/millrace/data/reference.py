@@ -13,14 +13,7 @@ from msgspec.structs import replace
 
 from millrace.features import MISSING_STRING, count_tokens, missing_mask
 from millrace.histograms.bins import FINE_BINS, FactorizedColumn, factorize, quantile_bins
-from millrace.histograms.tables import (
-    BinCounts,
-    ColumnReference,
-    Reference,
-    ReferenceDocument,
-    Values,
-    count_in_bins,
-)
+from millrace.histograms.tables import BinCounts, ColumnReference, Reference, ReferenceDocument, Values, count_in_bins
 from millrace.schema import Column, TableSchema
 
 QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
@@ -127,16 +120,7 @@ def _describe_numbers(column: Column, missing: int, known: npt.NDArray[np.float6
         maximum=float(ordered[-1]),
         mean=float(known.mean()),
         standard_deviation=float(known.std()),
-        quantiles=_quantiles(ordered),
+        quantiles=dict(zip(map(str, QUANTILES), np.quantile(ordered, QUANTILES).tolist(), strict=True)),
         histogram=BinCounts(edges=edges, counts=counts),
         fine_histogram=BinCounts(edges=fine_edges, counts=fine_counts, sums=fine_sums),
     )
-
-
-def _quantiles(ordered: npt.NDArray[np.float64]) -> dict[str, float]:
-    """Return the quantiles of sorted values, interpolated as :func:`numpy.quantile` does, which would sort again."""
-    places = np.array(QUANTILES) * (len(ordered) - 1)
-    below = np.floor(places).astype(np.int64)
-    low, high = ordered[below], ordered[np.ceil(places).astype(np.int64)]
-    values = low + (high - low) * (places - below)
-    return {str(level): float(value) for level, value in zip(QUANTILES, values, strict=True)}
