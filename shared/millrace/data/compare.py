@@ -70,8 +70,8 @@ class ColumnDifference:
     unseen_psi: float | None
     verdict: str
     missing_share: tuple[float, float]
-    mean: tuple[float | None, float | None] | None = None
-    shares: tuple[Mapping[str, Any], ...] = ()
+    mean: tuple[float | None, float | None] | None
+    shares: Sequence[Mapping[str, Any]]
 
 
 def compare_datasets(before: StoredDataset, after: StoredDataset) -> dict[str, Any]:
@@ -87,10 +87,19 @@ def compare_datasets(before: StoredDataset, after: StoredDataset) -> dict[str, A
         if (later := after.profile.column(column.name)) is not None
     ]
     columns.sort(key=lambda column: (-(column.psi if column.psi is not None else -1.0), column.name))
+    classes = [one.profile.target.classes if one.profile.target else {} for one in (before, after)]
     return {
         "schema": {"kind": change.kind, "details": list(change.details)},
-        "volume": _volume(before.manifest, after.manifest),
-        "target": _target(before.profile, after.profile),
+        "volume": {
+            "rows": [before.manifest.rows, after.manifest.rows],
+            "columns": [before.manifest.columns, after.manifest.columns],
+            "quarantined_rows": [one.manifest.row_counts["quarantined"] for one in (before, after)],
+            "row_ratio": after.manifest.rows / before.manifest.rows if before.manifest.rows else None,
+        },
+        "target": {
+            "name": after.profile.target.name if after.profile.target else None,
+            "shares": _shares(*classes, *(sum(counts.values()) for counts in classes)),
+        },
         "columns": [asdict(column) for column in columns],
     }
 
@@ -98,9 +107,12 @@ def compare_datasets(before: StoredDataset, after: StoredDataset) -> dict[str, A
 def compare_columns(before: ColumnProfile, after: ColumnProfile) -> ColumnDifference:
     """Compare the profiles of a column."""
     shift = measure_shift(before, after)
-    shares: Sequence[Mapping[str, Any]] = ()
+    shares: list[dict[str, Any]] = []
     if before.top is not None and after.top is not None and not before.sensitive and not after.sensitive:
-        shares = _changed_shares(before, after)
+        counts = [{entry.value: entry.count for entry in column.top or ()} for column in (before, after)]
+        changed = [share for share in _shares(*counts, before.known, after.known) if share["before"] != share["after"]]
+        changed.sort(key=lambda share: (-abs(share["after"] - share["before"]), share["value"]))
+        shares = changed[:_LISTED_VALUES]
     means = (before.mean, after.mean)
     return ColumnDifference(
         name=before.name,
@@ -111,8 +123,20 @@ def compare_columns(before: ColumnProfile, after: ColumnProfile) -> ColumnDiffer
         verdict=grade_shift(shift.largest if shift else None),
         missing_share=(before.missing_share, after.missing_share),
         mean=means if means != (None, None) else None,
-        shares=tuple(shares),
+        shares=shares,
     )
+
+
+def _shares(before: Mapping[str, int], after: Mapping[str, int], rows: int, later_rows: int) -> list[dict[str, Any]]:
+    """Return each value's share of the rows before and after."""
+    return [
+        {
+            "value": value,
+            "before": before.get(value, 0) / max(1, rows),
+            "after": after.get(value, 0) / max(1, later_rows),
+        }
+        for value in dict.fromkeys([*before, *after])
+    ]
 
 
 def grade_shift(psi: float | None) -> str:
@@ -214,35 +238,3 @@ def _category_counts(before: ColumnProfile, after: ColumnProfile) -> tuple[list[
     if before.other:
         return [*first.values(), float(before.other)], [*found, rest], 0.0
     return [*first.values(), 0.0], [*found, 0.0], rest
-
-
-def _changed_shares(before: ColumnProfile, after: ColumnProfile) -> list[dict[str, Any]]:
-    counted = [{entry.value: entry.count for entry in column.top or ()} for column in (before, after)]
-    rows = [max(1, column.known) for column in (before, after)]
-    changes: list[dict[str, Any]] = [
-        {"value": value, "before": counted[0].get(value, 0) / rows[0], "after": counted[1].get(value, 0) / rows[1]}
-        for value in dict.fromkeys([*counted[0], *counted[1]])
-    ]
-    changes.sort(key=lambda change: (-abs(change["after"] - change["before"]), change["value"]))
-    return [change for change in changes[:_LISTED_VALUES] if change["before"] != change["after"]]
-
-
-def _volume(before: DatasetManifest, after: DatasetManifest) -> dict[str, Any]:
-    return {
-        "rows": [before.rows, after.rows],
-        "columns": [before.columns, after.columns],
-        "quarantined_rows": [before.row_counts["quarantined"], after.row_counts["quarantined"]],
-        "row_ratio": after.rows / before.rows if before.rows else None,
-    }
-
-
-def _target(before: DatasetProfile, after: DatasetProfile) -> dict[str, Any]:
-    classes = [profile.target.classes if profile.target else {} for profile in (before, after)]
-    totals = [max(1, sum(counts.values())) for counts in classes]
-    return {
-        "name": after.target.name if after.target else None,
-        "shares": [
-            {"value": name, "before": classes[0].get(name, 0) / totals[0], "after": classes[1].get(name, 0) / totals[1]}
-            for name in dict.fromkeys([*classes[0], *classes[1]])
-        ],
-    }

@@ -53,15 +53,7 @@ NO_DATASET_HISTORY = DatasetHistory()
 def check_whole(
     table: TypedTable, lines: npt.NDArray[np.int64], checks: TableChecks, history: DatasetHistory
 ) -> Iterator[Finding]:
-    """Yield the findings on a dataset's volume, missing values, duplicates, freshness and label shares.
-
-    Parameters
-    ----------
-    table : TypedTable
-        The rows that were not quarantined.
-    lines : int64 array of shape (n_rows,)
-        Line of the file on which each starts.
-    """
+    """Yield the findings on volume, missing values, duplicates, freshness and label shares of the accepted rows."""
     yield from _check_volume(len(table), checks, history)
     if not len(table):
         return
@@ -226,13 +218,7 @@ def find_shift(history: DatasetHistory, profile: DatasetProfile, threshold: floa
 
 
 def find_skew(history: DatasetHistory, profile: DatasetProfile, threshold: float | None) -> Iterator[Finding]:
-    """Yield the features whose captured requests differ from the dataset (train/serve skew).
-
-    Parameters
-    ----------
-    threshold : float or None
-        Population stability index; None when the spec does not set it, and skew is not checked.
-    """
+    """Yield the features whose captured requests differ from the dataset (train/serve skew)."""
     if threshold is None:
         return
     rows = history.captured.rows if history.captured else 0
@@ -266,21 +252,8 @@ def profile_captures(
 ) -> DatasetProfile:
     """Profile the features of the rows captured last.
 
-    Hours are read from the newest to the oldest until there are :data:`MAX_CAPTURED_ROWS`, each prediction once.
-
-    Parameters
-    ----------
-    store : ObjectStore
-        The data bucket.
-    now : datetime
-        In UTC.
-    since : datetime or None, default=None
-        Earlier rows belong to a deleted model of the same name.
-
-    Raises
-    ------
-    MillraceError
-        When the bucket fails; objects that cannot be read are left out.
+    Hours are read from the newest to the oldest until there are :data:`MAX_CAPTURED_ROWS`, each prediction once. Rows
+    before ``since`` belong to a deleted model of the same name; objects that cannot be read are left out.
     """
     start = now - timedelta(days=CAPTURED_DAYS)
     start = max(start, since) if since else start
@@ -328,15 +301,7 @@ def describe_groups(table: TypedTable, name: str) -> list[SensitiveGroup]:
 
 
 def find_bias(table: TypedTable, sensitive_groups: Sequence[str], checks: TableChecks) -> Iterator[Finding]:
-    """Yield under-represented groups, and columns whose groups have very different label rates.
-
-    Parameters
-    ----------
-    sensitive_groups : sequence of str
-        The columns that the spec declares.
-    checks : TableChecks
-        ``min_group_share`` and ``min_label_rate_ratio``.
-    """
+    """Yield under-represented groups of the declared columns, and columns with very different label rates."""
     known = {column.name: column for column in table.schema.columns}
     for name in sensitive_groups:
         if name not in known:
@@ -355,27 +320,26 @@ def find_bias(table: TypedTable, sensitive_groups: Sequence[str], checks: TableC
 def _find_small_groups(name: str, groups: Sequence[SensitiveGroup], least: float, *, masked: bool) -> Iterator[Finding]:
     few = [group for group in groups if group.share < least]
     if few:
-        named = ", ".join(f"{_show(group, masked=masked)} ({group.rows:,} rows)" for group in few[:5])
+        names = [MASK if masked else repr(group.name) for group in few]
+        named = ", ".join(f"{shown} ({group.rows:,} rows)" for shown, group in zip(names[:5], few, strict=False))
         message = f"groups of {name!r} with less than {least:.1%} of the rows: {named}"
-        yield warning("representation", message, name, len(few), [_show(group, masked=masked) for group in few])
+        yield warning("representation", message, name, len(few), names)
 
 
 def _find_unequal_rates(
     name: str, groups: Sequence[SensitiveGroup], least: float, *, masked: bool
 ) -> Iterator[Finding]:
-    compared = [(group.label_rate, group) for group in groups if group.rows >= MIN_GROUP_ROWS]
-    rated = [(rate, group) for rate, group in compared if rate is not None]
-    if len(rated) < 2:  # noqa: PLR2004  # two to compare
+    rated = [
+        (group.label_rate, MASK if masked else repr(group.name))
+        for group in groups
+        if group.rows >= MIN_GROUP_ROWS and group.label_rate is not None
+    ]
+    if not rated:
         return
-    low, fewest = min(rated, key=lambda pair: pair[0])
-    high, most = max(rated, key=lambda pair: pair[0])
+    (low, fewest), (high, most) = min(rated), max(rated)
     if high > 0 and low / high < least:
         message = (
-            f"the label rate of {name!r} is {low:.1%} for {_show(fewest, masked=masked)} and {high:.1%} for "
-            f"{_show(most, masked=masked)}: their ratio {low / high:.2f} is below {least:g}"
+            f"the label rate of {name!r} is {low:.1%} for {fewest} and {high:.1%} for {most}: their ratio "
+            f"{low / high:.2f} is below {least:g}"
         )
         yield warning("label_rate", message, name)
-
-
-def _show(group: SensitiveGroup, *, masked: bool) -> str:
-    return MASK if masked else repr(group.name)

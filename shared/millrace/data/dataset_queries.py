@@ -1,5 +1,6 @@
 """Describe and compare a model's datasets, for the API."""
 
+import contextlib
 import json
 import re
 from typing import Any, TypeVar
@@ -43,20 +44,13 @@ def describe_datasets(model: str, registry: Registry) -> dict[str, Any]:
 def describe_dataset(model: str, dataset_id: str, registry: Registry, data_store: ObjectStore) -> dict[str, Any]:
     """Return a dataset: its record, its manifest, the findings of its checks and a summary of its profile.
 
-    Parameters
-    ----------
-    dataset_id : str
-        May be abbreviated, as long as it is unique.
-
-    Raises
-    ------
-    ModelNotFoundError, DatasetNotFoundError, InvalidInputError
-        When there is no such model or dataset, or more than one.
+    The id may be abbreviated. Raises ``ModelNotFoundError``, ``DatasetNotFoundError``, and ``InvalidInputError`` for
+    the beginning of several ids, or of none.
     """
     record = find_dataset(model, dataset_id, registry)
-    profile = _read(record, DatasetProfile, data_store)
-    validation = _read(record, ValidationDocument, data_store)
-    manifest = _read(record, DatasetManifest, data_store)
+    profile = _read_any(record, DatasetProfile, data_store)
+    validation = _read_any(record, ValidationDocument, data_store)
+    manifest = _read_any(record, DatasetManifest, data_store)
     findings = validation.findings if validation else []
     return {
         "dataset": to_plain(record),
@@ -75,12 +69,9 @@ def describe_dataset(model: str, dataset_id: str, registry: Registry, data_store
 def describe_difference(
     model: str, dataset_id: str, other_id: str, registry: Registry, data_store: ObjectStore
 ) -> dict[str, Any]:
-    """Compare two datasets; see :func:`compare_datasets`.
+    """Compare two datasets by :func:`compare_datasets`.
 
-    Raises
-    ------
-    ModelNotFoundError, DatasetNotFoundError, InvalidInputError, ArtifactNotFoundError
-        As :func:`describe_dataset`, and when a document of one of them is gone.
+    Raises as :func:`describe_dataset`, and ``ArtifactNotFoundError`` when a document of one of them is gone.
     """
     records = [find_dataset(model, identifier, registry) for identifier in (dataset_id, other_id)]
     before, after = (_load(record, data_store) for record in records)
@@ -90,15 +81,7 @@ def describe_difference(
 
 
 def find_dataset(model: str, dataset_id: str, registry: Registry) -> DatasetRecord:
-    """Return the dataset of an id or its beginning.
-
-    Raises
-    ------
-    ModelNotFoundError, DatasetNotFoundError
-        When there is no such model or dataset.
-    InvalidInputError
-        When it is no id, or the beginning of several.
-    """
+    """Return the dataset of an id or its beginning; raises as :func:`describe_dataset`."""
     registry.get_state(model)
     if not _DATASET_ID.match(dataset_id):
         raise InvalidInputError(
@@ -117,12 +100,8 @@ def find_dataset(model: str, dataset_id: str, registry: Registry) -> DatasetReco
 
 def _load(record: DatasetRecord, data_store: ObjectStore) -> StoredDataset:
     schema = data_store.get(schema_revision_key(record.model, record.schema_version, record.schema_revision))
-    keys = {name: dataset_key(record.model, record.dataset_id, name) for name in _NAMES.values()}
-    return StoredDataset(
-        DatasetManifest.read(data_store.get(keys["manifest.json"])),
-        DatasetProfile.read(data_store.get(keys["profile.json"])),
-        TableSchema.from_dict(json.loads(schema)),
-    )
+    manifest, profile = _read(record, DatasetManifest, data_store), _read(record, DatasetProfile, data_store)
+    return StoredDataset(manifest, profile, TableSchema.from_dict(json.loads(schema)))
 
 
 def _summarise(column: ColumnProfile) -> dict[str, Any]:
@@ -136,8 +115,11 @@ def _summarise(column: ColumnProfile) -> dict[str, Any]:
     return summary
 
 
-def _read(record: DatasetRecord, document: type[DocumentT], data_store: ObjectStore) -> DocumentT | None:
-    try:
-        return document.read(data_store.get(dataset_key(record.model, record.dataset_id, _NAMES[document])))
-    except ArtifactNotFoundError:
-        return None
+def _read(record: DatasetRecord, document: type[DocumentT], data_store: ObjectStore) -> DocumentT:
+    return document.read(data_store.get(dataset_key(record.model, record.dataset_id, _NAMES[document])))
+
+
+def _read_any(record: DatasetRecord, document: type[DocumentT], data_store: ObjectStore) -> DocumentT | None:
+    with contextlib.suppress(ArtifactNotFoundError):
+        return _read(record, document, data_store)
+    return None

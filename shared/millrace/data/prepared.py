@@ -73,12 +73,6 @@ def load_split(body: bytes, choose: RowSelector | None = None) -> PreparedSplit:
     return PreparedSplit(FeatureMatrix(numbers, strings), target[rows], row_ids[rows])
 
 
-def count_rows(body: bytes) -> int:
-    """Return the number of rows of a split, without reading its matrices."""
-    with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
-        return len(arrays["row_ids"])
-
-
 def _read_rows(archive: zipfile.ZipFile, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     """Read some rows of one matrix of an archive."""
     with archive.open(f"{name}.npy") as stream:
@@ -119,6 +113,6 @@ def load_columns(body: bytes) -> dict[str, npt.NDArray[Any]]:
 
 
 def load_row_ids(body: bytes) -> npt.NDArray[np.uint64]:
-    """Read only the row ids of a split, a small part of it."""
+    """Read only the row ids of a split, a small part of it; there is one for each row."""
     with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
         return np.asarray(arrays["row_ids"])

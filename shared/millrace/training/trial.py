@@ -22,7 +22,7 @@ import skops
 
 import millrace
 from millrace.contracts import TrialOutcome, TrialPointer
-from millrace.data.prepared import PreparedSplit, count_rows, load_split
+from millrace.data.prepared import PreparedSplit, load_row_ids, load_split
 from millrace.documents import parse_timestamp
 from millrace.entities import Run, Trial
 from millrace.errors import ArtifactIntegrityError, MillraceError
@@ -110,7 +110,7 @@ class TrialData:
 
 def load_trial_data(trial: Trial, schema: TableSchema, bodies: Mapping[SplitName, bytes]) -> TrialData:
     """Read the splits, or the trial's share of both when it trains on a sample."""
-    of_rows: dict[str, int] = {name: count_rows(body) for name, body in bodies.items()}
+    of_rows: dict[str, int] = {name: len(load_row_ids(body)) for name, body in bodies.items()}
     share = 1.0 if trial.rows is None else trial.rows / max(1, of_rows["train"])
 
     def sampled(row_ids: npt.NDArray[np.uint64], target: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
