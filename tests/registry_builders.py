@@ -5,8 +5,9 @@ from typing import Any
 
 from millrace.entities import Approval, Cause, DatasetRecord, LedgerEntry, ModelVersion, Run, Source, Trial
 from millrace.names import make_cause_id, make_run_id
+from millrace.registry.ledger import timestamp_after
 from millrace.registry.store import Registry
-from millrace.registry.transactions import MoveAlias, RegistryTransaction, VersionChange, timestamp_after
+from millrace.registry.transactions import MoveAlias, RegistryTransaction, VersionChange
 
 NOW = datetime(2026, 5, 3, 14, 15, tzinfo=UTC)
 MODEL = "churn"

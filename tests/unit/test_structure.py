@@ -112,7 +112,7 @@ def rings(graph: dict[str, set[str]]) -> list[list[str]]:
 
 
 #: The most names in a package's face: more, and it is not one package.
-MOST_PUBLIC_NAMES = 12
+MOST_PUBLIC_NAMES = 10
 
 
 def packages() -> list[str]:

@@ -87,7 +87,7 @@ def compare_datasets(before: StoredDataset, after: StoredDataset) -> dict[str, A
         if (later := after.profile.column(column.name)) is not None
     ]
     columns.sort(key=lambda column: (-(column.psi if column.psi is not None else -1.0), column.name))
-    classes = [one.profile.target.classes if one.profile.target else {} for one in (before, after)]
+    first, second = [one.profile.target.classes if one.profile.target else {} for one in (before, after)]
     return {
         "schema": {"kind": change.kind, "details": list(change.details)},
         "volume": {
@@ -98,7 +98,7 @@ def compare_datasets(before: StoredDataset, after: StoredDataset) -> dict[str, A
         },
         "target": {
             "name": after.profile.target.name if after.profile.target else None,
-            "shares": _shares(*classes, *(sum(counts.values()) for counts in classes)),
+            "shares": _shares(first, second, sum(first.values()), sum(second.values())),
         },
         "columns": [asdict(column) for column in columns],
     }
@@ -109,8 +109,9 @@ def compare_columns(before: ColumnProfile, after: ColumnProfile) -> ColumnDiffer
     shift = measure_shift(before, after)
     shares: list[dict[str, Any]] = []
     if before.top is not None and after.top is not None and not before.sensitive and not after.sensitive:
-        counts = [{entry.value: entry.count for entry in column.top or ()} for column in (before, after)]
-        changed = [share for share in _shares(*counts, before.known, after.known) if share["before"] != share["after"]]
+        one, other = ({entry.value: entry.count for entry in column.top or ()} for column in (before, after))
+        shown = _shares(one, other, before.known, after.known)
+        changed = [share for share in shown if share["before"] != share["after"]]
         changed.sort(key=lambda share: (-abs(share["after"] - share["before"]), share["value"]))
         shares = changed[:_LISTED_VALUES]
     means = (before.mean, after.mean)

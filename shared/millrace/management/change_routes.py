@@ -10,8 +10,8 @@ from millrace.names import make_cause_id, make_run_id
 from millrace.registry.approvals import DecidedApproval, Decision, decide_approval
 from millrace.registry.deletion import Deletion, delete_model
 from millrace.registry.garbage import collect
+from millrace.registry.ledger import AuditContext
 from millrace.registry.promotion import ChampionChange, Retirement, promote, retire, roll_back
-from millrace.registry.transactions import AuditContext
 from millrace.spec import invalid_input
 
 #: Of a reason in the ledger.

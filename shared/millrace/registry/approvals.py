@@ -24,11 +24,11 @@ from millrace.errors import ConflictError
 from millrace.layout import version_key
 from millrace.names import CHALLENGER, CHAMPION
 from millrace.ports import Notifier, ObjectStore, TaskCallback
+from millrace.registry.ledger import AuditContext
 from millrace.registry.promotion import champion_moves, find_servable_version
 from millrace.registry.store import Registry
 from millrace.registry.transactions import (
     AssignOutcome,
-    AuditContext,
     DecideApproval,
     MoveAlias,
     RegistryTransaction,

@@ -20,10 +20,11 @@ from millrace.errors import ApprovalNotFoundError, ConflictError, ModelDeletedEr
 from millrace.names import CHAMPION, make_cause_id, make_run_id
 from millrace.ports import MonitoringPipeline, Schedules, TaskCallback
 from millrace.registry.approvals import withdraw_approval
+from millrace.registry.ledger import AuditContext
 from millrace.registry.model_schedules import follow_spec
 from millrace.registry.promotion import retire_version
 from millrace.registry.store import Registry
-from millrace.registry.transactions import AuditContext, DeleteModel, MoveAlias, RegistryTransaction
+from millrace.registry.transactions import DeleteModel, MoveAlias, RegistryTransaction
 from millrace.retry import retry
 
 

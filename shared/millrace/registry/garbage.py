@@ -21,8 +21,8 @@ from datetime import datetime, timedelta
 from millrace.entities import FINISHED_STATUSES, LedgerEntry, ModelState, ModelVersion
 from millrace.layout import runs_prefix, versions_prefix
 from millrace.ports import ListedObject, ObjectStore
+from millrace.registry.ledger import AuditContext
 from millrace.registry.store import Registry
-from millrace.registry.transactions import AuditContext
 from millrace.spec.operations import RetentionSpec
 
 #: The names of collected artifacts; everything else is a document, and stays.

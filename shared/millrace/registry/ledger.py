@@ -1,14 +1,18 @@
 """Ledger entries: the changes that write them, what causes leave there, and the events that publish them."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
 
 from millrace.documents import to_plain
-from millrace.entities import Cause, LedgerEntry
+from millrace.entities import Cause, LedgerEntry, ModelState
 from millrace.ports import Event, Put
 from millrace.registry.items import ModelKeys, encode, outbox_key
 
 EVENT_VERSION = 1
+#: Two moves of an alias are at least this far apart.
+_TICK = timedelta(microseconds=1)
 #: The actions that are published, by the name of the event.
 EVENT_NAMES: Mapping[str, str] = {
     "model_registered": "ModelRegistered",
@@ -20,6 +24,31 @@ EVENT_NAMES: Mapping[str, str] = {
     "approval_rejected": "ApprovalRejected",
     "approval_expired": "ApprovalExpired",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class AuditContext:
+    """The actor of a change, the reason for the ledger, and the time."""
+
+    actor: str  # the caller's ARN, or the name of the function
+    reason: str
+    now: datetime
+
+    def entry(
+        self, state: ModelState, entry_id: str, action: str, details: Mapping[str, Any], *earlier: datetime
+    ) -> LedgerEntry:
+        """Return the ledger entry of a change, later than the last alias move and than ``earlier``."""
+        occurred_at = timestamp_after(state, self.now, *earlier)
+        return LedgerEntry(state.model, entry_id, occurred_at, self.actor, action, self.reason, details)
+
+
+def timestamp_after(state: ModelState, now: datetime, *earlier: datetime) -> datetime:
+    """Return the timestamp of a change: now, but later than the last alias move and than ``earlier``.
+
+    Clocks differ; the history must be in the order of the revisions.
+    """
+    known = [*earlier, *([state.aliases_moved_at] if state.aliases_moved_at else [])]
+    return max([now, *(timestamp + _TICK for timestamp in known)])
 
 
 def ledger_changes(entry: LedgerEntry) -> list[Put]:

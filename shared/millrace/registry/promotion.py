@@ -17,11 +17,11 @@ from millrace.errors import (
 from millrace.layout import version_key
 from millrace.names import CHALLENGER, CHAMPION
 from millrace.ports import ObjectStore
+from millrace.registry.ledger import AuditContext
 from millrace.registry.manifest import MANIFEST, MODEL, SIGNATURE, Artifact, Manifest
 from millrace.registry.store import Registry
 from millrace.registry.transactions import (
     AssignOutcome,
-    AuditContext,
     MoveAlias,
     RegistryTransaction,
     RetireVersion,

@@ -1,8 +1,7 @@
 """Transactions on a model's versions: audit context, the changes, and their optimistic-concurrency checks."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
 
 from millrace.entities import AliasMove, Approval, LedgerEntry, ModelState, VersionOutcome, Work
@@ -13,25 +12,7 @@ from millrace.registry.items import ModelKeys, encode, encode_value
 from millrace.registry.ledger import ledger_changes
 from millrace.spec import ModelSpec
 
-#: Two moves of an alias are at least this far apart.
-_TICK = timedelta(microseconds=1)
 _NOT_RETIRED = (Exists(), Compare("status", "<>", "retired", or_absent=True))
-
-
-@dataclass(frozen=True, slots=True)
-class AuditContext:
-    """The actor of a change, the reason for the ledger, and the time."""
-
-    actor: str  # the caller's ARN, or the name of the function
-    reason: str
-    now: datetime
-
-    def entry(
-        self, state: ModelState, entry_id: str, action: str, details: Mapping[str, Any], *earlier: datetime
-    ) -> LedgerEntry:
-        """Return the ledger entry of a change, later than the last alias move and than ``earlier``."""
-        occurred_at = timestamp_after(state, self.now, *earlier)
-        return LedgerEntry(state.model, entry_id, occurred_at, self.actor, action, self.reason, details)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +93,6 @@ class RegistryTransaction:
     def needs_model(self) -> bool:
         """True when the model must not be deleted: work can end in a deleted model, and none begins there."""
         return self.deletion is not None or any(move.to_version is not None for move in self.moves)
-
-
-def timestamp_after(state: ModelState, now: datetime, *earlier: datetime) -> datetime:
-    """Return the timestamp of a change: now, but later than the last alias move and than ``earlier``.
-
-    Clocks differ; the history must be in the order of the revisions.
-    """
-    known = [*earlier, *([state.aliases_moved_at] if state.aliases_moved_at else [])]
-    return max([now, *(timestamp + _TICK for timestamp in known)])
 
 
 def ensure_champion(state: ModelState, expected: int | None) -> None:

@@ -10,8 +10,8 @@ from millrace.errors import ConflictError, ServiceUnavailableError
 from millrace.layout import trial_key, version_key
 from millrace.registry import garbage
 from millrace.registry.garbage import ARTIFACTS, collect, find_garbage
+from millrace.registry.ledger import AuditContext
 from millrace.registry.promotion import promote, retire, roll_back
-from millrace.registry.transactions import AuditContext
 from millrace.spec import ModelSpec
 from millrace.spec.operations import RetentionSpec
 
