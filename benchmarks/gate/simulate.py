@@ -20,7 +20,7 @@ import numpy.typing as npt
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared"))
 
 from millrace.evaluation.gate import GateEvidence, decide
-from millrace.evaluation.results import ChampionComparison
+from millrace.evaluation_results import ChampionComparison
 from millrace.metrics.bootstrap import ConfidenceInterval, bootstrap, gain_interval
 from millrace.metrics.catalogue import get_metric
 from millrace.schema import Task

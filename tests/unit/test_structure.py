@@ -83,6 +83,14 @@ def test_no_modules_import_each_other_in_a_ring():
     assert rings(graph) == []
 
 
+def test_no_packages_import_each_other_in_a_ring():
+    graph: dict[str, set[str]] = defaultdict(set)
+    for name, tree in plain_modules().items():
+        package = name.split(".")[1]
+        graph[package] |= {other.split(".")[1] for other in imports_of(tree) if "." in other} - {package}
+    assert rings({package: {other for other in found if other in graph} for package, found in graph.items()}) == []
+
+
 def rings(graph: dict[str, set[str]]) -> list[list[str]]:
     """Return the strongly connected components of more than one node (Tarjan 1972)."""
     index: dict[str, int] = {}

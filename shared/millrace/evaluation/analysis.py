@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from millrace import evaluation_results as results
 from millrace.data.prepared import PreparedSplit
 from millrace.data.reference import describe_column
 from millrace.entities import Trial
-from millrace.evaluation import results
 from millrace.evaluation.curves import (
     DecisionThreshold,
     choose_threshold,

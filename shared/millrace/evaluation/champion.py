@@ -11,7 +11,7 @@ import numpy.typing as npt
 from millrace.data.prepared import PreparedSplit, load_row_ids
 from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError
 from millrace.evaluation.holdout import count_non_finite, measure
-from millrace.evaluation.results import ChampionComparison
+from millrace.evaluation_results import ChampionComparison
 from millrace.layout import SplitName, split_key, version_key
 from millrace.metrics.catalogue import Metric
 from millrace.names import CHAMPION

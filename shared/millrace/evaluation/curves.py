@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from millrace.evaluation import results
+from millrace import evaluation_results as results
 from millrace.metrics.bootstrap import FloatArray, wilson
 from millrace.schema import TableSchema
 from millrace.spec.training import CostSpec

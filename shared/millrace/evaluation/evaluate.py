@@ -17,7 +17,7 @@ from millrace.evaluation.analysis import MeasuredWinner, Splits, analyze, profil
 from millrace.evaluation.champion import compare_with_champion, load_champion, verify_sha256
 from millrace.evaluation.gate import GateEvidence, SliceEvidence, decide
 from millrace.evaluation.holdout import Measurement, baseline_predictions, count_non_finite, measure
-from millrace.evaluation.results import Analysis, BaselineResult, Evaluation, HoldoutResult, LeaderboardEntry
+from millrace.evaluation_results import Analysis, BaselineResult, Evaluation, HoldoutResult, LeaderboardEntry
 from millrace.histograms.outcomes import PredictionProfile
 from millrace.layout import evaluation_key, prediction_profile_key, prepared_key, split_key, trial_key
 from millrace.metrics.catalogue import Metric, get_metric

@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from millrace.evaluation.results import FairnessResult, Gap, GroupResult, MeasureEstimate
 from millrace.evaluation.slices import MISSING, as_strings, boolean_labels, conditions_of
+from millrace.evaluation_results import FairnessResult, Gap, GroupResult, MeasureEstimate
 from millrace.features import missing_mask
 from millrace.metrics.bootstrap import FloatArray, wilson
 from millrace.metrics.catalogue import ACCURACY

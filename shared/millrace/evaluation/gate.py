@@ -20,7 +20,7 @@ was changed on purpose. Otherwise the challenger is kept until somebody has chec
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from millrace.evaluation.results import ChampionComparison, Decision, GateCheck
+from millrace.evaluation_results import ChampionComparison, Decision, GateCheck
 from millrace.metrics.bootstrap import ConfidenceInterval
 from millrace.metrics.catalogue import Metric, get_metric
 from millrace.schema import Task

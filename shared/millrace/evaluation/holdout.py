@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from millrace.evaluation.results import Latency, MetricEstimate
+from millrace.evaluation_results import Latency, MetricEstimate
 from millrace.features import FeatureMatrix
 from millrace.metrics.bootstrap import (
     ConfidenceInterval,

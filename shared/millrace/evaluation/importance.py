@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from millrace.data.prepared import PreparedSplit
-from millrace.evaluation.results import FeatureImportance, ImportanceResult
+from millrace.evaluation_results import FeatureImportance, ImportanceResult
 from millrace.features import FeatureMatrix
 from millrace.metrics.bootstrap import FloatArray, draw_weights, percentile_interval
 from millrace.metrics.catalogue import METRICS, Metric

@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 from millrace.data.prepared import PreparedSplit
 from millrace.entities import Trial
 from millrace.errors import MillraceError
-from millrace.evaluation.results import FitDiagnosis, LearningCurve, LearningCurvePoint, SplitMetrics
+from millrace.evaluation_results import FitDiagnosis, LearningCurve, LearningCurvePoint, SplitMetrics
 from millrace.metrics.catalogue import Metric, compute_metrics
 from millrace.schema import TableSchema
 from millrace.training.export import predict_estimator

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.evaluation.holdout import measure
-from millrace.evaluation.results import SliceResult
+from millrace.evaluation_results import SliceResult
 from millrace.features import EPOCH, FeatureMatrix, missing_mask
 from millrace.metrics.bootstrap import FloatArray
 from millrace.schema import DATE_PARTS, MASK, Column, TableSchema

@@ -21,7 +21,7 @@ from millrace.errors import (
     InvalidInputError,
     VersionNotFoundError,
 )
-from millrace.evaluation.results import Evaluation
+from millrace.evaluation_results import Evaluation
 from millrace.layout import evaluation_key, prediction_profile_key, prepared_key, trial_key, version_key
 from millrace.names import CHALLENGER, CHAMPION
 from millrace.ports import ObjectStore

@@ -6,7 +6,7 @@ import pytest
 from millrace.documents import to_plain
 from millrace.errors import InvalidInputError
 from millrace.evaluation.gate import GateEvidence, SliceEvidence, decide
-from millrace.evaluation.results import ChampionComparison
+from millrace.evaluation_results import ChampionComparison
 from millrace.metrics.bootstrap import ConfidenceInterval
 from millrace.metrics.catalogue import get_metric
 from millrace.spec.training import GateSpec

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from millrace.errors import TrainingFailedError
 from millrace.evaluation.learning_curve import diagnose, learning_curve
-from millrace.evaluation.results import LearningCurvePoint, SplitMetrics
+from millrace.evaluation_results import LearningCurvePoint, SplitMetrics
 from millrace.metrics.catalogue import RMSE, ROC_AUC
 
 from tests.prepared_data import make_dataset

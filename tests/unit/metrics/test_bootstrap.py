@@ -4,7 +4,7 @@ import millrace.metrics.bootstrap as intervals
 import numpy as np
 import pytest
 from millrace.evaluation.holdout import Measurement, baseline_predictions
-from millrace.evaluation.results import MetricEstimate
+from millrace.evaluation_results import MetricEstimate
 from millrace.metrics.bootstrap import bootstrap, draw_weights, gain_interval, percentile_interval
 from millrace.metrics.catalogue import MAE, RMSE
 from millrace.schema import Column, TableSchema

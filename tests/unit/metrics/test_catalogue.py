@@ -112,7 +112,7 @@ def test_only_the_catalogue_names_metrics():
 
 
 def test_catalogue_and_documents_import_without_scikit_learn_and_onnx():
-    modules = "millrace.metrics.catalogue, millrace.evaluation.results, millrace.training.trial_record"
+    modules = "millrace.metrics.catalogue, millrace.evaluation_results, millrace.training.trial_record"
     script = (
         f"import sys, {modules}; print(sorted(sys.modules.keys() & {{'sklearn', 'onnx', 'onnxruntime', 'pandas'}}))"
     )

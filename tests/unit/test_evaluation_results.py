@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from millrace.documents import to_plain
 from millrace.errors import ArtifactIntegrityError
-from millrace.evaluation.results import Evaluation
+from millrace.evaluation_results import Evaluation
 from millrace.layout import evaluation_key, trial_key
 from millrace.schema import TASKS
 from millrace.training.trial_record import TrialRecord
