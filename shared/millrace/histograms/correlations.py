@@ -93,11 +93,7 @@ class ScoreMatrix:
         self._sums = np.zeros(len(plan))
 
     def fill(
-        self,
-        column: str,
-        located: npt.NDArray[np.int64],
-        known: npt.NDArray[np.bool_],
-        counts: npt.NDArray[np.int64],
+        self, column: str, located: npt.NDArray[np.int64], known: npt.NDArray[np.bool_], counts: npt.NDArray[np.int64]
     ) -> None:
         """Score a column by the bins of its known values, the mask of these, and their counts by bin."""
         for position in self._plan.positions(column):

@@ -34,8 +34,7 @@ def update_actions(history: IncidentHistory, model: str, registry: Registry, now
     """Return the history with the present actions of incidents that are open or were resolved lately."""
     incidents = {
         event: replace(
-            incident,
-            actions=describe_actions(model, event, incident.incident_id, incident.requests, registry),
+            incident, actions=describe_actions(model, event, incident.incident_id, incident.requests, registry)
         )
         for event, incident in history.incidents.items()
         if incident.requests and (incident.resolved_at is None or now - incident.resolved_at < _FOLLOWED_FOR)
