@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from millrace.monitoring.performance import proportion
+from millrace.monitoring.quality import proportion
 from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
 from millrace.ports import ServingCounts
 from millrace.spec.monitoring import ServingHealthRule, StalenessRule
