@@ -240,6 +240,7 @@ class ColumnReference(Record, frozen=True, kw_only=True, omit_defaults=True):
             center=self.mean or 0.0,
             scale=self.standard_deviation or 1.0,
             of_text=self.type == "text",
+            is_date=self.type == "datetime",
         )
 
     def _category_bins(self, shares: Mapping[str, float], column: Column | None) -> CategoryBins:

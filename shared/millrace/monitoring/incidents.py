@@ -170,7 +170,7 @@ class _Window:
         if key in self._unknown:
             return False
         verdict = _verdict_of(key)
-        silence_counts = VERDICTS[verdict].lists_breaches_only or version not in (None, self.version)
+        silence_counts = VERDICTS[verdict].breaches_only or version not in (None, self.version)
         return key in self._listed or (silence_counts and verdict in self._evaluated)
 
     def persistence(self, key: str) -> tuple[int, int]:

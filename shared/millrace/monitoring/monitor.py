@@ -12,22 +12,24 @@ from typing import Literal
 
 from msgspec.structs import replace
 
+from millrace.documents import to_plain
 from millrace.entities import ModelVersion
 from millrace.errors import ServiceUnavailableError
+from millrace.layout import monitoring_key
 from millrace.monitoring.alerts import make_alerts, update_actions
 from millrace.monitoring.context import MonitorContext, load_context
 from millrace.monitoring.incidents import IncidentHistory, Transition, advance, close
-from millrace.monitoring.new_captures import IngestCounts, SeenObjects, read_captures, read_feedback
-from millrace.monitoring.outcome_windows import close_outcome_window, ingest_feedback
-from millrace.monitoring.report import write_report
+from millrace.monitoring.new_captures import IngestCounts, list_new_objects, read_captures, read_new_feedback
+from millrace.monitoring.report import MonitoringReport
 from millrace.monitoring.serving_health import find_serving_faults, find_staleness
 from millrace.monitoring.state import MonitoringState, Segment, load_state, save_state
-from millrace.monitoring.traffic_windows import IngestedTraffic, close_traffic_window, ingest_traffic
 from millrace.monitoring.window_findings import WindowEvaluation, WindowFinding
+from millrace.monitoring.windows import close_outcome_window, close_traffic_window, ingest_feedback, ingest_traffic
 from millrace.names import CHAMPION
 from millrace.observability import Unit, write_metrics
 from millrace.ports import Event, EventPublisher, Notifier, ObjectStore, ServingMetrics
 from millrace.registry.store import Registry
+from millrace.reports import render_monitoring_report
 from millrace.retry import retry
 
 Outcome = Literal["judged", "nothing_new", "not_serving", "disabled", "superseded", "deleted"]
@@ -108,7 +110,7 @@ def monitor_model(
         findings=before.findings | {one.source: one.findings for one in evaluations},
     )
     is_new = windows or counts.monitored_rows or state.outbox or followed != before.incidents
-    report = write_report(context, state, counts) if is_new else ""
+    report = _write_report(context, state, counts) if is_new else ""
     if not save_state(model, data_store, state, etag):
         return MonitoringOutcome("superseded", champion)
     findings = [finding for found in state.findings.values() for finding in found]
@@ -128,20 +130,11 @@ def monitor_model(
 def _ingest(
     context: MonitorContext, before: MonitoringState, known_versions: set[int]
 ) -> tuple[MonitoringState, IngestCounts]:
-    seen, counts = SeenObjects(before.seen), IngestCounts()
-    batches = read_captures(context, before.checked_at, seen, counts)
-    known = IngestedTraffic(before.traffic.open, before.outcomes.segments, before.last_row_at)
-    traffic = ingest_traffic(context, known, batches, known_versions, counts)
-    records = read_feedback(context, before.checked_at, seen, counts)
-    outcomes = ingest_feedback(context, replace(before.outcomes, segments=traffic.segments), records, counts)
-    state = replace(
-        before,
-        traffic=replace(before.traffic, open=traffic.open),
-        outcomes=outcomes,
-        last_row_at=traffic.last_row_at,
-        seen=seen.to_plain(),
-    )
-    return state, counts
+    objects = list_new_objects(context, before.checked_at, before.seen)
+    state, counts = ingest_traffic(context, before, read_captures(context, objects), known_versions)
+    records, malformed = read_new_feedback(context, objects)
+    outcomes, matched = ingest_feedback(context, state.outcomes, records)
+    return replace(state, outcomes=outcomes, seen=objects.seen), counts + malformed + matched
 
 
 def _close_windows(context: MonitorContext, state: MonitoringState) -> tuple[MonitoringState, list[WindowEvaluation]]:
@@ -213,6 +206,17 @@ def _update_incidents(
         )
         transitions += steps
     return incidents, transitions
+
+
+def _write_report(context: MonitorContext, state: MonitoringState, counts: IngestCounts) -> str:
+    """Write the report as JSON and as a page, by its timestamp and as the latest; return the page's key."""
+    report = MonitoringReport.build(context, state, counts)
+    body, page = report.write(), render_monitoring_report(to_plain(report)).encode()
+    stamp = f"{context.now:%Y%m%dT%H%M%S}"
+    for name in (stamp, "latest"):
+        context.store.put(monitoring_key(context.model, f"reports/{name}.json"), body, "application/json")
+        context.store.put(monitoring_key(context.model, f"reports/{name}.html"), page, "text/html; charset=utf-8")
+    return monitoring_key(context.model, f"reports/{stamp}.html")
 
 
 def _close_deleted(model: str, registry: Registry, data_store: ObjectStore, now: datetime) -> MonitoringOutcome:

@@ -22,7 +22,6 @@ from millrace.monitoring.drift import (
     find_drift,
     prediction_columns,
 )
-from millrace.monitoring.window_findings import WindowFinding
 from millrace.monitoring.quality import (
     calibration_map,
     estimate_errors,
@@ -33,6 +32,7 @@ from millrace.monitoring.quality import (
     measure_outcomes,
 )
 from millrace.monitoring.seasonality import suppress_seasonal, suppress_within_range
+from millrace.monitoring.window_findings import WindowFinding
 from millrace.spec.monitoring import MonitoringSpec
 
 EventType = Literal["DriftDetected", "QualityDegraded", "DataQualityDegraded", "ModelStale", "ServingDegraded"]
@@ -264,6 +264,7 @@ class Verdict:
     is_input: bool = False  # True for verdicts on the distribution of inputs; concept drift needs inputs that hold
     breaches_only: bool = False  # True when findings name breaches, and a subject without a finding is ok
     charted: bool = False
+    scope: str = ""  # Of daily ranges; by default the verdict's name
 
 
 #: By name, which is that in the spec, the report and the API; in the order of importance.
@@ -279,9 +280,16 @@ VERDICTS: Mapping[str, Verdict] = {
         is_input=True,
         breaches_only=True,
         charted=True,
+        scope=_FEATURE_SCOPE,
     ),
     "feature_drift": Verdict(
-        "Feature drift", "feature drift", "DriftDetected", _check_feature_drift, is_input=True, charted=True
+        "Feature drift",
+        "feature drift",
+        "DriftDetected",
+        _check_feature_drift,
+        is_input=True,
+        charted=True,
+        scope=_FEATURE_SCOPE,
     ),
     "feature_change": Verdict(
         "Change since the previous window",
@@ -289,6 +297,7 @@ VERDICTS: Mapping[str, Verdict] = {
         "DriftDetected",
         _check_feature_change,
         is_input=True,
+        scope=_FEATURE_SCOPE,
     ),
     "dependence": Verdict(
         "Dependence between features",
@@ -366,4 +375,4 @@ def rows_needed(spec: MonitoringSpec, window: Literal["traffic", "outcomes"] = "
 
 def range_scope(finding: WindowFinding) -> str:
     """Return the scope of a finding's daily range: all verdicts on the distribution of a feature share one."""
-    return _FEATURE_SCOPE if finding.verdict in ("skew", "feature_drift", "feature_change") else finding.verdict
+    return VERDICTS[finding.verdict].scope or finding.verdict

@@ -10,8 +10,9 @@ from millrace.documents import Document, Record
 from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError
 from millrace.histograms.predictions import AnyPredictions, Traffic, tag_predictions
 from millrace.layout import monitoring_key
+from millrace.monitoring.chart_data import ChartData
 from millrace.monitoring.incidents import IncidentHistory
-from millrace.monitoring.seasonality import DailyRange
+from millrace.monitoring.seasonality import ClosedWindow, DailyRange
 from millrace.monitoring.window_findings import WindowFinding
 from millrace.ports import ObjectStore
 
@@ -24,11 +25,9 @@ MAX_HISTORY = 200
 GZIP = "application/gzip"
 
 
-class WindowRecord(Record, frozen=True, kw_only=True):
-    """A closed window of traffic; ``key`` names its stored :class:`~millrace.histograms.predictions.Traffic`."""
+class WindowRecord(ClosedWindow, frozen=True, kw_only=True):
+    """A closed window; ``key`` names its stored :class:`~millrace.histograms.predictions.Traffic`."""
 
-    begin: datetime
-    end: datetime
     rows: int
     quiet: bool
     key: str
@@ -58,18 +57,23 @@ class Segment(Record, frozen=True, kw_only=True):
     evaluated: bool = msgspec.field(default=False, name="judged")  # True once its outcomes were part of a window
 
 
-class QualityRecord(Record, frozen=True, kw_only=True):
-    """A closed window of outcomes; measured again when more of its outcomes arrive."""
+class WindowQuality(Record, frozen=True, kw_only=True):
+    """A closed window of outcomes in the report; measured again when more of its outcomes arrive."""
 
     begin: datetime
     end: datetime
-    segments: tuple[str, ...]
     predictions: int = msgspec.field(name="answers")
     outcomes: int
     metric: str = ""
     value: float | None = None
     low: float | None = None
     high: float | None = None
+
+
+class QualityRecord(WindowQuality, frozen=True, kw_only=True):
+    """A closed window of outcomes, and the keys of its segments."""
+
+    segments: tuple[str, ...]
 
 
 class Alert(Record, frozen=True, kw_only=True):
@@ -102,8 +106,7 @@ class TrafficHistory(Record, frozen=True, kw_only=True):
     first_predictions: AnyPredictions | None = None  # Of the first full window
     inputs: tuple[WindowFinding, ...] = ()  # findings on inputs of the latest window
     summaries: tuple[WindowSummary, ...] = ()  # Closed windows of all versions, for the report
-    #: Chart data of the latest window.
-    charts: list[dict[str, Any]] = []  # noqa: RUF012  # msgspec copies the default
+    charts: tuple[ChartData, ...] = ()  # Of the latest window
 
     def begin_version(self) -> "TrafficHistory":
         """Return the history at the begin of another version."""
