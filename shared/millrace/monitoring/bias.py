@@ -30,15 +30,7 @@ def find_group_gaps(
     rule: BiasRule,
     rate: float,
 ) -> list[WindowFinding]:
-    """Evaluate every gap of every column of groups.
-
-    Parameters
-    ----------
-    profile : PredictionProfile
-        Of the holdout.
-    predictions, outcomes : histograms or None
-        Of the window; None when it is not evaluated.
-    """
+    """Evaluate every gap of every column of groups that a window's predictions or outcomes have."""
     scale = error_deviation(profile.outcomes) if isinstance(profile.outcomes, ErrorSums) else 1.0
     present = {**_prediction_gaps(predictions), **_outcome_gaps(outcomes, scale)}
     before = {**_prediction_gaps(profile.predictions), **_outcome_gaps(profile.outcomes, scale)}

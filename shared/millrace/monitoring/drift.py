@@ -93,15 +93,7 @@ def _changed_categories(bins: CategoryBins, first: Counts, second: Counts) -> tu
 def find_drift(
     verdict: str, drifts: Sequence[ColumnDrift], rule: DriftRule, *, rate: float, baseline: str
 ) -> list[WindowFinding]:
-    """Evaluate columns together.
-
-    Parameters
-    ----------
-    rate : float
-        False discovery rate over the columns.
-    baseline : str
-        Phrase for messages: ``in training``.
-    """
+    """Evaluate columns together at a false discovery rate; ``baseline`` is a phrase for messages: ``in training``."""
     enough = [drift for drift in drifts if drift.rows >= rule.min_rows]
     found = benjamini_hochberg([drift.measured(rule.measure)[1].p_value for drift in enough], rate)
     evaluated = {

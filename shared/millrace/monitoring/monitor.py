@@ -13,7 +13,6 @@ from typing import Literal
 from msgspec.structs import replace
 
 from millrace.documents import to_plain
-from millrace.entities import ModelVersion
 from millrace.errors import ServiceUnavailableError
 from millrace.layout import monitoring_key
 from millrace.monitoring.alerts import make_alerts, update_actions
@@ -67,21 +66,10 @@ def monitor_model(
     now: datetime,
     token: str,
 ) -> MonitoringOutcome:
-    """Run the monitor of one model.
+    """Run the monitor of one model; ``token`` is unique to the run, and part of the names that it writes.
 
-    Parameters
-    ----------
-    serving : ServingMetrics or None
-        None when there are no serving metrics.
-    token : str
-        Unique to the run; part of the names that it writes.
-
-    Raises
-    ------
-    ModelNotFoundError
-        When there is no such model.
-    ServiceUnavailableError
-        When the model was deleted while another monitor ran; the pipeline tries again.
+    Raises ``ModelNotFoundError``, or ``ServiceUnavailableError`` when the model was deleted while another monitor ran;
+    a repetition succeeds.
     """
     current = registry.get_state(model)
     if current.deleted_at is not None:
@@ -97,9 +85,15 @@ def monitor_model(
     context = load_context(model, champion, spec, data_store=data_store, model_store=model_store, now=now, token=token)
     known_versions = {version.version for version in registry.list_versions(model)}
     ingested, counts = _ingest(context, before, known_versions)
-    closed, evaluations = _close_windows(context, ingested)
+    traffic, of_traffic = close_traffic_window(context, ingested.traffic)
+    outcomes, of_outcomes = close_outcome_window(context, ingested.outcomes, traffic.inputs)
+    closed = replace(ingested, traffic=traffic, outcomes=outcomes)
+    evaluations = [one for one in (of_traffic, of_outcomes) if one]
     windows = len(evaluations)
-    evaluations += [*_find_obstacle(context, closed), _evaluate_service(context, closed, registry, serving)]
+    if context.monitored is None and closed.last_row_at is not None:
+        finding = WindowFinding("feature_drift", "every feature", "unknown", context.obstacle)
+        evaluations.append(WindowEvaluation("traffic", context.now, (finding,)))
+    evaluations.append(_evaluate_service(context, closed, registry, serving))
     followed = update_actions(before.incidents, model, registry, now)
     incidents, transitions = _update_incidents(context, followed, evaluations)
     state = replace(
@@ -137,20 +131,6 @@ def _ingest(
     return replace(state, outcomes=outcomes, seen=objects.seen), counts + malformed + matched
 
 
-def _close_windows(context: MonitorContext, state: MonitoringState) -> tuple[MonitoringState, list[WindowEvaluation]]:
-    traffic, of_traffic = close_traffic_window(context, state.traffic)
-    outcomes, of_outcomes = close_outcome_window(context, state.outcomes, traffic.inputs)
-    return replace(state, traffic=traffic, outcomes=outcomes), [one for one in (of_traffic, of_outcomes) if one]
-
-
-def _find_obstacle(context: MonitorContext, state: MonitoringState) -> list[WindowEvaluation]:
-    """Return the finding that traffic has nothing to be compared with."""
-    if context.monitored is not None or state.last_row_at is None:
-        return []
-    finding = WindowFinding("feature_drift", "every feature", "unknown", context.obstacle)
-    return [WindowEvaluation("traffic", context.now, (finding,))]
-
-
 def _evaluate_service(
     context: MonitorContext, state: MonitoringState, registry: Registry, serving: ServingMetrics | None
 ) -> WindowEvaluation:
@@ -160,11 +140,12 @@ def _evaluate_service(
     findings: list[WindowFinding] = []
     if monitoring.staleness.enabled:
         version = registry.get_version(context.model, context.version)
+        accepted = {dataset.dataset_id: dataset.accepted_at for dataset in registry.list_datasets(context.model)}
         findings += find_staleness(
             monitoring.staleness,
             now,
             trained_at=version.created_at,
-            newest_data_at=_newest_data(version, registry),
+            newest_data_at=max((accepted[name] for name in version.dataset_ids if name in accepted), default=None),
             last_row_at=state.last_row_at,
             requests_per_hour=_requests_per_hour(state.last_row_at, state.outcomes.segments),
         )
@@ -172,11 +153,6 @@ def _evaluate_service(
         counts = serving.read(context.model, context.version, begin, now)
         findings += find_serving_faults(counts, monitoring.serving_health) if counts is not None else []
     return WindowEvaluation("service", begin, tuple(findings))
-
-
-def _newest_data(version: ModelVersion, registry: Registry) -> datetime | None:
-    accepted = {dataset.dataset_id: dataset.accepted_at for dataset in registry.list_datasets(version.model)}
-    return max((accepted[name] for name in version.dataset_ids if name in accepted), default=None)
 
 
 def _requests_per_hour(last: datetime | None, segments: Sequence[Segment]) -> float:
@@ -245,17 +221,10 @@ def deliver_alerts(
     """Deliver the waiting alerts; return their number.
 
     An alert leaves the state after both the bus and the notifier have taken it. When one of them fails, the alert stays
-    and the next run tries again: it may then arrive twice, under the same ``event_id``.
+    and the next run tries again: it may then arrive twice, under the same ``event_id``. ``stack`` is part of each
+    event, so that of two stacks in an account each listens to its own.
 
-    Parameters
-    ----------
-    stack : str
-        Part of each event, so that of two stacks in an account each listens to its own.
-
-    Raises
-    ------
-    ServiceUnavailableError
-        When a channel failed; alerts delivered before it are not delivered again.
+    Raises ``ServiceUnavailableError`` when a channel failed; alerts delivered before it are not delivered again.
     """
     state, _ = load_state(model, store)
     delivered: set[str] = set()

@@ -213,12 +213,7 @@ _PRIOR_ROWS = 10.0
 
 
 def calibration_map(holdout: OutcomeHistogram) -> Floats:
-    """Return the frequency of each class by bin of its probability, shrunk towards the probability itself.
-
-    Returns
-    -------
-    float64 array of shape (n_classes, n_bins)
-    """
+    """Return the frequency of each class by bin of its probability, shrunk towards the probability itself."""
     classes, bins = holdout.totals.shape
     middles = np.tile((np.arange(bins) + 0.5) / bins, (classes, 1))
     means = np.divide(holdout.probability_sums, holdout.totals, out=middles, where=holdout.totals > 0)
@@ -296,15 +291,7 @@ def find_quality_drop(
     primary: str | None = None,
     coverage: float | None = None,
 ) -> WindowFinding:
-    """Evaluate a metric against the holdout.
-
-    Parameters
-    ----------
-    before, now : mapping of str to PointEstimate
-        On the holdout and on the window.
-    coverage : float or None
-        Share of the window's predictions with an outcome.
-    """
+    """Evaluate a metric on a window against the holdout; ``coverage`` is the share of predictions with an outcome."""
     metric = choose_metric(task, rule.metric or primary, before, now)
     rows = max((estimate.rows for estimate in now.values()), default=0)
     if rows < rule.min_rows:
@@ -358,14 +345,9 @@ def _drop(metric: Metric, before: float, now: float, rule: QualityRule) -> tuple
 
 
 def find_concept_drift(quality: WindowFinding, *, inputs_hold: bool | None) -> WindowFinding:
-    """Evaluate the relation between inputs and outcome: it changed when quality drops and the inputs do not.
+    """Evaluate the relation between inputs and outcome: it changed when live quality drops and the inputs hold.
 
-    Parameters
-    ----------
-    quality : WindowFinding
-        Of the live quality.
-    inputs_hold : bool or None
-        False when an input verdict is in breach; None when none of them is known.
+    ``inputs_hold`` is False when an input verdict is in breach, and None when none of them is known.
     """
     if quality.status == "unknown" or inputs_hold is None:
         reason = quality.message if quality.status == "unknown" else "the state of the inputs is not known"

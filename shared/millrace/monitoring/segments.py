@@ -156,10 +156,7 @@ def assign_outcomes(
 ) -> tuple[Segment, set[str], int]:
     """Assign reported outcomes to a segment's rows; the latest report of each row holds.
 
-    Returns
-    -------
-    tuple
-        The new record of the segment, the ids of the reports about its rows, and the number of unusable outcomes.
+    Returns the new record of the segment, the ids of the reports about its rows, and the number of unusable outcomes.
     """
     rows = load_rows(store, segment)
     matching = _matching(rows, records) if rows is not None else []
@@ -225,19 +222,13 @@ def _as_window(rows: SegmentRows, segment: Segment) -> CapturedWindow:
 def _as_numbers(outcomes: Array, schema: TableSchema) -> tuple[Array, int]:
     """Return outcomes as class indices or numbers, and the number of unusable ones."""
     index = {name: position for position, name in enumerate(schema.classes)}
-    reported = [(row, outcome) for row, outcome in enumerate(outcomes.tolist()) if outcome is not None]
-    numbers, unusable = np.full(len(outcomes), np.nan), 0
-    for row, outcome in reported:
-        number = _number(outcome, index)
-        unusable += number is None
-        numbers[row] = np.nan if number is None else number
-    return numbers, unusable
-
-
-def _number(outcome: Any, index: Mapping[str, int]) -> float | None:
+    reported = outcomes.tolist()
     if index:
-        return index.get(str(outcome))
-    return float(outcome) if isinstance(outcome, int | float) and np.isfinite(outcome) else None
+        numbers = [np.nan if one is None else index.get(str(one), np.nan) for one in reported]
+    else:
+        numbers = [one if isinstance(one, int | float) and np.isfinite(one) else np.nan for one in reported]
+    usable = np.array(numbers, dtype=np.float64)
+    return usable, sum(one is not None for one in reported) - int(np.count_nonzero(~np.isnan(usable)))
 
 
 def count_outcomes(store: ObjectStore, segment: Segment, schema: TableSchema, origin: float) -> AnyOutcomes | None:
