@@ -1,6 +1,6 @@
 """Alerts: events and messages about an incident, when it opens and when it is resolved; follow-up of its requests."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -49,25 +49,20 @@ def describe_actions(model: str, event: str, incident_id: str, requests: int, re
     first = max(1, requests - MAX_REQUESTS + 1)
     earlier = (f"requested a training run {first - 1} time(s) before; see `millrace why`",) if first > 1 else ()
     causes = (finding_cause_id(kind.name, model, incident_id, request) for request in range(first, requests + 1))
-    return earlier + tuple(
-        f"requested a training run{_describe_request(registry.find_cause(model, cause_id), registry)}"
-        for cause_id in causes
-    )
+    records = (registry.find_cause(model, cause_id) for cause_id in causes)
+    return (*earlier, *(f"requested a training run{_describe_cause(record, registry)}" for record in records))
 
 
-def _describe_request(record: CauseRecord | None, registry: Registry) -> str:
-    return f": {_describe_cause(record, registry)}" if record else "; not processed yet"
-
-
-def _describe_cause(record: CauseRecord, registry: Registry) -> str:
-    model = record.cause.model
+def _describe_cause(record: CauseRecord | None, registry: Registry) -> str:
+    if record is None:
+        return "; not processed yet"
     if record.status == "pending":
-        return "waits for the active training run"
-    run = _describe_run(model, record.run_id, registry) if record.run_id else ""
+        return ": waits for the active training run"
+    run = _describe_run(record.cause.model, record.run_id, registry) if record.run_id else ""
     if record.status == "skipped":
         why = record.refusal or record.reason
-        return f"no run was started: {why}{f'; that run {run}' if run else ''}"
-    return f"run {record.run_id} {run}"
+        return f": no run was started: {why}{f'; that run {run}' if run else ''}"
+    return f": run {record.run_id} {run}"
 
 
 def _describe_run(model: str, run_id: str, registry: Registry) -> str:
@@ -82,15 +77,14 @@ def _describe_run(model: str, run_id: str, registry: Registry) -> str:
     return f"{'was ' if run.status == 'rejected' else ''}{run.status}{f': {result}' if result else ''}"
 
 
-def make_alerts(model: str, transitions: Sequence[Transition], now: datetime) -> tuple[Alert, ...]:
-    """Return the alerts of transitions."""
-    return tuple(_make_alert(model, transition, now) for transition in transitions)
-
-
-def _make_alert(model: str, transition: Transition, now: datetime) -> Alert:
+def make_alert(model: str, transition: Transition, now: datetime) -> Alert:
+    """Return the event about a transition, and the message for people."""
     incident, resolved = transition.incident, transition.step == "resolved"
     alert_id = make_cause_id("alert", incident.incident_id, transition.step, now.isoformat())
-    subject = f"[{'resolved' if resolved else 'open'}] {model}: {_problem(incident)}"
+    # The first finding stays the same until the incident is resolved.
+    first = next(iter(incident.findings.values()), None)
+    problem = VERDICTS[first.finding.verdict].problem if first else EVENT_LABELS[incident.event]
+    subject = f"[{'resolved' if resolved else 'open'}] {model}: {problem}"
     return Alert(
         alert_id=alert_id,
         detail_type=RESOLVED if resolved else incident.event,
@@ -100,12 +94,6 @@ def _make_alert(model: str, transition: Transition, now: datetime) -> Alert:
         text=describe_incident(model, incident),
         occurred_at=now,
     )
-
-
-def _problem(incident: Incident) -> str:
-    """Return the problem of the incident's first finding, which stays the same until it is resolved."""
-    first = next(iter(incident.findings.values()), None)
-    return VERDICTS[first.finding.verdict].problem if first else EVENT_LABELS[incident.event]
 
 
 def _make_detail(model: str, incident: Incident, alert_id: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from millrace.documents import to_plain
 from millrace.errors import ServiceUnavailableError
 from millrace.layout import monitoring_key
-from millrace.monitoring.alerts import make_alerts, update_actions
+from millrace.monitoring.alerts import make_alert, update_actions
 from millrace.monitoring.context import MonitorContext, load_context
 from millrace.monitoring.incidents import IncidentHistory, Transition, advance, close
 from millrace.monitoring.new_captures import IngestCounts, list_new_objects, read_captures, read_new_feedback
@@ -100,7 +100,7 @@ def monitor_model(
         closed,
         checked_at=now,
         incidents=incidents,
-        outbox=before.outbox + make_alerts(model, transitions, now),
+        outbox=(*before.outbox, *(make_alert(model, one, now) for one in transitions)),
         findings=before.findings | {one.source: one.findings for one in evaluations},
     )
     is_new = windows or counts.monitored_rows or state.outbox or followed != before.incidents
@@ -203,7 +203,7 @@ def _close_deleted(model: str, registry: Registry, data_store: ObjectStore, now:
     last = next(iter(registry.list_alias_moves(model, CHAMPION, limit=1)), None)
     reason = f"the model was deleted by {last.actor}: {last.reason}" if last else "the model was deleted"
     incidents, transitions = close(state.incidents, reason, now)
-    outbox = state.outbox + make_alerts(model, transitions, now)
+    outbox = (*state.outbox, *(make_alert(model, one, now) for one in transitions))
     if not save_state(model, data_store, replace(state, incidents=incidents, outbox=outbox), etag):
         raise ServiceUnavailableError(f"another process changed the monitoring state of {model!r}; try again")
     return MonitoringOutcome("deleted", alerts=len(outbox))

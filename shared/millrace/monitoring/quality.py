@@ -8,7 +8,7 @@ the difference of two estimates).
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -349,9 +349,10 @@ def find_concept_drift(quality: WindowFinding, *, inputs_hold: bool | None) -> W
 
     ``inputs_hold`` is False when an input verdict is in breach, and None when none of them is known.
     """
+    subject = "relation to the outcome"
     if quality.status == "unknown" or inputs_hold is None:
         reason = quality.message if quality.status == "unknown" else "the state of the inputs is not known"
-        return WindowFinding("concept_drift", "relation to the outcome", "unknown", reason, rows=quality.rows)
+        return WindowFinding("concept_drift", subject, "unknown", reason, rows=quality.rows)
     breach = quality.status == "breach" and inputs_hold
     if breach:
         message = f"{quality.message}; the inputs have not drifted, so the relation to the outcome has changed"
@@ -359,14 +360,5 @@ def find_concept_drift(quality: WindowFinding, *, inputs_hold: bool | None) -> W
         message = "quality dropped, and the inputs drifted too, which may be the reason"
     else:
         message = "quality holds"
-    return WindowFinding(
-        verdict="concept_drift",
-        subject="relation to the outcome",
-        status=breach_or_ok(breach),
-        message=message,
-        measure=quality.measure,
-        value=quality.value,
-        threshold=quality.threshold,
-        rows=quality.rows,
-        p_value=quality.p_value,
-    )
+    status = breach_or_ok(breach)
+    return replace(quality, verdict="concept_drift", subject=subject, status=status, message=message, details={})

@@ -156,37 +156,23 @@ def close_traffic_window(
     findings = evaluate_traffic(window.traffic, monitored, spec, baselines)
     key = monitoring_key(context.model, f"windows/{window.end:%Y%m%dT%H%M%S}-{context.token}.json.gz")
     context.store.put(key, gzip.compress(window.traffic.write(indent=False), mtime=0), GZIP)
-    closed = _add_window(history, window, findings, key, full=full, first=baselines.first)
-    summary = WindowSummary(
-        begin=window.begin,
-        end=window.end,
-        version=context.version,
-        rows=window.traffic.features.rows,
-        breaches=sorted({finding.key for finding in findings if finding.status == "breach"}),
-        effects=effects_of(findings),
-    )
-    charts = draw_columns(window.traffic, monitored, findings)
-    closed = replace(closed, summaries=(*history.summaries, summary)[-MAX_HISTORY:], charts=charts)
-    return closed, WindowEvaluation("traffic", window.begin, tuple(findings))
-
-
-def _add_window(
-    history: TrafficHistory, window: OpenWindow, findings: list[WindowFinding], key: str, *, full: bool, first: bool
-) -> TrafficHistory:
+    rows = window.traffic.features.rows
     breaches = [finding for finding in findings if finding.status == "breach"]
-    quiet = full and not breaches
-    record = WindowRecord(begin=window.begin, end=window.end, rows=window.traffic.features.rows, quiet=quiet, key=key)
     skewed = [finding.subject for finding in breaches if finding.verdict == "skew"]
+    quiet, begin, end = full and not breaches, window.begin, window.end
+    keys, effects = sorted({finding.key for finding in breaches}), effects_of(findings)
+    summary = WindowSummary(begin=begin, end=end, version=context.version, rows=rows, breaches=keys, effects=effects)
     scoped = ((range_scope(finding), finding) for finding in findings)
-    return replace(
-        history,
-        open=None,
-        windows=(*history.windows, record)[-MAX_WINDOWS:],
-        skewed=tuple(skewed if first else (name for name in history.skewed if name in skewed)),
-        daily_ranges=learn_ranges(history.daily_ranges, scoped, window.end),
+    closed = TrafficHistory(
+        windows=(*history.windows, WindowRecord(begin=begin, end=end, rows=rows, quiet=quiet, key=key))[-MAX_WINDOWS:],
+        skewed=tuple(skewed if baselines.first else (name for name in history.skewed if name in skewed)),
+        daily_ranges=learn_ranges(history.daily_ranges, scoped, end),
         first_predictions=history.first_predictions or (window.traffic.predictions if full else None),
         inputs=input_findings(findings),
+        summaries=(*history.summaries, summary)[-MAX_HISTORY:],
+        charts=draw_columns(window.traffic, monitored, findings),
     )
+    return closed, WindowEvaluation("traffic", begin, tuple(findings))
 
 
 def _find_baselines(context: MonitorContext, history: TrafficHistory, window: OpenWindow, needed: int) -> Baselines:
