@@ -32,8 +32,8 @@ _KEPT_FOR = timedelta(days=14)
 _ROOM = 1.25
 
 
-class ClosedWindow(Record, frozen=True, kw_only=True):
-    """A closed window of traffic: the timestamps of its first and its last row."""
+class TimeSpan(Record, frozen=True, kw_only=True):
+    """Timestamps of the first and the last row of a window."""
 
     begin: datetime
     end: datetime
@@ -44,11 +44,11 @@ class SeasonalWindows:
     """Windows at the same time of earlier days or weeks (``like``), and of the day or week that the window ends."""
 
     name: str
-    like: Sequence[ClosedWindow]
-    period: Sequence[ClosedWindow]
+    like: Sequence[TimeSpan]
+    period: Sequence[TimeSpan]
 
 
-def find_seasonal_windows(windows: Sequence[ClosedWindow], begin: datetime, end: datetime) -> list[SeasonalWindows]:
+def find_seasonal_windows(windows: Sequence[TimeSpan], begin: datetime, end: datetime) -> list[SeasonalWindows]:
     """Return the seasons of a window, once the version's history covers them."""
     if not windows or end - begin > _LONGEST_LIKE:
         return []

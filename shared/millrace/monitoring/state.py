@@ -12,7 +12,7 @@ from millrace.histograms.predictions import AnyPredictions, Traffic, tag_predict
 from millrace.layout import monitoring_key
 from millrace.monitoring.chart_data import ChartData
 from millrace.monitoring.incidents import IncidentHistory
-from millrace.monitoring.seasonality import ClosedWindow, DailyRange
+from millrace.monitoring.seasonality import DailyRange, TimeSpan
 from millrace.monitoring.window_findings import WindowFinding
 from millrace.ports import ObjectStore
 
@@ -25,7 +25,7 @@ MAX_HISTORY = 200
 GZIP = "application/gzip"
 
 
-class WindowRecord(ClosedWindow, frozen=True, kw_only=True):
+class WindowRecord(TimeSpan, frozen=True, kw_only=True):
     """A closed window; ``key`` names its stored :class:`~millrace.histograms.predictions.Traffic`."""
 
     rows: int
@@ -33,23 +33,19 @@ class WindowRecord(ClosedWindow, frozen=True, kw_only=True):
     key: str
 
 
-class WindowSummary(Record, frozen=True, kw_only=True, omit_defaults=True):
+class WindowSummary(TimeSpan, frozen=True, kw_only=True, omit_defaults=True):
     """A closed window of traffic in the report: its breaches by key, and the distances of what moved most."""
 
-    begin: datetime
-    end: datetime
     version: int
     rows: int
     breaches: list[str]
     effects: dict[str, float] | None = None
 
 
-class Segment(Record, frozen=True, kw_only=True):
+class Segment(TimeSpan, frozen=True, kw_only=True):
     """Rows that were read together, whose outcomes arrive later."""
 
     key: str  # Of the object with their ids and predictions
-    begin: datetime
-    end: datetime
     rows: int
     requests: float
     labelled: int = 0  # Rows with an outcome
@@ -57,11 +53,9 @@ class Segment(Record, frozen=True, kw_only=True):
     evaluated: bool = msgspec.field(default=False, name="judged")  # True once its outcomes were part of a window
 
 
-class WindowQuality(Record, frozen=True, kw_only=True):
+class WindowQuality(TimeSpan, frozen=True, kw_only=True):
     """A closed window of outcomes in the report; measured again when more of its outcomes arrive."""
 
-    begin: datetime
-    end: datetime
     predictions: int = msgspec.field(name="answers")
     outcomes: int
     metric: str = ""
@@ -87,8 +81,8 @@ class Alert(Record, frozen=True, kw_only=True):
     occurred_at: datetime
 
 
-class OpenWindow(Record, frozen=True, kw_only=True):
-    """The window that is being filled, with the time span of its rows."""
+class OpenWindow(TimeSpan, frozen=True, kw_only=True):
+    """The window that is being filled."""
 
     traffic: Traffic
     begin: datetime
