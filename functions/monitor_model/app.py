@@ -20,12 +20,12 @@ from millrace.settings import MonitoringSettings, load_settings
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Parse the request, run the monitor, deliver its alerts, return the verdict as plain JSON values."""
-    settings = load_settings(MonitoringSettings)
-    request, models = MonitoringRequest.parse(event), registry(settings.registry_table)
+    settings, request = load_settings(MonitoringSettings), MonitoringRequest.parse(event)
+    models, publisher = registry(settings.registry_table), event_publisher()
     if request.model is None:
         # Whoever acted may have failed to publish its events; this runs every hour, whether or not anybody acts.
         try:
-            models.publish_waiting(event_publisher())
+            models.publish_waiting(publisher)
         except MillraceError:
             logger.exception("events wait in the outbox")
         names = [MonitoringRequest(model=name) for name in list_scheduled_models(models)]
@@ -41,8 +41,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         token=context.aws_request_id,
     )
     write_outcome_metrics(request.model, outcome, now)
-    publisher, people = event_publisher(), notifier(settings.alarm_topic_arn)
+    people = notifier(settings.alarm_topic_arn)
     delivered = deliver_alerts(request.model, store, publisher, people, settings.stack_name)
     logger.info("model monitored", model=request.model, outcome=outcome.outcome, rows=outcome.rows, alerts=delivered)
-    verdict = MonitoringVerdict(model=request.model, delivered=delivered, **asdict(outcome))
-    return verdict.model_dump(mode="json")
+    return MonitoringVerdict(model=request.model, delivered=delivered, **asdict(outcome)).model_dump(mode="json")

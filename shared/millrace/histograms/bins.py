@@ -155,6 +155,7 @@ class NumberBins:
     center: float = 0.0  # mean and standard deviation in training
     scale: float = 1.0
     of_text: bool = False  # true for the word counts of texts
+    is_date: bool = False  # true for seconds since 1970
     _finder: EdgeFinder = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ _MAX_CATEGORY_SCORES = 3
 #: A category rarer than this, or more frequent than one less it, has no correlation that a window could show.
 _MIN_SHARE = 0.05
 #: Below this number of rows a correlation is noise.
-MIN_CORRELATION_ROWS = 10
+_MIN_ROWS = 10
 _MIN_DEVIATION = 1e-6
 
 
@@ -93,11 +93,7 @@ class ScoreMatrix:
         self._sums = np.zeros(len(plan))
 
     def fill(
-        self,
-        column: str,
-        located: npt.NDArray[np.int64],
-        known: npt.NDArray[np.bool_],
-        counts: npt.NDArray[np.int64],
+        self, column: str, located: npt.NDArray[np.int64], known: npt.NDArray[np.bool_], counts: npt.NDArray[np.int64]
     ) -> None:
         """Score a column by the bins of its known values, the mask of these, and their counts by bin."""
         for position in self._plan.positions(column):
@@ -130,7 +126,7 @@ class CorrelationSums(Histogram, frozen=True, kw_only=True):
     def correlations(self) -> Floats:
         """Return the correlation of each pair, of shape (n_scores, n_scores); NaN where a score is constant."""
         size = len(self.sums)
-        if self.rows < MIN_CORRELATION_ROWS:
+        if self.rows < _MIN_ROWS:
             return np.full((size, size), np.nan)
         products = np.zeros((size, size))
         products[np.triu_indices(size)] = self.products

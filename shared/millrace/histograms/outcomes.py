@@ -12,7 +12,7 @@ from millrace.histograms.predictions import (
     AnyPredictions,
     ClassPredictions,
     ErrorsByValue,
-    group_rows,
+    by_group,
     locate_probabilities,
     probability_bins,
     tag_predictions,
@@ -63,13 +63,9 @@ class OutcomeHistogram(Histogram, frozen=True, kw_only=True, tag_field="kind", t
             hits=np.bincount(located[own], minlength=size).reshape(shape),
             probability_sums=sums.astype(np.float64, copy=False),
             losses=np.array([log_losses.sum(), (log_losses**2).sum(), brier.sum(), (brier**2).sum()]),
-            groups={
-                name: {
-                    group: _confusion(outcomes[chosen], predictions.decided[chosen], classes)
-                    for group, chosen in group_rows(values)
-                }
-                for name, values in predictions.groups.items()
-            },
+            groups=by_group(
+                predictions.groups, lambda rows: _confusion(outcomes[rows], predictions.decided[rows], classes)
+            ),
         )
 
 
@@ -109,15 +105,9 @@ class ErrorSums(Histogram, frozen=True, kw_only=True, tag_field="kind", tag="val
         """Sum the errors of predicted values."""
         errors, centred = values - outcomes, outcomes - origin
         sums = [errors, np.abs(errors), errors**2, errors**4, centred, centred**2]
-        by_group = {
-            name: {
-                group: np.array([len(rows), *(float(kind[rows].sum()) for kind in sums[:3])], dtype=np.float64)
-                for group, rows in group_rows(own)
-            }
-            for name, own in (groups or {}).items()
-        }
+        own = by_group(groups or {}, lambda rows: np.array([len(rows), *(kind[rows].sum() for kind in sums[:3])]))
         totals = np.array([float(part.sum()) for part in sums])
-        return cls(rows=len(errors), sums=totals, origin=origin, groups=by_group)
+        return cls(rows=len(errors), sums=totals, origin=origin, groups=own)
 
     def _add(self, name: str, first: Any, second: Any) -> Any:
         return first if name == "origin" else super()._add(name, first, second)

@@ -1,6 +1,6 @@
 """Histograms of predictions, by predicted class and probability or by predicted value; traffic of a window."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -76,22 +76,22 @@ class PredictionHistogram(Histogram, frozen=True, kw_only=True, tag_field="kind"
         confident = locate_probabilities(predictions.confidence, bins)
         decided = np.bincount(predictions.decided * bins + confident, minlength=classes * bins)
         every = np.bincount((np.arange(classes) * bins + located).ravel(), minlength=classes * bins)
-        groups = {
-            name: {
-                group: np.bincount(predictions.decided[rows], minlength=classes) for group, rows in group_rows(values)
-            }
-            for name, values in predictions.groups.items()
-        }
+        groups = by_group(predictions.groups, lambda rows: np.bincount(predictions.decided[rows], minlength=classes))
         return cls(decided=decided.reshape(classes, bins), probabilities=every.reshape(classes, bins), groups=groups)
 
 
-def group_rows(values: Sequence[str]) -> list[tuple[str, Counts]]:
-    """Return the rows of each group, the largest groups first, at most :data:`MAX_GROUPS`."""
-    rows: dict[str, list[int]] = {}
-    for row, value in enumerate(values):
-        rows.setdefault(value, []).append(row)
-    largest = sorted(rows.items(), key=lambda item: (-len(item[1]), item[0]))[:MAX_GROUPS]
-    return [(value, np.asarray(found, dtype=np.int64)) for value, found in largest]
+def by_group(
+    groups: Mapping[str, Sequence[str]], measure: Callable[[Counts], npt.NDArray[Any]]
+) -> dict[str, dict[str, Any]]:
+    """Measure the rows of each group of each column, the :data:`MAX_GROUPS` largest groups."""
+    measured: dict[str, dict[str, Any]] = {}
+    for name, values in groups.items():
+        rows: dict[str, list[int]] = {}
+        for row, value in enumerate(values):
+            rows.setdefault(value, []).append(row)
+        largest = sorted(rows.items(), key=lambda item: (-len(item[1]), item[0]))[:MAX_GROUPS]
+        measured[name] = {group: measure(np.asarray(found, dtype=np.int64)) for group, found in largest}
+    return measured
 
 
 class ValueHistogram(ColumnHistogram, frozen=True, kw_only=True, tag_field="kind", tag="values"):
@@ -105,14 +105,10 @@ class ValueHistogram(ColumnHistogram, frozen=True, kw_only=True, tag_field="kind
     def count(cls, values: Floats, bins: NumberBins, groups: Mapping[str, Sequence[str]] | None = None) -> Self:
         """Count predicted values."""
         standard = (values - bins.center) / bins.scale
-        by_group = {
-            name: {
-                group: np.array([len(rows), standard[rows].sum(), (standard[rows] ** 2).sum()], dtype=np.float64)
-                for group, rows in group_rows(own)
-            }
-            for name, own in (groups or {}).items()
-        }
-        return cls(**msgspec.structs.asdict(count_numbers(values, bins)), groups=by_group)
+        sums = by_group(
+            groups or {}, lambda rows: np.array([len(rows), standard[rows].sum(), (standard[rows] ** 2).sum()])
+        )
+        return cls(**msgspec.structs.asdict(count_numbers(values, bins)), groups=sums)
 
 
 AnyPredictions = PredictionHistogram | ValueHistogram

@@ -101,18 +101,11 @@ class TableHistogram(Histogram, frozen=True, kw_only=True):
 def count_in_bins(
     columns: Mapping[str, Values], rows: int, bins: Mapping[str, Bins], plan: ScorePlan
 ) -> TableHistogram:
-    """Count rows in bins.
+    """Count rows in the bins of a reference; columns without bins are ignored.
 
-    Parameters
-    ----------
-    columns : mapping of str to array of shape (rows,), or FactorizedColumn
-        Typed as in :mod:`millrace.features`. Strings may be objects, missing where None or empty; a text may be given
-        as its number of words. A feature that is not here is absent from every row.
-    rows : int
-    bins : mapping of str to Bins
-        Of every feature of the reference; other columns are ignored.
-    plan : ScorePlan
-        Scores whose correlations are compared.
+    Columns are arrays of shape (rows,), typed as in :mod:`millrace.features`, or factorized. Strings may be objects,
+    missing where None or empty; a text may be given as its number of words. A feature that is not among them is absent
+    from every row.
     """
     known = {name: columns[name] for name in bins if name in columns}
     blocks = (slice(start, min(rows, start + _BLOCK)) for start in range(0, max(rows, 1), _BLOCK))
@@ -240,6 +233,7 @@ class ColumnReference(Record, frozen=True, kw_only=True, omit_defaults=True):
             center=self.mean or 0.0,
             scale=self.standard_deviation or 1.0,
             of_text=self.type == "text",
+            is_date=self.type == "datetime",
         )
 
     def _category_bins(self, shares: Mapping[str, float], column: Column | None) -> CategoryBins:

@@ -1,16 +1,19 @@
 """Routes that read models and their data, and the one that replaces a model's spec."""
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from msgspec.structs import replace
 
 from millrace.data.dataset_queries import describe_dataset, describe_datasets, describe_difference
 from millrace.data.schema_changes import describe_schema
 from millrace.data.spec_changes import describe_spec, replace_spec
+from millrace.documents import to_plain
 from millrace.errors import ArtifactNotFoundError
 from millrace.layout import monitoring_key
 from millrace.management.calls import ApiRoute, Call
 from millrace.monitoring.alerts import describe_actions
+from millrace.monitoring.report import MonitoringReport
 from millrace.names import CHAMPION, validate_run_id
 from millrace.registry.queries import (
     describe_alias_at,
@@ -28,16 +31,19 @@ from millrace.triggers.requests import REFUSED_UPLOADS
 def _get_report(call: Call, model: str) -> dict[str, Any]:
     """Return the latest monitoring report; null before the first."""
     model = call.existing(model)
+    page = monitoring_key(model, "reports/latest.html")
     try:
-        report = json.loads(call.data_store.get(monitoring_key(model, "reports/latest.json")))
+        report = MonitoringReport.read(call.data_store.get(monitoring_key(model, "reports/latest.json")))
     except ArtifactNotFoundError:
-        report = None
-    for incident in report["incidents"] if report else ():
-        if incident["resolved_at"] is None:
-            # The report holds the actions up to the time it was made; the response holds those up to now.
-            known = incident["event"], incident["incident_id"], incident.get("alerts", 0)
-            incident["actions"] = list(describe_actions(model, *known, call.registry))
-    return {"model": model, "report": report, "page": monitoring_key(model, "reports/latest.html")}
+        return {"model": model, "report": None, "page": page}
+    # The report holds the actions up to the time it was made; the response holds those up to now.
+    incidents = [
+        replace(one, actions=describe_actions(model, one.event, one.incident_id, one.requests, call.registry))
+        if one.is_open
+        else one
+        for one in report.incidents
+    ]
+    return {"model": model, "report": to_plain(replace(report, incidents=tuple(incidents))), "page": page}
 
 
 def _get_monitoring_run(call: Call, model: str, run: str) -> dict[str, Any]:

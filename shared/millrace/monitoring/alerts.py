@@ -1,6 +1,6 @@
 """Alerts: events and messages about an incident, when it opens and when it is resolved; follow-up of its requests."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,8 +9,7 @@ from msgspec.structs import replace
 from millrace.captures.window import hours
 from millrace.causes import CAUSE_OF_EVENT, finding_cause_id
 from millrace.documents import to_plain
-from millrace.entities import FINISHED_STATUSES, CauseRecord, Run
-from millrace.errors import CauseNotFoundError, RunNotFoundError
+from millrace.entities import FINISHED_STATUSES, CauseRecord
 from millrace.layout import captures_prefix, monitoring_key
 from millrace.monitoring.incidents import Incident, IncidentHistory, Transition
 from millrace.monitoring.rules import EVENT_LABELS, VERDICTS
@@ -34,8 +33,7 @@ def update_actions(history: IncidentHistory, model: str, registry: Registry, now
     """Return the history with the present actions of incidents that are open or were resolved lately."""
     incidents = {
         event: replace(
-            incident,
-            actions=describe_actions(model, event, incident.incident_id, incident.requests, registry),
+            incident, actions=describe_actions(model, event, incident.incident_id, incident.requests, registry)
         )
         for event, incident in history.incidents.items()
         if incident.requests and (incident.resolved_at is None or now - incident.resolved_at < _FOLLOWED_FOR)
@@ -45,63 +43,48 @@ def update_actions(history: IncidentHistory, model: str, registry: Registry, now
 
 def describe_actions(model: str, event: str, incident_id: str, requests: int, registry: Registry) -> tuple[str, ...]:
     """Return the outcome of each of an incident's requests for training, oldest first; empty when it makes none."""
-    return tuple(_describe_requests(model, event, incident_id, requests, registry))
-
-
-def _describe_requests(model: str, event: str, incident_id: str, requests: int, registry: Registry) -> Iterator[str]:
     kind = CAUSE_OF_EVENT.get(event)
     if kind is None:
-        return
+        return ()
     first = max(1, requests - MAX_REQUESTS + 1)
-    if first > 1:
-        yield f"requested a training run {first - 1} time(s) before; see `millrace why`"
-    for request in range(first, requests + 1):
-        try:
-            record = registry.get_cause(model, finding_cause_id(kind.name, model, incident_id, request))
-        except CauseNotFoundError:
-            yield "requested a training run; not processed yet"
-        else:
-            yield f"requested a training run: {_describe_cause(model, record, registry)}"
+    earlier = (f"requested a training run {first - 1} time(s) before; see `millrace why`",) if first > 1 else ()
+    causes = (finding_cause_id(kind.name, model, incident_id, request) for request in range(first, requests + 1))
+    records = (registry.find_cause(model, cause_id) for cause_id in causes)
+    return (*earlier, *(f"requested a training run{_describe_cause(record, registry)}" for record in records))
 
 
-def _describe_cause(model: str, record: CauseRecord, registry: Registry) -> str:
+def _describe_cause(record: CauseRecord | None, registry: Registry) -> str:
+    if record is None:
+        return "; not processed yet"
     if record.status == "pending":
-        return "waits for the active training run"
-    run = _describe_run(model, record.run_id, registry) if record.run_id else ""
+        return ": waits for the active training run"
+    run = _describe_run(record.cause.model, record.run_id, registry) if record.run_id else ""
     if record.status == "skipped":
         why = record.refusal or record.reason
-        return f"no run was started: {why}{f'; that run {run}' if run else ''}"
-    return f"run {record.run_id} {run}"
+        return f": no run was started: {why}{f'; that run {run}' if run else ''}"
+    return f": run {record.run_id} {run}"
 
 
 def _describe_run(model: str, run_id: str, registry: Registry) -> str:
-    try:
-        run = registry.get_run(model, run_id)
-    except RunNotFoundError:
+    run = registry.find_run(model, run_id)
+    if run is None:
         return "no longer exists"
     if run.status not in FINISHED_STATUSES:
         return f"is {run.stage.replace('_', ' ')}"
-    result = _describe_result(run)
+    outcome, result = run.summary.get("outcome"), str(run.reasons[0]) if run.reasons else ""
+    if outcome and run.version is not None:
+        result = f"version {run.version} {outcome}"
     return f"{'was ' if run.status == 'rejected' else ''}{run.status}{f': {result}' if result else ''}"
 
 
-def _describe_result(run: Run) -> str:
-    """Return the outcome of a finished run's version, or the reason why there is none."""
-    outcome = run.summary.get("outcome")
-    if outcome and run.version is not None:
-        return f"version {run.version} {outcome}"
-    return str(run.reasons[0]) if run.reasons else ""
-
-
-def make_alerts(model: str, transitions: Sequence[Transition], now: datetime) -> tuple[Alert, ...]:
-    """Return the alerts of transitions."""
-    return tuple(_make_alert(model, transition, now) for transition in transitions)
-
-
-def _make_alert(model: str, transition: Transition, now: datetime) -> Alert:
+def make_alert(model: str, transition: Transition, now: datetime) -> Alert:
+    """Return the event about a transition, and the message for people."""
     incident, resolved = transition.incident, transition.step == "resolved"
     alert_id = make_cause_id("alert", incident.incident_id, transition.step, now.isoformat())
-    subject = f"[{'resolved' if resolved else 'open'}] {model}: {_problem(incident)}"
+    # The first finding stays the same until the incident is resolved.
+    first = next(iter(incident.findings.values()), None)
+    problem = VERDICTS[first.finding.verdict].problem if first else EVENT_LABELS[incident.event]
+    subject = f"[{'resolved' if resolved else 'open'}] {model}: {problem}"
     return Alert(
         alert_id=alert_id,
         detail_type=RESOLVED if resolved else incident.event,
@@ -111,12 +94,6 @@ def _make_alert(model: str, transition: Transition, now: datetime) -> Alert:
         text=describe_incident(model, incident),
         occurred_at=now,
     )
-
-
-def _problem(incident: Incident) -> str:
-    """Return the problem of the incident's first finding, which stays the same until it is resolved."""
-    first = next(iter(incident.findings.values()), None)
-    return VERDICTS[first.finding.verdict].problem if first else EVENT_LABELS[incident.event]
 
 
 def _make_detail(model: str, incident: Incident, alert_id: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from millrace.histograms.outcomes import AnyOutcomes, ErrorSums, OutcomeHistogram, PredictionProfile
 from millrace.histograms.predictions import AnyPredictions, PredictionHistogram
-from millrace.monitoring.performance import PointEstimate, proportion
+from millrace.monitoring.quality import PointEstimate, mean_estimate, proportion
 from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
 from millrace.spec.monitoring import BiasRule
 from millrace.stats.distances import normal_tail
@@ -30,15 +30,7 @@ def find_group_gaps(
     rule: BiasRule,
     rate: float,
 ) -> list[WindowFinding]:
-    """Evaluate every gap of every column of groups.
-
-    Parameters
-    ----------
-    profile : PredictionProfile
-        Of the holdout.
-    predictions, outcomes : histograms or None
-        Of the window; None when it is not evaluated.
-    """
+    """Evaluate every gap of every column of groups that a window's predictions or outcomes have."""
     scale = error_deviation(profile.outcomes) if isinstance(profile.outcomes, ErrorSums) else 1.0
     present = {**_prediction_gaps(predictions), **_outcome_gaps(outcomes, scale)}
     before = {**_prediction_gaps(profile.predictions), **_outcome_gaps(profile.outcomes, scale)}
@@ -54,7 +46,9 @@ def _prediction_gaps(predictions: AnyPredictions | None) -> dict[str, Groups]:
         return {}
     if not isinstance(predictions, PredictionHistogram):
         return {
-            f"{column}: prediction": {group: _mean(sums[0], sums[1], sums[2]) for group, sums in own.items()}
+            f"{column}: prediction": {
+                group: mean_estimate(sums[1], sums[2], int(sums[0])) for group, sums in own.items()
+            }
             for column, own in predictions.groups.items()
         }
     if len(predictions.decided) != _TWO:
@@ -71,7 +65,8 @@ def _outcome_gaps(outcomes: AnyOutcomes | None, scale: float) -> dict[str, Group
         for column, own in outcomes.groups.items():
             for name, place in (("error", 1), ("absolute error", 2)):
                 gaps[f"{column}: {name}"] = {
-                    group: _mean(sums[0], sums[place] / scale, sums[3] / scale**2) for group, sums in own.items()
+                    group: mean_estimate(sums[place] / scale, sums[3] / scale**2, int(sums[0]))
+                    for group, sums in own.items()
                 }
     elif isinstance(outcomes, OutcomeHistogram):
         for column, tables in outcomes.groups.items():
@@ -138,9 +133,3 @@ def error_deviation(holdout: ErrorSums) -> float:
         return 1.0
     mean, square = holdout.sums[0] / holdout.rows, holdout.sums[2] / holdout.rows
     return math.sqrt(max(0.0, float(square - mean**2))) or 1.0
-
-
-def _mean(rows: float, total: float, squares: float) -> PointEstimate:
-    mean = float(total / rows)
-    variance = max(0.0, float(squares / rows) - mean**2)
-    return PointEstimate(mean, math.sqrt(variance / max(1.0, float(rows) - 1.0)), int(rows))

@@ -8,18 +8,20 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec import UNSET, UnsetType
+from msgspec.structs import asdict
 
-from millrace.histograms.bins import NumberBins
+from millrace.documents import Record
+from millrace.histograms.bins import Floats, NumberBins
 from millrace.histograms.predictions import Traffic
 from millrace.histograms.tables import ColumnHistogram
 from millrace.monitoring.context import MonitoredVersion
 from millrace.monitoring.drift import ColumnPair, prediction_columns
 from millrace.monitoring.rules import VERDICTS
-from millrace.monitoring.window_findings import WindowFinding
-
-Floats = npt.NDArray[np.float64]
+from millrace.monitoring.window_findings import Status, WindowFinding
 
 #: Columns that are drawn: all of those past their thresholds, up to so many, or the first few of the others.
 _MOST, _OTHERS = 6, 3
@@ -34,17 +36,31 @@ _STORED_SHARE = 0.1
 _MOST_EFFECTS = 60
 
 
+class Bars(Record, frozen=True, kw_only=True):
+    """Shares of a column's rows in the baseline and now, of bars between ``edges`` or of ``values``."""
+
+    before: list[float]
+    now: list[float]
+    edges: list[float] | UnsetType = UNSET
+    values: list[str] | UnsetType = UNSET
+    #: True for dates, whose edges are seconds since 1970.
+    is_timestamp: bool = msgspec.field(default=False, name="is_moment")
+
+
+class ChartData(Bars, frozen=True, kw_only=True):
+    """Bars of a subject, and the finding on it."""
+
+    subject: str
+    verdict: str
+    status: Status
+    value: float | None
+    threshold: float | None
+
+
 def draw_columns(
     traffic: Traffic, monitored: MonitoredVersion, findings: Sequence[WindowFinding]
-) -> list[dict[str, Any]]:
-    """Return the data of charts as plain JSON: subjects past their thresholds first, then those that moved most.
-
-    Returns
-    -------
-    list of dict
-        ``subject``, ``verdict``, ``status``, ``value`` and ``threshold`` of its finding; shares ``before`` and ``now``,
-        of bars between ``edges`` or of ``values``.
-    """
+) -> tuple[ChartData, ...]:
+    """Return the data of charts: subjects past their thresholds first, then those that moved most."""
     columns = _columns(traffic, monitored)
     ranked: dict[str, WindowFinding] = {}
     for finding in sorted(findings, key=lambda one: (one.status != "breach", -(one.value or 0.0))):
@@ -52,17 +68,17 @@ def draw_columns(
             ranked.setdefault(finding.subject, finding)
     breaching = sum(finding.status == "breach" for finding in ranked.values())
     chosen = list(ranked.values())[: min(_MOST, max(breaching, _OTHERS))]
-    return [
-        {
-            "subject": finding.subject,
-            "verdict": finding.verdict,
-            "status": finding.status,
-            "value": finding.value,
-            "threshold": finding.threshold,
-            **draw_column(columns[finding.subject]),
-        }
-        for finding in chosen
-    ]
+    return tuple(
+        ChartData(
+            subject=one.subject,
+            verdict=one.verdict,
+            status=one.status,
+            value=one.value,
+            threshold=one.threshold,
+            **asdict(draw_column(columns[one.subject])),
+        )
+        for one in chosen
+    )
 
 
 def effects_of(findings: Sequence[WindowFinding]) -> dict[str, float]:
@@ -90,39 +106,30 @@ def _columns(traffic: Traffic, monitored: MonitoredVersion) -> dict[str, ColumnP
     return columns
 
 
-def draw_column(column: ColumnPair) -> dict[str, Any]:
-    """Return the bars of a column as shares, in the baseline and now."""
+def draw_column(column: ColumnPair) -> Bars:
+    """Return the bars of a column."""
     bins = column.bins
+    before, now = (_shares(histogram.counts) for histogram in (column.before, column.now))
     if not isinstance(bins, NumberBins):
-        return _draw_values(bins.categories, column)
+        return _draw_values([*bins.categories, "other known values", "unknown values"], before, now)
     if len(bins) <= _FEW_BINS:
-        names = _bin_names(bins.edges)
-        return _by_value(names, _shares(column.before.counts), _shares(column.now.counts))
-    low, high = _range(bins.edges, column)
-    edges = np.linspace(low, high, _BARS + 1)
-    before, now = (_spread(bins.edges, histogram, edges) for histogram in (column.before, column.now))
-    return {"edges": [float(edge) for edge in edges], "before": _plain(before), "now": _plain(now)}
+        return Bars(values=_bin_names(bins.edges), before=_rounded(before), now=_rounded(now))
+    edges = np.linspace(*_range(bins.edges, column), _BARS + 1)
+    spread = (_rounded(_spread(bins.edges, histogram, edges)) for histogram in (column.before, column.now))
+    return Bars(edges=edges.tolist(), before=next(spread), now=next(spread), is_timestamp=bins.is_date)
 
 
-def _draw_values(categories: Sequence[str], column: ColumnPair) -> dict[str, Any]:
-    before, now = _shares(column.before.counts), _shares(column.now.counts)
-    names = [*categories, "other known values", "unknown values"]
-    # The values that are common in either; the rest together.
-    order = np.argsort(-np.maximum(before, now), kind="stable")
+def _draw_values(names: Sequence[str], before: Floats, now: Floats) -> Bars:
+    """Draw the values that are common in either, and the rest together."""
+    largest = np.maximum(before, now)
+    order = np.argsort(-largest, kind="stable")
     shown, rest = order[:_MOST_VALUES], order[_MOST_VALUES:]
-    shown = shown[np.maximum(before, now)[shown] > 0]
-    left = [float(before[rest].sum()), float(now[rest].sum())]
-    values = [names[int(index)] for index in shown]
-    bars = _by_value(values, before[shown], now[shown])
-    if max(left) > 0:
-        bars["values"].append("all others")
-        bars["before"].append(round(left[0], 5))
-        bars["now"].append(round(left[1], 5))
-    return bars
-
-
-def _by_value(values: Sequence[str], before: Floats, now: Floats) -> dict[str, Any]:
-    return {"values": list(values), "before": _plain(before), "now": _plain(now)}
+    shown = shown[largest[shown] > 0]
+    values, first, second = [names[int(index)] for index in shown], before[shown], now[shown]
+    if largest[rest].sum() > 0:
+        values = [*values, "all others"]
+        first, second = np.append(first, before[rest].sum()), np.append(second, now[rest].sum())
+    return Bars(values=values, before=_rounded(first), now=_rounded(second))
 
 
 def _bin_names(edges: Floats) -> list[str]:
@@ -162,5 +169,5 @@ def _shares(counts: npt.NDArray[Any]) -> Floats:
     return np.asarray(counts / max(1.0, float(counts.sum())), dtype=np.float64)
 
 
-def _plain(shares: Floats) -> list[float]:
+def _rounded(shares: Floats) -> list[float]:
     return [round(float(share), 5) for share in shares]

@@ -5,6 +5,7 @@ expected to give, reaches the threshold, and Benjamini and Hochberg's procedure 
 few rows the test decides, with many the size.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from millrace.histograms.bins import Bins, CategoryBins, NumberBins, coarse_groups, merge_rare_categories
-from millrace.histograms.correlations import MIN_CORRELATION_ROWS, CorrelationSums, ScorePlan
+from millrace.histograms.correlations import CorrelationSums, ScorePlan
 from millrace.histograms.predictions import AnyPredictions, PredictionHistogram, ValueHistogram
 from millrace.histograms.tables import ColumnHistogram
 from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
@@ -93,15 +94,7 @@ def _changed_categories(bins: CategoryBins, first: Counts, second: Counts) -> tu
 def find_drift(
     verdict: str, drifts: Sequence[ColumnDrift], rule: DriftRule, *, rate: float, baseline: str
 ) -> list[WindowFinding]:
-    """Evaluate columns together.
-
-    Parameters
-    ----------
-    rate : float
-        False discovery rate over the columns.
-    baseline : str
-        Phrase for messages: ``in training``.
-    """
+    """Evaluate columns together at a false discovery rate; ``baseline`` is a phrase for messages: ``in training``."""
     enough = [drift for drift in drifts if drift.rows >= rule.min_rows]
     found = benjamini_hochberg([drift.measured(rule.measure)[1].p_value for drift in enough], rate)
     evaluated = {
@@ -196,78 +189,49 @@ def _probability_bins(counts: Counts, middles: Counts) -> NumberBins:
     return NumberBins(np.arange(1, size) / size, groups, 0.0, 1.0, mean, deviation or 1.0)
 
 
-@dataclass(frozen=True, slots=True)
-class CorrelationChange:
-    """Correlation of one pair of scores, before and now."""
-
-    first: str
-    second: str
-    before: float
-    now: float
-    p_value: float
-
-    @property
-    def size(self) -> float:
-        """Absolute change."""
-        return abs(self.now - self.before)
-
-
-def compare_correlations(
-    plan: ScorePlan, reference: CorrelationSums, present: CorrelationSums
-) -> list[CorrelationChange]:
-    """Compare every pair of scores of different columns, by Fisher's z.
-
-    The transform ``atanh(r)`` has a standard deviation of about ``1 / sqrt(n - 3)`` (Fisher 1921, *Metron* 1: 3-32).
-    """
-    if min(reference.rows, present.rows) < MIN_CORRELATION_ROWS:
-        return []
-    before, now = reference.correlations(), present.correlations()
-    deviation = float(np.sqrt(1.0 / (reference.rows - 3) + 1.0 / (present.rows - 3)))
-    limit = 1.0 - 1e-6
-    transformed = np.arctanh(np.clip(now, -limit, limit)) - np.arctanh(np.clip(before, -limit, limit))
-    pairs: list[CorrelationChange] = []
-    for i, j in zip(*np.triu_indices(len(plan), 1), strict=True):
-        one, other = plan.scores[int(i)], plan.scores[int(j)]
-        if one.column == other.column or np.isnan(transformed[i, j]):
-            continue
-        p_value = 2.0 * normal_tail(abs(float(transformed[i, j])) / deviation)
-        pairs.append(CorrelationChange(one.name, other.name, float(before[i, j]), float(now[i, j]), p_value))
-    return pairs
-
-
 def find_changed_correlations(
     plan: ScorePlan, reference: CorrelationSums, present: CorrelationSums, rule: DependenceRule, rate: float
 ) -> list[WindowFinding]:
-    """Evaluate all pairs together; return a finding of each changed pair, or one of all pairs."""
+    """Evaluate every pair of scores of different columns together, by Fisher's z.
+
+    Returns a finding of each changed pair, or one of all pairs. The transform ``atanh(r)`` has a standard deviation of
+    about ``1 / sqrt(n - 3)`` (Fisher 1921, *Metron* 1: 3-32).
+    """
     if present.rows < rule.min_rows:
         return [too_few("dependence", "every pair", present.rows, rule.min_rows)]
     if not reference.rows:
         return [WindowFinding("dependence", "every pair", "unknown", "training's correlations were not kept")]
-    pairs = compare_correlations(plan, reference, present)
-    found = benjamini_hochberg([pair.p_value for pair in pairs], rate)
-    changed = [pair for pair, real in zip(pairs, found, strict=True) if real and pair.size >= rule.threshold]
+    before, now = reference.correlations(), present.correlations()
+    limit = 1.0 - 1e-6
+    changes = np.arctanh(np.clip(now, -limit, limit)) - np.arctanh(np.clip(before, -limit, limit))
+    pairs = [
+        (i, j)
+        for i, j in zip(*(places.tolist() for places in np.triu_indices(len(plan), 1)), strict=True)
+        if plan.scores[i].column != plan.scores[j].column and not np.isnan(changes[i, j])
+    ]
+    sizes = {pair: abs(float(now[pair] - before[pair])) for pair in pairs}
+    deviation = math.sqrt(sum(1.0 / (sums.rows - 3) for sums in (reference, present))) if pairs else 1.0
+    p_values = [2.0 * normal_tail(abs(float(changes[pair])) / deviation) for pair in pairs]
+    found = zip(pairs, p_values, benjamini_hochberg(p_values, rate), strict=True)
+    changed = [(pair, p_value) for pair, p_value, real in found if real and sizes[pair] >= rule.threshold]
     if not changed:
         message = f"the correlations of {len(pairs):,} pairs of features are as in training"
-        largest = max((pair.size for pair in pairs), default=0.0)
-        return [
-            WindowFinding(
-                "dependence", "every other pair", "ok", message, "change", largest, rule.threshold, present.rows
-            )
-        ]
-    changed.sort(key=lambda pair: (-pair.size, pair.first, pair.second))
+        evidence = "change", max(sizes.values(), default=0.0), rule.threshold, present.rows
+        return [WindowFinding("dependence", "every other pair", "ok", message, *evidence)]
+    names = {pair: (plan.scores[pair[0]].name, plan.scores[pair[1]].name) for pair, _ in changed}
     return [
         WindowFinding(
             verdict="dependence",
-            subject=f"{pair.first} and {pair.second}",
+            subject=" and ".join(names[pair]),
             status="breach",
-            message=f"the correlation of {pair.first!r} and {pair.second!r} changed: {pair.before:.2f} in training → "
-            f"{pair.now:.2f}, although neither feature may have drifted",
+            message="the correlation of {!r} and {!r} changed: ".format(*names[pair])
+            + f"{before[pair]:.2f} in training → {now[pair]:.2f}, although neither feature may have drifted",
             measure="change of correlation",
-            value=pair.size,
+            value=sizes[pair],
             threshold=rule.threshold,
             rows=present.rows,
-            p_value=pair.p_value,
-            details={"before": pair.before, "now": pair.now},
+            p_value=p_value,
+            details={"before": float(before[pair]), "now": float(now[pair])},
         )
-        for pair in changed
+        for pair, p_value in sorted(changed, key=lambda one: (-sizes[one[0]], names[one[0]]))
     ]

@@ -90,21 +90,14 @@ def advance(
     window: tuple[datetime, datetime],
     repeat_after: timedelta,
 ) -> tuple[IncidentHistory, list[Transition]]:
-    """Add one window's findings to the history.
+    """Add one window's findings to the history; return the new history, and the transitions to notify.
 
     Parameters
     ----------
     findings : sequence of WindowFinding
         At most one of each key. Unknown ones count for nothing, either way.
-    window : tuple of datetime
-        Begin and end.
     repeat_after : timedelta
         Time after which the event of an open incident is published again.
-
-    Returns
-    -------
-    tuple
-        The new history, and the transitions to notify.
     """
     now = _Window(model, version, window, spec, findings)
     recent, first_seen = _count_breaches(history, now)
@@ -157,8 +150,7 @@ class _Window:
         self.model, self.version, self.spec = model, version, spec
         self.begin, self.end = window
         self.breaches = {finding.key: finding for finding in findings if finding.status == "breach"}
-        self._unknown = {finding.key for finding in findings if finding.status == "unknown"}
-        self._listed = {finding.key for finding in findings if finding.status != "unknown"}
+        self._statuses = {finding.key: finding.status for finding in findings}
         self._evaluated = {finding.verdict for finding in findings if finding.status != "unknown"}
 
     def evaluated(self, key: str, version: int | None = None) -> bool:
@@ -167,11 +159,11 @@ class _Window:
         Some verdicts list only breaches: there, silence means ok. So it does for a subject of another version, which
         this version may not have.
         """
-        if key in self._unknown:
-            return False
+        if key in self._statuses:
+            return self._statuses[key] != "unknown"
         verdict = _verdict_of(key)
-        silence_counts = VERDICTS[verdict].lists_breaches_only or version not in (None, self.version)
-        return key in self._listed or (silence_counts and verdict in self._evaluated)
+        silence_counts = VERDICTS[verdict].breaches_only or version not in (None, self.version)
+        return silence_counts and verdict in self._evaluated
 
     def persistence(self, key: str) -> tuple[int, int]:
         """Return the number of breaches among the number of windows that raise an alarm."""

@@ -12,22 +12,23 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from millrace.entities import ModelVersion
+from millrace.documents import to_plain
 from millrace.errors import ServiceUnavailableError
-from millrace.monitoring.alerts import make_alerts, update_actions
+from millrace.layout import monitoring_key
+from millrace.monitoring.alerts import make_alert, update_actions
 from millrace.monitoring.context import MonitorContext, load_context
 from millrace.monitoring.incidents import IncidentHistory, Transition, advance, close
-from millrace.monitoring.new_captures import IngestCounts, SeenObjects, read_captures, read_feedback
-from millrace.monitoring.outcome_windows import close_outcome_window, ingest_feedback
-from millrace.monitoring.report import write_report
+from millrace.monitoring.new_captures import IngestCounts, list_new_objects, read_captures, read_new_feedback
+from millrace.monitoring.report import MonitoringReport
 from millrace.monitoring.serving_health import find_serving_faults, find_staleness
 from millrace.monitoring.state import MonitoringState, Segment, load_state, save_state
-from millrace.monitoring.traffic_windows import IngestedTraffic, close_traffic_window, ingest_traffic
 from millrace.monitoring.window_findings import WindowEvaluation, WindowFinding
+from millrace.monitoring.windows import close_outcome_window, close_traffic_window, ingest_feedback, ingest_traffic
 from millrace.names import CHAMPION
 from millrace.observability import Unit, write_metrics
 from millrace.ports import Event, EventPublisher, Notifier, ObjectStore, ServingMetrics
 from millrace.registry.store import Registry
+from millrace.reports import render_monitoring_report
 from millrace.retry import retry
 
 Outcome = Literal["judged", "nothing_new", "not_serving", "disabled", "superseded", "deleted"]
@@ -65,21 +66,10 @@ def monitor_model(
     now: datetime,
     token: str,
 ) -> MonitoringOutcome:
-    """Run the monitor of one model.
+    """Run the monitor of one model; ``token`` is unique to the run, and part of the names that it writes.
 
-    Parameters
-    ----------
-    serving : ServingMetrics or None
-        None when there are no serving metrics.
-    token : str
-        Unique to the run; part of the names that it writes.
-
-    Raises
-    ------
-    ModelNotFoundError
-        When there is no such model.
-    ServiceUnavailableError
-        When the model was deleted while another monitor ran; the pipeline tries again.
+    Raises ``ModelNotFoundError``, or ``ServiceUnavailableError`` when the model was deleted while another monitor ran;
+    a repetition succeeds.
     """
     current = registry.get_state(model)
     if current.deleted_at is not None:
@@ -95,20 +85,26 @@ def monitor_model(
     context = load_context(model, champion, spec, data_store=data_store, model_store=model_store, now=now, token=token)
     known_versions = {version.version for version in registry.list_versions(model)}
     ingested, counts = _ingest(context, before, known_versions)
-    closed, evaluations = _close_windows(context, ingested)
+    traffic, of_traffic = close_traffic_window(context, ingested.traffic)
+    outcomes, of_outcomes = close_outcome_window(context, ingested.outcomes, traffic.inputs)
+    closed = replace(ingested, traffic=traffic, outcomes=outcomes)
+    evaluations = [one for one in (of_traffic, of_outcomes) if one]
     windows = len(evaluations)
-    evaluations += [*_find_obstacle(context, closed), _evaluate_service(context, closed, registry, serving)]
+    if context.monitored is None and closed.last_row_at is not None:
+        finding = WindowFinding("feature_drift", "every feature", "unknown", context.obstacle)
+        evaluations.append(WindowEvaluation("traffic", context.now, (finding,)))
+    evaluations.append(_evaluate_service(context, closed, registry, serving))
     followed = update_actions(before.incidents, model, registry, now)
     incidents, transitions = _update_incidents(context, followed, evaluations)
     state = replace(
         closed,
         checked_at=now,
         incidents=incidents,
-        outbox=before.outbox + make_alerts(model, transitions, now),
+        outbox=(*before.outbox, *(make_alert(model, one, now) for one in transitions)),
         findings=before.findings | {one.source: one.findings for one in evaluations},
     )
     is_new = windows or counts.monitored_rows or state.outbox or followed != before.incidents
-    report = write_report(context, state, counts) if is_new else ""
+    report = _write_report(context, state, counts) if is_new else ""
     if not save_state(model, data_store, state, etag):
         return MonitoringOutcome("superseded", champion)
     findings = [finding for found in state.findings.values() for finding in found]
@@ -128,34 +124,11 @@ def monitor_model(
 def _ingest(
     context: MonitorContext, before: MonitoringState, known_versions: set[int]
 ) -> tuple[MonitoringState, IngestCounts]:
-    seen, counts = SeenObjects(before.seen), IngestCounts()
-    batches = read_captures(context, before.checked_at, seen, counts)
-    known = IngestedTraffic(before.traffic.open, before.outcomes.segments, before.last_row_at)
-    traffic = ingest_traffic(context, known, batches, known_versions, counts)
-    records = read_feedback(context, before.checked_at, seen, counts)
-    outcomes = ingest_feedback(context, replace(before.outcomes, segments=traffic.segments), records, counts)
-    state = replace(
-        before,
-        traffic=replace(before.traffic, open=traffic.open),
-        outcomes=outcomes,
-        last_row_at=traffic.last_row_at,
-        seen=seen.to_plain(),
-    )
-    return state, counts
-
-
-def _close_windows(context: MonitorContext, state: MonitoringState) -> tuple[MonitoringState, list[WindowEvaluation]]:
-    traffic, of_traffic = close_traffic_window(context, state.traffic)
-    outcomes, of_outcomes = close_outcome_window(context, state.outcomes, traffic.inputs)
-    return replace(state, traffic=traffic, outcomes=outcomes), [one for one in (of_traffic, of_outcomes) if one]
-
-
-def _find_obstacle(context: MonitorContext, state: MonitoringState) -> list[WindowEvaluation]:
-    """Return the finding that traffic has nothing to be compared with."""
-    if context.monitored is not None or state.last_row_at is None:
-        return []
-    finding = WindowFinding("feature_drift", "every feature", "unknown", context.obstacle)
-    return [WindowEvaluation("traffic", context.now, (finding,))]
+    objects = list_new_objects(context, before.checked_at, before.seen)
+    state, counts = ingest_traffic(context, before, read_captures(context, objects), known_versions)
+    records, malformed = read_new_feedback(context, objects)
+    outcomes, matched = ingest_feedback(context, state.outcomes, records)
+    return replace(state, outcomes=outcomes, seen=objects.seen), counts + malformed + matched
 
 
 def _evaluate_service(
@@ -167,11 +140,12 @@ def _evaluate_service(
     findings: list[WindowFinding] = []
     if monitoring.staleness.enabled:
         version = registry.get_version(context.model, context.version)
+        accepted = {dataset.dataset_id: dataset.accepted_at for dataset in registry.list_datasets(context.model)}
         findings += find_staleness(
             monitoring.staleness,
             now,
             trained_at=version.created_at,
-            newest_data_at=_newest_data(version, registry),
+            newest_data_at=max((accepted[name] for name in version.dataset_ids if name in accepted), default=None),
             last_row_at=state.last_row_at,
             requests_per_hour=_requests_per_hour(state.last_row_at, state.outcomes.segments),
         )
@@ -179,11 +153,6 @@ def _evaluate_service(
         counts = serving.read(context.model, context.version, begin, now)
         findings += find_serving_faults(counts, monitoring.serving_health) if counts is not None else []
     return WindowEvaluation("service", begin, tuple(findings))
-
-
-def _newest_data(version: ModelVersion, registry: Registry) -> datetime | None:
-    accepted = {dataset.dataset_id: dataset.accepted_at for dataset in registry.list_datasets(version.model)}
-    return max((accepted[name] for name in version.dataset_ids if name in accepted), default=None)
 
 
 def _requests_per_hour(last: datetime | None, segments: Sequence[Segment]) -> float:
@@ -215,6 +184,17 @@ def _update_incidents(
     return incidents, transitions
 
 
+def _write_report(context: MonitorContext, state: MonitoringState, counts: IngestCounts) -> str:
+    """Write the report as JSON and as a page, by its timestamp and as the latest; return the page's key."""
+    report = MonitoringReport.build(context, state, counts)
+    body, page = report.write(), render_monitoring_report(to_plain(report)).encode()
+    stamp = f"{context.now:%Y%m%dT%H%M%S}"
+    for name in (stamp, "latest"):
+        context.store.put(monitoring_key(context.model, f"reports/{name}.json"), body, "application/json")
+        context.store.put(monitoring_key(context.model, f"reports/{name}.html"), page, "text/html; charset=utf-8")
+    return monitoring_key(context.model, f"reports/{stamp}.html")
+
+
 def _close_deleted(model: str, registry: Registry, data_store: ObjectStore, now: datetime) -> MonitoringOutcome:
     """Close the incidents of a deleted model; whoever was notified of one is notified of its end."""
     state, etag = load_state(model, data_store)
@@ -223,7 +203,7 @@ def _close_deleted(model: str, registry: Registry, data_store: ObjectStore, now:
     last = next(iter(registry.list_alias_moves(model, CHAMPION, limit=1)), None)
     reason = f"the model was deleted by {last.actor}: {last.reason}" if last else "the model was deleted"
     incidents, transitions = close(state.incidents, reason, now)
-    outbox = state.outbox + make_alerts(model, transitions, now)
+    outbox = (*state.outbox, *(make_alert(model, one, now) for one in transitions))
     if not save_state(model, data_store, replace(state, incidents=incidents, outbox=outbox), etag):
         raise ServiceUnavailableError(f"another process changed the monitoring state of {model!r}; try again")
     return MonitoringOutcome("deleted", alerts=len(outbox))
@@ -241,17 +221,10 @@ def deliver_alerts(
     """Deliver the waiting alerts; return their number.
 
     An alert leaves the state after both the bus and the notifier have taken it. When one of them fails, the alert stays
-    and the next run tries again: it may then arrive twice, under the same ``event_id``.
+    and the next run tries again: it may then arrive twice, under the same ``event_id``. ``stack`` is part of each
+    event, so that of two stacks in an account each listens to its own.
 
-    Parameters
-    ----------
-    stack : str
-        Part of each event, so that of two stacks in an account each listens to its own.
-
-    Raises
-    ------
-    ServiceUnavailableError
-        When a channel failed; alerts delivered before it are not delivered again.
+    Raises ``ServiceUnavailableError`` when a channel failed; alerts delivered before it are not delivered again.
     """
     state, _ = load_state(model, store)
     delivered: set[str] = set()

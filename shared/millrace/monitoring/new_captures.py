@@ -5,15 +5,18 @@ known by their ids. Prefixes of the last hours are listed again, so that a late 
 a day lists the whole day before once more.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from millrace.captures.records import CapturedRow, FeedbackRecord
 from millrace.captures.window import CapturedWindow, ReadReport, WindowBuilder, hash_id, hours, read_records
+from millrace.documents import Record
 from millrace.layout import captures_prefix, feedback_prefix
 from millrace.monitoring.context import MonitorContext
-from millrace.ports import ListedObject, ObjectStore
+from millrace.ports import ListedObject
 
 #: Delay of an object that the next run still finds, and of one that the first run of a day finds.
 _LATE, _LATE_ON_A_NEW_DAY = timedelta(hours=6), timedelta(hours=30)
@@ -23,96 +26,116 @@ _FARTHEST = timedelta(days=7)
 _AHEAD = timedelta(hours=1)
 #: Rows that are held in memory at once.
 _BATCH_ROWS = 100_000
+#: Unreadable objects that a report names.
+_MAX_NAMED = 20
+
+#: Hashes of the keys and sizes of objects that were read, by prefix.
+SeenObjects = Mapping[str, list[str]]
 
 
-@dataclass(slots=True)
-class IngestCounts:
-    """Counts of a run's reading, for the report."""
+class IngestCounts(Record, frozen=True, kw_only=True):
+    """Counts of a run's reading, for the report; counts add up."""
 
-    read: ReadReport = field(default_factory=ReadReport)
+    objects: int = 0
+    rows: int = 0
+    duplicates: int = 0
+    malformed_rows: int = 0
+    unreadable_objects: tuple[str, ...] = ()  # keys with reasons
     from_the_future: int = 0  # Rows with a timestamp in the future; they count as of now
-    other_versions: dict[int, int] = field(default_factory=dict)  # rows by version, of other known ones
-    unknown_versions: dict[int, int] = field(default_factory=dict)  # rows by version, not in the registry
+    other_versions: dict[str, int] = {}  # noqa: RUF012  # msgspec copies the default; rows by version, of known ones
+    unknown_versions: dict[str, int] = {}  # noqa: RUF012  # as above; rows by version, not in the registry
     monitored_rows: int = 0  # Rows of the monitored version
     unanswered: int = 0  # Rows without a valid prediction
     matched_feedback: int = 0  # outcomes with a captured row
     unmatched_feedback: int = 0  # outcomes without a captured row (yet)
     unusable_feedback: int = 0  # Outcomes that are no class of the model, or no number
 
+    def __add__(self, other: "IngestCounts") -> "IngestCounts":
+        """Return the counts of both."""
+        names = self.__struct_fields__
+        return IngestCounts(**{name: _add(getattr(self, name), getattr(other, name)) for name in names})
 
-class SeenObjects:
-    """Hashes of the keys and sizes of objects that were read, by prefix."""
-
-    def __init__(self, before: Mapping[str, list[str]]) -> None:
-        self._before = {prefix: set(hashes) for prefix, hashes in before.items()}
-        self._kept: dict[str, set[str]] = {}
-
-    def list_new(self, prefix: str, store: ObjectStore) -> list[ListedObject]:
-        """List the objects that were not read before, and mark them as read."""
-        known, kept = self._before.get(prefix, set()), self._kept.setdefault(prefix, set())
-        found: list[ListedObject] = []
-        for listed in store.list(prefix):
-            name = f"{hash_id(f'{listed.key} {listed.size}'):x}"
-            if name not in known and name not in kept:
-                found.append(listed)
-            kept.add(name)
-        return found
-
-    def keep(self, prefix: str) -> None:
-        """Keep the hashes of a prefix that is not listed this time."""
-        if prefix in self._before:
-            self._kept.setdefault(prefix, set()).update(self._before[prefix])
-
-    def to_plain(self) -> dict[str, list[str]]:
-        """Return the hashes by prefix, without empty prefixes."""
-        return {prefix: sorted(names) for prefix, names in self._kept.items() if names}
+    @classmethod
+    def of_reading(cls, report: ReadReport) -> "IngestCounts":
+        """Return the counts of objects and lines."""
+        return cls(
+            objects=report.objects,
+            rows=report.rows,
+            duplicates=report.duplicates,
+            malformed_rows=report.malformed_rows,
+            unreadable_objects=tuple(report.unreadable_objects[:_MAX_NAMED]),
+        )
 
 
-def read_captures(
-    context: MonitorContext, checked_at: datetime | None, seen: SeenObjects, counts: IngestCounts
-) -> Iterator[CapturedWindow]:
-    """Yield the rows that were captured since the last run, in batches, each id once."""
+def _add(first: Any, second: Any) -> Any:
+    return dict(Counter(first) + Counter(second)) if isinstance(first, dict) else first + second
+
+
+@dataclass(frozen=True, slots=True)
+class NewObjects:
+    """Objects that no run has read, and the hashes of all that a later run may list again."""
+
+    since: datetime
+    captures: Sequence[ListedObject]
+    feedback: Sequence[ListedObject]
+    seen: dict[str, list[str]]
+
+
+def list_new_objects(context: MonitorContext, checked_at: datetime | None, seen: SeenObjects) -> NewObjects:
+    """List the objects that were delivered since the last run."""
     model, now = context.model, context.now
     since = now - _LATE_ON_A_NEW_DAY
     if checked_at is not None:
         same_day = checked_at.astimezone(UTC).date() == now.astimezone(UTC).date()
         since = max(min(checked_at, now) - (_LATE if same_day else _LATE_ON_A_NEW_DAY), now - _FARTHEST)
-    for hour in hours(now - _LATE_ON_A_NEW_DAY, since):
-        seen.keep(captures_prefix(model, hour))
-    found: list[ListedObject] = []
-    for hour in hours(since, now + _AHEAD):
-        found += seen.list_new(captures_prefix(model, hour), context.store)
-    builder, ids = WindowBuilder(), set[int]()
-    held = 0
-    for listed in found:
-        counts.read.objects += 1
-        for row in read_records(context.store, listed.key, CapturedRow, counts.read):
-            place = hash_id(row.prediction_id)
-            if place in ids:
-                counts.read.duplicates += 1
+    day = max(min(checked_at or now, now) - _LATE_ON_A_NEW_DAY, now - _FARTHEST).astimezone(UTC)
+    days = dict.fromkeys(hour.replace(hour=0) for hour in hours(day, now + _AHEAD))
+    not_listed = (captures_prefix(model, hour) for hour in hours(now - _LATE_ON_A_NEW_DAY, since))
+    kept = {prefix: seen[prefix] for prefix in not_listed if prefix in seen}
+    captures, seen_captures = _find_new(
+        context, [captures_prefix(model, hour) for hour in hours(since, now + _AHEAD)], seen
+    )
+    feedback, seen_feedback = _find_new(context, [feedback_prefix(model, day) for day in days], seen)
+    return NewObjects(since, captures, feedback, kept | seen_captures | seen_feedback)
+
+
+def _find_new(
+    context: MonitorContext, prefixes: Sequence[str], seen: SeenObjects
+) -> tuple[list[ListedObject], dict[str, list[str]]]:
+    new: list[ListedObject] = []
+    hashes: dict[str, list[str]] = {}
+    for prefix in prefixes:
+        objects = {f"{hash_id(f'{one.key} {one.size}'):x}": one for one in context.store.list(prefix)}
+        known = set(seen.get(prefix, ()))
+        new += [one for name, one in objects.items() if name not in known]
+        hashes |= {prefix: sorted(objects)} if objects else {}
+    return new, hashes
+
+
+def read_captures(context: MonitorContext, objects: NewObjects) -> Iterator[CapturedWindow]:
+    """Yield the captured rows in batches, each id once, with the counts of each batch's reading."""
+    ids: set[int] = set()
+    builder, report, held = WindowBuilder(), ReadReport(), 0
+    for listed in objects.captures:
+        report.objects += 1
+        for row in read_records(context.store, listed.key, CapturedRow, report):
+            row_id = hash_id(row.prediction_id)
+            if row_id in ids:
+                report.duplicates += 1
                 continue
-            ids.add(place)
-            counts.from_the_future += row.predicted_at > now
+            ids.add(row_id)
             builder.add(row)
             held += 1
         if held >= _BATCH_ROWS:
-            yield builder.build(model, since, now, counts.read)
-            builder, held = WindowBuilder(), 0
-    if held:
-        yield builder.build(model, since, now, counts.read)
+            yield builder.build(context.model, objects.since, context.now, report)
+            builder, report, held = WindowBuilder(), ReadReport(), 0
+    if report.objects:
+        yield builder.build(context.model, objects.since, context.now, report)
 
 
-def read_feedback(
-    context: MonitorContext, checked_at: datetime | None, seen: SeenObjects, counts: IngestCounts
-) -> list[FeedbackRecord]:
-    """Return the outcomes that were reported since the last run."""
-    now = context.now
-    day = max(min(checked_at or now, now) - _LATE_ON_A_NEW_DAY, now - _FARTHEST)
-    day = day.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    records, read = list[FeedbackRecord](), ReadReport()
-    while day <= now + _AHEAD:
-        for listed in seen.list_new(feedback_prefix(context.model, day), context.store):
-            records += read_records(context.store, listed.key, FeedbackRecord, read)
-        day += timedelta(days=1)
-    counts.read.malformed_rows += read.malformed_rows
-    return records
+def read_new_feedback(context: MonitorContext, objects: NewObjects) -> tuple[list[FeedbackRecord], IngestCounts]:
+    """Return the outcomes that were reported since the last run, and the number of malformed ones."""
+    report = ReadReport()
+    keys = (listed.key for listed in objects.feedback)
+    records = [record for key in keys for record in read_records(context.store, key, FeedbackRecord, report)]
+    return records, IngestCounts(malformed_rows=report.malformed_rows)

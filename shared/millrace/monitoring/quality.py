@@ -1,22 +1,24 @@
-"""Model quality: a metric on outcomes as they arrive, or estimated without outcomes, against the holdout.
+"""Model quality: metrics of outcomes as they arrive, or estimated without outcomes, against the holdout.
 
-The drop must reach the threshold and be significant: its z-value must exceed the limit that the false discovery rate
-sets (normal limit of the difference of two estimates).
+Metrics are those of :mod:`millrace.metrics.catalogue`, which computes them from rows. Shares, losses and errors are
+exact; areas under curves are computed on bins of probability and are off by less than a bin's share. A drop must reach
+its threshold and be significant: its z-value must exceed the limit that the false discovery rate sets (normal limit of
+the difference of two estimates).
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from millrace.histograms.bins import NumberBins
-from millrace.histograms.outcomes import OutcomeHistogram
+from millrace.histograms.bins import Floats, NumberBins
+from millrace.histograms.outcomes import AnyOutcomes, ErrorSums, OutcomeHistogram
 from millrace.histograms.predictions import ErrorsByValue, PredictionHistogram, ValueHistogram
-from millrace.metrics.catalogue import ACCURACY, BRIER, F1, LOG_LOSS, MAE, METRICS, RMSE, ROC_AUC, Metric
-from millrace.monitoring.performance import Floats, PointEstimate, binned_roc_auc, proportion
+from millrace.metrics import catalogue
+from millrace.metrics.catalogue import METRICS, Metric
 from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
 from millrace.schema import Task
 from millrace.spec.monitoring import CalibrationRule, QualityRule
@@ -24,6 +26,117 @@ from millrace.stats.distances import chi_square_tail, normal_tail
 
 _CALIBRATION_BINS = 10
 _TWO = 2
+
+
+@dataclass(frozen=True, slots=True)
+class PointEstimate:
+    """Estimate of a metric or a share, with its standard error and the number of outcomes."""
+
+    value: float
+    error: float
+    rows: int
+
+    def interval(self, width: float = 1.96) -> tuple[float, float]:
+        """Return the normal interval, by default of 95 %."""
+        return self.value - width * self.error, self.value + width * self.error
+
+
+def measure_outcomes(outcomes: AnyOutcomes) -> dict[str, PointEstimate]:
+    """Return every metric of the outcomes, by its name in :mod:`millrace.metrics.catalogue`."""
+    if not outcomes.rows:
+        return {}
+    measured = _measure_errors(outcomes) if isinstance(outcomes, ErrorSums) else _measure_classes(outcomes)
+    return {name: one for name, one in measured.items() if math.isfinite(one.value) and math.isfinite(one.error)}
+
+
+def _measure_classes(outcomes: OutcomeHistogram) -> dict[str, PointEstimate]:
+    rows, classes = outcomes.rows, len(outcomes.confusion)
+    measured = {catalogue.ACCURACY.name: proportion(int(np.trace(outcomes.confusion)), rows)}
+    measured[catalogue.LOG_LOSS.name] = mean_estimate(outcomes.losses[0], outcomes.losses[1], rows)
+    measured[catalogue.BRIER.name] = mean_estimate(outcomes.losses[2], outcomes.losses[3], rows)
+    areas = [_area(outcomes, index) for index in range(classes)]
+    if classes == _TWO:
+        measured[catalogue.F1.name] = _f1(outcomes.confusion, 1)
+        measured[catalogue.ROC_AUC.name] = areas[1]
+        measured[catalogue.PR_AUC.name] = _average_precision(outcomes)
+    else:
+        measured[catalogue.MACRO_F1.name] = _average([_f1(outcomes.confusion, index) for index in range(classes)], rows)
+        measured[catalogue.ROC_AUC_OVR.name] = _average(areas, rows)
+    return measured
+
+
+def proportion(hits: int, rows: int) -> PointEstimate:
+    """Return a share with the standard error of Agresti and Coull (1998, *The American Statistician* 52: 119-126)."""
+    share = hits / rows
+    smoothed = (hits + 2.0) / (rows + 4.0)
+    return PointEstimate(share, math.sqrt(smoothed * (1.0 - smoothed) / (rows + 4.0)), rows)
+
+
+def mean_estimate(total: float, squares: float, rows: int) -> PointEstimate:
+    """Return the mean of values with their sum and the sum of their squares."""
+    mean = float(total) / rows
+    variance = max(0.0, float(squares) / rows - mean**2)
+    return PointEstimate(mean, math.sqrt(variance / max(1, rows - 1)), rows)
+
+
+def _average(parts: list[PointEstimate], rows: int) -> PointEstimate:
+    values = np.array([(part.value, part.error) for part in parts])
+    return PointEstimate(float(values[:, 0].mean()), float(np.sqrt(np.sum(values[:, 1] ** 2)) / len(parts)), rows)
+
+
+def _f1(confusion: npt.NDArray[np.int64], index: int) -> PointEstimate:
+    """Return one class's F1; its error by the delta method from ``F1 = 2q / (1 + q)``, q = TP / (TP + FP + FN)."""
+    hits = int(confusion[index, index])
+    union = int(confusion[index].sum() + confusion[:, index].sum()) - hits
+    if not union:
+        return PointEstimate(0.0, 0.0, int(confusion.sum()))
+    part = proportion(hits, union)
+    return PointEstimate(2.0 * part.value / (1.0 + part.value), 2.0 / (1.0 + part.value) ** 2 * part.error, union)
+
+
+def _area(outcomes: OutcomeHistogram, index: int) -> PointEstimate:
+    """Return the area under one class's ROC curve; its error after Hanley and McNeil (1982, *Radiology* 143: 29-36)."""
+    return binned_roc_auc(
+        outcomes.hits[index].astype(np.float64), (outcomes.totals[index] - outcomes.hits[index]).astype(np.float64)
+    )
+
+
+def binned_roc_auc(positives: Floats, negatives: Floats) -> PointEstimate:
+    """Return the area under the ROC curve of (possibly fractional) counts over bins of the score."""
+    many, few = float(positives.sum()), float(negatives.sum())
+    if many <= 0 or few <= 0:
+        return PointEstimate(math.nan, math.nan, round(many + few))
+    below = np.cumsum(negatives) - negatives
+    area = float(np.sum(positives * (below + negatives / 2.0)) / (many * few))
+    first, second = area / (2.0 - area), 2.0 * area**2 / (1.0 + area)
+    spread = area * (1.0 - area) + (many - 1.0) * (first - area**2) + (few - 1.0) * (second - area**2)
+    return PointEstimate(area, math.sqrt(max(0.0, spread) / (many * few)), round(many + few))
+
+
+def _average_precision(outcomes: OutcomeHistogram) -> PointEstimate:
+    hits, totals = (counts[1][::-1].astype(np.float64) for counts in (outcomes.hits, outcomes.totals))
+    positives = float(hits.sum())
+    if positives <= 0:
+        return PointEstimate(math.nan, math.nan, outcomes.rows)
+    found, seen = np.cumsum(hits), np.cumsum(totals)
+    precision = np.divide(found, seen, out=np.zeros_like(found), where=seen > 0)
+    value = float(np.sum(precision * hits) / positives)
+    return PointEstimate(value, math.sqrt(value * (1.0 - value) / positives), outcomes.rows)
+
+
+def _measure_errors(outcomes: ErrorSums) -> dict[str, PointEstimate]:
+    rows = outcomes.rows
+    _, absolute, squares, fourths, values, value_squares = outcomes.sums.tolist()
+    mae, mse = mean_estimate(absolute, squares, rows), mean_estimate(squares, fourths, rows)
+    rmse = math.sqrt(mse.value)
+    measured = {
+        catalogue.MAE.name: mae,
+        catalogue.RMSE.name: PointEstimate(rmse, mse.error / (2.0 * rmse) if rmse > 0 else 0.0, rows),
+    }
+    variance = value_squares / rows - (values / rows) ** 2
+    if rows >= _TWO and variance > 0:
+        measured[catalogue.R2.name] = PointEstimate(1.0 - mse.value / variance, mse.error / variance, rows)
+    return measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +213,7 @@ _PRIOR_ROWS = 10.0
 
 
 def calibration_map(holdout: OutcomeHistogram) -> Floats:
-    """Return the frequency of each class by bin of its probability, shrunk towards the probability itself.
-
-    Returns
-    -------
-    float64 array of shape (n_classes, n_bins)
-    """
+    """Return the frequency of each class by bin of its probability, shrunk towards the probability itself."""
     classes, bins = holdout.totals.shape
     middles = np.tile((np.arange(bins) + 0.5) / bins, (classes, 1))
     means = np.divide(holdout.probability_sums, holdout.totals, out=middles, where=holdout.totals > 0)
@@ -119,21 +227,21 @@ def estimate_quality(predictions: PredictionHistogram, calibrated: Floats) -> di
         return {}
     correct = predictions.decided * calibrated
     hits = float(correct.sum())
-    expected = {ACCURACY.name: PointEstimate(hits / rows, proportion(round(hits), rows).error, rows)}
+    expected = {catalogue.ACCURACY.name: PointEstimate(hits / rows, proportion(round(hits), rows).error, rows)}
     if len(predictions.decided) != _TWO:
         return expected
     chance, counts = calibrated[1], predictions.probabilities[1].astype(np.float64)
-    expected[ROC_AUC.name] = binned_roc_auc(counts * chance, counts * (1.0 - chance))
+    expected[catalogue.ROC_AUC.name] = binned_roc_auc(counts * chance, counts * (1.0 - chance))
     true_positives = float(correct[1].sum())
     union = float(predictions.decided[1].sum() + predictions.decided[0].sum() - correct[0].sum())
     if union > 0:
         part = true_positives / union
         error = 2.0 / (1.0 + part) ** 2 * proportion(round(true_positives), max(1, round(union))).error
-        expected[F1.name] = PointEstimate(2.0 * part / (1.0 + part), error, rows)
+        expected[catalogue.F1.name] = PointEstimate(2.0 * part / (1.0 + part), error, rows)
     stated = (np.arange(len(chance)) + 0.5) / len(chance)
     losses = {
-        LOG_LOSS.name: -(chance * np.log(stated) + (1.0 - chance) * np.log(1.0 - stated)),
-        BRIER.name: chance * (1.0 - stated) ** 2 + (1.0 - chance) * stated**2,
+        catalogue.LOG_LOSS.name: -(chance * np.log(stated) + (1.0 - chance) * np.log(1.0 - stated)),
+        catalogue.BRIER.name: chance * (1.0 - stated) ** 2 + (1.0 - chance) * stated**2,
     }
     for name, loss in losses.items():
         mean = float(np.sum(counts * loss) / rows)
@@ -161,8 +269,8 @@ def estimate_errors(predictions: ValueHistogram, errors: ErrorsByValue, bins: Nu
     error = float(np.sqrt(max(0.0, square - absolute**2) / rows))
     # Of squares of normal errors the deviation is sqrt(2) times the mean.
     return {
-        MAE.name: PointEstimate(absolute, error, int(rows)),
-        RMSE.name: PointEstimate(root, float(np.sqrt(2.0 / rows)) * square / (2.0 * root), int(rows)),
+        catalogue.MAE.name: PointEstimate(absolute, error, int(rows)),
+        catalogue.RMSE.name: PointEstimate(root, float(np.sqrt(2.0 / rows)) * square / (2.0 * root), int(rows)),
     }
 
 
@@ -183,15 +291,7 @@ def find_quality_drop(
     primary: str | None = None,
     coverage: float | None = None,
 ) -> WindowFinding:
-    """Evaluate a metric against the holdout.
-
-    Parameters
-    ----------
-    before, now : mapping of str to PointEstimate
-        On the holdout and on the window.
-    coverage : float or None
-        Share of the window's predictions with an outcome.
-    """
+    """Evaluate a metric on a window against the holdout; ``coverage`` is the share of predictions with an outcome."""
     metric = choose_metric(task, rule.metric or primary, before, now)
     rows = max((estimate.rows for estimate in now.values()), default=0)
     if rows < rule.min_rows:
@@ -245,18 +345,14 @@ def _drop(metric: Metric, before: float, now: float, rule: QualityRule) -> tuple
 
 
 def find_concept_drift(quality: WindowFinding, *, inputs_hold: bool | None) -> WindowFinding:
-    """Evaluate the relation between inputs and outcome: it changed when quality drops and the inputs do not.
+    """Evaluate the relation between inputs and outcome: it changed when live quality drops and the inputs hold.
 
-    Parameters
-    ----------
-    quality : WindowFinding
-        Of the live quality.
-    inputs_hold : bool or None
-        False when an input verdict is in breach; None when none of them is known.
+    ``inputs_hold`` is False when an input verdict is in breach, and None when none of them is known.
     """
+    subject = "relation to the outcome"
     if quality.status == "unknown" or inputs_hold is None:
         reason = quality.message if quality.status == "unknown" else "the state of the inputs is not known"
-        return WindowFinding("concept_drift", "relation to the outcome", "unknown", reason, rows=quality.rows)
+        return WindowFinding("concept_drift", subject, "unknown", reason, rows=quality.rows)
     breach = quality.status == "breach" and inputs_hold
     if breach:
         message = f"{quality.message}; the inputs have not drifted, so the relation to the outcome has changed"
@@ -264,14 +360,5 @@ def find_concept_drift(quality: WindowFinding, *, inputs_hold: bool | None) -> W
         message = "quality dropped, and the inputs drifted too, which may be the reason"
     else:
         message = "quality holds"
-    return WindowFinding(
-        verdict="concept_drift",
-        subject="relation to the outcome",
-        status=breach_or_ok(breach),
-        message=message,
-        measure=quality.measure,
-        value=quality.value,
-        threshold=quality.threshold,
-        rows=quality.rows,
-        p_value=quality.p_value,
-    )
+    status = breach_or_ok(breach)
+    return replace(quality, verdict="concept_drift", subject=subject, status=status, message=message, details={})

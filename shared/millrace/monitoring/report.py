@@ -1,102 +1,118 @@
-"""The monitoring report as JSON, for machines and for the page."""
+"""The monitoring report: a document for machines, of which the page is made."""
 
-from typing import Any
+from datetime import datetime
+from typing import Any, Self
 
-from millrace.documents import dump, to_plain
-from millrace.layout import monitoring_key
+import msgspec
+
+from millrace.documents import Document, Record
 from millrace.monitoring.alerts import default_action
+from millrace.monitoring.chart_data import ChartData
 from millrace.monitoring.context import MonitorContext
 from millrace.monitoring.incidents import Incident
 from millrace.monitoring.new_captures import IngestCounts
-from millrace.monitoring.rules import VERDICTS, Verdict, rows_needed
-from millrace.monitoring.state import MonitoringState
+from millrace.monitoring.rules import VERDICTS, rows_needed
+from millrace.monitoring.state import MonitoringState, WindowQuality, WindowSummary
 from millrace.monitoring.window_findings import WindowFinding
-from millrace.reports import render_monitoring_report
 from millrace.spec.monitoring import MonitoringSpec
 
-REPORT_VERSION = 1
+#: Latest windows that a report lists.
+_MAX_WINDOWS = 50
 
 
-def write_report(context: MonitorContext, state: MonitoringState, counts: IngestCounts) -> str:
-    """Write the report as JSON and as a page, by its timestamp and as the latest; return the page's key."""
-    document = build_report(context, state, counts)
-    body, page = dump(document, indent=True), render_monitoring_report(document).encode()
-    stamp = f"{context.now:%Y%m%dT%H%M%S}"
-    for name in (stamp, "latest"):
-        context.store.put(monitoring_key(context.model, f"reports/{name}.json"), body, "application/json")
-        context.store.put(monitoring_key(context.model, f"reports/{name}.html"), page, "text/html; charset=utf-8")
-    return monitoring_key(context.model, f"reports/{stamp}.html")
+class VerdictSummary(Record, frozen=True, kw_only=True):
+    """Status of one verdict in the latest windows."""
+
+    verdict: str
+    label: str = ""  # Empty in a report of an early release
+    enabled: bool
+    status: str  # ``alarm``, ``breach``, ``ok``, ``unknown`` or ``off``
+    breaches: int
+    evaluated: int = msgspec.field(name="judged")
+    threshold: float | None
+    min_rows: int | None
 
 
-def build_report(context: MonitorContext, state: MonitoringState, counts: IngestCounts) -> dict[str, Any]:
-    """Return the report as plain JSON values."""
-    findings = [finding for found in state.findings.values() for finding in found]
-    monitoring, traffic = context.spec.monitoring, state.traffic
-    alarmed = {
-        key
-        for incident in state.incidents.open_incidents()
-        for key, active in incident.findings.items()
-        if not active.quiet_windows
-    }
-    dates = {column.name for column in context.schema.columns if column.type == "datetime"}
-    document = {
-        "report_version": REPORT_VERSION,
-        "model": context.model,
-        "version": context.version,
-        "obstacle": context.obstacle,
-        "made_at": context.now,
-        "last_row_at": state.last_row_at,
-        "verdicts": [_summarise(one, findings, alarmed, monitoring) for one in VERDICTS.values()],
-        "findings": findings,
-        "incidents": [_describe(incident) for incident in state.incidents.incidents.values()],
-        "open_window_rows": traffic.open.traffic.features.rows if traffic.open else 0,
-        "rows_needed": rows_needed(monitoring),
-        "windows": traffic.summaries[-50:],
-        "pictures": [chart | {"is_moment": chart["subject"] in dates} for chart in traffic.charts],
-        "quality": [
-            {name: value for name, value in to_plain(record).items() if name != "segments"}
-            for record in state.outcomes.quality[-50:]
-        ],
-        "intake": {
-            "objects": counts.read.objects,
-            "rows": counts.read.rows,
-            "duplicates": counts.read.duplicates,
-            "malformed_rows": counts.read.malformed_rows,
-            "unreadable_objects": counts.read.unreadable_objects[:20],
-            "from_the_future": counts.from_the_future,
-            "other_versions": counts.other_versions,
-            "unknown_versions": counts.unknown_versions,
-            "unanswered": counts.unanswered,
-            "unmatched_feedback": counts.unmatched_feedback,
-            "unusable_feedback": counts.unusable_feedback,
-        },
-    }
-    plain: dict[str, Any] = to_plain(document)
-    return plain
+class ReportedIncident(Incident, frozen=True, kw_only=True):
+    """An incident, with a statement where no action is known yet."""
+
+    no_action: str | None = None
 
 
-def _describe(incident: Incident) -> dict[str, Any]:
-    """Return an incident, with a statement where no action is known yet."""
+class MonitoringReport(Document, frozen=True, kw_only=True):
+    """The stored report of a monitoring run."""
+
+    report_version: int = 1  # Of the fields' names, for readers of the API
+    model: str
+    version: int
+    obstacle: str
+    made_at: datetime
+    last_row_at: datetime | None
+    verdicts: tuple[VerdictSummary, ...]
+    findings: tuple[WindowFinding, ...]
+    incidents: tuple[ReportedIncident, ...]
+    open_window_rows: int
+    rows_needed: int
+    windows: tuple[WindowSummary, ...]
+    charts: tuple[ChartData, ...] = msgspec.field(default=(), name="pictures")
+    quality: tuple[WindowQuality, ...]
+    ingested: IngestCounts = msgspec.field(name="intake")
+
+    @classmethod
+    def build(cls, context: MonitorContext, state: MonitoringState, counts: IngestCounts) -> Self:
+        """Return the report of a run."""
+        findings = tuple(finding for found in state.findings.values() for finding in found)
+        monitoring, traffic = context.spec.monitoring, state.traffic
+        alarmed = {
+            key
+            for incident in state.incidents.open_incidents()
+            for key, active in incident.findings.items()
+            if not active.quiet_windows
+        }
+        return cls(
+            model=context.model,
+            version=context.version,
+            obstacle=context.obstacle,
+            made_at=context.now,
+            last_row_at=state.last_row_at,
+            verdicts=tuple(_summarise(name, findings, alarmed, monitoring) for name in VERDICTS),
+            findings=findings,
+            incidents=tuple(_describe(incident) for incident in state.incidents.incidents.values()),
+            open_window_rows=traffic.open.traffic.features.rows if traffic.open else 0,
+            rows_needed=rows_needed(monitoring),
+            windows=traffic.summaries[-_MAX_WINDOWS:],
+            charts=traffic.charts,
+            quality=msgspec.convert(
+                state.outcomes.quality[-_MAX_WINDOWS:], tuple[WindowQuality, ...], from_attributes=True
+            ),
+            ingested=counts,
+        )
+
+
+def _describe(incident: Incident) -> ReportedIncident:
     subjects = [active.finding.subject for active in incident.findings.values()]
-    return {**to_plain(incident), "no_action": None if incident.actions else default_action(incident.event, subjects)}
+    no_action = None if incident.actions else default_action(incident.event, subjects)
+    fields: dict[str, Any] = msgspec.structs.asdict(incident)
+    return ReportedIncident(**fields, no_action=no_action)
 
 
 def _summarise(
-    verdict: Verdict, findings: list[WindowFinding], alarmed: set[str], spec: MonitoringSpec
-) -> dict[str, Any]:
-    """Return the status of one verdict: alarm, breach, ok, unknown or off."""
-    own = [finding for finding in findings if finding.verdict == verdict.name]
+    name: str, findings: tuple[WindowFinding, ...], alarmed: set[str], spec: MonitoringSpec
+) -> VerdictSummary:
+    own = [finding for finding in findings if finding.verdict == name]
     statuses = {finding.status for finding in own}
-    known = next((status for status in ("breach", "ok") if status in statuses), "unknown")
-    status = "alarm" if any(finding.key in alarmed for finding in own) else known
-    rule = getattr(spec, verdict.name)
-    return {
-        "verdict": verdict.name,
-        "label": verdict.label,
-        "enabled": rule.enabled,
-        "status": status if rule.enabled else "off",
-        "breaches": sum(finding.status == "breach" for finding in own),
-        "judged": sum(finding.status != "unknown" for finding in own),
-        "threshold": getattr(rule, "threshold", None),
-        "min_rows": getattr(rule, "min_rows", None),
-    }
+    rule, status = getattr(spec, name), next((one for one in ("breach", "ok") if one in statuses), "unknown")
+    if not rule.enabled:
+        status = "off"
+    elif any(finding.key in alarmed for finding in own):
+        status = "alarm"
+    return VerdictSummary(
+        verdict=name,
+        label=VERDICTS[name].label,
+        enabled=rule.enabled,
+        status=status,
+        breaches=sum(finding.status == "breach" for finding in own),
+        evaluated=sum(finding.status != "unknown" for finding in own),
+        threshold=getattr(rule, "threshold", None),
+        min_rows=getattr(rule, "min_rows", None),
+    )

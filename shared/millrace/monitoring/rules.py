@@ -1,18 +1,37 @@
 """Verdicts of monitoring: one record each, from which every list of verdicts is derived.
 
-A new verdict is a record in :data:`VERDICTS`, the field of its rule in
-:class:`~millrace.spec.monitoring.MonitoringSpec`, and a row in ``docs/monitoring.md``.
+A new verdict is a record in :data:`VERDICTS` with its check, the field of its rule in
+:class:`~millrace.spec.monitoring.MonitoringSpec`, and a row in ``docs/monitoring.md``. A check compares a closed window
+of traffic or outcomes with the baselines of its verdict.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
-from millrace.histograms.outcomes import AnyOutcomes
-from millrace.histograms.predictions import Traffic
-from millrace.monitoring import window_checks as checks
+from millrace.histograms.outcomes import AnyOutcomes, OutcomeHistogram
+from millrace.histograms.predictions import PredictionHistogram, Traffic, ValueHistogram
+from millrace.monitoring.bias import find_group_gaps
 from millrace.monitoring.context import Baselines, MonitoredVersion
-from millrace.monitoring.window_checks import OutcomeWindow, TrafficWindow
+from millrace.monitoring.data_quality import find_faulty_data
+from millrace.monitoring.drift import (
+    ColumnDrift,
+    compare_column,
+    find_changed_correlations,
+    find_drift,
+    prediction_columns,
+)
+from millrace.monitoring.quality import (
+    calibration_map,
+    estimate_errors,
+    estimate_quality,
+    find_concept_drift,
+    find_miscalibration,
+    find_quality_drop,
+    measure_outcomes,
+)
+from millrace.monitoring.seasonality import suppress_seasonal, suppress_within_range
 from millrace.monitoring.window_findings import WindowFinding
 from millrace.spec.monitoring import MonitoringSpec
 
@@ -26,144 +45,300 @@ EVENT_LABELS: Mapping[EventType, str] = {
     "ModelStale": "the model, its data or its traffic is stale",
     "ServingDegraded": "serving has degraded",
 }
+Findings = list[WindowFinding]
+#: Compares earlier traffic with later traffic, at a false discovery rate.
+_Comparison = Callable[[Traffic, Traffic, float], Findings]
+#: A false discovery rate that leaves the decision to the size of a change alone.
+_ANY_CHANCE = 1.0
+#: Scope of daily ranges that all verdicts on features share.
+_FEATURE_SCOPE = "feature"
+
+
+@dataclass(frozen=True)
+class TrafficWindow:
+    """A closed window of traffic, and what it is compared with."""
+
+    traffic: Traffic
+    monitored: MonitoredVersion
+    spec: MonitoringSpec
+    baselines: Baselines
+
+    @cached_property
+    def training(self) -> Traffic:
+        """Features in training, and predictions on the holdout or else in the version's first window."""
+        profile = self.monitored.profile
+        predictions = profile.predictions if profile else self.baselines.predictions
+        return Traffic(features=self.monitored.reference.training, predictions=predictions)
+
+    @cached_property
+    def skew(self) -> Findings:
+        """Skew of every feature."""
+        return self.evaluate(self.feature_comparison("skew", "in training"), self.training, _FEATURE_SCOPE)
+
+    @cached_property
+    def skewed(self) -> set[str]:
+        """Features that have been skewed from the version's first window on."""
+        breaches = {finding.subject for finding in self.skew if finding.status == "breach"}
+        return breaches if self.baselines.first else breaches.intersection(self.baselines.skewed)
+
+    def evaluate(self, compare: _Comparison, baseline: Traffic, scope: str) -> Findings:
+        """Compare the window with a baseline; suppress seasonal breaches, or at first those within the daily ranges."""
+        found, now = compare(baseline, self.traffic, self.spec.false_discovery_rate), self.baselines.now
+        if self.spec.seasonality == "off":
+            return found
+        if self.baselines.seasonal is not None:
+            return suppress_seasonal(
+                found,
+                self.baselines.seasonal,
+                lambda like: compare(like, self.traffic, _ANY_CHANCE),
+                lambda whole: compare(self.training, whole, _ANY_CHANCE),
+            )
+        return found if now is None else suppress_within_range(found, self.baselines.daily_ranges, scope, now)
+
+    def feature_comparison(self, verdict: str, phrase: str) -> _Comparison:
+        """Return the comparison of every feature by the rule of a verdict."""
+
+        def compare(before: Traffic, now: Traffic, rate: float) -> Findings:
+            is_latest = before is self.training and now is self.traffic
+            drifts = self._training_drifts if is_latest else self._compare_features(before, now)
+            return find_drift(verdict, drifts, getattr(self.spec, verdict), rate=rate, baseline=phrase)
+
+        return compare
+
+    @cached_property
+    def _training_drifts(self) -> list[ColumnDrift]:
+        return self._compare_features(self.training, self.traffic)
+
+    def _compare_features(self, before: Traffic, now: Traffic) -> list[ColumnDrift]:
+        return [
+            compare_column(name, bins, before.features.columns[name], now.features.columns[name])
+            for name, bins in self.monitored.reference.bins.items()
+        ]
+
+
+def _check_data_quality(window: TrafficWindow) -> Findings:
+    reference, spec = window.monitored.reference, window.spec
+    return find_faulty_data(
+        reference.bins, reference.training, window.traffic.features, spec.data_quality, spec.false_discovery_rate
+    )
+
+
+def _check_skew(window: TrafficWindow) -> Findings:
+    """Evaluate every feature in the version's first window, later those that have been skewed since."""
+    if window.baselines.first:
+        return window.skew
+    found = [finding for finding in window.skew if finding.subject in window.skewed]
+    if any(finding.status != "unknown" for finding in window.skew):
+        message = f"{len(window.skew) - len(window.skewed)} features have been distributed as in training"
+        found.append(WindowFinding("skew", "every other feature", "ok", message, rows=window.traffic.features.rows))
+    return found
+
+
+def _check_feature_drift(window: TrafficWindow) -> Findings:
+    if window.baselines.first:
+        return []
+    compare = window.feature_comparison("feature_drift", "in training")
+    found = window.evaluate(compare, window.training, _FEATURE_SCOPE)
+    return [finding for finding in found if finding.subject not in window.skewed]
+
+
+def _check_feature_change(window: TrafficWindow) -> Findings:
+    if window.baselines.previous is None:
+        return []
+    compare = window.feature_comparison("feature_change", "in the last quiet window")
+    return window.evaluate(compare, window.baselines.previous, _FEATURE_SCOPE)
+
+
+def _check_dependence(window: TrafficWindow) -> Findings:
+    plan, rule = window.monitored.reference.plan, window.spec.dependence
+
+    def compare(before: Traffic, now: Traffic, rate: float) -> Findings:
+        return find_changed_correlations(plan, before.features.correlations, now.features.correlations, rule, rate)
+
+    return window.evaluate(compare, window.training, "dependence")
+
+
+def _check_predictions(window: TrafficWindow) -> Findings:
+    monitored, present = window.monitored, window.traffic.predictions
+    if present is None or window.training.predictions is None:
+        return []
+    phrase = "on the holdout" if monitored.profile else "in the version's first window"
+
+    def compare(before: Traffic, now: Traffic, rate: float) -> Findings:
+        pair = (before.predictions or present, now.predictions or present)
+        columns = prediction_columns(*pair, monitored.classes, monitored.reference.target)
+        drifts = [column.compare() for column in columns]
+        return find_drift("prediction_drift", drifts, window.spec.prediction_drift, rate=rate, baseline=phrase)
+
+    return window.evaluate(compare, window.training, "prediction_drift")
+
+
+def _check_estimated_quality(window: TrafficWindow) -> Findings:
+    monitored, present = window.monitored, window.traffic.predictions
+    profile, target = monitored.profile, monitored.reference.target
+    if present is None or profile is None:
+        return []
+    before = profile.predictions
+    if isinstance(before, PredictionHistogram):
+        if not isinstance(present, PredictionHistogram) or not isinstance(profile.outcomes, OutcomeHistogram):
+            return []
+        calibrated = calibration_map(profile.outcomes)
+        expected = [estimate_quality(one, calibrated) for one in (before, present)]
+    elif target is None or profile.errors_by_value is None:
+        message = "no estimate: the errors on the holdout by predicted value were not kept for this version"
+        return [WindowFinding("estimated_quality", "quality", "unknown", message)]
+    else:
+        values = [one for one in (before, present) if isinstance(one, ValueHistogram)]
+        expected = [estimate_errors(one, profile.errors_by_value, target) for one in values]
+    rule, rate, primary = window.spec.estimated_quality, window.spec.false_discovery_rate, monitored.primary_metric
+    quality = (monitored.task, expected[0], expected[-1])
+    return [find_quality_drop("estimated_quality", *quality, rule, rate=rate, primary=primary)]
+
+
+def _check_prediction_bias(window: TrafficWindow) -> Findings:
+    profile, spec = window.monitored.profile, window.spec
+    if window.traffic.predictions is None or profile is None:
+        return []
+    return find_group_gaps(profile, window.traffic.predictions, None, spec.bias, spec.false_discovery_rate)
+
+
+@dataclass(frozen=True)
+class OutcomeWindow:
+    """A closed window of outcomes, and what it is compared with."""
+
+    outcomes: AnyOutcomes
+    predictions: int  # Number of predictions, with or without an outcome
+    monitored: MonitoredVersion
+    spec: MonitoringSpec
+    #: False when an input verdict of the latest window of traffic is in breach; None when none of them is known.
+    inputs_hold: bool | None
+
+    def quality(self, verdict: str) -> WindowFinding:
+        """Return the finding on live quality by the rule of a verdict."""
+        profile = self.monitored.profile
+        if profile is None:
+            message = "the predictions on the holdout were not kept, so there is nothing to compare with"
+            return WindowFinding("live_quality", "quality", "unknown", message, rows=self.outcomes.rows)
+        return find_quality_drop(
+            "live_quality",
+            self.monitored.task,
+            measure_outcomes(profile.outcomes),
+            measure_outcomes(self.outcomes),
+            getattr(self.spec, verdict),
+            rate=self.spec.false_discovery_rate,
+            primary=self.monitored.primary_metric,
+            coverage=self.outcomes.rows / self.predictions if self.predictions else None,
+        )
+
+
+def _check_concept_drift(window: OutcomeWindow) -> Findings:
+    if window.monitored.profile is None:
+        return []
+    return [find_concept_drift(window.quality("concept_drift"), inputs_hold=window.inputs_hold)]
+
+
+def _check_calibration(window: OutcomeWindow) -> Findings:
+    profile, spec = window.monitored.profile, window.spec
+    before, now = profile.outcomes if profile else None, window.outcomes
+    if not isinstance(before, OutcomeHistogram) or not isinstance(now, OutcomeHistogram):
+        return []
+    return [find_miscalibration(before, now, spec.calibration, spec.false_discovery_rate)]
+
+
+def _check_outcome_bias(window: OutcomeWindow) -> Findings:
+    profile, spec = window.monitored.profile, window.spec
+    return find_group_gaps(profile, None, window.outcomes, spec.bias, spec.false_discovery_rate) if profile else []
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """One verdict."""
 
-    name: str  # in the spec, the report's JSON and the API
     label: str  # on pages
     problem: str  # in the subjects of alerts
     #: Published when it raises an alarm; leads to a training run where the event has a retraining cause.
     event: EventType
-    check_traffic: Callable[[TrafficWindow], Sequence[WindowFinding]] | None = None  # of a closed window
-    check_outcomes: Callable[[OutcomeWindow], Sequence[WindowFinding]] | None = None  # of a closed window
-    #: Window that stays open until it has ``min_rows`` of the verdict's rule.
-    fills: Literal["traffic", "outcomes"] | None = None
+    check_traffic: Callable[[TrafficWindow], Findings] | None = None  # of a closed window
+    check_outcomes: Callable[[OutcomeWindow], Findings] | None = None  # of a closed window
+    fills: bool = True  # True when a window stays open until it has ``min_rows`` of the verdict's rule
     is_input: bool = False  # True for verdicts on the distribution of inputs; concept drift needs inputs that hold
-    lists_breaches_only: bool = False  # True when findings name breaches, and a subject without a finding is ok
-    scope: str = ""  # Of daily ranges; by default the verdict's name
+    breaches_only: bool = False  # True when findings name breaches, and a subject without a finding is ok
     charted: bool = False
+    scope: str = ""  # Of daily ranges; by default the verdict's name
 
 
-_ALL = (
-    Verdict(
-        "data_quality",
-        "Data quality",
-        "data quality",
-        "DataQualityDegraded",
-        check_traffic=checks.check_data_quality,
-        fills="traffic",
-        is_input=True,
-        lists_breaches_only=True,
+#: By name, which is that in the spec, the report and the API; in the order of importance.
+VERDICTS: Mapping[str, Verdict] = {
+    "data_quality": Verdict(
+        "Data quality", "data quality", "DataQualityDegraded", _check_data_quality, is_input=True, breaches_only=True
     ),
-    Verdict(
-        "skew",
+    "skew": Verdict(
         "Training/serving skew",
         "training/serving skew",
         "DriftDetected",
-        check_traffic=checks.check_skew,
-        fills="traffic",
+        _check_skew,
         is_input=True,
-        lists_breaches_only=True,
-        scope=checks.FEATURE_SCOPE,
+        breaches_only=True,
         charted=True,
+        scope=_FEATURE_SCOPE,
     ),
-    Verdict(
-        "feature_drift",
+    "feature_drift": Verdict(
         "Feature drift",
         "feature drift",
         "DriftDetected",
-        check_traffic=checks.check_feature_drift,
-        fills="traffic",
+        _check_feature_drift,
         is_input=True,
-        scope=checks.FEATURE_SCOPE,
         charted=True,
+        scope=_FEATURE_SCOPE,
     ),
-    Verdict(
-        "feature_change",
+    "feature_change": Verdict(
         "Change since the previous window",
         "sudden feature change",
         "DriftDetected",
-        check_traffic=checks.check_feature_change,
-        fills="traffic",
+        _check_feature_change,
         is_input=True,
-        scope=checks.FEATURE_SCOPE,
+        scope=_FEATURE_SCOPE,
     ),
-    Verdict(
-        "dependence",
+    "dependence": Verdict(
         "Dependence between features",
         "changed correlation of features",
         "DriftDetected",
-        check_traffic=checks.check_dependence,
-        fills="traffic",
+        _check_dependence,
         is_input=True,
-        lists_breaches_only=True,
+        breaches_only=True,
     ),
-    Verdict(
-        "prediction_drift",
-        "Prediction drift",
-        "prediction drift",
-        "DriftDetected",
-        check_traffic=checks.check_predictions,
-        fills="traffic",
-        charted=True,
+    "prediction_drift": Verdict(
+        "Prediction drift", "prediction drift", "DriftDetected", _check_predictions, charted=True
     ),
-    Verdict(
-        "calibration",
-        "Calibration",
-        "miscalibrated probabilities",
-        "QualityDegraded",
-        check_outcomes=checks.check_calibration,
-        fills="outcomes",
+    "calibration": Verdict(
+        "Calibration", "miscalibrated probabilities", "QualityDegraded", check_outcomes=_check_calibration
     ),
-    Verdict(
-        "live_quality",
+    "live_quality": Verdict(
         "Live quality",
         "model quality",
         "QualityDegraded",
-        check_outcomes=checks.check_live_quality,
-        fills="outcomes",
+        check_outcomes=lambda window: [window.quality("live_quality")],
     ),
-    Verdict(
-        "estimated_quality",
-        "Estimated quality",
-        "estimated model quality",
-        "QualityDegraded",
-        check_traffic=checks.check_estimated_quality,
+    "estimated_quality": Verdict(
+        "Estimated quality", "estimated model quality", "QualityDegraded", _check_estimated_quality, fills=False
     ),
-    Verdict(
-        "concept_drift",
-        "Concept drift",
-        "concept drift",
-        "QualityDegraded",
-        check_outcomes=checks.check_concept_drift,
-        fills="outcomes",
+    "concept_drift": Verdict("Concept drift", "concept drift", "QualityDegraded", check_outcomes=_check_concept_drift),
+    "bias": Verdict(
+        "Bias", "bias between groups", "QualityDegraded", _check_prediction_bias, _check_outcome_bias, fills=False
     ),
-    Verdict(
-        "bias",
-        "Bias",
-        "bias between groups",
-        "QualityDegraded",
-        check_traffic=checks.check_prediction_bias,
-        check_outcomes=checks.check_outcome_bias,
-    ),
-    Verdict("staleness", "Staleness", "stale model, data or traffic", "ModelStale"),
-    Verdict("serving_health", "Serving health", "serving health", "ServingDegraded"),
-)
-#: By name, in the order of importance.
-VERDICTS: Mapping[str, Verdict] = {verdict.name: verdict for verdict in _ALL}
+    "staleness": Verdict("Staleness", "stale model, data or traffic", "ModelStale"),
+    "serving_health": Verdict("Serving health", "serving health", "ServingDegraded"),
+}
 VERDICT_NAMES = tuple(VERDICTS)
 
 
 def evaluate_traffic(
     traffic: Traffic, monitored: MonitoredVersion, spec: MonitoringSpec, baselines: Baselines
-) -> list[WindowFinding]:
-    """Evaluate every verdict on a closed window of traffic."""
+) -> Findings:
+    """Evaluate every enabled verdict on a closed window of traffic."""
     window = TrafficWindow(traffic, monitored, spec, baselines)
-    enabled = (verdict for verdict in _ALL if getattr(spec, verdict.name).enabled)
-    return [finding for verdict in enabled if verdict.check_traffic for finding in verdict.check_traffic(window)]
+    checks = [verdict.check_traffic for name, verdict in VERDICTS.items() if getattr(spec, name).enabled]
+    return [finding for check in checks if check for finding in check(window)]
 
 
 def evaluate_outcomes(
@@ -172,15 +347,15 @@ def evaluate_outcomes(
     monitored: MonitoredVersion,
     spec: MonitoringSpec,
     inputs: Sequence[WindowFinding],
-) -> list[WindowFinding]:
-    """Evaluate every verdict on a closed window of outcomes.
+) -> Findings:
+    """Evaluate every enabled verdict on a closed window of outcomes.
 
     ``predictions`` is their number, with or without an outcome; ``inputs`` are findings of the latest traffic.
     """
     known = [finding.status for finding in input_findings(inputs) if finding.status != "unknown"]
     window = OutcomeWindow(outcomes, predictions, monitored, spec, "breach" not in known if known else None)
-    enabled = (verdict for verdict in _ALL if getattr(spec, verdict.name).enabled)
-    return [finding for verdict in enabled if verdict.check_outcomes for finding in verdict.check_outcomes(window)]
+    checks = [verdict.check_outcomes for name, verdict in VERDICTS.items() if getattr(spec, name).enabled]
+    return [finding for check in checks if check for finding in check(window)]
 
 
 def input_findings(findings: Sequence[WindowFinding]) -> tuple[WindowFinding, ...]:
@@ -190,10 +365,14 @@ def input_findings(findings: Sequence[WindowFinding]) -> tuple[WindowFinding, ..
 
 def rows_needed(spec: MonitoringSpec, window: Literal["traffic", "outcomes"] = "traffic") -> int:
     """Return the number of rows that closes a window: the largest minimum of its enabled verdicts."""
-    rules = [getattr(spec, verdict.name) for verdict in _ALL if verdict.fills == window]
+    rules = [
+        getattr(spec, name)
+        for name, verdict in VERDICTS.items()
+        if verdict.fills and (verdict.check_traffic if window == "traffic" else verdict.check_outcomes)
+    ]
     return max((rule.min_rows for rule in rules if rule.enabled), default=1)
 
 
 def range_scope(finding: WindowFinding) -> str:
-    """Return the scope of a finding's daily range: all verdicts on features share one."""
+    """Return the scope of a finding's daily range: all verdicts on the distribution of a feature share one."""
     return VERDICTS[finding.verdict].scope or finding.verdict

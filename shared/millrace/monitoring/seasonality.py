@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import reduce
 from operator import add
-from typing import Generic, Protocol, TypeVar
+from typing import Any
 
 from millrace.documents import Record
 from millrace.histograms.predictions import Traffic
@@ -32,35 +32,23 @@ _KEPT_FOR = timedelta(days=14)
 _ROOM = 1.25
 
 
-class TimeSpan(Protocol):
-    """A closed window."""
+class TimeSpan(Record, frozen=True, kw_only=True):
+    """Timestamps of the first and the last row of a window."""
 
-    @property
-    def begin(self) -> datetime:
-        """Timestamp of the first row."""
-        ...
-
-    @property
-    def end(self) -> datetime:
-        """Timestamp of the last row."""
-        ...
-
-
-AnyWindow = TypeVar("AnyWindow", bound=TimeSpan)
+    begin: datetime
+    end: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class SeasonalWindows(Generic[AnyWindow]):
+class SeasonalWindows:
     """Windows at the same time of earlier days or weeks (``like``), and of the day or week that the window ends."""
 
     name: str
-    like: Sequence[AnyWindow]
-    period: Sequence[AnyWindow]
+    like: Sequence[TimeSpan]
+    period: Sequence[TimeSpan]
 
 
-def find_seasonal_windows(
-    windows: Sequence[AnyWindow], begin: datetime, end: datetime
-) -> list[SeasonalWindows[AnyWindow]]:
+def find_seasonal_windows(windows: Sequence[TimeSpan], begin: datetime, end: datetime) -> list[SeasonalWindows]:
     """Return the seasons of a window, once the version's history covers them."""
     if not windows or end - begin > _LONGEST_LIKE:
         return []
@@ -96,8 +84,8 @@ class SeasonalBaselines:
 
     def __init__(
         self,
-        windows: Sequence[SeasonalWindows[AnyWindow]],
-        load: Callable[[AnyWindow], Traffic | None],
+        windows: Sequence[SeasonalWindows],
+        load: Callable[[Any], Traffic | None],
         present: Traffic,
     ) -> None:
         self._waiting = _sum_traffic(windows, load, present)
@@ -111,7 +99,7 @@ class SeasonalBaselines:
 
 
 def _sum_traffic(
-    windows: Sequence[SeasonalWindows[AnyWindow]], load: Callable[[AnyWindow], Traffic | None], present: Traffic
+    windows: Sequence[SeasonalWindows], load: Callable[[Any], Traffic | None], present: Traffic
 ) -> Iterator[SeasonalTraffic]:
     for own in windows:
         like = [traffic for window in own.like if (traffic := load(window)) is not None]
@@ -135,12 +123,8 @@ def suppress_seasonal(
 ) -> list[WindowFinding]:
     """Suppress breaches of subjects that are like their season, and leave the day or week like training.
 
-    Parameters
-    ----------
-    compare_like : callable
-        Compares the window by size alone with the traffic of like hours.
-    compare_whole : callable
-        Compares a whole day's or week's traffic by size alone with training.
+    Both comparisons are by size alone: of the window with the traffic of like hours, and of a whole day's or week's
+    traffic with training.
     """
     evaluated = list(findings)
     for traffic in seasonal:

@@ -1,5 +1,6 @@
 """Segments: ids and predictions of rows that were read together, kept until their outcomes arrive."""
 
+import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from msgspec.structs import replace
 
 from millrace.captures.joining import join_feedback
 from millrace.captures.records import FeedbackRecord
-from millrace.captures.window import CapturedWindow, ReadReport
+from millrace.captures.window import CapturedWindow, ReadReport, WindowBuilder
 from millrace.errors import ArtifactNotFoundError
 from millrace.histograms.outcomes import AnyOutcomes, ErrorSums, OutcomeHistogram
 from millrace.histograms.predictions import ClassPredictions
@@ -107,11 +108,8 @@ def store_segment(store: ObjectStore, model: str, name: str, rows: SegmentRows) 
 
 def time_span(timestamps: Array) -> tuple[datetime, datetime]:
     """Return the first and the last of some timestamps, UTC."""
-    seconds = (
-        int(timestamp.astype("datetime64[us]").astype(np.int64)) for timestamp in (timestamps.min(), timestamps.max())
-    )
-    first, last = (datetime.fromtimestamp(second / 1e6, UTC) for second in seconds)
-    return first, last
+    first, last = np.array([timestamps.min(), timestamps.max()], dtype="datetime64[us]").tolist()
+    return first.replace(tzinfo=UTC), last.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,17 +119,6 @@ class SegmentOutcomes:
     values: Array
     observed_at: Array
     received_at: Array
-
-    @classmethod
-    def unknown(cls, rows: int) -> "SegmentOutcomes":
-        """Return outcomes that are not known."""
-        never = np.full(rows, np.datetime64("NaT", "us"))
-        return cls(np.full(rows, np.nan), never, never.copy())
-
-    @property
-    def known(self) -> Array:
-        """Mask of the rows with an outcome."""
-        return ~np.isnan(self.values)
 
 
 def load_rows(store: ObjectStore, segment: Segment) -> SegmentRows | None:
@@ -148,7 +135,8 @@ def _load_outcomes(store: ObjectStore, segment: Segment) -> SegmentOutcomes:
             return SegmentOutcomes(**_unpack(store.get(segment.outcomes_key)))
         except ArtifactNotFoundError:
             pass
-    return SegmentOutcomes.unknown(segment.rows)
+    never = np.full(segment.rows, np.datetime64("NaT", "us"))
+    return SegmentOutcomes(np.full(segment.rows, np.nan), never, never)
 
 
 def assign_outcomes(
@@ -156,10 +144,7 @@ def assign_outcomes(
 ) -> tuple[Segment, set[str], int]:
     """Assign reported outcomes to a segment's rows; the latest report of each row holds.
 
-    Returns
-    -------
-    tuple
-        The new record of the segment, the ids of the reports about its rows, and the number of unusable outcomes.
+    Returns the new record of the segment, the ids of the reports about its rows, and the number of unusable outcomes.
     """
     rows = load_rows(store, segment)
     matching = _matching(rows, records) if rows is not None else []
@@ -183,7 +168,7 @@ def assign_outcomes(
     )
     key = f"{segment.key.removesuffix('.npz')}.outcomes-{token}.npz"
     store.put(key, _pack({name: getattr(after, name) for name in ("values", "observed_at", "received_at")}))
-    labelled = int(np.count_nonzero(after.known))
+    labelled = int(np.count_nonzero(~np.isnan(after.values)))
     return replace(segment, outcomes_key=key, labelled=labelled), matched, unusable
 
 
@@ -198,46 +183,25 @@ def _matching(rows: SegmentRows, records: Sequence[FeedbackRecord]) -> list[Feed
 
 def _as_window(rows: SegmentRows, segment: Segment) -> CapturedWindow:
     """Return rows as a captured window; columns that a join does not read are empty."""
-    nothing = np.full(len(rows), None, dtype=object)
-    row_ids = np.array([name or None for name in rows.row_ids.tolist()], dtype=object)
-    return CapturedWindow(
-        model="",
-        start=segment.begin,
-        end=segment.end,
+    return dataclasses.replace(
+        WindowBuilder().build("", segment.begin, segment.end, ReadReport()),
         prediction_ids=rows.prediction_ids.astype(object),
-        request_ids=nothing,
         request_rows=rows.request_rows,
-        row_ids=row_ids,
-        protocols=nothing,
-        versions=np.zeros(len(rows), dtype=np.int64),
+        row_ids=np.array([name or None for name in rows.row_ids.tolist()], dtype=object),
         predicted_at=rows.predicted_at,
-        sampling_rates=np.ones(len(rows)),
-        features={},
-        unknown={},
-        labels=nothing,
-        decisions=nothing,
-        probabilities={},
-        values=np.zeros(len(rows)),
-        report=ReadReport(),
     )
 
 
 def _as_numbers(outcomes: Array, schema: TableSchema) -> tuple[Array, int]:
     """Return outcomes as class indices or numbers, and the number of unusable ones."""
     index = {name: position for position, name in enumerate(schema.classes)}
-    reported = [(row, outcome) for row, outcome in enumerate(outcomes.tolist()) if outcome is not None]
-    numbers, unusable = np.full(len(outcomes), np.nan), 0
-    for row, outcome in reported:
-        number = _number(outcome, index)
-        unusable += number is None
-        numbers[row] = np.nan if number is None else number
-    return numbers, unusable
-
-
-def _number(outcome: Any, index: Mapping[str, int]) -> float | None:
+    reported = outcomes.tolist()
     if index:
-        return index.get(str(outcome))
-    return float(outcome) if isinstance(outcome, int | float) and np.isfinite(outcome) else None
+        numbers = [np.nan if one is None else index.get(str(one), np.nan) for one in reported]
+    else:
+        numbers = [one if isinstance(one, int | float) and np.isfinite(one) else np.nan for one in reported]
+    usable = np.array(numbers, dtype=np.float64)
+    return usable, sum(one is not None for one in reported) - int(np.count_nonzero(~np.isnan(usable)))
 
 
 def count_outcomes(store: ObjectStore, segment: Segment, schema: TableSchema, origin: float) -> AnyOutcomes | None:
@@ -246,7 +210,7 @@ def count_outcomes(store: ObjectStore, segment: Segment, schema: TableSchema, or
     if rows is None:
         return None
     outcomes = _load_outcomes(store, segment)
-    known = outcomes.known
+    known = ~np.isnan(outcomes.values)
     if schema.classes:
         return OutcomeHistogram.count(rows.predictions().take(known), outcomes.values[known].astype(np.int64))
     chosen = np.flatnonzero(known).tolist()

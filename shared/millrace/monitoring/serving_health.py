@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from millrace.monitoring.performance import proportion
+from millrace.monitoring.quality import proportion
 from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
 from millrace.ports import ServingCounts
 from millrace.spec.monitoring import ServingHealthRule, StalenessRule
@@ -25,15 +25,7 @@ def find_staleness(
     last_row_at: datetime | None,
     requests_per_hour: float,
 ) -> list[WindowFinding]:
-    """Evaluate ages and silence.
-
-    Parameters
-    ----------
-    trained_at, newest_data_at, last_row_at : datetime or None
-        Registration of the version, acceptance of its newest dataset, and its last request.
-    requests_per_hour : float
-        Usual rate, including hours without traffic.
-    """
+    """Evaluate the ages of the version and its newest dataset, and silence by the usual rate of requests."""
     return [
         *_age("model", "the model was trained", rule.max_model_age_days, trained_at, now),
         *_age("data", "the newest data was accepted", rule.max_data_age_days, newest_data_at, now),

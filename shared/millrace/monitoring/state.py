@@ -10,8 +10,9 @@ from millrace.documents import Document, Record
 from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError
 from millrace.histograms.predictions import AnyPredictions, Traffic, tag_predictions
 from millrace.layout import monitoring_key
+from millrace.monitoring.chart_data import ChartData
 from millrace.monitoring.incidents import IncidentHistory
-from millrace.monitoring.seasonality import DailyRange
+from millrace.monitoring.seasonality import DailyRange, TimeSpan
 from millrace.monitoring.window_findings import WindowFinding
 from millrace.ports import ObjectStore
 
@@ -24,33 +25,27 @@ MAX_HISTORY = 200
 GZIP = "application/gzip"
 
 
-class WindowRecord(Record, frozen=True, kw_only=True):
-    """A closed window of traffic; ``key`` names its stored :class:`~millrace.histograms.predictions.Traffic`."""
+class WindowRecord(TimeSpan, frozen=True, kw_only=True):
+    """A closed window; ``key`` names its stored :class:`~millrace.histograms.predictions.Traffic`."""
 
-    begin: datetime
-    end: datetime
     rows: int
     quiet: bool
     key: str
 
 
-class WindowSummary(Record, frozen=True, kw_only=True, omit_defaults=True):
+class WindowSummary(TimeSpan, frozen=True, kw_only=True, omit_defaults=True):
     """A closed window of traffic in the report: its breaches by key, and the distances of what moved most."""
 
-    begin: datetime
-    end: datetime
     version: int
     rows: int
     breaches: list[str]
     effects: dict[str, float] | None = None
 
 
-class Segment(Record, frozen=True, kw_only=True):
+class Segment(TimeSpan, frozen=True, kw_only=True):
     """Rows that were read together, whose outcomes arrive later."""
 
     key: str  # Of the object with their ids and predictions
-    begin: datetime
-    end: datetime
     rows: int
     requests: float
     labelled: int = 0  # Rows with an outcome
@@ -58,18 +53,21 @@ class Segment(Record, frozen=True, kw_only=True):
     evaluated: bool = msgspec.field(default=False, name="judged")  # True once its outcomes were part of a window
 
 
-class QualityRecord(Record, frozen=True, kw_only=True):
-    """A closed window of outcomes; measured again when more of its outcomes arrive."""
+class WindowQuality(TimeSpan, frozen=True, kw_only=True):
+    """A closed window of outcomes in the report; measured again when more of its outcomes arrive."""
 
-    begin: datetime
-    end: datetime
-    segments: tuple[str, ...]
     predictions: int = msgspec.field(name="answers")
     outcomes: int
     metric: str = ""
     value: float | None = None
     low: float | None = None
     high: float | None = None
+
+
+class QualityRecord(WindowQuality, frozen=True, kw_only=True):
+    """A closed window of outcomes, and the keys of its segments."""
+
+    segments: tuple[str, ...]
 
 
 class Alert(Record, frozen=True, kw_only=True):
@@ -83,8 +81,8 @@ class Alert(Record, frozen=True, kw_only=True):
     occurred_at: datetime
 
 
-class OpenWindow(Record, frozen=True, kw_only=True):
-    """The window that is being filled, with the time span of its rows."""
+class OpenWindow(TimeSpan, frozen=True, kw_only=True):
+    """The window that is being filled."""
 
     traffic: Traffic
     begin: datetime
@@ -102,8 +100,7 @@ class TrafficHistory(Record, frozen=True, kw_only=True):
     first_predictions: AnyPredictions | None = None  # Of the first full window
     inputs: tuple[WindowFinding, ...] = ()  # findings on inputs of the latest window
     summaries: tuple[WindowSummary, ...] = ()  # Closed windows of all versions, for the report
-    #: Chart data of the latest window.
-    charts: list[dict[str, Any]] = []  # noqa: RUF012  # msgspec copies the default
+    charts: tuple[ChartData, ...] = ()  # Of the latest window
 
     def begin_version(self) -> "TrafficHistory":
         """Return the history at the begin of another version."""

@@ -29,18 +29,7 @@ _LONG_HOURS = 72.0
 
 
 def render_monitoring_report(document: Document) -> str:
-    """Return the HTML page of a report.
-
-    Parameters
-    ----------
-    document : mapping
-        The report as JSON, as :func:`millrace.monitoring.report.build_report` makes it.
-
-    Returns
-    -------
-    str
-        The same document gives the same page.
-    """
+    """Return the HTML page of a report, a :class:`millrace.monitoring.report.MonitoringReport` as plain JSON values."""
     labels = {one["verdict"]: one["label"] for one in document["verdicts"] if "label" in one}
     incidents = sorted(document["incidents"], key=lambda one: (one["resolved_at"] is not None, one["since"]))
     return render(

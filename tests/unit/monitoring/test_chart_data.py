@@ -1,15 +1,15 @@
 """Chart data of a window: what is drawn, and where its rows lie."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from millrace.documents import from_plain, to_plain
 from millrace.histograms.bins import CategoryBins, NumberBins, coarse_groups
 from millrace.histograms.outcomes import OutcomeHistogram, PredictionProfile
 from millrace.histograms.predictions import PredictionHistogram, Traffic
 from millrace.histograms.tables import ColumnHistogram, count_numbers
-from millrace.monitoring.chart_data import draw_column, draw_columns, effects_of
+from millrace.monitoring.chart_data import Bars, ChartData, draw_column, draw_columns, effects_of
 from millrace.monitoring.context import Baselines, MonitoredVersion
 from millrace.monitoring.drift import ColumnPair
 from millrace.monitoring.rules import evaluate_traffic
@@ -38,13 +38,13 @@ def draw(**changes):
 
 def test_what_is_past_its_threshold_is_drawn_first_and_of_the_rest_what_moved_most():
     pictures, findings = draw(age_shift=1.0)
-    assert pictures[0]["subject"] == "age"
-    assert pictures[0]["status"] == "breach"
+    assert pictures[0].subject == "age"
+    assert pictures[0].status == "breach"
     assert len(pictures) == 3
-    assert json.loads(json.dumps(pictures)) == pictures
+    assert from_plain(tuple[ChartData, ...], to_plain(pictures)) == pictures
     quiet, _ = draw()
-    assert {picture["status"] for picture in quiet} == {"ok"}
-    assert effects_of(findings)["age"] == pytest.approx(pictures[0]["value"], abs=1e-4)
+    assert {picture.status for picture in quiet} == {"ok"}
+    assert effects_of(findings)["age"] == pytest.approx(pictures[0].value, abs=1e-4)
 
 
 def test_answers_are_drawn_beside_the_holdout():
@@ -52,11 +52,11 @@ def test_answers_are_drawn_beside_the_holdout():
     sure = answers.take(answers.probabilities[:, 1] > 0.5)
     traffic = Traffic(features=make_histogram(REFERENCE, 2_000), predictions=PredictionHistogram.count(sure))
     pictures = draw_columns(traffic, SUBJECT, evaluate_traffic(traffic, SUBJECT, MonitoringSpec(), Baselines()))
-    drawn = {picture["subject"]: picture for picture in pictures}
-    assert drawn["predicted label"]["now"][drawn["predicted label"]["values"].index("yes")] == 1.0
+    drawn = {picture.subject: picture for picture in pictures}
+    assert drawn["predicted label"].now[drawn["predicted label"].values.index("yes")] == 1.0
     lower = [
         part
-        for part, edge in zip(*(drawn["probability of 'yes'"][key] for key in ("now", "edges")), strict=False)
+        for part, edge in zip(drawn["probability of 'yes'"].now, drawn["probability of 'yes'"].edges, strict=False)
         if edge < 0.45
     ]
     assert sum(lower) == pytest.approx(0.0, abs=0.01)
@@ -69,10 +69,10 @@ def test_bars_of_a_number_hold_its_rows_where_they_are():
     before, now = count_numbers(values, bins), count_numbers(values + 3.0, bins)
     drawn = draw_column(ColumnPair("x", bins, before, now))
     for name, shift in (("before", 0.0), ("now", 3.0)):
-        assert sum(drawn[name]) == pytest.approx(1.0, abs=1e-3)
-        exact = np.histogram(values + shift, drawn["edges"])[0] / len(values)
+        assert sum(getattr(drawn, name)) == pytest.approx(1.0, abs=1e-3)
+        exact = np.histogram(values + shift, drawn.edges)[0] / len(values)
         inside = slice(2, -8)  # what lies beyond training's outermost hundredths is spread evenly
-        np.testing.assert_allclose(drawn[name][inside], exact[inside], atol=0.02)
+        np.testing.assert_allclose(getattr(drawn, name)[inside], exact[inside], atol=0.02)
 
 
 def test_a_far_off_value_does_not_flatten_the_chart():
@@ -80,30 +80,28 @@ def test_a_far_off_value_does_not_flatten_the_chart():
     edges = np.quantile(values, np.linspace(0, 1, 101)[1:-1])
     bins = NumberBins(edges, coarse_groups(np.full(100, 50.0)), -4.0, 4.0)
     side = ColumnPair("x", bins, count_numbers(values, bins), count_numbers(values, bins))
-    assert draw_column(side)["edges"][-1] < 10.0
+    assert draw_column(side).edges[-1] < 10.0
 
 
 def test_a_number_of_few_values_and_no_rows_at_all_can_be_drawn():
     bins = NumberBins(np.array([1.0, 2.0]), np.array([0, 1, 2]), 0.0, 2.0)
     side = ColumnPair("x", bins, count_numbers(np.array([0.0, 1.0, 1.0, 2.0]), bins), count_numbers(np.zeros(0), bins))
-    assert draw_column(side) == {
-        "values": ["below 1", "1 to 2", "2 or more"],
-        "before": [0.25, 0.5, 0.25],
-        "now": [0.0, 0.0, 0.0],
-    }
+    assert draw_column(side) == Bars(
+        values=["below 1", "1 to 2", "2 or more"], before=[0.25, 0.5, 0.25], now=[0.0, 0.0, 0.0]
+    )
     constant = NumberBins(np.zeros(0), np.array([0]), 3.0, 3.0)
     again = replace(
         side, bins=constant, before=ColumnHistogram(counts=np.array([5]), sums=np.array([15.0])), now=side.now
     )
-    assert draw_column(again)["values"] == ["every value"]
+    assert draw_column(again).values == ["every value"]
 
 
 def test_rare_values_share_a_bar():
     bins = CategoryBins(tuple("abcdefghijkl"))
     counts = ColumnHistogram(counts=np.append(np.arange(12, 0, -1), [0, 3]), sums=np.zeros(0))
     drawn = draw_column(ColumnPair("x", bins, counts, counts))
-    assert drawn["values"] == [*"abcdefgh", "all others"]
-    assert sum(drawn["now"]) == pytest.approx(1.0, abs=1e-3)
+    assert drawn.values == [*"abcdefgh", "all others"]
+    assert sum(drawn.now) == pytest.approx(1.0, abs=1e-3)
 
 
 def test_small_effects_are_not_stored():

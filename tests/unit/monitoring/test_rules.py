@@ -21,11 +21,11 @@ def test_every_rule_of_the_spec_is_a_verdict():
     assert rules == set(VERDICT_NAMES)
 
 
-@pytest.mark.parametrize("verdict", VERDICTS.values(), ids=lambda verdict: verdict.name)
-def test_every_verdict_is_documented(verdict):
-    assert re.search(rf"^\| `{verdict.name}` \|", DOCUMENTATION, re.MULTILINE)
-    [events] = re.findall(rf"^\| `{verdict.event}` \|.*$", DOCUMENTATION, re.MULTILINE)
-    assert f"`{verdict.name}`" in events
+@pytest.mark.parametrize("name", VERDICT_NAMES)
+def test_every_verdict_is_documented(name):
+    assert re.search(rf"^\| `{name}` \|", DOCUMENTATION, re.MULTILINE)
+    [events] = re.findall(rf"^\| `{VERDICTS[name].event}` \|.*$", DOCUMENTATION, re.MULTILINE)
+    assert f"`{name}`" in events
 
 
 def test_every_verdict_has_a_name_of_its_own():
@@ -41,12 +41,12 @@ def test_every_retraining_cause_belongs_to_an_event():
 def test_no_other_module_lists_verdicts():
     package = Path(__file__).parents[3] / "shared" / "millrace" / "monitoring"
     lists = {
-        path.name
+        (path.name, ast.unparse(node)[:20])
         for path in package.glob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Tuple | ast.List | ast.Set | ast.Dict) and len(names_in(node)) > 1
     }
-    assert lists == set()
+    assert lists == {("rules.py", "{'data_quality': Ver")}  # the records themselves
 
 
 def names_in(literal):

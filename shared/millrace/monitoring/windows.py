@@ -1,0 +1,292 @@
+"""Windows of traffic and of outcomes: filled by each run, closed and evaluated once they hold enough.
+
+A window of outcomes closes as ground truth arrives, and is measured again when more arrives late.
+"""
+
+import gzip
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, timedelta
+from functools import reduce
+from operator import add
+
+import numpy as np
+import numpy.typing as npt
+from msgspec.structs import replace
+
+from millrace.captures.records import FeedbackRecord
+from millrace.captures.window import CapturedWindow
+from millrace.errors import ArtifactNotFoundError
+from millrace.histograms.outcomes import AnyOutcomes, ErrorSums, OutcomeHistogram
+from millrace.histograms.predictions import AnyPredictions, PredictionHistogram, Traffic, ValueHistogram
+from millrace.histograms.tables import Reference, count_in_bins
+from millrace.layout import monitoring_key
+from millrace.monitoring.chart_data import draw_columns, effects_of
+from millrace.monitoring.context import Baselines, MonitorContext
+from millrace.monitoring.new_captures import IngestCounts
+from millrace.monitoring.quality import choose_metric, measure_outcomes
+from millrace.monitoring.rules import evaluate_outcomes, evaluate_traffic, input_findings, range_scope, rows_needed
+from millrace.monitoring.seasonality import SeasonalBaselines, find_seasonal_windows, learn_ranges
+from millrace.monitoring.segments import (
+    SegmentRows,
+    assign_outcomes,
+    count_outcomes,
+    extract_rows,
+    load_rows,
+    store_segment,
+    time_span,
+)
+from millrace.monitoring.state import (
+    GZIP,
+    MAX_HISTORY,
+    MAX_SEGMENTS,
+    MAX_WINDOWS,
+    MonitoringState,
+    OpenWindow,
+    OutcomeHistory,
+    QualityRecord,
+    Segment,
+    TrafficHistory,
+    WindowRecord,
+    WindowSummary,
+)
+from millrace.monitoring.window_findings import WindowEvaluation, WindowFinding
+from millrace.ports import ObjectStore
+
+#: Share of the usual outcomes with which a segment is evaluated.
+_COMPLETE_SHARE = 0.9
+_COVERAGE_OVER = 10
+#: Outcomes may arrive before the captured prediction; they are tried again for so long.
+_RETRY_FOR = timedelta(hours=6)
+_MAX_PENDING = 10_000
+
+
+def ingest_traffic(
+    context: MonitorContext, state: MonitoringState, batches: Iterable[CapturedWindow], known_versions: set[int]
+) -> tuple[MonitoringState, IngestCounts]:
+    """Add captured rows to the open window, and store their predictions as segments."""
+    counts = IngestCounts()
+    for number, batch in enumerate(batches):
+        state, more = _ingest_batch(context, state, batch, f"{context.token}-{number}", known_versions)
+        counts += more
+    return state, counts
+
+
+def _ingest_batch(
+    context: MonitorContext, state: MonitoringState, batch: CapturedWindow, name: str, known_versions: set[int]
+) -> tuple[MonitoringState, IngestCounts]:
+    now = np.datetime64(context.now.astimezone(UTC).replace(tzinfo=None), "us")
+    fresh = ~_read_before(context.store, state.outcomes.segments, batch)
+    chosen = fresh & (batch.versions == context.version)
+    versions = Counter(batch.versions[fresh & ~chosen].tolist())
+    predicted = extract_rows(batch, chosen, context.schema, context.spec.sensitive_groups)
+    rows = int(np.count_nonzero(chosen))
+    counts = IngestCounts.of_reading(batch.report) + IngestCounts(
+        duplicates=int(np.count_nonzero(~fresh)),
+        from_the_future=int(np.count_nonzero(batch.predicted_at > now)),
+        other_versions={str(version): n for version, n in versions.items() if version in known_versions},
+        unknown_versions={str(version): n for version, n in versions.items() if version not in known_versions},
+        monitored_rows=rows,
+        unanswered=rows - len(predicted),
+    )
+    if not rows:
+        return state, counts
+    begin, end = time_span(np.minimum(batch.predicted_at[chosen], now))
+    segments, window = state.outcomes.segments, state.traffic.open
+    if len(predicted):
+        segments = (*segments, store_segment(context.store, context.model, name, predicted))[-MAX_SEGMENTS:]
+    if context.monitored is not None:
+        reference = context.monitored.reference
+        columns = {key: values[chosen] for key, values in batch.typed_features(context.schema).items()}
+        features = count_in_bins(columns, rows, reference.bins, reference.plan)
+        traffic = Traffic(features=features, predictions=_count_predictions(predicted, context, reference))
+        window = _extend(window, OpenWindow(traffic=traffic, begin=begin, end=end))
+    state = replace(
+        state,
+        traffic=replace(state.traffic, open=window),
+        outcomes=replace(state.outcomes, segments=segments),
+        last_row_at=max(state.last_row_at or end, end),
+    )
+    return state, counts
+
+
+def _extend(window: OpenWindow | None, more: OpenWindow) -> OpenWindow:
+    if window is None:
+        return more
+    begin, end = min(window.begin, more.begin), max(window.end, more.end)
+    return OpenWindow(traffic=window.traffic + more.traffic, begin=begin, end=end)
+
+
+def _read_before(store: ObjectStore, segments: Iterable[Segment], batch: CapturedWindow) -> npt.NDArray[np.bool_]:
+    """Return the mask of rows that an earlier run read, from another object."""
+    if not len(batch):
+        return np.zeros(0, dtype=np.bool_)
+    earliest, _ = time_span(batch.predicted_at)
+    known: set[str] = set()
+    for segment in segments:
+        if segment.end >= earliest and (rows := load_rows(store, segment)) is not None:
+            known.update(rows.prediction_ids.tolist())
+    return np.fromiter((name in known for name in batch.prediction_ids.tolist()), dtype=np.bool_, count=len(batch))
+
+
+def _count_predictions(rows: SegmentRows, context: MonitorContext, reference: Reference) -> AnyPredictions | None:
+    if not len(rows):
+        return None
+    if context.schema.classes:
+        return PredictionHistogram.count(rows.predictions())
+    if reference.target is None:
+        return None
+    groups = {name: values.tolist() for name, values in rows.groups.items()}
+    return ValueHistogram.count(rows.values.astype(np.float64), reference.target, groups)
+
+
+def close_traffic_window(
+    context: MonitorContext, history: TrafficHistory
+) -> tuple[TrafficHistory, WindowEvaluation | None]:
+    """Close and evaluate the open window once it is full or old."""
+    window, monitored, spec = history.open, context.monitored, context.spec.monitoring
+    if window is None or monitored is None:
+        return history, None
+    needed = rows_needed(spec)
+    full = window.traffic.features.rows >= needed
+    if not full and context.now - window.begin < timedelta(hours=spec.max_window_hours):
+        return history, None
+    baselines = _find_baselines(context, history, window, needed)
+    findings = evaluate_traffic(window.traffic, monitored, spec, baselines)
+    key = monitoring_key(context.model, f"windows/{window.end:%Y%m%dT%H%M%S}-{context.token}.json.gz")
+    context.store.put(key, gzip.compress(window.traffic.write(indent=False), mtime=0), GZIP)
+    rows = window.traffic.features.rows
+    breaches = [finding for finding in findings if finding.status == "breach"]
+    skewed = [finding.subject for finding in breaches if finding.verdict == "skew"]
+    quiet, begin, end = full and not breaches, window.begin, window.end
+    keys, effects = sorted({finding.key for finding in breaches}), effects_of(findings)
+    summary = WindowSummary(begin=begin, end=end, version=context.version, rows=rows, breaches=keys, effects=effects)
+    scoped = ((range_scope(finding), finding) for finding in findings)
+    closed = TrafficHistory(
+        windows=(*history.windows, WindowRecord(begin=begin, end=end, rows=rows, quiet=quiet, key=key))[-MAX_WINDOWS:],
+        skewed=tuple(skewed if baselines.first else (name for name in history.skewed if name in skewed)),
+        daily_ranges=learn_ranges(history.daily_ranges, scoped, end),
+        first_predictions=history.first_predictions or (window.traffic.predictions if full else None),
+        inputs=input_findings(findings),
+        summaries=(*history.summaries, summary)[-MAX_HISTORY:],
+        charts=draw_columns(window.traffic, monitored, findings),
+    )
+    return closed, WindowEvaluation("traffic", begin, tuple(findings))
+
+
+def _find_baselines(context: MonitorContext, history: TrafficHistory, window: OpenWindow, needed: int) -> Baselines:
+    quiet = next((record for record in reversed(history.windows) if record.quiet), None)
+    like = find_seasonal_windows(history.windows, window.begin, window.end)
+    return Baselines(
+        previous=_load_window(context.store, quiet) if quiet else None,
+        seasonal=SeasonalBaselines(like, lambda record: _load_window(context.store, record), window.traffic)
+        if like
+        else None,
+        daily_ranges=history.daily_ranges,
+        now=context.now,
+        skewed=history.skewed,
+        first=not any(record.rows >= needed for record in history.windows),
+        predictions=history.first_predictions,
+    )
+
+
+def _load_window(store: ObjectStore, record: WindowRecord) -> Traffic | None:
+    try:
+        return Traffic.read(gzip.decompress(store.get(record.key)))
+    except ArtifactNotFoundError:
+        return None
+
+
+def ingest_feedback(
+    context: MonitorContext, history: OutcomeHistory, records: Sequence[FeedbackRecord]
+) -> tuple[OutcomeHistory, IngestCounts]:
+    """Assign outcomes to captured rows, and measure the windows again that they belong to."""
+    records = [*(FeedbackRecord.from_line(line) for line in history.pending_feedback), *records]
+    matched: set[str] = set()
+    changed: set[str] = set()
+    segments, left, unusable = list(history.segments), records, 0
+    for index in range(len(segments) - 1, -1, -1):
+        if not left:
+            break
+        segment = segments[index]
+        assigned = assign_outcomes(context.store, segment, left, schema=context.schema, token=context.token)
+        segments[index], found, not_usable = assigned
+        unusable += not_usable
+        if segments[index] is not segment:
+            changed.add(segment.key)
+        matched |= found
+        # A prediction is in one segment only; a row may have been predicted more than once.
+        left = [record for record in left if record.feedback_id not in found or record.prediction_id is None]
+    unmatched = [record for record in records if record.feedback_id not in matched]
+    counts = IngestCounts(matched_feedback=len(matched), unmatched_feedback=len(unmatched), unusable_feedback=unusable)
+    recent = [record for record in unmatched if context.now - record.received_at < _RETRY_FOR]
+    quality = tuple(
+        _measure(context, record, segments) if changed.intersection(record.segments) else record
+        for record in history.quality
+    )
+    pending = tuple(record.to_line() for record in recent[-_MAX_PENDING:])
+    return OutcomeHistory(segments=tuple(segments), quality=quality, pending_feedback=pending), counts
+
+
+def close_outcome_window(
+    context: MonitorContext, history: OutcomeHistory, inputs: Sequence[WindowFinding]
+) -> tuple[OutcomeHistory, WindowEvaluation | None]:
+    """Close and evaluate a window of outcomes once enough are complete; ``inputs`` are of the latest traffic."""
+    spec, coverage = context.spec.monitoring, _median_coverage(history.quality)
+    ready = [one for one in history.segments if not one.evaluated and _is_complete(context, one, coverage)]
+    labelled = sum(segment.labelled for segment in ready)
+    if not labelled or labelled < rows_needed(spec, "outcomes"):
+        return history, None
+    record = QualityRecord(
+        begin=min(segment.begin for segment in ready),
+        end=max(segment.end for segment in ready),
+        segments=tuple(segment.key for segment in ready),
+        predictions=sum(segment.rows for segment in ready),
+        outcomes=labelled,
+    )
+    if context.monitored is None:
+        findings = [WindowFinding("live_quality", "quality", "unknown", context.obstacle, rows=labelled)]
+    else:
+        outcomes = _sum_outcomes(context, ready)
+        findings = evaluate_outcomes(outcomes, record.predictions, context.monitored, spec, inputs)
+    keys = set(record.segments)
+    history = replace(
+        history,
+        segments=tuple(replace(one, evaluated=True) if one.key in keys else one for one in history.segments),
+        quality=(*history.quality, _measure(context, record, ready))[-MAX_HISTORY:],
+    )
+    return history, WindowEvaluation("outcomes", record.begin, tuple(findings))
+
+
+def _median_coverage(records: Sequence[QualityRecord]) -> float:
+    shares = [record.outcomes / record.predictions for record in records[-_COVERAGE_OVER:] if record.predictions]
+    return statistics.median(shares) if shares else 1.0
+
+
+def _is_complete(context: MonitorContext, segment: Segment, coverage: float) -> bool:
+    old = context.now - segment.end >= timedelta(hours=context.spec.monitoring.live_quality.settle_hours)
+    return old or segment.labelled >= _COMPLETE_SHARE * coverage * segment.rows
+
+
+def _sum_outcomes(context: MonitorContext, segments: Sequence[Segment]) -> AnyOutcomes:
+    schema, target = context.schema, context.monitored.reference.target if context.monitored else None
+    origin = target.center if target else 0.0
+    counted = [count_outcomes(context.store, one, schema, origin) for one in segments if one.labelled]
+    empty: AnyOutcomes = OutcomeHistogram.empty(len(schema.classes)) if schema.classes else ErrorSums.empty(origin)
+    return reduce(add, [one for one in counted if one is not None], empty)
+
+
+def _measure(context: MonitorContext, record: QualityRecord, segments: Sequence[Segment]) -> QualityRecord:
+    """Measure a window by the outcomes that are known now."""
+    keys = set(record.segments)
+    own = [segment for segment in segments if segment.key in keys]
+    record = replace(record, outcomes=sum(segment.labelled for segment in own))
+    measured = measure_outcomes(_sum_outcomes(context, own))
+    wanted = context.spec.monitoring.live_quality.metric or context.spec.primary_metric
+    metric = choose_metric(context.schema.task, wanted, measured)
+    if metric is None:
+        return record
+    estimate = measured[metric.name]
+    low, high = estimate.interval()
+    return replace(record, metric=metric.name, value=estimate.value, low=low, high=high)
