@@ -98,7 +98,7 @@ def compare_datasets(before: StoredDataset, after: StoredDataset) -> dict[str, A
         },
         "target": {
             "name": after.profile.target.name if after.profile.target else None,
-            "shares": _shares(*classes, *(sum(counts.values()) for counts in classes)),
+            "shares": _shares(classes, [sum(counts.values()) for counts in classes]),
         },
         "columns": [asdict(column) for column in columns],
     }
@@ -110,7 +110,8 @@ def compare_columns(before: ColumnProfile, after: ColumnProfile) -> ColumnDiffer
     shares: list[dict[str, Any]] = []
     if before.top is not None and after.top is not None and not before.sensitive and not after.sensitive:
         counts = [{entry.value: entry.count for entry in column.top or ()} for column in (before, after)]
-        changed = [share for share in _shares(*counts, before.known, after.known) if share["before"] != share["after"]]
+        rows = (before.known, after.known)
+        changed = [share for share in _shares(counts, rows) if share["before"] != share["after"]]
         changed.sort(key=lambda share: (-abs(share["after"] - share["before"]), share["value"]))
         shares = changed[:_LISTED_VALUES]
     means = (before.mean, after.mean)
@@ -127,14 +128,11 @@ def compare_columns(before: ColumnProfile, after: ColumnProfile) -> ColumnDiffer
     )
 
 
-def _shares(before: Mapping[str, int], after: Mapping[str, int], rows: int, later_rows: int) -> list[dict[str, Any]]:
-    """Return each value's share of the rows before and after."""
+def _shares(counts: Sequence[Mapping[str, int]], rows: Sequence[int]) -> list[dict[str, Any]]:
+    """Return each value's share of the rows, before and after."""
+    (before, after), (first, second) = counts, (max(1, total) for total in rows)
     return [
-        {
-            "value": value,
-            "before": before.get(value, 0) / max(1, rows),
-            "after": after.get(value, 0) / max(1, later_rows),
-        }
+        {"value": value, "before": before.get(value, 0) / first, "after": after.get(value, 0) / second}
         for value in dict.fromkeys([*before, *after])
     ]
 

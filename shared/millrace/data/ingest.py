@@ -36,7 +36,7 @@ from millrace.data.read import DEFAULT_LIMITS, UploadLimits
 from millrace.data.schema_changes import SchemaChange, load_schema, next_schema, numbered, record_change, store_schema
 from millrace.data.typed_table import TypedTable
 from millrace.data.uploads import NO_UPLOAD, Upload, download, find_upload
-from millrace.data.validation import ValidationContext, ValidationResult, count_types, validate_upload
+from millrace.data.validation import ValidationResult, count_types, validate_upload
 from millrace.documents import from_plain, to_plain
 from millrace.entities import DatasetRecord, LedgerEntry, Run, Source
 from millrace.errors import ArtifactNotFoundError
@@ -153,7 +153,8 @@ class Ingestor:
             upload.metadata,
             schema,
             history=self._history(source, current),
-            context=ValidationContext(self.limits, folder),
+            limits=self.limits,
+            folder=folder,
         )
         for path in paths:
             path.unlink()
@@ -251,8 +252,7 @@ class Ingestor:
     ) -> None:
         validation, parquet = result.validation, folder / "data.parquet"
         write_parquet(table, parquet)
-        document = self._folder.validation_document(result.source, result.upload, validation, dataset.dataset_id)
-        body = document.write()
+        body = validation.document(result.source, result.upload, self.run_id, dataset.dataset_id).write()
         documents: dict[str, Body] = {"data.parquet": parquet, "validation.json": body}
         if validation.profile is not None:
             documents["profile.json"] = validation.profile.write()
@@ -273,7 +273,7 @@ class Ingestor:
                 original = quarantine_key(self.model, identifier, f"original/{file.name}")
                 self.data_store.copy(file.key, original, file.version_id)
         document_key = quarantine_key(self.model, identifier, "validation.json")
-        body = self._folder.validation_document(source, upload, validation).write()
+        body = validation.document(source, upload, self.run_id).write()
         self.data_store.put(document_key, body, JSON)
         report_key = quarantine_key(self.model, identifier, "report.html")
         self.data_store.put(report_key, dataset_report(self.model, self.spec, validation, body), HTML)
