@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from millrace.data.findings import Finding, error
 from millrace.data.infer import MIN_TARGET_CLASS_ROWS
@@ -78,13 +79,8 @@ class Contribution:
 
     def to_dict(self) -> dict[str, int]:
         """Return plain JSON."""
-        return {
-            "rows": self.read,
-            "used": self.used,
-            "superseded": self.superseded,
-            "repeated": self.repeated,
-            "left_out_of_sample": self.left_out,
-        }
+        counts = {"rows": self.read, "used": self.used, "superseded": self.superseded, "repeated": self.repeated}
+        return counts | {"left_out_of_sample": self.left_out}
 
 
 @dataclass(slots=True)
@@ -120,7 +116,7 @@ class ChosenRows:
     @property
     def identities(self) -> UInt64Array:
         """Ids that determine each row's split, in the order of the datasets."""
-        return np.concatenate([np.empty(0, dtype=np.uint64), *(part.identities for part in self.parts)])
+        return _joined([part.identities for part in self.parts])
 
     @property
     def contributions(self) -> tuple[Contribution, ...]:
@@ -198,20 +194,9 @@ def _without_known(
         return _Part(len(identities), new, identities[new], places[new], 0, int(known.sum()))
     known &= named[rows]
     fresh = rows[~known]
-    kept = fresh[_last_of_each(identities[fresh], named[fresh])]
+    kept = fresh[~pd.Series(identities[fresh]).duplicated(keep="last").to_numpy() | ~named[fresh]]
     repeated = len(fresh) - len(kept)
     return _Part(len(identities), kept, identities[kept], places[kept], int(known.sum()), repeated)
-
-
-def _last_of_each(identities: UInt64Array, named: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Return the mask of the rows that are the last of their identifier; rows without one all are."""
-    order = np.argsort(identities, kind="stable")
-    ordered = identities[order]
-    is_last = np.ones(len(order), dtype=np.bool_)
-    is_last[:-1] = ordered[1:] != ordered[:-1]
-    kept = np.empty(len(order), dtype=np.bool_)
-    kept[order] = is_last
-    return kept | ~named
 
 
 def _joined(parts: list[UInt64Array]) -> UInt64Array:
