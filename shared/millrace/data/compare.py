@@ -198,15 +198,11 @@ def cumulative_counts(profile: ColumnProfile, points: Floats) -> Floats:
         known = {float(np.ceil(edge)) - 0.5: count for edge, count in known.items()}
         points = np.ceil(points) - 0.5
     if not known:
-        return np.where(points > _lowest(profile), float(profile.known), 0.0)
+        only = profile.minimum if isinstance(profile.minimum, int | float) else 0.0  # of a column with one value
+        return np.where(points > only, float(profile.known), 0.0)
     edges = np.array(sorted(known))
     counts = np.maximum.accumulate(np.array([known[edge] for edge in edges.tolist()]))
     return np.asarray(np.interp(points, edges, counts, left=0.0, right=float(profile.known)), dtype=np.float64)
-
-
-def _lowest(profile: ColumnProfile) -> float:
-    """Return the value of a column that has one value, and neither bins nor bars."""
-    return profile.minimum if isinstance(profile.minimum, int | float) else 0.0
 
 
 def _index(before: Sequence[float] | Floats, after: Sequence[float] | Floats) -> float:

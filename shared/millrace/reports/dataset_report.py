@@ -118,15 +118,11 @@ class _DatasetReport:
         return self.manifest.get("dataset_id") or self.validation.get("dataset_id")
 
     @property
-    def file(self) -> str:
-        return str(self.validation.get("file") or "")
-
-    @property
     def file_name(self) -> str:
         folder = self.validation.get("folder")
         if folder:
             return f"{str(folder).rstrip('/').rsplit('/', 1)[-1]}/"
-        return self.file.rstrip("/").rsplit("/", 1)[-1] or "upload"
+        return str(self.validation.get("file") or "").rstrip("/").rsplit("/", 1)[-1] or "upload"
 
     @property
     def rows(self) -> int:
