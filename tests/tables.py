@@ -3,17 +3,22 @@
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from millrace.data.dataset import write_parquet
+from millrace.data.dataset_documents import ValidationDocument
 from millrace.data.findings import Finding
 from millrace.data.infer import ColumnSummary, InferredColumn, infer_from_summary
 from millrace.data.raw import QuarantinedRow, RowBatch, TableReader
 from millrace.data.read import open_table
 from millrace.data.typed_table import TypedTable
+from millrace.data.uploads import Upload
+from millrace.data.validation import ValidationResult
+from millrace.entities import Source
 from millrace.spec.data import ReadSpec
 
 
@@ -93,3 +98,9 @@ def summarise(strings: pa.Array, *, keep_values: bool = True) -> ColumnSummary:
 def infer_column(name: str, strings: pa.Array, *, is_target: bool = False) -> InferredColumn:
     """Infer one column from its strings."""
     return infer_from_summary(name, summarise(strings), is_target=is_target)
+
+
+def documented(result: ValidationResult) -> ValidationDocument:
+    """Return ``validation.json`` of an upload named ``t.csv``."""
+    source = Source("data", "t.csv", "1", datetime(2026, 5, 1, tzinfo=UTC))
+    return result.document(source, Upload(), "run-1")

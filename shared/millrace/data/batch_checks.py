@@ -125,8 +125,6 @@ class _BatchRejects:
 _ROWS_AT_ONCE = 100_000
 #: Whole numbers within a range of so many times the rows are marked in an array.
 _SPARSENESS = 16
-#: With more rows than this, strings are compared by their hashes.
-MANY_ROWS = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,22 +145,14 @@ def find_duplicates(stored: pa.ChunkedArray) -> Duplicates:
     """Find the rows of a column that repeat an earlier value; missing values repeat nothing."""
     if len(stored) - stored.null_count < 2:  # noqa: PLR2004  # two that could be equal
         return _NO_DUPLICATES
-    if len(stored) > MANY_ROWS and not pa.types.is_floating(stored.type) and not pa.types.is_timestamp(stored.type):
-        return _duplicates_among_many(stored)
     if pa.types.is_dictionary(stored.type) or pa.types.is_string(stored.type):
-        strings = stored.cast(pa.string())
-        if pc.count_distinct(strings).as_py() == len(strings) - strings.null_count:
-            return _NO_DUPLICATES
-        encoded = strings.combine_chunks().dictionary_encode()
-        codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
-    else:
-        if stored.null_count == 0 and _all_differ([_view(chunk) for chunk in stored.chunks if len(chunk)]):
-            return _NO_DUPLICATES
-        codes = np.asarray(pd.factorize(to_values(stored))[0])
-    return _duplicates_of(codes.astype(np.int64))
+        return _repeated_strings(stored)
+    if stored.null_count == 0 and _all_differ([_view(chunk) for chunk in stored.chunks if len(chunk)]):
+        return _NO_DUPLICATES
+    return _duplicates_of(np.asarray(pd.factorize(to_values(stored))[0], dtype=np.int64))
 
 
-def _duplicates_among_many(stored: pa.ChunkedArray) -> Duplicates:
+def _repeated_strings(stored: pa.ChunkedArray) -> Duplicates:
     """Find repeated strings by their hashes, with a tenth of the memory that a table of the strings takes."""
     known = np.flatnonzero(pc.is_valid(stored).to_numpy())
     hashes = np.concatenate([hash_text(chunk.drop_null()) for chunk in stored.chunks])
@@ -171,7 +161,7 @@ def _duplicates_among_many(stored: pa.ChunkedArray) -> Duplicates:
     suspects = known[repeated]
     if not len(suspects):
         return _NO_DUPLICATES
-    # Equal hashes may, once in a lifetime, be of different words: these few are compared as words.
+    # Equal hashes may, once in a lifetime, be of different strings: these few are compared themselves.
     strings = pc.take(stored, pa.array(suspects)).cast(pa.string()).to_numpy(zero_copy_only=False)
     among = _duplicates_of(np.asarray(pd.factorize(strings)[0], dtype=np.int64))
     return Duplicates(suspects[among.rows], suspects[among.firsts])

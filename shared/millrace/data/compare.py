@@ -87,7 +87,7 @@ def compare_datasets(before: StoredDataset, after: StoredDataset) -> dict[str, A
         if (later := after.profile.column(column.name)) is not None
     ]
     columns.sort(key=lambda column: (-(column.psi if column.psi is not None else -1.0), column.name))
-    first, second = [one.profile.target.classes if one.profile.target else {} for one in (before, after)]
+    classes = [one.profile.target.classes if one.profile.target else {} for one in (before, after)]
     return {
         "schema": {"kind": change.kind, "details": list(change.details)},
         "volume": {
@@ -98,7 +98,7 @@ def compare_datasets(before: StoredDataset, after: StoredDataset) -> dict[str, A
         },
         "target": {
             "name": after.profile.target.name if after.profile.target else None,
-            "shares": _shares(first, second, sum(first.values()), sum(second.values())),
+            "shares": _shares(classes, [sum(counts.values()) for counts in classes]),
         },
         "columns": [asdict(column) for column in columns],
     }
@@ -109,9 +109,9 @@ def compare_columns(before: ColumnProfile, after: ColumnProfile) -> ColumnDiffer
     shift = measure_shift(before, after)
     shares: list[dict[str, Any]] = []
     if before.top is not None and after.top is not None and not before.sensitive and not after.sensitive:
-        one, other = ({entry.value: entry.count for entry in column.top or ()} for column in (before, after))
-        shown = _shares(one, other, before.known, after.known)
-        changed = [share for share in shown if share["before"] != share["after"]]
+        counts = [{entry.value: entry.count for entry in column.top or ()} for column in (before, after)]
+        rows = (before.known, after.known)
+        changed = [share for share in _shares(counts, rows) if share["before"] != share["after"]]
         changed.sort(key=lambda share: (-abs(share["after"] - share["before"]), share["value"]))
         shares = changed[:_LISTED_VALUES]
     means = (before.mean, after.mean)
@@ -128,14 +128,11 @@ def compare_columns(before: ColumnProfile, after: ColumnProfile) -> ColumnDiffer
     )
 
 
-def _shares(before: Mapping[str, int], after: Mapping[str, int], rows: int, later_rows: int) -> list[dict[str, Any]]:
-    """Return each value's share of the rows before and after."""
+def _shares(counts: Sequence[Mapping[str, int]], rows: Sequence[int]) -> list[dict[str, Any]]:
+    """Return each value's share of the rows, before and after."""
+    (before, after), (first, second) = counts, (max(1, total) for total in rows)
     return [
-        {
-            "value": value,
-            "before": before.get(value, 0) / max(1, rows),
-            "after": after.get(value, 0) / max(1, later_rows),
-        }
+        {"value": value, "before": before.get(value, 0) / first, "after": after.get(value, 0) / second}
         for value in dict.fromkeys([*before, *after])
     ]
 
@@ -201,15 +198,11 @@ def cumulative_counts(profile: ColumnProfile, points: Floats) -> Floats:
         known = {float(np.ceil(edge)) - 0.5: count for edge, count in known.items()}
         points = np.ceil(points) - 0.5
     if not known:
-        return np.where(points > _lowest(profile), float(profile.known), 0.0)
+        only = profile.minimum if isinstance(profile.minimum, int | float) else 0.0  # of a column with one value
+        return np.where(points > only, float(profile.known), 0.0)
     edges = np.array(sorted(known))
     counts = np.maximum.accumulate(np.array([known[edge] for edge in edges.tolist()]))
     return np.asarray(np.interp(points, edges, counts, left=0.0, right=float(profile.known)), dtype=np.float64)
-
-
-def _lowest(profile: ColumnProfile) -> float:
-    """Return the value of a column that has one value, and neither bins nor bars."""
-    return profile.minimum if isinstance(profile.minimum, int | float) else 0.0
 
 
 def _index(before: Sequence[float] | Floats, after: Sequence[float] | Floats) -> float:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, overload
+from typing import IO, overload
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import millrace
-from millrace.data.dataset_documents import DatasetManifest, DatasetSource, ValidationDocument
+from millrace.data.dataset_documents import DatasetManifest, DatasetSource
 from millrace.data.typed_table import (
     ParquetRows,
     StoredColumns,
@@ -33,7 +33,6 @@ from millrace.data.typed_table import (
 )
 from millrace.data.uploads import Upload
 from millrace.data.validation import ValidationResult
-from millrace.documents import from_plain
 from millrace.entities import DatasetRecord, Source
 from millrace.features import MISSING_STRING, missing_mask
 from millrace.layout import dataset_key, quarantine_key
@@ -208,7 +207,7 @@ class DatasetFolder:
     def store_again(self, dataset: DatasetRecord, source: Source, upload: Upload, result: ValidationResult) -> None:
         """Store the validation of an upload whose content is a dataset already, beside that dataset."""
         identifier = upload_id(source)
-        document = self.validation_document(source, upload, result, dataset.dataset_id)
+        document = result.document(source, upload, self.run_id, dataset.dataset_id)
         self._put(dataset_key(self.model, dataset.dataset_id, f"uploads/{identifier}.json"), document.write())
         self.store_rows(identifier, result)
 
@@ -221,16 +220,6 @@ class DatasetFolder:
             with path.open("w", encoding="utf-8") as file:
                 file.writelines(json.dumps(row.to_dict(), ensure_ascii=False) + "\n" for row in result.quarantined)
             self._put(quarantine_key(self.model, identifier, "rows.jsonl"), path)
-
-    def validation_document(
-        self, source: Source, upload: Upload, result: ValidationResult, identity: str | None = None
-    ) -> ValidationDocument:
-        """Return ``validation.json`` of an upload."""
-        origin: dict[str, Any] = {"file": source.key, "version_id": source.version_id}
-        if upload.folder is not None:
-            origin |= {"folder": upload.folder, "files": [file.name for file in upload.files]}
-        origin |= {"uploaded_at": source.uploaded_at, "run_id": self.run_id, "dataset_id": identity}
-        return from_plain(ValidationDocument, origin | result.summary())
 
     def _put(self, key: str, body: Body) -> None:
         content_type = _CONTENT_TYPES[key[key.rindex(".") :]]

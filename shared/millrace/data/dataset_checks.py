@@ -273,33 +273,6 @@ def profile_captures(
     return profile_features(schema, window.typed_features(schema), len(window))
 
 
-@dataclass(frozen=True, slots=True)
-class SensitiveGroup:
-    """One value of a sensitive column."""
-
-    name: str  # the value; empty where it is missing
-    rows: int  # number of rows
-    share: float  # of all rows
-    label_rate: float | None  # share of its rows with the second class of a binary target; None for other tasks
-
-
-def describe_groups(table: TypedTable, name: str) -> list[SensitiveGroup]:
-    """Return the groups of a column, the largest first."""
-    values = table.columns[name]
-    codes, distinct = pd.factorize(values, use_na_sentinel=False)
-    names = np.where(missing_mask(distinct), "", distinct.astype(np.str_))
-    rows = np.bincount(codes, minlength=len(names))
-    rates: list[float | None] = [None] * len(names)
-    if table.schema.task == "binary":
-        positive = np.bincount(codes, weights=table.target() == 1, minlength=len(names))
-        rates = (positive / np.maximum(rows, 1)).tolist()
-    groups = [
-        SensitiveGroup(str(group), int(count), float(count / len(table)), rate)
-        for group, count, rate in zip(names, rows, rates, strict=True)
-    ]
-    return sorted(groups, key=lambda group: (-group.rows, group.name))
-
-
 def find_bias(table: TypedTable, sensitive_groups: Sequence[str], checks: TableChecks) -> Iterator[Finding]:
     """Yield under-represented groups of the declared columns, and columns with very different label rates."""
     known = {column.name: column for column in table.schema.columns}
@@ -307,39 +280,39 @@ def find_bias(table: TypedTable, sensitive_groups: Sequence[str], checks: TableC
         if name not in known:
             yield error("bias", f"the sensitive group {name!r} is no column of the data", name)
             continue
-        groups = [group for group in describe_groups(table, name) if group.name]
+        groups = _describe_groups(table, known[name])
         if len(groups) > MAX_SENSITIVE_GROUPS:
             message = f"{name!r} has {len(groups):,} distinct values, too many to compare as groups: bin them first"
             yield warning("bias", message, name, len(groups))
             continue
-        masked = known[name].sensitive
-        yield from _find_small_groups(name, groups, checks.min_group_share, masked=masked)
-        yield from _find_unequal_rates(name, groups, checks.min_label_rate_ratio, masked=masked)
+        few = groups[groups["rows"] / len(table) < checks.min_group_share]
+        if len(few):
+            named = ", ".join(f"{shown} ({rows:,} rows)" for shown, rows in few[["shown", "rows"]].to_numpy()[:5])
+            message = f"groups of {name!r} with less than {checks.min_group_share:.1%} of the rows: {named}"
+            yield warning("representation", message, name, len(few), few["shown"])
+        if table.schema.task == "binary":
+            yield from _find_unequal_rates(name, groups[groups["rows"] >= MIN_GROUP_ROWS], checks.min_label_rate_ratio)
 
 
-def _find_small_groups(name: str, groups: Sequence[SensitiveGroup], least: float, *, masked: bool) -> Iterator[Finding]:
-    few = [group for group in groups if group.share < least]
-    if few:
-        names = [MASK if masked else repr(group.name) for group in few]
-        named = ", ".join(f"{shown} ({group.rows:,} rows)" for shown, group in zip(names[:5], few, strict=False))
-        message = f"groups of {name!r} with less than {least:.1%} of the rows: {named}"
-        yield warning("representation", message, name, len(few), names)
+def _describe_groups(table: TypedTable, column: Column) -> pd.DataFrame:
+    """Return the groups of a column, the largest first: rows, rate of a binary target's second class, name to show."""
+    values = table.columns[column.name]
+    known = ~missing_mask(values)
+    frame = pd.DataFrame({"value": values[known], "positive": table.target()[known] == 1})
+    groups = pd.DataFrame(frame.groupby("value")["positive"].agg(["size", "mean"])).set_axis(["rows", "rate"], axis=1)
+    groups["name"] = groups.index.to_numpy().astype(np.str_)
+    groups["shown"] = MASK if column.sensitive else groups["name"].map(repr)
+    return groups.sort_values(["rows", "name"], ascending=[False, True])
 
 
-def _find_unequal_rates(
-    name: str, groups: Sequence[SensitiveGroup], least: float, *, masked: bool
-) -> Iterator[Finding]:
-    rated = [
-        (group.label_rate, MASK if masked else repr(group.name))
-        for group in groups
-        if group.rows >= MIN_GROUP_ROWS and group.label_rate is not None
-    ]
-    if not rated:
+def _find_unequal_rates(name: str, groups: pd.DataFrame, least: float) -> Iterator[Finding]:
+    if not len(groups):
         return
-    (low, fewest), (high, most) = min(rated), max(rated)
+    ordered = groups.sort_values("rate", kind="stable")[["rate", "shown"]].to_numpy().tolist()
+    (low, fewest), (high, most) = ordered[0], ordered[-1]
     if high > 0 and low / high < least:
         message = (
-            f"the label rate of {name!r} is {low:.1%} for {fewest} and {high:.1%} for {most}: their ratio "
-            f"{low / high:.2f} is below {least:g}"
+            f"the label rate of {name!r} is {low:.1%} for {fewest} and {high:.1%} for {most}: their "
+            f"ratio {low / high:.2f} is below {least:g}"
         )
         yield warning("label_rate", message, name)

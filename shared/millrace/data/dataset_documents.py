@@ -50,14 +50,10 @@ class CategoryCount(Record, frozen=True, kw_only=True, eq=False, omit_defaults=T
 
 
 class ColumnProfile(Record, frozen=True, kw_only=True, eq=False, omit_defaults=True):
-    """Distribution of one column; a column of strings has no ``bins``, a column of numbers no ``top``.
+    """Distribution of one column.
 
-    Attributes
-    ----------
-    bins : QuantileBins or None
-        Of numbers, and of datetimes in seconds since 1970.
-    top : sequence of CategoryCount or None
-        Of strings and booleans, the most frequent first; ``other`` counts the rows of all other values.
+    Numbers, and datetimes in seconds since 1970, have ``bins``; strings and booleans ``top``, the most frequent values
+    first, and ``other``, the rows of all other values.
     """
 
     name: str
@@ -188,16 +184,8 @@ class DatasetManifest(Document, frozen=True, kw_only=True, eq=False):
 class PreparedManifest(Document, frozen=True, kw_only=True, eq=False):
     """``manifest.json`` of prepared data: a training set as datasets, with the rows that each contributed.
 
-    Attributes
-    ----------
-    datasets, datasets_left_out : sequence of mapping
-        By dataset id; with the rows of each, or the reason.
-    captured_rows : mapping
-        Counts of served rows with ground truth, or the obstacle to using them.
-    rows, bytes : mapping of str to int
-        By split.
-    sample : mapping or None
-        Rows of how many, when training reads a sample.
+    ``captured_rows`` counts served rows with ground truth, or names the obstacle to using them; ``rows`` and ``bytes``
+    are by split; ``sample`` has the rows of how many, when training reads a sample.
     """
 
     FORMAT_VERSION = 2

@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -30,13 +30,13 @@ from millrace.data.dataset import (
 )
 from millrace.data.dataset_checks import DatasetHistory, profile_captures
 from millrace.data.dataset_documents import DatasetManifest, DatasetProfile, PreparedManifest
-from millrace.data.findings import Finding, error, errors_among, shorten, warning
+from millrace.data.findings import error, errors_among, shorten, warning
 from millrace.data.prepare import Contribution, DatasetSelection, PreparedData, choose_datasets, prepare
 from millrace.data.read import DEFAULT_LIMITS, UploadLimits
 from millrace.data.schema_changes import SchemaChange, load_schema, next_schema, numbered, record_change, store_schema
 from millrace.data.typed_table import TypedTable
 from millrace.data.uploads import NO_UPLOAD, Upload, download, find_upload
-from millrace.data.validation import ValidationContext, ValidationResult, count_types, validate_upload
+from millrace.data.validation import ValidationResult, count_types, validate_upload
 from millrace.documents import from_plain, to_plain
 from millrace.entities import DatasetRecord, LedgerEntry, Run, Source
 from millrace.errors import ArtifactNotFoundError
@@ -153,7 +153,8 @@ class Ingestor:
             upload.metadata,
             schema,
             history=self._history(source, current),
-            context=ValidationContext(self.limits, folder),
+            limits=self.limits,
+            folder=folder,
         )
         for path in paths:
             path.unlink()
@@ -171,7 +172,11 @@ class Ingestor:
             message = f"schema version {schema.version} starts here: {'; '.join(change.details)}"
             findings.append(warning("new_schema", message))
         if len(table) > self.spec.max_training_rows:
-            findings.append(self._note_sampling(len(table)))
+            message = (
+                f"training reads a sample of at most {self.spec.max_training_rows:,} rows, always the same ones, and "
+                f"this dataset has {len(table):,}; max_training_rows in the spec sets the limit"
+            )
+            findings.append(warning("sampled_for_training", message, None, len(table)))
         validation = replace(result.validation, schema=schema, table=table, findings=tuple(findings))
         if change.kind != "none":
             self._change_schema(schema, change)
@@ -209,13 +214,6 @@ class Ingestor:
             self.registry.renew_dataset(self.model, known.dataset_id, result.source.uploaded_at)
         return replace(result, validation=validation, dataset=renewed)
 
-    def _note_sampling(self, rows: int) -> Finding:
-        message = (
-            f"training reads a sample of at most {self.spec.max_training_rows:,} rows, always the same ones, and this "
-            f"dataset has {rows:,}; max_training_rows in the spec sets the limit"
-        )
-        return warning("sampled_for_training", message, None, rows)
-
     @property
     def _folder(self) -> DatasetFolder:
         return DatasetFolder(self.model, self.run_id, self.data_store)
@@ -251,8 +249,7 @@ class Ingestor:
     ) -> None:
         validation, parquet = result.validation, folder / "data.parquet"
         write_parquet(table, parquet)
-        document = self._folder.validation_document(result.source, result.upload, validation, dataset.dataset_id)
-        body = document.write()
+        body = validation.document(result.source, result.upload, self.run_id, dataset.dataset_id).write()
         documents: dict[str, Body] = {"data.parquet": parquet, "validation.json": body}
         if validation.profile is not None:
             documents["profile.json"] = validation.profile.write()
@@ -273,7 +270,7 @@ class Ingestor:
                 original = quarantine_key(self.model, identifier, f"original/{file.name}")
                 self.data_store.copy(file.key, original, file.version_id)
         document_key = quarantine_key(self.model, identifier, "validation.json")
-        body = self._folder.validation_document(source, upload, validation).write()
+        body = validation.document(source, upload, self.run_id).write()
         self.data_store.put(document_key, body, JSON)
         report_key = quarantine_key(self.model, identifier, "report.html")
         self.data_store.put(report_key, dataset_report(self.model, self.spec, validation, body), HTML)
@@ -349,25 +346,16 @@ def _combine(ingestor: Ingestor, results: Sequence[IngestResult]) -> _Combined |
 
 
 def _store_prepared(run: Run, combined: _Combined, ingestor: Ingestor, data_store: ObjectStore) -> None:
-    documents = combined.prepared.documents()
-    documents["manifest.json"] = _build_prepared_manifest(run, combined, ingestor, documents).write()
-    for name, body in documents.items():
-        content_type = JSON if name.endswith(".json") else "application/octet-stream"
-        data_store.put(prepared_key(run.model, run.run_id, name), body, content_type)
-
-
-def _build_prepared_manifest(
-    run: Run, combined: _Combined, ingestor: Ingestor, documents: Mapping[str, bytes]
-) -> PreparedManifest:
+    documents, spec = combined.prepared.documents(), ingestor.spec
     fields = {
         "model": run.model,
         "run_id": run.run_id,
         "prepared_at": ingestor.now,
         "code_version": millrace.__version__,
-        "combine": ingestor.spec.combine,
-        "window_days": ingestor.spec.window_days,
-        "max_training_rows": ingestor.spec.max_training_rows,
-        "seed": ingestor.spec.seed,
+        "combine": spec.combine,
+        "window_days": spec.window_days,
+        "max_training_rows": spec.max_training_rows,
+        "seed": spec.seed,
         "dataset_ids": combined.dataset_ids,
         "datasets": [
             {
@@ -385,7 +373,10 @@ def _build_prepared_manifest(
         "captured_rows": combined.describe_captured(),
         "sha256": {name: hashlib.sha256(body).hexdigest() for name, body in documents.items()},
     }
-    return from_plain(PreparedManifest, fields | combined.prepared.summary())
+    documents["manifest.json"] = from_plain(PreparedManifest, fields | combined.prepared.summary()).write()
+    for name, body in documents.items():
+        content_type = JSON if name.endswith(".json") else "application/octet-stream"
+        data_store.put(prepared_key(run.model, run.run_id, name), body, content_type)
 
 
 def _summarise(combined: _Combined, results: Sequence[IngestResult]) -> dict[str, Any]:

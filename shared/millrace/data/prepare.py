@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from millrace.data.findings import Finding, error
 from millrace.data.infer import MIN_TARGET_CLASS_ROWS
@@ -17,6 +18,7 @@ from millrace.data.read import DEFAULT_LIMITS, UploadLimits
 from millrace.data.reference import describe_reference
 from millrace.data.splits import Partition, partition, sample_places
 from millrace.data.typed_table import TypedTable, row_parts, stored_parts
+from millrace.documents import dump
 from millrace.entities import DatasetRecord
 from millrace.features import MISSING_STRING, FeatureMatrix, missing_mask
 from millrace.hashing import UInt64Array, hash_copies, hash_rows, hash_strings
@@ -78,13 +80,8 @@ class Contribution:
 
     def to_dict(self) -> dict[str, int]:
         """Return plain JSON."""
-        return {
-            "rows": self.read,
-            "used": self.used,
-            "superseded": self.superseded,
-            "repeated": self.repeated,
-            "left_out_of_sample": self.left_out,
-        }
+        counts = {"rows": self.read, "used": self.used, "superseded": self.superseded, "repeated": self.repeated}
+        return counts | {"left_out_of_sample": self.left_out}
 
 
 @dataclass(slots=True)
@@ -120,7 +117,7 @@ class ChosenRows:
     @property
     def identities(self) -> UInt64Array:
         """Ids that determine each row's split, in the order of the datasets."""
-        return np.concatenate([np.empty(0, dtype=np.uint64), *(part.identities for part in self.parts)])
+        return _joined([part.identities for part in self.parts])
 
     @property
     def contributions(self) -> tuple[Contribution, ...]:
@@ -198,20 +195,9 @@ def _without_known(
         return _Part(len(identities), new, identities[new], places[new], 0, int(known.sum()))
     known &= named[rows]
     fresh = rows[~known]
-    kept = fresh[_last_of_each(identities[fresh], named[fresh])]
+    kept = fresh[~pd.Series(identities[fresh]).duplicated(keep="last").to_numpy() | ~named[fresh]]
     repeated = len(fresh) - len(kept)
     return _Part(len(identities), kept, identities[kept], places[kept], int(known.sum()), repeated)
-
-
-def _last_of_each(identities: UInt64Array, named: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Return the mask of the rows that are the last of their identifier; rows without one all are."""
-    order = np.argsort(identities, kind="stable")
-    ordered = identities[order]
-    is_last = np.ones(len(order), dtype=np.bool_)
-    is_last[:-1] = ordered[1:] != ordered[:-1]
-    kept = np.empty(len(order), dtype=np.bool_)
-    kept[order] = is_last
-    return kept | ~named
 
 
 def _joined(parts: list[UInt64Array]) -> UInt64Array:
@@ -239,11 +225,6 @@ class PreparedData:
     background: FeatureMatrix
     findings: tuple[Finding, ...]
 
-    @property
-    def dropped_rows(self) -> int:
-        """Rows that repeat others."""
-        return sum(part.superseded + part.repeated for part in self.contributions)
-
     def sample(self) -> dict[str, int] | None:
         """Return the rows of a sample, and of how many; None when every distinct row is used."""
         left_out = sum(part.left_out for part in self.contributions)
@@ -260,24 +241,24 @@ class PreparedData:
             "split": dict(self.partition.description),
             "rows": {name: len(split) for name, split in self.splits.items()},
             "bytes": {name: split.nbytes for name, split in self.splits.items()},
-            "repeated_rows_left_out": self.dropped_rows,
+            "repeated_rows_left_out": sum(part.superseded + part.repeated for part in self.contributions),
             "sample": self.sample(),
             "rows_without_time_left_out": self.partition.without_time,
             "findings": [finding.to_dict() for finding in self.findings],
-            "class_counts": {name: self._class_counts(split) for name, split in self.splits.items()},
+            "class_counts": {
+                name: {label: int(np.sum(split.target == index)) for index, label in enumerate(self.schema.classes)}
+                for name, split in self.splits.items()
+            },
         }
 
     def documents(self) -> dict[str, bytes]:
         """Return the documents beside the manifest, by name."""
         documents = {f"{name}.npz": dump_split(split) for name, split in self.splits.items()}
-        documents["schema.json"] = json_bytes(self.schema.to_dict())
+        documents["schema.json"] = dump(self.schema.to_dict(), indent=True)
         documents["holdout_columns.npz"] = dump_columns(self.holdout_columns)
         documents["reference.json"] = self.reference.write(indent=False)
         documents[BACKGROUND] = dump_background(self.background)
         return documents
-
-    def _class_counts(self, split: PreparedSplit) -> dict[str, int]:
-        return {name: int(np.sum(split.target == index)) for index, name in enumerate(self.schema.classes)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,11 +267,6 @@ class DatasetSelection:
 
     chosen: tuple[DatasetRecord, ...]
     left_out: tuple[tuple[DatasetRecord, str], ...] = ()
-
-
-def json_bytes(document: Any) -> bytes:
-    """Return a document as readable JSON; NaN is an error."""
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False).encode()
 
 
 def choose_datasets(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from millrace.data.findings import Finding, error, listed, warning
+from millrace.documents import dump
 from millrace.errors import ArtifactNotFoundError, SchemaNotFoundError
 from millrace.layout import schema_key, schema_revision_key
 from millrace.ports import ObjectStore
@@ -295,7 +296,7 @@ def load_schema(model: str, registry: Registry, data_store: ObjectStore) -> Tabl
 
 def store_schema(model: str, schema: TableSchema, registry: Registry, data_store: ObjectStore) -> None:
     """Store a numbered schema as the model's; idempotent."""
-    body = json.dumps(schema.to_dict(), indent=2, ensure_ascii=False, allow_nan=False).encode()
+    body = dump(schema.to_dict(), indent=True)
     data_store.put(schema_revision_key(model, schema.version, schema.revision), body, _JSON)
     data_store.put(schema_key(model, schema.version), body, _JSON)
     if registry.get_state(model).schema_version < schema.version:

@@ -1,5 +1,6 @@
 """Describe and replace a model's spec, with an entry in the ledger and the effect on the schema."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
@@ -68,80 +69,52 @@ def replace_spec(
     ModelDeletedError
         When the model is deleted meanwhile.
     """
-    request = _read_request(body)
+    if not isinstance(body, Mapping):
+        raise InvalidInputError("the body is no JSON object", [FieldError("body", "expects an object with `spec`")])
+    try:
+        request = SpecRequest.model_validate(dict(body))
+    except ValidationError as error:
+        raise invalid_input("the request is not valid", error) from error
     spec = ModelSpec.parse(request.spec)
     size = len(spec.model_dump_json().encode())
     if size > MAX_SPEC_BYTES:
         raise InvalidInputError(f"the spec has {size:,} bytes; at most {MAX_SPEC_BYTES:,} can be kept")
     present = registry.get_spec_record(model)
     changes = list(_differences(present.spec.model_dump(mode="json"), spec.model_dump(mode="json")))
-    current = _current_schema(model, registry, data_store)
+    state = None
+    with contextlib.suppress(ModelNotFoundError):
+        state = registry.get_state(model)
+    current = load_schema(model, registry, data_store) if state else None
     effect = _effect(current, spec)
-    if changes or not present.revision or _is_deleted(model, registry):
-        _put(model, spec, request, changes, registry=registry, actor=actor, now=now, revision=present.revision)
+    # The spec of a deleted model makes it again, with nothing of its past.
+    if changes or not present.revision or (state and state.deleted_at):
+        entry = _ledger_entry(model, present.revision + 1, changes, reason=request.reason, actor=actor, now=now)
+        # Exactly the compared revision is replaced: a change in between is a conflict, not overwritten unseen.
+        expected = present.revision if request.expected_revision is None else request.expected_revision
+        registry.put_spec(model, spec, entry, expected)
+    followed = follow_spec(model, registry, schedules)
+    registry.get_state(model).ensure_not_deleted()
     return {
         **_described(registry.get_spec_record(model)),
         "changes": changes,
         "schema": {"kind": effect.kind if current else None, "details": list(effect.details)},
-        "schedules": _follow(model, registry, schedules),
+        "schedules": followed,
     }
 
 
-def _is_deleted(model: str, registry: Registry) -> bool:
-    """Return whether the model was deleted; a spec makes it again, with nothing of its past."""
-    try:
-        return registry.get_state(model).deleted_at is not None
-    except ModelNotFoundError:
-        return False
-
-
-def _follow(model: str, registry: Registry, schedules: Schedules) -> list[str]:
-    """Update the model's schedules, unless the model is deleted meanwhile: that wins."""
-    changes = follow_spec(model, registry, schedules)
-    registry.get_state(model).ensure_not_deleted()
-    return changes
-
-
-def _put(
-    model: str,
-    spec: ModelSpec,
-    request: SpecRequest,
-    changes: list[str],
-    *,
-    registry: Registry,
-    actor: str,
-    now: datetime,
-    revision: int,
-) -> None:
-    """Replace exactly the compared revision: a change in between is a conflict, not overwritten unseen."""
+def _ledger_entry(
+    model: str, revision: int, changes: list[str], *, reason: str, actor: str, now: datetime
+) -> LedgerEntry:
     shown = changes[:MAX_CHANGES]
-    entry = LedgerEntry(
+    return LedgerEntry(
         model=model,
-        entry_id=make_cause_id("spec_changed", model, str(revision + 1))[:12],
+        entry_id=make_cause_id("spec_changed", model, str(revision))[:12],
         occurred_at=now,
         actor=actor,
         action="spec_changed",
-        reason=request.reason or f"{len(changes)} fields changed",
-        details={"revision": revision + 1, "changes": shown, "changes_not_listed": len(changes) - len(shown)},
+        reason=reason or f"{len(changes)} fields changed",
+        details={"revision": revision, "changes": shown, "changes_not_listed": len(changes) - len(shown)},
     )
-    expected = revision if request.expected_revision is None else request.expected_revision
-    registry.put_spec(model, spec, entry, expected)
-
-
-def _read_request(body: object) -> SpecRequest:
-    if not isinstance(body, Mapping):
-        raise InvalidInputError("the body is no JSON object", [FieldError("body", "expects an object with `spec`")])
-    try:
-        return SpecRequest.model_validate(dict(body))
-    except ValidationError as error:
-        raise invalid_input("the request is not valid", error) from error
-
-
-def _current_schema(model: str, registry: Registry, data_store: ObjectStore) -> TableSchema | None:
-    try:
-        return load_schema(model, registry, data_store)
-    except ModelNotFoundError:
-        return None
 
 
 def _effect(current: TableSchema | None, spec: ModelSpec) -> SchemaChange:

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from millrace.data.dataset_checks import (
     find_shift,
     find_skew,
 )
-from millrace.data.dataset_documents import DatasetProfile
+from millrace.data.dataset_documents import DatasetProfile, ValidationDocument
 from millrace.data.findings import Finding, error, errors_among, shorten, warning
 from millrace.data.infer import choose_target, infer_columns, infer_some, infer_target, small_classes, wanted_task
 from millrace.data.prepare import observe_schema
@@ -32,6 +31,8 @@ from millrace.data.raw import QuarantinedRow
 from millrace.data.read import DEFAULT_LIMITS, UploadLimits, UploadReader
 from millrace.data.schema_changes import added_columns, declare_columns, extend_schema
 from millrace.data.typed_table import TypedTable, convert, read_types, to_values
+from millrace.data.uploads import Upload
+from millrace.entities import Source
 from millrace.errors import MillraceError, PayloadTooLargeError
 from millrace.features import missing_mask
 from millrace.schema import TableSchema
@@ -67,34 +68,33 @@ class ValidationResult:
         """Messages of the errors."""
         return [finding.message for finding in errors_among(self.findings)]
 
-    def summary(self) -> dict[str, Any]:
-        """Return the fields of :class:`ValidationDocument` that do not depend on where the upload came from."""
+    def document(self, source: Source, upload: Upload, run_id: str, identity: str | None = None) -> ValidationDocument:
+        """Return ``validation.json``, whose dataset is None for a rejected upload."""
         schema = self.schema
-        return {
-            "outcome": "accepted" if self.accepted else "rejected",
-            "reasons": self.reasons,
-            "rows": self.rows,
-            "usable_rows": len(self.table) if self.table is not None else 0,
-            "quarantined_rows": len(self.quarantined),
-            "format": dict(self.description),
-            "target": schema.target.name if schema else None,
-            "task": schema.task if schema else None,
-            "classes": list(schema.classes) if schema else [],
-            "schema": schema.to_dict() if schema else None,
-            "columns": [
+        return ValidationDocument(
+            file=source.key,
+            version_id=source.version_id,
+            folder=upload.folder,
+            files=() if upload.folder is None else [file.name for file in upload.files],
+            uploaded_at=source.uploaded_at,
+            run_id=run_id,
+            dataset_id=identity,
+            outcome="accepted" if self.accepted else "rejected",
+            reasons=self.reasons,
+            rows=self.rows,
+            usable_rows=len(self.table) if self.table is not None else 0,
+            quarantined_rows=len(self.quarantined),
+            format=self.description,
+            target=schema.target.name if schema else None,
+            task=schema.task if schema else None,
+            classes=schema.classes if schema else (),
+            schema=schema.to_dict() if schema else None,
+            columns=[
                 {"name": column.name, "type": column.type, "role": column.role, "reason": column.reason}
                 for column in (schema.columns if schema else ())
             ],
-            "findings": [finding.to_dict() for finding in self.findings],
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class ValidationContext:
-    """Limits and scratch space of a validation; the folder, for rows beyond memory, must outlive the result."""
-
-    limits: UploadLimits = DEFAULT_LIMITS
-    folder: Path | None = None
+            findings=[finding.to_dict() for finding in self.findings],
+        )
 
 
 def validate_upload(
@@ -105,25 +105,27 @@ def validate_upload(
     schema: TableSchema | None,
     *,
     history: DatasetHistory = NO_DATASET_HISTORY,
-    context: ValidationContext = ValidationContext(),
+    limits: UploadLimits = DEFAULT_LIMITS,
+    folder: Path | None = None,
 ) -> ValidationResult:
     """Validate one upload: a file, its path, or the names and paths of a folder's files.
 
-    The object's metadata may name ``target`` and ``task``; without a schema of the model, one is inferred.
+    The object's metadata may name ``target`` and ``task``; without a schema of the model, one is inferred. The folder,
+    for rows beyond memory, must outlive the result.
     """
     try:
         files = [(file_name, file)] if isinstance(file, bytes | Path) else file
-        reader = UploadReader(files, spec.read, context.limits, folder=not isinstance(file, bytes | Path))
+        reader = UploadReader(files, spec.read, limits, folder=not isinstance(file, bytes | Path))
         if schema is None:
-            return _validate_first(reader, spec, metadata, history, context)
-        return _validate_later(reader, spec, metadata, schema, history, context=context)
+            return _validate_first(reader, spec, metadata, history, folder)
+        return _validate_later(reader, spec, metadata, schema, history, folder=folder)
     except PayloadTooLargeError as fault:
         return ValidationResult((error("too_large", fault.message),))
     except MillraceError as fault:
         return ValidationResult((error("unreadable", fault.message),))
     except Exception as fault:  # noqa: BLE001  # a parser may raise anything; the upload still gets its result
         if isinstance(fault, OSError) and fault.errno == errno.ENOSPC:
-            message = context.limits.refusal("the upload does not fit on the function's disk")
+            message = limits.refusal("the upload does not fit on the function's disk")
             return ValidationResult((error("too_large", message),))
         message = f"the file could not be parsed ({type(fault).__name__}: {shorten(str(fault), 200)})"
         return ValidationResult((error("unreadable", message),))
@@ -134,7 +136,7 @@ def _validate_first(
     spec: ModelSpec,
     metadata: Mapping[str, str],
     history: DatasetHistory,
-    context: ValidationContext,
+    folder: Path | None,
 ) -> ValidationResult:
     """Infer a schema and check the upload against it."""
     target = choose_target(reader.names, spec, metadata)
@@ -146,7 +148,7 @@ def _validate_first(
     outcome = infer_target(columns[position], np.concatenate(values), wanted_task(spec, metadata))
     columns[position] = outcome.column
     schema = TableSchema(tuple(columns), outcome.task, outcome.classes)
-    checked = _check(reader, schema, spec, context)
+    checked = _check(reader, schema, spec, folder)
     found = [*reader.findings, *findings, *declared, *outcome.findings, *checked.findings]
     found.extend(_check_learnable(schema, checked))
     return _conclude(reader, observe_schema(schema, [checked.table]), checked, found, spec=spec, history=history)
@@ -159,23 +161,21 @@ def _validate_later(
     schema: TableSchema,
     history: DatasetHistory,
     *,
-    context: ValidationContext,
+    folder: Path | None,
 ) -> ValidationResult:
     """Check the upload against the model's schema, extended by the columns that the spec adds."""
     added = infer_some(reader, added_columns(schema, reader.names, spec), spec.read.date_order)
     schema = extend_schema(schema, added, spec)
-    checked = _check(reader, schema, spec, context)
+    checked = _check(reader, schema, spec, folder)
     found = [*reader.findings, *_contradictions(schema, metadata), *checked.findings]
     if not len(checked.table) and not errors_among(checked.findings):
         found.append(error("too_few_rows", "no row of the file is usable"))
     return _conclude(reader, schema, checked, found, spec=spec, history=history)
 
 
-def _check(reader: UploadReader, schema: TableSchema, spec: ModelSpec, context: ValidationContext) -> CheckedTable:
+def _check(reader: UploadReader, schema: TableSchema, spec: ModelSpec, folder: Path | None) -> CheckedTable:
     expressions = spec.checks.expressions
-    return check_table(
-        reader, schema, spec.max_quarantined_share, expressions, folder=context.folder, locate=reader.locate
-    )
+    return check_table(reader, schema, spec.max_quarantined_share, expressions, folder=folder, locate=reader.locate)
 
 
 def _conclude(

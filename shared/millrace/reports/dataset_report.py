@@ -63,13 +63,13 @@ def render_dataset_report(document: Document) -> str:
     str
         The same document gives the same page.
     """
-    report = DatasetReport.read(document)
+    report = _DatasetReport.read(document)
     limits = {"max_cards": MAX_CARDS, "drawn": SHOWN_ASSOCIATIONS}
     return render("dataset_report.html", report=report, association=association, **limits)
 
 
 @dataclass(frozen=True, slots=True)
-class ColumnChart:
+class _ColumnChart:
     """The chart of a column: a histogram, or bars with their headings; or a note instead."""
 
     histogram: Chart | None = None
@@ -80,7 +80,7 @@ class ColumnChart:
 
 
 @dataclass(frozen=True, slots=True)
-class DatasetReport:
+class _DatasetReport:
     """The documents of an upload, any of which a rejected upload may lack, with sensitive values masked."""
 
     model: str
@@ -94,8 +94,7 @@ class DatasetReport:
     sensitive: frozenset[str] = frozenset()  # Columns whose values are masked
 
     @classmethod
-    def read(cls, document: Document) -> "DatasetReport":
-        """Read the document that :func:`render_dataset_report` takes."""
+    def read(cls, document: Document) -> "_DatasetReport":
         names = ("validation", "profile", "manifest", "schema", "datasheet", "split")
         parts = {name: document.get(name) or {} for name in names}
         parts["datasheet"] = {name: text.strip() for name, text in parts["datasheet"].items() if text and text.strip()}
@@ -112,45 +111,33 @@ class DatasetReport:
 
     @property
     def accepted(self) -> bool:
-        """True when the upload became a dataset."""
         return bool(self.validation.get("outcome") == "accepted")
 
     @property
     def dataset_id(self) -> str | None:
-        """The dataset's id; None for a rejected upload."""
         return self.manifest.get("dataset_id") or self.validation.get("dataset_id")
 
     @property
-    def file(self) -> str:
-        """The uploaded object's key."""
-        return str(self.validation.get("file") or "")
-
-    @property
     def file_name(self) -> str:
-        """The uploaded object's own name, or its folder's."""
         folder = self.validation.get("folder")
         if folder:
             return f"{str(folder).rstrip('/').rsplit('/', 1)[-1]}/"
-        return self.file.rstrip("/").rsplit("/", 1)[-1] or "upload"
+        return str(self.validation.get("file") or "").rstrip("/").rsplit("/", 1)[-1] or "upload"
 
     @property
     def rows(self) -> int:
-        """Rows of the upload, quarantined ones included."""
         return int(self.validation.get("rows") or 0)
 
     @property
     def usable_rows(self) -> int:
-        """Accepted rows."""
         return int(self.validation.get("usable_rows") or self.profile.get("rows") or 0)
 
     @property
     def quarantined_rows(self) -> int:
-        """Quarantined rows."""
         return int(self.validation.get("quarantined_rows") or 0)
 
     @property
     def missing_share(self) -> float | None:
-        """Share of the values of all profiled columns that are missing; None without a profile."""
         values = self.usable_rows * len(self.profile.get("columns") or ())
         return self.profile["missing_cells"] / values if values else None
 
@@ -165,19 +152,16 @@ class DatasetReport:
         return _merged(self.validation, self.profile, self.schema)
 
     def having(self, fact: str, value: str) -> list[dict[str, Any]]:
-        """Return the columns of a role or a type."""
         return [column for column in self.columns if column.get(fact) == value]
 
     @property
     def target(self) -> Document:
-        """The target's name, task, class counts and positive class, as far as they are known."""
         stated = {"name": self.validation.get("target"), "task": self.validation.get("task")}
         return {**stated, **(self.profile.get("target") or {})}
 
     # -- masking
 
     def masked(self, column: str | None, value: Any) -> str:
-        """Return a column's value as text, masked when the column is sensitive."""
         return MASK if column in self.sensitive else str(value)
 
     def masked_message(self, column: str | None, message: str, values: Sequence[Any]) -> str:
@@ -190,7 +174,6 @@ class DatasetReport:
         return message
 
     def message_of(self, finding: Document) -> str:
-        """Return a finding's message, masked when its column is sensitive."""
         message, examples = str(finding.get("message") or ""), finding.get("examples") or ()
         return self.masked_message(finding.get("column"), message, examples)
 
@@ -198,12 +181,10 @@ class DatasetReport:
 
     @property
     def findings(self) -> list[Document]:
-        """The findings of the checks, errors first."""
         found: Sequence[Document] = self.validation.get("findings") or ()
         return sorted(found, key=lambda finding: finding.get("severity") != "error")
 
     def findings_of(self, severity: str) -> list[Document]:
-        """Return the findings of one severity."""
         return [finding for finding in self.findings if finding.get("severity") == severity]
 
     @property
@@ -220,7 +201,6 @@ class DatasetReport:
 
     @property
     def quarantined(self) -> list[dict[str, Any]]:
-        """The quarantined rows on the page."""
         return [self._quarantined(row) for row in self.quarantine[:SHOWN_QUARANTINED]]
 
     def _quarantined(self, row: Document) -> dict[str, Any]:
@@ -243,11 +223,9 @@ class DatasetReport:
         return sorted(self.columns, key=lambda column: (column.get("role") != "target", -strength(column)))
 
     def notes_of(self, column: Column) -> list[str]:
-        """Return the messages of the findings about a column."""
         return [self.message_of(finding) for finding in self.findings if finding.get("column") == column["name"]]
 
     def facts_of(self, column: Column) -> list[Fact]:
-        """Return counts of a column."""
         missing = column.get("missing_share")
         entries = [("Missing", formatting.count(column.get("missing")), formatting.share(missing) if missing else "")]
         entries.append(("Distinct", formatting.count(column.get("distinct")), ""))
@@ -287,7 +265,6 @@ class DatasetReport:
         return [(label, write(value), "") for label, value in picked]
 
     def values_of(self, column: Column) -> str:
-        """Return a summary of the values that a column takes."""
         if column["name"] in self.sensitive:
             return MASK
         if column.get("categories"):
@@ -352,12 +329,10 @@ class DatasetReport:
 
     @property
     def associated_columns(self) -> list[dict[str, Any]]:
-        """The columns with an association, the strongest first."""
         return sorted((column for column in self.columns if column.get("association")), key=strength, reverse=True)
 
     @property
     def association_bars(self) -> list[Bar]:
-        """Bars of the strongest associations."""
         return [
             Bar(str(column["name"]), strength(column), association(column), _direction(column["association"]))
             for column in self.associated_columns[:SHOWN_ASSOCIATIONS]
@@ -365,29 +340,27 @@ class DatasetReport:
 
     @property
     def association_note(self) -> str:
-        """Names of the measures, and the size of the sample they were computed on."""
         used = {column["association"]["measure"] for column in self.associated_columns}
         names = "; ".join(name for key, name in _MEASURE_NAMES.items() if key in used)
         sampled = self.profile.get("association_rows") or 0
         return f"{names}." + (f" Computed on a sample of {sampled:,} rows." if 0 < sampled < self.usable_rows else "")
 
-    def chart_of(self, column: Column) -> ColumnChart:
-        """Return the chart of a column; an empty one where there is nothing to draw."""
+    def chart_of(self, column: Column) -> _ColumnChart:
         if self._is_class_label(column):
             return self._class_chart()
         if column.get("histogram"):
             # A bar begins and ends at some row's value, and a bar of one row gives that row away.
             if column["name"] in self.sensitive:
-                return ColumnChart(note="The distribution of a sensitive column is not drawn.")
+                return _ColumnChart(note="The distribution of a sensitive column is not drawn.")
             return self._histogram(column)
         if column.get("top") and column.get("type") != "text" and column.get("role") != "identifier":
             return self._value_chart(column)
-        return ColumnChart()
+        return _ColumnChart()
 
     def _is_class_label(self, column: Column) -> bool:
         return column.get("role") == "target" and bool(self.target.get("classes"))
 
-    def _class_chart(self) -> ColumnChart:
+    def _class_chart(self) -> _ColumnChart:
         counts: Mapping[str, int] = self.target["classes"]
         total, most = max(1, sum(counts.values())), max(1, *counts.values())
         name = self.target["name"]
@@ -399,9 +372,9 @@ class DatasetReport:
             rest = sum(list(counts.values())[_SHOWN_CLASSES:])
             more = len(counts) - _SHOWN_CLASSES
             bars.append(Bar(f"{more:,} other", rest / most, _amount(rest, total), is_rest=True))
-        return ColumnChart(bars=bars, heads=("Class", "Rows"), caption=f"Classes of {name}")
+        return _ColumnChart(bars=bars, heads=("Class", "Rows"), caption=f"Classes of {name}")
 
-    def _value_chart(self, column: Column) -> ColumnChart:
+    def _value_chart(self, column: Column) -> _ColumnChart:
         rows = max(1, self.usable_rows)
         top = column["top"][:_SHOWN_VALUES]
         most = max([entry["count"] for entry in top] + [1])
@@ -427,9 +400,9 @@ class DatasetReport:
             bars.append(Bar("missing", missing / most, _amount(missing, rows), is_rest=True))
         head = self.masked(target["name"], target.get("positive")) if is_binary else f"mean {target.get('name')}"
         heads = ("Value", "Rows", head) if has_means else ("Value", "Rows")
-        return ColumnChart(bars=bars, heads=heads, caption=f"Most frequent values of {column['name']}")
+        return _ColumnChart(bars=bars, heads=heads, caption=f"Most frequent values of {column['name']}")
 
-    def _histogram(self, column: Column) -> ColumnChart:
+    def _histogram(self, column: Column) -> _ColumnChart:
         drawn = column["histogram"]
         edges, counts = drawn["edges"], drawn["counts"]
         names = _bar_names(column, edges)
@@ -443,10 +416,9 @@ class DatasetReport:
         )
         hidden = [f"{formatting.count(drawn[side], 'row')} {side}" for side in ("below", "above") if drawn.get(side)]
         note = f"Not drawn: {' and '.join(hidden)}, far from the others." if hidden else ""
-        return ColumnChart(histogram=figure, note=note)
+        return _ColumnChart(histogram=figure, note=note)
 
     def _series(self, drawn: Document) -> list[Series]:
-        """Split the bars of a binary task by class."""
         target, counts = self.target, drawn["counts"]
         means = drawn.get("target_means")
         if not means or target.get("task") != "binary" or not target.get("positive"):

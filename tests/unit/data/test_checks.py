@@ -17,6 +17,8 @@ from millrace.data.validation import ValidationResult, validate_upload
 from millrace.errors import InvalidInputError
 from millrace.spec import ModelSpec
 
+from tests.tables import documented
+
 N = 200
 RNG = np.random.default_rng(7)
 FRAME = pd.DataFrame(
@@ -126,7 +128,7 @@ def test_sensitive_values_are_masked_wherever_they_could_show():
     frame = with_cells(age={3: "secret", 4: -7654})
     examined = look(frame, columns={"age": {"sensitive": True, "minimum": 0}})
     assert [row.line for row in examined.quarantined] == [5, 6]
-    told = str(examined.summary()) + str([row.to_dict() for row in examined.quarantined])
+    told = str(documented(examined)) + str([row.to_dict() for row in examined.quarantined])
     assert "secret" not in told
     assert "7654" not in told
     assert "age=***" in examined.quarantined[0].text

@@ -18,7 +18,7 @@ from millrace.documents import to_plain
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec
 
-from tests.tables import dump_parquet
+from tests.tables import documented, dump_parquet
 
 ROWS = [
     {
@@ -271,8 +271,7 @@ def test_the_profile_is_plain_json(schema):
 
 
 def test_a_verdict_is_plain_json_and_names_what_was_done(schema):
-    verdict = later(changed(visits={3: "many"}), schema).summary()
-    json.dumps(verdict, allow_nan=False)
+    verdict = json.loads(documented(later(changed(visits={3: "many"}), schema)).write())
     assert (verdict["outcome"], verdict["rows"], verdict["quarantined_rows"]) == ("accepted", 60, 1)
 
 

@@ -12,7 +12,7 @@ EXAMINE = """
 import json, resource, sys
 from pathlib import Path
 from millrace.data import typed_table
-from millrace.data.validation import ValidationContext, validate_upload
+from millrace.data.validation import validate_upload
 from millrace.data.dataset import write_parquet
 from millrace.data.dataset import dataset_id
 from millrace.schema import TableSchema
@@ -22,8 +22,7 @@ path, schema, folder = Path(sys.argv[1]), json.loads(sys.argv[2]), Path(sys.argv
 typed_table.SPILL_BYTES = 4 << 20
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = peak()
-context = ValidationContext(folder=folder)
-found = validate_upload(path, "t.csv", ModelSpec(), {}, TableSchema.from_dict(schema), context=context)
+found = validate_upload(path, "t.csv", ModelSpec(), {}, TableSchema.from_dict(schema), folder=folder)
 assert found.accepted, found.reasons
 dataset_id(found.table)
 write_parquet(found.table, folder / "data.parquet")

@@ -1,7 +1,6 @@
 """Whatever an upload holds, there is a report on it."""
 
 import io
-import json
 import re
 
 import numpy as np
@@ -12,6 +11,8 @@ from hypothesis import strategies as st
 from millrace.data.ingest import dataset_report
 from millrace.data.validation import ValidationResult, validate_upload
 from millrace.spec import ModelSpec
+
+from tests.tables import documented
 
 SPEC = ModelSpec.parse(
     {
@@ -36,7 +37,7 @@ def table(**columns) -> bytes:
 
 
 def report(examined: ValidationResult, spec: ModelSpec = ModelSpec()) -> str:  # noqa: B008  # frozen
-    return dataset_report("m", spec, examined, json.dumps({"file": "t.csv"} | examined.summary()).encode()).decode()
+    return dataset_report("m", spec, examined, documented(examined).write()).decode()
 
 
 def test_the_spec_has_its_part_in_the_report():

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -10,11 +11,11 @@ import pytest
 from millrace.data import blocks, quarantine, typed_table
 from millrace.data.dataset import dataset_id, open_parquet
 from millrace.data.typed_table import ParquetRows, RowStore, StoredColumns
-from millrace.data.validation import ValidationContext, ValidationResult, validate_upload
+from millrace.data.validation import ValidationResult, validate_upload
 from millrace.schema import Column
 from millrace.spec import ModelSpec
 
-from tests.tables import dump_parquet
+from tests.tables import documented, dump_parquet
 
 SPEC = ModelSpec.parse(
     {
@@ -38,22 +39,22 @@ def table(rows: int = 3_000) -> bytes:
     return "\n".join(["customer_id,age,plan,since,email,churned", *lines]).encode()
 
 
-def examined(context: ValidationContext, spill_bytes: int = 20_000, aside_bytes: int = 5_000) -> ValidationResult:
+def examined(folder: Path | None, spill_bytes: int = 20_000, aside_bytes: int = 5_000) -> ValidationResult:
     with (
         mock.patch.object(typed_table, "SPILL_BYTES", spill_bytes),
         mock.patch.object(quarantine, "SPILL_BYTES", aside_bytes),
         mock.patch.object(typed_table, "VALUES_AT_ONCE", 4_200),
         mock.patch.object(blocks, "BLOCK_BYTES", 20_000),
     ):
-        return validate_upload(table(), "t.csv", SPEC, {}, None, context=context)
+        return validate_upload(table(), "t.csv", SPEC, {}, None, folder=folder)
 
 
 def test_an_upload_that_goes_to_disk_has_the_same_verdict_profile_and_id(tmp_path):
-    memory, disk = examined(ValidationContext()), examined(ValidationContext(folder=tmp_path))
+    memory, disk = examined(None), examined(tmp_path)
     assert isinstance(memory.table.columns.stored, pa.Table)
     assert isinstance(disk.table.columns.stored, ParquetRows)
     assert disk.accepted
-    assert disk.summary() == memory.summary()
+    assert documented(disk) == documented(memory)
     assert disk.profile == memory.profile
     assert dataset_id(disk.table) == dataset_id(memory.table)
     assert dump_parquet(disk.table) == dump_parquet(memory.table)
@@ -61,7 +62,7 @@ def test_an_upload_that_goes_to_disk_has_the_same_verdict_profile_and_id(tmp_pat
 
 
 def test_rows_set_aside_go_to_disk_in_order(tmp_path):
-    memory, disk = examined(ValidationContext()), examined(ValidationContext(folder=tmp_path))
+    memory, disk = examined(None), examined(tmp_path)
     assert {path.name for path in tmp_path.glob("*.arrows")} == {"quarantine-0.arrows", "quarantine-1.arrows"}
     assert len(memory.quarantined) > 50
     assert list(disk.quarantined) == list(memory.quarantined)
@@ -72,7 +73,7 @@ def test_rows_set_aside_go_to_disk_in_order(tmp_path):
 
 def test_more_rows_at_fault_than_are_kept_reject_the_upload(tmp_path):
     with mock.patch.object(quarantine, "MAX_QUARANTINED", 40), mock.patch("millrace.data.checks.MAX_QUARANTINED", 40):
-        found = examined(ValidationContext(folder=tmp_path))
+        found = examined(tmp_path)
     assert "more than 40 rows are invalid: fix the file, or upload it in parts" in found.reasons
     assert len(found.quarantined) == 40
 
@@ -101,7 +102,7 @@ def test_rows_are_taken_by_their_positions(tmp_path, positions):
 
 
 def test_a_column_that_was_added_since_is_missing_in_the_record():
-    memory = examined(ValidationContext())
+    memory = examined(None)
     added = replace(
         memory.schema, columns=(*memory.schema.columns, Column("tier", "category"), Column("fee", "number"))
     )
