@@ -132,11 +132,7 @@ def validate_upload(
 
 
 def _validate_first(
-    reader: UploadReader,
-    spec: ModelSpec,
-    metadata: Mapping[str, str],
-    history: DatasetHistory,
-    folder: Path | None,
+    reader: UploadReader, spec: ModelSpec, metadata: Mapping[str, str], history: DatasetHistory, folder: Path | None
 ) -> ValidationResult:
     """Infer a schema and check the upload against it."""
     target = choose_target(reader.names, spec, metadata)

@@ -83,10 +83,7 @@ class SeasonalBaselines:
     """Traffic of the seasons of a window, whose own is ``present``; loaded and summed only when a breach needs it."""
 
     def __init__(
-        self,
-        windows: Sequence[SeasonalWindows],
-        load: Callable[[Any], Traffic | None],
-        present: Traffic,
+        self, windows: Sequence[SeasonalWindows], load: Callable[[Any], Traffic | None], present: Traffic
     ) -> None:
         self._waiting = _sum_traffic(windows, load, present)
         self._known: list[SeasonalTraffic] = []

@@ -11,15 +11,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 from urllib.parse import quote, urlencode
 
-from millrace.entities import (
-    FINISHED_STATUSES,
-    Approval,
-    LedgerEntry,
-    ModelState,
-    ModelVersion,
-    Run,
-    VersionOutcome,
-)
+from millrace.entities import FINISHED_STATUSES, Approval, LedgerEntry, ModelState, ModelVersion, Run, VersionOutcome
 from millrace.errors import ConflictError
 from millrace.layout import version_key
 from millrace.names import CHALLENGER, CHAMPION

@@ -38,11 +38,7 @@ def describe_alias_at(model: str, timestamp: datetime, registry: Registry, alias
 def describe_alias_moves(model: str, registry: Registry, alias: str = CHAMPION) -> dict[str, Any]:
     """List the moves of an alias, newest first; raises ``ModelNotFoundError``."""
     registry.get_state(model)
-    return {
-        "model": model,
-        "alias": alias,
-        "moves": to_plain(registry.list_alias_moves(model, alias)),
-    }
+    return {"model": model, "alias": alias, "moves": to_plain(registry.list_alias_moves(model, alias))}
 
 
 def read_timestamp(text: str) -> datetime:

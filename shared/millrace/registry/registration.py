@@ -223,10 +223,7 @@ def _write_artifacts(winner: Winner, version: ModelVersion, model_store: ObjectS
         model_store.copy(source, version_key(run.model, version.version, name))
     chosen = winner.evaluation.threshold
     threshold = SignatureThreshold(positive_class=chosen.positive_class, value=chosen.value) if chosen else None
-    documents = {
-        SIGNATURE: Signature.of(winner.schema, threshold, winner.spec.capture).write(),
-        **winner.documents,
-    }
+    documents = {SIGNATURE: Signature.of(winner.schema, threshold, winner.spec.capture).write(), **winner.documents}
     for name, body in documents.items():
         _put(model_store, version, name, body)
     stored = {
