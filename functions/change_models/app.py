@@ -7,13 +7,13 @@ from millrace.aws.clients import event_publisher, registry
 from millrace.aws.management import management_api
 from millrace.errors import MillraceError
 from millrace.management.change_routes import ROUTES
-from millrace.observability import logger
+from millrace.observability import log_invocation, logger
 from millrace.settings import RegistrySettings, load_settings
 
 app = management_api(ROUTES)
 
 
-@logger.inject_lambda_context
+@log_invocation
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Route the request, then publish the outbox: entries of this call, or of one that could not publish them."""
     response = app.resolve(event, context)

@@ -11,13 +11,13 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.aws.clients import object_store
 from millrace.captures.delivery import deliver, read_batch
-from millrace.observability import logger, write_metrics
+from millrace.observability import log_invocation, logger, write_metrics
 from millrace.settings import DataSettings, load_settings
 
 _SERVICE = {"service": "deliver_captures"}
 
 
-@logger.inject_lambda_context
+@log_invocation
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001 - Lambda passes it
     """Write what is not there yet; an error lets Lambda deliver the same event again, and at last to the queue."""
     store = object_store(load_settings(DataSettings).data_bucket)

@@ -13,11 +13,11 @@ from millrace.aws.clients import event_publisher, notifier, object_store, regist
 from millrace.contracts import MonitoredModels, MonitoringRequest, MonitoringVerdict
 from millrace.errors import MillraceError
 from millrace.monitoring.monitor import deliver_alerts, list_scheduled_models, monitor_model, write_outcome_metrics
-from millrace.observability import logger
+from millrace.observability import log_invocation, logger
 from millrace.settings import MonitoringSettings, load_settings
 
 
-@logger.inject_lambda_context
+@log_invocation
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Parse the request, run the monitor, deliver its alerts, return the verdict as plain JSON values."""
     settings, request = load_settings(MonitoringSettings), MonitoringRequest.parse(event)

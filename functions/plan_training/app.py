@@ -6,13 +6,13 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.aws.clients import object_store, registry
 from millrace.contracts import PlanningRequest
-from millrace.observability import logger
+from millrace.observability import log_invocation, logger
 from millrace.settings import PlanTrainingSettings, load_settings
 from millrace.training.planning import plan_run
 from millrace.training.search_plan import TrainingCapacity
 
 
-@logger.inject_lambda_context
+@log_invocation
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001 - Lambda passes it
     """Parse the event, plan the trials, return plain JSON."""
     settings = load_settings(PlanTrainingSettings)

@@ -10,7 +10,7 @@ from millrace.aws.rest_api import rest_api
 from millrace.captures.feedback import record_feedback
 from millrace.captures.joining import describe_coverage, read_hours
 from millrace.names import validate_model_name
-from millrace.observability import logger
+from millrace.observability import log_invocation, logger
 from millrace.ports import ObjectStore
 from millrace.registry.store import Registry
 from millrace.settings import DataSettings, load_settings
@@ -18,7 +18,7 @@ from millrace.settings import DataSettings, load_settings
 app = rest_api()
 
 
-@logger.inject_lambda_context
+@log_invocation
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Route the request."""
     return app.resolve(event, context)

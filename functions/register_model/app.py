@@ -9,12 +9,12 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.aws.clients import event_publisher, object_store, registry
 from millrace.contracts import RunPointer
-from millrace.observability import logger
+from millrace.observability import log_invocation, logger
 from millrace.registry.registration import register_run
 from millrace.settings import StoreSettings, load_settings
 
 
-@logger.inject_lambda_context
+@log_invocation
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001 - Lambda passes it
     """Parse the event, do the one use case, return plain JSON."""
     settings = load_settings(StoreSettings)

@@ -10,12 +10,12 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.aws.clients import event_publisher, notifier, registry, task_callback
 from millrace.contracts import ApprovalPointer, ApprovalState
-from millrace.observability import logger
+from millrace.observability import log_invocation, logger
 from millrace.registry.approvals import ModelBucket, expire_approval, request_approval
 from millrace.settings import ApprovalSettings, load_settings
 
 
-@logger.inject_lambda_context
+@log_invocation
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001 - Lambda passes it
     """Parse the event, do the one use case, return plain JSON."""
     settings = load_settings(ApprovalSettings)

@@ -13,7 +13,7 @@ from millrace.aws.clients import object_store, registry, training_pipeline
 from millrace.aws.rest_api import json_response, rest_api
 from millrace.documents import to_plain
 from millrace.names import validate_model_name
-from millrace.observability import logger
+from millrace.observability import log_invocation, logger
 from millrace.registry.store import Registry
 from millrace.settings import RequestTrainingSettings, load_settings
 from millrace.triggers.requests import handle_trigger
@@ -22,7 +22,7 @@ from millrace.triggers.trigger_events import Trigger, parse_event, read_run_requ
 app = rest_api()
 
 
-@logger.inject_lambda_context
+@log_invocation
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Handle a request over HTTP, or an event."""
     if "httpMethod" in event:

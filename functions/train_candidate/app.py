@@ -7,13 +7,13 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.aws.clients import object_store, registry
 from millrace.contracts import TrialPointer
-from millrace.observability import logger
+from millrace.observability import log_invocation, logger
 from millrace.settings import StoreSettings, load_settings
 from millrace.training.limits import TrialLimits
 from millrace.training.trial import train_trial
 
 
-@logger.inject_lambda_context
+@log_invocation
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Parse the event, do the one use case, return plain JSON."""
     settings = load_settings(StoreSettings)

@@ -12,11 +12,11 @@ from millrace.aws.clients import object_store, registry
 from millrace.contracts import RunPointer
 from millrace.data.ingest import validate_run
 from millrace.data.read import UploadLimits
-from millrace.observability import logger
+from millrace.observability import log_invocation, logger
 from millrace.settings import ValidateDatasetSettings, load_settings
 
 
-@logger.inject_lambda_context
+@log_invocation
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001  # Lambda passes it
     """Parse the pointer, validate the run, return the verdict as plain JSON."""
     settings = load_settings(ValidateDatasetSettings)

@@ -1,5 +1,9 @@
 """Logs and metrics: each line on standard output is one JSON object.
 
+Lambda drops lines below the function's log level. It reads ``level`` (TRACE, DEBUG, INFO, WARN, ERROR or FATAL) and
+``timestamp`` (RFC 3339), and takes a line where either is missing or another string for INFO
+(https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html).
+
 A metric is a line of CloudWatch's embedded metric format, which is a log entry and metrics at once
 (https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html).
 Powertools' own metrics take a tenth of a millisecond, and as long to import as a model takes to load. Metrics are
@@ -10,20 +14,25 @@ counts for free.
 first use, because ``predict`` needs it for refused requests only.
 """
 
+import functools
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from millrace.json_text import write_json
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
+    from aws_lambda_powertools.utilities.typing import LambdaContext
 
     logger: Logger
 
 NAMESPACE = "Millrace"
 
 Unit = Literal["Count", "Milliseconds", "Seconds"]
+Handler = Callable[[dict[str, Any], "LambdaContext"], dict[str, Any]]
 
 
 def __getattr__(name: str) -> Any:
@@ -32,8 +41,30 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from aws_lambda_powertools import Logger  # noqa: PLC0415 - its import is the cost that is put off
 
-    globals()["logger"] = built = Logger(service="millrace")
+    # Python's own names of these two are none of Lambda's.
+    logging.addLevelName(logging.WARNING, "WARN")
+    logging.addLevelName(logging.CRITICAL, "FATAL")
+    globals()["logger"] = built = Logger(use_rfc3339=True)
     return built
+
+
+def log_invocation(handler: Handler) -> Handler:
+    """Add the invocation's id to the lines that a handler logs, and log the error that it raises.
+
+    The runtime's own line for such an error has no ``level``, so Lambda drops it above INFO.
+    """
+    from millrace.observability import logger  # noqa: PLC0415 - it may not be built yet
+
+    @logger.inject_lambda_context
+    @functools.wraps(handler)
+    def logged(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
+        try:
+            return handler(event, context)
+        except Exception:
+            logger.exception("invocation failed")
+            raise
+
+    return logged
 
 
 def write_metrics(
@@ -43,7 +74,7 @@ def write_metrics(
     properties: Mapping[str, Any] | None = None,
     and_by: str | None = None,
 ) -> None:
-    """Write one line; raises ``ValueError`` when a value is not finite.
+    """Write one line, at every log level; raises ``ValueError`` when a value is not finite.
 
     Parameters
     ----------
@@ -61,4 +92,5 @@ def write_metrics(
     sets = [list(dimensions)] if and_by is None else [list(dimensions), [*dimensions, and_by]]
     directive = {"Namespace": NAMESPACE, "Dimensions": sets, "Metrics": definitions}
     aws = {"Timestamp": int(timestamp * 1_000), "CloudWatchMetrics": [directive]}
-    print(write_json({"_aws": aws, **(properties or {}), **dimensions, **values}))  # noqa: T201 - see above
+    line = {"level": "FATAL", "timestamp": datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds")}
+    print(write_json({**line, "_aws": aws, **(properties or {}), **dimensions, **values}))  # noqa: T201 - see above

@@ -9,6 +9,8 @@ def test_a_line_is_a_log_entry_and_metrics_at_once(capsys):
     write_metrics(metrics, {"model": "churn"}, 1_700_000_000.25, {"request_id": "r", "model": "overruled"})
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line) == {
+        "level": "FATAL",
+        "timestamp": "2023-11-14T22:13:20.250+00:00",
         "_aws": {
             "Timestamp": 1_700_000_000_250,
             "CloudWatchMetrics": [
