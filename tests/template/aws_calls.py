@@ -99,14 +99,16 @@ def own_calls(node: ast.AST) -> Iterator[str]:
 
 @cache
 def adapter_functions(factory: str) -> dict[str, list[ast.AST]]:
-    """Return the functions of an adapter by name: those of its class, or the registry's own."""
+    """Return the functions of an adapter by name: those of its class and its base classes, or the registry's own."""
     _, _, file, name = ADAPTERS[factory]
-    roots: list[ast.AST] = [
-        part for part in ast.walk(parse(AWS / file)) if isinstance(part, ast.ClassDef) and part.name == name
-    ]
-    assert roots, name
-    if factory == "registry":
-        roots = [parse(path) for path in REGISTRY]
+    roots: list[ast.AST] = [parse(path) for path in REGISTRY]
+    if factory != "registry":
+        classes = {part.name: part for part in parse(AWS / file).body if isinstance(part, ast.ClassDef)}
+        roots, waiting = [], [name]
+        while waiting:
+            found_class = classes[waiting.pop()]
+            roots.append(found_class)
+            waiting += [base.id for base in found_class.bases if isinstance(base, ast.Name)]
     found: dict[str, list[ast.AST]] = {}
     for root in roots:
         for part in ast.walk(root):
@@ -140,6 +142,20 @@ def receiver(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
+def assignments(node: ast.Assign) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """Yield targets with their values: also those of ``a, b = x(), y()``, one by one."""
+    for target in node.targets:
+        if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+            yield from zip(target.elts, node.value.elts, strict=True)
+        else:
+            yield target, node.value
+
+
+def called(node: ast.expr) -> str:
+    """Return the name of the function that an expression calls; empty when it calls none."""
+    return receiver(node) if isinstance(node, ast.Call) else ""
+
+
 def names_of_port(tree: ast.Module, port: str, factory: str) -> set[str]:
     """Return the names that a module gives to a port: annotated with it, returned by, or assigned from its factory."""
     mentions = re.compile(rf"\b{port}\b")
@@ -151,8 +167,8 @@ def names_of_port(tree: ast.Module, port: str, factory: str) -> set[str]:
             names.add(receiver(part.target))
         elif isinstance(part, ast.FunctionDef) and part.returns and mentions.search(ast.unparse(part.returns)):
             names.add(part.name)
-        elif isinstance(part, ast.Assign) and isinstance(part.value, ast.Call) and receiver(part.value) == factory:
-            names |= {receiver(target) for target in part.targets}
+        elif isinstance(part, ast.Assign):
+            names |= {receiver(target) for target, value in assignments(part) if called(value) == factory}
     return names - {""}
 
 
