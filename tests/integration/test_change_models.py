@@ -84,6 +84,13 @@ def test_promotion_rollback_and_retirement_are_done_recorded_and_told(world):
     assert world.published == ["ModelPromoted", "ModelRolledBack", "ModelRetired"]
 
 
+@pytest.mark.parametrize("name", ["valid_custom_domain", "valid_body_binary"])
+def test_a_request_is_read_in_every_shape_that_aws_sends(world, name):
+    world.point("champion", 1)
+    assert world.post(name)[0] == 200
+    assert world.registry.list_ledger(MODEL)[0].actor == "arn:aws:sts::123456789012:assumed-role/analyst/ann"
+
+
 def test_what_cannot_be_done_is_a_conflict_that_says_why(world):
     world.point("champion", 1)
     status, body = world.post("valid_retire")

@@ -63,6 +63,16 @@ PLAIN_REFUSALS = {
 }
 #: The same two rows, in every shape.
 TWO_ROWS = ("valid_records", "valid_split", "valid_instances", "valid_inputs", "valid_csv", "valid_kserve_v1")
+#: The same request in the shapes that API Gateway gives it. It decompresses bodies, and keeps ``Content-Encoding``.
+GATEWAY_SHAPES = (
+    "valid_gzip",
+    "valid_gzip_binary",
+    "valid_csv_binary",
+    "valid_custom_domain",
+    "valid_no_stage",
+    "valid_key",
+    "valid_multi_value",
+)
 ONE_ROW = ("valid_version", "valid_alias")
 OTHERS = (
     "valid_openapi",
@@ -176,7 +186,7 @@ def test_a_prediction_has_label_probabilities_version_and_id(handler):
     assert {warning["field"] for warning in reply["warnings"]} == {"balance", "plan"}
 
 
-@pytest.mark.parametrize("name", TWO_ROWS)
+@pytest.mark.parametrize("name", [*TWO_ROWS, *GATEWAY_SHAPES])
 def test_every_shape_has_the_same_answer_under_different_ids(handler, name):
     (_, records), (status, other) = ask(handler, sample("valid_records")), ask(handler, sample(name))
     assert status == 200
@@ -264,7 +274,7 @@ def test_base64_and_gzip_bodies_are_read(handler):
 
 def test_every_sample_event_is_accounted_for():
     names = {path.stem for path in EVENTS.glob("*.json")}
-    assert names == {*TWO_ROWS, *ONE_ROW, *OTHERS, *REFUSALS, *PLAIN_REFUSALS}
+    assert names == {*TWO_ROWS, *GATEWAY_SHAPES, *ONE_ROW, *OTHERS, *REFUSALS, *PLAIN_REFUSALS}
 
 
 @pytest.mark.parametrize("name", REFUSALS)

@@ -1,6 +1,7 @@
 """API Gateway's REST API: routes, responses, and errors as responses."""
 
 import json
+import re
 import time
 from typing import Any
 
@@ -14,12 +15,21 @@ _INTERNAL_ERROR = 500
 _UNEXPECTED = MillraceError("the request failed; the service's log has the reason")
 
 
+class _RestApi(APIGatewayRestResolver):
+    """A resolver of paths without the base path of a custom domain, with which the paths of its events begin."""
+
+    def resolve(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
+        pattern = re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(event["resource"]))
+        path = re.search(f"{pattern}$", event["path"])
+        return super().resolve(event if path is None else {**event, "path": path[0]}, context)
+
+
 def rest_api() -> APIGatewayRestResolver:
     """Return a resolver that converts every error by its class: status, error code, message, bad fields.
 
     Our own faults (500) are logged, once and with their trace, and the response says no more than that.
     """
-    app = APIGatewayRestResolver()
+    app = _RestApi()
 
     def respond_no_route(_error: NoRouteError) -> Response[str]:
         return _error_response(NotFoundError(f"there is no {app.current_event.http_method} {app.current_event.path}"))

@@ -42,7 +42,7 @@ from millrace.serving.scoring import Prediction, explain_scores, score
 #: Whether errors and warnings name columns; reduced ones hold nothing that reveals the schema.
 ErrorDetail = Literal["full", "reduced"]
 
-#: Largest body of a request after decompression; API Gateway itself takes no more.
+#: Largest body of a request after decompression; without gzip, Lambda's limit of 6 MB comes first.
 MAX_BODY_BYTES = 10_000_000
 #: Largest body of a reply: a function may return 6 MB, with the envelope around the body.
 MAX_REPLY_BYTES = 5_500_000
@@ -301,7 +301,8 @@ def _decompress(body: bytes, encoding: str | None) -> bytes:
     name = (encoding or "identity").strip().lower()
     if name not in ("gzip", "identity"):
         raise UnsupportedMediaTypeError("the body may be compressed with gzip or not at all")
-    if name == "gzip":
+    # API Gateway decompresses a body and keeps the header, so a body that does not begin as gzip is the body itself.
+    if name == "gzip" and body.startswith(b"\x1f\x8b"):
         decompressor = zlib.decompressobj(wbits=31)
         try:
             # No more than one byte past the limit, whatever the header declares.
