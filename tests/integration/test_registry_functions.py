@@ -32,6 +32,9 @@ SCHEMA = TableSchema(
 )
 
 
+SAMPLES = Path(__file__).resolve().parents[1] / "samples" / "f0571cb"
+
+
 def load_event(function: str, name: str) -> dict:
     return json.loads((EVENTS / function / f"{name}.json").read_text())
 
@@ -104,7 +107,8 @@ def evaluate(registry) -> None:
     for name, body in bodies.items():
         models.put(trial_key(MODEL, RUN_ID, "t1", name), body)
     registry.put_trials([make_trial("t1", RUN_ID, artifacts={"model.onnx": hashlib.sha256(b"onnx").hexdigest()})])
-    evaluation = {"decision": "promote", "trial_id": "t1", "reasons": [], "holdout": {"metrics": {}}}
+    evaluation = json.loads((SAMPLES / "evaluation-binary.json").read_text())
+    evaluation |= {"decision": "promote", "trial_id": "t1", "reasons": [], "champion": None}
     models.put(evaluation_key(MODEL, RUN_ID), json.dumps(evaluation).encode())
     data.put(prepared_key(MODEL, RUN_ID, "schema.json"), json.dumps(SCHEMA.to_dict()).encode())
 
