@@ -15,7 +15,7 @@ from millrace.schema import Task
 
 from tests.integration.application import Handler, lambda_context, load_handler
 from tests.serving_models import MemoryModelSource, churn_background, churn_onnx, churn_schema, version_artifacts
-from tests.template.template_file import functions
+from tests.template.template_file import functions, resources
 
 
 @cache
@@ -23,6 +23,13 @@ def predict_routes() -> tuple[tuple[str, str], ...]:
     """Return every method and path that ``template.yaml`` sends to ``predict``."""
     events = functions()["PredictFunction"]["Events"].values()
     return tuple((event["Properties"]["Method"], event["Properties"]["Path"]) for event in events)
+
+
+def gateway_error(kind: str, message: str = "Forbidden") -> str:
+    """Return the body of an error of API Gateway itself; its template's variable is the message as a JSON string."""
+    responses = resources("AWS::Serverless::Api")["Api"]["Properties"]["GatewayResponses"]
+    template = str(responses[kind]["ResponseTemplates"]["application/json"])
+    return template.replace("$context.error.messageString", json.dumps(message))
 
 
 def make_event(method: str, path: str, body: str | None = None, headers: Mapping[str, str] | None = None) -> Any:
@@ -84,7 +91,9 @@ class _Adapter(BaseHTTPRequestHandler):
             text = body.decode("utf-8", "replace")
         event = make_event(self.command, self.path.removeprefix("/v1") or "/", text, dict(self.headers))
         if event is None:
-            self._send(403, {"Content-Type": "application/json"}, b'{"message": "Missing Authentication Token"}')
+            self._send(
+                403, {"Content-Type": "application/json"}, gateway_error("MISSING_AUTHENTICATION_TOKEN").encode()
+            )
             return
         response = type(self).handler(event, lambda_context("predict"))
         self._send(response["statusCode"], response["headers"], response["body"].encode())

@@ -38,6 +38,8 @@ class SignedRequests(httpx.Auth):
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Sign a request."""
+        # The signature's canonical form of a blank is %20; httpx writes +, and a plus sign as %2B.
+        request.url = request.url.copy_with(query=request.url.query.replace(b"+", b"%20") or None)
         headers = {name: request.headers[name] for name in ("host", "content-type") if name in request.headers}
         aws_request = AWSRequest(method=request.method, url=str(request.url), data=request.content, headers=headers)
         SigV4Auth(self._credentials.get_frozen_credentials(), "execute-api", self._region).add_auth(aws_request)

@@ -21,6 +21,7 @@ from millrace.spec import ModelSpec
 from moto import mock_aws
 
 from tests.integration.application import DATA_BUCKET, MODELS_BUCKET, PROJECT, TABLE, Application, deploy
+from tests.log_filter import passing_lines
 from tests.registry_builders import point_alias
 from tests.serving_models import CHURN_RECORD, churn_onnx, churn_schema, sha256, version_artifacts
 
@@ -154,6 +155,25 @@ def test_what_was_captured_is_what_was_answered(application, printed):
     assert typed["plan"].tolist() == ["gold"]
     assert str(typed["signed_up"][0]) == "2024-02-03T10:00:00.000000"
     assert window.request_ids.tolist() == ["r"]
+
+
+def test_the_captured_rows_of_a_large_request_survive_the_log(application, printed):
+    records = [CHURN_RECORD | {"customer_id": f"C-{row}", "age": 20 + row % 60} for row in range(10_000)]
+    body = {"dataframe_records": records}
+    assert application.predict(MODEL, body)[0] == 200
+    lines = [line for line in printed() if "millrace.capture" in line]
+    # Lambda writes longer lines as several events.
+    assert max(len(line.encode()) for line in lines) < 256 * 1_024 - 26
+    assert passing_lines("\n".join(lines), "ERROR") == lines
+    delivery = deliver(application, lines)
+    assert (delivery["malformed"], delivery["delivered"]) == (0, {MODEL: 1_000})  # ``capture.max_rows``
+
+
+def test_a_request_of_the_documented_size_fits_into_an_event():
+    body = json.dumps({"dataframe_records": [CHURN_RECORD] * 100_000})[:4_500_000]
+    event = sample("predict", "valid_custom_domain") | {"body": body}
+    assert len(json.dumps(event)) < 6 * 1_024**2
+    assert len(json.dumps(event | {"body": body * 2})) > 6 * 1_024**2
 
 
 def test_nothing_is_captured_where_the_stack_says_so(application, printed, monkeypatch):

@@ -19,6 +19,16 @@ def test_every_request_is_signed_for_the_api_gateway():
     assert "/eu-north-1/execute-api/aws4_request" in authorization
 
 
+def test_a_blank_is_sent_as_the_signature_writes_it():
+    api = FakeApi({"/v1/models/churn/history": [(200, {})]})
+    auth = SignedRequests(Credentials("AKIAEXAMPLE", "secret"), "eu-north-1")
+    client = httpx.Client(base_url="https://api.test/v1", auth=auth, transport=httpx.MockTransport(api))
+
+    ApiClient(client).get("/models/churn/history", {"at": "2026-05-03 10:00+02:00"})
+
+    assert api.requests[0].url.query == b"at=2026-05-03%2010%3A00%2B02%3A00"
+
+
 def test_an_error_shows_the_message_and_every_field():
     body = {
         "error_code": "INVALID_PARAMETER_VALUE",
