@@ -1,11 +1,11 @@
 """One run per cause: the transactions that claim causes and pass on the turn of the active run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from millrace.entities import Cause, CauseRecord, LedgerEntry, ModelState, Run
+from millrace.entities import FINISHED_STATUSES, Cause, CauseRecord, LedgerEntry, ModelState, Run
 from millrace.ports import Absent, Compare, Default, Delete, Exists, Key, Plus, Put, StoreChange, Update
 from millrace.registry import ledger
 from millrace.registry.items import ModelKeys, encode, encode_value
@@ -125,6 +125,24 @@ def pass_turn(model: str, run_id: str, follow_up: Run, waiting: Mapping[str, Key
         changes.append(Delete(waiting[cause_id], (Exists(),)))
         changes.append(Update(keys.item("CAUSE", cause_id), started, conditions=(Compare("status", "=", "pending"),)))
     return changes
+
+
+def fail_run(run: Run, reasons: Sequence[str], returned: Sequence[str], entry: LedgerEntry) -> list[StoreChange]:
+    """Return the changes that end a run as failed, and let the causes ``returned`` wait again."""
+    keys = ModelKeys(run.model)
+    failed = {"status": "failed", "stage": "finished", "finished_at": entry.occurred_at, "reasons": tuple(reasons)}
+    unfinished = tuple(Compare("status", "<>", status) for status in sorted(FINISHED_STATUSES))
+    ended = {name: encode_value(value) for name, value in failed.items()}
+    changes: list[StoreChange] = [Update(keys.item("RUN", run.run_id), ended, conditions=unfinished)]
+    if returned:
+        waiting = {"pending_causes": Plus("pending_causes", len(returned))}
+        changes.append(Update(keys.state, waiting, conditions=(Compare("active_run_id", "=", run.run_id),)))
+    again = {"status": "pending", "faults": Plus("faults", 1)}
+    for cause_id in returned:
+        of_this_run = (Compare("status", "=", "started"), Compare("run_id", "=", run.run_id))
+        changes.append(Update(keys.item("CAUSE", cause_id), again, ("run_id",), of_this_run))
+        changes.append(Put(keys.item("PENDING", entry.occurred_at, cause_id), {"cause_id": cause_id}))
+    return [*changes, *ledger.ledger_changes(entry)]
 
 
 def _put_cause(record: CauseRecord, entry: LedgerEntry) -> Put:

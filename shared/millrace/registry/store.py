@@ -249,6 +249,13 @@ class Registry:
             changes = claims.pass_turn(model, run_id, follow_up, waiting)
         return not self.store.transact([*changes, *(ledger_changes(entry) if entry else [])])
 
+    def fail_run(self, run: Run, reasons: Sequence[str], returned: Sequence[str], entry: LedgerEntry) -> bool:
+        """End a run as failed, and let those of its causes wait again, before it gives up its turn.
+
+        Returns False, changing nothing, when it has ended, or a cause or its turn is not its own (any more).
+        """
+        return not self.store.transact(claims.fail_run(run, reasons, returned, entry))
+
     # -- runs and trials ---------------------------------------------------------------------------------------
     def get_run(self, model: str, run_id: str) -> Run:
         """Return a run; raises ``RunNotFoundError``."""
