@@ -21,7 +21,16 @@ from moto import mock_aws
 from tests import schedule_environment
 from tests.fakes.dynamodb_table import TABLE_NAME, create_table
 from tests.integration.application import lambda_context, load_handler
-from tests.registry_builders import MODEL, NOW, make_cause, make_dataset, make_entry, make_run, make_trial
+from tests.registry_builders import (
+    MODEL,
+    NOW,
+    make_cause,
+    make_dataset,
+    make_entry,
+    make_evaluation,
+    make_run,
+    make_trial,
+)
 
 EVENTS = Path(__file__).resolve().parents[2] / "events"
 RUN_ID = "20260503T141500-0f3a9c2b7d1e"
@@ -104,7 +113,7 @@ def evaluate(registry) -> None:
     for name, body in bodies.items():
         models.put(trial_key(MODEL, RUN_ID, "t1", name), body)
     registry.put_trials([make_trial("t1", RUN_ID, artifacts={"model.onnx": hashlib.sha256(b"onnx").hexdigest()})])
-    evaluation = {"decision": "promote", "trial_id": "t1", "reasons": [], "holdout": {"metrics": {}}}
+    evaluation = make_evaluation(RUN_ID)
     models.put(evaluation_key(MODEL, RUN_ID), json.dumps(evaluation).encode())
     data.put(prepared_key(MODEL, RUN_ID, "schema.json"), json.dumps(SCHEMA.to_dict()).encode())
 
@@ -127,13 +136,15 @@ class TestRequestTraining:
         assert finished["released"]
         assert sorted(executions()) == sorted([RUN_ID, finished["follow_up_run_id"]])
         run = registry.get_run(MODEL, RUN_ID)
-        assert (run.status, run.reasons) == ("failed", ("the pipeline ended as failed: States.Timeout",))
+        reason = "the start of a.csv ended without a result (States.Timeout: out of time); it is tried once more"
+        assert (run.status, run.reasons) == ("failed", (reason,))
 
     def test_an_execution_that_timed_out_fails_its_run(self, call, registry):
         start_run(registry)
         call("request_training", load_event("request_training", "valid_execution_timed_out"))
         assert registry.get_run(MODEL, RUN_ID).status == "failed"
-        assert registry.get_state(MODEL).active_run_id is None
+        (again,) = set(executions()) - {RUN_ID}
+        assert registry.get_state(MODEL).active_run_id == again
 
     def test_a_schedule_asks_every_model_and_skips_those_without_data(self, call, registry):
         start_run(registry)

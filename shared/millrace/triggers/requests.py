@@ -265,7 +265,11 @@ def _end_run(run: Run, reason: str, registry: Registry, now: datetime, fault: st
         if present.status in FINISHED_STATUSES:
             return False
         returned = _causes_to_try_again(present, registry) if fault else []
-        why = _describe_fault(present, fault, len(returned)) if fault else reason
+        why = reason
+        if fault and (deleted_at := registry.get_state(run.model).deletion_of(run.requested_at)):
+            why = f"stopped: the model {describe_deletion(deleted_at)}"
+        elif fault:
+            why = _describe_fault(present, fault, len(returned))
         details = {"run_id": run.run_id, **({"tried_again": returned} if returned else {})}
         entry = LedgerEntry(run.model, f"{run.run_id}-failed", now, "pipeline", "run_failed", why, details)
         return registry.fail_run(present, (why, *present.reasons), returned, entry) or None
