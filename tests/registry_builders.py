@@ -67,6 +67,30 @@ def make_version(version: int, model: str = MODEL, run_id: str = "20260503T14150
     )
 
 
+def make_evaluation(run_id: str, **parts: Any) -> dict[str, Any]:
+    """Return ``evaluation.json`` as a run writes it, with those parts of it."""
+    return {
+        "format_version": 2,
+        "run_id": run_id,
+        "model": MODEL,
+        "evaluated_at": NOW.isoformat(),
+        "task": "binary",
+        "target": "churned",
+        "classes": ["false", "true"],
+        "decision": "promote",
+        "trial_id": "t1",
+        "seed": 7,
+        "search": None,
+        "reasons": [],
+        "primary_metric": "roc_auc",
+        "greater_is_better": True,
+        "confidence": 0.95,
+        "leaderboard": [],
+        "gate_spec": {},
+        **parts,
+    }
+
+
 def make_transaction(
     entry_id: str, revision: int, *changes: VersionChange, at: datetime = NOW, model: str = MODEL
 ) -> RegistryTransaction:

@@ -56,6 +56,7 @@ class CauseRecord:
     run_id: str | None = None
     reason: str = ""  # the cause's, or for a skipped one a sentence with the refusal and the cause's reason
     refusal: str = ""  # the reason why a skipped cause started nothing; empty in records of older releases
+    faults: int = 0  # runs of it that ended in a fault: a crash, a time-out, too little memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +178,7 @@ class Run:
     sources: tuple[Source, ...] = ()  # uploads to validate
     status: RunStatus = "queued"
     stage: RunStage = "queued"
+    validating: str | None = None  # the key of the upload that is being validated
     dataset_ids: tuple[str, ...] = ()
     started_at: datetime | None = None
     finished_at: datetime | None = None

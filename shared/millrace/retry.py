@@ -10,6 +10,7 @@ from millrace.errors import ServiceUnavailableError
 T = TypeVar("T")
 
 FIRST_PAUSE_SECONDS = 0.02
+_LONGEST_PAUSE_SECONDS = 2.0
 
 
 def retry(
@@ -32,7 +33,7 @@ def retry(
     for number in range(attempts):
         if number:
             jitter = random.uniform(0.5, 1.5)  # noqa: S311  # jitter is no secret
-            (sleep or time.sleep)(first_pause_seconds * 2 ** (number - 1) * jitter)
+            (sleep or time.sleep)(min(first_pause_seconds * 2 ** (number - 1), _LONGEST_PAUSE_SECONDS) * jitter)
         result = attempt()
         if result is not None:
             return result

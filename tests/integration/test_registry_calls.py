@@ -1,4 +1,7 @@
-"""Calls of DynamoDB per operation: they are what an idle stack and a busy one pay for."""
+"""Calls of DynamoDB per operation: they are what an idle stack and a busy one pay for.
+
+What is written to the ledger reads the head of its chain first.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,39 +35,42 @@ OTHER = make_cause("3.csv", "other")
 OPERATIONS: dict[str, tuple[Callable[[Registry], object], list[str]]] = {
     "claim the first cause": (
         lambda registry: registry.claim_cause(OTHER, make_run(OTHER), make_entry("o", "other")),
-        ["GetItem", "GetItem", "TransactWriteItems"],
+        ["GetItem", "GetItem", "GetItem", "TransactWriteItems"],
     ),
     "claim another cause": (
         lambda registry: registry.claim_cause(SECOND, make_run(SECOND), make_entry("s")),
-        ["GetItem", "GetItem", "TransactWriteItems"],
+        ["GetItem", "GetItem", "GetItem", "TransactWriteItems"],
     ),
     "end a turn": (lambda registry: registry.release_run(MODEL, RUN_ID, None, None), ["TransactWriteItems"]),
     "replace a spec": (
         lambda registry: registry.put_spec(MODEL, ModelSpec(seed=1), make_entry("spec")),
-        ["GetItem", "GetItem", "TransactWriteItems"],
+        ["GetItem", "GetItem", "GetItem", "TransactWriteItems"],
     ),
     "read a state": (lambda registry: registry.get_state(MODEL), ["GetItem"]),
     "take a version number": (lambda registry: registry.next_version(MODEL), ["UpdateItem"]),
     "register a version": (
         lambda registry: registry.put_version(make_version(2), make_entry("v2")),
-        ["TransactWriteItems"],
+        ["GetItem", "TransactWriteItems"],
     ),
     "change a run": (lambda registry: registry.update_run(MODEL, RUN_ID, stage="training"), ["UpdateItem"]),
     "plan a trial": (lambda registry: registry.put_trials([make_trial("t1", RUN_ID)]), ["PutItem"]),
     "retire a version": (
         lambda registry: registry.commit(make_transaction("r", 0, RetireVersion(1))),
-        ["TransactWriteItems"],
+        ["GetItem", "TransactWriteItems"],
     ),
     "follow a schema": (lambda registry: registry.set_schema_version(MODEL, 1), ["UpdateItem"]),
     "accept a dataset": (lambda registry: registry.put_dataset(make_dataset("d1")), ["TransactWriteItems"]),
     "request an approval": (
         lambda registry: registry.put_approval(make_approval(RUN_ID), make_entry("asked")),
-        ["TransactWriteItems", "GetItem"],
+        ["GetItem", "TransactWriteItems", "GetItem"],
     ),
-    "write to the ledger": (lambda registry: registry.append_ledger(make_entry("e")), ["PutItem"]),
+    "write to the ledger": (
+        lambda registry: registry.append_ledger(make_entry("e")),
+        ["GetItem", "TransactWriteItems"],
+    ),
     "write what is published": (
         lambda registry: registry.append_ledger(replace(make_entry("e"), action="model_retired")),
-        ["TransactWriteItems"],
+        ["GetItem", "TransactWriteItems"],
     ),
     "take out of the outbox": (lambda registry: registry.mark_published(make_entry("e")), ["DeleteItem"]),
     "find an alias at a time": (lambda registry: registry.alias_move_at(MODEL, "champion", later(1)), ["Query"]),

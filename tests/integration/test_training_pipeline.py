@@ -258,16 +258,53 @@ def test_a_failing_step_marks_the_run_failed_and_the_next_upload_trains(applicat
     application.handlers[step] = dying
     [result] = application.upload("churn", "churn.csv", as_csv(make_rows()))
 
-    assert application.wait_until_quiet() == {result["run_id"]: "FAILED"}
+    statuses = application.wait_until_quiet()
+    assert list(statuses.values()) == ["FAILED", "FAILED"]  # it is tried twice
     assert application.execution(result["run_id"])["error"] == "TrainingFailed"
-    run = run_of(application, "churn", result["run_id"])["run"]
-    assert run["status"] == "failed"
-    assert "WorkerDiedError" in run["reasons"][0]
-    assert [name for name, _ in application.published_events()] == ["TrainingFailed"]
+    runs = [run_of(application, "churn", run_id)["run"] for run_id in statuses]
+    assert [run["status"] for run in runs] == ["failed", "failed"]
+    assert all("churn.csv ended without a result (WorkerDiedError)" in run["reasons"][0] for run in runs)
+    assert [name for name, _ in application.published_events()] == ["TrainingFailed", "TrainingFailed"]
 
     application.handlers[step] = handler
     [later] = application.upload("churn", "again.csv", as_csv(make_rows(seed=5)))
     assert application.wait_until_quiet()[later["run_id"]] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize(
+    "step", ["validate_dataset", "plan_training", "train_candidate", "evaluate_candidates", "register_model"]
+)
+def test_a_worker_that_dies_in_a_run_of_five_uploads_loses_none(application: Application, step: str) -> None:
+    spec = ModelSpec.parse({"training": {"trials": 2}, "candidates": ["baseline", "logistic_regression"]})
+    registry(TABLE).put_spec("churn", spec)
+    uploads = [application.put(f"incoming/churn/{number}.csv", as_csv(make_rows(seed=number))) for number in range(5)]
+    handler, deaths = application.handlers[step], []
+
+    def die_in_the_run_of_five(event: Mapping[str, Any], context: Any) -> Any:
+        if not deaths and len(run_of(application, "churn", event["run_id"])["run"]["cause_ids"]) == 5:
+            deaths.append(event["run_id"])
+            dying()
+        return handler(event, context)
+
+    application.handlers[step] = die_in_the_run_of_five
+    plan = application.handlers["plan_training"]
+
+    def plan_while_uploads_arrive(event: Mapping[str, Any], context: Any) -> Any:
+        while uploads:
+            application.trigger(uploads.pop())
+        return plan(event, context)
+
+    application.handlers["plan_training"] = plan_while_uploads_arrive
+    application.upload("churn", "first.csv", as_csv(make_rows(seed=9)))
+    application.wait_until_quiet(300)
+
+    assert len(deaths) == 1
+    status, body = application.get("/models/churn/datasets", "/models/{model}/datasets", {"model": "churn"})
+    assert status == 200
+    keys = {dataset["source"]["key"].rpartition("/")[2] for dataset in body["datasets"]}
+    assert keys == {"first.csv", *(f"{number}.csv" for number in range(5))}
+    state = registry(TABLE).get_state("churn")
+    assert (state.active_run_id, state.pending_causes) == (None, 0)
 
 
 def test_a_trial_that_dies_does_not_sink_the_run(application: Application) -> None:

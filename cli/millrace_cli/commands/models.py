@@ -63,10 +63,18 @@ def history(
             help="Show the champion at this time, such as 2026-05-03T14:15+02:00 (default: UTC).",
         ),
     ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check that no entry was changed, removed or added; exit 1 if one was.")
+    ] = False,
 ) -> None:
-    """Show a model's ledger, or its champion at a given time."""
+    """Show a model's ledger, or its champion at a given time, or verify the ledger."""
     with session.api() as api:
-        if at is None:
+        if verify:
+            verification = api.get(f"/models/{model}/ledger/verification")
+            session.show(verification, ledger_verification)
+            if not verification["is_intact"]:
+                raise typer.Exit(1)
+        elif at is None:
             session.show(api.get(f"/models/{model}/ledger"), lambda document: ledger_table(document["entries"]))
         else:
             session.show(api.get(f"/models/{model}/history", {"at": at}), alias_report)
@@ -203,6 +211,16 @@ def ledger_table(entries: Sequence[Document]) -> Table:
         for entry in entries
     ]
     return make_table("", ("time", "actor", "action", "reason"), rows)
+
+
+def ledger_verification(document: Document) -> Text:
+    """Return the result of a ledger's verification: its faults, if any."""
+    text = Text(f"{document['model']}: the ledger is {'' if document['is_intact'] else 'not '}intact", style="bold")
+    lines = [f"entries in the chain: {document['entries']}"]
+    if document["before_the_chain"]:
+        lines.append(f"entries of releases without a chain, not verified: {document['before_the_chain']}")
+    lines += [f"{fault['kind']}: {fault['message']}" for fault in document["faults"]]
+    return text.append("".join(f"\n  {line}" for line in lines), style="not bold")
 
 
 def _reason(entry: Document) -> str:

@@ -61,6 +61,8 @@ class DynamoRegistryStore:
         limit: int | None = None,
     ) -> Iterator[Item]:
         """Yield items page after page; see :meth:`millrace.ports.RegistryStore.query`."""
+        if limit == 0:  # which DynamoDB refuses
+            return
         condition, values = "pk = :partition", {":partition": partition}
         # A key condition may not begin with nothing.
         if up_to is not None:

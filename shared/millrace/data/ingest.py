@@ -68,7 +68,11 @@ def validate_run(
     registry.update_run(run.model, run.run_id, status="running", stage="validating", started_at=started_at)
     spec = registry.get_spec(run.model)
     ingestor = Ingestor(run.model, run.run_id, spec, registry, data_store, started_at, limits)
-    results = [ingestor.ingest(source) for source in sorted(run.sources, key=lambda source: source.uploaded_at)]
+    results = []
+    for source in sorted(run.sources, key=lambda source: source.uploaded_at):
+        registry.update_run(run.model, run.run_id, validating=source.key)
+        results.append(ingestor.ingest(source))
+    registry.update_run(run.model, run.run_id, validating=None)
     reasons = [reason for result in results for reason in result.reasons]
     if run.sources and not any(result.dataset for result in results):
         return _reject_run(run, registry, reasons, now)

@@ -76,6 +76,12 @@ def _get_history(call: Call, model: str) -> dict[str, Any]:
     return describe_alias_at(model, read_timestamp(timestamp), call.registry, alias)
 
 
+def _verify_ledger(call: Call, model: str) -> dict[str, Any]:
+    """Verify the chain of a model's ledger."""
+    verification = call.registry.verify_ledger(call.existing(model))
+    return {**to_plain(verification), "is_intact": verification.is_intact}
+
+
 def _get_schema(call: Call, model: str) -> Any:
     """Return a model's schema: the current one, or that of the query's ``version``."""
     return describe_schema(model, call.request.parameter("version"), call.registry, call.data_store)
@@ -119,6 +125,7 @@ _READS: Mapping[str, Callable[..., Any]] = {
     "/models/<model>/monitoring": _get_report,
     "/models/<model>/monitoring/<run>": _get_monitoring_run,
     "/models/<model>/ledger": lambda call, model: {"entries": call.registry.list_ledger(call.existing(model))},
+    "/models/<model>/ledger/verification": _verify_ledger,
     "/uploads/refused": lambda call: {"refused": call.registry.list_ledger(REFUSED_UPLOADS)},
 }
 ROUTES = (

@@ -1,15 +1,16 @@
 """One run per cause: the transactions that claim causes and pass on the turn of the active run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from millrace.entities import Cause, CauseRecord, LedgerEntry, ModelState, Run
+from millrace.entities import FINISHED_STATUSES, Cause, CauseRecord, LedgerEntry, ModelState, Run
 from millrace.ports import Absent, Compare, Default, Delete, Exists, Key, Plus, Put, StoreChange, Update
-from millrace.registry import ledger
 from millrace.registry.items import ModelKeys, encode, encode_value
+from millrace.registry.ledger import Append, run_requested, trigger_covered, trigger_deferred
 
+Change = StoreChange | Append
 #: Causes that one follow-up run takes: a transaction holds 100 changes, and each cause takes two.
 MAX_FOLLOW_UP_CAUSES = 40
 #: No event is delivered again after that; the ledger keeps the reason for good.
@@ -30,7 +31,7 @@ class Claim:
     run_id: str | None
 
 
-def start_run(cause: Cause, run: Run, entry: LedgerEntry, state: ModelState | None) -> list[StoreChange]:
+def start_run(cause: Cause, run: Run, entry: LedgerEntry, state: ModelState | None) -> list[Change]:
     """Return the changes that make ``run`` the active one, creating the model when it is new or was deleted."""
     keys, began = ModelKeys(cause.model), encode_value(entry.occurred_at)
     # A model that was deleted and recreated since it was read looks alike, and the cause may be older than it.
@@ -54,14 +55,14 @@ def start_run(cause: Cause, run: Run, entry: LedgerEntry, state: ModelState | No
         tuple(conditions),
     )
     record = CauseRecord(cause, "started", run.run_id, cause.reason)
-    changes: list[StoreChange] = [_put_cause(record, entry), update, Put(keys.item("RUN", run.run_id), encode(run))]
-    changes += ledger.ledger_changes(ledger.run_requested(entry, run.run_id))
+    changes: list[Change] = [_put_cause(record, entry), update, Put(keys.item("RUN", run.run_id), encode(run))]
+    changes.append(Append(run_requested(entry, run.run_id)))
     if state is None:
         changes.append(Put(keys.index, {"model": cause.model}, replace=True))
     return changes
 
 
-def defer_cause(cause: Cause, active_run_id: str, entry: LedgerEntry) -> list[StoreChange]:
+def defer_cause(cause: Cause, active_run_id: str, entry: LedgerEntry) -> list[Change]:
     """Return the changes that let a cause wait for the active run."""
     keys = ModelKeys(cause.model)
     active = Compare("active_run_id", "=", active_run_id)
@@ -69,22 +70,22 @@ def defer_cause(cause: Cause, active_run_id: str, entry: LedgerEntry) -> list[St
         _put_cause(CauseRecord(cause, "pending", None, cause.reason), entry),
         Update(keys.state, {"pending_causes": Plus("pending_causes", 1)}, conditions=(active,)),
         Put(keys.item("PENDING", entry.occurred_at, cause.cause_id), {"cause_id": cause.cause_id}),
-        *ledger.ledger_changes(ledger.trigger_deferred(entry, active_run_id)),
+        Append(trigger_deferred(entry, active_run_id)),
     ]
 
 
-def cover_cause(cause: Cause, active_run_id: str, entry: LedgerEntry) -> list[StoreChange]:
+def cover_cause(cause: Cause, active_run_id: str, entry: LedgerEntry) -> list[Change]:
     """Return the changes that record a cause as covered by the active run, whether or not that one has just ended."""
-    return skip_cause(cause, ledger.trigger_covered(entry, cause, active_run_id), active_run_id)
+    return skip_cause(cause, trigger_covered(entry, cause, active_run_id), active_run_id)
 
 
-def skip_cause(cause: Cause, entry: LedgerEntry, run_id: str | None = None) -> list[StoreChange]:
+def skip_cause(cause: Cause, entry: LedgerEntry, run_id: str | None = None) -> list[Change]:
     """Return the changes that record a cause which starts nothing."""
     record = CauseRecord(cause, "skipped", run_id, entry.reason, str(entry.details.get("refusal", "")))
-    return [_put_cause(record, entry), *ledger.ledger_changes(entry)]
+    return [_put_cause(record, entry), Append(entry)]
 
 
-def skip_pending_cause(cause: Cause, waiting: Key, entry: LedgerEntry) -> list[StoreChange]:
+def skip_pending_cause(cause: Cause, waiting: Key, entry: LedgerEntry) -> list[Change]:
     """Return the changes that end the wait of a cause, which starts nothing."""
     keys = ModelKeys(cause.model)
     outcome = {"status": "skipped", "reason": entry.reason, "refusal": str(entry.details.get("refusal", ""))}
@@ -92,18 +93,18 @@ def skip_pending_cause(cause: Cause, waiting: Key, entry: LedgerEntry) -> list[S
         Delete(waiting, (Exists(),)),
         Update(keys.item("CAUSE", cause.cause_id), outcome, conditions=(Compare("status", "=", "pending"),)),
         Update(keys.state, {"pending_causes": Plus("pending_causes", -1)}),
-        *ledger.ledger_changes(entry),
+        Append(entry),
     ]
 
 
-def end_turn(model: str, run_id: str) -> list[StoreChange]:
+def end_turn(model: str, run_id: str) -> list[Change]:
     """Return the changes that end a run's turn: a cause that is deferred meanwhile makes them fail, and is not lost."""
     nobody_waits = Compare("pending_causes", "=", 0, or_absent=True)
     conditions = (Compare("active_run_id", "=", run_id), nobody_waits)
     return [Update(ModelKeys(model).state, {}, ("active_run_id",), conditions)]
 
 
-def pass_turn(model: str, run_id: str, follow_up: Run, waiting: Mapping[str, Key]) -> list[StoreChange]:
+def pass_turn(model: str, run_id: str, follow_up: Run, waiting: Mapping[str, Key]) -> list[Change]:
     """Return the changes that make ``follow_up`` the active run, and its causes started by it.
 
     Parameters
@@ -112,7 +113,7 @@ def pass_turn(model: str, run_id: str, follow_up: Run, waiting: Mapping[str, Key
         The item that marks each cause as waiting.
     """
     keys = ModelKeys(model)
-    changes: list[StoreChange] = [
+    changes: list[Change] = [
         Update(
             keys.state,
             {"active_run_id": follow_up.run_id, "pending_causes": Plus("pending_causes", -len(follow_up.cause_ids))},
@@ -125,6 +126,24 @@ def pass_turn(model: str, run_id: str, follow_up: Run, waiting: Mapping[str, Key
         changes.append(Delete(waiting[cause_id], (Exists(),)))
         changes.append(Update(keys.item("CAUSE", cause_id), started, conditions=(Compare("status", "=", "pending"),)))
     return changes
+
+
+def fail_run(run: Run, reasons: Sequence[str], returned: Sequence[str], entry: LedgerEntry) -> list[Change]:
+    """Return the changes that end a run as failed, and let the causes ``returned`` wait again."""
+    keys = ModelKeys(run.model)
+    failed = {"status": "failed", "stage": "finished", "finished_at": entry.occurred_at, "reasons": tuple(reasons)}
+    unfinished = tuple(Compare("status", "<>", status) for status in sorted(FINISHED_STATUSES))
+    ended = {name: encode_value(value) for name, value in failed.items()}
+    changes: list[Change] = [Update(keys.item("RUN", run.run_id), ended, conditions=unfinished)]
+    if returned:
+        waiting = {"pending_causes": Plus("pending_causes", len(returned))}
+        changes.append(Update(keys.state, waiting, conditions=(Compare("active_run_id", "=", run.run_id),)))
+    again = {"status": "pending", "faults": Plus("faults", 1)}
+    for cause_id in returned:
+        of_this_run = (Compare("status", "=", "started"), Compare("run_id", "=", run.run_id))
+        changes.append(Update(keys.item("CAUSE", cause_id), again, ("run_id",), of_this_run))
+        changes.append(Put(keys.item("PENDING", entry.occurred_at, cause_id), {"cause_id": cause_id}))
+    return [*changes, Append(entry)]
 
 
 def _put_cause(record: CauseRecord, entry: LedgerEntry) -> Put:

@@ -16,6 +16,7 @@ partition / sort key                        item
 ``MODEL#<model>`` / ``ALIAS#<alias>#...``   a move of an alias, by time, so that point-in-time lookup is one query
 ``MODEL#<model>`` / ``APPROVAL#<run_id>``   an approval and its decision
 ``MODEL#<model>`` / ``LEDGER#<time>#...``   an entry of the ledger, never changed
+``MODEL#<model>`` / ``CHAIN``               number and hash of the ledger's last entry
 ``OUTBOX`` / ``<time>#<model>#<entry>``     an entry of the ledger that is not published yet
 ==========================================  ===============================================================
 
@@ -60,6 +61,7 @@ class ModelKeys:
         self.index = Key(MODELS_PARTITION, f"MODEL#{model}")
         self.state = self.item("STATE")
         self.spec = self.item("SPEC")
+        self.chain = self.item("CHAIN")
 
     def item(self, kind: str, *parts: str | int | datetime) -> Key:
         """Return the key of an item: its kind, and the parts that distinguish it, in the order of sorting.

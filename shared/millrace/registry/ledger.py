@@ -1,14 +1,23 @@
-"""Ledger entries: the changes that write them, what causes leave there, and the events that publish them."""
+"""The ledger: its chain of hashes, what causes leave there, and the events that publish its entries.
 
-from collections.abc import Mapping
+Each entry holds its number, the hash of the entry before it, and the hash of its own attributes; the head of the chain
+holds the last number and hash, and changes in the transaction that writes an entry. So whoever changes, removes or adds
+an entry has to write every later one again, and the head, which :func:`verify_chain` compares. Entries of releases that
+had no chain have no number: they count as written before it.
+"""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from millrace.documents import to_plain
 from millrace.entities import Cause, LedgerEntry, ModelState
-from millrace.ports import Event, Put
-from millrace.registry.items import ModelKeys, encode, outbox_key
+from millrace.ports import Absent, Compare, Event, Item, Put, StoreChange, Update
+from millrace.registry.items import ModelKeys, decode, encode, outbox_key
 
 EVENT_VERSION = 1
 #: Two moves of an alias are at least this far apart.
@@ -51,13 +60,118 @@ def timestamp_after(state: ModelState, now: datetime, *earlier: datetime) -> dat
     return max([now, *(timestamp + _TICK for timestamp in known)])
 
 
-def ledger_changes(entry: LedgerEntry) -> list[Put]:
-    """Return the changes that write an entry, and put it into the outbox when it is to be published."""
-    changes = [Put(ModelKeys(entry.model).item("LEDGER", entry.occurred_at, entry.entry_id), encode(entry))]
+@dataclass(frozen=True, slots=True)
+class Append:
+    """A change that appends an entry to its model's ledger; only the registry knows the entry before it."""
+
+    entry: LedgerEntry
+
+
+def chain(entry: LedgerEntry, head: Item | None) -> list[StoreChange]:
+    """Return the changes that append an entry after ``head``, and put it into the outbox when it is to be published.
+
+    The first is the change of the head, which fails when another entry was faster; the second writes the entry, and
+    fails when it is written already.
+    """
+    keys, before = ModelKeys(entry.model), str(head["sha256"]) if head else ""
+    item = {**encode(entry), "sequence": head["sequence"] + 1 if head else 1, "previous": before}
+    item["sha256"] = _hash(item)
+    changes: list[StoreChange] = [
+        Update(
+            keys.chain,
+            {"sequence": item["sequence"], "sha256": item["sha256"]},
+            conditions=(Compare("sha256", "=", before) if head else Absent(),),
+        ),
+        Put(keys.item("LEDGER", entry.occurred_at, entry.entry_id), item),
+    ]
     if entry.action in EVENT_NAMES:
-        waiting = outbox_key(entry.model, entry.occurred_at, entry.entry_id)
-        changes.append(Put(waiting, encode(entry), replace=True))
+        changes.append(Put(outbox_key(entry.model, entry.occurred_at, entry.entry_id), encode(entry), replace=True))
     return changes
+
+
+def _hash(item: Item) -> str:
+    """Return the SHA-256 of an entry's attributes, all but its keys and the hash itself."""
+    attributes = {name: value for name, value in item.items() if name not in ("pk", "sk", "sha256")}
+    return hashlib.sha256(json.dumps(attributes, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ChainFault:
+    """An entry that was changed, is missing or was added; ``sequence`` is its number."""
+
+    kind: Literal["changed", "missing", "inserted"]
+    message: str
+    sequence: int | None = None
+    entry_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChainVerification:
+    """The result of verifying a ledger's chain: numbers of entries in it and before it, and what is wrong."""
+
+    model: str
+    entries: int
+    before_the_chain: int
+    faults: tuple[ChainFault, ...]
+
+    @property
+    def is_intact(self) -> bool:
+        """True when no entry was changed, removed or added."""
+        return not self.faults
+
+
+def verify_chain(model: str, items: Iterable[Item], head: Item | None) -> ChainVerification:
+    """Verify the chain of a model's ledger.
+
+    Parameters
+    ----------
+    items : iterable of mapping
+        Every entry as it is stored.
+    head : mapping or None
+        The head of the chain; None before the first entry.
+    """
+    by_sequence, unchained = defaultdict(list), []
+    for item in items:
+        if "sequence" in item:
+            by_sequence[item["sequence"]].append(item)
+        else:
+            unchained.append(item)
+    first = min((item["sk"] for item in by_sequence.get(1, ())), default=None)
+    later = [item for item in unchained if first is not None and item["sk"] > first]
+    faults = [*_verify_links(by_sequence, head)][::-1]
+    faults += [_fault("inserted", "is outside the chain, and later than its first entry", item) for item in later]
+    return ChainVerification(model, sum(map(len, by_sequence.values())), len(unchained) - len(later), tuple(faults))
+
+
+def _verify_links(by_sequence: Mapping[int, list[Item]], head: Item | None) -> Iterator[ChainFault]:
+    """Yield what is wrong from the last entry to the first; the one after it, or the head, holds the hash of each."""
+    last, expected = (head["sequence"], head["sha256"]) if head else (0, "")
+    if by_sequence and head is None:
+        yield ChainFault("missing", "the head of the chain is missing")
+    for sequence in range(max([last, *by_sequence]), 0, -1):
+        found = by_sequence.get(sequence, [])
+        genuine = [item for item in found if _hash(item) == (expected or item["sha256"]) and _is_at_home(item)]
+        kept = (genuine or found)[:1] if sequence <= last or head is None else []
+        yield from (_fault("inserted", "was added to the chain", item) for item in found if item not in kept)
+        if not found:
+            yield ChainFault("missing", f"entry {sequence} of the chain is missing", sequence)
+        elif kept and not genuine:
+            yield _fault("changed", "is not what was written", kept[0])
+        if sequence <= last or head is None:
+            expected = kept[0]["previous"] if kept else ""
+        if sequence == 1 and expected:
+            yield _fault("changed", "is not the first of the chain", kept[0])
+
+
+def _is_at_home(item: Item) -> bool:
+    entry = decode(LedgerEntry, item)
+    return ModelKeys(entry.model).item("LEDGER", entry.occurred_at, entry.entry_id) == (item["pk"], item["sk"])
+
+
+def _fault(kind: Literal["changed", "inserted"], what: str, item: Item) -> ChainFault:
+    entry = decode(LedgerEntry, item)
+    name = f"{entry.action} of {entry.occurred_at:%Y-%m-%d %H:%M:%S} UTC"
+    return ChainFault(kind, f"{name} {what}", item.get("sequence"), entry.entry_id)
 
 
 def run_requested(entry: LedgerEntry, run_id: str) -> LedgerEntry:

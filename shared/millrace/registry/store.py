@@ -36,7 +36,20 @@ from millrace.errors import (
     UnfitVersionError,
     VersionNotFoundError,
 )
-from millrace.ports import Absent, Check, Compare, Delete, EventPublisher, Exists, Key, Plus, Put, RegistryStore, Update
+from millrace.ports import (
+    Absent,
+    Check,
+    Compare,
+    Delete,
+    EventPublisher,
+    Exists,
+    Key,
+    Plus,
+    Put,
+    RegistryStore,
+    StoreChange,
+    Update,
+)
 from millrace.registry import claims
 from millrace.registry.claims import MAX_FOLLOW_UP_CAUSES, Claim
 from millrace.registry.items import (
@@ -49,12 +62,14 @@ from millrace.registry.items import (
     outbox_key,
     sortable,
 )
-from millrace.registry.ledger import EVENT_NAMES, ledger_changes, to_event
+from millrace.registry.ledger import Append, ChainVerification, chain, to_event, verify_chain
 from millrace.registry.transactions import RegistryTransaction, store_changes
 from millrace.retry import retry
 from millrace.spec import ModelSpec
 
 EntityT = TypeVar("EntityT")
+#: A burst of causes waits for its turn in the ledger of their model: about twenty seconds.
+_CHAIN_ATTEMPTS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +150,12 @@ class Registry:
             if expected_revision not in (None, present.revision):
                 raise ConflictError(f"the spec of {model!r} is at revision {present.revision}, not {expected_revision}")
             # A deletion in between changes the spec's revision, so that this fails and the state is read anew.
-            changes = [_replace_spec(present, spec, entry), *self._create_model(model, entry)]
-            changes += ledger_changes(entry) if entry else []
-            return None if self.store.transact(changes) else present.revision + 1
+            changes = [_replace_spec(present, spec, entry), *self._create_model(model, entry), *_appended(entry)]
+            return None if self._transact(changes) else present.revision + 1
 
         return retry(attempt, f"the spec of {model!r} keeps being changed by others; it was not replaced")
 
-    def _create_model(self, model: str, entry: LedgerEntry | None) -> list[Put | Update]:
+    def _create_model(self, model: str, entry: LedgerEntry | None) -> list[StoreChange]:
         keys = ModelKeys(model)
         state = self.find_state(model)
         if state is None:
@@ -197,7 +211,7 @@ class Registry:
                 claim, changes = Claim("answered", active_run_id), claims.cover_cause(cause, active_run_id, entry)
             else:
                 claim, changes = Claim("deferred", None), claims.defer_cause(cause, active_run_id, entry)
-            return None if self.store.transact(changes) else claim
+            return None if self._transact(changes) else claim
 
         return retry(attempt, f"too many triggers of {cause.model!r} at once; this one was not recorded")
 
@@ -207,12 +221,12 @@ class Registry:
 
     def skip_cause(self, cause: Cause, entry: LedgerEntry) -> bool:
         """Record a cause that starts nothing, with the reason; False when it was seen before."""
-        return not self.store.transact(claims.skip_cause(cause, entry))
+        return not self._transact(claims.skip_cause(cause, entry))
 
     def skip_pending_cause(self, cause: Cause, entry: LedgerEntry) -> bool:
         """End the wait of a cause, which starts nothing, with the reason; False when it does not wait (any more)."""
         waiting = self._waiting(cause.model, None).get(cause.cause_id)
-        return waiting is not None and not self.store.transact(claims.skip_pending_cause(cause, waiting, entry))
+        return waiting is not None and not self._transact(claims.skip_pending_cause(cause, waiting, entry))
 
     def get_cause(self, model: str, cause_id: str) -> CauseRecord:
         """Return a cause and its outcome; raises ``CauseNotFoundError``."""
@@ -247,7 +261,14 @@ class Registry:
             if any(cause_id not in waiting for cause_id in follow_up.cause_ids):
                 return False
             changes = claims.pass_turn(model, run_id, follow_up, waiting)
-        return not self.store.transact([*changes, *(ledger_changes(entry) if entry else [])])
+        return not self._transact([*changes, *_appended(entry)])
+
+    def fail_run(self, run: Run, reasons: Sequence[str], returned: Sequence[str], entry: LedgerEntry) -> bool:
+        """End a run as failed, and let those of its causes wait again, before it gives up its turn.
+
+        Returns False, changing nothing, when it has ended, or a cause or its turn is not its own (any more).
+        """
+        return not self._transact(claims.fail_run(run, reasons, returned, entry))
 
     # -- runs and trials ---------------------------------------------------------------------------------------
     def get_run(self, model: str, run_id: str) -> Run:
@@ -334,7 +355,7 @@ class Registry:
             Put(keys.item("VERSION", version.version), encode(version)),
             Check(keys.state, (Absent("deleted_at"),)),
         )
-        failed = self.store.transact([put, check, *ledger_changes(entry)])
+        failed = self._transact([put, check, Append(entry)])
         if 1 in failed:
             raise ModelDeletedError(f"the model {version.model!r} was deleted")
         if failed:
@@ -369,7 +390,7 @@ class Registry:
         ModelDeletedError
             When the model was deleted, and the transaction would let a version serve or delete it again.
         """
-        if self.store.transact(list(store_changes(transaction))):
+        if self._transact(list(store_changes(transaction))):
             self._raise_conflict(transaction)
 
     def _raise_conflict(self, transaction: RegistryTransaction) -> NoReturn:
@@ -407,7 +428,7 @@ class Registry:
         Requested again while it is pending, only the token changes; once it is decided, nothing does.
         """
         key = ModelKeys(approval.model).item("APPROVAL", approval.run_id)
-        if self.store.transact([Put(key, encode(approval)), *ledger_changes(entry)]):
+        if self._transact([Put(key, encode(approval)), Append(entry)]):
             pending = (Compare("status", "=", "pending"),)
             self.store.write(Update(key, {"task_token": approval.task_token}, conditions=pending))
         return self.get_approval(approval.model, approval.run_id)
@@ -419,15 +440,16 @@ class Registry:
     # -- ledger and outbox -------------------------------------------------------------------------------------
     def append_ledger(self, entry: LedgerEntry) -> None:
         """Write a ledger entry; the same entry twice is one."""
-        changes = ledger_changes(entry)
-        if entry.action in EVENT_NAMES:
-            self.store.transact(changes)
-        else:
-            self.store.write(*changes)
+        self._transact([Append(entry)])
 
     def list_ledger(self, model: str, limit: int = 100) -> list[LedgerEntry]:
         """Return the newest entries first."""
         return self._list(LedgerEntry, model, "LEDGER#", newest_first=True, limit=limit)
+
+    def verify_ledger(self, model: str) -> ChainVerification:
+        """Verify that no entry of a model's ledger was changed, removed or added since it was written."""
+        keys = ModelKeys(model)
+        return verify_chain(model, self.store.query(keys.partition, "LEDGER#"), self.store.get(keys.chain))
 
     def list_unpublished(self, limit: int = 100) -> list[LedgerEntry]:
         """Return the entries of the outbox, of any model, oldest first.
@@ -453,7 +475,22 @@ class Registry:
         """Take an entry out of the outbox; again is the same as once."""
         self.store.write(Delete(outbox_key(entry.model, entry.occurred_at, entry.entry_id)))
 
-    # -- items -------------------------------------------------------------------------------------------------
+    # -- changes and items -------------------------------------------------------------------------------------
+    def _transact(self, changes: Sequence[StoreChange | Append]) -> list[int]:
+        """Make all changes or none, as the store does; an entry of the ledger comes after the last of its chain."""
+        entries = [change.entry for change in changes if isinstance(change, Append)]
+        plain = [change for change in changes if not isinstance(change, Append)]
+        if not entries:
+            return self.store.transact(plain)
+        (entry,) = entries
+
+        def attempt() -> list[int] | None:
+            failed = self.store.transact([*plain, *chain(entry, self.store.get(ModelKeys(entry.model).chain))])
+            # Only the head: another entry was faster.
+            return None if failed == [len(plain)] else failed
+
+        return retry(attempt, f"too many entries for the ledger of {entry.model!r} at once", attempts=_CHAIN_ATTEMPTS)
+
     def _find(self, entity_class: type[EntityT], key: Key) -> EntityT | None:
         item = self.store.get(key)
         return None if item is None else decode(entity_class, item)
@@ -477,6 +514,10 @@ class Registry:
         removed = tuple(name for name, value in changes.items() if value is None)
         if self.store.write(Update(key, values, removed)) is None:
             raise _missing(entity_class, *names)
+
+
+def _appended(entry: LedgerEntry | None) -> list[Append]:
+    return [Append(entry)] if entry else []
 
 
 def _replace_spec(present: SpecRecord, spec: ModelSpec, entry: LedgerEntry | None) -> Update:

@@ -9,7 +9,7 @@ from millrace.errors import ConflictError
 from millrace.names import CHAMPION
 from millrace.ports import Absent, Check, Compare, Exists, Plus, Put, StoreChange, Update
 from millrace.registry.items import ModelKeys, encode, encode_value
-from millrace.registry.ledger import ledger_changes
+from millrace.registry.ledger import Append
 from millrace.spec import ModelSpec
 
 _NOT_RETIRED = (Exists(), Compare("status", "<>", "retired", or_absent=True))
@@ -110,7 +110,7 @@ def name_version(version: int | None) -> str:
     return "no version" if version is None else f"version {version}"
 
 
-def store_changes(transaction: RegistryTransaction) -> Iterator[StoreChange]:
+def store_changes(transaction: RegistryTransaction) -> Iterator[StoreChange | Append]:
     """Yield the changes to the store that make up a transaction, one an item."""
     entry, keys = transaction.entry, ModelKeys(transaction.entry.model)
     yield _change_state(transaction)
@@ -132,7 +132,7 @@ def store_changes(transaction: RegistryTransaction) -> Iterator[StoreChange]:
     for number in {move.to_version for move in transaction.moves} - assigned - {None}:
         if number is not None:
             yield Check(keys.item("VERSION", number), _NOT_RETIRED)
-    yield from ledger_changes(entry)
+    yield Append(entry)
 
 
 def _change_state(transaction: RegistryTransaction) -> Update | Check:

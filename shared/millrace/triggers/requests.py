@@ -5,15 +5,15 @@ that waited together. Every step may be repeated: a repetition, because a functi
 came twice, finishes what was begun.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
 from millrace.causes import CAUSES
 from millrace.entities import FINISHED_STATUSES, Cause, CauseRecord, LedgerEntry, ModelState, Run, describe_deletion
-from millrace.layout import SUCCESS_MARKER
-from millrace.names import make_run_id
+from millrace.layout import INCOMING_PREFIX, SUCCESS_MARKER
+from millrace.names import make_cause_id, make_run_id
 from millrace.ports import PipelineStarter
 from millrace.registry.ledger import trigger_skipped
 from millrace.registry.store import Registry
@@ -33,6 +33,19 @@ from millrace.triggers.trigger_events import (
 #: The ledger of uploads that belong to no model; no model can have that name.
 REFUSED_UPLOADS = "_refused"
 _DAY = timedelta(days=1)
+#: Runs of a cause, counting only those that end in a fault.
+MAX_ATTEMPTS = 2
+_STAGES: Mapping[str, str] = {
+    "queued": "the start",
+    "validating": "validation",
+    "evaluating": "evaluation",
+    "registering": "registration",
+    "awaiting_approval": "the request for approval",
+}
+#: Names of errors that Step Functions and Lambda report for workers that end before they return.
+_TIMEOUTS = frozenset({"States.Timeout", "States.HeartbeatTimeout", "Sandbox.Timedout", "TIMED_OUT"})
+_CRASHES = frozenset({"Lambda.Unknown", "Runtime.ExitError", "Runtime.HandlerError", "Runtime.OutOfMemory"})
+_NAMED_FILES = 5
 RequestOutcome = Literal["started", "duplicate", "deferred", "skipped"]
 
 
@@ -70,8 +83,8 @@ def handle_trigger(
             return []
         case ModelEnded():
             return [*_end_model(trigger, registry=registry, pipeline=pipeline, now=now)]
-        case RunEnded(model, run_id, reason):
-            return [finish_run(model, run_id, reason, registry=registry, pipeline=pipeline, now=now)]
+        case RunEnded(model, run_id, reason, fault):
+            return [finish_run(model, run_id, reason, registry=registry, pipeline=pipeline, now=now, fault=fault)]
     return [
         request_training(
             request.cause, registry=registry, pipeline=pipeline, now=now, actor=request.actor, refusal=request.refusal
@@ -198,12 +211,20 @@ def request_training(
 
 
 def finish_run(
-    model: str, run_id: str, reason: str, *, registry: Registry, pipeline: PipelineStarter, now: datetime
+    model: str,
+    run_id: str,
+    reason: str,
+    *,
+    registry: Registry,
+    pipeline: PipelineStarter,
+    now: datetime,
+    fault: str | None = None,
 ) -> FinishedRun:
     """Give up a run's turn, and start the run that follows the causes which waited.
 
-    A run that has not recorded how it ended is recorded as failed, with ``reason``. Causes that wait for an earlier
-    model of that name, which was deleted, are skipped. Again is the same as once.
+    A run that has not recorded how it ended is recorded as failed, with ``reason``. After a ``fault``, which is no
+    verdict on what was uploaded, its causes wait again for a run each, until :data:`MAX_ATTEMPTS`. Causes that wait for
+    an earlier model of that name, which was deleted, are skipped. Again is the same as once.
 
     Raises ``ServiceUnavailableError`` when causes keep arriving faster than they can be taken over; a repetition may
     succeed.
@@ -212,7 +233,7 @@ def finish_run(
     if run is None:
         # An execution that somebody started by hand under a name of their own.
         return FinishedRun(model, run_id, released=False, follow_up_run_id=None)
-    _end_run(run, reason, registry, now)
+    _end_run(run, reason, registry, now, fault)
 
     def attempt() -> FinishedRun | None:
         state = registry.get_state(model)
@@ -223,7 +244,9 @@ def finish_run(
             refusal = f"the model {describe_deletion(state.begun_after)}"
             _skip_waiting(model, state.begun_after, refusal, registry, now)
         waiting = registry.list_pending_causes(model)
-        follow_up = _make_run(model, waiting, now) if waiting else None
+        # A cause whose run ended in a fault may be its reason: it shares its next run with no other.
+        together = [record for record in waiting if not record.faults] or waiting[:1]
+        follow_up = _make_run(model, together, now) if together else None
         entry = _follow_up_entry(follow_up, run_id, now) if follow_up else None
         if not registry.release_run(model, run_id, follow_up, entry):
             return None
@@ -234,15 +257,53 @@ def finish_run(
     return retry(attempt, f"triggers of {model!r} keep arriving; run {run_id} could not give up its turn yet")
 
 
-def _end_run(run: Run, reason: str, registry: Registry, now: datetime) -> None:
-    """Record a run that has not recorded how it ended as failed, with the reason."""
-    if run.status in FINISHED_STATUSES:
-        return
-    details = {"run_id": run.run_id}
-    entry = LedgerEntry(run.model, f"{run.run_id}-failed", now, "pipeline", "run_failed", reason, details)
-    registry.append_ledger(entry)
-    reasons = (reason, *run.reasons)
-    registry.update_run(run.model, run.run_id, status="failed", stage="finished", finished_at=now, reasons=reasons)
+def _end_run(run: Run, reason: str, registry: Registry, now: datetime, fault: str | None = None) -> None:
+    """Record a run that has not recorded how it ended as failed; after a fault, its causes wait again."""
+
+    def attempt() -> bool | None:
+        present = registry.get_run(run.model, run.run_id)
+        if present.status in FINISHED_STATUSES:
+            return False
+        returned = _causes_to_try_again(present, registry) if fault else []
+        why = reason
+        if fault and (deleted_at := registry.get_state(run.model).deletion_of(run.requested_at)):
+            why = f"stopped: the model {describe_deletion(deleted_at)}"
+        elif fault:
+            why = _describe_fault(present, fault, len(returned))
+        details = {"run_id": run.run_id, **({"tried_again": returned} if returned else {})}
+        entry = LedgerEntry(run.model, f"{run.run_id}-failed", now, "pipeline", "run_failed", why, details)
+        return registry.fail_run(present, (why, *present.reasons), returned, entry) or None
+
+    retry(attempt, f"run {run.run_id} of {run.model!r} keeps being changed; its end is not recorded yet")
+
+
+def _causes_to_try_again(run: Run, registry: Registry) -> list[str]:
+    """Return the causes of a run that ended in a fault which may have another one."""
+    if registry.get_state(run.model).active_run_id != run.run_id or run.stage == "awaiting_approval":
+        return []
+    records = [registry.find_cause(run.model, cause_id) for cause_id in run.cause_ids]
+    return [
+        record.cause.cause_id
+        for record in records
+        if record and (record.status, record.run_id) == ("started", run.run_id) and record.faults + 1 < MAX_ATTEMPTS
+    ]
+
+
+def _describe_fault(run: Run, fault: str, returned: int) -> str:
+    """Return the reason of a run that ended in a fault: stage, file, error, and what follows or is to be done."""
+    keys = [run.validating] if run.validating else [source.key for source in run.sources]
+    names = [key.removeprefix(f"{INCOMING_PREFIX}{run.model}/") for key in keys]
+    files = ", ".join(names[:_NAMED_FILES]) + (f" and {len(names) - _NAMED_FILES} more" if names[_NAMED_FILES:] else "")
+    stage = _STAGES.get(run.stage, run.stage) + (f" of {files}" if files else "")
+    why = "out of time" if fault in _TIMEOUTS else "out of memory or time, or a crash" if fault in _CRASHES else ""
+    ended = f"{stage} ended without a result ({fault}{': ' if why else ''}{why})"
+    if returned:
+        return f"{ended}; {'it is' if returned == 1 else f'its {returned} causes are, one by one,'} tried once more"
+    remedy = (
+        "upload it again" if len(run.sources) == 1 else "upload them again" if run.sources else "request a run again"
+    )
+    memory = ", in smaller files or with a larger TrainingMemorySize" if why else ""
+    return f"{ended}; {remedy}{memory}, or see the log of that stage's function"
 
 
 def _end_model(
@@ -349,7 +410,15 @@ def _relieve_dead_run(model: str, registry: Registry, pipeline: PipelineStarter,
     alive = pipeline.start(model, run_id) if run.status == "queued" else pipeline.is_running(run_id)
     if not alive:
         reason = "the pipeline's execution ended without a report"
-        finish_run(model, run_id, reason, registry=registry, pipeline=pipeline, now=now)
+        finish_run(
+            model,
+            run_id,
+            reason,
+            registry=registry,
+            pipeline=pipeline,
+            now=now,
+            fault="the execution ended without a report",
+        )
 
 
 def _start_if_queued(model: str, run_id: str | None, registry: Registry, pipeline: PipelineStarter) -> None:
@@ -366,9 +435,11 @@ def _make_run(model: str, records: list[CauseRecord], now: datetime) -> Run:
     """
     causes = [record.cause for record in records]
     sources = tuple(cause.source for cause in causes if cause.source)
+    first, faults = causes[0], records[0].faults
+    again = make_cause_id("again", first.cause_id, str(faults))
     return Run(
         model=model,
-        run_id=make_run_id(causes[0].cause_id, causes[0].occurred_at),
+        run_id=make_run_id(again, now) if faults else make_run_id(first.cause_id, first.occurred_at),
         cause_ids=tuple(cause.cause_id for cause in causes),
         kind="upload" if sources else causes[0].kind,
         requested_at=max([now, *(cause.occurred_at for cause in causes)]),

@@ -142,6 +142,7 @@ class RunEnded:
     model: str
     run_id: str
     reason: str
+    fault: str | None = None  # the name of the error that ended it; none when it was stopped on purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +236,8 @@ def _read_schedule(event: Mapping[str, Any], now: datetime) -> ScheduleTrigger:
 def _read_finished(detail: Mapping[str, Any]) -> RunEnded:
     outcome, error = detail["outcome"], detail.get("error")
     reason = f"the pipeline ended as {outcome}" + (f": {error}" if error else "")
-    return RunEnded(validate_model_name(detail["model"]), detail["run_id"], reason)
+    fault = (error or outcome) if outcome == "failed" else None
+    return RunEnded(validate_model_name(detail["model"]), detail["run_id"], reason, fault)
 
 
 def _read_deletion(detail: Mapping[str, Any]) -> ModelEnded:
@@ -273,7 +275,8 @@ def _read_status_change(detail: Mapping[str, Any]) -> RunEnded:
     # The error's name suffices; its cause may hold a stack trace, and with it data.
     error_name = detail.get("error")
     reason = f"the pipeline's execution ended as {detail['status']}" + (f": {error_name}" if error_name else "")
-    return RunEnded(validate_model_name(model), detail["name"], reason)
+    fault = None if detail["status"] == "ABORTED" else error_name or detail["status"]
+    return RunEnded(validate_model_name(model), detail["name"], reason, fault)
 
 
 def _read_timestamp(text: str, field: str) -> datetime:

@@ -174,3 +174,21 @@ def test_ctrl_c_while_the_program_is_being_loaded_is_no_traceback():
         [sys.executable, "-c", _INTERRUPTED_IMPORT], capture_output=True, text=True, check=False, timeout=120
     )
     assert (ended.returncode, ended.stderr) == (130, "error: interrupted\n")
+
+
+VERIFIED = {"model": "churn", "entries": 12, "before_the_chain": 0, "faults": [], "is_intact": True}
+
+
+def test_history_verifies_the_ledger(run):
+    result, _ = run(["history", "churn", "--verify"], {"/models/churn/ledger/verification": VERIFIED})
+    assert (result.exit_code, result.stdout) == (0, "churn: the ledger is intact\n  entries in the chain: 12\n")
+
+
+def test_a_ledger_that_is_not_intact_is_a_failure_and_names_the_entry(run):
+    fault = {"kind": "changed", "message": "model_promoted of 2026-05-03 14:15:00 UTC is not what was written"}
+    document = {**VERIFIED, "before_the_chain": 3, "is_intact": False, "faults": [fault]}
+    result, _ = run(["history", "churn", "--verify"], {"/models/churn/ledger/verification": document})
+    assert result.exit_code == 1
+    assert "not intact" in result.stdout
+    assert "changed: model_promoted of 2026-05-03 14:15:00 UTC is not what was written" in result.stdout
+    assert "not verified: 3" in result.stdout

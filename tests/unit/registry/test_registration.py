@@ -22,10 +22,10 @@ from tests.fakes.memory_object_store import MemoryObjectStore
 from tests.fakes.memory_registry import MemoryRegistry
 from tests.registry_builders import (
     MODEL,
-    NOW,
     later,
     make_cause,
     make_entry,
+    make_evaluation,
     make_run,
     make_trial,
     make_version,
@@ -42,21 +42,6 @@ SCHEMA = TableSchema(
     ("false", "true"),
 )
 ONNX = b"onnx of "
-#: The parts of an evaluation that registration does not read.
-EVALUATION = {
-    "format_version": 2,
-    "model": MODEL,
-    "evaluated_at": NOW.isoformat(),
-    "task": "binary",
-    "target": "churned",
-    "classes": ["false", "true"],
-    "seed": 7,
-    "search": None,
-    "greater_is_better": True,
-    "confidence": 0.95,
-    "leaderboard": [],
-    "gate_spec": {},
-}
 
 
 def sha256(body):
@@ -82,9 +67,7 @@ class World:
         for artifact, body in {**bodies, "trial.json": b"{}"}.items():
             self.models.put(trial_key(MODEL, run.run_id, "t1", artifact), body)
         champion = self.registry.get_state(MODEL).aliases.get("champion")
-        evaluation = {
-            **EVALUATION,
-            "run_id": run.run_id,
+        parts = {
             "decision": decision,
             "trial_id": "t1",
             "candidate": candidate,
@@ -99,6 +82,7 @@ class World:
                 },
             },
         }
+        evaluation = make_evaluation(run.run_id, **parts)
         self.models.put(evaluation_key(MODEL, run.run_id), json.dumps(evaluation).encode())
         self.data.put(prepared_key(MODEL, run.run_id, "schema.json"), json.dumps(schema.to_dict()).encode())
         return run

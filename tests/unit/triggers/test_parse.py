@@ -106,7 +106,7 @@ def test_a_schedule_may_ask_for_every_model():
 
 def test_the_pipeline_says_that_a_run_ended():
     ended = parse_event(FINISHED, NOW)
-    assert ended == RunEnded("churn", RUN_ID, "the pipeline ended as failed: States.Timeout")
+    assert ended == RunEnded("churn", RUN_ID, "the pipeline ended as failed: States.Timeout", "States.Timeout")
 
 
 def test_a_stopped_execution_ends_its_run_without_repeating_what_its_cause_says():

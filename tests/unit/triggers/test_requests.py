@@ -5,7 +5,7 @@ from millrace.errors import RunNotFoundError, ServiceUnavailableError
 from millrace.names import make_run_id
 from millrace.registry.claims import MAX_FOLLOW_UP_CAUSES
 from millrace.triggers.requests import REFUSED_UPLOADS, finish_run, handle_trigger, request_training
-from millrace.triggers.trigger_events import Refusal, RefusedUpload, RunEnded, ScheduleTrigger
+from millrace.triggers.trigger_events import Refusal, RefusedUpload, RunEnded, ScheduleTrigger, parse_event
 
 from tests.fakes.memory_pipeline import MemoryPipeline
 from tests.fakes.memory_registry import MemoryRegistry
@@ -31,6 +31,22 @@ class World:
         return finish_run(
             MODEL, run_id, reason, registry=self.registry, pipeline=self.pipeline, now=later(self.minutes)
         )
+
+    def fail(self, run_id, fault="Runtime.ExitError"):
+        """End a run by a fault, and return the run that follows."""
+        self.minutes += 1
+        ended = RunEnded(MODEL, run_id, "the pipeline ended as failed", fault)
+        (finished,) = handle_trigger(ended, registry=self.registry, pipeline=self.pipeline, now=later(self.minutes))
+        self.pipeline.finish(run_id)
+        return finished.follow_up_run_id
+
+    def follow_up(self, count):
+        """Start a run of that many uploads, and return it with their causes."""
+        first = self.ask(make_cause("first.csv")).run_id
+        causes = [make_cause(f"{number}.csv") for number in range(count)]
+        for cause in causes:
+            self.ask(cause)
+        return self.registry.get_run(MODEL, self.succeed(first).follow_up_run_id), causes
 
     def succeed(self, run_id):
         self.registry.update_run(MODEL, run_id, status="succeeded", stage="finished")
@@ -105,6 +121,7 @@ class TestRequests:
         assert world.registry.get_state(MODEL).active_run_id == result.run_id
         assert world.registry.get_run(MODEL, result.run_id).sources == (make_source("2.csv"),)
         assert sorted(world.actions()) == ["run_failed", "run_requested", "run_requested", "trigger_deferred"]
+        assert [record.cause for record in world.registry.list_pending_causes(MODEL)] == [make_cause("1.csv")]
 
     def test_a_waiting_cause_delivered_again_relieves_a_dead_run_too(self, world):
         dead = world.ask(make_cause("1.csv")).run_id
@@ -285,3 +302,113 @@ class TestDispatch:
         assert finished.released
         with pytest.raises(RunNotFoundError):
             world.registry.get_run("iris", run_id)
+
+
+class TestFaults:
+    def test_every_cause_of_the_run_is_tried_again_in_a_run_of_its_own(self, world):
+        run, causes = world.follow_up(5)
+        following = world.fail(run.run_id)
+        assert world.registry.get_state(MODEL).pending_causes == 4
+        tried = []
+        while following:
+            alone = world.registry.get_run(MODEL, following)
+            tried.append(alone.cause_ids)
+            assert alone.run_id != run.run_id
+            following = world.succeed(following).follow_up_run_id
+        assert sorted(tried) == sorted((cause.cause_id,) for cause in causes)
+        assert {world.registry.get_cause(MODEL, cause.cause_id).status for cause in causes} == {"started"}
+        state = world.registry.get_state(MODEL)
+        assert (state.pending_causes, state.active_run_id) == (0, None)
+
+    def test_a_file_that_always_fails_is_given_up_and_takes_no_other_with_it(self, world):
+        run, causes = world.follow_up(3)
+        world.registry.update_run(MODEL, run.run_id, stage="validating", validating=causes[1].source.key)
+        following, runs = world.fail(run.run_id), []
+        while following:
+            alone = world.registry.get_run(MODEL, following)
+            runs.append(alone)
+            if alone.cause_ids == (causes[1].cause_id,):
+                world.registry.update_run(MODEL, following, stage="validating", validating=causes[1].source.key)
+                following = world.fail(following)
+            else:
+                following = world.succeed(following).follow_up_run_id
+        assert len(runs) == 3
+        ends = {run.cause_ids: world.registry.get_run(MODEL, run.run_id) for run in runs}
+        assert [ends[cause.cause_id,].status for cause in causes] == ["succeeded", "failed", "succeeded"]
+        assert ends[causes[1].cause_id,].reasons[0] == (
+            "validation of 1.csv ended without a result (Runtime.ExitError: out of memory or time, or a crash); "
+            "upload it again, in smaller files or with a larger TrainingMemorySize, or see the log of that stage's "
+            "function"
+        )
+        assert world.registry.get_run(MODEL, run.run_id).reasons[0] == (
+            "validation of 1.csv ended without a result (Runtime.ExitError: out of memory or time, or a crash); "
+            "its 3 causes are, one by one, tried once more"
+        )
+
+    def test_what_came_meanwhile_goes_first_and_together(self, world):
+        run, _ = world.follow_up(2)
+        late = [make_cause(f"late-{number}.csv") for number in range(2)]
+        for cause in late:
+            world.ask(cause)
+        following = world.registry.get_run(MODEL, world.fail(run.run_id))
+        assert following.cause_ids == tuple(cause.cause_id for cause in late)
+        assert world.registry.get_state(MODEL).pending_causes == 2
+
+    def test_ending_twice_gives_each_cause_back_once(self, world):
+        run, causes = world.follow_up(2)
+        following = world.fail(run.run_id)
+        assert world.fail(run.run_id) is None
+        assert world.registry.get_state(MODEL).pending_causes == 1
+        assert [world.registry.get_cause(MODEL, cause.cause_id).faults for cause in causes] == [1, 1]
+        assert world.actions().count("run_failed") == 1
+        assert world.registry.get_state(MODEL).active_run_id == following
+
+    def test_a_death_between_the_two_steps_is_finished_by_the_repetition(self, world, monkeypatch):
+        run, causes = world.follow_up(2)
+        with monkeypatch.context() as patched:
+            patched.setattr(world.registry, "release_run", dying)
+            with pytest.raises(ServiceUnavailableError):
+                world.fail(run.run_id)
+        assert world.registry.get_run(MODEL, run.run_id).status == "failed"
+        following = world.registry.get_run(MODEL, world.fail(run.run_id))
+        assert following.cause_ids in [(cause.cause_id,) for cause in causes]
+
+    @pytest.mark.parametrize("status", ["ABORTED", "FAILED", "TIMED_OUT"])
+    def test_only_a_run_that_somebody_stopped_is_not_tried_again(self, world, status):
+        run_id = world.ask(make_cause()).run_id
+        detail = {"name": run_id, "status": status, "input": f'{{"model": "{MODEL}"}}'}
+        event = {"source": "aws.states", "detail-type": "Step Functions Execution Status Change", "detail": detail}
+        (finished,) = handle_trigger(
+            parse_event(event, NOW), registry=world.registry, pipeline=world.pipeline, now=later(9)
+        )
+        assert (finished.follow_up_run_id is None) == (status == "ABORTED")
+
+    def test_a_version_that_waits_for_approval_is_not_trained_again(self, world):
+        run_id = world.ask(make_cause()).run_id
+        world.registry.update_run(MODEL, run_id, stage="awaiting_approval", version=1)
+        assert world.fail(run_id, "States.Timeout") is None
+        assert world.registry.get_run(MODEL, run_id).reasons[0].startswith("the request for approval of a.csv ended")
+
+    def test_a_request_without_a_file_says_so(self, world):
+        world.registry.put_dataset(make_dataset("d1"))
+        run_id = world.ask(make_cause("weekly", kind="schedule")).run_id
+        world.registry.update_run(MODEL, run_id, stage="training")
+        again = world.fail(run_id, "States.Timeout")
+        assert world.registry.get_run(MODEL, run_id).reasons[0] == (
+            "training ended without a result (States.Timeout: out of time); it is tried once more"
+        )
+        world.registry.update_run(MODEL, again, stage="training")
+        assert world.fail(again, "InvalidInputError") is None
+        assert world.registry.get_run(MODEL, again).reasons[0] == (
+            "training ended without a result (InvalidInputError); request a run again, or see the log of that stage's "
+            "function"
+        )
+
+    def test_as_many_causes_as_a_run_takes_fit_into_the_transaction(self, world):
+        run, _ = world.follow_up(MAX_FOLLOW_UP_CAUSES)
+        world.fail(run.run_id)
+        assert world.registry.get_state(MODEL).pending_causes == MAX_FOLLOW_UP_CAUSES - 1
+
+
+def dying(*_):
+    raise ServiceUnavailableError("DynamoDB is busy")
