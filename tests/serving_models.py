@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -146,6 +147,10 @@ class MemoryModelSource:
         if name not in self.versions[model, version]:
             raise ArtifactNotFoundError(f"{name} is gone")
         return self.versions[model, version][name]
+
+    def earlier_champions(self, model: str, version: int) -> Iterator[int]:
+        self._read("earlier")
+        yield from (n for name, n in sorted(self.versions, reverse=True) if name == model and n < version)
 
     def _read(self, what: str) -> None:
         self.reads.append(what)

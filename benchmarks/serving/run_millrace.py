@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ class FolderSource:
     def artifact(self, model: str, version: int, name: str) -> bytes:  # noqa: ARG002 - as above
         """Read a file."""
         return (self._folder / name).read_bytes()
+
+    def earlier_champions(self, model: str, version: int) -> Iterator[int]:  # noqa: ARG002 - as above
+        """Yield nothing."""
+        yield from ()
 
 
 def make(folder: Path, *, captures: bool = True) -> worker.Ask:

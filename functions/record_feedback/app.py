@@ -11,8 +11,6 @@ from millrace.captures.feedback import record_feedback
 from millrace.captures.joining import describe_coverage, read_hours
 from millrace.names import validate_model_name
 from millrace.observability import log_invocation, logger
-from millrace.ports import ObjectStore
-from millrace.registry.store import Registry
 from millrace.settings import DataSettings, load_settings
 
 app = rest_api()
@@ -27,28 +25,25 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 @app.post("/models/<model>/feedback")
 def post_feedback(model: str) -> dict[str, Any]:
     """Store one report or many; the receipt comes after they are stored."""
+    settings, request = load_settings(DataSettings), ApiRequest(app.current_event.raw_event)
     receipt = record_feedback(
         validate_model_name(model),
-        ApiRequest(app.current_event.raw_event).body,
-        registry=_registry(),
-        data_store=_data_store(),
+        request.body,
+        caller=request.caller,
+        registry=registry(settings.registry_table),
+        data_store=object_store(settings.data_bucket),
         now=datetime.now(UTC),
     )
-    logger.info("feedback received", model=model, reports=receipt["received"])
+    logger.info("feedback received", model=model, reports=receipt["received"], caller=request.caller)
     return receipt
 
 
 @app.get("/models/<model>/feedback")
 def get_coverage(model: str) -> dict[str, Any]:
     """Return the share of the last hours' predictions that have ground truth."""
-    _registry().get_state(validate_model_name(model))
+    settings = load_settings(DataSettings)
+    known = registry(settings.registry_table)
+    known.get_state(validate_model_name(model))
     hours = read_hours(ApiRequest(app.current_event.raw_event).parameter("hours"))
-    return describe_coverage(model, hours, _data_store(), datetime.now(UTC))
-
-
-def _registry() -> Registry:
-    return registry(load_settings(DataSettings).registry_table)
-
-
-def _data_store() -> ObjectStore:
-    return object_store(load_settings(DataSettings).data_bucket)
+    excluded = known.get_spec(model).feedback.exclude_callers
+    return describe_coverage(model, hours, object_store(settings.data_bucket), datetime.now(UTC), excluded)

@@ -38,6 +38,8 @@ from millrace.schema import DATE_PARTS, ColumnType, TableSchema
 EPOCH = np.datetime64("2000-01-01T00:00:00", "us")
 
 MISSING_STRING = ""
+#: The largest number that float32 holds; larger ones are refused wherever numbers come in.
+FLOAT32_MAX = 3.4028234663852886e38
 
 #: Characters of a text that are read, in training and in serving.
 MAX_CHARACTERS = 5_000

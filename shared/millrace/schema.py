@@ -99,6 +99,14 @@ def _with_tuples(document: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
 
 
+def _without_values(column: Column) -> Column:
+    if not column.sensitive:
+        return column
+    rules = replace(column.rules, minimum=None, maximum=None, allowed=())
+    seen: dict[str, Any] = dict.fromkeys(("categories", "true_values", "false_values"), ())
+    return replace(column, minimum=None, maximum=None, rules=rules, **seen)
+
+
 @dataclass(frozen=True, slots=True)
 class TableSchema:
     """Columns of a table in the order of the first accepted dataset, and the task that follows from the target."""
@@ -181,6 +189,10 @@ class TableSchema:
         texts = {column.name for column in self.features if column.type == "text"}
         columns = (replace(column, type="category") if column.name in texts else column for column in self.columns)
         return replace(self, columns=tuple(columns))
+
+    def without_sensitive_values(self) -> "TableSchema":
+        """Return the schema as people see it: of sensitive columns neither the values seen nor those of their rules."""
+        return replace(self, columns=tuple(map(_without_values, self.columns)))
 
     def with_version(self, version: int, revision: int = 0) -> "TableSchema":
         """Return the same schema under another version number."""

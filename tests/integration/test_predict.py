@@ -26,7 +26,7 @@ from millrace.errors import (
 )
 from millrace.layout import version_key
 from millrace.observability import logger
-from millrace.registry.transactions import DeleteModel, MoveAlias, RegistryTransaction, RetireVersion
+from millrace.registry.transactions import AssignOutcome, DeleteModel, MoveAlias, RegistryTransaction, RetireVersion
 from millrace.settings import load_settings
 from moto import mock_aws
 
@@ -344,6 +344,33 @@ def test_a_damaged_version_never_serves_and_the_log_and_a_metric_say_so(handler,
     lines = written()
     assert any("ArtifactIntegrityError" in line.get("reason", "") for line in lines)
     assert [line["model"] for line in lines if "AliasRefreshFailures" in line] == ["churn"]
+
+
+def test_a_cold_start_with_a_damaged_champion_serves_the_last_good_version(handler, written):
+    for version in (2, 3, 4):
+        register(version, version_artifacts(churn_onnx(seed=version), churn_schema()))
+    outcomes = {1: "promoted", 2: "promoted", 3: "kept"}
+    for version, outcome in outcomes.items():
+        change = AssignOutcome(version, "pending", outcome)
+        state = registry(TABLE).get_state("churn")
+        registry(TABLE).commit(RegistryTransaction(entry(f"o{version}", "test"), state.revision, (change,)))
+    boto3.client("s3").delete_object(Bucket=BUCKET, Key=version_key("churn", 4, "model.onnx"))
+    event = sample("valid_records") | {"body": json.dumps({"dataframe_records": [CHURN_RECORD]})}
+    response = handler(event, lambda_context("predict"))
+    assert (response["statusCode"], json.loads(response["body"])["model_version"]) == (200, 2)
+    assert response["headers"]["X-Millrace-Instead-Of-Version"] == "4"
+    lines = written()
+    assert any("version 4 is damaged" in line.get("reason", "") for line in lines)
+    assert {line["model_version"] for line in lines if "AliasRefreshFailures" in line} == {"2"}
+    artifacts = version_artifacts(churn_onnx(seed=4), churn_schema())
+    boto3.client("s3").put_object(
+        Bucket=BUCKET, Key=version_key("churn", 4, "model.onnx"), Body=artifacts["model.onnx"]
+    )
+    deadline = time.monotonic() + 20
+    while "X-Millrace-Instead-Of-Version" in response["headers"] and time.monotonic() < deadline:
+        response = handler(event, lambda_context("predict"))
+    assert json.loads(response["body"])["model_version"] == 4
+    assert "X-Millrace-Instead-Of-Version" not in response["headers"]
 
 
 def test_a_damaged_only_version_is_our_fault_and_says_no_more(handler, written):

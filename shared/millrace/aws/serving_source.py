@@ -5,6 +5,7 @@ pydantic nor any other entity; and with botocore's own clients, because boto3 wo
 manager besides.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 import botocore.session
@@ -28,6 +29,8 @@ _CONFIG = Config(
     user_agent_extra="millrace",
 )
 
+#: Versions below a damaged champion among which an earlier one is searched.
+_EARLIER_VERSIONS = 20
 _NO_SUCH_OBJECT = frozenset({"404", "NoSuchKey", "NotFound"})
 
 
@@ -81,6 +84,13 @@ class AwsModelSource:
                 if error_code(error) in _NO_SUCH_OBJECT:
                     raise ArtifactNotFoundError(f"{name} of {model} version {version} is gone") from error
                 raise
+
+    def earlier_champions(self, model: str, version: int) -> Iterator[int]:
+        """Yield the lower versions that were promoted and are not retired, the nearest first; only a few."""
+        for number in range(version - 1, max(0, version - 1 - _EARLIER_VERSIONS), -1):
+            item = self._item(model, f"VERSION#{number:06d}", "status", "outcome") or {}
+            if item.get("outcome", {}).get("S") == "promoted" and item.get("status", {}).get("S") != "retired":
+                yield number
 
     def _item(self, model: str, sort_key: str, *attributes: str) -> dict[str, Any] | None:
         with aws_errors("DynamoDB"):

@@ -24,6 +24,7 @@ from millrace.errors import (
     PayloadTooLargeError,
     SchemaNotFoundError,
 )
+from millrace.features import FLOAT32_MAX
 from millrace.layout import feedback_key, schema_key
 from millrace.ports import ObjectStore
 from millrace.registry.store import Registry
@@ -95,8 +96,15 @@ def _class_text(value: Any, schema: TableSchema) -> str | None:
     return text
 
 
+def _as_float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
 def _number_text(value: float) -> str:
-    return str(int(value)) if math.isfinite(value) and float(value).is_integer() else repr(value)
+    return str(int(value)) if isinstance(value, int) or value.is_integer() else repr(value)
 
 
 def _read_number(value: Any) -> float:
@@ -105,16 +113,16 @@ def _read_number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError("expects a number")  # noqa: TRY004 - as above
     try:
-        number = float(value)
-    except (ValueError, OverflowError):
+        number = _as_float(value)
+    except ValueError:
         raise ValueError("expects a number") from None
-    if not math.isfinite(number):
-        raise ValueError("expects a finite number")
+    if not abs(number) <= FLOAT32_MAX:
+        raise ValueError("expects a number that a 32-bit float can hold")
     return number
 
 
 def record_feedback(
-    model: str, document: Mapping[str, Any], *, registry: Registry, data_store: ObjectStore, now: datetime
+    model: str, document: Mapping[str, Any], *, caller: str, registry: Registry, data_store: ObjectStore, now: datetime
 ) -> dict[str, Any]:
     """Validate the reports of a request, and store all of them or, when one is wrong or too many came, none.
 
@@ -130,7 +138,7 @@ def record_feedback(
         raise SchemaNotFoundError(
             f"the model {model!r} has no schema yet: it is inferred from the first accepted upload"
         )
-    reports, reader = _list_reports(document), _ReportReader(model, version, data_store, now)
+    reports, reader = _list_reports(document), _ReportReader(model, version, data_store, now, caller)
     records = [record for row, report in enumerate(reports) if (record := reader.read(row, report))]
     if wrong := len(reports) - len(records):
         reports_are = "report is" if wrong == 1 else "reports are"
@@ -161,9 +169,9 @@ def _list_reports(document: Mapping[str, Any]) -> Sequence[Any]:
 class _ReportReader:
     """Reads the reports of a model by its schemas, and collects their errors, so that all of them can be named."""
 
-    def __init__(self, model: str, version: int, store: ObjectStore, now: datetime) -> None:
+    def __init__(self, model: str, version: int, store: ObjectStore, now: datetime, caller: str) -> None:
         self.errors: list[FieldError] = []
-        self._model, self._version, self._store, self._now = model, version, store, now
+        self._model, self._version, self._store, self._now, self._caller = model, version, store, now, caller
         schema = self._load(version)
         self._read_current = outcome_reader(schema)
         self._identifier = schema.identifier
@@ -216,15 +224,19 @@ class _ReportReader:
             self._add_error(row, "prediction_id", f"is missing, and so is {row_id_name}; one of them is needed")
         if len(self.errors) > before:
             return None
-        content = [self._model, prediction_id, row_id, outcome, observed_at and format_timestamp(observed_at)]
+        observed = observed_at and format_timestamp(observed_at)
+        content = [self._model, prediction_id, row_id, outcome, observed, self._caller]
         return FeedbackRecord(
             feedback_id=hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32],
             model=self._model,
             prediction_id=prediction_id,
             row_id=row_id,
             outcome=outcome,
-            observed_at=observed_at or self._now,
+            # A clock that is ahead must not make a report outlast the corrections of the next minutes.
+            observed_at=min(observed_at or self._now, self._now),
             received_at=self._now,
+            caller=self._caller,
+            position=row,
         )
 
     def _add_error(self, row: int, field: str, message: str) -> None:
@@ -262,5 +274,5 @@ def _read_prediction_id(value: Any) -> str:
 def _read_row_id(value: Any) -> str:
     text = write_row_id(value)
     if text is None:
-        raise ValueError(f"expects text or a number, of at most {MAX_ROW_ID_LENGTH} characters")
+        raise ValueError(f"expects text, of at most {MAX_ROW_ID_LENGTH} characters, or a number within 64 bits")
     return text

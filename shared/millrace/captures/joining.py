@@ -3,12 +3,16 @@
 Feedback names a prediction, or a row by the model's id column. By prediction id it counts for that prediction alone. By
 row id it counts for every prediction of that row made before the observation, so that a window does not depend on
 predictions outside of it. Of several reports about one prediction the one observed last counts, of those the one
-received last: that is how a report is corrected.
+received last, and of those in one request the last: that is how a report is corrected. Reports of excluded callers do
+not count.
 """
 
-from collections.abc import Iterable
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -28,6 +32,8 @@ MAX_HOURS = 31 * 24
 MAX_BYTES = 16_000_000
 #: Rows to count; of more, a sample is counted.
 MAX_COUNTED_ROWS = 100_000
+#: Callers that a coverage lists, those with most reports first.
+MAX_CALLERS = 50
 
 
 @dataclass(slots=True)
@@ -35,7 +41,8 @@ class JoinReport:
     """Counts of feedback records.
 
     ``superseded`` counts matched records that a later or repeated report replaced, ``observed_before_prediction`` those
-    matched by prediction id although observed before it: outcomes may be collected wrongly.
+    matched by prediction id although observed before it: outcomes may be collected wrongly. ``excluded`` counts those
+    of excluded callers, which are not among the ``records``; ``callers`` counts all by caller.
     """
 
     records: int = 0
@@ -43,6 +50,8 @@ class JoinReport:
     superseded: int = 0
     unmatched: int = 0
     observed_before_prediction: int = 0
+    excluded: int = 0
+    callers: Counter[str] = field(default_factory=Counter)
     read: ReadReport = field(default_factory=ReadReport)
 
 
@@ -67,21 +76,35 @@ class JoinedWindow:
         return float(self.labelled.mean()) if len(self.labelled) else float("nan")
 
 
-def join_window(store: ObjectStore, window: CapturedWindow, until: datetime) -> JoinedWindow:
-    """Join a window with all feedback received from its start up to ``until``."""
-    report = ReadReport()
-    records = iterate_feedback(store, window.model, window.start - CLOCK_TOLERANCE, until, report)
-    return join_feedback(window, records, report)
+def join_window(
+    store: ObjectStore, window: CapturedWindow, until: datetime, exclude_callers: Sequence[str] = ()
+) -> JoinedWindow:
+    """Join a window with all feedback received from its start up to ``until``, except that of some callers."""
+    report = JoinReport()
+    records = iterate_feedback(store, window.model, window.start - CLOCK_TOLERANCE, until, report.read)
+    return join_feedback(window, records, report, exclude_callers)
+
+
+def is_excluded(record: FeedbackRecord, exclude_callers: Sequence[str]) -> bool:
+    """Return whether a record's caller is among some, in which ``*`` stands for any characters."""
+    return any(fnmatchcase(record.caller, pattern) for pattern in exclude_callers)
 
 
 def join_feedback(
-    window: CapturedWindow, records: Iterable[FeedbackRecord], read: ReadReport | None = None
+    window: CapturedWindow,
+    records: Iterable[FeedbackRecord],
+    report: JoinReport | None = None,
+    exclude_callers: Sequence[str] = (),
 ) -> JoinedWindow:
-    """Join a window with feedback in any order; ``read`` holds the counts of reading ``records``."""
-    report = JoinReport(read=read or ReadReport())
+    """Join a window with feedback in any order; ``report`` holds the counts of reading ``records``."""
+    report = report or JoinReport()
     index = _Index(window)
     latest: dict[int, FeedbackRecord] = {}
     for record in records:
+        report.callers[record.caller] += 1
+        if is_excluded(record, exclude_callers):
+            report.excluded += 1
+            continue
         report.records += 1
         places = index.places(record, report)
         if not places:
@@ -90,7 +113,7 @@ def join_feedback(
         report.matched += 1
         report.superseded += not latest.keys().isdisjoint(places)
         for place in places:
-            if place not in latest or record.order >= latest[place].order:
+            if place not in latest or record.order > latest[place].order:
                 latest[place] = record
     outcomes: Array = np.full(len(window), None, dtype=object)
     observed = np.full(len(window), np.datetime64("NaT", "us"))
@@ -139,13 +162,15 @@ def read_hours(text: str | None) -> int:
     """Read the number of hours to count; raises ``InvalidInputError``."""
     if text is None:
         return DEFAULT_HOURS
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_HOURS):
+    if not (re.fullmatch("[0-9]{1,9}", text) and 1 <= int(text) <= MAX_HOURS):
         message = f"expects a whole number from 1 to {MAX_HOURS}"
         raise InvalidInputError(f"hours {message}", [FieldError("hours", message)])
     return int(text)
 
 
-def describe_coverage(model: str, n_hours: int, store: ObjectStore, now: datetime) -> dict[str, Any]:
+def describe_coverage(
+    model: str, n_hours: int, store: ObjectStore, now: datetime, exclude_callers: Sequence[str] = ()
+) -> dict[str, Any]:
     """Count captured predictions of the last hours, and those with an outcome, in all, by day and by version.
 
     Counts are estimates where ``captures.kept_share`` is below 1. Raises ``InvalidInputError`` when there are too many
@@ -158,9 +183,10 @@ def describe_coverage(model: str, n_hours: int, store: ObjectStore, now: datetim
             f"{n_hours} hours of captures take {size} bytes; one request may read {MAX_BYTES}: request fewer hours",
             [FieldError("hours", "is too large")],
         )
-    joined = join_window(store, read_window(store, model, start, now, max_rows=MAX_COUNTED_ROWS), now)
+    captured = read_window(store, model, start, now, max_rows=MAX_COUNTED_ROWS)
+    joined = join_window(store, captured, now, exclude_callers)
     window, read = joined.window, joined.report.read
-    counts = ("records", "matched", "superseded", "unmatched", "observed_before_prediction")
+    counts = ("records", "matched", "superseded", "unmatched", "observed_before_prediction", "excluded")
     days = window.predicted_at.astype("datetime64[D]").astype(str)
     return {
         "model": model,
@@ -173,6 +199,9 @@ def describe_coverage(model: str, n_hours: int, store: ObjectStore, now: datetim
             for version in np.unique(window.versions)
         ],
         "feedback": {name: getattr(joined.report, name) for name in counts} | {"malformed": read.malformed_rows},
+        "callers": [
+            {"caller": caller, "records": records} for caller, records in joined.report.callers.most_common(MAX_CALLERS)
+        ],
         "captures": {
             "objects": window.report.objects,
             "unreadable_objects": len(window.report.unreadable_objects),

@@ -3,7 +3,7 @@
 A captured row is never rewritten, and neither is feedback: a correction is a later record of the same prediction.
 """
 
-import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
@@ -25,6 +25,15 @@ Outcome = str | float
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
+#: Members of the object that Lambda wraps text in; lines of the logger have others.
+_WRAPPER = frozenset({"timestamp", "level", "message", "requestId"})
+#: Beginning of a captured line, alone or wrapped.
+_BEGINNING = re.compile(
+    r'(?:\{(?:"[a-zA-Z]+": ?"[^"\\]*", ?)*"message": ?")?'
+    r'\{\\?"level\\?": ?\\?"FATAL\\?", ?\\?"record\\?": ?\\?"millrace\.capture\\?"'
+)
+
+
 class _StoredLine(msgspec.Struct, frozen=True):
     """A record that is stored as one line of JSON in ASCII."""
 
@@ -38,8 +47,12 @@ class _StoredLine(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_line(cls, line: str | bytes) -> Self:
-        """Read a record; raises ``ValueError`` for another line, or one of a later format than :data:`FORMAT`."""
-        document = _parse(line)
+        """Read a record.
+
+        Raises ``ValueError`` for another line, one of a later format than :data:`FORMAT`, or one with text that UTF-8
+        has no bytes for, which no table could hold.
+        """
+        document = orjson.loads(line)
         if not isinstance(document, dict):
             raise ValueError("a line holds one object")  # noqa: TRY004 - callers catch one kind of error
         if document.get("format") != FORMAT:
@@ -87,7 +100,9 @@ class CapturedRow(_StoredLine, frozen=True):
 class FeedbackRecord(_StoredLine, frozen=True):
     """Ground truth for one prediction, as reported; ``outcome`` is a class as the schema writes it, or a number.
 
-    ``feedback_id`` is a hash of the report: sent again, it has the same id. ``row_id`` is the value of the id column.
+    ``feedback_id`` is a hash of the report and its caller: sent again, it has the same id. ``row_id`` is the value of
+    the id column. ``caller`` is the ARN that signed the request or the id of its API key, empty in records of older
+    releases; ``position`` is that of the report in its request.
     """
 
     feedback_id: str
@@ -97,11 +112,13 @@ class FeedbackRecord(_StoredLine, frozen=True):
     outcome: Outcome
     observed_at: Timestamp
     received_at: Timestamp
+    caller: str = ""
+    position: int = 0
 
     @property
-    def order(self) -> tuple[datetime, datetime]:
-        """Sort key: of two reports about one prediction the greater one counts."""
-        return self.observed_at, self.received_at
+    def order(self) -> tuple[datetime, datetime, int, str]:
+        """Sort key: of two reports about one prediction the greater one counts, in whatever order they are read."""
+        return self.observed_at, self.received_at, self.position, self.feedback_id
 
 
 def format_timestamp(timestamp: datetime) -> str:
@@ -110,22 +127,32 @@ def format_timestamp(timestamp: datetime) -> str:
 
 
 def find_line(message: str) -> Mapping[str, Any] | None:
-    """Return the captured line in a log event, or None for any other event.
+    """Return the captured line in a log event, or None for any other event, whatever it quotes.
 
-    Raises ``ValueError`` when it has the mark of a captured line and cannot be read.
+    Raises ``ValueError`` when it begins as a captured line does and cannot be read.
     """
     if MARK not in message:
         return None
-    document = _parse(message)
-    if isinstance(document, dict) and document.get("record") != MARK:
+    document = _parse_line(message)
+    if isinstance(document, dict) and document.get("record") != MARK and document.keys() <= _WRAPPER:
         # Lambda wraps text that it does not recognise as the function's own JSON.
         inner = document.get("message")
-        document = _parse(inner) if isinstance(inner, str) else inner
+        document = _parse_line(inner) if isinstance(inner, str) else inner
     if not isinstance(document, dict) or document.get("record") != MARK:
         return None
     if document.get("format") != CAPTURE_FORMAT:
         raise ValueError(f"a captured line of format {document.get('format')!r} is not known here")
     return document
+
+
+def _parse_line(text: str) -> Any:
+    """Parse a log event; None for one that is not JSON, unless it is the torn beginning of a captured line."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        if _BEGINNING.match(text.lstrip()):
+            raise
+        return None
 
 
 def expand_line(line: Mapping[str, Any]) -> list[CapturedRow]:
@@ -197,18 +224,3 @@ def _predictions(line: Mapping[str, Any]) -> list[dict[str, Any]]:
         {"label": label, "probabilities": row, "decision": decision}
         for label, row, decision in zip(labels, probabilities, line.get("decisions", labels), strict=True)
     ]
-
-
-def _parse(text: str | bytes) -> Any:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        pass  # the standard library reads the lone surrogates that an id of a row may hold
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except RecursionError as error:
-        raise ValueError("a line is nested too deeply") from error
-
-
-def _refuse_constant(literal: str) -> float:
-    raise ValueError(f"{literal} is not JSON")

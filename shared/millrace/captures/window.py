@@ -343,7 +343,7 @@ def read_records(store: ObjectStore, key: str, record_class: type[RecordT], repo
         report.rows += 1
         try:
             record = record_class.from_line(line)
-        except (ValueError, RecursionError):
+        except ValueError:
             report.malformed_rows += 1
         else:
             yield record

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from millrace.captures.joining import CLOCK_TOLERANCE, JoinedWindow, join_window
 from millrace.captures.window import CapturedWindow, read_window
 from millrace.data.typed_table import TypedTable, is_text
-from millrace.features import MISSING_STRING
+from millrace.errors import MillraceError
+from millrace.features import FLOAT32_MAX, MISSING_STRING
 from millrace.ports import ObjectStore
 from millrace.schema import Column, TableSchema
 from millrace.spec import ModelSpec
@@ -27,7 +28,8 @@ Array = npt.NDArray[Any]
 class CapturedRows:
     """Captured rows as a training table, or the obstacle to using them.
 
-    ``counts`` has ``captured``, ``labelled``, ``observed_too_early``, ``outcome_unknown`` and ``used``.
+    ``counts`` has ``captured``, ``labelled``, ``observed_too_early``, ``outcome_unknown``, ``not_storable`` and
+    ``used``.
     """
 
     table: TypedTable | None
@@ -47,13 +49,23 @@ def find_captured_rows(
     """Return the captured rows to train on, where the spec enables it.
 
     Predictions and reports after ``now`` are left to the next run; predictions before ``since`` belong to a deleted
-    model of the same name.
+    model of the same name. A fault in the rows is an obstacle, never an error.
     """
     if not spec.retraining.captured_rows:
         return CapturedRows(None)
     start = now - timedelta(days=spec.retraining.captured_days)
-    window = read_window(store, model, max(start, since) if since else start, now)
-    return captured_rows(schema, join_window(store, window, now), spec)
+    try:
+        window = read_window(store, model, max(start, since) if since else start, now)
+        return captured_rows(schema, join_window(store, window, now, spec.feedback.exclude_callers), spec)
+    except MillraceError:
+        raise  # the bucket failed, and the pipeline tries again
+    except Exception as error:  # noqa: BLE001 - callers of the API wrote them; they must not stop the runs of uploads
+        return unusable(error)
+
+
+def unusable(error: Exception) -> CapturedRows:
+    """Return no rows, for a fault in the captured ones."""
+    return CapturedRows(None, {"used": 0}, f"captured rows or feedback cannot be read: {type(error).__name__}")
 
 
 def captured_rows(schema: TableSchema, joined: JoinedWindow, spec: ModelSpec) -> CapturedRows:
@@ -70,16 +82,22 @@ def captured_rows(schema: TableSchema, joined: JoinedWindow, spec: ModelSpec) ->
     early = joined.labelled & (joined.observed_at + tolerance < window.predicted_at)
     targets = _targets(schema, joined.outcomes)
     known = np.array([target is not None for target in targets], dtype=np.bool_)
-    used = np.flatnonzero(joined.labelled & ~early & known)
+    columns = {column.name: _column(column, schema, window, targets, spec) for column in schema.columns}
+    good = joined.labelled & ~early & known
+    used = np.flatnonzero(good & np.logical_and.reduce([_storable(values) for values in columns.values()]))
     counts |= {
         "observed_too_early": int(early.sum()),
         "outcome_unknown": int((joined.labelled & ~early & ~known).sum()),
+        "not_storable": int(good.sum()) - len(used),
         "used": len(used),
     }
-    if not len(used):
-        return CapturedRows(None, counts)
-    columns = {column.name: _column(column, schema, window, targets, spec) for column in schema.columns}
-    return CapturedRows(TypedTable(schema, columns, len(window)).take(used), counts)
+    return CapturedRows(TypedTable(schema, columns, len(window)).take(used) if len(used) else None, counts)
+
+
+def _storable(values: Array) -> Array:
+    """Return the mask of numbers that a dataset may hold: within float32, as requests and reports are too."""
+    # A missing number is not greater than any.
+    return ~(np.abs(values) > FLOAT32_MAX) if values.dtype.kind == "f" else np.ones(len(values), dtype=np.bool_)
 
 
 def _obstacle(schema: TableSchema, window: CapturedWindow, spec: ModelSpec) -> str:

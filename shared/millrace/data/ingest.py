@@ -15,7 +15,7 @@ from msgspec.structs import replace as replace_field
 
 import millrace
 from millrace.contracts import ValidationVerdict
-from millrace.data.captured import CapturedRows, find_captured_rows
+from millrace.data.captured import CapturedRows, find_captured_rows, unusable
 from millrace.data.dataset import (
     HTML,
     JSON,
@@ -39,7 +39,7 @@ from millrace.data.uploads import NO_UPLOAD, Upload, download, find_upload
 from millrace.data.validation import ValidationResult, count_types, validate_upload
 from millrace.documents import from_plain, to_plain
 from millrace.entities import DatasetRecord, LedgerEntry, Run, Source
-from millrace.errors import ArtifactNotFoundError
+from millrace.errors import ArtifactNotFoundError, MillraceError
 from millrace.layout import dataset_key, prepared_key, quarantine_key
 from millrace.names import make_cause_id
 from millrace.ports import ObjectStore
@@ -344,9 +344,18 @@ def _combine(ingestor: Ingestor, results: Sequence[IngestResult]) -> _Combined |
         captured = find_captured_rows(
             ingestor.model, schema, ingestor.spec, ingestor.data_store, ingestor.now, since=since
         )
-        before = [captured.table] if captured.table else []
-        tables = StoredTables(ingestor.model, selection.chosen, schema, ingestor.data_store, Path(folder), before)
-        return _Combined(selection, prepare(schema, tables, ingestor.spec, ingestor.limits), captured)
+
+        def combine(captured: CapturedRows) -> _Combined:
+            before = [captured.table] if captured.table else []
+            tables = StoredTables(ingestor.model, selection.chosen, schema, ingestor.data_store, Path(folder), before)
+            return _Combined(selection, prepare(schema, tables, ingestor.spec, ingestor.limits), captured)
+
+        try:
+            return combine(captured)
+        except Exception as error:
+            if isinstance(error, MillraceError) or captured.table is None:
+                raise
+            return combine(unusable(error))
 
 
 def _store_prepared(run: Run, combined: _Combined, ingestor: Ingestor, data_store: ObjectStore) -> None:

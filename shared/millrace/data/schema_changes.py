@@ -304,7 +304,9 @@ def store_schema(model: str, schema: TableSchema, registry: Registry, data_store
 
 
 def describe_schema(model: str, version: str | None, registry: Registry, data_store: ObjectStore) -> Mapping[str, Any]:
-    """Return a model's schema as plain JSON; raises ``ModelNotFoundError`` and ``SchemaNotFoundError``.
+    """Return a model's schema as plain JSON, without values of sensitive columns.
+
+    Raises ``ModelNotFoundError`` and ``SchemaNotFoundError``.
 
     The version is ``3`` for its newest revision, ``3.1`` for one revision, None for the current schema.
     """
@@ -318,9 +320,9 @@ def describe_schema(model: str, version: str | None, registry: Registry, data_st
         raise SchemaNotFoundError(f"{version!r} is no schema version: one looks like 2 or 2.1")
     key = schema_key(model, int(numbers[0])) if len(numbers) == 1 else schema_revision_key(model, *map(int, numbers))
     try:
-        document: Mapping[str, Any] = json.loads(data_store.get(key))
+        stored = data_store.get(key)
     except ArtifactNotFoundError as fault:
         raise SchemaNotFoundError(
             f"the model {model!r} has no schema version {version}; the current is {current}"
         ) from fault
-    return document
+    return TableSchema.from_dict(json.loads(stored)).without_sensitive_values().to_dict()

@@ -108,7 +108,9 @@ def promote(
     found = find_servable_version(model, version, registry, model_store)
     if found.outcome == "awaiting_approval":
         raise ConflictError(f"version {version} waits for approval: approve or reject run {found.run_id}")
-    _move_champion("model_promoted", state, version, audit, registry)
+    decided = found.outcome in ("kept", "rejected")
+    outcome = AssignOutcome(version, found.outcome, "promoted") if decided else None
+    _move_champion("model_promoted", state, version, audit, registry=registry, outcome=outcome)
     return ChampionChange(model, "promoted", present, version)
 
 
@@ -149,7 +151,7 @@ def roll_back(
         if to_version not in {move.to_version for move in moves} or to_version == present:
             raise ConflictError(f"version {to_version} of {model!r} is no earlier champion: promote it instead")
         target, passed_over = find_servable_version(model, to_version, registry, model_store).version, ()
-    _move_champion("model_rolled_back", state, target, audit, registry)
+    _move_champion("model_rolled_back", state, target, audit, registry=registry)
     return ChampionChange(model, "rolled_back", present, target, passed_over)
 
 
@@ -182,11 +184,20 @@ def champion_moves(state: ModelState, version: int) -> tuple[MoveAlias, ...]:
     return tuple(moves)
 
 
-def _move_champion(action: str, state: ModelState, version: int, audit: AuditContext, registry: Registry) -> None:
+def _move_champion(
+    action: str,
+    state: ModelState,
+    version: int,
+    audit: AuditContext,
+    *,
+    registry: Registry,
+    outcome: AssignOutcome | None = None,
+) -> None:
     details = {"alias": CHAMPION, "from_version": state.aliases.get(CHAMPION), "to_version": version}
     entry = audit.entry(state, f"{CHAMPION}-{state.revision + 1}", action, details)
+    changes = (*champion_moves(state, version), *((outcome,) if outcome else ()))
     try:
-        registry.commit(RegistryTransaction(entry, state.revision, champion_moves(state, version)))
+        registry.commit(RegistryTransaction(entry, state.revision, changes))
     except AliasConflictError as error:
         champion = name_version(registry.get_state(state.model).aliases.get(CHAMPION))
         raise AliasConflictError(

@@ -14,6 +14,7 @@ from millrace.names import CHAMPION
 from millrace.ports import ObjectStore
 from millrace.registry.manifest import SIGNATURE, Signature
 from millrace.registry.store import Registry
+from millrace.schema import TableSchema
 
 
 def describe_alias_at(model: str, timestamp: datetime, registry: Registry, alias: str = CHAMPION) -> dict[str, Any]:
@@ -152,7 +153,7 @@ def describe_card(model: str, name: str, registry: Registry, model_store: Object
     if document is None:
         raise ArtifactNotFoundError(f"version {version.version} of {model!r} has no model card")
     card: dict[str, Any] = document
-    return card
+    return {**card, "schema": _shown(card["schema"])} if card.get("schema") else card
 
 
 def describe_run(model: str, run_id: str, registry: Registry, model_store: ObjectStore) -> dict[str, Any]:
@@ -190,9 +191,13 @@ def _find_version(model: str, name: str, aliases: Mapping[str, int], registry: R
 
 def _schema(version: ModelVersion, model_store: ObjectStore) -> Any:
     try:
-        return Signature.read(model_store.get(version_key(version.model, version.version, SIGNATURE))).schema
+        return _shown(Signature.read(model_store.get(version_key(version.model, version.version, SIGNATURE))).schema)
     except ArtifactNotFoundError:
         return None
+
+
+def _shown(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return TableSchema.from_dict(schema).without_sensitive_values().to_dict()
 
 
 def _read_json(store: ObjectStore, key: str) -> Any:

@@ -242,14 +242,12 @@ class _DatasetReport:
         return entries
 
     def quantiles_of(self, column: Column) -> list[Fact]:
-        """Return a column's quantiles; the extremes are values of single rows, so a sensitive column's are hidden."""
+        """Return a column's quantiles, each of them a value of some row; none of a sensitive column."""
         quantiles = column.get("quantiles") or {}
-        if not quantiles or self._is_class_label(column):
+        if not quantiles or self._is_class_label(column) or column["name"] in self.sensitive:
             return []
         is_date = column.get("type") == "datetime"
         write = formatting.timestamp if is_date else formatting.number
-        if column["name"] in self.sensitive:
-            return [("Median", write(quantiles["0.5"]), "")] if "0.5" in quantiles else []
         if is_date:
             ends = [("Earliest", column.get("minimum")), ("Median", quantiles.get("0.5"))]
             return [(label, write(value)[:10], "") for label, value in [*ends, ("Latest", column.get("maximum"))]]

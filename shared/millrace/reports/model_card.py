@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import millrace
@@ -79,12 +78,12 @@ def build_card(
                 "dataset_ids": list(run.dataset_ids),
             },
             "stated": stated,
-            "schema": schema.to_dict(),
+            "schema": schema.without_sensitive_values().to_dict(),
             "evaluation": dict(evaluation),
             "trial": dict(trial or {}),
             "data": _data(run, prepared or {}),
             "artifacts": dict(artifacts or {}),
-            "example": example_row(_without_sensitive_values(schema)),
+            "example": example_row(schema),
         }
     )
     return document
@@ -127,14 +126,6 @@ def _data(run: Run, prepared: Mapping[str, Any]) -> dict[str, Any]:
         "sample": prepared.get("sample"),
         "repeated_rows_left_out": prepared.get("repeated_rows_left_out"),
     }
-
-
-def _without_sensitive_values(schema: TableSchema) -> TableSchema:
-    columns = (
-        replace(column, categories=(), minimum=None, maximum=None) if column.sensitive else column
-        for column in schema.columns
-    )
-    return replace(schema, columns=tuple(columns))
 
 
 def render_card(document: Document) -> str:

@@ -2,7 +2,8 @@
 
 A request is answered with the loaded version. Every few seconds a thread beside the requests reads the alias again and
 loads the version it moved to; one assignment replaces the old one, which serves on when the registry does not respond
-or a version is damaged. A version requested by its number never changes; the thread checks that it is not retired.
+or a version is damaged. Where none is loaded yet and the champion is damaged, the nearest earlier champion that is not
+serves instead. A version requested by its number never changes; the thread checks that it is not retired.
 
 An execution environment may be frozen between two requests, and its threads with it. After an idle time the pointer may
 be long out of date; then, once, a request waits briefly for the thread before it serves the old version.
@@ -11,10 +12,11 @@ be long out of date; then, once, a request waits briefly for the thread before i
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from millrace.errors import ModelNotFoundError, VersionNotFoundError
+from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError, ModelNotFoundError, VersionNotFoundError
 from millrace.names import CHAMPION
 from millrace.serving.model import LoadedModel, ModelSource, load_version
 
@@ -24,13 +26,15 @@ STALE_AFTER_INTERVALS = 6
 STALE_WAIT_SECONDS = 1.0
 
 _KEPT_EVENTS = 100
+_DAMAGE = (ArtifactIntegrityError, ArtifactNotFoundError)
 
 
 @dataclass(frozen=True, slots=True)
 class CacheEvent:
     """A refresh that changed or failed, for the log and the metrics.
 
-    ``swapped``: ``version`` serves now. ``refresh_failed``: ``version`` goes on serving, for ``reason``.
+    ``swapped``: ``version`` serves now. ``refresh_failed``: ``version`` serves, and not that of the alias, for
+    ``reason``.
     ``withdrawn``: the alias is gone, or the version retired, and the cache no longer holds it.
     """
 
@@ -128,10 +132,26 @@ class ModelCache:
         if not _is_number(version):
             self._known.add(model)
         with self._lock:
-            served = {entry.loaded.version: entry.loaded for key, entry in self._entries.items() if key[0] == model}
-        loaded = served.get(number) or load_version(self._source, model, number)
+            entries = [entry.loaded for key, entry in self._entries.items() if key[0] == model]
+        served = {loaded.version: loaded for loaded in entries if loaded.instead_of is None}
+        try:
+            loaded = served.get(number) or load_version(self._source, model, number)
+        except _DAMAGE as error:
+            if version != CHAMPION:
+                raise
+            loaded = self._load_earlier(model, number, error)
         self._known.add(model)
         return loaded
+
+    def _load_earlier(self, model: str, champion: int, damage: Exception) -> LoadedModel:
+        """Load the nearest earlier champion that is whole; raises the champion's own error when there is none."""
+        for version in self._source.earlier_champions(model, champion):
+            with suppress(*_DAMAGE):
+                loaded = replace(load_version(self._source, model, version), instead_of=champion)
+                reason = f"version {champion} is damaged: {damage}"
+                self._events.append(CacheEvent("refresh_failed", model, CHAMPION, version, reason))
+                return loaded
+        raise damage
 
     def _claim_refresh(self, entry: _Entry) -> bool:
         """Return whether a refresh is due, and assign it to the caller: no two run at once."""
@@ -158,6 +178,8 @@ class ModelCache:
             if version != serving:
                 entry.loaded = load_version(self._source, key[0], version)
                 self._events.append(CacheEvent("swapped", *key, version, f"version {serving} served before"))
+            elif entry.loaded.instead_of is not None:
+                entry.loaded = replace(entry.loaded, instead_of=None)  # a rollback made it the champion
             entry.confirmed_at = now
             entry.failing = False
         except Exception as error:  # noqa: BLE001 - a thread has no caller to raise to, and the old version serves

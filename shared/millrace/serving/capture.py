@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from millrace.json_text import write_json
+from millrace.json_text import is_unicode, write_json
 
 if TYPE_CHECKING:
     # Readers of captured lines have no ONNX Runtime.
@@ -152,13 +152,13 @@ def write_row_id(value: Any) -> str | None:
     """Return a value of the model's id column as the text that feedback is matched by; None if it names no row.
 
     A whole number is the same row whether it was sent as 7, 7.0 or "7". A number past 64 bits names none: it was read
-    as the nearest float, which may be another row's.
+    as the nearest float, which may be another row's. Neither does text that UTF-8 has no bytes for: no table holds it.
     """
-    if isinstance(value, float):
-        if not abs(value) < _LARGEST_INTEGER:
-            return None
-        value = int(value) if value.is_integer() else value
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
-    text = str(value).strip()
-    return text if text and len(text) <= MAX_ROW_ID_LENGTH else None
+    if not isinstance(value, str):
+        if not abs(value) < _LARGEST_INTEGER:
+            return None
+        value = int(value) if isinstance(value, float) and value.is_integer() else value
+    text = str(value).strip().rstrip("\0")  # training's strings end before their trailing NULs
+    return text if text and len(text) <= MAX_ROW_ID_LENGTH and is_unicode(text) else None

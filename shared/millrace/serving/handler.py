@@ -16,7 +16,7 @@ import json
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from types import MappingProxyType
@@ -46,6 +46,8 @@ ErrorDetail = Literal["full", "reduced"]
 MAX_BODY_BYTES = 10_000_000
 #: Largest body of a reply: a function may return 6 MB, with the envelope around the body.
 MAX_REPLY_BYTES = 5_500_000
+#: Header of replies of an earlier version: the number of the champion, which is damaged.
+INSTEAD_OF = "X-Millrace-Instead-Of-Version"
 _MAX_NAME_LENGTH = 100
 
 
@@ -62,10 +64,11 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A reply's body, a JSON document or plain text, and the prediction in it, if any."""
+    """A reply's body, a JSON document or plain text, the prediction in it, if any, and further headers."""
 
     body: Mapping[str, Any] | str
     prediction: Prediction | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,11 @@ class Route:
             return Reply(self.operation.body)
         request = self.protocol.prepare(request, self.operation)
         loaded = endpoint.models.get(request.model, request.version)
+        reply = self._describe_or_predict(endpoint, request, loaded)
+        headers = {} if loaded.instead_of is None else {INSTEAD_OF: str(loaded.instead_of)}
+        return replace(reply, headers=headers)
+
+    def _describe_or_predict(self, endpoint: Endpoint, request: Request, loaded: LoadedModel) -> Reply:
         if self.operation == "predict":
             return _predict(endpoint, request, self.protocol, loaded)
         if self.operation == "check_readiness":
@@ -153,7 +161,7 @@ class _Call:
             reply = self.route.reply(endpoint, read_request(self.event))
         finally:
             self._report_refreshes(endpoint)
-        response = success_response(reply.body)
+        response = success_response(reply.body, reply.headers)
         if reply.prediction:
             latency, now = 1_000 * (time.perf_counter() - started), datetime.now(UTC)
             self._measure(reply.prediction, latency, now, cold_start)
@@ -201,7 +209,7 @@ class _Call:
 
             logged = {"correlation_id": self.request_id, **asdict(event)}
             if event.kind == "refresh_failed":
-                logger.warning("alias not refreshed; the version goes on serving", **logged)
+                logger.warning("the alias's version is not served; another one is", **logged)
                 properties = {"model": event.model, "alias": event.alias, "model_version": str(event.version)}
                 now = datetime.now(UTC).timestamp()
                 write_metrics({"AliasRefreshFailures": (1, "Count")}, {"service": "predict"}, now, properties)
@@ -247,7 +255,9 @@ def read_request(event: Mapping[str, Any]) -> Request:
     return Request(body, headers, event.get("pathParameters") or {}, event.get("queryStringParameters") or {})
 
 
-def success_response(reply: Mapping[str, Any] | str) -> dict[str, Any]:
+def success_response(
+    reply: Mapping[str, Any] | str, headers: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Any]:
     """Return the response for a reply's body, a JSON document or plain text; raises ``PayloadTooLargeError``."""
     if isinstance(reply, str):
         return _response(200, reply, {"Content-Type": "text/plain"})
@@ -256,7 +266,7 @@ def success_response(reply: Mapping[str, Any] | str) -> dict[str, Any]:
     size = len(body) + body.count('"') + body.count("\\") if len(body) * 2 > MAX_REPLY_BYTES else len(body)
     if size > MAX_REPLY_BYTES:
         raise PayloadTooLargeError(f"the reply would take {size} bytes of {MAX_REPLY_BYTES}: send fewer rows at once")
-    return _response(200, body)
+    return _response(200, body, headers)
 
 
 def error_response(error: MillraceError, protocol: Protocol, detail: ErrorDetail = "full") -> dict[str, Any]:

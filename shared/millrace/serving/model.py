@@ -8,7 +8,7 @@ The documents are parsed with the standard library: importing msgspec took as lo
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -87,6 +87,10 @@ class ModelSource(Protocol):
         """Return an artifact's bytes; raises ``ArtifactNotFoundError``."""
         ...
 
+    def earlier_champions(self, model: str, version: int) -> Iterator[int]:
+        """Yield the lower versions that were promoted and are not retired, the nearest first; only a few."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
@@ -109,7 +113,8 @@ class LoadedModel:
     """A version that is ready to serve.
 
     ``threshold`` is None unless evaluation chose one, and ``created_at`` unless the manifest has it.
-    ``read_background`` reads the rows that explanations compare with; a version without them has None.
+    ``read_background`` reads the rows that explanations compare with; a version without them has None. ``instead_of``
+    is the damaged champion that this version serves for.
     """
 
     model: str
@@ -120,6 +125,7 @@ class LoadedModel:
     created_at: datetime | None = None
     capture: CaptureRules = field(default_factory=CaptureRules)
     read_background: Callable[[], bytes] | None = None
+    instead_of: int | None = None
 
     @cached_property
     def reader(self) -> RowReader:

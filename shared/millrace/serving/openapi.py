@@ -7,13 +7,15 @@ Its examples are valid requests. Each protocol adds its own part; this module ho
 import csv
 import io
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import millrace
+from millrace.features import FLOAT32_MAX
 from millrace.schema import Column, TableSchema
 from millrace.serving.protocols import Protocol
-from millrace.serving.rows import FLOAT32_MAX, MAX_TEXT_LENGTH
+from millrace.serving.rows import MAX_TEXT_LENGTH
 
 if TYPE_CHECKING:
     from millrace.serving.model import LoadedModel
@@ -54,6 +56,7 @@ _ERRORS = {
 
 def openapi_document(loaded: "LoadedModel", max_rows: int, protocols: Iterable[Protocol]) -> JsonObject:
     """Return the document of a version for some protocols; ``max_rows`` is the most rows that a request may hold."""
+    loaded = replace(loaded, schema=loaded.schema.without_sensitive_values())
     schema = loaded.schema
     parts = [protocol.openapi(loaded, max_rows) for protocol in protocols]
     schemas = _shared_schemas(schema)
@@ -162,6 +165,8 @@ def example_row(schema: TableSchema) -> dict[str, Any]:
 
 
 def _example_value(column: Column) -> Any:
+    if column.sensitive and column.rules.nullable_override is not False:
+        return None
     middle = None
     if column.minimum is not None and column.maximum is not None:
         middle = (column.minimum + column.maximum) / 2

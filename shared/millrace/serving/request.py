@@ -12,7 +12,8 @@ from millrace.names import CHAMPION, validate_model_name
 
 JSON = "application/json"
 
-_VERSION = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
+#: A number has one form: a path that names a version in another would pass by a policy that names the first.
+_VERSION = re.compile(r"^(?!0\d*\Z)[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
 
 
 class _Absent:

@@ -2,13 +2,14 @@
 
 ``docs/serving.md`` has the table of how each type is read. The spec's rules for a column (presence, range, set; see
 :class:`millrace.schema.ColumnRules`) apply too: a value that breaks one is a bad field, or a warning where the rule
-only warns.
+only warns. No message holds a value of a sensitive column.
 
 A ``null`` is a missing value in every column. Absence is not: a column that a row does not mention is missing only
-where training saw missing values, and a bad field elsewhere. Numeric strings are refused, and so are booleans in
-columns of numbers and numbers that float32 cannot hold. Columns that are no features are ignored.
+where training saw missing values, and a bad field elsewhere. Numbers in quotes are read, with a warning; booleans in
+columns of numbers and numbers that float32 cannot hold are refused. Columns that are no features are ignored.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ import numpy.typing as npt
 
 from millrace.errors import FieldError, InvalidInputError
 from millrace.features import (
+    FLOAT32_MAX,
     MAX_CHARACTERS,
     MISSING_STRING,
     FeatureMatrix,
@@ -27,7 +29,8 @@ from millrace.features import (
     build_few_features,
     missing_mask,
 )
-from millrace.schema import NULL_STRINGS, Column, TableSchema
+from millrace.json_text import is_unicode
+from millrace.schema import NULL_STRINGS, NUMBER_PATTERN, Column, TableSchema
 from millrace.serving.request import ABSENT, RequestTable
 
 #: A typed value: datetimes are UTC and have no zone; None is a missing datetime.
@@ -38,12 +41,13 @@ BoolArray = npt.NDArray[np.bool_]
 #: A category longer than this (and than every one seen in training) is refused: a matrix of strings is as wide as its
 #: longest.
 MAX_TEXT_LENGTH = 1_000
-#: The largest number that float32 holds.
-FLOAT32_MAX = 3.4028234663852886e38
 
 _MISSING_NUMBER = float("nan")
 #: Allowed values that a message lists.
 _LISTED_VALUES = 10
+#: Unknown columns that are compared with a missing one, that a message lists, and the characters of each.
+_COMPARED_NAMES, _LISTED_NAMES, _SHOWN_CHARACTERS = 200, 5, 100
+_NUMBER = re.compile(NUMBER_PATTERN)
 _TYPE_NAMES: dict[type, str] = {
     type(None): "null",
     bool: "a boolean",
@@ -98,6 +102,17 @@ def missing_value(column: Column) -> TypedValue:
     return MISSING_STRING if column.type in ("category", "text") else _MISSING_NUMBER
 
 
+def read_numeric_text(text: str) -> float | None:
+    """Read a number that was written as text, None for a missing one; raises ``ValueError`` for other text."""
+    text = text.strip()
+    if text in NULL_STRINGS:
+        return None
+    if not _NUMBER.fullmatch(text):
+        remedy = "; write numbers without quotes, and as 1234.5" if any(map(str.isdigit, text)) else ""
+        raise ValueError(f"expects a number, got a string{remedy}")
+    return _read_number(float(text))
+
+
 def _read_number(value: Any) -> float:
     if type(value) not in (int, float):
         raise ValueError(f"expects a number, got {json_type(value)}")
@@ -112,7 +127,7 @@ def _read_number(value: Any) -> float:
 
 def _boolean_reader(column: Column) -> Callable[[Any], float]:
     known = dict.fromkeys(("true", *column.true_values), 1.0) | dict.fromkeys(("false", *column.false_values), 0.0)
-    trained = " or ".join([*column.true_values[:1], *column.false_values[:1]])
+    trained = "" if column.sensitive else " or ".join([*column.true_values[:1], *column.false_values[:1]])
     expected = f"expects true or false (or {trained})" if trained else "expects true or false"
 
     def read(value: Any) -> float:
@@ -135,11 +150,8 @@ def _string_reader(max_length: int | None) -> Callable[[Any], str]:
             raise ValueError(f"expects a string, got {json_type(value)}")
         if max_length is not None and len(value) > max_length:
             raise ValueError(f"expects a string of at most {max_length} characters")
-        try:
-            if not value.isascii():
-                value.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError("expects a string of whole Unicode characters, got half a surrogate pair") from error
+        if not is_unicode(value):
+            raise ValueError("expects a string of whole Unicode characters, got half a surrogate pair")
         text = value.strip()
         # NumPy's strings, which training has, end before their trailing NULs.
         return MISSING_STRING if text in NULL_STRINGS else text.rstrip("\0")
@@ -200,12 +212,14 @@ def _bound(column: Column, limit: float, compare: Callable[[Any, Any], Any], adv
         bound = np.datetime64(round(limit * 1e6), "us")
         shown = f"{datetime.fromtimestamp(limit, UTC):%Y-%m-%dT%H:%M:%SZ}"
     # Comparisons with NaN and "not a time" are false: a missing value breaks no bound.
+    shown = "the spec's limit" if column.sensitive else shown
     return ValueRule(f"expects {adverb} {shown}", lambda values: np.asarray(compare(values, bound), np.bool_))
 
 
 def _membership(column: Column, allowed: tuple[str, ...]) -> ValueRule:
     more = f" and {len(allowed) - _LISTED_VALUES} more" if len(allowed) > _LISTED_VALUES else ""
-    message = f"expects one of {', '.join(map(repr, allowed[:_LISTED_VALUES]))}{more}"
+    listed = "the values that the spec allows" if column.sensitive else ", ".join(map(repr, allowed[:_LISTED_VALUES]))
+    message = f"expects one of {listed}{'' if column.sensitive else more}"
     known = _typed(column, allowed)
     return ValueRule(message, lambda values: ~missing_mask(values) & ~np.isin(values, known))
 
@@ -242,6 +256,7 @@ class _Findings:
     """Errors and warnings of a request's rows; errors are kept by row where good rows will be scored."""
 
     partial: bool
+    unknown: frozenset[str] = frozenset()  # the request's columns that the model does not know
     warnings: list[RowWarning] = field(default_factory=list)
     n_missing: int = 0
     n_unknown: int = 0
@@ -251,6 +266,21 @@ class _Findings:
 
     def warn(self, column: str, message: str) -> None:
         self.warnings.append(RowWarning(column, message))
+
+    def missing_message(self, column: str) -> str:
+        """Return the message about a column that the request lacks; it may be there under another name."""
+        unknown = sorted(self.unknown)[:_COMPARED_NAMES]
+        if not unknown:
+            return "is missing"
+        from difflib import get_close_matches  # noqa: PLC0415 - only a refusal needs it
+
+        by_letters = {_letters(name): name for name in unknown}
+        if close := get_close_matches(_letters(column), by_letters, n=1, cutoff=0.75):
+            name = by_letters[close[0]][:_SHOWN_CHARACTERS]
+            return f"is missing; the model does not know {name!r}: did you mean {column!r}?"
+        listed = ", ".join(repr(name[:_SHOWN_CHARACTERS]) for name in unknown[:_LISTED_NAMES])
+        more = " and others" if len(unknown) > _LISTED_NAMES else ""
+        return f"is missing; the model does not know {listed}{more}"
 
     def add_error(self, row: int | None, column: str, message: str) -> None:
         """Add an error of a row, or of all rows."""
@@ -275,6 +305,11 @@ class _Findings:
         return {row: tuple(errors) for row, errors in sorted(self.errors_by_row.items())}
 
 
+def _letters(name: str) -> str:
+    """Return a column's name as it is compared with others: letters and digits in lower case."""
+    return "".join(filter(str.isalnum, name[:_SHOWN_CHARACTERS].casefold()))
+
+
 def _counted(number: int, noun: str) -> str:
     """Return ``1 value``, ``2 values``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
@@ -297,7 +332,7 @@ class FeatureReader:
         """Return the feature's value in every row, missing where it is bad."""
         if self.name not in table.names:
             if not self._column.nullable:
-                findings.add_error(None, self.name, "is missing")
+                findings.add_error(None, self.name, findings.missing_message(self.name))
             findings.warn(self.name, "is not in the request: scored as missing")
             findings.n_missing += table.n_rows
             return [self._missing] * table.n_rows
@@ -327,17 +362,24 @@ class FeatureReader:
 
     def _read_few(self, raw: Sequence[Any], findings: _Findings) -> list[TypedValue]:
         values: list[TypedValue] = []
+        quoted = 0
         for row, each in enumerate(raw):
             value = self._missing
             try:
                 if each is ABSENT:
                     if self._column.rules.nullable_override is not False and not self._column.nullable:
                         findings.add_error(row, self.name, "is missing; send null for an unknown value")
+                elif type(each) is str and self._type in ("integer", "number"):
+                    number = read_numeric_text(each)
+                    value = self._missing if number is None else number
+                    quoted += number is not None
                 elif each is not None:
                     value = self._read_value(each)
             except ValueError as error:
                 findings.add_error(row, self.name, str(error))
             values.append(value)
+        if quoted:
+            findings.warn(self.name, f"{_counted(quoted, 'number')} in quotes: read as written, with a decimal point")
         return values
 
     def _read_many(self, raw: Sequence[Any], findings: _Findings) -> ColumnValues:
@@ -402,7 +444,8 @@ class FeatureReader:
         if fractions:
             findings.warn(self.name, f"{_counted(fractions, 'value')} with a fraction; training saw whole numbers")
         if outside:
-            findings.warn(self.name, f"{_counted(outside, 'value')} outside the range of training, {low:g} to {high:g}")
+            shown = "" if self._column.sensitive else f", {low:g} to {high:g}"
+            findings.warn(self.name, f"{_counted(outside, 'value')} outside the range of training{shown}")
 
 
 def _normal_values(column: Column) -> Callable[[Any], bool]:
@@ -489,14 +532,13 @@ class RowReader:
         Otherwise ``InvalidInputError`` names the first :data:`MAX_LISTED_ERRORS` bad fields, as ``row 3: age`` (from
         0).
         """
-        findings = _Findings(partial)
+        findings = _Findings(partial, table.names - self._known_names)
         values = {feature.name: feature.read(table, findings) for feature in self.features}
         bad_rows = findings.bad_rows(table.n_rows)
         if bad_rows:
             good_rows = self.read(table.select([row for row in range(table.n_rows) if row not in bad_rows]))
             return replace(good_rows, bad_rows=bad_rows)
-        ignored = len(table.names - self._known_names)
-        if ignored:
-            findings.warn("*", f"{_counted(ignored, 'column')} unknown to the model: ignored")
+        if findings.unknown:
+            findings.warn("*", f"{_counted(len(findings.unknown), 'column')} unknown to the model: ignored")
         warnings = tuple(findings.warnings)
         return TypedRows(self, values, table.n_rows, warnings, findings.n_missing, findings.n_unknown)

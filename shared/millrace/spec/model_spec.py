@@ -9,7 +9,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from millrace.schema import MAX_COLUMNS, Role, Task
 from millrace.spec.data import ColumnSpec, DatasheetSpec, ReadSpec, SplitSpec, TableChecks
 from millrace.spec.monitoring import MonitoringSpec
-from millrace.spec.operations import ApprovalSpec, CaptureSpec, CardSpec, RetentionSpec, RetrainingSpec
+from millrace.spec.operations import ApprovalSpec, CaptureSpec, CardSpec, FeedbackSpec, RetentionSpec, RetrainingSpec
 from millrace.spec.part import SpecPart, invalid_input
 from millrace.spec.training import EvaluationSpec, GateSpec, TrainingSpec
 
@@ -43,6 +43,7 @@ class ModelSpec(SpecPart):
     approval: ApprovalSpec = ApprovalSpec()
     retention: RetentionSpec = RetentionSpec()
     capture: CaptureSpec = CaptureSpec()
+    feedback: FeedbackSpec = FeedbackSpec()
     retraining: RetrainingSpec = RetrainingSpec()
     monitoring: MonitoringSpec = MonitoringSpec()
     card: CardSpec = CardSpec()

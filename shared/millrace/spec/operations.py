@@ -68,6 +68,16 @@ class RetrainingSpec(SpecPart):
     captured_days: int = Field(default=30, ge=1, le=366)  # the age of the oldest of those rows
 
 
+class FeedbackSpec(SpecPart):
+    """Ground truth that counts.
+
+    ``exclude_callers`` names the ARNs and ids of API keys, ``*`` standing for any characters, whose reports neither
+    train nor measure the model; they stay stored, and count again once their caller is not excluded any more.
+    """
+
+    exclude_callers: tuple[str, ...] = Field(default=(), max_length=100)
+
+
 class CaptureSpec(SpecPart):
     """Captured part of the predictions; it goes into each version's signature, and holds from the next version on.
 

@@ -39,8 +39,8 @@ class Feedback:
             self.store.put(schema_key(MODEL, schema.version), json.dumps(schema.to_dict()).encode())
             self.registry.set_schema_version(MODEL, schema.version)
 
-    def send(self, document, now=LATER):
-        return record_feedback(MODEL, document, registry=self.registry, data_store=self.store, now=now)
+    def send(self, document, now=LATER, caller="ann"):
+        return record_feedback(MODEL, document, caller=caller, registry=self.registry, data_store=self.store, now=now)
 
     def records(self):
         report = ReadReport()
@@ -154,7 +154,9 @@ class TestRecording:
 
     def test_of_an_unknown_model_there_is_none(self, feedback):
         with pytest.raises(ModelNotFoundError):
-            record_feedback("nobody", {}, registry=feedback.registry, data_store=feedback.store, now=LATER)
+            record_feedback(
+                "nobody", {}, caller="ann", registry=feedback.registry, data_store=feedback.store, now=LATER
+            )
         with pytest.raises(SchemaNotFoundError):
             Feedback().send({"prediction_id": ID, "outcome": "yes"})
 

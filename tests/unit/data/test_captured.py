@@ -60,6 +60,7 @@ class TestRows:
             "labelled": 2,
             "observed_too_early": 0,
             "outcome_unknown": 0,
+            "not_storable": 0,
             "used": 2,
         }
         assert table.columns["id"].tolist() == ["1001", "1002"]

@@ -4,7 +4,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from millrace.errors import ArtifactIntegrityError, ModelNotFoundError, ServiceUnavailableError, VersionNotFoundError
+from millrace.errors import (
+    ArtifactIntegrityError,
+    ArtifactNotFoundError,
+    ModelNotFoundError,
+    ServiceUnavailableError,
+    VersionNotFoundError,
+)
 from millrace.serving.cache import STALE_AFTER_INTERVALS, ModelCache
 
 from tests.serving_models import MemoryModelSource, churn_onnx, churn_schema, version_artifacts
@@ -134,6 +140,54 @@ def test_a_damaged_first_version_is_an_error_and_is_tried_again(cache, source):
         cache.get("churn")
     source.versions["churn", 1]["model.onnx"] = good
     assert cache.get("churn").version == 1
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone"])
+def test_a_cold_start_with_a_damaged_champion_serves_the_nearest_whole_one_and_says_so(
+    cache, source, clock, later, damage
+):
+    for version in (2, 3):
+        source.register("churn", version, artifacts())
+        if damage == "gone":
+            del source.versions["churn", version]["model.onnx"]
+        else:
+            source.versions["churn", version]["model.onnx"] += b" "
+    loaded = cache.get("churn")
+    assert (loaded.version, loaded.instead_of) == (1, 3)
+    (event,) = cache.take_events()
+    assert (event.kind, event.version) == ("refresh_failed", 1)
+    assert "version 3 is damaged" in event.reason
+    assert cache.get("churn", "1").instead_of is None
+    with pytest.raises((ArtifactIntegrityError, ArtifactNotFoundError)):
+        cache.get("churn", "3")
+    clock.now += REFRESH_SECONDS
+    cache.get("churn")
+    later.run()
+    assert kinds(cache) == ["refresh_failed"], "the alarm goes on while the champion is damaged"
+    source.register("churn", 3, artifacts())
+    clock.now += REFRESH_SECONDS
+    cache.get("churn")
+    later.run()
+    loaded = cache.get("churn")
+    assert (loaded.version, loaded.instead_of, kinds(cache)) == (3, None, ["swapped"])
+
+
+def test_a_rollback_to_the_version_that_serves_instead_ends_the_exception(cache, source, clock, later):
+    source.register("churn", 2, artifacts())
+    source.versions["churn", 2]["manifest.json"] += b" "
+    assert cache.get("churn").instead_of == 2
+    source.aliases["churn", "champion"] = 1
+    clock.now += REFRESH_SECONDS
+    cache.get("churn")
+    later.run()
+    assert (cache.get("churn").version, cache.get("churn").instead_of) == (1, None)
+
+
+def test_another_alias_than_the_champion_is_never_replaced(cache, source):
+    source.register("churn", 2, artifacts(), alias="challenger")
+    source.versions["churn", 2]["model.onnx"] += b" "
+    with pytest.raises(ArtifactIntegrityError):
+        cache.get("churn", "challenger")
 
 
 def test_an_unknown_model_or_alias_is_not_found(cache):

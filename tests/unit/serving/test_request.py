@@ -18,10 +18,11 @@ def test_a_model_name_that_cannot_exist_is_refused(model):
 def test_a_version_is_the_champion_unless_the_path_says_otherwise():
     assert request().version == "champion"
     assert request(version="7").version == "7"
+    assert request(version="0a").version == "0a"
     assert request(version="blue-green").version == "blue-green"
 
 
-@pytest.mark.parametrize("version", ["..", "-1", "1.0", "a b", "x" * 64, "1\n"])
+@pytest.mark.parametrize("version", ["..", "-1", "1.0", "a b", "x" * 64, "1\n", "01", "001", "00"])
 def test_a_version_that_cannot_exist_is_not_found(version):
     with pytest.raises(VersionNotFoundError):
         _ = request(version=version).version

@@ -12,7 +12,7 @@ from millrace.data.raw import build_strings
 from millrace.data.typed_table import parse_column
 from millrace.errors import InvalidInputError
 from millrace.features import build_features
-from millrace.schema import Column, TableSchema
+from millrace.schema import Column, ColumnRules, TableSchema
 from millrace.serving.request import ColumnsTable, RecordsTable
 from millrace.serving.rows import MAX_LISTED_ERRORS, RowReader, TypedRows
 
@@ -48,7 +48,62 @@ def trained(column: Column, values: list[Any]) -> np.ndarray:
     return parsed.values
 
 
+# -- names and sensitive columns ---------------------------------------------------------------------------------------
+def refusals(columns: dict[str, Any]) -> dict[str, str]:
+    with pytest.raises(InvalidInputError) as caught:
+        RowReader(churn_schema()).read(ColumnsTable({name: [value] for name, value in columns.items()}, 1))
+    return {fault.field: fault.message for fault in caught.value.fields}
+
+
+@pytest.mark.parametrize("name", ["Active", "active ", "is_active", "acitve", "ACTIVE"])
+def test_a_missing_column_that_is_there_under_another_name_is_found(name):
+    renamed = {name if key == "active" else key: value for key, value in CHURN_RECORD.items()}
+    assert refusals(renamed) == {"active": f"is missing; the model does not know {name!r}: did you mean 'active'?"}
+
+
+def test_a_missing_column_names_the_unknown_ones():
+    others = {key: value for key, value in CHURN_RECORD.items() if key != "plan"}
+    assert refusals(others | {"tariff": "x"}) == {"plan": "is missing; the model does not know 'tariff'"}
+    assert refusals(others) == {"plan": "is missing"}
+    many = refusals(others | {f"made up {n:05}": 1 for n in range(20_000)})
+    assert many["plan"].endswith("'made up 00004' and others")
+    assert len(refusals(others | {"x" * 100_000: 1})["plan"]) < 200
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        (Column("a", "category", sensitive=True, rules=ColumnRules(allowed=("s3cret", "b"))), "c"),
+        (Column("a", "boolean", sensitive=True, true_values=("s3cret",), false_values=("b",)), "c"),
+        (Column("a", "number", sensitive=True, minimum=1.0, maximum=73_311.0), 80_000),
+        (Column("a", "number", sensitive=True, rules=ColumnRules(maximum=73_311.0)), 80_000),
+        (Column("a", "datetime", sensitive=True, rules=ColumnRules(minimum=1_700_000_000.0)), "2001-01-01"),
+    ],
+)
+def test_no_message_about_a_sensitive_column_holds_a_value(column, value):
+    try:
+        said = str(read(column, value).warnings)
+        assert "outside the range of training" in said
+    except InvalidInputError as error:
+        said = f"{error.message} {error.fields}"
+        assert "expects" in said
+    for hidden in ("s3cret", "73", "2023", "80000"):
+        assert hidden not in said
+
+
 # -- numbers -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", ["integer", "number"])
+@pytest.mark.parametrize("n_rows", [1, 3, 40])
+def test_numbers_in_quotes_are_read_with_a_notice(kind, n_rows):
+    rows = read(Column("age", kind, nullable=True), *["41", " 4e1 ", "NA", "", 7][:n_rows], *[3.0] * (n_rows - 5))
+    expected = [41.0, 40.0, np.nan, np.nan, 7.0, *[3.0] * (n_rows - 5)]
+    np.testing.assert_array_equal(rows.columns["age"], expected[:n_rows])
+    count = "1 number" if n_rows == 1 else "2 numbers"
+    assert ("age", f"{count} in quotes: read as written, with a decimal point") in [
+        (warning.field, warning.message) for warning in rows.warnings
+    ]
+
+
 @pytest.mark.parametrize("kind", ["integer", "number"])
 def test_numbers_are_read_and_null_is_missing(kind):
     rows = read(Column("age", kind, nullable=True), 3, 4.0, None, -0.0)
@@ -60,7 +115,9 @@ def test_numbers_are_read_and_null_is_missing(kind):
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("41", "expects a number, got a string"),
+        ("forty-one", "expects a number, got a string"),
+        ("1,5", "expects a number, got a string; write numbers without quotes, and as 1234.5"),
+        ("1e400", "expects a number that a 32-bit float can hold"),
         (True, "expects a number, got a boolean"),
         ([1], "expects a number, got a list"),
         ({}, "expects a number, got an object"),

@@ -7,7 +7,6 @@ serving, its metrics and its documentation know about it.
 import csv
 import io
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -25,9 +24,9 @@ from millrace.errors import (
     UnsupportedMediaTypeError,
 )
 from millrace.json_text import read_json
-from millrace.schema import NULL_STRINGS, NUMBER_PATTERN, TableSchema
+from millrace.schema import TableSchema
 from millrace.serving.request import JSON, ColumnsTable, PredictionRequest, RecordsTable, Request, RequestTable
-from millrace.serving.rows import json_type
+from millrace.serving.rows import json_type, read_numeric_text
 
 if TYPE_CHECKING:
     # Who only needs the list of protocols, such as monitoring, has no ONNX Runtime.
@@ -41,7 +40,6 @@ NAMED_FIELDS = 20
 #: Characters of a caller's own name that a reply repeats.
 _SHOWN = 100
 
-_NUMBER = re.compile(NUMBER_PATTERN)
 
 #: Operations that :mod:`millrace.serving.handler` implements once for all protocols.
 Operation = Literal["predict", "check_readiness", "describe_model", "describe_openapi"]
@@ -307,7 +305,7 @@ def read_csv(request: Request, schema: TableSchema, max_rows: int) -> RequestTab
 
 def _read_number(value: str) -> float | str | None:
     """Read a number; anything else stays text, and is refused with every other bad field."""
-    text = value.strip()
-    if text in NULL_STRINGS:
-        return None
-    return float(text) if _NUMBER.fullmatch(text) else value
+    try:
+        return read_numeric_text(value)
+    except ValueError:
+        return value
