@@ -167,8 +167,10 @@ def _check_latency(evidence: GateEvidence, spec: GateSpec) -> Iterator[GateCheck
 
 def _check_parity(evidence: GateEvidence) -> GateCheck:
     passed, difference = evidence.parity.passed, evidence.parity.max_probability_difference
-    relation = "agrees with" if passed else "differs from"
-    explanation = f"the ONNX model {relation} its estimator (largest difference {difference:.3g})"
+    explanation = f"the ONNX model differs from its estimator{evidence.parity.describe(evidence.task)}"
+    if passed:
+        unit = "a share of a value's size" if evidence.task == "regression" else "in a probability"
+        explanation = f"the ONNX model predicts as its estimator does (largest difference {difference:.2g}, {unit})"
     return GateCheck("parity", passed, difference, None, explanation)
 
 

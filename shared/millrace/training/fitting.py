@@ -93,10 +93,7 @@ def fit_trial(trial: Trial, schema: TableSchema, train: PreparedSplit, validatio
         onnx_model = OnnxModel.load(onnx_bytes, schema)
         parity = check_parity(pipeline, onnx_model, validation.features)
         if not parity.passed:
-            raise ModelExportError(
-                f"the ONNX model differs from its estimator: by up to {parity.max_probability_difference:.3g}, with"
-                f" another label on {parity.label_mismatches} of {parity.rows} rows"
-            )
+            raise ModelExportError(f"the ONNX model differs from its estimator{parity.describe(schema.task)}")
         measured = compute_metrics(schema.task, validation.target, onnx_model.run(validation.features))
         folds = measure_folds(trial, schema, train, validation) if trial.folds > 1 else ()
     estimator_bytes = bytes(skops.io.dumps(pipeline))

@@ -139,8 +139,8 @@ def draw_trials(
 ) -> list[tuple[str, Mapping[str, Any]]]:
     """Return candidate and parameters of ``count`` trials, or fewer where the search spaces have no more.
 
-    First the first trial of each candidate, in order; then, in turn, trials drawn evenly from each one's ranges. The
-    same seed gives the same trials, and a larger count only adds to them.
+    First each candidate's first trial, in order, and the second of those that have one; then, in turn, trials drawn
+    evenly from each one's ranges. The same seed gives the same trials, and a larger count only adds to them.
     """
     planned: list[tuple[str, Mapping[str, Any]]] = []
 
@@ -151,6 +151,9 @@ def draw_trials(
 
     for space in spaces:
         plan(space, space.first)
+    for space in spaces:
+        if space.second:
+            plan(space, space.second)
     for position in range(count):
         for space in spaces:
             if space.ranges and len(planned) < count:

@@ -27,6 +27,14 @@ class ParityReport:
     rows: int
     passed: bool
 
+    def describe(self, task: Task) -> str:
+        """Return the difference as text, to follow ``differs from its estimator``."""
+        largest = self.max_probability_difference
+        if task == "regression":
+            return f" by up to {largest:.2g} of a value's size, over {self.rows:,} rows"
+        labels = f", with another label on {self.label_mismatches:,} of {self.rows:,} rows"
+        return f" by up to {largest:.2g} in a probability{labels if self.label_mismatches else ''}"
+
 
 class TrialRecord(Document, frozen=True, kw_only=True, eq=False):
     """The record of a trial; :func:`millrace.training.trial.reproduce_trial` trains the same model from it.

@@ -17,6 +17,7 @@ from millrace.training.export import (
 )
 from millrace.training.preprocessing import FeatureTable, build_preprocessor
 from millrace.training.search_space import select_search_spaces
+from millrace.training.trial_record import ParityReport
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -78,6 +79,54 @@ def test_model_that_only_mishandles_missing_values_does_not_pass():
 
     assert not report.passed
     assert report.max_probability_difference > 0.05
+
+
+def cancelling_network(seed: int) -> tuple[Pipeline, Dataset]:
+    """Fit a network whose hidden units grow with an extreme number, and cancel in what it predicts."""
+    dataset, rng, units = make_dataset("regression", "numbers only"), np.random.default_rng(seed), 32
+    pipeline = fitted(dataset, "neural_network")
+    network, inputs = pipeline[-1], dataset.splits["train"].features.numbers.shape[1]
+    outer = rng.normal(size=(units, 1))
+    network.coefs_ = [np.tile(rng.uniform(0.5, 2.0, (inputs, 1)), (1, units)), outer - outer.mean()]
+    network.intercepts_ = [rng.uniform(0.0, 0.1, units), np.zeros(1)]
+    network.coefs_, network.intercepts_ = (
+        [part.astype(np.float32) for part in parts] for parts in (network.coefs_, network.intercepts_)
+    )
+    return pipeline, dataset
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rounding_of_extreme_numbers_is_no_difference(seed):
+    pipeline, dataset = cancelling_network(seed)
+    rows = dataset.splits["validation"].features
+    model = OnnxModel.load(export_onnx(pipeline, dataset.splits["train"].features, "regression"), dataset.schema)
+    expected = predict_estimator(pipeline, perturbed(rows), "regression")
+    assert np.abs(model.run(perturbed(rows)) - expected).max() > 2e-4 * np.abs(expected).max(), "nothing is rounded"
+
+    report = check_parity(pipeline, model, rows)
+
+    assert report.passed, report
+
+
+def test_a_conversion_that_mishandles_extreme_numbers_alone_does_not_pass():
+    dataset = make_dataset("regression", "numbers only")
+    pipeline, rows = fitted(dataset, "nearest_neighbours"), dataset.splits["validation"].features
+    model = OnnxModel.load(export_onnx(pipeline, dataset.splits["train"].features, "regression"), dataset.schema)
+    # The estimator is not cut as the model is: only numbers past ten standard deviations make a difference.
+    pipeline[-1]._average_block = lambda values: values[:, :1]
+
+    assert not check_parity(pipeline, model, rows).passed
+
+
+@pytest.mark.parametrize(
+    ("task", "text"),
+    [
+        ("regression", " by up to 0.25 of a value's size, over 400 rows"),
+        ("binary", " by up to 0.25 in a probability, with another label on 3 of 400 rows"),
+    ],
+)
+def test_a_difference_is_described_in_the_terms_of_its_task(task, text):
+    assert ParityReport(0.25, 3, 400, passed=False).describe(task) == text
 
 
 def test_rounding_split_points_leaves_the_estimators_answers_as_they_were():

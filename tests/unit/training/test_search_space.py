@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from millrace.errors import InvalidInputError
+from millrace.schema import TASKS
 from millrace.spec import ModelSpec
-from millrace.training.search_plan import halton_points, radical_inverse
+from millrace.training.candidates import get_candidate
+from millrace.training.search_plan import draw_trials, halton_points, radical_inverse
 from millrace.training.search_space import (
     SEARCH_SPACES,
     Choice,
@@ -49,13 +51,16 @@ def test_too_many_dimensions_are_refused():
 @pytest.mark.parametrize("space", SEARCH_SPACES, ids=lambda space: f"{space.candidate}-{min(space.tasks)}")
 def test_every_draw_is_inside_its_range_and_so_is_the_first_trial(space):
     assert set(space.first) == set(space.ranges)
+    assert set(space.second) in (set(), set(space.ranges))
     for name, known in space.ranges.items():
         drawn = [known.at(share) for share in (0.0, 0.25, 0.5, 0.999999)]
         if isinstance(known, Choice):
             assert set(map(str, drawn)) <= set(map(str, known.values))
             assert space.first[name] in known.values
         else:
-            assert all(known.low <= value <= known.high for value in [*drawn, space.first[name]])
+            # Logarithms have no zero, which is scikit-learn's default of a penalty.
+            starts = [start[name] for start in (space.first, space.second) if start.get(name)]
+            assert all(known.low <= value <= known.high for value in [*drawn, *starts])
             assert not known.whole or all(isinstance(value, int) for value in drawn)
 
 
@@ -75,6 +80,27 @@ def overridden(document: dict, task="binary"):
     }
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_boosting_begins_with_the_defaults_of_scikit_learn(task):
+    defaults = get_candidate("hist_gradient_boosting", task)
+    estimator = (defaults.regressor if task == "regression" else defaults.classifier)()
+    trials = draw_trials(search_spaces_for(task), 10, seed=0, classes=0 if task == "regression" else 2, rows=5_000)
+    first, second, *_ = [parameters for name, parameters in trials if name == "hist_gradient_boosting"]
+
+    known = estimator.get_params()
+    assert {name: known[name] for name in first if name != "early_stopping"} == {
+        name: value for name, value in first.items() if name != "early_stopping"
+    }
+    assert second["max_leaf_nodes"] < first["max_leaf_nodes"]
+
+
+def test_a_spec_overrides_both_starts():
+    spaces = overridden({"hist_gradient_boosting": {"max_leaf_nodes": {"low": 20, "high": 40}}})
+
+    assert spaces["hist_gradient_boosting"].first["max_leaf_nodes"] == 31
+    assert 20 <= spaces["hist_gradient_boosting"].second["max_leaf_nodes"] <= 40
+
+
 def test_a_spec_overrides_a_range_and_fixes_a_value():
     spaces = overridden(
         {
@@ -87,7 +113,7 @@ def test_a_spec_overrides_a_range_and_fixes_a_value():
     assert spaces["logistic_regression"].ranges["C"] == NumberRange(0.1, 0.2, log=True)
     assert 0.1 <= spaces["logistic_regression"].first["C"] <= 0.2
     assert spaces["hist_gradient_boosting"].first["max_leaf_nodes"] == 31
-    assert spaces["hist_gradient_boosting"].first["learning_rate"] == 0.05
+    assert spaces["hist_gradient_boosting"].first["learning_rate"] == 0.1
     assert spaces["neural_network"].first["hidden_layer_sizes"] == [64]
 
 

@@ -143,7 +143,10 @@ def test_model_whose_onnx_form_differs_is_not_stored(monkeypatch):
     outcome = world.train_all()[1]
 
     assert outcome.outcome == "failed"
-    assert "differs from its estimator: by up to 0.25, with another label on 3 of 400 rows" in outcome.reason
+    assert (
+        "differs from its estimator by up to 0.25 in a probability, with another label on 3 of 400 rows"
+        in outcome.reason
+    )
     assert world.model_store.keys() == []
 
 
