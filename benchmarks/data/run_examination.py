@@ -7,7 +7,7 @@ from millrace.data.validation import validate_upload
 from millrace.spec import ModelSpec
 from worker import Counts, serve
 
-read.MAX_FILE_BYTES = 10**11
+read.DEFAULT_LIMITS = read.UploadLimits(max_bytes=10**11)
 
 
 def whole(path: Path) -> Counts:

@@ -16,7 +16,7 @@ from millrace.spec.data import TableChecks
 from table import CHECKS
 from worker import Counts, serve
 
-read.MAX_FILE_BYTES = 10**11
+read.DEFAULT_LIMITS = read.UploadLimits(max_bytes=10**11)
 
 TYPES = {
     "customer_id": "integer",

@@ -18,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from millrace.data.content import Utf8Stream
+from millrace.data.content import MAX_RECORD_BYTES, Utf8Stream, record_too_long
 
 #: Bytes of a block: many beside what a block costs whatever is in it, few beside a function's memory.
 BLOCK_BYTES = 8 << 20
@@ -32,6 +32,8 @@ _SHRINKAGE, _PART = 2, 4
 MANY_COLUMNS = 256
 #: A record longer than this many blocks is taken for one whose quote is never closed.
 MAX_RECORD_BLOCKS = 2
+#: Lines of a block: past that, what is kept of each line costs more than its bytes.
+MAX_BLOCK_LINES = 1 << 18
 
 _COMPARED_AT_ONCE = 1 << 18
 _NEWLINE, _RETURN, _QUOTE = 10, 13, 34
@@ -85,22 +87,42 @@ class BlockReader:
                 whole = not self._rest and cut == len(piece)
                 body = piece if whole else b"".join((self._rest, memoryview(piece)[:cut]))
                 self._rest = piece[cut:]
-                yield self._take(body, plain=self._is_plain(body, quoted=False), quoted=False)
+                yield from self._few_lines(body, quoted=False)
                 continue
             body, final = self._joined(piece)
             if not body:
                 return
             cut = end_of_records(body)
             if not final and not cut and (b"\n" not in body or len(body) < MAX_RECORD_BLOCKS * BLOCK_BYTES):
-                self._rest = body
+                self._keep(body)
                 continue
-            if cut and self._is_plain(body[:cut], quoted=True):
-                self._rest = body[cut:]
-                yield self._take(body[:cut], plain=True)
-            else:
-                cut = cut or body.rfind(b"\n") + 1 or len(body)
-                self._rest = body[cut:]
-                yield self._take(body[:cut], plain=False)
+            cut = cut or body.rfind(b"\n") + 1 or len(body)
+            self._rest = body[cut:]
+            yield from self._few_lines(body[:cut], quoted=True)
+
+    def _few_lines(self, body: bytes, *, quoted: bool) -> Iterator[Block]:
+        """Yield whole records as blocks of a bounded number of lines, without those that are blank throughout."""
+        while body:
+            lines, end = count_lines(body), len(body)
+            if not body.strip(b"\r\n"):
+                self.line += lines
+                return
+            if lines > MAX_BLOCK_LINES:
+                ends = record_ends(body)
+                ends = ends if len(ends) else np.flatnonzero(np.frombuffer(body, dtype=np.uint8) == _NEWLINE)
+                end = int(ends[min(MAX_BLOCK_LINES, len(ends)) - 1]) + 1
+            part, body = body[:end], body[end:]
+            if self._is_plain(part, quoted=quoted):
+                yield self._take(part, plain=True, quoted=quoted)
+                continue
+            # Its last record may go on in what follows.
+            self._rest = body + self._rest
+            yield self._take(part, plain=False)
+            cut = end_of_records(self._rest)
+            if not cut and len(self._rest) >= MAX_RECORD_BLOCKS * BLOCK_BYTES:
+                cut = self._rest.rfind(b"\n") + 1
+            body, self._rest = self._rest[:cut], self._rest[cut:]
+            quoted = True
 
     def skip(self, count: int) -> None:
         """Skip the header's bytes, before anything else is read."""
@@ -113,11 +135,17 @@ class BlockReader:
         """Return more lines, for a record that was not complete; none at the end."""
         body, final = self._joined(self.stream.read(BLOCK_BYTES))
         while not final and b"\n" not in body:
-            self._rest = body
+            self._keep(body)
             body, final = self._joined(self.stream.read(BLOCK_BYTES))
         cut = body.rfind(b"\n") + 1 or len(body)
         self._rest = body[cut:]
         return body[:cut]
+
+    def _keep(self, body: bytes) -> None:
+        """Keep the beginning of a record, unless it is longer than one may be."""
+        if len(body) > MAX_RECORD_BYTES and b"\n" not in body:
+            raise record_too_long(self.line)
+        self._rest = body
 
     def _joined(self, piece: bytes) -> tuple[bytes, bool]:
         body = self._rest + piece
@@ -209,13 +237,13 @@ def find_records(body: bytes, delimiter: str) -> RecordLayout:
     breaks = record_ends(body)
     starts = np.concatenate([[0], breaks[:-1] + 1]).astype(np.int64)
     ends = breaks - ((breaks > starts) & (view[breaks - 1] == _RETURN))
+    filled = ends > starts
+    starts, ends = starts[filled], ends[filled]
     marks = np.flatnonzero(view == ord(delimiter))
     if b'"' in body:
         marks = marks[~inside_quotes(view, marks)]
     widths = np.searchsorted(marks, ends) - np.searchsorted(marks, starts) + 1
-    lines = np.searchsorted(np.flatnonzero(view == _NEWLINE), starts)
-    filled = ends > starts
-    return RecordLayout(starts[filled], ends[filled], lines[filled], widths[filled])
+    return RecordLayout(starts, ends, np.searchsorted(np.flatnonzero(view == _NEWLINE), starts), widths)
 
 
 def _is_utf8(body: bytes) -> bool:

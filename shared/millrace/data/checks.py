@@ -27,7 +27,7 @@ from millrace.data.batch_checks import (
 )
 from millrace.data.blocks import in_order
 from millrace.data.findings import Finding, error, listed, quoted, warning
-from millrace.data.quarantine import MAX_QUARANTINED, Locate, Quarantine, ReasonKey
+from millrace.data.quarantine import Locate, Quarantine, ReasonKey, too_many_quarantined
 from millrace.data.raw import QuarantinedRow, RowBatch, TableReader
 from millrace.data.schema_changes import compare_column_names
 from millrace.data.typed_table import (
@@ -254,8 +254,7 @@ class _Conclusion:
 
     def _of_quarantine(self, rows: Sequence[QuarantinedRow]) -> list[Finding]:
         if self.collected.quarantine.too_many:
-            message = f"more than {MAX_QUARANTINED:,} rows are invalid: fix the file, or upload it in parts"
-            return [error("too_many_malformed_rows", message, None, len(rows))]
+            return [error("too_many_malformed_rows", too_many_quarantined(), None, len(rows))]
         if not rows:
             return []
         total = self.collected.rows

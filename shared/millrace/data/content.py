@@ -6,18 +6,54 @@ import io
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Protocol, Self
 
 from millrace.data.findings import Finding, warning
 from millrace.errors import InvalidInputError, PayloadTooLargeError
 
+#: Bytes of one record: a line of text with what its quotes hold, or a row of Parquet.
+MAX_RECORD_BYTES = 8 << 20
 #: Bytes that are read to recognise a file.
 SAMPLE_BYTES = 1 << 20
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _LINE_END_BYTES = 1 << 16
+
+
+#: The memory that the limits below were measured with, in MB: the template's default.
+MEASURED_MEMORY = 3_008
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """Limits of an upload (unpacked, all files together), and of the matrices of all splits of a run."""
+
+    max_bytes: int = 2_500_000_000
+    max_rows: int = 15_000_000
+    max_prepared_bytes: int = 400_000_000
+
+    @classmethod
+    def for_memory(cls, megabytes: int) -> Self:
+        """Return the limits of a function with so much memory; more than was measured does not raise them."""
+        share = min(1.0, megabytes / MEASURED_MEMORY)
+        return cls(**{name: round(most * share) for name, most in asdict(cls()).items()})
+
+    def refusal(self, what: str) -> str:
+        """Return the message on an upload that is too large."""
+        return (
+            f"{what}; at most {self.max_bytes / 1e6:,.0f} MB, unpacked, and {self.max_rows:,} rows are read at once: "
+            "upload it as several datasets, which are trained on together"
+        )
+
+    def too_large(self) -> PayloadTooLargeError:
+        """Return the error for a file that unpacks to more."""
+        size = f"{self.max_bytes / 1e6:,.0f} MB"
+        return PayloadTooLargeError(f"the file unpacks to more than {size}: upload several datasets")
+
+
+DEFAULT_LIMITS = UploadLimits()
 
 
 class ByteSource(Protocol):
@@ -30,15 +66,15 @@ class ByteSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A file that can be opened any number of times; ``max_bytes`` limits the unpacked size."""
+    """A file that can be opened any number of times, within limits of its unpacked size."""
 
     source: bytes | Path
-    max_bytes: int
+    limits: UploadLimits
 
     @property
     def compressed(self) -> bool:
         """True when the file is gzipped."""
-        with self._open_packed() as stream:
+        with self.open_packed() as stream:
             return stream.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
 
     @property
@@ -57,17 +93,17 @@ class Content:
     def open(self) -> Iterator[IO[bytes]]:
         """Open the unpacked bytes.
 
-        On reading, raises ``InvalidInputError`` for a damaged archive and ``PayloadTooLargeError`` above ``max_bytes``.
+        On reading, raises ``InvalidInputError`` for a damaged archive and ``PayloadTooLargeError`` above the limit.
         """
-        with self._open_packed() as packed:
+        with self.open_packed() as packed:
             if not self.compressed:
-                if packed.seek(0, io.SEEK_END) > self.max_bytes:
-                    raise too_large(self.max_bytes)
+                if packed.seek(0, io.SEEK_END) > self.limits.max_bytes:
+                    raise self.limits.too_large()
                 packed.seek(0)
                 yield packed
                 return
             try:
-                with BoundedGzipFile(packed, self.max_bytes) as stream:
+                with BoundedGzipFile(packed, self.limits) as stream:
                     yield stream  # type: ignore[misc]  # a GzipFile reads like any other
             except (OSError, EOFError, zlib.error) as fault:
                 raise InvalidInputError("the gzip file is damaged or cut off: upload it again") from fault
@@ -89,13 +125,8 @@ class Content:
             while piece := stream.read(SAMPLE_BYTES):
                 yield piece
 
-    def read_all(self) -> bytes:
-        """Return every byte; the source itself where nothing has to be unpacked."""
-        if isinstance(self.source, bytes) and not self.compressed:
-            return self.source
-        return b"".join(self.pieces())
-
-    def _open_packed(self) -> IO[bytes]:
+    def open_packed(self) -> IO[bytes]:
+        """Open the bytes as they are."""
         return io.BytesIO(self.source) if isinstance(self.source, bytes) else self.source.open("rb")
 
 
@@ -119,22 +150,25 @@ class WholeLines:
 class BoundedGzipFile(gzip.GzipFile):
     """An archive with a limit of its unpacked size."""
 
-    def __init__(self, packed: IO[bytes], max_bytes: int) -> None:
+    def __init__(self, packed: IO[bytes], limits: UploadLimits) -> None:
         super().__init__(fileobj=packed, mode="rb")
-        self._left, self._max_bytes = max_bytes, max_bytes
+        self._left, self._limits = limits.max_bytes, limits
 
     def read(self, size: int | None = -1) -> bytes:
         """Return about ``size`` more bytes."""
         piece = super().read(size)
         self._left -= len(piece)
         if self._left < 0:
-            raise too_large(self._max_bytes)
+            raise self._limits.too_large()
         return piece
 
 
-def too_large(max_bytes: int) -> PayloadTooLargeError:
-    """Return the error for a file that unpacks to more than a limit."""
-    return PayloadTooLargeError(f"the file unpacks to more than {max_bytes / 1e6:,.0f} MB: upload several datasets")
+def record_too_long(line: int) -> InvalidInputError:
+    """Return the error for a record beyond :data:`MAX_RECORD_BYTES`."""
+    return InvalidInputError(
+        f"line {line:,} is longer than {MAX_RECORD_BYTES >> 20} MB: a table has a row on each line; close its quotes, "
+        "or write the objects of a JSON array one a line"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +333,7 @@ def _decodes(pieces: Iterable[bytes], encoding: str) -> bool:
             if not (clean and piece.isascii() and not decoder.getstate()[0]):
                 decoder.decode(piece)
         decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
+    except UnicodeError:
         return False
     return True
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from millrace.data.blocks import Block, BlockReader, RecordLayout, block_sizes, count_lines, find_records, record_ends
-from millrace.data.content import TextFile
+from millrace.data.content import MAX_RECORD_BYTES, TextFile
 from millrace.data.findings import Finding, shorten
 from millrace.data.parsers import PLAIN, NumberStyle, detect_style
 from millrace.data.raw import (
@@ -44,7 +44,8 @@ _STYLE_LINES = 500
 #: Lines, and bytes, in which the header and those samples are searched.
 _FIRST_LINES, _FIRST_BYTES = 2_000, 1 << 20
 _READ_AT_ONCE = 1 << 18
-_MAX_HEADER_BYTES = 8 << 20
+#: Bytes of blocks that only the csv module can read, a hundredth as fast.
+_IRREGULAR_BYTES = 64 << 20
 _FILLED = re.compile(rb"[^\r\n]")
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -62,21 +63,22 @@ class _CsvFallback:
     malformed: list[QuarantinedRow] = field(default_factory=list)
     next_line: int = 0
     _pending: list[str] = field(default_factory=list)
-    _feed: list[str] = field(default_factory=list)
-    _position: int = 0
+    _feed: Iterator[str] = field(default_factory=lambda: iter(()))
+    _next: str | None = None
     _ended: bool = False
+    _suspect: bool = False
 
     def columns(self) -> list[pa.ChunkedArray]:
         """Parse every record; those of another width than the header are rejected."""
         self.next_line = self.block.first_line
-        self._feed = list(_text_lines(self.block.body))
+        self._feed_with(self.block.body)
         rows = list(self._well_formed())
         values = zip(*rows, strict=True) if rows else [()] * self.width
         return [pa.chunked_array([pa.array(column, type=pa.string())]) for column in values]
 
     def _well_formed(self) -> Iterator[list[str]]:
         parser = csv.reader(self._remember_lines(), delimiter=self.delimiter, strict=True)
-        while self._position < len(self._feed):
+        while self._next is not None:
             try:
                 record = next(parser)
             except StopIteration:
@@ -88,7 +90,7 @@ class _CsvFallback:
                 self._forget_lines()
             elif len(record) != self.width:
                 self._quarantine(f"{len(record):,} fields where the header has {self.width:,}")
-            elif any(_UNUSABLE.search(line) for line in self._pending):
+            elif self._suspect and any(_UNUSABLE.search(line) for line in self._pending):
                 self._quarantine(f"not valid {self.encoding} text")
             else:
                 self.lines.append(self.next_line)
@@ -114,15 +116,19 @@ class _CsvFallback:
 
     def _remember_lines(self) -> Iterator[str]:
         while True:
-            if self._position == len(self._feed):
-                self._feed, self._position = list(_text_lines(self.more())), 0
-                if not self._feed:
-                    self._ended = True
-                    return
-            line = self._feed[self._position]
-            self._position += 1
+            if self._next is None:
+                self._feed_with(self.more())
+            if self._next is None:
+                self._ended = True
+                return
+            line, self._next = self._next, next(self._feed, None)
             self._pending.append(line)
             yield line
+
+    def _feed_with(self, body: bytes) -> None:
+        self._suspect = self._suspect or not body.isascii() or b"\0" in body
+        self._feed = _text_lines(body)
+        self._next = next(self._feed, None)
 
     def _forget_lines(self) -> None:
         self.next_line += len(self._pending)
@@ -326,7 +332,7 @@ class DelimitedReader(TableReader):
         """Cut the file into blocks, to read concurrently."""
         wanted = {name: self._readable(kind) for name, kind in (types or {}).items() if name in self.names}
         fast = _FastParser(self.names, self.mark, self._null_values, wanted)
-        filled = False
+        filled, irregular = False, 0
         with self.text.open() as stream:
             sizes = block_sizes(len(self.names), self.text.content.size)
             reader = BlockReader(stream, self.mark, self._header_lines + 1, sizes)
@@ -336,6 +342,12 @@ class DelimitedReader(TableReader):
                 if block.plain:
                     yield partial(self._read_fast, block, fast)
                 else:
+                    irregular += len(block.body)
+                    if irregular > _IRREGULAR_BYTES:
+                        raise InvalidInputError(
+                            f"more than {_IRREGULAR_BYTES >> 20} MB have irregular quotes, at last on line "
+                            f"{block.first_line:,}: quote whole values, and double quotes inside them"
+                        )
                     # The start of the next block is known only once this one was parsed.
                     records = self._fallback(block, reader.more)
                     batch = self._batch_of(records)
@@ -376,9 +388,9 @@ class DelimitedReader(TableReader):
                     return list(islice(_text_lines(b"".join(pieces)), _FIRST_LINES))
                 pieces.append(piece)
                 size, found = size + len(piece), found + (count_lines(piece) or piece.count(b"\r", 0, -1))
-                if not found and size > _MAX_HEADER_BYTES:
+                if not found and size > MAX_RECORD_BYTES:
                     raise InvalidInputError(
-                        f"the first line is longer than {_MAX_HEADER_BYTES >> 20} MB: a table has a header and then a "
+                        f"the first line is longer than {MAX_RECORD_BYTES >> 20} MB: a table has a header and then a "
                         "row on each line; is this a single line of JSON? Then write an object on each line"
                     )
         head = b"".join(pieces)

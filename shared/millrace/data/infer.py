@@ -166,11 +166,12 @@ class ColumnSummary:
         return not parsed.bad_count
 
     def _add_strings(self, known: pa.Array) -> None:
+        self.longest = max(self.longest, pc.max(pc.utf8_length(known)).as_py())
         if not self.too_many:
             self._distinct = pc.unique(pa.concat_arrays([self._distinct, pc.unique(known)]))
-            if len(self._distinct) > MAX_DISTINCT:
-                self._distinct, self.too_many = self._distinct.slice(0, 0), True
-        self.longest = max(self.longest, pc.max(pc.utf8_length(known)).as_py())
+            # Longer values are no categories, and would take memory without a bound.
+            if len(self._distinct) > MAX_DISTINCT or self.longest > MAX_CATEGORY_LENGTH:
+                self._distinct, self.too_many = pa.array([], type=pa.string()), True
         self.formats.add(known)
 
     def _add_values(self, known: pa.Array) -> None:

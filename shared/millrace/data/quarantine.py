@@ -112,6 +112,13 @@ def _shortened(texts: pa.Array, length: int) -> pa.Array:
 
 #: Rows of one upload that are kept with their reasons; an upload with more at fault is rejected.
 MAX_QUARANTINED = 1_000_000
+
+
+def too_many_quarantined() -> str:
+    """Return the message on an upload with more invalid rows than are kept."""
+    return f"more than {MAX_QUARANTINED:,} rows are invalid: fix the file, or upload it in parts"
+
+
 #: Arrow's bytes of these that are held in memory.
 SPILL_BYTES = 8 << 20
 #: Rows that are read at once.

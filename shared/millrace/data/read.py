@@ -8,22 +8,24 @@ import ctypes
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Self
 
 import pyarrow as pa
 
-from millrace.data.content import Content, TextFile
+from millrace.data.content import DEFAULT_LIMITS, Content, TextFile, UploadLimits
 from millrace.data.delimited import DelimitedReader
 from millrace.data.findings import Finding, listed
-from millrace.data.quarantine import Locate
+from millrace.data.json_lines import JsonLinesReader
+from millrace.data.parquet import ParquetReader
+from millrace.data.quarantine import MAX_QUARANTINED, Locate, too_many_quarantined
 from millrace.data.raw import RowBatch, TableReader, check_header, null_values_of
-from millrace.data.structured import JsonLinesReader, ParquetReader
 from millrace.errors import InvalidInputError, NoRowsError, PayloadTooLargeError
 from millrace.spec.data import ReadSpec
+
+__all__ = ["DEFAULT_LIMITS", "UploadLimits", "UploadReader", "allocate_for_blocks", "open_table"]
 
 #: Options of ``mallopt(3)``: what is kept at an arena's end, and from which size on memory is mapped on its own.
 _TRIM_THRESHOLD, _MAP_THRESHOLD = -1, -3
@@ -39,38 +41,6 @@ def allocate_for_blocks() -> None:
         set_option(_MAP_THRESHOLD, _MAPPED_BYTES)
         set_option(_TRIM_THRESHOLD, _KEPT_BYTES)
 
-
-#: The memory that the limits below were measured with, in MB: the template's default.
-MEASURED_MEMORY = 3_008
-
-
-@dataclass(frozen=True, slots=True)
-class UploadLimits:
-    """Limits of an upload (unpacked, all files together), and of the matrices of all splits of a run."""
-
-    max_bytes: int = 2_500_000_000
-    max_rows: int = 15_000_000
-    max_prepared_bytes: int = 400_000_000
-
-    @classmethod
-    def for_memory(cls, megabytes: int) -> Self:
-        """Return the limits of a function with so much memory; more than was measured does not raise them."""
-        share = min(1.0, megabytes / MEASURED_MEMORY)
-        return cls(**{name: round(most * share) for name, most in asdict(cls()).items()})
-
-    def refusal(self, what: str) -> str:
-        """Return the message on an upload that is too large."""
-        return (
-            f"{what}; at most {self.max_bytes / 1e6:,.0f} MB, unpacked, and {self.max_rows:,} rows are read at once: "
-            "upload it as several datasets, which are trained on together"
-        )
-
-
-DEFAULT_LIMITS = UploadLimits()
-
-
-#: Bytes that one file may hold, unpacked.
-MAX_FILE_BYTES = DEFAULT_LIMITS.max_bytes
 
 allocate_for_blocks()
 
@@ -95,7 +65,7 @@ _KNOWN_FORMATS = {
 
 
 def open_table(
-    file: bytes | Path, file_name: str, read: ReadSpec | None = None, max_bytes: int | None = None
+    file: bytes | Path, file_name: str, read: ReadSpec | None = None, limits: UploadLimits | None = None
 ) -> TableReader:
     """Open CSV, TSV, JSON Lines (by the file's name) or Parquet, gzipped or not.
 
@@ -108,10 +78,10 @@ def open_table(
     InvalidInputError
         When it cannot be read; the message has a remedy.
     PayloadTooLargeError
-        When it unpacks to more than ``max_bytes`` (by default :data:`MAX_FILE_BYTES`).
+        When it unpacks to more than the limits (by default :data:`DEFAULT_LIMITS`).
     """
     read = read or ReadSpec()
-    content = Content(file, MAX_FILE_BYTES if max_bytes is None else max_bytes)
+    content = Content(file, DEFAULT_LIMITS if limits is None else limits)
     name = file_name.lower()
     if content.compressed:
         name = name.removesuffix(".gz")
@@ -141,7 +111,7 @@ LINES_A_FILE = 1 << 40
 class UploadReader(TableReader):
     """Reader of an upload within limits: one file, or the named files of a folder as one.
 
-    ``max_bytes`` limits each file. A file of a folder that has other columns than the first is an error; empty ones are
+    A file of a folder that has other columns than the first is an error; empty ones are
     left out.
     """
 
@@ -155,7 +125,7 @@ class UploadReader(TableReader):
     def __post_init__(self) -> None:
         for name, path in self.files:
             with self._naming(name):
-                self._readers.append((name, open_table(path, name, self.read, self.limits.max_bytes)))
+                self._readers.append((name, open_table(path, name, self.read, self.limits)))
         if not self._readers:
             raise NoRowsError(_NO_ROWS)
         self.names = self._agreed_names()
@@ -195,7 +165,7 @@ class UploadReader(TableReader):
     def _read(self, position: int, read: Callable[[], RowBatch], counter: "_Counter") -> RowBatch:
         with self._naming(self._readers[position][0]):
             batch = read()
-        counter.add(len(batch) + len(batch.malformed))
+        counter.add(len(batch) + len(batch.malformed), len(batch.malformed))
         return self._moved(batch, position * LINES_A_FILE) if self.folder else batch
 
     def _moved(self, batch: RowBatch, lines: int) -> RowBatch:
@@ -262,11 +232,15 @@ class _Counter:
 
     limits: UploadLimits
     rows: int = 0
+    malformed: int = 0
     lock: Lock = field(default_factory=Lock)
 
-    def add(self, rows: int) -> None:
+    def add(self, rows: int, malformed: int) -> None:
         with self.lock:
             self.rows += rows
+            self.malformed += malformed
+            if self.malformed > MAX_QUARANTINED:
+                raise InvalidInputError(too_many_quarantined())
             if self.rows > self.limits.max_rows:
                 raise PayloadTooLargeError(
                     self.limits.refusal(f"the upload has more than {self.limits.max_rows:,} rows")

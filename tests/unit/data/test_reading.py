@@ -82,7 +82,7 @@ def test_every_bad_name_of_a_header_is_told_at_once():
 
 
 def test_a_file_that_unpacks_to_too_much_is_refused(monkeypatch):
-    monkeypatch.setattr(read, "MAX_FILE_BYTES", 1_000)
+    monkeypatch.setattr(read, "DEFAULT_LIMITS", read.UploadLimits(max_bytes=1_000))
     with pytest.raises(PayloadTooLargeError, match="unpacks to more than"):
         read_table(gzip.compress(b"a,b\n" + b"1,2\n" * 1_000, mtime=0), "bomb.csv.gz")
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from millrace.data import blocks, content
 from millrace.data.blocks import BlockReader, block_sizes
 from millrace.data.content import TextFile, WholeLines
-from millrace.data.read import open_table
+from millrace.data.read import UploadLimits, open_table
 from millrace.errors import InvalidInputError, PayloadTooLargeError
 
 from tests.tables import read_all, read_table
@@ -84,7 +84,10 @@ def test_pieces_are_the_file_and_end_with_a_line_where_one_ends(text, size):
 
 def test_blocks_grow_to_their_size_and_shrink_towards_the_end():
     lines = b"1,2\n" * 20_000
-    with mock.patch.object(blocks, "BLOCK_BYTES", 8_000), TextFile(content.Content(lines, len(lines))).open() as stream:
+    with (
+        mock.patch.object(blocks, "BLOCK_BYTES", 8_000),
+        TextFile(content.Content(lines, content.DEFAULT_LIMITS)).open() as stream,
+    ):
         sizes = [len(block.body) for block in BlockReader(stream, ",", 1, block_sizes(2, len(lines))).blocks()]
     assert sizes[:5] == [1_000, 2_000, 4_000, 8_000, 8_000]
     assert sizes[-5:-1] == [4_684, 4_000, 4_000, 4_000]
@@ -132,13 +135,17 @@ def test_a_line_that_never_ends_is_refused_before_it_is_read(tmp_path):
 def test_the_size_of_an_archive_is_unknown(tmp_path):
     path = tmp_path / "t.csv"
     path.write_bytes(b"a,b\n")
-    assert content.Content(path, 100).size == content.Content(b"a,b\n", 100).size == 4
-    assert content.Content(gzip.compress(b"a,b\n", mtime=0), 100).size is None
+    assert (
+        content.Content(path, content.DEFAULT_LIMITS).size
+        == content.Content(b"a,b\n", content.DEFAULT_LIMITS).size
+        == 4
+    )
+    assert content.Content(gzip.compress(b"a,b\n", mtime=0), content.DEFAULT_LIMITS).size is None
 
 
 @pytest.mark.parametrize("pack", [bytes, lambda body: gzip.compress(body, mtime=0)])
 def test_a_file_may_not_be_larger_than_it_may_unpack_to(pack):
     body = b"a,b\n" + b"1,2\n" * 1_000
-    assert len(read_all(open_table(pack(body), "t.csv", max_bytes=len(body)))) == 1_000
+    assert len(read_all(open_table(pack(body), "t.csv", limits=UploadLimits(max_bytes=len(body))))) == 1_000
     with pytest.raises(PayloadTooLargeError, match="unpacks to more than 0 MB"):
-        read_all(open_table(pack(body), "t.csv", max_bytes=len(body) - 1))
+        read_all(open_table(pack(body), "t.csv", limits=UploadLimits(max_bytes=len(body) - 1)))

@@ -1,4 +1,4 @@
-"""Read JSON Lines and Parquet."""
+"""Read JSON Lines."""
 
 import io
 import json
@@ -6,24 +6,22 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from millrace.data.content import Content, TextFile
+from millrace.data.content import MAX_RECORD_BYTES, TextFile, record_too_long
 from millrace.data.findings import Finding, shorten
 from millrace.data.raw import MAX_ROW_TEXT, QuarantinedRow, RowBatch, TableReader, build_strings, check_header
-from millrace.errors import InvalidInputError, NoRowsError, PayloadTooLargeError
+from millrace.errors import InvalidInputError, PayloadTooLargeError
 from millrace.schema import MAX_COLUMNS
 
 _VALUES_PER_BATCH = 1_000_000
 _MALFORMED_A_BATCH = 10_000
-_LINES_BYTES = 4 << 20
+#: Bytes of lines that are read at once, and of the lines of a batch.
+_LINES_BYTES, _BATCH_BYTES = 4 << 20, 32 << 20
 
 
 @dataclass(slots=True)
@@ -49,6 +47,8 @@ class JsonLinesReader(TableReader):
             if len(names) > MAX_COLUMNS:
                 check_header(list(names))
             rows += len(batch)
+            if (limits := self.text.content.limits).max_rows < rows:
+                raise PayloadTooLargeError(limits.refusal(f"the file has more than {limits.max_rows:,} rows"))
             self._spool.add(batch)
         if not rows:
             raise InvalidInputError("no line of the file is a JSON object: write one object a line")
@@ -69,24 +69,31 @@ class JsonLinesReader(TableReader):
 
     def _parse(self) -> Iterator[RowBatch]:
         collected = _Records(self.null_values)
-        for number, text in enumerate(self._lines(), start=1):
-            if text.strip():
-                collected.add(number, text)
+        for number, text in self._lines():
+            collected.add(number, text)
             if collected.full:
                 yield collected.batch()
                 collected = _Records(self.null_values)
         if collected.lines or collected.malformed:
             yield collected.batch()
 
-    def _lines(self) -> Iterator[str]:
+    def _lines(self) -> Iterator[tuple[int, str]]:
+        """Yield the lines that are not blank, with their numbers."""
+        rest, number = b"", 0
         with self.text.open() as stream:
-            rest = b""
             while piece := stream.read(_LINES_BYTES):
+                if not rest and not piece.strip(b"\n"):
+                    number += len(piece)
+                    continue
                 *whole, rest = (rest + piece).split(b"\n")
+                if len(rest) > MAX_RECORD_BYTES:
+                    raise record_too_long(number + len(whole) + 1)
                 for line in whole:
-                    yield line.decode("utf-8", "surrogateescape")
-            if rest:
-                yield rest.decode("utf-8", "surrogateescape")
+                    number += 1
+                    if line and not line.isspace():
+                        yield number, line.decode("utf-8", "surrogateescape")
+            if rest and not rest.isspace():
+                yield number + 1, rest.decode("utf-8", "surrogateescape")
 
 
 @dataclass(slots=True)
@@ -97,12 +104,15 @@ class _Records:
     columns: dict[str, list[str | None]] = field(default_factory=dict)
     lines: list[int] = field(default_factory=list)
     malformed: list[QuarantinedRow] = field(default_factory=list)
+    size: int = 0
 
     @property
     def full(self) -> bool:
-        return len(self.lines) * len(self.columns) >= _VALUES_PER_BATCH or len(self.malformed) >= _MALFORMED_A_BATCH
+        many = len(self.lines) * len(self.columns) >= _VALUES_PER_BATCH or len(self.malformed) >= _MALFORMED_A_BATCH
+        return many or self.size >= _BATCH_BYTES
 
     def add(self, number: int, text: str) -> None:
+        self.size += len(text)
         try:
             record = _json_record(text)
         except (ValueError, RecursionError) as fault:
@@ -186,87 +196,3 @@ def json_text(value: Any) -> str | None:
     if isinstance(value, float) and not np.isfinite(value):
         return str(value)
     return json.dumps(value, ensure_ascii=False, default=str)
-
-
-_PARQUET_VALUES_PER_BATCH = 2_000_000
-_READ_BUFFER = 1 << 20
-_DAMAGED = "the Parquet file is damaged or cut off: write and upload it again"
-
-
-@dataclass(slots=True)
-class ParquetReader(TableReader):
-    """Reader of a Parquet file; a damaged one is invalid input."""
-
-    content: Content
-    names: list[str] = field(init=False)
-    description: dict[str, str] = field(init=False)
-    findings: tuple[Finding, ...] = ()
-    _file: pq.ParquetFile = field(init=False)
-
-    def __post_init__(self) -> None:
-        source = self.content.source
-        packed = isinstance(source, bytes) or self.content.compressed
-        try:
-            # Neither mapped nor buffered ahead: what counts as memory is what is being looked at.
-            self._file = pq.ParquetFile(
-                pa.BufferReader(self.content.read_all()) if packed else _path(source),
-                memory_map=False,
-                pre_buffer=False,
-                buffer_size=_READ_BUFFER,
-            )
-            self.names = [name.strip() for name in self._file.schema_arrow.names]
-        except (pa.ArrowException, OSError) as fault:
-            raise InvalidInputError(_DAMAGED) from fault
-        check_header(self.names)
-        self._check_size()
-        if not self._file.metadata.num_rows:
-            raise NoRowsError(f"the file has {len(self.names):,} columns but no rows: upload it again with its rows")
-        self.description = {"format": "parquet"} | self.content.description
-
-    def readings(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[Callable[[], RowBatch]]:
-        """Read the rows in order."""
-        line = 1
-        try:
-            for part in self._file.iter_batches(max(1, _PARQUET_VALUES_PER_BATCH // len(self.names))):
-                table = pa.Table.from_batches([part]).rename_columns(self.names)
-                lines = np.arange(line, line + table.num_rows, dtype=np.int64)
-                line += table.num_rows
-                batch = self._batch(lines, table, types or {})
-                yield lambda batch=batch: batch  # type: ignore[misc]  # binds this round's
-        except (pa.ArrowException, OSError) as fault:
-            raise InvalidInputError(_DAMAGED) from fault
-
-    def _check_size(self) -> None:
-        metadata = self._file.metadata
-        unpacked = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
-        if unpacked > self.content.max_bytes:
-            raise PayloadTooLargeError(
-                f"the file unpacks to {unpacked / 1e6:,.0f} MB; at most {self.content.max_bytes / 1e6:,.0f} MB are "
-                "read: upload it as several datasets"
-            )
-
-    def _batch(self, lines: npt.NDArray[np.int64], table: pa.Table, types: Mapping[str, pa.DataType]) -> RowBatch:
-        def strings() -> pa.Table:
-            return build_strings(self.names, [_column_as_text(column) for column in table.columns])
-
-        types = {name: kind for name, kind in types.items() if name in self.names}
-        typed = {name: table.column(name) for name, kind in types.items() if table.column(name).type == kind}
-        complete = len(typed) == len(types) > 0
-        return RowBatch(lines, strings, (), self.names, typed if complete else {})
-
-
-def _path(source: bytes | Path) -> Path:
-    return source if isinstance(source, Path) else Path()
-
-
-def _column_as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        return _column_as_text(column.cast(kind.value_type))
-    if pa.types.is_floating(kind):
-        # Arrow writes 2.0 as "2"; a column of floats must not look like one of integers.
-        text = pc.replace_substring_regex(column.cast(pa.float64()).cast(pa.string()), r"^(-?\d+)$", r"\1.0")
-        return pc.if_else(pc.is_nan(column), pa.scalar(None, pa.string()), text)
-    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return pa.chunked_array([[json_text(value) for value in column.to_pylist()]], type=pa.string())
-    return column.cast(pa.string())
