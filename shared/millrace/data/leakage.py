@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millrace.data.association import TargetValues, associate, association_rows, mann_whitney_area
-from millrace.data.dataset_documents import Association, DatasetProfile
+from millrace.data.dataset_documents import Association
 from millrace.data.findings import Finding, quoted, warning
 from millrace.data.parsers import parse_numbers
 from millrace.data.typed_table import TypedTable, hash_values, is_text, stored_column, stored_parts
@@ -62,9 +62,7 @@ Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 
-def find_leakage(
-    table: TypedTable, profile: DatasetProfile, threshold: float, columns: Mapping[str, ColumnSpec]
-) -> Iterator[Finding]:
+def find_leakage(table: TypedTable, threshold: float, columns: Mapping[str, ColumnSpec]) -> Iterator[Finding]:
     """Yield the columns that give the target away, unless the spec says that they are features.
 
     Parameters
@@ -84,8 +82,7 @@ def find_leakage(
     stated = {name for name, column in columns.items() if column.role == "feature"}
     found: set[str] = set()
     for column in table.schema.features:
-        measured = profile.column(column.name)
-        explanation = sample.explain(column, measured.association if measured else None)
+        explanation = sample.explain(column)
         if explanation and column.name not in stated:
             yield _leak([column.name], f"a feature, {column.name!r}, {explanation}")
         if explanation:
@@ -105,17 +102,18 @@ class _Sample:
     target: TargetValues
     threshold: float
 
-    def explain(self, column: Column, association: Association | None) -> str | None:
+    def explain(self, column: Column) -> str | None:
         """Return how a column alone gives the target away, as a predicate; None when it does not."""
         target, threshold = self.target, self.threshold
         values = np.empty(0) if column.type == "text" else self.table.columns[column.name][self.rows]
         present = self._presence(column) if column.type == "text" else ~missing_mask(values)
         if explanation := _explain_presence(self.table.schema, present, target):
             return explanation
-        if association and _power(association) >= threshold:
-            return f"predicts the target nearly perfectly alone ({association.measure} {association.value:.4f})"
         if column.type == "text":
             return None
+        association = associate(column, values, target)
+        if association and _power(association) >= threshold:
+            return f"predicts the target nearly perfectly alone ({association.measure} {association.value:.4f})"
         if groups_decide(values, target, threshold, 2 if is_text(column) else MIN_REPEATED):
             return "gives the target away: nearly every one of its values stands for one value of the target"
         has_order = not is_text(column) and column.type != "boolean" and target.task == "multiclass"

@@ -190,7 +190,7 @@ def _conclude(
     profile: DatasetProfile | None = None
     if not errors_among(findings):
         profile = profile_table(table, [column.name for column in schema.columns if column.sensitive])
-        findings.extend(find_leakage(table, profile, spec.checks.leakage_threshold, spec.columns))
+        findings.extend(find_leakage(table, spec.checks.leakage_threshold, spec.columns))
         findings.extend(find_shift(history, profile, spec.checks.shift_threshold))
         findings.extend(find_skew(history, profile, spec.checks.skew_threshold))
         findings.extend(find_bias(table, spec.sensitive_groups, spec.checks))

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from millrace.data.prepare import prepare
 from millrace.data.validation import ValidationResult, validate_upload
 from millrace.spec import ModelSpec
 
@@ -249,3 +250,11 @@ def test_a_schema_that_has_row_numbers_as_a_feature_is_reported():
     spec = ModelSpec.parse({"target": "y"})
     again = validate_upload(frame.to_csv(index=False).encode(), "t.csv", spec, {}, schema)
     assert [finding.column for finding in again.findings if finding.check == "row_number"] == ["number"]
+
+
+@pytest.mark.parametrize(("spec", "reported"), [({}, ["leak"]), ({"columns": {"leak": {"role": "feature"}}}, [])])
+def test_the_data_that_a_run_trains_on_is_measured_by_the_present_spec(spec, reported):
+    found = validated(LEAKS["status of five"])
+    parts = [found.table.take(np.arange(N // 2)), found.table.take(np.arange(N // 2, N))]
+    findings = prepare(found.schema, parts, ModelSpec.parse(spec)).summary()["findings"]
+    assert [finding["column"] for finding in findings if finding["check"] == "leakage"] == reported
