@@ -1,4 +1,4 @@
-"""Check a dataset as a whole: volume, missing values, duplicates, freshness, leakage, shift, skew and bias."""
+"""Check a dataset as a whole: volume, missing values, duplicates, freshness, shift, skew and bias."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,15 +7,12 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from millrace.captures.window import ReadReport, WindowBuilder, iterate_rows
-from millrace.data.association import TargetValues, associate, association_rows
 from millrace.data.compare import MIN_COMPARED_ROWS, ColumnShift, measure_shifts
-from millrace.data.dataset_documents import Association, DatasetProfile
+from millrace.data.dataset_documents import DatasetProfile
 from millrace.data.findings import MAX_EXAMPLES, Finding, error, warning
-from millrace.data.parsers import parse_numbers
 from millrace.data.profile import profile_features
 from millrace.data.typed_table import TypedTable, class_texts, hash_values, stored_column, stored_parts, stored_tables
 from millrace.features import missing_mask
@@ -24,8 +21,6 @@ from millrace.ports import ObjectStore
 from millrace.schema import MASK, Column, TableSchema
 from millrace.spec.data import TableChecks
 
-#: With fewer rows a column may predict the target perfectly by chance.
-MIN_LEAKAGE_ROWS = 50
 #: Days of captured rows that are compared for skew, and rows that are enough.
 CAPTURED_DAYS = 7
 MAX_CAPTURED_ROWS = 10_000
@@ -151,59 +146,6 @@ def _check_label_shares(table: TypedTable, tolerance: float, history: DatasetHis
                 f"dataset before; the spec allows a difference of {tolerance:.1%}"
             )
             yield Finding("error", "label_share", schema.target.name, message, count, (), share)
-
-
-def find_leakage(table: TypedTable, profile: DatasetProfile, threshold: float) -> Iterator[Finding]:
-    """Yield the columns that predict the target nearly perfectly alone.
-
-    Parameters
-    ----------
-    threshold : float
-        Of the area under the curve (or one minus it) for numbers and a binary target, else of the association's
-        strength.
-    """
-    if len(table) < MIN_LEAKAGE_ROWS:
-        return
-    for column in profile.columns:
-        if column.association and _power(column.association) >= threshold:
-            measured = f"({column.association.measure} {column.association.value:.4f})"
-            message = (
-                f"a feature, {column.name!r}, predicts the target nearly perfectly alone {measured}: if it is derived "
-                "from the target, or known only afterwards, give it the role ignored in the spec"
-            )
-            yield warning("leakage", message, column.name)
-    identifier = table.schema.identifier
-    association = _associate_identifier(table, identifier) if identifier else None
-    if identifier and association and _power(association) >= threshold:
-        message = (
-            f"the identifier, {identifier.name!r}, gives the target away ({association.measure} "
-            f"{association.value:.4f}): the rows were numbered class by class, or their order follows the target"
-        )
-        yield warning("leakage", message, identifier.name)
-
-
-def _power(association: Association) -> float:
-    value = association.value
-    return max(value, 1.0 - value) if association.measure == "auc" else association.strength
-
-
-def _associate_identifier(table: TypedTable, column: Column) -> Association | None:
-    """Measure a numeric identifier as a number; one of strings differs in every row and would fit anything."""
-    rows = association_rows(len(table))
-    parsed = parse_numbers(_take(table, column, rows))
-    if parsed.bad_count or bool(np.isnan(parsed.values).all()):
-        return None
-    return associate(Column(column.name, "number"), parsed.values, TargetValues.of(table).take(rows))
-
-
-def _take(table: TypedTable, column: Column, rows: npt.NDArray[np.int64]) -> pa.Array:
-    """Return some rows of a column without holding the others."""
-    taken, first = [], 0
-    for part in stored_parts(table, column):
-        start, end = np.searchsorted(rows, (first, first + len(part)))
-        taken.append(part.take(pa.array(rows[start:end] - first)))
-        first += len(part)
-    return pa.concat_arrays(taken)
 
 
 def find_shift(history: DatasetHistory, profile: DatasetProfile, threshold: float) -> Iterator[Finding]:

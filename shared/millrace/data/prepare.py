@@ -13,6 +13,7 @@ import pandas as pd
 
 from millrace.data.findings import Finding, error
 from millrace.data.infer import MIN_TARGET_CLASS_ROWS
+from millrace.data.leakage import find_leakage
 from millrace.data.prepared import PreparedSplit, dump_columns, dump_split
 from millrace.data.read import DEFAULT_LIMITS, UploadLimits
 from millrace.data.reference import describe_reference
@@ -316,7 +317,8 @@ def prepare(
     parts = replace(parts, description={**parts.description, "fingerprint": split_fingerprint(schema, spec)})
     group_columns = _group_columns(schema, table.take(parts.splits["test"]), spec)
     background = choose_background(schema, splits["train"].features, spec.seed)
-    findings = (*found, *parts.findings)
+    leaks = find_leakage(table, spec.checks.leakage_threshold, spec.columns)
+    findings = (*found, *parts.findings, *leaks)
     return PreparedData(schema, splits, choice.contributions, parts, group_columns, reference, background, findings)
 
 

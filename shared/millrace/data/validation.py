@@ -17,13 +17,13 @@ from millrace.data.dataset_checks import (
     DatasetHistory,
     check_whole,
     find_bias,
-    find_leakage,
     find_shift,
     find_skew,
 )
 from millrace.data.dataset_documents import DatasetProfile, ValidationDocument
 from millrace.data.findings import Finding, error, errors_among, shorten, warning
 from millrace.data.infer import choose_target, infer_columns, infer_some, infer_target, small_classes, wanted_task
+from millrace.data.leakage import find_leakage, find_row_numbers, leave_out_row_numbers
 from millrace.data.prepare import observe_schema
 from millrace.data.profile import profile_table
 from millrace.data.quarantine import Locate
@@ -145,7 +145,8 @@ def _validate_first(
     columns[position] = outcome.column
     schema = TableSchema(tuple(columns), outcome.task, outcome.classes)
     checked = _check(reader, schema, spec, folder)
-    found = [*reader.findings, *findings, *declared, *outcome.findings, *checked.findings]
+    schema, numbering = leave_out_row_numbers(checked.table, spec.columns)
+    found = [*reader.findings, *findings, *declared, *outcome.findings, *checked.findings, *numbering]
     found.extend(_check_learnable(schema, checked))
     return _conclude(reader, observe_schema(schema, [checked.table]), checked, found, spec=spec, history=history)
 
@@ -164,6 +165,7 @@ def _validate_later(
     schema = extend_schema(schema, added, spec)
     checked = _check(reader, schema, spec, folder)
     found = [*reader.findings, *_contradictions(schema, metadata), *checked.findings]
+    found.extend(find_row_numbers(checked.table, spec.columns))
     if not len(checked.table) and not errors_among(checked.findings):
         found.append(error("too_few_rows", "no row of the file is usable"))
     return _conclude(reader, schema, checked, found, spec=spec, history=history)
@@ -188,7 +190,7 @@ def _conclude(
     profile: DatasetProfile | None = None
     if not errors_among(findings):
         profile = profile_table(table, [column.name for column in schema.columns if column.sensitive])
-        findings.extend(find_leakage(table, profile, spec.checks.leakage_threshold))
+        findings.extend(find_leakage(table, spec.checks.leakage_threshold, spec.columns))
         findings.extend(find_shift(history, profile, spec.checks.shift_threshold))
         findings.extend(find_skew(history, profile, spec.checks.skew_threshold))
         findings.extend(find_bias(table, spec.sensitive_groups, spec.checks))

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.contracts import EvaluationRequest, EvaluationVerdict
+from millrace.data.dataset_documents import PreparedManifest
 from millrace.data.prepared import load_columns, load_split
 from millrace.entities import Run, Trial
 from millrace.errors import ArtifactNotFoundError, InvalidInputError
@@ -131,7 +132,8 @@ class _Evaluator:
         model = OnnxModel.load(onnx_bytes, schema)
         predictions = model.run(splits.holdout.features)
         non_finite = count_non_finite(predictions)
-        split = dict(read_manifest(trial.model, trial.run_id, self.data_store).split)
+        prepared = read_manifest(trial.model, trial.run_id, self.data_store)
+        split = dict(prepared.split)
         comparison = (
             None
             if champion is None
@@ -173,6 +175,8 @@ class _Evaluator:
             latency={kind: latency.p95_milliseconds for kind, latency in (analysis.latency or {}).items()},
             non_finite_rows=non_finite,
             only_class=_only_class(schema, target),
+            rows=rows,
+            leaks=_leaks(prepared, schema),
         )
         gate = decide(evidence, spec.gate)
         evaluation = msgspec.structs.replace(
@@ -213,6 +217,16 @@ class _Evaluator:
         )
         verify_sha256(body, trial.artifacts.get(ONNX_NAME, ""), f"trial {trial.trial_id}'s {ONNX_NAME}")
         return body, TrialRecord.read(record).parity
+
+
+def _leaks(prepared: PreparedManifest, schema: TableSchema) -> list[str]:
+    """Return the findings on features that give the target away."""
+    features = {column.name for column in schema.features}
+    return [
+        str(finding["message"])
+        for finding in prepared.findings
+        if finding["check"] == "leakage" and finding["column"] in features
+    ]
 
 
 def _only_class(schema: TableSchema, target: npt.NDArray[Any]) -> str | None:

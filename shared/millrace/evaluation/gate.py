@@ -5,7 +5,9 @@ A challenger is **rejected** (nothing is registered) when it
 * predicts a value that is not a number,
 * misses a floor of the spec, on the whole holdout or on a declared slice,
 * does not beat the trivial baseline on the holdout: the interval of its gain must lie above zero,
-* is larger or slower than the spec allows, or
+* is larger or slower than the spec allows,
+* learns from features that give the target away, or is nearly perfect, where the spec refuses that (``gate.leakage``;
+  by default the reasons carry a warning), or
 * predicts differently as ONNX than as the estimator it was exported from.
 
 Otherwise, where there is a champion, the test is one of non-inferiority: a paired bootstrap on the same holdout gives
@@ -27,6 +29,13 @@ from millrace.schema import Task
 from millrace.spec.training import GateSpec
 from millrace.training.trial_record import ParityReport
 
+#: The metric by which a holdout counts as nearly perfect, from this value and number of rows on.
+NEARLY_PERFECT: Mapping[Task, str] = {"binary": "roc_auc", "multiclass": "accuracy", "regression": "r2"}
+MIN_PERFECT_VALUE = 0.999
+MIN_PERFECT_ROWS = 50
+_SHOWN_SUSPICIONS = 3
+_WARNING = "warning: "
+
 
 @dataclass(frozen=True, slots=True)
 class SliceEvidence:
@@ -43,7 +52,7 @@ class GateEvidence:
     """Evidence about a challenger on the holdout; ``champion`` is None for a model's first version.
 
     ``latency`` is the 95th percentile in milliseconds, of a ``row`` and of a ``batch``; ``only_class`` the one class of
-    all holdout rows, if there is only one.
+    all holdout rows, if there is only one; ``leaks`` are findings on features that give the target away.
     """
 
     task: Task
@@ -57,6 +66,8 @@ class GateEvidence:
     latency: Mapping[str, float] = field(default_factory=dict)
     non_finite_rows: int = 0
     only_class: str | None = None
+    rows: int = 0
+    leaks: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +89,7 @@ def decide(evidence: GateEvidence, spec: GateSpec) -> GateResult:
         _check_size(evidence, spec.max_model_bytes),
         *_check_latency(evidence, spec),
         _check_parity(evidence),
+        _check_leakage(evidence, spec),
     ]
     checks = list(required)
     decision: Decision = "promote" if all(check.passed for check in required) else "reject"
@@ -89,7 +101,8 @@ def decide(evidence: GateEvidence, spec: GateSpec) -> GateResult:
     if not reasons:
         first = "this is the model's first version; it beats the trivial baseline and meets every floor"
         reasons = (first if evidence.champion is None else checks[-1].explanation,)
-    return GateResult(decision, tuple(checks), reasons)
+    warnings = (check.explanation for check in checks if check.passed and check.explanation.startswith(_WARNING))
+    return GateResult(decision, tuple(checks), (*reasons, *warnings))
 
 
 def _check_predictions(evidence: GateEvidence) -> GateCheck:
@@ -172,6 +185,25 @@ def _check_parity(evidence: GateEvidence) -> GateCheck:
         unit = "a share of a value's size" if evidence.task == "regression" else "in a probability"
         explanation = f"the ONNX model predicts as its estimator does (largest difference {difference:.2g}, {unit})"
     return GateCheck("parity", passed, difference, None, explanation)
+
+
+def _check_leakage(evidence: GateEvidence, spec: GateSpec) -> GateCheck:
+    name = NEARLY_PERFECT[evidence.task]
+    value = evidence.metrics.get(name)
+    suspicions = list(evidence.leaks)
+    if value is not None and value >= MIN_PERFECT_VALUE and evidence.rows >= MIN_PERFECT_ROWS:
+        suspicions.append(
+            f"the model is nearly perfect on the holdout ({name} {value:.4g}): does a feature hold what is known only "
+            "after the prediction? Give it the role ignored in the spec"
+        )
+    if not suspicions:
+        explanation = "no feature is known to give the target away, and the holdout is not predicted nearly perfectly"
+        return GateCheck("leakage", True, value, MIN_PERFECT_VALUE, explanation)
+    shown, more = "; ".join(suspicions[:_SHOWN_SUSPICIONS]), len(suspicions) - _SHOWN_SUSPICIONS
+    explanation = shown + (f"; and {more} more" if more > 0 else "")
+    if spec.leakage == "warn":
+        return GateCheck("leakage", True, value, MIN_PERFECT_VALUE, f"{_WARNING}{explanation}")
+    return GateCheck("leakage", False, value, MIN_PERFECT_VALUE, f"{explanation} (gate.leakage is refuse)")
 
 
 def _check_champion(champion: ChampionComparison, metric: Metric, spec: GateSpec) -> GateCheck:

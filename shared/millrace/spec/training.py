@@ -139,6 +139,8 @@ class GateSpec(SpecPart):
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
     #: A challenger must be not clearly worse than the champion, or clearly better.
     champion_rule: Literal["not_worse", "better"] = "not_worse"
+    #: What to do about features that give the target away, and about a nearly perfect holdout.
+    leakage: Literal["warn", "refuse"] = "warn"
     max_model_bytes: int = Field(default=100_000_000, gt=0)
     #: As ``floors``, on every slice that ``evaluation.slices`` declares.
     slice_floors: dict[str, float] = Field(default_factory=dict)

@@ -24,7 +24,7 @@ ROWS = [
     {
         "customer_id": 100 + i,
         "age": None if i % 9 == 0 else 20.5 + i,
-        "visits": i,
+        "visits": i % 40,
         "plan": ("basic", "plus", "pro")[i % 3],
         "active": ("yes", "no", "no")[i % 3],
         "since": f"2024-0{1 + i % 9}-15",

@@ -9,7 +9,7 @@ import pytest
 from millrace.contracts import TrialOutcome
 from millrace.entities import LedgerEntry, ModelVersion
 from millrace.errors import ArtifactIntegrityError, InvalidInputError
-from millrace.layout import evaluation_key, trial_key, version_key
+from millrace.layout import evaluation_key, prepared_key, trial_key, version_key
 from millrace.names import CHAMPION
 from millrace.registry.manifest import Manifest
 from millrace.schema import TASKS, Column, TableSchema, Task
@@ -86,6 +86,7 @@ def test_first_model_of_every_task_is_promoted(task: Task):
         "latency:row",
         "latency:batch",
         "parity",
+        "leakage",
     }
     if task == "regression":
         assert report["confusion"] is None
@@ -276,3 +277,20 @@ def test_empty_holdout_is_a_fault():
 
     with pytest.raises(InvalidInputError, match="the test split has no rows"):
         world.evaluate(outcomes)
+
+
+@pytest.mark.parametrize(("mode", "decision"), [("warn", "promote"), ("refuse", "reject")])
+def test_features_that_give_the_target_away_reach_the_gate_and_the_run(mode, decision):
+    dataset = make_dataset("binary", rows=600)
+    world = TrainingRun.prepared(dataset, candidates=ONE, gate={"leakage": mode})
+    key = prepared_key(MODEL, RUN_ID, "manifest.json")
+    findings = [
+        {"check": "leakage", "column": "n1", "message": "n1 gives the target away"},
+        {"check": "leakage", "column": "an_identifier", "message": "which no model sees"},
+    ]
+    world.data_store.put(key, json.dumps(json.loads(world.data_store.get(key)) | {"findings": findings}).encode())
+    verdict = world.evaluate(world.train_all())
+    assert verdict.decision == decision
+    assert any("n1 gives the target away" in reason for reason in verdict.reasons)
+    assert not any("which no model sees" in reason for reason in verdict.reasons)
+    assert any("n1 gives the target away" in reason for reason in world.run.reasons)

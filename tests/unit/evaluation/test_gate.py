@@ -27,7 +27,7 @@ def test_first_model_needs_only_the_floors_and_the_baseline():
     result = decide(EVIDENCE, GateSpec())
 
     assert result.decision == "promote"
-    assert [check.name for check in result.checks] == ["answers", "baseline", "model_size", "parity"]
+    assert [check.name for check in result.checks] == ["answers", "baseline", "model_size", "parity", "leakage"]
     assert result.reasons == ("this is the model's first version; it beats the trivial baseline and meets every floor",)
 
 
@@ -197,3 +197,41 @@ def test_a_note_about_the_champion_is_part_of_the_reason():
     result = decide(replace(EVIDENCE, champion=champion), GateSpec())
     assert result.decision == "keep"
     assert result.reasons[0].endswith("(it may have seen these rows)")
+
+
+LEAK = "a feature, 'refund', gives the target away by its presence"
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "rows"), [("binary", "roc_auc", 50), ("multiclass", "accuracy", 500), ("regression", "r2", 90)]
+)
+@pytest.mark.parametrize(("mode", "decision"), [("warn", "promote"), ("refuse", "reject")])
+def test_a_nearly_perfect_holdout_is_a_warning_or_refused(task, metric, rows, mode, decision):
+    perfect = replace(EVIDENCE, task=task, metrics={metric: 0.9995}, rows=rows)
+    result = decide(perfect, GateSpec(leakage=mode))
+    assert result.decision == decision
+    assert any("nearly perfect" in reason for reason in result.reasons)
+    for clean in (replace(perfect, rows=49), replace(perfect, metrics={metric: 0.99}), replace(perfect, metrics={})):
+        assert decide(clean, GateSpec(leakage="refuse")).decision == "promote"
+
+
+@pytest.mark.parametrize(("mode", "decision"), [("warn", "promote"), ("refuse", "reject")])
+def test_features_that_give_the_target_away_are_a_warning_or_refused(mode, decision):
+    result = decide(replace(EVIDENCE, leaks=[LEAK] * 5), GateSpec(leakage=mode))
+    assert result.decision == decision
+    (check,) = [check for check in result.checks if check.name == "leakage"]
+    assert LEAK in check.explanation
+    assert "and 2 more" in check.explanation
+    assert check.explanation in result.reasons
+
+
+def test_the_warning_stands_beside_the_comparison_with_the_champion():
+    champion = ChampionComparison(1, ConfidenceInterval(-0.5, -0.1))
+    result = decide(replace(EVIDENCE, champion=champion, leaks=[LEAK]), GateSpec())
+    assert result.decision == "keep"
+    assert "clearly worse" in result.reasons[0]
+    assert LEAK in result.reasons[1]
+
+
+def test_leakage_is_warned_of_unless_the_spec_refuses_it():
+    assert GateSpec().leakage == "warn"
