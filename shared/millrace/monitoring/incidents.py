@@ -162,7 +162,7 @@ class _Window:
         if key in self._statuses:
             return self._statuses[key] != "unknown"
         verdict = _verdict_of(key)
-        silence_counts = VERDICTS[verdict].breaches_only or version not in (None, self.version)
+        silence_counts = VERDICTS[verdict].silence_is_ok or version not in (None, self.version)
         return silence_counts and verdict in self._evaluated
 
     def persistence(self, key: str) -> tuple[int, int]:
