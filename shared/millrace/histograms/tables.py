@@ -95,9 +95,13 @@ class ColumnHistogram(Histogram, frozen=True, kw_only=True, omit_defaults=True):
         Ties within bins of shares ``p`` take ``sum(p^3)`` of it (Kendall and Gibbons 1990, *Rank Correlation Methods*,
         5th ed., ch. 3). Bins with one value hide nothing.
         """
-        first = np.append([self.low], bins.edges)
-        single = self.bin_means() - first <= _ROUNDING * np.maximum(1.0, np.abs(first))
-        return float(np.sum((self.counts[~single] / max(1, self.known)) ** 3))
+        return float(np.sum((self.counts[~self.are_single(bins)] / max(1, self.known)) ** 3))
+
+    def are_single(self, bins: NumberBins) -> npt.NDArray[np.bool_]:
+        """Return the mask of the bins whose values, if any, all equal the least value that the bin may have."""
+        least = np.append([self.low], bins.edges)
+        equal = self.bin_means() - least <= _ROUNDING * np.maximum(1.0, np.abs(least))
+        return np.asarray(equal | (self.counts == 0))
 
     def bin_means(self) -> Floats:
         """Return the mean of each bin; 0 where it is empty."""
