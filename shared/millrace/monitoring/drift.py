@@ -194,6 +194,11 @@ def _probability_bins(counts: Counts, middles: Counts) -> NumberBins:
 _MAX_HIDDEN = 0.1
 
 
+def _hides_ranks(bins: Bins, column: ColumnHistogram) -> bool:
+    is_constant = int(np.count_nonzero(column.counts)) <= 1
+    return is_constant or (isinstance(bins, NumberBins) and column.hidden_variance(bins) > _MAX_HIDDEN)
+
+
 def find_changed_correlations(
     reference: Reference, earlier: TableHistogram, later: TableHistogram, rule: DependenceRule, rate: float
 ) -> list[WindowFinding]:
@@ -209,11 +214,7 @@ def find_changed_correlations(
     if not past.rows:
         return [WindowFinding("dependence", "every pair", "unknown", "training's correlations were not kept")]
     before, now = past.correlations(), present.correlations()
-    hidden = {
-        name
-        for name, bins in reference.bins.items()
-        if isinstance(bins, NumberBins) and later.columns[name].hidden_variance(bins) > _MAX_HIDDEN
-    }
+    hidden = {name for name, bins in reference.bins.items() if _hides_ranks(bins, later.columns[name])}
     limit = 1.0 - 1e-6
     changes = np.arctanh(np.clip(now, -limit, limit)) - np.arctanh(np.clip(before, -limit, limit))
     pairs = [
@@ -238,7 +239,7 @@ def find_changed_correlations(
         evidence = "change", max(sizes.values(), default=0.0), rule.threshold, present.rows
         notes.append(WindowFinding("dependence", "every other pair", "ok", message, *evidence))
     if unknown:
-        names = ", ".join(map(repr, sorted(hidden)[:_NAMED_CATEGORIES])) or "a constant feature"
+        names = ", ".join(map(repr, sorted(hidden)[:_NAMED_CATEGORIES])) or "rare categories"
         message = f"the correlations of {unknown:,} pairs are not known: most values of {names} are beyond those of "
         notes.append(WindowFinding("dependence", "unknown pairs", "unknown", message + "training, or the same"))
     pair_names = {pair: (plan.scores[pair[0]].name, plan.scores[pair[1]].name) for pair, _ in changed}

@@ -201,6 +201,17 @@ def test_correlations_beyond_the_range_of_training_are_not_known():
     assert "'dteday', 'instant'" in note.message
 
 
+@pytest.mark.parametrize("constant", [11.0, 3.0, 900.0])
+@pytest.mark.parametrize("missing", [0, 80])
+def test_a_constant_has_no_correlation(constant, missing):
+    draw = np.random.default_rng(0)
+    x = draw.integers(0, 12, 4_000).astype(float)
+    trained = train({"x": x, "y": 2.0 * x + draw.normal(size=4_000)}, x="integer", y="number")
+    now = {"x": np.full(400, constant), "y": draw.normal(22.0, 1.0, 400)}
+    now["x"][:missing], now["y"][:missing] = np.nan, 5.0
+    assert not [key for key in breaches(evaluate(trained, now)) if key.startswith("dependence")]
+
+
 def test_no_message_writes_an_exponent():
     amounts = np.random.default_rng(0).integers(1_000_000, 9_000_000, 4_000)
     columns = everything((0, 181), 4_000) | {"amount": amounts, "fee": amounts * 1e-9}
