@@ -85,6 +85,9 @@ def show_report(model: str, report: dict[str, Any] | None) -> None:
         say(f"{model} has no monitoring report: it needs traffic; to monitor now: millrace monitor {model} --now")
         return
     out.print(verdicts_table(report))
+    if headline := report.get("headline"):  # a stack of an earlier release has none
+        statuses = [status for status in _STATUS_STYLES if status in {one["status"] for one in report["verdicts"]}]
+        out.print(Text(str(headline), style=_STATUS_STYLES[statuses[0]] if statuses else ""), soft_wrap=True)
     if breaches := breaches_table(report):
         out.print(Text(), breaches, sep="\n")
     if report["incidents"]:
@@ -146,4 +149,4 @@ def incident_lines(report: Document) -> Iterator[str]:
 
 def _subject(key: str) -> str:
     verdict, _, subject = key.partition(":")
-    return subject or verdict.replace("_", " ")
+    return verdict.replace("_", " ") if subject in ("", "quality") else subject

@@ -150,12 +150,15 @@ class NumberBins:
 
     edges: Floats  # shape (n_bins - 1,); ascending; a value on an edge belongs to the bin above it
     groups: Indices  # shape (n_bins,); coarse bin of each bin
-    minimum: float  # valid range, both ends included
+    minimum: float  # valid range, both ends included; infinite where there is none
     maximum: float
     center: float = 0.0  # mean and standard deviation in training
     scale: float = 1.0
     of_text: bool = False  # true for the word counts of texts
     is_date: bool = False  # true for seconds since 1970
+    is_integer: bool = False
+    #: Values up to it may continue what training had, as a counter or the number of a month does.
+    limit: float = np.inf
     _finder: EdgeFinder = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -23,7 +23,8 @@ _MAX_CATEGORY_SCORES = 3
 _MIN_SHARE = 0.05
 #: Below this number of rows a correlation is noise.
 _MIN_ROWS = 10
-_MIN_DEVIATION = 1e-6
+#: Scores that deviate less are constant: float32 products leave noise of 1e-3.
+_MIN_DEVIATION = 0.01
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,9 @@ from millrace.schema import Column, TableSchema
 
 #: Unseen categories that a histogram names.
 MAX_UNSEEN = 20
+#: Ranges of training by which a number may go on beyond it.
+_REACH = 2.0
+_ROUNDING = 1e-9  # Of the mean of equal values
 #: Categories that have a bin each.
 _MAX_CATEGORY_BINS = 100
 Values = npt.NDArray[Any] | FactorizedColumn
@@ -55,6 +58,7 @@ class ColumnHistogram(Histogram, frozen=True, kw_only=True, omit_defaults=True):
     missing: int = 0  # Rows without a value, including ``absent``
     absent: int = 0  # Rows without the column
     out_of_range: int = 0  # Numbers outside the range of training, or of the user's rules
+    far_out: int = 0  # Of these, numbers that cannot continue what training had
     low: float = float("inf")  # Smallest and greatest number; infinite when there are none
     high: float = float("-inf")
     #: Unseen categories, the most frequent first.
@@ -84,6 +88,20 @@ class ColumnHistogram(Histogram, frozen=True, kw_only=True, omit_defaults=True):
     def mean(self) -> float | None:
         """Return the mean of the numbers; None for categories and without values."""
         return float(self.sums.sum() / self.known) if len(self.sums) and self.known else None
+
+    def hidden_variance(self, bins: NumberBins) -> float:
+        """Return the share of the ranks' variance that lies within bins, where values have no ranks of their own.
+
+        Ties within bins of shares ``p`` take ``sum(p^3)`` of it (Kendall and Gibbons 1990, *Rank Correlation Methods*,
+        5th ed., ch. 3). Bins with one value hide nothing.
+        """
+        return float(np.sum((self.counts[~self.are_single(bins)] / max(1, self.known)) ** 3))
+
+    def are_single(self, bins: NumberBins) -> npt.NDArray[np.bool_]:
+        """Return the mask of the bins whose values, if any, all equal the least value that the bin may have."""
+        least = np.append([self.low], bins.edges)
+        equal = self.bin_means() - least <= _ROUNDING * np.maximum(1.0, np.abs(least))
+        return np.asarray(equal | (self.counts == 0))
 
     def bin_means(self) -> Floats:
         """Return the mean of each bin; 0 where it is empty."""
@@ -159,7 +177,9 @@ def _count_numbers(values: Floats, bins: NumberBins) -> _Counted:
         low, high = float(numbers.min()), float(numbers.max())
         extremes = {"low": low, "high": high}
         if low < bins.minimum or high > bins.maximum:
-            extremes["out_of_range"] = int(np.count_nonzero((numbers < bins.minimum) | (numbers > bins.maximum)))
+            below = int(np.count_nonzero(numbers < bins.minimum))
+            extremes["out_of_range"] = below + int(np.count_nonzero(numbers > bins.maximum))
+            extremes["far_out"] = below + int(np.count_nonzero(numbers > bins.limit))
     histogram = ColumnHistogram(
         counts=np.bincount(located, minlength=len(bins)),
         sums=np.asarray(np.bincount(located, weights=numbers, minlength=len(bins)), dtype=np.float64),
@@ -222,18 +242,28 @@ class ColumnReference(Record, frozen=True, kw_only=True, omit_defaults=True):
         if self.shares is not None:
             return self._category_bins(self.shares, column)
         rules = column.rules if column else None
-        minimum = rules.minimum if rules and rules.minimum is not None else self.minimum
-        maximum = rules.maximum if rules and rules.maximum is not None else self.maximum
+        is_date, is_integer = self.type == "datetime", self.type == "integer"
+        # A date goes on by itself: only a range that a user states is valid for ever.
+        seen = (
+            (-np.inf, np.inf)
+            if is_date or self.minimum is None or self.maximum is None
+            else (self.minimum, self.maximum)
+        )
+        stated = (rules.minimum, rules.maximum) if rules else (None, None)
+        minimum, maximum = (own if rule is None else float(rule) for rule, own in zip(stated, seen, strict=True))
+        reach = max(seen[1] - seen[0], float(is_integer))
         fine = self.finest()
         return NumberBins(
             edges=fine.edges,
             groups=coarse_groups(fine.counts.astype(np.float64)),
-            minimum=-np.inf if minimum is None else float(minimum),
-            maximum=np.inf if maximum is None else float(maximum),
+            minimum=minimum,
+            maximum=maximum,
             center=self.mean or 0.0,
             scale=self.standard_deviation or 1.0,
             of_text=self.type == "text",
-            is_date=self.type == "datetime",
+            is_date=is_date,
+            is_integer=is_integer,
+            limit=maximum if stated[1] is not None else maximum + _REACH * reach,
         )
 
     def _category_bins(self, shares: Mapping[str, float], column: Column | None) -> CategoryBins:

@@ -4,6 +4,7 @@ Histograms have bins of equal share in training; a chart has bars of equal width
 spread evenly. Columns with few bins are drawn by bin.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -21,7 +22,7 @@ from millrace.histograms.tables import ColumnHistogram
 from millrace.monitoring.context import MonitoredVersion
 from millrace.monitoring.drift import ColumnPair, prediction_columns
 from millrace.monitoring.rules import VERDICTS
-from millrace.monitoring.window_findings import Status, WindowFinding
+from millrace.monitoring.window_findings import Status, WindowFinding, format_number
 
 #: Columns that are drawn: all of those past their thresholds, up to so many, or the first few of the others.
 _MOST, _OTHERS = 6, 3
@@ -113,7 +114,7 @@ def draw_column(column: ColumnPair) -> Bars:
     if not isinstance(bins, NumberBins):
         return _draw_values([*bins.categories, "other known values", "unknown values"], before, now)
     if len(bins) <= _FEW_BINS:
-        return Bars(values=_bin_names(bins.edges), before=_rounded(before), now=_rounded(now))
+        return Bars(values=_bin_names(bins, column.before, column.now), before=_rounded(before), now=_rounded(now))
     edges = np.linspace(*_range(bins.edges, column), _BARS + 1)
     spread = (_rounded(_spread(bins.edges, histogram, edges)) for histogram in (column.before, column.now))
     return Bars(edges=edges.tolist(), before=next(spread), now=next(spread), is_timestamp=bins.is_date)
@@ -132,12 +133,17 @@ def _draw_values(names: Sequence[str], before: Floats, now: Floats) -> Bars:
     return Bars(values=values, before=_rounded(first), now=_rounded(second))
 
 
-def _bin_names(edges: Floats) -> list[str]:
-    if not len(edges):
-        return ["every value"]
-    written = [f"{edge:.4g}" for edge in edges]
-    between = [f"{low} to {high}" for low, high in pairwise(written)]
-    return [f"below {written[0]}", *between, f"{written[-1]} or more"]
+def _bin_names(bins: NumberBins, before: ColumnHistogram, now: ColumnHistogram) -> list[str]:
+    """Return the name of each bin: its value where both histograms have no other, else its range."""
+    first = min(before.low, now.low)
+    lows = [first, *bins.edges.tolist()]
+    single = (before.are_single(bins) & now.are_single(bins)).tolist()
+    single[0] &= all(not one.counts[0] or one.low == first for one in (before, now)) and math.isfinite(first)
+    ends = [format_number(low, is_date=bins.is_date) for low in lows]
+    names = ["every value"] if len(lows) == 1 else [f"below {ends[1]}"]
+    names += [f"{low} to {high}" for low, high in pairwise(ends[1:])]
+    names += [f"{ends[-1]} or more"] if len(lows) > 1 else []
+    return [end if is_single else name for end, name, is_single in zip(ends, names, single, strict=True)]
 
 
 def _range(edges: Floats, column: ColumnPair) -> tuple[float, float]:

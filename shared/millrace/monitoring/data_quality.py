@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 from millrace.histograms.bins import Bins, NumberBins
 from millrace.histograms.tables import ColumnHistogram, TableHistogram
-from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
+from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, format_range, too_few
 from millrace.spec.monitoring import DataQualityRule
 from millrace.stats.distances import benjamini_hochberg, normal_tail
 
 _NAMED_CATEGORIES = 3
+#: Share of training's range by which values may exceed it.
+_NEAR_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +74,27 @@ def _fault_shares(
     note = "requests no longer have the column" if gone else ""
     yield _FaultShare(name, "missing", (reference.missing, present.missing), totals, note)
     if isinstance(bins, NumberBins):
-        note = (
-            f"training has {bins.minimum:.4g} to {bins.maximum:.4g}, requests {present.low:.4g} to {present.high:.4g}"
+        valid, found = (
+            format_range(low, high, is_date=bins.is_date)
+            for low, high in ((bins.minimum, bins.maximum), (present.low, present.high))
         )
-        yield _FaultShare(name, "out of range", (reference.out_of_range, present.out_of_range), totals, note)
+        faults = reference.out_of_range, _count_out_of_range(bins, present)
+        yield _FaultShare(name, "out of range", faults, totals, f"valid are {valid}, requests have {found}")
     else:
         named = ", ".join(repr(category) for category in list(present.unseen)[:_NAMED_CATEGORIES])
         yield _FaultShare(name, "unknown", (0, int(present.counts[bins.unseen])), totals, f"for example {named}")
+
+
+def _count_out_of_range(bins: NumberBins, present: ColumnHistogram) -> int:
+    """Return the number of values out of range, without those that merely continue what training had.
+
+    Counters, years and numbers of months grow beyond training's maximum. They do so when most of a window has passed
+    it, or when all that is beyond is near it; whether the distribution drifted is for the drift verdicts to say.
+    """
+    continuing = present.out_of_range - present.far_out
+    near = bins.maximum + max(_NEAR_SHARE * (bins.maximum - bins.minimum), float(bins.is_integer))
+    goes_on = 2 * continuing >= present.known or (not present.far_out and present.high <= near)
+    return present.far_out if goes_on else present.out_of_range
 
 
 def _evaluate(share: _FaultShare, rule: DataQualityRule, *, significant: bool) -> WindowFinding:

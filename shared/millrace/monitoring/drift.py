@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from millrace.histograms.bins import Bins, CategoryBins, NumberBins, coarse_groups, merge_rare_categories
-from millrace.histograms.correlations import CorrelationSums, ScorePlan
 from millrace.histograms.predictions import AnyPredictions, PredictionHistogram, ValueHistogram
-from millrace.histograms.tables import ColumnHistogram
-from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
+from millrace.histograms.tables import ColumnHistogram, Reference, TableHistogram
+from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, format_number, too_few
 from millrace.spec.monitoring import DependenceRule, DriftRule
 from millrace.stats.distances import (
     Counts,
@@ -137,7 +136,9 @@ def _change(drift: ColumnDrift) -> str:
     if "mean" not in drift.now:
         return ", ".join(f"{name!r} {drift.before[name]:.0%} → {drift.now[name]:.0%}" for name in drift.now)
     before, now = drift.before["mean"], drift.now["mean"]
-    return "one of them has no values" if before is None or now is None else f"mean {before:.4g} → {now:.4g}"
+    if before is None or now is None:
+        return "one of them has no values"
+    return f"mean {format_number(before)} → {format_number(now)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,43 +190,66 @@ def _probability_bins(counts: Counts, middles: Counts) -> NumberBins:
     return NumberBins(np.arange(1, size) / size, groups, 0.0, 1.0, mean, deviation or 1.0)
 
 
+#: Share of the variance of a feature's ranks that bins may hide: half of the values in one bin hide an eighth.
+_MAX_HIDDEN = 0.1
+
+
+def _hides_ranks(bins: Bins, column: ColumnHistogram) -> bool:
+    is_constant = int(np.count_nonzero(column.counts)) <= 1
+    return is_constant or (isinstance(bins, NumberBins) and column.hidden_variance(bins) > _MAX_HIDDEN)
+
+
 def find_changed_correlations(
-    plan: ScorePlan, reference: CorrelationSums, present: CorrelationSums, rule: DependenceRule, rate: float
+    reference: Reference, earlier: TableHistogram, later: TableHistogram, rule: DependenceRule, rate: float
 ) -> list[WindowFinding]:
     """Evaluate every pair of scores of different columns together, by Fisher's z.
 
     Returns a finding of each changed pair, or one of all pairs. The transform ``atanh(r)`` has a standard deviation of
-    about ``1 / sqrt(n - 3)`` (Fisher 1921, *Metron* 1: 3-32).
+    about ``1 / sqrt(n - 3)`` (Fisher 1921, *Metron* 1: 3-32). Correlations of numbers most of whose values share few
+    bins, as those beyond training's range do, are not known: ranks within a bin are equal.
     """
+    plan, past, present = reference.plan, earlier.correlations, later.correlations
     if present.rows < rule.min_rows:
         return [too_few("dependence", "every pair", present.rows, rule.min_rows)]
-    if not reference.rows:
+    if not past.rows:
         return [WindowFinding("dependence", "every pair", "unknown", "training's correlations were not kept")]
-    before, now = reference.correlations(), present.correlations()
+    before, now = past.correlations(), present.correlations()
+    hidden = {name for name, bins in reference.bins.items() if _hides_ranks(bins, later.columns[name])}
     limit = 1.0 - 1e-6
     changes = np.arctanh(np.clip(now, -limit, limit)) - np.arctanh(np.clip(before, -limit, limit))
     pairs = [
         (i, j)
         for i, j in zip(*(places.tolist() for places in np.triu_indices(len(plan), 1)), strict=True)
-        if plan.scores[i].column != plan.scores[j].column and not np.isnan(changes[i, j])
+        if plan.scores[i].column != plan.scores[j].column and not np.isnan(before[i, j])
     ]
-    sizes = {pair: abs(float(now[pair] - before[pair])) for pair in pairs}
-    deviation = math.sqrt(sum(1.0 / (sums.rows - 3) for sums in (reference, present))) if pairs else 1.0
-    p_values = [2.0 * normal_tail(abs(float(changes[pair])) / deviation) for pair in pairs]
-    found = zip(pairs, p_values, benjamini_hochberg(p_values, rate), strict=True)
+    known = [
+        (i, j)
+        for i, j in pairs
+        if not np.isnan(changes[i, j]) and hidden.isdisjoint((plan.scores[i].column, plan.scores[j].column))
+    ]
+    unknown = len(pairs) - len(known)
+    sizes = {pair: abs(float(now[pair] - before[pair])) for pair in known}
+    deviation = math.sqrt(sum(1.0 / (sums.rows - 3) for sums in (past, present))) if known else 1.0
+    p_values = [2.0 * normal_tail(abs(float(changes[pair])) / deviation) for pair in known]
+    found = zip(known, p_values, benjamini_hochberg(p_values, rate), strict=True)
     changed = [(pair, p_value) for pair, p_value, real in found if real and sizes[pair] >= rule.threshold]
-    if not changed:
-        message = f"the correlations of {len(pairs):,} pairs of features are as in training"
+    notes: list[WindowFinding] = []
+    if not changed and (known or not pairs):
+        message = f"the correlations of {len(known):,} pairs of features are as in training"
         evidence = "change", max(sizes.values(), default=0.0), rule.threshold, present.rows
-        return [WindowFinding("dependence", "every other pair", "ok", message, *evidence)]
-    names = {pair: (plan.scores[pair[0]].name, plan.scores[pair[1]].name) for pair, _ in changed}
-    return [
+        notes.append(WindowFinding("dependence", "every other pair", "ok", message, *evidence))
+    if unknown:
+        names = ", ".join(map(repr, sorted(hidden)[:_NAMED_CATEGORIES])) or "rare categories"
+        message = f"the correlations of {unknown:,} pairs are not known: most values of {names} are beyond those of "
+        notes.append(WindowFinding("dependence", "unknown pairs", "unknown", message + "training, or the same"))
+    pair_names = {pair: (plan.scores[pair[0]].name, plan.scores[pair[1]].name) for pair, _ in changed}
+    findings = [
         WindowFinding(
             verdict="dependence",
-            subject=" and ".join(names[pair]),
+            subject=" and ".join(pair_names[pair]),
             status="breach",
-            message="the correlation of {!r} and {!r} changed: ".format(*names[pair])
-            + f"{before[pair]:.2f} in training → {now[pair]:.2f}, although neither feature may have drifted",
+            message="the correlation of {!r} and {!r} changed: ".format(*pair_names[pair])
+            + f"{before[pair]:.2f} in training → {now[pair]:.2f}",
             measure="change of correlation",
             value=sizes[pair],
             threshold=rule.threshold,
@@ -233,5 +257,6 @@ def find_changed_correlations(
             p_value=p_value,
             details={"before": float(before[pair]), "now": float(now[pair])},
         )
-        for pair, p_value in sorted(changed, key=lambda one: (-sizes[one[0]], names[one[0]]))
+        for pair, p_value in sorted(changed, key=lambda one: (-sizes[one[0]], pair_names[one[0]]))
     ]
+    return [*findings, *notes]

@@ -162,7 +162,7 @@ class _Window:
         if key in self._statuses:
             return self._statuses[key] != "unknown"
         verdict = _verdict_of(key)
-        silence_counts = VERDICTS[verdict].breaches_only or version not in (None, self.version)
+        silence_counts = VERDICTS[verdict].silence_is_ok or version not in (None, self.version)
         return silence_counts and verdict in self._evaluated
 
     def persistence(self, key: str) -> tuple[int, int]:
@@ -210,7 +210,8 @@ def _update(key: str, active: ActiveFinding, now: _Window, version: int | None) 
 def _open(before: Incident | None, alarms: dict[str, ActiveFinding], event: EventType, now: _Window) -> Incident:
     cooldown = timedelta(hours=now.spec.cooldown_hours)
     if before is not None and before.resolved_at is not None and now.end < before.resolved_at + cooldown:
-        until = before.muted_until or before.resolved_at + cooldown
+        muted = before.muted_until is not None and now.end < before.muted_until
+        until = before.muted_until if muted else before.resolved_at + cooldown
         return replace(before, findings=alarms, resolved_at=None, notified=False, muted_until=until)
     return Incident(
         incident_id=make_cause_id("incident", now.model, event, now.end.isoformat()),

@@ -18,6 +18,7 @@ from millrace.spec.monitoring import MonitoringSpec
 
 #: Latest windows that a report lists.
 _MAX_WINDOWS = 50
+_PAIR = 2
 
 
 class VerdictSummary(Record, frozen=True, kw_only=True):
@@ -43,6 +44,7 @@ class MonitoringReport(Document, frozen=True, kw_only=True):
     """The stored report of a monitoring run."""
 
     report_version: int = 1  # Of the fields' names, for readers of the API
+    headline: str = ""  # State of the whole, in a few words; empty in a report of an early release
     model: str
     version: int
     obstacle: str
@@ -69,17 +71,20 @@ class MonitoringReport(Document, frozen=True, kw_only=True):
             for key, active in incident.findings.items()
             if not active.quiet_windows
         }
+        verdicts = tuple(_summarise(name, findings, alarmed, monitoring) for name in VERDICTS)
+        rows, needed = traffic.open.traffic.features.rows if traffic.open else 0, rows_needed(monitoring)
         return cls(
+            headline=_headline(len(state.incidents.open_incidents()), verdicts, monitoring, f"{rows:,} of {needed:,}"),
             model=context.model,
             version=context.version,
             obstacle=context.obstacle,
             made_at=context.now,
             last_row_at=state.last_row_at,
-            verdicts=tuple(_summarise(name, findings, alarmed, monitoring) for name in VERDICTS),
+            verdicts=verdicts,
             findings=findings,
             incidents=tuple(_describe(incident) for incident in state.incidents.incidents.values()),
-            open_window_rows=traffic.open.traffic.features.rows if traffic.open else 0,
-            rows_needed=rows_needed(monitoring),
+            open_window_rows=rows,
+            rows_needed=needed,
             windows=traffic.summaries[-_MAX_WINDOWS:],
             charts=traffic.charts,
             quality=msgspec.convert(
@@ -87,6 +92,20 @@ class MonitoringReport(Document, frozen=True, kw_only=True):
             ),
             ingested=counts,
         )
+
+
+def _headline(incidents: int, verdicts: tuple[VerdictSummary, ...], spec: MonitoringSpec, progress: str) -> str:
+    """Return the state of the whole; ``progress`` is that of the open window, in rows."""
+    breaching = [one.verdict for one in verdicts if one.status == "breach"]
+    needed = max((getattr(getattr(spec, name), "breaches", 1) for name in breaching), default=0)
+    windows = "a second window" if needed <= _PAIR else f"{needed} windows"
+    waiting = f"{len(breaching)} past threshold, waiting for {windows}" if breaching else ""
+    if incidents:
+        opened = f"{incidents} open incident{'s' if incidents > 1 else ''}"
+        return f"{opened}; {waiting}" if waiting else opened
+    if waiting or any(one.status == "ok" and one.min_rows for one in verdicts):
+        return waiting or "no open incident"
+    return f"nothing evaluated yet: {progress} rows in the open window"
 
 
 def _describe(incident: Incident) -> ReportedIncident:

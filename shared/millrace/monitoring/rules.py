@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from millrace.histograms.bins import NumberBins
 from millrace.histograms.outcomes import AnyOutcomes, OutcomeHistogram
 from millrace.histograms.predictions import PredictionHistogram, Traffic, ValueHistogram
 from millrace.monitoring.bias import find_group_gaps
@@ -113,7 +114,14 @@ class TrafficWindow:
         return [
             compare_column(name, bins, before.features.columns[name], now.features.columns[name])
             for name, bins in self.monitored.reference.bins.items()
+            if name not in self.dates
         ]
+
+    @cached_property
+    def dates(self) -> list[str]:
+        """Features that are dates: these go on by themselves, so their distributions and ranges are not compared."""
+        bins = self.monitored.reference.bins.items()
+        return [name for name, own in bins if isinstance(own, NumberBins) and own.is_date]
 
 
 def _check_data_quality(window: TrafficWindow) -> Findings:
@@ -135,11 +143,14 @@ def _check_skew(window: TrafficWindow) -> Findings:
 
 
 def _check_feature_drift(window: TrafficWindow) -> Findings:
+    names = ", ".join(map(repr, window.dates))
+    message = f"dates go on by themselves: only missing values, and ranges that the spec states, are checked of {names}"
+    notes = [WindowFinding("feature_drift", "every date", "unknown", message)] if names else []
     if window.baselines.first:
-        return []
+        return notes
     compare = window.feature_comparison("feature_drift", "in training")
     found = window.evaluate(compare, window.training, _FEATURE_SCOPE)
-    return [finding for finding in found if finding.subject not in window.skewed]
+    return [*(finding for finding in found if finding.subject not in window.skewed), *notes]
 
 
 def _check_feature_change(window: TrafficWindow) -> Findings:
@@ -150,10 +161,9 @@ def _check_feature_change(window: TrafficWindow) -> Findings:
 
 
 def _check_dependence(window: TrafficWindow) -> Findings:
-    plan, rule = window.monitored.reference.plan, window.spec.dependence
-
     def compare(before: Traffic, now: Traffic, rate: float) -> Findings:
-        return find_changed_correlations(plan, before.features.correlations, now.features.correlations, rule, rate)
+        rule = window.spec.dependence
+        return find_changed_correlations(window.monitored.reference, before.features, now.features, rule, rate)
 
     return window.evaluate(compare, window.training, "dependence")
 
@@ -262,7 +272,7 @@ class Verdict:
     check_outcomes: Callable[[OutcomeWindow], Findings] | None = None  # of a closed window
     fills: bool = True  # True when a window stays open until it has ``min_rows`` of the verdict's rule
     is_input: bool = False  # True for verdicts on the distribution of inputs; concept drift needs inputs that hold
-    breaches_only: bool = False  # True when findings name breaches, and a subject without a finding is ok
+    silence_is_ok: bool = False  # True when a subject without a finding is ok
     charted: bool = False
     scope: str = ""  # Of daily ranges; by default the verdict's name
 
@@ -270,7 +280,7 @@ class Verdict:
 #: By name, which is that in the spec, the report and the API; in the order of importance.
 VERDICTS: Mapping[str, Verdict] = {
     "data_quality": Verdict(
-        "Data quality", "data quality", "DataQualityDegraded", _check_data_quality, is_input=True, breaches_only=True
+        "Data quality", "data quality", "DataQualityDegraded", _check_data_quality, is_input=True, silence_is_ok=True
     ),
     "skew": Verdict(
         "Training/serving skew",
@@ -278,7 +288,7 @@ VERDICTS: Mapping[str, Verdict] = {
         "DriftDetected",
         _check_skew,
         is_input=True,
-        breaches_only=True,
+        silence_is_ok=True,
         charted=True,
         scope=_FEATURE_SCOPE,
     ),
@@ -288,6 +298,7 @@ VERDICTS: Mapping[str, Verdict] = {
         "DriftDetected",
         _check_feature_drift,
         is_input=True,
+        silence_is_ok=True,
         charted=True,
         scope=_FEATURE_SCOPE,
     ),
@@ -297,6 +308,7 @@ VERDICTS: Mapping[str, Verdict] = {
         "DriftDetected",
         _check_feature_change,
         is_input=True,
+        silence_is_ok=True,
         scope=_FEATURE_SCOPE,
     ),
     "dependence": Verdict(
@@ -305,7 +317,7 @@ VERDICTS: Mapping[str, Verdict] = {
         "DriftDetected",
         _check_dependence,
         is_input=True,
-        breaches_only=True,
+        silence_is_ok=True,
     ),
     "prediction_drift": Verdict(
         "Prediction drift", "prediction drift", "DriftDetected", _check_predictions, charted=True

@@ -30,6 +30,8 @@ _LONG_HOURS = 72.0
 
 def render_monitoring_report(document: Document) -> str:
     """Return the HTML page of a report, a :class:`millrace.monitoring.report.MonitoringReport` as plain JSON values."""
+    # Ages are known at once, and say nothing about traffic.
+    known = {one["status"] for one in document["verdicts"] if one["min_rows"] or one["status"] == "breach"}
     labels = {one["verdict"]: one["label"] for one in document["verdicts"] if "label" in one}
     incidents = sorted(document["incidents"], key=lambda one: (one["resolved_at"] is not None, one["since"]))
     return render(
@@ -38,6 +40,7 @@ def render_monitoring_report(document: Document) -> str:
         verdicts=sorted(document["verdicts"], key=lambda one: _RANK[one["status"]]),
         findings=sorted(document["findings"], key=lambda one: (_RANK[one["status"]], -(one["value"] or 0.0))),
         incidents=incidents,
+        tone="warn" if "breach" in known else "good" if "ok" in known else "plain",
         open_incidents=[incident for incident in incidents if incident["resolved_at"] is None],
         panels=[chart_panel(data, document["windows"]) for data in document.get("pictures") or ()],
         timeline=quality_timeline(document["quality"]),

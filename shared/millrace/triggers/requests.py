@@ -6,7 +6,7 @@ came twice, finishes what was begun.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -46,6 +46,8 @@ _STAGES: Mapping[str, str] = {
 _TIMEOUTS = frozenset({"States.Timeout", "States.HeartbeatTimeout", "Sandbox.Timedout", "TIMED_OUT"})
 _CRASHES = frozenset({"Lambda.Unknown", "Runtime.ExitError", "Runtime.HandlerError", "Runtime.OutOfMemory"})
 _NAMED_FILES = 5
+#: Runs among which the last one of a finding is looked for.
+_RUNS_OF_A_COOLDOWN = 50
 RequestOutcome = Literal["started", "duplicate", "deferred", "skipped"]
 
 
@@ -136,10 +138,13 @@ def _expand(trigger: TrainingTrigger | ScheduleTrigger, registry: Registry) -> l
 def refuse(cause: Cause, spec: RetrainingSpec, runs: Sequence[Run], now: datetime) -> str | None:
     """Return the reason why a cause may start nothing; None when it may.
 
+    A finding waits for ``cooldown_hours`` after the last run that a finding started; a run that an upload or a person
+    started does not delay it.
+
     Parameters
     ----------
     runs : sequence of Run
-        The model's newest, the newest first: at least ``spec.runs_per_day``.
+        The model's newest, the newest first: at least ``spec.runs_per_day``, and those within the cooldown.
     """
     kind = CAUSES[cause.kind]
     if kind.is_always_followed:
@@ -147,10 +152,11 @@ def refuse(cause: Cause, spec: RetrainingSpec, runs: Sequence[Run], now: datetim
     if cause.kind not in spec.causes:
         return f"the spec's retraining.causes leave out {cause.kind}"
     cooldown = timedelta(hours=spec.cooldown_hours)
-    if kind.is_finding and runs and now - runs[0].requested_at < cooldown:
-        since, until = runs[0].requested_at, runs[0].requested_at + cooldown
+    last = next((run for run in runs if run.kind in CAUSES and CAUSES[run.kind].is_finding), None)
+    if kind.is_finding and last and now - last.requested_at < cooldown:
+        since, until = last.requested_at, last.requested_at + cooldown
         return (
-            f"run {runs[0].run_id} was requested at {since:%Y-%m-%d %H:%M} UTC, and retraining.cooldown_hours last "
+            f"a finding started run {last.run_id} at {since:%Y-%m-%d %H:%M} UTC, and retraining.cooldown_hours last "
             f"until {until:%Y-%m-%d %H:%M}"
         )
     recent = sum(now - run.requested_at < _DAY for run in runs)
@@ -361,10 +367,21 @@ def _find_refusal(cause: Cause, registry: Registry, now: datetime) -> str | None
     if not any(dataset.schema_version >= first_schema for dataset in registry.list_datasets(cause.model)):
         return f"the model {cause.model} has no accepted dataset to train on"
     spec = registry.get_spec(cause.model).retraining
-    newest = registry.list_runs(cause.model, limit=max(1, spec.runs_per_day))
-    runs = [run for run in newest if state is None or not state.deletion_of(run.requested_at)]
+    newest = registry.list_runs(cause.model, limit=max(_RUNS_OF_A_COOLDOWN, spec.runs_per_day))
+    runs = [
+        _under_its_finding(run, registry) for run in newest if state is None or not state.deletion_of(run.requested_at)
+    ]
     refusal = refuse(cause, spec, runs, now)
     return None if refusal and registry.find_cause(cause.model, cause.cause_id) else refusal
+
+
+def _under_its_finding(run: Run, registry: Registry) -> Run:
+    """Return a run that follows several causes under the kind of a finding, if one is among them."""
+    if len(run.cause_ids) == 1:
+        return run
+    records = (registry.find_cause(run.model, cause_id) for cause_id in run.cause_ids)
+    kinds = (record.cause.kind for record in records if record)
+    return replace(run, kind=next((kind for kind in kinds if CAUSES[kind].is_finding), run.kind))
 
 
 def _refuse_deleted(cause: Cause, deleted_at: datetime) -> str:

@@ -89,6 +89,17 @@ def test_verdicts_what_is_out_of_order_and_incidents_are_shown(run):
     assert resolved_line.startswith("ModelStale: resolved")
 
 
+def test_the_headline_is_shown(run):
+    result, _, _ = run(report={**REPORT, "headline": "6 past threshold, waiting for a second window"})
+    assert "\n6 past threshold, waiting for a second window\n" in result.stdout
+
+
+def test_verdicts_on_quality_are_told_apart():
+    troubles = {"live_quality:quality": {}, "estimated_quality:quality": {}}
+    [line] = incident_lines({**REPORT, "incidents": [{**INCIDENT, "troubles": troubles}]})
+    assert "(live quality, estimated quality)" in line
+
+
 def test_now_waits_for_the_monitoring_run(run):
     result, asked, _ = run("--now")
     assert result.exit_code == 0
@@ -145,4 +156,4 @@ def test_an_incident_names_each_subject_once():
 
     (line,) = incident_lines({"model": "bike", "incidents": [{**incident, "troubles": troubles}]})
 
-    assert line.endswith("(quality); millrace why bike")
+    assert line.endswith("(quality, estimated quality); millrace why bike")

@@ -63,7 +63,7 @@ def test_a_cooldown_is_described(world):
     world.registry.release_run(MODEL, run_id, None, None)
     world.ask(request=2, minutes=30)
     _, second = world.actions(requests=2)
-    assert second.startswith(f"requested a training run: no run was started: run {run_id} was requested at")
+    assert second.startswith(f"requested a training run: no run was started: a finding started run {run_id} at ")
     assert "retraining.cooldown_hours last until" in second
     assert "age shifted" not in second
 

@@ -1,7 +1,5 @@
 """Chart data of a window: what is drawn, and where its rows lie."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from millrace.documents import from_plain, to_plain
@@ -86,14 +84,29 @@ def test_a_far_off_value_does_not_flatten_the_chart():
 def test_a_number_of_few_values_and_no_rows_at_all_can_be_drawn():
     bins = NumberBins(np.array([1.0, 2.0]), np.array([0, 1, 2]), 0.0, 2.0)
     side = ColumnPair("x", bins, count_numbers(np.array([0.0, 1.0, 1.0, 2.0]), bins), count_numbers(np.zeros(0), bins))
-    assert draw_column(side) == Bars(
-        values=["below 1", "1 to 2", "2 or more"], before=[0.25, 0.5, 0.25], now=[0.0, 0.0, 0.0]
-    )
+    assert draw_column(side) == Bars(values=["0", "1", "2"], before=[0.25, 0.5, 0.25], now=[0.0, 0.0, 0.0])
     constant = NumberBins(np.zeros(0), np.array([0]), 3.0, 3.0)
-    again = replace(
-        side, bins=constant, before=ColumnHistogram(counts=np.array([5]), sums=np.array([15.0])), now=side.now
-    )
+    known, empty = (ColumnHistogram(counts=np.array([n]), sums=np.array([3.0 * n])) for n in (5, 0))
+    again = ColumnPair("x", constant, known, empty)
     assert draw_column(again).values == ["every value"]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "names"),
+    [
+        ([1, 2, 3, 4], [1, 2, 3], ["1", "2", "3", "4"]),  # seasons
+        ([1, 2, 3], [3, 7], ["1", "2", "3 or more"]),
+        ([0, 1], [-1, 1], ["below 1", "1"]),
+        ([0.5, 1.25, 2.0], [0.75, 1.5], ["below 1.25", "1.25 to 2", "2"]),
+        ([3], [3], ["3"]),
+        ([3], [3, 4], ["every value"]),
+    ],
+)
+def test_a_bin_of_one_value_is_named_by_it(before, now, names):
+    edges = np.unique(before)[1:].astype(float)
+    bins = NumberBins(edges, np.arange(len(edges) + 1), min(before), max(before))
+    pair = ColumnPair("x", bins, *(count_numbers(np.array(values, dtype=float), bins) for values in (before, now)))
+    assert draw_column(pair).values == names
 
 
 def test_rare_values_share_a_bar():

@@ -1,6 +1,7 @@
 """One alert for an incident, one for its end, and silence otherwise."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from millrace.documents import from_plain, to_plain
 from millrace.monitoring.incidents import IncidentHistory, advance
@@ -106,6 +107,15 @@ def test_within_the_cooldown_nobody_is_told_again_until_it_is_over():
     # Resolved at 4:00 (hour 3's end) with a cooldown of a day: what is open still at 28:00 is told of then.
     _, told = run(["breach"] * 30, history=history, start=8)
     assert told == [(27, "opened", "DriftDetected")]
+
+
+def test_the_cooldown_holds_each_time_that_an_incident_comes_back():
+    """Two windows are in breach and three are not, for a week: a day holds one alert and one end at most."""
+    _, told = run((["breach"] * 2 + ["ok"] * 3) * 34)
+    assert sum(step == "opened" for _, step, _ in told) <= 7
+    assert sum(step == "resolved" for _, step, _ in told) <= 7
+    hours = [hour for hour, step, _ in told if step == "opened"]
+    assert min(later - sooner for sooner, later in pairwise(hours)) >= 24
 
 
 def test_without_a_cooldown_it_is_a_new_incident():

@@ -1,6 +1,7 @@
 """Runs of the monitor: windows, late outcomes, and faulty or missing captures."""
 
 import json
+import re
 from dataclasses import replace
 from datetime import timedelta
 
@@ -525,6 +526,32 @@ def test_the_page_shows_what_is_wrong_and_survives_hostile_names():
     assert "DriftDetected" in page
     assert "differs from that in training" in page
     assert "<script src" not in page
+
+
+def headline(served):
+    """Return the headline of the latest report; the page shows it with its tone."""
+    text = report_of(served)["headline"]
+    page = served.data.get(monitoring_key(MODEL, "reports/latest.html")).decode()
+    [tone] = re.findall(rf'class="badge ?(\w*) large">{text}<', page)
+    return text, tone
+
+
+def test_the_headline_never_contradicts_the_table():
+    served = Served()
+    served.capture(0, rows=20)
+    served.monitor(0.5)
+    assert headline(served) == ("nothing evaluated yet: 20 of 200 rows in the open window", "")
+    served.capture(1)
+    served.monitor(2)
+    assert headline(served) == ("no open incident", "good")
+    served.capture(2, age_shift=1.0)
+    served.monitor(3)
+    past = sum(one["status"] == "breach" for one in report_of(served)["verdicts"])
+    assert headline(served) == (f"{past} past threshold, waiting for a second window", "warn")
+    served.capture(3, age_shift=1.0)
+    served.monitor(4)
+    text, tone = headline(served)
+    assert (text.partition(";")[0], tone) == ("1 open incident", "bad")
 
 
 def test_the_stacks_schedule_leaves_out_models_with_their_own_schedule_or_without_monitoring():

@@ -92,7 +92,7 @@ def test_a_window_is_read():
 
 def test_a_report_keeps_its_fields_and_can_be_rendered():
     before = json.loads(sample("report.json"))
-    assert "DriftDetected" in render_monitoring_report(before)
+    assert "DriftDetected" in render_monitoring_report(to_plain(MonitoringReport.read(before)))
     served = Served()
     for hour in range(4):
         served.capture(hour, age_shift=1.0, feedback=True)

@@ -22,6 +22,7 @@ def minimal_monitoring() -> dict[str, Any]:
     """A report of a model that was never asked."""
     verdict = {"verdict": "staleness", "status": "unknown", "breaches": 0, "judged": 0, "threshold": None}
     return {
+        "headline": "nothing evaluated yet: 0 of 200 rows in the open window",
         "model": "churn",
         "version": 1,
         "obstacle": None,

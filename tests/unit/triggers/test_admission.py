@@ -3,12 +3,12 @@ from datetime import timedelta
 import pytest
 from millrace.entities import CauseRecord
 from millrace.spec import ModelSpec
-from millrace.triggers.requests import handle_trigger, refuse, request_training
+from millrace.triggers.requests import finish_run, handle_trigger, refuse, request_training
 from millrace.triggers.trigger_events import ScheduleTrigger
 
 from tests.fakes.memory_pipeline import MemoryPipeline
 from tests.fakes.memory_registry import MemoryRegistry
-from tests.registry_builders import MODEL, NOW, later, make_cause, make_dataset, make_run
+from tests.registry_builders import MODEL, NOW, later, make_cause, make_dataset, make_entry, make_run
 
 FINDINGS = ["drift", "quality", "staleness"]
 
@@ -17,8 +17,8 @@ def retraining(**said):
     return ModelSpec.parse({"retraining": said}).retraining
 
 
-def runs(*ages_in_hours):
-    return [make_run(make_cause(str(age)), at=NOW - timedelta(hours=age)) for age in ages_in_hours]
+def runs(*ages_in_hours, kind="upload"):
+    return [make_run(make_cause(str(age), kind=kind), at=NOW - timedelta(hours=age)) for age in ages_in_hours]
 
 
 class TestRules:
@@ -37,12 +37,19 @@ class TestRules:
         assert refuse(make_cause(kind="latency"), retraining(causes=["latency"]), [], NOW) is None
 
     @pytest.mark.parametrize("kind", FINDINGS)
-    def test_findings_rest_after_a_run_and_say_until_when(self, kind):
+    @pytest.mark.parametrize("before", FINDINGS)
+    def test_findings_rest_after_a_run_of_a_finding_and_say_until_when(self, kind, before):
         spec = retraining(cooldown_hours=6)
-        refusal = refuse(make_cause(kind=kind), spec, runs(5.9, 30), NOW)
-        assert runs(5.9)[0].run_id in refusal
+        earlier = runs(5.9, 30, kind=before)
+        refusal = refuse(make_cause(kind=kind), spec, [*runs(1), *earlier], NOW)
+        assert earlier[0].run_id in refusal
         assert "until 2026-05-03 14:21" in refusal
-        assert refuse(make_cause(kind=kind), spec, runs(6), NOW) is None
+        assert refuse(make_cause(kind=kind), spec, runs(6, kind=before), NOW) is None
+
+    @pytest.mark.parametrize("kind", FINDINGS)
+    @pytest.mark.parametrize("before", ["upload", "manual", "schedule"])
+    def test_a_run_that_no_finding_started_does_not_delay_a_finding(self, kind, before):
+        assert refuse(make_cause(kind=kind), retraining(), runs(0.1, 5, kind=before), NOW) is None
 
     def test_a_schedule_knows_no_cooldown(self):
         assert refuse(make_cause(kind="schedule"), retraining(), runs(1), NOW) is None
@@ -108,6 +115,28 @@ class TestRequests:
         world.registry.update_run(MODEL, run, status="succeeded", stage="finished")
         world.registry.release_run(MODEL, run, None, None)
         assert world.ask("incident-1/2", "drift", minutes=61).outcome == "started"
+
+    def finish(self, world, run):
+        world.registry.update_run(MODEL, run, status="succeeded", stage="finished")
+        finish_run(MODEL, run, "", registry=world.registry, pipeline=world.pipeline, now=later(5))
+        return world.registry.get_state(MODEL).active_run_id
+
+    def test_drift_on_the_first_day_trains_though_the_upload_was_an_hour_ago(self):
+        world = World()
+        self.finish(world, world.ask("a.csv", "upload").run_id)
+        assert world.ask("incident-1", "drift", minutes=60).outcome == "started"
+
+    def test_a_run_that_follows_an_upload_and_a_finding_counts_as_the_findings(self):
+        world = World()
+        first = world.ask("a.csv", "upload").run_id
+        world.ask("b.csv", "upload", minutes=1)
+        cause = make_cause("incident-1", kind="drift")
+        run = make_run(cause, at=later(-3_000))
+        world.registry.claim_cause(cause, run, make_entry("drift"))  # nothing covers it: it waits
+        follow_up = self.finish(world, first)
+        assert world.registry.get_run(MODEL, follow_up).kind == "upload"
+        self.finish(world, follow_up)
+        assert follow_up in world.ask("incident-2", "quality", minutes=90).reason
 
     def test_two_findings_at_once_are_one_run(self, monkeypatch):
         # Both looked before either had claimed anything: only the claim itself can tell.
