@@ -10,15 +10,10 @@ import string
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
-from millrace.aws.registry_store import DynamoRegistryStore
-from millrace.entities import Cause, LedgerEntry, ModelVersion, Run
-from millrace.layout import version_key
-from millrace.registry.store import Registry
 from millrace_cli.api import SignedRequests
 
 from tests.clients.conversations import (
@@ -28,8 +23,7 @@ from tests.clients.conversations import (
     talk_with_triton,
 )
 from tests.e2e.conftest import DeployedStack
-from tests.registry_builders import point_alias
-from tests.serving_models import CHURN_RECORD, churn_background, churn_onnx, churn_schema, sha256, version_artifacts
+from tests.serving_models import CHURN_RECORD
 from tests.signing_proxy import signing_proxy
 from tests.template.template_file import ROOT
 
@@ -41,35 +35,7 @@ MODEL = "clients"
 @pytest.fixture(scope="module")
 def expected(stack: DeployedStack) -> dict[str, Any]:
     """Register a model that every client can be asked about; returns its prediction of ``CHURN_RECORD``."""
-    artifacts = version_artifacts(churn_onnx(), churn_schema(), churn_background())
-    for name, body in artifacts.items():
-        stack.client("s3").put_object(
-            Bucket=stack.target.output("ModelsBucketName"), Key=version_key(MODEL, 1, name), Body=body
-        )
-    models = Registry(DynamoRegistryStore(stack.client("dynamodb"), stack.target.output("RegistryTableName")))
-    now = datetime.now(UTC)
-
-    def entry(action: str) -> LedgerEntry:
-        return LedgerEntry(MODEL, action, now, "test", action, "")
-
-    run = Run(MODEL, "20260503T120000-0f3a9c2b7d1e", ("cause",), "manual", now)
-    models.claim_cause(Cause("cause", MODEL, "manual", now), run, entry("run_requested"))
-    version = ModelVersion(
-        model=MODEL,
-        version=1,
-        semantic_version="1.0.0",
-        run_id=run.run_id,
-        trial_id="trial",
-        candidate="logistic_regression",
-        task="binary",
-        metrics={},
-        dataset_ids=(),
-        schema_version=1,
-        manifest_sha256=sha256(artifacts["manifest.json"]),
-        created_at=now,
-    )
-    models.put_version(version, entry("model_registered"))
-    point_alias(models, "champion", 1, MODEL, now)
+    stack.serve_churn(MODEL)
     reply = stack.api.post(f"/models/{MODEL}/invocations", {"dataframe_records": [CHURN_RECORD]})
     return dict(reply["predictions"][0])
 
