@@ -13,7 +13,7 @@ from millrace import retry
 from millrace.aws import clients
 from millrace.aws.client_errors import aws_errors
 from millrace.aws.object_store import S3ObjectStore
-from millrace.aws.pipeline import StepFunctionsPipeline
+from millrace.aws.pipeline import LambdaConcurrency, StepFunctionsPipeline
 from millrace.aws.registry_store import DynamoRegistryStore
 from millrace.errors import ArtifactNotFoundError, ConfigurationError, ServiceUnavailableError
 from millrace.registry.store import Registry
@@ -248,6 +248,24 @@ def execution(status):
         "status": status,
         "startDate": datetime(2026, 5, 3, tzinfo=UTC),
     }
+
+
+class TestConcurrency:
+    """moto does not know the call."""
+
+    def test_the_executions_that_are_not_reserved_are_read(self):
+        client = boto3.client("lambda")
+        with Stubber(client) as stub:
+            limit = {"ConcurrentExecutions": 1_000, "UnreservedConcurrentExecutions": 950}
+            stub.add_response("get_account_settings", {"AccountLimit": limit})
+            assert LambdaConcurrency(client).unreserved() == 950
+
+    def test_a_busy_lambda_may_be_asked_again(self):
+        client = boto3.client("lambda")
+        with Stubber(client) as stub:
+            stub.add_client_error("get_account_settings", "TooManyRequestsException", http_status_code=429)
+            with pytest.raises(ServiceUnavailableError):
+                LambdaConcurrency(client).unreserved()
 
 
 class TestErrors:
