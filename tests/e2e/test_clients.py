@@ -124,3 +124,32 @@ def test_a_key_asks_for_predictions_tells_what_became_true_and_nothing_else(
     with connect(stack, stack.target.api_url) as client:
         refused = client.post(f"/models/{MODEL}/invocations", json=body, headers={"x-api-key": key})
     assert refused.status_code == 403
+
+
+def test_a_key_is_held_to_its_plan_and_works_only_with_one(stack: DeployedStack, expected: dict[str, Any]) -> None:
+    gateway, stage = stack.client("apigateway"), {"apiId": stack.resource("KeyApi"), "stage": "v1"}
+    (plan,) = [plan for plan in gateway.get_usage_plans()["items"] if stage in plan["apiStages"]]
+    assert (plan["throttle"], plan["quota"]["limit"]) == ({"burstLimit": 20, "rateLimit": 10.0}, 100_000)
+    keys = {key["id"] for key in gateway.get_usage_plan_keys(usagePlanId=plan["id"])["items"]}
+    assert keys == {stack.target.output("ApiKeyId")}
+
+    key = gateway.create_api_key(name="small", enabled=True)
+    small = gateway.create_usage_plan(name="small", apiStages=[stage], quota={"limit": 2, "period": "DAY"})
+    try:
+        value = gateway.get_api_key(apiKey=key["id"], includeValue=True)["value"]
+        with connect(stack, stack.target.key_api_url, headers={"x-api-key": value}) as client:
+
+            def send() -> int:
+                path, body = f"/models/{MODEL}/invocations", {"dataframe_records": [CHURN_RECORD]}
+                return client.post(path, json=body).status_code
+
+            assert send() == 403  # a key without a plan
+            gateway.create_usage_plan_key(usagePlanId=small["id"], keyId=key["id"], keyType="API_KEY")
+            assert [send() for _ in range(4)] == [200, 200, 429, 429]
+            gateway.update_api_key(
+                apiKey=key["id"], patchOperations=[{"op": "replace", "path": "/enabled", "value": "false"}]
+            )
+            assert send() == 403  # a revoked one
+    finally:
+        gateway.delete_usage_plan(usagePlanId=small["id"])
+        gateway.delete_api_key(apiKey=key["id"])

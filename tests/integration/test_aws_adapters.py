@@ -337,6 +337,33 @@ class TestContention:
     def test_one_that_met_another_is_tried_again(self, monkeypatch, code):
         assert self.claim(monkeypatch, ["None", code, "None"], times=3).outcome == "started"
 
+    def change_item(self, monkeypatch, times):
+        """Change one item, which the first ``times`` attempts find in another's transaction."""
+        with mock_aws():
+            create_table()
+            client = boto3.client("dynamodb")
+            registry = Registry(DynamoRegistryStore(client, TABLE_NAME))
+            cause = make_cause()
+            registry.claim_cause(cause, make_run(cause), make_entry("e", at=NOW))
+            update, left = client.update_item, [times]
+
+            def conflict(**arguments):
+                if not left[0]:
+                    return update(**arguments)
+                left[0] -= 1
+                raise ClientError({"Error": {"Code": "TransactionConflictException"}}, "UpdateItem")
+
+            monkeypatch.setattr(client, "update_item", conflict)
+            registry.update_run(MODEL, make_run(cause).run_id, stage="training")
+            return registry.get_run(MODEL, make_run(cause).run_id).stage
+
+    def test_a_single_change_that_met_a_transaction_is_tried_again(self, monkeypatch):
+        assert self.change_item(monkeypatch, times=3) == "training"
+
+    def test_a_single_change_that_always_does_gives_up_and_may_be_asked_again(self, monkeypatch):
+        with pytest.raises(ServiceUnavailableError):
+            self.change_item(monkeypatch, times=1_000)
+
     def test_one_whose_condition_failed_decides_anew(self, monkeypatch):
         assert self.claim(monkeypatch, ["None", "ConditionalCheckFailed"], times=2).outcome == "started"
 
