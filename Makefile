@@ -6,7 +6,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory -j3
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint lock layers deploy clean environment tools
+.PHONY: help demo test check lint lock layers deploy verify-aws clean environment tools
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -15,6 +15,9 @@ UV := $(BIN)/uv
 RUNTIME_VERSION := 3.13
 TOOLS := .millrace/tools
 STAMPS := .millrace/stamps
+# Of `make verify-aws`, for the SAM CLI.
+STACK ?= millrace
+AWS_OPTIONS = --stack-name $(STACK) $(if $(PROFILE),--profile $(PROFILE)) $(if $(REGION),--region $(REGION))
 PYTEST_OPTIONS ?= -n 2 --dist loadfile -q
 
 help:  ## List the targets
@@ -45,6 +48,10 @@ deploy: environment $(STAMPS)/sam  ## Build and deploy to AWS (SAM_OPTIONS="--st
 	  || echo "Python $(RUNTIME_VERSION) could not be installed: layers without bytecode start about three times as slowly"
 	$(TOOLS)/sam/bin/sam build
 	$(TOOLS)/sam/bin/sam deploy $(SAM_OPTIONS)
+
+verify-aws: environment  ## Check a stack on AWS (PROFILE=... STACK=... REGION=...; DEPLOY=yes deploys it first)
+	@$(if $(DEPLOY),$(MAKE) deploy SAM_OPTIONS="--no-confirm-changeset $(AWS_OPTIONS)",true)
+	@$(BIN)/millrace verify $(subst --stack-name,--stack,$(AWS_OPTIONS)) $(VERIFY_OPTIONS)
 
 lock: environment  ## Update the pinned requirements
 	@for name in bootstrap layers dev sam ministack checkov clients; do \

@@ -27,7 +27,7 @@ from tests.prepared_data import Dataset, store_dataset
 MODEL = "churn"
 RUN_ID = "20260503T141500-0f3a9c2b7d1e"
 NOW = datetime(2026, 5, 3, 14, 20, tzinfo=UTC)
-CAPACITY = TrainingCapacity(memory_mb=3_008, concurrency=3, large_data="sample")
+CAPACITY = TrainingCapacity(memory_mb=3_008, concurrency=3, large_data="sample", account_executions=1_000)
 
 
 class TickingClock:

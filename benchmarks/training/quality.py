@@ -32,7 +32,7 @@ from threadpoolctl import threadpool_limits
 
 SCORING = {"binary": "roc_auc", "multiclass": "neg_log_loss", "regression": "neg_root_mean_squared_error"}
 NOW = datetime(2026, 5, 3, tzinfo=UTC)
-CAPACITY = TrainingCapacity(memory_mb=3_008, concurrency=10, large_data="sample")
+CAPACITY = TrainingCapacity(memory_mb=3_008, concurrency=10, large_data="sample", account_executions=1_000)
 CONFIDENCE = 0.95
 RESAMPLES_SEED = 0
 

@@ -71,7 +71,7 @@ class ApiClient:
             auth=SignedRequests(target.credentials, target.region),
             timeout=_TIMEOUT_SECONDS,
             trust_env=not target.is_local,
-            verify=ssl.create_default_context(cafile=target.authority),
+            verify=tls_context(target),
         )
         return cls(client)
 
@@ -96,6 +96,10 @@ class ApiClient:
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Send a document and return the response; errors as :meth:`get`."""
         return self._call("POST", path, json=body)
+
+    def post_bytes(self, path: str, body: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
+        """Send a body as it is and return the response; errors as :meth:`get`."""
+        return self._call("POST", path, content=body, headers=headers)
 
     def put(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Replace the document at ``path`` and return the response; errors as :meth:`get`."""
@@ -123,6 +127,11 @@ class ApiClient:
             self._sleep(pause)
             pause *= 2
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def tls_context(target: Target) -> ssl.SSLContext:
+    """Return the context that trusts the authority of a target."""
+    return ssl.create_default_context(cafile=target.authority)
 
 
 def _document(response: httpx.Response) -> dict[str, Any]:

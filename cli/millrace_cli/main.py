@@ -21,6 +21,7 @@ from millrace_cli.commands import (
     runs,
     spec,
     train,
+    verify,
     versions,
     why,
 )
@@ -52,7 +53,7 @@ PANELS: Mapping[str, Mapping[str, Callable[..., None] | typer.Typer]] = {
         "history": models.history,
         "why": why.why,
     },
-    "Operate": {"gc": versions.gc, "delete": models.delete, "uploads": models.uploads_app},
+    "Operate": {"verify": verify.verify, "gc": versions.gc, "delete": models.delete, "uploads": models.uploads_app},
 }
 
 

@@ -23,6 +23,11 @@ CauseView = Literal["unseen", "pending", "started", "skipped"]
 
 _STAGES = ("queued", "validating", "planning", "training", "evaluating", "registering")
 
+#: Waits for an upload's event before the upload is repeated. S3 sends no events of a new bucket for about five minutes,
+#: and those are lost:
+#: https://docs.aws.amazon.com/AmazonS3/latest/userguide/enable-event-notifications-eventbridge.html
+_UPLOAD_AGAIN_SECONDS = (60.0, 120.0, 240.0)
+
 #: Off a terminal, a line at least this often shows that the command is alive.
 _HEARTBEAT_SECONDS = 10.0
 _FINISHED_TRIALS = frozenset({"succeeded", "failed", "skipped", "eliminated"})
@@ -90,6 +95,7 @@ def follow_causes(
     *,
     poll_seconds: float,
     timeout_seconds: float,
+    upload_again: Callable[[str, float], str] | None = None,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[list[Snapshot]]:
@@ -99,27 +105,59 @@ def follow_causes(
     ----------
     causes : mapping of str to str
         Cause id by model.
+    upload_again : callable or None, default=None
+        Repeats the upload of a model whose cause stays unseen, and returns its new cause id; takes the model and the
+        seconds since its last upload. The first cause that the stack sees is followed.
 
     Raises
     ------
     CliError
         After ``timeout_seconds``; the runs continue.
     """
-    deadline = clock() + timeout_seconds
+    began = clock()
+    uploads = {model: _Uploads([cause_id], began) for model, cause_id in causes.items()}
     snapshots: dict[str, Snapshot] = {}
     while True:
-        for model, cause_id in causes.items():
+        for model, upload in uploads.items():
             if model not in snapshots or not snapshots[model].is_final:
-                snapshots[model] = read_cause(api, model, cause_id, snapshots.get(model))
+                snapshots[model] = upload.read(api, model, snapshots.get(model))
         yield list(snapshots.values())
         unfinished = [snapshot for snapshot in snapshots.values() if not snapshot.is_final]
         if not unfinished:
             return
-        if clock() >= deadline:
+        now = clock()
+        if now >= began + timeout_seconds:
             raise CliError(
                 _timeout_message(unfinished, timeout_seconds), f"check it later: millrace runs {unfinished[0].model}"
             )
+        for snapshot in unfinished:
+            upload = uploads[snapshot.model]
+            if upload_again and snapshot.cause_status == "unseen" and upload.is_overdue(now):
+                upload.cause_ids.append(upload_again(snapshot.model, now - upload.sent_at))
+                upload.sent_at = now
         sleep(poll_seconds)
+
+
+@dataclass(slots=True)
+class _Uploads:
+    """Causes of one table's uploads: one, or more when the stack does not see the first."""
+
+    cause_ids: list[str]
+    sent_at: float
+
+    def is_overdue(self, now: float) -> bool:
+        """Return True when the last upload has been unseen for too long, and may be repeated."""
+        repeated = len(self.cause_ids) - 1
+        return repeated < len(_UPLOAD_AGAIN_SECONDS) and now - self.sent_at >= _UPLOAD_AGAIN_SECONDS[repeated]
+
+    def read(self, api: ApiClient, model: str, earlier: Snapshot | None) -> Snapshot:
+        """Return the snapshot of the first cause that the stack has seen, and follow no other from then on."""
+        for cause_id in self.cause_ids:
+            snapshot = read_cause(api, model, cause_id, earlier)
+            if snapshot.cause_status != "unseen":
+                self.cause_ids = [cause_id]
+                break
+        return snapshot
 
 
 def _timeout_message(unfinished: list[Snapshot], seconds: float) -> str:

@@ -75,7 +75,15 @@ class Target:
     @property
     def api_url(self) -> str:
         """Base URL of the API."""
-        return local_api_url(self.output("ApiUrl"), self.endpoint) if self.endpoint else self.output("ApiUrl")
+        return self._url("ApiUrl")
+
+    @property
+    def key_api_url(self) -> str:
+        """Base URL of the API that accepts API keys; raises ``CliError`` when the stack has none."""
+        return self._url("KeyApiUrl")
+
+    def _url(self, output: str) -> str:
+        return local_api_url(self.output(output), self.endpoint) if self.endpoint else self.output(output)
 
     def client(self, service: str) -> Any:
         """Return a boto3 client for this stack's account and region."""

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from millrace.aws.clients import object_store, registry
+from millrace.aws.clients import account_concurrency, object_store, registry
 from millrace.contracts import PlanningRequest
 from millrace.observability import log_invocation, logger
 from millrace.settings import PlanTrainingSettings, load_settings
@@ -21,7 +21,12 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         request,
         registry=registry(settings.registry_table),
         data_store=object_store(settings.data_bucket),
-        capacity=TrainingCapacity(settings.training_memory_mb, settings.training_concurrency, settings.large_data),
+        capacity=TrainingCapacity(
+            settings.training_memory_mb,
+            settings.training_concurrency,
+            settings.large_data,
+            account_concurrency().unreserved(),
+        ),
         now=datetime.now(UTC),
     )
     logger.info("trials planned", model=request.model, run_id=request.run_id, round=plan.round, trials=len(plan.trials))

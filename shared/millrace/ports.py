@@ -111,6 +111,13 @@ class ObjectStore(Protocol):
         """
 
 
+class AccountConcurrency(Protocol):
+    """Limit of the executions at once, which every function of the account shares."""
+
+    def unreserved(self) -> int:
+        """Return the executions at once that no function has reserved."""
+
+
 class PipelineStarter(Protocol):
     """Starts and stops the executions of training runs, each under its run's id."""
 

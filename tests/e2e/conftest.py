@@ -7,10 +7,15 @@ import csv
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from millrace.aws.registry_store import DynamoRegistryStore
+from millrace.entities import Cause, LedgerEntry, ModelVersion, Run
+from millrace.layout import version_key
+from millrace.registry.store import Registry
 from millrace_cli.api import ApiClient
 from millrace_cli.local import stack as local_stack
 from millrace_cli.local.ministack import temporary_dir, workers_dir
@@ -18,6 +23,9 @@ from millrace_cli.local.project import LocalState, Project, require_project
 from millrace_cli.run_progress import Snapshot, follow_causes
 from millrace_cli.target import Target, local_target
 from millrace_cli.upload import Upload, upload_table
+
+from tests.registry_builders import point_alias
+from tests.serving_models import churn_background, churn_onnx, churn_schema, sha256, version_artifacts
 
 #: Generous: the machine may be busy with other tests.
 PATIENCE_SECONDS = 240.0
@@ -59,6 +67,38 @@ class DeployedStack:
         ):
             (snapshot,) = snapshots
         return snapshot
+
+    def serve_churn(self, model: str) -> None:
+        """Register the churn model of the serving tests as champion, without a training run."""
+        artifacts = version_artifacts(churn_onnx(), churn_schema(), churn_background())
+        for name, body in artifacts.items():
+            self.client("s3").put_object(
+                Bucket=self.target.output("ModelsBucketName"), Key=version_key(model, 1, name), Body=body
+            )
+        models = Registry(DynamoRegistryStore(self.client("dynamodb"), self.target.output("RegistryTableName")))
+        now = datetime.now(UTC)
+
+        def entry(action: str) -> LedgerEntry:
+            return LedgerEntry(model, action, now, "test", action, "")
+
+        run = Run(model, "20260503T120000-0f3a9c2b7d1e", ("cause",), "manual", now)
+        models.claim_cause(Cause("cause", model, "manual", now), run, entry("run_requested"))
+        version = ModelVersion(
+            model=model,
+            version=1,
+            semantic_version="1.0.0",
+            run_id=run.run_id,
+            trial_id="trial",
+            candidate="logistic_regression",
+            task="binary",
+            metrics={},
+            dataset_ids=(),
+            schema_version=1,
+            manifest_sha256=sha256(artifacts["manifest.json"]),
+            created_at=now,
+        )
+        models.put_version(version, entry("model_registered"))
+        point_alias(models, "champion", 1, model, now)
 
 
 @pytest.fixture(scope="session")

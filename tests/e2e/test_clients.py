@@ -10,15 +10,10 @@ import string
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
-from millrace.aws.registry_store import DynamoRegistryStore
-from millrace.entities import Cause, LedgerEntry, ModelVersion, Run
-from millrace.layout import version_key
-from millrace.registry.store import Registry
 from millrace_cli.api import SignedRequests
 
 from tests.clients.conversations import (
@@ -28,8 +23,7 @@ from tests.clients.conversations import (
     talk_with_triton,
 )
 from tests.e2e.conftest import DeployedStack
-from tests.registry_builders import point_alias
-from tests.serving_models import CHURN_RECORD, churn_background, churn_onnx, churn_schema, sha256, version_artifacts
+from tests.serving_models import CHURN_RECORD
 from tests.signing_proxy import signing_proxy
 from tests.template.template_file import ROOT
 
@@ -41,35 +35,7 @@ MODEL = "clients"
 @pytest.fixture(scope="module")
 def expected(stack: DeployedStack) -> dict[str, Any]:
     """Register a model that every client can be asked about; returns its prediction of ``CHURN_RECORD``."""
-    artifacts = version_artifacts(churn_onnx(), churn_schema(), churn_background())
-    for name, body in artifacts.items():
-        stack.client("s3").put_object(
-            Bucket=stack.target.output("ModelsBucketName"), Key=version_key(MODEL, 1, name), Body=body
-        )
-    models = Registry(DynamoRegistryStore(stack.client("dynamodb"), stack.target.output("RegistryTableName")))
-    now = datetime.now(UTC)
-
-    def entry(action: str) -> LedgerEntry:
-        return LedgerEntry(MODEL, action, now, "test", action, "")
-
-    run = Run(MODEL, "20260503T120000-0f3a9c2b7d1e", ("cause",), "manual", now)
-    models.claim_cause(Cause("cause", MODEL, "manual", now), run, entry("run_requested"))
-    version = ModelVersion(
-        model=MODEL,
-        version=1,
-        semantic_version="1.0.0",
-        run_id=run.run_id,
-        trial_id="trial",
-        candidate="logistic_regression",
-        task="binary",
-        metrics={},
-        dataset_ids=(),
-        schema_version=1,
-        manifest_sha256=sha256(artifacts["manifest.json"]),
-        created_at=now,
-    )
-    models.put_version(version, entry("model_registered"))
-    point_alias(models, "champion", 1, MODEL, now)
+    stack.serve_churn(MODEL)
     reply = stack.api.post(f"/models/{MODEL}/invocations", {"dataframe_records": [CHURN_RECORD]})
     return dict(reply["predictions"][0])
 
@@ -158,3 +124,32 @@ def test_a_key_asks_for_predictions_tells_what_became_true_and_nothing_else(
     with connect(stack, stack.target.api_url) as client:
         refused = client.post(f"/models/{MODEL}/invocations", json=body, headers={"x-api-key": key})
     assert refused.status_code == 403
+
+
+def test_a_key_is_held_to_its_plan_and_works_only_with_one(stack: DeployedStack, expected: dict[str, Any]) -> None:
+    gateway, stage = stack.client("apigateway"), {"apiId": stack.resource("KeyApi"), "stage": "v1"}
+    (plan,) = [plan for plan in gateway.get_usage_plans()["items"] if stage in plan["apiStages"]]
+    assert (plan["throttle"], plan["quota"]["limit"]) == ({"burstLimit": 20, "rateLimit": 10.0}, 100_000)
+    keys = {key["id"] for key in gateway.get_usage_plan_keys(usagePlanId=plan["id"])["items"]}
+    assert keys == {stack.target.output("ApiKeyId")}
+
+    key = gateway.create_api_key(name="small", enabled=True)
+    small = gateway.create_usage_plan(name="small", apiStages=[stage], quota={"limit": 2, "period": "DAY"})
+    try:
+        value = gateway.get_api_key(apiKey=key["id"], includeValue=True)["value"]
+        with connect(stack, stack.target.key_api_url, headers={"x-api-key": value}) as client:
+
+            def send() -> int:
+                path, body = f"/models/{MODEL}/invocations", {"dataframe_records": [CHURN_RECORD]}
+                return client.post(path, json=body).status_code
+
+            assert send() == 403  # a key without a plan
+            gateway.create_usage_plan_key(usagePlanId=small["id"], keyId=key["id"], keyType="API_KEY")
+            assert [send() for _ in range(4)] == [200, 200, 429, 429]
+            gateway.update_api_key(
+                apiKey=key["id"], patchOperations=[{"op": "replace", "path": "/enabled", "value": "false"}]
+            )
+            assert send() == 403  # a revoked one
+    finally:
+        gateway.delete_usage_plan(usagePlanId=small["id"])
+        gateway.delete_api_key(apiKey=key["id"])

@@ -17,6 +17,7 @@ from typing import Any
 
 import boto3
 import pytest
+from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
 
 from tests import schedule_environment
 
@@ -241,6 +242,10 @@ def deploy(monkeypatch: pytest.MonkeyPatch) -> Application:
     # What these tests are about happens to any number of trials.
     monkeypatch.setattr("millrace.training.planning.DEFAULT_TRIALS", 3)
     monkeypatch.setattr("millrace.training.search_plan.MAX_FOLDED_ROWS", 0)
+    # Nobody waits before a step is tried again.
+    monkeypatch.setattr(retrier_decl, "time", SimpleNamespace(sleep=lambda _: None))
+    # moto does not know this call.
+    monkeypatch.setattr("millrace.aws.pipeline.LambdaConcurrency.unreserved", lambda _: 1_000)
     _create_storage()
     schedule_environment.create_groups()
     application = Application(handlers={name: load_handler(name) for name in function_names()})

@@ -13,7 +13,7 @@ from millrace import retry
 from millrace.aws import clients
 from millrace.aws.client_errors import aws_errors
 from millrace.aws.object_store import S3ObjectStore
-from millrace.aws.pipeline import StepFunctionsPipeline
+from millrace.aws.pipeline import LambdaConcurrency, StepFunctionsPipeline
 from millrace.aws.registry_store import DynamoRegistryStore
 from millrace.errors import ArtifactNotFoundError, ConfigurationError, ServiceUnavailableError
 from millrace.registry.store import Registry
@@ -250,6 +250,24 @@ def execution(status):
     }
 
 
+class TestConcurrency:
+    """moto does not know the call."""
+
+    def test_the_executions_that_are_not_reserved_are_read(self):
+        client = boto3.client("lambda")
+        with Stubber(client) as stub:
+            limit = {"ConcurrentExecutions": 1_000, "UnreservedConcurrentExecutions": 950}
+            stub.add_response("get_account_settings", {"AccountLimit": limit})
+            assert LambdaConcurrency(client).unreserved() == 950
+
+    def test_a_busy_lambda_may_be_asked_again(self):
+        client = boto3.client("lambda")
+        with Stubber(client) as stub:
+            stub.add_client_error("get_account_settings", "TooManyRequestsException", http_status_code=429)
+            with pytest.raises(ServiceUnavailableError):
+                LambdaConcurrency(client).unreserved()
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         ("code", "status"),
@@ -318,6 +336,33 @@ class TestContention:
     @pytest.mark.parametrize("code", ["TransactionConflict", "ThrottlingError"])
     def test_one_that_met_another_is_tried_again(self, monkeypatch, code):
         assert self.claim(monkeypatch, ["None", code, "None"], times=3).outcome == "started"
+
+    def change_item(self, monkeypatch, times):
+        """Change one item, which the first ``times`` attempts find in another's transaction."""
+        with mock_aws():
+            create_table()
+            client = boto3.client("dynamodb")
+            registry = Registry(DynamoRegistryStore(client, TABLE_NAME))
+            cause = make_cause()
+            registry.claim_cause(cause, make_run(cause), make_entry("e", at=NOW))
+            update, left = client.update_item, [times]
+
+            def conflict(**arguments):
+                if not left[0]:
+                    return update(**arguments)
+                left[0] -= 1
+                raise ClientError({"Error": {"Code": "TransactionConflictException"}}, "UpdateItem")
+
+            monkeypatch.setattr(client, "update_item", conflict)
+            registry.update_run(MODEL, make_run(cause).run_id, stage="training")
+            return registry.get_run(MODEL, make_run(cause).run_id).stage
+
+    def test_a_single_change_that_met_a_transaction_is_tried_again(self, monkeypatch):
+        assert self.change_item(monkeypatch, times=3) == "training"
+
+    def test_a_single_change_that_always_does_gives_up_and_may_be_asked_again(self, monkeypatch):
+        with pytest.raises(ServiceUnavailableError):
+            self.change_item(monkeypatch, times=1_000)
 
     def test_one_whose_condition_failed_decides_anew(self, monkeypatch):
         assert self.claim(monkeypatch, ["None", "ConditionalCheckFailed"], times=2).outcome == "started"

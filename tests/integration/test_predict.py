@@ -630,6 +630,20 @@ def test_a_table_that_is_not_there_is_a_fault_of_the_deployment(handler):
         model_source().alias_version("churn", "champion")
 
 
+def test_a_throttled_table_is_503_at_first_and_later_served_by_the_version_that_is_loaded(handler, throttled_table):
+    throttled_table.always = True
+    refused = handler(sample("valid_records"), lambda_context("predict"))
+    assert (refused["statusCode"], refused["headers"]["Retry-After"]) == (503, "1")
+    assert json.loads(refused["body"])["error_code"] == "TEMPORARILY_UNAVAILABLE"
+
+    throttled_table.always = False
+    assert ask(handler, sample("valid_records"))[0] == 200
+
+    throttled_table.always = True
+    status, reply = ask(handler, sample("valid_records"))
+    assert (status, reply["model_version"]) == (200, 1)
+
+
 def test_an_object_that_breaks_off_is_a_service_that_is_not_available(handler):
     class Broken:
         def get_object(self, **_: Any) -> dict[str, Any]:

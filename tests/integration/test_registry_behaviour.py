@@ -203,6 +203,7 @@ class TestClaiming:
         waiting = [record.cause for record in registry.list_pending_causes(MODEL)]
         assert waiting == list(reversed(causes))[:MAX_FOLLOW_UP_CAUSES]
         assert [record.cause for record in registry.list_pending_causes(MODEL, limit=2)] == [causes[-1], causes[-2]]
+        assert registry.list_pending_causes(MODEL, limit=0) == []
 
     def test_a_finding_that_a_young_run_answers_is_recorded_and_does_not_wait(self, registry):
         run = start(registry)

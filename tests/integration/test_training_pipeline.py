@@ -1,6 +1,7 @@
 """The whole loop on moto: an upload becomes a served prediction, and every way it can fail is recorded."""
 
 import csv
+import hashlib
 import io
 import json
 import random
@@ -9,7 +10,8 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from millrace.aws.clients import registry
+from millrace.aws.clients import object_store, registry
+from millrace.aws.object_store import S3ObjectStore
 from millrace.errors import ServiceUnavailableError
 from millrace.spec import ModelSpec
 
@@ -305,6 +307,38 @@ def test_a_worker_that_dies_in_a_run_of_five_uploads_loses_none(application: App
     assert keys == {"first.csv", *(f"{number}.csv" for number in range(5))}
     state = registry(TABLE).get_state("churn")
     assert (state.active_run_id, state.pending_causes) == (None, 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "versions"),
+    [(WorkerDiedError("killed"), "FAILED", 0), (ServiceUnavailableError("S3 is busy"), "SUCCEEDED", 1)],
+    ids=["killed", "throttled"],
+)
+def test_a_registration_that_ends_while_it_copies_leaves_no_half_version(
+    application: Application, monkeypatch: pytest.MonkeyPatch, error: Exception, status: str, versions: int
+) -> None:
+    copy, copied = S3ObjectStore.copy, []
+
+    def copy_one(store: S3ObjectStore, source: str, target: str, version_id: str | None = None) -> None:
+        copied.append(target)
+        if len(copied) == 2:
+            raise error
+        copy(store, source, target, version_id)
+
+    monkeypatch.setattr(S3ObjectStore, "copy", copy_one)
+    [result] = application.upload("churn", "churn.csv", as_csv(make_rows()))
+
+    assert application.wait_until_quiet() == {result["run_id"]: status}
+    models = registry(TABLE)
+    assert len(models.list_versions("churn")) == versions
+    assert models.get_state("churn").aliases == ({"champion": 1} if versions else {})
+    assert copied[0] == "churn/versions/1/model.onnx"
+
+    [later] = application.upload("churn", "again.csv", as_csv(make_rows(seed=5)))
+    assert application.wait_until_quiet()[later["run_id"]] == "SUCCEEDED"
+    newest = models.list_versions("churn")[0]
+    manifest = object_store(MODELS_BUCKET).get(f"churn/versions/{newest.version}/manifest.json")
+    assert hashlib.sha256(manifest).hexdigest() == newest.manifest_sha256
 
 
 def test_a_trial_that_dies_does_not_sink_the_run(application: Application) -> None:

@@ -35,6 +35,7 @@ ACTIONS_WITHOUT_RESOURCE = {
     "logs:DescribeResourcePolicies": NO_LOG_RESOURCE,
     "logs:DescribeLogGroups": NO_LOG_RESOURCE,
     "cloudwatch:GetMetricData": "CloudWatch knows no resources for reading metrics",
+    "lambda:GetAccountSettings": "the settings are the account's, not those of a function",
     "states:SendTaskSuccess": "the task token stands for the one execution that waits with it",
 }
 #: Condition keys of type "ArrayOf..." (Service Authorization Reference).
@@ -441,6 +442,25 @@ def test_every_parameter_is_described_and_has_a_default():
     for name, parameter in load_template()["Parameters"].items():
         assert parameter.get("Description"), name
         assert "Default" in parameter, name
+
+
+def test_concurrency_is_reserved_only_where_it_is_wanted():
+    template = load_template()
+    parameter = template["Parameters"]["PredictReservedConcurrency"]
+    # A new account with a limit of ten refuses every reservation: the default has to deploy there.
+    assert parameter["Default"] == ""
+    for value, accepted in [("", True), ("1", True), ("250", True), ("0", False), ("-1", False), ("5x", False)]:
+        assert bool(re.fullmatch(parameter["AllowedPattern"], value)) is accepted, value
+    reserved = {name: body.get("ReservedConcurrentExecutions") for name, body in functions().items()}
+    assert reserved.pop("PredictFunction")["Fn::If"] == [
+        "HasReservedConcurrency",
+        {"Ref": "PredictReservedConcurrency"},
+        {"Ref": "AWS::NoValue"},
+    ]
+    assert set(reserved.values()) == {None}
+    assert template["Conditions"]["HasReservedConcurrency"] == {
+        "Fn::Not": [{"Fn::Equals": [{"Ref": "PredictReservedConcurrency"}, ""]}]
+    }
 
 
 def test_the_number_of_alarms_is_the_one_in_the_cost_table():

@@ -6,6 +6,8 @@ from tests.template.template_file import functions, layer_names, load_template, 
 from tests.template.translation import copy_template, translate
 
 FUNCTION = "PredictFunction"
+#: AWS holds reserved concurrency for the function, not for a version.
+OF_THE_FUNCTION = {"PredictReservedConcurrency"}
 LONGEST_DESCRIPTION = 256
 
 
@@ -15,7 +17,7 @@ def seen_parameters():
     parts = list(walk([functions()[FUNCTION], template["Globals"]["Function"]]))
     used = [part["Fn::If"][0] for part in parts if isinstance(part, dict) and "Fn::If" in part]
     parts += walk([template["Conditions"][condition] for condition in used])
-    return sorted({referenced(part) for part in parts} & set(template["Parameters"]))
+    return sorted(({referenced(part) for part in parts} & set(template["Parameters"])) - OF_THE_FUNCTION)
 
 
 def resolve(pattern, values):

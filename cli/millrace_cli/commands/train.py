@@ -2,8 +2,9 @@
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -73,7 +74,8 @@ def train(
         )
         if changes:
             change_spec(api, model, changes, f"options of the upload of {file.name}")
-        upload = upload_table(
+        send = partial(
+            upload_table,
             stack.client("s3"),
             stack.output("DataBucketName"),
             model,
@@ -82,13 +84,14 @@ def train(
             task=task,
             schema="replace" if schema == "replace" else None,
         )
+        upload = send()
         say(f"uploaded {file.name} ({table.describe()}) to s3://{upload.bucket}/{upload.key}")
         if not wait:
             session.show(
                 {"model": model, "cause_id": upload.cause_id}, lambda _: f"follow the run: millrace runs {model}"
             )
             return
-        snapshot = watch_uploads(api, stack, [upload], timeout)[model]
+        snapshot = watch_uploads(api, stack, [upload], timeout, send)[model]
     if session.as_json:
         out.print_json(json.dumps(run_document(snapshot)))
     else:
@@ -205,14 +208,36 @@ def run_document(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def watch_uploads(api: ApiClient, target: Target, uploads: list[Upload], timeout: float) -> dict[str, Snapshot]:
-    """Show the progress of the runs of uploads until all are final; returns the last snapshot by model."""
+def watch_uploads(
+    api: ApiClient, target: Target, uploads: list[Upload], timeout: float, send: Callable[[], Upload] | None = None
+) -> dict[str, Snapshot]:
+    """Show the progress of the runs of uploads until all are final; returns the last snapshot by model.
+
+    Parameters
+    ----------
+    send : callable or None, default=None
+        Repeats the one upload when the stack does not receive its event.
+    """
     causes = {upload.model: upload.cause_id for upload in uploads}
     snapshots: list[Snapshot] = []
     with RunProgress(err) as progress:
-        for snapshots in follow_causes(api, causes, poll_seconds=target.poll_seconds, timeout_seconds=timeout):
+        for snapshots in follow_causes(
+            api,
+            causes,
+            poll_seconds=target.poll_seconds,
+            timeout_seconds=timeout,
+            upload_again=partial(_repeat_upload, send) if send else None,
+        ):
             progress.show(snapshots)
     return {snapshot.model: snapshot for snapshot in snapshots}
+
+
+def _repeat_upload(send: Callable[[], Upload], model: str, seconds: float) -> str:
+    say(
+        f"{model}: the stack did not receive the upload within {seconds:.0f} seconds, so it is uploaded again; "
+        "S3 sends no events of a new stack's bucket for about five minutes"
+    )
+    return send().cause_id
 
 
 def show_result(snapshot: Snapshot, *, file: Path = Path("FILE"), target: str | None = None) -> None:

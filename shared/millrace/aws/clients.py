@@ -9,11 +9,17 @@ from botocore.config import Config
 
 from millrace.aws.events import EventBridgePublisher, SnsNotifier
 from millrace.aws.object_store import S3ObjectStore
-from millrace.aws.pipeline import StepFunctionsCallback, StepFunctionsMonitoring, StepFunctionsPipeline
+from millrace.aws.pipeline import (
+    LambdaConcurrency,
+    StepFunctionsCallback,
+    StepFunctionsMonitoring,
+    StepFunctionsPipeline,
+)
 from millrace.aws.registry_store import DynamoRegistryStore
 from millrace.aws.schedules import EventBridgeSchedules
 from millrace.aws.serving_metrics import CloudWatchServingMetrics
 from millrace.ports import (
+    AccountConcurrency,
     EventPublisher,
     MonitoringPipeline,
     Notifier,
@@ -69,6 +75,12 @@ def registry(table_name: str) -> Registry:
 def training_pipeline(state_machine_arn: str) -> PipelineStarter:
     """Return the training pipeline with that ARN."""
     return StepFunctionsPipeline(_client("stepfunctions"), state_machine_arn)
+
+
+@_cached_factory
+def account_concurrency() -> AccountConcurrency:
+    """Return the limit of the account's executions at once."""
+    return LambdaConcurrency(_client("lambda"))
 
 
 @_cached_factory

@@ -1,4 +1,4 @@
-"""The pipelines on Step Functions."""
+"""The pipelines on Step Functions, and the executions that their functions may take."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -54,6 +54,19 @@ class _Executions:
 
     def _execution_arn(self, name: str) -> str:
         return self._state_machine_arn.replace(":stateMachine:", ":execution:", 1) + f":{name}"
+
+
+class LambdaConcurrency:
+    """Implements :class:`millrace.ports.AccountConcurrency`."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def unreserved(self) -> int:
+        """Return the executions at once that no function has reserved."""
+        with aws_errors("Lambda"):
+            settings = self._client.get_account_settings()
+        return int(settings["AccountLimit"]["UnreservedConcurrentExecutions"])
 
 
 class StepFunctionsPipeline(_Executions):

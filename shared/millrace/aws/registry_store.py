@@ -61,7 +61,7 @@ class DynamoRegistryStore:
         limit: int | None = None,
     ) -> Iterator[Item]:
         """Yield items page after page; see :meth:`millrace.ports.RegistryStore.query`."""
-        if limit == 0:  # which DynamoDB refuses
+        if limit == 0:  # DynamoDB refuses a page without items
             return
         condition, values = "pk = :partition", {":partition": partition}
         # A key condition may not begin with nothing.
@@ -84,8 +84,18 @@ class DynamoRegistryStore:
                 yield from map(_from_attributes, page["Items"])
 
     def write(self, change: Put | Update | Delete) -> Item | None:
-        """Make one change; see :meth:`millrace.ports.RegistryStore.write`."""
+        """Make one change; one that only met a transaction on the same item is repeated.
+
+        See :meth:`millrace.ports.RegistryStore.write`.
+        """
         request = self._request(change)
+        (written,) = retry(
+            lambda: self._try_to_write(change, request),
+            "DynamoDB could not finish a change beside transactions on the same item",
+        )
+        return written
+
+    def _try_to_write(self, change: Put | Update | Delete, request: Any) -> tuple[Item | None] | None:
         with aws_errors("DynamoDB"):
             try:
                 match change:
@@ -95,12 +105,14 @@ class DynamoRegistryStore:
                         self._client.delete_item(**request)
                     case Update():
                         changed = self._client.update_item(**request, ReturnValues="UPDATED_NEW")
-                        return _from_attributes(changed.get("Attributes", {}))
+                        return (_from_attributes(changed.get("Attributes", {})),)
             except ClientError as error:
                 if error_code(error) == "ConditionalCheckFailedException":
+                    return (None,)
+                if error_code(error) == "TransactionConflictException":
                     return None
                 raise
-        return {}
+        return ({},)
 
     def transact(self, changes: Sequence[StoreChange]) -> list[int]:
         """Make all changes or none; a transaction that only met another one on the same items is repeated.

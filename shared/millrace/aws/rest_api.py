@@ -57,12 +57,13 @@ def _report_failure(message: str, error: Exception) -> None:
     write_metrics({"FailedRequests": (1, "Count")}, {"service": "api"}, time.time())
 
 
-def json_response(status: int, body: Any) -> Response[str]:
+def json_response(status: int, body: Any, headers: dict[str, str] | None = None) -> Response[str]:
     """Return a body as JSON."""
-    return Response(status, content_types.APPLICATION_JSON, json.dumps(body, allow_nan=False))
+    return Response(status, content_types.APPLICATION_JSON, json.dumps(body, allow_nan=False), headers)
 
 
 def _error_response(error: MillraceError) -> Response[str]:
     """Return the response of an error; of our own faults only that there was one."""
     shown = _UNEXPECTED if error.http_status == _INTERNAL_ERROR else error
-    return json_response(error.http_status, {**shown.to_dict(), "error_code": error.error_code})
+    headers = {"Retry-After": "1"} if error.retryable else None
+    return json_response(error.http_status, {**shown.to_dict(), "error_code": error.error_code}, headers)

@@ -112,7 +112,7 @@ def plan_search(
         deadline=(now + timedelta(seconds=wanted.max_seconds)).isoformat() if wanted.max_seconds else None,
         max_seconds=wanted.max_seconds,
         max_cost_usd=wanted.max_cost_usd,
-        lanes=min(wanted.max_concurrency or capacity.concurrency, len(planned)),
+        lanes=capacity.lanes(wanted.max_concurrency, len(planned)),
         memory_mb=capacity.memory_mb,
         spec_revision=spec_revision,
     )

@@ -39,6 +39,8 @@ DEFAULT_TRIALS_IN_ROUNDS = 18
 REDUCTION = 3
 #: Training rows from which there are two and three rounds.
 ROUNDS_FROM = (20_000, 200_000)
+#: Runs at once that an account's executions suffice for; a new account may have ten executions.
+ACCOUNT_RUNS = 10
 #: Training and validation rows up to which folds rank the trials: one validation split of so few is too noisy.
 MAX_FOLDED_ROWS = 1_000
 DEFAULT_FOLDS = 5
@@ -61,6 +63,11 @@ class TrainingCapacity:
     memory_mb: int
     concurrency: int
     large_data: str
+    account_executions: int  # at once, which every function of the account shares
+
+    def lanes(self, wanted: int | None, trials: int) -> int:
+        """Return the workers of a run: those wanted, within a tenth of the account's executions at once."""
+        return max(1, min(wanted or self.concurrency, trials, self.account_executions // ACCOUNT_RUNS))
 
     def max_rows(self, prepared: PreparedManifest, encoded_columns: int) -> int:
         """Return the number of training rows that fit, with a like share of the validation split."""

@@ -74,3 +74,97 @@ def test_a_finished_run_is_not_polled_while_another_goes_on():
 
     assert [snapshot.status for snapshot in last] == ["succeeded", "failed"]
     assert [request.url.path for request in api.requests].count("/models/a/causes/1") == 1
+
+
+class Clock:
+    """Shows a later time after each sleep."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def __call__(self):
+        return self.seconds
+
+    def sleep(self, seconds):
+        self.seconds += seconds
+
+
+class Dropping:
+    """Stack that drops the events of the first uploads, as S3 does in the minutes after a deployment."""
+
+    def __init__(self, dropped):
+        self.dropped = dropped
+        self.sent = ["upload-0"]
+        self.clock = Clock()
+        self.times = []
+
+    def upload_again(self, model, seconds):
+        self.times.append((self.clock(), seconds))
+        self.sent.append(f"upload-{len(self.sent)}")
+        return self.sent[-1]
+
+    def follow(self, **arguments):
+        api = FakeApi({f"/models/churn/runs/{RUN}": [run("succeeded", "finished")]})
+        for number in range(self.dropped, 10):
+            api.answers[f"/models/churn/causes/upload-{number}"] = [NOT_SEEN, cause("pending"), cause("started", RUN)]
+        settings = {"poll_seconds": 2.0, "timeout_seconds": 3600.0, "upload_again": self.upload_again} | arguments
+        causes = {"churn": self.sent[0]}
+        return [
+            shown[0]
+            for shown in follow_causes(api.client(), causes, sleep=self.clock.sleep, clock=self.clock, **settings)
+        ]
+
+
+@pytest.mark.parametrize(("dropped", "times"), [(0, []), (1, [60]), (2, [60, 180]), (3, [60, 180, 420])])
+def test_an_upload_whose_event_is_lost_is_repeated_until_the_stack_sees_it(dropped, times):
+    stack = Dropping(dropped)
+
+    snapshots = stack.follow()
+
+    assert snapshots[-1].status == "succeeded"
+    assert [sent for sent, _ in stack.times] == times
+    assert [seconds for _, seconds in stack.times] == [60, 120, 240][: len(times)]
+
+
+def test_an_upload_that_is_never_seen_is_repeated_a_few_times_only():
+    stack = Dropping(9)
+
+    with pytest.raises(CliError, match="did not receive the upload"):
+        stack.follow()
+
+    assert len(stack.times) == 3
+
+
+def test_an_upload_is_repeated_only_while_the_stack_has_not_seen_it():
+    stack = Dropping(0)
+
+    stack.follow(poll_seconds=100.0)  # pending for 100 seconds, after one that was unseen
+
+    assert len(stack.times) == 0
+
+
+def test_an_event_that_comes_late_is_followed_and_not_its_repetition():
+    api = FakeApi(
+        {
+            "/models/churn/causes/first": [NOT_SEEN, NOT_SEEN, cause("started", RUN)],
+            "/models/churn/causes/second": [NOT_SEEN, cause("pending")],
+            f"/models/churn/runs/{RUN}": [run("running", "training"), run("succeeded", "finished")],
+        }
+    )
+    clock = Clock()
+
+    snapshots = [
+        shown[0]
+        for shown in follow_causes(
+            api.client(),
+            {"churn": "first"},
+            poll_seconds=60.0,
+            timeout_seconds=3600.0,
+            upload_again=lambda *_: "second",
+            sleep=clock.sleep,
+            clock=clock,
+        )
+    ]
+
+    assert [snapshot.cause_status for snapshot in snapshots] == ["unseen", "unseen", "started", "started"]
+    assert snapshots[-1].status == "succeeded"

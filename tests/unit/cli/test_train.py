@@ -1,7 +1,9 @@
 import json
+from collections import Counter
 
 import pytest
 from millrace.names import make_cause_id
+from millrace_cli import run_progress
 from millrace_cli.commands import train as train_command
 from millrace_cli.errors import RefusedError
 from millrace_cli.main import app
@@ -41,10 +43,12 @@ def run_train(monkeypatch, answers, *arguments):
 class FakeS3:
     def __init__(self):
         self.objects = {}
+        self.versions = Counter()
 
     def put_object(self, *, Bucket, Key, Body, Metadata):  # noqa: N803  # boto3's own names
         self.objects[Bucket, Key] = (Body if isinstance(Body, bytes) else Body.read(), Metadata)
-        return {"VersionId": "v1"}
+        self.versions[Key] += 1
+        return {"VersionId": f"v{self.versions[Key]}"}
 
 
 @pytest.fixture
@@ -130,6 +134,26 @@ def test_train_ends_as_its_run_did(monkeypatch, table, status, stage, exit_code)
     assert "because of this" in result.stdout
     assert ("awaiting approval" in result.stdout) == (stage == "awaiting_approval")
     assert ("millrace approve churn r" in result.stderr) == (stage == "awaiting_approval")
+
+
+def test_a_first_upload_that_the_stack_never_sees_is_uploaded_again_and_says_why(monkeypatch, table):
+    run_id = "20260503T141500-0f3a9c2b7d1e"
+    first, second = (make_cause_id("upload", "data", "incoming/churn/churn.csv", version) for version in ("v1", "v2"))
+    api, target = FakeApi({}), FakeTarget()
+    # The event of the second version arrives; nobody sees that of the first.
+    api.answers[f"/models/churn/causes/{second}"] = [(200, {"status": "started", "run_id": run_id})]
+    run = {"run_id": run_id, "status": "succeeded", "stage": "finished", "reasons": []}
+    api.answers[f"/models/churn/runs/{run_id}"] = [(200, {"run": run})]
+    answer_commands(monkeypatch, api, target)
+    monkeypatch.setattr(run_progress, "_UPLOAD_AGAIN_SECONDS", (0.0,))
+
+    result = CliRunner().invoke(app, ["train", "churn", str(table), "--target", "churned", "--task", "binary"])
+
+    assert result.exit_code == 0, result.output
+    assert target.s3.versions == {"incoming/churn/churn.csv": 2}
+    assert target.s3.objects["data", "incoming/churn/churn.csv"][1] == {"target": "churned", "task": "binary"}
+    assert "uploaded again; S3 sends no events of a new stack's bucket for about five minutes" in result.stderr
+    assert f"/models/churn/causes/{first}" in [request.url.path for request in api.requests]
 
 
 def test_a_misspelt_target_is_refused_before_the_upload_with_a_command_that_works(monkeypatch, table):

@@ -16,7 +16,7 @@ from millrace.training.search_space import search_spaces_for
 from tests.prepared_data import make_dataset, manifest
 from tests.training_run import MODEL, NOW, RUN_ID, TrainingRun
 
-CAPACITY = TrainingCapacity(memory_mb=3_008, concurrency=4, large_data="sample")
+CAPACITY = TrainingCapacity(memory_mb=3_008, concurrency=4, large_data="sample", account_executions=1_000)
 LINEAR = {"binary": "logistic_regression", "multiclass": "logistic_regression", "regression": "ridge"}
 
 
@@ -64,6 +64,18 @@ def test_lanes_share_the_trials_among_as_many_workers_as_are_allowed():
     lanes = [[pointer.trial_id[:2] for pointer in lane.trials] for lane in plan.lanes]
     assert lanes == [["01", "03", "05"], ["02", "04"]]
     assert plan.last_round
+
+
+@pytest.mark.parametrize(
+    ("account", "wanted", "lanes"),
+    [(10, None, 1), (10, 40, 1), (9, None, 1), (0, None, 1), (35, None, 3), (1_000, None, 4), (1_000, 2, 2)],
+)
+def test_a_run_takes_at_most_a_tenth_of_the_account_s_executions(account, wanted, lanes):
+    world = TrainingRun.prepared(make_dataset("binary"), training={"max_concurrency": wanted, "trials": 5})
+    world.capacity = replace(CAPACITY, account_executions=account)
+
+    assert len(world.plan().lanes) == lanes
+    assert world.run.summary["search"]["lanes"] == lanes
 
 
 def test_the_same_seed_draws_the_same_trials_and_more_trials_change_none():

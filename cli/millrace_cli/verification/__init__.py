@@ -1,0 +1,1 @@
+"""Verification of a deployed stack: the checks of its first day."""

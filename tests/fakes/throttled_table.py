@@ -1,0 +1,45 @@
+"""DynamoDB that refuses calls, after the attempts of botocore itself."""
+
+import threading
+from typing import Any
+
+import botocore.client
+import pytest
+from botocore.exceptions import ClientError
+
+THROTTLED = ("ProvisionedThroughputExceededException", "ThrottlingException")
+
+
+class ThrottledTable(threading.local):
+    """Table that refuses the call at ``place``, counted from 1 and from when it was set; 0 refuses none.
+
+    Each thread has a table of its own: steps of a run go on side by side.
+    """
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+        self.place = self.calls = 0
+        self.was_hit = self.always = False
+
+    @classmethod
+    def install(cls, code: str, monkeypatch: pytest.MonkeyPatch) -> "ThrottledTable":
+        """Put a table between every client of DynamoDB and its service."""
+        table, call = cls(code), botocore.client.BaseClient._make_api_call  # type: ignore[attr-defined]  # every call
+
+        def guarded(client: Any, operation: str, arguments: Any) -> Any:
+            if client.meta.service_model.service_name == "dynamodb":
+                table.check(operation)
+            return call(client, operation, arguments)
+
+        monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", guarded)
+        return table
+
+    def refuse_at(self, place: int) -> None:
+        self.place, self.calls, self.was_hit = place, 0, False
+
+    def check(self, operation: str) -> None:
+        self.calls += 1
+        if self.always or self.calls == self.place:
+            self.was_hit = True
+            error = {"Error": {"Code": self.code}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+            raise ClientError(error, operation)  # type: ignore[arg-type]  # as botocore makes it
