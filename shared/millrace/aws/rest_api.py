@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response, content_types
@@ -18,7 +19,7 @@ _UNEXPECTED = MillraceError("the request failed; the service's log has the reaso
 class _RestApi(APIGatewayRestResolver):
     """A resolver of paths without the base path of a custom domain, with which the paths of its events begin."""
 
-    def resolve(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
+    def resolve(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         pattern = re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(event["resource"]))
         path = re.search(f"{pattern}$", event["path"])
         return super().resolve(event if path is None else {**event, "path": path[0]}, context)
