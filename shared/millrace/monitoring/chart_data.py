@@ -22,7 +22,8 @@ from millrace.histograms.tables import ColumnHistogram
 from millrace.monitoring.context import MonitoredVersion
 from millrace.monitoring.drift import ColumnPair, prediction_columns
 from millrace.monitoring.rules import VERDICTS
-from millrace.monitoring.window_findings import Status, WindowFinding, format_number
+from millrace.monitoring.window_findings import Status, WindowFinding
+from millrace.quantities import format_number
 
 #: Columns that are drawn: all of those past their thresholds, up to so many, or the first few of the others.
 _MOST, _OTHERS = 6, 3

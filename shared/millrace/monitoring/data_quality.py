@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from millrace.histograms.bins import Bins, NumberBins
 from millrace.histograms.tables import ColumnHistogram, TableHistogram
-from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, format_range, too_few
+from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
+from millrace.quantities import format_range
 from millrace.spec.monitoring import DataQualityRule
 from millrace.stats.distances import benjamini_hochberg, normal_tail
 

@@ -15,7 +15,8 @@ import numpy as np
 from millrace.histograms.bins import Bins, CategoryBins, NumberBins, coarse_groups, merge_rare_categories
 from millrace.histograms.predictions import AnyPredictions, PredictionHistogram, ValueHistogram
 from millrace.histograms.tables import ColumnHistogram, Reference, TableHistogram
-from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, format_number, too_few
+from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
+from millrace.quantities import format_number
 from millrace.spec.monitoring import DependenceRule, DriftRule
 from millrace.stats.distances import (
     Counts,

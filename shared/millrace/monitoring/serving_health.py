@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from millrace.monitoring.quality import proportion
 from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
 from millrace.ports import ServingCounts
+from millrace.quantities import format_number
 from millrace.spec.monitoring import ServingHealthRule, StalenessRule
 
 _DAY = timedelta(days=1)
@@ -37,7 +38,7 @@ def _age(subject: str, what: str, limit: float | None, since: datetime | None, n
     if limit is None or since is None:
         return []
     days = (now - since) / _DAY
-    message = f"{what} {days:.0f} days ago; the limit is {limit:g} days"
+    message = f"{what} {days:.0f} days ago; the limit is {format_number(limit)} days"
     return [
         WindowFinding("staleness", f"age of the {subject}", breach_or_ok(days > limit), message, "days", days, limit)
     ]
@@ -51,8 +52,8 @@ def _silence(
     hours = max(0.0, (now - last) / _HOUR)
     needed = max(limit, _EXPECTED_REQUESTS / requests_per_hour)
     message = (
-        f"the last request came {hours:.0f} hours ago; usual are {requests_per_hour:.3g} requests an hour, so "
-        f"{needed:.0f} hours of silence are significant"
+        f"the last request came {hours:.0f} hours ago; usual are {format_number(requests_per_hour)} requests an hour, "
+        f"so {needed:.0f} hours of silence are significant"
     )
     return [WindowFinding("staleness", "traffic", breach_or_ok(hours > needed), message, "hours", hours, needed)]
 
@@ -78,7 +79,7 @@ def _evaluate(counts: ServingCounts, rule: ServingHealthRule) -> Iterator[Window
             subject="latency",
             status=breach_or_ok(counts.latency_ms > rule.max_latency_ms),
             message=f"the 95th percentile of latency is {counts.latency_ms:,.0f} ms; the limit is "
-            f"{rule.max_latency_ms:,g} ms",
+            f"{format_number(rule.max_latency_ms)} ms",
             measure="ms",
             value=counts.latency_ms,
             threshold=rule.max_latency_ms,

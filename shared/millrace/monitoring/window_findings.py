@@ -1,15 +1,9 @@
-"""Findings: the result of one verdict about one subject in one window, with numbers and dates as text."""
+"""Findings: the result of one verdict about one subject in one window."""
 
-import math
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
-
-#: Numbers outside these have too many digits to be written plainly; from the last on, thousands are grouped.
-_SMALLEST_PLAIN, _LARGEST_PLAIN, _GROUPED = 1e-6, 1e15, 10_000.0
-_DIGITS = 4
 
 Status = Literal["ok", "breach", "unknown"]
 
@@ -43,27 +37,6 @@ class WindowEvaluation:
     source: Literal["traffic", "outcomes", "service"]
     begin: datetime
     findings: tuple[WindowFinding, ...]
-
-
-def format_number(value: float, *, is_date: bool = False) -> str:
-    """Format a value plainly, with four significant digits; seconds since 1970 as a date."""
-    if is_date:
-        with suppress(OverflowError, ValueError, OSError):  # what no calendar holds stays a number
-            return f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d}"
-    size = abs(value)
-    if value and not _SMALLEST_PLAIN <= size < _LARGEST_PLAIN:
-        return f"{value:.4g}"
-    decimals = max(0, _DIGITS - 1 - math.floor(math.log10(size))) if value != int(value) else 0
-    written = f"{value:,.{decimals}f}" if size >= _GROUPED else f"{value:.{decimals}f}"
-    return written.rstrip("0").rstrip(".") if decimals else written
-
-
-def format_range(low: float, high: float, *, is_date: bool = False) -> str:
-    """Format a range, of which an end may be infinite."""
-    first, last = (format_number(end, is_date=is_date) for end in (low, high))
-    if low == high:
-        return f"{first} only"
-    return f"at most {last}" if math.isinf(low) else f"at least {first}" if math.isinf(high) else f"{first} to {last}"
 
 
 def too_few(verdict: str, subject: str, rows: int, needed: int, what: str = "rows") -> WindowFinding:

@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from millrace.quantities import format_number
+
 NOT_KNOWN = "\N{EN DASH}"
 #: Replaces the values of sensitive columns, as findings and the quarantine write it already.
 MASK = "***"
 
-_DIGITS = 4
-_LARGE = 1e6
-_TINY = 1e-4
 _SMALL_SHARE = 0.001
 _LARGE_SHARE = 0.1
 #: The value from which on a unit is used, the unit, and its name.
@@ -19,16 +18,8 @@ _UNITS = ((1e12, 1e12, " T"), (1e9, 1e9, " B"), (1e6, 1e6, " M"), (1e4, 1e3, " k
 
 
 def number(value: float | None) -> str:
-    """Format a quantity with about four significant digits: ``1,204``, ``0.3125``, ``1.2e+09``."""
-    if value is None or not math.isfinite(value):
-        return NOT_KNOWN
-    if value == int(value) and abs(value) < _LARGE:
-        return f"{int(value):,}"
-    if abs(value) >= _LARGE or abs(value) < _TINY:
-        return f"{value:.{_DIGITS}g}"
-    decimals = max(0, _DIGITS - 1 - math.floor(math.log10(abs(value))))
-    written = f"{value:,.{decimals}f}"
-    return written.rstrip("0").rstrip(".") if "." in written else written
+    """Format a quantity plainly, with about four significant digits: ``1,204``, ``0.3125``, ``1,309,000,000``."""
+    return NOT_KNOWN if value is None or not math.isfinite(value) else format_number(value, grouped_from=1_000.0)
 
 
 def short_number(value: float) -> str:

@@ -13,7 +13,7 @@ from millrace.histograms.tables import Reference, count_in_bins
 from millrace.monitoring.context import Baselines, MonitoredVersion
 from millrace.monitoring.incidents import IncidentHistory, advance
 from millrace.monitoring.rules import evaluate_traffic
-from millrace.monitoring.window_findings import format_number, format_range
+from millrace.quantities import format_number, format_range
 from millrace.schema import Column, TableSchema
 from millrace.spec.data import ColumnSpec
 from millrace.spec.monitoring import MonitoringSpec

@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from datetime import timedelta
 
+import numpy as np
 import pytest
 from millrace.causes import finding_cause_id
 from millrace.entities import Cause
@@ -552,6 +553,20 @@ def test_the_headline_never_contradicts_the_table():
     served.monitor(4)
     text, tone = headline(served)
     assert (text.partition(";")[0], tone) == ("1 open incident", "bad")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_headline_agrees_with_the_table_on_any_stream(seed):
+    served, draw = Served(), np.random.default_rng(seed)
+    for hour in range(8):
+        served.capture(hour, rows=int(draw.choice([60, 400])), age_shift=float(draw.choice([0.0, 0.0, 1.0])))
+        served.monitor(hour + 1)
+        report, (text, tone) = report_of(served), headline(served)
+        is_open = any(incident["resolved_at"] is None for incident in report["incidents"])
+        past = sum(one["status"] == "breach" for one in report["verdicts"])
+        assert ("open incident" in text and "no open incident" not in text) == is_open == (tone == "bad")
+        assert (f"{past} past threshold" in text) == (past > 0)
+        assert tone != "good" or not past
 
 
 def test_the_stacks_schedule_leaves_out_models_with_their_own_schedule_or_without_monitoring():

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 from millrace.monitoring.monitor import deliver_alerts
-from millrace.monitoring.serving_health import find_serving_faults
+from millrace.monitoring.serving_health import find_serving_faults, find_staleness
 from millrace.ports import ServingCounts
 from millrace.spec import ModelSpec
-from millrace.spec.monitoring import ServingHealthRule
+from millrace.spec.monitoring import ServingHealthRule, StalenessRule
 from millrace.triggers.requests import handle_trigger
 from millrace.triggers.trigger_events import parse_event
 
@@ -112,3 +112,16 @@ def test_only_late_answers_start_a_run(fault, outcome, words):
     assert result.outcome == outcome
     assert words in result.reason
     assert ("none: retraining may fix latency" in channel.messages[0][1]) == bool(words)
+
+
+def test_busy_traffic_is_written_without_an_exponent():
+    [finding] = find_staleness(
+        StalenessRule(max_model_age_days=None, max_data_age_days=None),
+        START,
+        trained_at=None,
+        newest_data_at=None,
+        last_row_at=START - timedelta(hours=30),
+        requests_per_hour=12_345.0,
+    )
+    assert finding.status == "breach"
+    assert "usual are 12,345 requests an hour" in finding.message
