@@ -6,6 +6,7 @@ all features.
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,12 @@ from millrace.spec.monitoring import DataQualityRule
 from millrace.stats.distances import benjamini_hochberg, normal_tail
 
 _NAMED_CATEGORIES = 3
+#: Years, quarters, months, weeks and days as text: 2026, 2026-05, 2026-Q3, Q3, 2026-W07, 2026-05-03, May, Jul 2026.
+_PERIOD = re.compile(
+    r"(?:19|20)\d\d(?:[-/. ]?(?:Q[1-4]|W?\d\d?))?(?:[-/.]\d\d?)?|(?:Q[1-4]|W\d\d?)(?:[-/. ]?(?:19|20)?\d\d)?"
+    r"|(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?(?:[-/. ]?(?:19|20)?\d\d)?",
+    re.IGNORECASE,
+)
 #: Share of training's range by which values may exceed it.
 _NEAR_SHARE = 0.25
 
@@ -83,7 +90,10 @@ def _fault_shares(
         yield _FaultShare(name, "out of range", faults, totals, f"valid are {valid}, requests have {found}")
     else:
         named = ", ".join(repr(category) for category in list(present.unseen)[:_NAMED_CATEGORIES])
-        yield _FaultShare(name, "unknown", (0, int(present.counts[bins.unseen])), totals, f"for example {named}")
+        # The next month is unseen, and no fault.
+        goes_on = all(map(_PERIOD.fullmatch, (*bins.categories, *present.unseen)))
+        unseen = 0 if goes_on else int(present.counts[bins.unseen])
+        yield _FaultShare(name, "unknown", (0, unseen), totals, f"for example {named}")
 
 
 def _count_out_of_range(bins: NumberBins, present: ColumnHistogram) -> int:

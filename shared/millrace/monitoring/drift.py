@@ -7,7 +7,7 @@ few rows the test decides, with many the size.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -65,12 +65,16 @@ def compare_column(name: str, bins: Bins, reference: ColumnHistogram, present: C
     """Compare one column's known values; missing values and unseen categories belong to data quality."""
     first, second = reference.counts.astype(np.float64), present.counts.astype(np.float64)
     if isinstance(bins, NumberBins):
-        coarse = bins.coarse(first), bins.coarse(second)
+        coarse, fine = (bins.coarse(first), bins.coarse(second)), (first, second)
+        if any(2 * one.out_of_range > one.known for one in (reference, present)):
+            coarse, fine = (_part_beyond(pair, reference, present) for pair in (coarse, fine))
+        cumulative = kolmogorov_smirnov(*fine)
+        moved = wasserstein(first, second, reference.bin_means(), present.bin_means(), bins.scale)
         distances = {
             "psi": population_stability_index(*coarse),
             "jensen_shannon": jensen_shannon_distance(*coarse),
-            "kolmogorov_smirnov": kolmogorov_smirnov(first, second),
-            "wasserstein": wasserstein(first, second, reference.bin_means(), present.bin_means(), bins.scale),
+            "kolmogorov_smirnov": cumulative,
+            "wasserstein": replace(moved, p_value=cumulative.p_value),
         }
         means = ({"mean": histogram.mean()} for histogram in (reference, present))
         return ColumnDrift(name, distances, present.known, *means)
@@ -81,6 +85,16 @@ def compare_column(name: str, bins: Bins, reference: ColumnHistogram, present: C
         "cramers_v": chi_square(first, second),
     }
     return ColumnDrift(name, distances, int(second.sum()), *_changed_categories(bins, first, second))
+
+
+def _part_beyond(pair: tuple[Counts, Counts], *histograms: ColumnHistogram) -> tuple[Counts, Counts]:
+    """Give values beyond training's range a bin of their own: in the last one, they would pass for its maximum."""
+    first, second = (
+        np.append(counts[:-1], [counts[-1] - moved, moved])
+        for counts, histogram in zip(pair, histograms, strict=True)
+        for moved in [min(float(histogram.out_of_range), counts[-1])]
+    )
+    return first, second
 
 
 def _changed_categories(bins: CategoryBins, first: Counts, second: Counts) -> tuple[dict[str, float], dict[str, float]]:

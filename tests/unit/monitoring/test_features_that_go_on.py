@@ -145,6 +145,49 @@ def test_faults_are_still_found(name, values):
     assert breaches(evaluate(trained, {name: values(400)})) >= {f"data_quality:{name}: out of range"}
 
 
+@pytest.mark.parametrize(
+    ("known", "later"),
+    [
+        (["2026-04", "2026-05", "2026-06"], "2026-07"), (["2025", "2026"], "2027"), (["Q1", "Q2"], "Q3"),
+        (["2026-Q1", "2026-Q2"], "2026-Q3"), (["Jan", "Feb", "Mar"], "Apr"), (["May 2026", "June 2026"], "July 2026"),
+        (["2026-W01", "2026-W02"], "2026-W14"), (["2026-05-03", "2026-05-04"], "2026-07-01"),
+    ],
+)  # fmt: skip
+def test_the_next_month_is_no_unseen_category(known, later):
+    assert evaluate_categories(known, later) == set()
+
+
+@pytest.mark.parametrize(("known", "later"), [(["Rome", "Oslo"], "2026-07"), (["2026-04", "2026-05"], "unknown")])
+def test_another_category_is(known, later):
+    assert evaluate_categories(known, later) == {"data_quality:period: unknown"}
+
+
+def evaluate_categories(known, later):
+    column = Column("period", "category", categories=tuple(known))
+    schema = TableSchema(columns=(column, make_schema().columns[-1]), task="binary", classes=("no", "yes"))
+    trained = {"period": np.resize(np.array(known), 2_000)}
+    reference = Reference.build(describe_reference(schema, trained, np.arange(2_000) % 2), schema)
+    counted = count_in_bins({"period": np.full(400, later, dtype=object)}, 400, reference.bins, reference.plan)
+    monitored = MonitoredVersion("binary", ("no", "yes"), reference)
+    found = evaluate_traffic(Traffic(features=counted), monitored, SPEC, Baselines())
+    return {key for key in breaches(found) if key.startswith("data_quality")}
+
+
+@pytest.mark.parametrize("measure", ["psi", "jensen_shannon", "kolmogorov_smirnov", "wasserstein"])
+def test_what_goes_on_past_training_is_drift(measure):
+    """Also where training had one value, or its maximum in most rows: what is beyond shares no bin with it."""
+    spec = MonitoringSpec.model_validate({"feature_drift": {"measure": measure}})
+    columns = {"year": np.full(2_000, 2_026), "grade": np.where(np.arange(2_000) % 20, 5, 4)}
+    _, monitored = train(columns, year="integer", grade="integer")
+    reference = monitored.reference
+    now = {"year": np.full(400, 2_027.0), "grade": np.full(400, 6.0)}
+    counted = count_in_bins(now, 400, reference.bins, reference.plan)
+    found = evaluate_traffic(Traffic(features=counted), monitored, spec, Baselines())
+    assert {"feature_drift:year", "feature_drift:grade"} <= breaches(found)
+    assert not [key for key in breaches(found) if key.startswith("data_quality")]
+    assert "mean 2026 → 2027" in " ".join(one.message for one in found)
+
+
 def test_a_range_that_the_user_states_holds_for_whatever_goes_on():
     columns = everything((0, 181), 4_000)
     schema = make_schema(month="integer", ordered_on="datetime")
