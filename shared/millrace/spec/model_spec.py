@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticSerializationError
 
+from millrace.errors import InvalidInputError
 from millrace.schema import MAX_COLUMNS, Role, Task
 from millrace.spec.data import MAX_DAYS, ColumnSpec, DatasheetSpec, ReadSpec, SplitSpec, TableChecks
 from millrace.spec.monitoring import MonitoringSpec
@@ -96,9 +97,13 @@ class ModelSpec(SpecPart):
     def parse(cls, document: Mapping[str, Any]) -> Self:
         """Read a spec; raises ``InvalidInputError``, which names every bad field."""
         try:
-            return cls.model_validate(dict(document))
+            spec = cls.model_validate(dict(document))
+            spec.model_dump_json()
         except ValidationError as error:
             raise invalid_input("the model spec is not valid", error) from error
+        except PydanticSerializationError as error:
+            raise InvalidInputError("the model spec holds half a character (a lone surrogate)") from error
+        return spec
 
     @classmethod
     def read_stored(cls, document: dict[str, Any]) -> Self:

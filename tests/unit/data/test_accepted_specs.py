@@ -173,6 +173,11 @@ def test_what_no_run_can_use_is_refused_and_left_out_of_a_stored_spec(field, doc
     assert ModelSpec.parse(stored.model_dump(mode="json")) == stored
 
 
+def test_half_a_character_is_refused():
+    with pytest.raises(InvalidInputError, match="surrogate"):
+        ModelSpec.parse({"target": "\ud800"})
+
+
 pieces = st.sampled_from(
     [
         *"ab.^$|()[]{}*+?\\-,:=!<>P#1230 é",
