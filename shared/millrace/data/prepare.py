@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.data.findings import Finding, error
-from millrace.data.infer import MIN_TARGET_CLASS_ROWS
 from millrace.data.prepared import PreparedSplit, dump_columns, dump_split
 from millrace.data.read import DEFAULT_LIMITS, UploadLimits
 from millrace.data.reference import describe_reference
 from millrace.data.splits import Partition, partition, sample_places
+from millrace.data.target import MIN_TARGET_CLASS_ROWS
 from millrace.data.typed_table import TypedTable, row_parts, stored_parts
 from millrace.entities import DatasetRecord
 from millrace.features import MISSING_STRING, FeatureMatrix, missing_mask
