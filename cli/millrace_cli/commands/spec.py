@@ -162,7 +162,7 @@ def read_spec(file: Path) -> dict[str, Any]:
         raise RefusedError(f"{file} is larger than {_MAX_FILE_BYTES // 1_000_000} MB")
     try:
         document = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise RefusedError(f"{file} is not YAML: {error}") from error
     except RecursionError as error:
         raise RefusedError(f"{file} nests too deeply to be a specification") from error

@@ -21,12 +21,11 @@ from millrace.data.findings import MAX_EXAMPLES, Finding, Severity, shorten
 from millrace.data.quarantine import MAX_QUARANTINED, Kind, RejectReason, quarantine_malformed, quarantine_rows
 from millrace.data.raw import RowBatch
 from millrace.data.row_rules import (
-    Expression,
     Positions,
     broken_rules,
     code_positions,
-    parse_expression,
     true_positions,
+    unmet_rows,
 )
 from millrace.data.typed_table import (
     Converted,
@@ -41,6 +40,7 @@ from millrace.data.typed_table import (
 from millrace.errors import InvalidInputError
 from millrace.schema import MASK, Column, ColumnType, TableSchema
 from millrace.spec.data import ExpressionCheck
+from millrace.spec.expressions import Expression, parse_expression
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -253,22 +253,15 @@ TYPE_LABELS: dict[ColumnType, str] = {
 
 @dataclass(frozen=True, slots=True)
 class ParsedCheck:
-    """An expression check, parsed; or the reason why it does not parse."""
+    """An expression check, parsed."""
 
     check: ExpressionCheck
-    expression: Expression | None
-    fault: str = ""
+    expression: Expression
 
 
 def parse_checks(checks: Sequence[ExpressionCheck]) -> list[ParsedCheck]:
     """Parse the spec's expression checks."""
-    conditions = []
-    for check in checks:
-        try:
-            conditions.append(ParsedCheck(check, parse_expression(check.expression)))
-        except InvalidInputError as fault:
-            conditions.append(ParsedCheck(check, None, fault.message))
-    return conditions
+    return [ParsedCheck(check, parse_expression(check.expression)) for check in checks]
 
 
 @dataclass(slots=True)
@@ -393,10 +386,8 @@ class _BatchValidator:
 
     def check_condition(self, condition: ParsedCheck, columns: dict[str, pa.Array]) -> None:
         check, expression = condition.check, condition.expression
-        if expression is None:
-            return
         try:
-            positions = true_positions(expression.failures(columns))
+            positions = true_positions(unmet_rows(expression, columns))
         except InvalidInputError as fault:
             self.failures.faults[check.name] = fault.message
             return

@@ -214,8 +214,7 @@ class _Conclusion:
         findings = []
         for condition in self.collected.conditions:
             check = condition.check
-            fault = condition.fault or self.collected.failures.faults.get(check.name)
-            if fault:
+            if fault := self.collected.failures.faults.get(check.name):
                 findings.append(error("expression", f"the check {check.name!r} cannot be made: {fault}"))
             elif check.name in self.collected.failures.unmet:
                 failure = self.collected.failures.unmet[check.name]

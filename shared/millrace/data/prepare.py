@@ -12,12 +12,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from millrace.data.findings import Finding, error
-from millrace.data.infer import MIN_TARGET_CLASS_ROWS
 from millrace.data.leakage import find_leakage
 from millrace.data.prepared import PreparedSplit, dump_columns, dump_split
 from millrace.data.read import DEFAULT_LIMITS, UploadLimits
 from millrace.data.reference import describe_reference
 from millrace.data.splits import Partition, partition, sample_places
+from millrace.data.target import MIN_TARGET_CLASS_ROWS
 from millrace.data.typed_table import TypedTable, row_parts, stored_parts
 from millrace.documents import dump
 from millrace.entities import DatasetRecord

@@ -89,8 +89,10 @@ def to_quarantined_row(row: Mapping[str, Any]) -> QuarantinedRow:
 
 def _row_texts(strings: pa.Table, masked: frozenset[str]) -> pa.Array:
     """Write rows as ``name=value``, without missing values."""
+    # As one array each: of chunks, Arrow leaves out those in which every part is missing.
     parts = [
-        pc.binary_join_element_wise(f"{name}=", _masked(strings, name, masked), "") for name in strings.column_names
+        pc.binary_join_element_wise(f"{name}=", _masked(strings, name, masked).combine_chunks(), "")
+        for name in strings.column_names
     ]
     return _shortened(pc.binary_join_element_wise(*parts, ", ", null_handling="skip"), MAX_ROW_TEXT)
 

@@ -1,8 +1,7 @@
 """Rules that rows must meet: presence, range, set and pattern of a value, and conditions over several columns.
 
-A condition, such as ``start <= end and (amount > 0 or kind == 'refund')``, is parsed by Python's own parser and turned
-into calls of ``pyarrow.compute``; nothing is ever evaluated as code. A column whose name is no identifier is written
-``column('first name')``. Where a value is missing the condition is unknown, and unknown is no failure, as in SQL.
+A condition, such as ``start <= end and (amount > 0 or kind == 'refund')``, is turned into calls of ``pyarrow.compute``.
+Where a value is missing the condition is unknown, and unknown is no failure, as in SQL.
 """
 
 import ast
@@ -24,6 +23,7 @@ from millrace.data.raw import RowBatch
 from millrace.data.typed_table import Converted
 from millrace.errors import InvalidInputError
 from millrace.schema import Column
+from millrace.spec.expressions import Expression, column_name
 
 _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: pc.equal,
@@ -39,80 +39,23 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Mult: pc.multiply,
     ast.Div: pc.divide,
 }
-_MAX_DEPTH = 50
 
 Columns = Mapping[str, pa.Array]
 
 
-@dataclass(frozen=True, slots=True)
-class Expression:
-    """A parsed condition, and the columns that it uses."""
+def unmet_rows(expression: Expression, columns: Columns) -> pa.Array:
+    """Return a mask of the rows that do not meet a condition, null where unknown.
 
-    text: str
-    columns: frozenset[str]
-    _tree: ast.expr
-
-    def failures(self, columns: Columns) -> pa.Array:
-        """Return a mask of the rows that do not meet it, null where unknown; incompatible types are invalid input."""
-        try:
-            met = _evaluate(self._tree, columns)
-            return pc.invert(met)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, TypeError, AttributeError) as fault:
-            raise InvalidInputError(f"the expression {self.text!r} cannot be computed: {fault}") from fault
-
-
-def parse_expression(text: str) -> Expression:
-    """Parse a condition; raises ``InvalidInputError``, which names the part that is not supported."""
+    Raises ``InvalidInputError`` when the columns' types do not allow it.
+    """
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as fault:
-        raise InvalidInputError(f"{text!r} is not a valid expression: {fault}") from fault
-    names: set[str] = set()
-    _check(tree, text, names, 0)
-    if not isinstance(tree, ast.Compare | ast.BoolOp | ast.Name | ast.Call) and not (
-        isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.Not)
-    ):
-        raise InvalidInputError(f"{text!r} is not a condition: compare something")
-    return Expression(text, frozenset(names), tree)
-
-
-def _check(node: ast.expr, text: str, names: set[str], depth: int) -> None:
-    """Reject nodes that are not part of the grammar, before anything is computed."""
-    if depth > _MAX_DEPTH:
-        raise InvalidInputError(f"{text[:80]!r} is nested too deeply")
-    name = _column_name(node)
-    if name is not None:
-        names.add(name)
-        return
-    if isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float | str):
-        return
-    parts: list[ast.expr] | None = None
-    if isinstance(node, ast.Compare) and all(type(op) in _COMPARISONS for op in node.ops):
-        parts = [node.left, *node.comparators]
-    elif isinstance(node, ast.BoolOp):
-        parts = node.values
-    elif isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
-        parts = [node.left, node.right]
-    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.USub):
-        parts = [node.operand]
-    if parts is None:
-        raise InvalidInputError(f"{text!r}: {ast.unparse(node)!r} is not supported")
-    for part in parts:
-        _check(part, text, names, depth + 1)
-
-
-def _column_name(node: ast.expr) -> str | None:
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "column":
-        argument = node.args[0] if len(node.args) == 1 and not node.keywords else None
-        if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
-            return argument.value
-    return None
+        return pc.invert(_evaluate(expression.tree, columns))
+    except (pa.ArrowException, TypeError, AttributeError, ValueError, OverflowError) as fault:
+        raise InvalidInputError(f"the expression {expression.text!r} cannot be computed: {fault}") from fault
 
 
 def _evaluate(node: ast.expr, columns: Columns) -> Any:
-    name = _column_name(node)
+    name = column_name(node)
     if name is not None:
         return _column(name, columns)
     if isinstance(node, ast.Constant):
@@ -270,14 +213,19 @@ def broken_rules(column: Column, converted: Converted, batch: RowBatch) -> Itera
         yield from _if_any("pattern", f"match {rules.pattern}", failing)
 
 
+#: Python's first and last timestamp, in seconds since 1970.
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
+
+
 def _out_of_range(column: Column, converted: Converted) -> Iterator[RuleFailures]:
     stored, numbers, rules = converted.stored, converted.numbers, column.rules
     dates = pa.types.is_timestamp(stored.type)
     if numbers is None and not dates:
         return
-    for bound, demand, compare in ((rules.minimum, "least", pc.less), (rules.maximum, "most", pc.greater)):
-        if bound is None:
+    for stated, demand, compare in ((rules.minimum, "least", pc.less), (rules.maximum, "most", pc.greater)):
+        if stated is None:
             continue
+        bound = min(max(stated, _FIRST_SECOND), _LAST_SECOND) if dates else stated
         limit = pa.scalar(round(bound * 1e6), pa.int64()).cast(stored.type) if dates else bound
         if numbers is not None and not compare(numbers.least if demand == "least" else numbers.greatest, bound).as_py():
             continue  # no value is compared where the extremes are within the range

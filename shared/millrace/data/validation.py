@@ -22,7 +22,7 @@ from millrace.data.dataset_checks import (
 )
 from millrace.data.dataset_documents import DatasetProfile, ValidationDocument
 from millrace.data.findings import Finding, error, errors_among, shorten, warning
-from millrace.data.infer import choose_target, infer_columns, infer_some, infer_target, small_classes, wanted_task
+from millrace.data.infer import infer_columns, infer_some
 from millrace.data.leakage import find_leakage, find_row_numbers, leave_out_row_numbers
 from millrace.data.prepare import observe_schema
 from millrace.data.profile import profile_table
@@ -30,6 +30,7 @@ from millrace.data.quarantine import Locate
 from millrace.data.raw import QuarantinedRow
 from millrace.data.read import DEFAULT_LIMITS, UploadLimits, UploadReader
 from millrace.data.schema_changes import added_columns, declare_columns, extend_schema
+from millrace.data.target import choose_target, infer_target, small_classes, wanted_task
 from millrace.data.typed_table import TypedTable, convert, read_types, to_values
 from millrace.data.uploads import Upload
 from millrace.entities import Source

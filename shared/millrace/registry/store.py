@@ -130,7 +130,7 @@ class Registry:
         changed_at = item.get("changed_at")
         return SpecRecord(
             model,
-            ModelSpec.parse(json.loads(item["document"])),
+            ModelSpec.read_stored(json.loads(item["document"])),
             item["revision"],
             parse_timestamp(changed_at) if changed_at else None,
             item.get("changed_by"),

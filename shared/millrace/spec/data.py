@@ -5,12 +5,16 @@ A stated field overrides the inferred one.
 
 import codecs
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, ValidationInfo, field_validator
 
+from millrace.errors import InvalidInputError
 from millrace.schema import ColumnType, Role
+from millrace.spec.expressions import parse_expression
 from millrace.spec.part import SpecPart
+from millrace.spec.patterns import check_pattern
 
 Severity = Literal["error", "warning"]
 
@@ -18,38 +22,51 @@ Severity = Literal["error", "warning"]
 #: thresholds of the checks of datasets, of their comparison and of monitoring.
 MODERATE_SHIFT, LARGE_SHIFT = 0.1, 0.25
 
-#: Syntax that RE2, which runs in linear time on any file, does not support: look-around, back-references, atomic
-#: groups, possessive quantifiers, conditionals.
-_NOT_RE2 = re.compile(r"\(\?(?:[=!>]|<[=!]|P=|\()|(?<!\\)(?:\\\\)*\\[1-9]|(?<!\\)[*+?}]\+")
+#: Directives of ``strptime`` that pandas reads as well, in any combination; each may occur once.
+_DIRECTIVE = re.compile(r"%(.|\Z)", re.DOTALL)
+_DIRECTIVES = frozenset("aAwdbBmyYHIpMSfzZj%")
+_A_TIME = datetime(2024, 3, 5, 14, 7, 9, 123456, UTC)
 
-#: Directives of ``strptime``.
-_DIRECTIVE = re.compile(r"%(.)")
-_DIRECTIVES = frozenset("aAwdbBmyYHIpMSfzZjUWcxX%GuV")
-
-
-def _check_pattern(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except re.error as fault:
-        raise ValueError(f"is not a regular expression: {fault}") from fault
-    if _NOT_RE2.search(pattern):
-        raise ValueError("look-around, back-references, atomic groups and possessive quantifiers are not supported")
-    return pattern
+#: Encodings of Python that are none of files.
+_NO_FILES = frozenset({"idna", "mbcs", "oem", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"})
+_SAMPLE = "a,b\n1,2\n"
 
 
 def _check_encoding(name: str) -> str:
     try:
-        codecs.lookup(name)
-    except LookupError as fault:
-        raise ValueError(f"{name!r} is no known encoding; utf-8, latin-1, cp1252 and utf-16 are some") from fault
+        codec = codecs.lookup(name)
+        decoder = codecs.getincrementaldecoder(name)()
+        reads = codec.name not in _NO_FILES and decoder.decode(_SAMPLE.encode(name), final=True) == _SAMPLE
+    except (LookupError, UnicodeError, TypeError, ValueError):
+        reads = False
+    if not reads:
+        raise ValueError(f"{name!r} is no known encoding of text; utf-8, latin-1, cp1252 and utf-16 are some")
     return name
 
 
 def _check_format(form: str) -> str:
-    unknown = [letter for letter in _DIRECTIVE.findall(form) if letter not in _DIRECTIVES]
-    if form != "iso" and (unknown or "%" not in form):
-        raise ValueError(f"{form!r} is no date format: write 'iso', or strptime's directives such as %d/%m/%Y")
+    if form == "iso":
+        return form
+    found = _DIRECTIVE.findall(form)
+    once = [letter for letter in found if letter != "%"]
+    if not once or not _DIRECTIVES.issuperset(found) or len(set(once)) < len(once) or {"z", "Z"} <= set(once):
+        raise ValueError(
+            f"{form!r} is no date format: write 'iso', or strptime's directives such as %d/%m/%Y, each once, without "
+            "weeks and the locale's own"
+        )
+    try:
+        datetime.strptime(_A_TIME.strftime(form), form)  # noqa: DTZ007  # only whether it parses
+    except (ValueError, re.error) as fault:
+        raise ValueError(f"{form!r} cannot be read back: {fault}") from fault
     return form
+
+
+def _check_expression(text: str) -> str:
+    try:
+        parse_expression(text)
+    except InvalidInputError as fault:
+        raise ValueError(fault.message) from fault
+    return text
 
 
 def _as_text(value: Any) -> Any:
@@ -66,10 +83,12 @@ def check_not_empty(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
-Pattern = Annotated[str, Field(max_length=1_000), AfterValidator(_check_pattern)]
+Pattern = Annotated[str, Field(max_length=1_000), AfterValidator(check_pattern)]
 Encoding = Annotated[str, AfterValidator(_check_encoding)]
 DateFormat = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_check_format)]
 FileValue = Annotated[str, BeforeValidator(_as_text), Field(max_length=1_000)]
+#: Days of any period.
+MAX_DAYS = 36_500
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Prose = Annotated[str, Field(max_length=10_000)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -123,7 +142,7 @@ class ExpressionCheck(SpecPart):
     """
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
-    expression: Annotated[str, Field(min_length=1, max_length=1_000)]
+    expression: Annotated[str, Field(min_length=1, max_length=1_000), AfterValidator(_check_expression)]
     severity: Severity = "error"
 
 
@@ -144,7 +163,7 @@ class TableChecks(SpecPart):
     row_count_factor: Annotated[Number, Field(gt=1.0)] | None = None
     max_duplicate_share: Share | None = None
     freshness_column: str | None = None
-    max_age_days: Annotated[Number, Field(gt=0.0)] | None = None
+    max_age_days: Annotated[Number, Field(gt=0.0, le=MAX_DAYS)] | None = None
     label_share_tolerance: Share | None = None
     expressions: tuple[ExpressionCheck, ...] = ()
     leakage_threshold: Annotated[Number, Field(gt=0.5, le=1.0)] = 0.999

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticSerializationError
 
+from millrace.errors import InvalidInputError
 from millrace.schema import MAX_COLUMNS, Role, Task
-from millrace.spec.data import ColumnSpec, DatasheetSpec, ReadSpec, SplitSpec, TableChecks
+from millrace.spec.data import MAX_DAYS, ColumnSpec, DatasheetSpec, ReadSpec, SplitSpec, TableChecks
 from millrace.spec.monitoring import MonitoringSpec
 from millrace.spec.operations import ApprovalSpec, CaptureSpec, CardSpec, FeedbackSpec, RetentionSpec, RetrainingSpec
 from millrace.spec.part import SpecPart, invalid_input
@@ -21,14 +22,16 @@ class ModelSpec(SpecPart):
     target: str | None = None
     task: Task | None = None  # none infers it from the target
     combine: Literal["all", "latest"] = "all"  # train on every accepted dataset of the window, or on the newest only
-    window_days: int | None = Field(default=None, gt=0)  # datasets older than this are left out; None takes all
+    window_days: int | None = Field(
+        default=None, gt=0, le=MAX_DAYS
+    )  # datasets older than this are left out; None takes all
     #: Of more, a sample is taken, and always the same one.
     max_training_rows: int = Field(default=1_000_000, ge=100, le=10_000_000)
     #: Share of rows that may be malformed before the whole dataset is rejected.
     max_quarantined_share: float = Field(default=0.2, ge=0.0, le=1.0)
     candidates: tuple[str, ...] | None = None  # none takes all that suit the task
     primary_metric: str | None = None  # ranks candidates; None takes the task's own
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)  # as NumPy's
     training: TrainingSpec = TrainingSpec()
     gate: GateSpec = GateSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
@@ -95,9 +98,35 @@ class ModelSpec(SpecPart):
     def parse(cls, document: Mapping[str, Any]) -> Self:
         """Read a spec; raises ``InvalidInputError``, which names every bad field."""
         try:
-            return cls.model_validate(dict(document))
+            spec = cls.model_validate(dict(document))
+            spec.model_dump_json()
         except ValidationError as error:
             raise invalid_input("the model spec is not valid", error) from error
+        except PydanticSerializationError as error:
+            raise InvalidInputError("the model spec holds half a character (a lone surrogate)") from error
+        return spec
+
+    @classmethod
+    def read_stored(cls, document: dict[str, Any]) -> Self:
+        """Read a spec that was accepted once, without the fields that are refused by now: no run could use them."""
+        while True:
+            try:
+                return cls.model_validate(document)
+            except ValidationError as error:
+                faults = [fault["loc"] for fault in error.errors() if fault["loc"]]
+                if not faults:
+                    raise invalid_input("the stored model spec is not valid", error) from error
+                _without(document, faults[-1])
+
+
+def _without(document: Any, location: tuple[int | str, ...]) -> None:
+    """Remove the innermost field of a location that the document has: pydantic's also name types."""
+    owner, place = document, location[0]
+    for step in location:
+        if (isinstance(document, list) and isinstance(step, int)) or (isinstance(document, dict) and step in document):
+            owner, place = document, step
+            document = document[step]  # type: ignore[index]
+    del owner[place]
 
 
 def _fault(location: tuple[str, ...], message: str, value: Any) -> InitErrorDetails:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from millrace.causes import AUTOMATIC_CAUSES, DEFAULT_CAUSES
-from millrace.spec.data import Prose
+from millrace.spec.data import MAX_DAYS, Prose
 from millrace.spec.part import ScheduleExpression, SpecPart, TimeZone
 
 _SECONDS_AN_HOUR = 3_600
@@ -42,8 +42,8 @@ class RetentionSpec(SpecPart):
     those of a run's trials, since it ended.
     """
 
-    retired_days: int = Field(default=30, ge=1)
-    run_days: int = Field(default=90, ge=1)
+    retired_days: int = Field(default=30, ge=1, le=MAX_DAYS)
+    run_days: int = Field(default=90, ge=1, le=MAX_DAYS)
 
 
 def _check_cause(name: str) -> str:

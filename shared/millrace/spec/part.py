@@ -14,7 +14,7 @@ from millrace.errors import FieldError, InvalidInputError
 class SpecPart(BaseModel):
     """Base of every part of a spec: frozen, and an unknown field is an error, because it is a misspelt one."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def invalid_input(message: str, error: ValidationError) -> InvalidInputError:

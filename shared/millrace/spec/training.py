@@ -45,9 +45,9 @@ class TrainingSpec(SpecPart):
     #: Workers at once; None takes the stack's parameter.
     max_concurrency: Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] | None = None
     #: No trial starts later than this after planning.
-    max_seconds: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    max_seconds: Annotated[float, Field(gt=0.0)] | None = None
     #: No trial starts when those that have ended cost this much by Lambda's list price.
-    max_cost_usd: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    max_cost_usd: Annotated[float, Field(gt=0.0)] | None = None
     #: Rounds of successive halving; None takes one, two or three by the number of rows.
     rounds: Annotated[int, Field(ge=1, le=MAX_ROUNDS)] | None = None
     #: Folds that rank trials, 1 for the validation split alone; None takes folds where rows are few.
@@ -111,8 +111,8 @@ class SliceSpec(SpecPart):
 class CostSpec(SpecPart):
     """Cost of a false positive and of a false negative, in any unit; only the ratio matters."""
 
-    false_positive: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
-    false_negative: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
+    false_positive: Annotated[float, Field(gt=0.0)] = 1.0
+    false_negative: Annotated[float, Field(gt=0.0)] = 1.0
 
 
 class EvaluationSpec(SpecPart):

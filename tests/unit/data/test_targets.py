@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from millrace.data.findings import errors_among
-from millrace.data.infer import TargetInference, choose_target, infer_target, wanted_task
+from millrace.data.target import TargetInference, choose_target, infer_target, wanted_task
 from millrace.data.typed_table import encode_target, parse_column
 from millrace.errors import InvalidInputError
 from millrace.schema import Column, TableSchema, Task
