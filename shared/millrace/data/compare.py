@@ -114,7 +114,7 @@ def compare_columns(before: ColumnProfile, after: ColumnProfile) -> ColumnDiffer
         changed = [share for share in _shares(counts, rows) if share["before"] != share["after"]]
         changed.sort(key=lambda share: (-abs(share["after"] - share["before"]), share["value"]))
         shares = changed[:_LISTED_VALUES]
-    means = (before.mean, after.mean)
+    means = (None, None) if before.sensitive or after.sensitive else (before.mean, after.mean)
     return ColumnDifference(
         name=before.name,
         type=before.type if before.type == after.type else f"{before.type}, then {after.type}",

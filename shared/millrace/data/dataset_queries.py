@@ -22,9 +22,9 @@ MIN_ID_LENGTH = 4
 MAX_FINDINGS = 500
 
 _DATASET_ID = re.compile(r"[0-9a-f]{4,64}\Z")
-_SUMMARY = ("name", "type", "role", "sensitive", "missing", "missing_share", "distinct", "mean", "association")
+_SUMMARY = ("name", "type", "role", "sensitive", "missing", "missing_share", "distinct", "association")
 #: Left out for sensitive columns.
-_VALUES = ("minimum", "maximum", "quantiles")
+_VALUES = ("mean", "minimum", "maximum", "quantiles")
 _TOP_VALUES = 5
 _NAMES: dict[type[Document], str] = {
     DatasetManifest: "manifest.json",

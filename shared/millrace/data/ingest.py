@@ -435,7 +435,7 @@ def dataset_report(
             "validation": json.loads(document),
             "profile": to_plain(validation.profile),
             "manifest": to_plain(manifest),
-            "schema": validation.schema.to_dict() if validation.schema else None,
+            "schema": validation.schema.without_sensitive_values().to_dict() if validation.schema else None,
             "quarantine": [row.to_dict() for row in validation.quarantined[:SHOWN_QUARANTINED]],
             "split": spec.split.model_dump(),
             "datasheet": spec.datasheet.model_dump(),

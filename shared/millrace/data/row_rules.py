@@ -205,7 +205,7 @@ def broken_rules(column: Column, converted: Converted, batch: RowBatch) -> Itera
     if rules.minimum is not None or rules.maximum is not None:
         yield from _out_of_range(column, converted)
     if rules.allowed:
-        demand = f"be one of {quoted(rules.allowed[:10])}"
+        demand = f"be one of {'the allowed values' if column.sensitive else quoted(rules.allowed[:10])}"
         values = stored if pa.types.is_floating(stored.type) else _as_strings(column, stored, batch)
         yield from _if_any("not_allowed", demand, _failing(values, partial(_foreign, allowed=rules.allowed)))
     if rules.pattern is not None:
@@ -230,7 +230,8 @@ def _out_of_range(column: Column, converted: Converted) -> Iterator[RuleFailures
         if numbers is not None and not compare(numbers.least if demand == "least" else numbers.greatest, bound).as_py():
             continue  # no value is compared where the extremes are within the range
         written = datetime.fromtimestamp(bound, UTC).isoformat() if dates else f"{bound:g}"
-        yield from _if_any("range", f"be at {demand} {written}", true_positions(compare(stored, limit)))
+        shown = "the spec's limit" if column.sensitive else written
+        yield from _if_any("range", f"be at {demand} {shown}", true_positions(compare(stored, limit)))
 
 
 def _foreign(values: pa.Array, allowed: tuple[str, ...]) -> Positions:

@@ -89,7 +89,7 @@ class ValidationResult:
             target=schema.target.name if schema else None,
             task=schema.task if schema else None,
             classes=schema.classes if schema else (),
-            schema=schema.to_dict() if schema else None,
+            schema=schema.without_sensitive_values().to_dict() if schema else None,
             columns=[
                 {"name": column.name, "type": column.type, "role": column.role, "reason": column.reason}
                 for column in (schema.columns if schema else ())
