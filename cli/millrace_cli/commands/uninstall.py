@@ -34,6 +34,7 @@ class Kept(StrEnum):
     REGISTRY = "registry"
 
 
+#: Resource of the stack; the output of that name and `Name` has its name, too.
 _LOGICAL_IDS = {Kept.DATA: "DataBucket", Kept.MODELS: "ModelsBucket", Kept.REGISTRY: "RegistryTable"}
 
 
@@ -85,8 +86,10 @@ class Uninstallation:
 
     def stores(self) -> list[Store]:
         """Return the stores that exist."""
+        outputs = {output["OutputKey"]: output["OutputValue"] for output in self._stack.get("Outputs", [])}
         ids = {resource["LogicalResourceId"]: resource.get("PhysicalResourceId") for resource in self._resources}
-        found = [self._measure(part, ids.get(logical_id)) for part, logical_id in _LOGICAL_IDS.items()]
+        names = {part: ids.get(name) or outputs.get(f"{name}Name") for part, name in _LOGICAL_IDS.items()}
+        found = [self._measure(part, name) for part, name in names.items()]
         return [store for store in found if store is not None]
 
     def running(self) -> list[str]:
