@@ -21,6 +21,7 @@ from millrace_cli.commands import (
     runs,
     spec,
     train,
+    uninstall,
     verify,
     versions,
     why,
@@ -53,7 +54,13 @@ PANELS: Mapping[str, Mapping[str, Callable[..., None] | typer.Typer]] = {
         "history": models.history,
         "why": why.why,
     },
-    "Operate": {"verify": verify.verify, "gc": versions.gc, "delete": models.delete, "uploads": models.uploads_app},
+    "Operate": {
+        "verify": verify.verify,
+        "gc": versions.gc,
+        "delete": models.delete,
+        "uploads": models.uploads_app,
+        "uninstall": uninstall.uninstall,
+    },
 }
 
 
