@@ -81,12 +81,12 @@ class Snapshot:
 
     @property
     def exit_code(self) -> int:
-        """Exit code for scripts: 0 succeeded or awaiting approval, 2 rejected, 1 otherwise."""
+        """Exit code for scripts: 0 succeeded, nothing new or awaiting approval, 2 rejected, 1 otherwise."""
         if self.awaits_approval:
             return 0
         if self.cause_status == "skipped" or self.status == "rejected":
             return 2
-        return 0 if self.status == "succeeded" else 1
+        return 0 if self.status in ("succeeded", "skipped") else 1
 
 
 def follow_causes(

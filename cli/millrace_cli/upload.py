@@ -91,6 +91,7 @@ def upload_table(
     target: str | None = None,
     task: str | None = None,
     schema: str | None = None,
+    force: bool = False,
 ) -> Upload:
     """Upload a table to the drop zone of ``model``: a file, or a folder of files with the same columns.
 
@@ -100,6 +101,8 @@ def upload_table(
         Client for the stack's account.
     target, task, schema : str or None
         Metadata of the object; the stack infers what is None. ``schema`` is ``replace`` to begin a new schema.
+    force : bool, default=False
+        Trains a new version also of rows that a version has learned from already.
 
     Raises
     ------
@@ -109,7 +112,7 @@ def upload_table(
         When S3 rejects the object.
     """
     check_upload(model, file)
-    wanted = (("target", target), ("task", task), ("schema", schema))
+    wanted = (("target", target), ("task", task), ("schema", schema), ("force", "true" if force else None))
     metadata = {name: value for name, value in wanted if value}
     if file.is_dir():
         return _upload_folder(s3, bucket, model, file, metadata)

@@ -38,9 +38,9 @@ class RunPointer(Contract):
 
 
 class ValidationVerdict(Contract):
-    """Output of ``validate_dataset``."""
+    """Output of ``validate_dataset``; ``unchanged`` when a version has learned from the same data already."""
 
-    outcome: Literal["accepted", "rejected"]
+    outcome: Literal["accepted", "rejected", "unchanged"]
     dataset_ids: list[str] = []
     rows: int = 0
     reasons: list[str] = []

@@ -11,7 +11,8 @@ from typing import Any, Literal
 from millrace.errors import ModelDeletedError
 
 CauseStatus = Literal["started", "pending", "skipped"]
-RunStatus = Literal["queued", "running", "succeeded", "rejected", "failed"]
+#: A run is skipped when there is nothing new to learn.
+RunStatus = Literal["queued", "running", "succeeded", "rejected", "failed", "skipped"]
 RunStage = Literal[
     "queued", "validating", "planning", "training", "evaluating", "registering", "awaiting_approval", "finished"
 ]
@@ -21,7 +22,7 @@ VersionStatus = Literal["registered", "retired"]
 VersionOutcome = Literal["pending", "promoted", "kept", "awaiting_approval", "rejected"]
 ApprovalStatus = Literal["pending", "approved", "rejected", "expired"]
 
-FINISHED_STATUSES: frozenset[RunStatus] = frozenset({"succeeded", "rejected", "failed"})
+FINISHED_STATUSES: frozenset[RunStatus] = frozenset({"succeeded", "rejected", "failed", "skipped"})
 FINISHED_TRIAL_STATUSES: frozenset[TrialStatus] = frozenset({"succeeded", "failed", "skipped", "eliminated"})
 
 

@@ -26,7 +26,7 @@ ROW_VERDICTS = ("data_quality", "skew", "feature_drift", "feature_change", "depe
 COOLDOWN_SECONDS = 3.6
 SPEC = {
     "monitoring": {**dict.fromkeys(ROW_VERDICTS, QUICK), "staleness": {"enabled": False}},
-    "retraining": {"cooldown_hours": COOLDOWN_SECONDS / 3_600},
+    "retraining": {"cooldown_hours": COOLDOWN_SECONDS / 3_600, "captured_rows": True},
     "training": {"trials": 2},
 }
 
@@ -46,12 +46,18 @@ class Watched:
         self.stack, self.rows = stack, rows
         self.windows = 0
 
-    def serve(self, rows: list[dict[str, Any]], version: int) -> None:
-        """Ask for predictions, and wait until they are captured."""
+    def serve(self, rows: list[dict[str, Any]], version: int) -> str:
+        """Ask for predictions, and wait until they are captured; returns the response's id."""
         before = self.captured()
         reply = self.stack.api.post(f"/models/{MODEL}/invocations", {"dataframe_records": rows})
         assert reply["model_version"] == version
         wait_until("the rows are captured", lambda: self.captured() != before)
+        return str(reply["prediction_id"])
+
+    def report(self, prediction_id: str, rows: int) -> None:
+        """Report ground truth of the first rows of a response: without a new row there is nothing new to learn."""
+        reports = [{"prediction_id": f"{prediction_id}-{row}", "outcome": "1"} for row in range(rows)]
+        self.stack.api.post(f"/models/{MODEL}/feedback", {"feedback": reports})
 
     def captured(self) -> dict[str, int]:
         listed = self.stack.client("s3").list_objects_v2(Bucket=self.bucket, Prefix=f"captures/{MODEL}/")
@@ -82,7 +88,7 @@ def watched(stack: DeployedStack, tmp_path_factory: pytest.TempPathFactory) -> W
 
 
 def test_a_shift_closes_the_loop_and_its_end_ends_the_incident(watched: Watched) -> None:
-    watched.serve([row | {"age": 200} for row in watched.rows[:120]], version=1)
+    watched.report(watched.serve([row | {"age": 200} for row in watched.rows[:120]], version=1), rows=5)
     incidents = watched.look()
     assert incidents["DriftDetected"]["resolved_at"] is None
     assert any("age" in key for key in incidents["DriftDetected"]["troubles"])

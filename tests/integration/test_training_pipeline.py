@@ -96,6 +96,24 @@ def test_an_upload_becomes_a_served_prediction(application: Application) -> None
     ]
 
 
+def test_the_same_rows_again_are_skipped_in_run_ledger_and_event_alike(application: Application) -> None:
+    body = as_csv(make_rows())
+    application.upload("churn", "churn.csv", body)
+    application.wait_until_quiet()
+    application.published_events()  # takes those of the first run
+
+    [result] = application.upload("churn", "again.csv", body)
+
+    assert application.wait_until_quiet()[result["run_id"]] == "SUCCEEDED"
+    run = run_of(application, "churn", result["run_id"])["run"]
+    assert (run["status"], run["version"]) == ("skipped", None)
+    assert "nothing new to learn: version 1 stays" in run["reasons"][0]
+    [entry] = [entry for entry in ledger_of(application, "churn") if entry["action"] == "training_skipped"]
+    assert entry["reason"] == run["reasons"][0]
+    expected = {"model": "churn", "run_id": result["run_id"], "reason": run["reasons"][0]}
+    assert application.published_events() == [("TrainingSkipped", expected)]
+
+
 def test_every_artifact_stands_in_the_manifest_and_none_is_a_pickle(application: Application) -> None:
     application.upload("churn", "churn.csv", as_csv(make_rows()))
     application.wait_until_quiet()

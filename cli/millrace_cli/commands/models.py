@@ -125,11 +125,12 @@ def _list_models(api: ApiClient) -> dict[str, Any]:
 def _model_status(api: ApiClient, model: Document) -> str:
     if model.get("deleted_at"):
         return "deleted"
-    if (model.get("aliases") or {}).get("champion"):
-        return "serving"
+    serving = bool((model.get("aliases") or {}).get("champion"))
     if model.get("active_run_id"):
-        return "training"
+        return "serving" if serving else "training"
     runs = api.get(f"/models/{model['model']}/runs")["runs"]
+    if serving:
+        return f"serving; {runs[0]['reasons'][0]}" if runs and runs[0]["status"] == "skipped" else "serving"
     return f"last run {runs[0]['status']}" if runs else "no runs"
 
 

@@ -56,6 +56,9 @@ def train(
         Literal["keep", "replace"],
         typer.Option(help="Hold the table to the model's schema, or begin a new one from it."),
     ] = "keep",
+    force: Annotated[
+        bool, typer.Option("--force", help="Train a new version although there is nothing new to learn.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the run to finish.")] = True,
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="Wait for this many seconds.", min=1)
@@ -63,7 +66,8 @@ def train(
 ) -> None:
     """Upload a table and train a model on it.
 
-    Exit code 0: trained, or awaiting approval. 1: failed. 2: the data was rejected; the reasons are listed.
+    Exit code 0: trained, awaiting approval, or nothing new to learn. 1: failed. 2: the data was rejected; the reasons
+    are listed.
     """
     check_upload(model, file)
     table = read_upload_format(file)
@@ -83,6 +87,7 @@ def train(
             target=target if target is None or target.isascii() else None,  # metadata of S3 are ASCII
             task=task,
             schema="replace" if schema == "replace" else None,
+            force=force,
         )
         upload = send()
         say(f"uploaded {file.name} ({table.describe()}) to s3://{upload.bucket}/{upload.key}")
@@ -261,6 +266,8 @@ def next_command(snapshot: Snapshot, file: Path, target: str | None) -> str:
         )
     if snapshot.status == "succeeded" and snapshot.run and snapshot.run.get("version"):
         return shlex.join(["millrace", "predict", snapshot.model, str(file)])
+    if snapshot.status == "skipped":
+        return f"{train_command(snapshot.model, file, target)} --force"
     if snapshot.status == "rejected":
         return f"follow the reason above, then: {train_command(snapshot.model, file, target)}"
     return f"millrace runs {snapshot.model} {snapshot.run_id}; millrace local logs"

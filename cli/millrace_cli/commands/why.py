@@ -175,7 +175,7 @@ def _describe_run(run_id: str, run: Document | None) -> str:
         return f"started run {run_id}"
     if run["status"] in {"queued", "running"}:
         return f"started run {run_id}, which is {str(run['stage']).replace('_', ' ')}"
-    status = "was rejected" if run["status"] == "rejected" else str(run["status"])
+    status = f"was {run['status']}" if run["status"] in {"rejected", "skipped"} else str(run["status"])
     seconds = _duration(run)
     after = f" after {seconds:,.0f} s" if seconds is not None else ""
     reasons = f": {'; '.join(run['reasons'])}" if run["reasons"] else ""

@@ -181,11 +181,12 @@ class DatasetManifest(Document, frozen=True, kw_only=True, eq=False):
     sha256: Mapping[str, str]
 
 
-class PreparedManifest(Document, frozen=True, kw_only=True, eq=False):
+class PreparedManifest(Document, frozen=True, kw_only=True, eq=False, omit_defaults=True):
     """``manifest.json`` of prepared data: a training set as datasets, with the rows that each contributed.
 
     ``captured_rows`` counts served rows with ground truth, or names the obstacle to using them; ``rows`` and ``bytes``
-    are by split; ``sample`` has the rows of how many, when training reads a sample.
+    are by split; ``sample`` has the rows of how many, when training reads a sample. ``fingerprint`` is the same where
+    rows, spec, schema and release are; empty in manifests of earlier releases.
     """
 
     FORMAT_VERSION = 2
@@ -213,6 +214,7 @@ class PreparedManifest(Document, frozen=True, kw_only=True, eq=False):
     findings: Sequence[Mapping[str, Any]]
     class_counts: Mapping[str, Mapping[str, int]]
     sha256: Mapping[str, str]
+    fingerprint: str = ""
 
     @property
     def rarest_class_rows(self) -> int | None:

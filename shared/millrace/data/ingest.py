@@ -83,8 +83,11 @@ def validate_run(
     errors = [finding.message for finding in errors_among(combined.prepared.findings)]
     if errors:
         return _reject_run(run, registry, [*reasons, *errors], now)
-    _store_prepared(run, combined, ingestor, data_store)
-    summary = _summarise(combined, results)
+    summary, fingerprint = _summarise(combined, results), combined.prepared.fingerprint(spec)
+    version = None if _is_forced(run, results, registry) else _find_version(run, fingerprint, registry, data_store)
+    if version is not None:
+        return _skip_run(ingestor, run, combined, summary, version)
+    _store_prepared(run, combined, ingestor, fingerprint)
     registry.update_run(
         run.model,
         run.run_id,
@@ -246,7 +249,7 @@ class Ingestor:
         number = f"{schema.version}.{schema.revision}"
         entry_id = make_cause_id("schema_changed", self.model, number)[:12]
         details = {"version": schema.version, "revision": schema.revision, "kind": change.kind}
-        self._append_ledger("schema_changed", entry_id, "; ".join(change.details), details)
+        self.append_ledger("schema_changed", entry_id, "; ".join(change.details), details)
 
     def _store(
         self, result: IngestResult, dataset: DatasetRecord, table: TypedTable, parents: list[str], folder: Path
@@ -281,10 +284,11 @@ class Ingestor:
         self._folder.store_rows(identifier, validation)
         entry_id = make_cause_id("dataset_rejected", self.run_id, identifier)[:12]
         details = {"key": source.key, "version_id": source.version_id, "verdict": document_key}
-        self._append_ledger("dataset_rejected", entry_id, "; ".join(result.reasons), details)
+        self.append_ledger("dataset_rejected", entry_id, "; ".join(result.reasons), details)
         return result
 
-    def _append_ledger(self, action: str, entry_id: str, reason: str, details: dict[str, Any]) -> None:
+    def append_ledger(self, action: str, entry_id: str, reason: str, details: dict[str, Any]) -> None:
+        """Add an entry to the model's ledger."""
         self.registry.append_ledger(
             LedgerEntry(
                 model=self.model,
@@ -358,7 +362,48 @@ def _combine(ingestor: Ingestor, results: Sequence[IngestResult]) -> _Combined |
             return combine(unusable(error))
 
 
-def _store_prepared(run: Run, combined: _Combined, ingestor: Ingestor, data_store: ObjectStore) -> None:
+def _is_forced(run: Run, results: Sequence[IngestResult], registry: Registry) -> bool:
+    """Return whether somebody requests a new version of the same data: by an upload's metadata, or by hand."""
+    if any(result.upload.metadata.get("force", "").strip().lower() == "true" for result in results):
+        return True
+    return any(registry.get_cause(run.model, cause_id).cause.kind == "manual" for cause_id in run.cause_ids)
+
+
+def _find_version(run: Run, fingerprint: str, registry: Registry, data_store: ObjectStore) -> int | None:
+    """Return the champion or challenger that was trained on the same data."""
+    for version in sorted(set(registry.get_state(run.model).aliases.values())):
+        other = registry.get_version(run.model, version).run_id
+        with contextlib.suppress(ArtifactNotFoundError):
+            manifest = PreparedManifest.read(data_store.get(prepared_key(run.model, other, "manifest.json")))
+            if other != run.run_id and manifest.fingerprint == fingerprint:
+                return version
+    return None
+
+
+def _skip_run(
+    ingestor: Ingestor, run: Run, combined: _Combined, summary: dict[str, Any], version: int
+) -> ValidationVerdict:
+    """End a run that has nothing new to learn."""
+    reason = (
+        f"nothing new to learn: version {version} stays, trained on the same rows with the same spec and release "
+        "(--force)"
+    )
+    entry_id = make_cause_id("training_skipped", run.run_id)[:12]
+    ingestor.append_ledger("training_skipped", entry_id, reason, {"run_id": run.run_id, "version": version})
+    ingestor.registry.update_run(
+        run.model,
+        run.run_id,
+        status="skipped",
+        stage="finished",
+        finished_at=ingestor.now,
+        dataset_ids=tuple(combined.dataset_ids),
+        reasons=(reason,),
+        summary={**run.summary, **summary, "unchanged_version": version},
+    )
+    return ValidationVerdict(outcome="unchanged", dataset_ids=combined.dataset_ids[-100:], reasons=[reason])
+
+
+def _store_prepared(run: Run, combined: _Combined, ingestor: Ingestor, fingerprint: str) -> None:
     documents, spec = combined.prepared.documents(), ingestor.spec
     fields = {
         "model": run.model,
@@ -385,11 +430,12 @@ def _store_prepared(run: Run, combined: _Combined, ingestor: Ingestor, data_stor
         ],
         "captured_rows": combined.describe_captured(),
         "sha256": {name: hashlib.sha256(body).hexdigest() for name, body in documents.items()},
+        "fingerprint": fingerprint,
     }
     documents["manifest.json"] = from_plain(PreparedManifest, fields | combined.prepared.summary()).write()
     for name, body in documents.items():
         content_type = JSON if name.endswith(".json") else "application/octet-stream"
-        data_store.put(prepared_key(run.model, run.run_id, name), body, content_type)
+        ingestor.data_store.put(prepared_key(run.model, run.run_id, name), body, content_type)
 
 
 def _summarise(combined: _Combined, results: Sequence[IngestResult]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+import millrace
 from millrace.data.findings import Finding, error
 from millrace.data.leakage import find_leakage
 from millrace.data.prepared import PreparedSplit, dump_columns, dump_split
@@ -22,7 +23,7 @@ from millrace.data.typed_table import TypedTable, row_parts, stored_parts
 from millrace.documents import dump
 from millrace.entities import DatasetRecord
 from millrace.features import MISSING_STRING, FeatureMatrix, missing_mask
-from millrace.hashing import UInt64Array, hash_copies, hash_rows, hash_strings
+from millrace.hashing import UInt64Array, combine_hashes, hash_copies, hash_rows, hash_strings
 from millrace.histograms.tables import ReferenceDocument
 from millrace.layout import SPLITS, SplitName
 from millrace.schema import Column, TableSchema
@@ -251,6 +252,23 @@ class PreparedData:
                 for name, split in self.splits.items()
             },
         }
+
+    def fingerprint(self, spec: ModelSpec) -> str:
+        """Return the SHA-256 of all that training depends on: the rows in any order, their schema, spec and release."""
+        made_of = {
+            "release": millrace.__version__,
+            "spec": spec.model_dump(mode="json"),
+            "schema": self.schema.to_dict(),
+        }
+        digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode())
+        for name in SPLITS:
+            split = self.splits[name]
+            rows = combine_hashes(hash_rows(split.features, split.target), split.row_ids)
+            if name == "test":
+                for values in self.holdout_columns.values():
+                    rows = combine_hashes(rows, hash_strings(values.astype(np.str_)))
+            digest.update(np.sort(rows).tobytes())
+        return digest.hexdigest()
 
     def documents(self) -> dict[str, bytes]:
         """Return the documents beside the manifest, by name."""

@@ -74,7 +74,7 @@ def _describe_run(model: str, run_id: str, registry: Registry) -> str:
     outcome, result = run.summary.get("outcome"), str(run.reasons[0]) if run.reasons else ""
     if outcome and run.version is not None:
         result = f"version {run.version} {outcome}"
-    return f"{'was ' if run.status == 'rejected' else ''}{run.status}{f': {result}' if result else ''}"
+    return f"{'was ' if run.status in ('rejected', 'skipped') else ''}{run.status}{f': {result}' if result else ''}"
 
 
 def make_alert(model: str, transition: Transition, now: datetime) -> Alert:

@@ -32,6 +32,11 @@ def api_of(model, runs=()):
     ("model", "runs", "status"),
     [
         ({"aliases": {"champion": 2}}, [REJECTED], "serving"),
+        (
+            {"aliases": {"champion": 2}},
+            [{**REJECTED, "status": "skipped", "reasons": ["all known"]}],
+            "serving; all known",
+        ),
         ({"active_run_id": "r2"}, [REJECTED], "training"),
         ({"deleted_at": "2026-05-03T14:15:00+00:00"}, [], "deleted"),
         ({}, [REJECTED], "last run rejected"),

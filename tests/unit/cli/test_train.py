@@ -1,5 +1,6 @@
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from millrace.names import make_cause_id
@@ -67,6 +68,24 @@ def test_an_upload_has_the_id_that_its_event_will_have(table):
     assert upload.cause_id == make_cause_id("upload", "data", "incoming/churn/churn.csv", "v1")
 
 
+def test_a_forced_upload_says_so_in_its_metadata(table):
+    s3 = FakeS3()
+
+    upload_table(s3, "data", "churn", table, force=True)
+
+    assert s3.objects["data", "incoming/churn/churn.csv"][1] == {"force": "true"}
+
+
+def test_a_run_with_nothing_new_to_learn_names_the_command_that_trains_anyway():
+    run = {"status": "skipped", "stage": "finished", "run_id": "r2", "reasons": ["nothing new to learn"]}
+    snapshot = Snapshot("churn", "started", run_id="r2", run=run)
+
+    assert (
+        train_command.next_command(snapshot, Path("churn.csv"), "left")
+        == "millrace train churn churn.csv --target left --force"
+    )
+
+
 def test_a_folder_goes_up_file_by_file_and_then_the_manifest_that_names_them(tmp_path):
     folder = tmp_path / "may"
     (folder / "b").mkdir(parents=True)
@@ -118,6 +137,7 @@ def test_a_refused_file_ends_with_exit_code_2_and_one_sentence():
         ("succeeded", "finished", 0),
         ("failed", "finished", 1),
         ("rejected", "finished", 2),
+        ("skipped", "finished", 0),
         ("running", "awaiting_approval", 0),
     ],
 )
