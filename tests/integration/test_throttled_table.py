@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from millrace.aws import clients
-from millrace.errors import ServiceUnavailableError
+from millrace.errors import MillraceError, ServiceUnavailableError
 from millrace.registry.store import Registry
 
 from tests.fakes.throttled_table import ThrottledTable
@@ -145,6 +145,34 @@ def test_an_upload_whose_event_is_refused_at_each_place_is_one_run(application, 
     assert last is not None
     assert application.wait_until_quiet() == {last["run_id"]: "SUCCEEDED"}
     assert [run.run_id for run in clients.registry(TABLE).list_runs("churn")] == [last["run_id"]]
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        ("monitor_model", "valid_which_models"),
+        ("monitor_model", "valid"),
+        ("request_approval", "valid_ask"),
+        ("request_approval", "valid_expire"),
+    ],
+)
+def test_a_step_that_is_refused_raises_the_error_that_its_pipeline_repeats(
+    application, world, throttled_table, function, name
+):
+    event = load_event(function, name)
+
+    def run_step() -> MillraceError | dict[str, Any]:
+        try:
+            return dict(application.call(function, event))
+        except MillraceError as error:
+            return error
+
+    refused = list(responses(throttled_table, run_step))
+
+    assert refused
+    # What was stored when the last call was refused is not stored again.
+    assert [error for error in refused if isinstance(error, MillraceError) and not error.retryable] == []
+    assert not isinstance(run_step(), ServiceUnavailableError)
 
 
 @pytest.mark.parametrize("first_place", [1, 5])

@@ -45,7 +45,7 @@ def _check_stack(verification: Verification) -> str:
     (stack,) = verification.target.client("cloudformation").describe_stacks(StackName=verification.target.stack)[
         "Stacks"
     ]
-    if stack["StackStatus"] not in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"):
+    if stack["StackStatus"] not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
         raise CheckError(f"the stack is in {stack['StackStatus']}")
     library = verification.api.get("/v2")["version"]
     if library != millrace.__version__:
