@@ -118,6 +118,10 @@ def evaluate(registry) -> None:
     data.put(prepared_key(MODEL, RUN_ID, "schema.json"), json.dumps(SCHEMA.to_dict()).encode())
 
 
+#: A report that an early release stored.
+REPORT = Path(__file__).parents[1] / "samples" / "f0571cb" / "monitoring" / "report.json"
+
+
 class TestRequestTraining:
     def test_five_deliveries_of_an_upload_start_one_execution(self, call, registry):
         event = load_event("request_training", "valid_upload")
@@ -232,15 +236,18 @@ class TestMonitoring:
         status, body = read(call, "valid_monitoring")
         assert (status, body["report"]) == (200, None)
         store = clients.object_store("millrace-data")
-        store.put(monitoring_key(MODEL, "reports/latest.json"), b'{"version": 3, "incidents": []}')
-        assert read(call, "valid_monitoring")[1]["report"] == {"version": 3, "incidents": []}
+        store.put(monitoring_key(MODEL, "reports/latest.json"), REPORT.read_bytes())
+        report, stored = read(call, "valid_monitoring")[1]["report"], json.loads(REPORT.read_bytes())
+        assert stored.keys() - report.keys() == set()
+        assert (report["version"], report["findings"]) == (stored["version"], stored["findings"])
         assert body["page"] == "monitoring/churn/reports/latest.html"
 
     def test_what_was_done_about_an_incident_is_told_as_it_is_now(self, call, registry):
         start_run(registry)
-        incident = {"event": "DriftDetected", "incident_id": "i1", "alerts": 1, "resolved_at": None, "actions": []}
+        report = json.loads(REPORT.read_bytes())
+        incident = report["incidents"][0] | {"incident_id": "i1", "alerts": 1, "resolved_at": None, "actions": []}
         over = {**incident, "event": "ModelStale", "resolved_at": "2026-05-03T15:00:00+00:00", "actions": ["a run"]}
-        report = {"version": 3, "incidents": [incident, over]}
+        report["incidents"] = [incident, over]
         store = clients.object_store("millrace-data")
         store.put(monitoring_key(MODEL, "reports/latest.json"), json.dumps(report).encode())
         told = [one["actions"] for one in read(call, "valid_monitoring")[1]["report"]["incidents"]]
