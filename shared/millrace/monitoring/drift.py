@@ -229,41 +229,28 @@ def find_changed_correlations(
     if not past.rows:
         return [WindowFinding("dependence", "every pair", "unknown", "training's correlations were not kept")]
     before, now = past.correlations(), present.correlations()
-    hidden = {name for name, bins in reference.bins.items() if _hides_ranks(bins, later.columns[name])}
-    limit = 1.0 - 1e-6
+    scores, limit = plan.scores, 1.0 - 1e-6
+    hidden = {
+        score.column for score in scores if _hides_ranks(reference.bins[score.column], later.columns[score.column])
+    }
+    is_hidden = np.array([score.column in hidden for score in scores], dtype=np.bool_)
+    now[is_hidden, :] = now[:, is_hidden] = np.nan
     changes = np.arctanh(np.clip(now, -limit, limit)) - np.arctanh(np.clip(before, -limit, limit))
-    pairs = [
-        (i, j)
-        for i, j in zip(*(places.tolist() for places in np.triu_indices(len(plan), 1)), strict=True)
-        if plan.scores[i].column != plan.scores[j].column and not np.isnan(before[i, j])
-    ]
-    known = [
-        (i, j)
-        for i, j in pairs
-        if not np.isnan(changes[i, j]) and hidden.isdisjoint((plan.scores[i].column, plan.scores[j].column))
-    ]
-    unknown = len(pairs) - len(known)
+    every = zip(*(places.tolist() for places in np.triu_indices(len(plan), 1)), strict=True)
+    pairs = [(i, j) for i, j in every if scores[i].column != scores[j].column and not np.isnan(before[i, j])]
+    known = [pair for pair in pairs if not np.isnan(changes[pair])]
     sizes = {pair: abs(float(now[pair] - before[pair])) for pair in known}
     deviation = math.sqrt(sum(1.0 / (sums.rows - 3) for sums in (past, present))) if known else 1.0
     p_values = [2.0 * normal_tail(abs(float(changes[pair])) / deviation) for pair in known]
     found = zip(known, p_values, benjamini_hochberg(p_values, rate), strict=True)
     changed = [(pair, p_value) for pair, p_value, real in found if real and sizes[pair] >= rule.threshold]
-    notes: list[WindowFinding] = []
-    if not changed and (known or not pairs):
-        message = f"the correlations of {len(known):,} pairs of features are as in training"
-        evidence = "change", max(sizes.values(), default=0.0), rule.threshold, present.rows
-        notes.append(WindowFinding("dependence", "every other pair", "ok", message, *evidence))
-    if unknown:
-        names = ", ".join(map(repr, sorted(hidden)[:_NAMED_CATEGORIES])) or "rare categories"
-        message = f"the correlations of {unknown:,} pairs are not known: most values of {names} are beyond those of "
-        notes.append(WindowFinding("dependence", "unknown pairs", "unknown", message + "training, or the same"))
-    pair_names = {pair: (plan.scores[pair[0]].name, plan.scores[pair[1]].name) for pair, _ in changed}
+    names = {(i, j): (scores[i].name, scores[j].name) for (i, j), _ in changed}
     findings = [
         WindowFinding(
             verdict="dependence",
-            subject=" and ".join(pair_names[pair]),
+            subject=" and ".join(names[pair]),
             status="breach",
-            message="the correlation of {!r} and {!r} changed: ".format(*pair_names[pair])
+            message="the correlation of {!r} and {!r} changed: ".format(*names[pair])
             + f"{before[pair]:.2f} in training → {now[pair]:.2f}",
             measure="change of correlation",
             value=sizes[pair],
@@ -272,6 +259,17 @@ def find_changed_correlations(
             p_value=p_value,
             details={"before": float(before[pair]), "now": float(now[pair])},
         )
-        for pair, p_value in sorted(changed, key=lambda one: (-sizes[one[0]], pair_names[one[0]]))
+        for pair, p_value in sorted(changed, key=lambda one: (-sizes[one[0]], names[one[0]]))
     ]
-    return [*findings, *notes]
+    if not changed and (known or not pairs):
+        message = f"the correlations of {len(known):,} pairs of features are as in training"
+        evidence = "change", max(sizes.values(), default=0.0), rule.threshold, present.rows
+        findings.append(WindowFinding("dependence", "every other pair", "ok", message, *evidence))
+    if unknown := len(pairs) - len(known):
+        columns = ", ".join(map(repr, sorted(hidden)[:_NAMED_CATEGORIES])) or "rare categories"
+        message = (
+            f"the correlations of {unknown:,} pairs are not known: most values of {columns} are missing, the same, "
+        )
+        message += "or beyond those of training"
+        findings.append(WindowFinding("dependence", "unknown pairs", "unknown", message))
+    return findings

@@ -38,7 +38,8 @@ def _age(subject: str, what: str, limit: float | None, since: datetime | None, n
     if limit is None or since is None:
         return []
     days = (now - since) / _DAY
-    message = f"{what} {days:.0f} days ago; the limit is {format_number(limit)} days"
+    ago = f"{days:.0f} day{'' if round(days) == 1 else 's'} ago"
+    message = f"{what} {ago}; the limit is {format_number(limit)} days"
     return [
         WindowFinding("staleness", f"age of the {subject}", breach_or_ok(days > limit), message, "days", days, limit)
     ]
