@@ -210,8 +210,11 @@ _MAX_HIDDEN = 0.1
 
 
 def _hides_ranks(bins: Bins, column: ColumnHistogram) -> bool:
+    """Return True where a window's correlations cannot be those of training: it has but a short time of any date."""
     is_constant = int(np.count_nonzero(column.counts)) <= 1
-    return is_constant or (isinstance(bins, NumberBins) and column.hidden_variance(bins) > _MAX_HIDDEN)
+    if is_constant or not isinstance(bins, NumberBins):
+        return is_constant
+    return bins.is_date or column.hidden_variance(bins) > _MAX_HIDDEN
 
 
 def find_changed_correlations(
@@ -267,9 +270,7 @@ def find_changed_correlations(
         findings.append(WindowFinding("dependence", "every other pair", "ok", message, *evidence))
     if unknown := len(pairs) - len(known):
         columns = ", ".join(map(repr, sorted(hidden)[:_NAMED_CATEGORIES])) or "rare categories"
-        message = (
-            f"the correlations of {unknown:,} pairs are not known: most values of {columns} are missing, the same, "
-        )
-        message += "or beyond those of training"
+        reason = f"most values of {columns} are dates, missing, the same, or beyond those of training"
+        message = f"the correlations of {unknown:,} pairs are not known: {reason}"
         findings.append(WindowFinding("dependence", "unknown pairs", "unknown", message))
     return findings

@@ -91,6 +91,12 @@ def test_what_merely_goes_on_is_no_fault_of_the_data(start, length, seed):
     assert not [key for key in breaches(found) if "ordered_on" in key]
 
 
+@pytest.mark.parametrize("start", [30, 58.5, 150.7])
+def test_a_date_within_the_range_of_training_has_no_correlation_either(start):
+    found = evaluate(TRAINED, everything((start, start + 7), 400))
+    assert not [key for key in breaches(found) if "ordered_on" in key]
+
+
 def test_a_year_of_streams_opens_no_incident_of_data_quality():
     history, opened = IncidentHistory(), []
     for day in range(182, 360, 3):
