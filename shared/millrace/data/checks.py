@@ -44,6 +44,8 @@ from millrace.data.typed_table import (
 from millrace.schema import Column, TableSchema
 from millrace.spec.data import ExpressionCheck
 
+_SEPARATORS = (",", ";", "\t", "|")
+
 
 @dataclass(frozen=True, slots=True)
 class CheckedTable:
@@ -261,8 +263,17 @@ class _Conclusion:
         first = f"the first is {rows[0].place}: {rows[0].reason}"
         if share > self.max_share:
             allowed = f"more than the {self.max_share:.0%} allowed"
-            message = f"{len(rows):,} of {total:,} rows ({share:.0%}) are malformed, {allowed}; {first}"
+            message = (
+                f"{len(rows):,} of {total:,} rows ({share:.0%}) are malformed, {allowed}; {first}{_remedy(rows[0])}"
+            )
             return [error("too_many_malformed_rows", message, None, len(rows))]
         return [
             warning("malformed_rows", f"{len(rows):,} of {total:,} rows were quarantined; {first}", None, len(rows))
         ]
+
+
+def _remedy(row: QuarantinedRow) -> str:
+    """Return what to do about a row that ends with a separator, as spreadsheets and scripts write them."""
+    if row.text[-1:] not in _SEPARATORS or "fields where the header has" not in row.reason:
+        return ""
+    return ", because it ends with a separator: remove the last one of each row, or name a further column in the header"

@@ -48,6 +48,7 @@ MAX_TERMS = 6
 #: it is a plain sum or difference.
 EXACT_SHARE = 1.0 - 1e-6
 EQUAL_COEFFICIENTS = 0.01
+NEGLIGIBLE_WEIGHT = 0.01
 #: Least rows of which a column of whole numbers may be the numbers, and the largest range of such numbers as a multiple
 #: of the rows: in the order of the rows, and shuffled.
 MIN_NUMBERED_ROWS = 20
@@ -114,7 +115,7 @@ class _Sample:
         association = associate(column, values, target)
         if association and _power(association) >= threshold:
             return f"predicts the target nearly perfectly alone ({association.measure} {association.value:.4f})"
-        if groups_decide(values, target, threshold, 2 if is_text(column) else MIN_REPEATED):
+        if groups_decide(values[present], target.take(present), threshold, 2 if is_text(column) else MIN_REPEATED):
             return "gives the target away: nearly every one of its values stands for one value of the target"
         has_order = not is_text(column) and column.type != "boolean" and target.task == "multiclass"
         if has_order and _ranges_decide(_numbers(values), target, threshold):
@@ -180,13 +181,15 @@ def _explain_presence(schema: TableSchema, present: Mask, target: TargetValues) 
 
 
 def groups_decide(values: npt.NDArray[np.generic], target: TargetValues, threshold: float, least: int) -> bool:
-    """Return whether the other rows with a row's value name its target, a missing value being one of them.
+    """Return whether the other rows with a row's value name its target; no value is missing.
 
     Each row is predicted from the others of its group (leave-one-out); values that occur once are left out, as long as
     they are few. Groups have ``least`` rows on average.
     """
     known = np.flatnonzero(target.known)
-    groups = np.asarray(pd.factorize(values[known], use_na_sentinel=False)[0], dtype=np.int64)
+    if len(known) < MIN_LEAKAGE_ROWS:
+        return False
+    groups = np.asarray(pd.factorize(values[known])[0], dtype=np.int64)
     sizes = np.bincount(groups)
     repeated = sizes[groups] > 1
     if len(sizes) == 1 or len(groups) < least * len(sizes) or repeated.mean() < REPEATED_SHARE:
@@ -292,12 +295,12 @@ def _find_sum(numeric: _Numeric, threshold: float) -> Iterator[tuple[list[str], 
         share = 1.0 - float(np.dot(residual, residual)) / scatter
         if len(chosen) == 1 or share < threshold**2:
             continue
-        coefficients = np.linalg.lstsq(centred[:, chosen], wanted, rcond=None)[0]
-        sizes = np.abs(coefficients)
+        # A column that was chosen before the others explained the target has no part in it.
+        terms = np.array(chosen)[np.abs(weights) > NEGLIGIBLE_WEIGHT * np.abs(weights).max()]
+        sizes = np.abs(np.linalg.lstsq(centred[:, terms], wanted, rcond=None)[0])
         plain = bool(np.ptp(sizes) <= EQUAL_COEFFICIENTS * sizes.max())
         if plain or share >= EXACT_SHARE:
-            signed = sorted(zip(coefficients, (numeric.names[i] for i in chosen), strict=True), key=lambda p: p[0] < 0)
-            names = [name for _, name in signed]
+            names = [numeric.names[index] for index in sorted(terms.tolist())]
             kind = "a sum or difference" if plain else "a linear combination"
             yield names, f"the target is {kind} of {quoted(names)}"
             return

@@ -147,8 +147,10 @@ def _validate_first(
     schema = TableSchema(tuple(columns), outcome.task, outcome.classes)
     checked = _check(reader, schema, spec, folder)
     schema, numbering = leave_out_row_numbers(checked.table, spec.columns)
-    found = [*reader.findings, *findings, *declared, *outcome.findings, *checked.findings, *numbering]
-    found.extend(_check_learnable(schema, checked))
+    # Where no row could be read, that is the cause, and everything else its consequence.
+    read_any = any(map(len, values)) or not errors_among(checked.findings)
+    learnable = [*outcome.findings, *_check_learnable(schema, checked)] if read_any else []
+    found = [*reader.findings, *findings, *declared, *checked.findings, *numbering, *learnable]
     return _conclude(reader, observe_schema(schema, [checked.table]), checked, found, spec=spec, history=history)
 
 

@@ -301,3 +301,17 @@ def test_any_text_gets_a_verdict_from_which_no_row_is_missing(text, name):
 def test_values_that_only_run_together_alike_are_other_content(schema):
     one, other = changed(plan={0: "ab", 1: "c"}), changed(plan={0: "a", 1: "bc"})
     assert dataset_id(later(one, schema).table) != dataset_id(later(other, schema).table)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_rows_that_end_with_a_separator_are_the_one_reason_with_a_remedy(separator):
+    lines = ["x,a,label", *(f"{i}.5,{i},{i % 2}," for i in range(60))]
+    examined = first("\n".join(lines).replace(",", separator).encode())
+    (reason,) = examined.reasons
+    assert "4 fields where the header has 3" in reason
+    assert "remove the last one of each row" in reason
+
+
+def test_a_table_whose_rows_are_read_has_all_its_reasons():
+    examined = first(b"x,label\n" + b"1,\n" * 30)
+    assert {finding.check for finding in examined.findings} >= {"empty_target", "too_few_rows"}

@@ -65,6 +65,13 @@ LEAKS = {
     "filled for some of a rare class": table(np.where(RNG.random(N) < 0.25, "yes", "no")).assign(
         leak=lambda f: pd.Series(AMOUNT).where((f["y"] == "yes") & (RNG.random(N) < 0.7))
     ),
+    "category that decides where it is filled": table(
+        LABEL, leak=np.where(RNG.random(N) < 0.4, "", np.where(POSITIVE, RNG.choice(["p", "q"], N), "r"))
+    ),
+    "codes that decide where they are filled": table(
+        LABEL,
+        leak=pd.Series(np.where(POSITIVE, RNG.choice([2, 5], N), RNG.choice([1, 3, 7], N))).where(RNG.random(N) < 0.6),
+    ),
     "copy of an amount": table(AMOUNT, leak=AMOUNT * 1.19),
     "code that fixes the amount": table(
         np.array([3.5, 80.25, 41.0, 17.5])[np.arange(N) % 4], leak=np.array([11, 7, 9, 3])[np.arange(N) % 4]
@@ -94,6 +101,9 @@ START = pd.Timestamp("2026-01-01") + pd.to_timedelta(RNG.integers(0, 300, N), "D
 END = START + pd.to_timedelta(RNG.integers(1, 90, N), "D")
 COMBINATIONS = {
     "sum": table(FIRST + SECOND, p=FIRST, q=SECOND),
+    "rounded sum beside an estimate of it": table(
+        np.round(FIRST * 1.013 + SECOND * 1.013), p=FIRST, q=SECOND, r=FIRST + SECOND + RNG.integers(-30, 30, N)
+    ),
     "sum of three": table(FIRST + SECOND + THIRD, p=FIRST, q=SECOND, r=THIRD),
     "difference": table(FIRST - SECOND, p=FIRST, q=SECOND),
     "sum and difference": table(FIRST + SECOND - THIRD, p=FIRST, q=SECOND, r=THIRD),
@@ -114,8 +124,8 @@ COMBINATIONS = {
 @pytest.mark.parametrize("kind", sorted(COMBINATIONS))
 def test_a_sum_or_difference_that_gives_the_target_away_is_found(kind):
     (finding,) = [finding for finding in validated(COMBINATIONS[kind]).findings if finding.check == "leakage"]
-    names = [name for name in ("p", "q", "r") if name in COMBINATIONS[kind]]
-    assert all(repr(name) in finding.message for name in names)
+    names = [name for name in ("p", "q", "r") if name in COMBINATIONS[kind] and not (name == "r" and "beside" in kind)]
+    assert [name for name in ("p", "q", "r") if repr(name) in finding.message] == names
 
 
 NOISE = RNG.normal(size=N)
