@@ -179,6 +179,7 @@ class TestRecording:
         assert outcome("*") == ([None], 3)
         coverage = describe_coverage(MODEL, 48, feedback.store, LATER + 2 * HOUR, ["mallory"])
         assert {each["caller"] for each in coverage["callers"]} == {record.caller for record in feedback.records()}
+        assert [each["caller"] for each in coverage["callers"] if each["excluded"]] == ["mallory"]
         assert coverage["feedback"]["excluded"] == 1
 
     @pytest.mark.parametrize("row_id", ["\ud800", 2**63, -(2**63), 10**400, 1e300, "x" * 257, "\0", " ", True])
