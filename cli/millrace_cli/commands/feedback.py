@@ -231,10 +231,15 @@ def coverage_report(document: dict[str, Any]) -> RenderableType:
     headers = ("predictions", "labelled", "coverage")
     days = [(part["day"], *(_counts(part))) for part in document["days"]]
     versions = [(str(part["version"]), *(_counts(part))) for part in document["versions"]]
+    callers = [
+        (each["caller"] or "unknown", each["records"], "yes" if each["excluded"] else "")
+        for each in document.get("callers", ())
+    ]
     return Group(
         Text(summary, style="bold"),
         make_table("", ("day", *headers), days),
         make_table("", ("version", *headers), versions),
+        *([make_table("", ("caller", "records", "excluded by the spec"), callers)] if callers else ()),
     )
 
 

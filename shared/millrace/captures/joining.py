@@ -85,9 +85,9 @@ def join_window(
     return join_feedback(window, records, report, exclude_callers)
 
 
-def is_excluded(record: FeedbackRecord, exclude_callers: Sequence[str]) -> bool:
-    """Return whether a record's caller is among some, in which ``*`` stands for any characters."""
-    return any(fnmatchcase(record.caller, pattern) for pattern in exclude_callers)
+def is_excluded(caller: str, exclude_callers: Sequence[str]) -> bool:
+    """Return whether a caller is among some, in which ``*`` stands for any characters."""
+    return any(fnmatchcase(caller, pattern) for pattern in exclude_callers)
 
 
 def join_feedback(
@@ -102,7 +102,7 @@ def join_feedback(
     latest: dict[int, FeedbackRecord] = {}
     for record in records:
         report.callers[record.caller] += 1
-        if is_excluded(record, exclude_callers):
+        if is_excluded(record.caller, exclude_callers):
             report.excluded += 1
             continue
         report.records += 1
@@ -200,7 +200,8 @@ def describe_coverage(
         ],
         "feedback": {name: getattr(joined.report, name) for name in counts} | {"malformed": read.malformed_rows},
         "callers": [
-            {"caller": caller, "records": records} for caller, records in joined.report.callers.most_common(MAX_CALLERS)
+            {"caller": caller, "records": records, "excluded": is_excluded(caller, exclude_callers)}
+            for caller, records in joined.report.callers.most_common(MAX_CALLERS)
         ],
         "captures": {
             "objects": window.report.objects,

@@ -204,7 +204,7 @@ def ingest_feedback(
 ) -> tuple[OutcomeHistory, IngestCounts]:
     """Assign outcomes to captured rows, and measure the windows again that they belong to."""
     records = [*(FeedbackRecord.from_line(line) for line in history.pending_feedback), *records]
-    records = [record for record in records if not is_excluded(record, context.spec.feedback.exclude_callers)]
+    records = [record for record in records if not is_excluded(record.caller, context.spec.feedback.exclude_callers)]
     matched: set[str] = set()
     changed: set[str] = set()
     segments, left, unusable = list(history.segments), records, 0

@@ -3,7 +3,7 @@ from datetime import timedelta
 
 import pytest
 from millrace.captures.feedback import MAX_RECORDS, outcome_reader, record_feedback
-from millrace.captures.joining import join_window
+from millrace.captures.joining import describe_coverage, join_window
 from millrace.captures.window import ReadReport, iterate_feedback, read_window
 from millrace.errors import InvalidInputError, ModelNotFoundError, PayloadTooLargeError, SchemaNotFoundError
 from millrace.layout import schema_key
@@ -148,9 +148,43 @@ class TestRecording:
         with pytest.raises(PayloadTooLargeError):
             feedback.send({"feedback": [{}] * (MAX_RECORDS + 1)})
 
-    def test_clocks_may_lie_a_little_apart(self, feedback):
+    def test_clocks_may_lie_a_little_apart_and_no_report_is_from_the_future(self, feedback):
         feedback.send({"row_id": 1, "outcome": "no", "observed_at": (LATER + timedelta(minutes=4)).isoformat()})
-        assert len(feedback.records()) == 1
+        (record,) = feedback.records()
+        assert record.observed_at == record.received_at == LATER
+
+    def test_a_report_that_is_ahead_does_not_outlast_the_correction_of_the_next_minute(self, feedback):
+        store_rows(feedback.store, [make_row(0, prediction_id=f"{ID}-0")])
+        ahead = (LATER + timedelta(minutes=4, seconds=59)).isoformat()
+        feedback.send({"prediction_id": ID, "outcome": "no", "observed_at": ahead}, caller="mallory")
+        feedback.send({"prediction_id": ID, "outcome": "yes"}, LATER + timedelta(minutes=1))
+        window = read_window(feedback.store, MODEL, NOON, NOON + HOUR)
+        assert join_window(feedback.store, window, LATER + HOUR).outcomes.tolist() == ["yes"]
+
+    def test_callers_keep_their_own_reports_and_can_be_left_out(self, feedback):
+        store_rows(feedback.store, [make_row(0, prediction_id=f"{ID}-0")])
+        report = {"prediction_id": ID, "outcome": "yes", "observed_at": "2026-05-04T09:00:00Z"}
+        feedback.send(report, caller="ann")
+        feedback.send(report | {"outcome": "no"}, LATER + HOUR, caller="arn:aws:sts::1:assumed-role/Leaked/7")
+        feedback.send(report, LATER + HOUR, caller="mallory")
+        assert len({record.feedback_id for record in feedback.records()}) == 3
+        window = read_window(feedback.store, MODEL, NOON, NOON + HOUR)
+
+        def outcome(*excluded: str) -> tuple[list, int]:
+            joined = join_window(feedback.store, window, LATER + 2 * HOUR, excluded)
+            return joined.outcomes.tolist(), joined.report.excluded
+
+        assert outcome("mallory") == (["no"], 1)
+        assert outcome("mallory", "arn:aws:sts::1:assumed-role/Leaked/*") == (["yes"], 2)
+        assert outcome("*") == ([None], 3)
+        coverage = describe_coverage(MODEL, 48, feedback.store, LATER + 2 * HOUR, ["mallory"])
+        assert {each["caller"] for each in coverage["callers"]} == {record.caller for record in feedback.records()}
+        assert [each["caller"] for each in coverage["callers"] if each["excluded"]] == ["mallory"]
+        assert coverage["feedback"]["excluded"] == 1
+
+    @pytest.mark.parametrize("row_id", ["\ud800", 2**63, -(2**63), 10**400, 1e300, "x" * 257, "\0", " ", True])
+    def test_an_id_that_no_table_could_hold_is_refused(self, feedback, row_id):
+        assert "row 0: row_id" in feedback.faults({"row_id": row_id, "outcome": "yes"})
 
     def test_of_an_unknown_model_there_is_none(self, feedback):
         with pytest.raises(ModelNotFoundError):
@@ -190,7 +224,10 @@ class TestOutcomes:
         read = outcome_reader(make_schema(classes=classes, target=target))
         assert [read(value) for value in values] == [outcome] * len(values)
 
-    @pytest.mark.parametrize("value", [None, "", "nan", "2", 2, [], {}, "yes", 0.5, True, float("nan")])
+    @pytest.mark.parametrize(
+        "value",
+        [None, "", "nan", "2", 2, [], {}, "yes", 0.5, True, float("nan"), 10**400, float("inf"), "1e400"],
+    )
     def test_what_is_no_class_is_named_as_wrong(self, value):
         read = outcome_reader(make_schema(classes=("0", "1"), target=Column("y", "integer", "target")))
         with pytest.raises(ValueError, match=r"missing|expects"):
@@ -200,6 +237,6 @@ class TestOutcomes:
         schema = make_schema(classes=(), target=Column("y", "number", "target"), task="regression")
         read = outcome_reader(schema)
         assert [read(value) for value in (1, "2.5", -3.0, " 4 ")] == [1.0, 2.5, -3.0, 4.0]
-        for value in (None, "", "many", True, [], float("inf"), "nan", 10**400):
+        for value in (None, "", "many", True, [], float("inf"), "nan", 10**400, 1.7e308, "-3.5e38"):
             with pytest.raises(ValueError, match=r"missing|expects"):
                 read(value)

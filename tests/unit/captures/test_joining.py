@@ -1,4 +1,5 @@
 from datetime import timedelta
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -46,6 +47,16 @@ def test_what_was_observed_last_holds_and_then_what_was_received_last(turned):
     assert joined.outcomes.tolist() == ["yes"]
     assert joined.received_at[0] == np.datetime64("2026-05-07T12:00:00", "us")
     assert (joined.report.matched, joined.report.superseded) == (3, 2)
+
+
+def test_reports_at_the_same_time_have_one_order_however_they_are_read():
+    records = [
+        make_feedback(0, feedback_id=name, outcome=outcome, position=position)
+        for name, outcome, position in (("c", "no", 0), ("a", "yes", 1), ("b", "no", 1), ("d", "yes", 0))
+    ]
+    window = window_of(make_row(0))
+    found = {tuple(join_feedback(window, order).outcomes.tolist()) for order in permutations(records)}
+    assert found == {("no",)}
 
 
 def test_by_row_id_it_counts_for_predictions_made_before_it_was_observed():

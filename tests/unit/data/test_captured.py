@@ -1,4 +1,5 @@
 from datetime import timedelta
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from millrace.captures.window import read_window
 from millrace.data.captured import captured_rows, find_captured_rows
 from millrace.data.prepare import prepare
 from millrace.data.typed_table import TypedTable
+from millrace.errors import ServiceUnavailableError
 from millrace.schema import Column, TableSchema
 from millrace.spec import ModelSpec
 
@@ -143,6 +145,26 @@ def test_a_row_that_was_uploaded_too_is_taken_from_the_upload():
     assert sorted(ages.tolist()) == [*range(30, 40), *range(1_000, 1_030)]
 
 
+def test_rows_that_no_request_can_hold_are_counted_and_left_out():
+    features = make_row(0).features
+    rows = [make_row(0, features=features | {"age": 1.7e308}), make_row(1), make_row(2)]
+    found = captured_rows(schema(), joined(rows, labelled(range(3))), ModelSpec())
+    assert (found.counts["not_storable"], found.counts["used"]) == (1, 2)
+    spent = schema(column("spent", "number", "target"), "regression", ())
+    rows = [make_row(n, prediction={"value": 1.0}) for n in range(2)]
+    feedback = [make_feedback(0, outcome=-1.7e308), make_feedback(1, outcome=2.0)]
+    assert captured_rows(spent, joined(rows, feedback), ModelSpec()).table.target().tolist() == [2.0]
+
+
+def test_text_that_is_not_unicode_is_malformed_in_what_an_earlier_release_stored():
+    store = MemoryObjectStore()
+    store_rows(store, [make_row(0, row_id="\ud800"), make_row(1)])
+    store_feedback(store, [make_feedback(0), make_feedback(1, row_id="\udfff")])
+    window = read_window(store, MODEL, NOON, NOON + timedelta(hours=1))
+    assert (len(window), window.report.malformed_rows) == (1, 1)
+    assert join_window(store, window, NOON + timedelta(days=3)).report.read.malformed_rows == 1
+
+
 class TestFinding:
     def find(self, **said):
         store = MemoryObjectStore()
@@ -154,6 +176,15 @@ class TestFinding:
     def test_nothing_is_read_unless_the_spec_wants_it(self):
         assert self.find().table is None
         assert self.find().counts == {}
+
+    def test_a_fault_in_captured_rows_is_an_obstacle_and_a_bucket_that_fails_is_not(self, monkeypatch):
+        monkeypatch.setattr("millrace.data.captured.read_window", Mock(side_effect=UnicodeError("poison")))
+        found = self.find(captured_rows=True)
+        assert (found.table, found.counts) == (None, {"used": 0})
+        assert found.obstacle == "captured rows or feedback cannot be read: UnicodeError"
+        monkeypatch.setattr("millrace.data.captured.read_window", Mock(side_effect=ServiceUnavailableError("busy")))
+        with pytest.raises(ServiceUnavailableError):
+            self.find(captured_rows=True)
 
     def test_rows_are_found_as_far_back_as_the_spec_says(self):
         assert self.find(captured_rows=True).counts["used"] == 3

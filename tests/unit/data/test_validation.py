@@ -9,6 +9,7 @@ import millrace
 import numpy as np
 import pytest
 from millrace.contracts import ValidationVerdict
+from millrace.data import ingest
 from millrace.data.dataset import upload_id
 from millrace.data.ingest import validate_run
 from millrace.data.prepared import PreparedSplit, load_split
@@ -622,3 +623,26 @@ class TestServedRows:
     def test_when_there_are_none_the_run_goes_on_and_says_so(self, workshop):
         _, manifest, served = self.train(workshop, captured_rows=True)
         assert (served, manifest["captured_rows"]["captured"]) == (0, 0)
+
+    @pytest.mark.parametrize("poison", [{"row_id": "\ud800"}, {"features": {"age": 1.7e308}}, {"row_id": "a\0"}])
+    def test_a_row_that_cannot_be_stored_fails_no_upload(self, workshop, poison):
+        self.serve(workshop, range(40))
+        store_rows(workshop.store, [make_row(90, **poison)], "poison")
+        store_feedback(workshop.store, [make_feedback(90, outcome="yes")], "poison")
+        _, manifest, _ = self.train(workshop, captured_rows=True)
+        assert manifest["captured_rows"]["trained_on"] >= 40
+
+    def test_a_fault_that_nobody_foresaw_leaves_the_captured_rows_out_and_says_so(self, workshop, monkeypatch):
+        self.serve(workshop, range(40))
+        actual = ingest.prepare
+
+        def prepare(schema, tables, *rest):
+            if tables.before:
+                raise UnicodeError("poison")
+            return actual(schema, tables, *rest)
+
+        monkeypatch.setattr(ingest, "prepare", prepare)
+        run, manifest, served = self.train(workshop, captured_rows=True)
+        assert (served, run.summary["rows"]) == (0, 100)
+        assert manifest["captured_rows"] == run.summary["captured_rows"]
+        assert manifest["captured_rows"]["obstacle"] == "captured rows or feedback cannot be read: UnicodeError"

@@ -342,6 +342,15 @@ def test_feedback_for_predictions_never_seen_is_counted_and_tried_again_for_a_wh
     assert state_of(served).outcomes.pending_feedback == ()
 
 
+def test_outcomes_of_an_excluded_caller_do_not_count():
+    served = Served(ModelSpec.parse({"feedback": {"exclude_callers": [""]}}))  # whom records of older releases have
+    served.capture(0, rows=400, feedback=True)
+    assert served.monitor(1.5).outcomes == 0
+    served.registry.put_spec(MODEL, ModelSpec())
+    served.capture(2, rows=400, feedback=True)
+    assert served.monitor(3.5).outcomes == 400
+
+
 def test_an_outcome_that_the_model_cannot_have_is_counted():
     served = Served()
     rows = served.capture(0)
