@@ -15,7 +15,7 @@ from rich.text import Text
 from millrace_cli.errors import RefusedError
 from millrace_cli.options import StackSession, uses_stack
 from millrace_cli.output import Document, err, format_count, make_table, say
-from millrace_cli.verification.checks import CHECKS
+from millrace_cli.verification.checks import CHECKS, STACK_DELETION
 from millrace_cli.verification.context import Check, CheckResult, Verification, clean_up, run_checks
 
 _MARKS = {"passed": ("✓ ", "green"), "failed": ("✗ ", "red"), "skipped": ("- ", "yellow")}
@@ -28,6 +28,12 @@ def verify(
     skip: Annotated[
         list[str] | None, typer.Option(metavar="CHECK", help="Leave this check out, such as parameters. Repeatable.")
     ] = None,
+    delete_stack: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Delete the stack at the end; its buckets and table are kept. Repeat its name."
+        ),
+    ] = None,
 ) -> None:
     """Run the checks of a stack's first day, and remove what they create.
 
@@ -39,6 +45,11 @@ def verify(
     checks = [check for check in CHECKS if check.name not in (skip or ())]
     for name in set(skip or ()) - {check.name for check in CHECKS}:
         raise RefusedError(f"there is no check {name!r}", f"name one of: {', '.join(check.name for check in CHECKS)}")
+    if delete_stack not in (None, session.target.stack):
+        raise RefusedError(
+            f"the stack is {session.target.stack}, not {delete_stack}",
+            f"repeat it: --delete-stack {session.target.stack}",
+        )
     with ExitStack() as resources:
         api = resources.enter_context(session.api())
         folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="millrace-verify-")))
@@ -50,6 +61,9 @@ def verify(
                 results = run_checks(verification, checks, _Progress(status))
         finally:
             left = clean_up(verification)
+        if delete_stack:
+            with Status("", console=err) as status:
+                results += run_checks(verification, [STACK_DELETION], _Progress(status))
     document = {"results": [_describe(result) for result in results], "left": left}
     session.show(document, lambda _: _draw(results, left))
     raise typer.Exit(int(any(result.status == "failed" for result in results)))

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import millrace
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, WaiterError
 from millrace.layout import captures_prefix
 
 from millrace_cli.api import tls_context
@@ -35,6 +35,7 @@ MAX_ROWS, MAX_BODY_BYTES = 10_000, 4_500_000
 #: S3 sends no events of a new bucket for about five minutes; the upload is repeated meanwhile.
 EVENT_SECONDS, TRAINING_SECONDS = 900.0, 3600.0
 CAPTURE_SECONDS, METRIC_SECONDS, SWAP_SECONDS = 600.0, 900.0, 60.0
+DELETION_SECONDS = 1800.0
 _TIME_ZONE = "Europe/Berlin"
 _SPEC = {"training": {"trials": 2}, "capture": {"sampling_rate": 1.0, "max_rows": MAX_ROWS}}
 _SCHEDULE = {"schedule": "cron(0 3 * * ? *)", "time_zone": _TIME_ZONE}
@@ -274,6 +275,50 @@ def _check_deletion(verification: Verification) -> str:
     raise CheckError("the model's schedule is still there")
 
 
+def _delete_stack(verification: Verification) -> str:
+    cloudformation, stack = verification.target.client("cloudformation"), verification.target.stack
+    pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack)
+    resources = [entry for page in pages for entry in page["StackResourceSummaries"]]
+    _stop_executions(verification)
+    cloudformation.delete_stack(StackName=stack)
+    delay = 1 if verification.target.is_local else 10
+    try:
+        cloudformation.get_waiter("stack_delete_complete").wait(
+            StackName=stack, WaiterConfig={"Delay": delay, "MaxAttempts": int(DELETION_SECONDS) // delay}
+        )
+    except WaiterError as error:
+        raise CheckError(f"the stack was not deleted: {error}") from error
+    names = {
+        kind: {entry["PhysicalResourceId"] for entry in resources if entry["ResourceType"] == kind}
+        for kind in ("AWS::S3::Bucket", "AWS::DynamoDB::Table", "AWS::Lambda::Function")
+    }
+    buckets = {bucket["Name"] for bucket in verification.target.client("s3").list_buckets()["Buckets"]}
+    tables = set(_pages(verification, "dynamodb", "list_tables", "TableNames"))
+    functions = {entry["FunctionName"] for entry in _pages(verification, "lambda", "list_functions", "Functions")}
+    if extra := functions & names["AWS::Lambda::Function"]:
+        raise CheckError(f"functions are left: {', '.join(sorted(extra))}")
+    if lost := (names["AWS::S3::Bucket"] - buckets) | (names["AWS::DynamoDB::Table"] - tables):
+        raise CheckError(f"data were deleted with the stack: {', '.join(sorted(lost))}")
+    kept = [f"s3://{name}" for name in sorted(names["AWS::S3::Bucket"])]
+    return f"deleted; kept, as documented: {', '.join([*kept, *sorted(names['AWS::DynamoDB::Table'])])}"
+
+
+def _stop_executions(verification: Verification) -> None:
+    """Stop running executions: CloudFormation would wait for them, for an approval up to two weeks."""
+    states = verification.target.client("stepfunctions")
+    for output in ("TrainingPipelineArn", "MonitoringPipelineArn"):
+        pages = states.get_paginator("list_executions").paginate(
+            stateMachineArn=verification.target.output(output), statusFilter="RUNNING"
+        )
+        for execution in [entry for page in pages for entry in page["executions"]]:
+            states.stop_execution(executionArn=execution["executionArn"], cause="the stack is deleted")
+
+
+def _pages(verification: Verification, service: str, method: str, key: str) -> Iterator[Any]:
+    for page in verification.target.client(service).get_paginator(method).paginate():
+        yield from page[key]
+
+
 def _last(progress: Iterator[list[Snapshot]]) -> Snapshot:
     *_, (snapshot,) = progress
     return snapshot
@@ -387,4 +432,11 @@ CHECKS: tuple[Check, ...] = (
         ("parameters", "prediction"),
     ),
     Check("deletion", _check_deletion, "the log of change_models; run: millrace delete MODEL", ("training",)),
+)
+
+#: Not among the others: it is run on request, after everything else is removed.
+STACK_DELETION = Check(
+    "stack deletion",
+    _delete_stack,
+    "CloudFormation's events name the resource that could not be deleted; delete the stack again when it is gone",
 )

@@ -153,6 +153,20 @@ def test_a_check_that_does_not_exist_is_refused(command):
     assert not cleaned
 
 
+def test_a_stack_is_deleted_at_the_end_only_when_its_name_is_repeated(command, monkeypatch):
+    monkeypatch.setattr(verify, "STACK_DELETION", Check("stack deletion", passing, ""))
+
+    kept, _ = command([])
+    refused, cleaned = command([], "--delete-stack", "millrace-production")
+    assert not cleaned[1:]
+    deleted, _ = command([], "--delete-stack", "millrace")
+
+    assert (kept.exit_code, refused.exit_code, deleted.exit_code) == (0, 2, 0)
+    assert "stack deletion" not in kept.stdout
+    assert "repeat it: --delete-stack millrace" in refused.stderr
+    assert "stack deletion" in deleted.stdout
+
+
 def test_what_was_created_is_removed_after_an_interruption(command):
     result, cleaned = command([Check("slow", raising(KeyboardInterrupt()), "")])
 
