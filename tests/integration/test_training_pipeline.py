@@ -15,7 +15,7 @@ from millrace.aws.object_store import S3ObjectStore
 from millrace.errors import ServiceUnavailableError
 from millrace.spec import ModelSpec
 
-from tests.integration.application import DATA_BUCKET, MODELS_BUCKET, TABLE, Application, Handler, WorkerDiedError
+from tests.integration.application import DATA_BUCKET, MODELS_BUCKET, Application, Handler, WorkerDiedError
 
 COLUMNS = ["age", "plan", "joined", "active", "label"]
 
@@ -296,7 +296,7 @@ def test_a_failing_step_marks_the_run_failed_and_the_next_upload_trains(applicat
 )
 def test_a_worker_that_dies_in_a_run_of_five_uploads_loses_none(application: Application, step: str) -> None:
     spec = ModelSpec.parse({"training": {"trials": 2}, "candidates": ["baseline", "logistic_regression"]})
-    registry(TABLE).put_spec("churn", spec)
+    registry().put_spec("churn", spec)
     uploads = [application.put(f"incoming/churn/{number}.csv", as_csv(make_rows(seed=number))) for number in range(5)]
     handler, deaths = application.handlers[step], []
 
@@ -323,7 +323,7 @@ def test_a_worker_that_dies_in_a_run_of_five_uploads_loses_none(application: App
     assert status == 200
     keys = {dataset["source"]["key"].rpartition("/")[2] for dataset in body["datasets"]}
     assert keys == {"first.csv", *(f"{number}.csv" for number in range(5))}
-    state = registry(TABLE).get_state("churn")
+    state = registry().get_state("churn")
     assert (state.active_run_id, state.pending_causes) == (None, 0)
 
 
@@ -347,7 +347,7 @@ def test_a_registration_that_ends_while_it_copies_leaves_no_half_version(
     [result] = application.upload("churn", "churn.csv", as_csv(make_rows()))
 
     assert application.wait_until_quiet() == {result["run_id"]: status}
-    models = registry(TABLE)
+    models = registry()
     assert len(models.list_versions("churn")) == versions
     assert models.get_state("churn").aliases == ({"champion": 1} if versions else {})
     assert copied[0] == "churn/versions/1/model.onnx"
@@ -377,7 +377,7 @@ def test_a_trial_that_dies_does_not_sink_the_run(application: Application) -> No
 def test_rounds_of_successive_halving_end_with_the_best_on_every_row(application: Application) -> None:
     training = {"trials": 6, "rounds": 3, "max_concurrency": 2}
     spec = ModelSpec.parse({"training": training, "candidates": ["baseline", "logistic_regression"]})
-    registry(TABLE).put_spec("churn", spec)
+    registry().put_spec("churn", spec)
     [result] = application.upload("churn", "churn.csv", as_csv(make_rows(400)))
 
     assert application.wait_until_quiet() == {result["run_id"]: "SUCCEEDED"}
@@ -394,7 +394,7 @@ def test_rounds_of_successive_halving_end_with_the_best_on_every_row(application
 
 
 def test_a_spent_budget_skips_what_has_not_begun(application: Application) -> None:
-    registry(TABLE).put_spec("churn", ModelSpec.parse({"training": {"max_seconds": 1e-6}}))
+    registry().put_spec("churn", ModelSpec.parse({"training": {"max_seconds": 1e-6}}))
     [result] = application.upload("churn", "churn.csv", as_csv(make_rows()))
 
     assert application.wait_until_quiet() == {result["run_id"]: "FAILED"}

@@ -17,7 +17,10 @@ from tests.template.template_file import ROOT
 SHARED = ROOT / "shared"
 AWS = SHARED / "millrace" / "aws"
 #: The registry decides on changes of items, which its store makes.
-REGISTRY = [SHARED / "millrace" / "registry" / f"{name}.py" for name in ("store", "transactions", "claims", "ledger")]
+REGISTRY = [
+    SHARED / "millrace" / "registry" / f"{name}.py"
+    for name in ("store", "transactions", "claims", "ledger", "migration")
+]
 
 #: Actions of each boto3 method that the adapters call, by client (Service Authorization Reference; for S3, "Required
 #: permissions for Amazon S3 API operations").
