@@ -381,7 +381,7 @@ def test_a_damaged_only_version_is_our_fault_and_says_no_more(handler, written):
 
 def test_the_last_version_serves_while_the_registry_is_gone(handler):
     ask_records(handler, CHURN_RECORD)
-    boto3.client("dynamodb").delete_table(TableName=TABLE)
+    boto3.client("dynamodb").delete_table(TableName=TABLE_NAME)
     for _ in range(3):
         status, reply = ask_records(handler, CHURN_RECORD)
         assert (status, reply["model_version"]) == (200, 1)
@@ -598,7 +598,7 @@ def test_another_word_for_the_detail_is_a_fault_of_the_deployment(handler, monke
 
 # -- the source --------------------------------------------------------------------------------------------------------
 def model_source() -> AwsModelSource:
-    return AwsModelSource(boto3.client("dynamodb"), boto3.client("s3"), TABLE, BUCKET)
+    return AwsModelSource(boto3.client("dynamodb"), boto3.client("s3"), TABLE_NAME, BUCKET)
 
 
 def test_the_source_reads_what_the_registry_writes(handler):
@@ -621,7 +621,7 @@ def test_what_the_source_does_not_find_it_names(handler):
 
 
 def test_a_table_that_is_not_there_is_a_fault_of_the_deployment(handler):
-    boto3.client("dynamodb").delete_table(TableName=TABLE)
+    boto3.client("dynamodb").delete_table(TableName=TABLE_NAME)
     with pytest.raises(ConfigurationError):
         model_source().alias_version("churn", "champion")
 
@@ -648,7 +648,7 @@ def test_an_object_that_breaks_off_is_a_service_that_is_not_available(handler):
         def read(self) -> bytes:
             raise ConnectTimeoutError(endpoint_url="https://s3")
 
-    source = AwsModelSource(boto3.client("dynamodb"), Broken(), TABLE, BUCKET)  # type: ignore[arg-type]  # a broken one
+    source = AwsModelSource(boto3.client("dynamodb"), Broken(), TABLE_NAME, BUCKET)  # type: ignore[arg-type]  # a broken one
     with pytest.raises(ServiceUnavailableError):
         source.artifact("churn", 1, "model.onnx")
 
