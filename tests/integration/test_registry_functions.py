@@ -206,7 +206,7 @@ class TestRequestTraining:
         monkeypatch.delenv("TRAINING_PIPELINE_ARN")
         monkeypatch.delenv("REGISTRY_TABLE")
         clients.clear_clients()
-        with pytest.raises(ConfigurationError, match="REGISTRY_TABLE, RUNS_TABLE, TRAINING_PIPELINE_ARN"):
+        with pytest.raises(ConfigurationError, match="REGISTRY_TABLE, TRAINING_PIPELINE_ARN"):
             call("request_training", load_event("request_training", "valid_upload"))
 
 
