@@ -73,6 +73,7 @@ ADAPTERS = {
 }
 CLIENTS = re.compile(r"^self\._(client|s3|dynamodb)$")
 CHANGES = frozenset({"Put", "Update", "Delete", "Check"})
+OWN = frozenset({"self", "self.store", "claims"})
 READS = {"self.store.get": "get_item", "self.store.query": "query"}
 
 
@@ -95,10 +96,18 @@ def boto_calls(node: ast.AST) -> Iterator[str]:
 
 def own_calls(node: ast.AST) -> Iterator[str]:
     """Yield the functions of the adapter that a piece of code calls: ``self.x()``, ``claims.x()``, ``x()``."""
+    # Only an update may copy an item from the other table first.
+    plain = {
+        part.func
+        for part in ast.walk(node)
+        if isinstance(part, ast.Call)
+        and ast.unparse(part.func) == "self.store.write"
+        and ast.unparse(part.args[0]).startswith(("Delete(", "Put("))
+    }
     for part in ast.walk(node):
         if isinstance(part, ast.Call) and isinstance(part.func, ast.Name):
             yield part.func.id
-        elif isinstance(part, ast.Attribute) and ast.unparse(part.value) in {"self", "claims"}:
+        elif isinstance(part, ast.Attribute) and part not in plain and ast.unparse(part.value) in OWN:
             yield part.attr
 
 
