@@ -8,7 +8,6 @@ from millrace.aws.management import management_api
 from millrace.errors import MillraceError
 from millrace.management.change_routes import ROUTES
 from millrace.observability import log_invocation, logger
-from millrace.settings import RegistrySettings, load_settings
 
 app = management_api(ROUTES)
 
@@ -18,7 +17,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     """Route the request, then publish the outbox: entries of this call, or of one that could not publish them."""
     response = app.resolve(event, context)
     try:
-        registry(load_settings(RegistrySettings).registry_table).publish_waiting(event_publisher())
+        registry().publish_waiting(event_publisher())
     except MillraceError:
         # The change itself is made all the same.
         logger.exception("events wait in the outbox")

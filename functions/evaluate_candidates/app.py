@@ -19,7 +19,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     request = EvaluationRequest.parse(event)
     verdict = evaluate_run(
         request,
-        registry=registry(settings.registry_table),
+        registry=registry(),
         data_store=object_store(settings.data_bucket),
         model_store=object_store(settings.models_bucket),
         now=datetime.now(UTC),

@@ -21,7 +21,7 @@ from millrace.settings import MonitoringSettings, load_settings
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Parse the request, run the monitor, deliver its alerts, return the verdict as plain JSON values."""
     settings, request = load_settings(MonitoringSettings), MonitoringRequest.parse(event)
-    models, publisher = registry(settings.registry_table), event_publisher()
+    models, publisher = registry(), event_publisher()
     if request.model is None:
         # Whoever acted may have failed to publish its events; this runs every hour, whether or not anybody acts.
         try:

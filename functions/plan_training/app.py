@@ -19,7 +19,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     request = PlanningRequest.parse(event)
     plan = plan_run(
         request,
-        registry=registry(settings.registry_table),
+        registry=registry(),
         data_store=object_store(settings.data_bucket),
         capacity=TrainingCapacity(
             settings.training_memory_mb,

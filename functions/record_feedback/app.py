@@ -30,7 +30,7 @@ def post_feedback(model: str) -> dict[str, Any]:
         validate_model_name(model),
         request.body,
         caller=request.caller,
-        registry=registry(settings.registry_table),
+        registry=registry(),
         data_store=object_store(settings.data_bucket),
         now=datetime.now(UTC),
     )
@@ -42,7 +42,7 @@ def post_feedback(model: str) -> dict[str, Any]:
 def get_coverage(model: str) -> dict[str, Any]:
     """Return the share of the last hours' predictions that have ground truth."""
     settings = load_settings(DataSettings)
-    known = registry(settings.registry_table)
+    known = registry()
     known.get_state(validate_model_name(model))
     hours = read_hours(ApiRequest(app.current_event.raw_event).parameter("hours"))
     excluded = known.get_spec(model).feedback.exclude_callers

@@ -19,7 +19,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     """Parse the event, do the one use case, return plain JSON."""
     settings = load_settings(StoreSettings)
     pointer = RunPointer.parse(event)
-    models = registry(settings.registry_table)
+    models = registry()
     registered = register_run(
         models.get_run(pointer.model, pointer.run_id),
         registry=models,

@@ -20,7 +20,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     """Parse the event, do the one use case, return plain JSON."""
     settings = load_settings(ApprovalSettings)
     pointer = ApprovalPointer.parse(event)
-    models, now = registry(settings.registry_table), datetime.now(UTC)
+    models, now = registry(), datetime.now(UTC)
     if pointer.task_token is None:
         approval = expire_approval(pointer.model, pointer.run_id, registry=models, now=now)
     else:

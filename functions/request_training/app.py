@@ -48,4 +48,4 @@ def _handle(trigger: Trigger) -> list[dict[str, Any]]:
 
 
 def _registry() -> Registry:
-    return registry(load_settings(RequestTrainingSettings).registry_table)
+    return registry()

@@ -20,7 +20,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     pointer = TrialPointer.parse(event)
     outcome = train_trial(
         pointer,
-        registry=registry(settings.registry_table),
+        registry=registry(),
         data_store=object_store(settings.data_bucket),
         model_store=object_store(settings.models_bucket),
         limits=TrialLimits.of_function(context),

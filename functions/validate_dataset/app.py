@@ -21,7 +21,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     """Parse the pointer, validate the run, return the verdict as plain JSON."""
     settings = load_settings(ValidateDatasetSettings)
     pointer = RunPointer.parse(event)
-    runs = registry(settings.registry_table)
+    runs = registry()
     run = runs.get_run(pointer.model, pointer.run_id)
     verdict = validate_run(
         run,

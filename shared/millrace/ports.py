@@ -216,11 +216,16 @@ AttributePath = str | tuple[str, str]
 Assignments = Mapping[Any, Any]
 
 
+#: ``registry`` holds what acting functions write alone, ``runs`` what functions that read files of users may write too.
+Table = Literal["registry", "runs"]
+
+
 class Key(NamedTuple):
     """The key of an item; items of a partition are in the order of their sort keys."""
 
     partition: str
     sort: str
+    table: Table = "registry"
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +309,7 @@ StoreChange = Put | Update | Delete | Check
 
 
 class RegistryStore(Protocol):
-    """A table of items. Reads are consistent: decisions are made on them."""
+    """Two tables of items. Reads are consistent: decisions are made on them."""
 
     def get(self, key: Key) -> Item | None:
         """Return an item, or None."""
@@ -317,6 +322,7 @@ class RegistryStore(Protocol):
         up_to: str | None = None,
         newest_first: bool = False,
         limit: int | None = None,
+        table: Table = "registry",
     ) -> Iterator[Item]:
         """Yield the items of a partition whose sort keys start with ``prefix``, in their order, or the reverse.
 

@@ -15,9 +15,10 @@ from millrace.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class RegistrySettings:
-    """Settings of a function that reads the registry: the DynamoDB table's name."""
+    """Settings of a function that reads the registry: the names of its DynamoDB tables."""
 
     registry_table: str
+    runs_table: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,10 @@ class PlanTrainingSettings(StoreSettings):
 
 
 @dataclass(frozen=True, slots=True)
-class PredictSettings(RegistrySettings):
-    """Settings of ``predict``."""
+class PredictSettings:
+    """Settings of ``predict``, which reads aliases and versions alone."""
 
+    registry_table: str
     models_bucket: str
     alias_refresh_seconds: float = 5.0  # least time between two reads of an alias
     max_rows_per_request: int = 10_000  # rows that one request may hold

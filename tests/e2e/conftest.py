@@ -75,7 +75,11 @@ class DeployedStack:
             self.client("s3").put_object(
                 Bucket=self.target.output("ModelsBucketName"), Key=version_key(model, 1, name), Body=body
             )
-        models = Registry(DynamoRegistryStore(self.client("dynamodb"), self.target.output("RegistryTableName")))
+        models = Registry(
+            DynamoRegistryStore(
+                self.client("dynamodb"), self.target.output("RegistryTableName"), self.target.output("RunsTableName")
+            )
+        )
         now = datetime.now(UTC)
 
         def entry(action: str) -> LedgerEntry:

@@ -1,12 +1,18 @@
-"""The registry's table, as the template makes it."""
+"""The registry's tables, as the template makes them."""
 
 import boto3
 
 TABLE_NAME = "millrace-registry"
+RUNS_TABLE_NAME = "millrace-runs"
 
 
-def create_table(name: str = TABLE_NAME) -> None:
-    """Create the table in the account that is mocked now."""
+def create_table() -> None:
+    """Create the tables in the account that is mocked now."""
+    for name in (TABLE_NAME, RUNS_TABLE_NAME):
+        _create(name)
+
+
+def _create(name: str) -> None:
     boto3.client("dynamodb").create_table(
         TableName=name,
         BillingMode="PAY_PER_REQUEST",

@@ -17,6 +17,7 @@ from millrace.ports import (
     Plus,
     Put,
     StoreChange,
+    Table,
     Update,
 )
 from millrace.registry.store import Registry
@@ -41,9 +42,12 @@ class MemoryRegistryStore:
         up_to: str | None = None,
         newest_first: bool = False,
         limit: int | None = None,
+        table: Table = "registry",
     ) -> Iterator[Item]:
         with self._lock:
-            keys = sorted((key for key in self._items if key.partition == partition), reverse=newest_first)
+            keys = sorted(
+                (key for key in self._items if (key.partition, key.table) == (partition, table)), reverse=newest_first
+            )
             found = [
                 self._items[key]
                 for key in keys

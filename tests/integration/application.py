@@ -7,8 +7,9 @@ container, the handler of that name is called instead, with the environment vari
 import importlib.util
 import json
 import re
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,13 +21,14 @@ import pytest
 from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
 
 from tests import schedule_environment
+from tests.fakes.dynamodb_table import RUNS_TABLE_NAME, TABLE_NAME, create_table
+from tests.template.table_access import is_granted
 
 PROJECT = Path(__file__).resolve().parents[2]
 ACCOUNT = "123456789012"
 REGION = "eu-west-1"
 DATA_BUCKET = "millrace-data"
 MODELS_BUCKET = "millrace-models"
-TABLE = "millrace-registry"
 PIPELINE_NAME = "millrace-training"
 MONITORING_NAME = "millrace-monitoring"
 MONITORING_ARN = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{MONITORING_NAME}"
@@ -71,6 +73,8 @@ class Application:
     handlers: dict[str, Handler]
     clock_step: int = 0
     invocations: list[tuple[str, Any]] = field(default_factory=list)
+    denied: list[str] = field(default_factory=list)  # what functions tried and their policies do not grant
+    _caller: threading.local = field(default_factory=threading.local)
 
     # -- what users do -----------------------------------------------------------------------------------------
     def upload(self, model: str, name: str, body: bytes, deliveries: int = 1, **metadata: str) -> list[dict[str, Any]]:
@@ -164,7 +168,28 @@ class Application:
         """Call a function as Lambda would: JSON in, JSON out."""
         event = json.loads(json.dumps(event))
         self.invocations.append((function, event))
-        return json.loads(json.dumps(self.handlers[function](event, lambda_context(function))))
+        outer, self._caller.name = getattr(self._caller, "name", None), function
+        try:
+            return json.loads(json.dumps(self.handlers[function](event, lambda_context(function))))
+        finally:
+            self._caller.name = outer
+
+    def authorize(self, params: Mapping[str, Any], model: Any, **_: Any) -> None:
+        """Refuse a request to DynamoDB that the policy of the calling function does not grant, as IAM would."""
+        function = getattr(self._caller, "name", None)
+        if function is None:  # the test itself
+            return
+        logical_id = "".join(word.capitalize() for word in function.split("_")) + "Function"
+        for action, request in _dynamodb_requests(model.name, params):
+            table = {TABLE_NAME: "RegistryTable", RUNS_TABLE_NAME: "RunsTable"}[request["TableName"]]
+            key = (
+                request.get("Key")
+                or request.get("Item")
+                or {"pk": request.get("ExpressionAttributeValues", {}).get(":partition")}
+            )
+            if not is_granted(logical_id, f"dynamodb:{action}", table, key["pk"]["S"]):
+                self.denied.append(f"{function}: {action} on {key['pk']['S']} of {table}")
+                raise PermissionError(self.denied[-1])
 
     def wait_until_quiet(self, seconds: float = 60.0) -> dict[str, str]:
         """Wait until no execution is running; returns the status of each by name."""
@@ -204,6 +229,16 @@ class Application:
         return json.loads(boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
 
 
+def _dynamodb_requests(operation: str, params: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if operation != "TransactWriteItems":
+        yield operation, params
+        return
+    actions = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem"}
+    for item in params["TransactItems"]:
+        for kind, request in item.items():
+            yield actions[kind], request
+
+
 def function_names() -> list[str]:
     """Return every function's folder name."""
     return sorted(path.parent.name for path in (PROJECT / "functions").glob("*/app.py"))
@@ -226,7 +261,8 @@ def pipeline_definition(file_name: str = "training.asl.json") -> str:
 def deploy(monkeypatch: pytest.MonkeyPatch) -> Application:
     """Create the buckets, the table, the functions and the pipeline on moto, which must be mocked already."""
     for name, value in {
-        "REGISTRY_TABLE": TABLE,
+        "REGISTRY_TABLE": TABLE_NAME,
+        "RUNS_TABLE": RUNS_TABLE_NAME,
         "DATA_BUCKET": DATA_BUCKET,
         "MODELS_BUCKET": MODELS_BUCKET,
         "TRAINING_PIPELINE_ARN": PIPELINE_ARN,
@@ -246,9 +282,11 @@ def deploy(monkeypatch: pytest.MonkeyPatch) -> Application:
     monkeypatch.setattr(retrier_decl, "time", SimpleNamespace(sleep=lambda _: None))
     # moto does not know this call.
     monkeypatch.setattr("millrace.aws.pipeline.LambdaConcurrency.unreserved", lambda _: 1_000)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", boto3.session.Session())
     _create_storage()
     schedule_environment.create_groups()
     application = Application(handlers={name: load_handler(name) for name in function_names()})
+    boto3.DEFAULT_SESSION.events.register("before-parameter-build.dynamodb", application.authorize)
     _create_functions(application, monkeypatch)
     _create_pipeline()
     return application
@@ -259,15 +297,7 @@ def _create_storage() -> None:
     for bucket in (DATA_BUCKET, MODELS_BUCKET):
         s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
         s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    boto3.client("dynamodb").create_table(
-        TableName=TABLE,
-        BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[
-            {"AttributeName": "pk", "AttributeType": "S"},
-            {"AttributeName": "sk", "AttributeType": "S"},
-        ],
-        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-    )
+    create_table()
     boto3.client("sns").create_topic(Name="approvals")
     queue_url = boto3.client("sqs").create_queue(QueueName="published")["QueueUrl"]
     queue = boto3.client("sqs").get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])

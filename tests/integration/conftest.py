@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 
+import boto3
 import pytest
-from millrace.aws.clients import registry as dynamo_registry
+from millrace.aws.registry_store import DynamoRegistryStore
 from millrace.registry.store import Registry
 from moto import mock_aws
 
-from tests.fakes.dynamodb_table import TABLE_NAME, create_table
+from tests.fakes.dynamodb_table import RUNS_TABLE_NAME, TABLE_NAME, create_table
 from tests.fakes.memory_registry import MemoryRegistry
 from tests.fakes.throttled_table import THROTTLED, ThrottledTable
 from tests.integration.application import Application, deploy
@@ -19,7 +20,9 @@ MOTO_CONFIG = {"stepfunctions": {"execute_state_machine": True}}
 def application(isolated_from_aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Application]:
     """The whole application, freshly deployed on moto."""
     with mock_aws(config=MOTO_CONFIG):  # type: ignore[arg-type]  # moto's type leaves out its own options
-        yield deploy(monkeypatch)
+        application = deploy(monkeypatch)
+        yield application
+        assert application.denied == []
 
 
 @pytest.fixture(params=["memory", "dynamodb"])
@@ -30,7 +33,7 @@ def registry(request: pytest.FixtureRequest, isolated_from_aws: None) -> Iterato
         return
     with mock_aws():
         create_table()
-        yield dynamo_registry(TABLE_NAME)
+        yield Registry(DynamoRegistryStore(boto3.client("dynamodb"), TABLE_NAME, RUNS_TABLE_NAME))
 
 
 @pytest.fixture(params=THROTTLED)

@@ -19,7 +19,7 @@ from millrace.errors import ArtifactNotFoundError, ConfigurationError, ServiceUn
 from millrace.registry.store import Registry
 from moto import mock_aws
 
-from tests.fakes.dynamodb_table import TABLE_NAME, create_table
+from tests.fakes.dynamodb_table import RUNS_TABLE_NAME, TABLE_NAME, create_table
 from tests.fakes.memory_object_store import MemoryObjectStore
 from tests.registry_builders import (
     MODEL,
@@ -329,7 +329,7 @@ class TestContention:
             client = boto3.client("dynamodb")
             self.cancelled(client, monkeypatch, codes, times)
             cause = make_cause()
-            return Registry(DynamoRegistryStore(client, TABLE_NAME)).claim_cause(
+            return Registry(DynamoRegistryStore(client, TABLE_NAME, RUNS_TABLE_NAME)).claim_cause(
                 cause, make_run(cause), make_entry("e", at=NOW)
             )
 
@@ -342,7 +342,7 @@ class TestContention:
         with mock_aws():
             create_table()
             client = boto3.client("dynamodb")
-            registry = Registry(DynamoRegistryStore(client, TABLE_NAME))
+            registry = Registry(DynamoRegistryStore(client, TABLE_NAME, RUNS_TABLE_NAME))
             cause = make_cause()
             registry.claim_cause(cause, make_run(cause), make_entry("e", at=NOW))
             update, left = client.update_item, [times]
@@ -385,7 +385,7 @@ class TestRivals:
         """A registry whose next reads find nothing, as if they came before the rival's write."""
         with mock_aws():
             create_table()
-            registry = Registry(DynamoRegistryStore(boto3.client("dynamodb"), TABLE_NAME))
+            registry = Registry(DynamoRegistryStore(boto3.client("dynamodb"), TABLE_NAME, RUNS_TABLE_NAME))
             monkeypatch.setattr(retry.time, "sleep", lambda _: None)
             yield registry
 
@@ -433,18 +433,18 @@ class TestRivals:
 
 def test_clients_are_built_once_and_forgotten_on_request():
     with mock_aws():
-        first = clients.registry("one")
-        assert clients.registry("one") is first
-        assert clients.registry("two") is not first
+        first = clients.object_store("one")
+        assert clients.object_store("one") is first
+        assert clients.object_store("two") is not first
         clients.clear_clients()
-        assert clients.registry("one") is not first
+        assert clients.object_store("one") is not first
 
 
 def test_what_an_alias_pointed_to_at_a_moment_is_one_query_for_one_item(isolated_from_aws):
     with mock_aws():
         create_table()
         client = boto3.client("dynamodb")
-        registry = Registry(DynamoRegistryStore(client, TABLE_NAME))
+        registry = Registry(DynamoRegistryStore(client, TABLE_NAME, RUNS_TABLE_NAME))
         cause = make_cause()
         registry.claim_cause(cause, make_run(cause), make_entry(cause.cause_id))
         for number in (1, 2):

@@ -20,7 +20,7 @@ from millrace.observability import logger
 from millrace.spec import ModelSpec
 from moto import mock_aws
 
-from tests.integration.application import DATA_BUCKET, MODELS_BUCKET, PROJECT, TABLE, Application, deploy
+from tests.integration.application import DATA_BUCKET, MODELS_BUCKET, PROJECT, Application, deploy
 from tests.log_filter import passing_lines
 from tests.registry_builders import point_alias
 from tests.serving_models import CHURN_RECORD, churn_onnx, churn_schema, sha256, version_artifacts
@@ -40,11 +40,11 @@ def promote(version: int) -> None:
     for name, body in artifacts.items():
         boto3.client("s3").put_object(Bucket=MODELS_BUCKET, Key=version_key(MODEL, version, name), Body=body)
     hash_of_manifest = sha256(artifacts["manifest.json"])
-    registry(TABLE).put_version(
+    registry().put_version(
         ModelVersion(MODEL, version, "1.0.0", "run", "trial", "ridge", "binary", {}, (), 1, hash_of_manifest, NOW),
         entry(f"v{version}"),
     )
-    point_alias(registry(TABLE), "champion", version)
+    point_alias(registry(), "champion", version)
 
 
 @pytest.fixture
@@ -52,10 +52,10 @@ def application(isolated_from_aws: None, monkeypatch: pytest.MonkeyPatch) -> Ite
     """The application with version 1 of ``churn`` and its schema."""
     with mock_aws():
         app = deploy(monkeypatch)
-        registry(TABLE).put_spec(MODEL, ModelSpec())
+        registry().put_spec(MODEL, ModelSpec())
         body = json.dumps(churn_schema().to_dict()).encode()
         boto3.client("s3").put_object(Bucket=DATA_BUCKET, Key=schema_key(MODEL, 1), Body=body)
-        registry(TABLE).set_schema_version(MODEL, 1)
+        registry().set_schema_version(MODEL, 1)
         promote(1)
         yield app
 

@@ -22,7 +22,6 @@ from tests.integration.application import (
     MONITORING_ARN,
     PIPELINE_NAME,
     REGION,
-    TABLE,
     Application,
     deploy,
 )
@@ -47,7 +46,7 @@ class World(RegisteredVersions):
 
     def __init__(self, application: Application) -> None:
         self.application = application
-        super().__init__(3, clients.registry(TABLE), clients.object_store(MODELS_BUCKET))
+        super().__init__(3, clients.registry(), clients.object_store(MODELS_BUCKET))
 
     def post(self, name: str, **body: object) -> tuple[int, dict]:
         event = load_event("change_models", name)

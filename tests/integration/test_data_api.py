@@ -16,7 +16,7 @@ from millrace.registry.transactions import DeleteModel, RegistryTransaction
 from millrace.spec import ModelSpec
 
 from tests import schedule_environment
-from tests.integration.application import DATA_BUCKET, TABLE, Application
+from tests.integration.application import DATA_BUCKET, Application
 from tests.registry_builders import MODEL, make_entry
 
 EVENTS = Path(__file__).resolve().parents[2] / "events" / "manage_models"
@@ -32,7 +32,7 @@ class Api:
 
     @property
     def registry(self) -> Registry:
-        return clients.registry(TABLE)
+        return clients.registry()
 
     def ask(self, name: str, **parameters: str) -> tuple[int, Any]:
         """Send a sample event, with other path parameters."""

@@ -17,7 +17,6 @@ from tests.integration.application import (
     DATA_BUCKET,
     MODELS_BUCKET,
     MONITORING_ARN,
-    TABLE,
     TOPIC_ARN,
     Application,
 )
@@ -127,7 +126,7 @@ def test_one_model_may_be_named_and_one_that_fails_stops_no_other(application: A
 def test_what_listeners_were_not_told_of_is_told_within_the_hour(
     application: Application, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    versions = RegisteredVersions(1, clients.registry(TABLE), clients.object_store(MODELS_BUCKET))
+    versions = RegisteredVersions(1, clients.registry(), clients.object_store(MODELS_BUCKET))
     retire(MODEL, 1, acting(), registry=versions.registry)
 
     def busy(*_):

@@ -30,6 +30,7 @@ from millrace.registry.transactions import AssignOutcome, DeleteModel, MoveAlias
 from millrace.settings import load_settings
 from moto import mock_aws
 
+from tests.fakes.dynamodb_table import RUNS_TABLE_NAME, TABLE_NAME, create_table
 from tests.gateway import make_event
 from tests.integration.application import Handler, lambda_context, load_handler
 from tests.registry_builders import point_alias
@@ -38,7 +39,6 @@ from tests.serving_models import CHURN_RECORD, churn_onnx, churn_schema, sha256,
 PROJECT = Path(__file__).resolve().parents[2]
 EVENTS = PROJECT / "events" / "predict"
 NOW = datetime(2026, 5, 3, 12, 0, tzinfo=UTC)
-TABLE = "registry"
 BUCKET = "models"
 REFUSALS = {
     "refused_bad_fields": (400, ["row 1: age", "row 1: active", "row 1: signed_up"]),
@@ -93,7 +93,7 @@ def register(version: int, artifacts: dict[str, bytes]) -> None:
     """Store and promote a version as the pipeline does."""
     for name, body in artifacts.items():
         boto3.client("s3").put_object(Bucket=BUCKET, Key=version_key("churn", version, name), Body=body)
-    models = registry(TABLE)
+    models = registry()
     models.put_version(
         ModelVersion(
             model="churn",
@@ -118,27 +118,23 @@ def claim_model(model: str) -> None:
     """Make a model known that has no version yet."""
     run = Run(model, "20260503T120000-0f3a9c2b7d1f", ("c",), "manual", NOW)
     requested = LedgerEntry(model, "r", NOW, "test", "run_requested", "")
-    registry(TABLE).claim_cause(Cause("c", model, "manual", NOW), run, requested)
+    registry().claim_cause(Cause("c", model, "manual", NOW), run, requested)
 
 
 @pytest.fixture
 def handler(isolated_from_aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Handler]:
     """The function, beside a registry with version 1 of ``churn``; it reads the alias at every request."""
-    monkeypatch.setenv("REGISTRY_TABLE", TABLE)
+    monkeypatch.setenv("REGISTRY_TABLE", TABLE_NAME)
+    monkeypatch.setenv("RUNS_TABLE", RUNS_TABLE_NAME)
     monkeypatch.setenv("MODELS_BUCKET", BUCKET)
     monkeypatch.setenv("ALIAS_REFRESH_SECONDS", "0")
     monkeypatch.setenv("MAX_ROWS_PER_REQUEST", "50")
     with mock_aws():
         boto3.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
-        boto3.client("dynamodb").create_table(
-            TableName=TABLE,
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-        )
+        create_table()
         cause = Cause("cause", "churn", "manual", NOW)
         run = Run("churn", "20260503T120000-0f3a9c2b7d1e", ("cause",), "manual", NOW)
-        registry(TABLE).claim_cause(cause, run, entry("requested", "run_requested"))
+        registry().claim_cause(cause, run, entry("requested", "run_requested"))
         register(1, version_artifacts(churn_onnx(), churn_schema()))
         yield load_handler("predict")
 
@@ -302,7 +298,7 @@ def test_a_model_without_a_champion_is_not_found(handler):
 def test_a_deleted_model_is_not_found_any_more_under_any_name(handler):
     by_number = sample("valid_version")
     assert ask_records(handler, CHURN_RECORD)[0] == ask(handler, by_number)[0] == 200
-    models = registry(TABLE)
+    models = registry()
     state = models.get_state("churn")
     move = MoveAlias("champion", 1, None)
     models.commit(
@@ -352,8 +348,8 @@ def test_a_cold_start_with_a_damaged_champion_serves_the_last_good_version(handl
     outcomes = {1: "promoted", 2: "promoted", 3: "kept"}
     for version, outcome in outcomes.items():
         change = AssignOutcome(version, "pending", outcome)
-        state = registry(TABLE).get_state("churn")
-        registry(TABLE).commit(RegistryTransaction(entry(f"o{version}", "test"), state.revision, (change,)))
+        state = registry().get_state("churn")
+        registry().commit(RegistryTransaction(entry(f"o{version}", "test"), state.revision, (change,)))
     boto3.client("s3").delete_object(Bucket=BUCKET, Key=version_key("churn", 4, "model.onnx"))
     event = sample("valid_records") | {"body": json.dumps({"dataframe_records": [CHURN_RECORD]})}
     response = handler(event, lambda_context("predict"))
@@ -385,7 +381,7 @@ def test_a_damaged_only_version_is_our_fault_and_says_no_more(handler, written):
 
 def test_the_last_version_serves_while_the_registry_is_gone(handler):
     ask_records(handler, CHURN_RECORD)
-    boto3.client("dynamodb").delete_table(TableName=TABLE)
+    boto3.client("dynamodb").delete_table(TableName=TABLE_NAME)
     for _ in range(3):
         status, reply = ask_records(handler, CHURN_RECORD)
         assert (status, reply["model_version"]) == (200, 1)
@@ -602,13 +598,13 @@ def test_another_word_for_the_detail_is_a_fault_of_the_deployment(handler, monke
 
 # -- the source --------------------------------------------------------------------------------------------------------
 def model_source() -> AwsModelSource:
-    return AwsModelSource(boto3.client("dynamodb"), boto3.client("s3"), TABLE, BUCKET)
+    return AwsModelSource(boto3.client("dynamodb"), boto3.client("s3"), TABLE_NAME, BUCKET)
 
 
 def test_the_source_reads_what_the_registry_writes(handler):
     source = model_source()
-    assert source.alias_version("churn", "champion") == registry(TABLE).get_state("churn").aliases["champion"] == 1
-    assert source.manifest_sha256("churn", 1) == registry(TABLE).get_version("churn", 1).manifest_sha256
+    assert source.alias_version("churn", "champion") == registry().get_state("churn").aliases["champion"] == 1
+    assert source.manifest_sha256("churn", 1) == registry().get_version("churn", 1).manifest_sha256
     assert sha256(source.artifact("churn", 1, "manifest.json")) == source.manifest_sha256("churn", 1)
 
 
@@ -625,7 +621,7 @@ def test_what_the_source_does_not_find_it_names(handler):
 
 
 def test_a_table_that_is_not_there_is_a_fault_of_the_deployment(handler):
-    boto3.client("dynamodb").delete_table(TableName=TABLE)
+    boto3.client("dynamodb").delete_table(TableName=TABLE_NAME)
     with pytest.raises(ConfigurationError):
         model_source().alias_version("churn", "champion")
 
@@ -652,7 +648,7 @@ def test_an_object_that_breaks_off_is_a_service_that_is_not_available(handler):
         def read(self) -> bytes:
             raise ConnectTimeoutError(endpoint_url="https://s3")
 
-    source = AwsModelSource(boto3.client("dynamodb"), Broken(), TABLE, BUCKET)  # type: ignore[arg-type]  # a broken one
+    source = AwsModelSource(boto3.client("dynamodb"), Broken(), TABLE_NAME, BUCKET)  # type: ignore[arg-type]  # a broken one
     with pytest.raises(ServiceUnavailableError):
         source.artifact("churn", 1, "model.onnx")
 

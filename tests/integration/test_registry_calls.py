@@ -14,7 +14,7 @@ from millrace.registry.transactions import RetireVersion
 from millrace.spec import ModelSpec
 from moto import mock_aws
 
-from tests.fakes.dynamodb_table import TABLE_NAME, create_table
+from tests.fakes.dynamodb_table import RUNS_TABLE_NAME, TABLE_NAME, create_table
 from tests.registry_builders import (
     MODEL,
     later,
@@ -39,14 +39,14 @@ OPERATIONS: dict[str, tuple[Callable[[Registry], object], list[str]]] = {
     ),
     "claim another cause": (
         lambda registry: registry.claim_cause(SECOND, make_run(SECOND), make_entry("s")),
-        ["GetItem", "GetItem", "GetItem", "TransactWriteItems"],
+        ["GetItem"] * 4 + ["TransactWriteItems"],
     ),
     "end a turn": (lambda registry: registry.release_run(MODEL, RUN_ID, None, None), ["TransactWriteItems"]),
     "replace a spec": (
         lambda registry: registry.put_spec(MODEL, ModelSpec(seed=1), make_entry("spec")),
-        ["GetItem", "GetItem", "GetItem", "TransactWriteItems"],
+        ["GetItem"] * 4 + ["TransactWriteItems"],
     ),
-    "read a state": (lambda registry: registry.get_state(MODEL), ["GetItem"]),
+    "read a state": (lambda registry: registry.get_state(MODEL), ["GetItem"] * 2),
     "take a version number": (lambda registry: registry.next_version(MODEL), ["UpdateItem"]),
     "register a version": (
         lambda registry: registry.put_version(make_version(2), make_entry("v2")),
@@ -58,7 +58,10 @@ OPERATIONS: dict[str, tuple[Callable[[Registry], object], list[str]]] = {
         lambda registry: registry.commit(make_transaction("r", 0, RetireVersion(1))),
         ["GetItem", "TransactWriteItems"],
     ),
-    "follow a schema": (lambda registry: registry.set_schema_version(MODEL, 1), ["UpdateItem"]),
+    "follow a schema": (
+        lambda registry: registry.set_schema_version(MODEL, 1),
+        ["GetItem", "GetItem", "TransactWriteItems"],
+    ),
     "accept a dataset": (lambda registry: registry.put_dataset(make_dataset("d1")), ["TransactWriteItems"]),
     "request an approval": (
         lambda registry: registry.put_approval(make_approval(RUN_ID), make_entry("asked")),
@@ -83,7 +86,7 @@ def test_calls(name, isolated_from_aws):
     with mock_aws():
         create_table()
         client = boto3.client("dynamodb")
-        registry = Registry(DynamoRegistryStore(client, TABLE_NAME))
+        registry = Registry(DynamoRegistryStore(client, TABLE_NAME, RUNS_TABLE_NAME))
         registry.claim_cause(FIRST, make_run(FIRST), make_entry("first"))
         registry.put_version(make_version(1), make_entry("v1"))
         calls: list[str] = []

@@ -19,7 +19,7 @@ from millrace.schema import Column, TableSchema
 from moto import mock_aws
 
 from tests import schedule_environment
-from tests.fakes.dynamodb_table import TABLE_NAME, create_table
+from tests.fakes.dynamodb_table import RUNS_TABLE_NAME, TABLE_NAME, create_table
 from tests.integration.application import lambda_context, load_handler
 from tests.registry_builders import (
     MODEL,
@@ -54,6 +54,7 @@ def call(isolated_from_aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator:
     """Call a function, JSON in and JSON out, in a world with a table, two buckets and a pipeline."""
     for name, value in {
         "REGISTRY_TABLE": TABLE_NAME,
+        "RUNS_TABLE": RUNS_TABLE_NAME,
         "DATA_BUCKET": "millrace-data",
         "MODELS_BUCKET": "millrace-models",
         "TRAINING_PIPELINE_ARN": PIPELINE_ARN,
@@ -85,7 +86,7 @@ def call(isolated_from_aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator:
 
 @pytest.fixture
 def registry(call):
-    return clients.registry(TABLE_NAME)
+    return clients.registry()
 
 
 def read(call, name, function="manage_models", **changes) -> tuple[int, dict]:

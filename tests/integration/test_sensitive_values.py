@@ -19,7 +19,6 @@ from tests.integration.application import (
     DATA_BUCKET,
     MODELS_BUCKET,
     MONITORING_ARN,
-    TABLE,
     Application,
     lambda_context,
 )
@@ -122,7 +121,7 @@ def predictions(application: Application) -> dict[str, str]:
 
 def descriptions(application: Application) -> dict[str, str]:
     """Return every description of the management API, except the spec, which says what its author wrote."""
-    known = registry(TABLE)
+    known = registry()
     datasets = [each.dataset_id for each in known.list_datasets(MODEL)]
     values = {"model": MODEL, "version": "1", "run_id": known.list_runs(MODEL)[0].run_id}
     values |= {"dataset_id": datasets[0], "other_id": datasets[1]}
@@ -152,7 +151,7 @@ def documents(application: Application) -> dict[str, str]:
 def test_no_value_of_a_sensitive_column_is_in_what_people_read(application, capfd, monkeypatch):
     log = io.StringIO()
     monkeypatch.setattr(logger.registered_handler, "stream", log)
-    registry(TABLE).put_spec(MODEL, ModelSpec.parse(SPEC))
+    registry().put_spec(MODEL, ModelSpec.parse(SPEC))
     rows = make_rows(300, 1)
     application.upload(MODEL, "one.csv", as_csv(rows + [rows[n] | bad for n, bad in enumerate(BAD)]))
     application.upload(MODEL, "two.csv", as_csv(make_rows(200, 2) + [rows[0] | {"born": "1953"}] * 3))

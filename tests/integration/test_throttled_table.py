@@ -15,7 +15,7 @@ from millrace.errors import MillraceError, ServiceUnavailableError
 from millrace.registry.store import Registry
 
 from tests.fakes.throttled_table import ThrottledTable
-from tests.integration.application import DATA_BUCKET, MODELS_BUCKET, TABLE, Application
+from tests.integration.application import DATA_BUCKET, MODELS_BUCKET, Application
 from tests.integration.test_training_pipeline import as_csv, make_rows
 from tests.registered_versions import RegisteredVersions
 
@@ -26,7 +26,7 @@ READS = sorted(path.stem for path in (EVENTS / "manage_models").glob("valid_*.js
 @pytest.fixture
 def world(application: Application) -> RegisteredVersions:
     """Three versions of a model, the first of them champion."""
-    world = RegisteredVersions(3, clients.registry(TABLE), clients.object_store(MODELS_BUCKET))
+    world = RegisteredVersions(3, clients.registry(), clients.object_store(MODELS_BUCKET))
     world.point("champion", 1)
     return world
 
@@ -144,7 +144,7 @@ def test_an_upload_whose_event_is_refused_at_each_place_is_one_run(application, 
     last = deliver(application, event)
     assert last is not None
     assert application.wait_until_quiet() == {last["run_id"]: "SUCCEEDED"}
-    assert [run.run_id for run in clients.registry(TABLE).list_runs("churn")] == [last["run_id"]]
+    assert [run.run_id for run in clients.registry().list_runs("churn")] == [last["run_id"]]
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_a_run_whose_steps_are_refused_again_and_again_is_trained_and_registered
     if first_place == 1:
         assert set(refused) >= {"validate_dataset", "plan_training", "train_candidate", "register_model"}
     monkeypatch.undo()
-    registry: Registry = clients.registry(TABLE)
+    registry: Registry = clients.registry()
     # A number that was taken when the answer was lost stays unused.
     (version,) = registry.list_versions("churn")
     assert registry.get_state("churn").aliases == {"champion": version.version}

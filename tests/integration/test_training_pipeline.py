@@ -4,18 +4,20 @@ import csv
 import hashlib
 import io
 import json
+import os
 import random
 from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
 
+import boto3
 import pytest
 from millrace.aws.clients import object_store, registry
 from millrace.aws.object_store import S3ObjectStore
 from millrace.errors import ServiceUnavailableError
 from millrace.spec import ModelSpec
 
-from tests.integration.application import DATA_BUCKET, MODELS_BUCKET, TABLE, Application, Handler, WorkerDiedError
+from tests.integration.application import DATA_BUCKET, MODELS_BUCKET, Application, Handler, WorkerDiedError
 
 COLUMNS = ["age", "plan", "joined", "active", "label"]
 
@@ -296,7 +298,7 @@ def test_a_failing_step_marks_the_run_failed_and_the_next_upload_trains(applicat
 )
 def test_a_worker_that_dies_in_a_run_of_five_uploads_loses_none(application: Application, step: str) -> None:
     spec = ModelSpec.parse({"training": {"trials": 2}, "candidates": ["baseline", "logistic_regression"]})
-    registry(TABLE).put_spec("churn", spec)
+    registry().put_spec("churn", spec)
     uploads = [application.put(f"incoming/churn/{number}.csv", as_csv(make_rows(seed=number))) for number in range(5)]
     handler, deaths = application.handlers[step], []
 
@@ -323,17 +325,20 @@ def test_a_worker_that_dies_in_a_run_of_five_uploads_loses_none(application: App
     assert status == 200
     keys = {dataset["source"]["key"].rpartition("/")[2] for dataset in body["datasets"]}
     assert keys == {"first.csv", *(f"{number}.csv" for number in range(5))}
-    state = registry(TABLE).get_state("churn")
+    state = registry().get_state("churn")
     assert (state.active_run_id, state.pending_causes) == (None, 0)
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "versions"),
-    [(WorkerDiedError("killed"), "FAILED", 0), (ServiceUnavailableError("S3 is busy"), "SUCCEEDED", 1)],
+    ("error", "statuses", "version"),
+    [
+        (WorkerDiedError("killed"), ["FAILED", "SUCCEEDED"], 2),
+        (ServiceUnavailableError("S3 is busy"), ["SUCCEEDED"], 1),
+    ],
     ids=["killed", "throttled"],
 )
 def test_a_registration_that_ends_while_it_copies_leaves_no_half_version(
-    application: Application, monkeypatch: pytest.MonkeyPatch, error: Exception, status: str, versions: int
+    application: Application, monkeypatch: pytest.MonkeyPatch, error: Exception, statuses: list[str], version: int
 ) -> None:
     copy, copied = S3ObjectStore.copy, []
 
@@ -346,10 +351,11 @@ def test_a_registration_that_ends_while_it_copies_leaves_no_half_version(
     monkeypatch.setattr(S3ObjectStore, "copy", copy_one)
     [result] = application.upload("churn", "churn.csv", as_csv(make_rows()))
 
-    assert application.wait_until_quiet() == {result["run_id"]: status}
-    models = registry(TABLE)
-    assert len(models.list_versions("churn")) == versions
-    assert models.get_state("churn").aliases == ({"champion": 1} if versions else {})
+    ended = application.wait_until_quiet()
+    assert [ended[result["run_id"]], *(ended[run_id] for run_id in ended.keys() - {result["run_id"]})] == statuses
+    models = registry()
+    assert [registered.version for registered in models.list_versions("churn")] == [version]
+    assert models.get_state("churn").aliases == {"champion": version}
     assert copied[0] == "churn/versions/1/model.onnx"
 
     [later] = application.upload("churn", "again.csv", as_csv(make_rows(seed=5)))
@@ -357,6 +363,31 @@ def test_a_registration_that_ends_while_it_copies_leaves_no_half_version(
     newest = models.list_versions("churn")[0]
     manifest = object_store(MODELS_BUCKET).get(f"churn/versions/{newest.version}/manifest.json")
     assert hashlib.sha256(manifest).hexdigest() == newest.manifest_sha256
+
+
+@pytest.mark.parametrize(
+    ("step", "pointer"),
+    [
+        ("validate_dataset", {}),
+        ("plan_training", {}),
+        ("train_candidate", {"trial_id": "t1"}),
+        ("evaluate_candidates", {"trials": []}),
+    ],
+)
+@pytest.mark.parametrize("sort", ["STATE", "VERSION#000001", "LEDGER#2026", "CHAIN", "SPEC"])
+def test_a_parser_that_was_taken_over_writes_nothing_that_serves(
+    application: Application, step: str, pointer: dict[str, Any], sort: str
+) -> None:
+    def take_over(*_: object) -> None:
+        boto3.client("dynamodb").put_item(
+            TableName=os.environ["REGISTRY_TABLE"], Item={"pk": {"S": "MODEL#churn"}, "sk": {"S": sort}}
+        )
+
+    application.handlers[step] = take_over
+    with pytest.raises(PermissionError):
+        application.call(step, {"model": "churn", "run_id": "r", **pointer})
+    assert application.denied == [f"{step}: PutItem on MODEL#churn of RegistryTable"]
+    application.denied.clear()
 
 
 def test_a_trial_that_dies_does_not_sink_the_run(application: Application) -> None:
@@ -377,7 +408,7 @@ def test_a_trial_that_dies_does_not_sink_the_run(application: Application) -> No
 def test_rounds_of_successive_halving_end_with_the_best_on_every_row(application: Application) -> None:
     training = {"trials": 6, "rounds": 3, "max_concurrency": 2}
     spec = ModelSpec.parse({"training": training, "candidates": ["baseline", "logistic_regression"]})
-    registry(TABLE).put_spec("churn", spec)
+    registry().put_spec("churn", spec)
     [result] = application.upload("churn", "churn.csv", as_csv(make_rows(400)))
 
     assert application.wait_until_quiet() == {result["run_id"]: "SUCCEEDED"}
@@ -394,7 +425,7 @@ def test_rounds_of_successive_halving_end_with_the_best_on_every_row(application
 
 
 def test_a_spent_budget_skips_what_has_not_begun(application: Application) -> None:
-    registry(TABLE).put_spec("churn", ModelSpec.parse({"training": {"max_seconds": 1e-6}}))
+    registry().put_spec("churn", ModelSpec.parse({"training": {"max_seconds": 1e-6}}))
     [result] = application.upload("churn", "churn.csv", as_csv(make_rows()))
 
     assert application.wait_until_quiet() == {result["run_id"]: "FAILED"}

@@ -17,7 +17,10 @@ from tests.template.template_file import ROOT
 SHARED = ROOT / "shared"
 AWS = SHARED / "millrace" / "aws"
 #: The registry decides on changes of items, which its store makes.
-REGISTRY = [SHARED / "millrace" / "registry" / f"{name}.py" for name in ("store", "transactions", "claims", "ledger")]
+REGISTRY = [
+    SHARED / "millrace" / "registry" / f"{name}.py"
+    for name in ("store", "transactions", "claims", "ledger", "migration")
+]
 
 #: Actions of each boto3 method that the adapters call, by client (Service Authorization Reference; for S3, "Required
 #: permissions for Amazon S3 API operations").
@@ -70,6 +73,7 @@ ADAPTERS = {
 }
 CLIENTS = re.compile(r"^self\._(client|s3|dynamodb)$")
 CHANGES = frozenset({"Put", "Update", "Delete", "Check"})
+OWN = frozenset({"self", "self.store", "claims"})
 READS = {"self.store.get": "get_item", "self.store.query": "query"}
 
 
@@ -92,10 +96,18 @@ def boto_calls(node: ast.AST) -> Iterator[str]:
 
 def own_calls(node: ast.AST) -> Iterator[str]:
     """Yield the functions of the adapter that a piece of code calls: ``self.x()``, ``claims.x()``, ``x()``."""
+    # Only an update may copy an item from the other table first.
+    plain = {
+        part.func
+        for part in ast.walk(node)
+        if isinstance(part, ast.Call)
+        and ast.unparse(part.func) == "self.store.write"
+        and ast.unparse(part.args[0]).startswith(("Delete(", "Put("))
+    }
     for part in ast.walk(node):
         if isinstance(part, ast.Call) and isinstance(part.func, ast.Name):
             yield part.func.id
-        elif isinstance(part, ast.Attribute) and ast.unparse(part.value) in {"self", "claims"}:
+        elif isinstance(part, ast.Attribute) and part not in plain and ast.unparse(part.value) in OWN:
             yield part.attr
 
 

@@ -5,6 +5,7 @@ import ast
 import pytest
 
 from tests.template.aws_calls import ACTIONS, ADAPTERS, AWS, REGISTRY, boto_calls, handler_actions, parse
+from tests.template.table_access import grants
 from tests.template.template_file import ROOT, as_list, functions, load_template, walk
 
 #: Methods that stand in a module that a handler imports, and that the handler never calls.
@@ -13,6 +14,8 @@ NOT_CALLED = {
         "object_store.put": "writing of documents, beside their reading",
         "object_store.put_if_unchanged": "writing of documents, beside their reading",
         "object_store.find_version": "versions of uploads, beside the reading of causes",
+        "registry.file_notes": "the end of a run, beside the descriptions of runs",
+        "registry.set_schema_version": "validation, beside the descriptions of schemas",
         "registry.release_run": "the end of a run, beside the descriptions of runs",
         "registry.skip_pending_cause": "the end of a run, beside the descriptions of runs",
     },
@@ -49,6 +52,47 @@ class TestFunction:
     def test_may_do_nothing_else(self, logical_id):
         allowed, needed = allowed_actions(functions()[logical_id]), set(self.needed(logical_id))
         assert allowed - needed - (READING if "s3:GetObject" in allowed else set()) == set()
+
+
+WRITES = ("dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:BatchWriteItem")
+#: They read files of users, with much code in C and C++ that could be made to do anything.
+PARSERS = ("ValidateDatasetFunction", "PlanTrainingFunction", "TrainCandidateFunction", "EvaluateCandidatesFunction")
+ACTING = (
+    "RequestTrainingFunction",
+    "RegisterModelFunction",
+    "RequestApprovalFunction",
+    "ManageModelsFunction",
+    "ChangeModelsFunction",
+)
+
+
+def writers(table: str, *actions: str) -> set[str]:
+    return {name for name in functions() if {(g.action, g.table) for g in grants(name)} & {(a, table) for a in actions}}
+
+
+class TestTables:
+    def test_no_function_may_do_everything(self):
+        actions = {grant.action for name in functions() for grant in grants(name)}
+        assert not [action for action in actions if "*" in action]
+        assert not {"dynamodb:BatchWriteItem", "dynamodb:PartiQLUpdate", "dynamodb:PartiQLInsert"} & actions
+
+    @pytest.mark.parametrize("name", PARSERS)
+    def test_a_function_that_reads_files_of_users_writes_runs_and_nothing_else(self, name):
+        written = {(grant.action, grant.table) for grant in grants(name) if grant.action in WRITES}
+        assert written == {("dynamodb:PutItem", "RunsTable"), ("dynamodb:UpdateItem", "RunsTable")}
+
+    def test_aliases_versions_and_the_ledger_are_written_by_acting_functions_alone(self):
+        assert writers("RegistryTable", "dynamodb:PutItem", "dynamodb:UpdateItem") == set(ACTING)
+
+    @pytest.mark.parametrize("name", sorted(functions()))
+    def test_nothing_is_deleted_from_the_registry_but_what_waits(self, name):
+        deleted = {
+            partition
+            for grant in grants(name)
+            if (grant.action, grant.table) == ("dynamodb:DeleteItem", "RegistryTable")
+            for partition in grant.partitions
+        }
+        assert deleted <= {"OUTBOX", "PENDING#*"}
 
 
 def test_every_call_has_its_actions():

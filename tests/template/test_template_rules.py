@@ -214,11 +214,12 @@ class TestBuckets:
         assert refused_without_tls("AWS::S3::BucketPolicy", "Bucket") == set(resources("AWS::S3::Bucket"))
 
 
-class TestRegistryTable:
-    @pytest.fixture
-    def table(self):
-        [table] = resources("AWS::DynamoDB::Table").values()
-        return table
+class TestTables:
+    @pytest.fixture(params=["RegistryTable", "RunsTable"])
+    def table(self, request):
+        tables = resources("AWS::DynamoDB::Table")
+        assert set(tables) == {"RegistryTable", "RunsTable"}
+        return tables[request.param]
 
     def test_outlives_the_stack(self, table):
         assert table["DeletionPolicy"] == table["UpdateReplacePolicy"] == "Retain"
@@ -230,8 +231,9 @@ class TestRegistryTable:
         assert table["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
         assert "ProvisionedThroughput" not in table["Properties"]
 
-    def test_forgets_old_causes(self, table):
-        assert table["Properties"]["TimeToLiveSpecification"]["Enabled"] is True
+    def test_forgets_old_causes(self):
+        registry = resources("AWS::DynamoDB::Table")["RegistryTable"]
+        assert registry["Properties"]["TimeToLiveSpecification"]["Enabled"] is True
 
     def test_deletion_protection_is_a_choice(self, table):
         assert referenced(table["Properties"]["DeletionProtectionEnabled"]) in load_template()["Parameters"]

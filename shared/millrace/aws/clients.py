@@ -30,7 +30,7 @@ from millrace.ports import (
     TaskCallback,
 )
 from millrace.registry.store import Registry
-from millrace.settings import ScheduleSettings, load_settings
+from millrace.settings import RegistrySettings, ScheduleSettings, load_settings
 
 #: A call without a response is repeated soon: a function has seconds, not minutes.
 _CONFIG = Config(
@@ -66,9 +66,10 @@ def object_store(bucket_name: str) -> ObjectStore:
 
 
 @_cached_factory
-def registry(table_name: str) -> Registry:
-    """Return the registry in the table of that name."""
-    return Registry(DynamoRegistryStore(_client("dynamodb"), table_name))
+def registry() -> Registry:
+    """Return the registry in the tables that the settings name."""
+    settings = load_settings(RegistrySettings)
+    return Registry(DynamoRegistryStore(_client("dynamodb"), settings.registry_table, settings.runs_table))
 
 
 @_cached_factory

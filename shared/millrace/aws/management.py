@@ -32,7 +32,7 @@ def _make_call(event: dict[str, Any]) -> Call:
     settings = load_settings(StoreSettings)
     return Call(
         ApiRequest(event),
-        registry=registry(settings.registry_table),
+        registry=registry(),
         data_store=object_store(settings.data_bucket),
         model_store=object_store(settings.models_bucket),
         now=datetime.now(UTC),

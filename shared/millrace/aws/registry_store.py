@@ -1,4 +1,4 @@
-"""The registry's store on one DynamoDB table."""
+"""The registry's store on DynamoDB tables."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from millrace.ports import (
     Plus,
     Put,
     StoreChange,
+    Table,
     Update,
 )
 from millrace.retry import retry
@@ -37,18 +38,19 @@ class DynamoRegistryStore:
 
     Parameters
     ----------
-    table_name : str
-        A table with string keys ``pk`` and ``sk``, and TTL on ``expires_at``.
+    registry_table, runs_table : str
+        Tables with string keys ``pk`` and ``sk``; the registry's has TTL on ``expires_at``.
     """
 
-    def __init__(self, client: "DynamoDBClient", table_name: str) -> None:
+    def __init__(self, client: "DynamoDBClient", registry_table: str, runs_table: str) -> None:
         self._client = client
-        self._table_name = table_name
+        self._names: dict[Table, str] = {"registry": registry_table, "runs": runs_table}
 
     def get(self, key: Key) -> Item | None:
         """Return an item, or None."""
         with aws_errors("DynamoDB"):
-            item = self._client.get_item(TableName=self._table_name, Key=_key(key), ConsistentRead=True).get("Item")
+            found = self._client.get_item(TableName=self._names[key.table], Key=_key(key), ConsistentRead=True)
+        item = found.get("Item")
         return None if item is None else _from_attributes(item)
 
     def query(
@@ -59,6 +61,7 @@ class DynamoRegistryStore:
         up_to: str | None = None,
         newest_first: bool = False,
         limit: int | None = None,
+        table: Table = "registry",
     ) -> Iterator[Item]:
         """Yield items page after page; see :meth:`millrace.ports.RegistryStore.query`."""
         if limit == 0:  # DynamoDB refuses a page without items
@@ -72,7 +75,7 @@ class DynamoRegistryStore:
         if up_to is not None or prefix:
             values[":prefix"] = prefix
         arguments: QueryInputPaginateTypeDef = {
-            "TableName": self._table_name,
+            "TableName": self._names[table],
             "KeyConditionExpression": condition,
             "ExpressionAttributeValues": {name: {"S": value} for name, value in values.items()},
             "ConsistentRead": True,
@@ -141,7 +144,7 @@ class DynamoRegistryStore:
     def _request(self, change: StoreChange) -> Any:
         """Return the parameters of a call, which are those of a transaction's action too."""
         expression = _Expression()
-        request: dict[str, Any] = {"TableName": self._table_name}
+        request: dict[str, Any] = {"TableName": self._names[change.key.table]}
         if isinstance(change, Put):
             request["Item"] = _to_attributes({"pk": change.key.partition, "sk": change.key.sort, **change.item})
             conditions: tuple[Condition, ...] = () if change.replace else (Absent(),)

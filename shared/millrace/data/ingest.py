@@ -43,13 +43,11 @@ from millrace.errors import ArtifactNotFoundError, MillraceError
 from millrace.layout import dataset_key, prepared_key, quarantine_key
 from millrace.names import make_cause_id
 from millrace.ports import ObjectStore
-from millrace.registry.store import Registry
+from millrace.registry.store import VALIDATION_ACTOR, Registry
 from millrace.reports import SHOWN_QUARANTINED, render_dataset_report
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec
 
-#: Actor of the ledger's entries on datasets and schemas.
-VALIDATION_ACTOR = "validate_dataset"
 MAX_RUN_REASONS = 20
 MAX_VERDICT_REASONS = 5
 MAX_VERDICT_REASON_LENGTH = 300
@@ -249,7 +247,7 @@ class Ingestor:
         number = f"{schema.version}.{schema.revision}"
         entry_id = make_cause_id("schema_changed", self.model, number)[:12]
         details = {"version": schema.version, "revision": schema.revision, "kind": change.kind}
-        self.append_ledger("schema_changed", entry_id, "; ".join(change.details), details)
+        self.note("schema_changed", entry_id, "; ".join(change.details), details)
 
     def _store(
         self, result: IngestResult, dataset: DatasetRecord, table: TypedTable, parents: list[str], folder: Path
@@ -284,12 +282,12 @@ class Ingestor:
         self._folder.store_rows(identifier, validation)
         entry_id = make_cause_id("dataset_rejected", self.run_id, identifier)[:12]
         details = {"key": source.key, "version_id": source.version_id, "verdict": document_key}
-        self.append_ledger("dataset_rejected", entry_id, "; ".join(result.reasons), details)
+        self.note("dataset_rejected", entry_id, "; ".join(result.reasons), details)
         return result
 
-    def append_ledger(self, action: str, entry_id: str, reason: str, details: dict[str, Any]) -> None:
-        """Add an entry to the model's ledger."""
-        self.registry.append_ledger(
+    def note(self, action: str, entry_id: str, reason: str, details: dict[str, Any]) -> None:
+        """Leave an entry for the model's ledger."""
+        self.registry.note(
             LedgerEntry(
                 model=self.model,
                 entry_id=entry_id,
@@ -389,7 +387,7 @@ def _skip_run(
         "(--force)"
     )
     entry_id = make_cause_id("training_skipped", run.run_id)[:12]
-    ingestor.append_ledger("training_skipped", entry_id, reason, {"run_id": run.run_id, "version": version})
+    ingestor.note("training_skipped", entry_id, reason, {"run_id": run.run_id, "version": version})
     ingestor.registry.update_run(
         run.model,
         run.run_id,

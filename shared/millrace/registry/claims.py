@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from millrace.entities import FINISHED_STATUSES, Cause, CauseRecord, LedgerEntry, ModelState, Run
-from millrace.ports import Absent, Compare, Default, Delete, Exists, Key, Plus, Put, StoreChange, Update
+from millrace.ports import Absent, Compare, Condition, Default, Exists, Key, Plus, Put, StoreChange, Update
 from millrace.registry.items import ModelKeys, encode, encode_value
 from millrace.registry.ledger import Append, run_requested, trigger_covered, trigger_deferred
+from millrace.registry.migration import end_wait
 
 Change = StoreChange | Append
 #: Causes that one follow-up run takes: a transaction holds 100 changes, and each cause takes two.
@@ -90,7 +91,7 @@ def skip_pending_cause(cause: Cause, waiting: Key, entry: LedgerEntry) -> list[C
     keys = ModelKeys(cause.model)
     outcome = {"status": "skipped", "reason": entry.reason, "refusal": str(entry.details.get("refusal", ""))}
     return [
-        Delete(waiting, (Exists(),)),
+        end_wait(waiting),
         Update(keys.item("CAUSE", cause.cause_id), outcome, conditions=(Compare("status", "=", "pending"),)),
         Update(keys.state, {"pending_causes": Plus("pending_causes", -1)}),
         Append(entry),
@@ -123,7 +124,7 @@ def pass_turn(model: str, run_id: str, follow_up: Run, waiting: Mapping[str, Key
     ]
     started = {"status": "started", "run_id": follow_up.run_id}
     for cause_id in follow_up.cause_ids:
-        changes.append(Delete(waiting[cause_id], (Exists(),)))
+        changes.append(end_wait(waiting[cause_id]))
         changes.append(Update(keys.item("CAUSE", cause_id), started, conditions=(Compare("status", "=", "pending"),)))
     return changes
 
@@ -132,9 +133,10 @@ def fail_run(run: Run, reasons: Sequence[str], returned: Sequence[str], entry: L
     """Return the changes that end a run as failed, and let the causes ``returned`` wait again."""
     keys = ModelKeys(run.model)
     failed = {"status": "failed", "stage": "finished", "finished_at": entry.occurred_at, "reasons": tuple(reasons)}
-    unfinished = tuple(Compare("status", "<>", status) for status in sorted(FINISHED_STATUSES))
+    unfinished: list[Condition] = [Exists()]
+    unfinished += [Compare("status", "<>", status) for status in sorted(FINISHED_STATUSES)]
     ended = {name: encode_value(value) for name, value in failed.items()}
-    changes: list[Change] = [Update(keys.item("RUN", run.run_id), ended, conditions=unfinished)]
+    changes: list[Change] = [Update(keys.item("RUN", run.run_id), ended, conditions=tuple(unfinished))]
     if returned:
         waiting = {"pending_causes": Plus("pending_causes", len(returned))}
         changes.append(Update(keys.state, waiting, conditions=(Compare("active_run_id", "=", run.run_id),)))

@@ -7,11 +7,7 @@ partition / sort key                        item
 ``MODEL#<model>`` / ``STATE``               version counter, aliases, revision, active run
 ``MODEL#<model>`` / ``SPEC``                the model's spec
 ``MODEL#<model>`` / ``CAUSE#<cause_id>``    a cause and its outcome; ``expires_at`` for TTL
-``MODEL#<model>`` / ``PENDING#<time>#...``  a cause that waits; deleted once a follow-up run takes it
-``MODEL#<model>`` / ``RUN#<run_id>``        a training run
-``MODEL#<model>`` / ``TRIAL#<run>#<id>``    a trial of a run
-``MODEL#<model>`` / ``DATASET#<time>#...``  an accepted dataset, in the order of acceptance
-``MODEL#<model>`` / ``DATASETID#<id>``      index of datasets by their content
+``PENDING#<model>`` / ``PENDING#<time>#..`` a cause that waits; deleted once a follow-up run takes it
 ``MODEL#<model>`` / ``VERSION#<000001>``    a registered version
 ``MODEL#<model>`` / ``ALIAS#<alias>#...``   a move of an alias, by time, so that point-in-time lookup is one query
 ``MODEL#<model>`` / ``APPROVAL#<run_id>``   an approval and its decision
@@ -19,6 +15,19 @@ partition / sort key                        item
 ``MODEL#<model>`` / ``CHAIN``               number and hash of the ledger's last entry
 ``OUTBOX`` / ``<time>#<model>#<entry>``     an entry of the ledger that is not published yet
 ==========================================  ===============================================================
+
+and of the table of runs, which the functions that read files of users write too:
+
+==========================================  ===============================================================
+``MODEL#<model>`` / ``SCHEMA``              number of the schema that uploads must match
+``MODEL#<model>`` / ``RUN#<run_id>``        a training run
+``MODEL#<model>`` / ``TRIAL#<run>#<id>``    a trial of a run
+``MODEL#<model>`` / ``DATASET#<time>#...``  an accepted dataset, in the order of acceptance
+``MODEL#<model>`` / ``DATASETID#<id>``      index of datasets by their content
+``MODEL#<model>`` / ``NOTE#<time>#...``     a note for the ledger, where an acting function files it
+==========================================  ===============================================================
+
+Releases that had one table wrote these to the registry's: they are read there, and copied when they change.
 
 No scan, no secondary index. A role that reads needs GetItem and Query; one that writes PutItem, UpdateItem,
 DeleteItem and ConditionCheckItem too.
@@ -40,12 +49,13 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 
 import msgspec
 
-from millrace.ports import Item, Key
+from millrace.ports import Item, Key, Table
 
 EntityT = TypeVar("EntityT")
 
 MODELS_PARTITION = "MODELS"
 OUTBOX_PARTITION = "OUTBOX"
+_OF_RUNS = frozenset({"RUN", "TRIAL", "DATASET", "DATASETID", "SCHEMA", "NOTE"})
 
 
 def sortable(timestamp: datetime) -> str:
@@ -58,17 +68,22 @@ class ModelKeys:
 
     def __init__(self, model: str) -> None:
         self.partition = f"MODEL#{model}"
+        #: Of causes that wait: the only partition of models that a function may delete from.
+        self.waiting = f"PENDING#{model}"
         self.index = Key(MODELS_PARTITION, f"MODEL#{model}")
         self.state = self.item("STATE")
         self.spec = self.item("SPEC")
         self.chain = self.item("CHAIN")
+        self.schema = self.item("SCHEMA")
 
     def item(self, kind: str, *parts: str | int | datetime) -> Key:
         """Return the key of an item: its kind, and the parts that distinguish it, in the order of sorting.
 
         Timestamps sort by time. Numbers have six digits, so that versions sort by number.
         """
-        return Key(self.partition, "#".join([kind, *map(_sort_part, parts)]))
+        table: Table = "runs" if kind in _OF_RUNS else "registry"
+        partition = self.waiting if kind == "PENDING" else self.partition
+        return Key(partition, "#".join([kind, *map(_sort_part, parts)]), table)
 
 
 def _sort_part(part: str | int | datetime) -> str:

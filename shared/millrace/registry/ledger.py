@@ -165,7 +165,8 @@ def _verify_links(by_sequence: Mapping[int, list[Item]], head: Item | None) -> I
 
 def _is_at_home(item: Item) -> bool:
     entry = decode(LedgerEntry, item)
-    return ModelKeys(entry.model).item("LEDGER", entry.occurred_at, entry.entry_id) == (item["pk"], item["sk"])
+    key = ModelKeys(entry.model).item("LEDGER", entry.occurred_at, entry.entry_id)
+    return (key.partition, key.sort) == (item["pk"], item["sk"])
 
 
 def _fault(kind: Literal["changed", "inserted"], what: str, item: Item) -> ChainFault:

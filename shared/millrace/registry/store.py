@@ -4,11 +4,14 @@ Every method is one atomic act. What is read decides which transaction is tried;
 it still holds. One suite (``tests/integration/test_registry_behaviour.py``) runs over DynamoDB and over memory.
 """
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
+
+import msgspec
 
 from millrace.documents import parse_timestamp
 from millrace.entities import (
@@ -63,11 +66,15 @@ from millrace.registry.items import (
     sortable,
 )
 from millrace.registry.ledger import Append, ChainVerification, chain, to_event, verify_chain
+from millrace.registry.migration import StoreOfTwoTables, list_waiting
 from millrace.registry.transactions import RegistryTransaction, store_changes
 from millrace.retry import retry
 from millrace.spec import ModelSpec
 
 EntityT = TypeVar("EntityT")
+#: Actor of the entries on datasets and schemas, and their actions: what a note may say.
+VALIDATION_ACTOR = "validate_dataset"
+_NOTED = frozenset({"dataset_rejected", "schema_changed", "training_skipped"})
 #: A burst of causes waits for its turn in the ledger of their model: about twenty seconds.
 _CHAIN_ATTEMPTS = 24
 
@@ -102,7 +109,7 @@ class Registry:
     """The registry of models, in a store of items."""
 
     def __init__(self, store: RegistryStore) -> None:
-        self.store = store
+        self.store: RegistryStore = StoreOfTwoTables(store)
 
     # -- models ------------------------------------------------------------------------------------------------
     def list_models(self) -> list[ModelState]:
@@ -112,11 +119,17 @@ class Registry:
 
     def get_state(self, model: str) -> ModelState:
         """Return a model's state, also of a deleted one; raises ``ModelNotFoundError``."""
-        return self._get(ModelState, ModelKeys(model).state, model)
+        state = self.find_state(model)
+        if state is None:
+            raise _missing(ModelState, model)
+        return state
 
     def find_state(self, model: str) -> ModelState | None:
         """Return a model's state, also of a deleted one, or None."""
-        return self._find(ModelState, ModelKeys(model).state)
+        keys = ModelKeys(model)
+        state = self._find(ModelState, keys.state)
+        schema = self.store.get(keys.schema) if state else None
+        return replace(state, schema_version=schema["schema_version"]) if state and schema else state
 
     def get_spec(self, model: str) -> ModelSpec:
         """Return a model's spec, by default the default one."""
@@ -173,12 +186,16 @@ class Registry:
 
         Raises ``ConflictError`` unless it follows the present one, ``ModelDeletedError`` for a deleted model.
         """
-        follows = Compare("schema_version", "=", schema_version - 1), Absent("deleted_at")
-        update = Update(ModelKeys(model).state, {"schema_version": schema_version}, conditions=follows)
-        if self.store.write(update) is None:
-            state = self.get_state(model)
-            state.ensure_not_deleted()
-            present = state.schema_version
+        keys, state = ModelKeys(model), self.get_state(model)
+        state.ensure_not_deleted()
+        present = state.schema_version
+        follows = Compare("schema_version", "=", schema_version - 1, or_absent=True)
+        changes = (
+            Check(keys.state, (Absent("deleted_at"),)),
+            Update(keys.schema, {"schema_version": schema_version}, conditions=(follows,)),
+        )
+        if present != schema_version - 1 or self.store.transact(changes):
+            self.get_state(model).ensure_not_deleted()
             raise ConflictError(f"schema version {schema_version} of {model!r} does not follow version {present}")
 
     # -- causes ------------------------------------------------------------------------------------------------
@@ -242,9 +259,7 @@ class Registry:
 
     def _waiting(self, model: str, limit: int | None) -> dict[str, Key]:
         """Return the key that marks a cause as waiting by cause id, oldest first."""
-        keys = ModelKeys(model)
-        items = self.store.query(keys.partition, "PENDING#", limit=limit)
-        return {item["cause_id"]: Key(keys.partition, item["sk"]) for item in items}
+        return list_waiting(ModelKeys(model), self.store, limit)
 
     def release_run(self, model: str, run_id: str, follow_up: Run | None, entry: LedgerEntry | None) -> bool:
         """End ``run_id``'s turn as the active run.
@@ -324,7 +339,8 @@ class Registry:
         # Timestamps in UTC are texts in the order of time.
         renewed_at = uploaded_at.astimezone(UTC).isoformat()
         newer = Exists(), Compare("renewed_at", "<", renewed_at, or_absent=True)
-        self.store.write(Update(Key(keys.partition, known["record"]), {"renewed_at": renewed_at}, conditions=newer))
+        record = Key(keys.partition, known["record"], "runs")
+        self.store.write(Update(record, {"renewed_at": renewed_at}, conditions=newer))
 
     def list_datasets(self, model: str) -> list[DatasetRecord]:
         """Return accepted datasets, oldest first."""
@@ -333,8 +349,8 @@ class Registry:
     def find_datasets(self, model: str, prefix: str, limit: int = 10) -> list[DatasetRecord]:
         """Return the datasets whose id starts with ``prefix``, by id."""
         keys = ModelKeys(model)
-        known = list(self.store.query(keys.partition, f"DATASETID#{prefix}", limit=limit))
-        found = [self._find(DatasetRecord, Key(keys.partition, item["record"])) for item in known]
+        known = list(self.store.query(keys.partition, f"DATASETID#{prefix}", limit=limit, table="runs"))
+        found = [self._find(DatasetRecord, Key(keys.partition, item["record"], "runs")) for item in known]
         return [dataset for dataset in found if dataset is not None]
 
     # -- versions ----------------------------------------------------------------------------------------------
@@ -390,7 +406,8 @@ class Registry:
         ModelDeletedError
             When the model was deleted, and the transaction would let a version serve or delete it again.
         """
-        if self._transact(list(store_changes(transaction))):
+        schema_version = self.get_state(transaction.entry.model).schema_version if transaction.deletion else 0
+        if self._transact(list(store_changes(transaction, schema_version))):
             self._raise_conflict(transaction)
 
     def _raise_conflict(self, transaction: RegistryTransaction) -> NoReturn:
@@ -475,6 +492,20 @@ class Registry:
         """Take an entry out of the outbox; again is the same as once."""
         self.store.write(Delete(outbox_key(entry.model, entry.occurred_at, entry.entry_id)))
 
+    def note(self, entry: LedgerEntry) -> None:
+        """Leave an entry for the ledger, from a function that may not write there; again is the same as once."""
+        self.store.write(Put(ModelKeys(entry.model).item("NOTE", entry.occurred_at, entry.entry_id), encode(entry)))
+
+    def file_notes(self, model: str) -> None:
+        """File a model's notes in its ledger; those that no validation writes are dropped."""
+        keys = ModelKeys(model)
+        for item in self.store.query(keys.partition, "NOTE#", table="runs"):
+            with contextlib.suppress(msgspec.ValidationError, ValueError):
+                entry = decode(LedgerEntry, item)
+                if (entry.model, entry.actor) == (model, VALIDATION_ACTOR) and entry.action in _NOTED:
+                    self.append_ledger(entry)
+            self.store.write(Delete(Key(keys.partition, item["sk"], "runs")))
+
     # -- changes and items -------------------------------------------------------------------------------------
     def _transact(self, changes: Sequence[StoreChange | Append]) -> list[int]:
         """Make all changes or none, as the store does; an entry of the ledger comes after the last of its chain."""
@@ -502,7 +533,8 @@ class Registry:
         return entity
 
     def _list(self, entity_class: type[EntityT], model: str, prefix: str, **order: Any) -> list[EntityT]:
-        items = self.store.query(ModelKeys(model).partition, prefix, **order)
+        keys = ModelKeys(model)
+        items = self.store.query(keys.partition, prefix, table=keys.item(prefix.partition("#")[0]).table, **order)
         return [decode(entity_class, item) for item in items]
 
     def _change(self, entity_class: type[Any], key: Key, changes: dict[str, Any], *names: str | int) -> None:

@@ -110,10 +110,10 @@ def name_version(version: int | None) -> str:
     return "no version" if version is None else f"version {version}"
 
 
-def store_changes(transaction: RegistryTransaction) -> Iterator[StoreChange | Append]:
+def store_changes(transaction: RegistryTransaction, schema_version: int) -> Iterator[StoreChange | Append]:
     """Yield the changes to the store that make up a transaction, one an item."""
     entry, keys = transaction.entry, ModelKeys(transaction.entry.model)
-    yield _change_state(transaction)
+    yield _change_state(transaction, schema_version)
     assigned = {change.version for change in transaction.changes if isinstance(change, AssignOutcome)}
     for change in transaction.changes:
         match change:
@@ -129,13 +129,15 @@ def store_changes(transaction: RegistryTransaction) -> Iterator[StoreChange | Ap
                 yield _decide(approval)
             case DeleteModel():
                 yield _reset_spec(entry)
+                follows = Compare("schema_version", "=", schema_version, or_absent=True)
+                yield Check(keys.schema, (follows,))
     for number in {move.to_version for move in transaction.moves} - assigned - {None}:
         if number is not None:
             yield Check(keys.item("VERSION", number), _NOT_RETIRED)
     yield Append(entry)
 
 
-def _change_state(transaction: RegistryTransaction) -> Update | Check:
+def _change_state(transaction: RegistryTransaction, schema_version: int) -> Update | Check:
     key, now = ModelKeys(transaction.entry.model).state, encode_value(transaction.entry.occurred_at)
     conditions: list[Exists | Absent | Compare] = [Compare("revision", "=", transaction.expected_revision)]
     if transaction.needs_model:
@@ -153,7 +155,7 @@ def _change_state(transaction: RegistryTransaction) -> Update | Check:
         conditions.append(Compare("pending_causes", "=", waiting, or_absent=not waiting))
         conditions.append(Absent("active_run_id") if active is None else Compare("active_run_id", "=", active))
     # The counters go on: a number that was used never names anything else.
-    ended = {"deleted_at": now, "begun_after": now, "first_schema_version": Plus("schema_version", 1)}
+    ended = {"deleted_at": now, "begun_after": now, "first_schema_version": schema_version + 1}
     return Update(key, values | state | ended, (*removed, "active_run_id"), tuple(conditions))
 
 

@@ -239,6 +239,7 @@ def finish_run(
     if run is None:
         # An execution that somebody started by hand under a name of their own.
         return FinishedRun(model, run_id, released=False, follow_up_run_id=None)
+    registry.file_notes(model)
     _end_run(run, reason, registry, now, fault)
 
     def attempt() -> FinishedRun | None:

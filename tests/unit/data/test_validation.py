@@ -158,6 +158,7 @@ def test_validating_a_run_again_gives_the_same_result(workshop):
     assert again == verdict
     assert workshop.contents() == documents
     assert len(workshop.registry.list_datasets(MODEL)) == 1
+    workshop.registry.file_notes(MODEL)
     assert [entry.action for entry in workshop.registry.list_ledger(MODEL)].count("dataset_rejected") == 1
     assert workshop.registry.get_state(MODEL).schema_version == 1
 
@@ -178,6 +179,7 @@ def test_a_rejected_file_is_kept_with_its_verdict_and_the_ledger_knows(workshop)
     assert document["reasons"] == [
         finding["message"] for finding in document["findings"] if finding["severity"] == "error"
     ]
+    workshop.registry.file_notes(MODEL)
     (entry,) = [entry for entry in workshop.registry.list_ledger(MODEL) if entry.action == "dataset_rejected"]
     assert "every row has the same target" in entry.reason
     assert entry.details["verdict"] == prefix + "validation.json"

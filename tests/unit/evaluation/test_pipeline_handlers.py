@@ -13,7 +13,7 @@ from tests.training_run import MODEL, RUN_ID, TrainingRun
 
 ROOT = Path(__file__).resolve().parents[3]
 FUNCTIONS = ("plan_training", "train_candidate", "evaluate_candidates")
-SETTINGS = {"REGISTRY_TABLE": "table", "DATA_BUCKET": "data", "MODELS_BUCKET": "models"}
+SETTINGS = {"REGISTRY_TABLE": "table", "RUNS_TABLE": "runs", "DATA_BUCKET": "data", "MODELS_BUCKET": "models"}
 CONTEXT = SimpleNamespace(
     function_name="f",
     memory_limit_in_mb=16_384,
@@ -42,7 +42,7 @@ def world(monkeypatch) -> TrainingRun:
 def call(function: str, event: dict, world: TrainingRun, monkeypatch) -> dict:
     app = load_app(function)
     buckets = {"data": world.data_store, "models": world.model_store}
-    monkeypatch.setattr(app, "registry", {"table": world.registry}.__getitem__)
+    monkeypatch.setattr(app, "registry", lambda: world.registry)
     monkeypatch.setattr(app, "object_store", buckets.__getitem__)
     reply = app.lambda_handler(event, CONTEXT)
     assert json.loads(json.dumps(reply)) == reply
@@ -86,5 +86,5 @@ def test_missing_settings_are_named_together(function, monkeypatch):
     for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)
 
-    with pytest.raises(ConfigurationError, match="REGISTRY_TABLE, DATA_BUCKET, MODELS_BUCKET"):
+    with pytest.raises(ConfigurationError, match="REGISTRY_TABLE, RUNS_TABLE, DATA_BUCKET, MODELS_BUCKET"):
         load_app(function).lambda_handler({}, CONTEXT)

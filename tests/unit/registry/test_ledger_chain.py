@@ -32,7 +32,7 @@ class World:
         self.store.write(Put(Key(changed["pk"], changed["sk"]), changed, replace=True))
 
     def remove(self, item):
-        del self.store._items[Key(item["pk"], item["sk"])]
+        del self.store.store._items[Key(item["pk"], item["sk"])]
 
     @property
     def faults(self):
@@ -119,7 +119,7 @@ def test_the_newest_entries_cannot_vanish_together_with_nothing(world):
 
 
 def test_a_lost_head_is_told(world):
-    del world.store._items[KEYS.chain]
+    del world.store.store._items[KEYS.chain]
     assert world.faults == [("missing", None)]
 
 

@@ -1,0 +1,125 @@
+"""A worker that is killed loses no upload; a function that reads files of users can write nothing that serves."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from millrace_cli.local.process import list_processes
+
+from tests.e2e.conftest import PATIENCE_SECONDS, DeployedStack, make_table
+
+pytestmark = pytest.mark.e2e
+
+MODEL = "killed"
+COUNT = 4
+PARSERS = ("ValidateDatasetFunction", "PlanTrainingFunction", "TrainCandidateFunction", "EvaluateCandidatesFunction")
+
+
+def kill_workers(stack: DeployedStack, function: str) -> None:
+    """Kill the workers of a function, as running out of memory does."""
+    mark = f"AWS_LAMBDA_FUNCTION_NAME={stack.resource(function)}".encode()
+    for pid in list_processes(stack.project.local_dir):
+        try:
+            if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                os.kill(pid, signal.SIGKILL)
+        except OSError:  # it ended meanwhile
+            continue
+
+
+def wait_until(what: str, condition: Any, pause: float = 0.5) -> Any:
+    deadline = time.monotonic() + 2 * PATIENCE_SECONDS
+    while not (found := condition()):
+        assert time.monotonic() < deadline, what
+        time.sleep(pause)
+    return found
+
+
+def runs(stack: DeployedStack) -> list[dict[str, Any]]:
+    return stack.api.get(f"/models/{MODEL}/runs")["runs"]
+
+
+def test_a_killed_worker_loses_none_of_the_uploads_of_its_run(stack: DeployedStack, tmp_path: Path) -> None:
+    stack.search_little(MODEL)
+    first = stack.upload(MODEL, make_table(tmp_path / "first.csv"))
+    wait_until("the first run began", lambda: stack.api.get(f"/models/{MODEL}")["active_run_id"])
+    uploads = [
+        stack.upload(MODEL, make_table(tmp_path / f"{number}.csv", n_rows=3_000, seed=10 + number))
+        for number in range(COUNT)
+    ]
+    assert stack.wait_for(first).status == "succeeded"
+
+    def find_batch() -> dict[str, Any] | None:
+        return next((run for run in runs(stack) if len(run["cause_ids"]) > 1), None)
+
+    batch = wait_until("one run answers several uploads", find_batch, 0.1)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (ended := stack.api.get(f"/models/{MODEL}/runs/{batch['run_id']}")["run"])["status"] != "failed":
+        assert ended["status"] not in ("succeeded", "rejected"), "the worker was not killed in time"
+        assert time.monotonic() < deadline
+        kill_workers(stack, "ValidateDatasetFunction")
+
+    assert "ended without a result" in ended["reasons"][0]
+    assert "tried once more" in ended["reasons"][0]
+    assert [stack.wait_for(upload).status for upload in uploads] == ["succeeded"] * COUNT
+    state = wait_until(
+        "nothing is left", lambda: (model := stack.api.get(f"/models/{MODEL}"))["active_run_id"] is None and model
+    )
+    assert state["pending_causes"] == 0
+    datasets = stack.api.get(f"/models/{MODEL}/datasets")["datasets"]
+    assert len(datasets) == COUNT + 1
+    verified = stack.api.get(f"/models/{MODEL}/ledger/verification")
+    assert (verified["is_intact"], verified["faults"]) == (True, [])
+
+
+@pytest.fixture(params=PARSERS)
+def parser(stack: DeployedStack, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Return a client of DynamoDB with the policy of a function that reads files of users."""
+    iam, lambdas = stack.client("iam"), stack.client("lambda")
+    role = lambdas.get_function(FunctionName=stack.resource(request.param))["Configuration"]["Role"].rpartition("/")[2]
+    name = f"taken-over-{request.param}"
+    iam.create_user(UserName=name)
+    for policy in iam.list_role_policies(RoleName=role)["PolicyNames"]:
+        document = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+        iam.put_user_policy(
+            UserName=name,
+            PolicyName=policy,
+            PolicyDocument=document if isinstance(document, str) else json.dumps(document),
+        )
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    admin = stack.client("dynamodb")
+    yield boto3.client(
+        "dynamodb",
+        endpoint_url=admin.meta.endpoint_url,
+        region_name=admin.meta.region_name,
+        aws_access_key_id=key["AccessKeyId"],
+        aws_secret_access_key=key["SecretAccessKey"],
+    )
+    iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
+    for policy in iam.list_user_policies(UserName=name)["PolicyNames"]:
+        iam.delete_user_policy(UserName=name, PolicyName=policy)
+    iam.delete_user(UserName=name)
+
+
+def test_what_serves_is_out_of_reach_of_a_function_that_reads_files(stack: DeployedStack, parser: Any) -> None:
+    registry, runs_table = stack.target.output("RegistryTableName"), stack.target.output("RunsTableName")
+    key = {"pk": {"S": "MODEL#nobody"}, "sk": {"S": "STATE"}}
+    writes = {
+        "put_item": {"Item": key},
+        "delete_item": {"Key": key},
+        "update_item": {"Key": key, "UpdateExpression": "SET a = :a", "ExpressionAttributeValues": {":a": {"S": "x"}}},
+    }
+    for name, request in writes.items():
+        with pytest.raises(ClientError, match="AccessDenied"):
+            getattr(parser, name)(TableName=registry, **request)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        parser.transact_write_items(TransactItems=[{"Put": {"TableName": registry, "Item": key}}])
+    parser.put_item(TableName=runs_table, Item=key)
+    assert parser.get_item(TableName=registry, Key=key).get("Item") is None
+    stack.client("dynamodb").delete_item(TableName=runs_table, Key=key)
