@@ -72,6 +72,7 @@ class LeaderboardEntry(Record, frozen=True):
     duration_seconds: float | None
     reason: str
     rank: int | None
+    parameters: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class GateCheck(Record, frozen=True):
@@ -296,6 +297,7 @@ class Analysis(Record, frozen=True, kw_only=True, eq=False):
     latency: dict[str, Latency] | None = None
     fit: FitDiagnosis | None = None
     learning_curve: LearningCurve | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class Evaluation(Analysis, Document, frozen=True, kw_only=True, eq=False):

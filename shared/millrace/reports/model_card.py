@@ -11,7 +11,7 @@ from millrace.layout import dataset_key
 from millrace.metrics.catalogue import METRICS_BY_NAME
 from millrace.reports import charts
 from millrace.reports.charts import Bar, Chart, Line, Series
-from millrace.reports.formatting import NOT_KNOWN, count, number, share
+from millrace.reports.formatting import NOT_KNOWN, count, number, share, three_digits
 from millrace.reports.render import render
 from millrace.schema import TableSchema
 from millrace.serving.openapi import example_row
@@ -76,6 +76,7 @@ def build_card(
                 "kind": run.kind,
                 "requested_at": run.requested_at,
                 "dataset_ids": list(run.dataset_ids),
+                "warnings": run.summary.get("warnings") or (),
             },
             "stated": stated,
             "schema": schema.without_sensitive_values().to_dict(),
@@ -187,10 +188,35 @@ def _variables(document: Document) -> dict[str, Any]:
         "trial_metrics": _trial_metrics(evaluation),
         "samples": _samples(parts["data"].get("sample") or {}, evaluation.get("search") or {}),
         "usage": usage(document),
+        "warnings": _stated_warnings(parts["run"], evaluation),
+        "loss": _loss_label(str(evaluation.get("primary_metric") or "")),
+        "trial_name": _trial_name,
+        "parameters_of": _searched_parameters,
         "metric_label": metric_label,
         "is_greater_better": is_greater_better,
         "spans": charts.spans,
     }
+
+
+def _stated_warnings(run: Document, evaluation: Document) -> list[str]:
+    """Return the warnings of the run's data and of its evaluation."""
+    of_data = (run.get("summary") or run).get("warnings") or ()
+    return [*(str(one["message"]) for one in of_data), *(str(one) for one in evaluation.get("warnings") or ())]
+
+
+def _loss_label(metric: str) -> str:
+    return METRICS_BY_NAME[metric].loss_label if metric in METRICS_BY_NAME else "loss"
+
+
+def _trial_name(entry: Document) -> str:
+    """Return a trial's id, whose number tells trials of one candidate apart; else the candidate."""
+    identifier = str(entry.get("trial_id") or "")
+    return identifier if str(entry["candidate"]) in identifier else str(entry["candidate"])
+
+
+def _searched_parameters(entry: Document) -> str:
+    parameters: Document = entry.get("parameters") or {}
+    return ", ".join(f"{name} {value}" for name, value in parameters.items())
 
 
 def _confidence(evaluation: Document) -> str:
@@ -316,7 +342,7 @@ def _importance_bars(columns: Sequence[Document]) -> list[Bar]:
             str(column["name"]),
             column["value"] / largest if largest > 0 else 0.0,
             number(column["value"]),
-            f"{column['low']:.3g} to {column['high']:.3g}" if column["low"] is not None else "",
+            f"{three_digits(column['low'])} to {three_digits(column['high'])}" if column["low"] is not None else "",
         )
         for column in columns
     ]
