@@ -297,7 +297,6 @@ class Analysis(Record, frozen=True, kw_only=True, eq=False):
     latency: dict[str, Latency] | None = None
     fit: FitDiagnosis | None = None
     learning_curve: LearningCurve | None = None
-    warnings: tuple[str, ...] = ()
 
 
 class Evaluation(Analysis, Document, frozen=True, kw_only=True, eq=False):

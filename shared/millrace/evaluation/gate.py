@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from millrace.evaluation_results import ChampionComparison, Decision, GateCheck
 from millrace.metrics.bootstrap import ConfidenceInterval
 from millrace.metrics.catalogue import Metric, get_metric
+from millrace.number_text import readable
 from millrace.schema import Task
 from millrace.spec.training import GateSpec
 from millrace.training.trial_record import ParityReport
@@ -123,7 +124,8 @@ def _check_floor(evidence: GateEvidence, name: str, floor: float) -> GateCheck:
 
 
 def _against(metric: Metric, value: float, floor: float) -> str:
-    return f"{value:.4g} and must be {'at least' if metric.greater_is_better else 'at most'} {floor:.4g}"
+    relation = "at least" if metric.greater_is_better else "at most"
+    return f"{readable(value)} and must be {relation} {readable(floor)}"
 
 
 def _undefined(evidence: GateEvidence, name: str) -> str:
@@ -140,7 +142,7 @@ def _check_baseline(evidence: GateEvidence) -> GateCheck:
         return GateCheck("baseline", False, None, 0.0, explanation)
     passed = gain.low > 0
     verb = "beats" if passed else "does not clearly beat"
-    explanation = f"the model {verb} the trivial baseline: its gain in {name} is {gain.low:.4g} to {gain.high:.4g}"
+    explanation = f"the model {verb} the trivial baseline: its gain in {name} is {gain}"
     return GateCheck("baseline", passed, gain.low, 0.0, explanation)
 
 
@@ -174,7 +176,7 @@ def _check_latency(evidence: GateEvidence, spec: GateSpec) -> Iterator[GateCheck
     for kind, value in evidence.latency.items():
         limit = limits[kind]
         stated = "there is no limit" if limit is None else f"the limit is {limit:g} ms"
-        explanation = f"scoring {labels[kind]} takes {value:.3g} ms at the 95th percentile; {stated}"
+        explanation = f"scoring {labels[kind]} takes {readable(value, 3)} ms at the 95th percentile; {stated}"
         yield GateCheck(f"latency:{kind}", limit is None or value <= limit, value, limit, explanation)
 
 
@@ -218,8 +220,5 @@ def _check_champion(champion: ChampionComparison, metric: Metric, spec: GateSpec
     else:
         passed, value = gain.high >= 0, gain.high
         relation = "is not worse" if passed else "is clearly worse"
-    explanation = (
-        f"the model {relation} than version {version}: its gain in {metric.name} is "
-        f"{gain.low:.4g} to {gain.high:.4g}{note}"
-    )
+    explanation = f"the model {relation} than version {version}: its gain in {metric.name} is {gain}{note}"
     return GateCheck("champion", passed, value, 0.0, explanation)
