@@ -5,7 +5,7 @@ validation split selects the worst slices, over every value of every feature and
 which had no part in the selection, measures them. The intervals are Bonferroni's for the slices that are reported.
 
 A slice's excess is its mean loss minus that of the other rows, with Welch's interval. A slice is worse when all of the
-interval is above zero and the excess is worth a word: of a perfect model no slice is.
+interval is above zero and the excess is material: of a perfect model no slice is.
 """
 
 import math
@@ -46,7 +46,7 @@ MAX_SEARCHED_ROWS = 50_000
 MAX_SHARED_ROWS = 0.7
 #: Standard errors by which a slice must be worse on the validation split to be reported.
 MIN_SCORE = 2.0
-#: Least excess that is worth a word, as shares of the other rows' loss and of the trivial baseline's.
+#: Least material excess, as shares of the other rows' loss and of the trivial baseline's.
 MIN_EXCESS_OF_REST, MIN_EXCESS_OF_BASELINE = 0.1, 0.02
 
 
@@ -295,11 +295,11 @@ def _scored(
         outside = _mean_and_variance(rows - counts[code], total - sums[code], total_squares - squares[code])
         error = math.sqrt(inside[1] + outside[1])
         score = (inside[0] - outside[0]) / error if error > 0 else 0.0
-        if score >= MIN_SCORE and _is_worth_a_word(inside[0], outside[0], baseline_loss):
+        if score >= MIN_SCORE and _is_material(inside[0], outside[0], baseline_loss):
             yield score, tuple(part[position] for position, part in zip(positions, conditions, strict=True))
 
 
-def _is_worth_a_word(inside: float, outside: float, baseline_loss: float) -> bool:
+def _is_material(inside: float, outside: float, baseline_loss: float) -> bool:
     return inside - outside > max(MIN_EXCESS_OF_REST * outside, MIN_EXCESS_OF_BASELINE * baseline_loss)
 
 
@@ -360,7 +360,7 @@ def measure_slices(
                 mean = float(inside.mean() - outside.mean())
                 error = math.sqrt(inside.var(ddof=1) / len(inside) + outside.var(ddof=1) / len(outside))
                 low, high = mean - quantile * error, mean + quantile * error
-                is_worse = low > 0 and _is_worth_a_word(float(inside.mean()), float(outside.mean()), baseline_loss)
+                is_worse = low > 0 and _is_material(float(inside.mean()), float(outside.mean()), baseline_loss)
         names = tuple(condition.column for condition in part.conditions)
         measured.append(SliceResult(part.name, part.declared, names, rows, metrics, mean, low, high, is_worse))
     return measured

@@ -64,7 +64,7 @@ def test_the_bad_corner_is_found_on_one_sample_and_confirmed_on_another():
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-6])
-def test_a_slice_is_worse_only_by_an_excess_worth_a_word(scale):
+def test_a_slice_is_worse_only_by_an_excess_that_is_material(scale):
     """The same shape of errors: of a model that is nearly perfect beside the trivial baseline, no slice is worse."""
     columns, target, predictions = sample(seed=1)
     nearly = target + scale * (predictions - target)
@@ -92,7 +92,7 @@ def test_a_slice_is_worse_only_by_an_excess_worth_a_word(scale):
 
 
 def test_a_slice_that_is_a_little_worse_for_sure_is_not_worse():
-    """Two hundred thousand rows make five per cent of excess certain; it is still not worth a word."""
+    """Two hundred thousand rows make five per cent of excess certain; it is still not material."""
     rng = np.random.default_rng(0)
     rows = 200_000
     columns = {"plan": rng.choice(["a", "b"], rows)}
