@@ -195,8 +195,8 @@ def _check_leakage(evidence: GateEvidence, spec: GateSpec) -> GateCheck:
     suspicions = list(evidence.leaks)
     if value is not None and value >= MIN_PERFECT_VALUE and evidence.rows >= MIN_PERFECT_ROWS:
         suspicions.append(
-            f"the model is nearly perfect on the holdout ({name} {value:.4g}): does a feature hold what is known only "
-            "after the prediction? Give it the role ignored in the spec"
+            f"the model is nearly perfect on the holdout ({name} {readable(value)}): does a feature hold what is known "
+            "only after the prediction? Give it the role ignored in the spec"
         )
     if not suspicions:
         explanation = "no feature is known to give the target away, and the holdout is not predicted nearly perfectly"

@@ -76,7 +76,6 @@ def build_card(
                 "kind": run.kind,
                 "requested_at": run.requested_at,
                 "dataset_ids": list(run.dataset_ids),
-                "warnings": run.summary.get("warnings") or (),
             },
             "stated": stated,
             "schema": schema.without_sensitive_values().to_dict(),
@@ -124,6 +123,7 @@ def _data(run: Run, prepared: Mapping[str, Any]) -> dict[str, Any]:
         "split": prepared.get("split") or {},
         "rows": prepared.get("rows") or {},
         "class_counts": prepared.get("class_counts") or {},
+        "findings": prepared.get("findings") or (),
         "sample": prepared.get("sample"),
         "repeated_rows_left_out": prepared.get("repeated_rows_left_out"),
     }
@@ -188,7 +188,7 @@ def _variables(document: Document) -> dict[str, Any]:
         "trial_metrics": _trial_metrics(evaluation),
         "samples": _samples(parts["data"].get("sample") or {}, evaluation.get("search") or {}),
         "usage": usage(document),
-        "warnings": _stated_warnings(parts["run"], evaluation),
+        "warnings": _stated_warnings(parts["data"], evaluation),
         "loss": _loss_label(str(evaluation.get("primary_metric") or "")),
         "trial_name": _trial_name,
         "parameters_of": _searched_parameters,
@@ -198,10 +198,15 @@ def _variables(document: Document) -> dict[str, Any]:
     }
 
 
-def _stated_warnings(run: Document, evaluation: Document) -> list[str]:
-    """Return the warnings of the run's data and of its evaluation."""
-    of_data = (run.get("summary") or run).get("warnings") or ()
-    return [*(str(one["message"]) for one in of_data), *(str(one) for one in evaluation.get("warnings") or ())]
+def _stated_warnings(data: Document, evaluation: Document) -> list[str]:
+    """Return the warnings of the prepared data and of the gate, each once."""
+    found = [str(one["message"]) for one in data.get("findings") or () if one["severity"] == "warning"]
+    of_gate = [
+        str(check["explanation"]).removeprefix("warning: ")
+        for check in evaluation.get("gate") or ()
+        if check["passed"] and str(check["explanation"]).startswith("warning: ")
+    ]
+    return [*found, *(text for text in of_gate if not any(message in text for message in found))]
 
 
 def _loss_label(metric: str) -> str:

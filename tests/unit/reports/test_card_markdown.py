@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from typing import Any
 
 import pytest
@@ -39,11 +40,11 @@ def written_by_others(text: str) -> dict[str, Any]:
     """Return a card in which every text that is not ours is ``text``."""
     card = copy.deepcopy(make_card("binary"))
     evaluation = card["evaluation"]
-    card["stated"] = {"limitations": text.replace("\n\n", "\n"), "owner": text.replace("\n\n", "\n")}
-    card["run"]["warnings"] = [{"check": "leakage", "message": text}]
+    one_paragraph = re.sub("\n{2,}", "\n", text)
+    card["stated"] = {"limitations": one_paragraph, "owner": one_paragraph}
+    card["data"]["findings"] = [{"check": "leakage", "severity": "warning", "message": text}]
     card["data"]["datasets"][0]["dataset_id"] = text
     evaluation["reasons"] = [text]
-    evaluation["warnings"] = [text]
     evaluation["threshold"]["positive_class"] = text
     evaluation["fit"]["explanation"] = text
     for part in (*evaluation["slices"], *evaluation["importance"]["columns"]):
