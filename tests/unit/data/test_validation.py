@@ -622,3 +622,16 @@ class TestServedRows:
     def test_when_there_are_none_the_run_goes_on_and_says_so(self, workshop):
         _, manifest, served = self.train(workshop, captured_rows=True)
         assert (served, manifest["captured_rows"]["captured"]) == (0, 0)
+
+
+def test_two_rows_of_a_rare_class_are_quarantined_and_the_others_train(workshop):
+    lines = [f"{row},{('Good', 'Bad')[row % 2]}" for row in range(600)]
+    lines[100], lines[401] = "100,Reformed Criminals", "401,Reformed Criminals"
+    run, verdict = workshop.validate(workshop.upload("dc.csv", "x,label\n" + "\n".join(lines) + "\n"))
+
+    assert verdict.outcome == "accepted"
+    assert verdict.rows == 598
+    assert run.summary["quarantined_rows"] == 2
+    findings = workshop.only_json("datasets/", "validation.json")["findings"]
+    assert {finding["check"] for finding in findings} >= {"rare_class", "unknown_class"}
+    assert {finding["severity"] for finding in findings} == {"warning"}
