@@ -134,9 +134,9 @@ def _leave_out_rare_classes(
     return kept, [
         warning(
             "rare_class",
-            f"class {name!r} of the target {column.name!r} has {count} row{'s' if count > 1 else ''} of {len(known):,}: "
-            f"left out, its rows are quarantined; each class needs at least {MIN_TARGET_CLASS_ROWS} (add rows, or merge "
-            "it into another)",
+            f"class {name!r} of the target {column.name!r} has {count} row{'s' if count > 1 else ''} of {len(known):,}:"
+            f" left out, its rows are quarantined; each class needs at least {MIN_TARGET_CLASS_ROWS} (add rows, or"
+            " merge it into another)",
             column.name,
             count,
         )

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from millrace.evaluation_results import ChampionComparison, Decision, GateCheck
 from millrace.metrics.bootstrap import ConfidenceInterval
 from millrace.metrics.catalogue import Metric, get_metric
-from millrace.number_text import readable
+from millrace.quantities import format_number
 from millrace.schema import Task
 from millrace.spec.training import GateSpec
 from millrace.training.trial_record import ParityReport
@@ -125,7 +125,7 @@ def _check_floor(evidence: GateEvidence, name: str, floor: float) -> GateCheck:
 
 def _against(metric: Metric, value: float, floor: float) -> str:
     relation = "at least" if metric.greater_is_better else "at most"
-    return f"{readable(value)} and must be {relation} {readable(floor)}"
+    return f"{format_number(value)} and must be {relation} {format_number(floor)}"
 
 
 def _undefined(evidence: GateEvidence, name: str) -> str:
@@ -176,7 +176,7 @@ def _check_latency(evidence: GateEvidence, spec: GateSpec) -> Iterator[GateCheck
     for kind, value in evidence.latency.items():
         limit = limits[kind]
         stated = "there is no limit" if limit is None else f"the limit is {limit:g} ms"
-        explanation = f"scoring {labels[kind]} takes {readable(value, 3)} ms at the 95th percentile; {stated}"
+        explanation = f"scoring {labels[kind]} takes {format_number(value, 3)} ms at the 95th percentile; {stated}"
         yield GateCheck(f"latency:{kind}", limit is None or value <= limit, value, limit, explanation)
 
 
@@ -195,8 +195,8 @@ def _check_leakage(evidence: GateEvidence, spec: GateSpec) -> GateCheck:
     suspicions = list(evidence.leaks)
     if value is not None and value >= MIN_PERFECT_VALUE and evidence.rows >= MIN_PERFECT_ROWS:
         suspicions.append(
-            f"the model is nearly perfect on the holdout ({name} {readable(value)}): does a feature hold what is known "
-            "only after the prediction? Give it the role ignored in the spec"
+            f"the model is nearly perfect on the holdout ({name} {format_number(value)}): does a feature hold what is"
+            " known only after the prediction? Give it the role ignored in the spec"
         )
     if not suspicions:
         explanation = "no feature is known to give the target away, and the holdout is not predicted nearly perfectly"

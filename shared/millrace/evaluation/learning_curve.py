@@ -10,7 +10,7 @@ from millrace.entities import Trial
 from millrace.errors import MillraceError
 from millrace.evaluation_results import FitDiagnosis, LearningCurve, LearningCurvePoint, SplitMetrics
 from millrace.metrics.catalogue import Metric, compute_metrics
-from millrace.number_text import readable
+from millrace.quantities import format_number
 from millrace.schema import TableSchema
 from millrace.training.export import predict_estimator
 from millrace.training.fitting import MAX_THREADS, fit_pipeline, sample_positions
@@ -43,16 +43,16 @@ def diagnose(metric: Metric, splits: Mapping[str, SplitMetrics], baseline: Mappi
     train, validation, holdout = (float(value) for value in values if value is not None)
     gained, kept = metric.gain(train, trivial), metric.gain(holdout, trivial)
     possible = metric.gain(metric.best, trivial)
-    shown = [readable(value) for value in (train, validation, holdout)]
+    shown = [format_number(value) for value in (train, validation, holdout)]
     figures = f"{metric.name} is {shown[0]} in training, {shown[1]} in validation and {shown[2]} on the holdout"
     # A reader sees a factor of two where the share of the gain is sound.
     times = holdout / train if metric.change_is_relative and train > 0 else 1.0
     if times >= FACTOR_WORTH_SAYING:
-        figures += f", {readable(times, 2)} times as much as on rows that it has seen"
+        figures += f", {format_number(times, 2)} times as much as on rows that it has seen"
     if gained <= 0 or (possible > 0 and gained < UNDERFIT_SHARE * possible):
         explanation = (
             f"{figures}: even on its own training rows the model gains little over the trivial baseline "
-            f"({readable(trivial)}). The features say little about the target, or the candidates are too simple."
+            f"({format_number(trivial)}). The features say little about the target, or the candidates are too simple."
         )
         return FitDiagnosis("underfit", None, explanation, kept_splits)
     lost = 1 - kept / gained
@@ -62,7 +62,7 @@ def diagnose(metric: Metric, splits: Mapping[str, SplitMetrics], baseline: Mappi
             "More rows, fewer features or simpler candidates would help."
         )
         return FitDiagnosis("overfit", lost, explanation, kept_splits)
-    kept_share = f"{min(1.0, 1 - lost):.0%} of its gain over the trivial baseline ({readable(trivial)})"
+    kept_share = f"{min(1.0, 1 - lost):.0%} of its gain over the trivial baseline ({format_number(trivial)})"
     return FitDiagnosis("sound", lost, f"{figures}: {kept_share} in training holds on new rows.", kept_splits)
 
 
