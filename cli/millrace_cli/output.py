@@ -1,6 +1,5 @@
 """Terminal output: consoles, tables, values and step timings."""
 
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -8,6 +7,7 @@ from datetime import time as time_of_day
 from types import TracebackType
 from typing import Any, Self
 
+from millrace.quantities import format_number
 from rich.console import Console
 from rich.status import Status
 from rich.table import Table
@@ -16,9 +16,6 @@ from rich.text import Text
 Document = Mapping[str, Any]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-#: Bounds of the numbers that are printed without an exponent, and of those that have four digits before the point.
-_SMALLEST_PLAIN, _LARGEST_PLAIN, _FOUR_DIGITS = 1e-4, 1e15, 9_999.5
-
 _TWO_MINUTES = 120.0
 
 #: Text of a missing value.
@@ -77,19 +74,12 @@ def format_value(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return _format_number(value)
+        return format_number(value)
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {format_value(element)}" for key, element in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(format_value(element) for element in value)
     return str(value)
-
-
-def _format_number(value: float) -> str:
-    """Format a number with four significant digits, a large one without an exponent."""
-    if not math.isfinite(value) or not _SMALLEST_PLAIN <= abs(value) < _LARGEST_PLAIN:
-        return f"{value:.4g}"
-    return f"{value:,.0f}" if abs(value) >= _FOUR_DIGITS else f"{value:.4g}"
 
 
 def format_epoch(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from millrace.quantities import format_number
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -168,7 +169,8 @@ def _fit(evaluation: Document) -> Iterator[tuple[str, str]]:
 def _threshold(evaluation: Document) -> Iterator[tuple[str, str]]:
     threshold = evaluation.get("threshold")
     if threshold:
-        yield "threshold", f"{threshold['positive_class']} at a probability of {threshold['value']:.4g} or more"
+        value = format_number(threshold["value"])
+        yield "threshold", f"{threshold['positive_class']} at a probability of {value} or more"
 
 
 def _slices(evaluation: Document) -> Iterator[tuple[str, str]]:
@@ -180,7 +182,7 @@ def _slices(evaluation: Document) -> Iterator[tuple[str, str]]:
 def _fairness(evaluation: Document) -> Iterator[tuple[str, str]]:
     for column in evaluation.get("fairness") or ():
         clear = [
-            f"{measure.replace('_', ' ')} {gap['value']:.3g} between {gap['highest']} and {gap['lowest']}"
+            f"{measure.replace('_', ' ')} {format_number(gap['value'], 3)} between {gap['highest']} and {gap['lowest']}"
             for measure, gap in column["gaps"].items()
             if gap and gap["clear"]
         ]

@@ -72,6 +72,7 @@ class LeaderboardEntry(Record, frozen=True):
     duration_seconds: float | None
     reason: str
     rank: int | None
+    parameters: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class GateCheck(Record, frozen=True):

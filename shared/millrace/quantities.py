@@ -9,16 +9,19 @@ _SMALLEST_PLAIN, _LARGEST_PLAIN = 1e-6, 1e15
 _DIGITS = 4
 
 
-def format_number(value: float, *, is_date: bool = False, grouped_from: float = 10_000.0) -> str:
-    """Format a number plainly, with four significant digits and thousands grouped; seconds since 1970 as a date."""
+def format_number(value: float, digits: int = _DIGITS, *, is_date: bool = False, grouped_from: float = 10_000.0) -> str:
+    """Format a number plainly, with four significant digits and thousands grouped; seconds since 1970 as a date.
+
+    No digit before the point is rounded away, so that amounts of money can be read.
+    """
     if is_date:
         with suppress(OverflowError, ValueError, OSError):  # what no calendar holds stays a number
             return f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d}"
-    size = abs(value)
-    if value and not _SMALLEST_PLAIN <= size < _LARGEST_PLAIN:
-        return f"{value:.4g}"
-    decimals = max(0, _DIGITS - 1 - math.floor(math.log10(size))) if value != int(value) else 0
-    written = f"{value:,.{decimals}f}" if size >= grouped_from else f"{value:.{decimals}f}"
+    if not math.isfinite(value) or (value and not _SMALLEST_PLAIN <= abs(value) < _LARGEST_PLAIN):
+        return f"{value:.{digits}g}"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value != int(value) else 0
+    rounded = round(value, decimals) + 0.0  # no minus before a zero
+    written = f"{rounded:{',' if abs(rounded) >= grouped_from else ''}.{decimals}f}"
     return written.rstrip("0").rstrip(".") if decimals else written
 
 

@@ -262,8 +262,14 @@ def _columns_table(profile: Document) -> Table:
 
 
 def _is_private(column: Document) -> bool:
-    """Return True for columns whose values name people or say what they wrote."""
-    return bool(column.get("sensitive")) or column["role"] == "identifier" or column["type"] == "text"
+    """Return True for columns whose values name people or say what they wrote, also where they are no features."""
+    names_rows = column["role"] == "identifier" or (column["role"] != "target" and _is_unique(column))
+    return bool(column.get("sensitive")) or names_rows or column["type"] == "text"
+
+
+def _is_unique(column: Document) -> bool:
+    """Return True for a column of strings of which hardly any is repeated."""
+    return bool(column.get("top")) and column["top"][0]["count"] == 1
 
 
 def _values(column: Document) -> str:
@@ -275,6 +281,9 @@ def _values(column: Document) -> str:
     show = _value_format(column)
     if column["minimum"] == column["maximum"]:
         return show(column["minimum"])
+    if (column["minimum"], column["maximum"]) == (0, 1) and column.get("distinct") == len("01"):
+        known = sum(column["bins"]["counts"])
+        return f"0 {column['zeros']:,}, 1 {known - column['zeros']:,}"
     value_range = f"{show(column['minimum'])} to {show(column['maximum'])}"
     return f"{value_range}, median {show(median)}" if median is not None else value_range
 

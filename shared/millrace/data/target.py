@@ -19,6 +19,8 @@ MAX_TARGET_CLASSES = 100
 MAX_INTEGER_CLASSES = 20
 #: One row for each split.
 MIN_TARGET_CLASS_ROWS = 3
+#: Share of the rows that may be of classes with fewer: those classes are left out, instead of the file.
+MAX_RARE_SHARE = 0.01
 
 HOW_TO_NAME_IT = "name it: `millrace train MODEL FILE --target COLUMN`, or object metadata `target`"
 
@@ -109,8 +111,8 @@ def _classification(
     if column.type == "number" and bool(np.all(known.astype(np.float64) % 1 == 0)):
         column = replace(column, type="integer")
     column, classes = _name_classes(column, known)
+    classes, findings = _leave_out_rare_classes(column, classes, known)
     task: Task = "binary" if len(classes) == 2 else "multiclass"  # noqa: PLR2004  # a pair
-    findings: list[Finding] = []
     if wanted == "binary" and task != "binary":
         findings.append(error("task", f"the target {name!r} has {len(classes)} classes; a binary task has two", name))
     elif wanted and wanted != task:
@@ -118,19 +120,49 @@ def _classification(
     return TargetInference(column, task, classes, (*findings, *small_classes(column, classes, known)))
 
 
+def _leave_out_rare_classes(
+    column: Column, classes: tuple[str, ...], known: npt.NDArray[np.generic]
+) -> tuple[tuple[str, ...], list[Finding]]:
+    """Return the classes without those too rare to learn, when these are few among many rows, and a warning each.
+
+    The rows of a class that is left out are quarantined, as those of an unknown class are.
+    """
+    rare = _counts_of_rare(column, classes, known)
+    kept = tuple(name for name in classes if name not in rare)
+    if not rare or len(kept) < 2 or sum(rare.values()) > MAX_RARE_SHARE * len(known):  # noqa: PLR2004  # a pair
+        return classes, []
+    return kept, [
+        warning(
+            "rare_class",
+            f"class {name!r} of the target {column.name!r} has {count} row{'s' if count > 1 else ''} of {len(known):,}:"
+            f" left out, its rows are quarantined; each class needs at least {MIN_TARGET_CLASS_ROWS} (add rows, or"
+            " merge it into another)",
+            column.name,
+            count,
+        )
+        for name, count in rare.items()
+    ]
+
+
+def _counts_of_rare(column: Column, classes: tuple[str, ...], known: npt.NDArray[np.generic]) -> dict[str, int]:
+    """Return the rows of each class with too few for all splits."""
+    names, counts = np.unique(class_texts(column, classes, known).astype(np.str_), return_counts=True)
+    few = zip(names.tolist(), counts.tolist(), strict=True)
+    return {name: count for name, count in few if count < MIN_TARGET_CLASS_ROWS and name in classes}
+
+
 def small_classes(column: Column, classes: tuple[str, ...], known: npt.NDArray[np.generic]) -> list[Finding]:
     """Return an error for every class with too few rows for all splits."""
-    names, counts = np.unique(class_texts(column, classes, known).astype(np.str_), return_counts=True)
     return [
         error(
             "small_class",
-            f"class {str(name)!r} of the target {column.name!r} has {count} row{'s' if count > 1 else ''}; "
-            f"each class needs at least {MIN_TARGET_CLASS_ROWS}: add rows, or leave the class out",
+            f"class {name!r} of the target {column.name!r} has {count} row{'s' if count > 1 else ''}; "
+            f"each class needs at least {MIN_TARGET_CLASS_ROWS}: add rows, or leave the class out"
+            f"{_OR_AS_NUMBER if column.type in ('integer', 'number') else ''}",
             column.name,
-            int(count),
+            count,
         )
-        for name, count in zip(names, counts, strict=True)
-        if count < MIN_TARGET_CLASS_ROWS
+        for name, count in _counts_of_rare(column, classes, known).items()
     ]
 
 

@@ -22,7 +22,7 @@ from millrace.evaluation.curves import (
 )
 from millrace.evaluation.fairness import compare_groups, row_measures
 from millrace.evaluation.gate import SliceEvidence
-from millrace.evaluation.holdout import Measurement, count_non_finite, measure_latency
+from millrace.evaluation.holdout import Measurement, baseline_predictions, count_non_finite, measure_latency
 from millrace.evaluation.importance import permutation_importance
 from millrace.evaluation.learning_curve import diagnose, learning_curve, refit
 from millrace.evaluation.slices import (
@@ -171,6 +171,8 @@ def _slices(
     schema, spec, splits = winner.schema, winner.spec.evaluation, winner.splits
     columns = {**feature_columns(schema, splits.holdout.features), **splits.group_columns}
     declared, found = declared_slices(spec.slices, columns, schema), list[Slice]()
+    trivial = baseline_predictions(schema, splits.train.target, len(splits.holdout))
+    baseline_loss = float(winner.metric.row_loss(splits.holdout.target, trivial).mean())
     if not count_non_finite(validation):
         found = find_worst(
             feature_columns(schema, splits.validation.features),
@@ -178,6 +180,7 @@ def _slices(
             schema,
             min_rows=spec.min_slice_rows,
             first=[column.name for column in importance.columns],
+            baseline_loss=baseline_loss,
         )
     measured, worst = (
         measure_slices(
@@ -190,6 +193,7 @@ def _slices(
             min_rows=spec.min_slice_rows,
             confidence=winner.spec.gate.confidence,
             seed=winner.spec.seed,
+            baseline_loss=baseline_loss,
         )
         for slices in (declared, found)
     )

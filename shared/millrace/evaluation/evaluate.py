@@ -102,6 +102,7 @@ def _rank(trials: Sequence[Trial], metric: Metric) -> list[LeaderboardEntry]:
             duration_seconds=trial.duration_seconds,
             reason=trial.reason,
             rank=place if place <= len(succeeded) else None,
+            parameters=dict(trial.parameters),
         )
         for place, trial in enumerate([*succeeded, *others], start=1)
     ]

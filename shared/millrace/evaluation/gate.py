@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from millrace.evaluation_results import ChampionComparison, Decision, GateCheck
 from millrace.metrics.bootstrap import ConfidenceInterval
 from millrace.metrics.catalogue import Metric, get_metric
+from millrace.quantities import format_number
 from millrace.schema import Task
 from millrace.spec.training import GateSpec
 from millrace.training.trial_record import ParityReport
@@ -123,7 +124,8 @@ def _check_floor(evidence: GateEvidence, name: str, floor: float) -> GateCheck:
 
 
 def _against(metric: Metric, value: float, floor: float) -> str:
-    return f"{value:.4g} and must be {'at least' if metric.greater_is_better else 'at most'} {floor:.4g}"
+    relation = "at least" if metric.greater_is_better else "at most"
+    return f"{format_number(value)} and must be {relation} {format_number(floor)}"
 
 
 def _undefined(evidence: GateEvidence, name: str) -> str:
@@ -140,7 +142,7 @@ def _check_baseline(evidence: GateEvidence) -> GateCheck:
         return GateCheck("baseline", False, None, 0.0, explanation)
     passed = gain.low > 0
     verb = "beats" if passed else "does not clearly beat"
-    explanation = f"the model {verb} the trivial baseline: its gain in {name} is {gain.low:.4g} to {gain.high:.4g}"
+    explanation = f"the model {verb} the trivial baseline: its gain in {name} is {gain}"
     return GateCheck("baseline", passed, gain.low, 0.0, explanation)
 
 
@@ -174,7 +176,7 @@ def _check_latency(evidence: GateEvidence, spec: GateSpec) -> Iterator[GateCheck
     for kind, value in evidence.latency.items():
         limit = limits[kind]
         stated = "there is no limit" if limit is None else f"the limit is {limit:g} ms"
-        explanation = f"scoring {labels[kind]} takes {value:.3g} ms at the 95th percentile; {stated}"
+        explanation = f"scoring {labels[kind]} takes {format_number(value, 3)} ms at the 95th percentile; {stated}"
         yield GateCheck(f"latency:{kind}", limit is None or value <= limit, value, limit, explanation)
 
 
@@ -193,8 +195,8 @@ def _check_leakage(evidence: GateEvidence, spec: GateSpec) -> GateCheck:
     suspicions = list(evidence.leaks)
     if value is not None and value >= MIN_PERFECT_VALUE and evidence.rows >= MIN_PERFECT_ROWS:
         suspicions.append(
-            f"the model is nearly perfect on the holdout ({name} {value:.4g}): does a feature hold what is known only "
-            "after the prediction? Give it the role ignored in the spec"
+            f"the model is nearly perfect on the holdout ({name} {format_number(value)}): does a feature hold what is"
+            " known only after the prediction? Give it the role ignored in the spec"
         )
     if not suspicions:
         explanation = "no feature is known to give the target away, and the holdout is not predicted nearly perfectly"
@@ -218,8 +220,5 @@ def _check_champion(champion: ChampionComparison, metric: Metric, spec: GateSpec
     else:
         passed, value = gain.high >= 0, gain.high
         relation = "is not worse" if passed else "is clearly worse"
-    explanation = (
-        f"the model {relation} than version {version}: its gain in {metric.name} is "
-        f"{gain.low:.4g} to {gain.high:.4g}{note}"
-    )
+    explanation = f"the model {relation} than version {version}: its gain in {metric.name} is {gain}{note}"
     return GateCheck("champion", passed, value, 0.0, explanation)

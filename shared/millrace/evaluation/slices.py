@@ -4,7 +4,8 @@ The worst of many slices looks worse than it is: of two hundred parts of a rando
 validation split selects the worst slices, over every value of every feature and every pair of values, and the holdout,
 which had no part in the selection, measures them. The intervals are Bonferroni's for the slices that are reported.
 
-A slice's excess is its mean loss minus that of the other rows, with Welch's interval.
+A slice's excess is its mean loss minus that of the other rows, with Welch's interval. A slice is worse when all of the
+interval is above zero and the excess is material: of a perfect model no slice is.
 """
 
 import math
@@ -45,6 +46,8 @@ MAX_SEARCHED_ROWS = 50_000
 MAX_SHARED_ROWS = 0.7
 #: Standard errors by which a slice must be worse on the validation split to be reported.
 MIN_SCORE = 2.0
+#: Least material excess, as shares of the other rows' loss and of the trivial baseline's.
+MIN_EXCESS_OF_REST, MIN_EXCESS_OF_BASELINE = 0.1, 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,10 +235,17 @@ def _describe(conditions: Sequence[SliceCondition]) -> str:
 
 
 def find_worst(
-    columns: Columns, losses: FloatArray, schema: TableSchema, *, min_rows: int, first: Sequence[str] = ()
+    columns: Columns,
+    losses: FloatArray,
+    schema: TableSchema,
+    *,
+    min_rows: int,
+    first: Sequence[str] = (),
+    baseline_loss: float = 0.0,
 ) -> list[Slice]:
     """Search the validation split for the slices of one or two features with the largest excess loss.
 
+    ``baseline_loss`` is the trivial baseline's mean loss, beside which an excess must not be negligible.
     Sensitive columns are left out, because a slice's name has its values; so are texts, which hardly two rows share.
     """
     step = max(1, math.ceil(len(losses) / MAX_SEARCHED_ROWS))
@@ -248,7 +258,8 @@ def find_worst(
     pairs = combinations(list(coded)[:MAX_PAIRED_FEATURES], 2)
     scored: list[tuple[float, tuple[SliceCondition, ...]]] = []
     for chosen in [*((name,) for name in coded), *pairs]:
-        scored += _scored([divided[name] for name in chosen], [coded[name] for name in chosen], losses, min_rows)
+        parts, codes = [divided[name] for name in chosen], [coded[name] for name in chosen]
+        scored += _scored(parts, codes, losses, min_rows, baseline_loss)
     scored.sort(key=lambda entry: (-entry[0], len(entry[1])))
     return _distinct(scored, columns, losses)
 
@@ -266,6 +277,7 @@ def _scored(
     codes: Sequence[npt.NDArray[np.int64]],
     losses: FloatArray,
     min_rows: int,
+    baseline_loss: float,
 ) -> Iterator[tuple[float, tuple[SliceCondition, ...]]]:
     """Yield Welch's statistic of every combination of values that has enough rows and is worse than the rest."""
     combined, width = codes[0], len(conditions[0]) + 1
@@ -283,8 +295,12 @@ def _scored(
         outside = _mean_and_variance(rows - counts[code], total - sums[code], total_squares - squares[code])
         error = math.sqrt(inside[1] + outside[1])
         score = (inside[0] - outside[0]) / error if error > 0 else 0.0
-        if score >= MIN_SCORE:
+        if score >= MIN_SCORE and _is_material(inside[0], outside[0], baseline_loss):
             yield score, tuple(part[position] for position, part in zip(positions, conditions, strict=True))
+
+
+def _is_material(inside: float, outside: float, baseline_loss: float) -> bool:
+    return inside - outside > max(MIN_EXCESS_OF_REST * outside, MIN_EXCESS_OF_BASELINE * baseline_loss)
 
 
 def _mean_and_variance(rows: int, total: float, squares: float) -> tuple[float, float]:
@@ -326,6 +342,7 @@ def measure_slices(
     min_rows: int,
     confidence: float,
     seed: int,
+    baseline_loss: float = 0.0,
 ) -> list[SliceResult]:
     """Measure slices on the holdout; the intervals of their excess hold for all of them together."""
     masks = [part.mask(columns, len(target)) for part in slices]
@@ -334,7 +351,7 @@ def measure_slices(
     measured: list[SliceResult] = []
     for part, mask in zip(slices, masks, strict=True):
         rows, metrics = int(mask.sum()), None
-        mean, low, high = None, None, None
+        mean, low, high, is_worse = None, None, None, False
         if rows >= min_rows:
             (measurement,) = measure(schema, target[mask], {"model": predictions[mask]}, seed).values()
             metrics = measurement.estimates(confidence)
@@ -343,7 +360,7 @@ def measure_slices(
                 mean = float(inside.mean() - outside.mean())
                 error = math.sqrt(inside.var(ddof=1) / len(inside) + outside.var(ddof=1) / len(outside))
                 low, high = mean - quantile * error, mean + quantile * error
+                is_worse = low > 0 and _is_material(float(inside.mean()), float(outside.mean()), baseline_loss)
         names = tuple(condition.column for condition in part.conditions)
-        is_worse = low is not None and low > 0
         measured.append(SliceResult(part.name, part.declared, names, rows, metrics, mean, low, high, is_worse))
     return measured

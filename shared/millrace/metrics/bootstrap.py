@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from millrace.quantities import format_number
+
 FloatArray = npt.NDArray[np.float64]
 
 #: From weights of shape (n_draws, n_rows) to values of shape (n_draws,); NaN where the metric is not defined.
@@ -36,6 +38,9 @@ class ConfidenceInterval:
 
     low: float
     high: float
+
+    def __str__(self) -> str:
+        return f"{format_number(self.low)} to {format_number(self.high)}"
 
 
 def weighted_mean(values: FloatArray) -> Statistic:

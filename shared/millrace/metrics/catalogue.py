@@ -57,6 +57,11 @@ class Metric:
     estimated_from: Literal["probabilities", "errors"] | None = None
 
     @property
+    def loss_label(self) -> str:
+        """Name of the loss of a row."""
+        return _LOSS_LABELS[self.row_loss]
+
+    @property
     def best(self) -> float:
         """Value of a perfect model."""
         return self.range[1] if self.greater_is_better else self.range[0]
@@ -94,6 +99,14 @@ class Metric:
             raise ValueError("a metric needs rows, and finite predictions")
         return float(self.statistic(target, predictions)(np.ones((1, len(target))))[0])
 
+
+_LOSS_LABELS: Mapping[Callable[..., FloatArray], str] = {
+    log_losses: "log loss",
+    brier_losses: "Brier score",
+    zero_one_losses: "share of wrong rows",
+    squared_errors: "squared error",
+    absolute_errors: "absolute error",
+}
 
 _BINARY: tuple[Task, ...] = ("binary",)
 _MULTICLASS: tuple[Task, ...] = ("multiclass",)

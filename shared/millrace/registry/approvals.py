@@ -16,6 +16,7 @@ from millrace.errors import ConflictError
 from millrace.layout import version_key
 from millrace.names import CHALLENGER, CHAMPION
 from millrace.ports import Notifier, ObjectStore, TaskCallback
+from millrace.quantities import format_number
 from millrace.registry.ledger import AuditContext
 from millrace.registry.promotion import champion_moves, find_servable_version
 from millrace.registry.store import Registry
@@ -61,7 +62,7 @@ def approval_message(version: ModelVersion, run: Run, approval: Approval, bucket
     function's own credentials, hours before the approval expires, and would admit whoever has the mail.
     """
     key = version_key(version.model, version.version, CARD)
-    metrics = ", ".join(f"{name} {value:.4g}" for name, value in sorted(version.metrics.items()))
+    metrics = ", ".join(f"{name} {format_number(value)}" for name, value in sorted(version.metrics.items()))
     query = urlencode({"prefix": key, "region": bucket.region}, quote_via=quote)
     name = f"{version.model} version {version.version} ({version.semantic_version}, {version.candidate})"
     lines = [

@@ -230,7 +230,8 @@ class _DatasetReport:
         entries = [("Missing", formatting.count(column.get("missing")), formatting.share(missing) if missing else "")]
         entries.append(("Distinct", formatting.count(column.get("distinct")), ""))
         outliers = column.get("outliers")
-        if outliers and self.usable_rows and not self._is_class_label(column):
+        # The rarer of two values is no outlier.
+        if outliers and column.get("distinct", 0) > 2 and self.usable_rows and not self._is_class_label(column):  # noqa: PLR2004
             part = outliers["count"] / self.usable_rows
             entries.append(("Outliers", formatting.count(outliers["count"]), formatting.share(part) if part else ""))
         length = column.get("length") or {}

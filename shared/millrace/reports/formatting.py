@@ -1,6 +1,7 @@
 """Numbers, shares, timestamps and lists as text; the filters of the templates."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -11,15 +12,21 @@ NOT_KNOWN = "\N{EN DASH}"
 #: Replaces the values of sensitive columns, as findings and the quarantine write it already.
 MASK = "***"
 
+#: Characters that are escaped in Markdown; an underscore within a word is none, nor a colon but in an address.
+_MARKUP = re.compile(r"[\\`*\[\]<>!|#~&@$]|(?<![a-z0-9])_|_(?![a-z0-9])|:(?=//)|(?<=www)\.", re.IGNORECASE)
+#: What makes a list, a rule or a heading at the start of a line.
+_LINE_START = re.compile(r"^(\d*)([-+.)](?=\s|$)|[-=](?=[-=\s]*$))")
 _SMALL_SHARE = 0.001
 _LARGE_SHARE = 0.1
 #: The value from which on a unit is used, the unit, and its name.
 _UNITS = ((1e12, 1e12, " T"), (1e9, 1e9, " B"), (1e6, 1e6, " M"), (1e4, 1e3, " k"))
 
 
-def number(value: float | None) -> str:
+def number(value: float | None, digits: int = 4) -> str:
     """Format a quantity plainly, with about four significant digits: ``1,204``, ``0.3125``, ``1,309,000,000``."""
-    return NOT_KNOWN if value is None or not math.isfinite(value) else format_number(value, grouped_from=1_000.0)
+    if value is None or not math.isfinite(value):
+        return NOT_KNOWN
+    return format_number(value, digits, grouped_from=1_000.0)
 
 
 def short_number(value: float) -> str:
@@ -32,7 +39,7 @@ def short_number(value: float) -> str:
 
 def three_digits(value: float) -> str:
     """Format a quantity with three significant digits, for the ends of an interval."""
-    return f"{value:.3g}"
+    return number(value, 3)
 
 
 def count(value: int | None, one: str = "", many: str = "") -> str:
@@ -114,6 +121,20 @@ def paragraphs(text: str) -> list[str]:
     return [part for part in text.split("\n\n") if part.strip()]
 
 
-def one_line(text: object) -> str:
-    """Return text on one line that breaks neither a Markdown table nor, as HTML, the page around it."""
-    return " ".join(str(text).split()).replace("<", "&lt;").replace("|", "\\|")
+def markdown(text: object) -> str:
+    """Return text that is not ours on one line, with every character that has a meaning in Markdown escaped.
+
+    Nothing of it becomes markup, HTML, a link or an image, also where addresses are linked by themselves.
+    """
+    written = _MARKUP.sub(r"\\\g<0>", " ".join(str(text).split()))
+    return _LINE_START.sub(r"\g<1>\\\g<2>", written)
+
+
+def markdown_code(text: object) -> str:
+    """Return text for a code span of one backtick within a table or a line."""
+    return " ".join(str(text).replace("`", "'").split()).replace("|", "\N{BROKEN BAR}") or NOT_KNOWN
+
+
+def fence(text: str) -> str:
+    """Return the fence of a code block: longer than any run of backticks in the text."""
+    return "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))

@@ -11,7 +11,7 @@ from millrace.layout import dataset_key
 from millrace.metrics.catalogue import METRICS_BY_NAME
 from millrace.reports import charts
 from millrace.reports.charts import Bar, Chart, Line, Series
-from millrace.reports.formatting import NOT_KNOWN, count, number, share
+from millrace.reports.formatting import NOT_KNOWN, count, number, share, three_digits
 from millrace.reports.render import render
 from millrace.schema import TableSchema
 from millrace.serving.openapi import example_row
@@ -123,6 +123,7 @@ def _data(run: Run, prepared: Mapping[str, Any]) -> dict[str, Any]:
         "split": prepared.get("split") or {},
         "rows": prepared.get("rows") or {},
         "class_counts": prepared.get("class_counts") or {},
+        "findings": prepared.get("findings") or (),
         "sample": prepared.get("sample"),
         "repeated_rows_left_out": prepared.get("repeated_rows_left_out"),
     }
@@ -187,10 +188,40 @@ def _variables(document: Document) -> dict[str, Any]:
         "trial_metrics": _trial_metrics(evaluation),
         "samples": _samples(parts["data"].get("sample") or {}, evaluation.get("search") or {}),
         "usage": usage(document),
+        "warnings": _stated_warnings(parts["data"], evaluation),
+        "loss": _loss_label(str(evaluation.get("primary_metric") or "")),
+        "trial_name": _trial_name,
+        "parameters_of": _searched_parameters,
         "metric_label": metric_label,
         "is_greater_better": is_greater_better,
         "spans": charts.spans,
     }
+
+
+def _stated_warnings(data: Document, evaluation: Document) -> list[str]:
+    """Return the warnings of the prepared data and of the gate, each once."""
+    found = [str(one["message"]) for one in data.get("findings") or () if one["severity"] == "warning"]
+    of_gate = [
+        str(check["explanation"]).removeprefix("warning: ")
+        for check in evaluation.get("gate") or ()
+        if check["passed"] and str(check["explanation"]).startswith("warning: ")
+    ]
+    return [*found, *(text for text in of_gate if not any(message in text for message in found))]
+
+
+def _loss_label(metric: str) -> str:
+    return METRICS_BY_NAME[metric].loss_label if metric in METRICS_BY_NAME else "loss"
+
+
+def _trial_name(entry: Document) -> str:
+    """Return a trial's id, whose number tells trials of one candidate apart; else the candidate."""
+    identifier = str(entry.get("trial_id") or "")
+    return identifier if str(entry["candidate"]) in identifier else str(entry["candidate"])
+
+
+def _searched_parameters(entry: Document) -> str:
+    parameters: Document = entry.get("parameters") or {}
+    return ", ".join(f"{name} {value}" for name, value in parameters.items())
 
 
 def _confidence(evaluation: Document) -> str:
@@ -316,7 +347,7 @@ def _importance_bars(columns: Sequence[Document]) -> list[Bar]:
             str(column["name"]),
             column["value"] / largest if largest > 0 else 0.0,
             number(column["value"]),
-            f"{column['low']:.3g} to {column['high']:.3g}" if column["low"] is not None else "",
+            f"{three_digits(column['low'])} to {three_digits(column['high'])}" if column["low"] is not None else "",
         )
         for column in columns
     ]

@@ -23,7 +23,10 @@ _UNPRINTABLE = dict.fromkeys(
     (*range(9), 11, 12, *range(14, 32), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), "\ufffd"
 ) | dict.fromkeys((*range(0xD800, 0xE000), 0xFFFE, 0xFFFF), "\ufffd")
 #: Functions of :mod:`formatting` that templates use as filters.
-_FILTERS = ("number", "three_digits", "count", "share", "timestamp", "interval", "join_names", "paragraphs", "one_line")
+_FILTERS = (
+    *("number", "three_digits", "count", "share", "timestamp", "interval", "join_names", "paragraphs"),
+    *("markdown", "markdown_code", "fence"),
+)
 
 
 def render(template: str, /, **values: Any) -> str:

@@ -358,6 +358,17 @@ def profile_of(columns):
             "e+0",
         ),
         ({"name": "yr", "type": "integer", "role": "feature", "minimum": 0.0, "maximum": 0.0}, " 0 ", "0 to 0"),
+        (
+            {"name": "customerID", "type": "category", "role": "ignored", "top": [{"value": "0280-XJGEX", "count": 1}]},
+            "hidden",
+            "0280-XJGEX",
+        ),
+        (
+            {"name": "SeniorCitizen", "type": "integer", "role": "feature", "minimum": 0.0, "maximum": 1.0}
+            | {"distinct": 2, "zeros": 4_723, "bins": {"counts": [4_723, 912]}, "quantiles": {"0.5": 0.0}},
+            "0 4,723, 1 912",
+            "median",
+        ),
     ],
 )
 def test_values_are_readable_and_those_of_people_are_not_shown(monkeypatch, column, shown, hidden):

@@ -12,7 +12,7 @@ from millrace_cli.output import format_epoch, format_seconds, format_value
         (9_999.9, "10,000"),
         (1_234.56, "1235"),
         (0.123456, "0.1235"),
-        (0.000012, "1.2e-05"),
+        (0.000012, "0.000012"),
         (-51_060.7, "-51,061"),
         (0.0, "0"),
         (float("nan"), "nan"),

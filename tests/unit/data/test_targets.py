@@ -144,3 +144,50 @@ def test_classes_become_their_indices(values, expected):
     schema = TableSchema((outcome.column,), outcome.task, outcome.classes)
     encoded = encode_target(schema, parse_column(outcome.column, cells).values)
     assert encoded.tolist() == expected * 10
+
+
+def rare(*counts: tuple[str, int]) -> TargetInference:
+    """Infer from so many rows of each class."""
+    cells = pa.array([name for name, count in counts for _ in range(count)], pa.string())
+    column = infer_column("y", cells, is_target=True).column
+    return infer_target(column, parse_column(column, cells).values, None)
+
+
+@pytest.mark.parametrize(
+    ("counts", "classes", "task"),
+    [
+        (
+            (("Good", 3_000), ("Bad", 2_400), ("Neutral", 115), ("Reformed", 2)),
+            ("Bad", "Good", "Neutral"),
+            "multiclass",
+        ),
+        ((("yes", 300), ("no", 400), ("n.k.", 1)), ("no", "yes"), "binary"),
+        ((("1", 300), ("2", 400), ("7", 2)), ("1", "2"), "binary"),
+        ((("a", 600), ("b", 600), ("c", 2), ("d", 1)), ("a", "b"), "binary"),
+    ],
+)
+def test_a_rare_class_among_many_rows_is_left_out_with_a_warning(counts, classes, task):
+    outcome = rare(*counts)
+
+    assert errors_among(outcome.findings) == []
+    assert (outcome.classes, outcome.task) == (classes, task)
+    left_out = {name for name, _ in counts} - set(classes)
+    messages = [finding.message for finding in outcome.findings if finding.check == "rare_class"]
+    assert len(messages) == len(left_out)
+    assert all("left out, its rows are quarantined" in message for message in messages)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        (("a", 100), ("b", 80), ("c", 2)),  # one per cent of the rows and more
+        (("a", 1_000), ("b", 2)),  # one class would be left
+    ],
+)
+def test_rare_classes_that_are_not_few_reject_the_file(counts):
+    assert "each class needs at least 3: add rows, or leave the class out" in refusal(rare(*counts))
+
+
+def test_a_count_with_rare_values_may_be_predicted_as_a_number():
+    message = refusal(rare(*((str(value), count) for value, count in enumerate([40, 30, 20, 9, 5, 2, 1]))))
+    assert "predict the number (metadata `task` regression" in message

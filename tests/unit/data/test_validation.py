@@ -648,3 +648,15 @@ class TestServedRows:
         assert (served, run.summary["rows"]) == (0, 100)
         assert manifest["captured_rows"] == run.summary["captured_rows"]
         assert manifest["captured_rows"]["obstacle"] == "captured rows or feedback cannot be read: UnicodeError"
+
+def test_two_rows_of_a_rare_class_are_quarantined_and_the_others_train(workshop):
+    lines = [f"{row},{('Good', 'Bad')[row % 2]}" for row in range(600)]
+    lines[100], lines[401] = "100,Reformed Criminals", "401,Reformed Criminals"
+    run, verdict = workshop.validate(workshop.upload("dc.csv", "x,label\n" + "\n".join(lines) + "\n"))
+
+    assert verdict.outcome == "accepted"
+    assert verdict.rows == 598
+    assert run.summary["quarantined_rows"] == 2
+    findings = workshop.only_json("datasets/", "validation.json")["findings"]
+    assert {finding["check"] for finding in findings} >= {"rare_class", "unknown_class"}
+    assert {finding["severity"] for finding in findings} == {"warning"}

@@ -82,11 +82,11 @@ def test_first_model_of_every_task_is_promoted(task: Task):
     assert {check["name"] for check in report["gate"]} == {
         "answers",
         "baseline",
+        "leakage",
         "model_size",
         "latency:row",
         "latency:batch",
         "parity",
-        "leakage",
     }
     if task == "regression":
         assert report["confusion"] is None

@@ -23,6 +23,20 @@ EVIDENCE = GateEvidence(
 )
 
 
+def test_amounts_of_money_in_reasons_can_be_read():
+    evidence = replace(
+        EVIDENCE,
+        task="regression",
+        primary_metric=get_metric("regression", None),
+        metrics={"rmse": 25_870.4},
+        baseline_gain=ConfidenceInterval(51_060.4, 60_123.4),
+    )
+    result = decide(evidence, GateSpec(floors={"rmse": 20_000.0}))
+
+    assert result.reasons == ("rmse is 25,870 and must be at most 20,000",)
+    assert any("its gain in rmse is 51,060 to 60,123" in check.explanation for check in result.checks)
+
+
 def test_first_model_needs_only_the_floors_and_the_baseline():
     result = decide(EVIDENCE, GateSpec())
 

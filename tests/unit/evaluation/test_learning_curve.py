@@ -1,5 +1,7 @@
 """Over- and underfitting are told apart, and the learning curve keeps to its time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from millrace.errors import TrainingFailedError
@@ -41,17 +43,28 @@ def test_overfitting_says_how_much_is_lost():
     assert "50% of its gain" in fit.explanation
 
 
+def test_a_factor_between_training_and_holdout_is_stated_though_the_fit_is_sound():
+    fit = diagnose(RMSE, of("rmse", 0.465, 0.84, 0.853), {"rmse": 2.3})
+
+    assert fit.verdict == "sound"
+    assert "0.853 on the holdout, 1.8 times as much as on rows that it has seen" in fit.explanation
+    assert "79% of its gain over the trivial baseline (2.3) in training holds on new rows" in fit.explanation
+    alike = diagnose(RMSE, of("rmse", 25_000.0, 25_500.0, 25_870.0), {"rmse": 80_000.0})
+    assert "times as much" not in alike.explanation
+    assert "rmse is 25,000 in training, 25,500 in validation and 25,870 on the holdout" in alike.explanation
+
+
 def test_without_a_number_nothing_is_concluded():
     assert diagnose(ROC_AUC, of("accuracy", 1.0, 1.0, 1.0), {"roc_auc": 0.5}).verdict == "unknown"
     assert diagnose(ROC_AUC, of("roc_auc", 1.0, 1.0, 1.0), {}).verdict == "unknown"
 
 
-def curve(refit, seconds=60.0, duration=1.0, clock=None):
+def curve(refit, seconds=60.0, duration=1.0, clock=None, train=None):
     dataset = make_dataset("binary", rows=2_000)
     return learning_curve(
         make_trial("t1", duration_seconds=duration),
         dataset.schema,
-        dataset.splits["train"],
+        train or dataset.splits["train"],
         dataset.splits["validation"],
         metric=ROC_AUC,
         whole=(0.95, 0.9),
@@ -90,3 +103,22 @@ def test_a_share_that_cannot_be_learnt_from_is_left_out():
     found = curve(fails_on_few)
     assert [point.rows for point in found.points] == [250, 500, 1_000]
     assert "could not be fitted" in found.note
+
+
+def test_a_share_has_rows_of_every_class():
+    dataset = make_dataset("binary", rows=2_000)
+    train = dataset.splits["train"]
+    rare = train.target.copy()
+    rare[:] = 0
+    rare[-3:] = 1  # three rows of one class among a thousand
+    seen = []
+
+    def fits_every_class(trial, schema, part, splits):
+        seen.append(set(part.target.tolist()))
+        return by_rows(trial, schema, part, splits)
+
+    found = curve(fits_every_class, train=replace(train, target=rare))
+
+    assert seen == [{0, 1}] * 3
+    assert len(found.points) == 4
+    assert found.note == ""

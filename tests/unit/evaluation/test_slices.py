@@ -63,6 +63,48 @@ def test_the_bad_corner_is_found_on_one_sample_and_confirmed_on_another():
     assert worst.metrics["rmse"].value == pytest.approx(2.0, rel=0.25)
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-6])
+def test_a_slice_is_worse_only_by_an_excess_that_is_material(scale):
+    """The same shape of errors: of a model that is nearly perfect beside the trivial baseline, no slice is worse."""
+    columns, target, predictions = sample(seed=1)
+    nearly = target + scale * (predictions - target)
+    baseline_loss = float(np.var(target))
+    found = find_worst(columns, losses(target, nearly), SCHEMA, min_rows=30, baseline_loss=baseline_loss)
+    declared = declared_slices([SliceSpec(by=("plan",))], columns, SCHEMA)
+    results = [
+        part
+        for part in measure_slices(
+            [*found, *declared],
+            columns,
+            schema=SCHEMA,
+            target=target,
+            predictions=nearly,
+            losses=losses(target, nearly),
+            min_rows=30,
+            confidence=0.95,
+            seed=0,
+            baseline_loss=baseline_loss,
+        )
+        if part.clearly_worse
+    ]
+
+    assert bool(found) == bool(results) == (scale == 1.0)
+
+
+def test_a_slice_that_is_a_little_worse_for_sure_is_not_worse():
+    """Two hundred thousand rows make five per cent of excess certain; it is still not material."""
+    rng = np.random.default_rng(0)
+    rows = 200_000
+    columns = {"plan": rng.choice(["a", "b"], rows)}
+    target = np.zeros(rows)
+    predictions = rng.normal(size=rows) * np.where(columns["plan"] == "b", np.sqrt(1.05), 1.0)
+    (a, b) = measured(declared_slices([SliceSpec(by=("plan",))], columns, SCHEMA), columns, target, predictions)
+
+    assert b.excess_low > 0
+    assert not b.clearly_worse
+    assert not a.clearly_worse
+
+
 def test_chance_is_rarely_called_clearly_worse():
     """Over forty tables without a bad slice, searched and confirmed, few may be called clear: 5 % at most a table."""
     rng = np.random.default_rng(3)

@@ -166,6 +166,17 @@ def test_every_column_has_a_card_with_its_figure(seen):
         assert told in cards
 
 
+def test_the_rarer_of_two_values_is_no_outlier(changed):
+    (age,) = [column for column in changed["profile"]["columns"] if column["name"] == "age"]
+    assert "Outliers" in page(changed).sections["columns"]
+    age |= {"distinct": 2, "outliers": {"lower": 0.0, "upper": 0.0, "below": 0, "above": 930, "count": 930}}
+    for column in changed["profile"]["columns"]:
+        if column["name"] != "age":
+            column.pop("outliers", None)
+
+    assert "Outliers" not in page(changed).sections["columns"]
+
+
 def test_figures_are_described_in_words(seen):
     described = [attributes["aria-label"] for tag, attributes in seen.tags if attributes.get("role") == "img"]
     assert len(described) == 2

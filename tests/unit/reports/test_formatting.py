@@ -10,8 +10,8 @@ from millrace.reports import formatting
     ("value", "written"),
     [
         (0, "0"), (1204, "1,204"), (-3.0, "-3"), (0.3125, "0.3125"), (12.3456, "12.35"), (99.999, "100"),
-        (1234.5, "1,234"), (1_234_567.5, "1,234,568"), (1.294e9, "1,294,000,000"), (0.00001, "0.00001"),
-        (3e38, "3e+38"),
+        (1234.5, "1,234"), (1_234_567.5, "1,234,568"), (1.294e9, "1,294,000,000"), (25_870.4, "25,870"),
+        (9_999.96, "10,000"), (0.00001, "0.00001"), (3e38, "3e+38"),
         (None, formatting.NOT_KNOWN), (math.nan, formatting.NOT_KNOWN), (math.inf, formatting.NOT_KNOWN),
     ],
 )  # fmt: skip
@@ -78,4 +78,4 @@ def test_an_interval_without_ends_is_a_dash():
 
 
 def test_a_markdown_cell_is_one_line_without_markup():
-    assert formatting.one_line("a|b\n<i>") == "a\\|b &lt;i>"
+    assert formatting.markdown("a|b\n<i>") == "a\\|b \\<i\\>"

@@ -265,3 +265,44 @@ def test_sensitive_values_are_not_in_the_example():
     schema = replace(dataset.schema, columns=tuple(columns))
     document = build_card(world.run, schema, ModelSpec(), {"decision": "promote"})
     assert document["example"]["s0"] is None
+
+
+def test_warnings_of_the_data_and_of_the_gate_are_shown_once_at_the_top():
+    leak = "a feature, 'alive', gives the target away: write columns: {alive: {role: ignored}} in the spec"
+    document = make_card("binary")
+    document["data"]["findings"] = [
+        {"severity": "warning", "check": "leakage", "message": leak},
+        {"severity": "info", "check": "new_schema", "message": "a new column"},
+    ]
+    (check,) = [check for check in document["evaluation"]["gate"] if check["name"] == "leakage"]
+    check["explanation"] = f"warning: {leak}"
+
+    texts, written = Seen(render_card(document)).texts, render_markdown(document)
+
+    assert "Warnings: 1 finding of the data and the holdout" in texts
+    assert leak in texts
+    assert written.count("**Warning:** a feature, 'alive', gives the target away") == 1
+    assert "a new column" not in written
+    check["explanation"] = "warning: the model is nearly perfect on the holdout"
+    assert "Warnings: 2 findings" in " ".join(Seen(render_card(document)).texts)
+
+
+def test_trials_of_one_candidate_are_told_apart_by_number_and_parameters():
+    document = make_card("binary")
+    entry = document["evaluation"]["leaderboard"][0]
+    second = entry | {"trial_id": "08-logistic_regression", "parameters": {"C": 0.25}}
+    document["evaluation"]["leaderboard"] = [entry, second]
+
+    text = " ".join(Seen(render_card(document)).texts)
+
+    assert "01-logistic_regression" in text
+    assert "08-logistic_regression" in text
+    assert "C 0.25" in text
+    assert "| 08-logistic_regression | C 0.25 |" in render_markdown(document)
+
+
+def test_losses_and_errors_have_names_and_units():
+    page = " ".join(Seen(render_card(make_card("regression"))).texts)
+    assert "Excess squared error" in page
+    assert "Errors are in the unit of target." in page
+    assert "Excess log loss" in " ".join(Seen(render_card(make_card("binary"))).texts)
