@@ -54,6 +54,7 @@ def call(isolated_from_aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator:
     """Call a function, JSON in and JSON out, in a world with a table, two buckets and a pipeline."""
     for name, value in {
         "REGISTRY_TABLE": TABLE_NAME,
+        "STACK_NAME": "millrace",
         "DATA_BUCKET": "millrace-data",
         "MODELS_BUCKET": "millrace-models",
         "TRAINING_PIPELINE_ARN": PIPELINE_ARN,
@@ -343,7 +344,10 @@ class TestManageModels:
 
     @pytest.mark.parametrize(
         "name",
-        sorted(set(names("manage_models", "valid")) - {"valid_models", "valid_refused_uploads", "valid_spec_change"}),
+        sorted(
+            set(names("manage_models", "valid"))
+            - {"valid_models", "valid_custom_domain_models", "valid_refused_uploads", "valid_spec_change"}
+        ),
     )
     def test_what_is_not_there_is_404(self, call, name):
         status, body = read(call, name)
