@@ -41,6 +41,9 @@ SCHEMA = TableSchema(
 )
 
 
+SAMPLES = Path(__file__).resolve().parents[1] / "samples" / "f0571cb"
+
+
 def load_event(function: str, name: str) -> dict:
     return json.loads((EVENTS / function / f"{name}.json").read_text())
 
@@ -190,6 +193,10 @@ class TestRequestTraining:
         assert (entry.actor, entry.reason) == ("arn:aws:iam::123456789012:user/ann", "the prices changed")
         assert read(call, "valid_manual", "request_training")[1]["outcome"] == "duplicate"
 
+    def test_a_request_under_a_custom_domain_is_accepted(self, call, registry):
+        start_run(registry)
+        assert read(call, "valid_manual_custom_domain", "request_training")[0] == 202
+
     def test_a_request_for_a_model_nobody_knows_leaves_nothing_behind(self, call, registry):
         status, body = read(call, "valid_manual", "request_training")
         assert (status, body["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
@@ -233,15 +240,18 @@ class TestMonitoring:
         status, body = read(call, "valid_monitoring")
         assert (status, body["report"]) == (200, None)
         store = clients.object_store("millrace-data")
-        store.put(monitoring_key(MODEL, "reports/latest.json"), b'{"version": 3, "incidents": []}')
-        assert read(call, "valid_monitoring")[1]["report"] == {"version": 3, "incidents": []}
+        stored = (SAMPLES / "monitoring" / "report.json").read_bytes()
+        store.put(monitoring_key(MODEL, "reports/latest.json"), stored)
+        report = read(call, "valid_monitoring")[1]["report"]
+        assert (report["version"], report["findings"]) == (1, json.loads(stored)["findings"])
         assert body["page"] == "monitoring/churn/reports/latest.html"
 
     def test_what_was_done_about_an_incident_is_told_as_it_is_now(self, call, registry):
         start_run(registry)
-        incident = {"event": "DriftDetected", "incident_id": "i1", "alerts": 1, "resolved_at": None, "actions": []}
+        report = json.loads((SAMPLES / "monitoring" / "report.json").read_text())
+        incident = report["incidents"][0] | {"incident_id": "i1", "alerts": 1, "resolved_at": None, "actions": []}
         over = {**incident, "event": "ModelStale", "resolved_at": "2026-05-03T15:00:00+00:00", "actions": ["a run"]}
-        report = {"version": 3, "incidents": [incident, over]}
+        report["incidents"] = [incident, over]
         store = clients.object_store("millrace-data")
         store.put(monitoring_key(MODEL, "reports/latest.json"), json.dumps(report).encode())
         told = [one["actions"] for one in read(call, "valid_monitoring")[1]["report"]["incidents"]]
@@ -283,6 +293,19 @@ class TestManageModels:
         (state,) = body["models"]
         assert (state["model"], state["aliases"], state["active_run_id"]) == (MODEL, {"champion": 1}, RUN_ID)
         assert read(call, "valid_model") == (200, state)
+
+    @pytest.mark.parametrize(
+        ("name", "same"),
+        [
+            ("valid_custom_domain", "valid_model"),
+            ("valid_custom_domain_models", "valid_models"),
+            ("valid_no_stage", "valid_model"),
+            ("valid_multi_value", "valid_history"),
+        ],
+    )
+    def test_a_request_is_read_in_every_shape_that_aws_sends(self, call, cause_id, name, same):
+        status, body = read(call, name)
+        assert (status, body) == (200, read(call, same)[1])
 
     def test_versions_are_found_by_number_and_by_alias(self, call, cause_id):
         (listed,) = read(call, "valid_versions")[1]["versions"]
