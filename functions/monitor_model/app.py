@@ -42,6 +42,6 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     )
     write_outcome_metrics(request.model, outcome, now)
     people = notifier(settings.alarm_topic_arn)
-    delivered = deliver_alerts(request.model, store, publisher, people, settings.stack_name)
+    delivered = deliver_alerts(request.model, store, publisher, people)
     logger.info("model monitored", model=request.model, outcome=outcome.outcome, rows=outcome.rows, alerts=delivered)
     return MonitoringVerdict(model=request.model, delivered=delivered, **asdict(outcome)).model_dump(mode="json")

@@ -76,7 +76,13 @@ class MonitoringSettings(StoreSettings):
     """Settings of ``monitor_model``."""
 
     alarm_topic_arn: str  # the topic of alerts
-    stack_name: str  # events carry it
+
+
+@dataclass(frozen=True, slots=True)
+class EventSettings:
+    """Settings of functions that publish events, which carry the stack's name."""
+
+    stack_name: str
 
 
 @dataclass(frozen=True, slots=True)

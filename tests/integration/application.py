@@ -252,7 +252,7 @@ def pipeline_definition(file_name: str = "training.asl.json") -> str:
         if name.endswith("FunctionArn"):
             function = re.sub(r"(?<!^)(?=[A-Z])", "_", name.removesuffix("FunctionArn")).lower()
             return f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{function}"
-        return {"Partition": "aws", "EventBusName": "default"}[name]
+        return {"Partition": "aws", "EventBusName": "default", "StackName": "millrace"}[name]
 
     text = (PROJECT / "statemachines" / file_name).read_text()
     return re.sub(r"\$\{(\w+)\}", substitute, text)

@@ -40,7 +40,7 @@ class StubbedBus:
 
     def publish(self, events):
         with self.stubber:
-            EventBridgePublisher(self.client, "default", self.pauses.append).publish(events)
+            EventBridgePublisher(self.client, "ml", self.pauses.append).publish(events)
         self.stubber.assert_no_pending_responses()
 
 
@@ -49,7 +49,8 @@ def bus(isolated_from_aws):
     return StubbedBus()
 
 
-def test_an_event_reaches_the_bus_with_its_source_and_time(isolated_from_aws):
+def test_an_event_reaches_the_bus_with_its_source_and_stack(isolated_from_aws, monkeypatch):
+    monkeypatch.setenv("STACK_NAME", "ml")
     with mock_aws():
         queue = boto3.client("sqs")
         url = queue.create_queue(QueueName="heard")["QueueUrl"]
@@ -64,6 +65,7 @@ def test_an_event_reaches_the_bus_with_its_source_and_time(isolated_from_aws):
                 queue.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
     assert sorted(event["detail"]["event_id"] for event in heard) == sorted(f"e{n}" for n in range(MAX_ENTRIES + 1))
     assert {(event["source"], event["detail-type"]) for event in heard} == {("millrace", "ModelPromoted")}
+    assert {event["detail"]["stack"] for event in heard} == {"ml"}  # each stack listens to its own
 
 
 def test_nothing_to_say_is_no_call(bus):

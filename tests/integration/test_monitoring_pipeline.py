@@ -144,7 +144,7 @@ def test_what_listeners_were_not_told_of_is_told_within_the_hour(
 
 def test_settings_name_what_is_missing(application: Application, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("ALARM_TOPIC_ARN")
-    monkeypatch.delenv("STACK_NAME")
+    monkeypatch.delenv("MODELS_BUCKET")
     load_settings.cache_clear()
-    with pytest.raises(ConfigurationError, match="ALARM_TOPIC_ARN, STACK_NAME"):
+    with pytest.raises(ConfigurationError, match="MODELS_BUCKET, ALARM_TOPIC_ARN"):
         load_settings(MonitoringSettings)

@@ -41,6 +41,9 @@ SCHEMA = TableSchema(
 )
 
 
+SAMPLES = Path(__file__).resolve().parents[1] / "samples" / "f0571cb"
+
+
 def load_event(function: str, name: str) -> dict:
     return json.loads((EVENTS / function / f"{name}.json").read_text())
 
@@ -55,6 +58,7 @@ def call(isolated_from_aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator:
     for name, value in {
         "REGISTRY_TABLE": TABLE_NAME,
         "RUNS_TABLE": RUNS_TABLE_NAME,
+        "STACK_NAME": "millrace",
         "DATA_BUCKET": "millrace-data",
         "MODELS_BUCKET": "millrace-models",
         "TRAINING_PIPELINE_ARN": PIPELINE_ARN,
@@ -194,6 +198,10 @@ class TestRequestTraining:
         assert (entry.actor, entry.reason) == ("arn:aws:iam::123456789012:user/ann", "the prices changed")
         assert read(call, "valid_manual", "request_training")[1]["outcome"] == "duplicate"
 
+    def test_a_request_under_a_custom_domain_is_accepted(self, call, registry):
+        start_run(registry)
+        assert read(call, "valid_manual_custom_domain", "request_training")[0] == 202
+
     def test_a_request_for_a_model_nobody_knows_leaves_nothing_behind(self, call, registry):
         status, body = read(call, "valid_manual", "request_training")
         assert (status, body["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
@@ -291,6 +299,19 @@ class TestManageModels:
         assert (state["model"], state["aliases"], state["active_run_id"]) == (MODEL, {"champion": 1}, RUN_ID)
         assert read(call, "valid_model") == (200, state)
 
+    @pytest.mark.parametrize(
+        ("name", "same"),
+        [
+            ("valid_custom_domain", "valid_model"),
+            ("valid_custom_domain_models", "valid_models"),
+            ("valid_no_stage", "valid_model"),
+            ("valid_multi_value", "valid_history"),
+        ],
+    )
+    def test_a_request_is_read_in_every_shape_that_aws_sends(self, call, cause_id, name, same):
+        status, body = read(call, name)
+        assert (status, body) == (200, read(call, same)[1])
+
     def test_versions_are_found_by_number_and_by_alias(self, call, cause_id):
         (listed,) = read(call, "valid_versions")[1]["versions"]
         status, version = read(call, "valid_version")
@@ -351,7 +372,10 @@ class TestManageModels:
 
     @pytest.mark.parametrize(
         "name",
-        sorted(set(names("manage_models", "valid")) - {"valid_models", "valid_refused_uploads", "valid_spec_change"}),
+        sorted(
+            set(names("manage_models", "valid"))
+            - {"valid_models", "valid_custom_domain_models", "valid_refused_uploads", "valid_spec_change"}
+        ),
     )
     def test_what_is_not_there_is_404(self, call, name):
         status, body = read(call, name)

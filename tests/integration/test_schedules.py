@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import boto3
 import pytest
@@ -99,6 +100,20 @@ class TestFollowingTheSpec:
 
 
 class TestScheduler:
+    @pytest.mark.parametrize("first", ["cron(0 6 ? * MON *)", "rate(1 day)"])
+    def test_a_rate_fires_first_after_its_period_also_when_it_is_changed(self, isolated_from_aws, first):
+        with mock_aws():
+            client = boto3.client("scheduler")
+            client.create_schedule_group(Name=GROUP)
+            schedules = EventBridgeSchedules(client, SETTINGS)
+            schedules.put(weekly(expression=first))
+            schedules.put(weekly(expression="rate(7 days)"))
+            starts = client.get_schedule(GroupName=GROUP, Name="churn")["StartDate"]
+            assert abs(starts - datetime.now(UTC) - timedelta(days=7)) < timedelta(minutes=1)
+            schedules.put(weekly(expression="cron(0 6 ? * MON *)"))
+            with pytest.raises(InvalidInputError, match="is refused as a schedule"):
+                schedules.put(weekly(expression="rate(999999999999 days)"))
+
     def test_a_schedule_starts_the_function_as_the_template_says(self, isolated_from_aws):
         with mock_aws():
             client = boto3.client("scheduler")

@@ -74,3 +74,11 @@ def test_a_person_has_as_long_as_a_spec_may_say():
     definition = json.loads((ROOT / "statemachines" / "training.asl.json").read_text(encoding="utf-8"))
     for_the_work_itself = 6 * 3_600
     assert definition["TimeoutSeconds"] >= MAX_APPROVAL_HOURS * 3_600 + for_the_work_itself
+
+
+def test_every_event_of_a_pipeline_names_the_stack():
+    for path in DEFINITIONS:
+        machine = json.loads(path.read_text(encoding="utf-8"))
+        for part in walk(machine):
+            if isinstance(part, dict) and "Detail" in part:
+                assert part["Detail"]["stack"] == "${StackName}", path.name

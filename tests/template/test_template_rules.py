@@ -440,6 +440,13 @@ class TestDoors:
         assert defaults == {"RetrainingScheduleResource": "DISABLED", "MonitoringScheduleResource": "ENABLED"}
 
 
+def test_schedules_do_not_fire_because_the_stack_creates_them():
+    # A rate without a start fires at its creation, and at every change.
+    for body in resources("AWS::Scheduler::Schedule").values():
+        parameter = load_template()["Parameters"][referenced(body["Properties"]["ScheduleExpression"])]
+        assert parameter["Default"].startswith("cron(")
+
+
 def test_every_parameter_is_described_and_has_a_default():
     for name, parameter in load_template()["Parameters"].items():
         assert parameter.get("Description"), name

@@ -30,7 +30,7 @@ from millrace.ports import (
     TaskCallback,
 )
 from millrace.registry.store import Registry
-from millrace.settings import RegistrySettings, ScheduleSettings, load_settings
+from millrace.settings import EventSettings, RegistrySettings, ScheduleSettings, load_settings
 
 #: A call without a response is repeated soon: a function has seconds, not minutes.
 _CONFIG = Config(
@@ -39,7 +39,6 @@ _CONFIG = Config(
     retries={"mode": "adaptive", "total_max_attempts": 4},
     user_agent_extra="millrace",
 )
-DEFAULT_EVENT_BUS = "default"
 
 
 FactoryT = TypeVar("FactoryT", bound=Callable[..., Any])
@@ -97,9 +96,9 @@ def notifier(topic_arn: str) -> Notifier:
 
 
 @_cached_factory
-def event_publisher(bus_name: str = DEFAULT_EVENT_BUS) -> EventPublisher:
-    """Return the event bus of that name."""
-    return EventBridgePublisher(_client("events"), bus_name)
+def event_publisher() -> EventPublisher:
+    """Return the account's default event bus."""
+    return EventBridgePublisher(_client("events"), load_settings(EventSettings).stack_name)
 
 
 @_cached_factory

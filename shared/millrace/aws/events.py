@@ -33,15 +33,15 @@ class EventBridgePublisher:
 
     Parameters
     ----------
-    bus_name : str
-        The event bus.
+    stack : str
+        Name of the stack, which every detail has: of two stacks in an account each listens to its own.
     sleep : callable, default=time.sleep
         Waits between attempts; seconds.
     """
 
-    def __init__(self, client: "EventBridgeClient", bus_name: str, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, client: "EventBridgeClient", stack: str, sleep: Callable[[float], None] = time.sleep) -> None:
         self._client = client
-        self._bus_name = bus_name
+        self._stack = stack
         self._sleep = sleep
 
     def publish(self, events: Sequence[Event]) -> None:
@@ -57,9 +57,9 @@ class EventBridgePublisher:
         return {
             "Source": SOURCE,
             "DetailType": event.detail_type,
-            "Detail": json.dumps(event.detail, allow_nan=False),
+            "Detail": json.dumps({"stack": self._stack, **event.detail}, allow_nan=False),
             "Time": event.occurred_at,
-            "EventBusName": self._bus_name,
+            "EventBusName": "default",
         }
 
     def _put(self, entries: "list[PutEventsRequestEntryTypeDef]") -> None:

@@ -1,7 +1,9 @@
 """Schedules of single models on EventBridge Scheduler: one group a purpose, one schedule a model."""
 
 import json
-from typing import TYPE_CHECKING
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
     from mypy_boto3_scheduler.type_defs import FlexibleTimeWindowTypeDef, TargetTypeDef
 
+_RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
 _EXACTLY: "FlexibleTimeWindowTypeDef" = {"Mode": "OFF"}
 
 
@@ -51,15 +54,16 @@ class EventBridgeSchedules:
                     Description=f"{schedule.purpose} of the model {schedule.model}, from its spec",
                     ScheduleExpression=schedule.expression,
                     ScheduleExpressionTimezone=schedule.time_zone,
+                    **_start(schedule.expression, datetime.now(UTC)),
                     FlexibleTimeWindow=_EXACTLY,
                     State="ENABLED",
                     Target=self._target(schedule),
                 )
-            except ClientError as error:
-                if error_code(error) == "ValidationException":
-                    fault = FieldError(f"{schedule.purpose}.schedule", "EventBridge Scheduler does not accept it")
-                    raise InvalidInputError(f"{schedule.expression!r} is refused as a schedule", [fault]) from error
-                raise
+            except (ClientError, OverflowError) as error:
+                if isinstance(error, ClientError) and error_code(error) != "ValidationException":
+                    raise
+                fault = FieldError(f"{schedule.purpose}.schedule", "EventBridge Scheduler does not accept it")
+                raise InvalidInputError(f"{schedule.expression!r} is refused as a schedule", [fault]) from error
 
     def delete(self, model: str, purpose: Purpose) -> None:
         """Remove a model's schedule for that purpose, if it has one."""
@@ -87,3 +91,9 @@ class EventBridgeSchedules:
             "DeadLetterConfig": {"Arn": self._settings.schedule_dead_letter_arn},
             "RetryPolicy": {"MaximumRetryAttempts": 20, "MaximumEventAgeInSeconds": 21_600},
         }
+
+
+def _start(expression: str, now: datetime) -> Any:
+    """Return the first time of a rate: without one, it is the time at which the schedule is created or changed."""
+    rate = _RATE.fullmatch(expression)
+    return {"StartDate": now + timedelta(**{f"{rate[2]}s": int(rate[1])})} if rate else {}

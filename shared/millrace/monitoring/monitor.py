@@ -215,14 +215,11 @@ def list_scheduled_models(registry: Registry) -> list[str]:
     return [model for model, spec in specs.items() if spec.enabled and spec.schedule is None]
 
 
-def deliver_alerts(
-    model: str, store: ObjectStore, publisher: EventPublisher, notifier: Notifier, stack: str = ""
-) -> int:
+def deliver_alerts(model: str, store: ObjectStore, publisher: EventPublisher, notifier: Notifier) -> int:
     """Deliver the waiting alerts; return their number.
 
     An alert leaves the state after both the bus and the notifier have taken it. When one of them fails, the alert stays
-    and the next run tries again: it may then arrive twice, under the same ``event_id``. ``stack`` is part of each
-    event, so that of two stacks in an account each listens to its own.
+    and the next run tries again: it may then arrive twice, under the same ``event_id``.
 
     Raises ``ServiceUnavailableError`` when a channel failed; alerts delivered before it are not delivered again.
     """
@@ -231,7 +228,7 @@ def deliver_alerts(
     fault: ServiceUnavailableError | None = None
     for alert in state.outbox:
         try:
-            publisher.publish([Event(alert.detail_type, {"stack": stack, **alert.detail}, alert.occurred_at)])
+            publisher.publish([Event(alert.detail_type, alert.detail, alert.occurred_at)])
             if alert.subject:
                 notifier.notify(alert.subject, alert.text)
         except ServiceUnavailableError as error:
