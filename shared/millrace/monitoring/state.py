@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, Self
 
 import msgspec
+from msgspec.structs import replace
 
 from millrace.documents import Document, Record
 from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError
@@ -102,10 +103,6 @@ class TrafficHistory(Record, frozen=True, kw_only=True):
     summaries: tuple[WindowSummary, ...] = ()  # Closed windows of all versions, for the report
     charts: tuple[ChartData, ...] = ()  # Of the latest window
 
-    def begin_version(self) -> "TrafficHistory":
-        """Return the history at the begin of another version."""
-        return TrafficHistory(daily_ranges=self.daily_ranges, summaries=self.summaries)
-
 
 class OutcomeHistory(Record, frozen=True, kw_only=True):
     """Segments and windows of outcomes, and recent feedback without a captured row, as lines."""
@@ -153,15 +150,8 @@ class MonitoringState(Document, frozen=True, kw_only=True):
 
     def begin_version(self, version: int) -> "MonitoringState":
         """Return the state at the begin of another version; incidents go on until its own windows are quiet."""
-        return MonitoringState(
-            version=version,
-            checked_at=self.checked_at,
-            last_row_at=self.last_row_at,
-            seen=self.seen,
-            traffic=self.traffic.begin_version(),
-            incidents=self.incidents,
-            outbox=self.outbox,
-        )
+        traffic = TrafficHistory(daily_ranges=self.traffic.daily_ranges, summaries=self.traffic.summaries)
+        return replace(self, version=version, traffic=traffic, outcomes=OutcomeHistory(), findings={})
 
     def pack(self) -> bytes:
         """Return the stored document."""
