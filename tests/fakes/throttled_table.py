@@ -13,18 +13,17 @@ THROTTLED = ("ProvisionedThroughputExceededException", "ThrottlingException")
 class ThrottledTable(threading.local):
     """Table that refuses the call at ``place``, counted from 1 and from when it was set; 0 refuses none.
 
-    Each thread has a table of its own: steps of a run go on side by side.
+    Its codes take turns. Each thread has a table of its own: steps of a run go on side by side.
     """
 
-    def __init__(self, code: str) -> None:
-        self.code = code
+    def __init__(self) -> None:
         self.place = self.calls = 0
         self.was_hit = self.always = False
 
     @classmethod
-    def install(cls, code: str, monkeypatch: pytest.MonkeyPatch) -> "ThrottledTable":
+    def install(cls, monkeypatch: pytest.MonkeyPatch) -> "ThrottledTable":
         """Put a table between every client of DynamoDB and its service."""
-        table, call = cls(code), botocore.client.BaseClient._make_api_call  # type: ignore[attr-defined]  # every call
+        table, call = cls(), botocore.client.BaseClient._make_api_call  # type: ignore[attr-defined]  # every call
 
         def guarded(client: Any, operation: str, arguments: Any) -> Any:
             if client.meta.service_model.service_name == "dynamodb":
@@ -41,5 +40,5 @@ class ThrottledTable(threading.local):
         self.calls += 1
         if self.always or self.calls == self.place:
             self.was_hit = True
-            error = {"Error": {"Code": self.code}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+            error = {"Error": {"Code": THROTTLED[self.place % 2]}, "ResponseMetadata": {"HTTPStatusCode": 400}}
             raise ClientError(error, operation)  # type: ignore[arg-type]  # as botocore makes it

@@ -10,7 +10,7 @@ from moto import mock_aws
 
 from tests.fakes.dynamodb_table import RUNS_TABLE_NAME, TABLE_NAME, create_table
 from tests.fakes.memory_registry import MemoryRegistry
-from tests.fakes.throttled_table import THROTTLED, ThrottledTable
+from tests.fakes.throttled_table import ThrottledTable
 from tests.integration.application import Application, deploy
 
 MOTO_CONFIG = {"stepfunctions": {"execute_state_machine": True}}
@@ -36,7 +36,7 @@ def registry(request: pytest.FixtureRequest, isolated_from_aws: None) -> Iterato
         yield Registry(DynamoRegistryStore(boto3.client("dynamodb"), TABLE_NAME, RUNS_TABLE_NAME))
 
 
-@pytest.fixture(params=THROTTLED)
-def throttled_table(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ThrottledTable:
-    """Table that refuses the calls that a test names, by each of its codes."""
-    return ThrottledTable.install(request.param, monkeypatch)
+@pytest.fixture
+def throttled_table(monkeypatch: pytest.MonkeyPatch) -> ThrottledTable:
+    """Table that refuses the calls that a test names."""
+    return ThrottledTable.install(monkeypatch)

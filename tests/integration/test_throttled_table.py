@@ -20,7 +20,7 @@ from tests.integration.test_training_pipeline import as_csv, make_rows
 from tests.registered_versions import RegisteredVersions
 
 EVENTS = Path(__file__).resolve().parents[2] / "events"
-READS = sorted(path.stem for path in (EVENTS / "manage_models").glob("valid_*.json"))
+READS = sorted({path.stem for path in (EVENTS / "manage_models").glob("valid_*.json")} - {"valid_spec_change"})
 
 
 @pytest.fixture
@@ -55,16 +55,16 @@ def assert_may_be_repeated(response: Mapping[str, Any]) -> None:
     assert headers["Retry-After"] == "1"
 
 
-@pytest.mark.parametrize("name", READS)
-def test_a_request_that_reads_is_503_at_each_place(application, world, throttled_table, name):
-    event = load_event("manage_models", name)
+def test_a_request_that_reads_is_503_at_each_place(application, world, throttled_table):
+    for name in READS:
+        event = load_event("manage_models", name)
 
-    refused = list(responses(throttled_table, lambda: application.call("manage_models", event)))
+        refused = list(responses(throttled_table, lambda event=event: application.call("manage_models", event)))
 
-    assert refused or name == "valid_refused_uploads"
-    for response in refused:
-        assert_may_be_repeated(response)
-    assert application.call("manage_models", event)["statusCode"] != 503
+        assert refused or name == "valid_refused_uploads", name
+        for response in refused:
+            assert_may_be_repeated(response)
+        assert application.call("manage_models", event)["statusCode"] != 503, name
 
 
 @pytest.mark.parametrize(
@@ -157,8 +157,9 @@ def test_an_upload_whose_event_is_refused_at_each_place_is_one_run(application, 
     ],
 )
 def test_a_step_that_is_refused_raises_the_error_that_its_pipeline_repeats(
-    application, world, throttled_table, function, name
+    application, throttled_table, function, name
 ):
+    RegisteredVersions(0, clients.registry(TABLE), clients.object_store(MODELS_BUCKET))
     event = load_event(function, name)
 
     def run_step() -> MillraceError | dict[str, Any]:

@@ -431,7 +431,12 @@ CHECKS: tuple[Check, ...] = (
         "deploy again with the parameters as they were",
         ("parameters", "prediction"),
     ),
-    Check("deletion", _check_deletion, "the log of change_models; run: millrace delete MODEL", ("training",)),
+    Check(
+        "deletion",
+        _check_deletion,
+        "the log of change_models; run: millrace delete MODEL --reason 'verification'",
+        ("training",),
+    ),
 )
 
 #: Not among the others: it is run on request, after everything else is removed.
