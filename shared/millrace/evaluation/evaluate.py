@@ -177,6 +177,9 @@ class _Evaluator:
             non_finite_rows=non_finite,
             only_class=_only_class(schema, target),
             rows=rows,
+            decisive=analysis.importance.columns[0].name
+            if analysis.importance and analysis.importance.columns
+            else None,
             leaks=_leaks(prepared, schema),
         )
         gate = decide(evidence, spec.gate)
