@@ -152,7 +152,8 @@ def _leak(names: Sequence[str], relation: str) -> Finding:
 
 def column_line(names: Sequence[str], role: str) -> str:
     """Return the line of a spec that gives columns a role."""
-    keys = (name if re.fullmatch(r"[A-Za-z_]\w*", name) else json.dumps(name, ensure_ascii=False) for name in names)
+    plain = r"(?!(?i:yes|no|on|off|true|false|null|y|n)$)[A-Za-z_]\w*"
+    keys = (name if re.fullmatch(plain, name) else json.dumps(name, ensure_ascii=False) for name in names)
     return f"columns: {{{', '.join(f'{key}: {{role: {role}}}' for key in keys)}}}"
 
 

@@ -164,6 +164,7 @@ class _Evaluator:
                 threshold=analysis.threshold.value if analysis.threshold else None,
                 groups={name: columns[name] for name in spec.sensitive_groups if name in columns},
             )
+        importance = analysis.importance
         evidence = GateEvidence(
             task=schema.task,
             primary_metric=metric,
@@ -177,6 +178,7 @@ class _Evaluator:
             non_finite_rows=non_finite,
             only_class=_only_class(schema, target),
             rows=rows,
+            decisive=next((column.name for column in importance.columns), None) if importance else None,
             leaks=_leaks(prepared, schema),
         )
         gate = decide(evidence, spec.gate)

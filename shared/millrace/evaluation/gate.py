@@ -19,6 +19,7 @@ A champion that cannot be measured on the holdout (it has other features or clas
 was changed on purpose. Otherwise the challenger is kept until somebody has checked.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -53,7 +54,8 @@ class GateEvidence:
     """Evidence about a challenger on the holdout; ``champion`` is None for a model's first version.
 
     ``latency`` is the 95th percentile in milliseconds, of a ``row`` and of a ``batch``; ``only_class`` the one class of
-    all holdout rows, if there is only one; ``leaks`` are findings on features that give the target away.
+    all holdout rows, if there is only one; ``leaks`` are findings on features that give the target away, and
+    ``decisive`` is the most important feature.
     """
 
     task: Task
@@ -69,6 +71,7 @@ class GateEvidence:
     only_class: str | None = None
     rows: int = 0
     leaks: Sequence[str] = ()
+    decisive: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +199,7 @@ def _check_leakage(evidence: GateEvidence, spec: GateSpec) -> GateCheck:
     if value is not None and value >= MIN_PERFECT_VALUE and evidence.rows >= MIN_PERFECT_ROWS:
         suspicions.append(
             f"the model is nearly perfect on the holdout ({name} {format_number(value)}): does a feature hold what is"
-            " known only after the prediction? Give it the role ignored in the spec"
+            f" known only after the prediction? {_leave_out(evidence.decisive)}"
         )
     if not suspicions:
         explanation = "no feature is known to give the target away, and the holdout is not predicted nearly perfectly"
@@ -206,6 +209,14 @@ def _check_leakage(evidence: GateEvidence, spec: GateSpec) -> GateCheck:
     if spec.leakage == "warn":
         return GateCheck("leakage", True, value, MIN_PERFECT_VALUE, f"{_WARNING}{explanation}")
     return GateCheck("leakage", False, value, MIN_PERFECT_VALUE, f"{explanation} (gate.leakage is refuse)")
+
+
+def _leave_out(feature: str | None) -> str:
+    """Return the line of a spec that leaves the most important feature out."""
+    if feature is None:
+        return "Give it the role ignored in the spec"
+    quoted = json.dumps(feature, ensure_ascii=False)  # a name such as no, or with a colon, is YAML as well
+    return f"Most important is {feature!r}; to leave it out, write columns: {{{quoted}: {{role: ignored}}}} in the spec"
 
 
 def _check_champion(champion: ChampionComparison, metric: Metric, spec: GateSpec) -> GateCheck:

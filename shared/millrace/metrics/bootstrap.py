@@ -40,7 +40,8 @@ class ConfidenceInterval:
     high: float
 
     def __str__(self) -> str:
-        return f"{format_number(self.low)} to {format_number(self.high)}"
+        low, high = format_number(self.low), format_number(self.high)
+        return low if low == high else f"{low} to {high}"
 
 
 def weighted_mean(values: FloatArray) -> Statistic:

@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from millrace.data.leakage import column_line
 from millrace.data.prepare import prepare
 from millrace.data.validation import ValidationResult, validate_upload
 from millrace.spec import ModelSpec
@@ -268,3 +270,8 @@ def test_the_data_that_a_run_trains_on_is_measured_by_the_present_spec(spec, rep
     parts = [found.table.take(np.arange(N // 2)), found.table.take(np.arange(N // 2, N))]
     findings = prepare(found.schema, parts, ModelSpec.parse(spec)).summary()["findings"]
     assert [finding["column"] for finding in findings if finding["check"] == "leakage"] == reported
+
+
+@pytest.mark.parametrize("name", ["alive", "no", "ON", "null", "y", "a: b", "1", "Yes"])
+def test_the_line_of_a_spec_is_yaml_of_the_column(name):
+    assert yaml.safe_load(column_line([name], "ignored")) == {"columns": {name: {"role": "ignored"}}}

@@ -1,8 +1,10 @@
 """The gate's rules, one by one."""
 
+import re
 from dataclasses import replace
 
 import pytest
+import yaml
 from millrace.documents import to_plain
 from millrace.errors import InvalidInputError
 from millrace.evaluation.gate import GateEvidence, SliceEvidence, decide
@@ -227,6 +229,14 @@ def test_a_nearly_perfect_holdout_is_a_warning_or_refused(task, metric, rows, mo
     assert any("nearly perfect" in reason for reason in result.reasons)
     for clean in (replace(perfect, rows=49), replace(perfect, metrics={metric: 0.99}), replace(perfect, metrics={})):
         assert decide(clean, GateSpec(leakage="refuse")).decision == "promote"
+
+
+@pytest.mark.parametrize("feature", ["alive", "no", "a: b", 'with "quotes"', "ünter strich", "1", "null"])
+def test_a_nearly_perfect_holdout_names_the_line_that_leaves_the_feature_out(feature):
+    result = decide(replace(EVIDENCE, metrics={"roc_auc": 1.0}, rows=200, decisive=feature), GateSpec())
+    line = re.search(r"write (columns: .*) in the spec", result.reasons[-1])
+
+    assert yaml.safe_load(line.group(1)) == {"columns": {feature: {"role": "ignored"}}}
 
 
 @pytest.mark.parametrize(("mode", "decision"), [("warn", "promote"), ("refuse", "reject")])
