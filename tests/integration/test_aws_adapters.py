@@ -9,7 +9,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 from botocore.stub import Stubber
-from millrace import retry
+from millrace import observability, retry
 from millrace.aws import clients
 from millrace.aws.client_errors import aws_errors
 from millrace.aws.object_store import S3ObjectStore
@@ -18,6 +18,7 @@ from millrace.aws.registry_store import DynamoRegistryStore
 from millrace.errors import ArtifactNotFoundError, ConfigurationError, ServiceUnavailableError
 from millrace.registry.store import Registry
 from moto import mock_aws
+from packaging.version import Version
 
 from tests.fakes.dynamodb_table import RUNS_TABLE_NAME, TABLE_NAME, create_table
 from tests.fakes.memory_object_store import MemoryObjectStore
@@ -429,6 +430,18 @@ class TestRivals:
         monkeypatch.setattr(blind.store, "transact", release_first)
         assert blind.claim_cause(second, make_run(second), make_entry("mine")).outcome == "started"
         assert blind.get_state(MODEL).pending_causes == 0
+
+
+def test_the_first_client_logs_the_version_of_boto3(capsys, monkeypatch):
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "clients")
+    monkeypatch.delitem(vars(observability), "logger", raising=False)
+    monkeypatch.setattr(clients, "logger", observability.logger)
+    with mock_aws():
+        clients.registry("one")
+        clients.object_store("two")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["boto3"] == boto3.__version__
+    assert Version(boto3.__version__) >= Version("1.35.69")  # the first with conditional writes to S3
 
 
 def test_clients_are_built_once_and_forgotten_on_request():

@@ -72,7 +72,7 @@ def test_metrics_and_captures_of_requests_pass_at_every_level(log_level, monkeyp
     with memory_handler() as handler:
         assert call(handler, "POST", INVOCATIONS, row)[0] == 200
         assert call(handler, "POST", INVOCATIONS, "[")[0] == 400
-        monkeypatch.setattr("millrace.serving.handler.success_response", lambda _: 1 / 0)
+        monkeypatch.setattr("millrace.serving.handler.success_response", lambda *_: 1 / 0)
         assert call(handler, "POST", INVOCATIONS, row)[0] == 500
     lines = [json.loads(line) for line in passing_lines(capsys.readouterr().out, log_level)]
     measured = {

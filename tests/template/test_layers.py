@@ -297,6 +297,15 @@ class TestLocalLayers:
         assert said["callable"]
         assert said["absent"] == [], "imported later, and in none of its layers"
 
+    def test_time_zones_come_with_the_layer(self, local_layers):
+        code = (
+            "import sys, zoneinfo; sys.path.insert(0, sys.argv[1]); zoneinfo.reset_tzpath([]); "
+            "zoneinfo.ZoneInfo('Europe/Berlin')"
+        )
+        python, base = str(local_layers["python"]), str(local_layers["base"])
+        done = subprocess.run([python, "-I", "-S", "-c", code, base], capture_output=True, text=True, check=False)  # noqa: S603
+        assert done.returncode == 0, done.stderr
+
     def test_predict_starts_without_the_libraries_of_training(self, local_layers, runtime_packages):
         done = import_handler(functions()["PredictFunction"], local_layers, runtime_packages)
         assert done.returncode == 0, done.stderr

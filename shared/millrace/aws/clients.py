@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 import boto3
+import botocore
 from botocore.config import Config
 
 from millrace.aws.events import EventBridgePublisher, SnsNotifier
@@ -18,6 +19,7 @@ from millrace.aws.pipeline import (
 from millrace.aws.registry_store import DynamoRegistryStore
 from millrace.aws.schedules import EventBridgeSchedules
 from millrace.aws.serving_metrics import CloudWatchServingMetrics
+from millrace.observability import logger
 from millrace.ports import (
     AccountConcurrency,
     EventPublisher,
@@ -53,9 +55,19 @@ def _cached_factory(factory: FactoryT) -> FactoryT:
 
 
 @_cached_factory
+def _session() -> Any:
+    """Return the session; logs the version of boto3, which is the runtime's and changes without a deployment.
+
+    Conditional writes to S3 need 1.35.69 at least.
+    """
+    logger.info("AWS clients", boto3=boto3.__version__, botocore=botocore.__version__)
+    return boto3.Session()
+
+
+@_cached_factory
 def _client(service: str) -> Any:
     # Objects may be large, and a slow byte is no dead connection.
-    return boto3.client(service, config=_CONFIG.merge(Config(read_timeout=60)) if service == "s3" else _CONFIG)  # type: ignore[call-overload]  # the stubs know literals only
+    return _session().client(service, config=_CONFIG.merge(Config(read_timeout=60)) if service == "s3" else _CONFIG)
 
 
 @_cached_factory
