@@ -384,10 +384,7 @@ def _skip_run(
     ingestor: Ingestor, run: Run, combined: _Combined, summary: dict[str, Any], version: int
 ) -> ValidationVerdict:
     """End a run that has nothing new to learn."""
-    reason = (
-        f"nothing new to learn: version {version} stays, trained on the same rows with the same spec and release "
-        "(--force)"
-    )
+    reason = f"nothing new to learn: version {version} stays (--force)"
     entry_id = make_cause_id("training_skipped", run.run_id)[:12]
     ingestor.append_ledger("training_skipped", entry_id, reason, {"run_id": run.run_id, "version": version})
     ingestor.registry.update_run(
