@@ -81,6 +81,13 @@ def test_the_same_rows_are_nothing_new(workshop, kind):
     assert workshop.store.keys(prepared_key(MODEL, run.run_id, "")) == []
 
 
+def test_the_reasons_of_rejected_uploads_stand_behind_it(workshop):
+    sources = [workshop.upload("again.csv", ROWS), workshop.upload("bad.csv", "no table")]
+    run, verdict = workshop.validate(*sources, now=NOW + timedelta(hours=1))
+    assert verdict.outcome == "unchanged"
+    assert [reason.split(":")[0] for reason in run.reasons] == ["nothing new to learn", "bad.csv"]
+
+
 NEW = {
     "more rows": "\n".join([ROWS.strip(), *churn_csv(10, first=60).splitlines()[1:]]) + "\n",
     "another value": ROWS.replace(LINES[7], "77.7,pro,no,1"),
