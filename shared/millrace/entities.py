@@ -243,8 +243,8 @@ class LedgerEntry:
     entry_id: str  # unique within the model and the timestamp; the same act written twice has the same id
     occurred_at: datetime
     actor: str
-    #: ``run_requested``, ``trigger_skipped``, ``trigger_deferred``, ``dataset_rejected``, ``schema_changed``,
-    #: ``spec_changed``, ``model_registered``, ``model_promoted``, ``model_rolled_back``, ``alias_moved``,
+    #: ``run_requested``, ``trigger_skipped``, ``training_skipped``, ``trigger_deferred``, ``dataset_rejected``,
+    #: ``schema_changed``, ``spec_changed``, ``model_registered``, ``model_promoted``, ``model_rolled_back``, ``alias_moved``,
     #: ``model_retired``, ``model_deleted``, ``run_failed`` ...
     action: str
     reason: str

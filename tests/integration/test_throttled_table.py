@@ -159,7 +159,7 @@ def test_an_upload_whose_event_is_refused_at_each_place_is_one_run(application, 
 def test_a_step_that_is_refused_raises_the_error_that_its_pipeline_repeats(
     application, throttled_table, function, name
 ):
-    RegisteredVersions(0, clients.registry(TABLE), clients.object_store(MODELS_BUCKET))
+    RegisteredVersions(0, clients.registry(), clients.object_store(MODELS_BUCKET))
     event = load_event(function, name)
 
     def run_step() -> MillraceError | dict[str, Any]:

@@ -59,7 +59,8 @@ def validate_run(
     """Validate a run's uploads and prepare its training data; without sources it trains on the stored datasets.
 
     A rejected upload is an outcome, not an error: its validation is stored beside it, and the run goes on when another
-    one was accepted. Validating the same run again gives the same result. A deleted model raises ``ModelDeletedError``.
+    one was accepted. A run whose data the champion or the challenger has learned from already ends as skipped, unless
+    it is forced. Validating the same run again gives the same result. A deleted model raises ``ModelDeletedError``.
     """
     registry.get_state(run.model).ensure_not_deleted(run.requested_at)
     started_at = run.started_at or now
@@ -84,7 +85,9 @@ def validate_run(
     summary, fingerprint = _summarise(combined, results), combined.prepared.fingerprint(spec)
     version = None if _is_forced(run, results, registry) else _find_version(run, fingerprint, registry, data_store)
     if version is not None:
-        return _skip_run(ingestor, run, combined, summary, version)
+        return _skip_run(
+            ingestor, run, combined, [_nothing_new(version), *reasons], summary | {"unchanged_version": version}
+        )
     _store_prepared(run, combined, ingestor, fingerprint)
     registry.update_run(
         run.model,
@@ -378,16 +381,17 @@ def _find_version(run: Run, fingerprint: str, registry: Registry, data_store: Ob
     return None
 
 
+def _nothing_new(version: int) -> str:
+    return f"nothing new to learn: version {version} stays (--force)"
+
+
 def _skip_run(
-    ingestor: Ingestor, run: Run, combined: _Combined, summary: dict[str, Any], version: int
+    ingestor: Ingestor, run: Run, combined: _Combined, reasons: list[str], summary: dict[str, Any]
 ) -> ValidationVerdict:
-    """End a run that has nothing new to learn."""
-    reason = (
-        f"nothing new to learn: version {version} stays, trained on the same rows with the same spec and release "
-        "(--force)"
-    )
+    """End a run that has nothing new to learn; the first reason says so, the others are of rejected uploads."""
     entry_id = make_cause_id("training_skipped", run.run_id)[:12]
-    ingestor.note("training_skipped", entry_id, reason, {"run_id": run.run_id, "version": version})
+    details = {"run_id": run.run_id, "version": summary["unchanged_version"]}
+    ingestor.note("training_skipped", entry_id, reasons[0], details)
     ingestor.registry.update_run(
         run.model,
         run.run_id,
@@ -395,10 +399,12 @@ def _skip_run(
         stage="finished",
         finished_at=ingestor.now,
         dataset_ids=tuple(combined.dataset_ids),
-        reasons=(reason,),
-        summary={**run.summary, **summary, "unchanged_version": version},
+        reasons=tuple(reasons[:MAX_RUN_REASONS]),
+        summary={**run.summary, **summary},
     )
-    return ValidationVerdict(outcome="unchanged", dataset_ids=combined.dataset_ids[-100:], reasons=[reason])
+    return ValidationVerdict(
+        outcome="unchanged", dataset_ids=combined.dataset_ids[-100:], reasons=_shorten_reasons(reasons)
+    )
 
 
 def _store_prepared(run: Run, combined: _Combined, ingestor: Ingestor, fingerprint: str) -> None:

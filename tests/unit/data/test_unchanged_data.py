@@ -9,7 +9,11 @@ import millrace
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from millrace.data.ingest import validate_run
+from millrace.data.prepare import prepare
+from millrace.data.validation import validate_upload
 from millrace.entities import Cause, LedgerEntry, Run
 from millrace.layout import prepared_key
 from millrace.names import CHALLENGER, CHAMPION, make_cause_id, make_run_id
@@ -79,6 +83,13 @@ def test_the_same_rows_are_nothing_new(workshop, kind):
     (entry,) = [one for one in workshop.registry.list_ledger(MODEL) if one.action == "training_skipped"]
     assert (entry.reason, entry.details) == (run.reasons[0], {"run_id": run.run_id, "version": 1})
     assert workshop.store.keys(prepared_key(MODEL, run.run_id, "")) == []
+
+
+def test_the_reasons_of_rejected_uploads_stand_behind_it(workshop):
+    sources = [workshop.upload("again.csv", ROWS), workshop.upload("bad.csv", "no table")]
+    run, verdict = workshop.validate(*sources, now=NOW + timedelta(hours=1))
+    assert verdict.outcome == "unchanged"
+    assert [reason.split(":")[0] for reason in run.reasons] == ["nothing new to learn", "bad.csv"]
 
 
 NEW = {
@@ -208,3 +219,24 @@ def test_the_fingerprint_knows_rows_beyond_the_features():
     workshop.registry.put_spec(MODEL, ModelSpec.parse(spec | {"combine": "latest"}))
     trained(workshop, table.to_csv(index=False), version=2)
     assert again(workshop, moved.to_csv(index=False))[1].outcome == "accepted"
+
+
+def fingerprint(frame: pd.DataFrame, schema=None) -> str:
+    found = validate_upload(frame.to_csv(index=False).encode(), "t.csv", ModelSpec(), {}, schema)
+    assert found.table is not None, found.reasons
+    return prepare(found.schema, [found.table], ModelSpec()).fingerprint(ModelSpec())
+
+
+@settings(max_examples=20, deadline=None)  # the machine may be busy
+@given(st.integers(0, 10_000), st.booleans(), st.integers(0, 59), st.sampled_from(["age", "plan", "churned", "label"]))
+def test_the_order_of_rows_does_not_count_and_every_value_does(seed, with_ids, row, column):
+    generator = np.random.default_rng(seed)
+    frame = pd.read_csv(io.StringIO(ROWS))
+    if with_ids:
+        frame.insert(0, "customer_id", generator.permutation(60) + 100)
+    schema = validate_upload(frame.to_csv(index=False).encode(), "t.csv", ModelSpec(), {}, None).schema
+    assert fingerprint(frame.sample(frac=1.0, random_state=seed), schema) == fingerprint(frame, schema)
+    others = {"age": 1e3, "plan": "pro" if frame["plan"][row] != "pro" else "plus"}
+    others |= {"churned": "yes" if frame["churned"][row] == "no" else "no", "label": 1 - int(frame["label"][row])}
+    changed = frame.assign(**{column: frame[column].where(frame.index != row, others[column])})
+    assert fingerprint(changed, schema) != fingerprint(frame, schema)
