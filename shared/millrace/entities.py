@@ -244,8 +244,8 @@ class LedgerEntry:
     occurred_at: datetime
     actor: str
     #: ``run_requested``, ``trigger_skipped``, ``training_skipped``, ``trigger_deferred``, ``dataset_rejected``,
-    #: ``schema_changed``, ``spec_changed``, ``model_registered``, ``model_promoted``, ``model_rolled_back``, ``alias_moved``,
-    #: ``model_retired``, ``model_deleted``, ``run_failed`` ...
+    #: ``schema_changed``, ``spec_changed``, ``model_registered``, ``model_promoted``, ``model_rolled_back``,
+    #: ``alias_moved``, ``model_retired``, ``model_deleted``, ``run_failed`` ...
     action: str
     reason: str
     #: Facts. Of an alias move ``alias``, ``from_version``, ``to_version``; of a trigger ``cause_id`` and ``kind``, and

@@ -649,6 +649,7 @@ class TestServedRows:
         assert manifest["captured_rows"] == run.summary["captured_rows"]
         assert manifest["captured_rows"]["obstacle"] == "captured rows or feedback cannot be read: UnicodeError"
 
+
 def test_two_rows_of_a_rare_class_are_quarantined_and_the_others_train(workshop):
     lines = [f"{row},{('Good', 'Bad')[row % 2]}" for row in range(600)]
     lines[100], lines[401] = "100,Reformed Criminals", "401,Reformed Criminals"
