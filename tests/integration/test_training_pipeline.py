@@ -112,7 +112,7 @@ def test_the_same_rows_again_are_skipped_in_run_ledger_and_event_alike(applicati
     assert "nothing new to learn: version 1 stays" in run["reasons"][0]
     [entry] = [entry for entry in ledger_of(application, "churn") if entry["action"] == "training_skipped"]
     assert entry["reason"] == run["reasons"][0]
-    expected = {"model": "churn", "run_id": result["run_id"], "reason": run["reasons"][0]}
+    expected = {"stack": "millrace", "model": "churn", "run_id": result["run_id"], "reason": run["reasons"][0]}
     assert application.published_events() == [("TrainingSkipped", expected)]
 
 
