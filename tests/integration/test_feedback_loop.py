@@ -161,7 +161,7 @@ def test_whatever_is_accepted_can_be_captured_joined_and_trained_on(loop, rows, 
     now = datetime.now(UTC) + timedelta(minutes=1)
     found = find_captured_rows(MODEL, loop.schema, SPEC, loop.store, now)
     assert found.obstacle == ""
-    assert found.counts["not_storable"] == 0
+    assert found.counts["malformed"] == 0
     table = found.table
     assert table is not None
     stored = pa.table({column.name: stored_column(table, column) for column in loop.schema.columns})
