@@ -83,7 +83,8 @@ def loop_of(task: Task) -> Iterator[Loop]:
     registry.set_schema_version(MODEL, 1)
     with memory_handler(task, remark=True) as predict, pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATA_BUCKET", "data")
-        patch.setattr("millrace.aws.clients.registry", lambda _: registry)
+        patch.setenv("RUNS_TABLE", "runs")
+        patch.setattr("millrace.aws.clients.registry", lambda *_: registry)
         patch.setattr("millrace.aws.clients.object_store", lambda _: loop.store)
         patch.setattr(logger._logger, "handlers", [])  # hundreds of lines that nobody reads
         loop = Loop(task, predict, load_handler("record_feedback"), registry)
