@@ -83,7 +83,8 @@ def loop_of(task: Task) -> Iterator[Loop]:
     registry.set_schema_version(MODEL, 1)
     with memory_handler(task, remark=True) as predict, pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATA_BUCKET", "data")
-        patch.setattr("millrace.aws.clients.registry", lambda _: registry)
+        patch.setenv("RUNS_TABLE", "runs")
+        patch.setattr("millrace.aws.clients.registry", lambda *_: registry)
         patch.setattr("millrace.aws.clients.object_store", lambda _: loop.store)
         patch.setattr(logger._logger, "handlers", [])  # hundreds of lines that nobody reads
         loop = Loop(task, predict, load_handler("record_feedback"), registry)
@@ -161,7 +162,7 @@ def test_whatever_is_accepted_can_be_captured_joined_and_trained_on(loop, rows, 
     now = datetime.now(UTC) + timedelta(minutes=1)
     found = find_captured_rows(MODEL, loop.schema, SPEC, loop.store, now)
     assert found.obstacle == ""
-    assert found.counts["not_storable"] == 0
+    assert found.counts["malformed"] == 0
     table = found.table
     assert table is not None
     stored = pa.table({column.name: stored_column(table, column) for column in loop.schema.columns})

@@ -6,12 +6,13 @@ A captured row is never rewritten, and neither is feedback: a correction is a la
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypedDict
 
 import msgspec
 import orjson
 
 from millrace.errors import InvalidNameError
+from millrace.features import FLOAT32_MAX
 from millrace.json_text import write_json
 from millrace.names import validate_model_name
 from millrace.serving.capture import FORMAT as CAPTURE_FORMAT
@@ -20,8 +21,10 @@ from millrace.serving.capture import MARK
 #: Grows when a reader of the old form would misread the new one.
 FORMAT = 1
 
-FeatureValue = float | str | bool | None
-Outcome = str | float
+#: Numbers as requests and reports may hold them, within float32; a stored line with another one is malformed.
+Number = Annotated[float, msgspec.Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
+FeatureValue = Number | str | bool | None
+Outcome = str | Number
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -49,8 +52,8 @@ class _StoredLine(msgspec.Struct, frozen=True):
     def from_line(cls, line: str | bytes) -> Self:
         """Read a record.
 
-        Raises ``ValueError`` for another line, one of a later format than :data:`FORMAT`, or one with text that UTF-8
-        has no bytes for, which no table could hold.
+        Raises ``ValueError`` for another line, one of a later format than :data:`FORMAT`, or one that no table could
+        hold: with text that UTF-8 has no bytes for, or a number beyond float32.
         """
         document = orjson.loads(line)
         if not isinstance(document, dict):
@@ -58,6 +61,15 @@ class _StoredLine(msgspec.Struct, frozen=True):
         if document.get("format") != FORMAT:
             raise ValueError(f"a line of format {document.get('format')!r} is not known here")
         return msgspec.convert(document, cls)
+
+
+class RowPrediction(TypedDict, total=False):
+    """``value`` of regression, or the others; classes as the schema writes them, None for a number not finite."""
+
+    value: float | None
+    label: str | None
+    probabilities: dict[str, float | None] | None
+    decision: str | None
 
 
 class CapturedRow(_StoredLine, frozen=True):
@@ -69,8 +81,6 @@ class CapturedRow(_StoredLine, frozen=True):
 
     ``features`` are typed; None is missing, dates are ISO 8601 in UTC, sensitive columns are left out. ``unknown``
     names those with a value that training had not seen; ``omitted`` counts those left out of a line that was too long.
-    ``prediction`` holds ``value``, or ``label``, ``probabilities`` by class and the ``decision`` of a threshold;
-    classes as the schema writes them, None for a number that was not finite.
     """
 
     prediction_id: str
@@ -81,10 +91,10 @@ class CapturedRow(_StoredLine, frozen=True):
     version: int
     row_id: str | None
     sampling_rate: float
-    features: dict[str, Any]
+    features: dict[str, FeatureValue]
     unknown: tuple[str, ...]
     omitted: int
-    prediction: dict[str, Any]
+    prediction: RowPrediction
     protocol: str = msgspec.field(name="dialect")
 
     @property
@@ -213,7 +223,7 @@ _READERS: Mapping[str, Callable[[Any], list[FeatureValue]]] = {
 }
 
 
-def _predictions(line: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _predictions(line: Mapping[str, Any]) -> list[RowPrediction]:
     """Return each row's prediction; the label is the most probable class, the first of equals, as in scoring."""
     if "values" in line:
         return [{"value": value} for value in line["values"]]

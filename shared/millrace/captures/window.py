@@ -105,7 +105,9 @@ def _typed(values: Array, column_type: str) -> Array:
     if column_type == "datetime":
         timestamps = [_timestamp(value) if isinstance(value, str) else _NO_TIMESTAMP for value in values.tolist()]
         return np.array(timestamps, dtype="datetime64[us]")
-    return values if values.dtype.kind == "f" else np.full(len(values), np.nan)
+    if values.dtype.kind != "f" or column_type not in ("boolean", "integer", "number"):
+        return np.full(len(values), np.nan)
+    return np.where(np.isin(values, (0.0, 1.0)), values, np.nan) if column_type == "boolean" else values
 
 
 _NO_TIMESTAMP = np.datetime64("NaT", "us")

@@ -16,7 +16,7 @@ from millrace.captures.joining import CLOCK_TOLERANCE, JoinedWindow, join_window
 from millrace.captures.window import CapturedWindow, read_window
 from millrace.data.typed_table import TypedTable, is_text
 from millrace.errors import MillraceError
-from millrace.features import FLOAT32_MAX, MISSING_STRING
+from millrace.features import MISSING_STRING
 from millrace.ports import ObjectStore
 from millrace.schema import Column, TableSchema
 from millrace.spec import ModelSpec
@@ -28,8 +28,8 @@ Array = npt.NDArray[Any]
 class CapturedRows:
     """Captured rows as a training table, or the obstacle to using them.
 
-    ``counts`` has ``captured``, ``labelled``, ``observed_too_early``, ``outcome_unknown``, ``not_storable`` and
-    ``used``.
+    ``counts`` has ``captured``, ``labelled``, ``observed_too_early``, ``outcome_unknown``, ``malformed`` (of captures
+    and reports: what no table can hold is malformed) and ``used``.
     """
 
     table: TypedTable | None
@@ -82,22 +82,17 @@ def captured_rows(schema: TableSchema, joined: JoinedWindow, spec: ModelSpec) ->
     early = joined.labelled & (joined.observed_at + tolerance < window.predicted_at)
     targets = _targets(schema, joined.outcomes)
     known = np.array([target is not None for target in targets], dtype=np.bool_)
-    columns = {column.name: _column(column, schema, window, targets, spec) for column in schema.columns}
-    good = joined.labelled & ~early & known
-    used = np.flatnonzero(good & np.logical_and.reduce([_storable(values) for values in columns.values()]))
+    used = np.flatnonzero(joined.labelled & ~early & known)
     counts |= {
         "observed_too_early": int(early.sum()),
         "outcome_unknown": int((joined.labelled & ~early & ~known).sum()),
-        "not_storable": int(good.sum()) - len(used),
+        "malformed": window.report.malformed_rows + joined.report.read.malformed_rows,
         "used": len(used),
     }
-    return CapturedRows(TypedTable(schema, columns, len(window)).take(used) if len(used) else None, counts)
-
-
-def _storable(values: Array) -> Array:
-    """Return the mask of numbers that a dataset may hold: within float32, as requests and reports are too."""
-    # A missing number is not greater than any.
-    return ~(np.abs(values) > FLOAT32_MAX) if values.dtype.kind == "f" else np.ones(len(values), dtype=np.bool_)
+    if not len(used):
+        return CapturedRows(None, counts)
+    columns = {column.name: _column(column, schema, window, targets, spec) for column in schema.columns}
+    return CapturedRows(TypedTable(schema, columns, len(window)).take(used), counts)
 
 
 def _obstacle(schema: TableSchema, window: CapturedWindow, spec: ModelSpec) -> str:

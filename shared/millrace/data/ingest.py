@@ -241,8 +241,16 @@ class Ingestor:
             with contextlib.suppress(ArtifactNotFoundError):
                 profile = DatasetProfile.read(self.data_store.get(key))
         if current is not None and self.spec.checks.skew_threshold is not None:
-            captured = profile_captures(self.data_store, self.model, current, self.now, since=state.begun_after)
+            captured = self._profile_captures(current, state.begun_after)
         return DatasetHistory([dataset.rows for dataset in datasets], profile, self.now, captured)
+
+    def _profile_captures(self, schema: TableSchema, since: datetime | None) -> DatasetProfile | None:
+        try:
+            return profile_captures(self.data_store, self.model, schema, self.now, since=since)
+        except MillraceError:
+            raise
+        except Exception:  # noqa: BLE001 - callers of the API wrote the captures; they must not stop an upload
+            return None
 
     def _change_schema(self, schema: TableSchema, change: SchemaChange) -> None:
         """Make a schema the model's, with an entry in the ledger."""

@@ -5,12 +5,12 @@ from datetime import timedelta
 import numpy as np
 import pytest
 from millrace.captures.records import CapturedRow, FeedbackRecord
-from millrace.captures.window import ReadReport, decompress, iterate_rows, read_window
+from millrace.captures.window import ReadReport, decompress, iterate_feedback, iterate_rows, read_window
 from millrace.features import build_features
 from millrace.layout import captures_key
 from millrace.schema import Column, TableSchema
 
-from tests.captured_rows import MODEL, NOON, make_feedback, make_row, store_rows
+from tests.captured_rows import MODEL, NOON, make_feedback, make_row, store_feedback, store_rows
 from tests.fakes.memory_object_store import MemoryObjectStore
 
 HOUR = timedelta(hours=1)
@@ -174,3 +174,43 @@ def test_rows_can_be_streamed(store):
     rows = list(iterate_rows(store, MODEL, NOON, NOON + HOUR, report))
     assert rows == [make_row(number) for number in range(5)]
     assert (report.objects, report.rows) == (1, 5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"features": {"age": [1]}},
+        {"features": {"age": {"a": 1}}},
+        {"features": {"age": 1.7e308}},
+        {"features": {"age": -3.5e38}},
+        {"features": {"plan": "\ud800"}},
+        {"features": {"\ud800": 1.0}},
+        {"row_id": "\ud800"},
+        {"row_id": 7},
+        {"prediction": {"probabilities": [0.5]}},
+        {"prediction": {"value": "many"}},
+        {"version": 2**70},
+        {"request_rows": 1.5},
+    ],
+)
+def test_a_row_that_no_table_could_hold_is_malformed(changes):
+    store = MemoryObjectStore("data")
+    store_rows(store, [make_row(0, **changes), make_row(1)])
+    window = read_window(store, MODEL, NOON, NOON + timedelta(hours=1))
+    assert (window.prediction_ids.tolist(), window.report.malformed_rows) == (["p1-0"], 1)
+
+
+@pytest.mark.parametrize("outcome", [1.7e308, "\ud800", [1], None])
+def test_a_report_that_no_table_could_hold_is_malformed(outcome):
+    store, report = MemoryObjectStore("data"), ReadReport()
+    store_feedback(store, [make_feedback(0, outcome=outcome), make_feedback(1)])
+    found = iterate_feedback(store, MODEL, NOON, NOON + timedelta(days=3), report)
+    assert ([record.feedback_id for record in found], report.malformed_rows) == (["f1"], 1)
+
+
+def test_booleans_of_another_schema_are_missing():
+    store = MemoryObjectStore("data")
+    store_rows(store, [make_row(0, features={"active": 7.0}), make_row(1, features={"active": True})])
+    schema = TableSchema((Column("active", "boolean"), Column("y", "boolean", "target")), "binary", ("false", "true"))
+    values = read_window(store, MODEL, NOON, NOON + timedelta(hours=1)).typed_features(schema)["active"]
+    assert np.isnan(values).tolist() == [True, False]

@@ -62,7 +62,7 @@ class TestRows:
             "labelled": 2,
             "observed_too_early": 0,
             "outcome_unknown": 0,
-            "not_storable": 0,
+            "malformed": 0,
             "used": 2,
         }
         assert table.columns["id"].tolist() == ["1001", "1002"]
@@ -149,7 +149,7 @@ def test_rows_that_no_request_can_hold_are_counted_and_left_out():
     features = make_row(0).features
     rows = [make_row(0, features=features | {"age": 1.7e308}), make_row(1), make_row(2)]
     found = captured_rows(schema(), joined(rows, labelled(range(3))), ModelSpec())
-    assert (found.counts["not_storable"], found.counts["used"]) == (1, 2)
+    assert (found.counts["malformed"], found.counts["used"]) == (1, 2)
     spent = schema(column("spent", "number", "target"), "regression", ())
     rows = [make_row(n, prediction={"value": 1.0}) for n in range(2)]
     feedback = [make_feedback(0, outcome=-1.7e308), make_feedback(1, outcome=2.0)]

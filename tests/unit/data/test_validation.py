@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 from datetime import UTC, datetime, timedelta
+from unittest.mock import Mock
 
 import millrace
 import numpy as np
@@ -648,6 +649,15 @@ class TestServedRows:
         assert (served, run.summary["rows"]) == (0, 100)
         assert manifest["captured_rows"] == run.summary["captured_rows"]
         assert manifest["captured_rows"]["obstacle"] == "captured rows or feedback cannot be read: UnicodeError"
+
+    def test_a_fault_in_captures_that_an_upload_is_compared_with_does_not_reject_it(self, workshop, monkeypatch):
+        workshop.registry.put_spec(MODEL, ModelSpec.parse({"checks": {"skew_threshold": 0.1}}))
+        assert workshop.validate(workshop.upload("a.csv", churn_csv(100)))[1].outcome == "accepted"
+        monkeypatch.setattr(ingest, "profile_captures", Mock(side_effect=UnicodeError("poison")))
+        assert workshop.validate(workshop.upload("b.csv", churn_csv(120)))[1].outcome == "accepted"
+        monkeypatch.setattr(ingest, "profile_captures", Mock(side_effect=ServiceUnavailableError("busy")))
+        with pytest.raises(ServiceUnavailableError):
+            workshop.validate(workshop.upload("c.csv", churn_csv(130)))
 
 
 def test_two_rows_of_a_rare_class_are_quarantined_and_the_others_train(workshop):
