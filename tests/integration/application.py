@@ -22,7 +22,7 @@ from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
 
 from tests import schedule_environment
 from tests.fakes.dynamodb_table import RUNS_TABLE_NAME, TABLE_NAME, create_table
-from tests.template.table_access import is_granted
+from tests.template.table_access import is_granted, may_use_object
 
 PROJECT = Path(__file__).resolve().parents[2]
 ACCOUNT = "123456789012"
@@ -175,21 +175,27 @@ class Application:
             self._caller.name = outer
 
     def authorize(self, params: Mapping[str, Any], model: Any, **_: Any) -> None:
-        """Refuse a request to DynamoDB that the policy of the calling function does not grant, as IAM would."""
+        """Refuse a request to DynamoDB or S3 that the policy of the calling function does not grant, as IAM would."""
         function = getattr(self._caller, "name", None)
         if function is None:  # the test itself
             return
         logical_id = "".join(word.capitalize() for word in function.split("_")) + "Function"
-        for action, request in _dynamodb_requests(model.name, params):
-            table = {TABLE_NAME: "RegistryTable", RUNS_TABLE_NAME: "RunsTable"}[request["TableName"]]
-            key = (
-                request.get("Key")
-                or request.get("Item")
-                or {"pk": request.get("ExpressionAttributeValues", {}).get(":partition")}
-            )
-            if not is_granted(logical_id, f"dynamodb:{action}", table, key["pk"]["S"]):
-                self.denied.append(f"{function}: {action} on {key['pk']['S']} of {table}")
-                raise PermissionError(self.denied[-1])
+        if model.service_model.service_name == "dynamodb":
+            for action, request in _dynamodb_requests(model.name, params):
+                table = {TABLE_NAME: "RegistryTable", RUNS_TABLE_NAME: "RunsTable"}[request["TableName"]]
+                partition = {"pk": request.get("ExpressionAttributeValues", {}).get(":partition")}
+                key = (request.get("Key") or request.get("Item") or partition)["pk"]["S"]
+                if not is_granted(logical_id, f"dynamodb:{action}", table, key):
+                    self._deny(f"{function}: {action} on {key} of {table}")
+            return
+        for action, bucket, key in _s3_requests(model.name, params):
+            resource = {DATA_BUCKET: "DataBucket", MODELS_BUCKET: "ModelsBucket"}[bucket]
+            if not may_use_object(logical_id, f"s3:{action}", resource, key):
+                self._deny(f"{function}: {action} on {key} of {resource}")
+
+    def _deny(self, what: str) -> None:
+        self.denied.append(what)
+        raise PermissionError(what)
 
     def wait_until_quiet(self, seconds: float = 60.0) -> dict[str, str]:
         """Wait until no execution is running; returns the status of each by name."""
@@ -239,6 +245,18 @@ def _dynamodb_requests(operation: str, params: Mapping[str, Any]) -> Iterator[tu
             yield actions[kind], request
 
 
+def _s3_requests(operation: str, params: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    if operation in ("GetObject", "HeadObject"):
+        yield "GetObjectVersion" if params.get("VersionId") else "GetObject", params["Bucket"], params["Key"]
+    elif operation in ("PutObject", "CreateMultipartUpload", "CopyObject"):
+        yield "PutObject", params["Bucket"], params["Key"]
+    elif operation == "DeleteObjects":
+        yield from (("DeleteObject", params["Bucket"], item["Key"]) for item in params["Delete"]["Objects"])
+    if operation == "CopyObject":
+        source = params["CopySource"]
+        yield "GetObjectVersion" if source.get("VersionId") else "GetObject", source["Bucket"], source["Key"]
+
+
 def function_names() -> list[str]:
     """Return every function's folder name."""
     return sorted(path.parent.name for path in (PROJECT / "functions").glob("*/app.py"))
@@ -286,7 +304,8 @@ def deploy(monkeypatch: pytest.MonkeyPatch) -> Application:
     _create_storage()
     schedule_environment.create_groups()
     application = Application(handlers={name: load_handler(name) for name in function_names()})
-    boto3.DEFAULT_SESSION.events.register("before-parameter-build.dynamodb", application.authorize)
+    for service in ("dynamodb", "s3"):
+        boto3.DEFAULT_SESSION.events.register(f"before-parameter-build.{service}", application.authorize)
     _create_functions(application, monkeypatch)
     _create_pipeline()
     return application

@@ -1,4 +1,4 @@
-"""The access of functions to the registry's tables, as their policies in the template grant it."""
+"""The access of functions to the registry's tables and to objects, as their policies in the template grant it."""
 
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -44,4 +44,26 @@ def is_granted(logical_id: str, action: str, table: str, partition: str) -> bool
         (grant.action, grant.table) == (action, table)
         and any(fnmatchcase(partition, name) for name in grant.partitions)
         for grant in grants(logical_id)
+    )
+
+
+@cache
+def object_grants(logical_id: str) -> frozenset[tuple[str, str, str]]:
+    """Return the actions that a function may do with objects: action, bucket's logical id, pattern of keys."""
+    found = set()
+    for part in walk(functions()[logical_id]["Policies"]):
+        if isinstance(part, dict) and part.get("Effect") == "Allow":
+            for resource in as_list(part["Resource"]):
+                arn = resource.get("Fn::Sub", "") if isinstance(resource, dict) else ""
+                bucket, slash, pattern = str(arn).partition(".Arn}/")
+                if slash:
+                    found |= {(action, bucket.removeprefix("${"), pattern) for action in as_list(part["Action"])}
+    return frozenset(found)
+
+
+def may_use_object(logical_id: str, action: str, bucket: str, key: str) -> bool:
+    """Return whether a function may do that to an object."""
+    return any(
+        (granted, name) == (action, bucket) and fnmatchcase(key, pattern)
+        for granted, name, pattern in object_grants(logical_id)
     )
