@@ -22,6 +22,7 @@ from millrace.evaluation.holdout import measure
 from millrace.evaluation_results import SliceResult
 from millrace.features import EPOCH, FeatureMatrix, missing_mask
 from millrace.metrics.bootstrap import FloatArray
+from millrace.quantities import format_number
 from millrace.schema import DATE_PARTS, MASK, Column, TableSchema
 from millrace.spec.training import RangeSpec, SliceSpec
 
@@ -92,7 +93,7 @@ class SliceCondition:
         if self.values:
             return f"{self.column} is {' or '.join(value or MISSING for value in self.shown or self.values)}"
         low, high = (
-            str(np.datetime64(int(bound), "s").astype("datetime64[D]")) if self.is_date else f"{bound:.6g}"
+            format_number(bound, 6, is_date=self.is_date, grouped_from=1e6)
             for bound in (self.low or 0.0, self.high or 0.0)
         )
         if self.low is None:

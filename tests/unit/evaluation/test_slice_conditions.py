@@ -40,6 +40,7 @@ def test_features_are_taken_apart_into_what_they_were_put_together_from():
         (SliceCondition("age", high=3.0), [True, False, True], "age at most 3"),
         (SliceCondition("age", low=1.5, high=3.0, closed=False), [True, False, False], "age from 1.5 to below 3"),
         (SliceCondition("since", high=1735689600.0, is_date=True), [True, False, False], "since at most 2025-01-01"),
+        (SliceCondition("age", low=1_250_000.0), [False, False, False], "age at least 1,250,000"),
         (SliceCondition("absent", values=("a",)), [False, False, False], "absent is a"),
     ],
 )
