@@ -23,6 +23,7 @@ from millrace.data.findings import Finding, shorten
 from millrace.data.parsers import PLAIN, NumberStyle, detect_style
 from millrace.data.raw import (
     MAX_ROW_TEXT,
+    NullCounts,
     QuarantinedRow,
     RowBatch,
     TableReader,
@@ -153,9 +154,11 @@ class _FastParser:
     null_values: pa.Array | None
     types: Mapping[str, pa.DataType]
     _quickest: dict[str, pa.DataType] = field(init=False)
+    _null_strings: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
         # Arrow's parser reads dates faster than timestamps, and without loss.
+        self._null_strings = sorted(NULL_STRINGS) if self.null_values is None else self.null_values.to_pylist()
         self._quickest = {name: pa.date32() if kind == TIMESTAMP else kind for name, kind in self.types.items()}
 
     def read(self, block: Block) -> RowBatch | None:
@@ -180,8 +183,9 @@ class _FastParser:
             if table is None or table.num_rows != len(lines):
                 return None
         if not self.types:
-            strings = build_strings(self.names, table.columns, self.null_values)
-            return RowBatch(lines, lambda: strings, malformed, self.names)
+            counts: NullCounts = {}
+            strings = build_strings(self.names, table.columns, self.null_values, counts)
+            return RowBatch(lines, lambda: strings, malformed, self.names, null_counts=counts)
         typed = {name: table.column(name) for name in self.types}
         load = partial(self._load_strings, body, quoted=block.quoted)
         return RowBatch(lines, load, malformed, self.names, typed, nulls_known=True)
@@ -224,7 +228,8 @@ class _FastParser:
             ),
             convert_options=pa_csv.ConvertOptions(
                 column_types={name: types.get(name, pa.string()) for name in self.names},
-                null_values=sorted(NULL_STRINGS) if self.null_values is None else self.null_values.to_pylist(),
+                # Read as strings, missing values other than the empty one are counted, and made null, afterwards.
+                null_values=self._null_strings if self.types else [""],
                 strings_can_be_null=True,
                 include_columns=columns or None,
                 check_utf8=False,
@@ -369,9 +374,10 @@ class DelimitedReader(TableReader):
         return _CsvFallback(block, more, self.mark, self.text.encoding.label, len(self.names))
 
     def _batch_of(self, records: _CsvFallback) -> RowBatch:
-        strings = build_strings(self.names, records.columns(), self._null_values)
-        lines = np.array(records.lines, dtype=np.int64)
-        return self._with_notation(RowBatch(lines, lambda: strings, tuple(records.malformed), self.names))
+        counts: NullCounts = {}
+        strings = build_strings(self.names, records.columns(), self._null_values, counts)
+        lines, malformed = np.array(records.lines, dtype=np.int64), tuple(records.malformed)
+        return self._with_notation(RowBatch(lines, lambda: strings, malformed, self.names, null_counts=counts))
 
     def _with_notation(self, batch: RowBatch) -> RowBatch:
         batch.numbers, batch.null_values = self._numbers, self._null_values

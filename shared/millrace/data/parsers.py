@@ -21,11 +21,31 @@ from millrace.spec.data import ReadSpec
 ISO_FORMAT = "iso"
 
 _DATES = ("%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y")
-_NAMED_DATES = ("%d %b %Y", "%d-%b-%Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y")
-_TIMES = ("", " %H:%M", " %H:%M:%S")
+_SHORT_DATES = ("%d/%m/%y", "%m/%d/%y", "%d.%m.%y", "%d-%m-%y", "%m-%d-%y", "%d-%b-%y", "%d %b %y")
+_NAMED_DATES = ("%d %b %Y", "%d-%b-%Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y")
+_TIMES = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
+_WHOLE_FORMATS = (
+    *(f"%Y-%m-%d{time}" for time in (" %I:%M %p", " %I:%M:%S %p")),
+    *(f"%Y-%m-%d %H:%M:%S{rest}" for rest in (" UTC", ".%f UTC", " GMT", " %z")),
+    *(f"%a, %d %b %Y %H:%M:%S {zone}" for zone in ("%z", "GMT", "UTC")),  # RFC 2822
+    "%d %b %Y %H:%M:%S %z",
+    "%d/%b/%Y:%H:%M:%S %z",  # logs of web servers
+    "%a %b %d %H:%M:%S %Y",  # C's ctime
+    "%a %b %d %H:%M:%S UTC %Y",
+)
 
 #: The ``strptime`` formats that are tried beside ISO 8601.
-DATETIME_FORMATS = tuple(date + time for date in (*_DATES, *_NAMED_DATES) for time in _TIMES)
+DATETIME_FORMATS = (
+    *(date + time for date in (*_DATES, *_SHORT_DATES, *_NAMED_DATES) for time in _TIMES),
+    *_WHOLE_FORMATS,
+)
+#: By directive the shape of what it reads: ``strptime`` itself takes much longer to say no.
+_SHAPES = {"Y": r"\d{4}", "f": r"\d{1,6}", "z": r"(?:Z|[+-]\d\d:?\d\d)", "p": "(?:[AaPp][Mm])", "y": r"\d\d"}
+_SHAPES |= dict.fromkeys("dmHIMS", r"\d{1,2}") | dict.fromkeys("aAbB", r"[^\W\d]{3,9}")
+_FORMAT_SHAPES = {
+    form: re.compile(re.sub(r"%(.)", lambda found: _SHAPES[found[1]], re.escape(form).replace("\\ ", " +")))
+    for form in DATETIME_FORMATS
+}
 
 #: Strings that are booleans, the true one first.
 BOOLEAN_PAIRS = (("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"))
@@ -34,10 +54,12 @@ _NUMBER = f"^{NUMBER_PATTERN}$"
 INTEGER = r"^[+-]?[0-9]{1,18}$"
 #: Codes rather than quantities.
 LEADING_ZERO = r"^[+-]?0[0-9]+$"
+#: Codes, unless the column has fractions too: printers of numbers write 12E12 with a point or a sign.
+EXPONENT = r"^[0-9]{2,}[eE][0-9]+$"
 _ISO_DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_ISO_TIME = r"[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?"
+_ISO_TIME = r"[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)?"
 _ISO = f"^{_ISO_DAY}(?:{_ISO_TIME})?$"
-_MAY_BE_A_DATE = re.compile(r"(?=.*[0-9]).{8,40}$")
+_MAY_BE_A_DATE = re.compile(r"(?=.*[0-9]).{6,40}$")
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -146,7 +168,7 @@ def candidate_formats(example: str) -> tuple[str, ...]:
         return (ISO_FORMAT,)
     if not _MAY_BE_A_DATE.match(example):
         return ()
-    return tuple(form for form in DATETIME_FORMATS if _fits(example, form))
+    return tuple(form for form, shape in _FORMAT_SHAPES.items() if shape.fullmatch(example) and _fits(example, form))
 
 
 def _fits(example: str, form: str) -> bool:

@@ -21,7 +21,7 @@ from millrace.data.findings import Finding, listed
 from millrace.data.json_lines import JsonLinesReader
 from millrace.data.parquet import ParquetReader
 from millrace.data.quarantine import MAX_QUARANTINED, Locate, too_many_quarantined
-from millrace.data.raw import RowBatch, TableReader, check_header, null_values_of
+from millrace.data.raw import RowBatch, TableReader, check_header, null_values_of, with_every_column
 from millrace.errors import InvalidInputError, NoRowsError, PayloadTooLargeError
 from millrace.spec.data import ReadSpec
 
@@ -170,22 +170,10 @@ class UploadReader(TableReader):
 
     def _moved(self, batch: RowBatch, lines: int) -> RowBatch:
         """Shift a batch's lines, and give it every column."""
-        return RowBatch(
-            batch.lines + lines,
-            lambda: self._aligned(batch.strings),
-            tuple(replace(row, line=row.line + lines) for row in batch.malformed),
-            self.names,
-            batch.typed,
-            batch.numbers,
-            batch.null_values,
-            batch.nulls_known,
-        )
-
-    def _aligned(self, strings: pa.Table) -> pa.Table:
-        gaps = pa.nulls(strings.num_rows, pa.string())
-        return pa.table(
-            [strings.column(name) if name in strings.column_names else gaps for name in self.names], names=self.names
-        )
+        moved = with_every_column(batch, self.names)
+        moved.lines = batch.lines + lines
+        moved.malformed = tuple(replace(row, line=row.line + lines) for row in batch.malformed)
+        return moved
 
     def _agreed_names(self) -> list[str]:
         """Return the columns; a file of JSON Lines may lack some, as a line may."""
