@@ -56,6 +56,7 @@ class RawTable:
     malformed: tuple[QuarantinedRow, ...]
     description: dict[str, str]
     findings: tuple[Finding, ...] = ()
+    doubtful_numbers: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return int(self.strings.num_rows)

@@ -80,6 +80,7 @@ class ColumnSummary:
     longest: int = 0
     numbers: int = 0
     integers: int = 0
+    whole: int = 0
     leading_zeros: int = 0
     exponents: int = 0
     marks: Counter[str] = field(default_factory=Counter)
@@ -179,6 +180,7 @@ class ColumnSummary:
         if not self.float64_values and np.nanmax(np.abs(parsed.values), initial=0.0) > _EXACT_FLOAT32:
             different = np.unique(parsed.values[~np.isnan(parsed.values)])
             self.float64_values, self.float32_values = len(different), len(np.unique(different.astype(np.float32)))
+        self.whole += int(np.count_nonzero(parsed.values % 1 == 0))
         self.integers += int((matches(known, INTEGER) & ~parsed.bad).sum())
         self.leading_zeros += int(matches(known, LEADING_ZERO).sum())
         self.exponents += int(matches(known, EXPONENT).sum())

@@ -20,7 +20,7 @@ import pyarrow.csv as pa_csv
 from millrace.data.blocks import Block, BlockReader, RecordLayout, block_sizes, count_lines, find_records, record_ends
 from millrace.data.content import MAX_RECORD_BYTES, TextFile
 from millrace.data.findings import Finding, shorten
-from millrace.data.parsers import PLAIN, NumberStyle, detect_style
+from millrace.data.parsers import PLAIN, NumberStyle, detect_style, doubtful_columns
 from millrace.data.raw import (
     MAX_ROW_TEXT,
     NullCounts,
@@ -295,6 +295,7 @@ class DelimitedReader(TableReader):
     delimiter: str | None
     read: ReadSpec
     names: list[str] = field(init=False)
+    doubtful_numbers: frozenset[str] = field(init=False, default=frozenset())
     _numbers: NumberStyle = field(init=False, default=PLAIN)
     _style_findings: tuple[Finding, ...] = field(init=False, default=())
     _null_values: pa.Array | None = field(init=False, default=None)
@@ -313,6 +314,7 @@ class DelimitedReader(TableReader):
             record for record in _sample_records(lines[:_STYLE_LINES], self.mark)[1:] if len(record) == len(self.names)
         ]
         self._numbers, self._style_findings = detect_style(fitting, self.read)
+        self.doubtful_numbers = doubtful_columns(self.names, fitting, self._numbers, self.read)
         self._null_values = null_values_of(self.read)
 
     @property

@@ -49,12 +49,27 @@ def infer_columns(
     The table is read once, or twice when a column of numbers ends in strings. Without ``id_column`` the identifier is
     the first column that is unique and named like one; without ``read.date_order`` ambiguous dates are left out.
     """
+    summaries = summarise_columns(table, table.names, read)
     inferred = [
-        infer_from_summary(name, summary, is_target=name == target, read=read)
-        for name, summary in summarise_columns(table, table.names, read).items()
+        infer_from_summary(name, summary, is_target=name == target, read=read) for name, summary in summaries.items()
     ]
+    inferred = [_leave_out(one) if one.column.name in table.doubtful_numbers else one for one in inferred]
     columns = _with_one_identifier([one.column for one in inferred], target, id_column)
+    columns = [
+        _as_identifier(column, summaries[column.name]) if column.role == "identifier" else column for column in columns
+    ]
     return columns, [finding for one in inferred for finding in one.findings]
+
+
+def _leave_out(inferred: InferredColumn) -> InferredColumn:
+    """Leave out a column of numbers whose points may be between thousands."""
+    column = inferred.column
+    if column.type not in ("integer", "number"):
+        return inferred
+    reason = "values such as 1.234 are ambiguous, fractions or thousands: set read: {decimal: '.'} or {thousands: '.'}"
+    role: Role = "target" if column.role == "target" else "ignored"
+    finding = warning("ambiguous_numbers", f"the column {column.name!r} is left out: {reason}", column.name)
+    return InferredColumn(replace(column, type="text", role=role, reason=reason), (finding,))
 
 
 def infer_some(table: TableReader, names: Sequence[str], read: ReadSpec = _DETECTED) -> list[Column]:
@@ -90,7 +105,8 @@ def _read_summaries(
 
 def _summarise(batch: RowBatch, marks: pa.Array, named: tuple[str, ColumnSummary]) -> None:
     name, summary = named
-    summary.add(batch.column(name), batch.numbers, marks, batch.null_counts.get(name))
+    strings = batch.column(name)
+    summary.add(strings, batch.numbers, marks, batch.null_counts.get(name) if len(marks) else None)
 
 
 def infer_from_summary(
@@ -103,6 +119,12 @@ def infer_from_summary(
     typed = _infer_type(name, summary, read.date_order)
     column = replace(typed.column, role="target") if is_target else _with_role(typed.column, summary)
     return InferredColumn(column, (*typed.findings, *column_doubts(column, summary)))
+
+
+def _as_identifier(column: Column, summary: ColumnSummary) -> Column:
+    """Return an identifier; whole numbers are integers even where a writer made fractions of them."""
+    whole = column.type == "number" and summary.whole == summary.numbers
+    return replace(column, type="integer") if whole else column
 
 
 def _infer_type(name: str, summary: ColumnSummary, date_order: str | None) -> InferredColumn:

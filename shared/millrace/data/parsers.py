@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millrace.data.findings import Finding, warning
-from millrace.schema import NULL_STRINGS, NUMBER_PATTERN
+from millrace.schema import NULL_MARKS, NULL_STRINGS, NUMBER_PATTERN
 from millrace.spec.data import ReadSpec
 
 #: The format that stands for ISO 8601 in ``Column.formats``.
@@ -196,6 +196,7 @@ _POINT_GROUPS = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})+(?:,\d+)?")
 _COMMA_GROUPS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _CERTAIN_GROUPS = re.compile(r"[+-]?\d{1,3}(?:(?:,\d{3})+\.\d+|(?:,\d{3}){2,})")
 _EITHER = re.compile(r"[+-]?\d{1,3},\d{3}")
+_SMALL_INTEGER = re.compile(r"[+-]?(?:0|[1-9]\d{0,2})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,9 +253,29 @@ def detect_style(records: Sequence[Sequence[str]], read: ReadSpec) -> tuple[Numb
         message = "some columns write numbers as 1,5 and others as 1.5: set read: decimal in the spec"
         return PLAIN, (warning("mixed_number_styles", message),)
     if comma:
-        grouped = any(_any(column, _POINT_GROUPS) for column in comma)
+        grouped = any(_any(column, _POINT_GROUPS) for column in with_comma)
         return _found(NumberStyle(",", "." if grouped else ""))
     return _found(NumberStyle(".", ",")) if groups else _in_doubt(columns)
+
+
+def doubtful_columns(
+    names: Sequence[str], records: Sequence[Sequence[str]], style: NumberStyle, read: ReadSpec
+) -> frozenset[str]:
+    """Return the columns whose decimal signs may be between thousands.
+
+    Of all their values, those below a thousand have no decimals, and the others exactly three: neither a printer of
+    fractions writes so, nor would another column's notation prove it.
+    """
+    if read.decimal or read.thousands:
+        return frozenset()
+    either = re.compile(rf"[+-]?[1-9]\d{{0,2}}{re.escape(style.decimal)}\d{{3}}")
+    columns = [[value.strip() for value in column] for column in zip(*records, strict=True)]
+    columns = [[value for value in column if value not in NULL_STRINGS | NULL_MARKS] for column in columns]
+    return frozenset(
+        name
+        for name, column in zip(names, columns, strict=bool(columns))
+        if _all(column, _SMALL_INTEGER, either) and _any(column, _SMALL_INTEGER) and _any(column, either)
+    )
 
 
 def _in_doubt(columns: Sequence[Sequence[str]]) -> tuple[NumberStyle, tuple[Finding, ...]]:

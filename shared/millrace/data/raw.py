@@ -112,6 +112,11 @@ class TableReader(ABC):
         """Findings on the file's format; complete once the rows were read."""
         return ()
 
+    @property
+    def doubtful_numbers(self) -> frozenset[str]:
+        """Columns whose numbers are fractions, or a thousand times as much."""
+        return frozenset()
+
     @abstractmethod
     def readings(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[Callable[[], RowBatch]]:
         """Yield, in the rows' order, calls that read one batch each; they may run concurrently.

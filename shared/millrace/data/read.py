@@ -96,7 +96,7 @@ def open_table(
 
 def _choose_reader(content: Content, name: str, head: bytes, read: ReadSpec) -> TableReader:
     if head.startswith(_PARQUET_MAGIC) or name.endswith(".parquet"):
-        return ParquetReader(content)
+        return ParquetReader(content, null_values_of(read) or pa.array([""]))
     text = TextFile(content, read.encoding)
     if name.endswith(_JSON_NAMES) or _OBJECT.match(head):
         return JsonLinesReader(text, null_values_of(read))
@@ -192,6 +192,11 @@ class UploadReader(TableReader):
                     "file with the same header"
                 )
         return list(names)
+
+    @property
+    def doubtful_numbers(self) -> frozenset[str]:
+        """Columns in doubt in any of the files."""
+        return frozenset[str]().union(*(reader.doubtful_numbers for _, reader in self._readers))
 
     @property
     def description(self) -> dict[str, str]:
