@@ -131,7 +131,7 @@ class ColumnSummary:
 
     @property
     def codes(self) -> int:
-        """Number of numbers that look like codes."""
+        """Number of numbers that may be codes."""
         fractions = self.numbers - self.integers - self.exponents
         return self.leading_zeros + (0 if fractions else self.exponents)
 

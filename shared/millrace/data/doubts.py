@@ -1,4 +1,4 @@
-"""Doubts about what a column's values mean, each with the line of spec that settles it."""
+"""Doubts about the meaning of a column's values, each with the line of spec that removes it."""
 
 import re
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _DATE_LIKE = re.compile(
 
 
 def column_doubts(column: Column, summary: ColumnSummary) -> Iterator[Finding]:
-    """Yield what a column's values could mean besides, each with the line of spec that settles it."""
+    """Yield the doubts about a column's values, each with the line of spec that removes it."""
     name = column.name
     if column.role == "identifier":
         return

@@ -72,7 +72,7 @@ def test_rows_set_aside_go_to_disk_in_order(tmp_path):
 
 
 def test_more_rows_at_fault_than_are_kept_reject_the_upload(tmp_path):
-    with mock.patch.object(quarantine, "MAX_QUARANTINED", 40), mock.patch("millrace.data.checks.MAX_QUARANTINED", 40):
+    with mock.patch.object(quarantine, "MAX_QUARANTINED", 40):
         found = examined(tmp_path)
     assert "more than 40 rows are invalid: fix the file, or upload it in parts" in found.reasons
     assert len(found.quarantined) == 40

@@ -11,7 +11,7 @@ import yaml
 from millrace.data.prepare import prepare
 from millrace.data.validation import ValidationResult, validate_upload
 from millrace.schema import NULL_MARKS, NULL_STRINGS
-from millrace.serving.values import value_reader
+from millrace.serving.rows import value_reader
 from millrace.spec import ModelSpec
 
 FAULTS = Path(__file__).resolve().parents[2] / "samples" / "faults"
