@@ -211,6 +211,11 @@ class NumberStyle:
         """A number in this notation."""
         return f"1{self.thousands}234{self.decimal}5"
 
+    def plain(self, text: str) -> str:
+        """Rewrite one number in Python's notation; another string stays as it is."""
+        rewritten: str = self.rewrite(pa.array([text]))[0].as_py()
+        return text if rewritten == "?" else rewritten
+
     def rewrite(self, strings: pa.Array) -> pa.Array:
         """Rewrite numbers in Python's notation; strings of another notation become invalid ones."""
         if self == PLAIN:
