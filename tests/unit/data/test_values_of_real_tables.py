@@ -2,12 +2,14 @@
 
 import csv
 import io
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from millrace.data.dataset_checks import DatasetHistory
 from millrace.data.prepare import prepare
 from millrace.data.validation import ValidationResult, validate_upload
 from millrace.schema import NULL_MARKS, NULL_STRINGS
@@ -130,6 +132,18 @@ def test_a_string_in_parquet_is_a_value():
     found = validate_upload(buffer.getvalue(), "t.parquet", ModelSpec(), {}, None)
     assert [column.name for column in found.schema.columns] == ["v", "x", "label"]
     assert found.schema.column("v").categories == ("EU", "NA", "None")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[str(row * 7 % 50) for row in range(160)], ["a", "b"] * 80, ["yes", "no"] * 80, ["2024-01-31", "2024-02-01"] * 80],
+)
+def test_a_column_that_became_empty_is_reported(values):
+    first = column_of(values, columns={"v": {"nullable": True}})
+    history = DatasetHistory([160], first.profile, datetime.now(UTC), None)
+    body = "\n".join(["v,x,label", *(f",{row * 0.37 % 1},{row % 2}" for row in range(160))]).encode()
+    found = validate_upload(body, "t.csv", ModelSpec(), {}, first.schema, history=history)
+    assert "every value of 'v' is missing, and the dataset before has values" in messages(found, "empty_column")[0]
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------------
