@@ -48,6 +48,7 @@ _READ_AT_ONCE = 1 << 18
 #: Bytes of blocks that only the csv module can read, a hundredth as fast.
 _IRREGULAR_BYTES = 64 << 20
 _FILLED = re.compile(rb"[^\r\n]")
+_SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -304,15 +305,21 @@ class DelimitedReader(TableReader):
 
     def __post_init__(self) -> None:
         lines = self._first_lines()
+        self._header_lines = self._header_bytes = 0
+        if lines and (separator := _SEPARATOR_LINE.fullmatch(lines[0])):
+            # Excel's own line, which says how the file is delimited.
+            self.delimiter = self.delimiter or separator[1]
+            self._header_lines, self._header_bytes = 1, len(lines.pop(0).encode())
         sample = list(islice((line for line in lines if line.strip()), _SAMPLE_LINES))
         if not sample:
             raise NoRowsError("the file is empty: upload it again with a header and rows")
         self.delimiter = self.delimiter or detect_delimiter(sample)
         self.names = [name.strip() for name in self._read_header(lines)]
-        check_header(self.names)
         fitting = [
             record for record in _sample_records(lines[:_STYLE_LINES], self.mark)[1:] if len(record) == len(self.names)
         ]
+        self.names = _name_empty_columns(self.names, fitting)
+        check_header(self.names)
         self._numbers, self._style_findings = detect_style(fitting, self.read)
         self.doubtful_numbers = doubtful_columns(self.names, fitting, self._numbers, self.read)
         self._null_values = null_values_of(self.read)
@@ -420,11 +427,19 @@ class DelimitedReader(TableReader):
             record = next((record for record in csv.reader(remember(), delimiter=self.mark, strict=True) if record), [])
         except csv.Error as fault:
             raise InvalidInputError(f"the header's quotes do not match: {fault}") from fault
-        self._header_lines = len(taken)
-        self._header_bytes = sum(len(line.encode("utf-8", "surrogateescape")) for line in taken)
+        self._header_lines += len(taken)
+        self._header_bytes += sum(len(line.encode("utf-8", "surrogateescape")) for line in taken)
         if any("\ud800" <= letter <= "\udfff" for letter in "".join(record)):
             raise InvalidInputError(f"the header is not valid {self.text.encoding.label} text")
         return record
+
+
+def _name_empty_columns(names: list[str], records: list[list[str]]) -> list[str]:
+    """Name columns that have neither a name nor a value, as a delimiter at the end of each line makes them."""
+    return [
+        name or ("" if any(record[place].strip() for record in records) or not records else f"unnamed_{place + 1}")
+        for place, name in enumerate(names)
+    ]
 
 
 def _sample_records(sample: list[str], delimiter: str) -> list[list[str]]:

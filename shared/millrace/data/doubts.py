@@ -78,6 +78,15 @@ def _unread_values(column: Column, summary: ColumnSummary) -> Iterator[Finding]:
                 name,
             )
         return
+    if all(len(example) > 1 and example[0] == example[-1] == '"' for example in examples):
+        yield warning(
+            "quotes",
+            f"the values of {name!r}, such as {examples[0]!r}, keep their quotes, as a blank stands before them: write "
+            "no blank after a delimiter",
+            name,
+            examples=examples,
+        )
+        return
     plain = [example for example in examples if re.fullmatch(NUMBER_PATTERN, example)]
     others = [example for example in examples if example not in plain]
     if len(plain) >= len(examples) / 2 and others:

@@ -47,6 +47,7 @@ allocate_for_blocks()
 _NO_ROWS = "every file of the folder is empty: upload files with a header and rows"
 _FILLED = re.compile(rb"[^ \t\r\n\0\xef\xbb\xbf]")
 _PARQUET_MAGIC = b"PAR1"
+_ARRAY = re.compile(rb"\s*\[\s*(?:[{\]]|\Z)")
 _OBJECT = re.compile(rb"\s*\{")
 _JSON_NAMES = (".jsonl", ".ndjson", ".json")
 _KNOWN_FORMATS = {
@@ -98,6 +99,8 @@ def _choose_reader(content: Content, name: str, head: bytes, read: ReadSpec) -> 
     if head.startswith(_PARQUET_MAGIC) or name.endswith(".parquet"):
         return ParquetReader(content, null_values_of(read) or pa.array([""]))
     text = TextFile(content, read.encoding)
+    if name.endswith(_JSON_NAMES) and _ARRAY.match(head):
+        raise InvalidInputError("the file is one JSON array: write one object a line, such as by `jq -c '.[]' FILE`")
     if name.endswith(_JSON_NAMES) or _OBJECT.match(head):
         return JsonLinesReader(text, null_values_of(read))
     return DelimitedReader(text, read.delimiter, read)

@@ -146,6 +146,49 @@ def test_a_column_that_became_empty_is_reported(values):
     assert "every value of 'v' is missing, and the dataset before has values" in messages(found, "empty_column")[0]
 
 
+# -- the file ----------------------------------------------------------------------------------------------------------
+def text_of(*lines: str, rows: int = 60) -> bytes:
+    """Return a file of these lines, the last one a template for each row."""
+    return "\n".join([*lines[:-1], *(lines[-1].format(row, row % 2) for row in range(rows))]).encode()
+
+
+@pytest.mark.parametrize("mark", [";", "|", "\t", ","])
+def test_a_line_that_says_the_delimiter_is_no_header(mark):
+    body = text_of(f"sep={mark}", mark.join(["x", "a", "label"]), mark.join(["{0}", "w", "{1}"]))
+    for text in (body, b"\xef\xbb\xbf" + body.replace(b"\n", b"\r\n"), body.decode().encode("utf-16")):
+        found = validate_upload(text, "t.csv", ModelSpec(), {}, None)
+        assert [column.name for column in found.schema.columns] == ["x", "a", "label"]
+        assert (found.accepted, len(found.table)) == (True, 60)
+    bad = validate_upload(body + f"\nmany{mark}w".encode(), "t.csv", ModelSpec(), {}, None)
+    assert [row.line for row in bad.quarantined] == [63]
+
+
+def test_a_delimiter_at_the_end_of_every_line_makes_no_column_to_name():
+    found = validate_upload(text_of("x,label,", "{0},{1},"), "t.csv", ModelSpec(), {}, None)
+    assert found.accepted
+    assert (found.schema.columns[2].role, found.schema.columns[2].reason) == ("ignored", "every value is missing")
+    found = validate_upload(text_of("x,label,", "{0},{1},7"), "t.csv", ModelSpec(), {}, None)
+    assert "column 3 has no name" in found.reasons[0]
+
+
+@pytest.mark.parametrize("body", [b'[{"x": 1, "label": 0}]', b'[\n  {"x": 1,\n "label": 0}]', b" [ ", b"[]"])
+def test_a_json_array_is_named_with_its_remedy(body):
+    assert (
+        "one JSON array: write one object a line" in validate_upload(body, "t.json", ModelSpec(), {}, None).reasons[0]
+    )
+
+
+def test_quotes_after_a_blank_are_reported():
+    found = validate_upload(
+        "\n".join(["x, city, label", *(f'{row}, "{"RB"[row % 2]}", {row % 3 % 2}' for row in range(60))]).encode(),
+        "t.csv",
+        ModelSpec(),
+        {},
+        None,
+    )
+    assert "keep their quotes" in messages(found, "quotes")[0]
+
+
 # -- numbers -----------------------------------------------------------------------------------------------------------
 def test_points_between_thousands_are_a_doubt():
     found = read("point-groups-thousands/umsatz.csv")
