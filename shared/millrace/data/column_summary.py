@@ -15,7 +15,9 @@ from millrace.data.parsers import (
     LEADING_ZERO,
     PLAIN,
     NumberStyle,
+    Parsed,
     candidate_formats,
+    cast_numbers,
     matches,
     parse_datetimes,
     parse_numbers,
@@ -111,8 +113,15 @@ class ColumnSummary:
         if not len(known):
             return
         self._add_first(known)
-        plain = self._without_marks(known, marks)
-        if self._add_numbers(numbers.rewrite(plain)) and len(plain) == len(known) and not self.strings:
+        plain, written = known, numbers.rewrite(known)
+        parsed = cast_numbers(written)
+        numeric = parsed is not None
+        if parsed is None:
+            plain = self._without_marks(known, marks)
+            written = written if plain is known else numbers.rewrite(plain)
+            parsed = parse_numbers(written)
+        self._add_numbers(written, parsed)
+        if numeric and not self.strings:
             self.uncounted = True
         else:
             self._add_strings(known)
@@ -171,20 +180,21 @@ class ColumnSummary:
         if self.constant:
             self.constant = bool(pc.all(pc.equal(known, pa.scalar(self.first, pa.string()))).as_py())
 
-    def _add_numbers(self, known: pa.Array) -> bool:
-        """Count numbers; return whether all values are."""
-        parsed = parse_numbers(known)
-        self.numbers += len(known) - parsed.bad_count
+    def _add_numbers(self, known: pa.Array, parsed: Parsed) -> None:
         if parsed.bad_count == len(known):
-            return not len(known)
+            return
+        all_whole, fractions = self.whole == self.numbers, self.numbers > self.integers + self.exponents
+        self.numbers += len(known) - parsed.bad_count
         if not self.float64_values and np.nanmax(np.abs(parsed.values), initial=0.0) > _EXACT_FLOAT32:
             different = np.unique(parsed.values[~np.isnan(parsed.values)])
             self.float64_values, self.float32_values = len(different), len(np.unique(different.astype(np.float32)))
-        self.whole += int(np.count_nonzero(parsed.values % 1 == 0))
-        self.integers += int((matches(known, INTEGER) & ~parsed.bad).sum())
+        integers = int((matches(known, INTEGER) & ~parsed.bad).sum())
+        self.integers += integers
         self.leading_zeros += int(matches(known, LEADING_ZERO).sum())
-        self.exponents += int(matches(known, EXPONENT).sum())
-        return not parsed.bad_count
+        if all_whole:
+            self.whole += int(np.count_nonzero(parsed.values % 1 == 0)) if integers < len(known) else integers
+        if integers < len(known) and not fractions:
+            self.exponents += int(matches(known, EXPONENT).sum())
 
     def _without_marks(self, known: pa.Array, marks: pa.Array) -> pa.Array:
         found = pc.is_in(known, value_set=marks)

@@ -94,7 +94,7 @@ def present(strings: pa.Array) -> npt.NDArray[np.bool_]:
 
 def parse_numbers(strings: pa.Array) -> Parsed:
     """Parse numbers; infinite ones, and those beyond float32's range, are invalid."""
-    quick = _cast_numbers(strings)
+    quick = cast_numbers(strings)
     if quick is not None:
         return quick
     numeric = matches(strings, _NUMBER)
@@ -130,7 +130,7 @@ def view_numbers(numbers: pa.Array) -> NumericView | None:
     return NumericView(values, float(least), float(greatest)) if least >= -_LARGEST and greatest <= _LARGEST else None
 
 
-def _cast_numbers(strings: pa.Array) -> Parsed | None:
+def cast_numbers(strings: pa.Array) -> Parsed | None:
     """Parse strings that are all numbers by Arrow's cast, five times as fast; None when one is not."""
     try:
         numbers = view_numbers(strings.cast(pa.float64()))
