@@ -21,6 +21,7 @@ from millrace.data.parsers import (
     matches,
     parse_datetimes,
     parse_numbers,
+    parse_some_numbers,
 )
 from millrace.data.typed_table import hash_text
 
@@ -118,8 +119,11 @@ class ColumnSummary:
         numeric = parsed is not None
         if parsed is None:
             plain = self._without_marks(known, marks)
-            written = written if plain is known else numbers.rewrite(plain)
-            parsed = parse_numbers(written)
+            if plain is known:
+                parsed = parse_some_numbers(written)
+            else:
+                written = numbers.rewrite(plain)
+                parsed = parse_numbers(written)
         self._add_numbers(written, parsed)
         if numeric and not self.strings:
             self.uncounted = True

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -57,14 +58,16 @@ class ParquetReader(TableReader):
         file = self._unpacked()
         weakref.finalize(self, file.close)
         try:
-            plain = pq.ParquetFile(file)
+            path = self.content.source if isinstance(self.content.source, Path) else None
+            source = file if path is None or self.content.compressed else path
+            plain = pq.ParquetFile(source)
             self._stored = [name for name in plain.schema_arrow.names if not _PANDAS_INDEX.fullmatch(name)]
             self.names = [name.strip() for name in self._stored]
             check_header(self.names)
             dictionaries = self._check_pages(file, plain)
             # Neither mapped nor buffered ahead: what counts as memory is what is being looked at.
             self._file = pq.ParquetFile(
-                file, read_dictionary=dictionaries, memory_map=False, pre_buffer=False, buffer_size=_READ_BUFFER
+                source, read_dictionary=dictionaries, memory_map=False, pre_buffer=False, buffer_size=_READ_BUFFER
             )
         except (pa.ArrowException, OSError, EOFError, RecursionError) as fault:
             raise InvalidInputError(_DAMAGED) from fault

@@ -94,9 +94,11 @@ def present(strings: pa.Array) -> npt.NDArray[np.bool_]:
 
 def parse_numbers(strings: pa.Array) -> Parsed:
     """Parse numbers; infinite ones, and those beyond float32's range, are invalid."""
-    quick = cast_numbers(strings)
-    if quick is not None:
-        return quick
+    return cast_numbers(strings) or parse_some_numbers(strings)
+
+
+def parse_some_numbers(strings: pa.Array) -> Parsed:
+    """Parse numbers among other strings, as :func:`parse_numbers` does."""
     numeric = matches(strings, _NUMBER)
     unsigned = pc.replace_substring_regex(strings, r"^\+", "")
     values = pc.if_else(pa.array(numeric), unsigned, pa.scalar(None, pa.string())).cast(pa.float64())
