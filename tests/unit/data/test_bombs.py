@@ -18,7 +18,7 @@ from pathlib import Path
 #: As Lambda's memory of 3,008 MB; addresses that nothing was written to count here as well.
 resource.setrlimit(resource.RLIMIT_AS, (3_008 << 20, 3_008 << 20))
 from millrace.data import read
-from millrace.data.validation import ValidationContext, validate_upload
+from millrace.data.validation import validate_upload
 from millrace.spec import ModelSpec
 
 read.MAX_QUARANTINED = 100_000  # for less time
@@ -26,7 +26,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
     start = time.monotonic()
     folder = Path(sys.argv[2], path.name)
     folder.mkdir()
-    found = validate_upload(path, path.name, ModelSpec(), {}, None, context=ValidationContext(folder=folder))
+    found = validate_upload(path, path.name, ModelSpec(), {}, None, folder=folder)
     peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
     seconds = time.monotonic() - start
     print(json.dumps({"name": path.name, "reasons": found.reasons, "seconds": seconds, "peak": peak}), flush=True)
