@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from millrace.data.column_summary import ColumnSummary
 from millrace.data.dataset import write_parquet
 from millrace.data.dataset_documents import ValidationDocument
 from millrace.data.findings import Finding
-from millrace.data.infer import ColumnSummary, InferredColumn, infer_from_summary
+from millrace.data.infer import InferredColumn, infer_from_summary
 from millrace.data.raw import QuarantinedRow, RowBatch, TableReader
 from millrace.data.read import open_table
 from millrace.data.typed_table import TypedTable
@@ -55,6 +56,7 @@ class RawTable:
     malformed: tuple[QuarantinedRow, ...]
     description: dict[str, str]
     findings: tuple[Finding, ...] = ()
+    doubtful_numbers: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return int(self.strings.num_rows)

@@ -16,6 +16,11 @@ TASKS: tuple[Task, ...] = get_args(Task)
 
 #: Strings that mean a missing value.
 NULL_STRINGS = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"})
+#: Strings that mean a missing number, date or boolean besides; a category may be called so.
+NULL_MARKS = frozenset(
+    {"?", "-", "--", ".", "n/a", "na", "N.A.", "none", "NONE", "Null", "NAN", "<NA>", "NaT", "\\N", "#N/A", "#N/A N/A"}
+    | {"#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!"}
+)
 #: Numbers as uploads and requests in CSV may write them.
 NUMBER_PATTERN = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 #: Columns that a table may have.
@@ -75,6 +80,16 @@ class Column:
     reason: str = ""  # reason why the column is an identifier or ignored
     rules: ColumnRules = field(default_factory=ColumnRules)
     sensitive: bool = False  # values are masked wherever examples are shown
+    #: Strings that mean a missing value, by the spec; None stands for :data:`NULL_STRINGS` and, where no strings are
+    #: expected, :data:`NULL_MARKS`.
+    null_values: tuple[str, ...] | None = None
+
+    @property
+    def missing_strings(self) -> frozenset[str]:
+        """The strings that mean a missing value."""
+        if self.null_values is not None:
+            return frozenset(self.null_values)
+        return NULL_STRINGS if self.type in ("category", "text") else NULL_STRINGS | NULL_MARKS
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON, without empty fields."""

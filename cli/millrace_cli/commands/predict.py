@@ -4,7 +4,7 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import httpx
 import typer
 from millrace.names import CHAMPION
-from millrace.schema import NULL_STRINGS
+from millrace.schema import NULL_STRINGS, NUMBER_PATTERN
 from rich.text import Text
 
 from millrace_cli.api import ApiClient
@@ -37,6 +37,9 @@ ROWS_PER_REQUEST = 1_000
 ColumnTypes = Mapping[str, str]
 
 _NUMERIC_TYPES = frozenset({"integer", "number"})
+#: First rows from which the notation of numbers is detected, and numbers that need it.
+_STYLE_ROWS = 500
+_COMMA_NUMBER = re.compile(r"[+-]?[\d.,]*,\d[\d.,]*")
 _JSON_HINT = """name a CSV, Parquet or JSON Lines file, or write one row as '{"column": value}', or a list of rows"""
 #: Message of the API about a column that a row lacks, and the start of its message about unknown columns.
 _MISSING_COLUMN, _UNKNOWN_COLUMNS = "is missing", "unknown to the model"
@@ -282,11 +285,25 @@ def read_table(path: Path, column_types: ColumnTypes | None = None, drop: Sequen
     """
     header, data = read_rows(path)
     columns = {name: [row[index] for row in data] for index, name in enumerate(header) if name not in drop}
-    typed = {name: convert_column(values, (column_types or {}).get(name)) for name, values in columns.items()}
+    rewrite = _number_rewriter(data)
+    typed = {name: convert_column(values, (column_types or {}).get(name), rewrite) for name, values in columns.items()}
     return {"columns": list(typed), "data": [list(row) for row in zip(*typed.values(), strict=True)]}
 
 
-def convert_column(values: Sequence[Any], column_type: str | None = None) -> list[Any]:
+def _number_rewriter(rows: Sequence[Sequence[Any]]) -> Callable[[str], str]:
+    """Return the function that rewrites numbers of delimited text plainly, as training reads the same file."""
+    texts = [row for row in rows[:_STYLE_ROWS] if all(isinstance(value, str) for value in row)]
+    if not any(_COMMA_NUMBER.fullmatch(value.strip()) for row in texts for value in row):
+        return str
+    from millrace.data.parsers import detect_style  # noqa: PLC0415  # loads slowly, and few files need it
+    from millrace.spec.data import ReadSpec  # noqa: PLC0415  # as above
+
+    return detect_style(texts, ReadSpec())[0].plain
+
+
+def convert_column(
+    values: Sequence[Any], column_type: str | None = None, rewrite: Callable[[str], str] = str
+) -> list[Any]:
     """Convert a column to JSON values; an invalid number stays a string, which the API reports.
 
     Parameters
@@ -296,12 +313,15 @@ def convert_column(values: Sequence[Any], column_type: str | None = None) -> lis
     column_type : str or None
         ``integer``, ``number``, ``boolean``, ``category``, ``datetime`` or ``text``; None infers it.
     """
-    present = [value.strip() for value in values if isinstance(value, str) and not _is_missing(value)]
+    present = [value for value in values if isinstance(value, str) and not _is_missing(value)]
     if column_type is None:
-        is_numeric = bool(present) and all(_number(value) is not None for value in present)
+        is_numeric = bool(present) and all(_number(rewrite(value.strip())) is not None for value in present)
     else:
         is_numeric = column_type in _NUMERIC_TYPES
-    return [_convert(value, is_numeric) if isinstance(value, str) else _as_text(value, column_type) for value in values]
+    return [
+        _convert(value, is_numeric, rewrite) if isinstance(value, str) else _as_text(value, column_type)
+        for value in values
+    ]
 
 
 def _as_text(value: Any, column_type: str | None) -> Any:
@@ -312,25 +332,24 @@ def _as_text(value: Any, column_type: str | None) -> Any:
     return value
 
 
-def _convert(value: str, is_numeric: bool) -> Any:
+def _convert(value: str, is_numeric: bool, rewrite: Callable[[str], str]) -> Any:
+    if not is_numeric:
+        # Which strings are missing, the model's schema says.
+        return value if value.strip() else None
     if _is_missing(value):
         return None
-    if not is_numeric:
-        return value
-    number = _number(value.strip())
+    number = _number(rewrite(value.strip()))
     return value if number is None else number
 
 
 def _number(text: str) -> int | float | None:
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        number = float(text)
-    except ValueError:
+    """Read a number as training does: without underscores, or digits of other scripts."""
+    if not re.fullmatch(NUMBER_PATTERN, text):
         return None
-    return number if math.isfinite(number) else None
+    number = float(text)
+    if not math.isfinite(number):
+        return None
+    return int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else number
 
 
 def _is_missing(value: str) -> bool:

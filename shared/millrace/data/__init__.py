@@ -4,6 +4,7 @@ __all__ = [
     "dataset_documents",
     "dataset_queries",
     "ingest",
+    "parsers",
     "prepared",
     "read",
     "reference",

@@ -166,6 +166,8 @@ def measure_shifts(before: DatasetProfile | None, after: DatasetProfile | None) 
 def measure_shift(before: ColumnProfile, after: ColumnProfile) -> ColumnShift | None:
     """Return the shift between two profiles of a column; None when they have nothing to compare."""
     missing = _index([before.known, before.missing], [after.known, after.missing])
+    if before.known and not after.known:
+        return ColumnShift(0.0, missing)
     if before.bins is not None and after.bins is not None:
         edges = np.array(before.bins.edges, dtype=np.float64)
         counts = np.diff(cumulative_counts(after, edges), prepend=0.0, append=float(after.known))

@@ -150,8 +150,12 @@ def _check_label_shares(table: TypedTable, tolerance: float, history: DatasetHis
 
 def find_shift(history: DatasetHistory, profile: DatasetProfile, threshold: float) -> Iterator[Finding]:
     """Yield the columns whose population stability index against the dataset before exceeds a threshold."""
+    known = {column.name: column.known for column in profile.columns}
     for name, shift in measure_shifts(history.profile, profile).items():
-        if shift.largest > threshold:
+        if not known[name] and shift.missing > threshold:
+            message = f"every value of {name!r} is missing, and the dataset before has values: is it still filled?"
+            yield warning("empty_column", message, name, profile.rows)
+        elif shift.largest > threshold:
             message = (
                 f"{_subject(name, shift)} shifted since the dataset before: population stability index "
                 f"{shift.largest:.2f}, above {threshold:g}"

@@ -20,9 +20,10 @@ import pyarrow.csv as pa_csv
 from millrace.data.blocks import Block, BlockReader, RecordLayout, block_sizes, count_lines, find_records, record_ends
 from millrace.data.content import MAX_RECORD_BYTES, TextFile
 from millrace.data.findings import Finding, shorten
-from millrace.data.parsers import PLAIN, NumberStyle, detect_style
+from millrace.data.parsers import PLAIN, NumberStyle, detect_style, doubtful_columns
 from millrace.data.raw import (
     MAX_ROW_TEXT,
+    NullCounts,
     QuarantinedRow,
     RowBatch,
     TableReader,
@@ -47,6 +48,7 @@ _READ_AT_ONCE = 1 << 18
 #: Bytes of blocks that only the csv module can read, a hundredth as fast.
 _IRREGULAR_BYTES = 64 << 20
 _FILLED = re.compile(rb"[^\r\n]")
+_SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -153,9 +155,11 @@ class _FastParser:
     null_values: pa.Array | None
     types: Mapping[str, pa.DataType]
     _quickest: dict[str, pa.DataType] = field(init=False)
+    _null_strings: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
         # Arrow's parser reads dates faster than timestamps, and without loss.
+        self._null_strings = sorted(NULL_STRINGS) if self.null_values is None else self.null_values.to_pylist()
         self._quickest = {name: pa.date32() if kind == TIMESTAMP else kind for name, kind in self.types.items()}
 
     def read(self, block: Block) -> RowBatch | None:
@@ -180,8 +184,9 @@ class _FastParser:
             if table is None or table.num_rows != len(lines):
                 return None
         if not self.types:
-            strings = build_strings(self.names, table.columns, self.null_values)
-            return RowBatch(lines, lambda: strings, malformed, self.names)
+            counts: NullCounts = {}
+            strings = build_strings(self.names, table.columns, self.null_values, counts)
+            return RowBatch(lines, lambda: strings, malformed, self.names, null_counts=counts)
         typed = {name: table.column(name) for name in self.types}
         load = partial(self._load_strings, body, quoted=block.quoted)
         return RowBatch(lines, load, malformed, self.names, typed, nulls_known=True)
@@ -224,7 +229,8 @@ class _FastParser:
             ),
             convert_options=pa_csv.ConvertOptions(
                 column_types={name: types.get(name, pa.string()) for name in self.names},
-                null_values=sorted(NULL_STRINGS) if self.null_values is None else self.null_values.to_pylist(),
+                # Read as strings, missing values other than the empty one are counted, and made null, afterwards.
+                null_values=self._null_strings if self.types else [""],
                 strings_can_be_null=True,
                 include_columns=columns or None,
                 check_utf8=False,
@@ -290,6 +296,7 @@ class DelimitedReader(TableReader):
     delimiter: str | None
     read: ReadSpec
     names: list[str] = field(init=False)
+    doubtful_numbers: frozenset[str] = field(init=False, default=frozenset())
     _numbers: NumberStyle = field(init=False, default=PLAIN)
     _style_findings: tuple[Finding, ...] = field(init=False, default=())
     _null_values: pa.Array | None = field(init=False, default=None)
@@ -298,16 +305,23 @@ class DelimitedReader(TableReader):
 
     def __post_init__(self) -> None:
         lines = self._first_lines()
+        self._header_lines = self._header_bytes = 0
+        if lines and (separator := _SEPARATOR_LINE.fullmatch(lines[0])):
+            # Excel's own line, which says how the file is delimited.
+            self.delimiter = self.delimiter or separator[1]
+            self._header_lines, self._header_bytes = 1, len(lines.pop(0).encode())
         sample = list(islice((line for line in lines if line.strip()), _SAMPLE_LINES))
         if not sample:
             raise NoRowsError("the file is empty: upload it again with a header and rows")
         self.delimiter = self.delimiter or detect_delimiter(sample)
         self.names = [name.strip() for name in self._read_header(lines)]
-        check_header(self.names)
         fitting = [
             record for record in _sample_records(lines[:_STYLE_LINES], self.mark)[1:] if len(record) == len(self.names)
         ]
+        self.names = _name_empty_columns(self.names, fitting)
+        check_header(self.names)
         self._numbers, self._style_findings = detect_style(fitting, self.read)
+        self.doubtful_numbers = doubtful_columns(self.names, fitting, self._numbers, self.read)
         self._null_values = null_values_of(self.read)
 
     @property
@@ -369,9 +383,10 @@ class DelimitedReader(TableReader):
         return _CsvFallback(block, more, self.mark, self.text.encoding.label, len(self.names))
 
     def _batch_of(self, records: _CsvFallback) -> RowBatch:
-        strings = build_strings(self.names, records.columns(), self._null_values)
-        lines = np.array(records.lines, dtype=np.int64)
-        return self._with_notation(RowBatch(lines, lambda: strings, tuple(records.malformed), self.names))
+        counts: NullCounts = {}
+        strings = build_strings(self.names, records.columns(), self._null_values, counts)
+        lines, malformed = np.array(records.lines, dtype=np.int64), tuple(records.malformed)
+        return self._with_notation(RowBatch(lines, lambda: strings, malformed, self.names, null_counts=counts))
 
     def _with_notation(self, batch: RowBatch) -> RowBatch:
         batch.numbers, batch.null_values = self._numbers, self._null_values
@@ -412,11 +427,19 @@ class DelimitedReader(TableReader):
             record = next((record for record in csv.reader(remember(), delimiter=self.mark, strict=True) if record), [])
         except csv.Error as fault:
             raise InvalidInputError(f"the header's quotes do not match: {fault}") from fault
-        self._header_lines = len(taken)
-        self._header_bytes = sum(len(line.encode("utf-8", "surrogateescape")) for line in taken)
+        self._header_lines += len(taken)
+        self._header_bytes += sum(len(line.encode("utf-8", "surrogateescape")) for line in taken)
         if any("\ud800" <= letter <= "\udfff" for letter in "".join(record)):
             raise InvalidInputError(f"the header is not valid {self.text.encoding.label} text")
         return record
+
+
+def _name_empty_columns(names: list[str], records: list[list[str]]) -> list[str]:
+    """Name columns that have neither a name nor a value, as a delimiter at the end of each line makes them."""
+    return [
+        name or ("" if any(record[place].strip() for record in records) or not records else f"unnamed_{place + 1}")
+        for place, name in enumerate(names)
+    ]
 
 
 def _sample_records(sample: list[str], delimiter: str) -> list[list[str]]:

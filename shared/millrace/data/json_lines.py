@@ -6,6 +6,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import IO, Any
 
 import numpy as np
@@ -14,7 +15,16 @@ import pyarrow as pa
 
 from millrace.data.content import MAX_RECORD_BYTES, TextFile, record_too_long
 from millrace.data.findings import Finding, shorten
-from millrace.data.raw import MAX_ROW_TEXT, QuarantinedRow, RowBatch, TableReader, build_strings, check_header
+from millrace.data.raw import (
+    MAX_ROW_TEXT,
+    NullCounts,
+    QuarantinedRow,
+    RowBatch,
+    TableReader,
+    build_strings,
+    check_header,
+    with_every_column,
+)
 from millrace.errors import InvalidInputError, PayloadTooLargeError
 from millrace.schema import MAX_COLUMNS
 
@@ -60,12 +70,9 @@ class JsonLinesReader(TableReader):
 
     def readings(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[Callable[[], RowBatch]]:  # noqa: ARG002  # text will do
         """Read the rows in order."""
-        for lines, strings, malformed in self._spool:
-            gaps = pa.nulls(len(lines), pa.string())
-            columns = [strings.column(name) if name in strings.column_names else gaps for name in self.names]
-            table = pa.table(columns, names=self.names)
-            batch = RowBatch(lines, lambda table=table: table, malformed, self.names)  # type: ignore[misc]  # binds this round's
-            yield lambda batch=batch: batch  # type: ignore[misc]
+        for stored in self._spool:
+            batch = with_every_column(stored, self.names)
+            yield lambda batch=batch: batch  # type: ignore[misc]  # binds this round's
 
     def _parse(self) -> Iterator[RowBatch]:
         collected = _Records(self.null_values)
@@ -130,10 +137,10 @@ class _Records:
 
     def batch(self) -> RowBatch:
         columns = [pa.chunked_array([values], type=pa.string()) for values in self.columns.values()]
-        strings = build_strings(list(self.columns), columns, self.null_values)
-        return RowBatch(
-            np.array(self.lines, dtype=np.int64), lambda: strings, tuple(self.malformed), list(self.columns)
-        )
+        counts: NullCounts = {}
+        strings = build_strings(list(self.columns), columns, self.null_values, counts)
+        lines, malformed = np.array(self.lines, dtype=np.int64), tuple(self.malformed)
+        return RowBatch(lines, lambda: strings, malformed, list(self.columns), null_counts=counts)
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -141,7 +148,7 @@ class _Spool:
     """Compressed batches, each with its own columns, in a temporary file."""
 
     file: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
-    parts: list[tuple[int, int, npt.NDArray[np.int64]]] = field(default_factory=list)
+    parts: list[tuple[int, int, npt.NDArray[np.int64], NullCounts]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         weakref.finalize(self, self.file.close)
@@ -155,16 +162,21 @@ class _Spool:
         self.file.write(buffer.getvalue())
         malformed = json.dumps([row.to_dict() for row in batch.malformed]).encode()
         self.file.write(malformed)
-        self.parts.append((start, len(malformed), batch.lines))
+        self.parts.append((start, len(malformed), batch.lines, batch.null_counts))
 
-    def __iter__(self) -> Iterator[tuple[npt.NDArray[np.int64], pa.Table, tuple[QuarantinedRow, ...]]]:
-        ends = [start for start, _, _ in self.parts[1:]] + [self.file.seek(0, io.SEEK_END)]
-        for (start, tail, lines), end in zip(self.parts, ends, strict=True):
+    def __iter__(self) -> Iterator[RowBatch]:
+        ends = [start for start, *_ in self.parts[1:]] + [self.file.seek(0, io.SEEK_END)]
+        for (start, tail, lines, counts), end in zip(self.parts, ends, strict=True):
             self.file.seek(start)
             body = self.file.read(end - start)
             rows = json.loads(body[len(body) - tail :])
             strings = pa.ipc.open_stream(pa.py_buffer(body).slice(0, len(body) - tail)).read_all()
-            yield lines, strings, tuple(QuarantinedRow(**row) for row in rows)
+            malformed = tuple(QuarantinedRow(**row) for row in rows)
+            yield RowBatch(lines, partial(_same, strings), malformed, strings.column_names, null_counts=counts)
+
+
+def _same(strings: pa.Table) -> pa.Table:
+    return strings
 
 
 def _json_record(text: str) -> dict[str, str | None]:

@@ -5,11 +5,13 @@ all pages are read first, dictionaries are kept until the bytes of the rows that
 rows are decoded at once as their largest value allows.
 """
 
+import re
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -21,7 +23,7 @@ import pyarrow.parquet as pq
 from millrace.data.content import MAX_RECORD_BYTES, Content
 from millrace.data.findings import Finding
 from millrace.data.json_lines import json_text
-from millrace.data.raw import RowBatch, TableReader, build_strings, check_header
+from millrace.data.raw import NullCounts, RowBatch, TableReader, build_strings, check_header
 from millrace.errors import InvalidInputError, NoRowsError, PayloadTooLargeError
 
 _VALUES_PER_BATCH = 2_000_000
@@ -33,6 +35,8 @@ _DECODED_BYTES = 256 << 20
 _NESTED_VALUES = 50_000_000
 #: Part of the limit of bytes that the pages of a row group, one of each column, may take at once.
 _PAGES_SHARE = 0.4
+#: Names that pandas gives to the index of a table.
+_PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 _DAMAGED = "the Parquet file is damaged or cut off: write and upload it again"
 
 
@@ -41,23 +45,29 @@ class ParquetReader(TableReader):
     """Reader of a Parquet file; a damaged one is invalid input."""
 
     content: Content
+    #: Strings that mean a missing value; a file of types has nulls, so by default only the empty one does.
+    null_values: pa.Array
     names: list[str] = field(init=False)
     description: dict[str, str] = field(init=False)
     findings: tuple[Finding, ...] = ()
     _file: pq.ParquetFile = field(init=False)
+    _stored: list[str] = field(init=False)
     _rows_at_once: int = field(init=False)
 
     def __post_init__(self) -> None:
         file = self._unpacked()
         weakref.finalize(self, file.close)
         try:
-            plain = pq.ParquetFile(file)
-            self.names = [name.strip() for name in plain.schema_arrow.names]
+            path = self.content.source if isinstance(self.content.source, Path) else None
+            source = file if path is None or self.content.compressed else path
+            plain = pq.ParquetFile(source)
+            self._stored = [name for name in plain.schema_arrow.names if not _PANDAS_INDEX.fullmatch(name)]
+            self.names = [name.strip() for name in self._stored]
             check_header(self.names)
             dictionaries = self._check_pages(file, plain)
             # Neither mapped nor buffered ahead: what counts as memory is what is being looked at.
             self._file = pq.ParquetFile(
-                file, read_dictionary=dictionaries, memory_map=False, pre_buffer=False, buffer_size=_READ_BUFFER
+                source, read_dictionary=dictionaries, memory_map=False, pre_buffer=False, buffer_size=_READ_BUFFER
             )
         except (pa.ArrowException, OSError, EOFError, RecursionError) as fault:
             raise InvalidInputError(_DAMAGED) from fault
@@ -70,7 +80,7 @@ class ParquetReader(TableReader):
         row, limits, unpacked = 0, self.content.limits, 0
         try:
             for part in self._file.iter_batches(self._rows_at_once):
-                table = pa.Table.from_batches([part]).rename_columns(self.names)
+                table = pa.Table.from_batches([part]).select(self._stored).rename_columns(self.names)
                 sizes = sum((_value_sizes(column) for column in part.columns), np.zeros(len(part), dtype=np.int64))
                 unpacked += int(sizes.sum())
                 if unpacked > limits.max_bytes:
@@ -136,9 +146,10 @@ class ParquetReader(TableReader):
 
     def _batch(self, lines: npt.NDArray[np.int64], table: pa.Table, types: Mapping[str, pa.DataType]) -> RowBatch:
         def strings() -> pa.Table:
-            return build_strings(self.names, [_column_as_text(column) for column in table.columns])
+            columns = [_column_as_text(column) for column in table.columns]
+            return build_strings(self.names, columns, self.null_values, counts)
 
-        typed = {}
+        typed, counts = {}, NullCounts()
         types = {name: kind for name, kind in types.items() if name in self.names}
         for name, kind in types.items():
             column = table.column(name)
@@ -147,7 +158,15 @@ class ParquetReader(TableReader):
             if column.type == kind:
                 typed[name] = column
         complete = len(typed) == len(types) > 0
-        return RowBatch(lines, strings, (), self.names, typed if complete else {})
+        return RowBatch(
+            lines,
+            strings,
+            (),
+            self.names,
+            typed if complete else {},
+            null_values=self.null_values,
+            null_counts=counts,
+        )
 
 
 def _cuts(sizes: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:

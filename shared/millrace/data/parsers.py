@@ -14,18 +14,38 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millrace.data.findings import Finding, warning
-from millrace.schema import NULL_STRINGS, NUMBER_PATTERN
+from millrace.schema import NULL_MARKS, NULL_STRINGS, NUMBER_PATTERN
 from millrace.spec.data import ReadSpec
 
 #: The format that stands for ISO 8601 in ``Column.formats``.
 ISO_FORMAT = "iso"
 
 _DATES = ("%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y")
-_NAMED_DATES = ("%d %b %Y", "%d-%b-%Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y")
-_TIMES = ("", " %H:%M", " %H:%M:%S")
+_SHORT_DATES = ("%d/%m/%y", "%m/%d/%y", "%d.%m.%y", "%d-%m-%y", "%m-%d-%y", "%d-%b-%y", "%d %b %y")
+_NAMED_DATES = ("%d %b %Y", "%d-%b-%Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y")
+_TIMES = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
+_WHOLE_FORMATS = (
+    *(f"%Y-%m-%d{time}" for time in (" %I:%M %p", " %I:%M:%S %p")),
+    *(f"%Y-%m-%d %H:%M:%S{rest}" for rest in (" UTC", ".%f UTC", " GMT", " %z")),
+    *(f"%a, %d %b %Y %H:%M:%S {zone}" for zone in ("%z", "GMT", "UTC")),  # RFC 2822
+    "%d %b %Y %H:%M:%S %z",
+    "%d/%b/%Y:%H:%M:%S %z",  # logs of web servers
+    "%a %b %d %H:%M:%S %Y",  # C's ctime
+    "%a %b %d %H:%M:%S UTC %Y",
+)
 
 #: The ``strptime`` formats that are tried beside ISO 8601.
-DATETIME_FORMATS = tuple(date + time for date in (*_DATES, *_NAMED_DATES) for time in _TIMES)
+DATETIME_FORMATS = (
+    *(date + time for date in (*_DATES, *_SHORT_DATES, *_NAMED_DATES) for time in _TIMES),
+    *_WHOLE_FORMATS,
+)
+#: By directive the shape of what it reads: ``strptime`` itself takes much longer to say no.
+_SHAPES = {"Y": r"\d{4}", "f": r"\d{1,6}", "z": r"(?:Z|[+-]\d\d:?\d\d)", "p": "(?:[AaPp][Mm])", "y": r"\d\d"}
+_SHAPES |= dict.fromkeys("dmHIMS", r"\d{1,2}") | dict.fromkeys("aAbB", r"[^\W\d]{3,9}")
+_FORMAT_SHAPES = {
+    form: re.compile(re.sub(r"%(.)", lambda found: _SHAPES[found[1]], re.escape(form).replace("\\ ", " +")))
+    for form in DATETIME_FORMATS
+}
 
 #: Strings that are booleans, the true one first.
 BOOLEAN_PAIRS = (("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"))
@@ -34,10 +54,12 @@ _NUMBER = f"^{NUMBER_PATTERN}$"
 INTEGER = r"^[+-]?[0-9]{1,18}$"
 #: Codes rather than quantities.
 LEADING_ZERO = r"^[+-]?0[0-9]+$"
+#: Codes, unless the column has fractions too: printers of numbers write 12E12 with a point or a sign.
+EXPONENT = r"^[0-9]{2,}[eE][0-9]+$"
 _ISO_DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_ISO_TIME = r"[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?"
+_ISO_TIME = r"[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)?"
 _ISO = f"^{_ISO_DAY}(?:{_ISO_TIME})?$"
-_MAY_BE_A_DATE = re.compile(r"(?=.*[0-9]).{8,40}$")
+_MAY_BE_A_DATE = re.compile(r"(?=.*[0-9]).{6,40}$")
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -72,9 +94,11 @@ def present(strings: pa.Array) -> npt.NDArray[np.bool_]:
 
 def parse_numbers(strings: pa.Array) -> Parsed:
     """Parse numbers; infinite ones, and those beyond float32's range, are invalid."""
-    quick = _cast_numbers(strings)
-    if quick is not None:
-        return quick
+    return cast_numbers(strings) or parse_some_numbers(strings)
+
+
+def parse_some_numbers(strings: pa.Array) -> Parsed:
+    """Parse numbers among other strings, as :func:`parse_numbers` does."""
     numeric = matches(strings, _NUMBER)
     unsigned = pc.replace_substring_regex(strings, r"^\+", "")
     values = pc.if_else(pa.array(numeric), unsigned, pa.scalar(None, pa.string())).cast(pa.float64())
@@ -108,7 +132,7 @@ def view_numbers(numbers: pa.Array) -> NumericView | None:
     return NumericView(values, float(least), float(greatest)) if least >= -_LARGEST and greatest <= _LARGEST else None
 
 
-def _cast_numbers(strings: pa.Array) -> Parsed | None:
+def cast_numbers(strings: pa.Array) -> Parsed | None:
     """Parse strings that are all numbers by Arrow's cast, five times as fast; None when one is not."""
     try:
         numbers = view_numbers(strings.cast(pa.float64()))
@@ -146,7 +170,7 @@ def candidate_formats(example: str) -> tuple[str, ...]:
         return (ISO_FORMAT,)
     if not _MAY_BE_A_DATE.match(example):
         return ()
-    return tuple(form for form in DATETIME_FORMATS if _fits(example, form))
+    return tuple(form for form, shape in _FORMAT_SHAPES.items() if shape.fullmatch(example) and _fits(example, form))
 
 
 def _fits(example: str, form: str) -> bool:
@@ -174,6 +198,7 @@ _POINT_GROUPS = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})+(?:,\d+)?")
 _COMMA_GROUPS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _CERTAIN_GROUPS = re.compile(r"[+-]?\d{1,3}(?:(?:,\d{3})+\.\d+|(?:,\d{3}){2,})")
 _EITHER = re.compile(r"[+-]?\d{1,3},\d{3}")
+_SMALL_INTEGER = re.compile(r"[+-]?(?:0|[1-9]\d{0,2})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +212,11 @@ class NumberStyle:
     def example(self) -> str:
         """A number in this notation."""
         return f"1{self.thousands}234{self.decimal}5"
+
+    def plain(self, text: str) -> str:
+        """Rewrite one number in Python's notation; another string stays as it is."""
+        rewritten: str = self.rewrite(pa.array([text]))[0].as_py()
+        return text if rewritten == "?" else rewritten
 
     def rewrite(self, strings: pa.Array) -> pa.Array:
         """Rewrite numbers in Python's notation; strings of another notation become invalid ones."""
@@ -230,9 +260,29 @@ def detect_style(records: Sequence[Sequence[str]], read: ReadSpec) -> tuple[Numb
         message = "some columns write numbers as 1,5 and others as 1.5: set read: decimal in the spec"
         return PLAIN, (warning("mixed_number_styles", message),)
     if comma:
-        grouped = any(_any(column, _POINT_GROUPS) for column in comma)
+        grouped = any(_any(column, _POINT_GROUPS) for column in with_comma)
         return _found(NumberStyle(",", "." if grouped else ""))
     return _found(NumberStyle(".", ",")) if groups else _in_doubt(columns)
+
+
+def doubtful_columns(
+    names: Sequence[str], records: Sequence[Sequence[str]], style: NumberStyle, read: ReadSpec
+) -> frozenset[str]:
+    """Return the columns whose decimal signs may be between thousands.
+
+    Of all their values, those below a thousand have no decimals, and the others exactly three: neither a printer of
+    fractions writes so, nor would another column's notation prove it.
+    """
+    if read.decimal or read.thousands:
+        return frozenset()
+    either = re.compile(rf"[+-]?[1-9]\d{{0,2}}{re.escape(style.decimal)}\d{{3}}")
+    columns = [[value.strip() for value in column] for column in zip(*records, strict=True)]
+    columns = [[value for value in column if value not in NULL_STRINGS | NULL_MARKS] for column in columns]
+    return frozenset(
+        name
+        for name, column in zip(names, columns, strict=bool(columns))
+        if _all(column, _SMALL_INTEGER, either) and _any(column, _SMALL_INTEGER) and _any(column, either)
+    )
 
 
 def _in_doubt(columns: Sequence[Sequence[str]]) -> tuple[NumberStyle, tuple[Finding, ...]]:

@@ -89,12 +89,13 @@ def to_quarantined_row(row: Mapping[str, Any]) -> QuarantinedRow:
 
 def _row_texts(strings: pa.Table, masked: frozenset[str]) -> pa.Array:
     """Write rows as ``name=value``, without missing values."""
-    # As one array each: of chunks, Arrow leaves out those in which every part is missing.
+    # Arrow, told to skip missing parts, leaves out rows that have no other.
     parts = [
-        pc.binary_join_element_wise(f"{name}=", _masked(strings, name, masked).combine_chunks(), "")
+        pc.fill_null(pc.binary_join_element_wise(f"{name}=", _masked(strings, name, masked), ", ", ""), "")
         for name in strings.column_names
     ]
-    return _shortened(pc.binary_join_element_wise(*parts, ", ", null_handling="skip"), MAX_ROW_TEXT)
+    joined = pc.binary_join_element_wise(*parts, "")
+    return _shortened(pc.utf8_slice_codeunits(joined, 0, -2), MAX_ROW_TEXT)
 
 
 def _masked(strings: pa.Table, name: str, masked: frozenset[str]) -> pa.ChunkedArray:

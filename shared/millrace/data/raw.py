@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from threading import Lock
 from typing import Any
 
@@ -48,6 +48,10 @@ class QuarantinedRow:
         return {"file": file, **document} if file else document
 
 
+#: Counts of strings, by column.
+NullCounts = dict[str, Counter[str]]
+
+
 @dataclass(slots=True)
 class RowBatch:
     """Some rows of an upload, with the line on which each starts.
@@ -66,6 +70,8 @@ class RowBatch:
     numbers: NumberStyle = PLAIN
     null_values: pa.Array | None = None
     nulls_known: bool = False
+    #: Counts of the strings, by column, that were taken for missing values; known once the strings were loaded.
+    null_counts: NullCounts = field(default_factory=dict)
     _strings: pa.Table | None = None
     _lock: Lock = field(default_factory=Lock)
 
@@ -106,6 +112,11 @@ class TableReader(ABC):
         """Findings on the file's format; complete once the rows were read."""
         return ()
 
+    @property
+    def doubtful_numbers(self) -> frozenset[str]:
+        """Columns whose numbers are fractions, or a thousand times as much."""
+        return frozenset()
+
     @abstractmethod
     def readings(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[Callable[[], RowBatch]]:
         """Yield, in the rows' order, calls that read one batch each; they may run concurrently.
@@ -119,16 +130,34 @@ class TableReader(ABC):
             yield read()
 
 
+def with_every_column(batch: RowBatch, names: Sequence[str]) -> RowBatch:
+    """Return a batch with every column; those that it lacks are missing throughout."""
+
+    def strings() -> pa.Table:
+        gaps = pa.nulls(len(batch), pa.string())
+        present = batch.strings.column_names
+        return pa.table([batch.strings.column(name) if name in present else gaps for name in names], names=list(names))
+
+    return replace(batch, load_strings=strings, names=names, _strings=None, _lock=Lock())
+
+
 def one_array(column: pa.ChunkedArray) -> pa.Array:
     """Return a column as a single array, without copying one that is."""
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def build_strings(
-    names: Sequence[str], columns: Sequence[pa.ChunkedArray], null_values: pa.Array | None = None
+    names: Sequence[str],
+    columns: Sequence[pa.ChunkedArray],
+    null_values: pa.Array | None = None,
+    counts: NullCounts | None = None,
 ) -> pa.Table:
-    """Return a table of trimmed strings, with nulls for missing values."""
-    return pa.table([normalise(column, null_values) for column in columns], names=list(names))
+    """Return a table of trimmed strings, with nulls for missing values, which are counted."""
+    found: list[Counter[str]] = [Counter() for _ in names]
+    strings = [normalise(column, null_values, found[place]) for place, column in enumerate(columns)]
+    if counts is not None:
+        counts.update(zip(names, found, strict=True))
+    return pa.table(strings, names=list(names))
 
 
 def check_header(names: Sequence[str]) -> None:
@@ -162,15 +191,24 @@ def null_values_of(read: ReadSpec) -> pa.Array | None:
 
 
 def normalise(
-    column: pa.ChunkedArray, null_values: pa.Array | None = None, *, nulls_known: bool = False
+    column: pa.ChunkedArray,
+    null_values: pa.Array | None = None,
+    counts: Counter[str] | None = None,
+    *,
+    nulls_known: bool = False,
 ) -> pa.ChunkedArray:
-    """Trim strings and make missing values null; ``nulls_known`` says that those without blanks are null already."""
+    """Trim strings and make missing values null, counting those; ``nulls_known``: those without blanks are null."""
     text = column if pa.types.is_string(column.type) else column.cast(pa.string())
     trimmed = pc.utf8_trim_whitespace(text) if any(_may_have_blanks(chunk) for chunk in text.chunks) else text
     if nulls_known and trimmed is text:
         return text
     gaps = pc.is_in(trimmed, value_set=_NULL_VALUES if null_values is None else null_values)
-    return pc.if_else(gaps, pa.scalar(None, pa.string()), trimmed) if pc.any(gaps).as_py() else trimmed
+    if not pc.any(gaps).as_py():
+        return trimmed
+    if counts is not None:
+        taken = pc.value_counts(trimmed.filter(gaps)).to_pylist()
+        counts.update({pair["values"]: pair["counts"] for pair in taken if pair["values"]})
+    return pc.if_else(gaps, pa.scalar(None, pa.string()), trimmed)
 
 
 def _may_have_blanks(strings: pa.StringArray) -> bool:

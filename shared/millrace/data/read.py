@@ -21,7 +21,7 @@ from millrace.data.findings import Finding, listed
 from millrace.data.json_lines import JsonLinesReader
 from millrace.data.parquet import ParquetReader
 from millrace.data.quarantine import MAX_QUARANTINED, Locate, too_many_quarantined
-from millrace.data.raw import RowBatch, TableReader, check_header, null_values_of
+from millrace.data.raw import RowBatch, TableReader, check_header, null_values_of, with_every_column
 from millrace.errors import InvalidInputError, NoRowsError, PayloadTooLargeError
 from millrace.spec.data import ReadSpec
 
@@ -47,6 +47,7 @@ allocate_for_blocks()
 _NO_ROWS = "every file of the folder is empty: upload files with a header and rows"
 _FILLED = re.compile(rb"[^ \t\r\n\0\xef\xbb\xbf]")
 _PARQUET_MAGIC = b"PAR1"
+_ARRAY = re.compile(rb"\s*\[\s*(?:[{\]]|\Z)")
 _OBJECT = re.compile(rb"\s*\{")
 _JSON_NAMES = (".jsonl", ".ndjson", ".json")
 _KNOWN_FORMATS = {
@@ -96,8 +97,10 @@ def open_table(
 
 def _choose_reader(content: Content, name: str, head: bytes, read: ReadSpec) -> TableReader:
     if head.startswith(_PARQUET_MAGIC) or name.endswith(".parquet"):
-        return ParquetReader(content)
+        return ParquetReader(content, null_values_of(read) or pa.array([""]))
     text = TextFile(content, read.encoding)
+    if name.endswith(_JSON_NAMES) and _ARRAY.match(head):
+        raise InvalidInputError("the file is one JSON array: write one object a line, such as by `jq -c '.[]' FILE`")
     if name.endswith(_JSON_NAMES) or _OBJECT.match(head):
         return JsonLinesReader(text, null_values_of(read))
     return DelimitedReader(text, read.delimiter, read)
@@ -170,22 +173,10 @@ class UploadReader(TableReader):
 
     def _moved(self, batch: RowBatch, lines: int) -> RowBatch:
         """Shift a batch's lines, and give it every column."""
-        return RowBatch(
-            batch.lines + lines,
-            lambda: self._aligned(batch.strings),
-            tuple(replace(row, line=row.line + lines) for row in batch.malformed),
-            self.names,
-            batch.typed,
-            batch.numbers,
-            batch.null_values,
-            batch.nulls_known,
-        )
-
-    def _aligned(self, strings: pa.Table) -> pa.Table:
-        gaps = pa.nulls(strings.num_rows, pa.string())
-        return pa.table(
-            [strings.column(name) if name in strings.column_names else gaps for name in self.names], names=self.names
-        )
+        moved = with_every_column(batch, self.names)
+        moved.lines = batch.lines + lines
+        moved.malformed = tuple(replace(row, line=row.line + lines) for row in batch.malformed)
+        return moved
 
     def _agreed_names(self) -> list[str]:
         """Return the columns; a file of JSON Lines may lack some, as a line may."""
@@ -204,6 +195,11 @@ class UploadReader(TableReader):
                     "file with the same header"
                 )
         return list(names)
+
+    @property
+    def doubtful_numbers(self) -> frozenset[str]:
+        """Columns in doubt in any of the files."""
+        return frozenset[str]().union(*(reader.doubtful_numbers for _, reader in self._readers))
 
     @property
     def description(self) -> dict[str, str]:

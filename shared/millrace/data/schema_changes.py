@@ -43,7 +43,10 @@ def declare_column(column: Column, spec: ModelSpec) -> Column:
     said = spec.columns.get(column.name, _NO_SPEC)
     rules = rules_of(said)
     nullable = column.nullable if rules.nullable_override is None else rules.nullable_override
-    declared = replace(_retyped(column, said), rules=rules, sensitive=said.sensitive, nullable=nullable)
+    missing = None if spec.read.null_values is None else tuple(sorted({"", *spec.read.null_values}))
+    declared = replace(
+        _retyped(column, said), rules=rules, sensitive=said.sensitive, nullable=nullable, null_values=missing
+    )
     role = _role_of(column, said, spec)
     if role == declared.role:
         return declared
@@ -150,7 +153,7 @@ def _absent_columns(names: Sequence[str], spec: ModelSpec) -> list[Finding]:
 Change = Literal["none", "compatible", "incompatible"]
 
 #: What is compared of a column; the values seen are the data's, not the contract's.
-_CONTRACT = ("type", "role", "formats", "true_values", "false_values", "sensitive")
+_CONTRACT = ("type", "role", "formats", "true_values", "false_values", "sensitive", "null_values")
 _STORED_FORMS = {"integer": "number", "number": "number", "category": "words", "text": "words"}
 
 

@@ -86,7 +86,13 @@ def infer_target(column: Column, values: npt.NDArray[np.generic], wanted: Task |
         if not numeric:
             message = f"the target {name!r} holds words, and regression needs numbers"
             return _impossible(column, "target_type", message, "regression")
-        return TargetInference(replace(column, reason=""), "regression", ())
+        found = []
+        if wanted is None and column.type == "integer" and distinct <= MAX_TARGET_CLASSES:
+            message = (
+                f"the target {name!r} was read as a number; to predict its {distinct} values as classes, set task: "
+            )
+            found.append(warning("task", f"{message}multiclass in the spec", name))
+        return TargetInference(replace(column, reason=""), "regression", (), tuple(found))
     return _classification(column, known, distinct, wanted)
 
 
@@ -117,6 +123,11 @@ def _classification(
         findings.append(error("task", f"the target {name!r} has {len(classes)} classes; a binary task has two", name))
     elif wanted and wanted != task:
         findings.append(warning("task", f"the target {name!r} has two classes, so the task is binary", name))
+    if wanted is None and column.type == "integer" and task == "multiclass":
+        message = (
+            f"the {distinct} whole numbers of the target {name!r} were read as classes; to predict the number, set "
+        )
+        findings.append(warning("task", f"{message}task: regression in the spec", name))
     return TargetInference(column, task, classes, (*findings, *small_classes(column, classes, known)))
 
 

@@ -283,11 +283,18 @@ def parse_column(column: Column, strings: pa.Array, numbers: NumberStyle = PLAIN
     """Parse one column's strings as its schema says."""
     if is_text(column):
         return Parsed(to_values(strings), np.zeros(len(strings), dtype=np.bool_))
+    strings = without_marks(strings, column.missing_strings)
     if column.type == "boolean":
         return parse_booleans(strings, column.true_values, column.false_values)
     if column.type == "datetime":
         return parse_datetimes(strings, tuple(dict.fromkeys((*column.formats, ISO_FORMAT))))
     return parse_numbers(numbers.rewrite(strings))
+
+
+def without_marks(strings: pa.Array, marks: frozenset[str]) -> pa.Array:
+    """Return strings with nulls for those that mean a missing value."""
+    found = pc.is_in(strings, value_set=pa.array(sorted(marks)))
+    return pc.if_else(found, pa.scalar(None, pa.string()), strings) if pc.any(found).as_py() else strings
 
 
 def convert(column: Column, batch: RowBatch) -> Converted:
@@ -348,6 +355,9 @@ def _convert_categories(column: Column, encoded: pa.DictionaryArray, batch: RowB
 
 def _convert_strings(column: Column, strings: pa.Array, style: NumberStyle) -> Converted:
     if storage_type(column) == pa.string():
+        if column.role == "identifier" and column.type == "integer":
+            # Writers of tables make 1.0 of 1 when a number is missing somewhere.
+            strings = pc.replace_substring_regex(strings, r"^([+-]?[0-9]+)\.0*$", r"\1")
         return Converted(strings)
     parsed = parse_column(column, strings, style)
     stored = from_values(column, parsed.values, missing_mask(parsed.values))

@@ -137,7 +137,7 @@ def _validate_first(
 ) -> ValidationResult:
     """Infer a schema and check the upload against it."""
     target = choose_target(reader.names, spec, metadata)
-    inferred, findings = infer_columns(reader, target, spec.identifier_name, spec.read.date_order)
+    inferred, findings = infer_columns(reader, target, spec.identifier_name, spec.read)
     columns, declared = declare_columns(inferred, spec)
     position = reader.names.index(target)
     wanted = read_types([columns[position]])
@@ -164,7 +164,7 @@ def _validate_later(
     folder: Path | None,
 ) -> ValidationResult:
     """Check the upload against the model's schema, extended by the columns that the spec adds."""
-    added = infer_some(reader, added_columns(schema, reader.names, spec), spec.read.date_order)
+    added = infer_some(reader, added_columns(schema, reader.names, spec), spec.read)
     schema = extend_schema(schema, added, spec)
     checked = _check(reader, schema, spec, folder)
     found = [*reader.findings, *_contradictions(schema, metadata), *checked.findings]

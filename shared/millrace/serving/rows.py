@@ -30,7 +30,7 @@ from millrace.features import (
     missing_mask,
 )
 from millrace.json_text import is_unicode
-from millrace.schema import NULL_STRINGS, NUMBER_PATTERN, Column, TableSchema
+from millrace.schema import NUMBER_PATTERN, Column, TableSchema
 from millrace.serving.request import ABSENT, RequestTable
 
 #: A typed value: datetimes are UTC and have no zone; None is a missing datetime.
@@ -92,7 +92,8 @@ def value_reader(column: Column) -> Callable[[Any], TypedValue]:
     if column.type == "datetime":
         return _datetime_reader(column)
     # A text may be of any length: a model gets numbers for it.
-    return _string_reader(None if column.type == "text" else max([MAX_TEXT_LENGTH, *map(len, column.categories)]))
+    longest = None if column.type == "text" else max([MAX_TEXT_LENGTH, *map(len, column.categories)])
+    return _string_reader(longest, column.missing_strings)
 
 
 def missing_value(column: Column) -> TypedValue:
@@ -102,10 +103,10 @@ def missing_value(column: Column) -> TypedValue:
     return MISSING_STRING if column.type in ("category", "text") else _MISSING_NUMBER
 
 
-def read_numeric_text(text: str) -> float | None:
+def read_numeric_text(text: str, missing: frozenset[str]) -> float | None:
     """Read a number that was written as text, None for a missing one; raises ``ValueError`` for other text."""
     text = text.strip()
-    if text in NULL_STRINGS:
+    if text in missing:
         return None
     if not _NUMBER.fullmatch(text):
         remedy = "; write numbers without quotes, and as 1234.5" if any(map(str.isdigit, text)) else ""
@@ -127,13 +128,14 @@ def _read_number(value: Any) -> float:
 
 def _boolean_reader(column: Column) -> Callable[[Any], float]:
     known = dict.fromkeys(("true", *column.true_values), 1.0) | dict.fromkeys(("false", *column.false_values), 0.0)
+    missing = column.missing_strings
     trained = "" if column.sensitive else " or ".join([*column.true_values[:1], *column.false_values[:1]])
     expected = f"expects true or false (or {trained})" if trained else "expects true or false"
 
     def read(value: Any) -> float:
         if type(value) is str:
             text = value.strip()
-            number = _MISSING_NUMBER if text in NULL_STRINGS else known.get(text.lower())
+            number = _MISSING_NUMBER if text in missing else known.get(text.lower())
             if number is None:
                 raise ValueError(f"{expected}, got another string")
             return number
@@ -144,7 +146,7 @@ def _boolean_reader(column: Column) -> Callable[[Any], float]:
     return read
 
 
-def _string_reader(max_length: int | None) -> Callable[[Any], str]:
+def _string_reader(max_length: int | None, missing: frozenset[str]) -> Callable[[Any], str]:
     def read(value: Any) -> str:
         if type(value) is not str:
             raise ValueError(f"expects a string, got {json_type(value)}")
@@ -154,20 +156,20 @@ def _string_reader(max_length: int | None) -> Callable[[Any], str]:
             raise ValueError("expects a string of whole Unicode characters, got half a surrogate pair")
         text = value.strip()
         # NumPy's strings, which training has, end before their trailing NULs.
-        return MISSING_STRING if text in NULL_STRINGS else text.rstrip("\0")
+        return MISSING_STRING if text in missing else text.rstrip("\0")
 
     return read
 
 
 def _datetime_reader(column: Column) -> Callable[[Any], datetime | None]:
     # The formats of training come first, in its order: 20240203 is a day in ISO 8601 too, but perhaps another.
-    formats = tuple(dict.fromkeys((*column.formats, "iso")))
+    formats, missing = tuple(dict.fromkeys((*column.formats, "iso"))), column.missing_strings
 
     def read(value: Any) -> datetime | None:
         if type(value) is not str:
             raise ValueError(f"expects a date as a string, got {json_type(value)}")
         text = value.strip()
-        if text in NULL_STRINGS:
+        if text in missing:
             return None
         for name in formats:
             try:
@@ -370,7 +372,7 @@ class FeatureReader:
                     if self._column.rules.nullable_override is not False and not self._column.nullable:
                         findings.add_error(row, self.name, "is missing; send null for an unknown value")
                 elif type(each) is str and self._type in ("integer", "number"):
-                    number = read_numeric_text(each)
+                    number = read_numeric_text(each, self._column.missing_strings)
                     value = self._missing if number is None else number
                     quoted += number is not None
                 elif each is not None:

@@ -9,6 +9,7 @@ import re
 MAX_REPEATS = 1_000
 #: Parts of a pattern once repetitions are written out: far below RE2's limit of memory.
 _MAX_PARTS = 4_000
+_MAX_DEPTH = 50
 
 _FLAGS = re.compile(r"\(\?[ims]+\)")
 _ESCAPED = r"\\(?:x[0-9A-Fa-f]{2}|[^\w\s\x80-\U0010ffff]|[dDwWsSntrfv])"
@@ -36,6 +37,8 @@ def check_pattern(pattern: str) -> str:
         position, repeated = token.end(), bool(token["repeat"])
         if token["open"]:
             groups.append((0, 1))
+            if len(groups) > _MAX_DEPTH:
+                raise ValueError(f"nests more than {_MAX_DEPTH} groups")
             last = (0, 1)
             continue
         if token["repeat"]:

@@ -2,10 +2,13 @@ import csv
 import io
 import json
 from datetime import date
+from pathlib import Path
 
 import httpx
 import pyarrow as pa
 import pytest
+from millrace.data.validation import validate_upload
+from millrace.spec import ModelSpec
 from millrace_cli.commands.predict import convert_column, read_request, row_count
 from millrace_cli.errors import RefusedError
 from millrace_cli.main import app
@@ -26,6 +29,8 @@ VERSION = {
 }
 LABELLED = {"label": "yes", "probabilities": {"no": 0.25, "yes": 0.75}, "decision": "yes"}
 ROWS = "id,age,colour,churned\nc1,41,red,yes\nc2,x,blue,no\n"
+
+FAULTS = Path(__file__).resolve().parents[2] / "samples" / "faults"
 
 
 class PredictingApi(FakeApi):
@@ -169,6 +174,31 @@ def test_what_trains_predicts(tmp_path):
     assert [frame["dataframe_split"]["data"][0][:2] for frame in frames] == [["2024-05-03", "7"]] * 3
     assert frames[0]["dataframe_split"]["data"][0][2] is None
     assert read_request(str(tmp_path / "latin.csv"), types)["dataframe_split"]["data"] == [["2024-05-03", "café"]]
+
+
+def test_numbers_are_read_as_training_reads_the_same_file():
+    path = FAULTS / "predict-reads-less-than-train" / "train_and_predict.csv"
+    types = {"umsatz": "number", "stadt": "category"}
+    frame = read_request(str(path), types, drop=["label"])["dataframe_split"]
+    trained = validate_upload(path, path.name, ModelSpec(), {}, None).table
+    assert [row[0] for row in frame["data"]] == trained.columns["umsatz"].tolist()
+    assert [row[1] for row in frame["data"]] == trained.columns["stadt"].tolist()
+
+
+def test_what_training_takes_for_no_number_stays_text():
+    assert convert_column(["1_000", "\N{ARABIC-INDIC DIGIT THREE}", "0x1", "1e3"], "number") == [
+        "1_000",
+        "\N{ARABIC-INDIC DIGIT THREE}",
+        "0x1",
+        1e3,
+    ]
+
+
+def test_the_model_decides_which_strings_are_missing(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("region,score\nNA,?\n,NA\n", encoding="utf-8")
+    frame = read_request(str(path), {"region": "category", "score": "number"})["dataframe_split"]
+    assert frame["data"] == [["NA", "?"], [None, None]]
 
 
 def test_a_file_becomes_a_split_frame_with_json_types(tmp_path):

@@ -130,7 +130,7 @@ def bombs() -> dict[str, tuple[bytes, str]]:
         "value.csv.gz": (packed(TABLE, b"1," + b"x" * (60 * MEGABYTE) + b",0\n"), TOO_LONG),
         "line.jsonl.gz": (packed(LINES, b'{"a": "' + b"x" * (60 * MEGABYTE)), TOO_LONG),
         "blank.jsonl.gz": (packed(LINES, b"\n" * (60 * MEGABYTE)), ""),
-        "array.json.gz": (packed(b"[" + b'{"a": 1, "label": 0},' * MEGABYTE), "JSON array"),
+        "array.json.gz": (packed(b"[" + b'{"a": 1, "label": 0},' * MEGABYTE), "one JSON array"),
         "deep.jsonl.gz": (packed(LINES, b"[" * MEGABYTE), ""),
     }
 

@@ -161,7 +161,7 @@ def test_dates_in_two_formats_are_read_and_told():
 
 def test_numbers_that_end_in_words_are_looked_at_again():
     class Batches:
-        names = ("c",)
+        names, doubtful_numbers = ("c",), ()
 
         def batches(self):
             for values in (["1", "2"] * 50, ["x", "y"] * 50):

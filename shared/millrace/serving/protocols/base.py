@@ -295,17 +295,17 @@ def read_csv(request: Request, schema: TableSchema, max_rows: int) -> RequestTab
     names = [name.strip() for name in names]
     check_distinct("the first line", names)
     table = read_rows("the CSV table", names, rows, max_rows)
-    numeric = {column.name for column in schema.features if column.type in ("integer", "number")}
-    columns: dict[str, Any] = {
-        name: [_read_number(value) for value in table.column(name)] if name in numeric else table.column(name)
-        for name in table.names
-    }
+    columns: dict[str, Any] = {name: table.column(name) for name in table.names}
+    for column in schema.features:
+        if column.type in ("integer", "number") and column.name in columns:
+            missing = column.missing_strings
+            columns[column.name] = [_read_number(value, missing) for value in columns[column.name]]
     return ColumnsTable(columns, table.n_rows)
 
 
-def _read_number(value: str) -> float | str | None:
+def _read_number(value: str, missing: frozenset[str]) -> float | str | None:
     """Read a number; anything else stays text, and is refused with every other bad field."""
     try:
-        return read_numeric_text(value)
+        return read_numeric_text(value, missing)
     except ValueError:
         return value

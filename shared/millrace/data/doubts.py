@@ -1,0 +1,116 @@
+"""Doubts about the meaning of a column's values, each with the line of spec that removes it."""
+
+import re
+from collections.abc import Iterator
+
+from millrace.data.column_summary import ColumnSummary
+from millrace.data.findings import Finding, quoted, warning
+from millrace.schema import NUMBER_PATTERN, Column
+
+#: Share of a column's known values that must parse for it to be numeric, or a date.
+PARSED_SHARE = 0.95
+#: Beginning of the reason why ambiguous dates are left out.
+AMBIGUOUS = "day and month could change places"
+#: Share of a column's examples that must look like numbers or dates for a doubt to be reported.
+_ALIKE_SHARE = 0.8
+#: Signs of currencies, per cent, units and groups of digits around a number, and Unicode's minus.
+_DRESSED_NUMBER = re.compile(
+    r"[(+\-\u2212]? ?(?:[$€£¥₹]|[A-Z]{3} )? ?[+\-\u2212]?\d[\d.,' _\u00a0\u202f\u2009\u2019]*[)\-]? ?"
+    r"(?:[%‰$€£¥₹]|[A-Za-z]{1,3}\b)?"
+)
+_DATE_LIKE = re.compile(
+    r"(?=.{6,40}$)(?:[A-Za-z]{3,9},? )?"
+    r"(?:\d{1,4}[-/. ]{1,2}(?:\d{1,2}|[A-Za-z]{3,9})[-/. ]{1,2}\d{1,4}|[A-Za-z]{3,9}\.? \d{1,2},? ).*"
+)
+
+
+def column_doubts(column: Column, summary: ColumnSummary) -> Iterator[Finding]:
+    """Yield the doubts about a column's values, each with the line of spec that removes it."""
+    name = column.name
+    if column.role == "identifier":
+        return
+    if column.type in ("integer", "number"):
+        if summary.float32_values < summary.float64_values and column.role == "feature":
+            yield warning(
+                "float32",
+                f"models read numbers as 32-bit floats, in which {summary.float64_values:,} values of {name!r} become "
+                f"{summary.float32_values:,}: subtract a constant, or where they are codes set columns: "
+                f"{{{name}: {{type: category}}}}",
+                name,
+            )
+        return
+    if column.type not in ("category", "text"):
+        return
+    if summary.taken and (column.role == "target" or column.type == "category"):
+        count = summary.taken.total()
+        yield warning(
+            "null_values",
+            f"{count:,} values of {name!r}, {quoted(sorted(summary.taken))}, were read as missing; where they are "
+            "categories, list what is missing instead: read: {null_values: ['']}",
+            name,
+            count,
+        )
+    if summary.marks and column.type == "category":
+        count, marks = summary.marks.total(), sorted(summary.marks)
+        yield warning(
+            "missing_marks",
+            f"{count:,} values of {name!r}, {quoted(marks)}, were read as categories; where they mean a missing value, "
+            f"set read: {{null_values: {['', *marks]}}}",
+            name,
+            count,
+        )
+    yield from _unread_values(column, summary)
+
+
+def _unread_values(column: Column, summary: ColumnSummary) -> Iterator[Finding]:
+    """Yield a doubt on strings of which most are numbers or dates in another notation."""
+    name = column.name
+    examples = [example for example in summary.examples if example not in summary.marks]
+    if not examples:
+        return
+    if summary.codes and summary.numbers >= PARSED_SHARE * summary.parsable:
+        if any("e" in example.lower() for example in examples):
+            example = next(example for example in examples if "e" in example.lower())
+            yield warning(
+                "codes",
+                f"the values of {name!r}, such as {example!r}, were read as codes, not as numbers; where they are "
+                f"numbers, set columns: {{{name}: {{type: number}}}}",
+                name,
+            )
+        return
+    if all(len(example) > 1 and example[0] == example[-1] == '"' for example in examples):
+        yield warning(
+            "quotes",
+            f"the values of {name!r}, such as {examples[0]!r}, keep their quotes, as a blank stands before them: write "
+            "no blank after a delimiter",
+            name,
+            examples=examples,
+        )
+        return
+    plain = [example for example in examples if re.fullmatch(NUMBER_PATTERN, example)]
+    others = [example for example in examples if example not in plain]
+    if len(plain) >= len(examples) / 2 and others:
+        yield warning(
+            "nearly_numbers",
+            f"{summary.numbers / summary.parsable:.0%} of {name!r} are numbers, others are {quoted(others[:3])}: where "
+            f"these are missing, set read: {{null_values: {['', *others[:3]]}}}, else write numbers alone",
+            name,
+            examples=others,
+        )
+    elif sum(bool(_DATE_LIKE.fullmatch(example)) for example in examples) >= _ALIKE_SHARE * len(examples):
+        if not column.reason.startswith(AMBIGUOUS):
+            yield warning(
+                "unread_dates",
+                f"the values of {name!r}, such as {examples[0]!r}, look like dates of a form that is not known: set "
+                f"columns: {{{name}: {{type: datetime, formats: ['%d.%m.%Y %H:%M']}}}} with your form",
+                name,
+                examples=examples,
+            )
+    elif sum(bool(_DRESSED_NUMBER.fullmatch(example)) for example in examples) >= _ALIKE_SHARE * len(examples):
+        yield warning(
+            "nearly_numbers",
+            f"the values of {name!r}, such as {examples[0]!r}, look like numbers with signs or units: write plain "
+            "numbers, or set read: decimal and read: thousands",
+            name,
+            examples=examples,
+        )

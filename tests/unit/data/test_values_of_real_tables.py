@@ -1,0 +1,320 @@
+"""Values mean what the file says: inputs that other tools were reported to read wrongly, and more of their kinds."""
+
+import csv
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from millrace.data.dataset_checks import DatasetHistory
+from millrace.data.prepare import prepare
+from millrace.data.validation import ValidationResult, validate_upload
+from millrace.schema import NULL_MARKS, NULL_STRINGS
+from millrace.serving.rows import value_reader
+from millrace.spec import ModelSpec
+
+FAULTS = Path(__file__).resolve().parents[2] / "samples" / "faults"
+
+
+def read(name: str, schema=None, **spec: object) -> ValidationResult:
+    """Validate a sample, by its folder's spec."""
+    path = FAULTS / name
+    stated = path.parent / "spec.yaml"
+    document = {**(yaml.safe_load(stated.read_text()) if stated.exists() else {}), **spec}
+    return validate_upload(path, path.name, ModelSpec.parse(document), {}, schema)
+
+
+def column_of(values: list[str], name: str = "v", **spec: object) -> ValidationResult:
+    """Validate a table with these values in one column."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow([name, "x", "label"])
+    writer.writerows([value, row * 0.37 % 1, row % 2] for row, value in enumerate(values))
+    return validate_upload(buffer.getvalue().encode(), "t.csv", ModelSpec.parse(spec), {}, None)
+
+
+def messages(found: ValidationResult, check: str) -> list[str]:
+    return [finding.message for finding in found.findings if finding.check == check]
+
+
+# -- rows without any value --------------------------------------------------------------------------------------------
+def test_an_empty_row_at_the_end_is_set_aside():
+    found = read("all-empty-row/excel.csv")
+    assert found.accepted
+    assert (len(found.table), [row.line for row in found.quarantined]) == (60, [62])
+
+
+@pytest.mark.parametrize("row", [",,", "NA,NA,NA", " , , ", '"","",""'])
+@pytest.mark.parametrize("place", [0, 40, 80])
+def test_an_empty_row_may_stand_anywhere(row, place):
+    rows = [f"{number},{number % 7},{number % 2}" for number in range(80)]
+    body = "\n".join(["x,a,label", *rows[:place], row, *rows[place:]]).encode()
+    found = validate_upload(body, "t.csv", ModelSpec(), {}, None)
+    assert (found.accepted, len(found.table), [aside.text for aside in found.quarantined]) == (True, 80, [""])
+
+
+def test_an_empty_object_is_set_aside():
+    body = "\n".join(['{"x": %d, "label": %d}' % (row, row % 2) for row in range(60)] + ["{}"]).encode()  # noqa: UP031
+    found = validate_upload(body, "t.jsonl", ModelSpec(), {}, None)
+    assert (found.accepted, len(found.table)) == (True, 60)
+
+
+# -- missing values ----------------------------------------------------------------------------------------------------
+def test_a_class_called_none_is_reported_with_its_remedy():
+    found = read("class-called-none/severity.csv", target="severity")
+    (message,) = messages(found, "null_values")
+    assert "49 values of 'severity', 'None', were read as missing" in message
+    found = read("class-called-none/severity.csv", target="severity", read={"null_values": [""]})
+    assert found.schema.classes == ("Mild", "None", "Severe")
+    assert not messages(found, "null_values")
+
+
+@pytest.mark.parametrize("word", ["NA", "None", "null", "nan"])
+def test_a_category_like_a_missing_value_is_reported(word):
+    values = ["EU", word, "APAC", "EU"] * 20
+    assert f"20 values of 'v', '{word}'" in messages(column_of(values), "null_values")[0]
+    settled = column_of(values, read={"null_values": [""]})
+    assert word in settled.schema.column("v").categories
+
+
+@pytest.mark.parametrize("name", ["excel_na", "question_mark"])
+def test_marks_of_missing_numbers_are_missing(name):
+    found = read(f"nearly-numbers-left-out/{name}.csv")
+    column = found.schema.column("hp")
+    assert (column.type, column.role, column.nullable) == ("number", "feature", True)
+    assert not found.quarantined
+
+
+@pytest.mark.parametrize("mark", sorted(NULL_MARKS | NULL_STRINGS - {""}))
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["1.5", "2", "3.25", "7"], "number"),
+        (["2024-01-31", "2024-02-29", "2023-12-01", "2020-01-01"], "datetime"),
+        (["yes", "no", "no", "yes"], "boolean"),
+    ],
+)
+def test_every_mark_is_missing_where_no_strings_are_expected(mark, values, kind):
+    found = column_of([*values, mark] * 20)
+    column = found.schema.column("v")
+    assert (column.type, column.nullable) == (kind, True)
+    assert not found.quarantined
+    assert int(pd.isna(found.table.columns["v"]).sum()) == 20
+    if kind != "number":  # a request in JSON has numbers as numbers
+        missing = value_reader(column)(mark)
+        assert missing is None or np.isnan(missing)
+
+
+def test_marks_among_categories_are_a_doubt():
+    found = column_of(["a", "b", "?", "a"] * 20)
+    assert "'?', were read as categories" in messages(found, "missing_marks")[0]
+    settled = column_of(["a", "b", "?", "a"] * 20, read={"null_values": ["", "?"]})
+    assert settled.schema.column("v").categories == ("a", "b")
+
+
+def test_stated_missing_values_hold_in_training_and_in_requests():
+    found = read("null-words-not-in-serving/train.csv")
+    region, score = found.schema.column("region"), found.schema.column("score")
+    assert "NA" in region.categories
+    assert value_reader(region)("NA") == "NA"
+    assert value_reader(region)("?") == ""
+    assert "?" in score.missing_strings
+    assert "NA" not in score.missing_strings
+
+
+def test_a_string_in_parquet_is_a_value():
+    frame = pd.DataFrame({"v": ["NA", "EU", "None", None] * 20, "x": np.arange(80.0), "label": [0, 1] * 40})
+    buffer = io.BytesIO()
+    frame.iloc[::-1].to_parquet(buffer)  # its index is a column of the file
+    found = validate_upload(buffer.getvalue(), "t.parquet", ModelSpec(), {}, None)
+    assert [column.name for column in found.schema.columns] == ["v", "x", "label"]
+    assert found.schema.column("v").categories == ("EU", "NA", "None")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[str(row * 7 % 50) for row in range(160)], ["a", "b"] * 80, ["yes", "no"] * 80, ["2024-01-31", "2024-02-01"] * 80],
+)
+def test_a_column_that_became_empty_is_reported(values):
+    first = column_of(values, columns={"v": {"nullable": True}})
+    history = DatasetHistory([160], first.profile, datetime.now(UTC), None)
+    body = "\n".join(["v,x,label", *(f",{row * 0.37 % 1},{row % 2}" for row in range(160))]).encode()
+    found = validate_upload(body, "t.csv", ModelSpec(), {}, first.schema, history=history)
+    assert "every value of 'v' is missing, and the dataset before has values" in messages(found, "empty_column")[0]
+
+
+# -- the file ----------------------------------------------------------------------------------------------------------
+def text_of(*lines: str, rows: int = 60) -> bytes:
+    """Return a file of these lines, the last one a template for each row."""
+    return "\n".join([*lines[:-1], *(lines[-1].format(row, row % 2) for row in range(rows))]).encode()
+
+
+@pytest.mark.parametrize("mark", [";", "|", "\t", ","])
+def test_a_line_that_says_the_delimiter_is_no_header(mark):
+    body = text_of(f"sep={mark}", mark.join(["x", "a", "label"]), mark.join(["{0}", "w", "{1}"]))
+    for text in (body, b"\xef\xbb\xbf" + body.replace(b"\n", b"\r\n"), body.decode().encode("utf-16")):
+        found = validate_upload(text, "t.csv", ModelSpec(), {}, None)
+        assert [column.name for column in found.schema.columns] == ["x", "a", "label"]
+        assert (found.accepted, len(found.table)) == (True, 60)
+    bad = validate_upload(body + f"\nmany{mark}w".encode(), "t.csv", ModelSpec(), {}, None)
+    assert [row.line for row in bad.quarantined] == [63]
+
+
+def test_a_delimiter_at_the_end_of_every_line_makes_no_column_to_name():
+    found = validate_upload(text_of("x,label,", "{0},{1},"), "t.csv", ModelSpec(), {}, None)
+    assert found.accepted
+    assert (found.schema.columns[2].role, found.schema.columns[2].reason) == ("ignored", "every value is missing")
+    found = validate_upload(text_of("x,label,", "{0},{1},7"), "t.csv", ModelSpec(), {}, None)
+    assert "column 3 has no name" in found.reasons[0]
+
+
+@pytest.mark.parametrize("body", [b'[{"x": 1, "label": 0}]', b'[\n  {"x": 1,\n "label": 0}]', b" [ ", b"[]"])
+def test_a_json_array_is_named_with_its_remedy(body):
+    assert (
+        "one JSON array: write one object a line" in validate_upload(body, "t.json", ModelSpec(), {}, None).reasons[0]
+    )
+
+
+def test_quotes_after_a_blank_are_reported():
+    found = validate_upload(
+        "\n".join(["x, city, label", *(f'{row}, "{"RB"[row % 2]}", {row % 3 % 2}' for row in range(60))]).encode(),
+        "t.csv",
+        ModelSpec(),
+        {},
+        None,
+    )
+    assert "keep their quotes" in messages(found, "quotes")[0]
+
+
+# -- numbers -----------------------------------------------------------------------------------------------------------
+def test_points_between_thousands_are_a_doubt():
+    found = read("point-groups-thousands/umsatz.csv")
+    assert found.schema.column("umsatz").role == "ignored"
+    (message,) = messages(found, "ambiguous_numbers")
+    assert "read: {decimal: '.'} or {thousands: '.'}" in message
+    settled = read("point-groups-thousands/umsatz.csv", columns={"x": {"role": "ignored"}}, read={"thousands": "."})
+    assert settled.table.columns["umsatz"].max() > 1_000
+    settled = read("point-groups-thousands/umsatz.csv", read={"decimal": "."})
+    assert settled.table.columns["umsatz"].min() < 10
+
+
+@pytest.mark.parametrize(
+    ("values", "doubtful"),
+    [
+        (["991", "1.115", "12.250", "7"], True),
+        (["-991", "+1.115", "12.250", "0"], True),
+        (["1.115", "2.225", "3.335", "4.445"], False),  # every value has three decimals
+        (["1.5", "1.115", "2", "3"], False),
+        (["0.115", "1", "2", "3"], False),
+        (["1.115", "1234", "2", "3"], False),
+    ],
+)
+def test_only_groups_that_cannot_be_told_from_fractions_are_a_doubt(values, doubtful):
+    found = column_of(values * 15)
+    assert (found.schema.column("v").role == "ignored") is doubtful
+    assert bool(messages(found, "ambiguous_numbers")) is doubtful
+
+
+@pytest.mark.parametrize(
+    "form", ["${:,.2f}", "€ {:.2f}", "{:.1f} %", "{:.0f} kg", "\N{MINUS SIGN}{:.2f}", "{:,.2f} EUR", "({:.2f})"]
+)
+def test_numbers_with_signs_or_units_are_reported(form):
+    found = column_of([form.format(value * 37.5 + 1) for value in range(80)], read={"decimal": "."})
+    assert "look like numbers with signs or units" in messages(found, "nearly_numbers")[0]
+
+
+def test_numbers_among_few_other_strings_are_reported():
+    found = column_of([str(value * 1.25) if value % 5 else "unknown" for value in range(80)])
+    assert "80% of 'v' are numbers, others are 'unknown'" in messages(found, "nearly_numbers")[0]
+    settled = column_of(
+        [str(value * 1.25) if value % 5 else "unknown" for value in range(80)], read={"null_values": ["", "unknown"]}
+    )
+    assert settled.schema.column("v").type == "number"
+
+
+def test_codes_with_an_e_are_codes():
+    found = read("codes-with-an-e/sku.csv")
+    assert found.schema.column("sku").type == "category"
+    assert "columns: {sku: {type: number}}" in messages(found, "codes")[0]
+    assert read("codes-with-an-e/sku.csv", columns={"sku": {"type": "number"}}).accepted
+    printed = column_of([repr(10.0**value) for value in range(-20, 38)] * 2)
+    assert printed.schema.column("v").type == "number"
+    assert not messages(printed, "codes")
+
+
+def test_values_that_become_one_in_float32_are_reported():
+    found = read("float32-loses-it/codes_of_9_digits.csv")
+    (message,) = messages(found, "float32")
+    assert "8 values of 'zip9' become 1" in message
+    settled = read("float32-loses-it/codes_of_9_digits.csv", columns={"zip9": {"type": "category"}})
+    assert len(settled.schema.column("zip9").categories) == 8
+    assert not messages(column_of([str(value * 1_000_000) for value in range(80)]), "float32")
+
+
+@pytest.mark.parametrize("later", ["june", "june_same_ids"])
+def test_ids_that_a_writer_made_fractions_are_the_same_ids(later):
+    first = read("ids-written-as-floats/may.csv")
+    second = read(f"ids-written-as-floats/{later}.csv", first.schema)
+    spec = ModelSpec.parse(yaml.safe_load((FAULTS / "ids-written-as-floats/spec.yaml").read_text()))
+    prepared = prepare(first.schema, [first.table, second.table], spec)
+    assert sum(len(split) for split in prepared.splits.values()) == 100
+
+
+@pytest.mark.parametrize("kinds", [("int64", "float64"), ("float64", "int64")])
+def test_ids_in_parquet_are_the_same_ids(kinds):
+    schema, tables = None, []
+    for kind in kinds:
+        frame = pd.DataFrame({"user_id": np.arange(80).astype(kind), "x": np.arange(80) % 7, "label": [0, 1] * 40})
+        buffer = io.BytesIO()
+        frame.to_parquet(buffer)
+        found = validate_upload(buffer.getvalue(), "t.parquet", ModelSpec(), {}, schema)
+        schema = schema or found.schema
+        tables.append(found.table.columns["user_id"].tolist())
+    assert tables[0] == tables[1]
+
+
+# -- dates -------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["iso", "us_am_pm", "utc_suffix"])
+def test_dates_are_dates(name):
+    found = read(f"dates-read-as-words/{name}.csv")
+    assert found.schema.column("called_at").type == "datetime"
+    expected = read("dates-read-as-words/iso.csv").table.columns["called_at"]
+    np.testing.assert_array_equal(found.table.columns["called_at"], expected)
+
+
+FORMS = """%Y-%m-%d %H:%M:%S UTC|%Y-%m-%dT%H:%M:%SZ|%Y-%m-%d %H:%M:%S+00|%Y-%m-%d %I:%M:%S %p|%d.%m.%y %H:%M:%S
+%d-%b-%y %H:%M:%S|%b %d %Y %H:%M:%S|%B %d, %Y %I:%M:%S %p|%a, %d %b %Y %H:%M:%S +0000|%a, %d %b %Y %H:%M:%S GMT
+%a %b %d %H:%M:%S %Y|%d/%b/%Y:%H:%M:%S +0000|%Y/%m/%d %I:%M:%S %p|%Y-%m-%d %H:%M:%S.%f UTC"""
+
+
+@pytest.mark.parametrize("form", FORMS.replace("\n", "|").split("|"))
+def test_common_forms_of_dates_are_read_alike_in_training_and_requests(form):
+    times = pd.Timestamp("2023-01-17T08:09:10") + pd.to_timedelta(np.arange(80) * 7_919 * 61, "s")
+    found = column_of([time.strftime(form) for time in times])
+    column = found.schema.column("v")
+    assert column.type == "datetime"
+    np.testing.assert_array_equal(found.table.columns["v"], times.to_numpy().astype("datetime64[us]"))
+    assert value_reader(column)(times[3].strftime(form)) == times[3].to_pydatetime()
+
+
+@pytest.mark.parametrize("form", ["%d. %b. %Y um %H Uhr", "%Y.%m.%d. %H.%M", "%d %m %Y klo %H"])
+def test_dates_of_another_form_are_reported(form):
+    times = pd.Timestamp("2023-01-17") + pd.to_timedelta(np.arange(80) * 7, "D")
+    found = column_of([time.strftime(form) for time in times])
+    assert "formats: [" in messages(found, "unread_dates")[0]
+
+
+# -- the target --------------------------------------------------------------------------------------------------------
+def test_whole_numbers_as_classes_or_as_a_number_are_a_choice():
+    body = "\n".join(["x,label", *(f"{row},{row % 5}" for row in range(100))]).encode()
+    found = validate_upload(body, "t.csv", ModelSpec(), {}, None)
+    assert found.schema.task == "multiclass"
+    assert "set task: regression" in messages(found, "task")[0]
+    assert not messages(validate_upload(body, "t.csv", ModelSpec(task="regression"), {}, None), "task")
+    body = "\n".join(["x,label", *(f"{row},{row % 25}" for row in range(100))]).encode()
+    found = validate_upload(body, "t.csv", ModelSpec(), {}, None)
+    assert found.schema.task == "regression"
+    assert "set task: multiclass" in messages(found, "task")[0]
