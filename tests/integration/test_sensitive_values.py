@@ -25,9 +25,11 @@ from tests.integration.application import (
 
 MODEL = "canary"
 FAITHS = ["zoroastrian", "mandaean", "yazidi"]
-#: Any number, date or word of the sensitive columns has one of these forms, and nothing else has.
+#: Any number, date or string of the sensitive columns has one of these forms; hashes, sizes and measured times do not.
 CANARIES = re.compile(
-    r"73[,.]?311|7\.3311|1953|-5[0-2]\d{7}\b|zoroast|mandae|yazid|iswealthy|ispoor|ssn-", re.IGNORECASE
+    r"(?<![\w.])(?:7,?331,?1\d\d(?!\w)|7\.33\d*(?:e| ?M)|1953-\d\d|-5[0-2]\d{7}\b)|(?:jul|aug)[a-z]* 1953"
+    r"|zoroast|mandae|yazid|iswealthy|ispoor|ssn-",
+    re.IGNORECASE,
 )
 SPEC = {
     "target": "label",
@@ -173,3 +175,19 @@ def test_no_value_of_a_sensitive_column_is_in_what_people_read(application, capf
     read["work item"] = json.dumps([each for _, each in application.invocations if "body" not in each])
     found = {name: sorted(set(CANARIES.findall(text))) for name, text in read.items() if CANARIES.search(text)}
     assert found == {}
+
+
+def test_canaries_are_found_in_every_form():
+    for text in (
+        "7331148.41",
+        "7,331,100",
+        "7.3311e+06",
+        "7.33 M",
+        "1953-07-14",
+        "July 1953",
+        "-520819200.0",
+        "Yazidi",
+    ):
+        assert CANARIES.search(text), text
+    for text in ("0.19531", "17331100", "0.0019530", "a1953-07", "size 1953"):
+        assert not CANARIES.search(text), text
