@@ -227,7 +227,8 @@ def test_a_bad_file_ends_visibly_with_its_reasons_and_blocks_nothing(
     assert run["reasons"]
     [verdict] = [key for key in application.keys(DATA_BUCKET, "quarantine/churn/") if key.endswith("validation.json")]
     assert application.read(DATA_BUCKET, verdict)["findings"]
-    assert application.published_events() == [("DatasetRejected", {"model": "churn", "run_id": result["run_id"]})]
+    expected = {"stack": "millrace", "model": "churn", "run_id": result["run_id"]}
+    assert application.published_events() == [("DatasetRejected", expected)]
 
     [later] = application.upload("churn", "good.csv", as_csv(make_rows()))
     assert application.wait_until_quiet()[later["run_id"]] == "SUCCEEDED"
