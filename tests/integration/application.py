@@ -214,13 +214,14 @@ class Application:
         return dict(boto3.client("stepfunctions").describe_execution(executionArn=arn))
 
     def published_events(self) -> list[tuple[str, dict[str, Any]]]:
-        """Return what the pipeline published on the event bus, in order: detail type and detail."""
+        """Return what was published on the event bus, in order: detail type, and detail without the stack's name."""
         queue = boto3.client("sqs")
         url = queue.get_queue_url(QueueName="published")["QueueUrl"]
         events: list[tuple[str, dict[str, Any]]] = []
         while messages := queue.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
             for message in messages:
                 event = json.loads(message["Body"])
+                assert event["detail"].pop("stack") == "millrace"
                 events.append((event["detail-type"], event["detail"]))
                 queue.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
         return events
