@@ -437,7 +437,7 @@ def test_the_first_client_logs_the_version_of_boto3(capsys, monkeypatch):
     monkeypatch.delitem(vars(observability), "logger", raising=False)
     monkeypatch.setattr(clients, "logger", observability.logger)
     with mock_aws():
-        clients.registry("one")
+        clients.object_store("one")
         clients.object_store("two")
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line)["boto3"] == boto3.__version__

@@ -112,7 +112,7 @@ def test_the_same_rows_again_are_skipped_in_run_ledger_and_event_alike(applicati
     assert "nothing new to learn: version 1 stays" in run["reasons"][0]
     [entry] = [entry for entry in ledger_of(application, "churn") if entry["action"] == "training_skipped"]
     assert entry["reason"] == run["reasons"][0]
-    expected = {"stack": "millrace", "model": "churn", "run_id": result["run_id"], "reason": run["reasons"][0]}
+    expected = {"model": "churn", "run_id": result["run_id"], "reason": run["reasons"][0]}
     assert application.published_events() == [("TrainingSkipped", expected)]
 
 
@@ -227,7 +227,7 @@ def test_a_bad_file_ends_visibly_with_its_reasons_and_blocks_nothing(
     assert run["reasons"]
     [verdict] = [key for key in application.keys(DATA_BUCKET, "quarantine/churn/") if key.endswith("validation.json")]
     assert application.read(DATA_BUCKET, verdict)["findings"]
-    expected = {"stack": "millrace", "model": "churn", "run_id": result["run_id"]}
+    expected = {"model": "churn", "run_id": result["run_id"]}
     assert application.published_events() == [("DatasetRejected", expected)]
 
     [later] = application.upload("churn", "good.csv", as_csv(make_rows()))
@@ -536,8 +536,8 @@ def test_what_only_a_text_says_is_learnt_served_and_explained(application: Appli
         assert "friendly" not in json.dumps(application.read(MODELS_BUCKET, f"orders/versions/1/{name}"))
 
     asked = [
-        "Broken AGAIN, and late",
-        "on time, friendly \N{THUMBS UP SIGN}",
+        "The parcel was here: Broken AGAIN, and late (12)",
+        "for my mother, on time and friendly \N{THUMBS UP SIGN} (7)",
         None,
         "wörter \x07 die niemand kennt " * 400,
     ]
