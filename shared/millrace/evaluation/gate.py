@@ -25,15 +25,13 @@ from dataclasses import dataclass, field
 
 from millrace.evaluation_results import ChampionComparison, Decision, GateCheck
 from millrace.metrics.bootstrap import ConfidenceInterval
-from millrace.metrics.catalogue import Metric, get_metric
+from millrace.metrics.catalogue import NEARLY_PERFECT, Metric, get_metric, nearly_perfect
 from millrace.quantities import format_number
 from millrace.schema import Task
 from millrace.spec.training import GateSpec
 from millrace.training.trial_record import ParityReport
 
-#: The metric by which a holdout counts as nearly perfect, from this value and number of rows on.
-NEARLY_PERFECT: Mapping[Task, str] = {"binary": "roc_auc", "multiclass": "accuracy", "regression": "r2"}
-MIN_PERFECT_VALUE = 0.999
+#: Holdout rows from which on a nearly perfect model is suspected of leakage.
 MIN_PERFECT_ROWS = 50
 _SHOWN_SUSPICIONS = 3
 _WARNING = "warning: "
@@ -193,22 +191,22 @@ def _check_parity(evidence: GateEvidence) -> GateCheck:
 
 
 def _check_leakage(evidence: GateEvidence, spec: GateSpec) -> GateCheck:
-    name = NEARLY_PERFECT[evidence.task]
-    value = evidence.metrics.get(name)
+    metric = nearly_perfect(evidence.task, evidence.metrics) if evidence.rows >= MIN_PERFECT_ROWS else None
+    value = evidence.metrics[metric.name] if metric else None
     suspicions = list(evidence.leaks)
-    if value is not None and value >= MIN_PERFECT_VALUE and evidence.rows >= MIN_PERFECT_ROWS:
+    if metric and value is not None:
         suspicions.append(
-            f"the model is nearly perfect on the holdout ({name} {format_number(value)}): does a feature hold what is"
-            f" known only after the prediction? {_leave_out(evidence.decisive)}"
+            f"the model is nearly perfect on the holdout ({metric.name} {format_number(value)}): does a feature hold what"
+            f" is known only after the prediction? {_leave_out(evidence.decisive)}"
         )
     if not suspicions:
         explanation = "no feature is known to give the target away, and the holdout is not predicted nearly perfectly"
-        return GateCheck("leakage", True, value, MIN_PERFECT_VALUE, explanation)
+        return GateCheck("leakage", True, value, NEARLY_PERFECT, explanation)
     shown, more = "; ".join(suspicions[:_SHOWN_SUSPICIONS]), len(suspicions) - _SHOWN_SUSPICIONS
     explanation = shown + (f"; and {more} more" if more > 0 else "")
     if spec.leakage == "warn":
-        return GateCheck("leakage", True, value, MIN_PERFECT_VALUE, f"{_WARNING}{explanation}")
-    return GateCheck("leakage", False, value, MIN_PERFECT_VALUE, f"{explanation} (gate.leakage is refuse)")
+        return GateCheck("leakage", True, value, NEARLY_PERFECT, f"{_WARNING}{explanation}")
+    return GateCheck("leakage", False, value, NEARLY_PERFECT, f"{explanation} (gate.leakage is refuse)")
 
 
 def _leave_out(feature: str | None) -> str:

@@ -9,7 +9,7 @@ from millrace.data.prepared import PreparedSplit
 from millrace.entities import Trial
 from millrace.errors import MillraceError
 from millrace.evaluation_results import FitDiagnosis, LearningCurve, LearningCurvePoint, SplitMetrics
-from millrace.metrics.catalogue import Metric, compute_metrics
+from millrace.metrics.catalogue import Metric, compute_metrics, nearly_perfect
 from millrace.quantities import format_number
 from millrace.schema import TableSchema
 from millrace.training.export import predict_estimator
@@ -19,9 +19,6 @@ from millrace.training.fitting import MAX_THREADS, fit_pipeline, sample_position
 OVERFIT_SHARE = 0.25
 #: Share of a perfect model's gain below which the gain on the training split is underfitting.
 UNDERFIT_SHARE = 0.1
-
-#: Share of a perfect model's gain from which on a model is nearly perfect.
-NEARLY_PERFECT_SHARE = 0.995
 #: Factor between the losses on the holdout and in training from which on it is stated.
 FACTOR_WORTH_SAYING = 1.3
 
@@ -64,7 +61,7 @@ def diagnose(metric: Metric, splits: Mapping[str, SplitMetrics], baseline: Mappi
             "More rows, fewer features or simpler candidates would help."
         )
         return FitDiagnosis("overfit", lost, explanation, kept_splits)
-    if possible > 0 and kept >= NEARLY_PERFECT_SHARE * possible:
+    if any(nearly_perfect(task, splits["holdout"].metrics) for task in metric.tasks):
         explanation = f"{figures}: nearly perfect, also on new rows; see the gate's check of leakage."
         return FitDiagnosis("sound", lost, explanation, kept_splits)
     kept_share = f"{min(1.0, 1 - lost):.0%} of its gain over the trivial baseline ({format_number(trivial)})"

@@ -148,6 +148,16 @@ METRICS: Mapping[Task, tuple[Metric, ...]] = {
     task: tuple(metric for metric in CATALOGUE if task in metric.tasks) for task in TASKS
 }
 METRICS_BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in CATALOGUE}
+#: The metric of each task by which a model is nearly perfect, from :data:`NEARLY_PERFECT` on.
+_PERFECTION: Mapping[Task, Metric] = {"binary": ROC_AUC, "multiclass": ACCURACY, "regression": R2}
+NEARLY_PERFECT = 0.999
+
+
+def nearly_perfect(task: Task, metrics: Mapping[str, float | None]) -> Metric | None:
+    """Return the metric by which a model is nearly perfect, or None: then it is not, or nobody knows."""
+    metric = _PERFECTION[task]
+    value = metrics.get(metric.name)
+    return metric if value is not None and value >= NEARLY_PERFECT else None
 
 
 def get_metric(task: Task, name: str | None, field: str = "primary_metric") -> Metric:

@@ -49,7 +49,9 @@ def test_a_factor_between_training_and_holdout_is_stated_though_the_fit_is_sound
     assert fit.verdict == "sound"
     assert "0.853 on the holdout, 1.8 times as much as on rows that it has seen" in fit.explanation
     assert "79% of its gain over the trivial baseline (2.3) in training holds on new rows" in fit.explanation
-    perfect = diagnose(RMSE, of("rmse", 0.0005, 0.0006, 0.00056), {"rmse": 180.0})
+    splits = of("rmse", 0.0005, 0.0006, 0.00056)
+    splits["holdout"] = SplitMetrics(splits["holdout"].rows, {"rmse": 0.00056, "r2": 0.9999})
+    perfect = diagnose(RMSE, splits, {"rmse": 180.0})
     assert perfect.explanation.endswith("nearly perfect, also on new rows; see the gate's check of leakage.")
     alike = diagnose(RMSE, of("rmse", 25_000.0, 25_500.0, 25_870.0), {"rmse": 80_000.0})
     assert "times as much" not in alike.explanation

@@ -44,6 +44,8 @@ def call(function: str, event: dict, world: TrainingRun, monkeypatch) -> dict:
     buckets = {"data": world.data_store, "models": world.model_store}
     monkeypatch.setattr(app, "registry", lambda: world.registry)
     monkeypatch.setattr(app, "object_store", buckets.__getitem__)
+    if function == "plan_training":
+        monkeypatch.setattr(app, "account_concurrency", lambda: SimpleNamespace(unreserved=lambda: 1_000))
     reply = app.lambda_handler(event, CONTEXT)
     assert json.loads(json.dumps(reply)) == reply
     return reply
