@@ -195,10 +195,9 @@ def _check_leakage(evidence: GateEvidence, spec: GateSpec) -> GateCheck:
     value = evidence.metrics[metric.name] if metric else None
     suspicions = list(evidence.leaks)
     if metric and value is not None:
-        suspicions.append(
-            f"the model is nearly perfect on the holdout ({metric.name} {format_number(value)}): does a feature hold what"
-            f" is known only after the prediction? {_leave_out(evidence.decisive)}"
-        )
+        perfect = f"the model is nearly perfect on the holdout ({metric.name} {format_number(value)})"
+        question = "does a feature hold what is known only after the prediction?"
+        suspicions.append(f"{perfect}: {question} {_leave_out(evidence.decisive)}")
     if not suspicions:
         explanation = "no feature is known to give the target away, and the holdout is not predicted nearly perfectly"
         return GateCheck("leakage", True, value, NEARLY_PERFECT, explanation)
