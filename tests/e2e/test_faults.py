@@ -53,27 +53,28 @@ def test_a_killed_worker_loses_none_of_the_uploads_of_its_run(stack: DeployedSta
     first = stack.upload(MODEL, make_table(tmp_path / "first.csv"))
     wait_until("the first run began", lambda: stack.api.get(f"/models/{MODEL}")["active_run_id"])
     uploads = [
-        stack.upload(MODEL, make_table(tmp_path / f"{number}.csv", n_rows=3_000, seed=10 + number))
+        stack.upload(MODEL, make_table(tmp_path / f"{number}.csv", n_rows=6_000, seed=10 + number))
         for number in range(COUNT)
     ]
-    assert stack.wait_for(first).status == "succeeded"
 
     def find_batch() -> dict[str, Any] | None:
         return next((run for run in runs(stack) if len(run["cause_ids"]) > 1), None)
 
-    batch = wait_until("one run answers several uploads", find_batch, 0.1)
+    # Not after waiting for the first run: validation takes less than a second.
+    batch = wait_until("one run answers several uploads", find_batch, 0.02)
 
     def read_batch() -> dict[str, Any]:
         run = stack.api.get(f"/models/{MODEL}/runs/{batch['run_id']}")["run"]
         assert run["stage"] in ("queued", "validating", "finished"), "the worker was not killed in time"
         return run
 
-    wait_until("it validates", lambda: read_batch()["stage"] == "validating", 0.05)
+    wait_until("it validates", lambda: read_batch()["stage"] == "validating", 0.02)
     assert kill_workers(stack, "ValidateDatasetFunction") > 0
     ended = wait_until("it failed", lambda: (run := read_batch())["status"] == "failed" and run)
 
     assert "ended without a result" in ended["reasons"][0]
     assert "tried once more" in ended["reasons"][0]
+    assert stack.wait_for(first).status == "succeeded"
     followed = [stack.wait_for(upload) for upload in uploads]
     reasons = [(snapshot.run or {}).get("reasons") for snapshot in followed]
     # One whose rows another run has learnt from is skipped: its dataset was stored before the worker died.

@@ -28,40 +28,46 @@ MODEL = "redeployed"
 NEXT_VERSION = f"{millrace.__version__}.dev1"
 
 
-@pytest.fixture
-def changed(stack: DeployedStack, tmp_path: Path) -> Project:
-    """Return a copy of the deployed checkout with another version of the library and another parameter."""
-    deployed = sam.LocalBuild(stack.project)
-    project = Project(tmp_path / "checkout", stack.project.local_name)
-    copied = sam.LocalBuild(project)
-    shutil.copytree(deployed.folder, copied.folder)
+def checkout(stack: DeployedStack, root: Path, error_detail: str) -> Project:
+    """Return a copy of the deployed checkout with a value of the parameter."""
+    project = Project(root, stack.project.local_name)
+    shutil.copytree(sam.LocalBuild(stack.project).folder, sam.LocalBuild(project).folder)
     for folder in ("functions", "statemachines"):
-        shutil.copytree(stack.project.root / folder, project.root / folder)
-    (project.root / ".millrace" / "tools").symlink_to(stack.project.root / ".millrace" / "tools")
-
-    library = tmp_path / "library"
-    bytecode = shutil.ignore_patterns("__pycache__")  # never compared with its source
-    shutil.copytree(deployed.layers / stack.state.deployed / "SharedLayer" / "python", library, ignore=bytecode)
-    module = library / "millrace" / "__init__.py"
-    text = module.read_text(encoding="utf-8")
-    module.write_text(text.replace(f'"{millrace.__version__}"', f'"{NEXT_VERSION}"'), encoding="utf-8")
-    write_pointer(library, copied.folder / "SharedLayer.zip")
-
+        shutil.copytree(stack.project.root / folder, root / folder)
+    (root / ".millrace" / "tools").symlink_to(stack.project.root / ".millrace" / "tools")
     settings = (stack.project.root / "samconfig.toml").read_text(encoding="utf-8")
     settings, count = re.subn(
-        r"(parameter_overrides = \"DeletionProtection=false)", r"\1 ErrorDetail=reduced", settings
+        r"(parameter_overrides = \"DeletionProtection=false)", rf"\1 ErrorDetail={error_detail}", settings
     )
     assert count == 1
-    (project.root / "samconfig.toml").write_text(settings, encoding="utf-8")
+    (root / "samconfig.toml").write_text(settings, encoding="utf-8")
     return project
 
 
 @pytest.fixture
-def restored(stack: DeployedStack) -> Iterator[None]:
-    """Deploy the checkout again afterwards: the other tests use the same stack."""
+def changed(stack: DeployedStack, tmp_path: Path) -> Project:
+    """Return a copy of the deployed checkout with another version of the library and another parameter."""
+    project, library = checkout(stack, tmp_path / "checkout", "reduced"), tmp_path / "library"
+    built = sam.LocalBuild(stack.project).layers / stack.state.deployed / "SharedLayer" / "python"
+    bytecode = shutil.ignore_patterns("__pycache__")  # never compared with its source
+    shutil.copytree(built, library, ignore=bytecode)
+    module = library / "millrace" / "__init__.py"
+    text = module.read_text(encoding="utf-8")
+    module.write_text(text.replace(f'"{millrace.__version__}"', f'"{NEXT_VERSION}"'), encoding="utf-8")
+    write_pointer(library, sam.LocalBuild(project).folder / "SharedLayer.zip")
+    return project
+
+
+@pytest.fixture
+def restored(stack: DeployedStack, tmp_path: Path) -> Iterator[None]:
+    """Deploy the checkout again afterwards: the other tests use the same stack.
+
+    A parameter that a deployment does not name keeps its value, so the default is named.
+    """
     yield
-    sam.deploy(stack.project, stack.state)
-    assert stack.api.get("/v2")["version"] == millrace.__version__
+    sam.deploy(checkout(stack, tmp_path / "restored", "full"), stack.state)
+    seen = observe(stack)
+    assert (seen["library"], seen["names columns"]) == (millrace.__version__, True)
 
 
 def observe(stack: DeployedStack) -> dict[str, Any]:
