@@ -1,6 +1,7 @@
 """The structure of the library: unique names, no cycles, modules of a size that one can read."""
 
 import ast
+import re
 from collections import defaultdict
 from functools import cache
 from importlib import import_module
@@ -89,6 +90,24 @@ def test_no_packages_import_each_other_in_a_ring():
         package = name.split(".")[1]
         graph[package] |= {other.split(".")[1] for other in imports_of(tree) if "." in other} - {package}
     assert rings({package: {other for other in found if other in graph} for package, found in graph.items()}) == []
+
+
+def test_the_table_of_the_architecture_is_true():
+    """Each module and package of the library stands in it, each package with those that it imports."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")]
+    rows = [row for row in rows if len(row) == 3 and re.fullmatch(r"(`\w+/?`(, )?)+", row[0])]
+    listed = {name for row in rows for name in re.findall(r"`(\w+)", row[0])}
+    assert {name.split(".")[1] for name in modules() if "." in name} <= listed
+    imported = {row[0].strip("`/"): set(re.findall(r"\w+", row[2])) for row in rows if "/" in row[0]}
+    actual: dict[str, set[str]] = {package.split(".")[1]: set() for package in packages() if package.count(".") == 1}
+    for name, tree in plain_modules().items():
+        package = name.split(".")[1]
+        if package in actual:
+            actual[package] |= {other.split(".")[1] for other in imports_of(tree) if "." in other} & actual.keys() - {
+                package
+            }
+    assert {package: imported[package] for package in actual} == actual
 
 
 def rings(graph: dict[str, set[str]]) -> list[list[str]]:
