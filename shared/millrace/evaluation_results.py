@@ -75,14 +75,18 @@ class LeaderboardEntry(Record, frozen=True):
     parameters: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-class GateCheck(Record, frozen=True):
-    """A check of the gate; ``value`` and ``threshold`` are None where there is no number."""
+class GateCheck(Record, frozen=True, omit_defaults=True):
+    """A check of the gate; ``value`` and ``threshold`` are None where there is no number.
+
+    ``warning`` marks a check that passed, and of whose explanation people are to know.
+    """
 
     name: str
     passed: bool
     value: float | None
     threshold: float | None
     explanation: str
+    warning: bool = False
 
 
 class SliceResult(Record, frozen=True):

@@ -34,7 +34,6 @@ from millrace.training.trial_record import ParityReport
 #: Holdout rows from which on a nearly perfect model is suspected of leakage.
 MIN_PERFECT_ROWS = 50
 _SHOWN_SUSPICIONS = 3
-_WARNING = "warning: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +102,7 @@ def decide(evidence: GateEvidence, spec: GateSpec) -> GateResult:
     if not reasons:
         first = "this is the model's first version; it beats the trivial baseline and meets every floor"
         reasons = (first if evidence.champion is None else checks[-1].explanation,)
-    warnings = (check.explanation for check in checks if check.passed and check.explanation.startswith(_WARNING))
+    warnings = (f"warning: {check.explanation}" for check in checks if check.warning)
     return GateResult(decision, tuple(checks), (*reasons, *warnings))
 
 
@@ -204,7 +203,7 @@ def _check_leakage(evidence: GateEvidence, spec: GateSpec) -> GateCheck:
     shown, more = "; ".join(suspicions[:_SHOWN_SUSPICIONS]), len(suspicions) - _SHOWN_SUSPICIONS
     explanation = shown + (f"; and {more} more" if more > 0 else "")
     if spec.leakage == "warn":
-        return GateCheck("leakage", True, value, NEARLY_PERFECT, f"{_WARNING}{explanation}")
+        return GateCheck("leakage", True, value, NEARLY_PERFECT, explanation, warning=True)
     return GateCheck("leakage", False, value, NEARLY_PERFECT, f"{explanation} (gate.leakage is refuse)")
 
 

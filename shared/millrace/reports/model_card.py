@@ -201,11 +201,7 @@ def _variables(document: Document) -> dict[str, Any]:
 def _stated_warnings(data: Document, evaluation: Document) -> list[str]:
     """Return the warnings of the prepared data and of the gate, each once."""
     found = [str(one["message"]) for one in data.get("findings") or () if one["severity"] == "warning"]
-    of_gate = [
-        str(check["explanation"]).removeprefix("warning: ")
-        for check in evaluation.get("gate") or ()
-        if check["passed"] and str(check["explanation"]).startswith("warning: ")
-    ]
+    of_gate = [str(check["explanation"]) for check in evaluation.get("gate") or () if check.get("warning")]
     return [*found, *(text for text in of_gate if not any(message in text for message in found))]
 
 

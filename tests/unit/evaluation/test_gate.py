@@ -246,7 +246,8 @@ def test_features_that_give_the_target_away_are_a_warning_or_refused(mode, decis
     (check,) = [check for check in result.checks if check.name == "leakage"]
     assert LEAK in check.explanation
     assert "and 2 more" in check.explanation
-    assert check.explanation in result.reasons
+    assert check.warning == (mode == "warn")
+    assert (f"warning: {check.explanation}" if check.warning else check.explanation) in result.reasons
 
 
 def test_the_warning_stands_beside_the_comparison_with_the_champion():

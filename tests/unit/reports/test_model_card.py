@@ -275,7 +275,7 @@ def test_warnings_of_the_data_and_of_the_gate_are_shown_once_at_the_top():
         {"severity": "info", "check": "new_schema", "message": "a new column"},
     ]
     (check,) = [check for check in document["evaluation"]["gate"] if check["name"] == "leakage"]
-    check["explanation"] = f"warning: {leak}"
+    check |= {"explanation": leak, "warning": True}
 
     texts, written = Seen(render_card(document)).texts, render_markdown(document)
 
@@ -283,7 +283,7 @@ def test_warnings_of_the_data_and_of_the_gate_are_shown_once_at_the_top():
     assert leak in texts
     assert written.count("**Warning:** a feature, 'alive', gives the target away") == 1
     assert "a new column" not in written
-    check["explanation"] = "warning: the model is nearly perfect on the holdout"
+    check["explanation"] = "the model is nearly perfect on the holdout"
     assert "Warnings: 2 findings" in " ".join(Seen(render_card(document)).texts)
 
 
