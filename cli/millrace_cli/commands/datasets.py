@@ -282,8 +282,7 @@ def _values(column: Document) -> str:
     if column["minimum"] == column["maximum"]:
         return show(column["minimum"])
     if (column["minimum"], column["maximum"]) == (0, 1) and column.get("distinct") == len("01"):
-        known = sum(column["bins"]["counts"])
-        return f"0 {column['zeros']:,}, 1 {known - column['zeros']:,}"
+        return f"0 {1 - column['mean']:.1%}, 1 {column['mean']:.1%}"
     value_range = f"{show(column['minimum'])} to {show(column['maximum'])}"
     return f"{value_range}, median {show(median)}" if median is not None else value_range
 

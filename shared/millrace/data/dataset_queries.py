@@ -26,6 +26,8 @@ _SUMMARY = ("name", "type", "role", "sensitive", "missing", "missing_share", "di
 #: Left out for sensitive columns.
 _VALUES = ("mean", "minimum", "maximum", "quantiles")
 _TOP_VALUES = 5
+#: Every field of a column that a caller may see.
+SUMMARISED_FIELDS = frozenset({*_SUMMARY, *_VALUES, "top"})
 _NAMES: dict[type[Document], str] = {
     DatasetManifest: "manifest.json",
     DatasetProfile: "profile.json",

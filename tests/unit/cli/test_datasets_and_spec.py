@@ -6,6 +6,7 @@ import json
 import pytest
 import yaml
 from botocore.exceptions import ClientError
+from millrace.data.dataset_queries import SUMMARISED_FIELDS
 from millrace.spec import ModelSpec
 from millrace_cli import output
 from millrace_cli.commands import spec
@@ -365,13 +366,14 @@ def profile_of(columns):
         ),
         (
             {"name": "SeniorCitizen", "type": "integer", "role": "feature", "minimum": 0.0, "maximum": 1.0}
-            | {"distinct": 2, "zeros": 4_723, "bins": {"counts": [4_723, 912]}, "quantiles": {"0.5": 0.0}},
-            "0 4,723, 1 912",
+            | {"distinct": 2, "mean": 0.162, "quantiles": {"0.5": 0.0}},
+            "0 83.8%, 1 16.2%",
             "median",
         ),
     ],
 )
 def test_values_are_readable_and_those_of_people_are_not_shown(monkeypatch, column, shown, hidden):
+    assert column.keys() <= SUMMARISED_FIELDS, "the API does not have it"
     answer_commands(monkeypatch, FakeApi({"/models/churn/datasets/ab12": [(200, profile_of([column]))]}))
 
     monkeypatch.setattr(output.out, "_width", 200)
