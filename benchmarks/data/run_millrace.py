@@ -1,6 +1,7 @@
 """The checks in Millrace: rules of severity warning, so that faults are counted and no row is set aside."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -66,14 +67,14 @@ class InMemory:
         self.names, self.description, self.findings = list(stored.column_names), {}, ()
         self.stored = stored
 
-    def batches(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[RowBatch]:  # noqa: ARG002  # typed already
-        """Yield the rows in order."""
+    def readings(self, types: Mapping[str, pa.DataType] | None = None) -> Iterator[Callable[[], RowBatch]]:  # noqa: ARG002  # typed already
+        """Yield a function for each batch, in the order of the rows."""
         size, start = 100_000, 0
         while start < self.stored.num_rows:
             part = self.stored.slice(start, size)
             typed = {name: part.column(name) for name in self.names}
             lines = np.arange(start, start + len(part))
-            yield RowBatch(lines, lambda: None, (), self.names, typed, nulls_known=True)
+            yield partial(RowBatch, lines, lambda: None, (), self.names, typed, nulls_known=True)
             start += size
 
 
