@@ -44,6 +44,6 @@ def too_few(verdict: str, subject: str, rows: int, needed: int, what: str = "row
     return WindowFinding(verdict, subject, "unknown", f"{rows:,} {what}; at least {needed:,} are needed", rows=rows)
 
 
-def breach_or_ok(breach: bool) -> Status:  # the status of a comparison
+def breach_or_ok(breach: bool) -> Status:
     """Return the status of a comparison."""
     return "breach" if breach else "ok"

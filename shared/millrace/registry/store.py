@@ -493,7 +493,12 @@ class Registry:
         self.store.write(Delete(outbox_key(entry.model, entry.occurred_at, entry.entry_id)))
 
     def note(self, entry: LedgerEntry) -> None:
-        """Leave an entry for the ledger, from a function that may not write there; again is the same as once."""
+        """Leave an entry for the ledger, from a function that may not write there; again is the same as once.
+
+        Raises ``ValueError`` for an entry that :meth:`file_notes` would drop.
+        """
+        if (entry.actor, entry.action in _NOTED) != (VALIDATION_ACTOR, True):
+            raise ValueError(f"no note says {entry.action!r} by {entry.actor!r}")
         self.store.write(Put(ModelKeys(entry.model).item("NOTE", entry.occurred_at, entry.entry_id), encode(entry)))
 
     def file_notes(self, model: str) -> None:

@@ -68,3 +68,10 @@ def test_one_that_cannot_be_read_stops_nothing(registry, changes):
     registry.file_notes(MODEL)
     assert [entry.entry_id for entry in registry.list_ledger(MODEL)] == ["good"]
     assert notes(registry) == []
+
+
+@pytest.mark.parametrize("other", [{"action": "model_promoted"}, {"actor": "pipeline"}])
+def test_a_note_that_would_be_dropped_is_not_taken(registry, other):
+    with pytest.raises(ValueError, match="no note says"):
+        registry.note(replace(NOTE, **other))
+    assert notes(registry) == []
