@@ -67,6 +67,7 @@ clean:  ## Stop the local stack; remove environments, builds and caches
 	  .import_linter_cache .hypothesis *.egg-info shared/*.egg-info cli/*.egg-info
 
 # -- environments: each is built once, and again when its lock changes -------------------------------------------
+# Bytecode is compiled once: where Python may not write it, every process would compile scikit-learn again (2 s).
 
 environment: $(STAMPS)/environment
 tools: $(STAMPS)/sam $(STAMPS)/ministack $(STAMPS)/checkov $(STAMPS)/clients
@@ -80,7 +81,7 @@ $(STAMPS)/bootstrap: requirements/bootstrap.txt
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/environment: $(STAMPS)/bootstrap requirements/dev.txt pyproject.toml
-	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/bootstrap.txt requirements/dev.txt
+	@$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements/bootstrap.txt requirements/dev.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -88,5 +89,5 @@ $(STAMPS)/environment: $(STAMPS)/bootstrap requirements/dev.txt pyproject.toml
 $(STAMPS)/%: requirements/%.txt $(STAMPS)/bootstrap
 	@echo "==> tool: $(TOOLS)/$*"
 	@$(UV) venv --quiet --clear --python $(BIN)/python $(TOOLS)/$*
-	@$(UV) pip sync --quiet --python $(TOOLS)/$*/bin/python --require-hashes $<
+	@$(UV) pip sync --quiet --compile-bytecode --python $(TOOLS)/$*/bin/python --require-hashes $<
 	@touch $@
