@@ -2,9 +2,8 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from millrace.quantities import format_number
 
@@ -67,14 +66,14 @@ def percent(value: float) -> str:
     return f"{100.0 * value:g} %"
 
 
-def timestamp(value: str | None) -> str:
-    """Format an ISO 8601 timestamp as ``2026-05-03 14:15 UTC``, and midnight as a day; other text stays as it is."""
+def timestamp(value: str | datetime | None) -> str:
+    """Format a timestamp as ``2026-05-03 14:15 UTC``, and midnight as a day; other text stays as it is."""
     if not value:
         return NOT_KNOWN
     try:
-        parsed = datetime.fromisoformat(value)
+        parsed = value if isinstance(value, datetime) else datetime.fromisoformat(value)
     except ValueError:
-        return value
+        return str(value)
     parsed = parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
     written = parsed.isoformat(" ", "minutes")[:16]
     midnight = (parsed.hour, parsed.minute, parsed.second) == (0, 0, 0)
@@ -96,12 +95,11 @@ def epoch_day(value: float) -> str:
     return epoch_seconds(value)[:10]
 
 
-def interval(measured: Mapping[str, Any]) -> str:
-    """Format ``low`` and ``high`` of a measurement; a dash where there is no interval."""
-    low, high = measured.get("low"), measured.get("high")
+def interval(low: float | None, high: float | None, digits: int = 4) -> str:
+    """Format the ends of an interval; a dash where there is none."""
     if low is None or high is None:
         return NOT_KNOWN
-    return f"{number(low)} to {number(high)}"
+    return f"{number(low, digits)} to {number(high, digits)}"
 
 
 def join_names(names: Sequence[str], shown: int) -> str:
