@@ -148,7 +148,7 @@ class TestLockReader:
         ("millrace/reports/templates/page.html", False),
         ("millrace/reports/templates/model_card.md", False),
         ("millrace/reports/templates/style.css", False),
-        ("millrace/reports/templates/filter.js", False),
+        ("millrace/reports/templates/page.js", False),
     ],
 )
 def test_leaves_out_what_no_import_reaches(path, left_out):

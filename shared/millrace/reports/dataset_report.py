@@ -237,7 +237,7 @@ class _DatasetReport:
         length = column.get("length") or {}
         if column.get("type") == "text" and length.get("mean") is not None:
             mean = formatting.number(round(length["mean"], 1))
-            entries.append(("Characters", mean, f"up to {length['maximum']:,}"))
+            entries.append(("Characters", mean, f"up to {formatting.count(length['maximum'])}"))
         if column.get("association"):
             entries.append(("With target", association(column), ""))
         return entries

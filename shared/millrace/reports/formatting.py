@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from millrace.metrics.catalogue import METRICS_BY_NAME
 from millrace.quantities import format_number
 
 NOT_KNOWN = "\N{EN DASH}"
@@ -41,12 +42,12 @@ def three_digits(value: float) -> str:
     return number(value, 3)
 
 
-def count(value: int | None, one: str = "", many: str = "") -> str:
-    """Format a count, with a noun when one is given: ``1 row``, ``2,000 rows``."""
+def count(value: float | None, one: str = "", many: str = "") -> str:
+    """Format a count, with a noun when one is given: ``1 row``, ``2,000 rows``; stored profiles have some as floats."""
     if value is None:
         return NOT_KNOWN
     noun = one if value == 1 else many or f"{one}s"
-    return f"{value:,} {noun}" if one else f"{value:,}"
+    return f"{value:,.0f} {noun}" if one else f"{value:,.0f}"
 
 
 def share(value: float | None) -> str:
@@ -93,6 +94,11 @@ def epoch_seconds(value: float | None) -> str:
 def epoch_day(value: float) -> str:
     """Format seconds since 1970 as a day."""
     return epoch_seconds(value)[:10]
+
+
+def metric_label(name: str) -> str:
+    """Return a metric's name as people write it; one that the catalogue does not know stays as it is."""
+    return METRICS_BY_NAME[name].label if name in METRICS_BY_NAME else name
 
 
 def interval(low: float | None, high: float | None, digits: int = 4) -> str:

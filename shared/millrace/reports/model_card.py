@@ -23,7 +23,7 @@ from millrace.metrics.catalogue import METRICS_BY_NAME
 from millrace.names import CHAMPION
 from millrace.reports import charts
 from millrace.reports.charts import Bar, Chart, Line, Series
-from millrace.reports.formatting import count, interval, number, share
+from millrace.reports.formatting import count, interval, metric_label, number, share
 from millrace.reports.render import render
 from millrace.schema import TableSchema
 from millrace.serving.openapi import example_row
@@ -127,11 +127,6 @@ def card_files(card: ModelCard) -> dict[str, bytes]:
     return {CARD: card.write(), CARD_PAGE: render_card(card).encode(), CARD_MARKDOWN: render_markdown(card).encode()}
 
 
-def metric_label(name: str) -> str:
-    """Return a metric's name as people write it."""
-    return METRICS_BY_NAME[name].label if name in METRICS_BY_NAME else name
-
-
 def is_greater_better(name: str) -> bool | None:
     """Return the direction of a metric; None for one that the catalogue does not know."""
     return METRICS_BY_NAME[name].greater_is_better if name in METRICS_BY_NAME else None
@@ -166,7 +161,6 @@ def _variables(card: ModelCard) -> dict[str, Any]:
         "loss": _loss_label(evaluation.primary_metric),
         "trial_name": _trial_name,
         "parameters_of": _searched_parameters,
-        "metric_label": metric_label,
         "is_greater_better": is_greater_better,
         "spans": charts.spans,
     }
