@@ -105,7 +105,7 @@ class _Adapter(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_GET = do_POST = _answer  # noqa: N815 - the names that http.server looks for
+    do_GET = do_POST = _answer
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""

@@ -29,7 +29,7 @@ class _Proxy(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer.content)
 
-    do_GET = do_POST = _answer  # noqa: N815 - the names that http.server looks for
+    do_GET = do_POST = _answer
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""

@@ -54,7 +54,7 @@ class TrainingRun:
     def prepared(cls, dataset: Dataset, **spec: object) -> "TrainingRun":
         world = cls()
         # As many trials as there are candidates, without folds: tests of what comes after do not need a search.
-        few = len(spec.get("candidates") or ("baseline", "a linear model", "boosting"))  # type: ignore[arg-type]  # names
+        few = len(spec.get("candidates") or ("baseline", "a linear model", "boosting"))
         spec.setdefault("training", {"trials": few, "folds": 1})
         spec.setdefault("evaluation", {"learning_curve": False})  # refits take longer than everything else here
         run = Run(MODEL, RUN_ID, ("c1",), "manual", NOW, status="running", dataset_ids=("d1",), summary={"rows": 400})

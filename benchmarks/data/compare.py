@@ -34,9 +34,9 @@ def interpreter(tool: str, work: Path) -> Path:
     stamp = environment / "requirements.txt"
     if not stamp.exists() or stamp.read_bytes() != requirements.read_bytes():
         make = [UV, "venv", "-q", "--clear", "--python", sys.executable, environment]
-        subprocess.run(make, check=True)  # noqa: S603  # paths of this checkout
+        subprocess.run(make, check=True)
         install = [UV, "pip", "install", "-q", "--python", python, "-r", requirements]
-        subprocess.run(install, check=True)  # noqa: S603  # as above
+        subprocess.run(install, check=True)
         stamp.write_bytes(requirements.read_bytes())
     return python
 
@@ -47,7 +47,7 @@ class Tool:
     def __init__(self, name: str, work: Path, table: Path, script: str = "") -> None:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(HERE), str(ROOT / "shared")))}
         command = [interpreter(name, work), HERE / (script or f"run_{name}.py"), table]
-        self.process = subprocess.Popen(  # noqa: S603  # a script of this folder
+        self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -126,7 +126,7 @@ def scaling(work: Path) -> None:
     for columns in (10, 100, 1_000):
         table = work / f"wide_{columns}_{made_by()}.csv"
         if not table.exists():
-            from table import wide_table  # noqa: PLC0415  # found beside this file
+            from table import wide_table
 
             wide_table(table, 20_000, columns)
         seconds = _median_whole(work, table, "run_examination.py")
@@ -145,7 +145,7 @@ def ready_table(work: Path, rows: int) -> Path:
     """Return where the table lies, writing it the first time."""
     path = work / f"table_{rows}_{made_by()}.csv"
     if not path.exists():
-        from table import write_table  # noqa: PLC0415  # found beside this file
+        from table import write_table
 
         write_table(path, rows)
     return path
@@ -158,7 +158,7 @@ def made_by() -> str:
 
 def arrow_bytes(table: Path) -> int:
     """Return the size of the file's values as Arrow infers them: int64, double, string, date."""
-    import pyarrow.csv  # noqa: PLC0415  # after the processes that are timed
+    import pyarrow.csv
 
     return int(pyarrow.csv.read_csv(table).nbytes)
 

@@ -33,9 +33,9 @@ def interpreter(tool: str, work: Path) -> Path:
     stamp = environment / "requirements.txt"
     if not stamp.exists() or stamp.read_bytes() != requirements.read_bytes():
         make = [UV, "venv", "-q", "--clear", "--python", sys.executable, environment]
-        subprocess.run(make, check=True)  # noqa: S603  # paths of this checkout
+        subprocess.run(make, check=True)
         install = [UV, "pip", "sync", "-q", "--require-hashes", "--python", python, requirements]
-        subprocess.run(install, check=True)  # noqa: S603  # as above
+        subprocess.run(install, check=True)
         stamp.write_bytes(requirements.read_bytes())
     return python
 
@@ -46,7 +46,7 @@ class Tool:
     def __init__(self, name: str, work: Path, tables: Path) -> None:
         path = os.pathsep.join((str(HERE), str(ROOT / "shared")))
         command = [interpreter(name, work), HERE / f"run_{name}.py", tables]
-        self.process = subprocess.Popen(  # noqa: S603  # a script of this folder
+        self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -72,7 +72,7 @@ class Tool:
 
 def ready_tables(work: Path, rows: int) -> Path:
     """Return where two tables of so many rows lie, writing them the first time."""
-    from table import write  # noqa: PLC0415  # found beside this file
+    from table import write
 
     folder = work / f"drift_{rows}"
     if not folder.exists():

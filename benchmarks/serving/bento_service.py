@@ -16,11 +16,11 @@ class Churn:
 
     def __init__(self) -> None:
         if INSIDE == "sklearn":
-            import joblib  # noqa: PLC0415 - only this model needs it
+            import joblib
 
             self.pipeline = joblib.load(FOLDER / "pipeline.joblib")
         else:
-            import onnxruntime  # noqa: PLC0415 - as above
+            import onnxruntime
 
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = 1

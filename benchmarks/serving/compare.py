@@ -54,9 +54,9 @@ def interpreter(tool: str, work: Path) -> Path:
     python, stamp = environment / "bin" / "python", environment / "requirements.txt"
     if not stamp.exists() or stamp.read_bytes() != requirements.read_bytes():
         make = [UV, "venv", "-q", "--clear", "--python", sys.executable, environment]
-        subprocess.run(make, check=True)  # noqa: S603  # paths of this checkout
+        subprocess.run(make, check=True)
         install = [UV, "pip", "install", "-q", "--no-deps", "--require-hashes", "--python", python, "-r", requirements]
-        subprocess.run(install, check=True)  # noqa: S603  # as above
+        subprocess.run(install, check=True)
         stamp.write_bytes(requirements.read_bytes())
     return python
 
@@ -83,7 +83,7 @@ class Server:
     def __init__(self, name: str, work: Path, kind: str) -> None:
         tool, script, argument = SERVERS[name]
         started = time.perf_counter()
-        self.process = subprocess.Popen(  # noqa: S603  # a script of this folder
+        self.process = subprocess.Popen(
             [interpreter(tool, work), HERE / script, work / kind, argument],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -224,7 +224,7 @@ def until_answered(command: list[Any], variables: dict[str, str], folder: Path, 
     """Start a server, ask until it answers, end it and what it started; returns the seconds."""
     variables = {**variables, "PATH": f"{Path(command[0]).parent}{os.pathsep}{variables['PATH']}"}
     started = time.perf_counter()
-    process = subprocess.Popen(  # noqa: S603  # a server of its own environment
+    process = subprocess.Popen(
         command,
         env=variables,
         cwd=folder,
@@ -266,7 +266,7 @@ def import_time(work: Path, rounds: int) -> None:
         for name in rotated(list(variants), turn):
             variables, source = variants[name]
             started = time.perf_counter()
-            subprocess.run([python, "-c", source], check=True, cwd=folder, env=environment(work) | variables)  # noqa: S603  # our own
+            subprocess.run([python, "-c", source], check=True, cwd=folder, env=environment(work) | variables)
             seconds[name].append(time.perf_counter() - started)
     print("\n### Import of the handler, beyond an empty interpreter\n")
     for name in list(variants)[1:]:
@@ -276,7 +276,7 @@ def import_time(work: Path, rounds: int) -> None:
 
 def ready(work: Path) -> None:
     """Make environments and models."""
-    from models import KINDS, prepare  # noqa: PLC0415 - it imports scikit-learn
+    from models import KINDS, prepare
 
     for tool in ("sklearn", "mlflow", "bentoml"):
         interpreter(tool, work)
@@ -285,7 +285,7 @@ def ready(work: Path) -> None:
     prepare(work)
     for kind in KINDS:
         save = [interpreter("mlflow", work), HERE / "run_mlflow.py", work / kind, "save"]
-        subprocess.run(save, check=True, env=environment(work), cwd=work)  # noqa: S603  # a script of this folder
+        subprocess.run(save, check=True, env=environment(work), cwd=work)
     (work / "ready").touch()
 
 

@@ -10,8 +10,8 @@ import worker
 def make(folder: Path) -> worker.Ask:
     """Return the service as a function of a body."""
     os.environ |= {"BENCH_FOLDER": str(folder), "BENCH_INSIDE": sys.argv[2]}
-    from asgi import asker  # noqa: PLC0415 - counted with the start
-    from bento_service import Churn  # noqa: PLC0415 - it reads the environment
+    from asgi import asker
+    from bento_service import Churn
 
     return asker(Churn.to_asgi(), "/predict")
 

@@ -26,7 +26,7 @@ class FolderSource:
 
     def manifest_sha256(self, model: str, version: int) -> str:
         """Return the manifest's own hash."""
-        import hashlib  # noqa: PLC0415 - counted with the loading
+        import hashlib
 
         return hashlib.sha256(self.artifact(model, version, "manifest.json")).hexdigest()
 
@@ -41,9 +41,9 @@ class FolderSource:
 
 def make(folder: Path, *, captures: bool = True) -> worker.Ask:
     """Return the handler as a function of a body."""
-    import gc  # noqa: PLC0415 - counted with the loading
-    import time  # noqa: PLC0415 - as above
-    import uuid  # noqa: PLC0415 - as above
+    import gc
+    import time
+    import uuid
 
     gc.set_threshold(100_000)  # as the handler does where it builds its own
     models = ModelCache(FolderSource(folder), 5.0, time.monotonic)

@@ -12,12 +12,12 @@ import pandas as pd
 NUMBERS, WORDS = 9, 5
 
 
-class OnnxPipeline(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow is untyped here
+class OnnxPipeline(mlflow.pyfunc.PythonModel):
     """The ONNX model behind MLflow's own interface."""
 
     def load_context(self, context: Any) -> None:
         """Open the session."""
-        import onnxruntime  # noqa: PLC0415 - only this model needs it
+        import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
@@ -32,7 +32,7 @@ class OnnxPipeline(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow i
 
 def save(folder: Path) -> None:
     """Write the pipeline and the ONNX model as MLflow models, each with a signature, as its manual asks for."""
-    import joblib  # noqa: PLC0415 - not to be counted with serving
+    import joblib
 
     pipeline = joblib.load(folder / "pipeline.joblib")
     example = pd.DataFrame(json.loads((folder / "example.json").read_text()))
@@ -58,8 +58,8 @@ def make_app(inside: str) -> Any:
     """Return what loads one of them."""
 
     def make(folder: Path) -> Any:
-        from asgi import asker  # noqa: PLC0415 - not for saving
-        from mlflow.pyfunc.scoring_server import init  # noqa: PLC0415 - as above
+        from asgi import asker
+        from mlflow.pyfunc.scoring_server import init
 
         return asker(init(mlflow.pyfunc.load_model(str(folder / f"mlflow_{inside}"))), "/invocations")
 

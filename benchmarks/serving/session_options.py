@@ -67,7 +67,7 @@ def clock(work: Any, repeats: int) -> float:
 
 def memory(folder: Path, name: str) -> float:
     """Return by how many MiB a fresh process grows that loads the model and scores 10,000 rows in chunks."""
-    done = subprocess.run(  # noqa: S603  # this very script
+    done = subprocess.run(
         [sys.executable, __file__, "--memory", name, "--folder", folder], capture_output=True, text=True, check=True
     )
     return float(done.stdout)

@@ -36,7 +36,7 @@ def resident_bytes() -> int:
 
 def main() -> None:
     """Ask, and print what happened."""
-    import json  # noqa: PLC0415 - for the one request
+    import json
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=100_000)

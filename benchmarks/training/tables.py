@@ -58,7 +58,7 @@ def _bundled(name: str, load: Callable[..., Any], task: Task, classes: int = 0) 
 
 def generated_binary(rows: int = 2_000, seed: int = 1) -> Table:
     """Draw from a logistic model: the best possible ROC AUC is that of the true probabilities."""
-    from sklearn.metrics import roc_auc_score  # noqa: PLC0415  # beside its one use
+    from sklearn.metrics import roc_auc_score
 
     random = np.random.default_rng(seed)
     numbers = random.normal(size=(rows, 8))

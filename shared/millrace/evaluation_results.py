@@ -170,7 +170,7 @@ class SplitMetrics(Record, frozen=True):
 class FitDiagnosis(Record, frozen=True):
     """Over- or underfitting: the share of the training split's gain over the baseline that is lost on the holdout."""
 
-    verdict: Literal["sound", "overfit", "underfit", "unknown"]
+    verdict: Literal["sound", "overfit", "underfit", "nearly perfect", "unknown"]
     lost_share: float | None
     explanation: str
     splits: dict[str, SplitMetrics]

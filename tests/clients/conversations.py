@@ -26,7 +26,7 @@ def run(script: str, *arguments: str) -> dict[str, Any]:
             pytest.fail("the clients are not installed; `make tools` does it")
         pytest.skip("the clients are not installed; `make tools` does it")
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", str(ROOT)), "NO_PROXY": "127.0.0.1"}
-    done = subprocess.run(  # noqa: S603 - the project's own scripts
+    done = subprocess.run(
         [str(PYTHON), str(SCRIPTS / script), *arguments],
         env=environment,
         capture_output=True,

@@ -90,14 +90,14 @@ def test_the_readmes_examples_work(stack: DeployedStack, expected: dict[str, Any
         "NO_PROXY": "*",
     }
     code = f"row = {CHURN_RECORD!r}\n{readme_python()}"
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - our own README
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str([expected])
     curl = shutil.which("curl")
     if curl is None:
         return
     command = [string.Template(word).safe_substitute(environment) for word in readme_curl()]
-    done = subprocess.run([curl, *command[1:]], env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - as above
+    done = subprocess.run([curl, *command[1:]], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["predictions"] == [expected], done.stdout
 

@@ -23,7 +23,7 @@ class ThrottledTable(threading.local):
     @classmethod
     def install(cls, monkeypatch: pytest.MonkeyPatch) -> "ThrottledTable":
         """Put a table between every client of DynamoDB and its service."""
-        table, call = cls(), botocore.client.BaseClient._make_api_call  # type: ignore[attr-defined]  # every call
+        table, call = cls(), botocore.client.BaseClient._make_api_call
 
         def guarded(client: Any, operation: str, arguments: Any) -> Any:
             if client.meta.service_model.service_name == "dynamodb":
@@ -41,4 +41,4 @@ class ThrottledTable(threading.local):
         if self.always or self.calls == self.place:
             self.was_hit = True
             error = {"Error": {"Code": THROTTLED[self.place % 2]}, "ResponseMetadata": {"HTTPStatusCode": 400}}
-            raise ClientError(error, operation)  # type: ignore[arg-type]  # as botocore makes it
+            raise ClientError(error, operation)

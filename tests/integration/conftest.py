@@ -19,7 +19,7 @@ MOTO_CONFIG = {"stepfunctions": {"execute_state_machine": True}}
 @pytest.fixture
 def application(isolated_from_aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Application]:
     """The whole application, freshly deployed on moto."""
-    with mock_aws(config=MOTO_CONFIG):  # type: ignore[arg-type]  # moto's type leaves out its own options
+    with mock_aws(config=MOTO_CONFIG):
         application = deploy(monkeypatch)
         yield application
         assert application.denied == []

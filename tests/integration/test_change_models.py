@@ -62,7 +62,7 @@ class World(RegisteredVersions):
 
 @pytest.fixture
 def world(isolated_from_aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    with mock_aws(config=MOTO_CONFIG):  # type: ignore[arg-type]  # moto's type leaves out its own options
+    with mock_aws(config=MOTO_CONFIG):
         yield World(deploy(monkeypatch))
 
 

@@ -46,7 +46,7 @@ class CloudWatch:
     def __init__(self, series):
         self.series = series
 
-    def get_metric_data(self, MetricDataQueries, StartTime, EndTime):  # noqa: N803  # as boto3 names them
+    def get_metric_data(self, MetricDataQueries, StartTime, EndTime):
         assert EndTime - StartTime == timedelta(hours=1)
         results = []
         for query in MetricDataQueries:

@@ -648,7 +648,7 @@ def test_an_object_that_breaks_off_is_a_service_that_is_not_available(handler):
         def read(self) -> bytes:
             raise ConnectTimeoutError(endpoint_url="https://s3")
 
-    source = AwsModelSource(boto3.client("dynamodb"), Broken(), TABLE_NAME, BUCKET)  # type: ignore[arg-type]  # a broken one
+    source = AwsModelSource(boto3.client("dynamodb"), Broken(), TABLE_NAME, BUCKET)
     with pytest.raises(ServiceUnavailableError):
         source.artifact("churn", 1, "model.onnx")
 
@@ -666,7 +666,7 @@ print(json.dumps(sorted(sys.modules)))
 def test_the_handler_imports_nothing_that_a_prediction_does_not_need():
     command = [sys.executable, "-c", IMPORT_AND_LIST, str(PROJECT / "functions" / "predict" / "app.py")]
     environment = {"PYTHONPATH": str(PROJECT / "shared"), "POWERTOOLS_TRACE_DISABLED": "true"}
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)  # noqa: S603  # our own interpreter
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     loaded = set(json.loads(finished.stdout))
     assert {"numpy", "onnxruntime", "millrace.serving.scoring"} <= loaded
     heavy = {

@@ -148,7 +148,7 @@ class TestLockReader:
         ("millrace/reports/templates/page.html", False),
         ("millrace/reports/templates/model_card.md", False),
         ("millrace/reports/templates/style.css", False),
-        ("millrace/reports/templates/filter.js", False),
+        ("millrace/reports/templates/page.js", False),
     ],
 )
 def test_leaves_out_what_no_import_reaches(path, left_out):
@@ -276,7 +276,7 @@ def import_handler(properties, local_layers, runtime_packages):
         "after": [str(runtime_packages)],
         "packages": sorted(third_party_packages(folder / "app.py", ROOT / "shared")),
     }
-    return subprocess.run(  # noqa: S603 - our own interpreter and script
+    return subprocess.run(
         [str(local_layers["python"]), "-I", "-S", "-W", "error::ImportWarning", "-c", IMPORT_HANDLER],
         input=json.dumps(request),
         env={"PATH": os.defpath, "LAMBDA_TASK_ROOT": str(folder), "AWS_LAMBDA_FUNCTION_NAME": folder.name},
@@ -303,7 +303,7 @@ class TestLocalLayers:
             "zoneinfo.ZoneInfo('Europe/Berlin')"
         )
         python, base = str(local_layers["python"]), str(local_layers["base"])
-        done = subprocess.run([python, "-I", "-S", "-c", code, base], capture_output=True, text=True, check=False)  # noqa: S603
+        done = subprocess.run([python, "-I", "-S", "-c", code, base], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 
     def test_predict_starts_without_the_libraries_of_training(self, local_layers, runtime_packages):
@@ -336,7 +336,7 @@ class TestBuilderPythons:
     """`sam build` runs the builder with any `python3` of the machine."""
 
     def build(self, python, arguments=(), **environment):
-        return subprocess.run(  # noqa: S603 - an interpreter of this machine and our own module
+        return subprocess.run(
             [python, "-B", "-m", "layers.build_layer", *arguments],
             cwd=ROOT,
             env={"PATH": os.defpath, "HOME": str(Path.home()), **environment},
@@ -375,12 +375,12 @@ class TestBuilderPythons:
             "targets.install(*map(pathlib.Path, sys.argv[1:]), targets.Target('lambda', None, None))"
         )
         arguments = ["-c", program, tmp_path / "lock.txt", tmp_path / "python"]
-        subprocess.run([python, "-B", *arguments], cwd=ROOT, check=True, timeout=120)  # noqa: S603 - our own code
+        subprocess.run([python, "-B", *arguments], cwd=ROOT, check=True, timeout=120)
         assert (tmp_path / "python" / "jinja2" / "__init__.py").is_file()
 
     def test_a_python_without_pip_is_told_what_to_install(self, tmp_path, monkeypatch):
         monkeypatch.setattr("layers.targets._find_uv", lambda: None)
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)  # noqa: S603 - ours
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
         monkeypatch.setattr(sys, "executable", str(tmp_path / "bare" / "bin" / "python"))
         with pytest.raises(LayerBuildError, match=r"has no pip.*ensurepip.*make deploy"):
             install(tmp_path / "requirements.txt", tmp_path, Target("lambda", None, None))

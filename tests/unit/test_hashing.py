@@ -38,7 +38,7 @@ def test_hashes_are_the_same_in_another_process():
         "import numpy as np; from millrace.hashing import hash_strings; "
         "print(hash_strings(np.array(['', 'é', 'é'])).tolist())"
     )
-    output = subprocess.run(  # noqa: S603  # our own interpreter
+    output = subprocess.run(
         [sys.executable, "-X", "utf8", "-c", program],
         capture_output=True,
         check=True,

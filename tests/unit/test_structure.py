@@ -205,3 +205,51 @@ def test_a_ring_is_found():
 def test_a_module_can_be_read_in_one_sitting(name):
     path = LIBRARY.parent / (name.replace(".", "/") + ".py")
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+#: A suppression with its codes, and the reason after them.
+SUPPRESSION = re.compile(
+    r"#\s*(?:noqa|type: ?ignore|pragma: no cover|nosec)\b[:\[]?[ A-Za-z0-9,-]*?[\]A-Z0-9]*(?:\s+(?:#|-)\s*(.*))?$"
+)
+SKIPPED = re.compile(r"pytest\.(?:mark\.)?(?:skip|skipif|xfail|importorskip)\b(?!.*(?:reason=|\(f?\"))")
+
+
+def unexplained(line: str) -> bool:
+    suppression = SUPPRESSION.search(line)
+    return bool((suppression and not re.search(r"\w{2}", suppression[1] or "")) or SKIPPED.search(line))
+
+
+@pytest.mark.parametrize(
+    ("line", "is_unexplained"),
+    [
+        ("x = 1  # noqa", True),
+        ("x = 1  # noqa: S603", True),
+        ("x = 1  # noqa: S603, S607", True),
+        ("x = 1  # noqa: S603 -", True),
+        ("x = 1  # noqa: S603 - our own", False),
+        ("x = 1  # noqa: S603, S607  # our own", False),
+        ("x = f()  # type: ignore", True),
+        ("x = f()  # type: ignore[arg-type]", True),
+        ("x = f()  # type: ignore[arg-type]  # the stub is wrong", False),
+        ("if x:  # pragma: no cover", True),
+        ("if x:  # pragma: no cover - only on Windows", False),
+        ("@pytest.mark.skip", True),
+        ("@pytest.mark.xfail(strict=True)", True),
+        ('@pytest.mark.skipif(x, reason="no libc")', False),
+        ('pytest.skip("not installed")', False),
+    ],
+)  # fmt: skip
+def test_a_suppression_without_a_reason_is_found(line, is_unexplained):
+    assert unexplained(line) == is_unexplained
+
+
+def test_every_suppression_has_its_reason_on_its_line():
+    places = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for folder in ("shared", "cli", "functions", "layers", "tests", "benchmarks")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if path != Path(__file__) and not {"build", ".build"} & set(path.parts)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if unexplained(line)
+    ]
+    assert places == []

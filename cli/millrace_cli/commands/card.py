@@ -1,11 +1,11 @@
 """`millrace card`: write the model card of a version, or the evaluation of a run."""
 
-import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from millrace.card import ModelCard
 from millrace.names import CHAMPION
 
 from millrace_cli.errors import RefusedError
@@ -36,13 +36,12 @@ def card(
     ] = None,
 ) -> None:
     """Write the model card of a version, or the evaluation of a run."""
-    # Templates load slowly, and no other command needs them.
-    from millrace.reports import card_of_run  # noqa: PLC0415  # as above
+    from millrace.reports import card_of_run  # noqa: PLC0415 - templates load slowly, and no other command needs them
 
     with session.api() as api:
         if run is None:
-            document = api.get(f"/models/{model}/versions/{version}/card")
-            name = f"{model}-{document['version']['version']}"
+            document = ModelCard.read(api.get(f"/models/{model}/versions/{version}/card"))
+            name = f"{model}-{document.version.version if document.version else version}"
         else:
             found = api.get(f"/models/{model}/runs/{run}")
             if not found.get("evaluation"):
@@ -57,9 +56,9 @@ def card(
     say(f"wrote {path}")
 
 
-def _render(document: dict[str, Any], form: CardFormat) -> str:
+def _render(document: ModelCard, form: CardFormat) -> str:
     if form is CardFormat.json:
-        return json.dumps(document, indent=2, ensure_ascii=False)
+        return document.write().decode()
     from millrace.reports import render_card, render_markdown  # noqa: PLC0415  # templates load slowly
 
     return render_card(document) if form is CardFormat.html else render_markdown(document)

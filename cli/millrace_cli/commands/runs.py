@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import httpx
 import typer
 from millrace.layout import SplitName, prepared_key, split_key, trial_key
-from millrace.registry.queries import compare_runs
+from millrace.training.run_comparison import ComparedRun, compare_runs
+from millrace.training.trial_record import TrialRecord
 from rich.console import Group, RenderableType
 from rich.text import Text
 from typer.core import TyperGroup
@@ -81,12 +82,11 @@ def reproduce(
     # scikit-learn loads slowly, and no other command needs it.
     from millrace.schema import TableSchema  # noqa: PLC0415  # as above
     from millrace.training.trial import reproduce_trial  # noqa: PLC0415  # as above
-    from millrace.training.trial_record import TrialRecord  # noqa: PLC0415  # as above
 
     target = session.target
     with session.api() as api:
         document = find_run(api, run_id, model)
-    run, trial_id = document["run"], trial or (document.get("evaluation") or {}).get("trial_id")
+    run, trial_id = document["run"], trial or _winner(document)
     record = _read_trial_record(target, run, trial_id)
     if record is None:
         raise CliError(f"run {run_id} has no record of trial {trial_id or '(no winner)'}", "name one: --trial TRIAL")
@@ -94,11 +94,11 @@ def reproduce(
     schema = read_object(target, data_bucket, prepared_key(run["model"], run["run_id"], "schema.json"))
     splits: tuple[SplitName, SplitName] = ("train", "validation")
     bodies = {name: read_object(target, data_bucket, split_key(run["model"], run["run_id"], name)) for name in splits}
-    recorded = _read_artifact(target, run, record["trial_id"], "model.onnx")
-    result = reproduce_trial(TrialRecord.read(record), TableSchema.from_dict(json.loads(schema)), bodies, recorded)
+    recorded = _read_artifact(target, run, record.trial_id, "model.onnx")
+    result = reproduce_trial(record, TableSchema.from_dict(json.loads(schema)), bodies, recorded)
     session.show(
         {
-            "trial_id": record["trial_id"],
+            "trial_id": record.trial_id,
             "byte_equal": result.byte_equal,
             "max_prediction_difference": result.max_prediction_difference,
             "other_libraries": dict(result.other_libraries),
@@ -118,10 +118,8 @@ def compare(
     """Compare the data, parameters and metrics of two runs."""
     with session.api() as api:
         runs = [find_run(api, name) for name in (run_id, other_id)]
-    records = [
-        _read_trial_record(session.target, run["run"], (run.get("evaluation") or {}).get("trial_id")) for run in runs
-    ]
-    session.show(compare_runs(runs[0], runs[1], (records[0], records[1])), comparison_report)
+    compared = [ComparedRun.read(run, _read_trial_record(session.target, run["run"], _winner(run))) for run in runs]
+    session.show(compare_runs(*compared), comparison_report)
 
 
 def find_run(api: ApiClient, run_id: str, model: str | None = None) -> dict[str, Any]:
@@ -149,15 +147,19 @@ def find_run(api: ApiClient, run_id: str, model: str | None = None) -> dict[str,
     raise CliError(f"no model has a run {run_id}", "list a model's runs: millrace runs MODEL")
 
 
-def _read_trial_record(target: Target, run: dict[str, Any], trial_id: str | None) -> dict[str, Any] | None:
+def _winner(described: dict[str, Any]) -> str | None:
+    evaluation = described["evaluation"]
+    return evaluation["trial_id"] if evaluation else None
+
+
+def _read_trial_record(target: Target, run: dict[str, Any], trial_id: str | None) -> TrialRecord | None:
     """Return ``trial.json`` of a trial; None when there is none."""
     if not trial_id:
         return None
     try:
-        record: dict[str, Any] = json.loads(_read_artifact(target, run, trial_id, "trial.json"))
+        return TrialRecord.read(_read_artifact(target, run, trial_id, "trial.json"))
     except MissingObjectError:
         return None
-    return record
 
 
 def _read_artifact(target: Target, run: dict[str, Any], trial_id: str, name: str) -> bytes:

@@ -72,13 +72,13 @@ class ColumnProfile(Record, frozen=True, kw_only=True, eq=False, omit_defaults=T
     standard_deviation: float | None = None
     zeros: int | None = None
     quantiles: Mapping[str, float | str] | None = None
-    outliers: Mapping[str, float] | None = None
+    outliers: Mapping[str, int | float] | None = None
     histogram: ProfileHistogram | None = None
     bins: QuantileBins | None = None
     singletons: int | None = None
     top: Sequence[CategoryCount] | None = None
     other: int | None = None
-    length: Mapping[str, float | None] | None = None
+    length: Mapping[str, int | float | None] | None = None
 
     @property
     def known(self) -> int:

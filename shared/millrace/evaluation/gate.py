@@ -31,8 +31,6 @@ from millrace.schema import Task
 from millrace.spec.training import GateSpec
 from millrace.training.trial_record import ParityReport
 
-#: Holdout rows from which on a nearly perfect model is suspected of leakage.
-MIN_PERFECT_ROWS = 50
 _SHOWN_SUSPICIONS = 3
 
 
@@ -190,7 +188,7 @@ def _check_parity(evidence: GateEvidence) -> GateCheck:
 
 
 def _check_leakage(evidence: GateEvidence, spec: GateSpec) -> GateCheck:
-    metric = nearly_perfect(evidence.task, evidence.metrics) if evidence.rows >= MIN_PERFECT_ROWS else None
+    metric = nearly_perfect(evidence.task, evidence.metrics, evidence.rows)
     value = evidence.metrics[metric.name] if metric else None
     suspicions = list(evidence.leaks)
     if metric and value is not None:

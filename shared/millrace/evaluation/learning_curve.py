@@ -61,9 +61,13 @@ def diagnose(metric: Metric, splits: Mapping[str, SplitMetrics], baseline: Mappi
             "More rows, fewer features or simpler candidates would help."
         )
         return FitDiagnosis("overfit", lost, explanation, kept_splits)
-    if any(nearly_perfect(task, splits["holdout"].metrics) for task in metric.tasks):
-        explanation = f"{figures}: nearly perfect, also on new rows; see the gate's check of leakage."
-        return FitDiagnosis("sound", lost, explanation, kept_splits)
+    holdout_split = splits["holdout"]
+    if any(nearly_perfect(task, holdout_split.metrics, holdout_split.rows) for task in metric.tasks):
+        explanation = (
+            f"{figures}: too good to be believed before it is known why. Does a feature hold what is known only after "
+            "the prediction? See the gate's check of leakage."
+        )
+        return FitDiagnosis("nearly perfect", lost, explanation, kept_splits)
     kept_share = f"{min(1.0, 1 - lost):.0%} of its gain over the trivial baseline ({format_number(trivial)})"
     return FitDiagnosis("sound", lost, f"{figures}: {kept_share} in training holds on new rows.", kept_splits)
 

@@ -151,13 +151,15 @@ METRICS_BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in CATAL
 #: The metric of each task by which a model is nearly perfect, from :data:`NEARLY_PERFECT` on.
 _PERFECTION: Mapping[Task, Metric] = {"binary": ROC_AUC, "multiclass": ACCURACY, "regression": R2}
 NEARLY_PERFECT = 0.999
+#: With fewer rows a model may be perfect by chance.
+MIN_PERFECT_ROWS = 50
 
 
-def nearly_perfect(task: Task, metrics: Mapping[str, float | None]) -> Metric | None:
-    """Return the metric by which a model is nearly perfect, or None: then it is not, or nobody knows."""
+def nearly_perfect(task: Task, metrics: Mapping[str, float | None], rows: int) -> Metric | None:
+    """Return the metric by which a model is nearly perfect on a holdout, or None: then it is not, or nobody knows."""
     metric = _PERFECTION[task]
     value = metrics.get(metric.name)
-    return metric if value is not None and value >= NEARLY_PERFECT else None
+    return metric if rows >= MIN_PERFECT_ROWS and value is not None and value >= NEARLY_PERFECT else None
 
 
 def get_metric(task: Task, name: str | None, field: str = "primary_metric") -> Metric:

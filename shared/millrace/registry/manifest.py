@@ -1,12 +1,10 @@
 """The documents of a registered version: manifest and signature."""
 
-import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
+from millrace.card import Artifact, describe_artifacts
 from millrace.documents import Document, Record
 from millrace.entities import ModelVersion
 from millrace.schema import TableSchema
@@ -15,22 +13,6 @@ from millrace.spec.operations import CaptureSpec
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 SIGNATURE = "signature.json"
-
-
-class Artifact(Record, frozen=True, kw_only=True, eq=False):
-    """SHA-256 and size of an artifact as it is stored."""
-
-    sha256: str
-    size: int = msgspec.field(default=0, name="bytes")
-
-    @classmethod
-    def of(cls, body: bytes) -> "Artifact":
-        """Describe the bytes of an artifact."""
-        return cls(sha256=hashlib.sha256(body).hexdigest(), size=len(body))
-
-    def matches(self, body: bytes) -> bool:
-        """Return True for the bytes that this describes."""
-        return hashlib.sha256(body).hexdigest() == self.sha256
 
 
 class Manifest(Document, frozen=True, kw_only=True, eq=False):
@@ -56,11 +38,6 @@ class Manifest(Document, frozen=True, kw_only=True, eq=False):
         """Describe a version and the bytes of its artifacts."""
         fields = {name: getattr(version, name) for name in cls.__struct_fields__ if hasattr(version, name)}
         return cls(**fields, split_fingerprint=split_fingerprint, artifacts=describe_artifacts(artifacts))
-
-
-def describe_artifacts(artifacts: Mapping[str, bytes]) -> dict[str, Artifact]:
-    """Describe artifacts, sorted by name."""
-    return {name: Artifact.of(body) for name, body in sorted(artifacts.items())}
 
 
 class Input(Record, frozen=True, kw_only=True, eq=False):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from millrace.card import Artifact
 from millrace.entities import FINISHED_STATUSES, AliasMove, ModelState, ModelVersion, VersionOutcome, describe_deletion
 from millrace.errors import (
     AliasConflictError,
@@ -18,7 +19,7 @@ from millrace.layout import version_key
 from millrace.names import CHALLENGER, CHAMPION
 from millrace.ports import ObjectStore
 from millrace.registry.ledger import AuditContext
-from millrace.registry.manifest import MANIFEST, MODEL, SIGNATURE, Artifact, Manifest
+from millrace.registry.manifest import MANIFEST, MODEL, SIGNATURE, Manifest
 from millrace.registry.store import Registry
 from millrace.registry.transactions import (
     AssignOutcome,

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from millrace.card import Artifact, describe_artifacts
 from millrace.contracts import RegisteredVersion
-from millrace.documents import to_plain
 from millrace.entities import LedgerEntry, ModelVersion, Run, Trial
 from millrace.errors import (
     ArtifactIntegrityError,
@@ -29,11 +29,9 @@ from millrace.registry.manifest import (
     MANIFEST,
     MODEL,
     SIGNATURE,
-    Artifact,
     Manifest,
     Signature,
     SignatureThreshold,
-    describe_artifacts,
 )
 from millrace.registry.promotion import ACTOR, AssignedOutcome, GateDecision, assign_alias
 from millrace.registry.store import Registry
@@ -243,11 +241,11 @@ def _write_card(
         winner.run,
         winner.schema,
         winner.spec,
-        to_plain(winner.evaluation),
+        winner.evaluation,
         version=version,
         trial=json.loads(stored["trial.json"]),
         prepared=winner.prepared,
-        artifacts=to_plain(describe_artifacts(stored)),
+        artifacts=describe_artifacts(stored),
     )
     files = card_files(card)
     for name, body in files.items():

@@ -1,11 +1,12 @@
 """Geometry of the charts; ``templates/charts.html`` writes them as SVG that the page's stylesheet colours."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
+from millrace.evaluation_results import MetricEstimate
 from millrace.reports.formatting import short_number
 
 WIDTH = 360
@@ -214,12 +215,14 @@ class Span:
         return max(round((self.high or 0.0) - (self.low or 0.0), 1), 1.0)
 
 
-def spans(measured: Sequence[Mapping[str, Any]], mark: float | None = None, include: float | None = None) -> list[Span]:
-    """Lay out intervals (``value``, ``low``, ``high``) on one scale, with a mark to compare with.
+def spans(
+    measured: Sequence[MetricEstimate | None], mark: float | None = None, include: float | None = None
+) -> list[Span]:
+    """Lay out estimates with their intervals on one scale, with a mark to compare with.
 
     What is missing is not drawn; the scale includes ``include``.
     """
-    ends = [[one.get(name) for name in ("value", "low", "high")] for one in measured]
+    ends = [(one.value, one.low, one.high) if one else (None, None, None) for one in measured]
     known = [value for one in (*ends, (mark, include)) for value in one if value is not None]
     start, end = min(known, default=0.0), max(known, default=1.0)
     start, end = (start, end) if end > start else (start - 0.5, end + 0.5)

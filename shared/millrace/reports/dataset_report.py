@@ -230,14 +230,14 @@ class _DatasetReport:
         entries = [("Missing", formatting.count(column.get("missing")), formatting.share(missing) if missing else "")]
         entries.append(("Distinct", formatting.count(column.get("distinct")), ""))
         outliers = column.get("outliers")
-        # The rarer of two values is no outlier.
-        if outliers and column.get("distinct", 0) > 2 and self.usable_rows and not self._is_class_label(column):  # noqa: PLR2004
+        is_drawn = self.usable_rows and not self._is_class_label(column)
+        if outliers and is_drawn and column.get("distinct", 0) > 2:  # noqa: PLR2004 - the rarer of two is no outlier
             part = outliers["count"] / self.usable_rows
             entries.append(("Outliers", formatting.count(outliers["count"]), formatting.share(part) if part else ""))
         length = column.get("length") or {}
         if column.get("type") == "text" and length.get("mean") is not None:
             mean = formatting.number(round(length["mean"], 1))
-            entries.append(("Characters", mean, f"up to {length['maximum']:,}"))
+            entries.append(("Characters", mean, f"up to {formatting.count(length['maximum'])}"))
         if column.get("association"):
             entries.append(("With target", association(column), ""))
         return entries

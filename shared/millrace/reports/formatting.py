@@ -2,10 +2,10 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
+from millrace.metrics.catalogue import METRICS_BY_NAME
 from millrace.quantities import format_number
 
 NOT_KNOWN = "\N{EN DASH}"
@@ -42,12 +42,12 @@ def three_digits(value: float) -> str:
     return number(value, 3)
 
 
-def count(value: int | None, one: str = "", many: str = "") -> str:
-    """Format a count, with a noun when one is given: ``1 row``, ``2,000 rows``."""
+def count(value: float | None, one: str = "", many: str = "") -> str:
+    """Format a count, with a noun when one is given: ``1 row``, ``2,000 rows``; stored profiles have some as floats."""
     if value is None:
         return NOT_KNOWN
     noun = one if value == 1 else many or f"{one}s"
-    return f"{value:,} {noun}" if one else f"{value:,}"
+    return f"{value:,.0f} {noun}" if one else f"{value:,.0f}"
 
 
 def share(value: float | None) -> str:
@@ -67,14 +67,14 @@ def percent(value: float) -> str:
     return f"{100.0 * value:g} %"
 
 
-def timestamp(value: str | None) -> str:
-    """Format an ISO 8601 timestamp as ``2026-05-03 14:15 UTC``, and midnight as a day; other text stays as it is."""
+def timestamp(value: str | datetime | None) -> str:
+    """Format a timestamp as ``2026-05-03 14:15 UTC``, and midnight as a day; other text stays as it is."""
     if not value:
         return NOT_KNOWN
     try:
-        parsed = datetime.fromisoformat(value)
+        parsed = value if isinstance(value, datetime) else datetime.fromisoformat(value)
     except ValueError:
-        return value
+        return str(value)
     parsed = parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
     written = parsed.isoformat(" ", "minutes")[:16]
     midnight = (parsed.hour, parsed.minute, parsed.second) == (0, 0, 0)
@@ -96,12 +96,16 @@ def epoch_day(value: float) -> str:
     return epoch_seconds(value)[:10]
 
 
-def interval(measured: Mapping[str, Any]) -> str:
-    """Format ``low`` and ``high`` of a measurement; a dash where there is no interval."""
-    low, high = measured.get("low"), measured.get("high")
+def metric_label(name: str) -> str:
+    """Return a metric's name as people write it; one that the catalogue does not know stays as it is."""
+    return METRICS_BY_NAME[name].label if name in METRICS_BY_NAME else name
+
+
+def interval(low: float | None, high: float | None, digits: int = 4) -> str:
+    """Format the ends of an interval; a dash where there is none."""
     if low is None or high is None:
         return NOT_KNOWN
-    return f"{number(low)} to {number(high)}"
+    return f"{number(low, digits)} to {number(high, digits)}"
 
 
 def join_names(names: Sequence[str], shown: int) -> str:

@@ -1,17 +1,29 @@
-"""The model card: a JSON document gathered from stored ones, rendered as an HTML page and as Markdown."""
+"""The model card: gathered from stored documents, and rendered as an HTML page and as Markdown."""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec import UNSET
+
 import millrace
-from millrace.documents import to_plain
+from millrace.card import CARD, Artifact, CardRun, CardVersion, ModelCard, TrainingData
+from millrace.documents import from_plain, to_plain
 from millrace.entities import ModelVersion, Run
+from millrace.evaluation_results import (
+    ClassResult,
+    ConfusionMatrix,
+    Evaluation,
+    FeatureImportance,
+    LeaderboardEntry,
+    LearningCurve,
+)
 from millrace.layout import dataset_key
 from millrace.metrics.catalogue import METRICS_BY_NAME
+from millrace.names import CHAMPION
 from millrace.reports import charts
 from millrace.reports.charts import Bar, Chart, Line, Series
-from millrace.reports.formatting import NOT_KNOWN, count, number, share, three_digits
+from millrace.reports.formatting import count, interval, metric_label, number, share
 from millrace.reports.render import render
 from millrace.schema import TableSchema
 from millrace.serving.openapi import example_row
@@ -19,7 +31,6 @@ from millrace.spec import ModelSpec
 
 CARD_PAGE = "card.html"
 CARD_MARKDOWN = "card.md"
-CARD_DOCUMENT = "card.json"
 
 #: The gate's decisions: badge, tone, and the head of the reasons.
 _DECISIONS = {
@@ -35,7 +46,6 @@ _STATEMENTS = {
     "owner": "Owner",
     "contact": "Contact",
 }
-_PARTS = ("version", "evaluation", "schema", "run", "trial", "data", "stated", "artifacts")
 _HEAT_STEPS = 9
 #: Classes whose matrix is drawn; for more of them the commonest confusions are listed.
 _DRAWN_CLASSES = 15
@@ -43,114 +53,78 @@ _SHOWN_CLASSES = 40
 _SHOWN_TRIAL_METRICS = 4
 _BINARY = 2
 
-Document = Mapping[str, Any]
 #: Title, chart, and a sentence below.
 Panel = tuple[str, Chart, str]
 _UNIT = (0.0, 1.0)
-#: Raised when a field of the document changes its meaning.
-CARD_VERSION = 1
-_VERSION_FIELDS = ("version", "semantic_version", "created_at", "schema_version")
 
 
 def build_card(
     run: Run,
     schema: TableSchema,
     spec: ModelSpec,
-    evaluation: Mapping[str, Any],
+    evaluation: Evaluation,
     *,
     version: ModelVersion | None = None,
     trial: Mapping[str, Any] | None = None,
     prepared: Mapping[str, Any] | None = None,
-    artifacts: Mapping[str, Mapping[str, Any]] | None = None,
-) -> dict[str, Any]:
-    """Return ``card.json`` of a version, from its run's documents and its artifacts' SHA-256 and sizes."""
-    stated = {name: text.strip() for name, text in spec.card.model_dump().items() if text.strip()}
-    document: dict[str, Any] = to_plain(
-        {
-            "card_version": CARD_VERSION,
-            "code_version": millrace.__version__,
-            "model": run.model,
-            "version": {name: getattr(version, name) for name in _VERSION_FIELDS} if version else None,
-            "run": {
-                "run_id": run.run_id,
-                "kind": run.kind,
-                "requested_at": run.requested_at,
-                "dataset_ids": list(run.dataset_ids),
-            },
-            "stated": stated,
-            "schema": schema.without_sensitive_values().to_dict(),
-            "evaluation": dict(evaluation),
-            "trial": dict(trial or {}),
-            "data": _data(run, prepared or {}),
-            "artifacts": dict(artifacts or {}),
-            "example": example_row(schema),
-        }
+    artifacts: Mapping[str, Artifact] | None = None,
+) -> ModelCard:
+    """Return the card of a version, from its run's documents and its artifacts' SHA-256 and sizes.
+
+    ``trial`` is the winner's ``trial.json``, ``prepared`` the ``manifest.json`` of the prepared data.
+    """
+    return ModelCard(
+        code_version=millrace.__version__,
+        model=run.model,
+        version=from_plain(CardVersion, to_plain(version)) if version else None,
+        run=from_plain(CardRun, to_plain(run)),
+        stated={name: text.strip() for name, text in spec.card.model_dump().items() if text.strip()},
+        schema=schema.without_sensitive_values().to_dict(),
+        evaluation=evaluation,
+        trial=dict(trial or ()),
+        data=_training_data(run.model, run.dataset_ids, prepared or {}),
+        artifacts=dict(artifacts or ()),
+        example=example_row(schema),
     )
-    return document
 
 
-def card_of_run(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
+def card_of_run(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> ModelCard:
     """Return the card of a run that registered nothing, from its record and ``evaluation.json`` alone."""
-    return {
-        "card_version": CARD_VERSION,
-        "code_version": millrace.__version__,
-        "model": run["model"],
-        "version": None,
-        "run": dict(run),
-        "evaluation": dict(evaluation),
-        "data": {
-            "datasets": [
-                {"dataset_id": dataset_id, "report": dataset_key(run["model"], dataset_id, "report.html")}
-                for dataset_id in run.get("dataset_ids") or ()
-            ],
-            "split": evaluation.get("split") or {},
-            "rows": (evaluation.get("split") or {}).get("rows") or {},
-        },
-    }
+    measured, described = Evaluation.read(evaluation), from_plain(CardRun, run)
+    split = measured.split or {}
+    return ModelCard(
+        code_version=millrace.__version__,
+        model=measured.model,
+        version=None,
+        run=described,
+        evaluation=measured,
+        data=_training_data(measured.model, described.dataset_ids, {"split": split, "rows": split.get("rows", {})}),
+    )
 
 
-def _data(run: Run, prepared: Mapping[str, Any]) -> dict[str, Any]:
+def _training_data(model: str, dataset_ids: Sequence[str], prepared: Mapping[str, Any]) -> TrainingData:
     """Return the training set, each dataset with the key of its report in the data bucket."""
-    known = {dataset["dataset_id"]: dataset for dataset in prepared.get("datasets") or ()}
-    return {
-        "datasets": [
-            {
-                **known.get(dataset_id, {"dataset_id": dataset_id}),
-                "report": dataset_key(run.model, dataset_id, "report.html"),
-            }
-            for dataset_id in run.dataset_ids
-        ],
-        "split": prepared.get("split") or {},
-        "rows": prepared.get("rows") or {},
-        "class_counts": prepared.get("class_counts") or {},
-        "findings": prepared.get("findings") or (),
-        "sample": prepared.get("sample"),
-        "repeated_rows_left_out": prepared.get("repeated_rows_left_out"),
-    }
+    known = {dataset["dataset_id"]: dataset for dataset in prepared.get("datasets", ())}
+    datasets = [
+        {"dataset_id": name, **known.get(name, {}), "report": dataset_key(model, name, "report.html")}
+        for name in dataset_ids
+    ]
+    return from_plain(TrainingData, {**prepared, "datasets": datasets})
 
 
-def render_card(document: Document) -> str:
-    """Return ``card.json``, of a version or of a run that registered nothing, as a self-contained HTML page."""
-    return render("model_card.html", **_variables(document))
+def render_card(card: ModelCard) -> str:
+    """Return the card of a version, or of a run that registered nothing, as a self-contained HTML page."""
+    return render("model_card.html", **_variables(card))
 
 
-def render_markdown(document: Document) -> str:
+def render_markdown(card: ModelCard) -> str:
     """Return a model card as Markdown, for pull requests, wikis and terminals; see :func:`render_card`."""
-    return render("model_card.md", **_variables(document)).rstrip("\n") + "\n"
+    return render("model_card.md", **_variables(card)).rstrip("\n") + "\n"
 
 
-def card_files(document: Document) -> dict[str, bytes]:
+def card_files(card: ModelCard) -> dict[str, bytes]:
     """Return a card's document, page and Markdown, by file name."""
-    return {
-        CARD_DOCUMENT: json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False).encode(),
-        CARD_PAGE: render_card(document).encode(),
-        CARD_MARKDOWN: render_markdown(document).encode(),
-    }
-
-
-def metric_label(name: str) -> str:
-    """Return a metric's name as people write it."""
-    return METRICS_BY_NAME[name].label if name in METRICS_BY_NAME else name
+    return {CARD: card.write(), CARD_PAGE: render_card(card).encode(), CARD_MARKDOWN: render_markdown(card).encode()}
 
 
 def is_greater_better(name: str) -> bool | None:
@@ -158,50 +132,44 @@ def is_greater_better(name: str) -> bool | None:
     return METRICS_BY_NAME[name].greater_is_better if name in METRICS_BY_NAME else None
 
 
-def _variables(document: Document) -> dict[str, Any]:
-    """Return the variables of both templates; any part of a document may be missing."""
-    parts: dict[str, Any] = {name: document.get(name) or {} for name in _PARTS}
-    evaluation, columns = parts["evaluation"], parts["schema"].get("columns") or ()
-    holdout, importance = evaluation.get("holdout") or {}, evaluation.get("importance") or {}
-    targets = [str(column["name"]) for column in columns if column.get("role") == "target"]
-    return parts | {
-        "document": document,
-        "decision": _DECISIONS.get(evaluation.get("decision"), (NOT_KNOWN, "plain", "")),
+def _variables(card: ModelCard) -> dict[str, Any]:
+    """Return the variables of both templates."""
+    evaluation, schema = card.evaluation, card.table
+    confusion, importance = evaluation.confusion, evaluation.importance
+    return {
+        "card": card,
+        "evaluation": evaluation,
+        "version": card.version,
+        "decision": _DECISIONS[evaluation.decision],
         "titles": _STATEMENTS,
-        "run_id": parts["run"].get("run_id") or evaluation.get("run_id"),
-        "task": evaluation.get("task") or parts["schema"].get("task") or "",
-        "target": (*targets, evaluation.get("target") or "the target")[0],
-        "features": [column for column in columns if column.get("role") == "feature"],
-        "primary": str(evaluation.get("primary_metric") or ""),
-        "metrics": holdout.get("metrics") or {},
-        "holdout_rows": holdout.get("rows") or 0,
-        "baseline": (evaluation.get("baseline") or {}).get("metrics") or {},
-        "champion": evaluation.get("champion") or {},
+        "target": evaluation.target,
+        "features": schema.features if schema else (),
+        "primary": evaluation.primary_metric,
+        "metrics": evaluation.holdout.metrics if evaluation.holdout else {},
+        "holdout_rows": evaluation.holdout.rows if evaluation.holdout else 0,
+        "baseline": evaluation.baseline.metrics if evaluation.baseline else {},
         "confidence": _confidence(evaluation),
-        "panels": _curve_panels(evaluation) + _residual_panels(evaluation, (*targets, "the target")[0]),
-        "confusion": evaluation.get("confusion") or {},
-        "matrix": _confusion_matrix(evaluation.get("confusion") or {}),
-        "classes": _worst_classes(evaluation.get("confusion") or {}),
-        "importance": importance,
-        "importance_bars": _importance_bars(importance.get("columns") or ()),
-        "learning_curve": _learning_curve(evaluation.get("learning_curve") or {}),
+        "panels": _curve_panels(evaluation) + _residual_panels(evaluation),
+        "matrix": _confusion_matrix(confusion) if confusion else [],
+        "classes": _worst_classes(confusion) if confusion else [],
+        "importance_bars": _importance_bars(importance.columns) if importance else [],
+        "learning_curve": _learning_curve(evaluation.learning_curve),
         "trial_metrics": _trial_metrics(evaluation),
-        "samples": _samples(parts["data"].get("sample") or {}, evaluation.get("search") or {}),
-        "usage": usage(document),
-        "warnings": _stated_warnings(parts["data"], evaluation),
-        "loss": _loss_label(str(evaluation.get("primary_metric") or "")),
+        "samples": _samples(card),
+        "usage": usage(card) if card.version else [],
+        "warnings": _stated_warnings(card),
+        "loss": _loss_label(evaluation.primary_metric),
         "trial_name": _trial_name,
         "parameters_of": _searched_parameters,
-        "metric_label": metric_label,
         "is_greater_better": is_greater_better,
         "spans": charts.spans,
     }
 
 
-def _stated_warnings(data: Document, evaluation: Document) -> list[str]:
+def _stated_warnings(card: ModelCard) -> list[str]:
     """Return the warnings of the prepared data and of the gate, each once."""
-    found = [str(one["message"]) for one in data.get("findings") or () if one["severity"] == "warning"]
-    of_gate = [str(check["explanation"]) for check in evaluation.get("gate") or () if check.get("warning")]
+    found = [finding.message for finding in card.data.findings if finding.severity == "warning"]
+    of_gate = [check.explanation for check in card.evaluation.gate if check.warning]
     return [*found, *(text for text in of_gate if not any(message in text for message in found))]
 
 
@@ -209,58 +177,52 @@ def _loss_label(metric: str) -> str:
     return METRICS_BY_NAME[metric].loss_label if metric in METRICS_BY_NAME else "loss"
 
 
-def _trial_name(entry: Document) -> str:
+def _trial_name(entry: LeaderboardEntry) -> str:
     """Return a trial's id, whose number tells trials of one candidate apart; else the candidate."""
-    identifier = str(entry.get("trial_id") or "")
-    return identifier if str(entry["candidate"]) in identifier else str(entry["candidate"])
+    return entry.trial_id if entry.candidate in entry.trial_id else entry.candidate
 
 
-def _searched_parameters(entry: Document) -> str:
-    parameters: Document = entry.get("parameters") or {}
-    return ", ".join(f"{name} {value}" for name, value in parameters.items())
+def _searched_parameters(entry: LeaderboardEntry) -> str:
+    return ", ".join(f"{name} {value}" for name, value in entry.parameters.items())
 
 
-def _confidence(evaluation: Document) -> str:
-    return f"{100 * float(evaluation.get('confidence') or 0.95):g} %"
+def _confidence(evaluation: Evaluation) -> str:
+    return f"{100 * evaluation.confidence:g} %"
 
 
-def _curve_panels(evaluation: Document) -> list[Panel]:
+def _curve_panels(evaluation: Evaluation) -> list[Panel]:
     """Draw the curves of a classifier."""
-    curves: Document = evaluation.get("curves") or {}
+    curves = evaluation.curves
+    if curves is None:
+        return []
     panels = []
-    if curves.get("roc"):
-        lines = [Line("chance", [(0.0, 0.0), (1.0, 1.0)], "reference"), Line("model", _points(curves["roc"]))]
-        chart = _unit_chart(
-            lines,
-            "ROC curve: true positive rate against false positive rate",
-            "false positive rate",
-            "true positive rate",
-        )
+    if curves.roc:
+        lines = [Line("chance", [(0.0, 0.0), (1.0, 1.0)], "reference"), Line("model", curves.roc)]
+        description = "ROC curve: true positive rate against false positive rate"
+        chart = _unit_chart(lines, description, "false positive rate", "true positive rate")
         panels.append(("ROC curve", chart, ""))
-    if curves.get("precision_recall"):
-        chance = float(curves["positive_share"])
+    if curves.precision_recall and curves.positive_share is not UNSET:
+        chance = curves.positive_share
         reference = Line(f"chance, {share(chance)}", [(0.0, chance), (1.0, chance)], "reference")
-        lines = [reference, Line("model", _points(curves["precision_recall"]))]
+        lines = [reference, Line("model", curves.precision_recall)]
         chart = _unit_chart(lines, "Precision against recall", "recall", "precision")
         panels.append(("Precision and recall", chart, ""))
-    if curves.get("calibration"):
-        bins = curves["calibration"]["cells"]
-        tips = [
-            f"predicted {share(one['predicted'])}, observed {share(one['observed'])}, {count(one['rows'], 'row')}"
-            for one in bins
-        ]
-        lines = [
-            Line("perfect", [(0.0, 0.0), (1.0, 1.0)], "reference"),
-            Line(f"{_confidence(evaluation)} interval", [(one["predicted"], one["low"]) for one in bins], "bound"),
-            Line("", [(one["predicted"], one["high"]) for one in bins], "bound"),
-            Line("model", [(one["predicted"], one["observed"]) for one in bins], dots=True, tips=tips),
-        ]
-        classes: Sequence[str] = evaluation.get("classes") or ()
-        x_title = f"probability of {classes[1] if len(classes) == _BINARY else 'the predicted class'}"
-        description = "Calibration: observed frequency against predicted probability"
-        note = f"Expected calibration error {number(curves['calibration']['expected_error'])}."
-        panels.append(("Calibration", _unit_chart(lines, description, x_title, "observed frequency"), note))
-    return panels
+    bins = curves.calibration.bins
+    tips = [
+        f"predicted {share(one.predicted)}, observed {share(one.observed)}, {count(one.rows, 'row')}" for one in bins
+    ]
+    lines = [
+        Line("perfect", [(0.0, 0.0), (1.0, 1.0)], "reference"),
+        Line(f"{_confidence(evaluation)} interval", [(one.predicted, one.low) for one in bins], "bound"),
+        Line("", [(one.predicted, one.high) for one in bins], "bound"),
+        Line("model", [(one.predicted, one.observed) for one in bins], dots=True, tips=tips),
+    ]
+    x_title = f"probability of {evaluation.classes[1] if evaluation.task == 'binary' else 'the predicted class'}"
+    chart = _unit_chart(
+        lines, "Calibration: observed frequency against predicted probability", x_title, "observed frequency"
+    )
+    note = f"Expected calibration error {number(curves.calibration.expected_error)}."
+    return [*panels, ("Calibration", chart, note)]
 
 
 def _unit_chart(lines: Sequence[Line], description: str, x_title: str, y_title: str) -> Chart:
@@ -269,16 +231,12 @@ def _unit_chart(lines: Sequence[Line], description: str, x_title: str, y_title: 
     )
 
 
-def _points(pairs: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
-    return [(float(x), float(y)) for x, y in pairs]
-
-
-def _residual_panels(evaluation: Document, target: str) -> list[Panel]:
+def _residual_panels(evaluation: Evaluation) -> list[Panel]:
     """Draw the errors of a regression model."""
-    residuals = evaluation.get("residuals")
-    if not residuals:
+    residuals, target = evaluation.residuals, evaluation.target
+    if residuals is None:
         return []
-    points = _points(residuals["points"])
+    points = residuals.points
     values = [value for point in points for value in point]
     low, high = min(values), max(values)
     low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
@@ -290,17 +248,17 @@ def _residual_panels(evaluation: Document, target: str) -> list[Panel]:
         x_title=f"predicted {target}",
         y_title=f"true {target}",
     )
-    shape, levels = residuals["histogram"], residuals["quantiles"]
-    errors = charts.histogram(shape["edges"], [Series("", shape["counts"])], description="Histogram of the errors")
+    shape, levels = residuals.histogram, residuals.quantiles
+    errors = charts.histogram(shape.edges, [Series("", shape.counts)], description="Histogram of the errors")
     middle = f"90 % of the errors lie between {number(levels['0.05'])} and {number(levels['0.95'])}"
-    bins = residuals["by_prediction"]
-    reach = max(abs(value) for one in bins for value in (one["mean_error"], one["absolute_error"])) or 1.0
-    first, last = bins[0]["predicted"], bins[-1]["predicted"]
+    bins = residuals.by_prediction
+    reach = max(abs(value) for one in bins for value in (one.mean_error, one.absolute_error)) or 1.0
+    first, last = bins[0].predicted, bins[-1].predicted
     by_prediction = charts.line_chart(
         [
             Line("zero", [(first, 0.0), (last, 0.0)], "reference"),
-            Line("mean size", [(one["predicted"], one["absolute_error"]) for one in bins], "other", dots=True),
-            Line("mean error", [(one["predicted"], one["mean_error"]) for one in bins], dots=True),
+            Line("mean size", [(one.predicted, one.absolute_error) for one in bins], "other", dots=True),
+            Line("mean error", [(one.predicted, one.mean_error) for one in bins], dots=True),
         ],
         description="Errors by prediction",
         x_range=(first, last if last > first else first + 1.0),
@@ -310,85 +268,83 @@ def _residual_panels(evaluation: Document, target: str) -> list[Panel]:
     )
     return [
         ("Predicted and true", scatter, f"{len(points):,} rows of the holdout."),
-        ("Errors", errors, f"Mean {number(residuals['mean'])}; {middle}."),
+        ("Errors", errors, f"Mean {number(residuals.mean)}; {middle}."),
         ("Errors by prediction", by_prediction, "In tenths of the holdout, by prediction."),
     ]
 
 
-def _confusion_matrix(confusion: Document) -> list[tuple[str, list[tuple[int, float, int]]]]:
+def _confusion_matrix(confusion: ConfusionMatrix) -> list[tuple[str, list[tuple[int, float, int]]]]:
     """Return rows of the actual class, then count, share and shade of each predicted one; nothing for many classes."""
-    classes: Sequence[Any] = confusion.get("classes") or ()
-    if not 0 < len(classes) <= _DRAWN_CLASSES:
+    if not confusion.classes or not confusion.matrix or len(confusion.classes) > _DRAWN_CLASSES:
         return []
     rows = []
-    for name, counts in zip(classes, confusion["matrix"], strict=True):
+    for name, counts in zip(confusion.classes, confusion.matrix, strict=True):
         shares = [amount / max(1, sum(counts)) for amount in counts]
         shades = [(amount, part, round(_HEAT_STEPS * part)) for amount, part in zip(counts, shares, strict=True)]
-        rows.append((str(name), shades))
+        rows.append((name, shades))
     return rows
 
 
-def _worst_classes(confusion: Document) -> list[Document]:
+def _worst_classes(confusion: ConfusionMatrix) -> list[ClassResult]:
     """Return the classes with the lowest recall; nothing for two classes, whose matrix says the same."""
-    parts = confusion.get("per_class") or ()
-    if len(parts) <= _BINARY:
+    if len(confusion.per_class) <= _BINARY:
         return []
-    return sorted(parts, key=lambda part: (part["recall"] is None, part["recall"] or 0.0))[:_SHOWN_CLASSES]
+    return sorted(confusion.per_class, key=lambda part: (part.recall is None, part.recall or 0.0))[:_SHOWN_CLASSES]
 
 
-def _importance_bars(columns: Sequence[Document]) -> list[Bar]:
-    largest = max((column["value"] for column in columns), default=0.0)
+def _importance_bars(columns: Sequence[FeatureImportance]) -> list[Bar]:
+    largest = max((column.value for column in columns), default=0.0)
     return [
         Bar(
-            str(column["name"]),
-            column["value"] / largest if largest > 0 else 0.0,
-            number(column["value"]),
-            f"{three_digits(column['low'])} to {three_digits(column['high'])}" if column["low"] is not None else "",
+            column.name,
+            column.value / largest if largest > 0 else 0.0,
+            number(column.value),
+            interval(column.low, column.high, 3) if column.low is not None else "",
         )
         for column in columns
     ]
 
 
-def _learning_curve(curve: Document) -> Panel | None:
+def _learning_curve(curve: LearningCurve | None) -> Panel | None:
     """Draw the metric of both splits against the number of training rows; None where it was not measured."""
-    if not curve.get("points"):
+    if curve is None or not curve.points:
         return None
-    points, label = curve["points"], metric_label(curve["metric"])
-    values = [point[split] for point in points for split in ("train", "validation")]
+    points, label = curve.points, metric_label(curve.metric)
+    values = [value for point in points for value in (point.train, point.validation)]
     low, high = min(values), max(values)
     margin = 0.08 * (high - low) or 0.05
     chart = charts.line_chart(
         [
-            Line("training", [(point["rows"], point["train"]) for point in points], "other", dots=True),
-            Line("validation", [(point["rows"], point["validation"]) for point in points], dots=True),
+            Line("training", [(point.rows, point.train) for point in points], "other", dots=True),
+            Line("validation", [(point.rows, point.validation) for point in points], dots=True),
         ],
         description=f"Learning curve: {label} against training rows",
-        x_range=(0.0, float(points[-1]["rows"])),
+        x_range=(0.0, float(points[-1].rows)),
         y_range=(low - margin, high + margin),
         x_title="training rows",
         y_title=label,
     )
     note = "The same recipe, fitted on shares of the rows. "
     if len(points) > 1:
-        change = points[-1]["validation"] - points[-2]["validation"]
-        verb = "gained" if (change > 0 if is_greater_better(curve["metric"]) else change < 0) else "lost"
-        grown = points[-1]["rows"] / points[-2]["rows"]
+        change = points[-1].validation - points[-2].validation
+        verb = "gained" if (change > 0 if is_greater_better(curve.metric) else change < 0) else "lost"
+        grown = points[-1].rows / points[-2].rows
         note += f"The last {grown:.3g}-fold growth {verb} {number(abs(change))} on validation. "
-    return "Learning curve", chart, note + str(curve.get("note") or "")
+    return "Learning curve", chart, note + curve.note
 
 
-def _trial_metrics(evaluation: Document) -> list[str]:
+def _trial_metrics(evaluation: Evaluation) -> list[str]:
     """Return the metrics of the leaderboard, the primary one first."""
-    entries = [entry.get("metrics") or {} for entry in evaluation.get("leaderboard") or ()]
-    names = dict.fromkeys([evaluation.get("primary_metric"), *(name for metrics in entries for name in metrics)])
-    return [str(name) for name in names if any(name in metrics for metrics in entries)][:_SHOWN_TRIAL_METRICS]
+    entries = [entry.metrics for entry in evaluation.leaderboard]
+    names = dict.fromkeys([evaluation.primary_metric, *(name for metrics in entries for name in metrics)])
+    return [name for name in names if any(name in metrics for metrics in entries)][:_SHOWN_TRIAL_METRICS]
 
 
-def _samples(taken: Document, search: Document) -> list[str]:
+def _samples(card: ModelCard) -> list[str]:
     """Return statements about the rows that were left out because there were too many."""
-    stated = []
+    stated, taken, search = [], card.data.sample, card.evaluation.search or {}
     if taken:
-        stated.append(f"{taken['rows']:,} of {taken['of_rows']:,} rows were taken into the three splits")
+        stated.append(f"{taken.rows:,} of {taken.of_rows:,} rows were taken into the three splits")
     if search.get("rows", 0) < search.get("of_rows", 0):
         reason = search.get("why_sampled", "")
         stated.append(f"trained on {search['rows']:,} of {search['of_rows']:,} training rows: {reason}")
@@ -419,11 +375,11 @@ SigV4Auth(session.get_credentials(), "execute-api", session.region_name).add_aut
 print(URLLib3Session().send(request.prepare()).text)"""
 
 
-def usage(document: Document) -> list[tuple[str, str]]:
+def usage(card: ModelCard) -> list[tuple[str, str]]:
     """Return titles and texts of requests for a version, from a shell and from Python; they work as they stand."""
-    model, version = document["model"], (document.get("version") or {}).get("version")
+    model, version = card.model, card.version.version if card.version else CHAMPION
     path = f"models/{model}/versions/{version}/invocations"
-    row = json.dumps(document.get("example") or {}, ensure_ascii=False)
+    row = json.dumps(card.example, ensure_ascii=False)
     body = f'{{"dataframe_records": [{row}]}}'
     command = f"millrace predict {model} '{_quoted(row)}'"
     return [

@@ -7,7 +7,7 @@ from typing import Any
 
 from millrace.reports import charts
 from millrace.reports.charts import Bar, Chart, Line
-from millrace.reports.formatting import epoch_day, number, percent, share, short_number
+from millrace.reports.formatting import epoch_day, metric_label, number, percent, share, short_number
 from millrace.reports.render import render
 
 Document = Mapping[str, Any]
@@ -122,7 +122,7 @@ def quality_timeline(records: Sequence[Document]) -> Chart | None:
     known = [record for record in records if record["metric"] == metric and record["value"] is not None]
     if len(known) < _FEWEST_WINDOWS:
         return None
-    days = _since_last(known, timedelta(days=1))
+    days, label = _since_last(known, timedelta(days=1)), metric_label(str(metric))
     low, high = min(record["low"] for record in known), max(record["high"] for record in known)
     room = 0.05 * (high - low) or 0.05
     bounds = [
@@ -132,12 +132,12 @@ def quality_timeline(records: Sequence[Document]) -> Chart | None:
     values = [record["value"] for record in known]
     tips = [f"{number(record['value'])}, {record['outcomes']:,} rows with ground truth" for record in known]
     return charts.line_chart(
-        [*bounds, Line(str(metric), list(zip(days, values, strict=True)), dots=True, tips=tips)],
-        description=f"{metric} in the last {len(known)} windows, {number(values[0])} to {number(values[-1])}",
+        [*bounds, Line(label, list(zip(days, values, strict=True)), dots=True, tips=tips)],
+        description=f"{label} in the last {len(known)} windows, {number(values[0])} to {number(values[-1])}",
         x_range=(min(days[0], -1 / 24), 0.0),
         y_range=(low - room, high + room),
         x_title="days before the latest window",
-        y_title=str(metric),
+        y_title=label,
         x_write=_before,
     )
 

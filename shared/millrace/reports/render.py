@@ -25,7 +25,7 @@ _UNPRINTABLE = dict.fromkeys(
 #: Functions of :mod:`formatting` that templates use as filters.
 _FILTERS = (
     *("number", "three_digits", "count", "share", "timestamp", "interval", "join_names", "paragraphs"),
-    *("markdown", "markdown_code", "fence"),
+    *("markdown", "markdown_code", "fence", "metric_label"),
 )
 
 
@@ -61,7 +61,7 @@ def environment() -> Environment:
         auto_reload=False,
     )
     made.filters |= {name: getattr(formatting, name) for name in _FILTERS}
-    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "filter.js"))
+    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "page.js"))
     made.globals |= {
         "style": Markup(style),  # noqa: S704  # our own file
         "script": Markup(script),  # noqa: S704  # our own file

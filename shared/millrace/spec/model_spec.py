@@ -125,7 +125,7 @@ def _without(document: Any, location: tuple[int | str, ...]) -> None:
     for step in location:
         if (isinstance(document, list) and isinstance(step, int)) or (isinstance(document, dict) and step in document):
             owner, place = document, step
-            document = document[step]  # type: ignore[index]
+            document = document[step]  # type: ignore[index]  # the check above is lost on mypy
     del owner[place]
 
 

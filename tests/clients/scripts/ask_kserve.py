@@ -42,4 +42,4 @@ async def ask(url, row, model):
     return found
 
 
-print(json.dumps(asyncio.run(ask(sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]))))  # noqa: T201 - its answer
+print(json.dumps(asyncio.run(ask(sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]))))

@@ -40,4 +40,4 @@ try:
     client.infer(model, inputs[1:])
 except InferenceServerException as error:
     found["refusal"] = [error.status(), error.message()]
-print(json.dumps(found))  # noqa: T201 - its answer
+print(json.dumps(found))

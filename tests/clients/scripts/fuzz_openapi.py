@@ -70,4 +70,4 @@ for result in schema.get_all_operations():
     for generation_mode in schemathesis.GenerationMode:
         with suppress(Unsatisfiable):  # there is no wrong way to ask for nothing
             send_all(result.ok(), generation_mode)
-print(json.dumps(tried))  # noqa: T201 - its answer
+print(json.dumps(tried))

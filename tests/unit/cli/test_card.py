@@ -21,6 +21,7 @@ def api(monkeypatch, tmp_path):
     card = make_card("binary")
     rejected = card["evaluation"] | {"decision": "reject", "reasons": ["roc_auc is 0.4 and must be at least 0.7"]}
     run = {"model": "churn", "run_id": RUN, "status": "rejected", "kind": "upload", "dataset_ids": ["d1"]}
+    run["requested_at"] = "2026-05-03T14:15:00+00:00"
     made = FakeApi(
         {
             "/models/churn/versions/champion/card": [(200, card)],

@@ -93,7 +93,7 @@ class FakeS3:
     def __init__(self, body):
         self.body = body
 
-    def get_object(self, *, Bucket, Key):  # noqa: N803  # boto3's own names
+    def get_object(self, *, Bucket, Key):
         if self.body is None:
             raise ClientError({"Error": {"Code": "NoSuchKey", "Message": "The key does not exist"}}, "GetObject")
         assert (Bucket, Key) == ("data", DATASET["report_key"])

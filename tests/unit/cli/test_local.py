@@ -87,8 +87,8 @@ def test_nothing_of_the_users_account_reaches_the_local_stack():
 def test_only_processes_with_our_mark_are_ended(tmp_path):
     sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
     with (
-        subprocess.Popen(sleeper, env={**os.environ, LOCAL_DIR_VARIABLE: str(tmp_path)}) as ours,  # noqa: S603  # this very interpreter
-        subprocess.Popen(sleeper, env={**os.environ, LOCAL_DIR_VARIABLE: f"{tmp_path}-other"}) as other,  # noqa: S603  # likewise
+        subprocess.Popen(sleeper, env={**os.environ, LOCAL_DIR_VARIABLE: str(tmp_path)}) as ours,
+        subprocess.Popen(sleeper, env={**os.environ, LOCAL_DIR_VARIABLE: f"{tmp_path}-other"}) as other,
     ):
         started = start_time(ours.pid)
         assert is_running(ours.pid, started)
@@ -309,7 +309,7 @@ def test_the_environment_is_one_that_a_shell_accepts(monkeypatch):
     monkeypatch.setattr("millrace_cli.commands.local.local_target", lambda _: target)
 
     printed = CliRunner().invoke(app, ["local", "env"]).stdout
-    shell = subprocess.run(  # noqa: S603  # our own output
+    shell = subprocess.run(
         ["/bin/sh", "-euc", f'{printed}\nprintf "%s|%s|%s" "$API_URL" "$AWS_SECRET_ACCESS_KEY" "$CURL_CA_BUNDLE"'],
         env={"AWS_PROFILE": "work", "NO_PROXY": "x"},
         capture_output=True,

@@ -30,7 +30,7 @@ def test_a_worker_imports_from_the_kept_layer(build_dir, tmp_path):
     # As MiniStack's workers do it.
     site = next((tmp_path / "opt" / "python" / "lib").iterdir()) / "site-packages"
     program = f"import site; site.addsitedir({str(site)!r}); import kept_module; print(kept_module.NAME)"
-    printed = subprocess.check_output([sys.executable, "-c", program], cwd=tmp_path, text=True)  # noqa: S603  # our own
+    printed = subprocess.check_output([sys.executable, "-c", program], cwd=tmp_path, text=True)
 
     assert printed == "kept\n"
     assert "ContentUri: BaseLayer.zip" in (build_dir / "template.yaml").read_text(encoding="utf-8")

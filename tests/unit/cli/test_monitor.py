@@ -53,7 +53,7 @@ class FakeTarget:
     def client(self, service):
         return self
 
-    def get_object(self, *, Bucket, Key):  # noqa: N803  # boto3's own names
+    def get_object(self, *, Bucket, Key):
         assert (Bucket, Key) == ("data", PAGE)
         return {"Body": io.BytesIO(b"<html></html>")}
 

@@ -28,7 +28,7 @@ class FakeTarget:
     def client(self, service: str) -> "FakeTarget":
         return self
 
-    def get_object(self, *, Bucket: str, Key: str) -> dict[str, object]:  # noqa: N803  # boto3's own names
+    def get_object(self, *, Bucket: str, Key: str) -> dict[str, object]:
         try:
             return {"Body": io.BytesIO(self.stores[Bucket].get(Key))}
         except ArtifactNotFoundError as error:

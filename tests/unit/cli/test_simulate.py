@@ -173,7 +173,7 @@ class FakeTarget:
     def client(self, service):
         return self
 
-    def get_object(self, *, Bucket, Key):  # noqa: N803  # boto3's own names
+    def get_object(self, *, Bucket, Key):
         assert (Bucket, Key) == ("data", "datasets/churn/ab12/data.parquet")
         return {"Body": io.BytesIO(self.body)}
 

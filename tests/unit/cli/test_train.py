@@ -46,7 +46,7 @@ class FakeS3:
         self.objects = {}
         self.versions = Counter()
 
-    def put_object(self, *, Bucket, Key, Body, Metadata):  # noqa: N803  # boto3's own names
+    def put_object(self, *, Bucket, Key, Body, Metadata):
         self.objects[Bucket, Key] = (Body if isinstance(Body, bytes) else Body.read(), Metadata)
         self.versions[Key] += 1
         return {"VersionId": f"v{self.versions[Key]}"}

@@ -184,11 +184,11 @@ class Bucket:
     def get_paginator(self, _name):
         return self
 
-    def paginate(self, *, Bucket, Prefix):  # noqa: N803  # boto3's own names
+    def paginate(self, *, Bucket, Prefix):
         found = [key for key in self.keys if f"{Bucket}/{key}".startswith(f"{Bucket}/{Prefix}")]
         return [{"Versions": [{"Key": key, "VersionId": "1"} for key in found]}]
 
-    def delete_objects(self, *, Bucket, Delete):  # noqa: N803  # as above
+    def delete_objects(self, *, Bucket, Delete):
         keys = {entry["Key"] for entry in Delete["Objects"]}
         if keys & set(self.undeletable):
             return {"Errors": [{"Code": "AccessDenied", "Message": "not allowed"}]}
@@ -246,7 +246,7 @@ class Stack:
         listed = [{"ParameterKey": name, "ParameterValue": value} for name, value in self.parameters.items()]
         return {"Stacks": [{"StackStatus": "UPDATE_COMPLETE", "Parameters": listed}]}
 
-    def update_stack(self, *, Parameters, UsePreviousTemplate, **_):  # noqa: N803  # as above
+    def update_stack(self, *, Parameters, UsePreviousTemplate, **_):
         assert UsePreviousTemplate
         assert [entry["ParameterKey"] for entry in Parameters] == list(self.parameters)
         changes = {entry["ParameterKey"]: entry["ParameterValue"] for entry in Parameters if "ParameterValue" in entry}

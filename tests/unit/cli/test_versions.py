@@ -170,7 +170,7 @@ run()
 
 
 def test_ctrl_c_while_the_program_is_being_loaded_is_no_traceback():
-    ended = subprocess.run(  # noqa: S603  # our own program
+    ended = subprocess.run(
         [sys.executable, "-c", _INTERRUPTED_IMPORT], capture_output=True, text=True, check=False, timeout=120
     )
     assert (ended.returncode, ended.stderr) == (130, "error: interrupted\n")

@@ -57,7 +57,7 @@ def test_an_empty_row_may_stand_anywhere(row, place):
 
 
 def test_an_empty_object_is_set_aside():
-    body = "\n".join(['{"x": %d, "label": %d}' % (row, row % 2) for row in range(60)] + ["{}"]).encode()  # noqa: UP031
+    body = "\n".join(['{"x": %d, "label": %d}' % (row, row % 2) for row in range(60)] + ["{}"]).encode()  # noqa: UP031 - braces are JSON's
     found = validate_upload(body, "t.jsonl", ModelSpec(), {}, None)
     assert (found.accepted, len(found.table)) == (True, 60)
 

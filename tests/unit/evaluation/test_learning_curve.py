@@ -7,7 +7,7 @@ import pytest
 from millrace.errors import TrainingFailedError
 from millrace.evaluation.learning_curve import diagnose, learning_curve
 from millrace.evaluation_results import LearningCurvePoint, SplitMetrics
-from millrace.metrics.catalogue import RMSE, ROC_AUC
+from millrace.metrics.catalogue import LOG_LOSS, RMSE, ROC_AUC
 
 from tests.prepared_data import make_dataset
 from tests.registry_builders import make_trial
@@ -43,16 +43,30 @@ def test_overfitting_says_how_much_is_lost():
     assert "50% of its gain" in fit.explanation
 
 
+@pytest.mark.parametrize(
+    ("metric", "values", "baseline", "perfection"),
+    [
+        (RMSE, (0.0005, 0.0006, 0.00056), 180.0, {"r2": 0.9999}),
+        (ROC_AUC, (1.0, 1.0, 1.0), 0.5, {"roc_auc": 1.0}),
+        (LOG_LOSS, (0.001, 0.001, 0.001), 0.69, {"accuracy": 1.0}),
+    ],
+)
+def test_a_nearly_perfect_model_is_not_called_sound(metric, values, baseline, perfection):
+    splits = of(metric.name, *values)
+    measured = splits["holdout"].metrics | perfection
+    for rows, verdict in ((49, "sound"), (50, "nearly perfect")):
+        holdout = {"holdout": SplitMetrics(rows, measured)}
+        fit = diagnose(metric, splits | holdout, {metric.name: baseline})
+        assert fit.verdict == verdict
+        assert ("See the gate's check of leakage." in fit.explanation) == (verdict == "nearly perfect")
+
+
 def test_a_factor_between_training_and_holdout_is_stated_though_the_fit_is_sound():
     fit = diagnose(RMSE, of("rmse", 0.465, 0.84, 0.853), {"rmse": 2.3})
 
     assert fit.verdict == "sound"
     assert "0.853 on the holdout, 1.8 times as much as on rows that it has seen" in fit.explanation
     assert "79% of its gain over the trivial baseline (2.3) in training holds on new rows" in fit.explanation
-    splits = of("rmse", 0.0005, 0.0006, 0.00056)
-    splits["holdout"] = SplitMetrics(splits["holdout"].rows, {"rmse": 0.00056, "r2": 0.9999})
-    perfect = diagnose(RMSE, splits, {"rmse": 180.0})
-    assert perfect.explanation.endswith("nearly perfect, also on new rows; see the gate's check of leakage.")
     alike = diagnose(RMSE, of("rmse", 25_000.0, 25_500.0, 25_870.0), {"rmse": 80_000.0})
     assert "times as much" not in alike.explanation
     assert "rmse is 25,000 in training, 25,500 in validation and 25,870 on the holdout" in alike.explanation

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import msgspec
+from millrace.evaluation_results import Evaluation
+
 from tests.unit.reports.test_dataset_report import FINDING, build
 from tests.unit.reports.test_model_card import make_card
 
@@ -86,8 +89,12 @@ def full_dataset() -> dict[str, Any]:
 
 
 def minimal_card() -> dict[str, Any]:
-    """The card of a run of which nothing but its id is known."""
-    return {"model": "churn", "version": None, "evaluation": {"run_id": "r1"}}
+    """The card of a run whose trials all failed."""
+    evaluation = make_card("binary", version=False)["evaluation"]
+    required = {field.name for field in msgspec.structs.fields(Evaluation) if field.required}
+    bare = {name: evaluation[name] for name in required} | {"search": None, "leaderboard": []}
+    run = {"run_id": "r1", "kind": "upload", "requested_at": "2026-05-04T00:00:00+00:00"}
+    return {"model": "churn", "code_version": "1.0.0", "version": None, "run": run, "evaluation": bare, "data": {}}
 
 
 def full_card(task: str) -> dict[str, Any]:
@@ -102,6 +109,12 @@ def full_card(task: str) -> dict[str, Any]:
     evaluation["reasons"] = ["better than the champion"] * 9
     if evaluation.get("confusion"):
         worst = [{"name": f"c{i}", "rows": i, "recall": i / 60 if i else None, "precision": 0.5} for i in range(50)]
-        evaluation["confusion"] = {"commonest": [{"actual": "no", "called": "yes", "rows": 12}], "per_class": worst}
+        evaluation["confusion"] = {
+            "commonest": [{"actual": "no", "called": "yes", "rows": 12}],
+            "per_class": worst,
+            "classes": None,
+            "matrix": None,
+            "left_out_classes": 0,
+        }
     card["data"] |= {"sample": {"rows": 4, "of_rows": 9}, "class_counts": {"train": {"no": 3, "yes": 1}}}
     return card

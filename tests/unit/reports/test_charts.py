@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from millrace.evaluation_results import MetricEstimate
 from millrace.reports import charts
 from millrace.reports.charts import Axis, Bar, Line, Series, round_ticks, spans
 from millrace.reports.render import environment
@@ -164,7 +165,7 @@ def test_an_axis_places_any_finite_numbers():
 
 
 def test_intervals_of_a_table_are_on_one_scale():
-    first, second = spans([{"value": 5.0, "low": 2.5, "high": 7.5}, {"value": 0.0}], mark=10.0)
+    first, second = spans([MetricEstimate(5.0, 2.5, 7.5), MetricEstimate(0.0)], mark=10.0)
     assert (first.low, first.value, first.high, first.mark) == (32.0, 60.0, 88.0, 116.0)
     assert (second.value, second.low) == (4.0, None)
     drawn = MACROS.span(first)
@@ -174,9 +175,9 @@ def test_intervals_of_a_table_are_on_one_scale():
 
 
 def test_an_interval_that_is_not_known_is_not_drawn():
-    [unknown] = spans([{"value": None, "low": None, "high": 1.0}])
+    [unknown] = spans([None])
     drawn = MACROS.span(unknown)
     assert "circle" not in drawn
     assert "range" not in drawn
-    [constant] = spans([{"value": 3.0, "low": 3.0, "high": 3.0}])
+    [constant] = spans([MetricEstimate(3.0, 3.0, 3.0)])
     assert constant.value == 60.0

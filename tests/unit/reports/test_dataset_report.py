@@ -1,6 +1,7 @@
 """The dataset report shows what was stored about an upload, all of it escaped, and nothing that is sensitive."""
 
 import copy
+import json
 import re
 from html.parser import HTMLParser
 from typing import Any
@@ -289,6 +290,14 @@ def test_no_name_category_or_message_becomes_markup(document):
     assert not [name for _, attributes in shown.tags for name in attributes if name.startswith("on")]
     assert shown.text.count("<img src=x onerror=alert(1)>") > 100
     assert ATTACK in shown.text
+
+
+def test_counts_are_whole_numbers(seen, changed):
+    for shown in (seen, page(json.loads(json.dumps(changed), parse_int=float))):
+        text = shown.sections["columns"]
+        assert re.search(r"Outliers\s+0\s+With", text), text
+        assert re.search(r"Characters\s+15\.6\s+up to 16\s", text), text
+        assert not re.search(r"(Missing|Distinct|Outliers)\s+\d+\.", text)
 
 
 def test_sensitive_values_are_nowhere_on_the_page(changed):

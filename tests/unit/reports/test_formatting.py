@@ -73,8 +73,8 @@ def test_lists_say_how_many_more_there_are():
 
 
 def test_an_interval_without_ends_is_a_dash():
-    assert formatting.interval({"low": 0.1, "high": 2}) == "0.1 to 2"
-    assert formatting.interval({"low": 0.1, "high": None}) == formatting.NOT_KNOWN
+    assert formatting.interval(0.1, 2) == "0.1 to 2"
+    assert formatting.interval(0.1, None) == formatting.NOT_KNOWN
 
 
 def test_a_markdown_cell_is_one_line_without_markup():

@@ -9,10 +9,16 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from millrace.card import Artifact, ModelCard
 from millrace.data.prepared import dump_columns
+from millrace.documents import to_plain
+from millrace.errors import ArtifactIntegrityError
+from millrace.evaluation_results import Evaluation
 from millrace.layout import evaluation_key, prepared_key
 from millrace.reports import build_card, card_files, render_card, render_markdown
 from millrace.reports.model_card import usage
@@ -23,6 +29,13 @@ from tests.prepared_data import make_dataset
 from tests.registry_builders import make_version
 from tests.training_run import MODEL, RUN_ID, TrainingRun
 
+SAMPLES = Path(__file__).resolve().parents[2] / "samples" / "f0571cb"
+#: Parts of an evaluation that may be missing, by name.
+OPTIONAL = {
+    field.name: field.default
+    for field in msgspec.structs.fields(Evaluation)
+    if not field.required and field.name != "evaluation_version"
+}
 ATTACK = "<script>alert('x')</script>"
 SPEC = {
     "card": {"owner": "Customer care", "intended_use": f"Who to call.\n\nNot {ATTACK}."},
@@ -50,19 +63,37 @@ def evaluated(task: str) -> tuple[TrainingRun, TableSchema, str]:
 
 
 def make_card(task: str, version: bool = True, **changes: Any) -> dict[str, Any]:
-    """A card of a real evaluation."""
+    """A card of a real evaluation, as JSON."""
     world, schema, evaluation = evaluated(task)
     made = replace(make_version(3), created_at=datetime(2026, 5, 3, 15, tzinfo=UTC)) if version else None
-    return build_card(
+    card = build_card(
         world.run,
         schema,
         world.registry.get_spec(MODEL),
-        json.loads(evaluation) | changes,
+        Evaluation.read(json.loads(evaluation) | changes),
         version=made,
         trial={"seed": 0, "libraries": {"numpy": "2"}},
         prepared=PREPARED,
-        artifacts={"model.onnx": {"sha256": "ab" * 32, "bytes": 1234}},
+        artifacts={"model.onnx": Artifact(sha256="ab" * 32, size=1234)},
     )
+    return json.loads(card.write())
+
+
+def contains(whole: Any, part: Any) -> bool:
+    """Return True when everything of a document is in another, which may have more fields."""
+    if isinstance(part, dict):
+        return all(name in whole and contains(whole[name], value) for name, value in part.items())
+    if isinstance(part, list):
+        return len(whole) == len(part) and all(map(contains, whole, part))
+    return whole == part
+
+
+def page_of(document: dict[str, Any]) -> str:
+    return render_card(ModelCard.read(document))
+
+
+def markdown_of(document: dict[str, Any]) -> str:
+    return render_markdown(ModelCard.read(document))
 
 
 @pytest.fixture(scope="module", params=TASKS)
@@ -104,7 +135,7 @@ class Seen(HTMLParser):
 
 
 def test_a_page_has_every_section_and_asks_nothing_of_a_network(card):
-    page = render_card(card)
+    page = page_of(card)
     seen = Seen(page)
     expected = {"use", "performance", "slices", "fairness", "importance", "fit", "gate", "leaderboard", "data"}
     assert expected | {"lineage", "usage"} <= set(seen.ids)
@@ -114,11 +145,11 @@ def test_a_page_has_every_section_and_asks_nothing_of_a_network(card):
     assert ATTACK not in page
     assert "&lt;script&gt;" in page
     assert len(page) < 300_000
-    assert page == render_card(json.loads(json.dumps(card)))
+    assert page == page_of(json.loads(json.dumps(card)))
 
 
 def test_numbers_of_the_evaluation_are_on_the_page(card):
-    text = " ".join(Seen(render_card(card)).texts)
+    text = " ".join(Seen(page_of(card)).texts)
     for told in ("Version 3 (1.0.3)", "promoted", "Customer care", "model.onnx", "f0f0", "200 rows"):
         assert told in text
     for check in card["evaluation"]["gate"]:
@@ -138,7 +169,7 @@ def test_numbers_of_the_evaluation_are_on_the_page(card):
     ],
 )
 def test_each_task_has_its_figures(task, figures, request):
-    page = render_card(make_card(task))
+    page = page_of(make_card(task))
     assert re.findall(r'class="panel"><h3>([^<]*)</h3>\s*<(?:figure|div class="scroll")', page) == figures
 
 
@@ -146,59 +177,69 @@ def test_a_rejected_run_has_a_page_without_a_version():
     document = make_card(
         "binary", version=False, decision="reject", reasons=["roc_auc is 0.4 and must be at least 0.7"]
     )
-    text = " ".join(Seen(render_card(document)).texts)
+    text = " ".join(Seen(page_of(document)).texts)
     assert "Evaluation of a run" in text
     assert "The gate rejected this run's winner:" in text
     assert "roc_auc is 0.4" in text
     assert "API_URL" not in text
-    assert "evaluation of a run" in render_markdown(document)
+    assert "evaluation of a run" in markdown_of(document)
 
 
 def test_a_run_whose_trials_all_failed_has_a_page_too(binary_card):
     document = copy.deepcopy(binary_card)
-    empty = dict.fromkeys(document["evaluation"])
-    leaderboard = [{"candidate": "ridge", "status": "failed", "metrics": {}, "reason": "out of time", "rank": None}]
+    optional = {name: None for name, default in OPTIONAL.items() if default is None}
+    failed = {"trial_id": "01-ridge", "status": "failed", "metrics": {}, "reason": "out of time", "rank": None}
     document["version"] = None
-    document["evaluation"] = empty | {
+    document["evaluation"] |= optional | {
         "decision": "reject",
         "reasons": ["every trial failed"],
-        "leaderboard": leaderboard,
+        "leaderboard": [document["evaluation"]["leaderboard"][0] | failed | {"candidate": "ridge"}],
     }
-    text = " ".join(Seen(render_card(document)).texts)
+    text = " ".join(Seen(page_of(document)).texts)
     assert "every trial failed" in text
     assert "out of time" in text
-    assert "every trial failed" in render_markdown(document)
+    assert "every trial failed" in markdown_of(document)
 
 
 def test_parts_that_are_missing_are_left_out(binary_card):
-    for part in binary_card["evaluation"]:
-        if part in ("gate", "leaderboard", "reasons", "decision"):
-            continue
+    assert {"holdout", "champion", "baseline", "fit", "slices", "trial_id"} <= OPTIONAL.keys()
+    for part in OPTIONAL:
         document = copy.deepcopy(binary_card)
-        document["evaluation"][part] = None
-        Seen(render_card(document))
-        render_markdown(document)
+        del document["evaluation"][part]
+        Seen(page_of(document))
+        markdown_of(document)
 
 
-def test_an_evaluation_of_an_older_release_can_be_shown(binary_card):
-    known = {
-        "decision",
-        "trial_id",
-        "candidate",
-        "reasons",
-        "primary_metric",
-        "confidence",
-        "leaderboard",
-        "holdout",
-        "gate",
+@pytest.mark.parametrize("task", ["binary", "regression"])
+def test_a_card_of_the_release_before_is_read_whole_and_shown(task):
+    stored = json.loads((SAMPLES / f"card-{task}.json").read_bytes())
+
+    card = ModelCard.read(stored)
+
+    assert contains(to_plain(card), stored)
+    assert card.evaluation.holdout.metrics[card.evaluation.primary_metric].value > 0
+    assert ModelCard.read(card.write()) == card
+    assert {"Version 3 (1.0.3)", "Customer care"} <= {
+        part for text in Seen(render_card(card)).texts for part in (text.strip(" ."), text)
     }
-    document = copy.deepcopy(binary_card)
-    document["evaluation"] = {name: value for name, value in document["evaluation"].items() if name in known}
-    Seen(render_card(document))
+    assert "# churn, version 3 (1.0.3)" in render_markdown(card)
+
+
+def test_a_card_of_the_release_before_loses_its_sensitive_values_when_it_is_read():
+    stored = json.loads((SAMPLES / "card-binary.json").read_bytes())
+    column = next(column for column in stored["schema"]["columns"] if column["type"] == "category")
+    column |= {"sensitive": True, "categories": ["Oslo"]}
+
+    assert "Oslo" not in json.dumps(ModelCard.read(stored).schema)
+
+
+def test_a_damaged_card_names_the_field(binary_card):
+    with pytest.raises(ArtifactIntegrityError, match=r"ModelCard cannot be read.*version\.version"):
+        ModelCard.read(binary_card | {"version": {"version": "three"}})
 
 
 def test_markdown_is_a_table_of_what_counts(binary_card):
-    text = render_markdown(binary_card)
+    text = markdown_of(binary_card)
     for told in ("# churn, version 3 (1.0.3)", "Decision: **promoted**", "| ROC AUC |", "## Owner", "| n1 |", "`d1`"):
         assert told in text
     assert "| s0 is Oslo |" in text
@@ -218,22 +259,22 @@ def test_a_sample_is_never_silent(binary_card):
         "400,000 of 1,250,000 rows were taken into the three splits",
         "trained on 100,000 of 240,000 training rows: the spec says so",
     ]
-    page, text = " ".join(Seen(render_card(sampled)).texts), render_markdown(sampled)
+    page, text = " ".join(Seen(page_of(sampled)).texts), markdown_of(sampled)
     assert all(sentence in page and sentence in text for sentence in told)
-    for whole in (render_card(binary_card), render_markdown(binary_card)):
+    for whole in (page_of(binary_card), markdown_of(binary_card)):
         assert "rows were taken" not in whole
         assert "trained on" not in whole
 
 
 def test_the_three_files_say_the_same(binary_card):
-    files = card_files(binary_card)
+    files = card_files(ModelCard.read(binary_card))
     assert set(files) == {"card.json", "card.html", "card.md"}
     assert json.loads(files["card.json"]) == binary_card
     assert binary_card["data"]["datasets"][0]["report"] == "datasets/churn/d1/report.html"
 
 
 def test_requests_are_whole(binary_card):
-    commands = dict(usage(binary_card))
+    commands = dict(usage(ModelCard.read(binary_card)))
     words = shlex.split(commands["This version, with curl"])
     assert json.loads(words[words.index("--data") + 1]) == {"dataframe_records": [binary_card["example"]]}
     assert words[-1].endswith("models/churn/versions/3/invocations")
@@ -250,7 +291,7 @@ def test_requests_are_whole(binary_card):
 def test_a_quote_in_the_data_does_not_break_a_request(binary_card):
     document = copy.deepcopy(binary_card)
     document["example"] = {"city": 'L\'Aquila "x" $HOME `id`'}
-    for title, text in usage(document):
+    for title, text in usage(ModelCard.read(document)):
         if title != "This version, in Python":
             assert any("L'Aquila" in word and "$HOME `id`" in word for word in shlex.split(text))
 
@@ -263,8 +304,8 @@ def test_sensitive_values_are_not_in_the_example():
     ]
     world = TrainingRun.prepared(dataset)
     schema = replace(dataset.schema, columns=tuple(columns))
-    document = build_card(world.run, schema, ModelSpec(), {"decision": "promote"})
-    assert document["example"]["s0"] is None
+    card = build_card(world.run, schema, ModelSpec(), Evaluation.read(evaluated("binary")[2]))
+    assert card.example["s0"] is None
 
 
 def test_warnings_of_the_data_and_of_the_gate_are_shown_once_at_the_top():
@@ -277,14 +318,14 @@ def test_warnings_of_the_data_and_of_the_gate_are_shown_once_at_the_top():
     (check,) = [check for check in document["evaluation"]["gate"] if check["name"] == "leakage"]
     check |= {"explanation": leak, "warning": True}
 
-    texts, written = Seen(render_card(document)).texts, render_markdown(document)
+    texts, written = Seen(page_of(document)).texts, markdown_of(document)
 
     assert "Warnings: 1 finding of the data and the holdout" in texts
     assert leak in texts
     assert written.count("**Warning:** a feature, 'alive', gives the target away") == 1
     assert "a new column" not in written
     check["explanation"] = "the model is nearly perfect on the holdout"
-    assert "Warnings: 2 findings" in " ".join(Seen(render_card(document)).texts)
+    assert "Warnings: 2 findings" in " ".join(Seen(page_of(document)).texts)
 
 
 def test_trials_of_one_candidate_are_told_apart_by_number_and_parameters():
@@ -293,16 +334,16 @@ def test_trials_of_one_candidate_are_told_apart_by_number_and_parameters():
     second = entry | {"trial_id": "08-logistic_regression", "parameters": {"C": 0.25}}
     document["evaluation"]["leaderboard"] = [entry, second]
 
-    text = " ".join(Seen(render_card(document)).texts)
+    text = " ".join(Seen(page_of(document)).texts)
 
     assert "01-logistic_regression" in text
     assert "08-logistic_regression" in text
     assert "C 0.25" in text
-    assert "| 08-logistic_regression | C 0.25 |" in render_markdown(document)
+    assert "| 08-logistic_regression | C 0.25 |" in markdown_of(document)
 
 
 def test_losses_and_errors_have_names_and_units():
-    page = " ".join(Seen(render_card(make_card("regression"))).texts)
+    page = " ".join(Seen(page_of(make_card("regression"))).texts)
     assert "Excess squared error" in page
     assert "Errors are in the unit of target." in page
-    assert "Excess log loss" in " ".join(Seen(render_card(make_card("binary"))).texts)
+    assert "Excess log loss" in " ".join(Seen(page_of(make_card("binary"))).texts)

@@ -20,7 +20,7 @@ def test_charts_show_the_distribution_and_the_timeline():
         "Share of the rows by age, in the baseline and in the latest window",
         "Distance of age from the baseline in the last 5 windows",
         "Values of city",
-        "roc_auc in the last 5 windows",
+        "ROC AUC in the last 5 windows",
     ):
         assert shown in page
 
@@ -49,7 +49,7 @@ def test_a_timeline_of_quality_needs_windows_of_the_same_metric():
     other = record | {"metric": "", "value": None, "low": None, "high": None}
     assert quality_timeline([]) is None
     assert quality_timeline([other, record, record]) is None
-    assert "roc_auc in the last 3 windows" in quality_timeline([other, record, record, record]).description
+    assert "ROC AUC in the last 3 windows" in quality_timeline([other, record, record, record]).description
 
 
 def test_verdicts_are_shown_by_their_labels():

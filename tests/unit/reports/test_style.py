@@ -53,3 +53,11 @@ def test_dark_has_every_colour_of_light_and_the_style_uses_no_other():
     assert used <= set(LIGHT)
     assert "url(" not in STYLE
     assert "@import" not in STYLE
+
+
+def test_tables_that_do_not_fit_are_stacked_by_script_and_style_together():
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
+    assert "toggle('stacked'" in script
+    assert "dataset.label" in script
+    assert "content: attr(data-label)" in STYLE
+    assert ".stacked thead { display: none }" in STYLE

@@ -12,18 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
-from millrace.reports import render_card, render_dataset_report, render_markdown, render_monitoring_report
+from millrace.reports import render_dataset_report, render_monitoring_report
 from millrace.reports.render import TEMPLATES, environment
 from millrace.schema import TASKS
 
 from tests.unit.reports import documents
+from tests.unit.reports.test_model_card import markdown_of, page_of
 
 MACROS = environment().get_template("macros.html").module
 PAGES: dict[str, tuple[Callable[[Any], str], Callable[[], dict[str, Any]]]] = {
     "dataset": (render_dataset_report, documents.full_dataset),
     "dataset, minimal": (render_dataset_report, documents.minimal_dataset),
-    **{f"card, {task}": (render_card, lambda task=task: documents.full_card(task)) for task in TASKS},
-    "card, minimal": (render_card, documents.minimal_card),
+    **{f"card, {task}": (page_of, lambda task=task: documents.full_card(task)) for task in TASKS},
+    "card, minimal": (page_of, documents.minimal_card),
     "monitoring": (render_monitoring_report, documents.full_monitoring),
     "monitoring, minimal": (render_monitoring_report, documents.minimal_monitoring),
 }
@@ -33,7 +34,8 @@ CODES = {
     "accepted", "rejected", "error", "warning", "auc", "spearman", "cramers_v", "correlation_ratio", "binary",
     "multiclass", "regression", "feature", "target", "ignored", "identifier", "integer", "number", "category",
     "datetime", "text", "boolean", "time", "group", "promote", "keep", "reject", "expected_cost", "empirical", "alarm",
-    "breach", "ok", "unknown", "off", "staleness", "feature_drift",
+    "breach", "ok", "unknown", "off", "staleness", "feature_drift", "succeeded", "failed", "sound",
+    "overfit", "underfit",
 }  # fmt: skip
 HOSTILE = "</style></title></svg><script>alert(1)</script>\"' onload='x' javascript:alert(1) ]]> {{ 7*7 }} <!--"
 
@@ -107,7 +109,7 @@ def test_hostile_names_in_charts_stay_text():
 
 def test_markdown_shows_markup_as_text():
     card = documents.full_card("binary")
-    text = render_markdown(poison(card) | {"version": card["version"], "example": {}})
+    text = markdown_of(poison(card) | {"version": card["version"], "example": {}})
     shown = re.sub(r"`[^`]*`", "", text.split("## Usage", maxsplit=1)[0])
     assert "alert(1)" in shown
     assert "<script>" not in shown

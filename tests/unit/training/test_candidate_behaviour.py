@@ -12,7 +12,7 @@ from millrace.training.export import check_parity, export_onnx, perturbed, predi
 from millrace.training.preprocessing import FeatureTable
 from millrace.training.search_space import SEARCH_SPACES, SearchSpace
 from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
+from threadpoolctl import threadpool_limits
 
 from tests.prepared_data import MIXES, make_dataset
 
