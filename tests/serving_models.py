@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 import numpy as np
@@ -122,6 +122,7 @@ class MemoryModelSource:
         self.aliases: dict[tuple[str, str], int] = {}
         self.versions: dict[tuple[str, int], dict[str, bytes]] = {}
         self.manifests: dict[tuple[str, int], str] = {}
+        self.scopes: dict[str, Sequence[str]] = {}
         self.failure: Exception | None = None
         self.reads: list[str] = []
 
@@ -151,6 +152,10 @@ class MemoryModelSource:
     def earlier_champions(self, model: str, version: int) -> Iterator[int]:
         self._read("earlier")
         yield from (n for name, n in sorted(self.versions, reverse=True) if name == model and n < version)
+
+    def key_models(self, key_id: str) -> Sequence[str] | None:
+        self._read("key")
+        return self.scopes.get(key_id)
 
     def _read(self, what: str) -> None:
         self.reads.append(what)

@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "functions" / "pred
 
 import app
 import worker
+from millrace.key_scopes import KeyScopes
 from millrace.serving.cache import ModelCache
 from millrace.serving.handler import Endpoint
 
@@ -38,6 +39,9 @@ class FolderSource:
         """Yield nothing."""
         yield from ()
 
+    def key_models(self, key_id: str) -> None:
+        """Return None: no key has a scope."""
+
 
 def make(folder: Path, *, captures: bool = True) -> worker.Ask:
     """Return the handler as a function of a body."""
@@ -46,8 +50,9 @@ def make(folder: Path, *, captures: bool = True) -> worker.Ask:
     import uuid
 
     gc.set_threshold(100_000)  # as the handler does where it builds its own
-    models = ModelCache(FolderSource(folder), 5.0, time.monotonic)
-    endpoint = Endpoint(models, 10_000, lambda: str(uuid.uuid4()), captures=captures)
+    source = FolderSource(folder)
+    models, keys = ModelCache(source, 5.0, time.monotonic), KeyScopes(source.key_models, 30.0, time.monotonic)
+    endpoint = Endpoint(models, keys, 10_000, lambda: str(uuid.uuid4()), captures=captures)
     app._endpoint = lambda: endpoint
     event: dict[str, Any] = {
         "resource": "/models/{model}/invocations",

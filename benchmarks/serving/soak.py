@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT / "functions" / "predict"))
 os.environ["REGISTRY_TABLE"] = os.environ["MODELS_BUCKET"] = "-"
 
 import app
+from millrace.key_scopes import KeyScopes
 from millrace.serving.cache import ModelCache
 from millrace.serving.handler import Endpoint
 
@@ -45,7 +46,8 @@ def main() -> None:
     for version in (1, 2):
         source.register("churn", version, version_artifacts(churn_onnx(seed=version), churn_schema()))
     cache = ModelCache(source, 0.05, time.monotonic)
-    endpoint = Endpoint(cache, 10_000, lambda: "0a6c2f6e-5f4f-4a43-9a53-8e3a2c9a0b11")
+    keys = KeyScopes(source.key_models, 30.0, time.monotonic)
+    endpoint = Endpoint(cache, keys, 10_000, lambda: "0a6c2f6e-5f4f-4a43-9a53-8e3a2c9a0b11")
     app._endpoint = lambda: endpoint
     event = make_event("POST", "/models/churn/invocations", json.dumps({"dataframe_records": [CHURN_RECORD]}))
     stop = threading.Event()

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from millrace.serving.cache import ModelCache
+from millrace.key_scopes import KeyScopes
+from millrace.serving.cache import STALE_AFTER_INTERVALS, ModelCache
 from millrace.serving.handler import Endpoint, handle
 from millrace.settings import PredictSettings, load_settings, runs_on_lambda
 
@@ -38,5 +39,7 @@ def _endpoint() -> Endpoint:
     settings = load_settings(PredictSettings)
     source = aws_model_source(settings.registry_table, settings.models_bucket)
     models = ModelCache(source, settings.alias_refresh_seconds, time.monotonic)
+    # An alias may be as old after an idle time.
+    keys = KeyScopes(source.key_models, STALE_AFTER_INTERVALS * settings.alias_refresh_seconds, time.monotonic)
     detail, captures = settings.error_detail, settings.capture_predictions
-    return Endpoint(models, settings.max_rows_per_request, lambda: str(uuid.uuid4()), detail, captures)
+    return Endpoint(models, keys, settings.max_rows_per_request, lambda: str(uuid.uuid4()), detail, captures)

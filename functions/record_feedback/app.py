@@ -9,6 +9,7 @@ from millrace.aws.clients import object_store, registry
 from millrace.aws.rest_api import rest_api
 from millrace.captures.feedback import record_feedback
 from millrace.captures.joining import describe_coverage, read_hours
+from millrace.key_scopes import ensure_in_scope, read_key_id
 from millrace.names import validate_model_name
 from millrace.observability import log_invocation, logger
 from millrace.settings import DataSettings, load_settings
@@ -25,12 +26,15 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 @app.post("/models/<model>/feedback")
 def post_feedback(model: str) -> dict[str, Any]:
     """Store one report or many; the receipt comes after they are stored."""
-    settings, request = load_settings(DataSettings), ApiRequest(app.current_event.raw_event)
+    settings, request, known = load_settings(DataSettings), ApiRequest(app.current_event.raw_event), registry()
+    model = validate_model_name(model)
+    if key_id := read_key_id(app.current_event.raw_event):
+        ensure_in_scope(known.find_key_models(key_id), model)
     receipt = record_feedback(
-        validate_model_name(model),
+        model,
         request.body,
         caller=request.caller,
-        registry=registry(),
+        registry=known,
         data_store=object_store(settings.data_bucket),
         now=datetime.now(UTC),
     )

@@ -127,6 +127,16 @@ def describe_deletion(deleted_at: datetime) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyScope:
+    """The models that an API key may use: their names, ``*`` for every model, nothing for a revoked key."""
+
+    key_id: str
+    models: tuple[str, ...]
+    changed_at: datetime
+    changed_by: str
+
+
+@dataclass(frozen=True, slots=True)
 class DatasetRecord:
     """An accepted dataset.
 

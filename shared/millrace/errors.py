@@ -88,6 +88,13 @@ class UnsupportedMediaTypeError(MillraceError):
     error_code = "UNSUPPORTED_MEDIA_TYPE"
 
 
+class ForbiddenError(MillraceError):
+    """The caller is known, and may not do this."""
+
+    http_status = 403
+    error_code = "PERMISSION_DENIED"
+
+
 class NotFoundError(MillraceError):
     """A named resource does not exist."""
 

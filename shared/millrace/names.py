@@ -15,6 +15,7 @@ CHALLENGER = "challenger"
 
 _MODEL_NAME = re.compile(MODEL_NAME_PATTERN + r"\Z")
 _CAUSE_ID = re.compile(r"^[0-9a-f]{32}\Z")
+_KEY_ID = re.compile(r"^[A-Za-z0-9]{1,64}\Z")
 _RUN_ID = re.compile(r"^[0-9]{8}T[0-9]{6}-[0-9a-f]{12}\Z")
 
 
@@ -42,6 +43,13 @@ def validate_cause_id(cause_id: str) -> str:
     if not _CAUSE_ID.match(cause_id):
         raise InvalidNameError(f"{cause_id[:40]!r} is not a cause id: one has 32 hexadecimal digits")
     return cause_id
+
+
+def validate_key_id(key_id: str) -> str:
+    """Return ``key_id`` when it has the form of an API key's id; raises ``InvalidNameError`` otherwise."""
+    if not _KEY_ID.match(key_id):
+        raise InvalidNameError(f"{key_id[:80]!r} is not the id of an API key: one has letters and digits, at most 64")
+    return key_id
 
 
 def make_cause_id(*parts: str) -> str:

@@ -9,12 +9,16 @@ import ssl
 import string
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
+from millrace_cli import options
 from millrace_cli.api import SignedRequests
+from millrace_cli.main import app
+from typer.testing import CliRunner
 
 from tests.clients.conversations import (
     send_what_the_document_makes,
@@ -152,3 +156,55 @@ def test_a_key_is_held_to_its_plan_and_works_only_with_one(stack: DeployedStack,
     finally:
         gateway.delete_usage_plan(usagePlanId=small["id"])
         gateway.delete_api_key(apiKey=key["id"])
+
+
+def send_in_each_protocol(client: httpx.Client, model: str) -> set[int]:
+    """Send a request of each kind that names the model; returns their statuses."""
+    row = {"dataframe_records": [CHURN_RECORD]}
+    requests = [
+        ("POST", f"/models/{model}/invocations", row),
+        ("POST", f"/models/{model}/invocations?explain=true", row),
+        ("POST", f"/models/{model}/versions/1/invocations", row),
+        ("POST", f"/v1/models/{model}:predict", {"instances": [CHURN_RECORD]}),
+        ("GET", f"/v2/models/{model}/ready", None),
+    ]
+    return {client.request(method, path, json=body).status_code for method, path, body in requests}
+
+
+def test_a_key_works_for_the_models_that_it_was_made_for(
+    stack: DeployedStack, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(options, "find_target", lambda *_: stack.target)
+    stack.serve_churn("clients-2")
+
+    def keys(*arguments: str) -> dict[str, Any]:
+        result = CliRunner().invoke(app, ["keys", *arguments, "--json"], catch_exceptions=False)
+        assert result.exit_code == 0, result.stderr
+        return dict(json.loads(result.stdout))
+
+    reason = ("--reason", "a client of one model")
+    key = keys("create", "shop", "--model", MODEL, *reason)
+    identity = {"x-api-key": key["value"]}
+    try:
+        with connect(stack, key["url"], headers=identity) as client:
+            assert send_in_each_protocol(client, MODEL) == {200}
+            assert send_in_each_protocol(client, "clients-2") == {403}
+            refused = client.post("/models/clients-2/feedback", json={"row_id": 1, "outcome": 1})
+            assert (refused.status_code, refused.json()["error_code"]) == (403, "PERMISSION_DENIED")
+            assert "not for the model 'clients-2'" in refused.json()["message"]
+            # The model has no schema of uploads; it is the key that lets the request through.
+            assert client.post(f"/models/{MODEL}/feedback", json={"row_id": 1, "outcome": 1}).status_code == 404
+
+            keys("scope", key["key_id"], "--model", "clients-2", *reason)
+            deadline = time.monotonic() + 90
+            while send_in_each_protocol(client, MODEL) != {403} and time.monotonic() < deadline:
+                time.sleep(2)
+            assert send_in_each_protocol(client, MODEL) == {403}
+            assert send_in_each_protocol(client, "clients-2") == {200}
+    finally:
+        keys("revoke", key["key_id"], *reason)
+    listed = {known["key_id"]: known["models"] for known in keys("list")["keys"]}
+    assert listed == {stack.target.output("ApiKeyId"): None}
+    assert stack.api.get("/keys/verification")["is_intact"]
+    with connect(stack, key["url"], headers=identity) as client:
+        assert send_in_each_protocol(client, "clients-2") == {403}

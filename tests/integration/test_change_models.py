@@ -135,6 +135,52 @@ def test_what_is_done_is_told_later_when_the_bus_is_busy(world, monkeypatch, cap
     assert world.published == ["ModelPromoted"]
 
 
+class TestKeyScopes:
+    def test_a_key_is_scoped_recorded_and_listed(self, world):
+        status, scope = world.post("valid_key_scope")
+        assert (status, scope["key_id"], scope["models"]) == (200, "a1b2c3d4e5", [MODEL])
+        status, body = world.application.get("/keys", "/keys", {})
+        assert (status, body["keys"]) == (200, [scope])
+        (entry,) = body["ledger"]
+        assert (entry["action"], entry["reason"], entry["details"]) == (
+            "key_scoped",
+            "the web shop",
+            {"key_id": "a1b2c3d4e5", "models": [MODEL]},
+        )
+        assert world.application.get("/keys/verification", "/keys/verification", {})[1]["is_intact"]
+        assert world.published == []
+
+    @pytest.mark.parametrize(
+        ("models", "expected", "action"),
+        [(["*"], ["*"], "key_scoped"), ([], [], "key_revoked"), ([MODEL, MODEL], [MODEL], "key_scoped")],
+    )
+    def test_every_model_no_model_or_one_twice(self, world, models, expected, action):
+        assert world.post("valid_key_scope", models=models, reason="x")[1]["models"] == expected
+        assert world.registry.list_ledger("_keys")[0].action == action
+
+    @pytest.mark.parametrize(
+        ("body", "expected"),
+        [
+            ({"models": ["nobody"], "reason": "x"}, 404),
+            ({"models": ["churn", "../x"], "reason": "x"}, 400),
+            ({"models": [""], "reason": "x"}, 400),
+            ({"models": ["_keys"], "reason": "x"}, 400),
+            ({"models": [1], "reason": "x"}, 400),
+            ({"models": ["churn"] * 101, "reason": "x"}, 400),
+            ({"models": ["churn"]}, 400),
+            ({"models": None, "reason": "x"}, 400),
+        ],
+        ids=str,
+    )
+    def test_what_is_no_scope_changes_nothing(self, world, body, expected):
+        assert world.post("valid_key_scope", **body)[0] == expected
+        assert world.registry.list_key_scopes() == []
+
+    def test_a_deleted_model_is_none(self, world):
+        world.post("valid_delete")
+        assert world.post("valid_key_scope")[0] == 404
+
+
 class TestDeletion:
     @staticmethod
     def heard(world) -> dict:

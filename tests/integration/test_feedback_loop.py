@@ -19,6 +19,7 @@ from millrace.captures.feedback import MAX_RECORDS
 from millrace.data.captured import find_captured_rows
 from millrace.data.prepare import prepare
 from millrace.data.typed_table import stored_column
+from millrace.entities import KeyScope
 from millrace.layout import schema_key
 from millrace.observability import logger
 from millrace.schema import Task
@@ -28,6 +29,7 @@ from tests.fakes.memory_object_store import MemoryObjectStore
 from tests.fakes.memory_registry import MemoryRegistry
 from tests.gateway import call, memory_handler
 from tests.integration.application import Handler, lambda_context, load_handler
+from tests.registry_builders import make_entry
 from tests.serving_models import CHURN_RECORD, churn_schema
 
 MODEL = "churn"
@@ -225,6 +227,24 @@ def test_whatever_feedback_is_sent_it_is_stored_or_refused(loop, body, encoding)
         "bytes": b64encode(body.encode("utf-16", errors="replace")).decode(),
     }
     return check(loop.report(encoded[encoding], isBase64Encoded=True))
+
+
+@pytest.mark.parametrize(
+    ("models", "expected"), [(None, 200), (("*",), 200), ((MODEL,), 200), (("orders",), 403), ((), 403)]
+)
+def test_ground_truth_comes_by_keys_of_the_model_alone(loop, models, expected):
+    loop.empty()
+    if models is not None:
+        entry = make_entry(f"scope {models}", "_keys")
+        loop.registry.put_key_scope(KeyScope("k1", models, datetime.now(UTC), "ann"), entry)
+    key = "k1" if models is not None else "k2"
+    identity = {"requestContext": {"requestId": "r", "identity": {"apiKeyId": key, "userArn": None}}}
+    status, body = loop.report({"row_id": 1, "outcome": 1}, **identity)
+    assert status == expected, body
+    if status == 403:
+        assert body["message"] == f"the API key is not for the model {MODEL!r}: ask for a key that is"
+        assert not list(loop.store.list("feedback/"))
+        assert loop.report({"row_id": 1, "outcome": 1})[0] == 200, "signed requests are as they were"
 
 
 texts = st.text(max_size=8) | st.sampled_from(["9" * 5_000, "٣", "²", "-1", "1.0", " 24", "24", "\ud800", "0", "745"])

@@ -21,6 +21,7 @@ from tests.integration.application import (
     Application,
 )
 from tests.integration.test_training_pipeline import as_csv, features_of, make_rows
+from tests.limits import within
 from tests.registered_versions import RegisteredVersions, acting
 
 MODEL = "churn"
@@ -30,9 +31,11 @@ def monitor(application: Application, name: str, given: dict | None = None) -> d
     """Run the state machine; returns its execution."""
     states = boto3.client("stepfunctions")
     arn = states.start_execution(stateMachineArn=MONITORING_ARN, name=name, input=json.dumps(given or {}))
-    while (found := states.describe_execution(executionArn=arn["executionArn"]))["status"] == "RUNNING":
-        pass
-    return found
+    for _ in within(120):
+        found = states.describe_execution(executionArn=arn["executionArn"])
+        if found["status"] != "RUNNING":
+            break
+    return dict(found)
 
 
 def capture(hour: datetime, rows: list[dict], name: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 from botocore.exceptions import ConnectTimeoutError
 from millrace.aws.clients import registry
 from millrace.aws.serving_source import AwsModelSource
-from millrace.entities import Cause, LedgerEntry, ModelVersion, Run
+from millrace.entities import Cause, KeyScope, LedgerEntry, ModelVersion, Run
 from millrace.errors import (
     ArtifactNotFoundError,
     ConfigurationError,
@@ -594,6 +594,55 @@ def test_reduced_replies_name_no_column_either_and_the_log_has_everything(retice
 def test_another_word_for_the_detail_is_a_fault_of_the_deployment(handler, monkeypatch):
     monkeypatch.setenv("ERROR_DETAIL", "none")
     assert ask_records(handler, CHURN_RECORD)[0] == 500
+
+
+# -- keys --------------------------------------------------------------------------------------------------------------
+def with_key(name: str, **parameters: str) -> dict[str, Any]:
+    """Return a sample as the API of keys sends it, whatever headers its client adds."""
+    event = sample(name)
+    event["requestContext"]["identity"] = {**sample("valid_key")["requestContext"]["identity"]}
+    event["headers"] = {**event["headers"], "x-api-key": "of another key"}
+    event["pathParameters"] = (event["pathParameters"] or {}) | parameters
+    return event
+
+
+def scope_key(*models: str) -> None:
+    key_id = sample("valid_key")["requestContext"]["identity"]["apiKeyId"]
+    entry_id = f"{key_id} {models}"
+    registry().put_key_scope(KeyScope(key_id, models, NOW, "ann"), LedgerEntry("_keys", entry_id, NOW, "ann", "x", ""))
+
+
+ALL_SAMPLES = (*TWO_ROWS, *GATEWAY_SHAPES, *ONE_ROW, *OTHERS)
+
+
+@pytest.mark.parametrize("name", ALL_SAMPLES)
+def test_a_key_works_for_its_models_alone_in_every_protocol(handler, name):
+    expected = ask(handler, sample(name))[0]
+    assert ask(handler, with_key(name))[0] == expected == 200  # without a scope, as before there were any
+    for models in (("churn",), ("orders", "churn"), ("*",)):
+        scope_key(*models)
+        assert ask(handler, with_key(name))[0] == 200, models
+    for models in (("orders",), ()):
+        scope_key(*models)
+        status, body = ask(handler, with_key(name))
+        assert status == (200 if name == "valid_ping" else 403), models
+        if status == 403:
+            assert "the API key is not for the model 'churn'" in str(body)
+            assert name == "valid_key" or ask(handler, sample(name))[0] == 200, "signed requests are as they were"
+
+
+def test_a_key_for_other_models_does_not_learn_which_models_there_are(handler):
+    scope_key("orders")
+    for model in ("churn", "nobody"):
+        status, body = ask(handler, with_key("valid_records", model=model))
+        assert (status, body["error_code"]) == (403, "PERMISSION_DENIED")
+        assert body["message"] == f"the API key is not for the model {model!r}: ask for a key that is"
+
+
+def test_a_scoped_key_gets_explanations_of_its_models_alone(handler):
+    event = with_key("valid_records") | {"queryStringParameters": {"explain": "true"}}
+    scope_key("orders")
+    assert ask(handler, event)[0] == 403
 
 
 # -- the source --------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta, timezone
 
 import pytest
-from millrace.entities import Cause, ModelState, Run
+from millrace.entities import Cause, KeyScope, ModelState, Run
 from millrace.errors import (
     AliasConflictError,
     ApprovalNotFoundError,
@@ -626,6 +626,28 @@ class TestLedger:
 
     def test_nobody_has_an_empty_ledger(self, registry):
         assert registry.list_ledger("_refused") == []
+
+
+class TestKeyScopes:
+    def test_a_key_without_a_scope_has_none(self, registry):
+        assert registry.find_key_models("k1") is None
+        assert registry.list_key_scopes() == []
+
+    @pytest.mark.parametrize("models", [("churn",), ("churn", "orders"), ("*",), ()])
+    def test_a_scope_comes_back_as_it_was_put_and_leaves_an_entry(self, registry, models):
+        scope = KeyScope("k1", models, NOW, "tester")
+        registry.put_key_scope(scope, make_entry("a", "_keys"))
+        assert registry.find_key_models("k1") == models
+        assert registry.list_key_scopes() == [scope]
+        assert [entry.entry_id for entry in registry.list_ledger("_keys")] == ["a"]
+        assert registry.verify_ledger("_keys").is_intact
+
+    def test_the_last_scope_holds_and_the_same_request_again_does_not_bring_an_old_one_back(self, registry):
+        old, new = (KeyScope("k1", (name,), NOW, "tester") for name in ("churn", "orders"))
+        registry.put_key_scope(old, make_entry("a", "_keys"))
+        registry.put_key_scope(new, make_entry("b", "_keys", later(1)))
+        registry.put_key_scope(old, make_entry("a", "_keys"))
+        assert registry.list_key_scopes() == [new]
 
 
 class TestDeletion:

@@ -14,6 +14,8 @@ from millrace.entities import Cause
 from millrace.errors import ArtifactNotFoundError, ConfigurationError, InvalidInputError, ServiceUnavailableError
 from millrace.layout import evaluation_key, monitoring_key, prepared_key, trial_key
 from millrace.names import make_cause_id
+from millrace.ports import Update
+from millrace.registry.items import ModelKeys
 from millrace.registry.store import Registry
 from millrace.schema import Column, TableSchema
 from moto import mock_aws
@@ -24,6 +26,7 @@ from tests.integration.application import lambda_context, load_handler
 from tests.registry_builders import (
     MODEL,
     NOW,
+    later,
     make_cause,
     make_dataset,
     make_entry,
@@ -371,10 +374,26 @@ class TestManageModels:
         assert read(call, "valid_models") == (200, {"models": []})
 
     @pytest.mark.parametrize(
+        ("name", "ledger"),
+        [("valid_refused_uploads_verification", "_refused"), ("valid_keys_verification", "_keys")],
+    )
+    def test_the_ledgers_of_no_model_are_verified_too(self, call, registry, name, ledger):
+        for number in range(3):
+            registry.append_ledger(make_entry(f"e{number}", ledger, later(number)))
+        status, body = read(call, name)
+        assert (status, body["model"], body["entries"], body["is_intact"]) == (200, ledger, 3, True)
+
+        key = ModelKeys(ledger).item("LEDGER", later(1), "e1")
+        registry.store.write(Update(key, {"reason": "nobody knows"}))
+        status, body = read(call, name)
+        assert (body["is_intact"], [fault["kind"] for fault in body["faults"]]) == (False, ["changed"])
+
+    @pytest.mark.parametrize(
         "name",
         sorted(
             set(names("manage_models", "valid"))
-            - {"valid_models", "valid_custom_domain_models", "valid_refused_uploads", "valid_spec_change"}
+            - {"valid_models", "valid_custom_domain_models", "valid_spec_change"}
+            - {"valid_refused_uploads", "valid_refused_uploads_verification", "valid_keys", "valid_keys_verification"}
         ),
     )
     def test_what_is_not_there_is_404(self, call, name):

@@ -22,6 +22,7 @@ from tests.integration.application import (
     Application,
     lambda_context,
 )
+from tests.limits import within
 
 MODEL = "canary"
 FAITHS = ["zoroastrian", "mandaean", "yazidi"]
@@ -163,8 +164,9 @@ def test_no_value_of_a_sensitive_column_is_in_what_people_read(application, capf
     read = {f"reply: {name}": body for name, body in predictions(application).items()}
     states = boto3.client("stepfunctions")
     started = states.start_execution(stateMachineArn=MONITORING_ARN, name="once", input="{}")
-    while states.describe_execution(executionArn=started["executionArn"])["status"] == "RUNNING":
-        pass
+    for _ in within(120):
+        if states.describe_execution(executionArn=started["executionArn"])["status"] != "RUNNING":
+            break
     described = descriptions(application)
     stored = documents(application)
     for name in ("card.html", "card.md", "card.json", "report.html", "validation.json", "evaluation.json"):

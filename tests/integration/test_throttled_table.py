@@ -17,6 +17,7 @@ from millrace.registry.store import Registry
 from tests.fakes.throttled_table import ThrottledTable
 from tests.integration.application import DATA_BUCKET, MODELS_BUCKET, Application
 from tests.integration.test_training_pipeline import as_csv, make_rows
+from tests.limits import at_most
 from tests.registered_versions import RegisteredVersions
 
 EVENTS = Path(__file__).resolve().parents[2] / "events"
@@ -37,15 +38,13 @@ def load_event(function: str, name: str) -> dict[str, Any]:
 
 def responses(throttled_table: ThrottledTable, send: Callable[[], Any]) -> Iterator[Any]:
     """Yield the response for a refusal at each place in turn, while there is such a place."""
-    place = 1
-    while True:
+    for place in at_most(500):
         throttled_table.refuse_at(place)
         response = send()
         if not throttled_table.was_hit:
             throttled_table.refuse_at(0)
             return
         yield response
-        place += 1
 
 
 def assert_may_be_repeated(response: Mapping[str, Any]) -> None:
@@ -61,7 +60,7 @@ def test_a_request_that_reads_is_503_at_each_place(application, world, throttled
 
         refused = list(responses(throttled_table, lambda event=event: application.call("manage_models", event)))
 
-        assert refused or name == "valid_refused_uploads", name
+        assert refused or name in ("valid_refused_uploads", "valid_keys"), name
         for response in refused:
             assert_may_be_repeated(response)
         assert application.call("manage_models", event)["statusCode"] != 503, name

@@ -254,22 +254,11 @@ def _columns_table(profile: Document) -> Table:
             column["role"],
             _percent(column.get("missing_share", 0.0)),
             f"{column.get('distinct', 0):,}",
-            Text("hidden" if _is_private(column) else _values(column)),
+            Text("hidden" if column.get("hidden") else _values(column)),
         )
         for column in profile["columns"]
     ]
     return make_table("Columns", ("column", "type", "role", "missing", "distinct", "values"), rows)
-
-
-def _is_private(column: Document) -> bool:
-    """Return True for columns whose values name people or say what they wrote, also where they are no features."""
-    names_rows = column["role"] == "identifier" or (column["role"] != "target" and _is_unique(column))
-    return bool(column.get("sensitive")) or names_rows or column["type"] == "text"
-
-
-def _is_unique(column: Document) -> bool:
-    """Return True for a column of strings of which hardly any is repeated."""
-    return bool(column.get("top")) and column["top"][0]["count"] == 1
 
 
 def _values(column: Document) -> str:

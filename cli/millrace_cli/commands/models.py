@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from millrace_cli.api import ApiClient
-from millrace_cli.errors import CliError
+from millrace_cli.errors import CliError, RefusedError
 from millrace_cli.options import ModelName, Reason, StackSession, uses_stack
 from millrace_cli.output import (
     MISSING,
@@ -26,6 +26,8 @@ from millrace_cli.run_report import metric_names
 
 uploads_app = typer.Typer(no_args_is_help=True, help="Inspect rejected uploads.")
 
+#: Ledgers of no model.
+_LEDGERS = {"_refused": "refused uploads", "_keys": "API keys"}
 _EFFECTS_OF_DELETION = """\
   - it stops serving within seconds, and its aliases are removed
   - its retraining and monitoring schedules are removed, its active run is stopped, and waiting causes start no run
@@ -53,7 +55,10 @@ def models(
 @uses_stack
 def history(
     session: StackSession,
-    model: ModelName,
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="MODEL", help="Name of the model; with --verify, every model and the stack's ledgers."),
+    ] = None,
     *,
     at: Annotated[
         str | None,
@@ -67,12 +72,17 @@ def history(
         bool, typer.Option("--verify", help="Check that no entry was changed, removed or added; exit 1 if one was.")
     ] = False,
 ) -> None:
-    """Show a model's ledger, or its champion at a given time, or verify the ledger."""
+    """Show a model's ledger, or its champion at a given time, or verify the ledger.
+
+    `millrace history --verify` verifies the ledgers of every model, of refused uploads and of API keys.
+    """
+    if model is None and not verify:
+        raise RefusedError("name a model", "list the models: millrace models")
     with session.api() as api:
         if verify:
-            verification = api.get(f"/models/{model}/ledger/verification")
-            session.show(verification, ledger_verification)
-            if not verification["is_intact"]:
+            document = api.get(f"/models/{model}/ledger/verification") if model else _verify_every_ledger(api)
+            session.show(document, ledger_verification if model else _draw_verifications)
+            if not document["is_intact"]:
                 raise typer.Exit(1)
         elif at is None:
             session.show(api.get(f"/models/{model}/ledger"), lambda document: ledger_table(document["entries"]))
@@ -112,6 +122,12 @@ def list_refused_uploads(session: StackSession) -> None:
         ]
     rejected.sort(key=lambda run: str(run.get("requested_at")), reverse=True)
     session.show({**document, "rejected_runs": rejected}, _draw_refused)
+
+
+def _verify_every_ledger(api: ApiClient) -> dict[str, Any]:
+    paths = [f"/models/{state['model']}/ledger" for state in api.get("/models")["models"]]
+    ledgers = [api.get(f"{path}/verification") for path in (*paths, "/uploads/refused", "/keys")]
+    return {"ledgers": ledgers, "is_intact": all(ledger["is_intact"] for ledger in ledgers)}
 
 
 def _list_models(api: ApiClient) -> dict[str, Any]:
@@ -216,12 +232,17 @@ def ledger_table(entries: Sequence[Document]) -> Table:
 
 def ledger_verification(document: Document) -> Text:
     """Return the result of a ledger's verification: its faults, if any."""
-    text = Text(f"{document['model']}: the ledger is {'' if document['is_intact'] else 'not '}intact", style="bold")
+    name = _LEDGERS.get(document["model"], document["model"])
+    text = Text(f"{name}: the ledger is {'' if document['is_intact'] else 'not '}intact", style="bold")
     lines = [f"entries in the chain: {document['entries']}"]
     if document["before_the_chain"]:
         lines.append(f"entries of releases without a chain, not verified: {document['before_the_chain']}")
     lines += [f"{fault['kind']}: {fault['message']}" for fault in document["faults"]]
     return text.append("".join(f"\n  {line}" for line in lines), style="not bold")
+
+
+def _draw_verifications(document: Document) -> RenderableType:
+    return Group(*map(ledger_verification, document["ledgers"]))
 
 
 def _reason(entry: Document) -> str:

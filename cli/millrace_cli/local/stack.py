@@ -161,15 +161,15 @@ def _stop(project: Project) -> int:
 
 def _start(project: Project, port: int | None, keep: bool) -> LocalState:
     _stop(project)  # clean up after a crash
-    program = [str(project.tool("ministack"))]
+    # -P: this package's modules must not stand for MiniStack's.
+    program = [str(project.tool("ministack", "python")), "-P", ministack_program_path()]
     project.local_dir.mkdir(parents=True, exist_ok=True)
     kept_state = KeptState.under(project.local_dir)
     kept: LocalState | None = None
     settings: Mapping[str, str] = {}
     if keep:
         kept, settings = kept_state.read(), kept_state.environment()
-        # -P: this package's modules must not stand for MiniStack's.
-        program = [str(project.tool("ministack", "python")), "-P", persistent_ministack_path()]
+        program.append("--keep")
         if port is None and kept is not None and ministack.is_port_free(kept.port):
             port = kept.port
     try:
@@ -184,9 +184,9 @@ def _start(project: Project, port: int | None, keep: bool) -> LocalState:
     return state
 
 
-def persistent_ministack_path() -> str:
-    """Return the path of the program that runs MiniStack and saves its state."""
-    return str(Path(__file__).with_name("persistent_ministack.py"))
+def ministack_program_path() -> str:
+    """Return the path of the program that runs MiniStack."""
+    return str(Path(__file__).with_name("ministack_program.py"))
 
 
 def _record(project: Project, state: LocalState) -> None:

@@ -1,11 +1,14 @@
 """The store of versions of ``predict``: two DynamoDB items and three objects, each read by its key.
 
+The scopes of API keys are items beside them.
+
 Reads the items of :mod:`millrace.registry.items` without importing it, because a prediction needs neither
 pydantic nor any other entity; and with botocore's own clients, because boto3 would import resources and a transfer
 manager besides.
 """
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import botocore.session
@@ -53,7 +56,7 @@ class AwsModelSource:
 
     def alias_version(self, model: str, alias: str) -> int:
         """Return the version that ``alias`` points to; raises ``ModelNotFoundError`` when there is none."""
-        item = self._item(model, "STATE", "aliases", "deleted_at")
+        item = self._item(f"MODEL#{model}", "STATE", "aliases", "deleted_at")
         if item is None:
             raise ModelNotFoundError(f"there is no model called {model!r}")
         if "deleted_at" in item:
@@ -67,7 +70,7 @@ class AwsModelSource:
 
     def manifest_sha256(self, model: str, version: int) -> str:
         """Return the SHA-256 of a version's manifest; raises ``VersionNotFoundError``, also when it is retired."""
-        item = self._item(model, f"VERSION#{version:06d}", "manifest_sha256", "status")
+        item = self._item(f"MODEL#{model}", f"VERSION#{version:06d}", "manifest_sha256", "status")
         if item is None:
             raise VersionNotFoundError(f"model {model!r} has no version {version}")
         if item.get("status", {}).get("S") == "retired":
@@ -88,15 +91,20 @@ class AwsModelSource:
     def earlier_champions(self, model: str, version: int) -> Iterator[int]:
         """Yield the lower versions that were promoted and are not retired, the nearest first; only a few."""
         for number in range(version - 1, max(0, version - 1 - _EARLIER_VERSIONS), -1):
-            item = self._item(model, f"VERSION#{number:06d}", "status", "outcome") or {}
+            item = self._item(f"MODEL#{model}", f"VERSION#{number:06d}", "status", "outcome") or {}
             if item.get("outcome", {}).get("S") == "promoted" and item.get("status", {}).get("S") != "retired":
                 yield number
 
-    def _item(self, model: str, sort_key: str, *attributes: str) -> dict[str, Any] | None:
+    def key_models(self, key_id: str) -> Sequence[str] | None:
+        """Return the models that an API key may use; None for a key without a scope."""
+        item = self._item("KEYS", f"KEY#{key_id}", "models")
+        return None if item is None else [str(name) for name in json.loads(item["models"]["S"])]
+
+    def _item(self, partition: str, sort_key: str, *attributes: str) -> dict[str, Any] | None:
         with aws_errors("DynamoDB"):
             found = self._dynamodb.get_item(
                 TableName=self._table_name,
-                Key={"pk": {"S": f"MODEL#{model}"}, "sk": {"S": sort_key}},
+                Key={"pk": {"S": partition}, "sk": {"S": sort_key}},
                 ProjectionExpression=", ".join(f"#{attribute}" for attribute in attributes),
                 ExpressionAttributeNames={f"#{attribute}": attribute for attribute in attributes},
             )

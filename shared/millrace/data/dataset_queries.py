@@ -23,11 +23,11 @@ MAX_FINDINGS = 500
 
 _DATASET_ID = re.compile(r"[0-9a-f]{4,64}\Z")
 _SUMMARY = ("name", "type", "role", "sensitive", "missing", "missing_share", "distinct", "association")
-#: Left out for sensitive columns.
+#: Left out where they are hidden.
 _VALUES = ("mean", "minimum", "maximum", "quantiles")
 _TOP_VALUES = 5
 #: Every field of a column that a caller may see.
-SUMMARISED_FIELDS = frozenset({*_SUMMARY, *_VALUES, "top"})
+SUMMARISED_FIELDS = frozenset({*_SUMMARY, *_VALUES, "top", "hidden"})
 _NAMES: dict[type[Document], str] = {
     DatasetManifest: "manifest.json",
     DatasetProfile: "profile.json",
@@ -109,12 +109,19 @@ def _load(record: DatasetRecord, data_store: ObjectStore) -> StoredDataset:
 def _summarise(column: ColumnProfile) -> dict[str, Any]:
     plain = to_plain(column)
     summary = {name: plain[name] for name in _SUMMARY if name in plain}
-    if column.sensitive:
-        return summary
+    if _is_private(column):
+        return summary | {"hidden": True}
     summary |= {name: plain[name] for name in _VALUES if name in plain}
     if column.top:
         summary["top"] = [{"value": entry.value, "count": entry.count} for entry in column.top[:_TOP_VALUES]]
     return summary
+
+
+def _is_private(column: ColumnProfile) -> bool:
+    """Return True for columns whose values name people or say what they wrote, also where they are no features."""
+    is_unique = column.top is not None and [entry.count for entry in column.top[:1]] == [1]
+    names_rows = column.role == "identifier" or (column.role != "target" and is_unique)
+    return column.sensitive or names_rows or column.type == "text"
 
 
 def _read(record: DatasetRecord, document: type[DocumentT], data_store: ObjectStore) -> DocumentT:

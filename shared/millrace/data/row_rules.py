@@ -22,6 +22,7 @@ from millrace.data.findings import listed, quoted
 from millrace.data.raw import RowBatch
 from millrace.data.typed_table import Converted
 from millrace.errors import InvalidInputError
+from millrace.quantities import format_number
 from millrace.schema import Column
 from millrace.spec.expressions import Expression, column_name
 
@@ -229,7 +230,7 @@ def _out_of_range(column: Column, converted: Converted) -> Iterator[RuleFailures
         limit = pa.scalar(round(bound * 1e6), pa.int64()).cast(stored.type) if dates else bound
         if numbers is not None and not compare(numbers.least if demand == "least" else numbers.greatest, bound).as_py():
             continue  # no value is compared where the extremes are within the range
-        written = datetime.fromtimestamp(bound, UTC).isoformat() if dates else f"{bound:g}"
+        written = datetime.fromtimestamp(bound, UTC).isoformat() if dates else format_number(bound, digits=6)
         shown = "the spec's limit" if column.sensitive else written
         yield from _if_any("range", f"be at {demand} {shown}", true_positions(compare(stored, limit)))
 

@@ -1,21 +1,25 @@
-"""Routes that change the serving version, what is kept of the others, and the existence of a model."""
+"""Routes that change the serving version, what is kept of the others, the existence of a model, and who may use it."""
 
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from millrace.documents import to_plain
+from millrace.entities import KeyScope, LedgerEntry
+from millrace.key_scopes import EVERY_MODEL
 from millrace.management.calls import ApiRoute, Call
-from millrace.names import make_cause_id, make_run_id
+from millrace.names import make_cause_id, make_run_id, validate_model_name
 from millrace.registry.approvals import DecidedApproval, Decision, decide_approval
 from millrace.registry.deletion import Deletion, delete_model
 from millrace.registry.garbage import collect
-from millrace.registry.ledger import AuditContext
+from millrace.registry.ledger import KEYS_LEDGER, AuditContext
 from millrace.registry.promotion import ChampionChange, Retirement, promote, retire, roll_back
 from millrace.spec import invalid_input
 
 #: Of a reason in the ledger.
 MAX_REASON = 1_000
+#: Each is read before a key may use it.
+MAX_MODELS_OF_A_KEY = 100
 #: The upper limit is more than any model has, and fits every key.
 VersionNumber = Annotated[int, Field(ge=1, le=999_999)]
 
@@ -73,6 +77,12 @@ class CollectionRequest(ChangeRequest):
     dry_run: bool = False
 
 
+class KeyScopeRequest(ChangeRequest):
+    """Body of ``PUT /keys/{key_id}``: names of models, ``*`` for every model, nothing for none."""
+
+    models: list[str] = Field(max_length=MAX_MODELS_OF_A_KEY)
+
+
 def _promote(call: Call, model: str) -> ChampionChange:
     body = PromotionRequest.read(call)
     return promote(model, body.version, body.audit(call), **call.stores, expected_champion=body.expected_champion)
@@ -117,7 +127,24 @@ def _start_monitoring(call: Call, model: str) -> dict[str, Any]:
     return {"model": model, "run": run, "status": "running"}
 
 
+def _scope_key(call: Call, key_id: str) -> KeyScope:
+    """Replace the scope of an API key, which the gateway knows and this function does not."""
+    body = KeyScopeRequest.read(call)
+    for model in body.models:
+        if model != EVERY_MODEL:
+            call.registry.get_state(validate_model_name(model)).ensure_not_deleted()
+    audit, models = body.audit(call), tuple(dict.fromkeys(body.models))
+    scope = KeyScope(key_id, models, audit.now, audit.actor)
+    entry_id = make_cause_id("key", key_id, call.request.request_id)
+    action, details = "key_scoped" if models else "key_revoked", {"key_id": key_id, "models": list(models)}
+    call.registry.put_key_scope(
+        scope, LedgerEntry(KEYS_LEDGER, entry_id, audit.now, audit.actor, action, audit.reason, details)
+    )
+    return scope
+
+
 ROUTES = (
+    ApiRoute("PUT", "/keys/<key_id>", _scope_key),
     ApiRoute("DELETE", "/models/<model>", _delete),
     ApiRoute("POST", "/models/<model>/monitoring", _start_monitoring),
     ApiRoute("POST", "/models/<model>/promote", _promote),

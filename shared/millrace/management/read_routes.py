@@ -15,6 +15,7 @@ from millrace.management.calls import ApiRoute, Call
 from millrace.monitoring.alerts import describe_actions
 from millrace.monitoring.report import MonitoringReport
 from millrace.names import CHAMPION, validate_run_id
+from millrace.registry.ledger import KEYS_LEDGER
 from millrace.registry.queries import (
     describe_alias_at,
     describe_alias_moves,
@@ -76,9 +77,9 @@ def _get_history(call: Call, model: str) -> dict[str, Any]:
     return describe_alias_at(model, read_timestamp(timestamp), call.registry, alias)
 
 
-def _verify_ledger(call: Call, model: str) -> dict[str, Any]:
-    """Verify the chain of a model's ledger."""
-    verification = call.registry.verify_ledger(call.existing(model))
+def _verify_ledger(call: Call, ledger: str) -> dict[str, Any]:
+    """Verify the chain of a ledger: that of a model, of refused uploads or of API keys."""
+    verification = call.registry.verify_ledger(ledger)
     return {**to_plain(verification), "is_intact": verification.is_intact}
 
 
@@ -125,8 +126,11 @@ _READS: Mapping[str, Callable[..., Any]] = {
     "/models/<model>/monitoring": _get_report,
     "/models/<model>/monitoring/<run>": _get_monitoring_run,
     "/models/<model>/ledger": lambda call, model: {"entries": call.registry.list_ledger(call.existing(model))},
-    "/models/<model>/ledger/verification": _verify_ledger,
+    "/models/<model>/ledger/verification": lambda call, model: _verify_ledger(call, call.existing(model)),
     "/uploads/refused": lambda call: {"refused": call.registry.list_ledger(REFUSED_UPLOADS)},
+    "/uploads/refused/verification": lambda call: _verify_ledger(call, REFUSED_UPLOADS),
+    "/keys": lambda call: {"keys": call.registry.list_key_scopes(), "ledger": call.registry.list_ledger(KEYS_LEDGER)},
+    "/keys/verification": lambda call: _verify_ledger(call, KEYS_LEDGER),
 }
 ROUTES = (
     *(ApiRoute("GET", path, handle) for path, handle in _READS.items()),

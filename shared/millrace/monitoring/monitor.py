@@ -1,8 +1,8 @@
 """One run of the monitor: ingest, close windows, evaluate, update incidents, make alerts, write the report.
 
-Each stage takes values and returns values. One conditional write of the state, the last step, commits everything that a
-run decided: of two concurrent monitors one wins, and the other has no effect. Alerts stay in the state until they are
-delivered, so a failing channel loses nothing.
+Each stage takes values and returns values. One conditional write of the state commits everything that a run decided: of
+two concurrent monitors one wins, and the other has no effect. Then the winner writes the report. Alerts stay in the
+state until they are delivered, so a failing channel loses nothing.
 """
 
 from collections.abc import Sequence
@@ -104,9 +104,11 @@ def monitor_model(
         findings=before.findings | {one.source: one.findings for one in evaluations},
     )
     is_new = windows or counts.monitored_rows or state.outbox or followed != before.incidents
-    report = _write_report(context, state, counts) if is_new else ""
     if not save_state(model, data_store, state, etag):
         return MonitoringOutcome("superseded", champion)
+    # Only what was decided is reported: a report of the slower of two monitors would show incidents that there are not.
+    # Should this fail, the report before stays until the next window, or until the next run while alerts wait.
+    report = _write_report(context, state, counts) if is_new else ""
     findings = [finding for found in state.findings.values() for finding in found]
     return MonitoringOutcome(
         outcome="judged" if windows else "nothing_new",

@@ -14,6 +14,7 @@ partition / sort key                        item
 ``MODEL#<model>`` / ``LEDGER#<time>#...``   an entry of the ledger, never changed
 ``MODEL#<model>`` / ``CHAIN``               number and hash of the ledger's last entry
 ``OUTBOX`` / ``<time>#<model>#<entry>``     an entry of the ledger that is not published yet
+``KEYS`` / ``KEY#<key_id>``                 the models that an API key may use
 ==========================================  ===============================================================
 
 and of the table of runs, which the functions that read files of users write too:
@@ -55,6 +56,7 @@ EntityT = TypeVar("EntityT")
 
 MODELS_PARTITION = "MODELS"
 OUTBOX_PARTITION = "OUTBOX"
+KEYS_PARTITION = "KEYS"
 _OF_RUNS = frozenset({"RUN", "TRIAL", "DATASET", "DATASETID", "SCHEMA", "NOTE"})
 
 
@@ -95,6 +97,11 @@ def _sort_part(part: str | int | datetime) -> str:
 def outbox_key(model: str, occurred_at: datetime, entry_id: str) -> Key:
     """Return the key of an unpublished entry; those of all models are in one partition, by time."""
     return Key(OUTBOX_PARTITION, f"{sortable(occurred_at)}#{model}#{entry_id}")
+
+
+def scope_key(key_id: str) -> Key:
+    """Return the key of an API key's scope."""
+    return Key(KEYS_PARTITION, f"KEY#{key_id}")
 
 
 def encode_value(value: Any) -> str | int:

@@ -20,6 +20,8 @@ from millrace.ports import Absent, Compare, Event, Item, Put, StoreChange, Updat
 from millrace.registry.items import ModelKeys, decode, encode, outbox_key
 
 EVENT_VERSION = 1
+#: The ledger of changes of API keys' scopes; no model can have the name.
+KEYS_LEDGER = "_keys"
 #: Two moves of an alias are at least this far apart.
 _TICK = timedelta(microseconds=1)
 #: The actions that are published, by the name of the event.

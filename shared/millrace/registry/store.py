@@ -20,6 +20,7 @@ from millrace.entities import (
     Cause,
     CauseRecord,
     DatasetRecord,
+    KeyScope,
     LedgerEntry,
     ModelState,
     ModelVersion,
@@ -56,6 +57,7 @@ from millrace.ports import (
 from millrace.registry import claims
 from millrace.registry.claims import MAX_FOLLOW_UP_CAUSES, Claim
 from millrace.registry.items import (
+    KEYS_PARTITION,
     MODELS_PARTITION,
     OUTBOX_PARTITION,
     ModelKeys,
@@ -63,6 +65,7 @@ from millrace.registry.items import (
     encode,
     encode_value,
     outbox_key,
+    scope_key,
     sortable,
 )
 from millrace.registry.ledger import Append, ChainVerification, chain, to_event, verify_chain
@@ -453,6 +456,20 @@ class Registry:
     def get_approval(self, model: str, run_id: str) -> Approval:
         """Return a run's approval; raises ``ApprovalNotFoundError``."""
         return self._get(Approval, ModelKeys(model).item("APPROVAL", run_id), model, run_id)
+
+    # -- API keys ----------------------------------------------------------------------------------------------
+    def put_key_scope(self, scope: KeyScope, entry: LedgerEntry) -> None:
+        """Write the scope of an API key together with its ledger entry; the same entry twice is one."""
+        self._transact([Put(scope_key(scope.key_id), encode(scope), replace=True), Append(entry)])
+
+    def find_key_models(self, key_id: str) -> tuple[str, ...] | None:
+        """Return the models that an API key may use; None for a key without a scope."""
+        scope = self._find(KeyScope, scope_key(key_id))
+        return scope.models if scope else None
+
+    def list_key_scopes(self) -> list[KeyScope]:
+        """Return the scope of every API key that has one, by the key's id."""
+        return [decode(KeyScope, item) for item in self.store.query(KEYS_PARTITION, "KEY#")]
 
     # -- ledger and outbox -------------------------------------------------------------------------------------
     def append_ledger(self, entry: LedgerEntry) -> None:

@@ -31,6 +31,7 @@ from millrace.errors import (
     UnsupportedMediaTypeError,
 )
 from millrace.json_text import write_json
+from millrace.key_scopes import KeyScopes, read_key_id
 from millrace.observability import Unit, write_metrics
 from millrace.serving.cache import ModelCache
 from millrace.serving.capture import CaptureWriter
@@ -53,9 +54,13 @@ _MAX_NAME_LENGTH = 100
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Models and settings that replies are made from; without ``captures`` no rules of a model capture anything."""
+    """Models, scopes of keys and settings that replies are made from.
+
+    Without ``captures`` no rules of a model capture anything.
+    """
 
     models: ModelCache
+    keys: KeyScopes
     max_rows: int
     make_id: Callable[[], str]
     error_detail: ErrorDetail = "full"
@@ -85,6 +90,7 @@ class Route:
         if isinstance(self.operation, Fixed):
             return Reply(self.operation.body)
         request = self.protocol.prepare(request, self.operation)
+        endpoint.keys.ensure_allowed(request.key_id, request.model)
         loaded = endpoint.models.get(request.model, request.version)
         reply = self._describe_or_predict(endpoint, request, loaded)
         headers = {} if loaded.instead_of is None else {INSTEAD_OF: str(loaded.instead_of)}
@@ -252,7 +258,8 @@ def read_request(event: Mapping[str, Any]) -> Request:
     """Read an event; raises for a body whose encoding is broken or unknown, or that is too large decompressed."""
     headers = {str(name).lower(): value for name, value in (event.get("headers") or {}).items()}
     body = _decompress(_body_bytes(event), headers.get("content-encoding"))
-    return Request(body, headers, event.get("pathParameters") or {}, event.get("queryStringParameters") or {})
+    parameters, query = event.get("pathParameters") or {}, event.get("queryStringParameters") or {}
+    return Request(body, headers, parameters, query, read_key_id(event))
 
 
 def success_response(

@@ -8,7 +8,7 @@ The documents are parsed with the standard library: importing msgspec took as lo
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -89,6 +89,10 @@ class ModelSource(Protocol):
 
     def earlier_champions(self, model: str, version: int) -> Iterator[int]:
         """Yield the lower versions that were promoted and are not retired, the nearest first; only a few."""
+        ...
+
+    def key_models(self, key_id: str) -> Sequence[str] | None:
+        """Return the models that an API key may use; None for a key without a scope."""
         ...
 
 

@@ -78,12 +78,16 @@ RequestTable = RecordsTable | ColumnsTable
 
 @dataclass(frozen=True)
 class Request:
-    """A request: decompressed body, headers by lower-case name, and parameters of the path and the query string."""
+    """A request: decompressed body, headers by lower-case name, and parameters of the path and the query string.
+
+    ``key_id`` is that of the API key which the gateway let in; None for a signed request.
+    """
 
     body: bytes
     headers: Mapping[str, str]
     parameters: Mapping[str, str]
     query: Mapping[str, str] = field(default_factory=dict)
+    key_id: str | None = None
 
     @property
     def model(self) -> str:

@@ -30,6 +30,7 @@ from millrace.features import (
     missing_mask,
 )
 from millrace.json_text import is_unicode
+from millrace.quantities import format_number, format_range
 from millrace.schema import NUMBER_PATTERN, Column, TableSchema
 from millrace.serving.request import ABSENT, RequestTable
 
@@ -209,7 +210,7 @@ def value_rules(column: Column) -> tuple[ValueRule, ...]:
 
 def _bound(column: Column, limit: float, compare: Callable[[Any, Any], Any], adverb: str) -> ValueRule:
     bound: Any = limit
-    shown = f"{limit:g}"
+    shown = format_number(limit, digits=6)
     if column.type == "datetime":
         bound = np.datetime64(round(limit * 1e6), "us")
         shown = f"{datetime.fromtimestamp(limit, UTC):%Y-%m-%dT%H:%M:%SZ}"
@@ -446,7 +447,9 @@ class FeatureReader:
         if fractions:
             findings.warn(self.name, f"{_counted(fractions, 'value')} with a fraction; training saw whole numbers")
         if outside:
-            shown = "" if self._column.sensitive else f", {low:g} to {high:g}"
+            shown = ""
+            if low is not None and high is not None and not self._column.sensitive:
+                shown = f", {format_range(low, high)}"
             findings.warn(self.name, f"{_counted(outside, 'value')} outside the range of training{shown}")
 
 

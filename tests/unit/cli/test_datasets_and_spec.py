@@ -50,6 +50,7 @@ DATASET = {
                 "missing_share": 0.0,
                 "distinct": 1200,
                 "sensitive": True,
+                "hidden": True,
             },
         ]
     },
@@ -344,14 +345,9 @@ def profile_of(columns):
             "e+09",
         ),
         (
-            {"name": "who", "type": "text", "role": "identifier", "top": [{"value": "0280-XJGEX", "count": 1}]},
+            {"name": "who", "type": "text", "role": "identifier", "hidden": True},
             "hidden",
-            "0280-XJGEX",
-        ),
-        (
-            {"name": "note", "type": "text", "role": "feature", "top": [{"value": "call me", "count": 1}]},
-            "hidden",
-            "call me",
+            " to ",
         ),
         (
             {"name": "price", "type": "number", "role": "feature", "minimum": 25_870.0, "maximum": 36_510.0},
@@ -359,11 +355,6 @@ def profile_of(columns):
             "e+0",
         ),
         ({"name": "yr", "type": "integer", "role": "feature", "minimum": 0.0, "maximum": 0.0}, " 0 ", "0 to 0"),
-        (
-            {"name": "customerID", "type": "category", "role": "ignored", "top": [{"value": "0280-XJGEX", "count": 1}]},
-            "hidden",
-            "0280-XJGEX",
-        ),
         (
             {"name": "SeniorCitizen", "type": "integer", "role": "feature", "minimum": 0.0, "maximum": 1.0}
             | {"distinct": 2, "mean": 0.162, "quantiles": {"0.5": 0.0}},

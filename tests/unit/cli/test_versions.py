@@ -192,3 +192,26 @@ def test_a_ledger_that_is_not_intact_is_a_failure_and_names_the_entry(run):
     assert "not intact" in result.stdout
     assert "changed: model_promoted of 2026-05-03 14:15:00 UTC is not what was written" in result.stdout
     assert "not verified: 3" in result.stdout
+
+
+def test_without_a_model_every_ledger_is_verified(run):
+    answers = {
+        "/models": {"models": [{"model": "churn"}]},
+        "/models/churn/ledger/verification": VERIFIED,
+        "/uploads/refused/verification": {**VERIFIED, "model": "_refused", "entries": 2},
+        "/keys/verification": {**VERIFIED, "model": "_keys", "entries": 0},
+    }
+    result, _ = run(["history", "--verify"], answers)
+    assert result.exit_code == 0
+    for name in ("churn", "refused uploads", "API keys"):
+        assert f"{name}: the ledger is intact" in result.stdout
+
+    fault = {"kind": "missing", "message": "entry 2 of the chain is missing"}
+    broken = {**answers["/uploads/refused/verification"], "is_intact": False, "faults": [fault]}
+    result, _ = run(["history", "--verify", "--json"], {**answers, "/uploads/refused/verification": broken})
+    assert (result.exit_code, json.loads(result.stdout)["is_intact"]) == (1, False)
+
+
+def test_history_names_a_model_or_verifies(run):
+    result, _ = run(["history"], {})
+    assert (result.exit_code, "name a model" in result.stderr) == (2, True)

@@ -3,7 +3,7 @@
 import json
 import re
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
@@ -360,7 +360,8 @@ def test_an_outcome_that_the_model_cannot_have_is_counted():
     assert state_of(served).outcomes.segments[0].labelled == 1
 
 
-def test_of_two_monitors_at_once_one_wins_and_nothing_counts_twice():
+@pytest.mark.parametrize("slower_hour", [5.9, 6, 6.1])
+def test_of_two_monitors_at_once_one_wins_and_nothing_counts_twice(slower_hour):
     served = Served()
     for hour in range(5):
         served.capture(hour, age_shift=1.0)
@@ -376,9 +377,15 @@ def test_of_two_monitors_at_once_one_wins_and_nothing_counts_twice():
         return original(key, body, etag, content_type)
 
     served.data.put_if_unchanged = race
-    assert served.monitor(6, token="slower").outcome == "superseded"
+    assert served.monitor(slower_hour, token="slower").outcome == "superseded"
     served.data.put_if_unchanged = original
     assert rival[0].outcome == "judged"
+    # The reports are those of the one that wins, whichever began first.
+    reports = {key.rsplit("/", 1)[1] for key in served.data.keys("monitoring") if "/reports/" in key}
+    stamp = f"{START + timedelta(hours=6):%Y%m%dT%H%M%S}"
+    assert reports == {f"{name}.{ending}" for name in ("latest", stamp) for ending in ("json", "html")}
+    made_at = datetime.fromisoformat(report_of(served)["made_at"])
+    assert made_at == state_of(served).checked_at == START + timedelta(hours=6)
     state = state_of(served)
     assert [record.rows for record in state.traffic.windows] == [2_000]
     assert served.monitor(7).rows == 0

@@ -9,6 +9,7 @@ import pytest
 from millrace.errors import ArtifactNotFoundError
 from millrace.layout import version_key
 
+from tests.limits import at_most
 from tests.registry_builders import MODEL
 from tests.unit.registry.test_registration import World
 
@@ -103,9 +104,7 @@ def test_a_registration_that_is_killed_at_any_call_is_finished_by_the_next(decis
     world.register(run)
     expected = describe(world, run)
 
-    place = 0
-    while True:
-        place += 1
+    for place in at_most(500):
         world, fuse = make_world(), Fuse(place, after)
         run = world.evaluated_run("b.csv", decision=decision)
 

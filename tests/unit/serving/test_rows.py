@@ -404,6 +404,16 @@ def test_warnings_and_counts_do_not_depend_on_how_many_rows_there_are(repeats):
     assert (rows.n_missing, rows.n_unknown) == (4 * repeats, repeats)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [(0.0, 2_500_000.0, "0 to 2,500,000"), (18.0, 18.0, "18 only"), (-0.00001, 0.5, "-0.00001 to 0.5")],
+)
+def test_a_range_is_written_in_plain_numbers(low, high, shown):
+    schema = TableSchema((Column("x", "number", minimum=low, maximum=high), TARGET), "binary", ("false", "true"))
+    (warning,) = RowReader(schema).read(RecordsTable([{"x": 3e6}])).warnings
+    assert warning.message == f"1 value outside the range of training, {shown}"
+
+
 @pytest.mark.parametrize("bad", ["x", True, 1e39, [1]])
 def test_one_bad_value_among_many_is_named_with_its_row(bad):
     assert message(Column("age", "number"), *[1.0] * 30, bad).startswith("row 30: age expects a number")

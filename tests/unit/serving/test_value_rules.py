@@ -30,6 +30,7 @@ def faults(row_reader: RowReader, *values: object) -> list[tuple[str, str]]:
     [
         ("integer", {"minimum": 0.0}, [0, 5, None], -1, "expects at least 0"),
         ("number", {"maximum": 1.5}, [1.5, -9, None], 1.6, "expects at most 1.5"),
+        ("number", {"maximum": 2_500_000}, [1.5], 3e6, "expects at most 2,500,000"),
         ("integer", {"allowed": ("1", "2.0", "x")}, [1, 2, None], 3, "expects one of '1', '2.0', 'x'"),
         ("category", {"allowed": ("a", "b")}, ["a", " b ", "NA", None], "c", "expects one of 'a', 'b'"),
         ("text", {"allowed": ("a b", "c")}, ["a b", " c ", None], "a", "expects one of 'a b', 'c'"),

@@ -9,6 +9,7 @@ from millrace.triggers.trigger_events import Refusal, RefusedUpload, RunEnded, S
 
 from tests.fakes.memory_pipeline import MemoryPipeline
 from tests.fakes.memory_registry import MemoryRegistry
+from tests.limits import at_most
 from tests.registry_builders import MODEL, NOW, later, make_cause, make_dataset, make_source
 
 
@@ -212,10 +213,11 @@ class TestFinishing:
         for cause in causes:
             world.ask(cause)
         answered = []
-        while run_id:
+        for _ in at_most(5):
             run_id = world.succeed(run_id).follow_up_run_id
-            if run_id:
-                answered.append(world.registry.get_run(MODEL, run_id).cause_ids)
+            if run_id is None:
+                break
+            answered.append(world.registry.get_run(MODEL, run_id).cause_ids)
         assert [len(ids) for ids in answered] == [MAX_FOLLOW_UP_CAUSES, 3]
         assert [cause_id for ids in answered for cause_id in ids] == [cause.cause_id for cause in causes]
 
@@ -310,7 +312,9 @@ class TestFaults:
         following = world.fail(run.run_id)
         assert world.registry.get_state(MODEL).pending_causes == 4
         tried = []
-        while following:
+        for _ in at_most(8):
+            if following is None:
+                break
             alone = world.registry.get_run(MODEL, following)
             tried.append(alone.cause_ids)
             assert alone.run_id != run.run_id
@@ -324,7 +328,9 @@ class TestFaults:
         run, causes = world.follow_up(3)
         world.registry.update_run(MODEL, run.run_id, stage="validating", validating=causes[1].source.key)
         following, runs = world.fail(run.run_id), []
-        while following:
+        for _ in at_most(8):
+            if following is None:
+                break
             alone = world.registry.get_run(MODEL, following)
             runs.append(alone)
             if alone.cause_ids == (causes[1].cause_id,):

@@ -1,7 +1,9 @@
-"""MiniStack that saves its state every few seconds; a program for MiniStack's own interpreter.
+"""MiniStack with what the local stack needs beside it; a program for MiniStack's own interpreter.
 
-MiniStack itself saves its state only when it ends regularly. With this program a killed stack loses seconds of it.
-Objects of S3 are written when they are put. SIGUSR2 saves and ends.
+API Gateway names the API key of a request to the function behind it, MiniStack does not: here it does.
+
+With ``--keep`` it saves its state every few seconds. MiniStack itself saves its state only when it ends regularly; so a
+killed stack loses seconds of it. Objects of S3 are written when they are put. SIGUSR2 saves and ends.
 """
 
 import os
@@ -9,12 +11,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import wraps
 from typing import Any
 
 from ministack import app
 from ministack.core.persistence import save_state
+from ministack.services import apigateway_v1
 
 INTERVAL_SECONDS = 2.0
 #: Share of the time that saving may take; a larger state is saved less often.
@@ -27,11 +31,26 @@ SAVE_AND_EXIT = signal.SIGUSR2
 _files = threading.Lock()
 
 
-def main() -> None:
-    """Run MiniStack, and a thread that saves its state."""
-    signal.signal(SAVE_AND_EXIT, lambda *_: threading.Thread(target=_save_and_exit).start())
-    threading.Thread(target=_save_repeatedly, daemon=True, name="save-state").start()
+def main(*arguments: str) -> None:
+    """Run MiniStack; with ``--keep`` and a thread that saves its state."""
+    apigateway_v1._build_lambda_event_v1 = _name_key(apigateway_v1._build_lambda_event_v1)
+    if arguments == ("--keep",):
+        signal.signal(SAVE_AND_EXIT, lambda *_: threading.Thread(target=_save_and_exit).start())
+        threading.Thread(target=_save_repeatedly, daemon=True, name="save-state").start()
     app.main()
+
+
+def _name_key(build: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    @wraps(build)
+    def build_event(*arguments: Any, caller_identity: Any = None, **options: Any) -> dict[str, Any]:
+        event = build(*arguments, caller_identity=caller_identity, **options)
+        headers = {name.lower(): value for name, value in event["headers"].items()}
+        key = None if caller_identity else apigateway_v1._resolve_api_key(headers.get("x-api-key"))
+        if key:
+            event["requestContext"]["identity"] |= {"apiKey": key["value"], "apiKeyId": key["id"]}
+        return event
+
+    return build_event
 
 
 def _save_repeatedly() -> None:
@@ -75,4 +94,6 @@ def _write_lock(name: str) -> AbstractContextManager[Any]:
 
 
 if __name__ == "__main__":
-    main()
+    # MiniStack reads the arguments of the process itself.
+    keep, sys.argv = sys.argv[1:], sys.argv[:1]
+    main(*keep)
