@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from millrace_cli.commands import (
     card,
+    cost,
     datasets,
     demo,
     feedback,
@@ -56,6 +57,7 @@ PANELS: Mapping[str, Mapping[str, Callable[..., None] | typer.Typer]] = {
     },
     "Operate": {
         "verify": verify.verify,
+        "cost": cost.cost,
         "gc": versions.gc,
         "delete": models.delete,
         "uploads": models.uploads_app,

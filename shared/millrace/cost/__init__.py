@@ -1,3 +1,3 @@
-"""Costs: list prices, and the arithmetic of what a stack and its models use."""
+"""Costs: list prices, the arithmetic of what is used, and statements of a month."""
 
-__all__ = ["prices"]
+__all__ = ["arithmetic", "prices", "statement"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Self, TypeVar
 
+from millrace.captures.traffic import TrafficCounts
 from millrace.cost.prices import PriceList
 from millrace.entities import Run, Trial
 from millrace.settings import CostSettings
@@ -35,8 +36,7 @@ class Assumptions:
     delivery_reads: int = 2
     delivery_item_writes: int = 1  # the record of the hour's traffic
     pointer_reads_an_hour: int = 720  # a read of the alias every five seconds, in one environment
-    cold_start_gb_seconds: float = 2.0 * 0.5
-    cold_starts_an_hour: int = 1
+    cold_start_seconds: float = 2.0
     #: A monitoring run of a model, in an hour with requests; the hourly check of the stack, in every hour.
     monitoring_seconds: float = 3.0
     monitoring_reads: int = 15
@@ -112,11 +112,11 @@ class _Lines:
 _UsageT = TypeVar("_UsageT")
 
 
-def add_usage(first: _UsageT, *others: _UsageT) -> _UsageT:
+def add_usage(zero: _UsageT, usages: Iterable[_UsageT]) -> _UsageT:
     """Return the sum of usages, field by field."""
-    every = (first, *others)
-    names = [field.name for field in fields(first)]  # type: ignore[arg-type]  # every usage is a dataclass
-    return type(first)(*(sum(getattr(one, name) for one in every) for name in names))
+    every = (zero, *usages)
+    names = [field.name for field in fields(zero)]  # type: ignore[arg-type]  # every usage is a dataclass
+    return type(zero)(*(sum(getattr(one, name) for one in every) for name in names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,21 +124,28 @@ class TrafficUsage:
     """Requests of a span of time, and what follows from them."""
 
     requests: int = 0
-    captured_rows: int = 0
+    captured_rows: float = 0.0
     milliseconds: float = 0.0  # of the handler, all requests together
+    cold_starts: int = 0
     hours: int = 0  # with requests
     forwards: int = 0
     deliveries: int = 0
-    cold_starts: int = 0
 
     @classmethod
-    def of_hour(cls, requests: int, rows: int, milliseconds: float, assume: Assumptions = ASSUMED) -> Self:
-        """Return the usage of one hour."""
-        if not requests:
+    def of_hour(cls, counts: TrafficCounts, sampling_rate: float = 1.0, assume: Assumptions = ASSUMED) -> Self:
+        """Return the usage of one hour; the sampling rate is that of captures."""
+        if not counts.requests:
             return cls()
-        forwards = min(requests, assume.forwards_an_hour)
-        deliveries = min(forwards, assume.deliveries_an_hour)
-        return cls(requests, rows, milliseconds, 1, forwards, deliveries, min(requests, assume.cold_starts_an_hour))
+        forwards = min(counts.requests, assume.forwards_an_hour)
+        return cls(
+            requests=counts.requests,
+            captured_rows=counts.rows * sampling_rate,
+            milliseconds=counts.latency_us / 1_000,
+            cold_starts=counts.cold_starts,
+            hours=1,
+            forwards=forwards,
+            deliveries=min(forwards, assume.deliveries_an_hour),
+        )
 
 
 def calculate_traffic(
@@ -157,8 +164,8 @@ def calculate_traffic(
             make.assumed(
                 "predict: cold starts",
                 "lambda_gb_second",
-                usage.cold_starts * assume.cold_start_gb_seconds,
-                f"{assume.cold_starts_an_hour} an hour with requests",
+                usage.cold_starts * assume.cold_start_seconds * memory_gb,
+                f"{usage.cold_starts:,} of {assume.cold_start_seconds:g} s",
             ),
             make.assumed(
                 "alias pointer",
@@ -338,7 +345,11 @@ class BillingMonth:
 
         ``since`` is the time from which there was anything to count, if it is within the month.
         """
-        seen = self.until - max(self.begin, since or self.begin)
         if self.until == self.end:
             return usd
-        return usd * (1 + (self.end - self.until) / seen) if seen >= timedelta(days=1) else None
+        days = self.days_seen(since)
+        return usd * (1 + (self.end - self.until) / timedelta(days=1) / days) if days >= 1.0 else None
+
+    def days_seen(self, since: datetime | None = None) -> float:
+        """Return the days of the month that are over, or those of them after ``since``."""
+        return max(0.0, (self.until - max(self.begin, since or self.begin)) / timedelta(days=1))

@@ -18,7 +18,7 @@ _THOUSAND, _MILLION = 1_000, 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """List price of one unit of a service: ``usd`` for ``per`` units."""
+    """List price of a service: ``usd`` for ``per`` units; units a month, where they last."""
 
     service: str
     unit: str
@@ -36,27 +36,27 @@ PriceList = Mapping[str, Price]
 
 #: By the name that a document of prices uses.
 US_EAST_1: PriceList = {
-    "api_request": Price("API Gateway", "request", 3.50, _MILLION),
-    "lambda_request": Price("Lambda", "request", 0.20, _MILLION),
-    "lambda_gb_second": Price("Lambda", "GB-second", 0.0000166667),
+    "api_request": Price("API Gateway", "requests", 3.50, _MILLION),
+    "lambda_request": Price("Lambda", "requests", 0.20, _MILLION),
+    "lambda_gb_second": Price("Lambda", "GB-seconds", 0.0000166667),
     "log_gb": Price("CloudWatch Logs", "GB written", 0.50),
-    "log_gb_month": Price("CloudWatch Logs", "GB-month", 0.03),
-    "s3_write": Price("S3", "write or list", 0.005, _THOUSAND),
-    "s3_read": Price("S3", "read", 0.0004, _THOUSAND),
-    "s3_gb_month": Price("S3", "GB-month", 0.023),
-    "dynamodb_read": Price("DynamoDB", "read unit", 0.125, _MILLION),
-    "dynamodb_write": Price("DynamoDB", "write unit", 0.625, _MILLION),
-    "dynamodb_gb_month": Price("DynamoDB", "GB-month", 0.25),
-    "dynamodb_backup_gb_month": Price("DynamoDB", "GB-month of backups", 0.20),
-    "transition": Price("Step Functions", "state transition", 0.025, _THOUSAND),
-    "queue_request": Price("SQS", "request", 0.40, _MILLION),
-    "schedule": Price("EventBridge Scheduler", "invocation", 1.00, _MILLION),
-    "event": Price("EventBridge", "event", 1.00, _MILLION),
-    "alarm": Price("CloudWatch", "alarm-month", 0.10),
-    "dashboard": Price("CloudWatch", "dashboard-month", 3.00),
-    "metric": Price("CloudWatch", "metric-month", 0.30),
-    "metric_read": Price("CloudWatch", "metric read", 0.01, _THOUSAND),
-    "trace": Price("X-Ray", "trace", 5.00, _MILLION),
+    "log_gb_month": Price("CloudWatch Logs", "GB-months", 0.03),
+    "s3_write": Price("S3", "writes and lists", 0.005, _THOUSAND),
+    "s3_read": Price("S3", "reads", 0.0004, _THOUSAND),
+    "s3_gb_month": Price("S3", "GB-months", 0.023),
+    "dynamodb_read": Price("DynamoDB", "read units", 0.125, _MILLION),
+    "dynamodb_write": Price("DynamoDB", "write units", 0.625, _MILLION),
+    "dynamodb_gb_month": Price("DynamoDB", "GB-months", 0.25),
+    "dynamodb_backup_gb_month": Price("DynamoDB", "GB-months of backups", 0.20),
+    "transition": Price("Step Functions", "transitions", 0.025, _THOUSAND),
+    "queue_request": Price("SQS", "requests", 0.40, _MILLION),
+    "schedule": Price("EventBridge Scheduler", "invocations", 1.00, _MILLION),
+    "event": Price("EventBridge", "events", 1.00, _MILLION),
+    "alarm": Price("CloudWatch", "alarms", 0.10),
+    "dashboard": Price("CloudWatch", "dashboards", 3.00),
+    "metric": Price("CloudWatch", "metrics", 0.30),
+    "metric_read": Price("CloudWatch", "metric reads", 0.01, _THOUSAND),
+    "trace": Price("X-Ray", "traces", 5.00, _MILLION),
 }
 USD_PER_GB_SECOND = US_EAST_1["lambda_gb_second"].usd
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from millrace.captures.traffic import TrafficCounts
 from millrace.cost.arithmetic import (
     ASSUMED,
     BillingMonth,
@@ -26,6 +27,11 @@ from tests.registry_builders import NOW, make_cause, make_run, make_trial
 
 ROOT = Path(__file__).parents[3]
 SETTINGS = CostSettings()
+
+
+def counts(requests):
+    """Return an hour of requests of one row and 5 ms, one of which started an environment."""
+    return TrafficCounts(requests=requests, rows=requests, latency_us=requests * 5_000, cold_starts=1)
 
 
 def usd_by_name(calculation):
@@ -69,7 +75,7 @@ class TestPrices:
 class TestTraffic:
     def test_an_hour_of_a_million_requests(self):
         """3.50 and 0.20 a million; 5 ms at half a GB; 1.2 GB and 0.8 GB of logs at 0.50."""
-        usage = TrafficUsage.of_hour(1_000_000, 1_000_000, 5_000_000.0)
+        usage = TrafficUsage.of_hour(counts(1_000_000))
         assert usd_by_name(calculate_traffic(usage, SETTINGS, US_EAST_1)) == {
             "API requests": 3.5,
             "predict: invocations": 0.2,
@@ -88,7 +94,7 @@ class TestTraffic:
         }
 
     def test_settings_decide_on_captures_traces_and_memory(self):
-        usage = TrafficUsage.of_hour(1_000_000, 1_000_000, 5_000_000.0)
+        usage = TrafficUsage.of_hour(counts(1_000_000))
         settings = replace(SETTINGS, capture_predictions=False, request_tracing="Active", predict_memory_size=1_024)
         lines = usd_by_name(calculate_traffic(usage, settings, US_EAST_1))
         assert "captured rows, in the log" not in lines
@@ -96,14 +102,14 @@ class TestTraffic:
         assert lines["predict: duration"] == 0.0833
 
     def test_an_hour_without_requests_costs_nothing(self):
-        assert TrafficUsage.of_hour(0, 0, 0.0) == TrafficUsage()
+        assert TrafficUsage.of_hour(TrafficCounts()) == TrafficUsage()
         assert calculate_traffic(TrafficUsage(), SETTINGS, US_EAST_1).lines == ()
 
     def test_few_requests_are_forwarded_one_by_one_and_delivered_by_window(self):
-        slow, fast = TrafficUsage.of_hour(60, 60, 300.0), TrafficUsage.of_hour(100_000, 100_000, 500_000.0)
+        slow, fast = TrafficUsage.of_hour(counts(60)), TrafficUsage.of_hour(counts(100_000), sampling_rate=0.5)
         assert (slow.forwards, slow.deliveries) == (60, 12)
         assert (fast.forwards, fast.deliveries) == (3_600, 12)
-        assert add_usage(slow, fast) == TrafficUsage(100_060, 100_060, 500_300.0, 2, 3_660, 24, 2)
+        assert add_usage(TrafficUsage(), [slow, fast]) == TrafficUsage(100_060, 50_060, 500_300.0, 2, 2, 3_660, 24)
 
 
 class TestTraining:
