@@ -52,10 +52,10 @@ class Assumptions:
     queue_pollers: int = 5
     polls_a_minute: int = 3
     #: Calls of a training run beside its trials, and of each trial.
-    run_writes: int = 60
-    trial_writes: int = 4
-    run_item_writes: int = 40
-    trial_item_writes: int = 4
+    run_writes: int = 30
+    trial_writes: int = 3
+    run_item_writes: int = 64  # in a transaction each item takes two units
+    trial_item_writes: int = 5
 
 
 ASSUMED = Assumptions()
@@ -239,9 +239,10 @@ def calculate_stack(settings: CostSettings, prices: PriceList, assume: Assumptio
     )
 
 
-#: Functions of a run beside trials: validate, plan, evaluate, register, finish; and states of
+#: Functions of a run beside trials: request, validate, plan, evaluate, register, finish; and states of
 #: ``statemachines/training.asl.json`` that a promoted run enters once, in each round, and that a rejected one enters.
-_RUN_INVOCATIONS = 5
+_RUN_INVOCATIONS = 6
+_REJECTED_INVOCATIONS = 3
 _RUN_STATES = 8
 _ROUND_STATES = 3
 _REJECTED_STATES = 6
@@ -279,7 +280,7 @@ class TrainingUsage:
             runs=1,
             fits=fits,
             gb_seconds=busy * int(plan.get("memory_mb") or memory_mb) / _MB_PER_GB,
-            invocations=_RUN_INVOCATIONS + fits if is_trained else 2,
+            invocations=_RUN_INVOCATIONS + fits if is_trained else _REJECTED_INVOCATIONS,
             transitions=_RUN_STATES + rounds * (_ROUND_STATES + lanes) + fits if is_trained else _REJECTED_STATES,
         )
 

@@ -122,12 +122,12 @@ class TestTraining:
         )
         trials = [make_trial(f"t{number}", duration_seconds=20.0) for number in range(10)]
         usage = TrainingUsage.of_run(run, trials, NOW + timedelta(seconds=120), 1_024)
-        assert usage == TrainingUsage(1, 10, pytest.approx(300 * 3_008 / 1_024), 15, 31)
+        assert usage == TrainingUsage(1, 10, pytest.approx(300 * 3_008 / 1_024), 16, 31)
         assert usd_by_name(calculate_training(usage, US_EAST_1)) == {
             "training: time": 0.0147,
             "training: invocations": 0.0,
             "training: transitions": 0.0008,
-            "training: S3 writes": 0.0005,
+            "training: S3 writes": 0.0003,
             "training: registry": 0.0001,
         }
 
@@ -145,7 +145,7 @@ class TestTraining:
 
     def test_a_run_that_was_rejected_before_its_plan_is_one_function(self):
         usage = TrainingUsage.of_run(make_run(make_cause(), started_at=NOW), [], NOW + timedelta(seconds=8), 3_008)
-        assert usage == TrainingUsage(1, 0, pytest.approx(8 * 3_008 / 1_024), 2, 6)
+        assert usage == TrainingUsage(1, 0, pytest.approx(8 * 3_008 / 1_024), 3, 6)
 
     @pytest.mark.parametrize(("lanes", "fits"), [(1, 1), (10, 10), (4, 18)])
     def test_transitions_are_the_states_of_the_machine(self, lanes, fits):
