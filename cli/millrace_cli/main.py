@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from millrace_cli.commands import (
     card,
+    cost,
     datasets,
     demo,
     feedback,
@@ -57,6 +58,7 @@ PANELS: Mapping[str, Mapping[str, Callable[..., None] | typer.Typer]] = {
     },
     "Operate": {
         "verify": verify.verify,
+        "cost": cost.cost,
         "gc": versions.gc,
         "delete": models.delete,
         "keys": keys.app,

@@ -14,7 +14,7 @@ from millrace.contracts import MonitoredModels, MonitoringRequest, MonitoringVer
 from millrace.errors import MillraceError
 from millrace.monitoring.monitor import deliver_alerts, list_scheduled_models, monitor_model, write_outcome_metrics
 from millrace.observability import log_invocation, logger
-from millrace.settings import MonitoringSettings, load_settings
+from millrace.settings import CostSettings, MonitoringSettings, load_settings
 
 
 @log_invocation
@@ -39,6 +39,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         serving=serving_metrics(),
         now=now,
         token=context.aws_request_id,
+        costs=load_settings(CostSettings),
     )
     write_outcome_metrics(request.model, outcome, now)
     people = notifier(settings.alarm_topic_arn)

@@ -15,7 +15,7 @@ from millrace.documents import to_plain
 from millrace.names import validate_model_name
 from millrace.observability import log_invocation, logger
 from millrace.registry.store import Registry
-from millrace.settings import RequestTrainingSettings, load_settings
+from millrace.settings import CostSettings, RequestTrainingSettings, load_settings
 from millrace.triggers.requests import handle_trigger
 from millrace.triggers.trigger_events import Trigger, parse_event, read_run_request, with_version_id
 
@@ -41,7 +41,9 @@ def request_run(model: str) -> Response[str]:
 
 def _handle(trigger: Trigger) -> list[dict[str, Any]]:
     pipeline = training_pipeline(load_settings(RequestTrainingSettings).training_pipeline_arn)
-    results = handle_trigger(trigger, registry=_registry(), pipeline=pipeline, now=datetime.now(UTC))
+    results = handle_trigger(
+        trigger, registry=_registry(), pipeline=pipeline, now=datetime.now(UTC), costs=load_settings(CostSettings)
+    )
     documents: list[dict[str, Any]] = to_plain(results)
     logger.info("trigger handled", trigger=type(trigger).__name__, results=documents)
     return documents

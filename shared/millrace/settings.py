@@ -79,6 +79,19 @@ class MonitoringSettings(StoreSettings):
 
 
 @dataclass(frozen=True, slots=True)
+class CostSettings:
+    """Settings of the stack that costs depend on."""
+
+    predict_memory_size: int = 512  # MB
+    training_memory_mb: int = 3008
+    capture_predictions: bool = True
+    request_tracing: Literal["Active", "PassThrough"] = "PassThrough"
+    alarms: int = 0
+    dashboards: int = 0
+    queues: int = 0  # that Lambda polls
+
+
+@dataclass(frozen=True, slots=True)
 class EventSettings:
     """Settings of functions that publish events, which carry the stack's name."""
 

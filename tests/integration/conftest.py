@@ -1,9 +1,12 @@
 """Integration tests run on moto, in process: no network, no containers."""
 
+from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import boto3
 import pytest
+from botocore.client import BaseClient
 from millrace.aws.registry_store import DynamoRegistryStore
 from millrace.registry.store import Registry
 from moto import mock_aws
@@ -23,6 +26,20 @@ def application(isolated_from_aws: None, monkeypatch: pytest.MonkeyPatch) -> Ite
         application = deploy(monkeypatch)
         yield application
         assert application.denied == []
+
+
+@pytest.fixture
+def aws_calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Count the calls of AWS by service and operation, and under ``items`` those of transactions."""
+    calls, original = Counter[str](), BaseClient._make_api_call  # type: ignore[attr-defined]  # private, and what counts
+
+    def count(client: Any, operation: str, arguments: dict[str, Any]) -> Any:
+        calls[f"{client.meta.service_model.service_name}:{operation}"] += 1
+        calls["items"] += len(arguments["TransactItems"]) if operation == "TransactWriteItems" else 0
+        return original(client, operation, arguments)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", count)
+    return calls
 
 
 @pytest.fixture(params=["memory", "dynamodb"])

@@ -4,11 +4,13 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import boto3
 import pytest
 from millrace.aws import clients
+from millrace.captures.traffic import TrafficCounts, TrafficHour, record_traffic
 from millrace.causes import finding_cause_id
 from millrace.entities import Cause
 from millrace.errors import ArtifactNotFoundError, ConfigurationError, InvalidInputError, ServiceUnavailableError
@@ -373,6 +375,22 @@ class TestManageModels:
         assert read(call, "valid_refused_uploads") == (200, {"refused": []})
         assert read(call, "valid_models") == (200, {"models": []})
 
+    def test_costs_of_the_stack_and_of_a_model(self, call, registry, cause_id):
+        counts = TrafficCounts(requests=1_000, rows=1_000, latency_us=5_000_000)
+        hour = datetime(2026, 5, 3, 14, tzinfo=UTC)
+        record_traffic(registry.store, TrafficHour(model=MODEL, hour=hour, versions={1: counts}))
+        clients.object_store("millrace-data").put(f"captures/{MODEL}/2026/05/03/14/a.jsonl.gz", b"0" * 1_000)
+        status, body = read(call, "valid_costs")
+        assert (status, body["prices"]["region"], body["next"]) == (200, "us-east-1", None)
+        assert [month["model"] for month in body["models"]] == [MODEL]
+        status, body = read(call, "valid_costs_of_a_model")
+        [month] = body["models"]
+        assert (status, month["requests"], month["runs"]) == (200, 1_000, 1)
+        assert month["usd"] == pytest.approx(sum(month[part]["usd"] for part in ("traffic", "monitoring", "training")))
+        assert body["storage"]["lines"][0]["quantity"] > 0
+        status, body = read(call, "refused_costs_month")
+        assert (status, body["fields"][0]["field"]) == (400, "month")
+
     @pytest.mark.parametrize(
         ("name", "ledger"),
         [("valid_refused_uploads_verification", "_refused"), ("valid_keys_verification", "_keys")],
@@ -392,7 +410,7 @@ class TestManageModels:
         "name",
         sorted(
             set(names("manage_models", "valid"))
-            - {"valid_models", "valid_custom_domain_models", "valid_spec_change"}
+            - {"valid_models", "valid_custom_domain_models", "valid_spec_change", "valid_costs"}
             - {"valid_refused_uploads", "valid_refused_uploads_verification", "valid_keys", "valid_keys_verification"}
         ),
     )

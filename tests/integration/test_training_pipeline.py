@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+from collections import Counter
 from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
@@ -14,6 +15,8 @@ import boto3
 import pytest
 from millrace.aws.clients import object_store, registry
 from millrace.aws.object_store import S3ObjectStore
+from millrace.cost.arithmetic import TrainingUsage, calculate_training
+from millrace.cost.prices import US_EAST_1
 from millrace.errors import ServiceUnavailableError
 from millrace.spec import ModelSpec
 
@@ -73,12 +76,13 @@ def dying(*_: object) -> None:
 
 
 # ---------------------------------------------------------------------------------------------- the happy path
-def test_an_upload_becomes_a_served_prediction(application: Application) -> None:
+def test_an_upload_becomes_a_served_prediction(application: Application, aws_calls: Counter[str]) -> None:
     rows = make_rows()
 
     [result] = application.upload("churn", "churn.csv", as_csv(rows))
 
     assert application.wait_until_quiet() == {result["run_id"]: "SUCCEEDED"}
+    check_costs(application, aws_calls, result["run_id"])
     body = run_of(application, "churn", result["run_id"])
     assert body["run"]["status"] == "succeeded"
     assert body["run"]["version"] == 1
@@ -96,6 +100,20 @@ def test_an_upload_becomes_a_served_prediction(application: Application) -> None
         ("ModelRegistered", "churn", result["run_id"]),
         ("ModelPromoted", "churn", result["run_id"]),
     ]
+
+
+def check_costs(application: Application, calls: Counter[str], run_id: str) -> None:
+    """Compare the calls of a run with those that its cost is calculated from."""
+    counted = {
+        "training: invocations": len(application.invocations),
+        "training: S3 writes": sum(calls[f"s3:{name}"] for name in ("PutObject", "CopyObject", "ListObjectsV2")),
+        "training: registry": 2 * calls["items"]
+        + sum(calls[f"dynamodb:{name}"] for name in ("PutItem", "UpdateItem", "DeleteItem")),
+    }
+    run, trials = registry().get_run("churn", run_id), registry().list_trials("churn", run_id)
+    calculated = calculate_training(TrainingUsage.of_run(run, trials, run.requested_at, 3_008), US_EAST_1)
+    quantities = {line.name: line.quantity for line in calculated.lines}
+    assert {name: quantities[name] for name in counted} == pytest.approx(counted, rel=0.15)
 
 
 def test_the_same_rows_again_are_skipped_in_run_ledger_and_event_alike(application: Application) -> None:

@@ -479,6 +479,33 @@ def test_the_number_of_alarms_is_the_one_in_the_cost_table():
     assert "eleven CloudWatch alarms" in load_template()["Parameters"]["CreateAlarms"]["Description"]
 
 
+def test_costs_are_computed_from_what_the_template_has():
+    variables = {name: function["Environment"]["Variables"] for name, function in functions().items()}
+    polled = [
+        event
+        for function in functions().values()
+        for event in function.get("Events", {}).values()
+        if event["Type"] == "SQS"
+    ]
+    counted = variables["ManageModelsFunction"]
+    assert counted["ALARMS"] == {"Fn::If": ["HasAlarms", str(len(resources("AWS::CloudWatch::Alarm"))), "0"]}
+    assert counted["DASHBOARDS"] == {"Fn::If": ["HasDashboard", str(len(resources("AWS::CloudWatch::Dashboard"))), "0"]}
+    assert counted["QUEUES"] == str(len(polled))
+    # A budget is compared with the same settings, wherever it is.
+    for name in ("ManageModelsFunction", "MonitorModelFunction", "RequestTrainingFunction"):
+        of_requests = {field.upper(): variables[name].get(field.upper()) for field in OF_BUDGETS}
+        assert of_requests == {field.upper(): {"Ref": parameter} for field, parameter in OF_BUDGETS.items()}
+
+
+#: Fields of the settings that a model's month depends on, and their parameters.
+OF_BUDGETS = {
+    "predict_memory_size": "PredictMemorySize",
+    "training_memory_mb": "TrainingMemorySize",
+    "capture_predictions": "CapturePredictions",
+    "request_tracing": "RequestTracing",
+}
+
+
 def test_every_alarm_tells_someone():
     alarms = resources("AWS::CloudWatch::Alarm")
     assert alarms

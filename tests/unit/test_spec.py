@@ -162,3 +162,38 @@ def test_a_slice_takes_one_value_for_a_list_of_one_and_numbers_as_text():
     assert declared.where["plan"] == ("a",)
     assert declared.where["months"] == ("12",)
     assert declared.where["age"].minimum == 3.0
+
+
+class TestBudget:
+    def test_is_none_unless_it_is_given(self):
+        assert ModelSpec().budget is None
+        assert ModelSpec.parse({"budget": None}).budget is None
+
+    def test_an_amount_alone_holds_back_nothing(self):
+        for written in (20, 20.0, {"usd_a_month": 20}):
+            budget = ModelSpec.parse({"budget": written}).budget
+            assert (budget.usd_a_month, budget.hold_retraining) == (20.0, False)
+
+    @pytest.mark.parametrize(
+        ("written", "message"),
+        [
+            (0, "budget.usd_a_month: Input should be greater than 0"),
+            (-5, "budget.usd_a_month: Input should be greater than 0"),
+            (float("nan"), "budget.usd_a_month: Input should be a finite number"),
+            (1e7, "budget.usd_a_month: Input should be less than or equal to 1000000"),
+            ("20 USD", "budget.usd_a_month: Input should be a valid number"),
+            (True, "budget.usd_a_month: Input should be a valid number"),
+            ([20], "budget.usd_a_month: Input should be a valid number"),
+            ({}, "budget.usd_a_month: Field required"),
+            ({"hold_retraining": True}, "budget.usd_a_month: Field required"),
+            (
+                {"usd_a_month": 20, "hold_retraining": "perhaps"},
+                "budget.hold_retraining: Input should be a valid boolean",
+            ),
+            ({"usd_a_month": 20, "eur": 1}, "budget.eur: there is no such field"),
+        ],
+    )
+    def test_a_bad_value_is_named(self, written, message):
+        with pytest.raises(InvalidInputError) as caught:
+            ModelSpec.parse({"budget": written})
+        assert message in str(caught.value)

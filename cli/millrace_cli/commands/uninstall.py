@@ -8,14 +8,15 @@ from typing import Annotated, Any
 
 import typer
 from botocore.exceptions import ClientError, WaiterError
+from millrace.cost.prices import US_EAST_1
 
 from millrace_cli.errors import CliError
 from millrace_cli.options import StackSession, uses_stack
 from millrace_cli.output import Document, Steps, err, facts_table, say
 from millrace_cli.target import Target
 
-#: USD a month for a gigabyte, us-east-1, 2026-11: S3 Standard; DynamoDB with its backups of the last 35 days.
-_STORAGE_USD = {"bucket": 0.023, "table": 0.25 + 0.20}
+#: Prices of a gigabyte for a month: S3 Standard; DynamoDB with its backups of the last 35 days.
+_STORAGE = {"bucket": ("s3_gb_month",), "table": ("dynamodb_gb_month", "dynamodb_backup_gb_month")}
 _MOST_ROUNDS = 20
 _MOST_POLLS = 1_800
 _GONE = frozenset({"404", "NoSuchBucket", "NotFound", "ResourceNotFoundException"})
@@ -55,7 +56,7 @@ class Store:
 
     def describe(self) -> dict[str, Any]:
         """Return the store as JSON, with what keeping it costs."""
-        cost = self.size / 1e9 * _STORAGE_USD[self.kind]
+        cost = sum(US_EAST_1[price].cost(self.size / 1e9) for price in _STORAGE[self.kind])
         facts = {"name": self.name, "kind": self.kind, "entries": self.entries, "bytes": self.size}
         return {"store": self.part.value, **facts, "usd_a_month": round(cost, 2)}
 

@@ -10,7 +10,7 @@ from millrace.api_requests import ApiRequest
 from millrace.aws.clients import monitoring_pipeline, object_store, registry, schedules, task_callback
 from millrace.aws.rest_api import rest_api
 from millrace.management.calls import ApiRoute, Call
-from millrace.settings import MonitoringStartSettings, ScheduleSettings, StoreSettings, load_settings
+from millrace.settings import CostSettings, MonitoringStartSettings, ScheduleSettings, StoreSettings, load_settings
 
 
 def management_api(routes: Iterable[ApiRoute]) -> APIGatewayRestResolver:
@@ -39,4 +39,5 @@ def _make_call(event: dict[str, Any]) -> Call:
         callback=task_callback,
         schedules=lambda: schedules(load_settings(ScheduleSettings)),
         monitoring=lambda: monitoring_pipeline(load_settings(MonitoringStartSettings).monitoring_pipeline_arn),
+        costs=load_settings(CostSettings),
     )

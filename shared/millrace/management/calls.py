@@ -1,7 +1,7 @@
 """Routes of the management API, and the calls that they handle."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, TypedDict
 
@@ -10,6 +10,7 @@ from millrace.documents import to_plain
 from millrace.names import validate_cause_id, validate_key_id, validate_model_name, validate_run_id
 from millrace.ports import MonitoringPipeline, ObjectStore, Schedules, TaskCallback
 from millrace.registry.store import Registry
+from millrace.settings import CostSettings
 
 
 class Stores(TypedDict):
@@ -32,6 +33,7 @@ class Call:
     callback: Callable[[], TaskCallback]
     schedules: Callable[[], Schedules]
     monitoring: Callable[[], MonitoringPipeline]
+    costs: CostSettings = field(default_factory=CostSettings)
 
     @property
     def stores(self) -> Stores:

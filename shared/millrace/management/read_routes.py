@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from millrace.cost.statement import read_month_name
 from millrace.data.dataset_queries import describe_dataset, describe_datasets, describe_difference
 from millrace.data.schema_changes import describe_schema
 from millrace.data.spec_changes import describe_spec, replace_spec
@@ -12,9 +13,10 @@ from millrace.documents import to_plain
 from millrace.errors import ArtifactNotFoundError
 from millrace.layout import monitoring_key
 from millrace.management.calls import ApiRoute, Call
+from millrace.management.stack_costs import describe_costs
 from millrace.monitoring.alerts import describe_actions
 from millrace.monitoring.report import MonitoringReport
-from millrace.names import CHAMPION, validate_run_id
+from millrace.names import CHAMPION, validate_model_name, validate_run_id
 from millrace.registry.ledger import KEYS_LEDGER
 from millrace.registry.queries import (
     describe_alias_at,
@@ -105,7 +107,22 @@ def _get_difference(call: Call, model: str, dataset_id: str, other_id: str) -> d
     return describe_difference(model, dataset_id, other_id, call.registry, call.data_store)
 
 
+def _get_costs(call: Call) -> dict[str, Any]:
+    """Return what a month costs: the query's ``month``, by default the present one, of the stack or its ``model``."""
+    model, month = call.request.parameter("model"), read_month_name(call.request.parameter("month"), call.now)
+    return describe_costs(
+        month,
+        registry=call.registry,
+        data_store=call.data_store,
+        model_store=call.model_store,
+        settings=call.costs,
+        model=call.existing(validate_model_name(model)) if model else None,
+        after=call.request.parameter("after") or "",
+    )
+
+
 _READS: Mapping[str, Callable[..., Any]] = {
+    "/cost": _get_costs,
     "/models": lambda call: {"models": call.registry.list_models()},
     "/models/<model>": lambda call, model: call.registry.get_state(model),
     "/models/<model>/spec": lambda call, model: describe_spec(model, call.registry),

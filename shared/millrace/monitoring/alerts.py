@@ -12,7 +12,7 @@ from millrace.documents import to_plain
 from millrace.entities import FINISHED_STATUSES, CauseRecord
 from millrace.layout import captures_prefix, monitoring_key
 from millrace.monitoring.incidents import Incident, IncidentHistory, Transition
-from millrace.monitoring.rules import EVENT_LABELS, VERDICTS
+from millrace.monitoring.rules import BUDGET_EVENTS, EVENT_LABELS, VERDICTS
 from millrace.monitoring.state import Alert
 from millrace.names import make_cause_id
 from millrace.registry.store import Registry
@@ -134,7 +134,8 @@ def describe_incident(model: str, incident: Incident) -> str:
     if len(findings) > MAX_LISTED:
         lines.append(f"- and {len(findings) - MAX_LISTED} more in the report")
     lines += ["", f"Since {_format(incident.since)}; opened at {_format(incident.opened_at)}."]
-    lines += ["Captured rows:", *(f"  {prefix}" for prefix in _captured_prefixes(model, incident))]
+    prefixes = _captured_prefixes(model, incident)
+    lines += ["Captured rows:", *(f"  {prefix}" for prefix in prefixes)] if prefixes else []
     actions = incident.actions or (default_action(incident.event, [finding.subject for finding in findings]),)
     lines += ["Actions:", *(f"  {action}" for action in actions)]
     lines += ["", f"Report: millrace monitor {model}    History: millrace why {model}"]
@@ -143,6 +144,8 @@ def describe_incident(model: str, incident: Incident) -> str:
 
 def default_action(event: str, subjects: Collection[str]) -> str:
     """Return the action of an incident, by the subjects of its findings, before any request was published."""
+    if event in BUDGET_EVENTS:
+        return "none: `millrace cost` shows what was used; a higher budget or smaller use ends the incident"
     if event not in CAUSE_OF_EVENT:
         return "none: retraining on faulty data would not fix it"
     refusal = CAUSE_OF_EVENT[event].refusal(subjects)
@@ -151,6 +154,8 @@ def default_action(event: str, subjects: Collection[str]) -> str:
 
 def _captured_prefixes(model: str, incident: Incident) -> list[str]:
     """Return the prefixes of the captured rows of the incident's windows: the first hours and the last."""
+    if incident.event in BUDGET_EVENTS:
+        return []
     end = incident.resolved_at or incident.opened_at
     found = [captures_prefix(model, hour) for hour in hours(incident.since, end)]
     if len(found) <= MAX_LISTED:

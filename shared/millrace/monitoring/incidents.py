@@ -171,6 +171,10 @@ class _Window:
         # Age does not shrink: one breach is enough.
         return (rule.breaches, rule.windows) if isinstance(rule, MonitorRule) else (1, 1)
 
+    def windows_to_resolve(self, key: str) -> int:
+        """Return the windows without a breach that end an incident; a sum is exact, so that one is enough."""
+        return 1 if VERDICTS[_verdict_of(key)].needs_budget else self.spec.windows_to_resolve
+
 
 def _count_breaches(history: IncidentHistory, now: _Window) -> tuple[dict[str, tuple[bool, ...]], dict[str, datetime]]:
     recent, first_seen = dict(history.recent), dict(history.first_seen)
@@ -197,7 +201,7 @@ def _verdict_of(key: str) -> str:
 def _continue(before: Incident, alarms: Mapping[str, ActiveFinding], now: _Window) -> Incident:
     findings = {key: _update(key, active, now, before.version) for key, active in before.findings.items()}
     findings |= {key: active for key, active in alarms.items() if key not in findings}
-    quiet = all(active.quiet_windows >= now.spec.windows_to_resolve for active in findings.values())
+    quiet = all(active.quiet_windows >= now.windows_to_resolve(key) for key, active in findings.items())
     return replace(before, findings=findings, resolved_at=now.end if quiet else None)
 
 

@@ -12,6 +12,8 @@ from typing import Literal
 
 from msgspec.structs import replace
 
+from millrace.cost.arithmetic import BillingMonth
+from millrace.cost.statement import read_model_month
 from millrace.documents import to_plain
 from millrace.errors import ServiceUnavailableError
 from millrace.layout import monitoring_key
@@ -20,7 +22,8 @@ from millrace.monitoring.context import MonitorContext, load_context
 from millrace.monitoring.incidents import IncidentHistory, Transition, advance, close
 from millrace.monitoring.new_captures import IngestCounts, list_new_objects, read_captures, read_new_feedback
 from millrace.monitoring.report import MonitoringReport
-from millrace.monitoring.serving_health import find_serving_faults, find_staleness
+from millrace.monitoring.rules import BUDGET_EVENTS
+from millrace.monitoring.serving_health import find_overspending, find_serving_faults, find_staleness
 from millrace.monitoring.state import MonitoringState, Segment, load_state, save_state
 from millrace.monitoring.window_findings import WindowEvaluation, WindowFinding
 from millrace.monitoring.windows import close_outcome_window, close_traffic_window, ingest_feedback, ingest_traffic
@@ -30,7 +33,9 @@ from millrace.ports import Event, EventPublisher, Notifier, ObjectStore, Serving
 from millrace.registry.store import Registry
 from millrace.reports import render_monitoring_report
 from millrace.retry import retry
+from millrace.settings import CostSettings
 
+_DEFAULT_COSTS = CostSettings()
 Outcome = Literal["judged", "nothing_new", "not_serving", "disabled", "superseded", "deleted"]
 #: The usual rate of requests is that of so long, and of a day at least: a first burst is no habit.
 _RATE_OVER = timedelta(days=7)
@@ -65,6 +70,7 @@ def monitor_model(
     serving: ServingMetrics | None,
     now: datetime,
     token: str,
+    costs: CostSettings = _DEFAULT_COSTS,
 ) -> MonitoringOutcome:
     """Run the monitor of one model; ``token`` is unique to the run, and part of the names that it writes.
 
@@ -93,7 +99,7 @@ def monitor_model(
     if context.monitored is None and closed.last_row_at is not None:
         finding = WindowFinding("feature_drift", "every feature", "unknown", context.obstacle)
         evaluations.append(WindowEvaluation("traffic", context.now, (finding,)))
-    evaluations.append(_evaluate_service(context, closed, registry, serving))
+    evaluations.append(_evaluate_service(context, closed, registry, serving, costs))
     followed = update_actions(before.incidents, model, registry, now)
     incidents, transitions = _update_incidents(context, followed, evaluations)
     state = replace(
@@ -134,9 +140,13 @@ def _ingest(
 
 
 def _evaluate_service(
-    context: MonitorContext, state: MonitoringState, registry: Registry, serving: ServingMetrics | None
+    context: MonitorContext,
+    state: MonitoringState,
+    registry: Registry,
+    serving: ServingMetrics | None,
+    costs: CostSettings,
 ) -> WindowEvaluation:
-    """Evaluate what needs no rows: ages, silence, and the requests since the last run."""
+    """Evaluate what needs no rows: ages, silence, the requests since the last run, and the month's cost."""
     monitoring, now = context.spec.monitoring, context.now
     begin = state.checked_at or now - timedelta(hours=1)
     findings: list[WindowFinding] = []
@@ -154,6 +164,11 @@ def _evaluate_service(
     if monitoring.serving_health.enabled and serving is not None:
         counts = serving.read(context.model, context.version, begin, now)
         findings += find_serving_faults(counts, monitoring.serving_health) if counts is not None else []
+    if context.spec.budget is not None:
+        month = read_model_month(context.model, BillingMonth.at(now), registry=registry, settings=costs)
+        findings += find_overspending(month, context.spec)
+    elif any(incident.event in BUDGET_EVENTS for incident in state.incidents.open_incidents()):
+        findings += find_overspending(None, context.spec)
     return WindowEvaluation("service", begin, tuple(findings))
 
 

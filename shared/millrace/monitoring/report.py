@@ -71,7 +71,9 @@ class MonitoringReport(Document, frozen=True, kw_only=True):
             for key, active in incident.findings.items()
             if not active.quiet_windows
         }
-        verdicts = tuple(_summarise(name, findings, alarmed, monitoring) for name in VERDICTS)
+        has_budget = context.spec.budget is not None
+        names = [name for name, verdict in VERDICTS.items() if has_budget or not verdict.needs_budget]
+        verdicts = tuple(_summarise(name, findings, alarmed, monitoring) for name in names)
         rows, needed = traffic.open.traffic.features.rows if traffic.open else 0, rows_needed(monitoring)
         return cls(
             headline=_headline(len(state.incidents.open_incidents()), verdicts, monitoring, f"{rows:,} of {needed:,}"),

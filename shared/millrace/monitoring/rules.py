@@ -36,7 +36,15 @@ from millrace.monitoring.seasonality import suppress_seasonal, suppress_within_r
 from millrace.monitoring.window_findings import WindowFinding
 from millrace.spec.monitoring import MonitoringSpec
 
-EventType = Literal["DriftDetected", "QualityDegraded", "DataQualityDegraded", "ModelStale", "ServingDegraded"]
+EventType = Literal[
+    "DriftDetected",
+    "QualityDegraded",
+    "DataQualityDegraded",
+    "ModelStale",
+    "ServingDegraded",
+    "BudgetExceeded",
+    "BudgetAtRisk",
+]
 
 #: Description of each event; :data:`millrace.causes.CAUSE_OF_EVENT` has the retraining cause of each.
 EVENT_LABELS: Mapping[EventType, str] = {
@@ -45,6 +53,8 @@ EVENT_LABELS: Mapping[EventType, str] = {
     "DataQualityDegraded": "the data quality of requests has degraded",
     "ModelStale": "the model, its data or its traffic is stale",
     "ServingDegraded": "serving has degraded",
+    "BudgetExceeded": "the month's budget is spent",
+    "BudgetAtRisk": "the month's budget is nearly spent, or will be",
 }
 Findings = list[WindowFinding]
 #: Compares earlier traffic with later traffic, at a false discovery rate.
@@ -275,6 +285,7 @@ class Verdict:
     silence_is_ok: bool = False  # True when a subject without a finding is ok
     charted: bool = False
     scope: str = ""  # Of daily ranges; by default the verdict's name
+    needs_budget: bool = False  # True when it says nothing of a model without a budget
 
 
 #: By name, which is that in the spec, the report and the API; in the order of importance.
@@ -340,8 +351,11 @@ VERDICTS: Mapping[str, Verdict] = {
     ),
     "staleness": Verdict("Staleness", "stale model, data or traffic", "ModelStale"),
     "serving_health": Verdict("Serving health", "serving health", "ServingDegraded"),
+    "budget": Verdict("Budget", "budget spent", "BudgetExceeded", needs_budget=True),
+    "budget_warning": Verdict("Budget warning", "budget nearly spent", "BudgetAtRisk", needs_budget=True),
 }
 VERDICT_NAMES = tuple(VERDICTS)
+BUDGET_EVENTS = frozenset(verdict.event for verdict in VERDICTS.values() if verdict.needs_budget)
 
 
 def evaluate_traffic(

@@ -1,18 +1,22 @@
-"""Serving health and staleness: errors, latency, cold starts and refused rows; ages, and silence."""
+"""Serving health, staleness and costs: errors, latency, cold starts, refused rows; ages, silence; the budget."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from millrace.cost.statement import ModelMonth
 from millrace.monitoring.quality import proportion
 from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
 from millrace.ports import ServingCounts
 from millrace.quantities import format_number
+from millrace.spec import ModelSpec
 from millrace.spec.monitoring import ServingHealthRule, StalenessRule
 
 _DAY = timedelta(days=1)
 _HOUR = timedelta(hours=1)
 #: Requests that must have been due before silence is significant: by chance there are none once in e^20 such times.
 _EXPECTED_REQUESTS = 20.0
+#: Days of a month that must be over before its forecast is a finding: every weekday was among them.
+_DAYS_OF_A_FORECAST = 7.0
 #: Standard errors that a share must be above its limit: one in a thousand by chance.
 _SURE = 3.1
 
@@ -57,6 +61,31 @@ def _silence(
         f"so {needed:.0f} hours of silence are significant"
     )
     return [WindowFinding("staleness", "traffic", breach_or_ok(hours > needed), message, "hours", hours, needed)]
+
+
+def find_overspending(month: ModelMonth | None, spec: ModelSpec) -> list[WindowFinding]:
+    """Evaluate the cost of the month; without a budget (None), both verdicts are ok, and end an incident."""
+    rules, budget = spec.monitoring, spec.budget
+    if month is None or budget is None:
+        none = "the spec has no budget"
+        return [WindowFinding("budget", "month", "ok", none), WindowFinding("budget_warning", "month", "ok", none)]
+    share = month.usd / budget.usd_a_month
+    spent = (
+        f"{month.month} has cost {month.usd:,.2f} USD so far, {share:.0%} of the budget of {budget.usd_a_month:,.2f}"
+    )
+    is_known = month.forecast_usd is not None and month.days_seen >= _DAYS_OF_A_FORECAST
+    goes_over = is_known and (month.forecast_usd or 0.0) > budget.usd_a_month
+    forecast = f"; at this rate it will cost {month.forecast_usd:,.2f}" if goes_over else ""
+    held = "; automatic runs are held back until it ends" if budget.hold_retraining and share >= 1 else ""
+    found = []
+    if rules.budget.enabled:
+        limit, status = rules.budget.threshold, breach_or_ok(share >= rules.budget.threshold)
+        found.append(WindowFinding("budget", "month", status, spent + held, "share", share, limit))
+    if rules.budget_warning.enabled:
+        limit, is_near = rules.budget_warning.threshold, share >= rules.budget_warning.threshold
+        status = breach_or_ok(is_near or goes_over)
+        found.append(WindowFinding("budget_warning", "month", status, spent + forecast, "share", share, limit))
+    return found
 
 
 def find_serving_faults(counts: ServingCounts, rule: ServingHealthRule) -> list[WindowFinding]:

@@ -117,8 +117,11 @@ class Registry:
     # -- models ------------------------------------------------------------------------------------------------
     def list_models(self) -> list[ModelState]:
         """Return the state of every model that is not deleted, by name."""
-        names = sorted(item["model"] for item in self.store.query(MODELS_PARTITION, "MODEL#"))
-        return [state for state in map(self.get_state, names) if state.deleted_at is None]
+        return [state for state in map(self.get_state, self.list_names()) if state.deleted_at is None]
+
+    def list_names(self) -> list[str]:
+        """Return the name of every model that is or was there, in order."""
+        return sorted(item["model"] for item in self.store.query(MODELS_PARTITION, "MODEL#"))
 
     def get_state(self, model: str) -> ModelState:
         """Return a model's state, also of a deleted one; raises ``ModelNotFoundError``."""
@@ -297,9 +300,9 @@ class Registry:
         """Return a run, or None."""
         return self._find(Run, ModelKeys(model).item("RUN", run_id))
 
-    def list_runs(self, model: str, limit: int = 50) -> list[Run]:
-        """Return the newest runs first."""
-        return self._list(Run, model, "RUN#", newest_first=True, limit=limit)
+    def list_runs(self, model: str, limit: int = 50, begun: str = "") -> list[Run]:
+        """Return the newest runs first; those whose ids begin with ``begun``, such as ``202610`` for a month."""
+        return self._list(Run, model, f"RUN#{begun}", newest_first=True, limit=limit)
 
     def update_run(self, model: str, run_id: str, **changes: Any) -> None:
         """Change fields of a run; raises ``RunNotFoundError``."""

@@ -10,7 +10,15 @@ from millrace.errors import InvalidInputError
 from millrace.schema import MAX_COLUMNS, Role, Task
 from millrace.spec.data import MAX_DAYS, ColumnSpec, DatasheetSpec, ReadSpec, SplitSpec, TableChecks
 from millrace.spec.monitoring import MonitoringSpec
-from millrace.spec.operations import ApprovalSpec, CaptureSpec, CardSpec, FeedbackSpec, RetentionSpec, RetrainingSpec
+from millrace.spec.operations import (
+    ApprovalSpec,
+    BudgetSpec,
+    CaptureSpec,
+    CardSpec,
+    FeedbackSpec,
+    RetentionSpec,
+    RetrainingSpec,
+)
 from millrace.spec.part import SpecPart, invalid_input
 from millrace.spec.training import EvaluationSpec, GateSpec, TrainingSpec
 
@@ -49,6 +57,7 @@ class ModelSpec(SpecPart):
     feedback: FeedbackSpec = FeedbackSpec()
     retraining: RetrainingSpec = RetrainingSpec()
     monitoring: MonitoringSpec = MonitoringSpec()
+    budget: BudgetSpec | None = None
     card: CardSpec = CardSpec()
 
     @model_validator(mode="after")

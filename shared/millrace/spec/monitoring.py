@@ -86,6 +86,19 @@ class StalenessRule(SpecPart):
     silent_hours: float | None = Field(default=24.0, gt=0.0)
 
 
+class BudgetRule(SpecPart):
+    """Rule for the cost of the month, where the spec has a ``budget``."""
+
+    enabled: bool = True
+    threshold: float = Field(default=1.0, gt=0.0, le=10.0)  # Share of the budget
+
+
+class BudgetWarningRule(BudgetRule):
+    """Rule for a budget that is nearly spent, or will be at the month's rate."""
+
+    threshold: float = Field(default=0.8, gt=0.0, le=10.0)
+
+
 class ServingHealthRule(MonitorRule):
     """Rule for errors, latency, cold starts and refused rows."""
 
@@ -127,3 +140,5 @@ class MonitoringSpec(SpecPart):
     bias: BiasRule = BiasRule()
     staleness: StalenessRule = StalenessRule()
     serving_health: ServingHealthRule = ServingHealthRule()
+    budget: BudgetRule = BudgetRule()
+    budget_warning: BudgetWarningRule = BudgetWarningRule()

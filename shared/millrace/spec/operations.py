@@ -68,6 +68,22 @@ class RetrainingSpec(SpecPart):
     captured_days: int = Field(default=30, ge=1, le=366)  # the age of the oldest of those rows
 
 
+class BudgetSpec(SpecPart):
+    """Budget of a model for a calendar month, in UTC; ``budget: 20`` is short for the amount alone.
+
+    It is compared with what the use of the model costs by list prices: requests, monitoring and training.
+    """
+
+    usd_a_month: Annotated[float, Field(strict=True, gt=0.0, le=1_000_000.0)]
+    #: Once it is spent, schedules and findings of monitoring start no run. Uploads and people's requests always do.
+    hold_retraining: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_amount(cls, value: Any) -> Any:
+        return value if isinstance(value, dict | BudgetSpec) else {"usd_a_month": value}
+
+
 class FeedbackSpec(SpecPart):
     """Ground truth that counts.
 

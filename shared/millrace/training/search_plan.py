@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from millrace.cost.prices import USD_PER_GB_SECOND
 from millrace.data.dataset_documents import PreparedManifest
 from millrace.documents import from_plain
 from millrace.entities import Run, Trial
@@ -28,8 +29,6 @@ ROW_COPIES = 2.0
 ENCODED_COPIES = 4.0
 #: Share of the memory that is planned with.
 USABLE_SHARE = 0.9
-#: AWS Lambda, x86, first tier, us-east-1: dollars per GB-second. Other regions and tiers differ a little.
-USD_PER_GB_SECOND = 0.0000166667
 
 #: Trials of a run without a number in its spec: in one round, or in several where most see a share of the rows.
 DEFAULT_TRIALS = 10

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from millrace.causes import CAUSES
+from millrace.cost.statement import find_budget_refusal
 from millrace.entities import FINISHED_STATUSES, Cause, CauseRecord, LedgerEntry, ModelState, Run, describe_deletion
 from millrace.layout import INCOMING_PREFIX, SUCCESS_MARKER
 from millrace.names import make_cause_id, make_run_id
@@ -18,6 +19,7 @@ from millrace.ports import PipelineStarter
 from millrace.registry.ledger import trigger_skipped
 from millrace.registry.store import Registry
 from millrace.retry import retry
+from millrace.settings import CostSettings
 from millrace.spec.operations import RetrainingSpec
 from millrace.triggers.trigger_events import (
     EVERY_MODEL,
@@ -48,6 +50,7 @@ _CRASHES = frozenset({"Lambda.Unknown", "Runtime.ExitError", "Runtime.HandlerErr
 _NAMED_FILES = 5
 #: Runs among which the last one of a finding is looked for.
 _RUNS_OF_A_COOLDOWN = 50
+_DEFAULT_COSTS = CostSettings()
 RequestOutcome = Literal["started", "duplicate", "deferred", "skipped"]
 
 
@@ -73,7 +76,12 @@ class FinishedRun:
 
 
 def handle_trigger(
-    trigger: Trigger, *, registry: Registry, pipeline: PipelineStarter, now: datetime
+    trigger: Trigger,
+    *,
+    registry: Registry,
+    pipeline: PipelineStarter,
+    now: datetime,
+    costs: CostSettings = _DEFAULT_COSTS,
 ) -> list[TrainingRequestResult | FinishedRun]:
     """Do what a trigger requests; a refused upload and a file that waits have no result."""
     match trigger:
@@ -89,7 +97,13 @@ def handle_trigger(
             return [finish_run(model, run_id, reason, registry=registry, pipeline=pipeline, now=now, fault=fault)]
     return [
         request_training(
-            request.cause, registry=registry, pipeline=pipeline, now=now, actor=request.actor, refusal=request.refusal
+            request.cause,
+            registry=registry,
+            pipeline=pipeline,
+            now=now,
+            actor=request.actor,
+            refusal=request.refusal,
+            costs=costs,
         )
         for request in _expand(trigger, registry)
     ]
@@ -184,6 +198,7 @@ def request_training(
     now: datetime,
     actor: str = "millrace",
     refusal: str | None = None,
+    costs: CostSettings = _DEFAULT_COSTS,
 ) -> TrainingRequestResult:
     """Claim ``cause`` and start its run, unless it was claimed before, has to wait, or has nothing to train on.
 
@@ -194,8 +209,10 @@ def request_training(
     ----------
     refusal : str or None, default=None
         The reason why it starts none, where that is known already.
+    costs : CostSettings, optional
+        Settings that a model's budget is compared by.
     """
-    if refusal := refusal or _find_refusal(cause, registry, now):
+    if refusal := refusal or _find_refusal(cause, registry, now, costs):
         return _skip(cause, refusal, registry, now, actor)
     run = _make_run(cause.model, [CauseRecord(cause, "started")], now)
     covered_since = covered_by_runs_since(cause, registry.get_spec(cause.model).retraining, now)
@@ -357,7 +374,7 @@ def _skip_waiting(
     return skipped
 
 
-def _find_refusal(cause: Cause, registry: Registry, now: datetime) -> str | None:
+def _find_refusal(cause: Cause, registry: Registry, now: datetime, costs: CostSettings) -> str | None:
     """Return the reason why the cause starts nothing; None when it may, or was followed already."""
     state = registry.find_state(cause.model)
     if state and (deleted_at := state.deletion_of_cause(cause)):
@@ -367,12 +384,15 @@ def _find_refusal(cause: Cause, registry: Registry, now: datetime) -> str | None
     first_schema = state.first_schema_version if state else 1
     if not any(dataset.schema_version >= first_schema for dataset in registry.list_datasets(cause.model)):
         return f"the model {cause.model} has no accepted dataset to train on"
-    spec = registry.get_spec(cause.model).retraining
+    whole = registry.get_spec(cause.model)
+    spec = whole.retraining
     newest = registry.list_runs(cause.model, limit=max(_RUNS_OF_A_COOLDOWN, spec.runs_per_day))
     runs = [
         _under_its_finding(run, registry) for run in newest if state is None or not state.deletion_of(run.requested_at)
     ]
     refusal = refuse(cause, spec, runs, now)
+    if refusal is None and not CAUSES[cause.kind].is_always_followed:
+        refusal = find_budget_refusal(cause.model, whole.budget, now, registry, costs)
     return None if refusal and registry.find_cause(cause.model, cause.cause_id) else refusal
 
 

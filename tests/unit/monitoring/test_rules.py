@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from millrace.causes import CAUSE_OF_EVENT
 from millrace.monitoring.rules import EVENT_LABELS, VERDICT_NAMES, VERDICTS, rows_needed
-from millrace.spec.monitoring import MonitoringSpec, MonitorRule, StalenessRule
+from millrace.spec.monitoring import BudgetRule, MonitoringSpec, MonitorRule, StalenessRule
 
 DOCUMENTATION = (Path(__file__).parents[3] / "docs" / "monitoring.md").read_text(encoding="utf-8")
 
@@ -16,7 +16,7 @@ def test_every_rule_of_the_spec_is_a_verdict():
     rules = {
         name
         for name, field in MonitoringSpec.model_fields.items()
-        if isinstance(field.default, MonitorRule | StalenessRule)
+        if isinstance(field.default, MonitorRule | StalenessRule | BudgetRule)
     }
     assert rules == set(VERDICT_NAMES)
 

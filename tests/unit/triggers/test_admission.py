@@ -1,6 +1,7 @@
 from datetime import timedelta
 
 import pytest
+from millrace.captures.traffic import TrafficCounts, TrafficHour, record_traffic
 from millrace.entities import CauseRecord
 from millrace.spec import ModelSpec
 from millrace.triggers.requests import finish_run, handle_trigger, refuse, request_training
@@ -156,3 +157,37 @@ class TestRequests:
         world.ask("incident-1", "drift")
         assert world.ask("b.csv", "upload", minutes=1).outcome == "deferred"
         assert world.registry.get_state(MODEL).pending_causes == 1
+
+
+class TestBudget:
+    """A spent budget holds back what nobody requested by hand, if the spec says so."""
+
+    @pytest.fixture
+    def registry(self):
+        registry = MemoryRegistry()
+        registry.put_dataset(make_dataset("d1"))
+        counts = TrafficCounts(requests=1_000_000, rows=1_000_000)
+        record_traffic(registry.store, TrafficHour(model=MODEL, hour=NOW - timedelta(hours=2), versions={1: counts}))
+        return registry
+
+    @pytest.mark.parametrize("kind", ["schedule", *FINDINGS])
+    def test_holds_back_schedules_and_findings_with_the_reason(self, registry, kind):
+        registry.put_spec(MODEL, ModelSpec.parse({"budget": {"usd_a_month": 1, "hold_retraining": True}}))
+        pipeline = MemoryPipeline()
+        result = request_training(make_cause(kind=kind), registry=registry, pipeline=pipeline, now=NOW)
+        assert (result.outcome, pipeline.started) == ("skipped", [])
+        [entry] = registry.list_ledger(MODEL, limit=1)
+        assert entry.action == "trigger_skipped"
+        assert "budget.hold_retraining holds back automatic runs until 2026-06-01" in entry.details["refusal"]
+
+    @pytest.mark.parametrize("kind", ["upload", "manual"])
+    def test_never_holds_back_uploads_and_people(self, registry, kind):
+        registry.put_spec(MODEL, ModelSpec.parse({"budget": {"usd_a_month": 1, "hold_retraining": True}}))
+        result = request_training(make_cause(kind=kind), registry=registry, pipeline=MemoryPipeline(), now=NOW)
+        assert result.outcome == "started"
+
+    @pytest.mark.parametrize("budget", [None, {"usd_a_month": 1}, {"usd_a_month": 100, "hold_retraining": True}])
+    def test_holds_back_nothing_otherwise(self, registry, budget):
+        registry.put_spec(MODEL, ModelSpec.parse({"budget": budget}))
+        cause = make_cause(kind="schedule")
+        assert request_training(cause, registry=registry, pipeline=MemoryPipeline(), now=NOW).outcome == "started"

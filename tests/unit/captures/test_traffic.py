@@ -1,0 +1,70 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from millrace.captures.traffic import TrafficCounts, TrafficHour, add_counts, read_traffic, record_traffic
+
+from tests.fakes.memory_registry import MemoryRegistryStore
+
+HOUR = datetime(2026, 11, 29, 22, tzinfo=UTC)
+
+
+def make_hour(requests: int = 1, hour: datetime = HOUR, **changes) -> TrafficHour:
+    counts = add_counts([TrafficCounts.of_request(200, 12.5, rows=3)] * requests)
+    return TrafficHour(**{"model": "churn", "hour": hour, "versions": {2: counts}} | changes)
+
+
+def test_what_is_recorded_is_read():
+    store = MemoryRegistryStore()
+    versions = {
+        0: TrafficCounts.of_request(503, 2.0),
+        2: TrafficCounts.of_request(200, 3.25, rows=10, refused_rows=4, cold_start=True)
+        + TrafficCounts.of_request(422),
+    }
+    assert record_traffic(store, make_hour(versions=versions))
+    (found,) = read_traffic(store, "churn", HOUR, HOUR + timedelta(hours=1))
+    assert found == make_hour(versions=versions)
+    assert (found.total.requests, found.total.errors, found.total.refused, found.total.cold_starts) == (3, 1, 1, 1)
+    assert found.versions[2].mean_latency_ms == pytest.approx(3.25)
+
+
+def test_counts_of_an_hour_never_fall():
+    store = MemoryRegistryStore()
+    assert [record_traffic(store, make_hour(n)) for n in (2, 5, 3, 5)] == [True, True, False, False]
+    assert read_traffic(store, "churn", HOUR, HOUR + timedelta(minutes=1))[0].total.requests == 5
+
+
+def test_the_hours_that_a_span_touches():
+    store = MemoryRegistryStore()
+    for hours in range(-2, 3):
+        record_traffic(store, make_hour(hour=HOUR + timedelta(hours=hours)))
+    record_traffic(store, make_hour(model="other"))
+
+    def read(since: float, until: float) -> list[int]:
+        found = read_traffic(store, "churn", HOUR + timedelta(hours=since), HOUR + timedelta(hours=until))
+        return [(one.hour - HOUR) // timedelta(hours=1) for one in found]
+
+    assert read(0, 1) == [0]
+    assert read(-0.5, 1.5) == [-1, 0, 1]
+    assert read(0.5, 0.5) == [0]
+    assert read(-9, 9) == [-2, -1, 0, 1, 2]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(0.3, 30_000), min_size=1, max_size=50), st.sampled_from([0.05, 0.5, 0.95, 0.99]))
+def test_a_quantile_is_at_most_a_bin_off(latencies, share):
+    counts = add_counts(TrafficCounts.of_request(200, one) for one in latencies)
+    exact = sorted(latencies)[max(0, -int(-share * len(latencies) // 1) - 1)]
+    assert exact / 1.2 <= counts.latency_quantile(share) <= exact * 1.2
+    assert counts.mean_latency_ms == pytest.approx(sum(latencies) / len(latencies), abs=0.001)
+
+
+@pytest.mark.parametrize("latency", [0.0, 0.01, 1e9])
+def test_latencies_beyond_the_bins_count_in_the_outer_ones(latency):
+    assert TrafficCounts.of_request(200, latency).latency_quantile(0.5) is not None
+
+
+def test_failed_requests_have_no_latency():
+    failed = TrafficCounts.of_request(500, 9_000.0)
+    assert (failed.latency_quantile(0.5), failed.mean_latency_ms, failed.errors) == (None, None, 1)
