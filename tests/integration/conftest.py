@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import boto3
@@ -10,6 +11,10 @@ from botocore.client import BaseClient
 from millrace.aws.registry_store import DynamoRegistryStore
 from millrace.registry.store import Registry
 from moto import mock_aws
+from moto.stepfunctions.parser.asl.component.common.path import result_path
+from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
+from moto.stepfunctions.parser.asl.parse.preprocessor import Preprocessor
+from moto.stepfunctions.parser.asl.utils import json_path
 
 from tests.fakes.dynamodb_table import RUNS_TABLE_NAME, TABLE_NAME, create_table
 from tests.fakes.memory_registry import MemoryRegistry
@@ -17,6 +22,17 @@ from tests.fakes.throttled_table import ThrottledTable
 from tests.integration.application import Application, deploy
 
 MOTO_CONFIG = {"stepfunctions": {"execute_state_machine": True}}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_machines_parsed_once() -> None:
+    """Keep the definitions and paths that moto has parsed: parsing a machine takes longer than running it."""
+    parse = AmazonStateLanguageParser.parse
+    tree = cache(lambda definition: parse(definition)[1])
+    AmazonStateLanguageParser.parse = staticmethod(  # type: ignore[method-assign]  # moto's, to save time
+        lambda definition: (Preprocessor().visit(tree(definition)), tree(definition))
+    )
+    json_path.parse = result_path.parse = cache(json_path.parse)
 
 
 @pytest.fixture
