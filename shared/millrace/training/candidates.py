@@ -9,7 +9,7 @@ of the ``k+1``-th, so ties do not matter: the Epanechnikov kernel with nearest-n
 and Friedman, *The Elements of Statistical Learning*, 2009, section 6.1).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
@@ -32,8 +32,9 @@ from sklearn.pipeline import Pipeline
 
 from millrace.features import FeatureMatrix
 from millrace.schema import Task
-from millrace.training.preprocessing import Encoding, build_preprocessor
+from millrace.training.preprocessing import Encoding, FeatureTable, build_preprocessor
 from millrace.training.search_space import select_search_spaces
+from millrace.training.unseen import average_unseen
 
 #: Added to the squared bandwidth, so that rows at distance zero count alike in spite of rounding.
 SMOOTHING = 1e-2
@@ -119,6 +120,19 @@ class ScaledMLPRegressor(MLPRegressor):  # type: ignore[misc]  # scikit-learn sh
         return self
 
 
+class ModelPipeline(Pipeline):  # type: ignore[misc]  # as above
+    """A trial's preprocessing and estimator; it scores unseen categories as the average."""
+
+    #: See :func:`millrace.training.unseen.average_unseen`.
+    plain_numbers: tuple[int, ...] = ()
+
+    def fit(self, rows: FeatureTable, target: npt.NDArray[Any]) -> Self:
+        """Fit both steps."""
+        super().fit(rows, target)
+        average_unseen(self, rows.features, target, self.plain_numbers)
+        return self
+
+
 EstimatorFactory = Callable[..., Any]
 
 
@@ -135,8 +149,18 @@ class Candidate:
     regressor: EstimatorFactory | None
     seeded: bool = True
 
-    def build(self, task: Task, features: FeatureMatrix, parameters: Mapping[str, Any], seed: int) -> Pipeline:
-        """Build the unfitted pipeline of a trial from the features of the training split."""
+    def build(
+        self,
+        task: Task,
+        features: FeatureMatrix,
+        parameters: Mapping[str, Any],
+        seed: int,
+        plain_numbers: Sequence[int] = (),
+    ) -> ModelPipeline:
+        """Build the unfitted pipeline of a trial from the features of the training split.
+
+        ``plain_numbers`` are the columns of ``features.numbers`` that are no parts of a date or a text.
+        """
         factory = self.regressor if task == "regression" else self.classifier
         assert factory is not None  # noqa: S101  # its search space names no other task
         random = {"random_state": seed} if self.seeded else {}
@@ -144,7 +168,9 @@ class Candidate:
             ("preprocess", build_preprocessor(self.encoding, features, task=task, seed=seed)),
             ("estimator", factory(**random, **parameters)),
         ]
-        return Pipeline(steps)
+        pipeline = ModelPipeline(steps)
+        pipeline.plain_numbers = tuple(plain_numbers)
+        return pipeline
 
 
 #: By name; every candidate of the search space is here.

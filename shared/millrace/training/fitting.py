@@ -108,11 +108,19 @@ def fit_pipeline(trial: Trial, schema: TableSchema, train: PreparedSplit) -> tup
         if missing:
             raise TrainingFailedError(f"{missing} of {len(schema.classes)} classes have no row in the training split")
     candidate = get_candidate(trial.candidate, schema.task)
-    pipeline = candidate.build(schema.task, train.features, trial.parameters, trial.seed)
+    pipeline = candidate.build(schema.task, train.features, trial.parameters, trial.seed, _plain_numbers(schema))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         pipeline.fit(FeatureTable(train.features), train.target)
     return pipeline, tuple(sorted({warning.category.__name__ for warning in caught}))
+
+
+def _plain_numbers(schema: TableSchema) -> list[int]:
+    """Return the numeric columns that hold a feature's value, not a part of a date or a text."""
+    widths = [schema.number_width(column) for column in schema.features]
+    starts = np.cumsum([0, *widths[:-1]]).tolist() if widths else []
+    kinds = ("boolean", "integer", "number")
+    return [start for start, column in zip(starts, schema.features, strict=True) if column.type in kinds]
 
 
 def measure_folds(

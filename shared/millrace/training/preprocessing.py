@@ -10,13 +10,13 @@ number                   median imputed, standardised        median imputed, or 
 number, never known      left out                            left out
 string                   one-hot of the most frequent        ordinal code; -1 for a value that
                          values; any other is all zeros      training has not seen
-string of many values,   target encoding, shrunk towards     target encoding, likewise
-binary or regression     the overall mean, which stands for
+string of many values,   target encoding, shrunk towards     target encoding, likewise; an unseen
+binary or regression     the overall mean, which stands for  value is below all others
                          an unseen value
 =======================  ==================================  ====================================
 
-The missing string ``''`` is a value like any other. Trees get no scaler: after one, float32 rounding moves rows
-across split points and the ONNX model predicts differently.
+:mod:`millrace.training.unseen` gives unseen values their meaning. The missing string ``''`` is a value like any other.
+Trees get no scaler: after one, float32 rounding moves rows across split points and the ONNX model predicts differently.
 """
 
 from typing import Any, Literal
@@ -38,6 +38,9 @@ from millrace.training.search_plan import MAX_ONE_HOT_VALUES, one_hot_values
 #: ``scaled`` for linear models, ``imputed`` for trees, ``native`` for trees that support missing values.
 Encoding = Literal["scaled", "imputed", "native"]
 
+#: Code of an unseen category for trees.
+UNSEEN_CODE = -1
+
 
 class FeatureTable:
     """The two matrices side by side, as scikit-learn's ``ColumnTransformer`` takes columns: numbers, then strings.
@@ -47,7 +50,7 @@ class FeatureTable:
     """
 
     def __init__(self, features: FeatureMatrix) -> None:
-        self._features = features
+        self.features = features
         self._numbers = features.numbers.shape[1]
         self.shape = (len(features), self._numbers + features.strings.shape[1])
 
@@ -58,7 +61,7 @@ class FeatureTable:
         """Return an object array of both; columns are cheaper by index."""
         if copy is False:
             raise ValueError("two matrices cannot be one array without a copy")
-        both = (self._features.numbers.astype(object), self._features.strings.astype(object))
+        both = (self.features.numbers.astype(object), self.features.strings.astype(object))
         return np.concatenate(both, axis=1).astype(dtype or object)
 
     def __getitem__(self, key: tuple[Any, Any]) -> npt.NDArray[Any]:
@@ -66,7 +69,7 @@ class FeatureTable:
         rows, columns = key
         columns = np.asarray(columns)
         numeric = bool((columns < self._numbers).all())
-        matrix: npt.NDArray[Any] = self._features.numbers if numeric else self._features.strings
+        matrix: npt.NDArray[Any] = self.features.numbers if numeric else self.features.strings
         return np.asarray(matrix[rows][:, columns if numeric else columns - self._numbers])
 
 
@@ -115,7 +118,7 @@ def _strings_step(encoding: Encoding, strings: npt.NDArray[Any]) -> Any:
             sparse_output=False,
             dtype=np.float32,
         )
-    return OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, dtype=np.float32)
+    return OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=UNSEEN_CODE, dtype=np.float32)
 
 
 def _target_encoding_step(encoding: Encoding, task: Task, seed: int) -> Any:
