@@ -1,4 +1,4 @@
-"""Keys of every object in the data and model buckets.
+"""Keys of every object in the data and model buckets, and of items that the registry and others write.
 
 ``data`` bucket::
 
@@ -29,6 +29,8 @@
 from datetime import UTC, datetime
 from typing import Literal
 
+from millrace.ports import Key
+
 INCOMING_PREFIX = "incoming/"
 
 SplitName = Literal["train", "validation", "test"]
@@ -43,6 +45,15 @@ MARKERS = (SUCCESS_MARKER, "manifest", "manifest.json")
 MAX_FOLDER_FILES = 500
 
 _FOLDER_DEPTH = 3
+
+
+#: Partition, in the table of runs, of the items that the hourly look reads: those of all models, for one query.
+MONITORING_PARTITION = "MONITORING"
+
+
+def monitoring_item(model: str) -> Key:
+    """Return the key of a model's activity and next check."""
+    return Key(MONITORING_PARTITION, f"MODEL#{model}", "runs")
 
 
 def folder_of_marker(key: str) -> str | None:

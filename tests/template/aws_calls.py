@@ -62,6 +62,7 @@ ACTIONS = {
 ADAPTERS = {
     "object_store": ("ObjectStore", "s3", "object_store.py", "S3ObjectStore"),
     "registry": ("Registry", "dynamodb", "registry_store.py", "DynamoRegistryStore"),
+    "registry_store": ("RegistryStore", "dynamodb", "registry_store.py", "DynamoRegistryStore"),
     "training_pipeline": ("PipelineStarter", "stepfunctions", "pipeline.py", "StepFunctionsPipeline"),
     "account_concurrency": ("AccountConcurrency", "lambda", "pipeline.py", "LambdaConcurrency"),
     "monitoring_pipeline": ("MonitoringPipeline", "stepfunctions", "pipeline.py", "StepFunctionsMonitoring"),
@@ -186,6 +187,13 @@ def names_of_port(tree: ast.Module, port: str, factory: str) -> set[str]:
     return names - {""}
 
 
+def port_method(call: ast.Call) -> str:
+    """Return the method of a port that is called; of a write, with the change that it makes."""
+    assert isinstance(call.func, ast.Attribute)
+    change = called(call.args[0]) if call.func.attr == "write" and call.args else ""
+    return f"write {change}" if change in CHANGES else call.func.attr
+
+
 def handler_actions(handler: Path) -> dict[str, set[str]]:
     """Return the actions that a handler can ask for, each with the ports' methods that need it."""
     files = library_files(handler, SHARED)
@@ -200,22 +208,27 @@ def handler_actions(handler: Path) -> dict[str, set[str]]:
         if isinstance(part, ast.ImportFrom) and part.module == "millrace.aws.clients"
         for alias in part.names
     }
+    # What the registry does with its store is counted as the registry's.
+    outside = [parse(path) for path in sources if "registry" not in path.parts]
+    searched = {factory: outside if factory == "registry_store" else trees for factory in built}
     everywhere = {
-        factory: set().union(*(names_of_port(tree, ADAPTERS[factory][0], factory) for tree in trees))
+        factory: set().union(*(names_of_port(tree, ADAPTERS[factory][0], factory) for tree in searched[factory]))
         for factory in built
     }
     actions: dict[str, set[str]] = {}
     for factory in sorted(built):
         methods = {
-            part.func.attr
-            for tree in trees
+            port_method(part)
+            for tree in searched[factory]
             for part in ast.walk(tree)
             if isinstance(part, ast.Call)
             and isinstance(part.func, ast.Attribute)
             and receiver(part.func.value) in everywhere[factory]
         }
         for method in sorted(methods):
-            for action in adapter_actions(factory, [method]):
+            change = method.removeprefix("write ")
+            one = factory == "registry_store" and change in CHANGES
+            for action in ACTIONS["dynamodb", change] if one else adapter_actions(factory, [method]):
                 actions.setdefault(action, set()).add(f"{factory}.{method}")
     if AWS / "serving_source.py" in files:
         for call in boto_calls(parse(AWS / "serving_source.py")):

@@ -27,6 +27,7 @@ from millrace.ports import (
     Notifier,
     ObjectStore,
     PipelineStarter,
+    RegistryStore,
     Schedules,
     ServingMetrics,
     TaskCallback,
@@ -77,10 +78,16 @@ def object_store(bucket_name: str) -> ObjectStore:
 
 
 @_cached_factory
+def registry_store() -> RegistryStore:
+    """Return the items of the tables that the settings name."""
+    settings = load_settings(RegistrySettings)
+    return DynamoRegistryStore(_client("dynamodb"), settings.registry_table, settings.runs_table)
+
+
+@_cached_factory
 def registry() -> Registry:
     """Return the registry in the tables that the settings name."""
-    settings = load_settings(RegistrySettings)
-    return Registry(DynamoRegistryStore(_client("dynamodb"), settings.registry_table, settings.runs_table))
+    return Registry(registry_store())
 
 
 @_cached_factory

@@ -1,3 +1,3 @@
 """Captured predictions, reported ground truth, and both joined."""
 
-__all__ = ["delivery", "feedback", "joining", "records", "traffic", "window"]
+__all__ = ["activity", "delivery", "feedback", "joining", "records", "traffic", "window"]

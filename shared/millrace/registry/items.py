@@ -26,6 +26,7 @@ and of the table of runs, which the functions that read files of users write too
 ``MODEL#<model>`` / ``DATASET#<time>#...``  an accepted dataset, in the order of acceptance
 ``MODEL#<model>`` / ``DATASETID#<id>``      index of datasets by their content
 ``MODEL#<model>`` / ``NOTE#<time>#...``     a note for the ledger, where an acting function files it
+``MONITORING`` / ``MODEL#<model>``          activity and next check of a model, which the hourly look reads
 ==========================================  ===============================================================
 
 Releases that had one table wrote these to the registry's: they are read there, and copied when they change.
