@@ -1,31 +1,55 @@
-"""Deliver captured predictions from the log of ``predict`` to the data bucket, each once.
+"""Deliver captured predictions from the log of ``predict`` to the data bucket, each once, and record the traffic.
 
-Takes events of a CloudWatch Logs subscription, which come at least once.
+Takes messages of the queue that ``forward_captures`` fills, or one event of a log subscription, such as a message of a
+dead-letter queue holds. Both come at least once.
 """
 
+import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from millrace.aws.clients import object_store
-from millrace.captures.delivery import deliver, read_batch
-from millrace.observability import log_invocation, logger, write_metrics
+from millrace.aws.clients import object_store, registry_store
+from millrace.captures.activity import mark_activity
+from millrace.captures.delivery import Delivery, LogBatch, deliver, read_batch
+from millrace.errors import InvalidInputError, ServiceUnavailableError
+from millrace.observability import Unit, log_invocation, logger, write_metrics
 from millrace.settings import DataSettings, load_settings
-
-_SERVICE = {"service": "deliver_captures"}
 
 
 @log_invocation
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001 - Lambda passes it
-    """Write what is not there yet; an error lets Lambda deliver the same event again, and at last to the queue."""
-    store = object_store(load_settings(DataSettings).data_bucket)
-    delivery = deliver(read_batch(event), store, datetime.now(UTC))
-    document = asdict(delivery)
-    logger.info("captures delivered", **document)
-    for model, rows in delivery.delivered.items():
-        write_metrics({"CapturedRows": (rows, "Count")}, {**_SERVICE, "model": model}, time.time())
+    """Write what is not there yet; messages that fail come again, and go to the dead-letter queue at last.
+
+    A queue gets the failed messages, any other caller the :class:`Delivery`, or its error.
+    """
+    if not event.get("Records"):
+        delivery = _deliver([read_batch(event)])
+        if delivery.failures:
+            raise ServiceUnavailableError("; ".join(delivery.failures.values()))
+        return asdict(delivery)
+    batches: list[LogBatch] = []
+    failed: dict[str, str] = {}
+    for record in event["Records"]:
+        try:
+            batches.append(replace(read_batch(json.loads(record["body"])), message_id=record["messageId"]))
+        except (InvalidInputError, ValueError) as error:
+            failed[record["messageId"]] = str(error)
+    failed |= _deliver(batches).failures
+    for message_id, reason in failed.items():
+        logger.error("message not delivered", message_id=message_id, reason=reason)
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
+
+
+def _deliver(batches: list[LogBatch]) -> Delivery:
+    now, items = datetime.now(UTC), registry_store()
+    delivery = deliver(batches, object_store(load_settings(DataSettings).data_bucket), items, now)
+    mark_activity(items, delivery.models, "traffic", now)
+    metrics: dict[str, tuple[float, Unit]] = {"CapturedRows": (sum(delivery.delivered.values()), "Count")}
     if delivery.malformed:
-        write_metrics({"MalformedCaptures": (delivery.malformed, "Count")}, _SERVICE, time.time())
-    return document
+        metrics["MalformedCaptures"] = (delivery.malformed, "Count")
+    counts = {"messages": len(batches), "models": len(delivery.delivered), "repeated": delivery.repeated}
+    write_metrics(metrics, {"service": "deliver_captures"}, time.time(), counts)
+    return delivery

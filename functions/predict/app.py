@@ -41,5 +41,5 @@ def _endpoint() -> Endpoint:
     models = ModelCache(source, settings.alias_refresh_seconds, time.monotonic)
     # An alias may be as old after an idle time.
     keys = KeyScopes(source.key_models, STALE_AFTER_INTERVALS * settings.alias_refresh_seconds, time.monotonic)
-    detail, captures = settings.error_detail, settings.capture_predictions
-    return Endpoint(models, keys, settings.max_rows_per_request, lambda: str(uuid.uuid4()), detail, captures)
+    detail, captures, metrics = settings.error_detail, settings.capture_predictions, settings.model_metrics
+    return Endpoint(models, keys, settings.max_rows_per_request, lambda: str(uuid.uuid4()), detail, captures, metrics)

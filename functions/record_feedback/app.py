@@ -5,8 +5,9 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.api_requests import ApiRequest
-from millrace.aws.clients import object_store, registry
+from millrace.aws.clients import object_store, registry, registry_store
 from millrace.aws.rest_api import rest_api
+from millrace.captures.activity import mark_activity
 from millrace.captures.feedback import record_feedback
 from millrace.captures.joining import describe_coverage, read_hours
 from millrace.key_scopes import ensure_in_scope, read_key_id
@@ -27,7 +28,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 def post_feedback(model: str) -> dict[str, Any]:
     """Store one report or many; the receipt comes after they are stored."""
     settings, request, known = load_settings(DataSettings), ApiRequest(app.current_event.raw_event), registry()
-    model = validate_model_name(model)
+    model, now = validate_model_name(model), datetime.now(UTC)
     if key_id := read_key_id(app.current_event.raw_event):
         ensure_in_scope(known.find_key_models(key_id), model)
     receipt = record_feedback(
@@ -36,8 +37,9 @@ def post_feedback(model: str) -> dict[str, Any]:
         caller=request.caller,
         registry=known,
         data_store=object_store(settings.data_bucket),
-        now=datetime.now(UTC),
+        now=now,
     )
+    mark_activity(registry_store(), [model], "feedback", now)
     logger.info("feedback received", model=model, reports=receipt["received"], caller=request.caller)
     return receipt
 

@@ -17,7 +17,7 @@ first use, because ``predict`` needs it for refused requests only.
 import functools
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -72,25 +72,23 @@ def write_metrics(
     dimensions: Mapping[str, str],
     timestamp: float,
     properties: Mapping[str, Any] | None = None,
-    and_by: str | None = None,
 ) -> None:
     """Write one line, at every log level; raises ``ValueError`` when a value is not finite.
 
-    Parameters
-    ----------
-    timestamp : float
-        Seconds since 1970.
-    properties : mapping or None, default=None
-        Further members of the log entry, which are no metrics.
-    and_by : str or None, default=None
-        A property that is a further dimension of a second set of the same metrics.
+    ``timestamp`` is in seconds since 1970; ``properties`` are further members of the log entry, which are no metrics.
     """
+    line = {"level": "FATAL", "timestamp": datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds")}
+    members = metric_members(metrics, [list(dimensions)], timestamp)
+    print(write_json({**line, **members, **(properties or {}), **dimensions}))  # noqa: T201 - see above
+
+
+def metric_members(
+    metrics: Mapping[str, tuple[float, Unit]], dimension_sets: Sequence[Sequence[str]], timestamp: float
+) -> dict[str, Any]:
+    """Return the members that make metrics of a line which has the dimensions' values; see :func:`write_metrics`."""
     values = {name: value for name, (value, _) in metrics.items()}
     if unfit := [name for name, value in values.items() if not math.isfinite(value)]:
         raise ValueError(f"the metric {unfit[0]!r} is not finite")
     definitions = [{"Name": name, "Unit": unit} for name, (_, unit) in metrics.items()]
-    sets = [list(dimensions)] if and_by is None else [list(dimensions), [*dimensions, and_by]]
-    directive = {"Namespace": NAMESPACE, "Dimensions": sets, "Metrics": definitions}
-    aws = {"Timestamp": int(timestamp * 1_000), "CloudWatchMetrics": [directive]}
-    line = {"level": "FATAL", "timestamp": datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds")}
-    print(write_json({**line, "_aws": aws, **(properties or {}), **dimensions, **values}))  # noqa: T201 - see above
+    directive = {"Namespace": NAMESPACE, "Dimensions": dimension_sets, "Metrics": definitions}
+    return {"_aws": {"Timestamp": int(timestamp * 1_000), "CloudWatchMetrics": [directive]}, **values}

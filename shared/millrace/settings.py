@@ -69,6 +69,7 @@ class PredictSettings:
     max_rows_per_request: int = 10_000  # rows that one request may hold
     error_detail: Literal["full", "reduced"] = "full"  # detail of errors and warnings; ``reduced`` hides the schema
     capture_predictions: bool = True  # false captures nothing, whatever specs say
+    model_metrics: bool = False  # whether CloudWatch gets metrics by model, version and protocol, which are billed
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from millrace.schema import Task
 from millrace.spec import ModelSpec
 
 from tests.fakes.memory_object_store import MemoryObjectStore
-from tests.fakes.memory_registry import MemoryRegistry
+from tests.fakes.memory_registry import MemoryRegistry, MemoryRegistryStore
 from tests.gateway import call, memory_handler
 from tests.integration.application import Handler, lambda_context, load_handler
 from tests.registry_builders import make_entry
@@ -56,7 +56,7 @@ class Loop:
         with contextlib.redirect_stdout(printed):
             status, reply = call(self.predict, "POST", f"/models/{MODEL}/invocations", body)
         events = tuple(LogEvent(str(n), line) for n, line in enumerate(printed.getvalue().splitlines()))
-        delivery = deliver(LogBatch("s", events), self.store, datetime.now(UTC))
+        delivery = deliver([LogBatch("s", events)], self.store, MemoryRegistryStore(), datetime.now(UTC))
         assert not delivery.malformed
         assert (status == 200) == bool(sum(delivery.delivered.values()))
         return status, reply
@@ -87,6 +87,7 @@ def loop_of(task: Task) -> Iterator[Loop]:
         patch.setenv("DATA_BUCKET", "data")
         patch.setenv("RUNS_TABLE", "runs")
         patch.setattr("millrace.aws.clients.registry", lambda *_: registry)
+        patch.setattr("millrace.aws.clients.registry_store", lambda: registry.store)
         patch.setattr("millrace.aws.clients.object_store", lambda _: loop.store)
         patch.setattr(logger._logger, "handlers", [])  # hundreds of lines that nobody reads
         loop = Loop(task, predict, load_handler("record_feedback"), registry)

@@ -37,7 +37,7 @@ def test_the_filter_is_lambdas():
     assert line_level("plain text") == "INFO"
 
 
-@pytest.mark.parametrize("function", sorted({*function_names()} - {"predict"}))
+@pytest.mark.parametrize("function", sorted({*function_names()} - {"predict", "forward_captures"}))
 def test_an_invocation_that_fails_is_logged_by_its_own_name(
     function, log_level, monkeypatch, capsys, isolated_from_aws
 ):
@@ -69,6 +69,7 @@ def test_every_line_of_a_level_passes_at_that_level(log_level, monkeypatch, caps
 def test_metrics_and_captures_of_requests_pass_at_every_level(log_level, monkeypatch, capsys):
     build_logger(monkeypatch, f"predict-{log_level}")
     row = json.loads((EVENTS / "predict" / "valid_records.json").read_text())["body"]
+    monkeypatch.setenv("MODEL_METRICS", "true")
     with memory_handler() as handler:
         assert call(handler, "POST", INVOCATIONS, row)[0] == 200
         assert call(handler, "POST", INVOCATIONS, "[")[0] == 400

@@ -16,6 +16,7 @@ import pytest
 from botocore.exceptions import ConnectTimeoutError
 from millrace.aws.clients import registry
 from millrace.aws.serving_source import AwsModelSource
+from millrace.captures.records import expand_line, find_request
 from millrace.entities import Cause, KeyScope, LedgerEntry, ModelVersion, Run
 from millrace.errors import (
     ArtifactNotFoundError,
@@ -159,15 +160,21 @@ def ask_records(handler: Handler, *records: dict[str, Any], model: str = "churn"
 
 @pytest.fixture
 def written(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[dict[str, Any]]]:
-    """What the function wrote so far: log lines, then metrics; captured predictions are tested on their own."""
+    """What the function wrote so far: log lines, then metrics. A request's line with neither is tested on its own."""
     log = io.StringIO()
     monkeypatch.setattr(logger.registered_handler, "stream", log)
 
     def lines() -> list[dict[str, Any]]:
         found = [json.loads(line) for line in [*log.getvalue().splitlines(), *capsys.readouterr().out.splitlines()]]
-        return [line for line in found if line.get("record") != "millrace.capture"]
+        return [line for line in found if line.get("record") != "millrace.capture" or "_aws" in line]
 
     return lines
+
+
+@pytest.fixture
+def model_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let metrics by model be written; they are off by default."""
+    monkeypatch.setenv("MODEL_METRICS", "true")
 
 
 def test_a_prediction_has_label_probabilities_version_and_id(handler):
@@ -408,6 +415,7 @@ def test_missing_settings_are_our_fault(handler, monkeypatch):
     assert "MODELS_BUCKET" not in body["message"]
 
 
+@pytest.mark.usefixtures("model_metrics")
 def test_rows_and_latency_are_metrics_of_model_version_and_dialect(handler, written):
     _, reply = ask_records(handler, CHURN_RECORD, CHURN_RECORD)
     (line,) = written()
@@ -420,18 +428,21 @@ def test_rows_and_latency_are_metrics_of_model_version_and_dialect(handler, writ
     assert {metric["Name"] for metric in directive["Metrics"]} == {"PredictionLatency", "PredictedRows", "ColdStarts"}
 
 
+@pytest.mark.usefixtures("model_metrics")
 def test_the_first_request_of_an_environment_is_its_cold_start(handler, written):
     for _ in range(3):
         ask_records(handler, CHURN_RECORD)
     assert [line.get("ColdStarts") for line in written()] == [1, None, None]
 
 
+@pytest.mark.usefixtures("model_metrics")
 def test_who_only_asks_whether_we_live_takes_the_cold_start(handler, written):
     ask(handler, sample("valid_ping"))
     ask_records(handler, CHURN_RECORD)
     assert "ColdStarts" not in written()[-1]
 
 
+@pytest.mark.usefixtures("model_metrics")
 def test_a_failure_is_its_model_s_once_the_registry_has_named_it(handler, monkeypatch, written):
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("secret detail")
@@ -455,7 +466,9 @@ def test_a_failure_is_its_model_s_once_the_registry_has_named_it(handler, monkey
         assert line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["service"], ["service", "model"]]
 
 
-def test_unknown_categories_missing_values_and_bad_rows_are_counted_where_there_are_some(handler, written):
+def test_unknown_categories_missing_values_and_bad_rows_are_counted_where_there_are_some(
+    handler, written, model_metrics
+):
     strange = CHURN_RECORD | {"plan": "gold", "city": "Rome", "balance": None}
     event = sample("valid_records") | {"queryStringParameters": {"on_error": "partial"}}
     event["body"] = json.dumps({"dataframe_records": [strange, CHURN_RECORD | {"age": "old"}]})
@@ -468,9 +481,75 @@ def test_refusals_are_counted_by_reason_and_never_under_a_name_that_a_stranger_m
     claim_model("new")
     for model, expected in (("nobody" * 9, "RESOURCE_DOES_NOT_EXIST"), ("new", "MODEL_NOT_READY")):
         ask_records(handler, CHURN_RECORD, model=model)
-        (line,) = [line for line in written() if "RefusedRequests" in line and line["model"] == model]
+        (line,) = [line for line in written() if "RefusedRequests" in line and line.get("requested_model") == model]
         assert line["reason"] == expected
-        assert line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["dialect", "reason"]]
+        assert "model" not in line
+        assert line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["service"]]
+
+
+class TestLines:
+    """The one line of a request for predictions, from which it is counted."""
+
+    @pytest.fixture
+    def lines(self, capsys):
+        return lambda: [json.loads(line) for line in capsys.readouterr().out.splitlines() if "millrace.capture" in line]
+
+    def test_a_request_has_one_line_with_its_rows_and_its_counts(self, handler, lines):
+        event = sample("valid_records") | {"queryStringParameters": {"on_error": "partial"}}
+        event["body"] = json.dumps({"dataframe_records": [CHURN_RECORD, CHURN_RECORD | {"age": "old"}]})
+        for cold in (True, False):
+            _, reply = ask(handler, event)
+            (line,) = lines()
+            assert (line["prediction_id"], line["rows"], line["refused_rows"]) == (reply["prediction_id"], 2, 1)
+            assert line["latency_ms"] > 0
+            assert ("cold_start" in line, "_aws" in line) == (cold, False)
+            assert line["positions"] == [0]
+
+    @pytest.mark.parametrize("why", ["CAPTURE_PREDICTIONS", "sampling"])
+    def test_a_request_that_is_not_captured_is_counted_without_its_rows(self, handler, lines, monkeypatch, why):
+        if why == "sampling":
+            monkeypatch.setattr("millrace.serving.capture.CaptureWriter.lines", lambda *_: [])
+        else:
+            monkeypatch.setenv(why, "false")
+        _, reply = ask(handler, sample("valid_records"))
+        (line,) = lines()
+        assert "cells" not in line
+        assert expand_line(line) == []
+        model, _, request = find_request(line)
+        assert (model, request.request, request.version, request.status, request.rows) == (
+            "churn",
+            reply["prediction_id"],
+            1,
+            200,
+            2,
+        )
+
+    @pytest.mark.parametrize(
+        ("change", "expected"),
+        [
+            ({"body": "["}, ("churn", 1, 400)),
+            ({"body": json.dumps({"dataframe_records": [CHURN_RECORD | {"age": "old"}]})}, ("churn", 1, 400)),
+            ({"isBase64Encoded": True, "body": "?"}, ("churn", 0, 400)),
+            ({"pathParameters": {"model": "nobody"}}, (None, 0, 404)),
+        ],
+    )
+    def test_a_failed_request_is_counted_as_far_as_it_is_known(self, handler, lines, change, expected):
+        ask(handler, sample("valid_records"))
+        lines()
+        assert ask(handler, sample("valid_records") | change)[0] == expected[-1]
+        (line,) = lines()
+        model, _, request = find_request(line)
+        assert (model, request.version, request.status) == expected
+        assert request.rows == 0
+        assert line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["service"]]
+
+    def test_only_requests_for_predictions_are_counted(self, handler, lines):
+        for name in ("valid_ping", "valid_model_ready", "valid_openapi"):
+            ask(handler, sample(name))
+        unready = sample("valid_model_ready")
+        unready["pathParameters"]["model"] = "nobody"
+        ask(handler, unready)
+        assert lines() == []
 
 
 def test_a_poll_of_a_model_that_is_not_ready_is_no_failure_of_ours(handler, written):
@@ -481,6 +560,7 @@ def test_a_poll_of_a_model_that_is_not_ready_is_no_failure_of_ours(handler, writ
     assert not [line for line in written() if "FailedRequests" in line]
 
 
+@pytest.mark.usefixtures("model_metrics")
 def test_the_age_of_a_version_is_measured_from_its_registration(handler, written):
     artifacts = version_artifacts(churn_onnx(seed=1), churn_schema())
     created = datetime.now(UTC) - timedelta(hours=1)

@@ -56,8 +56,9 @@ ACTIONS = {
     ("scheduler", "create_schedule"): {"scheduler:CreateSchedule", "iam:PassRole"},
     ("scheduler", "update_schedule"): {"scheduler:UpdateSchedule", "iam:PassRole"},
     ("scheduler", "delete_schedule"): {"scheduler:DeleteSchedule"},
-    ("cloudwatch", "get_metric_data"): {"cloudwatch:GetMetricData"},
 }
+#: Actions of the calls that a handler makes itself, because it has no layer.
+ACTIONS_OF_HANDLERS = {"send_message": {"sqs:SendMessage"}}
 #: Of each factory of :mod:`millrace.aws.clients`: the port, the client, and the file and the class of the adapter.
 ADAPTERS = {
     "object_store": ("ObjectStore", "s3", "object_store.py", "S3ObjectStore"),
@@ -70,7 +71,6 @@ ADAPTERS = {
     "notifier": ("Notifier", "sns", "events.py", "SnsNotifier"),
     "event_publisher": ("EventPublisher", "events", "events.py", "EventBridgePublisher"),
     "schedules": ("Schedules", "scheduler", "schedules.py", "EventBridgeSchedules"),
-    "serving_metrics": ("ServingMetrics", "cloudwatch", "serving_metrics.py", "CloudWatchServingMetrics"),
 }
 CLIENTS = re.compile(r"^self\._(client|s3|dynamodb)$")
 CHANGES = frozenset({"Put", "Update", "Delete", "Check"})
@@ -230,6 +230,9 @@ def handler_actions(handler: Path) -> dict[str, set[str]]:
             one = factory == "registry_store" and change in CHANGES
             for action in ACTIONS["dynamodb", change] if one else adapter_actions(factory, [method]):
                 actions.setdefault(action, set()).add(f"{factory}.{method}")
+    for call in (part.attr for part in ast.walk(parse(handler)) if isinstance(part, ast.Attribute)):
+        for action in ACTIONS_OF_HANDLERS.get(call, ()):
+            actions.setdefault(action, set()).add(f"boto3.{call}")
     if AWS / "serving_source.py" in files:
         for call in boto_calls(parse(AWS / "serving_source.py")):
             client = "dynamodb" if ("dynamodb", call) in ACTIONS else "s3"

@@ -19,6 +19,9 @@ NOT_CALLED = {
         "registry.release_run": "the end of a run, beside the descriptions of runs",
         "registry.skip_pending_cause": "the end of a run, beside the descriptions of runs",
     },
+    "DeliverCapturesFunction": {"registry_store.query": "reading of activity and traffic, beside their recording"},
+    "MonitorModelFunction": {"registry_store.write Update": "recording of traffic, beside its reading"},
+    "RecordFeedbackFunction": {"registry_store.query": "reading of activity, beside its marking"},
     "ChangeModelsFunction": {"schedules.put": "schedules follow specs, which manage_models changes"},
 }
 

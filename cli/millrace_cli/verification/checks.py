@@ -197,7 +197,7 @@ def _check_parameters(verification: Verification) -> str:
     client, function = verification.target.client("lambda"), verification.resource("PredictFunction")
     before = client.get_function_configuration(FunctionName=function, Qualifier="live")
     memory = before["MemorySize"] + 64
-    verification.update_parameters({"PredictMemorySize": str(memory), "LogLevel": "ERROR"})
+    verification.update_parameters({"PredictMemorySize": str(memory), "LogLevel": "ERROR", "ModelMetrics": "true"})
     verification.parameters_changed_at = datetime.now(UTC)
     after = client.get_function_configuration(FunctionName=function, Qualifier="live")
     if after["MemorySize"] != memory:
@@ -348,8 +348,9 @@ def _captured_rows(s3: Any, bucket: str, model: str, since: datetime) -> Iterato
     for prefix in prefixes:
         for entry in _list_objects(s3, bucket, prefix):
             body = s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
-            for line in gzip.decompress(body).splitlines():
-                yield str(json.loads(line)["prediction_id"]).rpartition("-")[0]
+            for record in map(json.loads, gzip.decompress(body).splitlines()):
+                if "prediction_id" in record:  # others count a request
+                    yield str(record["prediction_id"]).rpartition("-")[0]
 
 
 CHECKS: tuple[Check, ...] = (

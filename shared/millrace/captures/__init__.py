@@ -1,3 +1,3 @@
-"""Captured predictions, reported ground truth, and both joined."""
+"""Captured predictions, the record of traffic, reported ground truth, and predictions joined with it."""
 
 __all__ = ["activity", "delivery", "feedback", "joining", "records", "traffic", "window"]

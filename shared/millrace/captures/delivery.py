@@ -1,31 +1,44 @@
-"""Delivery of captured lines from the log to the bucket, each prediction once.
+"""Delivery of captured lines from the log to the bucket, each prediction once, and the record of traffic by hour.
 
-CloudWatch Logs delivers at least once, and cuts repeated deliveries into batches in any way. Therefore the object of a
-row follows from its line and its log stream alone: one for every minute of a stream, and for every request of many
-rows. Rows are added by reading an object, skipping those it has, and writing it on condition that it has not changed.
+The log, the queue and Lambda deliver at least once, and cut repeated deliveries into batches in any way. Therefore the
+objects where a row can lie follow from its line alone: one for every hour of a model, continued in further ones when
+it is full. Lines are added by reading the hour's objects, skipping what they have, and writing the last one on
+condition that it has not changed. Full objects never change, so no line can lie in two.
+
+An hour's objects also hold a line for each request. The record of traffic is their sum, whoever adds it up.
 """
 
 import base64
 import binascii
 import gzip
 import hashlib
+import itertools
 import json
 import zlib
-from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
-from datetime import datetime
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
-from millrace.captures.records import CapturedRow, expand_line, find_line
+import msgspec
+import orjson
+
+from millrace.captures.records import COUNTED_REQUEST, CountedRequest, expand_line, find_line, find_request
+from millrace.captures.traffic import UNKNOWN_MODEL, TrafficHour, count_requests, record_traffic
 from millrace.captures.window import decompress
-from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError, InvalidInputError
+from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError, InvalidInputError, MillraceError
 from millrace.layout import captures_key, malformed_captures_key
-from millrace.ports import ObjectStore
+from millrace.ports import ObjectStore, RegistryStore
 from millrace.retry import retry
 
-#: Lines of at least so many rows get an object of their own.
-MIN_ROWS_OF_OBJECT = 100
+#: An hour's object with so many bytes of lines is full; a megabyte or two once compressed. A release with a larger
+#: number would add to objects that are full for this one, and miss what stands in those after them.
+FULL_BYTES = 16_000_000
 MAX_ATTEMPTS = 10
+#: Hours of models that are written at once: most of the time is spent waiting for the bucket.
+_WRITERS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +51,28 @@ class LogEvent:
 
 @dataclass(frozen=True, slots=True)
 class LogBatch:
-    """Events of one log stream in one delivery."""
+    """Events of one log stream in one delivery, and the id of the queue's message that holds them, if one does."""
 
     stream: str
     events: tuple[LogEvent, ...]
+    message_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Result of delivering a batch.
+    """Result of delivering batches.
 
     ``delivered`` holds the rows written now by model, ``repeated`` those stored before; ``malformed`` lines were
-    quarantined, ``ignored`` log events are no captured lines.
+    quarantined, ``ignored`` log events are no captured lines. ``failures`` holds, by id, why lines of a message could
+    not be written: it has to be delivered again. ``models`` are those with requests that are written, now or before.
     """
 
     delivered: Mapping[str, int]
     repeated: int = 0
     malformed: int = 0
     ignored: int = 0
+    failures: Mapping[str, str] = field(default_factory=dict)
+    models: Sequence[str] = ()
 
 
 def read_batch(event: Mapping[str, Any]) -> LogBatch:
@@ -69,70 +86,154 @@ def read_batch(event: Mapping[str, Any]) -> LogBatch:
         raise InvalidInputError("the event does not come from a log subscription") from error
 
 
-def deliver(
-    batch: LogBatch, store: ObjectStore, now: datetime, sleep: Callable[[float], None] | None = None
-) -> Delivery:
-    """Write the rows of a batch that are not stored yet; ``now`` is the timestamp of malformed lines.
+@dataclass(slots=True)
+class _Additions:
+    """Lines for the objects of one hour, and the messages that they came in."""
 
-    Raises ``ServiceUnavailableError`` when an object keeps changing or the bucket does not respond; then the batch can
-    be delivered again. Raises ``ArtifactIntegrityError`` for an object without captured rows.
-    """
-    additions: dict[tuple[str, str], dict[str, str]] = {}
-    malformed: list[LogEvent] = []
-    ignored = seen = 0
-    for event in batch.events:
+    model: str
+    hour: datetime
+    seen: int = 0  # rows, with those that came twice
+    rows: dict[str, str] = field(default_factory=dict)  # by prediction id
+    requests: dict[str, CountedRequest] = field(default_factory=dict)  # by request
+    messages: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What the batches hold."""
+
+    additions: dict[tuple[str, datetime], _Additions] = field(default_factory=dict)
+    malformed: int = 0
+    ignored: int = 0
+
+    def add(self, event: LogEvent, message_id: str) -> bool:
+        """Add an event's lines; False if they are malformed."""
         try:
             line = find_line(event.message)
             rows = [] if line is None else expand_line(line)
             lines = {row.prediction_id: row.to_line() for row in rows}
+            counted = None if line is None else find_request(line)
         except (ValueError, TypeError):
-            malformed.append(event)
-            continue
-        ignored += line is None
+            self.malformed += 1
+            return False
+        self.ignored += line is None
         if rows:
-            seen += len(rows)
-            additions.setdefault((rows[0].model, _key(rows, batch.stream)), {}).update(lines)
-    _quarantine(malformed, store, now)
-    delivered: dict[str, int] = {}
-    for (model, key), lines in additions.items():
-        delivered[model] = delivered.get(model, 0) + _add(key, lines, store, sleep)
-    return Delivery(delivered, seen - sum(delivered.values()), len(malformed), ignored)
+            additions = self._of(rows[0].model, rows[0].predicted_at, message_id)
+            additions.rows.update(lines)
+            additions.seen += len(rows)
+        if counted is not None:
+            model, requested_at, request = counted
+            self._of(model or UNKNOWN_MODEL, requested_at, message_id).requests[request.request] = request
+        return True
+
+    def _of(self, model: str, timestamp: datetime, message_id: str) -> _Additions:
+        hour = timestamp.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+        additions = self.additions.setdefault((model, hour), _Additions(model, hour))
+        additions.messages.add(message_id)
+        return additions
 
 
-def _key(rows: Sequence[CapturedRow], stream: str) -> str:
-    row = rows[0]
-    source = hashlib.sha256(stream.encode()).hexdigest()[:16]
-    name = f"{row.predicted_at:%M}-{source}"
-    if len(rows) >= MIN_ROWS_OF_OBJECT:
-        name = f"{name}-{hashlib.sha256(row.prediction_id.rpartition('-')[0].encode()).hexdigest()[:16]}"
-    return captures_key(row.model, row.predicted_at, name)
+def deliver(
+    batches: Sequence[LogBatch],
+    store: ObjectStore,
+    item_store: RegistryStore,
+    now: datetime,
+    sleep: Callable[[float], None] | None = None,
+) -> Delivery:
+    """Write the rows of batches that are not stored yet, and the traffic of their hours.
+
+    ``item_store`` holds the record of traffic; ``now`` is the timestamp of malformed lines. An hour that cannot be
+    written, because its object keeps changing or is damaged or the bucket does not respond, fails the messages that
+    have lines of it, and no others.
+    """
+    reading, failures = _Reading(), dict[str, str]()
+    for batch in batches:
+        malformed = [event for event in batch.events if not reading.add(event, batch.message_id)]
+        try:
+            _quarantine(malformed, store, now)
+        except MillraceError as error:
+            failures[batch.message_id] = str(error)
+
+    def write(additions: _Additions) -> int | str:
+        try:
+            return _write(additions, store, item_store, sleep)
+        except MillraceError as error:
+            return str(error)
+
+    delivered: Counter[str] = Counter()
+    repeated, everything = 0, list(reading.additions.values())
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        for additions, written in zip(everything, pool.map(write, everything), strict=True):
+            if isinstance(written, str):
+                failures |= dict.fromkeys(additions.messages, written)
+            elif additions.rows:
+                delivered[additions.model] += written
+                repeated += additions.seen - written
+    models = tuple(sorted({one.model for one in everything if one.messages - failures.keys()} - {UNKNOWN_MODEL}))
+    return Delivery(dict(delivered), repeated, reading.malformed, reading.ignored, failures, models)
 
 
-def _add(key: str, lines: Mapping[str, str], store: ObjectStore, sleep: Callable[[float], None] | None) -> int:
-    """Add the lines, by prediction id, that an object does not hold; return their number."""
+def _write(
+    additions: _Additions, store: ObjectStore, item_store: RegistryStore, sleep: Callable[[float], None] | None
+) -> int:
+    """Add the lines that are not stored yet, record the hour's traffic, and return the number of new rows."""
 
-    def attempt() -> int | None:
-        present, known, etag = _read(key, store)
-        new = [line for prediction_id, line in lines.items() if prediction_id not in known]
-        body = present + "".join(f"{line}\n" for line in new).encode()
-        if new and not store.put_if_unchanged(key, gzip.compress(body, mtime=0), etag, "application/gzip"):
+    def attempt() -> tuple[int, list[CountedRequest]] | None:
+        new_rows, new_requests = dict(additions.rows), dict(additions.requests)
+        requests: list[CountedRequest] = []
+        for number in itertools.count():
+            key = captures_key(additions.model, additions.hour, f"{number:04}")
+            present, etag = _read(key, store)
+            for row, request in _identify(present, key):
+                if request is None:
+                    new_rows.pop(row, None)
+                else:
+                    new_requests.pop(request.request, None)
+                    requests.append(request)
+            if len(present) < FULL_BYTES:
+                break
+        lines = [*new_rows.values(), *(request.to_line() for request in new_requests.values())]
+        body = present + "".join(f"{line}\n" for line in lines).encode()
+        if lines and not store.put_if_unchanged(key, gzip.compress(body, 6, mtime=0), etag, "application/gzip"):
             return None
-        return len(new)
+        return len(new_rows), [*requests, *new_requests.values()]
 
-    return retry(attempt, f"{key} kept changing while rows were added", attempts=MAX_ATTEMPTS, sleep=sleep)
+    what = f"captures of {additions.model!r} kept changing while rows were added"
+    rows, requests = retry(attempt, what, attempts=MAX_ATTEMPTS, sleep=sleep)
+    if requests:
+        versions = count_requests(requests)
+        record_traffic(item_store, TrafficHour(model=additions.model, hour=additions.hour, versions=versions))
+    return rows
 
 
-def _read(key: str, store: ObjectStore) -> tuple[bytes, Set[str], str | None]:
-    """Return an object's lines, the prediction ids in them, and its ETag."""
+def _read(key: str, store: ObjectStore) -> tuple[bytes, str | None]:
+    """Return an object's lines and its ETag."""
     try:
         body, etag = store.get_with_etag(key)
+        return decompress(body), etag
     except ArtifactNotFoundError:
-        return b"", frozenset(), None
+        return b"", None
+    except ValueError as error:
+        raise _damaged(key) from error
+
+
+def _identify(lines: bytes, key: str) -> Iterator[tuple[str, CountedRequest | None]]:
+    """Yield each line's prediction id, or the request that it counts."""
     try:
-        lines = decompress(body)
-        return lines, {json.loads(line)["prediction_id"] for line in lines.splitlines()}, etag
+        for line in lines.splitlines():
+            if line.startswith(COUNTED_REQUEST):
+                yield "", _decode_request(line)
+            else:
+                yield orjson.loads(line)["prediction_id"], None
     except (ValueError, TypeError, KeyError) as error:
-        raise ArtifactIntegrityError(f"{key} holds no captured rows; move it away, and deliver again") from error
+        raise _damaged(key) from error
+
+
+_decode_request = msgspec.json.Decoder(CountedRequest).decode
+
+
+def _damaged(key: str) -> ArtifactIntegrityError:
+    return ArtifactIntegrityError(f"{key} holds no captured rows; move it away, and deliver again")
 
 
 def _quarantine(events: Sequence[LogEvent], store: ObjectStore, now: datetime) -> None:

@@ -1,4 +1,4 @@
-"""Captured rows and feedback: two records, each stored as one line of JSON.
+"""Captured rows, counted requests and feedback: records, each stored as one line of JSON.
 
 A captured row is never rewritten, and neither is feedback: a correction is a later record of the same prediction.
 """
@@ -107,6 +107,25 @@ class CapturedRow(_StoredLine, frozen=True):
         return write_json({"format": FORMAT, **self._plain(), "missing": self.missing})
 
 
+class CountedRequest(_StoredLine, frozen=True):
+    """One request for predictions, failed ones too, among the captured rows of its hour; readers of rows skip it.
+
+    ``status`` is that of HTTP; ``refused_rows`` of the ``rows`` were left out as invalid.
+    """
+
+    request: str
+    version: int
+    status: int
+    latency_ms: float
+    rows: int
+    refused_rows: int
+    cold_start: bool
+
+
+#: Beginning of the lines of counted requests.
+COUNTED_REQUEST = b'{"format":1,"request":'
+
+
 class FeedbackRecord(_StoredLine, frozen=True):
     """Ground truth for one prediction, as reported; ``outcome`` is a class as the schema writes it, or a number.
 
@@ -166,7 +185,12 @@ def _parse_line(text: str) -> Any:
 
 
 def expand_line(line: Mapping[str, Any]) -> list[CapturedRow]:
-    """Return the rows of a line; raises ``ValueError`` for one that :mod:`millrace.serving.capture` did not write."""
+    """Return the rows of a line, none if it only counts a request.
+
+    Raises ``ValueError`` for one that :mod:`millrace.serving.capture` did not write.
+    """
+    if "positions" not in line and "latency_ms" in line:
+        return []
     try:
         model = validate_model_name(str(line["model"]))
         positions = line["positions"]
@@ -197,6 +221,30 @@ def expand_line(line: Mapping[str, Any]) -> list[CapturedRow]:
         ]
     except (KeyError, TypeError, IndexError, AttributeError, InvalidNameError) as error:
         raise ValueError(f"a captured line is malformed: {type(error).__name__}: {error}") from error
+
+
+def find_request(line: Mapping[str, Any]) -> tuple[str | None, datetime, CountedRequest] | None:
+    """Return the model, if it is known, the time and the counts of a line's request.
+
+    None for a line that counts none: one of an earlier release, or a further one of a large request. Raises
+    ``ValueError`` as :func:`expand_line` does.
+    """
+    if "latency_ms" not in line:
+        return None
+    try:
+        model = validate_model_name(line["model"]) if "model" in line else None
+        counted = CountedRequest(
+            request=str(line["prediction_id"]),
+            version=int(line.get("version", 0)),
+            status=int(line.get("status", 200)),
+            latency_ms=float(line["latency_ms"]),
+            rows=int(line.get("rows", 0)),
+            refused_rows=int(line.get("refused_rows", 0)),
+            cold_start=bool(line.get("cold_start", False)),
+        )
+        return model, msgspec.convert(line["timestamp"], Timestamp), counted
+    except (KeyError, TypeError, AttributeError, InvalidNameError) as error:
+        raise ValueError(f"a line of a request is malformed: {type(error).__name__}: {error}") from error
 
 
 def _features(line: Mapping[str, Any], n_rows: int) -> list[dict[str, FeatureValue]]:

@@ -6,12 +6,14 @@ and only grow; therefore they are set rather than added, and a repeated or overt
 """
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from millrace.captures.records import CountedRequest
 from millrace.documents import Record
 from millrace.ports import Compare, Key, RegistryStore, Update
 
@@ -19,6 +21,8 @@ from millrace.ports import Compare, Key, RegistryStore, Update
 UNKNOWN_MODEL = "_unknown"
 #: Version of the requests that failed before their version was known.
 UNKNOWN_VERSION = 0
+
+_FIRST_ERROR = 400  # of HTTP's status codes
 
 #: Bins of latency in an octave; bin ``i`` holds latencies from ``2 ** (i / 4)`` up to ``2 ** ((i + 1) / 4)`` ms.
 _BINS_OF_AN_OCTAVE = 4
@@ -43,28 +47,6 @@ class TrafficCounts(Record, frozen=True, kw_only=True, eq=False, omit_defaults=T
     cold_starts: int = 0
     latencies: dict[int, int] = {}  # noqa: RUF012  # as above
     latency_us: int = 0
-
-    @classmethod
-    def of_request(
-        cls,
-        status: int,
-        latency_ms: float = 0.0,
-        *,
-        rows: int = 0,
-        refused_rows: int = 0,
-        cold_start: bool = False,
-    ) -> "TrafficCounts":
-        """Return the counts of one request; the latency of a failed one does not count."""
-        succeeded = status < 400  # noqa: PLR2004 - the first status of an error
-        return cls(
-            requests=1,
-            statuses={f"{status // 100}xx": 1},
-            rows=rows,
-            refused_rows=refused_rows,
-            cold_starts=int(cold_start),
-            latencies={_bin(latency_ms): 1} if succeeded else {},
-            latency_us=round(latency_ms * 1_000) if succeeded else 0,
-        )
 
     @property
     def errors(self) -> int:
@@ -110,6 +92,42 @@ def add_counts(many: Iterable[TrafficCounts]) -> TrafficCounts:
 _NUMBERS = ("requests", "rows", "refused_rows", "cold_starts", "latency_us")
 
 
+def count_requests(requests: Iterable[CountedRequest]) -> dict[int, TrafficCounts]:
+    """Return the counts of requests by version; the latency of failed ones does not count."""
+    versions: dict[int, _Sums] = defaultdict(_Sums)
+    for request in requests:
+        sums = versions[request.version]
+        sums.rows += request.rows
+        sums.refused_rows += request.refused_rows
+        sums.cold_starts += request.cold_start
+        sums.statuses[request.status // 100] += 1
+        if request.status < _FIRST_ERROR:
+            sums.latencies[_bin(request.latency_ms)] += 1
+            sums.latency_us += round(request.latency_ms * 1_000)
+    return {version: sums.counts() for version, sums in sorted(versions.items())}
+
+
+@dataclass(slots=True)
+class _Sums:
+    rows: int = 0
+    refused_rows: int = 0
+    cold_starts: int = 0
+    latency_us: int = 0
+    statuses: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    latencies: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+
+    def counts(self) -> TrafficCounts:
+        return TrafficCounts(
+            requests=sum(self.statuses.values()),
+            statuses={f"{first}xx": count for first, count in sorted(self.statuses.items())},
+            rows=self.rows,
+            refused_rows=self.refused_rows,
+            cold_starts=self.cold_starts,
+            latencies=dict(sorted(self.latencies.items())),
+            latency_us=self.latency_us,
+        )
+
+
 class TrafficHour(Record, frozen=True, kw_only=True, eq=False):
     """One hour, in UTC, of a model's traffic; :data:`UNKNOWN_VERSION` counts requests whose version was not known."""
 
@@ -123,7 +141,7 @@ class TrafficHour(Record, frozen=True, kw_only=True, eq=False):
         return add_counts(self.versions.values())
 
 
-def record_traffic(store: RegistryStore, traffic: TrafficHour) -> bool:
+def record_traffic(item_store: RegistryStore, traffic: TrafficHour) -> bool:
     """Set the counts of an hour; False, having written nothing, when at least as many requests are recorded.
 
     ``traffic`` holds all requests of the hour that are known by now, not those of one delivery.
@@ -136,13 +154,13 @@ def record_traffic(store: RegistryStore, traffic: TrafficHour) -> bool:
     }
     # Where two deliveries add to an hour at once, the one that has written the hour's object first may come last here.
     condition = Compare("requests", "<", requests, or_absent=True)
-    return store.write(Update(_key(traffic.model, traffic.hour), values, conditions=(condition,))) is not None
+    return item_store.write(Update(_key(traffic.model, traffic.hour), values, conditions=(condition,))) is not None
 
 
-def read_traffic(store: RegistryStore, model: str, since: datetime, until: datetime) -> list[TrafficHour]:
+def read_traffic(item_store: RegistryStore, model: str, since: datetime, until: datetime) -> list[TrafficHour]:
     """Return the recorded hours that a span touches, oldest first; a month of them is one call of a query."""
     first, last = _key(model, since), _key(model, max(since, until - timedelta.resolution))
-    items = store.query(first.partition, first.sort, up_to=last.sort, table="runs")
+    items = item_store.query(first.partition, first.sort, up_to=last.sort, table="runs")
     return [
         TrafficHour(
             model=model,

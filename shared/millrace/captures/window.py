@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from millrace.captures.records import CapturedRow, FeatureValue, FeedbackRecord
+from millrace.captures.records import COUNTED_REQUEST, CapturedRow, FeatureValue, FeedbackRecord
 from millrace.errors import ArtifactNotFoundError
 from millrace.features import MISSING_STRING
 from millrace.layout import captures_prefix, feedback_prefix
@@ -342,6 +342,8 @@ def read_records(store: ObjectStore, key: str, record_class: type[RecordT], repo
         report.unreadable_objects.append(f"{key}: {error}")
         return
     for line in lines:
+        if line.startswith(COUNTED_REQUEST):
+            continue
         report.rows += 1
         try:
             record = record_class.from_line(line)

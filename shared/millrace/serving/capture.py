@@ -1,5 +1,6 @@
 """Writing captured predictions: one line of JSON for the log, from which a subscription delivers it.
 
+Every request for predictions has a line, also one that failed or is outside the sample: then it holds no rows.
 Capturing costs the caller no more than printing the line. A line holds the rows of a request as columns, because they
 are columns here; :mod:`millrace.captures.records` makes rows of them. Sensitive columns never reach a line. Rows that
 do not fit into one log event are divided among several; a single row that is too large goes without its features. Of a
@@ -7,7 +8,7 @@ request with more rows than the rules allow, rows at equal distances are capture
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 #: Mark by which the log subscription finds captured lines.
 MARK = "millrace.capture"
 FORMAT = 1
+
+#: The level is the highest, and each line has a timestamp, because Lambda drops lines of lesser levels than the
+#: function's, whatever they hold, and takes a line without a timestamp for one of level INFO.
+BEGINNING: Mapping[str, Any] = {"level": "FATAL", "record": MARK, "format": FORMAT}
 
 #: A log event holds 256 KB on its way through Lambda; a larger one is cut, and no longer JSON.
 MAX_LINE_BYTES = 200_000
@@ -52,11 +57,7 @@ class CaptureWriter:
         identifier = schema.identifier
         self._identifier = identifier.name if identifier is not None and not identifier.sensitive else None
         constant = {
-            # The level is the highest, and each line has a timestamp, because Lambda drops lines of lesser levels than
-            # the function's, whatever they hold, and takes a line without a timestamp for one of level INFO.
-            "level": "FATAL",
-            "record": MARK,
-            "format": FORMAT,
+            **BEGINNING,
             "model": loaded.model,
             "version": loaded.version,
             "classes": list(schema.classes),
@@ -76,9 +77,8 @@ class CaptureWriter:
             rate *= most / len(rows)
         if not places:
             return []
-        timestamp = predicted_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
         lead = (
-            f'{self._head},"timestamp":"{timestamp}","prediction_id":"{prediction.prediction_id}","request_id":'
+            f'{self._head},"timestamp":"{write_timestamp(predicted_at)}","prediction_id":"{prediction.prediction_id}","request_id":'
             f'{write_json(request_id)},"dialect":"{protocol}","sampling_rate":{rate!r},'
             f'"rows":{len(rows) + len(prediction.rows.bad_rows)},'
         )
@@ -142,6 +142,11 @@ class CaptureWriter:
             for place, name, categories in self._categories
         }
         return {name: rows for name, rows in found.items() if rows}
+
+
+def write_timestamp(timestamp: datetime) -> str:
+    """Return a timestamp in UTC as ISO 8601, to the microsecond."""
+    return timestamp.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _take(values: Sequence[Any], rows: Sequence[int] | None) -> Sequence[Any]:

@@ -2,10 +2,10 @@
 
 API Gateway names in each event the route that it matched; :data:`ROUTES` has the protocol and the operation of each.
 
-The metrics are listed in ``docs/serving.md``; each request writes one line of CloudWatch's embedded metric format. A
-metric is billed for each combination of dimensions. Therefore no name that a stranger could make up is a dimension: of
-a refused request, the model's name is only logged; of a failed request it is a dimension when the registry has named
-that model to this execution environment before.
+Each request for predictions writes one line, from which its rows, its counts and its metrics are taken
+(``docs/serving.md`` lists the metrics). A metric is billed for each combination of dimensions: only failed requests and
+refreshes have some by default. No name that a stranger could make up is a dimension, or a model that requests are
+counted for: the registry must have named it to this execution environment before.
 
 Only a refused request needs a logger, so the first of them imports it.
 """
@@ -32,9 +32,9 @@ from millrace.errors import (
 )
 from millrace.json_text import write_json
 from millrace.key_scopes import KeyScopes, read_key_id
-from millrace.observability import Unit, write_metrics
+from millrace.observability import Unit, metric_members, write_metrics
 from millrace.serving.cache import ModelCache
-from millrace.serving.capture import CaptureWriter
+from millrace.serving.capture import BEGINNING, CaptureWriter, write_timestamp
 from millrace.serving.model import LoadedModel
 from millrace.serving.protocols import MLFLOW, PROTOCOLS, Fixed, Operation, Protocol
 from millrace.serving.request import JSON, Request
@@ -56,7 +56,7 @@ _MAX_NAME_LENGTH = 100
 class Endpoint:
     """Models, scopes of keys and settings that replies are made from.
 
-    Without ``captures`` no rules of a model capture anything.
+    Without ``captures`` no rules of a model capture anything; ``model_metrics`` writes metrics by model.
     """
 
     models: ModelCache
@@ -65,6 +65,7 @@ class Endpoint:
     make_id: Callable[[], str]
     error_detail: ErrorDetail = "full"
     captures: bool = True
+    model_metrics: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class Route:
     protocol: Protocol
     operation: Operation | Fixed | None
 
-    def reply(self, endpoint: Endpoint, request: Request) -> Reply:
+    def reply(self, endpoint: Endpoint, request: Request, call: "_Call") -> Reply:
         """Return the reply to a request."""
         if self.operation is None:
             raise NotFoundError("there is no such path")
@@ -91,7 +92,7 @@ class Route:
             return Reply(self.operation.body)
         request = self.protocol.prepare(request, self.operation)
         endpoint.keys.ensure_allowed(request.key_id, request.model)
-        loaded = endpoint.models.get(request.model, request.version)
+        call.loaded = loaded = endpoint.models.get(request.model, request.version)
         reply = self._describe_or_predict(endpoint, request, loaded)
         headers = {} if loaded.instead_of is None else {INSTEAD_OF: str(loaded.instead_of)}
         return replace(reply, headers=headers)
@@ -153,60 +154,81 @@ def handle(event: Mapping[str, Any], build_endpoint: Callable[[], Endpoint], *, 
         return call.refuse(unexpected)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Call:
     event: Mapping[str, Any]
     build_endpoint: Callable[[], Endpoint]
     route: Route
     request_id: str
+    started: float = field(default_factory=time.perf_counter)
+    loaded: LoadedModel | None = None  # once it is known
 
     def reply(self, cold_start: bool) -> dict[str, Any]:
-        started = time.perf_counter()
         endpoint = self.build_endpoint()
         try:
-            reply = self.route.reply(endpoint, read_request(self.event))
+            reply = self.route.reply(endpoint, read_request(self.event), self)
         finally:
             self._report_refreshes(endpoint)
         response = success_response(reply.body, reply.headers)
         if reply.prediction:
-            latency, now = 1_000 * (time.perf_counter() - started), datetime.now(UTC)
-            self._measure(reply.prediction, latency, now, cold_start)
-            if endpoint.captures:
-                self._capture(reply.prediction, now)
+            self._write_lines(endpoint, reply.prediction, cold_start)
         return response
 
-    def _measure(self, prediction: Prediction, latency_milliseconds: float, now: datetime, cold_start: bool) -> None:
-        loaded, rows = prediction.loaded, prediction.rows
-        metrics: dict[str, tuple[float, Unit]] = {
-            "PredictionLatency": (round(latency_milliseconds, 3), "Milliseconds"),
-            "PredictedRows": (rows.n_rows, "Count"),
-        }
-        if loaded.created_at is not None:
-            metrics["ModelAge"] = (round((now - loaded.created_at).total_seconds()), "Seconds")
-        counts = {
-            "UnknownCategories": rows.n_unknown,
-            "MissingValues": rows.n_missing,
-            "BadRows": len(rows.bad_rows),
-            "ColdStarts": int(cold_start),
-        }
-        for name, number in counts.items():
-            if number:
-                metrics[name] = (number, "Count")
-        version, protocol = str(loaded.version), self.route.protocol.name
-        dimensions = {"model": loaded.model, "model_version": version, "dialect": protocol}
-        properties = {"request_id": self.request_id, "prediction_id": prediction.prediction_id}
-        write_metrics(metrics, dimensions, now.timestamp(), properties)
+    def _latency(self) -> float:
+        """Return the time since the beginning in ms."""
+        return round(1_000 * (time.perf_counter() - self.started), 3)
 
-    def _capture(self, prediction: Prediction, now: datetime) -> None:
-        """Print the captured lines; the log's subscription delivers them."""
+    def _write_lines(self, endpoint: Endpoint, prediction: Prediction, cold_start: bool) -> None:
+        """Print the request's line, and further ones for too many rows; the log's subscription delivers them."""
+        counts: dict[str, Any] = {"latency_ms": self._latency()}
+        if prediction.rows.bad_rows:
+            counts["refused_rows"] = len(prediction.rows.bad_rows)
+        if cold_start:
+            counts["cold_start"] = 1
+        now = datetime.now(UTC)
+        if endpoint.model_metrics:
+            counts |= self._model_metrics(prediction, counts, now)
+        lines = self._capture(prediction, now) if endpoint.captures else []
+        if lines:
+            lines[0] = f"{lines[0][:-1]},{write_json(counts)[1:]}"
+        else:
+            loaded = prediction.loaded
+            line = {**BEGINNING, "model": loaded.model, "version": loaded.version, "timestamp": write_timestamp(now)}
+            line |= {"prediction_id": prediction.prediction_id, "request_id": self.request_id}
+            rows = prediction.rows.n_rows + len(prediction.rows.bad_rows)
+            line |= {"dialect": self.route.protocol.name, "rows": rows}
+            lines = [write_json(line | counts)]
+        for written in lines:
+            print(written)  # noqa: T201 - standard output is the log
+
+    def _capture(self, prediction: Prediction, now: datetime) -> list[str]:
         try:
             writer = prediction.loaded.built(CaptureWriter)
-            for line in writer.lines(prediction, self.route.protocol.name, self.request_id, now):
-                print(line)  # noqa: T201 - standard output is the log
+            return writer.lines(prediction, self.route.protocol.name, self.request_id, now)
         except Exception:  # noqa: BLE001 - the caller gets the predictions, even if capturing fails
             from millrace.observability import logger  # noqa: PLC0415 - it should never happen
 
             logger.exception("prediction not captured", correlation_id=self.request_id)
+            return []
+
+    def _model_metrics(self, prediction: Prediction, counts: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+        """Return the members of a line that make metrics of it; it has the model and the protocol anyway."""
+        loaded, rows = prediction.loaded, prediction.rows
+        metrics: dict[str, tuple[float, Unit]] = {
+            "PredictionLatency": (counts["latency_ms"], "Milliseconds"),
+            "PredictedRows": (rows.n_rows, "Count"),
+        }
+        if loaded.created_at is not None:
+            metrics["ModelAge"] = (round((now - loaded.created_at).total_seconds()), "Seconds")
+        numbers = {
+            "UnknownCategories": rows.n_unknown,
+            "MissingValues": rows.n_missing,
+            "BadRows": len(rows.bad_rows),
+            "ColdStarts": counts.get("cold_start", 0),
+        }
+        metrics |= {name: (number, "Count") for name, number in numbers.items() if number}
+        members = metric_members(metrics, [["model", "model_version", "dialect"]], now.timestamp())
+        return {**members, "model_version": str(loaded.version)}
 
     def _report_refreshes(self, endpoint: Endpoint) -> None:
         """Log the refreshes beside the requests, and count those that failed: an old version may be serving."""
@@ -233,25 +255,35 @@ class _Call:
             logger.info("request refused", reason=error.message, fields=error.to_dict().get("fields", []), **logged)
         else:
             logger.error("request failed", exc_info=error.__cause__ or error, **logged)
+        try:
+            endpoint: Endpoint | None = self.build_endpoint()
+        except MillraceError:  # settings are wrong
+            endpoint = None
+        self._write_failure(endpoint, error, refused)
+        detail = endpoint.error_detail if endpoint else "reduced"
+        return error_response(error, protocol, detail)
+
+    def _write_failure(self, endpoint: Endpoint | None, error: MillraceError, refused: bool) -> None:
+        """Print the line of a failed request; one for predictions is counted, for its model if that is known."""
         # KServe's path names an action too.
         named = self.event.get("pathParameters") or {}
         model = str(named.get("model") or named.get("model_action") or "").partition(":")[0]
-        try:
-            endpoint = self.build_endpoint()
-            is_known, detail = endpoint.models.knows(model), endpoint.error_detail
-        except MillraceError:  # settings are wrong
-            is_known, detail = False, "reduced"
-        now = datetime.now(UTC).timestamp()
-        properties = {"request_id": self.request_id, "model": model[:_MAX_NAME_LENGTH]}
-        if refused:
-            reason = "MODEL_NOT_READY" if isinstance(error, ModelNotReadyError) else code
-            dimensions = {"dialect": protocol.name, "reason": reason}
-            write_metrics({"RefusedRequests": (1, "Count")}, dimensions, now, properties)
-        else:
-            properties |= {"dialect": protocol.name, "reason": code}
-            by_model = "model" if is_known else None
-            write_metrics({"FailedRequests": (1, "Count")}, {"service": "api"}, now, properties, by_model)
-        return error_response(error, protocol, detail)
+        is_known = endpoint is not None and endpoint.models.knows(model)
+        now = datetime.now(UTC)
+        line: dict[str, Any] = {"level": "FATAL"}
+        if self.route.operation == "predict":
+            name = endpoint.make_id() if endpoint else self.request_id
+            line = {**BEGINNING, "prediction_id": name, "status": error.http_status, "latency_ms": self._latency()}
+            if self.loaded is not None:
+                line["version"] = self.loaded.version
+        line["timestamp"] = write_timestamp(now)
+        line |= {"model": model} if is_known else {"requested_model": model[:_MAX_NAME_LENGTH]}
+        reason = "MODEL_NOT_READY" if isinstance(error, ModelNotReadyError) else error.error_code
+        line |= {"request_id": self.request_id, "dialect": self.route.protocol.name, "reason": reason, "service": "api"}
+        metric = "RefusedRequests" if refused else "FailedRequests"
+        by_model = is_known and endpoint is not None and endpoint.model_metrics and not refused
+        sets = [["service"], ["service", "model"]] if by_model else [["service"]]
+        print(write_json(line | metric_members({metric: (1, "Count")}, sets, now.timestamp())))  # noqa: T201 - the log
 
 
 def read_request(event: Mapping[str, Any]) -> Request:

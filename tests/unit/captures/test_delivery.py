@@ -2,17 +2,25 @@ import base64
 import gzip
 import json
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from millrace.captures.delivery import Delivery, LogBatch, LogEvent, deliver, read_batch
-from millrace.captures.records import expand_line, find_line
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from millrace.captures import delivery
+from millrace.captures.delivery import Delivery, LogBatch, LogEvent, read_batch
+from millrace.captures.records import CountedRequest, expand_line, find_line, find_request
+from millrace.captures.traffic import UNKNOWN_MODEL, count_requests, read_traffic
 from millrace.captures.window import read_window
-from millrace.errors import ArtifactIntegrityError, InvalidInputError, ServiceUnavailableError
+from millrace.errors import InvalidInputError, ServiceUnavailableError
 from millrace.layout import captures_key
 
 from tests.captured_rows import MODEL, NOON
 from tests.fakes.memory_object_store import MemoryObjectStore
+from tests.fakes.memory_registry import MemoryRegistryStore
 
 NOW = datetime(2026, 5, 3, 12, 5, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -48,6 +56,13 @@ def make_batch(*numbers: int, stream: str = "s", **changes) -> LogBatch:
     return LogBatch(stream, tuple(events))
 
 
+def deliver(batch: LogBatch, store: MemoryObjectStore, now: datetime, pause, items=None) -> Delivery:
+    """Deliver one batch; its failure is an error."""
+    found = delivery.deliver([batch], store, items or MemoryRegistryStore(), now, pause)
+    assert not found.failures, found.failures
+    return found
+
+
 def no_pause(_seconds: float) -> None:
     return None
 
@@ -56,7 +71,7 @@ def prediction_ids(store: MemoryObjectStore) -> list[str]:
     """Every id as it lies in the objects: repetitions would show."""
     keys = [key for key in store.keys("captures/") if "_malformed" not in key]
     lines = [line for key in keys for line in gzip.decompress(store.get(key)).splitlines()]
-    return sorted(json.loads(line)["prediction_id"] for line in lines)
+    return sorted(json.loads(line)["prediction_id"] for line in lines if not line.startswith(b'{"format":1,"request"'))
 
 
 @pytest.fixture
@@ -141,8 +156,8 @@ class TestLines:
 
 class TestDelivery:
     def test_rows_lie_in_the_hour_they_were_predicted_in(self, store):
-        delivery = deliver(make_batch(0, 1, 3_600), store, NOW, no_pause)
-        assert delivery == Delivery({MODEL: 3})
+        found = deliver(make_batch(0, 1, 3_600), store, NOW, no_pause)
+        assert found == Delivery({MODEL: 3}, models=(MODEL,))
         folders = [key.rpartition("/")[0] for key in store.keys("captures/")]
         assert folders == [f"captures/{MODEL}/2026/05/03/12", f"captures/{MODEL}/2026/05/03/13"]
         assert store.content_type(store.keys()[0]) == "application/gzip"
@@ -161,17 +176,24 @@ class TestDelivery:
         for cut in [*cuts, numbers, *cuts]:
             deliver(make_batch(*cut), store, NOW, no_pause)
         assert prediction_ids(store) == sorted(f"p{number}-0" for number in numbers)
-        assert len(store.keys()) == 3  # one object a minute
+        assert len(store.keys()) == 1  # one object an hour
 
-    def test_streams_do_not_wait_for_each_other(self, store):
+    def test_streams_share_the_object_of_an_hour(self, store):
         deliver(make_batch(0, stream="one"), store, NOW, no_pause)
         deliver(make_batch(1, stream="two"), store, NOW, no_pause)
-        assert len(store.keys()) == 2
+        assert store.keys() == [captures_key(MODEL, NOON, "0000")]
 
-    def test_a_large_request_has_an_object_of_its_own(self, store):
+    def test_a_full_object_is_continued_in_the_next(self, store, monkeypatch):
+        monkeypatch.setattr(delivery, "FULL_BYTES", 1_000)
+        for number in (*range(9), *range(9)):
+            deliver(make_batch(number), store, NOW, no_pause)
+        assert store.keys() == [captures_key(MODEL, NOON, f"{number:04}") for number in range(3)]
+        assert prediction_ids(store) == [f"p{number}-0" for number in range(9)]
+
+    def test_large_requests_share_it_too(self, store):
         deliver(make_batch(0, 1, n_rows=150), store, NOW, no_pause)
         deliver(make_batch(1, 2, n_rows=150), store, NOW, no_pause)
-        assert len(store.keys()) == 3
+        assert len(store.keys()) == 1
         assert len(set(prediction_ids(store))) == len(prediction_ids(store)) == 450
 
     def test_a_line_twice_in_one_batch_counts_once(self, store):
@@ -221,18 +243,21 @@ class TestDelivery:
                 return False
 
         pauses: list[float] = []
-        with pytest.raises(ServiceUnavailableError):
-            deliver(make_batch(0), Closed("data"), NOW, pauses.append)
+        closed = delivery.deliver([make_batch(0)], Closed("data"), MemoryRegistryStore(), NOW, pauses.append)
+        assert "kept changing" in closed.failures[""]
         assert len(pauses) == 9
 
-    @pytest.mark.parametrize("body", ["torn", "[]", "{}", "a"])
-    def test_an_object_that_something_else_wrote_is_left_as_it_is(self, store, body):
+    @pytest.mark.parametrize("body", ["torn", "[]", "{}", "a", '{"format":1,"request":7}'])
+    def test_an_object_that_something_else_wrote_is_left_as_it_is_and_fails_the_messages_of_its_hour(self, store, body):
         body = body.encode() if body == "torn" else gzip.compress(body.encode())
         deliver(make_batch(0), store, NOW, no_pause)
         (key,) = store.keys()
         store.put(key, body)
-        with pytest.raises(ArtifactIntegrityError):
-            deliver(make_batch(1), store, NOW, no_pause)
+        batches = [replace(make_batch(number), message_id=str(number)) for number in (1, 3_600)]
+        found = delivery.deliver(batches, store, MemoryRegistryStore(), NOW, no_pause)
+        assert list(found.failures) == ["1"]
+        assert key in found.failures["1"]
+        assert found.delivered == {MODEL: 1}
         assert store.get(key) == body
 
     def test_what_was_delivered_can_be_read(self, store):
@@ -259,6 +284,7 @@ class TestReadBatch:
     def test_a_message_that_tests_the_subscription_holds_nothing(self, store):
         batch = read_batch(self.event({"messageType": "CONTROL_MESSAGE", "logEvents": [{"id": "1", "message": "m"}]}))
         assert deliver(batch, store, NOW, no_pause) == Delivery({})
+        assert store.keys() == []
 
     @pytest.mark.parametrize(
         "event",
@@ -275,6 +301,176 @@ class TestReadBatch:
             read_batch(event)
 
 
-def test_keys_hold_no_more_than_a_minute():
-    key = captures_key(MODEL, NOON, "00-abc")
-    assert key == f"captures/{MODEL}/2026/05/03/12/00-abc.jsonl.gz"
+class TestTraffic:
+    def test_every_request_is_counted_also_failed_ones_and_those_outside_the_sample(self, store):
+        items = MemoryRegistryStore()
+        lines = [
+            counted(make_line(0, n_rows=3), refused_rows=1, cold_start=1),
+            outside_the_sample(1, rows=2),
+            failed(2, 422, model=MODEL, version=2),
+            failed(3, 503, model=MODEL),
+            failed(4, 404),
+            make_line(5),  # of an earlier release
+        ]
+        found = deliver(make_lines(lines), store, NOW, no_pause, items)
+        assert (found.delivered, found.models, found.malformed) == ({MODEL: 4}, (MODEL,), 0)
+        (hour,) = read_traffic(items, MODEL, NOON, NOON + DAY)
+        assert hour.versions[2].statuses == {"2xx": 2, "4xx": 1}
+        assert (hour.versions[2].rows, hour.versions[2].refused_rows, hour.versions[2].cold_starts) == (5, 1, 1)
+        assert hour.versions[0].statuses == {"5xx": 1}
+        (unknown,) = read_traffic(items, UNKNOWN_MODEL, NOON, NOON + DAY)
+        assert unknown.total.statuses == {"4xx": 1}
+        window = read_window(store, MODEL, NOON, NOON + DAY)
+        assert (len(window), window.report.complete, window.report.rows) == (4, True, 4)
+
+    def test_the_lines_of_a_divided_request_count_it_once(self, store):
+        items = MemoryRegistryStore()
+        parts = [make_line(0, n_rows=120, rows=240), make_line(0, n_rows=120, rows=240, positions=range(120, 240))]
+        parts[1]["positions"] = list(range(120, 240))
+        lines = [counted(parts[0]), parts[1]]
+        for order in (lines, lines[::-1]):
+            deliver(make_lines(order), store, NOW, no_pause, items)
+        (hour,) = read_traffic(items, MODEL, NOON, NOON + DAY)
+        assert (hour.total.requests, hour.total.rows) == (1, 240)
+        assert len(set(prediction_ids(store))) == len(prediction_ids(store)) == 240
+
+    def test_a_line_with_a_model_that_no_model_can_have_is_malformed(self, store):
+        found = deliver(make_lines([failed(0, 500, model="../x"), failed(1, "x")]), store, NOW, no_pause)
+        assert found.malformed == 2
+
+    def test_counts_that_could_not_be_recorded_are_recorded_by_the_next_delivery(self, store):
+        class Busy(MemoryRegistryStore):
+            def write(self, change):
+                raise ServiceUnavailableError("busy")
+
+        batch = replace(make_lines([counted(make_line(0))]), message_id="m")
+        assert delivery.deliver([batch], store, Busy(), NOW, no_pause).failures == {"m": "busy"}
+        items = MemoryRegistryStore()
+        assert delivery.deliver([batch], store, items, NOW, no_pause).repeated == 1
+        assert read_traffic(items, MODEL, NOON, NOON + DAY)[0].total.requests == 1
+
+    @settings(max_examples=15, deadline=None)
+    @given(seed=st.integers(0, 2**32))
+    def test_however_deliveries_are_repeated_cut_interleaved_and_broken_off_each_line_counts_once(self, seed):
+        """The rule: what is stored is the union of what was delivered, and the counts are those of the union."""
+        draw = random.Random(seed)
+        lines = [draw_line(draw, number) for number in range(60)]
+        store, items = MemoryObjectStore("data"), MemoryRegistryStore()
+        rough = RoughStore(store, items, draw, lines)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(delivery, "FULL_BYTES", 2_500)
+            patch.setattr(delivery, "_WRITERS", 1)
+            for _ in range(8):
+                batches = [make_lines(draw.sample(lines, draw.randint(1, 20))) for _ in range(draw.randint(1, 3))]
+                delivery.deliver(batches, rough, RoughItems(items, draw), NOW, no_pause)
+            deliver(make_lines(lines), store, NOW, no_pause, items)
+        rows = [row for line in lines for row in expand_line(line)]
+        assert prediction_ids(store) == sorted(row.prediction_id for row in rows)
+        expected: dict[tuple[str, datetime], list[CountedRequest]] = {}
+        for line in lines:
+            if found := find_request(line):
+                model, requested_at, request = found
+                expected.setdefault((model or UNKNOWN_MODEL, requested_at.replace(minute=0, second=0)), []).append(
+                    request
+                )
+        recorded = {
+            (hour.model, hour.hour): hour.versions
+            for model in (MODEL, "other", UNKNOWN_MODEL)
+            for hour in read_traffic(items, model, NOON, NOON + DAY)
+        }
+        assert recorded == {key: count_requests(requests) for key, requests in expected.items()}
+
+    def test_deliveries_in_threads_lose_nothing_and_repeat_nothing(self, monkeypatch):
+        monkeypatch.setattr(delivery, "FULL_BYTES", 8_000)
+        draw = random.Random(3)
+        lines = [draw_line(draw, number) for number in range(80)]
+        store, items = LockedStore("data"), MemoryRegistryStore()
+        batches = [make_lines(draw.sample(lines, 30)) for _ in range(6)] + [make_lines(lines)]
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda batch: deliver(batch, store, NOW, None, items), batches))
+        rows = [row for line in lines for row in expand_line(line)]
+        assert prediction_ids(store) == sorted(row.prediction_id for row in rows)
+        requests = sum(find_request(line) is not None for line in lines)
+        recorded = [
+            hour for model in (MODEL, "other", UNKNOWN_MODEL) for hour in read_traffic(items, model, NOON, NOON + DAY)
+        ]
+        assert sum(hour.total.requests for hour in recorded) == requests
+
+
+def counted(line: dict, **counts) -> dict:
+    return line | {"latency_ms": 1.5} | counts
+
+
+def outside_the_sample(number: int, **changes) -> dict:
+    names = ("level", "record", "format", "model", "version", "timestamp", "prediction_id", "request_id", "dialect")
+    line = make_line(number)
+    return counted({name: line[name] for name in names}, rows=1) | changes
+
+
+def failed(number: int, status, **changes) -> dict:
+    line = outside_the_sample(number)
+    return (
+        {name: value for name, value in line.items() if name not in ("model", "version", "rows")}
+        | {"status": status}
+        | changes
+    )
+
+
+def make_lines(lines: list[dict]) -> LogBatch:
+    return LogBatch("s", tuple(LogEvent(str(hash(json.dumps(line))), json.dumps(line)) for line in lines))
+
+
+def draw_line(draw: random.Random, number: int) -> dict:
+    """A line of any kind, in one of two hours of one of two models."""
+    second, model = draw.choice((0, 3_600)) + number, draw.choice((MODEL, "other"))
+    line = draw.choice(
+        [
+            counted(make_line(second, draw.choice((1, 1, 1, 3, 110)), model=model, version=draw.choice((1, 2)))),
+            outside_the_sample(second, model=model),
+            failed(second, draw.choice((400, 500)), **draw.choice(({}, {"model": model}))),
+            make_line(second, model=model),
+        ]
+    )
+    return line | {"prediction_id": f"p{number}"}
+
+
+class RoughStore(MemoryObjectStore):
+    """The bucket of a delivery that others overtake, and that breaks off before and after it has written."""
+
+    def __init__(self, store: MemoryObjectStore, items: MemoryRegistryStore, draw: random.Random, lines: list[dict]):
+        super().__init__("rough")
+        self._inner, self._items, self._draw, self._lines = store, items, draw, lines
+
+    def get_with_etag(self, key):
+        return self._inner.get_with_etag(key)
+
+    def put_if_unchanged(self, key, body, etag, content_type="application/octet-stream"):
+        fate = self._draw.random()
+        if fate < 0.3:
+            other = make_lines(self._draw.sample(self._lines, 5))
+            delivery.deliver([other], self._inner, RoughItems(self._items, self._draw), NOW, no_pause)
+        if 0.3 <= fate < 0.4:
+            raise ServiceUnavailableError("before")
+        done = self._inner.put_if_unchanged(key, body, etag, content_type)
+        if fate > 0.9:
+            raise ServiceUnavailableError("after")
+        return done
+
+
+class RoughItems(MemoryRegistryStore):
+    def __init__(self, items: MemoryRegistryStore, draw: random.Random) -> None:
+        super().__init__()
+        self._inner, self._draw = items, draw
+
+    def write(self, change):
+        if self._draw.random() < 0.3:
+            raise ServiceUnavailableError("busy")
+        return self._inner.write(change)
+
+
+class LockedStore(MemoryObjectStore):
+    lock = threading.Lock()
+
+    def put_if_unchanged(self, key, body, etag, content_type="application/octet-stream"):
+        with self.lock:
+            return super().put_if_unchanged(key, body, etag, content_type)

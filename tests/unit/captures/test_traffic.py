@@ -3,24 +3,38 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from millrace.captures.traffic import TrafficCounts, TrafficHour, add_counts, read_traffic, record_traffic
+from millrace.captures.records import CountedRequest
+from millrace.captures.traffic import (
+    TrafficCounts,
+    TrafficHour,
+    add_counts,
+    count_requests,
+    read_traffic,
+    record_traffic,
+)
 
 from tests.fakes.memory_registry import MemoryRegistryStore
 
 HOUR = datetime(2026, 11, 29, 22, tzinfo=UTC)
 
 
+def count(status: int = 200, latency_ms: float = 0.0, **changes) -> TrafficCounts:
+    """Return the counts of one request."""
+    empty = {"rows": 0, "refused_rows": 0, "cold_start": False}
+    request = CountedRequest(request="r", version=2, status=status, latency_ms=latency_ms, **(empty | changes))
+    return count_requests([request])[2]
+
+
 def make_hour(requests: int = 1, hour: datetime = HOUR, **changes) -> TrafficHour:
-    counts = add_counts([TrafficCounts.of_request(200, 12.5, rows=3)] * requests)
+    counts = add_counts([count(200, 12.5, rows=3)] * requests)
     return TrafficHour(**{"model": "churn", "hour": hour, "versions": {2: counts}} | changes)
 
 
 def test_what_is_recorded_is_read():
     store = MemoryRegistryStore()
     versions = {
-        0: TrafficCounts.of_request(503, 2.0),
-        2: TrafficCounts.of_request(200, 3.25, rows=10, refused_rows=4, cold_start=True)
-        + TrafficCounts.of_request(422),
+        0: count(503, 2.0),
+        2: count(200, 3.25, rows=10, refused_rows=4, cold_start=True) + count(422),
     }
     assert record_traffic(store, make_hour(versions=versions))
     (found,) = read_traffic(store, "churn", HOUR, HOUR + timedelta(hours=1))
@@ -54,7 +68,7 @@ def test_the_hours_that_a_span_touches():
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(0.3, 30_000), min_size=1, max_size=50), st.sampled_from([0.05, 0.5, 0.95, 0.99]))
 def test_a_quantile_is_at_most_a_bin_off(latencies, share):
-    counts = add_counts(TrafficCounts.of_request(200, one) for one in latencies)
+    counts = add_counts(count(200, one) for one in latencies)
     exact = sorted(latencies)[max(0, -int(-share * len(latencies) // 1) - 1)]
     assert exact / 1.2 <= counts.latency_quantile(share) <= exact * 1.2
     assert counts.mean_latency_ms == pytest.approx(sum(latencies) / len(latencies), abs=0.001)
@@ -62,9 +76,9 @@ def test_a_quantile_is_at_most_a_bin_off(latencies, share):
 
 @pytest.mark.parametrize("latency", [0.0, 0.01, 1e9])
 def test_latencies_beyond_the_bins_count_in_the_outer_ones(latency):
-    assert TrafficCounts.of_request(200, latency).latency_quantile(0.5) is not None
+    assert count(200, latency).latency_quantile(0.5) is not None
 
 
 def test_failed_requests_have_no_latency():
-    failed = TrafficCounts.of_request(500, 9_000.0)
+    failed = count(500, 9_000.0)
     assert (failed.latency_quantile(0.5), failed.mean_latency_ms, failed.errors) == (None, None, 1)
