@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from millrace.aws.clients import event_publisher, notifier, object_store, registry, serving_metrics
+from millrace.aws.clients import event_publisher, notifier, object_store, registry, registry_store
 from millrace.contracts import MonitoredModels, MonitoringRequest, MonitoringVerdict
 from millrace.errors import MillraceError
 from millrace.monitoring.monitor import deliver_alerts, list_scheduled_models, monitor_model, write_outcome_metrics
+from millrace.monitoring.serving_health import RecordedServing
 from millrace.observability import log_invocation, logger
 from millrace.settings import CostSettings, MonitoringSettings, load_settings
 
@@ -36,7 +37,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         registry=models,
         data_store=store,
         model_store=object_store(settings.models_bucket),
-        serving=serving_metrics(),
+        serving=RecordedServing(registry_store()),
         now=now,
         token=context.aws_request_id,
         costs=load_settings(CostSettings),

@@ -185,27 +185,6 @@ class Schedules(Protocol):
         """Remove a model's schedule for that purpose, if it has one."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServingCounts:
-    """Metrics of a window's requests."""
-
-    requests: int
-    #: Requests with a server error (5xx) of any version, or that waited for a new execution environment; None where
-    #: they are not counted by model.
-    errors: int | None = None
-    cold_starts: int | None = None
-    rows: int = 0  # requested rows, and those of them that were refused as invalid
-    refused_rows: int = 0
-    latency_ms: float | None = None  # 95th percentile
-
-
-class ServingMetrics(Protocol):
-    """Reads metrics of requests."""
-
-    def read(self, model: str, version: int, start: datetime, end: datetime) -> ServingCounts | None:
-        """Return the metrics of a version's requests in a span of time; None when there were none."""
-
-
 # -- the registry's store: items by key, with conditions and changes as data. :mod:`millrace.registry` decides what is
 # -- written under which conditions; a store only checks them and writes. Values are strings, whole numbers and, for a
 # -- model's aliases, a mapping of numbers.

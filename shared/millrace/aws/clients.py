@@ -18,7 +18,6 @@ from millrace.aws.pipeline import (
 )
 from millrace.aws.registry_store import DynamoRegistryStore
 from millrace.aws.schedules import EventBridgeSchedules
-from millrace.aws.serving_metrics import CloudWatchServingMetrics
 from millrace.observability import logger
 from millrace.ports import (
     AccountConcurrency,
@@ -29,7 +28,6 @@ from millrace.ports import (
     PipelineStarter,
     RegistryStore,
     Schedules,
-    ServingMetrics,
     TaskCallback,
 )
 from millrace.registry.store import Registry
@@ -67,8 +65,9 @@ def _session() -> Any:
 
 @_cached_factory
 def _client(service: str) -> Any:
-    # Objects may be large, and a slow byte is no dead connection.
-    return _session().client(service, config=_CONFIG.merge(Config(read_timeout=60)) if service == "s3" else _CONFIG)
+    # Objects may be large, and a slow byte is no dead connection; many are read at once.
+    patient = _CONFIG.merge(Config(read_timeout=60, max_pool_connections=64))
+    return _session().client(service, config=patient if service == "s3" else _CONFIG)
 
 
 @_cached_factory
@@ -130,12 +129,6 @@ def monitoring_pipeline(state_machine_arn: str) -> MonitoringPipeline:
 def schedules(settings: ScheduleSettings) -> Schedules:
     """Return the schedules of models."""
     return EventBridgeSchedules(_client("scheduler"), settings)
-
-
-@_cached_factory
-def serving_metrics() -> ServingMetrics:
-    """Return the metrics of requests."""
-    return CloudWatchServingMetrics(_client("cloudwatch"))
 
 
 def clear_clients() -> None:

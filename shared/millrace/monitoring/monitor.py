@@ -23,13 +23,13 @@ from millrace.monitoring.incidents import IncidentHistory, Transition, advance, 
 from millrace.monitoring.new_captures import IngestCounts, list_new_objects, read_captures, read_new_feedback
 from millrace.monitoring.report import MonitoringReport
 from millrace.monitoring.rules import BUDGET_EVENTS
-from millrace.monitoring.serving_health import find_overspending, find_serving_faults, find_staleness
+from millrace.monitoring.serving_health import RecordedServing, find_overspending, find_serving_faults, find_staleness
 from millrace.monitoring.state import MonitoringState, Segment, load_state, save_state
 from millrace.monitoring.window_findings import WindowEvaluation, WindowFinding
 from millrace.monitoring.windows import close_outcome_window, close_traffic_window, ingest_feedback, ingest_traffic
 from millrace.names import CHAMPION
 from millrace.observability import Unit, write_metrics
-from millrace.ports import Event, EventPublisher, Notifier, ObjectStore, ServingMetrics
+from millrace.ports import Event, EventPublisher, Notifier, ObjectStore
 from millrace.registry.store import Registry
 from millrace.reports import render_monitoring_report
 from millrace.retry import retry
@@ -67,7 +67,7 @@ def monitor_model(
     registry: Registry,
     data_store: ObjectStore,
     model_store: ObjectStore,
-    serving: ServingMetrics | None,
+    serving: RecordedServing | None,
     now: datetime,
     token: str,
     costs: CostSettings = _DEFAULT_COSTS,
@@ -143,7 +143,7 @@ def _evaluate_service(
     context: MonitorContext,
     state: MonitoringState,
     registry: Registry,
-    serving: ServingMetrics | None,
+    serving: RecordedServing | None,
     costs: CostSettings,
 ) -> WindowEvaluation:
     """Evaluate what needs no rows: ages, silence, the requests since the last run, and the month's cost."""

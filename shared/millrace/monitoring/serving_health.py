@@ -1,12 +1,14 @@
 """Serving health, staleness and costs: errors, latency, cold starts, refused rows; ages, silence; the budget."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
+from millrace.captures.traffic import UNKNOWN_VERSION, add_counts, read_traffic
 from millrace.cost.statement import ModelMonth
 from millrace.monitoring.quality import proportion
 from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
-from millrace.ports import ServingCounts
+from millrace.ports import RegistryStore
 from millrace.quantities import format_number
 from millrace.spec import ModelSpec
 from millrace.spec.monitoring import ServingHealthRule, StalenessRule
@@ -88,19 +90,58 @@ def find_overspending(month: ModelMonth | None, spec: ModelSpec) -> list[WindowF
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class ServingCounts:
+    """Counts of a version's requests; refused requests are the callers' errors, and are not among them."""
+
+    requests: int
+    errors: int = 0  # server errors (5xx), also those whose version is not known
+    cold_starts: int = 0  # requests that waited for a new execution environment
+    rows: int = 0  # requested rows, and those of them that were refused as invalid
+    refused_rows: int = 0
+    latency_ms: float | None = None  # 95th percentile
+
+
+class RecordedServing:
+    """Counts of served requests in the record of traffic."""
+
+    def __init__(self, item_store: RegistryStore) -> None:
+        self._item_store = item_store
+
+    def read(self, model: str, version: int, start: datetime, end: datetime) -> ServingCounts | None:
+        """Return the counts of the hours that ended from ``start`` to ``end``; None without requests.
+
+        Each hour counts in one monitoring run, the first after it. By then its last requests are delivered, as long as
+        monitoring does not begin within ``CaptureBatchingSeconds`` of the hour.
+        """
+        until = end.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+        if start >= until:
+            return None
+        hours = read_traffic(self._item_store, model, start, until)
+        served, unknown = (
+            add_counts(hour.versions[number] for hour in hours if number in hour.versions)
+            for number in (version, UNKNOWN_VERSION)
+        )
+        errors = served.errors + unknown.errors
+        requests = served.requests - served.refused + unknown.errors
+        latency = served.latency_quantile(0.95)
+        if not requests:
+            return None
+        return ServingCounts(requests, errors, served.cold_starts, served.rows, served.refused_rows, latency)
+
+
 def find_serving_faults(counts: ServingCounts, rule: ServingHealthRule) -> list[WindowFinding]:
-    """Evaluate the requests since the last run."""
+    """Evaluate the requests of the hours since the last run."""
     if counts.requests < rule.min_rows:
         return [too_few("serving_health", "requests", counts.requests, rule.min_rows, "requests")]
     return list(_evaluate(counts, rule))
 
 
 def _evaluate(counts: ServingCounts, rule: ServingHealthRule) -> Iterator[WindowFinding]:
-    if counts.errors is not None:
-        yield _share("errors", "requests ended in a server error", counts.errors, counts.requests, rule.threshold)
+    yield _share("errors", "requests ended in a server error", counts.errors, counts.requests, rule.threshold)
     if rule.max_refused_share is not None and counts.rows:
         yield _share("refused rows", "rows were refused", counts.refused_rows, counts.rows, rule.max_refused_share)
-    if rule.max_cold_start_share is not None and counts.cold_starts is not None:
+    if rule.max_cold_start_share is not None:
         what = "requests waited for a cold start"
         yield _share("cold starts", what, counts.cold_starts, counts.requests, rule.max_cold_start_share)
     if rule.max_latency_ms is not None and counts.latency_ms is not None:

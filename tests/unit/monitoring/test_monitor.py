@@ -12,8 +12,8 @@ from millrace.entities import Cause
 from millrace.errors import ServiceUnavailableError
 from millrace.layout import captures_key, monitoring_key
 from millrace.monitoring.monitor import deliver_alerts, list_scheduled_models, load_state
+from millrace.monitoring.serving_health import ServingCounts
 from millrace.names import CHAMPION
-from millrace.ports import ServingCounts
 from millrace.registry.transactions import DeleteModel, MoveAlias, RegistryTransaction
 from millrace.spec import ModelSpec
 from millrace.spec.monitoring import MonitoringSpec

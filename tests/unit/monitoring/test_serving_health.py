@@ -1,17 +1,19 @@
 """Serving health: each verdict with its threshold, its least sample and its persistence; what training mends of it."""
 
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
+from millrace.captures.traffic import TrafficCounts, TrafficHour, record_traffic
 from millrace.monitoring.monitor import deliver_alerts
-from millrace.monitoring.serving_health import find_serving_faults, find_staleness
-from millrace.ports import ServingCounts
+from millrace.monitoring.serving_health import RecordedServing, ServingCounts, find_serving_faults, find_staleness
 from millrace.spec import ModelSpec
 from millrace.spec.monitoring import ServingHealthRule, StalenessRule
 from millrace.triggers.requests import handle_trigger
 from millrace.triggers.trigger_events import parse_event
 
 from tests.fakes.memory_pipeline import MemoryPipeline
+from tests.fakes.memory_registry import MemoryRegistryStore
 from tests.registry_builders import make_dataset
 from tests.unit.monitoring.served import MODEL, START, Served
 from tests.unit.monitoring.test_monitor import Channel, state_of
@@ -56,11 +58,11 @@ def test_with_few_requests_nothing_is_known():
 def test_what_nobody_minds_or_counts_is_not_judged():
     watch = ServingHealthRule(max_cold_start_share=None, max_latency_ms=None, max_refused_share=None)
     assert statuses(watch=watch, cold_starts=1_000) == {"errors": "ok"}
-    assert "cold starts" not in statuses(cold_starts=None)
+    assert "latency" not in statuses(latency_ms=None)
 
 
 class Metrics:
-    """Implements :class:`millrace.ports.ServingMetrics`: what each look finds."""
+    """Stands for :class:`RecordedServing`: what each look finds."""
 
     def __init__(self, *found):
         self.found = list(found)
@@ -112,6 +114,43 @@ def test_only_late_answers_start_a_run(fault, outcome, words):
     assert result.outcome == outcome
     assert words in result.reason
     assert ("none: retraining may fix latency" in channel.messages[0][1]) == bool(words)
+
+
+class TestRecordedServing:
+    """Requests as they are recorded, by hour."""
+
+    HOUR = timedelta(hours=1)
+
+    def read(self, versions, start=START, end=START + HOUR, hour=START):
+        store = MemoryRegistryStore()
+        record_traffic(store, TrafficHour(model=MODEL, hour=hour, versions=versions))
+        return RecordedServing(store).read(MODEL, 3, start, end)
+
+    def test_a_version_s_requests_with_failures_whose_version_nobody_knows(self):
+        served = TrafficCounts(
+            requests=31,
+            statuses={"2xx": 20, "4xx": 10, "5xx": 1},
+            rows=250,
+            refused_rows=50,
+            cold_starts=3,
+            latencies={24: 19, 39: 1},
+            latency_us=1,
+        )
+        unknown = TrafficCounts(requests=9, statuses={"4xx": 5, "5xx": 4})
+        found = self.read({3: served, 2: served, 0: unknown})
+        assert found == ServingCounts(25, 5, 3, 250, 50, found.latency_ms)
+        assert 64 <= found.latency_ms <= 76.2
+
+    def test_of_a_version_without_requests_nothing_is_known(self):
+        refused = TrafficCounts(requests=5, statuses={"4xx": 5})
+        assert self.read({2: TrafficCounts(requests=1, statuses={"2xx": 1})}) is None
+        assert self.read({3: refused}) is None
+
+    def test_each_hour_counts_in_the_first_run_after_it(self):
+        served = {3: TrafficCounts(requests=1, statuses={"2xx": 1})}
+        runs = [START + timedelta(minutes=minutes) for minutes in (7, 9, 67, 127, 187)]
+        found = [self.read(served, start, end, START) for start, end in pairwise(runs)]
+        assert [counts is not None for counts in found] == [False, True, False, False]
 
 
 def test_busy_traffic_is_written_without_an_exponent():
