@@ -108,6 +108,11 @@ def captures_prefix(model: str, hour: datetime) -> str:
     return f"captures/{model}/{hour.astimezone(UTC):%Y/%m/%d/%H}/"
 
 
+def captures_of_day_prefix(model: str, day: datetime) -> str:
+    """Return the prefix of one day's captured predictions."""
+    return f"captures/{model}/{day.astimezone(UTC):%Y/%m/%d}/"
+
+
 def captures_key(model: str, predicted_at: datetime, name: str) -> str:
     """Return the key of an object of captured predictions."""
     return f"{captures_prefix(model, predicted_at)}{name}.jsonl.gz"

@@ -7,29 +7,34 @@ received last, and of those in one request the last: that is how a report is cor
 not count.
 """
 
+import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from millrace.captures.records import FeedbackRecord, format_timestamp
 from millrace.captures.window import Array, CapturedWindow, ReadReport, hours, iterate_feedback, read_window
-from millrace.errors import FieldError, InvalidInputError
-from millrace.layout import captures_prefix
-from millrace.ports import ObjectStore
+from millrace.errors import ArtifactNotFoundError, FieldError, InvalidInputError
+from millrace.layout import captures_of_day_prefix, captures_prefix, feedback_prefix
+from millrace.ports import ListedObject, ObjectStore
 
 #: Largest difference between the clocks of callers and of the service.
 CLOCK_TOLERANCE = timedelta(minutes=5)
 DEFAULT_HOURS = 7 * 24
 MAX_HOURS = 31 * 24
-#: Compressed bytes that are read while a caller waits.
+#: Compressed bytes, and objects, that are read while a caller waits. An hour of captures is one object, or a few.
 MAX_BYTES = 16_000_000
+MAX_OBJECTS = 3_000
+#: Objects that are read at once: the time is spent waiting for the bucket.
+READERS = 64
 #: Rows to count; of more, a sample is counted.
 MAX_COUNTED_ROWS = 100_000
 #: Callers that a coverage lists, those with most reports first.
@@ -177,14 +182,9 @@ def describe_coverage(
     captures to read while a caller waits.
     """
     start = now - timedelta(hours=n_hours)
-    size = sum(found.size for hour in hours(start, now) for found in store.list(captures_prefix(model, hour)))
-    if size > MAX_BYTES:
-        raise InvalidInputError(
-            f"{n_hours} hours of captures take {size} bytes; one request may read {MAX_BYTES}: request fewer hours",
-            [FieldError("hours", "is too large")],
-        )
-    captured = read_window(store, model, start, now, max_rows=MAX_COUNTED_ROWS)
-    joined = join_window(store, captured, now, exclude_callers)
+    fetched = _fetch(model, start, now, store)
+    captured = read_window(fetched, model, start, now, max_rows=MAX_COUNTED_ROWS)
+    joined = join_window(fetched, captured, now, exclude_callers)
     window, read = joined.window, joined.report.read
     counts = ("records", "matched", "superseded", "unmatched", "observed_before_prediction", "excluded")
     days = window.predicted_at.astype("datetime64[D]").astype(str)
@@ -211,6 +211,52 @@ def describe_coverage(
             "kept_share": window.report.kept_share,
         },
     }
+
+
+class _FetchedObjects:
+    """Objects in memory, in the place of the bucket that they were read from."""
+
+    def __init__(self, bodies: Mapping[ListedObject, bytes | None]) -> None:
+        self._listed = sorted(bodies, key=lambda listed: listed.key)
+        self._bodies = {listed.key: body for listed, body in bodies.items()}
+
+    def list(self, prefix: str) -> Iterator[ListedObject]:
+        return (listed for listed in self._listed if listed.key.startswith(prefix))
+
+    def get(self, key: str) -> bytes:
+        body = self._bodies[key]
+        if body is None:
+            raise ArtifactNotFoundError(f"{key} has expired")
+        return body
+
+
+def _fetch(model: str, start: datetime, end: datetime, store: ObjectStore) -> ObjectStore:
+    """Read the captures and the feedback of a span, many objects at once; raises as :func:`describe_coverage` does."""
+    days = list(dict.fromkeys(hour.replace(hour=0) for hour in hours(start - CLOCK_TOLERANCE, end)))
+    prefixes = [prefix(model, day) for prefix in (captures_of_day_prefix, feedback_prefix) for day in days]
+    wanted = tuple(captures_prefix(model, hour) for hour in hours(start, end)) + tuple(prefixes[len(days) :])
+
+    def list_day(prefix: str) -> list[ListedObject]:
+        found = (listed for listed in store.list(prefix) if listed.key.startswith(wanted))
+        return list(itertools.islice(found, MAX_OBJECTS + 1))
+
+    def get(listed: ListedObject) -> bytes | None:
+        try:
+            return store.get(listed.key)
+        except ArtifactNotFoundError:
+            return None
+
+    with ThreadPoolExecutor(READERS) as pool:
+        objects = list(itertools.chain.from_iterable(pool.map(list_day, prefixes)))
+        size = sum(listed.size for listed in objects)
+        if size > MAX_BYTES or len(objects) > MAX_OBJECTS:
+            raise InvalidInputError(
+                f"captures and feedback of {(end - start) // timedelta(hours=1)} hours take {size} bytes in "
+                f"{len(objects)} objects; one request may read {MAX_BYTES} in {MAX_OBJECTS}: request fewer hours",
+                [FieldError("hours", "is too large")],
+            )
+        bodies = dict(zip(objects, pool.map(get, objects), strict=True))
+    return cast("ObjectStore", _FetchedObjects(bodies))  # reading a window takes these two methods of it
 
 
 def _count(joined: JoinedWindow, among: Any) -> dict[str, Any]:

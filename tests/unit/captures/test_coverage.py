@@ -1,12 +1,18 @@
+import json
+import math
+import threading
 from datetime import timedelta
 
 import pytest
 from millrace.captures import joining
+from millrace.captures.delivery import LogBatch, LogEvent, deliver
 from millrace.captures.joining import describe_coverage, read_hours
-from millrace.errors import InvalidInputError
+from millrace.errors import ArtifactNotFoundError, InvalidInputError
 
 from tests.captured_rows import MODEL, NOON, make_feedback, make_row, store_feedback, store_rows
 from tests.fakes.memory_object_store import MemoryObjectStore
+from tests.fakes.memory_registry import MemoryRegistryStore
+from tests.unit.captures.test_delivery import make_line
 
 DAY = timedelta(days=1)
 
@@ -46,3 +52,71 @@ def test_hours_are_a_whole_number_that_can_be_read(text):
     with pytest.raises(InvalidInputError):
         read_hours(text)
     assert (read_hours(None), read_hours("24")) == (168, 24)
+
+
+class CountedStore(MemoryObjectStore):
+    """Counts its calls; the first ones wait for each other, as calls that are made at once can."""
+
+    def __init__(self, inner: MemoryObjectStore, at_once: int) -> None:
+        super().__init__("data")
+        self.inner = inner
+        self.calls = {"list": 0, "get": 0}
+        self.barrier = threading.Barrier(at_once, timeout=10)
+        self.lock = threading.Lock()
+
+    def _call(self, kind: str) -> None:
+        with self.lock:
+            self.calls[kind] += 1
+            waits = self.calls[kind] <= self.barrier.parties
+        if waits:
+            self.barrier.wait()
+
+    def list(self, prefix):
+        self._call("list")
+        return self.inner.list(prefix)
+
+    def get(self, key, version_id=None):
+        self._call("get")
+        return self.inner.get(key, version_id)
+
+    def rounds(self, at_once: int) -> int:
+        return sum(math.ceil(calls / at_once) for calls in self.calls.values())
+
+
+def test_a_month_of_predictions_takes_no_more_than_twenty_calls_one_after_another():
+    """What took an object for each minute of each stream, 100,000 in all, takes one an hour, read many at once."""
+    hours = 744
+    store = MemoryObjectStore("data")
+    times = [NOON + timedelta(minutes=30, hours=number // 3) for number in range(3 * hours)]
+    rows = [make_row(number, predicted_at=timestamp) for number, timestamp in enumerate(times)]
+    events = []
+    for row in rows:
+        line = make_line(0, prediction_id=row.prediction_id.removesuffix("-0"), timestamp=row.predicted_at.isoformat())
+        events.append(LogEvent(row.prediction_id, json.dumps(line)))
+    delivered = deliver([LogBatch("s", tuple(events))], store, MemoryRegistryStore(), NOON, lambda _: None)
+    assert delivered.delivered == {MODEL: len(rows)}
+    store_feedback(store, [make_feedback(0, received_at=NOON + DAY), make_feedback(9, received_at=NOON + 2 * DAY)])
+    counted = CountedStore(store, at_once=32)
+    document = describe_coverage(MODEL, hours, counted, NOON + timedelta(hours=hours))
+    assert (document["predictions"], document["labelled"]) == (len(rows), 2)
+    assert document["captures"]["objects"] == hours
+    assert counted.rounds(joining.READERS) <= 20
+
+
+def test_too_many_objects_are_refused_rather_than_read_until_the_time_is_up(monkeypatch):
+    monkeypatch.setattr(joining, "MAX_OBJECTS", 5)
+    store = MemoryObjectStore("data")
+    for number in range(6):
+        store_rows(store, [make_row(number)], name=str(number))
+    with pytest.raises(InvalidInputError, match=r"in 6 objects.*request fewer hours"):
+        describe_coverage(MODEL, 24, store, NOON + DAY / 2)
+
+
+def test_an_object_that_expires_meanwhile_is_left_out():
+    class Expiring(MemoryObjectStore):
+        def get(self, key, version_id=None):
+            raise ArtifactNotFoundError(key)
+
+    store = Expiring("data")
+    store_rows(store, [make_row(0)])
+    assert describe_coverage(MODEL, 24, store, NOON + DAY / 2)["predictions"] == 0
