@@ -5,6 +5,7 @@ import gzip
 import json
 import random
 import string
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -12,12 +13,14 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.client import BaseClient
 from millrace.aws.clients import object_store, registry_store
+from millrace.aws.object_store import S3ObjectStore
 from millrace.captures.traffic import read_traffic
 from millrace.captures.window import read_window
 
 from tests.integration.application import DATA_BUCKET, Application
-from tests.integration.test_captures import MODEL, application, printed  # noqa: F401 - fixtures
+from tests.integration.test_captures import MODEL, application, printed, sample  # noqa: F401 - fixtures
 from tests.serving_models import CHURN_RECORD
 
 HOUR = timedelta(hours=1)
@@ -107,6 +110,161 @@ def test_an_error_of_forwarding_is_logged_at_every_level_and_raised_for_lambda_t
     (line,) = [json.loads(line) for line in printed() if "not forwarded" in line]
     assert line["level"] == "ERROR"
     assert datetime.fromisoformat(line["timestamp"]).tzinfo is not None
+
+
+#: List prices of us-east-1, November 2026, for one of each.
+USD = {
+    "lambda request": 0.20e-6,
+    "GB-second": 0.0000166667,
+    "log byte": 0.50e-9,
+    "PutObject": 5e-6,
+    "GetObject": 0.4e-6,
+    "GetItem": 0.125e-6,
+    "UpdateItem": 0.625e-6,
+    "SendMessage": 0.40e-6,
+    "ReceiveMessage": 0.40e-6,
+    "DeleteMessageBatch": 0.40e-6,
+}
+#: What a laptop cannot measure: seconds on Lambda, by function, and memory from the template.
+SECONDS = {"predict": 0.005, "forward_captures": 0.030, "deliver_captures": 1.0}
+MEMORY_GB = {"predict": 0.5, "forward_captures": 0.125, "deliver_captures": 0.5}
+#: Batches in which Lambda's pollers hand over a window's messages: at most its concurrency at once.
+BATCHES_A_WINDOW = 2
+WINDOWS_AN_HOUR, HOURS_A_MONTH = 12, 730
+#: CloudWatch Logs bills so many bytes more for each event.
+EVENT_BYTES = 26
+#: One execution environment reads the alias every five seconds while requests run; here, at each request.
+POINTER_READS_AN_HOUR = 720
+
+
+@dataclass
+class Meter:
+    """Counts what is billed: calls of AWS, invocations and bytes of log, by function."""
+
+    queue: Queue
+    printed: Any
+    counts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    running: str = ""
+
+    def invoke(self, function: str, event: Any) -> list[str]:
+        """Run a function; returns its lines."""
+        self.running = function
+        self.counts[function]["invocation"] += 1
+        self.queue.application.call(function, event)
+        self.running = ""
+        lines = list(self.printed())
+        self.counts[function]["log byte"] += sum(len(line) + EVENT_BYTES for line in lines)
+        return lines
+
+
+@pytest.fixture
+def meter(queue, printed, monkeypatch) -> Meter:  # noqa: F811 - the fixture
+    meter, call = Meter(queue, printed), BaseClient._make_api_call
+
+    def counted(client, operation, params):
+        if meter.running:
+            meter.counts[meter.running][operation] += 1
+        return call(client, operation, params)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", counted)
+    return meter
+
+
+def predict_event() -> dict[str, Any]:
+    body = json.dumps({"dataframe_records": [CHURN_RECORD]})
+    request_id = "c6af9ac6-7b61-11e6-9a41-93e8deadbeef"
+    return sample("predict", "valid_records") | {"body": body, "requestContext": {"requestId": request_id}}
+
+
+def run_hour(meter: Meter, requests_a_window: int, lines_a_delivery: int) -> None:
+    """Serve an hour's requests, deliver their lines as the log does, and each window's messages as Lambda does."""
+    for _ in range(WINDOWS_AN_HOUR):
+        lines = [line for _ in range(requests_a_window) for line in meter.invoke("predict", predict_event())]
+        for start in range(0, len(lines), lines_a_delivery):
+            meter.invoke("forward_captures", log_event(lines[start : start + lines_a_delivery]))
+        records = meter.queue.receive()
+        step = -(-len(records) // BATCHES_A_WINDOW)
+        for start in range(0, len(records), step):
+            meter.invoke("deliver_captures", {"Records": records[start : start + step]})
+
+
+def price_of_a_million(meter: Meter, hours: float) -> dict[str, float]:
+    """Return USD by function of a million requests in so many hours, from the counts of one hour."""
+    requests = meter.counts["predict"]["invocation"]
+    scale = {"predict": 1e6 / requests, "forward_captures": 1e6 / requests, "deliver_captures": hours}
+    messages = meter.counts["forward_captures"]["SendMessage"] * scale["forward_captures"]
+    usd = {"polling": messages / 10 * (USD["ReceiveMessage"] + USD["DeleteMessageBatch"])}
+    for function, counted in meter.counts.items():
+        counts = dict(counted)
+        if function == "predict":
+            counts["GetItem"] = POINTER_READS_AN_HOUR * hours / scale["predict"]
+        invocations = counts.pop("invocation")
+        one = invocations * (USD["lambda request"] + SECONDS[function] * MEMORY_GB[function] * USD["GB-second"])
+        usd[function] = scale[function] * (one + sum(USD[name] * number for name, number in counts.items()))
+    return usd
+
+
+class TestCosts:
+    """A million predictions beside API Gateway's 3.50 USD, from counted calls; README.md has the table."""
+
+    def warm(self, meter: Meter) -> None:
+        """Load the model, and start the hour's object and item; a month has one of each an hour."""
+        meter.queue.application.call("predict", predict_event())
+        meter.printed()
+
+    def test_spread_evenly_each_line_is_delivered_by_itself(self, meter):
+        self.warm(meter)
+        run_hour(meter, requests_a_window=4, lines_a_delivery=1)
+        counts, requests = meter.counts, 4 * WINDOWS_AN_HOUR
+        assert counts["forward_captures"] == {"invocation": requests, "SendMessage": requests, "log byte": 0}
+        batches = BATCHES_A_WINDOW * WINDOWS_AN_HOUR
+        deliver = counts["deliver_captures"]
+        assert (deliver["invocation"], deliver["GetObject"], deliver["PutObject"]) == (batches,) * 3
+        # The record of traffic, and once an hour the mark of activity.
+        assert batches <= deliver["UpdateItem"] <= batches + 2
+        assert counts["predict"]["log byte"] / requests < 700 + EVENT_BYTES
+        assert deliver["log byte"] / batches < 500
+        usd = price_of_a_million(meter, HOURS_A_MONTH)
+        assert sum(usd.values()) < 1.8, usd
+
+    def test_in_a_burst_the_log_delivers_many_lines_at_once(self, meter):
+        self.warm(meter)
+        run_hour(meter, requests_a_window=12, lines_a_delivery=6)
+        assert meter.counts["forward_captures"]["SendMessage"] == 2 * WINDOWS_AN_HOUR
+        usd = price_of_a_million(meter, 1.0)
+        assert sum(usd.values()) < 0.8, usd
+
+
+def test_the_objects_of_a_thousand_models_are_bounded(queue, printed, monkeypatch):  # noqa: F811 - the fixtures
+    """Each has five log streams with a request a minute: an object for each minute and stream cost 36 USD a day."""
+    models, streams = 1_000, 5
+    queue.application.predict(MODEL, {"dataframe_records": [CHURN_RECORD]})
+    (line,) = [line for line in printed() if "millrace.capture" in line]
+    queue.application.call("forward_captures", log_event([line]))
+    (record,) = queue.receive()
+    # Lambda hands over 6 MB at once, in which quotes of a message's body count twice.
+    envelope = sample("deliver_captures", "valid_queue")["Records"][0] | {"body": "", "receiptHandle": "A" * 400}
+    message_bytes = len(json.dumps(envelope)) + len(json.dumps(record["body"]))
+    batches = -(-models * streams * 5 * message_bytes // 6_000_000)
+
+    shown, windows, writes = 2, 2, Counter[str]()
+    call = S3ObjectStore.put_if_unchanged
+    monkeypatch.setattr(
+        S3ObjectStore, "put_if_unchanged", lambda self, key, *args: writes.update([key]) or call(self, key, *args)
+    )
+    hour = datetime(2026, 5, 3, 12, tzinfo=UTC)
+    for window in range(windows):
+        for batch in range(batches):
+            lines = []
+            for number in range(shown):
+                timestamp = (hour + timedelta(minutes=5 * window, seconds=batch)).isoformat()
+                changes = {"model": f"m{number}", "prediction_id": f"{window}-{batch}-{number}", "timestamp": timestamp}
+                lines.append(json.dumps(json.loads(line) | changes))
+            assert queue.deliver([record | {"body": json.dumps(log_event(lines))}]) == []
+    assert set(writes) == {f"captures/m{number}/2026/05/03/12/0000.jsonl.gz" for number in range(shown)}
+    a_day = sum(writes.values()) / (shown * windows) * models * WINDOWS_AN_HOUR * 24
+    assert batches <= 7
+    assert a_day * USD["PutObject"] < 10.5, "36 USD with an object for each minute and stream"
 
 
 def unpack(record: dict[str, Any]) -> list[dict[str, Any]]:

@@ -362,7 +362,7 @@ class TestTraffic:
             patch.setattr(delivery, "_WRITERS", 1)
             for _ in range(8):
                 batches = [make_lines(draw.sample(lines, draw.randint(1, 20))) for _ in range(draw.randint(1, 3))]
-                delivery.deliver(batches, rough, RoughItems(items, draw), NOW, no_pause)
+                delivery.deliver(batches, rough, RoughItems(items, draw, rough.interrupt), NOW, no_pause)
             deliver(make_lines(lines), store, NOW, no_pause, items)
         rows = [row for line in lines for row in expand_line(line)]
         assert prediction_ids(store) == sorted(row.prediction_id for row in rows)
@@ -441,14 +441,18 @@ class RoughStore(MemoryObjectStore):
         super().__init__("rough")
         self._inner, self._items, self._draw, self._lines = store, items, draw, lines
 
+    def interrupt(self) -> None:
+        """Let another delivery run from begin to end."""
+        other = make_lines(self._draw.sample(self._lines, 5))
+        delivery.deliver([other], self._inner, RoughItems(self._items, self._draw), NOW, no_pause)
+
     def get_with_etag(self, key):
         return self._inner.get_with_etag(key)
 
     def put_if_unchanged(self, key, body, etag, content_type="application/octet-stream"):
         fate = self._draw.random()
         if fate < 0.3:
-            other = make_lines(self._draw.sample(self._lines, 5))
-            delivery.deliver([other], self._inner, RoughItems(self._items, self._draw), NOW, no_pause)
+            self.interrupt()
         if 0.3 <= fate < 0.4:
             raise ServiceUnavailableError("before")
         done = self._inner.put_if_unchanged(key, body, etag, content_type)
@@ -458,12 +462,17 @@ class RoughStore(MemoryObjectStore):
 
 
 class RoughItems(MemoryRegistryStore):
-    def __init__(self, items: MemoryRegistryStore, draw: random.Random) -> None:
+    """The record of traffic of a delivery that others overtake, and that breaks off before it has recorded."""
+
+    def __init__(self, items: MemoryRegistryStore, draw: random.Random, interrupt=lambda: None) -> None:
         super().__init__()
-        self._inner, self._draw = items, draw
+        self._inner, self._draw, self._interrupt = items, draw, interrupt
 
     def write(self, change):
-        if self._draw.random() < 0.3:
+        fate = self._draw.random()
+        if fate > 0.7:
+            self._interrupt()
+        if fate < 0.3:
             raise ServiceUnavailableError("busy")
         return self._inner.write(change)
 
