@@ -130,7 +130,7 @@ UNSEEN_STRING = "\N{REPLACEMENT CHARACTER} never seen in training"
 
 
 def export_onnx(pipeline: Pipeline, features: FeatureMatrix, task: Task) -> bytes:
-    """Convert a fitted pipeline; the same pipeline always gives the same bytes.
+    """Convert a fitted pipeline; the same pipeline gives the same bytes in every process.
 
     Raises
     ------
@@ -164,7 +164,11 @@ def export_onnx(pipeline: Pipeline, features: FeatureMatrix, task: Task) -> byte
         raise ModelExportError(f"{type(pipeline[-1]).__name__} could not be converted to ONNX") from error
     if isinstance(pipeline, ModelPipeline) and pipeline.is_centred:
         _restore_target(model.graph, pipeline.centre, pipeline.scale)
-    return bytes(model.SerializeToString())
+    # The converter takes them from a set, whose order follows from the hash seed of the process.
+    imports = sorted(model.opset_import, key=lambda imported: imported.domain)
+    del model.opset_import[:]
+    model.opset_import.extend(imports)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def _restore_target(graph: GraphProto, centre: float, scale: float) -> None:
