@@ -74,6 +74,8 @@ class Column:
     categories: tuple[str, ...] = ()  # the values seen, sorted, for categories and booleans written as strings
     minimum: float | None = None  # the range seen, for integers and numbers; seconds since 1970 for datetimes
     maximum: float | None = None
+    #: Subtracted in float64 before a model gets the number as float32, where an offset would take its digits.
+    centre: float | None = None
     formats: tuple[str, ...] = ()  # the ``strptime`` formats seen, for datetimes; ``iso`` stands for ISO 8601
     true_values: tuple[str, ...] = ()  # the strings seen, in lower case, for booleans written as strings
     false_values: tuple[str, ...] = ()
@@ -119,7 +121,7 @@ def _without_values(column: Column) -> Column:
         return column
     rules = replace(column.rules, minimum=None, maximum=None, allowed=())
     seen: dict[str, Any] = dict.fromkeys(("categories", "true_values", "false_values"), ())
-    return replace(column, minimum=None, maximum=None, rules=rules, **seen)
+    return replace(column, minimum=None, maximum=None, centre=None, rules=rules, **seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,16 @@ class TableSchema:
         if column.type == "text":
             return 1 + self.token_columns
         return len(DATE_PARTS) if column.type == "datetime" else 1
+
+    @property
+    def centres(self) -> tuple[tuple[int, float], ...]:
+        """Numeric columns that are centred, and their centres."""
+        found, position = [], 0
+        for column in self.features:
+            if column.centre is not None:
+                found.append((position, column.centre))
+            position += self.number_width(column)
+        return tuple(found)
 
     @property
     def number_names(self) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from millrace.data.parsers import (
     parse_some_numbers,
 )
 from millrace.data.typed_table import hash_text
+from millrace.features import float32_centre
 
 #: Distinct values that are counted; a column with more of them has "more than" so many.
 MAX_DISTINCT = 10_000
@@ -90,6 +91,7 @@ class ColumnSummary:
     taken: Counter[str] = field(default_factory=Counter)
     float32_values: int = 0
     float64_values: int = 0
+    centred_values: int = 0  # as models read them
     first: str | None = None
     constant: bool = True
     formats: DateFormatCounts = field(default_factory=DateFormatCounts)
@@ -191,7 +193,9 @@ class ColumnSummary:
         self.numbers += len(known) - parsed.bad_count
         if not self.float64_values and np.nanmax(np.abs(parsed.values), initial=0.0) > _EXACT_FLOAT32:
             different = np.unique(parsed.values[~np.isnan(parsed.values)])
+            centred = different - (float32_centre(parsed.values) or 0.0)
             self.float64_values, self.float32_values = len(different), len(np.unique(different.astype(np.float32)))
+            self.centred_values = len(np.unique(centred.astype(np.float32)))
         integers = int((matches(known, INTEGER) & ~parsed.bad).sum())
         self.integers += integers
         self.leading_zeros += int(matches(known, LEADING_ZERO).sum())

@@ -23,6 +23,9 @@ _DATE_LIKE = re.compile(
     r"(?:\d{1,4}[-/. ]{1,2}(?:\d{1,2}|[A-Za-z]{3,9})[-/. ]{1,2}\d{1,4}|[A-Za-z]{3,9}\.? \d{1,2},? ).*"
 )
 
+#: Distinct large whole numbers that may be codes.
+MAX_CODES = 50
+
 
 def column_doubts(column: Column, summary: ColumnSummary) -> Iterator[Finding]:
     """Yield the doubts about a column's values, each with the line of spec that removes it."""
@@ -30,12 +33,15 @@ def column_doubts(column: Column, summary: ColumnSummary) -> Iterator[Finding]:
     if column.role == "identifier":
         return
     if column.type in ("integer", "number"):
-        if summary.float32_values < summary.float64_values and column.role == "feature":
+        is_lost = summary.centred_values < summary.float64_values
+        may_be_codes = column.type == "integer" and summary.float64_values <= MAX_CODES
+        if summary.float32_values < summary.float64_values and column.role == "feature" and (is_lost or may_be_codes):
+            values, single, left = summary.float64_values, summary.float32_values, summary.centred_values
+            read = f"{left:,} less a constant" if is_lost else "models read them less a constant"
             yield warning(
                 "float32",
-                f"models read numbers as 32-bit floats, in which {summary.float64_values:,} values of {name!r} become "
-                f"{summary.float32_values:,}: subtract a constant, or where they are codes set columns: "
-                f"{{{name}: {{type: category}}}}",
+                f"as 32-bit floats {values:,} values of {name!r} become {single:,}, and {read}; where they are codes "
+                f"set columns: {{{name}: {{type: category}}}}",
                 name,
             )
         return

@@ -22,7 +22,7 @@ from millrace.data.target import MIN_TARGET_CLASS_ROWS
 from millrace.data.typed_table import TypedTable, row_parts, stored_parts
 from millrace.documents import dump
 from millrace.entities import DatasetRecord
-from millrace.features import MISSING_STRING, FeatureMatrix, missing_mask
+from millrace.features import MISSING_STRING, FeatureMatrix, float32_centre, missing_mask
 from millrace.hashing import UInt64Array, combine_hashes, hash_copies, hash_rows, hash_strings
 from millrace.histograms.tables import ReferenceDocument
 from millrace.layout import SPLITS, SplitName
@@ -50,7 +50,9 @@ def _observe_column(column: Column, tables: Sequence[TypedTable]) -> Column:
     if column.type == "category":
         return replace(column, nullable=nullable, categories=tuple(sorted(set(known.tolist()))))
     if column.type in ("integer", "number"):
-        return replace(column, nullable=nullable, minimum=float(known.min()), maximum=float(known.max()))
+        centre = float32_centre(known) if column.role == "feature" else None
+        low, high = float(known.min()), float(known.max())
+        return replace(column, nullable=nullable, minimum=low, maximum=high, centre=centre)
     if column.type == "datetime":
         seconds = known.astype("datetime64[us]").astype(np.int64) / 1e6
         return replace(column, nullable=nullable, minimum=float(seconds.min()), maximum=float(seconds.max()))

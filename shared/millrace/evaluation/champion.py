@@ -12,6 +12,7 @@ from millrace.data.prepared import PreparedSplit, load_row_ids
 from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError
 from millrace.evaluation.holdout import count_non_finite, measure
 from millrace.evaluation_results import ChampionComparison
+from millrace.features import recentre
 from millrace.layout import SplitName, split_key, version_key
 from millrace.metrics.catalogue import Metric
 from millrace.names import CHAMPION
@@ -32,7 +33,7 @@ _TRAINED_ON: tuple[SplitName, ...] = ("train", "validation")
 
 @dataclass(frozen=True, slots=True)
 class Champion:
-    """The version that serves, or the obstacle to scoring the holdout's rows with it.
+    """The version that serves, or the obstacle to scoring the holdout's rows, of schema ``rows_schema``, with it.
 
     ``schema_changed`` when the obstacle is a later schema, adopted on purpose.
     """
@@ -42,6 +43,7 @@ class Champion:
     manifest: Manifest | None = None
     obstacle: str = ""
     schema_changed: bool = False
+    rows_schema: TableSchema | None = None
 
 
 def load_champion(
@@ -70,7 +72,7 @@ def load_champion(
             is_later = schema.version > champion_schema.version
             return Champion(version, obstacle=difference, schema_changed=is_later)
         onnx_bytes = read(MODEL, manifest.artifacts[MODEL].sha256)
-        return Champion(version, OnnxModel.load(onnx_bytes, champion_schema), manifest)
+        return Champion(version, OnnxModel.load(onnx_bytes, champion_schema), manifest, rows_schema=schema)
     except (ArtifactIntegrityError, ArtifactNotFoundError) as error:
         return Champion(version, obstacle=error.message)
 
@@ -112,7 +114,8 @@ def compare_with_champion(
         return ChampionComparison(
             champion.version, not_compared=champion.obstacle or None, schema_changed=champion.schema_changed
         )
-    predicted = champion.model.run(holdout.features)
+    own = champion.model.schema
+    predicted = champion.model.run(recentre(holdout.features, champion.rows_schema or own, own))
     missing = count_non_finite(predicted)
     if missing:
         obstacle = f"its prediction is not a number for {missing:,} rows"

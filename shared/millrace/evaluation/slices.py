@@ -134,7 +134,8 @@ def feature_columns(schema: TableSchema, features: FeatureMatrix) -> dict[str, n
             timestamps = EPOCH + (known * 86_400_000_000).astype("timedelta64[us]")
             columns[column.name] = np.where(np.isnan(days), np.datetime64("NaT"), timestamps)
         elif column.type != "text":
-            columns[column.name] = features.numbers[:, numbers[column.name]]
+            values = features.numbers[:, numbers[column.name]]
+            columns[column.name] = values if column.centre is None else values.astype(np.float64) + column.centre
     return columns
 
 

@@ -58,7 +58,7 @@ class OnnxModel:
         """Score rows; return a float32 array.
 
         It holds probabilities of shape (n_rows, n_classes), in the order of ``schema.classes``; for regression, values
-        of shape (n_rows,).
+        of shape (n_rows,), in float64 where float32 would not tell them apart.
         """
         inputs: dict[str, Any] = {}
         if features.numbers.shape[1]:
@@ -67,7 +67,7 @@ class OnnxModel:
             inputs[STRINGS_INPUT] = features.strings.astype(object, copy=False)
         if self.schema.task == "regression":
             (values,) = self.session.run([VALUE_OUTPUT], inputs)
-            return np.asarray(values, dtype=np.float32).reshape(len(features))
+            return np.asarray(values).reshape(len(features))
         (probabilities,) = self.session.run([PROBABILITIES_OUTPUT], inputs)
         return np.asarray(probabilities, dtype=np.float32)
 

@@ -516,7 +516,8 @@ class TypedRows:
     def features(self, start: int, stop: int) -> FeatureMatrix:
         """Return the two matrices of some rows; few rows come all at once."""
         if self.n_rows <= FEW_ROWS:
-            return build_few_features(self.reader.plan, self.values, self.n_rows, self.reader.token_columns)
+            reader = self.reader
+            return build_few_features(reader.plan, self.values, self.n_rows, reader.token_columns, reader.centres)
         chunk = {name: values[start:stop] for name, values in self.columns.items()}
         return build_features(self.reader.schema, chunk, stop - start, texts=object)
 
@@ -529,6 +530,7 @@ class RowReader:
         self.features = [FeatureReader(column) for column in schema.features]
         self.plan = [(column.name, column.type) for column in schema.features]
         self.token_columns = schema.token_columns
+        self.centres = schema.centres
         self._known_names = frozenset(column.name for column in schema.columns)
 
     def read(self, table: RequestTable, partial: bool = False) -> TypedRows:

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, is_regressor
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import (
     ExtraTreesClassifier,
@@ -30,7 +30,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
 
-from millrace.features import FeatureMatrix
+from millrace.features import FeatureMatrix, float32_centre
 from millrace.schema import Task
 from millrace.training.preprocessing import Encoding, FeatureTable, build_preprocessor
 from millrace.training.search_space import select_search_spaces
@@ -121,16 +121,36 @@ class ScaledMLPRegressor(MLPRegressor):  # type: ignore[misc]  # scikit-learn sh
 
 
 class ModelPipeline(Pipeline):  # type: ignore[misc]  # as above
-    """A trial's preprocessing and estimator; it scores unseen categories as the average."""
+    """A trial's preprocessing and estimator; it scores unseen categories as the average.
 
+    Where a regression's target loses digits in float32, which ONNX has for targets and most estimators for sums, it is
+    fitted less ``centre`` and divided by ``scale``.
+    """
+
+    centre = 0.0
+    scale = 1.0
     #: See :func:`millrace.training.unseen.average_unseen`.
     plain_numbers: tuple[int, ...] = ()
 
+    @property
+    def is_centred(self) -> bool:
+        """Return whether the target was."""
+        return self.scale != 1.0 or self.centre != 0.0
+
     def fit(self, rows: FeatureTable, target: npt.NDArray[Any]) -> Self:
         """Fit both steps."""
+        centre = float32_centre(target) if is_regressor(self[-1]) else None
+        if centre is not None:
+            self.centre, self.scale = centre, float(np.std(target - centre)) or 1.0
+            target = (target - self.centre) / self.scale
         super().fit(rows, target)
         average_unseen(self, rows.features, target, self.plain_numbers)
         return self
+
+    def predict(self, rows: FeatureTable) -> npt.NDArray[Any]:
+        """Return the likeliest classes, or values."""
+        predicted = np.asarray(super().predict(rows))
+        return predicted.astype(np.float64) * self.scale + self.centre if self.is_centred else predicted
 
 
 EstimatorFactory = Callable[..., Any]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import TensorProto
+from onnx import GraphProto, TensorProto, helper, numpy_helper
 from skl2onnx import convert_sklearn, update_registered_converter
 from skl2onnx.algebra import onnx_ops as ops
 from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
@@ -23,6 +23,7 @@ from millrace.serving.model import NUMBERS_INPUT, PROBABILITIES_OUTPUT, STRINGS_
 from millrace.training.candidates import (
     MAX_DEVIATION,
     SMOOTHING,
+    ModelPipeline,
     NeighboursClassifier,
     NeighboursRegressor,
     ScaledMLPRegressor,
@@ -104,6 +105,7 @@ for _regressor, _writer in (
 
 
 LABEL_OUTPUT = "label"
+_CENTRED = "centred_value"
 
 #: Operator sets of ONNX; raised on purpose, not by an upgrade of the converter.
 TARGET_OPSET = {"": 17, "ai.onnx.ml": 3}
@@ -128,7 +130,7 @@ UNSEEN_STRING = "\N{REPLACEMENT CHARACTER} never seen in training"
 
 
 def export_onnx(pipeline: Pipeline, features: FeatureMatrix, task: Task) -> bytes:
-    """Convert a fitted pipeline; the same pipeline always gives the same bytes.
+    """Convert a fitted pipeline; the same pipeline gives the same bytes in every process.
 
     Raises
     ------
@@ -160,7 +162,29 @@ def export_onnx(pipeline: Pipeline, features: FeatureMatrix, task: Task) -> byte
         )
     except (RuntimeError, NotImplementedError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelExportError(f"{type(pipeline[-1]).__name__} could not be converted to ONNX") from error
-    return bytes(model.SerializeToString())
+    if isinstance(pipeline, ModelPipeline) and pipeline.is_centred:
+        _restore_target(model.graph, pipeline.centre, pipeline.scale)
+    # The converter takes them from a set, whose order follows from the hash seed of the process.
+    imports = sorted(model.opset_import, key=lambda imported: imported.domain)
+    del model.opset_import[:]
+    model.opset_import.extend(imports)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _restore_target(graph: GraphProto, centre: float, scale: float) -> None:
+    """Scale the values of a target that was fitted around zero back, in float64."""
+    for node in graph.node:
+        node.output[:] = [_CENTRED if name == VALUE_OUTPUT else name for name in node.output]
+    for name, value in (("target_scale", scale), ("target_centre", centre)):
+        graph.initializer.append(numpy_helper.from_array(np.array([value]), name))
+    graph.node.extend(
+        [
+            helper.make_node("Cast", [_CENTRED], ["centred_double"], name="to_double", to=TensorProto.DOUBLE),
+            helper.make_node("Mul", ["centred_double", "target_scale"], ["scaled"], name="scale_target"),
+            helper.make_node("Add", ["scaled", "target_centre"], [VALUE_OUTPUT], name="move_target"),
+        ]
+    )
+    graph.output[0].type.tensor_type.elem_type = TensorProto.DOUBLE
 
 
 def round_thresholds_down(estimator: Any) -> None:
@@ -188,8 +212,8 @@ def predict_estimator(pipeline: Pipeline, features: FeatureMatrix, task: Task) -
 def check_parity(pipeline: Pipeline, onnx_model: OnnxModel, features: FeatureMatrix) -> ParityReport:
     """Compare a fitted estimator and its ONNX form on ``features`` and on perturbed copies of them.
 
-    A regression's values are compared relative to their size or spread. What float32 itself loses of rows with extreme
-    numbers (:data:`ROUNDING_FACTOR`) is no difference of the two forms.
+    A regression's values are compared relative to their size (less the target's centre) or spread. What float32 itself
+    loses of rows with extreme numbers (:data:`ROUNDING_FACTOR`) is no difference of the two forms.
     """
     task = onnx_model.schema.task
     rows = perturbed(features.take(np.arange(min(len(features), MAX_PARITY_ROWS))))
@@ -200,7 +224,8 @@ def check_parity(pipeline: Pipeline, onnx_model: OnnxModel, features: FeatureMat
     rounding = _rounding(pipeline, rows, expected, task)
     difference = np.maximum(0.0, np.abs(actual - expected) - rounding)
     if task == "regression":
-        size = np.maximum(np.abs(expected), np.std(expected[: max(1, len(rows) // _COPIES)]))
+        centre = pipeline.centre if isinstance(pipeline, ModelPipeline) else 0.0
+        size = np.maximum(np.abs(expected - centre), np.std(expected[: max(1, len(rows) // _COPIES)]))
         difference = difference / np.where(size > 0, size, 1.0)
         mismatches, tolerance = 0, VALUE_TOLERANCE
     else:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import skops.io
-from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
 
 from millrace.data.prepared import PreparedSplit
@@ -18,7 +17,7 @@ from millrace.hashing import split_mix64
 from millrace.metrics.catalogue import compute_metrics
 from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
-from millrace.training.candidates import get_candidate
+from millrace.training.candidates import ModelPipeline, get_candidate
 from millrace.training.export import check_parity, export_onnx, predict_estimator
 from millrace.training.preprocessing import FeatureTable
 from millrace.training.trial_record import ParityReport
@@ -101,7 +100,7 @@ def fit_trial(trial: Trial, schema: TableSchema, train: PreparedSplit, validatio
     return FittedTrial(onnx_bytes, estimator_bytes, parity, ranked, measured, folds, kinds)
 
 
-def fit_pipeline(trial: Trial, schema: TableSchema, train: PreparedSplit) -> tuple[Pipeline, tuple[str, ...]]:
+def fit_pipeline(trial: Trial, schema: TableSchema, train: PreparedSplit) -> tuple[ModelPipeline, tuple[str, ...]]:
     """Return the fitted pipeline of a trial, and the kinds of warnings that fitting raised."""
     if schema.task != "regression":
         missing = len(schema.classes) - len(np.unique(train.target))

@@ -1,6 +1,8 @@
 """A record is enough to train the same model again."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -54,6 +56,35 @@ def test_every_candidate_is_trained_again_byte_for_byte(task):
             for body in (stored(world, outcome.trial_id, "model.onnx"), again.fitted.onnx_bytes)
         )
         assert first == second
+
+
+EXPORTED = """
+import hashlib
+from millrace.training.candidates import get_candidate
+from millrace.training.export import export_onnx
+from millrace.training.preprocessing import FeatureTable
+from tests.prepared_data import make_dataset
+train = make_dataset("binary", rows=80).splits["train"]
+pipeline = get_candidate("logistic_regression", "binary").build("binary", train.features, {}, 0)
+pipeline.fit(FeatureTable(train.features), train.target)
+print(hashlib.sha256(export_onnx(pipeline, train.features, "binary")).hexdigest())
+"""
+
+
+def test_the_bytes_of_a_model_do_not_depend_on_the_hash_seed_of_the_process():
+    # The order of the set of an ONNX file's two operator sets differs between these seeds.
+    processes = [
+        subprocess.Popen(  # noqa: S603 - our own interpreter and code
+            [sys.executable, "-c", EXPORTED],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for seed in ("0", "1")
+    ]
+    first, second = (process.communicate()[0] for process in processes)
+    assert len(first.strip()) == 64
+    assert first == second
 
 
 def test_other_data_than_the_record_names_is_refused():
