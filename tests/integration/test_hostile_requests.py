@@ -233,3 +233,16 @@ def test_the_requests_get_through_to_what_they_are_for(handlers):
         if method == "GET" and re.findall(r"{(\w+)}", resource) == ["model"]
     }
     assert set(found.values()) == {200}, found
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [("1", 200), ("champion", 200), ("01", 404), ("001", 404), ("+1", 404), (" 1", 404), ("\u0661", 404), ("%31", 404)],
+)
+@pytest.mark.parametrize("resource", ["/models/{model}/versions/{version}", "/models/{model}/versions/{version}/card"])
+def test_a_version_has_one_path(handlers, resource, version, expected):
+    """A policy that names version 1 holds for every path that is answered with it."""
+    event = make_request("GET", resource, {**CHURN, "version": version})
+    response = handlers["manage_models"](event, lambda_context("manage_models"))
+    found = response["statusCode"] == 200 or "has no model card" in response["body"]
+    assert found == (expected == 200), response["body"]
