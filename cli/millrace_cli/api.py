@@ -1,5 +1,6 @@
 """Client of a stack's API, with signed requests."""
 
+import re
 import ssl
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -10,12 +11,15 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from millrace_cli.errors import ApiError, CliError
+from millrace_cli.errors import ApiError, CliError, RefusedError
 from millrace_cli.target import Target
 
 _TIMEOUT_SECONDS = 60.0
 _ATTEMPTS = 4
+#: Names and ids of a command become parts of a path: none may become another path.
+_PATH = re.compile(r"(/[A-Za-z0-9_-][A-Za-z0-9_.:-]*)+\Z")
 _FIRST_PAUSE_SECONDS = 0.3
+_NOT_FOUND = re.compile(r"the model '([\w-]+)' has no (version|dataset|run) ")
 _TRANSIENT = frozenset({429, 502, 503, 504})
 
 
@@ -93,9 +97,9 @@ class ApiClient:
         """
         return self._call("GET", path, params=query)
 
-    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def post(self, path: str, body: Mapping[str, Any], query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Send a document and return the response; errors as :meth:`get`."""
-        return self._call("POST", path, json=body)
+        return self._call("POST", path, json=body, params=query)
 
     def post_bytes(self, path: str, body: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
         """Send a body as it is and return the response; errors as :meth:`get`."""
@@ -110,6 +114,8 @@ class ApiClient:
         return self._call("DELETE", path, json=body)
 
     def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+        if not _PATH.match(path):
+            raise RefusedError(f"{path} is no path of the API", "check the names and ids in the command")
         pause = _FIRST_PAUSE_SECONDS
         for attempt in range(1, _ATTEMPTS + 1):
             try:
@@ -144,6 +150,21 @@ def _document(response: httpx.Response) -> dict[str, Any]:
     return document
 
 
+def _list_command(message: str) -> str:
+    """Return the command that lists what the API did not find; empty for another message."""
+    if message.startswith("there is no model called"):
+        return "list the models: millrace models"
+    found = _NOT_FOUND.match(message)
+    if found is None:
+        return ""
+    model = found[1]
+    return {
+        "version": f"list its versions: millrace models {model}",
+        "dataset": f"list its datasets: millrace data list {model}",
+        "run": f"list its runs: millrace runs {model}",
+    }[found[2]]
+
+
 def _api_error(response: httpx.Response) -> ApiError:
     """Convert an error response of the API or of API Gateway to an exception."""
     try:
@@ -154,8 +175,9 @@ def _api_error(response: httpx.Response) -> ApiError:
         body = {}
     message = str(body.get("message") or body.get("Message") or f"HTTP {response.status_code}")
     fields = [(str(entry.get("field")), str(entry.get("message"))) for entry in body.get("fields", [])]
-    lines = [f"  {field}: {problem}" for field, problem in fields]
-    hint = ""
+    # A message that has one fault repeats it.
+    lines = [f"  {field}: {problem}" for field, problem in fields if len(fields) > 1 or problem not in message]
+    hint = _list_command(message)
     if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
         hint = "grant the caller execute-api:Invoke on this API, or name another --profile"
     return ApiError(

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
 from millrace import __version__
-from millrace.errors import MillraceError
+from millrace.errors import InvalidInputError, MillraceError
 from typer.core import TyperGroup
 
 from millrace_cli.commands import (
@@ -28,7 +28,7 @@ from millrace_cli.commands import (
     versions,
     why,
 )
-from millrace_cli.errors import INTERRUPTED, CliError
+from millrace_cli.errors import INTERRUPTED, CliError, RefusedError
 from millrace_cli.output import show_error
 
 #: Commands and command groups by panel of `millrace --help`, in the order of the help.
@@ -102,9 +102,13 @@ def _report(error: Exception) -> int:
         return error.exit_code
     if isinstance(error, MillraceError):
         show_error(error.message)
-    elif isinstance(error, ClientError):
+        return RefusedError.exit_code if isinstance(error, InvalidInputError) else 1
+    if isinstance(error, ClientError):
         details = error.response.get("Error", {})
         show_error(f"AWS rejected {error.operation_name}: {details.get('Message') or details.get('Code')}")
+    elif isinstance(error, OSError) and error.filename:
+        show_error(f"{error.filename}: {str(error.strerror).lower()}", "check the path and its permissions")
+        return RefusedError.exit_code
     elif isinstance(error, BotoCoreError):
         show_error(f"cannot reach AWS: {error}", "check --profile and --region")
     else:

@@ -8,6 +8,7 @@ from functools import cached_property, wraps
 from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
+from millrace.names import validate_model_name
 from rich.console import RenderableType
 
 from millrace_cli.api import ApiClient
@@ -20,7 +21,13 @@ P = ParamSpec("P")
 
 _PANEL = "Stack (default: the local one)"
 
-ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.")]
+
+def check_model(name: str | None) -> str | None:
+    """Return a name; raises ``InvalidNameError`` when no model can have it: it becomes part of a path."""
+    return None if name is None else validate_model_name(name)
+
+
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.", callback=check_model)]
 VersionNumber = Annotated[int, typer.Argument(metavar="VERSION", help="Number of the version.", min=1)]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="Id of the run.")]
 Reason = Annotated[

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from millrace.quantities import format_number
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.status import Status
 from rich.table import Table
 from rich.text import Text
@@ -37,7 +37,10 @@ _STATUS_STYLES = {
 }
 
 #: Columns of prose, which wrap. Values of other columns are copied and compared, so they stay on one line.
-_PROSE_COLUMNS = frozenset({"", "finding", "probabilities", "reason", "reasons", "observed", "shares", "values"})
+_PROSE_COLUMNS = frozenset(
+    {"", "finding", "probabilities", "reason", "reasons", "observed", "shares", "status", "values"}
+)
+_LEAST_PROSE = 12
 
 
 class UncroppedConsole(Console):
@@ -46,6 +49,15 @@ class UncroppedConsole(Console):
     def print(self, *objects: Any, **options: Any) -> None:
         """Print as :meth:`rich.console.Console.print`, uncropped."""
         super().print(*objects, **{"crop": False, **options})
+
+
+class WholeTable(Table):
+    """Table with every column: where they do not fit, it is wider than the terminal, which continues its lines."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render at the least width of the columns, or that of the terminal."""
+        least = sum(column.min_width or _LEAST_PROSE for column in self.columns) + 2 * (len(self.columns) - 1)
+        yield from super().__rich_console__(console, options.update(width=max(least, options.max_width)))
 
 
 #: Results: tables, documents, predictions.
@@ -115,7 +127,7 @@ def format_status(status: Any) -> Text:
 
 def make_table(title: str, headers: Iterable[str], rows: Iterable[Sequence[Any]]) -> Table:
     """Return a table of values and Rich texts."""
-    table = Table(
+    table = WholeTable(
         title=title or None, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
     )
     texts = [[value if isinstance(value, Text) else Text(format_value(value)) for value in row] for row in rows]

@@ -8,6 +8,9 @@ from typing import Any
 
 from millrace.errors import FieldError, InvalidInputError
 
+#: Parameters become parts of keys, which hold 1,024 bytes, and numbers, of which Python reads 4,300 digits.
+_MAX_PARAMETER_BYTES = 200
+
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest:
@@ -39,6 +42,14 @@ class ApiRequest:
         return document
 
     def parameter(self, name: str) -> str | None:
-        """Return a parameter of the query string, or None."""
+        """Return a parameter of the query string, or None; ``InvalidInputError`` for one that no key could hold."""
         value = (self.event.get("queryStringParameters") or {}).get(name)
-        return None if value is None else str(value)
+        if value is None:
+            return None
+        try:
+            if len(str(value).encode()) <= _MAX_PARAMETER_BYTES:
+                return str(value)
+        except UnicodeEncodeError:
+            pass
+        message = f"expects text in UTF-8, of at most {_MAX_PARAMETER_BYTES} bytes"
+        raise InvalidInputError(f"{name} {message}", [FieldError(name, message)])

@@ -22,15 +22,52 @@ from millrace.ports import (
 )
 from millrace.registry.store import Registry
 
+#: Limits of DynamoDB.
+_MAX_PARTITION_KEY, _MAX_SORT_KEY, _MAX_ITEM, _MAX_NUMBER = 2_048, 1_024, 400_000, 10**38
+
+
+class RefusedByDynamoDBError(Exception):
+    """A key, a value or an item that DynamoDB cannot hold."""
+
+
+def _size(value: Any) -> int:
+    """Return the size of a value as DynamoDB counts it, about; raises for one that it cannot hold."""
+    match value:
+        case str():
+            return len(value.encode())  # raises for half a surrogate pair
+        case Plus() | Default():
+            return _size(value.number if isinstance(value, Plus) else value.value)
+        case int() if not isinstance(value, bool) and abs(value) < _MAX_NUMBER:
+            return 21
+        case dict():
+            return sum(_size(name) + _size(entry) for name, entry in value.items())
+    raise RefusedByDynamoDBError(f"{value!r:.80}")
+
+
+def _check_key(partition: str, sort: str, least: int = 1) -> None:
+    if not (0 < _size(partition) <= _MAX_PARTITION_KEY and least <= _size(sort) <= _MAX_SORT_KEY):
+        raise RefusedByDynamoDBError(f"the key {partition:.80} / {sort:.80}")
+
+
+def _check_change(change: StoreChange) -> None:
+    _check_key(change.key.partition, change.key.sort)
+    written = change.item if isinstance(change, Put) else change.set if isinstance(change, Update) else {}
+    if sum(map(_size, written.values())) > _MAX_ITEM:
+        raise RefusedByDynamoDBError(f"{change!r:.80}")
+
 
 class MemoryRegistryStore:
-    """Implements :class:`millrace.ports.RegistryStore`; every method is atomic under threads."""
+    """Implements :class:`millrace.ports.RegistryStore`; every method is atomic under threads.
+
+    Refuses keys, values and items that DynamoDB cannot hold.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._items: dict[Key, dict[str, Any]] = {}
 
     def get(self, key: Key) -> Item | None:
+        _check_key(key.partition, key.sort)
         with self._lock:
             return self._items.get(key)
 
@@ -44,6 +81,9 @@ class MemoryRegistryStore:
         limit: int | None = None,
         table: Table = "registry",
     ) -> Iterator[Item]:
+        _check_key(partition, prefix, least=0)
+        if up_to is not None and up_to < prefix:
+            raise RefusedByDynamoDBError("an upper bound below the lower one")
         with self._lock:
             keys = sorted(
                 (key for key in self._items if (key.partition, key.table) == (partition, table)), reverse=newest_first
@@ -64,6 +104,8 @@ class MemoryRegistryStore:
             return {name: written[name] for name in names if isinstance(name, str)}
 
     def transact(self, changes: Sequence[StoreChange]) -> list[int]:
+        for change in changes:
+            _check_change(change)
         with self._lock:
             assert len({change.key for change in changes}) == len(changes) <= 100, "DynamoDB refuses such a transaction"
             failed = [position for position, change in enumerate(changes) if not self._is_allowed(change)]

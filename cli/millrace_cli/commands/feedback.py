@@ -80,6 +80,8 @@ def feedback(
     hours: Annotated[int, typer.Option(metavar="N", min=1, help="Show the coverage of this many hours.")] = 168,
 ) -> None:
     """Report ground truth for predictions, or show its coverage."""
+    if file is not None:
+        check_file(file)
     with session.api() as api:
         if file is None:
             session.show(api.get(f"/models/{model}/feedback", {"hours": str(hours)}), coverage_report)
@@ -142,6 +144,13 @@ def model_names(api: ApiClient, model: str) -> tuple[str | None, str | None]:
     return by_role.get("identifier"), by_role.get("target")
 
 
+def check_file(path: Path) -> None:
+    """Raise ``RefusedError`` unless there is such a file."""
+    if not path.is_file():
+        reason = "is a folder" if path.is_dir() else "does not exist"
+        raise RefusedError(f"{path} {reason}", "name a CSV or JSON Lines file")
+
+
 def read_feedback(path: Path, id_column: str | None, target: str | None) -> FeedbackFile:
     """Read feedback from a CSV or JSON Lines file.
 
@@ -155,8 +164,7 @@ def read_feedback(path: Path, id_column: str | None, target: str | None) -> Feed
     RefusedError
         When the file is neither, or lacks a column for the outcome or for the id.
     """
-    if not path.is_file():
-        raise RefusedError(f"{path} does not exist", "name a CSV or JSON Lines file")
+    check_file(path)
     names = [*_FIELDS, *(name for name in (id_column, target) if name)]
     is_json = path.suffix.lower() in (".jsonl", ".ndjson", ".json")
     try:

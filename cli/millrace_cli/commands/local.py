@@ -129,7 +129,8 @@ def status() -> None:
         target = local_target(state)
         rows += [
             ("API", target.api_url),
-            *((name, value) for name, value in target.outputs.items() if name != "ApiUrl"),
+            *([("KeyApiUrl", target.key_api_url)] if "KeyApiUrl" in target.outputs else []),
+            *((name, value) for name, value in target.outputs.items() if not name.endswith("ApiUrl")),
         ]
     out.print(facts_table(rows, wraps=False))
 
@@ -281,11 +282,16 @@ class LogReader:
         self._since: dict[str, int] = {}
 
     def read(self, name_part: str | None = None) -> list[LogLine]:
-        """Return the new lines, by time, of the functions whose name contains ``name_part``, ignoring case."""
-        lines: list[LogLine] = []
-        for function, group in self._groups():
-            if name_part is None or name_part.lower().replace("_", "") in function.lower():
-                lines += self._new_lines(function, group)
+        """Return the new lines, by time, of the functions whose name contains ``name_part``, ignoring case.
+
+        Raises ``RefusedError`` when there is no such function.
+        """
+        part, groups = (name_part or "").lower().replace("_", ""), self._groups()
+        chosen = [(function, group) for function, group in groups if part in function.lower()]
+        if groups and not chosen:
+            names = ", ".join(sorted(function for function, _ in groups))
+            raise RefusedError(f"no function's name contains {name_part!r}", f"name a part of one of {names}")
+        lines = [line for function, group in chosen for line in self._new_lines(function, group)]
         return sorted(lines, key=lambda line: line.timestamp)
 
     def _groups(self) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from millrace_cli.api import ApiClient
 from millrace_cli.errors import CliError, RefusedError
-from millrace_cli.options import ModelName, Reason, StackSession, uses_stack
+from millrace_cli.options import ModelName, Reason, StackSession, check_model, uses_stack
 from millrace_cli.output import (
     MISSING,
     Document,
@@ -40,7 +40,8 @@ _EFFECTS_OF_DELETION = """\
 def models(
     session: StackSession,
     model: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="Name of one model, shown with its versions.")
+        str | None,
+        typer.Argument(metavar="MODEL", help="Name of one model, shown with its versions.", callback=check_model),
     ] = None,
 ) -> None:
     """List models, or the versions of one model."""
@@ -57,7 +58,11 @@ def history(
     session: StackSession,
     model: Annotated[
         str | None,
-        typer.Argument(metavar="MODEL", help="Name of the model; with --verify, every model and the stack's ledgers."),
+        typer.Argument(
+            metavar="MODEL",
+            help="Name of the model; with --verify, by default every model and the stack's own ledgers.",
+            callback=check_model,
+        ),
     ] = None,
     *,
     at: Annotated[

@@ -105,6 +105,7 @@ def predict(
     if output is not None and output_format is None and str(output) in ("table", "json"):
         output_format, output = OutputFormat(str(output)), None  # the option's meaning in earlier versions
     chosen = choose_format(output_format, output)
+    check_source(rows)
     with session.api() as api:
         columns = model_columns(api, model)
         request = read_request(rows, columns.types, drop=[columns.target] if columns.target else [])
@@ -192,16 +193,16 @@ def request_predictions(
     partial : bool, default=False
         Predicts the valid rows of a request; the others are null and have ``errors``.
     """
-    path = f"/models/{model}/invocations" + ("?on_error=partial" if partial else "")
+    path, query = f"/models/{model}/invocations", {"on_error": "partial"} if partial else None
     if row_count(request) <= rows_per_request or "dataframe_split" not in request:
-        return api.post(path, request)
+        return api.post(path, request, query)
     columns, data = request["dataframe_split"]["columns"], request["dataframe_split"]["data"]
     starts = range(0, len(data), rows_per_request)
     responses = []
     for start in starts:
         body = {"dataframe_split": {"columns": columns, "data": data[start : start + rows_per_request]}}
         try:
-            responses.append(api.post(path, body))
+            responses.append(api.post(path, body, query))
         except ApiError as error:
             message = _ROW_OF_FIELD.sub(lambda found: f"{found[1]}row {int(found[2]) + start}:", error.message)  # noqa: B023  # used at once
             raise ApiError(
@@ -247,6 +248,19 @@ def request_columns(request: Mapping[str, Any]) -> dict[str, list[Any]]:
     return {name: [record.get(name) for record in records] for name in names}
 
 
+def check_source(source: str) -> None:
+    """Raise ``RefusedError`` when the source is neither a file nor JSON."""
+    path = Path(source)
+    if not _is_json(source) and path.is_dir():
+        raise RefusedError(f"{source} is a folder", "name one of its files")
+    if not _is_json(source) and not path.is_file():
+        raise RefusedError(f"{source} is neither a file nor JSON", _JSON_HINT)
+
+
+def _is_json(source: str) -> bool:
+    return source.strip()[:1] in ("{", "[")
+
+
 def read_request(source: str, column_types: ColumnTypes | None = None, drop: Sequence[str] = ()) -> dict[str, Any]:
     """Return the body of a prediction request.
 
@@ -264,12 +278,10 @@ def read_request(source: str, column_types: ColumnTypes | None = None, drop: Seq
     RefusedError
         When the source is neither a table nor JSON rows.
     """
-    text = source.strip()
-    if text[:1] in ("{", "["):
-        return _from_json(text)
+    check_source(source)
+    if _is_json(source):
+        return _from_json(source.strip())
     path = Path(source)
-    if not path.is_file():
-        raise RefusedError(f"{source} is neither a file nor JSON", _JSON_HINT)
     if path.suffix.lower() == ".json":
         return _from_json(path.read_text(encoding="utf-8-sig"))
     return {"dataframe_split": read_table(path, column_types, drop)}

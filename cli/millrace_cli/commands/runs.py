@@ -14,13 +14,16 @@ from typer.core import TyperGroup
 
 from millrace_cli.api import ApiClient
 from millrace_cli.errors import ApiError, CliError, MissingObjectError
-from millrace_cli.options import ModelName, RunId, StackSession, uses_stack
+from millrace_cli.options import ModelName, RunId, StackSession, check_model, uses_stack
 from millrace_cli.output import make_table, say
 from millrace_cli.run_report import run_report, runs_table, search_table, trials_table
 from millrace_cli.target import Target, read_object
 
 _ModelOfRun = Annotated[
-    str | None, typer.Option("--model", metavar="MODEL", help="Search only this model (default: every model).")
+    str | None,
+    typer.Option(
+        "--model", metavar="MODEL", help="Search only this model (default: every model).", callback=check_model
+    ),
 ]
 
 

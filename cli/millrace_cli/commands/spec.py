@@ -156,8 +156,6 @@ def read_spec(file: Path) -> dict[str, Any]:
     RefusedError
         When there is no such file, or it is not a valid specification; lists every invalid field.
     """
-    if not file.is_file():
-        raise RefusedError(f"{file} does not exist")
     if file.stat().st_size > _MAX_FILE_BYTES:
         raise RefusedError(f"{file} is larger than {_MAX_FILE_BYTES // 1_000_000} MB")
     try:

@@ -23,7 +23,7 @@ _GONE = frozenset({"404", "NoSuchBucket", "NotFound", "ResourceNotFoundException
 #: Remains that no option deletes.
 _ELSEWHERE = (
     "the bucket of the stack aws-sam-cli-managed-default, which all SAM stacks share: the folder of this stack",
-    "API keys of `millrace keys create`, which open nothing any more and cost nothing",
+    "API keys that were made for the stack, which open nothing any more and cost nothing",
     "metrics in CloudWatch, which expire after 15 months and cost nothing; traces in X-Ray, after 30 days",
 )
 

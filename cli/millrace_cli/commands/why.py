@@ -136,7 +136,8 @@ def _incident_entry(incident: Document) -> TimelineEntry:
     resolved = [f"resolved {format_timestamp(incident['resolved_at'])}"] if incident["resolved_at"] else []
     consequences = [*incident.get("actions", ()), *resolved]
     if not consequences:
-        consequences = [default_action(incident["event"], [finding.get("subject", "") for finding in findings])]
+        subjects = [finding.get("subject", "") for finding in findings]
+        consequences = [default_action(str(incident["model"]), incident["event"], subjects)]
     return TimelineEntry(incident["opened_at"], str(incident["event"]), "monitoring", happened, consequences)
 
 

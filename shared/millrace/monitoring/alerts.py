@@ -47,7 +47,7 @@ def describe_actions(model: str, event: str, incident_id: str, requests: int, re
     if kind is None:
         return ()
     first = max(1, requests - MAX_REQUESTS + 1)
-    earlier = (f"requested a training run {first - 1} time(s) before; see `millrace why`",) if first > 1 else ()
+    earlier = (f"requested a training run {first - 1} time(s) before; see `millrace why {model}`",) if first > 1 else ()
     causes = (finding_cause_id(kind.name, model, incident_id, request) for request in range(first, requests + 1))
     records = (registry.find_cause(model, cause_id) for cause_id in causes)
     return (*earlier, *(f"requested a training run{_describe_cause(record, registry)}" for record in records))
@@ -136,20 +136,20 @@ def describe_incident(model: str, incident: Incident) -> str:
     lines += ["", f"Since {_format(incident.since)}; opened at {_format(incident.opened_at)}."]
     prefixes = _captured_prefixes(model, incident)
     lines += ["Captured rows:", *(f"  {prefix}" for prefix in prefixes)] if prefixes else []
-    actions = incident.actions or (default_action(incident.event, [finding.subject for finding in findings]),)
+    actions = incident.actions or (default_action(model, incident.event, [finding.subject for finding in findings]),)
     lines += ["Actions:", *(f"  {action}" for action in actions)]
     lines += ["", f"Report: millrace monitor {model}    History: millrace why {model}"]
     return "\n".join(lines)
 
 
-def default_action(event: str, subjects: Collection[str]) -> str:
-    """Return the action of an incident, by the subjects of its findings, before any request was published."""
+def default_action(model: str, event: str, subjects: Collection[str]) -> str:
+    """Return the action of a model's incident, by the subjects of its findings, before any request was published."""
     if event in BUDGET_EVENTS:
         return "none: `millrace cost` shows what was used; a higher budget or smaller use ends the incident"
     if event not in CAUSE_OF_EVENT:
         return "none: retraining on faulty data would not fix it"
     refusal = CAUSE_OF_EVENT[event].refusal(subjects)
-    return f"none: {refusal}" if refusal else "requests a training run; see `millrace why`"
+    return f"none: {refusal}" if refusal else f"requests a training run; see `millrace why {model}`"
 
 
 def _captured_prefixes(model: str, incident: Incident) -> list[str]:

@@ -84,7 +84,7 @@ class MonitoringReport(Document, frozen=True, kw_only=True):
             last_row_at=state.last_row_at,
             verdicts=verdicts,
             findings=findings,
-            incidents=tuple(_describe(incident) for incident in state.incidents.incidents.values()),
+            incidents=tuple(_describe(context.model, incident) for incident in state.incidents.incidents.values()),
             open_window_rows=rows,
             rows_needed=needed,
             windows=traffic.summaries[-_MAX_WINDOWS:],
@@ -110,9 +110,9 @@ def _headline(incidents: int, verdicts: tuple[VerdictSummary, ...], spec: Monito
     return f"nothing evaluated yet: {progress} rows in the open window"
 
 
-def _describe(incident: Incident) -> ReportedIncident:
+def _describe(model: str, incident: Incident) -> ReportedIncident:
     subjects = [active.finding.subject for active in incident.findings.values()]
-    no_action = None if incident.actions else default_action(incident.event, subjects)
+    no_action = None if incident.actions else default_action(model, incident.event, subjects)
     fields: dict[str, Any] = msgspec.structs.asdict(incident)
     return ReportedIncident(**fields, no_action=no_action)
 

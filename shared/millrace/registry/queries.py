@@ -56,7 +56,8 @@ def read_timestamp(text: str) -> datetime:
 
 
 #: Longer ones no counter reaches, and no key holds.
-_VERSION_NUMBER = re.compile(r"^[0-9]{1,12}\Z")
+#: A number has one form, as in serving: a path in another would pass by a policy that names the first.
+_VERSION_NUMBER = re.compile(r"^[1-9][0-9]{0,11}\Z")
 
 
 def describe_version(model: str, name: str, registry: Registry, model_store: ObjectStore) -> dict[str, Any]:

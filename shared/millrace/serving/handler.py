@@ -11,7 +11,6 @@ Only a refused request needs a logger, so the first of them imports it.
 """
 
 import base64
-import binascii
 import json
 import time
 import zlib
@@ -340,10 +339,10 @@ def _body_bytes(event: Mapping[str, Any]) -> bytes:
         if event.get("isBase64Encoded"):
             return base64.b64decode(body, validate=True)
         return str(body).encode()
-    except binascii.Error as error:
-        raise InvalidInputError("the body is declared as base64, and is not") from error
     except UnicodeEncodeError as error:
         raise InvalidInputError("the body is not text in UTF-8") from error
+    except ValueError as error:  # also for text that is not ASCII
+        raise InvalidInputError("the body is declared as base64, and is not") from error
 
 
 def _decompress(body: bytes, encoding: str | None) -> bytes:

@@ -1,8 +1,11 @@
 import httpx
 import pytest
 from botocore.credentials import Credentials
+from millrace.entities import ModelState, ModelVersion, Run
+from millrace.errors import DatasetNotFoundError
+from millrace.registry import store as registry_store
 from millrace_cli.api import ApiClient, SignedRequests
-from millrace_cli.errors import ApiError, CliError
+from millrace_cli.errors import ApiError, CliError, RefusedError
 
 from tests.fakes.fake_api import FakeApi
 
@@ -67,3 +70,44 @@ def test_a_connection_error_is_one_sentence():
 
     with pytest.raises(CliError, match="the API did not respond: connection refused"):
         client.get("/models")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/models/../keys", "/models/", "/models//spec", "/models/a/b?x=1", "/models/a#b", "/models/a b", "/models/é"],
+)
+def test_no_name_becomes_another_path(path):
+    api = FakeApi({})
+    with pytest.raises(RefusedError, match="no path of the API"):
+        api.client().get(path)
+    assert api.requests == []
+
+
+@pytest.mark.parametrize(
+    ("message", "fields", "shown"),
+    [
+        ("'x' is no timestamp: write it as 2026", [{"field": "at", "message": "write it as 2026"}], "timestamp: write"),
+        ("not valid", [{"field": "at", "message": "write it as 2026"}], "not valid\n  at: write it as 2026"),
+    ],
+)
+def test_a_single_fault_is_said_once(message, fields, shown):
+    body = {"error_code": "INVALID_PARAMETER_VALUE", "message": message, "fields": fields}
+    with pytest.raises(ApiError) as caught:
+        FakeApi({"/models": [(400, body)]}).client().get("/models")
+    assert shown in caught.value.message
+    assert caught.value.message.count("write it as 2026") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "command"),
+    [
+        (registry_store._missing(ModelState, "churm"), "millrace models"),
+        (registry_store._missing(ModelVersion, "churn", 7), "millrace models churn"),
+        (registry_store._missing(Run, "churn", "r1"), "millrace runs churn"),
+        (DatasetNotFoundError("the model 'churn' has no dataset ab12"), "millrace data list churn"),
+    ],
+)
+def test_what_does_not_exist_has_the_command_that_lists_what_does(error, command):
+    with pytest.raises(ApiError) as caught:
+        FakeApi({"/models/churm": [(404, error.to_dict())]}).client().get("/models/churm")
+    assert caught.value.hint.endswith(f": {command}")

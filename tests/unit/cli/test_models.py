@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from millrace_cli import output
 from millrace_cli.main import app
 from typer.testing import CliRunner
 
@@ -46,6 +47,7 @@ def api_of(model, runs=()):
 )
 def test_every_model_has_a_status(monkeypatch, model, runs, status):
     answer_commands(monkeypatch, api_of(model, runs))
+    monkeypatch.setattr(output.out, "_width", 200)
 
     assert status in CliRunner().invoke(app, ["models"]).stdout
     assert json.loads(CliRunner().invoke(app, ["models", "--json"]).stdout)["models"][0]["status"] == status

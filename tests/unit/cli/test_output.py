@@ -1,7 +1,11 @@
 """Values as text."""
 
+import io
+
 import pytest
+from millrace_cli import output
 from millrace_cli.output import format_epoch, format_seconds, format_value
+from rich.console import Group
 
 
 @pytest.mark.parametrize(
@@ -32,3 +36,17 @@ def test_seconds_since_1970_are_dates(seconds, text):
 @pytest.mark.parametrize(("seconds", "text"), [(4.4, "4 s"), (119, "119 s"), (150, "2 min"), (3_600, "60 min")])
 def test_durations_are_short(seconds, text):
     assert format_seconds(seconds) == text
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
+@pytest.mark.parametrize("headers", [("model", "run", "created"), ("model", "status", "run"), ("", "finding", "model")])
+def test_no_column_vanishes_in_a_narrow_terminal(width, headers):
+    values = [f"<{number} {'a value that is long ' * 2}>" for number in range(len(headers))]
+    console = output.UncroppedConsole(file=io.StringIO(), width=width)
+    console.print(Group(output.make_table("", headers, [values])))
+    text = console.file.getvalue()
+    for header, value in zip(headers, values, strict=True):
+        assert header in text
+        assert value[:2] in text
+        if header not in output._PROSE_COLUMNS:
+            assert value in text

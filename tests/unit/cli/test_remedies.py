@@ -4,7 +4,9 @@ import ast
 import io
 import re
 import shlex
+from pathlib import Path
 
+import millrace
 import pytest
 from millrace_cli.main import app
 from millrace_cli.output import UncroppedConsole, show_error
@@ -47,11 +49,17 @@ def texts(path):
             yield "".join(part.value if isinstance(part, ast.Constant) else VALUE for part in node.values)
 
 
+#: The library's refusals, alerts and pages name commands too.
+LIBRARY = sorted(Path(millrace.__file__).parent.rglob("*.py"))
+
+
 def commands():
-    for path in SOURCES:
+    for path in [*SOURCES, *LIBRARY]:
         for text in texts(path):
-            for found in COMMAND.findall(text.replace("{model}", VALUE)):
-                command = re.split(r" (?:&&|-->|and|or|to|deletes|in|for|with|accepts) |[.:]( |$)|\.\.\.", found)[0]
+            for found in COMMAND.findall(text.replace("{model}", VALUE).replace('"..."', VALUE)):
+                command = re.split(
+                    r" (?:&&|-->|and|or|to|deletes|in|for|with|accepts) |[.:]( |$)|\s{2,}|\.\.\.", found
+                )[0]
                 yield pytest.param(command.strip().rstrip("."), id=f"{path.stem}: {command}")
 
 

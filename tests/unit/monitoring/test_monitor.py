@@ -105,7 +105,7 @@ def test_actions_are_in_the_report_and_in_the_message_of_the_resolved_incident()
             trigger = parse_event(event, now)
             (result,) = handle_trigger(trigger, registry=served.registry, pipeline=pipeline, now=now)
             run_id = result.run_id
-            assert "requests a training run; see" in channel.messages[0][1]
+            assert f"requests a training run; see `millrace why {MODEL}`" in channel.messages[0][1]
             served.registry.update_run(MODEL, run_id, status="failed", stage="finished", reasons=("no rows",))
     assert [event.detail_type for event in channel.events] == ["DriftDetected", "IncidentResolved"]
     action = f"requested a training run: run {run_id} failed: no rows"
