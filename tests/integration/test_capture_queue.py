@@ -103,7 +103,10 @@ def test_a_line_that_no_message_can_hold_is_cut_rather_than_lost(queue):
     assert len(record["body"]) < MAX_SQS_BYTES
 
 
-def test_an_error_of_forwarding_is_logged_at_every_level_and_raised_for_lambda_to_try_again(queue, printed):  # noqa: F811
+def test_an_error_of_forwarding_is_logged_at_every_level_and_raised_for_lambda_to_try_again(
+    queue,
+    printed,  # noqa: F811  # the fixture that is imported
+):
     boto3.client("sqs").delete_queue(QueueUrl=queue.url)
     with pytest.raises(Exception, match="NonExistentQueue"):
         queue.application.call("forward_captures", log_event(["a"]))

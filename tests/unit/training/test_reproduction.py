@@ -74,7 +74,7 @@ print(hashlib.sha256(export_onnx(pipeline, train.features, "binary")).hexdigest(
 def test_the_bytes_of_a_model_do_not_depend_on_the_hash_seed_of_the_process():
     # The order of the set of an ONNX file's two operator sets differs between these seeds.
     processes = [
-        subprocess.Popen(  # noqa: S603 - our own interpreter and code
+        subprocess.Popen(
             [sys.executable, "-c", EXPORTED],
             env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
             stdout=subprocess.PIPE,
