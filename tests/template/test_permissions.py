@@ -20,7 +20,7 @@ NOT_CALLED = {
         "registry.skip_pending_cause": "the end of a run, beside the descriptions of runs",
     },
     "DeliverCapturesFunction": {"registry_store.query": "reading of activity and traffic, beside their recording"},
-    "MonitorModelFunction": {"registry_store.write Update": "recording of traffic, beside its reading"},
+    "FindDueModelsFunction": {"registry_store.write Update": "marks of activity and of checks, beside their reading"},
     "RecordFeedbackFunction": {"registry_store.query": "reading of activity, beside its marking"},
     "ChangeModelsFunction": {"schedules.put": "schedules follow specs, which manage_models changes"},
 }
@@ -122,6 +122,7 @@ def test_no_function_has_a_permission_elsewhere():
     # Policies of functions stand with the functions: the other roles are those of the pipelines and the schedules.
     roles = [name for name, body in load_template()["Resources"].items() if body["Type"] == "AWS::IAM::Role"]
     assert sorted(roles) == [
+        "DueModelsScheduleRole",
         "MonitoringPipelineRole",
         "MonitoringScheduleRole",
         "RetrainingScheduleRole",
