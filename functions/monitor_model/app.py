@@ -28,13 +28,9 @@ from millrace.settings import CostSettings, MonitoringSettings, load_settings
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Parse the request, run the monitor, deliver its alerts, return the verdict as plain JSON values."""
     settings, request = load_settings(MonitoringSettings), MonitoringRequest.parse(event)
-    model, store, item_store, now = (
-        request.model,
-        object_store(settings.data_bucket),
-        registry_store(),
-        datetime.now(UTC),
-    )
-    mark = begin_check(item_store, model, now)
+    model, now = request.model, datetime.now(UTC)
+    store, item_store = object_store(settings.data_bucket), registry_store()
+    mark, is_active = begin_check(item_store, model, now)
     outcome = monitor_model(
         model,
         registry=registry(),
@@ -44,6 +40,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         now=now,
         token=context.aws_request_id,
         costs=load_settings(CostSettings),
+        is_active=is_active,
     )
     write_outcome_metrics(model, outcome, now)
     delivered = deliver_alerts(model, store, event_publisher(), notifier(settings.alarm_topic_arn))

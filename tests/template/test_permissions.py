@@ -20,7 +20,10 @@ NOT_CALLED = {
         "registry.skip_pending_cause": "the end of a run, beside the descriptions of runs",
     },
     "DeliverCapturesFunction": {"registry_store.query": "reading of activity and traffic, beside their recording"},
-    "FindDueModelsFunction": {"registry_store.write Update": "marks of activity and of checks, beside their reading"},
+    "FindDueModelsFunction": {
+        "registry_store.write Update": "marks of activity and of monitoring runs, beside their reading",
+        "registry_store.get": "the begin of a monitoring run, beside the models that are due",
+    },
     "RecordFeedbackFunction": {"registry_store.query": "reading of activity, beside its marking"},
     "ChangeModelsFunction": {"schedules.put": "schedules follow specs, which manage_models changes"},
 }

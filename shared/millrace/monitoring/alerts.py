@@ -44,10 +44,15 @@ def update_actions(history: IncidentHistory, model: str, registry: Registry, now
 
 
 def awaits_runs(history: IncidentHistory, model: str, registry: Registry, now: datetime) -> bool:
-    """Return True while a training run that an incident requested within the last day has no result."""
+    """Return True while the training run that an incident requested first, within the last day, has no result.
+
+    Later requests come once a cooldown for as long as the incident is open: the next run describes the last one's.
+    """
     for event, incident in history.incidents.items():
         kind = CAUSE_OF_EVENT.get(event)
         if kind is None or incident.requested_at is None or now - incident.requested_at >= _FOLLOWED_FOR:
+            continue
+        if incident.requests > 1:
             continue
         record = registry.find_cause(model, finding_cause_id(kind.name, model, incident.incident_id, incident.requests))
         if record is None:

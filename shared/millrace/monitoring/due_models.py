@@ -57,11 +57,16 @@ def start_monitoring(models: Sequence[str], pipeline: MonitoringPipeline, schedu
     return len(batches)
 
 
-def begin_check(item_store: RegistryStore, model: str, now: datetime) -> str:
-    """Make a model due for the time of its monitoring run, so that one that dies is repeated; return its mark."""
+def begin_check(item_store: RegistryStore, model: str, now: datetime) -> tuple[str, bool]:
+    """Make a model due for the time of its monitoring run, so that one that dies is repeated.
+
+    Returns the mark of the run, and True when requests or ground truth came since the last one.
+    """
+    item = item_store.get(monitoring_item(model))
+    activity = ModelActivity.from_item(item) if item else ModelActivity(model)
     mark = now.astimezone(UTC).isoformat()
     item_store.write(Update(monitoring_item(model), {"due_at": mark}, conditions=()))
-    return mark
+    return mark, activity.monitored_at is None or activity.is_active(activity.monitored_at)
 
 
 def finish_check(

@@ -78,8 +78,11 @@ def monitor_model(
     now: datetime,
     token: str,
     costs: CostSettings = _DEFAULT_COSTS,
+    is_active: bool = True,
 ) -> MonitoringOutcome:
     """Run the monitor of one model; ``token`` is unique to the run, and part of the names that it writes.
+
+    ``is_active`` False: no requests or ground truth came since the run before.
 
     Raises ``ModelNotFoundError``, or ``ServiceUnavailableError`` when the model was deleted while another monitor ran;
     a repetition succeeds.
@@ -139,7 +142,7 @@ def monitor_model(
             context,
             before,
             state,
-            found_new=bool(counts.objects or counts.matched_feedback or counts.unmatched_feedback),
+            is_active=is_active or counts.objects > 0,
             awaits_runs=awaits_runs(incidents, model, registry, now),
             repeat_after=repeat_after,
         ),

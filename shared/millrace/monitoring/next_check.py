@@ -23,18 +23,20 @@ def next_check(
     before: MonitoringState,
     state: MonitoringState,
     *,
-    found_new: bool,
+    is_active: bool,
     awaits_runs: bool,
     repeat_after: timedelta,
 ) -> datetime:
     """Return the timestamp of the next check that a finished run needs; its own is the next hourly one.
 
+    Its alerts are delivered: a run that cannot deliver them does not finish.
+
     Parameters
     ----------
     before, state : MonitoringState
         The states that the run began with, and ends with.
-    found_new : bool
-        The run read objects, or ground truth.
+    is_active : bool
+        Requests or ground truth came since the run before, whether or not this one could read them.
     awaits_runs : bool
         A training run that an incident requested has no result yet.
     repeat_after : timedelta
@@ -44,16 +46,12 @@ def next_check(
     times = [now + MAX_PAUSE, *closing_times(context, state), *_ages(state, now)]
     for incident in state.incidents.open_incidents():
         times += _incident_times(incident, before.incidents, now, repeat_after)
-    if state.outbox or awaits_runs:
+    if awaits_runs:
         times.append(now)
-    if found_new or (before.checked_at is not None and _day(before.checked_at) == _day(now)):
+    if is_active:
         # Objects that were delivered too late for the runs of a day are read by the first one of the next.
-        times.append(_day(now) + timedelta(days=1))
+        times.append(now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1))
     return max(now, min(times))
-
-
-def _day(timestamp: datetime) -> datetime:
-    return timestamp.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _ages(state: MonitoringState, now: datetime) -> Iterator[datetime]:

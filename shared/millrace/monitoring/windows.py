@@ -266,9 +266,9 @@ def closing_times(context: MonitorContext, state: MonitoringState) -> Iterator[d
     spec, window = context.spec.monitoring, state.traffic.open
     if window is not None and context.monitored is not None:
         yield window.begin + timedelta(hours=spec.max_window_hours)
-    coverage, settling = _median_coverage(state.outcomes.quality), timedelta(hours=spec.live_quality.settle_hours)
+    coverage, patience = _median_coverage(state.outcomes.quality), timedelta(hours=spec.live_quality.settle_hours)
     waiting = sorted(
-        (context.now if _is_complete(context, one, coverage) else one.end + settling, one.labelled)
+        (context.now if _is_complete(context, one, coverage) else one.end + patience, one.labelled)
         for one in state.outcomes.segments
         if not one.evaluated and one.labelled
     )

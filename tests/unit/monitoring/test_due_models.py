@@ -27,7 +27,7 @@ def registry():
 
 
 def check(registry, at=NOW, *, next_at=None, idle="", own_schedule=False):
-    mark = begin_check(registry.store, MODEL, at)
+    mark, _ = begin_check(registry.store, MODEL, at)
     return finish_check(registry.store, MODEL, mark, next_at, idle=idle, own_schedule=own_schedule)
 
 
@@ -77,7 +77,7 @@ class TestDue:
     def test_whoever_waited_longest_comes_first(self, registry):
         for number, model in enumerate(["zeta", "beta", MODEL]):
             registry.put_spec(model, ModelSpec())
-            mark = begin_check(registry.store, model, NOW + number * HOUR)
+            mark, _ = begin_check(registry.store, model, NOW + number * HOUR)
             finish_check(registry.store, model, mark, NOW + number * HOUR, own_schedule=False)
         registry.put_spec("new", ModelSpec())
         assert due(registry, NOW + DAY) == ("new", "zeta", "beta", MODEL)
@@ -107,7 +107,7 @@ class TestChanges:
         assert due(changing, NOW + 2 * HOUR) == (MODEL,)
 
     def test_during_a_run_is_not_lost(self, changing, change):
-        mark = begin_check(changing.store, MODEL, NOW)
+        mark, _ = begin_check(changing.store, MODEL, NOW)
         CHANGES[change](changing)
         assert not finish_check(changing.store, MODEL, mark, NOW + 9 * DAY, own_schedule=False)
         assert due(changing, NOW + 2 * HOUR) == (MODEL,)
@@ -151,8 +151,9 @@ class Hourly:
     def store(self):
         return self.served.registry.store
 
-    def capture(self, hour, **more):
+    def capture(self, hour, delivered=None, **more):
         rows = self.served.capture(hour, **more)
+        hour = hour if delivered is None else delivered
         kinds = ["traffic", "feedback"] if more.get("feedback") else ["traffic"]
         for kind in kinds:
             mark_activity(self.store, [MODEL], kind, START + timedelta(hours=hour + 0.9), self.memory)
@@ -166,8 +167,8 @@ class Hourly:
         now = START + timedelta(hours=hour)
         if self.only_when_due and not find_due_models(self.store, now).names:
             return
-        mark = begin_check(self.store, MODEL, now)
-        outcome = self.served.monitor(hour)
+        mark, is_active = begin_check(self.store, MODEL, now)
+        outcome = self.served.monitor(hour, is_active=is_active)
         deliver_alerts(MODEL, self.served.data, self.channel, self.channel)
         finish_check(self.store, MODEL, mark, outcome.next_check_at, own_schedule=False)
 
@@ -202,6 +203,11 @@ def a_shift_that_comes_and_goes(world, hour):
         world.capture(hour, age_shift=1.0 if hour in (3, 4, 5) or hour > 14 else 0.0, feedback=hour % 3 == 0)
 
 
+def rows_that_are_delivered_late(world, hour):
+    if hour in (2, 33):
+        world.capture(hour - 12 if hour > 12 else hour, rows=250, delivered=hour)
+
+
 def at_random(seed):
     def act(world, hour):
         draw = np.random.default_rng(seed * 1_000 + hour)
@@ -219,6 +225,7 @@ SCENARIOS = {
     "silence that ends": ({}, silence_ends_with_one_request, 70),
     "outcomes that settle": ({"monitoring": {"live_quality": {"settle_hours": 48}}}, late_outcomes, 60),
     "an incident that comes back": ({"monitoring": {"cooldown_hours": 30}}, a_shift_that_comes_and_goes, 50),
+    "late delivery": ({}, rows_that_are_delivered_late, 60),
     "random 1": (STALE, at_random(1), 60),
     "random 2": ({"monitoring": {"max_window_hours": 5}}, at_random(2), 60),
 }
@@ -248,6 +255,6 @@ def test_a_model_at_rest_is_monitored_once_a_week():
     world = Hourly({}, only_when_due=True)
     for hour in range(24 * 30):
         world.run(hour + 7 / 60)
-    assert world.served.runs == 5
+    assert world.served.runs == 2 + 4, "by its new champion and on the day after, and then once a week"
     (activity,) = list_activity(world.store)
     assert activity.due_at is not None
