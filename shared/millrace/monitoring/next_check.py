@@ -48,8 +48,9 @@ def next_check(
         times += _incident_times(incident, before.incidents, now, repeat_after)
     if awaits_runs:
         times.append(now)
-    if is_active:
-        # Objects that were delivered too late for the runs of a day are read by the first one of the next.
+    if is_active or context.spec.budget is not None:
+        # Objects that were delivered too late for the runs of a day are read by the first one of the next; training
+        # costs without requests, and a month ends with a day.
         times.append(now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1))
     return max(now, min(times))
 

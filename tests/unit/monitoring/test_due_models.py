@@ -258,3 +258,10 @@ def test_a_model_at_rest_is_monitored_once_a_week():
     assert world.served.runs == 2 + 4, "by its new champion and on the day after, and then once a week"
     (activity,) = list_activity(world.store)
     assert activity.due_at is not None
+
+
+def test_a_model_with_a_budget_is_monitored_every_day():
+    world = Hourly({"budget": {"usd_a_month": 20}}, only_when_due=True)
+    for hour in range(24 * 4):
+        world.run(hour + 7 / 60)
+    assert world.served.runs == 4
