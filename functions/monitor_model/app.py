@@ -36,7 +36,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         registry=registry(),
         data_store=store,
         model_store=object_store(settings.models_bucket),
-        serving=RecordedServing(registry_store()),
+        serving=RecordedServing(item_store),
         now=now,
         token=context.aws_request_id,
         costs=load_settings(CostSettings),

@@ -31,7 +31,6 @@ PRICES = {
     "events.PutEvents": 1.00e-6,
     "sns.Publish": 0.50e-6,
     "stepfunctions.StartExecution": 0.025e-3,  # counted as a transition
-    "cloudwatch.GetMetricData": 16 * 0.01e-3,  # metrics of one request
     "transition": 0.025e-3,
     "invocation": 0.20e-6,
     "GB-second": 0.0000166667,
