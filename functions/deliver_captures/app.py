@@ -46,7 +46,8 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 def _deliver(batches: list[LogBatch]) -> Delivery:
     now, items = datetime.now(UTC), registry_store()
     delivery = deliver(batches, object_store(load_settings(DataSettings).data_bucket), items, now)
-    mark_activity(items, delivery.models, "traffic", now)
+    # Its hour is that after the rows are stored: a run in between reads them no more.
+    mark_activity(items, delivery.models, "traffic", datetime.now(UTC))
     metrics: dict[str, tuple[float, Unit]] = {"CapturedRows": (sum(delivery.delivered.values()), "Count")}
     if delivery.malformed:
         metrics["MalformedCaptures"] = (delivery.malformed, "Count")

@@ -1,7 +1,7 @@
-"""Monitor one model: state ``MonitorModel`` of the monitoring pipeline; without a model, list the scheduled ones.
+"""Monitor one model: state ``MonitorModel`` of the monitoring pipeline.
 
-Takes :class:`MonitoringRequest`, returns :class:`MonitoringVerdict` or :class:`MonitoredModels`. An undelivered alert
-is an error after everything else is stored, so that the pipeline tries again.
+Takes :class:`MonitoringRequest`, returns :class:`MonitoringVerdict`. An undelivered alert is an error after everything
+else is stored, so that the pipeline tries again, and the next hourly check does.
 """
 
 from dataclasses import asdict
@@ -10,9 +10,15 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.aws.clients import event_publisher, notifier, object_store, registry, registry_store
-from millrace.contracts import MonitoredModels, MonitoringRequest, MonitoringVerdict
-from millrace.errors import MillraceError
-from millrace.monitoring.monitor import deliver_alerts, list_scheduled_models, monitor_model, write_outcome_metrics
+from millrace.contracts import MonitoringRequest, MonitoringVerdict
+from millrace.monitoring.due_models import begin_check, finish_check
+from millrace.monitoring.monitor import (
+    IDLE_OUTCOMES,
+    UNFINISHED_OUTCOMES,
+    deliver_alerts,
+    monitor_model,
+    write_outcome_metrics,
+)
 from millrace.monitoring.serving_health import RecordedServing
 from millrace.observability import log_invocation, logger
 from millrace.settings import CostSettings, MonitoringSettings, load_settings
@@ -22,28 +28,25 @@ from millrace.settings import CostSettings, MonitoringSettings, load_settings
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Parse the request, run the monitor, deliver its alerts, return the verdict as plain JSON values."""
     settings, request = load_settings(MonitoringSettings), MonitoringRequest.parse(event)
-    models, publisher = registry(), event_publisher()
-    if request.model is None:
-        # Whoever acted may have failed to publish its events; this runs every hour, whether or not anybody acts.
-        try:
-            models.publish_waiting(publisher)
-        except MillraceError:
-            logger.exception("events wait in the outbox")
-        names = [MonitoringRequest(model=name) for name in list_scheduled_models(models)]
-        return MonitoredModels(models=names).model_dump(mode="json")
-    store, now = object_store(settings.data_bucket), datetime.now(UTC)
+    model, now = request.model, datetime.now(UTC)
+    store, item_store = object_store(settings.data_bucket), registry_store()
+    mark, is_active = begin_check(item_store, model, now)
     outcome = monitor_model(
-        request.model,
-        registry=models,
+        model,
+        registry=registry(),
         data_store=store,
         model_store=object_store(settings.models_bucket),
-        serving=RecordedServing(registry_store()),
+        serving=RecordedServing(item_store),
         now=now,
         token=context.aws_request_id,
         costs=load_settings(CostSettings),
+        is_active=is_active,
     )
-    write_outcome_metrics(request.model, outcome, now)
-    people = notifier(settings.alarm_topic_arn)
-    delivered = deliver_alerts(request.model, store, publisher, people)
-    logger.info("model monitored", model=request.model, outcome=outcome.outcome, rows=outcome.rows, alerts=delivered)
-    return MonitoringVerdict(model=request.model, delivered=delivered, **asdict(outcome)).model_dump(mode="json")
+    write_outcome_metrics(model, outcome, now)
+    delivered = deliver_alerts(model, store, event_publisher(), notifier(settings.alarm_topic_arn))
+    if outcome.outcome not in UNFINISHED_OUTCOMES:
+        idle = outcome.outcome if outcome.outcome in IDLE_OUTCOMES else ""
+        finish_check(item_store, model, mark, outcome.next_check_at, idle=idle, own_schedule=outcome.own_schedule)
+    logger.info("model monitored", model=model, outcome=outcome.outcome, rows=outcome.rows, alerts=delivered)
+    verdict = MonitoringVerdict(model=model, round=request.round + 1, delivered=delivered, **asdict(outcome))
+    return verdict.model_dump(mode="json")

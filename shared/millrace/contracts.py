@@ -5,6 +5,7 @@ fails in a way nothing can catch; so tables, models and metrics stay in the buck
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -140,22 +141,18 @@ class ApprovalState(Contract):
 
 
 class MonitoringRequest(Contract):
-    """Input of ``monitor_model``; without a model it lists them."""
+    """Input of ``monitor_model``."""
 
-    model: str | None = Field(default=None, pattern=MODEL_NAME_PATTERN)
-
-
-class MonitoredModels(Contract):
-    """Output of ``monitor_model`` without a model: the Map state monitors each."""
-
-    models: list[MonitoringRequest]
+    model: str = Field(pattern=MODEL_NAME_PATTERN)
+    round: int = Field(default=0, ge=0)  # runs of this execution before, each of which left more to read
 
 
 class MonitoringVerdict(Contract):
-    """Output of ``monitor_model``."""
+    """Output of ``monitor_model``; ``more`` lets the pipeline call it again."""
 
     model: str
-    outcome: Literal["judged", "nothing_new", "not_serving", "disabled", "superseded", "deleted"]
+    round: int = 1
+    outcome: Literal["judged", "nothing_new", "not_serving", "disabled", "superseded", "deleted", "more"]
     version: int | None = None
     rows: int = 0
     outcomes: int = 0
@@ -164,3 +161,5 @@ class MonitoringVerdict(Contract):
     open_incidents: int = 0
     delivered: int = 0
     report: str = ""
+    next_check_at: datetime | None = None
+    own_schedule: bool = False

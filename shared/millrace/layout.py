@@ -47,7 +47,10 @@ MAX_FOLDER_FILES = 500
 _FOLDER_DEPTH = 3
 
 
-#: Partition, in the table of runs, of the items that the hourly look reads: those of all models, for one query.
+#: Partitions of the registry's table: the index of models, and the ledger's entries that are not published yet.
+MODELS_PARTITION = "MODELS"
+OUTBOX_PARTITION = "OUTBOX"
+#: Partition, in the table of runs, of what is known of every model before it is monitored: one query reads it.
 MONITORING_PARTITION = "MONITORING"
 
 

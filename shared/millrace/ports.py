@@ -137,6 +137,9 @@ class MonitoringPipeline(Protocol):
     def start(self, model: str, name: str) -> None:
         """Start a monitoring run under that name; starting it again changes nothing."""
 
+    def start_batch(self, models: Sequence[str], name: str) -> None:
+        """Start one execution that monitors several models; starting it again changes nothing."""
+
     def status(self, name: str) -> str:
         """Return ``running``, ``succeeded`` or ``failed``; raises ``RunNotFoundError`` for an unknown name."""
 

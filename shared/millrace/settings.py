@@ -93,6 +93,13 @@ class CostSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class DueModelsSettings(RegistrySettings):
+    """Settings of ``find_due_models``."""
+
+    monitoring_pipeline_arn: str
+
+
+@dataclass(frozen=True, slots=True)
 class EventSettings:
     """Settings of functions that publish events, which carry the stack's name."""
 

@@ -1,5 +1,7 @@
 """Monitoring pipeline in memory that only records its executions."""
 
+from collections.abc import Sequence
+
 from millrace.errors import RunNotFoundError
 
 
@@ -12,6 +14,9 @@ class MemoryMonitoring:
     def start(self, model: str, name: str) -> None:
         if (model, name) not in self.started:
             self.started.append((model, name))
+
+    def start_batch(self, models: Sequence[str], name: str) -> None:
+        self.started += [(model, name) for model in models if (model, name) not in self.started]
 
     def status(self, name: str) -> str:
         raise RunNotFoundError(name)

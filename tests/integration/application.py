@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote
 
 import boto3
 import pytest
@@ -254,8 +255,10 @@ def _s3_requests(operation: str, params: Mapping[str, Any]) -> Iterator[tuple[st
     elif operation == "DeleteObjects":
         yield from (("DeleteObject", params["Bucket"], item["Key"]) for item in params["Delete"]["Objects"])
     if operation == "CopyObject":
-        source = params["CopySource"]
-        yield "GetObjectVersion" if source.get("VersionId") else "GetObject", source["Bucket"], source["Key"]
+        # boto3 has made one string of it before.
+        bucket, _, source = unquote(params["CopySource"]).partition("/")
+        key, version, _ = source.partition("?versionId=")
+        yield "GetObjectVersion" if version else "GetObject", bucket, key
 
 
 def function_names() -> list[str]:
@@ -301,12 +304,14 @@ def deploy(monkeypatch: pytest.MonkeyPatch) -> Application:
     monkeypatch.setattr(retrier_decl, "time", SimpleNamespace(sleep=lambda _: None))
     # moto does not know this call.
     monkeypatch.setattr("millrace.aws.pipeline.LambdaConcurrency.unreserved", lambda _: 1_000)
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", boto3.session.Session())
+    session = boto3.session.Session()
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
+    monkeypatch.setattr("millrace.aws.clients._session", lambda: session)
     _create_storage()
     schedule_environment.create_groups()
     application = Application(handlers={name: load_handler(name) for name in function_names()})
     for service in ("dynamodb", "s3"):
-        boto3.DEFAULT_SESSION.events.register(f"before-parameter-build.{service}", application.authorize)
+        session.events.register(f"before-parameter-build.{service}", application.authorize)
     _create_functions(application, monkeypatch)
     _create_pipeline()
     return application

@@ -1,12 +1,14 @@
 """Monitoring on moto: the shipped state machine, the shipped handler, and a model that was really trained."""
 
 import gzip
+import inspect
 import json
 from datetime import UTC, datetime, timedelta
 
 import boto3
 import pytest
 from millrace.aws import clients
+from millrace.captures.activity import mark_activity
 from millrace.captures.records import CapturedRow
 from millrace.errors import ConfigurationError, ServiceUnavailableError
 from millrace.layout import captures_key, version_key
@@ -36,6 +38,23 @@ def monitor(application: Application, name: str, given: dict | None = None) -> d
         if found["status"] != "RUNNING":
             break
     return dict(found)
+
+
+def check(application: Application, minute: int = 7) -> list[str]:
+    """Let the schedule fire; return the statuses of the executions that follow."""
+    states = boto3.client("stepfunctions")
+    known = {one["name"] for one in states.list_executions(stateMachineArn=MONITORING_ARN)["executions"]}
+    found = application.call("find_due_models", {"scheduled_at": f"2026-05-03T10:{minute:02d}:00Z"})
+    while True:
+        executions = states.list_executions(stateMachineArn=MONITORING_ARN)["executions"]
+        statuses = [one["status"] for one in executions if one["name"] not in known]
+        if "RUNNING" not in statuses:
+            assert len(statuses) == found["executions"]
+            return statuses
+
+
+def monitored(application: Application) -> list[str]:
+    return [event["model"] for name, event in application.invocations if name == "monitor_model"]
 
 
 def capture(hour: datetime, rows: list[dict], name: str) -> None:
@@ -85,14 +104,17 @@ def test_a_trained_model_is_monitored_and_a_shift_told_once(application: Applica
     manifest = application.read(MODELS_BUCKET, version_key(MODEL, 1, "manifest.json"))
     assert {"reference.json", "prediction_profile.json"} <= manifest["artifacts"].keys()
 
-    assert monitor(application, "idle")["status"] == "SUCCEEDED"
+    assert check(application, 7) == ["SUCCEEDED"], "a model with a new champion is due"
+    assert check(application, 8) == [], "nothing is due: no execution, and so no state transition"
+    assert monitored(application) == [MODEL]
     assert application.keys(DATA_BUCKET, f"monitoring/{MODEL}/reports") == []
 
     now = datetime.now(UTC)
     for turn in range(3):
         shifted = [row | {"age": (int(row["age"] or 40) + 40)} for row in make_rows(300, seed=10 + turn)]
         capture(now - timedelta(minutes=10 - turn), shifted, f"shifted{turn}")
-        assert monitor(application, f"run{turn}")["status"] == "SUCCEEDED"
+        mark_activity(clients.registry_store(), [MODEL], "traffic", now, {})
+        assert check(application, 10 + turn) == ["SUCCEEDED"]
     drifted = next(one for one in latest(application)["findings"] if one["subject"] == "age")
     assert (drifted["verdict"], drifted["status"]) == ("skew", "breach")
     events = [(kind, detail) for kind, detail in application.published_events() if kind == "DriftDetected"]
@@ -115,14 +137,44 @@ def test_one_model_may_be_named_and_one_that_fails_stops_no_other(application: A
     named = monitor(application, "named", {"model": MODEL})
     assert [one["model"] for one in json.loads(named["output"])["monitored"]] == [MODEL]
     boto3.client("s3").delete_object(Bucket=MODELS_BUCKET, Key=version_key("other", 1, "signature.json"))
-    monitored = [event["model"] for name, event in application.invocations if name == "monitor_model" and event]
-    assert monitored == [MODEL]
-    failed = monitor(application, "all")
-    assert failed["status"] == "FAILED"
-    assert {event["model"] for name, event in application.invocations if name == "monitor_model" and event} == {
-        MODEL,
-        "other",
-    }
+    assert monitored(application) == [MODEL]
+    listed = {"models": [{"model": model, "round": 0} for model in ("other", MODEL)]}
+    assert monitor(application, "both", listed)["status"] == "FAILED"
+    assert sorted(monitored(application)) == [MODEL, MODEL, "other"]
+    assert check(application) == ["FAILED"], "the model that failed is still due, and the other is not"
+    assert monitored(application)[3:] == ["other"]
+
+
+def test_an_execution_without_a_model_ends_without_work(application: Application):
+    assert monitor(application, "earlier-release")["status"] == "SUCCEEDED"
+    assert monitored(application) == []
+
+
+@pytest.mark.parametrize(("rounds", "runs"), [(3, 3), (99, 8)])
+def test_a_model_with_more_to_read_is_monitored_again_and_at_most_eight_times(application, rounds, runs):
+    def read_on(event, context):
+        number = event["round"] + 1
+        return {"model": event["model"], "outcome": "more" if number < rounds else "judged", "round": number}
+
+    application.handlers["monitor_model"] = read_on
+    assert monitor(application, "backlog", {"model": MODEL})["status"] == "SUCCEEDED"
+    assert len(monitored(application)) == runs
+
+
+def test_an_undelivered_alert_leaves_the_model_due(application: Application, monkeypatch: pytest.MonkeyPatch):
+    application.upload(MODEL, "churn.csv", as_csv(make_rows(160)))
+    application.wait_until_quiet()
+    assert check(application, 7) == ["SUCCEEDED"]
+
+    def busy(*_):
+        raise ServiceUnavailableError("SNS is busy")
+
+    with monkeypatch.context() as patched:
+        patched.setitem(inspect.unwrap(application.handlers["monitor_model"]).__globals__, "deliver_alerts", busy)
+        with pytest.raises(ServiceUnavailableError):
+            application.call("monitor_model", {"model": MODEL})
+    assert check(application, 8) == ["SUCCEEDED"]
+    assert check(application, 9) == []
 
 
 def test_what_listeners_were_not_told_of_is_told_within_the_hour(
@@ -136,11 +188,11 @@ def test_what_listeners_were_not_told_of_is_told_within_the_hour(
 
     with monkeypatch.context() as patched:
         patched.setattr("millrace.aws.events.EventBridgePublisher.publish", busy)
-        assert application.call("monitor_model", {}) == {"models": [{"model": MODEL}]}
+        application.call("find_due_models", {})
     errors = [record.message for record in caplog.records if record.levelname == "ERROR"]
     assert errors == ["events wait in the outbox"]
     assert application.published_events() == []
-    application.call("monitor_model", {})
+    application.call("find_due_models", {})
     assert [name for name, _ in application.published_events()] == ["ModelRetired"]
     assert versions.registry.list_unpublished() == []
 

@@ -149,7 +149,7 @@ def test_an_upload_whose_event_is_refused_at_each_place_is_one_run(application, 
 @pytest.mark.parametrize(
     ("function", "name"),
     [
-        ("monitor_model", "valid_which_models"),
+        ("find_due_models", "valid"),
         ("monitor_model", "valid"),
         ("request_approval", "valid_ask"),
         ("request_approval", "valid_expire"),

@@ -5,7 +5,7 @@ import ast
 import pytest
 
 from tests.template.aws_calls import ACTIONS, ADAPTERS, AWS, REGISTRY, boto_calls, handler_actions, parse
-from tests.template.table_access import grants
+from tests.template.table_access import grants, is_granted
 from tests.template.template_file import ROOT, as_list, functions, load_template, walk
 
 #: Methods that stand in a module that a handler imports, and that the handler never calls.
@@ -20,7 +20,10 @@ NOT_CALLED = {
         "registry.skip_pending_cause": "the end of a run, beside the descriptions of runs",
     },
     "DeliverCapturesFunction": {"registry_store.query": "reading of activity and traffic, beside their recording"},
-    "MonitorModelFunction": {"registry_store.write Update": "recording of traffic, beside its reading"},
+    "FindDueModelsFunction": {
+        "registry_store.write Update": "marks of activity and of monitoring runs, beside their reading",
+        "registry_store.get": "the begin of a monitoring run, beside the models that are due",
+    },
     "RecordFeedbackFunction": {"registry_store.query": "reading of activity, beside its marking"},
     "ChangeModelsFunction": {"schedules.put": "schedules follow specs, which manage_models changes"},
 }
@@ -84,6 +87,31 @@ class TestTables:
         written = {(grant.action, grant.table) for grant in grants(name) if grant.action in WRITES}
         assert written == {("dynamodb:PutItem", "RunsTable"), ("dynamodb:UpdateItem", "RunsTable")}
 
+    @pytest.mark.parametrize("name", PARSERS)
+    def test_and_of_these_neither_when_models_are_monitored_nor_their_traffic(self, name):
+        for action in WRITES:
+            assert not any(
+                is_granted(name, action, "RunsTable", partition) for partition in ("MONITORING", "TRAFFIC#m")
+            )
+        assert is_granted(name, "dynamodb:UpdateItem", "RunsTable", "MODEL#m")
+
+    def test_the_functions_of_monitoring_write_when_models_are_monitored_and_nothing_else_of_the_tables(self):
+        for name in ("MonitorModelFunction", "FindDueModelsFunction"):
+            written = {(grant.table, grant.partitions) for grant in grants(name) if grant.action in WRITES}
+            assert written <= {("RunsTable", ("MONITORING",)), ("RegistryTable", ("OUTBOX",))}
+        assert {grant.action for grant in grants("FindDueModelsFunction")} == {"dynamodb:Query", "dynamodb:DeleteItem"}
+
+    def test_the_schedule_of_monitoring_invokes_one_function_and_may_do_nothing_else(self):
+        found = load_template()["Resources"]
+        target = found["MonitoringScheduleResource"]["Properties"]["Target"]
+        assert target["Arn"] == {"Fn::GetAtt": ["FindDueModelsFunction", "Arn"]}
+        (policy,) = found[target["RoleArn"]["Fn::GetAtt"][0]]["Properties"]["Policies"]
+        allowed = {(one["Action"], str(one["Resource"])) for one in policy["PolicyDocument"]["Statement"]}
+        assert allowed == {
+            ("lambda:InvokeFunction", str(target["Arn"])),
+            ("sqs:SendMessage", str(target["DeadLetterConfig"]["Arn"])),
+        }
+
     def test_aliases_versions_and_the_ledger_are_written_by_acting_functions_alone(self):
         assert writers("RegistryTable", "dynamodb:PutItem", "dynamodb:UpdateItem") == set(ACTING)
 
@@ -122,6 +150,7 @@ def test_no_function_has_a_permission_elsewhere():
     # Policies of functions stand with the functions: the other roles are those of the pipelines and the schedules.
     roles = [name for name, body in load_template()["Resources"].items() if body["Type"] == "AWS::IAM::Role"]
     assert sorted(roles) == [
+        "DueModelsScheduleRole",
         "MonitoringPipelineRole",
         "MonitoringScheduleRole",
         "RetrainingScheduleRole",

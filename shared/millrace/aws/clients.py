@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
 import botocore
@@ -30,8 +30,10 @@ from millrace.ports import (
     Schedules,
     TaskCallback,
 )
-from millrace.registry.store import Registry
 from millrace.settings import EventSettings, RegistrySettings, ScheduleSettings, load_settings
+
+if TYPE_CHECKING:
+    from millrace.registry.store import Registry
 
 #: A call without a response is repeated soon: a function has seconds, not minutes.
 _CONFIG = Config(
@@ -84,8 +86,10 @@ def registry_store() -> RegistryStore:
 
 
 @_cached_factory
-def registry() -> Registry:
+def registry() -> "Registry":
     """Return the registry in the tables that the settings name."""
+    from millrace.registry.store import Registry  # noqa: PLC0415 - its import is half of a cold start without it
+
     return Registry(registry_store())
 
 

@@ -1,6 +1,7 @@
 """The pipelines on Step Functions, and the executions that their functions may take."""
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -103,6 +104,10 @@ class StepFunctionsMonitoring(_Executions):
     def start(self, model: str, name: str) -> None:
         """Start a monitoring run under that name; starting it again changes nothing."""
         self._start(name, {"model": model})
+
+    def start_batch(self, models: Sequence[str], name: str) -> None:
+        """Start one execution for several models; see :meth:`millrace.ports.MonitoringPipeline.start_batch`."""
+        self._start(name, {"models": [{"model": model, "round": 0} for model in models]})
 
     def status(self, name: str) -> str:
         """Return ``running``, ``succeeded`` or ``failed``; raises ``RunNotFoundError`` for an unknown name."""

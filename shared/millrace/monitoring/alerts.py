@@ -25,6 +25,8 @@ MAX_REQUESTS = 5
 MAX_LISTED = 10
 #: A run that an incident requested may outlast it; after so long its end is not looked up.
 _FOLLOWED_FOR = timedelta(days=1)
+#: An event that has not become a cause after so long was lost: EventBridge retries it for six hours.
+_PROCESSED_WITHIN = timedelta(hours=6)
 #: Limit of SNS.
 _MAX_SUBJECT = 100
 
@@ -39,6 +41,30 @@ def update_actions(history: IncidentHistory, model: str, registry: Registry, now
         if incident.requests and (incident.resolved_at is None or now - incident.resolved_at < _FOLLOWED_FOR)
     }
     return replace(history, incidents=history.incidents | incidents)
+
+
+def awaits_runs(history: IncidentHistory, model: str, registry: Registry, now: datetime) -> bool:
+    """Return True while the training run that an incident requested first, within the last day, has no result.
+
+    Later requests come once a cooldown for as long as the incident is open: the next run describes the last one's.
+    """
+    for event, incident in history.incidents.items():
+        kind = CAUSE_OF_EVENT.get(event)
+        if kind is None or incident.requested_at is None or now - incident.requested_at >= _FOLLOWED_FOR:
+            continue
+        if incident.requests > 1:
+            continue
+        record = registry.find_cause(model, finding_cause_id(kind.name, model, incident.incident_id, incident.requests))
+        if record is None:
+            if now - incident.requested_at < _PROCESSED_WITHIN:
+                return True
+            continue
+        if record.status == "pending":
+            return True
+        run = registry.find_run(model, record.run_id) if record.run_id else None
+        if run is not None and run.status not in FINISHED_STATUSES:
+            return True
+    return False
 
 
 def describe_actions(model: str, event: str, incident_id: str, requests: int, registry: Registry) -> tuple[str, ...]:

@@ -17,10 +17,11 @@ from millrace.cost.statement import read_model_month
 from millrace.documents import to_plain
 from millrace.errors import ServiceUnavailableError
 from millrace.layout import monitoring_key
-from millrace.monitoring.alerts import make_alert, update_actions
+from millrace.monitoring.alerts import awaits_runs, make_alert, update_actions
 from millrace.monitoring.context import MonitorContext, load_context
 from millrace.monitoring.incidents import IncidentHistory, Transition, advance, close
 from millrace.monitoring.new_captures import IngestCounts, list_new_objects, read_captures, read_new_feedback
+from millrace.monitoring.next_check import next_check
 from millrace.monitoring.report import MonitoringReport
 from millrace.monitoring.rules import BUDGET_EVENTS
 from millrace.monitoring.serving_health import RecordedServing, find_overspending, find_serving_faults, find_staleness
@@ -37,6 +38,9 @@ from millrace.settings import CostSettings
 
 _DEFAULT_COSTS = CostSettings()
 Outcome = Literal["judged", "nothing_new", "not_serving", "disabled", "superseded", "deleted"]
+#: Nothing monitors the model until its champion or its spec changes; the run has to be repeated.
+IDLE_OUTCOMES = frozenset({"not_serving", "disabled", "deleted"})
+UNFINISHED_OUTCOMES = frozenset({"superseded", "more"})
 #: The usual rate of requests is that of so long, and of a day at least: a first burst is no habit.
 _RATE_OVER = timedelta(days=7)
 _MIN_RATE_HOURS = 24.0
@@ -59,6 +63,9 @@ class MonitoringOutcome:
     alerts: int = 0  # Waiting to be delivered
     open_incidents: int = 0
     report: str = ""  # Key of the report, where one was written
+    #: When time alone may change a verdict; None where nothing is monitored, or the run did not finish.
+    next_check_at: datetime | None = None
+    own_schedule: bool = False  # the spec has a schedule for this model
 
 
 def monitor_model(
@@ -71,8 +78,11 @@ def monitor_model(
     now: datetime,
     token: str,
     costs: CostSettings = _DEFAULT_COSTS,
+    is_active: bool = True,
 ) -> MonitoringOutcome:
     """Run the monitor of one model; ``token`` is unique to the run, and part of the names that it writes.
+
+    ``is_active`` False: no requests or ground truth came since the run before.
 
     Raises ``ModelNotFoundError``, or ``ServiceUnavailableError`` when the model was deleted while another monitor ran;
     a repetition succeeds.
@@ -81,10 +91,11 @@ def monitor_model(
     if current.deleted_at is not None:
         return _close_deleted(model, registry, data_store, now)
     spec, champion = registry.get_spec(model), current.aliases.get(CHAMPION)
+    own_schedule = spec.monitoring.schedule is not None
     if not spec.monitoring.enabled:
-        return MonitoringOutcome("disabled")
+        return MonitoringOutcome("disabled", own_schedule=own_schedule)
     if champion is None:
-        return MonitoringOutcome("not_serving")
+        return MonitoringOutcome("not_serving", own_schedule=own_schedule)
     before, etag = load_state(model, data_store)
     if before.version != champion:
         before = before.begin_version(champion)
@@ -101,7 +112,8 @@ def monitor_model(
         evaluations.append(WindowEvaluation("traffic", context.now, (finding,)))
     evaluations.append(_evaluate_service(context, closed, registry, serving, costs))
     followed = update_actions(before.incidents, model, registry, now)
-    incidents, transitions = _update_incidents(context, followed, evaluations)
+    repeat_after = max(_MIN_REPEAT, timedelta(hours=spec.retraining.cooldown_hours))
+    incidents, transitions = _update_incidents(context, followed, evaluations, repeat_after)
     state = replace(
         closed,
         checked_at=now,
@@ -126,6 +138,15 @@ def monitor_model(
         alerts=len(state.outbox),
         open_incidents=len(incidents.open_incidents()),
         report=report,
+        next_check_at=next_check(
+            context,
+            before,
+            state,
+            is_active=is_active or counts.objects > 0,
+            awaits_runs=awaits_runs(incidents, model, registry, now),
+            repeat_after=repeat_after,
+        ),
+        own_schedule=own_schedule,
     )
 
 
@@ -183,10 +204,12 @@ def _requests_per_hour(last: datetime | None, segments: Sequence[Segment]) -> fl
 
 
 def _update_incidents(
-    context: MonitorContext, incidents: IncidentHistory, evaluations: Sequence[WindowEvaluation]
+    context: MonitorContext,
+    incidents: IncidentHistory,
+    evaluations: Sequence[WindowEvaluation],
+    repeat_after: timedelta,
 ) -> tuple[IncidentHistory, list[Transition]]:
     transitions: list[Transition] = []
-    cooldown = timedelta(hours=context.spec.retraining.cooldown_hours)
     for evaluation in evaluations:
         incidents, steps = advance(
             incidents,
@@ -195,7 +218,7 @@ def _update_incidents(
             model=context.model,
             version=context.version,
             window=(evaluation.begin, context.now),
-            repeat_after=max(_MIN_REPEAT, cooldown),
+            repeat_after=repeat_after,
         )
         transitions += steps
     return incidents, transitions
@@ -224,12 +247,6 @@ def _close_deleted(model: str, registry: Registry, data_store: ObjectStore, now:
     if not save_state(model, data_store, replace(state, incidents=incidents, outbox=outbox), etag):
         raise ServiceUnavailableError(f"another process changed the monitoring state of {model!r}; try again")
     return MonitoringOutcome("deleted", alerts=len(outbox))
-
-
-def list_scheduled_models(registry: Registry) -> list[str]:
-    """Return the models that the stack's schedule monitors: those without a schedule of their own."""
-    specs = {state.model: registry.get_spec(state.model).monitoring for state in registry.list_models()}
-    return [model for model, spec in specs.items() if spec.enabled and spec.schedule is None]
 
 
 def deliver_alerts(model: str, store: ObjectStore, publisher: EventPublisher, notifier: Notifier) -> int:

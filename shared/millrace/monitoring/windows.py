@@ -6,8 +6,8 @@ A window of outcomes closes as ground truth arrives, and is measured again when 
 import gzip
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from datetime import UTC, timedelta
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import reduce
 from operator import add
 
@@ -259,6 +259,25 @@ def close_outcome_window(
         quality=(*history.quality, _measure(context, record, ready))[-MAX_HISTORY:],
     )
     return history, WindowEvaluation("outcomes", record.begin, tuple(findings))
+
+
+def closing_times(context: MonitorContext, state: MonitoringState) -> Iterator[datetime]:
+    """Yield when the open windows close without new rows: the one of traffic, and the next one of outcomes."""
+    spec, window = context.spec.monitoring, state.traffic.open
+    if window is not None and context.monitored is not None:
+        yield window.begin + timedelta(hours=spec.max_window_hours)
+    coverage, patience = _median_coverage(state.outcomes.quality), timedelta(hours=spec.live_quality.settle_hours)
+    waiting = sorted(
+        (context.now if _is_complete(context, one, coverage) else one.end + patience, one.labelled)
+        for one in state.outcomes.segments
+        if not one.evaluated and one.labelled
+    )
+    labelled = 0
+    for complete_at, more in waiting:
+        labelled += more
+        if labelled >= rows_needed(spec, "outcomes"):
+            yield complete_at
+            return
 
 
 def _median_coverage(records: Sequence[QualityRecord]) -> float:

@@ -26,7 +26,7 @@ and of the table of runs, which the functions that read files of users write too
 ``MODEL#<model>`` / ``DATASET#<time>#...``  an accepted dataset, in the order of acceptance
 ``MODEL#<model>`` / ``DATASETID#<id>``      index of datasets by their content
 ``MODEL#<model>`` / ``NOTE#<time>#...``     a note for the ledger, where an acting function files it
-``MONITORING`` / ``MODEL#<model>``          activity and next check of a model, which the hourly look reads
+``MONITORING`` / ``MODEL#<model>``          activity and next check of a model, which finds the models that are due
 ==========================================  ===============================================================
 
 Releases that had one table wrote these to the registry's: they are read there, and copied when they change.
@@ -51,12 +51,11 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 
 import msgspec
 
-from millrace.ports import Item, Key, Table
+from millrace.layout import MODELS_PARTITION, OUTBOX_PARTITION, monitoring_item
+from millrace.ports import Item, Key, Table, Update
 
 EntityT = TypeVar("EntityT")
 
-MODELS_PARTITION = "MODELS"
-OUTBOX_PARTITION = "OUTBOX"
 KEYS_PARTITION = "KEYS"
 _OF_RUNS = frozenset({"RUN", "TRIAL", "DATASET", "DATASETID", "SCHEMA", "NOTE"})
 
@@ -103,6 +102,16 @@ def outbox_key(model: str, occurred_at: datetime, entry_id: str) -> Key:
 def scope_key(key_id: str) -> Key:
     """Return the key of an API key's scope."""
     return Key(KEYS_PARTITION, f"KEY#{key_id}")
+
+
+def make_due(model: str, now: datetime, own_schedule: bool | None = None) -> Update:
+    """Return the change after which the next hourly check monitors a model, even one that was idle.
+
+    ``own_schedule`` leaves the model to the schedule of its spec (True) or to the hourly check; None changes neither.
+    """
+    values: dict[str, str | int] = {"due_at": _encode_timestamp(now)}
+    removed = ("idle",) if own_schedule is not False else ("idle", "own_schedule")
+    return Update(monitoring_item(model), values | ({"own_schedule": 1} if own_schedule else {}), removed, ())
 
 
 def encode_value(value: Any) -> str | int:

@@ -40,6 +40,7 @@ from millrace.errors import (
     UnfitVersionError,
     VersionNotFoundError,
 )
+from millrace.layout import MODELS_PARTITION, OUTBOX_PARTITION
 from millrace.ports import (
     Absent,
     Check,
@@ -58,12 +59,11 @@ from millrace.registry import claims
 from millrace.registry.claims import MAX_FOLLOW_UP_CAUSES, Claim
 from millrace.registry.items import (
     KEYS_PARTITION,
-    MODELS_PARTITION,
-    OUTBOX_PARTITION,
     ModelKeys,
     decode,
     encode,
     encode_value,
+    make_due,
     outbox_key,
     scope_key,
     sortable,
@@ -170,6 +170,8 @@ class Registry:
                 raise ConflictError(f"the spec of {model!r} is at revision {present.revision}, not {expected_revision}")
             # A deletion in between changes the spec's revision, so that this fails and the state is read anew.
             changes = [_replace_spec(present, spec, entry), *self._create_model(model, entry), *_appended(entry)]
+            if entry is not None:
+                changes.append(make_due(model, entry.occurred_at, own_schedule=spec.monitoring.schedule is not None))
             return None if self._transact(changes) else present.revision + 1
 
         return retry(attempt, f"the spec of {model!r} keeps being changed by others; it was not replaced")

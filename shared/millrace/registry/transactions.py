@@ -8,7 +8,7 @@ from millrace.entities import AliasMove, Approval, LedgerEntry, ModelState, Vers
 from millrace.errors import ConflictError
 from millrace.names import CHAMPION
 from millrace.ports import Absent, Check, Compare, Exists, Plus, Put, StoreChange, Update
-from millrace.registry.items import ModelKeys, encode, encode_value
+from millrace.registry.items import ModelKeys, encode, encode_value, make_due
 from millrace.registry.ledger import Append
 from millrace.spec import ModelSpec
 
@@ -134,6 +134,8 @@ def store_changes(transaction: RegistryTransaction, schema_version: int) -> Iter
     for number in {move.to_version for move in transaction.moves} - assigned - {None}:
         if number is not None:
             yield Check(keys.item("VERSION", number), _NOT_RETIRED)
+    if transaction.deletion or any(move.alias == CHAMPION for move in transaction.moves):
+        yield make_due(entry.model, entry.occurred_at, own_schedule=False if transaction.deletion else None)
     yield Append(entry)
 
 

@@ -11,7 +11,7 @@ from millrace.causes import finding_cause_id
 from millrace.entities import Cause
 from millrace.errors import ServiceUnavailableError
 from millrace.layout import captures_key, monitoring_key
-from millrace.monitoring.monitor import deliver_alerts, list_scheduled_models, load_state
+from millrace.monitoring.monitor import deliver_alerts, load_state
 from millrace.monitoring.serving_health import ServingCounts
 from millrace.names import CHAMPION
 from millrace.registry.transactions import DeleteModel, MoveAlias, RegistryTransaction
@@ -21,7 +21,6 @@ from millrace.triggers.requests import handle_trigger
 from millrace.triggers.trigger_events import parse_event
 
 from tests.fakes.memory_pipeline import MemoryPipeline
-from tests.fakes.memory_registry import MemoryRegistry
 from tests.registry_builders import make_dataset, make_entry
 from tests.unit.monitoring.served import MODEL, START, Served
 
@@ -583,11 +582,3 @@ def test_the_headline_agrees_with_the_table_on_any_stream(seed):
         assert ("open incident" in text and "no open incident" not in text) == is_open == (tone == "bad")
         assert (f"{past} past threshold" in text) == (past > 0)
         assert tone != "good" or not past
-
-
-def test_the_stacks_schedule_leaves_out_models_with_their_own_schedule_or_without_monitoring():
-    registry = MemoryRegistry()
-    said = {"plain": {}, "own": {"schedule": "rate(5 minutes)"}, "off": {"enabled": False}}
-    for model, monitoring in said.items():
-        registry.put_spec(model, ModelSpec.parse({"monitoring": monitoring}))
-    assert list_scheduled_models(registry) == ["plain"]
