@@ -236,7 +236,13 @@ def _residual_panels(evaluation: Evaluation) -> list[Panel]:
     residuals, target = evaluation.residuals, evaluation.target
     if residuals is None:
         return []
+    shape, levels = residuals.histogram, residuals.quantiles
+    errors = charts.histogram(shape.edges, [Series("", shape.counts)], description="Histogram of the errors")
+    middle = f"90 % of the errors lie between {number(levels['0.05'])} and {number(levels['0.95'])}"
+    panel = ("Errors", errors, f"Mean {number(residuals.mean)}; {middle}.")
     points = residuals.points
+    if not points:  # values of a sensitive target
+        return [panel]
     values = [value for point in points for value in point]
     low, high = min(values), max(values)
     low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
@@ -248,9 +254,6 @@ def _residual_panels(evaluation: Evaluation) -> list[Panel]:
         x_title=f"predicted {target}",
         y_title=f"true {target}",
     )
-    shape, levels = residuals.histogram, residuals.quantiles
-    errors = charts.histogram(shape.edges, [Series("", shape.counts)], description="Histogram of the errors")
-    middle = f"90 % of the errors lie between {number(levels['0.05'])} and {number(levels['0.95'])}"
     bins = residuals.by_prediction
     reach = max(abs(value) for one in bins for value in (one.mean_error, one.absolute_error)) or 1.0
     first, last = bins[0].predicted, bins[-1].predicted
@@ -268,7 +271,7 @@ def _residual_panels(evaluation: Evaluation) -> list[Panel]:
     )
     return [
         ("Predicted and true", scatter, f"{len(points):,} rows of the holdout."),
-        ("Errors", errors, f"Mean {number(residuals.mean)}; {middle}."),
+        panel,
         ("Errors by prediction", by_prediction, "In tenths of the holdout, by prediction."),
     ]
 
