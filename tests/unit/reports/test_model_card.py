@@ -384,3 +384,14 @@ def test_commands_that_change_the_next_run_are_whole(binary_card):
     assert words[:3] == ["millrace", "train", "churn"]
     assert words[4:] == ["--target", "paid out?", "--ignore", "what's left", "--schema", "replace"]
     assert commands["Another primary metric, from the next run on"] == "millrace spec set churn primary_metric=pr_auc"
+
+
+def test_every_reason_and_every_warning_is_on_the_page(binary_card):
+    document = copy.deepcopy(binary_card)
+    document["evaluation"]["reasons"] = [f"reason {number}." for number in range(12)]
+    finding = {"severity": "warning", "check": "range"}
+    document["data"]["findings"] = [finding | {"message": f"warning {number}."} for number in range(12)]
+
+    text = " ".join(Seen(page_of(document)).texts)
+
+    assert all(f"reason {number}." in text and f"warning {number}." in text for number in range(12))
