@@ -58,7 +58,8 @@ def read_newest_dataset(model: str, api: ApiClient, target: Target) -> tuple[dic
     table = pq.read_table(io.BytesIO(body)).slice(0, MAX_ROWS)
     columns = {name: _as_json(table.column(name).to_pylist()) for name in wanted if name in table.column_names}
     target_name = next(name for name, role in roles.items() if role == "target")
-    columns[target_name] = _as_labels(columns[target_name], schema.get("classes") or ())
+    if target_name not in {column["name"] for column in schema["columns"] if column.get("sensitive")}:
+        columns[target_name] = _as_labels(columns[target_name], schema["classes"])
     return columns, target_name
 
 

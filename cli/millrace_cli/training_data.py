@@ -155,16 +155,8 @@ def _unused_lines(columns: Mapping[str, Document]) -> Iterator[tuple[bool, str]]
 def _other_task(data: Document) -> str | None:
     """Return the other task that suits the target's values; None when there is none."""
     if data["task"] == "regression":
-        return "multiclass" if data.get("target_type") == "integer" else None
-    return "regression" if data["classes"] and all(_is_number(label) for label in data["classes"]) else None
-
-
-def _is_number(label: Any) -> bool:
-    try:
-        float(label)
-    except (TypeError, ValueError):
-        return False
-    return True
+        return "multiclass" if data["target_type"] == "integer" else None
+    return "regression" if data["target_type"] in ("integer", "number") else None
 
 
 def _other_metric(data: Document) -> str:

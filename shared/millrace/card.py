@@ -60,6 +60,7 @@ class CardDataset(Record, frozen=True, kw_only=True, eq=False, omit_defaults=Tru
     report: str
     uploaded_at: datetime | None = None
     schema_revision: int | None = None
+    quarantined_rows: int | None = None  # beside ``rows``; not known of cards of the first releases
     rows: int | None = None
     used: int | None = None
     superseded: int = 0

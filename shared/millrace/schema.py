@@ -124,6 +124,11 @@ def _without_values(column: Column) -> Column:
     return replace(column, minimum=None, maximum=None, centre=None, rules=rules, **seen)
 
 
+def number_classes(count: int) -> tuple[str, ...]:
+    """Return the names that people read instead of the classes of a sensitive target."""
+    return tuple(f"class {number}" for number in range(1, count + 1))
+
+
 @dataclass(frozen=True, slots=True)
 class TableSchema:
     """Columns of a table in the order of the first accepted dataset, and the task that follows from the target."""
@@ -202,6 +207,17 @@ class TableSchema:
                 return column
         raise KeyError(name)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes for people: numbers, in the order of the classes, where the target is sensitive."""
+        if not self.target.sensitive:
+            return self.classes
+        return number_classes(len(self.classes))
+
+    def quote_class(self, class_index: int) -> str:
+        """Return a class for a message: quoted, or masked where the target is sensitive."""
+        return MASK if self.target.sensitive else repr(self.classes[class_index])
+
     def label(self, class_index: int) -> str | int | bool:
         """Return a class as callers know it: an integer target's classes are integers."""
         text = self.classes[class_index]
@@ -218,8 +234,11 @@ class TableSchema:
         return replace(self, columns=tuple(columns))
 
     def without_sensitive_values(self) -> "TableSchema":
-        """Return the schema as people see it: of sensitive columns neither the values seen nor those of their rules."""
-        return replace(self, columns=tuple(map(_without_values, self.columns)))
+        """Return the schema as people see it: of sensitive columns neither the values seen nor those of their rules.
+
+        Classes of a sensitive target become numbers, so that the result describes predictions and cannot make them.
+        """
+        return replace(self, columns=tuple(map(_without_values, self.columns)), classes=self.class_names)
 
     def with_version(self, version: int, revision: int = 0) -> "TableSchema":
         """Return the same schema under another version number."""

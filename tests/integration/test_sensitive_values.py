@@ -1,19 +1,31 @@
-"""Canaries in sensitive columns: no value of theirs is in anything that people read."""
+"""Canaries in sensitive columns, features and targets: no value of theirs is in anything that people read.
+
+Predictions alone name the classes of a sensitive target, and hold the values of a number: they are asked for.
+"""
 
 import csv
+import gzip
 import io
 import json
 import random
 import re
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import boto3
+import httpx
+import pytest
 from millrace.aws.clients import registry
+from millrace.captures.records import CapturedRow
+from millrace.layout import captures_key
 from millrace.management.read_routes import ROUTES
 from millrace.observability import logger
 from millrace.spec import ModelSpec
+from millrace_cli.api import ApiClient
+from millrace_cli.main import app
+from typer.testing import CliRunner
 
+from tests.fakes.fake_api import answer_commands
 from tests.gateway import make_event
 from tests.integration.application import (
     DATA_BUCKET,
@@ -33,7 +45,6 @@ CANARIES = re.compile(
     re.IGNORECASE,
 )
 SPEC = {
-    "target": "label",
     "id_column": "ssn",
     "sensitive_groups": ["faith"],
     "columns": {
@@ -43,6 +54,7 @@ SPEC = {
         "born": {"sensitive": True, "minimum": -536_000_000},
         "rich": {"sensitive": True},
     },
+    "evaluation": {"costs": {"false_negative": 3.0}},
     "checks": {"expressions": [{"name": "sane", "expression": "age >= 0 or salary < 7331150", "severity": "warning"}]},
 }
 #: Documents that a model needs, or the data itself: their readers may see rows.
@@ -59,7 +71,8 @@ def make_rows(n_rows: int, seed: int) -> list[dict[str, Any]]:
     draw = random.Random(seed)
     rows = []
     for number in range(n_rows):
-        age, salary = draw.randint(18, 80), 7_331_100 + draw.randint(0, 99)
+        age = draw.randint(18, 80)
+        salary = 7_331_100 + min(99, max(0, age + draw.randint(-25, 25)))
         rows.append(
             {
                 "ssn": f"ssn-{seed}-{number}",
@@ -67,7 +80,7 @@ def make_rows(n_rows: int, seed: int) -> list[dict[str, Any]]:
                 "faith": draw.choice(FAITHS),
                 "salary": salary,
                 "born": str(date(1953, 7, 1) + timedelta(days=draw.randint(0, 60))),
-                "rich": draw.choice(["iswealthy", "ispoor"]),
+                "rich": "iswealthy" if age + draw.gauss(0, 8) > 49 else "ispoor",
                 "label": int((age - 49) / 12 + (salary - 7_331_150) / 30 + draw.gauss(0, 0.6) > 0),
             }
         )
@@ -102,24 +115,93 @@ def call(application: Application, method: str, path: str, body: Any = None) -> 
     return str(application.handlers["predict"](event, lambda_context("predict"))["body"])
 
 
-def predictions(application: Application) -> dict[str, str]:
-    """Return what callers read of good and bad requests, and of the description of the model."""
-    row = {name: value for name, value in make_rows(1, 9)[0].items() if name != "label"}
+#: The parts of a reply that are the prediction.
+PREDICTED = re.compile(
+    r'"(?:label|decision)": ?"[^"]*"|"probabilities": ?\{[^}]*\}|"predictions": ?\[[\d., nul]*\]'
+    r'|"(?:prediction|base_value)": ?[\d.]+|"attributions": ?\{[^}]*\}'
+)
+
+
+def predictions(application: Application, target: str) -> dict[str, str]:
+    """Return what callers read of good and bad requests and feedback, and of the description of the model."""
+    whole = make_rows(1, 9)[0]
+    row = {name: value for name, value in whole.items() if name != target}
+    bad_rows = [bad for bad in BAD if target not in bad]
     path = f"/models/{MODEL}/invocations"
-    asked = {"good": [row] * 30, "few": [row], "less": [{name: row[name] for name in ("age", "faith", "rich")}]}
-    asked |= {f"bad {n}": [row | bad] for n, bad in enumerate(BAD)}
+    less = {name: row[name] for name in ("age", "faith", "rich") if name in row}
+    asked = {"good": [row] * 30, "few": [row], "less": [less]}
+    asked |= {f"bad {n}": [row | bad] for n, bad in enumerate(bad_rows)}
     asked |= {f"null {name}": [row | {name: None}] for name in row}
-    for name in ("faith", "salary", "born", "rich"):
+    for name in {"faith", "salary", "born", "rich"} & row.keys():
         asked |= {f"odd {name} {odd}": [row | {name: odd}] for odd in ({}, 7_331_100.5, "1953")}
     replies = {name: call(application, "POST", path, {"dataframe_records": rows}) for name, rows in asked.items()}
+    partial = asked if target == "label" else {"bad 0": asked["bad 0"]}
     replies |= {
         f"partial {name}": call(application, "POST", f"{path}?on_error=partial", {"dataframe_records": [row, *rows]})
-        for name, rows in asked.items()
+        for name, rows in partial.items()
     }
     replies["explained"] = call(application, "POST", f"{path}?explain=true", {"dataframe_records": [row]})
+    assert '"predictions"' in replies["good"], replies["good"]
+    if target != "label":
+        replies = {name: PREDICTED.sub("", body) for name, body in replies.items()}
     replies["openapi"] = call(application, "GET", f"/models/{MODEL}/openapi.json")
     replies["metadata"] = call(application, "GET", f"/v2/models/{MODEL}")
-    return replies
+    return replies | feedback(application, whole[target])
+
+
+def feedback(application: Application, good: Any) -> dict[str, str]:
+    """Return the replies to reports of ground truth, right and wrong, and the coverage."""
+    replies = {}
+    for outcome in (good, "yazidism", "7331 1xx", None, 0.5, {}, [good]):
+        replies[f"feedback {outcome}"] = report(application, {"prediction_id": "p", "outcome": outcome})
+    assert '"error_code"' in replies["feedback {}"], replies
+    return replies | {"coverage": report(application, None)}
+
+
+def report(application: Application, body: Any) -> str:
+    method, resource = "GET" if body is None else "POST", "/models/{model}/feedback"
+    event = {
+        "resource": resource,
+        "path": f"/models/{MODEL}/feedback",
+        "httpMethod": method,
+        "headers": {"Content-Type": "application/json"},
+        "queryStringParameters": None,
+        "pathParameters": {"model": MODEL},
+        "requestContext": {"requestId": "r", "resourcePath": resource, "httpMethod": method},
+        "body": None if body is None else json.dumps(body),
+        "isBase64Encoded": False,
+    }
+    return str(application.handlers["record_feedback"](event, lambda_context("record_feedback"))["body"])
+
+
+def capture(target: str) -> None:
+    """Store captured rows whose predictions differ from those on the holdout, and whose ages do from training."""
+    version = registry().get_state(MODEL).aliases["champion"]
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
+    predicted: dict[str, Any] = {"value": 7_331_171.0}
+    if target != "salary":
+        names = ("0", "1") if target == "label" else ("ispoor", "iswealthy")
+        predicted = {"label": names[1], "probabilities": {names[0]: 0.01, names[1]: 0.99}}
+    lines = [
+        CapturedRow(
+            prediction_id=f"p-{number}",
+            request_id="r",
+            request_rows=1,
+            predicted_at=hour + timedelta(seconds=number),
+            model=MODEL,
+            version=version,
+            protocol="mlflow",
+            row_id=None,
+            sampling_rate=1.0,
+            features={"age": float(70 + number % 10), **({} if target == "label" else {"label": 1})},
+            unknown=(),
+            omitted=0,
+            prediction=predicted,
+        ).to_line()
+        for number in range(300)
+    ]
+    body = gzip.compress("\n".join(lines).encode())
+    boto3.client("s3").put_object(Bucket=DATA_BUCKET, Key=captures_key(MODEL, hour, "c"), Body=body)
 
 
 def descriptions(application: Application) -> dict[str, str]:
@@ -141,6 +223,48 @@ def descriptions(application: Application) -> dict[str, str]:
     return found
 
 
+class Bridge:
+    """The management API behind the client of the command line."""
+
+    def __init__(self, application: Application) -> None:
+        self.application = application
+        self.routes = [(route.path, re.compile(re.sub(r"<(\w+)>", r"(?P<\1>[^/]+)", route.path))) for route in ROUTES]
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        for path, pattern in self.routes:
+            if found := pattern.fullmatch(request.url.path):
+                resource = path.replace("<", "{").replace(">", "}")
+                query = dict(request.url.params)
+                status, body = self.application.get(request.url.path, resource, found.groupdict(), query)
+                return httpx.Response(status, json=body)
+        body = report(self.application, None) if request.url.path.endswith("/feedback") else "{}"
+        return httpx.Response(200, text=body, headers={"Content-Type": "application/json"})
+
+    def client(self) -> ApiClient:
+        return ApiClient(httpx.Client(base_url="https://api.test", transport=httpx.MockTransport(self)), lambda _: None)
+
+
+def commands(application: Application, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Return what the commands print that read."""
+    answer_commands(monkeypatch, Bridge(application))
+    monkeypatch.setenv("COLUMNS", "200")
+    known = registry()
+    runs, datasets = known.list_runs(MODEL), known.list_datasets(MODEL)
+    ids = [each.dataset_id for each in datasets]
+    asked = [
+        *(["models"], ["models", MODEL], ["runs", MODEL], *(["runs", MODEL, run.run_id] for run in runs)),
+        *(["data", "list", MODEL], ["data", "show", MODEL, ids[0]], ["data", "diff", MODEL, *ids[:2]]),
+        *(["monitor", MODEL], ["why", MODEL], ["history", MODEL], ["uploads", "refused"], ["feedback", MODEL]),
+        ["card", MODEL, "-f", "md", "-o", "-"],
+    ]
+    printed = {}
+    for arguments in asked:
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, (arguments, result.output)
+        printed[f"millrace {' '.join(arguments[:2])}"] = result.output
+    return printed
+
+
 def documents(application: Application) -> dict[str, str]:
     """Return every stored document that is for people."""
     found = {}
@@ -151,17 +275,24 @@ def documents(application: Application) -> dict[str, str]:
     return found
 
 
-def test_no_value_of_a_sensitive_column_is_in_what_people_read(application, capfd, monkeypatch):
+@pytest.mark.parametrize("target", ["label", "rich", "salary"])
+def test_no_value_of_a_sensitive_column_is_in_what_people_read(target, application, capfd, monkeypatch):
     log = io.StringIO()
     monkeypatch.setattr(logger.registered_handler, "stream", log)
-    registry().put_spec(MODEL, ModelSpec.parse(SPEC))
+    candidate = "ridge" if target == "salary" else "logistic_regression"
+    spec = SPEC | {"target": target, "candidates": [candidate], "training": {"trials": 1, "folds": 1}}
+    registry().put_spec(MODEL, ModelSpec.parse(spec))
     rows = make_rows(300, 1)
     application.upload(MODEL, "one.csv", as_csv(rows + [rows[n] | bad for n, bad in enumerate(BAD)]))
     application.upload(MODEL, "two.csv", as_csv(make_rows(200, 2) + [rows[0] | {"born": "1953"}] * 3))
     # Rejected: most of its rows are bad.
     application.upload(MODEL, "bad.csv", as_csv([row | BAD[n % 8] for n, row in enumerate(make_rows(100, 3))]))
     assert set(application.wait_until_quiet(120).values()) <= {"SUCCEEDED", "FAILED"}
-    read = {f"reply: {name}": body for name, body in predictions(application).items()}
+    read = {f"reply: {name}": body for name, body in predictions(application, target).items()}
+    printed = capfd.readouterr().out
+    if target == "label":  # else the captured rows have the predictions
+        read["standard output of predictions"] = printed
+    capture(target)
     states = boto3.client("stepfunctions")
     started = states.start_execution(stateMachineArn=MONITORING_ARN, name="once", input="{}")
     for _ in within(120):
@@ -171,7 +302,9 @@ def test_no_value_of_a_sensitive_column_is_in_what_people_read(application, capf
     stored = documents(application)
     for name in ("card.html", "card.md", "card.json", "report.html", "validation.json", "evaluation.json"):
         assert any(key.endswith(name) for key in stored), name
-    read |= described | stored
+    drifted = "predicted value" if target == "salary" else "predicted label"
+    assert any(drifted in text for key, text in stored.items() if "monitoring" in key), sorted(stored)
+    read |= described | stored | commands(application, monkeypatch)
     read |= {f"event {n}": json.dumps(event) for n, event in enumerate(application.published_events())}
     read |= {"log": log.getvalue(), "standard output": capfd.readouterr().out}
     read["work item"] = json.dumps([each for _, each in application.invocations if "body" not in each])

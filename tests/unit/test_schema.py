@@ -1,6 +1,7 @@
 """The schema says what columns are, in an order that never changes, and survives being stored."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from millrace.schema import DATE_PARTS, NULL_STRINGS, Column, TableSchema
@@ -64,6 +65,22 @@ def test_labels_are_the_values_that_a_caller_knows(target, classes, labels):
     found = [schema.label(index) for index in range(2)]
     assert found == labels
     assert [type(label) for label in found] == [type(label) for label in labels]
+
+
+@pytest.mark.parametrize("classes", [("a", "b"), ("0", "1", "2"), ()])
+def test_classes_of_a_sensitive_target_are_numbered_for_people(classes):
+    target = Column("y", "category", "target", categories=classes, sensitive=True)
+    schema = TableSchema((target,), "multiclass", classes)
+
+    shown = schema.without_sensitive_values()
+
+    assert shown.classes == tuple(f"class {number + 1}" for number in range(len(classes)))
+    assert shown.without_sensitive_values() == shown
+    assert schema.classes == classes  # as the model needs them
+    assert [schema.quote_class(index) for index in range(len(classes))] == ["***"] * len(classes)
+    named = TableSchema((replace(target, sensitive=False),), "multiclass", classes)
+    assert named.without_sensitive_values().classes == classes
+    assert [named.quote_class(index) for index in range(len(classes))] == [repr(name) for name in classes]
 
 
 def test_another_version_is_the_same_schema_otherwise():

@@ -195,7 +195,7 @@ class _Conclusion:
         failure, column = self.collected.failures.unknown_classes, self.collected.schema.target
         if not failure.count:
             return []
-        classes, rows = listed(self.collected.schema.classes), self.collected.rows
+        classes, rows = listed(self.collected.schema.class_names), self.collected.rows
         if failure.count > self.max_share * rows:
             self.column_reasons.add(("class", column.name))
             message = f"{failure.count:,} rows have a class of {column.name!r} that the model does not know"

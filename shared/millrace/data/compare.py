@@ -87,7 +87,8 @@ def compare_datasets(before: StoredDataset, after: StoredDataset) -> dict[str, A
         if (later := after.profile.column(column.name)) is not None
     ]
     columns.sort(key=lambda column: (-(column.psi if column.psi is not None else -1.0), column.name))
-    classes = [one.profile.target.classes if one.profile.target else {} for one in (before, after)]
+    targets = [one.profile.shown_target for one in (before, after)]
+    classes = [target.classes if target else {} for target in targets]
     return {
         "schema": {"kind": change.kind, "details": list(change.details)},
         "volume": {
@@ -97,7 +98,7 @@ def compare_datasets(before: StoredDataset, after: StoredDataset) -> dict[str, A
             "row_ratio": after.manifest.rows / before.manifest.rows if before.manifest.rows else None,
         },
         "target": {
-            "name": after.profile.target.name if after.profile.target else None,
+            "name": targets[1].name if targets[1] else None,
             "shares": _shares(classes, [sum(counts.values()) for counts in classes]),
         },
         "columns": [asdict(column) for column in columns],

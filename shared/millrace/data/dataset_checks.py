@@ -137,13 +137,13 @@ def _check_label_shares(table: TypedTable, tolerance: float, history: DatasetHis
     if not schema.classes or not total:
         return
     names = class_texts(schema.target, schema.classes, table.columns[schema.target.name])
-    for name in schema.classes:
+    for index, name in enumerate(schema.classes):
         count = int(np.count_nonzero(names == name))
         share, before = count / len(table), earlier.get(name, 0) / total
         if abs(share - before) > tolerance:
             message = (
-                f"class {name!r} of {schema.target.name!r} is {share:.1%} of the rows, and was {before:.1%} in the "
-                f"dataset before; the spec allows a difference of {tolerance:.1%}"
+                f"class {schema.quote_class(index)} of {schema.target.name!r} is {share:.1%} of the rows, and "
+                f"was {before:.1%} in the dataset before; the spec allows a difference of {tolerance:.1%}"
             )
             yield Finding("error", "label_share", schema.target.name, message, count, (), share)
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from millrace.documents import Document, Record
-from millrace.schema import Role, Task
+from millrace.schema import Role, Task, number_classes
 
 
 class Association(Record, frozen=True, kw_only=True, eq=False):
@@ -118,6 +118,18 @@ class DatasetProfile(Document, frozen=True, kw_only=True, eq=False):
     def column(self, name: str) -> ColumnProfile | None:
         """Return a column's profile; None when there is none of that name."""
         return next((column for column in self.columns if column.name == name), None)
+
+    @property
+    def shown_target(self) -> TargetProfile | None:
+        """The target for people: the classes of a sensitive one are numbered."""
+        target = self.target
+        column = self.column(target.name) if target else None
+        if target is None or column is None or not column.sensitive:
+            return target
+        names = dict(zip(target.classes, number_classes(len(target.classes)), strict=True))
+        classes = {names[name]: rows for name, rows in target.classes.items()}
+        positive = names[target.positive] if target.positive else None
+        return TargetProfile(name=target.name, task=target.task, classes=classes, positive=positive)
 
 
 class ValidationDocument(Document, frozen=True, kw_only=True, eq=False, omit_defaults=True):

@@ -61,7 +61,7 @@ def describe_dataset(model: str, dataset_id: str, registry: Registry, data_store
         "findings_in_all": len(findings),
         "profile": {
             "rows": profile.rows if profile else None,
-            "target": to_plain(profile.target) if profile else None,
+            "target": to_plain(profile.shown_target) if profile else None,
             "columns": [_summarise(column) for column in profile.columns] if profile else [],
         },
         "report_key": dataset_key(model, record.dataset_id, "report.html"),

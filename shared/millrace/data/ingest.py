@@ -432,6 +432,7 @@ def _store_prepared(run: Run, combined: _Combined, ingestor: Ingestor, fingerpri
                 "dataset_id": dataset.dataset_id,
                 "uploaded_at": dataset.uploaded_at.isoformat(),
                 "schema_revision": dataset.schema_revision,
+                "quarantined_rows": dataset.quarantined_rows,
                 **contribution.to_dict(),
             }
             for dataset, contribution in zip(combined.datasets, combined.contributions, strict=True)

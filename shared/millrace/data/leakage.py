@@ -25,7 +25,7 @@ from millrace.data.parsers import parse_numbers
 from millrace.data.typed_table import TypedTable, hash_values, is_text, stored_column, stored_parts
 from millrace.features import MISSING_STRING, missing_mask
 from millrace.hashing import fold_columns
-from millrace.schema import MASK, Column, TableSchema
+from millrace.schema import Column, TableSchema
 from millrace.spec.data import ColumnSpec
 
 #: With fewer rows a column may predict the target perfectly by chance.
@@ -173,7 +173,7 @@ def _explain_presence(schema: TableSchema, present: Mask, target: TargetValues) 
             continue
         everywhere, inside = int(counts[classes[0]]), int((mask & target.known).sum())
         if inside >= MIN_PRESENT_ROWS or (inside == everywhere and inside >= MIN_OTHER_ROWS):
-            name = MASK if schema.target.sensitive else repr(schema.classes[int(classes[0])])
+            name = schema.quote_class(int(classes[0]))
             return (
                 f"gives the target away by its presence: wherever it {state}, the target is {name} ({inside:,} of "
                 f"the {everywhere:,} rows of that class)"

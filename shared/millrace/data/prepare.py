@@ -250,7 +250,7 @@ class PreparedData:
             "rows_without_time_left_out": self.partition.without_time,
             "findings": [finding.to_dict() for finding in self.findings],
             "class_counts": {
-                name: {label: int(np.sum(split.target == index)) for index, label in enumerate(self.schema.classes)}
+                name: {label: int(np.sum(split.target == index)) for index, label in enumerate(self.schema.class_names)}
                 for name, split in self.splits.items()
             },
         }
@@ -379,12 +379,12 @@ def _unlearnable(schema: TableSchema, row_ids: npt.NDArray[np.uint64], target: n
     if ids < MIN_SPLIT_ROWS:
         return [error("too_few_rows", f"only {ids} rows or entities in all; at least {MIN_SPLIT_ROWS} are needed")]
     findings = []
-    for index, name in enumerate(schema.classes):
+    for index in range(len(schema.classes)):
         rows = len(np.unique(row_ids[target == index]))
         if rows < MIN_TARGET_CLASS_ROWS:
             message = (
-                f"class {name!r} of the target {schema.target.name!r} has {rows} rows or entities in the data to train "
-                f"on; at least {MIN_TARGET_CLASS_ROWS} are needed"
+                f"class {schema.quote_class(index)} of the target {schema.target.name!r} has {rows} rows or "
+                f"entities in the data to train on; at least {MIN_TARGET_CLASS_ROWS} are needed"
             )
             findings.append(error("small_class", message, schema.target.name, rows))
     return findings

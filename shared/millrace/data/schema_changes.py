@@ -241,7 +241,10 @@ def _breaking_changes(before: TableSchema, after: TableSchema) -> Iterator[str]:
     if before.task != after.task:
         yield f"the task was {before.task} and is {after.task}"
     elif before.classes != after.classes:
-        yield f"the classes were {', '.join(before.classes)} and are {', '.join(after.classes)}"
+        if before.target.sensitive or after.target.sensitive:
+            yield "the classes are others"
+        else:
+            yield f"the classes were {', '.join(before.classes)} and are {', '.join(after.classes)}"
     later = {column.name: column for column in after.columns}
     for column in before.columns:
         following = later.pop(column.name, None)

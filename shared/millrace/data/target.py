@@ -10,7 +10,7 @@ from millrace.data.findings import Finding, error, listed, quoted, warning
 from millrace.data.typed_table import class_texts
 from millrace.errors import InvalidInputError
 from millrace.features import missing_mask
-from millrace.schema import TASKS, Column, Task
+from millrace.schema import MASK, TASKS, Column, Task
 from millrace.spec import ModelSpec
 
 TARGET_NAMES = ("target", "label", "y", "class")
@@ -78,7 +78,7 @@ def infer_target(column: Column, values: npt.NDArray[np.generic], wanted: Task |
         return _impossible(column, "target_type", f"the target {name!r} cannot be predicted: {what}")
     distinct = len(np.unique(known.astype(np.str_) if known.dtype == object else known))
     if distinct == 1:
-        only = repr(str(class_texts(column, ("false", "true"), known[:1])[0]))
+        only = MASK if column.sensitive else repr(str(class_texts(column, ("false", "true"), known[:1])[0]))
         message = f"every row has the same target {name!r}: {only}; upload rows of at least two classes"
         return _impossible(column, "single_class", message)
     numeric = column.type in ("integer", "number")
@@ -145,9 +145,8 @@ def _leave_out_rare_classes(
     return kept, [
         warning(
             "rare_class",
-            f"class {name!r} of the target {column.name!r} has {count} row{'s' if count > 1 else ''} of {len(known):,}:"
-            f" left out, its rows are quarantined; each class needs at least {MIN_TARGET_CLASS_ROWS} (add rows, or"
-            " merge it into another)",
+            f"{_describe_class(column, name, count)} of {len(known):,}: left out, its rows are quarantined; "
+            f"each class needs at least {MIN_TARGET_CLASS_ROWS} (add rows, or merge it into another)",
             column.name,
             count,
         )
@@ -162,12 +161,17 @@ def _counts_of_rare(column: Column, classes: tuple[str, ...], known: npt.NDArray
     return {name: count for name, count in few if count < MIN_TARGET_CLASS_ROWS and name in classes}
 
 
+def _describe_class(column: Column, name: str, count: int) -> str:
+    shown = MASK if column.sensitive else repr(name)
+    return f"class {shown} of the target {column.name!r} has {count} row{'s' if count > 1 else ''}"
+
+
 def small_classes(column: Column, classes: tuple[str, ...], known: npt.NDArray[np.generic]) -> list[Finding]:
     """Return an error for every class with too few rows for all splits."""
     return [
         error(
             "small_class",
-            f"class {name!r} of the target {column.name!r} has {count} row{'s' if count > 1 else ''}; "
+            f"{_describe_class(column, name, count)}; "
             f"each class needs at least {MIN_TARGET_CLASS_ROWS}: add rows, or leave the class out"
             f"{_OR_AS_NUMBER if column.type in ('integer', 'number') else ''}",
             column.name,

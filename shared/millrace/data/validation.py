@@ -88,7 +88,7 @@ class ValidationResult:
             format=self.description,
             target=schema.target.name if schema else None,
             task=schema.task if schema else None,
-            classes=schema.classes if schema else (),
+            classes=schema.class_names if schema else (),
             schema=schema.without_sensitive_values().to_dict() if schema else None,
             columns=[
                 {"name": column.name, "type": column.type, "role": column.role, "reason": column.reason}

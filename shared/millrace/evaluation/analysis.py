@@ -88,7 +88,7 @@ def analyze(winner: MeasuredWinner) -> tuple[results.Analysis, list[SliceEvidenc
     threshold = _threshold(winner, validation)
     predicted, confusion, curves, errors = None, None, None, None
     if schema.task == "regression":
-        errors = residuals(target, winner.predictions, spec.seed)
+        errors = residuals(target, winner.predictions, spec.seed, hides_values=winner.schema.target.sensitive)
     else:
         predicted = predict_classes(schema, winner.predictions, threshold.value if threshold else None)
         confusion = confusion_matrix(schema, target, predicted)
@@ -156,7 +156,7 @@ def _threshold_result(winner: MeasuredWinner, threshold: DecisionThreshold | Non
         for name, of_rows in by_name.items()
     }
     return results.ThresholdResult(
-        positive_class=winner.schema.classes[1],
+        positive_class=winner.schema.class_names[1],
         value=threshold.value,
         rule=threshold.rule,
         costs=costs.model_dump(),

@@ -142,7 +142,7 @@ def calibration_curve(
 
 def confusion_matrix(schema: TableSchema, target: Array, predicted: Array) -> results.ConfusionMatrix:
     """Count rows by true and predicted class index; with many classes, keep the commonest confusions only."""
-    count = len(schema.classes)
+    names, count = schema.class_names, len(schema.classes)
     matrix = np.bincount(target * count + predicted, minlength=count * count).reshape(count, count)
     wrong = matrix - np.diag(np.diag(matrix))
     commonest = np.argsort(-wrong, axis=None, kind="stable")[:MAX_CONFUSIONS].tolist()
@@ -152,11 +152,11 @@ def confusion_matrix(schema: TableSchema, target: Array, predicted: Array) -> re
     shown = np.arange(count) if count <= MAX_CLASSES else np.argsort(recall, kind="stable")[:MAX_CLASSES]
     is_whole = count <= MAX_MATRIX_CLASSES
     return results.ConfusionMatrix(
-        classes=list(schema.classes) if is_whole else None,
+        classes=list(names) if is_whole else None,
         matrix=matrix.tolist() if is_whole else None,
         per_class=[
             results.ClassResult(
-                schema.classes[one],
+                names[one],
                 int(rows[one]),
                 recall=float(recall[one]) if rows[one] else None,
                 precision=float(right[one] / columns[one]) if columns[one] else None,
@@ -165,17 +165,15 @@ def confusion_matrix(schema: TableSchema, target: Array, predicted: Array) -> re
         ],
         left_out_classes=max(0, count - MAX_CLASSES),
         commonest=[
-            results.Misclassification(
-                actual=schema.classes[actual], predicted=schema.classes[other], rows=int(wrong[actual, other])
-            )
+            results.Misclassification(actual=names[actual], predicted=names[other], rows=int(wrong[actual, other]))
             for actual, other in (divmod(position, count) for position in commonest)
             if wrong[actual, other]
         ],
     )
 
 
-def residuals(target: FloatArray, values: Array, seed: int) -> results.Residuals:
-    """Return a regression's errors: histogram, quantiles, and true values beside predicted ones."""
+def residuals(target: FloatArray, values: Array, seed: int, *, hides_values: bool = False) -> results.Residuals:
+    """Return a regression's errors: histogram, quantiles, and, unless hidden, true values beside predicted ones."""
     predicted = values.astype(np.float64)
     errors = predicted - target
     low, high = np.quantile(errors, [0.005, 0.995])
@@ -186,6 +184,8 @@ def residuals(target: FloatArray, values: Array, seed: int) -> results.Residuals
     if len(target) > MAX_SCATTERED:
         chosen = np.sort(np.random.default_rng(seed).choice(len(target), MAX_SCATTERED, replace=False))
     levels = (0.05, 0.25, 0.5, 0.75, 0.95)
+    if hides_values:
+        chosen, predicted = chosen[:0], predicted[:0]
     pieces = [part for part in np.array_split(np.argsort(predicted, kind="stable"), CALIBRATION_BINS) if len(part)]
     return results.Residuals(
         mean=float(errors.mean()),

@@ -63,7 +63,7 @@ def evaluate_run(
         evaluated_at=now,
         task=schema.task,
         target=schema.target.name,
-        classes=schema.classes,
+        classes=schema.class_names,
         decision="reject",
         seed=spec.seed,
         search=run.summary.get("search"),
@@ -234,7 +234,7 @@ def _leaks(prepared: PreparedManifest, schema: TableSchema) -> list[str]:
 
 def _only_class(schema: TableSchema, target: npt.NDArray[Any]) -> str | None:
     present = np.unique(target)
-    return schema.classes[int(present[0])] if schema.classes and len(present) == 1 else None
+    return schema.class_names[int(present[0])] if schema.classes and len(present) == 1 else None
 
 
 def _run_changes(run: Run, evaluation: Evaluation, now: datetime) -> dict[str, Any]:

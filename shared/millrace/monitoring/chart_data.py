@@ -104,7 +104,7 @@ def _columns(traffic: Traffic, monitored: MonitoredVersion) -> dict[str, ColumnP
     profile, present_predictions = monitored.profile, traffic.predictions
     if profile is not None and present_predictions is not None:
         found = prediction_columns(profile.predictions, present_predictions, monitored.classes, reference.target)
-        columns |= {column.name: column for column in found}
+        columns |= {column.name: column for column in found if not monitored.hides_values or monitored.classes}
     return columns
 
 

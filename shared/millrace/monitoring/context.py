@@ -24,7 +24,8 @@ _PROFILE_NAME = "prediction_profile.json"
 class MonitoredVersion:
     """Training data and holdout predictions of the version that serves.
 
-    Regression has no classes; ``profile`` is None when the holdout's predictions were not kept.
+    Regression has no classes; ``profile`` is None when the holdout's predictions were not kept. ``hides_values``
+    where the target is sensitive: classes are numbered then, and predicted values are neither named nor drawn.
     """
 
     task: Task
@@ -32,6 +33,7 @@ class MonitoredVersion:
     reference: Reference
     profile: PredictionProfile | None = None
     primary_metric: str | None = None
+    hides_values: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,10 @@ def load_context(
         document = ReferenceDocument.read(model_store.get(version_key(model, version, _REFERENCE_NAME)))
         profile = _load_profile(model, version, model_store)
         reference = Reference.build(document, schema)
-        monitored = MonitoredVersion(schema.task, schema.classes, reference, profile, spec.primary_metric)
+        is_hidden = schema.target.sensitive
+        monitored = MonitoredVersion(
+            schema.task, schema.class_names, reference, profile, spec.primary_metric, hides_values=is_hidden
+        )
     except ArtifactNotFoundError:
         obstacle = f"version {version} has no {_REFERENCE_NAME} to compare with"
     except (ArtifactIntegrityError, ValueError) as error:

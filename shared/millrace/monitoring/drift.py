@@ -148,6 +148,8 @@ def _evaluate(verdict: str, drift: ColumnDrift, rule: DriftRule, baseline: str, 
 
 
 def _change(drift: ColumnDrift) -> str:
+    if not drift.now:
+        return "its values are sensitive"
     if "mean" not in drift.now:
         return ", ".join(f"{name!r} {drift.before[name]:.0%} → {drift.now[name]:.0%}" for name in drift.now)
     before, now = drift.before["mean"], drift.now["mean"]
@@ -164,21 +166,28 @@ class ColumnPair:
     bins: Bins
     before: ColumnHistogram
     now: ColumnHistogram
+    hides_values: bool = field(default=False, kw_only=True)
 
     def compare(self) -> ColumnDrift:
         """Return the distances between them."""
-        return compare_column(self.name, self.bins, self.before, self.now)
+        drift = compare_column(self.name, self.bins, self.before, self.now)
+        return replace(drift, before={}, now={}) if self.hides_values else drift
 
 
 def prediction_columns(
-    reference: AnyPredictions, present: AnyPredictions, classes: tuple[str, ...], target: NumberBins | None
+    reference: AnyPredictions,
+    present: AnyPredictions,
+    classes: tuple[str, ...],
+    target: NumberBins | None,
+    *,
+    hides_values: bool = False,
 ) -> list[ColumnPair]:
     """Return predictions as columns: labels and probabilities, or values in the target's bins."""
     if isinstance(reference, PredictionHistogram) and isinstance(present, PredictionHistogram):
         return _class_columns(reference, present, classes)
     if target is None or not isinstance(reference, ValueHistogram) or not isinstance(present, ValueHistogram):
         raise TypeError("predictions of a regression are compared with each other, in the target's bins")
-    return [ColumnPair("predicted value", target, reference, present)]
+    return [ColumnPair("predicted value", target, reference, present, hides_values=hides_values)]
 
 
 def _class_columns(

@@ -186,7 +186,9 @@ def _check_predictions(window: TrafficWindow) -> Findings:
 
     def compare(before: Traffic, now: Traffic, rate: float) -> Findings:
         pair = (before.predictions or present, now.predictions or present)
-        columns = prediction_columns(*pair, monitored.classes, monitored.reference.target)
+        columns = prediction_columns(
+            *pair, monitored.classes, monitored.reference.target, hides_values=monitored.hides_values
+        )
         drifts = [column.compare() for column in columns]
         return find_drift("prediction_drift", drifts, window.spec.prediction_drift, rate=rate, baseline=phrase)
 

@@ -220,7 +220,8 @@ def _write_artifacts(winner: Winner, version: ModelVersion, model_store: ObjectS
         source = trial_key(run.model, run.run_id, trial.trial_id, name)
         model_store.copy(source, version_key(run.model, version.version, name))
     chosen = winner.evaluation.threshold
-    threshold = SignatureThreshold(positive_class=chosen.positive_class, value=chosen.value) if chosen else None
+    # The evaluation is for people: it does not name the classes of a sensitive target.
+    threshold = SignatureThreshold(positive_class=winner.schema.classes[1], value=chosen.value) if chosen else None
     documents = {SIGNATURE: Signature.of(winner.schema, threshold, winner.spec.capture).write(), **winner.documents}
     for name, body in documents.items():
         _put(model_store, version, name, body)

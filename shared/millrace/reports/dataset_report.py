@@ -380,7 +380,9 @@ class _DatasetReport:
         target = self.target
         is_binary = target.get("task") == "binary"
         write = formatting.share if is_binary else formatting.number
-        has_means = any("target_mean" in entry for entry in top)
+        # The mean of a few rows gives their values away; a share of the positive class does not.
+        is_shown = is_binary or target.get("name") not in self.sensitive
+        has_means = is_shown and any("target_mean" in entry for entry in top)
         bars = [
             Bar(
                 self.masked(column["name"], entry["value"]),

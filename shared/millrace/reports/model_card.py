@@ -1,6 +1,7 @@
 """The model card: gathered from stored documents, and rendered as an HTML page and as Markdown."""
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from millrace.evaluation_results import (
     LearningCurve,
 )
 from millrace.layout import dataset_key
-from millrace.metrics.catalogue import METRICS_BY_NAME
+from millrace.metrics.catalogue import METRICS, METRICS_BY_NAME
 from millrace.names import CHAMPION
 from millrace.reports import charts
 from millrace.reports.charts import Bar, Chart, Line, Series
@@ -144,6 +145,7 @@ def _variables(card: ModelCard) -> dict[str, Any]:
         "titles": _STATEMENTS,
         "target": evaluation.target,
         "features": schema.features if schema else (),
+        "unused": [column for column in schema.columns if column.role in ("identifier", "ignored")] if schema else [],
         "primary": evaluation.primary_metric,
         "metrics": evaluation.holdout.metrics if evaluation.holdout else {},
         "holdout_rows": evaluation.holdout.rows if evaluation.holdout else 0,
@@ -236,7 +238,13 @@ def _residual_panels(evaluation: Evaluation) -> list[Panel]:
     residuals, target = evaluation.residuals, evaluation.target
     if residuals is None:
         return []
+    shape, levels = residuals.histogram, residuals.quantiles
+    errors = charts.histogram(shape.edges, [Series("", shape.counts)], description="Histogram of the errors")
+    middle = f"90 % of the errors lie between {number(levels['0.05'])} and {number(levels['0.95'])}"
+    panel = ("Errors", errors, f"Mean {number(residuals.mean)}; {middle}.")
     points = residuals.points
+    if not points:  # values of a sensitive target
+        return [panel]
     values = [value for point in points for value in point]
     low, high = min(values), max(values)
     low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
@@ -248,9 +256,6 @@ def _residual_panels(evaluation: Evaluation) -> list[Panel]:
         x_title=f"predicted {target}",
         y_title=f"true {target}",
     )
-    shape, levels = residuals.histogram, residuals.quantiles
-    errors = charts.histogram(shape.edges, [Series("", shape.counts)], description="Histogram of the errors")
-    middle = f"90 % of the errors lie between {number(levels['0.05'])} and {number(levels['0.95'])}"
     bins = residuals.by_prediction
     reach = max(abs(value) for one in bins for value in (one.mean_error, one.absolute_error)) or 1.0
     first, last = bins[0].predicted, bins[-1].predicted
@@ -268,7 +273,7 @@ def _residual_panels(evaluation: Evaluation) -> list[Panel]:
     )
     return [
         ("Predicted and true", scatter, f"{len(points):,} rows of the holdout."),
-        ("Errors", errors, f"Mean {number(residuals.mean)}; {middle}."),
+        panel,
         ("Errors by prediction", by_prediction, "In tenths of the holdout, by prediction."),
     ]
 
@@ -376,16 +381,24 @@ print(URLLib3Session().send(request.prepare()).text)"""
 
 
 def usage(card: ModelCard) -> list[tuple[str, str]]:
-    """Return titles and texts of requests for a version, from a shell and from Python; they work as they stand."""
+    """Return titles and texts of requests for a version, and of the commands that change what the next run does."""
     model, version = card.model, card.version.version if card.version else CHAMPION
     path = f"models/{model}/versions/{version}/invocations"
     row = json.dumps(card.example, ensure_ascii=False)
     body = f'{{"dataframe_records": [{row}]}}'
     command = f"millrace predict {model} '{_quoted(row)}'"
+    evaluation, table = card.evaluation, card.table
+    other = next(metric.name for metric in METRICS[evaluation.task] if metric.name != evaluation.primary_metric)
+    least = evaluation.importance.columns[-1].name if evaluation.importance and evaluation.importance.columns else None
+    changes = [("Another primary metric, from the next run on", f"millrace spec set {model} primary_metric={other}")]
+    if least and table:
+        upload = f"millrace train {model} FILE --target {shlex.quote(evaluation.target)}"
+        changes.append(("Without a column", f"{upload} --ignore {shlex.quote(least)} --schema replace"))
     return [
         ("The champion, from the command line", command),
         ("This version, with curl", _CURL.format(body=_quoted(body), path=path)),
         ("This version, in Python", _PYTHON.format(body=repr(body), path=path)),
+        *changes,
     ]
 
 

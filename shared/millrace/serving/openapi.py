@@ -221,14 +221,18 @@ def _shared_schemas(schema: TableSchema) -> JsonObject:
 def _prediction_schema(schema: TableSchema) -> JsonObject:
     if schema.task == "regression":
         return {"type": ["number", "null"]}
-    labels = [schema.label(index) for index in range(len(schema.classes))]
     probability = {"type": "number", "minimum": 0, "maximum": 1.0001}
-    probabilities = open_object(dict.fromkeys(schema.classes, probability), list(schema.classes))
+    if schema.target.sensitive:
+        label: JsonObject = {"type": ["string", "integer", "boolean", "null"]}
+        probabilities: JsonObject = {"type": "object", "additionalProperties": probability}
+    else:
+        label = {"enum": [*(schema.label(index) for index in range(len(schema.classes))), None]}
+        probabilities = open_object(dict.fromkeys(schema.classes, probability), list(schema.classes))
     return closed_object(
         {
-            "label": {"enum": [*labels, None]},
+            "label": label,
             "probabilities": {**probabilities, "type": ["object", "null"]},
-            "decision": {"enum": [*labels, None], "description": "By the threshold, where there is one."},
+            "decision": {**label, "description": "By the threshold, where there is one."},
         }
     )
 

@@ -65,3 +65,10 @@ def test_verdicts_are_shown_by_their_labels():
 )
 def test_incidents_say_what_is_wrong_and_what_was_done(shown):
     assert shown in render_monitoring_report(full_monitoring())
+
+
+def test_a_report_without_findings_says_so_and_has_no_empty_table():
+    page = render_monitoring_report(minimal_monitoring())
+    assert "No window has been evaluated yet." in page
+    assert "Filter by subject:" not in page
+    assert "Filter by subject:" in render_monitoring_report(full_monitoring())

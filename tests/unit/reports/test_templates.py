@@ -196,3 +196,10 @@ def test_points_beyond_those_shown_are_counted():
     shown = MACROS.callout("head", list("abcde"), shown=3)
     assert re.findall(r"<li>(.*?)</li>", shown) == ["a", "b", "c", "2 more, below"]
     assert "more" not in MACROS.callout("head", list("abc"), shown=3)
+
+
+def test_points_that_stand_nowhere_else_are_folded():
+    shown = str(MACROS.callout("head", list("abcde"), shown=3, folds=True))
+    assert re.findall(r"<li>(.*?)</li>", shown) == list("abcde")
+    assert "<summary>2 more</summary><ul><li>d</li><li>e</li></ul></details>" in shown
+    assert "details" not in MACROS.callout("head", list("abc"), shown=3, folds=True)
