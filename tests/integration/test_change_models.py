@@ -170,7 +170,7 @@ class TestKeyScopes:
             ({"models": ["churn"]}, 400),
             ({"models": None, "reason": "x"}, 400),
         ],
-        ids=str,
+        ids=lambda value: str(value)[:40],
     )
     def test_what_is_no_scope_changes_nothing(self, world, body, expected):
         assert world.post("valid_key_scope", **body)[0] == expected

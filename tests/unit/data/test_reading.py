@@ -112,6 +112,27 @@ def test_the_same_table_is_read_from_every_text_format(name, body, encoding, pac
     assert table.malformed == ()
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [
+        FRAME.sample(frac=1.0, random_state=0),
+        FRAME.set_index(pd.Index([7, 3, 5])),
+        FRAME.set_index(pd.date_range("2026-01-01", periods=3)),
+        FRAME.set_index(pd.MultiIndex.from_tuples([(1, "x"), (1, "y"), (2, "x")])),
+        FRAME,
+    ],
+    ids=["sampled", "selected", "dates", "levels", "default"],
+)
+def test_an_index_of_pandas_is_no_column(frame):
+    """What splits and selects rows leaves their old numbers in the file: no request has them."""
+    assert set(cells(read_table(parquet_bytes(frame), "t.parquet"))[0]) == {"a", "b", "c"}
+
+
+def test_an_index_with_a_name_is_a_column():
+    named = FRAME.set_index(pd.Index([7, 3, 5], name="customer"))
+    assert "customer" in cells(read_table(parquet_bytes(named), "t.parquet"))[0]
+
+
 def test_parquet_gives_the_cells_that_csv_gives():
     frame = pd.DataFrame(
         {
