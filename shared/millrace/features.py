@@ -38,6 +38,8 @@ from millrace.schema import DATE_PARTS, ColumnType, TableSchema
 EPOCH = np.datetime64("2000-01-01T00:00:00", "us")
 
 MISSING_STRING = ""
+#: From here on whole numbers differ that are one in float32.
+EXACT_FLOAT32 = float(1 << 24)
 #: Steps of float32 that the middle nine tenths of a column shall span.
 FLOAT32_STEPS = 16_384
 #: Values that decide whether they do.

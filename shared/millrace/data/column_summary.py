@@ -24,7 +24,7 @@ from millrace.data.parsers import (
     parse_some_numbers,
 )
 from millrace.data.typed_table import hash_text
-from millrace.features import float32_centre
+from millrace.features import EXACT_FLOAT32, float32_centre
 
 #: Distinct values that are counted; a column with more of them has "more than" so many.
 MAX_DISTINCT = 10_000
@@ -36,8 +36,6 @@ _EXAMPLES = 20
 #: Least tokens of a prose value, and the share of the examples that must be prose.
 PROSE_TOKENS = 3
 PROSE_SHARE = 0.5
-#: From here on whole numbers differ that are one in float32.
-_EXACT_FLOAT32 = float(1 << 24)
 
 NO_MARKS = pa.array([], type=pa.string())
 
@@ -191,7 +189,7 @@ class ColumnSummary:
             return
         all_whole, fractions = self.whole == self.numbers, self.numbers > self.integers + self.exponents
         self.numbers += len(known) - parsed.bad_count
-        if not self.float64_values and np.nanmax(np.abs(parsed.values), initial=0.0) > _EXACT_FLOAT32:
+        if not self.float64_values and np.nanmax(np.abs(parsed.values), initial=0.0) > EXACT_FLOAT32:
             different = np.unique(parsed.values[~np.isnan(parsed.values)])
             centred = different - (float32_centre(parsed.values) or 0.0)
             self.float64_values, self.float32_values = len(different), len(np.unique(different.astype(np.float32)))

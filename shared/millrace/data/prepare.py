@@ -22,7 +22,7 @@ from millrace.data.target import MIN_TARGET_CLASS_ROWS
 from millrace.data.typed_table import TypedTable, row_parts, stored_parts
 from millrace.documents import dump
 from millrace.entities import DatasetRecord
-from millrace.features import MISSING_STRING, FeatureMatrix, float32_centre, missing_mask
+from millrace.features import EXACT_FLOAT32, MISSING_STRING, FeatureMatrix, float32_centre, missing_mask
 from millrace.hashing import UInt64Array, combine_hashes, hash_copies, hash_rows, hash_strings
 from millrace.histograms.tables import ReferenceDocument
 from millrace.layout import SPLITS, SplitName
@@ -90,18 +90,20 @@ class Contribution:
 
 @dataclass(slots=True)
 class _Part:
-    """Chosen rows of one dataset so far."""
+    """Chosen rows of one dataset so far; ``exact`` are the ids by which they are compared with other datasets'."""
 
     read: int
     rows: Int64Array
     identities: UInt64Array
+    exact: UInt64Array
     places: UInt64Array
     superseded: int
     repeated: int
 
     def cut(self, threshold: np.uint64) -> None:
         kept = self.places <= threshold
-        self.rows, self.identities, self.places = self.rows[kept], self.identities[kept], self.places[kept]
+        self.rows, self.places = self.rows[kept], self.places[kept]
+        self.identities, self.exact = self.identities[kept], self.exact[kept]
 
 
 @dataclass(slots=True)
@@ -156,22 +158,42 @@ def choose_rows(schema: TableSchema, tables: Sequence[TypedTable], limit: int, s
     threshold = _LARGEST
     order = range(len(tables))
     for index in reversed(order) if schema.identifier else order:
-        identities, named = _identify(schema, tables[index])
-        part = _without_known(identities, named, seen, sample_places(identities, seed), threshold)
+        ids = _identify(schema, tables[index])
+        part = _without_known(ids, seen, sample_places(ids.identities, seed), threshold)
         parts[index] = part
         threshold = min(threshold, ChosenRows(list(parts.values())).cut(limit))
-        seen = np.union1d(seen, part.identities if named is None else part.identities[named[part.rows]])
-        seen = seen[sample_places(seen, seed) <= threshold]
+        if ids.named is None:
+            seen = np.unique(_joined([each.exact for each in parts.values()]))
+        else:
+            seen = np.union1d(seen, part.identities[ids.named[part.rows]])
+            seen = seen[sample_places(seen, seed) <= threshold]
     return ChosenRows([parts[index] for index in order])
 
 
-def _identify(schema: TableSchema, table: TypedTable) -> tuple[UInt64Array, npt.NDArray[np.bool_] | None]:
-    """Return the ids of rows, and the mask of those with an identifier; None when there is no such column."""
+@dataclass(frozen=True, slots=True)
+class _RowIds:
+    """Ids of a dataset's rows, and the mask of those with an identifier; None when there is no such column.
+
+    Ids are made of float32 numbers and decide the split, so they never change. Exact ids tell large numbers apart that
+    are one in float32.
+    """
+
+    identities: UInt64Array
+    exact: UInt64Array
+    named: npt.NDArray[np.bool_] | None = None
+
+
+def _identify(schema: TableSchema, table: TypedTable) -> _RowIds:
+    contents: list[UInt64Array] = []
+    exact: list[UInt64Array] = []
     if schema.identifier is None:
-        contents = [hash_rows(part.contents(), part.target()) for part in row_parts(table)]
-        return hash_copies(_joined(contents)), None
+        for part in row_parts(table):
+            contents.append(hash_rows(part.contents(), part.target()))
+            exact.append(_add_lost_digits(schema, part, contents[-1]))
+        identities = hash_copies(_joined(contents))
+        is_same = all(map(np.array_equal, contents, exact))
+        return _RowIds(identities, identities if is_same else hash_copies(_joined(exact)))
     hashes, named = [], []
-    contents = []
     for part in row_parts(table):
         identifiers = part.columns[schema.identifier.name]
         hashes.append(hash_strings(identifiers))
@@ -181,27 +203,33 @@ def _identify(schema: TableSchema, table: TypedTable) -> tuple[UInt64Array, npt.
     identities = _joined(hashes)
     has_name = np.concatenate([np.empty(0, dtype=np.bool_), *named])
     identities[~has_name] = hash_copies(_joined(contents))
-    return identities, has_name
+    return _RowIds(identities, identities, has_name)
 
 
-def _without_known(
-    identities: UInt64Array,
-    named: npt.NDArray[np.bool_] | None,
-    seen: UInt64Array,
-    places: UInt64Array,
-    threshold: np.uint64,
-) -> _Part:
+def _add_lost_digits(schema: TableSchema, table: TypedTable, hashes: UInt64Array) -> UInt64Array:
+    exact = hashes.copy()
+    for column in schema.features:
+        if column.type in ("integer", "number"):
+            values = np.asarray(table.columns[column.name], dtype=np.float64)
+            rest = values - values.astype(np.float32)
+            lost = np.flatnonzero((np.abs(values) >= EXACT_FLOAT32) & (rest != 0.0))
+            exact[lost] = combine_hashes(exact[lost], rest[lost].view(np.uint64))
+    return exact
+
+
+def _without_known(ids: _RowIds, seen: UInt64Array, places: UInt64Array, threshold: np.uint64) -> _Part:
     """Leave out a dataset's rows that are known already, and of each identifier all but the last."""
+    identities, exact, named = ids.identities, ids.exact, ids.named
     rows = np.flatnonzero(places <= threshold)
-    known = np.isin(identities[rows], seen)
+    known = np.isin(exact[rows], seen)
     if named is None:
         new = rows[~known]
-        return _Part(len(identities), new, identities[new], places[new], 0, int(known.sum()))
+        return _Part(len(identities), new, identities[new], exact[new], places[new], 0, int(known.sum()))
     known &= named[rows]
     fresh = rows[~known]
     kept = fresh[~pd.Series(identities[fresh]).duplicated(keep="last").to_numpy() | ~named[fresh]]
     repeated = len(fresh) - len(kept)
-    return _Part(len(identities), kept, identities[kept], places[kept], int(known.sum()), repeated)
+    return _Part(len(identities), kept, identities[kept], exact[kept], places[kept], int(known.sum()), repeated)
 
 
 def _joined(parts: list[UInt64Array]) -> UInt64Array:

@@ -85,6 +85,23 @@ def test_what_float32_would_lose_reaches_the_model_in_training_as_in_serving(val
     assert set(train.features.numbers[known, 0]) <= set(expected[:, 0])
 
 
+@pytest.mark.parametrize("start", [1.7e9, 1.7e12, -1e9])
+def test_rows_that_are_one_in_float32_are_no_repetitions_of_an_earlier_upload(start: float):
+    schema = TableSchema((Column("v", "number"), Column("target", "category", role="target")), "binary", ("a", "b"))
+
+    def table(position: np.ndarray) -> TypedTable:
+        values = start + np.round(60 * position, 2)
+        return TypedTable(schema, {"v": values, "target": np.where(position > 0.5, "b", "a")}, len(values))
+
+    first, second = table(POSITION), table(POSITION + 0.5 / ROWS)
+    once, again = prepare(schema, [first, second], ModelSpec()), prepare(schema, [first, table(POSITION)], ModelSpec())
+
+    assert [part.used for part in once.contributions] == [ROWS, ROWS]
+    assert [part.used for part in again.contributions] == [ROWS, 0]
+    shuffled = table(np.concatenate([POSITION[::-1], [0.123456]]))
+    assert [part.used for part in prepare(schema, [first, shuffled], ModelSpec()).contributions] == [ROWS, 1]
+
+
 @pytest.mark.parametrize("values", KEPT.values(), ids=KEPT)
 def test_other_numbers_stay_as_they_are(values: np.ndarray):
     assert float32_centre(values) is None
