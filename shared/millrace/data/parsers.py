@@ -276,13 +276,15 @@ def doubtful_columns(
     if read.decimal or read.thousands:
         return frozenset()
     either = re.compile(rf"[+-]?[1-9]\d{{0,2}}{re.escape(style.decimal)}\d{{3}}")
-    columns = [[value.strip() for value in column] for column in zip(*records, strict=True)]
-    columns = [[value for value in column if value not in NULL_STRINGS | NULL_MARKS] for column in columns]
-    return frozenset(
-        name
-        for name, column in zip(names, columns, strict=bool(columns))
-        if _all(column, _SMALL_INTEGER, either) and _any(column, _SMALL_INTEGER) and _any(column, either)
-    )
+    # One search of all values together finds out that most columns have no such value.
+    first = re.compile(rf"^\s*{either.pattern}\s*$", re.MULTILINE)
+    found = []
+    for name, column in zip(names, zip(*records, strict=True), strict=bool(records)):
+        if first.search("\n".join(column)):
+            values = [value for value in map(str.strip, column) if value not in NULL_STRINGS | NULL_MARKS]
+            if _all(values, _SMALL_INTEGER, either) and _any(values, _SMALL_INTEGER) and _any(values, either):
+                found.append(name)
+    return frozenset(found)
 
 
 def _in_doubt(columns: Sequence[Sequence[str]]) -> tuple[NumberStyle, tuple[Finding, ...]]:
