@@ -8,7 +8,7 @@ copy of the target below 1 in a table of a few hundred rows.
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 
@@ -307,20 +307,43 @@ def _find_sum(numeric: _Numeric, threshold: float) -> Iterator[tuple[list[str], 
             return
 
 
+_COMBINATIONS: dict[str, Callable[[Floats, Floats], Floats]] = {
+    "difference": np.subtract,
+    "sum": np.add,
+    "distance": lambda first, second: np.abs(first - second),
+}
+#: Rows of each class in which a pair is tried first, and so many times the errors allowed there.
+_FEW_ROWS, _FEW_ERRORS = 128, 50.0
+
+
+def _spaced(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return a few of some rows, evenly spaced."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _FEW_ROWS)).astype(np.int64))]
+
+
+def _separation(values: Floats, positive: Mask) -> float:
+    """Return the area under the curve, or one minus it, by comparing every two rows."""
+    pairs = np.sign(values[positive][:, np.newaxis] - values[~positive])
+    return 0.5 + abs(float(pairs.mean())) / 2
+
+
 def _find_pairs(numeric: _Numeric, threshold: float) -> Iterator[tuple[list[str], str]]:
     """Find pairs of columns whose sum, difference or distance separates two classes."""
     positive = numeric.target.values == 1
     if min(int(positive.sum()), int((~positive).sum())) < MIN_OTHER_ROWS:
         return
+    few = np.concatenate([_spaced(np.flatnonzero(mask)) for mask in (positive, ~positive)])
     used: set[str] = set()
     for one, other in combinations(range(len(numeric.names)), 2):
         names = [numeric.names[one], numeric.names[other]]
         if used & set(names):
             continue
         first, second = numeric.values[:, one], numeric.values[:, other]
-        combined = {"difference": first - second, "sum": first + second, "distance": np.abs(first - second)}
-        for kind, values in combined.items():
-            area = mann_whitney_area(values, positive) or 0.0
+        for kind, combine in _COMBINATIONS.items():
+            # Nearly all pairs are far from it in a few rows already, which are ranked a hundred times as fast.
+            if _separation(combine(first[few], second[few]), positive[few]) < 1.0 - _FEW_ERRORS * (1.0 - threshold):
+                continue
+            area = mann_whitney_area(combine(first, second), positive) or 0.0
             if max(area, 1.0 - area) >= threshold:
                 used |= set(names)
                 yield names, f"the {kind} of {quoted(names)} predicts the target nearly perfectly (auc {area:.4f})"
