@@ -303,8 +303,13 @@ def _found(style: NumberStyle) -> tuple[NumberStyle, tuple[Finding, ...]]:
 
 
 def _all(column: Sequence[str], *patterns: re.Pattern[str]) -> bool:
-    written = sum(any(pattern.fullmatch(value) for pattern in patterns) for value in column)
-    return bool(column) and written >= _STYLE_SHARE * len(column)
+    either = _one_of(patterns).fullmatch
+    return bool(column) and sum(either(value) is not None for value in column) >= _STYLE_SHARE * len(column)
+
+
+@lru_cache(maxsize=50)
+def _one_of(patterns: tuple[re.Pattern[str], ...]) -> re.Pattern[str]:
+    return re.compile("|".join(f"(?:{pattern.pattern})" for pattern in patterns))
 
 
 def _any(column: Sequence[str], pattern: re.Pattern[str]) -> bool:
