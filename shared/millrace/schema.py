@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
+from millrace.quantities import PLAIN, NumberStyle
+
 ColumnType = Literal["integer", "number", "boolean", "category", "datetime", "text"]
 Role = Literal["feature", "target", "identifier", "ignored"]
 Task = Literal["binary", "multiclass", "regression"]
@@ -85,6 +87,8 @@ class Column:
     #: Strings that mean a missing value, by the spec; None stands for :data:`NULL_STRINGS` and, where no strings are
     #: expected, :data:`NULL_MARKS`.
     null_values: tuple[str, ...] | None = None
+    #: Notation of the numbers in text, where training saw another than the plain one.
+    notation: NumberStyle | None = None
 
     @property
     def missing_strings(self) -> frozenset[str]:
@@ -92,6 +96,17 @@ class Column:
         if self.null_values is not None:
             return frozenset(self.null_values)
         return NULL_STRINGS if self.type in ("category", "text") else NULL_STRINGS | NULL_MARKS
+
+    def number_styles(self, of_file: NumberStyle, *, plain: bool) -> tuple[NumberStyle, ...]:
+        """Return the notations of the numbers in a file, the surest first: the file's, if it shows one, training's.
+
+        ``plain`` says that the file shows the plain one.
+        """
+        if self.notation is None:
+            return (of_file,)
+        own = PLAIN if plain else of_file
+        dressed = replace(own, unit=self.notation.unit, accounting=self.notation.accounting)
+        return tuple(dict.fromkeys([dressed, self.notation] if plain or own != PLAIN else [self.notation]))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON, without empty fields."""
@@ -109,6 +124,8 @@ class Column:
         values = _with_tuples(document)
         if "rules" in document:
             values["rules"] = ColumnRules(**_with_tuples(document["rules"]))
+        if "notation" in document:
+            values["notation"] = NumberStyle(**document["notation"])
         return cls(**values)
 
 

@@ -13,8 +13,6 @@ from millrace.data.parsers import (
     EXPONENT,
     INTEGER,
     LEADING_ZERO,
-    PLAIN,
-    NumberStyle,
     Parsed,
     candidate_formats,
     cast_numbers,
@@ -22,9 +20,12 @@ from millrace.data.parsers import (
     parse_datetimes,
     parse_numbers,
     parse_some_numbers,
+    rewrite_by_first,
+    with_plain_minus,
 )
 from millrace.data.typed_table import hash_text
 from millrace.features import float32_centre
+from millrace.quantities import PLAIN, NumberStyle
 
 #: Distinct values that are counted; a column with more of them has "more than" so many.
 MAX_DISTINCT = 10_000
@@ -74,11 +75,13 @@ class ColumnSummary:
     """Facts about the values of a column.
 
     ``keep_values`` has the uniqueness of numbers checked too, as the column is named like an identifier; ``strings``
-    has strings counted from the start, whether or not the first values are numbers.
+    has strings counted from the start, whether or not the first values are numbers. ``notation`` is the column's own,
+    in the place of the file's.
     """
 
     keep_values: bool
     strings: bool = False
+    notation: NumberStyle | None = None
     rows: int = 0
     present: int = 0
     longest: int = 0
@@ -116,15 +119,17 @@ class ColumnSummary:
         if not len(known):
             return
         self._add_first(known)
-        plain, written = known, numbers.rewrite(known)
+        numbers = self.notation or numbers
+        plain, written = known, rewrite_by_first((numbers,), known)
         parsed = cast_numbers(written)
         numeric = parsed is not None
         if parsed is None:
             plain = self._without_marks(known, marks)
             if plain is known:
+                written = with_plain_minus(written)
                 parsed = parse_some_numbers(written)
             else:
-                written = numbers.rewrite(plain)
+                written = with_plain_minus(rewrite_by_first((numbers,), plain))
                 parsed = parse_numbers(written)
         self._add_numbers(written, parsed)
         if numeric and not self.strings:
@@ -174,6 +179,15 @@ class ColumnSummary:
         """True when the first distinct values mostly have several tokens, as no code or name has."""
         prose = sum(len(example.split()) >= PROSE_TOKENS for example in self.examples)
         return bool(self.examples) and prose >= PROSE_SHARE * len(self.examples)
+
+    @property
+    def known_examples(self) -> list[str]:
+        """The first distinct values that mean no missing one."""
+        return [example for example in self.examples if example not in self.marks]
+
+    def numeric(self, least_share: float) -> bool:
+        """Return whether at least this share of the known values are numbers."""
+        return bool(self.numbers) and self.numbers >= least_share * self.parsable
 
     def strings_needed(self, least_share: float) -> bool:
         """Return whether a column that is not numeric has batches in which strings were not counted."""

@@ -20,7 +20,7 @@ import pyarrow.csv as pa_csv
 from millrace.data.blocks import Block, BlockReader, RecordLayout, block_sizes, count_lines, find_records, record_ends
 from millrace.data.content import MAX_RECORD_BYTES, TextFile
 from millrace.data.findings import Finding, shorten
-from millrace.data.parsers import PLAIN, NumberStyle, detect_style, doubtful_columns
+from millrace.data.notation import detect_style, doubtful_columns, plain_columns
 from millrace.data.raw import (
     MAX_ROW_TEXT,
     NullCounts,
@@ -33,6 +33,7 @@ from millrace.data.raw import (
 )
 from millrace.data.typed_table import CATEGORY, TIMESTAMP
 from millrace.errors import InvalidInputError, NoRowsError
+from millrace.quantities import PLAIN, NumberStyle
 from millrace.schema import NULL_STRINGS
 from millrace.spec.data import ReadSpec
 
@@ -297,7 +298,9 @@ class DelimitedReader(TableReader):
     read: ReadSpec
     names: list[str] = field(init=False)
     doubtful_numbers: frozenset[str] = field(init=False, default=frozenset())
-    _numbers: NumberStyle = field(init=False, default=PLAIN)
+    numbers: NumberStyle = field(init=False, default=PLAIN)
+    plain_names: frozenset[str] = field(init=False, default=frozenset())
+    unnamed: frozenset[str] = field(init=False, default=frozenset())
     _style_findings: tuple[Finding, ...] = field(init=False, default=())
     _null_values: pa.Array | None = field(init=False, default=None)
     _header_bytes: int = field(init=False)
@@ -318,17 +321,20 @@ class DelimitedReader(TableReader):
         fitting = [
             record for record in _sample_records(lines[:_STYLE_LINES], self.mark)[1:] if len(record) == len(self.names)
         ]
+        named = frozenset(self.names)
         self.names = _name_empty_columns(self.names, fitting)
+        self.unnamed = frozenset(self.names) - named
         check_header(self.names)
-        self._numbers, self._style_findings = detect_style(fitting, self.read)
-        self.doubtful_numbers = doubtful_columns(self.names, fitting, self._numbers, self.read)
+        self.numbers, self._style_findings = detect_style(fitting, self.read)
+        self.doubtful_numbers = doubtful_columns(self.names, fitting, self.numbers, self.read)
+        self.plain_names = plain_columns(self.names, fitting, self.numbers)
         self._null_values = null_values_of(self.read)
 
     @property
     def description(self) -> dict[str, str]:
         """Format, delimiter, encoding, notation of numbers, compression."""
         delimiter, encoding = DELIMITERS.get(self.mark, self.mark), self.text.encoding.label
-        numbers = {} if self._numbers == PLAIN else {"numbers": self._numbers.example}
+        numbers = {} if self.numbers == PLAIN else {"numbers": self.numbers.example}
         described = {"format": "delimited text", "delimiter": delimiter, "encoding": encoding}
         return described | numbers | self.text.content.description
 
@@ -373,7 +379,7 @@ class DelimitedReader(TableReader):
 
     def _readable(self, kind: pa.DataType) -> pa.DataType:
         """Return the type to request of Arrow, which would read 1.234 as a fraction where it is a thousand."""
-        return pa.string() if pa.types.is_floating(kind) and self._numbers != PLAIN else kind
+        return pa.string() if pa.types.is_floating(kind) and self.numbers != PLAIN else kind
 
     def _read_fast(self, block: Block, fast: _FastParser) -> RowBatch:
         batch = fast.read(block)
@@ -389,7 +395,7 @@ class DelimitedReader(TableReader):
         return self._with_notation(RowBatch(lines, lambda: strings, malformed, self.names, null_counts=counts))
 
     def _with_notation(self, batch: RowBatch) -> RowBatch:
-        batch.numbers, batch.null_values = self._numbers, self._null_values
+        batch.numbers, batch.plain_names, batch.null_values = self.numbers, self.plain_names, self._null_values
         return batch
 
     def _first_lines(self) -> list[str]:

@@ -1,10 +1,12 @@
 """Doubts about the meaning of a column's values, each with the line of spec that removes it."""
 
+import json
 import re
 from collections.abc import Iterator
 
 from millrace.data.column_summary import ColumnSummary
 from millrace.data.findings import Finding, quoted, warning
+from millrace.data.notation import Dressing, style_of_digits
 from millrace.schema import NUMBER_PATTERN, Column
 
 #: Share of a column's known values that must parse for it to be numeric, or a date.
@@ -13,11 +15,8 @@ PARSED_SHARE = 0.95
 AMBIGUOUS = "day and month could change places"
 #: Share of a column's examples that must look like numbers or dates for a doubt to be reported.
 _ALIKE_SHARE = 0.8
-#: Signs of currencies, per cent, units and groups of digits around a number, and Unicode's minus.
-_DRESSED_NUMBER = re.compile(
-    r"[(+\-\u2212]? ?(?:[$€£¥₹]|[A-Z]{3} )? ?[+\-\u2212]?\d[\d.,' _\u00a0\u202f\u2009\u2019]*[)\-]? ?"
-    r"(?:[%‰$€£¥₹]|[A-Za-z]{1,3}\b)?"
-)
+#: Findings that end where the spec states a column's type.
+TYPE_DOUBTS = frozenset({"number_style", "nearly_numbers", "codes", "unread_dates", "float32"})
 _DATE_LIKE = re.compile(
     r"(?=.{6,40}$)(?:[A-Za-z]{3,9},? )?"
     r"(?:\d{1,4}[-/. ]{1,2}(?:\d{1,2}|[A-Za-z]{3,9})[-/. ]{1,2}\d{1,4}|[A-Za-z]{3,9}\.? \d{1,2},? ).*"
@@ -93,9 +92,10 @@ def _unread_values(column: Column, summary: ColumnSummary) -> Iterator[Finding]:
             examples=examples,
         )
         return
+    dressing = Dressing.of(examples)
     plain = [example for example in examples if re.fullmatch(NUMBER_PATTERN, example)]
     others = [example for example in examples if example not in plain]
-    if len(plain) >= len(examples) / 2 and others:
+    if Dressing.of(others).share < _ALIKE_SHARE and len(plain) >= len(examples) / 2 and others:
         yield warning(
             "nearly_numbers",
             f"{summary.numbers / summary.parsable:.0%} of {name!r} are numbers, others are {quoted(others[:3])}: where "
@@ -112,11 +112,24 @@ def _unread_values(column: Column, summary: ColumnSummary) -> Iterator[Finding]:
                 name,
                 examples=examples,
             )
-    elif sum(bool(_DRESSED_NUMBER.fullmatch(example)) for example in examples) >= _ALIKE_SHARE * len(examples):
-        yield warning(
-            "nearly_numbers",
-            f"the values of {name!r}, such as {examples[0]!r}, look like numbers with signs or units: write plain "
-            "numbers, or set read: decimal and read: thousands",
-            name,
-            examples=examples,
+    elif dressing.share >= _ALIKE_SHARE and (remedy := _remedy_of_numbers(name, dressing)):
+        message = f"the values of {name!r}, such as {quoted(others[:2] or examples[:2])}, look like numbers {remedy}"
+        yield warning("nearly_numbers", message, name, examples=examples)
+
+
+def _remedy_of_numbers(name: str, dressing: Dressing) -> str | None:
+    """Return why numbers with signs or units were not read, and what to do; None where they are none after all."""
+    units = dressing.units
+    if len(units) > 1:
+        return f"in several units, {quoted(sorted(units))}: write one unit in a column, or none"
+    if style_of_digits(dressing.digits) is None:
+        return (
+            "whose points or commas are ambiguous, fractions or thousands: set read: {thousands: ','} or "
+            "{thousands: '.'}, or read: {decimal: ','} or {decimal: '.'}"
         )
+    for unit in units:
+        if any(match["before"] for match in dressing.found):
+            return None  # a letter before digits is a code, not a unit
+        line = f"columns: {{{name}: {{unit: {json.dumps(unit, ensure_ascii=False)}}}}}"
+        return f"with {unit!r}: to read the numbers alone, set {line}"
+    return None

@@ -47,6 +47,7 @@ class JsonLinesReader(TableReader):
     description: dict[str, str] = field(init=False)
     findings: tuple[Finding, ...] = field(init=False)
     _spool: "_Spool" = field(init=False)
+    _plain_names: set[str] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         self._spool = _Spool()
@@ -72,15 +73,16 @@ class JsonLinesReader(TableReader):
         """Read the rows in order."""
         for stored in self._spool:
             batch = with_every_column(stored, self.names)
+            batch.plain_names = frozenset(self._plain_names)
             yield lambda batch=batch: batch  # type: ignore[misc]  # binds this round's
 
     def _parse(self) -> Iterator[RowBatch]:
-        collected = _Records(self.null_values)
+        collected = _Records(self.null_values, self._plain_names)
         for number, text in self._lines():
             collected.add(number, text)
             if collected.full:
                 yield collected.batch()
-                collected = _Records(self.null_values)
+                collected = _Records(self.null_values, self._plain_names)
         if collected.lines or collected.malformed:
             yield collected.batch()
 
@@ -108,6 +110,7 @@ class _Records:
     """Objects of some lines, by key."""
 
     null_values: pa.Array | None
+    plain_names: set[str]  # columns with numbers as such, which have no other notation
     columns: dict[str, list[str | None]] = field(default_factory=dict)
     lines: list[int] = field(default_factory=list)
     malformed: list[QuarantinedRow] = field(default_factory=list)
@@ -121,7 +124,7 @@ class _Records:
     def add(self, number: int, text: str) -> None:
         self.size += len(text)
         try:
-            record = _json_record(text)
+            record = _json_record(text, self.plain_names)
         except (ValueError, RecursionError) as fault:
             readable = text.encode("utf-8", "replace").decode().rstrip("\r\n")
             reason = f"not a JSON object: {fault}"
@@ -179,13 +182,15 @@ def _same(strings: pa.Table) -> pa.Table:
     return strings
 
 
-def _json_record(text: str) -> dict[str, str | None]:
+def _json_record(text: str, plain_names: set[str]) -> dict[str, str | None]:
     text.encode("utf-8")  # a lone surrogate stands for bytes that were not valid
     record = json.loads(text, object_pairs_hook=_unique_pairs)
     if not isinstance(record, dict):
         raise ValueError(f"found {type(record).__name__}")  # noqa: TRY004  # like every other fault of the text
-    for name in record:
+    for name, value in record.items():
         name.encode("utf-8")
+        if type(value) is float:
+            plain_names.add(name)
     return {name: json_text(value) for name, value in record.items()}
 
 

@@ -23,6 +23,7 @@ from millrace.data.parquet import ParquetReader
 from millrace.data.quarantine import MAX_QUARANTINED, Locate, too_many_quarantined
 from millrace.data.raw import RowBatch, TableReader, check_header, null_values_of, with_every_column
 from millrace.errors import InvalidInputError, NoRowsError, PayloadTooLargeError
+from millrace.quantities import PLAIN, NumberStyle
 from millrace.spec.data import ReadSpec
 
 __all__ = ["DEFAULT_LIMITS", "UploadLimits", "UploadReader", "allocate_for_blocks", "open_table"]
@@ -195,6 +196,11 @@ class UploadReader(TableReader):
                     "file with the same header"
                 )
         return list(names)
+
+    @property
+    def numbers(self) -> NumberStyle:
+        """Notation of numbers, by the first file that has another than the plain one."""
+        return next((reader.numbers for _, reader in self._readers if reader.numbers != PLAIN), PLAIN)
 
     @property
     def doubtful_numbers(self) -> frozenset[str]:

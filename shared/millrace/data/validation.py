@@ -21,6 +21,7 @@ from millrace.data.dataset_checks import (
     find_skew,
 )
 from millrace.data.dataset_documents import DatasetProfile, ValidationDocument
+from millrace.data.doubts import TYPE_DOUBTS
 from millrace.data.findings import Finding, error, errors_among, shorten, warning
 from millrace.data.infer import infer_columns, infer_some
 from millrace.data.leakage import find_leakage, find_row_numbers, leave_out_row_numbers
@@ -139,6 +140,8 @@ def _validate_first(
     target = choose_target(reader.names, spec, metadata)
     inferred, findings = infer_columns(reader, target, spec.identifier_name, spec.read)
     columns, declared = declare_columns(inferred, spec)
+    decided = {name for name, column in spec.columns.items() if column.type or column.unit or column.role == "ignored"}
+    findings = [one for one in findings if one.check not in TYPE_DOUBTS or one.column not in decided]
     position = reader.names.index(target)
     wanted = read_types([columns[position]])
     values = [to_values(convert(columns[position], batch).stored) for batch in reader.batches(wanted)]

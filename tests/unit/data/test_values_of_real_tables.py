@@ -2,6 +2,9 @@
 
 import csv
 import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,11 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from millrace.captures.feedback import outcome_reader
 from millrace.data.dataset_checks import DatasetHistory
 from millrace.data.prepare import prepare
 from millrace.data.validation import ValidationResult, validate_upload
-from millrace.schema import NULL_MARKS, NULL_STRINGS
-from millrace.serving.rows import value_reader
+from millrace.schema import NULL_MARKS, NULL_STRINGS, Column, TableSchema
+from millrace.serving.rows import read_numeric_text, value_reader
 from millrace.spec import ModelSpec
 
 FAULTS = Path(__file__).resolve().parents[2] / "samples" / "faults"
@@ -218,12 +222,127 @@ def test_only_groups_that_cannot_be_told_from_fractions_are_a_doubt(values, doub
     assert bool(messages(found, "ambiguous_numbers")) is doubtful
 
 
+def grouped(mark: str, decimal: str) -> Callable[[float], str]:
+    """Return the function that writes a number with these marks."""
+    return lambda value: f"{value:,.2f}".replace(",", "\0").replace(".", decimal).replace("\0", mark)
+
+
+NOTATIONS: dict[str, Callable[[float], str]] = {
+    "dollars": "${:,.2f}".format,
+    "negative dollars": lambda value: f"-${value:,.2f}",
+    "euros": "€ {:.2f}".format,
+    "euros after it, German": lambda value: grouped(".", ",")(value) + " €",
+    "a currency's code": "{:,.2f} EUR".format,
+    "per cent": "{:.1f} %".format,
+    "per cent without a blank": "{:.1f}%".format,
+    "kilograms": "{:.0f} kg".format,
+    "degrees": "{:.1f}°C".format,
+    "metres": "{:.0f} m".format,
+    "a mathematician's minus": "\N{MINUS SIGN}{:.2f}".format,
+    "parentheses": "({:,.2f})".format,
+    "a sign behind": lambda value: grouped(".", ",")(value) + "-",
+    "French": grouped("\N{NARROW NO-BREAK SPACE}", ","),
+    "Swedish": lambda value: grouped("\N{NO-BREAK SPACE}", ",")(value) + " kr",
+    "Swiss": lambda value: "CHF " + grouped("'", ".")(value),
+    "Swiss, typeset": grouped("\N{RIGHT SINGLE QUOTATION MARK}", "."),
+    "German": grouped(".", ","),
+    "Python": grouped("_", "."),
+    "Indian": lambda value: f"₹ {value // 1000:,}".replace(",", "") + f",{value % 1000:03d}.50",
+    "Indian, of millions": lambda value: f"{value % 90 + 1},{value % 100:02d},{value % 1000:03d}.25",
+}
+
+
+@pytest.mark.parametrize("name", NOTATIONS)
+def test_numbers_with_signs_units_and_groups_are_read_alike_everywhere(name):
+    amounts = [value * 1337 + 1001 for value in range(60)]
+    written = [NOTATIONS[name](amount) for amount in amounts]
+    found = column_of(written)
+    column, values = found.schema.column("v"), found.table.columns["v"].tolist()
+    assert column.type in ("integer", "number")
+    assert not found.quarantined
+    if "Indian" not in name:
+        sign = -1 if any(word in name for word in ("negative", "minus", "parentheses", "behind")) else 1
+        assert values == [sign * amount for amount in amounts]
+    if name == "a mathematician's minus":
+        assert column.notation is None  # it can mean nothing else
+    elif name not in ("German", "Indian, of millions"):  # the notation of a whole file is one finding on it
+        assert "{v: {type: category}}" in messages(found, "number_style")[0]
+    assert Column.from_dict(json.loads(json.dumps(column.to_dict()))) == column
+    # A later upload, JSON Lines, a request and ground truth have the same numbers.
+    rows = [(text, row * 0.37 % 1, row % 2) for row, text in enumerate(written)]
+    delimited = "\n".join("|".join(map(str, row)) for row in [("v", "x", "label"), *rows])
+    objects = "\n".join(json.dumps(dict(zip(("v", "x", "label"), row, strict=True))) for row in rows)
+    for body, file in ((delimited, "t.csv"), (objects, "t.jsonl")):
+        later = validate_upload(body.encode(), file, ModelSpec(), {}, found.schema)
+        assert not later.quarantined
+        assert later.table.columns["v"].tolist() == values
+    assert [read_numeric_text(text, column) for text in written] == values
+    read_outcome = outcome_reader(TableSchema((replace(column, role="target"),), "regression"))
+    assert [read_outcome(text) for text in written] == values
+
+
+def test_plain_numbers_stay_plain_for_a_column_of_another_notation():
+    german = column_of([grouped(".", ",")(value * 37.5 + 101) for value in range(80)]).schema
+    rows = [(value * 1.25 + 1.125, value * 0.37 % 1, value % 2) for value in range(80)]
+    frame = pd.DataFrame(rows, columns=["v", "x", "label"])
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer)
+    lines = "\n".join(json.dumps(row) for row in frame.to_dict("records"))
+    for body, name in (
+        (buffer.getvalue(), "t.parquet"),
+        (lines.encode(), "t.jsonl"),
+        (frame.to_csv(index=False).encode(), "t.csv"),
+    ):
+        later = validate_upload(body, name, ModelSpec(), {}, german)
+        assert later.table.columns["v"].tolist() == frame["v"].tolist()
+    # Where neither the file nor the value says otherwise, the column's notation holds.
+    ambiguous = "v;label\n" + "".join(f"1.{row:03d};{row % 2}\n" for row in range(80))
+    spec = ModelSpec.parse({"columns": {"x": {"nullable": True}}})
+    assert validate_upload(ambiguous.encode(), "t.csv", spec, {}, german).table.columns["v"].min() == 1_000
+
+
 @pytest.mark.parametrize(
-    "form", ["${:,.2f}", "€ {:.2f}", "{:.1f} %", "{:.0f} kg", "\N{MINUS SIGN}{:.2f}", "{:,.2f} EUR", "({:.2f})"]
+    ("values", "remedy"),
+    [
+        (["$1,234", "$567", "$12,345", "$7"], "read: {thousands: ','}"),
+        (["1.115 €", "991 €", "12.250 €"], "{thousands: '.'}"),
+        (["1.5 kg", "3 lb", "7 kg"], "in several units, 'kg', 'lb'"),
+        (["1.5 widgets", "2 widgets", "7 widgets"], 'columns: {v: {unit: "widgets"}}'),
+        (["12A", "14A", "3A"], 'columns: {v: {unit: "A"}}'),
+        (["1.5 kg", "2.5", "7"], 'columns: {v: {unit: "kg"}}'),
+    ],
 )
-def test_numbers_with_signs_or_units_are_reported(form):
-    found = column_of([form.format(value * 37.5 + 1) for value in range(80)], read={"decimal": "."})
-    assert "look like numbers with signs or units" in messages(found, "nearly_numbers")[0]
+def test_uncertain_numbers_are_left_with_the_line_that_decides(values, remedy):
+    found = column_of(values * 20)
+    assert found.schema.column("v").type not in ("integer", "number")
+    assert remedy in messages(found, "nearly_numbers")[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "spec", "expected"),
+    [
+        (["$1,234", "$567"], {"read": {"thousands": ","}}, [1234.0, 567.0]),
+        (["1.115 €", "991 €"], {"read": {"thousands": "."}}, [1115.0, 991.0]),
+        (["1.115 €", "991 €"], {"read": {"decimal": "."}}, [1.115, 991.0]),
+        (["1.5 widgets", "2"], {"columns": {"v": {"unit": "widgets"}}}, [1.5, 2.0]),
+    ],
+)
+def test_the_line_decides(values, spec, expected):
+    found = column_of(values * 40, **spec)
+    assert found.table.columns["v"][:2].tolist() == expected
+    assert not messages(found, "nearly_numbers")
+
+
+def test_codes_and_other_strings_are_no_numbers():
+    for values in (
+        ["A1", "A38"],
+        ["030 100", "030 819"],
+        ["0-5", "6-9"],
+        ["1:00", "2:30"],
+        ["007 kg", "008 kg"],
+        ["12/5", "3/7"],
+    ):
+        assert column_of(values * 40).schema.column("v").type == "category"
 
 
 def test_numbers_among_few_other_strings_are_reported():
