@@ -89,6 +89,7 @@ class Column:
     null_values: tuple[str, ...] | None = None
     #: Notation of the numbers in text, where training saw another than the plain one.
     notation: NumberStyle | None = None
+    ascends: bool = False  # whole numbers that grow with time, as years and counters do: later ones are always greater
 
     @property
     def missing_strings(self) -> frozenset[str]:
@@ -111,11 +112,13 @@ class Column:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON, without empty fields."""
         document = {key: value for key, value in asdict(self).items() if value not in ((), None, "")}
-        del document["rules"], document["sensitive"]
+        del document["rules"], document["sensitive"], document["ascends"]
         if self.rules != NO_RULES:
             document["rules"] = self.rules.to_dict()
         if self.sensitive:
             document["sensitive"] = True
+        if self.ascends:
+            document["ascends"] = True
         return document
 
     @classmethod

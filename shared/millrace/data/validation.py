@@ -29,7 +29,7 @@ from millrace.data.prepare import observe_schema
 from millrace.data.profile import profile_table
 from millrace.data.quarantine import Locate
 from millrace.data.raw import QuarantinedRow
-from millrace.data.read import DEFAULT_LIMITS, UploadLimits, UploadReader
+from millrace.data.read import DEFAULT_LIMITS, LINES_A_FILE, UploadLimits, UploadReader
 from millrace.data.schema_changes import added_columns, declare_columns, extend_schema
 from millrace.data.target import choose_target, infer_target, small_classes, wanted_task
 from millrace.data.typed_table import TypedTable, convert, read_types, to_values
@@ -149,7 +149,7 @@ def _validate_first(
     columns[position] = outcome.column
     schema = TableSchema(tuple(columns), outcome.task, outcome.classes)
     checked = _check(reader, schema, spec, folder)
-    schema, numbering = leave_out_row_numbers(checked.table, spec.columns)
+    schema, numbering = leave_out_row_numbers(checked.table, checked.lines // LINES_A_FILE, spec.columns)
     # Where no row could be read, that is the cause, and everything else its consequence.
     read_any = any(map(len, values)) or not errors_among(checked.findings)
     learnable = [*outcome.findings, *_check_learnable(schema, checked)] if read_any else []
@@ -171,7 +171,7 @@ def _validate_later(
     schema = extend_schema(schema, added, spec)
     checked = _check(reader, schema, spec, folder)
     found = [*reader.findings, *_contradictions(schema, metadata), *checked.findings]
-    found.extend(find_row_numbers(checked.table, spec.columns))
+    found.extend(find_row_numbers(checked.table, checked.lines // LINES_A_FILE, spec.columns))
     if not len(checked.table) and not errors_among(checked.findings):
         found.append(error("too_few_rows", "no row of the file is usable"))
     return _conclude(reader, schema, checked, found, spec=spec, history=history)
@@ -197,8 +197,9 @@ def _conclude(
     if not errors_among(findings):
         profile = profile_table(table, [column.name for column in schema.columns if column.sensitive])
         findings.extend(find_leakage(table, spec.checks.leakage_threshold, spec.columns))
-        findings.extend(find_shift(history, profile, spec.checks.shift_threshold))
-        findings.extend(find_skew(history, profile, spec.checks.skew_threshold))
+        going_on = frozenset(column.name for column in schema.columns if column.type == "datetime" or column.ascends)
+        findings.extend(find_shift(history, profile, spec.checks.shift_threshold, going_on))
+        findings.extend(find_skew(history, profile, spec.checks.skew_threshold, going_on))
         findings.extend(find_bias(table, spec.sensitive_groups, spec.checks))
     return ValidationResult(
         findings=tuple(dict.fromkeys(_locate_rows(finding, reader.locate) for finding in findings)),

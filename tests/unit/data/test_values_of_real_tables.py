@@ -15,6 +15,7 @@ import yaml
 from millrace.captures.feedback import outcome_reader
 from millrace.data.dataset_checks import DatasetHistory
 from millrace.data.prepare import prepare
+from millrace.data.reference import describe_column
 from millrace.data.validation import ValidationResult, validate_upload
 from millrace.schema import NULL_MARKS, NULL_STRINGS, Column, TableSchema
 from millrace.serving.rows import read_numeric_text, value_reader
@@ -437,3 +438,92 @@ def test_whole_numbers_as_classes_or_as_a_number_are_a_choice():
     found = validate_upload(body, "t.csv", ModelSpec(), {}, None)
     assert found.schema.task == "regression"
     assert "set task: multiclass" in messages(found, "task")[0]
+
+
+# -- numbers that go on ------------------------------------------------------------------------------------------------
+def table_of(**columns: object) -> ValidationResult:
+    """Validate a table of 120 rows with these columns, and some that do not matter."""
+    frame = pd.DataFrame({**columns, "x": np.arange(120) * 7 % 11, "label": np.arange(120) // 3 % 2})
+    return validate_upload(frame.to_csv(index=False).encode(), "t.csv", ModelSpec(), {}, None)
+
+
+DAYS = pd.date_range("2024-11-01", periods=120).astype(str)
+SHUFFLED = np.random.default_rng(1).permutation(120)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "days", "ascends"),
+    [
+        ("year", DAYS.str[:4], None, True),
+        ("yr", (np.arange(120) > 60).astype(int), DAYS, True),
+        ("year", DAYS.str[:4][SHUFFLED], DAYS[SHUFFLED], True),
+        ("season_no", np.arange(120)[SHUFFLED] // 10, DAYS[SHUFFLED], True),
+        ("instant", np.arange(120) * 1_000, None, True),
+        ("odometer", np.arange(120)[SHUFFLED] * 900 + 17, DAYS[SHUFFLED], True),
+        ("model_year", 2000 + np.arange(120) % 20, DAYS, False),
+        ("year", 2000 + SHUFFLED % 20, None, False),  # years of manufacture: later cars are of all years
+        ("age", np.sort(SHUFFLED % 60), None, False),  # the file is sorted by it
+        ("month", pd.DatetimeIndex(DAYS).month, DAYS, False),
+        ("flag", (np.arange(120) > 60).astype(int), DAYS, False),
+        ("amount", np.arange(120) * 1.5, DAYS, False),
+    ],
+)
+def test_years_and_counters_are_known_to_go_on(name, values, days, ascends):
+    found = table_of(**({} if days is None else {"day": days}), **{name: values})
+    column = found.schema.column(name)
+    assert (column.role, column.ascends) == ("feature", ascends)
+    assert Column.from_dict(json.loads(json.dumps(column.to_dict()))) == column
+    reference = describe_column(column, found.table.columns[name])
+    bins = reference.make_bins(column)
+    assert (bins.goes_on, bins.maximum == np.inf) == (ascends, ascends)
+
+
+def test_dates_and_counters_that_go_on_are_no_shift_between_uploads():
+    first = table_of(day=DAYS, odometer=np.arange(120)[SHUFFLED] * 900, speed=SHUFFLED % 60)
+    history = DatasetHistory([120], first.profile, datetime.now(UTC), None)
+    later = {"day": pd.date_range("2025-03-01", periods=120), "odometer": 200_000 + SHUFFLED, "speed": SHUFFLED % 60}
+    frame = pd.DataFrame({**later, "x": np.arange(120) * 7 % 11, "label": np.arange(120) // 3 % 2})
+    body = frame.to_csv(index=False).encode()
+    spec = ModelSpec.parse({"columns": {"odometer": {"role": "feature"}}})
+    schema = replace(
+        first.schema, columns=tuple(replace(one, ascends=one.name == "odometer") for one in first.schema.columns)
+    )
+    found = validate_upload(body, "t.csv", spec, {}, schema, history=history)
+    assert not messages(found, "shift")
+    flat = tuple(replace(one, ascends=False) for one in first.schema.columns)
+    found = validate_upload(body, "t.csv", spec, {}, replace(schema, columns=flat), history=history)
+    assert "'odometer' shifted" in messages(found, "shift")[0]
+
+
+def test_row_numbers_that_begin_anew_are_row_numbers(tmp_path):
+    def files(name: str, *columns: np.ndarray) -> list[tuple[str, Path]]:
+        paths = []
+        for place, values in enumerate(columns):
+            frame = pd.DataFrame({name: values, "x": values * 7 % 11 + place, "label": values // 3 % 2})
+            frame.to_csv(tmp_path / f"{place}.csv", index=False)
+            paths.append((f"{place}.csv", tmp_path / f"{place}.csv"))
+        return paths
+
+    def read_folder(*args) -> ValidationResult:
+        return validate_upload(files(*args), "folder", ModelSpec(), {}, None)
+
+    for name, sizes in (("index", (60, 50)), ("rownum", (30, 90, 25)), ("instant", (500, 450))):
+        found = read_folder(name, *(np.arange(1, size + 1) for size in sizes))
+        assert (found.schema.column(name).role, len(messages(found, "row_number"))) == ("ignored", 1), name
+    # So do those of tables that were put together, and a few quarantined rows change nothing.
+    together = np.concatenate([np.arange(500), np.arange(450)])
+    assert read_folder("instant", together).schema.column("instant").role == "ignored"
+    assert (
+        read_folder("instant", together[3:], np.delete(np.arange(430), [7, 9])).schema.column("instant").role
+        == "ignored"
+    )
+    # Short ones in each file may mean something, and cycles do.
+    found = read_folder("visit", np.arange(1, 41), np.arange(1, 31))
+    assert (found.schema.column("visit").role, len(messages(found, "row_number"))) == ("feature", 1)
+    for name, values in (
+        ("hr", np.tile(np.arange(24), 20)),
+        ("day_of_year", np.tile(np.arange(1, 366), 2)),
+        ("week", np.tile(np.arange(52), 4)),
+    ):
+        found = read_folder(name, values)
+        assert (found.schema.column(name).role, messages(found, "row_number")) == ("feature", [])
