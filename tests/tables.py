@@ -59,6 +59,7 @@ class RawTable:
     findings: tuple[Finding, ...] = ()
     doubtful_numbers: frozenset[str] = frozenset()
     numbers: NumberStyle = PLAIN
+    unnamed: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return int(self.strings.num_rows)

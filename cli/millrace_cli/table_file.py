@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import math
+import re
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+#: Excel's line, also as other tools write it again.
+_SEPARATOR_LINE = re.compile(r'"?sep= ?(\\t|.) ?"?\1*[,;\t|]*\s*', re.IGNORECASE)
 _PARQUET_MARK, _ZIP_MARK, _GZIP_MARK = b"PAR1", b"PK\x03\x04", b"\x1f\x8b"
 _JSON_LINES_SUFFIXES = frozenset({".jsonl", ".ndjson"})
 
@@ -167,11 +170,12 @@ def _detect_encoding(sample: bytes) -> str:
 
 def _delimited_format(path: Path, text: str, encoding: str) -> TableFormat:
     lines = text.splitlines()
-    first = 1 if lines and lines[0].lower().startswith("sep=") else 0
+    separator = _SEPARATOR_LINE.fullmatch(lines[0]) if lines else None
+    first = 1 if separator else 0
     lines = lines[first : first + _SAMPLE_LINES]
     if not any(line.strip() for line in lines):
         raise RefusedError(f"{path} has no header", "write the columns' names into the first line")
-    named = text.splitlines()[0][4:5] if first else ""
+    named = separator[1].replace("\\t", "\t") if separator else ""
     best, best_score = named or ",", (0.0, 0)
     for delimiter in [named] if named else _DELIMITERS:
         rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]

@@ -21,7 +21,21 @@ NULL_STRINGS = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"}
 #: Strings that mean a missing number, date or boolean besides; a category may be called so.
 NULL_MARKS = frozenset(
     {"?", "-", "--", ".", "n/a", "na", "N.A.", "none", "NONE", "Null", "NAN", "<NA>", "NaT", "\\N", "#N/A", "#N/A N/A"}
-    | {"#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!"}
+    | {
+        "#DIV/0!",
+        "#VALUE!",
+        "#REF!",
+        "#NAME?",
+        "#NUM!",
+        "#NULL!",
+        "#NA",
+        "-nan",
+        "-NaN",
+        "1.#IND",
+        "-1.#IND",
+        "1.#QNAN",
+    }
+    | {"---", "\u2013", "\u2014", "n.a.", "N.A", "n.a", "NIL", "nil", "(null)", "[null]", "(blank)", "-1.#QNAN"}
 )
 #: Numbers as uploads and requests in CSV may write them.
 NUMBER_PATTERN = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"

@@ -106,7 +106,7 @@ class BlockReader:
             lines, end = count_lines(body), len(body)
             # Stripped only where it may be blank: what is stripped is copied.
             if body[0] in b"\r\n" and not body.strip(b"\r\n"):
-                self.line += lines
+                self.line += lines + body.count(b"\r") - body.count(b"\r\n")  # a return alone ends a line as well
                 return
             if lines > MAX_BLOCK_LINES:
                 ends = record_ends(body)

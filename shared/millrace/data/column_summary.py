@@ -1,6 +1,7 @@
 """Summarise the values of columns: what they could be, counted batch by batch."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -37,6 +38,8 @@ _EXAMPLES = 20
 #: Least tokens of a prose value, and the share of the examples that must be prose.
 PROSE_TOKENS = 3
 PROSE_SHARE = 0.5
+#: A period so many times longer than another reading's is not the right one.
+_LIKELY_PERIODS = 4.0
 #: From here on whole numbers differ that are one in float32.
 _EXACT_FLOAT32 = float(1 << 24)
 
@@ -53,6 +56,21 @@ class DateFormatCounts:
     fitting: Counter[str] = field(default_factory=Counter)
     together: Counter[tuple[str, str]] = field(default_factory=Counter)
     differing: Counter[tuple[str, str]] = field(default_factory=Counter)
+    spans: dict[str, tuple[np.datetime64, np.datetime64]] = field(default_factory=dict)
+
+    def likely(self, forms: Sequence[str]) -> list[str]:
+        """Return formats without those whose two-digit year is a day in others, which need a much shorter period.
+
+        12/05/23 and 13/05/23 are two days of a year, not of eleven years.
+        """
+        periods = {form: float((self.spans[form][1] - self.spans[form][0]) / np.timedelta64(1, "D")) for form in forms}
+        first, last = (
+            [periods[form] for form in forms if form.startswith("%y") is year_first] for year_first in (True, False)
+        )
+        if not first or not last or not any("%y" in form and not form.startswith("%y") for form in forms):
+            return list(forms)
+        longest = _LIKELY_PERIODS * min(periods.values()) + 1.0
+        return [form for form in forms if form.startswith("%y") is (min(first) < min(last)) or periods[form] <= longest]
 
     def add(self, strings: pa.Array) -> None:
         """Count more values, none of them missing."""
@@ -64,6 +82,10 @@ class DateFormatCounts:
         fits = {form: ~np.isnat(values) for form, values in times.items()}
         for form, mask in fits.items():
             self.fitting[form] += int(mask.sum())
+            if mask.any():
+                known = times[form][mask]
+                first, last = self.spans.get(form, (known[0], known[0]))
+                self.spans[form] = min(first, known.min()), max(last, known.max())
         for one, other in combinations(sorted(times), 2):
             both = fits[one] & fits[other]
             self.together[one, other] += int((fits[one] | fits[other]).sum())

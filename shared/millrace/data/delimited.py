@@ -49,7 +49,8 @@ _READ_AT_ONCE = 1 << 18
 #: Bytes of blocks that only the csv module can read, a hundredth as fast.
 _IRREGULAR_BYTES = 64 << 20
 _FILLED = re.compile(rb"[^\r\n]")
-_SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
+#: Excel's line, also as other tools write it again: in quotes, with blanks, or with delimiters up to the table's width.
+_SEPARATOR_LINE = re.compile(r'"?sep= ?(\\t|.) ?"?\1*[,;\t|]*\s*', re.IGNORECASE)
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -276,6 +277,11 @@ def detect_delimiter(sample: list[str]) -> str:
     if scores:
         return max(scores)[2]
     header = sample[0].strip()
+    if start := _later_header(sample):
+        raise InvalidInputError(
+            f"the first line, {shorten(header)!r}, is not the header, which seems to be {shorten(start)!r}: remove the "
+            "lines before it"
+        )
     foreign = [mark for mark in FOREIGN_DELIMITERS if mark in header]
     remedy = (
         f"; if {foreign[0]!r} separates the columns, say so in the spec (read: delimiter), or write the file with a "
@@ -311,13 +317,14 @@ class DelimitedReader(TableReader):
         self._header_lines = self._header_bytes = 0
         if lines and (separator := _SEPARATOR_LINE.fullmatch(lines[0])):
             # Excel's own line, which says how the file is delimited.
-            self.delimiter = self.delimiter or separator[1]
+            self.delimiter = self.delimiter or separator[1].replace("\\t", "\t")
             self._header_lines, self._header_bytes = 1, len(lines.pop(0).encode())
         sample = list(islice((line for line in lines if line.strip()), _SAMPLE_LINES))
         if not sample:
             raise NoRowsError("the file is empty: upload it again with a header and rows")
         self.delimiter = self.delimiter or detect_delimiter(sample)
-        self.names = [name.strip() for name in self._read_header(lines)]
+        # A second mark of the byte order is no letter of a name.
+        self.names = [name.strip().strip("\ufeff").strip() for name in self._read_header(lines)]
         fitting = [
             record for record in _sample_records(lines[:_STYLE_LINES], self.mark)[1:] if len(record) == len(self.names)
         ]
@@ -438,6 +445,16 @@ class DelimitedReader(TableReader):
         if any("\ud800" <= letter <= "\udfff" for letter in "".join(record)):
             raise InvalidInputError(f"the header is not valid {self.text.encoding.label} text")
         return record
+
+
+def _later_header(sample: list[str]) -> str | None:
+    """Return the line at which a table begins after titles or comments; None when it does not."""
+    for delimiter in DELIMITERS:
+        widths = [len(record) for line in sample for record in _sample_records([line], delimiter)[:1]]
+        start = next((place for place, width in enumerate(widths) if width > 1), 0)
+        if start and len(widths) == len(sample) and set(widths[start:]) == {widths[start]} and len(widths) > start + 1:
+            return sample[start].strip()
+    return None
 
 
 def _name_empty_columns(names: list[str], records: list[list[str]]) -> list[str]:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from millrace.data.column_summary import MAX_CATEGORY_LENGTH, NO_MARKS, ColumnSummary
 from millrace.data.doubts import AMBIGUOUS, PARSED_SHARE, column_doubts
-from millrace.data.findings import Finding, quoted, warning
+from millrace.data.findings import Finding, error, quoted, warning
 from millrace.data.notation import detect_column_style, stated_style
 from millrace.data.parsers import BOOLEAN_PAIRS
 from millrace.data.raw import RowBatch, TableReader
@@ -61,7 +61,11 @@ def infer_columns(
     columns = [
         _as_identifier(column, summaries[column.name]) if column.role == "identifier" else column for column in columns
     ]
-    return columns, [finding for one in inferred for finding in one.findings]
+    nameless = [name for name in table.unnamed if summaries[name].present]
+    unnamed = [
+        error("header", f"{name.replace('_', ' ')} has values and no name: give it one", name) for name in nameless
+    ]
+    return columns, [*unnamed, *(finding for one in inferred for finding in one.findings)]
 
 
 def _with_notation(inferred: InferredColumn, summary: ColumnSummary, of_file: NumberStyle) -> InferredColumn:
@@ -202,7 +206,7 @@ def _as_datetime(name: str, summary: ColumnSummary, date_order: str | None) -> I
     best = max(counts.fitting.values(), default=0)
     if not best or best < needed:
         return _in_two_formats(name, summary, needed)
-    winners = [form for form, count in counts.fitting.items() if count == best]
+    winners = counts.likely([form for form, count in counts.fitting.items() if count == best])
     if date_order is not None:
         first = "%d" if date_order == "day_first" else "%m"
         winners = [form for form in winners if form.startswith(first)] or winners

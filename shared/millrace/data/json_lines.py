@@ -5,6 +5,7 @@ import json
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, Any
@@ -61,9 +62,16 @@ class JsonLinesReader(TableReader):
             if (limits := self.text.content.limits).max_rows < rows:
                 raise PayloadTooLargeError(limits.refusal(f"the file has more than {limits.max_rows:,} rows"))
             self._spool.add(batch)
-        if not rows:
-            raise InvalidInputError("no line of the file is a JSON object: write one object a line")
+        wrapped = self._wrapped() if rows == 1 else None
+        commas = rows == 1 and next(self._lines())[1].rstrip().endswith("},")
+        if not rows or commas:
+            raise InvalidInputError(f"no line of the file is a JSON object: {self._explain()}")
         self.names = list(names)
+        if wrapped:
+            raise InvalidInputError(
+                f"the file is one JSON object, whose {wrapped!r} is a list: write one object a line, such as by "
+                f"`jq -c '.{wrapped}[]' FILE`"
+            )
         check_header(self.names)
         encoding = self.text.encoding
         self.description = {"format": "JSON Lines", "encoding": encoding.label} | self.text.content.description
@@ -85,6 +93,25 @@ class JsonLinesReader(TableReader):
                 collected = _Records(self.null_values, self._plain_names)
         if collected.lines or collected.malformed:
             yield collected.batch()
+
+    def _explain(self) -> str:
+        """Return what to do about a file without an object on a line, by its first line."""
+        number, line = next(self._lines(), (1, ""))
+        line = line.strip()
+        if line.endswith("},"):
+            return f"line {number} ends with a comma: write one object a line, without commas between them"
+        if line.startswith("[") and line != "[":
+            return f"line {number} is a list: write an object with the columns' names on each line"
+        if line.startswith("{"):
+            return "objects take several lines: write one object a line, such as by `jq -c . FILE`"
+        return "write one object a line"
+
+    def _wrapped(self) -> str | None:
+        """Return the key whose value is a list of rows, when that is the whole file."""
+        with suppress(ValueError, AttributeError):
+            record = json.loads(next(self._lines())[1])
+            return next((name for name, value in record.items() if isinstance(value, list) and len(value) > 1), None)
+        return None
 
     def _lines(self) -> Iterator[tuple[int, str]]:
         """Yield the lines that are not blank, with their numbers."""

@@ -203,6 +203,11 @@ def detect_column_style(values: Sequence[str], stated: NumberStyle | None) -> Nu
     return None if style == PLAIN else style
 
 
+def is_unit(unit: str) -> bool:
+    """Return whether a string is a currency, per cent or a unit."""
+    return unit in CURRENCIES or unit in _UNITS
+
+
 def _is_unit(unit: str, found: Sequence[re.Match[str]]) -> bool:
     if unit in CURRENCIES:
         return True

@@ -19,15 +19,35 @@ from millrace.schema import NUMBER_PATTERN
 #: The format that stands for ISO 8601 in ``Column.formats``.
 ISO_FORMAT = "iso"
 
-_DATES = ("%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y")
-_SHORT_DATES = ("%d/%m/%y", "%m/%d/%y", "%d.%m.%y", "%d-%m-%y", "%m-%d-%y", "%d-%b-%y", "%d %b %y")
-_NAMED_DATES = ("%d %b %Y", "%d-%b-%Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y")
-_TIMES = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
+_DATES = ("%Y/%m/%d", "%Y.%m.%d", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y")
+#: With the year first or last: the reading with the shorter period is the right one.
+_YEAR_FIRST = ("%y/%m/%d", "%y-%m-%d", "%y.%m.%d")
+_SHORT_DATES = (*_YEAR_FIRST, "%d/%m/%y", "%m/%d/%y", "%d.%m.%y", "%d-%m-%y", "%m-%d-%y", "%d-%b-%y", "%d %b %y")
+_NAMED_DATES = (
+    "%b. %d, %Y",
+    "%A, %B %d, %Y",
+    "%a %d %b %Y",
+    "%a, %d %b %Y",
+    "%d %b %Y",
+    "%d-%b-%Y",
+    "%d %B %Y",
+    "%b %d, %Y",
+    "%B %d, %Y",
+    "%b %d %Y",
+    "%B %d %Y",
+)
+_CLOCKS = ("%H:%M", "%H:%M:%S", "%I:%M %p", "%I:%M:%S %p", "%I:%M%p", "%I:%M:%S%p")
+_TIMES = ("", *(blank + clock for blank in (" ", ", ") for clock in _CLOCKS))
 _WHOLE_FORMATS = (
     *(f"%Y-%m-%d{time}" for time in (" %I:%M %p", " %I:%M:%S %p")),
     *(f"%Y-%m-%d %H:%M:%S{rest}" for rest in (" UTC", ".%f UTC", " GMT", " %z")),
     *(f"%a, %d %b %Y %H:%M:%S {zone}" for zone in ("%z", "GMT", "UTC")),  # RFC 2822
+    "%a, %d %b %Y %H:%M %z",
     "%d %b %Y %H:%M:%S %z",
+    "%Y%m%dT%H%M%S",
+    "%Y%m%dT%H%M%S%z",
+    "%Y-%m-%d %H:%M:%S,%f",  # logs of Python
+    "%Y-%m-%d %H:%M:%S (UTC)",
     "%d/%b/%Y:%H:%M:%S %z",  # logs of web servers
     "%a %b %d %H:%M:%S %Y",  # C's ctime
     "%a %b %d %H:%M:%S UTC %Y",
@@ -54,7 +74,7 @@ INTEGER = r"^[+-]?[0-9]{1,18}$"
 #: Codes rather than quantities.
 LEADING_ZERO = r"^[+-]?0[0-9]+$"
 #: Codes, unless the column has fractions too: printers of numbers write 12E12 with a point or a sign.
-EXPONENT = r"^[0-9]{2,}[eE][0-9]+$"
+EXPONENT = r"^[0-9]+[eE][0-9]+$"
 _ISO_DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _ISO_TIME = r"[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)?"
 _ISO = f"^{_ISO_DAY}(?:{_ISO_TIME})?$"
@@ -177,13 +197,47 @@ def candidate_formats(example: str) -> tuple[str, ...]:
         return (ISO_FORMAT,)
     if not _MAY_BE_A_DATE.match(example):
         return ()
-    return tuple(form for form, shape in _FORMAT_SHAPES.items() if shape.fullmatch(example) and _fits(example, form))
+    return tuple(
+        form for form, shape in _FORMAT_SHAPES.items() if shape.fullmatch(example) and fits_form(example, form)
+    )
 
 
-def _fits(example: str, form: str) -> bool:
+#: Parts of dates in the order in which they are recognised, with what they are replaced by.
+_PARTS = (
+    (r"\b\d{1,2}:\d\d:\d\d ?[AaPp][Mm]\b", "%I:%M:%S %p"),
+    (r"\b\d{1,2}:\d\d ?[AaPp][Mm]\b", "%I:%M %p"),
+    (r"\b\d{1,2}:\d\d:\d\d\b", "%H:%M:%S"),
+    (r"\b\d{1,2}:\d\d$", "%H:%M"),
+    (r"(?<= )\d{1,2}\.\d\d$", "%H.%M"),
+    (r"\b(?:Mon|Tues?|Wednes|Thurs?|Fri|Satur|Sun)day\b", "%A"),
+    (r"\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b", "%a"),
+    (r"\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\b", "%b"),
+    (r"\b(?:January|February|March|April|June|July|August|September|October|November|December)\b", "%B"),
+    (r"\b(?:19|20)\d\d\b", "%Y"),
+    (r"[+-]\d\d:?\d\d$", "%z"),
+    (r"(?<!%)\b\d{1,2}\b", "%d"),
+    (r"(?<!%)\b\d{1,2}\b", "%m"),
+    (r"(?<!%)\b\d{1,2}\b", "%H"),
+)
+
+
+def date_form(example: str) -> str | None:
+    """Return a form that a date may be written in, with the day before the month; None when none is found."""
+    form = example
+    for pattern, directive in _PARTS:
+        named = ("%b" in form or "%B" in form) if directive == "%m" else "%H" in form if directive == "%H" else False
+        if not named:
+            form = re.sub(pattern, directive, form, count=1)
+    if form.startswith("%Y"):
+        form = form.replace("%d", "%\0", 1).replace("%m", "%d", 1).replace("%\0", "%m", 1) if "%m" in form else form
+    return form if "%" in form and fits_form(example, form) and not re.search(r"(?<!%)\d", form) else None
+
+
+def fits_form(example: str, form: str) -> bool:
+    """Return whether a string is a date of a form."""
     try:
         datetime.strptime(example, form)  # noqa: DTZ007  # only whether it parses
-    except ValueError:
+    except (ValueError, re.error):
         return False
     return True
 

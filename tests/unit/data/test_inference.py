@@ -162,7 +162,7 @@ def test_dates_in_two_formats_are_read_and_told():
 
 def test_numbers_that_end_in_words_are_looked_at_again():
     class Batches:
-        names, doubtful_numbers, numbers = ("c",), (), PLAIN
+        names, doubtful_numbers, numbers, unnamed = ("c",), (), PLAIN, ()
 
         def batches(self):
             for values in (["1", "2"] * 50, ["x", "y"] * 50):

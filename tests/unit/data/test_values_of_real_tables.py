@@ -20,6 +20,7 @@ from millrace.data.validation import ValidationResult, validate_upload
 from millrace.schema import NULL_MARKS, NULL_STRINGS, Column, TableSchema
 from millrace.serving.rows import read_numeric_text, value_reader
 from millrace.spec import ModelSpec
+from millrace_cli.table_file import read_format, read_rows
 
 FAULTS = Path(__file__).resolve().parents[2] / "samples" / "faults"
 
@@ -527,3 +528,158 @@ def test_row_numbers_that_begin_anew_are_row_numbers(tmp_path):
     ):
         found = read_folder(name, values)
         assert (found.schema.column(name).role, messages(found, "row_number")) == ("feature", [])
+
+
+# -- more members of the same kinds ------------------------------------------------------------------------------------
+MORE_FORMS = """%a, %d %b %Y %H:%M +0000|%Y%m%dT%H%M%S|%Y%m%dT%H%M%SZ|%m/%d/%Y %I:%M:%S%p|%d.%m.%Y, %H:%M:%S
+%m/%d/%Y, %I:%M:%S %p|%b. %d, %Y %H:%M:%S|%A, %B %d, %Y %H:%M:%S|%a %d %b %Y %H:%M:%S|%Y-%m-%d %H:%M:%S,000000
+%y/%m/%d %H:%M:%S|%Y.%m.%d %H:%M:%S"""
+
+
+@pytest.mark.parametrize("form", MORE_FORMS.replace("\n", "|").split("|"))
+def test_more_forms_of_dates_are_read_alike_in_training_and_requests(form):
+    times = pd.Timestamp("2023-01-17T08:09:00") + pd.to_timedelta(np.arange(80) * 131 * 60, "m")
+    found = column_of([time.strftime(form) for time in times])
+    column = found.schema.column("v")
+    assert column.type == "datetime"
+    np.testing.assert_array_equal(found.table.columns["v"], times.to_numpy().astype("datetime64[us]"))
+    assert value_reader(column)(times[3].strftime(form)) == times[3].to_pydatetime()
+
+
+def test_years_of_two_digits_are_read_where_one_reading_is_likely():
+    days = pd.date_range("2023-01-17", periods=80, freq="5D")
+    for form in ("%d-%m-%y", "%y-%m-%d", "%d/%m/%y", "%y/%m/%d", "%m/%d/%y", "%y.%m.%d"):
+        assert column_of([day.strftime(form) for day in days]).schema.column("v").formats == (form,)
+    decades = pd.to_datetime(
+        [f"20{year:02d}-{month:02d}-{year:02d}" for year in range(1, 29) for month in range(10, 13)]
+    )
+    found = column_of([day.strftime("%y-%m-%d") for day in decades])
+    assert found.schema.column("v").type == "datetime"  # every reading is the same
+    found = column_of([f"{1 + row % 28:02d}-{10 + row % 3}-{1 + row * 5 % 28:02d}" for row in range(84)])
+    assert messages(found, "ambiguous_dates")
+
+
+@pytest.mark.parametrize(
+    ("form", "remedy"),
+    [
+        ("%B %d, %Y at %I:%M %p", "formats: ['%B %d, %Y at %I:%M %p']"),
+        ("%d.%m.%Y %H.%M", "formats: ['%d.%m.%Y %H.%M']"),
+        ("%H:%M:%S", "formats: ['%H:%M:%S']"),
+        ("%Y%m%d", "formats: ['%Y%m%d']"),
+        ("%Y%m%d%H%M%S", "formats: ['%Y%m%d%H%M%S']"),
+        ("%Y-%m-%d %H:%M:%S EST", "'EST'"),
+        ("%Y-%m-%d %H:%M:%S Europe/Berlin", "'Europe/Berlin'"),
+        ("%a %b %d %H:%M:%S CEST %Y", "'CEST'"),
+        ("%Y-W%V", "write the first day of each"),
+        ("%d. Januar %Y", "formats: ['%d. Januar %Y']"),
+        ("%B %dth, %Y", "with ordinal numbers: write them as YYYY-MM-DD"),
+    ],
+)
+def test_other_dates_are_a_doubt_whose_line_works(form, remedy):
+    days = pd.Timestamp("2023-01-17T08:09:10") + pd.to_timedelta(np.arange(80) * 7_919, "m")
+    values = [day.strftime(form) for day in days]
+    (message,) = messages(column_of(values), "unread_dates")
+    assert remedy in message
+    if "formats" in remedy:
+        settled = column_of(values, columns=yaml.safe_load(message[message.index("{v: ") :]))
+        assert (settled.schema.column("v").type, settled.accepted) == ("datetime", True)
+
+
+@pytest.mark.parametrize(
+    "months",
+    [
+        "Januar März Mai",
+        "janv. févr. août",
+        "enero marzo mayo",
+        "января марта мая",
+        "gennaio marzo maggio",
+        "ocak mart haziran",
+    ],
+)
+def test_months_of_other_languages_are_named(months):
+    names = months.split()
+    found = column_of([f"{1 + row % 28} {names[row % 3]} {2020 + row % 4}" for row in range(84)])
+    assert "in words that are not English: write them as YYYY-MM-DD" in messages(found, "unread_dates")[0]
+    found = column_of([f"{2020 + row % 4}年{1 + row % 12}月{1 + row % 28}日" for row in range(84)])
+    assert "in words that are not English" in messages(found, "unread_dates")[0]
+
+
+@pytest.mark.parametrize(
+    "values", [["10.0.0.1", "10.0.0.2"], ["1.12.3", "2.0.17"], ["Jan 2023", "Feb 2023"], ["2023Q1", "2024Q2"]]
+)
+def test_addresses_versions_and_periods_are_categories(values):
+    found = column_of(values * 40)
+    assert (found.schema.column("v").type, messages(found, "unread_dates")) == ("category", [])
+    assert not messages(found, "nearly_numbers")
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "check"),
+    [
+        (["1E5", "2E7", "3E1"], "category", "codes"),
+        (["12E5", "345", "678"], "category", "codes"),
+        (["12e5", "34.5", "11.2"], "number", None),  # fractions: printers of numbers
+        (["1e+05", "2e+07"], "number", None),
+        (["'Rome'", "'Bonn'"], "category", "quotes"),
+        (["\u201cRome\u201d", "\u201cBonn\u201d"], "category", "quotes"),
+    ],
+)
+def test_more_codes_and_quotes(values, kind, check):
+    found = column_of(values * 27)
+    assert found.schema.column("v").type == kind
+    for name in ("codes", "quotes"):
+        assert bool(messages(found, name)) is (name == check)
+
+
+@pytest.mark.parametrize("odd", ["12E5", "007", "<5", ">100", "~3", "1.2.3", "--5", "1e400", "n/a!", "1/2"])
+def test_one_odd_value_among_ten_thousand_is_never_silent(odd):
+    found = column_of([str(100 + row % 777) for row in range(9_999)] + [odd])
+    told = messages(found, "codes") or messages(found, "bad_values") or messages(found, "nearly_numbers")
+    assert (found.schema.column("v").type in ("integer", "number"), len(told)) == (True, 1)
+    assert len(found.quarantined) == (odd not in ("12E5", "007"))
+
+
+@pytest.mark.parametrize("others", [["<5", ">100"], ["~3"], ["5 (est.)"], ["T"], ["1/2"]])
+def test_censored_numbers_among_many_are_reported(others):
+    found = column_of([str(row * 1.25) if row % 9 else others[row % len(others)] for row in range(81)])
+    assert "are numbers, others are" in messages(found, "nearly_numbers")[0]
+
+
+ROWS = [(row * 3 % 17, "RB"[row % 2] + "ome", row * 0.37 % 1, row % 3 % 2) for row in range(80)]
+OBJECTS = [dict(zip(("k", "city", "x", "label"), row, strict=True)) for row in ROWS]
+
+
+@pytest.mark.parametrize(
+    ("body", "name", "told"),
+    [
+        (json.dumps(OBJECTS), "t.csv", "one JSON array: write one object a line"),
+        ("\ufeff" + json.dumps(OBJECTS), "t.json", "one JSON array"),
+        (json.dumps({"data": OBJECTS}), "t.json", "`jq -c '.data[]' FILE`"),
+        ("\n".join(json.dumps(row, indent=1) for row in OBJECTS), "t.json", "`jq -c . FILE`"),
+        ("\n".join(json.dumps(row) for row in ROWS), "t.jsonl", "line 1 is a list"),
+        (",\n".join(json.dumps(row) for row in OBJECTS), "t.jsonl", "line 1 ends with a comma"),
+        ("# made by a tool\n# v1\nk,label\n1,0\n2,1\n", "t.csv", "is not the header, which seems to be 'k,label'"),
+        ("Report of May\n\nk;label\n1;0\n2;1\n", "t.csv", "is not the header, which seems to be 'k;label'"),
+        ("k,city,label\n" + '1, "Rome, IT",0\n' * 40, "t.csv", "a blank stands before a quote"),
+        ("k,city,label\n" + "1,'Rome, IT',0\n" * 40, "t.csv", "values stand in single quotes"),
+        ("k,city,label\n" + '1,"a \\"b\\" c",0\n' * 40, "t.csv", "escaped by a backslash: double them"),
+        ("k,,label\n" + "1,,0\n" * 900 + "1,5,1\n" * 40, "t.csv", "unnamed 2 has values and no name"),
+    ],
+)
+def test_files_that_are_no_table_name_the_cause(body, name, told):
+    assert told in validate_upload(body.encode(), name, ModelSpec(), {}, None).reasons[0]
+
+
+@pytest.mark.parametrize("line", ['"sep=;"', "sep= ;", "sep=;;;;", "SEP=;", "sep=;,,,"])
+def test_more_lines_that_say_the_delimiter(line, tmp_path):
+    body = "\n".join([line, "k;city;x;label", *(";".join(map(str, row)) for row in ROWS)])
+    found = validate_upload(body.encode(), "t.csv", ModelSpec(), {}, None)
+    assert ([column.name for column in found.schema.columns], len(found.table)) == (["k", "city", "x", "label"], 80)
+    (tmp_path / "t.csv").write_text(body, encoding="utf-8")
+    assert read_format(tmp_path / "t.csv").columns == ("k", "city", "x", "label")
+    assert len(read_rows(tmp_path / "t.csv").rows) == 80
+
+
+def test_a_second_mark_of_the_byte_order_is_no_letter_of_a_name():
+    found = validate_upload(b"\xef\xbb\xbf" * 2 + b"k,label\n" + b"1,0\n2,1\n" * 20, "t.csv", ModelSpec(), {}, None)
+    assert found.schema.columns[0].name == "k"
