@@ -29,7 +29,7 @@ _DATE_LIKE = re.compile(
     r"|\d{4} ?[年년] ?\d{1,2} ?[月월]"
     r"|\d{8}T?\d{4,6}Z?$"
     r"|\d{4}-?W\d\d-?\d?$"
-    r"|\d{1,2}:\d\d(?::\d\d)?(?: ?[AaPp][Mm])?$"
+    r"|\d{1,2}:\d\d(?::\d\d(?:\.\d+)?)?(?: ?[AaPp][Mm])?$"
     r").*"
 )
 _WEEK = re.compile(r"\d{4}-?W\d\d")
@@ -60,6 +60,8 @@ def column_doubts(column: Column, summary: ColumnSummary) -> Iterator[Finding]:
     name = column.name
     if column.role == "identifier":
         return
+    if column.role == "target" and column.type not in ("category", "text"):
+        yield from _missing_targets(name, summary)
     if column.type in ("integer", "number"):
         is_lost = summary.centred_values < summary.float64_values
         may_be_codes = column.type == "integer" and summary.float64_values <= MAX_CODES
@@ -104,6 +106,20 @@ def column_doubts(column: Column, summary: ColumnSummary) -> Iterator[Finding]:
             count,
         )
     yield from _unread_values(column, summary)
+
+
+def _missing_targets(name: str, summary: ColumnSummary) -> Iterator[Finding]:
+    """Yield a doubt on strings of a target of numbers or booleans that may be a class of their own."""
+    strings = summary.taken + summary.marks
+    if strings:
+        yield warning(
+            "null_values",
+            f"{strings.total():,} values of the target {name!r}, {quoted(sorted(strings))}, were read as missing, and "
+            "their rows are quarantined; where they are a class, list what is missing instead: read: "
+            f"{{null_values: ['']}} and columns: {{{name}: {{type: category}}}}",
+            name,
+            strings.total(),
+        )
 
 
 def _unread_values(column: Column, summary: ColumnSummary) -> Iterator[Finding]:
@@ -182,7 +198,8 @@ def _remedy_of_dates(name: str, examples: Sequence[str]) -> str:
     """Return why dates were not read, and what to do."""
     example = examples[0]
     strings = re.findall(r"[^\W\d_]+", example)
-    zones = [string for string in strings if string.isupper() and len(string) > 2] + re.findall(r"[A-Z][a-z]+/[A-Z]\w+$", example)  # noqa: PLR2004  # AM, PM and T are none
+    zones = [string for string in strings if string.isupper() and len(string) > len("AM")]
+    zones += re.findall(r"[A-Z][a-z]+/[A-Z]\w+$", example)
     if zones:
         return f"with a time zone's name, {zones[-1]!r}, of which there may be several: write an offset, such as +01:00"
     if _WEEK.match(example):

@@ -206,6 +206,7 @@ def candidate_formats(example: str) -> tuple[str, ...]:
 _PARTS = (
     (r"\b\d{1,2}:\d\d:\d\d ?[AaPp][Mm]\b", "%I:%M:%S %p"),
     (r"\b\d{1,2}:\d\d ?[AaPp][Mm]\b", "%I:%M %p"),
+    (r"\b\d{1,2}:\d\d:\d\d\.\d{1,6}\b", "%H:%M:%S.%f"),
     (r"\b\d{1,2}:\d\d:\d\d\b", "%H:%M:%S"),
     (r"\b\d{1,2}:\d\d$", "%H:%M"),
     (r"(?<= )\d{1,2}\.\d\d$", "%H.%M"),

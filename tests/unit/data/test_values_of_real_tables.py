@@ -683,3 +683,25 @@ def test_more_lines_that_say_the_delimiter(line, tmp_path):
 def test_a_second_mark_of_the_byte_order_is_no_letter_of_a_name():
     found = validate_upload(b"\xef\xbb\xbf" * 2 + b"k,label\n" + b"1,0\n2,1\n" * 20, "t.csv", ModelSpec(), {}, None)
     assert found.schema.columns[0].name == "k"
+
+
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [
+        (["yes", "no", "?"], ("?", "no", "yes")),
+        (["1", "0", "NA"], ("0", "1", "NA")),
+        (["0", "1", "-"], ("-", "0", "1")),
+    ],
+)
+def test_a_class_like_a_missing_value_among_others_is_reported(values, classes):
+    (message,) = messages(column_of(values * 30, target="v"), "null_values")
+    assert "were read as missing, and their rows are quarantined" in message
+    settled = column_of(values * 30, target="v", read={"null_values": [""]}, columns={"v": {"type": "category"}})
+    assert (settled.schema.classes, settled.accepted) == (classes, True)
+
+
+def test_whole_numbers_that_a_writer_made_fractions_are_a_choice_as_well():
+    found = column_of(["1.0", "2.0", "3.0"] * 30, target="v")
+    assert found.schema.task == "regression"
+    assert "as classes, set task: multiclass" in messages(found, "task")[0]
+    assert not messages(column_of(["1.5", "2.0", "3.0"] * 30, target="v"), "task")
