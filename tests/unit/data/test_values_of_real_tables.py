@@ -142,7 +142,14 @@ def test_a_string_in_parquet_is_a_value():
 
 @pytest.mark.parametrize(
     "values",
-    [[str(row * 7 % 50) for row in range(160)], ["a", "b"] * 80, ["yes", "no"] * 80, ["2024-01-31", "2024-02-01"] * 80],
+    [
+        [str(row * 7 % 50) for row in range(160)],
+        ["a", "b"] * 80,
+        ["yes", "no"] * 80,
+        ["2024-01-31", "2024-02-01"] * 80,
+        [f"${row * 1_500.5:,.2f}" for row in range(160)],
+        [f"a remark of {row % 13} tokens {row % 7}" for row in range(160)],
+    ],
 )
 def test_a_column_that_became_empty_is_reported(values):
     first = column_of(values, columns={"v": {"nullable": True}})
