@@ -20,6 +20,7 @@ from millrace.data.typed_table import TypedTable
 from millrace.data.uploads import Upload
 from millrace.data.validation import ValidationResult
 from millrace.entities import Source
+from millrace.quantities import PLAIN, NumberStyle
 from millrace.spec.data import ReadSpec
 
 
@@ -57,6 +58,8 @@ class RawTable:
     description: dict[str, str]
     findings: tuple[Finding, ...] = ()
     doubtful_numbers: frozenset[str] = frozenset()
+    numbers: NumberStyle = PLAIN
+    unnamed: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return int(self.strings.num_rows)

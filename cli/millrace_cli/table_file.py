@@ -7,12 +7,16 @@ import gzip
 import io
 import json
 import math
+import re
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
+
+from millrace.quantities import PLAIN, NumberStyle
+from millrace.schema import Column
 
 from millrace_cli.errors import RefusedError
 
@@ -25,6 +29,8 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+#: Excel's line, also as other tools write it again.
+_SEPARATOR_LINE = re.compile(r'"?sep= ?(\\t|.) ?"?\1*[,;\t|]*\s*', re.IGNORECASE)
 _PARQUET_MARK, _ZIP_MARK, _GZIP_MARK = b"PAR1", b"PK\x03\x04", b"\x1f\x8b"
 _JSON_LINES_SUFFIXES = frozenset({".jsonl", ".ndjson"})
 
@@ -83,24 +89,39 @@ def read_format(path: Path) -> TableFormat:
     return _delimited_format(path, text, encoding)
 
 
-def read_rows(path: Path) -> tuple[list[str], list[list[Any]]]:
-    """Read a table: its column names and its rows. Values of delimited text are strings, of Parquet JSON values.
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table: values of delimited text are strings, trimmed and None where empty; those of Parquet are JSON values."""
+
+    columns: list[str]
+    rows: list[list[Any]]
+    lines: list[int]  # line of each row in the file, from 1; of Parquet the row
+    numbers: NumberStyle = PLAIN  # notation of numbers in delimited text
+    plain_names: frozenset[str] = frozenset()  # columns whose numbers are surely plain
+
+    def styles(self, name: str, column: Column | None) -> tuple[NumberStyle, ...]:
+        """Return the notations of a column's numbers, the surest first, as training reads the same file."""
+        return column.number_styles(self.numbers, plain=name in self.plain_names) if column else (self.numbers,)
+
+
+def read_rows(path: Path) -> Table:
+    """Read a table.
 
     Raises
     ------
     RefusedError
         As :func:`read_format`; and when there are no rows, or a row's length differs from the header's.
     """
-    table = read_format(path)
-    if table.kind == "Parquet":
-        columns, rows = _parquet_rows(path, table)
-    elif table.kind == "JSON Lines":
-        columns, rows = _json_lines_rows(path, table)
+    form = read_format(path)
+    if form.kind == "Parquet":
+        table = _parquet_table(path, form)
+    elif form.kind == "JSON Lines":
+        table = _json_lines_table(path, form)
     else:
-        columns, rows = _delimited_rows(path, table)
-    if not rows:
+        table = _delimited_table(path) if len(form.columns) > 1 else _single_column(path, form)
+    if not table.rows:
         raise RefusedError(f"{path} has no rows", "add a header and rows")
-    return columns, rows
+    return table
 
 
 def nearest_name(name: str, names: Iterable[str]) -> str | None:
@@ -149,11 +170,12 @@ def _detect_encoding(sample: bytes) -> str:
 
 def _delimited_format(path: Path, text: str, encoding: str) -> TableFormat:
     lines = text.splitlines()
-    first = 1 if lines and lines[0].lower().startswith("sep=") else 0
+    separator = _SEPARATOR_LINE.fullmatch(lines[0]) if lines else None
+    first = 1 if separator else 0
     lines = lines[first : first + _SAMPLE_LINES]
     if not any(line.strip() for line in lines):
         raise RefusedError(f"{path} has no header", "write the columns' names into the first line")
-    named = text.splitlines()[0][4:5] if first else ""
+    named = separator[1].replace("\\t", "\t") if separator else ""
     best, best_score = named or ",", (0.0, 0)
     for delimiter in [named] if named else _DELIMITERS:
         rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
@@ -165,25 +187,39 @@ def _delimited_format(path: Path, text: str, encoding: str) -> TableFormat:
     return TableFormat("CSV", tuple(name.strip() for name in header), best, encoding, first)
 
 
-def _delimited_rows(path: Path, table: TableFormat) -> tuple[list[str], list[list[Any]]]:
-    with _open_bytes(path) as body:
-        text = io.TextIOWrapper(body, encoding=table.encoding, errors="replace", newline="")
-        for _ in range(table.first_line):
-            text.readline()
-        reader = csv.reader(text, delimiter=table.delimiter)
-        next(row for row in reader if row)
-        rows: list[list[Any]] = []
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(table.columns):
-                raise RefusedError(
-                    f"{path}: line {reader.line_num + table.first_line} has {len(row)} values for "
-                    f"{len(table.columns)} columns",
-                    "quote values that contain the delimiter",
-                )
-            rows.append(row)
-    return list(table.columns), rows
+def _single_column(path: Path, form: TableFormat) -> Table:
+    """Read delimited text of one column, which no training reads but a model of one feature does."""
+    with (
+        _open_bytes(path) as body,
+        io.TextIOWrapper(body, encoding=form.encoding, errors="replace", newline="") as text,
+    ):
+        records = [row for row in csv.reader(text) if row]
+    rows: list[list[Any]] = [[row[0].strip() or None] for row in records[1:]]
+    return Table(list(form.columns), rows, list(range(2, len(rows) + 2)))
+
+
+def _delimited_table(path: Path) -> Table:
+    """Read delimited text as training reads it, with every string as it stands in the file."""
+    from millrace.data.read import open_table  # noqa: PLC0415  # loads slowly, and most commands read no rows
+    from millrace.errors import MillraceError  # noqa: PLC0415  # as above
+    from millrace.spec.data import ReadSpec  # noqa: PLC0415  # as above
+
+    try:
+        reader = open_table(path, path.name, ReadSpec(null_values=()))
+        parts = list(reader.batches())
+    except MillraceError as error:
+        raise RefusedError(f"{path}: {error.message}") from error
+    malformed = [row for part in parts for row in part.malformed]
+    if malformed:
+        raise RefusedError(
+            f"{path}: line {malformed[0].line}: {malformed[0].reason}", "quote values that contain the delimiter"
+        )
+    columns = {name: [value for part in parts for value in part.column(name).to_pylist()] for name in reader.names}
+    # A delimiter at the end of every line makes a column without name and values.
+    columns = {name: values for name, values in columns.items() if name not in reader.unnamed}
+    lines = [line for part in parts for line in part.lines.tolist()]
+    rows = [list(row) for row in zip(*columns.values(), strict=True)]
+    return Table(list(columns), rows, lines, reader.numbers, reader.plain_names)
 
 
 def _json_lines_format(path: Path, text: str, encoding: str) -> TableFormat:
@@ -197,11 +233,11 @@ def _json_lines_format(path: Path, text: str, encoding: str) -> TableFormat:
     return TableFormat("JSON Lines", tuple(record), encoding=encoding)
 
 
-def _json_lines_rows(path: Path, table: TableFormat) -> tuple[list[str], list[list[Any]]]:
+def _json_lines_table(path: Path, table: TableFormat) -> Table:
     with _open_bytes(path) as body:
-        lines = body.read().decode(table.encoding, errors="replace").splitlines()
-    records = []
-    for number, line in enumerate(lines, start=1):
+        text = body.read().decode(table.encoding, errors="replace").split("\n")
+    records, lines = [], []
+    for number, line in enumerate(text, start=1):
         if not line.strip():
             continue
         try:
@@ -210,8 +246,9 @@ def _json_lines_rows(path: Path, table: TableFormat) -> tuple[list[str], list[li
             raise RefusedError(f"{path}: line {number} is not JSON: {error}") from error
         if not isinstance(records[-1], dict):
             raise RefusedError(f"{path}: line {number} is not a JSON object")
+        lines.append(number)
     columns = list(dict.fromkeys(name for record in records for name in record))
-    return columns, [[record.get(name) for name in columns] for record in records]
+    return Table(columns, [[record.get(name) for name in columns] for record in records], lines)
 
 
 def _parquet_format(path: Path) -> TableFormat:
@@ -225,7 +262,7 @@ def _parquet_format(path: Path) -> TableFormat:
     return TableFormat("Parquet", tuple(schema.names))
 
 
-def _parquet_rows(path: Path, table: TableFormat) -> tuple[list[str], list[list[Any]]]:
+def _parquet_table(path: Path, table: TableFormat) -> Table:
     import pyarrow as pa  # noqa: PLC0415  # as above
     from pyarrow import parquet  # noqa: PLC0415  # as above
 
@@ -234,7 +271,8 @@ def _parquet_rows(path: Path, table: TableFormat) -> tuple[list[str], list[list[
     except pa.ArrowException as error:
         raise RefusedError(f"{path} is a damaged Parquet file: {error}", "write it again") from error
     values = [[_json_value(value) for value in columns[name]] for name in table.columns]
-    return list(table.columns), [list(row) for row in zip(*values, strict=True)]
+    rows = [list(row) for row in zip(*values, strict=True)]
+    return Table(list(table.columns), rows, list(range(1, len(rows) + 1)))
 
 
 def _json_value(value: Any) -> Any:

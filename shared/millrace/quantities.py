@@ -1,12 +1,83 @@
-"""Numbers and ranges as text, for messages and pages."""
+"""Numbers as text: the notations that people write them in, and numbers and ranges for messages and pages."""
 
 import math
+import re
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 #: Numbers outside these have too many digits to be written plainly.
 _SMALLEST_PLAIN, _LARGEST_PLAIN = 1e-6, 1e15
 _DIGITS = 4
+
+
+#: Unicode's minus, and blanks that may stand between digits or before a unit.
+MINUS = "\u2212"
+BLANKS = " \u00a0\u2007\u2009\u202f"
+_BLANK = f"[{BLANKS}]"
+_APOSTROPHES = "['\u2019]"
+#: Marks between groups of digits, as classes of letters.
+_GROUP_MARKS = {" ": _BLANK, "'": _APOSTROPHES}
+
+
+@dataclass(frozen=True, slots=True)
+class NumberStyle:
+    """Notation of numbers, as a file, a column or a request has them."""
+
+    decimal: str = "."  # before the fraction
+    thousands: str = ""  # between groups of three digits; empty where digits are not grouped
+    unit: str = ""  # a currency, ``%`` or a unit, before or after the number; numbers without it are read too
+    accounting: bool = False  # negative numbers stand in parentheses, or have their sign at the end
+
+    @property
+    def example(self) -> str:
+        """A number in this notation."""
+        return f"1{self.thousands}234{self.decimal}5" + (f" {self.unit}" if self.unit else "")
+
+    def plain(self, text: str) -> str | None:
+        """Rewrite one number in Python's notation; None when it is none in this one."""
+        first, number, last = rewriting(self)
+        for pattern, replacement in first:
+            text = re.sub(pattern, replacement, text)
+        if not re.match(number, text):
+            return None
+        for pattern, replacement in ((number, NUMBER_GROUPS), *last):
+            text = re.sub(pattern, replacement, text)
+        return text
+
+
+PLAIN = NumberStyle()
+#: What is kept of a number: the sign before or after the unit, and the digits.
+NUMBER_GROUPS = r"\1\2\3"
+Replacements = tuple[tuple[str, str], ...]
+
+
+@lru_cache(maxsize=1_000)
+def rewriting(style: NumberStyle) -> tuple[Replacements, str, Replacements]:
+    """Return what makes a number plain, for Python's and for RE2's expressions.
+
+    The replacements before, the pattern of a whole number in the notation, with :data:`NUMBER_GROUPS`, and the
+    replacements after it.
+    """
+    mark = re.escape(style.decimal)
+    group = _GROUP_MARKS.get(style.thousands, re.escape(style.thousands))
+    fraction = rf"(?:{mark}[0-9]*)?"
+    number = rf"(?:[0-9]+{fraction}|{mark}[0-9]+)(?:[eE][+-]?[0-9]+)?"
+    if style.thousands:
+        # Indian groups have two digits, the last one three.
+        pairs = rf"|[0-9]{{1,2}}(?:{group}[0-9]{{2}})+{group}[0-9]{{3}}" if style.thousands == "," else ""
+        number = rf"(?:[0-9]{{1,3}}(?:{group}[0-9]{{3}})+{pairs}){fraction}|{number}"
+    unit, sign = re.escape(style.unit), rf"(?:[+-]{_BLANK}?)?"
+    before, after = (rf"(?:{unit}{_BLANK}*)?", rf"(?:{_BLANK}*{unit})?") if unit else ("", "")
+    pattern = rf"^(?:({sign}){before}|{before}({sign}))({number}){after}$"
+    first: Replacements = ((MINUS, "-"),)
+    if style.accounting:
+        first = (*first, (r"^\((.*)\)$", r"-\1"), (rf"^([^(-]*[^(-]){_BLANK}*-$", r"-\1"))
+    last: Replacements = ((_BLANK, ""),)
+    if style.thousands:
+        last = (*last, (group, ""))
+    return first, pattern, (*last, (mark, ".")) if style.decimal != "." else last
 
 
 def format_number(value: float, digits: int = _DIGITS, *, is_date: bool = False, grouped_from: float = 10_000.0) -> str:

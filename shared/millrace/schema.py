@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
+from millrace.quantities import PLAIN, NumberStyle
+
 ColumnType = Literal["integer", "number", "boolean", "category", "datetime", "text"]
 Role = Literal["feature", "target", "identifier", "ignored"]
 Task = Literal["binary", "multiclass", "regression"]
@@ -19,7 +21,21 @@ NULL_STRINGS = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"}
 #: Strings that mean a missing number, date or boolean besides; a category may be called so.
 NULL_MARKS = frozenset(
     {"?", "-", "--", ".", "n/a", "na", "N.A.", "none", "NONE", "Null", "NAN", "<NA>", "NaT", "\\N", "#N/A", "#N/A N/A"}
-    | {"#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!"}
+    | {
+        "#DIV/0!",
+        "#VALUE!",
+        "#REF!",
+        "#NAME?",
+        "#NUM!",
+        "#NULL!",
+        "#NA",
+        "-nan",
+        "-NaN",
+        "1.#IND",
+        "-1.#IND",
+        "1.#QNAN",
+    }
+    | {"---", "\u2013", "\u2014", "n.a.", "N.A", "n.a", "NIL", "nil", "(null)", "[null]", "(blank)", "-1.#QNAN"}
 )
 #: Numbers as uploads and requests in CSV may write them.
 NUMBER_PATTERN = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
@@ -85,6 +101,9 @@ class Column:
     #: Strings that mean a missing value, by the spec; None stands for :data:`NULL_STRINGS` and, where no strings are
     #: expected, :data:`NULL_MARKS`.
     null_values: tuple[str, ...] | None = None
+    #: Notation of the numbers in text, where training saw another than the plain one.
+    notation: NumberStyle | None = None
+    ascends: bool = False  # whole numbers that grow with time, as years and counters do: later ones are always greater
 
     @property
     def missing_strings(self) -> frozenset[str]:
@@ -93,14 +112,27 @@ class Column:
             return frozenset(self.null_values)
         return NULL_STRINGS if self.type in ("category", "text") else NULL_STRINGS | NULL_MARKS
 
+    def number_styles(self, of_file: NumberStyle, *, plain: bool) -> tuple[NumberStyle, ...]:
+        """Return the notations of the numbers in a file, the surest first: the file's, if it shows one, training's.
+
+        ``plain`` says that the file shows the plain one.
+        """
+        if self.notation is None:
+            return (of_file,)
+        own = PLAIN if plain else of_file
+        dressed = replace(own, unit=self.notation.unit, accounting=self.notation.accounting)
+        return tuple(dict.fromkeys([dressed, self.notation] if plain or own != PLAIN else [self.notation]))
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON, without empty fields."""
         document = {key: value for key, value in asdict(self).items() if value not in ((), None, "")}
-        del document["rules"], document["sensitive"]
+        del document["rules"], document["sensitive"], document["ascends"]
         if self.rules != NO_RULES:
             document["rules"] = self.rules.to_dict()
         if self.sensitive:
             document["sensitive"] = True
+        if self.ascends:
+            document["ascends"] = True
         return document
 
     @classmethod
@@ -109,6 +141,8 @@ class Column:
         values = _with_tuples(document)
         if "rules" in document:
             values["rules"] = ColumnRules(**_with_tuples(document["rules"]))
+        if "notation" in document:
+            values["notation"] = NumberStyle(**document["notation"])
         return cls(**values)
 
 

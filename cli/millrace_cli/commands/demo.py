@@ -97,7 +97,7 @@ def _score_models(api: ApiClient, datasets: "list[DemoDataset]") -> None:
 
     rows, poor = [], []
     for dataset in datasets:
-        types = model_columns(api, dataset.model).types
+        types = model_columns(api, dataset.model).by_name
         response = request_predictions(api, dataset.model, {"dataframe_split": read_table(dataset.held_back, types)})
         score = score_predictions(response["predictions"], dataset.truth, dataset.positive)
         version = response["model_version"]

@@ -1,24 +1,25 @@
 """`millrace feedback`: report ground truth for predictions from a file, and show its coverage."""
 
-import csv
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
 import typer
-from millrace.schema import NULL_STRINGS
+from millrace.schema import NULL_STRINGS, Column
 from rich.console import Group, RenderableType
 from rich.progress import Progress
 from rich.text import Text
 
 from millrace_cli.api import ApiClient
+from millrace_cli.commands.predict import ModelColumns, convert_column
 from millrace_cli.errors import ApiError, CliError, RefusedError
 from millrace_cli.options import ModelName, StackSession, uses_stack
 from millrace_cli.output import err, format_count, make_table, out, say
+from millrace_cli.table_file import Table, read_rows
 
 RECORDS_PER_REQUEST = 1_000
 #: Invalid lines that are listed; the rest are counted.
@@ -74,7 +75,8 @@ def feedback(
     session: StackSession,
     model: ModelName,
     file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="CSV or JSON Lines file; without one, coverage is shown.")
+        Path | None,
+        typer.Argument(metavar="FILE", help="CSV, Parquet or JSON Lines file; without one, coverage is shown."),
     ] = None,
     *,
     hours: Annotated[int, typer.Option(metavar="N", min=1, help="Show the coverage of this many hours.")] = 168,
@@ -86,8 +88,7 @@ def feedback(
         if file is None:
             session.show(api.get(f"/models/{model}/feedback", {"hours": str(hours)}), coverage_report)
             return
-        id_column, target = model_names(api, model)
-        content = read_feedback(file, id_column, target)
+        content = read_feedback(file, ModelColumns.of_schema(api.get(f"/models/{model}/schema")))
         with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
             task = progress.add_task(f"sending {file.name}", total=len(content.records))
             result = send_feedback(api, model, content.records, lambda done: progress.update(task, completed=done))
@@ -137,53 +138,50 @@ def _drop_invalid(batch: list[FeedbackRecord], error: ApiError, result: Feedback
     return [record for row, record in enumerate(batch) if row not in rows]
 
 
-def model_names(api: ApiClient, model: str) -> tuple[str | None, str | None]:
-    """Return the names of a model's id column and target column."""
-    columns = api.get(f"/models/{model}/schema").get("columns") or []
-    by_role = {column.get("role", "feature"): column["name"] for column in columns}
-    return by_role.get("identifier"), by_role.get("target")
-
-
 def check_file(path: Path) -> None:
     """Raise ``RefusedError`` unless there is such a file."""
     if not path.is_file():
         reason = "is a folder" if path.is_dir() else "does not exist"
-        raise RefusedError(f"{path} {reason}", "name a CSV or JSON Lines file")
+        raise RefusedError(f"{path} {reason}", "name a CSV, Parquet or JSON Lines file")
 
 
-def read_feedback(path: Path, id_column: str | None, target: str | None) -> FeedbackFile:
-    """Read feedback from a CSV or JSON Lines file.
-
-    Parameters
-    ----------
-    id_column, target : str or None
-        The model's names for its id column and its target column.
+def read_feedback(path: Path, model: ModelColumns) -> FeedbackFile:
+    """Read feedback from a CSV, Parquet or JSON Lines file, as training reads the same file.
 
     Raises
     ------
     RefusedError
-        When the file is neither, or lacks a column for the outcome or for the id.
+        When the file is no table, or lacks a column for the outcome or for the id.
     """
     check_file(path)
-    names = [*_FIELDS, *(name for name in (id_column, target) if name)]
-    is_json = path.suffix.lower() in (".jsonl", ".ndjson", ".json")
-    try:
-        rows = list(_json_rows(path) if is_json else _csv_rows(path))
-    except UnicodeDecodeError as error:
-        raise RefusedError(f"{path} is not UTF-8 text", "save it as UTF-8") from error
-    columns = dict.fromkeys(name for _, row in rows for name in row)
-    if rows:
-        _check_columns(path, columns, id_column, target)
-    outcome_names = [name for name in ("outcome", target) if name in columns]
+    names = [*_FIELDS, *(name for name in (model.identifier, model.target) if name)]
+    table = read_rows(path)
+    _check_columns(path, table.columns, model.identifier, model.target)
+    outcome_names = [name for name in ("outcome", model.target) if name in table.columns]
+    by_field = {"outcome": model.target, "row_id": model.identifier}
+    columns = {
+        name: _values(table, place, model.by_name.get(by_field.get(name) or name))
+        for place, name in enumerate(table.columns)
+    }
     records: list[FeedbackRecord] = []
     without_outcome = 0
-    for line, row in rows:
-        body = {name: value for name, value in row.items() if name in names and not _is_missing(value)}
+    for place, line in enumerate(table.lines):
+        body = {name: columns[name][place] for name in table.columns if name in names}
+        body = {name: value for name, value in body.items() if value is not None}
         if any(name in body for name in outcome_names):
             records.append(FeedbackRecord(line, body))
         else:
             without_outcome += 1
-    return FeedbackFile(tuple(records), without_outcome, tuple(name for name in columns if name not in names))
+    return FeedbackFile(tuple(records), without_outcome, tuple(name for name in table.columns if name not in names))
+
+
+def _values(table: Table, place: int, column: Column | None) -> list[Any]:
+    """Return a column's values, None for missing ones, with numbers as training reads the same file."""
+    values = [row[place] for row in table.rows]
+    missing = NULL_STRINGS if column is None else column.missing_strings
+    if column is not None and column.role == "target":
+        values = convert_column(values, column, table.styles(table.columns[place], column))
+    return [None if isinstance(value, str) and value.strip() in missing else value for value in values]
 
 
 def _check_columns(path: Path, columns: Collection[str], id_column: str | None, target: str | None) -> None:
@@ -192,37 +190,6 @@ def _check_columns(path: Path, columns: Collection[str], id_column: str | None, 
     for purpose, accepted in (("prediction's id", identifying), ("outcome", outcomes)):
         if not set(accepted) & set(columns):
             raise RefusedError(f"{path} has no column with the {purpose}", f"name a column {' or '.join(accepted)}")
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(header):
-                message = f"{path}: line {reader.line_num} has {len(row)} values for {len(header)} columns"
-                raise RefusedError(message)
-            yield reader.line_num, dict(zip(header, row, strict=True))
-
-
-def _json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with path.open(encoding="utf-8-sig") as file:
-        for line, text in enumerate(file, start=1):
-            if not text.strip():
-                continue
-            try:
-                document = json.loads(text)
-            except (ValueError, RecursionError) as error:
-                raise RefusedError(f"{path}: line {line} is not JSON", "write one object per line") from error
-            if not isinstance(document, dict):
-                raise RefusedError(f"{path}: line {line} is not an object", "write one object per line")
-            yield line, document
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and value.strip() in NULL_STRINGS)
 
 
 def coverage_report(document: dict[str, Any]) -> RenderableType:

@@ -4,7 +4,7 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import httpx
 import typer
 from millrace.names import CHAMPION
-from millrace.schema import NULL_STRINGS, NUMBER_PATTERN
+from millrace.quantities import PLAIN, NumberStyle
+from millrace.schema import NULL_STRINGS, Column
 from rich.text import Text
 
 from millrace_cli.api import ApiClient
@@ -33,13 +34,10 @@ from millrace_cli.upload import check_model_name
 
 ROWS_PER_REQUEST = 1_000
 
-#: Column types by name, as in a version's schema.
-ColumnTypes = Mapping[str, str]
+#: Columns of a version's schema by name.
+Columns = Mapping[str, Column]
 
 _NUMERIC_TYPES = frozenset({"integer", "number"})
-#: First rows from which the notation of numbers is detected, and numbers that need it.
-_STYLE_ROWS = 500
-_COMMA_NUMBER = re.compile(r"[+-]?[\d.,]*,\d[\d.,]*")
 _JSON_HINT = """name a CSV, Parquet or JSON Lines file, or write one row as '{"column": value}', or a list of rows"""
 #: Message of the API about a column that a row lacks, and the start of its message about unknown columns.
 _MISSING_COLUMN, _UNKNOWN_COLUMNS = "is missing", "unknown to the model"
@@ -62,18 +60,26 @@ class ModelColumns:
 
     Parameters
     ----------
-    types : mapping of str to str
-        Types by name.
+    by_name : mapping of str to Column
+        The columns by name.
     target, identifier : str or None
         Columns with these roles.
     features : frozenset of str
         Columns with the role ``feature``.
     """
 
-    types: Mapping[str, str] = field(default_factory=dict)
+    by_name: Columns = field(default_factory=dict)
     target: str | None = None
     identifier: str | None = None
     features: frozenset[str] = frozenset()
+
+    @classmethod
+    def of_schema(cls, schema: Mapping[str, Any]) -> "ModelColumns":
+        """Read the columns of a schema from plain JSON."""
+        by_name = {column["name"]: Column.from_dict(column) for column in schema.get("columns") or []}
+        roles: dict[str, str] = {column.role: column.name for column in by_name.values()}
+        features = frozenset(column.name for column in by_name.values() if column.role == "feature")
+        return cls(by_name, roles.get("target"), roles.get("identifier"), features)
 
 
 @uses_stack_without_json
@@ -108,7 +114,7 @@ def predict(
     check_source(rows)
     with session.api() as api:
         columns = model_columns(api, model)
-        request = read_request(rows, columns.types, drop=[columns.target] if columns.target else [])
+        request = read_request(rows, columns.by_name, drop=[columns.target] if columns.target else [])
         try:
             response = request_predictions(api, model, request, partial=on_error is OnError.partial)
         except ApiError as error:
@@ -153,11 +159,11 @@ def _warn(message: str) -> None:
 
 def unknown_columns(request: Mapping[str, Any], columns: ModelColumns) -> dict[str, str | None]:
     """Return the request's columns that the model has not, each with the missing feature that it resembles."""
-    if not columns.types:
+    if not columns.by_name:
         return {}
     names = list(request_columns(request))
     missing = [name for name in columns.features if name not in names]
-    return {name: nearest_name(name, missing) for name in names if name not in columns.types}
+    return {name: nearest_name(name, missing) for name in names if name not in columns.by_name}
 
 
 def _explain(error: ApiError, model: str, source: str, request: Mapping[str, Any], columns: ModelColumns) -> ApiError:
@@ -228,14 +234,7 @@ def model_columns(api: ApiClient, model: str) -> ModelColumns:
         if error.status in (httpx.codes.NOT_FOUND, httpx.codes.FORBIDDEN):
             return ModelColumns()  # the prediction request reports what is missing; callers may predict only
         raise
-    columns = (version.get("schema") or {}).get("columns") or []
-    roles = {column.get("role"): column["name"] for column in columns}
-    return ModelColumns(
-        {column["name"]: column["type"] for column in columns},
-        roles.get("target"),
-        roles.get("identifier"),
-        frozenset(column["name"] for column in columns if column.get("role") == "feature"),
-    )
+    return ModelColumns.of_schema(version.get("schema") or {})
 
 
 def request_columns(request: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -261,15 +260,15 @@ def _is_json(source: str) -> bool:
     return source.strip()[:1] in ("{", "[")
 
 
-def read_request(source: str, column_types: ColumnTypes | None = None, drop: Sequence[str] = ()) -> dict[str, Any]:
+def read_request(source: str, columns: Columns | None = None, drop: Sequence[str] = ()) -> dict[str, Any]:
     """Return the body of a prediction request.
 
     Parameters
     ----------
     source : str
         Path of a table, or JSON: one row as an object, rows as a list of objects, or a whole request.
-    column_types : mapping or None
-        Types of the model's columns; None infers numeric columns from their values.
+    columns : mapping or None
+        The model's columns by name; None infers numeric columns from their values.
     drop : sequence of str, default=()
         Columns of a file to omit, such as the target.
 
@@ -284,10 +283,10 @@ def read_request(source: str, column_types: ColumnTypes | None = None, drop: Seq
     path = Path(source)
     if path.suffix.lower() == ".json":
         return _from_json(path.read_text(encoding="utf-8-sig"))
-    return {"dataframe_split": read_table(path, column_types, drop)}
+    return {"dataframe_split": read_table(path, columns, drop)}
 
 
-def read_table(path: Path, column_types: ColumnTypes | None = None, drop: Sequence[str] = ()) -> dict[str, Any]:
+def read_table(path: Path, columns: Columns | None = None, drop: Sequence[str] = ()) -> dict[str, Any]:
     """Read a table as a split data frame: ``columns`` and ``data`` with JSON types.
 
     Raises
@@ -295,26 +294,18 @@ def read_table(path: Path, column_types: ColumnTypes | None = None, drop: Sequen
     RefusedError
         When the file is no table, has no rows, or has a row whose length differs from the header's.
     """
-    header, data = read_rows(path)
-    columns = {name: [row[index] for row in data] for index, name in enumerate(header) if name not in drop}
-    rewrite = _number_rewriter(data)
-    typed = {name: convert_column(values, (column_types or {}).get(name), rewrite) for name, values in columns.items()}
+    table = read_rows(path)
+    known = columns or {}
+    typed = {
+        name: convert_column([row[index] for row in table.rows], known.get(name), table.styles(name, known.get(name)))
+        for index, name in enumerate(table.columns)
+        if name not in drop
+    }
     return {"columns": list(typed), "data": [list(row) for row in zip(*typed.values(), strict=True)]}
 
 
-def _number_rewriter(rows: Sequence[Sequence[Any]]) -> Callable[[str], str]:
-    """Return the function that rewrites numbers of delimited text plainly, as training reads the same file."""
-    texts = [row for row in rows[:_STYLE_ROWS] if all(isinstance(value, str) for value in row)]
-    if not any(_COMMA_NUMBER.fullmatch(value.strip()) for row in texts for value in row):
-        return str
-    from millrace.data.parsers import detect_style  # noqa: PLC0415  # loads slowly, and few files need it
-    from millrace.spec.data import ReadSpec  # noqa: PLC0415  # as above
-
-    return detect_style(texts, ReadSpec())[0].plain
-
-
 def convert_column(
-    values: Sequence[Any], column_type: str | None = None, rewrite: Callable[[str], str] = str
+    values: Sequence[Any], column: Column | None = None, styles: Sequence[NumberStyle] = (PLAIN,)
 ) -> list[Any]:
     """Convert a column to JSON values; an invalid number stays a string, which the API reports.
 
@@ -322,16 +313,20 @@ def convert_column(
     ----------
     values : sequence
         Strings of delimited text, or JSON values.
-    column_type : str or None
-        ``integer``, ``number``, ``boolean``, ``category``, ``datetime`` or ``text``; None infers it.
+    column : Column or None
+        The model's; None infers whether the values are numbers.
+    styles : sequence of NumberStyle
+        Notations of numbers, the surest first.
     """
-    present = [value for value in values if isinstance(value, str) and not _is_missing(value)]
-    if column_type is None:
-        is_numeric = bool(present) and all(_number(rewrite(value.strip())) is not None for value in present)
+    present = [value for value in values if isinstance(value, str) and value.strip() not in NULL_STRINGS]
+    if column is None:
+        is_numeric = bool(present) and all(_number(value, styles) is not None for value in present)
     else:
-        is_numeric = column_type in _NUMERIC_TYPES
+        is_numeric = column.type in _NUMERIC_TYPES
     return [
-        _convert(value, is_numeric, rewrite) if isinstance(value, str) else _as_text(value, column_type)
+        _convert(value, styles if is_numeric else (), column)
+        if isinstance(value, str)
+        else _as_text(value, None if column is None else column.type)
         for value in values
     ]
 
@@ -344,28 +339,20 @@ def _as_text(value: Any, column_type: str | None) -> Any:
     return value
 
 
-def _convert(value: str, is_numeric: bool, rewrite: Callable[[str], str]) -> Any:
-    if not is_numeric:
-        # Which strings are missing, the model's schema says.
-        return value if value.strip() else None
-    if _is_missing(value):
+def _convert(value: str, styles: Sequence[NumberStyle], column: Column | None) -> Any:
+    """Return a number, None for no value, or the string: which other strings are missing, the model's schema says."""
+    if not value.strip() or (column is None and styles and value.strip() in NULL_STRINGS):
         return None
-    number = _number(rewrite(value.strip()))
+    number = _number(value, styles)
     return value if number is None else number
 
 
-def _number(text: str) -> int | float | None:
+def _number(text: str, styles: Sequence[NumberStyle]) -> int | float | None:
     """Read a number as training does: without underscores, or digits of other scripts."""
-    if not re.fullmatch(NUMBER_PATTERN, text):
+    plain = next((plain for style in styles if (plain := style.plain(text.strip())) is not None), None)
+    if plain is None or not math.isfinite(number := float(plain)):
         return None
-    number = float(text)
-    if not math.isfinite(number):
-        return None
-    return int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else number
-
-
-def _is_missing(value: str) -> bool:
-    return value.strip() in NULL_STRINGS
+    return int(plain) if re.fullmatch(r"[+-]?[0-9]{1,18}", plain) else number
 
 
 def _from_json(text: str) -> dict[str, Any]:

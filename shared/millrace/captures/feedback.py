@@ -6,12 +6,11 @@ object's key follows from its content, and joining counts a repeated report once
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from millrace.captures.joining import CLOCK_TOLERANCE
@@ -24,12 +23,12 @@ from millrace.errors import (
     PayloadTooLargeError,
     SchemaNotFoundError,
 )
-from millrace.features import FLOAT32_MAX
 from millrace.layout import feedback_key, schema_key
 from millrace.ports import ObjectStore
 from millrace.registry.store import Registry
-from millrace.schema import NULL_STRINGS, TableSchema
+from millrace.schema import Column, TableSchema
 from millrace.serving.capture import MAX_ROW_ID_LENGTH, write_row_id
+from millrace.serving.rows import read_number, read_numeric_text
 
 #: Reports that one request may hold; all of their errors are named.
 MAX_RECORDS = 5_000
@@ -44,10 +43,11 @@ def outcome_reader(schema: TableSchema) -> Callable[[Any], Outcome]:
     """Return the function that reads one outcome; it raises ``ValueError`` with a message for the caller.
 
     A class may be written as a label of a reply, or as in the training data: ``7``, ``7.0`` and ``"7"`` are one class
-    of an integer target, ``true`` and its string one of a boolean target. Numbers may be text, as in a CSV file.
+    of an integer target, ``true`` and its string one of a boolean target. Numbers may be text, as in a CSV file. Text
+    is read as training read the target's: by the schema's missing values and its notation of numbers.
     """
     if schema.task == "regression":
-        return _read_number
+        return partial(_read_number, schema.target)
     known = {name: name for name in schema.classes}
     if schema.target.type == "boolean":
         known = {name.lower(): name for name in schema.classes}
@@ -59,7 +59,7 @@ def outcome_reader(schema: TableSchema) -> Callable[[Any], Outcome]:
 
     def read(value: Any) -> str:
         text = _class_text(value, schema)
-        if text is None or text in NULL_STRINGS - set(known):
+        if text is None or (text in schema.target.missing_strings and text not in known):
             raise ValueError("is missing")
         name = known.get(text.lower() if schema.target.type == "boolean" else text)
         if name is None:
@@ -91,36 +91,21 @@ def _class_text(value: Any, schema: TableSchema) -> str | None:
         raise ValueError("expects a string or a number")  # noqa: TRY004 - callers catch one kind of error
     text = value.strip()
     if text not in schema.classes and schema.target.type in ("integer", "number"):
-        try:
-            return _number_text(float(text))
-        except ValueError:
-            return text
+        with suppress(ValueError):
+            number = read_numeric_text(text, schema.target)
+            return text if number is None else _number_text(number)
     return text
-
-
-def _as_float(value: Any) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
 
 
 def _number_text(value: float) -> str:
     return str(int(value)) if isinstance(value, int) or value.is_integer() else repr(value)
 
 
-def _read_number(value: Any) -> float:
-    if value is None or (isinstance(value, str) and value.strip() in NULL_STRINGS):
+def _read_number(target: Column, value: Any) -> float:
+    number = read_numeric_text(value, target) if isinstance(value, str) else value
+    if number is None or number != number:  # noqa: PLR0124 - only NaN differs from itself
         raise ValueError("is missing")
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError("expects a number")  # noqa: TRY004 - as above
-    try:
-        number = _as_float(value)
-    except ValueError:
-        raise ValueError("expects a number") from None
-    if not abs(number) <= FLOAT32_MAX:
-        raise ValueError("expects a number that a 32-bit float can hold")
-    return number
+    return read_number(number)
 
 
 def record_feedback(

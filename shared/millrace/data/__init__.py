@@ -4,7 +4,6 @@ __all__ = [
     "dataset_documents",
     "dataset_queries",
     "ingest",
-    "parsers",
     "prepared",
     "read",
     "reference",

@@ -104,20 +104,22 @@ class BlockReader:
         """Yield whole records as blocks of a bounded number of lines, without those that are blank throughout."""
         while body:
             lines, end = count_lines(body), len(body)
-            if not body.strip(b"\r\n"):
-                self.line += lines
+            # Stripped only where it may be blank: what is stripped is copied.
+            if body[0] in b"\r\n" and not body.strip(b"\r\n"):
+                self.line += lines + body.count(b"\r") - body.count(b"\r\n")  # a return alone ends a line as well
                 return
             if lines > MAX_BLOCK_LINES:
                 ends = record_ends(body)
                 ends = ends if len(ends) else np.flatnonzero(np.frombuffer(body, dtype=np.uint8) == _NEWLINE)
                 end = int(ends[min(MAX_BLOCK_LINES, len(ends)) - 1]) + 1
+                lines = count_lines(body[:end])
             part, body = body[:end], body[end:]
             if self._is_plain(part, quoted=quoted):
-                yield self._take(part, plain=True, quoted=quoted)
+                yield self._take(part, lines, quoted=quoted)
                 continue
             # Its last record may go on in what follows.
             self._rest = body + self._rest
-            yield self._take(part, plain=False)
+            yield self._take(part)
             cut = end_of_records(self._rest)
             if not cut and len(self._rest) >= MAX_RECORD_BLOCKS * BLOCK_BYTES:
                 cut = self._rest.rfind(b"\n") + 1
@@ -154,8 +156,9 @@ class BlockReader:
             body += b"\n"
         return body, not piece
 
-    def _take(self, body: bytes, *, plain: bool, quoted: bool = True) -> Block:
-        block = Block(body, self.line, plain, count_lines(body) if plain else 0, quoted)
+    def _take(self, body: bytes, lines: int | None = None, *, quoted: bool = True) -> Block:
+        """Return a block; one without a number of lines is not plain."""
+        block = Block(body, self.line, lines is not None, lines or 0, quoted)
         self.line += block.lines
         return block
 

@@ -5,6 +5,7 @@ same code. Few invalid values reject their rows; many reject the column, and wit
 once, batch by batch; only typed columns are kept.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -45,6 +46,8 @@ from millrace.schema import Column, TableSchema
 from millrace.spec.data import ExpressionCheck
 
 _SEPARATORS = (",", ";", "\t", "|")
+_BLANK_BEFORE_QUOTE = re.compile(r'[,;\t|] +"')
+_SINGLE_QUOTES = re.compile(r"(?:^|[,;\t|])'[^']*[,;\t|][^']*'(?:$|[,;\t|])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +276,18 @@ class _Conclusion:
 
 
 def _remedy(row: QuarantinedRow) -> str:
-    """Return what to do about a row that ends with a separator, as spreadsheets and scripts write them."""
-    if row.text[-1:] not in _SEPARATORS or "fields where the header has" not in row.reason:
+    """Return the cause and what to do about a row that some programs write, where its text shows them."""
+    if "quotes do not match" in row.reason and '\\"' in row.text:
+        return ", because quotes inside values are escaped by a backslash: double them"
+    if "fields where the header has" not in row.reason:
         return ""
-    return ", because it ends with a separator: remove the last one of each row, or name a further column in the header"
+    if row.text[-1:] in _SEPARATORS:
+        return (
+            ", because it ends with a separator: remove the last one of each row, or name a further column in the "
+            "header"
+        )
+    if _BLANK_BEFORE_QUOTE.search(row.text):
+        return ", because a blank stands before a quote: write no blank after a separator"
+    if _SINGLE_QUOTES.search(row.text):
+        return ", because values stand in single quotes: write double ones"
+    return ""

@@ -1,6 +1,7 @@
 """Summarise the values of columns: what they could be, counted batch by batch."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -13,8 +14,6 @@ from millrace.data.parsers import (
     EXPONENT,
     INTEGER,
     LEADING_ZERO,
-    PLAIN,
-    NumberStyle,
     Parsed,
     candidate_formats,
     cast_numbers,
@@ -22,9 +21,12 @@ from millrace.data.parsers import (
     parse_datetimes,
     parse_numbers,
     parse_some_numbers,
+    rewrite_by_first,
+    with_plain_minus,
 )
 from millrace.data.typed_table import hash_text
 from millrace.features import EXACT_FLOAT32, float32_centre
+from millrace.quantities import PLAIN, NumberStyle
 
 #: Distinct values that are counted; a column with more of them has "more than" so many.
 MAX_DISTINCT = 10_000
@@ -36,6 +38,8 @@ _EXAMPLES = 20
 #: Least tokens of a prose value, and the share of the examples that must be prose.
 PROSE_TOKENS = 3
 PROSE_SHARE = 0.5
+#: A period so many times longer than another reading's is not the right one.
+_LIKELY_PERIODS = 4.0
 
 NO_MARKS = pa.array([], type=pa.string())
 
@@ -50,6 +54,21 @@ class DateFormatCounts:
     fitting: Counter[str] = field(default_factory=Counter)
     together: Counter[tuple[str, str]] = field(default_factory=Counter)
     differing: Counter[tuple[str, str]] = field(default_factory=Counter)
+    spans: dict[str, tuple[np.datetime64, np.datetime64]] = field(default_factory=dict)
+
+    def likely(self, forms: Sequence[str]) -> list[str]:
+        """Return formats without those whose two-digit year is a day in others, which need a much shorter period.
+
+        12/05/23 and 13/05/23 are two days of a year, not of eleven years.
+        """
+        periods = {form: float((self.spans[form][1] - self.spans[form][0]) / np.timedelta64(1, "D")) for form in forms}
+        first, last = (
+            [periods[form] for form in forms if form.startswith("%y") is year_first] for year_first in (True, False)
+        )
+        if not first or not last or not any("%y" in form and not form.startswith("%y") for form in forms):
+            return list(forms)
+        longest = _LIKELY_PERIODS * min(periods.values()) + 1.0
+        return [form for form in forms if form.startswith("%y") is (min(first) < min(last)) or periods[form] <= longest]
 
     def add(self, strings: pa.Array) -> None:
         """Count more values, none of them missing."""
@@ -61,6 +80,10 @@ class DateFormatCounts:
         fits = {form: ~np.isnat(values) for form, values in times.items()}
         for form, mask in fits.items():
             self.fitting[form] += int(mask.sum())
+            if mask.any():
+                known = times[form][mask]
+                first, last = self.spans.get(form, (known[0], known[0]))
+                self.spans[form] = min(first, known.min()), max(last, known.max())
         for one, other in combinations(sorted(times), 2):
             both = fits[one] & fits[other]
             self.together[one, other] += int((fits[one] | fits[other]).sum())
@@ -72,11 +95,13 @@ class ColumnSummary:
     """Facts about the values of a column.
 
     ``keep_values`` has the uniqueness of numbers checked too, as the column is named like an identifier; ``strings``
-    has strings counted from the start, whether or not the first values are numbers.
+    has strings counted from the start, whether or not the first values are numbers. ``notation`` is the column's own,
+    in the place of the file's.
     """
 
     keep_values: bool
     strings: bool = False
+    notation: NumberStyle | None = None
     rows: int = 0
     present: int = 0
     longest: int = 0
@@ -114,15 +139,17 @@ class ColumnSummary:
         if not len(known):
             return
         self._add_first(known)
-        plain, written = known, numbers.rewrite(known)
+        numbers = self.notation or numbers
+        plain, written = known, rewrite_by_first((numbers,), known)
         parsed = cast_numbers(written)
         numeric = parsed is not None
         if parsed is None:
             plain = self._without_marks(known, marks)
             if plain is known:
+                written = with_plain_minus(written)
                 parsed = parse_some_numbers(written)
             else:
-                written = numbers.rewrite(plain)
+                written = with_plain_minus(rewrite_by_first((numbers,), plain))
                 parsed = parse_numbers(written)
         self._add_numbers(written, parsed)
         if numeric and not self.strings:
@@ -172,6 +199,15 @@ class ColumnSummary:
         """True when the first distinct values mostly have several tokens, as no code or name has."""
         prose = sum(len(example.split()) >= PROSE_TOKENS for example in self.examples)
         return bool(self.examples) and prose >= PROSE_SHARE * len(self.examples)
+
+    @property
+    def known_examples(self) -> list[str]:
+        """The first distinct values that mean no missing one."""
+        return [example for example in self.examples if example not in self.marks]
+
+    def numeric(self, least_share: float) -> bool:
+        """Return whether at least this share of the known values are numbers."""
+        return bool(self.numbers) and self.numbers >= least_share * self.parsable
 
     def strings_needed(self, least_share: float) -> bool:
         """Return whether a column that is not numeric has batches in which strings were not counted."""

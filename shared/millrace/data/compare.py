@@ -148,7 +148,7 @@ def grade_shift(psi: float | None) -> str:
 
 
 def measure_shifts(before: DatasetProfile | None, after: DatasetProfile | None) -> dict[str, ColumnShift]:
-    """Return the shift of every feature and of the target; texts, which hardly repeat, are left out.
+    """Return the shift of every feature and of the target; of texts, which hardly repeat, only of the missing values.
 
     Empty when either profile has fewer than :data:`MIN_COMPARED_ROWS` rows.
     """
@@ -159,14 +159,20 @@ def measure_shifts(before: DatasetProfile | None, after: DatasetProfile | None) 
         later = after.column(column.name)
         if later is None or column.role in ("identifier", "ignored") or later.role != column.role:
             continue
-        if "text" not in (column.type, later.type) and (shift := measure_shift(column, later)):
+        if "text" in (column.type, later.type):
+            shifts[column.name] = ColumnShift(0.0, _missing_index(column, later))
+        elif shift := measure_shift(column, later):
             shifts[column.name] = shift
     return shifts
 
 
+def _missing_index(before: ColumnProfile, after: ColumnProfile) -> float:
+    return _index([before.known, before.missing], [after.known, after.missing])
+
+
 def measure_shift(before: ColumnProfile, after: ColumnProfile) -> ColumnShift | None:
     """Return the shift between two profiles of a column; None when they have nothing to compare."""
-    missing = _index([before.known, before.missing], [after.known, after.missing])
+    missing = _missing_index(before, after)
     if before.known and not after.known:
         return ColumnShift(0.0, missing)
     if before.bins is not None and after.bins is not None:

@@ -1,7 +1,7 @@
 """Check a dataset as a whole: volume, missing values, duplicates, freshness, shift, skew and bias."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -148,10 +148,16 @@ def _check_label_shares(table: TypedTable, tolerance: float, history: DatasetHis
             yield Finding("error", "label_share", schema.target.name, message, count, (), share)
 
 
-def find_shift(history: DatasetHistory, profile: DatasetProfile, threshold: float) -> Iterator[Finding]:
-    """Yield the columns whose population stability index against the dataset before exceeds a threshold."""
+def find_shift(
+    history: DatasetHistory, profile: DatasetProfile, threshold: float, going_on: Collection[str] = ()
+) -> Iterator[Finding]:
+    """Yield the columns whose population stability index against the dataset before exceeds a threshold.
+
+    Of those that go on by themselves, as dates do, only the missing values are compared.
+    """
     known = {column.name: column.known for column in profile.columns}
-    for name, shift in measure_shifts(history.profile, profile).items():
+    for name, measured in measure_shifts(history.profile, profile).items():
+        shift = replace(measured, values=0.0) if name in going_on else measured
         if not known[name] and shift.missing > threshold:
             message = f"every value of {name!r} is missing, and the dataset before has values: is it still filled?"
             yield warning("empty_column", message, name, profile.rows)
@@ -163,7 +169,9 @@ def find_shift(history: DatasetHistory, profile: DatasetProfile, threshold: floa
             yield warning("shift", message, name)
 
 
-def find_skew(history: DatasetHistory, profile: DatasetProfile, threshold: float | None) -> Iterator[Finding]:
+def find_skew(
+    history: DatasetHistory, profile: DatasetProfile, threshold: float | None, going_on: Collection[str] = ()
+) -> Iterator[Finding]:
     """Yield the features whose captured requests differ from the dataset (train/serve skew)."""
     if threshold is None:
         return
@@ -177,7 +185,8 @@ def find_skew(history: DatasetHistory, profile: DatasetProfile, threshold: float
         yield warning("skew", message, None, rows)
         return
     features = {column.name for column in profile.columns if column.role == "feature"}
-    for name, shift in measure_shifts(profile, history.captured).items():
+    for name, measured in measure_shifts(profile, history.captured).items():
+        shift = replace(measured, values=0.0) if name in going_on else measured
         if name in features and shift.largest > threshold:
             message = (
                 f"{_subject(name, shift)} differ between requests and this dataset: population stability index "

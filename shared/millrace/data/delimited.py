@@ -20,7 +20,7 @@ import pyarrow.csv as pa_csv
 from millrace.data.blocks import Block, BlockReader, RecordLayout, block_sizes, count_lines, find_records, record_ends
 from millrace.data.content import MAX_RECORD_BYTES, TextFile
 from millrace.data.findings import Finding, shorten
-from millrace.data.parsers import PLAIN, NumberStyle, detect_style, doubtful_columns
+from millrace.data.notation import detect_style, doubtful_columns, plain_columns
 from millrace.data.raw import (
     MAX_ROW_TEXT,
     NullCounts,
@@ -33,6 +33,7 @@ from millrace.data.raw import (
 )
 from millrace.data.typed_table import CATEGORY, TIMESTAMP
 from millrace.errors import InvalidInputError, NoRowsError
+from millrace.quantities import PLAIN, NumberStyle
 from millrace.schema import NULL_STRINGS
 from millrace.spec.data import ReadSpec
 
@@ -48,7 +49,8 @@ _READ_AT_ONCE = 1 << 18
 #: Bytes of blocks that only the csv module can read, a hundredth as fast.
 _IRREGULAR_BYTES = 64 << 20
 _FILLED = re.compile(rb"[^\r\n]")
-_SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
+#: Excel's line, also as other tools write it again: in quotes, with blanks, or with delimiters up to the table's width.
+_SEPARATOR_LINE = re.compile(r'"?sep= ?(\\t|.) ?"?\1*[,;\t|]*\s*', re.IGNORECASE)
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -275,6 +277,11 @@ def detect_delimiter(sample: list[str]) -> str:
     if scores:
         return max(scores)[2]
     header = sample[0].strip()
+    if start := _later_header(sample):
+        raise InvalidInputError(
+            f"the first line, {shorten(header)!r}, is not the header, which seems to be {shorten(start)!r}: remove the "
+            "lines before it"
+        )
     foreign = [mark for mark in FOREIGN_DELIMITERS if mark in header]
     remedy = (
         f"; if {foreign[0]!r} separates the columns, say so in the spec (read: delimiter), or write the file with a "
@@ -297,7 +304,9 @@ class DelimitedReader(TableReader):
     read: ReadSpec
     names: list[str] = field(init=False)
     doubtful_numbers: frozenset[str] = field(init=False, default=frozenset())
-    _numbers: NumberStyle = field(init=False, default=PLAIN)
+    numbers: NumberStyle = field(init=False, default=PLAIN)
+    plain_names: frozenset[str] = field(init=False, default=frozenset())
+    unnamed: frozenset[str] = field(init=False, default=frozenset())
     _style_findings: tuple[Finding, ...] = field(init=False, default=())
     _null_values: pa.Array | None = field(init=False, default=None)
     _header_bytes: int = field(init=False)
@@ -308,27 +317,31 @@ class DelimitedReader(TableReader):
         self._header_lines = self._header_bytes = 0
         if lines and (separator := _SEPARATOR_LINE.fullmatch(lines[0])):
             # Excel's own line, which says how the file is delimited.
-            self.delimiter = self.delimiter or separator[1]
+            self.delimiter = self.delimiter or separator[1].replace("\\t", "\t")
             self._header_lines, self._header_bytes = 1, len(lines.pop(0).encode())
         sample = list(islice((line for line in lines if line.strip()), _SAMPLE_LINES))
         if not sample:
             raise NoRowsError("the file is empty: upload it again with a header and rows")
         self.delimiter = self.delimiter or detect_delimiter(sample)
-        self.names = [name.strip() for name in self._read_header(lines)]
+        # A second mark of the byte order is no letter of a name.
+        self.names = [name.strip().strip("\ufeff").strip() for name in self._read_header(lines)]
         fitting = [
             record for record in _sample_records(lines[:_STYLE_LINES], self.mark)[1:] if len(record) == len(self.names)
         ]
+        named = frozenset(self.names)
         self.names = _name_empty_columns(self.names, fitting)
+        self.unnamed = frozenset(self.names) - named
         check_header(self.names)
-        self._numbers, self._style_findings = detect_style(fitting, self.read)
-        self.doubtful_numbers = doubtful_columns(self.names, fitting, self._numbers, self.read)
+        self.numbers, self._style_findings = detect_style(fitting, self.read)
+        self.doubtful_numbers = doubtful_columns(self.names, fitting, self.numbers, self.read)
+        self.plain_names = plain_columns(self.names, fitting, self.numbers)
         self._null_values = null_values_of(self.read)
 
     @property
     def description(self) -> dict[str, str]:
         """Format, delimiter, encoding, notation of numbers, compression."""
         delimiter, encoding = DELIMITERS.get(self.mark, self.mark), self.text.encoding.label
-        numbers = {} if self._numbers == PLAIN else {"numbers": self._numbers.example}
+        numbers = {} if self.numbers == PLAIN else {"numbers": self.numbers.example}
         described = {"format": "delimited text", "delimiter": delimiter, "encoding": encoding}
         return described | numbers | self.text.content.description
 
@@ -373,7 +386,7 @@ class DelimitedReader(TableReader):
 
     def _readable(self, kind: pa.DataType) -> pa.DataType:
         """Return the type to request of Arrow, which would read 1.234 as a fraction where it is a thousand."""
-        return pa.string() if pa.types.is_floating(kind) and self._numbers != PLAIN else kind
+        return pa.string() if pa.types.is_floating(kind) and self.numbers != PLAIN else kind
 
     def _read_fast(self, block: Block, fast: _FastParser) -> RowBatch:
         batch = fast.read(block)
@@ -389,7 +402,7 @@ class DelimitedReader(TableReader):
         return self._with_notation(RowBatch(lines, lambda: strings, malformed, self.names, null_counts=counts))
 
     def _with_notation(self, batch: RowBatch) -> RowBatch:
-        batch.numbers, batch.null_values = self._numbers, self._null_values
+        batch.numbers, batch.plain_names, batch.null_values = self.numbers, self.plain_names, self._null_values
         return batch
 
     def _first_lines(self) -> list[str]:
@@ -432,6 +445,16 @@ class DelimitedReader(TableReader):
         if any("\ud800" <= letter <= "\udfff" for letter in "".join(record)):
             raise InvalidInputError(f"the header is not valid {self.text.encoding.label} text")
         return record
+
+
+def _later_header(sample: list[str]) -> str | None:
+    """Return the line at which a table begins after titles or comments; None when it does not."""
+    for delimiter in DELIMITERS:
+        widths = [len(record) for line in sample for record in _sample_records([line], delimiter)[:1]]
+        start = next((place for place, width in enumerate(widths) if width > 1), 0)
+        if start and len(widths) == len(sample) and set(widths[start:]) == {widths[start]} and len(widths) > start + 1:
+            return sample[start].strip()
+    return None
 
 
 def _name_empty_columns(names: list[str], records: list[list[str]]) -> list[str]:

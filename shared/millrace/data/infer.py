@@ -7,7 +7,7 @@ day and month could be swapped are reported and left out.
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,9 +16,11 @@ import pyarrow as pa
 
 from millrace.data.column_summary import MAX_CATEGORY_LENGTH, NO_MARKS, ColumnSummary
 from millrace.data.doubts import AMBIGUOUS, PARSED_SHARE, column_doubts
-from millrace.data.findings import Finding, quoted, warning
+from millrace.data.findings import Finding, error, quoted, warning
+from millrace.data.notation import detect_column_style, stated_style
 from millrace.data.parsers import BOOLEAN_PAIRS
 from millrace.data.raw import RowBatch, TableReader
+from millrace.quantities import PLAIN, NumberStyle
 from millrace.schema import NULL_MARKS, NULL_STRINGS, Column, ColumnType, Role
 from millrace.spec.data import ReadSpec
 
@@ -53,12 +55,34 @@ def infer_columns(
     inferred = [
         infer_from_summary(name, summary, is_target=name == target, read=read) for name, summary in summaries.items()
     ]
+    inferred = [_with_notation(one, summaries[one.column.name], table.numbers) for one in inferred]
     inferred = [_leave_out(one) if one.column.name in table.doubtful_numbers else one for one in inferred]
     columns = _with_one_identifier([one.column for one in inferred], target, id_column)
     columns = [
         _as_identifier(column, summaries[column.name]) if column.role == "identifier" else column for column in columns
     ]
-    return columns, [finding for one in inferred for finding in one.findings]
+    nameless = [name for name in table.unnamed if summaries[name].present]
+    unnamed = [
+        error("header", f"{name.replace('_', ' ')} has values and no name: give it one", name) for name in nameless
+    ]
+    return columns, [*unnamed, *(finding for one in inferred for finding in one.findings)]
+
+
+def _with_notation(inferred: InferredColumn, summary: ColumnSummary, of_file: NumberStyle) -> InferredColumn:
+    """Keep the notation of a column of numbers, by which requests and later uploads are read."""
+    column, own = inferred.column, summary.notation
+    if column.type not in ("integer", "number"):
+        return inferred
+    if own is None:
+        return inferred if of_file == PLAIN else replace(inferred, column=replace(column, notation=of_file))
+    shown = f"as {own.example}" + (" with signs behind or in parentheses" if own.accounting else "")
+    unit = f", {own.unit!r} left out" if own.unit else ""
+    message = (
+        f"the numbers of {column.name!r} are written {shown} and were read so{unit}; to keep them as strings, set "
+        f"columns: {{{column.name}: {{type: category}}}}"
+    )
+    finding = warning("number_style", message, column.name)
+    return InferredColumn(replace(column, notation=own), (*inferred.findings, finding))
 
 
 def _leave_out(inferred: InferredColumn) -> InferredColumn:
@@ -84,17 +108,29 @@ def summarise_columns(table: TableReader, names: Sequence[str], read: ReadSpec =
         return {}
     # Where the spec says what is missing, nothing else is.
     marks = pa.array(sorted(NULL_STRINGS | NULL_MARKS)) if read.null_values is None else NO_MARKS
-    summaries = _read_summaries(table, names, marks, strings=False)
+    summaries = _read_summaries(table, dict.fromkeys(names), marks, strings=False)
     again = [name for name, summary in summaries.items() if summary.strings_needed(PARSED_SHARE)]
     if again:
-        summaries |= _read_summaries(table, again, marks, strings=True)
+        summaries |= _read_summaries(table, dict.fromkeys(again), marks, strings=True)
+    stated = stated_style(read)
+    styles = {
+        name: style
+        for name, summary in summaries.items()
+        if not summary.numeric(PARSED_SHARE) and (style := detect_column_style(summary.known_examples, stated))
+    }
+    if styles:
+        written = _read_summaries(table, styles, marks, strings=False)
+        summaries |= {name: summary for name, summary in written.items() if summary.numeric(PARSED_SHARE)}
     return summaries
 
 
 def _read_summaries(
-    table: TableReader, names: Sequence[str], marks: pa.Array, *, strings: bool
+    table: TableReader, names: Mapping[str, NumberStyle | None], marks: pa.Array, *, strings: bool
 ) -> dict[str, ColumnSummary]:
-    summaries = {name: ColumnSummary(bool(_IDENTIFIER_NAME.match(name)), strings) for name in names}
+    """Summarise columns, each by a notation of its own or by the file's."""
+    summaries = {
+        name: ColumnSummary(bool(_IDENTIFIER_NAME.match(name)), strings, notation) for name, notation in names.items()
+    }
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for batch in table.batches():
             # Most of it is Arrow's work, which lets other threads run meanwhile.
@@ -158,9 +194,7 @@ def _as_boolean(name: str, summary: ColumnSummary) -> Column | None:
 
 
 def _as_number(name: str, summary: ColumnSummary) -> Column | None:
-    if not summary.numbers or summary.numbers < PARSED_SHARE * summary.parsable:
-        return None
-    if summary.codes > CODE_SHARE * summary.parsable:
+    if not summary.numeric(PARSED_SHARE) or summary.codes > CODE_SHARE * summary.parsable:
         return None
     kind: ColumnType = "integer" if summary.integers == summary.numbers else "number"
     return Column(name, kind, nullable=summary.nullable or bool(summary.marks))
@@ -172,7 +206,7 @@ def _as_datetime(name: str, summary: ColumnSummary, date_order: str | None) -> I
     best = max(counts.fitting.values(), default=0)
     if not best or best < needed:
         return _in_two_formats(name, summary, needed)
-    winners = [form for form, count in counts.fitting.items() if count == best]
+    winners = counts.likely([form for form, count in counts.fitting.items() if count == best])
     if date_order is not None:
         first = "%d" if date_order == "day_first" else "%m"
         winners = [form for form in winners if form.startswith(first)] or winners

@@ -5,6 +5,7 @@ import json
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, Any
@@ -47,6 +48,7 @@ class JsonLinesReader(TableReader):
     description: dict[str, str] = field(init=False)
     findings: tuple[Finding, ...] = field(init=False)
     _spool: "_Spool" = field(init=False)
+    _plain_names: set[str] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         self._spool = _Spool()
@@ -60,9 +62,16 @@ class JsonLinesReader(TableReader):
             if (limits := self.text.content.limits).max_rows < rows:
                 raise PayloadTooLargeError(limits.refusal(f"the file has more than {limits.max_rows:,} rows"))
             self._spool.add(batch)
-        if not rows:
-            raise InvalidInputError("no line of the file is a JSON object: write one object a line")
+        wrapped = self._wrapped() if rows == 1 else None
+        commas = rows == 1 and next(self._lines())[1].rstrip().endswith("},")
+        if not rows or commas:
+            raise InvalidInputError(f"no line of the file is a JSON object: {self._explain()}")
         self.names = list(names)
+        if wrapped:
+            raise InvalidInputError(
+                f"the file is one JSON object, whose {wrapped!r} is a list: write one object a line, such as by "
+                f"`jq -c '.{wrapped}[]' FILE`"
+            )
         check_header(self.names)
         encoding = self.text.encoding
         self.description = {"format": "JSON Lines", "encoding": encoding.label} | self.text.content.description
@@ -72,17 +81,37 @@ class JsonLinesReader(TableReader):
         """Read the rows in order."""
         for stored in self._spool:
             batch = with_every_column(stored, self.names)
+            batch.plain_names = frozenset(self._plain_names)
             yield lambda batch=batch: batch  # type: ignore[misc]  # binds this round's
 
     def _parse(self) -> Iterator[RowBatch]:
-        collected = _Records(self.null_values)
+        collected = _Records(self.null_values, self._plain_names)
         for number, text in self._lines():
             collected.add(number, text)
             if collected.full:
                 yield collected.batch()
-                collected = _Records(self.null_values)
+                collected = _Records(self.null_values, self._plain_names)
         if collected.lines or collected.malformed:
             yield collected.batch()
+
+    def _explain(self) -> str:
+        """Return what to do about a file without an object on a line, by its first line."""
+        number, line = next(self._lines(), (1, ""))
+        line = line.strip()
+        if line.endswith("},"):
+            return f"line {number} ends with a comma: write one object a line, without commas between them"
+        if line.startswith("[") and line != "[":
+            return f"line {number} is a list: write an object with the columns' names on each line"
+        if line.startswith("{"):
+            return "objects take several lines: write one object a line, such as by `jq -c . FILE`"
+        return "write one object a line"
+
+    def _wrapped(self) -> str | None:
+        """Return the key whose value is a list of rows, when that is the whole file."""
+        with suppress(ValueError, AttributeError):
+            record = json.loads(next(self._lines())[1])
+            return next((name for name, value in record.items() if isinstance(value, list) and len(value) > 1), None)
+        return None
 
     def _lines(self) -> Iterator[tuple[int, str]]:
         """Yield the lines that are not blank, with their numbers."""
@@ -108,6 +137,7 @@ class _Records:
     """Objects of some lines, by key."""
 
     null_values: pa.Array | None
+    plain_names: set[str]  # columns with numbers as such, which have no other notation
     columns: dict[str, list[str | None]] = field(default_factory=dict)
     lines: list[int] = field(default_factory=list)
     malformed: list[QuarantinedRow] = field(default_factory=list)
@@ -121,7 +151,7 @@ class _Records:
     def add(self, number: int, text: str) -> None:
         self.size += len(text)
         try:
-            record = _json_record(text)
+            record = _json_record(text, self.plain_names)
         except (ValueError, RecursionError) as fault:
             readable = text.encode("utf-8", "replace").decode().rstrip("\r\n")
             reason = f"not a JSON object: {fault}"
@@ -179,13 +209,15 @@ def _same(strings: pa.Table) -> pa.Table:
     return strings
 
 
-def _json_record(text: str) -> dict[str, str | None]:
+def _json_record(text: str, plain_names: set[str]) -> dict[str, str | None]:
     text.encode("utf-8")  # a lone surrogate stands for bytes that were not valid
     record = json.loads(text, object_pairs_hook=_unique_pairs)
     if not isinstance(record, dict):
         raise ValueError(f"found {type(record).__name__}")  # noqa: TRY004  # like every other fault of the text
-    for name in record:
+    for name, value in record.items():
         name.encode("utf-8")
+        if type(value) is float:
+            plain_names.add(name)
     return {name: json_text(value) for name, value in record.items()}
 
 

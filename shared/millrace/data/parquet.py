@@ -53,6 +53,7 @@ class ParquetReader(TableReader):
     _file: pq.ParquetFile = field(init=False)
     _stored: list[str] = field(init=False)
     _rows_at_once: int = field(init=False)
+    _plain_names: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
         file = self._unpacked()
@@ -63,6 +64,12 @@ class ParquetReader(TableReader):
             plain = pq.ParquetFile(source)
             self._stored = [name for name in plain.schema_arrow.names if not _PANDAS_INDEX.fullmatch(name)]
             self.names = [name.strip() for name in self._stored]
+            kinds = [plain.schema_arrow.field(name).type for name in self._stored]
+            self._plain_names = frozenset(
+                name
+                for name, kind in zip(self.names, kinds, strict=True)
+                if pa.types.is_primitive(kind) or pa.types.is_decimal(kind)
+            )
             check_header(self.names)
             dictionaries = self._check_pages(file, plain)
             # Neither mapped nor buffered ahead: what counts as memory is what is being looked at.
@@ -166,6 +173,7 @@ class ParquetReader(TableReader):
             typed if complete else {},
             null_values=self.null_values,
             null_counts=counts,
+            plain_names=self._plain_names,
         )
 
 

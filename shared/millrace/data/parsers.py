@@ -13,22 +13,41 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millrace.data.findings import Finding, warning
-from millrace.schema import NULL_MARKS, NULL_STRINGS, NUMBER_PATTERN
-from millrace.spec.data import ReadSpec
+from millrace.quantities import MINUS, NUMBER_GROUPS, PLAIN, NumberStyle, rewriting
+from millrace.schema import NUMBER_PATTERN
 
 #: The format that stands for ISO 8601 in ``Column.formats``.
 ISO_FORMAT = "iso"
 
-_DATES = ("%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y")
-_SHORT_DATES = ("%d/%m/%y", "%m/%d/%y", "%d.%m.%y", "%d-%m-%y", "%m-%d-%y", "%d-%b-%y", "%d %b %y")
-_NAMED_DATES = ("%d %b %Y", "%d-%b-%Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y")
-_TIMES = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
+_DATES = ("%Y/%m/%d", "%Y.%m.%d", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y")
+#: With the year first or last: the reading with the shorter period is the right one.
+_YEAR_FIRST = ("%y/%m/%d", "%y-%m-%d", "%y.%m.%d")
+_SHORT_DATES = (*_YEAR_FIRST, "%d/%m/%y", "%m/%d/%y", "%d.%m.%y", "%d-%m-%y", "%m-%d-%y", "%d-%b-%y", "%d %b %y")
+_NAMED_DATES = (
+    "%b. %d, %Y",
+    "%A, %B %d, %Y",
+    "%a %d %b %Y",
+    "%a, %d %b %Y",
+    "%d %b %Y",
+    "%d-%b-%Y",
+    "%d %B %Y",
+    "%b %d, %Y",
+    "%B %d, %Y",
+    "%b %d %Y",
+    "%B %d %Y",
+)
+_CLOCKS = ("%H:%M", "%H:%M:%S", "%I:%M %p", "%I:%M:%S %p", "%I:%M%p", "%I:%M:%S%p")
+_TIMES = ("", *(blank + clock for blank in (" ", ", ") for clock in _CLOCKS))
 _WHOLE_FORMATS = (
     *(f"%Y-%m-%d{time}" for time in (" %I:%M %p", " %I:%M:%S %p")),
     *(f"%Y-%m-%d %H:%M:%S{rest}" for rest in (" UTC", ".%f UTC", " GMT", " %z")),
     *(f"%a, %d %b %Y %H:%M:%S {zone}" for zone in ("%z", "GMT", "UTC")),  # RFC 2822
+    "%a, %d %b %Y %H:%M %z",
     "%d %b %Y %H:%M:%S %z",
+    "%Y%m%dT%H%M%S",
+    "%Y%m%dT%H%M%S%z",
+    "%Y-%m-%d %H:%M:%S,%f",  # logs of Python
+    "%Y-%m-%d %H:%M:%S (UTC)",
     "%d/%b/%Y:%H:%M:%S %z",  # logs of web servers
     "%a %b %d %H:%M:%S %Y",  # C's ctime
     "%a %b %d %H:%M:%S UTC %Y",
@@ -55,7 +74,7 @@ INTEGER = r"^[+-]?[0-9]{1,18}$"
 #: Codes rather than quantities.
 LEADING_ZERO = r"^[+-]?0[0-9]+$"
 #: Codes, unless the column has fractions too: printers of numbers write 12E12 with a point or a sign.
-EXPONENT = r"^[0-9]{2,}[eE][0-9]+$"
+EXPONENT = r"^[0-9]+[eE][0-9]+$"
 _ISO_DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _ISO_TIME = r"[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)?"
 _ISO = f"^{_ISO_DAY}(?:{_ISO_TIME})?$"
@@ -99,6 +118,7 @@ def parse_numbers(strings: pa.Array) -> Parsed:
 
 def parse_some_numbers(strings: pa.Array) -> Parsed:
     """Parse numbers among other strings, as :func:`parse_numbers` does."""
+    strings = with_plain_minus(strings)
     numeric = matches(strings, _NUMBER)
     unsigned = pc.replace_substring_regex(strings, r"^\+", "")
     values = pc.if_else(pa.array(numeric), unsigned, pa.scalar(None, pa.string())).cast(pa.float64())
@@ -106,6 +126,13 @@ def parse_some_numbers(strings: pa.Array) -> Parsed:
     usable = numeric & (np.abs(numbers) <= _LARGEST)
     # Adding zero makes negative zero positive, so that equal numbers are equal bytes.
     return Parsed(np.where(usable, numbers, np.nan) + 0.0, present(strings) & ~usable)
+
+
+def with_plain_minus(strings: pa.Array) -> pa.Array:
+    """Return strings with a hyphen for Unicode's minus before a number."""
+    if not pc.any(pc.match_substring(strings, MINUS)).as_py():
+        return strings
+    return pc.replace_substring_regex(strings, rf"^{MINUS}([0-9.])", r"-\1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,13 +197,48 @@ def candidate_formats(example: str) -> tuple[str, ...]:
         return (ISO_FORMAT,)
     if not _MAY_BE_A_DATE.match(example):
         return ()
-    return tuple(form for form, shape in _FORMAT_SHAPES.items() if shape.fullmatch(example) and _fits(example, form))
+    return tuple(
+        form for form, shape in _FORMAT_SHAPES.items() if shape.fullmatch(example) and fits_form(example, form)
+    )
 
 
-def _fits(example: str, form: str) -> bool:
+#: Parts of dates in the order in which they are recognised, with what they are replaced by.
+_PARTS = (
+    (r"\b\d{1,2}:\d\d:\d\d ?[AaPp][Mm]\b", "%I:%M:%S %p"),
+    (r"\b\d{1,2}:\d\d ?[AaPp][Mm]\b", "%I:%M %p"),
+    (r"\b\d{1,2}:\d\d:\d\d\.\d{1,6}\b", "%H:%M:%S.%f"),
+    (r"\b\d{1,2}:\d\d:\d\d\b", "%H:%M:%S"),
+    (r"\b\d{1,2}:\d\d$", "%H:%M"),
+    (r"(?<= )\d{1,2}\.\d\d$", "%H.%M"),
+    (r"\b(?:Mon|Tues?|Wednes|Thurs?|Fri|Satur|Sun)day\b", "%A"),
+    (r"\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b", "%a"),
+    (r"\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\b", "%b"),
+    (r"\b(?:January|February|March|April|June|July|August|September|October|November|December)\b", "%B"),
+    (r"\b(?:19|20)\d\d\b", "%Y"),
+    (r"[+-]\d\d:?\d\d$", "%z"),
+    (r"(?<!%)\b\d{1,2}\b", "%d"),
+    (r"(?<!%)\b\d{1,2}\b", "%m"),
+    (r"(?<!%)\b\d{1,2}\b", "%H"),
+)
+
+
+def date_form(example: str) -> str | None:
+    """Return a form that a date may be written in, with the day before the month; None when none is found."""
+    form = example
+    for pattern, directive in _PARTS:
+        named = ("%b" in form or "%B" in form) if directive == "%m" else "%H" in form if directive == "%H" else False
+        if not named:
+            form = re.sub(pattern, directive, form, count=1)
+    if form.startswith("%Y"):
+        form = form.replace("%d", "%\0", 1).replace("%m", "%d", 1).replace("%\0", "%m", 1) if "%m" in form else form
+    return form if "%" in form and fits_form(example, form) and not re.search(r"(?<!%)\d", form) else None
+
+
+def fits_form(example: str, form: str) -> bool:
+    """Return whether a string is a date of a form."""
     try:
         datetime.strptime(example, form)  # noqa: DTZ007  # only whether it parses
-    except ValueError:
+    except (ValueError, re.error):
         return False
     return True
 
@@ -186,124 +248,23 @@ def _to_timestamps(texts: "pd.Series[Any]", form: str) -> npt.NDArray[np.datetim
     return times.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
 
 
-#: Share of a column's first values in a notation for the column to have it.
-_STYLE_SHARE = 0.95
-
-_PLAIN = re.compile(NUMBER_PATTERN)
-_GROUPED_INTEGER = re.compile(r"[+-]?\d+")
-_FRACTION = re.compile(r"[+-]?\d*\.(?:\d{1,2}|\d{4,})")
-_COMMA_FRACTION = re.compile(r"[+-]?(?:\d{1,3}(?:\.\d{3})+|\d*),\d+")
-_CERTAIN_COMMA = re.compile(r"[+-]?(?:\d{1,3}(?:\.\d{3})+,\d+|0*,\d+|\d{4,},\d+|\d+,(?:\d{1,2}|\d{4,}))")
-_POINT_GROUPS = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})+(?:,\d+)?")
-_COMMA_GROUPS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
-_CERTAIN_GROUPS = re.compile(r"[+-]?\d{1,3}(?:(?:,\d{3})+\.\d+|(?:,\d{3}){2,})")
-_EITHER = re.compile(r"[+-]?\d{1,3},\d{3}")
-_SMALL_INTEGER = re.compile(r"[+-]?(?:0|[1-9]\d{0,2})")
+def rewrite(style: NumberStyle, strings: pa.Array) -> pa.Array:
+    """Rewrite numbers in Python's notation; strings of another notation become invalid ones."""
+    first, number, last = rewriting(style)
+    for pattern, replacement in first:
+        strings = pc.replace_substring_regex(strings, pattern, replacement)
+    fits = pc.match_substring_regex(strings, number)
+    plain = strings
+    for pattern, replacement in ((number, NUMBER_GROUPS), *last):
+        plain = pc.replace_substring_regex(plain, pattern, replacement)
+    return pc.if_else(fits, plain, pc.if_else(pc.is_valid(strings), "?", strings))
 
 
-@dataclass(frozen=True, slots=True)
-class NumberStyle:
-    """Notation of numbers."""
-
-    decimal: str = "."  # before the fraction
-    thousands: str = ""  # between groups of three digits; empty where digits are not grouped
-
-    @property
-    def example(self) -> str:
-        """A number in this notation."""
-        return f"1{self.thousands}234{self.decimal}5"
-
-    def plain(self, text: str) -> str:
-        """Rewrite one number in Python's notation; another string stays as it is."""
-        rewritten: str = self.rewrite(pa.array([text]))[0].as_py()
-        return text if rewritten == "?" else rewritten
-
-    def rewrite(self, strings: pa.Array) -> pa.Array:
-        """Rewrite numbers in Python's notation; strings of another notation become invalid ones."""
-        if self == PLAIN:
-            return strings
-        group, mark = re.escape(self.thousands), re.escape(self.decimal)
-        whole = rf"[0-9]{{1,3}}(?:{group}[0-9]{{3}})+|[0-9]+" if self.thousands else "[0-9]+"
-        pattern = rf"\A[+-]?(?:(?:{whole})(?:{mark}[0-9]*)?|{mark}[0-9]+)(?:[eE][+-]?[0-9]+)?\z"
-        plain = pc.replace_substring(strings, self.thousands, "") if self.thousands else strings
-        plain = pc.replace_substring(plain, self.decimal, ".")
-        return pc.if_else(
-            pc.match_substring_regex(strings, pattern), plain, pc.if_else(pc.is_valid(strings), "?", strings)
-        )
-
-
-PLAIN = NumberStyle()
-
-
-def detect_style(records: Sequence[Sequence[str]], read: ReadSpec) -> tuple[NumberStyle, tuple[Finding, ...]]:
-    """Detect the notation of a file's numbers.
-
-    Parameters
-    ----------
-    records : sequence of sequence of str
-        The first rows, all of the header's width.
-    read : ReadSpec
-        Takes precedence.
-    """
-    if read.decimal or read.thousands:
-        return NumberStyle(read.decimal or ("," if read.thousands == "." else "."), read.thousands or ""), ()
-    if not any("," in "".join(record) for record in records):
-        return PLAIN, ()
-    columns = [[value.strip() for value in column] for column in zip(*records, strict=True)]
-    columns = [[value for value in column if value not in NULL_STRINGS] for column in columns]
-    with_comma = [column for column in columns if _all(column, _GROUPED_INTEGER, _COMMA_FRACTION, _POINT_GROUPS)]
-    with_groups = [column for column in columns if _all(column, _PLAIN, _COMMA_GROUPS)]
-    comma = [column for column in with_comma if _any(column, _CERTAIN_COMMA)]
-    groups = [column for column in with_groups if _any(column, _CERTAIN_GROUPS)]
-    points = [column for column in columns if _all(column, _PLAIN) and _any(column, _FRACTION)]
-    if comma and (groups or points):
-        message = "some columns write numbers as 1,5 and others as 1.5: set read: decimal in the spec"
-        return PLAIN, (warning("mixed_number_styles", message),)
-    if comma:
-        grouped = any(_any(column, _POINT_GROUPS) for column in with_comma)
-        return _found(NumberStyle(",", "." if grouped else ""))
-    return _found(NumberStyle(".", ",")) if groups else _in_doubt(columns)
-
-
-def doubtful_columns(
-    names: Sequence[str], records: Sequence[Sequence[str]], style: NumberStyle, read: ReadSpec
-) -> frozenset[str]:
-    """Return the columns whose decimal signs may be between thousands.
-
-    Of all their values, those below a thousand have no decimals, and the others exactly three: neither a printer of
-    fractions writes so, nor would another column's notation prove it.
-    """
-    if read.decimal or read.thousands:
-        return frozenset()
-    either = re.compile(rf"[+-]?[1-9]\d{{0,2}}{re.escape(style.decimal)}\d{{3}}")
-    columns = [[value.strip() for value in column] for column in zip(*records, strict=True)]
-    columns = [[value for value in column if value not in NULL_STRINGS | NULL_MARKS] for column in columns]
-    return frozenset(
-        name
-        for name, column in zip(names, columns, strict=bool(columns))
-        if _all(column, _SMALL_INTEGER, either) and _any(column, _SMALL_INTEGER) and _any(column, either)
-    )
-
-
-def _in_doubt(columns: Sequence[Sequence[str]]) -> tuple[NumberStyle, tuple[Finding, ...]]:
-    doubtful = [column for column in columns if _all(column, _GROUPED_INTEGER, _EITHER) and _any(column, _EITHER)]
-    if doubtful:
-        message = (
-            f"{doubtful[0][0]!r} is ambiguous, a fraction or a thousand: set read: decimal (or thousands) in the spec"
-        )
-        return PLAIN, (warning("ambiguous_numbers", message),)
-    return PLAIN, ()
-
-
-def _found(style: NumberStyle) -> tuple[NumberStyle, tuple[Finding, ...]]:
-    message = f"numbers are written as {style.example} and were read so; read: decimal in the spec overrides this"
-    return style, (warning("number_style", message),)
-
-
-def _all(column: Sequence[str], *patterns: re.Pattern[str]) -> bool:
-    written = sum(any(pattern.fullmatch(value) for pattern in patterns) for value in column)
-    return bool(column) and written >= _STYLE_SHARE * len(column)
-
-
-def _any(column: Sequence[str], pattern: re.Pattern[str]) -> bool:
-    return any(pattern.fullmatch(value) for value in column)
+def rewrite_by_first(styles: Sequence[NumberStyle], strings: pa.Array) -> pa.Array:
+    """Rewrite each number by the first notation that it has."""
+    if styles == (PLAIN,):
+        return strings  # what is no number stays as it is, and is found as such
+    written = rewrite(styles[0], strings)
+    for style in styles[1:]:
+        written = pc.if_else(pc.equal(written, "?"), rewrite(style, strings), written)
+    return written

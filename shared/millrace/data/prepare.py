@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -30,10 +31,50 @@ from millrace.schema import Column, TableSchema
 from millrace.serving.explain import BACKGROUND, choose_background, dump_background
 from millrace.spec import ModelSpec
 
+Int64Array = npt.NDArray[np.int64]
+
+#: Rows that numbers which grow with time need, their steps in another order, and those upward.
+_MIN_ASCENDING_ROWS, _STEPS_BACK, _MIN_GROWN = 50, 0.001, 3
+#: Names and values of calendar years.
+_YEAR_NAME, _YEARS = re.compile(r"year|yr", re.IGNORECASE), (1800, 2200)
+
 
 def observe_schema(schema: TableSchema, tables: Sequence[TypedTable]) -> TableSchema:
     """Return the schema with the categories, ranges and missing values of these tables."""
-    return replace(schema, columns=tuple(_observe_column(column, tables) for column in schema.columns))
+    schema = replace(schema, columns=tuple(_observe_column(column, tables) for column in schema.columns))
+    orders = [None, *_orders_in_time(schema, tables)]
+    columns = [replace(one, ascends=_ascends(one, tables, orders)) for one in schema.columns]
+    return replace(schema, columns=tuple(columns))
+
+
+def _orders_in_time(schema: TableSchema, tables: Sequence[TypedTable]) -> list[Int64Array]:
+    """Return the orders of the rows by each date that every row has."""
+    numeric = any(column.type in ("integer", "number") for column in schema.features)
+    dates = [column.name for column in schema.columns if column.type == "datetime" and numeric]
+    times = [np.concatenate([table.columns[name] for table in tables]) for name in dates]
+    return [np.argsort(each, kind="stable") for each in times if not missing_mask(each).any()]
+
+
+def _ascends(column: Column, tables: Sequence[TypedTable], orders: Sequence[Int64Array | None]) -> bool:
+    """Return whether whole numbers grow with the dates of a table, or as counters and years with its rows."""
+    if column.role != "feature" or column.type not in ("integer", "number"):
+        return False
+    parts = [table.columns[column.name] for table in tables]
+    values = np.concatenate(parts)
+    if len(values) < _MIN_ASCENDING_ROWS or not values.min() < values.max() or bool((values % 1 != 0).any()):
+        return False
+    years = bool(_YEAR_NAME.fullmatch(column.name)) or bool(_YEARS[0] <= values.min() and values.max() <= _YEARS[1])
+    for order in orders:
+        # Equal dates are in no order, so that a few steps back are none in time.
+        steps = np.concatenate([np.diff(part) for part in (parts if order is None else [values[order]])])
+        if np.count_nonzero(steps < 0) > _STEPS_BACK * len(steps):
+            continue
+        grown = np.count_nonzero(steps > 0)
+        # Rows may be sorted by any column: without dates only counters and years go on for certain.
+        certain = grown == len(steps) if order is None else grown >= _MIN_GROWN
+        if certain or (years and (order is not None or bool(_YEAR_NAME.fullmatch(column.name)))):
+            return True
+    return False
 
 
 def _observe_column(column: Column, tables: Sequence[TypedTable]) -> Column:
@@ -58,8 +99,6 @@ def _observe_column(column: Column, tables: Sequence[TypedTable]) -> Column:
         return replace(column, nullable=nullable, minimum=float(seconds.min()), maximum=float(seconds.max()))
     return replace(column, nullable=nullable)
 
-
-Int64Array = npt.NDArray[np.int64]
 
 _LARGEST = np.uint64(2**64 - 1)
 

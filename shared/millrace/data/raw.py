@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millrace.data.findings import Finding, listed, shorten
-from millrace.data.parsers import PLAIN, NumberStyle
 from millrace.errors import FieldError, InvalidInputError
+from millrace.quantities import PLAIN, NumberStyle
 from millrace.schema import MAX_COLUMNS, NULL_STRINGS
 from millrace.spec.data import ReadSpec
 
@@ -59,7 +59,7 @@ class RowBatch:
     ``load_strings`` returns the rows as strings, trimmed, missing ones null; it is called only when they are needed.
     ``typed`` has the columns that were read as the type requested. ``null_values`` None stands for
     :data:`millrace.schema.NULL_STRINGS`; with ``nulls_known`` these are null in the typed columns already, except where
-    blanks surround them.
+    blanks surround them. ``numbers`` is the file's notation, ``plain_names`` the columns with surely plain ones.
     """
 
     lines: npt.NDArray[np.int64]
@@ -68,6 +68,7 @@ class RowBatch:
     names: Sequence[str]
     typed: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
     numbers: NumberStyle = PLAIN
+    plain_names: frozenset[str] = frozenset()
     null_values: pa.Array | None = None
     nulls_known: bool = False
     #: Counts of the strings, by column, that were taken for missing values; known once the strings were loaded.
@@ -111,6 +112,21 @@ class TableReader(ABC):
     def findings(self) -> tuple[Finding, ...]:
         """Findings on the file's format; complete once the rows were read."""
         return ()
+
+    @property
+    def numbers(self) -> NumberStyle:
+        """Notation of numbers."""
+        return PLAIN
+
+    @property
+    def plain_names(self) -> frozenset[str]:
+        """Columns whose numbers are surely plain."""
+        return frozenset()
+
+    @property
+    def unnamed(self) -> frozenset[str]:
+        """Columns that have neither a name nor a value in the file."""
+        return frozenset()
 
     @property
     def doubtful_numbers(self) -> frozenset[str]:

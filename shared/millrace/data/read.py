@@ -23,6 +23,7 @@ from millrace.data.parquet import ParquetReader
 from millrace.data.quarantine import MAX_QUARANTINED, Locate, too_many_quarantined
 from millrace.data.raw import RowBatch, TableReader, check_header, null_values_of, with_every_column
 from millrace.errors import InvalidInputError, NoRowsError, PayloadTooLargeError
+from millrace.quantities import PLAIN, NumberStyle
 from millrace.spec.data import ReadSpec
 
 __all__ = ["DEFAULT_LIMITS", "UploadLimits", "UploadReader", "allocate_for_blocks", "open_table"]
@@ -47,8 +48,8 @@ allocate_for_blocks()
 _NO_ROWS = "every file of the folder is empty: upload files with a header and rows"
 _FILLED = re.compile(rb"[^ \t\r\n\0\xef\xbb\xbf]")
 _PARQUET_MAGIC = b"PAR1"
-_ARRAY = re.compile(rb"\s*\[\s*(?:[{\]]|\Z)")
-_OBJECT = re.compile(rb"\s*\{")
+_ARRAY = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[\s*(?:[{\]]|\Z)")
+_OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{")
 _JSON_NAMES = (".jsonl", ".ndjson", ".json")
 _KNOWN_FORMATS = {
     b"PK\x03\x04": "a ZIP archive or an Excel workbook",
@@ -99,7 +100,7 @@ def _choose_reader(content: Content, name: str, head: bytes, read: ReadSpec) -> 
     if head.startswith(_PARQUET_MAGIC) or name.endswith(".parquet"):
         return ParquetReader(content, null_values_of(read) or pa.array([""]))
     text = TextFile(content, read.encoding)
-    if name.endswith(_JSON_NAMES) and _ARRAY.match(head):
+    if _ARRAY.match(head):
         raise InvalidInputError("the file is one JSON array: write one object a line, such as by `jq -c '.[]' FILE`")
     if name.endswith(_JSON_NAMES) or _OBJECT.match(head):
         return JsonLinesReader(text, null_values_of(read))
@@ -195,6 +196,16 @@ class UploadReader(TableReader):
                     "file with the same header"
                 )
         return list(names)
+
+    @property
+    def numbers(self) -> NumberStyle:
+        """Notation of numbers, by the first file that has another than the plain one."""
+        return next((reader.numbers for _, reader in self._readers if reader.numbers != PLAIN), PLAIN)
+
+    @property
+    def unnamed(self) -> frozenset[str]:
+        """Columns that have neither a name nor a value at the beginning of any file."""
+        return frozenset[str]().union(*(reader.unnamed for _, reader in self._readers))
 
     @property
     def doubtful_numbers(self) -> frozenset[str]:

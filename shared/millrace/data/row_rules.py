@@ -223,16 +223,21 @@ def _out_of_range(column: Column, converted: Converted) -> Iterator[RuleFailures
     dates = pa.types.is_timestamp(stored.type)
     if numbers is None and not dates:
         return
-    for stated, demand, compare in ((rules.minimum, "least", pc.less), (rules.maximum, "most", pc.greater)):
+    for stated, demand in ((rules.minimum, "least"), (rules.maximum, "most")):
         if stated is None:
             continue
         bound = min(max(stated, _FIRST_SECOND), _LAST_SECOND) if dates else stated
-        limit = pa.scalar(round(bound * 1e6), pa.int64()).cast(stored.type) if dates else bound
-        if numbers is not None and not compare(numbers.least if demand == "least" else numbers.greatest, bound).as_py():
+        if numbers is None:
+            compare = pc.less if demand == "least" else pc.greater
+            failing = true_positions(compare(stored, pa.scalar(round(bound * 1e6), pa.int64()).cast(stored.type)))
+        elif numbers.least >= bound if demand == "least" else numbers.greatest <= bound:
             continue  # no value is compared where the extremes are within the range
+        else:
+            values = numbers.values  # missing ones are NaN, and neither less nor greater than anything
+            failing = np.flatnonzero(values < bound if demand == "least" else values > bound)
         written = datetime.fromtimestamp(bound, UTC).isoformat() if dates else format_number(bound, digits=6)
         shown = "the spec's limit" if column.sensitive else written
-        yield from _if_any("range", f"be at {demand} {shown}", true_positions(compare(stored, limit)))
+        yield from _if_any("range", f"be at {demand} {shown}", failing)
 
 
 def _foreign(values: pa.Array, allowed: tuple[str, ...]) -> Positions:

@@ -11,10 +11,12 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from millrace.data.findings import Finding, error, listed, warning
+from millrace.data.notation import stated_style
 from millrace.documents import dump
 from millrace.errors import ArtifactNotFoundError, SchemaNotFoundError
 from millrace.layout import schema_key, schema_revision_key
 from millrace.ports import ObjectStore
+from millrace.quantities import PLAIN, NumberStyle
 from millrace.registry.store import Registry
 from millrace.schema import Column, ColumnRules, Role, TableSchema
 from millrace.spec import ModelSpec
@@ -47,12 +49,25 @@ def declare_column(column: Column, spec: ModelSpec) -> Column:
     declared = replace(
         _retyped(column, said), rules=rules, sensitive=said.sensitive, nullable=nullable, null_values=missing
     )
+    declared = replace(declared, notation=_notation(declared, said, spec))
     role = _role_of(column, said, spec)
     if role == declared.role:
         return declared
     if role == "feature" and declared.type == "text" and said.type != "text":
         declared = replace(declared, type="category")
     return replace(declared, role=role, reason="" if role in ("feature", "target") else "said by the spec")
+
+
+def _notation(column: Column, said: ColumnSpec, spec: ModelSpec) -> NumberStyle | None:
+    """Return the notation of a column's numbers: the spec's, else the column's own; None for the plain one."""
+    if column.type not in ("integer", "number"):
+        return None
+    notation = column.notation or PLAIN
+    if stated := stated_style(spec.read):
+        notation = replace(notation, decimal=stated.decimal, thousands=stated.thousands)
+    if said.unit is not None:
+        notation = replace(notation, unit=said.unit)
+    return None if notation == PLAIN else notation
 
 
 def rules_of(said: ColumnSpec) -> ColumnRules:
@@ -85,6 +100,8 @@ def extend_schema(schema: TableSchema, inferred: Sequence[Column], spec: ModelSp
 
 def _retyped(column: Column, said: ColumnSpec) -> Column:
     """Give a column the type of the spec; values seen under another type do not hold any more."""
+    if said.type is None and said.unit is not None and column.type not in ("integer", "number"):
+        said = said.model_copy(update={"type": "number"})
     if said.type == column.type == "text" and column.role == "ignored":
         return replace(column, role="feature", reason="")
     if said.type is None or said.type == column.type:
@@ -153,7 +170,7 @@ def _absent_columns(names: Sequence[str], spec: ModelSpec) -> list[Finding]:
 Change = Literal["none", "compatible", "incompatible"]
 
 #: What is compared of a column; the values seen are the data's, not the contract's.
-_CONTRACT = ("type", "role", "formats", "true_values", "false_values", "sensitive", "null_values")
+_CONTRACT = ("type", "role", "formats", "true_values", "false_values", "sensitive", "null_values", "notation")
 _STORED_FORMS = {"integer": "number", "number": "number", "category": "words", "text": "words"}
 
 
@@ -286,6 +303,8 @@ def _described(column: Column) -> str:
 def _written(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(str, value)) or "none"
+    if isinstance(value, NumberStyle):
+        return value.example
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -87,7 +87,8 @@ def infer_target(column: Column, values: npt.NDArray[np.generic], wanted: Task |
             message = f"the target {name!r} holds words, and regression needs numbers"
             return _impossible(column, "target_type", message, "regression")
         found = []
-        if wanted is None and column.type == "integer" and distinct <= MAX_TARGET_CLASSES:
+        whole = bool(np.all(known.astype(np.float64) % 1 == 0))
+        if wanted is None and whole and distinct <= MAX_TARGET_CLASSES:
             message = (
                 f"the target {name!r} was read as a number; to predict its {distinct} values as classes, set task: "
             )

@@ -19,18 +19,18 @@ import pyarrow.parquet as pq
 
 from millrace.data.parsers import (
     ISO_FORMAT,
-    PLAIN,
-    NumberStyle,
     NumericView,
     Parsed,
     parse_booleans,
     parse_datetimes,
     parse_numbers,
+    rewrite_by_first,
     view_numbers,
 )
 from millrace.data.raw import RowBatch, normalise, one_array
 from millrace.features import MISSING_STRING, FeatureMatrix, build_features, missing_mask
 from millrace.hashing import UInt64Array
+from millrace.quantities import PLAIN, NumberStyle
 from millrace.schema import Column, TableSchema
 
 #: Arrow's bytes that are kept in memory before they go to disk.
@@ -274,13 +274,15 @@ def read_types(columns: Iterable[Column]) -> dict[str, pa.DataType]:
 
 def _read_type(column: Column) -> pa.DataType:
     kind = storage_type(column)
+    if column.notation and kind == pa.float64():
+        return pa.string()
     if kind == pa.bool_() or (kind == TIMESTAMP and column.formats != (ISO_FORMAT,)):
         return CATEGORY
     return kind
 
 
-def parse_column(column: Column, strings: pa.Array, numbers: NumberStyle = PLAIN) -> Parsed:
-    """Parse one column's strings as its schema says."""
+def parse_column(column: Column, strings: pa.Array, numbers: NumberStyle = PLAIN, *, plain: bool = False) -> Parsed:
+    """Parse one column's strings as its schema says; ``plain`` where the file's numbers are surely so."""
     if is_text(column):
         return Parsed(to_values(strings), np.zeros(len(strings), dtype=np.bool_))
     strings = without_marks(strings, column.missing_strings)
@@ -288,7 +290,7 @@ def parse_column(column: Column, strings: pa.Array, numbers: NumberStyle = PLAIN
         return parse_booleans(strings, column.true_values, column.false_values)
     if column.type == "datetime":
         return parse_datetimes(strings, tuple(dict.fromkeys((*column.formats, ISO_FORMAT))))
-    return parse_numbers(numbers.rewrite(strings))
+    return parse_numbers(rewrite_by_first(column.number_styles(numbers, plain=plain), strings))
 
 
 def without_marks(strings: pa.Array, marks: frozenset[str]) -> pa.Array:
@@ -308,9 +310,7 @@ def convert(column: Column, batch: RowBatch) -> Converted:
     if column.name not in batch.names:
         return Converted(pa.nulls(len(batch), kind))
     strings = batch.column(column.name)
-    return (
-        _convert_strings(column, strings, batch.numbers) if kind != CATEGORY else Converted(strings.dictionary_encode())
-    )
+    return _convert_strings(column, strings, batch) if kind != CATEGORY else Converted(strings.dictionary_encode())
 
 
 def _convert_typed(column: Column, typed: pa.Array, batch: RowBatch) -> Converted | None:
@@ -328,7 +328,7 @@ def _convert_typed(column: Column, typed: pa.Array, batch: RowBatch) -> Converte
     strings = one_array(normalise(pa.chunked_array([typed]), batch.null_values, nulls_known=batch.nulls_known))
     if kind in (CATEGORY, pa.bool_(), TIMESTAMP):
         return _convert_categories(column, strings.dictionary_encode(), batch)
-    return _convert_strings(column, strings, batch.numbers)
+    return _convert_strings(column, strings, batch)
 
 
 def _has_negative_zero(numbers: NumericView) -> bool:
@@ -346,20 +346,20 @@ def _convert_categories(column: Column, encoded: pa.DictionaryArray, batch: RowB
         if categories.equals(encoded.dictionary):
             return Converted(encoded)
         return Converted(categories.take(encoded.indices).dictionary_encode())
-    converted = _convert_strings(column, categories, batch.numbers)
+    converted = _convert_strings(column, categories, batch)
     bad = None
     if converted.bad is not None:
         bad = pc.fill_null(pa.array(converted.bad).take(encoded.indices), False).to_numpy(zero_copy_only=False)
     return Converted(converted.stored.take(encoded.indices), bad)
 
 
-def _convert_strings(column: Column, strings: pa.Array, style: NumberStyle) -> Converted:
+def _convert_strings(column: Column, strings: pa.Array, batch: RowBatch) -> Converted:
     if storage_type(column) == pa.string():
         if column.role == "identifier" and column.type == "integer":
             # Writers of tables make 1.0 of 1 when a number is missing somewhere.
             strings = pc.replace_substring_regex(strings, r"^([+-]?[0-9]+)\.0*$", r"\1")
         return Converted(strings)
-    parsed = parse_column(column, strings, style)
+    parsed = parse_column(column, strings, batch.numbers, plain=column.name in batch.plain_names)
     stored = from_values(column, parsed.values, missing_mask(parsed.values))
     numbers = view_numbers(stored) if pa.types.is_floating(stored.type) else None
     return Converted(stored, parsed.bad if parsed.bad.any() else None, numbers)

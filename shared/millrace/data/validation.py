@@ -21,6 +21,7 @@ from millrace.data.dataset_checks import (
     find_skew,
 )
 from millrace.data.dataset_documents import DatasetProfile, ValidationDocument
+from millrace.data.doubts import TYPE_DOUBTS
 from millrace.data.findings import Finding, error, errors_among, shorten, warning
 from millrace.data.infer import infer_columns, infer_some
 from millrace.data.leakage import find_leakage, find_row_numbers, leave_out_row_numbers
@@ -28,7 +29,7 @@ from millrace.data.prepare import observe_schema
 from millrace.data.profile import profile_table
 from millrace.data.quarantine import Locate
 from millrace.data.raw import QuarantinedRow
-from millrace.data.read import DEFAULT_LIMITS, UploadLimits, UploadReader
+from millrace.data.read import DEFAULT_LIMITS, LINES_A_FILE, UploadLimits, UploadReader
 from millrace.data.schema_changes import added_columns, declare_columns, extend_schema
 from millrace.data.target import choose_target, infer_target, small_classes, wanted_task
 from millrace.data.typed_table import TypedTable, convert, read_types, to_values
@@ -139,6 +140,8 @@ def _validate_first(
     target = choose_target(reader.names, spec, metadata)
     inferred, findings = infer_columns(reader, target, spec.identifier_name, spec.read)
     columns, declared = declare_columns(inferred, spec)
+    decided = {name for name, column in spec.columns.items() if column.type or column.unit or column.role == "ignored"}
+    findings = [one for one in findings if one.check not in TYPE_DOUBTS or one.column not in decided]
     position = reader.names.index(target)
     wanted = read_types([columns[position]])
     values = [to_values(convert(columns[position], batch).stored) for batch in reader.batches(wanted)]
@@ -146,7 +149,7 @@ def _validate_first(
     columns[position] = outcome.column
     schema = TableSchema(tuple(columns), outcome.task, outcome.classes)
     checked = _check(reader, schema, spec, folder)
-    schema, numbering = leave_out_row_numbers(checked.table, spec.columns)
+    schema, numbering = leave_out_row_numbers(checked.table, checked.lines // LINES_A_FILE, spec.columns)
     # Where no row could be read, that is the cause, and everything else its consequence.
     read_any = any(map(len, values)) or not errors_among(checked.findings)
     learnable = [*outcome.findings, *_check_learnable(schema, checked)] if read_any else []
@@ -168,7 +171,7 @@ def _validate_later(
     schema = extend_schema(schema, added, spec)
     checked = _check(reader, schema, spec, folder)
     found = [*reader.findings, *_contradictions(schema, metadata), *checked.findings]
-    found.extend(find_row_numbers(checked.table, spec.columns))
+    found.extend(find_row_numbers(checked.table, checked.lines // LINES_A_FILE, spec.columns))
     if not len(checked.table) and not errors_among(checked.findings):
         found.append(error("too_few_rows", "no row of the file is usable"))
     return _conclude(reader, schema, checked, found, spec=spec, history=history)
@@ -194,8 +197,9 @@ def _conclude(
     if not errors_among(findings):
         profile = profile_table(table, [column.name for column in schema.columns if column.sensitive])
         findings.extend(find_leakage(table, spec.checks.leakage_threshold, spec.columns))
-        findings.extend(find_shift(history, profile, spec.checks.shift_threshold))
-        findings.extend(find_skew(history, profile, spec.checks.skew_threshold))
+        going_on = frozenset(column.name for column in schema.columns if column.type == "datetime" or column.ascends)
+        findings.extend(find_shift(history, profile, spec.checks.shift_threshold, going_on))
+        findings.extend(find_skew(history, profile, spec.checks.skew_threshold, going_on))
         findings.extend(find_bias(table, spec.sensitive_groups, spec.checks))
     return ValidationResult(
         findings=tuple(dict.fromkeys(_locate_rows(finding, reader.locate) for finding in findings)),

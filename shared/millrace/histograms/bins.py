@@ -157,6 +157,7 @@ class NumberBins:
     of_text: bool = False  # true for the word counts of texts
     is_date: bool = False  # true for seconds since 1970
     is_integer: bool = False
+    ascends: bool = False  # true for whole numbers that grow with time
     #: Values up to it may continue what training had, as a counter or the number of a month does.
     limit: float = np.inf
     _finder: EdgeFinder = field(init=False, repr=False, compare=False)
@@ -166,6 +167,11 @@ class NumberBins:
 
     def __len__(self) -> int:
         return len(self.edges) + 1
+
+    @property
+    def goes_on(self) -> bool:
+        """True for dates, years and counters, whose later values are always past those of training."""
+        return self.is_date or self.ascends
 
     def locate(self, values: Floats) -> Indices:
         """Return the bin of each value; none may be missing."""

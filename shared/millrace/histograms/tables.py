@@ -250,8 +250,10 @@ class ColumnReference(Record, frozen=True, kw_only=True, omit_defaults=True):
             else (self.minimum, self.maximum)
         )
         stated = (rules.minimum, rules.maximum) if rules else (None, None)
+        if column and column.ascends:
+            seen = (seen[0], np.inf)
         minimum, maximum = (own if rule is None else float(rule) for rule, own in zip(stated, seen, strict=True))
-        reach = max(seen[1] - seen[0], float(is_integer))
+        reach = max(seen[1] - seen[0], float(is_integer)) if np.isfinite(seen).all() else np.inf
         fine = self.finest()
         return NumberBins(
             edges=fine.edges,
@@ -263,6 +265,7 @@ class ColumnReference(Record, frozen=True, kw_only=True, omit_defaults=True):
             of_text=self.type == "text",
             is_date=is_date,
             is_integer=is_integer,
+            ascends=bool(column and column.ascends),
             limit=maximum if stated[1] is not None else maximum + _REACH * reach,
         )
 

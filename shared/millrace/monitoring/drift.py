@@ -223,7 +223,7 @@ def _hides_ranks(bins: Bins, column: ColumnHistogram) -> bool:
     is_constant = int(np.count_nonzero(column.counts)) <= 1
     if is_constant or not isinstance(bins, NumberBins):
         return is_constant
-    return bins.is_date or column.hidden_variance(bins) > _MAX_HIDDEN
+    return bins.goes_on or column.hidden_variance(bins) > _MAX_HIDDEN
 
 
 def find_changed_correlations(

@@ -124,14 +124,14 @@ class TrafficWindow:
         return [
             compare_column(name, bins, before.features.columns[name], now.features.columns[name])
             for name, bins in self.monitored.reference.bins.items()
-            if name not in self.dates
+            if name not in self.going_on
         ]
 
     @cached_property
-    def dates(self) -> list[str]:
-        """Features that are dates: these go on by themselves, so their distributions and ranges are not compared."""
+    def going_on(self) -> list[str]:
+        """Dates, years and counters: they go on by themselves, so their distributions and ranges are not compared."""
         bins = self.monitored.reference.bins.items()
-        return [name for name, own in bins if isinstance(own, NumberBins) and own.is_date]
+        return [name for name, own in bins if isinstance(own, NumberBins) and own.goes_on]
 
 
 def _check_data_quality(window: TrafficWindow) -> Findings:
@@ -153,8 +153,10 @@ def _check_skew(window: TrafficWindow) -> Findings:
 
 
 def _check_feature_drift(window: TrafficWindow) -> Findings:
-    names = ", ".join(map(repr, window.dates))
-    message = f"dates go on by themselves: only missing values, and ranges that the spec states, are checked of {names}"
+    names = ", ".join(map(repr, window.going_on))
+    message = (
+        f"dates, years and counters go on: only missing values, and ranges that the spec states, are checked of {names}"
+    )
     notes = [WindowFinding("feature_drift", "every date", "unknown", message)] if names else []
     if window.baselines.first:
         return notes

@@ -9,7 +9,6 @@ where training saw missing values, and a bad field elsewhere. Numbers in quotes 
 columns of numbers and numbers that float32 cannot hold are refused. Columns that are no features are ignored.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -30,8 +29,8 @@ from millrace.features import (
     missing_mask,
 )
 from millrace.json_text import is_unicode
-from millrace.quantities import format_number, format_range
-from millrace.schema import NUMBER_PATTERN, Column, TableSchema
+from millrace.quantities import PLAIN, format_number, format_range
+from millrace.schema import Column, TableSchema
 from millrace.serving.request import ABSENT, RequestTable
 
 #: A typed value: datetimes are UTC and have no zone; None is a missing datetime.
@@ -48,7 +47,6 @@ _MISSING_NUMBER = float("nan")
 _LISTED_VALUES = 10
 #: Unknown columns that are compared with a missing one, that a message lists, and the characters of each.
 _COMPARED_NAMES, _LISTED_NAMES, _SHOWN_CHARACTERS = 200, 5, 100
-_NUMBER = re.compile(NUMBER_PATTERN)
 _TYPE_NAMES: dict[type, str] = {
     type(None): "null",
     bool: "a boolean",
@@ -87,7 +85,7 @@ def json_type(value: Any) -> str:
 def value_reader(column: Column) -> Callable[[Any], TypedValue]:
     """Return the function that reads one value of ``column`` that is not null; it raises ``ValueError``."""
     if column.type in ("integer", "number"):
-        return _read_number
+        return read_number
     if column.type == "boolean":
         return _boolean_reader(column)
     if column.type == "datetime":
@@ -104,18 +102,24 @@ def missing_value(column: Column) -> TypedValue:
     return MISSING_STRING if column.type in ("category", "text") else _MISSING_NUMBER
 
 
-def read_numeric_text(text: str, missing: frozenset[str]) -> float | None:
-    """Read a number that was written as text, None for a missing one; raises ``ValueError`` for other text."""
+def read_numeric_text(text: str, column: Column) -> float | None:
+    """Read a number that was written as text, None for a missing one; raises ``ValueError`` for other text.
+
+    It is read as training read the column's: in its notation, else plainly.
+    """
     text = text.strip()
-    if text in missing:
+    if text in column.missing_strings:
         return None
-    if not _NUMBER.fullmatch(text):
-        remedy = "; write numbers without quotes, and as 1234.5" if any(map(str.isdigit, text)) else ""
-        raise ValueError(f"expects a number, got a string{remedy}")
-    return _read_number(float(text))
+    for style in (column.notation, PLAIN):
+        if style is not None and (plain := style.plain(text)) is not None:
+            return read_number(float(plain))
+    notation = "" if column.notation in (None, PLAIN) else f" or {column.notation.example}"
+    remedy = f"; write numbers without quotes, and as 1234.5{notation}" if any(map(str.isdigit, text)) else ""
+    raise ValueError(f"expects a number, got a string{remedy}")
 
 
-def _read_number(value: Any) -> float:
+def read_number(value: Any) -> float:
+    """Read a number; raises ``ValueError`` for anything else, and for one that a 32-bit float cannot hold."""
     if type(value) not in (int, float):
         raise ValueError(f"expects a number, got {json_type(value)}")
     try:
@@ -373,7 +377,7 @@ class FeatureReader:
                     if self._column.rules.nullable_override is not False and not self._column.nullable:
                         findings.add_error(row, self.name, "is missing; send null for an unknown value")
                 elif type(each) is str and self._type in ("integer", "number"):
-                    number = read_numeric_text(each, self._column.missing_strings)
+                    number = read_numeric_text(each, self._column)
                     value = self._missing if number is None else number
                     quoted += number is not None
                 elif each is not None:
@@ -382,7 +386,9 @@ class FeatureReader:
                 findings.add_error(row, self.name, str(error))
             values.append(value)
         if quoted:
-            findings.warn(self.name, f"{_counted(quoted, 'number')} in quotes: read as written, with a decimal point")
+            notation = self._column.notation
+            shown = f"in training's notation, {notation.example}" if notation else "as written, with a decimal point"
+            findings.warn(self.name, f"{_counted(quoted, 'number')} in quotes: read {shown}")
         return values
 
     def _read_many(self, raw: Sequence[Any], findings: _Findings) -> ColumnValues:

@@ -61,6 +61,12 @@ def _check_format(form: str) -> str:
     return form
 
 
+def _check_unit(unit: str) -> str:
+    if unit != unit.strip() or any(letter.isdigit() or letter in "+-.,()" for letter in unit):
+        raise ValueError(f"{unit!r} is no sign or unit: write it without digits, signs, points and blanks around it")
+    return unit
+
+
 def _check_expression(text: str) -> str:
     try:
         parse_expression(text)
@@ -100,7 +106,8 @@ class ColumnSpec(SpecPart):
     ``nullable`` False makes a missing value an error. The range includes both ends, in seconds since 1970 for
     datetimes; ``allowed`` values are as a file would hold them. A value must match ``pattern`` (RE2's syntax) from end
     to end. Of rows with one ``unique`` value the first is kept. ``formats`` are ``strptime``'s; ``iso`` stands for ISO
-    8601. ``sensitive`` masks values in examples and reports. An error quarantines rows, a warning reports them.
+    8601. ``unit`` is a currency, ``%`` or a unit before or after each number. ``sensitive`` masks values in examples
+    and reports. An error quarantines rows, a warning reports them.
     """
 
     type: ColumnType | None = None
@@ -113,6 +120,7 @@ class ColumnSpec(SpecPart):
     unique: bool = False
     max_null_share: Share | None = None
     formats: tuple[DateFormat, ...] = ()
+    unit: Annotated[str, Field(max_length=20), AfterValidator(_check_unit)] | None = None
     sensitive: bool = False
     severity: Severity = "error"
 

@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from millrace.schema import Column
 from millrace_cli import output
 from millrace_cli.commands import feedback
+from millrace_cli.commands.predict import ModelColumns
 from millrace_cli.errors import ApiError, RefusedError
 from millrace_cli.main import app
 from typer.testing import CliRunner
@@ -53,6 +55,13 @@ def sent(requests) -> list[dict]:
     ]
 
 
+MODEL = ModelColumns(
+    {"customer": Column("customer", "integer", "identifier"), "churned": Column("churned", "category", "target")},
+    "churned",
+    "customer",
+)
+
+
 class TestFile:
     def write(self, tmp_path, text: str, name: str = "outcomes.csv"):
         path = tmp_path / name
@@ -61,7 +70,7 @@ class TestFile:
 
     def test_the_model_s_own_names_and_ours_are_read_and_other_columns_named(self, tmp_path):
         path = self.write(tmp_path, "customer,age,churned\n7,30,yes\n\n8,31,\n9,32,no\n")
-        found = feedback.read_feedback(path, "customer", "churned")
+        found = feedback.read_feedback(path, MODEL)
         assert [(report.line, report.body) for report in found.records] == [
             (2, {"customer": "7", "churned": "yes"}),
             (5, {"customer": "9", "churned": "no"}),
@@ -70,7 +79,7 @@ class TestFile:
 
     def test_json_lines(self, tmp_path):
         text = '{"prediction_id": "p", "outcome": 1}\n\n{"prediction_id": "q", "outcome": null}\n'
-        found = feedback.read_feedback(self.write(tmp_path, text, "outcomes.jsonl"), None, None)
+        found = feedback.read_feedback(self.write(tmp_path, text, "outcomes.jsonl"), ModelColumns())
         assert [(report.line, report.body) for report in found.records] == [(1, {"prediction_id": "p", "outcome": 1})]
         assert found.without_outcome == 1
 
@@ -79,21 +88,21 @@ class TestFile:
         [
             ("a.csv", "age,outcome\n1,yes\n", "no column with the prediction's id"),
             ("a.csv", "customer,age\n1,2\n", "no column with the outcome"),
-            ("a.csv", "customer,outcome\n1\n", "line 2 has 1 values for 2 columns"),
-            ("a.jsonl", "{\n", "line 1 is not JSON"),
-            ("a.jsonl", "[1]\n", "line 1 is not an object"),
+            ("a.csv", "customer,outcome\n1\n", "line 2: 1 fields where the header has 2"),
+            ("a.jsonl", "{\n", "the first line is not a JSON object"),
+            ("a.jsonl", "[1]\n", "the first line is not a JSON object"),
         ],
     )
     def test_an_invalid_file_is_refused_with_the_reason(self, tmp_path, name, text, expected):
         with pytest.raises(RefusedError, match=expected):
-            feedback.read_feedback(self.write(tmp_path, text, name), "customer", "churned")
+            feedback.read_feedback(self.write(tmp_path, text, name), MODEL)
 
     def test_a_file_that_is_not_there_or_no_text(self, tmp_path):
         with pytest.raises(RefusedError, match="does not exist"):
-            feedback.read_feedback(tmp_path / "none.csv", None, None)
+            feedback.read_feedback(tmp_path / "none.csv", ModelColumns())
         (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00")
-        with pytest.raises(RefusedError, match="UTF-8"):
-            feedback.read_feedback(tmp_path / "b.csv", None, None)
+        with pytest.raises(RefusedError, match=r"b\.csv"):
+            feedback.read_feedback(tmp_path / "b.csv", ModelColumns())
 
 
 class TestCommand:

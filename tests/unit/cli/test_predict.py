@@ -8,6 +8,7 @@ import httpx
 import pyarrow as pa
 import pytest
 from millrace.data.validation import validate_upload
+from millrace.schema import Column
 from millrace.spec import ModelSpec
 from millrace_cli.commands.predict import convert_column, read_request, row_count
 from millrace_cli.errors import RefusedError
@@ -161,8 +162,12 @@ def test_a_misspelt_column_is_connected_with_the_missing_one(monkeypatch, rows):
     assert "rename 'color' to 'colour'" in result.stderr
 
 
+def columns_of(**types: str) -> dict[str, Column]:
+    return {name: Column(name, kind) for name, kind in types.items()}
+
+
 def test_what_trains_predicts(tmp_path):
-    types = {"when": "datetime", "code": "category", "amount": "number"}
+    types = columns_of(when="datetime", code="category", amount="number")
     table = {"when": [date(2024, 5, 3)], "code": [7], "amount": [float("nan")]}
     parquet.write_table(pa.table(table), tmp_path / "rows.parquet")
     (tmp_path / "rows.jsonl").write_text('{"when": "2024-05-03", "code": 7}\n', encoding="utf-8")
@@ -178,7 +183,7 @@ def test_what_trains_predicts(tmp_path):
 
 def test_numbers_are_read_as_training_reads_the_same_file():
     path = FAULTS / "predict-reads-less-than-train" / "train_and_predict.csv"
-    types = {"umsatz": "number", "stadt": "category"}
+    types = columns_of(umsatz="number", stadt="category")
     frame = read_request(str(path), types, drop=["label"])["dataframe_split"]
     trained = validate_upload(path, path.name, ModelSpec(), {}, None).table
     assert [row[0] for row in frame["data"]] == trained.columns["umsatz"].tolist()
@@ -186,7 +191,7 @@ def test_numbers_are_read_as_training_reads_the_same_file():
 
 
 def test_what_training_takes_for_no_number_stays_text():
-    assert convert_column(["1_000", "\N{ARABIC-INDIC DIGIT THREE}", "0x1", "1e3"], "number") == [
+    assert convert_column(["1_000", "\N{ARABIC-INDIC DIGIT THREE}", "0x1", "1e3"], Column("v", "number")) == [
         "1_000",
         "\N{ARABIC-INDIC DIGIT THREE}",
         "0x1",
@@ -197,15 +202,15 @@ def test_what_training_takes_for_no_number_stays_text():
 def test_the_model_decides_which_strings_are_missing(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("region,score\nNA,?\n,NA\n", encoding="utf-8")
-    frame = read_request(str(path), {"region": "category", "score": "number"})["dataframe_split"]
-    assert frame["data"] == [["NA", "?"], [None, None]]
+    frame = read_request(str(path), columns_of(region="category", score="number"))["dataframe_split"]
+    assert frame["data"] == [["NA", "?"], [None, "NA"]]
 
 
 def test_a_file_becomes_a_split_frame_with_json_types(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("age,city,code\n41,Oslo,007\n,Bergen,\n", encoding="utf-8")
 
-    request = read_request(str(path), {"age": "integer", "city": "category", "code": "category"})
+    request = read_request(str(path), columns_of(age="integer", city="category", code="category"))
 
     assert request == {
         "dataframe_split": {"columns": ["age", "city", "code"], "data": [[41, "Oslo", "007"], [None, "Bergen", None]]}
@@ -229,7 +234,7 @@ def test_without_a_schema_a_column_is_numeric_when_all_of_it_is(values, converte
 
 
 def test_a_word_in_a_numeric_column_stays_for_the_api_to_name():
-    assert convert_column(["1", "about 20"], "number") == [1, "about 20"]
+    assert convert_column(["1", "about 20"], Column("v", "number")) == [1, "about 20"]
 
 
 @pytest.mark.parametrize("text", ['{"age": 41}', '[{"age": 41}]'])
@@ -248,7 +253,12 @@ def test_what_is_no_request_is_refused(text, message):
 
 @pytest.mark.parametrize(
     ("body", "message"),
-    [(b"", "no header"), (b"a,b\n", "no rows"), (b"a,b\n1\n", "line 2 has 1"), (b"PK\x03\x04", "workbook")],
+    [
+        (b"", "no header"),
+        (b"a,b\n", "no rows"),
+        (b"a,b\n1\n", "line 2: 1 fields where the header has 2"),
+        (b"PK\x03\x04", "workbook"),
+    ],
 )
 def test_broken_files_are_refused(tmp_path, body, message):
     path = tmp_path / "rows.csv"

@@ -28,7 +28,7 @@ def test_a_format_is_read_from_the_start_of_the_file(tmp_path, body, description
     path.write_bytes(body)
 
     assert read_format(path).describe() == description
-    assert len(read_rows(path)[1]) == 1
+    assert len(read_rows(path).rows) == 1
 
 
 def test_a_character_cut_by_the_end_of_the_sample_is_no_other_encoding(tmp_path, monkeypatch):

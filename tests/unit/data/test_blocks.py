@@ -42,6 +42,7 @@ def _told(body: bytes) -> tuple[object, ...]:
 @example('x,y\n1,2\n3,"4', 5)
 @example('x,y\n1,5" pipe\n2,"a"\n3,4\n', 7)
 @example("x,y\n\n1,2\n3\n\n4,5\n", 6)
+@example("x,y\n\r\r\n5\n", 1)
 def test_blocks_and_parsers_agree(text, size):
     body = text.encode()
     whole = read(body, 1 << 20, careful=True)

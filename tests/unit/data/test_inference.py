@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 from millrace.data.infer import infer_columns
 from millrace.data.raw import RowBatch
+from millrace.quantities import PLAIN
 from millrace.schema import Column
 
 from tests.tables import infer_column, read_table
@@ -161,7 +162,7 @@ def test_dates_in_two_formats_are_read_and_told():
 
 def test_numbers_that_end_in_words_are_looked_at_again():
     class Batches:
-        names, doubtful_numbers = ("c",), ()
+        names, doubtful_numbers, numbers, unnamed = ("c",), (), PLAIN, ()
 
         def batches(self):
             for values in (["1", "2"] * 50, ["x", "y"] * 50):

@@ -24,7 +24,7 @@ from millrace.errors import (
     UnsupportedMediaTypeError,
 )
 from millrace.json_text import read_json
-from millrace.schema import TableSchema
+from millrace.schema import Column, TableSchema
 from millrace.serving.request import JSON, ColumnsTable, PredictionRequest, RecordsTable, Request, RequestTable
 from millrace.serving.rows import json_type, read_numeric_text
 
@@ -298,14 +298,13 @@ def read_csv(request: Request, schema: TableSchema, max_rows: int) -> RequestTab
     columns: dict[str, Any] = {name: table.column(name) for name in table.names}
     for column in schema.features:
         if column.type in ("integer", "number") and column.name in columns:
-            missing = column.missing_strings
-            columns[column.name] = [_read_number(value, missing) for value in columns[column.name]]
+            columns[column.name] = [_read_number(value, column) for value in columns[column.name]]
     return ColumnsTable(columns, table.n_rows)
 
 
-def _read_number(value: str, missing: frozenset[str]) -> float | str | None:
+def _read_number(value: str, column: Column) -> float | str | None:
     """Read a number; anything else stays text, and is refused with every other bad field."""
     try:
-        return read_numeric_text(value, missing)
+        return read_numeric_text(value, column)
     except ValueError:
         return value
