@@ -41,6 +41,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         now=now,
         token=context.aws_request_id,
         costs=load_settings(CostSettings),
+        remaining_seconds=lambda: context.get_remaining_time_in_millis() / 1000,
     )
     write_outcome_metrics(request.model, outcome, now)
     people = notifier(settings.alarm_topic_arn)

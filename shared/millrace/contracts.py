@@ -155,7 +155,7 @@ class MonitoringVerdict(Contract):
     """Output of ``monitor_model``."""
 
     model: str
-    outcome: Literal["judged", "nothing_new", "not_serving", "disabled", "superseded", "deleted"]
+    outcome: Literal["more", "judged", "nothing_new", "not_serving", "disabled", "superseded", "deleted"]
     version: int | None = None
     rows: int = 0
     outcomes: int = 0

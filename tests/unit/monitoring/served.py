@@ -123,6 +123,7 @@ class Served:
             serving=more.pop("serving", None),
             now=START + timedelta(hours=hour),
             token=more.pop("token", f"run{self.runs}"),
+            **more,
         )
 
 
