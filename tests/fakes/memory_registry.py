@@ -71,12 +71,17 @@ class MemoryRegistryStore:
         with self._lock:
             return self._items.get(key)
 
+    def get_many(self, keys: Sequence[Key]) -> list[Item | None]:
+        with self._lock:
+            return [self._items.get(key) for key in keys]
+
     def query(
         self,
         partition: str,
         prefix: str = "",
         *,
         up_to: str | None = None,
+        after: str | None = None,
         newest_first: bool = False,
         limit: int | None = None,
         table: Table = "registry",
@@ -92,6 +97,7 @@ class MemoryRegistryStore:
                 self._items[key]
                 for key in keys
                 if (key.sort.startswith(prefix) if up_to is None else prefix <= key.sort <= up_to)
+                and (after is None or (key.sort < after if newest_first else key.sort > after))
             ]
         return iter(found[:limit])
 

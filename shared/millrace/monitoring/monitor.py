@@ -199,9 +199,7 @@ def _stop(context: MonitorContext, state: MonitoringState, counts: IngestCounts,
 
 def _split_versions(model: str, rows: dict[str, int], registry: Registry) -> tuple[dict[str, int], dict[str, int]]:
     """Return rows by version, of versions in the registry and of others."""
-    if not rows:
-        return {}, {}
-    numbers = {str(version.version) for version in registry.list_versions(model)}
+    numbers = {str(found.version) for found in registry.find_versions(model, [int(version) for version in rows])}
     known = {version: n for version, n in rows.items() if version in numbers}
     return known, {version: n for version, n in rows.items() if version not in numbers}
 
@@ -295,8 +293,8 @@ def _close_deleted(model: str, registry: Registry, data_store: ObjectStore, now:
 
 def list_scheduled_models(registry: Registry) -> list[str]:
     """Return the models that the stack's schedule monitors: those without a schedule of their own."""
-    specs = {state.model: registry.get_spec(state.model).monitoring for state in registry.list_models()}
-    return [model for model, spec in specs.items() if spec.enabled and spec.schedule is None]
+    specs = registry.get_specs([state.model for state in registry.list_models()])
+    return [name for name, spec in specs.items() if spec.monitoring.enabled and spec.monitoring.schedule is None]
 
 
 def deliver_alerts(model: str, store: ObjectStore, publisher: EventPublisher, notifier: Notifier) -> int:

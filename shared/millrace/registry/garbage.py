@@ -18,9 +18,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from millrace.entities import FINISHED_STATUSES, LedgerEntry, ModelState, ModelVersion
+from millrace.entities import FINISHED_STATUSES, LedgerEntry, ModelState, ModelVersion, Run
 from millrace.layout import runs_prefix, versions_prefix
 from millrace.ports import ListedObject, ObjectStore
+from millrace.registry.items import ModelKeys
 from millrace.registry.ledger import AuditContext
 from millrace.registry.store import Registry
 from millrace.spec.operations import RetentionSpec
@@ -144,23 +145,19 @@ def _objects_of_runs(
     model: str, garbage: Garbage, oldest: datetime, registry: Registry, store: ObjectStore
 ) -> "Iterator[tuple[int | str, ListedObject]]":
     prefix = runs_prefix(model)
-    ended: dict[str, bool] = {}
-    for listed in store.list(prefix):
-        match = _TRIAL.match(listed.key.removeprefix(prefix))
-        if match is None or match[3] not in ARTIFACTS or match[1] in garbage.kept_runs:
-            continue
-        if match[1] not in ended:
-            ended[match[1]] = _ended_before(model, match[1], oldest, registry)
-        if ended[match[1]]:
-            yield match[1], listed
-
-
-def _ended_before(model: str, run_id: str, oldest: datetime, registry: Registry) -> bool:
-    """Return True for a run that ended so long ago; one that the registry does not know is left alone."""
-    run = registry.find_run(model, run_id)
-    if run is None or run.status not in FINISHED_STATUSES or run.finished_at is None:
-        return False
-    return run.finished_at <= oldest
+    matched = ((_TRIAL.match(listed.key.removeprefix(prefix)), listed) for listed in store.list(prefix))
+    trials = [
+        (match[1], listed)
+        for match, listed in matched
+        if match and match[3] in ARTIFACTS and match[1] not in garbage.kept_runs
+    ]
+    # A run that the registry does not know is left alone.
+    keys = [ModelKeys(model).item("RUN", run_id) for run_id in dict.fromkeys(run_id for run_id, _ in trials)]
+    runs = {run.run_id: run for run in registry.find_many(Run, keys)}
+    for run_id, listed in trials:
+        run = runs.get(run_id)
+        if run and run.status in FINISHED_STATUSES and run.finished_at and run.finished_at <= oldest:
+            yield run_id, listed
 
 
 def _entry(collection: Collection, audit: AuditContext) -> LedgerEntry:
