@@ -151,6 +151,23 @@ class MonitoredModels(Contract):
     models: list[MonitoringRequest]
 
 
+class RetrainingProgress(Contract):
+    """Progress of the retraining of every model; input and output of a round of ``request_training``."""
+
+    after: str | None = None  # the last model that was requested
+    is_listed: bool = False  # every model was requested once
+    again: tuple[str, ...] = ()  # models whose request failed; it is repeated in the end
+    failed: tuple[str, ...] = ()  # models whose request failed again
+    running: tuple[RunPointer, ...] = ()  # runs that hold a place
+    rounds: int = 0
+    pause_seconds: int = 1
+
+    @property
+    def has_more(self) -> bool:
+        """True while there are models to request."""
+        return not self.is_listed or bool(self.again)
+
+
 class MonitoringVerdict(Contract):
     """Output of ``monitor_model``."""
 

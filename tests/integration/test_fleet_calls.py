@@ -95,7 +95,7 @@ def seed(store, names=NAMES, versions=VERSIONS):
         items[keys.item("RUN", run.run_id)] = encode(run)
     if versions:
         items |= history(versions)
-    store._items.update({key: {**item, "pk": key.partition, "sk": key.sort} for key, item in items.items()})
+    store.load(items)
 
 
 def history(versions):

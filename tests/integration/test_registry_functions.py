@@ -160,14 +160,18 @@ class TestRequestTraining:
         (again,) = set(executions()) - {RUN_ID}
         assert registry.get_state(MODEL).active_run_id == again
 
-    def test_a_schedule_asks_every_model_and_skips_those_without_data(self, call, registry):
+    def test_a_schedule_asks_every_model_and_skips_those_without_data(self, call, registry, monkeypatch):
         start_run(registry)
         event = load_event("request_training", "valid_schedule")
-        (skipped,) = call("request_training", event)["results"]
-        assert skipped["outcome"] == "skipped"
+        monkeypatch.setattr("millrace.aws.pipeline.LambdaConcurrency.unreserved", lambda _: 1_000)
+        following = call("request_training", event)
+        assert (following["outcome"], following["after"], following["running"]) == ("done", MODEL, [])
+        assert following["time"] == event["time"].replace("Z", "+00:00")
+        (cause,) = [entry for entry in registry.list_ledger(MODEL) if entry.action == "trigger_skipped"]
+        assert cause.details["kind"] == "schedule"
         registry.put_dataset(make_dataset("d1"))
-        (deferred,) = call("request_training", {**event, "time": "2026-05-10T14:00:00Z"})["results"]
-        assert deferred["outcome"] == "deferred"
+        call("request_training", {**event, "time": "2026-05-10T14:00:00Z"})
+        assert registry.get_state(MODEL).pending_causes == 1
 
     @pytest.mark.parametrize(
         "name", ["refused_key_with_spaces", "refused_key_with_dots", "refused_folder_marker", "refused_no_model"]

@@ -124,6 +124,7 @@ def test_no_function_has_a_permission_elsewhere():
     assert sorted(roles) == [
         "MonitoringPipelineRole",
         "MonitoringScheduleRole",
+        "RetrainingPipelineRole",
         "RetrainingScheduleRole",
         "TrainingPipelineRole",
     ]

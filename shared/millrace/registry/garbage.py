@@ -18,10 +18,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from millrace.entities import FINISHED_STATUSES, LedgerEntry, ModelState, ModelVersion, Run
+from millrace.entities import FINISHED_STATUSES, LedgerEntry, ModelState, ModelVersion
 from millrace.layout import runs_prefix, versions_prefix
 from millrace.ports import ListedObject, ObjectStore
-from millrace.registry.items import ModelKeys
 from millrace.registry.ledger import AuditContext
 from millrace.registry.store import Registry
 from millrace.spec.operations import RetentionSpec
@@ -152,8 +151,8 @@ def _objects_of_runs(
         if match and match[3] in ARTIFACTS and match[1] not in garbage.kept_runs
     ]
     # A run that the registry does not know is left alone.
-    keys = [ModelKeys(model).item("RUN", run_id) for run_id in dict.fromkeys(run_id for run_id, _ in trials)]
-    runs = {run.run_id: run for run in registry.find_many(Run, keys)}
+    run_ids = dict.fromkeys(run_id for run_id, _ in trials)
+    runs = {run.run_id: run for run in registry.find_runs((model, run_id) for run_id in run_ids)}
     for run_id, listed in trials:
         run = runs.get(run_id)
         if run and run.status in FINISHED_STATUSES and run.finished_at and run.finished_at <= oldest:

@@ -43,7 +43,7 @@ a float. Infinities and NaN are kept, because a record must be read as it was wr
 import json
 import types
 from collections.abc import Hashable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from functools import cache
 from numbers import Integral, Real
@@ -52,7 +52,7 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 import msgspec
 
 from millrace.documents import parse_timestamp
-from millrace.entities import SpecRecord
+from millrace.entities import ModelState, SpecRecord
 from millrace.ports import Item, Key, Table
 from millrace.spec import ModelSpec
 
@@ -173,3 +173,9 @@ def read_spec(model: str, item: Item | None) -> SpecRecord:
         parse_timestamp(changed_at) if changed_at else None,
         item.get("changed_by"),
     )
+
+
+def read_state(item: Item, schema: Item | None) -> ModelState:
+    """Return a model's state of its item and that of its schema."""
+    state = decode(ModelState, item)
+    return replace(state, schema_version=schema["schema_version"]) if schema else state

@@ -22,7 +22,6 @@ from millrace.errors import (
 from millrace.layout import evaluation_key, version_key
 from millrace.names import CHAMPION
 from millrace.ports import ObjectStore
-from millrace.registry.items import ModelKeys
 from millrace.registry.manifest import SIGNATURE, Signature
 from millrace.registry.store import EntityT, Registry
 from millrace.schema import TableSchema
@@ -190,8 +189,7 @@ def list_models(registry: Registry, request: PageRequest) -> dict[str, Any]:
 
 def _last_runs(states: Iterable[ModelState], registry: Registry) -> Mapping[str, dict[str, Any]]:
     named = [state for state in states if state.last_run_id]
-    keys = [ModelKeys(state.model).item("RUN", str(state.last_run_id)) for state in named]
-    found = registry.find_many(Run, keys)
+    found = registry.find_runs((state.model, str(state.last_run_id)) for state in named)
     # Runs of an earlier release are not named by their model's state.
     found += [run for state in states if not state.last_run_id for run in registry.list_runs(state.model, limit=1)]
     return {run.model: _describe_run(run) for run in found}
@@ -229,7 +227,7 @@ def _list_page(
 
 def find_run(run_id: str, registry: Registry) -> Run:
     """Return the run of that id, whatever its model; raises ``RunNotFoundError``."""
-    found = registry.find_many(Run, [ModelKeys(name).item("RUN", run_id) for name in registry.list_names()])
+    found = registry.find_runs((name, run_id) for name in registry.list_names())
     if not found:
         raise RunNotFoundError(f"no model has a run {run_id!r}")
     return found[0]

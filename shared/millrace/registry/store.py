@@ -5,8 +5,8 @@ it still holds. One suite (``tests/integration/test_registry_behaviour.py``) run
 """
 
 import contextlib
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
 
@@ -46,7 +46,6 @@ from millrace.ports import (
     Delete,
     EventPublisher,
     Exists,
-    Item,
     Key,
     Plus,
     Put,
@@ -66,6 +65,7 @@ from millrace.registry.items import (
     encode_value,
     outbox_key,
     read_spec,
+    read_state,
     scope_key,
     sortable,
 )
@@ -125,13 +125,13 @@ class Registry:
         """Return a model's state, also of a deleted one, or None."""
         keys = ModelKeys(model)
         item = self.store.get(keys.state)
-        return _read_state(item, self.store.get(keys.schema)) if item else None
+        return read_state(item, self.store.get(keys.schema)) if item else None
 
     def find_states(self, models: Sequence[str]) -> list[ModelState]:
         """Return the states of those models that exist, also of deleted ones, by batch."""
         keys = [ModelKeys(model) for model in models]
         items = self.store.get_many([key for each in keys for key in (each.state, each.schema)])
-        return [_read_state(item, schema) for item, schema in zip(items[::2], items[1::2], strict=True) if item]
+        return [read_state(item, schema) for item, schema in zip(items[::2], items[1::2], strict=True) if item]
 
     def get_specs(self, models: Sequence[str]) -> dict[str, ModelSpec]:
         """Return the specs of models by name, by batch."""
@@ -295,6 +295,10 @@ class Registry:
         """Return a run, or None."""
         return self._find(Run, ModelKeys(model).item("RUN", run_id))
 
+    def find_runs(self, runs: Iterable[tuple[str, str]]) -> list[Run]:
+        """Return the runs of models and run ids that exist, by batch."""
+        return self.find_many(Run, [ModelKeys(model).item("RUN", run_id) for model, run_id in runs])
+
     def list_runs(self, model: str, limit: int = 50, begun: str = "") -> list[Run]:
         """Return the newest runs first; those whose ids begin with ``begun``, such as ``202610`` for a month."""
         return self._list(Run, model, f"RUN#{begun}", newest_first=True, limit=limit)
@@ -367,11 +371,8 @@ class Registry:
         Raises ``ConflictError`` when it exists, ``ModelDeletedError`` for a deleted model.
         """
         keys = ModelKeys(version.model)
-        put, check = (
-            Put(keys.item("VERSION", version.version), encode(version)),
-            Check(keys.state, (Absent("deleted_at"),)),
-        )
-        failed = self._transact([put, check, Append(entry)])
+        put = Put(keys.item("VERSION", version.version), encode(version))
+        failed = self._transact([put, Check(keys.state, (Absent("deleted_at"),)), Append(entry)])
         if 1 in failed:
             raise ModelDeletedError(f"the model {version.model!r} was deleted")
         if failed:
@@ -581,11 +582,6 @@ class Registry:
         removed = tuple(name for name, value in changes.items() if value is None)
         if self.store.write(Update(key, values, removed)) is None:
             raise _missing(entity_class, *names)
-
-
-def _read_state(item: Item, schema: Item | None) -> ModelState:
-    state = decode(ModelState, item)
-    return replace(state, schema_version=schema["schema_version"]) if schema else state
 
 
 def _appended(entry: LedgerEntry | None) -> list[Append]:

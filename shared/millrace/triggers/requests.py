@@ -22,12 +22,10 @@ from millrace.retry import retry
 from millrace.settings import CostSettings
 from millrace.spec.operations import RetrainingSpec
 from millrace.triggers.trigger_events import (
-    EVERY_MODEL,
     ModelEnded,
     RefusedUpload,
     RunEnded,
     ScheduleTrigger,
-    TrainingTrigger,
     Trigger,
     WaitingFile,
 )
@@ -83,7 +81,10 @@ def handle_trigger(
     now: datetime,
     costs: CostSettings = _DEFAULT_COSTS,
 ) -> list[TrainingRequestResult | FinishedRun]:
-    """Do what a trigger requests; a refused upload and a file that waits have no result."""
+    """Do what a trigger requests; a refused upload and a file that waits have no result.
+
+    A schedule for every model is that of :func:`millrace.triggers.retraining.request_retraining`.
+    """
     match trigger:
         case RefusedUpload():
             _record_refusal(trigger, registry)
@@ -95,18 +96,18 @@ def handle_trigger(
             return [*_end_model(trigger, registry=registry, pipeline=pipeline, now=now)]
         case RunEnded(model, run_id, reason, fault):
             return [finish_run(model, run_id, reason, registry=registry, pipeline=pipeline, now=now, fault=fault)]
-    return [
-        request_training(
-            request.cause,
-            registry=registry,
-            pipeline=pipeline,
-            now=now,
-            actor=request.actor,
-            refusal=request.refusal,
-            costs=costs,
-        )
-        for request in _expand(trigger, registry)
-    ]
+        case ScheduleTrigger(model=model):
+            trigger = trigger.for_model(model)
+    result = request_training(
+        trigger.cause,
+        registry=registry,
+        pipeline=pipeline,
+        now=now,
+        actor=trigger.actor,
+        refusal=trigger.refusal,
+        costs=costs,
+    )
+    return [result]
 
 
 def _record_refusal(upload: RefusedUpload, registry: Registry) -> None:
@@ -137,16 +138,6 @@ def _record_waiting(file: WaitingFile, registry: Registry) -> None:
     details = {"bucket": source.bucket, "key": source.key, "version_id": source.version_id, "folder": file.folder}
     entry = LedgerEntry(owner, file.waiting_id, source.uploaded_at, file.actor, "upload_waiting", reason, details)
     registry.skip_cause(cause, entry)
-
-
-def _expand(trigger: TrainingTrigger | ScheduleTrigger, registry: Registry) -> list[TrainingTrigger]:
-    if isinstance(trigger, TrainingTrigger):
-        return [trigger]
-    if trigger.model != EVERY_MODEL:
-        return [trigger.for_model(trigger.model)]
-    models = [state.model for state in registry.list_models()]
-    # A model with a schedule of its own follows that one.
-    return [trigger.for_model(model) for model in models if registry.get_spec(model).retraining.schedule is None]
 
 
 def refuse(cause: Cause, spec: RetrainingSpec, runs: Sequence[Run], now: datetime) -> str | None:
