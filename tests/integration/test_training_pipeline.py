@@ -230,9 +230,9 @@ def test_the_schedule_retrains_what_has_data(application: Application) -> None:
     application.wait_until_quiet()
     slot = {"source": "millrace.schedule", "schedule": "weekly", "model": "*", "time": "2026-05-10T00:00:00Z"}
 
-    for _ in range(2):
+    for number in range(2):
         execution = boto3.client("stepfunctions").start_execution(
-            stateMachineArn=RETRAINING_ARN, input=json.dumps(slot)
+            stateMachineArn=RETRAINING_ARN, name=f"delivery-{number}", input=json.dumps(slot)
         )
         wait_for(execution["executionArn"])
 
