@@ -97,6 +97,15 @@ class ApiClient:
         """
         return self._call("GET", path, params=query)
 
+    def get_all(self, path: str, name: str) -> dict[str, Any]:
+        """Return the document at ``path`` with the items ``name`` of all its pages; errors as :meth:`get`."""
+        document = self.get(path)
+        page = document
+        while page.get("next"):
+            page = self.get(path, {"after": str(page["next"])})
+            document[name] += page[name]
+        return {key: value for key, value in document.items() if key != "next"}
+
     def post(self, path: str, body: Mapping[str, Any], query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Send a document and return the response; errors as :meth:`get`."""
         return self._call("POST", path, json=body, params=query)

@@ -47,7 +47,7 @@ def read_newest_dataset(model: str, api: ApiClient, target: Target) -> tuple[dic
     RefusedError
         When the model has no dataset.
     """
-    datasets = api.get(f"/models/{model}/datasets")["datasets"]
+    datasets = api.get(f"/models/{model}/datasets", {"limit": "1"})["datasets"]
     if not datasets:
         raise RefusedError(f"the model {model} has no dataset", f"upload one: millrace train {model} FILE")
     schema = api.get(f"/models/{model}/schema")

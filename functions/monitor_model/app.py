@@ -41,6 +41,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         token=context.aws_request_id,
         costs=load_settings(CostSettings),
         is_active=is_active,
+        remaining_seconds=lambda: context.get_remaining_time_in_millis() / 1000,
     )
     write_outcome_metrics(model, outcome, now)
     delivered = deliver_alerts(model, store, event_publisher(), notifier(settings.alarm_topic_arn))

@@ -9,15 +9,24 @@ from typing import Any
 
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from millrace.aws.clients import object_store, registry, training_pipeline
+from millrace.aws.clients import account_concurrency, object_store, registry, training_pipeline
 from millrace.aws.rest_api import json_response, rest_api
+from millrace.contracts import RetrainingProgress
 from millrace.documents import to_plain
 from millrace.names import validate_model_name
 from millrace.observability import log_invocation, logger
 from millrace.registry.store import Registry
 from millrace.settings import CostSettings, RequestTrainingSettings, load_settings
 from millrace.triggers.requests import handle_trigger
-from millrace.triggers.trigger_events import Trigger, parse_event, read_run_request, with_version_id
+from millrace.triggers.retraining import places, request_retraining
+from millrace.triggers.trigger_events import (
+    EVERY_MODEL,
+    ScheduleTrigger,
+    Trigger,
+    parse_event,
+    read_run_request,
+    with_version_id,
+)
 
 app = rest_api()
 
@@ -28,7 +37,28 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     if "httpMethod" in event:
         return app.resolve(event, context)
     data_store = object_store(load_settings(RequestTrainingSettings).data_bucket)
-    return {"results": _handle(parse_event(with_version_id(event, data_store), datetime.now(UTC)))}
+    trigger = parse_event(with_version_id(event, data_store), datetime.now(UTC))
+    if isinstance(trigger, ScheduleTrigger) and trigger.model == EVERY_MODEL:
+        return _retrain(trigger, event)
+    return {"results": _handle(trigger)}
+
+
+def _retrain(trigger: ScheduleTrigger, event: dict[str, Any]) -> dict[str, Any]:
+    """Do a round of the retraining pipeline; its output is the event of the next one."""
+    settings = load_settings(RequestTrainingSettings)
+    progress, results = request_retraining(
+        trigger,
+        RetrainingProgress.parse(event),
+        at_once=places(settings.retraining_concurrency, account_concurrency().unreserved()),
+        registry=_registry(),
+        pipeline=training_pipeline(settings.training_pipeline_arn),
+        now=datetime.now(UTC),
+        costs=load_settings(CostSettings),
+    )
+    logger.info("retraining requested", results=to_plain(results), running=len(progress.running))
+    following = {"source": event["source"], "schedule": trigger.schedule, "model": EVERY_MODEL}
+    outcome = "more" if progress.has_more else "failed" if progress.failed else "done"
+    return following | {"time": trigger.slot.isoformat(), "outcome": outcome} | progress.model_dump(mode="json")
 
 
 @app.post("/models/<model>/runs")

@@ -147,12 +147,29 @@ class MonitoringRequest(Contract):
     round: int = Field(default=0, ge=0)  # runs of this execution before, each of which left more to read
 
 
+class RetrainingProgress(Contract):
+    """Progress of the retraining of every model; input and output of a round of ``request_training``."""
+
+    after: str | None = None  # the last model that was requested
+    is_listed: bool = False  # every model was requested once
+    again: tuple[str, ...] = ()  # models whose request failed; it is repeated in the end
+    failed: tuple[str, ...] = ()  # models whose request failed again
+    running: tuple[RunPointer, ...] = ()  # runs that hold a place
+    rounds: int = 0
+    pause_seconds: int = 1
+
+    @property
+    def has_more(self) -> bool:
+        """True while there are models to request."""
+        return not self.is_listed or bool(self.again)
+
+
 class MonitoringVerdict(Contract):
     """Output of ``monitor_model``; ``more`` lets the pipeline call it again."""
 
     model: str
     round: int = 1
-    outcome: Literal["judged", "nothing_new", "not_serving", "disabled", "superseded", "deleted", "more"]
+    outcome: Literal["more", "judged", "nothing_new", "not_serving", "disabled", "superseded", "deleted"]
     version: int | None = None
     rows: int = 0
     outcomes: int = 0

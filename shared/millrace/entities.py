@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from millrace.errors import ModelDeletedError
+from millrace.spec import ModelSpec
 
 CauseStatus = Literal["started", "pending", "skipped"]
 #: A run is skipped when there is nothing new to learn.
@@ -78,6 +79,7 @@ class ModelState:
     latest_version: int = 0  # the version counter; 0 before the first
     schema_version: int = 0  # 0 before the first accepted dataset
     active_run_id: str | None = None
+    last_run_id: str | None = None  # none before the first run, or when an earlier release started it
     pending_causes: int = 0  # causes that wait for the active run to finish; they are listed separately
     created_at: datetime | None = None
     #: Of the last alias move; a later move is never recorded as earlier, whatever a clock shows.
@@ -175,6 +177,17 @@ class DatasetRecord:
     def renewed(self, uploaded_at: datetime) -> "DatasetRecord":
         """Return the record after its content was uploaded again; an earlier upload changes nothing."""
         return replace(self, renewed_at=uploaded_at) if uploaded_at > self.uploaded_at else self
+
+
+@dataclass(frozen=True, slots=True)
+class SpecRecord:
+    """A model's spec with its revision and author."""
+
+    model: str
+    spec: ModelSpec
+    revision: int = 0  # the number of changes; 0 for the default spec
+    changed_at: datetime | None = None
+    changed_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

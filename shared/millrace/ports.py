@@ -296,19 +296,24 @@ class RegistryStore(Protocol):
     def get(self, key: Key) -> Item | None:
         """Return an item, or None."""
 
+    def get_many(self, keys: Sequence[Key]) -> list[Item | None]:
+        """Return the items of keys, in their order, a hundred a call; None for those that do not exist."""
+
     def query(
         self,
         partition: str,
         prefix: str = "",
         *,
         up_to: str | None = None,
+        after: str | None = None,
         newest_first: bool = False,
         limit: int | None = None,
         table: Table = "registry",
     ) -> Iterator[Item]:
         """Yield the items of a partition whose sort keys start with ``prefix``, in their order, or the reverse.
 
-        With ``up_to``, those whose sort keys are from ``prefix`` to ``up_to``, both included.
+        With ``up_to``, those whose sort keys are from ``prefix`` to ``up_to``, both included. ``after`` is the sort
+        key, which need not exist, that comes just before the first item.
         """
 
     def write(self, change: Put | Update | Delete) -> Item | None:

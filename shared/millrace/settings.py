@@ -40,6 +40,7 @@ class RequestTrainingSettings(DataSettings):
     """Settings of ``request_training``."""
 
     training_pipeline_arn: str
+    retraining_concurrency: int = 5  # runs at once that the stack's schedule requests
 
 
 @dataclass(frozen=True, slots=True)

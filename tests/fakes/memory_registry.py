@@ -2,7 +2,7 @@
 
 import operator
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from millrace.ports import (
@@ -65,11 +65,26 @@ class MemoryRegistryStore:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._items: dict[Key, dict[str, Any]] = {}
+        self._partitions: dict[tuple[str, Table], set[Key]] = {}
+
+    def load(self, items: Mapping[Key, Mapping[str, Any]]) -> None:
+        """Put items as they are."""
+        with self._lock:
+            for key, item in items.items():
+                self._put(key, {**item, "pk": key.partition, "sk": key.sort})
+
+    def _put(self, key: Key, item: dict[str, Any]) -> None:
+        self._items[key] = item
+        self._partitions.setdefault((key.partition, key.table), set()).add(key)
 
     def get(self, key: Key) -> Item | None:
         _check_key(key.partition, key.sort)
         with self._lock:
             return self._items.get(key)
+
+    def get_many(self, keys: Sequence[Key]) -> list[Item | None]:
+        with self._lock:
+            return [self._items.get(key) for key in keys]
 
     def query(
         self,
@@ -77,6 +92,7 @@ class MemoryRegistryStore:
         prefix: str = "",
         *,
         up_to: str | None = None,
+        after: str | None = None,
         newest_first: bool = False,
         limit: int | None = None,
         table: Table = "registry",
@@ -85,13 +101,13 @@ class MemoryRegistryStore:
         if up_to is not None and up_to < prefix:
             raise RefusedByDynamoDBError("an upper bound below the lower one")
         with self._lock:
-            keys = sorted(
-                (key for key in self._items if (key.partition, key.table) == (partition, table)), reverse=newest_first
-            )
+            keys = sorted(self._partitions.get((partition, table), ()), reverse=newest_first)
             found = [
                 self._items[key]
                 for key in keys
-                if (key.sort.startswith(prefix) if up_to is None else prefix <= key.sort <= up_to)
+                if key in self._items
+                and (key.sort.startswith(prefix) if up_to is None else prefix <= key.sort <= up_to)
+                and (after is None or (key.sort < after if newest_first else key.sort > after))
             ]
         return iter(found[:limit])
 
@@ -124,7 +140,7 @@ class MemoryRegistryStore:
         keys = {"pk": change.key.partition, "sk": change.key.sort}
         match change:
             case Put(key, item):
-                self._items[key] = {**item, **keys}
+                self._put(key, {**item, **keys})
             case Delete(key):
                 self._items.pop(key, None)
             case Update(key, values, removed):
@@ -136,7 +152,7 @@ class MemoryRegistryStore:
                     _set(item, path, None)
                 for path, value in new.items():
                     _set(item, path, value)
-                self._items[key] = item
+                self._put(key, item)
 
 
 def _holds(condition: Condition, item: Item) -> bool:

@@ -33,6 +33,8 @@ MODELS_BUCKET = "millrace-models"
 PIPELINE_NAME = "millrace-training"
 MONITORING_NAME = "millrace-monitoring"
 MONITORING_ARN = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{MONITORING_NAME}"
+RETRAINING_NAME = "millrace-retraining"
+RETRAINING_ARN = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{RETRAINING_NAME}"
 TOPIC_ARN = f"arn:aws:sns:{REGION}:{ACCOUNT}:millrace-alarms"
 PIPELINE_ARN = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{PIPELINE_NAME}"
 APPROVAL_TOPIC_ARN = f"arn:aws:sns:{REGION}:{ACCOUNT}:approvals"
@@ -357,7 +359,11 @@ def _create_functions(application: Application, monkeypatch: pytest.MonkeyPatch)
 
 def _create_pipeline() -> None:
     role = _role("states.amazonaws.com")
-    for name, file_name in ((PIPELINE_NAME, "training.asl.json"), (MONITORING_NAME, "monitoring.asl.json")):
+    for name, file_name in (
+        (PIPELINE_NAME, "training.asl.json"),
+        (MONITORING_NAME, "monitoring.asl.json"),
+        (RETRAINING_NAME, "retraining.asl.json"),
+    ):
         boto3.client("stepfunctions").create_state_machine(
             name=name, definition=pipeline_definition(file_name), roleArn=role
         )

@@ -204,7 +204,7 @@ class TestDeletion:
         assert boto3.client("scheduler").list_schedules()["Schedules"] == []
         looks = boto3.client("stepfunctions").list_executions(stateMachineArn=MONITORING_ARN)["executions"]
         assert len(looks) == 1
-        assert world.application.get("/models", "/models", {}) == (200, {"models": []})
+        assert world.application.get("/models", "/models", {}) == (200, {"models": [], "next": None})
         status, state = world.application.get(f"/models/{MODEL}", "/models/{model}", {"model": MODEL})
         assert (status, state["aliases"], state["deleted_at"]) == (200, {}, deletion["deleted_at"])
         status, ledger = world.application.get(f"/models/{MODEL}/ledger", "/models/{model}/ledger", {"model": MODEL})

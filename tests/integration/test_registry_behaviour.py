@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta, timezone
 
 import pytest
-from millrace.entities import Cause, KeyScope, ModelState, Run
+from millrace.entities import Cause, KeyScope, ModelState, Run, SpecRecord
 from millrace.errors import (
     AliasConflictError,
     ApprovalNotFoundError,
@@ -18,7 +18,7 @@ from millrace.errors import (
     VersionNotFoundError,
 )
 from millrace.registry.claims import MAX_FOLLOW_UP_CAUSES, Claim
-from millrace.registry.store import Registry, SpecRecord
+from millrace.registry.store import Registry
 from millrace.registry.transactions import (
     AssignOutcome,
     DecideApproval,

@@ -160,14 +160,18 @@ class TestRequestTraining:
         (again,) = set(executions()) - {RUN_ID}
         assert registry.get_state(MODEL).active_run_id == again
 
-    def test_a_schedule_asks_every_model_and_skips_those_without_data(self, call, registry):
+    def test_a_schedule_asks_every_model_and_skips_those_without_data(self, call, registry, monkeypatch):
         start_run(registry)
         event = load_event("request_training", "valid_schedule")
-        (skipped,) = call("request_training", event)["results"]
-        assert skipped["outcome"] == "skipped"
+        monkeypatch.setattr("millrace.aws.pipeline.LambdaConcurrency.unreserved", lambda _: 1_000)
+        following = call("request_training", event)
+        assert (following["outcome"], following["after"], following["running"]) == ("done", MODEL, [])
+        assert following["time"] == event["time"].replace("Z", "+00:00")
+        (cause,) = [entry for entry in registry.list_ledger(MODEL) if entry.action == "trigger_skipped"]
+        assert cause.details["kind"] == "schedule"
         registry.put_dataset(make_dataset("d1"))
-        (deferred,) = call("request_training", {**event, "time": "2026-05-10T14:00:00Z"})["results"]
-        assert deferred["outcome"] == "deferred"
+        call("request_training", {**event, "time": "2026-05-10T14:00:00Z"})
+        assert registry.get_state(MODEL).pending_causes == 1
 
     @pytest.mark.parametrize(
         "name", ["refused_key_with_spaces", "refused_key_with_dots", "refused_folder_marker", "refused_no_model"]
@@ -302,6 +306,8 @@ class TestManageModels:
         assert status == 200
         (state,) = body["models"]
         assert (state["model"], state["aliases"], state["active_run_id"]) == (MODEL, {"champion": 1}, RUN_ID)
+        last_run = state.pop("last_run")
+        assert (last_run["run_id"], last_run["status"]) == (RUN_ID, "succeeded")
         assert read(call, "valid_model") == (200, state)
 
     @pytest.mark.parametrize(
@@ -373,7 +379,7 @@ class TestManageModels:
 
     def test_without_refused_uploads_the_list_is_empty(self, call):
         assert read(call, "valid_refused_uploads") == (200, {"refused": []})
-        assert read(call, "valid_models") == (200, {"models": []})
+        assert read(call, "valid_models") == (200, {"models": [], "next": None})
 
     def test_costs_of_the_stack_and_of_a_model(self, call, registry, cause_id):
         counts = TrafficCounts(requests=1_000, rows=1_000, latency_us=5_000_000)
@@ -454,10 +460,10 @@ class TestManageModels:
         )
 
     def test_a_table_that_is_throttled_is_503_and_may_be_asked_again(self, call, monkeypatch):
-        def throttle(_):
+        def throttle(*_):
             raise ServiceUnavailableError("DynamoDB is busy (ThrottlingException) in Query")
 
-        monkeypatch.setattr(Registry, "list_models", throttle)
+        monkeypatch.setattr(Registry, "find_states", throttle)
         status, body = read(call, "valid_models")
         assert (status, body["error_code"]) == (503, "TEMPORARILY_UNAVAILABLE")
 
@@ -470,7 +476,7 @@ class TestManageModels:
         assert [record.message for record in caplog.records if record.levelname == "ERROR"] == ["request failed"]
 
     def test_what_nobody_expected_is_500_without_detail(self, call, monkeypatch, caplog):
-        monkeypatch.setattr(Registry, "list_models", lambda _: 1 / 0)
+        monkeypatch.setattr(Registry, "find_states", lambda *_: 1 / 0)
         status, body = read(call, "valid_models")
         assert status == 500
         assert "division" not in json.dumps(body)

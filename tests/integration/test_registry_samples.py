@@ -95,7 +95,7 @@ def test_items_are_written_as_before(table):
         "SPEC": {"document"},
         "CAUSE": {"refusal", "faults"},
         "LEDGER": {"sequence", "previous", "sha256"},
-        "STATE": {"schema_version"},
+        "STATE": {"schema_version", "last_run_id"},
         "PENDING": {"pk"},
     }
     for sort, before in stored.items():

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import time
 from collections import Counter
 from collections.abc import Mapping
 from datetime import date, timedelta
@@ -20,7 +21,14 @@ from millrace.cost.prices import US_EAST_1
 from millrace.errors import ServiceUnavailableError
 from millrace.spec import ModelSpec
 
-from tests.integration.application import DATA_BUCKET, MODELS_BUCKET, Application, Handler, WorkerDiedError
+from tests.integration.application import (
+    DATA_BUCKET,
+    MODELS_BUCKET,
+    RETRAINING_ARN,
+    Application,
+    Handler,
+    WorkerDiedError,
+)
 
 COLUMNS = ["age", "plan", "joined", "active", "label"]
 
@@ -207,13 +215,26 @@ def test_a_second_upload_is_compared_with_the_champion_on_the_same_holdout(appli
     assert body["run"]["version"] == 2
 
 
+def wait_for(execution_arn: str) -> None:
+    deadline = time.monotonic() + 60
+    while (
+        status := boto3.client("stepfunctions").describe_execution(executionArn=execution_arn)["status"]
+    ) == "RUNNING":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert status == "SUCCEEDED"
+
+
 def test_the_schedule_retrains_what_has_data(application: Application) -> None:
     application.upload("churn", "churn.csv", as_csv(make_rows()))
     application.wait_until_quiet()
     slot = {"source": "millrace.schedule", "schedule": "weekly", "model": "*", "time": "2026-05-10T00:00:00Z"}
 
-    for _ in range(2):
-        application.call("request_training", slot)
+    for number in range(2):
+        execution = boto3.client("stepfunctions").start_execution(
+            stateMachineArn=RETRAINING_ARN, name=f"delivery-{number}", input=json.dumps(slot)
+        )
+        wait_for(execution["executionArn"])
 
     executions = application.wait_until_quiet()
     assert list(executions.values()) == ["SUCCEEDED", "SUCCEEDED"]

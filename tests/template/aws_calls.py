@@ -35,6 +35,7 @@ ACTIONS = {
     ("s3", "list_objects_v2"): {"s3:ListBucket"},
     ("s3", "list_object_versions"): {"s3:ListBucketVersions"},
     ("dynamodb", "get_item"): {"dynamodb:GetItem"},
+    ("dynamodb", "batch_get_item"): {"dynamodb:BatchGetItem"},
     ("dynamodb", "query"): {"dynamodb:Query"},
     ("dynamodb", "put_item"): {"dynamodb:PutItem"},
     ("dynamodb", "update_item"): {"dynamodb:UpdateItem"},
@@ -75,7 +76,7 @@ ADAPTERS = {
 CLIENTS = re.compile(r"^self\._(client|s3|dynamodb)$")
 CHANGES = frozenset({"Put", "Update", "Delete", "Check"})
 OWN = frozenset({"self", "self.store", "claims"})
-READS = {"self.store.get": "get_item", "self.store.query": "query"}
+READS = {"self.store.get": "get_item", "self.store.get_many": "batch_get_item", "self.store.query": "query"}
 
 
 @cache

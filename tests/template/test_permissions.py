@@ -153,6 +153,7 @@ def test_no_function_has_a_permission_elsewhere():
         "DueModelsScheduleRole",
         "MonitoringPipelineRole",
         "MonitoringScheduleRole",
+        "RetrainingPipelineRole",
         "RetrainingScheduleRole",
         "TrainingPipelineRole",
     ]

@@ -476,9 +476,9 @@ def test_concurrency_is_reserved_only_where_it_is_wanted():
 
 def test_the_number_of_alarms_is_the_one_in_the_cost_table():
     # The first ten of an account are free.
-    assert len(resources("AWS::CloudWatch::Alarm")) == 11
-    assert "eleven alarms" in (ROOT / "README.md").read_text(encoding="utf-8")
-    assert "eleven CloudWatch alarms" in load_template()["Parameters"]["CreateAlarms"]["Description"]
+    assert len(resources("AWS::CloudWatch::Alarm")) == 12
+    assert "twelve alarms" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "twelve CloudWatch alarms" in load_template()["Parameters"]["CreateAlarms"]["Description"]
 
 
 def test_costs_are_computed_from_what_the_template_has():

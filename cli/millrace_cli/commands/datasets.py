@@ -40,7 +40,7 @@ _SEVERITY_STYLES = {"error": "red", "warning": "yellow"}
 def list_datasets(session: StackSession, model: ModelName) -> None:
     """List a model's accepted datasets, newest first."""
     with session.api() as api:
-        document = api.get(f"/models/{model}/datasets")
+        document = api.get_all(f"/models/{model}/datasets", "datasets")
     if not document["datasets"] and not session.as_json:
         say(f"{model} has no datasets; upload one: millrace train {model} FILE")
         return
@@ -73,7 +73,7 @@ def show_dataset(
 
 
 def _newest_id(api: ApiClient, model: str) -> str:
-    datasets = api.get(f"/models/{model}/datasets")["datasets"]
+    datasets = api.get(f"/models/{model}/datasets", {"limit": "1"})["datasets"]
     if not datasets:
         raise CliError(f"{model} has no datasets", f"show why: millrace runs {model}")
     return str(datasets[0]["dataset_id"])

@@ -72,7 +72,7 @@ def end_interrupted_runs(target: Target) -> list[tuple[str, str]]:
     MiniStack does not continue executions, nor report that they ended, so that their runs would stay active for good.
     """
     with ApiClient.for_target(target) as api:
-        models = api.get("/models")["models"]
+        models = api.get_all("/models", "models")["models"]
     active = [(str(model["model"]), str(model["active_run_id"])) for model in models if model.get("active_run_id")]
     if not active:
         return []

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
 import typer
@@ -28,6 +29,7 @@ uploads_app = typer.Typer(no_args_is_help=True, help="Inspect rejected uploads."
 
 #: Ledgers of no model.
 _LEDGERS = {"_refused": "refused uploads", "_keys": "API keys"}
+_PARALLEL_REQUESTS = 8
 _EFFECTS_OF_DELETION = """\
   - it stops serving within seconds, and its aliases are removed
   - its retraining and monitoring schedules are removed, its active run is stopped, and waiting causes start no run
@@ -49,7 +51,7 @@ def models(
         if model is None:
             session.show(_list_models(api), _draw_models)
             return
-        document = {"model": api.get(f"/models/{model}"), **api.get(f"/models/{model}/versions")}
+        document = {"model": api.get(f"/models/{model}"), **api.get_all(f"/models/{model}/versions", "versions")}
     session.show(document, _draw_model)
 
 
@@ -119,40 +121,38 @@ def list_refused_uploads(session: StackSession) -> None:
     """List rejected uploads with the reasons: those of no model, and those that a model's run rejected."""
     with session.api() as api:
         document = api.get("/uploads/refused")
-        rejected = [
-            run
-            for model in api.get("/models")["models"]
-            for run in api.get(f"/models/{model['model']}/runs")["runs"]
-            if run["status"] == "rejected"
-        ]
+        paths = [f"/models/{model['model']}/runs" for model in api.get_all("/models", "models")["models"]]
+        with ThreadPoolExecutor(_PARALLEL_REQUESTS) as pool:
+            runs = [run for listed in pool.map(api.get, paths) for run in listed["runs"]]
+        rejected = [run for run in runs if run["status"] == "rejected"]
     rejected.sort(key=lambda run: str(run.get("requested_at")), reverse=True)
     session.show({**document, "rejected_runs": rejected}, _draw_refused)
 
 
 def _verify_every_ledger(api: ApiClient) -> dict[str, Any]:
-    paths = [f"/models/{state['model']}/ledger" for state in api.get("/models")["models"]]
+    paths = [f"/models/{state['model']}/ledger" for state in api.get_all("/models", "models")["models"]]
     ledgers = [api.get(f"{path}/verification") for path in (*paths, "/uploads/refused", "/keys")]
     return {"ledgers": ledgers, "is_intact": all(ledger["is_intact"] for ledger in ledgers)}
 
 
 def _list_models(api: ApiClient) -> dict[str, Any]:
     """Return the models, each with ``status``: that of its last run where no version serves."""
-    document = api.get("/models")
+    document = api.get_all("/models", "models")
     for model in document["models"]:
-        model["status"] = _model_status(api, model)
+        model["status"] = _model_status(model)
     return document
 
 
-def _model_status(api: ApiClient, model: Document) -> str:
+def _model_status(model: Document) -> str:
     if model.get("deleted_at"):
         return "deleted"
     serving = bool((model.get("aliases") or {}).get("champion"))
     if model.get("active_run_id"):
         return "serving" if serving else "training"
-    runs = api.get(f"/models/{model['model']}/runs")["runs"]
+    run = model.get("last_run")
     if serving:
-        return f"serving; {runs[0]['reasons'][0]}" if runs and runs[0]["status"] == "skipped" else "serving"
-    return f"last run {runs[0]['status']}" if runs else "no runs"
+        return f"serving; {run['reasons'][0]}" if run and run["status"] == "skipped" else "serving"
+    return f"last run {run['status']}" if run else "no runs"
 
 
 def _draw_models(document: dict[str, Any]) -> RenderableType | None:

@@ -138,16 +138,12 @@ def find_run(api: ApiClient, run_id: str, model: str | None = None) -> dict[str,
     CliError
         When no model has this run.
     """
-    models = [model] if model else [str(state["model"]) for state in api.get("/models")["models"]]
-    for name in models:
-        try:
-            document: dict[str, Any] = api.get(f"/models/{name}/runs/{run_id}")
-        except ApiError as error:
-            if error.status != httpx.codes.NOT_FOUND:
-                raise
-            continue
-        return document
-    raise CliError(f"no model has a run {run_id}", "list a model's runs: millrace runs MODEL")
+    try:
+        return api.get(f"/models/{model}/runs/{run_id}" if model else f"/runs/{run_id}")
+    except ApiError as error:
+        if error.status != httpx.codes.NOT_FOUND:
+            raise
+        raise CliError(f"no model has a run {run_id}", "list a model's runs: millrace runs MODEL") from error
 
 
 def _winner(described: dict[str, Any]) -> str | None:

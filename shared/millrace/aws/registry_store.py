@@ -26,9 +26,11 @@ from millrace.retry import retry
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import QueryInputPaginateTypeDef, TransactWriteItemTypeDef
+    from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
 _CONDITION_FAILED = "ConditionalCheckFailed"
+#: Of one call of BatchGetItem.
+_BATCH_KEYS = 100
 #: The codes of a cancelled transaction that succeeds when it is repeated.
 _CONTENTION = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
 
@@ -53,12 +55,51 @@ class DynamoRegistryStore:
         item = found.get("Item")
         return None if item is None else _from_attributes(item)
 
+    def get_many(self, keys: Sequence[Key]) -> list[Item | None]:
+        """Return the items of keys, in their order; see :meth:`millrace.ports.RegistryStore.get_many`."""
+        found: dict[Key, Item] = {}
+        waiting = list(dict.fromkeys(keys))
+
+        def attempt() -> bool | None:
+            """Read until nothing is left; None after a call that read nothing, because the table is busy."""
+            while waiting:
+                batch = waiting[:_BATCH_KEYS]
+                read, left = self._get_batch(batch)
+                found.update(read)
+                waiting[: len(batch)] = [key for key in batch if key in left]
+                if len(left) == len(batch):
+                    return None
+            return True
+
+        retry(attempt, "DynamoDB is too busy to read a batch of items")
+        return [found.get(key) for key in keys]
+
+    def _get_batch(self, keys: Sequence[Key]) -> tuple[dict[Key, Item], set[Key]]:
+        """Return the items that were read, and the keys that were not processed: answers are bounded."""
+        tables = {name: table for table, name in self._names.items()}
+        requested: Any = {
+            self._names[table]: {"Keys": [_key(key) for key in keys if key.table == table], "ConsistentRead": True}
+            for table in {key.table for key in keys}
+        }
+        with aws_errors("DynamoDB"):
+            response = self._client.batch_get_item(RequestItems=requested)
+
+        def keys_of(name: str, items: Iterable[Mapping[str, Any]]) -> Iterator[Key]:
+            return (Key(item["pk"]["S"], item["sk"]["S"], tables[name]) for item in items)
+
+        read: dict[Key, Item] = {}
+        for name, items in response.get("Responses", {}).items():
+            read |= zip(keys_of(name, items), map(_from_attributes, items), strict=True)
+        unprocessed = response.get("UnprocessedKeys", {}).items()
+        return read, {key for name, part in unprocessed for key in keys_of(name, part["Keys"])}
+
     def query(
         self,
         partition: str,
         prefix: str = "",
         *,
         up_to: str | None = None,
+        after: str | None = None,
         newest_first: bool = False,
         limit: int | None = None,
         table: Table = "registry",
@@ -74,7 +115,7 @@ class DynamoRegistryStore:
             condition += " AND begins_with(sk, :prefix)"
         if up_to is not None or prefix:
             values[":prefix"] = prefix
-        arguments: QueryInputPaginateTypeDef = {
+        arguments: Any = {
             "TableName": self._names[table],
             "KeyConditionExpression": condition,
             "ExpressionAttributeValues": {name: {"S": value} for name, value in values.items()},
@@ -82,6 +123,8 @@ class DynamoRegistryStore:
             "ScanIndexForward": not newest_first,
             "PaginationConfig": {} if limit is None else {"MaxItems": limit, "PageSize": limit},
         }
+        if after is not None:
+            arguments["ExclusiveStartKey"] = _key(Key(partition, after))
         with aws_errors("DynamoDB"):
             for page in self._client.get_paginator("query").paginate(**arguments):
                 yield from map(_from_attributes, page["Items"])

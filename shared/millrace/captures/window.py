@@ -2,6 +2,7 @@
 
 import hashlib
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,7 @@ _CHUNK_ROWS = 4_096
 MAX_ROWS = 250_000
 #: An object that decompresses to more than this was not written here.
 MAX_OBJECT_BYTES = 256_000_000
+_PIECE_BYTES = 1_000_000
 
 _HASH_RANGE = 2**64
 
@@ -315,32 +317,61 @@ def hash_id(identifier: str) -> int:
 
 def decompress(body: bytes) -> bytes:
     """Decompress an object; raises ``ValueError`` when it is torn, no gzip or far too large."""
-    decompressed = bytearray()
-    rest = body
-    while rest:
-        decompressor = zlib.decompressobj(wbits=31)
-        try:
-            decompressed += decompressor.decompress(rest, MAX_OBJECT_BYTES - len(decompressed) + 1)
-        except zlib.error as error:
-            raise ValueError("is no gzip") from error
-        if len(decompressed) > MAX_OBJECT_BYTES:
-            raise ValueError(f"decompresses to more than {MAX_OBJECT_BYTES} bytes")
-        if not decompressor.eof:
-            raise ValueError("ends too early")
-        rest = decompressor.unused_data
-    return bytes(decompressed)
+    return b"".join(_decompress(body))
 
 
-def read_records(store: ObjectStore, key: str, record_class: type[RecordT], report: ReadReport) -> Iterator[RecordT]:
-    """Yield the records of an object, and count them in ``report``; none if retention has deleted it."""
+def _decompress(body: bytes) -> Iterator[bytes]:
+    """Yield an object's content in pieces; raises ``ValueError`` once it turns out to be torn, no gzip or too large."""
+    size, decompressor = 0, zlib.decompressobj(wbits=31)
+    for start in range(0, len(body), _PIECE_BYTES):
+        rest, piece = body[start : start + _PIECE_BYTES], b""
+        while rest or len(piece) == _PIECE_BYTES:
+            if decompressor.eof:
+                decompressor = zlib.decompressobj(wbits=31)
+            try:
+                piece = decompressor.decompress(rest, _PIECE_BYTES)
+            except zlib.error as error:
+                raise ValueError("is no gzip") from error
+            size += len(piece)
+            if size > MAX_OBJECT_BYTES:
+                raise ValueError(f"decompresses to more than {MAX_OBJECT_BYTES} bytes")
+            yield piece
+            rest = decompressor.unused_data if decompressor.eof else decompressor.unconsumed_tail
+    if body and not decompressor.eof:
+        raise ValueError("ends too early")
+
+
+def read_lines(store: ObjectStore, key: str, *, is_compressed: bool, report: ReadReport) -> Iterator[bytes]:
+    """Yield the lines of an object, of which memory holds a piece; none if it is unreadable or was deleted.
+
+    An object that is torn is unreadable as a whole, so it is decompressed once before its first line.
+    """
     try:
         body = store.get(key)
-        lines = (decompress(body) if record_class is CapturedRow else body).splitlines()
+        if is_compressed:
+            deque(_decompress(body), maxlen=0)
     except ArtifactNotFoundError:
         return
     except ValueError as error:
         report.unreadable_objects.append(f"{key}: {error}")
         return
+    rest = b""
+    for piece in _decompress(body) if is_compressed else [body]:
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from lines
+    if rest:
+        yield rest
+
+
+def read_records(store: ObjectStore, key: str, record_class: type[RecordT], report: ReadReport) -> Iterator[RecordT]:
+    """Yield the records of an object, and count them in ``report``; none if retention has deleted it."""
+    yield from parse_lines(
+        read_lines(store, key, is_compressed=record_class is CapturedRow, report=report), record_class, report
+    )
+
+
+def parse_lines(lines: Iterable[bytes], record_class: type[RecordT], report: ReadReport) -> Iterator[RecordT]:
+    """Yield the records of lines, and count both in ``report``."""
     for line in lines:
         if line.startswith(COUNTED_REQUEST):
             continue

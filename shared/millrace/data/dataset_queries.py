@@ -37,12 +37,6 @@ _NAMES: dict[type[Document], str] = {
 DocumentT = TypeVar("DocumentT", bound=Document)
 
 
-def describe_datasets(model: str, registry: Registry) -> dict[str, Any]:
-    """Return a model's datasets, newest first; raises ``ModelNotFoundError``."""
-    registry.get_state(model)
-    return {"datasets": to_plain(registry.list_datasets(model)[::-1])}
-
-
 def describe_dataset(model: str, dataset_id: str, registry: Registry, data_store: ObjectStore) -> dict[str, Any]:
     """Return a dataset: its record, its manifest, the findings of its checks and a summary of its profile.
 

@@ -9,12 +9,12 @@ from pydantic import Field, ValidationError
 
 from millrace.data.schema_changes import SchemaChange, compare_schemas, load_schema, next_schema
 from millrace.documents import to_plain
-from millrace.entities import LedgerEntry
+from millrace.entities import LedgerEntry, SpecRecord
 from millrace.errors import FieldError, InvalidInputError, ModelNotFoundError
 from millrace.names import make_cause_id
 from millrace.ports import ObjectStore, Schedules
 from millrace.registry.model_schedules import follow_spec
-from millrace.registry.store import Registry, SpecRecord
+from millrace.registry.store import Registry
 from millrace.schema import TableSchema
 from millrace.spec import ModelSpec, invalid_input
 from millrace.spec.part import SpecPart

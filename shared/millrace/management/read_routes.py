@@ -6,7 +6,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from millrace.cost.statement import read_month_name
-from millrace.data.dataset_queries import describe_dataset, describe_datasets, describe_difference
+from millrace.data.dataset_queries import describe_dataset, describe_difference
 from millrace.data.schema_changes import describe_schema
 from millrace.data.spec_changes import describe_spec, replace_spec
 from millrace.documents import to_plain
@@ -19,6 +19,10 @@ from millrace.monitoring.report import MonitoringReport
 from millrace.names import CHAMPION, validate_model_name, validate_run_id
 from millrace.registry.ledger import KEYS_LEDGER
 from millrace.registry.queries import (
+    MAX_ITEMS,
+    MAX_MODELS,
+    MAX_RUNS,
+    PageRequest,
     describe_alias_at,
     describe_alias_moves,
     describe_approval,
@@ -26,6 +30,11 @@ from millrace.registry.queries import (
     describe_cause,
     describe_run,
     describe_version,
+    find_run,
+    list_datasets,
+    list_models,
+    list_runs,
+    list_versions,
     read_timestamp,
 )
 from millrace.triggers.requests import REFUSED_UPLOADS
@@ -94,6 +103,10 @@ def _get_card(call: Call, model: str, version: str) -> dict[str, Any]:
     return describe_card(model, version, **call.stores)
 
 
+def _page(call: Call, most: int = MAX_ITEMS) -> PageRequest:
+    return PageRequest.read(call.request.parameter("after"), call.request.parameter("limit"), most)
+
+
 def _get_approval(call: Call, model: str, run_id: str) -> dict[str, Any]:
     return describe_approval(call.existing(model), run_id, call.registry)
 
@@ -123,22 +136,23 @@ def _get_costs(call: Call) -> dict[str, Any]:
 
 _READS: Mapping[str, Callable[..., Any]] = {
     "/cost": _get_costs,
-    "/models": lambda call: {"models": call.registry.list_models()},
+    "/models": lambda call: list_models(call.registry, _page(call, MAX_MODELS)),
     "/models/<model>": lambda call, model: call.registry.get_state(model),
     "/models/<model>/spec": lambda call, model: describe_spec(model, call.registry),
     "/models/<model>/schema": _get_schema,
-    "/models/<model>/datasets": lambda call, model: describe_datasets(model, call.registry),
+    "/models/<model>/datasets": lambda call, model: list_datasets(model, call.registry, _page(call)),
     "/models/<model>/datasets/<dataset_id>": _get_dataset,
     "/models/<model>/datasets/<dataset_id>/diff/<other_id>": _get_difference,
-    "/models/<model>/versions": lambda call, model: {"versions": call.registry.list_versions(call.existing(model))},
+    "/models/<model>/versions": lambda call, model: list_versions(model, call.registry, _page(call)),
     "/models/<model>/versions/<version>": lambda call, model, version: describe_version(model, version, **call.stores),
     "/models/<model>/versions/<version>/card": lambda call, model, version: describe_card(
         model, version, **call.stores
     ),
     "/models/<model>/history": _get_history,
-    "/models/<model>/runs": lambda call, model: {"runs": call.registry.list_runs(call.existing(model))},
+    "/models/<model>/runs": lambda call, model: list_runs(model, call.registry, _page(call, MAX_RUNS)),
     "/models/<model>/runs/<run_id>": lambda call, model, run_id: describe_run(model, run_id, **call.stores),
     "/models/<model>/runs/<run_id>/approval": _get_approval,
+    "/runs/<run_id>": lambda call, run_id: describe_run(find_run(run_id, call.registry).model, run_id, **call.stores),
     "/models/<model>/causes/<cause_id>": lambda call, model, cause_id: describe_cause(model, cause_id, call.registry),
     "/models/<model>/monitoring": _get_report,
     "/models/<model>/monitoring/<run>": _get_monitoring_run,

@@ -5,13 +5,14 @@ two concurrent monitors one wins, and the other has no effect. Then the winner w
 state until they are delivered, so a failing channel loses nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec.structs import replace
 
+from millrace.captures.records import CapturedRow, FeedbackRecord
 from millrace.cost.arithmetic import BillingMonth
 from millrace.cost.statement import read_model_month
 from millrace.documents import to_plain
@@ -20,10 +21,17 @@ from millrace.layout import monitoring_key
 from millrace.monitoring.alerts import awaits_runs, make_alert, update_actions
 from millrace.monitoring.context import MonitorContext, load_context
 from millrace.monitoring.incidents import IncidentHistory, Transition, advance, close
-from millrace.monitoring.new_captures import IngestCounts, list_new_objects, read_captures, read_new_feedback
+from millrace.monitoring.new_captures import (
+    IngestCounts,
+    NewRecords,
+    ReadProgress,
+    find_prefixes,
+    read_captures,
+)
 from millrace.monitoring.next_check import next_check
 from millrace.monitoring.report import MonitoringReport
 from millrace.monitoring.rules import BUDGET_EVENTS
+from millrace.monitoring.segments import KnownRows
 from millrace.monitoring.serving_health import RecordedServing, find_overspending, find_serving_faults, find_staleness
 from millrace.monitoring.state import MonitoringState, Segment, load_state, save_state
 from millrace.monitoring.window_findings import WindowEvaluation, WindowFinding
@@ -37,13 +45,18 @@ from millrace.retry import retry
 from millrace.settings import CostSettings
 
 _DEFAULT_COSTS = CostSettings()
-Outcome = Literal["judged", "nothing_new", "not_serving", "disabled", "superseded", "deleted"]
+Outcome = Literal["more", "judged", "nothing_new", "not_serving", "disabled", "superseded", "deleted"]
 #: Nothing monitors the model until its champion or its spec changes; the run has to be repeated.
 IDLE_OUTCOMES = frozenset({"not_serving", "disabled", "deleted"})
 UNFINISHED_OUTCOMES = frozenset({"superseded", "more"})
 #: The usual rate of requests is that of so long, and of a day at least: a first burst is no habit.
 _RATE_OVER = timedelta(days=7)
 _MIN_RATE_HOURS = 24.0
+#: Rows that a run reads, and the time that it leaves for a batch and for closing windows; the next run reads the rest.
+_MAX_ROWS = 5_000_000
+_RESERVED_SECONDS = 180.0
+#: Reports of ground truth that are held in memory at once.
+_BATCH_FEEDBACK = 50_000
 #: Least time between two events of one open incident.
 _MIN_REPEAT = timedelta(hours=1)
 
@@ -52,8 +65,8 @@ _MIN_REPEAT = timedelta(hours=1)
 class MonitoringOutcome:
     """Result of a run."""
 
-    #: ``judged``, ``nothing_new``, ``not_serving``, ``disabled``, ``superseded`` (a concurrent monitor was faster)
-    #: or ``deleted`` (open incidents were closed).
+    #: ``judged``, ``nothing_new``, ``more`` (there is more to read than one run may: run again), ``not_serving``,
+    #: ``disabled``, ``superseded`` (a concurrent monitor was faster) or ``deleted`` (open incidents were closed).
     outcome: Outcome
     version: int | None = None
     rows: int = 0  # ingested
@@ -79,10 +92,13 @@ def monitor_model(
     token: str,
     costs: CostSettings = _DEFAULT_COSTS,
     is_active: bool = True,
+    remaining_seconds: Callable[[], float] = lambda: float("inf"),
 ) -> MonitoringOutcome:
     """Run the monitor of one model; ``token`` is unique to the run, and part of the names that it writes.
 
-    ``is_active`` False: no requests or ground truth came since the run before.
+    ``is_active`` False: no requests or ground truth came since the run before. When time or rows run out, what was read
+    is saved with the outcome ``more``, and no window is closed: the run that reads the rest closes them as if it had
+    read everything.
 
     Raises ``ModelNotFoundError``, or ``ServiceUnavailableError`` when the model was deleted while another monitor ran;
     a repetition succeeds.
@@ -100,8 +116,9 @@ def monitor_model(
     if before.version != champion:
         before = before.begin_version(champion)
     context = load_context(model, champion, spec, data_store=data_store, model_store=model_store, now=now, token=token)
-    known_versions = {version.version for version in registry.list_versions(model)}
-    ingested, counts = _ingest(context, before, known_versions)
+    ingested, counts = _ingest(context, before, registry, remaining_seconds)
+    if ingested.progress is not None:
+        return _stop(context, ingested, counts, etag)
     traffic, of_traffic = close_traffic_window(context, ingested.traffic)
     outcomes, of_outcomes = close_outcome_window(context, ingested.outcomes, traffic.inputs)
     closed = replace(ingested, traffic=traffic, outcomes=outcomes)
@@ -151,13 +168,62 @@ def monitor_model(
 
 
 def _ingest(
-    context: MonitorContext, before: MonitoringState, known_versions: set[int]
+    context: MonitorContext, before: MonitoringState, registry: Registry, remaining_seconds: Callable[[], float]
 ) -> tuple[MonitoringState, IngestCounts]:
-    objects = list_new_objects(context, before.checked_at, before.seen)
-    state, counts = ingest_traffic(context, before, read_captures(context, objects), known_versions)
-    records, malformed = read_new_feedback(context, objects)
-    outcomes, matched = ingest_feedback(context, state.outcomes, records)
-    return replace(state, outcomes=outcomes, seen=objects.seen), counts + malformed + matched
+    """Read what was delivered since the last run, or go on where it stopped.
+
+    The state has a progress when there is more to read. Cuts are between batches, whose ends do not depend on them.
+    """
+    progress, n_lines = before.progress or ReadProgress(began_at=context.now), 0
+    prefixes = find_prefixes(context, before.checked_at, progress.began_at, before.seen)
+    captures = NewRecords(context.store, CapturedRow, prefixes.captures, before.seen, progress)
+    feedback = NewRecords(context.store, FeedbackRecord, prefixes.feedback, before.seen, progress)
+    known_rows, state, counts, retried = KnownRows(context.store), before, progress.counts, progress.retried
+
+    def stops_after(reader: NewRecords[Any]) -> bool:
+        nonlocal n_lines, state
+        n_lines += reader.report.rows
+        position = {"partial": reader.partial, "lines": reader.lines}
+        seen = before.seen | captures.seen | feedback.seen
+        state = replace(state, seen=seen, progress=replace(progress, counts=counts, retried=retried, **position))
+        return n_lines >= _MAX_ROWS or remaining_seconds() < _RESERVED_SECONDS
+
+    for number, batch in enumerate(read_captures(context, prefixes.since, captures)):
+        state, more = ingest_traffic(context, state, batch, f"{context.token}-{number}", known_rows)
+        counts += more
+        if stops_after(captures):
+            return state, counts
+    while not feedback.is_finished:
+        records = list(feedback.take(_BATCH_FEEDBACK))
+        outcomes, more = ingest_feedback(context, state.outcomes, records, retry=not retried)
+        state, retried = replace(state, outcomes=outcomes), True
+        counts += more + IngestCounts(malformed_rows=feedback.report.malformed_rows)
+        if stops_after(feedback):
+            return state, counts
+    known, unknown = _split_versions(context.model, counts.other_versions, registry)
+    seen = {**prefixes.kept, **captures.seen, **feedback.seen}
+    return replace(state, seen=seen, progress=None), replace(counts, other_versions=known, unknown_versions=unknown)
+
+
+def _stop(context: MonitorContext, state: MonitoringState, counts: IngestCounts, etag: str | None) -> MonitoringOutcome:
+    """Save what was read; windows stay open, and incidents and the last run's timestamp as they were."""
+    if not save_state(context.model, context.store, state, etag):
+        return MonitoringOutcome("superseded", context.version)
+    return MonitoringOutcome(
+        "more",
+        version=context.version,
+        rows=counts.monitored_rows,
+        outcomes=counts.matched_feedback,
+        alerts=len(state.outbox),
+        open_incidents=len(state.incidents.open_incidents()),
+    )
+
+
+def _split_versions(model: str, rows: dict[str, int], registry: Registry) -> tuple[dict[str, int], dict[str, int]]:
+    """Return rows by version, of versions in the registry and of others."""
+    numbers = {str(found.version) for found in registry.find_versions(model, [int(version) for version in rows])}
+    known = {version: n for version, n in rows.items() if version in numbers}
+    return known, {version: n for version, n in rows.items() if version not in numbers}
 
 
 def _evaluate_service(
@@ -286,8 +352,11 @@ def _remove_alerts(model: str, store: ObjectStore, delivered: set[str]) -> None:
 
 
 def write_outcome_metrics(model: str, outcome: MonitoringOutcome, now: datetime) -> None:
-    """Write the metrics of a run; a run without windows or incidents writes none, because metrics are billed."""
-    if not outcome.windows and not outcome.open_incidents:
+    """Write the metrics of a run; one without windows or incidents writes none, because metrics are billed.
+
+    The rows of a run that stopped are among those of the run that ends it.
+    """
+    if outcome.outcome == "more" or (not outcome.windows and not outcome.open_incidents):
         return
     metrics: dict[str, tuple[float, Unit]] = {
         "MonitoredRows": (outcome.rows, "Count"),

@@ -2,21 +2,32 @@
 
 Objects are identified by key and size, because rows are appended to the newest ones; rows that were read before are
 known by their ids. Prefixes of the last hours are listed again, so that a late object is still found; the first run of
-a day lists the whole day before once more.
+a day lists the whole day before once more. A run that stops between two batches leaves its progress to the next one.
 """
 
+from bisect import insort
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from itertools import islice
+from typing import Any, Generic
 
-from millrace.captures.records import CapturedRow, FeedbackRecord
-from millrace.captures.window import CapturedWindow, ReadReport, WindowBuilder, hash_id, hours, read_records
+from millrace.captures.records import CapturedRow
+from millrace.captures.window import (
+    CapturedWindow,
+    ReadReport,
+    RecordT,
+    WindowBuilder,
+    hash_id,
+    hours,
+    parse_lines,
+    read_lines,
+)
 from millrace.documents import Record
 from millrace.layout import captures_prefix, feedback_prefix
 from millrace.monitoring.context import MonitorContext
-from millrace.ports import ListedObject
+from millrace.ports import ObjectStore
 
 #: Delay of an object that the next run still finds, and of one that the first run of a day finds.
 _LATE, _LATE_ON_A_NEW_DAY = timedelta(hours=6), timedelta(hours=30)
@@ -24,7 +35,7 @@ _LATE, _LATE_ON_A_NEW_DAY = timedelta(hours=6), timedelta(hours=30)
 _FARTHEST = timedelta(days=7)
 #: Tolerance for fast clocks; objects of later hours are read once their hour comes.
 _AHEAD = timedelta(hours=1)
-#: Rows that are held in memory at once.
+#: Rows that are held in memory at once, also of one object.
 _BATCH_ROWS = 100_000
 #: Unreadable objects that a report names.
 _MAX_NAMED = 20
@@ -71,71 +82,117 @@ def _add(first: Any, second: Any) -> Any:
     return dict(Counter(first) + Counter(second)) if isinstance(first, dict) else first + second
 
 
+class ReadProgress(Record, frozen=True, kw_only=True):
+    """Progress of a monitoring run that stopped before it had read everything; the next run goes on from there."""
+
+    began_at: datetime
+    counts: IngestCounts = IngestCounts()
+    partial: str = ""  # Hash of the object that was read in part
+    lines: int = 0  # Lines of it that were read
+    retried: bool = False  # True once feedback that waited was tried again
+
+
 @dataclass(frozen=True, slots=True)
-class NewObjects:
-    """Objects that no run has read, and the hashes of all that a later run may list again."""
+class NewPrefixes:
+    """Prefixes that may hold objects which no run has read, and seen objects of those that a later run may list."""
 
     since: datetime
-    captures: Sequence[ListedObject]
-    feedback: Sequence[ListedObject]
-    seen: dict[str, list[str]]
+    captures: Sequence[str]
+    feedback: Sequence[str]
+    kept: SeenObjects
 
 
-def list_new_objects(context: MonitorContext, checked_at: datetime | None, seen: SeenObjects) -> NewObjects:
-    """List the objects that were delivered since the last run."""
+def find_prefixes(
+    context: MonitorContext, checked_at: datetime | None, began_at: datetime, seen: SeenObjects
+) -> NewPrefixes:
+    """Return the prefixes to list for what was delivered since the last run; ``began_at`` is when reading began."""
     model, now = context.model, context.now
-    since = now - _LATE_ON_A_NEW_DAY
+    since = began_at - _LATE_ON_A_NEW_DAY
     if checked_at is not None:
-        same_day = checked_at.astimezone(UTC).date() == now.astimezone(UTC).date()
-        since = max(min(checked_at, now) - (_LATE if same_day else _LATE_ON_A_NEW_DAY), now - _FARTHEST)
-    day = max(min(checked_at or now, now) - _LATE_ON_A_NEW_DAY, now - _FARTHEST).astimezone(UTC)
+        same_day = checked_at.astimezone(UTC).date() == began_at.astimezone(UTC).date()
+        since = min(checked_at, began_at) - (_LATE if same_day else _LATE_ON_A_NEW_DAY)
+    since = max(since, now - _FARTHEST)
+    day = max(min(checked_at or began_at, began_at) - _LATE_ON_A_NEW_DAY, now - _FARTHEST).astimezone(UTC)
     days = dict.fromkeys(hour.replace(hour=0) for hour in hours(day, now + _AHEAD))
     not_listed = (captures_prefix(model, hour) for hour in hours(now - _LATE_ON_A_NEW_DAY, since))
-    kept = {prefix: seen[prefix] for prefix in not_listed if prefix in seen}
-    captures, seen_captures = _find_new(
-        context, [captures_prefix(model, hour) for hour in hours(since, now + _AHEAD)], seen
+    return NewPrefixes(
+        since,
+        [captures_prefix(model, hour) for hour in hours(since, now + _AHEAD)],
+        [feedback_prefix(model, day) for day in days],
+        {prefix: seen[prefix] for prefix in not_listed if prefix in seen},
     )
-    feedback, seen_feedback = _find_new(context, [feedback_prefix(model, day) for day in days], seen)
-    return NewObjects(since, captures, feedback, kept | seen_captures | seen_feedback)
 
 
-def _find_new(
-    context: MonitorContext, prefixes: Sequence[str], seen: SeenObjects
-) -> tuple[list[ListedObject], dict[str, list[str]]]:
-    new: list[ListedObject] = []
-    hashes: dict[str, list[str]] = {}
-    for prefix in prefixes:
-        objects = {f"{hash_id(f'{one.key} {one.size}'):x}": one for one in context.store.list(prefix)}
-        known = set(seen.get(prefix, ()))
-        new += [one for name, one in objects.items() if name not in known]
-        hashes |= {prefix: sorted(objects)} if objects else {}
-    return new, hashes
+class NewRecords(Generic[RecordT]):
+    """Reads the records of objects that no run has read, some lines at a time, and keeps how far it got.
+
+    Attributes
+    ----------
+    seen : dict
+        Hashes of the objects that were read, by prefix, of the prefixes that were listed so far.
+    partial, lines : str, int
+        The object that was read in part, by this run or the one before, and its lines that were.
+    report : ReadReport
+        Counts of the last :meth:`take`.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        record_class: type[RecordT],
+        prefixes: Sequence[str],
+        seen: SeenObjects,
+        progress: ReadProgress,
+    ) -> None:
+        self.seen: dict[str, list[str]] = {}
+        self.partial, self.lines = progress.partial, progress.lines
+        self.report = ReadReport()
+        self.is_finished = False
+        self._record_class: type[RecordT] = record_class
+        self._new_lines = self._read_objects(store, prefixes, seen, progress)
+
+    def take(self, n_lines: int) -> Iterator[RecordT]:
+        """Yield the records of the next lines; fewer, when there are no more."""
+        self.report = ReadReport()
+        return parse_lines(islice(self._new_lines, n_lines), self._record_class, self.report)
+
+    def _read_objects(
+        self, store: ObjectStore, prefixes: Sequence[str], seen: SeenObjects, progress: ReadProgress
+    ) -> Iterator[bytes]:
+        is_compressed, waiting = self._record_class is CapturedRow, (progress.partial, progress.lines)
+        for prefix in prefixes:
+            objects = {f"{hash_id(f'{one.key} {one.size}'):x}": one for one in store.list(prefix)}
+            known = objects.keys() & set(seen.get(prefix, ()))
+            if objects:
+                self.seen[prefix] = sorted(known)
+            for name, one in objects.items():
+                if name in known:
+                    continue
+                begun, waiting = (waiting[1], ("", 0)) if name == waiting[0] else (0, waiting)
+                self.partial, self.lines = name, begun
+                lines = read_lines(store, one.key, is_compressed=is_compressed, report=self.report)
+                for line in islice(lines, begun, None):
+                    self.lines += 1
+                    yield line
+                self.report.objects += 1
+                insort(self.seen[prefix], name)
+                self.partial, self.lines = waiting
+        self.is_finished = True
 
 
-def read_captures(context: MonitorContext, objects: NewObjects) -> Iterator[CapturedWindow]:
-    """Yield the captured rows in batches, each id once, with the counts of each batch's reading."""
-    ids: set[int] = set()
-    builder, report, held = WindowBuilder(), ReadReport(), 0
-    for listed in objects.captures:
-        report.objects += 1
-        for row in read_records(context.store, listed.key, CapturedRow, report):
+def read_captures(context: MonitorContext, since: datetime, rows: NewRecords[CapturedRow]) -> Iterator[CapturedWindow]:
+    """Yield captured rows in batches, each id once a batch, with the counts of each batch's reading.
+
+    Batches end at the same lines wherever a run stops between them, so that cutting a run changes nothing.
+    """
+    while not rows.is_finished:
+        builder, ids, duplicates = WindowBuilder(), set[int](), 0
+        for row in rows.take(_BATCH_ROWS):
             row_id = hash_id(row.prediction_id)
             if row_id in ids:
-                report.duplicates += 1
+                duplicates += 1
                 continue
             ids.add(row_id)
             builder.add(row)
-            held += 1
-        if held >= _BATCH_ROWS:
-            yield builder.build(context.model, objects.since, context.now, report)
-            builder, report, held = WindowBuilder(), ReadReport(), 0
-    if report.objects:
-        yield builder.build(context.model, objects.since, context.now, report)
-
-
-def read_new_feedback(context: MonitorContext, objects: NewObjects) -> tuple[list[FeedbackRecord], IngestCounts]:
-    """Return the outcomes that were reported since the last run, and the number of malformed ones."""
-    report = ReadReport()
-    keys = (listed.key for listed in objects.feedback)
-    records = [record for key in keys for record in read_records(context.store, key, FeedbackRecord, report)]
-    return records, IngestCounts(malformed_rows=report.malformed_rows)
+        rows.report.duplicates += duplicates
+        yield builder.build(context.model, since, context.now, rows.report)

@@ -23,6 +23,8 @@ from millrace.ports import ObjectStore
 from millrace.schema import TableSchema
 
 Array = npt.NDArray[Any]
+#: Segments whose hashes a run keeps: 80 MB, where segments hold 100,000 rows.
+_MAX_KEPT_SEGMENTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class SegmentRows:
     probabilities: Array  # float32 of shape (rows, n_classes); no columns for regression
     values: Array  # Predicted values; empty for classification
     groups: Mapping[str, Array]
+    unpredicted_ids: Array  # Of rows without a valid prediction, so that they too count once
 
     def __len__(self) -> int:
         return len(self.prediction_ids)
@@ -48,7 +51,7 @@ class SegmentRows:
 
     def to_bytes(self) -> bytes:
         """Return a compressed npz file without any pickle."""
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        arrays = {name: getattr(self, name) for name in (*_ARRAYS, "unpredicted_ids")}
         return _pack(arrays | {f"group:{name}": values for name, values in self.groups.items()})
 
     @classmethod
@@ -56,14 +59,15 @@ class SegmentRows:
         """Read what :meth:`to_bytes` wrote."""
         arrays = _unpack(body)
         groups = {name.removeprefix("group:"): values for name, values in arrays.items() if name.startswith("group:")}
-        return cls(**{name: arrays[name] for name in _ARRAYS}, groups=groups)
+        unpredicted_ids = arrays.get("unpredicted_ids", np.zeros(0, dtype=np.str_))  # An early release kept none
+        return cls(**{name: arrays[name] for name in _ARRAYS}, groups=groups, unpredicted_ids=unpredicted_ids)
 
 
 _ARRAYS = ("prediction_ids", "row_ids", "request_rows", "predicted_at", "decided", "probabilities", "values")
 
 
 def extract_rows(window: CapturedWindow, chosen: Array, schema: TableSchema, groups: Sequence[str]) -> SegmentRows:
-    """Return the chosen rows that have a valid prediction."""
+    """Return the chosen rows that have a valid prediction, and the ids of the others."""
     rows = np.flatnonzero(chosen)
     classes = schema.classes
     probabilities, decided, values = np.zeros((len(rows), 0)), np.zeros(0, dtype=np.int64), np.zeros(0)
@@ -80,8 +84,10 @@ def extract_rows(window: CapturedWindow, chosen: Array, schema: TableSchema, gro
         values = window.values[rows]
         valid = np.isfinite(values)
         values = values[valid]
+    unpredicted_ids = window.prediction_ids[rows[~valid]].astype(np.str_)
     rows = rows[valid]
     return SegmentRows(
+        unpredicted_ids=unpredicted_ids,
         prediction_ids=window.prediction_ids[rows].astype(np.str_),
         row_ids=np.array([name or "" for name in window.row_ids[rows].tolist()], dtype=np.str_),
         request_rows=window.request_rows[rows],
@@ -97,11 +103,13 @@ def _group_names(values: Array) -> Array:
     return np.array(["missing" if value is None or value != value else str(value) for value in values.tolist()])  # noqa: PLR0124  # only NaN differs from itself
 
 
-def store_segment(store: ObjectStore, model: str, name: str, rows: SegmentRows) -> Segment:
-    """Store rows and return their record."""
+def store_segment(
+    store: ObjectStore, model: str, name: str, rows: SegmentRows, span: tuple[datetime, datetime]
+) -> Segment:
+    """Store rows and return their record; ``span`` is that of the rows without a valid prediction too."""
     key = monitoring_key(model, f"segments/{name}.npz")
     store.put(key, rows.to_bytes())
-    begin, end = time_span(rows.predicted_at)
+    begin, end = span
     requests = float(np.sum(1.0 / np.maximum(rows.request_rows, 1)))
     return Segment(key=key, begin=begin, end=end, rows=len(rows), requests=requests)
 
@@ -127,6 +135,46 @@ def load_rows(store: ObjectStore, segment: Segment) -> SegmentRows | None:
         return SegmentRows.from_bytes(store.get(segment.key))
     except ArtifactNotFoundError:
         return None
+
+
+class KnownRows:
+    """Finds rows that an earlier batch read from another object, by the ids that segments hold.
+
+    Ids are compared by hash, eight bytes each, and only those of segments that overlap with the rows in time.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._hashes: dict[str, Array] = {}  # By the segments' keys
+
+    def find(self, window: CapturedWindow, segments: Sequence[Segment]) -> npt.NDArray[np.bool_]:
+        """Return the mask of a window's rows that segments hold."""
+        found = np.zeros(len(window), dtype=np.bool_)
+        if not len(window):
+            return found
+        first, last = time_span(window.predicted_at)
+        hashes = _hash_ids(window.prediction_ids)
+        overlapping = {one.key: one for one in segments if one.begin <= last and one.end >= first}
+        self._hashes = {key: known for key, known in self._hashes.items() if key in overlapping}
+        for key, segment in overlapping.items():
+            known = self._hashes[key] if key in self._hashes else self._load(segment)
+            found |= np.isin(hashes, known)
+            if len(self._hashes) < _MAX_KEPT_SEGMENTS:
+                self._hashes[key] = known
+        return found
+
+    def _load(self, segment: Segment) -> Array:
+        try:
+            with np.load(io.BytesIO(self._store.get(segment.key)), allow_pickle=False) as archive:
+                names = [name for name in ("prediction_ids", "unpredicted_ids") if name in archive.files]
+                return np.concatenate([_hash_ids(archive[name]) for name in names])
+        except ArtifactNotFoundError:
+            return np.zeros(0, dtype=np.int64)
+
+
+def _hash_ids(ids: Array) -> Array:
+    """Return hashes that hold for this process."""
+    return np.fromiter(map(hash, ids.tolist()), dtype=np.int64, count=len(ids))
 
 
 def _load_outcomes(store: ObjectStore, segment: Segment) -> SegmentOutcomes:

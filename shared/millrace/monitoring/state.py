@@ -13,6 +13,7 @@ from millrace.histograms.predictions import AnyPredictions, Traffic, tag_predict
 from millrace.layout import monitoring_key
 from millrace.monitoring.chart_data import ChartData
 from millrace.monitoring.incidents import IncidentHistory
+from millrace.monitoring.new_captures import ReadProgress
 from millrace.monitoring.seasonality import DailyRange, TimeSpan
 from millrace.monitoring.window_findings import WindowFinding
 from millrace.ports import ObjectStore
@@ -116,8 +117,9 @@ class MonitoringState(Document, frozen=True, kw_only=True):
     """State of one model's monitor."""
 
     version: int | None = None
-    checked_at: datetime | None = None  # time of the last run
+    checked_at: datetime | None = None  # time of the last run that read everything
     last_row_at: datetime | None = None  # time of the last request
+    progress: ReadProgress | None = None  # Of a run that stopped before it had read everything
     #: Hashes of the objects that were read, by prefix.
     seen: dict[str, list[str]] = {}  # noqa: RUF012  # msgspec copies the default
     traffic: TrafficHistory = TrafficHistory()

@@ -6,13 +6,12 @@ A window of outcomes closes as ground truth arrives, and is measured again when 
 import gzip
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from operator import add
 
 import numpy as np
-import numpy.typing as npt
 from msgspec.structs import replace
 
 from millrace.captures.joining import is_excluded
@@ -30,11 +29,11 @@ from millrace.monitoring.quality import choose_metric, measure_outcomes
 from millrace.monitoring.rules import evaluate_outcomes, evaluate_traffic, input_findings, range_scope, rows_needed
 from millrace.monitoring.seasonality import SeasonalBaselines, find_seasonal_windows, learn_ranges
 from millrace.monitoring.segments import (
+    KnownRows,
     SegmentRows,
     assign_outcomes,
     count_outcomes,
     extract_rows,
-    load_rows,
     store_segment,
     time_span,
 )
@@ -64,21 +63,11 @@ _MAX_PENDING = 10_000
 
 
 def ingest_traffic(
-    context: MonitorContext, state: MonitoringState, batches: Iterable[CapturedWindow], known_versions: set[int]
+    context: MonitorContext, state: MonitoringState, batch: CapturedWindow, name: str, known_rows: KnownRows
 ) -> tuple[MonitoringState, IngestCounts]:
-    """Add captured rows to the open window, and store their predictions as segments."""
-    counts = IngestCounts()
-    for number, batch in enumerate(batches):
-        state, more = _ingest_batch(context, state, batch, f"{context.token}-{number}", known_versions)
-        counts += more
-    return state, counts
-
-
-def _ingest_batch(
-    context: MonitorContext, state: MonitoringState, batch: CapturedWindow, name: str, known_versions: set[int]
-) -> tuple[MonitoringState, IngestCounts]:
+    """Add captured rows to the open window, and store their predictions as a segment of that name."""
     now = np.datetime64(context.now.astimezone(UTC).replace(tzinfo=None), "us")
-    fresh = ~_read_before(context.store, state.outcomes.segments, batch)
+    fresh = ~known_rows.find(batch, state.outcomes.segments)
     chosen = fresh & (batch.versions == context.version)
     versions = Counter(batch.versions[fresh & ~chosen].tolist())
     predicted = extract_rows(batch, chosen, context.schema, context.spec.sensitive_groups)
@@ -86,8 +75,7 @@ def _ingest_batch(
     counts = IngestCounts.of_reading(batch.report) + IngestCounts(
         duplicates=int(np.count_nonzero(~fresh)),
         from_the_future=int(np.count_nonzero(batch.predicted_at > now)),
-        other_versions={str(version): n for version, n in versions.items() if version in known_versions},
-        unknown_versions={str(version): n for version, n in versions.items() if version not in known_versions},
+        other_versions={str(version): n for version, n in versions.items()},
         monitored_rows=rows,
         unanswered=rows - len(predicted),
     )
@@ -95,8 +83,8 @@ def _ingest_batch(
         return state, counts
     begin, end = time_span(np.minimum(batch.predicted_at[chosen], now))
     segments, window = state.outcomes.segments, state.traffic.open
-    if len(predicted):
-        segments = (*segments, store_segment(context.store, context.model, name, predicted))[-MAX_SEGMENTS:]
+    segment = store_segment(context.store, context.model, name, predicted, time_span(batch.predicted_at[chosen]))
+    segments = (*segments, segment)[-MAX_SEGMENTS:]
     if context.monitored is not None:
         reference = context.monitored.reference
         columns = {key: values[chosen] for key, values in batch.typed_features(context.schema).items()}
@@ -117,18 +105,6 @@ def _extend(window: OpenWindow | None, more: OpenWindow) -> OpenWindow:
         return more
     begin, end = min(window.begin, more.begin), max(window.end, more.end)
     return OpenWindow(traffic=window.traffic + more.traffic, begin=begin, end=end)
-
-
-def _read_before(store: ObjectStore, segments: Iterable[Segment], batch: CapturedWindow) -> npt.NDArray[np.bool_]:
-    """Return the mask of rows that an earlier run read, from another object."""
-    if not len(batch):
-        return np.zeros(0, dtype=np.bool_)
-    earliest, _ = time_span(batch.predicted_at)
-    known: set[str] = set()
-    for segment in segments:
-        if segment.end >= earliest and (rows := load_rows(store, segment)) is not None:
-            known.update(rows.prediction_ids.tolist())
-    return np.fromiter((name in known for name in batch.prediction_ids.tolist()), dtype=np.bool_, count=len(batch))
 
 
 def _count_predictions(rows: SegmentRows, context: MonitorContext, reference: Reference) -> AnyPredictions | None:
@@ -200,10 +176,12 @@ def _load_window(store: ObjectStore, record: WindowRecord) -> Traffic | None:
 
 
 def ingest_feedback(
-    context: MonitorContext, history: OutcomeHistory, records: Sequence[FeedbackRecord]
+    context: MonitorContext, history: OutcomeHistory, records: Sequence[FeedbackRecord], *, retry: bool
 ) -> tuple[OutcomeHistory, IngestCounts]:
-    """Assign outcomes to captured rows, and measure the windows again that they belong to."""
-    records = [*(FeedbackRecord.from_line(line) for line in history.pending_feedback), *records]
+    """Assign outcomes to captured rows, with ``retry`` also those that wait, and measure their windows again."""
+    waiting = history.pending_feedback
+    if retry:
+        records, waiting = [*map(FeedbackRecord.from_line, waiting), *records], ()
     records = [record for record in records if not is_excluded(record.caller, context.spec.feedback.exclude_callers)]
     matched: set[str] = set()
     changed: set[str] = set()
@@ -227,7 +205,7 @@ def ingest_feedback(
         _measure(context, record, segments) if changed.intersection(record.segments) else record
         for record in history.quality
     )
-    pending = tuple(record.to_line() for record in recent[-_MAX_PENDING:])
+    pending = (*waiting, *(record.to_line() for record in recent))[-_MAX_PENDING:]
     return OutcomeHistory(segments=tuple(segments), quality=quality, pending_feedback=pending), counts
 
 

@@ -46,6 +46,7 @@ def start_run(cause: Cause, run: Run, entry: LedgerEntry, state: ModelState | No
         keys.state,
         {
             "active_run_id": run.run_id,
+            "last_run_id": run.run_id,
             "model": cause.model,
             "created_at": began if is_deleted else Default(began),
             "aliases": Default({}),
@@ -117,7 +118,11 @@ def pass_turn(model: str, run_id: str, follow_up: Run, waiting: Mapping[str, Key
     changes: list[Change] = [
         Update(
             keys.state,
-            {"active_run_id": follow_up.run_id, "pending_causes": Plus("pending_causes", -len(follow_up.cause_ids))},
+            {
+                "active_run_id": follow_up.run_id,
+                "last_run_id": follow_up.run_id,
+                "pending_causes": Plus("pending_causes", -len(follow_up.cause_ids)),
+            },
             conditions=(Compare("active_run_id", "=", run_id),),
         ),
         Put(keys.item("RUN", follow_up.run_id), encode(follow_up)),

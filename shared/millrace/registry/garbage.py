@@ -144,23 +144,19 @@ def _objects_of_runs(
     model: str, garbage: Garbage, oldest: datetime, registry: Registry, store: ObjectStore
 ) -> "Iterator[tuple[int | str, ListedObject]]":
     prefix = runs_prefix(model)
-    ended: dict[str, bool] = {}
-    for listed in store.list(prefix):
-        match = _TRIAL.match(listed.key.removeprefix(prefix))
-        if match is None or match[3] not in ARTIFACTS or match[1] in garbage.kept_runs:
-            continue
-        if match[1] not in ended:
-            ended[match[1]] = _ended_before(model, match[1], oldest, registry)
-        if ended[match[1]]:
-            yield match[1], listed
-
-
-def _ended_before(model: str, run_id: str, oldest: datetime, registry: Registry) -> bool:
-    """Return True for a run that ended so long ago; one that the registry does not know is left alone."""
-    run = registry.find_run(model, run_id)
-    if run is None or run.status not in FINISHED_STATUSES or run.finished_at is None:
-        return False
-    return run.finished_at <= oldest
+    matched = ((_TRIAL.match(listed.key.removeprefix(prefix)), listed) for listed in store.list(prefix))
+    trials = [
+        (match[1], listed)
+        for match, listed in matched
+        if match and match[3] in ARTIFACTS and match[1] not in garbage.kept_runs
+    ]
+    # A run that the registry does not know is left alone.
+    run_ids = dict.fromkeys(run_id for run_id, _ in trials)
+    runs = {run.run_id: run for run in registry.find_runs((model, run_id) for run_id in run_ids)}
+    for run_id, listed in trials:
+        run = runs.get(run_id)
+        if run and run.status in FINISHED_STATUSES and run.finished_at and run.finished_at <= oldest:
+            yield run_id, listed
 
 
 def _entry(collection: Collection, audit: AuditContext) -> LedgerEntry:

@@ -31,8 +31,8 @@ and of the table of runs, which the functions that read files of users write too
 
 Releases that had one table wrote these to the registry's: they are read there, and copied when they change.
 
-No scan, no secondary index. A role that reads needs GetItem and Query; one that writes PutItem, UpdateItem,
-DeleteItem and ConditionCheckItem too.
+No scan, no secondary index. A role that reads needs GetItem, BatchGetItem and Query; one that writes PutItem,
+UpdateItem, DeleteItem and ConditionCheckItem too.
 
 Every field is an attribute of its own, so that one field can be changed or stand in a condition without reading
 the rest. Text, whole numbers and timestamps are stored as they are; a field that is missing is left out; anything
@@ -43,7 +43,7 @@ a float. Infinities and NaN are kept, because a record must be read as it was wr
 import json
 import types
 from collections.abc import Hashable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from functools import cache
 from numbers import Integral, Real
@@ -51,8 +51,11 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 
 import msgspec
 
+from millrace.documents import parse_timestamp
+from millrace.entities import ModelState, SpecRecord
 from millrace.layout import MODELS_PARTITION, OUTBOX_PARTITION, monitoring_item
 from millrace.ports import Item, Key, Table, Update
+from millrace.spec import ModelSpec
 
 EntityT = TypeVar("EntityT")
 
@@ -165,3 +168,23 @@ def _is_text(hint: Any) -> bool:
     if get_origin(hint) in (Union, types.UnionType):
         hint = next(part for part in get_args(hint) if part is not types.NoneType)
     return hint in (str, datetime) or get_origin(hint) is Literal
+
+
+def read_spec(model: str, item: Item | None) -> SpecRecord:
+    """Return a model's spec as it is stored; without an item, the default one."""
+    if item is None:
+        return SpecRecord(model, ModelSpec())
+    changed_at = item.get("changed_at")
+    return SpecRecord(
+        model,
+        ModelSpec.read_stored(json.loads(item["document"])),
+        item["revision"],
+        parse_timestamp(changed_at) if changed_at else None,
+        item.get("changed_by"),
+    )
+
+
+def read_state(item: Item, schema: Item | None) -> ModelState:
+    """Return a model's state of its item and that of its schema."""
+    state = decode(ModelState, item)
+    return replace(state, schema_version=schema["schema_version"]) if schema else state

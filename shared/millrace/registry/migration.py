@@ -23,12 +23,25 @@ class StoreOfTwoTables:
         may_be_earlier = item is None and key.table == "runs" and key.sort != "SCHEMA"  # which no such release had
         return self.store.get(_earlier(key)) if may_be_earlier else item
 
+    def get_many(self, keys: Sequence[Key]) -> list[Item | None]:
+        """Return the items of keys, in their order; None for those that do not exist."""
+        items = self.store.get_many(keys)
+        places = [
+            place
+            for place, (key, item) in enumerate(zip(keys, items, strict=True))
+            if item is None and key.table == "runs" and key.sort != "SCHEMA"
+        ]
+        for place, item in zip(places, self.store.get_many([_earlier(keys[place]) for place in places]), strict=True):
+            items[place] = item
+        return items
+
     def query(
         self,
         partition: str,
         prefix: str = "",
         *,
         up_to: str | None = None,
+        after: str | None = None,
         newest_first: bool = False,
         limit: int | None = None,
         table: Table = "registry",
@@ -37,7 +50,9 @@ class StoreOfTwoTables:
         tables: Sequence[Table] = ("registry", "runs") if table == "runs" else ("registry",)
         found: dict[str, Item] = {}
         for name in tables:
-            items = self.store.query(partition, prefix, up_to=up_to, newest_first=newest_first, limit=limit, table=name)
+            items = self.store.query(
+                partition, prefix, up_to=up_to, after=after, newest_first=newest_first, limit=limit, table=name
+            )
             if table == "registry":
                 yield from items
             else:

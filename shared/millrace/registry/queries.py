@@ -1,20 +1,29 @@
-"""Descriptions of models, versions, runs and approvals as plain JSON."""
+"""Descriptions of models, versions, runs and approvals as plain JSON, and pages of them.
+
+A page is bounded, because an answer of the API is, and so is what a function reads before it answers.
+"""
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from millrace.card import CARD, ModelCard
 from millrace.documents import parse_timestamp, to_plain
-from millrace.entities import ModelVersion
-from millrace.errors import ArtifactNotFoundError, FieldError, InvalidInputError, VersionNotFoundError
+from millrace.entities import DatasetRecord, ModelState, ModelVersion, Run
+from millrace.errors import (
+    ArtifactNotFoundError,
+    FieldError,
+    InvalidInputError,
+    RunNotFoundError,
+    VersionNotFoundError,
+)
 from millrace.layout import evaluation_key, version_key
 from millrace.names import CHAMPION
 from millrace.ports import ObjectStore
 from millrace.registry.manifest import SIGNATURE, Signature
-from millrace.registry.store import Registry
+from millrace.registry.store import EntityT, Registry
 from millrace.schema import TableSchema
 
 
@@ -138,3 +147,87 @@ def _read_json(store: ObjectStore, key: str) -> Any:
         return json.loads(store.get(key))
     except ArtifactNotFoundError:
         return None
+
+
+MAX_MODELS = 500
+MAX_ITEMS, MAX_RUNS = 100, 50
+_AFTER = re.compile(r"[A-Za-z0-9._:#+-]{1,200}\Z")
+_LIMIT = re.compile(r"[0-9]{1,6}\Z")
+#: Fields of a model's last run that a list shows.
+_OF_RUN = ("run_id", "kind", "status", "stage", "requested_at", "finished_at", "reasons")
+_MAX_REASONS, _REASON_LENGTH = 3, 300
+
+
+class PageRequest(NamedTuple):
+    """Parameters of a page: the token of the page before, and the most items."""
+
+    after: str | None = None
+    limit: int = MAX_ITEMS
+
+    @classmethod
+    def read(cls, after: str | None, limit: str | None, most: int = MAX_ITEMS) -> "PageRequest":
+        """Read the query's ``after`` and ``limit``; raises ``InvalidInputError``."""
+        if after is not None and not _AFTER.match(after):
+            message = "give the next of the page before"
+            raise InvalidInputError(f"after is not valid: {message}", [FieldError("after", message)])
+        if limit is None:
+            return cls(after, most)
+        if not _LIMIT.match(limit) or not 1 <= int(limit) <= most:
+            message = f"give a whole number from 1 to {most}"
+            raise InvalidInputError(f"limit is not valid: {message}", [FieldError("limit", message)])
+        return cls(after, int(limit))
+
+
+def list_models(registry: Registry, request: PageRequest) -> dict[str, Any]:
+    """Return ``models`` that are not deleted, by name, each with its ``last_run``, and the ``next`` page's token."""
+    names = registry.list_names(request.after, request.limit)
+    states = [state for state in registry.find_states(names) if state.deleted_at is None]
+    runs = _last_runs(states, registry)
+    models = [to_plain(state) | {"last_run": runs.get(state.model)} for state in states]
+    return {"models": models, "next": names[-1] if len(names) == request.limit else None}
+
+
+def _last_runs(states: Iterable[ModelState], registry: Registry) -> Mapping[str, dict[str, Any]]:
+    named = [state for state in states if state.last_run_id]
+    found = registry.find_runs((state.model, str(state.last_run_id)) for state in named)
+    # Runs of an earlier release are not named by their model's state.
+    found += [run for state in states if not state.last_run_id for run in registry.list_runs(state.model, limit=1)]
+    return {run.model: _describe_run(run) for run in found}
+
+
+def _describe_run(run: Run) -> dict[str, Any]:
+    plain: dict[str, Any] = to_plain(run)
+    reasons = [reason[:_REASON_LENGTH] for reason in run.reasons[:_MAX_REASONS]]
+    return {name: plain[name] for name in _OF_RUN} | {"reasons": reasons}
+
+
+def list_versions(model: str, registry: Registry, request: PageRequest) -> dict[str, Any]:
+    """Return ``versions``, newest first, and the ``next`` page's token; raises ``ModelNotFoundError``."""
+    return _list_page("versions", ModelVersion, model, registry, request)
+
+
+def list_datasets(model: str, registry: Registry, request: PageRequest) -> dict[str, Any]:
+    """Return ``datasets``, newest first, and the ``next`` page's token; raises ``ModelNotFoundError``."""
+    return _list_page("datasets", DatasetRecord, model, registry, request)
+
+
+def list_runs(model: str, registry: Registry, request: PageRequest) -> dict[str, Any]:
+    """Return ``runs``, newest first, and the ``next`` page's token; raises ``ModelNotFoundError``."""
+    return _list_page("runs", Run, model, registry, request)
+
+
+def _list_page(
+    name: str, entity_class: type[EntityT], model: str, registry: Registry, request: PageRequest
+) -> dict[str, Any]:
+    registry.get_state(model)
+    page = {"after": request.after, "limit": request.limit, "newest_first": True}
+    found, tokens = registry.list_page(entity_class, model, f"{name[:-1].upper()}#", **page)
+    return {name: to_plain(found), "next": tokens[-1] if len(tokens) == request.limit else None}
+
+
+def find_run(run_id: str, registry: Registry) -> Run:
+    """Return the run of that id, whatever its model; raises ``RunNotFoundError``."""
+    found = registry.find_runs((name, run_id) for name in registry.list_names())
+    if not found:
+        raise RunNotFoundError(f"no model has a run {run_id!r}")
+    return found[0]

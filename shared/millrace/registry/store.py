@@ -5,15 +5,13 @@ it still holds. One suite (``tests/integration/test_registry_behaviour.py``) run
 """
 
 import contextlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from millrace.documents import parse_timestamp
 from millrace.entities import (
     AliasMove,
     Approval,
@@ -25,6 +23,7 @@ from millrace.entities import (
     ModelState,
     ModelVersion,
     Run,
+    SpecRecord,
     Trial,
 )
 from millrace.errors import (
@@ -65,6 +64,8 @@ from millrace.registry.items import (
     encode_value,
     make_due,
     outbox_key,
+    read_spec,
+    read_state,
     scope_key,
     sortable,
 )
@@ -80,17 +81,6 @@ VALIDATION_ACTOR = "validate_dataset"
 _NOTED = frozenset({"dataset_rejected", "schema_changed", "training_skipped"})
 #: A burst of causes waits for its turn in the ledger of their model: about twenty seconds.
 _CHAIN_ATTEMPTS = 24
-
-
-@dataclass(frozen=True, slots=True)
-class SpecRecord:
-    """A model's spec with its revision and author."""
-
-    model: str
-    spec: ModelSpec
-    revision: int = 0  # the number of changes; 0 for the default spec
-    changed_at: datetime | None = None
-    changed_by: str | None = None
 
 
 _MISSING: Mapping[type, tuple[type[NotFoundError], str]] = {
@@ -117,11 +107,12 @@ class Registry:
     # -- models ------------------------------------------------------------------------------------------------
     def list_models(self) -> list[ModelState]:
         """Return the state of every model that is not deleted, by name."""
-        return [state for state in map(self.get_state, self.list_names()) if state.deleted_at is None]
+        return [state for state in self.find_states(self.list_names()) if state.deleted_at is None]
 
-    def list_names(self) -> list[str]:
-        """Return the name of every model that is or was there, in order."""
-        return sorted(item["model"] for item in self.store.query(MODELS_PARTITION, "MODEL#"))
+    def list_names(self, after: str | None = None, limit: int | None = None) -> list[str]:
+        """Return the names of models in their order, also of deleted ones, from the one after a name on."""
+        begin = ModelKeys(after).index.sort if after else None
+        return [item["model"] for item in self.store.query(MODELS_PARTITION, "MODEL#", after=begin, limit=limit)]
 
     def get_state(self, model: str) -> ModelState:
         """Return a model's state, also of a deleted one; raises ``ModelNotFoundError``."""
@@ -133,9 +124,19 @@ class Registry:
     def find_state(self, model: str) -> ModelState | None:
         """Return a model's state, also of a deleted one, or None."""
         keys = ModelKeys(model)
-        state = self._find(ModelState, keys.state)
-        schema = self.store.get(keys.schema) if state else None
-        return replace(state, schema_version=schema["schema_version"]) if state and schema else state
+        item = self.store.get(keys.state)
+        return read_state(item, self.store.get(keys.schema)) if item else None
+
+    def find_states(self, models: Sequence[str]) -> list[ModelState]:
+        """Return the states of those models that exist, also of deleted ones, by batch."""
+        keys = [ModelKeys(model) for model in models]
+        items = self.store.get_many([key for each in keys for key in (each.state, each.schema)])
+        return [read_state(item, schema) for item, schema in zip(items[::2], items[1::2], strict=True) if item]
+
+    def get_specs(self, models: Sequence[str]) -> dict[str, ModelSpec]:
+        """Return the specs of models by name, by batch."""
+        items = self.store.get_many([ModelKeys(model).spec for model in models])
+        return {model: read_spec(model, item).spec for model, item in zip(models, items, strict=True)}
 
     def get_spec(self, model: str) -> ModelSpec:
         """Return a model's spec, by default the default one."""
@@ -143,17 +144,7 @@ class Registry:
 
     def get_spec_record(self, model: str) -> SpecRecord:
         """Return a model's spec with its revision; revision 0 is the default spec."""
-        item = self.store.get(ModelKeys(model).spec)
-        if item is None:
-            return SpecRecord(model, ModelSpec())
-        changed_at = item.get("changed_at")
-        return SpecRecord(
-            model,
-            ModelSpec.read_stored(json.loads(item["document"])),
-            item["revision"],
-            parse_timestamp(changed_at) if changed_at else None,
-            item.get("changed_by"),
-        )
+        return read_spec(model, self.store.get(ModelKeys(model).spec))
 
     def put_spec(
         self, model: str, spec: ModelSpec, entry: LedgerEntry | None = None, expected_revision: int | None = None
@@ -263,7 +254,11 @@ class Registry:
 
     def list_pending_causes(self, model: str, limit: int = MAX_FOLLOW_UP_CAUSES) -> list[CauseRecord]:
         """Return the causes that wait for the active run to finish, oldest first."""
-        return [self.get_cause(model, cause_id) for cause_id in self._waiting(model, limit)]
+        return self.find_causes(model, list(self._waiting(model, limit)))
+
+    def find_causes(self, model: str, cause_ids: Sequence[str]) -> list[CauseRecord]:
+        """Return those causes that are known, by batch."""
+        return self.find_many(CauseRecord, [ModelKeys(model).item("CAUSE", cause_id) for cause_id in cause_ids])
 
     def _waiting(self, model: str, limit: int | None) -> dict[str, Key]:
         """Return the key that marks a cause as waiting by cause id, oldest first."""
@@ -301,6 +296,10 @@ class Registry:
     def find_run(self, model: str, run_id: str) -> Run | None:
         """Return a run, or None."""
         return self._find(Run, ModelKeys(model).item("RUN", run_id))
+
+    def find_runs(self, runs: Iterable[tuple[str, str]]) -> list[Run]:
+        """Return the runs of models and run ids that exist, by batch."""
+        return self.find_many(Run, [ModelKeys(model).item("RUN", run_id) for model, run_id in runs])
 
     def list_runs(self, model: str, limit: int = 50, begun: str = "") -> list[Run]:
         """Return the newest runs first; those whose ids begin with ``begun``, such as ``202610`` for a month."""
@@ -358,8 +357,7 @@ class Registry:
         """Return the datasets whose id starts with ``prefix``, by id."""
         keys = ModelKeys(model)
         known = list(self.store.query(keys.partition, f"DATASETID#{prefix}", limit=limit, table="runs"))
-        found = [self._find(DatasetRecord, Key(keys.partition, item["record"], "runs")) for item in known]
-        return [dataset for dataset in found if dataset is not None]
+        return self.find_many(DatasetRecord, [Key(keys.partition, item["record"], "runs") for item in known])
 
     # -- versions ----------------------------------------------------------------------------------------------
     def next_version(self, model: str) -> int:
@@ -375,11 +373,8 @@ class Registry:
         Raises ``ConflictError`` when it exists, ``ModelDeletedError`` for a deleted model.
         """
         keys = ModelKeys(version.model)
-        put, check = (
-            Put(keys.item("VERSION", version.version), encode(version)),
-            Check(keys.state, (Absent("deleted_at"),)),
-        )
-        failed = self._transact([put, check, Append(entry)])
+        put = Put(keys.item("VERSION", version.version), encode(version))
+        failed = self._transact([put, Check(keys.state, (Absent("deleted_at"),)), Append(entry)])
         if 1 in failed:
             raise ModelDeletedError(f"the model {version.model!r} was deleted")
         if failed:
@@ -392,6 +387,10 @@ class Registry:
     def list_versions(self, model: str) -> list[ModelVersion]:
         """Return versions, newest first."""
         return self._list(ModelVersion, model, "VERSION#", newest_first=True)
+
+    def find_versions(self, model: str, numbers: Sequence[int]) -> list[ModelVersion]:
+        """Return those versions that exist, by batch."""
+        return self.find_many(ModelVersion, [ModelKeys(model).item("VERSION", number) for number in numbers])
 
     def mark_collected(self, model: str, version: int, now: datetime) -> None:
         """Record that a retired version's artifacts were deleted; raises ``VersionNotFoundError``."""
@@ -549,6 +548,10 @@ class Registry:
 
         return retry(attempt, f"too many entries for the ledger of {entry.model!r} at once", attempts=_CHAIN_ATTEMPTS)
 
+    def find_many(self, entity_class: type[EntityT], keys: Sequence[Key]) -> list[EntityT]:
+        """Return the entities of those keys that exist, by batch."""
+        return [decode(entity_class, item) for item in self.store.get_many(keys) if item is not None]
+
     def _find(self, entity_class: type[EntityT], key: Key) -> EntityT | None:
         item = self.store.get(key)
         return None if item is None else decode(entity_class, item)
@@ -559,10 +562,18 @@ class Registry:
             raise _missing(entity_class, *names)
         return entity
 
-    def _list(self, entity_class: type[EntityT], model: str, prefix: str, **order: Any) -> list[EntityT]:
+    def list_page(
+        self, entity_class: type[EntityT], model: str, prefix: str, **order: Any
+    ) -> tuple[list[EntityT], list[str]]:
+        """Return entities, and for each the token with which a page begins after it; ``order`` is the query's."""
         keys = ModelKeys(model)
-        items = self.store.query(keys.partition, prefix, table=keys.item(prefix.partition("#")[0]).table, **order)
-        return [decode(entity_class, item) for item in items]
+        if after := order.pop("after", None):
+            order["after"] = prefix + after
+        items = list(self.store.query(keys.partition, prefix, table=keys.item(prefix.partition("#")[0]).table, **order))
+        return [decode(entity_class, item) for item in items], [item["sk"].removeprefix(prefix) for item in items]
+
+    def _list(self, entity_class: type[EntityT], model: str, prefix: str, **order: Any) -> list[EntityT]:
+        return self.list_page(entity_class, model, prefix, **order)[0]
 
     def _change(self, entity_class: type[Any], key: Key, changes: dict[str, Any], *names: str | int) -> None:
         """Set fields of an entity; None removes one."""

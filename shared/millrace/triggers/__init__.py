@@ -1,3 +1,3 @@
 """Triggers of training runs: uploads, schedules, people, and the end of the run before."""
 
-__all__ = ["requests", "trigger_events"]
+__all__ = ["requests", "retraining", "trigger_events"]

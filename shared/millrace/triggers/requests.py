@@ -22,12 +22,10 @@ from millrace.retry import retry
 from millrace.settings import CostSettings
 from millrace.spec.operations import RetrainingSpec
 from millrace.triggers.trigger_events import (
-    EVERY_MODEL,
     ModelEnded,
     RefusedUpload,
     RunEnded,
     ScheduleTrigger,
-    TrainingTrigger,
     Trigger,
     WaitingFile,
 )
@@ -83,7 +81,10 @@ def handle_trigger(
     now: datetime,
     costs: CostSettings = _DEFAULT_COSTS,
 ) -> list[TrainingRequestResult | FinishedRun]:
-    """Do what a trigger requests; a refused upload and a file that waits have no result."""
+    """Do what a trigger requests; a refused upload and a file that waits have no result.
+
+    A schedule for every model is that of :func:`millrace.triggers.retraining.request_retraining`.
+    """
     match trigger:
         case RefusedUpload():
             _record_refusal(trigger, registry)
@@ -95,18 +96,18 @@ def handle_trigger(
             return [*_end_model(trigger, registry=registry, pipeline=pipeline, now=now)]
         case RunEnded(model, run_id, reason, fault):
             return [finish_run(model, run_id, reason, registry=registry, pipeline=pipeline, now=now, fault=fault)]
-    return [
-        request_training(
-            request.cause,
-            registry=registry,
-            pipeline=pipeline,
-            now=now,
-            actor=request.actor,
-            refusal=request.refusal,
-            costs=costs,
-        )
-        for request in _expand(trigger, registry)
-    ]
+        case ScheduleTrigger(model=model):
+            trigger = trigger.for_model(model)
+    result = request_training(
+        trigger.cause,
+        registry=registry,
+        pipeline=pipeline,
+        now=now,
+        actor=trigger.actor,
+        refusal=trigger.refusal,
+        costs=costs,
+    )
+    return [result]
 
 
 def _record_refusal(upload: RefusedUpload, registry: Registry) -> None:
@@ -137,16 +138,6 @@ def _record_waiting(file: WaitingFile, registry: Registry) -> None:
     details = {"bucket": source.bucket, "key": source.key, "version_id": source.version_id, "folder": file.folder}
     entry = LedgerEntry(owner, file.waiting_id, source.uploaded_at, file.actor, "upload_waiting", reason, details)
     registry.skip_cause(cause, entry)
-
-
-def _expand(trigger: TrainingTrigger | ScheduleTrigger, registry: Registry) -> list[TrainingTrigger]:
-    if isinstance(trigger, TrainingTrigger):
-        return [trigger]
-    if trigger.model != EVERY_MODEL:
-        return [trigger.for_model(trigger.model)]
-    models = [state.model for state in registry.list_models()]
-    # A model with a schedule of its own follows that one.
-    return [trigger.for_model(model) for model in models if registry.get_spec(model).retraining.schedule is None]
 
 
 def refuse(cause: Cause, spec: RetrainingSpec, runs: Sequence[Run], now: datetime) -> str | None:
@@ -305,11 +296,10 @@ def _causes_to_try_again(run: Run, registry: Registry) -> list[str]:
     """Return the causes of a run that ended in a fault which may have another one."""
     if registry.get_state(run.model).active_run_id != run.run_id or run.stage == "awaiting_approval":
         return []
-    records = [registry.find_cause(run.model, cause_id) for cause_id in run.cause_ids]
     return [
         record.cause.cause_id
-        for record in records
-        if record and (record.status, record.run_id) == ("started", run.run_id) and record.faults + 1 < MAX_ATTEMPTS
+        for record in registry.find_causes(run.model, run.cause_ids)
+        if (record.status, record.run_id) == ("started", run.run_id) and record.faults + 1 < MAX_ATTEMPTS
     ]
 
 
@@ -387,22 +377,21 @@ def _find_refusal(cause: Cause, registry: Registry, now: datetime, costs: CostSe
     whole = registry.get_spec(cause.model)
     spec = whole.retraining
     newest = registry.list_runs(cause.model, limit=max(_RUNS_OF_A_COOLDOWN, spec.runs_per_day))
-    runs = [
-        _under_its_finding(run, registry) for run in newest if state is None or not state.deletion_of(run.requested_at)
-    ]
-    refusal = refuse(cause, spec, runs, now)
+    own = [run for run in newest if state is None or not state.deletion_of(run.requested_at)]
+    refusal = refuse(cause, spec, _under_findings(cause.model, own, registry), now)
     if refusal is None and not CAUSES[cause.kind].is_always_followed:
         refusal = find_budget_refusal(cause.model, whole.budget, now, registry, costs)
     return None if refusal and registry.find_cause(cause.model, cause.cause_id) else refusal
 
 
-def _under_its_finding(run: Run, registry: Registry) -> Run:
-    """Return a run that follows several causes under the kind of a finding, if one is among them."""
-    if len(run.cause_ids) == 1:
-        return run
-    records = (registry.find_cause(run.model, cause_id) for cause_id in run.cause_ids)
-    kinds = (record.cause.kind for record in records if record)
-    return replace(run, kind=next((kind for kind in kinds if CAUSES[kind].is_finding), run.kind))
+def _under_findings(model: str, runs: Sequence[Run], registry: Registry) -> list[Run]:
+    """Return runs, those that follow several causes under the kind of a finding, if one is among them."""
+    together = [cause_id for run in runs if len(run.cause_ids) > 1 for cause_id in run.cause_ids]
+    kinds = {record.cause.cause_id: record.cause.kind for record in registry.find_causes(model, together)}
+    findings = {cause_id: kind for cause_id, kind in kinds.items() if CAUSES[kind].is_finding}
+    return [
+        replace(run, kind=next((findings[one] for one in run.cause_ids if one in findings), run.kind)) for run in runs
+    ]
 
 
 def _refuse_deleted(cause: Cause, deleted_at: datetime) -> str:

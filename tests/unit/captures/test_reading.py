@@ -5,7 +5,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 from millrace.captures.records import CapturedRow, FeedbackRecord
-from millrace.captures.window import ReadReport, decompress, iterate_feedback, iterate_rows, read_window
+from millrace.captures.window import ReadReport, iterate_feedback, iterate_rows, read_lines, read_window
 from millrace.features import build_features
 from millrace.layout import captures_key
 from millrace.schema import Column, TableSchema
@@ -164,8 +164,33 @@ class TestReadWindow:
         assert notes.dtype == object
 
 
-def test_an_object_of_several_members_is_one():
-    assert decompress(gzip.compress(b"one\n") + gzip.compress(b"two\n")) == b"one\ntwo\n"
+def lines_of(store, body):
+    report = ReadReport()
+    store.put("object", body)
+    return list(read_lines(store, "object", is_compressed=True, report=report)), report.unreadable_objects
+
+
+def test_an_object_of_several_members_is_one(store):
+    assert lines_of(store, gzip.compress(b"one\n") + gzip.compress(b"two\n")) == ([b"one", b"two"], [])
+
+
+@pytest.mark.parametrize("piece", [1, 2, 7, 64])
+@pytest.mark.parametrize("text", [b"", b"\n", b"one", b"one\ntwo", b"one\n\ntwo\n", b"a" * 500 + b"\n" + b"b" * 64])
+def test_the_size_of_pieces_does_not_change_the_lines(store, monkeypatch, text, piece):
+    monkeypatch.setattr("millrace.captures.window._PIECE_BYTES", piece)
+    assert lines_of(store, gzip.compress(text)) == (text.splitlines(), [])
+    assert lines_of(store, gzip.compress(text)[:-1]) == ([], ["object: ends too early"])
+
+
+def test_of_an_object_memory_holds_a_piece(store):
+    store.put("object", gzip.compress(b"\n".join(b"%0999d" % number for number in range(50_000)), 1))
+    report = ReadReport()
+    tracemalloc.start()
+    n_lines = sum(1 for _ in read_lines(store, "object", is_compressed=True, report=report))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert n_lines == 50_000
+    assert peak < 8_000_000
 
 
 def test_rows_can_be_streamed(store):

@@ -20,9 +20,10 @@ REJECTED = {
 
 
 def api_of(model, runs=()):
+    last = next(iter(runs), None)
     return FakeApi(
         {
-            "/models": [(200, {"models": [{"model": "wrongt", "latest_version": 0, **model}]})],
+            "/models": [(200, {"models": [{"model": "wrongt", "latest_version": 0, **model, "last_run": last}]})],
             "/models/wrongt/runs": [(200, {"runs": list(runs)})],
             "/uploads/refused": [(200, {"refused": []})],
         }

@@ -46,7 +46,7 @@ def world(monkeypatch) -> TrainingRun:
 def serve(world: TrainingRun, monkeypatch) -> None:
     document = json.loads(json.dumps(describe_run(MODEL, RUN_ID, world.registry, world.model_store)))
     answers = {
-        "/models": [(200, {"models": [{"model": "another"}, {"model": MODEL}]})],
+        f"/runs/{RUN_ID}": [(200, document)],
         f"/models/{MODEL}/runs": [(200, {"runs": [document["run"]]})],
         f"/models/{MODEL}/runs/{RUN_ID}": [(200, document)],
     }

@@ -4,8 +4,7 @@ import pytest
 from millrace.captures.traffic import TrafficCounts, TrafficHour, record_traffic
 from millrace.entities import CauseRecord
 from millrace.spec import ModelSpec
-from millrace.triggers.requests import finish_run, handle_trigger, refuse, request_training
-from millrace.triggers.trigger_events import ScheduleTrigger
+from millrace.triggers.requests import finish_run, refuse, request_training
 
 from tests.fakes.memory_pipeline import MemoryPipeline
 from tests.fakes.memory_registry import MemoryRegistry
@@ -74,19 +73,6 @@ class World:
 
     def last_entry(self):
         return self.registry.list_ledger(MODEL)[0]
-
-
-class TestTheStacksSchedule:
-    def fire(self, world, model):
-        trigger = ScheduleTrigger("millrace-retraining", model, NOW)
-        results = handle_trigger(trigger, registry=world.registry, pipeline=world.pipeline, now=NOW)
-        return [(result.model, result.outcome) for result in results]
-
-    def test_a_model_with_a_schedule_of_its_own_goes_by_that_one(self):
-        world = World(schedule="rate(1 day)")
-        world.registry.put_spec("other", ModelSpec())
-        assert self.fire(world, "*") == [("other", "skipped")]
-        assert self.fire(world, MODEL) == [(MODEL, "started")]
 
 
 class TestRequests:

@@ -279,20 +279,10 @@ class TestDispatch:
         assert world.registry.list_models() == []
         assert world.ask(make_cause()).outcome == "started"
 
-    def test_a_schedule_for_all_asks_for_every_model(self, world):
-        for model in ("churn", "iris"):
-            request_training(
-                make_cause(model=model), registry=world.registry, pipeline=world.pipeline, now=NOW, actor="tester"
-            )
-        world.registry.put_dataset(make_dataset("d1"))
-        results = self.handle(world, ScheduleTrigger("weekly", "*", NOW))
-        assert [(result.model, result.outcome) for result in results] == [("churn", "deferred"), ("iris", "skipped")]
-        assert {result.model for result in self.handle(world, ScheduleTrigger("weekly", "iris", NOW))} == {"iris"}
-
     def test_a_schedule_slot_asks_once(self, world):
         world.ask(make_cause())
         world.registry.put_dataset(make_dataset("d1"))
-        slot = ScheduleTrigger("weekly", "*", NOW + timedelta(hours=1))
+        slot = ScheduleTrigger("weekly", MODEL, NOW + timedelta(hours=1))
         assert [result.outcome for result in self.handle(world, slot) + self.handle(world, slot)] == [
             "deferred",
             "duplicate",
