@@ -9,8 +9,9 @@ from millrace.aws.clients import object_store, registry, registry_store
 from millrace.aws.rest_api import rest_api
 from millrace.captures.activity import mark_activity
 from millrace.captures.feedback import record_feedback
-from millrace.captures.joining import describe_coverage, read_hours
+from millrace.captures.joining import TooManyCapturesError, describe_coverage, read_hours
 from millrace.key_scopes import ensure_in_scope, read_key_id
+from millrace.monitoring.state import describe_kept_coverage
 from millrace.names import validate_model_name
 from millrace.observability import log_invocation, logger
 from millrace.settings import DataSettings, load_settings
@@ -47,9 +48,13 @@ def post_feedback(model: str) -> dict[str, Any]:
 @app.get("/models/<model>/feedback")
 def get_coverage(model: str) -> dict[str, Any]:
     """Return the share of the last hours' predictions that have ground truth."""
-    settings = load_settings(DataSettings)
-    known = registry()
+    store, known, now = object_store(load_settings(DataSettings).data_bucket), registry(), datetime.now(UTC)
     known.get_state(validate_model_name(model))
     hours = read_hours(ApiRequest(app.current_event.raw_event).parameter("hours"))
-    excluded = known.get_spec(model).feedback.exclude_callers
-    return describe_coverage(model, hours, object_store(settings.data_bucket), datetime.now(UTC), excluded)
+    try:
+        return describe_coverage(model, hours, store, now, known.get_spec(model).feedback.exclude_callers)
+    except TooManyCapturesError:
+        kept = describe_kept_coverage(model, hours, store, now)
+        if kept is None:
+            raise
+        return kept

@@ -196,13 +196,18 @@ def coverage_report(document: dict[str, Any]) -> RenderableType:
     """Return the share of predictions with ground truth, by day and by version."""
     if not document["predictions"]:
         return Text(f"no predictions of {document['model']} were captured since {document['start'][:16]} UTC")
-    counts = document["feedback"]
-    about = "about " if document["captures"]["kept_share"] < 1 else ""
+    about = "about " if document.get("captures", {}).get("kept_share", 1) < 1 else ""
     summary = (
         f"{about}{document['labelled']} of {document['predictions']} predictions have ground truth"
-        f" ({document['coverage']:.1%}); of {counts['records']} feedback records, {counts['superseded']} were replaced"
-        f" by later ones and {counts['unmatched']} matched no prediction of this period"
+        f" ({document['coverage']:.1%}); "
     )
+    if counts := document.get("feedback"):
+        summary += (
+            f"of {counts['records']} feedback records, {counts['superseded']} were replaced"
+            f" by later ones and {counts['unmatched']} matched no prediction of this period"
+        )
+    else:
+        summary += "as monitoring has counted them, since the captures are too many to read at once"
     headers = ("predictions", "labelled", "coverage")
     days = [(part["day"], *(_counts(part))) for part in document["days"]]
     versions = [(str(part["version"]), *(_counts(part))) for part in document["versions"]]

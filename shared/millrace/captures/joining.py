@@ -41,6 +41,10 @@ MAX_COUNTED_ROWS = 100_000
 MAX_CALLERS = 50
 
 
+class TooManyCapturesError(InvalidInputError):
+    """More captures and feedback than can be read while a caller waits."""
+
+
 @dataclass(slots=True)
 class JoinReport:
     """Counts of feedback records.
@@ -178,8 +182,8 @@ def describe_coverage(
 ) -> dict[str, Any]:
     """Count captured predictions of the last hours, and those with an outcome, in all, by day and by version.
 
-    Counts are estimates where ``captures.kept_share`` is below 1. Raises ``InvalidInputError`` when there are too many
-    captures to read while a caller waits.
+    Counts are estimates where ``captures.kept_share`` is below 1. Raises ``TooManyCapturesError`` when there are too
+    many captures to read while a caller waits; monitoring has kept counts then.
     """
     start = now - timedelta(hours=n_hours)
     fetched = _fetch(model, start, now, store)
@@ -192,6 +196,7 @@ def describe_coverage(
         "model": model,
         "start": format_timestamp(start),
         "end": format_timestamp(now),
+        "source": "captures",
         **_count(joined, np.ones(len(window), dtype=np.bool_)),
         "days": [{"day": str(day), **_count(joined, days == day)} for day in np.unique(days)],
         "versions": [
@@ -250,7 +255,7 @@ def _fetch(model: str, start: datetime, end: datetime, store: ObjectStore) -> Ob
         objects = list(itertools.chain.from_iterable(pool.map(list_day, prefixes)))
         size = sum(listed.size for listed in objects)
         if size > MAX_BYTES or len(objects) > MAX_OBJECTS:
-            raise InvalidInputError(
+            raise TooManyCapturesError(
                 f"captures and feedback of {(end - start) // timedelta(hours=1)} hours take {size} bytes in "
                 f"{len(objects)} objects; one request may read {MAX_BYTES} in {MAX_OBJECTS}: request fewer hours",
                 [FieldError("hours", "is too large")],

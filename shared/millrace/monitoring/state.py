@@ -1,12 +1,14 @@
 """State of a model's monitor between two runs: one document, replaced by one conditional write."""
 
 import gzip
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 import msgspec
 from msgspec.structs import replace
 
+from millrace.captures.records import format_timestamp
 from millrace.documents import Document, Record
 from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError
 from millrace.histograms.predictions import AnyPredictions, Traffic, tag_predictions
@@ -181,6 +183,35 @@ def load_state(model: str, store: ObjectStore) -> tuple[MonitoringState, str | N
         return MonitoringState.unpack(body), etag
     except ArtifactIntegrityError:
         return MonitoringState(), etag
+
+
+def describe_kept_coverage(model: str, n_hours: int, store: ObjectStore, now: datetime) -> dict[str, Any] | None:
+    """Count predictions of the last hours, and those with ground truth, from the counts that monitoring keeps.
+
+    One object is read, however many were captured. Rows that were read together are counted at their last one's time.
+    None where monitoring has read no rows in these hours.
+    """
+    state, start = load_state(model, store)[0], now - timedelta(hours=n_hours)
+    segments = [segment for segment in state.outcomes.segments if start < segment.end <= now]
+    if not segments:
+        return None
+    days: dict[str, list[Segment]] = {}
+    for segment in sorted(segments, key=lambda one: one.end):
+        days.setdefault(f"{segment.end:%Y-%m-%d}", []).append(segment)
+    return {
+        "model": model,
+        "start": format_timestamp(start),
+        "end": format_timestamp(now),
+        "source": "monitoring",
+        **_count_labelled(segments),
+        "days": [{"day": day, **_count_labelled(of_day)} for day, of_day in days.items()],
+        "versions": [{"version": state.version, **_count_labelled(segments)}],
+    }
+
+
+def _count_labelled(segments: Sequence[Segment]) -> dict[str, Any]:
+    rows, labelled = sum(segment.rows for segment in segments), sum(segment.labelled for segment in segments)
+    return {"predictions": rows, "labelled": labelled, "coverage": labelled / rows if rows else None}
 
 
 def save_state(model: str, store: ObjectStore, state: MonitoringState, etag: str | None) -> bool:

@@ -143,6 +143,12 @@ class TestCommand:
         result, _ = run(["feedback", "churn", "--json"], {PATH: [(200, COVERAGE)]})
         assert json.loads(result.stdout)["coverage"] == 0.75
 
+    def test_coverage_that_monitoring_counted_is_shown(self, run):
+        kept = {name: COVERAGE[name] for name in COVERAGE if name not in ("feedback", "callers", "captures")}
+        result, _ = run(["feedback", "churn"], {PATH: [(200, kept | {"source": "monitoring"})]})
+        assert result.exit_code == 0, result.output
+        assert "3 of 4 predictions have ground truth (75.0%); as monitoring has counted them" in result.output
+
     def test_without_predictions_it_says_so(self, run):
         result, _ = run(["feedback", "churn"], {PATH: [(200, COVERAGE | {"predictions": 0, "coverage": None})]})
         assert "no predictions of churn were captured since" in result.output
