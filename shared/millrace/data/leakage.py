@@ -462,15 +462,17 @@ def _numbering(
 
 def _restarting(name: str, values: Floats, files: npt.NDArray[np.int64]) -> str | None:
     """Return how a column numbers the rows of each file, or of tables that were put together, anew."""
-    starts = np.flatnonzero(np.diff(values) <= 0) + 1
-    parts = np.split(values, starts)
-    by_file = bool(np.isin(starts, np.flatnonzero(np.diff(files)) + 1).all())
-    longest = max(map(len, parts))
+    restarts = np.flatnonzero(np.diff(values) <= 0) + 1
+    if len(values) < MIN_NUMBERED_ROWS * (len(restarts) + 1) or _TIME_NAME.search(name):
+        return None
+    starts, ends = np.append(0, restarts), np.append(restarts, len(values))
+    lengths, firsts = ends - starts, values[starts]
     # A few rows of each part may be quarantined, also the first ones.
-    if any(part[0] - values[0] > MAX_MISSED_STARTS or np.ptp(part) >= MAX_SHUFFLED_RANGE * len(part) for part in parts):
+    if (firsts - firsts[0] > MAX_MISSED_STARTS).any():
         return None
-    if len(values) < MIN_NUMBERED_ROWS * len(parts) or _TIME_NAME.search(name):
+    if (values[ends - 1] - firsts >= MAX_SHUFFLED_RANGE * lengths).any():
         return None
-    if longest > LONGEST_CYCLE or _INDEX_NAME.fullmatch(name):
-        return f"{parts[1][0]:.0f}, {parts[1][0] + 1:.0f}, ... anew {'in each file' if by_file else 'again and again'}"
+    by_file = bool(np.isin(restarts, np.flatnonzero(np.diff(files)) + 1).all())
+    if lengths.max() > LONGEST_CYCLE or _INDEX_NAME.fullmatch(name):
+        return f"{firsts[1]:.0f}, {firsts[1] + 1:.0f}, ... anew {'in each file' if by_file else 'again and again'}"
     return _RESTARTING if by_file else None
