@@ -39,9 +39,9 @@ class Assumptions:
     cold_start_seconds: float = 2.0
     #: A monitoring run of a model, in an hour with requests; the hourly check of the stack, in every hour.
     monitoring_seconds: float = 3.0
-    monitoring_reads: int = 15
-    monitoring_writes: int = 20
-    monitoring_item_reads: int = 12
+    monitoring_reads: int = 14
+    monitoring_writes: int = 22
+    monitoring_item_reads: int = 8
     monitoring_transitions: int = 2
     check_seconds: float = 2.0
     check_transitions: int = 7
