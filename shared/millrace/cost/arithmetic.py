@@ -24,30 +24,35 @@ _MB_PER_GB = 1_024
 class Assumptions:
     """Numbers that no record has; tests count or measure those that this code determines."""
 
-    #: A line of metrics and a line of the request, and a captured row, as they are written to the log.
-    log_bytes_a_request: int = 1_200
-    log_bytes_a_row: int = 800
+    #: The line of a request in the log, and each of its captured rows (of some fifteen columns).
+    log_bytes_a_request: int = 600
+    log_bytes_a_row: int = 200
     #: CloudWatch Logs hands over lines one by one while they are a second apart, and in batches above.
     forwards_an_hour: int = 3_600
     forward_gb_seconds: float = 0.02 * 0.125
-    deliveries_an_hour: int = 12  # one a batching window of five minutes
+    #: Of each model: one a batching window of five minutes.
+    deliveries_an_hour: int = 12
     delivery_gb_seconds: float = 1.0 * 0.5
-    delivery_writes: int = 2
-    delivery_reads: int = 2
+    delivery_writes: int = 1
+    delivery_reads: int = 1
     delivery_item_writes: int = 1  # the record of the hour's traffic
     pointer_reads_an_hour: int = 720  # a read of the alias every five seconds, in one environment
     cold_start_seconds: float = 2.0
-    #: A monitoring run of a model, in an hour with requests; the hourly check of the stack, in every hour.
-    monitoring_seconds: float = 3.0
+    #: A monitoring run of a model, in an hour with requests, with 1 GB; and the lists of one after a week of rest.
+    monitoring_gb_seconds: float = 4.0
     monitoring_reads: int = 14
     monitoring_writes: int = 22
-    monitoring_item_reads: int = 8
-    monitoring_transitions: int = 2
-    check_seconds: float = 2.0
-    check_transitions: int = 7
-    check_item_reads: int = 5
-    #: Of a model without requests, a month: one run a day for what is due by time.
-    idle_runs: int = 30
+    monitoring_item_reads: int = 9
+    monitoring_item_writes: int = 2
+    monitoring_transitions: int = 9
+    idle_runs: float = 730 / 168  # one a week
+    idle_writes: int = 171
+    #: The hourly check of the stack, with 256 MB, its start included; and what it reads of each model.
+    check_gb_seconds: float = 2.0 * 0.25
+    check_item_reads: int = 6
+    check_item_reads_a_model: float = 0.08
+    #: Metrics that the stack writes while there are requests: of captures, and of errors.
+    metrics: int = 2
     #: Pollers of Lambda for a queue, and the polls of each a minute (long polling).
     queue_pollers: int = 5
     polls_a_minute: int = 3
@@ -59,8 +64,6 @@ class Assumptions:
 
 
 ASSUMED = Assumptions()
-#: Memory of functions whose size no parameter sets, in GB.
-MONITORING_GB = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,32 +191,37 @@ def calculate_traffic(
             make.assumed("delivery: time", "lambda_gb_second", usage.deliveries * assume.delivery_gb_seconds),
             make.assumed("delivery: S3 writes", "s3_write", usage.deliveries * assume.delivery_writes),
             make.assumed("delivery: S3 reads", "s3_read", usage.deliveries * assume.delivery_reads),
-            make.assumed("delivery: counts", "dynamodb_write", usage.deliveries * assume.delivery_item_writes),
+            make.assumed(
+                "delivery: counts", "dynamodb_write", usage.deliveries * assume.delivery_item_writes + usage.hours
+            ),
             make.assumed("traces", "trace", usage.requests if settings.request_tracing == "Active" else 0),
         ]
     )
 
 
-def calculate_monitoring(runs: int, prices: PriceList, assume: Assumptions = ASSUMED) -> Calculation:
-    """Calculate the cost of monitoring runs of one model."""
-    make, note = _Lines(prices), "a run for each hour with requests"
-    return Calculation.of(
-        [
-            make.assumed(
-                "monitoring: time", "lambda_gb_second", runs * assume.monitoring_seconds * MONITORING_GB, note
-            ),
-            make.assumed("monitoring: invocations", "lambda_request", runs),
-            make.assumed("monitoring: S3 writes and lists", "s3_write", runs * assume.monitoring_writes),
-            make.assumed("monitoring: S3 reads", "s3_read", runs * assume.monitoring_reads),
-            make.assumed("monitoring: registry", "dynamodb_read", runs * assume.monitoring_item_reads),
-            make.assumed("monitoring: transitions", "transition", runs * assume.monitoring_transitions),
-        ]
-    )
+def calculate_monitoring(runs: float, prices: PriceList, assume: Assumptions = ASSUMED) -> Calculation:
+    """Calculate the cost of monitoring runs of one model, each after an hour with requests."""
+    return Calculation.of(_monitoring_lines(runs, assume.monitoring_writes, _Lines(prices), assume))
+
+
+def _monitoring_lines(runs: float, writes: int, make: _Lines, assume: Assumptions) -> list[CostLine]:
+    return [
+        make.assumed("monitoring: time", "lambda_gb_second", runs * assume.monitoring_gb_seconds, f"{runs:,.3g} runs"),
+        make.assumed("monitoring: invocations", "lambda_request", runs),
+        make.assumed("monitoring: S3 writes and lists", "s3_write", runs * writes),
+        make.assumed("monitoring: S3 reads", "s3_read", runs * assume.monitoring_reads),
+        make.assumed("monitoring: registry, reads", "dynamodb_read", runs * assume.monitoring_item_reads),
+        make.assumed("monitoring: registry, writes", "dynamodb_write", runs * assume.monitoring_item_writes),
+        make.assumed("monitoring: transitions", "transition", runs * assume.monitoring_transitions),
+    ]
 
 
 def calculate_idle_model(prices: PriceList, assume: Assumptions = ASSUMED) -> Calculation:
-    """Calculate a month of a model without requests."""
-    return calculate_monitoring(assume.idle_runs, prices, assume)
+    """Calculate a month of a model without requests: a run a week, and its share of the hourly check."""
+    make = _Lines(prices)
+    share = HOURS_A_MONTH * assume.check_item_reads_a_model
+    check = make.assumed("hourly check: registry", "dynamodb_read", share)
+    return Calculation.of([*_monitoring_lines(assume.idle_runs, assume.idle_writes, make, assume), check])
 
 
 def calculate_stack(settings: CostSettings, prices: PriceList, assume: Assumptions = ASSUMED) -> Calculation:
@@ -224,17 +232,17 @@ def calculate_stack(settings: CostSettings, prices: PriceList, assume: Assumptio
         [
             make.counted("alarms", "alarm", settings.alarms),
             make.counted("dashboard", "dashboard", settings.dashboards),
+            make.assumed("metrics", "metric", assume.metrics, "while there are requests"),
             make.assumed("hourly check: schedule", "schedule", hours),
             make.assumed("hourly check: invocations", "lambda_request", hours),
-            make.assumed(
-                "hourly check: time",
-                "lambda_gb_second",
-                hours * assume.check_seconds * MONITORING_GB,
-                f"{assume.check_seconds:g} s, the start included",
-            ),
+            make.assumed("hourly check: time", "lambda_gb_second", hours * assume.check_gb_seconds),
             make.assumed("hourly check: registry", "dynamodb_read", hours * assume.check_item_reads),
-            make.assumed("hourly check: transitions", "transition", hours * assume.check_transitions),
-            make.assumed("queue of captures: polls", "queue_request", polls, "five pollers, three polls a minute each"),
+            make.assumed(
+                "queue of captures: polls",
+                "queue_request",
+                polls,
+                f"{assume.queue_pollers} pollers, {assume.polls_a_minute} polls a minute each",
+            ),
         ]
     )
 
