@@ -24,14 +24,17 @@ _MB_PER_GB = 1_024
 class Assumptions:
     """Numbers that no record has; tests count or measure those that this code determines."""
 
-    #: The line of a request in the log, and each of its captured rows (of some fifteen columns).
-    log_bytes_a_request: int = 600
-    log_bytes_a_row: int = 200
-    #: CloudWatch Logs hands over lines one by one while they are a second apart, and in batches above.
+    #: The line of a request in the log, with the 26 bytes that CloudWatch adds, and the captured row in it.
+    log_bytes_a_request: int = 300
+    log_bytes_a_row: int = 375
+    #: CloudWatch Logs hands over lines one by one while they are a second apart, and at least so many at once above.
     forwards_an_hour: int = 3_600
-    forward_gb_seconds: float = 0.02 * 0.125
-    #: Of each model: one a batching window of five minutes.
-    deliveries_an_hour: int = 12
+    lines_a_forward: int = 6
+    forward_gb_seconds: float = 0.03 * 0.125
+    #: SQS is asked to send a message, and to hand out and delete ten.
+    queue_requests_a_forward: float = 1.2
+    #: Of each model: two in a batching window of five minutes.
+    deliveries_an_hour: int = 24
     delivery_gb_seconds: float = 1.0 * 0.5
     delivery_writes: int = 1
     delivery_reads: int = 1
@@ -139,7 +142,8 @@ class TrafficUsage:
         """Return the usage of one hour; the sampling rate is that of captures."""
         if not counts.requests:
             return cls()
-        forwards = min(counts.requests, assume.forwards_an_hour)
+        batched = counts.requests // assume.lines_a_forward
+        forwards = min(counts.requests, max(assume.forwards_an_hour, batched))
         return cls(
             requests=counts.requests,
             captured_rows=counts.rows * sampling_rate,
@@ -158,7 +162,6 @@ def calculate_traffic(
     make, memory_gb = _Lines(prices), settings.predict_memory_size / _MB_PER_GB
     rows = usage.captured_rows if settings.capture_predictions else 0
     log_bytes = usage.requests * assume.log_bytes_a_request
-    polled = usage.forwards / 10  # a batch of messages is deleted by one request
     return Calculation.of(
         [
             make.counted("API requests", "api_request", usage.requests),
@@ -177,7 +180,7 @@ def calculate_traffic(
                 "every five seconds, one environment",
             ),
             make.assumed(
-                "logs and metrics", "log_gb", log_bytes / _GB, f"{assume.log_bytes_a_request:,} bytes a request"
+                "log of requests", "log_gb", log_bytes / _GB, f"{assume.log_bytes_a_request:,} bytes a request"
             ),
             make.assumed(
                 "captured rows, in the log",
@@ -187,7 +190,7 @@ def calculate_traffic(
             ),
             make.assumed("delivery: forwarding", "lambda_request", usage.forwards, "one by one up to one a second"),
             make.assumed("delivery: forwarding time", "lambda_gb_second", usage.forwards * assume.forward_gb_seconds),
-            make.assumed("delivery: queue", "queue_request", usage.forwards + polled),
+            make.assumed("delivery: queue", "queue_request", usage.forwards * assume.queue_requests_a_forward),
             make.assumed("delivery: time", "lambda_gb_second", usage.deliveries * assume.delivery_gb_seconds),
             make.assumed("delivery: S3 writes", "s3_write", usage.deliveries * assume.delivery_writes),
             make.assumed("delivery: S3 reads", "s3_read", usage.deliveries * assume.delivery_reads),

@@ -73,7 +73,7 @@ class TestPrices:
 
 class TestTraffic:
     def test_an_hour_of_a_million_requests(self):
-        """3.50 and 0.20 a million; 5 ms at half a GB; 0.6 GB and 0.2 GB of logs at 0.50."""
+        """3.50 and 0.20 a million; 5 ms at half a GB; 0.3 GB and 0.375 GB of logs at 0.50; 166,666 forwards."""
         usage = TrafficUsage.of_hour(counts(1_000_000))
         assert usd_by_name(calculate_traffic(usage, SETTINGS, US_EAST_1)) == {
             "API requests": 3.5,
@@ -81,12 +81,12 @@ class TestTraffic:
             "predict: duration": 0.0417,
             "predict: cold starts": 0.0,
             "alias pointer": 0.0001,
-            "logs and metrics": 0.3,
-            "captured rows, in the log": 0.1,
-            "delivery: forwarding": 0.0007,
-            "delivery: forwarding time": 0.0002,
-            "delivery: queue": 0.0016,
-            "delivery: time": 0.0001,
+            "log of requests": 0.15,
+            "captured rows, in the log": 0.1875,
+            "delivery: forwarding": 0.0333,
+            "delivery: forwarding time": 0.0104,
+            "delivery: queue": 0.08,
+            "delivery: time": 0.0002,
             "delivery: S3 writes": 0.0001,
             "delivery: S3 reads": 0.0,
             "delivery: counts": 0.0,
@@ -106,9 +106,9 @@ class TestTraffic:
 
     def test_few_requests_are_forwarded_one_by_one_and_delivered_by_window(self):
         slow, fast = TrafficUsage.of_hour(counts(60)), TrafficUsage.of_hour(counts(100_000), sampling_rate=0.5)
-        assert (slow.forwards, slow.deliveries) == (60, 12)
-        assert (fast.forwards, fast.deliveries) == (3_600, 12)
-        assert add_usage(TrafficUsage(), [slow, fast]) == TrafficUsage(100_060, 50_060, 500_300.0, 2, 2, 3_660, 24)
+        assert (slow.forwards, slow.deliveries) == (60, 24)
+        assert (fast.forwards, fast.deliveries) == (16_666, 24)
+        assert add_usage(TrafficUsage(), [slow, fast]) == TrafficUsage(100_060, 50_060, 500_300.0, 2, 2, 16_726, 48)
 
 
 class TestTraining:

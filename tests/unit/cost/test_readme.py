@@ -31,7 +31,7 @@ ROWS = {
     "API Gateway, REST": ("API requests",),
     "Lambda requests": ("predict: invocations",),
     "Lambda duration, starts included": ("predict: duration", "predict: cold starts"),
-    "the request's line in the log": ("logs and metrics",),
+    "the request's line in the log": ("log of requests",),
     "captured rows, in the log": ("captured rows, in the log",),
     "captures, forwarded to a queue": ("delivery: forwarding", "delivery: forwarding time", "delivery: queue"),
     "captures and counts, delivered": (
@@ -129,5 +129,5 @@ def test_prices_and_their_date():
 
 def test_the_latency_and_the_bytes_that_are_assumed_are_stated():
     assert f"{LATENCY_MS} ms" in README
-    assert f"{ASSUMED.log_bytes_a_request / 1_000:g} kB" in README
-    assert f"{ASSUMED.log_bytes_a_row / 1_000:g} kB" in README
+    assert f"{ASSUMED.log_bytes_a_request} bytes" in README
+    assert f"{ASSUMED.log_bytes_a_row} bytes" in README

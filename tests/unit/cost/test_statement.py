@@ -69,7 +69,7 @@ class TestMonthOfAModel:
         registry.put_spec(MODEL, ModelSpec.parse({"capture": {"sampling_rate": 0.1}}))
         spend(registry, 1_000_000)
         [line] = [line for line in month_of(registry).traffic.lines if line.name.startswith("captured rows")]
-        assert line.usd == pytest.approx(0.01)
+        assert line.usd == pytest.approx(0.01875)
 
     def test_runs_count_from_their_start_to_their_version(self, registry):
         at = MONTH + timedelta(days=1)
