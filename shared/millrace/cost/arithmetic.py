@@ -24,9 +24,10 @@ _MB_PER_GB = 1_024
 class Assumptions:
     """Numbers that no record has; tests count or measure those that this code determines."""
 
-    #: The line of a request in the log, with the 26 bytes that CloudWatch adds, and the captured row in it.
+    #: The line of a request in the log, with the 26 bytes that CloudWatch adds; its first captured row, and any other.
     log_bytes_a_request: int = 300
     log_bytes_a_row: int = 375
+    log_bytes_a_further_row: int = 110
     #: CloudWatch Logs hands over lines one by one while they are a second apart, and at least so many at once above.
     forwards_an_hour: int = 3_600
     lines_a_forward: int = 6
@@ -130,7 +131,7 @@ class TrafficUsage:
     """Requests of a span of time, and what follows from them."""
 
     requests: int = 0
-    captured_rows: float = 0.0
+    captured_bytes: float = 0.0  # in the log
     milliseconds: float = 0.0  # of the handler, all requests together
     cold_starts: int = 0
     hours: int = 0  # with requests
@@ -143,10 +144,11 @@ class TrafficUsage:
         if not counts.requests:
             return cls()
         batched = counts.requests // assume.lines_a_forward
+        first, further = min(counts.rows, counts.requests), max(0, counts.rows - counts.requests)
         forwards = min(counts.requests, max(assume.forwards_an_hour, batched))
         return cls(
             requests=counts.requests,
-            captured_rows=counts.rows * sampling_rate,
+            captured_bytes=sampling_rate * (first * assume.log_bytes_a_row + further * assume.log_bytes_a_further_row),
             milliseconds=counts.latency_us / 1_000,
             cold_starts=counts.cold_starts,
             hours=1,
@@ -160,7 +162,7 @@ def calculate_traffic(
 ) -> Calculation:
     """Calculate the cost of requests: serving them, their logs, and the delivery of captures and counts."""
     make, memory_gb = _Lines(prices), settings.predict_memory_size / _MB_PER_GB
-    rows = usage.captured_rows if settings.capture_predictions else 0
+    captured_bytes = usage.captured_bytes if settings.capture_predictions else 0.0
     log_bytes = usage.requests * assume.log_bytes_a_request
     return Calculation.of(
         [
@@ -185,8 +187,8 @@ def calculate_traffic(
             make.assumed(
                 "captured rows, in the log",
                 "log_gb",
-                rows * assume.log_bytes_a_row / _GB,
-                f"{assume.log_bytes_a_row:,} bytes a row",
+                captured_bytes / _GB,
+                f"{assume.log_bytes_a_row:,} bytes a request, {assume.log_bytes_a_further_row:,} a further row",
             ),
             make.assumed("delivery: forwarding", "lambda_request", usage.forwards, "one by one up to one a second"),
             make.assumed("delivery: forwarding time", "lambda_gb_second", usage.forwards * assume.forward_gb_seconds),

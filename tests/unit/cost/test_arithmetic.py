@@ -104,11 +104,20 @@ class TestTraffic:
         assert TrafficUsage.of_hour(TrafficCounts()) == TrafficUsage()
         assert calculate_traffic(TrafficUsage(), SETTINGS, US_EAST_1).lines == ()
 
+    def test_further_rows_of_a_request_take_fewer_bytes(self):
+        """Ten requests of a hundred rows: ten first rows, and 990 others."""
+        many = TrafficUsage.of_hour(TrafficCounts(requests=10, rows=1_000))
+        assert many.captured_bytes == 10 * 375 + 990 * 110
+        refused = TrafficUsage.of_hour(TrafficCounts(requests=10, rows=4))
+        assert refused.captured_bytes == 4 * 375
+
     def test_few_requests_are_forwarded_one_by_one_and_delivered_by_window(self):
         slow, fast = TrafficUsage.of_hour(counts(60)), TrafficUsage.of_hour(counts(100_000), sampling_rate=0.5)
         assert (slow.forwards, slow.deliveries) == (60, 24)
         assert (fast.forwards, fast.deliveries) == (16_666, 24)
-        assert add_usage(TrafficUsage(), [slow, fast]) == TrafficUsage(100_060, 50_060, 500_300.0, 2, 2, 16_726, 48)
+        assert add_usage(TrafficUsage(), [slow, fast]) == TrafficUsage(
+            100_060, 50_060 * 375, 500_300.0, 2, 2, 16_726, 48
+        )
 
 
 class TestTraining:
