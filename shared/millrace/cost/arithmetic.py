@@ -46,7 +46,7 @@ class Assumptions:
     monitoring_gb_seconds: float = 4.0
     monitoring_reads: int = 14
     monitoring_writes: int = 22
-    monitoring_item_reads: int = 9
+    monitoring_item_reads: int = 8
     monitoring_item_writes: int = 2
     monitoring_transitions: int = 9
     idle_runs: float = 730 / 168  # one a week

@@ -23,7 +23,7 @@ from millrace.settings import CostSettings
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text(encoding="utf-8").partition("## What it costs")[2].partition("\n## ")[0]
 #: The stack as it is deployed by default.
-SETTINGS = CostSettings(alarms=11, dashboards=1, queues=1)
+SETTINGS = CostSettings(alarms=12, dashboards=1, queues=1)
 MILLION = 1_000_000
 LATENCY_MS = 5
 #: Rows of the table of a million predictions, and the lines that each sums up.

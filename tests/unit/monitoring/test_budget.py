@@ -111,3 +111,10 @@ def test_rules_can_be_turned_off_or_moved():
     )
     [warning] = find_overspending(month(10.0), spec)
     assert (warning.verdict, warning.status, warning.threshold) == ("budget_warning", "breach", 0.5)
+
+
+def test_a_budget_is_checked_once_a_day():
+    midnight = START + timedelta(days=1)
+    for budget, is_early in (({"usd_a_month": 20.0}, True), ({}, False)):
+        outcome = Served(make_spec(**budget)).monitor(1, is_active=False)
+        assert (outcome.next_check_at == midnight) == is_early
