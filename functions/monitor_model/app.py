@@ -43,7 +43,8 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         is_active=is_active,
         remaining_seconds=lambda: context.get_remaining_time_in_millis() / 1000,
     )
-    write_outcome_metrics(model, outcome, now)
+    if settings.model_metrics:
+        write_outcome_metrics(model, outcome, now)
     delivered = deliver_alerts(model, store, event_publisher(), notifier(settings.alarm_topic_arn))
     if outcome.outcome not in UNFINISHED_OUTCOMES:
         idle = outcome.outcome if outcome.outcome in IDLE_OUTCOMES else ""

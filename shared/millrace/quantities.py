@@ -10,6 +10,8 @@ from functools import lru_cache
 #: Numbers outside these have too many digits to be written plainly.
 _SMALLEST_PLAIN, _LARGEST_PLAIN = 1e-6, 1e15
 _DIGITS = 4
+#: An amount from which cents are exact enough.
+_DIME = 0.1
 
 
 #: Unicode's minus, and blanks that may stand between digits or before a unit.
@@ -94,6 +96,12 @@ def format_number(value: float, digits: int = _DIGITS, *, is_date: bool = False,
     rounded = round(value, decimals) + 0.0  # no minus before a zero
     written = f"{rounded:{',' if abs(rounded) >= grouped_from else ''}.{decimals}f}"
     return written.rstrip("0").rstrip(".") if decimals else written
+
+
+def format_usd(usd: float) -> str:
+    """Format an amount: to the cent from a dime on, with two significant digits below."""
+    digits = 2 if abs(usd) >= _DIME or not usd else min(6, 1 - math.floor(math.log10(abs(usd))))
+    return f"{usd:,.{digits}f}"
 
 
 def format_range(low: float, high: float, *, is_date: bool = False) -> str:

@@ -78,6 +78,7 @@ class MonitoringSettings(StoreSettings):
     """Settings of ``monitor_model``."""
 
     alarm_topic_arn: str  # the topic of alerts
+    model_metrics: bool = False  # metrics by model, which are billed
 
 
 @dataclass(frozen=True, slots=True)

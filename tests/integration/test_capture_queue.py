@@ -16,8 +16,11 @@ import pytest
 from botocore.client import BaseClient
 from millrace.aws.clients import object_store, registry_store
 from millrace.aws.object_store import S3ObjectStore
-from millrace.captures.traffic import read_traffic
+from millrace.captures.traffic import TrafficCounts, read_traffic
 from millrace.captures.window import read_window
+from millrace.cost.arithmetic import ASSUMED, HOURS_A_MONTH, TrafficUsage, add_usage, calculate_traffic
+from millrace.cost.prices import US_EAST_1
+from millrace.settings import CostSettings
 
 from tests.integration.application import DATA_BUCKET, Application
 from tests.integration.test_captures import MODEL, application, printed, sample  # noqa: F401 - fixtures
@@ -115,29 +118,33 @@ def test_an_error_of_forwarding_is_logged_at_every_level_and_raised_for_lambda_t
     assert datetime.fromisoformat(line["timestamp"]).tzinfo is not None
 
 
-#: List prices of us-east-1, November 2026, for one of each.
+#: Prices of one of each.
 USD = {
-    "lambda request": 0.20e-6,
-    "GB-second": 0.0000166667,
-    "log byte": 0.50e-9,
-    "PutObject": 5e-6,
-    "GetObject": 0.4e-6,
-    "GetItem": 0.125e-6,
-    "UpdateItem": 0.625e-6,
-    "SendMessage": 0.40e-6,
-    "ReceiveMessage": 0.40e-6,
-    "DeleteMessageBatch": 0.40e-6,
+    name: US_EAST_1[price].cost(1)
+    for name, price in {
+        "lambda request": "lambda_request",
+        "GB-second": "lambda_gb_second",
+        "PutObject": "s3_write",
+        "GetObject": "s3_read",
+        "GetItem": "dynamodb_read",
+        "UpdateItem": "dynamodb_write",
+        "SendMessage": "queue_request",
+        "ReceiveMessage": "queue_request",
+        "DeleteMessageBatch": "queue_request",
+    }.items()
+} | {"log byte": US_EAST_1["log_gb"].cost(1e-9)}
+LATENCY_US = 5_000
+#: What a laptop cannot measure: seconds on Lambda times memory, by function.
+GB_SECONDS = {
+    "predict": LATENCY_US / 1e6 * 0.5,
+    "forward_captures": ASSUMED.forward_gb_seconds,
+    "deliver_captures": ASSUMED.delivery_gb_seconds,
 }
-#: What a laptop cannot measure: seconds on Lambda, by function, and memory from the template.
-SECONDS = {"predict": 0.005, "forward_captures": 0.030, "deliver_captures": 1.0}
-MEMORY_GB = {"predict": 0.5, "forward_captures": 0.125, "deliver_captures": 0.5}
 #: Batches in which Lambda's pollers hand over a window's messages: at most its concurrency at once.
 BATCHES_A_WINDOW = 2
-WINDOWS_AN_HOUR, HOURS_A_MONTH = 12, 730
+WINDOWS_AN_HOUR = 12
 #: CloudWatch Logs bills so many bytes more for each event.
 EVENT_BYTES = 26
-#: One execution environment reads the alias every five seconds while requests run; here, at each request.
-POINTER_READS_AN_HOUR = 720
 
 
 @dataclass
@@ -200,11 +207,20 @@ def price_of_a_million(meter: Meter, hours: float) -> dict[str, float]:
     for function, counted in meter.counts.items():
         counts = dict(counted)
         if function == "predict":
-            counts["GetItem"] = POINTER_READS_AN_HOUR * hours / scale["predict"]
+            # One execution environment reads the alias every five seconds; here, at each request.
+            counts["GetItem"] = ASSUMED.pointer_reads_an_hour * hours / scale["predict"]
         invocations = counts.pop("invocation")
-        one = invocations * (USD["lambda request"] + SECONDS[function] * MEMORY_GB[function] * USD["GB-second"])
+        one = invocations * (USD["lambda request"] + GB_SECONDS[function] * USD["GB-second"])
         usd[function] = scale[function] * (one + sum(USD[name] * number for name, number in counts.items()))
     return usd
+
+
+def calculated(hours: int) -> float:
+    """Return the cost of a million requests in so many hours, beside API Gateway's and starts, as it is documented."""
+    counts = TrafficCounts(requests=10**6 // hours, rows=10**6 // hours, latency_us=10**6 // hours * LATENCY_US)
+    usage = add_usage(TrafficUsage(), [TrafficUsage.of_hour(counts)] * hours)
+    lines = calculate_traffic(usage, CostSettings(), US_EAST_1).lines
+    return sum(line.usd for line in lines if line.price != "api_request")
 
 
 class TestCosts:
@@ -225,17 +241,18 @@ class TestCosts:
         assert (deliver["invocation"], deliver["GetObject"], deliver["PutObject"]) == (batches,) * 3
         # The record of traffic, and once an hour the mark of activity.
         assert batches <= deliver["UpdateItem"] <= batches + 2
-        assert counts["predict"]["log byte"] / requests < 700 + EVENT_BYTES
+        assumed = ASSUMED.log_bytes_a_request + ASSUMED.log_bytes_a_row
+        assert counts["predict"]["log byte"] / requests == pytest.approx(assumed, rel=0.05)
         assert deliver["log byte"] / batches < 500
         usd = price_of_a_million(meter, HOURS_A_MONTH)
-        assert sum(usd.values()) < 1.8, usd
+        assert sum(usd.values()) == pytest.approx(calculated(HOURS_A_MONTH), rel=0.05), usd
 
     def test_in_a_burst_the_log_delivers_many_lines_at_once(self, meter):
         self.warm(meter)
         run_hour(meter, requests_a_window=12, lines_a_delivery=6)
         assert meter.counts["forward_captures"]["SendMessage"] == 2 * WINDOWS_AN_HOUR
         usd = price_of_a_million(meter, 1.0)
-        assert sum(usd.values()) < 0.8, usd
+        assert sum(usd.values()) == pytest.approx(calculated(1), rel=0.05), usd
 
 
 def test_the_objects_of_a_thousand_models_are_bounded(queue, printed, monkeypatch):  # noqa: F811 - the fixtures

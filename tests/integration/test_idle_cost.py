@@ -10,34 +10,43 @@ import boto3
 import pytest
 from millrace.aws import clients
 from millrace.captures.activity import list_activity, mark_activity
+from millrace.cost.arithmetic import ASSUMED, HOURS_A_MONTH, calculate_idle_model, calculate_stack
+from millrace.cost.prices import US_EAST_1
+from millrace.settings import CostSettings
 from millrace.spec import ModelSpec
 
 from tests.integration.application import DATA_BUCKET, MODELS_BUCKET, MONITORING_ARN, Application
 from tests.registry_builders import make_entry, make_version, point_alias
 from tests.unit.monitoring.served import MODEL, START, Served
 
-HOURS_A_MONTH = 730
-#: List prices of us-east-1, USD a call, or a unit.
+#: Prices of a call, or a unit: name in the list, and how many of it.
 PRICES = {
-    "s3.ListObjectsV2": 0.005e-3,
-    "s3.PutObject": 0.005e-3,
-    "s3.GetObject": 0.0004e-3,
-    "dynamodb.GetItem": 0.125e-6,
-    "dynamodb.Query": 2 * 0.125e-6,  # of up to 8 KB
-    "read unit": 0.125e-6,
-    "dynamodb.UpdateItem": 0.625e-6,
-    "dynamodb.DeleteItem": 0.625e-6,
-    "dynamodb.TransactWriteItems": 8 * 2 * 0.625e-6,  # of up to eight items
-    "events.PutEvents": 1.00e-6,
-    "sns.Publish": 0.50e-6,
-    "stepfunctions.StartExecution": 0.025e-3,  # counted as a transition
-    "transition": 0.025e-3,
-    "invocation": 0.20e-6,
-    "GB-second": 0.0000166667,
-    "schedule": 1.00e-6,
+    name: US_EAST_1[price].cost(number)
+    for name, price, number in (
+        ("s3.ListObjectsV2", "s3_write", 1),
+        ("s3.PutObject", "s3_write", 1),
+        ("s3.GetObject", "s3_read", 1),
+        ("dynamodb.GetItem", "dynamodb_read", 1),
+        ("dynamodb.Query", "dynamodb_read", 2),  # of up to 8 KB
+        ("read unit", "dynamodb_read", 1),
+        ("dynamodb.UpdateItem", "dynamodb_write", 1),
+        ("dynamodb.DeleteItem", "dynamodb_write", 1),
+        ("dynamodb.TransactWriteItems", "dynamodb_write", 8 * 2),  # of up to eight items
+        ("events.PutEvents", "event", 1),
+        ("sns.Publish", "event", 0.5),
+        ("stepfunctions.StartExecution", "transition", 1),
+        ("transition", "transition", 1),
+        ("invocation", "lambda_request", 1),
+        ("GB-second", "lambda_gb_second", 1),
+        ("schedule", "schedule", 1),
+    )
 }
 #: GB-seconds of an invocation, its cold start included: assumed, not measured on Lambda.
-GB_SECONDS = {"find_due_models": 2.0 * 0.25, "monitor_model": 4.0 * 1.0, "request_training": 2.0 * 0.25}
+GB_SECONDS = {
+    "find_due_models": ASSUMED.check_gb_seconds,
+    "monitor_model": ASSUMED.monitoring_gb_seconds,
+    "request_training": 2.0 * 0.25,
+}
 HOUR = timedelta(hours=1)
 REQUEST = {"id": "e", "source": "millrace", "time": "2026-05-03T00:00:00Z"}
 
@@ -150,7 +159,11 @@ def test_a_check_with_nothing_due_makes_three_queries_and_starts_nothing(month: 
     assert month.calls == {"dynamodb.Query": 3}
     a_check = PRICES["schedule"] + PRICES["invocation"] + GB_SECONDS["find_due_models"] * PRICES["GB-second"]
 
-    assert HOURS_A_MONTH * (a_check + month.usd()) <= 0.01, "USD a month of the stack, whatever its models"
+    usd = HOURS_A_MONTH * (a_check + month.usd())
+    assert usd <= 0.01, "USD a month of the stack, whatever its models"
+    # Those of the README and of `millrace cost`.
+    lines = calculate_stack(CostSettings(), US_EAST_1).lines
+    assert usd == pytest.approx(sum(line.usd for line in lines if line.name.startswith("hourly check")), rel=0.05)
 
 
 def test_a_model_at_rest_costs_at_most_a_cent_a_month(month: Month):
@@ -159,6 +172,7 @@ def test_a_model_at_rest_costs_at_most_a_cent_a_month(month: Month):
     assert runs == 2
 
     assert usd <= 0.01
+    assert usd == pytest.approx(calculate_idle_model(US_EAST_1).usd, rel=0.1)
 
 
 def test_a_model_whose_requests_ended_costs_at_most_three_cents_a_month(month: Month):

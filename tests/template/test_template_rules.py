@@ -477,7 +477,7 @@ def test_concurrency_is_reserved_only_where_it_is_wanted():
 def test_the_number_of_alarms_is_the_one_in_the_cost_table():
     # The first ten of an account are free.
     assert len(resources("AWS::CloudWatch::Alarm")) == 12
-    assert "twelve alarms" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "| alarms | 12 " in (ROOT / "README.md").read_text(encoding="utf-8")
     assert "twelve CloudWatch alarms" in load_template()["Parameters"]["CreateAlarms"]["Description"]
 
 
@@ -515,3 +515,20 @@ def test_every_alarm_tells_someone():
         topics = [referenced(action) for action in body["Properties"]["AlarmActions"]]
         assert set(topics) <= set(resources("AWS::SNS::Topic")), logical_id
         assert topics, logical_id
+
+
+def test_metrics_by_model_are_written_only_where_the_parameter_asks_for_them():
+    assert load_template()["Parameters"]["ModelMetrics"]["Default"] == "false"
+    written = [
+        path.parent.name
+        for path in (ROOT / "functions").glob("*/app.py")
+        if re.search(r"write_outcome_metrics|model_metrics", path.read_text(encoding="utf-8"))
+    ]
+    assert sorted(written) == ["monitor_model", "predict"]
+    for logical_id, function in functions().items():
+        is_one = function_folder(function) in written
+        assert function["Environment"]["Variables"].get("MODEL_METRICS") == (
+            {"Ref": "ModelMetrics"} if is_one else None
+        ), logical_id
+    text = (ROOT / "functions" / "monitor_model" / "app.py").read_text(encoding="utf-8")
+    assert re.search(r"if settings.model_metrics:\n +write_outcome_metrics\(", text)

@@ -5,7 +5,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from millrace.quantities import format_number
+from millrace.quantities import format_number, format_usd
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,12 @@ def test_a_number_keeps_its_digits_and_has_no_exponent(value, digits):
     assert "e" not in text
     # One unit in the last digit that is shown, at most.
     assert float(text.replace(",", "")) == pytest.approx(value, rel=0.51 * 10.0 ** (1 - digits))
+
+
+@pytest.mark.parametrize(
+    ("usd", "written"),
+    [(0, "0.00"), (20, "20.00"), (1234.567, "1,234.57"), (0.1, "0.10"), (0.0999, "0.100"), (0.0043, "0.0043"),
+     (0.00012345, "0.00012"), (1e-9, "0.000000"), (-0.05, "-0.050")],
+)  # fmt: skip
+def test_amounts(usd, written):
+    assert format_usd(usd) == written

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from millrace.cost.prices import REGION, PriceList, read_prices
+from millrace.quantities import format_usd
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -20,8 +21,6 @@ _PARTS = ("traffic", "monitoring", "training")
 #: Name under which requests of no model are counted.
 _UNKNOWN = "_unknown"
 _DAY = 24.0
-#: Smaller sums have four decimals.
-_DIME = 0.1
 _SCALES = {1: "", 1_000: " / 1,000", 1_000_000: " / million"}
 
 
@@ -105,10 +104,10 @@ def _apply_prices(document: Document, prices: PriceList) -> dict[str, Any]:
 def _draw_model(document: Document) -> RenderableType:
     [month] = document["models"]
     lines = [line for name in _PARTS for line in month[name]["lines"]]
-    total = [f"{month['usd']:,.2f} USD for use so far{_describe_forecast(month)}"]
+    total = [f"{format_usd(month['usd'])} USD for use so far{_describe_forecast(month)}"]
     if month["budget_usd"]:
         share = month["usd"] / month["budget_usd"]
-        total.append(f"{share:.0%} of the budget of {month['budget_usd']:,.2f} USD a month")
+        total.append(f"{share:.0%} of the budget of {format_usd(month['budget_usd'])} USD a month")
     if not month["is_complete"]:
         total.append("more training runs than these were not counted")
     return Group(
@@ -183,7 +182,7 @@ def _footer(document: Document) -> Iterator[RenderableType]:
 def _describe_forecast(month: Document) -> str:
     if month["forecast_usd"] is None:
         return "; under a day was seen, too little for a forecast"
-    return f"; {month['forecast_usd']:,.2f} USD in the whole month at the rate of {month['days_seen']:.1f} days"
+    return f"; {format_usd(month['forecast_usd'])} USD in the whole month at the rate of {month['days_seen']:.1f} days"
 
 
 def _period(document: Document) -> str:
@@ -199,4 +198,4 @@ def _quantity(value: float) -> str:
 
 
 def _usd(value: float | None) -> str:
-    return MISSING if value is None else f"{value:,.2f}" if value >= _DIME or not value else f"{value:.4f}"
+    return MISSING if value is None else format_usd(value)

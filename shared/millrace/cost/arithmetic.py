@@ -24,30 +24,39 @@ _MB_PER_GB = 1_024
 class Assumptions:
     """Numbers that no record has; tests count or measure those that this code determines."""
 
-    #: A line of metrics and a line of the request, and a captured row, as they are written to the log.
-    log_bytes_a_request: int = 1_200
-    log_bytes_a_row: int = 800
-    #: CloudWatch Logs hands over lines one by one while they are a second apart, and in batches above.
+    #: The line of a request in the log, with the 26 bytes that CloudWatch adds; its first captured row, and any other.
+    log_bytes_a_request: int = 300
+    log_bytes_a_row: int = 375
+    log_bytes_a_further_row: int = 110
+    #: CloudWatch Logs hands over lines one by one while they are a second apart, and at least so many at once above.
     forwards_an_hour: int = 3_600
-    forward_gb_seconds: float = 0.02 * 0.125
-    deliveries_an_hour: int = 12  # one a batching window of five minutes
+    lines_a_forward: int = 6
+    forward_gb_seconds: float = 0.03 * 0.125
+    #: SQS is asked to send a message, and to hand out and delete ten.
+    queue_requests_a_forward: float = 1.2
+    #: Of each model: two in a batching window of five minutes.
+    deliveries_an_hour: int = 24
     delivery_gb_seconds: float = 1.0 * 0.5
-    delivery_writes: int = 2
-    delivery_reads: int = 2
+    delivery_writes: int = 1
+    delivery_reads: int = 1
     delivery_item_writes: int = 1  # the record of the hour's traffic
     pointer_reads_an_hour: int = 720  # a read of the alias every five seconds, in one environment
     cold_start_seconds: float = 2.0
-    #: A monitoring run of a model, in an hour with requests; the hourly check of the stack, in every hour.
-    monitoring_seconds: float = 3.0
-    monitoring_reads: int = 15
-    monitoring_writes: int = 20
-    monitoring_item_reads: int = 12
-    monitoring_transitions: int = 2
-    check_seconds: float = 2.0
-    check_transitions: int = 7
-    check_item_reads: int = 5
-    #: Of a model without requests, a month: one run a day for what is due by time.
-    idle_runs: int = 30
+    #: A monitoring run of a model, in an hour with requests, with 1 GB; and the lists of one after a week of rest.
+    monitoring_gb_seconds: float = 4.0
+    monitoring_reads: int = 14
+    monitoring_writes: int = 22
+    monitoring_item_reads: int = 8
+    monitoring_item_writes: int = 2
+    monitoring_transitions: int = 9
+    idle_runs: float = 730 / 168  # one a week
+    idle_writes: int = 171
+    #: The hourly check of the stack, with 256 MB, its start included; and what it reads of each model.
+    check_gb_seconds: float = 2.0 * 0.25
+    check_item_reads: int = 6
+    check_item_reads_a_model: float = 0.08
+    #: Metrics that the stack writes while there are requests: of captures, and of errors.
+    metrics: int = 2
     #: Pollers of Lambda for a queue, and the polls of each a minute (long polling).
     queue_pollers: int = 5
     polls_a_minute: int = 3
@@ -59,8 +68,6 @@ class Assumptions:
 
 
 ASSUMED = Assumptions()
-#: Memory of functions whose size no parameter sets, in GB.
-MONITORING_GB = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +131,7 @@ class TrafficUsage:
     """Requests of a span of time, and what follows from them."""
 
     requests: int = 0
-    captured_rows: float = 0.0
+    captured_bytes: float = 0.0  # in the log
     milliseconds: float = 0.0  # of the handler, all requests together
     cold_starts: int = 0
     hours: int = 0  # with requests
@@ -136,10 +143,12 @@ class TrafficUsage:
         """Return the usage of one hour; the sampling rate is that of captures."""
         if not counts.requests:
             return cls()
-        forwards = min(counts.requests, assume.forwards_an_hour)
+        batched = counts.requests // assume.lines_a_forward
+        first, further = min(counts.rows, counts.requests), max(0, counts.rows - counts.requests)
+        forwards = min(counts.requests, max(assume.forwards_an_hour, batched))
         return cls(
             requests=counts.requests,
-            captured_rows=counts.rows * sampling_rate,
+            captured_bytes=sampling_rate * (first * assume.log_bytes_a_row + further * assume.log_bytes_a_further_row),
             milliseconds=counts.latency_us / 1_000,
             cold_starts=counts.cold_starts,
             hours=1,
@@ -153,9 +162,8 @@ def calculate_traffic(
 ) -> Calculation:
     """Calculate the cost of requests: serving them, their logs, and the delivery of captures and counts."""
     make, memory_gb = _Lines(prices), settings.predict_memory_size / _MB_PER_GB
-    rows = usage.captured_rows if settings.capture_predictions else 0
+    captured_bytes = usage.captured_bytes if settings.capture_predictions else 0.0
     log_bytes = usage.requests * assume.log_bytes_a_request
-    polled = usage.forwards / 10  # a batch of messages is deleted by one request
     return Calculation.of(
         [
             make.counted("API requests", "api_request", usage.requests),
@@ -174,46 +182,51 @@ def calculate_traffic(
                 "every five seconds, one environment",
             ),
             make.assumed(
-                "logs and metrics", "log_gb", log_bytes / _GB, f"{assume.log_bytes_a_request:,} bytes a request"
+                "log of requests", "log_gb", log_bytes / _GB, f"{assume.log_bytes_a_request:,} bytes a request"
             ),
             make.assumed(
                 "captured rows, in the log",
                 "log_gb",
-                rows * assume.log_bytes_a_row / _GB,
-                f"{assume.log_bytes_a_row:,} bytes a row",
+                captured_bytes / _GB,
+                f"{assume.log_bytes_a_row:,} bytes a request, {assume.log_bytes_a_further_row:,} a further row",
             ),
             make.assumed("delivery: forwarding", "lambda_request", usage.forwards, "one by one up to one a second"),
             make.assumed("delivery: forwarding time", "lambda_gb_second", usage.forwards * assume.forward_gb_seconds),
-            make.assumed("delivery: queue", "queue_request", usage.forwards + polled),
+            make.assumed("delivery: queue", "queue_request", usage.forwards * assume.queue_requests_a_forward),
             make.assumed("delivery: time", "lambda_gb_second", usage.deliveries * assume.delivery_gb_seconds),
             make.assumed("delivery: S3 writes", "s3_write", usage.deliveries * assume.delivery_writes),
             make.assumed("delivery: S3 reads", "s3_read", usage.deliveries * assume.delivery_reads),
-            make.assumed("delivery: counts", "dynamodb_write", usage.deliveries * assume.delivery_item_writes),
+            make.assumed(
+                "delivery: counts", "dynamodb_write", usage.deliveries * assume.delivery_item_writes + usage.hours
+            ),
             make.assumed("traces", "trace", usage.requests if settings.request_tracing == "Active" else 0),
         ]
     )
 
 
-def calculate_monitoring(runs: int, prices: PriceList, assume: Assumptions = ASSUMED) -> Calculation:
-    """Calculate the cost of monitoring runs of one model."""
-    make, note = _Lines(prices), "a run for each hour with requests"
-    return Calculation.of(
-        [
-            make.assumed(
-                "monitoring: time", "lambda_gb_second", runs * assume.monitoring_seconds * MONITORING_GB, note
-            ),
-            make.assumed("monitoring: invocations", "lambda_request", runs),
-            make.assumed("monitoring: S3 writes and lists", "s3_write", runs * assume.monitoring_writes),
-            make.assumed("monitoring: S3 reads", "s3_read", runs * assume.monitoring_reads),
-            make.assumed("monitoring: registry", "dynamodb_read", runs * assume.monitoring_item_reads),
-            make.assumed("monitoring: transitions", "transition", runs * assume.monitoring_transitions),
-        ]
-    )
+def calculate_monitoring(runs: float, prices: PriceList, assume: Assumptions = ASSUMED) -> Calculation:
+    """Calculate the cost of monitoring runs of one model, each after an hour with requests."""
+    return Calculation.of(_monitoring_lines(runs, assume.monitoring_writes, _Lines(prices), assume))
+
+
+def _monitoring_lines(runs: float, writes: int, make: _Lines, assume: Assumptions) -> list[CostLine]:
+    return [
+        make.assumed("monitoring: time", "lambda_gb_second", runs * assume.monitoring_gb_seconds, f"{runs:,.3g} runs"),
+        make.assumed("monitoring: invocations", "lambda_request", runs),
+        make.assumed("monitoring: S3 writes and lists", "s3_write", runs * writes),
+        make.assumed("monitoring: S3 reads", "s3_read", runs * assume.monitoring_reads),
+        make.assumed("monitoring: registry, reads", "dynamodb_read", runs * assume.monitoring_item_reads),
+        make.assumed("monitoring: registry, writes", "dynamodb_write", runs * assume.monitoring_item_writes),
+        make.assumed("monitoring: transitions", "transition", runs * assume.monitoring_transitions),
+    ]
 
 
 def calculate_idle_model(prices: PriceList, assume: Assumptions = ASSUMED) -> Calculation:
-    """Calculate a month of a model without requests."""
-    return calculate_monitoring(assume.idle_runs, prices, assume)
+    """Calculate a month of a model without requests: a run a week, and its share of the hourly check."""
+    make = _Lines(prices)
+    share = HOURS_A_MONTH * assume.check_item_reads_a_model
+    check = make.assumed("hourly check: registry", "dynamodb_read", share)
+    return Calculation.of([*_monitoring_lines(assume.idle_runs, assume.idle_writes, make, assume), check])
 
 
 def calculate_stack(settings: CostSettings, prices: PriceList, assume: Assumptions = ASSUMED) -> Calculation:
@@ -224,17 +237,17 @@ def calculate_stack(settings: CostSettings, prices: PriceList, assume: Assumptio
         [
             make.counted("alarms", "alarm", settings.alarms),
             make.counted("dashboard", "dashboard", settings.dashboards),
+            make.assumed("metrics", "metric", assume.metrics, "while there are requests"),
             make.assumed("hourly check: schedule", "schedule", hours),
             make.assumed("hourly check: invocations", "lambda_request", hours),
-            make.assumed(
-                "hourly check: time",
-                "lambda_gb_second",
-                hours * assume.check_seconds * MONITORING_GB,
-                f"{assume.check_seconds:g} s, the start included",
-            ),
+            make.assumed("hourly check: time", "lambda_gb_second", hours * assume.check_gb_seconds),
             make.assumed("hourly check: registry", "dynamodb_read", hours * assume.check_item_reads),
-            make.assumed("hourly check: transitions", "transition", hours * assume.check_transitions),
-            make.assumed("queue of captures: polls", "queue_request", polls, "five pollers, three polls a minute each"),
+            make.assumed(
+                "queue of captures: polls",
+                "queue_request",
+                polls,
+                f"{assume.queue_pollers} pollers, {assume.polls_a_minute} polls a minute each",
+            ),
         ]
     )
 

@@ -22,6 +22,7 @@ from millrace.cost.arithmetic import (
 from millrace.cost.prices import US_EAST_1
 from millrace.entities import Run
 from millrace.errors import FieldError, InvalidInputError
+from millrace.quantities import format_usd
 from millrace.registry.store import Registry
 from millrace.settings import CostSettings
 from millrace.spec.operations import BudgetSpec
@@ -121,6 +122,6 @@ def find_budget_refusal(
     if spent < budget.usd_a_month:
         return None
     return (
-        f"{model} has cost {spent:,.2f} USD in {month.name}, its budget is {budget.usd_a_month:,.2f}, and "
-        f"budget.hold_retraining holds back automatic runs until {month.end:%Y-%m-%d}"
+        f"{model} has cost {format_usd(spent)} USD in {month.name}, its budget is {format_usd(budget.usd_a_month)}, "
+        f"and budget.hold_retraining holds back automatic runs until {month.end:%Y-%m-%d}"
     )

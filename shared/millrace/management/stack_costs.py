@@ -30,7 +30,7 @@ _FOLDERS = ("captures", "datasets", "feedback", "incoming", "monitoring", "prepa
 _NOT_COUNTED = (
     "storage of DynamoDB, logs, backups and old versions of objects",
     "calls of the management API, uploads, feedback and data that leaves AWS",
-    "metrics by model where a parameter turns them on, encryption with keys of your own",
+    "SnapStart and metrics by model, where a parameter turns them on; encryption with keys of your own",
     "free tiers, discounts and taxes",
 )
 

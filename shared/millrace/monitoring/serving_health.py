@@ -9,7 +9,7 @@ from millrace.cost.statement import ModelMonth
 from millrace.monitoring.quality import proportion
 from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
 from millrace.ports import RegistryStore
-from millrace.quantities import format_number
+from millrace.quantities import format_number, format_usd
 from millrace.spec import ModelSpec
 from millrace.spec.monitoring import ServingHealthRule, StalenessRule
 
@@ -72,21 +72,22 @@ def find_overspending(month: ModelMonth | None, spec: ModelSpec) -> list[WindowF
         none = "the spec has no budget"
         return [WindowFinding("budget", "month", "ok", none), WindowFinding("budget_warning", "month", "ok", none)]
     share = month.usd / budget.usd_a_month
-    spent = (
-        f"{month.month} has cost {month.usd:,.2f} USD so far, {share:.0%} of the budget of {budget.usd_a_month:,.2f}"
-    )
+    limit = format_usd(budget.usd_a_month)
+    spent = f"{month.month} has cost {format_usd(month.usd)} USD so far, {share:.0%} of the budget of {limit}"
     is_known = month.forecast_usd is not None and month.days_seen >= _DAYS_OF_A_FORECAST
     goes_over = is_known and (month.forecast_usd or 0.0) > budget.usd_a_month
-    forecast = f"; at this rate it will cost {month.forecast_usd:,.2f}" if goes_over else ""
+    forecast = f"; at this rate it will cost {format_usd(month.forecast_usd or 0.0)}" if goes_over else ""
     held = "; automatic runs are held back until it ends" if budget.hold_retraining and share >= 1 else ""
     found = []
     if rules.budget.enabled:
-        limit, status = rules.budget.threshold, breach_or_ok(share >= rules.budget.threshold)
-        found.append(WindowFinding("budget", "month", status, spent + held, "share", share, limit))
+        threshold = rules.budget.threshold
+        found.append(
+            WindowFinding("budget", "month", breach_or_ok(share >= threshold), spent + held, "share", share, threshold)
+        )
     if rules.budget_warning.enabled:
-        limit, is_near = rules.budget_warning.threshold, share >= rules.budget_warning.threshold
-        status = breach_or_ok(is_near or goes_over)
-        found.append(WindowFinding("budget_warning", "month", status, spent + forecast, "share", share, limit))
+        threshold = rules.budget_warning.threshold
+        status = breach_or_ok(share >= threshold or goes_over)
+        found.append(WindowFinding("budget_warning", "month", status, spent + forecast, "share", share, threshold))
     return found
 
 

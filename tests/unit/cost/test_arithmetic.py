@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from millrace.captures.traffic import TrafficCounts
 from millrace.cost.arithmetic import (
-    ASSUMED,
     BillingMonth,
     TrafficUsage,
     TrainingUsage,
@@ -74,7 +73,7 @@ class TestPrices:
 
 class TestTraffic:
     def test_an_hour_of_a_million_requests(self):
-        """3.50 and 0.20 a million; 5 ms at half a GB; 1.2 GB and 0.8 GB of logs at 0.50."""
+        """3.50 and 0.20 a million; 5 ms at half a GB; 0.3 GB and 0.375 GB of logs at 0.50; 166,666 forwards."""
         usage = TrafficUsage.of_hour(counts(1_000_000))
         assert usd_by_name(calculate_traffic(usage, SETTINGS, US_EAST_1)) == {
             "API requests": 3.5,
@@ -82,12 +81,12 @@ class TestTraffic:
             "predict: duration": 0.0417,
             "predict: cold starts": 0.0,
             "alias pointer": 0.0001,
-            "logs and metrics": 0.6,
-            "captured rows, in the log": 0.4,
-            "delivery: forwarding": 0.0007,
-            "delivery: forwarding time": 0.0002,
-            "delivery: queue": 0.0016,
-            "delivery: time": 0.0001,
+            "log of requests": 0.15,
+            "captured rows, in the log": 0.1875,
+            "delivery: forwarding": 0.0333,
+            "delivery: forwarding time": 0.0104,
+            "delivery: queue": 0.08,
+            "delivery: time": 0.0002,
             "delivery: S3 writes": 0.0001,
             "delivery: S3 reads": 0.0,
             "delivery: counts": 0.0,
@@ -105,11 +104,20 @@ class TestTraffic:
         assert TrafficUsage.of_hour(TrafficCounts()) == TrafficUsage()
         assert calculate_traffic(TrafficUsage(), SETTINGS, US_EAST_1).lines == ()
 
+    def test_further_rows_of_a_request_take_fewer_bytes(self):
+        """Ten requests of a hundred rows: ten first rows, and 990 others."""
+        many = TrafficUsage.of_hour(TrafficCounts(requests=10, rows=1_000))
+        assert many.captured_bytes == 10 * 375 + 990 * 110
+        refused = TrafficUsage.of_hour(TrafficCounts(requests=10, rows=4))
+        assert refused.captured_bytes == 4 * 375
+
     def test_few_requests_are_forwarded_one_by_one_and_delivered_by_window(self):
         slow, fast = TrafficUsage.of_hour(counts(60)), TrafficUsage.of_hour(counts(100_000), sampling_rate=0.5)
-        assert (slow.forwards, slow.deliveries) == (60, 12)
-        assert (fast.forwards, fast.deliveries) == (3_600, 12)
-        assert add_usage(TrafficUsage(), [slow, fast]) == TrafficUsage(100_060, 50_060, 500_300.0, 2, 2, 3_660, 24)
+        assert (slow.forwards, slow.deliveries) == (60, 24)
+        assert (fast.forwards, fast.deliveries) == (16_666, 24)
+        assert add_usage(TrafficUsage(), [slow, fast]) == TrafficUsage(
+            100_060, 50_060 * 375, 500_300.0, 2, 2, 16_726, 48
+        )
 
 
 class TestTraining:
@@ -168,14 +176,18 @@ class TestTraining:
 
 class TestAtRest:
     def test_the_fixed_part_of_a_stack(self):
-        """730 hours: two seconds of one GB each; 5 pollers x 3 polls x 60 minutes."""
-        assume = replace(ASSUMED, check_transitions=7, check_seconds=2.0)
-        lines = usd_by_name(calculate_stack(replace(SETTINGS, alarms=11, dashboards=1, queues=1), US_EAST_1, assume))
-        assert lines["alarms"] == 1.1
-        assert lines["dashboard"] == 3.0
-        assert lines["hourly check: time"] == 0.0243
-        assert lines["hourly check: transitions"] == 0.1278
-        assert lines["queue of captures: polls"] == 0.2628
+        """730 hours of two seconds of 256 MB; 5 pollers x 3 polls x 60 minutes."""
+        lines = usd_by_name(calculate_stack(replace(SETTINGS, alarms=11, dashboards=1, queues=1), US_EAST_1))
+        assert lines == {
+            "alarms": 1.1,
+            "dashboard": 3.0,
+            "metrics": 0.6,
+            "hourly check: schedule": 0.0007,
+            "hourly check: invocations": 0.0001,
+            "hourly check: time": 0.0061,
+            "hourly check: registry": 0.0005,
+            "queue of captures: polls": 0.2628,
+        }
 
     def test_an_idle_model_costs_at_most_three_cents(self):
         assert 0 < calculate_idle_model(US_EAST_1).usd <= 0.03

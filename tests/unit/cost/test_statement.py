@@ -63,13 +63,13 @@ class TestMonthOfAModel:
         assert month.requests == 1_000_000
         assert [line.usd for line in month.traffic.lines if line.name == "API requests"] == [pytest.approx(3.5)]
         assert month.usd == pytest.approx(month.traffic.usd + month.monitoring.usd)
-        assert month.monitoring.lines[0].quantity == 2 * 3.0  # two hours with requests, three seconds of one GB each
+        assert month.monitoring.lines[0].quantity == 2 * 4.0  # two hours with requests, four seconds of one GB each
 
     def test_captured_rows_follow_the_sampling_rate(self, registry):
         registry.put_spec(MODEL, ModelSpec.parse({"capture": {"sampling_rate": 0.1}}))
         spend(registry, 1_000_000)
         [line] = [line for line in month_of(registry).traffic.lines if line.name.startswith("captured rows")]
-        assert line.usd == pytest.approx(0.04)
+        assert line.usd == pytest.approx(0.01875)
 
     def test_runs_count_from_their_start_to_their_version(self, registry):
         at = MONTH + timedelta(days=1)
