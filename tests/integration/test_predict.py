@@ -35,6 +35,7 @@ from tests.fakes.dynamodb_table import RUNS_TABLE_NAME, TABLE_NAME, create_table
 from tests.gateway import make_event
 from tests.integration.application import Handler, lambda_context, load_handler
 from tests.registry_builders import point_alias
+from tests.rounding import rounded
 from tests.serving_models import CHURN_RECORD, churn_onnx, churn_schema, sha256, version_artifacts
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -201,7 +202,7 @@ def test_every_shape_has_the_same_answer_under_different_ids(handler, name):
 def test_a_version_is_asked_by_number_or_alias(handler, name):
     status, reply = ask(handler, sample(name))
     assert (status, reply["model_version"]) == (200, 1)
-    assert reply["predictions"] == ask(handler, sample("valid_records"))[1]["predictions"][:1]
+    assert rounded(reply["predictions"]) == rounded(ask(handler, sample("valid_records"))[1]["predictions"][:1])
 
 
 def test_an_older_version_answers_by_its_number_after_a_promotion(handler):
