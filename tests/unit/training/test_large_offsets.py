@@ -116,7 +116,8 @@ def test_slices_are_described_in_the_values_of_the_table():
 
 
 def test_a_sensitive_column_shows_no_centre():
-    schema = TableSchema((Column("v", "number", centre=1.7e9, sensitive=True),), "regression")
+    columns = (Column("v", "number", centre=1.7e9, sensitive=True), Column("target", "number", role="target"))
+    schema = TableSchema(columns, "regression")
     assert schema.without_sensitive_values().columns[0].centre is None
     assert TableSchema.from_dict(schema.to_dict()) == schema
 
