@@ -92,6 +92,14 @@ class TestDeletion:
         last = world.registry.alias_move_at(MODEL, "champion", later(70))
         assert (last.from_version, last.to_version, last.action) == (2, None, "model_deleted")
 
+    def test_many_versions_are_retired_over_several_requests(self, world, monkeypatch):
+        monkeypatch.setattr("millrace.registry.deletion._RETIRED_AT_ONCE", 2)
+        with pytest.raises(ServiceUnavailableError, match="has more versions to retire: delete it again"):
+            world.delete()
+        assert (world.aliases, list(world.schedules.kept)) == ({}, [("other", "retraining")])
+        again = world.delete(minutes=61)
+        assert (again.outcome, again.retired) == ("already", (3,))
+
     def test_again_is_the_same_as_once(self, world):
         first = world.delete()
         again = world.delete(minutes=90)
