@@ -15,7 +15,7 @@ from millrace.entities import AliasMove, ModelState
 from millrace.errors import ArtifactNotFoundError, InvalidInputError, NotFoundError, ServiceUnavailableError
 from millrace.management.calls import Call
 from millrace.management.read_routes import ROUTES
-from millrace.monitoring.monitor import list_scheduled_models
+from millrace.monitoring.due_models import find_due_models
 from millrace.ports import Key, Put
 from millrace.registry.items import MODELS_PARTITION, ModelKeys, encode
 from millrace.registry.store import Registry
@@ -212,10 +212,11 @@ def test_a_run_is_found_among_all_models(fleet):
     assert sum(calls.values()) <= 65
 
 
-def test_the_models_of_the_schedule_are_listed_by_batch(fleet):
+def test_the_models_that_are_due_are_found_in_few_calls(fleet):
     fleet.calls.clear()
-    assert len(list_scheduled_models(Registry(fleet))) == MODELS
-    assert fleet.calls == {"Query": 1, "BatchGetItem": 60 + 30}
+    assert len(find_due_models(fleet, NOW).names) == MODELS
+    assert set(fleet.calls) == {"Query"}
+    assert fleet.calls.total() <= 4
 
 
 class TestDynamoDB:
