@@ -240,6 +240,10 @@ class Application:
 
 
 def _dynamodb_requests(operation: str, params: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if operation == "BatchGetItem":
+        for table, request in params["RequestItems"].items():
+            yield from ((operation, {"TableName": table, "Key": key}) for key in request["Keys"])
+        return
     if operation != "TransactWriteItems":
         yield operation, params
         return
