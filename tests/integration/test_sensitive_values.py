@@ -294,7 +294,8 @@ def test_no_value_of_a_sensitive_column_is_in_what_people_read(target, applicati
         read["standard output of predictions"] = printed
     capture(target)
     states = boto3.client("stepfunctions")
-    started = states.start_execution(stateMachineArn=MONITORING_ARN, name="once", input="{}")
+    asked = json.dumps({"model": MODEL})
+    started = states.start_execution(stateMachineArn=MONITORING_ARN, name="once", input=asked)
     for _ in within(120):
         if states.describe_execution(executionArn=started["executionArn"])["status"] != "RUNNING":
             break
