@@ -17,7 +17,7 @@ from millrace_cli.target import Target
 _TIMEOUT_SECONDS = 60.0
 _ATTEMPTS = 4
 #: Names and ids of a command become parts of a path: none may become another path.
-_PATH = re.compile(r"(/[A-Za-z0-9_-][A-Za-z0-9_.:-]*)+\Z")
+_PATH = re.compile(r"(/|(/[A-Za-z0-9_-][A-Za-z0-9_.:-]*)+)\Z")
 _FIRST_PAUSE_SECONDS = 0.3
 _NOT_FOUND = re.compile(r"the model '([\w-]+)' has no (version|dataset|run) ")
 _TRANSIENT = frozenset({429, 502, 503, 504})

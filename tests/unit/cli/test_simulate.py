@@ -193,7 +193,8 @@ class FakeReads:
             },
         }
 
-    def get(self, path):
+    def get(self, path, query=None):
+        assert query in (None, {"limit": "1"})
         return self.documents[path]
 
 
