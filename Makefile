@@ -18,7 +18,8 @@ STAMPS := .millrace/stamps
 # Of `make verify-aws`, for the SAM CLI.
 STACK ?= millrace
 AWS_OPTIONS = --stack-name $(STACK) $(if $(PROFILE),--profile $(PROFILE)) $(if $(REGION),--region $(REGION))
-PYTEST_OPTIONS ?= -n 2 --dist loadfile -q
+# The end-to-end tests mostly wait: a third process uses that time.
+PYTEST_OPTIONS ?= -n 3 --dist loadfile -q
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

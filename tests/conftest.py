@@ -1,5 +1,6 @@
 """What holds for every test: no real account can be reached, and nothing leaks into the next test."""
 
+import gc
 import ipaddress
 import os
 import socket
@@ -16,6 +17,9 @@ from tests.distribution import OneStackScheduling, make_scheduler, put_slow_firs
 
 # Read when Powertools is imported, so it must be set before any test module is.
 os.environ["POWERTOOLS_TRACE_DISABLED"] = "true"
+
+# Tests make many objects and few cycles, beside a million that stay: collecting took 7 % of the time of two files.
+gc.set_threshold(100_000, 50, 100)
 
 FAKE_ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "testing",

@@ -143,7 +143,8 @@ MOST_PUBLIC_NAMES = 10
 
 
 def packages() -> list[str]:
-    return sorted(name for name in modules() if is_package(name) and name != "millrace")
+    folders = (path.parent.relative_to(LIBRARY.parent) for path in LIBRARY.rglob("*/__init__.py"))
+    return sorted(".".join(folder.parts) for folder in folders)
 
 
 def public_names(package: str) -> list[str]:
