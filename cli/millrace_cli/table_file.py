@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from millrace.quantities import PLAIN, NumberStyle
-from millrace.schema import Column
+from millrace.schema import DELIMITERS, Column
 
 from millrace_cli.errors import RefusedError
 
 #: Bytes of a text file that its format is detected from.
 _SAMPLE_BYTES = 262_144
 _SAMPLE_LINES = 20
-_DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -59,7 +58,7 @@ class TableFormat:
 
     def describe(self) -> str:
         """Return the format in one phrase."""
-        details = [_DELIMITERS.get(self.delimiter, self.delimiter), self.encoding]
+        details = [DELIMITERS.get(self.delimiter, self.delimiter), self.encoding]
         return ", ".join([self.kind, f"{len(self.columns):,} columns", *filter(None, details)])
 
 
@@ -177,7 +176,7 @@ def _delimited_format(path: Path, text: str, encoding: str) -> TableFormat:
         raise RefusedError(f"{path} has no header", "write the columns' names into the first line")
     named = separator[1].replace("\\t", "\t") if separator else ""
     best, best_score = named or ",", (0.0, 0)
-    for delimiter in [named] if named else _DELIMITERS:
+    for delimiter in [named] if named else DELIMITERS:
         rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
         width = len(rows[0])
         score = (sum(len(row) == width for row in rows) / len(rows) if width > 1 else 0.0, width)

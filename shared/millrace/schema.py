@@ -16,6 +16,9 @@ Task = Literal["binary", "multiclass", "regression"]
 
 TASKS: tuple[Task, ...] = get_args(Task)
 
+#: Delimiters of text files and of CSV requests, with their names.
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
+
 #: Strings that mean a missing value.
 NULL_STRINGS = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"})
 #: Strings that mean a missing number, date or boolean besides; a category may be called so.

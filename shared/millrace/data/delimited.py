@@ -34,10 +34,9 @@ from millrace.data.raw import (
 from millrace.data.typed_table import CATEGORY, TIMESTAMP
 from millrace.errors import InvalidInputError, NoRowsError
 from millrace.quantities import PLAIN, NumberStyle
-from millrace.schema import NULL_STRINGS
+from millrace.schema import DELIMITERS, NULL_STRINGS
 from millrace.spec.data import ReadSpec
 
-DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 #: Delimiters that are recognised for the message, and not tried.
 FOREIGN_DELIMITERS = "^~:#&"
 

@@ -15,7 +15,7 @@ from pyarrow import parquet
         (b"a,b\n1,2\n", "CSV, 2 columns, comma, utf-8"),
         (b"\xef\xbb\xbfa;b;c\n1,5;2;3\n", "CSV, 3 columns, semicolon, utf-8-sig"),
         ("a\tgröße\n1\t2\n".encode("latin-1"), "CSV, 2 columns, tab, cp1252"),
-        ("a|b\n1|2\n".encode("utf-16"), "CSV, 2 columns, vertical bar, utf-16"),
+        ("a|b\n1|2\n".encode("utf-16"), "CSV, 2 columns, pipe, utf-16"),
         (b"sep=;\na;b\n1;2\n", "CSV, 2 columns, semicolon, utf-8"),
         (b'"a, then b",c\n"1, 2",3\n', "CSV, 2 columns, comma, utf-8"),
         (gzip.compress(b"a,b\n1,2\n", mtime=0), "CSV, 2 columns, comma, utf-8"),

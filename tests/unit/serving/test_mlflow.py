@@ -82,6 +82,21 @@ def test_csv_is_read_as_training_reads_it():
     assert list(table.column("b")) == ["x, y", "NA", ""]
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("first_line", ["a{0}b", '\ufeff a{0}"b"', "b{0}a", "unknown, and with a comma{0}a{0}b"])
+def test_csv_has_any_delimiter_that_training_reads(delimiter, first_line):
+    if "," in first_line and delimiter == ",":
+        return
+    names = first_line.format(delimiter)
+    values = ["1" if "a" in name and "unknown" not in name else "x" for name in names.split(delimiter)]
+    table = read_body(f"{names}\n{delimiter.join(values)}\n".encode(), "text/csv")
+    assert (list(table.column("a")), list(table.column("b"))) == ([1.0], ["x"])
+
+
+def test_a_line_without_known_names_is_divided_by_commas():
+    assert read_body(b"c,d;e\n1,2\n", "text/csv").names == {"c", "d;e"}
+
+
 @pytest.mark.parametrize("word", ["inf", "nan(1)", "1_000", "0x10", "\N{ARABIC-INDIC DIGIT ONE}", "1,5", "x"])
 def test_a_cell_that_training_would_not_read_as_a_number_stays_text(word):
     table = read_body(f'a\n"{word}"\n'.encode(), "text/csv")

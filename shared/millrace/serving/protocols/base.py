@@ -24,7 +24,7 @@ from millrace.errors import (
     UnsupportedMediaTypeError,
 )
 from millrace.json_text import read_json
-from millrace.schema import Column, TableSchema
+from millrace.schema import DELIMITERS, Column, TableSchema
 from millrace.serving.request import JSON, ColumnsTable, PredictionRequest, RecordsTable, Request, RequestTable
 from millrace.serving.rows import json_type, read_numeric_text
 
@@ -284,12 +284,13 @@ def _refuse_other_types(expected: type, field: str, rows: Sequence[Any], name: s
 
 
 def read_csv(request: Request, schema: TableSchema, max_rows: int) -> RequestTable:
-    """Read rows from CSV in UTF-8: commas, double quotes, names in the first line."""
+    """Read rows from CSV in UTF-8: double quotes, names in the first line, a delimiter that training reads as well."""
     text = request.text
     if not text.strip():
         raise InvalidInputError("the request has no body")
+    lines, delimiter = io.StringIO(text, newline=""), _find_delimiter(text, schema)
     try:
-        names, *rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
+        names, *rows = [row for row in csv.reader(lines, strict=True, delimiter=delimiter) if row]
     except csv.Error as error:
         raise InvalidInputError(f"the body is not CSV: {error}") from error
     names = [name.strip() for name in names]
@@ -300,6 +301,16 @@ def read_csv(request: Request, schema: TableSchema, max_rows: int) -> RequestTab
         if column.type in ("integer", "number") and column.name in columns:
             columns[column.name] = [_read_number(value, column) for value in columns[column.name]]
     return ColumnsTable(columns, table.n_rows)
+
+
+def _find_delimiter(text: str, schema: TableSchema) -> str:
+    """Return the delimiter that makes names of the schema out of the first line; a comma where none does."""
+    first_line = text.lstrip("\ufeff\r\n ").partition("\n")[0]
+    known = {column.name for column in schema.columns}
+    for delimiter in DELIMITERS:
+        if known & {name.strip().strip('"') for name in first_line.split(delimiter)}:
+            return delimiter
+    return ","
 
 
 def _read_number(value: str, column: Column) -> float | str | None:
