@@ -55,10 +55,10 @@ class TrialPointer(RunPointer):
 
 
 class TrialOutcome(Contract):
-    """Output of ``train_candidate``, or of the state that catches its failure."""
+    """Output of ``train_candidate``, or ``crashed`` of the state that catches a worker that died or timed out."""
 
     trial_id: str
-    outcome: Literal["succeeded", "failed", "skipped"]
+    outcome: Literal["succeeded", "failed", "skipped", "crashed"]
     reason: str = ""
 
 

@@ -175,6 +175,12 @@ class TrainingFailedError(MillraceError):
     error_code = "TRAINING_FAILED"
 
 
+class WorkerCrashedError(TrainingFailedError):
+    """No trial of a run has a result, because workers died or timed out: that says nothing about the data."""
+
+    error_code = "WORKER_CRASHED"
+
+
 class ServiceUnavailableError(MillraceError):
     """A dependency is throttled or unreachable; the same call may work later."""
 

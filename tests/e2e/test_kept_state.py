@@ -54,6 +54,17 @@ def observe(stack: DeployedStack, table: Path) -> dict[str, Any]:
     }
 
 
+def wait_until_saved(project: Project) -> None:
+    """Wait for the second save from now on, which began after now: saves are rarer while the machine is busy."""
+    saved = KeptState.under(project.local_dir).folder / "state" / "dynamodb.json"
+    deadline = time.monotonic() + 120
+    for _ in range(2):
+        before = saved.stat().st_mtime_ns if saved.exists() else None
+        while not saved.exists() or saved.stat().st_mtime_ns == before:
+            assert time.monotonic() < deadline, "the state is not saved"
+            time.sleep(0.05)
+
+
 def kill(stack: DeployedStack) -> None:
     os.kill(stack.state.pid, signal.SIGKILL)
 
@@ -69,7 +80,7 @@ def test_models_serve_after_a_stop_and_after_a_kill(project, tmp_path):
 
     with running(project) as stack:
         assert observe(stack, table) == before
-        time.sleep(6)  # saved every two seconds
+        wait_until_saved(project)
         kill(stack)
     assert local_stack.live_state(project) is None
 
@@ -80,17 +91,21 @@ def test_models_serve_after_a_stop_and_after_a_kill(project, tmp_path):
 def test_a_run_that_a_kill_interrupts_does_not_block_the_next_upload(project, tmp_path):
     with running(project) as stack:
         stack.search_little(MODEL)
-        upload = stack.upload(MODEL, make_table(tmp_path / "first.csv"))
-        deadline = time.monotonic() + 120
-        while not stack.api.get(f"/models/{MODEL}")["active_run_id"]:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        time.sleep(3)  # saved every two seconds
+        for number in range(10):  # until a run lasts longer than a save takes
+            upload = stack.upload(MODEL, make_table(tmp_path / f"{number}.csv", seed=number))
+            deadline = time.monotonic() + 120
+            while not (active := stack.api.get(f"/models/{MODEL}")["active_run_id"]):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            wait_until_saved(project)
+            if stack.api.get(f"/models/{MODEL}")["active_run_id"] == active:
+                break
         kill(stack)
 
     with running(project) as stack:
         assert stack.wait_for(upload).status == "succeeded"  # by a second run
-        interrupted = stack.api.get(f"/models/{MODEL}/runs")["runs"][-1]
+        runs = {run["run_id"]: run for run in stack.api.get(f"/models/{MODEL}/runs")["runs"]}
+        interrupted = runs[active]
         assert interrupted["status"] == "failed"
         assert "the local stack was stopped" in interrupted["reasons"][0]
-        assert stack.wait_for(stack.upload(MODEL, make_table(tmp_path / "second.csv", seed=2))).status == "succeeded"
+        assert stack.wait_for(stack.upload(MODEL, make_table(tmp_path / "last.csv", seed=20))).status == "succeeded"

@@ -13,7 +13,7 @@ from millrace.contracts import EvaluationRequest, EvaluationVerdict
 from millrace.data.dataset_documents import PreparedManifest
 from millrace.data.prepared import load_columns, load_split
 from millrace.entities import Run, Trial
-from millrace.errors import ArtifactNotFoundError, InvalidInputError
+from millrace.errors import ArtifactNotFoundError, InvalidInputError, WorkerCrashedError
 from millrace.evaluation.analysis import MeasuredWinner, Splits, analyze, profile_predictions
 from millrace.evaluation.champion import compare_with_champion, load_champion, verify_sha256
 from millrace.evaluation.gate import GateEvidence, SliceEvidence, decide
@@ -48,14 +48,19 @@ def evaluate_run(
     ------
     ArtifactIntegrityError
         When the winner's stored bytes are not those that its trial recorded.
+    WorkerCrashedError
+        When no trial succeeded and at least one worker died: a fault, after which the run's causes are tried again.
     InvalidInputError
         When the spec names a metric that the task does not have, or when no rows were held out.
     """
     run = registry.get_run(request.model, request.run_id)
+    trials = reconcile_trials(run, request.trials, registry)
+    crashed = any(outcome.outcome == "crashed" for outcome in request.trials)
+    if crashed and all(trial.status != "succeeded" for trial in trials):
+        raise WorkerCrashedError(f"no trial of run {run.run_id} has a result: workers died or ran out of time")
     registry.update_run(run.model, run.run_id, stage="evaluating")
     spec, schema = registry.get_spec(run.model), load_prepared_schema(run, data_store)
     metric = get_metric(schema.task, spec.primary_metric)
-    trials = reconcile_trials(run, request.trials, registry)
     leaderboard = _rank(trials, metric)
     evaluation = Evaluation(
         run_id=run.run_id,

@@ -199,7 +199,7 @@ def reconcile_trials(
     run: Run, outcomes: Sequence[TrialOutcome], registry: Registry, finished_round: int | None = None
 ) -> list[Trial]:
     """Return the run's trials, with those that did not finish recorded as failed."""
-    reasons = {outcome.trial_id: outcome.reason for outcome in outcomes if outcome.outcome == "failed"}
+    reasons = {outcome.trial_id: outcome.reason for outcome in outcomes if outcome.outcome in ("failed", "crashed")}
     reconciled: list[Trial] = []
     for trial in registry.list_trials(run.model, run.run_id):
         is_over = finished_round is None or trial.round <= finished_round

@@ -13,6 +13,7 @@ from typing import Literal
 from millrace.causes import CAUSES
 from millrace.cost.statement import find_budget_refusal
 from millrace.entities import FINISHED_STATUSES, Cause, CauseRecord, LedgerEntry, ModelState, Run, describe_deletion
+from millrace.errors import WorkerCrashedError
 from millrace.layout import INCOMING_PREFIX, SUCCESS_MARKER
 from millrace.names import make_cause_id, make_run_id
 from millrace.ports import PipelineStarter
@@ -44,7 +45,9 @@ _STAGES: Mapping[str, str] = {
 }
 #: Names of errors that Step Functions and Lambda report for workers that end before they return.
 _TIMEOUTS = frozenset({"States.Timeout", "States.HeartbeatTimeout", "Sandbox.Timedout", "TIMED_OUT"})
-_CRASHES = frozenset({"Lambda.Unknown", "Runtime.ExitError", "Runtime.HandlerError", "Runtime.OutOfMemory"})
+_CRASHES = frozenset(
+    {"Lambda.Unknown", "Runtime.ExitError", "Runtime.HandlerError", "Runtime.OutOfMemory", WorkerCrashedError.__name__}
+)
 _NAMED_FILES = 5
 #: Runs among which the last one of a finding is looked for.
 _RUNS_OF_A_COOLDOWN = 50

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from millrace.contracts import TrialOutcome
 from millrace.entities import LedgerEntry, ModelVersion
-from millrace.errors import ArtifactIntegrityError, InvalidInputError
+from millrace.errors import ArtifactIntegrityError, InvalidInputError, WorkerCrashedError
 from millrace.layout import evaluation_key, prepared_key, trial_key, version_key
 from millrace.names import CHAMPION
 from millrace.registry.manifest import Manifest
@@ -226,6 +226,18 @@ def test_killed_worker_is_recorded_as_failed_and_the_others_go_on():
     assert entries[third.trial_id]["rank"] is None
     statuses = [trial.status for trial in world.registry.list_trials(MODEL, RUN_ID)]
     assert statuses == ["failed", "succeeded", "failed"]
+
+
+def test_a_run_whose_workers_all_died_is_a_fault_and_no_verdict():
+    world = TrainingRun.prepared(make_dataset("binary"))
+    first, *others = world.plan().trials
+    died = [TrialOutcome(trial_id=trial.trial_id, outcome="crashed", reason="died") for trial in others]
+
+    with pytest.raises(WorkerCrashedError, match="no trial of run"):
+        world.evaluate([TrialOutcome(trial_id=first.trial_id, outcome="failed", reason="out of rows"), *died])
+
+    assert world.run.stage == "training"
+    assert [trial.reason for trial in world.registry.list_trials(MODEL, RUN_ID)] == ["out of rows", "died", "died"]
 
 
 def test_all_failed_is_a_rejection_that_lists_every_reason():
