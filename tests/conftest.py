@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import settings
 from millrace.settings import load_settings
 
 from tests.distribution import OneStackScheduling, make_scheduler, put_slow_first
@@ -20,6 +21,10 @@ os.environ["POWERTOOLS_TRACE_DISABLED"] = "true"
 
 # Tests make many objects and few cycles, beside a million that stay: collecting took 7 % of the time of two files.
 gc.set_threshold(100_000, 50, 100)
+
+# Half of Hypothesis' own number for tests that state none; `FUZZ_EXAMPLES=4000` is for long runs.
+settings.register_profile("suite", max_examples=int(os.environ.get("FUZZ_EXAMPLES", "50")))
+settings.load_profile("suite")
 
 FAKE_ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "testing",

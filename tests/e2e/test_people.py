@@ -1,5 +1,6 @@
 """Policies of people and applications, as IAM enforces them: each sends every kind of request."""
 
+import json
 from collections.abc import Iterator
 
 import boto3
@@ -32,8 +33,7 @@ READ, STATE = "read the registry", "read the server's state"
 MAY = {
     "DataScientistPolicy": {READ, STATE, "predict", "report ground truth", "change the spec", "start a run", "upload"},
     "ApplicationPolicy": {STATE, "predict", "report ground truth"},
-    # The local IAM does not replace policy variables: here the policy names no model at all.
-    "ApplicationOfOneModelPolicy": {STATE},
+    "ApplicationOfOneModelPolicy": {STATE, "predict", "report ground truth"},
     "ApproverPolicy": {READ, "approve", "promote", "roll back"},
     "AuditorPolicy": {READ},
     "OperatorPolicy": {READ, STATE, "start a run", "roll back", "collect garbage", "delete"},
@@ -45,14 +45,19 @@ MAY = {
 def person(stack: DeployedStack, request: pytest.FixtureRequest) -> Iterator[tuple[str, Target]]:
     """A user with one of the policies, and the stack as that user reaches it."""
     iam, name = stack.client("iam"), f"person-{request.param}"
+    arn = stack.target.output(f"{request.param}Arn")
+    version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+    document = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
+    # The local IAM does not replace policy variables, as AWS does.
+    document = json.dumps(document).replace("${aws:PrincipalTag/millrace-model}", MODEL)
     iam.create_user(UserName=name)
-    iam.attach_user_policy(UserName=name, PolicyArn=stack.target.output(f"{request.param}Arn"))
+    iam.put_user_policy(UserName=name, PolicyName="own", PolicyDocument=document)
     key = iam.create_access_key(UserName=name)["AccessKey"]
     session = boto3.Session(key["AccessKeyId"], key["SecretAccessKey"], region_name=stack.target.region)
     target = Target(session, stack.target.stack, stack.target.outputs, stack.target.endpoint, stack.target.authority)
     yield request.param, target
     iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
-    iam.detach_user_policy(UserName=name, PolicyArn=stack.target.output(f"{request.param}Arn"))
+    iam.delete_user_policy(UserName=name, PolicyName="own")
     iam.delete_user(UserName=name)
 
 
@@ -84,10 +89,17 @@ def test_may_do_what_the_policy_says_and_nothing_else(person: tuple[str, Target]
 
     with ApiClient.for_target(target) as api:
         done = {name for name, (method, path) in REQUESTS.items() if is_let_in(api, method, path)}
+        of_others = {
+            name
+            for name, (method, path) in REQUESTS.items()
+            if MODEL in path and is_let_in(api, method, path.replace(MODEL, "another"))
+        }
     if is_written(target, "incoming/names-no-model.csv"):
         done.add("upload")
 
     assert done == MAY[policy]
+    one_model = policy == "ApplicationOfOneModelPolicy"
+    assert of_others == (set() if one_model else MAY[policy] - {READ, STATE, "upload"})
     assert not is_written(target, f"datasets/{MODEL}/d1/data.parquet")
 
 

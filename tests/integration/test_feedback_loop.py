@@ -34,7 +34,7 @@ from tests.serving_models import CHURN_RECORD, churn_schema
 
 MODEL = "churn"
 #: Requests that the fuzz test sends; more on demand.
-FUZZ_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "500"))
+FUZZ_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))
 SPEC = ModelSpec.parse({"retraining": {"captured_rows": True}})
 
 

@@ -25,7 +25,7 @@ INVOCATIONS = "/models/churn/invocations"
 INFER = "/v2/models/churn/infer"
 KSERVE_V1 = "/v1/models/churn:predict"
 #: Bodies that each fuzz test tries; more on demand.
-FUZZ_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))
+FUZZ_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "80"))
 #: No single request may take longer, whatever it holds; generous, for a busy machine.
 LONGEST_SECONDS = 30.0
 

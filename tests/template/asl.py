@@ -157,7 +157,7 @@ def green_failures(machine: Machine) -> list[str]:
         if state["Type"] == "Fail" or not (state["Type"] == "Succeed" or state.get("End")):
             continue
         marked = {**state.get("Parameters", {}), **(state.get("Result") or {})}
-        if machine.is_item_processor and state["Type"] == "Pass" and marked.get("outcome") == "failed":
+        if machine.is_item_processor and state["Type"] == "Pass" and marked.get("outcome") in ("failed", "crashed"):
             continue
         faults.append(f"{name} ends green after an error")
     return faults

@@ -32,8 +32,9 @@ def test_accepts_a_sound_machine():
     assert asl.find_faults(machine(Work=task())) == []
 
 
-def test_accepts_a_map_whose_failed_items_are_marked():
-    assert asl.find_faults(item_machine(marked={"outcome": "failed"})) == []
+@pytest.mark.parametrize("outcome", ["failed", "crashed"])
+def test_accepts_a_map_whose_failed_items_are_marked(outcome):
+    assert asl.find_faults(item_machine(marked={"outcome": outcome})) == []
 
 
 def test_accepts_a_failure_path_that_cleans_up_before_it_fails():
