@@ -1,6 +1,7 @@
 """``change_models`` and ``request_approval``: the shipped handlers, and the shipped pipeline waiting for a person."""
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -218,9 +219,11 @@ class TestDeletion:
 
     def test_the_run_that_goes_on_is_stopped(self, world):
         clients.training_pipeline(boto3_pipeline_arn()).start(MODEL, world.first_run_id)
-        world.application.handlers["validate_dataset"] = lambda *_: time.sleep(0.2) or {"outcome": "accepted"}
+        stopped = threading.Event()
+        world.application.handlers["validate_dataset"] = lambda *_: stopped.wait(20) and {"outcome": "accepted"}
         assert world.post("valid_delete")[0] == 200
         assert self.heard(world) == {"results": []}
+        stopped.set()
         # moto's interpreter may have been in the midst of a state; it goes no further than the run's refusal.
         assert world.application.wait_until_quiet()[world.first_run_id] in {"ABORTED", "FAILED"}
         run = world.registry.get_run(MODEL, world.first_run_id)
