@@ -42,7 +42,7 @@ class KeyScopes:
     """Scopes of keys, each read again once it is ``seconds`` old on the monotonic ``clock``.
 
     ``read`` returns the models of a key by its id, None for a key without a scope. While it cannot, the last scope
-    holds.
+    holds, and one request in ``seconds`` tries again: no other waits for a registry that does not respond.
     """
 
     def __init__(self, read: Callable[[str], Sequence[str] | None], seconds: float, clock: Callable[[], float]) -> None:
@@ -67,6 +67,7 @@ class KeyScopes:
             except ServiceUnavailableError:
                 if known is None:
                     raise
+                known = _Known(known.models, now)
             if len(self._known) >= _CAPACITY:
                 self._known.clear()
             self._known[key_id] = known

@@ -449,6 +449,13 @@ def test_schedules_do_not_fire_because_the_stack_creates_them():
         assert parameter["Default"].startswith("cron(")
 
 
+def test_the_architecture_counts_what_the_template_has():
+    text = (TEMPLATE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    kinds = ("Serverless::Function", "Serverless::StateMachine", "S3::Bucket", "DynamoDB::Table")
+    functions, machines, buckets, tables = (len(resources(f"AWS::{kind}")) for kind in kinds)
+    assert f"{functions} functions, {machines} state machines, {buckets} buckets, {tables} tables" in text
+
+
 def test_every_parameter_is_described_and_has_a_default():
     for name, parameter in load_template()["Parameters"].items():
         assert parameter.get("Description"), name

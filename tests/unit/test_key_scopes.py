@@ -81,8 +81,14 @@ def test_while_the_registry_fails_the_last_scope_holds_and_a_new_key_is_not_let_
     world.scopes["k1"] = ["churn"]
     assert world.allows()
     world.now, world.failure = 99.0, ServiceUnavailableError("busy")
+    before = world.reads
+    for _ in range(20):
+        assert world.allows()
+        assert not world.allows("orders")
+    assert world.reads == before + 1, "every request waits for the registry"
+    world.now = 129.0
     assert world.allows()
-    assert not world.allows("orders")
+    assert world.reads == before + 2
     with pytest.raises(ServiceUnavailableError):
         world.allows(key_id="k2")
 

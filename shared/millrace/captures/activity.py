@@ -30,7 +30,7 @@ class ModelActivity:
     feedback_until: datetime | None = None
     monitored_at: datetime | None = None  # begin of the last monitoring run that finished
     due_at: datetime | None = None  # when something may change without new rows
-    own_schedule: bool = False  # the hourly look leaves it to the schedule of its spec
+    own_schedule: bool = False  # the hourly check leaves it to the schedule of its spec
     idle: str = ""  # the reason why it is not monitored at all
 
     @classmethod
@@ -83,9 +83,6 @@ def mark_activity(
     return len(new)
 
 
-def list_activity(item_store: RegistryStore, since: datetime | None = None) -> Iterator[ModelActivity]:
-    """Yield the models that may have had requests or ground truth after ``since``, by name; None yields all."""
-    for item in item_store.query(MONITORING_PARTITION, "MODEL#", table="runs"):
-        activity = ModelActivity.from_item(item)
-        if since is None or activity.is_active(since):
-            yield activity
+def list_activity(item_store: RegistryStore) -> Iterator[ModelActivity]:
+    """Yield the activity of every model that has an item, by name."""
+    return map(ModelActivity.from_item, item_store.query(MONITORING_PARTITION, "MODEL#", table="runs"))

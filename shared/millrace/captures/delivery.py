@@ -100,7 +100,7 @@ class _Additions:
 
 @dataclass(slots=True)
 class _Reading:
-    """What the batches hold."""
+    """Contents of the batches, by hour, with counts of what is none of ours."""
 
     additions: dict[tuple[str, datetime], _Additions] = field(default_factory=dict)
     malformed: int = 0

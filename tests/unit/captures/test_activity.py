@@ -23,7 +23,7 @@ def store():
 
 
 def active(store, since):
-    return [activity.model for activity in list_activity(store, since)]
+    return [activity.model for activity in list_activity(store) if activity.is_active(since)]
 
 
 def test_an_environment_writes_once_a_model_kind_and_hour(store):
