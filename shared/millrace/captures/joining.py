@@ -30,11 +30,15 @@ from millrace.ports import ListedObject, ObjectStore
 CLOCK_TOLERANCE = timedelta(minutes=5)
 DEFAULT_HOURS = 7 * 24
 MAX_HOURS = 31 * 24
-#: Compressed bytes, and objects, that are read while a caller waits. An hour of captures is one object, or a few.
-MAX_BYTES = 16_000_000
-MAX_OBJECTS = 3_000
-#: Objects that are read at once: the time is spent waiting for the bucket.
+#: Objects that are read at once, while a caller waits: the time is spent waiting for the bucket.
 READERS = 64
+#: Compressed bytes, and objects, that are read. An hour of captures is one object, or a few. With the pages that are
+#: listed, and the document of monitoring that is read beyond, no more than twenty calls follow each other.
+MAX_BYTES = 16_000_000
+MAX_OBJECTS = 14 * READERS
+_MAX_LISTED = 3_999  # below one prefix: one more is the end of the fourth page
+#: So many hours are listed one by one: the rest of a day may hold a hundred pages.
+_LISTED_HOURS = 48
 #: Rows to count; of more, a sample is counted.
 MAX_COUNTED_ROWS = 100_000
 #: Callers that a coverage lists, those with most reports first.
@@ -238,12 +242,16 @@ class _FetchedObjects:
 def _fetch(model: str, start: datetime, end: datetime, store: ObjectStore) -> ObjectStore:
     """Read the captures and the feedback of a span, many objects at once; raises as :func:`describe_coverage` does."""
     days = list(dict.fromkeys(hour.replace(hour=0) for hour in hours(start - CLOCK_TOLERANCE, end)))
-    prefixes = [prefix(model, day) for prefix in (captures_of_day_prefix, feedback_prefix) for day in days]
-    wanted = tuple(captures_prefix(model, hour) for hour in hours(start, end)) + tuple(prefixes[len(days) :])
+    of_hours = [captures_prefix(model, hour) for hour in hours(start, end)]
+    of_feedback = [feedback_prefix(model, day) for day in days]
+    by_hour = len(of_hours) <= _LISTED_HOURS
+    prefixes = (of_hours if by_hour else [captures_of_day_prefix(model, day) for day in days]) + of_feedback
+    wanted = tuple(of_hours + of_feedback)
 
-    def list_day(prefix: str) -> list[ListedObject]:
-        found = (listed for listed in store.list(prefix) if listed.key.startswith(wanted))
-        return list(itertools.islice(found, MAX_OBJECTS + 1))
+    def list_objects(prefix: str) -> list[ListedObject]:
+        listed = list(itertools.islice(store.list(prefix), _MAX_LISTED + 1))
+        # Too many to be listed are too many to be read, whatever they are.
+        return listed if len(listed) > _MAX_LISTED else [one for one in listed if one.key.startswith(wanted)]
 
     def get(listed: ListedObject) -> bytes | None:
         try:
@@ -252,12 +260,13 @@ def _fetch(model: str, start: datetime, end: datetime, store: ObjectStore) -> Ob
             return None
 
     with ThreadPoolExecutor(READERS) as pool:
-        objects = list(itertools.chain.from_iterable(pool.map(list_day, prefixes)))
+        objects = list(itertools.chain.from_iterable(pool.map(list_objects, prefixes)))
         size = sum(listed.size for listed in objects)
         if size > MAX_BYTES or len(objects) > MAX_OBJECTS:
             raise TooManyCapturesError(
                 f"captures and feedback of {(end - start) // timedelta(hours=1)} hours take {size} bytes in "
-                f"{len(objects)} objects; one request may read {MAX_BYTES} in {MAX_OBJECTS}: request fewer hours",
+                f"{len(objects)} objects or more; one request may read {MAX_BYTES} in {MAX_OBJECTS}: "
+                "request fewer hours",
                 [FieldError("hours", "is too large")],
             )
         bodies = dict(zip(objects, pool.map(get, objects), strict=True))

@@ -6,15 +6,16 @@ from datetime import timedelta
 import pytest
 from millrace.captures import joining
 from millrace.captures.delivery import LogBatch, LogEvent, deliver
-from millrace.captures.joining import describe_coverage, read_hours
+from millrace.captures.joining import TooManyCapturesError, describe_coverage, read_hours
 from millrace.errors import ArtifactNotFoundError, InvalidInputError
+from millrace.layout import captures_key
 
 from tests.captured_rows import MODEL, NOON, make_feedback, make_row, store_feedback, store_rows
 from tests.fakes.memory_object_store import MemoryObjectStore
 from tests.fakes.memory_registry import MemoryRegistryStore
 from tests.unit.captures.test_delivery import make_line
 
-DAY = timedelta(days=1)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 
 def test_coverage_is_counted_by_day_and_version():
@@ -101,6 +102,25 @@ def test_a_month_of_predictions_takes_no_more_than_twenty_calls_one_after_anothe
     assert (document["predictions"], document["labelled"]) == (len(rows), 2)
     assert document["captures"]["objects"] == hours
     assert counted.rounds(joining.READERS) <= 20
+
+
+def test_as_many_objects_as_are_read_take_no_more_than_twenty_calls_one_after_another():
+    store = MemoryObjectStore("data")
+    for number in range(joining.MAX_OBJECTS):
+        store_rows(store, [make_row(number, predicted_at=NOON + timedelta(minutes=number))], name=f"{number}")
+    counted = CountedStore(store, at_once=16)
+    assert describe_coverage(MODEL, 24, counted, NOON + DAY)["predictions"] == joining.MAX_OBJECTS
+    assert counted.rounds(joining.READERS) <= 20
+
+
+def test_the_hours_before_those_requested_are_not_listed():
+    store = MemoryObjectStore("data")
+    for number in range(5_000):  # five pages, earlier on the same day
+        store.put(captures_key(MODEL, NOON, f"{number:05}"), b"", "application/gzip")
+    store_rows(store, [make_row(1, predicted_at=NOON + 3 * HOUR)])
+    assert describe_coverage(MODEL, 1, store, NOON + 3.5 * HOUR)["predictions"] == 1
+    with pytest.raises(TooManyCapturesError, match="4000 objects or more"):
+        describe_coverage(MODEL, 72, store, NOON + 3.5 * HOUR)
 
 
 def test_too_many_objects_are_refused_rather_than_read_until_the_time_is_up(monkeypatch):
