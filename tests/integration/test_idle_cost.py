@@ -3,6 +3,7 @@
 import inspect
 import json
 import math
+import time
 from collections import Counter
 from datetime import datetime, timedelta
 
@@ -99,8 +100,10 @@ class Month:
             boto3.client("stepfunctions"),
             MONITORING_ARN.replace(":stateMachine:", ":execution:") + f":{name}",
         )
+        deadline = time.monotonic() + 60
         while (status := states.describe_execution(executionArn=arn)["status"]) == "RUNNING":
-            pass
+            assert time.monotonic() < deadline, f"execution {name} is still running"
+            time.sleep(0.01)
         assert status == "SUCCEEDED"
         pages = states.get_paginator("get_execution_history").paginate(executionArn=arn)
         events = [event["type"] for page in pages for event in page["events"]]
