@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +26,8 @@ gc.set_threshold(100_000, 50, 100)
 # Half of Hypothesis' own number for tests that state none; `FUZZ_EXAMPLES=4000` is for long runs.
 settings.register_profile("suite", max_examples=int(os.environ.get("FUZZ_EXAMPLES", "50")))
 settings.load_profile("suite")
+
+TESTS = Path(__file__).parent
 
 FAKE_ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -56,6 +59,10 @@ def _is_loopback(host: str) -> bool:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     put_slow_first(items)
+    # Emulators have threads and clocks of their own: these tests run once more when they fail, and the summary says so.
+    for item in items:
+        if item.path.is_relative_to(TESTS / "e2e") or item.path.is_relative_to(TESTS / "integration"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> OneStackScheduling:
