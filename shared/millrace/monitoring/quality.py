@@ -1,4 +1,4 @@
-"""Model quality: metrics of outcomes as they arrive, or estimated without outcomes, against the holdout.
+"""Model quality: metrics of outcomes as they arrive, against the holdout.
 
 Metrics are those of :mod:`millrace.metrics.catalogue`, which computes them from rows. Shares, losses and errors are
 exact; areas under curves are computed on bins of probability and are off by less than a bin's share. A drop must reach
@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from millrace.histograms.bins import Floats, NumberBins
+from millrace.histograms.bins import Floats
 from millrace.histograms.outcomes import AnyOutcomes, ErrorSums, OutcomeHistogram
-from millrace.histograms.predictions import ErrorsByValue, PredictionHistogram, ValueHistogram
 from millrace.metrics import catalogue
 from millrace.metrics.catalogue import METRICS, Metric
 from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
@@ -208,72 +207,6 @@ def find_miscalibration(
     )
 
 
-#: Rows' weight of a bin's own probability beside the holdout's frequency.
-_PRIOR_ROWS = 10.0
-
-
-def calibration_map(holdout: OutcomeHistogram) -> Floats:
-    """Return the frequency of each class by bin of its probability, shrunk towards the probability itself."""
-    classes, bins = holdout.totals.shape
-    middles = np.tile((np.arange(bins) + 0.5) / bins, (classes, 1))
-    means = np.divide(holdout.probability_sums, holdout.totals, out=middles, where=holdout.totals > 0)
-    return np.asarray((holdout.hits + _PRIOR_ROWS * means) / (holdout.totals + _PRIOR_ROWS))
-
-
-def estimate_quality(predictions: PredictionHistogram, calibrated: Floats) -> dict[str, PointEstimate]:
-    """Return the expected metrics by a calibration map: accuracy, and for two classes the area, F1 and losses."""
-    rows = predictions.rows
-    if not rows:
-        return {}
-    correct = predictions.decided * calibrated
-    hits = float(correct.sum())
-    expected = {catalogue.ACCURACY.name: PointEstimate(hits / rows, proportion(round(hits), rows).error, rows)}
-    if len(predictions.decided) != _TWO:
-        return expected
-    chance, counts = calibrated[1], predictions.probabilities[1].astype(np.float64)
-    expected[catalogue.ROC_AUC.name] = binned_roc_auc(counts * chance, counts * (1.0 - chance))
-    true_positives = float(correct[1].sum())
-    union = float(predictions.decided[1].sum() + predictions.decided[0].sum() - correct[0].sum())
-    if union > 0:
-        part = true_positives / union
-        error = 2.0 / (1.0 + part) ** 2 * proportion(round(true_positives), max(1, round(union))).error
-        expected[catalogue.F1.name] = PointEstimate(2.0 * part / (1.0 + part), error, rows)
-    stated = (np.arange(len(chance)) + 0.5) / len(chance)
-    losses = {
-        catalogue.LOG_LOSS.name: -(chance * np.log(stated) + (1.0 - chance) * np.log(1.0 - stated)),
-        catalogue.BRIER.name: chance * (1.0 - stated) ** 2 + (1.0 - chance) * stated**2,
-    }
-    for name, loss in losses.items():
-        mean = float(np.sum(counts * loss) / rows)
-        deviation = float(np.sqrt(np.sum(counts * (loss - mean) ** 2) / rows))
-        expected[name] = PointEstimate(mean, max(deviation, mean) / np.sqrt(rows), rows)
-    return expected
-
-
-def estimate_errors(predictions: ValueHistogram, errors: ErrorsByValue, bins: NumberBins) -> dict[str, PointEstimate]:
-    """Return the expected errors of a regression: mean absolute error and root mean squared error.
-
-    Values outside the range of the holdout's errors count as those at its ends.
-    """
-    counts = bins.coarse(predictions.counts)
-    rows, holdout = float(counts.sum()), np.stack([bins.coarse(kind) for kind in errors.sums])
-    if not rows or not holdout[0].sum():
-        return {}
-    overall = holdout.sum(axis=1) / holdout[0].sum()
-    # A bin that the holdout hardly had is shrunk towards the mean of all.
-    means = (holdout + _PRIOR_ROWS * overall[:, np.newaxis]) / (holdout[0] + _PRIOR_ROWS)
-    absolute, square = (float(np.sum(counts * mean) / rows) for mean in means[1:])
-    if square <= 0.0:
-        return {}
-    root = float(np.sqrt(square))
-    error = float(np.sqrt(max(0.0, square - absolute**2) / rows))
-    # Of squares of normal errors the deviation is sqrt(2) times the mean.
-    return {
-        catalogue.MAE.name: PointEstimate(absolute, error, int(rows)),
-        catalogue.RMSE.name: PointEstimate(root, float(np.sqrt(2.0 / rows)) * square / (2.0 * root), int(rows)),
-    }
-
-
 def choose_metric(task: Task, wanted: str | None, *measured: Mapping[str, PointEstimate]) -> Metric | None:
     """Return the metric to compare: the wanted one, or the task's first, that all measurements have."""
     order = sorted(METRICS[task], key=lambda metric: metric.name != wanted)
@@ -281,7 +214,6 @@ def choose_metric(task: Task, wanted: str | None, *measured: Mapping[str, PointE
 
 
 def find_quality_drop(
-    verdict: str,
     task: Task,
     before: Mapping[str, PointEstimate],
     now: Mapping[str, PointEstimate],
@@ -295,27 +227,21 @@ def find_quality_drop(
     metric = choose_metric(task, rule.metric or primary, before, now)
     rows = max((estimate.rows for estimate in now.values()), default=0)
     if rows < rule.min_rows:
-        what = "outcomes" if verdict == "live_quality" else "predictions"
-        return too_few(verdict, "quality", rows, rule.min_rows, what)
+        return too_few("live_quality", "quality", rows, rule.min_rows, "outcomes")
     if metric is None:
         message = "the holdout and these rows have no metric in common"
-        return WindowFinding(verdict, "quality", "unknown", message)
+        return WindowFinding("live_quality", "quality", "unknown", message)
     first, second = before[metric.name], now[metric.name]
-    drop, threshold = _drop(metric, first.value, second.value, rule)
+    drop, threshold = measure_drop(metric, first.value, second.value, rule)
     deviation = math.hypot(first.error, second.error)
     lost = metric.gain(first.value, second.value)
     p_value = normal_tail(lost / deviation) if deviation > 0 else float(lost <= 0)
     low, high = second.interval()
-    name = f"estimated {metric.name}" if verdict == "estimated_quality" else metric.name
-    message = f"{name} {first.value:.3f} on the holdout → {second.value:.3f} ({low:.3f} to {high:.3f})"
+    message = f"{metric.name} {first.value:.3f} on the holdout → {second.value:.3f} ({low:.3f} to {high:.3f})"
     if coverage is not None:
         message += f", on {second.rows:,} outcomes, {coverage:.0%} of the predictions"
-    if verdict == "estimated_quality":
-        from_errors = metric.estimated_from == "errors"
-        basis = "the holdout's errors at these values" if from_errors else "the model's own confidence"
-        message += f"; an estimate from {basis}, without any outcome"
     return WindowFinding(
-        verdict=verdict,
+        verdict="live_quality",
         subject="quality",
         status=breach_or_ok(drop >= threshold and p_value <= rate),
         message=message,
@@ -335,7 +261,7 @@ def find_quality_drop(
     )
 
 
-def _drop(metric: Metric, before: float, now: float, rule: QualityRule) -> tuple[float, float]:
+def measure_drop(metric: Metric, before: float, now: float, rule: QualityRule) -> tuple[float, float]:
     """Return a metric's drop and its threshold, in its own unit or as a share of what it was."""
     lost = metric.gain(before, now)
     if not metric.change_is_relative:

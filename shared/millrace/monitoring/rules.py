@@ -23,15 +23,8 @@ from millrace.monitoring.drift import (
     find_drift,
     prediction_columns,
 )
-from millrace.monitoring.quality import (
-    calibration_map,
-    estimate_errors,
-    estimate_quality,
-    find_concept_drift,
-    find_miscalibration,
-    find_quality_drop,
-    measure_outcomes,
-)
+from millrace.monitoring.estimates import calibration_map, estimate_errors, estimate_quality, find_estimated_drop
+from millrace.monitoring.quality import find_concept_drift, find_miscalibration, find_quality_drop, measure_outcomes
 from millrace.monitoring.seasonality import suppress_seasonal, suppress_within_range
 from millrace.monitoring.window_findings import WindowFinding
 from millrace.spec.monitoring import MonitoringSpec
@@ -216,7 +209,7 @@ def _check_estimated_quality(window: TrafficWindow) -> Findings:
         expected = [estimate_errors(one, profile.errors_by_value, target) for one in values]
     rule, rate, primary = window.spec.estimated_quality, window.spec.false_discovery_rate, monitored.primary_metric
     quality = (monitored.task, expected[0], expected[-1])
-    return [find_quality_drop("estimated_quality", *quality, rule, rate=rate, primary=primary)]
+    return [find_estimated_drop(*quality, rule, rate=rate, primary=primary)]
 
 
 def _check_prediction_bias(window: TrafficWindow) -> Findings:
@@ -244,7 +237,6 @@ class OutcomeWindow:
             message = "the predictions on the holdout were not kept, so there is nothing to compare with"
             return WindowFinding("live_quality", "quality", "unknown", message, rows=self.outcomes.rows)
         return find_quality_drop(
-            "live_quality",
             self.monitored.task,
             measure_outcomes(profile.outcomes),
             measure_outcomes(self.outcomes),

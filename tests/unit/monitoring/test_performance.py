@@ -5,7 +5,8 @@ import pytest
 from millrace.histograms.outcomes import ErrorSums, OutcomeHistogram
 from millrace.histograms.predictions import ClassPredictions, PredictionHistogram
 from millrace.metrics.catalogue import METRICS, compute_metrics
-from millrace.monitoring.quality import calibration_map, estimate_quality, measure_calibration, measure_outcomes
+from millrace.monitoring.estimates import calibration_map, estimate_quality
+from millrace.monitoring.quality import measure_calibration, measure_outcomes
 
 from tests.unit.histograms.test_histograms import make_predictions
 

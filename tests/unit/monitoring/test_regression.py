@@ -10,7 +10,7 @@ from millrace.histograms.outcomes import ErrorSums, PredictionProfile
 from millrace.histograms.predictions import ErrorsByValue, Traffic, ValueHistogram
 from millrace.histograms.tables import Reference, count_in_bins
 from millrace.monitoring.context import Baselines, MonitoredVersion
-from millrace.monitoring.quality import estimate_errors
+from millrace.monitoring.estimates import estimate_errors
 from millrace.monitoring.rules import evaluate_outcomes, evaluate_traffic
 from millrace.schema import Column, TableSchema
 from millrace.spec.monitoring import MonitoringSpec
