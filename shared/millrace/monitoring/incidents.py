@@ -2,7 +2,8 @@
 
 A subject is in alarm when enough of its last windows were breaches (k of n). All subjects in alarm of one event are one
 incident: it opens once, goes on while any of its subjects does, and is resolved when all of them have been quiet. An
-incident that reopens soon after is the same one, and nobody is notified again until the cooldown is over. People are
+incident that reopens soon after is the same one, and nobody is notified again until the cooldown is over, which begins
+with the last resolution that was notified: an incident that comes and goes is notified once a cooldown. People are
 notified once. The event is published again while an incident goes on, because its request for a training run may have
 been refused: too soon after another run, or past the day's budget.
 """
@@ -171,6 +172,10 @@ class _Window:
         # Age does not shrink: one breach is enough.
         return (rule.breaches, rule.windows) if isinstance(rule, MonitorRule) else (1, 1)
 
+    def is_enabled(self, key: str) -> bool:
+        """Return False for a subject whose rule the spec has turned off: no window can end its part of an incident."""
+        return bool(getattr(self.spec, _verdict_of(key)).enabled)
+
     def windows_to_resolve(self, key: str) -> int:
         """Return the windows without a breach that end an incident; a sum is exact, so that one is enough."""
         return 1 if VERDICTS[_verdict_of(key)].needs_budget else self.spec.windows_to_resolve
@@ -179,7 +184,10 @@ class _Window:
 def _count_breaches(history: IncidentHistory, now: _Window) -> tuple[dict[str, tuple[bool, ...]], dict[str, datetime]]:
     recent, first_seen = dict(history.recent), dict(history.first_seen)
     for key in sorted({*recent, *now.breaches}):
-        if not now.evaluated(key):
+        if not now.is_enabled(key):
+            recent.pop(key, None)
+            first_seen.pop(key, None)
+        if not now.is_enabled(key) or not now.evaluated(key):
             continue
         first_seen.setdefault(key, now.begin)
         flags = (*recent.get(key, ()), key in now.breaches)[-now.persistence(key)[1] :]
@@ -201,7 +209,10 @@ def _verdict_of(key: str) -> str:
 def _continue(before: Incident, alarms: Mapping[str, ActiveFinding], now: _Window) -> Incident:
     findings = {key: _update(key, active, now, before.version) for key, active in before.findings.items()}
     findings |= {key: active for key, active in alarms.items() if key not in findings}
-    quiet = all(active.quiet_windows >= now.windows_to_resolve(key) for key, active in findings.items())
+    quiet = all(
+        active.quiet_windows >= now.windows_to_resolve(key) or not now.is_enabled(key)
+        for key, active in findings.items()
+    )
     return replace(before, findings=findings, resolved_at=now.end if quiet else None)
 
 
@@ -214,8 +225,9 @@ def _update(key: str, active: ActiveFinding, now: _Window, version: int | None) 
 def _open(before: Incident | None, alarms: dict[str, ActiveFinding], event: EventType, now: _Window) -> Incident:
     cooldown = timedelta(hours=now.spec.cooldown_hours)
     if before is not None and before.resolved_at is not None and now.end < before.resolved_at + cooldown:
-        muted = before.muted_until is not None and now.end < before.muted_until
-        until = before.muted_until if muted else before.resolved_at + cooldown
+        # A resolution that nobody was notified of does not begin another cooldown: an incident that comes and goes
+        # faster than that would never be notified again.
+        until = before.resolved_at + cooldown if before.notified else before.muted_until
         return replace(before, findings=alarms, resolved_at=None, notified=False, muted_until=until)
     return Incident(
         incident_id=make_cause_id("incident", now.model, event, now.end.isoformat()),

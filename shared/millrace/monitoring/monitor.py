@@ -105,11 +105,14 @@ def monitor_model(
     """
     current = registry.get_state(model)
     if current.deleted_at is not None:
-        return _close_deleted(model, registry, data_store, now)
+        last = next(iter(registry.list_alias_moves(model, CHAMPION, limit=1)), None)
+        reason = f"the model was deleted by {last.actor}: {last.reason}" if last else "the model was deleted"
+        return MonitoringOutcome("deleted", alerts=_close_incidents(model, reason, data_store, now))
     spec, champion = registry.get_spec(model), current.aliases.get(CHAMPION)
     own_schedule = spec.monitoring.schedule is not None
     if not spec.monitoring.enabled:
-        return MonitoringOutcome("disabled", own_schedule=own_schedule)
+        alerts = _close_incidents(model, "the spec turned monitoring off", data_store, now)
+        return MonitoringOutcome("disabled", alerts=alerts, own_schedule=own_schedule)
     if champion is None:
         return MonitoringOutcome("not_serving", own_schedule=own_schedule)
     before, etag = load_state(model, data_store)
@@ -301,18 +304,19 @@ def _write_report(context: MonitorContext, state: MonitoringState, counts: Inges
     return monitoring_key(context.model, f"reports/{stamp}.html")
 
 
-def _close_deleted(model: str, registry: Registry, data_store: ObjectStore, now: datetime) -> MonitoringOutcome:
-    """Close the incidents of a deleted model; whoever was notified of one is notified of its end."""
+def _close_incidents(model: str, reason: str, data_store: ObjectStore, now: datetime) -> int:
+    """Close the incidents of a model that is not monitored any more; return the number of waiting alerts.
+
+    Whoever was notified of one is notified of its end.
+    """
     state, etag = load_state(model, data_store)
-    if not state.incidents.open_incidents() and not state.outbox:
-        return MonitoringOutcome("deleted")
-    last = next(iter(registry.list_alias_moves(model, CHAMPION, limit=1)), None)
-    reason = f"the model was deleted by {last.actor}: {last.reason}" if last else "the model was deleted"
+    if not state.incidents.open_incidents():
+        return len(state.outbox)
     incidents, transitions = close(state.incidents, reason, now)
     outbox = (*state.outbox, *(make_alert(model, one, now) for one in transitions))
     if not save_state(model, data_store, replace(state, incidents=incidents, outbox=outbox), etag):
         raise ServiceUnavailableError(f"another process changed the monitoring state of {model!r}; try again")
-    return MonitoringOutcome("deleted", alerts=len(outbox))
+    return len(outbox)
 
 
 def deliver_alerts(model: str, store: ObjectStore, publisher: EventPublisher, notifier: Notifier) -> int:

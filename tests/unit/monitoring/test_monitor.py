@@ -12,6 +12,7 @@ from millrace.entities import Cause
 from millrace.errors import ServiceUnavailableError
 from millrace.layout import captures_key, monitoring_key
 from millrace.monitoring.monitor import deliver_alerts, load_state
+from millrace.monitoring.rules import VERDICTS
 from millrace.monitoring.serving_health import ServingCounts
 from millrace.names import CHAMPION
 from millrace.registry.transactions import DeleteModel, MoveAlias, RegistryTransaction
@@ -163,6 +164,32 @@ def test_incidents_of_a_model_that_is_deleted_are_closed_for_that_reason():
     assert "the model was deleted by ann: nobody needs it" in channel.messages[1][1]
     assert served.monitor(6).alerts == 0
     assert len(channel.events) == 2
+
+
+def test_incidents_end_when_the_spec_turns_monitoring_off():
+    served, channel = Served(), Channel()
+    for hour in range(4):
+        served.capture(hour, age_shift=1.0)
+        served.monitor(hour + 1)
+    served.registry.put_spec(MODEL, ModelSpec(monitoring=MonitoringSpec(enabled=False)))
+    assert [served.monitor(5).outcome, served.monitor(6).alerts] == ["disabled", 2]
+    deliver_alerts(MODEL, served.data, channel, channel)
+    assert [event.detail_type for event in channel.events] == ["DriftDetected", "IncidentResolved"]
+    assert channel.events[1].detail["actions"][-1] == "the spec turned monitoring off"
+    assert not load_state(MODEL, served.data)[0].incidents.open_incidents()
+
+
+def test_an_incident_ends_when_the_spec_turns_its_verdicts_off():
+    served, channel = Served(), Channel()
+    for hour in range(4):
+        served.capture(hour, age_shift=1.0)
+        served.monitor(hour + 1)
+    names = [name for name, verdict in VERDICTS.items() if verdict.event == "DriftDetected"]
+    changed = MonitoringSpec.model_validate({name: {"enabled": False} for name in names})
+    served.registry.put_spec(MODEL, ModelSpec(monitoring=changed))
+    served.monitor(5)
+    deliver_alerts(MODEL, served.data, channel, channel)
+    assert [event.detail_type for event in channel.events] == ["DriftDetected", "IncidentResolved"]
 
 
 def test_a_monitor_that_was_at_work_while_a_model_was_deleted_does_not_keep_its_incidents(monkeypatch):
