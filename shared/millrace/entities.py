@@ -47,6 +47,7 @@ class Cause:
     occurred_at: datetime
     source: Source | None = None  # the upload, when the cause is one
     reason: str = ""  # a sentence for the ledger
+    incident_id: str | None = None  # the incident that requested it; None for any other cause, and in older records
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +210,7 @@ class Run:
     version: int | None = None
     reasons: tuple[str, ...] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)  # for people: rows, reasons, winner, metric, version
+    incident_ids: tuple[str, ...] = ()  # the incidents that requested it, of all its causes
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,11 +270,11 @@ class LedgerEntry:
     actor: str
     #: ``run_requested``, ``trigger_skipped``, ``training_skipped``, ``trigger_deferred``, ``dataset_rejected``,
     #: ``schema_changed``, ``spec_changed``, ``model_registered``, ``model_promoted``, ``model_rolled_back``,
-    #: ``alias_moved``, ``model_retired``, ``model_deleted``, ``run_failed`` ...
+    #: ``alias_moved``, ``model_retired``, ``model_deleted``, ``run_failed``, ``incident_resolved`` ...
     action: str
     reason: str
     #: Facts. Of an alias move ``alias``, ``from_version``, ``to_version``; of a trigger ``cause_id`` and ``kind``, and
-    #: of a skipped one also ``refusal`` and ``cause_reason``.
+    #: of a skipped one also ``refusal`` and ``cause_reason``. ``incident_ids`` where incidents of monitoring led to it.
     details: Mapping[str, Any] = field(default_factory=dict)
 
 

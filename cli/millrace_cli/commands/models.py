@@ -258,7 +258,13 @@ def _reason(entry: Document) -> str:
         about = f"{details.get('alias')}: {format_value(details.get('from_version'))} to {details['to_version']}"
     elif "version" in details:
         about = f"version {details['version']}"
-    parts = [about, str(entry.get("reason") or ""), str(details.get("remedy") or "")]
+    incidents = ", ".join(details.get("incident_ids") or ())
+    parts = [
+        about,
+        str(entry.get("reason") or ""),
+        str(details.get("remedy") or ""),
+        incidents and f"incident {incidents}",
+    ]
     return "; ".join(part for part in parts if part)
 
 

@@ -98,13 +98,18 @@ def build_timeline(
     }
     by_run: dict[str, TimelineEntry] = {}
     by_version: dict[int, TimelineEntry] = {}
+    by_incident: dict[str, TimelineEntry] = {}
     timeline: list[TimelineEntry] = []
     for entry in ordered:
         details = entry["details"]
         if entry["action"] in _CAUSE_ACTIONS:
             timeline.append(_cause_entry(entry, runs_by_id, run_of_cause))
+            by_incident |= dict.fromkeys(details.get("incident_ids", ()), timeline[-1])
             if entry["action"] == "run_requested":
                 by_run[str(details["run_id"])] = timeline[-1]
+            continue
+        if entry["action"] == "incident_resolved":
+            _add_resolution(entry, by_incident, timeline)
             continue
         owner = by_run.get(str(details.get("run_id"))) or by_version.get(_version(details))
         if owner is None:
@@ -114,10 +119,24 @@ def build_timeline(
         if owner is not None and entry["action"] == "model_registered":
             by_version[_version(details)] = owner
     causes = {str(entry["details"].get("cause_id")) for entry in ordered}
-    timeline += [_incident_entry(incident) for incident in incidents if not causes & set(_cause_ids(incident))]
+    timeline += [
+        _incident_entry(incident)
+        for incident in incidents
+        if not causes & set(_cause_ids(incident)) and incident["incident_id"] not in by_incident
+    ]
     timeline.reverse()
     timeline.sort(key=lambda entry: datetime.fromisoformat(entry.occurred_at), reverse=True)
     return timeline
+
+
+def _add_resolution(entry: Document, by_incident: dict[str, TimelineEntry], timeline: list[TimelineEntry]) -> None:
+    """Add a resolution to what the incident requested last; one that requested nothing is an entry of its own."""
+    details, (incident_id,) = entry["details"], entry["details"]["incident_ids"]
+    if incident_id not in by_incident:
+        opened = TimelineEntry(details["opened_at"], str(details["incident"]), entry["actor"], entry["reason"])
+        by_incident[incident_id] = opened
+        timeline.append(opened)
+    by_incident[incident_id].consequences.append(f"resolved {format_timestamp(details['resolved_at'])}")
 
 
 def _cause_ids(incident: Document) -> list[str]:

@@ -6,9 +6,10 @@ then. Every step may be repeated; a decision that was only half carried out is f
 or by the pipeline when the time is up.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
 from millrace.entities import FINISHED_STATUSES, Approval, LedgerEntry, ModelState, ModelVersion, Run, VersionOutcome
@@ -17,7 +18,7 @@ from millrace.layout import version_key
 from millrace.names import CHALLENGER, CHAMPION
 from millrace.ports import Notifier, ObjectStore, TaskCallback
 from millrace.quantities import format_number
-from millrace.registry.ledger import AuditContext
+from millrace.registry.ledger import AuditContext, of_incidents
 from millrace.registry.promotion import champion_moves, find_servable_version
 from millrace.registry.store import Registry
 from millrace.registry.transactions import (
@@ -120,7 +121,12 @@ def request_approval(
     state.ensure_not_deleted(run.requested_at)
     requested = Approval(model, run_id, version.version, now, now + timedelta(seconds=seconds), task_token)
     audit = AuditContext(ACTOR, f"version {version.version} passed the gate, and the spec requires approval", now)
-    details = {"run_id": run_id, "version": version.version, "expires_at": requested.expires_at.isoformat()}
+    details = {
+        "run_id": run_id,
+        "version": version.version,
+        "expires_at": requested.expires_at.isoformat(),
+        **of_incidents(run.incident_ids),
+    }
     entry = audit.entry(state, f"{run_id}-approval-requested", "approval_requested", details)
     approval = registry.put_approval(requested, entry)
     if approval.status != "pending":
@@ -215,6 +221,7 @@ def _decided(approval: Approval, status: Literal["approved", "rejected"], audit:
 
 def _record(decided: Approval, audit: AuditContext, expected_champion: int | None, registry: Registry) -> None:
     """Carry out a decision in one transaction; other aliases than the champion may move meanwhile."""
+    incidents = of_incidents(registry.get_run(decided.model, decided.run_id).incident_ids)
 
     def attempt() -> bool | None:
         state = registry.get_state(decided.model)
@@ -223,7 +230,7 @@ def _record(decided: Approval, audit: AuditContext, expected_champion: int | Non
         outcome = AssignOutcome(decided.version, "awaiting_approval", _OUTCOMES[decided.status])
         changes: tuple[VersionChange, ...] = (*_moves(decided, state), outcome, DecideApproval(decided))
         try:
-            registry.commit(RegistryTransaction(_entry(decided, state, audit), state.revision, changes))
+            registry.commit(RegistryTransaction(_entry(decided, state, audit, incidents), state.revision, changes))
         except ConflictError:
             if registry.get_approval(decided.model, decided.run_id).status != "pending":
                 raise
@@ -250,8 +257,10 @@ def _moves(decided: Approval, state: ModelState) -> tuple[MoveAlias, ...]:
     return ()
 
 
-def _entry(decided: Approval, state: ModelState, audit: AuditContext) -> LedgerEntry:
-    details: dict[str, str | int | None] = {"run_id": decided.run_id, "version": decided.version}
+def _entry(
+    decided: Approval, state: ModelState, audit: AuditContext, incidents: Mapping[str, list[str]]
+) -> LedgerEntry:
+    details: dict[str, Any] = {"run_id": decided.run_id, "version": decided.version, **incidents}
     if decided.status == "approved":
         champion = state.aliases.get(CHAMPION)
         details |= {"alias": CHAMPION, "from_version": champion, "to_version": decided.version}

@@ -187,6 +187,12 @@ def trigger_deferred(entry: LedgerEntry, active_run_id: str) -> LedgerEntry:
     return replace(entry, action="trigger_deferred", details={**entry.details, "waits_for": active_run_id})
 
 
+def of_incidents(incident_ids: Iterable[str | None]) -> dict[str, list[str]]:
+    """Return the details of an entry that incidents of monitoring led to; nothing where none did."""
+    known = [incident_id for incident_id in dict.fromkeys(incident_ids) if incident_id]
+    return {"incident_ids": known} if known else {}
+
+
 def trigger_skipped(entry: LedgerEntry, cause: Cause, refusal: str) -> LedgerEntry:
     """Return ``entry`` as that of a cause which starts nothing, with the refusal and the cause's reason as fields."""
     details = {**entry.details, "refusal": refusal, "cause_reason": cause.reason}

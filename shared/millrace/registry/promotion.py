@@ -18,7 +18,7 @@ from millrace.errors import (
 from millrace.layout import version_key
 from millrace.names import CHALLENGER, CHAMPION
 from millrace.ports import ObjectStore
-from millrace.registry.ledger import AuditContext
+from millrace.registry.ledger import AuditContext, of_incidents
 from millrace.registry.manifest import MANIFEST, MODEL, SIGNATURE, Manifest
 from millrace.registry.store import Registry
 from millrace.registry.transactions import (
@@ -236,6 +236,7 @@ class GateDecision:
     compared_with: int | None
     reason: str
     run_id: str
+    incident_ids: tuple[str, ...] = ()  # those that requested the run
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +296,13 @@ def _assignment(
     else:
         moves = (MoveAlias(CHALLENGER, state.aliases.get(CHALLENGER), version.version),)
     alias, before = moves[0].alias, moves[0].from_version
-    details = {"alias": alias, "from_version": before, "to_version": version.version, "run_id": decision.run_id}
+    details = {
+        "alias": alias,
+        "from_version": before,
+        "to_version": version.version,
+        "run_id": decision.run_id,
+        **of_incidents(decision.incident_ids),
+    }
     audit = AuditContext(ACTOR, assigned.message, now)
     action = "model_promoted" if promoted else "alias_moved"
     entry = audit.entry(state, f"{alias}-{state.revision + 1}", action, details, version.created_at)

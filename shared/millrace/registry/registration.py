@@ -25,6 +25,7 @@ from millrace.evaluation_results import Evaluation
 from millrace.layout import evaluation_key, prediction_profile_key, prepared_key, trial_key, version_key
 from millrace.names import CHALLENGER, CHAMPION
 from millrace.ports import ObjectStore
+from millrace.registry.ledger import of_incidents
 from millrace.registry.manifest import (
     MANIFEST,
     MODEL,
@@ -73,7 +74,8 @@ class Winner:
     def decision(self) -> GateDecision:
         """The gate's decision, and the champion that it was made against."""
         compared = self.evaluation.champion.version if self.evaluation.champion else None
-        return GateDecision(self.evaluation.decision == "promote", compared, self.reason, self.run.run_id)
+        may_be_champion, run = self.evaluation.decision == "promote", self.run
+        return GateDecision(may_be_champion, compared, self.reason, run.run_id, run.incident_ids)
 
     @property
     def reason(self) -> str:
@@ -286,5 +288,6 @@ def _registered_entry(winner: Winner, version: ModelVersion, now: datetime) -> L
             "dataset_ids": list(version.dataset_ids),
             "manifest_sha256": version.manifest_sha256,
             "decision": winner.evaluation.decision,
+            **of_incidents(winner.run.incident_ids),
         },
     )

@@ -17,12 +17,13 @@ from millrace.errors import WorkerCrashedError
 from millrace.layout import INCOMING_PREFIX, SUCCESS_MARKER
 from millrace.names import make_cause_id, make_run_id
 from millrace.ports import PipelineStarter
-from millrace.registry.ledger import trigger_skipped
+from millrace.registry.ledger import of_incidents, trigger_skipped
 from millrace.registry.store import Registry
 from millrace.retry import retry
 from millrace.settings import CostSettings
 from millrace.spec.operations import RetrainingSpec
 from millrace.triggers.trigger_events import (
+    IncidentEnded,
     ModelEnded,
     RefusedUpload,
     RunEnded,
@@ -84,7 +85,7 @@ def handle_trigger(
     now: datetime,
     costs: CostSettings = _DEFAULT_COSTS,
 ) -> list[TrainingRequestResult | FinishedRun]:
-    """Do what a trigger requests; a refused upload and a file that waits have no result.
+    """Do what a trigger requests; a refused upload, a file that waits and the end of an incident have no result.
 
     A schedule for every model is that of :func:`millrace.triggers.retraining.request_retraining`.
     """
@@ -94,6 +95,9 @@ def handle_trigger(
             return []
         case WaitingFile():
             _record_waiting(trigger, registry)
+            return []
+        case IncidentEnded():
+            registry.append_ledger(_incident_entry(trigger))
             return []
         case ModelEnded():
             return [*_end_model(trigger, registry=registry, pipeline=pipeline, now=now)]
@@ -111,6 +115,20 @@ def handle_trigger(
         costs=costs,
     )
     return [result]
+
+
+def _incident_entry(ended: IncidentEnded) -> LedgerEntry:
+    details = {
+        "incident": ended.event,
+        "version": ended.version,
+        "since": ended.since.isoformat(),
+        "opened_at": ended.opened_at.isoformat(),
+        "resolved_at": ended.resolved_at.isoformat(),
+        **of_incidents([ended.incident_id]),
+    }
+    return LedgerEntry(
+        ended.model, ended.event_id, ended.resolved_at, "monitoring", "incident_resolved", ended.reason, details
+    )
 
 
 def _record_refusal(upload: RefusedUpload, registry: Registry) -> None:
@@ -289,6 +307,7 @@ def _end_run(run: Run, reason: str, registry: Registry, now: datetime, fault: st
         elif fault:
             why = _describe_fault(present, fault, len(returned))
         details = {"run_id": run.run_id, **({"tried_again": returned} if returned else {})}
+        details |= of_incidents(run.incident_ids)
         entry = LedgerEntry(run.model, f"{run.run_id}-failed", now, "pipeline", "run_failed", why, details)
         return registry.fail_run(present, (why, *present.reasons), returned, entry) or None
 
@@ -474,11 +493,12 @@ def _make_run(model: str, records: list[CauseRecord], now: datetime) -> Run:
         kind="upload" if sources else causes[0].kind,
         requested_at=max([now, *(cause.occurred_at for cause in causes)]),
         sources=sources,
+        incident_ids=tuple(dict.fromkeys(cause.incident_id for cause in causes if cause.incident_id)),
     )
 
 
 def _cause_entry(cause: Cause, entry_id: str, now: datetime, actor: str) -> LedgerEntry:
-    details = {"cause_id": cause.cause_id, "kind": cause.kind}
+    details = {"cause_id": cause.cause_id, "kind": cause.kind, **of_incidents([cause.incident_id])}
     return LedgerEntry(cause.model, entry_id, now, actor, "run_requested", cause.reason, details)
 
 
@@ -490,7 +510,11 @@ def _follow_up_entry(follow_up: Run, after: str, now: datetime) -> LedgerEntry:
         actor="millrace",
         action="run_requested",
         reason=f"{len(follow_up.cause_ids)} trigger(s) waited for run {after} to finish",
-        details={"run_id": follow_up.run_id, "cause_ids": list(follow_up.cause_ids)},
+        details={
+            "run_id": follow_up.run_id,
+            "cause_ids": list(follow_up.cause_ids),
+            **of_incidents(follow_up.incident_ids),
+        },
     )
 
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -156,7 +156,22 @@ class ModelEnded:
     reason: str
 
 
-Trigger = TrainingTrigger | RefusedUpload | WaitingFile | ScheduleTrigger | RunEnded | ModelEnded
+@dataclass(frozen=True, slots=True)
+class IncidentEnded:
+    """An incident of monitoring was resolved."""
+
+    model: str
+    incident_id: str
+    event_id: str  # of this resolution: the incident may open again
+    event: str  # by which it was reported
+    version: int | None
+    since: datetime
+    opened_at: datetime
+    resolved_at: datetime
+    reason: str
+
+
+Trigger = TrainingTrigger | RefusedUpload | WaitingFile | ScheduleTrigger | RunEnded | ModelEnded | IncidentEnded
 
 
 def parse_event(event: Mapping[str, Any], now: datetime) -> Trigger:
@@ -168,8 +183,8 @@ def parse_event(event: Mapping[str, Any], now: datetime) -> Trigger:
     Parameters
     ----------
     event : mapping
-        ``Object Created`` of S3, the schedule's payload, a finding of monitoring, ``ModelDeleted``,
-        ``TrainingFinished`` of the pipeline, or ``Step Functions Execution Status Change``.
+        ``Object Created`` of S3, the schedule's payload, a finding of monitoring, ``IncidentResolved``,
+        ``ModelDeleted``, ``TrainingFinished`` of the pipeline, or ``Step Functions Execution Status Change``.
     now : datetime
         The slot of a schedule whose own time was not filled in.
     """
@@ -179,10 +194,8 @@ def parse_event(event: Mapping[str, Any], now: datetime) -> Trigger:
             return _read_upload(event)
         if event.get("source") == "millrace.schedule":
             return _read_schedule(event, now)
-        if kind == ("millrace", "TrainingFinished"):
-            return _read_finished(event["detail"])
-        if kind == ("millrace", "ModelDeleted"):
-            return _read_deletion(event["detail"])
+        if kind[0] == "millrace" and (read := _READERS.get(str(kind[1]))):
+            return read(event["detail"])
         if kind[0] == "millrace" and (cause_kind := CAUSE_OF_EVENT.get(str(kind[1]))):
             return _read_finding(event["detail"], cause_kind)
         if kind == ("aws.states", "Step Functions Execution Status Change"):
@@ -260,9 +273,35 @@ def _read_finding(detail: Mapping[str, Any], kind: CauseKind) -> TrainingTrigger
         kind=kind.name,
         occurred_at=_read_timestamp(detail["occurred_at"], "occurred_at"),
         reason=detail["reason"],
+        incident_id=str(incident),
     )
     subjects = {str(finding["subject"]) for finding in detail.get("findings", ())}
     return TrainingTrigger(cause, "monitoring", kind.refusal(subjects))
+
+
+def _read_resolution(detail: Mapping[str, Any]) -> IncidentEnded:
+    since, opened_at, resolved_at = (
+        _read_timestamp(detail[name], name) for name in ("since", "opened_at", "resolved_at")
+    )
+    return IncidentEnded(
+        model=validate_model_name(detail["model"]),
+        incident_id=str(detail["incident_id"]),
+        event_id=str(detail["event_id"]),
+        event=str(detail["incident"]),
+        version=detail["version"],
+        since=since,
+        opened_at=opened_at,
+        resolved_at=resolved_at,
+        reason=str(detail["reason"]),
+    )
+
+
+#: Readers of the stack's own events, by their name.
+_READERS: Mapping[str, Callable[[Mapping[str, Any]], Trigger]] = {
+    "TrainingFinished": _read_finished,
+    "ModelDeleted": _read_deletion,
+    "IncidentResolved": _read_resolution,
+}
 
 
 def _read_status_change(detail: Mapping[str, Any]) -> RunEnded:

@@ -74,6 +74,23 @@ class TestTimeline:
         )
         assert unheard.consequences == ["asked", f"resolved {format_timestamp('2026-05-03T15:00:00+00:00')}"]
 
+    def test_a_resolution_belongs_to_what_its_incident_requested(self):
+        asked = entry(1, "run_requested", "age shifted", kind="drift", cause_id="c1", run_id="r1", incident_ids=["i7"])
+        ended = {"incident": "DriftDetected", "opened_at": "2026-05-03T14:01:00+00:00", "incident_ids": ["i7"]}
+        resolved = entry(8, "incident_resolved", "age shifted", resolved_at="2026-05-03T14:08:00+00:00", **ended)
+        (event,) = build_timeline([resolved, asked], [RUN])
+        assert event.kind == "drift"
+        assert event.consequences[-1] == f"resolved {format_timestamp('2026-05-03T14:08:00+00:00')}"
+
+    def test_a_resolution_of_an_incident_that_requested_nothing_is_an_event_of_its_own_once(self):
+        ended = {"incident": "DataQualityDegraded", "opened_at": "2026-05-03T14:06:00+00:00", "incident_ids": ["i1"]}
+        resolved = entry(8, "incident_resolved", "age is missing", resolved_at="2026-05-03T14:08:00+00:00", **ended)
+        incident = {**INCIDENT, "model": "churn", "resolved_at": "2026-05-03T14:08:00+00:00"}
+        for incidents in ([], [incident]):
+            (event,) = build_timeline([resolved], [], incidents)
+            assert (event.kind, event.occurred_at) == ("DataQualityDegraded", "2026-05-03T14:06:00+00:00")
+            assert event.consequences == [f"resolved {format_timestamp('2026-05-03T14:08:00+00:00')}"]
+
     def test_a_cause_its_run_and_its_outcome_are_one_event(self):
         event = build_timeline(LEDGER, [RUN])[-1]
         assert (event.kind, event.happened) == ("drift", "age shifted")

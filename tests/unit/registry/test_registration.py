@@ -56,10 +56,11 @@ class World:
         self.models = MemoryObjectStore("models")
         self.data = MemoryObjectStore("data")
 
-    def evaluated_run(self, name="a.csv", decision="promote", schema=SCHEMA, candidate="logistic_regression"):
-        cause = make_cause(name)
-        run = make_run(cause, dataset_ids=("d1", "d2"))
-        self.registry.claim_cause(cause, run, make_entry(cause.cause_id))
+    def evaluated_run(self, name="a.csv", decision="promote", schema=SCHEMA, candidate="logistic_regression", run=None):
+        if run is None:
+            cause = make_cause(name)
+            run = make_run(cause, dataset_ids=("d1", "d2"))
+            self.registry.claim_cause(cause, run, make_entry(cause.cause_id))
         bodies = {"model.onnx": ONNX + name.encode(), "estimator.skops": b"skops"}
         trial = replace(make_trial("t1", run.run_id), status="succeeded", candidate=candidate)
         trial = replace(trial, artifacts={artifact: sha256(body) for artifact, body in bodies.items()})
