@@ -90,7 +90,7 @@ def ingest_traffic(
         columns = {key: values[chosen] for key, values in batch.typed_features(context.schema).items()}
         features = count_in_bins(columns, rows, reference.bins, reference.plan)
         traffic = Traffic(features=features, predictions=_count_predictions(predicted, context, reference))
-        window = _extend(window, OpenWindow(traffic=traffic, begin=begin, end=end))
+        window = extend_window(window, OpenWindow(traffic=traffic, begin=begin, end=end))
     state = replace(
         state,
         traffic=replace(state.traffic, open=window),
@@ -100,7 +100,8 @@ def ingest_traffic(
     return state, counts
 
 
-def _extend(window: OpenWindow | None, more: OpenWindow) -> OpenWindow:
+def extend_window(window: OpenWindow | None, more: OpenWindow) -> OpenWindow:
+    """Return the open window with more rows."""
     if window is None:
         return more
     begin, end = min(window.begin, more.begin), max(window.end, more.end)
@@ -131,8 +132,7 @@ def close_traffic_window(
         return history, None
     baselines = _find_baselines(context, history, window, needed)
     findings = evaluate_traffic(window.traffic, monitored, spec, baselines)
-    key = monitoring_key(context.model, f"windows/{window.end:%Y%m%dT%H%M%S}-{context.token}.json.gz")
-    context.store.put(key, gzip.compress(window.traffic.write(indent=False), mtime=0), GZIP)
+    key = _store_traffic(context, window.traffic, f"{window.end:%Y%m%dT%H%M%S}")
     rows = window.traffic.features.rows
     breaches = [finding for finding in findings if finding.status == "breach"]
     skewed = [finding.subject for finding in breaches if finding.verdict == "skew"]
@@ -156,8 +156,8 @@ def _find_baselines(context: MonitorContext, history: TrafficHistory, window: Op
     quiet = next((record for record in reversed(history.windows) if record.quiet), None)
     like = find_seasonal_windows(history.windows, window.begin, window.end)
     return Baselines(
-        previous=_load_window(context.store, quiet) if quiet else None,
-        seasonal=SeasonalBaselines(like, lambda record: _load_window(context.store, record), window.traffic)
+        previous=_load_traffic(context.store, quiet.key) if quiet else None,
+        seasonal=SeasonalBaselines(like, lambda record: _load_traffic(context.store, record.key), window.traffic)
         if like
         else None,
         daily_ranges=history.daily_ranges,
@@ -168,9 +168,15 @@ def _find_baselines(context: MonitorContext, history: TrafficHistory, window: Op
     )
 
 
-def _load_window(store: ObjectStore, record: WindowRecord) -> Traffic | None:
+def _store_traffic(context: MonitorContext, traffic: Traffic, name: str) -> str:
+    key = monitoring_key(context.model, f"windows/{name}-{context.token}.json.gz")
+    context.store.put(key, gzip.compress(traffic.write(indent=False), mtime=0), GZIP)
+    return key
+
+
+def _load_traffic(store: ObjectStore, key: str) -> Traffic | None:
     try:
-        return Traffic.read(gzip.decompress(store.get(record.key)))
+        return Traffic.read(gzip.decompress(store.get(key)))
     except ArtifactNotFoundError:
         return None
 
