@@ -23,6 +23,8 @@ AWAITING_APPROVAL = "awaiting_approval"
 
 _MAX_METRICS = 4
 #: Slices, gaps or columns that one line of an evaluation lists.
+#: Level of intervals and prediction sets whose coverage is shown.
+_SHOWN_LEVEL = 0.9
 _MAX_LISTED = 3
 
 
@@ -153,9 +155,9 @@ def gate_table(evaluation: Document) -> Table | None:
 
 
 def evaluation_lines(model: str, run_id: str, evaluation: Document) -> list[RenderableType]:
-    """Return one line each on fit, threshold, slices, fairness and importance, and the command for the full card."""
-    lines = [*_fit(evaluation), *_threshold(evaluation), *_slices(evaluation), *_fairness(evaluation)]
-    lines += _importance(evaluation)
+    """Return one line for each part of the evaluation, and the command for the full card."""
+    lines = [*_fit(evaluation), *_threshold(evaluation), *_intervals(evaluation), *_slices(evaluation)]
+    lines += [*_fairness(evaluation), *_importance(evaluation)]
     texts = [Text.assemble((f"{name}: ", "bold"), text, overflow="fold") for name, text in lines]
     return [*texts, command_text(f"full evaluation: millrace card {model} --run {run_id}")] if texts else []
 
@@ -171,6 +173,21 @@ def _threshold(evaluation: Document) -> Iterator[tuple[str, str]]:
     if threshold:
         value = format_number(threshold["value"])
         yield "threshold", f"{threshold['positive_class']} at a probability of {value} or more"
+
+
+def _intervals(evaluation: Document) -> Iterator[tuple[str, str]]:
+    """Describe the coverage of intervals or prediction sets at 0.9, and of the group that is covered least."""
+    intervals = evaluation.get("prediction_intervals") or {}
+    for part in intervals.get("levels") or ():
+        if part["level"] == _SHOWN_LEVEL:
+            is_value, covered = evaluation.get("task") == "regression", part["covered"]
+            size = f"{format_number(part['size'])} {'wide' if is_value else 'classes'} on average"
+            text = f"{covered['value']:.1%} of the holdout ({covered['low']:.1%} to {covered['high']:.1%}), {size}"
+            groups = intervals.get("groups") or ()
+            if groups:
+                least = min(groups, key=lambda group: group["covered"]["value"])
+                text += f"; least of {least['name']}: {least['covered']['value']:.1%} of {least['rows']} rows"
+            yield f"{'intervals' if is_value else 'prediction sets'} of {_SHOWN_LEVEL:g} cover", text
 
 
 def _slices(evaluation: Document) -> Iterator[tuple[str, str]]:

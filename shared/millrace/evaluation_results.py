@@ -288,6 +288,36 @@ class Residuals(Record, frozen=True):
     by_prediction: list[ErrorsByPrediction]
 
 
+class IntervalCoverage(Record, frozen=True, kw_only=True):
+    """Share of rows whose true value is in its interval or set, with Wilson's interval; the mean width or size."""
+
+    level: float
+    rows: int
+    covered: MetricEstimate
+    size: float
+
+
+class GroupCoverage(IntervalCoverage, frozen=True, kw_only=True):
+    """Coverage of a part of the holdout: a declared slice, a sensitive group, a class or a third of the predictions."""
+
+    kind: Literal["slice", "group", "class", "prediction"]
+    name: str
+
+
+class PredictionIntervals(Record, frozen=True, kw_only=True):
+    """Conformal intervals of a regression, or prediction sets of classes, on the holdout.
+
+    ``rows`` are those of the calibration: of the validation split, or held out of the folds. ``levels`` are measured on
+    all rows of the holdout, ``groups`` at the level of 0.9. ``greatest_level`` is the highest that requests may name.
+    """
+
+    rows: int
+    source: Literal["validation", "out_of_fold"]
+    greatest_level: float
+    levels: tuple[IntervalCoverage, ...]
+    groups: tuple[GroupCoverage, ...] = ()
+
+
 class Analysis(Record, frozen=True, kw_only=True, eq=False):
     """The post-training analysis; None for parts that the task, the spec or a failed model has not."""
 
@@ -301,6 +331,7 @@ class Analysis(Record, frozen=True, kw_only=True, eq=False):
     latency: dict[str, Latency] | None = None
     fit: FitDiagnosis | None = None
     learning_curve: LearningCurve | None = None
+    prediction_intervals: PredictionIntervals | None = None
 
 
 class Evaluation(Analysis, Document, frozen=True, kw_only=True, eq=False):

@@ -23,6 +23,7 @@
     <model>/runs/<run_id>/<trial_id>/                 trial.json model.onnx estimator.skops
     <model>/runs/<run_id>/evaluation.json             the leaderboard and the gate's decision
     <model>/runs/<run_id>/prediction_profile.json     the winner's predictions of the holdout, for monitoring
+    <model>/runs/<run_id>/confidence.json             the calibration of the winner's intervals or prediction sets
     <model>/versions/<n>/                             manifest.json model.onnx signature.json card.json ...
 """
 
@@ -149,6 +150,11 @@ def evaluation_key(model: str, run_id: str) -> str:
 def prediction_profile_key(model: str, run_id: str) -> str:
     """Return the key of the profile of a winner's predictions of the holdout, for monitoring."""
     return f"{model}/runs/{run_id}/prediction_profile.json"
+
+
+def confidence_key(model: str, run_id: str) -> str:
+    """Return the key of the calibration of a winner's intervals or prediction sets."""
+    return f"{model}/runs/{run_id}/confidence.json"
 
 
 def version_key(model: str, version: int, name: str) -> str:

@@ -61,7 +61,7 @@ SPEC = {
 DATA = re.compile(
     r"^(incoming|captures|feedback|schemas)/"
     r"|\.(parquet|npz|npy|onnx|skops|csv|gz)$"
-    r"|/(profile|reference|prediction_profile|signature)\.json$"
+    r"|/(profile|reference|prediction_profile|signature|confidence)\.json$"
     r"|^prepared/|/runs/.*/(model|preprocessing|preview)"
     r"|^quarantine/.*/original/|/quarantined?[^/]*\.jsonl"
 )

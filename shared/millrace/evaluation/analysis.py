@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace import evaluation_results as results
+from millrace.conformal import ConformalCalibration
 from millrace.data.prepared import PreparedSplit
 from millrace.data.reference import describe_column
 from millrace.entities import Trial
@@ -25,6 +26,7 @@ from millrace.evaluation.gate import SliceEvidence
 from millrace.evaluation.holdout import Measurement, baseline_predictions, count_non_finite, measure_latency
 from millrace.evaluation.importance import permutation_importance
 from millrace.evaluation.learning_curve import diagnose, learning_curve, refit
+from millrace.evaluation.prediction_intervals import calibrate, holdout_parts, measure_coverage
 from millrace.evaluation.slices import (
     MISSING,
     Columns,
@@ -81,8 +83,17 @@ class MeasuredWinner:
     clock: Callable[[], float]
 
 
-def analyze(winner: MeasuredWinner) -> tuple[results.Analysis, list[SliceEvidence]]:
-    """Analyse the winner; return the declared slices for the gate as well."""
+@dataclass(frozen=True, slots=True)
+class AnalyzedWinner:
+    """The analysis, the declared slices for the gate, and the calibration that serving needs."""
+
+    analysis: results.Analysis
+    slices: list[SliceEvidence]
+    calibration: ConformalCalibration | None
+
+
+def analyze(winner: MeasuredWinner) -> AnalyzedWinner:
+    """Analyse the winner."""
     schema, spec, target = winner.schema, winner.spec, winner.splits.holdout.target
     validation = winner.model.run(winner.splits.validation.features)
     threshold = _threshold(winner, validation)
@@ -105,6 +116,7 @@ def analyze(winner: MeasuredWinner) -> tuple[results.Analysis, list[SliceEvidenc
     )
     slices, evidence = _slices(winner, validation, importance)
     fit = _fit(winner, validation)
+    calibration = calibrate(schema, winner.splits.validation.target, validation, spec.seed)
     analysis = results.Analysis(
         threshold=_threshold_result(winner, threshold),
         confusion=confusion,
@@ -116,8 +128,9 @@ def analyze(winner: MeasuredWinner) -> tuple[results.Analysis, list[SliceEvidenc
         latency=latency,
         fit=fit,
         learning_curve=_learning_curve(winner, fit),
+        prediction_intervals=_prediction_intervals(winner, calibration) if calibration else None,
     )
-    return analysis, evidence
+    return AnalyzedWinner(analysis, evidence, calibration)
 
 
 def predict_classes(schema: TableSchema, predictions: Array, threshold: float | None) -> npt.NDArray[np.int64]:
@@ -207,6 +220,29 @@ def _slices(
         for part, result in zip(declared, measured, strict=True)
     ]
     return (*measured, *worst), evidence
+
+
+def _prediction_intervals(winner: MeasuredWinner, calibration: ConformalCalibration) -> results.PredictionIntervals:
+    """Measure the coverage of the holdout, and of its declared slices, groups, and classes or thirds of predictions."""
+    schema, spec, holdout = winner.schema, winner.spec, winner.splits.holdout
+    columns = {**feature_columns(schema, holdout.features), **winner.splits.group_columns}
+    parts = holdout_parts(
+        schema,
+        holdout.target,
+        winner.predictions,
+        slices=declared_slices(spec.evaluation.slices, columns, schema),
+        sensitive=spec.sensitive_groups,
+        columns=columns,
+    )
+    return measure_coverage(
+        calibration,
+        "validation",
+        holdout.target,
+        winner.predictions,
+        parts,
+        min_rows=spec.evaluation.min_slice_rows,
+        confidence=spec.gate.confidence,
+    )
 
 
 def _fairness(winner: MeasuredWinner, predicted: npt.NDArray[np.int64] | None) -> tuple[results.FairnessResult, ...]:

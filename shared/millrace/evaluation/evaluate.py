@@ -9,18 +9,20 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from millrace.conformal import ConformalCalibration
 from millrace.contracts import EvaluationRequest, EvaluationVerdict
 from millrace.data.dataset_documents import PreparedManifest
 from millrace.data.prepared import load_columns, load_split
+from millrace.documents import dump
 from millrace.entities import Run, Trial
 from millrace.errors import ArtifactNotFoundError, InvalidInputError, WorkerCrashedError
-from millrace.evaluation.analysis import MeasuredWinner, Splits, analyze, profile_predictions
+from millrace.evaluation.analysis import AnalyzedWinner, MeasuredWinner, Splits, analyze, profile_predictions
 from millrace.evaluation.champion import compare_with_champion, load_champion, verify_sha256
-from millrace.evaluation.gate import GateEvidence, SliceEvidence, decide
+from millrace.evaluation.gate import GateEvidence, decide
 from millrace.evaluation.holdout import Measurement, baseline_predictions, count_non_finite, measure
 from millrace.evaluation_results import Analysis, BaselineResult, Evaluation, HoldoutResult, LeaderboardEntry
 from millrace.histograms.outcomes import PredictionProfile
-from millrace.layout import evaluation_key, prediction_profile_key, prepared_key, split_key, trial_key
+from millrace.layout import confidence_key, evaluation_key, prediction_profile_key, prepared_key, split_key, trial_key
 from millrace.metrics.catalogue import Metric, get_metric
 from millrace.ports import ObjectStore
 from millrace.registry.store import Registry
@@ -82,10 +84,13 @@ def evaluate_run(
     if leaderboard and leaderboard[0].rank:
         trial = next(trial for trial in trials if trial.trial_id == leaderboard[0].trial_id)
         evaluator = _Evaluator(schema, metric, spec, registry, data_store, model_store, clock)
-        evaluation, profile = evaluator.evaluate(evaluation, trial)
+        evaluation, profile, calibration = evaluator.evaluate(evaluation, trial)
         if profile:
             profile_key = prediction_profile_key(run.model, run.run_id)
             model_store.put(profile_key, profile.write(indent=False), "application/json")
+        if calibration:
+            body = dump(calibration.to_document())
+            model_store.put(confidence_key(run.model, run.run_id), body, "application/json")
     model_store.put(evaluation_key(run.model, run.run_id), evaluation.write(), "application/json")
     registry.update_run(run.model, run.run_id, **_run_changes(run, evaluation, now))
     return EvaluationVerdict(
@@ -125,10 +130,12 @@ class _Evaluator:
     model_store: ObjectStore
     clock: Callable[[], float]
 
-    def evaluate(self, evaluation: Evaluation, trial: Trial) -> tuple[Evaluation, PredictionProfile | None]:
+    def evaluate(
+        self, evaluation: Evaluation, trial: Trial
+    ) -> tuple[Evaluation, PredictionProfile | None, ConformalCalibration | None]:
         """Measure the winner, the trivial baseline and the champion on the same holdout, and apply the gate.
 
-        There is neither analysis nor profile of a model with a prediction that is not a number.
+        There is neither analysis, profile nor calibration of a model with a prediction that is not a number.
         """
         schema, metric, spec, confidence = self.schema, self.metric, self.spec, self.spec.gate.confidence
         champion = load_champion(trial.model, schema, registry=self.registry, model_store=self.model_store)
@@ -148,8 +155,7 @@ class _Evaluator:
             )
         )
         measured, baseline = Measurement({}, {}), Measurement({}, {})
-        gain, analysis, profile = None, Analysis(), None
-        slices: list[SliceEvidence] = []
+        gain, profile, analyzed = None, None, AnalyzedWinner(Analysis(), [], None)
         if not non_finite:
             models: dict[str, npt.NDArray[Any]] = {
                 "model": predictions,
@@ -157,7 +163,7 @@ class _Evaluator:
             }
             measured, baseline = measure(schema, target, models, spec.seed).values()
             gain = measured.gain_over(baseline, metric, confidence)
-            analysis, slices = analyze(
+            analyzed = analyze(
                 MeasuredWinner(trial, model, schema, metric, spec, splits, predictions, measured, baseline, self.clock)
             )
             columns = splits.group_columns
@@ -166,9 +172,10 @@ class _Evaluator:
                 predictions,
                 target,
                 train_target=splits.train.target,
-                threshold=analysis.threshold.value if analysis.threshold else None,
+                threshold=analyzed.analysis.threshold.value if analyzed.analysis.threshold else None,
                 groups={name: columns[name] for name in spec.sensitive_groups if name in columns},
             )
+        analysis = analyzed.analysis
         importance = analysis.importance
         evidence = GateEvidence(
             task=schema.task,
@@ -178,7 +185,7 @@ class _Evaluator:
             champion=comparison,
             model_bytes=len(onnx_bytes),
             parity=parity,
-            slices=slices,
+            slices=analyzed.slices,
             latency={kind: latency.p95_milliseconds for kind, latency in (analysis.latency or {}).items()},
             non_finite_rows=non_finite,
             only_class=_only_class(schema, target),
@@ -202,7 +209,7 @@ class _Evaluator:
             gate=gate.checks,
             **msgspec.structs.asdict(analysis),
         )
-        return evaluation, profile
+        return evaluation, profile, analyzed.calibration
 
     def _load_splits(self, trial: Trial) -> Splits:
         train, validation, holdout = (

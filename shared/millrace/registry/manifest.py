@@ -78,9 +78,17 @@ class Signature(Document, frozen=True, kw_only=True, eq=False, omit_defaults=Tru
     outputs: tuple[Output, ...] = ()
     capture: SignatureCapture | None = None  # none in versions that were registered before captures
     threshold: SignatureThreshold | None = None  # where the evaluation chose one
+    #: See :class:`millrace.conformal.ConformalCalibration`; none in versions of earlier releases.
+    confidence: dict[str, Any] | None = None
 
     @classmethod
-    def of(cls, schema: TableSchema, threshold: SignatureThreshold | None, capture: CaptureSpec) -> "Signature":
+    def of(
+        cls,
+        schema: TableSchema,
+        threshold: SignatureThreshold | None,
+        capture: CaptureSpec,
+        confidence: dict[str, Any] | None = None,
+    ) -> "Signature":
         """Describe the inputs and outputs of a model that was trained under ``schema``."""
         inputs = [Input(name=column.name, type=column.type, required=not column.nullable) for column in schema.features]
         return cls(
@@ -89,6 +97,7 @@ class Signature(Document, frozen=True, kw_only=True, eq=False, omit_defaults=Tru
             outputs=_outputs(schema),
             capture=SignatureCapture(**capture.model_dump()),
             threshold=threshold,
+            confidence=confidence,
         )
 
 

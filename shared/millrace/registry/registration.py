@@ -22,7 +22,14 @@ from millrace.errors import (
     VersionNotFoundError,
 )
 from millrace.evaluation_results import Evaluation
-from millrace.layout import evaluation_key, prediction_profile_key, prepared_key, trial_key, version_key
+from millrace.layout import (
+    confidence_key,
+    evaluation_key,
+    prediction_profile_key,
+    prepared_key,
+    trial_key,
+    version_key,
+)
 from millrace.names import CHALLENGER, CHAMPION
 from millrace.ports import ObjectStore
 from millrace.registry.ledger import of_incidents
@@ -69,6 +76,8 @@ class Winner:
     documents: Mapping[str, bytes]
     #: ``manifest.json`` of the prepared data; empty where there is none.
     prepared: Mapping[str, Any] = field(default_factory=dict)
+    #: The calibration of intervals or prediction sets; None of a run of an older release.
+    confidence: dict[str, Any] | None = None
 
     @property
     def decision(self) -> GateDecision:
@@ -155,6 +164,7 @@ def _read_winner(run: Run, registry: Registry, model_store: ObjectStore, data_st
         registry.get_spec(run.model),
         {name: body for name, body in documents.items() if body is not None},
         prepared=json.loads(_find(data_store, prepared_key(run.model, run.run_id, MANIFEST)) or b"{}"),
+        confidence=json.loads(_find(model_store, confidence_key(run.model, run.run_id)) or b"null"),
     )
 
 
@@ -224,7 +234,8 @@ def _write_artifacts(winner: Winner, version: ModelVersion, model_store: ObjectS
     chosen = winner.evaluation.threshold
     # The evaluation is for people: it does not name the classes of a sensitive target.
     threshold = SignatureThreshold(positive_class=winner.schema.classes[1], value=chosen.value) if chosen else None
-    documents = {SIGNATURE: Signature.of(winner.schema, threshold, winner.spec.capture).write(), **winner.documents}
+    signature = Signature.of(winner.schema, threshold, winner.spec.capture, winner.confidence)
+    documents = {SIGNATURE: signature.write(), **winner.documents}
     for name, body in documents.items():
         _put(model_store, version, name, body)
     stored = {

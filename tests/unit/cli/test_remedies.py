@@ -109,3 +109,19 @@ def test_a_command_is_never_broken_over_lines(monkeypatch):
     lines = console.file.getvalue().splitlines()
     assert f"  fix: {command}" in lines
     assert f"full evaluation: millrace card {model} --run {run}" in [line.rstrip() for line in lines]
+
+
+def test_the_coverage_of_intervals_is_a_line_with_the_least_covered_group():
+    console = UncroppedConsole(file=io.StringIO(), width=200)
+    covered = {"value": 0.912, "low": 0.886, "high": 0.933}
+    part = {"level": 0.9, "rows": 500, "covered": covered, "size": 142.2}
+    group = part | {"kind": "prediction", "name": "lowest third", "rows": 160, "covered": covered | {"value": 0.86}}
+    intervals = {"rows": 300, "levels": [part | {"level": 0.8}, part], "groups": [part | {"name": "other"}, group]}
+    for task, thing, size in (
+        ("regression", "intervals", "142.2 wide"),
+        ("binary", "prediction sets", "142.2 classes"),
+    ):
+        console.print(Group(*evaluation_lines("m", "r", {"task": task, "prediction_intervals": intervals})))
+        line = f"{thing} of 0.9 cover: 91.2% of the holdout (88.6% to 93.3%), {size} on average; "
+        assert f"{line}least of lowest third: 86.0% of 160 rows" in console.file.getvalue()
+    assert evaluation_lines("m", "r", {"task": "binary", "prediction_intervals": None}) == []

@@ -198,7 +198,7 @@ def test_many_classes_are_examined_in_little_room():
         TickingClock(step=0.001),
     )
 
-    analysis, _ = analyze(winner)
+    analysis = analyze(winner).analysis
     document = to_plain(analysis)
 
     assert document["confusion"]["matrix"] is None

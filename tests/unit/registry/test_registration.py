@@ -3,6 +3,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from millrace.conformal import fit_classes
 from millrace.errors import (
     AliasConflictError,
     ArtifactIntegrityError,
@@ -11,9 +12,10 @@ from millrace.errors import (
     InvalidInputError,
     ServiceUnavailableError,
 )
-from millrace.layout import evaluation_key, prepared_key, trial_key, version_key
+from millrace.layout import confidence_key, evaluation_key, prepared_key, trial_key, version_key
 from millrace.ports import Put
 from millrace.registry.items import ModelKeys, encode
+from millrace.registry.manifest import Signature
 from millrace.registry.registration import register_run
 from millrace.schema import Column, TableSchema
 from millrace.spec import ModelSpec
@@ -232,6 +234,19 @@ def test_a_threshold_and_the_split_are_part_of_what_is_registered(world):
     world.register(run)
     assert world.document(1, "signature.json")["threshold"] == {"positive_class": "true", "value": 0.2}
     assert world.document(1, "manifest.json")["split_fingerprint"] == "f0f0"
+
+
+def test_the_calibration_of_a_run_goes_into_the_signature_and_one_without_has_none(world):
+    run = world.evaluated_run()
+    calibration = fit_classes([0, 1] * 20, [[0.7, 0.3], [0.2, 0.8]] * 20).to_document()
+    world.models.put(confidence_key(MODEL, run.run_id), json.dumps(calibration).encode())
+    world.register(run)
+    body = world.models.get(version_key(MODEL, 1, "signature.json"))
+    assert json.loads(body)["confidence"] == calibration
+    assert Signature.read(body).confidence == calibration
+    assert world.document(1, "manifest.json")["artifacts"]["signature.json"]["sha256"] == sha256(body)
+    world.register_next("b.csv")
+    assert "confidence" not in world.document(2, "signature.json")
 
 
 def test_the_ledger_says_what_was_registered_and_what_moved(world):

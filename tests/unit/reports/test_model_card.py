@@ -21,6 +21,7 @@ from millrace.errors import ArtifactIntegrityError
 from millrace.evaluation_results import Evaluation
 from millrace.layout import evaluation_key, prepared_key
 from millrace.reports import build_card, card_files, render_card, render_markdown
+from millrace.reports.formatting import share
 from millrace.reports.model_card import usage
 from millrace.schema import TASKS, TableSchema
 from millrace.spec import ModelSpec
@@ -166,6 +167,14 @@ def test_numbers_of_the_evaluation_are_on_the_page(card):
         assert part["name"] in text
     for name in ("n0", "n1", "n2", "s0", "s1"):
         assert name in text
+    intervals, markdown = card["evaluation"]["prediction_intervals"], markdown_of(card)
+    assert "Calibrated on 200 rows of the validation split" in markdown
+    assert "calibrated on 200 rows of the validation split" in text
+    for part in (*intervals["levels"], *intervals["groups"]):
+        level, covered = f"{part['level']:g}", f"{part['rows']} {share(part['covered']['value'])}"
+        assert f"{part.get('name', level)} {covered}" in text
+        named = ", ".join([level, part["name"]] if "name" in part else [level])
+        assert f"| {named} | {covered.replace(' ', ' | ', 1)} |" in markdown
 
 
 @pytest.mark.parametrize(

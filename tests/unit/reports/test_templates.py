@@ -35,7 +35,7 @@ CODES = {
     "multiclass", "regression", "feature", "target", "ignored", "identifier", "integer", "number", "category",
     "datetime", "text", "boolean", "time", "group", "promote", "keep", "reject", "expected_cost", "empirical", "alarm",
     "breach", "ok", "unknown", "off", "staleness", "feature_drift", "succeeded", "failed", "sound",
-    "overfit", "underfit",
+    "overfit", "underfit", "validation", "out_of_fold", "slice", "class", "prediction",
 }  # fmt: skip
 HOSTILE = "</style></title></svg><script>alert(1)</script>\"' onload='x' javascript:alert(1) ]]> {{ 7*7 }} <!--"
 
