@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from millrace.conformal import ConformalCalibration
 from millrace.errors import ArtifactIntegrityError
 from millrace.features import FeatureMatrix
 from millrace.schema import TableSchema
@@ -116,7 +117,8 @@ class CaptureRules:
 class LoadedModel:
     """A version that is ready to serve.
 
-    ``threshold`` is None unless evaluation chose one, and ``created_at`` unless the manifest has it.
+    ``threshold`` is None unless evaluation chose one, ``created_at`` unless the manifest has it, and ``calibration``
+    unless the version was registered with one.
     ``read_background`` reads the rows that explanations compare with; a version without them has None. ``instead_of``
     is the damaged champion that this version serves for.
     """
@@ -130,6 +132,7 @@ class LoadedModel:
     capture: CaptureRules = field(default_factory=CaptureRules)
     read_background: Callable[[], bytes] | None = None
     instead_of: int | None = None
+    calibration: ConformalCalibration | None = None
 
     @cached_property
     def reader(self) -> RowReader:
@@ -188,7 +191,22 @@ def load_version(source: ModelSource, model: str, version: int) -> LoadedModel:
         raise ArtifactIntegrityError(f"{_SIGNATURE} of {model} version {version} holds no schema") from error
     onnx = OnnxModel.load(read(_MODEL, model_sha256), schema)
     background = None if background_sha256 is None else lambda: read(_BACKGROUND, background_sha256)
-    return LoadedModel(model, version, onnx, schema, threshold, created_at, capture, background)
+    calibration = _read_calibration(signature.get("confidence"), schema)
+    return LoadedModel(
+        model, version, onnx, schema, threshold, created_at, capture, background, calibration=calibration
+    )
+
+
+def _read_calibration(document: Any, schema: TableSchema) -> ConformalCalibration | None:
+    """Read a calibration; one that this release cannot read, as that of a later one, costs no prediction."""
+    if document is None:
+        return None
+    try:
+        calibration = ConformalCalibration.from_document(document)
+    except (ValueError, KeyError, TypeError):
+        return None
+    expected = "absolute_residual" if schema.task == "regression" else "label"
+    return calibration if calibration.method == expected else None
 
 
 def _read_threshold(document: Any, schema: TableSchema) -> Threshold | None:
