@@ -74,6 +74,7 @@ def compare_options(ask: Any, rounds: int) -> list[tuple[int, float, float, floa
     found = []
     for rows, requests in REQUESTS.items():
         asked, pairs = bodies(rows), []
+        assert '"interval":0.9' in ask(asked[True])
         for number in range(-requests // 10 - 1, rounds * requests):
             order = (False, True) if number % 2 else (True, False)
             taken = {wanted: clock(ask, asked[wanted]) for wanted in order}
@@ -112,7 +113,8 @@ def compare_commits(folder: Path, before: Path, rounds: int) -> list[tuple[int, 
 
     def time_of(name: str, rows: int) -> float:
         process = processes[name]
-        assert process.stdin and process.stderr
+        assert process.stdin
+        assert process.stderr
         process.stdin.write(f"{rows}\n")
         process.stdin.flush()
         return float(process.stderr.readline())

@@ -179,9 +179,24 @@ def test_a_level_that_is_none_is_refused_with_its_remedy(handler, level, message
             0.99,
             "expects at most 0.983: version 1 of churn has 60 calibration rows; more of them allow more",
         ),
-        ({"format": 99}, 0.9, "is not known: version 1 of churn was registered without calibration rows; train a new"),
+        (
+            {"format": 99, "method": "label"},
+            0.9,
+            (
+                "is not known: the calibration of version 1 of churn cannot be read "
+                "(confidence of format 99 and method label is unknown); train a new version"
+            ),
+        ),
+        (
+            churn_calibration("regression").to_document(),
+            0.9,
+            (
+                "is not known: the calibration of version 1 of churn cannot be read "
+                "(confidence of method absolute_residual is not for a binary task); train a new version"
+            ),
+        ),
     ],
-    ids=["older release", "few rows", "later format"],
+    ids=["older release", "few rows", "later format", "another task"],
 )
 def test_a_version_that_cannot_says_why_and_predicts_all_the_same(confidence, level, message):
     with memory_handler(confidence=confidence) as handler:
@@ -191,7 +206,7 @@ def test_a_version_that_cannot_says_why_and_predicts_all_the_same(confidence, le
                 assert status == 400
                 assert f"interval {message}" in (reply.get("message") or reply["error"])
         assert call(handler, "POST", INVOCATIONS, {"instances": ROWS})[0] == 200
-        if isinstance(confidence, dict) and "rows" in confidence:
+        if confidence and confidence.get("rows") == 60:
             assert call(handler, "POST", f"{INVOCATIONS}?interval=0.983", {"instances": ROWS})[0] == 200
 
 

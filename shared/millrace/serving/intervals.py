@@ -91,7 +91,10 @@ class _BoundsByLevel:
         loaded, calibration = self._loaded, self._loaded.calibration
         version = f"version {loaded.version} of {loaded.model}"
         if calibration is None:
-            raise _refusal(f"is not known: {version} was registered without calibration rows; train a new version")
+            reason = f"{version} was registered without calibration rows"
+            if loaded.calibration_fault:
+                reason = f"the calibration of {version} cannot be read ({loaded.calibration_fault})"
+            raise _refusal(f"is not known: {reason}; train a new version")
         greatest = calibration.greatest_level
         try:
             return Bounds(loaded, calibration, level)

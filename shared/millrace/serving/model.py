@@ -9,7 +9,7 @@ The documents are parsed with the standard library: importing msgspec took as lo
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
@@ -118,7 +118,7 @@ class LoadedModel:
     """A version that is ready to serve.
 
     ``threshold`` is None unless evaluation chose one, ``created_at`` unless the manifest has it, and ``calibration``
-    unless the version was registered with one.
+    unless the version was registered with one; ``calibration_fault`` is the reason why it cannot be read.
     ``read_background`` reads the rows that explanations compare with; a version without them has None. ``instead_of``
     is the damaged champion that this version serves for.
     """
@@ -133,6 +133,7 @@ class LoadedModel:
     read_background: Callable[[], bytes] | None = None
     instead_of: int | None = None
     calibration: ConformalCalibration | None = None
+    calibration_fault: str = ""
 
     @cached_property
     def reader(self) -> RowReader:
@@ -191,22 +192,20 @@ def load_version(source: ModelSource, model: str, version: int) -> LoadedModel:
         raise ArtifactIntegrityError(f"{_SIGNATURE} of {model} version {version} holds no schema") from error
     onnx = OnnxModel.load(read(_MODEL, model_sha256), schema)
     background = None if background_sha256 is None else lambda: read(_BACKGROUND, background_sha256)
-    calibration = _read_calibration(signature.get("confidence"), schema)
-    return LoadedModel(
-        model, version, onnx, schema, threshold, created_at, capture, background, calibration=calibration
-    )
+    loaded = LoadedModel(model, version, onnx, schema, threshold, created_at, capture, background)
+    try:
+        return replace(loaded, calibration=_read_calibration(signature.get("confidence"), schema))
+    except (ValueError, KeyError, TypeError) as error:  # as that of a later release: predictions do not need it
+        return replace(loaded, calibration_fault=str(error))
 
 
 def _read_calibration(document: Any, schema: TableSchema) -> ConformalCalibration | None:
-    """Read a calibration; one that this release cannot read, as that of a later one, costs no prediction."""
     if document is None:
         return None
-    try:
-        calibration = ConformalCalibration.from_document(document)
-    except (ValueError, KeyError, TypeError):
-        return None
-    expected = "absolute_residual" if schema.task == "regression" else "label"
-    return calibration if calibration.method == expected else None
+    calibration = ConformalCalibration.from_document(document)
+    if (calibration.method == "absolute_residual") != (schema.task == "regression"):
+        raise ValueError(f"confidence of method {calibration.method} is not for a {schema.task} task")
+    return calibration
 
 
 def _read_threshold(document: Any, schema: TableSchema) -> Threshold | None:
