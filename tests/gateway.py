@@ -14,7 +14,14 @@ import pytest
 from millrace.schema import Task
 
 from tests.integration.application import Handler, lambda_context, load_handler
-from tests.serving_models import MemoryModelSource, churn_background, churn_onnx, churn_schema, version_artifacts
+from tests.serving_models import (
+    MemoryModelSource,
+    churn_background,
+    churn_calibration,
+    churn_onnx,
+    churn_schema,
+    version_artifacts,
+)
 from tests.template.template_file import functions, resources
 
 
@@ -64,12 +71,17 @@ def call(handler: Handler, method: str, path: str, document: Any = None, **heade
 
 
 @contextmanager
-def memory_handler(task: Task = "binary", *, remark: bool = False) -> Iterator[Handler]:
-    """Yield ``predict`` beside a registry in memory that serves version 1 of ``churn``."""
+def memory_handler(task: Task = "binary", *, remark: bool = False, **signature: object) -> Iterator[Handler]:
+    """Yield ``predict`` beside a registry in memory that serves version 1 of ``churn``.
+
+    ``signature`` holds further members of ``signature.json``; by default there is a calibration.
+    """
     source = MemoryModelSource()
+    signature = {"confidence": churn_calibration(task).to_document()} | signature
     schema = churn_schema(task, remark=remark)
     background = None if remark else churn_background()
-    source.register("churn", 1, version_artifacts(churn_onnx(task, remark=remark), schema, background))
+    artifacts = version_artifacts(churn_onnx(task, remark=remark), schema, background, **signature)
+    source.register("churn", 1, artifacts)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REGISTRY_TABLE", "registry")
         patch.setenv("MODELS_BUCKET", "models")

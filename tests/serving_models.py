@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 
 import numpy as np
+from millrace.conformal import ConformalCalibration, fit_classes, fit_regression
 from millrace.errors import ArtifactNotFoundError, ModelNotFoundError, VersionNotFoundError
 from millrace.features import build_features
 from millrace.schema import Column, TableSchema, Task
@@ -69,6 +70,18 @@ def churn_background(n_rows: int = 12) -> bytes:
 
 
 @cache
+def churn_calibration(task: Task = "binary", n_rows: int = 200) -> ConformalCalibration:
+    """Return a calibration on made-up rows; at 0.9, its sets hold one class, two or all."""
+    rng = np.random.default_rng(3)
+    if task == "regression":
+        predictions = rng.normal(3.5, 1.0, n_rows)
+        return fit_regression(predictions + rng.normal(0.0, 0.2 + abs(predictions) / 4), predictions, 0)
+    classes = 2 if task == "binary" else 3
+    probabilities = rng.dirichlet([1.0] * classes, n_rows)
+    return fit_classes([rng.choice(classes, p=row) for row in probabilities], probabilities)
+
+
+@cache
 def churn_onnx(task: Task = "binary", seed: int = 0, *, remark: bool = False) -> bytes:
     """Fit a linear model on made-up rows of :func:`churn_schema` and export it."""
     from millrace.training.candidates import get_candidate  # noqa: PLC0415  # only those who need a model pay for it
@@ -102,9 +115,14 @@ def churn_onnx(task: Task = "binary", seed: int = 0, *, remark: bool = False) ->
     return export_onnx(pipeline, features, task)
 
 
-def version_artifacts(onnx: bytes, schema: TableSchema, background: bytes | None = None) -> dict[str, bytes]:
-    """Return a version's artifacts by name, as they are registered; the manifest names the others."""
-    artifacts = {"model.onnx": onnx, "signature.json": json.dumps({"schema": schema.to_dict()}).encode()}
+def version_artifacts(
+    onnx: bytes, schema: TableSchema, background: bytes | None = None, **signature: object
+) -> dict[str, bytes]:
+    """Return a version's artifacts by name, as they are registered; the manifest names the others.
+
+    ``signature`` holds further members of ``signature.json``.
+    """
+    artifacts = {"model.onnx": onnx, "signature.json": json.dumps({"schema": schema.to_dict(), **signature}).encode()}
     if background is not None:
         artifacts["background.npz"] = background
     manifest = {"artifacts": {name: {"sha256": sha256(body), "size": len(body)} for name, body in artifacts.items()}}

@@ -89,9 +89,10 @@ def schema() -> TableSchema:
     return TableSchema((*columns, Column("label", "integer", "target")), "binary", ("0", "1"))
 
 
-def write_version(folder: Path, onnx: bytes) -> None:
-    """Write a version's artifacts as they are registered."""
-    artifacts = {"model.onnx": onnx, "signature.json": json.dumps({"schema": schema().to_dict()}).encode()}
+def write_version(folder: Path, onnx: bytes, table: TableSchema | None = None, **signature: object) -> None:
+    """Write a version's artifacts as they are registered; ``signature`` holds further members of its signature."""
+    document = {"schema": (table or schema()).to_dict(), **signature}
+    artifacts = {"model.onnx": onnx, "signature.json": json.dumps(document).encode()}
     hashes = {name: {"sha256": hashlib.sha256(body).hexdigest()} for name, body in artifacts.items()}
     artifacts["manifest.json"] = json.dumps({"artifacts": hashes}).encode()
     for name, body in artifacts.items():

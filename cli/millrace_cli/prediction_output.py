@@ -44,43 +44,52 @@ def choose_format(wanted: OutputFormat | None, file: Path | None) -> OutputForma
 
 
 def predictions_table(
-    predictions: Sequence[Any], identifiers: Sequence[Any] | None = None, identifier: str = "id"
+    response: Mapping[str, Any], identifiers: Sequence[Any] | None = None, identifier: str = "id"
 ) -> Table:
-    """Return a table of predictions: labels with probabilities, or numbers; with the rows' ids where known."""
-    has_probabilities = any(isinstance(prediction, Mapping) for prediction in predictions)
-    names = ["row", *([identifier] if identifiers else []), "prediction"]
-    rows: list[tuple[Any, ...]] = []
-    for number, prediction in enumerate(predictions):
-        start = (number + 1, *([identifiers[number]] if identifiers else []))
-        if isinstance(prediction, Mapping):
-            rows.append((*start, prediction.get("label"), prediction.get("probabilities")))
-        else:
-            rows.append((*start, prediction, None)[: len(names) + has_probabilities])
-    return make_table("", [*names, *(["probabilities"] if has_probabilities else [])], rows)
+    """Return a table of a response: labels with probabilities, or numbers; with the rows' ids where known."""
+    predictions = response["predictions"]
+    columns: list[tuple[str, Sequence[Any]]] = [("row", range(1, len(predictions) + 1))]
+    if identifiers:
+        columns.append((identifier, identifiers))
+    if any(isinstance(prediction, Mapping) for prediction in predictions):
+        for header, name in (("prediction", "label"), ("probabilities", "probabilities")):
+            columns.append((header, [prediction.get(name) for prediction in predictions]))
+    else:
+        columns.append(("prediction", predictions))
+    columns += _bounds(response).items()
+    names, values = zip(*columns, strict=True)
+    return make_table("", names, zip(*values, strict=True))
 
 
-def joined_columns(
-    columns: Mapping[str, Sequence[Any]],
-    predictions: Sequence[Any],
-    errors: Sequence[Mapping[str, Any]] = (),
-) -> dict[str, list[Any]]:
+def _bounds(response: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the columns of intervals or sets; none where the response has none."""
+    if "sets" in response:
+        return {"prediction_set": list(response["sets"])}
+    if "intervals" not in response:
+        return {}
+    ends = [interval or (None, None) for interval in response["intervals"]]
+    return {"interval_low": [low for low, _ in ends], "interval_high": [high for _, high in ends]}
+
+
+def joined_columns(columns: Mapping[str, Sequence[Any]], response: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Return the input columns with the predictions' columns beside them.
 
     Parameters
     ----------
     columns : mapping of str to sequence
         Input columns, in order.
-    predictions : sequence
-        Of the response: numbers, or objects with ``label``, ``probabilities`` and ``decision``.
-    errors : sequence of mapping
-        Of a partial response: ``row`` and ``fields``.
+    response : mapping
+        ``predictions`` are numbers, or objects with ``label``, ``probabilities`` and ``decision``; ``intervals`` or
+        ``sets`` are there if requested, ``errors`` in a partial response.
 
     Returns
     -------
     dict of str to list
-        ``prediction``; for classifiers also ``decision`` and ``probability_<class>``; ``error`` where rows have errors.
+        ``prediction``; for classifiers also ``decision`` and ``probability_<class>``; ``interval_low`` and
+        ``interval_high``, or ``prediction_set``, if requested; ``error`` where rows have errors.
         A name that an input column has gets an underscore.
     """
+    predictions, errors = response["predictions"], response.get("errors") or ()
     added: dict[str, list[Any]] = {}
     labelled = next((prediction for prediction in predictions if isinstance(prediction, Mapping)), None)
     if labelled is None:
@@ -94,6 +103,7 @@ def joined_columns(
             added[f"probability_{name}"] = [
                 (prediction.get("probabilities") or {}).get(name) for prediction in predictions
             ]
+    added |= _bounds(response)
     if errors:
         by_row = {
             int(error["row"]): "; ".join(f"{fault['field']} {fault['message']}" for fault in error["fields"])
@@ -140,6 +150,8 @@ def write_predictions(
 
 
 def _csv_value(value: Any) -> Any:
+    if isinstance(value, list):
+        return json.dumps(value, ensure_ascii=False)
     return str(value).lower() if isinstance(value, bool) else value
 
 

@@ -216,7 +216,8 @@ def _calibration(method: Method, scores: FloatArray, scale: ResidualScale | None
     ranks = np.arange(_rank(MIN_LEVEL, rows), rows + 1)
     if len(ranks) > MAX_SCORES:
         ranks = np.unique(np.ceil(rows - misses * rows).astype(np.int64))
-    return ConformalCalibration(rows, method, _round_up(ascending[ranks - 1]), ranks, scale)
+    kept = np.maximum.accumulate(_round_up(ascending[ranks - 1]))  # rounding may move a score past the next one
+    return ConformalCalibration(rows, method, kept, ranks, scale)
 
 
 def _rank(level: float, rows: int) -> int:

@@ -297,9 +297,18 @@ def ask_anything(handler: Handler, path: str, body: Any, content_type: str = "ap
 
 
 KEYS = {
-    INVOCATIONS: ["dataframe_records", "dataframe_split", "instances", "inputs", "params", "columns", "data", "index"],
-    KSERVE_V1: ["instances", "inputs", "parameters"],
-    INFER: ["inputs", "outputs", "id", "parameters", "name", "shape", "datatype", "data", "content_type"],
+    INVOCATIONS: [
+        "dataframe_records",
+        "dataframe_split",
+        "instances",
+        "inputs",
+        "params",
+        "interval",
+        "columns",
+        "data",
+    ],
+    KSERVE_V1: ["instances", "inputs", "parameters", "interval"],
+    INFER: ["inputs", "outputs", "id", "parameters", "interval", "name", "shape", "datatype", "data", "content_type"],
 }
 scalars = st.one_of(
     st.none(),

@@ -33,7 +33,7 @@ def shape(value: Any) -> Any:
 
 
 def test_the_page_has_examples():
-    assert len(EXAMPLES) == PAGE.count("```http") == 11
+    assert len(EXAMPLES) == PAGE.count("```http") == 14
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda protocol: protocol.name)

@@ -83,6 +83,16 @@ def test_the_stored_quantile_is_never_below_the_exact_one(scores, repeated, leve
     )
 
 
+@settings(max_examples=60, deadline=None)
+@given(start=st.sampled_from([0.999, 9.9998, 1.0]) | st.floats(1e-6, 1e6), step=st.floats(1e-9, 3e-6))
+def test_scores_that_hardly_differ_stay_in_order(start, step):
+    """Rounding up must not move a score past its neighbour: a document out of order is not read."""
+    scores = start * (1.0 + step * np.arange(200))
+    document = fit_regression(scores, np.zeros(200), 0, scaled=False).to_document()
+    assert document["scores"] == sorted(document["scores"])
+    assert ConformalCalibration.from_document(document).to_document() == document
+
+
 @pytest.mark.parametrize("rows", [150, 900, 30_000])
 def test_quantiles_ascend_with_the_level_and_documents_stay_small(rows):
     rng = np.random.default_rng(1)

@@ -43,6 +43,8 @@ _JSON_HINT = """name a CSV, Parquet or JSON Lines file, or write one row as '{"c
 _MISSING_COLUMN, _UNKNOWN_COLUMNS = "is missing", "unknown to the model"
 
 
+#: Members of a response that have one value a row.
+_BY_ROW = frozenset({"predictions", "intervals", "sets"})
 #: Row of a request in the API's message, counted from zero; tables count from one.
 _ROW_OF_FIELD = re.compile(r"^(\s*)row (\d+):", re.MULTILINE)
 
@@ -102,10 +104,17 @@ def predict(
     on_error: Annotated[
         OnError, typer.Option("--on-error", help="Refuse requests with invalid rows, or predict the valid rows.")
     ] = OnError.refuse,
+    interval: Annotated[
+        float | None,
+        typer.Option(
+            min=0.5, max=0.99, metavar="LEVEL", help="Add intervals or sets that hold the truth so often: 0.9, say."
+        ),
+    ] = None,
 ) -> None:
     """Request predictions from a model's API.
 
-    CSV and Parquet have the input's columns, the prediction and the probability of each class.
+    CSV and Parquet have the input's columns, the prediction and the probability of each class. With --interval they
+    also have interval_low and interval_high, or prediction_set.
     """
     check_model_name(model)
     if output is not None and output_format is None and str(output) in ("table", "json"):
@@ -116,7 +125,7 @@ def predict(
         columns = model_columns(api, model)
         request = read_request(rows, columns.by_name, drop=[columns.target] if columns.target else [])
         try:
-            response = request_predictions(api, model, request, partial=on_error is OnError.partial)
+            response = request_predictions(api, model, request, partial=on_error is OnError.partial, interval=interval)
         except ApiError as error:
             raise _explain(error, model, rows, request, columns) from error
     names = request_columns(request)
@@ -129,13 +138,13 @@ def predict(
         typer.echo(csv_text(_joined(names, response)), nl=False)
     else:
         identifier = columns.identifier or ""
-        out.print(predictions_table(response["predictions"], names.get(identifier), identifier))
+        out.print(predictions_table(response, names.get(identifier), identifier))
     if chosen is not OutputFormat.json or output is not None:
         _show_notes(model, request, response, columns)
 
 
 def _joined(columns: Mapping[str, Sequence[Any]], response: Mapping[str, Any]) -> dict[str, list[Any]]:
-    return joined_columns(columns, response["predictions"], response.get("errors") or ())
+    return joined_columns(columns, response)
 
 
 def _show_notes(model: str, request: Mapping[str, Any], response: Mapping[str, Any], columns: ModelColumns) -> None:
@@ -175,7 +184,7 @@ def _explain(error: ApiError, model: str, source: str, request: Mapping[str, Any
     hint = error.hint
     if any(message.startswith(_MISSING_COLUMN) for _, message in error.fields) and unknown:
         hint = "; ".join(renamed) or f"these columns are not the model's: {', '.join(unknown)}"
-    elif row_count(request) > 1:
+    elif row_count(request) > 1 and any(_ROW_OF_FIELD.match(name) for name, _ in error.fields):
         command = shlex.join(["millrace", "predict", model, source, "--on-error", "partial"])
         hint = f"predict the valid rows: {command}"
     message = _ROW_OF_FIELD.sub(lambda found: f"{found[1]}row {int(found[2]) + 1}:", error.message)
@@ -189,6 +198,7 @@ def request_predictions(
     rows_per_request: int = ROWS_PER_REQUEST,
     *,
     partial: bool = False,
+    interval: float | None = None,
 ) -> dict[str, Any]:
     """Return the model's response; a long table is sent in several requests and the responses are joined.
 
@@ -198,24 +208,29 @@ def request_predictions(
     ----------
     partial : bool, default=False
         Predicts the valid rows of a request; the others are null and have ``errors``.
+    interval : float or None, default=None
+        Level of the response's ``intervals`` or ``sets``.
     """
-    path, query = f"/models/{model}/invocations", {"on_error": "partial"} if partial else None
+    path, query = f"/models/{model}/invocations", {"on_error": "partial"} if partial else {}
+    if interval is not None:
+        query["interval"] = str(interval)
     if row_count(request) <= rows_per_request or "dataframe_split" not in request:
-        return api.post(path, request, query)
+        return api.post(path, request, query or None)
     columns, data = request["dataframe_split"]["columns"], request["dataframe_split"]["data"]
     starts = range(0, len(data), rows_per_request)
     responses = []
     for start in starts:
         body = {"dataframe_split": {"columns": columns, "data": data[start : start + rows_per_request]}}
         try:
-            responses.append(api.post(path, body, query))
+            responses.append(api.post(path, body, query or None))
         except ApiError as error:
             message = _ROW_OF_FIELD.sub(lambda found: f"{found[1]}row {int(found[2]) + start}:", error.message)  # noqa: B023  # used at once
             raise ApiError(
                 message, status=error.status, error_code=error.error_code, hint=error.hint, fields=error.fields
             ) from error
     joined = {key: value for key, value in responses[-1].items() if key not in ("prediction_id", "warnings", "errors")}
-    joined["predictions"] = [prediction for response in responses for prediction in response["predictions"]]
+    for name in _BY_ROW & joined.keys():
+        joined[name] = [value for response in responses for value in response[name]]
     joined["prediction_ids"] = [response.get("prediction_id") for response in responses]
     joined["warnings"] = [warning for response in responses for warning in response.get("warnings", [])]
     errors = [

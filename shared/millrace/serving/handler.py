@@ -34,6 +34,7 @@ from millrace.key_scopes import KeyScopes, read_key_id
 from millrace.observability import Unit, metric_members, write_metrics
 from millrace.serving.cache import ModelCache
 from millrace.serving.capture import BEGINNING, CaptureWriter, write_timestamp
+from millrace.serving.intervals import find_bounds
 from millrace.serving.model import LoadedModel
 from millrace.serving.protocols import MLFLOW, PROTOCOLS, Fixed, Operation, Protocol
 from millrace.serving.request import JSON, Request
@@ -112,8 +113,10 @@ class Route:
 
 def _predict(endpoint: Endpoint, request: Request, protocol: Protocol, loaded: LoadedModel) -> Reply:
     contents = protocol.read(request, loaded.schema, endpoint.max_rows)
+    level = contents.interval_level(request.query)
+    add_bounds = None if level is None else find_bounds(loaded, level).add_to
     rows = loaded.reader.read(contents.table, partial=contents.allows_bad_rows(request.query))
-    scores = score(loaded, rows)
+    scores = score(loaded, rows, add_bounds)
     if contents.wants_explanations(request.query):
         scores = replace(scores, explanations=explain_scores(loaded, rows, scores))
     prediction = Prediction(loaded, contents, rows, scores, endpoint.make_id())

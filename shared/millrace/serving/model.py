@@ -9,7 +9,7 @@ The documents are parsed with the standard library: importing msgspec took as lo
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from millrace.conformal import ConformalCalibration
 from millrace.errors import ArtifactIntegrityError
 from millrace.features import FeatureMatrix
 from millrace.schema import TableSchema
@@ -116,7 +117,8 @@ class CaptureRules:
 class LoadedModel:
     """A version that is ready to serve.
 
-    ``threshold`` is None unless evaluation chose one, and ``created_at`` unless the manifest has it.
+    ``threshold`` is None unless evaluation chose one, ``created_at`` unless the manifest has it, and ``calibration``
+    unless the version was registered with one; ``calibration_fault`` is the reason why it cannot be read.
     ``read_background`` reads the rows that explanations compare with; a version without them has None. ``instead_of``
     is the damaged champion that this version serves for.
     """
@@ -130,6 +132,8 @@ class LoadedModel:
     capture: CaptureRules = field(default_factory=CaptureRules)
     read_background: Callable[[], bytes] | None = None
     instead_of: int | None = None
+    calibration: ConformalCalibration | None = None
+    calibration_fault: str = ""
 
     @cached_property
     def reader(self) -> RowReader:
@@ -188,7 +192,20 @@ def load_version(source: ModelSource, model: str, version: int) -> LoadedModel:
         raise ArtifactIntegrityError(f"{_SIGNATURE} of {model} version {version} holds no schema") from error
     onnx = OnnxModel.load(read(_MODEL, model_sha256), schema)
     background = None if background_sha256 is None else lambda: read(_BACKGROUND, background_sha256)
-    return LoadedModel(model, version, onnx, schema, threshold, created_at, capture, background)
+    loaded = LoadedModel(model, version, onnx, schema, threshold, created_at, capture, background)
+    try:
+        return replace(loaded, calibration=_read_calibration(signature.get("confidence"), schema))
+    except (ValueError, KeyError, TypeError) as error:  # as that of a later release: predictions do not need it
+        return replace(loaded, calibration_fault=str(error))
+
+
+def _read_calibration(document: Any, schema: TableSchema) -> ConformalCalibration | None:
+    if document is None:
+        return None
+    calibration = ConformalCalibration.from_document(document)
+    if (calibration.method == "absolute_residual") != (schema.task == "regression"):
+        raise ValueError(f"confidence of method {calibration.method} is not for a {schema.task} task")
+    return calibration
 
 
 def _read_threshold(document: Any, schema: TableSchema) -> Threshold | None:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import millrace
+from millrace.conformal import MIN_LEVEL
 from millrace.features import FLOAT32_MAX
 from millrace.schema import Column, TableSchema
 from millrace.serving.protocols import Protocol
@@ -24,20 +25,15 @@ JsonObject = dict[str, Any]
 
 TEXT: JsonObject = {"type": "string"}
 
-#: Options in the body of a request.
-OPTIONS: JsonObject = {
-    "type": ["object", "null"],
-    "properties": {
-        "on_error": {
-            "enum": ["refuse", "partial"],
-            "description": "Refuse a request with bad rows, or leave them out and list them under 'errors'.",
-        },
-        "explain": {
-            "type": "boolean",
-            "description": "Add each feature's contribution to each prediction, under 'explanations'.",
-        },
+_OPTIONS: JsonObject = {
+    "on_error": {
+        "enum": ["refuse", "partial"],
+        "description": "Refuse a request with bad rows, or leave them out and list them under 'errors'.",
     },
-    "description": "Other members are ignored.",
+    "explain": {
+        "type": "boolean",
+        "description": "Add each feature's contribution to each prediction, under 'explanations'.",
+    },
 }
 _EXPLAIN = {
     "name": "explain",
@@ -107,14 +103,38 @@ def reference(name: str) -> JsonObject:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
+def options(loaded: "LoadedModel") -> JsonObject:
+    """Return the schema of the options in the body of a request."""
+    level = _level_schema(loaded)
+    properties = _OPTIONS if level is None else _OPTIONS | {"interval": level}
+    return {"type": ["object", "null"], "properties": properties, "description": "Other members are ignored."}
+
+
+def _level_schema(loaded: "LoadedModel") -> JsonObject | None:
+    """Return the schema of the option ``interval``; None for a version that refuses it."""
+    if loaded.calibration is None or not loaded.calibration.greatest_level:
+        return None
+    added = "the interval of each value" if loaded.schema.task == "regression" else "the set of likely classes"
+    limits = {"minimum": MIN_LEVEL, "maximum": loaded.calibration.greatest_level}
+    return {"type": "number", **limits, "description": f"Add {added}, which holds the truth with this probability."}
+
+
 def operation(
-    operation_id: str, summary: str, content: JsonObject, reply: str = "Predictions", error: str = "Error"
+    loaded: "LoadedModel",
+    operation_id: str,
+    summary: str,
+    content: JsonObject,
+    *,
+    reply: str = "Predictions",
+    error: str = "Error",
 ) -> JsonObject:
     """Return an operation that predicts."""
+    level = _level_schema(loaded)
+    interval = [] if level is None else [{"name": "interval", "in": "query", "schema": level}]
     return {
         "operationId": operation_id,
         "summary": summary,
-        "parameters": [_EXPLAIN],
+        "parameters": [_EXPLAIN, *interval],
         "requestBody": {"required": True, "content": content},
         "responses": _responses(reply, error, _ERRORS),
     }
@@ -193,8 +213,11 @@ def _shared_schemas(schema: TableSchema) -> JsonObject:
     errors = array(closed_object({"field": TEXT, "message": TEXT}))
     error = {"error_code": TEXT, "message": TEXT, "fields": errors}
     bad_row = closed_object({"row": {"type": "integer"}, "fields": errors})
+    by_row = "intervals" if schema.task == "regression" else "sets"
     predictions = {
         "explanations": array(_explanation_schema(schema)),
+        "interval": {"type": "number", "description": f"The level of {by_row}."},
+        by_row: array(_interval_schema(schema)),
         "predictions": array(_prediction_schema(schema)),
         "model": TEXT,
         "model_version": {"type": "integer"},
@@ -222,11 +245,10 @@ def _prediction_schema(schema: TableSchema) -> JsonObject:
     if schema.task == "regression":
         return {"type": ["number", "null"]}
     probability = {"type": "number", "minimum": 0, "maximum": 1.0001}
+    label = _label_schema(schema)
     if schema.target.sensitive:
-        label: JsonObject = {"type": ["string", "integer", "boolean", "null"]}
         probabilities: JsonObject = {"type": "object", "additionalProperties": probability}
     else:
-        label = {"enum": [*(schema.label(index) for index in range(len(schema.classes))), None]}
         probabilities = open_object(dict.fromkeys(schema.classes, probability), list(schema.classes))
     return closed_object(
         {
@@ -235,6 +257,24 @@ def _prediction_schema(schema: TableSchema) -> JsonObject:
             "decision": {**label, "description": "By the threshold, where there is one."},
         }
     )
+
+
+def _interval_schema(schema: TableSchema) -> JsonObject:
+    if schema.task == "regression":
+        ends = {"items": {"type": ["number", "null"]}, "minItems": 2, "maxItems": 2}
+        return {"type": ["array", "null"], **ends, "description": "The lower and the upper end."}
+    return {
+        "type": ["array", "null"],
+        "items": _label_schema(schema),
+        "minItems": 1,
+        "description": "Likely classes, the most probable first; the decision is among them.",
+    }
+
+
+def _label_schema(schema: TableSchema) -> JsonObject:
+    if schema.target.sensitive:
+        return {"type": ["string", "integer", "boolean", "null"]}
+    return {"enum": [*(schema.label(index) for index in range(len(schema.classes))), None]}
 
 
 def _explanation_schema(schema: TableSchema) -> JsonObject:

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, Final
 from urllib.parse import unquote
 
+from millrace.conformal import MAX_LEVEL, MIN_LEVEL
 from millrace.errors import FieldError, InvalidInputError, UnsupportedMediaTypeError, VersionNotFoundError
 from millrace.names import CHAMPION, validate_model_name
 
@@ -14,6 +15,8 @@ JSON = "application/json"
 
 #: A number has one form: a path that names a version in another would pass by a policy that names the first.
 _VERSION = re.compile(r"^(?!0\d*\Z)[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
+_DECIMAL = re.compile(r"[0-9]{0,20}\.?[0-9]{1,20}")
+_PERCENT = 100
 
 
 class _Absent:
@@ -145,3 +148,18 @@ class PredictionRequest:
         if not isinstance(wanted, bool):
             raise InvalidInputError("explain expects true or false", [FieldError("explain", "expects true or false")])
         return wanted
+
+    def interval_level(self, query: Mapping[str, str]) -> float | None:
+        """Return the option ``interval``, the level of intervals and sets; the query string overrides the body."""
+        level = query.get("interval", self.parameters.get("interval", ABSENT))
+        if level is ABSENT:
+            return None
+        if isinstance(level, str) and _DECIMAL.fullmatch(level):
+            level = float(level)
+        message = f"expects a number from {MIN_LEVEL} to {MAX_LEVEL}, such as 0.9"
+        if type(level) in (int, float):
+            if MIN_LEVEL <= level <= MAX_LEVEL:
+                return float(level)
+            if MIN_LEVEL * _PERCENT <= level <= MAX_LEVEL * _PERCENT:
+                message += f": {level:g} % is {level / _PERCENT:g}"
+        raise InvalidInputError(f"interval {message}", [FieldError("interval", message)])

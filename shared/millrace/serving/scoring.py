@@ -1,6 +1,6 @@
 """Scoring typed rows: labels, probabilities, decisions and explanations, the same for every protocol."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,8 @@ class Scores:
     A number that is not finite is None, and so is everything about a row in ``bad_rows``. For regression there are
     ``values`` alone. Else ``probabilities`` are in the order of ``classes``, a label is the most probable class as
     callers know it, and a decision the positive class from the threshold on that evaluation chose, or the label without
-    one. ``explanations`` are there if requested.
+    one. ``explanations`` are there if requested, and so are the ``level`` of intervals, with the ``intervals`` of a
+    regression, lower and upper end, or the ``sets`` of labels, most probable first.
     """
 
     classes: tuple[str, ...]
@@ -40,6 +41,9 @@ class Scores:
     warnings: tuple[RowWarning, ...] = ()
     bad_rows: Mapping[int, tuple[FieldError, ...]] = field(default_factory=dict)
     explanations: "list[Explanation | None] | None" = None
+    level: float | None = None
+    intervals: list[list[float] | None] | None = None
+    sets: list[list[Any] | None] | None = None
 
     def __len__(self) -> int:
         return len(self.labels if self.values is None else self.values)
@@ -60,12 +64,13 @@ class Prediction:
     prediction_id: str
 
 
-def score(loaded: LoadedModel, rows: TypedRows) -> Scores:
-    """Score typed rows; bad rows keep their places, with nothing in them."""
+def score(loaded: LoadedModel, rows: TypedRows, add: Callable[[Scores], Scores] | None = None) -> Scores:
+    """Score typed rows; ``add`` extends the scores of good rows. Bad rows keep their places, with nothing in them."""
     chunks = [(start, min(start + CHUNK_ROWS, rows.n_rows)) for start in range(0, rows.n_rows, CHUNK_ROWS)]
     outputs = [loaded.onnx.run(rows.features(*chunk)) for chunk in chunks]
     output = outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
     scores = _regress(output, rows) if loaded.schema.task == "regression" else _classify(loaded, output, rows)
+    scores = add(scores) if add else scores
     return _with_gaps(scores, rows) if rows.bad_rows else scores
 
 
@@ -104,8 +109,9 @@ def _with_gaps(scores: Scores, rows: TypedRows) -> Scores:
         remaining = iter(values)
         return [None if row in rows.bad_rows else next(remaining) for row in range(total)]
 
-    names = ("labels", "probabilities", "decisions") if scores.values is None else ("values",)
-    spread_out: dict[str, Any] = {name: spread(getattr(scores, name)) for name in names}
+    names = ("labels", "probabilities", "decisions", "sets") if scores.values is None else ("values", "intervals")
+    columns = {name: getattr(scores, name) for name in names}
+    spread_out: dict[str, Any] = {name: spread(values) for name, values in columns.items() if values is not None}
     return replace(scores, **spread_out, bad_rows=rows.bad_rows)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pyarrow as pa
 import pytest
+from millrace.conformal import MAX_LEVEL, MIN_LEVEL
 from millrace.data.validation import validate_upload
 from millrace.schema import Column
 from millrace.spec import ModelSpec
@@ -55,10 +56,17 @@ class PredictingApi(FakeApi):
             message = "is missing" if "colour" in names else "expects a number"
             fields = [{"field": name, "message": message} for name in names]
             return httpx.Response(400, json={"message": f"{len(names)} bad", "fields": fields})
-        empty = {"label": None, "probabilities": None, "decision": None}
+        is_value = isinstance(self.prediction, float)
+        empty = None if is_value else {"label": None, "probabilities": None, "decision": None}
         predictions = [empty if number in bad else self.prediction for number in range(len(frame["data"]))]
         errors = [{"row": number, "fields": [{"field": "age", "message": "expects a number"}]} for number in bad]
         answer = {"predictions": predictions, "model_version": 3, "prediction_id": "p", "warnings": self.warnings}
+        if "interval" in request.url.params:
+            own = [
+                None if number in bad else [1.5, 40.0] if is_value else ["yes", "no"]
+                for number in range(len(predictions))
+            ]
+            answer |= {"interval": float(request.url.params["interval"]), "intervals" if is_value else "sets": own}
         return httpx.Response(200, json=answer | ({"errors": errors} if errors else {}))
 
 
@@ -160,6 +168,72 @@ def test_a_misspelt_column_is_connected_with_the_missing_one(monkeypatch, rows):
 
     assert result.exit_code == 1
     assert "rename 'color' to 'colour'" in result.stderr
+
+
+@pytest.mark.parametrize("prediction", [LABELLED, 12.5], ids=["classes", "values"])
+@pytest.mark.parametrize("output", ["csv", "parquet", "json", "table"])
+def test_intervals_stand_beside_the_rows_also_of_several_requests(monkeypatch, tmp_path, prediction, output):
+    rows, file = tmp_path / "rows.csv", tmp_path / f"predictions.{output}"
+    rows.write_text("id,age,colour\n" + "".join(f"c{row},{row},red\n" for row in range(1_500)), encoding="utf-8")
+    api = PredictingApi(prediction)
+    where = [] if output == "table" else ["--output", file]
+
+    result = run_predict(monkeypatch, api, rows, "--interval", "0.9", *where)
+
+    assert (result.exit_code, len(api.sent)) == (0, 2), result.stderr
+    names = ["prediction_set"] if prediction is LABELLED else ["interval_low", "interval_high"]
+    if output == "json":
+        document = json.loads(file.read_text())
+        assert (document["interval"], len(document.get("sets") or document["intervals"])) == (0.9, 1_500)
+    elif output == "table":
+        assert result.stdout.splitlines()[0].split()[-len(names) :] == names
+        assert result.stdout.splitlines()[1_500].split()[0] == "1500"
+    else:
+        table = (
+            parquet.read_table(file).to_pylist()
+            if output == "parquet"
+            else list(csv.DictReader(io.StringIO(file.read_text())))
+        )
+        read = json.loads if output == "csv" else lambda value: value
+        expected = [["yes", "no"]] if prediction is LABELLED else [1.5, 40.0]
+        assert [[read(row[name]) for name in names] for row in table] == [expected] * 1_500
+
+
+def test_rows_without_a_prediction_have_no_interval(monkeypatch, rows):
+    options = ["--on-error", "partial", "-o", "csv", "--interval", "0.9"]
+    for prediction, names in ((LABELLED, ["prediction_set"]), (12.5, ["interval_low", "interval_high"])):
+        result = run_predict(monkeypatch, PredictingApi(prediction), rows, *options)
+        _, second = csv.DictReader(io.StringIO(result.stdout))
+        assert [second[name] for name in names] == [""] * len(names)
+
+
+@pytest.mark.parametrize("level", ["0.4", "1", "90", "high", "nan"])
+def test_a_level_that_is_none_is_refused_before_anything_is_sent(monkeypatch, rows, level):
+    api = PredictingApi()
+    assert run_predict(monkeypatch, api, rows, "--interval", level).exit_code == 2
+    assert api.sent == []
+
+
+def test_the_command_has_the_levels_of_the_api(monkeypatch, rows):
+    rows.write_text(ROWS.replace(",x,", ",7,"), encoding="utf-8")
+    levels = (MIN_LEVEL - 1e-9, MIN_LEVEL, MAX_LEVEL, MAX_LEVEL + 1e-9)
+    codes = [run_predict(monkeypatch, PredictingApi(), rows, "--interval", level).exit_code for level in levels]
+    assert codes == [2, 0, 0, 2]
+
+
+def test_a_fault_of_no_row_has_no_advice_about_rows(monkeypatch, rows):
+    class WithoutCalibration(PredictingApi):
+        def __call__(self, request):
+            if "interval" not in request.url.params:
+                return super().__call__(request)
+            fields = [{"field": "interval", "message": "is not known; train a new version"}]
+            return httpx.Response(400, json={"message": "interval is not known", "fields": fields})
+
+    result = run_predict(monkeypatch, WithoutCalibration(), rows, "--interval", "0.9")
+
+    assert result.exit_code == 1
+    assert "train a new version" in result.stderr
+    assert "--on-error" not in result.stderr
 
 
 def columns_of(**types: str) -> dict[str, Column]:

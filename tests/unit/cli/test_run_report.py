@@ -48,8 +48,8 @@ def test_a_report_without_an_evaluation_shows_trials_and_reasons():
 
 
 def test_predictions_show_labels_or_values():
-    assert "yes 0.75" in printed(predictions_table([{"label": "yes", "probabilities": {"yes": 0.75}}]))
-    assert "12.5" in printed(predictions_table([12.5]))
+    assert "yes 0.75" in printed(predictions_table({"predictions": [{"label": "yes", "probabilities": {"yes": 0.75}}]}))
+    assert "12.5" in printed(predictions_table({"predictions": [12.5]}))
 
 
 def test_a_narrow_terminal_cuts_no_identifier_off():

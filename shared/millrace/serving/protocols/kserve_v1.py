@@ -55,8 +55,10 @@ def _openapi(loaded: "LoadedModel", max_rows: int) -> OpenApiPart:
     row = openapi.example_row(loaded.schema)
     examples = {"objects": {"value": {"instances": [row]}}, "lists": {"value": {"instances": [list(row.values())]}}}
     content = {JSON: {"schema": openapi.reference("Instances"), "examples": examples}}
-    operation = openapi.operation("predictInKServeV1", "Predict by KServe's V1 protocol", content, error="PlainError")
-    instances = {"instances": openapi.either_rows(max_rows), "parameters": openapi.OPTIONS}
+    operation = openapi.operation(
+        loaded, "predictInKServeV1", "Predict by KServe's V1 protocol", content, error="PlainError"
+    )
+    instances = {"instances": openapi.either_rows(max_rows), "parameters": openapi.options(loaded)}
     return OpenApiPart(
         paths={f"/v1/models/{loaded.model}:predict": {"post": operation}},
         schemas={"Instances": openapi.closed_object(instances, ["instances"])},

@@ -72,7 +72,8 @@ def write_reply(
 
     ``predictions`` holds, per row, ``label``, ``probabilities`` by class and ``decision``, or a number for
     regression; all of it is null for a row in ``errors``. Feedback knows row ``i`` (from 0) as
-    ``<prediction_id>-<i>``. ``warnings`` and ``explanations`` are optional.
+    ``<prediction_id>-<i>``. ``interval``, with ``intervals`` or ``sets``, ``warnings`` and ``explanations`` are
+    optional.
     """
     reply: dict[str, Any] = {
         "predictions": _predictions(scores),
@@ -80,6 +81,9 @@ def write_reply(
         "model_version": loaded.version,
         "prediction_id": prediction_id,
     }
+    if scores.level is not None:
+        reply["interval"] = scores.level
+        reply |= {"intervals": scores.intervals} if scores.sets is None else {"sets": scores.sets}
     if scores.warnings:
         reply["warnings"] = [{"field": warning.field, "message": warning.message} for warning in scores.warnings]
     if scores.explanations is not None:
@@ -130,18 +134,19 @@ def _openapi(loaded: "LoadedModel", max_rows: int) -> OpenApiPart:
         "schema": openapi.TEXT,
         "description": "A version's number, or an alias such as champion.",
     }
-    predict = {"post": openapi.operation("predict", summary, content)}
-    by_version = {"parameters": [version], "post": openapi.operation("predictWithVersion", summary, content)}
+    predict = {"post": openapi.operation(loaded, "predict", summary, content)}
+    by_version = {"parameters": [version], "post": openapi.operation(loaded, "predictWithVersion", summary, content)}
     path = f"/models/{loaded.model}"
     return OpenApiPart(
         paths={f"{path}/invocations": predict, f"{path}/versions/{{version}}/invocations": by_version},
-        schemas={"Invocation": _invocation_schema(loaded.schema, max_rows)},
+        schemas={"Invocation": _invocation_schema(loaded, max_rows)},
     )
 
 
-def _invocation_schema(schema: TableSchema, max_rows: int) -> dict[str, Any]:
+def _invocation_schema(loaded: "LoadedModel", max_rows: int) -> dict[str, Any]:
     from millrace.serving import openapi  # noqa: PLC0415 - as above
 
+    schema, options = loaded.schema, openapi.options(loaded)
     either = openapi.either_rows(max_rows)
     split = {
         "columns": {"const": [column.name for column in schema.features]},
@@ -162,9 +167,7 @@ def _invocation_schema(schema: TableSchema, max_rows: int) -> dict[str, Any]:
         "inputs": {"anyOf": [columns, openapi.reference("Row"), *either["anyOf"]]},
     }
     return {
-        "oneOf": [
-            openapi.closed_object({name: member, "params": openapi.OPTIONS}, [name]) for name, member in members.items()
-        ]
+        "oneOf": [openapi.closed_object({name: member, "params": options}, [name]) for name, member in members.items()]
     }
 
 

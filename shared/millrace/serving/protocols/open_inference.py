@@ -3,8 +3,8 @@
 https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
 
 Columns are tensors of shape (n_rows,) or (n_rows, 1), one each; or all features are one tensor of two dimensions, in
-their order. The outputs are ``label``, ``probabilities`` and ``decision``, or ``value`` for regression; explanations
-are further tensors. Binary tensors are not supported.
+their order. The outputs are ``label``, ``probabilities`` and ``decision``, or ``value`` for regression; intervals, sets
+and explanations are further tensors, if requested. Binary tensors are not supported.
 """
 
 import math
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import millrace
 from millrace.errors import InvalidInputError
+from millrace.json_text import write_json
 from millrace.schema import TableSchema
 from millrace.serving.protocols.base import (
     Fixed,
@@ -131,7 +132,8 @@ def _parse(request: Request, schema: TableSchema, max_rows: int) -> PredictionRe
         raise field_error("id", f"expects a string, got {json_type(request_id)}")
     parameters = read_parameters(document, "parameters")
     _check_content_type("request", parameters)
-    outputs = _read_outputs(document.get("outputs"), schema)
+    is_wanted = "interval" in request.query or "interval" in parameters
+    outputs = _read_outputs(document.get("outputs"), schema, _interval_types(schema) if is_wanted else {})
     inputs = document.get("inputs")
     if not isinstance(inputs, list) or not inputs:
         raise field_error("inputs", "expects a list of tensors")
@@ -144,7 +146,13 @@ def _parse(request: Request, schema: TableSchema, max_rows: int) -> PredictionRe
 def _write(request: PredictionRequest, scores: "Scores", loaded: "LoadedModel", prediction_id: str) -> dict[str, Any]:
     """Return the reply's body; ``parameters`` holds the prediction's id, and warnings and errors as text."""
     outputs = {output["name"]: output for output in _outputs(scores, loaded.schema)}
-    parameters = {"prediction_id": prediction_id}
+    names = list(request.outputs or outputs)
+    parameters: dict[str, Any] = {"prediction_id": prediction_id}
+    if scores.level is not None:
+        parameters["interval"] = scores.level
+        further = {output["name"]: output for output in _intervals(scores)}
+        names += [name for name in further if name not in names]
+        outputs |= further
     if scores.warnings:
         parameters["warnings"] = "; ".join(f"{warning.field} {warning.message}" for warning in scores.warnings)
     if scores.bad_rows:
@@ -156,7 +164,7 @@ def _write(request: PredictionRequest, scores: "Scores", loaded: "LoadedModel", 
         "model_version": str(loaded.version),
         "id": request.request_id or prediction_id,
         "parameters": parameters,
-        "outputs": [outputs[name] for name in request.outputs or outputs] + _explanations(scores, loaded.schema),
+        "outputs": [outputs[name] for name in names] + _explanations(scores, loaded.schema),
     }
 
 
@@ -180,6 +188,12 @@ def _output_types(schema: TableSchema) -> dict[str, str]:
         return {"value": "FP32"}
     label = {bool: "BOOL", int: "INT64"}.get(type(schema.label(0)), "BYTES")
     return {"label": label, "probabilities": "FP32", "decision": label}
+
+
+def _interval_types(schema: TableSchema) -> dict[str, str]:
+    if schema.task == "regression":
+        return {"interval_low": "FP64", "interval_high": "FP64"}
+    return {"prediction_set": "BYTES"}
 
 
 def _tensor(
@@ -209,6 +223,17 @@ def _outputs(scores: "Scores", schema: TableSchema) -> list[dict[str, Any]]:
     ]
 
 
+def _intervals(scores: "Scores") -> list[dict[str, Any]]:
+    """Return the tensors of the intervals, or of the sets as JSON lists; null for a row without a prediction."""
+    if scores.sets is not None:
+        return [_tensor("prediction_set", "BYTES", [row and write_json(row) for row in scores.sets])]
+    ends = [row or (None, None) for row in scores.intervals or ()]
+    return [
+        _tensor("interval_low", "FP64", [low for low, _ in ends]),
+        _tensor("interval_high", "FP64", [high for _, high in ends]),
+    ]
+
+
 def _explanations(scores: "Scores", schema: TableSchema) -> list[dict[str, Any]]:
     """Return the tensors of the explanations, if there are any; null for a row without one."""
     if scores.explanations is None:
@@ -226,12 +251,12 @@ def _explanations(scores: "Scores", schema: TableSchema) -> list[dict[str, Any]]
     ]
 
 
-def _read_outputs(outputs: Any, schema: TableSchema) -> tuple[str, ...]:
+def _read_outputs(outputs: Any, schema: TableSchema, further: dict[str, str]) -> tuple[str, ...]:
     if outputs is None:
         return ()
     if not isinstance(outputs, list) or not all(isinstance(output, dict) for output in outputs):
         raise field_error("outputs", "expects a list of objects")
-    known = _output_types(schema)
+    known = _output_types(schema) | further
     names: list[Any] = [output.get("name") for output in outputs]
     refuse(
         "the request names outputs that the model does not have",
@@ -276,7 +301,7 @@ def _openapi(loaded: "LoadedModel", max_rows: int) -> OpenApiPart:  # noqa: ARG0
     schema = openapi.reference("InferenceRequest")
     content = {JSON: {"schema": schema, "examples": {"columns": {"value": value}}}}
     summary = "Predict by the Open Inference Protocol"
-    infer = openapi.operation("infer", summary, content, reply="Inference", error="PlainError")
+    infer = openapi.operation(loaded, "infer", summary, content, reply="Inference", error="PlainError")
     path = f"/v2/models/{loaded.model}"
     return OpenApiPart(
         paths={
@@ -284,16 +309,16 @@ def _openapi(loaded: "LoadedModel", max_rows: int) -> OpenApiPart:  # noqa: ARG0
             f"{path}/ready": {"get": openapi.read_operation("isModelReady", "Ready")},
             f"{path}/infer": {"post": infer},
         },
-        schemas=_openapi_schemas(loaded.schema),
+        schemas=_openapi_schemas(loaded),
     )
 
 
-def _openapi_schemas(schema: TableSchema) -> dict[str, Any]:
-    from millrace.serving.openapi import TEXT, array, closed_object, open_object  # noqa: PLC0415 - as above
+def _openapi_schemas(loaded: "LoadedModel") -> dict[str, Any]:
+    from millrace.serving.openapi import TEXT, array, closed_object, open_object, options  # noqa: PLC0415 - as above
 
     shape = {**array({"type": "integer", "minimum": 0}), "minItems": 1, "maxItems": 2}
     request_tensor = {
-        "name": {**TEXT, "examples": [column.name for column in schema.features]},
+        "name": {**TEXT, "examples": [column.name for column in loaded.schema.features]},
         "shape": shape,
         "datatype": {**TEXT, "examples": ["BOOL", "INT64", "FP64", "BYTES"]},
         "data": {"type": "array"},
@@ -301,7 +326,7 @@ def _openapi_schemas(schema: TableSchema) -> dict[str, Any]:
     inputs = open_object({**request_tensor, "parameters": {"type": "object"}}, list(request_tensor))
     request = {
         "id": TEXT,
-        "parameters": {"type": "object"},
+        "parameters": options(loaded),
         "inputs": {**array(inputs), "minItems": 1},
         "outputs": array(open_object({"name": TEXT}, ["name"])),
     }

@@ -1,0 +1,114 @@
+"""Intervals and prediction sets on request: how far the truth may be from a prediction, at a level such as 0.9.
+
+They come from the version's calibration (:mod:`millrace.conformal`), compiled once for each level to plain numbers: a
+request of one row has no time for arrays. A set holds the label, and the decision as well: where a threshold decides
+for a class that the set would not hold, that class joins it. So a set of one class is always the decision, and sets
+cover no less than the level for it.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from millrace.conformal import ConformalCalibration
+from millrace.errors import FieldError, InvalidInputError
+from millrace.serving.model import LoadedModel
+from millrace.serving.scoring import Scores
+
+#: Levels that are kept compiled; callers use few.
+_MAX_LEVELS = 32
+
+
+class Bounds:
+    """Intervals or prediction sets of one version at one level."""
+
+    def __init__(self, loaded: LoadedModel, calibration: ConformalCalibration, level: float) -> None:
+        self._level = level
+        self._labels = loaded.labels
+        self._threshold = loaded.threshold
+        self._quantile = calibration.quantile(level)
+        self._edges: list[float] = []
+        self._widths = [self._quantile]
+        if calibration.scale is not None:
+            self._edges = calibration.scale.edges.tolist()
+            self._widths = (self._quantile * calibration.scale.values).tolist()
+
+    def add_to(self, scores: Scores) -> Scores:
+        """Return scores with intervals or sets; None for rows without a prediction."""
+        if scores.values is not None:
+            return replace(scores, level=self._level, intervals=self._intervals(scores.values))
+        return replace(scores, level=self._level, sets=self._sets(scores.probabilities))
+
+    def _intervals(self, values: Sequence[float | None]) -> list[list[float] | None]:
+        edges, widths = self._edges, self._widths
+        found: list[list[float] | None] = []
+        for value in values:
+            if value is None:
+                found.append(None)
+            else:
+                width = widths[bisect_left(edges, value)]
+                found.append([value - width, value + width])
+        return found
+
+    def _sets(self, probabilities: Sequence[list[float] | None]) -> list[list[Any] | None]:
+        labels, quantile, threshold = self._labels, self._quantile, self._threshold
+        places = range(len(labels))
+        found: list[list[Any] | None] = []
+        for row in probabilities:
+            if row is None:
+                found.append(None)
+                continue
+            # Ties are in the order of the classes, as the label's.
+            ranked = sorted(places, key=row.__getitem__, reverse=True)
+            size = 1
+            while size < len(ranked) and 1.0 - row[ranked[size]] <= quantile:
+                size += 1
+            if threshold is not None and size == 1:
+                positive = row[threshold.index] >= threshold.value
+                size += (ranked[0] == threshold.index) != positive
+            found.append([labels[place] for place in ranked[:size]])
+        return found
+
+
+class _BoundsByLevel:
+    """The bounds of one version that were requested."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self._loaded = loaded
+        self._kept: dict[float, Bounds] = {}
+
+    def at(self, level: float) -> Bounds:
+        bounds = self._kept.get(level)
+        if bounds is None:
+            bounds = self._compile(level)
+            if len(self._kept) >= _MAX_LEVELS:
+                self._kept.clear()
+            self._kept[level] = bounds
+        return bounds
+
+    def _compile(self, level: float) -> Bounds:
+        loaded, calibration = self._loaded, self._loaded.calibration
+        version = f"version {loaded.version} of {loaded.model}"
+        if calibration is None:
+            reason = f"{version} was registered without calibration rows"
+            if loaded.calibration_fault:
+                reason = f"the calibration of {version} cannot be read ({loaded.calibration_fault})"
+            raise _refusal(f"is not known: {reason}; train a new version")
+        greatest = calibration.greatest_level
+        try:
+            return Bounds(loaded, calibration, level)
+        except InvalidInputError as error:
+            rows = f"{version} has {calibration.rows} calibration rows"
+            if not greatest:
+                raise _refusal(f"is not known: {rows}, too few; train a new version with more rows") from error
+            raise _refusal(f"expects at most {greatest}: {rows}; more of them allow more") from error
+
+
+def _refusal(message: str) -> InvalidInputError:
+    return InvalidInputError(f"interval {message}", [FieldError("interval", message)])
+
+
+def find_bounds(loaded: LoadedModel, level: float) -> Bounds:
+    """Return the bounds of a version; ``InvalidInputError`` when it has no calibration or too few rows for a level."""
+    return loaded.built(_BoundsByLevel).at(level)
