@@ -209,7 +209,7 @@ def _score_best(
     overlap = find_train_overlap(best.manifest, split, holdout.row_ids, data_store)
     rows = kept if overlap.unseen is None else kept & overlap.unseen
     if overlap.biased:
-        return overlap.note
+        return "it may have been trained on rows of this holdout"
     if rows.sum() < min(MIN_UNSEEN_ROWS, kept.sum()):
         return f"it was trained on all but {rows.sum():,} of the rows"
     predicted = _predict(best, best.model, holdout)

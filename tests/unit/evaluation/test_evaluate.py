@@ -30,6 +30,7 @@ def register_champion(
     world: TrainingRun,
     onnx: bytes,
     schema: TableSchema,
+    *,
     number: int = 1,
     best: int | None = None,
     created_at: datetime = NOW,
