@@ -65,9 +65,11 @@ class World:
 
     @property
     def metric(self) -> Metric:
+        """The primary metric."""
         return get_metric(self.task, None)
 
     def predictions(self, model: Array) -> Array:
+        """Return a model's predictions as the library has them."""
         return np.stack([1 - model, model], axis=1) if self.task == "binary" else model
 
     def truth(self, model: Array) -> float:
@@ -88,6 +90,7 @@ class Holdout:
         self.known: dict[int, tuple[float, Array]] = {}
 
     def measure(self, model: Array) -> tuple[float, Array]:
+        """Return a model's metric on the rows, and on each draw."""
         key = hash(model[:50].tobytes())
         if key not in self.known:
             world = self.world
@@ -97,6 +100,7 @@ class Holdout:
         return self.known[key]
 
     def gain(self, model: Array, other: Array) -> ConfidenceInterval | None:
+        """Return the interval of a model's gain over another."""
         metric = self.world.metric
         first, second = self.measure(model)[1], self.measure(other)[1]
         confidence = GateSpec().confidence
@@ -152,7 +156,9 @@ def run_chain(
 
 
 def run_chains(world: World, rows: int, chains: int) -> list[dict[str, Any]]:
-    found = []
+    """Run chains by every rule, and return their means and the worst of them."""
+    found, spec = [], GateSpec()
+    margin = spec.relative_margin if world.metric.change_is_relative else spec.margin
     for kind, models in world.chains.items():
         for fresh in (True, False):
             results: dict[str, list[tuple[float, int, float]]] = defaultdict(list)
@@ -171,11 +177,15 @@ def run_chains(world: World, rows: int, chains: int) -> list[dict[str, Any]]:
                     "chains": len(values),
                     "gain": gained.mean(),
                     "worst": gained.min(),
+                    "beyond margin": float(np.mean(gained < -margin)),
                     "promotions": promotions.mean(),
                     "flatters": flattery.mean(),
                 }
                 found.append(row)
-                numbers = f"{row['gain']:+.4f} | {row['worst']:+.4f} | {row['promotions']:.1f} | {row['flatters']:+.4f}"
+                numbers = (
+                    f"{row['gain']:+.4f} | {row['worst']:+.4f} | {row['beyond margin']:.0%} | "
+                    f"{row['promotions']:.1f} | {row['flatters']:+.4f}"
+                )
                 print(f"| {kind} | {row['holdout']} | {rows:,} | {rule} | {numbers} |", flush=True)
     return found
 
@@ -210,6 +220,7 @@ def run_pairs(world: World, rows: int) -> list[dict[str, Any]]:
 
 
 def fit_models(path: Path, target: str, task: Task, chains: int) -> World:
+    """Fit the models of the chains and of the pairs."""
     table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     values = table.pop(target)
     labels = values.to_numpy(float) if task == "regression" else (values == sorted(values.unique())[1]).to_numpy(int)
@@ -256,9 +267,8 @@ def main() -> None:
     print(f"\n{options.table}, {world.metric.name}: share promoted by the true gain\n")
     print("| true gain | rows | pairs | " + " | ".join(RULES) + " |\n|" + "---|" * (3 + len(RULES)))
     pairs = [row for rows in options.rows for row in run_pairs(world, rows)]
-    print(
-        "\nAfter 20 rounds\n\n| chain | holdout | rows | rule | gain | worst | promotions | flatters |\n|" + "---|" * 8
-    )
+    heads = ("chain", "holdout", "rows", "rule", "gain", "worst", "beyond margin", "promotions", "flatters")
+    print(f"\nAfter 20 rounds\n\n| {' | '.join(heads)} |\n|" + "---|" * len(heads))
     many = 5_000
     chains = [
         row for rows in options.rows for row in run_chains(world, rows, options.chains // (4 if rows >= many else 1))
