@@ -51,15 +51,16 @@ class TrainingRun:
     capacity: TrainingCapacity = CAPACITY
 
     @classmethod
-    def prepared(cls, dataset: Dataset, **spec: object) -> "TrainingRun":
+    def prepared(cls, dataset: Dataset, cause: str = "upload", **spec: object) -> "TrainingRun":
         world = cls()
         # As many trials as there are candidates, without folds: tests of what comes after do not need a search.
         few = len(spec.get("candidates") or ("baseline", "a linear model", "boosting"))
         spec.setdefault("training", {"trials": few, "folds": 1})
         spec.setdefault("evaluation", {"learning_curve": False})  # refits take longer than everything else here
-        run = Run(MODEL, RUN_ID, ("c1",), "manual", NOW, status="running", dataset_ids=("d1",), summary={"rows": 400})
-        cause = Cause("c1", MODEL, "manual", NOW)
-        world.registry.claim_cause(cause, run, LedgerEntry(MODEL, "c1", NOW, "test", "run_requested", ""))
+        run = Run(MODEL, RUN_ID, ("c1",), cause, NOW, status="running", dataset_ids=("d1",), summary={"rows": 400})
+        world.registry.claim_cause(
+            Cause("c1", MODEL, cause, NOW), run, LedgerEntry(MODEL, "c1", NOW, "test", "run_requested", "")
+        )
         world.registry.put_spec(MODEL, ModelSpec.parse(spec))
         store_dataset(dataset, world.data_store, MODEL, RUN_ID)
         return world

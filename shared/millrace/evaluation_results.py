@@ -45,11 +45,27 @@ class BaselineResult(Record, frozen=True):
     metrics: dict[str, float]
 
 
+class BestComparison(Record, frozen=True):
+    """The best champion so far, an earlier one, on the rows and draws of the comparison with the champion.
+
+    ``gain`` is the challenger's over it, with the value on the rows themselves (``measured_gain``), or ``not_compared``
+    the reason for none.
+    """
+
+    version: int
+    gain: ConfidenceInterval | None = None
+    measured_gain: float | None = None
+    not_compared: str | None = None
+    metrics: dict[str, float] | None = None
+
+
 class ChampionComparison(Record, frozen=True):
     """The champion on the same holdout; registration promotes only over that very version.
 
     ``gain`` is the challenger's by the primary metric, or ``not_compared`` the reason for none; ``schema_changed`` when
     a later schema was adopted on purpose. ``may_have_seen_rows`` when it may have been trained on some of the ``rows``.
+    ``best`` is None where the champion itself is the best so far. ``reasons`` speak for replacing it with a model that
+    is as good.
     """
 
     version: int
@@ -60,6 +76,20 @@ class ChampionComparison(Record, frozen=True):
     metrics: dict[str, float] | None = None
     rows: int = 0
     may_have_seen_rows: bool = False
+    measured_gain: float | None = None
+    best: BestComparison | None = None
+    reasons: tuple[str, ...] = ()
+
+
+class HoldoutUse(Record, frozen=True):
+    """Earlier decisions of the gate on a holdout with this fingerprint of its split.
+
+    ``used_rows`` of the present rows were among those of the last one; None when its rows are no longer stored.
+    """
+
+    fingerprint: str
+    decisions: int
+    used_rows: int | None = None
 
 
 class LeaderboardEntry(Record, frozen=True):
@@ -362,5 +392,7 @@ class Evaluation(Analysis, Document, frozen=True, kw_only=True, eq=False):
     holdout: HoldoutResult | None = None
     baseline: BaselineResult | None = None
     champion: ChampionComparison | None = None
+    best_version: int | None = None  # the best champion so far if this model is promoted; None for this model itself
+    holdout_use: HoldoutUse | None = None  # none in evaluations of earlier releases
     gate: tuple[GateCheck, ...] = ()
     gate_spec: dict[str, Any]

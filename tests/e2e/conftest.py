@@ -56,6 +56,13 @@ class DeployedStack:
         """Put a table into the drop zone; S3's own event does the rest."""
         return upload_table(self.client("s3"), self.target.output("DataBucketName"), model, file, **options)
 
+    def replace_champions(self, model: str, **spec: Any) -> None:
+        """Give a model a small search, and a gate by which any newer data replaces a champion that is not beaten by it.
+
+        Of few rows the gate is seldom certain, and it keeps the champion where models are as good.
+        """
+        self.search_little(model, gate={"refresh_days": 0, "margin": 1.0}, **spec)
+
     def search_little(self, model: str, **spec: Any) -> None:
         """Give a model a spec of two trials: what is proved here is the loop, not what the search finds."""
         self.api.put(f"/models/{model}/spec", {"spec": {"training": {"trials": 2}, **spec}, "reason": "a quick test"})

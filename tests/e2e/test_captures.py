@@ -62,7 +62,7 @@ def traffic(stack: DeployedStack, tmp_path_factory: pytest.TempPathFactory) -> T
     """Predictions and feedback sent before, during and after a new version took over."""
     folder: Path = tmp_path_factory.mktemp("tables")
     table = make_table(folder / "first.csv")
-    stack.search_little(MODEL)
+    stack.replace_champions(MODEL)
     assert stack.wait_for(stack.upload(MODEL, table)).status == "succeeded"
     traffic = Traffic(stack, read_features(table)[0])
     for n_rows in (1, 3, 120):

@@ -28,6 +28,7 @@ SPEC = {
     "monitoring": {**dict.fromkeys(ROW_VERDICTS, QUICK), "staleness": {"enabled": False}},
     "retraining": {"cooldown_hours": COOLDOWN_SECONDS / 3_600, "captured_rows": True},
     "training": {"trials": 2},
+    "gate": {"margin": 0.5},  # eighty rows of a holdout cannot show that less than 0.02 is lost
 }
 
 

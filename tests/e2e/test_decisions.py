@@ -45,7 +45,7 @@ def champion(stack: DeployedStack) -> int | None:
 @pytest.fixture(scope="module")
 def approved(stack: DeployedStack, tmp_path_factory: pytest.TempPathFactory) -> list[datetime]:
     """A model with two versions, each approved by a person; returns the moments at which they began to serve."""
-    stack.search_little(MODEL, approval="manual")
+    stack.replace_champions(MODEL, approval="manual")
     folder: Path = tmp_path_factory.mktemp("tables")
     moments = []
     for seed in (1, 2):

@@ -36,7 +36,7 @@ def trained(stack: DeployedStack, table: Path) -> str:
     """A model that an upload has trained, by name."""
     snapshot = stack.wait_for(stack.upload("churn", table))
     assert snapshot.status == "succeeded", snapshot
-    stack.search_little("churn")
+    stack.replace_champions("churn")
     return "churn"
 
 

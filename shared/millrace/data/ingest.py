@@ -83,7 +83,8 @@ def validate_run(
     if errors:
         return _reject_run(run, registry, [*reasons, *errors], now)
     summary, fingerprint = _summarise(combined, results), combined.prepared.fingerprint(spec)
-    version = None if _is_forced(run, results, registry) else _find_version(run, fingerprint, registry, data_store)
+    forced = _is_forced(run, results, registry)
+    version = None if forced else _find_version(run, fingerprint, registry, data_store)
     if version is not None:
         return _skip_run(
             ingestor, run, combined, [_nothing_new(version), *reasons], summary | {"unchanged_version": version}
@@ -94,7 +95,7 @@ def validate_run(
         run.run_id,
         dataset_ids=tuple(combined.dataset_ids),
         reasons=tuple(reasons[:MAX_RUN_REASONS]),
-        summary={**run.summary, **summary},
+        summary={**run.summary, **summary, **({"forced": True} if forced else {})},
     )
     return ValidationVerdict(
         outcome="accepted",

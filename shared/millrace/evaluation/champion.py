@@ -1,4 +1,9 @@
-"""The champion: loading its registered version, and comparing a challenger with it on the same holdout rows."""
+"""The champion and the best champion so far: loading their versions, and comparing a challenger with both.
+
+The best champion so far is the one that no later champion was clearly better than. Each version's manifest names it
+(``best_version``), so that a chain of challengers, each a little worse than the last, is measured against one and the
+same model. A best version that is retired or damaged, or that this holdout cannot measure, is replaced by the champion.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -9,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.data.prepared import PreparedSplit, load_row_ids
-from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError
-from millrace.evaluation.holdout import count_non_finite, measure
-from millrace.evaluation_results import ChampionComparison
+from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError, VersionNotFoundError
+from millrace.evaluation.holdout import Measurement, count_non_finite, measure
+from millrace.evaluation_results import BestComparison, ChampionComparison
 from millrace.features import recentre
 from millrace.layout import SplitName, split_key, version_key
+from millrace.metrics.bootstrap import ConfidenceInterval
 from millrace.metrics.catalogue import Metric
 from millrace.names import CHAMPION
 from millrace.ports import ObjectStore
@@ -33,7 +39,7 @@ _TRAINED_ON: tuple[SplitName, ...] = ("train", "validation")
 
 @dataclass(frozen=True, slots=True)
 class Champion:
-    """The version that serves, or the obstacle to scoring the holdout's rows, of schema ``rows_schema``, with it.
+    """A version that serves or served, or the obstacle to scoring the holdout's rows, of ``rows_schema``, with it.
 
     ``schema_changed`` when the obstacle is a later schema, adopted on purpose.
     """
@@ -55,9 +61,27 @@ def load_champion(
     model may replace it.
     """
     version = registry.get_state(model_name).aliases.get(CHAMPION)
+    return None if version is None else _load_version(model_name, version, schema, registry, model_store)
+
+
+def load_best(
+    model_name: str, champion: Champion, schema: TableSchema, *, registry: Registry, model_store: ObjectStore
+) -> Champion | None:
+    """Load the best champion so far; None when that is the champion itself, or it cannot be compared."""
+    version = champion.manifest.best_version if champion.manifest else None
     if version is None:
         return None
+    try:
+        if registry.get_version(model_name, version).status == "retired":
+            return Champion(version, obstacle="it is retired")
+        return _load_version(model_name, version, schema, registry, model_store)
+    except VersionNotFoundError as error:
+        return Champion(version, obstacle=error.message)
 
+
+def _load_version(
+    model_name: str, version: int, schema: TableSchema, registry: Registry, model_store: ObjectStore
+) -> Champion:
     def read(name: str, sha256: str) -> bytes:
         body = model_store.get(version_key(model_name, version, name))
         verify_sha256(body, sha256, f"version {version}'s {name}")
@@ -81,6 +105,8 @@ def _schema_difference(before: TableSchema, after: TableSchema) -> str:
     """Return why a model trained under ``before`` cannot score rows under ``after``; empty when it can."""
     if before.task != after.task:
         return f"its task is {before.task}, now {after.task}"
+    if before.target.name != after.target.name:
+        return f"its target is {before.target.name}, now {after.target.name}"
     if before.classes != after.classes:
         return f"its {len(before.classes)} classes are not the present {len(after.classes)}"
     old, new = ({(column.name, column.type) for column in schema.features} for schema in (before, after))
@@ -108,32 +134,112 @@ def compare_with_champion(
     spec: ModelSpec,
     split: Mapping[str, Any],
     data_store: ObjectStore,
+    best: Champion | None = None,
 ) -> ChampionComparison:
-    """Measure challenger and champion on the same draws of the rows that the champion was not trained on."""
+    """Measure challenger, champion and best champion so far on the same draws of rows that neither was trained on."""
     if champion.model is None or champion.manifest is None or count_non_finite(predictions):
         return ChampionComparison(
             champion.version, not_compared=champion.obstacle or None, schema_changed=champion.schema_changed
         )
-    own = champion.model.schema
-    predicted = champion.model.run(recentre(holdout.features, champion.rows_schema or own, own))
-    missing = count_non_finite(predicted)
-    if missing:
-        obstacle = f"its prediction is not a number for {missing:,} rows"
+    predicted = _predict(champion, champion.model, holdout)
+    if obstacle := _describe_non_finite(predicted):
         return ChampionComparison(champion.version, not_compared=obstacle)
     overlap = find_train_overlap(champion.manifest, split, holdout.row_ids, data_store)
     kept = np.ones(len(holdout), dtype=np.bool_) if overlap.unseen is None else overlap.unseen
-    models = {"model": predictions[kept], "champion": predicted[kept]}
-    both = measure(champion.model.schema, holdout.target[kept], models, spec.seed)
-    gain = both["model"].gain_over(both["champion"], metric, spec.gate.confidence)
+    models = {"model": predictions, "champion": predicted}
+    compared_best = None
+    if best is not None:
+        compared_best = BestComparison(best.version)
+        scored = _score_best(best, kept, split=split, holdout=holdout, data_store=data_store)
+        if isinstance(scored, str):
+            compared_best = BestComparison(best.version, not_compared=scored)
+        else:
+            models["best"], kept = scored
+    measured = measure(
+        champion.model.schema, holdout.target[kept], {name: rows[kept] for name, rows in models.items()}, spec.seed
+    )
+    gains = {
+        name: _compare(measured["model"], measured[name], metric, spec, same=np.array_equal(predictions, models[name]))
+        for name in models
+        if name != "model"
+    }
+    if compared_best is not None and "best" in models:
+        gain, measured_gain, obstacle = gains["best"]
+        compared_best = BestComparison(
+            compared_best.version, gain, measured_gain, obstacle, dict(measured["best"].metrics)
+        )
+    gain, measured_gain, obstacle = gains["champion"]
     return ChampionComparison(
         champion.version,
         gain=gain,
-        not_compared=None if gain else f"{metric.name} is not defined on it",
+        not_compared=obstacle,
         note=overlap.note or None,
-        metrics=dict(both["champion"].metrics),
+        metrics=dict(measured["champion"].metrics),
         rows=int(kept.sum()),
         may_have_seen_rows=overlap.biased,
+        measured_gain=measured_gain,
+        best=compared_best,
     )
+
+
+def _predict(version: Champion, model: OnnxModel, holdout: PreparedSplit) -> npt.NDArray[Any]:
+    return model.run(recentre(holdout.features, version.rows_schema or model.schema, model.schema))
+
+
+def _describe_non_finite(predictions: npt.NDArray[Any]) -> str | None:
+    missing = count_non_finite(predictions)
+    return f"its prediction is not a number for {missing:,} rows" if missing else None
+
+
+def _score_best(
+    best: Champion,
+    kept: npt.NDArray[np.bool_],
+    *,
+    split: Mapping[str, Any],
+    holdout: PreparedSplit,
+    data_store: ObjectStore,
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]] | str:
+    """Return the best version's predictions and the rows to compare on, or the reason not to compare with it.
+
+    A champion that may have been trained on the holdout serves nevertheless, and has to be compared with. A best
+    version that may have been is no measure of anything.
+    """
+    if best.model is None or best.manifest is None:
+        return best.obstacle
+    overlap = find_train_overlap(best.manifest, split, holdout.row_ids, data_store)
+    rows = kept if overlap.unseen is None else kept & overlap.unseen
+    if overlap.biased:
+        return "it may have been trained on rows of this holdout"
+    if rows.sum() < min(MIN_UNSEEN_ROWS, kept.sum()):
+        return f"it was trained on all but {rows.sum():,} of the rows"
+    predicted = _predict(best, best.model, holdout)
+    return _describe_non_finite(predicted) or (predicted, rows)
+
+
+def _compare(
+    model: Measurement, other: Measurement, metric: Metric, spec: ModelSpec, *, same: bool
+) -> tuple[ConfidenceInterval | None, float | None, str | None]:
+    """Return the interval of the gain, the measured gain, and the reason for no interval.
+
+    Where models differ and every draw gives the same gain, the rows are too few to tell: the bootstrap's interval has
+    no width, and claims a certainty that they do not support.
+    """
+    gain = model.gain_over(other, metric, spec.gate.confidence)
+    if gain is None or not {metric.name} <= model.metrics.keys() & other.metrics.keys():
+        return None, None, f"{metric.name} is not defined on it"
+    measured = metric.gain(model.metrics[metric.name], other.metrics[metric.name])
+    if gain.low == gain.high and not same:
+        return None, measured, f"its {model.rows:,} rows are too few for an interval of the gain in {metric.name}"
+    return gain, measured, None
+
+
+def _begins_later(holdout_from: str | float | None, trained_before: str | float | None) -> bool:
+    """Return True when a holdout begins where a version's training rows end, or later."""
+    if isinstance(holdout_from, str) and isinstance(trained_before, str):
+        return holdout_from >= trained_before  # ISO 8601 in UTC, to the second
+    if isinstance(holdout_from, float | int) and isinstance(trained_before, float | int):
+        return holdout_from >= trained_before
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +263,8 @@ def find_train_overlap(
     if same and split.get("by") != "time":
         return TrainOverlap()
     reason = "the holdout moves with time" if same else "rows are not split as they were for the champion"
+    if same and _begins_later(split.get("test_from"), champion.trained_before):
+        return TrainOverlap(note=f"{reason}; the champion was trained on none of these rows")
     try:
         stored = [data_store.get(split_key(champion.model, champion.run_id, name)) for name in _TRAINED_ON]
     except ArtifactNotFoundError:

@@ -17,7 +17,8 @@ from millrace.documents import dump
 from millrace.entities import Run, Trial
 from millrace.errors import ArtifactNotFoundError, InvalidInputError, WorkerCrashedError
 from millrace.evaluation.analysis import AnalyzedWinner, MeasuredWinner, Splits, analyze, profile_predictions
-from millrace.evaluation.champion import compare_with_champion, load_champion, verify_sha256
+from millrace.evaluation.champion import compare_with_champion, load_best, load_champion, verify_sha256
+from millrace.evaluation.circumstances import HOLDOUT_SUMMARY, find_holdout_use, find_reasons
 from millrace.evaluation.gate import GateEvidence, decide
 from millrace.evaluation.holdout import Measurement, baseline_predictions, count_non_finite, measure
 from millrace.evaluation_results import Analysis, BaselineResult, Evaluation, HoldoutResult, LeaderboardEntry
@@ -147,12 +148,28 @@ class _Evaluator:
         non_finite = count_non_finite(predictions)
         prepared = read_manifest(trial.model, trial.run_id, self.data_store)
         split = dict(prepared.split)
-        comparison = (
-            None
-            if champion is None
-            else compare_with_champion(
-                champion, predictions, splits.holdout, metric=metric, spec=spec, split=split, data_store=self.data_store
+        run = self.registry.get_run(trial.model, trial.run_id)
+        comparison = None
+        if champion is not None:
+            comparison = compare_with_champion(
+                champion,
+                predictions,
+                splits.holdout,
+                metric=metric,
+                spec=spec,
+                split=split,
+                data_store=self.data_store,
+                best=load_best(trial.model, champion, schema, registry=self.registry, model_store=self.model_store),
             )
+            reasons = find_reasons(run, champion, schema, prepared, spec=spec.gate, registry=self.registry)
+            comparison = msgspec.structs.replace(comparison, reasons=reasons)
+        holdout_use = find_holdout_use(
+            run,
+            split.get("fingerprint"),
+            splits.holdout.row_ids,
+            moves=split.get("by") == "time",
+            registry=self.registry,
+            data_store=self.data_store,
         )
         measured, baseline = Measurement({}, {}), Measurement({}, {})
         gain, profile, analyzed = None, None, AnalyzedWinner(Analysis(), [], None)
@@ -192,6 +209,7 @@ class _Evaluator:
             rows=rows,
             decisive=next((column.name for column in importance.columns), None) if importance else None,
             leaks=_leaks(prepared, schema),
+            holdout_use=holdout_use,
         )
         gate = decide(evidence, spec.gate)
         evaluation = msgspec.structs.replace(
@@ -206,6 +224,8 @@ class _Evaluator:
             holdout=HoldoutResult(rows, measured.estimates(confidence)),
             baseline=BaselineResult(dict(baseline.metrics)),
             champion=comparison,
+            best_version=gate.best_version,
+            holdout_use=holdout_use,
             gate=gate.checks,
             **msgspec.structs.asdict(analysis),
         )
@@ -260,5 +280,7 @@ def _run_changes(run: Run, evaluation: Evaluation, now: datetime) -> dict[str, A
         "primary_metric": evaluation.primary_metric,
         "primary_value": primary.value if primary else None,
     }
+    if use := evaluation.holdout_use:
+        summary[HOLDOUT_SUMMARY] = {"fingerprint": use.fingerprint, "decisions": use.decisions}
     end = {"status": "rejected", "stage": "finished", "finished_at": now} if evaluation.decision == "reject" else {}
     return {"summary": summary, "reasons": evaluation.reasons, **end}

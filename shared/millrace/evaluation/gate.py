@@ -10,10 +10,19 @@ A challenger is **rejected** (nothing is registered) when it
   by default the reasons carry a warning), or
 * predicts differently as ONNX than as the estimator it was exported from.
 
-Otherwise, where there is a champion, the test is one of non-inferiority: a paired bootstrap on the same holdout gives
-the interval of the challenger's gain by the primary metric. When all of it lies below zero, the challenger is clearly
-worse and is **kept** as a challenger. Otherwise it is **promoted**: a model refitted on newer data is as good as the
-champion on most days, and waiting for proof of progress (``champion_rule: better``) leaves an ageing model in service.
+Otherwise, where there is a champion, a paired bootstrap on the same holdout gives the interval of the challenger's gain
+by the primary metric. The challenger is **promoted** when
+
+* it is clearly better: all of the interval lies above zero; or
+* it is as good, and there is a reason to replace the champion, such as newer data, an incident or a request by hand.
+
+It is as good when it is not clearly worse than the champion, and the interval of its gain over the *best champion so
+far* lies above minus the margin: a test of non-inferiority (Blackwelder, *"Proving the null hypothesis" in clinical
+trials*, Controlled Clinical Trials 3, 1982) against one fixed model, so that many small losses never add up to more
+than the margin. Otherwise it is **kept** as a challenger; so is one that is as good without a reason, because a new
+version costs its consumers something. With ``champion_rule: better`` only the first holds.
+
+Without an interval of the gain nothing is known, and the champion stays.
 
 A champion that cannot be measured on the holdout (it has other features or classes) is replaced only when its schema
 was changed on purpose. Otherwise the challenger is kept until somebody has checked.
@@ -23,7 +32,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from millrace.evaluation_results import ChampionComparison, Decision, GateCheck
+from millrace.evaluation_results import ChampionComparison, Decision, GateCheck, HoldoutUse
 from millrace.metrics.bootstrap import ConfidenceInterval
 from millrace.metrics.catalogue import NEARLY_PERFECT, Metric, get_metric, nearly_perfect
 from millrace.quantities import format_number
@@ -67,15 +76,20 @@ class GateEvidence:
     rows: int = 0
     leaks: Sequence[str] = ()
     decisive: str | None = None
+    holdout_use: HoldoutUse | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """The decision, its checks and its reasons."""
+    """The decision, its checks and its reasons.
+
+    ``best_version`` is the best champion so far if this model is promoted; None for the model itself.
+    """
 
     decision: Decision
     checks: tuple[GateCheck, ...]
     reasons: tuple[str, ...]
+    best_version: int | None = None
 
 
 def decide(evidence: GateEvidence, spec: GateSpec) -> GateResult:
@@ -93,15 +107,22 @@ def decide(evidence: GateEvidence, spec: GateSpec) -> GateResult:
     checks = list(required)
     decision: Decision = "promote" if all(check.passed for check in required) else "reject"
     if evidence.champion is not None:
-        checks.append(_check_champion(evidence.champion, evidence.primary_metric, spec))
-        if decision == "promote" and not checks[-1].passed:
+        comparison = _compare(evidence.champion, evidence, spec)
+        checks += comparison
+        if decision == "promote" and not all(check.passed for check in comparison):
             decision = "keep"
-    reasons = tuple(check.explanation for check in checks if not check.passed)
-    if not reasons:
-        first = "this is the model's first version; it beats the trivial baseline and meets every floor"
-        reasons = (first if evidence.champion is None else checks[-1].explanation,)
+    if decision == "reject":
+        reasons = tuple(check.explanation for check in checks if not check.passed)
+    elif evidence.champion is None:
+        reasons = ("this is the model's first version; it beats the trivial baseline and meets every floor",)
+    else:
+        reasons = tuple(check.explanation for check in comparison if not check.warning)
+    if evidence.holdout_use and evidence.holdout_use.decisions:
+        checks.append(_count_decisions(evidence.holdout_use, evidence.rows))
+        reasons = (*reasons, checks[-1].explanation)
     warnings = (f"warning: {check.explanation}" for check in checks if check.warning)
-    return GateResult(decision, tuple(checks), (*reasons, *warnings))
+    best = _find_best(evidence.champion) if evidence.champion else None
+    return GateResult(decision, tuple(checks), (*reasons, *warnings), best)
 
 
 def _check_predictions(evidence: GateEvidence) -> GateCheck:
@@ -213,17 +234,98 @@ def _leave_out(feature: str | None) -> str:
     return f"Most important is {feature!r}; to leave it out, write columns: {{{quoted}: {{role: ignored}}}} in the spec"
 
 
-def _check_champion(champion: ChampionComparison, metric: Metric, spec: GateSpec) -> GateCheck:
-    gain, version = champion.gain, champion.version
+def _compare(champion: ChampionComparison, evidence: GateEvidence, spec: GateSpec) -> list[GateCheck]:
+    """Return the checks of a challenger beside the champion; it replaces the champion when all of them pass."""
+    gain, version, metric = champion.gain, champion.version, evidence.primary_metric
     note = f" ({champion.note})" if champion.note else ""
     if gain is None:
         explanation = f"version {version} could not be compared on this holdout: {champion.not_compared}{note}"
-        return GateCheck("champion", champion.schema_changed, None, 0.0, explanation)
+        return [GateCheck("champion", champion.schema_changed, None, 0.0, explanation)]
+    stated = f"version {version}: its gain in {metric.name} is {gain}{note}"
+    if gain.low > 0:
+        checks = [GateCheck("champion", True, gain.low, 0.0, f"the model is clearly better than {stated}")]
+        return [*checks, *_note_better_best(champion, metric)]
     if spec.champion_rule == "better":
-        passed, value = gain.low > 0, gain.low
-        relation = "is clearly better" if passed else "is not clearly better"
-    else:
-        passed, value = gain.high >= 0, gain.high
-        relation = "is not worse" if passed else "is clearly worse"
-    explanation = f"the model {relation} than version {version}: its gain in {metric.name} is {gain}{note}"
-    return GateCheck("champion", passed, value, 0.0, explanation)
+        return [GateCheck("champion", False, gain.low, 0.0, f"the model is not clearly better than {stated}")]
+    if gain.high < 0:
+        return [GateCheck("champion", False, gain.high, 0.0, f"the model is clearly worse than {stated}")]
+    checks = [
+        GateCheck("champion", True, gain.high, 0.0, f"the model is neither clearly better nor worse than {stated}"),
+        _check_margin(champion, metric, spec),
+    ]
+    return [*checks, _check_reason(champion, evidence, spec)] if checks[-1].passed else checks
+
+
+def _find_best(champion: ChampionComparison) -> int | None:
+    """Return the best champion so far once this model is registered; None for the model itself.
+
+    Only a model that is clearly better than the best one takes its place: if one that is as good did, the margin would
+    begin anew with each of them.
+    """
+    if champion.gain is None:
+        return None
+    best = champion.best if champion.best and champion.best.gain else None
+    gain, version = (best.gain, best.version) if best else (champion.gain, champion.version)
+    return None if gain is None or gain.low > 0 else version
+
+
+def _note_better_best(champion: ChampionComparison, metric: Metric) -> Iterator[GateCheck]:
+    """Yield a passed check with a warning where an earlier champion is clearly better than the model."""
+    best = champion.best
+    if best and best.gain and best.gain.high < 0:
+        explanation = (
+            f"version {best.version}, an earlier champion, is clearly better than the model on these rows (its gain in "
+            f"{metric.name} is {best.gain}): a rollback --to {best.version} would be better still"
+        )
+        yield GateCheck("best_champion", True, best.gain.high, 0.0, explanation, warning=True)
+
+
+def _check_margin(champion: ChampionComparison, metric: Metric, spec: GateSpec) -> GateCheck:
+    """Check that the model loses no more than the margin against the best champion so far."""
+    best, gain, version, metrics = champion.best, champion.gain, champion.version, champion.metrics
+    which, note = "the champion", ""
+    if best and best.gain:
+        gain, version, metrics, which = best.gain, best.version, best.metrics, "the best champion so far"
+    elif best:
+        note = f" (version {best.version}, the best so far, could not be compared: {best.not_compared})"
+    margin, share = spec.margin, ""
+    if metric.change_is_relative:
+        margin = spec.relative_margin * abs((metrics or {}).get(metric.name, 0.0))
+        share = f", {100 * spec.relative_margin:.3g} % of its value"
+    passed = gain is not None and gain.low >= -margin
+    verdict = "the model loses" if passed else "it is not certain that the model loses"
+    explanation = (
+        f"{verdict} no more than the margin ({format_number(margin)}{share}) against version {version}, {which}: its "
+        f"gain in {metric.name} on {champion.rows:,} rows is {gain}{note}"
+    )
+    return GateCheck("best_champion", passed, gain.low if gain else None, -margin, explanation)
+
+
+def _check_reason(champion: ChampionComparison, evidence: GateEvidence, spec: GateSpec) -> GateCheck:
+    """Check that there is a reason to replace a champion with a model that is as good."""
+    reasons = [*champion.reasons, *_missed_floors(champion, evidence, spec)]
+    as_good = f"the model is as good as version {champion.version}"
+    explanation = f"{as_good}, and replaces it because {'; and '.join(reasons)}"
+    if not reasons:
+        explanation = (
+            f"{as_good}, which stays because nothing speaks for a change: no data that is {spec.refresh_days:g} days "
+            "newer (gate.refresh_days), no incident, no changed schema and no request by hand"
+        )
+    return GateCheck("reason", bool(reasons), None, None, explanation)
+
+
+def _missed_floors(champion: ChampionComparison, evidence: GateEvidence, spec: GateSpec) -> Iterator[str]:
+    """Yield a reason for each floor that the champion misses; the model meets all of them."""
+    for name, floor in spec.floors.items():
+        value = (champion.metrics or {}).get(name)
+        metric = get_metric(evidence.task, name, field=f"gate.floors.{name}")
+        if value is not None and metric.gain(value, floor) < 0:
+            yield f"version {champion.version}'s {name} is {_against(metric, value, floor)}"
+
+
+def _count_decisions(use: HoldoutUse, rows: int) -> GateCheck:
+    """Return how often rows of this holdout have decided before: each time makes its numbers a little too good."""
+    times = "once" if use.decisions == 1 else f"{use.decisions:,} times"
+    shared = "" if use.used_rows is None else f" ({use.used_rows:,} of its {rows:,} rows the last time)"
+    explanation = f"this holdout has decided {times} before{shared}"
+    return GateCheck("holdout", True, float(use.decisions), None, explanation)

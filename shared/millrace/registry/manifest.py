@@ -31,13 +31,30 @@ class Manifest(Document, frozen=True, kw_only=True, eq=False):
     created_at: datetime
     #: Of the division of its rows, so that a later challenger is not compared with it on rows that it was trained on.
     split_fingerprint: str | None = None
+    #: Start of the holdout of a split by time: the version was trained on earlier rows alone.
+    trained_before: str | float | None = None
+    #: The best champion so far, an earlier one, which later challengers are compared with as well; None for this one.
+    best_version: int | None = None
     artifacts: dict[str, Artifact]  # by name
 
     @classmethod
-    def of(cls, version: ModelVersion, artifacts: Mapping[str, bytes], split_fingerprint: str | None) -> "Manifest":
-        """Describe a version and the bytes of its artifacts."""
+    def of(
+        cls,
+        version: ModelVersion,
+        artifacts: Mapping[str, bytes],
+        split: Mapping[str, Any] | None = None,
+        best_version: int | None = None,
+    ) -> "Manifest":
+        """Describe a version, the bytes of its artifacts, and the ``split`` of its rows."""
         fields = {name: getattr(version, name) for name in cls.__struct_fields__ if hasattr(version, name)}
-        return cls(**fields, split_fingerprint=split_fingerprint, artifacts=describe_artifacts(artifacts))
+        described = split or {}
+        return cls(
+            **fields,
+            split_fingerprint=described.get("fingerprint"),
+            trained_before=described.get("test_from"),
+            best_version=best_version,
+            artifacts=describe_artifacts(artifacts),
+        )
 
 
 class Input(Record, frozen=True, kw_only=True, eq=False):

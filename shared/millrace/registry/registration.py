@@ -215,7 +215,7 @@ def _write_version(
         created_at=now,
     )
     artifacts = _write_artifacts(winner, version, model_store)
-    manifest = Manifest.of(version, artifacts, (evaluation.split or {}).get("fingerprint")).write()
+    manifest = Manifest.of(version, artifacts, evaluation.split, evaluation.best_version).write()
     _put(model_store, version, MANIFEST, manifest)
     version = replace(version, manifest_sha256=Artifact.of(manifest).sha256)
     registry.put_version(version, _registered_entry(winner, version, now))

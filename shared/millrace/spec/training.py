@@ -137,8 +137,15 @@ class GateSpec(SpecPart):
     floors: dict[str, float] = Field(default_factory=dict)
     #: Of the paired bootstrap interval that compares challenger and champion.
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
-    #: A challenger must be not clearly worse than the champion, or clearly better.
+    #: A challenger replaces the champion when it is clearly better; with ``not_worse`` also when it is as good, and
+    #: there is a reason to replace the champion.
     champion_rule: Literal["not_worse", "better"] = "not_worse"
+    #: Most that all replacements together may lose against the best champion so far: of a score, in its own unit.
+    margin: float = Field(default=0.02, ge=0.0, le=1.0)
+    #: As ``margin``, of an error or a loss, as a share of the best champion's.
+    relative_margin: float = Field(default=0.05, ge=0.0, le=1.0)
+    #: Data that is so much newer than the champion is a reason to replace it with a model that is as good.
+    refresh_days: float = Field(default=30.0, ge=0.0, le=36_500.0)
     #: What to do about features that give the target away, and about a nearly perfect holdout.
     leakage: Literal["warn", "refuse"] = "warn"
     max_model_bytes: int = Field(default=100_000_000, gt=0)

@@ -276,7 +276,17 @@ def _read_finding(detail: Mapping[str, Any], kind: CauseKind) -> TrainingTrigger
         incident_id=str(incident),
     )
     subjects = {str(finding["subject"]) for finding in detail.get("findings", ())}
-    return TrainingTrigger(cause, "monitoring", kind.refusal(subjects))
+    return TrainingTrigger(cause, "monitoring", kind.refusal(subjects) or _refuse_often(request))
+
+
+def _refuse_often(request: int) -> str | None:
+    """Return why an incident's request starts nothing: runs that have not ended it become rarer, and never cease."""
+    if request & (request - 1) == 0:
+        return None
+    return (
+        f"this is request {request} of an incident that persists, and training follows requests 1, 2, 4, 8, 16, ...: "
+        "the runs so far have not ended it"
+    )
 
 
 def _read_resolution(detail: Mapping[str, Any]) -> IncidentEnded:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import replace
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -25,14 +26,23 @@ def document(world: TrainingRun) -> dict:
     return json.loads(world.model_store.get(evaluation_key(MODEL, RUN_ID)))
 
 
-def register_champion(world: TrainingRun, onnx: bytes, schema: TableSchema) -> None:
-    """Register version 1, as a run before this one would have."""
+def register_champion(
+    world: TrainingRun,
+    onnx: bytes,
+    schema: TableSchema,
+    *,
+    number: int = 1,
+    best: int | None = None,
+    created_at: datetime = NOW,
+    split: dict | None = None,
+) -> None:
+    """Register a version, as a run before this one would have, and make it the champion."""
     signature = json.dumps({"schema": schema.to_dict()}).encode()
     bodies = {"model.onnx": onnx, "signature.json": signature}
     version = ModelVersion(
         model=MODEL,
-        version=1,
-        semantic_version="1.0.0",
+        version=number,
+        semantic_version=f"{number}.0.0",
         run_id="20260101T000000-0f3a9c2b7d1e",
         trial_id="01-logistic_regression",
         candidate="logistic_regression",
@@ -41,14 +51,14 @@ def register_champion(world: TrainingRun, onnx: bytes, schema: TableSchema) -> N
         dataset_ids=("d0",),
         schema_version=schema.version,
         manifest_sha256="",
-        created_at=NOW,
+        created_at=created_at,
     )
-    manifest = Manifest.of(version, bodies, None).write()
+    manifest = Manifest.of(version, bodies, split, best).write()
     for name, body in {**bodies, "manifest.json": manifest}.items():
-        world.model_store.put(version_key(MODEL, 1, name), body)
+        world.model_store.put(version_key(MODEL, number, name), body)
     version = replace(version, manifest_sha256=hashlib.sha256(manifest).hexdigest())
-    world.registry.put_version(version, LedgerEntry(MODEL, "v1", NOW, "test", "model_registered", ""))
-    point_alias(world.registry, CHAMPION, 1, MODEL)
+    world.registry.put_version(version, LedgerEntry(MODEL, f"v{number}", NOW, "test", "model_registered", ""))
+    point_alias(world.registry, CHAMPION, number, MODEL)
 
 
 def trained(dataset: Dataset, **spec: object) -> tuple[TrainingRun, list[TrialOutcome]]:
@@ -137,16 +147,28 @@ def test_missed_floor_and_size_limit_reject_and_both_are_named():
     assert failed == {"floor:accuracy", "model_size"}
 
 
-def test_equal_challenger_replaces_the_champion():
+@pytest.mark.parametrize(
+    ("cause", "decision", "reason"),
+    [
+        ("upload", "keep", "which stays because nothing speaks for a change"),
+        ("schedule", "keep", "which stays because nothing speaks for a change"),
+        ("drift", "promote", "replaces it because the run follows a finding of monitoring: drift"),
+        ("quality", "promote", "replaces it because the run follows a finding of monitoring: model quality"),
+        ("manual", "promote", "replaces it because it was requested by hand"),
+    ],
+)
+def test_equal_challenger_replaces_the_champion_for_a_reason_only(cause, decision, reason):
     dataset = make_dataset("binary")
-    world, outcomes = trained(dataset, candidates=ONE)
+    world, outcomes = trained(dataset, candidates=ONE, cause=cause)
     register_champion(world, onnx_of(dataset), dataset.schema)
 
     verdict = world.evaluate(outcomes)
 
     report = document(world)
-    assert verdict.decision == "promote"
-    assert report["champion"]["version"] == 1
+    assert verdict.decision == decision
+    joined = "and " if decision == "promote" else ""
+    assert verdict.reasons[-1].startswith(f"the model is as good as version 1, {joined}{reason}")
+    assert (report["champion"]["version"], report["best_version"]) == (1, 1)
     expected = {name: numbers["value"] for name, numbers in report["holdout"]["metrics"].items()}
     assert report["champion"]["metrics"] == pytest.approx(expected)
 

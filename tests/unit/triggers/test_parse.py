@@ -215,6 +215,13 @@ class TestFindings:
         assert cause_id() == cause_id(occurred_at="2026-05-04T00:00:00+00:00", reason="other words")
         assert len({cause_id(), cause_id(request=2), cause_id(incident_id="drift-2"), cause_id(model="x")}) == 4
 
+    def test_an_incident_that_runs_do_not_end_is_followed_less_and_less_often(self):
+        def refusal(request):
+            return parse_event({**FINDING, "detail": {**FINDING["detail"], "request": request}}, NOW).refusal
+
+        assert [request for request in range(1, 40) if refusal(request) is None] == [1, 2, 4, 8, 16, 32]
+        assert refusal(3).startswith("this is request 3 of an incident that persists, and training follows requests 1,")
+
     def test_broken_data_is_no_cause(self):
         with pytest.raises(InvalidInputError, match="no trigger"):
             parse_event({**FINDING, "detail-type": "DataQualityDegraded"}, NOW)
