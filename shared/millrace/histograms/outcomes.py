@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from millrace.documents import Document
-from millrace.histograms.bins import Counts, Floats, Histogram
+from millrace.histograms.bins import Counts, Floats, Histogram, NumberBins
 from millrace.histograms.predictions import (
     AnyPredictions,
     ClassPredictions,
@@ -90,6 +90,7 @@ class ErrorSums(Histogram, frozen=True, kw_only=True, tag_field="kind", tag="val
     #: outcomes and their squares, both less ``origin``.
     sums: Floats
     origin: float = 0.0  # training's mean of the target, so that squares of large values lose no precision
+    predicted: Counts | None = None  # shape (n_bins,); rows by the target's bin of the predicted value; None: not kept
     #: shape (4,); rows, sum of errors, of absolute errors and of squared ones, by column of groups and group.
     groups: dict[str, dict[str, Floats]] = {}  # noqa: RUF012  # msgspec copies the default
 
@@ -100,14 +101,20 @@ class ErrorSums(Histogram, frozen=True, kw_only=True, tag_field="kind", tag="val
 
     @classmethod
     def measure(
-        cls, values: Floats, outcomes: Floats, groups: Mapping[str, Any] | None = None, origin: float = 0.0
+        cls,
+        values: Floats,
+        outcomes: Floats,
+        groups: Mapping[str, Any] | None = None,
+        origin: float = 0.0,
+        bins: NumberBins | None = None,
     ) -> Self:
-        """Sum the errors of predicted values."""
+        """Sum the errors of predicted values; with ``bins`` of the target the values are counted as well."""
         errors, centred = values - outcomes, outcomes - origin
         sums = [errors, np.abs(errors), errors**2, errors**4, centred, centred**2]
         own = by_group(groups or {}, lambda rows: np.array([len(rows), *(kind[rows].sum() for kind in sums[:3])]))
         totals = np.array([float(part.sum()) for part in sums])
-        return cls(rows=len(errors), sums=totals, origin=origin, groups=own)
+        predicted = np.bincount(bins.locate(values), minlength=len(bins)) if bins else None
+        return cls(rows=len(errors), sums=totals, origin=origin, groups=own, predicted=predicted)
 
     def _add(self, name: str, first: Any, second: Any) -> Any:
         return first if name == "origin" else super()._add(name, first, second)

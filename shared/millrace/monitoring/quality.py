@@ -7,7 +7,7 @@ the difference of two estimates).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from millrace.metrics.catalogue import METRICS, Metric
 from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
 from millrace.schema import Task
 from millrace.spec.monitoring import CalibrationRule, QualityRule
-from millrace.stats.distances import chi_square_tail, normal_tail
+from millrace.stats.distances import chi_square_tail
 
 _CALIBRATION_BINS = 10
 _TWO = 2
@@ -113,14 +113,20 @@ def binned_roc_auc(positives: Floats, negatives: Floats) -> PointEstimate:
 
 
 def _average_precision(outcomes: OutcomeHistogram) -> PointEstimate:
-    hits, totals = (counts[1][::-1].astype(np.float64) for counts in (outcomes.hits, outcomes.totals))
+    value, positives = average_precision(outcomes.hits[1], outcomes.totals[1]), float(outcomes.hits[1].sum())
+    error = math.sqrt(value * (1.0 - value) / positives) if positives else math.nan
+    return PointEstimate(value, error, outcomes.rows)
+
+
+def average_precision(hits: npt.NDArray[Any], totals: npt.NDArray[Any]) -> float:
+    """Return the area under the precision-recall curve of (possibly fractional) counts over bins of the score."""
+    hits, totals = hits[::-1].astype(np.float64), totals[::-1].astype(np.float64)
     positives = float(hits.sum())
     if positives <= 0:
-        return PointEstimate(math.nan, math.nan, outcomes.rows)
+        return math.nan
     found, seen = np.cumsum(hits), np.cumsum(totals)
     precision = np.divide(found, seen, out=np.zeros_like(found), where=seen > 0)
-    value = float(np.sum(precision * hits) / positives)
-    return PointEstimate(value, math.sqrt(value * (1.0 - value) / positives), outcomes.rows)
+    return float(np.sum(precision * hits) / positives)
 
 
 def _measure_errors(outcomes: ErrorSums) -> dict[str, PointEstimate]:
@@ -213,54 +219,6 @@ def choose_metric(task: Task, wanted: str | None, *measured: Mapping[str, PointE
     return next((metric for metric in order if all(metric.name in one for one in measured)), None)
 
 
-def find_quality_drop(
-    task: Task,
-    before: Mapping[str, PointEstimate],
-    now: Mapping[str, PointEstimate],
-    rule: QualityRule,
-    *,
-    rate: float,
-    primary: str | None = None,
-    coverage: float | None = None,
-) -> WindowFinding:
-    """Evaluate a metric on a window against the holdout; ``coverage`` is the share of predictions with an outcome."""
-    metric = choose_metric(task, rule.metric or primary, before, now)
-    rows = max((estimate.rows for estimate in now.values()), default=0)
-    if rows < rule.min_rows:
-        return too_few("live_quality", "quality", rows, rule.min_rows, "outcomes")
-    if metric is None:
-        message = "the holdout and these rows have no metric in common"
-        return WindowFinding("live_quality", "quality", "unknown", message)
-    first, second = before[metric.name], now[metric.name]
-    drop, threshold = measure_drop(metric, first.value, second.value, rule)
-    deviation = math.hypot(first.error, second.error)
-    lost = metric.gain(first.value, second.value)
-    p_value = normal_tail(lost / deviation) if deviation > 0 else float(lost <= 0)
-    low, high = second.interval()
-    message = f"{metric.name} {first.value:.3f} on the holdout → {second.value:.3f} ({low:.3f} to {high:.3f})"
-    if coverage is not None:
-        message += f", on {second.rows:,} outcomes, {coverage:.0%} of the predictions"
-    return WindowFinding(
-        verdict="live_quality",
-        subject="quality",
-        status=breach_or_ok(drop >= threshold and p_value <= rate),
-        message=message,
-        measure=f"drop of {metric.name}",
-        value=drop,
-        threshold=threshold,
-        rows=second.rows,
-        p_value=p_value,
-        details={
-            "metric": metric.name,
-            "before": first.value,
-            "now": second.value,
-            "low": low,
-            "high": high,
-            "coverage": coverage,
-        },
-    )
-
-
 def measure_drop(metric: Metric, before: float, now: float, rule: QualityRule) -> tuple[float, float]:
     """Return a metric's drop and its threshold, in its own unit or as a share of what it was."""
     lost = metric.gain(before, now)
@@ -270,21 +228,24 @@ def measure_drop(metric: Metric, before: float, now: float, rule: QualityRule) -
     return share, rule.relative_threshold
 
 
-def find_concept_drift(quality: WindowFinding, *, inputs_hold: bool | None) -> WindowFinding:
+def find_concept_drift(quality: Sequence[WindowFinding], *, inputs_hold: bool | None) -> WindowFinding:
     """Evaluate the relation between inputs and outcome: it changed when live quality drops and the inputs hold.
 
-    ``inputs_hold`` is False when an input verdict is in breach, and None when none of them is known.
+    ``quality`` are findings on metrics. ``inputs_hold`` is False when an input verdict is in breach, and None when none
+    of them is known.
     """
     subject = "relation to the outcome"
-    if quality.status == "unknown" or inputs_hold is None:
-        reason = quality.message if quality.status == "unknown" else "the state of the inputs is not known"
-        return WindowFinding("concept_drift", subject, "unknown", reason, rows=quality.rows)
-    breach = quality.status == "breach" and inputs_hold
+    order = ("breach", "ok", "unknown")
+    worst = min(quality, key=lambda finding: order.index(finding.status))
+    if worst.status == "unknown" or inputs_hold is None:
+        reason = worst.message if worst.status == "unknown" else "the state of the inputs is not known"
+        return WindowFinding("concept_drift", subject, "unknown", reason, rows=worst.rows)
+    breach = worst.status == "breach" and inputs_hold
     if breach:
-        message = f"{quality.message}; the inputs have not drifted, so the relation to the outcome has changed"
-    elif quality.status == "breach":
+        message = f"{worst.message}; the inputs have not drifted, so the relation to the outcome has changed"
+    elif worst.status == "breach":
         message = "quality dropped, and the inputs drifted too, which may be the reason"
     else:
         message = "quality holds"
     status = breach_or_ok(breach)
-    return replace(quality, verdict="concept_drift", subject=subject, status=status, message=message, details={})
+    return replace(worst, verdict="concept_drift", subject=subject, status=status, message=message, details={})

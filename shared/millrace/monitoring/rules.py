@@ -24,7 +24,8 @@ from millrace.monitoring.drift import (
     prediction_columns,
 )
 from millrace.monitoring.estimates import calibration_map, estimate_errors, estimate_quality, find_estimated_drop
-from millrace.monitoring.quality import find_concept_drift, find_miscalibration, find_quality_drop, measure_outcomes
+from millrace.monitoring.live_quality import MeasuredWindow, QualityComparison, measure_metrics
+from millrace.monitoring.quality import find_concept_drift, find_miscalibration
 from millrace.monitoring.seasonality import suppress_seasonal, suppress_within_range
 from millrace.monitoring.window_findings import WindowFinding
 from millrace.spec.monitoring import MonitoringSpec
@@ -229,22 +230,27 @@ class OutcomeWindow:
     spec: MonitoringSpec
     #: False when an input verdict of the latest window of traffic is in breach; None when none of them is known.
     inputs_hold: bool | None
+    measured: MeasuredWindow
+    earlier: Sequence[MeasuredWindow]  # the version's windows before it
 
-    def quality(self, verdict: str) -> WindowFinding:
-        """Return the finding on live quality by the rule of a verdict."""
+    def quality(self, verdict: str) -> Findings:
+        """Return the findings on live quality by the rule of a verdict."""
         profile = self.monitored.profile
         if profile is None:
             message = "the predictions on the holdout were not kept, so there is nothing to compare with"
-            return WindowFinding("live_quality", "quality", "unknown", message, rows=self.outcomes.rows)
-        return find_quality_drop(
+            return [WindowFinding("live_quality", "every metric", "unknown", message, rows=self.outcomes.rows)]
+        comparison = QualityComparison(
+            "live_quality",
             self.monitored.task,
-            measure_outcomes(profile.outcomes),
-            measure_outcomes(self.outcomes),
+            self.measured,
+            self.earlier,
+            measure_metrics(profile.outcomes),
             getattr(self.spec, verdict),
-            rate=self.spec.false_discovery_rate,
+            self.spec.false_discovery_rate,
             primary=self.monitored.primary_metric,
             coverage=self.outcomes.rows / self.predictions if self.predictions else None,
         )
+        return comparison.findings()
 
 
 def _check_concept_drift(window: OutcomeWindow) -> Findings:
@@ -336,7 +342,8 @@ VERDICTS: Mapping[str, Verdict] = {
         "Live quality",
         "model quality",
         "QualityDegraded",
-        check_outcomes=lambda window: [window.quality("live_quality")],
+        check_outcomes=lambda window: window.quality("live_quality"),
+        silence_is_ok=True,
     ),
     "estimated_quality": Verdict(
         "Estimated quality", "estimated model quality", "QualityDegraded", _check_estimated_quality, fills=False
@@ -369,13 +376,21 @@ def evaluate_outcomes(
     monitored: MonitoredVersion,
     spec: MonitoringSpec,
     inputs: Sequence[WindowFinding],
+    *,
+    measured: MeasuredWindow | None = None,
+    earlier: Sequence[MeasuredWindow] = (),
 ) -> Findings:
     """Evaluate every enabled verdict on a closed window of outcomes.
 
     ``predictions`` is their number, with or without an outcome; ``inputs`` are findings of the latest traffic.
+    ``measured`` are the window's times and metrics (without it, it counts as one of a whole day), and ``earlier`` those
+    of the version's windows before it.
     """
     known = [finding.status for finding in input_findings(inputs) if finding.status != "unknown"]
-    window = OutcomeWindow(outcomes, predictions, monitored, spec, "breach" not in known if known else None)
+    measured = measured or MeasuredWindow.of_a_day(outcomes, monitored.profile, monitored.reference.target)
+    window = OutcomeWindow(
+        outcomes, predictions, monitored, spec, "breach" not in known if known else None, measured, earlier
+    )
     checks = [verdict.check_outcomes for name, verdict in VERDICTS.items() if getattr(spec, name).enabled]
     return [finding for check in checks if check for finding in check(window)]
 

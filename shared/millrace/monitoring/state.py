@@ -15,6 +15,7 @@ from millrace.histograms.predictions import AnyPredictions, Traffic, tag_predict
 from millrace.layout import monitoring_key
 from millrace.monitoring.chart_data import ChartData
 from millrace.monitoring.incidents import IncidentHistory
+from millrace.monitoring.live_quality import MeasuredWindow
 from millrace.monitoring.new_captures import ReadProgress
 from millrace.monitoring.seasonality import DailyRange, TimeSpan
 from millrace.monitoring.window_findings import WindowFinding
@@ -57,11 +58,13 @@ class Segment(TimeSpan, frozen=True, kw_only=True):
     evaluated: bool = msgspec.field(default=False, name="judged")  # True once its outcomes were part of a window
 
 
-class WindowQuality(TimeSpan, frozen=True, kw_only=True):
-    """A closed window of outcomes in the report; measured again when more of its outcomes arrive."""
+class WindowQuality(MeasuredWindow, frozen=True, kw_only=True):
+    """A closed window of outcomes in the report; measured again when more of its outcomes arrive.
+
+    ``metric``, ``value``, ``low`` and ``high`` are those of the first metric that is judged.
+    """
 
     predictions: int = msgspec.field(name="answers")
-    outcomes: int
     metric: str = ""
     value: float | None = None
     low: float | None = None
