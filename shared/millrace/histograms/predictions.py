@@ -127,7 +127,7 @@ class ErrorsByValue(Record, frozen=True, kw_only=True):
         errors = np.abs(signed)
         kinds = (np.ones_like(errors), errors, errors**2, signed)
         sums = np.stack([np.bincount(located, weights=kind, minlength=len(bins)) for kind in kinds])
-        return cls(sums=sums[:3], signed=sums[3])
+        return cls(sums=sums[:3].astype(np.float64), signed=sums[3].astype(np.float64))
 
 
 class Traffic(Histogram, Document, frozen=True, kw_only=True):

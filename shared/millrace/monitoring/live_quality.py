@@ -1,18 +1,20 @@
 """Live quality: every metric that matters for the task, in windows of any length, against the holdout.
 
-Hours differ: a model of hourly demand has larger errors at noon than at night, each day. So a window is compared with
-the holdout's rows of such predictions: the holdout's metric, moved as far as its distribution of predictions would have
-to be reweighted to the window's (importance weighting by the prediction: Shimodaira 2000, *Journal of Statistical
-Planning and Inference* 90: 227-244). Lasting losses are found by the day that ends with the window, which is compared
-with the whole holdout too. As with drift (:mod:`millrace.monitoring.seasonality`), a loss in a short window is
-suppressed when the same hours of earlier days had it and the day as a whole is in order, and a loss of a day when the
-same day of the week before had it and the week as a whole is in order.
+Hours differ: a model of hourly demand has larger errors at noon than at night, each day. So a short window is compared
+with the holdout's rows of such predictions: the holdout's metric, moved by as much as reweighting the holdout to the
+window's predictions moves it (importance weighting: Shimodaira 2000, *Journal of Statistical Planning and Inference*
+90: 227-244). The day that ends with the window is compared with the whole holdout too, so that a loss that lasts is a
+breach in every window, at whatever hour, until a day is in order. As with drift
+(:mod:`millrace.monitoring.seasonality`), a loss is suppressed when it comes back with the hours while the day is in
+order, or with the weekday while the week is.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import reduce
+from operator import add
 from typing import Self
 
 import numpy as np
@@ -29,6 +31,7 @@ from millrace.monitoring.quality import (
     PointEstimate,
     average_precision,
     binned_roc_auc,
+    bounded_interval,
     mean_estimate,
     measure_drop,
     measure_outcomes,
@@ -39,27 +42,31 @@ from millrace.schema import Task
 from millrace.spec.monitoring import QualityRule
 from millrace.stats.distances import normal_tail
 
+#: Mean of the errors; the catalogue has no metric that may have either sign.
 MEAN_ERROR = "mean_error"
-#: Judged beside the primary metric.
+#: Metrics that are judged beside the primary one.
 _METRICS: Mapping[Task, tuple[str, ...]] = {
     "binary": (catalogue.LOG_LOSS.name, catalogue.ACCURACY.name),
     "multiclass": (catalogue.LOG_LOSS.name, catalogue.ACCURACY.name),
     "regression": (catalogue.RMSE.name, catalogue.MAE.name, MEAN_ERROR),
 }
-#: Means over rows: a day's is the mean of its windows'. Areas and the like within an hour are not those of all hours.
+#: Means over rows: that of a day is the mean of its windows'. The area under a curve within an hour is another one.
 _MEANS = frozenset({*(name for names in _METRICS.values() for name in names), catalogue.BRIER.name})
 _DAY, _WEEK = timedelta(days=1), timedelta(days=7)
 #: A shorter window has hours of its own.
 _SHORT = timedelta(hours=12)
+#: Windows do not begin and end on the stroke.
 _GRACE = timedelta(hours=1)
-_SOME_DAY = datetime(2000, 1, 1, tzinfo=UTC)
 #: Days whose like hours are pooled.
 _LIKE_DAYS = 7
-#: Comparisons that share the false discovery rate: of the window and its day, with the holdout and its like rows.
+#: Comparisons of a metric that share the false discovery rate: of the window and its day, each with both references.
 _COMPARISONS = 4
 #: Rows' weight of the mean over all predictions beside that of a bin.
 _PRIOR_ROWS = 10.0
 _TWO = 2
+_SOME_DAY = datetime(2000, 1, 1, tzinfo=UTC)
+_VERDICT = "live_quality"
+_LIKE_ROWS = "on the holdout's rows with such predictions"
 
 
 class WindowMetric(Record, frozen=True, kw_only=True):
@@ -78,11 +85,66 @@ class MeasuredWindow(TimeSpan, frozen=True, kw_only=True):
     outcomes: int
     metrics: dict[str, WindowMetric] = {}  # noqa: RUF012  # msgspec copies the default
 
+
+@dataclass(frozen=True, slots=True)
+class RecentOutcomes:
+    """A window of outcomes, and the version's windows before it."""
+
+    window: MeasuredWindow
+    earlier: Sequence[MeasuredWindow] = ()
+    #: Counts of the window and of those before it, by which a day is summed; None where they were not kept.
+    counts: Sequence[AnyOutcomes | None] = ()
+    is_full: bool = False  # True when as many windows are kept as may be
+
     @classmethod
     def of_a_day(cls, outcomes: AnyOutcomes, profile: PredictionProfile | None, target: NumberBins | None) -> Self:
-        """Measure outcomes whose times do not matter."""
-        metrics = measure_window(outcomes, profile, target)
-        return cls(begin=_SOME_DAY, end=_SOME_DAY + _DAY, outcomes=outcomes.rows, metrics=metrics)
+        """Return outcomes whose times do not matter."""
+        metrics, end = measure_window(outcomes, profile, target), _SOME_DAY + _DAY
+        return cls(MeasuredWindow(begin=_SOME_DAY, end=end, outcomes=outcomes.rows, metrics=metrics))
+
+    @property
+    def is_short(self) -> bool:
+        """True for a window that has hours of its own."""
+        return self.window.end - self.window.begin < _SHORT
+
+    @property
+    def covers_day(self) -> bool:
+        """True when the day that ends with the window is known."""
+        return not self.is_short or self.is_full or self.covers(_DAY)
+
+    def covers(self, length: timedelta) -> bool:
+        """Return whether the windows go so far back."""
+        since = min((one.begin for one in self.earlier), default=self.window.begin)
+        return since <= self.window.end - length + _GRACE
+
+    def last(self, length: timedelta, before: timedelta = timedelta()) -> list[MeasuredWindow]:
+        """Return the windows that ended within the time before the window's end, or before a time before it."""
+        end = self.window.end - before
+        return [one for one in (*self.earlier, self.window) if end - length < one.end <= end]
+
+    def like(self, every: int = 1) -> list[MeasuredWindow]:
+        """Return the windows at the same time of earlier days, or of every so many."""
+        length = self.window.end - self.window.begin
+        middle, near = self.window.begin + length / 2, max(_GRACE / 2, length / 4)
+        found = []
+        for one in self.earlier:
+            apart = middle - (one.begin + (one.end - one.begin) / 2)
+            days = round(apart / _DAY)
+            if 1 <= days <= _LIKE_DAYS and not days % every and abs(apart - days * _DAY) <= near:
+                found.append(one)
+        return found
+
+    def sum_day(self, own: AnyOutcomes) -> AnyOutcomes | None:
+        """Return the outcomes of the day that ends with the window, coarsely; None while no day is known."""
+        coarse = own.coarsen()
+        if not self.is_short or coarse is None:
+            return own
+        if not self.covers_day:
+            return None
+        windows = zip(self.earlier, self.counts, strict=False)
+        counts = [kept for one, kept in windows if one.end > self.window.end - _DAY]
+        known = [one for one in counts if one is not None]
+        return reduce(add, known, coarse) if len(known) == len(counts) else None
 
 
 def measure_window(
@@ -91,7 +153,7 @@ def measure_window(
     """Return every metric of a window, and its value on the holdout's rows with such predictions."""
     measured = measure_metrics(outcomes)
     expected = _expect(outcomes, profile, target, measure_metrics(profile.outcomes)) if profile else {}
-    return {name: _describe(one, expected.get(name)) for name, one in measured.items()}
+    return {name: _describe(name, one, expected.get(name)) for name, one in measured.items()}
 
 
 def measure_metrics(outcomes: AnyOutcomes) -> dict[str, PointEstimate]:
@@ -103,8 +165,8 @@ def measure_metrics(outcomes: AnyOutcomes) -> dict[str, PointEstimate]:
     return measured
 
 
-def _describe(estimate: PointEstimate, expected: float | None) -> WindowMetric:
-    low, high = estimate.interval()
+def _describe(name: str, estimate: PointEstimate, expected: float | None) -> WindowMetric:
+    low, high = estimate.interval() if name == MEAN_ERROR else bounded_interval(estimate, METRICS_BY_NAME[name].range)
     return WindowMetric(value=estimate.value, error=estimate.error, low=low, high=high, expected=expected)
 
 
@@ -207,38 +269,11 @@ def judged_metrics(task: Task, wanted: str | None, primary: str | None, known: I
 
 @dataclass(frozen=True, slots=True)
 class _Period:
-    """A metric over one or several windows."""
+    """A metric over one or several windows, and its expectation by the holdout's rows with such predictions."""
 
-    phrase: str
     now: PointEstimate
-    expected: PointEstimate | None
-
-
-def _pool(name: str, phrase: str, windows: Sequence[MeasuredWindow], holdout: PointEstimate) -> _Period | None:
-    """Average a metric over windows by their outcomes; errors that are roots are averaged as squares."""
-    own = [(window.outcomes, window.metrics[name]) for window in windows if name in window.metrics]
-    if not own:
-        return None
-    weights = np.array([rows for rows, _ in own], dtype=np.float64)
-    rows = int(weights.sum())
-    weights /= weights.sum()
-    values, errors = (np.array([getattr(one, part) for _, one in own]) for part in ("value", "error"))
-    expected = np.array([holdout.value if one.expected is None else one.expected for _, one in own])
-    is_root = name == catalogue.RMSE.name
-    if is_root:
-        errors, values, expected = 2.0 * values * errors, values**2, expected**2
-    value, error = float(weights @ values), float(np.sqrt(np.sum((weights * errors) ** 2)))
-    reference = float(weights @ expected)
-    if is_root:
-        value, reference = math.sqrt(value), math.sqrt(reference)
-        error = error / (2.0 * value) if value else 0.0
-    scale = reference / holdout.value if is_relative(name) and holdout.value > 0 else 1.0
-    return _Period(phrase, PointEstimate(value, error, rows), PointEstimate(reference, holdout.error * scale, rows))
-
-
-def is_relative(name: str) -> bool:
-    """Return True for losses and errors, whose changes count as shares of themselves."""
-    return name != MEAN_ERROR and METRICS_BY_NAME[name].change_is_relative
+    expected: PointEstimate
+    phrase: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,26 +282,25 @@ class _Loss:
 
     period: _Period
     before: PointEstimate
-    phrase: str  # describes the reference
+    reference: str
     drop: float
     threshold: float
     p_value: float
 
+    @property
+    def is_large(self) -> bool:
+        return self.drop >= self.threshold
+
     def is_breach(self, rate: float) -> bool:
-        return self.drop >= self.threshold and self.p_value <= rate
+        return self.is_large and self.p_value <= rate
 
 
 @dataclass(frozen=True, slots=True)
 class QualityComparison:
-    """Comparison of a window of outcomes with the holdout, by the rule of a verdict.
+    """Comparison of the latest outcomes with the holdout, by the rule of a verdict."""
 
-    ``earlier`` are the version's windows before it, ``holdout`` its metrics there.
-    """
-
-    verdict: str
     task: Task
-    window: MeasuredWindow
-    earlier: Sequence[MeasuredWindow]
+    recent: RecentOutcomes
     holdout: Mapping[str, PointEstimate]
     rule: QualityRule
     rate: float
@@ -274,124 +308,124 @@ class QualityComparison:
     coverage: float | None = None  # share of the predictions with an outcome
 
     def findings(self) -> list[WindowFinding]:
-        """Return one finding for each metric."""
-        rows = self.window.outcomes
-        known = [name for name in self.window.metrics if name in self.holdout]
-        names = judged_metrics(self.task, self.rule.metric, self.primary, known)
-        if rows < self.rule.min_rows:
-            wanted = judged_metrics(self.task, self.rule.metric, self.primary, self.holdout)
-            return [too_few(self.verdict, name, rows, self.rule.min_rows, "outcomes") for name in wanted]
+        """Return a finding on live quality for each metric that is judged."""
+        window, rule = self.recent.window, self.rule
+        known = self.holdout.keys() & window.metrics.keys() if window.outcomes >= rule.min_rows else self.holdout
+        names = judged_metrics(self.task, rule.metric, self.primary, known)
+        if window.outcomes < rule.min_rows:
+            return [too_few(_VERDICT, name, window.outcomes, rule.min_rows, "outcomes") for name in names]
         if not names:
             message = "the holdout and these rows have no metric in common"
-            return [WindowFinding(self.verdict, "every metric", "unknown", message)]
+            return [WindowFinding(_VERDICT, "every metric", "unknown", message)]
         rate = self.rate / (_COMPARISONS * len(names))
         return [self._evaluate(name, rate) for name in names]
 
     def _evaluate(self, name: str, rate: float) -> WindowFinding:
-        begin, end = self.window.begin, self.window.end
-        is_short = end - begin < _SHORT
-        here = self._pool(name, "", [self.window])
-        day = None if is_short else here
-        since = min((one.begin for one in self.earlier), default=begin)
-        if is_short and since <= end - _DAY + _GRACE:
-            windows = [one for one in self.earlier if one.end > end - _DAY]
-            day = self._pool(name, " in the day that ends with it", [*windows, self.window])
-        reason = ""
-        if day is not None:
-            loss = self._worst(name, day, rate)
-            if loss.is_breach(rate):
-                reason = self._day_reason(name, day, rate) if since <= end - _WEEK + _GRACE else ""
-                if not reason:
-                    return self._report(name, loss, "breach")
-            if not is_short or name == MEAN_ERROR:
-                return self._report(name, loss, "ok", reason)
+        """Judge the day that ends with a short window, then the window itself."""
+        recent, found = self.recent, None
+        if recent.covers_day:
+            windows, phrase = ([recent.window], "") if not recent.is_short else (recent.last(_DAY), " in the last day")
+            loss = self._worst(name, self._pool(name, windows, phrase), rate)
+            found = self._report(name, loss, rate, self._season_of_day(name, loss, rate))
+            if found.status == "breach" or not recent.is_short:
+                return found
         if name == MEAN_ERROR:
-            return WindowFinding(self.verdict, name, "unknown", "a mean error is judged on whole days")
-        loss = self._compare(name, here, here.expected, "on the holdout's rows with such predictions")
-        if not loss.is_breach(rate):
-            return self._report(name, loss, "ok")
-        for phrase, windows in self._like_windows():
-            like = self._pool(name, "", windows)
-            if like is not None:
-                usual = self._compare(name, here, like.now, "")
-                if usual.drop < usual.threshold:
-                    return self._report(name, loss, "ok", f"as in {phrase}")
-        return self._report(name, loss, "breach")
+            message = "a mean error is judged on whole days, and these are not a day yet"
+            return found or WindowFinding(_VERDICT, name, "unknown", message, rows=recent.window.outcomes)
+        here = self._pool(name, [recent.window])
+        loss = self._compare(name, here, here.expected, _LIKE_ROWS)
+        return self._report(name, loss, rate, self._season_of_hours(name, loss, rate))
 
-    def _like_windows(self) -> Iterator[tuple[str, list[MeasuredWindow]]]:
-        yield "the same hours of earlier days", [one for one in self.earlier if self._is_like(one)]
-        yield "the same hours of the week before", [one for one in self.earlier if self._is_like(one, 7)]
-
-    def _day_reason(self, name: str, day: _Period, rate: float) -> str:
-        end = self.window.end
-        last = self._pool(name, "", [one for one in self.earlier if end - _WEEK - _DAY < one.end <= end - _WEEK])
-        windows = [one for one in self.earlier if one.end > end - _WEEK]
-        week = self._pool(name, "", [*windows, self.window])
-        if last is None or week is None or self._worst(name, week, rate).is_breach(rate):
+    def _season_of_day(self, name: str, loss: _Loss, rate: float) -> str:
+        recent = self.recent
+        if not loss.is_breach(rate) or not recent.covers(_WEEK):
             return ""
-        usual = self._compare(name, day, last.now, "")
-        return "" if usual.drop >= usual.threshold else "as on the same day of the week before"
+        is_lasting = self._worst(name, self._pool(name, recent.last(_WEEK)), rate).is_breach(rate)
+        last = self._with(name, recent.last(_DAY, before=_WEEK))
+        if is_lasting or not last or self._compare(name, loss.period, self._pool(name, last).now).is_large:
+            return ""
+        return "as on that day of the week before, while the week is as on the holdout"
 
-    def _is_like(self, other: MeasuredWindow, every: int = 1) -> bool:
-        length = self.window.end - self.window.begin
-        middle = self.window.begin + length / 2
-        apart = middle - (other.begin + (other.end - other.begin) / 2)
-        days = round(apart / _DAY)
-        near = max(_GRACE / 2, length / 4)
-        return 1 <= days <= _LIKE_DAYS and not days % every and abs(apart - days * _DAY) <= near
+    def _season_of_hours(self, name: str, loss: _Loss, rate: float) -> str:
+        if not loss.is_breach(rate) or not self.recent.covers_day:
+            return ""
+        for every, season in ((1, "of earlier days"), (_LIKE_DAYS, "of the week before")):
+            like = self._with(name, self.recent.like(every))
+            if like and not self._compare(name, loss.period, self._pool(name, like).now).is_large:
+                return f"as in the same hours {season}, while the day is as on the holdout"
+        return ""
 
-    def _pool(self, name: str, phrase: str, windows: Sequence[MeasuredWindow]) -> _Period | None:
-        return _pool(name, phrase, windows, self.holdout[name])
+    @staticmethod
+    def _with(name: str, windows: Iterable[MeasuredWindow]) -> list[MeasuredWindow]:
+        return [one for one in windows if name in one.metrics]
+
+    def _pool(self, name: str, windows: Sequence[MeasuredWindow], phrase: str = "") -> _Period:
+        """Average a metric over windows by their outcomes; a root of squares is averaged as squares."""
+        holdout, own = self.holdout[name], self._with(name, windows)
+        parts = [(one.metrics[name], one.outcomes) for one in own]
+        table = [(one.value, one.error, holdout.value if one.expected is None else one.expected) for one, _ in parts]
+        values, errors, expected = np.array(table).T
+        rows = sum(outcomes for _, outcomes in parts)
+        weights = np.array([outcomes for _, outcomes in parts]) / rows
+        is_root = name == catalogue.RMSE.name
+        if is_root:
+            values, errors, expected = values**2, 2.0 * values * errors, expected**2
+        value, error, reference = float(weights @ values), float(np.hypot.reduce(weights * errors)), weights @ expected
+        if is_root:
+            value, reference = math.sqrt(value), math.sqrt(reference)
+            error = error / (2.0 * value) if value else 0.0
+        scale = reference / holdout.value if is_relative(name) and holdout.value > 0 else 1.0
+        return _Period(
+            PointEstimate(value, error, rows), PointEstimate(float(reference), holdout.error * scale, rows), phrase
+        )
 
     def _worst(self, name: str, period: _Period, rate: float) -> _Loss:
-        """Return the comparison that is a breach, or else that with the holdout's like rows."""
-        like = self._compare(name, period, period.expected, "on the holdout's rows with such predictions")
+        """Compare a day or more with the holdout and with its like rows; return the larger of the breaches, if any."""
+        like = self._compare(name, period, period.expected, _LIKE_ROWS)
         whole = self._compare(name, period, self.holdout[name], "on the holdout")
-        is_mean = name in _MEANS or self.window.end - self.window.begin >= _SHORT
-        if is_mean and whole.is_breach(rate) and not (like.is_breach(rate) and like.drop >= whole.drop):
-            return whole
-        return like
+        if name not in _MEANS and self.recent.is_short:
+            return like
+        breaches = [loss for loss in (whole, like) if loss.is_breach(rate)]
+        return max(breaches, key=lambda loss: loss.drop, default=whole)
 
-    def _compare(self, name: str, period: _Period, before: PointEstimate, phrase: str) -> _Loss:
+    def _compare(self, name: str, period: _Period, before: PointEstimate, reference: str = "") -> _Loss:
         now, rule = period.now, self.rule
         deviation = math.hypot(before.error, now.error)
         if name == MEAN_ERROR:
-            lost = abs(now.value) - abs(before.value)
-            unit = self.holdout[catalogue.RMSE.name].value
+            lost, unit = abs(now.value) - abs(before.value), self.holdout[catalogue.RMSE.name].value
             drop, threshold = lost / unit if unit else math.inf if lost > 0 else 0.0, rule.relative_threshold
         else:
-            lost = METRICS_BY_NAME[name].gain(before.value, now.value)
-            drop, threshold = measure_drop(METRICS_BY_NAME[name], before.value, now.value, rule)
+            metric = METRICS_BY_NAME[name]
+            lost = metric.gain(before.value, now.value)
+            drop, threshold = measure_drop(metric, before.value, now.value, rule)
         p_value = normal_tail(lost / deviation) if deviation > 0 else float(lost <= 0)
-        return _Loss(period, before, phrase, drop, threshold, p_value)
+        return _Loss(period, before, reference, drop, threshold, p_value)
 
-    def _report(self, name: str, loss: _Loss, status: str, reason: str = "") -> WindowFinding:
-        now = loss.period.now
-        low, high = now.interval()
-        label = name.replace("_", " ")
+    def _report(self, name: str, loss: _Loss, rate: float, season: str = "") -> WindowFinding:
+        now, before = loss.period.now, loss.before.value
+        shown = _describe(name, now, None)
+        label = "mean error" if name == MEAN_ERROR else METRICS_BY_NAME[name].label
         message = (
-            f"{label} {loss.before.value:.3f} {loss.phrase} → {now.value:.3f} ({low:.3f} to {high:.3f})"
+            f"{label} {before:.3f} {loss.reference} → {now.value:.3f} ({shown.low:.3f} to {shown.high:.3f})"
             f"{loss.period.phrase}, on {now.rows:,} outcomes"
         )
-        if self.coverage is not None:
-            message += f", {self.coverage:.0%} of the predictions"
+        message += "" if self.coverage is None else f", {self.coverage:.0%} of the predictions"
+        details = {"metric": name, "before": before, "now": now.value, "low": shown.low, "high": shown.high}
+        details |= {"coverage": self.coverage, "reference": loss.reference} | ({"season": season} if season else {})
         return WindowFinding(
-            verdict=self.verdict,
+            verdict=_VERDICT,
             subject=name,
-            status=breach_or_ok(status == "breach"),
-            message=f"{message}; {reason}" if reason else message,
+            status=breach_or_ok(loss.is_breach(rate) and not season),
+            message=f"{message}; {season}" if season else message,
             measure=f"drop of {name}",
             value=loss.drop,
             threshold=loss.threshold,
             rows=now.rows,
             p_value=loss.p_value,
-            details={
-                "metric": name,
-                "before": loss.before.value,
-                "now": now.value,
-                "low": low,
-                "high": high,
-                "coverage": self.coverage,
-            }
-            | ({"season": reason} if reason else {}),
+            details=details,
         )
+
+
+def is_relative(name: str) -> bool:
+    """Return True for losses and errors, whose changes count as shares of themselves."""
+    return name != MEAN_ERROR and METRICS_BY_NAME[name].change_is_relative

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.histograms.bins import Floats
-from millrace.histograms.outcomes import AnyOutcomes, ErrorSums, OutcomeHistogram
+from millrace.histograms.outcomes import CALIBRATION_BINS, AnyOutcomes, ErrorSums, OutcomeHistogram
 from millrace.metrics import catalogue
 from millrace.metrics.catalogue import METRICS, Metric
 from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
@@ -23,7 +23,6 @@ from millrace.schema import Task
 from millrace.spec.monitoring import CalibrationRule, QualityRule
 from millrace.stats.distances import chi_square_tail
 
-_CALIBRATION_BINS = 10
 _TWO = 2
 
 
@@ -38,6 +37,23 @@ class PointEstimate:
     def interval(self, width: float = 1.96) -> tuple[float, float]:
         """Return the normal interval, by default of 95 %."""
         return self.value - width * self.error, self.value + width * self.error
+
+
+def bounded_interval(estimate: PointEstimate, bounds: tuple[float, float]) -> tuple[float, float]:
+    """Return the normal interval on a scale without bounds: of logits between 0 and 1, of logarithms above 0.
+
+    At a bound, and of a metric without bounds, it is the interval on the metric's own scale, cut at the bounds.
+    """
+    value, (low, high) = estimate.value, bounds
+    if bounds == (0.0, 1.0) and 0.0 < value < 1.0:
+        middle, error = math.log(value / (1.0 - value)), estimate.error / (value * (1.0 - value))
+        ends = PointEstimate(middle, error, estimate.rows).interval()
+        return 1.0 / (1.0 + math.exp(-ends[0])), 1.0 / (1.0 + math.exp(-ends[1]))
+    if low == 0.0 and value > 0.0:
+        factor = math.exp(1.96 * estimate.error / value)
+        return value / factor, min(high, value * factor)
+    first, last = estimate.interval()
+    return max(low, first), min(high, last)
 
 
 def measure_outcomes(outcomes: AnyOutcomes) -> dict[str, PointEstimate]:
@@ -94,14 +110,18 @@ def _f1(confusion: npt.NDArray[np.int64], index: int) -> PointEstimate:
 
 
 def _area(outcomes: OutcomeHistogram, index: int) -> PointEstimate:
-    """Return the area under one class's ROC curve; its error after Hanley and McNeil (1982, *Radiology* 143: 29-36)."""
+    """Return the area under one class's ROC curve."""
     return binned_roc_auc(
         outcomes.hits[index].astype(np.float64), (outcomes.totals[index] - outcomes.hits[index]).astype(np.float64)
     )
 
 
 def binned_roc_auc(positives: Floats, negatives: Floats) -> PointEstimate:
-    """Return the area under the ROC curve of (possibly fractional) counts over bins of the score."""
+    """Return the area under the ROC curve of (possibly fractional) counts over bins of the score.
+
+    Its error is the larger of Hanley and McNeil's (1982, *Radiology* 143: 29-36) and that of DeLong, DeLong and
+    Clarke-Pearson (1988, *Biometrics* 44: 837-845).
+    """
     many, few = float(positives.sum()), float(negatives.sum())
     if many <= 0 or few <= 0:
         return PointEstimate(math.nan, math.nan, round(many + few))
@@ -109,7 +129,13 @@ def binned_roc_auc(positives: Floats, negatives: Floats) -> PointEstimate:
     area = float(np.sum(positives * (below + negatives / 2.0)) / (many * few))
     first, second = area / (2.0 - area), 2.0 * area**2 / (1.0 + area)
     spread = area * (1.0 - area) + (many - 1.0) * (first - area**2) + (few - 1.0) * (second - area**2)
-    return PointEstimate(area, math.sqrt(max(0.0, spread) / (many * few)), round(many + few))
+    beaten = (below + negatives / 2.0) / few
+    beating = (many - np.cumsum(positives) + positives / 2.0) / many
+    by_rows = (
+        float(positives @ (beaten - area) ** 2) / (many * max(1.0, many - 1.0)),
+        float(negatives @ (beating - area) ** 2) / (few * max(1.0, few - 1.0)),
+    )
+    return PointEstimate(area, math.sqrt(max(0.0, spread / (many * few), sum(by_rows))), round(many + few))
 
 
 def _average_precision(outcomes: OutcomeHistogram) -> PointEstimate:
@@ -185,7 +211,7 @@ def _calibrate_class(outcomes: OutcomeHistogram, index: int) -> tuple[float, flo
 
 
 def _coarse(counts: npt.NDArray[Any]) -> Floats:
-    return np.asarray(np.asarray(counts, dtype=np.float64).reshape(_CALIBRATION_BINS, -1).sum(axis=1))
+    return np.asarray(np.asarray(counts, dtype=np.float64).reshape(CALIBRATION_BINS, -1).sum(axis=1))
 
 
 def find_miscalibration(

@@ -24,7 +24,7 @@ from millrace.monitoring.drift import (
     prediction_columns,
 )
 from millrace.monitoring.estimates import calibration_map, estimate_errors, estimate_quality, find_estimated_drop
-from millrace.monitoring.live_quality import MeasuredWindow, QualityComparison, measure_metrics
+from millrace.monitoring.live_quality import QualityComparison, RecentOutcomes, measure_metrics
 from millrace.monitoring.quality import find_concept_drift, find_miscalibration
 from millrace.monitoring.seasonality import suppress_seasonal, suppress_within_range
 from millrace.monitoring.window_findings import WindowFinding
@@ -230,8 +230,12 @@ class OutcomeWindow:
     spec: MonitoringSpec
     #: False when an input verdict of the latest window of traffic is in breach; None when none of them is known.
     inputs_hold: bool | None
-    measured: MeasuredWindow
-    earlier: Sequence[MeasuredWindow]  # the version's windows before it
+    recent: RecentOutcomes
+
+    @cached_property
+    def day(self) -> AnyOutcomes | None:
+        """Outcomes of the day that ends with the window; None while no day is known."""
+        return self.recent.sum_day(self.outcomes)
 
     def quality(self, verdict: str) -> Findings:
         """Return the findings on live quality by the rule of a verdict."""
@@ -240,10 +244,8 @@ class OutcomeWindow:
             message = "the predictions on the holdout were not kept, so there is nothing to compare with"
             return [WindowFinding("live_quality", "every metric", "unknown", message, rows=self.outcomes.rows)]
         comparison = QualityComparison(
-            "live_quality",
             self.monitored.task,
-            self.measured,
-            self.earlier,
+            self.recent,
             measure_metrics(profile.outcomes),
             getattr(self.spec, verdict),
             self.spec.false_discovery_rate,
@@ -261,15 +263,18 @@ def _check_concept_drift(window: OutcomeWindow) -> Findings:
 
 def _check_calibration(window: OutcomeWindow) -> Findings:
     profile, spec = window.monitored.profile, window.spec
-    before, now = profile.outcomes if profile else None, window.outcomes
-    if not isinstance(before, OutcomeHistogram) or not isinstance(now, OutcomeHistogram):
+    before, now = profile.outcomes if profile else None, window.day
+    if not isinstance(before, OutcomeHistogram):
         return []
+    if not isinstance(now, OutcomeHistogram):
+        message = "calibration is judged on whole days, and these are not a day yet"
+        return [WindowFinding("calibration", "probabilities", "unknown", message, rows=window.outcomes.rows)]
     return [find_miscalibration(before, now, spec.calibration, spec.false_discovery_rate)]
 
 
 def _check_outcome_bias(window: OutcomeWindow) -> Findings:
     profile, spec = window.monitored.profile, window.spec
-    return find_group_gaps(profile, None, window.outcomes, spec.bias, spec.false_discovery_rate) if profile else []
+    return find_group_gaps(profile, None, window.day, spec.bias, spec.false_discovery_rate) if profile else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,20 +382,16 @@ def evaluate_outcomes(
     spec: MonitoringSpec,
     inputs: Sequence[WindowFinding],
     *,
-    measured: MeasuredWindow | None = None,
-    earlier: Sequence[MeasuredWindow] = (),
+    recent: RecentOutcomes | None = None,
 ) -> Findings:
     """Evaluate every enabled verdict on a closed window of outcomes.
 
     ``predictions`` is their number, with or without an outcome; ``inputs`` are findings of the latest traffic.
-    ``measured`` are the window's times and metrics (without it, it counts as one of a whole day), and ``earlier`` those
-    of the version's windows before it.
+    Without ``recent`` the window counts as one of a whole day.
     """
     known = [finding.status for finding in input_findings(inputs) if finding.status != "unknown"]
-    measured = measured or MeasuredWindow.of_a_day(outcomes, monitored.profile, monitored.reference.target)
-    window = OutcomeWindow(
-        outcomes, predictions, monitored, spec, "breach" not in known if known else None, measured, earlier
-    )
+    recent = recent or RecentOutcomes.of_a_day(outcomes, monitored.profile, monitored.reference.target)
+    window = OutcomeWindow(outcomes, predictions, monitored, spec, "breach" not in known if known else None, recent)
     checks = [verdict.check_outcomes for name, verdict in VERDICTS.items() if getattr(spec, name).enabled]
     return [finding for check in checks if check for finding in check(window)]
 

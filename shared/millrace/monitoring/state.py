@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from millrace.captures.records import format_timestamp
 from millrace.documents import Document, Record
 from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError
+from millrace.histograms.outcomes import AnyOutcomes
 from millrace.histograms.predictions import AnyPredictions, Traffic, tag_predictions
 from millrace.layout import monitoring_key
 from millrace.monitoring.chart_data import ChartData
@@ -75,6 +76,7 @@ class QualityRecord(WindowQuality, frozen=True, kw_only=True):
     """A closed window of outcomes, and the keys of its segments."""
 
     segments: tuple[str, ...]
+    counts: AnyOutcomes | None = None  # coarsely, for a day
 
 
 class Alert(Record, frozen=True, kw_only=True):

@@ -24,7 +24,7 @@ from millrace.histograms.tables import Reference, count_in_bins
 from millrace.layout import monitoring_key
 from millrace.monitoring.chart_data import draw_columns, effects_of
 from millrace.monitoring.context import Baselines, MonitorContext
-from millrace.monitoring.live_quality import judged_metrics, measure_window
+from millrace.monitoring.live_quality import RecentOutcomes, judged_metrics, measure_window
 from millrace.monitoring.new_captures import IngestCounts
 from millrace.monitoring.rules import evaluate_outcomes, evaluate_traffic, input_findings, range_scope, rows_needed
 from millrace.monitoring.seasonality import SeasonalBaselines, find_seasonal_windows, learn_ranges
@@ -60,6 +60,8 @@ _COVERAGE_OVER = 10
 #: Outcomes may arrive before the captured prediction; they are tried again for so long.
 _RETRY_FOR = timedelta(hours=6)
 _MAX_PENDING = 10_000
+#: Counts of windows of outcomes are kept for a day, and for windows that end late.
+_COUNTS_KEPT = timedelta(hours=30)
 
 
 def ingest_traffic(
@@ -237,14 +239,13 @@ def close_outcome_window(
     if monitored is None:
         findings = [WindowFinding("live_quality", "every metric", "unknown", context.obstacle, rows=labelled)]
     else:
-        earlier = history.quality
-        findings = evaluate_outcomes(
-            outcomes, record.predictions, monitored, spec, inputs, measured=record, earlier=earlier
-        )
+        counts, is_full = [one.counts for one in history.quality], len(history.quality) >= MAX_HISTORY
+        recent = RecentOutcomes(record, history.quality, counts, is_full)
+        findings = evaluate_outcomes(outcomes, record.predictions, monitored, spec, inputs, recent=recent)
     history = replace(
         history,
         segments=tuple(replace(one, evaluated=True) if one.key in keys else one for one in history.segments),
-        quality=(*history.quality, record)[-MAX_HISTORY:],
+        quality=(*(_without_old_counts(one, record) for one in history.quality), record)[-MAX_HISTORY:],
     )
     return history, WindowEvaluation("outcomes", record.begin, tuple(findings))
 
@@ -286,6 +287,11 @@ def _sum_outcomes(context: MonitorContext, segments: Sequence[Segment]) -> AnyOu
     return reduce(add, [one for one in counted if one is not None], empty)
 
 
+def _without_old_counts(record: QualityRecord, latest: QualityRecord) -> QualityRecord:
+    is_old = record.counts is not None and record.end < latest.end - _COUNTS_KEPT
+    return replace(record, counts=None) if is_old else record
+
+
 def _measure(context: MonitorContext, record: QualityRecord, segments: Sequence[Segment]) -> QualityRecord:
     """Measure a window by the outcomes that are known now."""
     keys = set(record.segments)
@@ -298,6 +304,7 @@ def _describe(context: MonitorContext, record: QualityRecord, outcomes: AnyOutco
     spec, monitored, task = context.spec, context.monitored, context.schema.task
     profile, target = (monitored.profile, monitored.reference.target) if monitored else (None, None)
     metrics = measure_window(outcomes, profile, target)
+    record = replace(record, counts=outcomes.coarsen())
     names = judged_metrics(task, spec.monitoring.live_quality.metric, spec.primary_metric, metrics)
     if not names:
         return record
