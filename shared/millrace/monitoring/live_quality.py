@@ -10,7 +10,7 @@ order, or with the weekday while the week is.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -40,7 +40,7 @@ from millrace.monitoring.seasonality import TimeSpan
 from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
 from millrace.schema import Task
 from millrace.spec.monitoring import QualityRule
-from millrace.stats.distances import normal_tail
+from millrace.stats.distances import benjamini_hochberg, normal_tail
 
 #: Mean of the errors; the catalogue has no metric that may have either sign.
 MEAN_ERROR = "mean_error"
@@ -59,8 +59,6 @@ _SHORT = timedelta(hours=12)
 _GRACE = timedelta(hours=1)
 #: Days whose like hours are pooled.
 _LIKE_DAYS = 7
-#: Comparisons of a metric that share the false discovery rate: of the window and its day, each with both references.
-_COMPARISONS = 4
 #: Rows' weight of the mean over all predictions beside that of a bin.
 _PRIOR_ROWS = 10.0
 _TWO = 2
@@ -84,6 +82,7 @@ class MeasuredWindow(TimeSpan, frozen=True, kw_only=True):
 
     outcomes: int
     metrics: dict[str, WindowMetric] = {}  # noqa: RUF012  # msgspec copies the default
+    calibration: float | None = None  # growth of the calibration error since the holdout; None without classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +132,12 @@ class RecentOutcomes:
             if 1 <= days <= _LIKE_DAYS and not days % every and abs(apart - days * _DAY) <= near:
                 found.append(one)
         return found
+
+    @property
+    def usual_miscalibration(self) -> float:
+        """Growth of the calibration error that exceeds what earlier windows had: half as much again as nearly all."""
+        known = [one.calibration for one in self.earlier if one.calibration is not None]
+        return 1.5 * max(0.0, float(np.quantile(known, 0.95))) if known else 0.0
 
     def sum_day(self, own: AnyOutcomes) -> AnyOutcomes | None:
         """Return the outcomes of the day that ends with the window, coarsely; None while no day is known."""
@@ -317,30 +322,46 @@ class QualityComparison:
         if not names:
             message = "the holdout and these rows have no metric in common"
             return [WindowFinding(_VERDICT, "every metric", "unknown", message)]
-        rate = self.rate / (_COMPARISONS * len(names))
-        return [self._evaluate(name, rate) for name in names]
+        return list(self._evaluate(names))
 
-    def _evaluate(self, name: str, rate: float) -> WindowFinding:
+    def _evaluate(self, names: Sequence[str]) -> Iterator[WindowFinding]:
         """Judge the day that ends with a short window, then the window itself."""
-        recent, found = self.recent, None
-        if recent.covers_day:
-            windows, phrase = ([recent.window], "") if not recent.is_short else (recent.last(_DAY), " in the last day")
-            loss = self._worst(name, self._pool(name, windows, phrase), rate)
-            found = self._report(name, loss, rate, self._season_of_day(name, loss, rate))
-            if found.status == "breach" or not recent.is_short:
-                return found
-        if name == MEAN_ERROR:
-            message = "a mean error is judged on whole days, and these are not a day yet"
-            return found or WindowFinding(_VERDICT, name, "unknown", message, rows=recent.window.outcomes)
-        here = self._pool(name, [recent.window])
-        loss = self._compare(name, here, here.expected, _LIKE_ROWS)
-        return self._report(name, loss, rate, self._season_of_hours(name, loss, rate))
+        recent = self.recent
+        here = {name: self._pool(name, [recent.window]) for name in names}
+        days: dict[str, _Period] = here if not recent.is_short else {}
+        if recent.is_short and recent.covers_day:
+            days = {name: self._pool(name, recent.last(_DAY), " in the last day") for name in names}
+        # Two looks share the rate; in each of them all metrics do (Benjamini-Hochberg).
+        rate = self.rate / 2.0 if recent.is_short else self.rate
+        of_days = self._significance([loss for name, day in days.items() for loss in self._losses(name, day)], rate)
+        hours = {name: self._compare(name, now, now.expected, _LIKE_ROWS) for name, now in here.items()}
+        of_hours = self._significance([loss for name, loss in hours.items() if name != MEAN_ERROR], rate)
+        for name in names:
+            found = None
+            if days:
+                loss = self._worst(name, days[name], of_days)
+                found = self._report(name, loss, of_days, self._season_of_day(name, loss, of_days))
+            if recent.is_short and name == MEAN_ERROR and not found:
+                message = "a mean error is judged on whole days, and these are not a day yet"
+                found = WindowFinding(_VERDICT, name, "unknown", message, rows=recent.window.outcomes)
+            elif recent.is_short and name != MEAN_ERROR and (not found or found.status == "ok"):
+                loss = hours[name]
+                found = self._report(name, loss, of_hours, self._season_of_hours(name, loss, of_hours))
+            if found:
+                yield found
+
+    @staticmethod
+    def _significance(losses: Sequence[_Loss], rate: float) -> float:
+        """Return the largest p-value that is significant; less than any when none is."""
+        p_values = [loss.p_value for loss in losses]
+        found = zip(p_values, benjamini_hochberg(p_values, rate), strict=True)
+        return max((p_value for p_value, significant in found if significant), default=-1.0)
 
     def _season_of_day(self, name: str, loss: _Loss, rate: float) -> str:
         recent = self.recent
-        if not loss.is_breach(rate) or not recent.covers(_WEEK):
+        if not loss.is_breach(rate) or not recent.is_short or not recent.covers(_WEEK):
             return ""
-        is_lasting = self._worst(name, self._pool(name, recent.last(_WEEK)), rate).is_breach(rate)
+        is_lasting = self._worst(name, self._pool(name, recent.last(_WEEK)), self.rate).is_breach(self.rate)
         last = self._with(name, recent.last(_DAY, before=_WEEK))
         if is_lasting or not last or self._compare(name, loss.period, self._pool(name, last).now).is_large:
             return ""
@@ -379,14 +400,15 @@ class QualityComparison:
             PointEstimate(value, error, rows), PointEstimate(float(reference), holdout.error * scale, rows), phrase
         )
 
-    def _worst(self, name: str, period: _Period, rate: float) -> _Loss:
-        """Compare a day or more with the holdout and with its like rows; return the larger of the breaches, if any."""
+    def _losses(self, name: str, period: _Period) -> list[_Loss]:
+        """Compare a day or more with the holdout and with its like rows."""
         like = self._compare(name, period, period.expected, _LIKE_ROWS)
         whole = self._compare(name, period, self.holdout[name], "on the holdout")
-        if name not in _MEANS and self.recent.is_short:
-            return like
-        breaches = [loss for loss in (whole, like) if loss.is_breach(rate)]
-        return max(breaches, key=lambda loss: loss.drop, default=whole)
+        return [whole, like] if name in _MEANS or not self.recent.is_short else [like]
+
+    def _worst(self, name: str, period: _Period, rate: float) -> _Loss:
+        losses = self._losses(name, period)
+        return max((loss for loss in losses if loss.is_breach(rate)), key=lambda loss: loss.drop, default=losses[0])
 
     def _compare(self, name: str, period: _Period, before: PointEstimate, reference: str = "") -> _Loss:
         now, rule = period.now, self.rule

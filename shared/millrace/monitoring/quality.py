@@ -214,25 +214,38 @@ def _coarse(counts: npt.NDArray[Any]) -> Floats:
     return np.asarray(np.asarray(counts, dtype=np.float64).reshape(CALIBRATION_BINS, -1).sum(axis=1))
 
 
+def calibration_growth(holdout: AnyOutcomes | None, present: AnyOutcomes) -> float | None:
+    """Return the growth of the calibration error beyond chance since the holdout; None where there are no classes."""
+    if not isinstance(holdout, OutcomeHistogram) or not isinstance(present, OutcomeHistogram):
+        return None
+    return measure_calibration(present).excess - measure_calibration(holdout).excess
+
+
 def find_miscalibration(
-    holdout: OutcomeHistogram, present: OutcomeHistogram, rule: CalibrationRule, rate: float
+    holdout: OutcomeHistogram,
+    present: OutcomeHistogram,
+    rule: CalibrationRule,
+    rate: float,
+    *,
+    usual: float = 0.0,
+    phrase: str = "",
 ) -> WindowFinding:
-    """Evaluate calibration against the holdout."""
+    """Evaluate calibration against the holdout; ``usual`` is the growth of the error that hours are known to have."""
     if present.rows < rule.min_rows:
         return too_few("calibration", "probabilities", present.rows, rule.min_rows, "outcomes")
     before, now = measure_calibration(holdout), measure_calibration(present)
     growth = now.excess - before.excess
-    breach = growth >= rule.threshold and now.p_value <= rate
+    breach = growth >= max(rule.threshold, usual) and now.p_value <= rate
     state = "differ from the observed frequencies" if breach else "agree with the observed frequencies"
     return WindowFinding(
         verdict="calibration",
         subject="probabilities",
         status=breach_or_ok(breach),
         message=f"probabilities {state}: expected calibration error {before.error:.3f} on the holdout, {now.error:.3f} "
-        f"on {present.rows:,} outcomes; Brier score {before.brier:.3f} → {now.brier:.3f}",
+        f"on {present.rows:,} outcomes{phrase}; Brier score {before.brier:.3f} → {now.brier:.3f}",
         measure="expected calibration error beyond chance",
         value=growth,
-        threshold=rule.threshold,
+        threshold=max(rule.threshold, usual),
         rows=present.rows,
         p_value=now.p_value,
         details={"before": before.error, "now": now.error, "brier_before": before.brier, "brier_now": now.brier},

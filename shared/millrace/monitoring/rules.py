@@ -269,7 +269,11 @@ def _check_calibration(window: OutcomeWindow) -> Findings:
     if not isinstance(now, OutcomeHistogram):
         message = "calibration is judged on whole days, and these are not a day yet"
         return [WindowFinding("calibration", "probabilities", "unknown", message, rows=window.outcomes.rows)]
-    return [find_miscalibration(before, now, spec.calibration, spec.false_discovery_rate)]
+    rule, rate, recent = spec.calibration, spec.false_discovery_rate, window.recent
+    found = find_miscalibration(before, now, rule, rate, phrase=" in the last day" if recent.is_short else "")
+    if recent.is_short and found.status != "breach" and isinstance(window.outcomes, OutcomeHistogram):
+        return [find_miscalibration(before, window.outcomes, rule, rate, usual=recent.usual_miscalibration)]
+    return [found]
 
 
 def _check_outcome_bias(window: OutcomeWindow) -> Findings:

@@ -26,6 +26,7 @@ from millrace.monitoring.chart_data import draw_columns, effects_of
 from millrace.monitoring.context import Baselines, MonitorContext
 from millrace.monitoring.live_quality import RecentOutcomes, judged_metrics, measure_window
 from millrace.monitoring.new_captures import IngestCounts
+from millrace.monitoring.quality import calibration_growth
 from millrace.monitoring.rules import evaluate_outcomes, evaluate_traffic, input_findings, range_scope, rows_needed
 from millrace.monitoring.seasonality import SeasonalBaselines, find_seasonal_windows, learn_ranges
 from millrace.monitoring.segments import (
@@ -304,7 +305,8 @@ def _describe(context: MonitorContext, record: QualityRecord, outcomes: AnyOutco
     spec, monitored, task = context.spec, context.monitored, context.schema.task
     profile, target = (monitored.profile, monitored.reference.target) if monitored else (None, None)
     metrics = measure_window(outcomes, profile, target)
-    record = replace(record, counts=outcomes.coarsen())
+    growth = calibration_growth(profile.outcomes, outcomes) if profile else None
+    record = replace(record, counts=outcomes.coarsen(), calibration=growth)
     names = judged_metrics(task, spec.monitoring.live_quality.metric, spec.primary_metric, metrics)
     if not names:
         return record
