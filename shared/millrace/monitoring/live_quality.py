@@ -18,7 +18,6 @@ from operator import add
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
 from millrace.documents import Record
 from millrace.histograms.bins import NumberBins
@@ -59,8 +58,8 @@ _SHORT = timedelta(hours=12)
 _GRACE = timedelta(hours=1)
 #: Days whose like hours are pooled.
 _LIKE_DAYS = 7
-#: Rows' weight of the mean over all predictions beside that of a bin.
-_PRIOR_ROWS = 10.0
+#: Rows of the holdout whose mean errors are those of a range of predicted values.
+_ENOUGH_ROWS = 30.0
 _TWO = 2
 _SOME_DAY = datetime(2000, 1, 1, tzinfo=UTC)
 _VERDICT = "live_quality"
@@ -187,7 +186,7 @@ def _expect(
     known, predictions = profile.outcomes, profile.predictions
     if not isinstance(known, OutcomeHistogram) or not isinstance(predictions, PredictionHistogram):
         return {}
-    before, now = (_estimate_metrics(counts, known, predictions) for counts in (known.totals, outcomes.totals))
+    before, now = (_estimate_metrics(rows, known, predictions) for rows in (known, outcomes))
     expected = {}
     for name in holdout.keys() & before.keys() & now.keys():
         if not METRICS_BY_NAME[name].change_is_relative:
@@ -199,27 +198,32 @@ def _expect(
 
 
 def _estimate_metrics(
-    totals: npt.NDArray[np.int64], holdout: OutcomeHistogram, predictions: PredictionHistogram
+    outcomes: OutcomeHistogram, holdout: OutcomeHistogram, predictions: PredictionHistogram
 ) -> dict[str, float]:
-    """Estimate metrics of rows from their counts by class and bin of its probability, as if the holdout's."""
-    counts, chances = totals.astype(np.float64), calibration_map(holdout)
+    """Estimate metrics of rows by their probabilities alone, as if classes were as frequent as on the holdout."""
+    counts = outcomes.totals.astype(np.float64)
     classes, bins = counts.shape
     rows = counts[0].sum()
     if not rows:
         return {}
     middles = np.tile((np.arange(bins) + 0.5) / bins, (classes, 1))
-    stated = np.divide(holdout.probability_sums, holdout.totals, out=middles, where=holdout.totals > 0)
-    stated = np.clip(stated, 1e-7, 1.0 - 1e-7)
+    known = np.divide(holdout.probability_sums, holdout.totals, out=middles, where=holdout.totals > 0)
+    stated = np.divide(outcomes.probability_sums, counts, out=known.copy(), where=counts > 0)
+    known, stated = np.clip(known, 1e-7, 1.0 - 1e-7), np.clip(stated, 1e-7, 1.0 - 1e-7)
+    # Within a bin frequencies are in proportion to probabilities, which matters in the lowest one.
+    chances = np.minimum(1.0, calibration_map(holdout) * stated / known)
     # Share of the rows with such a probability of a class that are predicted to be of it.
     default = (stated >= 1.0 / classes).astype(np.float64)
     decided = np.divide(
         predictions.decided, predictions.probabilities, out=default, where=predictions.probabilities > 0
     )
-    chosen, hits = counts * decided, counts * decided * chances
+    chosen = counts * decided
+    chosen *= rows / max(chosen.sum(), 1e-9)
+    hits = chosen * chances
     true = counts * chances
     squares = counts * (chances * (1.0 - stated) ** 2 + (1.0 - chances) * stated**2)
     found = {
-        catalogue.ACCURACY.name: float(hits.sum() / max(chosen.sum(), 1e-9)),
+        catalogue.ACCURACY.name: float(hits.sum() / rows),
         catalogue.LOG_LOSS.name: float(-np.sum(true * np.log(stated)) / rows),
         catalogue.BRIER.name: float((squares[1] if classes == _TWO else squares).sum() / rows),
     }
@@ -241,13 +245,14 @@ def _expect_errors(
     if errors is None or target is None or outcomes.predicted is None or not outcomes.rows:
         return {}
     kinds = [*errors.sums, *([] if errors.signed is None else [errors.signed])]
-    sums = np.stack([target.coarse(kind) for kind in kinds])
+    sums = np.stack(kinds)
     if not sums[0].sum():
         return {}
-    overall = sums.sum(axis=1) / sums[0].sum()
-    # A bin that the holdout hardly had is shrunk towards the mean of all.
-    means = (sums + _PRIOR_ROWS * overall[:, np.newaxis]) / (sums[0] + _PRIOR_ROWS)
-    now = means @ target.coarse(outcomes.predicted) / outcomes.rows
+    # Neighbouring bins are merged until they have enough rows.
+    groups = np.unique((np.cumsum(sums[0]) - sums[0]) // _ENOUGH_ROWS, return_inverse=True)[1]
+    merged = np.stack([np.bincount(groups, weights=kind) for kind in sums])
+    means = (merged / np.maximum(merged[0], 1.0))[:, groups]
+    now = means @ outcomes.predicted / outcomes.rows
     before = means @ sums[0] / sums[0].sum()
     mae, rmse = holdout[catalogue.MAE.name].value, holdout[catalogue.RMSE.name].value
     expected = {
