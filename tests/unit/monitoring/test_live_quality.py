@@ -32,12 +32,14 @@ HOUR, DAY = timedelta(hours=1), 24
 SPEC = MonitoringSpec()
 INPUTS_HOLD = [WindowFinding("feature_drift", "age", "ok", "")]
 FEATURES = make_reference()
+#: Middle of the demand by hour of the day.
+DEMAND = [5.0] * 6 + [60.0, 250.0, 250.0] + [120.0] * 7 + [300.0, 300.0] + [80.0] * 3 + [20.0] * 3
 
 
 def draw_demand(rows, seed, *, size=None, spread=1.0):
-    """Predictions and demand; errors grow with demand, and ``size`` is its middle at some hour."""
+    """Predictions and demand of whole days, or of an hour of such a ``size``; errors grow with demand."""
     draw = np.random.default_rng(seed)
-    middle = np.exp(draw.uniform(1.0, 6.0, size=rows)) if size is None else size
+    middle = draw.choice(DEMAND, size=rows) if size is None else size
     values = middle * np.exp(0.1 * draw.normal(size=rows))
     return values, values + 0.2 * values * spread * draw.normal(size=rows)
 
@@ -53,8 +55,6 @@ def make_regression():
 
 REGRESSION = make_regression()
 TARGET = REGRESSION.reference.target
-#: Middle of the demand by hour of the day.
-DEMAND = [5.0] * 6 + [60.0, 250.0, 250.0] + [120.0] * 7 + [300.0, 300.0] + [80.0] * 3 + [20.0] * 3
 
 
 def draw_classes(rows, seed, *, classes=2, offset=0.0, sharpness=1.0):
