@@ -43,7 +43,7 @@ from millrace.stats.distances import benjamini_hochberg, normal_tail
 
 #: Mean of the errors; the catalogue has no metric that may have either sign.
 MEAN_ERROR = "mean_error"
-#: Metrics that are judged beside the primary one.
+#: Metrics that are evaluated beside the primary one.
 _METRICS: Mapping[Task, tuple[str, ...]] = {
     "binary": (catalogue.LOG_LOSS.name, catalogue.ACCURACY.name),
     "multiclass": (catalogue.LOG_LOSS.name, catalogue.ACCURACY.name),
@@ -133,7 +133,7 @@ class RecentOutcomes:
         return found
 
     @property
-    def usual_miscalibration(self) -> float:
+    def hourly_miscalibration(self) -> float:
         """Growth of the calibration error that exceeds what earlier windows had: half as much again as nearly all."""
         known = [one.calibration for one in self.earlier if one.calibration is not None]
         return 1.5 * max(0.0, float(np.quantile(known, 0.95))) if known else 0.0
@@ -268,8 +268,8 @@ def _expect_errors(
     return {name: float(value) for name, value in expected.items()}
 
 
-def judged_metrics(task: Task, wanted: str | None, primary: str | None, known: Iterable[str]) -> list[str]:
-    """Return the metrics to judge: the wanted one alone, or the primary one and those that matter for the task."""
+def evaluated_metrics(task: Task, wanted: str | None, primary: str | None, known: Iterable[str]) -> list[str]:
+    """Return the metrics to evaluate: the wanted one alone, or the primary one and those that matter for the task."""
     available = set(known)
     if wanted is not None and wanted in available:
         return [wanted]
@@ -318,10 +318,10 @@ class QualityComparison:
     coverage: float | None = None  # share of the predictions with an outcome
 
     def findings(self) -> list[WindowFinding]:
-        """Return a finding on live quality for each metric that is judged."""
+        """Return a finding on live quality for each evaluated metric."""
         window, rule = self.recent.window, self.rule
         known = self.holdout.keys() & window.metrics.keys() if window.outcomes >= rule.min_rows else self.holdout
-        names = judged_metrics(self.task, rule.metric, self.primary, known)
+        names = evaluated_metrics(self.task, rule.metric, self.primary, known)
         if window.outcomes < rule.min_rows:
             return [too_few(_VERDICT, name, window.outcomes, rule.min_rows, "outcomes") for name in names]
         if not names:
@@ -330,7 +330,7 @@ class QualityComparison:
         return list(self._evaluate(names))
 
     def _evaluate(self, names: Sequence[str]) -> Iterator[WindowFinding]:
-        """Judge the day that ends with a short window, then the window itself."""
+        """Evaluate the day that ends with a short window, then the window itself."""
         recent = self.recent
         here = {name: self._pool(name, [recent.window]) for name in names}
         days: dict[str, _Period] = here if not recent.is_short else {}
@@ -345,13 +345,13 @@ class QualityComparison:
             found = None
             if days:
                 loss = self._worst(name, days[name], of_days)
-                found = self._report(name, loss, of_days, self._season_of_day(name, loss, of_days))
+                found = self._report(name, loss, of_days, self._explain_day(name, loss, of_days))
             if recent.is_short and name == MEAN_ERROR and not found:
-                message = "a mean error is judged on whole days, and these are not a day yet"
+                message = "a mean error is evaluated on whole days, and these are not a day yet"
                 found = WindowFinding(_VERDICT, name, "unknown", message, rows=recent.window.outcomes)
             elif recent.is_short and name != MEAN_ERROR and (not found or found.status == "ok"):
                 loss = hours[name]
-                found = self._report(name, loss, of_hours, self._season_of_hours(name, loss, of_hours))
+                found = self._report(name, loss, of_hours, self._explain_hours(name, loss, of_hours))
             if found:
                 yield found
 
@@ -362,7 +362,7 @@ class QualityComparison:
         found = zip(p_values, benjamini_hochberg(p_values, rate), strict=True)
         return max((p_value for p_value, significant in found if significant), default=-1.0)
 
-    def _season_of_day(self, name: str, loss: _Loss, rate: float) -> str:
+    def _explain_day(self, name: str, loss: _Loss, rate: float) -> str:
         recent = self.recent
         if not loss.is_breach(rate) or not recent.is_short or not recent.covers(_WEEK):
             return ""
@@ -372,13 +372,13 @@ class QualityComparison:
             return ""
         return "as on that day of the week before, while the week is as on the holdout"
 
-    def _season_of_hours(self, name: str, loss: _Loss, rate: float) -> str:
+    def _explain_hours(self, name: str, loss: _Loss, rate: float) -> str:
         if not loss.is_breach(rate) or not self.recent.covers_day:
             return ""
-        for every, season in ((1, "of earlier days"), (_LIKE_DAYS, "of the week before")):
+        for every, phrase in ((1, "of earlier days"), (_LIKE_DAYS, "of the week before")):
             like = self._with(name, self.recent.like(every))
             if like and not self._compare(name, loss.period, self._pool(name, like).now).is_large:
-                return f"as in the same hours {season}, while the day is as on the holdout"
+                return f"as in the same hours {phrase}, while the day is as on the holdout"
         return ""
 
     @staticmethod
@@ -428,7 +428,7 @@ class QualityComparison:
         p_value = normal_tail(lost / deviation) if deviation > 0 else float(lost <= 0)
         return _Loss(period, before, reference, drop, threshold, p_value)
 
-    def _report(self, name: str, loss: _Loss, rate: float, season: str = "") -> WindowFinding:
+    def _report(self, name: str, loss: _Loss, rate: float, reason: str = "") -> WindowFinding:
         now, before = loss.period.now, loss.before.value
         shown = _describe(name, now, None)
         label = "mean error" if name == MEAN_ERROR else METRICS_BY_NAME[name].label
@@ -438,12 +438,12 @@ class QualityComparison:
         )
         message += "" if self.coverage is None else f", {self.coverage:.0%} of the predictions"
         details = {"metric": name, "before": before, "now": now.value, "low": shown.low, "high": shown.high}
-        details |= {"coverage": self.coverage, "reference": loss.reference} | ({"season": season} if season else {})
+        details |= {"coverage": self.coverage, "reference": loss.reference} | ({"season": reason} if reason else {})
         return WindowFinding(
             verdict=_VERDICT,
             subject=name,
-            status=breach_or_ok(loss.is_breach(rate) and not season),
-            message=f"{message}; {season}" if season else message,
+            status=breach_or_ok(loss.is_breach(rate) and not reason),
+            message=f"{message}; {reason}" if reason else message,
             measure=f"drop of {name}",
             value=loss.drop,
             threshold=loss.threshold,

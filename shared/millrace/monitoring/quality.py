@@ -227,15 +227,15 @@ def find_miscalibration(
     rule: CalibrationRule,
     rate: float,
     *,
-    usual: float = 0.0,
+    hourly: float = 0.0,
     phrase: str = "",
 ) -> WindowFinding:
-    """Evaluate calibration against the holdout; ``usual`` is the growth of the error that hours are known to have."""
+    """Evaluate calibration against the holdout; ``hourly`` is the growth that single hours have had."""
     if present.rows < rule.min_rows:
         return too_few("calibration", "probabilities", present.rows, rule.min_rows, "outcomes")
     before, now = measure_calibration(holdout), measure_calibration(present)
     growth = now.excess - before.excess
-    breach = growth >= max(rule.threshold, usual) and now.p_value <= rate
+    breach = growth >= max(rule.threshold, hourly) and now.p_value <= rate
     state = "differ from the observed frequencies" if breach else "agree with the observed frequencies"
     return WindowFinding(
         verdict="calibration",
@@ -245,7 +245,7 @@ def find_miscalibration(
         f"on {present.rows:,} outcomes{phrase}; Brier score {before.brier:.3f} → {now.brier:.3f}",
         measure="expected calibration error beyond chance",
         value=growth,
-        threshold=max(rule.threshold, usual),
+        threshold=max(rule.threshold, hourly),
         rows=present.rows,
         p_value=now.p_value,
         details={"before": before.error, "now": now.error, "brier_before": before.brier, "brier_now": now.brier},

@@ -267,12 +267,12 @@ def _check_calibration(window: OutcomeWindow) -> Findings:
     if not isinstance(before, OutcomeHistogram):
         return []
     if not isinstance(now, OutcomeHistogram):
-        message = "calibration is judged on whole days, and these are not a day yet"
+        message = "calibration is evaluated on whole days, and these are not a day yet"
         return [WindowFinding("calibration", "probabilities", "unknown", message, rows=window.outcomes.rows)]
     rule, rate, recent = spec.calibration, spec.false_discovery_rate, window.recent
     found = find_miscalibration(before, now, rule, rate, phrase=" in the last day" if recent.is_short else "")
     if recent.is_short and found.status != "breach" and isinstance(window.outcomes, OutcomeHistogram):
-        return [find_miscalibration(before, window.outcomes, rule, rate, usual=recent.usual_miscalibration)]
+        return [find_miscalibration(before, window.outcomes, rule, rate, hourly=recent.hourly_miscalibration)]
     return [found]
 
 

@@ -62,7 +62,7 @@ class Segment(TimeSpan, frozen=True, kw_only=True):
 class WindowQuality(MeasuredWindow, frozen=True, kw_only=True):
     """A closed window of outcomes in the report; measured again when more of its outcomes arrive.
 
-    ``metric``, ``value``, ``low`` and ``high`` are those of the first metric that is judged.
+    ``metric``, ``value``, ``low`` and ``high`` are those of the first evaluated metric.
     """
 
     predictions: int = msgspec.field(name="answers")

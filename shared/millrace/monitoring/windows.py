@@ -24,7 +24,7 @@ from millrace.histograms.tables import Reference, count_in_bins
 from millrace.layout import monitoring_key
 from millrace.monitoring.chart_data import draw_columns, effects_of
 from millrace.monitoring.context import Baselines, MonitorContext
-from millrace.monitoring.live_quality import RecentOutcomes, judged_metrics, measure_window
+from millrace.monitoring.live_quality import RecentOutcomes, evaluated_metrics, measure_window
 from millrace.monitoring.new_captures import IngestCounts
 from millrace.monitoring.quality import calibration_growth
 from millrace.monitoring.rules import evaluate_outcomes, evaluate_traffic, input_findings, range_scope, rows_needed
@@ -307,7 +307,7 @@ def _describe(context: MonitorContext, record: QualityRecord, outcomes: AnyOutco
     metrics = measure_window(outcomes, profile, target)
     growth = calibration_growth(profile.outcomes, outcomes) if profile else None
     record = replace(record, counts=outcomes.coarsen(), calibration=growth)
-    names = judged_metrics(task, spec.monitoring.live_quality.metric, spec.primary_metric, metrics)
+    names = evaluated_metrics(task, spec.monitoring.live_quality.metric, spec.primary_metric, metrics)
     if not names:
         return record
     first = metrics[names[0]]

@@ -97,7 +97,7 @@ def epoch_day(value: float) -> str:
 
 
 def metric_label(name: str) -> str:
-    """Return a metric's name as people write it; one that the catalogue does not know in its own words."""
+    """Return a metric's name as people write it; of an unknown one, without its underscores."""
     return METRICS_BY_NAME[name].label if name in METRICS_BY_NAME else name.replace("_", " ")
 
 

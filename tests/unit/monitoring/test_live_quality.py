@@ -15,7 +15,7 @@ from millrace.monitoring.incidents import IncidentHistory, advance
 from millrace.monitoring.live_quality import (
     MeasuredWindow,
     RecentOutcomes,
-    judged_metrics,
+    evaluated_metrics,
     measure_metrics,
     measure_window,
 )
@@ -137,7 +137,7 @@ def breaches(findings):
 )
 def test_the_metrics_that_matter_are_judged_beside_the_primary_one(task, wanted, primary, judged):
     known = {metric.name for metric in METRICS[task]} - {"error_p50", "error_p90"} | {"mean_error"}
-    assert judged_metrics(task, wanted, primary, known) == judged
+    assert evaluated_metrics(task, wanted, primary, known) == judged
 
 
 @pytest.mark.parametrize("classes", [2, 3, 12])
