@@ -121,7 +121,9 @@ class Stream:
         traffic = Traffic(features=features, predictions=ValueHistogram.count(values, reference.target))
         window = windows.extend_window(self._traffic.open, OpenWindow(traffic=traffic, begin=begin, end=end))
         self._traffic = replace(self._traffic, open=window)
-        self._memory.outcomes[str(hour)] = ErrorSums.measure(values, outcomes, origin=reference.target.center)
+        self._memory.outcomes[str(hour)] = ErrorSums.measure(
+            values, outcomes, origin=reference.target.center, bins=reference.target
+        )
         segment = Segment(key=str(hour), begin=begin, end=end, rows=len(rows), requests=len(rows))
         self._outcomes = replace(self._outcomes, segments=(*self._outcomes.segments, segment)[-MAX_SEGMENTS:])
 

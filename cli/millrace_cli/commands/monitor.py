@@ -149,4 +149,8 @@ def incident_lines(report: Document) -> Iterator[str]:
 
 def _subject(key: str) -> str:
     verdict, _, subject = key.partition(":")
-    return verdict.replace("_", " ") if subject in ("", "quality") else subject
+    if subject in ("", "quality"):
+        return verdict.replace("_", " ")
+    # The metric alone would not say if it was measured or estimated.
+    is_metric = verdict in ("live_quality", "estimated_quality")
+    return f"{verdict}: {subject}".replace("_", " ") if is_metric else subject

@@ -5,9 +5,10 @@ from typing import Any, Self
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from millrace.documents import Document
-from millrace.histograms.bins import Counts, Floats, Histogram
+from millrace.histograms.bins import Counts, Floats, Histogram, NumberBins
 from millrace.histograms.predictions import (
     AnyPredictions,
     ClassPredictions,
@@ -21,6 +22,10 @@ from millrace.histograms.predictions import (
 #: Least probability that a logarithm is taken of, as scikit-learn's for float32 models.
 _LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
 _GROUP_SUMS = 4
+#: Bins of probability of a calibration error.
+CALIBRATION_BINS = 10
+#: Classes up to which counts of a window are kept in the monitor's state.
+_MAX_KEPT_CLASSES = 10
 
 
 class OutcomeHistogram(Histogram, frozen=True, kw_only=True, tag_field="kind", tag="classes"):
@@ -38,6 +43,17 @@ class OutcomeHistogram(Histogram, frozen=True, kw_only=True, tag_field="kind", t
     def rows(self) -> int:
         """Number of outcomes."""
         return int(self.confusion.sum())
+
+    def coarsen(self) -> Self | None:
+        """Return the counts in the bins of calibration; None of more classes than are worth to be kept."""
+        classes, bins = self.totals.shape
+        if classes > _MAX_KEPT_CLASSES:
+            return None
+        shape = (classes, CALIBRATION_BINS, bins // CALIBRATION_BINS)
+        kinds = {
+            name: getattr(self, name).reshape(shape).sum(axis=2) for name in ("totals", "hits", "probability_sums")
+        }
+        return replace(self, **kinds)
 
     @classmethod
     def empty(cls, classes: int) -> Self:
@@ -90,8 +106,13 @@ class ErrorSums(Histogram, frozen=True, kw_only=True, tag_field="kind", tag="val
     #: outcomes and their squares, both less ``origin``.
     sums: Floats
     origin: float = 0.0  # training's mean of the target, so that squares of large values lose no precision
+    predicted: Counts | None = None  # shape (n_bins,); rows by the target's bin of the predicted value; None: not kept
     #: shape (4,); rows, sum of errors, of absolute errors and of squared ones, by column of groups and group.
     groups: dict[str, dict[str, Floats]] = {}  # noqa: RUF012  # msgspec copies the default
+
+    def coarsen(self) -> Self:
+        """Return the sums without the counts of predicted values."""
+        return replace(self, predicted=None)
 
     @classmethod
     def empty(cls, origin: float = 0.0) -> Self:
@@ -100,14 +121,20 @@ class ErrorSums(Histogram, frozen=True, kw_only=True, tag_field="kind", tag="val
 
     @classmethod
     def measure(
-        cls, values: Floats, outcomes: Floats, groups: Mapping[str, Any] | None = None, origin: float = 0.0
+        cls,
+        values: Floats,
+        outcomes: Floats,
+        groups: Mapping[str, Any] | None = None,
+        origin: float = 0.0,
+        bins: NumberBins | None = None,
     ) -> Self:
-        """Sum the errors of predicted values."""
+        """Sum the errors of predicted values; with ``bins`` of the target the values are counted as well."""
         errors, centred = values - outcomes, outcomes - origin
         sums = [errors, np.abs(errors), errors**2, errors**4, centred, centred**2]
         own = by_group(groups or {}, lambda rows: np.array([len(rows), *(kind[rows].sum() for kind in sums[:3])]))
         totals = np.array([float(part.sum()) for part in sums])
-        return cls(rows=len(errors), sums=totals, origin=origin, groups=own)
+        predicted = np.bincount(bins.locate(values), minlength=len(bins)) if bins else None
+        return cls(rows=len(errors), sums=totals, origin=origin, groups=own, predicted=predicted)
 
     def _add(self, name: str, first: Any, second: Any) -> Any:
         return first if name == "origin" else super()._add(name, first, second)

@@ -118,13 +118,16 @@ class ErrorsByValue(Record, frozen=True, kw_only=True):
     """Rows, sums of absolute errors and of squared errors on the holdout, by the bin of the predicted value."""
 
     sums: Floats
+    signed: Floats | None = None  # shape (n_bins,); sums of errors; None in a profile of an early release
 
     @classmethod
     def measure(cls, values: Floats, outcomes: Floats, bins: NumberBins) -> Self:
         """Sum the errors of predicted values."""
-        located, errors = bins.locate(values), np.abs(values - outcomes)
-        kinds = (np.ones_like(errors), errors, errors**2)
-        return cls(sums=np.stack([np.bincount(located, weights=kind, minlength=len(bins)) for kind in kinds]))
+        located, signed = bins.locate(values), values - outcomes
+        errors = np.abs(signed)
+        kinds = (np.ones_like(errors), errors, errors**2, signed)
+        sums = np.stack([np.bincount(located, weights=kind, minlength=len(bins)) for kind in kinds])
+        return cls(sums=sums[:3].astype(np.float64), signed=sums[3].astype(np.float64))
 
 
 class Traffic(Histogram, Document, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ the difference of two estimates).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,15 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.histograms.bins import Floats
-from millrace.histograms.outcomes import AnyOutcomes, ErrorSums, OutcomeHistogram
+from millrace.histograms.outcomes import CALIBRATION_BINS, AnyOutcomes, ErrorSums, OutcomeHistogram
 from millrace.metrics import catalogue
 from millrace.metrics.catalogue import METRICS, Metric
 from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
 from millrace.schema import Task
 from millrace.spec.monitoring import CalibrationRule, QualityRule
-from millrace.stats.distances import chi_square_tail, normal_tail
+from millrace.stats.distances import chi_square_tail
 
-_CALIBRATION_BINS = 10
 _TWO = 2
 
 
@@ -38,6 +37,23 @@ class PointEstimate:
     def interval(self, width: float = 1.96) -> tuple[float, float]:
         """Return the normal interval, by default of 95 %."""
         return self.value - width * self.error, self.value + width * self.error
+
+
+def bounded_interval(estimate: PointEstimate, bounds: tuple[float, float]) -> tuple[float, float]:
+    """Return the normal interval on a scale without bounds: of logits between 0 and 1, of logarithms above 0.
+
+    At a bound, and of a metric without bounds, it is the interval on the metric's own scale, cut at the bounds.
+    """
+    value, (low, high) = estimate.value, bounds
+    if bounds == (0.0, 1.0) and 0.0 < value < 1.0:
+        middle, error = math.log(value / (1.0 - value)), estimate.error / (value * (1.0 - value))
+        ends = PointEstimate(middle, error, estimate.rows).interval()
+        return 1.0 / (1.0 + math.exp(-ends[0])), 1.0 / (1.0 + math.exp(-ends[1]))
+    if low == 0.0 and value > 0.0:
+        factor = math.exp(1.96 * estimate.error / value)
+        return value / factor, min(high, value * factor)
+    first, last = estimate.interval()
+    return max(low, first), min(high, last)
 
 
 def measure_outcomes(outcomes: AnyOutcomes) -> dict[str, PointEstimate]:
@@ -94,14 +110,18 @@ def _f1(confusion: npt.NDArray[np.int64], index: int) -> PointEstimate:
 
 
 def _area(outcomes: OutcomeHistogram, index: int) -> PointEstimate:
-    """Return the area under one class's ROC curve; its error after Hanley and McNeil (1982, *Radiology* 143: 29-36)."""
+    """Return the area under one class's ROC curve."""
     return binned_roc_auc(
         outcomes.hits[index].astype(np.float64), (outcomes.totals[index] - outcomes.hits[index]).astype(np.float64)
     )
 
 
 def binned_roc_auc(positives: Floats, negatives: Floats) -> PointEstimate:
-    """Return the area under the ROC curve of (possibly fractional) counts over bins of the score."""
+    """Return the area under the ROC curve of (possibly fractional) counts over bins of the score.
+
+    Its error is the larger of Hanley and McNeil's (1982, *Radiology* 143: 29-36) and that of DeLong, DeLong and
+    Clarke-Pearson (1988, *Biometrics* 44: 837-845).
+    """
     many, few = float(positives.sum()), float(negatives.sum())
     if many <= 0 or few <= 0:
         return PointEstimate(math.nan, math.nan, round(many + few))
@@ -109,18 +129,30 @@ def binned_roc_auc(positives: Floats, negatives: Floats) -> PointEstimate:
     area = float(np.sum(positives * (below + negatives / 2.0)) / (many * few))
     first, second = area / (2.0 - area), 2.0 * area**2 / (1.0 + area)
     spread = area * (1.0 - area) + (many - 1.0) * (first - area**2) + (few - 1.0) * (second - area**2)
-    return PointEstimate(area, math.sqrt(max(0.0, spread) / (many * few)), round(many + few))
+    beaten = (below + negatives / 2.0) / few
+    beating = (many - np.cumsum(positives) + positives / 2.0) / many
+    by_rows = (
+        float(positives @ (beaten - area) ** 2) / (many * max(1.0, many - 1.0)),
+        float(negatives @ (beating - area) ** 2) / (few * max(1.0, few - 1.0)),
+    )
+    return PointEstimate(area, math.sqrt(max(0.0, spread / (many * few), sum(by_rows))), round(many + few))
 
 
 def _average_precision(outcomes: OutcomeHistogram) -> PointEstimate:
-    hits, totals = (counts[1][::-1].astype(np.float64) for counts in (outcomes.hits, outcomes.totals))
+    value, positives = average_precision(outcomes.hits[1], outcomes.totals[1]), float(outcomes.hits[1].sum())
+    error = math.sqrt(value * (1.0 - value) / positives) if positives else math.nan
+    return PointEstimate(value, error, outcomes.rows)
+
+
+def average_precision(hits: npt.NDArray[Any], totals: npt.NDArray[Any]) -> float:
+    """Return the area under the precision-recall curve of (possibly fractional) counts over bins of the score."""
+    hits, totals = hits[::-1].astype(np.float64), totals[::-1].astype(np.float64)
     positives = float(hits.sum())
     if positives <= 0:
-        return PointEstimate(math.nan, math.nan, outcomes.rows)
+        return math.nan
     found, seen = np.cumsum(hits), np.cumsum(totals)
     precision = np.divide(found, seen, out=np.zeros_like(found), where=seen > 0)
-    value = float(np.sum(precision * hits) / positives)
-    return PointEstimate(value, math.sqrt(value * (1.0 - value) / positives), outcomes.rows)
+    return float(np.sum(precision * hits) / positives)
 
 
 def _measure_errors(outcomes: ErrorSums) -> dict[str, PointEstimate]:
@@ -179,28 +211,41 @@ def _calibrate_class(outcomes: OutcomeHistogram, index: int) -> tuple[float, flo
 
 
 def _coarse(counts: npt.NDArray[Any]) -> Floats:
-    return np.asarray(np.asarray(counts, dtype=np.float64).reshape(_CALIBRATION_BINS, -1).sum(axis=1))
+    return np.asarray(np.asarray(counts, dtype=np.float64).reshape(CALIBRATION_BINS, -1).sum(axis=1))
+
+
+def calibration_growth(holdout: AnyOutcomes | None, present: AnyOutcomes) -> float | None:
+    """Return the growth of the calibration error beyond chance since the holdout; None where there are no classes."""
+    if not isinstance(holdout, OutcomeHistogram) or not isinstance(present, OutcomeHistogram):
+        return None
+    return measure_calibration(present).excess - measure_calibration(holdout).excess
 
 
 def find_miscalibration(
-    holdout: OutcomeHistogram, present: OutcomeHistogram, rule: CalibrationRule, rate: float
+    holdout: OutcomeHistogram,
+    present: OutcomeHistogram,
+    rule: CalibrationRule,
+    rate: float,
+    *,
+    hourly: float = 0.0,
+    phrase: str = "",
 ) -> WindowFinding:
-    """Evaluate calibration against the holdout."""
+    """Evaluate calibration against the holdout; ``hourly`` is the growth that single hours have had."""
     if present.rows < rule.min_rows:
         return too_few("calibration", "probabilities", present.rows, rule.min_rows, "outcomes")
     before, now = measure_calibration(holdout), measure_calibration(present)
     growth = now.excess - before.excess
-    breach = growth >= rule.threshold and now.p_value <= rate
+    breach = growth >= max(rule.threshold, hourly) and now.p_value <= rate
     state = "differ from the observed frequencies" if breach else "agree with the observed frequencies"
     return WindowFinding(
         verdict="calibration",
         subject="probabilities",
         status=breach_or_ok(breach),
         message=f"probabilities {state}: expected calibration error {before.error:.3f} on the holdout, {now.error:.3f} "
-        f"on {present.rows:,} outcomes; Brier score {before.brier:.3f} → {now.brier:.3f}",
+        f"on {present.rows:,} outcomes{phrase}; Brier score {before.brier:.3f} → {now.brier:.3f}",
         measure="expected calibration error beyond chance",
         value=growth,
-        threshold=rule.threshold,
+        threshold=max(rule.threshold, hourly),
         rows=present.rows,
         p_value=now.p_value,
         details={"before": before.error, "now": now.error, "brier_before": before.brier, "brier_now": now.brier},
@@ -213,54 +258,6 @@ def choose_metric(task: Task, wanted: str | None, *measured: Mapping[str, PointE
     return next((metric for metric in order if all(metric.name in one for one in measured)), None)
 
 
-def find_quality_drop(
-    task: Task,
-    before: Mapping[str, PointEstimate],
-    now: Mapping[str, PointEstimate],
-    rule: QualityRule,
-    *,
-    rate: float,
-    primary: str | None = None,
-    coverage: float | None = None,
-) -> WindowFinding:
-    """Evaluate a metric on a window against the holdout; ``coverage`` is the share of predictions with an outcome."""
-    metric = choose_metric(task, rule.metric or primary, before, now)
-    rows = max((estimate.rows for estimate in now.values()), default=0)
-    if rows < rule.min_rows:
-        return too_few("live_quality", "quality", rows, rule.min_rows, "outcomes")
-    if metric is None:
-        message = "the holdout and these rows have no metric in common"
-        return WindowFinding("live_quality", "quality", "unknown", message)
-    first, second = before[metric.name], now[metric.name]
-    drop, threshold = measure_drop(metric, first.value, second.value, rule)
-    deviation = math.hypot(first.error, second.error)
-    lost = metric.gain(first.value, second.value)
-    p_value = normal_tail(lost / deviation) if deviation > 0 else float(lost <= 0)
-    low, high = second.interval()
-    message = f"{metric.name} {first.value:.3f} on the holdout → {second.value:.3f} ({low:.3f} to {high:.3f})"
-    if coverage is not None:
-        message += f", on {second.rows:,} outcomes, {coverage:.0%} of the predictions"
-    return WindowFinding(
-        verdict="live_quality",
-        subject="quality",
-        status=breach_or_ok(drop >= threshold and p_value <= rate),
-        message=message,
-        measure=f"drop of {metric.name}",
-        value=drop,
-        threshold=threshold,
-        rows=second.rows,
-        p_value=p_value,
-        details={
-            "metric": metric.name,
-            "before": first.value,
-            "now": second.value,
-            "low": low,
-            "high": high,
-            "coverage": coverage,
-        },
-    )
-
-
 def measure_drop(metric: Metric, before: float, now: float, rule: QualityRule) -> tuple[float, float]:
     """Return a metric's drop and its threshold, in its own unit or as a share of what it was."""
     lost = metric.gain(before, now)
@@ -270,21 +267,24 @@ def measure_drop(metric: Metric, before: float, now: float, rule: QualityRule) -
     return share, rule.relative_threshold
 
 
-def find_concept_drift(quality: WindowFinding, *, inputs_hold: bool | None) -> WindowFinding:
+def find_concept_drift(quality: Sequence[WindowFinding], *, inputs_hold: bool | None) -> WindowFinding:
     """Evaluate the relation between inputs and outcome: it changed when live quality drops and the inputs hold.
 
-    ``inputs_hold`` is False when an input verdict is in breach, and None when none of them is known.
+    ``quality`` are findings on metrics. ``inputs_hold`` is False when an input verdict is in breach, and None when none
+    of them is known.
     """
     subject = "relation to the outcome"
-    if quality.status == "unknown" or inputs_hold is None:
-        reason = quality.message if quality.status == "unknown" else "the state of the inputs is not known"
-        return WindowFinding("concept_drift", subject, "unknown", reason, rows=quality.rows)
-    breach = quality.status == "breach" and inputs_hold
+    order = ("breach", "ok", "unknown")
+    worst = min(quality, key=lambda finding: order.index(finding.status))
+    if worst.status == "unknown" or inputs_hold is None:
+        reason = worst.message if worst.status == "unknown" else "the state of the inputs is not known"
+        return WindowFinding("concept_drift", subject, "unknown", reason, rows=worst.rows)
+    breach = worst.status == "breach" and inputs_hold
     if breach:
-        message = f"{quality.message}; the inputs have not drifted, so the relation to the outcome has changed"
-    elif quality.status == "breach":
+        message = f"{worst.message}; the inputs have not drifted, so the relation to the outcome has changed"
+    elif worst.status == "breach":
         message = "quality dropped, and the inputs drifted too, which may be the reason"
     else:
         message = "quality holds"
     status = breach_or_ok(breach)
-    return replace(quality, verdict="concept_drift", subject=subject, status=status, message=message, details={})
+    return replace(worst, verdict="concept_drift", subject=subject, status=status, message=message, details={})

@@ -24,7 +24,8 @@ from millrace.monitoring.drift import (
     prediction_columns,
 )
 from millrace.monitoring.estimates import calibration_map, estimate_errors, estimate_quality, find_estimated_drop
-from millrace.monitoring.quality import find_concept_drift, find_miscalibration, find_quality_drop, measure_outcomes
+from millrace.monitoring.live_quality import QualityComparison, RecentOutcomes, measure_metrics
+from millrace.monitoring.quality import find_concept_drift, find_miscalibration
 from millrace.monitoring.seasonality import suppress_seasonal, suppress_within_range
 from millrace.monitoring.window_findings import WindowFinding
 from millrace.spec.monitoring import MonitoringSpec
@@ -229,22 +230,29 @@ class OutcomeWindow:
     spec: MonitoringSpec
     #: False when an input verdict of the latest window of traffic is in breach; None when none of them is known.
     inputs_hold: bool | None
+    recent: RecentOutcomes
 
-    def quality(self, verdict: str) -> WindowFinding:
-        """Return the finding on live quality by the rule of a verdict."""
+    @cached_property
+    def day(self) -> AnyOutcomes | None:
+        """Outcomes of the day that ends with the window; None while no day is known."""
+        return self.recent.sum_day(self.outcomes)
+
+    def quality(self, verdict: str) -> Findings:
+        """Return the findings on live quality by the rule of a verdict."""
         profile = self.monitored.profile
         if profile is None:
             message = "the predictions on the holdout were not kept, so there is nothing to compare with"
-            return WindowFinding("live_quality", "quality", "unknown", message, rows=self.outcomes.rows)
-        return find_quality_drop(
+            return [WindowFinding("live_quality", "every metric", "unknown", message, rows=self.outcomes.rows)]
+        comparison = QualityComparison(
             self.monitored.task,
-            measure_outcomes(profile.outcomes),
-            measure_outcomes(self.outcomes),
+            self.recent,
+            measure_metrics(profile.outcomes),
             getattr(self.spec, verdict),
-            rate=self.spec.false_discovery_rate,
+            self.spec.false_discovery_rate,
             primary=self.monitored.primary_metric,
             coverage=self.outcomes.rows / self.predictions if self.predictions else None,
         )
+        return comparison.findings()
 
 
 def _check_concept_drift(window: OutcomeWindow) -> Findings:
@@ -255,15 +263,22 @@ def _check_concept_drift(window: OutcomeWindow) -> Findings:
 
 def _check_calibration(window: OutcomeWindow) -> Findings:
     profile, spec = window.monitored.profile, window.spec
-    before, now = profile.outcomes if profile else None, window.outcomes
-    if not isinstance(before, OutcomeHistogram) or not isinstance(now, OutcomeHistogram):
+    before, now = profile.outcomes if profile else None, window.day
+    if not isinstance(before, OutcomeHistogram):
         return []
-    return [find_miscalibration(before, now, spec.calibration, spec.false_discovery_rate)]
+    if not isinstance(now, OutcomeHistogram):
+        message = "calibration is evaluated on whole days, and these are not a day yet"
+        return [WindowFinding("calibration", "probabilities", "unknown", message, rows=window.outcomes.rows)]
+    rule, rate, recent = spec.calibration, spec.false_discovery_rate, window.recent
+    found = find_miscalibration(before, now, rule, rate, phrase=" in the last day" if recent.is_short else "")
+    if recent.is_short and found.status != "breach" and isinstance(window.outcomes, OutcomeHistogram):
+        return [find_miscalibration(before, window.outcomes, rule, rate, hourly=recent.hourly_miscalibration)]
+    return [found]
 
 
 def _check_outcome_bias(window: OutcomeWindow) -> Findings:
     profile, spec = window.monitored.profile, window.spec
-    return find_group_gaps(profile, None, window.outcomes, spec.bias, spec.false_discovery_rate) if profile else []
+    return find_group_gaps(profile, None, window.day, spec.bias, spec.false_discovery_rate) if profile else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,7 +351,8 @@ VERDICTS: Mapping[str, Verdict] = {
         "Live quality",
         "model quality",
         "QualityDegraded",
-        check_outcomes=lambda window: [window.quality("live_quality")],
+        check_outcomes=lambda window: window.quality("live_quality"),
+        silence_is_ok=True,
     ),
     "estimated_quality": Verdict(
         "Estimated quality", "estimated model quality", "QualityDegraded", _check_estimated_quality, fills=False
@@ -369,13 +385,17 @@ def evaluate_outcomes(
     monitored: MonitoredVersion,
     spec: MonitoringSpec,
     inputs: Sequence[WindowFinding],
+    *,
+    recent: RecentOutcomes | None = None,
 ) -> Findings:
     """Evaluate every enabled verdict on a closed window of outcomes.
 
     ``predictions`` is their number, with or without an outcome; ``inputs`` are findings of the latest traffic.
+    Without ``recent`` the window counts as one of a whole day.
     """
     known = [finding.status for finding in input_findings(inputs) if finding.status != "unknown"]
-    window = OutcomeWindow(outcomes, predictions, monitored, spec, "breach" not in known if known else None)
+    recent = recent or RecentOutcomes.of_a_day(outcomes, monitored.profile, monitored.reference.target)
+    window = OutcomeWindow(outcomes, predictions, monitored, spec, "breach" not in known if known else None, recent)
     checks = [verdict.check_outcomes for name, verdict in VERDICTS.items() if getattr(spec, name).enabled]
     return [finding for check in checks if check for finding in check(window)]
 

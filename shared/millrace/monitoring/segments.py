@@ -15,6 +15,7 @@ from millrace.captures.joining import join_feedback
 from millrace.captures.records import FeedbackRecord
 from millrace.captures.window import CapturedWindow, ReadReport, WindowBuilder
 from millrace.errors import ArtifactNotFoundError
+from millrace.histograms.bins import NumberBins
 from millrace.histograms.outcomes import AnyOutcomes, ErrorSums, OutcomeHistogram
 from millrace.histograms.predictions import ClassPredictions
 from millrace.layout import monitoring_key
@@ -252,7 +253,9 @@ def _as_numbers(outcomes: Array, schema: TableSchema) -> tuple[Array, int]:
     return usable, sum(one is not None for one in reported) - int(np.count_nonzero(~np.isnan(usable)))
 
 
-def count_outcomes(store: ObjectStore, segment: Segment, schema: TableSchema, origin: float) -> AnyOutcomes | None:
+def count_outcomes(
+    store: ObjectStore, segment: Segment, schema: TableSchema, target: NumberBins | None
+) -> AnyOutcomes | None:
     """Count a segment's rows with an outcome; None when retention has deleted them."""
     rows = load_rows(store, segment)
     if rows is None:
@@ -263,7 +266,8 @@ def count_outcomes(store: ObjectStore, segment: Segment, schema: TableSchema, or
         return OutcomeHistogram.count(rows.predictions().take(known), outcomes.values[known].astype(np.int64))
     chosen = np.flatnonzero(known).tolist()
     groups = {name: [values[row] for row in chosen] for name, values in rows.groups.items()}
-    return ErrorSums.measure(rows.values[known], outcomes.values[known], groups, origin)
+    origin = target.center if target else 0.0
+    return ErrorSums.measure(rows.values[known], outcomes.values[known], groups, origin, target)
 
 
 def _pack(arrays: Mapping[str, Array]) -> bytes:

@@ -11,10 +11,12 @@ from msgspec.structs import replace
 from millrace.captures.records import format_timestamp
 from millrace.documents import Document, Record
 from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError
+from millrace.histograms.outcomes import AnyOutcomes
 from millrace.histograms.predictions import AnyPredictions, Traffic, tag_predictions
 from millrace.layout import monitoring_key
 from millrace.monitoring.chart_data import ChartData
 from millrace.monitoring.incidents import IncidentHistory
+from millrace.monitoring.live_quality import MeasuredWindow
 from millrace.monitoring.new_captures import ReadProgress
 from millrace.monitoring.seasonality import DailyRange, TimeSpan
 from millrace.monitoring.window_findings import WindowFinding
@@ -57,11 +59,13 @@ class Segment(TimeSpan, frozen=True, kw_only=True):
     evaluated: bool = msgspec.field(default=False, name="judged")  # True once its outcomes were part of a window
 
 
-class WindowQuality(TimeSpan, frozen=True, kw_only=True):
-    """A closed window of outcomes in the report; measured again when more of its outcomes arrive."""
+class WindowQuality(MeasuredWindow, frozen=True, kw_only=True):
+    """A closed window of outcomes in the report; measured again when more of its outcomes arrive.
+
+    ``metric``, ``value``, ``low`` and ``high`` are those of the first evaluated metric.
+    """
 
     predictions: int = msgspec.field(name="answers")
-    outcomes: int
     metric: str = ""
     value: float | None = None
     low: float | None = None
@@ -72,6 +76,7 @@ class QualityRecord(WindowQuality, frozen=True, kw_only=True):
     """A closed window of outcomes, and the keys of its segments."""
 
     segments: tuple[str, ...]
+    counts: AnyOutcomes | None = None  # coarsely, for a day
 
 
 class Alert(Record, frozen=True, kw_only=True):

@@ -24,8 +24,9 @@ from millrace.histograms.tables import Reference, count_in_bins
 from millrace.layout import monitoring_key
 from millrace.monitoring.chart_data import draw_columns, effects_of
 from millrace.monitoring.context import Baselines, MonitorContext
+from millrace.monitoring.live_quality import RecentOutcomes, evaluated_metrics, measure_window
 from millrace.monitoring.new_captures import IngestCounts
-from millrace.monitoring.quality import choose_metric, measure_outcomes
+from millrace.monitoring.quality import calibration_growth
 from millrace.monitoring.rules import evaluate_outcomes, evaluate_traffic, input_findings, range_scope, rows_needed
 from millrace.monitoring.seasonality import SeasonalBaselines, find_seasonal_windows, learn_ranges
 from millrace.monitoring.segments import (
@@ -60,6 +61,8 @@ _COVERAGE_OVER = 10
 #: Outcomes may arrive before the captured prediction; they are tried again for so long.
 _RETRY_FOR = timedelta(hours=6)
 _MAX_PENDING = 10_000
+#: Counts of windows of outcomes are kept for a day, and for windows that end late.
+_COUNTS_KEPT = timedelta(hours=30)
 
 
 def ingest_traffic(
@@ -231,16 +234,19 @@ def close_outcome_window(
         predictions=sum(segment.rows for segment in ready),
         outcomes=labelled,
     )
-    if context.monitored is None:
-        findings = [WindowFinding("live_quality", "quality", "unknown", context.obstacle, rows=labelled)]
+    outcomes = _sum_outcomes(context, ready)
+    record, keys = _describe(context, record, outcomes), set(record.segments)
+    monitored = context.monitored
+    if monitored is None:
+        findings = [WindowFinding("live_quality", "every metric", "unknown", context.obstacle, rows=labelled)]
     else:
-        outcomes = _sum_outcomes(context, ready)
-        findings = evaluate_outcomes(outcomes, record.predictions, context.monitored, spec, inputs)
-    keys = set(record.segments)
+        counts, is_full = [one.counts for one in history.quality], len(history.quality) >= MAX_HISTORY
+        recent = RecentOutcomes(record, history.quality, counts, is_full)
+        findings = evaluate_outcomes(outcomes, record.predictions, monitored, spec, inputs, recent=recent)
     history = replace(
         history,
         segments=tuple(replace(one, evaluated=True) if one.key in keys else one for one in history.segments),
-        quality=(*history.quality, _measure(context, record, ready))[-MAX_HISTORY:],
+        quality=(*(_without_old_counts(one, record) for one in history.quality), record)[-MAX_HISTORY:],
     )
     return history, WindowEvaluation("outcomes", record.begin, tuple(findings))
 
@@ -276,10 +282,15 @@ def _is_complete(context: MonitorContext, segment: Segment, coverage: float) -> 
 
 def _sum_outcomes(context: MonitorContext, segments: Sequence[Segment]) -> AnyOutcomes:
     schema, target = context.schema, context.monitored.reference.target if context.monitored else None
+    counted = [count_outcomes(context.store, one, schema, target) for one in segments if one.labelled]
     origin = target.center if target else 0.0
-    counted = [count_outcomes(context.store, one, schema, origin) for one in segments if one.labelled]
     empty: AnyOutcomes = OutcomeHistogram.empty(len(schema.classes)) if schema.classes else ErrorSums.empty(origin)
     return reduce(add, [one for one in counted if one is not None], empty)
+
+
+def _without_old_counts(record: QualityRecord, latest: QualityRecord) -> QualityRecord:
+    is_old = record.counts is not None and record.end < latest.end - _COUNTS_KEPT
+    return replace(record, counts=None) if is_old else record
 
 
 def _measure(context: MonitorContext, record: QualityRecord, segments: Sequence[Segment]) -> QualityRecord:
@@ -287,11 +298,18 @@ def _measure(context: MonitorContext, record: QualityRecord, segments: Sequence[
     keys = set(record.segments)
     own = [segment for segment in segments if segment.key in keys]
     record = replace(record, outcomes=sum(segment.labelled for segment in own))
-    measured = measure_outcomes(_sum_outcomes(context, own))
-    wanted = context.spec.monitoring.live_quality.metric or context.spec.primary_metric
-    metric = choose_metric(context.schema.task, wanted, measured)
-    if metric is None:
+    return _describe(context, record, _sum_outcomes(context, own))
+
+
+def _describe(context: MonitorContext, record: QualityRecord, outcomes: AnyOutcomes) -> QualityRecord:
+    spec, monitored, task = context.spec, context.monitored, context.schema.task
+    profile, target = (monitored.profile, monitored.reference.target) if monitored else (None, None)
+    metrics = measure_window(outcomes, profile, target)
+    growth = calibration_growth(profile.outcomes, outcomes) if profile else None
+    record = replace(record, counts=outcomes.coarsen(), calibration=growth)
+    names = evaluated_metrics(task, spec.monitoring.live_quality.metric, spec.primary_metric, metrics)
+    if not names:
         return record
-    estimate = measured[metric.name]
-    low, high = estimate.interval()
-    return replace(record, metric=metric.name, value=estimate.value, low=low, high=high)
+    first = metrics[names[0]]
+    kept = {name: metrics[name] for name in names}
+    return replace(record, metrics=kept, metric=names[0], value=first.value, low=first.low, high=first.high)

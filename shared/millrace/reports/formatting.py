@@ -97,8 +97,8 @@ def epoch_day(value: float) -> str:
 
 
 def metric_label(name: str) -> str:
-    """Return a metric's name as people write it; one that the catalogue does not know stays as it is."""
-    return METRICS_BY_NAME[name].label if name in METRICS_BY_NAME else name
+    """Return a metric's name as people write it; of an unknown one, without its underscores."""
+    return METRICS_BY_NAME[name].label if name in METRICS_BY_NAME else name.replace("_", " ")
 
 
 def interval(low: float | None, high: float | None, digits: int = 4) -> str:

@@ -98,6 +98,9 @@ def test_verdicts_on_quality_are_told_apart():
     troubles = {"live_quality:quality": {}, "estimated_quality:quality": {}}
     [line] = incident_lines({**REPORT, "incidents": [{**INCIDENT, "troubles": troubles}]})
     assert "(live quality, estimated quality)" in line
+    troubles = {"live_quality:log_loss": {}, "live_quality:accuracy": {}, "feature_drift:home_town": {}}
+    [line] = incident_lines({**REPORT, "incidents": [{**INCIDENT, "troubles": troubles}]})
+    assert "(live quality: log loss, live quality: accuracy, home_town)" in line
 
 
 def test_now_waits_for_the_monitoring_run(run):

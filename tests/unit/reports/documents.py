@@ -10,6 +10,10 @@ from tests.unit.reports.test_model_card import make_card
 
 WINDOW = {"begin": "2026-05-04T00:00:00+00:00", "version": 2, "rows": 300, "breaches": ["feature_drift: age"]}
 QUALITY = {"begin": "2026-05-04T00:00:00+00:00", "answers": 400, "outcomes": 300, "metric": "roc_auc", "value": 0.8}
+METRICS = {
+    "roc_auc": {"value": 0.8, "error": 0.05, "low": 0.7, "high": 0.9, "expected": 0.82},
+    "log_loss": {"value": 0.4567, "error": 0.05, "low": 0.4, "high": 0.5, "expected": None},
+}
 PICTURE = {"subject": "age", "verdict": "feature_drift", "status": "breach", "value": 0.4, "threshold": 0.1}
 FOUND = {"subject": "age", "verdict": "feature_drift", "status": "breach", "message": "'age' has drifted", "value": 0.4}
 INTAKE = dict.fromkeys(
@@ -61,7 +65,7 @@ def full_monitoring() -> dict[str, Any]:
             PICTURE | numbers,
             PICTURE | {"subject": "city", "values": ["Oslo", "Rome"], "before": [0.5, 0.5], "now": [0.9, 0.1]},
         ],
-        "quality": [QUALITY | {"end": hour, "low": 0.7, "high": 0.9} for hour in hours],
+        "quality": [QUALITY | {"end": hour, "low": 0.7, "high": 0.9, "metrics": METRICS} for hour in hours],
         "intake": INTAKE
         | {"unreadable_objects": ["captures/torn"], "other_versions": {"1": 50}, "unknown_versions": {"77": 30}},
     }

@@ -1,0 +1,305 @@
+"""Live quality: every metric that matters, in hours that differ, and in losses that last."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from millrace.data.reference import describe_column
+from millrace.evaluation.analysis import profile_predictions
+from millrace.histograms.outcomes import ErrorSums, OutcomeHistogram, PredictionProfile
+from millrace.histograms.predictions import ClassPredictions, PredictionHistogram
+from millrace.histograms.tables import Reference
+from millrace.metrics.catalogue import METRICS
+from millrace.monitoring.context import MonitoredVersion
+from millrace.monitoring.incidents import IncidentHistory, advance
+from millrace.monitoring.live_quality import (
+    MeasuredWindow,
+    RecentOutcomes,
+    evaluated_metrics,
+    measure_metrics,
+    measure_window,
+)
+from millrace.monitoring.quality import PointEstimate, bounded_interval, calibration_growth
+from millrace.monitoring.rules import evaluate_outcomes
+from millrace.monitoring.window_findings import WindowFinding
+from millrace.schema import Column, TableSchema
+from millrace.spec.monitoring import MonitoringSpec, QualityRule
+
+from tests.unit.monitoring.builders import make_reference
+
+MONDAY = datetime(2026, 5, 4, tzinfo=UTC)
+HOUR, DAY = timedelta(hours=1), 24
+SPEC = MonitoringSpec()
+INPUTS_HOLD = [WindowFinding("feature_drift", "age", "ok", "")]
+FEATURES = make_reference()
+#: Middle of the demand by hour of the day.
+DEMAND = [5.0] * 6 + [60.0, 250.0, 250.0] + [120.0] * 7 + [300.0, 300.0] + [80.0] * 3 + [20.0] * 3
+
+
+def draw_demand(rows, seed, *, size=None, spread=1.0):
+    """Predictions and demand of whole days, or of an hour of such a ``size``; errors grow with demand."""
+    draw = np.random.default_rng(seed)
+    middle = draw.choice(DEMAND, size=rows) if size is None else size
+    values = middle * np.exp(0.1 * draw.normal(size=rows))
+    return values, values + 0.2 * values * spread * draw.normal(size=rows)
+
+
+def make_regression():
+    values, truth = draw_demand(4_000, 1)
+    schema = TableSchema((Column("demand", "number", "target"),), "regression")
+    target = describe_column(schema.target, truth).make_bins()
+    profile = profile_predictions(schema, values, truth, train_target=truth, threshold=None, groups={})
+    reference = Reference(FEATURES.bins, FEATURES.plan, FEATURES.training, target)
+    return MonitoredVersion("regression", (), reference, PredictionProfile.read(profile.write()))
+
+
+REGRESSION = make_regression()
+TARGET = REGRESSION.reference.target
+
+
+def draw_classes(rows, seed, *, classes=2, offset=0.0, sharpness=1.0):
+    """Predictions, and outcomes that are more often of the last class than predicted, by ``offset`` in logits."""
+    draw = np.random.default_rng(seed)
+    logits = sharpness * 2.0 * draw.normal(size=(rows, classes))
+    chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    logits[:, -1] += offset
+    true = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    outcomes = (draw.random((rows, 1)) > np.cumsum(true, axis=1)).sum(axis=1).clip(0, classes - 1)
+    return ClassPredictions(chances.argmax(axis=1), chances), outcomes
+
+
+def make_classifier(classes=2):
+    predictions, outcomes = draw_classes(4_000, 1, classes=classes)
+    profile = PredictionProfile(
+        predictions=PredictionHistogram.count(predictions), outcomes=OutcomeHistogram.count(predictions, outcomes)
+    )
+    names = tuple("abcdefghijklmnop"[:classes])
+    return MonitoredVersion("binary" if classes == 2 else "multiclass", names, FEATURES, profile)
+
+
+class Stream:
+    """A version's windows of outcomes, one after another."""
+
+    def __init__(self, monitored, spec=SPEC):
+        self.monitored, self.spec = monitored, spec
+        self.windows, self.counts, self.findings = [], [], []
+        self.incidents, self.transitions = IncidentHistory(), []
+
+    def add(self, outcomes, hour, hours=1):
+        """Evaluate a window that begins so many hours after Monday; return the findings by key."""
+        profile, begin = self.monitored.profile, MONDAY + hour * HOUR
+        window = MeasuredWindow(
+            begin=begin,
+            end=begin + hours * HOUR,
+            outcomes=outcomes.rows,
+            metrics=measure_window(outcomes, profile, self.monitored.reference.target),
+            calibration=calibration_growth(profile.outcomes, outcomes),
+        )
+        recent = RecentOutcomes(window, self.windows[-200:], self.counts[-200:])
+        found = evaluate_outcomes(outcomes, outcomes.rows, self.monitored, self.spec, INPUTS_HOLD, recent=recent)
+        self.windows.append(window)
+        self.counts.append(outcomes.coarsen())
+        self.findings.append({finding.key: finding for finding in found})
+        self.incidents, steps = advance(
+            self.incidents,
+            found,
+            self.spec,
+            model="m",
+            version=1,
+            window=(begin, window.end),
+            repeat_after=timedelta(days=900),
+        )
+        self.transitions += [step.step for step in steps]
+        return self.findings[-1]
+
+    def add_demand(self, hour, *, spread=1.0, shift=0.0):
+        values, truth = draw_demand(200, 100 + hour, size=DEMAND[hour % DAY], spread=spread)
+        return self.add(ErrorSums.measure(values, truth + shift * values, origin=TARGET.center, bins=TARGET), hour)
+
+
+def breaches(findings):
+    return {key for key, finding in findings.items() if finding.status == "breach"}
+
+
+@pytest.mark.parametrize(
+    ("task", "wanted", "primary", "judged"),
+    [
+        ("binary", None, None, ["roc_auc", "log_loss", "accuracy"]),
+        ("binary", None, "pr_auc", ["pr_auc", "log_loss", "accuracy"]),
+        ("binary", None, "accuracy", ["accuracy", "log_loss"]),
+        ("binary", "f1", "pr_auc", ["f1"]),
+        ("multiclass", None, None, ["log_loss", "accuracy"]),
+        ("multiclass", None, "macro_f1", ["macro_f1", "log_loss", "accuracy"]),
+        ("regression", None, None, ["rmse", "mae", "mean_error"]),
+        ("regression", None, "error_p90", ["rmse", "mae", "mean_error"]),  # needs the rows themselves
+        ("regression", "error_p90", None, ["rmse", "mae", "mean_error"]),
+    ],
+)
+def test_the_metrics_that_matter_are_judged_beside_the_primary_one(task, wanted, primary, judged):
+    known = {metric.name for metric in METRICS[task]} - {"error_p50", "error_p90"} | {"mean_error"}
+    assert evaluated_metrics(task, wanted, primary, known) == judged
+
+
+@pytest.mark.parametrize("classes", [2, 3, 12])
+def test_a_loss_of_every_metric_but_the_primary_one_is_reported(classes):
+    stream = Stream(make_classifier(classes))
+    outcomes = OutcomeHistogram.count(*draw_classes(1_000, 7, classes=classes, offset=2.5))
+    found = stream.add(outcomes, 0, hours=24)
+    assert {"live_quality:accuracy", "concept_drift:relation to the outcome"} <= breaches(found)
+    if classes == 2:
+        assert "live_quality:log_loss" in breaches(found)
+        assert found["live_quality:roc_auc"].status == "ok"
+    message = found["live_quality:accuracy"].message
+    assert message.startswith("accuracy 0.")
+    assert "on the holdout" in message
+    assert "100% of the predictions" in message
+    calm = OutcomeHistogram.count(*draw_classes(1_000, 8, classes=classes))
+    assert breaches(Stream(make_classifier(classes)).add(calm, 0, hours=24)) == set()
+
+
+def test_one_metric_is_judged_where_the_spec_names_it():
+    spec = MonitoringSpec(live_quality=QualityRule(metric="roc_auc"))
+    outcomes = OutcomeHistogram.count(*draw_classes(1_000, 7, offset=2.5))
+    found = Stream(make_classifier(), spec).add(outcomes, 0, hours=24)
+    assert [key for key in found if key.startswith("live_quality")] == ["live_quality:roc_auc"]
+
+
+def test_a_mean_error_is_reported_though_the_errors_are_no_larger_than_before():
+    values, truth = draw_demand(2_000, 5, spread=0.5)
+    deviation = measure_metrics(REGRESSION.profile.outcomes)["rmse"].value
+    outcomes = ErrorSums.measure(values, truth - 0.5 * deviation, origin=TARGET.center, bins=TARGET)
+    found = Stream(REGRESSION).add(outcomes, 0, hours=24)
+    assert breaches(found) >= {"live_quality:mean_error"}
+    assert found["live_quality:rmse"].status == "ok"
+    assert found["live_quality:mean_error"].message.startswith("mean error ")
+
+
+@pytest.mark.parametrize("sharpness", [0.3, 2.0])
+@pytest.mark.parametrize("classes", [2, 3, 12])
+def test_the_holdouts_like_rows_have_the_metrics_of_such_predictions(classes, sharpness):
+    profile = make_classifier(classes).profile
+    outcomes = OutcomeHistogram.count(*draw_classes(20_000, 3, classes=classes, sharpness=sharpness))
+    before = measure_metrics(profile.outcomes)
+    for name, metric in measure_window(outcomes, profile, None).items():
+        if name == "macro_f1" and classes > 3:
+            continue  # which class is the largest follows from no single probability
+        moved = abs(metric.value - before[name].value)
+        assert metric.expected == pytest.approx(metric.value, abs=0.02 + 0.25 * moved), name
+
+
+@pytest.mark.parametrize("size", [5.0, 60.0, 300.0])
+def test_the_holdouts_like_rows_have_the_errors_of_such_values(size):
+    values, truth = draw_demand(5_000, 3, size=size)
+    outcomes = ErrorSums.measure(values, truth, origin=TARGET.center, bins=TARGET)
+    measured = measure_window(outcomes, REGRESSION.profile, TARGET)
+    assert measured["rmse"].expected == pytest.approx(measured["rmse"].value, rel=0.3)
+    assert measured["mae"].expected == pytest.approx(measured["mae"].value, rel=0.3)
+
+
+def test_hours_with_larger_errors_are_no_loss_and_a_loss_in_quiet_hours_is():
+    stream = Stream(REGRESSION)
+    for hour in range(2 * DAY):
+        assert breaches(stream.add_demand(hour)) == set(), hour
+    holdout = measure_metrics(REGRESSION.profile.outcomes)["rmse"].value
+    metrics = [window.metrics["rmse"].value for window in stream.windows]
+    assert max(metrics) > 1.5 * holdout
+    at_night = stream.add_demand(2 * DAY, spread=3.0)
+    assert stream.windows[-1].metrics["rmse"].value < holdout
+    assert "live_quality:rmse" in breaches(at_night)
+    assert "on the holdout's rows with such predictions" in at_night["live_quality:rmse"].message
+
+
+def test_a_loss_that_lasts_is_one_incident_at_every_hour_and_ends_a_day_after():
+    stream = Stream(REGRESSION)
+    for hour in range(9 * DAY):
+        lost = 2 * DAY <= hour < 7 * DAY and 7 <= hour % DAY < 18  # the nights are as they were
+        stream.add_demand(hour, spread=2.0 if lost else 1.0)
+    assert stream.transitions == ["opened", "resolved"]
+    assert all(breaches(found) for found in stream.findings[2 * DAY + 10 : 7 * DAY])
+    assert not any(breaches(found) for found in stream.findings[8 * DAY + 1 :])
+    assert "in the last day" in stream.findings[4 * DAY + 3]["live_quality:rmse"].message
+
+
+def test_what_comes_back_with_the_hours_is_suppressed_once_a_day_is_known():
+    """Errors that predictions do not explain: twice as large from 6 to 7, each day."""
+    stream = Stream(REGRESSION)
+    for hour in range(3 * DAY):
+        stream.add_demand(hour, spread=2.0 if hour % DAY == 6 else 1.0)
+    first, later = (stream.findings[day * DAY + 6]["live_quality:rmse"] for day in (0, 2))
+    assert first.status == "breach"
+    assert later.status == "ok"
+    assert "as in the same hours of earlier days" in later.message
+
+
+def test_what_comes_back_with_the_weekday_is_suppressed_once_a_week_is_known():
+    stream = Stream(REGRESSION)
+    for hour in range(0, 21 * DAY, 3):
+        spread = 1.7 if hour % (7 * DAY) >= 6 * DAY else 1.0  # on Sundays
+        stream.add_demand(hour, spread=spread)
+    assert "live_quality:rmse" in {key for found in stream.findings[: 7 * 8] for key in breaches(found)}
+    last = [found["live_quality:rmse"] for found in stream.findings[-8:]]
+    assert {finding.status for finding in last} == {"ok"}
+
+
+def test_calibration_of_hours_is_judged_by_the_day():
+    stream = Stream(make_classifier())
+    for hour in range(3 * DAY):
+        turn = 0.9 if hour % 2 else -0.9  # each hour by itself is miscalibrated, and no day is
+        stream.add(OutcomeHistogram.count(*draw_classes(200, 50 + hour, offset=turn)), hour)
+    key = "calibration:probabilities"
+    assert stream.findings[3][key].status == "unknown"
+    assert {found[key].status for found in stream.findings[DAY + 12 :]} == {"ok"}
+    for hour in range(3 * DAY, 4 * DAY):
+        found = stream.add(OutcomeHistogram.count(*draw_classes(200, 50 + hour, offset=1.2)), hour)
+    assert found[key].status == "breach"
+    assert "in the last day" in found[key].message
+
+
+def test_a_day_of_many_windows_is_the_last_of_those_that_are_kept():
+    stream = Stream(make_classifier())
+    outcomes = OutcomeHistogram.count(*draw_classes(150, 4))
+    stream.add(outcomes, 0)
+    recent = RecentOutcomes(stream.windows[0], stream.windows, stream.counts)
+    assert recent.sum_day(outcomes) is None
+    assert RecentOutcomes(stream.windows[0], stream.windows, stream.counts, is_full=True).sum_day(outcomes).rows == 300
+    assert RecentOutcomes(stream.windows[0], stream.windows, [None], is_full=True).sum_day(outcomes) is None
+
+
+def test_an_incident_of_an_early_release_ends_though_its_subject_is_no_longer_judged():
+    old = WindowFinding("live_quality", "quality", "breach", "roc_auc 0.8 on the holdout → 0.6")
+    stream = Stream(make_classifier())
+    for hour in range(2):
+        span = (MONDAY + hour * HOUR, MONDAY + (hour + 1) * HOUR)
+        stream.incidents, _ = advance(
+            stream.incidents, [old], SPEC, model="m", version=1, window=span, repeat_after=timedelta(days=9)
+        )
+    for hour in range(3):
+        stream.add(OutcomeHistogram.count(*draw_classes(300, 60 + hour)), 2 + hour)
+    assert "resolved" in stream.transitions
+    assert stream.incidents.open_incidents() == []
+
+
+def test_a_profile_of_an_early_release_gives_what_it_can():
+    """Neither the mean errors by predicted value nor the counts of a window's values."""
+    errors = REGRESSION.profile.errors_by_value
+    profile = PredictionProfile(
+        predictions=REGRESSION.profile.predictions,
+        outcomes=REGRESSION.profile.outcomes,
+        errors_by_value=type(errors)(sums=errors.sums),
+    )
+    values, truth = draw_demand(500, 5)
+    now = measure_window(ErrorSums.measure(values, truth, origin=TARGET.center, bins=TARGET), profile, TARGET)
+    assert now["mean_error"].expected is None
+    assert now["rmse"].expected is not None
+    bare = measure_window(ErrorSums.measure(values, truth, origin=TARGET.center), profile, TARGET)
+    assert {metric.expected for metric in bare.values()} == {None}
+    assert measure_window(ErrorSums.measure(values, truth), None, None)["rmse"].expected is None
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "bounds"),
+    [(0.97, 0.03, (0.0, 1.0)), (0.02, 0.03, (0.0, 1.0)), (0.1, 0.2, (0.0, float("inf"))), (1.0, 0.0, (0.0, 1.0))],
+)
+def test_an_interval_stays_within_the_metrics_bounds(value, error, bounds):
+    low, high = bounded_interval(PointEstimate(value, error, 100), bounds)
+    assert bounds[0] <= low <= value <= high <= bounds[1]
