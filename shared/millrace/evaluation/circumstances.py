@@ -47,7 +47,7 @@ def find_reasons(
 
 def _reasons_of_causes(run: Run, registry: Registry) -> Iterator[str]:
     """Yield a reason for each finding of monitoring and each request by hand that the run follows."""
-    causes = [record.cause for record in registry.find_causes(run.model, run.cause_ids)]
+    causes = [registry.get_cause(run.model, cause_id).cause for cause_id in run.cause_ids]
     for cause in causes:
         kind = CAUSES[cause.kind]
         if kind.is_finding or cause.kind == "manual":
