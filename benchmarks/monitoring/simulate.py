@@ -23,6 +23,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "shared")]
 
 from millrace.data.reference import describe_reference
+from millrace.evaluation.estimate_errors import measure_estimate_errors
 from millrace.histograms.outcomes import OutcomeHistogram, PredictionProfile
 from millrace.histograms.predictions import ClassPredictions, PredictionHistogram, Traffic
 from millrace.histograms.tables import Reference, count_in_bins
@@ -85,7 +86,18 @@ class Stream:
         predictions = predict(holdout)
         profile = PredictionProfile(
             predictions=PredictionHistogram.count(predictions),
-            outcomes=OutcomeHistogram.count(predictions, holdout.outcomes),
+            outcomes=(outcomes := OutcomeHistogram.count(predictions, holdout.outcomes)),
+            estimate_errors=measure_estimate_errors(
+                SCHEMA,
+                predictions.probabilities,
+                holdout.outcomes,
+                columns={
+                    name: values.astype(np.str_) if name in WORDS else values
+                    for name, values in holdout.columns.items()
+                },
+                outcomes=outcomes,
+                seed=number,
+            ),
         )
         self.monitored = MonitoredVersion("binary", CLASSES, reference, profile)
         self.spec, self.number, self.incidents = spec, number, IncidentHistory()

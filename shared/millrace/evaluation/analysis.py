@@ -21,6 +21,7 @@ from millrace.evaluation.curves import (
     predict_positive,
     residuals,
 )
+from millrace.evaluation.estimate_errors import measure_estimate_errors
 from millrace.evaluation.fairness import compare_groups, row_measures
 from millrace.evaluation.gate import SliceEvidence
 from millrace.evaluation.holdout import Measurement, baseline_predictions, count_non_finite, measure_latency
@@ -305,11 +306,13 @@ def profile_predictions(
     train_target: Array,
     threshold: float | None,
     groups: Mapping[str, Array],
+    columns: Mapping[str, Array] | None = None,
+    seed: int = 0,
 ) -> PredictionProfile | None:
     """Profile predictions on a holdout, for monitoring; None for a regression whose target never varied.
 
     A regression's predictions are counted in the bins of ``train_target``; ``groups`` are the values of the declared
-    group columns.
+    group columns, and ``columns`` those of the features, on whose parts a classifier's estimates are measured.
     """
     named = {
         name: [
@@ -329,4 +332,10 @@ def profile_predictions(
         )
     classes = ClassPredictions(predict_classes(schema, predictions, threshold), predictions.astype(np.float64), named)
     outcomes = OutcomeHistogram.count(classes, target.astype(np.int64))
-    return PredictionProfile(predictions=PredictionHistogram.count(classes), outcomes=outcomes)
+    return PredictionProfile(
+        predictions=PredictionHistogram.count(classes),
+        outcomes=outcomes,
+        estimate_errors=measure_estimate_errors(
+            schema, predictions, target, columns=columns or {}, outcomes=outcomes, seed=seed
+        ),
+    )

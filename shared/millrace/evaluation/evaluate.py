@@ -21,6 +21,7 @@ from millrace.evaluation.champion import compare_with_champion, load_best, load_
 from millrace.evaluation.circumstances import HOLDOUT_SUMMARY, find_holdout_use, find_reasons
 from millrace.evaluation.gate import GateEvidence, decide
 from millrace.evaluation.holdout import Measurement, baseline_predictions, count_non_finite, measure
+from millrace.evaluation.slices import feature_columns
 from millrace.evaluation_results import Analysis, BaselineResult, Evaluation, HoldoutResult, LeaderboardEntry
 from millrace.histograms.outcomes import PredictionProfile
 from millrace.layout import confidence_key, evaluation_key, prediction_profile_key, prepared_key, split_key, trial_key
@@ -191,6 +192,8 @@ class _Evaluator:
                 train_target=splits.train.target,
                 threshold=analyzed.analysis.threshold.value if analyzed.analysis.threshold else None,
                 groups={name: columns[name] for name in spec.sensitive_groups if name in columns},
+                columns=feature_columns(schema, splits.holdout.features),
+                seed=spec.seed,
             )
         analysis = analyzed.analysis
         importance = analysis.importance

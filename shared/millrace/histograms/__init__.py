@@ -3,4 +3,4 @@
 The training data fixes the bins. numpy only.
 """
 
-__all__ = ["bins", "outcomes", "predictions", "tables"]
+__all__ = ["bins", "correlations", "outcomes", "predictions", "tables"]

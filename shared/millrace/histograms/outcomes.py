@@ -26,6 +26,8 @@ _GROUP_SUMS = 4
 CALIBRATION_BINS = 10
 #: Classes up to which counts of a window are kept in the monitor's state.
 _MAX_KEPT_CLASSES = 10
+#: Rows' weight of a bin's own mean beside what was observed in it.
+PRIOR_ROWS = 10.0
 
 
 class OutcomeHistogram(Histogram, frozen=True, kw_only=True, tag_field="kind", tag="classes"):
@@ -54,6 +56,13 @@ class OutcomeHistogram(Histogram, frozen=True, kw_only=True, tag_field="kind", t
             name: getattr(self, name).reshape(shape).sum(axis=2) for name in ("totals", "hits", "probability_sums")
         }
         return replace(self, **kinds)
+
+    def calibration_map(self) -> Floats:
+        """Return the frequency of each class by bin of its probability, shrunk towards the probability itself."""
+        classes, bins = self.totals.shape
+        middles = np.tile((np.arange(bins) + 0.5) / bins, (classes, 1))
+        means = np.divide(self.probability_sums, self.totals, out=middles, where=self.totals > 0)
+        return np.asarray((self.hits + PRIOR_ROWS * means) / (self.totals + PRIOR_ROWS))
 
     @classmethod
     def empty(cls, classes: int) -> Self:
@@ -146,12 +155,15 @@ AnyOutcomes = OutcomeHistogram | ErrorSums
 class PredictionProfile(Document, frozen=True, kw_only=True):
     """The stored ``prediction_profile.json`` of a version: its predictions on the holdout.
 
-    ``errors_by_value`` is that of a regression, and None in a profile of an early release.
+    ``errors_by_value`` is that of a regression, and None in a profile of an early release. ``estimate_errors`` is that
+    of a classifier: by metric and feature, the error of its estimate without ground truth, per unit of distance from
+    training; None where the holdout has no parts to measure it on, and in a profile of an earlier release.
     """
 
     predictions: AnyPredictions = msgspec.field(name="answers")
     outcomes: AnyOutcomes
     errors_by_value: ErrorsByValue | None = None
+    estimate_errors: dict[str, dict[str, float]] | None = None
 
     @classmethod
     def upgrade(cls, stored: dict[str, Any], version: int) -> dict[str, Any]:  # noqa: ARG003  # there is one

@@ -7,7 +7,7 @@ add a record here and a row to the table of ``docs/evaluation.md``. Every other 
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,8 +53,8 @@ class Metric:
     always_defined: bool = True
     #: A share of the rows has a Wilson interval.
     is_share: bool = False
-    #: Basis of the monitor's estimate without ground truth; None where there is no estimate.
-    estimated_from: Literal["probabilities", "errors"] | None = None
+    #: True where monitoring estimates it without ground truth, from probabilities.
+    has_estimate: bool = False
 
     @property
     def loss_label(self) -> str:
@@ -118,8 +118,8 @@ _UNIT, _POSITIVE = (0.0, 1.0), (0.0, float("inf"))
 _score = partial(Metric, greater_is_better=True)
 _loss = partial(Metric, greater_is_better=False)
 #: The monitor estimates these from the predicted probabilities.
-_class_score = partial(_score, estimated_from="probabilities")
-_class_loss = partial(_loss, estimated_from="probabilities")
+_class_score = partial(_score, has_estimate=True)
+_class_loss = partial(_loss, has_estimate=True)
 
 ROC_AUC = _class_score("roc_auc", "ROC AUC", _BINARY, _UNIT, roc_auc, log_losses, always_defined=False)
 PR_AUC = _score("pr_auc", "PR AUC", _BINARY, _UNIT, pr_auc, log_losses, always_defined=False)
@@ -131,8 +131,8 @@ MACRO_F1 = _score("macro_f1", "macro F1", _MULTICLASS, _UNIT, macro_f1, zero_one
 ROC_AUC_OVR = _score(
     "roc_auc_ovr", "ROC AUC, one versus rest", _MULTICLASS, _UNIT, roc_auc_ovr, log_losses, always_defined=False
 )
-RMSE = _loss("rmse", "RMSE", _REGRESSION, _POSITIVE, rmse, squared_errors, estimated_from="errors")
-MAE = _loss("mae", "MAE", _REGRESSION, _POSITIVE, mean_loss(absolute_errors), absolute_errors, estimated_from="errors")
+RMSE = _loss("rmse", "RMSE", _REGRESSION, _POSITIVE, rmse, squared_errors)
+MAE = _loss("mae", "MAE", _REGRESSION, _POSITIVE, mean_loss(absolute_errors), absolute_errors)
 R2 = _score("r2", "R\N{SUPERSCRIPT TWO}", _REGRESSION, (float("-inf"), 1.0), r2, squared_errors, always_defined=False)
 ERROR_P50 = _loss("error_p50", "median absolute error", _REGRESSION, _POSITIVE, error_quantile(0.5), absolute_errors)
 ERROR_P90 = _loss(

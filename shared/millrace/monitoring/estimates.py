@@ -1,35 +1,42 @@
-"""Estimates of model quality without outcomes: from the model's own confidence, or the errors at the predicted values.
+"""Estimates of model quality without outcomes, from the model's own confidence.
 
-Probabilities, calibrated on the holdout, say how many predictions should be right. A regression has the holdout's
-errors where the same values were predicted.
+Probabilities, calibrated on the holdout, say how many predictions should be right. The interval has three parts: chance
+in the window, chance in the holdout, of which fewer rows are like those of a window that is far from training, and the
+error of such estimates on parts of the holdout, which grows with that distance. Beyond training's support there is no
+estimate. A regression has none at all: what can be expected where the same values were predicted was wrong by two
+thirds on a real stream whose demand grew, and says nothing of it.
 """
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from millrace.histograms.bins import Floats, NumberBins
-from millrace.histograms.outcomes import OutcomeHistogram
-from millrace.histograms.predictions import ErrorsByValue, PredictionHistogram, ValueHistogram
+from millrace.histograms.bins import Floats
+from millrace.histograms.predictions import PredictionHistogram
 from millrace.metrics import catalogue
-from millrace.monitoring.quality import PointEstimate, binned_roc_auc, choose_metric, measure_drop, proportion
+from millrace.monitoring.quality import (
+    PointEstimate,
+    binned_roc_auc,
+    choose_metric,
+    mean_estimate,
+    measure_drop,
+    proportion,
+)
+from millrace.monitoring.support import Support
 from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
 from millrace.schema import Task
 from millrace.spec.monitoring import QualityRule
 from millrace.stats.distances import normal_tail
 
+NO_REGRESSION_ESTIMATE = (
+    "not known: errors of a regression cannot be estimated without ground truth; report it, and live quality is judged"
+)
 _TWO = 2
-#: Rows' weight of a bin's own probability beside the holdout's frequency.
-_PRIOR_ROWS = 10.0
-
-
-def calibration_map(holdout: OutcomeHistogram) -> Floats:
-    """Return the frequency of each class by bin of its probability, shrunk towards the probability itself."""
-    classes, bins = holdout.totals.shape
-    middles = np.tile((np.arange(bins) + 0.5) / bins, (classes, 1))
-    means = np.divide(holdout.probability_sums, holdout.totals, out=middles, where=holdout.totals > 0)
-    return np.asarray((holdout.hits + _PRIOR_ROWS * means) / (holdout.totals + _PRIOR_ROWS))
+#: Growth of the holdout's own variance with the distance from training: fewer of its rows are like the window's.
+#: Chosen on the tables of benchmarks/monitoring/estimates.py.
+_SCARCITY = 3.0
 
 
 def estimate_quality(predictions: PredictionHistogram, calibrated: Floats) -> dict[str, PointEstimate]:
@@ -52,44 +59,41 @@ def estimate_quality(predictions: PredictionHistogram, calibrated: Floats) -> di
         expected[catalogue.F1.name] = PointEstimate(2.0 * part / (1.0 + part), error, rows)
     stated = (np.arange(len(chance)) + 0.5) / len(chance)
     losses = {
-        catalogue.LOG_LOSS.name: -(chance * np.log(stated) + (1.0 - chance) * np.log(1.0 - stated)),
-        catalogue.BRIER.name: chance * (1.0 - stated) ** 2 + (1.0 - chance) * stated**2,
+        catalogue.LOG_LOSS.name: (-np.log(stated), -np.log(1.0 - stated)),
+        catalogue.BRIER.name: ((1.0 - stated) ** 2, stated**2),
     }
-    for name, loss in losses.items():
-        mean = float(np.sum(counts * loss) / rows)
-        deviation = float(np.sqrt(np.sum(counts * (loss - mean) ** 2) / rows))
-        expected[name] = PointEstimate(mean, max(deviation, mean) / np.sqrt(rows), rows)
+    for name, (positive, negative) in losses.items():
+        total, squares = (
+            float(np.sum(counts * (chance * positive**power + (1.0 - chance) * negative**power))) for power in (1, 2)
+        )
+        expected[name] = mean_estimate(total, squares, rows)
     return expected
 
 
-def estimate_errors(predictions: ValueHistogram, errors: ErrorsByValue, bins: NumberBins) -> dict[str, PointEstimate]:
-    """Return the expected errors of a regression: mean absolute error and root mean squared error.
+@dataclass(frozen=True, slots=True)
+class EstimateErrors:
+    """Error of the estimates of one window."""
 
-    Values outside the range of the holdout's errors count as those at its ends.
-    """
-    counts = bins.coarse(predictions.counts)
-    rows, holdout = float(counts.sum()), np.stack([bins.coarse(kind) for kind in errors.sums])
-    if not rows or not holdout[0].sum():
-        return {}
-    overall = holdout.sum(axis=1) / holdout[0].sum()
-    # A bin that the holdout hardly had is shrunk towards the mean of all.
-    means = (holdout + _PRIOR_ROWS * overall[:, np.newaxis]) / (holdout[0] + _PRIOR_ROWS)
-    absolute, square = (float(np.sum(counts * mean) / rows) for mean in means[1:])
-    if square <= 0.0:
-        return {}
-    root = float(np.sqrt(square))
-    error = float(np.sqrt(max(0.0, square - absolute**2) / rows))
-    # Of squares of normal errors the deviation is sqrt(2) times the mean.
-    return {
-        catalogue.MAE.name: PointEstimate(absolute, error, int(rows)),
-        catalogue.RMSE.name: PointEstimate(root, float(np.sqrt(2.0 / rows)) * square / (2.0 * root), int(rows)),
-    }
+    support: Support
+    #: By metric and feature, per unit of distance, from parts of the holdout; None where it was not measured.
+    by_distance: Mapping[str, Mapping[str, float]] | None
+
+    def deviations(self, metric: str, of_holdout: float) -> tuple[float, float]:
+        """Return the deviations by the rows of the holdout that are like the window's, and by its parts."""
+        scarce = of_holdout * math.sqrt(1.0 + _SCARCITY * self.support.distance)
+        by_feature = (self.by_distance or {}).get(metric, {})
+        # A feature without parts, such as one of few values, has the error of all.
+        overall = min(by_feature.values(), default=0.0)
+        return scarce, max(
+            (by_feature.get(name, overall) * distance for name, distance in self.support.distances.items()), default=0.0
+        )
 
 
 def find_estimated_drop(
     task: Task,
     before: Mapping[str, PointEstimate],
     now: Mapping[str, PointEstimate],
+    errors: EstimateErrors,
     rule: QualityRule,
     *,
     rate: float,
@@ -99,24 +103,37 @@ def find_estimated_drop(
     rows = max((estimate.rows for estimate in now.values()), default=0)
     if rows < rule.min_rows:
         return too_few("estimated_quality", "quality", rows, rule.min_rows, "predictions")
-    metric = choose_metric(task, rule.metric or primary, before, now)
+    if errors.support.reason:
+        return unknown_estimate(
+            f"not known: {errors.support.reason}, so nothing vouches for the model's confidence", rows
+        )
+    if errors.by_distance is None:
+        return unknown_estimate(
+            "not known: the error of the estimate was not measured on parts of this version's holdout", rows
+        )
+    measured = {name: estimate for name, estimate in before.items() if name in errors.by_distance}
+    metric = choose_metric(task, rule.metric or primary, measured, now)
     if metric is None:
-        message = "the holdout and these rows have no metric in common"
-        return WindowFinding("estimated_quality", "quality", "unknown", message)
+        return unknown_estimate("the holdout and these rows have no metric in common", rows)
     first, second = before[metric.name], now[metric.name]
     drop, threshold = measure_drop(metric, first.value, second.value, rule)
-    deviation = math.hypot(first.error, second.error)
+    of_holdout, of_parts = errors.deviations(metric.name, first.error)
+    deviation = math.hypot(second.error, of_holdout, of_parts)
     lost = metric.gain(first.value, second.value)
     p_value = normal_tail(lost / deviation) if deviation > 0 else float(lost <= 0)
-    low, high = second.interval()
-    from_errors = metric.estimated_from == "errors"
-    basis = "the holdout's errors at these values" if from_errors else "the model's own confidence"
+    low, high = PointEstimate(second.value, deviation, second.rows).interval()
+    status = breach_or_ok(drop >= threshold and p_value <= rate)
+    message = f"estimated {metric.name} {first.value:.3f} on the holdout → {second.value:.3f} ({low:.3f} to {high:.3f})"
+    # What the distance from training adds to the holdout's own error.
+    added = 1.96 * math.hypot(of_parts, math.sqrt(max(0.0, of_holdout**2 - first.error**2)))
+    if status == "ok" and added >= threshold * (abs(first.value) if metric.change_is_relative else 1.0):
+        status = "unknown"
+        message = f"not known: {message}; so far from training the estimate may be off by {added:.3f}"
     return WindowFinding(
         verdict="estimated_quality",
         subject="quality",
-        status=breach_or_ok(drop >= threshold and p_value <= rate),
-        message=f"estimated {metric.name} {first.value:.3f} on the holdout → {second.value:.3f} ({low:.3f} to "
-        f"{high:.3f}); an estimate from {basis}, without any outcome",
+        status=status,
+        message=f"{message}; an estimate from the model's own confidence, without any outcome",
         measure=f"drop of {metric.name}",
         value=drop,
         threshold=threshold,
@@ -129,5 +146,12 @@ def find_estimated_drop(
             "low": low,
             "high": high,
             "coverage": None,
+            "distance": errors.support.distance,
         },
     )
+
+
+def unknown_estimate(reason: str, rows: int = 0, *, withdrawn: bool = False) -> WindowFinding:
+    """Return the finding of an estimate that is not known; a withdrawn one will not be in any window."""
+    details = {"withdrawn": True} if withdrawn else {}
+    return WindowFinding("estimated_quality", "quality", "unknown", reason, rows=rows, details=details)

@@ -152,6 +152,7 @@ class _Window:
         self.begin, self.end = window
         self.breaches = {finding.key: finding for finding in findings if finding.status == "breach"}
         self._statuses = {finding.key: finding.status for finding in findings}
+        self._withdrawn = {finding.key for finding in findings if finding.details.get("withdrawn")}
         self._evaluated = {finding.verdict for finding in findings if finding.status != "unknown"}
 
     def evaluated(self, key: str, version: int | None = None) -> bool:
@@ -173,8 +174,11 @@ class _Window:
         return (rule.breaches, rule.windows) if isinstance(rule, MonitorRule) else (1, 1)
 
     def is_enabled(self, key: str) -> bool:
-        """Return False for a subject whose rule the spec has turned off: no window can end its part of an incident."""
-        return bool(getattr(self.spec, _verdict_of(key)).enabled)
+        """Return False for a subject that no window can judge any more, so that its part of an incident ends.
+
+        The spec has turned its rule off, or this release does not judge it.
+        """
+        return key not in self._withdrawn and bool(getattr(self.spec, _verdict_of(key)).enabled)
 
     def windows_to_resolve(self, key: str) -> int:
         """Return the windows without a breach that end an incident; a sum is exact, so that one is enough."""

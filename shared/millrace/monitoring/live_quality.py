@@ -25,7 +25,6 @@ from millrace.histograms.outcomes import AnyOutcomes, ErrorSums, OutcomeHistogra
 from millrace.histograms.predictions import PredictionHistogram
 from millrace.metrics import catalogue
 from millrace.metrics.catalogue import METRICS, METRICS_BY_NAME
-from millrace.monitoring.estimates import calibration_map
 from millrace.monitoring.quality import (
     PointEstimate,
     average_precision,
@@ -211,7 +210,7 @@ def _estimate_metrics(
     stated = np.divide(outcomes.probability_sums, counts, out=known.copy(), where=counts > 0)
     known, stated = np.clip(known, 1e-7, 1.0 - 1e-7), np.clip(stated, 1e-7, 1.0 - 1e-7)
     # Within a bin frequencies are in proportion to probabilities, which matters in the lowest one.
-    chances = np.minimum(1.0, calibration_map(holdout) * stated / known)
+    chances = np.minimum(1.0, holdout.calibration_map() * stated / known)
     # Share of the rows with such a probability of a class that are predicted to be of it.
     default = (stated >= 1.0 / classes).astype(np.float64)
     decided = np.divide(

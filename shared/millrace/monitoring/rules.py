@@ -12,7 +12,7 @@ from typing import Literal
 
 from millrace.histograms.bins import NumberBins
 from millrace.histograms.outcomes import AnyOutcomes, OutcomeHistogram
-from millrace.histograms.predictions import PredictionHistogram, Traffic, ValueHistogram
+from millrace.histograms.predictions import PredictionHistogram, Traffic
 from millrace.monitoring.bias import find_group_gaps
 from millrace.monitoring.context import Baselines, MonitoredVersion
 from millrace.monitoring.data_quality import find_faulty_data
@@ -23,10 +23,17 @@ from millrace.monitoring.drift import (
     find_drift,
     prediction_columns,
 )
-from millrace.monitoring.estimates import calibration_map, estimate_errors, estimate_quality, find_estimated_drop
+from millrace.monitoring.estimates import (
+    NO_REGRESSION_ESTIMATE,
+    EstimateErrors,
+    estimate_quality,
+    find_estimated_drop,
+    unknown_estimate,
+)
 from millrace.monitoring.live_quality import QualityComparison, RecentOutcomes, measure_metrics
 from millrace.monitoring.quality import find_concept_drift, find_miscalibration
 from millrace.monitoring.seasonality import suppress_seasonal, suppress_within_range
+from millrace.monitoring.support import measure_support
 from millrace.monitoring.window_findings import WindowFinding
 from millrace.spec.monitoring import MonitoringSpec
 
@@ -192,25 +199,20 @@ def _check_predictions(window: TrafficWindow) -> Findings:
 
 
 def _check_estimated_quality(window: TrafficWindow) -> Findings:
-    monitored, present = window.monitored, window.traffic.predictions
-    profile, target = monitored.profile, monitored.reference.target
+    monitored, present, profile = window.monitored, window.traffic.predictions, window.monitored.profile
     if present is None or profile is None:
         return []
     before = profile.predictions
-    if isinstance(before, PredictionHistogram):
-        if not isinstance(present, PredictionHistogram) or not isinstance(profile.outcomes, OutcomeHistogram):
-            return []
-        calibrated = calibration_map(profile.outcomes)
-        expected = [estimate_quality(one, calibrated) for one in (before, present)]
-    elif target is None or profile.errors_by_value is None:
-        message = "no estimate: the errors on the holdout by predicted value were not kept for this version"
-        return [WindowFinding("estimated_quality", "quality", "unknown", message)]
-    else:
-        values = [one for one in (before, present) if isinstance(one, ValueHistogram)]
-        expected = [estimate_errors(one, profile.errors_by_value, target) for one in values]
+    if not isinstance(before, PredictionHistogram) or not isinstance(profile.outcomes, OutcomeHistogram):
+        return [unknown_estimate(NO_REGRESSION_ESTIMATE, withdrawn=True)]
+    if not isinstance(present, PredictionHistogram):
+        return []
+    calibrated = profile.outcomes.calibration_map()
+    expected = [estimate_quality(one, calibrated) for one in (before, present)]
+    support = measure_support(monitored.reference, window.traffic.features, window.going_on)
+    errors = EstimateErrors(support, profile.estimate_errors)
     rule, rate, primary = window.spec.estimated_quality, window.spec.false_discovery_rate, monitored.primary_metric
-    quality = (monitored.task, expected[0], expected[-1])
-    return [find_estimated_drop(*quality, rule, rate=rate, primary=primary)]
+    return [find_estimated_drop(monitored.task, expected[0], expected[1], errors, rule, rate=rate, primary=primary)]
 
 
 def _check_prediction_bias(window: TrafficWindow) -> Findings:

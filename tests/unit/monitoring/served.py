@@ -56,7 +56,9 @@ class Served:
         reference_document = describe_reference(SCHEMA, columns | {"city": columns["city"].astype(np.str_)}, outcomes)
         predictions = predict(columns)
         kept = PredictionProfile(
-            predictions=PredictionHistogram.count(predictions), outcomes=OutcomeHistogram.count(predictions, outcomes)
+            predictions=PredictionHistogram.count(predictions),
+            outcomes=OutcomeHistogram.count(predictions, outcomes),
+            estimate_errors={"accuracy": {"age": 0.02}, "roc_auc": {"age": 0.02}},
         )
         documents = {"signature.json": json.dumps({"schema": SCHEMA.to_dict()}).encode()}
         documents |= {"reference.json": reference_document.write()} if reference else {}

@@ -5,7 +5,7 @@ import pytest
 from millrace.histograms.outcomes import ErrorSums, OutcomeHistogram
 from millrace.histograms.predictions import ClassPredictions, PredictionHistogram
 from millrace.metrics.catalogue import METRICS, compute_metrics
-from millrace.monitoring.estimates import calibration_map, estimate_quality
+from millrace.monitoring.estimates import estimate_quality
 from millrace.monitoring.quality import measure_calibration, measure_outcomes
 
 from tests.unit.histograms.test_histograms import make_predictions
@@ -74,13 +74,13 @@ def test_overconfident_probabilities_show():
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_estimate_without_labels_is_near_the_truth_when_only_inputs_move(classes):
     holdout, outcomes = make_predictions(8_000, classes=classes)
-    calibrated = calibration_map(OutcomeHistogram.count(holdout, outcomes))
+    calibrated = OutcomeHistogram.count(holdout, outcomes).calibration_map()
     # Harder rows: only those of which the model is unsure.
     later, truth = make_predictions(20_000, 7, classes=classes)
     unsure = later.confidence < 0.75
     exact = measure_outcomes(OutcomeHistogram.count(later.take(unsure), truth[unsure]))
     estimated = estimate_quality(PredictionHistogram.count(later.take(unsure)), calibrated)
-    estimable = {metric.name for metric in METRICS["binary"] if metric.estimated_from}
+    estimable = {metric.name for metric in METRICS["binary"] if metric.has_estimate}
     assert set(estimated) == (estimable if classes == 2 else {"accuracy"})
     for name, estimate in estimated.items():
         assert estimate.value == pytest.approx(exact[name].value, abs=0.03), name

@@ -7,10 +7,9 @@ import pytest
 from millrace.data.reference import describe_column
 from millrace.evaluation.analysis import profile_predictions
 from millrace.histograms.outcomes import ErrorSums, PredictionProfile
-from millrace.histograms.predictions import ErrorsByValue, Traffic, ValueHistogram
+from millrace.histograms.predictions import Traffic, ValueHistogram
 from millrace.histograms.tables import Reference, count_in_bins
 from millrace.monitoring.context import Baselines, MonitoredVersion
-from millrace.monitoring.estimates import estimate_errors
 from millrace.monitoring.rules import evaluate_outcomes, evaluate_traffic
 from millrace.schema import Column, TableSchema
 from millrace.spec.monitoring import MonitoringSpec
@@ -95,24 +94,12 @@ def test_a_holdout_whose_groups_were_not_kept_says_so():
     assert judge_answers(make_subject(groups=False))["bias:town: prediction"].status == "unknown"
 
 
-def test_more_errors_are_expected_where_they_were_larger():
-    finding = judge_answers(dear=0.5)["estimated_quality:quality"]
-    assert finding.status == "breach"
-    assert "the holdout's errors at these values" in finding.message
-    assert judge_answers()["estimated_quality:quality"].status == "ok"
-
-
-def test_the_estimate_is_near_the_errors_that_come_out():
-    values, truth, _ = draw(4_000, 1)
-    bins = SUBJECT.reference.target
-    errors = ErrorsByValue.measure(values, truth, bins)
-    for dear in (0.0, 0.3, -0.3):
-        now, outcome, _ = draw(20_000, 9, dear=dear)
-        expected = estimate_errors(ValueHistogram.count(now, bins), errors, bins)
-        measured = np.abs(now - outcome)
-        assert expected["mae"].value == pytest.approx(measured.mean(), rel=0.1)
-        assert expected["rmse"].value == pytest.approx(np.sqrt(np.mean(measured**2)), rel=0.15)
-    assert estimate_errors(ValueHistogram.count(np.zeros(0), bins), errors, bins) == {}
+@pytest.mark.parametrize("dear", [0.0, 0.5])
+def test_errors_are_not_estimated_without_ground_truth_and_it_is_said(dear):
+    finding = judge_answers(dear=dear)["estimated_quality:quality"]
+    assert finding.status == "unknown"
+    assert "cannot be estimated without ground truth" in finding.message
+    assert finding.value is None
 
 
 def test_a_profile_of_an_older_release_is_read_and_says_what_it_cannot():
@@ -125,7 +112,6 @@ def test_a_profile_of_an_older_release_is_read_and_says_what_it_cannot():
     old = MonitoredVersion("regression", (), SUBJECT.reference, PredictionProfile.read(document))
     found = judge_answers(old)
     assert found["estimated_quality:quality"].status == "unknown"
-    assert "no estimate" in found["estimated_quality:quality"].message
     assert found["bias:town: prediction"].status == "unknown"
     assert judge_errors(old)["bias:town: error"].status == "ok"
     assert judge_errors(old, bias=20.0)["bias:town: error"].status == "breach"

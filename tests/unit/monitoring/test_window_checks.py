@@ -17,7 +17,9 @@ from tests.unit.monitoring.builders import CLASSES, make_columns, make_histogram
 REFERENCE = make_reference()
 HOLDOUT = make_predictions(4_000, 55)
 PROFILE = PredictionProfile(
-    predictions=PredictionHistogram.count(HOLDOUT[0]), outcomes=OutcomeHistogram.count(*HOLDOUT)
+    predictions=PredictionHistogram.count(HOLDOUT[0]),
+    outcomes=OutcomeHistogram.count(*HOLDOUT),
+    estimate_errors={"accuracy": {"age": 0.02}, "roc_auc": {"age": 0.02}},
 )
 SUBJECT = MonitoredVersion("binary", CLASSES, REFERENCE, PROFILE)
 SPEC = MonitoringSpec()
