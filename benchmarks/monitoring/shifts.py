@@ -141,7 +141,7 @@ def train(table: Table, algorithm: str, rows: np.ndarray, seed: int) -> Version:
     pipeline = _pipeline(algorithm, table).fit(_frame(table, training), table.target[training])
     probabilities = pipeline.predict_proba(_frame(table, np.arange(len(table.target))))
     schema = _schema(table, training)
-    typed = {name: values[training] for name, values in table.columns.items()}
+    typed = {name: _as_read(values[training]) for name, values in table.columns.items()}
     reference = Reference.build(describe_reference(schema, typed, table.target[training]), schema)
     profile = profile_predictions(
         schema,

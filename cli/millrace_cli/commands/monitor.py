@@ -88,6 +88,8 @@ def show_report(model: str, report: dict[str, Any] | None) -> None:
     if headline := report.get("headline"):  # a stack of an earlier release has none
         statuses = [status for status in _STATUS_STYLES if status in {one["status"] for one in report["verdicts"]}]
         out.print(Text(str(headline), style=_STATUS_STYLES[statuses[0]] if statuses else ""), soft_wrap=True)
+    if report.get("too_few_rows"):
+        out.print(Text(str(report["too_few_rows"]), style="yellow"), soft_wrap=True)
     if breaches := breaches_table(report):
         out.print(Text(), breaches, sep="\n")
     if report["incidents"]:

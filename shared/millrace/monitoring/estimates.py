@@ -104,9 +104,7 @@ def find_estimated_drop(
     if rows < rule.min_rows:
         return too_few("estimated_quality", "quality", rows, rule.min_rows, "predictions")
     if errors.support.reason:
-        return unknown_estimate(
-            f"not known: {errors.support.reason}, so nothing vouches for the model's confidence", rows
-        )
+        return unknown_estimate(f"not known: {errors.support.reason}, where the model's confidence says nothing", rows)
     if errors.by_distance is None:
         return unknown_estimate(
             "not known: the error of the estimate was not measured on parts of this version's holdout", rows

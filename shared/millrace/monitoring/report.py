@@ -1,6 +1,7 @@
 """The monitoring report: a document for machines, of which the page is made."""
 
-from datetime import datetime
+import math
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 import msgspec
@@ -14,11 +15,13 @@ from millrace.monitoring.new_captures import IngestCounts
 from millrace.monitoring.rules import VERDICTS, rows_needed
 from millrace.monitoring.state import MonitoringState, WindowQuality, WindowSummary
 from millrace.monitoring.window_findings import WindowFinding
-from millrace.spec.monitoring import MonitoringSpec
+from millrace.spec.monitoring import MAX_WINDOW_HOURS, MonitoringSpec
 
 #: Latest windows that a report lists.
 _MAX_WINDOWS = 50
 _PAIR = 2
+#: The rate of rows is that of so long.
+_RATE_OVER = timedelta(days=7)
 
 
 class VerdictSummary(Record, frozen=True, kw_only=True):
@@ -55,6 +58,9 @@ class MonitoringReport(Document, frozen=True, kw_only=True):
     incidents: tuple[ReportedIncident, ...]
     open_window_rows: int
     rows_needed: int
+    #: Statement that inputs are not evaluated at the present rate of rows, and what would change that; empty where they
+    #: are, and in a report of an early release.
+    too_few_rows: str = ""
     windows: tuple[WindowSummary, ...]
     charts: tuple[ChartData, ...] = msgspec.field(default=(), name="pictures")
     quality: tuple[WindowQuality, ...]
@@ -75,8 +81,9 @@ class MonitoringReport(Document, frozen=True, kw_only=True):
         names = [name for name, verdict in VERDICTS.items() if has_budget or not verdict.needs_budget]
         verdicts = tuple(_summarise(name, findings, alarmed, monitoring) for name in names)
         rows, needed = traffic.open.traffic.features.rows if traffic.open else 0, rows_needed(monitoring)
+        progress = f"{rows:,} of {needed:,} rows in the open window"
         return cls(
-            headline=_headline(len(state.incidents.open_incidents()), verdicts, monitoring, f"{rows:,} of {needed:,}"),
+            headline=_headline(len(state.incidents.open_incidents()), verdicts, monitoring, progress),
             model=context.model,
             version=context.version,
             obstacle=context.obstacle,
@@ -87,6 +94,7 @@ class MonitoringReport(Document, frozen=True, kw_only=True):
             incidents=tuple(_describe(context.model, incident) for incident in state.incidents.incidents.values()),
             open_window_rows=rows,
             rows_needed=needed,
+            too_few_rows=_describe_low_rate(state, needed, monitoring.max_window_hours),
             windows=traffic.summaries[-_MAX_WINDOWS:],
             charts=traffic.charts,
             quality=msgspec.convert(
@@ -97,7 +105,7 @@ class MonitoringReport(Document, frozen=True, kw_only=True):
 
 
 def _headline(incidents: int, verdicts: tuple[VerdictSummary, ...], spec: MonitoringSpec, progress: str) -> str:
-    """Return the state of the whole; ``progress`` is that of the open window, in rows."""
+    """Return the state of the whole; ``progress`` is that of the open window."""
     breaching = [one.verdict for one in verdicts if one.status == "breach"]
     needed = max((getattr(getattr(spec, name), "breaches", 1) for name in breaching), default=0)
     windows = "a second window" if needed <= _PAIR else f"{needed} windows"
@@ -107,7 +115,30 @@ def _headline(incidents: int, verdicts: tuple[VerdictSummary, ...], spec: Monito
         return f"{opened}; {waiting}" if waiting else opened
     if waiting or any(one.status == "ok" and one.min_rows for one in verdicts):
         return waiting or "no open incident"
-    return f"nothing evaluated yet: {progress} rows in the open window"
+    return f"nothing evaluated yet: {progress}"
+
+
+def _describe_low_rate(state: MonitoringState, needed: int, max_window_hours: int) -> str:
+    """Return the statement that windows close with too few rows at the last week's rate; empty where they do not."""
+    last, segments = state.last_row_at, state.outcomes.segments
+    recent = [segment for segment in segments if last is not None and segment.end >= last - _RATE_OVER]
+    if last is None or not recent:
+        return ""
+    hours = (last - min(segment.begin for segment in recent)) / timedelta(hours=1)
+    a_day = 24.0 * sum(segment.rows for segment in recent) / max(hours, max_window_hours)
+    in_window = a_day * max_window_hours / 24.0
+    # Before a whole window has passed nobody knows the rate.
+    if hours < max_window_hours or in_window >= needed:
+        return ""
+    days = needed / a_day
+    statement = (
+        f"inputs are not evaluated: {a_day:,.3g} rows a day make {in_window:,.3g} of the {needed:,} rows that a window "
+        f"of at most {max_window_hours} hours needs; at this rate {needed:,} rows take {days:,.3g} days"
+    )
+    hours_needed = math.ceil(24.0 * days)
+    if hours_needed <= MAX_WINDOW_HOURS:
+        return f"{statement}. monitoring.max_window_hours: {hours_needed} would evaluate them"
+    return f"{statement}, and no window may be so long. A lower min_rows of the verdicts would evaluate fewer"
 
 
 def _describe(model: str, incident: Incident) -> ReportedIncident:

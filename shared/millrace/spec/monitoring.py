@@ -7,6 +7,9 @@ from pydantic import Field, model_validator
 from millrace.spec.data import MODERATE_SHIFT
 from millrace.spec.part import ScheduleExpression, SpecPart, TimeZone
 
+#: Longest window of traffic: a month.
+MAX_WINDOW_HOURS = 24 * 31
+
 
 class MonitorRule(SpecPart):
     """Rule of one verdict."""
@@ -119,7 +122,7 @@ class MonitoringSpec(SpecPart):
     schedule: ScheduleExpression | None = None
     time_zone: TimeZone = "UTC"  # of the schedule's cron or at expression
     #: A window closes with as many rows as the verdicts need, or after so many hours.
-    max_window_hours: int = Field(default=24, ge=1, le=24 * 31)
+    max_window_hours: int = Field(default=24, ge=1, le=MAX_WINDOW_HOURS)
     #: Share of a window's breaches that may be due to chance, over all features together.
     false_discovery_rate: float = Field(default=0.001, gt=0.0, lt=0.5)
     #: ``auto`` suppresses changes that the same hours of earlier days, or weekdays, explain.

@@ -89,6 +89,12 @@ def test_verdicts_what_is_out_of_order_and_incidents_are_shown(run):
     assert resolved_line.startswith("ModelStale: resolved")
 
 
+def test_a_model_that_has_too_few_rows_is_shown_as_such(run):
+    words = "inputs are not evaluated: 20 rows a day"
+    assert words in run(report={**REPORT, "too_few_rows": words})[0].stdout
+    assert "inputs are not evaluated" not in run()[0].stdout
+
+
 def test_the_headline_is_shown(run):
     result, _, _ = run(report={**REPORT, "headline": "6 past threshold, waiting for a second window"})
     assert "\n6 past threshold, waiting for a second window\n" in result.stdout

@@ -235,6 +235,33 @@ def test_a_window_of_one_row_is_closed_after_a_day_and_says_nothing():
     assert state_of(served).outbox == ()
 
 
+@pytest.mark.parametrize(
+    ("every", "rows", "said"),
+    [
+        (1, 1, "24.9 rows a day make 24.9 of the 200 rows that a window of at most 24 hours needs"),
+        (12, 1, "and no window may be so long. A lower min_rows"),
+        (4, 25, "days. monitoring.max_window_hours: 29 would evaluate them"),
+        (4, 40, ""),
+    ],
+)
+def test_a_model_of_few_rows_says_that_its_inputs_are_not_evaluated_and_for_how_long(every, rows, said):
+    served = Served()
+    for hour in range(0, 73, every):
+        served.capture(hour, rows=rows)
+    served.monitor(74)
+    report = report_of(served)
+    assert said in report["too_few_rows"] if said else report["too_few_rows"] == ""
+    page = served.data.get(monitoring_key(MODEL, "reports/latest.html")).decode()
+    assert ("Inputs are not evaluated: " in page) is bool(said)
+
+
+def test_before_a_whole_window_has_passed_nobody_knows_the_rate():
+    served = Served()
+    served.capture(0, rows=3)
+    served.monitor(1)
+    assert report_of(served)["too_few_rows"] == ""
+
+
 def test_an_object_that_is_delivered_late_is_still_read():
     served = Served()
     served.capture(3)
