@@ -37,6 +37,7 @@ class OutcomeHistogram(Histogram, frozen=True, kw_only=True, tag_field="kind", t
     totals: Counts  # shape (n_classes, n_bins); rows by each class's probability: all, and those of the class
     hits: Counts
     probability_sums: Floats  # shape (n_classes, n_bins); sums of the probabilities in each bin
+    covered: int | None = None  # rows whose prediction set held the outcome; None without a calibration
     losses: Floats  # shape (4,); sums of logarithmic losses and their squares, of Brier scores and their squares
     #: shape (n_classes, n_classes); confusion by column of groups and group.
     groups: dict[str, dict[str, Counts]] = {}  # noqa: RUF012  # msgspec copies the default
@@ -114,6 +115,7 @@ class ErrorSums(Histogram, frozen=True, kw_only=True, tag_field="kind", tag="val
     #: shape (6,); of the errors (prediction less outcome), their absolute values, squares and fourth powers, of the
     #: outcomes and their squares, both less ``origin``.
     sums: Floats
+    covered: int | None = None  # rows whose interval held the outcome; None without a calibration
     origin: float = 0.0  # training's mean of the target, so that squares of large values lose no precision
     predicted: Counts | None = None  # shape (n_bins,); rows by the target's bin of the predicted value; None: not kept
     #: shape (4,); rows, sum of errors, of absolute errors and of squared ones, by column of groups and group.

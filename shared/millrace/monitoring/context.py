@@ -4,7 +4,9 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
+from millrace.conformal import ConformalCalibration
 from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError
 from millrace.histograms.outcomes import PredictionProfile
 from millrace.histograms.predictions import AnyPredictions, Traffic
@@ -26,6 +28,7 @@ class MonitoredVersion:
 
     Regression has no classes; ``profile`` is None when the holdout's predictions were not kept. ``hides_values``
     where the target is sensitive: classes are numbered then, and predicted values are neither named nor drawn.
+    ``calibration`` is that of the intervals, None for a version without.
     """
 
     task: Task
@@ -34,6 +37,7 @@ class MonitoredVersion:
     profile: PredictionProfile | None = None
     primary_metric: str | None = None
     hides_values: bool = False
+    calibration: ConformalCalibration | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,8 @@ def load_context(
     ArtifactNotFoundError
         When the version has no signature: then none of its rows can be read.
     """
-    schema = TableSchema.from_dict(json.loads(model_store.get(version_key(model, version, _SIGNATURE_NAME)))["schema"])
+    signature = json.loads(model_store.get(version_key(model, version, _SIGNATURE_NAME)))
+    schema = TableSchema.from_dict(signature["schema"])
     monitored, obstacle = None, ""
     try:
         document = ReferenceDocument.read(model_store.get(version_key(model, version, _REFERENCE_NAME)))
@@ -98,13 +103,26 @@ def load_context(
         reference = Reference.build(document, schema)
         is_hidden = schema.target.sensitive
         monitored = MonitoredVersion(
-            schema.task, schema.class_names, reference, profile, spec.primary_metric, hides_values=is_hidden
+            schema.task,
+            schema.class_names,
+            reference,
+            profile,
+            spec.primary_metric,
+            hides_values=is_hidden,
+            calibration=_read_calibration(signature.get("confidence")),
         )
     except ArtifactNotFoundError:
         obstacle = f"version {version} has no {_REFERENCE_NAME} to compare with"
     except (ArtifactIntegrityError, ValueError) as error:
         obstacle = f"the {_REFERENCE_NAME} of version {version} cannot be read: {error}"
     return MonitorContext(model, spec, version, schema, monitored, obstacle, data_store, now, token)
+
+
+def _read_calibration(document: Any) -> ConformalCalibration | None:
+    try:
+        return None if document is None else ConformalCalibration.from_document(document)
+    except (ValueError, KeyError, TypeError):  # of a later release, which serving does not read either
+        return None
 
 
 def _load_profile(model: str, version: int, model_store: ObjectStore) -> PredictionProfile | None:

@@ -80,6 +80,7 @@ class MeasuredWindow(TimeSpan, frozen=True, kw_only=True):
 
     outcomes: int
     metrics: dict[str, WindowMetric] = {}  # noqa: RUF012  # msgspec copies the default
+    covered: int | None = None  # outcomes that their intervals held; None for a version without a calibration
     calibration: float | None = None  # growth of the calibration error since the holdout; None without classes
 
 
@@ -97,7 +98,9 @@ class RecentOutcomes:
     def of_a_day(cls, outcomes: AnyOutcomes, profile: PredictionProfile | None, target: NumberBins | None) -> Self:
         """Return outcomes whose times do not matter."""
         metrics, end = measure_window(outcomes, profile, target), _SOME_DAY + _DAY
-        return cls(MeasuredWindow(begin=_SOME_DAY, end=end, outcomes=outcomes.rows, metrics=metrics))
+        covered = outcomes.covered
+        window = MeasuredWindow(begin=_SOME_DAY, end=end, outcomes=outcomes.rows, metrics=metrics, covered=covered)
+        return cls(window)
 
     @property
     def is_short(self) -> bool:

@@ -15,6 +15,7 @@ from millrace.histograms.outcomes import AnyOutcomes, OutcomeHistogram
 from millrace.histograms.predictions import PredictionHistogram, Traffic
 from millrace.monitoring.bias import find_group_gaps
 from millrace.monitoring.context import Baselines, MonitoredVersion
+from millrace.monitoring.coverage import find_low_coverage, sum_day
 from millrace.monitoring.data_quality import find_faulty_data
 from millrace.monitoring.drift import (
     ColumnDrift,
@@ -278,6 +279,11 @@ def _check_calibration(window: OutcomeWindow) -> Findings:
     return [found]
 
 
+def _check_coverage(window: OutcomeWindow) -> Findings:
+    spec, calibration = window.spec, window.monitored.calibration
+    return [find_low_coverage(sum_day(window.recent), calibration, spec.coverage, spec.false_discovery_rate)]
+
+
 def _check_outcome_bias(window: OutcomeWindow) -> Findings:
     profile, spec = window.monitored.profile, window.spec
     return find_group_gaps(profile, None, window.day, spec.bias, spec.false_discovery_rate) if profile else []
@@ -348,6 +354,9 @@ VERDICTS: Mapping[str, Verdict] = {
     ),
     "calibration": Verdict(
         "Calibration", "miscalibrated probabilities", "QualityDegraded", check_outcomes=_check_calibration
+    ),
+    "coverage": Verdict(
+        "Coverage of intervals", "intervals that hold too little", "QualityDegraded", check_outcomes=_check_coverage
     ),
     "live_quality": Verdict(
         "Live quality",

@@ -14,11 +14,13 @@ from msgspec.structs import replace
 from millrace.captures.joining import join_feedback
 from millrace.captures.records import FeedbackRecord
 from millrace.captures.window import CapturedWindow, ReadReport, WindowBuilder
+from millrace.conformal import ConformalCalibration
 from millrace.errors import ArtifactNotFoundError
 from millrace.histograms.bins import NumberBins
 from millrace.histograms.outcomes import AnyOutcomes, ErrorSums, OutcomeHistogram
 from millrace.histograms.predictions import ClassPredictions
 from millrace.layout import monitoring_key
+from millrace.monitoring.coverage import count_covered_classes, count_covered_values
 from millrace.monitoring.state import Segment
 from millrace.ports import ObjectStore
 from millrace.schema import TableSchema
@@ -254,7 +256,11 @@ def _as_numbers(outcomes: Array, schema: TableSchema) -> tuple[Array, int]:
 
 
 def count_outcomes(
-    store: ObjectStore, segment: Segment, schema: TableSchema, target: NumberBins | None
+    store: ObjectStore,
+    segment: Segment,
+    schema: TableSchema,
+    target: NumberBins | None,
+    calibration: ConformalCalibration | None = None,
 ) -> AnyOutcomes | None:
     """Count a segment's rows with an outcome; None when retention has deleted them."""
     rows = load_rows(store, segment)
@@ -263,11 +269,15 @@ def count_outcomes(
     outcomes = _load_outcomes(store, segment)
     known = ~np.isnan(outcomes.values)
     if schema.classes:
-        return OutcomeHistogram.count(rows.predictions().take(known), outcomes.values[known].astype(np.int64))
+        predictions, indices = rows.predictions().take(known), outcomes.values[known].astype(np.int64)
+        covered = count_covered_classes(calibration, predictions, indices)
+        return replace(OutcomeHistogram.count(predictions, indices), covered=covered)
     chosen = np.flatnonzero(known).tolist()
     groups = {name: [values[row] for row in chosen] for name, values in rows.groups.items()}
     origin = target.center if target else 0.0
-    return ErrorSums.measure(rows.values[known], outcomes.values[known], groups, origin, target)
+    values, actual = rows.values[known], outcomes.values[known]
+    covered = count_covered_values(calibration, values, actual)
+    return replace(ErrorSums.measure(values, actual, groups, origin, target), covered=covered)
 
 
 def _pack(arrays: Mapping[str, Array]) -> bytes:

@@ -282,7 +282,8 @@ def _is_complete(context: MonitorContext, segment: Segment, coverage: float) -> 
 
 def _sum_outcomes(context: MonitorContext, segments: Sequence[Segment]) -> AnyOutcomes:
     schema, target = context.schema, context.monitored.reference.target if context.monitored else None
-    counted = [count_outcomes(context.store, one, schema, target) for one in segments if one.labelled]
+    calibration = context.monitored.calibration if context.monitored else None
+    counted = [count_outcomes(context.store, one, schema, target, calibration) for one in segments if one.labelled]
     origin = target.center if target else 0.0
     empty: AnyOutcomes = OutcomeHistogram.empty(len(schema.classes)) if schema.classes else ErrorSums.empty(origin)
     return reduce(add, [one for one in counted if one is not None], empty)
@@ -306,7 +307,7 @@ def _describe(context: MonitorContext, record: QualityRecord, outcomes: AnyOutco
     profile, target = (monitored.profile, monitored.reference.target) if monitored else (None, None)
     metrics = measure_window(outcomes, profile, target)
     growth = calibration_growth(profile.outcomes, outcomes) if profile else None
-    record = replace(record, counts=outcomes.coarsen(), calibration=growth)
+    record = replace(record, counts=outcomes.coarsen(), calibration=growth, covered=outcomes.covered)
     names = evaluated_metrics(task, spec.monitoring.live_quality.metric, spec.primary_metric, metrics)
     if not names:
         return record

@@ -114,9 +114,9 @@ class Route:
 def _predict(endpoint: Endpoint, request: Request, protocol: Protocol, loaded: LoadedModel) -> Reply:
     contents = protocol.read(request, loaded.schema, endpoint.max_rows)
     level = contents.interval_level(request.query)
-    add_bounds = None if level is None else find_bounds(loaded, level).add_to
+    bounds = None if level is None else find_bounds(loaded, level)
     rows = loaded.reader.read(contents.table, partial=contents.allows_bad_rows(request.query))
-    scores = score(loaded, rows, add_bounds)
+    scores = score(loaded, rows) if bounds is None else score(loaded, rows, bounds.fields)
     if contents.wants_explanations(request.query):
         scores = replace(scores, explanations=explain_scores(loaded, rows, scores))
     prediction = Prediction(loaded, contents, rows, scores, endpoint.make_id())

@@ -8,13 +8,11 @@ cover no less than the level for it.
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from millrace.conformal import ConformalCalibration
 from millrace.errors import FieldError, InvalidInputError
 from millrace.serving.model import LoadedModel
-from millrace.serving.scoring import Scores
 
 #: Levels that are kept compiled; callers use few.
 _MAX_LEVELS = 32
@@ -34,11 +32,11 @@ class Bounds:
             self._edges = calibration.scale.edges.tolist()
             self._widths = (self._quantile * calibration.scale.values).tolist()
 
-    def add_to(self, scores: Scores) -> Scores:
-        """Return scores with intervals or sets; None for rows without a prediction."""
-        if scores.values is not None:
-            return replace(scores, level=self._level, intervals=self._intervals(scores.values))
-        return replace(scores, level=self._level, sets=self._sets(scores.probabilities))
+    def fields(self, predictions: list[Any]) -> dict[str, Any]:
+        """Return the fields of ``Scores`` for values or rows of probabilities; None for rows without a prediction."""
+        if self._labels:
+            return {"level": self._level, "sets": self._sets(predictions)}
+        return {"level": self._level, "intervals": self._intervals(predictions)}
 
     def _intervals(self, values: Sequence[float | None]) -> list[list[float] | None]:
         edges, widths = self._edges, self._widths

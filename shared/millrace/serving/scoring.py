@@ -64,22 +64,28 @@ class Prediction:
     prediction_id: str
 
 
-def score(loaded: LoadedModel, rows: TypedRows, add: Callable[[Scores], Scores] | None = None) -> Scores:
-    """Score typed rows; ``add`` extends the scores of good rows. Bad rows keep their places, with nothing in them."""
+#: Further fields of :class:`Scores`, from the values or the probabilities of the good rows.
+Extension = Callable[[list[Any]], Mapping[str, Any]]
+
+
+def score(loaded: LoadedModel, rows: TypedRows, extend: Extension = lambda _: {}) -> Scores:
+    """Score typed rows; bad rows keep their places, with nothing in them."""
     chunks = [(start, min(start + CHUNK_ROWS, rows.n_rows)) for start in range(0, rows.n_rows, CHUNK_ROWS)]
     outputs = [loaded.onnx.run(rows.features(*chunk)) for chunk in chunks]
     output = outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
-    scores = _regress(output, rows) if loaded.schema.task == "regression" else _classify(loaded, output, rows)
-    scores = add(scores) if add else scores
+    if loaded.schema.task == "regression":
+        scores = _regress(output, rows, extend)
+    else:
+        scores = _classify(loaded, output, rows, extend)
     return _with_gaps(scores, rows) if rows.bad_rows else scores
 
 
-def _regress(output: Any, rows: TypedRows) -> Scores:
+def _regress(output: Any, rows: TypedRows, extend: Extension) -> Scores:
     (values,) = _without_infinite([output.tolist()], np.isfinite(output))
-    return Scores((), [], [], [], values, rows.warnings)
+    return Scores((), [], [], [], values, rows.warnings, **extend(values))
 
 
-def _classify(loaded: LoadedModel, output: Any, rows: TypedRows) -> Scores:
+def _classify(loaded: LoadedModel, output: Any, rows: TypedRows, extend: Extension) -> Scores:
     names = loaded.labels
     probabilities = output.tolist()
     labels = [names[winner] for winner in output.argmax(axis=1).tolist()]
@@ -90,7 +96,8 @@ def _classify(loaded: LoadedModel, output: Any, rows: TypedRows) -> Scores:
         decisions = [positive if row[index] >= least else negative for row in probabilities]
     columns = [labels, probabilities, decisions]
     labels, probabilities, decisions = _without_infinite(columns, np.isfinite(output).all(axis=1))
-    return Scores(loaded.schema.classes, labels, probabilities, decisions, None, rows.warnings)
+    further = extend(probabilities)
+    return Scores(loaded.schema.classes, labels, probabilities, decisions, None, rows.warnings, **further)
 
 
 def _without_infinite(columns: list[list[Any]], finite: npt.NDArray[np.bool_]) -> list[list[Any]]:

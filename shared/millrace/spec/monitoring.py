@@ -57,6 +57,13 @@ class CalibrationRule(MonitorRule):
     min_rows: int = Field(default=100, ge=1)
 
 
+class CoverageRule(MonitorRule):
+    """Rule for intervals and prediction sets that hold fewer outcomes than their level."""
+
+    threshold: float = Field(default=0.05, gt=0.0, le=1.0)  # Share lost, beyond the deviation that chance explains
+    min_rows: int = Field(default=100, ge=1)
+
+
 class QualityRule(MonitorRule):
     """Rule for a metric that is worse than on the holdout."""
 
@@ -137,6 +144,7 @@ class MonitoringSpec(SpecPart):
     dependence: DependenceRule = DependenceRule()
     prediction_drift: DriftRule = DriftRule()
     calibration: CalibrationRule = CalibrationRule()
+    coverage: CoverageRule = CoverageRule()
     live_quality: QualityRule = QualityRule()
     estimated_quality: QualityRule = QualityRule(min_rows=200)
     concept_drift: QualityRule = QualityRule()
