@@ -163,6 +163,15 @@ def _change(drift: ColumnDrift) -> str:
     return f"mean {format_number(before)} → {format_number(now)}"
 
 
+def _compare_counts(bins: Bins, before: Counts, now: Counts) -> Distance:
+    pair = (before, now) if isinstance(bins, NumberBins) else merge_rare_categories(before, now)
+    return population_stability_index(*pair)
+
+
+def _excess(distance: Distance) -> float:
+    return distance.excess
+
+
 def counts_by_column(traffic: Traffic, monitored: MonitoredVersion) -> dict[str, npt.NDArray[np.int64]]:
     """Return the counts of features and predictions in bins that have enough rows each."""
     reference = monitored.reference
@@ -202,10 +211,11 @@ def compare_time_of_year(
         if whole > 0 and 1.0 - within / whole >= _YEAR_SHARE:
             unknown = float(counts[near == 0].sum()) / max(1.0, float(counts.sum())) > _UNKNOWN_AT_THE_TIME
             distance = Distance(1.0, 1.0, 0.0) if unknown else Distance(0.0, 0.0, 1.0)
-        elif isinstance(reference.bins[name], NumberBins):
-            distance = population_stability_index(weighted, counts.astype(np.float64))
         else:
-            distance = population_stability_index(*merge_rare_categories(weighted, counts.astype(np.float64)))
+            # A holiday is rare in its half month, and one in the months around.
+            known = (np.asarray(one, dtype=np.float64) for one in (weighted, near))
+            now = counts.astype(np.float64)
+            distance = min((_compare_counts(reference.bins[name], one, now) for one in known), key=_excess)
         drifts.append(ColumnDrift(name, {"psi": distance}, int(counts.sum())))
     by_index = rule.model_copy(update={"measure": "psi", "threshold": _ROOM_IN_YEAR * MODERATE_SHIFT})
     return find_drift("feature_drift", drifts, by_index, rate=rate, baseline="in training at this time of the year")

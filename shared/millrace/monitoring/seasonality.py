@@ -38,6 +38,8 @@ _LONGEST_LIKE = timedelta(hours=12)
 _KEPT_FOR = timedelta(days=14)
 #: Factor by which a change may exceed the daily range.
 _ROOM = 1.25
+#: Factor by which hours may differ more from one another than they did, while their week is as in training.
+_LIKE_ROOM = 2.0
 #: Least share of a feature's impurity between hours that makes it one of the clock.
 CLOCK_SHARE = 0.5
 #: Share of training's impurity up to which traffic has shown too little of a feature.
@@ -189,7 +191,7 @@ class DailyRanges:
         known = self.known.get(_range_key(self.scope, subject, kind))
         if known is None or self.now is None or size is None or self.now - known.seen_at > _KEPT_FOR:
             return False
-        return size <= _ROOM * known.size
+        return size <= (_LIKE_ROOM if kind else _ROOM) * known.size
 
 
 def _range_key(scope: str, subject: str, kind: str = "") -> str:
