@@ -298,8 +298,8 @@ def test_how_far_the_same_hours_differ_is_learnt_apart():
     learnt = learn_ranges({}, scoped(drift(0.9, usual={"like": 0.5}), drift(0.2, "ok", usual={"like": 0.3})), START)
     assert learnt == {"feature like:age": DailyRange(size=0.5, seen_at=START)}
     ranges = DailyRanges(learnt, "feature", START)
-    assert ranges.cover("age", 0.6, "like")
-    assert not ranges.cover("age", 0.7, "like")
+    assert ranges.cover("age", 0.9, "like")
+    assert not ranges.cover("age", 1.1, "like")
     assert not ranges.cover("age", 0.1)
 
 
