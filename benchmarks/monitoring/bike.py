@@ -27,6 +27,8 @@ TARGET = "cnt"
 LEFT_OUT = ("instant", "casual", "registered", TARGET)
 #: In a year of the streams, the days from which rows are drawn in the annual stream: this far before and after.
 NEAR_DAYS = 10
+#: Day of the year, from 0, on which streams begin.
+FIRST_DAY = 4
 TRAINING_ROWS = 12_000
 StreamName = Literal["weekly", "annual", "shift"]
 
@@ -114,10 +116,10 @@ class Hours:
         self._slots = [np.flatnonzero(served & (slots == slot)) for slot in range(7 * 24)]
 
     def rows(self, start_day: int, hour: int, rate: int) -> np.ndarray:
-        """Return the positions of the rows of an hour; ``start_day`` is a day of a year that began on a Monday."""
+        """Return the positions of the rows of an hour; ``start_day`` counts from a Monday, the 5th of January."""
         day = start_day + hour // 24
         rows = self._slots[day % 7 * 24 + hour % 24]
         if self._stream != "weekly":
-            away = np.abs(self._bike.day_of_year[rows] - day % 365)
+            away = np.abs(self._bike.day_of_year[rows] - (day + FIRST_DAY) % 365)
             rows = rows[np.minimum(away, 365 - away) <= NEAR_DAYS]
         return np.random.default_rng((self._seed, 2, hour)).choice(rows, rate)

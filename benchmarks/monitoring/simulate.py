@@ -14,7 +14,7 @@ import statistics
 import sys
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +25,13 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1] / "shared")]
 from millrace.data.reference import describe_reference
 from millrace.evaluation.estimate_errors import measure_estimate_errors
 from millrace.histograms.outcomes import OutcomeHistogram, PredictionProfile
-from millrace.histograms.predictions import ClassPredictions, PredictionHistogram, Traffic
-from millrace.histograms.tables import Reference, count_in_bins
-from millrace.monitoring.context import Baselines, MonitoredVersion
-from millrace.monitoring.incidents import IncidentHistory, advance
-from millrace.monitoring.rules import evaluate_outcomes, evaluate_traffic, input_findings, rows_needed
-from millrace.monitoring.seasonality import SeasonalBaselines, find_seasonal_windows
+from millrace.histograms.predictions import ClassPredictions, PredictionHistogram
+from millrace.histograms.tables import Reference
+from millrace.monitoring.context import MonitoredVersion
 from millrace.schema import Column, TableSchema
+from millrace.spec import ModelSpec
 from millrace.spec.monitoring import MonitoringSpec
+from production import MonitoredStream
 from streams import (
     GRADES,
     HOLDOUT_ROWS,
@@ -65,16 +64,6 @@ def predict(rows: Rows) -> ClassPredictions:
     return ClassPredictions((rows.chance >= 0.5).astype(np.int64), np.stack([1.0 - rows.chance, rows.chance], axis=1))  # noqa: PLR2004  # the likelier class
 
 
-@dataclass(frozen=True)
-class Window:
-    """A closed window."""
-
-    begin: datetime
-    end: datetime
-    quiet: bool
-    traffic: Traffic
-
-
 class Stream:
     """One model in production, an hour at a time; its training data and holdout are of whole days like its own."""
 
@@ -99,70 +88,18 @@ class Stream:
                 seed=number,
             ),
         )
-        self.monitored = MonitoredVersion("binary", CLASSES, reference, profile)
-        self.spec, self.number, self.incidents = spec, number, IncidentHistory()
-        self.windows: list[Window] = []
-        self.skewed: list[str] = []
-        self.closed = 0
-        self._open: Traffic | None = None
-        self._begin = START
-        self._outcomes = OutcomeHistogram.empty(2)
-        self._inputs: tuple = ()
+        monitored = MonitoredVersion("binary", CLASSES, reference, profile)
+        self.number, self.closed = number, 0
+        self._stream = MonitoredStream(SCHEMA, monitored, ModelSpec(monitoring=spec), START)
 
     def hour(self, hour: int, rate: int, shift: Shift = NOTHING) -> list[str]:
         """Serve an hour; return the incidents that opened at its end."""
         rows = draw(rate, (self.number, 3, hour), shift, hour)
-        predictions = predict(rows)
-        reference = self.monitored.reference
-        features = count_in_bins(rows.columns, rate, reference.bins, reference.plan)
-        traffic = Traffic(features=features, predictions=PredictionHistogram.count(predictions))
-        begin, end = START + timedelta(hours=hour), START + timedelta(hours=hour + 1)
-        if self._open is None:
-            self._open, self._begin = traffic, begin
-        else:
-            self._open += traffic
-        self._outcomes += OutcomeHistogram.count(predictions, rows.outcomes)
-        opened: list[str] = []
-        if self._open.features.rows >= rows_needed(self.spec):
-            opened += self._close_window(end)
-        if self._outcomes.rows >= self.spec.live_quality.min_rows:
-            findings = evaluate_outcomes(self._outcomes, self._outcomes.rows, self.monitored, self.spec, self._inputs)
-            opened += self._advance(findings, end)
-            self._outcomes = OutcomeHistogram.empty(2)
-        return opened
-
-    def _close_window(self, end: datetime) -> list[str]:
-        traffic = self._open
-        assert traffic is not None
-        previous = next((window.traffic for window in reversed(self.windows) if window.quiet), None)
-        like = find_seasonal_windows(self.windows, self._begin, end)
-        baselines = Baselines(
-            previous=previous,
-            seasonal=SeasonalBaselines(like, lambda window: window.traffic, traffic),
-            skewed=self.skewed,
-            first=not self.windows,
-        )
-        findings = evaluate_traffic(traffic, self.monitored, self.spec, baselines)
-        breaching = [finding for finding in findings if finding.status == "breach"]
-        skewed = [finding.subject for finding in breaching if finding.verdict == "skew"]
-        self.skewed = skewed if not self.windows else [name for name in self.skewed if name in skewed]
-        self._inputs = input_findings(findings)
-        self.windows.append(Window(self._begin, end, not breaching, traffic))
-        self.closed += 1
-        self._open = None
-        return self._advance(findings, end)
-
-    def _advance(self, findings: list, end: datetime) -> list[str]:
-        self.incidents, transitions = advance(
-            self.incidents,
-            findings,
-            self.spec,
-            model="m",
-            version=1,
-            window=(self._begin, end),
-            repeat_after=timedelta(days=365),
-        )
-        return [transition.incident.event for transition in transitions if transition.step == "opened"]
+        self._stream.serve(hour, rows.columns, predict(rows), rows.outcomes)
+        self._stream.label(hour)
+        found = self._stream.monitor(hour)
+        self.closed += sum(evaluation.source == "traffic" for evaluation, _ in found)
+        return [one.incident.event for _, transitions in found for one in transitions if one.step == "opened"]
 
 
 @dataclass

@@ -116,12 +116,12 @@ def test_a_trained_model_is_monitored_and_a_shift_told_once(application: Applica
         mark_activity(clients.registry_store(), [MODEL], "traffic", now, {})
         assert check(application, 10 + turn) == ["SUCCEEDED"]
     drifted = next(one for one in latest(application)["findings"] if one["subject"] == "age")
-    assert (drifted["verdict"], drifted["status"]) == ("skew", "breach")
+    assert (drifted["verdict"], drifted["status"]) == ("feature_drift", "breach"), "skew is known after a whole day"
     events = [(kind, detail) for kind, detail in application.published_events() if kind == "DriftDetected"]
     assert len(events) == 1
     messages = boto3.client("sqs").receive_message(QueueUrl=people, MaxNumberOfMessages=10)["Messages"]
     told = [json.loads(message["Body"]) for message in messages]
-    assert any(message["Subject"] == f"[open] {MODEL}: training/serving skew" for message in told)
+    assert any(message["Subject"] == f"[open] {MODEL}: feature drift" for message in told)
     assert (
         b"<!DOCTYPE html>"
         in boto3.client("s3")

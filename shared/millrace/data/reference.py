@@ -5,6 +5,7 @@ the population stability index (Siddiqi 2006, *Credit Risk Scorecards*, p. 136) 
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,19 @@ import numpy.typing as npt
 from msgspec.structs import replace
 
 from millrace.features import MISSING_STRING, count_tokens, missing_mask
-from millrace.histograms.bins import FINE_BINS, FactorizedColumn, factorize, quantile_bins
-from millrace.histograms.tables import BinCounts, ColumnReference, Reference, ReferenceDocument, Values, count_in_bins
+from millrace.histograms.bins import FINE_BINS, FactorizedColumn, NumberBins, factorize, quantile_bins
+from millrace.histograms.tables import (
+    PARTS_OF_YEAR,
+    BinCounts,
+    ColumnReference,
+    Reference,
+    ReferenceDocument,
+    TimesOfYear,
+    Values,
+    comparable_counts,
+    count_in_bins,
+    part_of_year,
+)
 from millrace.schema import Column, TableSchema
 
 QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
@@ -21,6 +33,8 @@ QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 BINS = 10
 #: Values of a category that have a share of their own.
 MAX_REFERENCE_CATEGORIES = 100
+#: Half months that a date must cover: ten months of a year.
+_MIN_PARTS_OF_YEAR = 20
 
 
 def describe_reference(
@@ -41,7 +55,47 @@ def describe_reference(
     )
     reference = Reference.build(document, schema)
     training = count_in_bins(known, len(target), reference.bins, reference.plan)
-    return replace(document, correlations=training.correlations)
+    times_of_year = _count_times_of_year(schema, columns, known, reference)
+    return replace(document, correlations=training.correlations, times_of_year=times_of_year)
+
+
+def _count_times_of_year(
+    schema: TableSchema, columns: Mapping[str, npt.NDArray[Any]], known: Mapping[str, Values], reference: Reference
+) -> TimesOfYear | None:
+    """Count features by the half month of the latest date that covers a year, if there is one."""
+    dates = [column.name for column in schema.features if column.type == "datetime" and column.name in reference.bins]
+    dates.sort(key=lambda name: reference.training.columns[name].high)
+    parts = None
+    while dates and parts is None:
+        name = dates.pop()
+        absent = missing_mask(columns[name])
+        seconds = columns[name].astype("datetime64[us]").astype(np.int64) / 1e6
+        found = np.where(absent, PARTS_OF_YEAR, part_of_year(seconds).astype(np.int64))
+        if len(np.unique(found[~absent])) >= _MIN_PARTS_OF_YEAR:
+            parts = found
+    if parts is None:
+        return None
+    compared = {
+        column: bins for column, bins in reference.bins.items() if not isinstance(bins, NumberBins) or not bins.goes_on
+    }
+    order = np.argsort(parts, kind="stable")
+    ends = np.searchsorted(parts[order], np.arange(PARTS_OF_YEAR + 1))
+    ordered = {column: _take(known[column], order) for column in compared}
+    counted = [
+        count_in_bins({column: values[begin:end] for column, values in ordered.items()}, end - begin, compared)
+        for begin, end in pairwise(ends.tolist())
+    ]
+    return TimesOfYear(
+        date=name,
+        columns={
+            column: np.stack([comparable_counts(bins, one.columns[column].counts) for one in counted])
+            for column, bins in compared.items()
+        },
+    )
+
+
+def _take(values: Values, rows: npt.NDArray[np.int64]) -> Values:
+    return FactorizedColumn(values.values, values.codes[rows]) if isinstance(values, FactorizedColumn) else values[rows]
 
 
 def describe_column(column: Column, values: Values) -> ColumnReference:

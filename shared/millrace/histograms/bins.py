@@ -32,6 +32,21 @@ class Histogram(Record, frozen=True, kw_only=True):
         names = self.__struct_fields__
         return type(self)(**{name: self._add(name, getattr(self, name), getattr(other, name)) for name in names})
 
+    def __sub__(self, other: Self) -> Self:
+        """Return the histogram of the rows of this one without those of another, which are among them.
+
+        Groups, extremes and examples are not known of the rest, and kept as they are or left out.
+        """
+        names = self.__struct_fields__
+        return type(self)(**{name: self._subtract(name, getattr(self, name), getattr(other, name)) for name in names})
+
+    def _subtract(self, name: str, first: Any, second: Any) -> Any:
+        if name == "groups":
+            return {}
+        if isinstance(first, dict):
+            return {key: value - second[key] for key, value in first.items()}
+        return first if first is None or second is None else first - second
+
     def _add(self, name: str, first: Any, second: Any) -> Any:
         if name == "groups":
             return _add_groups(first, second)

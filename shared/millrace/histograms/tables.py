@@ -85,6 +85,14 @@ class ColumnHistogram(Histogram, frozen=True, kw_only=True, omit_defaults=True):
                 return _most_common(Counter(first) + Counter(second)) if second else first
         return super()._add(name, first, second)
 
+    def _subtract(self, name: str, first: Any, second: Any) -> Any:
+        match name:
+            case "low" | "high":
+                return first
+            case "unseen":
+                return {}
+        return super()._subtract(name, first, second)
+
     def mean(self) -> float | None:
         """Return the mean of the numbers; None for categories and without values."""
         return float(self.sums.sum() / self.known) if len(self.sums) and self.known else None
@@ -103,6 +111,12 @@ class ColumnHistogram(Histogram, frozen=True, kw_only=True, omit_defaults=True):
         equal = self.bin_means() - least <= _ROUNDING * np.maximum(1.0, np.abs(least))
         return np.asarray(equal | (self.counts == 0))
 
+    def has_few_values(self, bins: Bins) -> bool:
+        """Return True for categories, and for numbers whose bins have one value each."""
+        if not isinstance(bins, NumberBins):
+            return True
+        return self.out_of_range == 0 and int(self.counts[~self.are_single(bins)].sum()) == 0
+
     def bin_means(self) -> Floats:
         """Return the mean of each bin; 0 where it is empty."""
         return np.divide(self.sums, self.counts, out=np.zeros_like(self.sums), where=self.counts > 0)
@@ -117,14 +131,15 @@ class TableHistogram(Histogram, frozen=True, kw_only=True):
 
 
 def count_in_bins(
-    columns: Mapping[str, Values], rows: int, bins: Mapping[str, Bins], plan: ScorePlan
+    columns: Mapping[str, Values], rows: int, bins: Mapping[str, Bins], plan: ScorePlan | None = None
 ) -> TableHistogram:
-    """Count rows in the bins of a reference; columns without bins are ignored.
+    """Count rows in the bins of a reference; columns without bins are ignored, and correlations without a plan.
 
     Columns are arrays of shape (rows,), typed as in :mod:`millrace.features`, or factorized. Strings may be objects,
     missing where None or empty; a text may be given as its number of words. A feature that is not among them is absent
     from every row.
     """
+    plan = plan or ScorePlan([])
     known = {name: columns[name] for name in bins if name in columns}
     blocks = (slice(start, min(rows, start + _BLOCK)) for start in range(0, max(rows, 1), _BLOCK))
     counted = (
@@ -303,6 +318,31 @@ class ColumnReference(Record, frozen=True, kw_only=True, omit_defaults=True):
         return np.asarray((borders[:-1] + borders[1:]) / 2.0)
 
 
+#: Parts of the year in which training's rows are counted apart: half a month each.
+PARTS_OF_YEAR = 24
+_YEAR_SECONDS = 365.2425 * 86_400.0
+
+
+def part_of_year(seconds: Floats) -> Floats:
+    """Return the position in the year, from 0 to 24, of times in seconds since 1970."""
+    return np.asarray(seconds / _YEAR_SECONDS % 1.0 * PARTS_OF_YEAR)
+
+
+class TimesOfYear(Record, frozen=True, kw_only=True):
+    """Counts of training's rows by the part of the year in which a date of theirs is."""
+
+    date: str  # Name of the column
+    #: shape (24, n_bins); known values by part of the year and bin: of numbers the coarse bins.
+    columns: dict[str, Counts]
+
+    def near(self, name: str, position: float) -> tuple[Floats, Counts]:
+        """Return the counts of the two nearest parts, weighted by distance, and those of the four nearest."""
+        counts, middle = self.columns[name], position - 0.5
+        first, share = int(np.floor(middle)), middle - np.floor(middle)
+        parts = [counts[(first + step) % PARTS_OF_YEAR] for step in (-1, 0, 1, 2)]
+        return np.asarray((1.0 - share) * parts[1] + share * parts[2]), np.asarray(sum(parts))
+
+
 class ReferenceDocument(Document, frozen=True, kw_only=True):
     """The stored ``reference.json`` of a version: distributions of its training data.
 
@@ -316,6 +356,7 @@ class ReferenceDocument(Document, frozen=True, kw_only=True):
     split: str = "train"
     schema_version: int | None = None
     correlations: CorrelationSums | None = msgspec.field(default=None, name="dependence")
+    times_of_year: TimesOfYear | None = None  # None where no date covers a year, and in earlier releases
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +367,7 @@ class Reference:
     plan: ScorePlan  # scores whose correlations are compared
     training: TableHistogram
     target: NumberBins | None = None  # of a regression's target
+    times_of_year: TimesOfYear | None = None
 
     @classmethod
     def build(cls, document: ReferenceDocument, schema: TableSchema | None = None) -> Self:
@@ -344,7 +386,13 @@ class Reference:
             plan=plan,
             training=TableHistogram(rows=document.rows, columns=columns, correlations=sums),
             target=target if isinstance(target, NumberBins) else None,
+            times_of_year=document.times_of_year,
         )
+
+
+def comparable_counts(bins: Bins, counts: Counts) -> Counts:
+    """Merge counts into bins that have enough rows each for a comparison; unseen categories are left out."""
+    return bins.coarse(counts).astype(np.int64) if isinstance(bins, NumberBins) else counts[: bins.unseen]
 
 
 def _plan_scores(bins: Mapping[str, Bins], columns: Mapping[str, ColumnHistogram], rows: int) -> ScorePlan:

@@ -39,6 +39,11 @@ class MonitoredVersion:
     hides_values: bool = False
     calibration: ConformalCalibration | None = None
 
+    @property
+    def training(self) -> Traffic:
+        """Features in training, and predictions on the holdout where these were kept."""
+        return Traffic(features=self.reference.training, predictions=self.profile.predictions if self.profile else None)
+
 
 @dataclass(frozen=True, slots=True)
 class Baselines:

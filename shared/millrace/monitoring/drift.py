@@ -8,15 +8,20 @@ few rows the test decides, with many the size.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from millrace.histograms.bins import Bins, CategoryBins, NumberBins, coarse_groups, merge_rare_categories
-from millrace.histograms.predictions import AnyPredictions, PredictionHistogram, ValueHistogram
-from millrace.histograms.tables import ColumnHistogram, Reference, TableHistogram
+from millrace.histograms.predictions import AnyPredictions, PredictionHistogram, Traffic, ValueHistogram
+from millrace.histograms.tables import ColumnHistogram, Reference, TableHistogram, comparable_counts, part_of_year
+from millrace.monitoring.context import MonitoredVersion
+from millrace.monitoring.seasonality import impurity
 from millrace.monitoring.window_findings import WindowFinding, breach_or_ok, too_few
 from millrace.quantities import format_number
+from millrace.spec.data import MODERATE_SHIFT
 from millrace.spec.monitoring import DependenceRule, DriftRule
 from millrace.stats.distances import (
     Counts,
@@ -158,6 +163,64 @@ def _change(drift: ColumnDrift) -> str:
     return f"mean {format_number(before)} → {format_number(now)}"
 
 
+def _compare_counts(bins: Bins, before: Counts, now: Counts) -> Distance:
+    pair = (before, now) if isinstance(bins, NumberBins) else merge_rare_categories(before, now)
+    return population_stability_index(*pair)
+
+
+def _excess(distance: Distance) -> float:
+    return distance.excess
+
+
+def counts_by_column(traffic: Traffic, monitored: MonitoredVersion) -> dict[str, npt.NDArray[np.int64]]:
+    """Return the counts of features and predictions in bins that have enough rows each."""
+    reference = monitored.reference
+    columns = reference.bins.items()
+    counts = {name: comparable_counts(bins, traffic.features.columns[name].counts) for name, bins in columns}
+    if traffic.predictions is not None and (reference.target is not None or monitored.classes):
+        before = monitored.profile.predictions if monitored.profile else traffic.predictions
+        for column in prediction_columns(before, traffic.predictions, monitored.classes, reference.target):
+            counts[column.name] = comparable_counts(column.bins, column.now.counts)
+    return counts
+
+
+#: Share of a week's rows whose values training had at no near time of the year, for a feature that follows the year.
+_UNKNOWN_AT_THE_TIME = 0.01
+#: Half months are wide, so that a week may differ from them by twice a moderate shift.
+_ROOM_IN_YEAR = 2.0
+#: Least share of a feature's impurity between times of the year that makes it one of the year.
+_YEAR_SHARE = 0.5
+
+
+def compare_time_of_year(
+    reference: Reference, present: TableHistogram, at: datetime, rule: DriftRule, rate: float
+) -> list[WindowFinding]:
+    """Compare features with training's rows of the same time of the year, by the population stability index.
+
+    A feature that follows the year, such as the month, has to have values that training had at that time.
+    """
+    times, position = reference.times_of_year, float(part_of_year(np.array(at.timestamp())))
+    if times is None:
+        return []
+    drifts = []
+    for name, by_part in times.columns.items():
+        counts = comparable_counts(reference.bins[name], present.columns[name].counts)
+        weighted, near = times.near(name, position)
+        whole = impurity(by_part.sum(axis=0))
+        within = sum(float(own.sum()) * impurity(own) for own in by_part) / max(1.0, float(by_part.sum()))
+        if whole > 0 and 1.0 - within / whole >= _YEAR_SHARE:
+            unknown = float(counts[near == 0].sum()) / max(1.0, float(counts.sum())) > _UNKNOWN_AT_THE_TIME
+            distance = Distance(1.0, 1.0, 0.0) if unknown else Distance(0.0, 0.0, 1.0)
+        else:
+            # A holiday is rare in its half month, and one in the months around.
+            known = (np.asarray(one, dtype=np.float64) for one in (weighted, near))
+            now = counts.astype(np.float64)
+            distance = min((_compare_counts(reference.bins[name], one, now) for one in known), key=_excess)
+        drifts.append(ColumnDrift(name, {"psi": distance}, int(counts.sum())))
+    by_index = rule.model_copy(update={"measure": "psi", "threshold": _ROOM_IN_YEAR * MODERATE_SHIFT})
+    return find_drift("feature_drift", drifts, by_index, rate=rate, baseline="in training at this time of the year")
+
+
 @dataclass(frozen=True, slots=True)
 class ColumnPair:
     """Two histograms of a column in the same bins: of the baseline and of the window."""
@@ -269,7 +332,11 @@ def find_changed_correlations(
             threshold=rule.threshold,
             rows=present.rows,
             p_value=p_value,
-            details={"before": float(before[pair]), "now": float(now[pair])},
+            details={
+                "before": float(before[pair]),
+                "now": float(now[pair]),
+                "columns": [scores[place].column for place in pair],
+            },
         )
         for pair, p_value in sorted(changed, key=lambda one: (-sizes[one[0]], names[one[0]]))
     ]

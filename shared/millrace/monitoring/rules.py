@@ -6,7 +6,7 @@ of traffic or outcomes with the baselines of its verdict.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -20,6 +20,7 @@ from millrace.monitoring.data_quality import find_faulty_data
 from millrace.monitoring.drift import (
     ColumnDrift,
     compare_column,
+    compare_time_of_year,
     find_changed_correlations,
     find_drift,
     prediction_columns,
@@ -33,10 +34,16 @@ from millrace.monitoring.estimates import (
 )
 from millrace.monitoring.live_quality import QualityComparison, RecentOutcomes, measure_metrics
 from millrace.monitoring.quality import find_concept_drift, find_miscalibration
-from millrace.monitoring.seasonality import suppress_seasonal, suppress_within_range
+from millrace.monitoring.seasonality import (
+    WEEK,
+    DailyRanges,
+    SeasonalComparisons,
+    suppress_seasonal,
+    suppress_within_range,
+)
 from millrace.monitoring.support import measure_support
 from millrace.monitoring.window_findings import WindowFinding
-from millrace.spec.monitoring import MonitoringSpec
+from millrace.spec.monitoring import DriftRule, MonitoringSpec
 
 EventType = Literal[
     "DriftDetected",
@@ -59,10 +66,8 @@ EVENT_LABELS: Mapping[EventType, str] = {
     "BudgetAtRisk": "the month's budget is nearly spent, or will be",
 }
 Findings = list[WindowFinding]
-#: Compares earlier traffic with later traffic, at a false discovery rate.
+#: Compares earlier traffic with later traffic, with a share of the rule's threshold.
 _Comparison = Callable[[Traffic, Traffic, float], Findings]
-#: A false discovery rate that leaves the decision to the size of a change alone.
-_ANY_CHANCE = 1.0
 #: Scope of daily ranges that all verdicts on features share.
 _FEATURE_SCOPE = "feature"
 
@@ -75,6 +80,9 @@ class TrafficWindow:
     monitored: MonitoredVersion
     spec: MonitoringSpec
     baselines: Baselines
+    _compared: dict[tuple[int, int], tuple[list[ColumnDrift], Traffic, Traffic]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @cached_property
     def training(self) -> Traffic:
@@ -86,48 +94,98 @@ class TrafficWindow:
     @cached_property
     def skew(self) -> Findings:
         """Skew of every feature."""
-        return self.evaluate(self.feature_comparison("skew", "in training"), self.training, _FEATURE_SCOPE)
+        return self._evaluate_features("skew", "in training", self.training, finds_by_day=True)
 
     @cached_property
     def skewed(self) -> set[str]:
-        """Features that have been skewed from the version's first window on."""
+        """Features that have differed from training in the version's first whole day (or window), and since."""
         breaches = {finding.subject for finding in self.skew if finding.status == "breach"}
-        return breaches if self.baselines.first else breaches.intersection(self.baselines.skewed)
-
-    def evaluate(self, compare: _Comparison, baseline: Traffic, scope: str) -> Findings:
-        """Compare the window with a baseline; suppress seasonal breaches, or at first those within the daily ranges."""
-        found, now = compare(baseline, self.traffic, self.spec.false_discovery_rate), self.baselines.now
-        if self.spec.seasonality == "off":
-            return found
-        if self.baselines.seasonal is not None:
-            return suppress_seasonal(
-                found,
-                self.baselines.seasonal,
-                lambda like: compare(like, self.traffic, _ANY_CHANCE),
-                lambda whole: compare(self.training, whole, _ANY_CHANCE),
-            )
-        return found if now is None else suppress_within_range(found, self.baselines.daily_ranges, scope, now)
-
-    def feature_comparison(self, verdict: str, phrase: str) -> _Comparison:
-        """Return the comparison of every feature by the rule of a verdict."""
-
-        def compare(before: Traffic, now: Traffic, rate: float) -> Findings:
-            is_latest = before is self.training and now is self.traffic
-            drifts = self._training_drifts if is_latest else self._compare_features(before, now)
-            return find_drift(verdict, drifts, getattr(self.spec, verdict), rate=rate, baseline=phrase)
-
-        return compare
+        if not self.baselines.first:
+            return breaches.intersection(self.baselines.skewed)
+        day = self.baselines.seasonal.day.whole() if self.baselines.seasonal else None
+        if day is None:
+            return breaches
+        rule, drifts = self.spec.skew, self._compare_features(self.training, day)
+        of_day = find_drift("skew", drifts, rule, rate=self.spec.false_discovery_rate, baseline="in training")
+        return breaches.intersection(finding.subject for finding in of_day if finding.status == "breach")
 
     @cached_property
-    def _training_drifts(self) -> list[ColumnDrift]:
-        return self._compare_features(self.training, self.traffic)
+    def drift(self) -> Findings:
+        """Drift of every feature."""
+        return self._evaluate_features("feature_drift", "in training", self.training, finds_by_day=True)
+
+    @cached_property
+    def change(self) -> Findings:
+        """Change of every feature since the last quiet window."""
+        previous = self.baselines.previous
+        return self._evaluate_features("feature_change", "in the last quiet window", previous) if previous else []
+
+    def evaluate(
+        self,
+        compare: _Comparison,
+        baseline: Traffic,
+        scope: str,
+        *,
+        daily_share: float | None = None,
+        time_of_year: Callable[[Traffic], Findings | None] | None = None,
+    ) -> Findings:
+        """Compare the window with a baseline; suppress seasonal breaches, or at first those within the daily ranges.
+
+        With ``daily_share`` whole days are compared with training too, at that share of the threshold.
+        """
+        found, seasonal = compare(baseline, self.traffic, 1.0), self.baselines.seasonal
+        if self.spec.seasonality == "off":
+            return found
+        ranges = DailyRanges(self.baselines.daily_ranges, scope, self.baselines.now)
+        if seasonal is None:
+            return suppress_within_range(found, ranges)
+        comparisons = SeasonalComparisons(
+            like=lambda before, now: compare(before, now, 1.0),
+            whole=lambda whole: compare(self.training, whole, 1.0),
+            daily=(lambda before, day: compare(before or self.training, day, daily_share)) if daily_share else None,
+            time_of_year=time_of_year,
+        )
+        return suppress_seasonal(found, self.traffic, seasonal, comparisons, ranges)
+
+    def _evaluate_features(
+        self, verdict: str, phrase: str, baseline: Traffic, *, finds_by_day: bool = False
+    ) -> Findings:
+        rule: DriftRule = getattr(self.spec, verdict)
+
+        def compare(before: Traffic, now: Traffic, share: float) -> Findings:
+            own = rule if share == 1.0 else rule.model_copy(update={"threshold": rule.threshold * share})
+            drifts = self._compare_features(before, now)
+            return find_drift(verdict, drifts, own, rate=self.spec.false_discovery_rate, baseline=phrase)
+
+        share = rule.daily_share if finds_by_day else None
+        return self.evaluate(compare, baseline, _FEATURE_SCOPE, daily_share=share, time_of_year=self.time_of_year)
+
+    @property
+    def time_of_year(self) -> Callable[[Traffic], Findings] | None:
+        """Comparison of a week's features with training's rows of the same time of the year, where it has a year."""
+        reference, now = self.monitored.reference, self.baselines.now
+        if reference.times_of_year is None or now is None:
+            return None
+        middle, rule, rate = now - WEEK / 2, self.spec.feature_drift, self.spec.false_discovery_rate
+        return lambda week: compare_time_of_year(reference, week.features, middle, rule, rate)
+
+    @property
+    def inputs_at_time_of_year(self) -> Callable[[Traffic], Findings | None] | None:
+        """Comparison for what follows from the features: it is as at this time of the year where all of these are."""
+        compare = self.time_of_year
+        return compare and (lambda week: None if any(one.status == "breach" for one in compare(week)) else [])
 
     def _compare_features(self, before: Traffic, now: Traffic) -> list[ColumnDrift]:
-        return [
-            compare_column(name, bins, before.features.columns[name], now.features.columns[name])
-            for name, bins in self.monitored.reference.bins.items()
-            if name not in self.going_on
-        ]
+        key = id(before), id(now)
+        if key not in self._compared:
+            drifts = [
+                compare_column(name, bins, before.features.columns[name], now.features.columns[name])
+                for name, bins in self.monitored.reference.bins.items()
+                if name not in self.going_on
+            ]
+            # The traffic is kept too, so that no other has its identity.
+            self._compared[key] = (drifts, before, now)
+        return self._compared[key][0]
 
     @cached_property
     def going_on(self) -> list[str]:
@@ -144,8 +202,12 @@ def _check_data_quality(window: TrafficWindow) -> Findings:
 
 
 def _check_skew(window: TrafficWindow) -> Findings:
-    """Evaluate every feature in the version's first window, later those that have been skewed since."""
-    if window.baselines.first:
+    """Evaluate every feature in the version's first whole day, later those that have been skewed since."""
+    seasonal = window.baselines.seasonal
+    if seasonal is not None and window.spec.seasonality != "off" and not seasonal.day.is_whole:
+        message = "skew is evaluated once a whole day was seen; until then a change is feature drift"
+        return [WindowFinding("skew", "every feature", "unknown", message, rows=window.traffic.features.rows)]
+    if window.baselines.first and seasonal is None:
         return window.skew
     found = [finding for finding in window.skew if finding.subject in window.skewed]
     if any(finding.status != "unknown" for finding in window.skew):
@@ -160,26 +222,17 @@ def _check_feature_drift(window: TrafficWindow) -> Findings:
         f"dates, years and counters go on: only missing values, and ranges that the spec states, are checked of {names}"
     )
     notes = [WindowFinding("feature_drift", "every date", "unknown", message)] if names else []
-    if window.baselines.first:
+    if window.baselines.first and window.baselines.seasonal is None:
         return notes
-    compare = window.feature_comparison("feature_drift", "in training")
-    found = window.evaluate(compare, window.training, _FEATURE_SCOPE)
-    return [*(finding for finding in found if finding.subject not in window.skewed), *notes]
-
-
-def _check_feature_change(window: TrafficWindow) -> Findings:
-    if window.baselines.previous is None:
-        return []
-    compare = window.feature_comparison("feature_change", "in the last quiet window")
-    return window.evaluate(compare, window.baselines.previous, _FEATURE_SCOPE)
+    return [*(finding for finding in window.drift if finding.subject not in window.skewed), *notes]
 
 
 def _check_dependence(window: TrafficWindow) -> Findings:
-    def compare(before: Traffic, now: Traffic, rate: float) -> Findings:
-        rule = window.spec.dependence
+    def compare(before: Traffic, now: Traffic, _share: float) -> Findings:
+        rule, rate = window.spec.dependence, window.spec.false_discovery_rate
         return find_changed_correlations(window.monitored.reference, before.features, now.features, rule, rate)
 
-    return window.evaluate(compare, window.training, "dependence")
+    return window.evaluate(compare, window.training, "dependence", time_of_year=window.inputs_at_time_of_year)
 
 
 def _check_predictions(window: TrafficWindow) -> Findings:
@@ -188,15 +241,24 @@ def _check_predictions(window: TrafficWindow) -> Findings:
         return []
     phrase = "on the holdout" if monitored.profile else "in the version's first window"
 
-    def compare(before: Traffic, now: Traffic, rate: float) -> Findings:
+    rule = window.spec.prediction_drift
+
+    def compare(before: Traffic, now: Traffic, share: float) -> Findings:
         pair = (before.predictions or present, now.predictions or present)
         columns = prediction_columns(
             *pair, monitored.classes, monitored.reference.target, hides_values=monitored.hides_values
         )
+        own = rule.model_copy(update={"threshold": rule.threshold * share})
         drifts = [column.compare() for column in columns]
-        return find_drift("prediction_drift", drifts, window.spec.prediction_drift, rate=rate, baseline=phrase)
+        return find_drift("prediction_drift", drifts, own, rate=window.spec.false_discovery_rate, baseline=phrase)
 
-    return window.evaluate(compare, window.training, "prediction_drift")
+    return window.evaluate(
+        compare,
+        window.training,
+        "prediction_drift",
+        daily_share=rule.daily_share,
+        time_of_year=window.inputs_at_time_of_year,
+    )
 
 
 def _check_estimated_quality(window: TrafficWindow) -> Findings:
@@ -336,7 +398,7 @@ VERDICTS: Mapping[str, Verdict] = {
         "Change since the previous window",
         "sudden feature change",
         "DriftDetected",
-        _check_feature_change,
+        lambda window: window.change,
         is_input=True,
         silence_is_ok=True,
         scope=_FEATURE_SCOPE,

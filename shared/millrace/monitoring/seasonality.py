@@ -1,35 +1,51 @@
-"""Seasonality: changes that come and go by the hour or the weekday are no drift.
+"""Seasonality: changes that come and go by the hour, the weekday or the time of the year are no drift.
 
-A breach is suppressed when two things hold of its subject: the window is like the same hours of earlier days (or the
-same hours and weekdays of earlier weeks), and the whole day (week) that ends with the window is like training. The
-second condition keeps a permanent change from suppressing itself: a change that rises and falls in a day leaves the day
-as it was. Sizes alone decide here, without a test: a suppressed window must be like its season, and not merely too
-small to differ significantly from it.
+A breach is suppressed when two things hold of its subject: the window is like the same hours of earlier days (or of the
+same weekday in earlier weeks), and the whole day (week) that ends with the window is like training. The second
+condition keeps a permanent change from suppressing itself: a change that rises and falls in a day leaves the day as it
+was. It is also a monitoring run of its own: a day has so many rows that a smaller change shows in it, which is
+suppressed in turn when it is that of the weekday and leaves the week as training was.
+
+A feature that is a function of the clock says nothing in less than a day, and a weekday nothing in less than a week.
+Such features are found by the share of their impurity that lies between hours.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import reduce
+from functools import cache, cached_property, reduce
 from operator import add
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from millrace.documents import Record
 from millrace.histograms.predictions import Traffic
 from millrace.monitoring.window_findings import WindowFinding
 
-_DAY, _WEEK = timedelta(days=1), timedelta(days=7)
-_PERIODS = ((_DAY, "the same hours of earlier days"), (_WEEK, "the same hours and weekdays of earlier weeks"))
+DAY, WEEK = timedelta(days=1), timedelta(days=7)
 #: Limit of earlier days, or weeks, whose like hours are used.
 _MAX_PERIODS = 7
+#: Whole days with which a day is compared, to see a change that is small and new.
+_EARLIER_DAYS = 28
+#: Difference of two times that count as the same: monitoring runs do not begin on the stroke.
+_GRACE = timedelta(minutes=30)
 #: A longer window has no hours of the day of its own.
 _LONGEST_LIKE = timedelta(hours=12)
-#: Distance from the same time of day of a like window: as far as this, or a quarter of its own length.
-_NEAR = timedelta(hours=1)
-#: Time that a daily range is kept, for the next version's first day.
+#: Time that a daily range is kept, for the next version's first days.
 _KEPT_FOR = timedelta(days=14)
 #: Factor by which a change may exceed the daily range.
 _ROOM = 1.25
+#: Factor by which hours may differ more from one another than they did, while their week is as in training.
+_LIKE_ROOM = 2.0
+#: Least share of a feature's impurity between hours that makes it one of the clock.
+CLOCK_SHARE = 0.5
+#: Share of training's impurity up to which traffic has shown too little of a feature.
+_LITTLE_IMPURITY = 0.6
+#: Pieces of traffic in which a feature is nearly constant if it is one of the clock.
+_LONGEST_PIECE = timedelta(hours=2)
 
 
 class TimeSpan(Record, frozen=True, kw_only=True):
@@ -39,70 +55,117 @@ class TimeSpan(Record, frozen=True, kw_only=True):
     end: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class SeasonalWindows:
-    """Windows at the same time of earlier days or weeks (``like``), and of the day or week that the window ends."""
+class TrafficTotal(TimeSpan, frozen=True, kw_only=True):
+    """Total of a version's traffic up to ``end``, stored under ``key``; ``begin`` is that of the rows added last."""
 
-    name: str
-    like: Sequence[TimeSpan]
-    period: Sequence[TimeSpan]
+    key: str
 
 
-def find_seasonal_windows(windows: Sequence[TimeSpan], begin: datetime, end: datetime) -> list[SeasonalWindows]:
-    """Return the seasons of a window, once the version's history covers them."""
-    if not windows or end - begin > _LONGEST_LIKE:
-        return []
-    near = max(_NEAR, (end - begin) / 4)
-    middle = begin + (end - begin) / 2
-    found = []
-    for length, name in _PERIODS:
-        # An hour's grace: windows do not begin and end on the stroke.
-        if end - windows[0].begin < length - _NEAR:
-            continue
-        like = [one for one in windows if _is_like(middle - (one.begin + (one.end - one.begin) / 2), length, near)]
-        if like:
-            found.append(SeasonalWindows(name, like, [one for one in windows if one.end > end - length]))
-    return found
+class TrafficTotals:
+    """Totals at the hours of a version's history: the traffic of any hours is the difference of two."""
 
+    def __init__(
+        self, totals: Sequence[TrafficTotal], load: Callable[[str], Traffic | None], begun_at: datetime
+    ) -> None:
+        self._totals, self._load, self.begun_at = totals, cache(load), begun_at
+        self._ends = [total.end for total in totals]
 
-def _is_like(earlier_by: timedelta, length: timedelta, near: timedelta) -> bool:
-    periods = round(earlier_by / length)
-    return 1 <= periods <= _MAX_PERIODS and abs(earlier_by - periods * length) <= near
+    def between(self, begin: datetime, end: datetime) -> Traffic | None:
+        """Return the traffic of some hours; None where they are not in the history, or are without rows."""
+        first, last = self._count_before(begin) or 0, self._count_before(end) or 0
+        if not self.has(begin, end):
+            return None
+        later = self._load(self._totals[last - 1].key)
+        if not first or later is None:
+            return later
+        earlier = self._load(self._totals[first - 1].key)
+        return later - earlier if earlier else None
+
+    def has(self, begin: datetime, end: datetime) -> bool:
+        """Return True where :meth:`between` has traffic, unless retention has deleted it."""
+        first, last = self._count_before(begin), self._count_before(end)
+        return first is not None and last is not None and first < last
+
+    def _count_before(self, time: datetime) -> int | None:
+        """Return the number of totals up to a time; None when rows were added together around it."""
+        # Without the totals of a version's first hours, there is nothing to subtract from.
+        least = 0 if self._totals and self._totals[0].begin <= self.begun_at else 1
+        place = bisect_right(self._ends, time)
+        near = [(self._distance(count, time), count) for count in (place, place + 1) if count >= least]
+        distance, count = min(near, default=(_GRACE * 2, 0))
+        return count if distance <= _GRACE else None
+
+    def _distance(self, count: int, time: datetime) -> timedelta:
+        """Return the distance of a time from the gap behind so many totals."""
+        if count > len(self._totals):
+            return _GRACE * 2
+        after = self._ends[count - 1] if count else datetime.min.replace(tzinfo=time.tzinfo)
+        before = self._totals[count].begin if count < len(self._totals) else time
+        return max(after - time, time - before, timedelta())
 
 
 @dataclass(frozen=True, slots=True)
 class SeasonalTraffic:
-    """Traffic of the like hours, and of the whole day or week with the window in it."""
+    """Comparable traffic of a window, by day or by week; None where the history does not reach back."""
 
     name: str
-    like: Traffic
-    whole: Traffic
+    is_whole: bool  # True where ``whole`` is known
+    like: Callable[[], Traffic | None]  # of the same hours, earlier
+    whole: Callable[[], Traffic | None]  # of the day or week that ends with the window
 
 
+@dataclass(frozen=True)
 class SeasonalBaselines:
-    """Traffic of the seasons of a window, whose own is ``present``; loaded and summed only when a breach needs it."""
+    """Seasons of a window, loaded only when a comparison needs them."""
 
-    def __init__(
-        self, windows: Sequence[SeasonalWindows], load: Callable[[Any], Traffic | None], present: Traffic
-    ) -> None:
-        self._waiting = _sum_traffic(windows, load, present)
-        self._known: list[SeasonalTraffic] = []
-
-    def __iter__(self) -> Iterator[SeasonalTraffic]:
-        yield from self._known
-        for seasonal in self._waiting:
-            self._known.append(seasonal)
-            yield seasonal
+    day: SeasonalTraffic
+    week: SeasonalTraffic
+    #: Of the day that ends with the window, by week.
+    day_of_week: SeasonalTraffic
+    #: Whole days before the day that ends with the window.
+    earlier_days: Callable[[], Traffic | None]
+    #: Features (and predictions) whose values follow the clock, so that part of a day or week says nothing.
+    clock: frozenset[str] = frozenset()
 
 
-def _sum_traffic(
-    windows: Sequence[SeasonalWindows], load: Callable[[Any], Traffic | None], present: Traffic
-) -> Iterator[SeasonalTraffic]:
-    for own in windows:
-        like = [traffic for window in own.like if (traffic := load(window)) is not None]
-        if like:
-            period = (traffic for window in own.period if (traffic := load(window)) is not None)
-            yield SeasonalTraffic(own.name, reduce(add, like), reduce(add, period, present))
+def find_seasonal_baselines(
+    totals: TrafficTotals, begin: datetime, end: datetime, clock: Iterable[str] = ()
+) -> SeasonalBaselines:
+    """Return the comparable traffic of a window; ``totals`` include it.
+
+    A window of most of a day has no hours of its own: then only whole days and weeks are compared.
+    """
+
+    def has_whole(length: timedelta) -> bool:
+        # An hour's grace: windows do not begin and end on the stroke.
+        return end - totals.begun_at >= length - 2 * _GRACE and totals.has(end - length, end)
+
+    def whole(length: timedelta) -> Traffic | None:
+        return totals.between(end - length, end) if has_whole(length) else None
+
+    def like(length: timedelta, since: datetime) -> Traffic | None:
+        if end - since > _LONGEST_LIKE and length == DAY:
+            return None
+        spans = ((since - length * number, end - length * number) for number in range(1, _MAX_PERIODS + 1))
+        found = [traffic for span in spans if (traffic := totals.between(*span)) is not None]
+        return reduce(add, found) if found else None
+
+    def earlier_days() -> Traffic | None:
+        days = min(_EARLIER_DAYS, int((end - totals.begun_at + 2 * _GRACE) / DAY) - 1)
+        return totals.between(end - DAY * (days + 1), end - DAY) if days > 0 else None
+
+    def traffic_of(name: str, length: timedelta, since: datetime) -> SeasonalTraffic:
+        return SeasonalTraffic(
+            name, has_whole(length), cache(lambda: like(length, since)), cache(lambda: whole(length))
+        )
+
+    return SeasonalBaselines(
+        day=traffic_of("the same hours of earlier days", DAY, begin),
+        week=traffic_of("the same hours and weekdays of earlier weeks", WEEK, begin),
+        day_of_week=traffic_of("the same weekday of earlier weeks", WEEK, end - DAY),
+        earlier_days=cache(earlier_days),
+        clock=frozenset(clock),
+    )
 
 
 class DailyRange(Record, frozen=True, kw_only=True):
@@ -112,51 +175,210 @@ class DailyRange(Record, frozen=True, kw_only=True):
     seen_at: datetime
 
 
+@dataclass(frozen=True)
+class DailyRanges:
+    """Daily ranges of the version before, for the time in which a version has no seasons of its own."""
+
+    known: Mapping[str, DailyRange]
+    scope: str
+    now: datetime | None  # None ignores them
+
+    def cover(self, subject: str, size: float | None, kind: str = "") -> bool:
+        """Return True for a change within the range of its subject.
+
+        Ranges are of windows, ``by day`` of whole days, or ``like`` of windows beside the same hours of earlier days.
+        """
+        known = self.known.get(_range_key(self.scope, subject, kind))
+        if known is None or self.now is None or size is None or self.now - known.seen_at > _KEPT_FOR:
+            return False
+        return size <= (_LIKE_ROOM if kind else _ROOM) * known.size
+
+
+def _range_key(scope: str, subject: str, kind: str = "") -> str:
+    return f"{scope} {kind}:{subject}" if kind else f"{scope}:{subject}"
+
+
+@dataclass(frozen=True, slots=True)
+class SeasonalComparisons:
+    """Comparisons of one verdict with its seasons, each by size and significance."""
+
+    like: Callable[[Traffic, Traffic], Sequence[WindowFinding]]  # of earlier traffic with later one
+    whole: Callable[[Traffic], Sequence[WindowFinding]]  # of a day or a week with training
+    #: Of a day with training (None) or with earlier days, at a share of the threshold; None where days have no findings
+    #: of their own.
+    daily: Callable[[Traffic | None, Traffic], Sequence[WindowFinding]] | None = None
+    #: Of a week with training's rows of the same time of the year; None where training has no year, or no subject is
+    #: as it was then.
+    time_of_year: Callable[[Traffic], Sequence[WindowFinding] | None] | None = None
+
+
 def suppress_seasonal(
     findings: Sequence[WindowFinding],
-    seasonal: Iterable[SeasonalTraffic],
-    compare_like: Callable[[Traffic], Sequence[WindowFinding]],
-    compare_whole: Callable[[Traffic], Sequence[WindowFinding]],
+    present: Traffic,
+    seasonal: SeasonalBaselines,
+    compare: SeasonalComparisons,
+    ranges: DailyRanges,
 ) -> list[WindowFinding]:
-    """Suppress breaches of subjects that are like their season, and leave the day or week like training.
+    """Suppress breaches that the hour, the weekday or the time of the year explains.
 
-    Both comparisons are by size alone: of the window with the traffic of like hours, and of a whole day's or week's
-    traffic with training.
+    Before a whole week was seen, a breach of a subject that follows the clock is unknown until then, and others within
+    the daily ranges of the version before are suppressed too.
     """
-    evaluated = list(findings)
-    for traffic in seasonal:
-        if not any(finding.status == "breach" for finding in evaluated):
+    if compare.daily is None and not any(finding.status == "breach" for finding in findings):
+        return list(findings)
+    explained = _Explanations(present, seasonal, compare, ranges)
+    return [_evaluate(finding, explained, seasonal.clock, ranges) for finding in findings]
+
+
+class _Explanations:
+    """Subjects in breach by season, each compared once."""
+
+    def __init__(
+        self, present: Traffic, seasonal: SeasonalBaselines, compare: SeasonalComparisons, ranges: DailyRanges
+    ) -> None:
+        self._present, self._seasonal, self._compare, self._ranges = present, seasonal, compare, ranges
+        self.is_first_week = not seasonal.week.is_whole
+        self.of_day = _by_subject(compare.whole, seasonal.day.whole())
+        self.breaches_like = cache(self._breaches_like)
+        self.of_week = cache(lambda: _by_subject(compare.whole, seasonal.week.whole()))
+        daily = compare.daily
+        self.of_week_closely = cache(
+            lambda: _by_subject(lambda week: daily(None, week), seasonal.week.whole()) if daily else None
+        )
+        self._of_year = cache(lambda: self._compare_year(seasonal.week.whole()))
+
+    @cached_property
+    def new_of_day(self) -> Mapping[str, WindowFinding]:
+        """Breaches of the whole day: small changes, but from training and from the days before."""
+        daily, day, earlier = self._compare.daily, self._seasonal.day.whole(), self._seasonal.earlier_days
+        if daily is None or day is None:
+            return {}
+        found = [finding for finding in daily(None, day) if finding.status == "breach"]
+        before = earlier() if found else None
+        if before is None:
+            return {}
+        new = {finding.subject for finding in daily(before, day) if finding.status == "breach"}
+        return {
+            finding.subject: replace(
+                finding,
+                message=f"{finding.message}, over the 24 hours that end with the window",
+                details={**finding.details, "period": "day"},
+            )
+            for finding in found
+            if finding.subject in new
+        }
+
+    def reason(self, finding: WindowFinding, *, in_clock: bool) -> str:
+        """Return the season that explains a breach; empty where none does."""
+        subject, seasonal = finding.subject, self._seasonal
+        if finding.details.get("period"):
+            is_like = in_clock or self._is_like("day_of_week", subject) or self._differs_as_much(finding)
+            week, of_week = seasonal.day_of_week.name, self.of_week_closely
+        else:
+            is_like = in_clock or self._is_like("day", subject)
+            if is_like and _holds(self.of_day, subject):
+                return f"as on {seasonal.day.name}"
+            is_like = is_like or self._is_like("week", subject)
+            week, of_week = seasonal.week.name, self.of_week
+        if is_like and _holds(of_week(), subject):
+            return f"as on {week}"
+        return "as in training at this time of the year" if is_like and _holds(self._of_year(), subject) else ""
+
+    def distance_from_like(self, subject: str) -> float | None:
+        """Return the size of a change from the same hours of earlier days, where there is one."""
+        found = (self.breaches_like("day") or {}).get(subject)
+        return found.value if found and found.status == "breach" else None
+
+    def _is_like(self, name: str, subject: str) -> bool:
+        found = self.breaches_like(name)
+        if found is None or _holds(found, subject):
+            return found is not None
+        # In its first week a version learns how far the same hours differ, and each change would explain itself.
+        return not self.is_first_week and self._ranges.cover(
+            subject, found[subject].value, "by day" if name == "day_of_week" else "like"
+        )
+
+    def _differs_as_much(self, finding: WindowFinding) -> bool:
+        """Return True for a day that differs no more than the same hours of days usually do."""
+        return not self.is_first_week and self._ranges.cover(finding.subject, finding.value, "like")
+
+    def _breaches_like(self, name: str) -> Mapping[str, WindowFinding] | None:
+        traffic, day, daily = getattr(self._seasonal, name), self._seasonal.day.whole(), self._compare.daily
+        if name != "day_of_week":
+            return _by_subject(lambda like: self._compare.like(like, self._present), traffic.like())
+        return _by_subject(lambda like: daily(like, day), traffic.like()) if daily and day else None
+
+    def _compare_year(self, week: Traffic | None) -> Mapping[str, WindowFinding] | None:
+        return _by_subject(self._compare.time_of_year, week) if self._compare.time_of_year else None
+
+
+def _by_subject(
+    compare: Callable[[Traffic], Sequence[WindowFinding] | None], traffic: Traffic | None
+) -> dict[str, WindowFinding] | None:
+    found = None if traffic is None else compare(traffic)
+    return None if found is None else {finding.subject: finding for finding in found}
+
+
+def _holds(found: Mapping[str, WindowFinding] | None, subject: str) -> bool:
+    """Return True where a subject was compared and is not in breach; verdicts on pairs list their breaches alone."""
+    return found is not None and (subject not in found or found[subject].status == "ok")
+
+
+def _evaluate(
+    finding: WindowFinding, explained: _Explanations, clock: frozenset[str], ranges: DailyRanges
+) -> WindowFinding:
+    by_day, is_first_week = explained.new_of_day.get(finding.subject), explained.is_first_week
+    in_clock = not clock.isdisjoint(finding.details.get("columns", (finding.subject,)))
+    reasons: list[str] = []
+    evaluated = finding
+    for breach in (finding, by_day):
+        if breach is None or breach.status != "breach":
+            continue
+        reason = explained.reason(breach, in_clock=in_clock)
+        kind = "by day" if breach is by_day else ""
+        if not reason and is_first_week and ranges.cover(breach.subject, breach.value, kind):
+            reason = _AS_BEFORE
+        if not reason:
+            postponed = is_first_week and in_clock
+            evaluated = _postpone(breach, "day" if explained.of_day is None else "week") if postponed else breach
             break
-        still = _breaching(compare_like(traffic.like)) | _breaching(compare_whole(traffic.whole))
-        evaluated = [
-            _suppress(finding, f"as on {traffic.name}")
-            if finding.status == "breach" and finding.subject not in still
-            else finding
-            for finding in evaluated
-        ]
-    return evaluated
+        reasons.append(reason)
+    else:
+        if reasons:
+            details = {**finding.details, "season": reasons[0]}
+            evaluated = replace(finding, status="ok", message=f"{finding.message}; {reasons[0]}", details=details)
+    # How far the same hours differ in the first week is usual, and later what a season explains.
+    is_explained = bool(evaluated.details.get("season"))
+    sizes = {
+        "like": explained.distance_from_like(finding.subject) if is_first_week or is_explained else None,
+        "by day": by_day.value if by_day and is_explained else None,
+    }
+    variation = {kind: size for kind, size in sizes.items() if size}
+    return replace(evaluated, details={**evaluated.details, "usual": variation}) if variation else evaluated
+
+
+def _postpone(finding: WindowFinding, period: str) -> WindowFinding:
+    message = f"the values of {finding.subject!r} follow the clock: they are compared from the first whole {period} on"
+    return replace(finding, status="unknown", message=message)
 
 
 #: Reason of a suppression by an earlier version's range; it is not learnt, or a drift would suppress itself.
 _AS_BEFORE = "within the daily range of the version before"
 
 
-def suppress_within_range(
-    findings: Sequence[WindowFinding], ranges: Mapping[str, DailyRange], scope: str, now: datetime
-) -> list[WindowFinding]:
-    """Suppress breaches within the daily range of the version before, which is known by ``scope:subject``."""
+def suppress_within_range(findings: Sequence[WindowFinding], ranges: DailyRanges) -> list[WindowFinding]:
+    """Suppress breaches within the daily range of the version before."""
     return [
-        _suppress(finding, _AS_BEFORE)
-        if finding.status == "breach" and _is_within(finding, ranges.get(f"{scope}:{finding.subject}"), now)
+        replace(
+            finding,
+            status="ok",
+            message=f"{finding.message}; {_AS_BEFORE}",
+            details={**finding.details, "season": _AS_BEFORE},
+        )
+        if finding.status == "breach" and ranges.cover(finding.subject, finding.value)
         else finding
         for finding in findings
     ]
-
-
-def _is_within(finding: WindowFinding, known: DailyRange | None, now: datetime) -> bool:
-    if known is None or finding.value is None or now - known.seen_at > _KEPT_FOR:
-        return False
-    return finding.value <= _ROOM * known.size
 
 
 def learn_ranges(
@@ -165,17 +387,73 @@ def learn_ranges(
     """Return the daily ranges with those of suppressed findings (each with its scope), without old ones."""
     kept = {key: one for key, one in ranges.items() if now - one.seen_at <= _KEPT_FOR}
     for scope, finding in findings:
-        if finding.details.get("season") not in (None, _AS_BEFORE) and finding.value is not None:
-            key = f"{scope}:{finding.subject}"
-            before = kept[key].size if key in kept else 0.0
-            kept[key] = DailyRange(size=max(finding.value, before), seen_at=now)
+        sizes = dict(finding.details.get("usual", {}))
+        if finding.details.get("season") not in (None, _AS_BEFORE):
+            sizes[""] = finding.value
+        for kind, size in sizes.items():
+            key = _range_key(scope, finding.subject, kind)
+            if size is not None:
+                kept[key] = DailyRange(size=max(size, kept[key].size if key in kept else 0.0), seen_at=now)
     return kept
 
 
-def _suppress(finding: WindowFinding, why: str) -> WindowFinding:
-    details = {**finding.details, "season": why}
-    return replace(finding, status="ok", message=f"{finding.message}; {why}", details=details)
+class HourlyImpurity(Record, frozen=True, kw_only=True):
+    """Sum of a feature's impurities within pieces of traffic of an hour, each times its rows; and these rows."""
+
+    total: float = 0.0
+    rows: int = 0
 
 
-def _breaching(findings: Sequence[WindowFinding]) -> set[str]:
-    return {finding.subject for finding in findings if finding.status == "breach"}
+def impurity(counts: npt.NDArray[Any]) -> float:
+    """Return the probability that two rows differ (Gini 1912), without bias; 0 for fewer than two rows."""
+    rows = float(counts.sum())
+    return float(rows**2 - np.sum(np.square(counts, dtype=np.float64))) / (rows * (rows - 1.0)) if rows > 1 else 0.0
+
+
+def add_impurities(
+    known: Mapping[str, HourlyImpurity], columns: Mapping[str, npt.NDArray[Any]], span: timedelta
+) -> dict[str, HourlyImpurity]:
+    """Return the impurities with those of one more piece of traffic: counts by column; long pieces say nothing."""
+    added = dict(known)
+    for name, counts in columns.items() if span <= _LONGEST_PIECE else ():
+        rows, before = int(counts.sum()), added.get(name, HourlyImpurity())
+        if rows > 1:
+            added[name] = HourlyImpurity(total=before.total + rows * impurity(counts), rows=before.rows + rows)
+    return added
+
+
+def clock_shares(known: Mapping[str, HourlyImpurity], columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, float]:
+    """Return the share of each column's impurity between hours (Goodman and Kruskal's tau); counts are of all hours."""
+    return {
+        name: 1.0 - own.total / own.rows / whole
+        for name, own in known.items()
+        if own.rows and name in columns and (whole := impurity(columns[name])) > 0
+    }
+
+
+def find_clock(
+    known: Mapping[str, float],
+    so_far: Mapping[str, float],
+    few_values: Mapping[str, npt.NDArray[Any]],
+    training: Mapping[str, npt.NDArray[Any]],
+) -> frozenset[str]:
+    """Return the columns that follow the clock, or of which the traffic so far shows too little to say.
+
+    Parameters
+    ----------
+    known : mapping
+        Shares between hours that an earlier week measured, which decide.
+    so_far : mapping
+        Shares between the hours of this version.
+    few_values : mapping
+        Counts of all hours so far, of columns with few values: of others, a bin may hold many.
+    training : mapping
+        Counts of training.
+    """
+    following = {name for name, share in {**so_far, **known}.items() if share >= CLOCK_SHARE}
+    little = (
+        name
+        for name, counts in few_values.items()
+        if name not in known and impurity(counts) <= _LITTLE_IMPURITY * impurity(training[name])
+    )
+    return frozenset(following.union(little))

@@ -3,7 +3,7 @@
 import gzip
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import msgspec
 from msgspec.structs import replace
@@ -18,13 +18,15 @@ from millrace.monitoring.chart_data import ChartData
 from millrace.monitoring.incidents import IncidentHistory
 from millrace.monitoring.live_quality import MeasuredWindow
 from millrace.monitoring.new_captures import ReadProgress
-from millrace.monitoring.seasonality import DailyRange, TimeSpan
+from millrace.monitoring.seasonality import DailyRange, HourlyImpurity, TimeSpan, TrafficTotal
 from millrace.monitoring.window_findings import WindowFinding
 from millrace.ports import ObjectStore
 
 STATE_NAME = "state.json.gz"
-#: Closed windows that are kept: two weeks of hours.
+#: Closed windows that are kept.
 MAX_WINDOWS = 24 * 14
+#: Totals of traffic that are kept: eight weeks of hours.
+MAX_TOTALS = 24 * 56 + 1
 #: Segments whose outcomes may still arrive.
 MAX_SEGMENTS = 24 * 45
 MAX_HISTORY = 200
@@ -96,6 +98,7 @@ class OpenWindow(TimeSpan, frozen=True, kw_only=True):
     traffic: Traffic
     begin: datetime
     end: datetime
+    fresh_since: datetime | None = None  # First row that no total has
 
 
 class TrafficHistory(Record, frozen=True, kw_only=True):
@@ -103,7 +106,16 @@ class TrafficHistory(Record, frozen=True, kw_only=True):
 
     open: OpenWindow | None = None
     windows: tuple[WindowRecord, ...] = ()  # Closed ones of this version
-    skewed: tuple[str, ...] = ()  # Features that have differed from training since the version's first window
+    begun_at: datetime | None = None  # Of the first total
+    totals: tuple[TrafficTotal, ...] = ()  # Of this version, one a monitoring run
+    period_seen: Literal["", "day", "week"] = ""  # The longest whole one of this version
+    window_total: str = ""  # Key of the total before the open window; empty before the first window
+    #: Of features and predictions within hours, in this version's first two weeks.
+    impurities: dict[str, HourlyImpurity] = {}  # noqa: RUF012  # msgspec copies the default
+    #: Shares of features' and predictions' impurity between hours, measured in a whole week; kept from version to
+    #: version.
+    clock_shares: dict[str, float] = {}  # noqa: RUF012  # msgspec copies the default
+    skewed: tuple[str, ...] = ()  # Features that have differed from training since the version's first whole day
     #: Variation of features and predictions within an ordinary day; kept from version to version.
     daily_ranges: dict[str, DailyRange] = {}  # noqa: RUF012  # msgspec copies the default
     first_predictions: AnyPredictions | None = None  # Of the first full window
@@ -159,7 +171,10 @@ class MonitoringState(Document, frozen=True, kw_only=True):
 
     def begin_version(self, version: int) -> "MonitoringState":
         """Return the state at the begin of another version; incidents go on until its own windows are quiet."""
-        traffic = TrafficHistory(daily_ranges=self.traffic.daily_ranges, summaries=self.traffic.summaries)
+        before = self.traffic
+        traffic = TrafficHistory(
+            daily_ranges=before.daily_ranges, clock_shares=before.clock_shares, summaries=before.summaries
+        )
         return replace(self, version=version, traffic=traffic, outcomes=OutcomeHistory(), findings={})
 
     def pack(self) -> bytes:

@@ -3,6 +3,7 @@
 A window of outcomes closes as ground truth arrives, and is measured again when more arrives late.
 """
 
+import dataclasses
 import gzip
 import statistics
 from collections import Counter
@@ -23,12 +24,23 @@ from millrace.histograms.predictions import AnyPredictions, PredictionHistogram,
 from millrace.histograms.tables import Reference, count_in_bins
 from millrace.layout import monitoring_key
 from millrace.monitoring.chart_data import draw_columns, effects_of
-from millrace.monitoring.context import Baselines, MonitorContext
+from millrace.monitoring.context import Baselines, MonitorContext, MonitoredVersion
+from millrace.monitoring.drift import counts_by_column
 from millrace.monitoring.live_quality import RecentOutcomes, evaluated_metrics, measure_window
 from millrace.monitoring.new_captures import IngestCounts
 from millrace.monitoring.quality import calibration_growth
 from millrace.monitoring.rules import evaluate_outcomes, evaluate_traffic, input_findings, range_scope, rows_needed
-from millrace.monitoring.seasonality import SeasonalBaselines, find_seasonal_windows, learn_ranges
+from millrace.monitoring.seasonality import (
+    CLOCK_SHARE,
+    WEEK,
+    TrafficTotal,
+    TrafficTotals,
+    add_impurities,
+    clock_shares,
+    find_clock,
+    find_seasonal_baselines,
+    learn_ranges,
+)
 from millrace.monitoring.segments import (
     KnownRows,
     SegmentRows,
@@ -42,6 +54,7 @@ from millrace.monitoring.state import (
     GZIP,
     MAX_HISTORY,
     MAX_SEGMENTS,
+    MAX_TOTALS,
     MAX_WINDOWS,
     MonitoringState,
     OpenWindow,
@@ -63,6 +76,8 @@ _RETRY_FOR = timedelta(hours=6)
 _MAX_PENDING = 10_000
 #: Counts of windows of outcomes are kept for a day, and for windows that end late.
 _COUNTS_KEPT = timedelta(hours=30)
+#: Time in which a version's hours are compared with one another, to find what follows the clock.
+_IMPURITIES_OF = 2 * WEEK
 
 
 def ingest_traffic(
@@ -85,7 +100,7 @@ def ingest_traffic(
     if not rows:
         return state, counts
     begin, end = time_span(np.minimum(batch.predicted_at[chosen], now))
-    segments, window = state.outcomes.segments, state.traffic.open
+    segments, history = state.outcomes.segments, state.traffic
     segment = store_segment(context.store, context.model, name, predicted, time_span(batch.predicted_at[chosen]))
     segments = (*segments, segment)[-MAX_SEGMENTS:]
     if context.monitored is not None:
@@ -93,22 +108,28 @@ def ingest_traffic(
         columns = {key: values[chosen] for key, values in batch.typed_features(context.schema).items()}
         features = count_in_bins(columns, rows, reference.bins, reference.plan)
         traffic = Traffic(features=features, predictions=_count_predictions(predicted, context, reference))
-        window = extend_window(window, OpenWindow(traffic=traffic, begin=begin, end=end))
+        history = add_traffic(history, OpenWindow(traffic=traffic, begin=begin, end=end), context.monitored)
     state = replace(
         state,
-        traffic=replace(state.traffic, open=window),
+        traffic=history,
         outcomes=replace(state.outcomes, segments=segments),
         last_row_at=max(state.last_row_at or end, end),
     )
     return state, counts
 
 
-def extend_window(window: OpenWindow | None, more: OpenWindow) -> OpenWindow:
-    """Return the open window with more rows."""
+def add_traffic(history: TrafficHistory, more: OpenWindow, monitored: MonitoredVersion) -> TrafficHistory:
+    """Add rows that were read together to the open window."""
+    window, impurities = history.open, history.impurities
+    if more.end - (history.begun_at or more.begin) < _IMPURITIES_OF:
+        counts = counts_by_column(more.traffic, monitored)
+        impurities = add_impurities(impurities, counts, more.end - more.begin)
     if window is None:
-        return more
+        return replace(history, open=replace(more, fresh_since=more.begin), impurities=impurities)
+    fresh = min(window.fresh_since or more.begin, more.begin)
     begin, end = min(window.begin, more.begin), max(window.end, more.end)
-    return OpenWindow(traffic=window.traffic + more.traffic, begin=begin, end=end)
+    window = OpenWindow(traffic=window.traffic + more.traffic, begin=begin, end=end, fresh_since=fresh)
+    return replace(history, open=window, impurities=impurities)
 
 
 def _count_predictions(rows: SegmentRows, context: MonitorContext, reference: Reference) -> AnyPredictions | None:
@@ -125,15 +146,17 @@ def _count_predictions(rows: SegmentRows, context: MonitorContext, reference: Re
 def close_traffic_window(
     context: MonitorContext, history: TrafficHistory
 ) -> tuple[TrafficHistory, WindowEvaluation | None]:
-    """Close and evaluate the open window once it is full or old."""
-    window, monitored, spec = history.open, context.monitored, context.spec.monitoring
+    """Close and evaluate the open window once it is full or old; keep the total of the version's traffic until now."""
+    monitored, spec = context.monitored, context.spec.monitoring
+    window = history.open
     if window is None or monitored is None:
         return history, None
+    history, total = _keep_total(context, history, window)
     needed = rows_needed(spec)
     full = window.traffic.features.rows >= needed
     if not full and context.now - window.begin < timedelta(hours=spec.max_window_hours):
         return history, None
-    baselines = _find_baselines(context, history, window, needed)
+    history, baselines = _find_baselines(context, history, window, total)
     findings = evaluate_traffic(window.traffic, monitored, spec, baselines)
     key = _store_traffic(context, window.traffic, f"{window.end:%Y%m%dT%H%M%S}")
     rows = window.traffic.features.rows
@@ -143,9 +166,12 @@ def close_traffic_window(
     keys, effects = sorted({finding.key for finding in breaches}), effects_of(findings)
     summary = WindowSummary(begin=begin, end=end, version=context.version, rows=rows, breaches=keys, effects=effects)
     scoped = ((range_scope(finding), finding) for finding in findings)
-    closed = TrafficHistory(
+    closed = replace(
+        history,
+        open=None,
         windows=(*history.windows, WindowRecord(begin=begin, end=end, rows=rows, quiet=quiet, key=key))[-MAX_WINDOWS:],
-        skewed=tuple(skewed if baselines.first else (name for name in history.skewed if name in skewed)),
+        window_total=history.totals[-1].key,
+        skewed=_still_skewed(findings, baselines, skewed),
         daily_ranges=learn_ranges(history.daily_ranges, scoped, end),
         first_predictions=history.first_predictions or (window.traffic.predictions if full else None),
         inputs=input_findings(findings),
@@ -155,20 +181,77 @@ def close_traffic_window(
     return closed, WindowEvaluation("traffic", begin, tuple(findings))
 
 
-def _find_baselines(context: MonitorContext, history: TrafficHistory, window: OpenWindow, needed: int) -> Baselines:
+def _still_skewed(findings: Sequence[WindowFinding], baselines: Baselines, skewed: Sequence[str]) -> tuple[str, ...]:
+    if baselines.first:
+        return tuple(skewed)
+    unknown = {finding.subject for finding in findings if finding.verdict == "skew" and finding.status == "unknown"}
+    return tuple(name for name in baselines.skewed if name in skewed or unknown)
+
+
+def _keep_total(
+    context: MonitorContext, history: TrafficHistory, window: OpenWindow
+) -> tuple[TrafficHistory, Traffic | None]:
+    """Store the total of the version's traffic with the open window's rows; return the total."""
+    totals = history.totals
+    if totals and window.fresh_since is None:
+        return history, _load_traffic(context.store, totals[-1].key)
+    before = _load_traffic(context.store, history.window_total) if history.window_total else None
+    if history.window_total and before is None:
+        totals = ()  # Retention has deleted it: the history begins anew
+    total = before + window.traffic if before else window.traffic
+    if total.predictions is not None and total.predictions.groups:
+        total = replace(total, predictions=replace(total.predictions, groups={}))
+    key = _store_traffic(context, total, f"{window.end:%Y%m%dT%H%M%S}-total")
+    begin = window.fresh_since or window.begin
+    if totals and window.end <= totals[-1].end:
+        begin, totals = totals[-1].begin, totals[:-1]  # Rows that were delivered late
+    begun_at = history.begun_at if totals and history.begun_at else begin
+    totals = (*totals, TrafficTotal(begin=begin, end=window.end, key=key))[-MAX_TOTALS:]
+    window = replace(window, fresh_since=None)
+    return replace(history, open=window, totals=totals, begun_at=begun_at), total
+
+
+def _find_baselines(
+    context: MonitorContext, history: TrafficHistory, window: OpenWindow, total: Traffic | None
+) -> tuple[TrafficHistory, Baselines]:
+    """Return the baselines of the open window, and the history with what its first whole day and week show."""
+    store, monitored, begun_at = context.store, context.monitored, history.begun_at or window.begin
+    needed = rows_needed(context.spec.monitoring)
     quiet = next((record for record in reversed(history.windows) if record.quiet), None)
-    like = find_seasonal_windows(history.windows, window.begin, window.end)
-    return Baselines(
-        previous=_load_traffic(context.store, quiet.key) if quiet else None,
-        seasonal=SeasonalBaselines(like, lambda record: _load_traffic(context.store, record.key), window.traffic)
-        if like
-        else None,
+    baselines = Baselines(
+        previous=_load_traffic(store, quiet.key) if quiet else None,
         daily_ranges=history.daily_ranges,
         now=context.now,
         skewed=history.skewed,
         first=not any(record.rows >= needed for record in history.windows),
         predictions=history.first_predictions,
     )
+    if context.spec.monitoring.seasonality == "off":
+        return history, baselines
+    newest = history.totals[-1].key
+    totals = TrafficTotals(history.totals, lambda key: total if key == newest else _load_traffic(store, key), begun_at)
+    clock: frozenset[str] = frozenset()
+    if total is not None and monitored is not None:
+        counts = counts_by_column(total, monitored)
+        so_far = clock_shares(history.impurities, counts)
+        age = window.end - begun_at
+        if age < WEEK:
+            columns, training = total.features.columns, counts_by_column(monitored.training, monitored)
+            bins = monitored.reference.bins
+            few_values = {name: counts[name] for name, own in bins.items() if columns[name].has_few_values(own)}
+            clock = find_clock(history.clock_shares, so_far, few_values, training)
+        elif age < _IMPURITIES_OF:
+            history = replace(history, clock_shares=history.clock_shares | so_far)
+    clock |= {name for name, share in history.clock_shares.items() if share >= CLOCK_SHARE}
+    seasonal = find_seasonal_baselines(totals, window.begin, window.end, clock)
+    period = "week" if seasonal.week.is_whole else "day" if seasonal.day.is_whole else ""
+    is_first, is_first_week = period and not history.period_seen, period == "week" != history.period_seen
+    skewed = history.skewed
+    if is_first_week and not is_first:
+        # What follows the clock is compared for the first time.
+        skewed = tuple(dict.fromkeys([*skewed, *sorted(clock)]))
+    history = replace(history, period_seen=period or history.period_seen)
+    return history, dataclasses.replace(baselines, seasonal=seasonal, first=bool(is_first), skewed=skewed)
 
 
 def _store_traffic(context: MonitorContext, traffic: Traffic, name: str) -> str:

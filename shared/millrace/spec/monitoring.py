@@ -41,6 +41,8 @@ class DriftRule(MonitorRule):
     measure: Literal["psi", "jensen_shannon", "kolmogorov_smirnov", "wasserstein"] = "psi"
     #: Beyond the distance that sampling alone is expected to give.
     threshold: float = Field(default=MODERATE_SHIFT, gt=0.0)
+    #: Share of the threshold that a change of a whole day's rows must reach; 1 looks for no smaller change in them.
+    daily_share: float = Field(default=0.1, gt=0.0, le=1.0)
 
 
 class DependenceRule(MonitorRule):

@@ -72,6 +72,7 @@ def result_of(served):
     state = state_of(served)
     names = {segment.key: f"segment-{number}" for number, segment in enumerate(state.outcomes.segments)}
     names |= {record.key: f"window-{number}" for number, record in enumerate(state.traffic.windows)}
+    names |= {record.key: f"total-{number}" for number, record in enumerate(state.traffic.totals)}
     text = json.dumps(json.loads(state.write()), sort_keys=True)
     for key, name in names.items():
         text = text.replace(key.removesuffix(".npz"), name.removesuffix(".npz"))

@@ -1,120 +1,271 @@
-"""SeasonalBaselines: which windows are like one another, and what they excuse."""
+"""Seasons of a window: which traffic is like it, and what its day, its week and the time of the year explain."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
-from millrace.histograms.predictions import PredictionHistogram, Traffic
+from millrace.data.reference import describe_reference
+from millrace.histograms.predictions import Traffic
+from millrace.histograms.tables import Reference, ReferenceDocument, count_in_bins
 from millrace.monitoring.context import Baselines, MonitoredVersion
 from millrace.monitoring.rules import evaluate_traffic
 from millrace.monitoring.seasonality import (
     DailyRange,
-    SeasonalBaselines,
-    find_seasonal_windows,
+    DailyRanges,
+    HourlyImpurity,
+    TrafficTotal,
+    TrafficTotals,
+    add_impurities,
+    clock_shares,
+    find_clock,
+    find_seasonal_baselines,
+    impurity,
     learn_ranges,
     suppress_within_range,
 )
 from millrace.monitoring.window_findings import WindowFinding
+from millrace.schema import Column, TableSchema
 from millrace.spec.monitoring import MonitoringSpec
 
-from tests.unit.histograms.test_histograms import make_predictions
 from tests.unit.monitoring.builders import CLASSES, make_histogram, make_reference
 
-START = datetime(2026, 5, 4, tzinfo=UTC)
+START = datetime(2026, 5, 4, tzinfo=UTC)  # A Monday
 REFERENCE = make_reference()
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+EMPTY = Traffic(features=make_histogram(REFERENCE, 0))
 
 
-@dataclass(frozen=True)
-class Window:
-    begin: datetime
-    end: datetime
-    traffic: Traffic | None = None
+class History:
+    """Totals of windows of given length, each with as many rows as its number says."""
+
+    def __init__(self, rows, hours=1, traffic=None, empty=EMPTY):
+        self.totals, self.stored, self.loaded, total = [], {}, [], empty
+        for number, count in enumerate(rows):
+            more = traffic(number) if traffic else Traffic(features=make_histogram(REFERENCE, count, seed=number))
+            if not more.features.rows:
+                continue
+            total = total + more
+            begin = START + timedelta(hours=number * hours)
+            self.totals.append(
+                TrafficTotal(begin=begin, end=begin + hours * HOUR - timedelta(seconds=1), key=str(number))
+            )
+            self.stored[str(number)] = total
+        self.end = START + timedelta(hours=len(rows) * hours) - timedelta(seconds=1)
+        self.begin = self.end - hours * HOUR + timedelta(seconds=1)
+
+    def load(self, key):
+        self.loaded.append(key)
+        return self.stored.get(key)
+
+    def seasons(self, clock=(), kept=None):
+        totals = TrafficTotals(self.totals[-(kept or len(self.totals)) :], self.load, START)
+        return find_seasonal_baselines(totals, self.begin, self.end, clock)
 
 
-def hourly(hours, traffic=None):
-    return [Window(START + timedelta(hours=hour), START + timedelta(hours=hour + 1), traffic) for hour in range(hours)]
-
-
-def seasons_of(records, hour, hours=1):
-    begin = START + timedelta(hours=hour)
-    return find_seasonal_windows(records, begin, begin + timedelta(hours=hours))
-
-
-def hours_of(records):
-    return [int((record.begin - START) / timedelta(hours=1)) for record in records]
+def rows_of(traffic):
+    return traffic and traffic.features.rows
 
 
 def test_before_a_day_is_over_there_is_no_season():
-    assert seasons_of([], 0) == []
-    assert seasons_of(hourly(20), 20) == []
+    seasons = History([1] * 20).seasons()
+    assert not seasons.day.is_whole
+    assert seasons.day.whole() is seasons.week.whole() is seasons.day.like() is None
 
 
-def test_the_same_hours_of_the_day_before_are_like_and_the_day_is_what_came_since():
-    [season] = seasons_of(hourly(30), 30)
-    assert hours_of(season.like) == [5, 6, 7]
-    assert hours_of(season.period) == list(range(7, 30))
+def test_the_very_hour_of_earlier_days_is_like_and_the_day_is_what_came_since():
+    seasons = History(range(31)).seasons()
+    assert rows_of(seasons.day.like()) == 6, "hour 30 is like hour 6 alone"
+    assert rows_of(seasons.day.whole()) == sum(range(7, 31))
+    assert not seasons.week.is_whole
+    assert seasons.week.like() is None
 
 
 def test_after_a_week_the_weekday_is_a_season_of_its_own():
-    daily, weekly = seasons_of(hourly(175), 175)
-    assert len(daily.like) == 7 * 3
-    assert hours_of(weekly.like) == [6, 7, 8]
-    assert len(weekly.period) == 7 * 24 - 1
+    seasons = History(range(1, 177)).seasons()
+    assert rows_of(seasons.day.like()) == sum(176 - 24 * day for day in range(1, 8))
+    assert rows_of(seasons.week.like()) == 8
+    assert rows_of(seasons.week.whole()) == sum(range(9, 177))
+
+
+def test_windows_of_ten_hours_are_compared_with_the_very_same_hours():
+    """Their parts are kept by the hour, so that neither like hours nor whole days are cut by windows."""
+    history = History(range(51))
+    history.begin = history.end - 10 * HOUR + timedelta(seconds=1)
+    seasons = history.seasons()
+    assert rows_of(seasons.day.like()) == sum(range(17, 27))  # and of the first day, hours that were not before
+    assert rows_of(seasons.day.whole()) == sum(range(27, 51))
 
 
 def test_a_window_of_most_of_a_day_has_no_hours_of_its_own():
-    assert seasons_of(hourly(50), 50, hours=13) == []
+    history = History([5] * 50)
+    history.begin = history.end - 13 * HOUR
+    assert history.seasons().day.like() is None
+    assert history.seasons().day.is_whole
 
 
-def test_long_windows_are_like_those_at_about_the_same_time():
-    windows = [Window(START + timedelta(hours=8 * part), START + timedelta(hours=8 * part + 8)) for part in range(4)]
-    assert hours_of(seasons_of(windows, 33, hours=8)[0].like) == [8]
+def test_eight_weeks_are_looked_back_on():
+    seasons = History([1] * (24 * 56)).seasons()
+    assert rows_of(seasons.week.like()) == 7
+    assert rows_of(seasons.day_of_week.like()) == 7 * 24
 
 
-def judge(background, **changes):
-    subject = MonitoredVersion("binary", CLASSES, REFERENCE)
-    traffic = Traffic(features=make_histogram(REFERENCE, 1_000, **changes))
-    return {f.key: f for f in evaluate_traffic(traffic, subject, MonitoringSpec(), background)}
+def test_what_retention_or_the_limit_took_is_not_known():
+    history = History([1] * 60)
+    assert history.seasons(kept=20).day.whole() is None, "nothing to subtract from"
+    assert rows_of(history.seasons(kept=26).day.whole()) == 24
+    history.stored.clear()
+    assert history.seasons().day.whole() is None
 
 
-def make_seasons(like, whole):
-    """Return the seasons of a window whose like hours and whose day were shifted so far."""
-    records = [*hourly(1, Traffic(features=make_histogram(REFERENCE, 3_000, seed=4, age_shift=like))), *hourly(2)[1:]]
-    begin = START + timedelta(hours=24)
-    return SeasonalBaselines(
-        find_seasonal_windows(records, begin, begin + timedelta(hours=1)),
-        lambda record: record.traffic,
-        Traffic(features=make_histogram(REFERENCE, 3_000, seed=5, age_shift=whole)),
+def test_hours_without_rows_do_not_hide_a_day():
+    seasons = History([3 if number % 24 < 10 else 0 for number in range(58)]).seasons()
+    assert rows_of(seasons.day.whole()) == 30
+    assert rows_of(seasons.day.like()) == 6
+
+
+def test_rows_that_were_read_together_have_no_hours_of_their_own():
+    history = History([1] * 30)
+    first = history.totals.pop(0).begin
+    history.totals[0] = TrafficTotal(begin=first, end=history.totals[20].end, key="20")
+    del history.totals[1:21]
+    seasons = history.seasons()
+    assert seasons.day.like() is None
+    assert seasons.day.whole() is None
+
+
+def test_totals_are_loaded_when_a_comparison_needs_them_and_once():
+    history = History([2] * 30)
+    seasons = history.seasons()
+    assert history.loaded == []
+    assert seasons.day.whole() == seasons.day.whole()
+    assert len(history.loaded) == 2
+
+
+def judge(history, clock=(), spec=None, monitored=None, **baselines):
+    subject = monitored or MonitoredVersion("binary", CLASSES, REFERENCE)
+    window = history.stored[history.totals[-1].key] - history.stored[history.totals[-2].key]
+    more = {"now": history.end} | baselines
+    found = evaluate_traffic(
+        window, subject, spec or MonitoringSpec(), Baselines(seasonal=history.seasons(clock), **more)
+    )
+    return {finding.key: finding for finding in found}
+
+
+def shifted(shifts, rows=400):
+    """History of hours in which age is shifted, by the hour."""
+    return History(
+        shifts, traffic=lambda n: Traffic(features=make_histogram(REFERENCE, rows, seed=n + 50, age_shift=shifts[n]))
     )
 
 
+WAVE = [0.9 if hour % 24 == 5 else -0.9 / 23 for hour in range(30)]
+
+
 @pytest.mark.parametrize(
-    ("like", "whole", "status"), [(1.0, 0.0, "ok"), (1.0, 1.0, "breach"), (0.0, 0.0, "breach"), (-1.0, 0.0, "breach")]
+    ("shifts", "status"),
+    [
+        (WAVE, "ok"),
+        (WAVE[:6] + [0.9] * 24, "breach"),  # the whole day has changed
+        ([0.0] * 29 + [0.9], "breach"),  # not like the hour before
+        ([0.0] * 5 + [-0.9] + [0.0] * 23 + [0.9], "breach"),
+    ],
 )
-def test_what_is_as_at_that_hour_and_leaves_the_day_as_it_was_is_no_drift(like, whole, status):
-    found = judge(Baselines(seasonal=make_seasons(like, whole)), age_shift=1.0)["feature_drift:age"]
+def test_what_is_as_at_that_hour_and_leaves_the_day_as_it_was_is_no_drift(shifts, status):
+    found = judge(shifted(shifts))["feature_drift:age"]
     assert found.status == status
     assert ("the same hours of earlier days" in found.message) == (status == "ok")
 
 
-def test_sums_of_a_season_are_made_once():
-    loaded = []
+def test_a_small_change_that_no_window_shows_is_found_in_the_whole_day():
+    def traffic(number):
+        cities = (0.43, 0.35, 0.22) if number >= 48 else (0.5, 0.3, 0.2)
+        return Traffic(features=make_histogram(REFERENCE, 200, seed=number + 9, cities=cities))
 
-    def load(record):
-        loaded.append(record)
-        return Traffic(
-            features=make_histogram(REFERENCE, 300, age_shift=1.0),
-            predictions=PredictionHistogram.count(make_predictions(300)[0]),
-        )
+    history = History([1] * 72, traffic=traffic)
+    found = judge(history)["feature_drift:city"]
+    assert (found.status, found.rows) == ("breach", 4_800)
+    assert found.value < 0.1
+    assert "over the 24 hours that end with the window" in found.message
+    spec = MonitoringSpec.model_validate({"feature_drift": {"daily_share": 1.0}})
+    assert judge(history, spec=spec)["feature_drift:city"].status == "ok"
 
-    records = hourly(30)
-    seasons = SeasonalBaselines(
-        seasons_of(records, 30), load, Traffic(features=make_histogram(REFERENCE, 300, age_shift=-1.0))
-    )
-    assert loaded == []
-    first, again = list(seasons), list(seasons)
-    assert first == again
-    assert len(loaded) == 3 + 23
+
+def test_a_small_difference_that_was_always_there_is_none():
+    def traffic(number):
+        return Traffic(features=make_histogram(REFERENCE, 200, seed=number + 9, cities=(0.43, 0.35, 0.22)))
+
+    assert judge(History([1] * 72, traffic=traffic))["feature_drift:city"].status == "ok"
+
+
+@pytest.mark.parametrize(("hours", "reason"), [(30, "week"), (20, "day")])
+def test_what_follows_the_clock_waits_for_a_whole_day_and_week(hours, reason):
+    found = judge(shifted([0.9] * hours), clock={"age"})["feature_drift:age"]
+    assert found.status == "unknown"
+    assert f"from the first whole {reason} on" in found.message
+    assert judge(shifted([0.9] * hours))["feature_drift:age"].status == "breach"
+
+
+def test_what_follows_the_clock_is_judged_by_the_week():
+    weekday = [0.9 if hour // 24 % 7 == 1 else -0.15 for hour in range(24 * 9)]
+    assert judge(shifted(weekday, 50), clock={"age"}, spec=FEW)["feature_drift:age"].status == "ok"
+    changed = judge(shifted([0.9] * 24 * 8, 50), clock={"age"}, spec=FEW)["feature_drift:age"]
+    assert changed.status == "breach"
+
+
+FEW = MonitoringSpec.model_validate({name: {"min_rows": 20} for name in ("skew", "feature_drift", "feature_change")})
+
+
+def test_skew_is_not_evaluated_before_a_whole_day():
+    first = judge(shifted([0.9] * 20))
+    assert first["skew:every feature"].status == "unknown"
+    assert first["feature_drift:age"].status == "breach"
+    day = judge(shifted([0.9] * 24), first=True)
+    assert day["skew:age"].status == "breach"
+    assert "feature_drift:age" not in day
+    late = judge(shifted([0.0] * 23 + [2.0]), first=True)
+    assert "skew:age" not in late
+    assert late["feature_drift:age"].status == "breach"
+
+
+def make_year(rows, day, seed, *, summer=0.0):
+    """Return rows of some days of a year, coldest in May; ``summer`` of a year later than they are."""
+    draw = np.random.default_rng(seed)
+    days = np.broadcast_to(day, rows)
+    dates = np.datetime64("2025-01-01", "s") + (days * 86_400).astype("timedelta64[s]")
+    temperature = -np.cos(2.0 * np.pi * ((days - 123) / 365.25 + summer)) + 0.5 * draw.normal(size=rows)
+    return {"at": dates.astype("datetime64[us]"), "temperature": temperature, "other": draw.normal(size=rows)}
+
+
+@pytest.mark.parametrize(
+    ("with_date", "summer", "status"), [(True, 0.0, "ok"), (False, 0.0, "breach"), (True, 0.5, "breach")]
+)
+def test_training_of_a_whole_year_knows_the_time_of_the_year(with_date, summer, status):
+    columns = [Column("at", "datetime"), Column("temperature", "number"), Column("other", "number")]
+    target = Column("target", "category", role="target", categories=CLASSES)
+    schema = TableSchema(columns=(*columns[not with_date :], target), task="binary", classes=CLASSES)
+    trained = make_year(4_000, np.random.default_rng(1).uniform(0, 365, 4_000), 2)
+    document = describe_reference(schema, trained, np.arange(4_000) % 2)
+    assert (document.times_of_year is not None) is with_date
+    assert ReferenceDocument.read(document.write()) == document
+    monitored = MonitoredVersion("binary", CLASSES, Reference.build(document, schema))
+    bins, plan = monitored.reference.bins, monitored.reference.plan
+
+    def traffic(number):
+        rows = make_year(80, 365 + 123 + number / 24, number, summer=summer)  # From the 4th of May on
+        return Traffic(features=count_in_bins(rows, 80, bins, plan))
+
+    history = History([1] * 24 * 8, traffic=traffic, empty=traffic(0) - traffic(0))
+    found = judge(history, spec=FEW, monitored=monitored)["feature_drift:temperature"]
+    assert found.status == status
+    assert ("at this time of the year" in found.message) == (status == "ok")
+
+
+@pytest.mark.parametrize("changes", [{}, {"age_shift": 2.5}, {"age_shift": 9.0}])
+def test_a_shift_into_one_bin_is_no_clock(changes):
+    """Only columns with one value in each bin may be constant for a while."""
+    columns = make_histogram(REFERENCE, 300, **changes).columns
+    assert columns["age"].has_few_values(REFERENCE.bins["age"]) is False
+    assert columns["city"].has_few_values(REFERENCE.bins["city"])
 
 
 def scoped(*findings):
@@ -129,11 +280,52 @@ def test_suppressed_breaches_teach_the_daily_range_for_two_weeks():
     usual = learn_ranges({}, scoped(drift(0.4, "ok", season="as on like hours"), drift(0.9)), START)
     assert usual == {"feature:age": DailyRange(size=0.4, seen_at=START)}
     assert learn_ranges(usual, scoped(drift(0.3, "ok", season="again")), START)["feature:age"].size == 0.4
-    [known] = suppress_within_range([drift(0.45)], usual, "feature", START + timedelta(days=13))
+
+    def judge_at(value, days):
+        ranges = DailyRanges(usual, "feature", START + timedelta(days=days))
+        [found] = suppress_within_range([drift(value)], ranges)
+        return found
+
+    known = judge_at(0.45, 13)
     assert (known.status, known.details["season"]) == ("ok", "within the daily range of the version before")
     assert learn_ranges(usual, scoped(known), START) == usual  # or a drift that grows slowly would suppress itself
-    [larger] = suppress_within_range([drift(0.6)], usual, "feature", START)
-    assert larger.status == "breach"
-    [forgotten] = suppress_within_range([drift(0.4)], usual, "feature", START + timedelta(days=15))
-    assert forgotten.status == "breach"
+    assert judge_at(0.6, 0).status == "breach"
+    assert judge_at(0.4, 15).status == "breach"
     assert learn_ranges(usual, [], START + timedelta(days=15)) == {}
+
+
+def test_how_far_the_same_hours_differ_is_learnt_apart():
+    learnt = learn_ranges({}, scoped(drift(0.9, usual={"like": 0.5}), drift(0.2, "ok", usual={"like": 0.3})), START)
+    assert learnt == {"feature like:age": DailyRange(size=0.5, seen_at=START)}
+    ranges = DailyRanges(learnt, "feature", START)
+    assert ranges.cover("age", 0.9, "like")
+    assert not ranges.cover("age", 1.1, "like")
+    assert not ranges.cover("age", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"), [([5, 5], 5 / 9), ([10, 0], 0.0), ([1], 0.0), ([], 0.0), ([1, 1], 1.0)]
+)
+def test_impurity_is_the_chance_that_two_rows_differ(counts, expected):
+    assert impurity(np.array(counts, dtype=np.int64)) == pytest.approx(expected)
+
+
+def test_the_share_between_hours_tells_a_clock_from_any_feature():
+    draw, known, whole = np.random.default_rng(0), {}, {}
+    for hour in range(24):
+        values = {"hour": np.full(3, hour), "halves": np.array([hour % 2, hour % 2, 0]), "any": draw.integers(0, 9, 3)}
+        counts = {name: np.bincount(one, minlength=24) for name, one in values.items()}
+        known = add_impurities(known, counts, HOUR)
+        whole = {name: whole.get(name, 0) + one for name, one in counts.items()}
+    assert add_impurities(known, {"hour": np.array([3, 3])}, 3 * HOUR) == known, "long pieces say nothing"
+    shares = clock_shares(known, whole)
+    assert shares["hour"] == 1.0
+    assert abs(shares["any"]) < 0.15, "few rows an hour do not make a clock of it"
+    training = {name: np.bincount(np.arange(24), minlength=24) for name in whole}
+    assert "hour" in find_clock({}, shares, whole, training)
+    assert "any" not in find_clock({}, shares, {"any": whole["any"]}, {"any": whole["any"]})
+    constant = {"any": np.array([9, 0, 0])}
+    assert find_clock({}, {}, constant, {"any": np.array([3, 3, 3])}) == {"any"}, "too little was seen of it"
+    assert find_clock({"any": 0.1}, {}, constant, {"any": np.array([3, 3, 3])}) == frozenset(), "an earlier week knows"
+    assert find_clock({}, {"any": 0.6}, {}, {}) == {"any"}
+    assert clock_shares({"hour": HourlyImpurity()}, whole) == {}
