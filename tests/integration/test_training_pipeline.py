@@ -97,9 +97,12 @@ def test_an_upload_becomes_a_served_prediction(application: Application, aws_cal
     assert [trial["status"] for trial in body["trials"]] == ["succeeded"] * 3
     assert body["evaluation"]["decision"] == "promote"
 
-    status, answer = application.predict("churn", {"dataframe_records": [features_of(row) for row in rows]})
+    body = {"dataframe_records": [features_of(row) for row in rows], "params": {"interval": 0.9}}
+    status, answer = application.predict("churn", body)
     assert status == 200, answer
     assert answer["model_version"] == 1
+    held = sum(row["label"] in own for row, own in zip(rows, answer["sets"], strict=True))
+    assert held / len(rows) > 0.85
     labels = [prediction["label"] for prediction in answer["predictions"]]
     right = sum(label == row["label"] for label, row in zip(labels, rows, strict=True))
     assert right / len(rows) > 0.75

@@ -383,6 +383,7 @@ def _samples(card: ModelCard) -> list[str]:
     return stated
 
 
+_EXAMPLE_LEVEL = 0.9
 _CURL = """\
 curl --silent --aws-sigv4 "aws:amz:$AWS_REGION:execute-api" --user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" \\
   --header "x-amz-security-token: $AWS_SESSION_TOKEN" --header "content-type: application/json" \\
@@ -421,8 +422,14 @@ def usage(card: ModelCard) -> list[tuple[str, str]]:
     if least and table:
         upload = f"millrace train {model} FILE --target {shlex.quote(evaluation.target)}"
         changes.append(("Without a column", f"{upload} --ignore {shlex.quote(least)} --schema replace"))
+    intervals = evaluation.prediction_intervals
+    with_interval = []
+    if intervals and intervals.greatest_level >= _EXAMPLE_LEVEL:
+        thing = "intervals" if evaluation.task == "regression" else "sets of likely classes"
+        with_interval.append((f"With {thing}", f"{command} --interval {_EXAMPLE_LEVEL}"))
     return [
         ("The champion, from the command line", command),
+        *with_interval,
         ("This version, with curl", _CURL.format(body=_quoted(body), path=path)),
         ("This version, in Python", _PYTHON.format(body=repr(body), path=path)),
         *changes,

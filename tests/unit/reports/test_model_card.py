@@ -320,6 +320,18 @@ def test_requests_are_whole(binary_card):
     assert json.loads(words[3]) == binary_card["example"]
 
 
+@pytest.mark.parametrize(("rows", "greatest", "stands"), [(200, 0.99, True), (9, 0.9, True), (5, 0.833, False)])
+def test_a_request_with_sets_stands_where_the_version_has_them(binary_card, rows, greatest, stands):
+    document = copy.deepcopy(binary_card)
+    document["evaluation"]["prediction_intervals"] = {
+        "source": "validation", "rows": rows, "greatest_level": greatest, "levels": []
+    }  # fmt: skip
+    command = dict(usage(ModelCard.read(document))).get("With sets of likely classes", "")
+    assert (shlex.split(command)[-2:] == ["--interval", "0.9"]) == stands
+    document["evaluation"]["prediction_intervals"] = None
+    assert "With sets of likely classes" not in dict(usage(ModelCard.read(document)))
+
+
 def test_a_quote_in_the_data_does_not_break_a_request(binary_card):
     document = copy.deepcopy(binary_card)
     document["example"] = {"city": 'L\'Aquila "x" $HOME `id`'}
