@@ -29,8 +29,10 @@ from millrace.histograms.predictions import ClassPredictions, PredictionHistogra
 from millrace.histograms.tables import Reference, count_in_bins
 from millrace.monitoring.context import Baselines, MonitoredVersion
 from millrace.monitoring.incidents import IncidentHistory, advance
+from millrace.monitoring.live_quality import MeasuredWindow, RecentOutcomes
 from millrace.monitoring.rules import evaluate_outcomes, evaluate_traffic, input_findings, rows_needed
 from millrace.monitoring.seasonality import SeasonalBaselines, find_seasonal_windows
+from millrace.monitoring.state import MAX_HISTORY
 from millrace.schema import Column, TableSchema
 from millrace.spec.monitoring import MonitoringSpec
 from streams import (
@@ -106,7 +108,9 @@ class Stream:
         self.closed = 0
         self._open: Traffic | None = None
         self._begin = START
-        self._outcomes = OutcomeHistogram.empty(2)
+        self._outcomes, self._outcomes_begin = OutcomeHistogram.empty(2), START
+        self._measured: list[MeasuredWindow] = []
+        self._counts: list[OutcomeHistogram | None] = []
         self._inputs: tuple = ()
 
     def hour(self, hour: int, rate: int, shift: Shift = NOTHING) -> list[str]:
@@ -126,9 +130,14 @@ class Stream:
         if self._open.features.rows >= rows_needed(self.spec):
             opened += self._close_window(end)
         if self._outcomes.rows >= self.spec.live_quality.min_rows:
-            findings = evaluate_outcomes(self._outcomes, self._outcomes.rows, self.monitored, self.spec, self._inputs)
-            opened += self._advance(findings, end)
-            self._outcomes = OutcomeHistogram.empty(2)
+            span = (self._outcomes_begin, end)
+            measured = MeasuredWindow.measure(self._outcomes, self.monitored.profile, None, span)
+            recent = RecentOutcomes(measured, self._measured, self._counts, len(self._measured) == MAX_HISTORY)
+            arguments = (self._outcomes, self._outcomes.rows, self.monitored, self.spec, self._inputs)
+            opened += self._advance(evaluate_outcomes(*arguments, recent=recent), end)
+            self._measured = [*self._measured, measured][-MAX_HISTORY:]
+            self._counts = [*self._counts, self._outcomes.coarsen()][-MAX_HISTORY:]
+            self._outcomes, self._outcomes_begin = OutcomeHistogram.empty(2), end
         return opened
 
     def _close_window(self, end: datetime) -> list[str]:
