@@ -30,6 +30,7 @@ from millrace.monitoring.quality import (
     average_precision,
     binned_roc_auc,
     bounded_interval,
+    calibration_growth,
     mean_estimate,
     measure_drop,
     measure_outcomes,
@@ -83,6 +84,27 @@ class MeasuredWindow(TimeSpan, frozen=True, kw_only=True):
     covered: int | None = None  # outcomes that their intervals held; None for a version without a calibration
     calibration: float | None = None  # growth of the calibration error since the holdout; None without classes
 
+    @classmethod
+    def measure(
+        cls,
+        outcomes: AnyOutcomes,
+        profile: PredictionProfile | None,
+        target: NumberBins | None,
+        span: tuple[datetime, datetime],
+    ) -> Self:
+        """Measure a window that begins and ends at such times; ``target`` are the bins of a regression's target."""
+        metrics = measure_window(outcomes, profile, target)
+        growth = calibration_growth(profile.outcomes, outcomes) if profile else None
+        begin, end = span
+        return cls(
+            begin=begin,
+            end=end,
+            outcomes=outcomes.rows,
+            metrics=metrics,
+            covered=outcomes.covered,
+            calibration=growth,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class RecentOutcomes:
@@ -97,10 +119,7 @@ class RecentOutcomes:
     @classmethod
     def of_a_day(cls, outcomes: AnyOutcomes, profile: PredictionProfile | None, target: NumberBins | None) -> Self:
         """Return outcomes whose times do not matter."""
-        metrics, end = measure_window(outcomes, profile, target), _SOME_DAY + _DAY
-        covered = outcomes.covered
-        window = MeasuredWindow(begin=_SOME_DAY, end=end, outcomes=outcomes.rows, metrics=metrics, covered=covered)
-        return cls(window)
+        return cls(MeasuredWindow.measure(outcomes, profile, target, (_SOME_DAY, _SOME_DAY + _DAY)))
 
     @property
     def is_short(self) -> bool:

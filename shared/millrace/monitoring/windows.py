@@ -26,9 +26,8 @@ from millrace.layout import monitoring_key
 from millrace.monitoring.chart_data import draw_columns, effects_of
 from millrace.monitoring.context import Baselines, MonitorContext, MonitoredVersion
 from millrace.monitoring.drift import counts_by_column
-from millrace.monitoring.live_quality import RecentOutcomes, evaluated_metrics, measure_window
+from millrace.monitoring.live_quality import MeasuredWindow, RecentOutcomes, evaluated_metrics
 from millrace.monitoring.new_captures import IngestCounts
-from millrace.monitoring.quality import calibration_growth
 from millrace.monitoring.rules import evaluate_outcomes, evaluate_traffic, input_findings, range_scope, rows_needed
 from millrace.monitoring.seasonality import (
     CLOCK_SHARE,
@@ -388,9 +387,9 @@ def _measure(context: MonitorContext, record: QualityRecord, segments: Sequence[
 def _describe(context: MonitorContext, record: QualityRecord, outcomes: AnyOutcomes) -> QualityRecord:
     spec, monitored, task = context.spec, context.monitored, context.schema.task
     profile, target = (monitored.profile, monitored.reference.target) if monitored else (None, None)
-    metrics = measure_window(outcomes, profile, target)
-    growth = calibration_growth(profile.outcomes, outcomes) if profile else None
-    record = replace(record, counts=outcomes.coarsen(), calibration=growth, covered=outcomes.covered)
+    measured = MeasuredWindow.measure(outcomes, profile, target, (record.begin, record.end))
+    record = replace(record, counts=outcomes.coarsen(), calibration=measured.calibration, covered=measured.covered)
+    metrics = measured.metrics
     names = evaluated_metrics(task, spec.monitoring.live_quality.metric, spec.primary_metric, metrics)
     if not names:
         return record

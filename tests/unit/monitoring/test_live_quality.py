@@ -19,7 +19,7 @@ from millrace.monitoring.live_quality import (
     measure_metrics,
     measure_window,
 )
-from millrace.monitoring.quality import PointEstimate, bounded_interval, calibration_growth
+from millrace.monitoring.quality import PointEstimate, bounded_interval
 from millrace.monitoring.rules import evaluate_outcomes
 from millrace.monitoring.window_findings import WindowFinding
 from millrace.schema import Column, TableSchema
@@ -87,14 +87,8 @@ class Stream:
 
     def add(self, outcomes, hour, hours=1):
         """Evaluate a window that begins so many hours after Monday; return the findings by key."""
-        profile, begin = self.monitored.profile, MONDAY + hour * HOUR
-        window = MeasuredWindow(
-            begin=begin,
-            end=begin + hours * HOUR,
-            outcomes=outcomes.rows,
-            metrics=measure_window(outcomes, profile, self.monitored.reference.target),
-            calibration=calibration_growth(profile.outcomes, outcomes),
-        )
+        begin, target = MONDAY + hour * HOUR, self.monitored.reference.target
+        window = MeasuredWindow.measure(outcomes, self.monitored.profile, target, (begin, begin + hours * HOUR))
         recent = RecentOutcomes(window, self.windows[-200:], self.counts[-200:])
         found = evaluate_outcomes(outcomes, outcomes.rows, self.monitored, self.spec, INPUTS_HOLD, recent=recent)
         self.windows.append(window)
