@@ -49,8 +49,8 @@ TRAINING_ROWS, CREEP_ROWS, LAW_ROWS, ROUNDS = 20_000, 5_000, 1_000, 20
 RULES = ("before", "better", "new", "new, reason")
 #: True gains whose neighbourhoods a table shows: of ROC AUC, or as a share of the champion's RMSE.
 GAINS = {"binary": (-0.05, -0.02, -0.01, 0.0, 0.01, 0.02, 0.05), "regression": (-0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2)}
-#: Decisions on each pair of models and size.
-DRAWS = 4
+#: Rows of all the holdouts that each pair of models is decided on, at least one and at most four of them.
+PAIR_ROWS, MOST_DRAWS = 2_000, 4
 
 
 @dataclass
@@ -196,7 +196,7 @@ def run_pairs(world: World, rows: int) -> list[dict[str, Any]]:
     truths = [world.truth(model) for model in world.models]
     gains = np.array(GAINS[world.task])
     generator = np.random.default_rng(rows)
-    for _ in range(DRAWS):
+    for _ in range(max(1, min(MOST_DRAWS, PAIR_ROWS // rows))):
         for number, champion in enumerate(world.models):
             holdout = Holdout(world, rows, generator)
             for other, challenger in enumerate(world.models):
@@ -247,7 +247,7 @@ def fit_models(path: Path, target: str, task: Task, chains: int) -> World:
         steps = [(max(200, int(CREEP_ROWS * 0.85**step)), 0.012 * step) for step in range(ROUNDS)]
         made["creep"].append(np.stack([fit(*step, generator) for step in steps]))
     generator = np.random.default_rng(5)
-    skills = [(rows, wrong) for rows in (300, 600, 1_000, 2_000, 5_000) for wrong in (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)]
+    skills = [(rows, wrong) for rows in (300, 600, 1_000, 2_000, 5_000) for wrong in (0.0, 0.03, 0.07, 0.12, 0.2, 0.3)]
     return World(task, labels[unseen], made, np.stack([fit(*skill, generator) for skill in skills]))
 
 

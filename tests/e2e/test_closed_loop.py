@@ -111,7 +111,8 @@ def test_a_shift_closes_the_loop_and_its_end_ends_the_incident(watched: Watched)
     entries = watched.stack.api.get(f"/models/{MODEL}/ledger")["entries"]
     (event,) = [event for event in build_timeline(entries, [run]) if event.kind == "drift"]
     assert "age" in event.happened
-    assert event.consequences[-1] == "champion moved from version 1 to version 2"
+    *_, moved, resolved = event.consequences
+    assert (moved, resolved.split()[0]) == ("champion moved from version 1 to version 2", "resolved")
 
 
 def answers(watched: Watched) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from millrace.data.prepared import PreparedSplit
 from millrace.evaluation.champion import Champion, compare_with_champion, find_train_overlap, load_best, load_champion
@@ -69,24 +69,24 @@ def predictions_of(task: str, target: np.ndarray, skill: float, generator: np.ra
     return np.stack([1 - positive, positive], axis=1)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
+@example(seed=0, task="regression", rows=150, step=0.1)
+@example(seed=1, task="binary", rows=400, step=0.1)
 @given(
     seed=st.integers(0, 10**6),
     task=st.sampled_from(["binary", "regression"]),
     rows=st.sampled_from([40, 150, 400]),
-    step=st.sampled_from([0.0, 0.04, 0.15]),
+    step=st.sampled_from([0.03, 0.1, 0.2]),
 )
 def test_a_chain_of_worse_challengers_loses_at_most_the_margin(seed, task, rows, step):
     """Of the values on the holdout, which are what the gate knows; each round has a reason to replace the champion."""
     generator = np.random.default_rng(seed)
     metric, spec = get_metric(task, None), GateSpec()
     target = generator.normal(size=rows) if task == "regression" else (np.arange(rows) % 3 == 0).astype(np.int64)
-    skill, models, best_of = 1.5, {}, {}
-    models[1], best_of[1], champion = predictions_of(task, target, skill, generator), None, 1
+    models, best_of, champion = {1: predictions_of(task, target, 1.5, generator)}, {1: None}, 1
     values = {1: metric.compute(target, models[1])}
-    for number in range(2, 9):
-        skill *= 1 - step + 0.04 * generator.normal()
-        models[number] = 0.7 * models[champion] + 0.3 * predictions_of(task, target, max(skill, 0.05), generator)
+    for number in range(2, 12):
+        models[number] = a_little_worse(task, models[champion], step * generator.normal(size=rows))
         values[number] = metric.compute(target, models[number])
         best = best_of[champion]
         compared = compare(
@@ -103,6 +103,13 @@ def test_a_chain_of_worse_challengers_loses_at_most_the_margin(seed, task, rows,
         for reference in (1, best_of[champion] or champion):
             margin = spec.relative_margin * values[reference] if task == "regression" else spec.margin
             assert metric.gain(values[champion], values[reference]) >= -margin
+
+
+def a_little_worse(task: str, predictions: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    if task == "regression":
+        return predictions + noise
+    positive = 1 / (1 + predictions[:, 0] / predictions[:, 1] * np.exp(-2 * noise))
+    return np.stack([1 - positive, positive], axis=1)
 
 
 def replaced(compared: ChampionComparison, **changes) -> ChampionComparison:

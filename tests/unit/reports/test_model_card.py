@@ -255,6 +255,26 @@ def test_a_damaged_card_names_the_field(binary_card):
         ModelCard.read(binary_card | {"version": {"version": "three"}})
 
 
+def test_the_use_of_the_holdout_and_the_best_champion_so_far_are_on_the_card():
+    gain = {"low": -0.013, "high": 0.017}
+    best = {"version": 1, "gain": gain, "metrics": {"roc_auc": 0.9}}
+    champion = {
+        "version": 2,
+        "gain": {"low": -0.02, "high": 0.03},
+        "metrics": {"roc_auc": 0.9},
+        "rows": 150,
+        "best": best,
+    }
+    use = {"fingerprint": "f", "decisions": 7, "used_rows": 140}
+    document = make_card("binary", champion=champion, holdout_use=use)
+
+    texts = " ".join(Seen(page_of(document)).texts)
+    assert "rows never seen; 7 decisions before" in texts
+    assert "Gain over version 1" in texts
+    assert "the best champion so far" in texts
+    assert "on which 7 decisions of the gate rested before" in markdown_of(document)
+
+
 def test_markdown_is_a_table_of_what_counts(binary_card):
     text = markdown_of(binary_card)
     for told in ("# churn, version 3 (1.0.3)", "Decision: **promoted**", "| ROC AUC |", "## Owner", "| n1 |", "`d1`"):
