@@ -1,43 +1,77 @@
-"""Estimate windows with NannyML's CBPE, in its own environment; prints one line of JSON."""
+"""Estimate windows with NannyML's CBPE, or a regression's with its DLE, in its own environment; prints JSON.
+
+A window is the chunk of one day, so that one fit serves all windows of a model.
+"""
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from nannyml import CBPE
+from nannyml import CBPE, DLE
+
+_FIRST_DAY = pd.Timestamp("2020-01-01")
 
 
-def frame(stored: np.lib.npyio.NpzFile) -> pd.DataFrame:
+def join(windows: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of all windows, each on a day of its own."""
+    return pd.concat(
+        [rows.assign(day=_FIRST_DAY + pd.Timedelta(days=place)) for place, rows in enumerate(windows)],
+        ignore_index=True,
+    )
+
+
+def frame(path: Path) -> pd.DataFrame:
     """Return scores, decisions and, of a reference, the target."""
+    stored = np.load(path)
     columns = {"score": stored["score"], "decided": (stored["score"] >= 0.5).astype(int)}  # noqa: PLR2004  # a half
     return pd.DataFrame(columns | ({"target": stored["target"]} if "target" in stored else {}))
 
 
-def main(folder: Path) -> None:
-    """Fit CBPE to each reference, and estimate each of its windows as one chunk."""
-    found: dict[str, tuple[float, float, float]] = {}
+def estimate_metrics(folder: Path) -> None:
+    """Fit CBPE to each reference, and estimate its windows."""
+    found: dict[str, list[float]] = {}
     for path in sorted(folder.glob("reference-*.npz")):
-        if "-window-" in path.name:
-            continue
-        reference = frame(np.load(path))
-        for window in sorted(folder.glob(f"{path.stem}-window-*.npz")):
-            rows = frame(np.load(window))
-            metric = window.stem.rpartition("-")[2]
+        for metric in ("accuracy", "roc_auc"):
+            windows = sorted(folder.glob(f"{path.stem}-window-*-{metric}.npz"))
+            if "-window-" in path.name or not windows:
+                continue
             cbpe = CBPE(
                 y_true="target",
                 y_pred="decided",
                 y_pred_proba="score",
+                timestamp_column_name="day",
                 problem_type="classification_binary",
                 metrics=[metric],
-                chunk_size=len(rows),
+                chunk_period="D",
             )
-            result = cbpe.fit(reference).estimate(rows).filter(period="analysis").to_df()[metric].iloc[0]
-            bounds = (result["lower_confidence_boundary"], result["upper_confidence_boundary"])
-            found[window.stem] = (float(result["value"]), float(bounds[0]), float(bounds[1]))
+            fitted = cbpe.fit(join([frame(path)]))
+            result = fitted.estimate(join([frame(window) for window in windows])).filter(period="analysis")
+            columns = result.to_df()[metric][["value", "lower_confidence_boundary", "upper_confidence_boundary"]]
+            found |= {window.stem: row for window, row in zip(windows, columns.to_numpy().tolist(), strict=True)}
     print(json.dumps(found))
 
 
+def estimate_errors(folder: Path, windows: int) -> None:
+    """Fit DLE to the reference, and estimate the root mean squared error of each window."""
+    reference = pd.read_csv(folder / "reference.csv")
+    dle = DLE(
+        feature_column_names=[name for name in reference if name not in ("predicted", "target")],
+        y_pred="predicted",
+        y_true="target",
+        timestamp_column_name="day",
+        metrics=["rmse"],
+        chunk_period="D",
+    )
+    rows = join([pd.read_csv(folder / f"window-{place}.csv") for place in range(windows)])
+    result = dle.fit(join([reference])).estimate(rows).filter(period="analysis").to_df()
+    print(json.dumps(result["rmse"]["value"].tolist()))
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if sys.argv[2:]:
+        estimate_errors(Path(sys.argv[1]), int(sys.argv[2]))
+    else:
+        estimate_metrics(Path(sys.argv[1]))

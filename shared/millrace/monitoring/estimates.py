@@ -3,8 +3,8 @@
 Probabilities, calibrated on the holdout, say how many predictions should be right. The interval has three parts: chance
 in the window, chance in the holdout, of which fewer rows are like those of a window that is far from training, and the
 error of such estimates on parts of the holdout, which grows with that distance. Beyond training's support there is no
-estimate. A regression has none at all: what can be expected where the same values were predicted was wrong by two
-thirds on a real stream whose demand grew, and says nothing of it.
+estimate. A regression has none at all: what can be expected where the same values were predicted was off by three
+quarters on a real stream whose demand grew.
 """
 
 import math
