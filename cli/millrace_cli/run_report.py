@@ -258,6 +258,8 @@ def _outcome_line(model: str, run: Document, evaluation: Document | None) -> Tex
 
 def _interval(metric: Document) -> str | None:
     low, high = metric.get("low"), metric.get("high")
+    if metric.get("reason"):
+        return f"too few rows: {metric['reason']}"
     return None if low is None or high is None else f"{format_value(low)} to {format_value(high)}"
 
 

@@ -13,6 +13,7 @@ import msgspec
 from millrace.documents import Document, Record
 from millrace.entities import TrialStatus
 from millrace.metrics.bootstrap import ConfidenceInterval
+from millrace.metrics.confidence_intervals import Interval
 from millrace.schema import Task
 
 Decision = Literal["promote", "keep", "reject"]
@@ -20,16 +21,19 @@ Point = tuple[float, float]
 
 
 class MetricEstimate(Record, frozen=True):
-    """A value with its confidence interval."""
+    """A value with its confidence interval, or with the reason for which the rows do not support one."""
 
     value: float
     low: float | None = None
     high: float | None = None
+    reason: str | msgspec.UnsetType = msgspec.UNSET  # stored where there is no interval
 
     @classmethod
-    def of(cls, value: float, interval: ConfidenceInterval | None) -> "MetricEstimate":
+    def of(cls, value: float, interval: Interval | None) -> "MetricEstimate":
         """Return a value with an interval where there is one."""
-        return cls(value, interval.low, interval.high) if interval else cls(value)
+        if isinstance(interval, ConfidenceInterval):
+            return cls(value, interval.low, interval.high)
+        return cls(value, reason=interval.reason) if interval else cls(value)
 
 
 class HoldoutResult(Record, frozen=True):
@@ -281,6 +285,8 @@ class CalibrationCurve(Record, frozen=True, kw_only=True, eq=False):
 
     bins: list[CalibrationBin] = msgspec.field(name="cells")
     expected_error: float
+    expected_error_low: float | msgspec.UnsetType = msgspec.UNSET
+    expected_error_high: float | msgspec.UnsetType = msgspec.UNSET
 
 
 class Curves(Record, frozen=True, kw_only=True, eq=False):

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from millrace import evaluation_results as results
 from millrace.metrics.bootstrap import FloatArray, wilson
+from millrace.metrics.confidence_intervals import MIN_ROWS, calibration_error_interval
 from millrace.schema import TableSchema
 from millrace.spec.training import CostSpec
 
@@ -131,13 +132,32 @@ def calibration_curve(
             merged[-1] = np.r_[merged[-1], piece]
         else:
             merged.append(piece)
-    bins = []
+    bins, errors = [], []
     for piece in merged:
         share = float(happened[piece].mean())
         low, high = wilson(share, len(piece), NormalDist().inv_cdf((1 + confidence) / 2))
         bins.append(results.CalibrationBin(float(probabilities[piece].mean()), share, low, high, len(piece)))
-    distance = sum(part.rows * abs(part.predicted - part.observed) for part in bins)
-    return results.CalibrationCurve(bins=bins, expected_error=distance / len(probabilities))
+        errors.append(_bin_error(probabilities[piece], happened[piece]))
+    differences = np.array([part.predicted - part.observed for part in bins])
+    shares = np.array([part.rows for part in bins]) / len(probabilities)
+    expected = float(shares @ np.abs(differences))
+    if len(probabilities) < MIN_ROWS:
+        return results.CalibrationCurve(bins=bins, expected_error=expected)
+    interval = calibration_error_interval(differences, np.array(errors), shares, confidence)
+    return results.CalibrationCurve(
+        bins=bins, expected_error=expected, expected_error_low=interval.low, expected_error_high=interval.high
+    )
+
+
+def _bin_error(probabilities: FloatArray, happened: npt.NDArray[np.bool_]) -> float:
+    """Return the standard error of a bin's difference; two rows of the stated variance count beside those of the bin.
+
+    Without them, a bin in which nothing happened would be free of error.
+    """
+    rows = len(probabilities)
+    observed = rows * float(np.var(happened - probabilities))
+    stated = float(np.mean(probabilities * (1 - probabilities)))
+    return float(np.sqrt(max((observed + 2 * stated) / (rows + 1) / rows, _ROUNDING)))
 
 
 def confusion_matrix(schema: TableSchema, target: Array, predicted: Array) -> results.ConfusionMatrix:

@@ -174,7 +174,7 @@ class _Evaluator:
             registry=self.registry,
             data_store=self.data_store,
         )
-        measured, baseline = Measurement({}, {}), Measurement({}, {})
+        measured, baseline = Measurement(), Measurement()
         gain, profile, analyzed = None, None, AnalyzedWinner(Analysis(), [], None)
         if not non_finite:
             models: dict[str, npt.NDArray[Any]] = {

@@ -1,8 +1,7 @@
 """Measurements on the holdout: the test split, which no fitting and no ranking uses."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from statistics import NormalDist
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,16 +9,8 @@ import numpy.typing as npt
 
 from millrace.evaluation_results import Latency, MetricEstimate
 from millrace.features import FeatureMatrix
-from millrace.metrics.bootstrap import (
-    ConfidenceInterval,
-    FloatArray,
-    bootstrap,
-    gain_interval,
-    percentile_interval,
-    resamples_for,
-    wilson,
-)
-from millrace.metrics.catalogue import METRICS, METRICS_BY_NAME, Metric
+from millrace.metrics.bootstrap import ConfidenceInterval, bootstrap, gain_interval, resamples_for
+from millrace.metrics.catalogue import METRICS_BY_NAME, Metric, compute_metrics
 from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
 
@@ -34,53 +25,39 @@ MAX_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One model's defined metrics on the holdout, with each metric's value on each bootstrap draw."""
+    """One model's predictions on the holdout, with its defined metrics; none of a model that could not be measured."""
 
-    metrics: Mapping[str, float]
-    samples: Mapping[str, FloatArray]
-    rows: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    target: npt.NDArray[Any] = field(default_factory=lambda: np.empty(0))
+    predictions: npt.NDArray[Any] = field(default_factory=lambda: np.empty(0))
+    seed: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.target)
 
     def gain_over(self, other: "Measurement", metric: Metric, confidence: float) -> ConfidenceInterval | None:
-        """Return the interval of this model's gain over another by ``metric``."""
-        own, others = self.samples[metric.name], other.samples[metric.name]
-        return gain_interval(own, others, greater_is_better=metric.greater_is_better, confidence=confidence)
+        """Return the interval of this model's gain over another by ``metric``, from bootstrap draws that both share."""
+        statistics = {name: metric.statistic(one.target, one.predictions) for name, one in ((0, self), (1, other))}
+        samples = bootstrap(statistics, self.rows, seed=self.seed, resamples=resamples_for(self.rows))
+        return gain_interval(samples[0], samples[1], greater_is_better=metric.greater_is_better, confidence=confidence)
 
     def estimates(self, confidence: float) -> dict[str, MetricEstimate]:
-        """Return every metric with its interval.
-
-        Where every draw gives the same value (thirty rows that are all right), the bootstrap claims a certainty that
-        the rows do not support: a share then has Wilson's interval, and other metrics have none.
-        """
-        quantile = NormalDist().inv_cdf((1 + confidence) / 2)
-        estimates: dict[str, MetricEstimate] = {}
-        for name, value in self.metrics.items():
-            interval = percentile_interval(self.samples[name], confidence)
-            if interval and interval.low == interval.high:
-                is_share = METRICS_BY_NAME[name].is_share
-                interval = ConfidenceInterval(*wilson(value, self.rows, quantile)) if is_share else None
-            estimates[name] = MetricEstimate.of(value, interval)
-        return estimates
+        """Return every metric with its interval, or with the reason for which the rows do not support one."""
+        return {
+            name: MetricEstimate.of(value, METRICS_BY_NAME[name].interval(self.target, self.predictions, confidence))
+            for name, value in self.metrics.items()
+        }
 
 
 def measure(
     schema: TableSchema, target: npt.NDArray[Any], predictions: Mapping[str, npt.NDArray[Any]], seed: int
 ) -> dict[str, Measurement]:
-    """Measure the finite predictions of several models by every metric of the task, on the same bootstrap draws."""
-    rows, names = len(target), [metric.name for metric in METRICS[schema.task]]
-    statistics = {
-        (model, metric.name): metric.statistic(target, predicted)
-        for model, predicted in predictions.items()
-        for metric in METRICS[schema.task]
-    }
-    samples = bootstrap(statistics, rows, seed=seed, resamples=resamples_for(rows))
-    whole = {key: float(statistic(np.ones((1, rows)))[0]) for key, statistic in statistics.items()}
+    """Measure the finite predictions of several models by every metric of the task; their gains share draws."""
     return {
-        model: Measurement(
-            {name: whole[model, name] for name in names if np.isfinite(whole[model, name])},
-            {name: samples[model, name] for name in names},
-            rows,
-        )
-        for model in predictions
+        model: Measurement(compute_metrics(schema.task, target, predicted), target, predicted, seed)
+        for model, predicted in predictions.items()
     }
 
 

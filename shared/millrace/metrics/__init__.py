@@ -1,3 +1,3 @@
-"""Metrics of predictions: one record each, computed with numpy alone, with bootstrap intervals."""
+"""Metrics of predictions: one record each, computed with numpy alone, with their confidence intervals."""
 
-__all__ = ["bootstrap", "catalogue"]
+__all__ = ["bootstrap", "catalogue", "confidence_intervals"]

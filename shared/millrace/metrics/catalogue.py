@@ -13,7 +13,23 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.errors import FieldError, InvalidInputError
-from millrace.metrics.bootstrap import FloatArray, Statistic, mean_loss
+from millrace.metrics.bootstrap import ConfidenceInterval, FloatArray, Statistic, mean_loss
+from millrace.metrics.confidence_intervals import (
+    Interval,
+    IntervalOf,
+    TooFewRows,
+    accuracy_interval,
+    error_quantile_interval,
+    f1_interval,
+    macro_f1_interval,
+    mean_error_interval,
+    mean_loss_interval,
+    pr_auc_interval,
+    r2_interval,
+    rmse_interval,
+    roc_auc_interval,
+    roc_auc_ovr_interval,
+)
 from millrace.metrics.functions import (
     absolute_errors,
     accuracy,
@@ -47,12 +63,12 @@ class Metric:
     statistic_of: Callable[[Array, FloatArray], Statistic]
     #: Loss of each row, for slices.
     row_loss: Callable[[Array, Array], FloatArray]
+    #: From targets, float64 predictions and a confidence level to an interval, or to the reason for none.
+    interval_of: IntervalOf
     _: KW_ONLY
     greater_is_better: bool
     #: False where single-class or constant targets have no value.
     always_defined: bool = True
-    #: A share of the rows has a Wilson interval.
-    is_share: bool = False
     #: True where monitoring estimates it without ground truth, from probabilities.
     has_estimate: bool = False
 
@@ -86,6 +102,13 @@ class Metric:
             Probabilities in the order of the schema's classes, or values.
         """
         return self.statistic_of(target, predictions.astype(np.float64))
+
+    def interval(self, target: Array, predictions: Array, confidence: float) -> Interval:
+        """Return the metric's confidence interval, or the reason for which the rows do not support one."""
+        interval = self.interval_of(target, predictions.astype(np.float64), confidence)
+        if isinstance(interval, TooFewRows):
+            return interval
+        return ConfidenceInterval(max(interval.low, self.range[0]), min(interval.high, self.range[1]))
 
     def compute(self, target: Array, predictions: Array) -> float:
         """Return the metric with every row counted once; NaN where it is not defined.
@@ -121,22 +144,78 @@ _loss = partial(Metric, greater_is_better=False)
 _class_score = partial(_score, has_estimate=True)
 _class_loss = partial(_loss, has_estimate=True)
 
-ROC_AUC = _class_score("roc_auc", "ROC AUC", _BINARY, _UNIT, roc_auc, log_losses, always_defined=False)
-PR_AUC = _score("pr_auc", "PR AUC", _BINARY, _UNIT, pr_auc, log_losses, always_defined=False)
-LOG_LOSS = _class_loss("log_loss", "log loss", _CLASSIFICATION, _POSITIVE, mean_loss(log_losses), log_losses)
-BRIER = _class_loss("brier", "Brier score", _CLASSIFICATION, (0.0, 2.0), mean_loss(brier_losses), brier_losses)
-ACCURACY = _class_score("accuracy", "accuracy", _CLASSIFICATION, _UNIT, accuracy, zero_one_losses, is_share=True)
-F1 = _class_score("f1", "F1", _BINARY, _UNIT, f1, zero_one_losses)
-MACRO_F1 = _score("macro_f1", "macro F1", _MULTICLASS, _UNIT, macro_f1, zero_one_losses)
-ROC_AUC_OVR = _score(
-    "roc_auc_ovr", "ROC AUC, one versus rest", _MULTICLASS, _UNIT, roc_auc_ovr, log_losses, always_defined=False
+ROC_AUC = _class_score(
+    "roc_auc", "ROC AUC", _BINARY, _UNIT, roc_auc, log_losses, roc_auc_interval, always_defined=False
 )
-RMSE = _loss("rmse", "RMSE", _REGRESSION, _POSITIVE, rmse, squared_errors)
-MAE = _loss("mae", "MAE", _REGRESSION, _POSITIVE, mean_loss(absolute_errors), absolute_errors)
-R2 = _score("r2", "R\N{SUPERSCRIPT TWO}", _REGRESSION, (float("-inf"), 1.0), r2, squared_errors, always_defined=False)
-ERROR_P50 = _loss("error_p50", "median absolute error", _REGRESSION, _POSITIVE, error_quantile(0.5), absolute_errors)
+PR_AUC = _score("pr_auc", "PR AUC", _BINARY, _UNIT, pr_auc, log_losses, pr_auc_interval, always_defined=False)
+LOG_LOSS = _class_loss(
+    "log_loss",
+    "log loss",
+    _CLASSIFICATION,
+    _POSITIVE,
+    mean_loss(log_losses),
+    log_losses,
+    mean_loss_interval(log_losses),
+)
+BRIER = _class_loss(
+    "brier",
+    "Brier score",
+    _CLASSIFICATION,
+    (0.0, 2.0),
+    mean_loss(brier_losses),
+    brier_losses,
+    mean_loss_interval(brier_losses),
+)
+ACCURACY = _class_score("accuracy", "accuracy", _CLASSIFICATION, _UNIT, accuracy, zero_one_losses, accuracy_interval)
+F1 = _class_score("f1", "F1", _BINARY, _UNIT, f1, zero_one_losses, f1_interval)
+MACRO_F1 = _score("macro_f1", "macro F1", _MULTICLASS, _UNIT, macro_f1, zero_one_losses, macro_f1_interval)
+ROC_AUC_OVR = _score(
+    "roc_auc_ovr",
+    "ROC AUC, one versus rest",
+    _MULTICLASS,
+    _UNIT,
+    roc_auc_ovr,
+    log_losses,
+    roc_auc_ovr_interval,
+    always_defined=False,
+)
+RMSE = _loss("rmse", "RMSE", _REGRESSION, _POSITIVE, rmse, squared_errors, rmse_interval)
+MAE = _loss(
+    "mae",
+    "MAE",
+    _REGRESSION,
+    _POSITIVE,
+    mean_loss(absolute_errors),
+    absolute_errors,
+    mean_error_interval(absolute_errors),
+)
+R2 = _score(
+    "r2",
+    "R\N{SUPERSCRIPT TWO}",
+    _REGRESSION,
+    (float("-inf"), 1.0),
+    r2,
+    squared_errors,
+    r2_interval,
+    always_defined=False,
+)
+ERROR_P50 = _loss(
+    "error_p50",
+    "median absolute error",
+    _REGRESSION,
+    _POSITIVE,
+    error_quantile(0.5),
+    absolute_errors,
+    error_quantile_interval(0.5),
+)
 ERROR_P90 = _loss(
-    "error_p90", "90th percentile of absolute errors", _REGRESSION, _POSITIVE, error_quantile(0.9), absolute_errors
+    "error_p90",
+    "90th percentile of absolute errors",
+    _REGRESSION,
+    _POSITIVE,
+    error_quantile(0.9),
+    absolute_errors,
+    error_quantile_interval(0.9),
 )
 
 #: Every metric. A task's first is its primary one.

@@ -139,8 +139,8 @@ def _linear_roc_auc(target: Array, probabilities: FloatArray) -> Statistic:
         return lambda weights: np.full(len(weights), np.nan)
     for label in range(classes):
         scores, positive = probabilities[:, label], target == label
-        above = _share_below(scores[positive], scores[~positive])
-        below = 1.0 - _share_below(scores[~positive], scores[positive])
+        above = share_below(scores[positive], scores[~positive])
+        below = 1.0 - share_below(scores[~positive], scores[positive])
         of_class = float(above.mean())
         area += of_class / classes
         influence[positive] += (above - of_class) / len(above) / classes
@@ -148,7 +148,7 @@ def _linear_roc_auc(target: Array, probabilities: FloatArray) -> Statistic:
     return lambda weights: np.asarray(area + (weights - 1.0) @ influence)
 
 
-def _share_below(scores: FloatArray, others: FloatArray) -> FloatArray:
+def share_below(scores: FloatArray, others: FloatArray) -> FloatArray:
     """Share of ``others`` below each score, a tie counting half."""
     ordered = np.sort(others)
     both = np.searchsorted(ordered, scores, "left") + np.searchsorted(ordered, scores, "right")

@@ -12,6 +12,7 @@ from millrace.card import CARD, Artifact, CardRun, CardVersion, ModelCard, Train
 from millrace.documents import from_plain, to_plain
 from millrace.entities import ModelVersion, Run
 from millrace.evaluation_results import (
+    CalibrationCurve,
     ClassResult,
     ConfusionMatrix,
     Evaluation,
@@ -152,6 +153,7 @@ def _variables(card: ModelCard) -> dict[str, Any]:
         "metrics": evaluation.holdout.metrics if evaluation.holdout else {},
         "holdout_rows": evaluation.holdout.rows if evaluation.holdout else 0,
         "baseline": evaluation.baseline.metrics if evaluation.baseline else {},
+        "without_interval": _without_interval(evaluation),
         "confidence": _confidence(evaluation),
         "calibration": _calibration(evaluation.probability_calibration),
         "panels": _curve_panels(evaluation) + _residual_panels(evaluation),
@@ -176,6 +178,18 @@ def _stated_warnings(card: ModelCard) -> list[str]:
     found = [finding.message for finding in card.data.findings if finding.severity == "warning"]
     of_gate = [check.explanation for check in card.evaluation.gate if check.warning]
     return [*found, *(text for text in of_gate if not any(message in text for message in found))]
+
+
+def _expected_error(calibration: CalibrationCurve) -> str:
+    low, high = calibration.expected_error_low, calibration.expected_error_high
+    value = number(calibration.expected_error)
+    return f"{value} ({interval(low, high)})" if isinstance(low, float) and isinstance(high, float) else value
+
+
+def _without_interval(evaluation: Evaluation) -> str:
+    """Return the metrics whose rows do not support an interval, with the reason for each."""
+    metrics = evaluation.holdout.metrics if evaluation.holdout else {}
+    return "; ".join(f"{metric_label(name)} ({one.reason})" for name, one in metrics.items() if one.reason)
 
 
 def _loss_label(metric: str) -> str:
@@ -250,7 +264,7 @@ def _curve_panels(evaluation: Evaluation) -> list[Panel]:
     chart = _unit_chart(
         lines, "Calibration: observed frequency against predicted probability", x_title, "observed frequency"
     )
-    note = f"Expected calibration error {number(curves.calibration.expected_error)}."
+    note = f"Expected calibration error {_expected_error(curves.calibration)}."
     return [*panels, ("Calibration", chart, note)]
 
 

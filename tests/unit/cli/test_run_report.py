@@ -99,3 +99,11 @@ def test_the_leaderboard_tells_trials_of_one_candidate_apart():
     assert "03-boosting" in text
     assert "09-boosting" in text
     assert "25,870" in text
+
+
+def test_a_metric_without_an_interval_says_why():
+    metric = {"value": 0.9, "low": None, "high": None, "reason": "3 rows of one class; an interval needs 5"}
+    holdout = {"rows": 60, "metrics": {"roc_auc": metric}}
+    text = printed(run_report("churn", {"status": "succeeded"}, [], {**EVALUATION, "holdout": holdout}))
+
+    assert "too few rows: 3 rows of one class; an interval needs 5" in text

@@ -51,6 +51,28 @@ def test_calibration_of_calibrated_scores_covers_the_diagonal():
     assert sum(cell["rows"] for cell in found["cells"]) == 3_000
 
 
+@pytest.mark.parametrize(("stretch", "rows"), [(1.0, 60), (1.6, 200)])
+def test_interval_of_the_calibration_error_discounts_its_noise(stretch, rows):
+    rng = np.random.default_rng(3)
+    signal = 1.5 * rng.normal(size=50_000)
+    happened, stated = rng.random(50_000) < 1 / (1 + np.exp(-signal)), 1 / (1 + np.exp(-stretch * signal))
+    truth = calibration_curve(stated, happened, 0.95).expected_error
+    drawn = [rng.integers(0, 50_000, rows) for _ in range(150)]
+    curves = [calibration_curve(stated[some], happened[some], 0.95) for some in drawn]
+
+    held = np.mean([curve.expected_error_low <= truth <= curve.expected_error_high for curve in curves])
+    assert np.mean([curve.expected_error for curve in curves]) > 1.2 * truth
+    assert held > 0.9
+
+
+def test_interval_of_the_calibration_error_needs_rows():
+    found = to_plain(calibration_curve(np.linspace(0.1, 0.9, 12), np.arange(12) % 2 == 0, 0.95))
+    assert "expected_error_low" not in found
+    perfect = calibration_curve(np.tile([0.0, 1.0], 30), np.tile([False, True], 30), 0.95)
+    assert (perfect.expected_error, perfect.expected_error_low) == (0.0, 0.0)
+    assert perfect.expected_error_high < 0.01
+
+
 def test_rows_of_one_probability_stand_in_one_cell():
     found = to_plain(calibration_curve(np.array([0.2] * 50 + [0.7] * 50), np.arange(100) % 2 == 0, 0.95))
     assert [cell["rows"] for cell in found["cells"]] == [50, 50]

@@ -3,8 +3,7 @@
 import millrace.metrics.bootstrap as intervals
 import numpy as np
 import pytest
-from millrace.evaluation.holdout import Measurement, baseline_predictions
-from millrace.evaluation_results import MetricEstimate
+from millrace.evaluation.holdout import baseline_predictions
 from millrace.metrics.bootstrap import bootstrap, draw_weights, gain_interval, percentile_interval
 from millrace.metrics.catalogue import MAE, RMSE
 from millrace.schema import Column, TableSchema
@@ -81,19 +80,6 @@ def test_undefined_draws_are_left_out_until_too_few_are_left():
     assert percentile_interval(samples, 0.9).low == pytest.approx(1.05)
     assert percentile_interval(np.array([1.0, np.nan, np.nan]), 0.9) is None
     assert percentile_interval(np.array([np.nan]), 0.9) is None
-
-
-def test_draws_that_all_agree_are_no_certainty():
-    """Of thirty rows that are all right, one in nine could still be wrong: Wilson's interval says so."""
-    estimates = Measurement(
-        {"accuracy": 1.0, "roc_auc": 1.0, "f1": 0.8},
-        {"accuracy": np.ones(500), "roc_auc": np.ones(500), "f1": np.linspace(0.7, 0.9, 500)},
-        rows=30,
-    ).estimates(0.95)
-    accuracy = estimates["accuracy"]
-    assert (accuracy.value, accuracy.low, accuracy.high) == (1.0, pytest.approx(0.8865, abs=1e-4), pytest.approx(1.0))
-    assert estimates["roc_auc"] == MetricEstimate(1.0, None, None)
-    assert estimates["f1"].low == pytest.approx(0.705)
 
 
 def test_without_a_model_one_says_the_mean_or_each_classs_share():

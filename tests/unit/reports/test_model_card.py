@@ -451,3 +451,15 @@ def test_every_reason_and_every_warning_is_on_the_page(binary_card):
     text = " ".join(Seen(page_of(document)).texts)
 
     assert all(f"reason {number}." in text and f"warning {number}." in text for number in range(12))
+
+
+def test_a_metric_without_an_interval_says_why_and_that_the_gate_does_without(binary_card):
+    document = copy.deepcopy(binary_card)
+    reason = "3 rows of one class; an interval needs 5"
+    metrics = document["evaluation"]["holdout"]["metrics"]
+    metrics["roc_auc"] = {"value": 0.9, "low": None, "high": None, "reason": reason}
+
+    for text in (page_of(document), markdown_of(document)):
+        assert f"Without an interval: ROC AUC ({reason})" in re.sub(r"\\", "", text)
+        assert "The gate does not need these intervals" in text
+        assert "too few rows" in text

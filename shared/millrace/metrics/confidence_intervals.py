@@ -1,0 +1,360 @@
+"""Confidence intervals of metrics, by a formula for each kind, from targets and predictions alone.
+
+A percentile bootstrap of 60 to 1,000 rows covers less than it says where few rows decide: few positives, or a few large
+errors. Every interval here accounts for that, or is a :class:`TooFewRows`. ``benchmarks/intervals/coverage.py``
+measures how often they hold the true value on real tables; ``docs/benchmarks.md`` has the table.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from millrace.metrics.bootstrap import ConfidenceInterval, FloatArray, wilson
+from millrace.metrics.functions import share_below
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TooFewRows:
+    """The reason for which rows do not support an interval."""
+
+    reason: str
+
+
+Interval = ConfidenceInterval | TooFewRows
+#: From targets, float64 predictions and a confidence level to an interval.
+IntervalOf = Callable[[Array, FloatArray, float], Interval]
+
+#: Below, no interval of a loss or an error has been measured to cover.
+MIN_ROWS = 20
+#: Wrong predictions below which the cost of a mistake is not known.
+MIN_WRONG = 2
+#: Rows of a class, or rows that an F1 counts, below which the metric of that class is not known.
+MIN_CLASS_ROWS = 5
+MIN_F1_ROWS = 3
+#: Positives below which a precision-recall curve has too few points.
+MIN_RECALLED = 10
+#: Size of a loss or an error that the rows have not shown yet, relative to the largest that they have.
+UNSEEN_LOSS = 0.75
+UNSEEN_ERROR = 1.2
+UNSEEN_SQUARE = 1.8
+UNSEEN_RATIO = 2.0
+#: Rows that an assumed variance counts as beside the observed one: of a handful of rows the latter is often too small.
+_ASSUMED_ROWS = 2.0
+
+#: True calibration errors that are tried, up to so many times the estimate.
+_ASSUMED_ERRORS = 241
+_MOST_TIMES = 4.0
+
+_MAX_EXPONENT = 50.0
+_TINY = 1e-9
+
+
+def normal_quantile(confidence: float) -> float:
+    """Return the standard errors to either side of a central interval."""
+    return NormalDist().inv_cdf((1 + confidence) / 2)
+
+
+def student_quantile(confidence: float, degrees: int) -> float:
+    """Return the same for Student's distribution (Fisher and Cornish, 1960, *Technometrics* 2: 209-225)."""
+    z, n = normal_quantile(confidence), max(1, degrees)
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / n + second / n**2 + third / n**3
+
+
+def share_interval(hits: float, rows: float, confidence: float) -> ConfidenceInterval:
+    """Return Wilson's interval of a share."""
+    return ConfidenceInterval(*wilson(hits / rows, int(rows), normal_quantile(confidence)))
+
+
+def accuracy_interval(target: Array, probabilities: FloatArray, confidence: float) -> Interval:
+    """Return Wilson's interval of the share of right rows."""
+    return share_interval(float(np.sum(probabilities.argmax(axis=1) == target)), len(target), confidence)
+
+
+def f1_interval(target: Array, probabilities: FloatArray, confidence: float) -> Interval:
+    """Return the interval of the second class's F1.
+
+    Of the rows that have the class or are predicted to have it, a share q is both, and F1 is ``2q / (1 + q)``; given
+    their number, the hits are binomial. So the ends are those of Wilson's interval of q.
+    """
+    actual, predicted = target == 1, probabilities.argmax(axis=1) == 1
+    rows = int(np.sum(actual | predicted))
+    if rows < MIN_F1_ROWS:
+        return TooFewRows(f"{rows} rows have the second class or are predicted to; an interval needs {MIN_F1_ROWS}")
+    part = share_interval(float(np.sum(actual & predicted)), rows, confidence)
+    return ConfidenceInterval(2 * part.low / (1 + part.low), 2 * part.high / (1 + part.high))
+
+
+def _studentised(values: FloatArray, quantile: float) -> float:
+    """Return an end of the interval of a positive mean: that towards which ``quantile`` points.
+
+    Studentised on the logarithmic scale, with Hall's monotone cubic correction for skewness (Hall, 1992, *J. R. Stat.
+    Soc. B* 54: 221-228). On this scale the studentised mean has bias ``(c - k) / 2`` and third cumulant ``3c - 2k``,
+    both over the root of n, with c the coefficient of variation and k the skewness of the values.
+    """
+    root, mean = math.sqrt(len(values)), float(values.mean())
+    centred = values - mean
+    variance = float((centred**2).mean())
+    if variance <= 0.0:
+        return mean
+    skewness = float((centred**3).mean()) / variance**1.5
+    variation = math.sqrt(variance * len(values) / (len(values) - 1)) / mean
+    bias, cumulant = (variation - skewness) / 2, 3 * variation - 2 * skewness
+    slope = -cumulant / 6
+    wanted = -quantile + (bias + slope) / root
+    if abs(slope) > _TINY:
+        wanted = float(np.cbrt(1 + 3 * slope / root * wanted) - 1) * root / slope
+    return mean * math.exp(min(-variation / root * wanted, _MAX_EXPONENT))
+
+
+def mean_interval(values: FloatArray, unseen: float, confidence: float) -> Interval:
+    """Return the interval of the mean of values of at least zero.
+
+    The upper end counts one more row, ``unseen`` times the largest: what a sample has not shown is its tail (as the
+    added point of the adjusted empirical likelihood: Chen, Variyath and Abraham, 2008, *J. Comput. Graph. Stat.* 17:
+    426-443).
+    """
+    if len(values) < MIN_ROWS:
+        return TooFewRows(f"{len(values)} rows; an interval needs {MIN_ROWS}")
+    largest = float(values.max())
+    if largest <= 0.0 or largest == float(values.min()):
+        return TooFewRows("every row has the same loss")
+    quantile = student_quantile(confidence, len(values) - 1)
+    return ConfidenceInterval(
+        _studentised(values, -quantile), _studentised(np.append(values, unseen * largest), quantile)
+    )
+
+
+def mean_loss_interval(row_loss: Callable[[Array, FloatArray], FloatArray]) -> IntervalOf:
+    """Return the interval of a classifier's mean loss; the rows that are wrong decide it."""
+
+    def interval_of(target: Array, probabilities: FloatArray, confidence: float) -> Interval:
+        wrong = int(np.sum(probabilities.argmax(axis=1) != target))
+        if wrong < MIN_WRONG:
+            return TooFewRows(f"{wrong} rows are predicted wrong; an interval needs {MIN_WRONG}")
+        return mean_interval(row_loss(target, probabilities), UNSEEN_LOSS, confidence)
+
+    return interval_of
+
+
+def mean_error_interval(row_loss: Callable[[Array, FloatArray], FloatArray]) -> IntervalOf:
+    """Return the interval of a regression's mean error."""
+    return lambda target, values, confidence: mean_interval(row_loss(target, values), UNSEEN_ERROR, confidence)
+
+
+def rmse_interval(target: Array, values: FloatArray, confidence: float) -> Interval:
+    """Return the roots of the interval of the mean squared error."""
+    squares = mean_interval((values - target) ** 2, UNSEEN_SQUARE, confidence)
+    if isinstance(squares, TooFewRows):
+        return squares
+    return ConfidenceInterval(math.sqrt(squares.low), math.sqrt(squares.high))
+
+
+def r2_interval(target: Array, values: FloatArray, confidence: float) -> Interval:
+    """Return one less the interval of mean squared error over variance, a ratio that is linearised row by row."""
+    squares, deviations = (values - target) ** 2, (target - target.mean()) ** 2
+    variance = float(deviations.mean())
+    if variance <= 0.0:
+        return TooFewRows("the targets do not vary")
+    ratio = float(squares.mean()) / variance
+    unexplained = mean_interval(ratio + (squares - ratio * deviations) / variance, UNSEEN_RATIO, confidence)
+    if isinstance(unexplained, TooFewRows):
+        return unexplained
+    return ConfidenceInterval(1 - unexplained.high, 1 - unexplained.low)
+
+
+def error_quantile_interval(share: float) -> IntervalOf:
+    """Return the interval of a quantile of absolute errors between order statistics, by binomial ranks.
+
+    Interpolated between neighbouring ranks (Nyblom, 1992, *Statistics and Probability Letters* 14: 129-131). None where
+    even the largest error may lie below the quantile.
+    """
+
+    def interval_of(target: Array, values: FloatArray, confidence: float) -> Interval:
+        ordered = np.sort(np.abs(values - target))
+        below = _binomial_cumulative(len(ordered), share)
+        low, high = (_rank(below, level) for level in ((1 - confidence) / 2, (1 + confidence) / 2))
+        if low is None or high is None:
+            return TooFewRows(f"{len(ordered)} rows do not bound their {100 * share:g}th percentile")
+        positions = np.arange(len(ordered))
+        first, last = (float(np.interp(rank, positions, ordered)) for rank in (low, high))
+        return ConfidenceInterval(first, last) if first < last else TooFewRows("their errors are equal")
+
+    return interval_of
+
+
+def _binomial_cumulative(rows: int, share: float) -> FloatArray:
+    """Return the chance of at most k of ``rows`` below a quantile, for k from 0."""
+    k = np.arange(rows)
+    steps = np.log((rows - k) / (k + 1.0)) + math.log(share / (1 - share))
+    logs = np.concatenate([[0.0], np.cumsum(steps)]) + rows * math.log1p(-share)
+    return np.asarray(np.minimum(np.cumsum(np.exp(logs)), 1.0))
+
+
+def _rank(below: FloatArray, level: float) -> float | None:
+    """Return the rank, from 0, whose order statistic exceeds the quantile with this probability; None beyond the rows.
+
+    The order statistic of rank r exceeds the quantile when at most r rows lie below it.
+    """
+    if level < below[0] or level > below[-2]:
+        return None
+    return float(np.interp(level, below[:-1], np.arange(len(below) - 1)))
+
+
+def _logit_interval(value: float, variance: float, quantile: float) -> ConfidenceInterval:
+    """Return the interval of a score from 0 to 1 that is normal on the logit scale."""
+    middle, reach = math.log(value / (1 - value)), quantile * math.sqrt(variance) / (value * (1 - value))
+    return ConfidenceInterval(*(1 / (1 + math.exp(-end)) for end in (middle - reach, middle + reach)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Area:
+    """The area under a ROC curve, with each row's influence on it and its variance."""
+
+    value: float
+    influence: FloatArray
+    observed: float
+    variance: float
+
+
+def _area(positive: Array, scores: FloatArray) -> _Area:
+    """Return the area of scores by the placement values of DeLong, DeLong and Clarke-Pearson (1988, *Biometrics* 44).
+
+    Of a handful of rows their variance is often far too small, so that of Hanley and McNeil (1982, *Radiology* 143:
+    29-36) counts as a few rows beside it. The larger of both is too wide with many rows.
+    """
+    above, below = (
+        share_below(scores[positive], scores[~positive]),
+        1 - share_below(scores[~positive], scores[positive]),
+    )
+    value = float(above.mean())
+    influence = np.zeros(len(scores))
+    assumed = value / (2 - value) - value**2, 2 * value**2 / (1 + value) - value**2
+    observed = variance = 0.0
+    for members, placements, prior in ((positive, above, assumed[0]), (~positive, below, assumed[1])):
+        rows = len(placements)
+        influence[members] = (placements - value) / rows
+        squares = float(((placements - value) ** 2).sum())
+        observed += squares / rows**2
+        variance += (squares + _ASSUMED_ROWS * prior) / (rows - 1 + _ASSUMED_ROWS) / rows
+    return _Area(value, influence, observed, variance)
+
+
+def roc_auc_interval(target: Array, probabilities: FloatArray, confidence: float) -> Interval:
+    """Return the interval of the area under the ROC curve, normal on the logit scale."""
+    positive = target == 1
+    fewest = int(min(positive.sum(), (~positive).sum()))
+    if fewest < MIN_CLASS_ROWS:
+        return TooFewRows(f"{fewest} rows of one class; an interval needs {MIN_CLASS_ROWS}")
+    area = _area(positive, probabilities[:, 1])
+    if area.value in (0.0, 1.0):
+        return TooFewRows("the classes are separated without an exception")
+    return _logit_interval(area.value, area.variance, student_quantile(confidence, fewest - 1))
+
+
+def roc_auc_ovr_interval(target: Array, probabilities: FloatArray, confidence: float) -> Interval:
+    """Return the interval of the mean area of one class versus the rest, from the summed influence of each row."""
+    proper = probabilities / probabilities.sum(axis=1, keepdims=True)
+    classes = proper.shape[1]
+    fewest = int(np.bincount(target, minlength=classes).min())
+    if fewest < MIN_CLASS_ROWS:
+        return TooFewRows(f"{fewest} rows of one class; an interval needs {MIN_CLASS_ROWS} of each")
+    areas = [_area(target == label, proper[:, label]) for label in range(classes)]
+    value = float(np.mean([area.value for area in areas]))
+    observed = sum(area.observed for area in areas)
+    if value in (0.0, 1.0) or observed <= 0.0:
+        return TooFewRows("the classes are separated without an exception")
+    together = float((np.mean([area.influence for area in areas], axis=0) ** 2).sum())
+    variance = together * sum(area.variance for area in areas) / observed
+    return _logit_interval(value, variance, student_quantile(confidence, 2 * fewest))
+
+
+def pr_auc_interval(target: Array, probabilities: FloatArray, confidence: float) -> Interval:
+    """Return the interval of the average precision, normal on the logit scale.
+
+    Its variance is that of the rows' influence, with the binomial one of Boyd, Eng and Page (2013, *ECML PKDD*:
+    451-466) as a few rows beside it.
+    """
+    scores, positive = probabilities[:, 1], target == 1
+    recalled = int(positive.sum())
+    if recalled < MIN_RECALLED:
+        return TooFewRows(f"{recalled} positives; an interval needs {MIN_RECALLED}")
+    order = np.argsort(-scores, kind="stable")
+    ordered, found = scores[order], positive[order].astype(np.float64)
+    distinct = np.r_[True, ordered[1:] != ordered[:-1]]
+    starts, group = np.flatnonzero(distinct), np.cumsum(distinct) - 1
+    positives = np.add.reduceat(found, starts)
+    retrieved = np.cumsum(np.add.reduceat(np.ones(len(found)), starts))
+    precision = np.cumsum(positives) / retrieved
+    value = float((precision * positives).sum() / recalled)
+    if not 0.0 < value < 1.0:
+        return TooFewRows("the classes are separated without an exception")
+    gained = np.cumsum((positives / retrieved)[::-1])[::-1]
+    diluted = np.cumsum((positives * precision / retrieved)[::-1])[::-1]
+    influence = (found * (precision[group] - value + gained[group]) - diluted[group]) / recalled
+    binomial = value * (1 - value) / recalled
+    variance = (recalled * float((influence**2).sum()) + _ASSUMED_ROWS * binomial) / (recalled + _ASSUMED_ROWS)
+    return _logit_interval(value, variance, student_quantile(confidence, recalled + 1))
+
+
+def macro_f1_interval(target: Array, probabilities: FloatArray, confidence: float) -> Interval:
+    """Return the interval of the mean F1 of all classes, from the influence of each row, on the logit scale."""
+    classes, predicted = probabilities.shape[1], probabilities.argmax(axis=1)
+    counts = np.bincount(target, minlength=classes)
+    fewest = int(counts.min())
+    if fewest < MIN_CLASS_ROWS:
+        return TooFewRows(f"{fewest} rows of one class; an interval needs {MIN_CLASS_ROWS} of each")
+    hits = predicted == target
+    members = counts + np.bincount(predicted, minlength=classes)
+    scores = 2 * np.bincount(target[hits], minlength=classes) / members
+    value = float(scores.mean())
+    if value in (0.0, 1.0):
+        return TooFewRows("every row is right" if value else "no row is right")
+    influence = 2 * hits / members[target] - scores[target] / members[target] - scores[predicted] / members[predicted]
+    squares = influence**2 / classes**2
+    return _logit_interval(value, float(squares.sum()), student_quantile(confidence, _degrees(squares, target)))
+
+
+def _degrees(squares: FloatArray, target: Array) -> int:
+    """Return the degrees of freedom of a variance that is a sum over classes (Satterthwaite, 1946)."""
+    parts, rows = np.bincount(target, squares), np.bincount(target)
+    return int(parts.sum() ** 2 / (parts**2 / np.maximum(rows - 1, 1)).sum())
+
+
+def calibration_error_interval(
+    differences: FloatArray, errors: FloatArray, shares: FloatArray, confidence: float
+) -> ConfidenceInterval:
+    """Return the interval of the expected calibration error, the mean of absolute differences over bins.
+
+    Noise in a bin only adds to it, so the estimate is too large. The true differences are taken as a multiple of the
+    observed ones, less their noise; the multiples under which the estimate is not unusual make the interval. An
+    absolute normal value has the folded normal distribution (Leone, Nelson and Nottingham, 1961, *Technometrics* 3).
+
+    Parameters
+    ----------
+    differences, errors, shares : array of shape (n_bins,)
+        Predicted less observed frequency, its standard error (above zero), and the bin's share of the rows.
+    confidence : float
+        Such as 0.95.
+    """
+    estimate = float(shares @ np.abs(differences))
+    pattern = np.sqrt(np.maximum(differences**2 - errors**2, 0.0) + errors**2 / 4)
+    pattern /= float(shares @ pattern)
+    assumed = np.linspace(0.0, _MOST_TIMES * max(estimate, float(shares @ errors)), _ASSUMED_ERRORS)
+    true = assumed[:, np.newaxis] * pattern
+    folded = true / errors
+    centre = np.vectorize(math.erf, otypes=[np.float64])(folded / math.sqrt(2))
+    means = errors * math.sqrt(2 / math.pi) * np.exp(-(folded**2) / 2) + true * centre
+    deviations = np.sqrt(np.maximum(true**2 + errors**2 - means**2, 0.0) @ shares**2)
+    accepted = np.abs(estimate - means @ shares) <= normal_quantile(confidence) * deviations
+    found = assumed[accepted] if accepted.any() else np.array([0.0])
+    return ConfidenceInterval(float(found.min()), float(found.max()))
