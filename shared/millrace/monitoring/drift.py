@@ -289,6 +289,14 @@ def _hides_ranks(bins: Bins, column: ColumnHistogram) -> bool:
     return bins.goes_on or column.hidden_variance(bins) > _MAX_HIDDEN
 
 
+#: Share of training's values in one bin, from which on a window's other values are too few: as of a rare category.
+_NEARLY_CONSTANT = 0.95
+
+
+def _is_nearly_constant(bins: Bins, training: ColumnHistogram) -> bool:
+    return isinstance(bins, NumberBins) and float(training.counts.max()) > _NEARLY_CONSTANT * max(1, training.known)
+
+
 def find_changed_correlations(
     reference: Reference, earlier: TableHistogram, later: TableHistogram, rule: DependenceRule, rate: float
 ) -> list[WindowFinding]:
@@ -305,8 +313,12 @@ def find_changed_correlations(
         return [WindowFinding("dependence", "every pair", "unknown", "training's correlations were not kept")]
     before, now = past.correlations(), present.correlations()
     scores, limit = plan.scores, 1.0 - 1e-6
+    bins, training = reference.bins, reference.training.columns
     hidden = {
-        score.column for score in scores if _hides_ranks(reference.bins[score.column], later.columns[score.column])
+        score.column
+        for score in scores
+        if _hides_ranks(bins[score.column], later.columns[score.column])
+        or _is_nearly_constant(bins[score.column], training[score.column])
     }
     is_hidden = np.array([score.column in hidden for score in scores], dtype=np.bool_)
     now[is_hidden, :] = now[:, is_hidden] = np.nan

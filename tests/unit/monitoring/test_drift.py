@@ -1,8 +1,12 @@
 """Drift needs both: a change that matters, and more than chance."""
 
+import numpy as np
 import pytest
-from millrace.monitoring.drift import ColumnDrift, compare_column, find_drift
-from millrace.spec.monitoring import DriftRule
+from millrace.data.reference import describe_reference
+from millrace.histograms.tables import Reference, count_in_bins
+from millrace.monitoring.drift import ColumnDrift, compare_column, find_changed_correlations, find_drift
+from millrace.schema import Column, TableSchema
+from millrace.spec.monitoring import DependenceRule, DriftRule
 from millrace.stats.distances import Distance
 
 from tests.unit.monitoring.builders import make_histogram, make_reference
@@ -61,3 +65,21 @@ def test_every_measure_sees_a_large_change_of_numbers_and_of_words(measure, colu
         )
         [found] = find_drift("feature_drift", [drift], watch, rate=0.001, baseline="in training")
         assert found.status == expected, found.message
+
+
+@pytest.mark.parametrize(("share", "status"), [(0.03, "unknown"), (0.2, "breach")])
+def test_a_flag_that_is_rare_has_no_correlation_that_a_window_could_show(share, status):
+    """A holiday of a week is one day's weather."""
+    draw = np.random.default_rng(0)
+    columns = {name: draw.normal(size=4_000) for name in ("age", "income")}
+    columns["age"] = (draw.random(4_000) < share).astype(np.float64)
+    features = (Column("age", "integer"), Column("income", "number"))
+    target = Column("target", "category", role="target", categories=("no", "yes"))
+    schema = TableSchema(columns=(*features, target), task="binary", classes=("no", "yes"))
+    reference = Reference.build(describe_reference(schema, columns, np.arange(4_000) % 2), schema)
+    flags = (np.arange(400) < 400 * share).astype(np.float64)
+    now = count_in_bins(
+        {"age": flags, "income": draw.normal(size=400) + 9.0 * flags}, 400, reference.bins, reference.plan
+    )
+    found = find_changed_correlations(reference, reference.training, now, DependenceRule(), 0.001)
+    assert found[0].status == status
