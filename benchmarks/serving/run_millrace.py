@@ -13,6 +13,7 @@ import worker
 from millrace.key_scopes import KeyScopes
 from millrace.serving.cache import ModelCache
 from millrace.serving.handler import Endpoint
+from millrace.serving.model import AliasPointer
 
 
 class FolderSource:
@@ -21,9 +22,9 @@ class FolderSource:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def alias_version(self, model: str, alias: str) -> int:  # noqa: ARG002 - there is one model
+    def read_alias(self, model: str, alias: str) -> AliasPointer:  # noqa: ARG002 - there is one model
         """Return the one version."""
-        return 1
+        return AliasPointer(1)
 
     def manifest_sha256(self, model: str, version: int) -> str:
         """Return the manifest's own hash."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -73,11 +73,18 @@ class OnnxModel:
         return np.asarray(probabilities, dtype=np.float32)
 
 
+class AliasPointer(NamedTuple):
+    """The version that an alias points to, and the routing plan beside it; empty without an active release."""
+
+    version: int
+    routing: str = ""
+
+
 class ModelSource(Protocol):
     """A store of versions."""
 
-    def alias_version(self, model: str, alias: str) -> int:
-        """Return the version that ``alias`` points to; raises ``ModelNotFoundError`` when there is none."""
+    def read_alias(self, model: str, alias: str) -> AliasPointer:
+        """Return what ``alias`` points to; raises ``ModelNotFoundError`` when there is nothing."""
         ...
 
     def manifest_sha256(self, model: str, version: int) -> str:

@@ -1,0 +1,93 @@
+"""Routing plan of a release: the share of a model's requests that each candidate answers.
+
+The plan stands in the item that names the champion, so ``predict`` reads it with the champion and needs nothing else.
+A keyed hash of a request's routing key is a number from 0 to 1, and every arm has a range of them that begins where the
+one before ends: raising a share moves new keys only, and lowering it again returns the same keys. The release's id is
+the key of the hash, so the keys of one release are independent of those of another, and of the sampling of captures,
+which hashes prediction ids by CRC-32. (CRC-32 is linear: a salt in front of it does not make two selections
+independent.)
+"""
+
+import json
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import accumulate
+
+#: Names of the arms in records of traffic; a release with further candidates numbers them.
+CHAMPION_ARM = "champion"
+CANDIDATE_ARM = "candidate"
+
+_HASH_RANGE = 2**64
+_HASH_BYTES = 8
+#: BLAKE2b takes no longer key.
+_MAX_KEY_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedArm:
+    """A candidate and its share of the requests, from 0 to 1."""
+
+    version: int
+    weight: float
+    name: str = CANDIDATE_ARM
+
+
+@dataclass(frozen=True)
+class RoutingPlan:
+    """Arms of a release beside the champion, which answers the rest.
+
+    Parameters
+    ----------
+    stage : int
+        Number of the release's stage, from 0: within one, weights do not change.
+    baseline : int
+        The champion that the release began with. The plan holds beside no other.
+    key_column : str or None
+        The column whose value routes a request of one row; None takes the id column.
+    """
+
+    release_id: str
+    stage: int
+    baseline: int
+    arms: tuple[PlannedArm, ...]
+    key_column: str | None = None
+    _ends: tuple[int, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Raise ``ValueError`` for weights that are no shares."""
+        ends = tuple(round(end * _HASH_RANGE) for end in accumulate(arm.weight for arm in self.arms))
+        if any(not 0.0 <= arm.weight <= 1.0 for arm in self.arms) or any(end > _HASH_RANGE for end in ends):
+            raise ValueError(f"the weights of release {self.release_id} are no shares of all requests")
+        object.__setattr__(self, "_ends", ends)
+
+    def assign(self, key: str) -> PlannedArm | None:
+        """Return the arm that answers requests of a routing key; None for the champion."""
+        salt = self.release_id.encode()[:_MAX_KEY_BYTES]
+        digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_HASH_BYTES, key=salt).digest()
+        place = bisect_right(self._ends, int.from_bytes(digest, "big"))
+        return self.arms[place] if place < len(self.arms) else None
+
+    def write(self) -> str:
+        """Return the plan as it is stored."""
+        document = {
+            "release_id": self.release_id,
+            "stage": self.stage,
+            "baseline": self.baseline,
+            "key_column": self.key_column,
+            "arms": [{"version": arm.version, "weight": arm.weight, "name": arm.name} for arm in self.arms],
+        }
+        return json.dumps(document, separators=(",", ":"))
+
+    @classmethod
+    def read(cls, text: str) -> "RoutingPlan":
+        """Read a stored plan; raises ``ValueError`` for anything else."""
+        try:
+            document = json.loads(text)
+            arms = tuple(
+                PlannedArm(int(arm["version"]), float(arm["weight"]), str(arm["name"])) for arm in document["arms"]
+            )
+            numbers = int(document["stage"]), int(document["baseline"])
+            return cls(str(document["release_id"]), *numbers, arms, document.get("key_column"))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError("this is no routing plan") from error
