@@ -11,8 +11,8 @@ from millrace.errors import ArtifactNotFoundError, ModelNotFoundError, VersionNo
 from millrace.features import build_features
 from millrace.schema import Column, TableSchema, Task
 from millrace.serving.explain import choose_background, dump_background
-from millrace.serving.request import RecordsTable
 from millrace.serving.model import AliasPointer
+from millrace.serving.request import RecordsTable
 from millrace.serving.rows import RowReader
 
 CHURN_COLUMNS = (

@@ -20,6 +20,8 @@ CANDIDATE_ARM = "candidate"
 
 _HASH_RANGE = 2**64
 _HASH_BYTES = 8
+#: A sum of shares may be off by so much.
+_ROUNDING = 1e-9
 #: BLAKE2b takes no longer key.
 _MAX_KEY_BYTES = 64
 
@@ -56,10 +58,10 @@ class RoutingPlan:
 
     def __post_init__(self) -> None:
         """Raise ``ValueError`` for weights that are no shares."""
-        ends = tuple(round(end * _HASH_RANGE) for end in accumulate(arm.weight for arm in self.arms))
-        if any(not 0.0 <= arm.weight <= 1.0 for arm in self.arms) or any(end > _HASH_RANGE for end in ends):
+        weights = [arm.weight for arm in self.arms]
+        if any(not 0.0 <= weight <= 1.0 for weight in weights) or sum(weights) > 1.0 + _ROUNDING:
             raise ValueError(f"the weights of release {self.release_id} are no shares of all requests")
-        object.__setattr__(self, "_ends", ends)
+        object.__setattr__(self, "_ends", tuple(round(end * _HASH_RANGE) for end in accumulate(weights)))
 
     def assign(self, key: str) -> PlannedArm | None:
         """Return the arm that answers requests of a routing key; None for the champion."""

@@ -158,7 +158,9 @@ class ModelCache:
         """Return the loaded versions of a model, candidates too, by number."""
         with self._lock:
             entries = [entry for key, entry in self._entries.items() if key[0] == model]
-        served = {version: loaded for each in entries if each.release for version, loaded in each.release.candidates.items()}
+        served = {
+            version: loaded for each in entries if each.release for version, loaded in each.release.candidates.items()
+        }
         return served | {each.loaded.version: each.loaded for each in entries if each.loaded.instead_of is None}
 
     def _load_release(self, model: str, entry: _Entry, routing: str) -> None:
