@@ -122,9 +122,9 @@ class CapturedRow(_StoredLine, frozen=True):
 class CountedRequest(_StoredLine, frozen=True):
     """One request for predictions, failed ones too, among the captured rows of its hour; readers of rows skip it.
 
-    ``status`` is that of HTTP; ``refused_rows`` of the ``rows`` were left out as invalid. During a ``release``, ``stage``
-    and ``arm`` are those that the request was assigned to, ``fallback`` is the reason why the champion answered for the
-    candidate, and ``not_finite`` is True where the champion itself predicted no finite number.
+    ``status`` is that of HTTP; ``refused_rows`` of the ``rows`` were left out as invalid. During a ``release``,
+    ``stage`` and ``arm`` are those that the request was assigned to, ``fallback`` is the reason why the champion
+    answered for the candidate, and ``not_finite`` is True where the champion itself predicted no finite number.
     """
 
     _optional: ClassVar[frozenset[str]] = frozenset({"release", "stage", "arm", "fallback", "not_finite"})

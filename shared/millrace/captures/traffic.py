@@ -112,8 +112,8 @@ def count_difference(counts: TrafficCounts, earlier: TrafficCounts) -> TrafficCo
         return {key: count - before.get(key, 0) for key, count in now.items() if count > before.get(key, 0)}
 
     numbers = {name: max(0, getattr(counts, name) - getattr(earlier, name)) for name in _NUMBERS}
-    mappings = {name: less(name) for name in ("statuses", "latencies", "fallbacks")}
-    return TrafficCounts(**mappings, **numbers)
+    statuses, latencies, fallbacks = map(less, ("statuses", "latencies", "fallbacks"))
+    return TrafficCounts(statuses=statuses, latencies=latencies, fallbacks=fallbacks, **numbers)
 
 
 def arm_key(release_id: str, stage: int, arm: str) -> str:

@@ -96,10 +96,27 @@ class Route:
         loaded, release = endpoint.models.find(request.model, request.version)
         call.loaded = loaded
         if release is not None and self.operation == "predict":
-            return _predict_in_release(endpoint, request, self.protocol, loaded, release, call)
+            return self._predict_in_release(endpoint, request, (loaded, release), call)
         reply = self._describe_or_predict(endpoint, request, loaded)
         headers = {} if loaded.instead_of is None else {INSTEAD_OF: str(loaded.instead_of)}
         return replace(reply, headers=headers)
+
+    def _predict_in_release(
+        self, endpoint: Endpoint, request: Request, served: tuple[LoadedModel, ActiveRelease], call: "_Call"
+    ) -> Reply:
+        """Predict with the arm that the request is assigned to; see :mod:`millrace.serving.arms`."""
+        read, (champion, release) = self.protocol.read, served
+        contents, prediction_id = read(request, champion.schema, endpoint.max_rows), endpoint.make_id()
+        call.assignment = assignment = release.assign(request, contents, champion, prediction_id)
+
+        def predict(loaded: LoadedModel) -> Prediction:
+            # Rows without names are in the order of the version's own features.
+            same = loaded is champion or loaded.schema == champion.schema
+            own = contents if same else read(request, loaded.schema, endpoint.max_rows)
+            return _predict_contents(request, own, loaded, lambda: prediction_id)
+
+        prediction = predict_assigned(assignment, release, champion, predict)
+        return replace(_write_prediction(endpoint, self.protocol, prediction), headers=assignment.headers)
 
     def _describe_or_predict(self, endpoint: Endpoint, request: Request, loaded: LoadedModel) -> Reply:
         if self.operation == "predict":
@@ -136,28 +153,6 @@ def _write_prediction(endpoint: Endpoint, protocol: Protocol, prediction: Predic
     scores, loaded = prediction.scores, prediction.loaded
     written = scores.without_columns() if endpoint.error_detail == "reduced" else scores
     return Reply(protocol.write(prediction.request, written, loaded, prediction.prediction_id), prediction)
-
-
-def _predict_in_release(
-    endpoint: Endpoint,
-    request: Request,
-    protocol: Protocol,
-    champion: LoadedModel,
-    release: ActiveRelease,
-    call: "_Call",
-) -> Reply:
-    """Predict with the arm that the request is assigned to; see :mod:`millrace.serving.arms`."""
-    contents, prediction_id = protocol.read(request, champion.schema, endpoint.max_rows), endpoint.make_id()
-    call.assignment = assignment = release.assign(request, contents, champion, prediction_id)
-
-    def predict(loaded: LoadedModel) -> Prediction:
-        # Rows without names are in the order of the version's own features.
-        same = loaded is champion or loaded.schema == champion.schema
-        own = contents if same else protocol.read(request, loaded.schema, endpoint.max_rows)
-        return _predict_contents(request, own, loaded, lambda: prediction_id)
-
-    prediction = predict_assigned(assignment, release, champion, predict)
-    return replace(_write_prediction(endpoint, protocol, prediction), headers=assignment.headers)
 
 
 #: Every route of ``predict`` by method and path.

@@ -8,6 +8,7 @@ import pytest
 from millrace.captures.records import expand_line, find_line, find_request
 from millrace.key_scopes import KeyScopes
 from millrace.routing import PlannedArm, RoutingPlan
+from millrace.serving import handler
 from millrace.serving.cache import ModelCache
 from millrace.serving.handler import Endpoint, handle
 
@@ -181,8 +182,6 @@ class TestACandidateThatFails:
 
 
 def fail_in_version(endpoint: Endpoint, version: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    from millrace.serving import handler
-
     whole = handler.score
 
     def score(loaded: Any, rows: Any) -> Any:
