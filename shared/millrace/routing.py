@@ -1,4 +1,4 @@
-"""Routing plan of a release: the share of a model's requests that each candidate answers.
+"""Routing plan of a release: the share of a model's requests that each candidate serves.
 
 The plan stands in the item that names the champion, so ``predict`` reads it with the champion and needs nothing else.
 A keyed hash of a request's routing key is a number from 0 to 1, and every arm has a range of them that begins where the
@@ -37,7 +37,7 @@ class PlannedArm:
 
 @dataclass(frozen=True)
 class RoutingPlan:
-    """Arms of a release beside the champion, which answers the rest.
+    """Arms of a release beside the champion, which serves the rest.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class RoutingPlan:
         object.__setattr__(self, "_ends", tuple(round(end * _HASH_RANGE) for end in accumulate(weights)))
 
     def assign(self, key: str) -> PlannedArm | None:
-        """Return the arm that answers requests of a routing key; None for the champion."""
+        """Return the arm that serves requests of a routing key; None for the champion."""
         salt = self.release_id.encode()[:_MAX_KEY_BYTES]
         digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_HASH_BYTES, key=salt).digest()
         place = bisect_right(self._ends, int.from_bytes(digest, "big"))

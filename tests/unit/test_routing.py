@@ -68,7 +68,7 @@ def test_a_plan_is_read_as_it_was_written():
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "7", '{"release_id":"r","stage":0,"baseline":1,"arms":[{}]}'])
 def test_anything_else_is_no_plan(text):
-    with pytest.raises(ValueError, match="plan|JSON|value"):
+    with pytest.raises(ValueError, match=r"plan|JSON|value"):
         RoutingPlan.read(text)
 
 

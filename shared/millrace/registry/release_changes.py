@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from millrace.entities import ModelState, Release, ReleaseStatus, VersionOutcome
 from millrace.errors import ReleaseNotFoundError
 from millrace.names import CHALLENGER, CHAMPION
-from millrace.registry.items import ModelKeys
+from millrace.registry.items import ModelKeys, decode
 from millrace.registry.ledger import AuditContext
 from millrace.registry.store import Registry
 from millrace.registry.transactions import (
@@ -33,10 +33,10 @@ from millrace.spec.release import ReleaseSpec
 
 def get_release(model: str, release_id: str, registry: Registry) -> Release:
     """Return a release; raises ``ReleaseNotFoundError``."""
-    found = registry.find_many(Release, [ModelKeys(model).item("RELEASE", release_id)])
-    if not found:
+    item = registry.store.get(ModelKeys(model).item("RELEASE", release_id))
+    if item is None:
         raise ReleaseNotFoundError(f"the model {model!r} has no release {release_id!r}")
-    return found[0]
+    return decode(Release, item)
 
 
 def find_active_release(state: ModelState, registry: Registry) -> Release | None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from millrace.documents import to_plain
-from millrace.entities import ModelState, Release, ReleaseStatus
+from millrace.entities import Release, ReleaseStatus
 from millrace.errors import ConflictError, ModelNotReadyError, ReleaseNotFoundError
 from millrace.names import CHAMPION
 from millrace.ports import ObjectStore
@@ -27,7 +27,7 @@ from millrace.spec.part import invalid_input
 from millrace.spec.release import ReleaseSpec
 
 ReleaseAction = Literal["pause", "resume", "abort", "promote"]
-ACTIONS: tuple[ReleaseAction, ...] = ("pause", "resume", "abort", "promote")
+RELEASE_ACTIONS: tuple[ReleaseAction, ...] = ("pause", "resume", "abort", "promote")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +90,16 @@ def _read_policy(spec: ReleaseSpec, overrides: Mapping[str, Any]) -> ReleaseSpec
     return policy
 
 
-def act_on_release(
+def change_active_release(
     model: str,
-    release_id: str | None,
+    release_id: str,
     action: ReleaseAction,
     audit: AuditContext,
     *,
     registry: Registry,
     model_store: ObjectStore,
 ) -> ReleaseResult:
-    """Pause, resume, abort or promote a release: the active one, or that of an id.
+    """Pause, resume, abort or promote a release by its id, or the ``active`` one.
 
     Raises
     ------
@@ -108,8 +108,7 @@ def act_on_release(
     ConflictError
         When it has ended otherwise, or somebody else changed it meanwhile.
     """
-    state = registry.get_state(model)
-    release = get_release(model, release_id, registry) if release_id else _get_active(state, registry)
+    state, release = registry.get_state(model), find_release(model, release_id, registry)
     done: dict[ReleaseAction, ReleaseStatus] = {
         "pause": "paused",
         "resume": "running",
@@ -149,10 +148,13 @@ _PAST: Mapping[ReleaseAction, Literal["paused", "resumed", "aborted"]] = {
 }
 
 
-def _get_active(state: ModelState, registry: Registry) -> Release:
-    release = find_active_release(state, registry)
+def find_release(model: str, release_id: str, registry: Registry) -> Release:
+    """Return a release by its id, or the ``active`` one; raises ``ReleaseNotFoundError``."""
+    if release_id != "active":
+        return get_release(model, release_id, registry)
+    release = find_active_release(registry.get_state(model), registry)
     if release is None:
-        raise ReleaseNotFoundError(f"{state.model!r} has no active release; millrace release show lists earlier ones")
+        raise ReleaseNotFoundError(f"{model!r} has no active release: millrace release show {model} lists earlier ones")
     return release
 
 

@@ -25,7 +25,7 @@ from millrace.registry.store import Registry
 from millrace.releases.evidence import Evidence, count_stage
 from millrace.releases.step import StepDecision, fail_release, step
 
-ACTOR = "judge_release"
+ACTOR = "evaluate_release"
 TICK = "rate(5 minutes)"
 #: A clock that shows another hour than the one that requests were counted in.
 _CLOCK_SKEW = timedelta(minutes=5)
@@ -46,7 +46,7 @@ class Tick:
     reason: str = ""
 
 
-def judge_release(
+def evaluate_release(
     model: str,
     *,
     registry: Registry,
@@ -62,7 +62,7 @@ def judge_release(
     release = find_active_release(state, registry)
     if release is not None:
         _ensure_schedule(model, schedules)
-        return _judge(state, release, registry=registry, item_store=item_store, model_store=model_store, now=now)
+        return _evaluate(state, release, registry=registry, item_store=item_store, model_store=model_store, now=now)
     if state.pending_candidate and state.deleted_at is None:
         try:
             action = introduce_pending(state, AuditContext(ACTOR, "", now), registry)
@@ -84,7 +84,7 @@ def _ensure_schedule(model: str, schedules: Schedules) -> None:
         schedules.put(Schedule(model, "release", TICK))
 
 
-def _judge(
+def _evaluate(
     state: ModelState,
     release: Release,
     *,

@@ -64,7 +64,7 @@ class ArmCounts(Record, frozen=True, kw_only=True, eq=False):
 
 
 class GuardState(Record, frozen=True, kw_only=True, eq=False):
-    """A guard so far: log likelihood ratios of its alternatives, windows, and both arms' bad events."""
+    """A guard so far: logarithms of its alternatives' ratios, windows, and both arms' bad events."""
 
     log_wealth: tuple[float, ...] = ()
     windows: int = 0

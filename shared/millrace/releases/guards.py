@@ -33,7 +33,7 @@ class BadEvents:
 
 
 def update_wealth(log_wealth: Sequence[float], events: BadEvents, ratio: float) -> tuple[float, ...]:
-    """Return the log likelihood ratios of all alternatives after one more window; begin with none."""
+    """Return the log ratios against the null, of all alternatives, after one more window; begin with none."""
     before = tuple(log_wealth) or (0.0,) * len(ALTERNATIVES)
     champion, candidate = events.champion_requests, events.candidate_requests
     if not champion or not candidate or not (events.champion_bad or events.candidate_bad):
