@@ -97,7 +97,14 @@ def requests(model):
         for event in properties.get("Events", {}).values()
         if event["Type"] == "Api"
     }
-    values = {"model": model, "model_action": f"{model}:predict", "version": "3", "run_id": "r-1", "run": "m-1", "action": "abort"}
+    values = {
+        "model": model,
+        "model_action": f"{model}:predict",
+        "version": "3",
+        "run_id": "r-1",
+        "run": "m-1",
+        "action": "abort",
+    }
     filled = {(method, re.sub(r"\{(\w+)\}", lambda m: values.get(m[1], "x"), path)) for method, path in routes}
     return sorted(filled | {("GET", f"/v1/models/{model}")})
 
