@@ -336,8 +336,8 @@ def retire(model: str, version: int, audit: AuditContext, *, registry: Registry)
         return Retirement(model, version, "already")
     release = find_active_release(state, registry)
     if release is not None and version == release.candidate:
-        how = f"millrace release abort {model} --reason ..."
-        raise ConflictError(f"version {version} of {model!r} is in use: it is in release {release.release_id}; {how}")
+        how = f'abort it first: millrace release abort {model} --reason "..."'
+        raise ConflictError(f"version {version} of {model!r} is in use by release {release.release_id}; {how}")
     pointing = sorted(alias for alias, pointed in state.aliases.items() if pointed == version)
     if pointing:
         raise ConflictError(f"version {version} of {model!r} is in use: it is the {' and the '.join(pointing)}")

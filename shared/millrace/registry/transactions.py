@@ -149,7 +149,7 @@ class RegistryTransaction:
         expected = self.expected_release
         if expected and state.release_id != expected[0]:
             active = f"release {state.release_id} is active" if state.release_id else "no release is active"
-            raise ConflictError(f"{active} for {state.model!r}: check it with millrace release show, and decide again")
+            raise ConflictError(f"{active} for {state.model!r}: decide again; millrace release show {state.model}")
 
     @property
     def expected_outcomes(self) -> dict[int, VersionOutcome | None]:

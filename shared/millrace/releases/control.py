@@ -68,8 +68,8 @@ def start_release(
     if champion == version:
         raise ConflictError(f"version {version} of {model!r} is the champion already")
     if state.release_id is not None:
-        ways = f"promote or abort it first, with millrace release promote|abort {model}"
-        raise ConflictError(f"release {state.release_id} of {model!r} is active: {ways}")
+        way = f'promote or abort it first: millrace release abort {model} --reason "..."'
+        raise ConflictError(f"release {state.release_id} of {model!r} is active; {way}")
     policy = _read_policy(registry.get_spec(model).release, overrides)
     found = find_servable_version(model, version, registry, model_store)
     if found.outcome == "awaiting_approval":
@@ -86,7 +86,7 @@ def _read_policy(spec: ReleaseSpec, overrides: Mapping[str, Any]) -> ReleaseSpec
     except ValidationError as error:
         raise invalid_input("the release is not valid", error) from error
     if policy.strategy == "all_at_once":
-        raise ConflictError("all_at_once is no release: use millrace promote")
+        raise ConflictError("all_at_once is no release: promote the version instead")
     return policy
 
 
@@ -154,7 +154,7 @@ def find_release(model: str, release_id: str, registry: Registry) -> Release:
         return get_release(model, release_id, registry)
     release = find_active_release(registry.get_state(model), registry)
     if release is None:
-        raise ReleaseNotFoundError(f"{model!r} has no active release: millrace release show {model} lists earlier ones")
+        raise ReleaseNotFoundError(f"{model!r} has no active release; earlier ones: millrace release show {model}")
     return release
 
 

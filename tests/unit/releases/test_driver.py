@@ -219,7 +219,7 @@ class TestPeople:
 
     def test_a_second_release_is_refused_with_the_way_out(self, world):
         world.start()
-        with pytest.raises(ConflictError, match=r"is active: promote or abort it first"):
+        with pytest.raises(ConflictError, match=r"is active; promote or abort it first"):
             world.start(3)
 
     def test_a_model_without_a_champion_is_refused_with_the_way_out(self):
