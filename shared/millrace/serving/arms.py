@@ -7,7 +7,7 @@ request still counts for the arm that it was assigned to: otherwise the rest wou
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from millrace.errors import MillraceError
@@ -58,16 +58,28 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class ActiveRelease:
-    """A routing plan, and the candidates that are loaded, by version."""
+    """A routing plan, and the candidates that are loaded, by version.
+
+    ``same_schema`` holds those that read a request as the champion does: rows without names are in the order of a
+    version's own features. ``key_column`` is the plan's, or the id column.
+    """
 
     plan: RoutingPlan
-    candidates: Mapping[int, LoadedModel] = field(default_factory=dict)
+    candidates: Mapping[int, LoadedModel]
+    same_schema: frozenset[int]
+    key_column: str | None
 
-    def assign(
-        self, request: Request, contents: PredictionRequest, champion: LoadedModel, prediction_id: str
-    ) -> Assignment:
+    @classmethod
+    def of(cls, plan: RoutingPlan, candidates: Mapping[int, LoadedModel], champion: LoadedModel) -> "ActiveRelease":
+        """Return the release of candidates beside a champion."""
+        same = frozenset(version for version, one in candidates.items() if one.schema == champion.schema)
+        identifier = champion.schema.identifier
+        column = plan.key_column or (None if identifier is None else identifier.name)
+        return cls(plan, candidates, same | {champion.version}, column)
+
+    def assign(self, request: Request, contents: PredictionRequest, prediction_id: str) -> Assignment:
         """Assign a request to an arm."""
-        key = _find_key(request, contents, self.plan.key_column or _identifier(champion))
+        key = _find_key(request, contents, self.key_column)
         arm = self.plan.assign(prediction_id if key is None else key)
         return Assignment(self.plan) if arm is None else Assignment(self.plan, arm.name, arm.version)
 
@@ -123,8 +135,3 @@ def _find_key(request: Request, contents: PredictionRequest, column: str | None)
     if named is None and column is not None and contents.table.n_rows == 1 and column in contents.table.names:
         named = contents.table.column(column)[0]
     return None if named is None or named is ABSENT else write_row_id(named)
-
-
-def _identifier(loaded: LoadedModel) -> str | None:
-    identifier = loaded.schema.identifier
-    return None if identifier is None else identifier.name

@@ -180,7 +180,7 @@ class ModelCache:
                 loads_again |= not isinstance(error, _DAMAGE)
                 reason = f"candidate {version} is not loaded: {type(error).__name__}: {error}"
                 self._events.append(CacheEvent("refresh_failed", model, CHAMPION, entry.loaded.version, reason))
-        entry.release, entry.routing = ActiveRelease(plan, candidates), "" if loads_again else routing
+        entry.release, entry.routing = ActiveRelease.of(plan, candidates, entry.loaded), "" if loads_again else routing
 
     def _load(self, model: str, version: str, number: int) -> LoadedModel:
         """Load a version, unless it is already served under another alias or its number."""

@@ -107,16 +107,15 @@ class Route:
         """Predict with the arm that the request is assigned to; see :mod:`millrace.serving.arms`."""
         read, (champion, release) = self.protocol.read, served
         contents, prediction_id = read(request, champion.schema, endpoint.max_rows), endpoint.make_id()
-        call.assignment = assignment = release.assign(request, contents, champion, prediction_id)
+        call.assignment = assignment = release.assign(request, contents, prediction_id)
 
         def predict(loaded: LoadedModel) -> Prediction:
-            # Rows without names are in the order of the version's own features.
-            same = loaded is champion or loaded.schema == champion.schema
+            same = loaded.version in release.same_schema
             own = contents if same else read(request, loaded.schema, endpoint.max_rows)
             return _predict_contents(request, own, loaded, lambda: prediction_id)
 
         prediction = predict_assigned(assignment, release, champion, predict)
-        return replace(_write_prediction(endpoint, self.protocol, prediction), headers=assignment.headers)
+        return _write_prediction(endpoint, self.protocol, prediction, assignment.headers)
 
     def _describe_or_predict(self, endpoint: Endpoint, request: Request, loaded: LoadedModel) -> Reply:
         if self.operation == "predict":
@@ -149,10 +148,12 @@ def _predict_contents(
     return Prediction(loaded, contents, rows, scores, make_id())
 
 
-def _write_prediction(endpoint: Endpoint, protocol: Protocol, prediction: Prediction) -> Reply:
+def _write_prediction(
+    endpoint: Endpoint, protocol: Protocol, prediction: Prediction, headers: Mapping[str, str] = MappingProxyType({})
+) -> Reply:
     scores, loaded = prediction.scores, prediction.loaded
     written = scores.without_columns() if endpoint.error_detail == "reduced" else scores
-    return Reply(protocol.write(prediction.request, written, loaded, prediction.prediction_id), prediction)
+    return Reply(protocol.write(prediction.request, written, loaded, prediction.prediction_id), prediction, headers)
 
 
 #: Every route of ``predict`` by method and path.
@@ -221,12 +222,16 @@ class _Call:
             counts["refused_rows"] = len(prediction.rows.bad_rows)
         if cold_start:
             counts["cold_start"] = 1
+        released = {} if self.assignment is None else self.assignment.members()
+        counts |= released
         now = datetime.now(UTC)
         if endpoint.model_metrics:
             counts |= self._model_metrics(prediction, counts, now)
         lines = self._capture(prediction, now) if endpoint.captures else []
         if lines:
             lines[0] = f"{lines[0][:-1]},{write_json(counts)[1:]}"
+            if released:
+                lines[1:] = [f"{line[:-1]},{write_json(released)[1:]}" for line in lines[1:]]
         else:
             loaded = prediction.loaded
             line = {**BEGINNING, "model": loaded.model, "version": loaded.version, "timestamp": write_timestamp(now)}
@@ -234,9 +239,6 @@ class _Call:
             rows = prediction.rows.n_rows + len(prediction.rows.bad_rows)
             line |= {"dialect": self.route.protocol.name, "rows": rows}
             lines = [write_json(line | counts)]
-        if self.assignment is not None:
-            members = write_json(self.assignment.members())[1:]
-            lines = [f"{line[:-1]},{members}" for line in lines]
         for written in lines:
             print(written)  # noqa: T201 - standard output is the log
 
