@@ -9,9 +9,9 @@ import numpy as np
 from millrace.conformal import ConformalCalibration, fit_classes, fit_regression
 from millrace.errors import ArtifactNotFoundError, ModelNotFoundError, VersionNotFoundError
 from millrace.features import build_features
+from millrace.routing import AliasPointer
 from millrace.schema import Column, TableSchema, Task
 from millrace.serving.explain import choose_background, dump_background
-from millrace.serving.model import AliasPointer
 from millrace.serving.request import RecordsTable
 from millrace.serving.rows import RowReader
 

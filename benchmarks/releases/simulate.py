@@ -130,7 +130,7 @@ RULES: dict[str, Callable[[Stream], int | None]] = {
     "guards of a release": guards,
     "twice the champion's rate": twice_the_rate,
     "alarm above 1 %": alarm,
-    "z-test, looked at hourly": peeked_test,
+    "z-test, evaluated hourly": peeked_test,
 }
 
 

@@ -11,9 +11,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "functions" / "pred
 import app
 import worker
 from millrace.key_scopes import KeyScopes
+from millrace.routing import AliasPointer
 from millrace.serving.cache import ModelCache
 from millrace.serving.handler import Endpoint
-from millrace.serving.model import AliasPointer
 
 
 class FolderSource:

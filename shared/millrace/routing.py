@@ -13,6 +13,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import accumulate
+from typing import NamedTuple
 
 #: Names of the arms in records of traffic; a release with further candidates numbers them.
 CHAMPION_ARM = "champion"
@@ -24,6 +25,13 @@ _HASH_BYTES = 8
 _ROUNDING = 1e-9
 #: BLAKE2b takes no longer key.
 _MAX_KEY_BYTES = 64
+
+
+class AliasPointer(NamedTuple):
+    """The version that an alias points to, and the stored plan beside it; empty without an active release."""
+
+    version: int
+    routing: str = ""
 
 
 @dataclass(frozen=True, slots=True)

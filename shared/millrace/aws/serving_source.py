@@ -19,7 +19,7 @@ from millrace.aws.client_errors import aws_errors, error_code
 from millrace.errors import ArtifactNotFoundError, ModelNotFoundError, ModelNotReadyError, VersionNotFoundError
 from millrace.layout import version_key
 from millrace.names import CHAMPION
-from millrace.serving.model import AliasPointer
+from millrace.routing import AliasPointer
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -18,9 +18,9 @@ from typing import Literal
 
 from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError, ModelNotFoundError, VersionNotFoundError
 from millrace.names import CHAMPION
-from millrace.routing import RoutingPlan
+from millrace.routing import AliasPointer, RoutingPlan
 from millrace.serving.arms import ActiveRelease
-from millrace.serving.model import AliasPointer, LoadedModel, ModelSource, load_version
+from millrace.serving.model import LoadedModel, ModelSource, load_version
 
 #: A request waits for the refresh of an alias that was confirmed more than this many refresh intervals ago.
 STALE_AFTER_INTERVALS = 6

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ import onnxruntime
 from millrace.conformal import ConformalCalibration
 from millrace.errors import ArtifactIntegrityError
 from millrace.features import FeatureMatrix
+from millrace.routing import AliasPointer
 from millrace.schema import TableSchema
 from millrace.serving.rows import RowReader
 
@@ -71,13 +72,6 @@ class OnnxModel:
             return np.asarray(values).reshape(len(features))
         (probabilities,) = self.session.run([PROBABILITIES_OUTPUT], inputs)
         return np.asarray(probabilities, dtype=np.float32)
-
-
-class AliasPointer(NamedTuple):
-    """The version that an alias points to, and the routing plan beside it; empty without an active release."""
-
-    version: int
-    routing: str = ""
 
 
 class ModelSource(Protocol):

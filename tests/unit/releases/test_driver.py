@@ -18,9 +18,11 @@ from millrace.registry.release_changes import find_active_release, get_release
 from millrace.releases import driver
 from millrace.releases.control import change_active_release, describe_release, describe_releases, start_release
 from millrace.releases.driver import Tick, evaluate_release
+from millrace.releases.reminder import remind_of_release
 from millrace.routing import RoutingPlan
 from millrace.spec import ModelSpec
 
+from tests.fakes.memory_events import MemoryEvents
 from tests.fakes.memory_monitoring import MemoryMonitoring
 from tests.fakes.memory_people import MemoryCallback
 from tests.fakes.memory_schedules import MemorySchedules
@@ -411,6 +413,17 @@ class TestAVersionThatPassesTheGate:
         decision = GateDecision(True, None, "the first", world.first_run_id)
         assigned = assign_alias(decision, world.registry.get_version(MODEL, 1), world.registry, world.now)
         assert assigned.outcome == "promoted"
+
+
+def test_monitoring_requests_a_tick_while_a_release_is_active_and_not_otherwise(world):
+    publisher = MemoryEvents()
+    assert not remind_of_release(MODEL, world.registry, publisher, world.now)
+    release = world.start()
+    assert remind_of_release(MODEL, world.registry, publisher, world.now)
+    (event,) = publisher.published
+    assert (event.detail_type, event.detail["release_id"]) == ("ReleaseDue", release.release_id)
+    world.change("abort")
+    assert not remind_of_release("nobody", world.registry, publisher, world.now)
 
 
 def test_a_model_that_is_not_known_has_no_release(world):
