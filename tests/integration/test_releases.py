@@ -147,10 +147,10 @@ def test_a_canary_advances_on_its_traffic_and_becomes_the_champion(world):
 
 
 def test_a_candidate_that_fails_is_rolled_back_and_no_caller_saw_it(world, monkeypatch):
-    def fail(loaded: Any, rows: Any) -> Any:
+    def fail(loaded: Any, *arguments: Any) -> Any:
         if loaded.version == 2:
             raise RuntimeError("broken")
-        return score(loaded, rows)
+        return score(loaded, *arguments)
 
     monkeypatch.setattr("millrace.serving.handler.score", fail)
     world.start()

@@ -184,10 +184,10 @@ class TestACandidateThatFails:
 def fail_in_version(endpoint: Endpoint, version: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = handler.score
 
-    def score(loaded: Any, rows: Any) -> Any:
+    def score(loaded: Any, *arguments: Any) -> Any:
         if version in (None, loaded.version):
             raise RuntimeError("the model is broken")
-        return whole(loaded, rows)
+        return whole(loaded, *arguments)
 
     monkeypatch.setattr(handler, "score", score)
 
