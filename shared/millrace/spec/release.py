@@ -56,7 +56,7 @@ class GuardSpec(SpecPart):
 class LinearSteps(SpecPart):
     """Steps at equal distances, in percent."""
 
-    start: Annotated[float, Field(ge=_LEAST_STEP, lt=_WHOLE, alias="from")] = _DEFAULT_STRIDE
+    start: Annotated[float, Field(ge=_LEAST_STEP, lt=_WHOLE)] = _DEFAULT_STRIDE
     by: Annotated[float, Field(ge=1.0, lt=_WHOLE)] = _DEFAULT_STRIDE
 
 
@@ -64,7 +64,7 @@ class ReleaseSpec(SpecPart):
     """Release of a version that passed the gate; ``release: canary`` is short for the strategy alone.
 
     ``all_at_once`` moves every request at once. ``canary`` moves them by ``steps`` in percent, ``linear`` by equal ones
-    (``{from: 10, by: 10}``). A stage lasts ``bake`` at least, and until the candidate was assigned ``min_requests``.
+    (``{start: 10, by: 10}``). A stage lasts ``bake`` at least, and until the candidate was assigned ``min_requests``.
     A guard that finds the candidate worse ends the release at any time.
     """
 
@@ -118,9 +118,9 @@ class ReleaseSpec(SpecPart):
         if self.strategy == "all_at_once" and self.steps is not None:
             raise ValueError("all_at_once has no steps: remove them, or write strategy: canary")
         if self.strategy == "linear" and isinstance(self.steps, tuple):
-            raise ValueError("linear takes steps: {from: 10, by: 10}; a list of steps is for strategy: canary")
+            raise ValueError("linear takes steps: {start: 10, by: 10}; a list of steps is for strategy: canary")
         if self.strategy == "canary" and isinstance(self.steps, LinearSteps):
-            raise ValueError("canary takes a list of steps, such as [5, 25, 50]; {from, by} is for strategy: linear")
+            raise ValueError("canary takes a list of steps, such as [5, 25, 50]; {start, by} is for strategy: linear")
         return self
 
     @property
@@ -147,4 +147,4 @@ class ReleaseSpec(SpecPart):
 
     def dump(self) -> dict[str, Any]:
         """Return the part as plain JSON."""
-        return self.model_dump(mode="json", by_alias=True)
+        return self.model_dump(mode="json")

@@ -238,7 +238,7 @@ class TestPeople:
             ({"steps": [50, 5]}, r"ascend: write \[5, 50\]"),
             ({"steps": []}, "1 to 100 steps"),
             ({"bake": "soon"}, "no duration"),
-            ({"strategy": "linear", "steps": [5]}, "from: 10, by: 10"),
+            ({"strategy": "linear", "steps": [5]}, "start: 10, by: 10"),
             ({"strategy": "magic"}, "canary"),
         ],
     )
