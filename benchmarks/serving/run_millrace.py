@@ -21,11 +21,11 @@ class FolderSource:
 
     def __init__(self, folder: Path, routing: str = "") -> None:
         self._folder = folder
-        self._routing = routing
+        self.routing = routing
 
     def read_alias(self, model: str, alias: str) -> AliasPointer:  # noqa: ARG002 - there is one model
         """Return the one version."""
-        return AliasPointer(1, self._routing)
+        return AliasPointer(1, self.routing)
 
     def manifest_sha256(self, model: str, version: int) -> str:
         """Return the manifest's own hash."""
