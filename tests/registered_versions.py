@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from millrace.layout import version_key
+from millrace.manifest import Manifest
 from millrace.registry.ledger import AuditContext
-from millrace.registry.manifest import Manifest
 
 from tests.fakes.memory_object_store import MemoryObjectStore
 from tests.fakes.memory_registry import MemoryRegistry

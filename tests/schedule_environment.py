@@ -10,11 +10,13 @@ ENVIRONMENT = {
     "MONITORING_SCHEDULE_GROUP": "millrace-monitoring",
     "MONITORING_TARGET_ARN": "arn:aws:states:eu-west-1:123456789012:stateMachine:millrace-monitoring",
     "MONITORING_SCHEDULE_ROLE_ARN": "arn:aws:iam::123456789012:role/monitoring",
+    "RELEASE_SCHEDULE_GROUP": "millrace-releases",
+    "RELEASE_SCHEDULE_ROLE_ARN": "arn:aws:iam::123456789012:role/releases",
     "SCHEDULE_DEAD_LETTER_ARN": "arn:aws:sqs:eu-west-1:123456789012:undelivered",
 }
 
 
 def create_groups() -> None:
     """Create the schedule groups, on moto."""
-    for group in (GROUP, ENVIRONMENT["MONITORING_SCHEDULE_GROUP"]):
+    for group in (GROUP, ENVIRONMENT["MONITORING_SCHEDULE_GROUP"], ENVIRONMENT["RELEASE_SCHEDULE_GROUP"]):
         boto3.client("scheduler").create_schedule_group(Name=group)

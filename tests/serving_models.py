@@ -9,6 +9,7 @@ import numpy as np
 from millrace.conformal import ConformalCalibration, fit_classes, fit_regression
 from millrace.errors import ArtifactNotFoundError, ModelNotFoundError, VersionNotFoundError
 from millrace.features import build_features
+from millrace.routing import AliasPointer
 from millrace.schema import Column, TableSchema, Task
 from millrace.serving.explain import choose_background, dump_background
 from millrace.serving.request import RecordsTable
@@ -141,6 +142,7 @@ class MemoryModelSource:
         self.versions: dict[tuple[str, int], dict[str, bytes]] = {}
         self.manifests: dict[tuple[str, int], str] = {}
         self.scopes: dict[str, Sequence[str]] = {}
+        self.routing: dict[str, str] = {}
         self.failure: Exception | None = None
         self.reads: list[str] = []
 
@@ -149,11 +151,11 @@ class MemoryModelSource:
         self.manifests[model, version] = sha256(artifacts["manifest.json"])
         self.aliases[model, alias] = version
 
-    def alias_version(self, model: str, alias: str) -> int:
+    def read_alias(self, model: str, alias: str) -> AliasPointer:
         self._read("alias")
         if (model, alias) not in self.aliases:
             raise ModelNotFoundError(f"there is no model called {model!r}")
-        return self.aliases[model, alias]
+        return AliasPointer(self.aliases[model, alias], self.routing.get(model, "") if alias == "champion" else "")
 
     def manifest_sha256(self, model: str, version: int) -> str:
         self._read("version")

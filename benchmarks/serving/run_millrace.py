@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "functions" / "pred
 import app
 import worker
 from millrace.key_scopes import KeyScopes
+from millrace.routing import AliasPointer
 from millrace.serving.cache import ModelCache
 from millrace.serving.handler import Endpoint
 
@@ -18,12 +19,13 @@ from millrace.serving.handler import Endpoint
 class FolderSource:
     """Implements :class:`millrace.serving.model.ModelSource` on one version in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, routing: str = "") -> None:
         self._folder = folder
+        self.routing = routing
 
-    def alias_version(self, model: str, alias: str) -> int:  # noqa: ARG002 - there is one model
+    def read_alias(self, model: str, alias: str) -> AliasPointer:  # noqa: ARG002 - there is one model
         """Return the one version."""
-        return 1
+        return AliasPointer(1, self.routing)
 
     def manifest_sha256(self, model: str, version: int) -> str:
         """Return the manifest's own hash."""
@@ -43,14 +45,14 @@ class FolderSource:
         """Return None: no key has a scope."""
 
 
-def make(folder: Path, *, captures: bool = True) -> worker.Ask:
-    """Return the handler as a function of a body."""
+def make(folder: Path, *, captures: bool = True, routing: str = "") -> worker.Ask:
+    """Return the handler as a function of a body; with a plan, every version is that of the folder."""
     import gc
     import time
     import uuid
 
     gc.set_threshold(100_000)  # as the handler does where it builds its own
-    source = FolderSource(folder)
+    source = FolderSource(folder, routing)
     models, keys = ModelCache(source, 5.0, time.monotonic), KeyScopes(source.key_models, 30.0, time.monotonic)
     endpoint = Endpoint(models, keys, 10_000, lambda: str(uuid.uuid4()), captures=captures)
     app._endpoint = lambda: endpoint

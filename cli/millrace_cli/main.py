@@ -20,6 +20,7 @@ from millrace_cli.commands import (
     models,
     monitor,
     predict,
+    release,
     runs,
     spec,
     train,
@@ -44,6 +45,7 @@ PANELS: Mapping[str, Mapping[str, Callable[..., None] | typer.Typer]] = {
     "Serve and release": {
         "predict": predict.predict,
         "models": models.models,
+        "release": release.app,
         "promote": versions.promote,
         "rollback": versions.rollback,
         "retire": versions.retire,

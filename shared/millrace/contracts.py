@@ -147,6 +147,12 @@ class MonitoringRequest(Contract):
     round: int = Field(default=0, ge=0)  # runs of this execution before, each of which left more to read
 
 
+class ReleaseRequest(Contract):
+    """Input of ``evaluate_release``: a model that may have a release."""
+
+    model: str = Field(pattern=MODEL_NAME_PATTERN)
+
+
 class RetrainingProgress(Contract):
     """Progress of the retraining of every model; input and output of a round of ``request_training``."""
 

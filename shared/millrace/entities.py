@@ -9,7 +9,9 @@ from datetime import datetime
 from typing import Any, Literal
 
 from millrace.errors import ModelDeletedError
+from millrace.routing import PlannedArm, RoutingPlan
 from millrace.spec import ModelSpec
+from millrace.spec.release import ReleaseSpec
 
 CauseStatus = Literal["started", "pending", "skipped"]
 #: A run is skipped when there is nothing new to learn.
@@ -21,6 +23,8 @@ TrialStatus = Literal["planned", "running", "succeeded", "failed", "skipped", "e
 VersionStatus = Literal["registered", "retired"]
 #: The decision about a version as champion; pending at first.
 VersionOutcome = Literal["pending", "promoted", "kept", "awaiting_approval", "rejected"]
+#: A release is active while it is running or paused.
+ReleaseStatus = Literal["running", "paused", "completed", "rolled_back", "aborted", "superseded", "expired"]
 ApprovalStatus = Literal["pending", "approved", "rejected", "expired"]
 
 FINISHED_STATUSES: frozenset[RunStatus] = frozenset({"succeeded", "rejected", "failed", "skipped"})
@@ -87,6 +91,9 @@ class ModelState:
     aliases_moved_at: datetime | None = None
     deleted_at: datetime | None = None  # none while the model exists, also when it was recreated under its name
     begun_after: datetime | None = None  # anything older belongs to a deleted model of that name
+    release_id: str | None = None  # of the active release
+    #: ``version`` waits for the active release to end; the gate compared it with ``champion``. The newest one wins.
+    pending_candidate: Mapping[str, int] | None = None
     first_schema_version: int = 1  # lower ones belong to such a model; numbers of versions and schemas are never reused
 
     @property
@@ -259,6 +266,49 @@ class ModelVersion:
     outcome: VersionOutcome = "pending"  # assigned once, when it is registered, or approved or rejected by a person
     retired_at: datetime | None = None
     collected_at: datetime | None = None  # the time its artifacts were deleted; its documents stay
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A release: the gradual move of requests from the champion to a candidate, or back."""
+
+    model: str
+    release_id: str  # sorts by time; the key of the hash that assigns requests
+    baseline: int  # the champion that it began with
+    candidate: int
+    policy: Mapping[str, Any]  # the spec's ``release``, as it was at the beginning
+    started_at: datetime
+    started_by: str
+    reason: str
+    run_id: str | None = None  # the run that began it; none of a person's release
+    status: ReleaseStatus = "running"
+    stage: int = 0  # place in the policy's steps
+    stage_since: datetime | None = None
+    revision: int = 0  # grows with every change
+    evidence: Mapping[str, Any] = field(default_factory=dict)  # see :mod:`millrace.releases.evidence`
+    decision: str = ""  # the last one, a sentence
+    decided_at: datetime | None = None
+    ended_at: datetime | None = None
+
+    @property
+    def is_active(self) -> bool:
+        """True while requests are routed by it."""
+        return self.status in ("running", "paused")
+
+    @property
+    def spec(self) -> ReleaseSpec:
+        """The policy."""
+        return ReleaseSpec.model_validate(self.policy)
+
+    @property
+    def weight(self) -> float:
+        """Share of the requests that the candidate is assigned, from 0 to 1."""
+        return self.spec.weights[self.stage] if self.is_active else 0.0
+
+    def plan(self) -> RoutingPlan:
+        """Return the routing plan of the present stage."""
+        arms = (PlannedArm(self.candidate, self.weight),)
+        return RoutingPlan(self.release_id, self.stage, self.baseline, arms, self.spec.sticky_by)
 
 
 @dataclass(frozen=True, slots=True)

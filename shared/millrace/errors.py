@@ -126,6 +126,10 @@ class ApprovalNotFoundError(NotFoundError):
     """No approval of that run was requested."""
 
 
+class ReleaseNotFoundError(NotFoundError):
+    """The model has no such release, or none is active."""
+
+
 class CauseNotFoundError(NotFoundError):
     """The model has no cause of that id."""
 

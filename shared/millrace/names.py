@@ -16,6 +16,7 @@ CHALLENGER = "challenger"
 _MODEL_NAME = re.compile(MODEL_NAME_PATTERN + r"\Z")
 _CAUSE_ID = re.compile(r"^[0-9a-f]{32}\Z")
 _KEY_ID = re.compile(r"^[A-Za-z0-9]{1,64}\Z")
+_RELEASE_ID = re.compile(r"^(active|r-[0-9]{8}T[0-9]{6}-[0-9a-f]{8})\Z")
 _RUN_ID = re.compile(r"^[0-9]{8}T[0-9]{6}-[0-9a-f]{12}\Z")
 
 
@@ -36,6 +37,14 @@ def validate_run_id(run_id: str) -> str:
     if not _RUN_ID.match(run_id):
         raise InvalidNameError(f"{run_id!r} is not a run id: one looks like 20260503T141500-0f3a9c2b7d1e")
     return run_id
+
+
+def validate_release_id(release_id: str) -> str:
+    """Return ``release_id`` when it has the form of one, or is ``active``; raises ``InvalidNameError`` otherwise."""
+    if not _RELEASE_ID.match(release_id):
+        shown = f"{release_id[:40]!r} is not a release id"
+        raise InvalidNameError(f"{shown}: one looks like r-20261130T030000-0a1b2c3d, and active is the active one's")
+    return release_id
 
 
 def validate_cause_id(cause_id: str) -> str:

@@ -158,7 +158,8 @@ class Notifier(Protocol):
         """Send a message; a subject is one line of at most 100 ASCII characters."""
 
 
-Purpose = Literal["retraining", "monitoring"]
+Purpose = Literal["retraining", "monitoring", "release"]
+#: Those of a spec; the schedule of a release follows the release.
 PURPOSES: tuple[Purpose, ...] = ("retraining", "monitoring")
 
 

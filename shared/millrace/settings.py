@@ -137,6 +137,22 @@ class ScheduleSettings:
     schedule_dead_letter_arn: str  # the queue of events that could not be delivered
 
 
+@dataclass(frozen=True, slots=True)
+class ReleaseSettings(RegistrySettings):
+    """Settings of ``evaluate_release``."""
+
+    models_bucket: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseScheduleSettings:
+    """Settings of the schedules of releases; their target is the function that keeps them."""
+
+    release_schedule_group: str
+    release_schedule_role_arn: str
+    schedule_dead_letter_arn: str
+
+
 SettingsT = TypeVar("SettingsT")
 
 

@@ -453,7 +453,7 @@ def test_a_failure_is_its_model_s_once_the_registry_has_named_it(handler, monkey
         return list(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"])
 
     with monkeypatch.context() as broken:
-        broken.setattr(AwsModelSource, "alias_version", fail)
+        broken.setattr(AwsModelSource, "read_alias", fail)
         assert ask_records(handler, CHURN_RECORD)[0] == 500
         assert dimensions() == [["service"]]
     ask_records(handler, CHURN_RECORD)
@@ -733,7 +733,7 @@ def model_source() -> AwsModelSource:
 
 def test_the_source_reads_what_the_registry_writes(handler):
     source = model_source()
-    assert source.alias_version("churn", "champion") == registry().get_state("churn").aliases["champion"] == 1
+    assert source.read_alias("churn", "champion").version == registry().get_state("churn").aliases["champion"] == 1
     assert source.manifest_sha256("churn", 1) == registry().get_version("churn", 1).manifest_sha256
     assert sha256(source.artifact("churn", 1, "manifest.json")) == source.manifest_sha256("churn", 1)
 
@@ -741,9 +741,9 @@ def test_the_source_reads_what_the_registry_writes(handler):
 def test_what_the_source_does_not_find_it_names(handler):
     source = model_source()
     with pytest.raises(ModelNotFoundError, match="no model called 'other'"):
-        source.alias_version("other", "champion")
+        source.read_alias("other", "champion")
     with pytest.raises(ModelNotFoundError, match="no challenger"):
-        source.alias_version("churn", "challenger")
+        source.read_alias("churn", "challenger")
     with pytest.raises(VersionNotFoundError):
         source.manifest_sha256("churn", 9)
     with pytest.raises(ArtifactNotFoundError):
@@ -753,7 +753,7 @@ def test_what_the_source_does_not_find_it_names(handler):
 def test_a_table_that_is_not_there_is_a_fault_of_the_deployment(handler):
     boto3.client("dynamodb").delete_table(TableName=TABLE_NAME)
     with pytest.raises(ConfigurationError):
-        model_source().alias_version("churn", "champion")
+        model_source().read_alias("churn", "champion")
 
 
 def test_a_throttled_table_is_503_at_first_and_later_served_by_the_version_that_is_loaded(handler, throttled_table):

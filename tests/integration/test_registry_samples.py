@@ -9,7 +9,7 @@ import boto3
 import pytest
 from millrace.aws.registry_store import DynamoRegistryStore
 from millrace.errors import ConflictError
-from millrace.registry.manifest import Manifest, Signature
+from millrace.manifest import Manifest, Signature
 from millrace.registry.store import Registry
 from millrace.registry.transactions import DeleteModel, MoveAlias
 from millrace.schema import TableSchema

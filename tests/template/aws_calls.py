@@ -71,6 +71,7 @@ ADAPTERS = {
     "task_callback": ("TaskCallback", "stepfunctions", "pipeline.py", "StepFunctionsCallback"),
     "notifier": ("Notifier", "sns", "events.py", "SnsNotifier"),
     "event_publisher": ("EventPublisher", "events", "events.py", "EventBridgePublisher"),
+    "release_schedules": ("Schedules", "scheduler", "schedules.py", "EventBridgeSchedules"),
     "schedules": ("Schedules", "scheduler", "schedules.py", "EventBridgeSchedules"),
 }
 CLIENTS = re.compile(r"^self\._(client|s3|dynamodb)$")

@@ -40,10 +40,11 @@ REQUESTS = {
     ),
     "ApplicationPolicy": rf"{PREDICTIONS}|{FEEDBACK}|{STATE}",
     "ApplicationOfOneModelPolicy": rf"(?!.*{OTHER})({PREDICTIONS}|{FEEDBACK})|{STATE}",
-    "ApproverPolicy": rf"{READS}|POST /models/[^/]+/(promote|rollback|retire|runs/[^/]+/approval)",
+    "ApproverPolicy": rf"{READS}|POST /models/[^/]+/(promote|rollback|retire|releases|releases/.+|runs/[^/]+/approval)",
     "AuditorPolicy": READS,
     "OperatorPolicy": (
-        rf"{READS}|{STATE}|POST /models/[^/]+/(rollback|retire|gc|runs|monitoring)|DELETE /models/[^/]+"
+        rf"{READS}|{STATE}|POST /models/[^/]+/(rollback|retire|gc|runs|monitoring|releases/x/abort)"
+        r"|DELETE /models/[^/]+"
     ),
     "LogReaderPolicy": r"(?!)",
 }
@@ -96,7 +97,14 @@ def requests(model):
         for event in properties.get("Events", {}).values()
         if event["Type"] == "Api"
     }
-    values = {"model": model, "model_action": f"{model}:predict", "version": "3", "run_id": "r-1", "run": "m-1"}
+    values = {
+        "model": model,
+        "model_action": f"{model}:predict",
+        "version": "3",
+        "run_id": "r-1",
+        "run": "m-1",
+        "action": "abort",
+    }
     filled = {(method, re.sub(r"\{(\w+)\}", lambda m: values.get(m[1], "x"), path)) for method, path in routes}
     return sorted(filled | {("GET", f"/v1/models/{model}")})
 

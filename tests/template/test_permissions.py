@@ -69,6 +69,7 @@ ACTING = (
     "RequestApprovalFunction",
     "ManageModelsFunction",
     "ChangeModelsFunction",
+    "EvaluateReleaseFunction",
 )
 
 
@@ -153,6 +154,7 @@ def test_no_function_has_a_permission_elsewhere():
         "DueModelsScheduleRole",
         "MonitoringPipelineRole",
         "MonitoringScheduleRole",
+        "ReleaseScheduleRole",
         "RetrainingPipelineRole",
         "RetrainingScheduleRole",
         "TrainingPipelineRole",

@@ -197,3 +197,44 @@ class TestBudget:
         with pytest.raises(InvalidInputError) as caught:
             ModelSpec.parse({"budget": written})
         assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("release", "weights"),
+    [
+        ("canary", (0.05, 0.25, 0.5)),
+        ({"strategy": "canary", "steps": [0.1, 99.9]}, (0.001, 0.999)),
+        ({"strategy": "linear"}, (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)),
+        ({"strategy": "linear", "steps": {"start": 20, "by": 40}}, (0.2, 0.6)),
+    ],
+)
+def test_steps_of_a_release_are_shares_and_survive_its_document(release, weights):
+    spec = ModelSpec.parse({"release": release})
+    assert spec.release.weights == pytest.approx(weights)
+    assert ModelSpec.read_stored(yaml.safe_load(spec.model_dump_json())) == spec
+
+
+@pytest.mark.parametrize(
+    ("release", "field", "remedy"),
+    [
+        ("magic", "release.strategy", "'canary'"),
+        ({"strategy": "canary", "steps": [5, 130]}, "release.steps", "more than 100 percent"),
+        ({"strategy": "canary", "steps": [5, 100]}, "release.steps", "remove the 100"),
+        ({"strategy": "canary", "steps": [25, 5, 5]}, "release.steps", r"write \[5, 25\]"),
+        ({"strategy": "canary", "steps": [0.01]}, "release.steps", "smallest share"),
+        ({"strategy": "canary", "steps": ["5%"]}, "release.steps", "number of percent"),
+        ({"strategy": "canary", "steps": {"start": 5, "by": 5}}, "release", "strategy: linear"),
+        ({"strategy": "linear", "steps": [5]}, "release", "strategy: canary"),
+        ({"steps": [5]}, "release", "remove them, or write strategy: canary"),
+        ({"strategy": "canary", "bake": "1 hour"}, "release.bake", "such as 30m, 1h or 14d"),
+        ({"strategy": "canary", "bake": "1m"}, "release.bake", "from 5m"),
+        ({"strategy": "canary", "guards": {"speed": {}}}, "release.guards", "choose from errors, slow"),
+        ({"strategy": "canary", "guards": {"errors": {"over_ms": 5}}}, "release.guards", "remove it there"),
+        ({"strategy": "canary", "guards": {"errors": {"ratio": 0.5}}}, "release.guards.errors.ratio", "1"),
+        ({"strategy": "canary", "max_duration": "10m"}, "release.max_duration", "1h to 60d"),
+        ({"strategy": "canary", "on_undecided": "cry"}, "release.on_undecided", "'hold'"),
+    ],
+)
+def test_a_release_that_cannot_be_is_refused_with_a_remedy(release, field, remedy):
+    (found,) = [message for name, message in _bad_fields({"release": release}).items() if name.startswith(field)]
+    assert re.search(remedy, found), found

@@ -30,7 +30,13 @@ from millrace.ports import (
     Schedules,
     TaskCallback,
 )
-from millrace.settings import EventSettings, RegistrySettings, ScheduleSettings, load_settings
+from millrace.settings import (
+    EventSettings,
+    RegistrySettings,
+    ReleaseScheduleSettings,
+    ScheduleSettings,
+    load_settings,
+)
 
 if TYPE_CHECKING:
     from millrace.registry.store import Registry
@@ -43,6 +49,9 @@ _CONFIG = Config(
     user_agent_extra="millrace",
 )
 
+
+#: Of a function's ARN without a qualifier.
+_ARN_PARTS = 7
 
 FactoryT = TypeVar("FactoryT", bound=Callable[..., Any])
 _caches: list[Any] = [load_settings]
@@ -133,6 +142,13 @@ def monitoring_pipeline(state_machine_arn: str) -> MonitoringPipeline:
 def schedules(settings: ScheduleSettings) -> Schedules:
     """Return the schedules of models."""
     return EventBridgeSchedules(_client("scheduler"), settings)
+
+
+@_cached_factory
+def release_schedules(function_arn: str) -> Schedules:
+    """Return the schedules of releases, which invoke the function of that ARN; a qualifier is left out."""
+    target = ":".join(function_arn.split(":")[:_ARN_PARTS])
+    return EventBridgeSchedules(_client("scheduler"), load_settings(ReleaseScheduleSettings), target)
 
 
 def clear_clients() -> None:

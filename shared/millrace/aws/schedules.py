@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from millrace.aws.client_errors import aws_errors, error_code
 from millrace.errors import FieldError, InvalidInputError
 from millrace.ports import Purpose, Schedule
-from millrace.settings import ScheduleSettings
+from millrace.settings import ReleaseScheduleSettings, ScheduleSettings
 
 if TYPE_CHECKING:
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
@@ -23,9 +23,15 @@ _EXACTLY: "FlexibleTimeWindowTypeDef" = {"Mode": "OFF"}
 class EventBridgeSchedules:
     """Implements :class:`millrace.ports.Schedules`."""
 
-    def __init__(self, client: "EventBridgeSchedulerClient", settings: ScheduleSettings) -> None:
+    def __init__(
+        self,
+        client: "EventBridgeSchedulerClient",
+        settings: ScheduleSettings | ReleaseScheduleSettings,
+        target_arn: str | None = None,
+    ) -> None:
         self._client = client
         self._settings = settings
+        self._target_arn = target_arn  # none takes the purpose's of the settings
 
     def get(self, model: str, purpose: Purpose) -> Schedule | None:
         """Return a model's schedule for that purpose, if it has one."""
@@ -51,7 +57,7 @@ class EventBridgeSchedules:
                 change(
                     GroupName=self._named(schedule.purpose, "schedule_group"),
                     Name=schedule.model,
-                    Description=f"{schedule.purpose} of the model {schedule.model}, from its spec",
+                    Description=f"{schedule.purpose} of the model {schedule.model}",
                     ScheduleExpression=schedule.expression,
                     ScheduleExpressionTimezone=schedule.time_zone,
                     **_start(schedule.expression, datetime.now(UTC)),
@@ -85,7 +91,7 @@ class EventBridgeSchedules:
             "time": "<aws.scheduler.scheduled-time>",
         }
         return {
-            "Arn": self._named(schedule.purpose, "target_arn"),
+            "Arn": self._target_arn or self._named(schedule.purpose, "target_arn"),
             "RoleArn": self._named(schedule.purpose, "schedule_role_arn"),
             "Input": json.dumps(payload),
             "DeadLetterConfig": {"Arn": self._settings.schedule_dead_letter_arn},

@@ -19,6 +19,7 @@ from millrace.aws.client_errors import aws_errors, error_code
 from millrace.errors import ArtifactNotFoundError, ModelNotFoundError, ModelNotReadyError, VersionNotFoundError
 from millrace.layout import version_key
 from millrace.names import CHAMPION
+from millrace.routing import AliasPointer
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -54,9 +55,9 @@ class AwsModelSource:
         self._table_name = table_name
         self._bucket_name = bucket_name
 
-    def alias_version(self, model: str, alias: str) -> int:
-        """Return the version that ``alias`` points to; raises ``ModelNotFoundError`` when there is none."""
-        item = self._item(f"MODEL#{model}", "STATE", "aliases", "deleted_at")
+    def read_alias(self, model: str, alias: str) -> AliasPointer:
+        """Return what ``alias`` points to; raises ``ModelNotFoundError`` when there is nothing."""
+        item = self._item(f"MODEL#{model}", "STATE", "aliases", "deleted_at", "routing")
         if item is None:
             raise ModelNotFoundError(f"there is no model called {model!r}")
         if "deleted_at" in item:
@@ -66,7 +67,7 @@ class AwsModelSource:
             raise ModelNotReadyError(f"model {model!r} has no {alias} to serve yet")
         if version is None:
             raise ModelNotFoundError(f"model {model!r} has no {alias}")
-        return int(version)
+        return AliasPointer(int(version), item.get("routing", {}).get("S", "") if alias == CHAMPION else "")
 
     def manifest_sha256(self, model: str, version: int) -> str:
         """Return the SHA-256 of a version's manifest; raises ``VersionNotFoundError``, also when it is retired."""

@@ -26,7 +26,7 @@ import msgspec
 import orjson
 
 from millrace.captures.records import COUNTED_REQUEST, CountedRequest, expand_line, find_line, find_request
-from millrace.captures.traffic import UNKNOWN_MODEL, TrafficHour, count_requests, record_traffic
+from millrace.captures.traffic import UNKNOWN_MODEL, TrafficHour, count_arms, count_requests, record_traffic
 from millrace.captures.window import decompress
 from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError, InvalidInputError, MillraceError
 from millrace.layout import captures_key, malformed_captures_key
@@ -201,8 +201,9 @@ def _write(
     what = f"captures of {additions.model!r} kept changing while rows were added"
     rows, requests = retry(attempt, what, attempts=MAX_ATTEMPTS, sleep=sleep)
     if requests:
-        versions = count_requests(requests)
-        record_traffic(item_store, TrafficHour(model=additions.model, hour=additions.hour, versions=versions))
+        versions, arms = count_requests(requests), count_arms(requests)
+        hour = TrafficHour(model=additions.model, hour=additions.hour, versions=versions, arms=arms)
+        record_traffic(item_store, hour)
     return rows
 
 

@@ -6,7 +6,7 @@ A captured row is never rewritten, and neither is feedback: a correction is a la
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Self, TypedDict
+from typing import Annotated, Any, ClassVar, Self, TypedDict
 
 import msgspec
 import orjson
@@ -40,13 +40,20 @@ _BEGINNING = re.compile(
 class _StoredLine(msgspec.Struct, frozen=True):
     """A record that is stored as one line of JSON in ASCII."""
 
+    #: Fields that a line lacks where they have their defaults.
+    _optional: ClassVar[frozenset[str]] = frozenset()
+
     def to_line(self) -> str:
         """Return the record as a line, without its end."""
         return write_json({"format": FORMAT, **self._plain()})
 
     def _plain(self) -> dict[str, Any]:
         fields = zip(self.__struct_encode_fields__, msgspec.structs.astuple(self), strict=True)
-        return {name: format_timestamp(each) if isinstance(each, datetime) else each for name, each in fields}
+        return {
+            name: format_timestamp(each) if isinstance(each, datetime) else each
+            for name, each in fields
+            if each or name not in self._optional
+        }
 
     @classmethod
     def from_line(cls, line: str | bytes) -> Self:
@@ -81,7 +88,10 @@ class CapturedRow(_StoredLine, frozen=True):
 
     ``features`` are typed; None is missing, dates are ISO 8601 in UTC, sensitive columns are left out. ``unknown``
     names those with a value that training had not seen; ``omitted`` counts those left out of a line that was too long.
+    During a release, ``arm`` is the one that the request was assigned to; ``version`` scored it, whatever it was.
     """
+
+    _optional: ClassVar[frozenset[str]] = frozenset({"release", "arm"})
 
     prediction_id: str
     request_id: str
@@ -96,6 +106,8 @@ class CapturedRow(_StoredLine, frozen=True):
     omitted: int
     prediction: RowPrediction
     protocol: str = msgspec.field(name="dialect")
+    release: str = ""
+    arm: str = ""
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -110,8 +122,12 @@ class CapturedRow(_StoredLine, frozen=True):
 class CountedRequest(_StoredLine, frozen=True):
     """One request for predictions, failed ones too, among the captured rows of its hour; readers of rows skip it.
 
-    ``status`` is that of HTTP; ``refused_rows`` of the ``rows`` were left out as invalid.
+    ``status`` is that of HTTP; ``refused_rows`` of the ``rows`` were left out as invalid. During a ``release``,
+    ``stage`` and ``arm`` are those that the request was assigned to, ``fallback`` is the reason why the champion
+    answered for the candidate, and ``not_finite`` is True where the champion itself predicted no finite number.
     """
+
+    _optional: ClassVar[frozenset[str]] = frozenset({"release", "stage", "arm", "fallback", "not_finite"})
 
     request: str
     version: int
@@ -120,6 +136,11 @@ class CountedRequest(_StoredLine, frozen=True):
     rows: int
     refused_rows: int
     cold_start: bool
+    release: str = ""
+    stage: int = 0
+    arm: str = ""
+    fallback: str = ""
+    not_finite: bool = False
 
 
 #: Beginning of the lines of counted requests.
@@ -214,6 +235,8 @@ def expand_line(line: Mapping[str, Any]) -> list[CapturedRow]:
                 unknown=tuple(name for name, places in unknown.items() if place in places),
                 omitted=int(line.get("omitted", 0)),
                 prediction=prediction,
+                release=str(line.get("release", "")),
+                arm=str(line.get("arm", "")),
             )
             for place, (position, row_id, values, prediction) in enumerate(
                 zip(positions, row_ids, features, predictions, strict=True)
@@ -241,6 +264,11 @@ def find_request(line: Mapping[str, Any]) -> tuple[str | None, datetime, Counted
             rows=int(line.get("rows", 0)),
             refused_rows=int(line.get("refused_rows", 0)),
             cold_start=bool(line.get("cold_start", False)),
+            release=str(line.get("release", "")),
+            stage=int(line.get("stage", 0)),
+            arm=str(line.get("arm", "")),
+            fallback=str(line.get("fallback", "")),
+            not_finite=bool(line.get("not_finite", False)),
         )
         return model, msgspec.convert(line["timestamp"], Timestamp), counted
     except (KeyError, TypeError, AttributeError, InvalidNameError) as error:

@@ -1,4 +1,4 @@
-"""Traffic of a model by the hour: requests, status classes, rows and latency, by version.
+"""Traffic of a model by the hour: requests, status classes, rows and latency, by version and by arm of a release.
 
 An item an hour in the table of runs, written by the delivery of captures. Every request for predictions is counted
 once, failed ones and those outside the sample too. The counts of an hour are a function of the lines delivered for it,
@@ -10,12 +10,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
 
 import msgspec
 
 from millrace.captures.records import CountedRequest
 from millrace.documents import Record
 from millrace.ports import Compare, Key, RegistryStore, Update
+
+KeyT = TypeVar("KeyT", int, str)
 
 #: Model of the requests whose model no execution environment has read from the registry: anybody could make up names.
 UNKNOWN_MODEL = "_unknown"
@@ -37,7 +40,8 @@ class TrafficCounts(Record, frozen=True, kw_only=True, eq=False, omit_defaults=T
 
     ``statuses`` counts requests by ``2xx``, ``4xx`` and ``5xx``. ``latencies`` counts those with predictions by bin of
     latency, and ``latency_us`` is the sum of their latencies in microseconds. Of the ``rows``, ``refused_rows`` were
-    left out as invalid.
+    left out as invalid. Of an arm, ``fallbacks`` counts the requests that the champion answered for it, by reason, and
+    ``not_finite`` those that the champion itself predicted no finite number for.
     """
 
     requests: int = 0
@@ -47,6 +51,8 @@ class TrafficCounts(Record, frozen=True, kw_only=True, eq=False, omit_defaults=T
     cold_starts: int = 0
     latencies: dict[int, int] = {}  # noqa: RUF012  # as above
     latency_us: int = 0
+    fallbacks: dict[str, int] = {}  # noqa: RUF012  # as above
+    not_finite: int = 0
 
     @property
     def errors(self) -> int:
@@ -63,6 +69,11 @@ class TrafficCounts(Record, frozen=True, kw_only=True, eq=False, omit_defaults=T
         """Mean latency of the requests with predictions; None without any."""
         timed = sum(self.latencies.values())
         return self.latency_us / timed / 1_000 if timed else None
+
+    def slower_than(self, milliseconds: float) -> int:
+        """Return the number of requests that took longer than a latency, to the next end of a bin."""
+        last = _bin(milliseconds)
+        return sum(count for place, count in self.latencies.items() if place > last)
 
     def latency_quantile(self, share: float) -> float | None:
         """Return a quantile of latency in ms, interpolated within its bin, so at most 19 % off; None without any."""
@@ -81,30 +92,50 @@ class TrafficCounts(Record, frozen=True, kw_only=True, eq=False, omit_defaults=T
 
 def add_counts(many: Iterable[TrafficCounts]) -> TrafficCounts:
     """Return the sum of counts."""
-    numbers, statuses, latencies = Counter[str](), Counter[str](), Counter[int]()
+    numbers, statuses, latencies, fallbacks = Counter[str](), Counter[str](), Counter[int](), Counter[str]()
     for one in many:
         statuses.update(one.statuses)
         latencies.update(one.latencies)
+        fallbacks.update(one.fallbacks)
         numbers.update({name: getattr(one, name) for name in _NUMBERS})
-    return TrafficCounts(statuses=dict(statuses), latencies=dict(latencies), **numbers)
+    return TrafficCounts(statuses=dict(statuses), latencies=dict(latencies), fallbacks=dict(fallbacks), **numbers)
 
 
-_NUMBERS = ("requests", "rows", "refused_rows", "cold_starts", "latency_us")
+_NUMBERS = ("requests", "rows", "refused_rows", "cold_starts", "latency_us", "not_finite")
+
+
+def count_difference(counts: TrafficCounts, earlier: TrafficCounts) -> TrafficCounts:
+    """Return the counts that came after ``earlier`` ones of the same requests; none of them is negative."""
+
+    def less(name: str) -> dict[Any, int]:
+        before, now = getattr(earlier, name), getattr(counts, name)
+        return {key: count - before.get(key, 0) for key, count in now.items() if count > before.get(key, 0)}
+
+    numbers = {name: max(0, getattr(counts, name) - getattr(earlier, name)) for name in _NUMBERS}
+    statuses, latencies, fallbacks = map(less, ("statuses", "latencies", "fallbacks"))
+    return TrafficCounts(statuses=statuses, latencies=latencies, fallbacks=fallbacks, **numbers)
+
+
+def arm_key(release_id: str, stage: int, arm: str) -> str:
+    """Return the name of an arm's counts: within a stage, the arm's share of the requests does not change."""
+    return f"{release_id}/{stage}/{arm}"
 
 
 def count_requests(requests: Iterable[CountedRequest]) -> dict[int, TrafficCounts]:
     """Return the counts of requests by version; the latency of failed ones does not count."""
-    versions: dict[int, _Sums] = defaultdict(_Sums)
-    for request in requests:
-        sums = versions[request.version]
-        sums.rows += request.rows
-        sums.refused_rows += request.refused_rows
-        sums.cold_starts += request.cold_start
-        sums.statuses[request.status // 100] += 1
-        if request.status < _FIRST_ERROR:
-            sums.latencies[_bin(request.latency_ms)] += 1
-            sums.latency_us += round(request.latency_ms * 1_000)
-    return {version: sums.counts() for version, sums in sorted(versions.items())}
+    return _count((request.version, request) for request in requests)
+
+
+def count_arms(requests: Iterable[CountedRequest]) -> dict[str, TrafficCounts]:
+    """Return the counts of the requests during releases by :func:`arm_key`."""
+    return _count((arm_key(one.release, one.stage, one.arm), one) for one in requests if one.release)
+
+
+def _count(requests: Iterable[tuple[KeyT, CountedRequest]]) -> dict[KeyT, TrafficCounts]:
+    found: dict[Any, _Sums] = defaultdict(_Sums)
+    for key, request in requests:
+        found[key].add(request)
+    return {key: sums.counts() for key, sums in sorted(found.items())}
 
 
 @dataclass(slots=True)
@@ -115,6 +146,20 @@ class _Sums:
     latency_us: int = 0
     statuses: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     latencies: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    fallbacks: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    not_finite: int = 0
+
+    def add(self, request: CountedRequest) -> None:
+        self.rows += request.rows
+        self.refused_rows += request.refused_rows
+        self.cold_starts += request.cold_start
+        self.statuses[request.status // 100] += 1
+        if request.status < _FIRST_ERROR:
+            self.latencies[_bin(request.latency_ms)] += 1
+            self.latency_us += round(request.latency_ms * 1_000)
+        if request.fallback:
+            self.fallbacks[request.fallback] += 1
+        self.not_finite += request.not_finite
 
     def counts(self) -> TrafficCounts:
         return TrafficCounts(
@@ -125,15 +170,21 @@ class _Sums:
             cold_starts=self.cold_starts,
             latencies=dict(sorted(self.latencies.items())),
             latency_us=self.latency_us,
+            fallbacks=dict(sorted(self.fallbacks.items())),
+            not_finite=self.not_finite,
         )
 
 
 class TrafficHour(Record, frozen=True, kw_only=True, eq=False):
-    """One hour, in UTC, of a model's traffic; :data:`UNKNOWN_VERSION` counts requests whose version was not known."""
+    """One hour, in UTC, of a model's traffic; :data:`UNKNOWN_VERSION` counts requests whose version was not known.
+
+    ``arms`` counts the requests during a release once more, by :func:`arm_key`.
+    """
 
     model: str
     hour: datetime
     versions: dict[int, TrafficCounts] = {}  # noqa: RUF012  # as above
+    arms: dict[str, TrafficCounts] = {}  # noqa: RUF012  # as above
 
     @property
     def total(self) -> TrafficCounts:
@@ -152,6 +203,8 @@ def record_traffic(item_store: RegistryStore, traffic: TrafficHour) -> bool:
         "versions": msgspec.json.encode(traffic.versions).decode(),
         "expires_at": int((traffic.hour + _RETENTION).timestamp()),
     }
+    if traffic.arms:
+        values["arms"] = msgspec.json.encode(traffic.arms).decode()
     # Where two deliveries add to an hour at once, the one that has written the hour's object first may come last here.
     condition = Compare("requests", "<", requests, or_absent=True)
     return item_store.write(Update(_key(traffic.model, traffic.hour), values, conditions=(condition,))) is not None
@@ -166,6 +219,7 @@ def read_traffic(item_store: RegistryStore, model: str, since: datetime, until: 
             model=model,
             hour=datetime.strptime(item["sk"], _HOUR).replace(tzinfo=UTC),
             versions=msgspec.json.decode(item["versions"], type=dict[int, TrafficCounts]),
+            arms=msgspec.json.decode(item.get("arms", "{}"), type=dict[str, TrafficCounts]),
         )
         for item in items
     ]

@@ -19,11 +19,11 @@ from millrace.evaluation.holdout import Measurement, count_non_finite, measure
 from millrace.evaluation_results import BestComparison, ChampionComparison
 from millrace.features import recentre
 from millrace.layout import SplitName, split_key, version_key
+from millrace.manifest import MANIFEST, MODEL, SIGNATURE, Manifest, Signature
 from millrace.metrics.bootstrap import ConfidenceInterval
 from millrace.metrics.catalogue import Metric
 from millrace.names import CHAMPION
 from millrace.ports import ObjectStore
-from millrace.registry.manifest import MANIFEST, MODEL, SIGNATURE, Manifest, Signature
 from millrace.registry.store import Registry
 from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel

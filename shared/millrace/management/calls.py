@@ -7,7 +7,13 @@ from typing import Any, Literal, TypedDict
 
 from millrace.api_requests import ApiRequest
 from millrace.documents import to_plain
-from millrace.names import validate_cause_id, validate_key_id, validate_model_name, validate_run_id
+from millrace.names import (
+    validate_cause_id,
+    validate_key_id,
+    validate_model_name,
+    validate_release_id,
+    validate_run_id,
+)
 from millrace.ports import MonitoringPipeline, ObjectStore, Schedules, TaskCallback
 from millrace.registry.store import Registry
 from millrace.settings import CostSettings
@@ -49,6 +55,7 @@ _VALIDATORS: Mapping[str, Callable[[str], str]] = {
     "model": validate_model_name,
     "run_id": validate_run_id,
     "cause_id": validate_cause_id,
+    "release_id": validate_release_id,
     "key_id": validate_key_id,
 }
 

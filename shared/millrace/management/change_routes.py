@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from millrace.documents import to_plain
 from millrace.entities import KeyScope, LedgerEntry
+from millrace.errors import NotFoundError
 from millrace.key_scopes import EVERY_MODEL
 from millrace.management.calls import ApiRoute, Call
 from millrace.names import make_cause_id, make_run_id, validate_model_name
@@ -14,6 +15,7 @@ from millrace.registry.deletion import Deletion, delete_model
 from millrace.registry.garbage import collect
 from millrace.registry.ledger import KEYS_LEDGER, AuditContext
 from millrace.registry.promotion import ChampionChange, Retirement, promote, retire, roll_back
+from millrace.releases.control import RELEASE_ACTIONS, ReleaseResult, change_active_release, start_release
 from millrace.spec import invalid_input
 
 #: Of a reason in the ledger.
@@ -75,6 +77,18 @@ class CollectionRequest(ChangeRequest):
     """Body of ``POST /models/{model}/gc``."""
 
     dry_run: bool = False
+
+
+class ReleaseStart(ChangeRequest):
+    """Body of ``POST /models/{model}/releases``; what it leaves out is the spec's."""
+
+    version: VersionNumber
+    strategy: str | None = None
+    steps: Any = None
+    bake: str | None = None
+    min_requests: int | None = None
+    sticky_by: str | None = None
+    max_duration: str | None = None
 
 
 class KeyScopeRequest(ChangeRequest):
@@ -143,6 +157,20 @@ def _scope_key(call: Call, key_id: str) -> KeyScope:
     return scope
 
 
+def _start_release(call: Call, model: str) -> ReleaseResult:
+    body = ReleaseStart.read(call)
+    overrides = body.model_dump(exclude={"version", "reason"}, exclude_none=True)
+    return start_release(model, body.version, overrides, body.audit(call), **call.stores)
+
+
+def _change_release(call: Call, model: str, release_id: str, action: str) -> ReleaseResult:
+    """Pause, resume, abort or promote a release."""
+    if action not in RELEASE_ACTIONS:
+        raise NotFoundError(f"a release has no {action[:40]!r}: choose from {', '.join(RELEASE_ACTIONS)}")
+    audit = ChangeRequest.read(call).audit(call)
+    return change_active_release(model, release_id, action, audit, **call.stores)
+
+
 ROUTES = (
     ApiRoute("PUT", "/keys/<key_id>", _scope_key),
     ApiRoute("DELETE", "/models/<model>", _delete),
@@ -150,6 +178,8 @@ ROUTES = (
     ApiRoute("POST", "/models/<model>/promote", _promote),
     ApiRoute("POST", "/models/<model>/rollback", _roll_back),
     ApiRoute("POST", "/models/<model>/retire", _retire),
+    ApiRoute("POST", "/models/<model>/releases", _start_release),
+    ApiRoute("POST", "/models/<model>/releases/<release_id>/<action>", _change_release),
     ApiRoute("POST", "/models/<model>/gc", _collect_garbage),
     ApiRoute("POST", "/models/<model>/runs/<run_id>/approval", _decide),
 )

@@ -37,6 +37,7 @@ from millrace.registry.queries import (
     list_versions,
     read_timestamp,
 )
+from millrace.releases.control import describe_release, describe_releases, find_release
 from millrace.triggers.requests import REFUSED_UPLOADS
 
 
@@ -86,6 +87,11 @@ def _get_history(call: Call, model: str) -> dict[str, Any]:
     if timestamp is None:
         return describe_alias_moves(model, call.registry, alias)
     return describe_alias_at(model, read_timestamp(timestamp), call.registry, alias)
+
+
+def _get_release(call: Call, model: str, release_id: str) -> dict[str, Any]:
+    """Return a release, or the active one."""
+    return describe_release(find_release(call.existing(model), release_id, call.registry))
 
 
 def _verify_ledger(call: Call, ledger: str) -> dict[str, Any]:
@@ -149,6 +155,8 @@ _READS: Mapping[str, Callable[..., Any]] = {
         model, version, **call.stores
     ),
     "/models/<model>/history": _get_history,
+    "/models/<model>/releases": lambda call, model: describe_releases(call.existing(model), call.registry),
+    "/models/<model>/releases/<release_id>": _get_release,
     "/models/<model>/runs": lambda call, model: list_runs(model, call.registry, _page(call, MAX_RUNS)),
     "/models/<model>/runs/<run_id>": lambda call, model, run_id: describe_run(model, run_id, **call.stores),
     "/models/<model>/runs/<run_id>/approval": _get_approval,

@@ -5,10 +5,10 @@ __all__ = [
     "deletion",
     "garbage",
     "ledger",
-    "manifest",
     "model_schedules",
     "promotion",
     "queries",
     "registration",
+    "release_changes",
     "store",
 ]

@@ -6,27 +6,26 @@ then. Every step may be repeated; a decision that was only half carried out is f
 or by the pipeline when the time is up.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import quote, urlencode
 
-from millrace.entities import FINISHED_STATUSES, Approval, LedgerEntry, ModelState, ModelVersion, Run, VersionOutcome
+from millrace.entities import FINISHED_STATUSES, Approval, ModelState, ModelVersion, Run, VersionOutcome
 from millrace.errors import ConflictError
 from millrace.layout import version_key
 from millrace.names import CHALLENGER, CHAMPION
 from millrace.ports import Notifier, ObjectStore, TaskCallback
 from millrace.quantities import format_number
 from millrace.registry.ledger import AuditContext, of_incidents
-from millrace.registry.promotion import champion_moves, find_servable_version
+from millrace.registry.promotion import find_servable_version
+from millrace.registry.release_changes import Introduction, introduce
 from millrace.registry.store import Registry
 from millrace.registry.transactions import (
     AssignOutcome,
     DecideApproval,
     MoveAlias,
     RegistryTransaction,
-    VersionChange,
     ensure_champion,
 )
 from millrace.retry import retry
@@ -38,9 +37,6 @@ CARD = "card.html"
 _MAX_SUBJECT = 100
 
 Decision = Literal["approve", "reject"]
-
-_OUTCOMES: dict[str, VersionOutcome] = {"approved": "promoted", "rejected": "rejected", "expired": "kept"}
-_ACTIONS = {"approved": "model_promoted", "rejected": "approval_rejected", "expired": "approval_expired"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,10 +223,13 @@ def _record(decided: Approval, audit: AuditContext, expected_champion: int | Non
         state = registry.get_state(decided.model)
         if decided.status == "approved":
             ensure_champion(state, expected_champion if expected_champion else _compared_with(decided, registry))
-        outcome = AssignOutcome(decided.version, "awaiting_approval", _OUTCOMES[decided.status])
-        changes: tuple[VersionChange, ...] = (*_moves(decided, state), outcome, DecideApproval(decided))
+        introduced = _introduce(decided, state, audit, registry)
+        outcome = AssignOutcome(decided.version, "awaiting_approval", introduced.outcome)
+        changes = (*introduced.changes, outcome, DecideApproval(decided))
+        entry_id = f"{decided.run_id}-{decided.status}"
+        entry = audit.entry(state, entry_id, introduced.action, {**introduced.details, **incidents})
         try:
-            registry.commit(RegistryTransaction(_entry(decided, state, audit, incidents), state.revision, changes))
+            registry.commit(RegistryTransaction(entry, state.revision, changes))
         except ConflictError:
             if registry.get_approval(decided.model, decided.run_id).status != "pending":
                 raise
@@ -249,22 +248,17 @@ def _compared_with(decided: Approval, registry: Registry) -> int | None:
     return None
 
 
-def _moves(decided: Approval, state: ModelState) -> tuple[MoveAlias, ...]:
+def _introduce(decided: Approval, state: ModelState, audit: AuditContext, registry: Registry) -> Introduction:
+    """Return the changes of a decision: an approved version comes into service as one without an approval does."""
+    details: dict[str, object] = {"run_id": decided.run_id, "version": decided.version}
     if decided.status == "approved":
-        return champion_moves(state, decided.version)
-    if decided.status == "rejected" and state.aliases.get(CHALLENGER) == decided.version:
-        return (MoveAlias(CHALLENGER, decided.version, None),)
-    return ()
-
-
-def _entry(
-    decided: Approval, state: ModelState, audit: AuditContext, incidents: Mapping[str, list[str]]
-) -> LedgerEntry:
-    details: dict[str, Any] = {"run_id": decided.run_id, "version": decided.version, **incidents}
-    if decided.status == "approved":
-        champion = state.aliases.get(CHAMPION)
-        details |= {"alias": CHAMPION, "from_version": champion, "to_version": decided.version}
-    return audit.entry(state, f"{decided.run_id}-{decided.status}", _ACTIONS[decided.status], details)
+        spec = registry.get_spec(decided.model).release
+        introduced = introduce(state, decided.version, spec, audit, decided.run_id)
+        return replace(introduced, details=details | introduced.details)
+    leaves = decided.status == "rejected" and state.aliases.get(CHALLENGER) == decided.version
+    moves = (MoveAlias(CHALLENGER, decided.version, None),) if leaves else ()
+    outcome: VersionOutcome = "rejected" if decided.status == "rejected" else "kept"
+    return Introduction(outcome, f"approval_{decided.status}", "", moves, details)
 
 
 def _end_run(decided: Approval, registry: Registry, now: datetime) -> None:
@@ -273,7 +267,9 @@ def _end_run(decided: Approval, registry: Registry, now: datetime) -> None:
     if run.status in FINISHED_STATUSES:
         return
     by = decided.decided_by or ACTOR
-    outcomes = {"approved": f"promoted: approved by {by}: {decided.reason}", "expired": EXPIRED}
+    promoted = decided.status == "approved" and _is_promoted(decided, registry)
+    served = "promoted" if promoted else "kept as challenger for a release"
+    outcomes = {"approved": f"{served}: approved by {by}: {decided.reason}", "expired": EXPIRED}
     outcome = outcomes.get(decided.status, f"rejected by {by}: {decided.reason}")
     registry.update_run(
         run.model,
@@ -285,7 +281,11 @@ def _end_run(decided: Approval, registry: Registry, now: datetime) -> None:
         summary={
             **run.summary,
             "outcome": outcome,
-            "promoted": decided.status == "approved",
-            "alias": {"approved": CHAMPION, "expired": CHALLENGER}.get(decided.status),
+            "promoted": promoted,
+            "alias": None if decided.status == "rejected" else CHAMPION if promoted else CHALLENGER,
         },
     )
+
+
+def _is_promoted(decided: Approval, registry: Registry) -> bool:
+    return registry.get_version(decided.model, decided.version).outcome == "promoted"

@@ -24,6 +24,7 @@ from millrace.registry.approvals import withdraw_approval
 from millrace.registry.ledger import AuditContext
 from millrace.registry.model_schedules import follow_spec
 from millrace.registry.promotion import retire_version
+from millrace.registry.release_changes import end_release
 from millrace.registry.store import Registry
 from millrace.registry.transactions import DeleteModel, MoveAlias, RegistryTransaction
 from millrace.retry import retry
@@ -93,8 +94,9 @@ def _mark(model: str, audit: AuditContext, registry: Registry) -> Deletion | Non
         return Deletion(model, "already", state.deleted_at)
     entry = _entry(state, audit, registry)
     moves = [MoveAlias(alias, version, None) for alias, version in sorted(state.aliases.items())]
+    ends = end_release(state, None, replace(audit, reason="the model was deleted"), registry, entry.occurred_at)
     try:
-        registry.commit(RegistryTransaction(entry, state.revision, (*moves, DeleteModel(state.work))))
+        registry.commit(RegistryTransaction(entry, state.revision, (*moves, DeleteModel(state.work), *ends)))
     except (ConflictError, ModelDeletedError):
         return None
     return Deletion(

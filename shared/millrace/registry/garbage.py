@@ -3,7 +3,7 @@
 Only these are collected:
 
 * artifacts of a version that was retired ``retention.retired_days`` ago or more, while neither its retirement nor a
-  move of an alias from or to it is younger than that, and no alias points to it;
+  move of an alias from or to it is younger than that, and neither an alias nor an active release points to it;
 * artifacts of the trials of a run that ended ``retention.run_days`` ago or more, unless the run is the active one, or
   its version is not retired, or is kept for one of the reasons above.
 
@@ -22,6 +22,7 @@ from millrace.entities import FINISHED_STATUSES, LedgerEntry, ModelState, ModelV
 from millrace.layout import runs_prefix, versions_prefix
 from millrace.ports import ListedObject, ObjectStore
 from millrace.registry.ledger import AuditContext
+from millrace.registry.release_changes import find_active_release
 from millrace.registry.store import Registry
 from millrace.spec.operations import RetentionSpec
 
@@ -99,7 +100,11 @@ def collect(
     retention = registry.get_spec(model).retention
     versions = {version.version: version for version in registry.list_versions(model)}
     oldest_move = audit.now - timedelta(days=retention.retired_days)
-    garbage = find_garbage(state, versions, _moved_since(state, oldest_move, registry), retention, audit.now)
+    release = find_active_release(state, registry)
+    in_use = frozenset({release.baseline, release.candidate} if release else ()) | _moved_since(
+        state, oldest_move, registry
+    )
+    garbage = find_garbage(state, versions, in_use, retention, audit.now)
     found = list(_objects_of_versions(model, garbage, model_store))
     found += _objects_of_runs(model, garbage, audit.now - timedelta(days=retention.run_days), registry, model_store)
     taken = found[:MAX_OBJECTS]

@@ -4,13 +4,15 @@
 partition / sort key                        item
 ==========================================  ===============================================================
 ``MODELS`` / ``MODEL#<model>``              index of models, so that listing them is a query
-``MODEL#<model>`` / ``STATE``               version counter, aliases, revision, active run
+``MODEL#<model>`` / ``STATE``               version counter, aliases, revision, active run, active release and its
+                                            routing plan
 ``MODEL#<model>`` / ``SPEC``                the model's spec
 ``MODEL#<model>`` / ``CAUSE#<cause_id>``    a cause and its outcome; ``expires_at`` for TTL
 ``PENDING#<model>`` / ``PENDING#<time>#..`` a cause that waits; deleted once a follow-up run takes it
 ``MODEL#<model>`` / ``VERSION#<000001>``    a registered version
 ``MODEL#<model>`` / ``ALIAS#<alias>#...``   a move of an alias, by time, so that point-in-time lookup is one query
 ``MODEL#<model>`` / ``APPROVAL#<run_id>``   an approval and its decision
+``MODEL#<model>`` / ``RELEASE#<id>``        a release, by time
 ``MODEL#<model>`` / ``LEDGER#<time>#...``   an entry of the ledger, never changed
 ``MODEL#<model>`` / ``CHAIN``               number and hash of the ledger's last entry
 ``OUTBOX`` / ``<time>#<model>#<entry>``     an entry of the ledger that is not published yet

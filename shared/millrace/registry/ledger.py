@@ -9,7 +9,7 @@ had no chain have no number: they count as written before it.
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -34,6 +34,15 @@ EVENT_NAMES: Mapping[str, str] = {
     "approval_requested": "ApprovalRequested",
     "approval_rejected": "ApprovalRejected",
     "approval_expired": "ApprovalExpired",
+    "release_started": "ReleaseStarted",
+    "release_advanced": "ReleaseAdvanced",
+    "release_paused": "ReleasePaused",
+    "release_resumed": "ReleaseResumed",
+    "release_completed": "ReleaseCompleted",
+    "release_rolled_back": "ReleaseRolledBack",
+    "release_aborted": "ReleaseAborted",
+    "release_superseded": "ReleaseSuperseded",
+    "release_expired": "ReleaseExpired",
 }
 
 
@@ -69,26 +78,24 @@ class Append:
     entry: LedgerEntry
 
 
-def chain(entry: LedgerEntry, head: Item | None) -> list[StoreChange]:
-    """Return the changes that append an entry after ``head``, and put it into the outbox when it is to be published.
+def chain(entries: Sequence[LedgerEntry], head: Item | None) -> list[StoreChange]:
+    """Return the changes that append entries after ``head``, and put those to be published into the outbox.
 
-    The first is the change of the head, which fails when another entry was faster; the second writes the entry, and
-    fails when it is written already.
+    The first is the change of the head, which fails when another entry was faster; the others write the entries, and
+    fail when they are written already.
     """
-    keys, before = ModelKeys(entry.model), str(head["sha256"]) if head else ""
-    item = {**encode(entry), "sequence": head["sequence"] + 1 if head else 1, "previous": before}
-    item["sha256"] = _hash(item)
-    changes: list[StoreChange] = [
-        Update(
-            keys.chain,
-            {"sequence": item["sequence"], "sha256": item["sha256"]},
-            conditions=(Compare("sha256", "=", before) if head else Absent(),),
-        ),
-        Put(keys.item("LEDGER", entry.occurred_at, entry.entry_id), item),
-    ]
-    if entry.action in EVENT_NAMES:
-        changes.append(Put(outbox_key(entry.model, entry.occurred_at, entry.entry_id), encode(entry), replace=True))
-    return changes
+    keys = ModelKeys(entries[0].model)
+    sequence, before = (head["sequence"], str(head["sha256"])) if head else (0, "")
+    written: list[StoreChange] = []
+    for entry in entries:
+        sequence += 1
+        item = {**encode(entry), "sequence": sequence, "previous": before}
+        item["sha256"] = before = _hash(item)
+        written.append(Put(keys.item("LEDGER", entry.occurred_at, entry.entry_id), item))
+        if entry.action in EVENT_NAMES:
+            written.append(Put(outbox_key(entry.model, entry.occurred_at, entry.entry_id), encode(entry), replace=True))
+    unchanged = Compare("sha256", "=", head["sha256"]) if head else Absent()
+    return [Update(keys.chain, {"sequence": sequence, "sha256": before}, conditions=(unchanged,)), *written]
 
 
 def _hash(item: Item) -> str:

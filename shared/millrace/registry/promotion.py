@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from millrace.card import Artifact
 from millrace.entities import FINISHED_STATUSES, AliasMove, ModelState, ModelVersion, VersionOutcome, describe_deletion
@@ -16,21 +16,28 @@ from millrace.errors import (
     VersionNotFoundError,
 )
 from millrace.layout import version_key
+from millrace.manifest import MANIFEST, MODEL, SIGNATURE, Manifest
 from millrace.names import CHALLENGER, CHAMPION
 from millrace.ports import ObjectStore
 from millrace.registry.ledger import AuditContext, of_incidents
-from millrace.registry.manifest import MANIFEST, MODEL, SIGNATURE, Manifest
+from millrace.registry.release_changes import (
+    Introduction,
+    champion_moves,
+    end_release,
+    find_active_release,
+    introduce,
+)
 from millrace.registry.store import Registry
 from millrace.registry.transactions import (
     AssignOutcome,
     MoveAlias,
     RegistryTransaction,
     RetireVersion,
-    VersionChange,
     ensure_champion,
     name_version,
 )
 from millrace.retry import retry
+from millrace.spec import ModelSpec
 
 ACTOR = "register_model"
 #: The artifacts that serving loads.
@@ -177,14 +184,6 @@ def earlier_champions(moves: Sequence[AliasMove]) -> list[int]:
     return [version for version in dict.fromkeys(reversed(served)) if version != served[-1]]
 
 
-def champion_moves(state: ModelState, version: int) -> tuple[MoveAlias, ...]:
-    """Return the moves that make ``version`` the champion, and no challenger."""
-    moves = [MoveAlias(CHAMPION, state.aliases.get(CHAMPION), version)]
-    if state.aliases.get(CHALLENGER) == version:
-        moves.append(MoveAlias(CHALLENGER, version, None))
-    return tuple(moves)
-
-
 def _move_champion(
     action: str,
     state: ModelState,
@@ -194,9 +193,13 @@ def _move_champion(
     registry: Registry,
     outcome: AssignOutcome | None = None,
 ) -> None:
-    details = {"alias": CHAMPION, "from_version": state.aliases.get(CHAMPION), "to_version": version}
-    entry = audit.entry(state, f"{CHAMPION}-{state.revision + 1}", action, details)
-    changes = (*champion_moves(state, version), *((outcome,) if outcome else ()))
+    details: dict[str, Any] = {"alias": CHAMPION, "from_version": state.aliases.get(CHAMPION), "to_version": version}
+    entry_id = f"{CHAMPION}-{state.revision + 1}"
+    ends = end_release(state, version, audit, registry, audit.entry(state, entry_id, action, {}).occurred_at)
+    if ends:
+        details["release_id"] = ends[0].release_id
+    entry = audit.entry(state, entry_id, action, details)
+    changes = (*champion_moves(state, version), *((outcome,) if outcome else ()), *ends)
     try:
         registry.commit(RegistryTransaction(entry, state.revision, changes))
     except AliasConflictError as error:
@@ -253,7 +256,7 @@ def assign_alias(decision: GateDecision, version: ModelVersion, registry: Regist
     Raises ``ModelDeletedError`` when the model was deleted since the version was created; ``ServiceUnavailableError``
     when others keep moving the aliases.
     """
-    needs_approval = registry.get_spec(version.model).approval.mode == "manual"
+    spec = registry.get_spec(version.model)
 
     def attempt() -> AssignedOutcome | None:
         present = registry.get_version(version.model, version.version)
@@ -261,9 +264,9 @@ def assign_alias(decision: GateDecision, version: ModelVersion, registry: Regist
             return AssignedOutcome(present.outcome, _describe(present.outcome, ""))
         state = registry.get_state(version.model)
         state.ensure_not_deleted(version.created_at)
-        assigned = _decide(decision, state, needs_approval)
+        transaction, assigned = _assign(decision, version, state, spec, now)
         try:
-            registry.commit(_assignment(decision, version, state, assigned, now))
+            registry.commit(transaction)
         except UnfitVersionError:
             raise
         except ConflictError:
@@ -275,39 +278,35 @@ def assign_alias(decision: GateDecision, version: ModelVersion, registry: Regist
     return retry(attempt, f"the aliases of {version.model!r} keep moving; version {number} has no alias yet")
 
 
-def _decide(decision: GateDecision, state: ModelState, needs_approval: bool) -> AssignedOutcome:
+def _assign(
+    decision: GateDecision, version: ModelVersion, state: ModelState, spec: ModelSpec, now: datetime
+) -> tuple[RegistryTransaction, AssignedOutcome]:
     outcome: VersionOutcome = "kept"
-    reason = decision.reason
-    champion = state.aliases.get(CHAMPION)
+    reason, champion = decision.reason, state.aliases.get(CHAMPION)
+    introduced: Introduction | None = None
     if decision.may_be_champion and champion != decision.compared_with:
         compared = name_version(decision.compared_with)
         reason = f"the champion is now {name_version(champion)}, and the gate compared with {compared}"
+    elif decision.may_be_champion and spec.approval.mode == "manual":
+        outcome = "awaiting_approval"
     elif decision.may_be_champion:
-        outcome = "awaiting_approval" if needs_approval else "promoted"
-    return AssignedOutcome(outcome, _describe(outcome, reason))
-
-
-def _assignment(
-    decision: GateDecision, version: ModelVersion, state: ModelState, assigned: AssignedOutcome, now: datetime
-) -> RegistryTransaction:
-    promoted = assigned.outcome == "promoted"
-    if promoted:
-        moves = champion_moves(state, version.version)
-    else:
+        audit = AuditContext(ACTOR, reason, now)
+        introduced = introduce(state, version.version, spec.release, audit, decision.run_id)
+        outcome = introduced.outcome
+    message = introduced.message if introduced else ""
+    assigned = AssignedOutcome(outcome, f"{message}; {reason}" if message else _describe(outcome, reason))
+    if introduced is None:
         moves = (MoveAlias(CHALLENGER, state.aliases.get(CHALLENGER), version.version),)
-    alias, before = moves[0].alias, moves[0].from_version
-    details = {
-        "alias": alias,
-        "from_version": before,
-        "to_version": version.version,
-        "run_id": decision.run_id,
-        **of_incidents(decision.incident_ids),
-    }
+        details: dict[str, Any] = {"alias": CHALLENGER, "from_version": moves[0].from_version}
+        details |= {"to_version": version.version, "run_id": decision.run_id}
+        introduced = Introduction(outcome, "alias_moved", "", moves, details)
+    alias = introduced.details["alias"]
     audit = AuditContext(ACTOR, assigned.message, now)
-    action = "model_promoted" if promoted else "alias_moved"
-    entry = audit.entry(state, f"{alias}-{state.revision + 1}", action, details, version.created_at)
-    changes: tuple[VersionChange, ...] = (*moves, AssignOutcome(version.version, "pending", assigned.outcome))
-    return RegistryTransaction(entry, state.revision, changes)
+    entry_id = f"{alias}-{state.revision + 1}"
+    details = {**introduced.details, **of_incidents(decision.incident_ids)}
+    entry = audit.entry(state, entry_id, introduced.action, details, version.created_at)
+    changes = (*introduced.changes, AssignOutcome(version.version, "pending", assigned.outcome))
+    return RegistryTransaction(entry, state.revision, changes), assigned
 
 
 def _describe(outcome: VersionOutcome, reason: str) -> str:
@@ -335,6 +334,10 @@ def retire(model: str, version: int, audit: AuditContext, *, registry: Registry)
     found = registry.get_version(model, version)
     if found.status == "retired":
         return Retirement(model, version, "already")
+    release = find_active_release(state, registry)
+    if release is not None and version == release.candidate:
+        how = f'abort it first: millrace release abort {model} --reason "..."'
+        raise ConflictError(f"version {version} of {model!r} is in use by release {release.release_id}; {how}")
     pointing = sorted(alias for alias, pointed in state.aliases.items() if pointed == version)
     if pointing:
         raise ConflictError(f"version {version} of {model!r} is in use: it is the {' and the '.join(pointing)}")

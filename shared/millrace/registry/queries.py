@@ -20,9 +20,9 @@ from millrace.errors import (
     VersionNotFoundError,
 )
 from millrace.layout import evaluation_key, version_key
+from millrace.manifest import SIGNATURE, Signature
 from millrace.names import CHAMPION
 from millrace.ports import ObjectStore
-from millrace.registry.manifest import SIGNATURE, Signature
 from millrace.registry.store import EntityT, Registry
 from millrace.schema import TableSchema
 

@@ -30,10 +30,7 @@ from millrace.layout import (
     trial_key,
     version_key,
 )
-from millrace.names import CHALLENGER, CHAMPION
-from millrace.ports import ObjectStore
-from millrace.registry.ledger import of_incidents
-from millrace.registry.manifest import (
+from millrace.manifest import (
     MANIFEST,
     MODEL,
     SIGNATURE,
@@ -41,6 +38,9 @@ from millrace.registry.manifest import (
     Signature,
     SignatureThreshold,
 )
+from millrace.names import CHALLENGER, CHAMPION
+from millrace.ports import ObjectStore
+from millrace.registry.ledger import of_incidents
 from millrace.registry.promotion import ACTOR, AssignedOutcome, GateDecision, assign_alias
 from millrace.registry.store import Registry
 from millrace.registry.versioning import FIRST_VERSION, Recipe, next_semantic_version

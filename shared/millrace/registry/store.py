@@ -423,6 +423,7 @@ class Registry:
         state = self.get_state(model)
         if transaction.needs_model:
             state.ensure_not_deleted()
+        transaction.ensure_release(state)
         for number, outcome in transaction.expected_outcomes.items():
             version = self.get_version(model, number)
             if version.status == "retired":
@@ -534,19 +535,19 @@ class Registry:
 
     # -- changes and items -------------------------------------------------------------------------------------
     def _transact(self, changes: Sequence[StoreChange | Append]) -> list[int]:
-        """Make all changes or none, as the store does; an entry of the ledger comes after the last of its chain."""
+        """Make all changes or none, as the store does; entries of a ledger come after the last of its chain."""
         entries = [change.entry for change in changes if isinstance(change, Append)]
         plain = [change for change in changes if not isinstance(change, Append)]
         if not entries:
             return self.store.transact(plain)
-        (entry,) = entries
+        model = entries[0].model
 
         def attempt() -> list[int] | None:
-            failed = self.store.transact([*plain, *chain(entry, self.store.get(ModelKeys(entry.model).chain))])
+            failed = self.store.transact([*plain, *chain(entries, self.store.get(ModelKeys(model).chain))])
             # Only the head: another entry was faster.
             return None if failed == [len(plain)] else failed
 
-        return retry(attempt, f"too many entries for the ledger of {entry.model!r} at once", attempts=_CHAIN_ATTEMPTS)
+        return retry(attempt, f"too many entries for the ledger of {model!r} at once", attempts=_CHAIN_ATTEMPTS)
 
     def find_many(self, entity_class: type[EntityT], keys: Sequence[Key]) -> list[EntityT]:
         """Return the entities of those keys that exist, by batch."""

@@ -4,7 +4,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from millrace.entities import AliasMove, Approval, LedgerEntry, ModelState, VersionOutcome, Work
+from millrace.entities import (
+    AliasMove,
+    Approval,
+    LedgerEntry,
+    ModelState,
+    Release,
+    ReleaseStatus,
+    VersionOutcome,
+    Work,
+)
 from millrace.errors import ConflictError
 from millrace.names import CHAMPION
 from millrace.ports import Absent, Check, Compare, Exists, Plus, Put, StoreChange, Update
@@ -54,7 +63,47 @@ class DeleteModel:
     work: Work | None = None  # the work that the deletion was decided on; None ends any
 
 
-VersionChange = MoveAlias | AssignOutcome | RetireVersion | DecideApproval | DeleteModel
+@dataclass(frozen=True, slots=True)
+class StartRelease:
+    """Begin a release, which no other one may be active beside."""
+
+    release: Release
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRelease:
+    """Replace an active release by ``after``, whose revision follows; one that is over routes nothing any more."""
+
+    after: Release
+
+
+@dataclass(frozen=True, slots=True)
+class EndRelease:
+    """End the active release, whatever it has come to, because the champion moves or the model is deleted.
+
+    ``entry`` is written after that of the transaction.
+    """
+
+    release_id: str
+    status: ReleaseStatus
+    entry: LedgerEntry
+
+
+@dataclass(frozen=True, slots=True)
+class WaitForRelease:
+    """Let a version wait for the active release to end; the one that waited before waits no more."""
+
+    version: int
+    champion: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndWait:
+    """End the wait of a version for a release."""
+
+
+ReleaseChange = StartRelease | ChangeRelease | EndRelease | WaitForRelease | EndWait
+VersionChange = MoveAlias | AssignOutcome | RetireVersion | DecideApproval | DeleteModel | ReleaseChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +126,32 @@ class RegistryTransaction:
         return next((change for change in self.changes if isinstance(change, DeleteModel)), None)
 
     @property
+    def release_changes(self) -> tuple[ReleaseChange, ...]:
+        """The changes of releases."""
+        return tuple(change for change in self.changes if isinstance(change, ReleaseChange))
+
+    @property
+    def expected_release(self) -> tuple[str | None, ...]:
+        """The release that must be active, None for none; empty where any may be."""
+        for change in self.release_changes:
+            match change:
+                case StartRelease() | EndWait():
+                    return (None,)
+                case ChangeRelease(after):
+                    return (after.release_id,)
+                case EndRelease(release_id):
+                    return (release_id,)
+        moves_champion = any(move.alias == CHAMPION for move in self.moves)
+        return (None,) if moves_champion or self.deletion else ()
+
+    def ensure_release(self, state: ModelState) -> None:
+        """Raise ``ConflictError`` when another release is active than the transaction expects, or none."""
+        expected = self.expected_release
+        if expected and state.release_id != expected[0]:
+            active = f"release {state.release_id} is active" if state.release_id else "no release is active"
+            raise ConflictError(f"{active} for {state.model!r}: decide again; millrace release show {state.model}")
+
+    @property
     def expected_outcomes(self) -> dict[int, VersionOutcome | None]:
         """The versions that must not be retired, and the outcome that each must have; None allows any."""
         versions: dict[int, VersionOutcome | None] = {}
@@ -85,6 +160,8 @@ class RegistryTransaction:
                 versions.setdefault(change.to_version, None)
             elif isinstance(change, RetireVersion):
                 versions.setdefault(change.version, None)
+            elif isinstance(change, StartRelease):
+                versions.setdefault(change.release.candidate, None)
             elif isinstance(change, AssignOutcome):
                 versions[change.version] = change.before
         return versions
@@ -92,7 +169,8 @@ class RegistryTransaction:
     @property
     def needs_model(self) -> bool:
         """True when the model must not be deleted: work can end in a deleted model, and none begins there."""
-        return self.deletion is not None or any(move.to_version is not None for move in self.moves)
+        begins = any(isinstance(change, StartRelease) for change in self.changes)
+        return self.deletion is not None or begins or any(move.to_version is not None for move in self.moves)
 
 
 def ensure_champion(state: ModelState, expected: int | None) -> None:
@@ -115,6 +193,7 @@ def store_changes(transaction: RegistryTransaction, schema_version: int) -> Iter
     entry, keys = transaction.entry, ModelKeys(transaction.entry.model)
     yield _change_state(transaction, schema_version)
     assigned = {change.version for change in transaction.changes if isinstance(change, AssignOutcome)}
+    ending = {change.version for change in transaction.changes if isinstance(change, RetireVersion)}
     for change in transaction.changes:
         match change:
             case MoveAlias():
@@ -131,12 +210,55 @@ def store_changes(transaction: RegistryTransaction, schema_version: int) -> Iter
                 yield _reset_spec(entry)
                 follows = Compare("schema_version", "=", schema_version, or_absent=True)
                 yield Check(keys.schema, (follows,))
-    for number in {move.to_version for move in transaction.moves} - assigned - {None}:
-        if number is not None:
-            yield Check(keys.item("VERSION", number), _NOT_RETIRED)
+            case StartRelease() | ChangeRelease() | EndRelease():
+                yield _change_release(change, keys)
+    for number in transaction.expected_outcomes.keys() - assigned - ending:
+        yield Check(keys.item("VERSION", number), _NOT_RETIRED)
     if transaction.deletion or any(move.alias == CHAMPION for move in transaction.moves):
         yield make_due(entry.model, entry.occurred_at, own_schedule=False if transaction.deletion else None)
     yield Append(entry)
+    yield from (Append(change.entry) for change in transaction.changes if isinstance(change, EndRelease))
+
+
+def _change_release(change: StartRelease | ChangeRelease | EndRelease, keys: ModelKeys) -> Put | Update:
+    if isinstance(change, StartRelease):
+        return Put(keys.item("RELEASE", change.release.release_id), encode(change.release))
+    if isinstance(change, ChangeRelease):
+        return replace_release(change.after)
+    values: dict[str, Any] = {"status": change.status, "decision": change.entry.reason, "revision": Plus("revision", 1)}
+    values |= dict.fromkeys(("decided_at", "ended_at"), encode_value(change.entry.occurred_at))
+    return Update(keys.item("RELEASE", change.release_id), values)
+
+
+def replace_release(after: Release) -> Update:
+    """Return the change that replaces an active release, unless somebody else changed it meanwhile."""
+    values = {name: value for name, value in encode(after).items() if name in _CHANGING}
+    key, unchanged = ModelKeys(after.model).item("RELEASE", after.release_id), after.revision - 1
+    return Update(key, values, conditions=(Exists(), Compare("revision", "=", unchanged)))
+
+
+#: Fields of a release that change; the others are as it began.
+_CHANGING = ("status", "stage", "stage_since", "revision", "evidence", "decision", "decided_at", "ended_at")
+
+
+def _release_attributes(changes: tuple[ReleaseChange, ...]) -> tuple[dict[Any, Any], list[Any]]:
+    """Return the attributes of the model's state that changes of releases set and remove."""
+    values: dict[Any, Any] = {}
+    removed: list[Any] = []
+    for change in changes:
+        match change:
+            case StartRelease(release):
+                values |= {"release_id": release.release_id, "routing": release.plan().write()}
+                removed.append("pending_candidate")
+            case ChangeRelease(after) if after.is_active:
+                values["routing"] = after.plan().write()
+            case ChangeRelease() | EndRelease():
+                removed += ["release_id", "routing"]
+            case WaitForRelease(version, champion):
+                values["pending_candidate"] = encode_value({"version": version, "champion": champion})
+            case EndWait():
+                removed.append("pending_candidate")
+    return values, removed
 
 
 def _change_state(transaction: RegistryTransaction, schema_version: int) -> Update | Check:
@@ -144,14 +266,26 @@ def _change_state(transaction: RegistryTransaction, schema_version: int) -> Upda
     conditions: list[Exists | Absent | Compare] = [Compare("revision", "=", transaction.expected_revision)]
     if transaction.needs_model:
         conditions.append(Absent("deleted_at"))
+    conditions += [
+        Absent("release_id") if release_id is None else Compare("release_id", "=", release_id)
+        for release_id in transaction.expected_release
+    ]
     moves, deletion = transaction.moves, transaction.deletion
+    values, removed = _release_attributes(transaction.release_changes)
     if not moves and deletion is None:
-        return Check(key, tuple(conditions))
-    values: dict[Any, Any] = {("aliases", move.alias): move.to_version for move in moves if move.to_version is not None}
-    removed = [("aliases", move.alias) for move in moves if move.to_version is None]
+        if any(isinstance(change, StartRelease) for change in transaction.changes):
+            values["revision"] = Plus("revision", 1)  # what was decided before it, a retirement say, is void
+        return (
+            Update(key, values, tuple(removed), tuple(conditions))
+            if values or removed
+            else Check(key, tuple(conditions))
+        )
+    values |= {("aliases", move.alias): move.to_version for move in moves if move.to_version is not None}
+    removed += [("aliases", move.alias) for move in moves if move.to_version is None]
     state = {"revision": Plus("revision", 1), "aliases_moved_at": now}
     if deletion is None:
         return Update(key, values | state, tuple(removed), tuple(conditions))
+    removed += [name for name in ("release_id", "routing", "pending_candidate") if name not in removed]
     if deletion.work is not None:
         waiting, active = deletion.work.pending_causes, deletion.work.active_run_id
         conditions.append(Compare("pending_causes", "=", waiting, or_absent=not waiting))

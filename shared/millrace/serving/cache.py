@@ -18,10 +18,14 @@ from typing import Literal
 
 from millrace.errors import ArtifactIntegrityError, ArtifactNotFoundError, ModelNotFoundError, VersionNotFoundError
 from millrace.names import CHAMPION
+from millrace.routing import AliasPointer, RoutingPlan
+from millrace.serving.arms import ActiveRelease
 from millrace.serving.model import LoadedModel, ModelSource, load_version
 
 #: A request waits for the refresh of an alias that was confirmed more than this many refresh intervals ago.
 STALE_AFTER_INTERVALS = 6
+#: The same during a release: its end has to reach an environment that was frozen in between.
+STALE_AFTER_INTERVALS_OF_RELEASE = 2
 #: Longest wait of a request for a refresh.
 STALE_WAIT_SECONDS = 1.0
 
@@ -47,11 +51,16 @@ class CacheEvent:
 
 @dataclass(slots=True)
 class _Entry:
-    """A served model; ``loaded`` is replaced as a whole, so that a request sees the old or the new version."""
+    """A served model; ``loaded`` is replaced as a whole, so that a request sees the old or the new version.
+
+    ``release`` routes beside the champion that it names, and no other. It was loaded from the text ``routing``.
+    """
 
     loaded: LoadedModel
     tried_at: float
     confirmed_at: float
+    release: ActiveRelease | None = None
+    routing: str = ""
     refreshing: bool = False
     failing: bool = False
     refreshed: threading.Event = field(default_factory=threading.Event)
@@ -90,14 +99,24 @@ class ModelCache:
 
     def get(self, model: str, version: str = CHAMPION) -> LoadedModel:
         """Return the version to serve, by its number or an alias; raises as its source and ``load_version`` do."""
-        key = (model, version)
+        return self.find(model, version)[0]
+
+    def find(self, model: str, version: str = CHAMPION) -> tuple[LoadedModel, ActiveRelease | None]:
+        """Return the version to serve as :meth:`get` does, and the release that routes beside it."""
+        entry = self._find_fresh((model, version))
+        release, loaded = entry.release, entry.loaded
+        # The thread replaces one after the other.
+        return loaded, release if release is not None and release.plan.baseline == loaded.version else None
+
+    def _find_fresh(self, key: tuple[str, str]) -> _Entry:
         entry = self._find(key) or self._load_first(key)
         if self._claim_refresh(entry):
             self._start(lambda: self._refresh(key, entry))
-        stale_seconds = self._refresh_seconds * STALE_AFTER_INTERVALS
+        intervals = STALE_AFTER_INTERVALS if entry.release is None else STALE_AFTER_INTERVALS_OF_RELEASE
+        stale_seconds = self._refresh_seconds * intervals
         if entry.refreshing and not entry.failing and self._clock() - entry.confirmed_at > stale_seconds:
             entry.refreshed.wait(STALE_WAIT_SECONDS)
-        return entry.loaded
+        return entry
 
     def knows(self, model: str) -> bool:
         """Return whether the source has named a version of the model before: then the name is not made up."""
@@ -119,23 +138,54 @@ class ModelCache:
             entry = self._find(key)
             if entry is None:
                 now = self._clock()
-                entry = _Entry(self._load(*key), tried_at=now, confirmed_at=now)
+                model, version = key
+                pointer = AliasPointer(int(version)) if _is_number(version) else self._source.read_alias(model, version)
+                if not _is_number(version):
+                    self._known.add(model)
+                entry = _Entry(self._load(model, version, pointer.version), tried_at=now, confirmed_at=now)
+                if pointer.routing:
+                    self._load_release(model, entry, pointer.routing)
                 with self._lock:
                     self._entries[key] = entry
-                    while len(self._entries) > self._capacity:
+                    while len(self._entries) > 1 and self._count_loaded() > self._capacity:
                         self._entries.popitem(last=False)
             return entry
 
-    def _load(self, model: str, version: str) -> LoadedModel:
-        """Load a version, unless it is already served under another alias or its number."""
-        number = int(version) if _is_number(version) else self._source.alias_version(model, version)
-        if not _is_number(version):
-            self._known.add(model)
+    def _count_loaded(self) -> int:
+        return sum(1 + (len(entry.release.candidates) if entry.release else 0) for entry in self._entries.values())
+
+    def _served(self, model: str) -> dict[int, LoadedModel]:
+        """Return the loaded versions of a model, candidates too, by number."""
         with self._lock:
-            entries = [entry.loaded for key, entry in self._entries.items() if key[0] == model]
-        served = {loaded.version: loaded for loaded in entries if loaded.instead_of is None}
+            entries = [entry for key, entry in self._entries.items() if key[0] == model]
+        served = {
+            version: loaded for each in entries if each.release for version, loaded in each.release.candidates.items()
+        }
+        return served | {each.loaded.version: each.loaded for each in entries if each.loaded.instead_of is None}
+
+    def _load_release(self, model: str, entry: _Entry, routing: str) -> None:
+        """Load the candidates of a plan, then let it route; one that cannot be loaded is left out, and falls back."""
         try:
-            loaded = served.get(number) or load_version(self._source, model, number)
+            plan = RoutingPlan.read(routing)
+        except ValueError as error:
+            entry.release, entry.routing = None, routing
+            self._events.append(CacheEvent("refresh_failed", model, CHAMPION, entry.loaded.version, str(error)))
+            return
+        served, candidates = self._served(model), dict[int, LoadedModel]()
+        loads_again = False
+        for version in (arm.version for arm in plan.arms):
+            try:
+                candidates[version] = served.get(version) or load_version(self._source, model, version)
+            except Exception as error:  # noqa: BLE001 - the champion answers for it, and the release counts that
+                loads_again |= not isinstance(error, _DAMAGE)
+                reason = f"candidate {version} is not loaded: {type(error).__name__}: {error}"
+                self._events.append(CacheEvent("refresh_failed", model, CHAMPION, entry.loaded.version, reason))
+        entry.release, entry.routing = ActiveRelease.of(plan, candidates, entry.loaded), "" if loads_again else routing
+
+    def _load(self, model: str, version: str, number: int) -> LoadedModel:
+        """Load a version, unless it is already served under another alias or its number."""
+        try:
+            loaded = self._served(model).get(number) or load_version(self._source, model, number)
         except _DAMAGE as error:
             if version != CHAMPION:
                 raise
@@ -169,17 +219,21 @@ class ModelCache:
         try:
             now = self._clock()
             try:
-                version = self._read_pointer(*key)
+                version, routing = self._read_pointer(*key)
             except (ModelNotFoundError, VersionNotFoundError) as error:
                 with self._lock:
                     self._entries.pop(key, None)
                 self._events.append(CacheEvent("withdrawn", *key, serving, str(error)))
                 return
             if version != serving:
-                entry.loaded = load_version(self._source, key[0], version)
+                entry.loaded = self._served(key[0]).get(version) or load_version(self._source, key[0], version)
                 self._events.append(CacheEvent("swapped", *key, version, f"version {serving} served before"))
             elif entry.loaded.instead_of is not None:
                 entry.loaded = replace(entry.loaded, instead_of=None)  # a rollback made it the champion
+            if not routing:
+                entry.release, entry.routing = None, ""
+            elif routing != entry.routing:
+                self._load_release(key[0], entry, routing)
             entry.confirmed_at = now
             entry.failing = False
         except Exception as error:  # noqa: BLE001 - a thread has no caller to raise to, and the old version serves
@@ -189,12 +243,12 @@ class ModelCache:
             entry.refreshing = False
             entry.refreshed.set()
 
-    def _read_pointer(self, model: str, version: str) -> int:
-        """Return the version that an alias points to, or the number itself unless that version is retired."""
+    def _read_pointer(self, model: str, version: str) -> AliasPointer:
+        """Return what an alias points to, or the number itself unless that version is retired."""
         if not _is_number(version):
-            return self._source.alias_version(model, version)
+            return self._source.read_alias(model, version)
         self._source.manifest_sha256(model, int(version))
-        return int(version)
+        return AliasPointer(int(version))
 
 
 def _is_number(version: str) -> bool:

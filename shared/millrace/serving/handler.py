@@ -32,12 +32,13 @@ from millrace.errors import (
 from millrace.json_text import write_json
 from millrace.key_scopes import KeyScopes, read_key_id
 from millrace.observability import Unit, metric_members, write_metrics
+from millrace.serving.arms import ActiveRelease, Assignment, predict_assigned
 from millrace.serving.cache import ModelCache
 from millrace.serving.capture import BEGINNING, CaptureWriter, write_timestamp
 from millrace.serving.intervals import find_bounds
 from millrace.serving.model import LoadedModel
 from millrace.serving.protocols import MLFLOW, PROTOCOLS, Fixed, Operation, Protocol
-from millrace.serving.request import JSON, Request
+from millrace.serving.request import JSON, PredictionRequest, Request
 from millrace.serving.scoring import Prediction, explain_scores, score
 
 #: Whether errors and warnings name columns; reduced ones hold nothing that reveals the schema.
@@ -92,10 +93,29 @@ class Route:
             return Reply(self.operation.body)
         request = self.protocol.prepare(request, self.operation)
         endpoint.keys.ensure_allowed(request.key_id, request.model)
-        call.loaded = loaded = endpoint.models.get(request.model, request.version)
+        loaded, release = endpoint.models.find(request.model, request.version)
+        call.loaded = loaded
+        if release is not None and self.operation == "predict":
+            return self._predict_in_release(endpoint, request, (loaded, release), call)
         reply = self._describe_or_predict(endpoint, request, loaded)
         headers = {} if loaded.instead_of is None else {INSTEAD_OF: str(loaded.instead_of)}
         return replace(reply, headers=headers)
+
+    def _predict_in_release(
+        self, endpoint: Endpoint, request: Request, served: tuple[LoadedModel, ActiveRelease], call: "_Call"
+    ) -> Reply:
+        """Predict with the arm that the request is assigned to; see :mod:`millrace.serving.arms`."""
+        read, (champion, release) = self.protocol.read, served
+        contents, prediction_id = read(request, champion.schema, endpoint.max_rows), endpoint.make_id()
+        call.assignment = assignment = release.assign(request, contents, prediction_id)
+
+        def predict(loaded: LoadedModel) -> Prediction:
+            same = loaded.version in release.same_schema
+            own = contents if same else read(request, loaded.schema, endpoint.max_rows)
+            return _predict_contents(request, own, loaded, lambda: prediction_id)
+
+        prediction = predict_assigned(assignment, release, champion, predict)
+        return _write_prediction(endpoint, self.protocol, prediction, assignment.headers)
 
     def _describe_or_predict(self, endpoint: Endpoint, request: Request, loaded: LoadedModel) -> Reply:
         if self.operation == "predict":
@@ -113,15 +133,27 @@ class Route:
 
 def _predict(endpoint: Endpoint, request: Request, protocol: Protocol, loaded: LoadedModel) -> Reply:
     contents = protocol.read(request, loaded.schema, endpoint.max_rows)
+    return _write_prediction(endpoint, protocol, _predict_contents(request, contents, loaded, endpoint.make_id))
+
+
+def _predict_contents(
+    request: Request, contents: PredictionRequest, loaded: LoadedModel, make_id: Callable[[], str]
+) -> Prediction:
     level = contents.interval_level(request.query)
     bounds = None if level is None else find_bounds(loaded, level)
     rows = loaded.reader.read(contents.table, partial=contents.allows_bad_rows(request.query))
     scores = score(loaded, rows) if bounds is None else score(loaded, rows, bounds.fields)
     if contents.wants_explanations(request.query):
         scores = replace(scores, explanations=explain_scores(loaded, rows, scores))
-    prediction = Prediction(loaded, contents, rows, scores, endpoint.make_id())
+    return Prediction(loaded, contents, rows, scores, make_id())
+
+
+def _write_prediction(
+    endpoint: Endpoint, protocol: Protocol, prediction: Prediction, headers: Mapping[str, str] = MappingProxyType({})
+) -> Reply:
+    scores, loaded = prediction.scores, prediction.loaded
     written = scores.without_columns() if endpoint.error_detail == "reduced" else scores
-    return Reply(protocol.write(contents, written, loaded, prediction.prediction_id), prediction)
+    return Reply(protocol.write(prediction.request, written, loaded, prediction.prediction_id), prediction, headers)
 
 
 #: Every route of ``predict`` by method and path.
@@ -164,6 +196,7 @@ class _Call:
     request_id: str
     started: float = field(default_factory=time.perf_counter)
     loaded: LoadedModel | None = None  # once it is known
+    assignment: Assignment | None = None  # during a release
 
     def reply(self, cold_start: bool) -> dict[str, Any]:
         endpoint = self.build_endpoint()
@@ -172,6 +205,8 @@ class _Call:
         finally:
             self._report_refreshes(endpoint)
         response = success_response(reply.body, reply.headers)
+        if self.assignment is not None and self.assignment.error is not None:
+            self._report_candidate(self.assignment)
         if reply.prediction:
             self._write_lines(endpoint, reply.prediction, cold_start)
         return response
@@ -187,12 +222,16 @@ class _Call:
             counts["refused_rows"] = len(prediction.rows.bad_rows)
         if cold_start:
             counts["cold_start"] = 1
+        released = {} if self.assignment is None else self.assignment.members()
+        counts |= released
         now = datetime.now(UTC)
         if endpoint.model_metrics:
             counts |= self._model_metrics(prediction, counts, now)
         lines = self._capture(prediction, now) if endpoint.captures else []
         if lines:
             lines[0] = f"{lines[0][:-1]},{write_json(counts)[1:]}"
+            if released:
+                lines[1:] = [f"{line[:-1]},{write_json(released)[1:]}" for line in lines[1:]]
         else:
             loaded = prediction.loaded
             line = {**BEGINNING, "model": loaded.model, "version": loaded.version, "timestamp": write_timestamp(now)}
@@ -212,6 +251,18 @@ class _Call:
 
             logger.exception("prediction not captured", correlation_id=self.request_id)
             return []
+
+    def _report_candidate(self, assignment: Assignment) -> None:
+        from millrace.observability import logger  # noqa: PLC0415 - a candidate rarely fails
+
+        logger.warning(
+            "the candidate failed; the champion answered",
+            correlation_id=self.request_id,
+            release=assignment.plan.release_id,
+            version=assignment.version,
+            fallback=assignment.fallback,
+            exc_info=assignment.error if assignment.fallback == "error" else None,
+        )
 
     def _model_metrics(self, prediction: Prediction, counts: Mapping[str, Any], now: datetime) -> dict[str, Any]:
         """Return the members of a line that make metrics of it; it has the model and the protocol anyway."""
@@ -278,6 +329,8 @@ class _Call:
             line = {**BEGINNING, "prediction_id": name, "status": error.http_status, "latency_ms": self._latency()}
             if self.loaded is not None:
                 line["version"] = self.loaded.version
+            if self.assignment is not None:
+                line |= self.assignment.members()
         line["timestamp"] = write_timestamp(now)
         line |= {"model": model} if is_known else {"requested_model": model[:_MAX_NAME_LENGTH]}
         reason = "MODEL_NOT_READY" if isinstance(error, ModelNotReadyError) else error.error_code

@@ -21,6 +21,7 @@ import onnxruntime
 from millrace.conformal import ConformalCalibration
 from millrace.errors import ArtifactIntegrityError
 from millrace.features import FeatureMatrix
+from millrace.routing import AliasPointer
 from millrace.schema import TableSchema
 from millrace.serving.rows import RowReader
 
@@ -89,8 +90,8 @@ class OnnxModel:
 class ModelSource(Protocol):
     """A store of versions."""
 
-    def alias_version(self, model: str, alias: str) -> int:
-        """Return the version that ``alias`` points to; raises ``ModelNotFoundError`` when there is none."""
+    def read_alias(self, model: str, alias: str) -> AliasPointer:
+        """Return what ``alias`` points to; raises ``ModelNotFoundError`` when there is nothing."""
         ...
 
     def manifest_sha256(self, model: str, version: int) -> str:

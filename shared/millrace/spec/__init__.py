@@ -3,4 +3,14 @@
 from millrace.spec.model_spec import ModelSpec
 from millrace.spec.part import invalid_input
 
-__all__ = ["ModelSpec", "data", "expressions", "invalid_input", "monitoring", "operations", "part", "training"]
+__all__ = [
+    "ModelSpec",
+    "data",
+    "expressions",
+    "invalid_input",
+    "monitoring",
+    "operations",
+    "part",
+    "release",
+    "training",
+]

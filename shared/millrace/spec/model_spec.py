@@ -20,6 +20,7 @@ from millrace.spec.operations import (
     RetrainingSpec,
 )
 from millrace.spec.part import SpecPart, invalid_input
+from millrace.spec.release import ReleaseSpec
 from millrace.spec.training import EvaluationSpec, GateSpec, TrainingSpec
 
 
@@ -52,6 +53,7 @@ class ModelSpec(SpecPart):
     sensitive_groups: tuple[str, ...] = ()  # columns whose values are groups of people to be treated alike
     datasheet: DatasheetSpec = DatasheetSpec()
     approval: ApprovalSpec = ApprovalSpec()
+    release: ReleaseSpec = ReleaseSpec()
     retention: RetentionSpec = RetentionSpec()
     capture: CaptureSpec = CaptureSpec()
     feedback: FeedbackSpec = FeedbackSpec()

@@ -19,7 +19,7 @@ from tests.fakes.fake_api import FakeApi
 
 #: First words of the commands' help.
 VERBS = re.compile(
-    "(Approve|Compare|Create|Delete|Demonstrate|Explain|Inspect|List|Print|Promote|Reject|Replace|Report|Reproduce|Request|Retire|Revoke"
+    "(Abort|Approve|Compare|Create|Delete|Demonstrate|Explain|Inspect|List|Pause|Print|Promote|Reject|Release|Replace|Report|Reproduce|Request|Resume|Retire|Revoke"
     r"|Roll|Run|Send|Show|Start|Stop|Train|Upload|Write)\b"
 )
 #: Words that the field does not use for these things.

@@ -11,8 +11,8 @@ from millrace.contracts import TrialOutcome
 from millrace.entities import LedgerEntry, ModelVersion
 from millrace.errors import ArtifactIntegrityError, InvalidInputError, WorkerCrashedError
 from millrace.layout import evaluation_key, prepared_key, trial_key, version_key
+from millrace.manifest import Manifest
 from millrace.names import CHAMPION
-from millrace.registry.manifest import Manifest
 from millrace.schema import TASKS, Column, TableSchema, Task
 
 from tests.prepared_data import Dataset, make_dataset

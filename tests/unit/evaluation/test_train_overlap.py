@@ -8,7 +8,7 @@ import pytest
 from millrace.data.prepared import dump_split
 from millrace.evaluation.champion import MIN_UNSEEN_ROWS, find_train_overlap
 from millrace.layout import evaluation_key, prepared_key, split_key
-from millrace.registry.manifest import Manifest
+from millrace.manifest import Manifest
 
 from tests.fakes.memory_object_store import MemoryObjectStore
 from tests.prepared_data import make_dataset, manifest

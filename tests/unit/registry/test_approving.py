@@ -3,7 +3,10 @@ from datetime import timedelta
 import pytest
 from millrace.errors import ApprovalNotFoundError, ConflictError, ServiceUnavailableError, UnfitVersionError
 from millrace.registry.approvals import ModelBucket, decide_approval, expire_approval, request_approval
+from millrace.registry.promotion import promote
 from millrace.registry.queries import describe_approval
+from millrace.registry.release_changes import find_active_release
+from millrace.spec import ModelSpec
 
 from tests.fakes.memory_people import MemoryCallback, MemoryNotifier
 from tests.registered_versions import RegisteredVersions, acting
@@ -249,3 +252,19 @@ def test_a_first_version_may_wait_too():
     assert asked.expires_at - asked.requested_at == timedelta(hours=1)
     decide_approval(MODEL, run_id, "approve", acting(), model_store=world.models, **pieces)
     assert world.aliases == {"champion": 1}
+
+
+def test_an_approved_version_begins_the_release_that_the_spec_says(world):
+    world.registry.put_spec(MODEL, ModelSpec.parse({"approval": "manual", "release": "canary"}))
+    assert world.answer("approve").outcome == "approved"
+    state = world.registry.get_state(MODEL)
+    release = find_active_release(state, world.registry)
+    assert (release.candidate, release.started_by, release.run_id) == (2, "ann", world.run_id)
+    assert state.aliases == {"champion": 1, "challenger": 2}
+    assert world.registry.get_version(MODEL, 2).outcome == "kept"
+    assert (world.run.status, world.run.summary["promoted"]) == ("succeeded", False)
+    assert "kept as challenger for a release: approved by ann" in world.run.summary["outcome"]
+    assert world.actions[0] == "release_started"
+    assert world.answer("approve").outcome == "already"
+    promote(MODEL, 2, acting(60), registry=world.registry, model_store=world.models)
+    assert world.aliases == {"champion": 2}

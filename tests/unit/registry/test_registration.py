@@ -13,9 +13,9 @@ from millrace.errors import (
     ServiceUnavailableError,
 )
 from millrace.layout import confidence_key, evaluation_key, prepared_key, trial_key, version_key
+from millrace.manifest import Signature
 from millrace.ports import Put
 from millrace.registry.items import ModelKeys, encode
-from millrace.registry.manifest import Signature
 from millrace.registry.registration import register_run
 from millrace.schema import Column, TableSchema
 from millrace.spec import ModelSpec

@@ -1,0 +1,194 @@
+"""Control of releases by people: start, pause, resume, abort, promote; and their description."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from millrace.documents import to_plain
+from millrace.entities import Release, ReleaseStatus
+from millrace.errors import ConflictError, ModelNotReadyError, ReleaseNotFoundError
+from millrace.names import CHAMPION
+from millrace.ports import ObjectStore
+from millrace.registry.ledger import AuditContext
+from millrace.registry.promotion import find_servable_version, promote
+from millrace.registry.release_changes import (
+    begin_release,
+    change_release,
+    find_active_release,
+    get_release,
+    list_releases,
+)
+from millrace.registry.store import Registry
+from millrace.releases.evidence import Evidence
+from millrace.releases.guards import ALPHA
+from millrace.spec.part import invalid_input
+from millrace.spec.release import ReleaseSpec
+
+ReleaseAction = Literal["pause", "resume", "abort", "promote"]
+RELEASE_ACTIONS: tuple[ReleaseAction, ...] = ("pause", "resume", "abort", "promote")
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseResult:
+    """The result of a change; ``already`` when the release was so before."""
+
+    outcome: Literal["started", "paused", "resumed", "aborted", "promoted", "already"]
+    release: Mapping[str, Any]
+
+
+def start_release(
+    model: str,
+    version: int,
+    overrides: Mapping[str, Any],
+    audit: AuditContext,
+    *,
+    registry: Registry,
+    model_store: ObjectStore,
+) -> ReleaseResult:
+    """Start the release of a version, by the model's spec with ``overrides``; without a strategy it is a canary.
+
+    Raises
+    ------
+    ModelNotReadyError
+        When the model has no champion that the candidate could be released beside.
+    ConflictError
+        When a release is active, the version is the champion or waits for approval, or an alias moved meanwhile.
+    InvalidInputError
+        When the overrides and the spec are no policy.
+    UnfitVersionError, VersionNotFoundError
+        When the version may not serve.
+    """
+    state = registry.get_state(model)
+    state.ensure_not_deleted()
+    champion = state.aliases.get(CHAMPION)
+    if champion is None:
+        raise ModelNotReadyError(f"{model!r} has no champion to release a version beside: promote it instead")
+    if champion == version:
+        raise ConflictError(f"version {version} of {model!r} is the champion already")
+    if state.release_id is not None:
+        way = f'promote or abort it first: millrace release abort {model} --reason "..."'
+        raise ConflictError(f"release {state.release_id} of {model!r} is active; {way}")
+    policy = _read_policy(registry.get_spec(model).release, overrides)
+    found = find_servable_version(model, version, registry, model_store)
+    if found.outcome == "awaiting_approval":
+        raise ConflictError(f"version {version} waits for approval: approve or reject run {found.run_id}")
+    return ReleaseResult("started", describe_release(begin_release(state, version, policy, audit, registry)))
+
+
+def _read_policy(spec: ReleaseSpec, overrides: Mapping[str, Any]) -> ReleaseSpec:
+    document = spec.dump()
+    if "strategy" in overrides or spec.strategy == "all_at_once":
+        document |= {"strategy": "canary", "steps": None}
+    try:
+        policy = ReleaseSpec.model_validate(document | dict(overrides))
+    except ValidationError as error:
+        raise invalid_input("the release is not valid", error) from error
+    if policy.strategy == "all_at_once":
+        raise ConflictError("all_at_once is no release: promote the version instead")
+    return policy
+
+
+def change_active_release(
+    model: str,
+    release_id: str,
+    action: ReleaseAction,
+    audit: AuditContext,
+    *,
+    registry: Registry,
+    model_store: ObjectStore,
+) -> ReleaseResult:
+    """Pause, resume, abort or promote a release by its id, or the ``active`` one.
+
+    Raises
+    ------
+    ReleaseNotFoundError
+        When there is none of that id, or none is active.
+    ConflictError
+        When it has ended otherwise, or somebody else changed it meanwhile.
+    """
+    state, release = registry.get_state(model), find_release(model, release_id, registry)
+    done: dict[ReleaseAction, ReleaseStatus] = {
+        "pause": "paused",
+        "resume": "running",
+        "abort": "aborted",
+        "promote": "completed",
+    }
+    if release.status == done[action]:
+        return ReleaseResult("already", describe_release(release))
+    if not release.is_active or release.release_id != state.release_id:
+        raise ConflictError(f"release {release.release_id} of {model!r} is over: {release.status}: {release.decision}")
+    if action == "promote":
+        promote(
+            model,
+            release.candidate,
+            audit,
+            registry=registry,
+            model_store=model_store,
+            expected_champion=release.baseline,
+        )
+        return ReleaseResult("promoted", describe_release(get_release(model, release.release_id, registry)))
+    after = replace(
+        release,
+        status=done[action],
+        revision=release.revision + 1,
+        decision=f"{_PAST[action]}: {audit.reason}",
+        decided_at=audit.now,
+        ended_at=audit.now if action == "abort" else None,
+    )
+    change_release(state, after, f"release_{_PAST[action]}", audit, registry)
+    return ReleaseResult(_PAST[action], describe_release(after))
+
+
+_PAST: Mapping[ReleaseAction, Literal["paused", "resumed", "aborted"]] = {
+    "pause": "paused",
+    "resume": "resumed",
+    "abort": "aborted",
+}
+
+
+def find_release(model: str, release_id: str, registry: Registry) -> Release:
+    """Return a release by its id, or the ``active`` one; raises ``ReleaseNotFoundError``."""
+    if release_id != "active":
+        return get_release(model, release_id, registry)
+    release = find_active_release(registry.get_state(model), registry)
+    if release is None:
+        raise ReleaseNotFoundError(f"{model!r} has no active release; earlier ones: millrace release show {model}")
+    return release
+
+
+def describe_releases(model: str, registry: Registry) -> dict[str, Any]:
+    """Return the newest releases of a model, and the version that waits for the active one to end."""
+    state = registry.get_state(model)
+    releases = [describe_release(release) for release in list_releases(model, registry)]
+    return {"model": model, "releases": releases, "pending_candidate": to_plain(state.pending_candidate)}
+
+
+def describe_release(release: Release) -> dict[str, Any]:
+    """Return a release for the API: its policy, state, and each guard with its e-value."""
+    evidence = Evidence.of(release)
+    document: dict[str, Any] = to_plain(release)
+    del document["evidence"]
+    guards = [
+        {
+            "guard": name,
+            "log_e": state.log_e,
+            "windows": state.windows,
+            "champion_bad": state.champion_bad,
+            "champion_requests": state.champion_requests,
+            "candidate_bad": state.candidate_bad,
+            "candidate_requests": state.candidate_requests,
+        }
+        for name, state in evidence.guards.items()
+    ]
+    steps = list(release.spec.weights)
+    counted = {arm: getattr(evidence.counted, arm).requests for arm in ("champion", "candidate")}
+    return document | {
+        "weight": release.weight,
+        "steps": steps,
+        "alpha": ALPHA,
+        "slow_over_ms": evidence.slow_over_ms,
+        "stage_requests": counted,
+        "guards": guards,
+    }

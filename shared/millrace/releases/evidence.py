@@ -1,0 +1,169 @@
+"""Evidence of a release: counts of both arms, and what its guards have made of them so far.
+
+The counts come from the hourly record of traffic, by the arm that each request was *assigned* to, whoever answered it.
+They hold every request, whatever is captured. A window is what came since the last one was closed; it is closed by its
+number of requests or by its age.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from millrace.captures.traffic import TrafficCounts, TrafficHour, add_counts, arm_key, count_difference
+from millrace.documents import Record, to_plain
+from millrace.entities import Release
+from millrace.releases.guards import BadEvents, is_worse, log_e_value, update_wealth
+from millrace.routing import CANDIDATE_ARM, CHAMPION_ARM
+from millrace.spec.release import GUARDS, GuardName, ReleaseSpec
+
+#: A window is closed when it holds so many requests, or is so old.
+WINDOW_REQUESTS = 200
+WINDOW_TIME = timedelta(hours=1)
+#: Candidates are a little slower at first; errors are not tolerated.
+_RATIOS: Mapping[GuardName, float] = {"errors": 1.0, "slow": 1.5, "refusals": 1.0, "not_finite": 1.0}
+#: Share of the champion's requests, on the day before, that are slow.
+_SLOW_SHARE = 0.05
+#: Requests of that day without which no latency is slow.
+_LEAST_TIMED = 100
+
+
+class ArmCounts(Record, frozen=True, kw_only=True, eq=False):
+    """Counts of the requests that each arm was assigned."""
+
+    champion: TrafficCounts = TrafficCounts()
+    candidate: TrafficCounts = TrafficCounts()
+
+    @property
+    def requests(self) -> int:
+        """Requests of both arms."""
+        return self.champion.requests + self.candidate.requests
+
+    def since(self, earlier: "ArmCounts") -> "ArmCounts":
+        """Return the counts that came after earlier ones."""
+        champion = count_difference(self.champion, earlier.champion)
+        return ArmCounts(champion=champion, candidate=count_difference(self.candidate, earlier.candidate))
+
+    def bad_events(self, guard: GuardName, slow_over_ms: float | None) -> BadEvents:
+        """Return the bad events of a guard by arm."""
+        champion, candidate = self.champion, self.candidate
+        fell_back = candidate.fallbacks
+        if guard == "errors":
+            bad = champion.errors, candidate.errors + fell_back.get("error", 0) + fell_back.get("not_loaded", 0)
+        elif guard == "refusals":
+            bad = 0, fell_back.get("refused", 0)
+        elif guard == "not_finite":
+            bad = champion.not_finite, fell_back.get("not_finite", 0)
+        elif slow_over_ms is None:
+            bad = 0, 0
+        else:
+            bad = champion.slower_than(slow_over_ms), candidate.slower_than(slow_over_ms)
+        return BadEvents(champion.requests, candidate.requests, *bad)
+
+
+class GuardState(Record, frozen=True, kw_only=True, eq=False):
+    """A guard so far: logarithms of its alternatives' ratios, windows, and both arms' bad events."""
+
+    log_wealth: tuple[float, ...] = ()
+    windows: int = 0
+    champion_bad: int = 0
+    candidate_bad: int = 0
+    champion_requests: int = 0
+    candidate_requests: int = 0
+
+    def add(self, events: BadEvents, ratio: float) -> "GuardState":
+        """Return the state after one more window."""
+        return GuardState(
+            log_wealth=update_wealth(self.log_wealth, events, ratio),
+            windows=self.windows + 1,
+            champion_bad=self.champion_bad + events.champion_bad,
+            candidate_bad=self.candidate_bad + events.candidate_bad,
+            champion_requests=self.champion_requests + events.champion_requests,
+            candidate_requests=self.candidate_requests + events.candidate_requests,
+        )
+
+    @property
+    def log_e(self) -> float:
+        """Natural logarithm of the e-value."""
+        return log_e_value(self.log_wealth)
+
+
+class Evidence(Record, frozen=True, kw_only=True, eq=False):
+    """Evidence of a release; ``counted`` are the counts of the present stage in windows that are closed."""
+
+    begun: bool = False
+    slow_over_ms: float | None = None  # none where the champion had too few requests on the day before
+    window_since: datetime | None = None
+    counted: ArmCounts = ArmCounts()
+    guards: dict[str, GuardState] = {}  # noqa: RUF012  # msgspec copies the default
+
+    @classmethod
+    def of(cls, release: Release) -> "Evidence":
+        """Read a release's evidence."""
+        return msgspec.convert(dict(release.evidence), cls, strict=False)
+
+    def write(self) -> dict[str, Any]:
+        """Return the evidence as it is stored."""
+        document: dict[str, Any] = to_plain(self)
+        return document
+
+    def begin(self, spec: ReleaseSpec, day_before: Iterable[TrafficHour], now: datetime) -> "Evidence":
+        """Return the evidence with the latency that is slow, which no request of the release decides."""
+        slow = (spec.guards.get("slow") if "slow" in spec.guards else None) or None
+        over = slow.over_ms if slow else None
+        if over is None:
+            earlier = add_counts(hour.total for hour in day_before)
+            is_enough = sum(earlier.latencies.values()) >= _LEAST_TIMED
+            over = earlier.latency_quantile(1.0 - _SLOW_SHARE) if is_enough else None
+        return msgspec.structs.replace(self, begun=True, slow_over_ms=over, window_since=now)
+
+    def close_window(self, counts: ArmCounts, ratios: Mapping[GuardName, float], now: datetime) -> "Evidence":
+        """Return the evidence after the present window."""
+        window = counts.since(self.counted)
+        guards = {
+            name: self.guards.get(name, GuardState()).add(window.bad_events(name, self.slow_over_ms), ratio)
+            for name, ratio in ratios.items()
+        }
+        return msgspec.structs.replace(self, counted=counts, window_since=now, guards=guards)
+
+    def is_due(self, counts: ArmCounts, now: datetime) -> bool:
+        """Return True when the present window is to be closed."""
+        new = counts.requests - self.counted.requests
+        is_old = self.window_since is not None and now - self.window_since >= WINDOW_TIME
+        return new >= WINDOW_REQUESTS or (is_old and new > 0)
+
+    def find_worse(self, guards: int) -> GuardName | None:
+        """Return the guard with the largest e-value of those that find the candidate worse."""
+        worse = [name for name in GUARDS if name in self.guards and is_worse(self.guards[name].log_wealth, guards)]
+        return max(worse, key=lambda name: self.guards[name].log_e, default=None)
+
+
+def guard_ratios(spec: ReleaseSpec) -> dict[GuardName, float]:
+    """Return the tolerated ratio of each guard that is on."""
+    found: dict[GuardName, float] = {}
+    for name in GUARDS:
+        guard = spec.guards.get(name)
+        if name not in spec.guards or guard is not None:
+            ratio = guard.ratio if guard else None
+            found[name] = _RATIOS[name] if ratio is None else ratio
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _StageKeys:
+    champion: str
+    candidate: str
+
+
+def count_stage(release: Release, hours: Iterable[TrafficHour]) -> ArmCounts:
+    """Return the counts of a release's present stage."""
+    keys = _StageKeys(
+        arm_key(release.release_id, release.stage, CHAMPION_ARM),
+        arm_key(release.release_id, release.stage, CANDIDATE_ARM),
+    )
+    known = list(hours)
+    champion = add_counts(hour.arms[keys.champion] for hour in known if keys.champion in hour.arms)
+    candidate = add_counts(hour.arms[keys.candidate] for hour in known if keys.candidate in hour.arms)
+    return ArmCounts(champion=champion, candidate=candidate)

@@ -1,0 +1,125 @@
+"""The step of a release: what follows from its evidence at a time. A pure function."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from millrace.entities import Release, ReleaseStatus
+from millrace.releases.evidence import ArmCounts, Evidence, guard_ratios
+from millrace.spec.release import GuardName, ReleaseSpec
+
+DecisionKind = Literal["hold", "advance", "complete", "roll_back", "expire"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepDecision:
+    """A decision: the release after it, and facts for the ledger.
+
+    ``has_news`` is False for a hold that changes nothing worth storing.
+    """
+
+    kind: DecisionKind
+    after: Release
+    details: dict[str, Any]
+    has_news: bool = True
+
+    @property
+    def reason(self) -> str:
+        """The reason, a sentence."""
+        return self.after.decision
+
+
+def step(release: Release, counts: ArmCounts, now: datetime) -> StepDecision:
+    """Decide on an active release.
+
+    Too little data holds: it neither passes a stage nor fails one. A paused release does not advance, and a guard that
+    finds the candidate worse ends it all the same.
+
+    Parameters
+    ----------
+    counts : ArmCounts
+        Of the present stage, from its beginning.
+    """
+    spec, evidence = release.spec, Evidence.of(release)
+    ratios = guard_ratios(spec)
+    stage_over = _is_stage_over(release, spec, counts, now)
+    # When a window is closed, the bad events in it must not matter.
+    is_due = evidence.is_due(counts, now) or (stage_over and counts.requests > evidence.counted.requests)
+    if is_due:
+        evidence = evidence.close_window(counts, ratios, now)
+    worse = evidence.find_worse(len(ratios))
+    if worse is not None:
+        return _roll_back(release, evidence, worse, now)
+    if release.status == "paused":
+        return _decide("hold", release, evidence, "paused", now, has_news=is_due)
+    if now - release.started_at >= spec.longest and spec.on_undecided != "hold":
+        return _end_undecided(release, evidence, spec, now)
+    if stage_over:
+        return _pass_stage(release, evidence, counts, now)
+    wanted = f"{counts.candidate.requests} of {spec.min_requests} requests of the candidate"
+    reason = f"held at {release.weight:.4g}: {wanted}, since {release.stage_since or release.started_at:%H:%M} UTC"
+    return _decide("hold", release, evidence, reason, now, has_news=is_due)
+
+
+def _roll_back(release: Release, evidence: Evidence, worse: GuardName, now: datetime) -> StepDecision:
+    state = evidence.guards[worse]
+    candidate = f"{state.candidate_bad} of {state.candidate_requests} requests"
+    champion = f"{state.champion_bad} of {state.champion_requests} of the champion's"
+    reason = f"the guard {worse} finds the candidate worse: {candidate}, {champion}"
+    details: dict[str, Any] = {"guard": worse, "log_e": state.log_e, "windows": state.windows}
+    details |= {name: getattr(state, name) for name in _COUNTS}
+    return _decide("roll_back", release, evidence, reason, now, status="rolled_back", details=details)
+
+
+def _end_undecided(release: Release, evidence: Evidence, spec: ReleaseSpec, now: datetime) -> StepDecision:
+    reason = f"undecided after {spec.max_duration}"
+    if spec.on_undecided == "promote":
+        return _decide("complete", release, evidence, f"{reason}: promoted, as it passed the gate", now)
+    return _decide("expire", release, evidence, f"{reason}: returned to the champion", now, status="expired")
+
+
+def _pass_stage(release: Release, evidence: Evidence, counts: ArmCounts, now: datetime) -> StepDecision:
+    passed = f"{counts.candidate.requests} requests of the candidate, no guard objects"
+    if release.stage + 1 == len(release.spec.weights):
+        return _decide("complete", release, evidence, f"every stage passed: {passed}", now)
+    advanced = replace(release, stage=release.stage + 1, stage_since=now)
+    evidence = msgspec.structs.replace(evidence, counted=ArmCounts(), window_since=now)
+    return _decide("advance", advanced, evidence, f"advanced to {advanced.weight:.4g}: {passed}", now)
+
+
+def fail_release(release: Release, reason: str, now: datetime) -> StepDecision:
+    """Return the decision that ends a release whose candidate may not serve."""
+    return _decide("roll_back", release, Evidence.of(release), reason, now, status="rolled_back")
+
+
+_COUNTS = ("champion_requests", "champion_bad", "candidate_requests", "candidate_bad")
+
+
+def _is_stage_over(release: Release, spec: ReleaseSpec, counts: ArmCounts, now: datetime) -> bool:
+    since = release.stage_since or release.started_at
+    return now - since >= spec.bake_time and counts.candidate.requests >= spec.min_requests
+
+
+def _decide(
+    kind: DecisionKind,
+    release: Release,
+    evidence: Evidence,
+    reason: str,
+    now: datetime,
+    *,
+    status: ReleaseStatus | None = None,
+    details: dict[str, Any] | None = None,
+    has_news: bool = True,
+) -> StepDecision:
+    after = replace(
+        release,
+        status=status or release.status,
+        revision=release.revision + 1,
+        evidence=evidence.write(),
+        decision=reason,
+        decided_at=now,
+        ended_at=now if status else None,
+    )
+    return StepDecision(kind, after, details or {}, has_news)

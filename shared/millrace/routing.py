@@ -1,0 +1,104 @@
+"""Routing plan of a release: the share of a model's requests that each candidate serves.
+
+The plan stands in the item that names the champion, so ``predict`` reads it with the champion and needs nothing else.
+A keyed hash of a request's routing key is a number from 0 to 1, and every arm has a range of them that begins where the
+one before ends: raising a share moves new keys only, and lowering it again returns the same keys. The release's id is
+the key of the hash, so the keys of one release are independent of those of another, and of the sampling of captures,
+which hashes prediction ids by CRC-32. (CRC-32 is linear: a salt in front of it does not make two selections
+independent.)
+"""
+
+import json
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import accumulate
+from typing import NamedTuple
+
+#: Names of the arms in records of traffic; a release with further candidates numbers them.
+CHAMPION_ARM = "champion"
+CANDIDATE_ARM = "candidate"
+
+_HASH_RANGE = 2**64
+_HASH_BYTES = 8
+#: A sum of shares may be off by so much.
+_ROUNDING = 1e-9
+#: BLAKE2b takes no longer key.
+_MAX_KEY_BYTES = 64
+
+
+class AliasPointer(NamedTuple):
+    """The version that an alias points to, and the stored plan beside it; empty without an active release."""
+
+    version: int
+    routing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedArm:
+    """A candidate and its share of the requests, from 0 to 1."""
+
+    version: int
+    weight: float
+    name: str = CANDIDATE_ARM
+
+
+@dataclass(frozen=True)
+class RoutingPlan:
+    """Arms of a release beside the champion, which serves the rest.
+
+    Parameters
+    ----------
+    stage : int
+        Number of the release's stage, from 0: within one, weights do not change.
+    baseline : int
+        The champion that the release began with. The plan holds beside no other.
+    key_column : str or None
+        The column whose value routes a request of one row; None takes the id column.
+    """
+
+    release_id: str
+    stage: int
+    baseline: int
+    arms: tuple[PlannedArm, ...]
+    key_column: str | None = None
+    _ends: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    _salt: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Raise ``ValueError`` for weights that are no shares."""
+        weights = [arm.weight for arm in self.arms]
+        if any(not 0.0 <= weight <= 1.0 for weight in weights) or sum(weights) > 1.0 + _ROUNDING:
+            raise ValueError(f"the weights of release {self.release_id} are no shares of all requests")
+        object.__setattr__(self, "_salt", self.release_id.encode()[:_MAX_KEY_BYTES])
+        object.__setattr__(self, "_ends", tuple(round(end * _HASH_RANGE) for end in accumulate(weights)))
+
+    def assign(self, key: str) -> PlannedArm | None:
+        """Return the arm that serves requests of a routing key; None for the champion."""
+        digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_HASH_BYTES, key=self._salt).digest()
+        place = bisect_right(self._ends, int.from_bytes(digest, "big"))
+        return self.arms[place] if place < len(self.arms) else None
+
+    def write(self) -> str:
+        """Return the plan as it is stored."""
+        document = {
+            "release_id": self.release_id,
+            "stage": self.stage,
+            "baseline": self.baseline,
+            "key_column": self.key_column,
+            "arms": [{"version": arm.version, "weight": arm.weight, "name": arm.name} for arm in self.arms],
+        }
+        return json.dumps(document, separators=(",", ":"))
+
+    @classmethod
+    def read(cls, text: str) -> "RoutingPlan":
+        """Read a stored plan; raises ``ValueError`` for anything else."""
+        try:
+            document = json.loads(text)
+            arms = tuple(
+                PlannedArm(int(arm["version"]), float(arm["weight"]), str(arm["name"])) for arm in document["arms"]
+            )
+            numbers = int(document["stage"]), int(document["baseline"])
+            return cls(str(document["release_id"]), *numbers, arms, document.get("key_column"))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError("this is no routing plan") from error

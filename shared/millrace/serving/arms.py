@@ -1,0 +1,137 @@
+"""Arms of an active release: assignment of requests, and replies in which a failing candidate costs the caller nothing.
+
+A request is assigned whole, by its routing key: the header ``X-Millrace-Routing-Key``, the parameter ``routing_key``,
+the value of the key column in a request of one row, or else the prediction id, which is another for every request.
+Where the candidate is not loaded, raises or predicts no finite number, the champion answers the same request. The
+request still counts for the arm that it was assigned to: otherwise the rest would flatter the candidate.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from millrace.errors import MillraceError
+from millrace.routing import CHAMPION_ARM, RoutingPlan
+from millrace.serving.capture import write_row_id
+from millrace.serving.model import LoadedModel
+from millrace.serving.request import ABSENT, PredictionRequest, Request
+from millrace.serving.scoring import Prediction
+
+ROUTING_KEY_HEADER = "x-millrace-routing-key"
+ROUTING_KEY_PARAMETER = "routing_key"
+#: Headers of replies during a release.
+RELEASE_HEADER = "X-Millrace-Release"
+ARM_HEADER = "X-Millrace-Arm"
+
+_FIRST_SERVER_ERROR = 500
+
+#: Reason why the champion answered for the candidate: it was not loaded, it raised, its prediction was not finite, or
+#: it alone refused the request.
+Fallback = Literal["not_loaded", "error", "not_finite", "refused"]
+
+
+@dataclass(slots=True)
+class Assignment:
+    """The arm that a request was assigned to, and what came of it."""
+
+    plan: RoutingPlan
+    arm: str = CHAMPION_ARM
+    version: int | None = None  # of the candidate; None for the champion
+    fallback: Fallback | None = None
+    not_finite: bool = False  # the champion's own prediction
+    error: Exception | None = None  # of the candidate
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of the reply."""
+        return {RELEASE_HEADER: self.plan.release_id, ARM_HEADER: self.arm}
+
+    def members(self) -> dict[str, Any]:
+        """Return the members of the request's line in the log."""
+        found: dict[str, Any] = {"release": self.plan.release_id, "stage": self.plan.stage, "arm": self.arm}
+        if self.fallback:
+            found["fallback"] = self.fallback
+        if self.not_finite:
+            found["not_finite"] = 1
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveRelease:
+    """A routing plan, and the candidates that are loaded, by version.
+
+    ``same_schema`` holds those that read a request as the champion does: rows without names are in the order of a
+    version's own features. ``key_column`` is the plan's, or the id column.
+    """
+
+    plan: RoutingPlan
+    candidates: Mapping[int, LoadedModel]
+    same_schema: frozenset[int]
+    key_column: str | None
+
+    @classmethod
+    def of(cls, plan: RoutingPlan, candidates: Mapping[int, LoadedModel], champion: LoadedModel) -> "ActiveRelease":
+        """Return the release of candidates beside a champion."""
+        same = frozenset(version for version, one in candidates.items() if one.schema == champion.schema)
+        identifier = champion.schema.identifier
+        column = plan.key_column or (None if identifier is None else identifier.name)
+        return cls(plan, candidates, same | {champion.version}, column)
+
+    def assign(self, request: Request, contents: PredictionRequest, prediction_id: str) -> Assignment:
+        """Assign a request to an arm."""
+        key = _find_key(request, contents, self.key_column)
+        arm = self.plan.assign(prediction_id if key is None else key)
+        return Assignment(self.plan) if arm is None else Assignment(self.plan, arm.name, arm.version)
+
+
+def predict_assigned(
+    assignment: Assignment,
+    release: ActiveRelease,
+    champion: LoadedModel,
+    predict: Callable[[LoadedModel], Prediction],
+) -> Prediction:
+    """Return the prediction of the assigned arm, or the champion's where the candidate has none."""
+    if assignment.version is not None:
+        candidate = release.candidates.get(assignment.version)
+        found = _try_candidate(assignment, candidate, predict)
+        if found is not None:
+            return found
+    prediction = predict(champion)
+    assignment.not_finite = assignment.version is None and _has_gaps(prediction)
+    return prediction
+
+
+def _try_candidate(
+    assignment: Assignment, candidate: LoadedModel | None, predict: Callable[[LoadedModel], Prediction]
+) -> Prediction | None:
+    if candidate is None:
+        assignment.fallback = "not_loaded"
+        return None
+    try:
+        prediction = predict(candidate)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the champion answers
+        refused = isinstance(error, MillraceError) and error.http_status < _FIRST_SERVER_ERROR
+        assignment.fallback, assignment.error = ("refused" if refused else "error"), error
+        return None
+    if _has_gaps(prediction):
+        assignment.fallback = "not_finite"
+        return None
+    return prediction
+
+
+def _has_gaps(prediction: Prediction) -> bool:
+    """Return True when a good row has no prediction, because it was not finite."""
+    scores = prediction.scores
+    outputs = scores.labels if scores.values is None else scores.values
+    return None in outputs and outputs.count(None) > len(prediction.rows.bad_rows)
+
+
+def _find_key(request: Request, contents: PredictionRequest, column: str | None) -> str | None:
+    """Return the key that a request names; None when it names none."""
+    header = request.headers.get(ROUTING_KEY_HEADER)
+    if header:
+        return str(header)
+    named = contents.parameters.get(ROUTING_KEY_PARAMETER)
+    if named is None and column is not None and contents.table.n_rows == 1 and column in contents.table.names:
+        named = contents.table.column(column)[0]
+    return None if named is None or named is ABSENT else write_row_id(named)

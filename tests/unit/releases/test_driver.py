@@ -1,0 +1,436 @@
+"""The driver: ticks on recorded traffic, from the beginning of a release to each of its ends."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from millrace.captures.traffic import TrafficCounts, TrafficHour, arm_key, record_traffic
+from millrace.entities import Release
+from millrace.errors import ConflictError, InvalidInputError, ModelNotReadyError, ReleaseNotFoundError
+from millrace.registry.deletion import delete_model
+from millrace.registry.garbage import collect
+from millrace.registry.items import ModelKeys
+from millrace.registry.ledger import AuditContext
+from millrace.registry.promotion import GateDecision, assign_alias, promote, retire, retire_version, roll_back
+from millrace.registry.release_changes import find_active_release, get_release
+from millrace.releases import driver
+from millrace.releases.control import change_active_release, describe_release, describe_releases, start_release
+from millrace.releases.driver import Tick, evaluate_release
+from millrace.releases.reminder import remind_of_release
+from millrace.routing import RoutingPlan
+from millrace.spec import ModelSpec
+
+from tests.fakes.memory_events import MemoryEvents
+from tests.fakes.memory_monitoring import MemoryMonitoring
+from tests.fakes.memory_people import MemoryCallback
+from tests.fakes.memory_schedules import MemorySchedules
+from tests.registered_versions import RegisteredVersions
+from tests.registry_builders import MODEL, NOW
+
+CANARY = {"strategy": "canary", "steps": [10, 50], "bake": "1h", "min_requests": 100}
+BEGIN = NOW + timedelta(hours=1)
+
+
+class World(RegisteredVersions):
+    """Versions 1, the champion, 2 and 3, with traffic by arm."""
+
+    def __init__(self) -> None:
+        super().__init__(3)
+        self.point("champion", 1)
+        self.schedules = MemorySchedules()
+        self.now = BEGIN
+        self.arms: dict[datetime, dict[str, TrafficCounts]] = {}
+
+    def audit(self, reason: str = "because") -> AuditContext:
+        return AuditContext("ann", reason, self.now)
+
+    def start(self, version: int = 2, **overrides: Any) -> Release:
+        stores = {"registry": self.registry, "model_store": self.models}
+        started = start_release(MODEL, version, CANARY | overrides, self.audit(), **stores)
+        return get_release(MODEL, started.release["release_id"], self.registry)
+
+    @property
+    def release(self) -> Release | None:
+        return find_active_release(self.registry.get_state(MODEL), self.registry)
+
+    @property
+    def routing(self) -> RoutingPlan | None:
+        text = self.registry.store.get(ModelKeys(MODEL).state).get("routing")
+        return RoutingPlan.read(text) if text else None
+
+    def serve(self, requests: int, minutes: int = 61, stage: int | None = None, **candidate: Any) -> None:
+        """Let requests come in the hour that begins now, a tenth or a half of them the candidate's."""
+        release = self.release
+        assert release is not None
+        number = round(requests * release.weight)
+        hour = self.now.replace(minute=0, second=0, microsecond=0)
+        arms = self.arms.setdefault(hour, {})
+        for arm, count, more in (("champion", requests - number, {}), ("candidate", number, candidate)):
+            key = arm_key(release.release_id, release.stage if stage is None else stage, arm)
+            counts = TrafficCounts(requests=count, statuses={"2xx": count}, latencies={4: count}, **more)
+            arms[key] = arms[key] + counts if key in arms else counts
+        total = TrafficCounts(requests=sum(each.requests for each in arms.values()))
+        record_traffic(self.registry.store, TrafficHour(model=MODEL, hour=hour, versions={1: total}, arms=arms))
+        self.now += timedelta(minutes=minutes)
+
+    def tick(self) -> Tick:
+        stores = {"registry": self.registry, "model_store": self.models, "item_store": self.registry.store}
+        return evaluate_release(MODEL, schedules=self.schedules, now=self.now, **stores)
+
+    def change(self, action: Any, release_id: str = "active") -> str:
+        stores = {"registry": self.registry, "model_store": self.models}
+        return change_active_release(MODEL, release_id, action, self.audit(), **stores).outcome
+
+    @property
+    def has_schedule(self) -> bool:
+        return self.schedules.get(MODEL, "release") is not None
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_a_release_advances_stage_by_stage_and_completes(world):
+    world.start()
+    assert (world.routing.arms[0].weight, world.routing.baseline) == (0.1, 1)
+    assert world.tick().outcome == "held"
+    assert world.has_schedule
+    world.serve(2_000)
+    assert world.tick().outcome == "advanced"
+    assert (world.routing.arms[0].weight, world.routing.stage) == (0.5, 1)
+    world.serve(2_000)
+    release_id = world.release.release_id
+    assert world.tick().outcome == "completed"
+    assert world.aliases == {"champion": 2}
+    assert (world.routing, world.release) == (None, None)
+    assert get_release(MODEL, release_id, world.registry).status == "completed"
+    assert world.actions[:4] == ["release_completed", "model_promoted", "release_advanced", "release_started"]
+    assert world.tick().outcome == "idle"
+    assert not world.has_schedule
+    assert world.registry.verify_ledger(MODEL).is_intact
+    published = {entry.action for entry in world.registry.list_unpublished()}
+    assert {"release_started", "release_advanced", "release_completed", "model_promoted"} <= published
+
+
+def test_too_little_data_holds_and_so_does_too_little_time(world):
+    world.start()
+    world.serve(90, minutes=600)  # nine requests of the candidate
+    assert world.tick().outcome == "held"
+    world.serve(5_000, minutes=0)
+    world.now = world.release.stage_since + timedelta(minutes=59)
+    assert world.tick().outcome == "held"
+    assert world.release.stage == 0
+
+
+@pytest.mark.parametrize(
+    ("bad", "guard"),
+    [
+        ({"fallbacks": {"error": 6}}, "errors"),
+        ({"fallbacks": {"not_loaded": 6}}, "errors"),
+        ({"fallbacks": {"refused": 6}}, "refusals"),
+        ({"fallbacks": {"not_finite": 6}}, "not_finite"),
+    ],
+)
+def test_a_candidate_that_fails_is_rolled_back_with_the_evidence(world, bad, guard):
+    world.start()
+    world.serve(1_000, minutes=5, **bad)
+    tick = world.tick()
+    assert tick.outcome == "rolled_back"
+    assert f"the guard {guard} finds the candidate worse: 6 of 100 requests" in tick.reason
+    assert (world.aliases, world.routing) == ({"champion": 1}, None)
+    entry = world.registry.list_ledger(MODEL)[0]
+    facts = {"guard": guard, "candidate_bad": 6, "candidate_requests": 100, "champion_requests": 900, "champion_bad": 0}
+    assert entry.action == "release_rolled_back"
+    assert facts.items() <= entry.details.items()
+    assert entry.details["log_e"] > 4.0
+
+
+def test_a_candidate_that_is_slow_is_rolled_back_by_the_latency_of_the_day_before(world):
+    day_before = world.now - timedelta(hours=2)
+    usual = TrafficCounts(requests=1_000, latencies={4: 900, 8: 100})
+    record_traffic(world.registry.store, TrafficHour(model=MODEL, hour=day_before, versions={1: usual}))
+    world.start()
+    world.serve(2_000, minutes=5, latency_us=0)
+    assert world.tick().outcome == "held"
+    state = describe_release(world.release)
+    assert 2.0 <= state["slow_over_ms"] <= 5.0
+    key = arm_key(world.release.release_id, 0, "candidate")
+    hour = world.now.replace(minute=0, second=0, microsecond=0)
+    slow = TrafficCounts(requests=200, statuses={"2xx": 200}, latencies={14: 200})
+    world.arms[hour][key] = world.arms[hour][key] + slow
+    world.serve(1_000, minutes=5)
+    tick = world.tick()
+    assert (tick.outcome, "guard slow" in tick.reason) == ("rolled_back", True)
+
+
+def test_a_guard_that_is_off_says_nothing(world):
+    world.registry.put_spec(MODEL, ModelSpec.parse({"release": CANARY | {"guards": {"refusals": None}}}))
+    world.start()
+    world.serve(1_000, minutes=5, fallbacks={"refused": 50})
+    assert world.tick().outcome == "held"
+
+
+def test_an_undecided_release_ends_as_its_policy_says(world):
+    for ends, outcome, champion in (("rollback", "expired", 1), ("hold", "held", 1), ("promote", "completed", 2)):
+        release = world.start(max_duration="2h", on_undecided=ends)
+        world.now += timedelta(hours=3)
+        assert world.tick().outcome == outcome
+        assert world.aliases["champion"] == champion
+        if outcome == "held":
+            assert world.change("abort", release.release_id) == "aborted"
+        else:
+            assert get_release(MODEL, release.release_id, world.registry).ended_at is not None
+
+
+class TestPeople:
+    def test_pause_holds_and_resume_goes_on(self, world):
+        world.start()
+        assert world.change("pause") == "paused"
+        assert world.change("pause") == "already"
+        world.serve(2_000)
+        assert world.tick().outcome == "held"
+        assert world.routing.arms[0].weight == 0.1
+        assert world.change("resume") == "resumed"
+        assert world.tick().outcome == "advanced"
+
+    def test_a_paused_release_is_rolled_back_all_the_same(self, world):
+        world.start()
+        world.change("pause")
+        world.serve(1_000, minutes=5, fallbacks={"error": 9})
+        assert world.tick().outcome == "rolled_back"
+
+    def test_abort_is_one_write_that_says_who(self, world):
+        release = world.start()
+        assert world.change("abort") == "aborted"
+        assert (world.routing, world.aliases["champion"]) == (None, 1)
+        assert world.registry.list_ledger(MODEL)[0].actor == "ann"
+        assert world.change("abort", release.release_id) == "already"
+        with pytest.raises(ConflictError, match="is over: aborted"):
+            world.change("resume", release.release_id)
+        with pytest.raises(ReleaseNotFoundError, match="no active release"):
+            world.change("pause")
+
+    def test_promote_completes_at_once(self, world):
+        release = world.start()
+        assert world.change("promote") == "promoted"
+        assert (world.aliases["champion"], world.routing) == (2, None)
+        assert get_release(MODEL, release.release_id, world.registry).status == "completed"
+
+    def test_a_second_release_is_refused_with_the_way_out(self, world):
+        world.start()
+        with pytest.raises(ConflictError, match=r"is active; promote or abort it first"):
+            world.start(3)
+
+    def test_a_model_without_a_champion_is_refused_with_the_way_out(self):
+        world = World.__new__(World)
+        RegisteredVersions.__init__(world, 2)
+        world.now = BEGIN
+        with pytest.raises(ModelNotReadyError, match="promote it instead"):
+            world.start()
+
+    @pytest.mark.parametrize(
+        ("overrides", "says"),
+        [
+            ({"steps": [5, 120]}, "more than 100 percent"),
+            ({"steps": [50, 5]}, r"ascend: write \[5, 50\]"),
+            ({"steps": []}, "1 to 100 steps"),
+            ({"bake": "soon"}, "no duration"),
+            ({"strategy": "linear", "steps": [5]}, "start: 10, by: 10"),
+            ({"strategy": "magic"}, "canary"),
+        ],
+    )
+    def test_a_policy_that_is_none_is_refused(self, world, overrides, says):
+        with pytest.raises(InvalidInputError, match=says):
+            world.start(**overrides)
+        assert world.release is None
+
+    def test_the_champion_is_no_candidate(self, world):
+        with pytest.raises(ConflictError, match="champion already"):
+            world.start(1)
+
+    def test_releases_are_described_newest_first(self, world):
+        world.start()
+        world.change("abort")
+        world.now += timedelta(minutes=1)
+        world.start(3)
+        described = describe_releases(MODEL, world.registry)["releases"]
+        assert [(one["candidate"], one["status"]) for one in described] == [(3, "running"), (2, "aborted")]
+        assert described[0]["weight"] == 0.1
+
+
+class TestWhatHappensMeanwhile:
+    def test_another_promotion_supersedes_it_in_the_same_transaction(self, world):
+        release = world.start()
+        world.now += timedelta(minutes=1)
+        promote(MODEL, 3, world.audit(), registry=world.registry, model_store=world.models)
+        ended = get_release(MODEL, release.release_id, world.registry)
+        assert (ended.status, world.routing, world.aliases["champion"]) == ("superseded", None, 3)
+        assert world.actions[:2] == ["release_superseded", "model_promoted"]
+        assert world.tick().outcome == "idle"
+
+    def test_a_promotion_of_the_candidate_completes_it(self, world):
+        release = world.start()
+        promote(MODEL, 2, world.audit(), registry=world.registry, model_store=world.models)
+        assert get_release(MODEL, release.release_id, world.registry).status == "completed"
+
+    def test_a_rollback_supersedes_it(self, world):
+        promote(MODEL, 3, world.audit(), registry=world.registry, model_store=world.models)
+        world.now += timedelta(minutes=1)
+        release = world.start()
+        roll_back(MODEL, world.audit(), registry=world.registry, model_store=world.models)
+        assert get_release(MODEL, release.release_id, world.registry).status == "superseded"
+
+    def test_the_candidate_cannot_be_retired_and_is_no_garbage(self, world):
+        world.start()
+        with pytest.raises(ConflictError, match="release abort"):
+            retire(MODEL, 2, world.audit(), registry=world.registry)
+        collected = collect(MODEL, world.audit(), registry=world.registry, model_store=world.models)
+        assert collected.versions == ()
+
+    def test_a_retirement_that_was_decided_before_it_began_is_void(self, world):
+        state = world.registry.get_state(MODEL)
+        world.start()
+        with pytest.raises(ConflictError):
+            retire_version(world.registry.get_version(MODEL, 2), state, world.audit(), world.registry)
+
+    def test_a_deletion_ends_it(self, world):
+        release = world.start()
+        ports = {"schedules": world.schedules, "callback": MemoryCallback(), "monitoring": MemoryMonitoring()}
+        delete_model(MODEL, world.audit(), registry=world.registry, **ports)
+        assert get_release(MODEL, release.release_id, world.registry).status == "superseded"
+        assert world.routing is None
+        assert world.tick().outcome == "idle"
+
+    def test_a_candidate_that_was_damaged_is_rolled_back_when_it_should_be_promoted(self, world):
+        world.start(steps=[50])
+        world.damage(2)
+        world.serve(2_000)
+        tick = world.tick()
+        assert (tick.outcome, world.aliases["champion"]) == ("rolled_back", 1)
+        assert "model.onnx" in tick.reason
+
+    def test_two_ticks_at_once_do_one_thing(self, world, monkeypatch):
+        world.start()
+        world.serve(2_000)
+        whole, again = driver.step, []
+
+        def step_and_tick(*arguments: Any) -> Any:
+            decision = whole(*arguments)
+            if not again:
+                again.append("")
+                again[0] = world.tick().outcome
+            return decision
+
+        monkeypatch.setattr(driver, "step", step_and_tick)
+        assert world.tick().outcome == "overtaken"
+        assert again == ["advanced"]
+        assert world.actions.count("release_advanced") == 1
+        assert world.release.stage == 1
+
+    def test_a_tick_that_died_after_saving_the_evidence_is_finished_by_the_next(self, world, monkeypatch):
+        world.start(steps=[50])
+        world.serve(2_000)
+        with monkeypatch.context() as broken:
+            broken.setattr("millrace.releases.driver.promote", die)
+            with pytest.raises(RuntimeError):
+                world.tick()
+        assert world.release is not None
+        assert world.tick().outcome == "completed"
+
+    def test_a_schedule_that_was_deleted_is_made_again_and_one_that_was_not_is_deleted(self, world):
+        world.start()
+        world.tick()
+        world.schedules.delete(MODEL, "release")
+        world.tick()
+        assert world.has_schedule
+        world.change("abort")
+        assert world.has_schedule
+        world.tick()
+        assert not world.has_schedule
+
+
+def die(*_: Any, **__: Any) -> None:
+    raise RuntimeError("killed")
+
+
+class TestAVersionThatPassesTheGate:
+    @pytest.fixture
+    def gated(self, world: World) -> Iterator[World]:
+        world.registry.put_spec(MODEL, ModelSpec.parse({"release": CANARY}))
+        for number in (4, 5):
+            world.register(number, outcome="pending")
+        return world
+
+    def passes(self, world: World, number: int) -> Any:
+        decision = GateDecision(True, 1, "better", world.first_run_id)
+        return assign_alias(decision, world.registry.get_version(MODEL, number), world.registry, world.now)
+
+    def test_begins_a_release_instead_of_serving(self, gated):
+        assigned = self.passes(gated, 4)
+        assert assigned.outcome == "kept"
+        assert f"release {gated.release.release_id} begins with 0.1" in assigned.message
+        assert gated.aliases == {"champion": 1, "challenger": 4}
+        assert (gated.release.candidate, gated.release.run_id) == (4, gated.first_run_id)
+        assert self.passes(gated, 4).outcome == "kept"  # repeated
+        gated.serve(2_000)
+        gated.tick()
+        gated.serve(2_000)
+        assert gated.tick().outcome == "completed"
+        assert gated.aliases == {"champion": 4}
+        assert gated.registry.get_version(MODEL, 4).outcome == "promoted"
+
+    def test_waits_while_a_release_is_active_and_the_newest_wins(self, gated):
+        self.passes(gated, 4)
+        gated.change("pause")
+        assert "it waits for release" in self.passes(gated, 5).message
+        gated.register(6, outcome="pending")
+        self.passes(gated, 6)
+        assert gated.registry.get_state(MODEL).pending_candidate == {"version": 6, "champion": 1}
+        gated.change("abort")
+        assert gated.tick() == Tick(MODEL, "introduced", reason="release_started")
+        assert gated.release.candidate == 6
+        assert gated.registry.get_state(MODEL).pending_candidate is None
+        assert gated.has_schedule
+
+    def test_waits_in_vain_where_the_champion_is_another_by_then(self, gated):
+        self.passes(gated, 4)
+        self.passes(gated, 5)
+        gated.change("promote")
+        assert gated.tick().reason == "release_wait_ended"
+        assert gated.release is None
+        assert "compared with version 1" in gated.registry.list_ledger(MODEL)[0].reason
+        assert gated.tick().outcome == "idle"
+
+    def test_serves_at_once_where_nothing_served(self):
+        world = World.__new__(World)
+        RegisteredVersions.__init__(world)
+        world.now = BEGIN
+        world.registry.put_spec(MODEL, ModelSpec.parse({"release": CANARY}))
+        world.register(1, outcome="pending")
+        decision = GateDecision(True, None, "the first", world.first_run_id)
+        assigned = assign_alias(decision, world.registry.get_version(MODEL, 1), world.registry, world.now)
+        assert assigned.outcome == "promoted"
+
+
+def test_monitoring_requests_a_tick_while_a_release_is_active_and_not_otherwise(world):
+    publisher = MemoryEvents()
+    assert not remind_of_release(MODEL, world.registry, publisher, world.now)
+    release = world.start()
+    assert remind_of_release(MODEL, world.registry, publisher, world.now)
+    (event,) = publisher.published
+    assert (event.detail_type, event.detail["release_id"]) == ("ReleaseDue", release.release_id)
+    world.change("abort")
+    assert not remind_of_release("nobody", world.registry, publisher, world.now)
+
+
+def test_a_model_that_is_not_known_has_no_release(world):
+    ports = {"registry": world.registry, "model_store": world.models, "item_store": world.registry.store}
+    assert evaluate_release("nobody", schedules=world.schedules, now=NOW, **ports).outcome == "not_found"
+
+
+def test_a_release_is_read_as_it_was_written(world):
+    release = world.start()
+    assert replace(release) == get_release(MODEL, release.release_id, world.registry)
