@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
-from millrace.training.fitting import fit_pipeline, measure_folds
+from millrace.training.fitting import fit_pipeline, predict_folds
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
@@ -39,7 +39,7 @@ def run_round(rows: int) -> tuple[float, float, int]:
         for trial in trials:
             fit_pipeline(trial, dataset.schema, train)
             if trial.folds > 1:
-                measure_folds(trial, dataset.schema, train, validation)
+                predict_folds(trial, dataset.schema, train, validation)
     middle = time.process_time()
     for pointer in pointers:
         outcome = world.train(pointer)

@@ -156,8 +156,8 @@ def gate_table(evaluation: Document) -> Table | None:
 
 def evaluation_lines(model: str, run_id: str, evaluation: Document) -> list[RenderableType]:
     """Return one line for each part of the evaluation, and the command for the full card."""
-    lines = [*_fit(evaluation), *_threshold(evaluation), *_intervals(evaluation), *_slices(evaluation)]
-    lines += [*_fairness(evaluation), *_importance(evaluation)]
+    lines = [*_fit(evaluation), *_calibration(evaluation), *_threshold(evaluation), *_intervals(evaluation)]
+    lines += [*_slices(evaluation), *_fairness(evaluation), *_importance(evaluation)]
     texts = [Text.assemble((f"{name}: ", "bold"), text, overflow="fold") for name, text in lines]
     return [*texts, command_text(f"full evaluation: millrace card {model} --run {run_id}")] if texts else []
 
@@ -166,6 +166,16 @@ def _fit(evaluation: Document) -> Iterator[tuple[str, str]]:
     fit = evaluation.get("fit")
     if fit:
         yield f"fit {fit['verdict']}", fit["explanation"]
+
+
+def _calibration(evaluation: Document) -> Iterator[tuple[str, str]]:
+    calibration = evaluation.get("probability_calibration") or {}
+    effect = calibration.get("holdout")
+    if effect:
+        losses = f"log loss {format_number(effect['log_loss'])} instead of {format_number(effect['raw_log_loss'])}"
+        errors = f"{format_number(effect['expected_error'])} instead of {format_number(effect['raw_expected_error'])}"
+        text = f"{calibration['method']}: on the holdout {losses}, expected calibration error {errors}"
+        yield "calibrated probabilities", text
 
 
 def _threshold(evaluation: Document) -> Iterator[tuple[str, str]]:

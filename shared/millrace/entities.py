@@ -233,6 +233,7 @@ class Trial:
     round: int = 1  # of successive halving
     rows: int | None = None  # training rows of this round; None takes all
     folds: int = 1  # cross-validation folds; 1 is the validation split alone
+    calibrate: bool = False  # probabilities, where that pays; trials of earlier releases did not
     #: Results of the rounds before: ``round``, ``rows``, ``metrics``, ``duration_seconds``.
     earlier_rounds: tuple[Mapping[str, Any], ...] = ()
     peak_memory_mb: float | None = None  # largest resident memory of its worker

@@ -348,6 +348,29 @@ class PredictionIntervals(Record, frozen=True, kw_only=True):
     groups: tuple[GroupCoverage, ...] = ()
 
 
+class ScalingEffect(Record, frozen=True, kw_only=True):
+    """Log loss and expected calibration error on the holdout, of raw and of calibrated probabilities."""
+
+    raw_log_loss: float
+    log_loss: float
+    raw_expected_error: float
+    expected_error: float
+
+
+class ProbabilityCalibration(Record, frozen=True, kw_only=True):
+    """Calibration of the winner's probabilities by ``rows`` outside its fit; ``none`` where none pays.
+
+    The log losses are cross-validated on those rows; ``holdout`` has what it brought on others.
+    """
+
+    method: str
+    rows: int
+    log_loss: float
+    scaled_log_loss: float | None = None
+    standard_error: float | None = None
+    holdout: ScalingEffect | None = None
+
+
 class Analysis(Record, frozen=True, kw_only=True, eq=False):
     """The post-training analysis; None for parts that the task, the spec or a failed model has not."""
 
@@ -361,6 +384,7 @@ class Analysis(Record, frozen=True, kw_only=True, eq=False):
     latency: dict[str, Latency] | None = None
     fit: FitDiagnosis | None = None
     learning_curve: LearningCurve | None = None
+    probability_calibration: ProbabilityCalibration | None = None
     prediction_intervals: PredictionIntervals | None = None
 
 

@@ -20,7 +20,7 @@
 
 ``models`` bucket::
 
-    <model>/runs/<run_id>/<trial_id>/                 trial.json model.onnx estimator.skops
+    <model>/runs/<run_id>/<trial_id>/                 trial.json model.onnx estimator.skops held_out.npz
     <model>/runs/<run_id>/evaluation.json             the leaderboard and the gate's decision
     <model>/runs/<run_id>/prediction_profile.json     the winner's predictions of the holdout, for monitoring
     <model>/runs/<run_id>/confidence.json             the calibration of the winner's intervals or prediction sets

@@ -43,9 +43,11 @@ from millrace.histograms.outcomes import ErrorSums, OutcomeHistogram, Prediction
 from millrace.histograms.predictions import ClassPredictions, ErrorsByValue, PredictionHistogram, ValueHistogram
 from millrace.metrics.bootstrap import bootstrap, percentile_interval, resamples_for, weighted_mean
 from millrace.metrics.catalogue import Metric, compute_metrics
+from millrace.metrics.functions import log_losses
 from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
 from millrace.spec import ModelSpec
+from millrace.training.trial_record import ScalingReport
 
 Array = npt.NDArray[Any]
 
@@ -82,6 +84,9 @@ class MeasuredWinner:
     measured: Measurement
     baseline: Measurement
     clock: Callable[[], float]
+    scaling: ScalingReport | None = None
+    #: Targets and predictions of the folds' rows; None for a winner that was ranked by the validation split alone.
+    held_out: tuple[Array, Array] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +122,8 @@ def analyze(winner: MeasuredWinner) -> AnalyzedWinner:
     )
     slices, evidence = _slices(winner, validation, importance)
     fit = _fit(winner, validation)
-    calibration = calibrate(schema, winner.splits.validation.target, validation, spec.seed)
+    outside, predicted_outside = winner.held_out or (winner.splits.validation.target, validation)
+    calibration = calibrate(schema, outside, predicted_outside, spec.seed)
     analysis = results.Analysis(
         threshold=_threshold_result(winner, threshold),
         confusion=confusion,
@@ -129,6 +135,7 @@ def analyze(winner: MeasuredWinner) -> AnalyzedWinner:
         latency=latency,
         fit=fit,
         learning_curve=_learning_curve(winner, fit),
+        probability_calibration=_probability_calibration(winner, curves),
         prediction_intervals=_prediction_intervals(winner, calibration) if calibration else None,
     )
     return AnalyzedWinner(analysis, evidence, calibration)
@@ -223,6 +230,26 @@ def _slices(
     return (*measured, *worst), evidence
 
 
+def _probability_calibration(
+    winner: MeasuredWinner, curves: results.Curves | None
+) -> results.ProbabilityCalibration | None:
+    """Return what the trial records of its calibration, with its effect on the holdout."""
+    scaling, schema, holdout = winner.scaling, winner.schema, winner.splits.holdout
+    if scaling is None:
+        return None
+    raw, effect = winner.model.run_raw(holdout.features), None
+    if raw is not None and curves is not None:
+        before = classification_curves(schema, holdout.target, raw, winner.spec.gate.confidence)
+        effect = results.ScalingEffect(
+            raw_log_loss=float(log_losses(holdout.target, raw).mean()),
+            log_loss=float(log_losses(holdout.target, winner.predictions).mean()),
+            raw_expected_error=before.calibration.expected_error,
+            expected_error=curves.calibration.expected_error,
+        )
+    shared = {name: getattr(scaling, name) for name in ("rows", "log_loss", "scaled_log_loss", "standard_error")}
+    return results.ProbabilityCalibration(method=scaling.method, holdout=effect, **shared)
+
+
 def _prediction_intervals(winner: MeasuredWinner, calibration: ConformalCalibration) -> results.PredictionIntervals:
     """Measure the coverage of the holdout, and of its declared slices, groups, and classes or thirds of predictions."""
     schema, spec, holdout = winner.schema, winner.spec, winner.splits.holdout
@@ -237,7 +264,7 @@ def _prediction_intervals(winner: MeasuredWinner, calibration: ConformalCalibrat
     )
     return measure_coverage(
         calibration,
-        "validation",
+        "out_of_fold" if winner.held_out else "validation",
         holdout.target,
         winner.predictions,
         parts,

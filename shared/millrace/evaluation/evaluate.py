@@ -31,8 +31,9 @@ from millrace.registry.store import Registry
 from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
 from millrace.spec import ModelSpec
+from millrace.training.fitting import load_held_out
 from millrace.training.planning import load_prepared_schema, rank_key, read_manifest, reconcile_trials
-from millrace.training.trial_record import ONNX_NAME, RECORD_NAME, ParityReport, TrialRecord
+from millrace.training.trial_record import HELD_OUT_NAME, ONNX_NAME, RECORD_NAME, TrialRecord
 
 HOLDOUT_COLUMNS = "holdout_columns.npz"
 
@@ -143,7 +144,8 @@ class _Evaluator:
         champion = load_champion(trial.model, schema, registry=self.registry, model_store=self.model_store)
         splits = self._load_splits(trial)
         target, rows = splits.holdout.target, len(splits.holdout)
-        onnx_bytes, parity = self._load_model(trial)
+        onnx_bytes, record = self._load_model(trial)
+        held_out = HELD_OUT_NAME in trial.artifacts and load_held_out(self._read_artifact(trial, HELD_OUT_NAME))
         model = OnnxModel.load(onnx_bytes, schema)
         predictions = model.run(splits.holdout.features)
         non_finite = count_non_finite(predictions)
@@ -182,7 +184,20 @@ class _Evaluator:
             measured, baseline = measure(schema, target, models, spec.seed).values()
             gain = measured.gain_over(baseline, metric, confidence)
             analyzed = analyze(
-                MeasuredWinner(trial, model, schema, metric, spec, splits, predictions, measured, baseline, self.clock)
+                MeasuredWinner(
+                    trial,
+                    model,
+                    schema,
+                    metric,
+                    spec,
+                    splits,
+                    predictions,
+                    measured,
+                    baseline,
+                    self.clock,
+                    record.scaling,
+                    held_out or None,
+                )
             )
             columns = splits.group_columns
             profile = profile_predictions(
@@ -204,7 +219,7 @@ class _Evaluator:
             baseline_gain=gain,
             champion=comparison,
             model_bytes=len(onnx_bytes),
-            parity=parity,
+            parity=record.parity,
             slices=analyzed.slices,
             latency={kind: latency.p95_milliseconds for kind, latency in (analysis.latency or {}).items()},
             non_finite_rows=non_finite,
@@ -247,14 +262,15 @@ class _Evaluator:
             columns = {}
         return Splits(train, validation, holdout, columns)
 
-    def _load_model(self, trial: Trial) -> tuple[bytes, ParityReport]:
-        """Return the winner's ONNX file, verified, and the parity report of its record."""
-        body, record = (
-            self.model_store.get(trial_key(trial.model, trial.run_id, trial.trial_id, name))
-            for name in (ONNX_NAME, RECORD_NAME)
-        )
-        verify_sha256(body, trial.artifacts.get(ONNX_NAME, ""), f"trial {trial.trial_id}'s {ONNX_NAME}")
-        return body, TrialRecord.read(record).parity
+    def _load_model(self, trial: Trial) -> tuple[bytes, TrialRecord]:
+        """Return the winner's ONNX file, verified, and its record."""
+        record = self.model_store.get(trial_key(trial.model, trial.run_id, trial.trial_id, RECORD_NAME))
+        return self._read_artifact(trial, ONNX_NAME), TrialRecord.read(record)
+
+    def _read_artifact(self, trial: Trial, name: str) -> bytes:
+        body = self.model_store.get(trial_key(trial.model, trial.run_id, trial.trial_id, name))
+        verify_sha256(body, trial.artifacts.get(name, ""), f"trial {trial.trial_id}'s {name}")
+        return body
 
 
 def _leaks(prepared: PreparedManifest, schema: TableSchema) -> list[str]:

@@ -18,6 +18,7 @@ from millrace.evaluation_results import (
     FeatureImportance,
     LeaderboardEntry,
     LearningCurve,
+    ProbabilityCalibration,
 )
 from millrace.layout import dataset_key
 from millrace.metrics.catalogue import METRICS, METRICS_BY_NAME
@@ -47,6 +48,7 @@ _STATEMENTS = {
     "owner": "Owner",
     "contact": "Contact",
 }
+_SCALINGS = {"temperature": "temperature scaling", "platt": "Platt scaling", "beta": "beta calibration"}
 _HEAT_STEPS = 9
 #: Classes whose matrix is drawn; for more of them the commonest confusions are listed.
 _DRAWN_CLASSES = 15
@@ -151,6 +153,7 @@ def _variables(card: ModelCard) -> dict[str, Any]:
         "holdout_rows": evaluation.holdout.rows if evaluation.holdout else 0,
         "baseline": evaluation.baseline.metrics if evaluation.baseline else {},
         "confidence": _confidence(evaluation),
+        "calibration": _calibration(evaluation.probability_calibration),
         "panels": _curve_panels(evaluation) + _residual_panels(evaluation),
         "matrix": _confusion_matrix(confusion) if confusion else [],
         "classes": _worst_classes(confusion) if confusion else [],
@@ -190,6 +193,30 @@ def _searched_parameters(entry: LeaderboardEntry) -> str:
 
 def _confidence(evaluation: Evaluation) -> str:
     return f"{100 * evaluation.confidence:g} %"
+
+
+def _calibration(calibration: ProbabilityCalibration | None) -> str:
+    """Describe the calibration of the probabilities, and what it brought on the holdout."""
+    if calibration is None:
+        return ""
+    outside = count(calibration.rows, "row")
+    if calibration.scaled_log_loss is None:
+        reason = f"on {outside} outside the fit none gained more than a standard error of the log loss"
+        return f"The probabilities are the estimator's own: of the calibrations tried, {reason}."
+    method = _SCALINGS.get(calibration.method, calibration.method)
+    before, after = number(calibration.log_loss), number(calibration.scaled_log_loss)
+    text = (
+        f"The probabilities are calibrated ({method}) on {outside} outside the fit: the cross-validated log loss fell "
+        f"from {before} to {after}."
+    )
+    effect = calibration.holdout
+    if effect is None:
+        return text
+    return (
+        f"{text} On the holdout the log loss is {number(effect.log_loss)} instead of {number(effect.raw_log_loss)}, "
+        f"and the expected calibration error {number(effect.expected_error)} instead of "
+        f"{number(effect.raw_expected_error)}."
+    )
 
 
 def _curve_panels(evaluation: Evaluation) -> list[Panel]:

@@ -28,6 +28,8 @@ from millrace.serving.rows import RowReader
 NUMBERS_INPUT = "numbers"
 STRINGS_INPUT = "strings"
 PROBABILITIES_OUTPUT = "probabilities"
+#: Of a model with calibrated probabilities: those before, for evaluation.
+RAW_PROBABILITIES_OUTPUT = "raw_probabilities"
 VALUE_OUTPUT = "value"
 
 _MANIFEST = "manifest.json"
@@ -61,16 +63,27 @@ class OnnxModel:
         It holds probabilities of shape (n_rows, n_classes), in the order of ``schema.classes``; for regression, values
         of shape (n_rows,), in float64 where float32 would not tell them apart.
         """
-        inputs: dict[str, Any] = {}
-        if features.numbers.shape[1]:
-            inputs[NUMBERS_INPUT] = features.numbers
-        if features.strings.shape[1]:
-            inputs[STRINGS_INPUT] = features.strings.astype(object, copy=False)
+        inputs = self._inputs(features)
         if self.schema.task == "regression":
             (values,) = self.session.run([VALUE_OUTPUT], inputs)
             return np.asarray(values).reshape(len(features))
         (probabilities,) = self.session.run([PROBABILITIES_OUTPUT], inputs)
         return np.asarray(probabilities, dtype=np.float32)
+
+    def run_raw(self, features: FeatureMatrix) -> npt.NDArray[np.float32] | None:
+        """Return probabilities as they were before their calibration; None for a model without one."""
+        if all(output.name != RAW_PROBABILITIES_OUTPUT for output in self.session.get_outputs()):
+            return None
+        (probabilities,) = self.session.run([RAW_PROBABILITIES_OUTPUT], self._inputs(features))
+        return np.asarray(probabilities, dtype=np.float32)
+
+    def _inputs(self, features: FeatureMatrix) -> dict[str, Any]:
+        inputs: dict[str, Any] = {}
+        if features.numbers.shape[1]:
+            inputs[NUMBERS_INPUT] = features.numbers
+        if features.strings.shape[1]:
+            inputs[STRINGS_INPUT] = features.strings.astype(object, copy=False)
+        return inputs
 
 
 class ModelSource(Protocol):

@@ -54,6 +54,8 @@ class TrainingSpec(SpecPart):
     folds: Annotated[int, Field(ge=1, le=MAX_FOLDS)] | None = None
     #: Most training rows; more are sampled, and every record says so.
     max_rows: Annotated[int, Field(ge=10)] | None = None
+    #: Whether probabilities are calibrated where cross-validation shows that it pays.
+    calibrate: Literal["auto", "never"] = "auto"
     #: Ranges that override the search space's own, by candidate and parameter.
     parameters: dict[str, dict[str, ParameterRange]] = Field(default_factory=dict)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import GraphProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 from skl2onnx import convert_sklearn, update_registered_converter
 from skl2onnx.algebra import onnx_ops as ops
 from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
@@ -19,7 +19,14 @@ from sklearn.pipeline import Pipeline
 from millrace.errors import ModelExportError
 from millrace.features import MISSING_STRING, FeatureMatrix
 from millrace.schema import Task
-from millrace.serving.model import NUMBERS_INPUT, PROBABILITIES_OUTPUT, STRINGS_INPUT, VALUE_OUTPUT, OnnxModel
+from millrace.serving.model import (
+    NUMBERS_INPUT,
+    PROBABILITIES_OUTPUT,
+    RAW_PROBABILITIES_OUTPUT,
+    STRINGS_INPUT,
+    VALUE_OUTPUT,
+    OnnxModel,
+)
 from millrace.training.candidates import (
     MAX_DEVIATION,
     SMOOTHING,
@@ -29,6 +36,7 @@ from millrace.training.candidates import (
     ScaledMLPRegressor,
 )
 from millrace.training.preprocessing import FeatureTable
+from millrace.training.probability_scaling import SMALLEST_PROBABILITY, ProbabilityScaling
 from millrace.training.trial_record import ParityReport
 
 _ROW_AXIS = np.array([1], dtype=np.int64)
@@ -185,6 +193,42 @@ def _restore_target(graph: GraphProto, centre: float, scale: float) -> None:
         ]
     )
     graph.output[0].type.tensor_type.elem_type = TensorProto.DOUBLE
+
+
+def append_scaling(onnx_bytes: bytes, scaling: ProbabilityScaling) -> bytes:
+    """Append a calibration to a classifier's graph: its outputs are those of before, and the raw probabilities."""
+    model = ModelProto.FromString(onnx_bytes)
+    graph = model.graph
+    renamed = {PROBABILITIES_OUTPUT: RAW_PROBABILITIES_OUTPUT, LABEL_OUTPUT: "raw_label"}
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [renamed.get(name, name) for name in names]
+    (output,) = (output for output in graph.output if output.name == PROBABILITIES_OUTPUT)
+    raw = graph.output.add()
+    raw.CopyFrom(output)
+    raw.name = RAW_PROBABILITIES_OUTPUT
+    constants = {"least": SMALLEST_PROBABILITY, "weights": scaling.weights, "bias": scaling.bias}
+    for name, value in constants.items():
+        graph.initializer.append(numpy_helper.from_array(np.asarray(value, dtype=np.float32), f"scaling_{name}"))
+    graph.node.extend(
+        [
+            helper.make_node("Clip", [RAW_PROBABILITIES_OUTPUT, "scaling_least"], ["positive"], name="scaling_clip"),
+            helper.make_node("Log", ["positive"], ["log"], name="scaling_log"),
+            helper.make_node("Mul", ["log", "scaling_weights"], ["weighted"], name="scaling_multiply"),
+            helper.make_node("Add", ["weighted", "scaling_bias"], ["scores"], name="scaling_add"),
+            helper.make_node("Softmax", ["scores"], [PROBABILITIES_OUTPUT], name="scaling_softmax", axis=1),
+            helper.make_node("ArgMax", [PROBABILITIES_OUTPUT], [LABEL_OUTPUT], name="label", axis=1, keepdims=0),
+        ]
+    )
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def check_scaling(scaling: ProbabilityScaling, raw: OnnxModel, scaled: OnnxModel, features: FeatureMatrix) -> None:
+    """Compare the graph with the calibration's formula, on rows and perturbed copies; ``ModelExportError``."""
+    rows = perturbed(features.take(np.arange(min(len(features), MAX_PARITY_ROWS))))
+    difference = float(np.abs(scaled.run(rows) - scaling.apply(raw.run(rows))).max(initial=0.0))
+    if not difference <= PROBABILITY_TOLERANCE:
+        raise ModelExportError(f"the calibrated ONNX model differs from its formula by up to {difference:.2g}")
 
 
 def round_thresholds_down(estimator: Any) -> None:

@@ -1,8 +1,10 @@
 """Fitting of one candidate: pipeline, ONNX form, parity check and metrics."""
 
+import io
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +20,10 @@ from millrace.metrics.catalogue import compute_metrics
 from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
 from millrace.training.candidates import ModelPipeline, get_candidate
-from millrace.training.export import check_parity, export_onnx, predict_estimator
+from millrace.training.export import append_scaling, check_parity, check_scaling, export_onnx, predict_estimator
 from millrace.training.preprocessing import FeatureTable
-from millrace.training.trial_record import ParityReport
+from millrace.training.probability_scaling import choose_scaling
+from millrace.training.trial_record import ParityReport, ScalingReport
 
 Rows = npt.NDArray[np.int64]
 
@@ -63,11 +66,37 @@ def assign_folds(
 MAX_THREADS = 1
 
 
+#: Folds of the validation rows on which a calibration is chosen, where there are none of the trial.
+SCALING_FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutRows:
+    """Rows with predictions by models that were not fitted on them, and the fold of each."""
+
+    target: npt.NDArray[Any]
+    predictions: npt.NDArray[Any]
+    fold_of: npt.NDArray[np.int64]
+
+    def dump(self) -> bytes:
+        """Return targets and predictions as ``.npz``."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, target=self.target, predictions=self.predictions)
+        return buffer.getvalue()
+
+
+def load_held_out(body: bytes) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return the targets and predictions of :data:`millrace.training.trial_record.HELD_OUT_NAME`."""
+    with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
+        return arrays["target"], arrays["predictions"]
+
+
 @dataclass(frozen=True, slots=True)
 class FittedTrial:
     """The result of fitting a trial; its fields are those of the trial's record.
 
     ``estimator_bytes`` is the scikit-learn pipeline by skops, for people; nothing in the system loads it.
+    ``held_out_bytes`` are the rows of the folds, with calibrated probabilities; None without folds.
     """
 
     onnx_bytes: bytes
@@ -77,12 +106,15 @@ class FittedTrial:
     validation_metrics: Mapping[str, float]
     fold_metrics: tuple[Mapping[str, float], ...]
     warnings: tuple[str, ...]
+    scaling: ScalingReport | None = None
+    held_out_bytes: bytes | None = None
 
 
 def fit_trial(trial: Trial, schema: TableSchema, train: PreparedSplit, validation: PreparedSplit) -> FittedTrial:
-    """Fit on ``train``, export, compare and measure on ``validation``, and measure folds of both.
+    """Fit on ``train``, export, compare, calibrate and measure on ``validation``, and measure folds of both.
 
-    Raises ``TrainingFailedError``, or ``ModelExportError`` without an ONNX form that predicts the same.
+    The metrics of calibrated probabilities are measured as the calibration was chosen: by what other folds of the same
+    rows give. Raises ``TrainingFailedError``, or ``ModelExportError`` without an ONNX form that predicts the same.
     """
     for name, split in (("training", train), ("validation", validation)):
         _check_values(name, split)
@@ -93,11 +125,30 @@ def fit_trial(trial: Trial, schema: TableSchema, train: PreparedSplit, validatio
         parity = check_parity(pipeline, onnx_model, validation.features)
         if not parity.passed:
             raise ModelExportError(f"the ONNX model differs from its estimator{parity.describe(schema.task)}")
-        measured = compute_metrics(schema.task, validation.target, onnx_model.run(validation.features))
-        folds = measure_folds(trial, schema, train, validation) if trial.folds > 1 else ()
+        predictions = onnx_model.run(validation.features)
+        out_of_fold = predict_folds(trial, schema, train, validation) if trial.folds > 1 else None
+        scaling = None
+        if trial.calibrate and schema.task != "regression":
+            held = out_of_fold or _by_folds(trial, validation, predictions)
+            choice = choose_scaling(held.target, held.predictions, held.fold_of)
+            scaling = choice.report
+            if choice.scaling:
+                onnx_bytes = append_scaling(onnx_bytes, choice.scaling)
+                scaled_model = OnnxModel.load(onnx_bytes, schema)
+                check_scaling(choice.scaling, onnx_model, scaled_model, validation.features)
+                predictions = scaled_model.run(validation.features) if out_of_fold else choice.probabilities
+                out_of_fold = replace(out_of_fold, predictions=choice.probabilities) if out_of_fold else None
+    measured = compute_metrics(schema.task, validation.target, predictions)
+    folds = measure_folds(schema, out_of_fold) if out_of_fold else ()
     estimator_bytes = bytes(skops.io.dumps(pipeline))
     ranked = _mean(folds) if folds else measured
-    return FittedTrial(onnx_bytes, estimator_bytes, parity, ranked, measured, folds, kinds)
+    held_out_bytes = out_of_fold.dump() if out_of_fold else None
+    return FittedTrial(onnx_bytes, estimator_bytes, parity, ranked, measured, folds, kinds, scaling, held_out_bytes)
+
+
+def _by_folds(trial: Trial, validation: PreparedSplit, predictions: npt.NDArray[Any]) -> HeldOutRows:
+    fold_of = assign_folds(validation.row_ids, validation.target, SCALING_FOLDS, trial.seed)
+    return HeldOutRows(validation.target, predictions, fold_of)
 
 
 def fit_pipeline(trial: Trial, schema: TableSchema, train: PreparedSplit) -> tuple[ModelPipeline, tuple[str, ...]]:
@@ -122,13 +173,11 @@ def _plain_numbers(schema: TableSchema) -> list[int]:
     return [start for start, column in zip(starts, schema.features, strict=True) if column.type in kinds]
 
 
-def measure_folds(
-    trial: Trial, schema: TableSchema, train: PreparedSplit, validation: PreparedSplit
-) -> tuple[Mapping[str, float], ...]:
-    """Return the metrics of each fold of the training and validation rows, by a model fitted on the other folds.
+def predict_folds(trial: Trial, schema: TableSchema, train: PreparedSplit, validation: PreparedSplit) -> HeldOutRows:
+    """Return the training and validation rows, each predicted by a model fitted on the other folds.
 
-    The estimators are measured, not their ONNX forms: a trial is exported and compared once. Every trial of a run has
-    the same folds.
+    The estimators predict, not their ONNX forms: a trial is exported and compared once. Every trial of a run has the
+    same folds.
     """
     both = (train, validation)
     matrices = (np.concatenate([getattr(split.features, name) for split in both]) for name in ("numbers", "strings"))
@@ -136,13 +185,18 @@ def measure_folds(
     rows = PreparedSplit(FeatureMatrix(*matrices), target, row_ids)
     classes = np.zeros(len(rows), dtype=np.int64) if schema.task == "regression" else rows.target
     fold_of = assign_folds(rows.row_ids, classes, trial.folds, trial.seed)
-    metrics = []
+    shape = (len(rows),) if schema.task == "regression" else (len(rows), len(schema.classes))
+    predictions = np.empty(shape, dtype=np.float64)
     for fold in range(trial.folds):
         pipeline, _ = fit_pipeline(trial, schema, rows.take(fold_of != fold))
-        held = rows.take(fold_of == fold)
-        predictions = predict_estimator(pipeline, held.features, schema.task)
-        metrics.append(compute_metrics(schema.task, held.target, predictions))
-    return tuple(metrics)
+        predictions[fold_of == fold] = predict_estimator(pipeline, rows.take(fold_of == fold).features, schema.task)
+    return HeldOutRows(rows.target, predictions, fold_of)
+
+
+def measure_folds(schema: TableSchema, rows: HeldOutRows) -> tuple[Mapping[str, float], ...]:
+    """Return the metrics of each fold."""
+    folds = [rows.fold_of == fold for fold in range(rows.fold_of.max() + 1)]
+    return tuple(compute_metrics(schema.task, rows.target[fold], rows.predictions[fold]) for fold in folds)
 
 
 def _mean(folds: tuple[Mapping[str, float], ...]) -> dict[str, float]:

@@ -126,6 +126,7 @@ def plan_search(
             seed=spec.seed,
             rows=round_rows[0] if round_rows[0] < search.of_rows else None,
             folds=folds,
+            calibrate=wanted.calibrate == "auto" and schema.task != "regression",
         )
         for number, (candidate, parameters) in enumerate(planned, start=1)
     ]

@@ -36,7 +36,7 @@ from millrace.training.fitting import FittedTrial, fit_trial, sample_positions
 from millrace.training.limits import LimitGuard, TrialLimits, peak_memory_mb
 from millrace.training.planning import load_prepared_schema
 from millrace.training.search_plan import SearchPlan
-from millrace.training.trial_record import ESTIMATOR_NAME, OF_TRIAL, ONNX_NAME, RECORD_NAME, TrialRecord
+from millrace.training.trial_record import ESTIMATOR_NAME, HELD_OUT_NAME, OF_TRIAL, ONNX_NAME, RECORD_NAME, TrialRecord
 
 _SPLITS: tuple[SplitName, SplitName] = ("train", "validation")
 
@@ -92,6 +92,8 @@ def train_trial(
     }
     model_store.put(key[ONNX_NAME], fitted.onnx_bytes)
     model_store.put(key[ESTIMATOR_NAME], fitted.estimator_bytes)
+    if fitted.held_out_bytes:
+        model_store.put(key[HELD_OUT_NAME], fitted.held_out_bytes)
     model_store.put(key[RECORD_NAME], record.write(), "application/json")
     recorded = {name: getattr(record, name) for name in ("metrics", "artifacts", "duration_seconds", "peak_memory_mb")}
     update(status="succeeded", **recorded)
@@ -135,6 +137,9 @@ def build_record(
     """Return the record of a trial that succeeded; ``peak`` is the largest resident memory in MB."""
     search = SearchPlan.of(run)
     rows = {"train": len(data.train), "validation": len(data.validation)}
+    artifacts = {ONNX_NAME: fitted.onnx_bytes, ESTIMATOR_NAME: fitted.estimator_bytes}
+    if fitted.held_out_bytes:
+        artifacts[HELD_OUT_NAME] = fitted.held_out_bytes
     return TrialRecord(
         **{name: getattr(trial, name) for name in OF_TRIAL},
         rounds=len(search.rounds) if search else 1,
@@ -152,7 +157,8 @@ def build_record(
         fold_metrics=tuple(dict(fold) for fold in fitted.fold_metrics),
         parity=fitted.parity,
         warnings=fitted.warnings,
-        artifacts={ONNX_NAME: sha256_of(fitted.onnx_bytes), ESTIMATOR_NAME: sha256_of(fitted.estimator_bytes)},
+        artifacts={name: sha256_of(body) for name, body in artifacts.items()},
+        scaling=fitted.scaling,
         libraries=library_versions(),
         code_version=millrace.__version__,
         duration_seconds=duration_seconds,

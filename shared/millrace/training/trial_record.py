@@ -2,17 +2,19 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
-from millrace.documents import Document
+from millrace.documents import Document, Record
 from millrace.entities import Trial
 from millrace.schema import Task
 
 ONNX_NAME = "model.onnx"
 ESTIMATOR_NAME = "estimator.skops"
 RECORD_NAME = "trial.json"
+#: Targets and predictions of rows by the models of folds that were not fitted on them.
+HELD_OUT_NAME = "held_out.npz"
 #: Fields that a record has from its trial.
-OF_TRIAL = ("model", "run_id", "trial_id", "candidate", "parameters", "seed", "round", "folds")
+OF_TRIAL = ("model", "run_id", "trial_id", "candidate", "parameters", "seed", "round", "folds", "calibrate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,25 @@ class ParityReport:
             return f" by up to {largest:.2g} of a value's size, over {self.rows:,} rows"
         labels = f", with another label on {self.label_mismatches:,} of {self.rows:,} rows"
         return f" by up to {largest:.2g} in a probability{labels if self.label_mismatches else ''}"
+
+
+ScalingMethod = Literal["none", "temperature", "platt", "beta"]
+
+
+class ScalingReport(Record, frozen=True, kw_only=True):
+    """Calibration of a trial's probabilities: ``softmax(weights * log(p) + bias)``, or ``none`` that pays.
+
+    The log losses are those of ``rows`` outside the fit, calibrated by what other folds of them give, with the standard
+    error of the gain.
+    """
+
+    method: ScalingMethod
+    rows: int
+    log_loss: float
+    scaled_log_loss: float | None = None
+    standard_error: float | None = None
+    weights: tuple[float, ...] = ()
+    bias: tuple[float, ...] = ()
 
 
 class TrialRecord(Document, frozen=True, kw_only=True, eq=False):
@@ -72,6 +93,8 @@ class TrialRecord(Document, frozen=True, kw_only=True, eq=False):
     duration_seconds: float
     peak_memory_mb: float | None
     trained_at: datetime
+    calibrate: bool = False
+    scaling: ScalingReport | None = None  # of classes, where the trial was to ``calibrate``
 
     @property
     def trial(self) -> Trial:

@@ -125,3 +125,11 @@ def test_the_coverage_of_intervals_is_a_line_with_the_least_covered_group():
         line = f"{thing} of 0.9 cover: 91.2% of the holdout (88.6% to 93.3%), {size} on average; "
         assert f"{line}least of lowest third: 86.0% of 160 rows" in console.file.getvalue()
     assert evaluation_lines("m", "r", {"task": "binary", "prediction_intervals": None}) == []
+
+
+def test_what_a_calibration_brought_is_a_line():
+    effect = {"raw_log_loss": 0.42, "log_loss": 0.37, "raw_expected_error": 0.081, "expected_error": 0.038}
+    (line, _) = evaluation_lines("m", "r", {"probability_calibration": {"method": "beta", "holdout": effect}})
+    expected = "beta: on the holdout log loss 0.37 instead of 0.42, expected calibration error 0.038 instead of 0.081"
+    assert line.plain == f"calibrated probabilities: {expected}"
+    assert evaluation_lines("m", "r", {"probability_calibration": {"method": "none", "holdout": None}}) == []

@@ -262,6 +262,21 @@ def test_markdown_is_a_table_of_what_counts(binary_card):
     assert "| s0 is Oslo |" in text
 
 
+def test_the_calibration_of_probabilities_and_what_it_brought_are_on_the_card(binary_card):
+    own = (
+        "The probabilities are the estimator's own: of the calibrations tried, on 200 rows outside the fit none gained"
+    )
+    assert own in " ".join(Seen(page_of(binary_card)).texts)
+    effect = {"raw_log_loss": 0.42, "log_loss": 0.37, "raw_expected_error": 0.081, "expected_error": 0.038}
+    scaled = {"method": "beta", "rows": 200, "log_loss": 0.43, "scaled_log_loss": 0.38, "holdout": effect}
+    document = copy.deepcopy(binary_card)
+    document["evaluation"]["probability_calibration"] = scaled
+    for text in (" ".join(Seen(page_of(document)).texts), markdown_of(document)):
+        assert "calibrated (beta calibration) on 200 rows outside the fit" in text
+        assert "the log loss is 0.37 instead of 0.42" in text
+        assert "expected calibration error 0.038 instead of 0.081" in text
+
+
 def test_a_sample_is_never_silent(binary_card):
     search = {
         **binary_card["evaluation"]["search"],
