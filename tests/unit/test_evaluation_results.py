@@ -42,7 +42,7 @@ def test_a_record_of_the_release_before_is_read_whole():
 
     assert record.parity.passed
     assert record.trial.candidate == "logistic_regression"
-    assert to_plain(record) == stored
+    assert to_plain(record) == stored | {"calibrate": False, "scaling": None}  # fields of this release
 
 
 def test_documents_come_back_as_they_were_written():

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from millrace.metrics.functions import log_losses
+from millrace.metrics.catalogue import METRICS_BY_NAME
 from millrace.training.trial_record import ScalingMethod, ScalingReport
 
 FloatArray = npt.NDArray[np.float64]
@@ -35,6 +35,7 @@ WEIGHT_RANGE = (0.05, 20.0)
 DIGITS = 4
 
 _BINARY = 2
+_log_losses = METRICS_BY_NAME["log_loss"].row_loss
 #: Weight of the deviation from the identity, in rows: separable classes would ask for infinite weights.
 _PENALTY = 1.0
 _ITERATIONS, _HALVINGS, _TOLERANCE = 25, 8, 1e-7
@@ -77,7 +78,7 @@ def choose_scaling(target: Array, probabilities: Array, fold_of: Array) -> Scali
     fold_of : array of int, shape (n_rows,)
         Fold of each row: each fold is scaled by what the others give.
     """
-    before = log_losses(target, probabilities)
+    before = _log_losses(target, probabilities)
     report = ScalingReport(method="none", rows=len(target), log_loss=float(before.mean()))
     counts = np.bincount(target, minlength=probabilities.shape[1])
     if len(target) < MIN_ROWS or counts.min() < MIN_CLASS_ROWS or not np.isfinite(probabilities).all():
@@ -88,7 +89,7 @@ def choose_scaling(target: Array, probabilities: Array, fold_of: Array) -> Scali
         for fold in np.unique(fold_of):
             inside = fold_of == fold
             candidate[inside] = _fit(method, target[~inside], probabilities[~inside]).apply(probabilities[inside])
-        gains = losses - log_losses(target, candidate)
+        gains = losses - _log_losses(target, candidate)
         error = float(gains.std(ddof=1) / np.sqrt(len(gains)))
         if gains.mean() > max(error, MIN_GAIN * before.mean()):
             chosen, losses, scaled = method, losses - gains, candidate
