@@ -51,9 +51,8 @@ def predict_pool(table: RealTable, folder: Path) -> dict[str, np.ndarray]:
     """
     schema, rows = read_table(table, folder)
     order = np.random.default_rng(2026).permutation(len(rows))
-    fitted, validation, pool = (rows.take(part) for part in np.split(order, [FITTED_ROWS, FITTED_ROWS + 500]))
-    pool = rows.take(order[FITTED_ROWS:])
-    model = fit_model(schema, fitted, validation)
+    fitted, pool = rows.take(order[:FITTED_ROWS]), rows.take(order[FITTED_ROWS:])
+    model = fit_model(schema, fitted, pool.take(np.arange(500)))
     predictions = model.run(pool.features)
     groups = pool.target
     if table.task == "regression":
