@@ -37,6 +37,7 @@ def render_monitoring_report(document: Document) -> str:
     return render(
         "monitoring_report.html",
         report=document,
+        too_few_rows=document.get("too_few_rows", ""),
         verdicts=sorted(document["verdicts"], key=lambda one: _RANK[one["status"]]),
         findings=sorted(document["findings"], key=lambda one: (_RANK[one["status"]], -(one["value"] or 0.0))),
         incidents=incidents,
