@@ -42,7 +42,7 @@ from millrace.histograms.bins import NumberBins
 from millrace.histograms.outcomes import ErrorSums, OutcomeHistogram, PredictionProfile
 from millrace.histograms.predictions import ClassPredictions, ErrorsByValue, PredictionHistogram, ValueHistogram
 from millrace.metrics.bootstrap import bootstrap, percentile_interval, resamples_for, weighted_mean
-from millrace.metrics.catalogue import METRICS_BY_NAME, Metric, compute_metrics
+from millrace.metrics.catalogue import LOG_LOSS, Metric, compute_metrics
 from millrace.schema import TableSchema
 from millrace.serving.model import OnnxModel
 from millrace.spec import ModelSpec
@@ -238,7 +238,7 @@ def _probability_calibration(
         return None
     raw, effect = winner.model.run_raw(holdout.features), None
     if raw is not None and curves is not None:
-        log_losses = METRICS_BY_NAME["log_loss"].row_loss
+        log_losses = LOG_LOSS.row_loss
         before = classification_curves(schema, holdout.target, raw, winner.spec.gate.confidence)
         effect = results.ScalingEffect(
             raw_log_loss=float(log_losses(holdout.target, raw).mean()),

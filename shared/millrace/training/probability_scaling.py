@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from millrace.metrics.catalogue import METRICS_BY_NAME
+from millrace.metrics.catalogue import LOG_LOSS
 from millrace.training.trial_record import ScalingMethod, ScalingReport
 
 FloatArray = npt.NDArray[np.float64]
@@ -35,7 +35,7 @@ WEIGHT_RANGE = (0.05, 20.0)
 DIGITS = 4
 
 _BINARY = 2
-_log_losses = METRICS_BY_NAME["log_loss"].row_loss
+_log_losses = LOG_LOSS.row_loss
 #: Weight of the deviation from the identity, in rows: separable classes would ask for infinite weights.
 _PENALTY = 1.0
 _ITERATIONS, _HALVINGS, _TOLERANCE = 25, 8, 1e-7
