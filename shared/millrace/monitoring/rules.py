@@ -66,8 +66,10 @@ EVENT_LABELS: Mapping[EventType, str] = {
     "BudgetAtRisk": "the month's budget is nearly spent, or will be",
 }
 Findings = list[WindowFinding]
-#: Compares earlier traffic with later traffic, with a share of the rule's threshold.
-_Comparison = Callable[[Traffic, Traffic, float], Findings]
+#: Compares earlier traffic with later traffic, with a share of the rule's threshold and at a false discovery rate.
+_Comparison = Callable[[Traffic, Traffic, float, float], Findings]
+#: A false discovery rate that leaves the decision to the size of a change alone.
+_ANY_CHANCE = 1.0
 #: Scope of daily ranges that all verdicts on features share.
 _FEATURE_SCOPE = "feature"
 
@@ -133,16 +135,20 @@ class TrafficWindow:
 
         With ``daily_share`` whole days are compared with training too, at that share of the threshold.
         """
-        found, seasonal = compare(baseline, self.traffic, 1.0), self.baselines.seasonal
+        rate, seasonal = self.spec.false_discovery_rate, self.baselines.seasonal
+        found = compare(baseline, self.traffic, 1.0, rate)
         if self.spec.seasonality == "off":
             return found
         ranges = DailyRanges(self.baselines.daily_ranges, scope, self.baselines.now)
         if seasonal is None:
             return suppress_within_range(found, ranges)
         comparisons = SeasonalComparisons(
-            like=lambda before, now: compare(before, now, 1.0),
-            whole=lambda whole: compare(self.training, whole, 1.0),
-            daily=(lambda before, day: compare(before or self.training, day, daily_share)) if daily_share else None,
+            # A few earlier days have too few rows for a test: then the size alone decides.
+            like=lambda before, now: compare(before, now, 1.0, rate if seasonal.week.is_whole else _ANY_CHANCE),
+            whole=lambda whole: compare(self.training, whole, 1.0, rate),
+            daily=(lambda before, day: compare(before or self.training, day, daily_share, rate))
+            if daily_share
+            else None,
             time_of_year=time_of_year,
         )
         return suppress_seasonal(found, self.traffic, seasonal, comparisons, ranges)
@@ -152,10 +158,10 @@ class TrafficWindow:
     ) -> Findings:
         rule: DriftRule = getattr(self.spec, verdict)
 
-        def compare(before: Traffic, now: Traffic, share: float) -> Findings:
+        def compare(before: Traffic, now: Traffic, share: float, rate: float) -> Findings:
             own = rule if share == 1.0 else rule.model_copy(update={"threshold": rule.threshold * share})
             drifts = self._compare_features(before, now)
-            return find_drift(verdict, drifts, own, rate=self.spec.false_discovery_rate, baseline=phrase)
+            return find_drift(verdict, drifts, own, rate=rate, baseline=phrase)
 
         share = rule.daily_share if finds_by_day else None
         return self.evaluate(compare, baseline, _FEATURE_SCOPE, daily_share=share, time_of_year=self.time_of_year)
@@ -228,8 +234,8 @@ def _check_feature_drift(window: TrafficWindow) -> Findings:
 
 
 def _check_dependence(window: TrafficWindow) -> Findings:
-    def compare(before: Traffic, now: Traffic, _share: float) -> Findings:
-        rule, rate = window.spec.dependence, window.spec.false_discovery_rate
+    def compare(before: Traffic, now: Traffic, _share: float, rate: float) -> Findings:
+        rule = window.spec.dependence
         return find_changed_correlations(window.monitored.reference, before.features, now.features, rule, rate)
 
     return window.evaluate(compare, window.training, "dependence", time_of_year=window.inputs_at_time_of_year)
@@ -243,14 +249,14 @@ def _check_predictions(window: TrafficWindow) -> Findings:
 
     rule = window.spec.prediction_drift
 
-    def compare(before: Traffic, now: Traffic, share: float) -> Findings:
+    def compare(before: Traffic, now: Traffic, share: float, rate: float) -> Findings:
         pair = (before.predictions or present, now.predictions or present)
         columns = prediction_columns(
             *pair, monitored.classes, monitored.reference.target, hides_values=monitored.hides_values
         )
         own = rule.model_copy(update={"threshold": rule.threshold * share})
         drifts = [column.compare() for column in columns]
-        return find_drift("prediction_drift", drifts, own, rate=window.spec.false_discovery_rate, baseline=phrase)
+        return find_drift("prediction_drift", drifts, own, rate=rate, baseline=phrase)
 
     return window.evaluate(
         compare,

@@ -40,6 +40,8 @@ _KEPT_FOR = timedelta(days=14)
 _ROOM = 1.25
 #: Factor by which hours may differ more from one another than they did, while their week is as in training.
 _LIKE_ROOM = 2.0
+#: p-value of a difference of like hours that is no chance, and so is learned.
+_CERTAIN = 1e-4
 #: Least share of a feature's impurity between hours that makes it one of the clock.
 CLOCK_SHARE = 0.5
 #: Share of training's impurity up to which traffic has shown too little of a feature.
@@ -287,7 +289,8 @@ class _Explanations:
     def distance_from_like(self, subject: str) -> float | None:
         """Return the size of a change from the same hours of earlier days, where there is one."""
         found = (self.breaches_like("day") or {}).get(subject)
-        return found.value if found and found.status == "breach" else None
+        is_certain = found is not None and found.status == "breach" and (found.p_value or 0.0) < _CERTAIN
+        return found.value if found and is_certain else None
 
     def _is_like(self, name: str, subject: str) -> bool:
         found = self.breaches_like(name)
