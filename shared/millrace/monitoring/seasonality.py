@@ -126,6 +126,7 @@ class SeasonalBaselines:
     day_of_week: SeasonalTraffic
     #: Whole days before the day that ends with the window.
     earlier_days: Callable[[], Traffic | None]
+    begun_at: datetime  # First row of the version
     #: Features (and predictions) whose values follow the clock, so that part of a day or week says nothing.
     clock: frozenset[str] = frozenset()
 
@@ -166,6 +167,7 @@ def find_seasonal_baselines(
         week=traffic_of("the same hours and weekdays of earlier weeks", WEEK, begin),
         day_of_week=traffic_of("the same weekday of earlier weeks", WEEK, end - DAY),
         earlier_days=cache(earlier_days),
+        begun_at=totals.begun_at,
         clock=frozenset(clock),
     )
 
@@ -228,6 +230,10 @@ def suppress_seasonal(
     """
     if compare.daily is None and not any(finding.status == "breach" for finding in findings):
         return list(findings)
+    if not seasonal.week.is_whole:
+        # What a version learns in its first week would explain the same change in the next window.
+        known = {key: one for key, one in ranges.known.items() if one.seen_at < seasonal.begun_at}
+        ranges = replace(ranges, known=known)
     explained = _Explanations(present, seasonal, compare, ranges)
     return [_evaluate(finding, explained, seasonal.clock, ranges) for finding in findings]
 

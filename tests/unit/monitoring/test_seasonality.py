@@ -294,6 +294,12 @@ def test_suppressed_breaches_teach_the_daily_range_for_two_weeks():
     assert learn_ranges(usual, [], START + timedelta(days=15)) == {}
 
 
+@pytest.mark.parametrize(("learnt", "status"), [(-HOUR, "ok"), (HOUR, "breach")])
+def test_what_a_version_learns_in_its_first_week_explains_nothing_in_it(learnt, status):
+    ranges = {"feature:age": DailyRange(size=9.0, seen_at=START + learnt)}
+    assert judge(shifted([0.9] * 20), daily_ranges=ranges)["feature_drift:age"].status == status
+
+
 def test_how_far_the_same_hours_differ_is_learnt_apart():
     learnt = learn_ranges({}, scoped(drift(0.9, usual={"like": 0.5}), drift(0.2, "ok", usual={"like": 0.3})), START)
     assert learnt == {"feature like:age": DailyRange(size=0.5, seen_at=START)}
