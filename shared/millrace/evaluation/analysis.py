@@ -246,8 +246,14 @@ def _probability_calibration(
             raw_expected_error=before.calibration.expected_error,
             expected_error=curves.calibration.expected_error,
         )
-    shared = {name: getattr(scaling, name) for name in ("rows", "log_loss", "scaled_log_loss", "standard_error")}
-    return results.ProbabilityCalibration(method=scaling.method, holdout=effect, **shared)
+    return results.ProbabilityCalibration(
+        method=scaling.method,
+        rows=scaling.rows,
+        log_loss=scaling.log_loss,
+        scaled_log_loss=scaling.scaled_log_loss,
+        standard_error=scaling.standard_error,
+        holdout=effect,
+    )
 
 
 def _prediction_intervals(winner: MeasuredWinner, calibration: ConformalCalibration) -> results.PredictionIntervals:
