@@ -6,7 +6,7 @@ few rows the test decides, with many the size.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -45,6 +45,7 @@ MEASURE_LABELS = {
 }
 _NAMED_CATEGORIES = 3
 _TWO = 2
+_DAYS_OF_WEEK = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +164,9 @@ def _change(drift: ColumnDrift) -> str:
     return f"mean {format_number(before)} → {format_number(now)}"
 
 
-def _compare_counts(bins: Bins, before: Counts, now: Counts) -> Distance:
+def _compare_counts(bins: Bins, before: Counts, now: Counts, design_effect: float = 1.0) -> Distance:
     pair = (before, now) if isinstance(bins, NumberBins) else merge_rare_categories(before, now)
-    return population_stability_index(*pair)
+    return population_stability_index(*pair, design_effect=design_effect)
 
 
 def _excess(distance: Distance) -> float:
@@ -182,6 +183,24 @@ def counts_by_column(traffic: Traffic, monitored: MonitoredVersion) -> dict[str,
         for column in prediction_columns(before, traffic.predictions, monitored.classes, reference.target):
             counts[column.name] = comparable_counts(column.bins, column.now.counts)
     return counts
+
+
+def compare_by_days(
+    reference: Reference, week: TableHistogram, names: Collection[str], rule: DriftRule, rate: float
+) -> list[WindowFinding]:
+    """Compare features that are a matter of the day with training.
+
+    Rows of a day are alike, so those of a week are seven draws, however many they are.
+    """
+    drifts = []
+    for name in names:
+        pair = [comparable_counts(reference.bins[name], one.columns[name].counts) for one in (reference.training, week)]
+        before, now = (counts.astype(np.float64) for counts in pair)
+        rows = int(now.sum())
+        distance = _compare_counts(reference.bins[name], before, now, max(1.0, rows / _DAYS_OF_WEEK))
+        drifts.append(ColumnDrift(name, {"psi": distance}, rows))
+    by_index = rule.model_copy(update={"measure": "psi", "threshold": MODERATE_SHIFT})
+    return find_drift("feature_drift", drifts, by_index, rate=rate, baseline="in training")
 
 
 #: Share of a week's rows whose values training had at no near time of the year, for a feature that follows the year.

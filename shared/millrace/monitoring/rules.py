@@ -19,6 +19,7 @@ from millrace.monitoring.coverage import find_low_coverage, sum_day
 from millrace.monitoring.data_quality import find_faulty_data
 from millrace.monitoring.drift import (
     ColumnDrift,
+    compare_by_days,
     compare_column,
     compare_time_of_year,
     find_changed_correlations,
@@ -130,6 +131,7 @@ class TrafficWindow:
         *,
         daily_share: float | None = None,
         time_of_year: Callable[[Traffic], Findings | None] | None = None,
+        by_days: Callable[[Traffic], Findings] | None = None,
     ) -> Findings:
         """Compare the window with a baseline; suppress seasonal breaches, or at first those within the daily ranges.
 
@@ -150,6 +152,7 @@ class TrafficWindow:
             if daily_share
             else None,
             time_of_year=time_of_year,
+            by_days=by_days,
         )
         return suppress_seasonal(found, self.traffic, seasonal, comparisons, ranges)
 
@@ -163,8 +166,19 @@ class TrafficWindow:
             drifts = self._compare_features(before, now)
             return find_drift(verdict, drifts, own, rate=rate, baseline=phrase)
 
+        def by_days(week: Traffic) -> Findings:
+            names = sorted(self.baselines.seasonal.of_days()) if self.baselines.seasonal else []
+            return compare_by_days(self.monitored.reference, week.features, names, rule, self.spec.false_discovery_rate)
+
         share = rule.daily_share if finds_by_day else None
-        return self.evaluate(compare, baseline, _FEATURE_SCOPE, daily_share=share, time_of_year=self.time_of_year)
+        return self.evaluate(
+            compare,
+            baseline,
+            _FEATURE_SCOPE,
+            daily_share=share,
+            time_of_year=self.time_of_year,
+            by_days=by_days,
+        )
 
     @property
     def time_of_year(self) -> Callable[[Traffic], Findings] | None:

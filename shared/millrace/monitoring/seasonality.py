@@ -7,7 +7,8 @@ was. It is also a monitoring run of its own: a day has so many rows that a small
 suppressed in turn when it is that of the weekday and leaves the week as training was.
 
 A feature that is a function of the clock says nothing in less than a day, and a weekday nothing in less than a week.
-Such features are found by the share of their impurity that lies between hours.
+Such features are found by the share of their impurity that lies between hours. Of one that is a matter of the day, such
+as a holiday, a day of any number of rows is one draw, and a week is seven.
 """
 
 from bisect import bisect_right
@@ -46,6 +47,8 @@ _CERTAIN = 1e-4
 CLOCK_SHARE = 0.5
 #: Share of training's impurity up to which traffic has shown too little of a feature.
 _LITTLE_IMPURITY = 0.6
+#: Least number of whole days that show whether a feature is a matter of the day.
+_FEWEST_DAYS = 7
 #: Pieces of traffic in which a feature is nearly constant if it is one of the clock.
 _LONGEST_PIECE = timedelta(hours=2)
 
@@ -129,12 +132,20 @@ class SeasonalBaselines:
     begun_at: datetime  # First row of the version
     #: Features (and predictions) whose values follow the clock, so that part of a day or week says nothing.
     clock: frozenset[str] = frozenset()
+    #: Features that are a matter of the day, by the days until a week ago: a change does not explain itself.
+    of_days: Callable[[], frozenset[str]] = frozenset
 
 
 def find_seasonal_baselines(
-    totals: TrafficTotals, begin: datetime, end: datetime, clock: Iterable[str] = ()
+    totals: TrafficTotals,
+    begin: datetime,
+    end: datetime,
+    clock: Iterable[str] = (),
+    find_of_days: Callable[[Sequence[Traffic]], frozenset[str]] | None = None,
 ) -> SeasonalBaselines:
     """Return the comparable traffic of a window; ``totals`` include it.
+
+    ``find_of_days`` returns the features that are a matter of the day, by the traffic of whole days.
 
     A window of most of a day has no hours of its own: then only whole days and weeks are compared.
     """
@@ -157,6 +168,11 @@ def find_seasonal_baselines(
         days = min(_EARLIER_DAYS, int((end - totals.begun_at + 2 * _GRACE) / DAY) - 1)
         return totals.between(end - DAY * (days + 1), end - DAY) if days > 0 else None
 
+    def of_days() -> frozenset[str]:
+        ends = (end - WEEK - DAY * number for number in range(_EARLIER_DAYS))
+        days = [traffic for one in ends if (traffic := totals.between(one - DAY, one)) is not None]
+        return find_of_days(days) if find_of_days and len(days) >= _FEWEST_DAYS else frozenset()
+
     def traffic_of(name: str, length: timedelta, since: datetime) -> SeasonalTraffic:
         return SeasonalTraffic(
             name, has_whole(length), cache(lambda: like(length, since)), cache(lambda: whole(length))
@@ -169,6 +185,7 @@ def find_seasonal_baselines(
         earlier_days=cache(earlier_days),
         begun_at=totals.begun_at,
         clock=frozenset(clock),
+        of_days=cache(of_days),
     )
 
 
@@ -214,6 +231,8 @@ class SeasonalComparisons:
     #: Of a week with training's rows of the same time of the year; None where training has no year, or no subject is
     #: as it was then.
     time_of_year: Callable[[Traffic], Sequence[WindowFinding] | None] | None = None
+    #: Of a week with training, as a sample of seven days; None where no subject is a matter of the day.
+    by_days: Callable[[Traffic], Sequence[WindowFinding]] | None = None
 
 
 def suppress_seasonal(
@@ -253,7 +272,8 @@ class _Explanations:
         self.of_week_closely = cache(
             lambda: _by_subject(lambda week: daily(None, week), seasonal.week.whole()) if daily else None
         )
-        self._of_year = cache(lambda: self._compare_year(seasonal.week.whole()))
+        self._of_year = cache(lambda: self._compare_week(compare.time_of_year))
+        self._of_seven_days = cache(lambda: self._compare_week(compare.by_days))
 
     @cached_property
     def new_of_day(self) -> Mapping[str, WindowFinding]:
@@ -279,6 +299,10 @@ class _Explanations:
     def reason(self, finding: WindowFinding, *, in_clock: bool) -> str:
         """Return the season that explains a breach; empty where none does."""
         subject, seasonal = finding.subject, self._seasonal
+        of_days = not self.is_first_week and not seasonal.of_days().isdisjoint(
+            finding.details.get("columns", (subject,))
+        )
+        in_clock = in_clock or of_days
         if finding.details.get("period"):
             is_like = in_clock or self._is_like("day_of_week", subject) or self._differs_as_much(finding)
             week, of_week = seasonal.day_of_week.name, self.of_week_closely
@@ -290,6 +314,8 @@ class _Explanations:
             week, of_week = seasonal.week.name, self.of_week
         if is_like and _holds(of_week(), subject):
             return f"as on {week}"
+        if of_days and self._of_seven_days() and _holds(self._of_seven_days(), subject):
+            return "as seven days may differ from training by chance"
         return "as in training at this time of the year" if is_like and _holds(self._of_year(), subject) else ""
 
     def distance_from_like(self, subject: str) -> float | None:
@@ -317,8 +343,10 @@ class _Explanations:
             return _by_subject(lambda like: self._compare.like(like, self._present), traffic.like())
         return _by_subject(lambda like: daily(like, day), traffic.like()) if daily and day else None
 
-    def _compare_year(self, week: Traffic | None) -> Mapping[str, WindowFinding] | None:
-        return _by_subject(self._compare.time_of_year, week) if self._compare.time_of_year else None
+    def _compare_week(
+        self, compare: Callable[[Traffic], Sequence[WindowFinding] | None] | None
+    ) -> Mapping[str, WindowFinding] | None:
+        return _by_subject(compare, self._seasonal.week.whole()) if compare else None
 
 
 def _by_subject(
@@ -466,3 +494,24 @@ def find_clock(
         if name not in known and impurity(counts) <= _LITTLE_IMPURITY * impurity(training[name])
     )
     return frozenset(following.union(little))
+
+
+def find_of_days(
+    days: Sequence[Mapping[str, npt.NDArray[Any]]],
+    few_values: Iterable[str],
+    training: Mapping[str, npt.NDArray[Any]],
+) -> frozenset[str]:
+    """Return the columns that are a matter of the day: rows of a day are alike, and days differ.
+
+    Of a column with few values, days that show too little of what training had say so too: it comes by the day, or is
+    rare. ``days`` are counts by column of whole days.
+    """
+    found = set()
+    for name, known in training.items():
+        counts = [day[name] for day in days if name in day]
+        rows, whole = sum(float(own.sum()) for own in counts), impurity(np.sum(counts, axis=0)) if counts else 0.0
+        within = sum(float(own.sum()) * impurity(own) for own in counts) / max(1.0, rows)
+        is_little = name in few_values and whole <= _LITTLE_IMPURITY * impurity(known)
+        if is_little or (whole > 0 and 1.0 - within / whole >= CLOCK_SHARE):
+            found.add(name)
+    return frozenset(found)

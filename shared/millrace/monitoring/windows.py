@@ -19,6 +19,7 @@ from millrace.captures.joining import is_excluded
 from millrace.captures.records import FeedbackRecord
 from millrace.captures.window import CapturedWindow
 from millrace.errors import ArtifactNotFoundError
+from millrace.histograms.bins import NumberBins
 from millrace.histograms.outcomes import AnyOutcomes, ErrorSums, OutcomeHistogram
 from millrace.histograms.predictions import AnyPredictions, PredictionHistogram, Traffic, ValueHistogram
 from millrace.histograms.tables import Reference, count_in_bins
@@ -37,6 +38,7 @@ from millrace.monitoring.seasonality import (
     add_impurities,
     clock_shares,
     find_clock,
+    find_of_days,
     find_seasonal_baselines,
     learn_ranges,
 )
@@ -242,7 +244,11 @@ def _find_baselines(
         elif age < _IMPURITIES_OF:
             history = replace(history, clock_shares=history.clock_shares | so_far)
     clock |= {name for name, share in history.clock_shares.items() if share >= CLOCK_SHARE}
-    seasonal = find_seasonal_baselines(totals, window.begin, window.end, clock)
+
+    def of_days(days: Sequence[Traffic]) -> frozenset[str]:
+        return frozenset() if monitored is None else find_features_of_days(days, monitored).difference(history.skewed)
+
+    seasonal = find_seasonal_baselines(totals, window.begin, window.end, clock, of_days)
     period = "week" if seasonal.week.is_whole else "day" if seasonal.day.is_whole else ""
     is_first, is_first_week = period and not history.period_seen, period == "week" != history.period_seen
     skewed = history.skewed
@@ -251,6 +257,16 @@ def _find_baselines(
         skewed = tuple(dict.fromkeys([*skewed, *sorted(clock)]))
     history = replace(history, period_seen=period or history.period_seen)
     return history, dataclasses.replace(baselines, seasonal=seasonal, first=bool(is_first), skewed=skewed)
+
+
+def find_features_of_days(days: Sequence[Traffic], monitored: MonitoredVersion) -> frozenset[str]:
+    """Return the features that are a matter of the day, by the traffic of whole days."""
+    columns, bins = reduce(add, days).features.columns, monitored.reference.bins
+    training = counts_by_column(monitored.training, monitored)
+    compared = [name for name, own in bins.items() if not (isinstance(own, NumberBins) and own.goes_on)]
+    few_values = {name for name in compared if columns[name].has_few_values(bins[name])}
+    counts = [counts_by_column(day, monitored) for day in days]
+    return find_of_days(counts, few_values, {name: training[name] for name in compared})
 
 
 def _store_traffic(context: MonitorContext, traffic: Traffic, name: str) -> str:

@@ -106,13 +106,13 @@ def shares(counts: Counts) -> Counts:
     return counts / total if total > 0 else np.zeros_like(counts)
 
 
-def population_stability_index(reference: Counts, present: Counts) -> Distance:
+def population_stability_index(reference: Counts, present: Counts, *, design_effect: float = 1.0) -> Distance:
     """Return the population stability index, sum of ``(p - q) ln(p / q)``.
 
     Siddiqi 2006, *Credit Risk Scorecards*, p. 136. Without any change it is distributed as ``(1/n + 1/m)`` times
     chi-square with one degree less than there are bins (Yurdakul 2018, *Statistical properties of the population
     stability index*, Western Michigan University), so its expectation is ``(k - 1)(1/n + 1/m)``: 0.05 for ten bins
-    and 200 rows.
+    and 200 rows. With a design effect (Kish 1965, *Survey Sampling*) present rows count as so many times fewer.
     """
     used = (reference + present) > 0
     first, second = reference[used], present[used]
@@ -121,7 +121,7 @@ def population_stability_index(reference: Counts, present: Counts) -> Distance:
         return Distance(0.0, 0.0, 1.0)
     p, q = shares(np.maximum(first, PSEUDO_COUNT)), shares(np.maximum(second, PSEUDO_COUNT))
     index = float(np.sum((p - q) * np.log(p / q)))
-    noise, degrees = 1.0 / n + 1.0 / m, len(first) - 1
+    noise, degrees = 1.0 / n + design_effect / m, len(first) - 1
     # Where a bin is nearly empty the limit above is too optimistic; Pearson's statistic is the sounder one there.
     p_value = max(chi_square_tail(index / noise, degrees), chi_square(reference, present).p_value)
     return Distance(index, max(0.0, index - degrees * noise), p_value)

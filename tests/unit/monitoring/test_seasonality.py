@@ -18,12 +18,14 @@ from millrace.monitoring.seasonality import (
     add_impurities,
     clock_shares,
     find_clock,
+    find_of_days,
     find_seasonal_baselines,
     impurity,
     learn_ranges,
     suppress_within_range,
 )
 from millrace.monitoring.window_findings import WindowFinding
+from millrace.monitoring.windows import find_features_of_days
 from millrace.schema import Column, TableSchema
 from millrace.spec.monitoring import MonitoringSpec
 
@@ -57,9 +59,9 @@ class History:
         self.loaded.append(key)
         return self.stored.get(key)
 
-    def seasons(self, clock=(), kept=None):
+    def seasons(self, clock=(), kept=None, find_of_days=None):
         totals = TrafficTotals(self.totals[-(kept or len(self.totals)) :], self.load, START)
-        return find_seasonal_baselines(totals, self.begin, self.end, clock)
+        return find_seasonal_baselines(totals, self.begin, self.end, clock, find_of_days)
 
 
 def rows_of(traffic):
@@ -266,6 +268,100 @@ def test_a_shift_into_one_bin_is_no_clock(changes):
     columns = make_histogram(REFERENCE, 300, **changes).columns
     assert columns["age"].has_few_values(REFERENCE.bins["age"]) is False
     assert columns["city"].has_few_values(REFERENCE.bins["city"])
+
+
+FLAGS = ("no", "yes")
+#: Days of a holiday among the days before the last week, every row of which has it.
+HOLIDAYS = frozenset({4, 9})
+
+
+def flagged(share, days=24, per_day=2, rows=120):
+    """Return a version that knows flags of 3 %, 60 % and 3 %, and a history with shares of ``holiday`` by the day.
+
+    The flags ``open`` and ``rare`` are a matter of the row, with shares of their own.
+    """
+    names = ("holiday", "open", "rare")
+    schema = TableSchema(
+        columns=(
+            *(Column(name, "category", categories=FLAGS) for name in names),
+            Column("target", "category", role="target", categories=CLASSES),
+        ),
+        task="binary",
+        classes=CLASSES,
+    )
+
+    def draw(shares, seed, size):
+        draws = np.random.default_rng(seed).random((len(names), size))
+        return {
+            name: np.where(own < shares[name], "yes", "no").astype(object)
+            for name, own in zip(names, draws, strict=True)
+        }
+
+    usual = {"holiday": 0.03, "open": 0.6, "rare": 0.03}
+    document = describe_reference(schema, draw(usual, 1, 4_000), np.arange(4_000) % 2)
+    monitored = MonitoredVersion("binary", CLASSES, Reference.build(document, schema))
+    bins, plan = monitored.reference.bins, monitored.reference.plan
+
+    def traffic(number):
+        columns = draw(usual | share(number // per_day), number + 7, rows)
+        return Traffic(features=count_in_bins(columns, rows, bins, plan))
+
+    history = History([1] * days * per_day, 24 // per_day, traffic=traffic, empty=traffic(0) - traffic(0))
+    return monitored, history
+
+
+def judge_flags(share, days=24):
+    monitored, history = flagged(share, days)
+    window = history.stored[history.totals[-1].key] - history.stored[history.totals[-2].key]
+    seasonal = history.seasons(find_of_days=lambda found: find_features_of_days(found, monitored))
+    found = evaluate_traffic(window, monitored, FEW, Baselines(seasonal=seasonal, now=history.end))
+    return {finding.subject: finding for finding in found if finding.verdict == "feature_drift"}
+
+
+@pytest.mark.parametrize("days_before", [HOLIDAYS, frozenset()], ids=["known", "never seen"])
+def test_a_day_of_a_flag_that_is_a_matter_of_the_day_is_one_draw(days_before):
+    """A holiday is a seventh of a week's rows, which training's 3 % leave to chance."""
+    found = judge_flags(lambda day: {"holiday": float(day in days_before or day == 23)})["holiday"]
+    assert found.status == "ok"
+    assert "seven days may differ" in found.message
+
+
+@pytest.mark.parametrize(
+    ("share", "subject"),
+    [
+        pytest.param(lambda day: {"holiday": float(day in HOLIDAYS or day > 19)}, "holiday", id="four holidays"),
+        pytest.param(lambda day: {"holiday": 0.0, "open": float(day < 17) * 0.6}, "open", id="a week of zeros"),
+        pytest.param(lambda day: {"holiday": 0.0, "rare": 0.5 if day == 23 else 0.03}, "rare", id="a flag of the row"),
+        pytest.param(lambda day: {"holiday": 0.0, "open": 1.0 if day >= 20 else 0.6}, "open", id="a constant"),
+        pytest.param(
+            lambda day: {"holiday": 0.0, "open": 1.0 if day >= 10 else 0.6}, "open", id="a constant for weeks"
+        ),
+    ],
+)
+def test_what_days_do_not_explain_is_drift(share, subject):
+    assert judge_flags(share)[subject].status == "breach"
+
+
+def test_two_weeks_are_needed_to_say_what_is_a_matter_of_the_day():
+    assert judge_flags(lambda day: {"holiday": float(day == 12)}, days=13)["holiday"].status == "breach"
+
+
+@pytest.mark.parametrize(
+    ("days", "few", "expected"),
+    [
+        ([[90, 10]] * 8, True, False),  # a matter of the row
+        ([[100, 0]] * 7 + [[0, 100]], True, True),
+        ([[100, 0]] * 7 + [[0, 100]], False, True),
+        ([[100, 0]] * 8, True, True),  # Too little of it was seen
+        ([[100, 0]] * 8, False, False),
+        ([[90, 10]] * 4 + [[0, 100]] * 4, True, True),
+        ([[60, 40]] * 4 + [[0, 100]] * 4, True, False),  # a shift does not make a matter of the day
+        ([], False, False),
+    ],
+)
+def test_the_share_between_days_tells_what_is_a_matter_of_the_day(days, few, expected):
+    counts = [{"flag": np.array(day)} for day in days]
+    assert bool(find_of_days(counts, {"flag"} if few else (), {"flag": np.array([900, 100])})) is expected
 
 
 def scoped(*findings):
