@@ -2,10 +2,11 @@
 
     python benchmarks/monitoring/real_mix.py --adults adults.parquet
     python benchmarks/monitoring/real_mix.py --adults adults.parquet --graduates 0 --days 30      # false alarms
+    python benchmarks/monitoring/real_mix.py --adults adults.parquet --quiet-days 21 --days 3
 
 The table is the census's (Becker and Kohavi 1996, *Adult*, UCI Machine Learning Repository). 5,000 rows are the
-training data, 2,000 the holdout, and every hour draws from the others. After two quiet days, rows are drawn so that a
-given share of them has a degree (0 changes nothing).
+training data, 2,000 the holdout, and every hour draws from the others. After two (or ``--quiet-days``) quiet days, rows
+are drawn so that a given share of them has a degree (0 changes nothing).
 """
 
 import argparse
@@ -35,7 +36,7 @@ from sklearn.preprocessing import OrdinalEncoder
 START = datetime(2026, 5, 4, tzinfo=UTC)
 TARGET = "class"
 DEGREES = ("Bachelors", "Masters", "Doctorate", "Prof-school")
-TRAINING_ROWS, HOLDOUT_ROWS, QUIET_HOURS = 5_000, 2_000, 48
+TRAINING_ROWS, HOLDOUT_ROWS = 5_000, 2_000
 
 
 class Adults:
@@ -95,12 +96,15 @@ class Adults:
         )
 
 
-def first_alert(adults: Adults, rate: int, share: float, hours: int, seed: int) -> tuple[int | None, str, int]:
+def first_alert(
+    adults: Adults, rate: int, share: float, hours: tuple[int, int], seed: int
+) -> tuple[int | None, str, int]:
     """Return after how many hours the inputs' or predictions' shift was told and of what, and the alerts before."""
+    quiet, changed = hours  # Without and with the change
     stream = MonitoredStream(adults.schema, adults.monitored, ModelSpec(), START)
     generator, before = np.random.default_rng((seed, 3)), 0
-    for hour in range(QUIET_HOURS + hours):
-        rows = adults.draw(generator, rate, share if hour >= QUIET_HOURS else 0.0)
+    for hour in range(quiet + changed):
+        rows = adults.draw(generator, rate, share if hour >= quiet else 0.0)
         columns = {name: values[rows] for name, values in adults.columns.items()}
         stream.serve(hour, columns, adults.predict(rows), adults.outcomes[rows])
         stream.label(hour)
@@ -108,8 +112,8 @@ def first_alert(adults: Adults, rate: int, share: float, hours: int, seed: int) 
             for one in transitions:
                 if one.step != "opened":
                     continue
-                if share and hour >= QUIET_HOURS and one.incident.event == "DriftDetected":
-                    return hour + 1 - QUIET_HOURS, ", ".join(list(one.incident.findings)[:3]), before
+                if share and hour >= quiet and one.incident.event == "DriftDetected":
+                    return hour + 1 - quiet, ", ".join(list(one.incident.findings)[:3]), before
                 before += 1
     return None, "", before
 
@@ -119,6 +123,7 @@ if __name__ == "__main__":
     parser.add_argument("--adults", type=Path, required=True)
     parser.add_argument("--graduates", type=float, nargs="+", default=[0.32, 0.40])
     parser.add_argument("--rows-per-hour", type=int, nargs="+", default=[20, 200])
+    parser.add_argument("--quiet-days", type=int, default=2)
     parser.add_argument("--days", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=5)
     chosen = parser.parse_args()
@@ -130,7 +135,9 @@ if __name__ == "__main__":
         adults = Adults(chosen.adults, seed)
         for share in chosen.graduates:
             for rate in chosen.rows_per_hour:
-                told, subjects, others = first_alert(adults, rate, share, 24 * chosen.days, seed)
+                told, subjects, others = first_alert(
+                    adults, rate, share, (24 * chosen.quiet_days, 24 * chosen.days), seed
+                )
                 print(
                     f"| {share or 'as before'} | {rate} | {seed} | {told or 'never'} | {subjects} | {others} |",
                     flush=True,

@@ -6,7 +6,7 @@ few rows the test decides, with many the size.
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -186,18 +186,19 @@ def counts_by_column(traffic: Traffic, monitored: MonitoredVersion) -> dict[str,
 
 
 def compare_by_days(
-    reference: Reference, week: TableHistogram, names: Collection[str], rule: DriftRule, rate: float
+    reference: Reference, week: TableHistogram, of_days: Mapping[str, float], rule: DriftRule, rate: float
 ) -> list[WindowFinding]:
     """Compare features that are a matter of the day with training.
 
-    Rows of a day are alike, so those of a week are seven draws, however many they are.
+    Rows of a day are alike, so those of a week are few draws, however many they are: seven by the share of the impurity
+    between days, the design effect of clusters (Kish 1965, *Survey Sampling*, chapter 5).
     """
     drifts = []
-    for name in names:
+    for name, share in sorted(of_days.items()):
         pair = [comparable_counts(reference.bins[name], one.columns[name].counts) for one in (reference.training, week)]
         before, now = (counts.astype(np.float64) for counts in pair)
         rows = int(now.sum())
-        distance = _compare_counts(reference.bins[name], before, now, max(1.0, rows / _DAYS_OF_WEEK))
+        distance = _compare_counts(reference.bins[name], before, now, max(1.0, share * rows / _DAYS_OF_WEEK))
         drifts.append(ColumnDrift(name, {"psi": distance}, rows))
     by_index = rule.model_copy(update={"measure": "psi", "threshold": MODERATE_SHIFT})
     return find_drift("feature_drift", drifts, by_index, rate=rate, baseline="in training")

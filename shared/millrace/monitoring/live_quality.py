@@ -6,12 +6,12 @@ window's predictions moves it (importance weighting: Shimodaira 2000, *Journal o
 90: 227-244). The day that ends with the window is compared with the whole holdout too, so that a loss that lasts is a
 breach in every window, at whatever hour, until a day is in order. As with drift
 (:mod:`millrace.monitoring.seasonality`), a loss is suppressed when it comes back with the hours while the day is in
-order, or with the weekday while the week is.
+order, or with the weekday while the week is; or when days differ so much from one another while the week is in order.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from operator import add
@@ -58,6 +58,11 @@ _SHORT = timedelta(hours=12)
 _GRACE = timedelta(hours=1)
 #: Days whose like hours are pooled.
 _LIKE_DAYS = 7
+#: Days whose differences from the day before show how far days vary, and the least number of them.
+_VARYING_DAYS = 28
+_FEWEST_DAYS = 7
+#: Median of the absolute value of a standard normal variable.
+_NORMAL_MEDIAN = 0.6745
 #: Rows of the holdout whose mean errors are those of a range of predicted values.
 _ENOUGH_ROWS = 30.0
 _TWO = 2
@@ -140,6 +145,18 @@ class RecentOutcomes:
         """Return the windows that ended within the time before the window's end, or before a time before it."""
         end = self.window.end - before
         return [one for one in (*self.earlier, self.window) if end - length < one.end <= end]
+
+    def days_before(self, *, like: bool) -> list[list[MeasuredWindow]]:
+        """Return the windows of each day before the last, or those at the window's time of it; latest first."""
+        days: dict[int, list[MeasuredWindow]] = {}
+        length = self.window.end - self.window.begin
+        middle, near = self.window.begin + length / 2, max(_GRACE / 2, length / 4)
+        for one in self.earlier:
+            apart = middle - (one.begin + (one.end - one.begin) / 2)
+            number = round(apart / _DAY) if like else int((self.window.end - one.end) / _DAY)
+            if 1 <= number <= _VARYING_DAYS and (not like or abs(apart - number * _DAY) <= near):
+                days.setdefault(number, []).append(one)
+        return [days[number] for number in sorted(days)]
 
     def like(self, every: int = 1) -> list[MeasuredWindow]:
         """Return the windows at the same time of earlier days, or of every so many."""
@@ -387,11 +404,17 @@ class QualityComparison:
         recent = self.recent
         if not loss.is_breach(rate) or not recent.is_short or not recent.covers(_WEEK):
             return ""
-        is_lasting = self._worst(name, self._pool(name, recent.last(_WEEK)), self.rate).is_breach(self.rate)
-        last = self._with(name, recent.last(_DAY, before=_WEEK))
-        if is_lasting or not last or self._compare(name, loss.period, self._pool(name, last).now).is_large:
+        if self._is_lasting(name):
             return ""
-        return "as on that day of the week before, while the week is as on the holdout"
+        last = self._with(name, recent.last(_DAY, before=_WEEK))
+        if last and not self._compare(name, loss.period, self._pool(name, last).now).is_large:
+            return "as on that day of the week before, while the week is as on the holdout"
+        if not self._widen(name, loss, like=False).is_breach(rate):
+            return "as days differ from one another, while the week is as on the holdout"
+        return ""
+
+    def _is_lasting(self, name: str) -> bool:
+        return self._worst(name, self._pool(name, self.recent.last(_WEEK)), self.rate).is_breach(self.rate)
 
     def _explain_hours(self, name: str, loss: _Loss, rate: float) -> str:
         if not loss.is_breach(rate) or not self.recent.covers_day:
@@ -400,7 +423,13 @@ class QualityComparison:
             like = self._with(name, self.recent.like(every))
             if like and not self._compare(name, loss.period, self._pool(name, like).now).is_large:
                 return f"as in the same hours {phrase}, while the day is as on the holdout"
-        return ""
+        if (
+            not self.recent.covers(_WEEK)
+            or self._is_lasting(name)
+            or self._widen(name, loss, like=True).is_breach(rate)
+        ):
+            return ""
+        return "as these hours differ from day to day, while the week is as on the holdout"
 
     @staticmethod
     def _with(name: str, windows: Iterable[MeasuredWindow]) -> list[MeasuredWindow]:
@@ -425,6 +454,29 @@ class QualityComparison:
         return _Period(
             PointEstimate(value, error, rows), PointEstimate(float(reference), holdout.error * scale, rows), phrase
         )
+
+    def _widen(self, name: str, loss: _Loss, *, like: bool) -> _Loss:
+        """Add to the error of a day (or its hours) how far earlier ones vary beyond what their rows do.
+
+        Rows of a day share its weather, so that they are not independent. The variance is half that of the steps from
+        day to day (von Neumann 1941, *Annals of Mathematical Statistics* 12: 367-395), by their median: a lasting loss
+        is one step, and does not hide itself.
+        """
+        days = [own for windows in self.recent.days_before(like=like) if (own := self._with(name, windows))]
+        if len(days) < _FEWEST_DAYS:
+            return loss
+        period = loss.period
+        known = [self._pool(name, windows) for windows in days]
+        units = [
+            one.expected.value if is_relative(name) and one.expected.value > 0 else 1.0 for one in (*known, period)
+        ]
+        pairs = list(zip(known, units, strict=False))
+        lost = [(one.now.value - one.expected.value) / unit for one, unit in pairs]
+        step = float(np.median(np.abs(np.diff(lost)))) / _NORMAL_MEDIAN
+        by_rows = float(np.mean([(one.now.error / unit) ** 2 for one, unit in pairs]))
+        spread = units[-1] * math.sqrt(max(0.0, step**2 / 2.0 - by_rows))
+        now = replace(period.now, error=math.hypot(period.now.error, spread))
+        return self._compare(name, replace(period, now=now), loss.before, loss.reference)
 
     def _losses(self, name: str, period: _Period) -> list[_Loss]:
         """Compare a day or more with the holdout and with its like rows."""

@@ -167,8 +167,8 @@ class TrafficWindow:
             return find_drift(verdict, drifts, own, rate=rate, baseline=phrase)
 
         def by_days(week: Traffic) -> Findings:
-            names = sorted(self.baselines.seasonal.of_days()) if self.baselines.seasonal else []
-            return compare_by_days(self.monitored.reference, week.features, names, rule, self.spec.false_discovery_rate)
+            found = self.baselines.seasonal.of_days() if self.baselines.seasonal else {}
+            return compare_by_days(self.monitored.reference, week.features, found, rule, self.spec.false_discovery_rate)
 
         share = rule.daily_share if finds_by_day else None
         return self.evaluate(

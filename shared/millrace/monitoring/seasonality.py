@@ -8,7 +8,7 @@ suppressed in turn when it is that of the weekday and leaves the week as trainin
 
 A feature that is a function of the clock says nothing in less than a day, and a weekday nothing in less than a week.
 Such features are found by the share of their impurity that lies between hours. Of one that is a matter of the day, such
-as a holiday, a day of any number of rows is one draw, and a week is seven.
+as a holiday, a day of any number of rows is one draw, or few.
 """
 
 from bisect import bisect_right
@@ -47,6 +47,8 @@ _CERTAIN = 1e-4
 CLOCK_SHARE = 0.5
 #: Share of training's impurity up to which traffic has shown too little of a feature.
 _LITTLE_IMPURITY = 0.6
+#: Least share of a feature's impurity between days that makes it one of the day: a day is worth ten draws at most.
+_DAY_SHARE = 0.1
 #: Least number of whole days that show whether a feature is a matter of the day.
 _FEWEST_DAYS = 7
 #: Pieces of traffic in which a feature is nearly constant if it is one of the clock.
@@ -132,8 +134,9 @@ class SeasonalBaselines:
     begun_at: datetime  # First row of the version
     #: Features (and predictions) whose values follow the clock, so that part of a day or week says nothing.
     clock: frozenset[str] = frozenset()
-    #: Features that are a matter of the day, by the days until a week ago: a change does not explain itself.
-    of_days: Callable[[], frozenset[str]] = frozenset
+    #: Features that are a matter of the day, with the share of their impurity between days (until a week ago, so that a
+    #: change does not explain itself).
+    of_days: Callable[[], Mapping[str, float]] = dict
 
 
 def find_seasonal_baselines(
@@ -141,11 +144,11 @@ def find_seasonal_baselines(
     begin: datetime,
     end: datetime,
     clock: Iterable[str] = (),
-    find_of_days: Callable[[Sequence[Traffic]], frozenset[str]] | None = None,
+    find_of_days: Callable[[Sequence[Traffic]], Mapping[str, float]] | None = None,
 ) -> SeasonalBaselines:
     """Return the comparable traffic of a window; ``totals`` include it.
 
-    ``find_of_days`` returns the features that are a matter of the day, by the traffic of whole days.
+    ``find_of_days`` returns the features that are a matter of the day, with their shares of impurity between days.
 
     A window of most of a day has no hours of its own: then only whole days and weeks are compared.
     """
@@ -168,10 +171,10 @@ def find_seasonal_baselines(
         days = min(_EARLIER_DAYS, int((end - totals.begun_at + 2 * _GRACE) / DAY) - 1)
         return totals.between(end - DAY * (days + 1), end - DAY) if days > 0 else None
 
-    def of_days() -> frozenset[str]:
+    def of_days() -> Mapping[str, float]:
         ends = (end - WEEK - DAY * number for number in range(_EARLIER_DAYS))
         days = [traffic for one in ends if (traffic := totals.between(one - DAY, one)) is not None]
-        return find_of_days(days) if find_of_days and len(days) >= _FEWEST_DAYS else frozenset()
+        return find_of_days(days) if find_of_days and len(days) >= _FEWEST_DAYS else {}
 
     def traffic_of(name: str, length: timedelta, since: datetime) -> SeasonalTraffic:
         return SeasonalTraffic(
@@ -299,8 +302,8 @@ class _Explanations:
     def reason(self, finding: WindowFinding, *, in_clock: bool) -> str:
         """Return the season that explains a breach; empty where none does."""
         subject, seasonal = finding.subject, self._seasonal
-        of_days = not self.is_first_week and not seasonal.of_days().isdisjoint(
-            finding.details.get("columns", (subject,))
+        of_days = not self.is_first_week and any(
+            name in seasonal.of_days() for name in finding.details.get("columns", (subject,))
         )
         in_clock = in_clock or of_days
         if finding.details.get("period"):
@@ -500,18 +503,19 @@ def find_of_days(
     days: Sequence[Mapping[str, npt.NDArray[Any]]],
     few_values: Iterable[str],
     training: Mapping[str, npt.NDArray[Any]],
-) -> frozenset[str]:
-    """Return the columns that are a matter of the day: rows of a day are alike, and days differ.
+) -> dict[str, float]:
+    """Return the columns that are a matter of the day, with their shares of impurity between days.
 
     Of a column with few values, days that show too little of what training had say so too: it comes by the day, or is
     rare. ``days`` are counts by column of whole days.
     """
-    found = set()
+    found = {}
     for name, known in training.items():
         counts = [day[name] for day in days if name in day]
         rows, whole = sum(float(own.sum()) for own in counts), impurity(np.sum(counts, axis=0)) if counts else 0.0
         within = sum(float(own.sum()) * impurity(own) for own in counts) / max(1.0, rows)
         is_little = name in few_values and whole <= _LITTLE_IMPURITY * impurity(known)
-        if is_little or (whole > 0 and 1.0 - within / whole >= CLOCK_SHARE):
-            found.add(name)
-    return frozenset(found)
+        share = 1.0 if is_little else 1.0 - within / whole if whole > 0 else 0.0
+        if share >= _DAY_SHARE:
+            found[name] = share
+    return found

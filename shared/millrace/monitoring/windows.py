@@ -245,8 +245,9 @@ def _find_baselines(
             history = replace(history, clock_shares=history.clock_shares | so_far)
     clock |= {name for name, share in history.clock_shares.items() if share >= CLOCK_SHARE}
 
-    def of_days(days: Sequence[Traffic]) -> frozenset[str]:
-        return frozenset() if monitored is None else find_features_of_days(days, monitored).difference(history.skewed)
+    def of_days(days: Sequence[Traffic]) -> dict[str, float]:
+        found = find_features_of_days(days, monitored) if monitored else {}
+        return {name: share for name, share in found.items() if name not in history.skewed}
 
     seasonal = find_seasonal_baselines(totals, window.begin, window.end, clock, of_days)
     period = "week" if seasonal.week.is_whole else "day" if seasonal.day.is_whole else ""
@@ -259,8 +260,8 @@ def _find_baselines(
     return history, dataclasses.replace(baselines, seasonal=seasonal, first=bool(is_first), skewed=skewed)
 
 
-def find_features_of_days(days: Sequence[Traffic], monitored: MonitoredVersion) -> frozenset[str]:
-    """Return the features that are a matter of the day, by the traffic of whole days."""
+def find_features_of_days(days: Sequence[Traffic], monitored: MonitoredVersion) -> dict[str, float]:
+    """Return the features that are a matter of the day, with their shares of impurity between whole days."""
     columns, bins = reduce(add, days).features.columns, monitored.reference.bins
     training = counts_by_column(monitored.training, monitored)
     compared = [name for name, own in bins.items() if not (isinstance(own, NumberBins) and own.goes_on)]

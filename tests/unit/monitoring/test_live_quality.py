@@ -235,6 +235,34 @@ def test_what_comes_back_with_the_weekday_is_suppressed_once_a_week_is_known():
     assert {finding.status for finding in last} == {"ok"}
 
 
+def serve_days(spreads, *, windows=4, rows=300):
+    """Findings of days with such multiples of the holdout's errors, by window."""
+    stream = Stream(REGRESSION)
+    for number in range(len(spreads) * windows):
+        values, truth = draw_demand(rows, 500 + number, spread=spreads[number // windows])
+        outcomes = ErrorSums.measure(values, truth, origin=TARGET.center, bins=TARGET)
+        stream.add(outcomes, number * DAY // windows, DAY // windows)
+    return stream
+
+
+VARYING = [1.0, 1.15, 0.95, 0.85, 1.0, 1.2, 1.1, 0.85, 0.9, 1.1, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("before", "status"), [(VARYING, "ok"), ([1.0] * 11, "breach"), ([*[1.0] * 5, 1.35, *[1.0] * 5], "breach")]
+)
+def test_a_bad_day_is_no_loss_where_days_differ_so_much(before, status):
+    last = serve_days([*before, 1.35]).findings[-1]
+    assert last["live_quality:mae"].status == status
+
+
+@pytest.mark.parametrize("before", [[1.0] * 9, VARYING[:9]])
+def test_a_loss_that_lasts_does_not_pass_for_days_that_differ(before):
+    stream = serve_days([*before, *[2.0] * 16])
+    assert all(breaches(found) for found in stream.findings[-15 * 4 :])
+    assert stream.transitions.count("opened") - stream.transitions.count("resolved") == 1
+
+
 def test_calibration_of_hours_is_judged_by_the_day():
     stream = Stream(make_classifier())
     for hour in range(3 * DAY):

@@ -355,7 +355,8 @@ def test_two_weeks_are_needed_to_say_what_is_a_matter_of_the_day():
         ([[100, 0]] * 8, True, True),  # Too little of it was seen
         ([[100, 0]] * 8, False, False),
         ([[90, 10]] * 4 + [[0, 100]] * 4, True, True),
-        ([[60, 40]] * 4 + [[0, 100]] * 4, True, False),  # a shift does not make a matter of the day
+        ([[70, 30]] * 4 + [[90, 10]] * 4, True, False),  # a shift does not make a matter of the day
+        ([[100, 0]] * 7 + [[60, 40]] * 2, True, True),  # days differ, though none is all of it
         ([], False, False),
     ],
 )
