@@ -146,15 +146,12 @@ class RecentOutcomes:
         end = self.window.end - before
         return [one for one in (*self.earlier, self.window) if end - length < one.end <= end]
 
-    def days_before(self, *, like: bool) -> list[list[MeasuredWindow]]:
-        """Return the windows of each day before the last, or those at the window's time of it; latest first."""
+    def days_before(self) -> list[list[MeasuredWindow]]:
+        """Return the windows of each day before the last; latest first."""
         days: dict[int, list[MeasuredWindow]] = {}
-        length = self.window.end - self.window.begin
-        middle, near = self.window.begin + length / 2, max(_GRACE / 2, length / 4)
         for one in self.earlier:
-            apart = middle - (one.begin + (one.end - one.begin) / 2)
-            number = round(apart / _DAY) if like else int((self.window.end - one.end) / _DAY)
-            if 1 <= number <= _VARYING_DAYS and (not like or abs(apart - number * _DAY) <= near):
+            number = int((self.window.end - one.end) / _DAY)
+            if 1 <= number <= _VARYING_DAYS:
                 days.setdefault(number, []).append(one)
         return [days[number] for number in sorted(days)]
 
@@ -409,7 +406,7 @@ class QualityComparison:
         last = self._with(name, recent.last(_DAY, before=_WEEK))
         if last and not self._compare(name, loss.period, self._pool(name, last).now).is_large:
             return "as on that day of the week before, while the week is as on the holdout"
-        if not self._widen(name, loss, like=False).is_breach(rate):
+        if not self._widen(name, loss).is_breach(rate):
             return "as days differ from one another, while the week is as on the holdout"
         return ""
 
@@ -423,13 +420,7 @@ class QualityComparison:
             like = self._with(name, self.recent.like(every))
             if like and not self._compare(name, loss.period, self._pool(name, like).now).is_large:
                 return f"as in the same hours {phrase}, while the day is as on the holdout"
-        if (
-            not self.recent.covers(_WEEK)
-            or self._is_lasting(name)
-            or self._widen(name, loss, like=True).is_breach(rate)
-        ):
-            return ""
-        return "as these hours differ from day to day, while the week is as on the holdout"
+        return ""
 
     @staticmethod
     def _with(name: str, windows: Iterable[MeasuredWindow]) -> list[MeasuredWindow]:
@@ -455,14 +446,14 @@ class QualityComparison:
             PointEstimate(value, error, rows), PointEstimate(float(reference), holdout.error * scale, rows), phrase
         )
 
-    def _widen(self, name: str, loss: _Loss, *, like: bool) -> _Loss:
-        """Add to the error of a day (or its hours) how far earlier ones vary beyond what their rows do.
+    def _widen(self, name: str, loss: _Loss) -> _Loss:
+        """Add to the error of a day how far earlier ones vary beyond what their rows do.
 
         Rows of a day share its weather, so that they are not independent. The variance is half that of the steps from
         day to day (von Neumann 1941, *Annals of Mathematical Statistics* 12: 367-395), by their median: a lasting loss
         is one step, and does not hide itself.
         """
-        days = [own for windows in self.recent.days_before(like=like) if (own := self._with(name, windows))]
+        days = [own for windows in self.recent.days_before() if (own := self._with(name, windows))]
         if len(days) < _FEWEST_DAYS:
             return loss
         period = loss.period
