@@ -60,7 +60,7 @@ _GRACE = timedelta(hours=1)
 _LIKE_DAYS = 7
 #: Days whose differences from the day before show how far days vary, and the least number of them.
 _VARYING_DAYS = 28
-_FEWEST_DAYS = 7
+_FEWEST_DAYS = 14
 #: Median of the absolute value of a standard normal variable.
 _NORMAL_MEDIAN = 0.6745
 #: Rows of the holdout whose mean errors are those of a range of predicted values.
