@@ -203,6 +203,11 @@ def append_scaling(onnx_bytes: bytes, scaling: ProbabilityScaling) -> bytes:
     for node in graph.node:
         for names in (node.input, node.output):
             names[:] = [renamed.get(name, name) for name in names]
+    # The converter names the least version that its nodes need, which for numbers without gaps is none of these nodes'.
+    for imported in model.opset_import:
+        imported.version = max(imported.version, TARGET_OPSET[imported.domain])
+    if all(imported.domain for imported in model.opset_import):
+        model.opset_import.append(helper.make_opsetid("", TARGET_OPSET[""]))
     (output,) = (output for output in graph.output if output.name == PROBABILITIES_OUTPUT)
     raw = graph.output.add()
     raw.CopyFrom(output)

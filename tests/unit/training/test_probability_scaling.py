@@ -20,6 +20,14 @@ from tests.prepared_data import make_dataset
 from tests.training_run import MODEL, RUN_ID, TrainingRun
 
 FOLDS = 5
+CLASSIFIERS = (
+    "extra_trees",
+    "hist_gradient_boosting",
+    "logistic_regression",
+    "nearest_neighbours",
+    "neural_network",
+    "random_forest",
+)
 
 
 def softmax(scores):
@@ -77,11 +85,17 @@ def test_separable_classes_and_certain_probabilities_give_finite_weights():
 
 
 @pytest.mark.parametrize(
-    ("task", "candidate"),
-    [("binary", "logistic_regression"), ("multiclass", "hist_gradient_boosting"), ("multiclass", "baseline")],
+    ("task", "candidate", "kind"),
+    [
+        ("binary", "logistic_regression", "missing values"),
+        ("multiclass", "hist_gradient_boosting", "missing values"),
+        ("multiclass", "baseline", "missing values"),
+        *(("binary", candidate, "numbers without gaps") for candidate in CLASSIFIERS),
+    ],
 )
-def test_the_graph_computes_the_formula_and_keeps_the_raw_probabilities(task, candidate):
-    dataset = make_dataset(task, "missing values", rows=200)
+def test_the_graph_computes_the_formula_and_keeps_the_raw_probabilities(task, candidate, kind):
+    """Numbers without gaps need few kinds of nodes, so that their graph names an early version of the operators."""
+    dataset = steep_dataset(400) if kind == "numbers without gaps" else make_dataset(task, kind, rows=200)
     world = TrainingRun.prepared(
         dataset, candidates=[candidate], training={"trials": 1, "folds": 1, "calibrate": "never"}
     )
