@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from millrace.aws import management
 from millrace.layout import schema_key
 from millrace.observability import logger
 
@@ -96,7 +97,8 @@ def world() -> Iterator[World]:
             patch.setenv(name, value)
         for name, build in ports.items():
             patch.setattr(f"millrace.aws.clients.{name}", build)
-            patch.setattr(f"millrace.aws.management.{name}", build, raising=False)
+            # Imported above: imported here, it would keep these for the tests of other files.
+            patch.setattr(management, name, build, raising=False)
         patch.setattr(logger._logger, "handlers", [])  # thousands of lines that nobody reads
         world.handlers = {name: load_handler(name) for name in FUNCTIONS.values()}
         yield world
