@@ -15,6 +15,10 @@
     monitoring/<model>/state.json.gz                  state of monitoring; changed only by who read it last
     monitoring/<model>/segments/... windows/...       histograms of captures, and ground truth as it arrives
     monitoring/<model>/reports/<end of window>.json   and .html; latest.json and latest.html are copies
+    score/<model>/<file>                              drop zone of batch scoring: a file is a job
+    score/<model>/<folder>/...                        files of one job, which `_SUCCESS`, a manifest or a request starts
+    scored/<model>/<job_id>/                          a job's part-*.parquet or csv, errors.jsonl, manifest.json, _SUCCESS
+    jobs/<job_id>/                                    job.json, lanes.json, parts/ and receipts/ of a batch job
     schemas/<model>/<schema_version>.json             the schema that every later dataset must match, and its
     schemas/<model>/<schema_version>.<revision>.json  compatible revisions
 
@@ -33,6 +37,8 @@ from typing import Literal
 from millrace.ports import Key
 
 INCOMING_PREFIX = "incoming/"
+#: Where files to score lie, and their predictions. Neither holds the other, so no job can start another one.
+SCORE_PREFIX, SCORED_PREFIX = "score/", "scored/"
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -44,6 +50,9 @@ MARKERS = (SUCCESS_MARKER, "manifest", "manifest.json")
 
 #: Files that one folder may hold.
 MAX_FOLDER_FILES = 500
+
+#: Parts of a batch job that one object holds.
+PARTS_AN_OBJECT = 100
 
 _FOLDER_DEPTH = 3
 
@@ -85,6 +94,26 @@ def dataset_key(model: str, dataset_id: str, name: str) -> str:
 def quarantine_key(model: str, identifier: str, name: str) -> str:
     """Return the key of a rejected file, its rows or its verdict."""
     return f"quarantine/{model}/{identifier}/{name}"
+
+
+def job_key(job_id: str, name: str) -> str:
+    """Return the key of one document of a batch job."""
+    return f"jobs/{job_id}/{name}"
+
+
+def job_parts_key(job_id: str, number: int) -> str:
+    """Return the key of the object that holds a part of a batch job, with the hundred parts of its hundred."""
+    return job_key(job_id, f"parts/{number // PARTS_AN_OBJECT:05d}.json")
+
+
+def receipt_key(job_id: str, number: int) -> str:
+    """Return the key of the receipt of a part."""
+    return job_key(job_id, f"receipts/{number:05d}.json")
+
+
+def scored_prefix(model: str, job_id: str, folder: str = "") -> str:
+    """Return the prefix of a batch job's predictions; ``folder`` is empty, or ends with ``/``."""
+    return f"{SCORED_PREFIX}{model}/{folder}{job_id}/"
 
 
 def schema_key(model: str, schema_version: int) -> str:
