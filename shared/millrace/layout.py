@@ -18,7 +18,7 @@
     score/<model>/<file>                              drop zone of batch scoring: a file is a job
     score/<model>/<folder>/...                        files of one job, which `_SUCCESS`, a manifest or a request starts
     scored/<model>/<job_id>/                          a job's part-*.parquet or csv, errors.jsonl, manifest.json, _SUCCESS
-    jobs/<job_id>/                                    job.json, lanes.json, parts/ and receipts/ of a batch job
+    jobs/<job_id>/                                    plan and receipts of a batch job
     schemas/<model>/<schema_version>.json             the schema that every later dataset must match, and its
     schemas/<model>/<schema_version>.<revision>.json  compatible revisions
 
@@ -50,9 +50,6 @@ MARKERS = (SUCCESS_MARKER, "manifest", "manifest.json")
 
 #: Files that one folder may hold.
 MAX_FOLDER_FILES = 500
-
-#: Parts of a batch job that one object holds.
-PARTS_AN_OBJECT = 100
 
 _FOLDER_DEPTH = 3
 
@@ -99,11 +96,6 @@ def quarantine_key(model: str, identifier: str, name: str) -> str:
 def job_key(job_id: str, name: str) -> str:
     """Return the key of one document of a batch job."""
     return f"jobs/{job_id}/{name}"
-
-
-def job_parts_key(job_id: str, number: int) -> str:
-    """Return the key of the object that holds a part of a batch job, with the hundred parts of its hundred."""
-    return job_key(job_id, f"parts/{number // PARTS_AN_OBJECT:05d}.json")
 
 
 def receipt_key(job_id: str, number: int) -> str:
