@@ -16,8 +16,8 @@
     monitoring/<model>/segments/... windows/...       histograms of captures, and ground truth as it arrives
     monitoring/<model>/reports/<end of window>.json   and .html; latest.json and latest.html are copies
     score/<model>/<file>                              drop zone of batch scoring: a file is a job
-    score/<model>/<folder>/...                        files of one job, which `_SUCCESS`, a manifest or a request starts
-    scored/<model>/<job_id>/                          a job's part-*.parquet or csv, errors.jsonl, manifest.json, _SUCCESS
+    score/<model>/<folder>/...                        files of one job, started by `_SUCCESS`, a manifest or a request
+    scored/<model>/<job_id>/                          part-*.parquet or csv, errors.jsonl, manifest.json, _SUCCESS
     jobs/<job_id>/                                    plan and receipts of a batch job
     schemas/<model>/<schema_version>.json             the schema that every later dataset must match, and its
     schemas/<model>/<schema_version>.<revision>.json  compatible revisions
