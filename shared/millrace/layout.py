@@ -18,7 +18,7 @@
     score/<model>/<file>                              drop zone of batch scoring: a file is a job
     score/<model>/<folder>/...                        files of one job, started by `_SUCCESS`, a manifest or a request
     scored/<model>/<job_id>/                          part-*.parquet or csv, errors.jsonl, manifest.json, _SUCCESS
-    jobs/<job_id>/                                    plan and receipts of a batch job
+    jobs/<job_id>/                                    job.json plan.json parts.jsonl lanes.json receipts/00000.json
     schemas/<model>/<schema_version>.json             the schema that every later dataset must match, and its
     schemas/<model>/<schema_version>.<revision>.json  compatible revisions
 
@@ -181,6 +181,26 @@ def confidence_key(model: str, run_id: str) -> str:
 def version_key(model: str, version: int, name: str) -> str:
     """Return the key of one artifact of a registered version."""
     return f"{model}/versions/{version}/{name}"
+
+
+def job_key(job_id: str, name: str) -> str:
+    """Return the key of one document of a batch job."""
+    return f"jobs/{job_id}/{name}"
+
+
+def receipts_prefix(job_id: str) -> str:
+    """Return the prefix of the receipts of a batch job's parts."""
+    return job_key(job_id, "receipts/")
+
+
+def receipt_key(job_id: str, part: int) -> str:
+    """Return the key of the receipt of a part."""
+    return f"{receipts_prefix(job_id)}{part:05d}.json"
+
+
+def scored_prefix(model: str, job_id: str) -> str:
+    """Return the prefix of the results of a batch job."""
+    return f"scored/{model}/{job_id}/"
 
 
 def monitoring_key(model: str, name: str) -> str:
