@@ -22,6 +22,7 @@ from millrace_cli.commands import (
     predict,
     release,
     runs,
+    score,
     spec,
     train,
     uninstall,
@@ -44,6 +45,8 @@ PANELS: Mapping[str, Mapping[str, Callable[..., None] | typer.Typer]] = {
     },
     "Serve and release": {
         "predict": predict.predict,
+        "score": score.score,
+        "batches": score.app,
         "models": models.models,
         "release": release.app,
         "promote": versions.promote,

@@ -367,6 +367,7 @@ class LedgerEntry:
     actor: str
     #: ``run_requested``, ``trigger_skipped``, ``training_skipped``, ``trigger_deferred``, ``dataset_rejected``,
     #: ``schema_changed``, ``spec_changed``, ``model_registered``, ``model_promoted``, ``model_rolled_back``,
+    #: ``batch_requested``, ``batch_scored``, ``batch_failed``, ``batch_cancelled``, ``batch_refused``,
     #: ``alias_moved``, ``model_retired``, ``model_deleted``, ``run_failed``, ``incident_resolved`` ...
     action: str
     reason: str

@@ -93,21 +93,6 @@ def quarantine_key(model: str, identifier: str, name: str) -> str:
     return f"quarantine/{model}/{identifier}/{name}"
 
 
-def job_key(job_id: str, name: str) -> str:
-    """Return the key of one document of a batch job."""
-    return f"jobs/{job_id}/{name}"
-
-
-def receipt_key(job_id: str, number: int) -> str:
-    """Return the key of the receipt of a part."""
-    return job_key(job_id, f"receipts/{number:05d}.json")
-
-
-def scored_prefix(model: str, job_id: str, folder: str = "") -> str:
-    """Return the prefix of a batch job's predictions; ``folder`` is empty, or ends with ``/``."""
-    return f"{SCORED_PREFIX}{model}/{folder}{job_id}/"
-
-
 def schema_key(model: str, schema_version: int) -> str:
     """Return the key of one version of a model's schema."""
     return f"schemas/{model}/{schema_version}.json"
@@ -198,9 +183,9 @@ def receipt_key(job_id: str, part: int) -> str:
     return f"{receipts_prefix(job_id)}{part:05d}.json"
 
 
-def scored_prefix(model: str, job_id: str) -> str:
-    """Return the prefix of the results of a batch job."""
-    return f"scored/{model}/{job_id}/"
+def scored_prefix(model: str, job_id: str, folder: str = "") -> str:
+    """Return the prefix of a batch job's predictions; ``folder`` is empty, or ends with ``/``."""
+    return f"{SCORED_PREFIX}{model}/{folder}{job_id}/"
 
 
 def monitoring_key(model: str, name: str) -> str:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from millrace.errors import InvalidNameError
 
 MODEL_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
+JOB_ID_PATTERN = r"^b-[0-9]{8}T[0-9]{6}-[0-9a-f]{12}$"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 
@@ -17,7 +18,7 @@ _MODEL_NAME = re.compile(MODEL_NAME_PATTERN + r"\Z")
 _CAUSE_ID = re.compile(r"^[0-9a-f]{32}\Z")
 _KEY_ID = re.compile(r"^[A-Za-z0-9]{1,64}\Z")
 _RELEASE_ID = re.compile(r"^(active|r-[0-9]{8}T[0-9]{6}-[0-9a-f]{8})\Z")
-_JOB_ID = re.compile(r"^b-[0-9]{8}T[0-9]{6}-[0-9a-f]{12}\Z")
+_JOB_ID = re.compile(JOB_ID_PATTERN + r"\Z")
 _RUN_ID = re.compile(r"^[0-9]{8}T[0-9]{6}-[0-9a-f]{12}\Z")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from millrace.documents import to_plain
 from millrace.entities import FINISHED_BATCHES, BatchRecord, BatchStatus, LedgerEntry
 from millrace.errors import BatchNotFoundError, ConflictError
-from millrace.layout import job_key
+from millrace.layout import receipts_prefix
 from millrace.ports import Compare, Condition, Exists, ObjectStore, Put, RegistryStore, Update
 from millrace.registry.claims import CAUSE_RETENTION
 from millrace.registry.items import ModelKeys, decode, encode, encode_value
@@ -144,8 +144,7 @@ def _facts(record: BatchRecord) -> dict[str, Any]:
 def describe_job(record: BatchRecord, data_store: ObjectStore) -> dict[str, Any]:
     """Return a job as plain JSON, with the number of parts that have a receipt."""
     document: dict[str, Any] = to_plain(record)
-    prefix = job_key(record.job_id, "receipts/")
-    scored = sum(1 for _ in data_store.list(prefix)) if record.parts else 0
+    scored = sum(1 for _ in data_store.list(receipts_prefix(record.job_id))) if record.parts else 0
     return {**document, "scored_parts": min(scored, record.parts or 0), "is_finished": record.is_finished}
 
 

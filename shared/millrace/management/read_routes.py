@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from millrace.batch.records import describe_job, describe_jobs, get_job
 from millrace.cost.statement import read_month_name
 from millrace.data.dataset_queries import describe_dataset, describe_difference
 from millrace.data.schema_changes import describe_schema
@@ -94,6 +95,16 @@ def _get_release(call: Call, model: str, release_id: str) -> dict[str, Any]:
     return describe_release(find_release(call.existing(model), release_id, call.registry))
 
 
+def _get_batches(call: Call, model: str) -> dict[str, Any]:
+    """Return the newest batch jobs of a model; the query's ``limit`` of them."""
+    return describe_jobs(call.existing(model), call.registry.store, _page(call, MAX_RUNS).limit)
+
+
+def _get_batch(call: Call, model: str, job_id: str) -> dict[str, Any]:
+    """Return a batch job with its progress."""
+    return describe_job(get_job(call.existing(model), job_id, call.registry.store), call.data_store)
+
+
 def _verify_ledger(call: Call, ledger: str) -> dict[str, Any]:
     """Verify the chain of a ledger: that of a model, of refused uploads or of API keys."""
     verification = call.registry.verify_ledger(ledger)
@@ -157,6 +168,8 @@ _READS: Mapping[str, Callable[..., Any]] = {
     "/models/<model>/history": _get_history,
     "/models/<model>/releases": lambda call, model: describe_releases(call.existing(model), call.registry),
     "/models/<model>/releases/<release_id>": _get_release,
+    "/models/<model>/batches": _get_batches,
+    "/models/<model>/batches/<job_id>": _get_batch,
     "/models/<model>/runs": lambda call, model: list_runs(model, call.registry, _page(call, MAX_RUNS)),
     "/models/<model>/runs/<run_id>": lambda call, model, run_id: describe_run(model, run_id, **call.stores),
     "/models/<model>/runs/<run_id>/approval": _get_approval,

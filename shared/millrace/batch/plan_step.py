@@ -1,0 +1,92 @@
+"""First step of a batch job's execution: from its record to a plan, or to the reason why there is none."""
+
+from datetime import datetime
+
+from millrace.batch.job import BatchJob, SourceObject
+from millrace.batch.job_planning import plan_job
+from millrace.batch.records import change_job, get_job
+from millrace.contracts import JobPointer, ScoringPlan
+from millrace.entities import BatchRecord
+from millrace.errors import ArtifactNotFoundError, InvalidInputError, MillraceError, PayloadTooLargeError
+from millrace.layout import job_key, version_key
+from millrace.manifest import SIGNATURE, Signature
+from millrace.ports import ObjectStore, RegistryStore
+from millrace.registry.store import Registry
+from millrace.schema import TableSchema
+
+#: A job takes this share of the account's executions at most: predictions need the others.
+_EXECUTIONS_A_PART = 2
+
+
+def count_lanes(most: int, unreserved: int) -> int:
+    """Return the parts at once: ``most``, or half of the executions that no function has reserved."""
+    return max(1, min(most, unreserved // _EXECUTIONS_A_PART))
+
+
+def plan_recorded_job(
+    pointer: JobPointer,
+    *,
+    registry: Registry,
+    item_store: RegistryStore,
+    data_store: ObjectStore,
+    model_store: ObjectStore,
+    bucket: str,
+    lanes: int,
+    now: datetime,
+) -> ScoringPlan:
+    """Plan a job; ``refused`` when its files cannot be scored, with the reason in its record.
+
+    A job that has ended meanwhile is planned no more. Again is the same as once.
+    """
+    record = get_job(pointer.model, pointer.job_id, item_store)
+    if not change_job(record, item_store, status="planning", started_at=record.started_at or now):
+        return ScoringPlan(outcome="ended")
+    try:
+        job = _make_job(record, data_store)
+        data_store.put(job_key(job.job_id, "job.json"), job.write(), "application/json")
+        plan = plan_job(
+            job, _read_schema(record, model_store), registry.get_spec(job.model).read, data_store, lanes=lanes
+        )
+    except (InvalidInputError, PayloadTooLargeError, ArtifactNotFoundError) as error:
+        change_job(record, item_store, reasons=_explain(record, error))
+        return ScoringPlan(outcome="refused")
+    change_job(record, item_store, status="scoring", parts=plan.parts, rows=plan.rows, size=plan.size)
+    return ScoringPlan(outcome="planned", bucket=bucket, key=job_key(job.job_id, "lanes.json"))
+
+
+def _make_job(record: BatchRecord, data_store: ObjectStore) -> BatchJob:
+    """Return the job of a record, its file pinned to one version; a folder is listed by the planner."""
+    is_folder = record.source.endswith("/")
+    sources: tuple[SourceObject, ...] = ()
+    if not is_folder:
+        found = data_store.head(record.source, record.source_version)
+        version_id = record.source_version or found.version_id
+        sources = (SourceObject(key=record.source, size=found.size, etag=found.etag, version_id=version_id),)
+    return BatchJob(
+        job_id=record.job_id,
+        model=record.model,
+        version=record.version,
+        alias=record.alias,
+        sources=sources,
+        folder=record.source if is_folder else None,
+        destination=record.destination,
+        format=record.format,
+        join=record.join,
+        explain=record.explain,
+        max_refused_share=record.max_refused_share,
+        created_at=record.requested_at,
+        created_by=record.requested_by,
+        cause_id=record.cause_id,
+    )
+
+
+def _read_schema(record: BatchRecord, model_store: ObjectStore) -> TableSchema:
+    """Return the schema of a version; its parts are scored by a loaded version, whose bytes are verified."""
+    stored = Signature.read(model_store.get(version_key(record.model, record.version, SIGNATURE)))
+    return TableSchema.from_dict(stored.schema)
+
+
+def _explain(record: BatchRecord, error: MillraceError) -> tuple[str, ...]:
+    if isinstance(error, ArtifactNotFoundError):
+        return (f"{record.source} is not there (any more): upload it to that key, then request the job again",)
+    return (error.message,)
