@@ -4,7 +4,8 @@ from datetime import datetime
 
 from millrace.batch.finishing import finish_job
 from millrace.batch.job import BatchJob, JobManifest
-from millrace.batch.records import end_job, get_job
+from millrace.batch.job_ledger import end_job
+from millrace.batch.records import get_job
 from millrace.contracts import FinishRequest, ScoringResult
 from millrace.cost.prices import US_EAST_1
 from millrace.documents import to_plain

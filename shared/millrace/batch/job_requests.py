@@ -13,7 +13,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from millrace.api_requests import ApiRequest
-from millrace.batch.records import active_jobs, claim_job, end_job, get_job, request_entry, run_again
+from millrace.batch.job_ledger import end_job, request_entry
+from millrace.batch.records import active_jobs, claim_job, get_job, run_again
 from millrace.documents import parse_timestamp
 from millrace.entities import BatchKind, BatchRecord, BatchStatus, LedgerEntry, Source, describe_deletion
 from millrace.errors import (

@@ -1,32 +1,22 @@
-"""Records of batch jobs: one a cause, in the table of runs, and the ledger's entries on them.
+"""Records of batch jobs: one a cause, in the table of runs.
 
-The function that plans a job reads files of users, so it changes the record and nothing else; those that request and
-end jobs write the ledger too (decision 0038). Every change names the attempt that it is about, and a job that ended is
-changed by :func:`run_again` alone.
+The function that plans a job reads files of users, so it changes the record and nothing else (decision 0038). Every
+change names the attempt that it is about, and a job that ended is changed by :func:`run_again` alone.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
-from millrace.documents import to_plain
-from millrace.entities import FINISHED_BATCHES, BatchRecord, BatchStatus, LedgerEntry
+from millrace.entities import FINISHED_BATCHES, BatchRecord
 from millrace.errors import BatchNotFoundError, ConflictError
-from millrace.layout import receipts_prefix
-from millrace.ports import Compare, Condition, Exists, ObjectStore, Put, RegistryStore, Update
+from millrace.ports import Compare, Condition, Exists, Put, RegistryStore, Update
 from millrace.registry.claims import CAUSE_RETENTION
 from millrace.registry.items import ModelKeys, decode, encode, encode_value
-from millrace.registry.store import Registry
 from millrace.retry import retry
 
 #: Jobs among which those that go on are searched; an execution ends within a day.
 _RECENT_JOBS = 200
-_ACTIONS: Mapping[BatchStatus, str] = {
-    "succeeded": "batch_scored",
-    "failed": "batch_failed",
-    "cancelled": "batch_cancelled",
-}
 
 
 def claim_job(record: BatchRecord, item_store: RegistryStore) -> BatchRecord:
@@ -69,36 +59,6 @@ def change_job(record: BatchRecord, item_store: RegistryStore, **changes: Any) -
     return item_store.write(Update(key, values, conditions=tuple(conditions))) is not None
 
 
-def end_job(
-    record: BatchRecord,
-    status: BatchStatus,
-    reasons: Sequence[str],
-    *,
-    registry: Registry,
-    item_store: RegistryStore,
-    now: datetime,
-    actor: str,
-    summary: Mapping[str, Any] | None = None,
-) -> BatchRecord:
-    """End a job, with its entry in the ledger; return it as it ended.
-
-    One that has ended is left as it is, and its entry is written if it is missing.
-    """
-    change_job(
-        record,
-        item_store,
-        status=status,
-        finished_at=now,
-        reasons=tuple(reasons),
-        ended_by=actor,
-        summary=dict(summary or {}),
-    )
-    ended = get_job(record.model, record.job_id, item_store)
-    if ended.is_finished:
-        registry.append_ledger(_end_entry(ended))
-    return ended
-
-
 def run_again(record: BatchRecord, item_store: RegistryStore) -> BatchRecord:
     """Queue a job that failed or was cancelled once more; its next attempt scores what is missing.
 
@@ -113,44 +73,13 @@ def run_again(record: BatchRecord, item_store: RegistryStore) -> BatchRecord:
     values = encode(queued)
     key = ModelKeys(record.model).item("BATCH", record.job_id)
     unchanged = (Compare("status", "=", record.status), Compare("attempt", "=", record.attempt))
-    change = Update(key, {name: values[name] for name in _RESET}, _REMOVED, (Exists(), *unchanged))
-    if item_store.write(change) is None:
+    reset = {name: values[name] for name in _RESET}
+    if item_store.write(Update(key, reset, _REMOVED, (Exists(), *unchanged))) is None:
         raise ConflictError(f"batch job {record.job_id} was changed meanwhile: look at it again")
     return queued
 
 
 _RESET, _REMOVED = ("status", "attempt", "reasons", "ended_by"), ("started_at", "finished_at")
-
-
-def request_entry(record: BatchRecord, now: datetime) -> LedgerEntry:
-    """Return the entry of a job's request, or of its next attempt."""
-    details = {**_facts(record), "source": record.source, "destination": record.destination, "kind": record.kind}
-    entry_id = f"{record.execution}-requested"
-    return LedgerEntry(record.model, entry_id, now, record.requested_by, "batch_requested", record.reason, details)
-
-
-def _end_entry(record: BatchRecord) -> LedgerEntry:
-    facts = {name: record.summary[name] for name in ("rows", "refused", "usd") if name in record.summary}
-    details = {**_facts(record), "destination": record.destination, **facts}
-    reason = "; ".join(record.reasons) or f"{record.source} is scored"
-    entry_id, at = f"{record.execution}-{record.status}", record.finished_at or record.requested_at
-    return LedgerEntry(record.model, entry_id, at, record.ended_by, _ACTIONS[record.status], reason, details)
-
-
-def _facts(record: BatchRecord) -> dict[str, Any]:
-    return {"job_id": record.job_id, "version": record.version, "alias": record.alias, "attempt": record.attempt}
-
-
-def describe_job(record: BatchRecord, data_store: ObjectStore) -> dict[str, Any]:
-    """Return a job as plain JSON, with the number of parts that have a receipt."""
-    document: dict[str, Any] = to_plain(record)
-    scored = sum(1 for _ in data_store.list(receipts_prefix(record.job_id))) if record.parts else 0
-    return {**document, "scored_parts": min(scored, record.parts or 0), "is_finished": record.is_finished}
-
-
-def describe_jobs(model: str, item_store: RegistryStore, limit: int) -> dict[str, Any]:
-    """Return the newest jobs of a model as plain JSON."""
-    return {"model": model, "batches": [to_plain(record) for record in list_jobs(model, item_store, limit)]}
 
 
 def active_jobs(model: str, item_store: RegistryStore) -> Iterator[BatchRecord]:
