@@ -5,6 +5,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from millrace.aws.clients import account_concurrency, object_store, registry, registry_store
+from millrace.aws.serving_source import aws_model_source
 from millrace.batch.plan_step import count_lanes, plan_recorded_job
 from millrace.contracts import JobPointer
 from millrace.observability import log_invocation, logger
@@ -20,7 +21,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         registry=registry(),
         item_store=registry_store(),
         data_store=object_store(settings.data_bucket),
-        model_store=object_store(settings.models_bucket),
+        source=aws_model_source(settings.registry_table, settings.models_bucket),
         bucket=settings.data_bucket,
         lanes=count_lanes(settings.scoring_concurrency, account_concurrency().unreserved()),
         now=datetime.now(UTC),

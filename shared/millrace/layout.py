@@ -72,6 +72,12 @@ def folder_of_marker(key: str) -> str | None:
     return f"{folder}/" if name in MARKERS and len(folder.split("/")) >= _FOLDER_DEPTH else None
 
 
+def is_hidden(name: str) -> bool:
+    """Return whether a file below a folder is no data: Spark, Hive and Athena ignore it too, or it is a marker."""
+    parts = name.split("/")
+    return parts[-1] in ("", *MARKERS) or any(part.startswith(("_", ".")) for part in parts)
+
+
 def folder_of_part(key: str) -> str | None:
     """Return the folder in which a file of the drop zone waits; None when the file is an upload of its own."""
     folder = key.rpartition("/")[0]

@@ -7,7 +7,6 @@ from millrace.batch.job import BatchJob, JobManifest
 from millrace.batch.job_ledger import end_job
 from millrace.batch.records import get_job
 from millrace.contracts import FinishRequest, ScoringResult
-from millrace.cost.prices import US_EAST_1
 from millrace.documents import to_plain
 from millrace.errors import ArtifactNotFoundError
 from millrace.layout import job_key
@@ -60,4 +59,4 @@ def _finish(job_id: str, data_store: ObjectStore, memory_mb: int, now: datetime)
         job = BatchJob.read(data_store.get(job_key(job_id, "job.json")))
     except ArtifactNotFoundError:
         return None
-    return finish_job(job, data_store, now=now, prices=US_EAST_1, memory_mb=memory_mb)
+    return finish_job(job, data_store, now=now, memory_mb=memory_mb)

@@ -100,7 +100,7 @@ class Plan(Document, frozen=True, kw_only=True, eq=False):
     objects: int
     size: int  # bytes of the objects
     rows: int | None = None  # where every part knows its own
-    read: Mapping[str, Any]  # the spec's ``read``
+    reading: Mapping[str, Any]  # the spec's ``read``
     several: bool = False  # results name the file of each row
     warnings: tuple[str, ...] = ()
     identifier: str | None = None  # the column that names each row, if the objects have it

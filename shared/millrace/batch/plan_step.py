@@ -7,12 +7,17 @@ from millrace.batch.job_planning import plan_job
 from millrace.batch.records import change_job, get_job
 from millrace.contracts import JobPointer, ScoringPlan
 from millrace.entities import BatchRecord
-from millrace.errors import ArtifactNotFoundError, InvalidInputError, MillraceError, PayloadTooLargeError
-from millrace.layout import job_key, version_key
-from millrace.manifest import SIGNATURE, Signature
+from millrace.errors import (
+    ArtifactNotFoundError,
+    InvalidInputError,
+    MillraceError,
+    PayloadTooLargeError,
+    VersionNotFoundError,
+)
+from millrace.layout import job_key
 from millrace.ports import ObjectStore, RegistryStore
 from millrace.registry.store import Registry
-from millrace.schema import TableSchema
+from millrace.serving.model import ModelSource, load_version
 
 #: A job takes this share of the account's executions at most: predictions need the others.
 _EXECUTIONS_A_PART = 2
@@ -29,7 +34,7 @@ def plan_recorded_job(
     registry: Registry,
     item_store: RegistryStore,
     data_store: ObjectStore,
-    model_store: ObjectStore,
+    source: ModelSource,
     bucket: str,
     lanes: int,
     now: datetime,
@@ -44,10 +49,9 @@ def plan_recorded_job(
     try:
         job = _make_job(record, data_store)
         data_store.put(job_key(job.job_id, "job.json"), job.write(), "application/json")
-        plan = plan_job(
-            job, _read_schema(record, model_store), registry.get_spec(job.model).read, data_store, lanes=lanes
-        )
-    except (InvalidInputError, PayloadTooLargeError, ArtifactNotFoundError) as error:
+        loaded = load_version(source, job.model, job.version)
+        plan = plan_job(job, loaded, registry.get_spec(job.model).read, data_store, lanes=lanes)
+    except (InvalidInputError, PayloadTooLargeError, ArtifactNotFoundError, VersionNotFoundError) as error:
         change_job(record, item_store, reasons=_explain(record, error))
         return ScoringPlan(outcome="refused")
     change_job(record, item_store, status="scoring", parts=plan.parts, rows=plan.rows, size=plan.size)
@@ -80,13 +84,7 @@ def _make_job(record: BatchRecord, data_store: ObjectStore) -> BatchJob:
     )
 
 
-def _read_schema(record: BatchRecord, model_store: ObjectStore) -> TableSchema:
-    """Return the schema of a version; its parts are scored by a loaded version, whose bytes are verified."""
-    stored = Signature.read(model_store.get(version_key(record.model, record.version, SIGNATURE)))
-    return TableSchema.from_dict(stored.schema)
-
-
 def _explain(record: BatchRecord, error: MillraceError) -> tuple[str, ...]:
-    if isinstance(error, ArtifactNotFoundError):
+    if isinstance(error, ArtifactNotFoundError) and record.source in error.message:
         return (f"{record.source} is not there (any more): upload it to that key, then request the job again",)
     return (error.message,)

@@ -163,11 +163,14 @@ class BlockReader:
         return block
 
     def _is_plain(self, body: bytes, *, quoted: bool) -> bool:
-        if b"\0" in body or (b"\r" in body and body.count(b"\r") != body.count(b"\r\n")):
+        if self.stream.mixed and not is_utf8(body):
             return False
-        if self.stream.mixed and not _is_utf8(body):
-            return False
-        return not quoted or quotes_are_plain(body, self.delimiter)
+        return has_plain_lines(body) and (not quoted or quotes_are_plain(body, self.delimiter))
+
+
+def has_plain_lines(body: bytes) -> bool:
+    """Return whether lines end in a line feed alone, and no character is NUL."""
+    return b"\0" not in body and (b"\r" not in body or body.count(b"\r") == body.count(b"\r\n"))
 
 
 def count_lines(body: bytes) -> int:
@@ -234,14 +237,20 @@ class RecordLayout:
     widths: npt.NDArray[np.int64]
 
 
-def find_records(body: bytes, delimiter: str) -> RecordLayout:
-    """Find the records of a plain block."""
+def record_bounds(body: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return where the records of a plain block start and end, line breaks and blank lines left out."""
     view = np.frombuffer(body, dtype=np.uint8)
     breaks = record_ends(body)
     starts = np.concatenate([[0], breaks[:-1] + 1]).astype(np.int64)
     ends = breaks - ((breaks > starts) & (view[breaks - 1] == _RETURN))
     filled = ends > starts
-    starts, ends = starts[filled], ends[filled]
+    return starts[filled], ends[filled]
+
+
+def find_records(body: bytes, delimiter: str) -> RecordLayout:
+    """Find the records of a plain block."""
+    view = np.frombuffer(body, dtype=np.uint8)
+    starts, ends = record_bounds(body)
     marks = np.flatnonzero(view == ord(delimiter))
     if b'"' in body:
         marks = marks[~inside_quotes(view, marks)]
@@ -249,7 +258,8 @@ def find_records(body: bytes, delimiter: str) -> RecordLayout:
     return RecordLayout(starts, ends, np.searchsorted(np.flatnonzero(view == _NEWLINE), starts), widths)
 
 
-def _is_utf8(body: bytes) -> bool:
+def is_utf8(body: bytes) -> bool:
+    """Return whether bytes are text in UTF-8."""
     try:
         body.decode("utf-8")
     except UnicodeDecodeError:

@@ -18,7 +18,7 @@ MAX_RECORD_BYTES = 8 << 20
 #: Bytes that are read to recognise a file.
 SAMPLE_BYTES = 1 << 20
 
-_GZIP_MAGIC = b"\x1f\x8b"
+GZIP_MAGIC = b"\x1f\x8b"
 _LINE_END_BYTES = 1 << 16
 
 
@@ -75,7 +75,7 @@ class Content:
     def compressed(self) -> bool:
         """True when the file is gzipped."""
         with self.open_packed() as stream:
-            return stream.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+            return stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
 
     @property
     def description(self) -> dict[str, str]:

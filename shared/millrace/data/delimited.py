@@ -291,16 +291,29 @@ def detect_delimiter(sample: list[str]) -> str:
     raise InvalidInputError(f"the header {shorten(header)!r} is a single column{remedy}")
 
 
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How the records of a file are read, as detected at its beginning."""
+
+    names: tuple[str, ...]
+    delimiter: str
+    header_bytes: int  # in UTF-8, without a mark of the byte order
+    numbers: NumberStyle = PLAIN
+    plain_names: tuple[str, ...] = ()
+
+
 @dataclass(slots=True)
 class DelimitedReader(TableReader):
     """Reader of delimited text.
 
-    Without ``delimiter`` it is detected. Raises ``InvalidInputError`` when the file is no such table.
+    Without ``delimiter`` it is detected. With a ``dialect``, the text is a range of records without a header. Raises
+    ``InvalidInputError`` when the file is no such table.
     """
 
     text: TextFile
     delimiter: str | None
     read: ReadSpec
+    within: Dialect | None = None
     names: list[str] = field(init=False)
     doubtful_numbers: frozenset[str] = field(init=False, default=frozenset())
     numbers: NumberStyle = field(init=False, default=PLAIN)
@@ -312,8 +325,13 @@ class DelimitedReader(TableReader):
     _header_lines: int = field(init=False)
 
     def __post_init__(self) -> None:
-        lines = self._first_lines()
         self._header_lines = self._header_bytes = 0
+        self._null_values = null_values_of(self.read)
+        if self.within is not None:
+            self.names, self.delimiter = list(self.within.names), self.within.delimiter
+            self.numbers, self.plain_names = self.within.numbers, frozenset(self.within.plain_names)
+            return
+        lines = self._first_lines()
         if lines and (separator := _SEPARATOR_LINE.fullmatch(lines[0])):
             # Excel's own line, which says how the file is delimited.
             self.delimiter = self.delimiter or separator[1].replace("\\t", "\t")
@@ -334,7 +352,11 @@ class DelimitedReader(TableReader):
         self.numbers, self._style_findings = detect_style(fitting, self.read)
         self.doubtful_numbers = doubtful_columns(self.names, fitting, self.numbers, self.read)
         self.plain_names = plain_columns(self.names, fitting, self.numbers)
-        self._null_values = null_values_of(self.read)
+
+    @property
+    def dialect(self) -> Dialect:
+        """How the records that follow the header are read."""
+        return Dialect(tuple(self.names), self.mark, self._header_bytes, self.numbers, tuple(sorted(self.plain_names)))
 
     @property
     def description(self) -> dict[str, str]:
