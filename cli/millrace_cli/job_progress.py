@@ -43,15 +43,15 @@ class JobProgress:
         parts, scored = self.job.get("parts"), self.job.get("scored_parts", 0)
         if status != "scoring" or not parts:
             return _STEPS.get(status, status)
-        words = [f"{scored:,} of {format_count(parts, 'part')}"]
+        facts = [f"{scored:,} of {format_count(parts, 'part')}"]
         rows = self.job.get("rows")
         if rows:
-            words.append(f"about {rows * self.share:,.0f} of {format_count(rows, 'row')}")
+            facts.append(f"about {rows * self.share:,.0f} of {format_count(rows, 'row')}")
         if self.share and self.seconds:
             if rows:
-                words.append(f"{rows * self.share / self.seconds:,.0f} rows/s")
-            words.append(f"about {format_seconds(self.seconds / self.share * (1 - self.share))} left")
-        return ", ".join(words)
+                facts.append(f"{rows * self.share / self.seconds:,.0f} rows/s")
+            facts.append(f"about {format_seconds(self.seconds / self.share * (1 - self.share))} left")
+        return ", ".join(facts)
 
 
 def follow_job(

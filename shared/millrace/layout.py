@@ -66,6 +66,16 @@ def monitoring_item(model: str) -> Key:
     return Key(MONITORING_PARTITION, f"MODEL#{model}", "runs")
 
 
+def batch_item(model: str, job_id: str) -> Key:
+    """Return the key of a batch job's record; those of a model are in the order of their ids, which is that of time."""
+    return Key(f"MODEL#{model}", f"BATCH#{job_id}", "runs")
+
+
+def batch_of_cause_item(model: str, cause_id: str) -> Key:
+    """Return the key of the item that names the batch job of a cause."""
+    return Key(f"MODEL#{model}", f"BATCHOF#{cause_id}", "runs")
+
+
 def folder_of_marker(key: str) -> str | None:
     """Return the folder that an object completes, with ``/`` at its end; None for any other object."""
     folder, _, name = key.rpartition("/")

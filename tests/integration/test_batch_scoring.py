@@ -1,6 +1,7 @@
 """Batch jobs on moto: the shipped machine and handlers, from a file below ``score/`` to files of predictions."""
 
 import csv
+import gzip
 import io
 import json
 import random
@@ -17,6 +18,7 @@ from moto import mock_aws
 from tests.integration.application import DATA_BUCKET, SCORING_ARN, Application, WorkerDiedError, deploy
 from tests.integration.conftest import MOTO_CONFIG
 from tests.integration.test_captures import MODEL, promote
+from tests.integration.test_training_pipeline import dying
 from tests.serving_models import CHURN_RECORD
 
 COLUMNS = ["customer_id", *CHURN_RECORD]
@@ -184,3 +186,78 @@ def test_a_worker_that_dies_is_missed_by_the_last_step_and_a_retry_scores_its_pa
     assert kept == written
     assert scoring.actions() == ["batch_scored", "batch_requested", "batch_failed", "batch_requested"]
     assert scoring.act(job["job_id"], "retry")[0] == 409
+
+
+def test_a_damaged_file_of_a_folder_is_named_and_a_plan_that_crashes_ends_its_job(
+    scoring: Scoring, small_parts: None
+) -> None:
+    for name, body in (
+        ("a.csv", table(20)),
+        ("b.csv.gz", gzip.compress(table(40, seed=2))[:-40]),
+        ("c.csv", table(20)),
+    ):
+        assert scoring.arrive(f"may/{name}", body) == []
+    [job] = scoring.arrive("may/_SUCCESS", b"")
+
+    failed = scoring.wait(job["job_id"])
+
+    assert failed["status"] == "failed"
+    assert "b.csv.gz" in " ".join(failed["reasons"])
+    assert "_SUCCESS" not in scoring.results(failed)
+    assert [name for name, _ in scoring.application.published_events()] == ["BatchFailed"]
+
+    # A worker that dies while it reads the files.
+    scoring.application.handlers["plan_scoring"] = dying
+    [job] = scoring.arrive("may.csv", table(20))
+
+    failed = scoring.wait(job["job_id"])
+
+    assert failed["status"] == "failed"
+    assert "the files could not be read: out of memory or time, or a crash" in failed["reasons"][0]
+    assert "WorkerDiedError" in failed["reasons"][0]
+
+
+def test_files_that_cannot_be_scored_fail_in_words_before_anything_is_scored(scoring: Scoring) -> None:
+    called = with_faults(scoring)
+    jobs = {
+        name: scoring.arrive(name, body)[0]["job_id"]
+        for name, body in (
+            ("empty.csv", b""),
+            ("header.csv", table(0)),
+            ("columns.csv", b"customer_id,colour\nC-1,red\n"),
+            ("picture.png", b"\x89PNG\r\n\x1a\n0000"),
+        )
+    }
+    for name in ("nothing/", "gone.csv"):
+        jobs[name] = scoring.request(source=f"score/{MODEL}/{name}", request_id=f"request {name}")[1]["job_id"]
+
+    scoring.wait(jobs["gone.csv"])
+
+    ended = {name: scoring.job(job_id) for name, job_id in jobs.items()}
+    assert {job["status"] for job in ended.values()} == {"failed"}
+    reasons = {name: " ".join(job["reasons"]) for name, job in ended.items()}
+    assert "empty" in reasons["empty.csv"]
+    assert "rows" in reasons["header.csv"]
+    assert "plan" in reasons["columns.csv"]
+    assert "image" in reasons["picture.png"]
+    assert "there is no file below" in reasons["nothing/"]
+    assert "is not there (any more)" in reasons["gone.csv"]
+    assert called == [0], "a header without rows is found when its part is read"
+
+
+def test_a_job_that_is_cancelled_while_it_runs_stays_cancelled(scoring: Scoring, small_parts: None) -> None:
+    shipped = scoring.application.handlers["score_part"]
+
+    def cancelling(event: Any, context: Any) -> Any:
+        if event["part"]["part"] == 1:
+            assert scoring.act(event["job_id"], "cancel")[0] == 200
+        return shipped(event, context)
+
+    scoring.application.handlers["score_part"] = cancelling
+    [job] = scoring.arrive("may.csv", table(100))
+
+    ended = scoring.wait(job["job_id"])
+
+    assert (ended["status"], ended["reasons"]) == ("cancelled", ["cancelled: by hand"])
+    assert "_SUCCESS" not in scoring.results(ended)
+    assert scoring.actions() == ["batch_cancelled", "batch_requested"]

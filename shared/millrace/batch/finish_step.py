@@ -5,7 +5,7 @@ from datetime import datetime
 from millrace.batch.finishing import finish_job
 from millrace.batch.job import BatchJob, JobManifest
 from millrace.batch.job_ledger import end_job
-from millrace.batch.records import get_job
+from millrace.batch.job_records import get_job
 from millrace.contracts import FinishRequest, ScoringResult
 from millrace.documents import to_plain
 from millrace.errors import ArtifactNotFoundError

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from millrace.batch.records import change_job, get_job
+from millrace.batch.job_records import change_job, get_job
 from millrace.entities import BatchRecord, BatchStatus, LedgerEntry
 from millrace.ports import RegistryStore
 from millrace.registry.store import Registry

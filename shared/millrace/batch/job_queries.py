@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from millrace.batch.records import list_jobs
+from millrace.batch.job_records import list_jobs
 from millrace.documents import to_plain
 from millrace.entities import BatchRecord
 from millrace.layout import receipts_prefix

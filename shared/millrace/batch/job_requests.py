@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from millrace.api_requests import ApiRequest
 from millrace.batch.job_ledger import end_job, request_entry
-from millrace.batch.records import active_jobs, claim_job, get_job, run_again
+from millrace.batch.job_records import active_jobs, claim_job, get_job, run_again
 from millrace.documents import parse_timestamp
 from millrace.entities import BatchKind, BatchRecord, BatchStatus, LedgerEntry, Source, describe_deletion
 from millrace.errors import (
@@ -51,7 +51,7 @@ _OPTIONS = ("format", "join", "explain", "max_refused_share", "destination")
 
 @dataclass(frozen=True, slots=True)
 class JobOrder:
-    """What is to be scored, by which version and for whom; what it leaves out is the spec's ``scoring``."""
+    """Order of a job: files, version and caller; what it leaves out is the spec's ``scoring``."""
 
     model: str
     cause_id: str
@@ -204,7 +204,7 @@ def _check_source(model: str, source: str, bucket: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ScoringPorts:
-    """Where jobs are recorded and run, and the time."""
+    """Stores of jobs, the pipeline that runs them, and the time."""
 
     registry: Registry
     item_store: RegistryStore

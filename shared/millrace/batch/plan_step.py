@@ -4,7 +4,7 @@ from datetime import datetime
 
 from millrace.batch.job import BatchJob, SourceObject
 from millrace.batch.job_planning import plan_job
-from millrace.batch.records import change_job, get_job
+from millrace.batch.job_records import change_job, get_job
 from millrace.contracts import JobPointer, ScoringPlan
 from millrace.entities import BatchRecord
 from millrace.errors import (

@@ -6,7 +6,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from millrace.batch.job_queries import describe_job, describe_jobs
-from millrace.batch.records import get_job
+from millrace.batch.job_records import get_job
 from millrace.cost.statement import read_month_name
 from millrace.data.dataset_queries import describe_dataset, describe_difference
 from millrace.data.schema_changes import describe_schema

@@ -19,8 +19,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from millrace.entities import FINISHED_STATUSES, BatchRecord, LedgerEntry, ModelState, ModelVersion
-from millrace.layout import runs_prefix, versions_prefix
+from millrace.entities import FINISHED_BATCHES, FINISHED_STATUSES, LedgerEntry, ModelState, ModelVersion
+from millrace.layout import batch_item, runs_prefix, versions_prefix
 from millrace.ports import ListedObject, ObjectStore
 from millrace.registry.ledger import AuditContext
 from millrace.registry.release_changes import find_active_release
@@ -139,8 +139,9 @@ def _moved_since(state: ModelState, oldest: datetime, registry: Registry) -> fro
 
 def _scoring(model: str, registry: Registry) -> frozenset[int]:
     """Return the versions that batch jobs score with now."""
-    jobs, _ = registry.list_page(BatchRecord, model, "BATCH#", newest_first=True, limit=_RECENT_JOBS)
-    return frozenset(job.version for job in jobs if not job.is_finished)
+    first = batch_item(model, "")
+    jobs = registry.store.query(first.partition, first.sort, newest_first=True, limit=_RECENT_JOBS, table=first.table)
+    return frozenset(job["version"] for job in jobs if job["status"] not in FINISHED_BATCHES)
 
 
 def _objects_of_versions(

@@ -28,7 +28,7 @@ and of the table of runs, which the functions that read files of users write too
 ``MODEL#<model>`` / ``DATASET#<time>#...``  an accepted dataset, in the order of acceptance
 ``MODEL#<model>`` / ``DATASETID#<id>``      index of datasets by their content
 ``MODEL#<model>`` / ``BATCH#<job_id>``      a batch job
-``MODEL#<model>`` / ``BATCHOF#<cause_id>``  index of batch jobs by their cause; ``expires_at`` for TTL
+``MODEL#<model>`` / ``BATCHOF#<cause_id>``  index of batch jobs by their cause; both have ``expires_at`` for TTL
 ``MODEL#<model>`` / ``NOTE#<time>#...``     a note for the ledger, where an acting function files it
 ``MONITORING`` / ``MODEL#<model>``          activity and next check of a model, which finds the models that are due
 ==========================================  ===============================================================
@@ -64,7 +64,7 @@ from millrace.spec import ModelSpec
 EntityT = TypeVar("EntityT")
 
 KEYS_PARTITION = "KEYS"
-_OF_RUNS = frozenset({"RUN", "TRIAL", "DATASET", "DATASETID", "SCHEMA", "NOTE", "BATCH", "BATCHOF"})
+_OF_RUNS = frozenset({"RUN", "TRIAL", "DATASET", "DATASETID", "SCHEMA", "NOTE"})
 
 
 def sortable(timestamp: datetime) -> str:

@@ -6,27 +6,41 @@ change names the attempt that it is about, and a job that ended is changed by :f
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
+import orjson
+
+from millrace.documents import dump, from_plain
 from millrace.entities import FINISHED_BATCHES, BatchRecord
 from millrace.errors import BatchNotFoundError, ConflictError
-from millrace.ports import Compare, Condition, Exists, Put, RegistryStore, Update
-from millrace.registry.claims import CAUSE_RETENTION
-from millrace.registry.items import ModelKeys, decode, encode, encode_value
+from millrace.layout import batch_item, batch_of_cause_item
+from millrace.ports import Compare, Condition, Exists, Item, Put, RegistryStore, Update
 from millrace.retry import retry
 
 #: Jobs among which those that go on are searched; an execution ends within a day.
 _RECENT_JOBS = 200
+#: The ledger keeps what a record says of a job's end.
+_KEPT = timedelta(days=400)
+
+
+def _read(item: Item) -> BatchRecord:
+    return from_plain(BatchRecord, orjson.loads(item["document"]))
+
+
+def _write(record: BatchRecord) -> dict[str, str | int]:
+    """Return the attributes of a record: those that conditions name, and the whole."""
+    document = dump(record).decode()
+    return {"document": document, "status": record.status, "attempt": record.attempt, "version": record.version}
 
 
 def claim_job(record: BatchRecord, item_store: RegistryStore) -> BatchRecord:
     """Record a job, unless its cause has one already; return the job that the cause has."""
-    keys = ModelKeys(record.model)
-    index, job = keys.item("BATCHOF", record.cause_id), keys.item("BATCH", record.job_id)
-    expires_at = int((record.requested_at + CAUSE_RETENTION).timestamp())
+    index, job = batch_of_cause_item(record.model, record.cause_id), batch_item(record.model, record.job_id)
+    expires = {"expires_at": int((record.requested_at + _KEPT).timestamp())}
 
     def attempt() -> BatchRecord | None:
-        changes = [Put(index, {"job_id": record.job_id, "expires_at": expires_at}), Put(job, encode(record))]
+        changes = [Put(index, {"job_id": record.job_id, **expires}), Put(job, _write(record) | expires)]
         if not item_store.transact(changes):
             return record
         known = item_store.get(index)
@@ -37,26 +51,25 @@ def claim_job(record: BatchRecord, item_store: RegistryStore) -> BatchRecord:
 
 def get_job(model: str, job_id: str, item_store: RegistryStore) -> BatchRecord:
     """Return a job; raises ``BatchNotFoundError``."""
-    item = item_store.get(ModelKeys(model).item("BATCH", job_id))
+    item = item_store.get(batch_item(model, job_id))
     if item is None:
         raise BatchNotFoundError(f"the model {model!r} has no batch job {job_id!r}")
-    return decode(BatchRecord, item)
+    return _read(item)
 
 
 def list_jobs(model: str, item_store: RegistryStore, limit: int = _RECENT_JOBS) -> list[BatchRecord]:
     """Return the newest jobs first."""
-    partition = ModelKeys(model).partition
-    found = item_store.query(partition, "BATCH#", newest_first=True, limit=limit, table="runs")
-    return [decode(BatchRecord, item) for item in found]
+    first = batch_item(model, "")
+    found = item_store.query(first.partition, first.sort, newest_first=True, limit=limit, table=first.table)
+    return [_read(item) for item in found]
 
 
 def change_job(record: BatchRecord, item_store: RegistryStore, **changes: Any) -> bool:
     """Change fields of a job; False when it has ended, or was run again since it was read."""
     conditions: list[Condition] = [Exists(), Compare("attempt", "=", record.attempt)]
     conditions += [Compare("status", "<>", status) for status in sorted(FINISHED_BATCHES)]
-    values = {name: encode_value(value) for name, value in changes.items()}
-    key = ModelKeys(record.model).item("BATCH", record.job_id)
-    return item_store.write(Update(key, values, conditions=tuple(conditions))) is not None
+    after, key = replace(record, **changes), batch_item(record.model, record.job_id)
+    return item_store.write(Update(key, _write(after), conditions=tuple(conditions))) is not None
 
 
 def run_again(record: BatchRecord, item_store: RegistryStore) -> BatchRecord:
@@ -67,19 +80,13 @@ def run_again(record: BatchRecord, item_store: RegistryStore) -> BatchRecord:
     if record.status not in ("failed", "cancelled"):
         state = "has scored every part" if record.status == "succeeded" else f"is still {record.status}"
         raise ConflictError(f"batch job {record.job_id} {state}: there is nothing to run again")
-    queued = replace(
-        record, status="queued", attempt=record.attempt + 1, started_at=None, finished_at=None, reasons=(), ended_by=""
-    )
-    values = encode(queued)
-    key = ModelKeys(record.model).item("BATCH", record.job_id)
-    unchanged = (Compare("status", "=", record.status), Compare("attempt", "=", record.attempt))
-    reset = {name: values[name] for name in _RESET}
-    if item_store.write(Update(key, reset, _REMOVED, (Exists(), *unchanged))) is None:
-        raise ConflictError(f"batch job {record.job_id} was changed meanwhile: look at it again")
+    reset: dict[str, Any] = {"started_at": None, "finished_at": None, "reasons": (), "ended_by": "", "summary": {}}
+    queued = replace(record, status="queued", attempt=record.attempt + 1, **reset)
+    unchanged = (Exists(), Compare("status", "=", record.status), Compare("attempt", "=", record.attempt))
+    key = batch_item(record.model, record.job_id)
+    if item_store.write(Update(key, _write(queued), conditions=unchanged)) is None:
+        raise ConflictError(f"batch job {record.job_id} was changed meanwhile: show it again")
     return queued
-
-
-_RESET, _REMOVED = ("status", "attempt", "reasons", "ended_by"), ("started_at", "finished_at")
 
 
 def active_jobs(model: str, item_store: RegistryStore) -> Iterator[BatchRecord]:
