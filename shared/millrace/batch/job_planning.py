@@ -4,7 +4,6 @@ The plan is written once, before anything is scored, so that a part is the same 
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import BytesIO
 
@@ -19,6 +18,7 @@ from millrace.batch.job import (
     check_destination,
 )
 from millrace.batch.job_plan import load_plan
+from millrace.batch.object_bytes import get_bytes, stream_bytes
 from millrace.batch.table_columns import check_names
 from millrace.data.file_ranges import (
     HEAD_BYTES,
@@ -42,8 +42,6 @@ from millrace.spec.data import ReadSpec
 
 #: Bytes of a part. A smaller file is one piece; several are scored together.
 PART_BYTES = 64 << 20
-#: Bytes that are read at once to cut a file, and by which its parts may be longer.
-PIECE_BYTES = 8 << 20
 #: Files of a part: each takes a request.
 MAX_PART_FILES = 500
 #: Bytes, unpacked, of a file that is scored in one call.
@@ -242,7 +240,7 @@ class _Planner:
                 f"the job has more than {MAX_CUT_BYTES / 1e9:,.0f} GB of text in large files, which are read to cut "
                 f"them: write Parquet, or files of at most {PART_BYTES >> 20} MB"
             )
-        return cut_text(_read_pieces(self.store, source, head.start), head, PART_BYTES)
+        return cut_text(stream_bytes(self.store, source, head.start), head, PART_BYTES)
 
     def _parquet(self, source: SourceObject) -> tuple[tuple[str, ...], CutFile]:
         def tail(count: int) -> bytes:
@@ -269,28 +267,6 @@ class _Planner:
 
     def _check_names(self, names: Sequence[str]) -> None:
         self.warnings.update(dict.fromkeys(check_names(names, self.schema)))
-
-
-def get_bytes(store: ObjectStore, source: SourceObject, start: int, end: int) -> bytes:
-    """Return some bytes of an object as it was when the job was requested; raises ``ConflictError`` if it changed."""
-    if end <= start:
-        return b""
-    body = store.get_range(source.key, start, end, etag=source.etag, version_id=source.version_id)
-    if len(body) != end - start:
-        raise InvalidInputError(f"{source.key!r} has fewer bytes than it was listed with: upload it again")
-    return body
-
-
-def _read_pieces(store: ObjectStore, source: SourceObject, start: int) -> Iterator[bytes]:
-    """Yield an object's bytes; the next piece is read while one is looked at."""
-    cuts = [*range(start, source.size, PIECE_BYTES), source.size]
-    with ThreadPoolExecutor(1) as pool:
-        ahead = pool.submit(get_bytes, store, source, cuts[0], cuts[1]) if len(cuts) > 1 else None
-        for place in range(1, len(cuts)):
-            piece = ahead.result() if ahead is not None else b""
-            if place + 1 < len(cuts):
-                ahead = pool.submit(get_bytes, store, source, cuts[place], cuts[place + 1])
-            yield piece
 
 
 def _pieces(source: SourceObject, head: FileHead, ranges: Sequence[FileRange]) -> Iterator[Piece]:

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,7 +21,7 @@ from msgspec.structs import replace
 
 from millrace.batch.job import BatchJob, Part, PartPointer, Piece, PredictionSummary, Receipt, RowError
 from millrace.batch.job_plan import load_plan
-from millrace.batch.job_planning import get_bytes
+from millrace.batch.object_bytes import ObjectRange, fetch
 from millrace.batch.results import (
     NOT_FINITE,
     Columns,
@@ -35,7 +34,7 @@ from millrace.batch.results import (
 )
 from millrace.batch.summaries import add_summaries
 from millrace.batch.table_columns import build_typer, check_names
-from millrace.data.file_ranges import open_range, read_footer
+from millrace.data.file_ranges import open_range
 from millrace.data.read import DEFAULT_LIMITS, TableReader, UploadLimits, open_table
 from millrace.data.typed_batches import BatchTyper, RefusedValue, TypedBatch
 from millrace.documents import from_plain
@@ -49,8 +48,6 @@ from millrace.spec.data import ReadSpec
 MAX_LISTED_ERRORS = 100
 #: Reasons that a receipt counts, each by itself.
 _MAX_REASONS = 100
-#: Bytes that are requested at once, by several threads.
-_FETCH_BYTES, _FETCH_THREADS = 16 << 20, 4
 
 _JSON = "application/json"
 _CONTENT_TYPES = {"parquet": "application/vnd.apache.parquet", "csv": "text/csv"}
@@ -177,7 +174,6 @@ class _PartScorer:
         """Yield a piece's rows; the next batch is read and typed while one is scored."""
         path = self.folder / "piece"
         try:
-            fetch(self.store, piece, path)
             reader = self._open(piece, path)
             check_names(reader.names, self.loaded.schema)
             yield from _ahead(typer.batches(reader))
@@ -190,9 +186,13 @@ class _PartScorer:
             path.unlink(missing_ok=True)
 
     def _open(self, piece: Piece, path: Path) -> TableReader:
+        if piece.end is not None and piece.groups is None:
+            place = (self.store, piece.source, piece.start, piece.end)
+            return open_range(lambda: ObjectRange(*place), piece.format, self.read, self.limits, dialect=piece.dialect)
+        fetch(self.store, piece, path)
         if piece.end is None:
             return open_table(path, piece.source.key.rpartition("/")[2], self.read, self.limits)
-        return open_range(path, piece.format, self.read, self.limits, dialect=piece.dialect, groups=piece.groups)
+        return open_range(path, piece.format, self.read, self.limits, groups=piece.groups)
 
     def _score_batch(self, batch: TypedBatch, piece: Piece, row: int, make: ResultColumns) -> Columns:
         outputs = run_model(self.loaded, batch.columns, len(batch.places))
@@ -261,32 +261,6 @@ class _PartScorer:
         index: npt.NDArray[np.int64] = np.full(batch.n_rows, -1, dtype=np.int64)
         index[batch.places] = np.arange(len(batch.places))
         return batch.identifiers.cast(pa.string()).take(pa.array(index, mask=index < 0))
-
-
-def fetch(store: ObjectStore, piece: Piece, path: Path) -> None:
-    """Write the bytes of a piece to a file; of Parquet where they are in the whole file, with its footer.
-
-    Every request names the content that was listed: an object that was replaced meanwhile is an error, and its bytes
-    never mix with those before.
-    """
-    source = piece.source
-    start, end = piece.start, source.size if piece.end is None else piece.end
-    with path.open("wb") as file:
-        offset = 0
-        if piece.groups is not None:
-            footer = read_footer(lambda count: get_bytes(store, source, max(0, source.size - count), source.size))
-            file.seek(source.size - len(footer))
-            file.write(footer)
-            offset = start
-        cuts = [*range(start, end, _FETCH_BYTES), end]
-        calls = list(pairwise(cuts))
-        with ThreadPoolExecutor(_FETCH_THREADS) as pool:
-            for begin in range(0, len(calls), _FETCH_THREADS):
-                some = calls[begin : begin + _FETCH_THREADS]
-                bodies = pool.map(lambda call: get_bytes(store, source, *call), some)
-                for (first, _), body in zip(some, bodies, strict=True):
-                    file.seek(offset + first - start)
-                    file.write(body)
 
 
 def _ahead(calls: Iterator[Callable[[], Item]]) -> Iterator[Item]:

@@ -210,10 +210,10 @@ class ResultFile:
 
     def _write_parquet(self, table: pa.Table) -> None:
         if self._parquet is None:
-            # Probabilities hardly repeat: a dictionary of them would be made in vain.
-            texts = [one.name for one in table.schema if not pa.types.is_floating(one.type)]
+            # Numbers of rows do not repeat and probabilities hardly: a dictionary of them would be made in vain.
+            repeated = [one.name for one in table.schema if one.name != "row" and not pa.types.is_floating(one.type)]
             self._parquet = pq.ParquetWriter(
-                self.path, table.schema, compression="zstd", compression_level=1, use_dictionary=texts
+                self.path, table.schema, compression="zstd", compression_level=1, use_dictionary=repeated
             )
         self._parquet.write_table(table, row_group_size=1 << 20)
 

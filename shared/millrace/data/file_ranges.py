@@ -11,7 +11,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,15 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from millrace.data.blocks import (
-    count_lines,
-    end_of_records,
-    has_plain_lines,
-    is_utf8,
-    quotes_are_plain,
-    record_bounds,
-)
-from millrace.data.content import GZIP_MAGIC, MAX_RECORD_BYTES, Content, TextFile, UploadLimits
+from millrace.data.blocks import RecordScan, has_plain_lines, is_utf8
+from millrace.data.content import GZIP_MAGIC, MAX_RECORD_BYTES, UTF_8, Content, TextFile, UploadLimits
 from millrace.data.delimited import DelimitedReader, Dialect
 from millrace.data.json_lines import JsonLinesReader
 from millrace.data.parquet import ParquetReader
@@ -45,7 +38,6 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANK_LINE = re.compile(rb"(?:(?<=\n)|\A)[ \t\r\v\f]*\n")
 #: Any character up to the blank, which begins no object.
 _LAST_BLANK = 32
-_NEWLINE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +121,11 @@ def cut_text(pieces: Iterable[bytes], head: FileHead, target: int) -> CutFile:
     ranges: list[FileRange] = []
     begin = position = head.start
     rows = 0
-    for body, added in _whole_records(pieces, quoted=delimiter is not None):
-        reason = _irregularity(body, delimiter) if body else _NO_END
-        if reason:
-            return CutFile(reason=reason)
-        rows += _count_records(body, quoted=delimiter is not None)
-        position += len(body) - added
+    for size, found in _count_whole(pieces, delimiter):
+        if isinstance(found, str):
+            return CutFile(reason=found)
+        rows += found
+        position += size
         if position - begin >= target:
             ranges.append(FileRange(begin, position, rows))
             begin, rows = position, 0
@@ -143,50 +134,42 @@ def cut_text(pieces: Iterable[bytes], head: FileHead, target: int) -> CutFile:
     return CutFile(tuple(ranges))
 
 
-_NO_END = f"a record is longer than {MAX_RECORD_BYTES >> 20} MB, or a quote is never closed"
-
-
-def _whole_records(pieces: Iterable[bytes], *, quoted: bool) -> Iterator[tuple[bytes, int]]:
-    """Yield whole records as bytes that end in a line break, and how many bytes were added for that.
-
-    No bytes say that a record does not end where it should; nothing follows.
-    """
+def _count_whole(pieces: Iterable[bytes], delimiter: str | None) -> Iterator[tuple[int, int | str]]:
+    """Yield bytes of whole records, and the number of records or the reason why they cannot be cut off."""
     rest = b""
-    for piece in pieces:
-        body = rest + piece if rest else piece
-        cut = end_of_records(body) if quoted else body.rfind(b"\n") + 1
-        rest = body[cut:]
-        if cut:
-            yield body[:cut] if rest else body, 0
-        elif len(body) > MAX_RECORD_BYTES:
-            yield b"", 0
+    for piece in chain(pieces, [None]):
+        if piece is None:
+            if rest:
+                last = rest + b"\n"
+                yield len(rest), _count(RecordScan.of(last, quoted=delimiter is not None), last, delimiter)
             return
-    if rest:
-        yield rest + b"\n", 1
+        body = rest + piece if rest else piece
+        scan = RecordScan.of(body, quoted=delimiter is not None)
+        cut = scan.end
+        whole, rest = body[:cut], body[cut:]
+        if cut:
+            yield cut, _count(scan, whole, delimiter)
+        elif len(body) > MAX_RECORD_BYTES:
+            yield 0, f"a record is longer than {MAX_RECORD_BYTES >> 20} MB, or a quote is never closed"
 
 
-def _irregularity(body: bytes, delimiter: str | None) -> str:
-    """Return why whole records might be read differently as part of a range; nothing when they would not."""
+def _count(scan: RecordScan, body: bytes, delimiter: str | None) -> int | str:
+    """Count the records of a body, which the scan begins with; or say why a range could be read otherwise than all."""
     if not body.isascii() and not is_utf8(body):
         return "it is not written in UTF-8"
     if delimiter is None:
-        return "it has NUL characters" if b"\0" in body else ""
+        return "it has NUL characters" if b"\0" in body else _count_lines(scan, body)
     if not has_plain_lines(body):
         return "its lines do not end in line feeds"
-    if b'"' in body and not quotes_are_plain(body, delimiter):
+    if not scan.is_plain(len(body), delimiter):
         return "it has quotes inside values that are not quoted"
-    return ""
+    return len(scan.bounds(len(body))[0])
 
 
-def _count_records(body: bytes, *, quoted: bool) -> int:
-    if quoted:
-        blank = body[0] in b"\r\n" or b"\n\n" in body or b"\n\r" in body
-        if blank or b'"' in body:
-            return len(record_bounds(body)[0])
-        return count_lines(body)
-    view = np.frombuffer(body, dtype=np.uint8)
-    lines = np.flatnonzero(view == _NEWLINE)
-    first = np.concatenate([view[:1], view[np.minimum(lines[:-1] + 1, len(view) - 1)]])
+def _count_lines(scan: RecordScan, body: bytes) -> int:
+    """Count the lines that are not blank."""
+    lines = scan.newlines[: scan.lines(len(body))]
+    first = np.concatenate([scan.view[:1], scan.view[lines[:-1] + 1]])
     return len(lines) - (len(_BLANK_LINE.findall(body)) if (first <= _LAST_BLANK).any() else 0)
 
 
@@ -230,7 +213,7 @@ def _extent(group: pq.RowGroupMetaData) -> tuple[int, int]:
 
 
 def open_range(
-    path: Path,
+    source: Path | Callable[[], Any],
     form: FileFormat,
     read: ReadSpec,
     limits: UploadLimits,
@@ -238,14 +221,14 @@ def open_range(
     dialect: Mapping[str, Any] | None = None,
     groups: tuple[int, int] | None = None,
 ) -> TableReader:
-    """Open a range of a file, which is on disk: of Parquet where it is in the whole file, beside its footer."""
-    content = Content(path, limits)
+    """Open a range of a file: the bytes of text alone, and of Parquet where they are in the whole, with its footer."""
+    content = Content(source, limits)
     if form == "parquet":
         return ParquetReader(content, null_values_of(read) or pa.array([""]), groups)
     if form == "json_lines":
-        return JsonLinesReader(TextFile(content), null_values_of(read))
+        return JsonLinesReader(TextFile(content, known=UTF_8), null_values_of(read))
     within = None if dialect is None else from_plain(Dialect, dialect)
-    return DelimitedReader(TextFile(content), None, read, within)
+    return DelimitedReader(TextFile(content, known=UTF_8), None, read, within)
 
 
 def read_footer(tail: Callable[[int], bytes]) -> bytes:
