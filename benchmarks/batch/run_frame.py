@@ -1,6 +1,6 @@
 """The same file through pandas: read whole, scored whole, written as Parquet; by MLflow's pyfunc or by scikit-learn.
 
-    run_frame.py WORK KIND ROWS mlflow|sklearn
+run_frame.py WORK KIND ROWS mlflow|sklearn
 """
 
 import json

@@ -1,6 +1,6 @@
 """A whole batch job: planned, scored part by part on one core, and finished.
 
-    run_millrace.py WORK KIND ROWS csv|parquet
+run_millrace.py WORK KIND ROWS csv|parquet
 """
 
 import json
@@ -14,15 +14,15 @@ from typing import Any
 
 work, kind, rows, source = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
 
-from folder_store import FolderStore  # noqa: E402 - beside this file
-from millrace.batch.finishing import finish_job  # noqa: E402 - as above
-from millrace.batch.job import BatchJob, PartPointer, SourceObject  # noqa: E402 - as above
-from millrace.batch.job_planning import plan_job  # noqa: E402 - as above
-from millrace.batch.part_scoring import score_planned  # noqa: E402 - as above
-from millrace.documents import from_plain  # noqa: E402 - as above
-from millrace.schema import TableSchema  # noqa: E402 - as above
-from millrace.serving.model import LoadedModel, OnnxModel  # noqa: E402 - as above
-from millrace.spec.data import ReadSpec  # noqa: E402 - as above
+from folder_store import FolderStore
+from millrace.batch.finishing import finish_job
+from millrace.batch.job import BatchJob, PartPointer, SourceObject
+from millrace.batch.job_planning import plan_job
+from millrace.batch.part_scoring import score_planned
+from millrace.documents import from_plain
+from millrace.schema import TableSchema
+from millrace.serving.model import LoadedModel, OnnxModel
+from millrace.spec.data import ReadSpec
 
 schema = TableSchema.from_dict(json.loads((work / kind / "signature.json").read_text())["schema"])
 loaded = LoadedModel("bench", 1, OnnxModel.load((work / kind / "model.onnx").read_bytes(), schema), schema)

@@ -333,7 +333,7 @@ class BatchRecord:
     source_version: str | None = None  # the object version of a file; None takes the newest at planning
     format: Literal["parquet", "csv"] = "parquet"
     join: bool = False  # the columns of the files are in the results too
-    explain: bool = False
+    interval: float | None = None  # level of intervals or prediction sets
     max_refused_share: float = 0.1
     status: BatchStatus = "queued"
     attempt: int = 1  # grows when a job that ended is run again for what is missing

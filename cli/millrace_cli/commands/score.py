@@ -42,8 +42,9 @@ def score(
     join: Annotated[
         bool | None, typer.Option("--join/--no-join", help="Write the columns of the files too (default: the spec's).")
     ] = None,
-    explain: Annotated[
-        bool | None, typer.Option("--explain/--no-explain", help="Write explanations too (default: the spec's).")
+    interval: Annotated[
+        float | None,
+        typer.Option(min=0.5, max=0.99, metavar="LEVEL", help="Write intervals or sets that hold the truth so often."),
     ] = None,
     output_format: Annotated[
         Literal["parquet", "csv"] | None, typer.Option("--format", help="Write this format (default: the spec's).")
@@ -74,7 +75,7 @@ def score(
     target = session.target
     bucket, s3 = target.output("DataBucketName"), target.client("s3")
     check_target(to, bucket)
-    options = {"version": version, "alias": alias, "join": join, "explain": explain, "format": output_format}
+    options = {"version": version, "alias": alias, "join": join, "interval": interval, "format": output_format}
     with session.api() as api:
         api.get(f"/models/{model}")  # before gigabytes are sent
         key = put_source(s3, bucket, model, source, err)

@@ -76,7 +76,7 @@ def _make_job(record: BatchRecord, data_store: ObjectStore) -> BatchJob:
         destination=record.destination,
         format=record.format,
         join=record.join,
-        explain=record.explain,
+        interval=record.interval,
         max_refused_share=record.max_refused_share,
         created_at=record.requested_at,
         created_by=record.requested_by,
