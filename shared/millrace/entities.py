@@ -286,6 +286,9 @@ class Release:
     stage_since: datetime | None = None
     revision: int = 0  # grows with every change
     evidence: Mapping[str, Any] = field(default_factory=dict)  # see :mod:`millrace.releases.evidence`
+    #: Points in time, oldest first, at most two hundred: ``at``, ``stage``, ``weight``, ``log_e`` by guard and the
+    #: number of ``requests`` so far by arm.
+    history: tuple[Mapping[str, Any], ...] = ()
     decision: str = ""  # the last one, a sentence
     decided_at: datetime | None = None
     ended_at: datetime | None = None

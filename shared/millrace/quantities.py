@@ -104,6 +104,11 @@ def format_usd(usd: float) -> str:
     return f"{usd:,.{digits}f}"
 
 
+def format_share(share: float) -> str:
+    """Format a share from 0 to 1 in percent: ``25 %``."""
+    return f"{100 * share:.4g} %"
+
+
 def format_range(low: float, high: float, *, is_date: bool = False) -> str:
     """Format a range, of which an end may be infinite."""
     first, last = (format_number(end, is_date=is_date) for end in (low, high))

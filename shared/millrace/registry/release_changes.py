@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from millrace.entities import ModelState, Release, ReleaseStatus, VersionOutcome
 from millrace.errors import ReleaseNotFoundError
 from millrace.names import CHALLENGER, CHAMPION
+from millrace.quantities import format_share
 from millrace.registry.items import ModelKeys, decode
 from millrace.registry.ledger import AuditContext
 from millrace.registry.store import Registry
@@ -66,7 +67,7 @@ def make_release(
         reason=audit.reason,
         run_id=run_id,
         stage_since=audit.now,
-        decision=f"begun with {spec.weights[0]:.4g} of the requests",
+        decision=f"begun with {format_share(spec.weights[0])} of the requests",
         decided_at=audit.now,
     )
 
@@ -108,7 +109,8 @@ def introduce(state: ModelState, version: int, spec: ReleaseSpec, audit: AuditCo
         )
     if champion is not None and spec.strategy != "all_at_once":
         release = make_release(state, version, spec, audit, run_id)
-        message = f"kept as challenger: release {release.release_id} begins with {release.weight:.4g} of the requests"
+        share = format_share(release.weight)
+        message = f"kept as challenger: release {release.release_id} begins with {share} of the requests"
         details = {**alias, **describe_start(release)}
         return Introduction("kept", "release_started", message, (*as_challenger, StartRelease(release)), details)
     details = {"alias": CHAMPION, "from_version": champion, "to_version": version, "run_id": run_id}

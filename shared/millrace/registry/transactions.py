@@ -238,7 +238,10 @@ def replace_release(after: Release) -> Update:
 
 
 #: Fields of a release that change; the others are as it began.
-_CHANGING = ("status", "stage", "stage_since", "revision", "evidence", "decision", "decided_at", "ended_at")
+_CHANGING = (
+    *("status", "stage", "stage_since", "revision"),
+    *("evidence", "history", "decision", "decided_at", "ended_at"),
+)
 
 
 def _release_attributes(changes: tuple[ReleaseChange, ...]) -> tuple[dict[Any, Any], list[Any]]:

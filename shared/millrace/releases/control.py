@@ -187,6 +187,7 @@ def describe_release(release: Release) -> dict[str, Any]:
     return document | {
         "weight": release.weight,
         "steps": steps,
+        "stages": [stage.kind for stage in release.spec.stages],
         "alpha": ALPHA,
         "slow_over_ms": evidence.slow_over_ms,
         "stage_requests": counted,

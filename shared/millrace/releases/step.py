@@ -4,11 +4,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
-import msgspec
-
 from millrace.entities import Release, ReleaseStatus
-from millrace.releases.evidence import ArmCounts, Evidence, guard_ratios
-from millrace.spec.release import GuardName, ReleaseSpec
+from millrace.quantities import format_share
+from millrace.releases.evidence import ArmCounts, Evidence, add_point, guard_ratios
+from millrace.spec.release import ReleaseSpec, TrafficGuard
 
 DecisionKind = Literal["hold", "advance", "complete", "roll_back", "expire"]
 
@@ -59,11 +58,13 @@ def step(release: Release, counts: ArmCounts, now: datetime) -> StepDecision:
     if stage_over:
         return _pass_stage(release, evidence, counts, now)
     wanted = f"{counts.candidate.requests} of {spec.min_requests} requests of the candidate"
-    reason = f"held at {release.weight:.4g}: {wanted}, since {release.stage_since or release.started_at:%H:%M} UTC"
+    reason = (
+        f"held at {format_share(release.weight)}: {wanted}, since {release.stage_since or release.started_at:%H:%M} UTC"
+    )
     return _decide("hold", release, evidence, reason, now, has_news=is_due)
 
 
-def _roll_back(release: Release, evidence: Evidence, worse: GuardName, now: datetime) -> StepDecision:
+def _roll_back(release: Release, evidence: Evidence, worse: TrafficGuard, now: datetime) -> StepDecision:
     state = evidence.guards[worse]
     candidate = f"{state.candidate_bad} of {state.candidate_requests} requests"
     champion = f"{state.champion_bad} of {state.champion_requests} of the champion's"
@@ -85,8 +86,8 @@ def _pass_stage(release: Release, evidence: Evidence, counts: ArmCounts, now: da
     if release.stage + 1 == len(release.spec.weights):
         return _decide("complete", release, evidence, f"every stage passed: {passed}", now)
     advanced = replace(release, stage=release.stage + 1, stage_since=now)
-    evidence = msgspec.structs.replace(evidence, counted=ArmCounts(), window_since=now)
-    return _decide("advance", advanced, evidence, f"advanced to {advanced.weight:.4g}: {passed}", now)
+    evidence = evidence.pass_stage(counts, now)
+    return _decide("advance", advanced, evidence, f"advanced to {format_share(advanced.weight)}: {passed}", now)
 
 
 def fail_release(release: Release, reason: str, now: datetime) -> StepDecision:
@@ -118,6 +119,7 @@ def _decide(
         status=status or release.status,
         revision=release.revision + 1,
         evidence=evidence.write(),
+        history=add_point(release.history, release, evidence, now) if has_news else release.history,
         decision=reason,
         decided_at=now,
         ended_at=now if status else None,

@@ -9,9 +9,10 @@ import pytest
 from millrace.captures.traffic import TrafficCounts, TrafficHour, arm_key, record_traffic
 from millrace.entities import Release
 from millrace.errors import ConflictError, InvalidInputError, ModelNotReadyError, ReleaseNotFoundError
+from millrace.ports import Update
 from millrace.registry.deletion import delete_model
 from millrace.registry.garbage import collect
-from millrace.registry.items import ModelKeys
+from millrace.registry.items import ModelKeys, encode_value
 from millrace.registry.ledger import AuditContext
 from millrace.registry.promotion import GateDecision, assign_alias, promote, retire, retire_version, roll_back
 from millrace.registry.release_changes import find_active_release, get_release
@@ -371,7 +372,7 @@ class TestAVersionThatPassesTheGate:
     def test_begins_a_release_instead_of_serving(self, gated):
         assigned = self.passes(gated, 4)
         assert assigned.outcome == "kept"
-        assert f"release {gated.release.release_id} begins with 0.1" in assigned.message
+        assert f"release {gated.release.release_id} begins with 10 %" in assigned.message
         assert gated.aliases == {"champion": 1, "challenger": 4}
         assert (gated.release.candidate, gated.release.run_id) == (4, gated.first_run_id)
         assert self.passes(gated, 4).outcome == "kept"  # repeated
@@ -434,3 +435,27 @@ def test_a_model_that_is_not_known_has_no_release(world):
 def test_a_release_is_read_as_it_was_written(world):
     release = world.start()
     assert replace(release) == get_release(MODEL, release.release_id, world.registry)
+
+
+def test_a_release_of_an_older_product_is_read_and_goes_on(world):
+    release = world.start()
+    key = ModelKeys(MODEL).item("RELEASE", release.release_id)
+    policy = {"strategy": "canary", "steps": [10.0, 50.0], "bake": "1h", "min_requests": 100, "guards": {}}
+    world.registry.store.write(Update(key, {"policy": encode_value(policy)}, remove=("history",)))
+    world.serve(2_000)
+    assert world.tick().outcome == "advanced"
+
+
+def test_the_history_holds_the_evidence_over_time_and_is_bounded(world, monkeypatch):
+    monkeypatch.setattr("millrace.releases.evidence.MAX_POINTS", 6)
+    world.start(bake="30d", max_duration="60d")
+    for _ in range(9):
+        world.serve(1_000)
+        assert world.tick().outcome == "held"
+    history = world.release.history
+    assert len(history) <= 6
+    times = [point["at"] for point in history]
+    assert times == sorted(times)
+    assert history[-1]["requests"] == {"champion": 8_100, "candidate": 900}
+    assert history[-1]["log_e"].keys() == {"errors", "slow", "refusals", "not_finite"}
+    assert describe_release(world.release)["history"] == list(history)
