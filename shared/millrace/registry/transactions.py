@@ -247,21 +247,21 @@ _CHANGING = (
 def _release_attributes(changes: tuple[ReleaseChange, ...]) -> tuple[dict[Any, Any], list[Any]]:
     """Return the attributes of the model's state that changes of releases set and remove."""
     values: dict[Any, Any] = {}
-    removed: list[Any] = []
+    removed: dict[Any, None] = {}  # each once: DynamoDB refuses a change that names an attribute twice
     for change in changes:
         match change:
             case StartRelease(release):
                 values |= {"release_id": release.release_id, "routing": release.plan().write()}
-                removed.append("pending_candidate")
+                removed["pending_candidate"] = None
             case ChangeRelease(after) if after.is_active:
                 values["routing"] = after.plan().write()
             case ChangeRelease() | EndRelease():
-                removed += ["release_id", "routing"]
+                removed |= dict.fromkeys(("release_id", "routing"))
             case WaitForRelease(version, champion):
                 values["pending_candidate"] = encode_value({"version": version, "champion": champion})
             case EndWait():
-                removed.append("pending_candidate")
-    return values, removed
+                removed["pending_candidate"] = None
+    return values, list(removed)
 
 
 def _change_state(transaction: RegistryTransaction, schema_version: int) -> Update | Check:

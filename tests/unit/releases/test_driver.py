@@ -2,96 +2,35 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from millrace.captures.traffic import TrafficCounts, TrafficHour, arm_key, record_traffic
-from millrace.entities import Release
 from millrace.errors import ConflictError, InvalidInputError, ModelNotReadyError, ReleaseNotFoundError
 from millrace.ports import Update
 from millrace.registry.deletion import delete_model
 from millrace.registry.garbage import collect
 from millrace.registry.items import ModelKeys, encode_value
-from millrace.registry.ledger import AuditContext
 from millrace.registry.promotion import GateDecision, assign_alias, promote, retire, retire_version, roll_back
-from millrace.registry.release_changes import find_active_release, get_release
+from millrace.registry.release_changes import get_release
 from millrace.releases import driver
-from millrace.releases.control import change_active_release, describe_release, describe_releases, start_release
+from millrace.releases.control import describe_release, describe_releases
 from millrace.releases.driver import Tick, evaluate_release
 from millrace.releases.reminder import remind_of_release
-from millrace.routing import RoutingPlan
 from millrace.spec import ModelSpec
 
 from tests.fakes.memory_events import MemoryEvents
 from tests.fakes.memory_monitoring import MemoryMonitoring
 from tests.fakes.memory_people import MemoryCallback
-from tests.fakes.memory_schedules import MemorySchedules
 from tests.registered_versions import RegisteredVersions
 from tests.registry_builders import MODEL, NOW
-
-CANARY = {"strategy": "canary", "steps": [10, 50], "bake": "1h", "min_requests": 100}
-BEGIN = NOW + timedelta(hours=1)
-
-
-class World(RegisteredVersions):
-    """Versions 1, the champion, 2 and 3, with traffic by arm."""
-
-    def __init__(self) -> None:
-        super().__init__(3)
-        self.point("champion", 1)
-        self.schedules = MemorySchedules()
-        self.now = BEGIN
-        self.arms: dict[datetime, dict[str, TrafficCounts]] = {}
-
-    def audit(self, reason: str = "because") -> AuditContext:
-        return AuditContext("ann", reason, self.now)
-
-    def start(self, version: int = 2, **overrides: Any) -> Release:
-        stores = {"registry": self.registry, "model_store": self.models}
-        started = start_release(MODEL, version, CANARY | overrides, self.audit(), **stores)
-        return get_release(MODEL, started.release["release_id"], self.registry)
-
-    @property
-    def release(self) -> Release | None:
-        return find_active_release(self.registry.get_state(MODEL), self.registry)
-
-    @property
-    def routing(self) -> RoutingPlan | None:
-        text = self.registry.store.get(ModelKeys(MODEL).state).get("routing")
-        return RoutingPlan.read(text) if text else None
-
-    def serve(self, requests: int, minutes: int = 61, stage: int | None = None, **candidate: Any) -> None:
-        """Let requests come in the hour that begins now, a tenth or a half of them the candidate's."""
-        release = self.release
-        assert release is not None
-        number = round(requests * release.weight)
-        hour = self.now.replace(minute=0, second=0, microsecond=0)
-        arms = self.arms.setdefault(hour, {})
-        for arm, count, more in (("champion", requests - number, {}), ("candidate", number, candidate)):
-            key = arm_key(release.release_id, release.stage if stage is None else stage, arm)
-            counts = TrafficCounts(requests=count, statuses={"2xx": count}, latencies={4: count}, **more)
-            arms[key] = arms[key] + counts if key in arms else counts
-        total = TrafficCounts(requests=sum(each.requests for each in arms.values()))
-        record_traffic(self.registry.store, TrafficHour(model=MODEL, hour=hour, versions={1: total}, arms=arms))
-        self.now += timedelta(minutes=minutes)
-
-    def tick(self) -> Tick:
-        stores = {"registry": self.registry, "model_store": self.models, "item_store": self.registry.store}
-        return evaluate_release(MODEL, schedules=self.schedules, now=self.now, **stores)
-
-    def change(self, action: Any, release_id: str = "active") -> str:
-        stores = {"registry": self.registry, "model_store": self.models}
-        return change_active_release(MODEL, release_id, action, self.audit(), **stores).outcome
-
-    @property
-    def has_schedule(self) -> bool:
-        return self.schedules.get(MODEL, "release") is not None
+from tests.release_world import BEGIN, CANARY, ReleaseWorld
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> ReleaseWorld:
+    return ReleaseWorld()
 
 
 def test_a_release_advances_stage_by_stage_and_completes(world):
@@ -226,7 +165,7 @@ class TestPeople:
             world.start(3)
 
     def test_a_model_without_a_champion_is_refused_with_the_way_out(self):
-        world = World.__new__(World)
+        world = ReleaseWorld.__new__(ReleaseWorld)
         RegisteredVersions.__init__(world, 2)
         world.now = BEGIN
         with pytest.raises(ModelNotReadyError, match="promote it instead"):
@@ -359,23 +298,19 @@ def die(*_: Any, **__: Any) -> None:
 
 class TestAVersionThatPassesTheGate:
     @pytest.fixture
-    def gated(self, world: World) -> Iterator[World]:
+    def gated(self, world: ReleaseWorld) -> Iterator[ReleaseWorld]:
         world.registry.put_spec(MODEL, ModelSpec.parse({"release": CANARY}))
         for number in (4, 5):
             world.register(number, outcome="pending")
         return world
 
-    def passes(self, world: World, number: int) -> Any:
-        decision = GateDecision(True, 1, "better", world.first_run_id)
-        return assign_alias(decision, world.registry.get_version(MODEL, number), world.registry, world.now)
-
     def test_begins_a_release_instead_of_serving(self, gated):
-        assigned = self.passes(gated, 4)
+        assigned = gated.passes(4)
         assert assigned.outcome == "kept"
         assert f"release {gated.release.release_id} begins with 10 %" in assigned.message
         assert gated.aliases == {"champion": 1, "challenger": 4}
         assert (gated.release.candidate, gated.release.run_id) == (4, gated.first_run_id)
-        assert self.passes(gated, 4).outcome == "kept"  # repeated
+        assert gated.passes(4).outcome == "kept"  # repeated
         gated.serve(2_000)
         gated.tick()
         gated.serve(2_000)
@@ -384,11 +319,11 @@ class TestAVersionThatPassesTheGate:
         assert gated.registry.get_version(MODEL, 4).outcome == "promoted"
 
     def test_waits_while_a_release_is_active_and_the_newest_wins(self, gated):
-        self.passes(gated, 4)
+        gated.passes(4)
         gated.change("pause")
-        assert "it waits for release" in self.passes(gated, 5).message
+        assert "it waits for release" in gated.passes(5).message
         gated.register(6, outcome="pending")
-        self.passes(gated, 6)
+        gated.passes(6)
         assert gated.registry.get_state(MODEL).pending_candidate == {"version": 6, "champion": 1}
         gated.change("abort")
         assert gated.tick() == Tick(MODEL, "introduced", reason="release_started")
@@ -397,8 +332,8 @@ class TestAVersionThatPassesTheGate:
         assert gated.has_schedule
 
     def test_waits_in_vain_where_the_champion_is_another_by_then(self, gated):
-        self.passes(gated, 4)
-        self.passes(gated, 5)
+        gated.passes(4)
+        gated.passes(5)
         gated.change("promote")
         assert gated.tick().reason == "release_wait_ended"
         assert gated.release is None
@@ -406,7 +341,7 @@ class TestAVersionThatPassesTheGate:
         assert gated.tick().outcome == "idle"
 
     def test_serves_at_once_where_nothing_served(self):
-        world = World.__new__(World)
+        world = ReleaseWorld.__new__(ReleaseWorld)
         RegisteredVersions.__init__(world)
         world.now = BEGIN
         world.registry.put_spec(MODEL, ModelSpec.parse({"release": CANARY}))
