@@ -5,7 +5,7 @@ Plain frozen dataclasses; :mod:`millrace.registry` stores them.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from millrace.errors import ModelDeletedError
@@ -293,10 +293,19 @@ class Release:
     decided_at: datetime | None = None
     ended_at: datetime | None = None
 
+    def decide_at(self, now: datetime) -> datetime:
+        """Return the timestamp of the next decision: now, but later than the last one, because clocks differ."""
+        return now if self.decided_at is None else max(now, self.decided_at + timedelta.resolution)
+
     @property
     def is_active(self) -> bool:
         """True while requests are routed by it."""
         return self.status in ("running", "paused")
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """The versions that it needs: the champion that it began with, and every candidate."""
+        return self.baseline, self.candidate, *self.spec.versions
 
     @property
     def spec(self) -> ReleaseSpec:

@@ -40,8 +40,8 @@ class ArmCounts(Record, frozen=True, kw_only=True, eq=False):
 
     @property
     def requests(self) -> int:
-        """Requests of both arms."""
-        return self.champion.requests + self.candidate.requests
+        """Requests of both arms that count as evidence."""
+        return count_evidence(self.champion) + count_evidence(self.candidate)
 
     def since(self, earlier: "ArmCounts") -> "ArmCounts":
         """Return the counts that came after earlier ones."""
@@ -62,7 +62,12 @@ class ArmCounts(Record, frozen=True, kw_only=True, eq=False):
             bad = 0, 0
         else:
             bad = champion.slower_than(slow_over_ms), candidate.slower_than(slow_over_ms)
-        return BadEvents(champion.requests, candidate.requests, *bad)
+        return BadEvents(count_evidence(champion), count_evidence(candidate), *bad)
+
+
+def count_evidence(counts: TrafficCounts) -> int:
+    """Return the number of requests that say something of their arm: those that every version refuses do not."""
+    return counts.requests - counts.refused
 
 
 class GuardState(Record, frozen=True, kw_only=True, eq=False):
@@ -109,7 +114,7 @@ class Evidence(Record, frozen=True, kw_only=True, eq=False):
 
     def requests_with(self, counts: ArmCounts) -> dict[str, int]:
         """Return the number of requests by arm, of the present stage with these counts and of those before."""
-        present = {CHAMPION_ARM: counts.champion.requests, CANDIDATE_ARM: counts.candidate.requests}
+        present = {CHAMPION_ARM: count_evidence(counts.champion), CANDIDATE_ARM: count_evidence(counts.candidate)}
         return {arm: self.earlier.get(arm, 0) + requests for arm, requests in present.items()}
 
     @classmethod

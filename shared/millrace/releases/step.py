@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from millrace.entities import Release, ReleaseStatus
 from millrace.quantities import format_share
-from millrace.releases.evidence import ArmCounts, Evidence, add_point, guard_ratios
+from millrace.releases.evidence import ArmCounts, Evidence, add_point, count_evidence, guard_ratios
 from millrace.spec.release import ReleaseSpec, TrafficGuard
 
 DecisionKind = Literal["hold", "advance", "complete", "roll_back", "expire"]
@@ -57,7 +57,7 @@ def step(release: Release, counts: ArmCounts, now: datetime) -> StepDecision:
         return _end_undecided(release, evidence, spec, now)
     if stage_over:
         return _pass_stage(release, evidence, counts, now)
-    wanted = f"{counts.candidate.requests} of {spec.min_requests} requests of the candidate"
+    wanted = f"{count_evidence(counts.candidate)} of {spec.min_requests} requests of the candidate"
     reason = (
         f"held at {format_share(release.weight)}: {wanted}, since {release.stage_since or release.started_at:%H:%M} UTC"
     )
@@ -82,7 +82,7 @@ def _end_undecided(release: Release, evidence: Evidence, spec: ReleaseSpec, now:
 
 
 def _pass_stage(release: Release, evidence: Evidence, counts: ArmCounts, now: datetime) -> StepDecision:
-    passed = f"{counts.candidate.requests} requests of the candidate, no guard objects"
+    passed = f"{count_evidence(counts.candidate)} requests of the candidate, no guard objects"
     if release.stage + 1 == len(release.spec.weights):
         return _decide("complete", release, evidence, f"every stage passed: {passed}", now)
     advanced = replace(release, stage=release.stage + 1, stage_since=now)
@@ -100,7 +100,7 @@ _COUNTS = ("champion_requests", "champion_bad", "candidate_requests", "candidate
 
 def _is_stage_over(release: Release, spec: ReleaseSpec, counts: ArmCounts, now: datetime) -> bool:
     since = release.stage_since or release.started_at
-    return now - since >= spec.bake_time and counts.candidate.requests >= spec.min_requests
+    return now - since >= spec.bake_time and count_evidence(counts.candidate) >= spec.min_requests
 
 
 def _decide(
@@ -121,7 +121,7 @@ def _decide(
         evidence=evidence.write(),
         history=add_point(release.history, release, evidence, now) if has_news else release.history,
         decision=reason,
-        decided_at=now,
+        decided_at=release.decide_at(now),
         ended_at=now if status else None,
     )
     return StepDecision(kind, after, details or {}, has_news)

@@ -9,15 +9,15 @@ import pytest
 from millrace.captures.traffic import TrafficCounts, TrafficHour, arm_key, record_traffic
 from millrace.errors import ConflictError, InvalidInputError, ModelNotReadyError, ReleaseNotFoundError
 from millrace.ports import Update
+from millrace.registry import promotion
 from millrace.registry.deletion import delete_model
 from millrace.registry.garbage import collect
 from millrace.registry.items import ModelKeys, encode_value
 from millrace.registry.promotion import GateDecision, assign_alias, promote, retire, retire_version, roll_back
 from millrace.registry.release_changes import get_release
-from millrace.releases import driver
+from millrace.releases import control, driver
 from millrace.releases.control import describe_release, describe_releases
-from millrace.releases.driver import Tick, evaluate_release
-from millrace.releases.reminder import remind_of_release
+from millrace.releases.driver import Tick, evaluate_release, remind_of_release
 from millrace.spec import ModelSpec
 
 from tests.fakes.memory_events import MemoryEvents
@@ -280,6 +280,51 @@ class TestWhatHappensMeanwhile:
         assert world.release is not None
         assert world.tick().outcome == "completed"
 
+    @pytest.mark.parametrize("action", ["abort", "pause"])
+    def test_a_release_that_people_end_or_pause_while_it_is_being_completed_is_not_completed(
+        self, world, monkeypatch, action
+    ):
+        world.start(steps=[50])
+        world.serve(2_000)
+        whole = driver.promote
+
+        def change_and_promote(*arguments: Any, **more: Any) -> Any:
+            world.change(action)
+            return whole(*arguments, **more)
+
+        monkeypatch.setattr(driver, "promote", change_and_promote)
+        assert world.tick().outcome == "overtaken"
+        assert world.aliases == {"champion": 1}
+        assert "model_promoted" not in world.actions[:2]
+
+    @pytest.mark.parametrize("action", ["pause", "abort", "promote"])
+    def test_people_win_against_a_tick_that_stores_its_evidence_meanwhile(self, world, monkeypatch, action):
+        world.start()
+        world.serve(500, minutes=30)
+        name = "promote" if action == "promote" else "change_release"
+        whole, ticks = getattr(control, name), []
+
+        def tick_and_change(*arguments: Any, **more: Any) -> Any:
+            if not ticks:
+                ticks.append(world.tick().outcome)
+            return whole(*arguments, **more)
+
+        monkeypatch.setattr(control, name, tick_and_change)
+        assert world.change(action) == {"pause": "paused", "abort": "aborted", "promote": "promoted"}[action]
+        assert ticks == ["held"]
+
+    def test_a_second_writer_gets_the_reason(self, world, monkeypatch):
+        world.start()
+        whole = control.change_release
+
+        def promote_and_change(*arguments: Any, **more: Any) -> Any:
+            promote(MODEL, 3, world.audit(), registry=world.registry, model_store=world.models)
+            return whole(*arguments, **more)
+
+        monkeypatch.setattr(control, "change_release", promote_and_change)
+        with pytest.raises(ConflictError):
+            world.change("pause")
+
     def test_a_schedule_that_was_deleted_is_made_again_and_one_that_was_not_is_deleted(self, world):
         world.start()
         world.tick()
@@ -330,6 +375,29 @@ class TestAVersionThatPassesTheGate:
         assert gated.release.candidate == 6
         assert gated.registry.get_state(MODEL).pending_candidate is None
         assert gated.has_schedule
+
+    def test_does_not_wait_for_a_release_that_ends_meanwhile(self, gated, monkeypatch):
+        gated.passes(4)
+        whole = promotion.introduce
+
+        def introduce_and_abort(*arguments: Any) -> Any:
+            introduced = whole(*arguments)
+            if gated.release is not None and gated.release.candidate == 4:
+                gated.change("abort")
+            return introduced
+
+        monkeypatch.setattr(promotion, "introduce", introduce_and_abort)
+        assert "release" in gated.passes(5).message
+        assert gated.registry.get_state(MODEL).pending_candidate is None
+        assert gated.release.candidate == 5
+
+    def test_is_no_garbage_while_it_waits(self, gated):
+        gated.passes(4)
+        gated.passes(5)
+        gated.point("challenger", 3, minutes=70)
+        gated.now += timedelta(days=400)
+        collected = collect(MODEL, gated.audit(), registry=gated.registry, model_store=gated.models)
+        assert not {1, 4, 5} & {*collected.versions}
 
     def test_waits_in_vain_where_the_champion_is_another_by_then(self, gated):
         gated.passes(4)
