@@ -314,8 +314,8 @@ class Release:
 
     @property
     def weight(self) -> float:
-        """Share of the requests that the candidate is assigned, from 0 to 1."""
-        return self.spec.weights[self.stage] if self.is_active else 0.0
+        """Share of the requests that the candidate is assigned, from 0 to 1; of a completed release all of them."""
+        return self.spec.weights[self.stage] if self.is_active else float(self.status == "completed")
 
     def plan(self) -> RoutingPlan:
         """Return the routing plan of the present stage."""

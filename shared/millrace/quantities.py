@@ -98,6 +98,11 @@ def format_number(value: float, digits: int = _DIGITS, *, is_date: bool = False,
     return written.rstrip("0").rstrip(".") if decimals else written
 
 
+def format_share(share: float) -> str:
+    """Format a share as a percentage with at most four significant digits: ``5 %``, ``0.1 %``."""
+    return f"{100.0 * share:.4g} %"
+
+
 def format_usd(usd: float) -> str:
     """Format an amount: to the cent from a dime on, with two significant digits below."""
     digits = 2 if abs(usd) >= _DIME or not usd else min(6, 1 - math.floor(math.log10(abs(usd))))

@@ -1,6 +1,7 @@
 """What a user may say about a model, and how every mistake in it is named."""
 
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,11 @@ def test_steps_of_a_release_are_shares_and_survive_its_document(release, weights
     spec = ModelSpec.parse({"release": release})
     assert spec.release.weights == pytest.approx(weights)
     assert ModelSpec.read_stored(yaml.safe_load(spec.model_dump_json())) == spec
+
+
+def test_a_stage_may_last_no_time_at_all():
+    release = ModelSpec.parse({"release": {"strategy": "canary", "bake": "0m"}}).release
+    assert release.bake_time == timedelta()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Control of releases by people: start, pause, resume, abort, promote; and their description."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from millrace.registry.release_changes import (
     list_releases,
 )
 from millrace.registry.store import Registry
-from millrace.releases.evidence import Evidence, count_evidence
+from millrace.releases.evidence import Evidence, count_evidence, guard_ratios
 from millrace.releases.guards import ALPHA
 from millrace.retry import retry
 from millrace.spec.part import invalid_input
@@ -220,9 +221,12 @@ def describe_release(release: Release) -> dict[str, Any]:
     counted = {arm: count_evidence(getattr(evidence.counted, arm)) for arm in ("champion", "candidate")}
     return document | {
         "weight": release.weight,
+        "bake_until": to_plain((release.stage_since or release.started_at) + release.spec.bake_time),
+        "is_begun": evidence.begun,
         "steps": steps,
         "stages": [stage.kind for stage in release.spec.stages],
         "alpha": ALPHA,
+        "log_e_limit": math.log(max(1, len(guard_ratios(release.spec))) / ALPHA),
         "slow_over_ms": evidence.slow_over_ms,
         "stage_requests": counted,
         "guards": guards,

@@ -57,8 +57,10 @@ def _read_duration(text: str) -> timedelta:
 
 
 def _check_bake(text: str) -> str:
-    if not _LEAST_BAKE <= _read_duration(text) <= _LONGEST:
-        raise ValueError("a stage lasts from 5m, the time between two evaluations, to 60d")
+    bake = _read_duration(text)
+    if bake and not _LEAST_BAKE <= bake <= _LONGEST:
+        message = "a stage lasts from 5m, the time between two evaluations, to 60d; 0m ends it by min_requests alone"
+        raise ValueError(message)
     return text
 
 
@@ -145,8 +147,8 @@ class ReleaseSpec(SpecPart):
     ``all_at_once`` moves every request at once. ``canary`` moves them by ``steps`` in percent, ``linear`` by equal ones
     (``{start: 10, by: 10}``), ``blue_green`` at once after every environment has loaded the candidate, and keeps the
     champion loaded for ``bake``. ``shadow`` replays captured traffic and moves no request before its end. ``ab_test``
-    and ``bandit`` compare rewards. A stage lasts ``bake`` at least, and until the candidate was assigned
-    ``min_requests``. A guard that finds the candidate worse ends the release at any time.
+    and ``bandit`` compare rewards. A stage lasts ``bake`` at least (``0m``: no time), and until the candidate was
+    assigned ``min_requests``. A guard that finds the candidate worse ends the release at any time.
     """
 
     strategy: Strategy = "all_at_once"
