@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
-from millrace.quantities import format_share
+from millrace.quantities import format_duration, format_share
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from millrace_cli.api import ApiClient
-from millrace_cli.output import Document, facts_table, format_seconds, format_timestamp, format_value, make_table
+from millrace_cli.output import Document, facts_table, format_timestamp, format_value, make_table
 
 #: Time between two evaluations, as the schedule of :mod:`millrace.releases.driver` has it.
 EVALUATION_TIME = timedelta(minutes=5)
@@ -194,11 +194,11 @@ def _draw_stages(release: Document) -> Text:
 
 def _bake_left(release: Document, now: datetime) -> str:
     left = datetime.fromisoformat(release["bake_until"]) - now
-    return f"{format_seconds(left.total_seconds())} of its bake left" if left > timedelta() else "its bake is over"
+    return f"{format_duration(left.total_seconds())} of its bake left" if left > timedelta() else "its bake is over"
 
 
 def _next_evaluation(release: Document, now: datetime) -> str:
     """Return when the schedule, which began with the release, evaluates it next."""
     since = max(timedelta(), now - datetime.fromisoformat(release["started_at"]))
     left = EVALUATION_TIME - since % EVALUATION_TIME
-    return f"in about {format_seconds(left.total_seconds())}, or after a monitoring run"
+    return f"in about {format_duration(left.total_seconds())}, or after a monitoring run"

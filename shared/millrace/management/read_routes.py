@@ -37,6 +37,7 @@ from millrace.registry.queries import (
     list_versions,
     read_timestamp,
 )
+from millrace.releases.changes import describe_changes
 from millrace.releases.control import describe_release, describe_releases, find_release
 from millrace.triggers.requests import REFUSED_UPLOADS
 
@@ -90,8 +91,9 @@ def _get_history(call: Call, model: str) -> dict[str, Any]:
 
 
 def _get_release(call: Call, model: str, release_id: str) -> dict[str, Any]:
-    """Return a release, or the active one."""
-    return describe_release(find_release(call.existing(model), release_id, call.registry))
+    """Return a release, or the active one, with its changes."""
+    release = find_release(call.existing(model), release_id, call.registry)
+    return describe_release(release) | describe_changes(release, call.registry, call.now)
 
 
 def _verify_ledger(call: Call, ledger: str) -> dict[str, Any]:

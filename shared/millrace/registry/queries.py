@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from millrace.card import CARD, ModelCard
 from millrace.documents import parse_timestamp, to_plain
-from millrace.entities import DatasetRecord, ModelState, ModelVersion, Run
+from millrace.entities import DatasetRecord, LedgerEntry, ModelState, ModelVersion, Run
 from millrace.errors import (
     ArtifactNotFoundError,
     FieldError,
@@ -23,6 +23,7 @@ from millrace.layout import evaluation_key, version_key
 from millrace.manifest import SIGNATURE, Signature
 from millrace.names import CHAMPION
 from millrace.ports import ObjectStore
+from millrace.registry.items import ModelKeys, decode, sortable
 from millrace.registry.store import EntityT, Registry
 from millrace.schema import TableSchema
 
@@ -223,6 +224,27 @@ def _list_page(
     page = {"after": request.after, "limit": request.limit, "newest_first": True}
     found, tokens = registry.list_page(entity_class, model, f"{name[:-1].upper()}#", **page)
     return {name: to_plain(found), "next": tokens[-1] if len(tokens) == request.limit else None}
+
+
+class LedgerPart(NamedTuple):
+    """Entries of a ledger from a time on, newest first; incomplete when there are more than were to be read."""
+
+    entries: list[LedgerEntry]
+    is_complete: bool
+
+
+def read_ledger(model: str, registry: Registry, *, since: datetime, until: datetime, most: int) -> LedgerPart:
+    """Return the newest entries of a model from ``since`` to ``until``, at most ``most``."""
+    # Behind the time, a key has the entry's id.
+    last = f"LEDGER#{sortable(until)}~"
+    found: list[LedgerEntry] = []
+    partition = ModelKeys(model).partition
+    for item in registry.store.query(partition, "LEDGER#", up_to=last, newest_first=True, limit=most + 1):
+        entry = decode(LedgerEntry, item)
+        if entry.occurred_at < since:
+            break
+        found.append(entry)
+    return LedgerPart(found[:most], is_complete=len(found) <= most)
 
 
 def find_run(run_id: str, registry: Registry) -> Run:
