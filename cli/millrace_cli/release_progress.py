@@ -185,10 +185,16 @@ def _draw_stages(release: Document) -> Text:
     """Return the shares of the stages: those that are passed, the present or last one, and those to come."""
     text, present = Text(), release["stage"]
     is_completed = release["status"] == "completed"
-    for place, step in enumerate([*release["steps"], 1.0]):
+    names = [
+        kind if kind != "serve" else format_share(step)
+        for kind, step in zip(release["stages"], release["steps"], strict=True)
+    ]
+    if release["steps"][-1] < 1.0:
+        names.append(format_share(1.0))
+    for place, name in enumerate(names):
         is_present = place == present and not is_completed
         mark = ("● ", "bold") if is_present else ("✓ ", "green") if is_completed or place < present else ("○ ", "dim")
-        text = Text.assemble(text, "  " if place else "", mark, (format_share(step), mark[1]))
+        text = Text.assemble(text, "  " if place else "", mark, (name, mark[1]))
     return text
 
 

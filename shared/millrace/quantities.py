@@ -99,11 +99,6 @@ def format_number(value: float, digits: int = _DIGITS, *, is_date: bool = False,
     return written.rstrip("0").rstrip(".") if decimals else written
 
 
-def format_share(share: float) -> str:
-    """Format a share as a percentage with at most four significant digits: ``5 %``, ``0.1 %``."""
-    return f"{100.0 * share:.4g} %"
-
-
 def format_duration(seconds: float) -> str:
     """Format a duration by its two largest units: ``45 s``, ``34 min``, ``5 h 20 min``, ``2 d 4 h``."""
     if seconds < 2 * _MINUTE:

@@ -1,6 +1,9 @@
 """`millrace release start | show | watch | pause | resume | promote | abort`: release a version gradually."""
 
+import tempfile
+import webbrowser
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -59,14 +62,45 @@ def start(
 
 @app.command()
 @uses_stack
-def show(session: StackSession, model: ModelName, release: ReleaseId = None) -> None:
-    """Show the releases of a model, and the evidence of one."""
+def show(
+    session: StackSession,
+    model: ModelName,
+    release: ReleaseId = None,
+    *,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Save the HTML page of the release to this file.")
+    ] = None,
+    browser: Annotated[bool, typer.Option("--browser", help="Open the HTML page of the release.")] = False,
+) -> None:
+    """Show the releases of a model, and the stages and the evidence of one."""
     with session.api() as api:
-        if release is not None:
-            document = api.get(f"/models/{model}/releases/{release}")
-            session.show(document, lambda one: draw_release(one, datetime.now(UTC)))
-        else:
-            session.show(api.get(f"/models/{model}/releases"), _describe_releases)
+        if report is None and not browser:
+            path = f"/models/{model}/releases" + (f"/{release}" if release else "")
+            session.show(api.get(path), _describe_releases if release is None else _draw)
+            return
+        found = _find_release(api, model, release)
+        document = api.get(f"/models/{model}/releases/{found['release_id']}")
+    if session.as_json:
+        session.show(document, _draw)
+    file = report or Path(tempfile.mkdtemp(prefix="millrace-")) / f"{document['release_id']}.html"
+    _save_page(document, file)
+    say(f"saved the page: {file}")
+    if browser:
+        webbrowser.open(file.resolve().as_uri())
+
+
+def _draw(release: dict[str, Any]) -> RenderableType:
+    return draw_release(release, datetime.now(UTC))
+
+
+def _save_page(release: dict[str, Any], file: Path) -> None:
+    from millrace.reports import render_release_page  # noqa: PLC0415  # templates load slowly
+
+    page = render_release_page(release, datetime.now(UTC))
+    try:
+        file.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise RefusedError(f"{file} cannot be written: {error.strerror}") from error
 
 
 @app.command("watch")
@@ -171,7 +205,7 @@ def _describe_releases(document: dict[str, Any]) -> RenderableType:
     headers = ("release", "status", "versions", "share", "started", "last decision")
     parts: list[RenderableType] = [make_table(f"releases of {document['model']}", headers, rows)]
     if releases[0]["status"] in ACTIVE:
-        parts.append(draw_release(releases[0], datetime.now(UTC)))
+        parts.append(_draw(releases[0]))
     if pending := document.get("pending_candidate"):
         parts.append(Text(f"version {pending['version']} waits for the active release to end"))
     return Group(*parts)

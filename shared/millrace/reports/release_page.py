@@ -50,7 +50,7 @@ def render_release_page(release: Document, now: datetime) -> str:
         requests=_request_chart(release, end),
         by_arm=_requests_by_arm(release),
         guards=[_guard_panel(release, guard, end) for guard in release["guards"]],
-        policy=_policy(release),
+        rules=_rules(release),
     )
 
 
@@ -188,7 +188,7 @@ def _times(release: Document, timestamps: Sequence[str], end: datetime) -> tuple
     return [max(0.0, (datetime.fromisoformat(at) - started).total_seconds()) / unit for at in timestamps], unit, name
 
 
-def _policy(release: Document) -> list[tuple[str, str]]:
+def _rules(release: Document) -> list[tuple[str, str]]:
     """Return the fields of the policy that say something, as text."""
     return [(name.replace("_", " "), _write(value)) for name, value in release["policy"].items() if value is not None]
 

@@ -22,6 +22,7 @@ RELEASE = {
     "candidate": 7,
     "weight": 0.05,
     "steps": [0.05, 0.25, 0.5],
+    "stages": ["serve", "serve", "serve"],
     "stage": 0,
     "stage_since": "2026-11-30T03:00:00+00:00",
     "started_at": "2026-11-30T03:00:00+00:00",
