@@ -17,6 +17,8 @@ ACTIVE = ("running", "paused")
 _TONES = {"running": "accent", "paused": "warn", "completed": "good", "superseded": "plain"}
 #: Evidence and requests are drawn from so many points of the history on.
 _FEWEST_POINTS = 2
+#: More dots hide the curve.
+_MOST_DOTS = 40
 #: The longest time that is drawn in a unit, the unit in seconds, and its name.
 _UNITS = ((7_200.0, 60.0, "minutes"), (259_200.0, 3_600.0, "hours"))
 _DAY = (86_400.0, "days")
@@ -141,10 +143,11 @@ def _kinds(arms: Sequence[str]) -> list[charts.LineKind]:
     return ["other" if arm == "champion" else "main" if arm == "candidate" else "bound" for arm in arms]
 
 
-def _requests_by_arm(release: Document) -> dict[str, int]:
-    """Return the requests that were evaluated, of all stages where the history has them."""
-    counted: dict[str, int] = dict(release["history"][-1]["requests"] if release["history"] else {})
-    return counted or dict(release["stage_requests"])
+def _requests_by_arm(release: Document) -> list[Bar]:
+    """Return the requests that were evaluated: of all stages where the history has them, else of the present one."""
+    counted = (release["history"][-1]["requests"] if release["history"] else None) or release["stage_requests"]
+    whole = sum(counted.values()) or 1
+    return [Bar(arm.replace("_", " "), count / whole, f"{count:,}") for arm, count in counted.items()]
 
 
 def _guard_panel(release: Document, guard: Document, end: datetime) -> dict[str, Any]:
@@ -169,8 +172,8 @@ def _evidence_chart(release: Document, name: str, points: Sequence[Document], en
     return charts.line_chart(
         [
             Line("rolls back", [(0.0, limit), (last, limit)], kind="reference"),
-            Line("evidence", [(0.0, 0.0), *zip(times, sizes, strict=True)], dots=len(sizes) == 1, tips=()),
-            Line("", list(zip(times, sizes, strict=True)), stroke=False, dots=True, tips=tips),
+            Line("evidence", [(0.0, 0.0), *zip(times, sizes, strict=True)]),
+            Line("", list(zip(times, sizes, strict=True)), stroke=False, dots=len(sizes) <= _MOST_DOTS, tips=tips),
         ],
         description=f"Evidence of the guard {name}, {format_number(sizes[-1], 3)} of {limit:.2f}",
         x_range=(0.0, last),

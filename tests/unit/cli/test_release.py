@@ -206,3 +206,32 @@ def test_a_terminal_keeps_the_release_that_ended():
         progress.show(RELEASE)
         progress.show(COMPLETED)
     assert "100 % by version 7" in capture.get()
+
+
+PAGE = {
+    **COMPLETED,
+    "history": [],
+    "changes": [
+        {"action": "release_started", "at": RELEASE["started_at"], "actor": "ada", "reason": "x", "weight": None}
+    ],
+    "changes_complete": True,
+}
+
+
+def test_the_page_of_the_newest_release_is_saved_where_asked(run, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    file = tmp_path / "release.html"
+    answers = {"/models/churn/releases": {"releases": [COMPLETED]}, PATH: PAGE}
+    result, _ = run(["show", "churn", "--report", str(file)], answers)
+    assert (result.exit_code, result.stdout, opened) == (0, "", [])
+    assert "release started" in file.read_text()
+    result, _ = run(["show", "churn", "--report", str(file), "--browser"], answers)
+    assert opened == [file.as_uri()]
+
+
+def test_a_page_that_cannot_be_written_is_one_sentence(run, tmp_path):
+    file = tmp_path / "missing" / "release.html"
+    result, _ = run(["show", "churn", RELEASE["release_id"], "--report", str(file)], {PATH: PAGE})
+    assert result.exit_code == 2
+    assert "cannot be written: No such file or directory" in " ".join(result.stderr.split())
