@@ -53,7 +53,7 @@ def describe_alias_moves(model: str, registry: Registry, alias: str = CHAMPION) 
     return {"model": model, "alias": alias, "moves": to_plain(registry.list_alias_moves(model, alias))}
 
 
-def read_timestamp(text: str) -> datetime:
+def read_timestamp(text: str, field: str = "at") -> datetime:
     """Read a timestamp as people write it: ISO 8601, UTC without a time zone; a day is its first second.
 
     Raises ``InvalidInputError`` when it is none.
@@ -61,7 +61,7 @@ def read_timestamp(text: str) -> datetime:
     try:
         return parse_timestamp(text.strip()).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        fault = FieldError("at", "write it as 2026-05-03 or 2026-05-03T14:15:00+02:00")
+        fault = FieldError(field, "write it as 2026-05-03 or 2026-05-03T14:15:00+02:00")
         raise InvalidInputError(f"{text[:40]!r} is no timestamp: {fault.message}", [fault]) from error
 
 
