@@ -146,6 +146,10 @@ def test_a_canary_advances_on_its_traffic_and_becomes_the_champion(world):
         ("release_completed", None),
     ]
     assert page["changes_complete"]
+    for route, named in (("/dora", {}), ("/models/{model}/dora", {"model": MODEL})):
+        _, dora = world.application.get(route.format(**named), route, named)
+        newest = dora["models"][0]["history"][-1]
+        assert (newest["version"], newest["release_id"]) == (2, release["release_id"])
     names = [name for name, _ in world.application.published_events()]
     assert [name for name in names if name.startswith("Release")] == [
         "ReleaseStarted",
