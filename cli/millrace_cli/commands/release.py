@@ -164,7 +164,7 @@ def _find_release(api: ApiClient, model: str, release: str | None) -> dict[str, 
         return api.get(f"/models/{model}/releases/{release}")
     releases: list[dict[str, Any]] = api.get(f"/models/{model}/releases")["releases"]
     if not releases:
-        way = f'start one: millrace release start {model} VERSION --reason "..."'
+        way = f"choose a version to start one with: millrace models {model}"
         raise RefusedError(f"{model} has had no release", way)
     return releases[0]
 
