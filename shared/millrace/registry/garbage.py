@@ -104,7 +104,8 @@ def collect(
     versions = {version.version: version for version in registry.list_versions(model)}
     oldest_move = audit.now - timedelta(days=retention.retired_days)
     release = find_active_release(state, registry)
-    in_use = frozenset({release.baseline, release.candidate} if release else ())
+    waiting = {state.pending_candidate["version"]} if state.pending_candidate else set[int]()
+    in_use = frozenset({*waiting, *(release.versions if release else ())})
     in_use |= _moved_since(state, oldest_move, registry) | _scoring(model, registry)
     garbage = find_garbage(state, versions, in_use, retention, audit.now)
     found = list(_objects_of_versions(model, garbage, model_store))
