@@ -37,7 +37,8 @@ READS = r"GET /models(/.*)?|GET /runs/[^/]+|GET /(uploads/refused|keys)(/verific
 #: The requests that each may send, as one pattern over "METHOD /path".
 REQUESTS = {
     "DataScientistPolicy": (
-        rf"{PREDICTIONS}|{FEEDBACK}|{STATE}|{READS}|PUT /models/[^/]+/spec|POST /models/[^/]+/(runs|monitoring|batches|batches/.+)"
+        rf"{PREDICTIONS}|{FEEDBACK}|{STATE}|{READS}|PUT /models/[^/]+/spec"
+        r"|POST /models/[^/]+/(runs|monitoring|batches|batches/.+)"
     ),
     "ApplicationPolicy": rf"{PREDICTIONS}|{FEEDBACK}|{STATE}",
     "ApplicationOfOneModelPolicy": rf"(?!.*{OTHER})({PREDICTIONS}|{FEEDBACK})|{STATE}",
