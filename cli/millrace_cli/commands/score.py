@@ -87,7 +87,7 @@ def score(
         if not wait:
             session.show(job, lambda one: f"follow the job: millrace batches {model} {one['job_id']}")
             return
-        job = _wait(api, model, job["job_id"], target.poll_seconds, timeout)
+        job = wait_for_job(api, model, job["job_id"], target.poll_seconds, timeout)
     _show(session, job, bucket)
     if job["status"] != "succeeded":
         raise typer.Exit(1)
@@ -101,7 +101,7 @@ def score(
         say(f"download them: millrace batches download {model} {job['job_id']} FOLDER", style="dim")
 
 
-def _wait(api: ApiClient, model: str, job_id: str, poll_seconds: float, timeout: float) -> dict[str, Any]:
+def wait_for_job(api: ApiClient, model: str, job_id: str, poll_seconds: float, timeout: float) -> dict[str, Any]:
     """Show the progress of a job until it has ended, and return it."""
     job: Any = {}
     with JobDisplay(err) as display:
@@ -186,7 +186,7 @@ def retry(
         if not wait:
             session.show(job, _describe_change)
             return
-        job = _wait(api, model, job_id, target.poll_seconds, DEFAULT_TIMEOUT_SECONDS)
+        job = wait_for_job(api, model, job_id, target.poll_seconds, DEFAULT_TIMEOUT_SECONDS)
     _show(session, job, target.output("DataBucketName"))
     if job["status"] != "succeeded":
         raise typer.Exit(1)

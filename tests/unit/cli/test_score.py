@@ -110,8 +110,7 @@ class Commands:
         answer_commands(monkeypatch, self.api, self.target)
 
     def run(self, *arguments):
-        result = CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "200"})
-        return result
+        return CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "200"})
 
     @property
     def bodies(self):
