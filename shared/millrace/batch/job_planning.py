@@ -167,6 +167,7 @@ class _Planner:
     parts: list[Part] = field(default_factory=list)
     warnings: dict[str, None] = field(default_factory=dict)
     _waiting: list[Piece] = field(default_factory=list)
+    _waiting_bytes: int = 0
     _checked: int = 0
     _cut_bytes: int = 0
 
@@ -181,8 +182,8 @@ class _Planner:
             return
         if source.size:
             self._waiting.append(Piece(source=source, format="delimited"))
-        size = sum(piece.source.size for piece in self._waiting)
-        if size >= PART_BYTES or len(self._waiting) >= MAX_PART_FILES:
+            self._waiting_bytes += source.size
+        if self._waiting_bytes >= PART_BYTES or len(self._waiting) >= MAX_PART_FILES:
             self._flush()
 
     def finish(self) -> list[Part]:
@@ -194,6 +195,7 @@ class _Planner:
         if self._waiting:
             self._append(tuple(self._waiting))
             self._waiting.clear()
+            self._waiting_bytes = 0
 
     def _append(self, pieces: tuple[Piece, ...]) -> None:
         self.parts.append(Part(number=len(self.parts), pieces=pieces))
@@ -263,7 +265,7 @@ class _Planner:
 
     def _head(self, source: SourceObject) -> FileHead:
         head = get_bytes(self.store, source, 0, min(HEAD_BYTES, source.size))
-        return read_head(head, source.size, source.key.rpartition("/")[2], self.read, self.limits)
+        return read_head(head, source.size, source.key.rpartition("/")[2], self.read)
 
     def _check_names(self, names: Sequence[str]) -> None:
         self.warnings.update(dict.fromkeys(check_names(names, self.schema)))

@@ -18,7 +18,7 @@ VALUES = ["a", "b,c", 'say "hi"', "two\nlines", "x\r\ny", '"', "\n", "", '""\n""
 
 
 def head_of(body: bytes, name: str = "t.csv") -> FileHead:
-    return read_head(body[:HEAD_BYTES], len(body), name, ReadSpec(), DEFAULT_LIMITS)
+    return read_head(body[:HEAD_BYTES], len(body), name, ReadSpec())
 
 
 def cut(body: bytes, target: int, piece: int, name: str = "t.csv") -> tuple[FileHead, CutFile]:
