@@ -54,10 +54,6 @@ class ObjectRange(io.RawIOBase):
         self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         return self._position
 
-    def tell(self) -> int:
-        """Return the position."""
-        return self._position
-
     def read(self, size: int = -1, /) -> bytes:
         """Return so many bytes, fewer only at the end."""
         end = self._size if size < 0 else min(self._position + size, self._size)
@@ -89,7 +85,7 @@ class ObjectRange(io.RawIOBase):
 
 
 def stream_bytes(store: ObjectStore, source: SourceObject, start: int) -> Iterator[bytes]:
-    """Yield an object's bytes from a position on; the next ones are requested while some are looked at."""
+    """Yield an object's bytes from a position on; the next ones are requested while the caller works on some."""
     with ObjectRange(store, source, start, source.size) as stream:
         while piece := stream.read(STREAMED_BYTES):
             yield piece

@@ -24,7 +24,7 @@ from millrace.errors import InvalidInputError
 from millrace.features import build_features
 from millrace.serving.intervals import Bounds, find_bounds
 from millrace.serving.model import LoadedModel
-from millrace.serving.scoring import decide, most_probable
+from millrace.serving.scoring import decide_classes, most_probable
 
 Columns = dict[str, pa.Array]
 
@@ -106,7 +106,7 @@ class ResultColumns:
 
     def _classification(self, values: npt.NDArray[Any], mask: npt.NDArray[np.bool_] | None) -> Columns:
         winners = most_probable(values)
-        decided = winners if self.loaded.threshold is None else decide(values, self.loaded.threshold)
+        decided = winners if self.loaded.threshold is None else decide_classes(values, self.loaded.threshold)
         columns: Columns = {"prediction": self._labels(winners, mask), "decision": self._labels(decided, mask)}
         for place, name in enumerate(self.loaded.schema.classes):
             columns[f"probability_{name}"] = pa.array(np.ascontiguousarray(values[:, place]), mask=mask)
@@ -144,7 +144,7 @@ def summarise(loaded: LoadedModel, outputs: Outputs, index: npt.NDArray[np.int64
     return PredictionSummary(
         rows=len(values),
         labels=_count(names, most_probable(values)) if names else {},
-        decisions=_count(names, decide(values, loaded.threshold)) if names else {},
+        decisions=_count(names, decide_classes(values, loaded.threshold)) if names else {},
         total=float(last.sum(dtype=np.float64)),
         least=float(last.min()),
         greatest=float(last.max()),

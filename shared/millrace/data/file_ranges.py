@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from millrace.data.blocks import RecordScan, has_plain_lines, is_utf8
 from millrace.data.content import DEFAULT_LIMITS, GZIP_MAGIC, MAX_RECORD_BYTES, UTF_8, Content, TextFile, UploadLimits
-from millrace.data.delimited import DelimitedReader, Dialect
+from millrace.data.delimited import DelimitedFormat, DelimitedReader
 from millrace.data.json_lines import JsonLinesReader
 from millrace.data.parquet import ParquetReader
 from millrace.data.raw import TableReader, null_values_of
@@ -49,7 +49,7 @@ class FileHead:
     names: tuple[str, ...]  # columns; of JSON Lines those at the beginning, of gzipped Parquet none
     compressed: bool = False
     ratio: float = 1.0  # unpacked bytes for each packed one
-    dialect: Dialect | None = None  # of delimited text
+    delimited: DelimitedFormat | None = None  # of delimited text
     start: int = 0  # bytes before the first record
     is_utf8: bool = True
 
@@ -74,9 +74,9 @@ def read_head(head: bytes, size: int, file_name: str, read: ReadSpec) -> FileHea
         return FileHead(form, tuple(opened.names), compressed, ratio, None, _mark_bytes(head), encoding.is_utf8)
     text = TextFile(content, read.encoding)
     reader = DelimitedReader(text, read.delimiter, read)
-    start = reader.dialect.header_bytes + _mark_bytes(head)
+    start = reader.form.header_bytes + _mark_bytes(head)
     plain = text.encoding.is_utf8 and not text.encoding.mixed
-    return FileHead(form, tuple(reader.names), compressed, ratio, reader.dialect, start, plain)
+    return FileHead(form, tuple(reader.names), compressed, ratio, reader.form, start, plain)
 
 
 def _mark_bytes(head: bytes) -> int:
@@ -119,7 +119,7 @@ def cut_text(pieces: Iterable[bytes], head: FileHead, target: int) -> CutFile:
 
     Records are cut where pieces end, so a range is up to a piece longer.
     """
-    delimiter = head.dialect.delimiter if head.dialect is not None else None
+    delimiter = head.delimited.delimiter if head.delimited is not None else None
     ranges: list[FileRange] = []
     begin = position = head.start
     rows = 0
@@ -220,7 +220,7 @@ def open_range(
     read: ReadSpec,
     limits: UploadLimits,
     *,
-    dialect: Mapping[str, Any] | None = None,
+    delimited: Mapping[str, Any] | None = None,
     groups: tuple[int, int] | None = None,
 ) -> TableReader:
     """Open a range of a file: the bytes of text alone, and of Parquet where they are in the whole, with its footer."""
@@ -229,7 +229,7 @@ def open_range(
         return ParquetReader(content, null_values_of(read) or pa.array([""]), groups)
     if form == "json_lines":
         return JsonLinesReader(TextFile(content, known=UTF_8), null_values_of(read))
-    within = None if dialect is None else from_plain(Dialect, dialect)
+    within = None if delimited is None else from_plain(DelimitedFormat, delimited)
     return DelimitedReader(TextFile(content, known=UTF_8), None, read, within)
 
 

@@ -92,7 +92,7 @@ def test_a_hundred_thousand_small_files_share_parts():
     job = new_job(store, folder="score/churn/day/")
     found = plan_job(job, churn_model(), ReadSpec(), store, lanes=8)
     assert (found.objects, found.parts, found.lanes) == (100_000, 200, 8)
-    assert store.reads <= 3  # the columns of the first ones; the others are checked when they are read
+    assert store.reads <= 6  # the columns of the first ones; the others are checked when they are read
     lanes = json.loads(store.get(job_key("b-1", "lanes.json")))
     assert sorted(part["part"] for lane in lanes for part in lane["parts"]) == list(range(200))
     body = store.get(job_key("b-1", "parts.jsonl"))
@@ -234,5 +234,5 @@ def test_a_plan_is_made_once():
     first = plan_job(job, churn_model(), ReadSpec(), store, lanes=4)
     store.put(job.sources[0].key, FILE + FILE)
     assert plan_job(job, churn_model(), ReadSpec(delimiter=";"), store, lanes=9) == first
-    assert first.rows is None
+    assert first.rows == 1
     assert job.created_at == NOW

@@ -43,10 +43,10 @@ def read_ranges(body: bytes, head: FileHead, found: CutFile) -> list[tuple]:
     rows = []
     for one in found.ranges:
         part = body[one.start : one.end]
-        dialect = None if head.dialect is None else to_plain(head.dialect)
+        delimited = None if head.delimited is None else to_plain(head.delimited)
         try:
             reader = open_range(
-                lambda part=part: io.BytesIO(part), head.format, ReadSpec(), DEFAULT_LIMITS, dialect=dialect
+                lambda part=part: io.BytesIO(part), head.format, ReadSpec(), DEFAULT_LIMITS, delimited=delimited
             )
             read = read_rows(reader)
         except NoRowsError:
@@ -126,15 +126,15 @@ def test_json_lines_are_cut_at_line_feeds_and_blank_lines_are_no_rows():
 def test_the_notation_of_the_beginning_holds_for_every_range():
     body = b"a;b\n1,5;x\n" + b"1.234;y\n" * 500 + b"2,5;z\n"
     head, found = cut(body, 100, 64)
-    assert head.dialect is not None
-    assert head.dialect.numbers.decimal == ","
+    assert head.delimited is not None
+    assert head.delimited.numbers.decimal == ","
     assert len(found.ranges) > 5
     reader = open_range(
         lambda: io.BytesIO(body[found.ranges[3].start : found.ranges[3].end]),
         "delimited",
         ReadSpec(),
         DEFAULT_LIMITS,
-        dialect=to_plain(head.dialect),
+        delimited=to_plain(head.delimited),
     )
     assert reader.numbers == open_table(body, "t.csv").numbers
 
